@@ -1,0 +1,92 @@
+package authz
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Grant is the answer "yes, and this is who it is". It is immutable once
+// returned and may be shared by any number of sessions.
+type Grant struct {
+	// TokenID names the token without revealing it: unique within its source,
+	// at most 128 bytes. It is the handle for revocation.
+	TokenID string
+	// Subject is who the token belongs to: the device. Several tokens may share
+	// one subject.
+	Subject string
+	// Upstream overrides what the configuration says towards the broker.
+	Upstream Upstream
+	// Only lists the conditions under which the grant may be used.
+	Only Conditions
+	// Attrs are free facts for templates and topic rules.
+	Attrs map[string]string
+	// Expires ends the grant and every session that uses it; zero means never.
+	Expires time.Time
+	// Recheck is the interval after which live sessions ask again; zero means
+	// never.
+	Recheck time.Duration
+	// Keep says how long the grant may be reused by others.
+	Keep Keep
+}
+
+// Upstream is what a grant wants the broker to be shown. Empty fields leave the
+// choice to the configuration.
+type Upstream struct {
+	Username string
+	Password Token
+	ClientID string
+}
+
+// Conditions narrow where, when and by whom a grant may be used. Zero fields do
+// not narrow anything.
+type Conditions struct {
+	// ClientIDs lists the client identifiers that may use the grant. An entry
+	// that ends in * matches every identifier with that prefix.
+	ClientIDs []string
+	// Usernames lists the MQTT user names, in the same form.
+	Usernames []string
+	// Addrs lists the networks the device may come from.
+	Addrs []netip.Prefix
+	// NotBefore is the time from which the grant holds.
+	NotBefore time.Time
+}
+
+// Check asks the grant's own conditions: it returns nil if r may use the grant
+// at the time now, else a [*Denial]. It is asked on every use, because a grant
+// that was good for one CONNECT need not be good for the next.
+func (g *Grant) Check(r Request, now time.Time) error {
+	switch {
+	case !g.Expires.IsZero() && !now.Before(g.Expires):
+		return &Denial{Reason: Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339)}
+	case now.Before(g.Only.NotBefore):
+		return &Denial{Reason: NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339)}
+	case !matchesAny(g.Only.ClientIDs, r.ClientID):
+		return &Denial{Reason: WrongClientID, Detail: "the token is bound to other client ids"}
+	case !matchesAny(g.Only.Usernames, r.Username):
+		return &Denial{Reason: WrongUsername, Detail: "the token is bound to other user names"}
+	case !g.Only.allows(r.Addr.Addr()):
+		return &Denial{Reason: WrongAddress, Detail: "the token is bound to other networks"}
+	}
+	return nil
+}
+
+func matchesAny(patterns []string, s string) bool {
+	for _, p := range patterns {
+		if prefix, ok := strings.CutSuffix(p, "*"); ok && strings.HasPrefix(s, prefix) || p == s {
+			return true
+		}
+	}
+	return len(patterns) == 0
+}
+
+func (c *Conditions) allows(a netip.Addr) bool {
+	// A v4 client of a dual-stack listener arrives as ::ffff:a.b.c.d.
+	a = a.Unmap()
+	for _, p := range c.Addrs {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return len(c.Addrs) == 0
+}

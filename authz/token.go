@@ -1,0 +1,89 @@
+package authz
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+)
+
+// Token is a secret a device or an upstream broker is shown: an access token or
+// a password. The zero Token means "none was given", which is not the same as a
+// Token made from the empty string; see [Token.IsZero].
+//
+// However it is printed, marshalled or logged, only its [Token.Fingerprint]
+// comes out. Tokens are comparable with == only by accident of their layout: use
+// [Token.Equal], which takes the same time wherever the texts differ.
+type Token struct {
+	secret string
+	given  bool
+}
+
+var (
+	_ fmt.Formatter  = Token{}
+	_ slog.LogValuer = Token{}
+)
+
+// NewToken wraps secret, which may hold any bytes.
+func NewToken(secret string) Token { return Token{secret: secret, given: true} }
+
+// IsZero reports whether no token was given at all.
+func (t Token) IsZero() bool { return !t.given }
+
+// Empty reports whether the token has no bytes, given or not.
+func (t Token) Empty() bool { return t.secret == "" }
+
+// Reveal returns the secret itself. The result goes to the wire or into a hash,
+// never into a log, an error, a metric or a test's output.
+func (t Token) Reveal() string { return t.secret }
+
+// Hash returns the SHA-256 digest of the secret, the form in which tokens are
+// stored and revoked ([Revocation.TokenHash]).
+func (t Token) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(t.secret)) }
+
+// Equal reports whether both tokens hold the same secret, in constant time for
+// secrets of equal length.
+func (t Token) Equal(o Token) bool {
+	return t.given == o.given && subtle.ConstantTimeCompare([]byte(t.secret), []byte(o.secret)) == 1
+}
+
+// Fingerprint returns the first eight hexadecimal digits of [Token.Hash], or
+// "none" when no token was given. It is the same in every process, so that a log
+// line can be matched with the entry of a token file. Thirty-two bits are enough
+// to find an entry and too few to test guesses of a weak secret against.
+func (t Token) Fingerprint() string {
+	if !t.given {
+		return "none"
+	}
+	return FingerprintOf(t.Hash())
+}
+
+// FingerprintOf returns the fingerprint of the token whose SHA-256 digest is
+// hash.
+func FingerprintOf(hash [sha256.Size]byte) string { return hex.EncodeToString(hash[:4]) }
+
+// String returns the fingerprint.
+func (t Token) String() string { return t.Fingerprint() }
+
+// GoString returns the fingerprint.
+func (t Token) GoString() string { return "authz.Token(" + t.Fingerprint() + ")" }
+
+// Format prints the fingerprint for every verb: without it %x and %d would walk
+// the struct and print the secret's bytes.
+func (t Token) Format(s fmt.State, verb rune) {
+	if verb == 'v' && s.Flag('#') {
+		_, _ = s.Write([]byte(t.GoString()))
+		return
+	}
+	_, _ = s.Write([]byte(t.Fingerprint()))
+}
+
+// LogValue returns the fingerprint.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.Fingerprint()) }
+
+// MarshalText returns the fingerprint; it also serves as a map key in JSON.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.Fingerprint()), nil }
+
+// MarshalJSON returns the fingerprint as a JSON string.
+func (t Token) MarshalJSON() ([]byte, error) { return []byte(`"` + t.Fingerprint() + `"`), nil }
