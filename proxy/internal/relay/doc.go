@@ -1,0 +1,36 @@
+// Package relay moves bytes between a client and its upstream until one of them
+// ends.
+//
+// A [Pump] is handed both connections and a callback and returns at once; the
+// goroutine that accepted the connection can end:
+//
+//	session := pump.Start(relay.Pair{Client: c, Upstream: u, Done: ended})
+//	...
+//	session.Cut(relay.Farewell{Client: disconnect, Err: errRevoked})
+//
+// Rules that callers rely on:
+//
+//   - Every byte a side sent before its end of stream reaches the other side, in
+//     order, before that side sees the end of stream. A DISCONNECT right before a
+//     FIN arrives.
+//   - An end of stream is passed on as such (half close); the other direction
+//     then has [Pump.Linger] to finish.
+//   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then
+//     it is not read from the other side either: memory stays bounded by one
+//     buffer a direction.
+//   - Done is called exactly once, when both connections are closed and nothing of
+//     the pair runs any more.
+//
+// # How it waits
+//
+// A direction that has nothing to move holds no buffer. It parks in the runtime's
+// poller through [syscall.RawConn] and borrows a buffer when the socket is
+// readable; whatever is ready is gathered and written with one call. For TLS the
+// records are read by crypto/tls from a [Socket], which answers "not now" instead
+// of blocking; crypto/tls keeps a half-read record and goes on later. That
+// depends on two facts of crypto/tls which the tests pin: a read error with
+// Temporary() == true is not latched, and EAGAIN is such an error.
+//
+// A connection that is neither a socket nor TLS over a [Socket] works as well,
+// with a small buffer of its own that it keeps while it waits.
+package relay

@@ -1,0 +1,20 @@
+//go:build !unix
+
+package relay
+
+import "errors"
+
+// descriptor stands for a file descriptor where sockets cannot be read without
+// waiting; every connection is then relayed with blocking calls.
+type descriptor int
+
+const (
+	noDescriptor descriptor = -1
+	pollable                = false
+)
+
+func readNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func writeNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported }
+
+func again(error) bool { return false }

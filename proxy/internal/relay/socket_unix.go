@@ -1,0 +1,51 @@
+//go:build unix
+
+package relay
+
+import (
+	"io"
+	"syscall"
+)
+
+// descriptor is a file descriptor of the operating system.
+type descriptor int
+
+const (
+	noDescriptor descriptor = -1
+	pollable                = true
+)
+
+// readNow reads what is there and returns EAGAIN if nothing is. The error must
+// stay a bare syscall.Errno: crypto/tls keeps working after a temporary net.Error
+// and after nothing else.
+func readNow(fd descriptor, b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for {
+		n, err := syscall.Read(int(fd), b)
+		switch {
+		case err == syscall.EINTR:
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return n, nil
+	}
+}
+
+// writeNow writes what the socket takes and returns EAGAIN if it takes nothing.
+func writeNow(fd descriptor, b []byte) (int, error) {
+	for {
+		n, err := syscall.Write(int(fd), b)
+		if err == syscall.EINTR {
+			continue
+		}
+		return max(n, 0), err
+	}
+}
+
+// again reports whether err means "not now".
+func again(err error) bool { return err == syscall.EAGAIN }
