@@ -13,11 +13,13 @@ import (
 // Token made from the empty string; see [Token.IsZero].
 //
 // However it is printed, marshalled or logged, only its [Token.Fingerprint]
-// comes out. Tokens are comparable with == only by accident of their layout: use
-// [Token.Equal], which takes the same time wherever the texts differ.
+// comes out. Compare tokens with [Token.Equal], which takes the same time
+// wherever the texts differ; == asks whether one is a copy of the other.
 type Token struct {
-	secret string
-	given  bool
+	// A pointer, because fmt calls no methods on a token in an unexported field,
+	// nor after a verb it does not know: it walks the memory, prints what it
+	// finds, and stops at pointers below the top level.
+	secret *string
 }
 
 var (
@@ -26,26 +28,31 @@ var (
 )
 
 // NewToken wraps secret, which may hold any bytes.
-func NewToken(secret string) Token { return Token{secret: secret, given: true} }
+func NewToken(secret string) Token { return Token{secret: &secret} }
 
 // IsZero reports whether no token was given at all.
-func (t Token) IsZero() bool { return !t.given }
+func (t Token) IsZero() bool { return t.secret == nil }
 
 // Empty reports whether the token has no bytes, given or not.
-func (t Token) Empty() bool { return t.secret == "" }
+func (t Token) Empty() bool { return t.Reveal() == "" }
 
 // Reveal returns the secret itself. The result goes to the wire or into a hash,
 // never into a log, an error, a metric or a test's output.
-func (t Token) Reveal() string { return t.secret }
+func (t Token) Reveal() string {
+	if t.secret == nil {
+		return ""
+	}
+	return *t.secret
+}
 
 // Hash returns the SHA-256 digest of the secret, the form in which tokens are
 // stored and revoked ([Revocation.TokenHash]).
-func (t Token) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(t.secret)) }
+func (t Token) Hash() [sha256.Size]byte { return sha256.Sum256([]byte(t.Reveal())) }
 
 // Equal reports whether both tokens hold the same secret, in constant time for
 // secrets of equal length.
 func (t Token) Equal(o Token) bool {
-	return t.given == o.given && subtle.ConstantTimeCompare([]byte(t.secret), []byte(o.secret)) == 1
+	return t.IsZero() == o.IsZero() && subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(o.Reveal())) == 1
 }
 
 // Fingerprint returns the first eight hexadecimal digits of [Token.Hash], or
@@ -53,7 +60,7 @@ func (t Token) Equal(o Token) bool {
 // line can be matched with the entry of a token file. Thirty-two bits are enough
 // to find an entry and too few to test guesses of a weak secret against.
 func (t Token) Fingerprint() string {
-	if !t.given {
+	if t.IsZero() {
 		return "none"
 	}
 	return FingerprintOf(t.Hash())
@@ -69,8 +76,8 @@ func (t Token) String() string { return t.Fingerprint() }
 // GoString returns the fingerprint.
 func (t Token) GoString() string { return "authz.Token(" + t.Fingerprint() + ")" }
 
-// Format prints the fingerprint for every verb: without it %x and %d would walk
-// the struct and print the secret's bytes.
+// Format prints the fingerprint for every verb, also those that a String method
+// does not cover, such as %d.
 func (t Token) Format(s fmt.State, verb rune) {
 	if verb == 'v' && s.Flag('#') {
 		_, _ = s.Write([]byte(t.GoString()))
