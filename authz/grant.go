@@ -81,8 +81,9 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 func (c *Conditions) allows(a netip.Addr) bool {
-	// A v4 client of a dual-stack listener arrives as ::ffff:a.b.c.d.
-	a = a.Unmap()
+	// A v4 client of a dual-stack listener arrives as ::ffff:a.b.c.d, and a
+	// prefix never contains an address with a zone (fe80::1%eth0).
+	a = a.Unmap().WithZone("")
 	for _, p := range c.Addrs {
 		if p.Contains(a) {
 			return true
