@@ -36,10 +36,10 @@ func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 func (c Chain) Notify(ctx context.Context, revoked func(Revocation)) error {
 	watching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	var one sync.Mutex
+	turn := make(chan struct{}, 1)
 	serialized := func(r Revocation) {
-		one.Lock()
-		defer one.Unlock()
+		turn <- struct{}{}
+		defer func() { <-turn }()
 		revoked(r)
 	}
 	var wg sync.WaitGroup
