@@ -1,0 +1,126 @@
+package certs
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// parseIdentity checks contents as strictly as the pickiest device would: what
+// is refused here would be refused, and harder to find, in some handshake.
+func parseIdentity(f Files, c contents) (*identity, error) {
+	chain, err := parseCertificates(c.certificate)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
+	}
+	if err := checkKey(c.key); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Key, err)
+	}
+	pair, err := tls.X509KeyPair(c.certificate, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("%s: certificate and key do not match: %s: %w; %s",
+			f.Certificate, f.Key, err, cureMismatch(chain, c.key))
+	}
+	if err := checkOrder(chain); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
+	}
+	pair.Leaf = chain[0]
+	id := &identity{certificate: pair, clientCAs: x509.NewCertPool()}
+	if f.ClientCA == "" {
+		return id, nil
+	}
+	authorities, err := parseCertificates(c.clientCA)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.ClientCA, err)
+	}
+	for _, cert := range authorities {
+		id.clientCAs.AddCert(cert)
+	}
+	return id, nil
+}
+
+// parseCertificates returns the certificates of a PEM file, at least one.
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+	blocks, err := decodePEM(data)
+	if err != nil {
+		return nil, err
+	}
+	var certs []*x509.Certificate
+	for _, b := range blocks {
+		if b.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(b.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d cannot be parsed: %w; have it issued anew", len(certs)+1, err)
+		}
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("holds no certificate; put it there in PEM form (-----BEGIN CERTIFICATE-----)")
+	}
+	return certs, nil
+}
+
+// decodePEM returns all blocks of a file. pem.Decode steps over what it cannot
+// decode; here that is an error, or a chain cut off by a writer that has not
+// finished would pass for a shorter one.
+func decodePEM(data []byte) ([]*pem.Block, error) {
+	var blocks []*pem.Block
+	for b, rest := pem.Decode(data); b != nil; b, rest = pem.Decode(rest) {
+		blocks = append(blocks, b)
+	}
+	if bytes.Count(data, []byte("-----BEGIN ")) != len(blocks) {
+		return nil, errors.New("a PEM block is cut off or damaged; write the file whole, then reload")
+	}
+	return blocks, nil
+}
+
+// checkKey finds what would make a key unusable, apart from its value.
+func checkKey(data []byte) error {
+	blocks, err := decodePEM(data)
+	if err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if !strings.HasSuffix(b.Type, "PRIVATE KEY") {
+			continue
+		}
+		if b.Type == "ENCRYPTED PRIVATE KEY" || b.Headers["DEK-Info"] != "" {
+			return errors.New("the private key is encrypted; write it without a passphrase (openssl pkey -in OLD -out NEW) and let the file's mode protect it")
+		}
+		return nil
+	}
+	return errors.New("holds no private key; put it there in PEM form (-----BEGIN PRIVATE KEY-----)")
+}
+
+// cureMismatch says what to do about a key that is not the first certificate's.
+func cureMismatch(chain []*x509.Certificate, key []byte) string {
+	for i, cert := range chain[1:] {
+		data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+		if _, err := tls.X509KeyPair(data, key); err == nil {
+			return fmt.Sprintf("it is the key of certificate %d: put that one first, then its issuer", i+2)
+		}
+	}
+	return "write both files, then reload"
+}
+
+// checkOrder wants each certificate to be signed by the next (RFC 5246 section
+// 7.4.2). TLS 1.3 lets the order be, but most of what runs on devices cannot
+// sort.
+func checkOrder(chain []*x509.Certificate) error {
+	for i, cert := range chain[:len(chain)-1] {
+		err := errors.New("it bears the name of another issuer")
+		if bytes.Equal(cert.RawIssuer, chain[i+1].RawSubject) {
+			err = cert.CheckSignatureFrom(chain[i+1])
+		}
+		if err != nil {
+			return fmt.Errorf("certificate %d is not signed by certificate %d: %w; put the server's certificate first, then its issuer, then the issuer's issuer", i+1, i+2, err)
+		}
+	}
+	return nil
+}
