@@ -26,8 +26,10 @@ type Authorizer interface {
 // itself, from a changed file or a message of its source.
 //
 // Notify blocks until ctx is done and calls revoked, one call at a time, for
-// every token or subject whose sessions must end. It returns nil when ctx is
-// done, otherwise why it can no longer watch.
+// every token or subject whose sessions must end, once Authorize no longer
+// grants it. What was withdrawn after a Grant was handed out and before Notify was
+// called is reported too. Notify returns nil when ctx is done, otherwise why it
+// can no longer watch.
 type Notifier interface {
 	Notify(ctx context.Context, revoked func(Revocation)) error
 }
