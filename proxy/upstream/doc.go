@@ -1,0 +1,71 @@
+// Package upstream opens the proxy's connections to the broker and makes the
+// credentials the broker is shown.
+//
+// The owner of the configuration builds everything once, so that every fault
+// shows before the first device connects:
+//
+//	server, err := upstream.ParseServer("tls://broker.example")
+//	secure, err := upstream.LoadTLS(upstream.TLSOptions{CA: "/etc/proxy/broker-ca.pem"})
+//	dialer := &upstream.Dialer{Servers: []upstream.Server{server}, TLS: secure}
+//	username, err := upstream.ParseTemplate("${subject}", upstream.Username)
+//
+// and each session then needs two calls:
+//
+//	name, err := username.Expand(upstream.Values{Subject: "pump-7"})
+//	conn, err := dialer.Dial(ctx)
+//
+// A [Dialer], a [TLS] and a [Template] may be used by any number of goroutines at
+// once, also while one of them reloads.
+//
+// # Server addresses
+//
+//	tcp://host[:port]     MQTT over TCP, port 1883 if none is given
+//	tls://host[:port]     MQTT over TLS, port 8883 if none is given
+//	unix:///absolute/path MQTT over a Unix stream socket
+//
+// The host is a name, an IPv4 address or an IPv6 address in brackets. There is no
+// user name, path or query in an address. The path of a Unix socket is taken as it
+// is written, without percent-decoding.
+//
+// # Templates
+//
+// A template is a text with placeholders that are replaced for each session:
+//
+//	${subject}      whom the token belongs to: the device
+//	${token_id}     the name of the token, which reveals nothing of it
+//	${client_id}    the client identifier the device sent
+//	${username}     the user name the device sent
+//	${token}        the token itself
+//	${attrs.NAME}   one of the attributes that came with the token's grant
+//	${listener}     the listener the device connected to
+//	${client_addr}  the address the device connected from
+//	${env:NAME}     an environment variable
+//	${file:PATH}    the content of a file, given by an absolute path
+//
+// The rules:
+//
+//   - Only ${ starts a placeholder; every other dollar sign stands for itself.
+//     $${ stands for a literal ${, therefore a dollar sign cannot stand directly in
+//     front of a placeholder.
+//   - A value is never expanded again.
+//   - Environment and files are read by [ParseTemplate] and [Template.Reload] and
+//     never by [Template.Expand]. One line break at the end of a file is dropped.
+//     A file may have up to 64 KiB.
+//   - A placeholder without a value is an error: a broker never sees a credential
+//     with a hole in it. The exception is a template that is ${client_id} or
+//     ${username} and nothing else, which hands on what the device sent, also
+//     nothing.
+//   - A client id or user name is valid UTF-8 without control characters (MQTT 5.0
+//     section 1.5.4). A password may hold any byte. Each has at most 65535 bytes.
+//   - In a client id or user name with different placeholders, a value must not
+//     contain the character that follows its placeholder, and there must be such a
+//     character. The last value is free. So ${subject}:${client_id} refuses a subject
+//     with a colon: else subject "a" with client id "b:c" and subject "a:b" with
+//     client id "c" would be one and the same client to the broker. No two devices
+//     can arrive at the same text unless they agree in every placeholder used.
+//
+// # Secrets
+//
+// Errors name placeholders, variables, files and addresses, never what is in them.
+// A [Template] that holds a secret and [Values] print masked.
+package upstream

@@ -1,0 +1,157 @@
+package upstream
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseServer(t *testing.T) {
+	tests := []struct{ text, want, network, name string }{
+		{"tcp://broker", "tcp://broker:1883", "tcp", "broker"},
+		{"tcp://broker:1884", "tcp://broker:1884", "tcp", "broker"},
+		{"tcp://my_broker-1.internal.", "tcp://my_broker-1.internal.:1883", "tcp", "my_broker-1.internal."},
+		{"tcp://127.0.0.1:65535", "tcp://127.0.0.1:65535", "tcp", "127.0.0.1"},
+		{"tcp://3com.example", "tcp://3com.example:1883", "tcp", "3com.example"},
+		{"tls://broker", "tls://broker:8883", "tcp", "broker"},
+		{"tls://[2001:db8::1]", "tls://[2001:db8::1]:8883", "tcp", "2001:db8::1"},
+		{"tls://[fe80::1%eth0]:8884", "tls://[fe80::1%eth0]:8884", "tcp", "fe80::1"},
+		{"unix:///run/broker.sock", "unix:///run/broker.sock", "unix", ""},
+		{"unix:///run/mqtt@a/100%25:1?x#y", "unix:///run/mqtt@a/100%25:1?x#y", "unix", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.text, func(t *testing.T) {
+			s, err := ParseServer(tt.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.String() != tt.want || s.network() != tt.network || s.name() != tt.name {
+				t.Errorf("got %s by %s with name %q", s, s.network(), s.name())
+			}
+			if s.Secure() != strings.HasPrefix(tt.text, "tls:") {
+				t.Errorf("Secure() = %v", s.Secure())
+			}
+			if again, err := ParseServer(s.String()); err != nil || again != s {
+				t.Errorf("String() reads back as %v, %v", again, err)
+			}
+		})
+	}
+}
+
+// checkSays wants all parts in the error, and no secret.
+func checkSays(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %q does not say %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error %q repeats a secret", err)
+	}
+}
+
+// refusal is an address that ParseServer refuses, and a part of its error.
+type refusal struct{ text, says string }
+
+func (r refusal) check(t *testing.T) {
+	s, err := ParseServer(r.text)
+	if err == nil {
+		t.Fatalf("accepted as %s", s)
+	}
+	checkSays(t, err, r.says)
+	if s != (Server{}) {
+		t.Errorf("an address came with the error: %v", s)
+	}
+}
+
+func TestParseServerRefuses(t *testing.T) {
+	for _, tt := range []refusal{
+		{"", "no scheme"},
+		{"broker:1883", "no scheme"},
+		{"tcp:broker", "no scheme"},
+		{"TCP://broker", "scheme of the server address is unknown"},
+		{"://broker", "scheme of the server address is unknown"},
+		{"ws://broker", "allowed are tcp://host[:port], tls://host[:port] and unix:///path"},
+		{"mqtt://broker", "written tcp://"},
+		{"mqtts://broker", "written tls://"},
+		{"ssl://broker", "written tls://"},
+		{"tcp://", "host is missing"},
+		{"tcp://:1883", "host is missing"},
+		{"tcp://.", "host is missing"},
+		{"tcp://broker:", "1 to 65535"},
+		{"tcp://broker:0", "1 to 65535"},
+		{"tcp://broker:65536", "1 to 65535"},
+		{"tcp://broker:+1", "1 to 65535"},
+		{"tcp://broker:01883", "1 to 65535"},
+		{"tcp://broker:mqtt", "1 to 65535"},
+		{"tcp://broker:1883/", "ends after the port"},
+		{"tls://broker/mqtt", "write tls://host:8883"},
+		{"tcp://broker?x=hunter2", "ends after the port"},
+		{"tcp://broker#hunter2", "ends after the port"},
+		{"tcp://admin:hunter2@broker", "no user name or password"},
+		{"tls://hunter2@broker:1883/x", "no user name or password"},
+		{"tcp://admin:hunter2", "1 to 65535"},
+		{"hunter2://broker", "scheme of the server address is unknown"},
+		{"tcp://::1", "brackets"},
+		{"tcp://2001:db8::1:1883", "brackets"},
+		{"tcp://[::1", "brackets"},
+		{"tcp://[]:1883", "brackets"},
+		{"tcp://[127.0.0.1]:1883", "brackets"},
+		{"tcp://[broker]", "brackets"},
+		{"tcp://[fe80::1%eth 0]", "brackets"},
+		{"tcp://[fe80::1%\n]", "brackets"},
+		{"tcp://[::1]1883", "only a colon and a port"},
+		{"tcp://[::1]:", "1 to 65535"},
+		{"tcp://bro ker", "neither a name"},
+		{"tcp://bröker", "neither a name"},
+		{"tcp://a..b", "neither a name"},
+		{"tcp://*.example", "neither a name"},
+		{"tcp://" + strings.Repeat("a", 64), "neither a name"},
+		{"tcp://" + strings.Repeat("a.", 128), "more than 253"},
+		{"tcp://1883", "not a valid IPv4"},
+		{"tcp://10.0.0", "not a valid IPv4"},
+		{"tcp://10.0.0.256:1883", "not a valid IPv4"},
+	} {
+		t.Run(tt.text, tt.check)
+	}
+}
+
+func TestParseServerRefusesSockets(t *testing.T) {
+	for _, tt := range []refusal{
+		{"unix://run/broker.sock", "absolute"},
+		{"unix://", "absolute"},
+		{"unix://@abstract", "absolute"},
+		{"unix:///run/", "directory"},
+		{"unix:///", "directory"},
+		{"unix:///run/a\x00b", "control character"},
+		{"unix:///" + strings.Repeat("a", 200), "has 201 bytes"},
+	} {
+		t.Run(tt.text, tt.check)
+	}
+}
+
+func TestServerZero(t *testing.T) {
+	var s Server
+	if s.String() != "" || s.Secure() {
+		t.Errorf("zero Server is %q, secure %v", s, s.Secure())
+	}
+}
+
+func FuzzParseServer(f *testing.F) {
+	for _, seed := range []string{"tcp://broker", "tls://[::1]:8883", "unix:///run/b.sock", "tcp://u:p@h:1/", "tls://a.b:65535", "://", "tcp://[fe80::1%a]:1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := ParseServer(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseServer(s.String())
+		if err != nil || again != s {
+			t.Fatalf("%q gives %q, which gives %q, %v", text, s, again, err)
+		}
+		if s.scheme != "unix" && strings.ContainsAny(s.String()[len("tcp://"):], "@/?# ") {
+			t.Fatalf("%q gives %q", text, s)
+		}
+	})
+}
