@@ -1,0 +1,228 @@
+package upstream
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// maxPEM is the largest certificate or key file, in bytes: several times a
+// system's whole bundle of authorities.
+const maxPEM = 1 << 20
+
+// TLSOptions say how connections to tls:// servers are secured. The files are
+// PEM. Empty fields leave the choice to the system.
+type TLSOptions struct {
+	// CA is a file with the certificates of the authorities that may sign a
+	// broker's certificate. Empty means the system's authorities.
+	CA string
+	// Certificate and Key are the files of the client certificate, with its
+	// intermediates, that the broker is shown. Both are given or neither is.
+	Certificate, Key string
+	// ServerName is the name that the broker's certificate must carry. Empty
+	// means the host in the server's address.
+	ServerName string
+}
+
+// TLS holds what [LoadTLS] loaded, and loads it again.
+//
+// The client certificate is looked at before each handshake: a new pair is used
+// from the next connection on, a pair that does not load (half of it written, for
+// instance) leaves the old one in use. New authorities need [TLS.Reload], which
+// also reports what is wrong with the files; a periodic call to it finds
+// everything.
+//
+// Reconnects resume earlier TLS sessions. A change of any file ends that, since a
+// resumed session would stand for the certificates of the past.
+type TLS struct {
+	options TLSOptions
+	mu      sync.Mutex // one load at a time
+	current atomic.Pointer[trust]
+}
+
+// trust is one state of the files. It is never changed.
+type trust struct {
+	authorities authorities
+	identity    identity
+	config      *tls.Config // without a server name
+}
+
+type authorities struct {
+	sum  [sha256.Size]byte
+	pool *x509.CertPool
+}
+
+type identity struct {
+	sum         [sha256.Size]byte
+	certificate *tls.Certificate
+}
+
+// LoadTLS reads the files. Every error names the file that is to be mended.
+func LoadTLS(options TLSOptions) (*TLS, error) {
+	if (options.Certificate == "") != (options.Key == "") {
+		return nil, errors.New("a client certificate needs both the certificate's file and the key's file")
+	}
+	if options.ServerName != "" {
+		if err := checkHost(options.ServerName); err != nil {
+			return nil, fmt.Errorf("server name: %w", err)
+		}
+	}
+	t := &TLS{options: options}
+	if err := t.Reload(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Reload reads the files again. If one is faulty the error says which, and
+// everything stays as it was. Established connections are not affected.
+func (t *TLS) Reload() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.loaded()
+	roots, err := t.options.loadAuthorities(old.authorities)
+	if err != nil {
+		return err
+	}
+	own, err := t.options.loadIdentity(old.identity)
+	if err != nil {
+		return err
+	}
+	t.swap(roots, own)
+	return nil
+}
+
+// refresh looks for a new client certificate.
+func (t *TLS) refresh() {
+	if t.options.Certificate == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old := t.loaded()
+	if own, err := t.options.loadIdentity(old.identity); err == nil {
+		t.swap(old.authorities, own)
+	}
+}
+
+// loaded returns the current state, which is empty before the first load.
+func (t *TLS) loaded() trust {
+	if current := t.current.Load(); current != nil {
+		return *current
+	}
+	return trust{}
+}
+
+// swap publishes a new state unless it equals the current one, whose session
+// cache must then live on. It is called with mu held.
+func (t *TLS) swap(roots authorities, own identity) {
+	old := t.loaded()
+	if old.config != nil && roots.sum == old.authorities.sum && own.sum == old.identity.sum {
+		return
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		RootCAs:            roots.pool,
+		ClientSessionCache: tls.NewLRUClientSessionCache(0),
+	}
+	if own.certificate != nil {
+		// Config.Certificates would be held back from a broker that lists other
+		// authorities, and the broker would then ask for what was given here.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return own.certificate, nil
+		}
+	}
+	t.current.Store(&trust{authorities: roots, identity: own, config: config})
+}
+
+// config returns the configuration for one handshake with host. A nil or zero
+// TLS works with defaults.
+func (t *TLS) config(host string) *tls.Config {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t != nil {
+		t.refresh()
+		if current := t.current.Load(); current != nil {
+			config = current.config.Clone()
+		}
+		if t.options.ServerName != "" {
+			host = t.options.ServerName
+		}
+	}
+	config.ServerName = host
+	return config
+}
+
+// loadAuthorities returns old if the file's content is the same.
+func (o *TLSOptions) loadAuthorities(old authorities) (authorities, error) {
+	if o.CA == "" {
+		return authorities{}, nil
+	}
+	content, err := readFile(o.CA, maxPEM)
+	if err != nil {
+		return authorities{}, fmt.Errorf("CA file: %w", err)
+	}
+	sum := sha256.Sum256(content)
+	if old.pool != nil && sum == old.sum {
+		return old, nil
+	}
+	pool, err := parseAuthorities(content)
+	if err != nil {
+		return authorities{}, fmt.Errorf("CA file %s: %w", o.CA, err)
+	}
+	return authorities{sum: sum, pool: pool}, nil
+}
+
+// parseAuthorities is strict where CertPool.AppendCertsFromPEM is not: an
+// authority that cannot be read is not left out silently.
+func parseAuthorities(content []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	n := 0
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		n++
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate number %d: %w", n, err)
+		}
+		pool.AddCert(certificate)
+	}
+	if n == 0 {
+		return nil, errors.New("no certificate in it; it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)")
+	}
+	return pool, nil
+}
+
+// loadIdentity returns old if the content of both files is the same.
+func (o *TLSOptions) loadIdentity(old identity) (identity, error) {
+	if o.Certificate == "" {
+		return identity{}, nil
+	}
+	certificate, err := readFile(o.Certificate, maxPEM)
+	if err != nil {
+		return identity{}, fmt.Errorf("client certificate: %w", err)
+	}
+	key, err := readFile(o.Key, maxPEM)
+	if err != nil {
+		return identity{}, fmt.Errorf("client key: %w", err)
+	}
+	sum := sha256.Sum256(bytes.Join([][]byte{certificate, key}, []byte{0}))
+	if old.certificate != nil && sum == old.sum {
+		return old, nil
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		if bytes.Contains(key, []byte("ENCRYPTED")) {
+			return identity{}, fmt.Errorf("client key %s is encrypted; store it without a passphrase", o.Key)
+		}
+		return identity{}, fmt.Errorf("client certificate %s with key %s: %w", o.Certificate, o.Key, err)
+	}
+	return identity{sum: sum, certificate: &pair}, nil
+}
