@@ -1,0 +1,242 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unicode/utf8"
+)
+
+// maxField is the most bytes that a string or binary field of an MQTT packet can
+// have (MQTT 5.0 sections 1.5.4 and 1.5.6).
+const maxField = 65535
+
+// Field is the field of the broker's CONNECT that a template fills. It decides
+// what the result may hold.
+type Field uint8
+
+const (
+	// ClientID is the client identifier.
+	ClientID Field = iota
+	// Username is the user name.
+	Username
+	// Password is the password: binary data, and nobody's identity.
+	Password
+)
+
+// Values are the facts of one session that a template can use. They print masked,
+// because one of them is a secret and others may hold one.
+type Values struct {
+	// Subject is whom the token belongs to.
+	Subject string
+	// TokenID names the token.
+	TokenID string
+	// ClientID is the client identifier the device sent, or that was made for it.
+	ClientID string
+	// Username is the user name the device sent. It may be its token.
+	Username string
+	// Token is the token itself.
+	Token string `json:"-"`
+	// Listener is the listener the device connected to.
+	Listener string
+	// ClientAddr is the address the device connected from.
+	ClientAddr string
+	// Attrs are the attributes of the grant. The map is only read.
+	Attrs map[string]string
+}
+
+// Format prints a mask for every verb.
+func (Values) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "upstream.Values(masked)") }
+
+// Template makes one credential for the broker from the facts of a session. The
+// package comment has its grammar and rules. The zero Template is the empty text.
+type Template struct {
+	field Field
+	text  string
+	parts []part
+	// segments are the parts with environment and files filled in, and
+	// neighbouring literals joined.
+	segments atomic.Pointer[[]segment]
+}
+
+// A segment is a literal or a placeholder whose value each session brings.
+type segment struct {
+	part
+	// separator is the character that the value must not contain, if any.
+	separator string
+}
+
+// ValueError says that the value of a placeholder cannot be used for a session.
+// It holds no value.
+type ValueError struct {
+	// Placeholder is its name as written in the template, such as "client_id" or
+	// "attrs.site".
+	Placeholder string
+	// Problem says what is wrong with its value.
+	Problem string
+}
+
+// Error names the placeholder and the problem.
+func (e *ValueError) Error() string { return "${" + e.Placeholder + "} " + e.Problem }
+
+// ParseTemplate reads a template for the given field, with the environment
+// variables and files it names. The error gives the place of a mistake as a byte
+// of text, counted from 1, and what is allowed there; it does not repeat literal
+// text, which may be a password.
+func ParseTemplate(text string, field Field) (*Template, error) {
+	if len(text) > maxField {
+		return nil, errTooLong
+	}
+	parts, err := split(text)
+	if err != nil {
+		return nil, err
+	}
+	t := &Template{field: field, text: text, parts: parts}
+	if err := t.Reload(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// Reload reads the environment variables and files again. If that fails, the
+// template goes on with what it had.
+func (t *Template) Reload() error {
+	segments, err := resolve(t.parts, t.field)
+	if err != nil {
+		return err
+	}
+	t.segments.Store(&segments)
+	return nil
+}
+
+// Expand returns the text for a session. A value that the template cannot use is
+// a [*ValueError]; the only other error is a result of more than 65535 bytes.
+//
+// Expand does no I/O. It allocates the result, or nothing if the template is a
+// single placeholder or has none.
+func (t *Template) Expand(v Values) (string, error) {
+	segments := t.resolved()
+	if len(segments) == 1 {
+		return t.expandAlone(&segments[0], &v)
+	}
+	var buffer [256]byte
+	text := buffer[:0]
+	for i := range segments {
+		value, err := t.value(&segments[i], &v)
+		if err != nil {
+			return "", err
+		}
+		if len(text)+len(value) > maxField {
+			return "", errTooLong
+		}
+		text = append(text, value...)
+	}
+	return string(text), nil
+}
+
+var errTooLong = errors.New("the template makes more than the 65535 bytes of an MQTT field")
+
+// expandAlone hands on what the device sent, also nothing.
+func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
+	if value, _ := s.lookup(v); value == "" && (s.source == fromClientID || s.source == fromUsername) {
+		return "", nil
+	}
+	value, err := t.value(s, v)
+	if len(value) > maxField {
+		return "", errTooLong
+	}
+	return value, err
+}
+
+// value returns what stands for s in the result. Literals were checked when they
+// were resolved.
+func (t *Template) value(s *segment, v *Values) (string, error) {
+	if s.source == literal {
+		return s.name, nil
+	}
+	value, found := s.lookup(v)
+	problem := ""
+	switch {
+	case !found:
+		problem = "is not among the attributes of the grant"
+	case value == "":
+		problem = "has no value"
+	case s.separator != "" && strings.Contains(value, s.separator):
+		problem = "contains the character that separates it from the next placeholder"
+	default:
+		problem = t.field.fault(value)
+	}
+	if problem != "" {
+		return "", &ValueError{Placeholder: s.name, Problem: problem}
+	}
+	return value, nil
+}
+
+func (t *Template) resolved() []segment {
+	if segments := t.segments.Load(); segments != nil {
+		return *segments
+	}
+	return nil
+}
+
+// Placeholders returns the names of the placeholders as they are written, such as
+// "subject", "attrs.site" or "env:HOME", each once.
+func (t *Template) Placeholders() []string {
+	var names []string
+	for _, p := range t.parts {
+		if p.source != literal && !slices.Contains(names, p.name) {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
+// Is reports whether the template is the placeholder of that name and nothing
+// else: with "client_id", whether the device's client identifier is passed on as
+// it is.
+func (t *Template) Is(name string) bool {
+	return len(t.parts) == 1 && t.parts[0].source != literal && t.parts[0].name == name
+}
+
+// Secret reports whether the template must not be shown: it uses the token, the
+// environment or a file, or it is a password with literal text.
+func (t *Template) Secret() bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool {
+		switch p.source {
+		case fromToken, fromEnv, fromFile:
+			return true
+		}
+		return p.source == literal && t.field == Password
+	})
+}
+
+// Format prints the text of the template, or a mask if it is [Template.Secret],
+// for every verb.
+func (t *Template) Format(s fmt.State, _ rune) {
+	text := t.text
+	if t.Secret() {
+		text = "upstream.Template(masked)"
+	}
+	_, _ = io.WriteString(s, text)
+}
+
+// identifies reports whether the broker tells devices apart by the field.
+func (f Field) identifies() bool { return f != Password }
+
+// fault says what forbids value in the field, or nothing. MQTT 5.0 section 1.5.4
+// leaves control characters to the receiver, who may close the connection for
+// them; they have no place in a name.
+func (f Field) fault(value string) string {
+	switch {
+	case f == Password:
+		return ""
+	case !utf8.ValidString(value):
+		return "is not valid UTF-8"
+	case strings.ContainsFunc(value, isControl):
+		return "contains a control character"
+	}
+	return ""
+}
