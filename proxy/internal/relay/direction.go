@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"sync/atomic"
 )
 
@@ -15,62 +16,89 @@ type direction struct {
 	framer   Framer
 	broken   bool // the framer lost the boundaries
 	moved    atomic.Int64
+
+	ended  bool // the source has ended, in order or not
+	closed bool // the receiver has been told so, or is gone
 }
 
 // copy moves bytes until the source ends, which is nil, or something fails.
-func (d *direction) copy() error {
+func (d *direction) copy(pool *buffers) error {
+	r := newReader(d.from, pool)
 	for {
-		buf, n, readErr := d.from.gather()
+		b, readErr := r.next()
 		var writeErr error
-		if n > 0 {
-			writeErr = d.pass(buf.b[:n])
+		if len(b) > 0 {
+			writeErr = d.pass(b, r)
 		}
-		d.from.giveBack(buf)
+		r.release()
 		switch {
 		case writeErr != nil:
-			return writeErr
+			d.closed = true
+			return &writeError{writeErr}
+		case readErr == nil:
 		case endOfStream(readErr):
+			d.ended = true
 			return nil
-		case readErr != nil:
+		default:
+			d.ended = !errors.Is(readErr, os.ErrDeadlineExceeded)
 			return &readError{readErr}
 		}
 	}
 }
 
-func (d *direction) pass(b []byte) error {
-	n, err := d.to.conn.Write(b)
-	d.moved.Add(int64(n))
-	if d.framer != nil && !d.broken {
-		d.broken = d.framer.Advance(b[:n]) != nil
+// pass writes b, which r has read. If the receiver takes only part of it and has to
+// be waited for, little is held meanwhile: thousands of receivers may stand still
+// at once.
+func (d *direction) pass(b []byte, r *reader) error {
+	n, err := d.to.offer(b)
+	d.account(b[:n])
+	if err != nil || n == len(b) {
+		return err
 	}
-	if err != nil {
-		return &writeError{err}
+	b = b[n:]
+	if len(b) <= len(r.buf.b)/2 {
+		b = slices.Clone(b)
+		r.release()
 	}
-	return nil
+	n, err = d.to.conn.Write(b)
+	d.account(b[:n])
+	return err
 }
 
-// atBoundary reports whether the receiver stands between two packets.
-func (d *direction) atBoundary() bool {
-	return d.framer != nil && !d.broken && d.framer.AtBoundary()
+// account notes that b has been written.
+func (d *direction) account(b []byte) {
+	d.moved.Add(int64(len(b)))
+	if d.framer != nil && !d.broken {
+		d.broken = d.framer.Advance(b) != nil
+	}
+}
+
+// bid sends packet as the last one, if the receiver stands between two packets,
+// and tells the receiver that nothing more will come. It reports whether packet
+// was sent.
+func (d *direction) bid(packet []byte) (sent bool) {
+	if d.closed {
+		return false
+	}
+	d.closed = true
+	if len(packet) > 0 && d.framer != nil && !d.broken && d.framer.AtBoundary() {
+		_, err := d.to.conn.Write(packet)
+		sent = err == nil
+	}
+	d.to.closeWrite()
+	return sent
 }
 
 // blame tells which side an error of this direction belongs to.
 func (d *direction) blame(err error) (Side, error) {
-	other := Client
-	if d.side == Client {
-		other = Upstream
-	}
 	var w *writeError
-	if errors.As(err, &w) {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return other, ErrStalled
-		}
-		return other, err
+	switch {
+	case !errors.As(err, &w):
+		return d.side, err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return d.side.other(), ErrStalled
 	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return d.side, errors.New("did not close in time")
-	}
-	return d.side, err
+	return d.side.other(), err
 }
 
 type readError struct{ err error }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +23,8 @@ const (
 
 // String returns the side's name in lower case.
 func (s Side) String() string { return [...]string{"proxy", "client", "upstream"}[min(s, Upstream)] }
+
+func (s Side) other() Side { return Client + Upstream - s }
 
 // Framer follows the packets of one direction. It lets a [Farewell] be sent
 // between two packets and never inside one.
@@ -67,8 +68,8 @@ type Farewell struct {
 	// between two packets, before it is closed.
 	Client, Upstream []byte
 	// Flush lets the upstream finish: it is told that nothing more will come, and
-	// what it still has for the client is passed on before the client's
-	// farewell.
+	// what it still has for the client, within half of [Pump.Grace], is passed on
+	// before the client's farewell.
 	Flush bool
 	// Err becomes the result's Err.
 	Err error
@@ -87,7 +88,8 @@ type Pump struct {
 	// 1 s.
 	Grace time.Duration
 
-	live sync.WaitGroup
+	live    sync.WaitGroup
+	buffers buffers
 }
 
 func (p *Pump) writeTimeout() time.Duration { return orDefault(p.WriteTimeout, 60*time.Second) }
@@ -117,104 +119,3 @@ func (p *Pump) Start(pair Pair) *Session {
 
 // Wait returns when every pair has ended and its Done has returned.
 func (p *Pump) Wait() { p.live.Wait() }
-
-// Session is a pair that runs.
-type Session struct {
-	pump     *Pump
-	up, down direction
-	done     func(Result)
-	running  atomic.Int32
-	cut      atomic.Pointer[Farewell]
-
-	mu    sync.Mutex // guards end
-	ended bool
-	by    Side
-	err   error
-}
-
-// Bytes returns what has been written to the upstream and to the client so far.
-func (s *Session) Bytes() (up, down int64) { return s.up.moved.Load(), s.down.moved.Load() }
-
-// Cut ends the pair from any goroutine and returns at once; Done follows within
-// about [Pump.Grace]. Only the first Cut counts. It has no effect on a pair that
-// has ended already.
-func (s *Session) Cut(f Farewell) {
-	if !s.cut.CompareAndSwap(nil, &f) {
-		return
-	}
-	s.conclude(NoSide, f.Err)
-	grace := s.pump.grace()
-	s.up.from.hurry(grace)
-	s.down.from.hurry(grace)
-	s.up.from.stopReading()
-	if f.Flush {
-		s.down.from.readUntil(time.Now().Add(grace))
-	} else {
-		s.down.from.stopReading()
-	}
-}
-
-// conclude records the first reason why the pair ends.
-func (s *Session) conclude(by Side, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.ended {
-		s.ended, s.by, s.err = true, by, err
-	}
-}
-
-// runUp and runDown have names of their own so that a goroutine dump tells how
-// many sessions there are and which way they wait.
-func (s *Session) runUp()   { s.run(&s.up, &s.down) }
-func (s *Session) runDown() { s.run(&s.down, &s.up) }
-
-// run moves bytes one way until that way ends, then sees to it that the other
-// way ends too.
-func (s *Session) run(d, other *direction) {
-	err := d.copy()
-	if f := s.cut.Load(); f != nil {
-		s.bidFarewell(d, f)
-	} else if err != nil {
-		s.conclude(d.blame(err))
-		other.from.stopReading()
-		d.to.hurry(s.pump.grace())
-		d.to.closeWrite()
-	} else {
-		s.conclude(d.side, nil)
-		d.to.closeWrite()
-		other.from.readUntil(time.Now().Add(s.pump.linger()))
-		// A Cut between the check above and here has had its deadline
-		// overwritten.
-		if f := s.cut.Load(); f != nil && !f.Flush {
-			other.from.stopReading()
-		}
-	}
-	if s.running.Add(-1) == 0 {
-		s.finish()
-	}
-}
-
-// bidFarewell sends the parting packet that the receiver of d is due and tells
-// it that nothing more will come.
-func (s *Session) bidFarewell(d *direction, f *Farewell) {
-	packet := f.Client
-	if d.side == Client {
-		packet = f.Upstream
-	}
-	if len(packet) > 0 && d.atBoundary() {
-		_, _ = d.to.conn.Write(packet)
-	}
-	d.to.closeWrite()
-}
-
-func (s *Session) finish() {
-	defer s.pump.live.Done()
-	if s.cut.Load() != nil {
-		s.up.from.drain(time.Now().Add(s.pump.grace()))
-	}
-	s.up.from.close()
-	s.down.from.close()
-	if s.done != nil {
-		s.done(Result{Up: s.up.moved.Load(), Down: s.down.moved.Load(), By: s.by, Err: s.err})
-	}
-}

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -13,24 +12,24 @@ import (
 //
 //	tls.Server(relay.NewSocket(conn), config)
 //
-// As a net.Conn it behaves as the connection inside, deadlines included.
+// Until the connection is handed to a [Pump] it behaves as the connection inside,
+// deadlines included.
 type Socket struct {
 	net.Conn
 	raw syscall.RawConn // nil if the connection has no descriptor
 
-	// stall is how long, in nanoseconds, a write may wait without the peer
-	// taking a single byte; 0 leaves deadlines to whoever holds the connection.
-	stall atomic.Int64
+	out *output // set from Start on
 
-	// fd is the descriptor while the reading goroutine is inside ready, else
+	// in is the descriptor while the reading goroutine must not wait, else
 	// noDescriptor. Only that goroutine touches it.
-	fd descriptor
+	in descriptor
 }
 
-// NewSocket wraps conn. A connection without a descriptor is allowed and is
-// relayed with blocking reads.
+// NewSocket wraps conn. A conn that is a [syscall.Conn] is read and written by its
+// descriptor once it is relayed, so its own Read and Write must not change or hold
+// back bytes. A connection without a descriptor is relayed with blocking reads.
 func NewSocket(conn net.Conn) *Socket {
-	s := &Socket{Conn: conn, fd: noDescriptor}
+	s := &Socket{Conn: conn, in: noDescriptor}
 	if sc, ok := conn.(syscall.Conn); ok && pollable {
 		if raw, err := sc.SyscallConn(); err == nil {
 			s.raw = raw
@@ -39,79 +38,41 @@ func NewSocket(conn net.Conn) *Socket {
 	return s
 }
 
-// Read reads from the connection. Inside ready it never waits: it returns
-// EAGAIN when there is nothing.
+// Read reads from the connection. Where the reader must not wait it returns EAGAIN
+// if there is nothing.
 func (s *Socket) Read(b []byte) (int, error) {
-	if s.fd != noDescriptor {
-		return readNow(s.fd, b)
+	if s.in != noDescriptor {
+		return readNow(s.in, b)
 	}
 	return s.Conn.Read(b)
 }
 
-// Write writes all of b. If a stall limit is set it replaces the write deadline.
+// Write writes all of b. Once relayed it waits only as long as the peer goes on
+// taking bytes.
 func (s *Socket) Write(b []byte) (int, error) {
-	stall := time.Duration(s.stall.Load())
-	switch {
-	case stall <= 0:
-		return s.Conn.Write(b)
-	case s.raw == nil:
-		if err := s.Conn.SetWriteDeadline(time.Now().Add(stall)); err != nil {
-			return 0, err
-		}
-		return s.Conn.Write(b)
+	if s.out != nil {
+		return s.out.write(b)
 	}
-	return s.writeStalling(b)
+	return s.Conn.Write(b)
 }
 
-// writeStalling writes with the descriptor and sets a deadline only if the
-// socket's own buffer is full: a timer per message would cost more than the
-// message.
-func (s *Socket) writeStalling(b []byte) (n int, err error) {
-	waited := false
-	rawErr := s.raw.Write(func(fd uintptr) bool {
-		for n < len(b) {
-			var m int
-			if m, err = writeNow(descriptor(fd), b[n:]); m > 0 {
-				n += m
-				continue
-			}
-			if !again(err) {
-				return true
-			}
-			err = nil
-			waited = true
-			_ = s.Conn.SetWriteDeadline(time.Now().Add(time.Duration(s.stall.Load())))
-			return false
-		}
-		return true
-	})
-	if waited && rawErr == nil {
-		_ = s.Conn.SetWriteDeadline(time.Time{})
+// SetWriteDeadline sets the connection's deadline. It does nothing once the
+// connection is relayed: crypto/tls sets one of its own when it closes, and would
+// overwrite the pump's.
+func (s *Socket) SetWriteDeadline(t time.Time) error {
+	if s.out != nil {
+		return nil
 	}
-	if err == nil {
-		err = rawErr
-	}
-	return n, err
+	return s.Conn.SetWriteDeadline(t)
 }
 
-// ready calls read until it reports true. Before each further call it waits,
-// holding nothing, until the socket is readable. Inside read, Read does not wait.
-//
-// The first call comes at once and must really try to read: the runtime forgets
-// a readiness that came before it.
-func (s *Socket) ready(read func() bool) error {
-	return s.raw.Read(func(fd uintptr) bool {
-		s.fd = descriptor(fd)
-		defer func() { s.fd = noDescriptor }()
-		return read()
-	})
-}
-
-// CloseWrite tells the peer that nothing more will come, if the connection can
-// say so.
+// CloseWrite tells the peer that nothing more will come, if the connection can say
+// so; else it does nothing.
 func (s *Socket) CloseWrite() error {
-	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+	if c, ok := s.Conn.(closeWriter); ok {
 		return c.CloseWrite()
 	}
 	return nil
 }
+
+type closeWriter interface{ CloseWrite() error }

@@ -1,0 +1,132 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// output writes to a connection and gives up on a peer that takes nothing. There is
+// one writer at a time; hurry may be called by anyone.
+type output struct {
+	conn net.Conn
+	raw  syscall.RawConn       // nil if the connection has no descriptor
+	try  func(fd uintptr) bool // o.tryWrite, made once: a closure a write would cost an allocation
+
+	// The write that runs.
+	b      []byte
+	n      int
+	err    error
+	wait   bool // for room, if the socket is full
+	waited bool
+
+	mu    sync.Mutex    // guards what follows and the write deadline
+	limit time.Duration // how long to wait without the peer taking a single byte
+	until time.Time     // the end of all waiting, unless zero
+}
+
+func newOutput(conn net.Conn, raw syscall.RawConn, limit time.Duration) *output {
+	o := &output{conn: conn, raw: raw, limit: limit}
+	o.try = o.tryWrite
+	return o
+}
+
+// write writes all of b.
+func (o *output) write(b []byte) (int, error) {
+	if o.raw == nil {
+		return o.writeBlocking(b)
+	}
+	return o.run(b, true)
+}
+
+// offer writes what the socket takes at once; less than len(b) is no error. Without
+// a descriptor it is write.
+func (o *output) offer(b []byte) (int, error) {
+	if o.raw == nil {
+		return o.writeBlocking(b)
+	}
+	return o.run(b, false)
+}
+
+// run writes with the descriptor and sets a deadline only if the socket's own
+// buffer is full: a timer per message would cost more than the message.
+func (o *output) run(b []byte, wait bool) (int, error) {
+	o.b, o.n, o.err, o.wait, o.waited = b, 0, nil, wait, false
+	err := o.raw.Write(o.try)
+	if o.err != nil {
+		err = o.err
+	}
+	if o.waited && err == nil {
+		o.disarm()
+	}
+	o.b = nil
+	return o.n, err
+}
+
+func (o *output) tryWrite(fd uintptr) bool {
+	for o.n < len(o.b) {
+		m, err := writeNow(descriptor(fd), o.b[o.n:])
+		o.n += m
+		if again(err) {
+			if o.wait {
+				o.waited = true
+				o.arm()
+			}
+			return !o.wait
+		}
+		if err != nil {
+			o.err = err
+			return true
+		}
+	}
+	return true
+}
+
+// writeBlocking starts anew as long as the peer takes something within the limit.
+func (o *output) writeBlocking(b []byte) (n int, err error) {
+	for n < len(b) {
+		o.arm()
+		m, err := o.conn.Write(b[n:])
+		n += m
+		if err != nil && (m == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || o.expired()) {
+			return n, err
+		}
+	}
+	o.disarm()
+	return n, nil
+}
+
+func (o *output) arm() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := time.Now().Add(o.limit)
+	if !o.until.IsZero() && o.until.Before(t) {
+		t = o.until
+	}
+	_ = o.conn.SetWriteDeadline(t)
+}
+
+func (o *output) disarm() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.conn.SetWriteDeadline(o.until)
+}
+
+func (o *output) expired() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.until.IsZero() && !time.Now().Before(o.until)
+}
+
+// hurry ends every write, also one that waits already, at t.
+func (o *output) hurry(t time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.until.IsZero() || t.Before(o.until) {
+		o.until = t
+		_ = o.conn.SetWriteDeadline(t)
+	}
+}
