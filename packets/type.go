@@ -1,0 +1,50 @@
+package packets
+
+// Type is the control packet type, the upper half of a packet's first byte:
+// Type(b[0] >> 4). MQTT 5.0 section 2.1.2.
+type Type byte
+
+// The control packet types, spelled as in the standard. AUTH exists in MQTT 5.0
+// only.
+const (
+	CONNECT     Type = 1
+	CONNACK     Type = 2
+	PUBLISH     Type = 3
+	PUBACK      Type = 4
+	PUBREC      Type = 5
+	PUBREL      Type = 6
+	PUBCOMP     Type = 7
+	SUBSCRIBE   Type = 8
+	SUBACK      Type = 9
+	UNSUBSCRIBE Type = 10
+	UNSUBACK    Type = 11
+	PINGREQ     Type = 12
+	PINGRESP    Type = 13
+	DISCONNECT  Type = 14
+	AUTH        Type = 15
+)
+
+// typeWill stands for the will in the property table. No packet has type 0.
+const typeWill Type = 0
+
+// String returns the name of the type, or "packet" for the reserved type 0 and
+// numbers that do not fit in four bits.
+func (t Type) String() string {
+	names := [...]string{"packet", "CONNECT", "CONNACK", "PUBLISH", "PUBACK", "PUBREC", "PUBREL", "PUBCOMP",
+		"SUBSCRIBE", "SUBACK", "UNSUBSCRIBE", "UNSUBACK", "PINGREQ", "PINGRESP", "DISCONNECT", "AUTH"}
+	if int(t) >= len(names) {
+		return names[0]
+	}
+	return names[t]
+}
+
+// firstByte returns the only first byte that a packet of this type may have,
+// for every type but PUBLISH. MQTT 5.0 table 2-2.
+func (t Type) firstByte() byte {
+	switch t {
+	case PUBREL, SUBSCRIBE, UNSUBSCRIBE:
+		return byte(t)<<4 | 2
+	default:
+		return byte(t) << 4
+	}
+}
