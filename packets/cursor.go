@@ -1,0 +1,188 @@
+package packets
+
+import (
+	"bytes"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// cursor reads the fields of one packet in their order.
+type cursor struct {
+	b     []byte // the packet, or the part of it that has arrived
+	text  string // the same bytes, where strings are wanted
+	off   int    // of the next field in b
+	need  int    // where the field ends that could not be read
+	size  int    // of the whole packet, len(b) or more
+	typ   Type
+	level byte // 0 until it is known
+}
+
+// openPart begins to read a packet of type t of which b holds the first bytes,
+// at least the fixed header, or more than the packet.
+func openPart(b []byte, t Type, level byte) (cursor, error) {
+	head, size, err := header(b)
+	switch {
+	case err != nil:
+		return cursor{}, err
+	case size == 0:
+		return cursor{}, io.ErrUnexpectedEOF
+	case Type(b[0]>>4) != t:
+		return cursor{}, faultType.in(Type(b[0]>>4), level)
+	case t != PUBLISH && b[0] != t.firstByte():
+		return cursor{}, faultFlags.in(t, level)
+	}
+	return cursor{b: b[:min(len(b), size)], off: head, size: size, typ: t, level: level}, nil
+}
+
+// open begins to read a packet of type t that is all of raw.
+func open(raw []byte, t Type, level byte) (cursor, error) {
+	c, err := openPart(raw, t, level)
+	if err == io.ErrUnexpectedEOF || err == nil && c.size != len(raw) {
+		return cursor{}, faultSize.in(t, level)
+	}
+	return c, err
+}
+
+// refuse returns the fault as this packet's error.
+func (c *cursor) refuse(f *fault) error {
+	return f.in(c.typ, c.level)
+}
+
+// short explains why a field could not be read: it runs past the end of the
+// packet, which is the fault, or only past the part that has arrived.
+func (c *cursor) short(f *fault) error {
+	if c.need > c.size {
+		return c.refuse(f)
+	}
+	return io.ErrUnexpectedEOF
+}
+
+// done checks that the packet ends here.
+func (c *cursor) done() error {
+	if c.off < c.size {
+		return c.refuse(faultTrailing)
+	}
+	return nil
+}
+
+// left reports whether there are more bytes to read.
+func (c *cursor) left() bool { return c.off < len(c.b) }
+
+func (c *cursor) take(n int) ([]byte, bool) {
+	c.need = c.off + n
+	if c.need > len(c.b) {
+		return nil, false
+	}
+	// The capacity ends with the field: an append by whoever gets it must not
+	// run into the next one.
+	field := c.b[c.off:c.need:c.need]
+	c.off = c.need
+	return field, true
+}
+
+func (c *cursor) byte() (byte, bool) {
+	b, ok := c.take(1)
+	if !ok {
+		return 0, false
+	}
+	return b[0], true
+}
+
+func (c *cursor) uint16() (uint16, bool) {
+	b, ok := c.take(2)
+	if !ok {
+		return 0, false
+	}
+	return uint16(b[0])<<8 | uint16(b[1]), true
+}
+
+// field reads a string or binary field with its 16-bit length.
+func (c *cursor) field() ([]byte, bool) {
+	n, ok := c.uint16()
+	if !ok {
+		return nil, false
+	}
+	return c.take(int(n))
+}
+
+// string reads a field as a part of c.text.
+func (c *cursor) string() (string, bool) {
+	b, ok := c.field()
+	if !ok {
+		return "", false
+	}
+	return c.text[c.off-len(b) : c.off], true
+}
+
+// properties reads a property length and the properties, without a look at
+// them. Below level 5 there is nothing to read.
+func (c *cursor) properties() (Properties, error) {
+	if c.level < 5 {
+		return nil, nil
+	}
+	n, size := varint(c.b[c.off:])
+	if size < 0 {
+		return nil, c.refuse(faultVarint)
+	}
+	if size == 0 {
+		c.need = len(c.b) + 1
+		return nil, c.short(faultPropertyLength)
+	}
+	c.off += size
+	b, ok := c.take(n)
+	switch {
+	case !ok:
+		return nil, c.short(faultPropertyLength)
+	case n == 0:
+		return nil, nil
+	}
+	return b, nil
+}
+
+// checkedProperties reads properties and checks them for this packet.
+func (c *cursor) checkedProperties() (Properties, error) {
+	p, err := c.properties()
+	if err != nil {
+		return nil, err
+	}
+	if f := p.fault(c.typ); f != nil {
+		return nil, c.refuse(f)
+	}
+	return p, nil
+}
+
+// packetID reads a packet identifier, which is never 0.
+func (c *cursor) packetID() (uint16, error) {
+	id, ok := c.uint16()
+	switch {
+	case !ok:
+		return 0, c.short(faultShort)
+	case id == 0:
+		return 0, c.refuse(faultPacketID)
+	}
+	return id, nil
+}
+
+// textFault checks the content of a string; malformed is the fault of one that
+// is not UTF-8. Surrogates are not UTF-8 to package utf8 either.
+func textFault(b []byte, malformed *fault) *fault {
+	return contentFault(len(b), utf8.Valid(b), bytes.IndexByte(b, 0) >= 0, malformed)
+}
+
+// stringFault is textFault for a string, which as a slice would be a copy.
+func stringFault(s string, malformed *fault) *fault {
+	return contentFault(len(s), utf8.ValidString(s), strings.IndexByte(s, 0) >= 0, malformed)
+}
+
+func contentFault(size int, valid, nul bool, malformed *fault) *fault {
+	switch {
+	case size > maxField:
+		return faultFieldLength
+	case !valid:
+		return malformed
+	case nul:
+		return faultNUL
+	}
+	return nil
+}

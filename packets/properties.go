@@ -1,0 +1,279 @@
+package packets
+
+import (
+	"iter"
+	"slices"
+)
+
+// Properties are the properties of one MQTT 5.0 packet or will as they are on
+// the wire, without the property length in front. Nil is none.
+//
+// The Parse methods have checked them against MQTT 5.0 table 2-4. On bytes that
+// nobody has checked, the methods stop at the first property they cannot read
+// and see none behind it. No method changes the bytes; With and the Without
+// methods return new ones.
+type Properties []byte
+
+// All yields the properties in their order: the identifier, and the value as
+// encoded, with the length in front where its type has one. Values point into
+// p.
+func (p Properties) All() iter.Seq2[PropertyID, []byte] {
+	return func(yield func(PropertyID, []byte) bool) {
+		for rest := p; len(rest) > 0; {
+			id, value, size := next(rest)
+			if size == 0 || !yield(id, value) {
+				return
+			}
+			rest = rest[size:]
+		}
+	}
+}
+
+// UserProperty returns the value of the first user property of that name, and
+// whether there is one. Names may repeat, and are case-sensitive.
+func (p Properties) UserProperty(name string) (value string, ok bool) {
+	for id, v := range p.All() {
+		if id != userProperty {
+			continue
+		}
+		if n, text := pair(v); string(n) == name {
+			return string(text), true
+		}
+	}
+	return "", false
+}
+
+// AuthenticationMethod returns the name of the extended authentication that a
+// CONNECT asks for or a CONNACK confirms.
+func (p Properties) AuthenticationMethod() (string, bool) { return p.text(AuthenticationMethod) }
+
+// AuthenticationData returns the data of an extended authentication. It points
+// into p.
+func (p Properties) AuthenticationData() ([]byte, bool) { return p.field(AuthenticationData) }
+
+// AssignedClientIdentifier returns the identifier that a broker has made up, in
+// a CONNACK.
+func (p Properties) AssignedClientIdentifier() (string, bool) {
+	return p.text(AssignedClientIdentifier)
+}
+
+// ReasonString returns what the sender of a CONNACK, DISCONNECT or
+// acknowledgement has to say to a person.
+func (p Properties) ReasonString() (string, bool) { return p.text(ReasonString) }
+
+// ServerReference returns the servers that a CONNACK or DISCONNECT sends the
+// client to. MQTT 5.0 section 4.11.
+func (p Properties) ServerReference() (string, bool) { return p.text(serverReference) }
+
+// ResponseTopic returns the topic name that a PUBLISH or will asks to be
+// answered on.
+func (p Properties) ResponseTopic() (string, bool) { return p.text(responseTopic) }
+
+// SessionExpiryInterval returns how many seconds the broker keeps the session
+// when the connection is gone, 0xFFFFFFFF for ever. Absent is 0 in a CONNECT,
+// and as the client asked in a CONNACK.
+func (p Properties) SessionExpiryInterval() (uint32, bool) {
+	n, ok := p.number(sessionExpiryInterval)
+	return uint32(n), ok
+}
+
+// ServerKeepAlive returns the keep alive in seconds that a CONNACK sets in place
+// of the client's own.
+func (p Properties) ServerKeepAlive() (uint16, bool) {
+	n, ok := p.number(serverKeepAlive)
+	return uint16(n), ok
+}
+
+// ReceiveMaximum returns how many messages of QoS 1 and 2 the sender of a
+// CONNECT or CONNACK takes at a time. Absent is 65,535.
+func (p Properties) ReceiveMaximum() (uint16, bool) {
+	n, ok := p.number(receiveMaximum)
+	return uint16(n), ok
+}
+
+// MaximumPacketSize returns the largest packet in bytes, fixed header included,
+// that the sender of a CONNECT or CONNACK takes. Absent is no limit. A reason
+// string must be left out of an answer that it would make larger.
+// [MQTT-3.2.2-19]
+func (p Properties) MaximumPacketSize() (uint32, bool) {
+	n, ok := p.number(maximumPacketSize)
+	return uint32(n), ok
+}
+
+// TopicAliasMaximum returns the highest topic alias that the sender of a CONNECT
+// or CONNACK takes. Absent is 0, none.
+func (p Properties) TopicAliasMaximum() (uint16, bool) {
+	n, ok := p.number(TopicAliasMaximum)
+	return uint16(n), ok
+}
+
+// TopicAlias returns the topic alias of a PUBLISH, never 0.
+func (p Properties) TopicAlias() (uint16, bool) {
+	n, ok := p.number(TopicAlias)
+	return uint16(n), ok
+}
+
+// With returns p with value as the property id, appended at the end, in place
+// of any that p has. The property must be one of text or binary data, or p
+// itself is returned. A value of more than 65,535 bytes is cut there.
+func (p Properties) With(id PropertyID, value string) Properties {
+	rule := id.rule()
+	if rule == nil || rule.encoding != encText && rule.encoding != encBinary {
+		return p
+	}
+	p = p.Without(id)
+	out := slices.Grow(slices.Clip(p), 1+fieldLen(value))
+	return appendField(append(out, byte(id)), value)
+}
+
+// Without returns p without the properties of the given identifiers. It is p
+// itself if there are none.
+func (p Properties) Without(ids ...PropertyID) Properties {
+	return p.filter(func(id PropertyID, _ []byte) bool { return slices.Contains(ids, id) })
+}
+
+// WithoutUserProperty returns p without the user properties of that name. It is
+// p itself if there are none.
+func (p Properties) WithoutUserProperty(name string) Properties {
+	return p.filter(func(id PropertyID, value []byte) bool {
+		if id != userProperty {
+			return false
+		}
+		n, _ := pair(value)
+		return string(n) == name
+	})
+}
+
+func (p Properties) filter(remove func(PropertyID, []byte) bool) Properties {
+	for id, value := range p.All() {
+		if !remove(id, value) {
+			continue
+		}
+		out := make(Properties, 0, len(p))
+		for id, value := range p.All() {
+			if !remove(id, value) {
+				out = append(append(out, byte(id)), value...)
+			}
+		}
+		return out
+	}
+	return p
+}
+
+// find returns the value of the first property id as it is encoded.
+func (p Properties) find(id PropertyID) ([]byte, bool) {
+	for rest := p; len(rest) > 0; {
+		found, value, size := next(rest)
+		if size == 0 {
+			break
+		}
+		if found == id {
+			return value, true
+		}
+		rest = rest[size:]
+	}
+	return nil, false
+}
+
+func (p Properties) field(id PropertyID) ([]byte, bool) {
+	value, ok := p.find(id)
+	if !ok {
+		return nil, false
+	}
+	return value[2:], true
+}
+
+func (p Properties) text(id PropertyID) (string, bool) {
+	value, ok := p.field(id)
+	return string(value), ok
+}
+
+func (p Properties) number(id PropertyID) (int, bool) {
+	value, ok := p.find(id)
+	if !ok {
+		return 0, false
+	}
+	return number(id.rule().encoding, value), true
+}
+
+// next reads the first property of b, which is not empty. The size is 0 when it
+// is none that is known, or is cut off.
+func next(b []byte) (id PropertyID, value []byte, size int) {
+	id = PropertyID(b[0])
+	rule := id.rule()
+	if rule == nil {
+		return id, nil, 0
+	}
+	n := valueLen(rule.encoding, b[1:])
+	if n < 0 || 1+n > len(b) {
+		return id, nil, 0
+	}
+	return id, b[1 : 1+n : 1+n], 1 + n
+}
+
+// valueLen returns the encoded length of the value at the start of b, which may
+// be more than b has, or -1 when not even that can be told.
+func valueLen(e encoding, b []byte) int {
+	switch e {
+	case encByte:
+		return 1
+	case encUint16:
+		return 2
+	case encUint32:
+		return 4
+	case encVarint:
+		if _, n := varint(b); n > 0 {
+			return n
+		}
+		return -1
+	}
+	n := fieldEnd(b, 0)
+	if e == encPair && n >= 0 {
+		n = fieldEnd(b, n)
+	}
+	return n
+}
+
+// fieldEnd returns where the field ends that begins at off.
+func fieldEnd(b []byte, off int) int {
+	if off+2 > len(b) {
+		return -1
+	}
+	return off + 2 + int(b[off])<<8 + int(b[off+1])
+}
+
+// pair splits the value of a user property.
+func pair(value []byte) (name, text []byte) {
+	end := fieldEnd(value, 0)
+	return value[2:end], value[end+2:]
+}
+
+// number returns the value of an integer property.
+func number(e encoding, value []byte) int {
+	if e == encVarint {
+		n, _ := varint(value)
+		return n
+	}
+	n := 0
+	for _, c := range value {
+		n = n<<8 | int(c)
+	}
+	return n
+}
+
+// append appends the property length and the properties, which levels below 5
+// do not have.
+func (p Properties) append(dst []byte, level byte) []byte {
+	if level < 5 {
+		return dst
+	}
+	return append(appendVarint(dst, len(p)), p...)
+}
+
+// size returns the number of bytes that append appends.
+func (p Properties) size(level byte) int {
+	if level < 5 {
+		return 0
+	}
+	return varintLen(len(p)) + len(p)
+}
