@@ -1,0 +1,147 @@
+package packets
+
+// Parse reads a CONNECT that is all of raw. Will.Payload and the properties
+// point into raw afterwards. The error is a *ProtocolLevelError or a
+// *MalformedError, and c then holds nothing to rely on.
+func (c *Connect) Parse(raw []byte) error {
+	*c = Connect{}
+	cur, err := open(raw, CONNECT, 0)
+	if err != nil {
+		return err
+	}
+	if c.Bridge, err = cur.protocol(); err != nil {
+		return err
+	}
+	c.Level = cur.level
+	cur.text = string(raw)
+	if err := c.decode(&cur); err != nil {
+		return err
+	}
+	return c.Check()
+}
+
+// protocol reads the protocol name and the level, which it sets in cur.
+func (c *cursor) protocol() (bridge bool, err error) {
+	n, ok := c.uint16()
+	if !ok {
+		return false, c.short(faultShort)
+	}
+	if n != uint16(len(nameMQTT)) && n != uint16(len(nameMQIsdp)) {
+		return false, &ProtocolLevelError{}
+	}
+	b, ok := c.take(int(n))
+	if !ok {
+		return false, c.short(faultShort)
+	}
+	var name string
+	switch string(b) {
+	case nameMQTT:
+		name = nameMQTT
+	case nameMQIsdp:
+		name = nameMQIsdp
+	default:
+		return false, &ProtocolLevelError{}
+	}
+	level, ok := c.byte()
+	if !ok {
+		return false, c.short(faultShort)
+	}
+	bridge, level = level&bridgeBit != 0, level&^bridgeBit
+	if known := level == 3 && name == nameMQIsdp || (level == 4 || level == 5) && name == nameMQTT; !known {
+		return false, &ProtocolLevelError{Name: name, Level: level}
+	}
+	c.level = level
+	return bridge, nil
+}
+
+// decode reads everything behind the level.
+func (c *Connect) decode(cur *cursor) error {
+	flags, ok := cur.byte()
+	if !ok {
+		return cur.short(faultShort)
+	}
+	if f := flagsFault(flags, cur.level); f != nil {
+		return cur.refuse(f)
+	}
+	c.CleanStart = flags&flagCleanStart != 0
+	c.HasWill = flags&flagWill != 0
+	c.HasUsername = flags&flagUsername != 0
+	c.HasPassword = flags&flagPassword != 0
+	if c.KeepAlive, ok = cur.uint16(); !ok {
+		return cur.short(faultShort)
+	}
+	var err error
+	if c.Properties, err = cur.properties(); err != nil {
+		return err
+	}
+	if c.ClientID, ok = cur.string(); !ok {
+		return cur.short(faultNoClientID)
+	}
+	if c.HasWill {
+		c.Will.QoS = flags & flagWillQoS >> 3
+		c.Will.Retain = flags&flagWillRetain != 0
+		if err := c.Will.decode(cur); err != nil {
+			return err
+		}
+	}
+	return c.decodeCredentials(cur)
+}
+
+func flagsFault(flags, level byte) *fault {
+	will := flags&flagWill != 0
+	switch {
+	case flags&flagReserved != 0:
+		return faultReservedFlag
+	case !will && flags&flagWillQoS != 0:
+		return faultWillQoSNoWill
+	case !will && flags&flagWillRetain != 0:
+		return faultWillRetainNoWill
+	case flags&flagWillQoS == flagWillQoS:
+		return faultWillQoS
+	case level < 5 && flags&(flagUsername|flagPassword) == flagPassword:
+		return faultPasswordAlone
+	}
+	return nil
+}
+
+func (w *Will) decode(cur *cursor) (err error) {
+	if cur.level == 5 && !cur.left() {
+		return cur.refuse(faultNoWill)
+	}
+	if w.Properties, err = cur.properties(); err != nil {
+		return err
+	}
+	var ok bool
+	if w.Topic, ok = cur.string(); !ok {
+		return cur.short(faultNoWill)
+	}
+	if w.Payload, ok = cur.field(); !ok {
+		return cur.short(faultNoWill)
+	}
+	return nil
+}
+
+// decodeCredentials reads the last two fields and checks that nothing follows.
+// Bytes that do are most often a field whose flag was forgotten.
+func (c *Connect) decodeCredentials(cur *cursor) error {
+	var ok bool
+	if c.HasUsername {
+		if c.Username, ok = cur.string(); !ok {
+			return cur.short(faultNoUserName)
+		}
+	}
+	if c.HasPassword {
+		if c.Password, ok = cur.string(); !ok {
+			return cur.short(faultNoPassword)
+		}
+	}
+	switch {
+	case !cur.left():
+		return nil
+	case !c.HasUsername:
+		return cur.refuse(faultHasUserName)
+	case !c.HasPassword:
+		return cur.refuse(faultHasPassword)
+	}
+	return cur.refuse(faultConnectEnd)
+}
