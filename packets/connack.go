@@ -1,0 +1,52 @@
+package packets
+
+import "slices"
+
+// Connack is a CONNACK packet, section 3.2 of each standard. The zero value is
+// success without a session.
+type Connack struct {
+	// SessionPresent must be false unless Code is Success. Parse does not insist,
+	// so that a broker's reason for a refusal is not lost to its slip.
+	SessionPresent bool
+	// Code is a return code below MQTT 5.0 and a reason code there. All but
+	// Success refuse.
+	Code ReasonCode
+	// Properties of MQTT 5.0, section 3.2.2.3.
+	Properties Properties
+}
+
+// Parse reads a CONNACK of the given protocol level that is all of raw. The
+// properties point into raw afterwards. The error is a *MalformedError.
+func (a *Connack) Parse(raw []byte, level byte) error {
+	*a = Connack{}
+	cur, err := open(raw, CONNACK, level)
+	if err != nil {
+		return err
+	}
+	b, ok := cur.take(2)
+	switch {
+	case !ok:
+		return cur.short(faultShort)
+	case b[0] > 1:
+		return cur.refuse(faultConnackFlags)
+	}
+	a.SessionPresent = b[0] == 1
+	a.Code = ReasonCode(b[1])
+	if a.Properties, err = cur.checkedProperties(); err != nil {
+		return err
+	}
+	return cur.done()
+}
+
+// Append appends the packet to dst and returns the result.
+func (a *Connack) Append(dst []byte, level byte) []byte {
+	remaining := 2 + a.Properties.size(level)
+	dst = slices.Grow(dst, 1+varintLen(remaining)+remaining)
+	dst = appendVarint(append(dst, CONNACK.firstByte()), remaining)
+	var flags byte
+	if a.SessionPresent {
+		flags = 1
+	}
+	dst = append(dst, flags, byte(a.Code))
+	return a.Properties.append(dst, level)
+}
