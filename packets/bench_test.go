@@ -20,7 +20,8 @@ func typical5() []byte {
 		field("device-0001"), field(strings.Repeat("t", 40)))
 }
 
-// What the data path counts on.
+// What the data path counts on. It writes into a buffer of its own: the growth of
+// one takes an allocation more under the race detector than without.
 func TestAllocations(t *testing.T) {
 	connect, publish := typical311(), packet(0x32, field("v1/devices/me/telemetry/é"), "\x00\x01", "payload")
 	r := bytes.NewReader(nil)
@@ -30,13 +31,13 @@ func TestAllocations(t *testing.T) {
 		most float64
 		run  func() error
 	}{
-		{"read, check and write a CONNECT", 3, func() error {
+		{"read, check and write a CONNECT", 2, func() error {
 			r.Reset(connect)
 			c, err := ReadConnect(r, 1<<10)
 			if err != nil {
 				return err
 			}
-			c.Append(nil)
+			buf = c.Append(buf[:0])
 			return c.Check()
 		}},
 		{"parse and write a PUBLISH", 0, func() error {
