@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+)
+
+// conn is one connection from accept until its bytes flow.
+type conn struct {
+	srv      *Server
+	policy   *installed
+	entry    *entry
+	ticket   *ticket
+	accepted time.Time
+	addr     netip.AddrPort
+	raw      net.Conn // as accepted
+
+	nc   net.Conn // what carries the client's MQTT: raw's socket, or TLS over it
+	tls  uint16   // version, 0 without TLS
+	peer *x509.Certificate
+
+	in       *packets.Connect
+	level    byte // of the protocol, 0 while unknown
+	clientID string
+	token    authz.Token
+	location TokenLocation
+
+	client  *Client // set once the token is good
+	session *session
+	check   *check
+
+	upstream       net.Conn
+	assign         bool // tell a 5.0 client the id that was made up for it
+	upstreamAnswer []byte
+	upstreamCode   packets.ReasonCode
+}
+
+// serve takes the connection from accept to the relay or to its refusal.
+func (c *conn) serve(ctx context.Context) {
+	if hook := c.srv.Trace.Accepted; hook != nil {
+		hook(c.entry.name())
+	}
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+	defer c.survive()
+	if err := c.establish(ctx, abort); err != nil {
+		c.abandon()
+		c.refuse(err)
+		c.srv.admission.leave(c.ticket)
+	}
+}
+
+// establish is the path from accept to the relay; see the package comment.
+func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) error {
+	if err := c.readConnect(ctx); err != nil {
+		return err
+	}
+	if err := c.admit(); err != nil {
+		return err
+	}
+	if err := c.takeToken(); err != nil {
+		return err
+	}
+	c.settleID()
+	if err := c.authorize(ctx, abort); err != nil {
+		return err
+	}
+	out, err := c.rewrite()
+	if err != nil {
+		return err
+	}
+	if err := c.connectUpstream(ctx, out); err != nil {
+		return err
+	}
+	return c.begin()
+}
+
+// readConnect does the handshake and reads one CONNECT, both under one absolute
+// deadline that no byte of the client extends.
+func (c *conn) readConnect(ctx context.Context) error {
+	deadline := c.accepted.Add(c.policy.connectTimeout())
+	if err := c.raw.SetDeadline(deadline); err != nil {
+		return refuse(ConnectionLost, err)
+	}
+	if c.srv.draining() {
+		c.hurry(time.Now().Add(lastWords))
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := c.handshake(ctx); err != nil {
+		return err
+	}
+	in, err := packets.ReadConnect(c.nc, c.policy.maxConnect())
+	if err != nil {
+		return c.connectError(err)
+	}
+	c.in, c.level = in, in.Level
+	return nil
+}
+
+// hurry moves the end of reading forward, from any goroutine.
+func (c *conn) hurry(t time.Time) { _ = c.raw.SetReadDeadline(t) }
+
+// admit applies what can be told from the CONNECT without its token, and the
+// limits that the client is to be told about.
+func (c *conn) admit() error {
+	switch {
+	case c.srv.draining():
+		return refuse(Draining, nil)
+	case c.ticket.over:
+		return refuse(Busy, errors.New("the limit on connections is reached"))
+	case !c.srv.admission.enterAddress(c.ticket, c.addr.Addr(), c.policy.Limits.PerAddress):
+		return refuse(Busy, errors.New("the limit on connections of one address is reached"))
+	case !c.policy.accepts(c.level):
+		return refuse(WrongVersion, fmt.Errorf("MQTT %s is not allowed here", versionName(c.level)))
+	}
+	return nil
+}
+
+// attempts is how often a check is repeated because revocations that mean this
+// very client came while it ran.
+const attempts = 3
+
+// authorize asks until there is an answer that no revocation has overtaken. With
+// a good answer the connection is a session.
+func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) error {
+	ctx, cancel := context.WithTimeout(ctx, c.policy.connectTimeout())
+	defer cancel()
+	request := c.request()
+	for range attempts {
+		c.check = c.srv.registry.beginCheck()
+		grant, err := c.policy.Authorizer.Authorize(ctx, request)
+		if err != nil {
+			return authError(err)
+		}
+		if err := grant.Check(request, time.Now()); err != nil {
+			return authError(err)
+		}
+		s := &session{client: c.newClient(grant), abort: abort}
+		if c.srv.registry.admit(c.check, s) {
+			c.check, c.session, c.client = nil, s, s.client
+			s.expireAt(grant.Expires)
+			return nil
+		}
+	}
+	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
+}
+
+func (c *conn) newClient(g *authz.Grant) *Client {
+	return &Client{
+		ClientID:  c.clientID,
+		Grant:     g,
+		TokenHash: c.token.Hash(),
+		Addr:      c.addr,
+		Listener:  c.entry.name(),
+		Level:     c.level,
+		TLS:       c.tls,
+		Since:     c.accepted,
+	}
+}
+
+// settleID decides under which client id the session is known: the client's own,
+// one made up for a client that sent none, or a digest where the client id is the
+// token. A made-up id has 23 letters and digits, which every broker must accept
+// (MQTT 3.1.1 section 3.1.3.1).
+func (c *conn) settleID() {
+	switch {
+	case c.location.place == clientID:
+		digest := c.token.Hash()
+		c.clientID = "t" + hex.EncodeToString(digest[:11])
+	case c.in.ClientID == "":
+		c.clientID = "p" + rand.Text()[:22]
+	default:
+		// A string of its own: those of a CONNECT share one copy of the packet,
+		// which would keep the password alive as long as the session.
+		c.clientID = strings.Clone(c.in.ClientID)
+	}
+}
+
+// rewrite makes the CONNECT that the broker will get.
+func (c *conn) rewrite() (*packets.Connect, error) {
+	if c.in.MissingClientID() {
+		return nil, refuse(NoClientID, errors.New("a client id is needed without a clean session"))
+	}
+	out := *c.in
+	out.Username, out.HasUsername = "", false
+	out.Password, out.HasPassword = "", false
+	if c.location.place == authData {
+		out.Properties = out.Properties.Without(packets.AuthenticationMethod, packets.AuthenticationData)
+	}
+	if c.level < 5 || c.in.ClientID != "" {
+		out.ClientID = c.clientID
+	}
+	if c.policy.Rewrite != nil {
+		if err := c.policy.Rewrite(&ConnectRequest{Client: c.client, Token: c.token, In: c.in, Out: &out}); err != nil {
+			return nil, rewriteError(err)
+		}
+	}
+	if err := out.Check(); err != nil {
+		return nil, refuse(UpstreamUnavailable, fmt.Errorf("rewritten CONNECT: %w", err))
+	}
+	c.assign = c.in.ClientID == "" && c.level == 5 && out.ClientID != ""
+	if out.ClientID != "" && !c.srv.registry.claim(c.session, out.ClientID) {
+		return nil, refuse(ClientIDInUse, errors.New("another subject has a session with this client id"))
+	}
+	return &out, nil
+}
+
+func rewriteError(err error) error {
+	var refused *RefusedError
+	if errors.As(err, &refused) {
+		return err
+	}
+	return refuse(UpstreamUnavailable, err)
+}
+
+// begin hands both connections to the relay. From here on the client is trusted:
+// no deadline but the relay's own applies.
+func (c *conn) begin() error {
+	if err := c.nc.SetDeadline(time.Time{}); err != nil {
+		return refuse(ConnectionLost, err)
+	}
+	if err := c.upstream.SetDeadline(time.Time{}); err != nil {
+		return refuse(UpstreamUnavailable, err)
+	}
+	c.in = nil
+	s, client, srv, t := c.session, c.client, c.srv, c.ticket
+	if hook := srv.Trace.Opened; hook != nil {
+		hook(client)
+	}
+	srv.sessions.Add(1)
+	framers := new([2]packets.Framer)
+	s.start(&srv.pump, relay.Pair{
+		Client:       c.nc,
+		Upstream:     c.upstream,
+		FromClient:   &framers[0],
+		FromUpstream: &framers[1],
+		Done:         func(r relay.Result) { srv.ended(s, t, endOf(client, r)) },
+	})
+	return nil
+}
+
+// abandon gives back what a connection that is refused has taken.
+func (c *conn) abandon() {
+	if c.upstream != nil {
+		c.upstream.Close()
+	}
+	if c.check != nil {
+		c.srv.registry.endCheck(c.check)
+	}
+	if c.session != nil {
+		c.session.disarm()
+		c.srv.registry.remove(c.session)
+	}
+}
+
+// survive keeps a bug in the handling of one connection from ending the process.
+func (c *conn) survive() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if hook := c.srv.Trace.Panicked; hook != nil {
+		hook(v, debug.Stack())
+	}
+	c.abandon()
+	c.refuse(refuse(Internal, nil))
+	c.srv.admission.leave(c.ticket)
+}

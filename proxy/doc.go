@@ -1,0 +1,44 @@
+// Package proxy lets MQTT clients with a good token through to a broker, and
+// nobody else.
+//
+// A [Server] reads exactly one packet of a connection, the CONNECT, asks an
+// [authz.Authorizer] about the token in it, replaces the credentials, dials the
+// broker, passes the CONNECT and the broker's CONNACK on, and from then on moves
+// bytes:
+//
+//	srv := &proxy.Server{Trace: trace}
+//	srv.SetPolicy(&proxy.Policy{Authorizer: source, Dial: dialer.Dial})
+//	go srv.Serve(&proxy.Listener{Listener: ln, Name: "mqtts", TLS: config})
+//	...
+//	srv.Shutdown(ctx)
+//
+// # The path of one connection
+//
+//	accept      limits on connections in all and per address
+//	handshake   TLS, at most so many at a time
+//	CONNECT     one packet, strict, bounded in size and time
+//	token       where the policy says it sits
+//	authorize   the Authorizer, then the grant's own conditions
+//	rewrite     the CONNECT without the client's credentials, plus the upstream's
+//	dial        only now is anything opened towards the broker
+//	CONNACK     the broker's answer, passed on
+//	relay       bytes, until one side ends or the session is cut
+//	close       one call of Trace.Closed
+//
+// Whatever fails before the relay goes through one table (see [Reason]): it says
+// which CONNACK the client gets. Until the CONNECT has been read a connection has
+// one absolute deadline and costs a bounded amount of memory.
+//
+// # Sessions
+//
+// Once a token is good the connection is a session: it is listed by
+// [Server.Clients] and ended by [Server.Kick]. A Kick also reaches connections
+// whose token is being checked at that moment: their check is asked again, so that
+// no grant is used that was withdrawn while it was on its way.
+//
+// # Rules
+//
+// The package logs nothing and knows no configuration: it calls the hooks of a
+// [Trace] and takes plain fields. A [Policy] is immutable and swapped as a whole
+// with [Server.SetPolicy]; a connection keeps the policy it began with.
+package proxy

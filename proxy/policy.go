@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// Policy is what a [Server] does with connections. It is immutable once it has
+// been given to [Server.SetPolicy].
+type Policy struct {
+	// Token lists where the token may sit; the first place that has one counts.
+	// Empty means the user name.
+	Token []TokenLocation
+	// Authorizer decides about the token. It must be set.
+	Authorizer authz.Authorizer
+	// Rewrite fills in what the broker is to see; nil adds nothing. An error
+	// refuses the client: a [*RefusedError] with its own reason, anything else
+	// as [UpstreamUnavailable].
+	Rewrite func(*ConnectRequest) error
+	// Dial opens the connection to the broker for one client. It must be set.
+	// Its errors refuse the client as [UpstreamUnavailable].
+	Dial func(ctx context.Context, c *Client) (net.Conn, error)
+	// ConnectTimeout is the time from accept to the last byte of the CONNECT,
+	// and again the most that the token's check may take; 0 means 10 s.
+	ConnectTimeout time.Duration
+	// UpstreamTimeout is the time from the dial to the broker's CONNACK; 0
+	// means 5 s.
+	UpstreamTimeout time.Duration
+	// MaxConnect is the size of the largest CONNECT, in bytes; 0 means 64 KiB.
+	MaxConnect int
+	// Levels lists the protocol levels that may connect (3, 4, 5); empty means
+	// all of them.
+	Levels []byte
+	// Limits bounds what all clients together may take.
+	Limits Limits
+}
+
+// Limits bounds connections; zero fields do not.
+type Limits struct {
+	// Connections is the number of connections in all.
+	Connections int
+	// PerAddress is the number of connections of one IPv4 address or one IPv6
+	// /64.
+	PerAddress int
+	// Handshakes is the number of TLS handshakes that may compute at the same
+	// time; 0 means four for each CPU.
+	Handshakes int
+}
+
+// ConnectRequest is a CONNECT on its way to the broker.
+type ConnectRequest struct {
+	// Client is who asks. Its ClientID is never empty: a client that sent none
+	// has one made up.
+	Client *Client
+	// Token is the token that let it in.
+	Token authz.Token
+	// In is what the client sent. It must not be changed.
+	In *packets.Connect
+	// Out is what the broker will get: In without user name, password and, if
+	// the token came that way, authentication data. Its ClientID is empty if a
+	// 5.0 client sent none, so that the broker may choose.
+	Out *packets.Connect
+}
+
+func (p *Policy) connectTimeout() time.Duration  { return orDefault(p.ConnectTimeout, 10*time.Second) }
+func (p *Policy) upstreamTimeout() time.Duration { return orDefault(p.UpstreamTimeout, 5*time.Second) }
+func (p *Policy) maxConnect() int                { return orDefault(p.MaxConnect, 64<<10) }
+
+func (p *Policy) accepts(level byte) bool {
+	for _, l := range p.Levels {
+		if l == level {
+			return true
+		}
+	}
+	return len(p.Levels) == 0
+}
+
+func (p *Policy) check() error {
+	switch {
+	case p.Authorizer == nil:
+		return errors.New("policy has no authorizer")
+	case p.Dial == nil:
+		return errors.New("policy has no upstream to dial")
+	}
+	return nil
+}
+
+// orDefault returns v if it is positive, else def.
+func orDefault[T int | time.Duration](v, def T) T {
+	if v > 0 {
+		return v
+	}
+	return def
+}

@@ -1,0 +1,248 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// Reason is why a connection did not become a session. The set is closed: it is
+// safe as a metric label. The reasons of [authz.Denial] are reasons as well.
+type Reason string
+
+// The reasons that are not an Authorizer's.
+const (
+	// TLSFailed: the TLS handshake failed.
+	TLSFailed Reason = "tls"
+	// ConnectTimeout: no complete CONNECT in time.
+	ConnectTimeout Reason = "connect_timeout"
+	// ConnectionLost: the client closed before its CONNECT was complete, or
+	// before it could be answered.
+	ConnectionLost Reason = "connection_lost"
+	// NotMQTT: the first packet is not a CONNECT.
+	NotMQTT Reason = "not_mqtt"
+	// Malformed: the CONNECT breaks a rule of the standard.
+	Malformed Reason = "malformed"
+	// TooLarge: the CONNECT is larger than the policy allows.
+	TooLarge Reason = "too_large"
+	// WrongVersion: the protocol level is unknown or not allowed.
+	WrongVersion Reason = "protocol_version"
+	// NoToken: a client id, but no token.
+	NoToken Reason = "no_token"
+	// NoIdentity: neither a client id nor a token.
+	NoIdentity Reason = "no_identity"
+	// MalformedToken: the token cannot be one.
+	MalformedToken Reason = "malformed_token"
+	// NoClientID: no client id where the standard demands one.
+	NoClientID Reason = "no_client_id"
+	// ClientIDNotUsable: the client id cannot stand in what the broker is to
+	// see.
+	ClientIDNotUsable Reason = "client_id_not_usable"
+	// ClientIDInUse: another subject has a live session with this client id.
+	ClientIDInUse Reason = "client_id_in_use"
+	// WillTopic: the will would go to a topic the client may not publish to.
+	WillTopic Reason = "will_topic"
+	// SourceUnavailable: nobody could tell whether the token is good.
+	SourceUnavailable Reason = "source_unavailable"
+	// UpstreamUnavailable: the broker could not be reached or did not answer.
+	UpstreamUnavailable Reason = "upstream_unavailable"
+	// UpstreamCredentials: the broker refused the credentials that the proxy put
+	// in place of the client's. The client did nothing wrong.
+	UpstreamCredentials Reason = "upstream_credentials"
+	// UpstreamRefused: the broker refused the client; its CONNACK was passed on.
+	UpstreamRefused Reason = "upstream_refused"
+	// Busy: a limit on connections or on work in progress is reached.
+	Busy Reason = "busy"
+	// Throttled: the client's address has used up its budget of failures.
+	Throttled Reason = "throttled"
+	// Draining: the server is shutting down.
+	Draining Reason = "draining"
+	// Internal: a bug. It is reported by Trace.Panicked.
+	Internal Reason = "internal"
+)
+
+// RefusedError refuses a connection with a reason. A [Policy] returns it from
+// Rewrite; in a [Refusal] its Err is what stands in the log.
+type RefusedError struct {
+	Reason Reason
+	Err    error
+}
+
+func refuse(r Reason, err error) error { return &RefusedError{Reason: r, Err: err} }
+
+// Error returns the reason and what is behind it.
+func (e *RefusedError) Error() string {
+	if e.Err == nil {
+		return string(e.Reason)
+	}
+	return string(e.Reason) + ": " + e.Err.Error()
+}
+
+// Unwrap returns Err.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// answer returns the CONNACK codes for a reason, for levels 3 and 4 and for level
+// 5. Zero means that the connection is closed without a CONNACK.
+//
+// Codes 4 and 5 and their kin tell a device to give up; whatever is not the
+// device's fault is 3, "come back later".
+func answer(r Reason) (v3, v5 packets.ReasonCode) {
+	switch r {
+	case Reason(authz.Unknown), MalformedToken:
+		return packets.RefusedNotAuthorized, packets.BadUserNameOrPassword
+	case NoToken, NoClientID, ClientIDNotUsable, ClientIDInUse:
+		return packets.RefusedIdentifier, packets.ClientIDNotValid
+	case SourceUnavailable, UpstreamUnavailable, UpstreamCredentials, Draining, Internal:
+		return packets.RefusedServerUnavailable, packets.ServerUnavailable
+	case Busy:
+		return packets.RefusedServerUnavailable, packets.ServerBusy
+	case Throttled:
+		return packets.RefusedServerUnavailable, packets.ConnectionRateExceeded
+	case WrongVersion:
+		return packets.RefusedProtocolVersion, packets.UnsupportedProtocolVersion
+	case Malformed:
+		return 0, packets.MalformedPacket
+	case TooLarge:
+		return 0, packets.PacketTooLarge
+	case TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
+		return 0, 0
+	}
+	// NoIdentity, WillTopic and every other denial: known, and may not enter.
+	return packets.RefusedNotAuthorized, packets.NotAuthorized
+}
+
+// connectError gives a fault of reading the CONNECT its reason. It sets the
+// protocol level where the fault tells it.
+func (c *conn) connectError(err error) error {
+	var (
+		malformed *packets.MalformedError
+		tooLarge  *packets.TooLargeError
+		level     *packets.ProtocolLevelError
+	)
+	switch {
+	case errors.As(err, &malformed):
+		c.level = malformed.Level
+		return refuse(Malformed, err)
+	case errors.As(err, &tooLarge):
+		c.level = tooLarge.Level
+		return refuse(TooLarge, err)
+	case errors.As(err, &level):
+		// A version newer than all we know most likely understands 5.0's form.
+		c.level = 4
+		if level.Level > 5 {
+			c.level = 5
+		}
+		return refuse(WrongVersion, err)
+	case errors.Is(err, packets.ErrNotConnect):
+		return refuse(NotMQTT, err)
+	case isTimeout(err):
+		return refuse(ConnectTimeout, errors.New("no complete CONNECT in time"))
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return refuse(ConnectionLost, errors.New("closed by the client before its CONNECT was complete"))
+	}
+	return refuse(ConnectionLost, err)
+}
+
+// authError gives an Authorizer's error its reason. Whatever is not a denial is
+// "unavailable", never a no.
+func authError(err error) error {
+	var denial *authz.Denial
+	switch {
+	case errors.As(err, &denial):
+		return refuse(Reason(denial.Reason), err)
+	case errors.Is(err, authz.ErrUnknown):
+		return refuse(Reason(authz.Unknown), err)
+	case errors.Is(err, authz.ErrDenied):
+		return refuse(Reason(authz.NotAuthorized), err)
+	case errors.Is(err, authz.ErrThrottled):
+		return refuse(Throttled, err)
+	case errors.Is(err, authz.ErrBusy):
+		return refuse(Busy, err)
+	}
+	return refuse(SourceUnavailable, err)
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// refuse ends the connection with the CONNACK that the table gives for err and
+// reports it.
+func (c *conn) refuse(err error) {
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		refused = &RefusedError{Reason: Internal, Err: err}
+	}
+	r := Refusal{
+		Reason:   refused.Reason,
+		Err:      refused.Err,
+		Addr:     c.addr,
+		Listener: c.entry.name(),
+		Level:    c.level,
+		Duration: time.Since(c.accepted),
+	}
+	if c.in != nil {
+		r.ClientID, r.Fingerprint = c.clientID, c.token.Fingerprint()
+	}
+	if c.client != nil {
+		r.Subject = c.client.Subject()
+	}
+	r.Code, r.Sent = c.sendRefusal(refused)
+	if hook := c.srv.Trace.Refused; hook != nil {
+		hook(r)
+	}
+	// crypto/tls has told a client whose handshake failed.
+	c.goodbye(r.Sent || r.Reason == TLSFailed)
+}
+
+// sendRefusal writes the CONNACK for a refusal, if there is one for it.
+func (c *conn) sendRefusal(refused *RefusedError) (packets.ReasonCode, bool) {
+	if refused.Reason == UpstreamRefused {
+		return c.upstreamCode, c.write(c.upstreamAnswer, lastWords) == nil
+	}
+	v3, v5 := answer(refused.Reason)
+	code := v3
+	if c.level == 5 {
+		code = v5
+		var malformed *packets.MalformedError
+		if refused.Reason == Malformed && errors.As(refused.Err, &malformed) {
+			code = malformed.Code
+		}
+	}
+	if code == 0 || c.level == 0 {
+		return 0, false
+	}
+	ack := packets.Connack{Code: code}
+	return code, c.write(ack.Append(nil, c.level), lastWords) == nil
+}
+
+// lastWords is how long a refused client has to take its CONNACK, and again to
+// close.
+const lastWords = time.Second
+
+// goodbye closes the connection. A client that was told something gets the time
+// to read it: closing a socket with unread bytes in it resets the connection, and
+// the CONNACK would be lost.
+func (c *conn) goodbye(told bool) {
+	if told {
+		_ = c.raw.SetDeadline(time.Now().Add(lastWords))
+		if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
+			_ = w.CloseWrite()
+		}
+		c.discardInput()
+	}
+	// Below TLS: closing a TLS connection would write, and wait up to five
+	// seconds for it.
+	_ = c.raw.Close()
+}
+
+// discardInput throws away what the client has sent beyond its CONNECT, up to a
+// bound, until it closes.
+func (c *conn) discardInput() {
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.raw, 64<<10))
+}

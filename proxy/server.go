@@ -1,0 +1,221 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+)
+
+// ErrServerClosed is returned by [Server.Serve] after Shutdown or Close.
+var ErrServerClosed = errors.New("proxy: server closed")
+
+// Server lets clients with a good token through to a broker. The zero value
+// with a [Policy] is ready to use.
+type Server struct {
+	// Trace is told what happens. It may not change after the first Serve.
+	Trace Trace
+
+	policy    atomic.Pointer[installed]
+	admission admission
+	registry  registry
+	pump      relay.Pump
+	sessions  sync.WaitGroup
+
+	closing   atomic.Bool
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{} // those that are no session yet
+	serving   sync.WaitGroup     // of conns
+	lifetime  context.Context    // ends with Close
+	end       context.CancelCauseFunc
+}
+
+// installed is a policy with what belongs to it at run time.
+type installed struct {
+	*Policy
+	handshakes chan struct{}
+}
+
+// SetPolicy makes p what happens to connections from now on. Those that were
+// accepted before keep the policy they began with. It must be called once before
+// Serve; p must not change afterwards. It returns an error if p lacks something.
+func (s *Server) SetPolicy(p *Policy) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	s.policy.Store(&installed{Policy: p, handshakes: handshakeSlots(p.Limits.Handshakes)})
+	return nil
+}
+
+// Serve accepts connections until the server is closed and returns
+// [ErrServerClosed]; only that, or a listener that somebody else has closed, ends
+// it. Serve closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	defer ln.Close()
+	if err := s.track(ln); err != nil {
+		return err
+	}
+	defer s.untrack(ln)
+	entry := entryOf(ln)
+	var failed backoff
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			failed = 0
+			s.accept(nc, entry)
+		case s.draining():
+			return ErrServerClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			// Out of descriptors, most likely, or a connection that was reset in
+			// the queue: never a reason to stop listening.
+			s.acceptFailed(entry, err, failed.next())
+		}
+	}
+}
+
+// backoff is a pause that doubles from 5 ms to 1 s.
+type backoff time.Duration
+
+func (b *backoff) next() time.Duration {
+	*b = min(max(*b*2, backoff(5*time.Millisecond)), backoff(time.Second))
+	return time.Duration(*b)
+}
+
+func (s *Server) acceptFailed(e *entry, err error, retry time.Duration) {
+	if hook := s.Trace.AcceptFailed; hook != nil {
+		hook(e.name(), err, retry)
+	}
+	pause := time.NewTimer(retry)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-s.life().Done():
+	}
+}
+
+// accept starts the goroutine of one connection, or closes it if there are too
+// many even to refuse it politely.
+func (s *Server) accept(nc net.Conn, e *entry) {
+	c, ok := s.newConn(nc, e)
+	if !ok {
+		s.drop(nc, e)
+		return
+	}
+	go func() {
+		defer s.forget(c)
+		c.serve(s.life())
+	}()
+}
+
+func (s *Server) drop(nc net.Conn, e *entry) {
+	nc.Close()
+	if hook := s.Trace.Dropped; hook != nil {
+		hook(e.name())
+	}
+}
+
+// ServeConn takes over one connection, as if a plain listener named after its
+// local address had accepted it. It returns once the connection is a session or
+// is refused, and closes it in the end. Canceling ctx refuses a connection that is
+// no session yet.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+	e := &entry{label: nc.LocalAddr().String()}
+	c, ok := s.newConn(nc, e)
+	if !ok {
+		s.drop(nc, e)
+		return
+	}
+	defer s.forget(c)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.life(), func() { cancel(context.Cause(s.life())) })()
+	c.serve(ctx)
+}
+
+func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
+	p := s.policy.Load()
+	if p == nil {
+		return nil, false
+	}
+	t, ok := s.admission.enter(p.Limits.Connections)
+	if !ok {
+		return nil, false
+	}
+	c := &conn{srv: s, policy: p, entry: e, ticket: t, accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, nc: nc}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		s.admission.leave(t)
+		return nil, false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*conn]struct{})
+	}
+	s.conns[c] = struct{}{}
+	s.serving.Add(1)
+	return c, true
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.serving.Done()
+}
+
+// ended is what every session's last act is.
+func (s *Server) ended(session *session, t *ticket, e End) {
+	defer s.sessions.Done()
+	session.disarm()
+	s.registry.remove(session)
+	s.admission.leave(t)
+	if hook := s.Trace.Closed; hook != nil {
+		hook(session.current(), e)
+	}
+}
+
+// Kick ends every session that match means and returns their number. cause is
+// one of this package's Err values, or any other error to end them like
+// [ErrKicked]. Connections whose token is being checked are checked again if match
+// means them afterwards. match must be quick and may be called at any later time
+// from another goroutine.
+func (s *Server) Kick(match func(*Client) bool, cause error) int {
+	n := 0
+	for _, session := range s.registry.matching(match) {
+		if session.cut(cause) {
+			n++
+		}
+	}
+	return n
+}
+
+// Clients returns the sessions as they are now, in no order.
+func (s *Server) Clients() iter.Seq[*Client] {
+	return func(yield func(*Client) bool) {
+		for _, c := range s.registry.clients() {
+			if !yield(c) {
+				return
+			}
+		}
+	}
+}
+
+// Stats is a count of what is open.
+type Stats struct {
+	Connections int // accepted and not yet closed, sessions included
+	Sessions    int // with a good token
+}
+
+// Stats returns what is open now.
+func (s *Server) Stats() Stats {
+	return Stats{Connections: s.admission.count(), Sessions: s.registry.count()}
+}

@@ -1,0 +1,368 @@
+package proxy
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// scriptedListener returns what Accept is to return, in order, and then waits
+// for Close.
+type scriptedListener struct {
+	script []any // error or net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *scriptedListener) Accept() (net.Conn, error) {
+	if len(l.script) > 0 {
+		next := l.script[0]
+		l.script = l.script[1:]
+		if err, ok := next.(error); ok {
+			return nil, err
+		}
+		return next.(net.Conn), nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *scriptedListener) Close() error { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *scriptedListener) Addr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1883}
+}
+
+// TestAcceptErrorsDoNotEndTheListener: it backs off from 5 ms to 1 s and goes
+// on.
+func TestAcceptErrorsDoNotEndTheListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var pauses []time.Duration
+		b.srv.Trace.AcceptFailed = func(_ string, _ error, retry time.Duration) { pauses = append(pauses, retry) }
+		if err := b.srv.SetPolicy(&b.policy); err != nil {
+			t.Fatal(err)
+		}
+		device, accepted := net.Pipe()
+		ln := &scriptedListener{closed: make(chan struct{})}
+		for range 10 {
+			ln.script = append(ln.script, &net.OpError{Op: "accept", Err: syscall.EMFILE})
+		}
+		ln.script = append(ln.script, accepted)
+		served := make(chan error, 1)
+		go func() { served <- b.srv.Serve(ln) }()
+		c := &client{Conn: device, t: t, level: 4}
+		p := with(4, "d", goodToken)
+		c.send(p.Append(nil))
+		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+			t.Fatal(ack, err)
+		}
+		if len(pauses) != 10 || pauses[0] != 5*time.Millisecond || pauses[9] != time.Second {
+			t.Errorf("pauses %v", pauses)
+		}
+		device.Close()
+		b.srv.Close()
+		if err := <-served; err != ErrServerClosed {
+			t.Errorf("Serve returned %v", err)
+		}
+		if err := b.srv.Serve(&scriptedListener{closed: make(chan struct{})}); err != ErrServerClosed {
+			t.Errorf("Serve after Close returned %v", err)
+		}
+	})
+}
+
+func TestLimitOnConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.Connections = 2
+		var dropped atomic.Int32
+		b.srv.Trace.Dropped = func(string) { dropped.Add(1) }
+		first := b.mustLogin(with(5, "a", goodToken))
+		b.mustLogin(with(5, "b", goodToken))
+		_, ack, err := b.login(with(5, "c", goodToken))
+		if err != nil || ack.Code != packets.ServerBusy || b.lastRefusal().Reason != Busy {
+			t.Errorf("CONNACK %v, error %v", ack.Code, err)
+		}
+		time.Sleep(2 * second)
+		// Those that may only be refused are limited as well.
+		for range refusing {
+			b.connect()
+		}
+		synctest.Wait()
+		b.connect().wantClosed()
+		if n := dropped.Load(); n != 1 {
+			t.Errorf("%d connections were dropped, want 1", n)
+		}
+		time.Sleep(11 * second) // the silent ones reach their deadline
+		first.Close()
+		b.lastEnd()
+		b.mustLogin(with(5, "d", goodToken))
+	})
+}
+
+func TestLimitPerAddress(t *testing.T) {
+	var a admission
+	enter := func(addr string) (*ticket, bool) {
+		tk, _ := a.enter(0)
+		return tk, a.enterAddress(tk, netip.MustParseAddr(addr), 2)
+	}
+	one, ok1 := enter("192.0.2.1")
+	_, ok2 := enter("192.0.2.1")
+	three, ok3 := enter("192.0.2.1")
+	_, other := enter("192.0.2.2")
+	if !ok1 || !ok2 || ok3 || !other {
+		t.Errorf("admitted %v %v %v, other address %v", ok1, ok2, ok3, other)
+	}
+	a.leave(three) // was not counted for the address
+	if _, ok := enter("192.0.2.1"); ok {
+		t.Error("a refused connection gave a place back")
+	}
+	a.leave(one)
+	if _, ok := enter("192.0.2.1"); !ok {
+		t.Error("the place of a closed connection is not given back")
+	}
+	enter("2001:db8::1")
+	enter("2001:db8::2")
+	if _, ok := enter("2001:db8::3"); ok {
+		t.Error("one /64 counts as several addresses")
+	}
+	if _, ok := enter("2001:db8:0:1::1"); !ok {
+		t.Error("another /64 is not another address")
+	}
+}
+
+func TestShutdownTellsEverySessionAndWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		c := b.mustLogin(with(5, "d", goodToken))
+		silent := b.connect()
+		synctest.Wait()
+		done := make(chan error, 1)
+		start := time.Now()
+		go func() { done <- b.srv.Shutdown(context.Background()) }()
+		c.wantClosed(0xe0, 0x01, 0x8b)
+		silent.wantClosed()
+		if err := <-done; err != nil || time.Since(start) > 2*second {
+			t.Errorf("Shutdown returned %v after %v", err, time.Since(start))
+		}
+		late := b.connect()
+		late.wantClosed()
+	})
+}
+
+func TestConnectDuringShutdownIsToldToComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		c := b.connect()
+		synctest.Wait()
+		go b.srv.Shutdown(context.Background())
+		time.Sleep(500 * time.Millisecond)
+		p := with(4, "d", goodToken)
+		go c.Write(p.Append(nil))
+		if ack, err := c.readConnack(); err != nil || ack.Code != packets.RefusedServerUnavailable {
+			t.Errorf("CONNACK %v, error %v", ack.Code, err)
+		}
+		if r := b.lastRefusal(); r.Reason != Draining {
+			t.Errorf("reason %v", r.Reason)
+		}
+		time.Sleep(2 * second)
+	})
+}
+
+// TestShutdownEndsWithItsContext: whatever does not end by itself is cut.
+func TestShutdownEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Authorizer = authorizerFunc(func(ctx context.Context, _ authz.Request) (*authz.Grant, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		b.policy.ConnectTimeout = time.Hour
+		c := b.connect()
+		p := with(4, "d", goodToken)
+		c.send(p.Append(nil))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*second)
+		defer cancel()
+		start := time.Now()
+		err := b.srv.Shutdown(ctx)
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 7*second {
+			t.Errorf("Shutdown returned %v after %v", err, time.Since(start))
+		}
+	})
+}
+
+func TestPolicyMustBeWhole(t *testing.T) {
+	var s Server
+	if err := s.SetPolicy(&Policy{}); err == nil {
+		t.Error("a policy without authorizer is accepted")
+	}
+	if err := s.SetPolicy(&Policy{Authorizer: knowsGood}); err == nil {
+		t.Error("a policy without upstream is accepted")
+	}
+}
+
+// testCertificate makes a self-signed certificate for localhost.
+func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+// serveTLS runs a server with a TLS listener on a real socket.
+func serveTLS(t *testing.T, configure func(*Server, *Policy)) (addr string, pool *x509.CertPool) {
+	t.Helper()
+	cert, pool := testCertificate(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker := &fakeBroker{}
+	policy := &Policy{Authorizer: knowsGood, Dial: broker.dial}
+	srv := &Server{}
+	if configure != nil {
+		configure(srv, policy)
+	}
+	if err := srv.SetPolicy(policy); err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() {
+		served <- srv.Serve(&Listener{Listener: ln, Name: "mqtts", TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	}()
+	t.Cleanup(func() {
+		srv.Close()
+		if err := <-served; err != ErrServerClosed {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+	return ln.Addr().String(), pool
+}
+
+func TestTLSListener(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			opened := make(chan *Client, 1)
+			addr, pool := serveTLS(t, func(s *Server, _ *Policy) { s.Trace.Opened = func(c *Client) { opened <- c } })
+			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: version, MaxVersion: version})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			c := &client{Conn: conn, t: t, level: 4}
+			p := with(4, "d", goodToken)
+			c.send(append(p.Append(nil), publish...))
+			if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+				t.Fatal(ack, err)
+			}
+			back := make([]byte, len(publish))
+			if _, err := io.ReadFull(conn, back); err != nil || string(back) != string(publish) {
+				t.Errorf("got % x, %v", back, err)
+			}
+			if got := <-opened; got.TLS != version || got.Listener != "mqtts" || !got.Addr.IsValid() {
+				t.Errorf("client %+v", got)
+			}
+		})
+	}
+}
+
+// TestSilentClientsDoNotBlockHandshakes: only a client whose ClientHello is there
+// takes a slot, and not for long.
+func TestSilentClientsDoNotBlockHandshakes(t *testing.T) {
+	addr, pool := serveTLS(t, func(_ *Server, p *Policy) { p.Limits.Handshakes = 1 })
+	for range 20 {
+		silent, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		if _, err := silent.Write([]byte{0x16, 0x03, 0x01}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conn.Close()
+		})
+	}
+	wg.Wait()
+}
+
+func TestHandshakeSlotIsGivenBackByAStalledClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slots := handshakeSlots(1)
+		stalled := &handshakeGate{slots: slots}
+		if err := stalled.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		next := &handshakeGate{slots: slots}
+		if err := next.enter(t.Context()); err != nil || time.Since(start) != slotHold {
+			t.Errorf("entered with %v after %v, want %v", err, time.Since(start), slotHold)
+		}
+		stalled.leave()
+		if len(slots) != 1 {
+			t.Error("a slot was given back twice")
+		}
+		next.leave()
+		if len(slots) != 0 {
+			t.Error("the slot was not given back")
+		}
+	})
+}
+
+func TestPlainClientOnTheTLSPort(t *testing.T) {
+	refused := make(chan Refusal, 1)
+	addr, _ := serveTLS(t, func(s *Server, _ *Policy) { s.Trace.Refused = func(r Refusal) { refused <- r } })
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	p := with(4, "d", goodToken)
+	if _, err := conn.Write(p.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-refused; r.Reason != TLSFailed {
+		t.Errorf("refusal %+v", r)
+	}
+}

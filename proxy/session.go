@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"errors"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+)
+
+// The causes for which a session is cut, for [Server.Kick]. Any other error works
+// like ErrKicked.
+var (
+	// ErrRevoked: the token is no longer good. The client gets reason code 0x98,
+	// the broker a DISCONNECT, so that the will is not sent.
+	ErrRevoked = errors.New("revoked")
+	// ErrExpired: the grant's time is over. The client gets 0x87, the broker no
+	// DISCONNECT, so that the will is sent.
+	ErrExpired = errors.New("expired")
+	// ErrKicked: an operator ended the session. The client gets 0x98, the will
+	// is sent.
+	ErrKicked = errors.New("kicked")
+	// ErrDisplaced: a newer session of the same subject took its place. The
+	// client gets 0x8E, the will is sent.
+	ErrDisplaced = errors.New("displaced by a newer session")
+	// ErrDraining: the server shuts down. The client gets 0x8B; what the broker
+	// still has for it is passed on before.
+	ErrDraining = errors.New("draining")
+	// errClosed is the cause of a hard close: nobody is told anything.
+	errClosed = errors.New("server closed")
+)
+
+// farewell returns how a session of the given protocol level is ended for cause.
+// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14).
+func farewell(cause error, level byte) relay.Farewell {
+	f := relay.Farewell{Err: cause}
+	if errors.Is(cause, errClosed) {
+		return f
+	}
+	code := packets.AdministrativeAction
+	switch {
+	case errors.Is(cause, ErrRevoked):
+		f.Upstream = (&packets.Disconnect{}).Append(nil, level)
+	case errors.Is(cause, ErrExpired):
+		code = packets.NotAuthorized
+	case errors.Is(cause, ErrDisplaced):
+		code = packets.SessionTakenOver
+	case errors.Is(cause, ErrDraining):
+		code = packets.ServerShuttingDown
+		f.Flush = true
+	}
+	if level == 5 {
+		f.Client = (&packets.Disconnect{Code: code}).Append(nil, level)
+	}
+	return f
+}
+
+func (s *session) current() *Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.client
+}
+
+func (s *session) publish(c *Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.client = c
+}
+
+// cut ends the session. It reports whether this call is what ended it.
+func (s *session) cut(cause error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cause != nil {
+		return false
+	}
+	s.cause = cause
+	if s.relay != nil {
+		s.relay.Cut(farewell(cause, s.client.Level))
+	} else {
+		s.abort(cause)
+	}
+	return true
+}
+
+// start hands the pair to the pump. A session that was cut before ends right
+// away, but in order: its client has a CONNACK already.
+func (s *session) start(p *relay.Pump, pair relay.Pair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relay, s.abort = p.Start(pair), nil
+	if s.cause != nil {
+		s.relay.Cut(farewell(s.cause, s.client.Level))
+	}
+}
+
+// expireAt arms the end of the grant. A session without one costs nothing.
+func (s *session) expireAt(t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expiry = time.AfterFunc(time.Until(t), func() { s.cut(ErrExpired) })
+}
+
+// disarm stops the session's timer.
+func (s *session) disarm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.expiry != nil {
+		s.expiry.Stop()
+	}
+}

@@ -1,0 +1,379 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+func subject(name string) func(*Client) bool {
+	return func(c *Client) bool { return c.Subject() == name }
+}
+
+// TestEndsOfASession: what a device and the broker are told for every cause.
+func TestEndsOfASession(t *testing.T) {
+	goodbye := []byte{0xe0, 0x00}
+	for _, tt := range []struct {
+		cause    error
+		v5       byte
+		upstream []byte
+	}{
+		{ErrRevoked, 0x98, goodbye},
+		{fmt.Errorf("file: %w", ErrRevoked), 0x98, goodbye},
+		{ErrExpired, 0x87, nil},
+		{ErrDisplaced, 0x8e, nil},
+		{ErrKicked, 0x98, nil},
+		{errTest, 0x98, nil},
+		{ErrDraining, 0x8b, nil},
+	} {
+		for _, level := range levels {
+			t.Run(fmt.Sprintf("%v %s", tt.cause, versionName(level)), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					c := b.mustLogin(with(level, "d", goodToken))
+					other := b.mustLogin(with(level, "e", "good-beta"))
+					synctest.Wait()
+					if n := b.srv.Kick(subject("alpha"), tt.cause); n != 1 {
+						t.Fatalf("%d sessions were ended, want 1", n)
+					}
+					var want []byte
+					if level == 5 {
+						want = []byte{0xe0, 0x01, tt.v5}
+					}
+					c.wantClosed(want...)
+					if got := b.broker.received(); !bytes.Equal(got, tt.upstream) {
+						t.Errorf("the broker got % x, want % x", got, tt.upstream)
+					}
+					if e := b.lastEnd(); !errors.Is(e.Err, tt.cause) || e.By != "proxy" {
+						t.Errorf("end %+v", e)
+					}
+					other.send(ping)
+					if n := b.srv.Stats().Sessions; n != 1 {
+						t.Errorf("%d sessions are left, want the other one", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestNoFarewellInsideAPacket: a device in the middle of a packet is closed
+// without one.
+func TestNoFarewellInsideAPacket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		c := b.mustLogin(with(5, "d", goodToken))
+		c.send(publish[:5])
+		half := make([]byte, 5)
+		if _, err := c.Read(half); err != nil {
+			t.Fatal(err)
+		}
+		b.srv.Kick(subject("alpha"), ErrRevoked)
+		c.wantClosed()
+		if got := b.broker.received(); !bytes.Equal(got, publish[:5]) {
+			t.Errorf("the broker got % x", got)
+		}
+	})
+}
+
+func TestExpiryEndsALiveSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) {
+			return &authz.Grant{Subject: "alpha", Expires: time.Now().Add(time.Hour)}, nil
+		})
+		c := b.mustLogin(with(5, "d", goodToken))
+		start := time.Now()
+		raw, err := packets.ReadPacket(c, 10)
+		if d := time.Since(start); d != time.Hour || err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x87}) {
+			t.Errorf("got % x, %v after %v; want DISCONNECT 0x87 after 1h", raw, err, d)
+		}
+		c.wantClosed()
+		if e := b.lastEnd(); !errors.Is(e.Err, ErrExpired) {
+			t.Errorf("end %+v", e)
+		}
+	})
+}
+
+// TestRevocationOvertakesACheck: a grant that was withdrawn while it was on its
+// way is not used.
+func TestRevocationOvertakesACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var revoked atomic.Bool
+		var asked atomic.Int32
+		b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) {
+			asked.Add(1)
+			if revoked.Load() {
+				return nil, &authz.Denial{Reason: authz.Revoked}
+			}
+			time.Sleep(second)
+			return &authz.Grant{Subject: "alpha"}, nil
+		})
+		b.srv.SetPolicy(&b.policy)
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			revoked.Store(true)
+			if n := b.srv.Kick(subject("alpha"), ErrRevoked); n != 0 {
+				t.Errorf("%d sessions were ended before there was one", n)
+			}
+		}()
+		_, ack, err := b.login(with(5, "d", goodToken))
+		if err != nil || ack.Code != packets.NotAuthorized || asked.Load() != 2 {
+			t.Errorf("CONNACK %v, error %v after %d checks; want a refusal after 2", ack.Code, err, asked.Load())
+		}
+		if b.broker.lastConnect() != nil {
+			t.Error("the broker was dialed")
+		}
+	})
+}
+
+// TestOtherRevocationsDoNotRepeatACheck: only a revocation that means this very
+// client costs another question.
+func TestOtherRevocationsDoNotRepeatACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var asked atomic.Int32
+		b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) {
+			asked.Add(1)
+			b.srv.Kick(subject("beta"), ErrRevoked)
+			return &authz.Grant{Subject: "alpha"}, nil
+		})
+		b.mustLogin(with(4, "d", goodToken))
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times, want once", n)
+		}
+	})
+}
+
+func TestRevocationWhileDialing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.broker.silent = true
+		go func() {
+			time.Sleep(second)
+			b.srv.Kick(subject("alpha"), ErrRevoked)
+		}()
+		start := time.Now()
+		_, ack, err := b.login(with(5, "d", goodToken))
+		if err != nil || ack.Code != packets.NotAuthorized || time.Since(start) != second {
+			t.Errorf("CONNACK %v, error %v after %v", ack.Code, err, time.Since(start))
+		}
+		if r := b.lastRefusal(); r.Reason != Reason(authz.Revoked) || r.Subject != "alpha" {
+			t.Errorf("refusal %+v", r)
+		}
+	})
+}
+
+func TestClientIDInUseByAnotherSubject(t *testing.T) {
+	for _, tt := range []struct {
+		level byte
+		want  packets.ReasonCode
+	}{{4, packets.RefusedIdentifier}, {5, packets.ClientIDNotValid}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			first := b.mustLogin(with(tt.level, "shared", "good-alpha"))
+			_, ack, err := b.login(with(tt.level, "shared", "good-beta"))
+			if err != nil || ack.Code != tt.want || b.lastRefusal().Reason != ClientIDInUse {
+				t.Errorf("CONNACK %v, error %v", ack.Code, err)
+			}
+			// The same subject may take over; the id stays taken until both of its
+			// sessions have ended.
+			second := b.mustLogin(with(tt.level, "shared", "good-alpha"))
+			first.Close()
+			b.lastEnd()
+			if _, ack, _ := b.login(with(tt.level, "shared", "good-beta")); ack.Code != tt.want {
+				t.Errorf("CONNACK %v while the taken-over session lives", ack.Code)
+			}
+			second.Close()
+			b.lastEnd()
+			b.mustLogin(with(tt.level, "shared", "good-beta"))
+		})
+	}
+}
+
+func TestEmptyClientID(t *testing.T) {
+	t.Run("3.1.1 gets one made up towards the broker", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.mustLogin(with(4, "", goodToken))
+			one := b.broker.lastConnect().ClientID
+			b.mustLogin(with(4, "", goodToken))
+			if two := b.broker.lastConnect().ClientID; len(one) != 23 || len(two) != 23 || one == two {
+				t.Errorf("client ids %q and %q", one, two)
+			}
+		})
+	})
+	t.Run("5.0 leaves the choice to the broker", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.broker.answer.Properties = packets.Properties(nil).With(packets.AssignedClientIdentifier, "by-the-broker")
+			_, ack, err := b.login(with(5, "", goodToken))
+			if id, _ := ack.Properties.AssignedClientIdentifier(); err != nil || id != "by-the-broker" || b.broker.lastConnect().ClientID != "" {
+				t.Errorf("assigned %q, broker got %q", id, b.broker.lastConnect().ClientID)
+			}
+			for c := range b.srv.Clients() {
+				if c.ClientID != "by-the-broker" {
+					t.Errorf("the session is known as %q", c.ClientID)
+				}
+			}
+		})
+	})
+	t.Run("5.0 is told what a template made", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Rewrite = func(r *ConnectRequest) error {
+				r.Out.ClientID = r.Client.Subject() + ":" + r.Client.ClientID
+				return nil
+			}
+			_, ack, err := b.login(with(5, "", goodToken))
+			id, _ := ack.Properties.AssignedClientIdentifier()
+			if got := b.broker.lastConnect().ClientID; err != nil || id == "" || got != "alpha:"+id {
+				t.Errorf("assigned %q, broker got %q, error %v", id, got, err)
+			}
+		})
+	})
+}
+
+func TestTokenInTheClientIDGoesNowhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Token = []TokenLocation{{place: clientID}}
+		b.mustLogin(with(4, goodToken, ""))
+		if got := b.broker.lastConnect().ClientID; len(got) != 23 || got == goodToken {
+			t.Errorf("the broker got client id %q", got)
+		}
+		for c := range b.srv.Clients() {
+			if c.ClientID == goodToken {
+				t.Error("the session is listed under its token")
+			}
+		}
+	})
+}
+
+func TestTokenLocations(t *testing.T) {
+	property := func(name, value string) packets.Properties {
+		raw := append([]byte{0x26, 0, byte(len(name))}, name...)
+		raw = append(raw, 0, byte(len(value)))
+		return packets.Properties(append(raw, value...))
+	}
+	authData := packets.Properties(nil).With(packets.AuthenticationMethod, "token").With(packets.AuthenticationData, goodToken)
+	for _, tt := range []struct {
+		from    []string
+		connect packets.Connect
+	}{
+		{[]string{"username"}, with(5, "d", goodToken)},
+		{[]string{"password"}, packets.Connect{Level: 5, ClientID: "d", Username: "u", HasUsername: true, Password: goodToken, HasPassword: true}},
+		{[]string{"password", "username"}, with(5, "d", goodToken)},
+		{[]string{"client_id"}, with(5, goodToken, "")},
+		{[]string{"user_property:token"}, packets.Connect{Level: 5, ClientID: "d", Properties: property("token", goodToken)}},
+		{[]string{"auth_data"}, packets.Connect{Level: 5, ClientID: "d", Properties: authData}},
+	} {
+		t.Run(fmt.Sprint(tt.from), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				for _, s := range tt.from {
+					l, err := ParseTokenLocation(s)
+					if err != nil || l.String() != s {
+						t.Fatalf("location %q: %v, %v", s, l, err)
+					}
+					b.policy.Token = append(b.policy.Token, l)
+				}
+				b.mustLogin(tt.connect)
+				out := b.broker.lastConnect()
+				if tt.from[0] != "user_property:token" && bytes.Contains(out.Append(nil), []byte(goodToken)) {
+					t.Error("the token reached the broker")
+				}
+			})
+		})
+	}
+	if _, err := ParseTokenLocation("user_property:"); err == nil {
+		t.Error("a user property without a name is accepted")
+	}
+}
+
+// TestBrokerRefuses: a refusal of the proxy's own credentials is not the
+// device's fault, any other is passed on.
+func TestBrokerRefuses(t *testing.T) {
+	substitute := func(r *ConnectRequest) error {
+		r.Out.Username, r.Out.HasUsername = "proxy", true
+		return nil
+	}
+	forward := func(r *ConnectRequest) error {
+		r.Out.Username, r.Out.HasUsername = r.In.Username, true
+		return nil
+	}
+	for _, tt := range []struct {
+		name    string
+		rewrite func(*ConnectRequest) error
+		level   byte
+		answer  packets.ReasonCode
+		want    packets.ReasonCode
+		reason  Reason
+	}{
+		{"substituted, bad password", substitute, 4, 4, 3, UpstreamCredentials},
+		{"substituted, not authorized", substitute, 4, 5, 3, UpstreamCredentials},
+		{"substituted, bad password", substitute, 5, 0x86, 0x88, UpstreamCredentials},
+		{"substituted, not authorized", substitute, 5, 0x87, 0x88, UpstreamCredentials},
+		{"substituted, id rejected", substitute, 4, 2, 2, UpstreamRefused},
+		{"substituted, banned", substitute, 5, 0x8a, 0x8a, UpstreamRefused},
+		{"forwarded", forward, 4, 5, 5, UpstreamRefused},
+		{"forwarded", forward, 5, 0x87, 0x87, UpstreamRefused},
+	} {
+		t.Run(fmt.Sprintf("%s %s", tt.name, versionName(tt.level)), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.Rewrite = tt.rewrite
+				b.broker.answer.Code = tt.answer
+				_, ack, err := b.login(with(tt.level, "d", goodToken))
+				if err != nil || ack.Code != tt.want || b.lastRefusal().Reason != tt.reason {
+					t.Errorf("CONNACK %v, error %v, reason %v", ack.Code, err, b.lastRefusal().Reason)
+				}
+			})
+		})
+	}
+}
+
+func TestConnackIsPassedOnByteForByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.broker.raw = []byte{0x20, 0x08, 0x01, 0x00, 0x05, 0x22, 0x00, 0x0a, 0x24, 0x01}
+		c := b.connect()
+		p := with(5, "d", goodToken)
+		go c.Write(p.Append(nil))
+		raw, err := packets.ReadPacket(c, 100)
+		if err != nil || !bytes.Equal(raw, b.broker.raw) {
+			t.Errorf("got % x, %v", raw, err)
+		}
+	})
+}
+
+func TestAuthExchangeIsPassedThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		challenge, response := []byte{0xf0, 0x02, 0x18, 0x00}, []byte{0xf0, 0x02, 0x18, 0x00}
+		b.broker.raw = append(bytes.Clone(challenge), (&packets.Connack{}).Append(nil, 5)...)
+		c := b.connect()
+		c.level = 5
+		p := with(5, "d", goodToken)
+		go c.Write(p.Append(nil))
+		if raw, err := packets.ReadPacket(c, 100); err != nil || !bytes.Equal(raw, challenge) {
+			t.Fatalf("got % x, %v", raw, err)
+		}
+		c.send(response)
+		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+			t.Fatalf("CONNACK %v, %v", ack, err)
+		}
+		if got := b.broker.received(); !bytes.Equal(got, response) {
+			t.Errorf("the broker got % x", got)
+		}
+	})
+}

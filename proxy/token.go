@@ -1,0 +1,121 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TokenLocation is a place of a CONNECT in which a token may sit. Make one with
+// [ParseTokenLocation]; the zero value is the user name.
+type TokenLocation struct {
+	place    place
+	property string // for userProperty: its name
+}
+
+type place uint8
+
+const (
+	username place = iota
+	password
+	clientID
+	userProperty
+	authData
+)
+
+const userPropertyPrefix = "user_property:"
+
+// ParseTokenLocation reads one of username, password, client_id,
+// user_property:NAME and auth_data. The last two exist in MQTT 5.0 only (sections
+// 3.1.2.11.8 and 3.1.2.11.10).
+func ParseTokenLocation(s string) (TokenLocation, error) {
+	switch s {
+	case "username":
+		return TokenLocation{place: username}, nil
+	case "password":
+		return TokenLocation{place: password}, nil
+	case "client_id":
+		return TokenLocation{place: clientID}, nil
+	case "auth_data":
+		return TokenLocation{place: authData}, nil
+	}
+	if name, ok := strings.CutPrefix(s, userPropertyPrefix); ok && name != "" {
+		return TokenLocation{place: userProperty, property: name}, nil
+	}
+	return TokenLocation{}, fmt.Errorf("unknown token location %q: want username, password, client_id, user_property:NAME or auth_data", s)
+}
+
+// String returns the location in the form that [ParseTokenLocation] reads.
+func (l TokenLocation) String() string {
+	if l.place == userProperty {
+		return userPropertyPrefix + l.property
+	}
+	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data"}[l.place]
+}
+
+// find returns the token if c has something at this location, even something
+// empty.
+func (l TokenLocation) find(c *packets.Connect) (authz.Token, bool) {
+	switch l.place {
+	case username:
+		return authz.NewToken(c.Username), c.HasUsername
+	case password:
+		return authz.NewToken(c.Password), c.HasPassword
+	case clientID:
+		return authz.NewToken(c.ClientID), c.ClientID != ""
+	case userProperty:
+		v, ok := c.Properties.UserProperty(l.property)
+		return authz.NewToken(v), ok
+	case authData:
+		v, ok := c.Properties.AuthenticationData()
+		return authz.NewToken(string(v)), ok
+	}
+	return authz.Token{}, false
+}
+
+// takeToken finds the token of the CONNECT and where it was.
+func (c *conn) takeToken() error {
+	locations := c.policy.Token
+	if len(locations) == 0 {
+		locations = []TokenLocation{{}}
+	}
+	for _, l := range locations {
+		if t, ok := l.find(c.in); ok {
+			c.token, c.location = t, l
+			break
+		}
+	}
+	switch {
+	case !c.token.IsZero() && !c.token.Empty():
+		return nil
+	case !c.token.IsZero():
+		return refuse(MalformedToken, errors.New("the token is empty"))
+	case c.in.ClientID != "":
+		return refuse(NoToken, fmt.Errorf("nothing at %v", locations))
+	}
+	return refuse(NoIdentity, fmt.Errorf("nothing at %v and no client id", locations))
+}
+
+// request is what the Authorizer is told. What is the token itself is not told
+// twice.
+func (c *conn) request() authz.Request {
+	r := authz.Request{
+		Token:    c.token,
+		ClientID: c.clientID,
+		Addr:     c.addr,
+		Listener: c.entry.name(),
+		Peer:     c.peer,
+		Protocol: c.in.Level,
+		Purpose:  authz.Connect,
+	}
+	if c.location.place != username {
+		r.Username = c.in.Username
+	}
+	if c.location.place != password && c.in.HasPassword {
+		r.Password = authz.NewToken(c.in.Password)
+	}
+	return r
+}

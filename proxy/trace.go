@@ -1,0 +1,76 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+)
+
+// Trace is a set of hooks that a [Server] calls as things happen. Any may be nil.
+// They are called from the goroutine of the connection concerned, many at the
+// same time, and must be quick. Nothing they are told holds a secret.
+type Trace struct {
+	// Accepted: a listener has accepted a connection. Each is followed by exactly
+	// one of Refused and Opened.
+	Accepted func(listener string)
+	// Dropped: a connection was closed as it came because there was no room even
+	// to refuse it.
+	Dropped func(listener string)
+	// AcceptFailed: a listener could not accept, for want of descriptors for
+	// example; it tries again after retry.
+	AcceptFailed func(listener string, err error, retry time.Duration)
+	// Refused: a connection ends before it became a session.
+	Refused func(Refusal)
+	// Opened: a session has begun; the client has its CONNACK.
+	Opened func(*Client)
+	// Closed: a session has ended and both its connections are closed.
+	Closed func(*Client, End)
+	// Panicked: a bug has ended one connection. The process goes on.
+	Panicked func(value any, stack []byte)
+}
+
+// Refusal is how a connection ended that did not become a session.
+type Refusal struct {
+	Reason Reason
+	// Err says more, for the log.
+	Err error
+	// Sent reports whether the client was told, and Code what: the return code
+	// of its CONNACK, in the numbers of its own protocol level.
+	Sent bool
+	Code packets.ReasonCode
+	// Addr and Listener are where it came from.
+	Addr     netip.AddrPort
+	Listener string
+	// ClientID, Level and Fingerprint are what its CONNECT said; empty if there
+	// was none. ClientID is the client's own text: print it quoted.
+	ClientID    string
+	Level       byte
+	Fingerprint string
+	// Subject is set if the token was good.
+	Subject string
+	// Duration is the time since it was accepted.
+	Duration time.Duration
+}
+
+// Version returns the MQTT version as people write it, empty if unknown.
+func (r Refusal) Version() string { return versionName(r.Level) }
+
+// End is how a session ended.
+type End struct {
+	// By is who ended it: client, upstream or proxy.
+	By string
+	// Err is nil after an orderly close by either side, one of the causes given
+	// to [Server.Kick] if the session was cut, else the fault.
+	Err error
+	// Up and Down are the bytes passed to the broker and to the client after
+	// CONNECT and CONNACK.
+	Up, Down int64
+	// Duration is the time since the connection was accepted.
+	Duration time.Duration
+}
+
+func endOf(c *Client, r relay.Result) End {
+	return End{By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down, Duration: time.Since(c.Since)}
+}

@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+const (
+	// maxAnswer is the size of the largest CONNACK or AUTH that is passed on, in
+	// bytes. Only properties make it longer than 5.
+	maxAnswer = 64 << 10
+	// maxRounds bounds the AUTH packets between CONNECT and CONNACK (MQTT 5.0
+	// section 4.12).
+	maxRounds = 16
+)
+
+// connectUpstream dials the broker, sends it the CONNECT and passes its answer
+// on.
+func (c *conn) connectUpstream(ctx context.Context, out *packets.Connect) error {
+	ctx, cancel := context.WithTimeout(ctx, c.policy.upstreamTimeout())
+	defer cancel()
+	upstream, err := c.policy.Dial(ctx, c.client)
+	if err != nil {
+		return c.upstreamError(ctx, "dial", err)
+	}
+	c.upstream = upstream
+	defer interruptible(ctx, upstream)()
+	if _, err := upstream.Write(out.Append(nil)); err != nil {
+		return c.upstreamError(ctx, "send CONNECT", err)
+	}
+	raw, err := c.readAnswer()
+	if err != nil {
+		return c.upstreamError(ctx, "read CONNACK", err)
+	}
+	return c.passAnswer(raw, out)
+}
+
+// interruptible makes the end of ctx end whatever waits on nc, until the
+// returned function is called.
+func interruptible(ctx context.Context, nc net.Conn) (release func()) {
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = nc.SetDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !stop() {
+			<-done
+		}
+	}
+}
+
+// upstreamError gives a fault towards the broker its reason: the fault itself,
+// or what cut the session meanwhile.
+func (c *conn) upstreamError(ctx context.Context, doing string, err error) error {
+	var refused *RefusedError
+	switch cause := context.Cause(ctx); {
+	case cause == nil, errors.Is(cause, context.DeadlineExceeded):
+	default:
+		return refuse(cutReason(cause), fmt.Errorf("%w while connecting", cause))
+	}
+	if errors.As(err, &refused) {
+		return err
+	}
+	if isTimeout(err) {
+		err = fmt.Errorf("%w: no answer within %v", err, c.policy.upstreamTimeout())
+	}
+	return refuse(UpstreamUnavailable, fmt.Errorf("%s: %w", doing, err))
+}
+
+// cutReason returns the reason for a session that was cut before it had begun.
+func cutReason(cause error) Reason {
+	switch {
+	case errors.Is(cause, ErrRevoked):
+		return Reason(authz.Revoked)
+	case errors.Is(cause, ErrExpired):
+		return Reason(authz.Expired)
+	case errors.Is(cause, ErrDraining), errors.Is(cause, errClosed):
+		return Draining
+	}
+	return Busy
+}
+
+// readAnswer returns the broker's CONNACK as it came. AUTH packets before it go
+// to the client, and the client's back.
+func (c *conn) readAnswer() ([]byte, error) {
+	for range maxRounds {
+		raw, err := packets.ReadPacket(c.upstream, maxAnswer)
+		if err != nil {
+			return nil, err
+		}
+		switch t := packets.Type(raw[0] >> 4); {
+		case t == packets.CONNACK:
+			return raw, nil
+		case t != packets.AUTH || c.level != 5:
+			return nil, fmt.Errorf("the broker answered CONNECT with %v", t)
+		}
+		if err := c.authRound(raw); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("too many AUTH packets")
+}
+
+// authRound passes one AUTH of the broker to the client and the client's answer
+// back.
+func (c *conn) authRound(raw []byte) error {
+	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
+		return refuse(ConnectionLost, err)
+	}
+	answer, err := packets.ReadPacket(c.nc, c.policy.maxConnect())
+	if err != nil {
+		return c.connectError(err)
+	}
+	if t := packets.Type(answer[0] >> 4); t != packets.AUTH {
+		return refuse(ConnectionLost, fmt.Errorf("the client answered AUTH with %v", t))
+	}
+	_, err = c.upstream.Write(answer)
+	return err
+}
+
+// passAnswer hands the broker's CONNACK to the client. Success goes on byte for
+// byte, and so does a refusal of the client's own doing.
+func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
+	var ack packets.Connack
+	if err := ack.Parse(raw, c.level); err != nil {
+		return refuse(UpstreamUnavailable, fmt.Errorf("the broker's CONNACK: %w", err))
+	}
+	if ack.Code != packets.Success {
+		return c.upstreamRefusal(raw, ack.Code, out)
+	}
+	if c.level == 5 && c.in.ClientID == "" {
+		raw = c.settleClientID(&ack, raw)
+	}
+	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
+		return refuse(ConnectionLost, fmt.Errorf("send CONNACK: %w", err))
+	}
+	return nil
+}
+
+// settleClientID sees to it that client, broker and registry agree about the id
+// of a 5.0 client that sent none: it is told the one that was made up, or the
+// registry learns the one that the broker chose ([MQTT-3.2.2-16]).
+func (c *conn) settleClientID(ack *packets.Connack, raw []byte) []byte {
+	if c.assign {
+		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.clientID)
+		return ack.Append(nil, c.level)
+	}
+	if id, ok := ack.Properties.AssignedClientIdentifier(); ok {
+		client := *c.client
+		client.ClientID = id
+		c.client = &client
+		c.session.publish(c.client)
+	}
+	return raw
+}
+
+// upstreamRefusal decides what the client is told when the broker says no.
+// Refused credentials that the proxy put in are not the client's fault: it is
+// told to come back later.
+func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, out *packets.Connect) error {
+	refused := fmt.Errorf("the broker answered %v (%d)", code, byte(code))
+	if aboutCredentials(code) && !c.sameCredentials(out) {
+		return refuse(UpstreamCredentials, fmt.Errorf("%w to the proxy's own credentials: check upstream.username and upstream.password", refused))
+	}
+	c.upstreamAnswer, c.upstreamCode = raw, code
+	return refuse(UpstreamRefused, refused)
+}
+
+func aboutCredentials(code packets.ReasonCode) bool {
+	switch code {
+	case packets.RefusedUserName, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, packets.NotAuthorized:
+		return true
+	}
+	return false
+}
+
+// sameCredentials reports whether the broker was shown what the client had sent.
+func (c *conn) sameCredentials(out *packets.Connect) bool {
+	return out.HasUsername == c.in.HasUsername && out.Username == c.in.Username &&
+		out.HasPassword == c.in.HasPassword && out.Password == c.in.Password
+}
+
+// write sends b to the client, which has the time given to take it.
+func (c *conn) write(b []byte, within time.Duration) error {
+	if err := c.raw.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	_, err := c.nc.Write(b)
+	return err
+}
