@@ -1,0 +1,93 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Options are the parts of the admin side. Handlers that are nil are not
+// mounted.
+type Options struct {
+	// Token is what callers present as bearer token (RFC 6750 section 2.1). With
+	// an empty Token every path but the probes refuses.
+	Token string
+	// Ready returns nil while the proxy can serve devices, else why not.
+	Ready func() error
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Telemetry serves the paths below /api/plugins/telemetry/.
+	Telemetry http.Handler
+}
+
+// NewServer returns an HTTP server for o, with limits on what a caller may take.
+// Its address is not set: it is for Serve.
+func NewServer(o Options) *http.Server {
+	return &http.Server{
+		Handler:           newHandler(o),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func newHandler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := o.Ready(); err != nil {
+			plain(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			return
+		}
+		plain(w, http.StatusOK, "ready")
+	})
+	private := http.NewServeMux()
+	if o.Metrics != nil {
+		private.Handle("GET /metrics", o.Metrics)
+	}
+	if o.Telemetry != nil {
+		private.Handle("/api/plugins/telemetry/", o.Telemetry)
+	}
+	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		Problem(w, http.StatusNotFound, "there is nothing at this path")
+	})
+	mux.Handle("/", http.NewCrossOriginProtection().Handler(requireToken(o.Token, private)))
+	return mux
+}
+
+// requireToken lets only callers with the bearer token through.
+func requireToken(token string, next http.Handler) http.Handler {
+	want := sha256.Sum256([]byte(token))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, ok := bearer(r.Header.Get("Authorization"))
+		// Digests have one length, so the comparison tells nothing about that of
+		// the token.
+		got := sha256.Sum256([]byte(given))
+		if !ok || token == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="mqtt-auth-proxy"`)
+			Problem(w, http.StatusUnauthorized, "send the admin token as bearer token: it is in the file that admin.token_file names")
+			return
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// bearer returns the credentials of an Authorization header; the scheme's case
+// does not count (RFC 9110 section 11.1).
+func bearer(header string) (string, bool) {
+	scheme, rest, ok := strings.Cut(header, " ")
+	return strings.TrimLeft(rest, " "), ok && strings.EqualFold(scheme, "Bearer")
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
+}

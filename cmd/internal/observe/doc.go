@@ -1,0 +1,14 @@
+// Package observe turns what the proxy's hooks tell into log lines and metrics.
+//
+// [NewLogger] makes the process's logger, [New] an [Observer] whose Trace goes
+// into proxy.Server:
+//
+//	log, err := observe.NewLogger(os.Stderr, "info", "json")
+//	o := observe.New(log, registry)
+//	srv := &proxy.Server{Trace: o.Trace()}
+//
+// One line is written when a session ends and one when a connection is refused;
+// the beginning of a session is a line at level debug. Nothing that is logged or
+// counted holds a token, a password or a payload: tokens appear as fingerprints,
+// and labels of metrics are closed sets (listener, reason, cause, direction).
+package observe

@@ -1,0 +1,170 @@
+package observe
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// Observer logs and counts what happens in a proxy.Server.
+type Observer struct {
+	log     *zap.Logger
+	metrics *metrics
+}
+
+// New returns an Observer that logs to log and registers its metrics with r. It
+// panics if r has metrics of the same names already.
+func New(log *zap.Logger, r prometheus.Registerer) *Observer {
+	return &Observer{log: log, metrics: newMetrics(r)}
+}
+
+// Watch adds gauges that are read from the server when metrics are scraped. It
+// panics if called twice.
+func (o *Observer) Watch(r prometheus.Registerer, stats func() proxy.Stats) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: namespace + "connections",
+			Help: "Open connections of clients, sessions included.",
+		}, func() float64 { return float64(stats().Connections) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: namespace + "sessions",
+			Help: "Live sessions: connections whose token is good.",
+		}, func() float64 { return float64(stats().Sessions) }),
+	)
+}
+
+// Trace returns the hooks.
+func (o *Observer) Trace() proxy.Trace {
+	return proxy.Trace{
+		Accepted:     func(listener string) { o.metrics.accepted.WithLabelValues(listener).Inc() },
+		Dropped:      func(listener string) { o.metrics.dropped.WithLabelValues(listener).Inc() },
+		AcceptFailed: o.acceptFailed,
+		Refused:      o.refused,
+		Opened:       o.opened,
+		Closed:       o.closed,
+		Panicked:     o.panicked,
+	}
+}
+
+func (o *Observer) acceptFailed(listener string, err error, retry time.Duration) {
+	o.metrics.acceptFailed.WithLabelValues(listener).Inc()
+	o.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("retry_in", retry))
+}
+
+func (o *Observer) refused(r proxy.Refusal) {
+	o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason)).Inc()
+	level := zapcore.InfoLevel
+	switch r.Reason {
+	case proxy.UpstreamCredentials, proxy.Internal:
+		level = zapcore.ErrorLevel
+	case proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.Busy:
+		level = zapcore.WarnLevel
+	}
+	entry := o.log.Check(level, "refused")
+	if entry == nil {
+		return
+	}
+	fields := append(make([]zap.Field, 0, 10),
+		zap.String("reason", string(r.Reason)), address(r.Addr), zap.String("listener", r.Listener))
+	if r.Err != nil {
+		fields = append(fields, zap.NamedError("detail", r.Err))
+	}
+	if r.Level != 0 {
+		fields = append(fields, zap.String("version", r.Version()))
+	}
+	if r.Fingerprint != "" {
+		fields = append(fields, zap.String("client_id", r.ClientID), zap.String("token", r.Fingerprint))
+	}
+	if r.Subject != "" {
+		fields = append(fields, zap.String("subject", r.Subject))
+	}
+	if r.Sent {
+		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
+	}
+	entry.Write(append(fields, zap.Duration("duration", r.Duration))...)
+}
+
+func (o *Observer) opened(c *proxy.Client) {
+	o.metrics.opened.WithLabelValues(c.Listener, c.Version()).Inc()
+	o.metrics.connectSeconds.Observe(time.Since(c.Since).Seconds())
+	if entry := o.log.Check(zapcore.DebugLevel, "session open"); entry != nil {
+		entry.Write(clientFields(c)...)
+	}
+}
+
+func (o *Observer) closed(c *proxy.Client, e proxy.End) {
+	o.metrics.closed.WithLabelValues(e.By, cause(e)).Inc()
+	o.metrics.bytesUp.Add(float64(e.Up))
+	o.metrics.bytesDown.Add(float64(e.Down))
+	if entry := o.log.Check(zapcore.InfoLevel, "session end"); entry != nil {
+		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", cause(e)),
+			zap.Int64("bytes_up", e.Up), zap.Int64("bytes_down", e.Down), zap.Duration("duration", e.Duration))
+		if cause(e) == "fault" {
+			fields = append(fields, zap.Error(e.Err))
+		}
+		entry.Write(fields...)
+	}
+}
+
+func (o *Observer) panicked(value any, stack []byte) {
+	o.metrics.panics.Inc()
+	// The value may be built from a client's bytes; the stack is not.
+	o.log.Error("a bug ended one connection; please report it", zap.String("kind", kindOf(value)), zap.ByteString("stack", stack))
+}
+
+// kindOf describes a panic without printing a value that holds client data.
+func kindOf(v any) string {
+	if err, ok := v.(error); ok {
+		return err.Error()
+	}
+	return "panic"
+}
+
+func clientFields(c *proxy.Client) []zap.Field {
+	fields := append(make([]zap.Field, 0, 14),
+		zap.Uint64("session", c.ID), zap.String("subject", c.Subject()), zap.String("token_id", c.Grant.TokenID),
+		zap.String("client_id", c.ClientID), address(c.Addr), zap.String("listener", c.Listener),
+		zap.String("version", c.Version()))
+	if c.TLS != 0 {
+		fields = append(fields, zap.String("tls", c.TLSVersion()))
+	}
+	return fields
+}
+
+func address(a netip.AddrPort) zap.Field {
+	if !a.IsValid() {
+		return zap.Skip()
+	}
+	return zap.Stringer("addr", a)
+}
+
+// cause returns why a session ended, from a closed set.
+func cause(e proxy.End) string {
+	for _, known := range []struct {
+		err  error
+		name string
+	}{
+		{proxy.ErrRevoked, "revoked"},
+		{proxy.ErrExpired, "expired"},
+		{proxy.ErrDisplaced, "displaced"},
+		{proxy.ErrDraining, "draining"},
+		{proxy.ErrKicked, "kicked"},
+	} {
+		if errors.Is(e.Err, known.err) {
+			return known.name
+		}
+	}
+	switch {
+	case e.Err == nil:
+		return "closed"
+	case e.By == "proxy":
+		return "cut"
+	}
+	return "fault"
+}
