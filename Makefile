@@ -1,0 +1,42 @@
+# mqtt-auth-proxy. Everything but `integration` and `bench` needs Go alone.
+.DEFAULT_GOAL := build
+export CGO_ENABLED ?= 0
+
+GOLANGCI := v2.15.0
+BENCHTIME ?= 1s
+
+.PHONY: run build test check lint integration bench cross clean
+
+run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
+	go run ./cmd/mqtt-auth-proxy serve
+
+build: ## bin/mqtt-auth-proxy, one static binary
+	go build -trimpath -o bin/mqtt-auth-proxy ./cmd/mqtt-auth-proxy
+
+test: ## all tests that need nothing but Go
+	go test ./...
+
+check: lint cross ## test with the race detector, lint, build for every platform
+	CGO_ENABLED=1 go test -race ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt'ed:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go vet -tags integration ./integration/...
+	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run --build-tags integration
+
+cross:
+	GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/mqtt-auth-proxy
+	GOOS=linux GOARCH=arm GOARM=7 go build -o /dev/null ./cmd/mqtt-auth-proxy
+	GOOS=darwin GOARCH=arm64 go build -o /dev/null ./cmd/mqtt-auth-proxy
+	GOOS=windows GOARCH=amd64 go build -o /dev/null ./cmd/mqtt-auth-proxy
+
+integration: build ## stories against real brokers and clients; installs what it needs where it may
+	./integration/install
+	go test -tags integration -count=1 -timeout 10m ./integration/...
+
+bench: ## benchmarks, in a form that benchstat reads
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+clean:
+	rm -rf bin

@@ -1,0 +1,112 @@
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/mqtt-auth-proxy/mqtt-auth-proxy"
+
+// arrows is who may import whom inside the module: a statement of policy. The
+// first pattern that matches a package counts; a package that none matches has no
+// place in the house. Patterns are those of path.Match.
+var arrows = []struct {
+	pkg     string
+	may     []string
+	library bool // for others to build on: no flags, YAML, metrics, loggers, brokers
+}{
+	{pkg: "packets", library: true},
+	{pkg: "authz", library: true},
+	{pkg: "authz/*", may: []string{"authz"}, library: true},
+	{pkg: "proxy", may: []string{"packets", "authz", "proxy/internal/*"}, library: true},
+	{pkg: "proxy/upstream", may: []string{"proxy/proxyproto", "proxy/internal/relay"}, library: true},
+	{pkg: "proxy/certs", library: true},
+	{pkg: "proxy/internal/relay", library: true},
+	{pkg: "cmd/internal/config"},
+	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz"}},
+	{pkg: "cmd/internal/observe", may: []string{"proxy", "authz"}},
+	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/telemetry"}},
+	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/telemetry/*"}},
+	{pkg: "cmd/internal/telemetry/*"},
+	{pkg: "cmd/mqtt-auth-proxy", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "cmd/internal/*"}},
+	{pkg: "integration", may: []string{"packets"}},
+}
+
+// standardOnly lists the packages that import nothing from outside Go itself.
+var standardOnly = []string{"packets", "authz", "proxy"}
+
+// foreign are the modules that no library package may pull in.
+var foreign = []string{
+	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "github.com/mochi-mqtt/", "modernc.org/",
+}
+
+func TestArrowsPointOneWay(t *testing.T) {
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		i := slices.IndexFunc(arrows, func(a struct {
+			pkg     string
+			may     []string
+			library bool
+		}) bool {
+			return matches(a.pkg, name)
+		})
+		if i < 0 {
+			t.Errorf("%s has no place among the arrows", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			own, isOwn := strings.CutPrefix(imported, module+"/")
+			switch {
+			case isOwn && !slices.ContainsFunc(arrows[i].may, func(pattern string) bool { return matches(pattern, own) }):
+				t.Errorf("%s imports %s, which it may not", name, own)
+			case !isOwn && arrows[i].library && slices.ContainsFunc(foreign, func(f string) bool { return strings.HasPrefix(imported, f) }):
+				t.Errorf("%s imports %s: it is a library and must leave that to commands", name, imported)
+			case !isOwn && slices.Contains(standardOnly, name) && strings.Contains(strings.Split(imported, "/")[0], "."):
+				t.Errorf("%s imports %s: the standard library must do", name, imported)
+			}
+		}
+	}
+}
+
+// TestEveryPackageIsDocumented: the package comment is the manual.
+func TestEveryPackageIsDocumented(t *testing.T) {
+	for _, p := range listPackages(t) {
+		if len(p.Doc) < 40 {
+			t.Errorf("%s has no package comment to speak of", p.ImportPath)
+		}
+	}
+}
+
+func matches(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
+type goPackage struct {
+	ImportPath, Doc string
+	Imports         []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", "../...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
