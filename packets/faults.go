@@ -35,6 +35,7 @@ var (
 	faultTrailing = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "bytes follow the last field"}
 	faultShort    = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "packet ends before its last field"}
 	faultPacketID = &fault{"MQTT-2.3.1-1", "MQTT-2.2.1-3", ProtocolError, "packet identifier is 0"}
+	faultSecond   = &fault{"MQTT-3.1.0-2", "MQTT-3.1.0-2", ProtocolError, "a packet of this type may not be sent here"}
 	faultTooLong  = &fault{"section 2.2.3", "section 1.5.5", MalformedPacket, "packet is longer than 268435460 bytes"}
 )
 

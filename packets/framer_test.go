@@ -76,3 +76,37 @@ func TestFramerLost(t *testing.T) {
 		}
 	}
 }
+
+func TestFramerForbids(t *testing.T) {
+	second := connect(4, 2, field("id"))
+	ping := packet(0xC0)
+	for _, stream := range []string{string(second), string(ping) + string(second), string(ping) + string(ping) + string(second)} {
+		for _, chunk := range []int{1, 3, len(stream)} {
+			f := Framer{Forbidden: CONNECT}
+			err := advance(&f, stream, chunk)
+			var malformed *MalformedError
+			if !errors.As(err, &malformed) || malformed.Rule != "MQTT-3.1.0-2" || malformed.Type != CONNECT {
+				t.Errorf("%x in chunks of %d: error %v", stream, chunk, err)
+			}
+			if f.AtBoundary() || f.Advance(ping) == nil || f.Advance(nil) == nil {
+				t.Errorf("%x in chunks of %d: the stream goes on", stream, chunk)
+			}
+		}
+	}
+	f := Framer{Forbidden: CONNECT}
+	if err := advance(&f, string(packet(0x30, field("t"), string(second))), 5); err != nil {
+		t.Errorf("a payload that looks like a CONNECT: %v", err)
+	}
+}
+
+// advance gives stream to f in chunks until one is refused.
+func advance(f *Framer, stream string, chunk int) error {
+	for len(stream) > 0 {
+		n := min(chunk, len(stream))
+		if err := f.Advance([]byte(stream[:n])); err != nil {
+			return err
+		}
+		stream = stream[n:]
+	}
+	return nil
+}
