@@ -14,10 +14,10 @@ type direction struct {
 	from, to *end
 	side     Side // whose bytes these are
 	framer   Framer
-	broken   bool // the framer lost the boundaries
 	moved    atomic.Int64
 
 	ended  bool // the source has ended, in order or not
+	lost   bool // the framer has refused what came
 	closed bool // the receiver has been told so, or is gone
 }
 
@@ -26,12 +26,16 @@ func (d *direction) copy(pool *buffers) error {
 	r := newReader(d.from, pool)
 	for {
 		b, readErr := r.next()
+		framing := d.follow(b)
 		var writeErr error
-		if len(b) > 0 {
+		if len(b) > 0 && framing == nil {
 			writeErr = d.pass(b, r)
 		}
 		r.release()
 		switch {
+		case framing != nil:
+			d.lost = true
+			return &readError{framing}
 		case writeErr != nil:
 			d.closed = true
 			return &writeError{writeErr}
@@ -51,7 +55,7 @@ func (d *direction) copy(pool *buffers) error {
 // at once.
 func (d *direction) pass(b []byte, r *reader) error {
 	n, err := d.to.offer(b)
-	d.account(b[:n])
+	d.moved.Add(int64(n))
 	if err != nil || n == len(b) {
 		return err
 	}
@@ -61,16 +65,17 @@ func (d *direction) pass(b []byte, r *reader) error {
 		r.release()
 	}
 	n, err = d.to.conn.Write(b)
-	d.account(b[:n])
+	d.moved.Add(int64(n))
 	return err
 }
 
-// account notes that b has been written.
-func (d *direction) account(b []byte) {
-	d.moved.Add(int64(len(b)))
-	if d.framer != nil && !d.broken {
-		d.broken = d.framer.Advance(b) != nil
+// follow shows b to the framer before it is passed on. Whoever fails to write all
+// of it must not look at the boundary afterwards.
+func (d *direction) follow(b []byte) error {
+	if d.framer == nil {
+		return nil
 	}
+	return d.framer.Advance(b)
 }
 
 // bid sends packet as the last one, if the receiver stands between two packets,
@@ -81,7 +86,7 @@ func (d *direction) bid(packet []byte) (sent bool) {
 		return false
 	}
 	d.closed = true
-	if len(packet) > 0 && d.framer != nil && !d.broken && d.framer.AtBoundary() {
+	if len(packet) > 0 && d.framer != nil && !d.lost && d.framer.AtBoundary() {
 		_, err := d.to.conn.Write(packet)
 		sent = err == nil
 	}

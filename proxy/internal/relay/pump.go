@@ -29,8 +29,8 @@ func (s Side) other() Side { return Client + Upstream - s }
 // Framer follows the packets of one direction. It lets a [Farewell] be sent
 // between two packets and never inside one.
 type Framer interface {
-	// Advance is shown every byte, in order and in arbitrary pieces. After an
-	// error the direction has no boundaries any more; its bytes still pass.
+	// Advance is shown every byte, in order and in arbitrary pieces, before it is
+	// passed on. An error ends the pair, and nothing of b is passed on.
 	Advance(b []byte) error
 	// AtBoundary reports whether the bytes so far end with a whole packet.
 	AtBoundary() bool
