@@ -242,7 +242,8 @@ func (c *conn) begin() error {
 		hook(client)
 	}
 	srv.sessions.Add(1)
-	framers := new([2]packets.Framer)
+	// A second CONNECT would be a login that nobody has checked.
+	framers := &[2]packets.Framer{{Forbidden: packets.CONNECT}, {}}
 	s.start(&srv.pump, relay.Pair{
 		Client:       c.nc,
 		Upstream:     c.upstream,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -376,4 +377,33 @@ func TestAuthExchangeIsPassedThrough(t *testing.T) {
 			t.Errorf("the broker got % x", got)
 		}
 	})
+}
+
+// TestSecondConnectEndsTheSession: it reaches no broker, however it is cut into
+// pieces.
+func TestSecondConnectEndsTheSession(t *testing.T) {
+	for _, together := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			c := b.mustLogin(with(4, "d", goodToken))
+			p := with(4, "d", "somebody-else")
+			second := p.Append(nil)
+			if together {
+				go c.Write(append(bytes.Clone(ping), second...))
+			} else {
+				c.send(ping)
+				if _, err := io.ReadFull(c, make([]byte, len(ping))); err != nil {
+					t.Fatal(err)
+				}
+				go c.Write(second)
+			}
+			c.wantClosed()
+			if e := b.lastEnd(); e.By != "client" || e.Err == nil {
+				t.Errorf("end %+v", e)
+			}
+			if got := b.broker.received(); bytes.Contains(got, second[:1]) {
+				t.Errorf("the broker got % x", got)
+			}
+		})
+	}
 }

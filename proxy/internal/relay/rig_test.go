@@ -101,7 +101,7 @@ func (r *rig) end() Result {
 	case result := <-r.result:
 		r.result <- result
 		return result
-	case <-time.After(30 * time.Second):
+	case <-time.After(100 * time.Second):
 		r.Fatal("the pair did not end")
 		return Result{}
 	}

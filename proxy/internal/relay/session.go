@@ -68,7 +68,7 @@ func (s *Session) run(d, other *direction) {
 	err := d.copy(&s.pump.buffers)
 	switch f := s.settle(d, other, err); {
 	case f == nil:
-		if !d.to.closeWrite() {
+		if !d.closed && !d.to.closeWrite() {
 			other.from.stopReading()
 		}
 		d.closed = true
