@@ -14,9 +14,10 @@
 //     order, before that side sees the end of stream. A DISCONNECT right before a
 //     FIN arrives.
 //   - An end of stream is passed on as such (half close); the other direction
-//     then has [Pump.Linger] to finish.
+//     then has [Pump.Linger] to finish. A receiver that cannot be told ends the
+//     pair.
 //   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then
-//     it is not read from the other side either: memory stays bounded by one
+//     nothing is read from the other side either: memory stays bounded by one
 //     buffer a direction.
 //   - Done is called exactly once, when both connections are closed and nothing of
 //     the pair runs any more.
@@ -29,8 +30,9 @@
 // records are read by crypto/tls from a [Socket], which answers "not now" instead
 // of blocking; crypto/tls keeps a half-read record and goes on later. That
 // depends on two facts of crypto/tls which the tests pin: a read error with
-// Temporary() == true is not latched, and EAGAIN is such an error.
+// Temporary() == true is not latched, and EAGAIN is such an error. Write errors
+// are latched always, so a write never says "not now".
 //
 // A connection that is neither a socket nor TLS over a [Socket] works as well,
-// with a small buffer of its own that it keeps while it waits.
+// with a small buffer that it keeps while it waits.
 package relay

@@ -1,0 +1,114 @@
+package relay
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"testing"
+)
+
+// BenchmarkRoundTrip is one message of 100 bytes to the broker and back.
+func BenchmarkRoundTrip(b *testing.B) {
+	eachBenchmark(b, func(b *testing.B, r *rig) {
+		message := bytes.Repeat([]byte("m"), 100)
+		buf := make([]byte, len(message))
+		for b.Loop() {
+			r.send(r.device, message)
+			mustRead(b, r.broker, buf)
+			r.send(r.broker, message)
+			mustRead(b, r.device, buf)
+		}
+	})
+}
+
+// BenchmarkUp and BenchmarkDown are bulk, in packets of 256 KiB.
+func BenchmarkUp(b *testing.B) {
+	eachBenchmark(b, func(b *testing.B, r *rig) { bulk(b, r.device, r.broker) })
+}
+
+func BenchmarkDown(b *testing.B) {
+	eachBenchmark(b, func(b *testing.B, r *rig) { bulk(b, r.broker, r.device) })
+}
+
+func bulk(b *testing.B, from, to net.Conn) {
+	message := packet(string(make([]byte, 256<<10)))
+	b.SetBytes(int64(len(message)))
+	done := make(chan int64)
+	go func() {
+		n, _ := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{to}, make([]byte, 256<<10))
+		done <- n
+	}()
+	sent := int64(0)
+	for b.Loop() {
+		n, err := from.Write(message)
+		sent += int64(n)
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	closeWrite(b, from)
+	if n := <-done; n != sent {
+		b.Fatalf("%d of %d bytes arrived", n, sent)
+	}
+}
+
+// BenchmarkStartEnd is a pair that carries nothing: dialling included.
+func BenchmarkStartEnd(b *testing.B) {
+	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
+		for b.Loop() {
+			device, client := tcpPair(b)
+			broker, upstream := tcpPair(b)
+			done := make(chan struct{})
+			p.Start(Pair{Client: client, Upstream: upstream, Done: func(Result) { close(done) }})
+			device.Close()
+			discard(broker)
+			broker.Close()
+			<-done
+		}
+	})
+}
+
+// BenchmarkCut is the same, ended by Cut with a farewell.
+func BenchmarkCut(b *testing.B) {
+	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
+		bye := packet("bye")
+		for b.Loop() {
+			device, client := tcpPair(b)
+			broker, upstream := tcpPair(b)
+			done := make(chan struct{})
+			s := p.Start(Pair{
+				Client: client, Upstream: upstream,
+				FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{},
+				Done: func(Result) { close(done) },
+			})
+			s.Cut(Farewell{Client: bye, Upstream: bye})
+			discard(device)
+			device.Close()
+			<-done
+			broker.Close()
+		}
+	})
+}
+
+func eachBenchmark(b *testing.B, f func(b *testing.B, r *rig)) {
+	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
+		for _, client := range []string{"tcp", "tls1.3"} {
+			b.Run(client, func(b *testing.B) { f(b, newRig(b, p, client, "tcp").framed().start()) })
+		}
+	})
+}
+
+func eachBenchmarkedPump(b *testing.B, f func(b *testing.B, p *Pump)) {
+	for name, newPump := range pumps() {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			f(b, newPump())
+		})
+	}
+}
+
+func mustRead(t testing.TB, c net.Conn, buf []byte) {
+	if _, err := io.ReadFull(c, buf); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,49 @@
+package relay
+
+import (
+	"crypto/tls"
+	"io"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// pending returns how many bytes the socket under c has received and nobody read.
+func pending(t testing.TB, c *tls.Conn) (n int) {
+	t.Helper()
+	err := c.NetConn().(*Socket).raw.Control(func(fd uintptr) {
+		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Bytes that came in the same segment as what was read before the relay began sit
+// inside the TLS connection; no readiness will ever announce them.
+func TestBytesReadBeforeStart(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		for _, version := range []string{"tls1.2", "tls1.3"} {
+			r := newRig(t, newPump(), version, "tcp")
+			r.send(r.device, []byte("CONNECT"))
+			r.send(r.device, []byte("PUBLISH"))
+			r.send(r.device, []byte("PUBLISH"))
+			for {
+				// Two records are at most 72 bytes: all three are there before
+				// the first is read.
+				if pending(t, r.pair.Client.(*tls.Conn)) > 80 {
+					break
+				}
+				runtime.Gosched()
+			}
+			first := make([]byte, len("CONNECT"))
+			if _, err := io.ReadFull(r.pair.Client, first); err != nil || string(first) != "CONNECT" {
+				t.Fatalf("read %q, %v", first, err)
+			}
+			r.start()
+			r.expect(r.broker, "PUBLISHPUBLISH")
+		}
+	})
+}

@@ -1,0 +1,247 @@
+package relay
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// rawRig is a rig whose device makes its TLS records itself.
+type rawRig struct {
+	*rig
+	device *rawTLS
+}
+
+func eachRaw(t *testing.T, f func(t *testing.T, r *rawRig)) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		r := &rawRig{rig: &rig{TB: t, pump: newPump()}}
+		var client *tls.Conn
+		r.device, client = newRawTLS(t)
+		r.pair.Client = client
+		r.broker, r.pair.Upstream = tcpPair(t)
+		r.start()
+		f(t, r)
+	})
+}
+
+// bothWays checks that the pair is still whole.
+func (r *rawRig) bothWays(label string) {
+	r.Helper()
+	r.device.sendRaw(r.device.data("up " + label))
+	r.expect(r.broker, "up "+label)
+	r.send(r.broker, []byte("down "+label))
+	if got, err := r.device.receive(); got != "down "+label {
+		r.Fatalf("device got %q, %v", got, err)
+	}
+}
+
+// What everything here stands on: crypto/tls goes on after a temporary read error,
+// EAGAIN is one, and it comes through as it is.
+func TestTemporaryReadErrorsAreNotLatched(t *testing.T) {
+	if e := net.Error(syscall.EAGAIN); !e.Temporary() { //nolint:staticcheck // Temporary is what crypto/tls asks
+		t.Fatal("EAGAIN is not temporary")
+	}
+	a, b := tcpPair(t)
+	flaky := &flakyConn{Conn: b}
+	client := tls.Client(a, &tls.Config{InsecureSkipVerify: true})
+	server := tls.Server(flaky, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	go client.Handshake()
+	if err := server.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	flaky.flaky = true
+	buf := make([]byte, 10)
+	misses := 0
+	for {
+		n, err := server.Read(buf)
+		if err == syscall.EAGAIN {
+			misses++
+			continue
+		}
+		if err != nil || string(buf[:n]) != "hello" {
+			t.Fatalf("read %q, %v after %d misses", buf[:n], err, misses)
+		}
+		break
+	}
+	if misses < 10 {
+		t.Errorf("%d misses: the connection was not as flaky as the test needs", misses)
+	}
+}
+
+// flakyConn gives one byte at a time and EAGAIN before each.
+type flakyConn struct {
+	net.Conn
+	flaky, now bool
+}
+
+func (c *flakyConn) Read(b []byte) (int, error) {
+	if !c.flaky {
+		return c.Conn.Read(b)
+	}
+	if c.now = !c.now; c.now {
+		return 0, syscall.EAGAIN
+	}
+	return c.Conn.Read(b[:1])
+}
+
+func TestRecordsByteByByte(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		_ = r.device.Conn.(*net.TCPConn).SetNoDelay(true)
+		for i := range 5 {
+			text := fmt.Sprintf("message %d", i)
+			for _, b := range r.device.data(text) {
+				r.device.sendRaw([]byte{b})
+				time.Sleep(50 * time.Microsecond) // a wake-up of its own, mostly
+			}
+			r.expect(r.broker, text)
+		}
+		r.bothWays("after")
+	})
+}
+
+func TestKeyUpdatesSplitAnywhere(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		for i := range 200 {
+			text := fmt.Sprintf("<%d>", i)
+			stream := append(r.device.keyUpdate(i%2 == 0, 5), r.device.data(text)...)
+			r.device.dribble(stream, 1+i%len(stream))
+			r.expect(r.broker, text)
+		}
+		r.bothWays("after")
+	})
+}
+
+func TestKeyUpdateFragmentedOverRecords(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		for i := 1; i <= 4; i++ {
+			for _, b := range r.device.keyUpdate(true, i) {
+				r.device.sendRaw([]byte{b})
+				runtime.Gosched()
+			}
+			r.bothWays(fmt.Sprint(i))
+		}
+	})
+}
+
+func TestHalfCloseNotify(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		alert := append(r.device.data("bye"), r.device.closeNotify()...)
+		r.device.sendRaw(alert[:len(alert)-9])
+		r.expect(r.broker, "bye")
+		r.device.sendRaw(alert[len(alert)-9:])
+		r.expectEnd(r.broker, "")
+		r.broker.Close()
+		if got := r.end(); got.By != Client || got.Err != nil {
+			t.Errorf("result %+v, want an orderly end", got)
+		}
+	})
+}
+
+func TestCloseInsideRecord(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		stream := append(r.device.data("whole"), r.device.data("torn off")...)
+		r.device.sendRaw(stream[:len(stream)-3])
+		r.device.Close()
+		r.expectEnd(r.broker, "whole")
+		r.broker.Close()
+		if got := r.end(); got.By != Client || got.Err != nil || got.Up != 5 {
+			t.Errorf("result %+v, want an orderly end after 5 bytes", got)
+		}
+	})
+}
+
+func TestEmptyRecords(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		for i := range 20 {
+			for range 10 {
+				r.device.sendRaw(r.device.data(""))
+			}
+			r.bothWays(fmt.Sprint(i))
+		}
+	})
+}
+
+func TestEmptyRecordFloodEndsPair(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		for range 40 {
+			r.device.sendRaw(r.device.data(""))
+		}
+		if got := r.end(); got.By != Client || got.Err == nil {
+			t.Errorf("result %+v, want a fault of the client", got)
+		}
+	})
+}
+
+func TestCorruptRecord(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		stream := r.device.data("good")
+		bad := r.device.data("bad")
+		bad[len(bad)-1] ^= 1
+		r.device.sendRaw(append(stream, bad...))
+		r.expectEnd(r.broker, "good")
+		if got := r.end(); got.By != Client || got.Err == nil || !strings.Contains(got.Err.Error(), "bad record MAC") {
+			t.Errorf("result %+v, want a bad record of the client", got)
+		}
+	})
+}
+
+// A client that asks for key updates and never reads the answers stops being read
+// itself: nothing piles up.
+func TestKeyUpdateFlood(t *testing.T) {
+	eachRaw(t, func(t *testing.T, r *rawRig) {
+		_ = r.device.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		blocked := false
+		for range 200_000 {
+			_ = r.device.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			// One byte of data resets crypto/tls's own count of useless records.
+			if _, err := r.device.Conn.Write(append(r.device.keyUpdate(true, 5), r.device.data("x")...)); err != nil {
+				blocked = true
+				break
+			}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if !blocked {
+			t.Error("the relay read 200,000 requests of a client that takes no answer")
+		}
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 1<<20 {
+			t.Errorf("the heap grew by %d bytes", grown)
+		}
+	})
+}
+
+func TestResetStorm(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		p := newPump()
+		for i := range 40 {
+			r := newRig(t, p, "tls1.3", "tcp").start()
+			r.send(r.device, []byte("x"))
+			go func() {
+				for range 100 {
+					if _, err := r.broker.Write([]byte("down")); err != nil {
+						return
+					}
+				}
+			}()
+			if i%2 == 0 {
+				r.expect(r.broker, "x")
+			}
+			reset(r.device)
+			if got := r.end(); got.By != Client || got.Err == nil {
+				t.Errorf("result %+v, want a fault of the client", got)
+			}
+		}
+		p.Wait()
+	})
+}
