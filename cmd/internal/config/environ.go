@@ -1,0 +1,198 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	prefix = "MQTT_AUTH_PROXY_"
+	// variableConfig names the config file and is no key of it.
+	variableConfig = prefix + "CONFIG"
+)
+
+// variable returns the name of a key in the environment; the positions of
+// Keys, which are empty, become N.
+func variable(path string) string {
+	path = strings.ReplaceAll(path, "[]", "_N")
+	return prefix + strings.ToUpper(strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path))
+}
+
+// environment returns the variables that are ours, names in the order in which
+// list positions count up.
+func environment(environ []string) (names []string, values map[string]string) {
+	values = map[string]string{}
+	for _, e := range environ {
+		if name, value, ok := strings.Cut(e, "="); ok && strings.HasPrefix(name, prefix) {
+			values[name] = value
+		}
+	}
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, compareNames)
+	return names, values
+}
+
+// compareNames orders names by their parts, numbers by value, so that position
+// 9 comes before 10.
+func compareNames(a, b string) int {
+	return slices.CompareFunc(strings.Split(a, "_"), strings.Split(b, "_"), func(a, b string) int {
+		x, errX := strconv.Atoi(a)
+		y, errY := strconv.Atoi(b)
+		if errX == nil && errY == nil {
+			return cmp.Compare(x, y)
+		}
+		return cmp.Compare(a, b)
+	})
+}
+
+// overlay writes the environment onto the nodes of the file.
+func overlay(root *node, environ []string, faults *faults) {
+	names, values := environment(environ)
+	for _, name := range names {
+		at := origin{from: fromEnvironment, variable: name}
+		steps, ok := resolve(reflect.TypeFor[Config](), strings.TrimPrefix(name, prefix))
+		switch {
+		case name == variableConfig || !ok && serviceLink(name, values[name]):
+		case !ok:
+			faults.add(at, "", "is an unknown variable; "+suggestVariable(name))
+		default:
+			if err := assign(root, steps, at, values[name]); err != nil {
+				faults.add(at, "", err.Error())
+			}
+		}
+	}
+}
+
+// step is one key on the way to a value, and the position in it if the key is
+// a list and the way goes through it.
+type step struct {
+	field    field
+	position int // -1 for the whole value
+}
+
+// resolve finds the key that a variable without its prefix names. No two keys
+// share a name; a test sees to it.
+func resolve(section reflect.Type, name string) ([]step, bool) {
+	for _, f := range fieldsOf(section) {
+		rest, ok := strings.CutPrefix(name, strings.ToUpper(f.key))
+		if !ok {
+			continue
+		}
+		if rest == "" {
+			return []step{{f, -1}}, true
+		}
+		rest, ok = strings.CutPrefix(rest, "_")
+		if !ok {
+			continue
+		}
+		s := step{f, -1}
+		if f.list {
+			digits, tail, _ := strings.Cut(rest, "_")
+			n, err := strconv.Atoi(digits)
+			if err != nil || n < 0 || strconv.Itoa(n) != digits {
+				continue
+			}
+			s.position, rest = n, tail
+			if tail == "" {
+				return []step{s}, true
+			}
+		}
+		if f.kind != kindSection {
+			continue
+		}
+		if more, ok := resolve(f.section(), rest); ok {
+			return append([]step{s}, more...), true
+		}
+	}
+	return nil, false
+}
+
+// assign writes a value at the end of steps, making the sections on the way.
+// What the file has there in a wrong form stays: the decoder reports it.
+func assign(n *node, steps []step, at origin, text string) error {
+	for i, s := range steps {
+		last := i == len(steps)-1
+		if last && s.position < 0 {
+			v, err := s.field.node(at, text)
+			if err != nil {
+				return err
+			}
+			n.set(s.field.key, v)
+			if s.field.pair != "" {
+				n.remove(s.field.pair, at)
+			}
+			return nil
+		}
+		next := n.get(s.field.key)
+		if count := next.len(); s.position > count {
+			return fmt.Errorf("leaves a hole: %d elements are set before it, so the next position is %d", count, count)
+		}
+		if next == nil {
+			next = &node{form: s.field.shape(), origin: at}
+			n.set(s.field.key, next)
+		}
+		if s.position < 0 {
+			n = next
+			continue
+		}
+		one := s.field
+		one.list = false
+		v := &node{form: section, origin: at}
+		if last {
+			var err error
+			if v, err = one.node(at, text); err != nil {
+				return err
+			}
+		}
+		switch {
+		case s.position == len(next.items):
+			next.items = append(next.items, v)
+		case last:
+			next.items[s.position] = v
+		}
+		n = next.items[s.position]
+	}
+	return nil
+}
+
+// node returns the value of a variable in the form of its key.
+func (f field) node(at origin, text string) (*node, error) {
+	switch {
+	case f.kind == kindSection:
+		name := at.variable
+		if f.list {
+			name += "_0"
+		}
+		first := keysOf(nil, f.section(), "")[0].Environment
+		return nil, fmt.Errorf("is %s and takes no value; set its keys, such as %s_%s", f.shape(), name, strings.TrimPrefix(first, prefix))
+	case !f.list:
+		return &node{form: scalar, origin: at, text: text}, nil
+	}
+	n := &node{form: list, origin: at}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" || strings.Contains(text, ",") {
+			n.items = append(n.items, &node{form: scalar, origin: at, text: part})
+		}
+	}
+	return n, nil
+}
+
+// serviceLink reports whether Kubernetes made the variable: it adds these to
+// every pod for each Service, and a Service called mqtt-auth-proxy yields names
+// with our prefix. The value tells a link from a misspelled key.
+func serviceLink(name, value string) bool {
+	host := regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$`)
+	port := regexp.MustCompile(`_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)
+	if host.MatchString(name) {
+		return true
+	}
+	match := port.FindStringSubmatch(name)
+	return match != nil && (match[3] != "" || regexp.MustCompile(`^(tcp|udp|sctp)://`).MatchString(value))
+}

@@ -1,0 +1,101 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"unicode"
+)
+
+// maxSecret bounds a secret file, in bytes: the longest password of MQTT.
+const maxSecret = 64 << 10
+
+// inputs reads files and hashes what was read, so that the hash names exactly
+// the bytes that were parsed.
+type inputs struct {
+	sum   hash.Hash
+	files []string
+}
+
+func newInputs() *inputs { return &inputs{sum: sha256.New()} }
+
+// add hashes parts with their lengths, so that no two lists of parts are alike.
+func (in *inputs) add(parts ...string) {
+	for _, p := range parts {
+		in.sum.Write(fmt.Appendf(nil, "%d:%s", len(p), p))
+	}
+}
+
+func (in *inputs) hash() string { return hex.EncodeToString(in.sum.Sum(nil)) }
+
+// read returns a file of at most limit bytes. Its errors are reasons of faults.
+func (in *inputs) read(path string, limit int64) ([]byte, fs.FileMode, error) {
+	in.files = append(in.files, path)
+	data, mode, err := readRegular(path, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	in.add("file", path, string(data))
+	return data, mode, nil
+}
+
+// secret reads a secret and trims the newline that editors and echo leave.
+func (in *inputs) secret(path string) (string, fs.FileMode, error) {
+	data, mode, err := in.read(path, maxSecret)
+	if err != nil {
+		return "", 0, err
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	if text == "" {
+		return "", 0, fmt.Errorf("%s is empty; write the secret into it", path)
+	}
+	return text, mode, nil
+}
+
+// readRegular reads a file that can be read again: a reload that met a pipe
+// would wait for ever.
+func readRegular(path string, limit int64) ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, unreadable(path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, fmt.Errorf("%s cannot be read: it is no regular file; name one", printable(path))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, unreadable(path, err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, 0, unreadable(path, err)
+	}
+	if int64(len(data)) > limit {
+		return nil, 0, fmt.Errorf("%s cannot be read: it is larger than %s", printable(path), formatSize(limit))
+	}
+	return data, info.Mode(), nil
+}
+
+func unreadable(path string, err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		err = e.Err
+	}
+	return fmt.Errorf("%s cannot be read: %w; check the path and its permissions", printable(path), err)
+}
+
+// printable keeps a file name to one line of a report.
+func printable(name string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, name)
+}

@@ -1,0 +1,346 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// write puts a config file, readable by its owner alone, into a new directory.
+func write(t testing.TB, text string) Options {
+	t.Helper()
+	o := Options{WorkDir: t.TempDir(), Path: "proxy.yaml"}
+	put(t, filepath.Join(o.WorkDir, o.Path), text, 0o600)
+	return o
+}
+
+func put(t testing.TB, path, text string, mode os.FileMode) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func load(t testing.TB, o Options) *Config {
+	t.Helper()
+	c, err := Load(o)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	return c
+}
+
+// reasons returns the faults of a configuration that must have some.
+func reasons(t testing.TB, o Options) string {
+	t.Helper()
+	c, err := Load(o)
+	e, ok := errors.AsType[*Error](err)
+	if !ok || c != nil || len(e.Faults) == 0 {
+		t.Fatalf("Load = %v, %v; want nil and an *Error with faults", c, err)
+	}
+	return err.Error()
+}
+
+// settings leaves of a Config what can be compared between two sources.
+func settings() cmp.Option {
+	return cmp.Options{
+		cmpopts.IgnoreUnexported(Config{}),
+		cmpopts.IgnoreFields(Config{}, "Hash", "Files", "Warnings"),
+		// Secrets print as ***, so compare what they are.
+		cmp.Comparer(func(a, b Secret) bool { return a.Reveal() == b.Reveal() }),
+	}
+}
+
+func embedded(data string) *Config {
+	return &Config{
+		Data: data,
+		Listeners: []Listener{
+			{Address: "127.0.0.1:1883", Name: "127.0.0.1:1883"},
+			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
+		},
+		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
+		Token:   Token{From: []string{"username"}},
+		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}}},
+		Upstream: Upstream{
+			Servers:        []Server{{Network: "bundled"}},
+			Username:       "${subject}",
+			ClientID:       "${client_id}",
+			ConnectTimeout: 5 * time.Second,
+		},
+		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
+		Log:       Log{Level: "info"},
+		Shutdown:  Shutdown{Drain: 30 * time.Second},
+		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync"},
+	}
+}
+
+func TestEmbeddedDefault(t *testing.T) {
+	work := t.TempDir()
+	c := load(t, Options{WorkDir: work})
+	if diff := cmp.Diff(embedded(filepath.Join(work, "mqtt-auth-proxy-data")), c, settings()); diff != "" {
+		t.Error(diff)
+	}
+	if len(c.Files) != 0 || len(c.Warnings) != 0 || len(c.Hash) != 64 {
+		t.Errorf("Files %q, Warnings %v, Hash %q", c.Files, c.Warnings, c.Hash)
+	}
+}
+
+func TestEmptyFileIsTheDefault(t *testing.T) {
+	for _, text := range []string{"", "\n\n", "# nothing\n", "---\n", "--- # nothing\n...\n", "\ufeff# nothing"} {
+		o := write(t, text)
+		c := load(t, o)
+		if diff := cmp.Diff(embedded(filepath.Join(o.WorkDir, "mqtt-auth-proxy-data")), c, settings()); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+	}
+}
+
+func full(work string) *Config {
+	at := func(name string) string { return filepath.Join(work, name) }
+	return &Config{
+		Data: at("state"),
+		Listeners: []Listener{
+			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), MinVersion: "1.3"}},
+			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
+		},
+		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
+		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64},
+		Token:   Token{From: []string{"password", "user_property:token"}},
+		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}}},
+		Upstream: Upstream{
+			Servers:        []Server{{"tcp", "broker.example:1883"}, {"tls", "10.0.0.2:8883"}, {"unix", "/run/broker.sock"}},
+			Username:       "proxy",
+			Password:       "hunter2 # not a comment",
+			ClientID:       "proxy-${client_id}",
+			ConnectTimeout: 250 * time.Millisecond,
+			TLS:            UpstreamTLS{CA: at("certs/ca.pem"), Certificate: at("client.pem"), Key: at("client-key.pem"), ServerName: "broker.example"},
+		},
+		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin")},
+		Log:       Log{Level: "debug", Format: "console"},
+		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", StrictJSON: true},
+	}
+}
+
+func TestEveryKeyFromFile(t *testing.T) {
+	o := write(t, read(t, "testdata/full.yaml"))
+	if diff := cmp.Diff(full(o.WorkDir), load(t, o), settings()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestAliases(t *testing.T) {
+	c := load(t, write(t, `
+listeners:
+  - {address: ":1", tls: &tls {certificate: &name a.pem, key: *name}}
+  - {address: ":2", tls: *tls}
+`))
+	if a, b := c.Listeners[0].TLS, c.Listeners[1].TLS; *a != *b || a == b || filepath.Base(a.Key) != "a.pem" {
+		t.Errorf("TLS of the listeners = %+v, %+v; want equal copies", a, b)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	o := write(t, "data: file\nlog: {level: warn, format: json}\n")
+	sub := func(name string) string { return filepath.Join(o.WorkDir, name) }
+	c := load(t, o)
+	if c.Data != sub("file") || c.Log != (Log{"warn", "json"}) || c.Telemetry.Durability != "sync" {
+		t.Errorf("file over default: data %s, log %+v, durability %s", c.Data, c.Log, c.Telemetry.Durability)
+	}
+	o.Environ = []string{"MQTT_AUTH_PROXY_DATA=env", "MQTT_AUTH_PROXY_LOG_LEVEL=error", "HOME=/root"}
+	c = load(t, o)
+	if c.Data != sub("env") || c.Log != (Log{"error", "json"}) {
+		t.Errorf("environment over file: data %s, log %+v", c.Data, c.Log)
+	}
+	o.DataDir = "flag"
+	if c = load(t, o); c.Data != sub("flag") {
+		t.Errorf("flag over environment: data %s", c.Data)
+	}
+}
+
+func TestConfigFileNamedByEnvironment(t *testing.T) {
+	o := write(t, "log: {level: warn}")
+	put(t, filepath.Join(o.WorkDir, "other.yaml"), "log: {level: error}", 0o600)
+	o.Environ = []string{"MQTT_AUTH_PROXY_CONFIG=other.yaml"}
+	if c := load(t, o); c.Log.Level != "warn" {
+		t.Errorf("level %s: the flag names the file before the environment does", c.Log.Level)
+	}
+	o.Path = ""
+	if c := load(t, o); c.Log.Level != "error" {
+		t.Errorf("level %s: the environment names the file", c.Log.Level)
+	}
+}
+
+// The same --config yields the same files wherever it is started from; what is
+// given on the spot starts there.
+func TestRelativePaths(t *testing.T) {
+	o := write(t, `
+listeners: [{address: ":1", tls: {certificate: tls/a.pem, key: ../b.pem}}]
+telemetry: {path: sub/t.db}
+`)
+	etc := o.WorkDir
+	o.Path, o.WorkDir = filepath.Join(etc, "proxy.yaml"), t.TempDir()
+	c := load(t, o)
+	want := map[string]string{
+		c.Data:                         filepath.Join(etc, "mqtt-auth-proxy-data"),
+		c.Listeners[0].TLS.Certificate: filepath.Join(etc, "tls/a.pem"),
+		c.Listeners[0].TLS.Key:         filepath.Join(filepath.Dir(etc), "b.pem"),
+		c.Telemetry.Path:               filepath.Join(c.Data, "sub/t.db"),
+		c.Admin.TokenFile:              filepath.Join(c.Data, "admin-token"),
+		c.Auth.Sources[0].File.Path:    filepath.Join(c.Data, "tokens.jsonl"),
+	}
+	o.DataDir = "d"
+	o.Environ = []string{"MQTT_AUTH_PROXY_LISTENERS_0_TLS_KEY=k.pem", "MQTT_AUTH_PROXY_TELEMETRY_PATH=t.db"}
+	c = load(t, o)
+	want[c.Data] = filepath.Join(o.WorkDir, "d")
+	want[c.Listeners[0].TLS.Key] = filepath.Join(o.WorkDir, "k.pem")
+	want[c.Telemetry.Path] = filepath.Join(c.Data, "t.db")
+	for got, want := range want {
+		if got != want {
+			t.Errorf("path %s, want %s", got, want)
+		}
+	}
+}
+
+func TestHash(t *testing.T) {
+	o := write(t, "upstream: {password_file: pw}")
+	pw := filepath.Join(o.WorkDir, "pw")
+	put(t, pw, "one", 0o600)
+	hashes := []string{}
+	see := func(what string, fresh bool) {
+		t.Helper()
+		var h string
+		switch c, err := Load(o); {
+		case err == nil:
+			h = c.Hash
+		default:
+			e, _ := errors.AsType[*Error](err)
+			h = e.Hash
+		}
+		if slices.Contains(hashes, h) == fresh {
+			t.Errorf("%s: hash %s among %s; want fresh %t", what, h, hashes, fresh)
+		}
+		hashes = append(hashes, h)
+	}
+	see("first", true)
+	see("nothing changed", false)
+	put(t, pw, "two", 0o600)
+	see("secret changed", true)
+	put(t, pw, "one", 0o600)
+	see("secret changed back", false)
+	o.Environ = []string{"MQTT_AUTH_PROXY_LOG_LEVEL=warn"}
+	see("environment changed", true)
+	o.Environ = append(o.Environ, "PATH=/bin")
+	see("foreign variable", false)
+	o.DataDir = "x"
+	see("flag changed", true)
+	if err := os.Remove(pw); err != nil {
+		t.Fatal(err)
+	}
+	see("secret gone", true)
+	see("secret still gone", false)
+	put(t, filepath.Join(o.WorkDir, o.Path), "# changed\nupstream: {password_file: pw}", 0o600)
+	see("file changed", true)
+}
+
+func TestFiles(t *testing.T) {
+	o := write(t, "upstream: {password_file: pw}")
+	put(t, filepath.Join(o.WorkDir, "pw"), "x", 0o600)
+	want := []string{filepath.Join(o.WorkDir, "proxy.yaml"), filepath.Join(o.WorkDir, "pw")}
+	if c := load(t, o); !slices.Equal(c.Files, want) {
+		t.Errorf("Files = %q, want %q", c.Files, want)
+	}
+}
+
+func TestCallersCheck(t *testing.T) {
+	o := write(t, "\nupstream:\n  username: ${nobody}\n  client_id: ''\n")
+	o.Environ = []string{"MQTT_AUTH_PROXY_TOKEN_FROM=password"}
+	o.Check = func(c *Config, fault func(key, reason string)) {
+		if c.Upstream.ClientID != "${client_id}" {
+			t.Errorf("client id %q; a key at fault holds its default", c.Upstream.ClientID)
+		}
+		fault("upstream.username", "has an unknown variable")
+		fault("upstream.client_id", "is at fault already")
+		fault("token.from", "does not suit")
+		fault("log.level", "is a bad default")
+	}
+	want := `proxy.yaml: log.level: is a bad default
+proxy.yaml:3: upstream.username: has an unknown variable
+proxy.yaml:4: upstream.client_id: is empty; write a value or remove the key
+environment: MQTT_AUTH_PROXY_TOKEN_FROM: does not suit`
+	if got := reasons(t, o); got != want {
+		t.Errorf("faults:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestUnreadableFile(t *testing.T) {
+	o := Options{WorkDir: t.TempDir(), Path: "none.yaml"}
+	if got := reasons(t, o); !strings.Contains(got, "none.yaml: "+filepath.Join(o.WorkDir, "none.yaml")+" cannot be read: no such file") {
+		t.Error(got)
+	}
+	o.Path = "."
+	if got := reasons(t, o); !strings.Contains(got, "it is no regular file") {
+		t.Error(got)
+	}
+	o = write(t, strings.Repeat("#", maxFile+1))
+	if got := reasons(t, o); !strings.Contains(got, "larger than 256KiB") {
+		t.Error(got)
+	}
+}
+
+// A txtar file cannot hold these.
+func TestBadText(t *testing.T) {
+	const bad = "holds a byte that YAML text cannot hold; save the file as UTF-8 without control characters"
+	for text, want := range map[string]string{
+		"log:\n  level: \xff":     "proxy.yaml:2: " + bad,
+		"\n\nlog: {level: \x01}":  "proxy.yaml:3: " + bad,
+		"log: {level: \x7f}":      "proxy.yaml:1: " + bad,
+		"\xff\xfel\x00o\x00":      "proxy.yaml:1: " + bad,
+		"log: {level: \uffff}":    "proxy.yaml: cannot be read as YAML",
+		"log:\r\n\tlevel: info":   "proxy.yaml:2: is not YAML: found character that cannot start any token; check the indentation, and put values with special characters in quotes",
+		"log: {level: \"a\\nb\"}": `proxy.yaml:1: log.level: "a\nb" is not allowed; write one of debug, info, warn, error`,
+	} {
+		if got := reasons(t, write(t, text)); got != want {
+			t.Errorf("%q:\n%s\nwant:\n%s", text, got, want)
+		}
+	}
+}
+
+func TestFlagFaults(t *testing.T) {
+	o := Options{WorkDir: t.TempDir(), DataDir: "a\nb"}
+	if got, want := reasons(t, o), "flag: --data: holds a control character or is not UTF-8; remove it"; got != want {
+		t.Errorf("faults %s, want %s", got, want)
+	}
+	o = Options{WorkDir: t.TempDir(), Path: "a\nb"}
+	if got := reasons(t, o); !strings.HasPrefix(got, "a?b: ") || strings.Contains(got, "\n") {
+		t.Errorf("faults %q", got)
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	o := write(b, read(b, "testdata/full.yaml"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Load(o); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
