@@ -1,0 +1,118 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// again loads what a Config renders to, somewhere else.
+func again(t testing.TB, c *Config) *Config {
+	t.Helper()
+	text, err := c.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return load(t, write(t, string(text)))
+}
+
+func TestRenderLoadsAgain(t *testing.T) {
+	for _, text := range []string{"", read(t, "testdata/full.yaml"), "admin: {address: ''}\nlog: {format: ''}", "upstream: {username: 'a: # b', client_id: '***'}"} {
+		c := load(t, write(t, text))
+		if diff := cmp.Diff(c, again(t, c), settings(), cmpopts.IgnoreFields(Upstream{}, "Password")); diff != "" {
+			t.Errorf("%.20q: %s", text, diff)
+		}
+	}
+}
+
+func TestRenderKeepsSecretFile(t *testing.T) {
+	o := write(t, "upstream: {password_file: pw}")
+	put(t, filepath.Join(o.WorkDir, "pw"), "x", 0o600)
+	c := load(t, o)
+	if diff := cmp.Diff(c, again(t, c), settings()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRender(t *testing.T) {
+	o := write(t, `
+log: {level: warn}
+limits:
+  connections: 5
+upstream:
+  password: x
+auth:
+  sources: [{file: {path: /t.jsonl}}]
+`)
+	o.DataDir = "/data"
+	o.Environ = []string{"MQTT_AUTH_PROXY_SHUTDOWN_DRAIN=90s", "MQTT_AUTH_PROXY_TOKEN_FROM=password,username"}
+	text, err := load(t, o).Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `data: /data # flag --data
+listeners:
+- address: 127.0.0.1:1883 # default
+  name: 127.0.0.1:1883 # default
+- address: :8883 # default
+  name: :8883 # default
+  tls:
+    auto: true # default
+    certificate: '' # default
+    key: '' # default
+    min_version: '1.2' # default
+connect:
+  timeout: 10s # default
+  max_packet: 64KiB # default
+  protocols: ['3.1', 3.1.1, '5'] # default
+limits:
+  connections: 5 # proxy.yaml:4
+  per_address: 0 # default
+  handshakes: 0 # default
+token:
+  from: [password, username] # environment
+auth:
+  sources:
+  - file:
+      path: /t.jsonl # proxy.yaml:8
+upstream:
+  servers: [bundled] # default
+  username: ${subject} # default
+  password: '***' # proxy.yaml:6
+  client_id: ${client_id} # default
+  connect_timeout: 5s # default
+  tls:
+    ca: '' # default
+    certificate: '' # default
+    key: '' # default
+    server_name: '' # default
+admin:
+  address: 127.0.0.1:9883 # default
+  token_file: /data/admin-token # default
+log:
+  level: warn # proxy.yaml:2
+  format: '' # default
+shutdown:
+  drain: 1m30s # environment
+telemetry:
+  path: /data/telemetry.db # default
+  retention: 720h # default
+  durability: sync # default
+  strict_json: false # default
+`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A Config that nobody loaded has no origins to show.
+func TestRenderWithoutOrigins(t *testing.T) {
+	c := Config{Data: "/data", Upstream: Upstream{Password: sentinel}}
+	text, err := c.Render()
+	if err != nil || strings.Contains(string(text), "#") || strings.Contains(string(text), sentinel) || !strings.HasPrefix(string(text), "data: /data\nlisteners: []\n") {
+		t.Errorf("Render = %s, %v", text, err)
+	}
+}
