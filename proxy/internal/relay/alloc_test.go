@@ -15,7 +15,7 @@ import (
 // A relayed chunk allocates nothing.
 func TestNoAllocations(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
-		for transport, limit := range allocations {
+		for _, transport := range []string{"tcp", "tls1.2", "tls1.3"} {
 			for _, size := range []int{100, 6000} {
 				r := newRig(t, newPump(), transport, "tcp").start()
 				message, buf := bytes.Repeat([]byte("m"), size), make([]byte, size)
@@ -31,17 +31,13 @@ func TestNoAllocations(t *testing.T) {
 					r.send(r.broker, message)
 					mustRead(t, device, buf)
 				})
-				if allocs > limit {
+				if allocs > 0 {
 					t.Errorf("%s, %d bytes: %.0f allocations a round trip", transport, size, allocs)
 				}
 			}
 		}
 	})
 }
-
-// allocations is what a round trip may allocate. crypto/tls makes one small object
-// each time it reads from a socket, found empty or not.
-var allocations = map[string]float64{"tcp": 0, "tls1.2": 3, "tls1.3": 3}
 
 // Many receivers that stand still hold what is left for each, not a large buffer.
 func TestStalledReceiversHoldLittle(t *testing.T) {

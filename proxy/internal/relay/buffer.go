@@ -14,16 +14,19 @@ type buffer struct{ b []byte }
 
 // buffers lends buffers to whoever has something to move. The zero value is ready
 // to use.
-type buffers struct{ small, large sync.Pool }
+type buffers struct{ small, large, lend sync.Pool }
 
 func (p *buffers) pool(size int) *sync.Pool {
-	if size > smallBuffer {
+	switch size {
+	case smallBuffer:
+		return &p.small
+	case largeBuffer:
 		return &p.large
 	}
-	return &p.small
+	return &p.lend
 }
 
-// get returns a buffer of size bytes, which is one of the constants above.
+// get returns a buffer of size bytes, which is smallBuffer, largeBuffer or lendBuffer.
 func (p *buffers) get(size int) *buffer {
 	if b, ok := p.pool(size).Get().(*buffer); ok {
 		return b

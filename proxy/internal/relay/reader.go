@@ -1,6 +1,9 @@
 package relay
 
-import "net"
+import (
+	"crypto/tls"
+	"net"
+)
 
 // reader reads from an end and holds a buffer only between next and release. One
 // goroutine uses it.
@@ -9,6 +12,9 @@ type reader struct {
 	pool *buffers
 	try  func(fd uintptr) bool // r.tryRead, made once: a closure a read would cost an allocation
 
+	input *tlsInput // nil unless end is TLS that takes a loan
+	lent  *buffer   // to input, while there is something left in it
+
 	buf  *buffer
 	n    int
 	err  error
@@ -16,9 +22,19 @@ type reader struct {
 }
 
 func newReader(e *end, pool *buffers) *reader {
-	r := &reader{end: e, pool: pool}
+	r := &reader{pool: pool}
 	r.try = r.tryRead
+	r.attach(e)
 	return r
+}
+
+func (r *reader) attach(e *end) {
+	r.end, r.input, r.lent = e, nil, nil
+	if c, ok := e.conn.(*tls.Conn); ok && e.socket.raw != nil {
+		if o := lendable(); o != nil {
+			r.input = o.of(c)
+		}
+	}
 }
 
 // next waits until the source has something and returns all that is ready, up to
@@ -49,6 +65,11 @@ func (r *reader) tryRead(fd uintptr) bool {
 	r.end.socket.in = descriptor(fd)
 	r.read()
 	r.end.socket.in = noDescriptor
+	if r.lent != nil && !r.input.ready() {
+		r.input.takeBack()
+		r.pool.put(r.lent)
+		r.lent = nil
+	}
 	if r.n > 0 || r.err != nil {
 		return true
 	}
@@ -77,6 +98,10 @@ func (r *reader) read() {
 // returns less than it was asked for is empty. TLS returns one record at a time and
 // has to be asked until it says so; it may return bytes and "not now" at once.
 func (r *reader) fill() {
+	if r.input != nil {
+		r.fillLending()
+		return
+	}
 	plain := r.end.conn == net.Conn(r.end.socket)
 	for r.n < len(r.buf.b) {
 		m, err := r.end.conn.Read(r.buf.b[r.n:])
@@ -88,6 +113,40 @@ func (r *reader) fill() {
 			r.err = err
 			return
 		case plain:
+			return
+		}
+	}
+}
+
+// fillLending is fill for a TLS connection that has borrowed a buffer.
+func (r *reader) fillLending() {
+	if r.lent == nil {
+		r.lent = r.pool.get(lendBuffer)
+		r.input.lend(r.lent.b)
+	}
+	drained := false
+	for r.n < len(r.buf.b) {
+		if !r.input.ready() {
+			if drained {
+				return
+			}
+			r.input.lend(r.lent.b)
+			room := r.lent.b[r.input.raw.Len():]
+			m, err := readNow(r.end.socket.in, room)
+			r.input.received(r.lent.b, m)
+			if again(err) {
+				return
+			}
+			if r.err = err; err != nil {
+				return
+			}
+			drained = m < len(room)
+			continue
+		}
+		m, err := r.end.conn.Read(r.buf.b[r.n:])
+		r.n += m
+		if err != nil && !again(err) {
+			r.err = err
 			return
 		}
 	}

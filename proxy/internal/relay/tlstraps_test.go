@@ -171,9 +171,11 @@ func TestEmptyRecords(t *testing.T) {
 
 func TestEmptyRecordFloodEndsPair(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
+		var flood []byte
 		for range 40 {
-			r.device.sendRaw(r.device.data(""))
+			flood = append(flood, r.device.data("")...)
 		}
+		r.device.sendRaw(flood)
 		if got := r.end(); got.By != Client || got.Err == nil {
 			t.Errorf("result %+v, want a fault of the client", got)
 		}
