@@ -79,12 +79,3 @@ func reaches(r *rig, down int64) bool {
 	}
 	return false
 }
-
-func heap() int64 {
-	var m runtime.MemStats
-	for range 3 { // pools keep their buffers for two cycles
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}

@@ -16,14 +16,27 @@ type direction struct {
 	framer   Framer
 	moved    atomic.Int64
 
+	// dry is set while the source is known to hold nothing, not even inside of TLS.
+	dry    atomic.Bool
+	parked bool // there is no goroutine; guarded by the session's mu
+
+	// carry and carryErr are what a loop has read and could not pass on.
+	carry    []byte
+	carryErr error
+
 	ended  bool // the source has ended, in order or not
 	lost   bool // the framer has refused what came
 	closed bool // the receiver has been told so, or is gone
 }
 
-// copy moves bytes until the source ends, which is nil, or something fails.
-func (d *direction) copy(pool *buffers) error {
-	r := newReader(d.from, pool)
+// copy moves bytes until the source ends, which is nil, or something fails, or
+// the pair is parked.
+func (d *direction) copy(s *Session) error {
+	if done, err := d.unload(); done {
+		return err
+	}
+	r := newReader(d.from, &s.pump.buffers)
+	r.dry = &d.dry
 	for {
 		b, readErr := r.next()
 		framing := d.follow(b)
@@ -32,22 +45,68 @@ func (d *direction) copy(pool *buffers) error {
 			writeErr = d.pass(b, r)
 		}
 		r.release()
-		switch {
-		case framing != nil:
-			d.lost = true
-			return &readError{framing}
-		case writeErr != nil:
-			d.closed = true
-			return &writeError{writeErr}
-		case readErr == nil:
-		case endOfStream(readErr):
-			d.ended = true
-			return nil
-		default:
-			d.ended = !errors.Is(readErr, os.ErrDeadlineExceeded)
-			return &readError{readErr}
+		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
+			if readErr = s.interrupted(d, readErr); readErr == errParked {
+				return errParked
+			}
+		}
+		if done, err := d.over(framing, writeErr, readErr); done {
+			return err
 		}
 	}
+}
+
+// unload passes on what a loop has left.
+func (d *direction) unload() (done bool, err error) {
+	b, readErr := d.carry, d.carryErr
+	d.carry, d.carryErr = nil, nil
+	n, err := d.to.flush(b)
+	d.moved.Add(int64(n))
+	return d.over(nil, err, readErr)
+}
+
+// over reports whether the direction has come to its end, and which.
+func (d *direction) over(framing, writeErr, readErr error) (bool, error) {
+	switch {
+	case framing != nil:
+		d.lost = true
+		return true, &readError{framing}
+	case writeErr != nil:
+		d.closed = true
+		return true, &writeError{writeErr}
+	case readErr == nil:
+		return false, nil
+	case endOfStream(readErr):
+		d.ended = true
+		return true, nil
+	}
+	d.ended = !errors.Is(readErr, os.ErrDeadlineExceeded)
+	return true, &readError{readErr}
+}
+
+// forward moves what is ready without waiting, on behalf of a loop. It reports false
+// if the rest needs a goroutine; carry and carryErr hold it.
+func (d *direction) forward(r *reader) bool {
+	r.attach(d.from)
+	defer r.release()
+	if !r.tryNow() {
+		return len(d.from.socket.pending) == 0
+	}
+	b := r.buf.b[:r.n]
+	d.carryErr = r.err
+	if err := d.follow(b); err != nil {
+		d.lost = true
+		d.carryErr = err
+		return false
+	}
+	n, err := d.to.writeNow(b)
+	d.moved.Add(int64(n))
+	if n < len(b) {
+		d.carry = slices.Clone(b[n:])
+	}
+	more := r.n == largeBuffer || r.lent != nil
+	return err == nil && d.carry == nil && d.carryErr == nil && !more &&
+		len(d.to.socket.pending) == 0 && len(d.from.socket.pending) == 0
 }
 
 // pass writes b, which r has read. If the receiver takes only part of it and has to

@@ -33,6 +33,16 @@
 // Temporary() == true is not latched, and EAGAIN is such an error. Write errors
 // are latched always, so a write never says "not now".
 //
+// On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up
+// its goroutines, its buffers and the net.Conn, and keeps two descriptors in an
+// event loop. There, what is small and can be passed on at once is. Anything else,
+// an end of stream, an error, a receiver that does not take all, more than fits
+// into a buffer, a Cut, gives the pair its goroutines back. So everything hard
+// happens in one place, and the loop has no state of its own.
+//
+// While crypto/tls reads, it works on a buffer lent to it for the moment; see
+// lend.go for why and for what happens if a Go release does not allow that.
+//
 // A connection that is neither a socket nor TLS over a [Socket] works as well,
 // with a small buffer that it keeps while it waits.
 package relay

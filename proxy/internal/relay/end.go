@@ -38,6 +38,27 @@ func (e *end) offer(b []byte) (int, error) {
 	return e.conn.Write(b)
 }
 
+// flush writes what the socket still has to send, and then b.
+func (e *end) flush(b []byte) (int, error) {
+	if err := e.socket.out.flush(); err != nil || len(b) == 0 {
+		return 0, err
+	}
+	return e.conn.Write(b)
+}
+
+// writeNow writes to an end that has no goroutine. TLS takes all of b and leaves
+// what cannot be sent in the socket's pending.
+func (e *end) writeNow(b []byte) (int, error) {
+	if e.conn != net.Conn(e.socket) {
+		return e.conn.Write(b)
+	}
+	n, err := writeNow(e.socket.in, b)
+	if again(err) {
+		err = nil
+	}
+	return n, err
+}
+
 // longAgo as a deadline wakes whoever waits.
 var longAgo = time.Unix(1, 0)
 

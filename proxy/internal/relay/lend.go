@@ -55,9 +55,9 @@ func findTLSInput() (o tlsOffsets, ok bool) {
 	return o, true
 }
 
-func (o tlsOffsets) of(c *tls.Conn) *tlsInput {
+func (o tlsOffsets) of(c *tls.Conn) tlsInput {
 	p := unsafe.Pointer(c)
-	return &tlsInput{
+	return tlsInput{
 		raw:    (*bytes.Buffer)(unsafe.Add(p, o.raw)),
 		opened: (*bytes.Reader)(unsafe.Add(p, o.opened)),
 		hand:   (*bytes.Buffer)(unsafe.Add(p, o.hand)),
@@ -66,18 +66,18 @@ func (o tlsOffsets) of(c *tls.Conn) *tlsInput {
 
 // lend moves what is in there to b, which must be larger. It is also how a record
 // that does not fit behind others gets the whole of b.
-func (in *tlsInput) lend(b []byte) {
+func (in tlsInput) lend(b []byte) {
 	*in.raw = *bytes.NewBuffer(b[:copy(b, in.raw.Bytes())])
 }
 
 // received notes that n bytes more of b, which is lent, have been read.
-func (in *tlsInput) received(b []byte, n int) {
+func (in tlsInput) received(b []byte, n int) {
 	*in.raw = *bytes.NewBuffer(b[:in.raw.Len()+n])
 }
 
 // ready reports whether the connection can be read without reading from its socket,
 // be it only to find out what is wrong.
-func (in *tlsInput) ready() bool {
+func (in tlsInput) ready() bool {
 	if in.opened.Len() > 0 {
 		return true
 	}
@@ -91,7 +91,7 @@ func (in *tlsInput) ready() bool {
 
 // takeBack ends the loan of a connection that is not ready. What there is of a next
 // record moves to memory of its own.
-func (in *tlsInput) takeBack() {
+func (in tlsInput) takeBack() {
 	var rest bytes.Buffer
 	if in.raw.Len() > 0 {
 		rest = *bytes.NewBuffer(bytes.Clone(in.raw.Bytes()))

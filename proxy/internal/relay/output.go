@@ -9,12 +9,14 @@ import (
 	"time"
 )
 
-// output writes to a connection and gives up on a peer that takes nothing. There is
-// one writer at a time; hurry may be called by anyone.
+// output writes to a connection and gives up on a peer that takes nothing.
 type output struct {
 	conn net.Conn
 	raw  syscall.RawConn       // nil if the connection has no descriptor
 	try  func(fd uintptr) bool // o.tryWrite, made once: a closure a write would cost an allocation
+
+	writing sync.Mutex // guards what follows: whoever flushes is a second writer
+	queue   []byte     // goes before everything else
 
 	// The write that runs.
 	b      []byte
@@ -54,6 +56,31 @@ func (o *output) offer(b []byte) (int, error) {
 // run writes with the descriptor and sets a deadline only if the socket's own
 // buffer is full: a timer per message would cost more than the message.
 func (o *output) run(b []byte, wait bool) (int, error) {
+	o.writing.Lock()
+	defer o.writing.Unlock()
+	if len(o.queue) > 0 {
+		n, err := o.runLocked(o.queue, true)
+		if o.queue = o.queue[n:]; err != nil {
+			return 0, err
+		}
+		o.queue = nil
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	return o.runLocked(b, wait)
+}
+
+// flush writes what is queued.
+func (o *output) flush() error {
+	if o.raw == nil {
+		return nil
+	}
+	_, err := o.run(nil, true)
+	return err
+}
+
+func (o *output) runLocked(b []byte, wait bool) (int, error) {
 	o.b, o.n, o.err, o.wait, o.waited = b, 0, nil, wait, false
 	err := o.raw.Write(o.try)
 	if o.err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,7 +41,8 @@ type Framer interface {
 // or a read pending.
 type Pair struct {
 	// Client and Upstream are sockets, TLS connections over a [Socket], or any
-	// other net.Conn. The pump owns and closes them.
+	// other net.Conn. The pump owns and closes them. They may forget their
+	// addresses: ask before.
 	Client, Upstream net.Conn
 	// FromClient and FromUpstream follow the packets of their direction; nil
 	// where boundaries are not known, and then that direction's receiver gets no
@@ -88,13 +90,49 @@ type Pump struct {
 	// 1 s.
 	Grace time.Duration
 
-	live    sync.WaitGroup
-	buffers buffers
+	// QuietAfter is how long a pair must have nothing to do before its goroutines,
+	// buffers and connections are given up for a place in an event loop; 0 means
+	// 2 s. It may take twice as long.
+	QuietAfter time.Duration
+	// Goroutines keeps two goroutines for every pair instead. Off Linux there is
+	// nothing else.
+	Goroutines bool
+
+	live        sync.WaitGroup
+	buffers     buffers
+	quiet       atomic.Int64
+	escalations atomic.Int64
+
+	mu       sync.Mutex // guards what follows; taken after a session's
+	sessions int
+	busy     map[*Session]struct{} // that can be parked and are not
+	timer    *time.Timer
+	sweeping bool
+	loops    []*loop
+	next     int
+}
+
+// Stats is what a pump does just now.
+type Stats struct {
+	// Quiet pairs wait in an event loop, Busy ones have goroutines.
+	Quiet, Busy int
+	// Escalations is how often a quiet pair got its goroutines back, since the
+	// beginning.
+	Escalations int64
+}
+
+// Stats may be called from any goroutine.
+func (p *Pump) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	quiet := int(p.quiet.Load())
+	return Stats{Quiet: quiet, Busy: max(0, p.sessions-quiet), Escalations: p.escalations.Load()}
 }
 
 func (p *Pump) writeTimeout() time.Duration { return orDefault(p.WriteTimeout, 60*time.Second) }
 func (p *Pump) linger() time.Duration       { return orDefault(p.Linger, 10*time.Second) }
 func (p *Pump) grace() time.Duration        { return orDefault(p.Grace, time.Second) }
+func (p *Pump) quietAfter() time.Duration   { return orDefault(p.QuietAfter, 2*time.Second) }
 
 func orDefault(d, def time.Duration) time.Duration {
 	if d > 0 {
@@ -111,10 +149,38 @@ func (p *Pump) Start(pair Pair) *Session {
 	s.up = direction{from: client, to: upstream, side: Client, framer: pair.FromClient}
 	s.down = direction{from: upstream, to: client, side: Upstream, framer: pair.FromUpstream}
 	s.running.Store(2)
-	p.live.Add(1)
+	p.enter(s)
 	go s.runUp()
 	go s.runDown()
 	return s
+}
+
+func (p *Pump) enter(s *Session) {
+	p.live.Add(1)
+	p.mu.Lock()
+	p.sessions++
+	p.mu.Unlock()
+	if s.canPark() {
+		p.addBusy(s)
+	}
+}
+
+// leave forgets s. The last one ends the loops.
+func (p *Pump) leave(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.busy, s)
+	if len(p.busy) == 0 && p.timer != nil {
+		p.timer.Stop()
+		p.sweeping = false
+	}
+	if p.sessions--; p.sessions > 0 {
+		return
+	}
+	for _, l := range p.loops {
+		l.stop()
+	}
+	p.loops = nil
 }
 
 // Wait returns when every pair has ended and its Done has returned.

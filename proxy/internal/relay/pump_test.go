@@ -94,6 +94,7 @@ func TestReset(t *testing.T) {
 				r.expect(r.device, "before")
 				reset(r.broker)
 				r.expectEnd(r.device, "")
+				r.device.Close()
 				if got := r.end(); got.By != Upstream || !errors.Is(got.Err, syscall.ECONNRESET) {
 					t.Errorf("result %+v, want a reset by the upstream", got)
 				}

@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/tls"
 	"net"
+	"sync/atomic"
 )
 
 // reader reads from an end and holds a buffer only between next and release. One
@@ -12,13 +13,15 @@ type reader struct {
 	pool *buffers
 	try  func(fd uintptr) bool // r.tryRead, made once: a closure a read would cost an allocation
 
-	input *tlsInput // nil unless end is TLS that takes a loan
-	lent  *buffer   // to input, while there is something left in it
+	input tlsInput // zero unless end is TLS that takes a loan
+	lent  *buffer  // to input, while there is something left in it
 
 	buf  *buffer
 	n    int
 	err  error
 	bulk bool // the last read did not fit into a small buffer
+
+	dry *atomic.Bool // whether the last try found nothing
 }
 
 func newReader(e *end, pool *buffers) *reader {
@@ -29,8 +32,8 @@ func newReader(e *end, pool *buffers) *reader {
 }
 
 func (r *reader) attach(e *end) {
-	r.end, r.input, r.lent = e, nil, nil
-	if c, ok := e.conn.(*tls.Conn); ok && e.socket.raw != nil {
+	r.end, r.input, r.lent = e, tlsInput{}, nil
+	if c, ok := e.conn.(*tls.Conn); ok && (e.socket.raw != nil || e.socket.in != noDescriptor) {
 		if o := lendable(); o != nil {
 			r.input = o.of(c)
 		}
@@ -63,8 +66,16 @@ func (r *reader) next() ([]byte, error) {
 // nothing.
 func (r *reader) tryRead(fd uintptr) bool {
 	r.end.socket.in = descriptor(fd)
-	r.read()
+	some := r.tryNow()
 	r.end.socket.in = noDescriptor
+	r.dry.Store(!some)
+	return some
+}
+
+// tryNow is tryRead for a socket that has nothing but its descriptor.
+func (r *reader) tryNow() bool {
+	r.n, r.err = 0, nil
+	r.read()
 	if r.lent != nil && !r.input.ready() {
 		r.input.takeBack()
 		r.pool.put(r.lent)
@@ -98,7 +109,7 @@ func (r *reader) read() {
 // returns less than it was asked for is empty. TLS returns one record at a time and
 // has to be asked until it says so; it may return bytes and "not now" at once.
 func (r *reader) fill() {
-	if r.input != nil {
+	if r.input.raw != nil {
 		r.fillLending()
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +25,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // pumps are the pumps every test of behaviour runs with.
 func pumps() map[string]func() *Pump {
 	return map[string]func() *Pump{
-		"goroutines": func() *Pump { return &Pump{} },
+		"goroutines": func() *Pump { return &Pump{Goroutines: true} },
+		"parking":    func() *Pump { return &Pump{QuietAfter: time.Millisecond} },
 	}
 }
 
@@ -248,4 +250,13 @@ func (f *lengthFramer) AtBoundary() bool { return f.rest == 0 && len(f.header) =
 
 func packet(payload string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), payload...)
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	for range 3 { // pools keep their buffers for two cycles
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

@@ -19,6 +19,11 @@ type Session struct {
 	ended    bool      // by and err stand
 	by       Side
 	err      error
+
+	parking bool  // the goroutines have been asked to end
+	quiet   bool  // there are no goroutines: loop serves the pair
+	loop    *loop // the last one that did
+	seen    int64 // what had been moved at the last sweep; guarded by the pump's mu
 }
 
 // Bytes returns what has been written to the upstream and to the client so far.
@@ -37,6 +42,7 @@ func (s *Session) Cut(f Farewell) {
 	}
 	s.cut = &f
 	s.conclude(NoSide, f.Err)
+	s.callOffParking()
 	now, grace := time.Now(), s.pump.grace()
 	half := now.Add(grace / 2)
 	s.cutUntil = now.Add(grace)
@@ -47,6 +53,14 @@ func (s *Session) Cut(f Farewell) {
 		s.down.from.readUntil(half)
 	} else {
 		s.down.from.stopReading()
+	}
+}
+
+// callOffParking sees to it that both directions have their goroutine, or have come
+// to their end. s.mu is held.
+func (s *Session) callOffParking() {
+	if s.parking || s.quiet {
+		s.resume()
 	}
 }
 
@@ -65,7 +79,10 @@ func (s *Session) runDown() { s.run(&s.down, &s.up) }
 // run moves bytes one way until that way ends, then sees to it that the other
 // way ends too.
 func (s *Session) run(d, other *direction) {
-	err := d.copy(&s.pump.buffers)
+	err := d.copy(s)
+	if err == errParked {
+		return
+	}
 	switch f := s.settle(d, other, err); {
 	case f == nil:
 		if !d.closed && !d.to.closeWrite() {
@@ -88,6 +105,7 @@ func (s *Session) settle(d, other *direction, err error) *Farewell {
 	if s.cut != nil {
 		return s.cut
 	}
+	s.callOffParking()
 	now := time.Now()
 	if err == nil {
 		s.conclude(d.side, nil)
@@ -113,6 +131,7 @@ func (s *Session) settle(d, other *direction, err error) *Farewell {
 // here: the upstream's comes first.
 func (s *Session) finish() {
 	defer s.pump.live.Done()
+	defer s.pump.leave(s)
 	s.mu.Lock()
 	f, until := s.cut, s.cutUntil
 	s.mu.Unlock()

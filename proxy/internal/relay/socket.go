@@ -20,9 +20,12 @@ type Socket struct {
 
 	out *output // set from Start on
 
-	// in is the descriptor while the reading goroutine must not wait, else
-	// noDescriptor. Only that goroutine touches it.
+	// in is the descriptor while reads must not wait, else noDescriptor: inside of
+	// the reading goroutine's try, and as long as there is no goroutine.
 	in descriptor
+
+	// pending is what could not be written at once while there is no goroutine.
+	pending []byte
 }
 
 // NewSocket wraps conn. A conn that is a [syscall.Conn] is read and written by its
@@ -50,17 +53,31 @@ func (s *Socket) Read(b []byte) (int, error) {
 // Write writes all of b. Once relayed it waits only as long as the peer goes on
 // taking bytes.
 func (s *Socket) Write(b []byte) (int, error) {
-	if s.out != nil {
+	switch {
+	case s.out != nil:
 		return s.out.write(b)
+	case s.in != noDescriptor:
+		return s.writeOrKeep(b)
 	}
 	return s.Conn.Write(b)
+}
+
+// writeOrKeep never says "not now": crypto/tls would write nothing ever after.
+func (s *Socket) writeOrKeep(b []byte) (n int, err error) {
+	if len(s.pending) == 0 {
+		if n, err = writeNow(s.in, b); err != nil && !again(err) {
+			return n, err
+		}
+	}
+	s.pending = append(s.pending, b[n:]...)
+	return len(b), nil
 }
 
 // SetWriteDeadline sets the connection's deadline. It does nothing once the
 // connection is relayed: crypto/tls sets one of its own when it closes, and would
 // overwrite the pump's.
 func (s *Socket) SetWriteDeadline(t time.Time) error {
-	if s.out != nil {
+	if s.out != nil || s.in != noDescriptor {
 		return nil
 	}
 	return s.Conn.SetWriteDeadline(t)

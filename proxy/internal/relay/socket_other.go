@@ -18,3 +18,5 @@ func readNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported 
 func writeNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
 func again(error) bool { return false }
+
+func shutdownWrite(descriptor) error { return errors.ErrUnsupported }

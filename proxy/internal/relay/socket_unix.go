@@ -49,3 +49,5 @@ func writeNow(fd descriptor, b []byte) (int, error) {
 
 // again reports whether err means "not now".
 func again(err error) bool { return err == syscall.EAGAIN }
+
+func shutdownWrite(fd descriptor) error { return syscall.Shutdown(int(fd), syscall.SHUT_WR) }

@@ -1,0 +1,200 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// errParked ends a direction's goroutine, but not the direction.
+var errParked = errors.New("parked")
+
+// canPark reports whether the pair can do without goroutines.
+func (s *Session) canPark() bool {
+	return canPark && !s.pump.Goroutines && s.up.from.socket.raw != nil && s.down.from.socket.raw != nil
+}
+
+// sweep looks for pairs that moved nothing since the last sweep, and asks both of
+// their goroutines to end. It runs as long as there are busy pairs.
+func (p *Pump) sweep() {
+	p.mu.Lock()
+	var candidates []*Session
+	for s := range p.busy {
+		up, down := s.Bytes()
+		if moved := up + down; moved != s.seen || !s.up.dry.Load() || !s.down.dry.Load() {
+			s.seen = moved
+			continue
+		}
+		candidates = append(candidates, s)
+	}
+	p.mu.Unlock()
+	for _, s := range candidates {
+		s.askToPark()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sweeping = len(p.busy) > 0; p.sweeping {
+		p.timer.Reset(p.quietAfter())
+	}
+}
+
+// addBusy makes the pair one that sweep looks at.
+func (p *Pump) addBusy(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.busy == nil {
+		p.busy = make(map[*Session]struct{})
+	}
+	p.busy[s] = struct{}{}
+	s.seen = -1
+	switch {
+	case p.timer == nil:
+		p.timer = time.AfterFunc(p.quietAfter(), p.sweep)
+	case !p.sweeping:
+		p.timer.Reset(p.quietAfter())
+	}
+	p.sweeping = true
+}
+
+func (p *Pump) removeBusy(s *Session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.busy, s)
+}
+
+func (s *Session) askToPark() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cut == nil && !s.ended && !s.quiet && !s.parking {
+		s.parking = true
+		s.up.from.stopReading()
+		s.down.from.stopReading()
+	}
+}
+
+// interrupted is asked by the goroutine of d when its read was. It returns errParked
+// if the goroutine shall end, nil if it shall go on, and else err.
+func (s *Session) interrupted(d *direction, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cut != nil || s.ended || !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case !s.parking: // called off
+		return nil
+	case !d.dry.Load():
+		// The connection may hold bytes that no event will announce.
+		s.resume()
+		return nil
+	}
+	d.parked = true
+	if s.up.parked && s.down.parked {
+		s.park()
+	}
+	return errParked
+}
+
+// park hands the pair to a loop. Neither direction has a goroutine. s.mu is held.
+func (s *Session) park() {
+	s.parking = false
+	l, err := s.pump.loop()
+	if err == nil {
+		if err = s.up.from.socket.detach(); err == nil {
+			if err = s.down.from.socket.detach(); err == nil {
+				err = l.add(s)
+			}
+		}
+	}
+	s.quiet = err == nil
+	if err != nil {
+		s.resume()
+		return
+	}
+	s.pump.removeBusy(s)
+	s.pump.quiet.Add(1)
+}
+
+// resume gives goroutines to the directions that have none. s.mu is held.
+func (s *Session) resume() {
+	if s.quiet {
+		s.quiet = false
+		s.loop.remove(s)
+		s.pump.quiet.Add(-1)
+		s.pump.escalations.Add(1)
+	}
+	s.parking = false
+	for _, d := range []*direction{&s.up, &s.down} {
+		d.from.socket.attach(s.pump.writeTimeout())
+		d.from.readUntil(time.Time{})
+	}
+	if s.up.parked && s.down.parked {
+		s.pump.addBusy(s)
+	}
+	if s.up.parked {
+		s.up.parked = false
+		go s.runUp()
+	}
+	if s.down.parked {
+		s.down.parked = false
+		go s.runDown()
+	}
+}
+
+// detach leaves the socket with a bare descriptor: reads do not wait, and what a
+// write cannot send at once is kept in pending.
+func (s *Socket) detach() error {
+	fd, err := duplicate(s.raw)
+	if err != nil {
+		return err
+	}
+	// The duplicate shares the connection but not its place in the poller.
+	_ = s.Conn.Close()
+	s.Conn, s.raw, s.out, s.in = closedConn{}, nil, nil, fd
+	return nil
+}
+
+// attach undoes detach.
+func (s *Socket) attach(limit time.Duration) {
+	if s.raw != nil {
+		return
+	}
+	f := os.NewFile(uintptr(s.in), "socket")
+	s.Conn, s.in = &fileConn{File: f}, noDescriptor
+	s.raw, _ = f.SyscallConn() // fails for a nil file only
+	s.out = newOutput(s.Conn, s.raw, limit)
+	s.out.queue, s.pending = s.pending, nil
+}
+
+// closedConn stands for the connection of a socket that has only a descriptor.
+type closedConn struct{}
+
+func (closedConn) Read([]byte) (int, error)         { return 0, net.ErrClosed }
+func (closedConn) Write([]byte) (int, error)        { return 0, net.ErrClosed }
+func (closedConn) Close() error                     { return nil }
+func (closedConn) LocalAddr() net.Addr              { return unknownAddr{} }
+func (closedConn) RemoteAddr() net.Addr             { return unknownAddr{} }
+func (closedConn) SetDeadline(time.Time) error      { return net.ErrClosed }
+func (closedConn) SetReadDeadline(time.Time) error  { return net.ErrClosed }
+func (closedConn) SetWriteDeadline(time.Time) error { return net.ErrClosed }
+
+// fileConn is a socket that came back from a loop. It has forgotten its addresses.
+type fileConn struct{ *os.File }
+
+func (*fileConn) LocalAddr() net.Addr  { return unknownAddr{} }
+func (*fileConn) RemoteAddr() net.Addr { return unknownAddr{} }
+
+func (c *fileConn) CloseWrite() error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var shutErr error
+	err = raw.Control(func(fd uintptr) { shutErr = shutdownWrite(descriptor(fd)) })
+	return errors.Join(err, shutErr)
+}
+
+type unknownAddr struct{}
+
+func (unknownAddr) Network() string { return "relay" }
+func (unknownAddr) String() string  { return "unknown" }
