@@ -14,7 +14,7 @@ type end struct {
 	socket *Socket
 }
 
-func newEnd(conn net.Conn, stall time.Duration) *end {
+func newEnd(conn net.Conn) *end {
 	e := &end{conn: conn}
 	switch c := conn.(type) {
 	case *Socket:
@@ -26,16 +26,17 @@ func newEnd(conn net.Conn, stall time.Duration) *end {
 		e.socket = NewSocket(conn)
 		e.conn = e.socket
 	}
-	e.socket.out = newOutput(e.socket.Conn, e.socket.raw, stall)
 	return e
 }
 
+func (e *end) secured() bool { return e.conn != net.Conn(e.socket) }
+
 // offer writes what goes at once. TLS has no such thing: it writes all of b.
 func (e *end) offer(b []byte) (int, error) {
-	if e.conn == net.Conn(e.socket) {
-		return e.socket.out.offer(b)
+	if e.secured() {
+		return e.conn.Write(b)
 	}
-	return e.conn.Write(b)
+	return e.socket.out.offer(b)
 }
 
 // flush writes what the socket still has to send, and then b.
@@ -49,7 +50,7 @@ func (e *end) flush(b []byte) (int, error) {
 // writeNow writes to an end that has no goroutine. TLS takes all of b and leaves
 // what cannot be sent in the socket's pending.
 func (e *end) writeNow(b []byte) (int, error) {
-	if e.conn != net.Conn(e.socket) {
+	if e.secured() {
 		return e.conn.Write(b)
 	}
 	n, err := writeNow(e.socket.in, b)

@@ -95,6 +95,23 @@ func (s *Session) interrupted(d *direction, err error) error {
 	return errParked
 }
 
+// startQuiet begins without goroutines: a thousand devices that connect at once and
+// then say little would leave the memory of two thousand stacks behind.
+func (s *Session) startQuiet() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up.parked, s.down.parked = true, true
+	s.park()
+	r := &reader{pool: &s.pump.buffers}
+	for _, d := range []*direction{&s.up, &s.down} {
+		// What came with the last bytes that were read before is inside of TLS by
+		// now: no event will announce it.
+		if s.quiet && d.from.secured() && !d.forward(r) {
+			s.resume()
+		}
+	}
+}
+
 // park hands the pair to a loop. Neither direction has a goroutine. s.mu is held.
 func (s *Session) park() {
 	s.parking = false
@@ -154,14 +171,16 @@ func (s *Socket) detach() error {
 	return nil
 }
 
-// attach undoes detach.
+// attach makes the socket ready for goroutines, also after detach.
 func (s *Socket) attach(limit time.Duration) {
-	if s.raw != nil {
+	if s.out != nil {
 		return
 	}
-	f := os.NewFile(uintptr(s.in), "socket")
-	s.Conn, s.in = &fileConn{File: f}, noDescriptor
-	s.raw, _ = f.SyscallConn() // fails for a nil file only
+	if s.in != noDescriptor {
+		f := os.NewFile(uintptr(s.in), "socket")
+		s.Conn, s.in = &fileConn{File: f}, noDescriptor
+		s.raw, _ = f.SyscallConn() // fails for a nil file only
+	}
 	s.out = newOutput(s.Conn, s.raw, limit)
 	s.out.queue, s.pending = s.pending, nil
 }

@@ -145,24 +145,23 @@ func orDefault(d, def time.Duration) time.Duration {
 // called from any goroutine, but not after Wait.
 func (p *Pump) Start(pair Pair) *Session {
 	s := &Session{pump: p, done: pair.Done}
-	client, upstream := newEnd(pair.Client, p.writeTimeout()), newEnd(pair.Upstream, p.writeTimeout())
+	client, upstream := newEnd(pair.Client), newEnd(pair.Upstream)
 	s.up = direction{from: client, to: upstream, side: Client, framer: pair.FromClient}
 	s.down = direction{from: upstream, to: client, side: Upstream, framer: pair.FromUpstream}
 	s.running.Store(2)
-	p.enter(s)
-	go s.runUp()
-	go s.runDown()
-	return s
-}
-
-func (p *Pump) enter(s *Session) {
 	p.live.Add(1)
 	p.mu.Lock()
 	p.sessions++
 	p.mu.Unlock()
 	if s.canPark() {
-		p.addBusy(s)
+		s.startQuiet()
+	} else {
+		client.socket.attach(p.writeTimeout())
+		upstream.socket.attach(p.writeTimeout())
+		go s.runUp()
+		go s.runDown()
 	}
+	return s
 }
 
 // leave forgets s. The last one ends the loops.

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"crypto/tls"
-	"net"
 	"sync/atomic"
 )
 
@@ -113,7 +112,7 @@ func (r *reader) fill() {
 		r.fillLending()
 		return
 	}
-	plain := r.end.conn == net.Conn(r.end.socket)
+	plain := !r.end.secured()
 	for r.n < len(r.buf.b) {
 		m, err := r.end.conn.Read(r.buf.b[r.n:])
 		r.n += m

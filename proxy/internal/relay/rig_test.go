@@ -20,7 +20,12 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if actAsChild() {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // pumps are the pumps every test of behaviour runs with.
 func pumps() map[string]func() *Pump {

@@ -1,0 +1,258 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// childVar makes the test binary a relay of its own, so that memory and CPU can be
+// told from the test's: "pump transport broker-address".
+const childVar = "RELAY_TEST_CHILD"
+
+// actAsChild reports whether the process is a child, which has done its work then.
+func actAsChild() bool {
+	spec := os.Getenv(childVar)
+	if spec == "" {
+		return false
+	}
+	if err := runChild(spec); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// runChild accepts, dials the broker and relays until standard input ends. For each
+// line of input it prints what it uses.
+func runChild(spec string) error {
+	f := strings.Fields(spec)
+	p := &Pump{Goroutines: f[0] == "goroutines", QuietAfter: 200 * time.Millisecond}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer ln.Close()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate()}}
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go relayTo(p, c, config, f[1] == "tls", f[2])
+		}
+	}()
+	fmt.Println(ln.Addr())
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var usage syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+			return err
+		}
+		cpu := time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+		pss, err := proportionalSet()
+		if err != nil {
+			return err
+		}
+		fmt.Println(pss, int64(cpu), p.Stats().Quiet)
+	}
+	return nil
+}
+
+func relayTo(p *Pump, c net.Conn, config *tls.Config, secured bool, broker string) {
+	client := net.Conn(NewSocket(c))
+	if secured {
+		server := tls.Server(client, config)
+		if server.Handshake() != nil {
+			c.Close()
+			return
+		}
+		client = server
+	}
+	upstream, err := net.Dial("tcp", broker)
+	if err != nil {
+		c.Close()
+		return
+	}
+	p.Start(Pair{Client: client, Upstream: upstream, FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{}})
+}
+
+// proportionalSet is the process's share of memory, in bytes.
+func proportionalSet() (n int64, err error) {
+	b, err := os.ReadFile("/proc/self/smaps_rollup")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "Pss:"); ok {
+			_, err = fmt.Sscan(rest, &n)
+			return n << 10, err
+		}
+	}
+	return 0, io.ErrUnexpectedEOF
+}
+
+// child is a relay in a process of its own.
+type child struct {
+	testing.TB
+	transport, address string
+	brokers            net.Listener
+	in                 io.WriteCloser
+	out                *bufio.Reader
+}
+
+func newChild(t testing.TB, pump, transport string) *child {
+	t.Helper()
+	c := &child{TB: t, transport: transport}
+	var err error
+	if c.brokers, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childVar+"="+pump+" "+transport+" "+c.brokers.Addr().String())
+	cmd.Stderr = os.Stderr
+	c.in, _ = cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	c.out = bufio.NewReader(out)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.in.Close(); _ = cmd.Wait(); c.brokers.Close() })
+	c.address = c.line()
+	return c
+}
+
+func (c *child) line() string {
+	c.Helper()
+	s, err := c.out.ReadString('\n')
+	if err != nil {
+		c.Fatal("child:", err)
+	}
+	return strings.TrimSpace(s)
+}
+
+func (c *child) usage() (memory int64, cpu time.Duration, quiet int) {
+	c.Helper()
+	fmt.Fprintln(c.in)
+	if _, err := fmt.Sscan(c.line(), &memory, (*int64)(&cpu), &quiet); err != nil {
+		c.Fatal(err)
+	}
+	return memory, cpu, quiet
+}
+
+// connect returns both ends of a new pair.
+func (c *child) connect() (device, broker net.Conn) {
+	c.Helper()
+	device, err := net.Dial("tcp", c.address)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if c.transport == "tls" {
+		device = tls.Client(device, &tls.Config{InsecureSkipVerify: true})
+		if err := device.(*tls.Conn).Handshake(); err != nil {
+			c.Fatal(err)
+		}
+	}
+	if broker, err = c.brokers.Accept(); err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { device.Close(); broker.Close() })
+	return device, broker
+}
+
+// settle waits for the relay to come to rest.
+func (c *child) settle() { <-time.After(1500 * time.Millisecond) }
+
+func eachChild(b *testing.B, f func(b *testing.B, c *child)) {
+	for _, pump := range []string{"goroutines", "parking"} {
+		for _, transport := range []string{"plain", "tls"} {
+			b.Run(pump+"/"+transport, func(b *testing.B) { f(b, newChild(b, pump, transport)) })
+		}
+	}
+}
+
+// BenchmarkIdlePair tells how much memory an idle pair costs: once it has carried a
+// small message, and after some records of 16 KiB. RELAY_TEST_PAIRS is how many there
+// are, 1,000 if it is not set.
+func BenchmarkIdlePair(b *testing.B) {
+	pairs := 1000
+	_, _ = fmt.Sscan(os.Getenv("RELAY_TEST_PAIRS"), &pairs)
+	eachChild(b, func(b *testing.B, c *child) {
+		exchange := func(device, broker net.Conn, size int) {
+			message, buf := make([]byte, size), make([]byte, size)
+			go device.Write(message)
+			mustRead(b, broker, buf)
+		}
+		device, broker := c.connect() // what is needed once
+		exchange(device, broker, 200<<10)
+		c.settle()
+		before, _, _ := c.usage()
+		all := make([][2]net.Conn, pairs)
+		for i := range all {
+			all[i][0], all[i][1] = c.connect()
+			exchange(all[i][0], all[i][1], 100)
+		}
+		c.settle()
+		small, _, quiet := c.usage()
+		for _, pair := range all {
+			exchange(pair[0], pair[1], 200<<10)
+		}
+		c.settle()
+		large, _, _ := c.usage()
+		for b.Loop() {
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(small-before)/float64(pairs), "B/pair")
+		b.ReportMetric(float64(large-before)/float64(pairs), "B/pair-after-bulk")
+		b.ReportMetric(float64(quiet), "quiet")
+	})
+}
+
+// BenchmarkPaced tells the CPU time that a message of 100 bytes costs the relay when
+// 200 devices send 5,000 a second in all.
+func BenchmarkPaced(b *testing.B) {
+	eachChild(b, func(b *testing.B, c *child) {
+		const devices, rounds = 200, 50
+		var readers sync.WaitGroup
+		defer readers.Wait()
+		all := make([]net.Conn, devices)
+		for i := range all {
+			device, broker := c.connect()
+			all[i] = device
+			readers.Go(func() { discard(broker) })
+			defer broker.Close()
+		}
+		c.settle()
+		message := bytes.Repeat([]byte("m"), 100)
+		_, before, _ := c.usage()
+		for b.Loop() {
+			tick := time.NewTicker(time.Second * 5 / 5000)
+			for i := range devices * rounds {
+				if i%5 == 0 {
+					<-tick.C
+				}
+				if _, err := all[i%devices].Write(message); err != nil {
+					b.Fatal(err)
+				}
+			}
+			tick.Stop()
+		}
+		_, after, quiet := c.usage()
+		b.ReportMetric(float64(after-before)/float64(b.N*devices*rounds)/1000, "cpu-us/message")
+		b.ReportMetric(float64(quiet), "quiet")
+	})
+}

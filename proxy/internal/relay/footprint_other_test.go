@@ -1,0 +1,5 @@
+//go:build !linux
+
+package relay
+
+func actAsChild() bool { return false }
