@@ -20,9 +20,10 @@ type direction struct {
 	dry    atomic.Bool
 	parked bool // there is no goroutine; guarded by the session's mu
 
-	// carry and carryErr are what a loop has read and could not pass on.
-	carry    []byte
-	carryErr error
+	// carry and carryErr are what a loop has read and could not pass on, because of
+	// writeErr if that is set.
+	carry              []byte
+	carryErr, writeErr error
 
 	ended  bool // the source has ended, in order or not
 	lost   bool // the framer has refused what came
@@ -58,8 +59,11 @@ func (d *direction) copy(s *Session) error {
 
 // unload passes on what a loop has left.
 func (d *direction) unload() (done bool, err error) {
-	b, readErr := d.carry, d.carryErr
+	b, readErr, err := d.carry, d.carryErr, d.writeErr
 	d.carry, d.carryErr = nil, nil
+	if err != nil {
+		return d.over(nil, err, nil)
+	}
 	n, err := d.to.flush(b)
 	d.moved.Add(int64(n))
 	return d.over(nil, err, readErr)
@@ -101,6 +105,7 @@ func (d *direction) forward(r *reader) bool {
 	}
 	n, err := d.to.writeNow(b)
 	d.moved.Add(int64(n))
+	d.writeErr = err
 	if n < len(b) {
 		d.carry = slices.Clone(b[n:])
 	}

@@ -142,6 +142,10 @@ func (s *Session) resume() {
 	}
 	s.parking = false
 	for _, d := range []*direction{&s.up, &s.down} {
+		if d.writeErr != nil {
+			// Now: the next read may find an orderly end where this was a reset.
+			s.conclude(d.blame(&writeError{d.writeErr}))
+		}
 		d.from.socket.attach(s.pump.writeTimeout())
 		d.from.readUntil(time.Time{})
 	}
