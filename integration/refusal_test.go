@@ -1,0 +1,125 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRefusals shows what a device with a bad token sees, in every version: the
+// exit status of mosquitto_pub is the code that it was given.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	p.token("good")
+	disabled := p.token("disabled")
+	if r := p.tokenCommand("disable", "disabled"); r.status != 0 {
+		t.Fatal(r.all())
+	}
+	expired := p.token("expired", "--expires", "1s")
+	soon := time.Now().Add(1100 * time.Millisecond)
+	p.start()
+	time.Sleep(time.Until(soon))
+	wrong := "a-token-that-nobody-was-given"
+	p.keep(wrong)
+	for _, tt := range []struct {
+		name   string
+		args   []string
+		v3, v5 int
+		says   string // for 3.1.1 and 5.0
+	}{
+		{"wrong token", []string{"-u", wrong}, 5, 134, "not authorised|Bad User Name or Password"},
+		{"wrong token with client id", []string{"-u", wrong, "-i", "someone"}, 5, 134, ""},
+		{"disabled", []string{"-u", disabled}, 5, 135, ""},
+		{"expired", []string{"-u", expired}, 5, 135, "not authorised|Not authorized"},
+		{"no token, client id", []string{"-i", "someone"}, 2, 133, "identifier rejected|Client Identifier not valid"},
+		{"neither", nil, 5, 135, ""},
+	} {
+		for version, want := range map[string]int{"mqttv31": tt.v3, "mqttv311": tt.v3, "mqttv5": tt.v5} {
+			if tt.args == nil && version == "mqttv31" {
+				continue // libmosquitto makes up an id: 3.1 demands one
+			}
+			args := append([]string{"-h", "127.0.0.1", "-p", portOf(p.plain), "-V", version, "-t", "a", "-m", "b"}, tt.args...)
+			r := mosquittoPub(t, args...)
+			if r.status != want {
+				t.Errorf("%s, %s: status %d, want %d\n%s", tt.name, version, r.status, want, r.all())
+			}
+			if old, now, ok := strings.Cut(tt.says, "|"); ok && !strings.Contains(r.all(), old) && !strings.Contains(r.all(), now) {
+				t.Errorf("%s, %s: mosquitto_pub says %q, want %q", tt.name, version, r.all(), tt.says)
+			}
+		}
+	}
+	if opened, _ := s.reached(); opened != 0 {
+		t.Errorf("%d connections reached the broker without a good token", opened)
+	}
+}
+
+// TestRefusalsOnTheWire holds the refusals that mosquitto_pub cannot provoke, to
+// the byte.
+func TestRefusalsOnTheWire(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream()+"connect: {max_packet: 1KiB, timeout: 2s}\n")
+	token := p.token("good")
+	p.start()
+	noID := identity(4, "", token)
+	noID.CleanStart = false
+	unknownLevel := identity(5, "id", token).Append(nil)
+	unknownLevel[8] = 6
+	badFlags := func(level byte) string {
+		b := identity(level, "id", token).Append(nil)
+		b[9] |= 1 // reserved
+		return string(b)
+	}
+	for _, tt := range []struct {
+		name, sent string
+		want       string // all that comes back
+	}{
+		{"3.1.1 without id or clean session", string(noID.Append(nil)), "\x20\x02\x00\x02"},
+		{"unknown version", string(unknownLevel), "\x20\x03\x00\x84\x00"},
+		{"reserved flag, 3.1.1", badFlags(4), ""},
+		{"reserved flag, 5.0", badFlags(5), "\x20\x03\x00\x81\x00"},
+		{"too large, 3.1.1", string(identity(4, strings.Repeat("x", 2000), token).Append(nil)), ""},
+		{"too large, 5.0", string(identity(5, strings.Repeat("x", 2000), token).Append(nil)), "\x20\x03\x00\x95\x00"},
+		{"wrong token, 3.1", string(identity(3, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
+		{"wrong token, 3.1.1", string(identity(4, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
+		{"wrong token, 5.0", string(identity(5, "id", "wrong").Append(nil)), "\x20\x03\x00\x86\x00"},
+		{"PUBLISH first", "\x30\x05\x00\x01tok", ""},
+	} {
+		conn := dial(t, p.plain)
+		if got := exchange(t, conn, tt.sent, 4*time.Second); got != tt.want {
+			t.Errorf("%s: answered % x, want % x", tt.name, got, tt.want)
+		}
+	}
+	if opened, _ := s.reached(); opened != 0 {
+		t.Errorf("%d connections reached the broker", opened)
+	}
+}
+
+// TestBridgeBit: Mosquitto's bridges set a bit in the version that is no part of
+// it.
+func TestBridgeBit(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	token := p.token("bridge")
+	p.start()
+	for _, level := range []byte{3, 4, 5} {
+		c := identity(level, fmt.Sprint("bridge", level), token)
+		c.Bridge = true
+		connect(t, dial(t, p.plain), c)
+	}
+	_, connects := s.reached()
+	if len(connects) != 3 {
+		t.Fatalf("the broker got %d CONNECTs, want 3", len(connects))
+	}
+	for _, c := range connects {
+		if !c.Bridge {
+			t.Errorf("level %d: the broker does not see the bridge bit", c.Level)
+		}
+	}
+}

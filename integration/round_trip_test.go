@@ -1,0 +1,161 @@
+//go:build integration
+
+package integration
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// way is how a device reaches a broker: a version of MQTT, with or without TLS.
+type way struct {
+	name              string
+	args              []string // for mosquitto_pub and mosquitto_sub, without a token
+	version           string
+	sensor, dashboard string // tokens of two devices
+}
+
+// TestRoundTrips sends messages of every kind between two devices, in every
+// version, plain and over TLS, with the bundled broker and with Mosquitto.
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	for _, broker := range []string{"bundled", "mosquitto"} {
+		t.Run(broker, func(t *testing.T) {
+			t.Parallel()
+			var sections string
+			if broker == "mosquitto" {
+				sections = startMosquitto(t).upstream()
+			}
+			p := newProxy(t, sections)
+			sensor, dashboard := p.token("sensor"), p.token("dashboard")
+			p.start()
+			for _, w := range ways(p) {
+				w.sensor, w.dashboard = sensor, dashboard
+				t.Run(w.name, func(t *testing.T) {
+					t.Parallel()
+					w.testQualities(t)
+					w.testLargePayload(t)
+					w.testRetained(t)
+					w.testWill(t)
+					w.testOffline(t)
+				})
+			}
+		})
+	}
+}
+
+func ways(p *proxy) []way {
+	var all []way
+	for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
+		for transport, address := range map[string]string{"plain": p.plain, "tls": p.tls} {
+			host, port, _ := net.SplitHostPort(address)
+			w := way{name: version + "-" + transport, version: version, args: []string{"-h", host, "-p", port, "-V", version}}
+			if transport == "tls" {
+				w.args = append(w.args, "--cafile", p.authority())
+			}
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// topic returns a topic of the way's own: all share a broker.
+func (w way) topic(name string) string { return "story/" + w.name + "/" + name }
+
+// as returns the arguments for a device.
+func (w way) as(token string, args ...string) []string {
+	return slices.Concat(w.args, []string{"-u", token}, args)
+}
+
+func (w way) testQualities(t *testing.T) {
+	sub := subscribe(t, w.as(w.dashboard, "-q", "2", "-t", w.topic("qos"), "-C", "3")...)
+	var want []message
+	for _, qos := range []string{"0", "1", "2"} {
+		payload := "at " + qos
+		publish(t, w.as(w.sensor, "-q", qos, "-t", w.topic("qos"), "-m", payload)...)
+		want = append(want, message{w.topic("qos"), qos, "0", hex.EncodeToString([]byte(payload))})
+	}
+	if got := sub.messages(3); !slices.Equal(got, want) {
+		t.Errorf("received %v, want %v", got, want)
+	}
+	if status := sub.wait(t, patience); status != 0 {
+		t.Errorf("mosquitto_sub: status %d\n%s", status, sub.stderr)
+	}
+}
+
+// testLargePayload sends a megabyte, which goes up from one device and down to the
+// other.
+func (w way) testLargePayload(t *testing.T) {
+	payload := make([]byte, 1<<20)
+	rand.Read(payload)
+	file := filepath.Join(t.TempDir(), "payload")
+	if err := os.WriteFile(file, payload, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sub := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("large"), "-C", "1")...)
+	publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("large"), "-f", file)...)
+	if got := sub.messages(1); got[0].payload != hex.EncodeToString(payload) {
+		t.Errorf("%d bytes arrived that are not the %d sent", len(got[0].payload)/2, len(payload))
+	}
+}
+
+func (w way) testRetained(t *testing.T) {
+	publish(t, w.as(w.sensor, "-r", "-q", "1", "-t", w.topic("retained"), "-m", "still here")...)
+	sub := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("retained"), "-C", "1")...)
+	want := message{w.topic("retained"), "1", "1", hex.EncodeToString([]byte("still here"))}
+	if got := sub.messages(1); got[0] != want {
+		t.Errorf("received %v, want %v", got[0], want)
+	}
+}
+
+// testWill: a device that vanishes leaves its will, one that takes its leave does
+// not.
+func (w way) testWill(t *testing.T) {
+	observer := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("will/#"))...)
+	mortal := func(name string, args ...string) *subscriber {
+		return subscribe(t, w.as(w.sensor, append(args, "-t", w.topic(name),
+			"--will-topic", w.topic("will/"+name), "--will-payload", name, "--will-qos", "1")...)...)
+	}
+	mortal("cut").kill()
+	if got := observer.messages(1); got[0].topic != w.topic("will/cut") {
+		t.Errorf("received %v, want the will of the device that was cut", got[0])
+	}
+	// On a signal mosquitto_sub asks a 5.0 broker to send the will; after its last
+	// message it does not.
+	polite := mortal("left", "-C", "1")
+	publish(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("left"), "-m", "you may go")...)
+	if status := polite.wait(t, patience); status != 0 || !strings.Contains(polite.stdout.String(), "sending DISCONNECT") {
+		t.Fatalf("mosquitto_sub did not take its leave: status %d\n%s", status, polite.stdout)
+	}
+	publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("will/marker"), "-m", "now")...)
+	if got := observer.messages(2); got[1].topic != w.topic("will/marker") {
+		t.Errorf("received %v, want no will of a device that has left", got[1])
+	}
+}
+
+// testOffline: what was sent while a device was away waits for it.
+func (w way) testOffline(t *testing.T) {
+	// Short, because MQTT 3.1 allows 23 characters.
+	session := w.as(w.dashboard, "-q", "1", "-c", "-i", "off-"+w.name, "-t", w.topic("offline"))
+	if w.version == "mqttv5" {
+		session = append(session, "-x", "300")
+	}
+	if r := run(t, append([]string{need(t, "mosquitto_sub"), "-E"}, session...)...); r.status != 0 {
+		t.Fatalf("mosquitto_sub: status %d\n%s", r.status, r.all())
+	}
+	var want []message
+	for _, payload := range []string{"one", "two", "three"} {
+		publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("offline"), "-m", payload)...)
+		want = append(want, message{w.topic("offline"), "1", "0", hex.EncodeToString([]byte(payload))})
+	}
+	back := listen(t, append(session, "-C", "3")...)
+	if got := back.messages(3); !slices.Equal(got, want) {
+		t.Errorf("received %v, want %v", got, want)
+	}
+}

@@ -1,0 +1,131 @@
+//go:build integration
+
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// sinkVariable makes the test binary a sink on the address that it names, for
+// measurements that need a process of its own.
+const sinkVariable = "MQTT_SINK"
+
+// sink is a broker that lets everybody in, acknowledges everything and forwards
+// nothing. It can be asked what has reached it.
+type sink struct {
+	net.Listener
+
+	mu       sync.Mutex
+	opened   int
+	connects []packets.Connect
+	// hold keeps the connection open when its client has ended its half.
+	hold bool
+}
+
+func startSink(t testing.TB) *sink {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &sink{Listener: ln}
+	t.Cleanup(func() { s.Close() })
+	go s.serve()
+	return s
+}
+
+// runSink is the test binary as a sink. It ends with its process.
+func runSink(address string) int {
+	ln, err := net.Listen("tcp", address)
+	if err == nil {
+		err = (&sink{Listener: ln}).serve()
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func (s *sink) upstream() string {
+	return fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: proxy}\n", s.Addr())
+}
+
+// reached returns how many connections were made and the CONNECTs that came.
+func (s *sink) reached() (opened int, connects []packets.Connect) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened, append([]packets.Connect(nil), s.connects...)
+}
+
+func (s *sink) serve() error {
+	for {
+		conn, err := s.Accept()
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.opened++
+		s.mu.Unlock()
+		go s.handle(conn)
+	}
+}
+
+func (s *sink) handle(conn net.Conn) {
+	defer conn.Close()
+	r := bufio.NewReaderSize(conn, 2<<10)
+	var level byte
+	for {
+		raw, err := packets.ReadPacket(r, 2<<20)
+		if err != nil {
+			break
+		}
+		answer, err := s.answer(raw, &level)
+		if err != nil {
+			return
+		}
+		if _, err := conn.Write(answer); err != nil {
+			return
+		}
+	}
+	if s.hold {
+		select {}
+	}
+}
+
+// answer returns what a broker says to a packet, which may be nothing.
+func (s *sink) answer(raw []byte, level *byte) ([]byte, error) {
+	switch packets.Type(raw[0] >> 4) {
+	case packets.CONNECT:
+		var c packets.Connect
+		if err := c.Parse(raw); err != nil {
+			return nil, err
+		}
+		*level = c.Level
+		s.mu.Lock()
+		s.connects = append(s.connects, c)
+		s.mu.Unlock()
+		return (&packets.Connack{}).Append(nil, c.Level), nil
+	case packets.PUBLISH:
+		var p packets.Publish
+		if _, err := p.Parse(raw, *level); err != nil {
+			return nil, err
+		}
+		if p.QoS == 1 {
+			return (&packets.Ack{Type: packets.PUBACK, PacketID: p.PacketID}).Append(nil, *level), nil
+		}
+	case packets.SUBSCRIBE:
+		var sub packets.Subscribe
+		if err := sub.Parse(raw, *level); err != nil {
+			return nil, err
+		}
+		return (&packets.Suback{Type: packets.SUBACK, PacketID: sub.PacketID, Codes: []packets.ReasonCode{0}}).Append(nil, *level), nil
+	case packets.PINGREQ:
+		return []byte{0xD0, 0}, nil
+	}
+	return nil, nil
+}
