@@ -1,0 +1,95 @@
+package telemetry
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// BenchmarkTelemetry measures payload to durable, with devices publishing one
+// message after the other, each waiting for its own commit.
+func BenchmarkTelemetry(b *testing.B) {
+	for _, durability := range []string{"sync", "os"} {
+		for _, devices := range []int{1, 20, 200, 1000} {
+			b.Run(fmt.Sprintf("%s/%ddevices", durability, devices), func(b *testing.B) {
+				benchmarkTelemetry(b, durability, devices)
+			})
+		}
+	}
+}
+
+func benchmarkTelemetry(b *testing.B, durability string, devices int) {
+	// Each message has a millisecond of its own.
+	start := time.Now()
+	var clock atomic.Int64
+	store, err := Open(b.Context(), Options{
+		Path: filepath.Join(b.TempDir(), "t.db"), Durability: durability,
+		Now: func() time.Time { return start.Add(time.Duration(clock.Add(1)) * time.Millisecond) },
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	message := []byte(`{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-71,"state":"running"}`)
+	var next atomic.Int64
+	var publishers sync.WaitGroup
+	b.ReportAllocs()
+	b.ResetTimer()
+	for d := range devices {
+		publishers.Go(func() {
+			device := fmt.Sprintf("device-%04d", d)
+			for next.Add(1) <= int64(b.N) {
+				if err := store.Telemetry(b.Context(), device, message); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	publishers.Wait()
+	b.StopTimer()
+	stats := store.Stats()
+	b.ReportMetric(float64(stats.Messages)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(stats.Messages)/float64(stats.Commits), "msg/commit")
+}
+
+// BenchmarkRead asks a device that sent a message each 10 s for a day.
+func BenchmarkRead(b *testing.B) {
+	const day, step = 24 * 3600 * 1000, 10_000
+	s := open(b, Options{Durability: "none"})
+	var list []payload.Message
+	for ts := int64(0); ts < day; ts += step {
+		list = append(list, parsed(b, ts, `{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-71,"state":"running"}`)...)
+	}
+	if err := s.Append(b.Context(), "d", list); err != nil {
+		b.Fatal(err)
+	}
+	keys := []string{"temperature", "humidity", "battery", "rssi", "state"}
+	run := func(name string, read func() error) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := read(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("latest", func() error {
+		_, err := s.Latest(b.Context(), "d", keys...)
+		return err
+	})
+	run("range100", func() error {
+		_, err := s.Range(b.Context(), Query{Device: "d", Keys: keys[:1], End: day})
+		return err
+	})
+	run("average of a day by the hour", func() error {
+		_, err := s.Range(b.Context(), Query{Device: "d", Keys: keys[:1], End: day, Aggregate: "AVG", Interval: 3600_000})
+		return err
+	})
+}

@@ -1,0 +1,115 @@
+package telemetry
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// publisherEnv holds the database path of a test binary that publishes.
+const publisherEnv = "TELEMETRY_TEST_PUBLISHER"
+
+const publisherDevices = 4
+
+// publishUntilKilled prints a line for each message once it is stored.
+func publishUntilKilled(path string) {
+	s, err := Open(context.Background(), Options{Path: path})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	var (
+		publishers sync.WaitGroup
+		output     sync.Mutex
+	)
+	for device := range publisherDevices {
+		publishers.Go(func() {
+			for i := 1; ; i++ {
+				data := fmt.Appendf(nil, `{"ts":%d,"values":{"n":%d}}`, i, i)
+				if err := s.Telemetry(context.Background(), fmt.Sprint(device), data); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
+				output.Lock()
+				fmt.Println(device, i)
+				output.Unlock()
+			}
+		})
+	}
+	publishers.Wait()
+}
+
+func TestAcknowledgedSurvivesKill(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	last := make([]int64, publisherDevices)
+	for round := range 3 {
+		acknowledged := killPublisher(t, path, 300)
+		s := open(t, Options{Path: path})
+		for device, n := range acknowledged {
+			last[device] = max(last[device], n)
+			checkSurvived(t, s, fmt.Sprint(device), last[device])
+		}
+		if err := s.Close(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+}
+
+// killPublisher runs a publisher, kills it after some acknowledgements and
+// returns the last one of each device.
+func killPublisher(t *testing.T, path string, after int) []int64 {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), publisherEnv+"="+path)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	last := make([]int64, publisherDevices)
+	lines := 0
+	for scanner := bufio.NewScanner(out); scanner.Scan(); lines++ {
+		var device, n int64
+		if _, err := fmt.Sscan(scanner.Text(), &device, &n); err != nil {
+			break // the line that was cut off
+		}
+		last[device] = max(last[device], n)
+		if lines == after {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || lines < after {
+		t.Fatalf("publisher ended by itself after %d lines", lines)
+	}
+	return last
+}
+
+// checkSurvived checks that messages 1 to n are there, and that the newest
+// value is that of the newest message, which may be a later one.
+func checkSurvived(t *testing.T, s *Store, device string, n int64) {
+	t.Helper()
+	points, err := s.Range(t.Context(), Query{Device: device, Keys: []string{"n"}, Start: 1, End: 1 << 40, Limit: maxPoints, Order: "ASC"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := points["n"]
+	if int64(len(list)) < n {
+		t.Fatalf("device %s: %d messages, %d were acknowledged", device, len(list), n)
+	}
+	for i, p := range list {
+		if value, ok := p.Value.Long(); p.TS != int64(i+1) || !ok || value != p.TS {
+			t.Fatalf("device %s: message %d is %s", device, i+1, showPoint(p))
+		}
+	}
+	check(t, "latest of "+device, latest(t, s, device), "n="+showPoint(list[len(list)-1]))
+}

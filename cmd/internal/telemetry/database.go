@@ -1,0 +1,235 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	applicationID = 0x4d415054 // "MAPT" in the file's header
+	schemaVersion = 1
+)
+
+// schema holds values as JSON text, which tells 1, 1.0, "1" and true apart.
+// Only telemetry is written for each message; latest lags behind it, and
+// unflushed names, commit by commit, the messages it has not seen.
+const schema = `
+CREATE TABLE telemetry (
+	device TEXT NOT NULL, ts INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (device, ts)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE latest (
+	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE attributes (
+	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE unflushed (
+	id INTEGER PRIMARY KEY, messages TEXT NOT NULL
+) STRICT;
+`
+
+// statements are those the writing goroutine runs again and again.
+type statements struct {
+	insert, get, update     *sql.Stmt // telemetry
+	note, latest, flushed   *sql.Stmt // unflushed and latest
+	attribute, attributes   *sql.Stmt
+	nextDevice, pruneOld    *sql.Stmt
+	pruneLatest             *sql.Stmt
+	freePages, pages, empty *sql.Stmt
+}
+
+func (s *Store) open(ctx context.Context) error {
+	level, err := synchronous(s.opts.Durability)
+	if err != nil {
+		return err
+	}
+	if err := createFile(s.dir, s.opts.Path); err != nil {
+		return fmt.Errorf("telemetry database: %w", err)
+	}
+	// SQLite's own builds use fdatasync; it halves the wait on a journaling
+	// file system. Where there is none, fsync stays.
+	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+		return fmt.Errorf("telemetry database: %w", err)
+	}
+	pragmas := []string{
+		"auto_vacuum(incremental)", "journal_mode(wal)", "synchronous(" + level + ")",
+		"wal_autocheckpoint(4000)", "journal_size_limit(33554432)", "cache_size(-16384)",
+	}
+	if s.opts.maxPages > 0 {
+		pragmas = append(pragmas, fmt.Sprintf("max_page_count(%d)", s.opts.maxPages))
+	}
+	if s.db, err = connect(s.opts.Path, "rw", 1, pragmas...); err != nil {
+		return s.explain(err)
+	}
+	if s.readers, err = connect(s.opts.Path, "ro", maxReaders); err != nil {
+		return s.explain(err)
+	}
+	for _, step := range []func(context.Context) error{s.inspect, s.create, s.prepare, s.replay} {
+		if err := step(ctx); err != nil {
+			return s.explain(err)
+		}
+	}
+	return nil
+}
+
+// maxReaders bounds the reads that run at once.
+const maxReaders = 4
+
+func synchronous(durability string) (string, error) {
+	switch durability {
+	case "", "sync":
+		return "full", nil
+	case "os":
+		return "normal", nil
+	case "none":
+		return "off", nil
+	}
+	return "", fmt.Errorf("telemetry durability %q: use sync, os or none", durability)
+}
+
+// createFile makes the file here because SQLite would make it readable by all;
+// SQLite gives the files beside it the same mode.
+func createFile(dir, path string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// connect returns a pool that connects on first use.
+func connect(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(5000)")}
+	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
+	db, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// inspect refuses a database that is not ours. It reads only, because the
+// writing connection changes the journal mode as soon as it connects.
+func (s *Store) inspect(ctx context.Context) error {
+	id, version, tables, err := s.identity(ctx)
+	switch {
+	case err != nil:
+		return err
+	case id == 0 && version == 0 && tables == 0:
+		return nil // new
+	case id != applicationID:
+		return errors.New("it belongs to another program: set telemetry.path to another file")
+	case version != schemaVersion:
+		return fmt.Errorf("it has format %d, this version reads %d: run the version that made it, or set telemetry.path to another file",
+			version, schemaVersion)
+	}
+	return nil
+}
+
+func (s *Store) identity(ctx context.Context) (id, version, tables int, err error) {
+	err = s.readers.QueryRowContext(ctx, `SELECT (SELECT application_id FROM pragma_application_id),
+		(SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)`).Scan(&id, &version, &tables)
+	return id, version, tables, err
+}
+
+// create makes the tables of a new database.
+func (s *Store) create(ctx context.Context) error {
+	if _, _, tables, err := s.identity(ctx); err != nil || tables > 0 {
+		return err
+	}
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d",
+			schema, applicationID, schemaVersion))
+		return err
+	})
+}
+
+func (s *Store) prepare(ctx context.Context) error {
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{
+		{&s.write.insert, `INSERT INTO telemetry (device, ts, data) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`},
+		{&s.write.get, `SELECT data FROM telemetry WHERE device = ? AND ts = ?`},
+		{&s.write.update, `UPDATE telemetry SET data = ?3 WHERE device = ?1 AND ts = ?2`},
+		{&s.write.note, `INSERT INTO unflushed (messages) VALUES (?)`},
+		{&s.write.latest, `INSERT INTO latest (device, key, ts, value) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE excluded.ts >= latest.ts`},
+		{&s.write.flushed, `DELETE FROM unflushed`},
+		{&s.write.attributes, `SELECT key FROM attributes WHERE device = ?`},
+		{&s.write.attribute, `INSERT INTO attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value`},
+		{&s.write.nextDevice, `SELECT device FROM latest WHERE device > ? ORDER BY device LIMIT 1`},
+		{&s.write.pruneOld, `DELETE FROM telemetry WHERE device = ?1 AND ts < ?2 AND ts <=
+			(SELECT max(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3))`},
+		{&s.write.pruneLatest, `DELETE FROM latest WHERE device = ? AND ts < ?`},
+		{&s.write.freePages, `PRAGMA freelist_count`},
+		{&s.write.pages, `PRAGMA page_count`},
+		{&s.write.empty, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages)},
+	} {
+		var err error
+		if *p.stmt, err = s.db.PrepareContext(ctx, p.query); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// transact runs f in a transaction and commits it, or rolls it back.
+func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		// SQLite has already rolled back on a full disk, and then this fails.
+		_ = tx.Rollback()
+		return err
+	}
+	return tx.Commit()
+}
+
+// errDamaged is wrapped by errors about rows that this package cannot have written.
+var errDamaged = errors.New("stored data is malformed")
+
+// damaged does not wrap err, which would pass for a refused payload.
+func damaged(err error) error { return fmt.Errorf("%w: %s", errDamaged, err) }
+
+// explain wraps an error of the database so that the reader knows the file
+// and, if it is damaged, what to do.
+func (s *Store) explain(err error) error {
+	damage := errors.Is(err, errDamaged)
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		code := e.Code() & 0xff // without the extension
+		damage = code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+	}
+	if damage {
+		return fmt.Errorf("%w: %s is damaged: stop the proxy, move the file with its -wal and -shm files away or restore a backup, start again: %w",
+			ErrStore, s.opts.Path, err)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrStore, s.opts.Path, err)
+}
+
+// eachRow calls f for every row and closes rows.
+func eachRow(rows *sql.Rows, f func() error) error {
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}

@@ -1,0 +1,253 @@
+package telemetry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestFullDisk(t *testing.T) {
+	s := open(t, Options{maxPages: 60})
+	text := strings.Repeat("x", 3000)
+	fill := func() (stored int64, err error) {
+		for ts := int64(1); ; ts++ {
+			err := s.Append(t.Context(), "d", parsed(t, ts, `{"a":"`+text+`"}`))
+			if err != nil {
+				return ts - 1, err
+			}
+			if ts > 1000 {
+				t.Fatal("the database has no limit")
+			}
+		}
+	}
+	n, err := fill()
+	if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), s.opts.Path) {
+		t.Fatalf("error %q, want ErrStore with the path", err)
+	}
+	if strings.Contains(err.Error(), "xxx") {
+		t.Errorf("error quotes the payload: %v", err)
+	}
+	if n < 10 {
+		t.Fatalf("full after %d messages", n)
+	}
+	for range 3 {
+		if err := s.Append(t.Context(), "d", parsed(t, n+1, `{"a":"`+text+`"}`)); !errors.Is(err, ErrStore) {
+			t.Errorf("still full: error %v, want ErrStore", err)
+		}
+	}
+	points, err := s.Range(t.Context(), Query{Device: "d", Keys: []string{"a"}, End: 1 << 40, Limit: 1000})
+	if err != nil || int64(len(points["a"])) != n {
+		t.Errorf("%d messages are stored, error %v; %d were acknowledged", len(points["a"]), err, n)
+	}
+	execOn(t, s.opts.Path, "DELETE FROM telemetry WHERE ts <= 10")
+	publish(t, s, "d", `{"ts":5000,"values":{"b":1}}`)
+	check(t, "after room was made", latest(t, s, "d", "b"), `b=1@5000`)
+	if stats := s.Stats(); stats.Errors != 4 || stats.Messages != n+1 {
+		t.Errorf("stats %+v, want 4 errors and %d messages", stats, n+1)
+	}
+}
+
+func TestLowDiskSpace(t *testing.T) {
+	free, asked := uint64(defaultMinFree), ""
+	s := open(t, Options{free: func(dir string) (uint64, error) {
+		asked = dir
+		return free, nil
+	}})
+	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+	if asked != filepath.Dir(s.opts.Path) {
+		t.Errorf("asked about %s", asked)
+	}
+	free--
+	for _, call := range []func(context.Context, string, []byte) error{s.Telemetry, s.Attributes} {
+		err := call(t.Context(), "d", []byte(`{"a":2}`))
+		if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "67108863 bytes of disk are free") {
+			t.Errorf("error %v, want ErrStore with the number of bytes", err)
+		}
+	}
+	check(t, "reads go on", latest(t, s, "d"), `a=1@1`)
+	free++
+	publish(t, s, "d", `{"ts":2,"values":{"a":3}}`)
+	check(t, "writes go on", latest(t, s, "d"), `a=3@2`)
+}
+
+func TestUnknownDiskSpace(t *testing.T) {
+	s := open(t, Options{free: func(string) (uint64, error) { return 0, os.ErrPermission }})
+	if err := s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)); !errors.Is(err, ErrStore) || !errors.Is(err, os.ErrPermission) {
+		t.Errorf("error %v, want ErrStore and its cause", err)
+	}
+}
+
+func TestFreeSpace(t *testing.T) {
+	if n, err := freeSpace(t.TempDir()); err != nil || n == 0 {
+		t.Errorf("%d bytes are free, error %v", n, err)
+	}
+	if _, err := freeSpace(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("a directory that is not there has free space")
+	}
+}
+
+func TestFailedCommitLeavesNothing(t *testing.T) {
+	s := open(t, Options{})
+	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+	// Fails in the middle: after the message, before its note for the table latest.
+	execOn(t, s.opts.Path, "ALTER TABLE unflushed RENAME TO elsewhere")
+	for range 3 {
+		err := s.Telemetry(t.Context(), "d", []byte(`[{"ts":2,"values":{"a":2}},{"ts":3,"values":{"a":3}}]`))
+		if !errors.Is(err, ErrStore) {
+			t.Errorf("error %v, want ErrStore", err)
+		}
+	}
+	check(t, "latest", latest(t, s, "d"), `a=1@1`)
+	check(t, "range", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 9}), `1@1`)
+	execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO unflushed")
+	publish(t, s, "d", `{"ts":4,"values":{"a":4}}`)
+	check(t, "repaired", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 9}), `4@4 1@1`)
+}
+
+func TestFailedFlushIsToldAndRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []error
+		s := open(t, Options{OnError: func(err error) { told = append(told, err) }})
+		publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+		execOn(t, s.opts.Path, "ALTER TABLE latest RENAME TO elsewhere")
+		time.Sleep(2*flushEvery + 1)
+		synctest.Wait()
+		if len(told) != 2 || !errors.Is(told[0], ErrStore) {
+			t.Fatalf("told %v, want ErrStore twice", told)
+		}
+		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO latest")
+		check(t, "before", latest(t, s, "d"), `a=1@1`)
+		time.Sleep(flushEvery)
+		synctest.Wait()
+		if n := len(s.recent.of("d")); n != 0 || len(told) != 2 {
+			t.Errorf("%d keys wait for a flush, told %v", n, told)
+		}
+		check(t, "after", latest(t, s, "d"), `a=1@1`)
+		var notes int
+		if err := s.readers.QueryRow("SELECT count(*) FROM unflushed").Scan(&notes); err != nil || notes != 0 {
+			t.Errorf("%d notes are left, error %v", notes, err)
+		}
+	})
+}
+
+func TestOpenRefusesWhatItCannotRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(t *testing.T, path string)
+		want    string
+	}{
+		"no database": {func(t *testing.T, path string) {
+			write(t, path, bytes.Repeat([]byte("not a database\n"), 1000))
+		}, "is damaged: stop the proxy, move the file"},
+		"damaged header": {func(t *testing.T, path string) {
+			ours(t, path)
+			data := read(t, path)
+			copy(data, "SQLite format 9")
+			write(t, path, data)
+		}, "is damaged: stop the proxy, move the file"},
+		"damaged schema": {func(t *testing.T, path string) {
+			ours(t, path)
+			data := read(t, path)
+			for i := 100; i < 4096; i++ {
+				data[i] = 0xff
+			}
+			write(t, path, data)
+		}, "is damaged: stop the proxy, move the file"},
+		"cut short": {func(t *testing.T, path string) {
+			ours(t, path)
+			write(t, path, read(t, path)[:5000])
+		}, "is damaged: stop the proxy, move the file"},
+		"of another program": {func(t *testing.T, path string) {
+			execOn(t, path, "CREATE TABLE t (x)")
+		}, "belongs to another program: set telemetry.path to another file"},
+		"of a newer version": {func(t *testing.T, path string) {
+			ours(t, path)
+			execOn(t, path, "PRAGMA user_version = 9")
+		}, "it has format 9, this version reads 1"},
+		"a directory": {func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "t.db")
+			c.prepare(t, path)
+			before, _ := os.ReadFile(path)
+			s, err := Open(t.Context(), Options{Path: path})
+			if err == nil {
+				t.Fatal("opened", s.Close())
+			}
+			if !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %q does not say %q and the path", err, c.want)
+			}
+			if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+				t.Error("the file was changed")
+			}
+		})
+	}
+}
+
+func TestOpenNeedsAPath(t *testing.T) {
+	if s, err := Open(t.Context(), Options{}); err == nil {
+		t.Fatal("opened", s.Close())
+	}
+}
+
+func TestDamagedRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	s := open(t, Options{Path: path})
+	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+	if err := s.Attributes(t.Context(), "d", []byte(`{"a":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execOn(t, path, `UPDATE telemetry SET data = '{"a":'; UPDATE latest SET value = '"'; UPDATE attributes SET value = ''`)
+	s = open(t, Options{Path: path})
+	for name, call := range map[string]func() error{
+		"latest":     func() error { _, err := s.Latest(t.Context(), "d"); return err },
+		"attributes": func() error { _, err := s.ClientAttributes(t.Context(), "d"); return err },
+		"range": func() error {
+			_, err := s.Range(t.Context(), Query{Device: "d", Keys: []string{"a"}, End: 9})
+			return err
+		},
+		"merge": func() error { return s.Telemetry(t.Context(), "d", []byte(`{"ts":1,"values":{"b":1}}`)) },
+	} {
+		err := call()
+		var bad *PayloadError
+		if !errors.Is(err, ErrStore) || errors.As(err, &bad) || !strings.Contains(err.Error(), "is damaged: stop the proxy") {
+			t.Errorf("%s: error %v, want ErrStore and what to do", name, err)
+		}
+	}
+	publish(t, s, "d", `{"ts":2,"values":{"b":1}}`)
+}
+
+func TestDamagedNotes(t *testing.T) {
+	for _, notes := range []string{`[`, `[{"d":"d","t":1}]`} {
+		path := filepath.Join(t.TempDir(), "t.db")
+		ours(t, path)
+		execOn(t, path, `INSERT INTO telemetry VALUES ('d', 1, '{'); INSERT INTO unflushed (messages) VALUES ('`+notes+`')`)
+		s, err := Open(t.Context(), Options{Path: path})
+		if err == nil {
+			t.Fatal("opened", s.Close())
+		}
+		if !strings.Contains(err.Error(), path+" is damaged: stop the proxy") {
+			t.Errorf("error %v does not say what to do", err)
+		}
+	}
+}
+
+func TestNotesOfDeletedMessages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	ours(t, path)
+	execOn(t, path, `INSERT INTO unflushed (messages) VALUES ('[{"d":"gone","t":1}]')`)
+	s := open(t, Options{Path: path})
+	check(t, "latest", latest(t, s, "gone"), ``)
+}

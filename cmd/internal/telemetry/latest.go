@@ -1,0 +1,162 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// Point is a value and its time.
+type Point struct {
+	// TS is in milliseconds since 1970-01-01 UTC.
+	TS int64
+	// Value is the zero Value only where a method says so.
+	Value payload.Value
+}
+
+// recent holds the newest values that are committed but not yet in the table
+// latest. Readers look here first and then in the table; because an entry
+// leaves only after the commit that put it there, they miss none.
+type recent struct {
+	mu      sync.Mutex
+	devices map[string]map[string]Point
+	size    int // keys of all devices
+}
+
+// maxRecent is how many keys may wait for a flush.
+const maxRecent = 10_000
+
+func (r *recent) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.size >= maxRecent
+}
+
+func (r *recent) add(batch []*request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, request := range batch {
+		if request.refused != nil {
+			continue
+		}
+		for _, m := range request.rows {
+			r.addLocked(request.device, m.Message)
+		}
+	}
+}
+
+func (r *recent) addLocked(device string, m payload.Message) {
+	keys := r.devices[device]
+	if keys == nil {
+		keys = make(map[string]Point)
+		if r.devices == nil {
+			r.devices = make(map[string]map[string]Point)
+		}
+		r.devices[device] = keys
+	}
+	for _, f := range m.Fields {
+		old, known := keys[f.Key]
+		switch {
+		case !known:
+			// A copy, or the key would keep the whole payload alive.
+			keys[strings.Clone(f.Key)] = Point{m.TS, f.Value.Clone()}
+			r.size++
+		case m.TS >= old.TS:
+			keys[f.Key] = Point{m.TS, f.Value.Clone()}
+		}
+	}
+}
+
+// of returns a copy of the device's entries.
+func (r *recent) of(device string) map[string]Point {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.devices[device])
+}
+
+func (r *recent) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.devices, r.size = nil, 0
+}
+
+// flush brings the table latest up to date. Only the writing goroutine changes
+// recent, so it may be read here without the lock.
+func (s *Store) flush() error {
+	if s.recent.size == 0 {
+		return nil
+	}
+	ctx := context.Background()
+	err := s.transact(ctx, func(tx *sql.Tx) error {
+		latest := tx.StmtContext(ctx, s.write.latest)
+		for device, keys := range s.recent.devices {
+			for key, p := range keys {
+				if _, err := latest.ExecContext(ctx, device, key, p.TS, string(p.Value.AppendJSON(nil))); err != nil {
+					return err
+				}
+			}
+		}
+		_, err := tx.StmtContext(ctx, s.write.flushed).ExecContext(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("newest values: %w", err)
+	}
+	s.recent.clear()
+	return nil
+}
+
+// replay brings the table latest up to date after the process was killed
+// between a commit and the next flush.
+func (s *Store) replay(ctx context.Context) error {
+	rows, err := s.db.QueryContext(ctx, `SELECT messages FROM unflushed ORDER BY id`)
+	if err != nil {
+		return err
+	}
+	var refs []messageRef
+	err = eachRow(rows, func() error {
+		var list string
+		if err := rows.Scan(&list); err != nil {
+			return err
+		}
+		var more []messageRef
+		if err := json.Unmarshal([]byte(list), &more); err != nil {
+			return damaged(err)
+		}
+		refs = append(refs, more...)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if err := s.replayMessage(ctx, ref); err != nil {
+			return err
+		}
+	}
+	return s.flush()
+}
+
+func (s *Store) replayMessage(ctx context.Context, ref messageRef) error {
+	var data string
+	err := s.write.get.QueryRowContext(ctx, ref.Device, ref.TS).Scan(&data)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // too old by now
+	}
+	if err != nil {
+		return err
+	}
+	fields, err := payload.DecodeObject(data)
+	if err != nil {
+		return damaged(err)
+	}
+	s.recent.addLocked(ref.Device, payload.Message{TS: ref.TS, Fields: fields})
+	return nil
+}

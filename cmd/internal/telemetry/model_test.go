@@ -1,0 +1,114 @@
+package telemetry
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// model is what a store should hold: device, time, key.
+type model map[string]map[int64]map[string]payload.Value
+
+func (m model) append(device string, list []payload.Message) {
+	if m[device] == nil {
+		m[device] = map[int64]map[string]payload.Value{}
+	}
+	for _, msg := range list {
+		if m[device][msg.TS] == nil {
+			m[device][msg.TS] = map[string]payload.Value{}
+		}
+		for _, f := range msg.Fields {
+			m[device][msg.TS][f.Key] = f.Value
+		}
+	}
+}
+
+func (m model) points(q Query) []Point {
+	var list []Point
+	for _, ts := range slices.Sorted(maps.Keys(m[q.Device])) {
+		if v, ok := m[q.Device][ts][q.Keys[0]]; ok && q.Start <= ts && ts < q.End {
+			list = append(list, Point{ts, v})
+		}
+	}
+	if q.Order != "ASC" {
+		slices.Reverse(list)
+	}
+	return list[:min(len(list), q.Limit)]
+}
+
+func genMessages(t *rapid.T) []payload.Message {
+	value := rapid.OneOf(
+		rapid.Map(rapid.Int64(), payload.Long),
+		rapid.Map(rapid.Float64(), payload.Double),
+		rapid.Map(rapid.Bool(), payload.Bool),
+		rapid.Map(rapid.String(), payload.Text),
+	)
+	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) payload.Message {
+		values := rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c"}), value, 1, 3).Draw(t, "values")
+		m := message(rapid.Int64Range(0, 20).Draw(t, "ts"))
+		for _, key := range slices.Sorted(maps.Keys(values)) {
+			m.Fields = append(m.Fields, payload.Field{Key: key, Value: values[key]})
+		}
+		return m
+	}), 1, 4).Draw(t, "messages")
+}
+
+// TestStoreIsItsModel appends, reopens and flushes at random and asks random
+// questions.
+func TestStoreIsItsModel(t *testing.T) {
+	dir, n := t.TempDir(), 0
+	rapid.Check(t, func(rt *rapid.T) {
+		n++
+		path := filepath.Join(dir, fmt.Sprint(n))
+		s, m := open(t, Options{Path: path, Durability: "none"}), model{}
+		device := rapid.SampledFrom([]string{"d1", "d2"})
+		key := rapid.SampledFrom([]string{"a", "b", "c"})
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": func(rt *rapid.T) {
+				d, list := device.Draw(rt, "device"), genMessages(rt)
+				if err := s.Append(t.Context(), d, list); err != nil {
+					rt.Fatal(err)
+				}
+				m.append(d, list)
+			},
+			"reopen": func(rt *rapid.T) {
+				if rapid.IntRange(0, 3).Draw(rt, "seldom") > 0 {
+					rt.SkipNow()
+				}
+				if err := s.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				s = open(t, Options{Path: path, Durability: "none"})
+			},
+			"range": func(rt *rapid.T) {
+				q := Query{
+					Device: device.Draw(rt, "device"), Keys: []string{key.Draw(rt, "key")},
+					Start: rapid.Int64Range(-1, 21).Draw(rt, "start"), Limit: rapid.IntRange(1, 9).Draw(rt, "limit"),
+					Order: rapid.SampledFrom([]string{"ASC", "DESC", ""}).Draw(rt, "order"),
+				}
+				q.End = rapid.Int64Range(q.Start, 22).Draw(rt, "end")
+				got, err := s.Range(t.Context(), q)
+				if want := m.points(q); err != nil || !slices.Equal(got[q.Keys[0]], want) {
+					rt.Fatalf("%+v:\n got %v, error %v\nwant %v", q, got, err, want)
+				}
+			},
+			"latest": func(rt *rapid.T) {
+				d, k := device.Draw(rt, "device"), key.Draw(rt, "key")
+				got, err := s.Latest(t.Context(), d, k)
+				want := m.points(Query{Device: d, Keys: []string{k}, End: 100, Limit: 1})
+				if err != nil || len(got) != len(want) || len(want) == 1 && got[k] != want[0] {
+					rt.Fatalf("latest %s of %s:\n got %v, error %v\nwant %v", k, d, got, err, want)
+				}
+			},
+		})
+		if err := s.Close(); err != nil {
+			rt.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,220 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// ErrQuery is wrapped by errors about the question, not the store.
+var ErrQuery = errors.New("telemetry query")
+
+const (
+	defaultLimit = 100
+	// maxPoints bounds the points of one answer, all keys together.
+	maxPoints = 200_000
+	// maxIntervals is ThingsBoard's bound.
+	maxIntervals = 700
+	// pageRows is how many messages one read takes. While a read runs SQLite
+	// cannot empty its log, so long ones are cut into many.
+	pageRows = 512
+)
+
+// Query asks for the values of one device in a span of time.
+type Query struct {
+	Device string
+	// Keys are those asked for, at least one.
+	Keys []string
+	// Start and End are in milliseconds since 1970-01-01 UTC. Start belongs to
+	// the span, End does not.
+	Start, End int64
+	// Limit is the most points for each key; 0 means 100. Keys times Limit may
+	// not exceed 200,000. Aggregates have no limit.
+	Limit int
+	// Order is "ASC", the oldest first, or "DESC". Empty means DESC, and ASC
+	// for aggregates.
+	Order string
+	// Aggregate is "MIN", "MAX", "AVG", "SUM" or "COUNT"; empty and "NONE"
+	// mean the points as they are.
+	//
+	// MIN and MAX are those of the numbers or, where there is none, of the
+	// strings in the order of their bytes. SUM and AVG are of numbers: a sum of
+	// longs is a long if it fits, an average always a double. COUNT counts
+	// values of any type. An interval without such values has no point, nor
+	// has one whose sum is beyond a double.
+	Aggregate string
+	// Interval is what one aggregate covers, in milliseconds; 0 means no
+	// aggregation. More than 700 intervals are an error. The first begins at
+	// Start, the last ends at End; a point has the time in the middle.
+	Interval int64
+}
+
+// check resolves defaults and refuses what cannot be answered.
+func (q *Query) check() error {
+	switch q.Aggregate {
+	case "":
+		q.Aggregate = "NONE"
+	case "NONE", "MIN", "MAX", "AVG", "SUM", "COUNT":
+	default:
+		return fmt.Errorf("%w: aggregation is not NONE, MIN, MAX, AVG, SUM or COUNT", ErrQuery)
+	}
+	if q.Interval == 0 {
+		q.Aggregate = "NONE"
+	}
+	if q.Limit == 0 {
+		q.Limit = defaultLimit
+	}
+	switch {
+	case len(q.Keys) == 0:
+		return fmt.Errorf("%w: no keys", ErrQuery)
+	case q.End < q.Start:
+		return fmt.Errorf("%w: the end lies before the start", ErrQuery)
+	case q.Order != "" && q.Order != "ASC" && q.Order != "DESC":
+		return fmt.Errorf("%w: order is neither ASC nor DESC", ErrQuery)
+	case q.Interval < 0:
+		return fmt.Errorf("%w: interval is negative", ErrQuery)
+	case q.Limit < 0 || q.Limit > maxPoints/len(q.Keys):
+		return fmt.Errorf("%w: limit is negative or more than %d for all keys together", ErrQuery, maxPoints)
+	case q.Aggregate != "NONE" && (q.intervals() > maxIntervals || len(q.Keys) > maxPoints/maxIntervals):
+		return fmt.Errorf("%w: more than %d intervals or %d keys", ErrQuery, maxIntervals, maxPoints/maxIntervals)
+	}
+	return nil
+}
+
+// intervals counts the intervals. The arithmetic is unsigned because the span
+// between two int64 needs 64 bits.
+func (q *Query) intervals() uint64 {
+	span, step := uint64(q.End)-uint64(q.Start), uint64(q.Interval)
+	n := span / step
+	if span%step > 0 {
+		n++
+	}
+	return n
+}
+
+// Range returns the points that q asks for, by key. Keys without points are
+// missing. An error wraps [ErrQuery] if the question is at fault. What is
+// stored or deleted meanwhile may or may not be seen.
+func (s *Store) Range(ctx context.Context, q Query) (map[string][]Point, error) {
+	if err := q.check(); err != nil {
+		return nil, err
+	}
+	if q.Aggregate == "NONE" {
+		return s.points(ctx, q)
+	}
+	return s.aggregates(ctx, q)
+}
+
+func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error) {
+	points := make(map[string][]Point, len(q.Keys))
+	wanted := make(map[string]bool, len(q.Keys)) // keys below the limit
+	for _, key := range q.Keys {
+		wanted[key] = true
+	}
+	err := s.eachMessage(ctx, q, func(m payload.Message) (more bool) {
+		for _, f := range m.Fields {
+			if !wanted[f.Key] {
+				continue
+			}
+			points[f.Key] = append(points[f.Key], Point{m.TS, f.Value})
+			if len(points[f.Key]) == q.Limit {
+				delete(wanted, f.Key)
+			}
+		}
+		return len(wanted) > 0
+	})
+	return points, err
+}
+
+func (s *Store) aggregates(ctx context.Context, q Query) (map[string][]Point, error) {
+	descending := q.Order == "DESC"
+	q.Order = "ASC"
+	intervals := make(map[string][]aggregate, len(q.Keys))
+	for _, key := range q.Keys {
+		intervals[key] = make([]aggregate, q.intervals())
+	}
+	err := s.eachMessage(ctx, q, func(m payload.Message) (more bool) {
+		i := (uint64(m.TS) - uint64(q.Start)) / uint64(q.Interval)
+		for _, f := range m.Fields {
+			if list, ok := intervals[f.Key]; ok {
+				list[i].add(q.Aggregate, f.Value)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	points := make(map[string][]Point, len(q.Keys))
+	for key, list := range intervals {
+		for i := range list {
+			if v, ok := list[i].result(q.Aggregate); ok {
+				points[key] = append(points[key], Point{q.middle(uint64(i)), v})
+			}
+		}
+		if descending {
+			slices.Reverse(points[key])
+		}
+	}
+	return points, nil
+}
+
+// middle returns the time in the middle of interval i.
+func (q *Query) middle(i uint64) int64 {
+	start := uint64(q.Start) + i*uint64(q.Interval)
+	length := min(uint64(q.Interval), uint64(q.End)-start)
+	return int64(start + length/2)
+}
+
+// errEnough ends eachMessage early.
+var errEnough = errors.New("enough")
+
+// eachMessage calls f for the device's messages in the span, in order, until f
+// returns false.
+func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message) (more bool)) error {
+	const span = `SELECT ts, data FROM telemetry WHERE device = ? AND ts >= ? AND ts < ? ORDER BY ts `
+	query := span + `DESC LIMIT ?`
+	if q.Order == "ASC" {
+		query = span + `ASC LIMIT ?`
+	}
+	for full := true; full && q.Start < q.End; {
+		rows, err := s.readers.QueryContext(ctx, query, q.Device, q.Start, q.End, pageRows)
+		if err != nil {
+			return s.explain(err)
+		}
+		seen := 0
+		err = eachRow(rows, func() error {
+			var (
+				m    payload.Message
+				data string
+			)
+			if err := rows.Scan(&m.TS, &data); err != nil {
+				return err
+			}
+			seen++
+			if q.Order == "ASC" {
+				q.Start = m.TS + 1
+			} else {
+				q.End = m.TS
+			}
+			if m.Fields, err = payload.DecodeObject(data); err != nil {
+				return damaged(err)
+			}
+			if !f(m) {
+				return errEnough
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, errEnough):
+			return nil
+		case err != nil:
+			return s.explain(err)
+		}
+		full = seen == pageRows
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// A slice of upkeep ends after this many rows or devices, and the next one
+	// waits, so that messages are held up for milliseconds only.
+	sliceRows    = 500
+	sliceDevices = 100
+	slicePause   = 20 * time.Millisecond
+	vacuumPages  = 256
+
+	longestUpkeep  = 10 * time.Minute
+	shortestUpkeep = time.Second
+	// roundsPerRetention is how finely the end of retention is kept.
+	roundsPerRetention = 100
+	// Pages that deletions leave are filled again; only more than this and a
+	// tenth of the file is given back to the file system.
+	sparePages = 1000
+)
+
+// prune is how far the deletion of old messages has come.
+type prune struct {
+	running bool
+	cutoff  int64  // in milliseconds; what is older goes
+	device  string // the last one finished; "" is before all
+}
+
+// upkeepEvery is the time from one round of upkeep to the next.
+func (s *Store) upkeepEvery() time.Duration {
+	if s.opts.Retention <= 0 {
+		return longestUpkeep
+	}
+	return min(max(s.opts.Retention/roundsPerRetention, shortestUpkeep), longestUpkeep)
+}
+
+// upkeep does one slice and returns the pause before the next.
+func (s *Store) upkeep() time.Duration {
+	more, err := s.upkeepSlice()
+	if err != nil {
+		s.background(fmt.Errorf("retention: %w", err))
+		s.prune = prune{}
+	} else if more {
+		return slicePause
+	}
+	return s.upkeepEvery()
+}
+
+func (s *Store) upkeepSlice() (more bool, err error) {
+	ctx := context.Background()
+	if s.opts.Retention > 0 {
+		if !s.prune.running {
+			s.prune = prune{running: true, cutoff: s.opts.Now().Add(-s.opts.Retention).UnixMilli()}
+		}
+		next := s.prune
+		err := s.transact(ctx, func(tx *sql.Tx) error { return s.pruneSlice(ctx, tx, &next) })
+		if err != nil {
+			return false, err
+		}
+		if s.prune = next; next.running {
+			return true, nil
+		}
+	}
+	return s.vacuumSlice(ctx)
+}
+
+// pruneSlice moves p on by a slice. It walks the devices of the table latest,
+// which has every device with messages once they are flushed.
+func (s *Store) pruneSlice(ctx context.Context, tx *sql.Tx, p *prune) error {
+	budget := int64(sliceRows)
+	for range sliceDevices {
+		var device string
+		err := tx.StmtContext(ctx, s.write.nextDevice).QueryRowContext(ctx, p.device).Scan(&device)
+		if errors.Is(err, sql.ErrNoRows) {
+			*p = prune{}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		result, err := tx.StmtContext(ctx, s.write.pruneOld).ExecContext(ctx, device, p.cutoff, budget)
+		if err != nil {
+			return err
+		}
+		deleted, err := result.RowsAffected()
+		if err != nil {
+			return err
+		}
+		if budget -= deleted; budget <= 0 {
+			return nil // the same device may have more
+		}
+		if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, p.cutoff); err != nil {
+			return err
+		}
+		p.device = device
+	}
+	return nil
+}
+
+// vacuumSlice gives some unused pages back to the file system.
+func (s *Store) vacuumSlice(ctx context.Context) (more bool, err error) {
+	var unused, pages int
+	if err := s.write.freePages.QueryRowContext(ctx).Scan(&unused); err != nil {
+		return false, err
+	}
+	if err := s.write.pages.QueryRowContext(ctx).Scan(&pages); err != nil {
+		return false, err
+	}
+	if unused <= sparePages+pages/10 {
+		return false, nil
+	}
+	_, err = s.write.empty.ExecContext(ctx)
+	return err == nil, err
+}

@@ -1,0 +1,149 @@
+package telemetry
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// count returns the rows of a table.
+func count(t *testing.T, s *Store, table string) int {
+	t.Helper()
+	var n int
+	if err := s.readers.QueryRow("SELECT count(*) FROM " + table).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const retention = 10 * time.Hour
+		s := open(t, Options{Retention: retention})
+		start := time.Now()
+		var old []payload.Message
+		for i := range 3*sliceRows + 7 {
+			old = append(old, message(start.UnixMilli()+int64(i), payload.Field{Key: "a", Value: payload.Long(1)}))
+		}
+		for device := range 3 {
+			if err := s.Append(t.Context(), fmt.Sprint(device), old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Attributes(t.Context(), "0", []byte(`{"a":1}`)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(retention / 2)
+		publish(t, s, "1", `{"b":1}`)
+		publish(t, s, "1", `{"ts":1,"values":{"ancient":1}}`)
+		young := time.Now().UnixMilli()
+
+		time.Sleep(retention / 4)
+		synctest.Wait()
+		if n := count(t, s, "telemetry"); n != 3*len(old)+1 {
+			t.Errorf("%d messages before the retention ends, want %d", n, 3*len(old)+1)
+		}
+		time.Sleep(retention/4 + longestUpkeep + time.Second)
+		synctest.Wait()
+		if n := count(t, s, "telemetry"); n != 1 {
+			t.Errorf("%d messages after it, want 1", n)
+		}
+		check(t, "old device", latest(t, s, "0"), ``)
+		check(t, "young device", latest(t, s, "1"), fmt.Sprintf(`b=1@%d`, young))
+		check(t, "attributes", attributes(t, s, "0"), fmt.Sprintf(`a=1@%d`, start.UnixMilli()))
+		time.Sleep(retention)
+		synctest.Wait()
+		if n := count(t, s, "telemetry") + count(t, s, "latest"); n != 0 {
+			t.Errorf("%d messages and newest values are kept for ever", n)
+		}
+	})
+}
+
+func TestNoRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, Options{})
+		publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+		time.Sleep(24 * 30 * time.Hour)
+		synctest.Wait()
+		check(t, "latest", latest(t, s, "d"), `a=1@1`)
+		if n := count(t, s, "telemetry"); n != 1 {
+			t.Errorf("%d messages", n)
+		}
+	})
+}
+
+func TestRetentionWalksManyDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const devices = 2*sliceDevices + 3
+		s := open(t, Options{Retention: time.Minute})
+		for d := range devices {
+			publish(t, s, fmt.Sprint(d), `{"a":1}`)
+		}
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if n := count(t, s, "telemetry") + count(t, s, "latest"); n != 0 {
+			t.Errorf("%d rows are left of %d devices", n, devices)
+		}
+	})
+}
+
+func TestRetentionFailureIsToldAndRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		s := open(t, Options{Retention: time.Hour, OnError: func(error) { told++ }})
+		publish(t, s, "d", `{"a":1}`)
+		time.Sleep(30 * time.Minute)
+		execOn(t, s.opts.Path, "ALTER TABLE telemetry RENAME TO elsewhere")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if told == 0 {
+			t.Error("nobody was told")
+		}
+		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO telemetry")
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := count(t, s, "telemetry"); n != 0 {
+			t.Errorf("%d messages are left", n)
+		}
+	})
+}
+
+func TestDeletedSpaceGoesBackToTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, Options{Retention: time.Hour, Durability: "none"})
+		text := payload.Text(string(make([]byte, 4000)))
+		var list []payload.Message
+		for i := range 2500 {
+			list = append(list, message(time.Now().UnixMilli()+int64(i), payload.Field{Key: "a", Value: text}))
+		}
+		if err := s.Append(t.Context(), "d", list); err != nil {
+			t.Fatal(err)
+		}
+		pages := func() (n int) {
+			if err := s.readers.QueryRow("PRAGMA page_count").Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		full := pages()
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if n := pages(); n > sparePages+vacuumPages+100 || full < 3*sparePages {
+			t.Errorf("%d pages became %d", full, n)
+		}
+	})
+}
+
+func TestUpkeepInterval(t *testing.T) {
+	for retention, want := range map[time.Duration]time.Duration{
+		0: longestUpkeep, 720 * time.Hour: longestUpkeep, time.Hour: 36 * time.Second, time.Second: shortestUpkeep,
+	} {
+		s := &Store{opts: Options{Retention: retention}}
+		if got := s.upkeepEvery(); got != want {
+			t.Errorf("retention %v: upkeep every %v, want %v", retention, got, want)
+		}
+	}
+}

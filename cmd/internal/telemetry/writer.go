@@ -1,0 +1,148 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+const (
+	queueLength = 1024 // requests
+	// batchRows ends the gathering of a batch; one request may exceed it.
+	batchRows = 2000
+	// flushEvery is how far latest may lag behind telemetry.
+	flushEvery = 5 * time.Second
+)
+
+// run is the writing goroutine: it alone uses s.db once Open has returned.
+func (s *Store) run() {
+	defer close(s.done)
+	flush := time.NewTicker(flushEvery)
+	defer flush.Stop()
+	upkeep := time.NewTimer(s.upkeepEvery())
+	defer upkeep.Stop()
+	for {
+		select {
+		case r := <-s.queue:
+			s.commit(s.gather(r))
+		case <-flush.C:
+			s.background(s.flush())
+		case <-upkeep.C:
+			upkeep.Reset(s.upkeep())
+		case <-s.closing:
+			s.drain()
+			s.background(s.flush())
+			return
+		}
+	}
+}
+
+// background reports an error that no caller waits for.
+func (s *Store) background(err error) {
+	if err != nil {
+		s.counters.errors.Add(1)
+		s.opts.OnError(s.explain(err))
+	}
+}
+
+// drain commits what was queued when Close came.
+func (s *Store) drain() {
+	for {
+		select {
+		case r := <-s.queue:
+			s.commit(s.gather(r))
+		default:
+			return
+		}
+	}
+}
+
+// gather takes what is queued behind first.
+func (s *Store) gather(first *request) []*request {
+	batch := []*request{first}
+	for rows := len(first.rows); rows < batchRows && len(batch) < queueLength; {
+		select {
+		case r := <-s.queue:
+			batch = append(batch, r)
+			rows += len(r.rows)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit stores a batch in one transaction and gives each request its outcome.
+func (s *Store) commit(batch []*request) {
+	batch = withoutGivenUp(batch)
+	if len(batch) == 0 {
+		return
+	}
+	start := time.Now()
+	err := s.store(batch)
+	s.counters.commitTime.Add(int64(time.Since(start)))
+	if err != nil {
+		s.counters.errors.Add(1)
+		err = s.explain(err)
+	} else {
+		s.counters.commits.Add(1)
+		s.recent.add(batch)
+	}
+	for _, r := range batch {
+		switch {
+		case err != nil:
+			r.done <- err
+		case r.refused != nil:
+			s.counters.refused.Add(1)
+			r.done <- r.refused
+		default:
+			s.counters.stored(r)
+			r.done <- nil
+		}
+	}
+}
+
+func withoutGivenUp(batch []*request) []*request {
+	kept := batch[:0]
+	for _, r := range batch {
+		select {
+		case <-r.gone:
+		default:
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+func (s *Store) store(batch []*request) error {
+	if err := s.checkSpace(); err != nil {
+		return err
+	}
+	if s.recent.full() {
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	ctx := context.Background()
+	return s.transact(ctx, func(tx *sql.Tx) error {
+		w := tableWriter{Store: s, ctx: ctx, tx: tx}
+		for _, r := range batch {
+			if err := w.request(r); err != nil {
+				return err
+			}
+		}
+		return w.note(batch)
+	})
+}
+
+func (s *Store) checkSpace() error {
+	free, err := s.opts.free(s.dir)
+	if err != nil {
+		return fmt.Errorf("free disk space: %w", err)
+	}
+	if free < s.opts.MinFree {
+		return fmt.Errorf("%d bytes of disk are free, fewer than the %d to be left", free, s.opts.MinFree)
+	}
+	return nil
+}
