@@ -1,0 +1,272 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// Handler answers the reading part of ThingsBoard's telemetry REST API from
+// store, under /api/plugins/telemetry/DEVICE/{subject}, where subject is the
+// device's percent-encoded name:
+//
+//	GET .../keys/timeseries
+//	GET .../values/timeseries?keys=a,b&useStrictDataTypes=true
+//	GET .../values/timeseries?keys=a,b&startTs=&endTs=&limit=&orderBy=&agg=&interval=
+//	GET .../keys/attributes[/CLIENT_SCOPE]
+//	GET .../values/attributes[/CLIENT_SCOPE]?keys=a,b
+//
+// Without startTs and endTs the newest value of each key is answered, of all
+// if keys is missing, and null at the present time for a key the device lacks.
+// The other parameters are those of [Query]. Values are strings unless
+// useStrictDataTypes is true; attributes always have their own type.
+//
+// Errors are problem details (RFC 9457): 400 for the question, 503 for the
+// store. Whoever mounts the handler authenticates the reader.
+func Handler(store *Store) http.Handler {
+	api := readAPI{store}
+	mux := http.NewServeMux()
+	const device = "/api/plugins/telemetry/DEVICE/{subject}/"
+	for path, answer := range map[string]func(*http.Request) (any, error){
+		"keys/timeseries":           api.keys,
+		"values/timeseries":         api.values,
+		"keys/attributes":           api.attributeKeys,
+		"keys/attributes/{scope}":   api.attributeKeys,
+		"values/attributes":         api.attributes,
+		"values/attributes/{scope}": api.attributes,
+	} {
+		mux.Handle(device+path, endpoint(answer))
+	}
+	mux.Handle("/", endpoint(func(*http.Request) (any, error) {
+		return nil, &problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"}
+	}))
+	return mux
+}
+
+// problem is an RFC 9457 problem details object.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+}
+
+// Error implements the error interface.
+func (p *problem) Error() string { return p.Detail }
+
+func badRequest(format string, args ...any) error {
+	return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf(format, args...)}
+}
+
+// endpoint serves what answer returns as JSON.
+func endpoint(answer func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			writeProblem(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "only GET and HEAD are served here"})
+			return
+		}
+		body, err := answer(r)
+		if err != nil {
+			writeProblem(w, asProblem(err))
+			return
+		}
+		writeJSON(w, "application/json", http.StatusOK, body)
+	})
+}
+
+func asProblem(err error) *problem {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, ErrQuery):
+		return &problem{Status: http.StatusBadRequest, Detail: err.Error()}
+	}
+	return &problem{Status: http.StatusServiceUnavailable, Detail: err.Error()}
+}
+
+func writeProblem(w http.ResponseWriter, p *problem) {
+	p.Title = http.StatusText(p.Status)
+	writeJSON(w, "application/problem+json", p.Status, p)
+}
+
+func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	// It fails only when the client has gone.
+	_ = encoder.Encode(body)
+}
+
+type readAPI struct{ store *Store }
+
+func (a readAPI) keys(r *http.Request) (any, error) {
+	keys, err := a.store.Keys(r.Context(), r.PathValue("subject"))
+	if keys == nil {
+		keys = []string{}
+	}
+	return keys, err
+}
+
+func (a readAPI) values(r *http.Request) (any, error) {
+	params := r.URL.Query()
+	strict, err := boolParam(params, "useStrictDataTypes")
+	if err != nil {
+		return nil, err
+	}
+	device, keys := r.PathValue("subject"), keysParam(params)
+	var points map[string][]Point
+	if params.Has("startTs") || params.Has("endTs") {
+		points, err = a.span(r.Context(), device, keys, params)
+	} else {
+		points, err = a.latest(r.Context(), device, keys)
+	}
+	if err != nil {
+		return nil, err
+	}
+	answer := make(map[string][]pointJSON, len(points))
+	for key, list := range points {
+		out := make([]pointJSON, len(list))
+		for i, p := range list {
+			out[i] = pointJSON{p.TS, valueJSON(p.Value, strict)}
+		}
+		answer[key] = out
+	}
+	return answer, nil
+}
+
+type pointJSON struct {
+	TS    int64           `json:"ts"`
+	Value json.RawMessage `json:"value"`
+}
+
+// valueJSON is v with its own type, or as a string.
+func valueJSON(v payload.Value, strict bool) json.RawMessage {
+	if strict || v.Kind() == 0 {
+		return v.AppendJSON(nil)
+	}
+	return payload.AppendString(nil, v.String())
+}
+
+func (a readAPI) latest(ctx context.Context, device string, keys []string) (map[string][]Point, error) {
+	latest, err := a.store.Latest(ctx, device, keys...)
+	if err != nil {
+		return nil, err
+	}
+	points := make(map[string][]Point, len(latest))
+	for _, key := range keys {
+		points[key] = []Point{{TS: a.store.opts.Now().UnixMilli()}}
+	}
+	for key, p := range latest {
+		points[key] = []Point{p}
+	}
+	return points, nil
+}
+
+func (a readAPI) span(ctx context.Context, device string, keys []string, params url.Values) (map[string][]Point, error) {
+	q := Query{
+		Device:    device,
+		Keys:      keys,
+		Order:     strings.ToUpper(params.Get("orderBy")),
+		Aggregate: strings.ToUpper(params.Get("agg")),
+	}
+	if unit := params.Get("intervalType"); unit != "" && unit != "MILLISECONDS" {
+		return nil, badRequest("intervalType: only MILLISECONDS is served")
+	}
+	if !params.Has("startTs") || !params.Has("endTs") {
+		return nil, badRequest("startTs and endTs belong together: one of them is missing")
+	}
+	limit := int64(defaultLimit)
+	for _, p := range []struct {
+		name   string
+		target *int64
+	}{{"startTs", &q.Start}, {"endTs", &q.End}, {"limit", &limit}, {"interval", &q.Interval}} {
+		if err := intParam(params, p.name, p.target); err != nil {
+			return nil, err
+		}
+	}
+	if limit < 1 || limit > maxPoints {
+		return nil, badRequest("limit: not in 1 to %d", maxPoints)
+	}
+	q.Limit = int(limit)
+	return a.store.Range(ctx, q)
+}
+
+type attributeJSON struct {
+	Updated int64           `json:"lastUpdateTs"`
+	Key     string          `json:"key"`
+	Value   json.RawMessage `json:"value"`
+}
+
+func (a readAPI) attributes(r *http.Request) (any, error) {
+	list, err := a.clientAttributes(r, keysParam(r.URL.Query()))
+	answer := make([]attributeJSON, len(list))
+	for i, attr := range list {
+		answer[i] = attributeJSON{attr.Updated, attr.Key, valueJSON(attr.Value, true)}
+	}
+	return answer, err
+}
+
+func (a readAPI) attributeKeys(r *http.Request) (any, error) {
+	list, err := a.clientAttributes(r, nil)
+	keys := make([]string, len(list))
+	for i, attr := range list {
+		keys[i] = attr.Key
+	}
+	return keys, err
+}
+
+// clientAttributes refuses scopes that ThingsBoard has beside a device's own
+// attributes: answering with none would look like an answer.
+func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]Attribute, error) {
+	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {
+		return nil, &problem{Status: http.StatusNotFound, Detail: "only CLIENT_SCOPE attributes are stored"}
+	}
+	return a.store.ClientAttributes(r.Context(), r.PathValue("subject"), keys...)
+}
+
+// keysParam splits the list of keys; nil means all.
+func keysParam(params url.Values) []string {
+	var keys []string
+	for key := range strings.SplitSeq(params.Get("keys"), ",") {
+		if key != "" {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// intParam sets target to the parameter, if there is one.
+func intParam(params url.Values, name string, target *int64) error {
+	s := params.Get(name)
+	if s == "" && !params.Has(name) {
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return badRequest("%s: not a whole number of 64 bits", name)
+	}
+	*target = n
+	return nil
+}
+
+func boolParam(params url.Values, name string) (bool, error) {
+	switch params.Get(name) {
+	case "true":
+		return true, nil
+	case "false", "":
+		return false, nil
+	}
+	return false, badRequest("%s: neither true nor false", name)
+}
