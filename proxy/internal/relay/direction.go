@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 )
 
@@ -14,6 +15,7 @@ type direction struct {
 	from, to *end
 	side     Side // whose bytes these are
 	framer   Framer
+	filtered *filtered // nil if neither direction of the pair is
 	moved    atomic.Int64
 
 	// dry is set while the source is known to hold nothing, not even inside of TLS.
@@ -24,6 +26,8 @@ type direction struct {
 	// writeErr if that is set.
 	carry              []byte
 	carryErr, writeErr error
+
+	out sync.Mutex // held while writing if the pair is filtered: both goroutines do
 
 	ended  bool // the source has ended, in order or not
 	lost   bool // the framer has refused what came
@@ -40,11 +44,7 @@ func (d *direction) copy(s *Session) error {
 	r.dry = &d.dry
 	for {
 		b, readErr := r.next()
-		framing := d.follow(b)
-		var writeErr error
-		if len(b) > 0 && framing == nil {
-			writeErr = d.pass(b, r)
-		}
+		framing, writeErr := d.deliver(b, r)
 		r.release()
 		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
 			if readErr = s.interrupted(d, readErr); readErr == errParked {
@@ -59,6 +59,8 @@ func (d *direction) copy(s *Session) error {
 
 // unload passes on what a loop has left.
 func (d *direction) unload() (done bool, err error) {
+	d.out.Lock()
+	defer d.out.Unlock()
 	b, readErr, err := d.carry, d.carryErr, d.writeErr
 	d.carry, d.carryErr = nil, nil
 	if err != nil {
@@ -98,20 +100,59 @@ func (d *direction) forward(r *reader) bool {
 	}
 	b := r.buf.b[:r.n]
 	d.carryErr = r.err
-	if err := d.follow(b); err != nil {
-		d.lost = true
-		d.carryErr = err
-		return false
+	var refused error
+	if d.filtered != nil {
+		refused, _ = d.filtered.deliver(b, true)
+	} else if refused = d.follow(b); refused == nil {
+		_ = d.write(b, true)
+	}
+	if refused != nil {
+		d.lost, d.carryErr = true, refused
+	}
+	more := r.n == largeBuffer || r.lent != nil
+	return d.carryErr == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
+		len(d.from.socket.pending) == 0
+}
+
+// stuck reports whether something could not be written without waiting.
+func (d *direction) stuck() bool {
+	return d.writeErr != nil || d.carry != nil || len(d.to.socket.pending) > 0
+}
+
+// write writes b, all of it or, if that has to be now, what goes; carry gets the
+// rest, and writeErr the reason if there is more to it than a full socket.
+func (d *direction) write(b []byte, now bool) error {
+	switch {
+	case len(b) == 0:
+		return nil
+	case len(d.carry) > 0:
+		d.carry = append(d.carry, b...)
+		return nil
+	case !now:
+		n, err := d.to.conn.Write(b)
+		d.moved.Add(int64(n))
+		return err
 	}
 	n, err := d.to.writeNow(b)
 	d.moved.Add(int64(n))
-	d.writeErr = err
-	if n < len(b) {
+	if d.writeErr = err; err == nil && n < len(b) {
 		d.carry = slices.Clone(b[n:])
 	}
-	more := r.n == largeBuffer || r.lent != nil
-	return err == nil && d.carry == nil && d.carryErr == nil && !more &&
-		len(d.to.socket.pending) == 0 && len(d.from.socket.pending) == 0
+	return err
+}
+
+// deliver shows b, which r has read, to the filter and the framer and passes it on.
+func (d *direction) deliver(b []byte, r *reader) (refused, writeErr error) {
+	switch {
+	case len(b) == 0:
+		return nil, nil
+	case d.filtered != nil:
+		return d.filtered.deliver(b, false)
+	}
+	if err := d.follow(b); err != nil {
+		return err, nil
+	}
+	return nil, d.pass(b, r)
 }
 
 // pass writes b, which r has read. If the receiver takes only part of it and has to

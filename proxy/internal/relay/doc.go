@@ -19,6 +19,8 @@
 //   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then
 //     nothing is read from the other side either: memory stays bounded by one
 //     buffer a direction.
+//   - A [Framer] follows what is passed on, so that a farewell never lands inside a
+//     packet; a [Filter] may change what is passed on, or answer it.
 //   - Done is called exactly once, when both connections are closed and nothing of
 //     the pair runs any more.
 //

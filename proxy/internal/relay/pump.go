@@ -48,6 +48,9 @@ type Pair struct {
 	// where boundaries are not known, and then that direction's receiver gets no
 	// farewell.
 	FromClient, FromUpstream Framer
+	// FilterUp and FilterDown, if not nil, are shown what the client and the
+	// upstream sent, before the framers are.
+	FilterUp, FilterDown Filter
 	// Done is called once, at the very end.
 	Done func(Result)
 }
@@ -148,6 +151,7 @@ func (p *Pump) Start(pair Pair) *Session {
 	client, upstream := newEnd(pair.Client), newEnd(pair.Upstream)
 	s.up = direction{from: client, to: upstream, side: Client, framer: pair.FromClient}
 	s.down = direction{from: upstream, to: client, side: Upstream, framer: pair.FromUpstream}
+	filterPair(&s.up, &s.down, pair)
 	s.running.Store(2)
 	p.live.Add(1)
 	p.mu.Lock()

@@ -83,6 +83,9 @@ func (s *Session) run(d, other *direction) {
 	if err == errParked {
 		return
 	}
+	if d.filtered != nil {
+		d.filtered.close()
+	}
 	switch f := s.settle(d, other, err); {
 	case f == nil:
 		if !d.closed && !d.to.closeWrite() {

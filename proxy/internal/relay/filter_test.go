@@ -1,0 +1,174 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// filterFunc is a Filter.
+type filterFunc func(b []byte) (pass, back []byte, err error)
+
+func (f filterFunc) Filter(b []byte) (pass, back []byte, err error) { return f(b) }
+
+// counting passes everything on and counts it.
+type counting struct{ n atomic.Int64 }
+
+func (c *counting) Filter(b []byte) (pass, back []byte, err error) {
+	c.n.Add(int64(len(b)))
+	return b, nil, nil
+}
+
+func TestCountingFilters(t *testing.T) {
+	eachTransport(t, func(t *testing.T, r *rig) {
+		var up, down counting
+		r.pair.FilterUp, r.pair.FilterDown = &up, &down
+		r.start()
+		for _, size := range []int{1, 100, smallBuffer, 3 * largeBuffer} {
+			text := strings.Repeat("x", size)
+			go r.device.Write([]byte(text))
+			r.expect(r.broker, text)
+			go r.broker.Write([]byte(text))
+			r.expect(r.device, text)
+		}
+		const want = 1 + 100 + smallBuffer + 3*largeBuffer
+		if up.n.Load() != want || down.n.Load() != want {
+			t.Errorf("filters saw %d bytes up and %d down, want %d", up.n.Load(), down.n.Load(), want)
+		}
+	})
+}
+
+// A filter may put other bytes in the place of those that came; counters and framers
+// go by what is passed on.
+func TestReplacingFilter(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		r := newRig(t, newPump(), "tls1.3", "tcp").framed()
+		r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) {
+			if bytes.Contains(b, []byte("drop")) {
+				return nil, nil, nil
+			}
+			return packet("replaced by something longer"), nil, nil
+		})
+		r.start()
+		want := string(packet("replaced by something longer"))
+		r.send(r.device, packet("first"))
+		r.expect(r.broker, want)
+		r.send(r.device, packet("drop"))
+		closeWrite(t, r.device)
+		r.expectEnd(r.broker, "")
+		r.broker.Close()
+		if got := r.end(); got.Up != int64(len(want)) {
+			t.Errorf("%d bytes up, want %d", got.Up, len(want))
+		}
+	})
+}
+
+// answering drops every packet that came from the device and answers it.
+func answering(b []byte) (pass, back []byte, err error) { return nil, packet("answer"), nil }
+
+func TestAnswersOfFilter(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		for _, transport := range []string{"tcp", "tls1.3"} {
+			r := newRig(t, newPump(), transport, "tcp").framed()
+			r.pair.FilterUp = filterFunc(answering)
+			r.start()
+			for i := range 20 {
+				r.send(r.device, packet("denied"))
+				r.expect(r.device, string(packet("answer")))
+				message := packet(fmt.Sprint("message ", i))
+				r.send(r.broker, message)
+				r.expect(r.device, string(message))
+			}
+		}
+	})
+}
+
+// An answer waits for the end of the packet that is on its way to the device.
+func TestAnswerWaitsForBoundary(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		r := newRig(t, newPump(), "tcp", "tcp").framed()
+		r.pair.FilterUp = filterFunc(answering)
+		r.start()
+		long := string(packet("a packet in two parts"))
+		next := string(packet("and the next"))
+		r.send(r.broker, []byte(long[:10]))
+		r.expect(r.device, long[:10])
+		r.send(r.device, packet("denied"))
+		r.session.waitAnswers(1)
+		r.send(r.broker, []byte(long[10:]+next))
+		r.expect(r.device, long[10:]+string(packet("answer"))+next)
+	})
+}
+
+// waitAnswers waits until something waits for a boundary on its way to the client.
+func (s *Session) waitAnswers(n int) {
+	for f := s.down.filtered; ; {
+		f.d.out.Lock()
+		waiting := len(f.answers)
+		f.d.out.Unlock()
+		if waiting >= n {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestFilterEndsPair(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		refusal := errors.New("refused")
+		r := newRig(t, newPump(), "tcp", "tcp").framed()
+		r.pair.FilterUp = filterFunc(func([]byte) ([]byte, []byte, error) { return nil, packet("why"), refusal })
+		r.start()
+		r.send(r.device, packet("x"))
+		r.expectEnd(r.device, string(packet("why")))
+		r.expectEnd(r.broker, "")
+		if got := r.end(); got.By != Client || !errors.Is(got.Err, refusal) || got.Up != 0 {
+			t.Errorf("result %+v, want a refusal", got)
+		}
+	})
+}
+
+func TestAnswersNeedBoundariesAndBounds(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		r := newRig(t, newPump(), "tcp", "tcp")
+		r.pair.FilterUp = filterFunc(answering)
+		r.start()
+		r.send(r.device, packet("x"))
+		if got := r.end(); !errors.Is(got.Err, errNoBoundaries) {
+			t.Errorf("result %+v, want %v", got, errNoBoundaries)
+		}
+
+		r = newRig(t, newPump(), "tcp", "tcp").framed()
+		r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) { return nil, make([]byte, maxAnswers+1), nil })
+		r.start()
+		r.send(r.device, packet("x"))
+		if got := r.end(); !errors.Is(got.Err, errAnswers) {
+			t.Errorf("result %+v, want %v", got, errAnswers)
+		}
+	})
+}
+
+func TestFilteredPairStaysQuiet(t *testing.T) {
+	for name, p := range pumps() {
+		if p := p(); p.Goroutines || !canPark {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, p(), "tcp", "tcp").framed()
+			var n counting
+			r.pair.FilterUp, r.pair.FilterDown = filterFunc(answering), &n
+			r.start()
+			for range 10 {
+				r.send(r.device, packet("denied"))
+				r.expect(r.device, string(packet("answer")))
+			}
+			if s := r.pump.Stats(); s.Escalations > 0 || s.Quiet != 1 {
+				t.Errorf("%+v, want the pair to stay quiet", s)
+			}
+		})
+	}
+}
