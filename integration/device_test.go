@@ -228,9 +228,10 @@ func (d *device) publish(topic, payload string) error {
 	return d.burst(topic, [][]byte{[]byte(payload)}, func([]byte) {})
 }
 
-// farewell reads until the connection ends and returns the reason code of the
-// DISCONNECT that came before, 0 if none did.
+// farewell reads until the connection ends, closes it, and returns the reason code
+// of the DISCONNECT that came before, 0 if none did.
 func (d *device) farewell(limit time.Duration) (packets.ReasonCode, error) {
+	defer d.conn.Close()
 	until := time.Now().Add(limit)
 	var code packets.ReasonCode
 	for {

@@ -154,7 +154,7 @@ func (p *proxy) inspect() {
 				p.t.Errorf("a secret that begins with %.4s was printed", secret)
 			}
 		}
-	if p.t.Failed() {
+		if p.t.Failed() {
 			p.t.Logf("the program printed\n%s%s", excerpt(run.stdout.String()), excerpt(run.stderr.String()))
 		}
 	}

@@ -1,0 +1,282 @@
+//go:build integration
+
+package integration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// connected is a device with a will, in each version, and what it lives on.
+type connected struct {
+	proxy    *proxy
+	sessions map[byte]*device
+	observer *device // of the wills
+	other    *device // which nothing must happen to
+}
+
+// connectAll connects the device "valve" with a token in every version of MQTT.
+func connectAll(t *testing.T, p *proxy, token string) connected {
+	t.Helper()
+	c := connected{proxy: p, sessions: map[byte]*device{}}
+	bystander := p.token("bystander")
+	eventually(t, "the bystander's way in", func() bool {
+		d, ack := present(t, dial(t, p.plain), identity(5, "observer", bystander))
+		c.observer = d
+		return ack.Code == packets.Success
+	})
+	c.other = connect(t, dial(t, p.plain), identity(4, "other", bystander))
+	c.observer.subscribe(t, "wills/#", 1)
+	for level, name := range map[byte]string{3: "three", 4: "four", 5: "five"} {
+		in := identity(level, name, token)
+		in.HasWill, in.Will = true, packets.Will{Topic: "wills/" + name, QoS: 1}
+		c.sessions[level] = connect(t, dial(t, p.plain), in)
+	}
+	return c
+}
+
+// ended waits for the end of every session and returns how long the last one
+// took. Only 5.0 devices can be told why.
+func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode) time.Duration {
+	t.Helper()
+	for level, d := range c.sessions {
+		switch code, err := d.farewell(patience); {
+		case err != nil:
+			t.Fatalf("level %d: %v", level, err)
+		case level == 5 && code != want:
+			t.Errorf("the session ended with %#x %v, want %#x %v", byte(code), code, byte(want), want)
+		case level < 5 && code != 0:
+			t.Errorf("level %d: got a DISCONNECT, which that version does not know", level)
+		}
+	}
+	took := time.Since(since)
+	if err := c.other.publish("a", "b"); err != nil {
+		t.Errorf("the session of another device: %v", err)
+	}
+	return took
+}
+
+// wills returns the wills that were sent.
+func (c connected) wills(t *testing.T) []string {
+	t.Helper()
+	if err := c.other.publish("wills/marker", "that is all"); err != nil {
+		t.Fatal(err)
+	}
+	var topics []string
+	for {
+		m, err := c.observer.next(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Topic) == "wills/marker" {
+			return topics
+		}
+		topics = append(topics, string(m.Topic))
+	}
+}
+
+// awaitWills waits for the wills of all sessions.
+func (c connected) awaitWills(t *testing.T) {
+	t.Helper()
+	missing := map[string]bool{"wills/three": true, "wills/four": true, "wills/five": true}
+	for len(missing) > 0 {
+		m, err := c.observer.next(patience)
+		if err != nil {
+			t.Fatalf("wills of %v: %v", missing, err)
+		}
+		delete(missing, string(m.Topic))
+	}
+}
+
+// TestWithdrawnToken: what an operator does with a token reaches the sessions that
+// live on it, within the promised second.
+func TestWithdrawnToken(t *testing.T) {
+	t.Parallel()
+	for name, withdraw := range map[string][]string{
+		"revoked by device": {"revoke", "valve"},
+		"disabled":          {"disable", "valve"},
+		"rotated":           {"rotate", "valve"},
+	} {
+		for _, broker := range []string{"bundled", "mosquitto"} {
+			t.Run(name+", "+broker, func(t *testing.T) {
+				t.Parallel()
+				var sections string
+				if broker == "mosquitto" {
+					sections = startMosquitto(t).upstream()
+				}
+				p := newProxy(t, sections)
+				token := p.token("valve")
+				p.start()
+				c := connectAll(t, p, token)
+				var successor string
+				if withdraw[0] == "rotate" {
+					successor = p.newToken(withdraw...)
+				} else if r := p.tokenCommand(withdraw...); r.status != 0 {
+					t.Fatal(r.all())
+				}
+				took := c.ended(t, time.Now(), packets.AdministrativeAction)
+				t.Logf("cut after %v", took.Round(time.Millisecond))
+				if took > promised+busy {
+					t.Errorf("cut after %v, promised is %v", took, promised)
+				}
+				// The broker was told goodbye: nobody died.
+				if wills := c.wills(t); wills != nil {
+					t.Errorf("wills %v, want none", wills)
+				}
+				c.checkAfter(t, token, successor)
+			})
+		}
+	}
+}
+
+// checkAfter: the token is good for nothing any more, its successor is.
+func (c connected) checkAfter(t *testing.T, token, successor string) {
+	t.Helper()
+	if _, ack := present(t, dial(t, c.proxy.plain), identity(4, "back", token)); ack.Code != packets.RefusedNotAuthorized {
+		t.Errorf("the withdrawn token gets %d, want 5", ack.Code)
+	}
+	if successor != "" {
+		connect(t, dial(t, c.proxy.plain), identity(5, "successor", successor))
+	}
+}
+
+// TestRevokeOneOfTwo withdraws by id, which leaves the device's other token alone.
+func TestRevokeOneOfTwo(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	first := p.token("valve")
+	second := p.newToken("rotate", "valve", "--overlap", "1h")
+	p.start()
+	a := connect(t, dial(t, p.plain), identity(5, "a", first))
+	b := connect(t, dial(t, p.plain), identity(5, "b", second))
+	id := p.awaitLog("session", func(l logged) bool { return l.String("client_id") == "a" }).String("token_id")
+	if r := p.tokenCommand("revoke", id); r.status != 0 {
+		t.Fatal(r.all())
+	}
+	if code, err := a.farewell(patience); err != nil || code != packets.AdministrativeAction {
+		t.Errorf("the revoked token's session: %v, %v", code, err)
+	}
+	if err := b.publish("a", "b"); err != nil {
+		t.Errorf("the other token's session: %v", err)
+	}
+}
+
+// TestRotateWithOverlap: for a while both tokens are good, and no session ends.
+func TestRotateWithOverlap(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	old := p.token("valve")
+	p.start()
+	c := connectAll(t, p, old)
+	fresh := p.newToken("rotate", "valve", "--overlap", "4s")
+	ends := time.Now().Add(4 * time.Second)
+	eventually(t, "the new token's way in", func() bool {
+		_, ack := present(t, dial(t, p.plain), identity(5, "fresh", fresh))
+		return ack.Code == packets.Success
+	})
+	connect(t, dial(t, p.plain), identity(4, "old", old))
+	for level, d := range c.sessions {
+		if err := d.publish("a", "b"); err != nil {
+			t.Errorf("level %d: the old token's session: %v", level, err)
+		}
+	}
+	// Then the old token is rotated away, as it would have been without overlap.
+	took := c.ended(t, ends, packets.AdministrativeAction)
+	t.Logf("cut %v after the end of the overlap", took.Round(time.Millisecond))
+	// The file says the end in whole seconds.
+	if took < -promised || took > promised+busy {
+		t.Errorf("cut %v after the end of the overlap, promised is %v", took, promised)
+	}
+}
+
+// TestExpiryWhileConnected: a token's time ends in the middle of a session. Nobody
+// has told the broker goodbye, so the will is sent.
+func TestExpiryWhileConnected(t *testing.T) {
+	t.Parallel()
+	for _, broker := range []string{"bundled", "mosquitto"} {
+		t.Run(broker, func(t *testing.T) {
+			t.Parallel()
+			var sections string
+			if broker == "mosquitto" {
+				sections = startMosquitto(t).upstream()
+			}
+			p := newProxy(t, sections)
+			p.token("other")
+			p.start()
+			token := p.token("valve", "--expires", "3s")
+			ends := time.Now().Add(3 * time.Second)
+			c := connectAll(t, p, token)
+			took := c.ended(t, ends, packets.NotAuthorized)
+			t.Logf("cut %v after the expiry", took.Round(time.Millisecond))
+			if took < -promised || took > promised+busy {
+				t.Errorf("cut %v after the expiry, promised is %v", took, promised)
+			}
+			c.awaitWills(t)
+			if _, ack := present(t, dial(t, p.plain), identity(5, "back", token)); ack.Code != packets.NotAuthorized {
+				t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)
+			}
+		})
+	}
+}
+
+// TestMosquittoSubSeesTheRevocation is the same with the client that everybody
+// has.
+func TestMosquittoSubSeesTheRevocation(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	token := p.token("valve")
+	p.start()
+	old := subscribe(t, append(p.clientArgs(token), "-t", "a")...)
+	now := subscribe(t, append(p.clientArgs(token), "-V", "mqttv5", "-t", "a")...)
+	if r := p.tokenCommand("revoke", "valve"); r.status != 0 {
+		t.Fatal(r.all())
+	}
+	now.await(t, now.stdout, "DISCONNECT", func(text string) bool { return strings.Contains(text, "Received DISCONNECT (152)") })
+	// It tries again, and gives up at the refusal.
+	if status := old.wait(t, patience); status != 5 {
+		t.Errorf("mosquitto_sub 3.1.1: status %d, want 5\n%s", status, old.stdout)
+	}
+}
+
+// TestClientID: a client id belongs to the subject that uses it. The same subject
+// may come back, another may not come at all.
+func TestClientID(t *testing.T) {
+	t.Parallel()
+	for _, broker := range []string{"bundled", "mosquitto"} {
+		t.Run(broker, func(t *testing.T) {
+			t.Parallel()
+			var sections string
+			if broker == "mosquitto" {
+				sections = startMosquitto(t).upstream()
+			}
+			p := newProxy(t, sections)
+			owner, stranger := p.token("owner"), p.token("stranger")
+			p.start()
+			first := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
+				if r := mosquittoPub(t, append(p.clientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.status != want {
+					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.status, want, r.all())
+				}
+			}
+			if err := first.publish("a", "b"); err != nil {
+				t.Fatalf("the owner's session: %v", err)
+			}
+			second := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			// Mosquitto 2.0 says nothing on this occasion.
+			if code, err := first.farewell(patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
+				t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
+			}
+			if err := second.publish("a", "b"); err != nil {
+				t.Errorf("the owner's second session: %v", err)
+			}
+			second.conn.Close()
+			eventually(t, "the id's way to a stranger once it is free", func() bool {
+				_, ack := present(t, dial(t, p.plain), identity(5, "shared", stranger))
+				return ack.Code == packets.Success
+			})
+		})
+	}
+}
