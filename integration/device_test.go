@@ -115,6 +115,13 @@ func (d *device) nextID() uint16 {
 	return d.lastID
 }
 
+// unexpectedError is a packet that came instead of what was waited for.
+type unexpectedError struct{ raw []byte }
+
+func (e *unexpectedError) Error() string {
+	return fmt.Sprintf("got %v (% x)", packets.Type(e.raw[0]>>4), e.raw[:min(8, len(e.raw))])
+}
+
 // readType returns the next packet of a type. Messages that come before it are
 // kept for next.
 func (d *device) readType(wanted packets.Type) ([]byte, error) {
@@ -131,7 +138,7 @@ func (d *device) readType(wanted packets.Type) ([]byte, error) {
 				return nil, err
 			}
 		default:
-			return nil, fmt.Errorf("got %v (% x) and want %v", got, raw[:min(8, len(raw))], wanted)
+			return nil, &unexpectedError{raw}
 		}
 	}
 }
@@ -159,7 +166,7 @@ func (d *device) next(limit time.Duration) (packets.Publish, error) {
 			return packets.Publish{}, err
 		}
 		if packets.Type(raw[0]>>4) != packets.PUBLISH {
-			return packets.Publish{}, fmt.Errorf("got % x and want a message", raw[:min(8, len(raw))])
+			return packets.Publish{}, &unexpectedError{raw}
 		}
 		if err := d.receive(raw); err != nil {
 			return packets.Publish{}, err

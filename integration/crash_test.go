@@ -1,0 +1,68 @@
+//go:build integration
+
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// firstPoint is the time of the first point, in milliseconds since 1970: early
+// enough for all to lie in the past, late enough for none to be deleted for its age.
+var firstPoint = time.Now().Add(-24 * time.Hour).UnixMilli()
+
+// telemetryPoint is a payload whose time is its name.
+func telemetryPoint(n int) string {
+	return fmt.Sprintf(`{"ts":%d,"values":{"n":%d}}`, firstPoint+int64(n), n)
+}
+
+// checkStored compares what the store has with what the fleet was told is stored.
+func checkStored(t *testing.T, p *proxy, f *fleet) {
+	t.Helper()
+	path := fmt.Sprintf("/api/plugins/telemetry/DEVICE/fleet/values/timeseries?keys=n&startTs=%d&endTs=%d&limit=200000&useStrictDataTypes=true",
+		firstPoint, firstPoint+1e9)
+	status, body := p.get(path)
+	var points map[string][]struct {
+		TS    int64
+		Value int
+	}
+	if err := json.Unmarshal([]byte(body), &points); status != 200 || err != nil {
+		t.Fatalf("status %d, %v: %.300s", status, err, body)
+	}
+	stored := map[string]bool{}
+	for _, point := range points["n"] {
+		if point.TS != firstPoint+int64(point.Value) {
+			t.Fatalf("point %d has the time of point %d", point.Value, point.TS-firstPoint)
+		}
+		stored[telemetryPoint(point.Value)] = true
+	}
+	if n := missing(f.acked, stored); n > 0 {
+		t.Errorf("%d of %d acknowledged points are lost", n, len(f.acked))
+	}
+	t.Logf("%d points acknowledged, %d stored", len(f.acked), len(stored))
+}
+
+// TestPowerFailure: what was acknowledged is there after the process was killed in
+// the middle of it, again and again.
+func TestPowerFailure(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	token := p.token("fleet")
+	p.start()
+	next := 0
+	all := &fleet{acked: map[string]bool{}}
+	for range 3 {
+		first := next
+		f := launchFleet(t, p, token, "v1/devices/me/telemetry", func(n int) string { return telemetryPoint(first + n) })
+		p.kill()
+		f.running.Wait()
+		for payload := range f.acked {
+			all.acked[payload] = true
+		}
+		next += 10_000_000
+		p.start()
+		checkStored(t, p, all)
+	}
+}

@@ -1,0 +1,231 @@
+//go:build integration
+
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// fleet is devices that publish at QoS 1 as fast as they are acknowledged.
+type fleet struct {
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	acked map[string]bool // payloads
+	ends  []packets.ReasonCode
+}
+
+// launchFleet lets size devices publish until their connections end. Payloads are
+// made from a number that is different for each.
+func launchFleet(t *testing.T, p *proxy, token, topic string, payload func(n int) string) *fleet {
+	t.Helper()
+	const size, inFlight = 8, 10
+	f := &fleet{acked: map[string]bool{}}
+	for i := range size {
+		d := connect(t, dial(t, p.plain), identity(5, fmt.Sprintf("fleet-%d", i), token))
+		f.running.Go(func() {
+			for n := i; ; n += inFlight * size {
+				var burst [][]byte
+				for k := range inFlight {
+					burst = append(burst, []byte(payload(n+k*size)))
+				}
+				if err := d.burst(topic, burst, f.acknowledge); err != nil {
+					f.end(d, err)
+					return
+				}
+			}
+		})
+	}
+	eventually(t, "a start of the fleet", func() bool { return f.count() > 500 })
+	return f
+}
+
+func (f *fleet) acknowledge(payload []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.acked[string(payload)] = true
+}
+
+func (f *fleet) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.acked)
+}
+
+// end takes down why a device stopped: the reason in the DISCONNECT that it got
+// instead of an acknowledgement, or 0.
+func (f *fleet) end(d *device, err error) {
+	code, _ := d.farewell(patience)
+	var got *unexpectedError
+	if errors.As(err, &got) && packets.Type(got.raw[0]>>4) == packets.DISCONNECT {
+		var bye packets.Disconnect
+		if bye.Parse(got.raw, d.level) == nil {
+			code = bye.Code
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ends = append(f.ends, code)
+}
+
+// TestShutdownUnderLoad: nothing that a device was told is safe gets lost when the
+// program is asked to end, and every device is told why its connection does.
+func TestShutdownUnderLoad(t *testing.T) {
+	t.Parallel()
+	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
+		m := startMosquitto(t)
+		behind := identity(5, "behind", m.username)
+		behind.HasPassword, behind.Password = true, m.password
+		observer := connect(t, dial(t, m.addr), behind)
+		observer.subscribe(t, "load", 1)
+		seen := collect(t, observer)
+		p := newProxy(t, m.upstream())
+		token := p.token("fleet")
+		p.start()
+		f := launchFleet(t, p, token, "load", func(n int) string { return fmt.Sprint(n) })
+		f.shutdown(t, p)
+		eventually(t, "the broker's having all that was acknowledged", func() bool {
+			return missing(f.acked, seen()) == 0
+		})
+	})
+	t.Run("bundled", func(t *testing.T) {
+		t.Parallel()
+		p := newProxy(t, "")
+		token := p.token("fleet")
+		p.start()
+		f := launchFleet(t, p, token, "v1/devices/me/telemetry", telemetryPoint)
+		f.shutdown(t, p)
+		p.start()
+		checkStored(t, p, f)
+	})
+}
+
+// shutdown ends the program under load.
+func (f *fleet) shutdown(t *testing.T, p *proxy) {
+	t.Helper()
+	before := time.Now()
+	p.stop()
+	took := time.Since(before)
+	f.running.Wait()
+	t.Logf("%d messages acknowledged, ended after %v", len(f.acked), took.Round(time.Millisecond))
+	if took > 5*time.Second {
+		t.Errorf("took %v to end", took)
+	}
+	for _, code := range f.ends {
+		if code != packets.ServerShuttingDown {
+			t.Errorf("devices were told %v, want %v for each", f.ends, packets.ServerShuttingDown)
+			break
+		}
+	}
+}
+
+// collect receives until the connection ends, and returns what has come so far.
+func collect(t *testing.T, d *device) (seen func() map[string]bool) {
+	t.Helper()
+	var mu sync.Mutex
+	payloads := map[string]bool{}
+	go func() {
+		for {
+			m, err := d.next(time.Minute)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			payloads[string(m.Payload)] = true
+			mu.Unlock()
+		}
+	}()
+	return func() map[string]bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(payloads)
+	}
+}
+
+// missing returns how many of the wanted are not there.
+func missing(wanted, there map[string]bool) int {
+	n := 0
+	for w := range wanted {
+		if !there[w] {
+			n++
+		}
+	}
+	return n
+}
+
+// TestSecondSignalCuts: who cannot wait says so twice. A device that takes nothing
+// holds the end up, because what the broker has for it is passed on first.
+func TestSecondSignalCuts(t *testing.T) {
+	t.Parallel()
+	for _, signals := range []int{1, 2} {
+		t.Run(fmt.Sprintf("%d signals", signals), func(t *testing.T) {
+			t.Parallel()
+			p := newProxy(t, "")
+			token := p.token("device")
+			p.start()
+			stuck := connect(t, dial(t, p.plain), identity(5, "stuck", token))
+			stuck.subscribe(t, "flood", 0)
+			// More than the sockets between the broker and the device hold.
+			source := connect(t, dial(t, p.plain), identity(5, "source", token))
+			for range 32 {
+				if err := source.publish("flood", string(make([]byte, 1<<20))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := time.Now()
+			for range signals {
+				p.signal(syscall.SIGTERM)
+				p.awaitLog("shutdown", func(l logged) bool { return l["message"] == "shutting down" })
+			}
+			status, took := p.wait(t, patience), time.Since(before)
+			t.Logf("status %d after %v", status, took.Round(time.Millisecond))
+			if want := signals - 1; status != want {
+				t.Errorf("status %d after %d signals, want %d", status, signals, want)
+			}
+			if signals == 2 && took > busy {
+				t.Errorf("took %v to end after the second signal", took)
+			}
+		})
+	}
+}
+
+// TestReadyzWhileDraining: whoever sends devices here must learn at once to send
+// them elsewhere.
+func TestReadyzWhileDraining(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	s.hold = true // and so does the session
+	p := newProxy(t, s.upstream())
+	token := p.token("device")
+	p.start()
+	connect(t, dial(t, p.plain), identity(5, "device", token))
+	if status, _ := fetch(t, "http://"+p.admin+"/readyz", ""); status != 200 {
+		t.Errorf("/readyz has status %d, want 200", status)
+	}
+	p.signal(syscall.SIGTERM)
+	p.awaitLog("shutdown", func(l logged) bool { return l["message"] == "shutting down" })
+	var probes []int
+	for p.running() {
+		resp, err := http.Get("http://" + p.admin + "/readyz")
+		if err != nil {
+			break
+		}
+		resp.Body.Close()
+		probes = append(probes, resp.StatusCode)
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(probes) == 0 || slices.ContainsFunc(probes, func(status int) bool { return status != 503 }) {
+		t.Errorf("while draining /readyz had %v, want 503 and nothing else", probes)
+	}
+}
