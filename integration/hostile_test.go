@@ -1,0 +1,227 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// deadline is what the stories here set connect.timeout to. A refused client has
+// up to two more seconds, to read the answer and to close.
+const (
+	deadline = 2 * time.Second
+	goodbye  = 2 * time.Second
+)
+
+// attack is a client without a good token: what it does on a connection of its
+// own, until it is thrown out.
+type attack struct {
+	name string
+	tls  bool // on the listener for TLS
+	act  func(conn net.Conn)
+}
+
+func attacks() []attack {
+	hello := identity(5, "slow", "no-token-of-anybody").Append(nil)
+	send := func(text string) func(net.Conn) {
+		return func(conn net.Conn) { _, _ = io.WriteString(conn, text) }
+	}
+	drip := func(conn net.Conn) {
+		for _, b := range hello {
+			if _, err := conn.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(400 * time.Millisecond)
+		}
+	}
+	huge := send("\x10\xFF\xFF\xFF\x7F\x00\x04MQTT\x05\x02\x00\x3C" + strings.Repeat("x", 4<<10))
+	return []attack{
+		{"silence", false, func(net.Conn) {}},
+		{"silence", true, func(net.Conn) {}},
+		{"one byte every 400 ms", false, drip},
+		{"one byte every 400 ms", true, drip},
+		{"256 MB announced", false, huge},
+		{"256 MB announced", true, huge},
+		{"HTTP", false, send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{"HTTP", true, send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")},
+		{"TLS", false, func(conn net.Conn) { _ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake() }},
+		{"MQTT without TLS", true, send(string(hello))},
+		{"half a TLS handshake", true, send("\x16\x03\x01\x02\x00\x01\x00\x01\xFC\x03\x03")},
+		{"PUBLISH first", false, send("\x32\x07\x00\x01t\x00\x01hi")},
+		{"half a CONNECT", false, send(string(hello[:len(hello)/2]))},
+		{"wrong token, then a flood", false, func(conn net.Conn) {
+			_, _ = conn.Write(hello)
+			_, _ = conn.Write(bytes.Repeat([]byte{0x30, 0x03, 0, 1, 't'}, 20_000))
+		}},
+		{"200 wrong properties", false, send("\x10\xC8\x01\x00\x04MQTT\x05\x02\x00\x3C" + strings.Repeat("\x26", 200))},
+	}
+}
+
+// outcome is how an attack ended.
+type outcome struct {
+	attack
+	answer string
+	took   time.Duration // from the connection to its end
+	err    error         // unless it was closed
+}
+
+// attackOnce acts and waits for the end.
+func attackOnce(p *proxy, a attack) outcome {
+	address := p.plain
+	if a.tls {
+		address = p.tls
+	}
+	start := time.Now()
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		return outcome{attack: a, err: err}
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(start.Add(deadline + goodbye + patience))
+	go a.act(conn)
+	answer, err := io.ReadAll(io.LimitReader(conn, 64<<10))
+	if err != nil && !isTimeout(err) {
+		err = nil // reset: closed all the same
+	}
+	return outcome{a, string(answer), time.Since(start), err}
+}
+
+// TestHostileInput: each attack ends by the deadline, the broker never hears of
+// it, and who has a token does not notice.
+func TestHostileInput(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
+	token := p.token("device")
+	p.start()
+	var all sync.WaitGroup
+	for _, a := range attacks() {
+		all.Go(func() {
+			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+busy {
+				t.Errorf("%s: ended after %v, %v", name(a), o.took, o.err)
+			} else if strings.HasPrefix(o.answer, "\x20") && o.answer[3] == 0 {
+				t.Errorf("%s: was let in", name(a))
+			}
+		})
+	}
+	all.Wait()
+	if opened, _ := s.reached(); opened != 0 {
+		t.Errorf("%d connections reached the broker", opened)
+	}
+	connect(t, dial(t, p.plain), identity(5, "device", token))
+	for _, reason := range []string{"connect_timeout", "too_large", "not_mqtt", "tls", "unknown_token", "malformed"} {
+		p.awaitLog(reason, func(l logged) bool { return l.String("reason") == reason })
+	}
+}
+
+func name(a attack) string {
+	if a.tls {
+		return a.name + ", to the TLS listener"
+	}
+	return a.name
+}
+
+// TestThousandAttackers: all of it a thousand times at once takes little memory,
+// and a device with a token still gets in.
+func TestThousandAttackers(t *testing.T) {
+	s := startSink(t)
+	p := newProxy(t, s.upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
+	token := p.token("device")
+	p.start()
+	kinds := attacks()
+	// The first of its kind needs more than the rest.
+	connect(t, dial(t, p.plain), identity(5, "before", token))
+	before := memory(t, p)
+
+	const attackers = 1000
+	outcomes := make([]outcome, attackers)
+	var all sync.WaitGroup
+	for i := range attackers {
+		all.Go(func() { outcomes[i] = attackOnce(p, kinds[i%len(kinds)]) })
+	}
+	over := make(chan struct{})
+	go func() { all.Wait(); close(over) }()
+
+	peak, slowest := watchUnderAttack(t, p, token, over)
+	t.Logf("memory %d KiB before, %d KiB at most, device let in within %v", before>>10, peak>>10, slowest.Round(time.Millisecond))
+	if grown := peak - before; grown > 64<<20 {
+		t.Errorf("%d KiB more memory for %d attackers", grown>>10, attackers)
+	}
+	for _, o := range outcomes {
+		if o.err != nil || o.took > deadline+goodbye+2*time.Second {
+			t.Errorf("%s: ended after %v, %v", name(o.attack), o.took, o.err)
+		}
+	}
+	_, connects := s.reached()
+	for _, c := range connects {
+		if c.ClientID != "before" && c.ClientID != "device" {
+			t.Errorf("an attacker reached the broker as %q", c.ClientID)
+		}
+	}
+	eventually(t, "the end of all connections but the device's", func() bool {
+		return p.counts("mqtt_auth_proxy_connections 1")
+	})
+}
+
+// watchUnderAttack connects a device again and again until over, and returns the
+// most memory that the program took meanwhile and the longest wait of the device.
+func watchUnderAttack(t *testing.T, p *proxy, token string, over <-chan struct{}) (peak int64, slowest time.Duration) {
+	t.Helper()
+	for {
+		start := time.Now()
+		d := connect(t, dial(t, p.plain), identity(5, "device", token))
+		slowest = max(slowest, time.Since(start))
+		peak = max(peak, memory(t, p))
+		d.conn.Close()
+		select {
+		case <-over:
+			return peak, slowest
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// TestSecondConnect: a session has one identity. A CONNECT in the middle of it
+// ends it, and the broker does not see it.
+func TestSecondConnect(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	token := p.token("device")
+	p.start()
+	for _, level := range []byte{3, 4, 5} {
+		d := connect(t, dial(t, p.plain), identity(level, fmt.Sprint("device", level), token))
+		if err := d.publish("a", "b"); err != nil {
+			t.Fatal(err)
+		}
+		intruder := identity(level, "somebody-else", "their-name")
+		if _, err := d.conn.Write(intruder.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.farewell(patience); err != nil {
+			t.Errorf("level %d: %v", level, err)
+		}
+	}
+	if _, connects := s.reached(); len(connects) != 3 {
+		t.Errorf("the broker got %d CONNECTs, want 3", len(connects))
+	}
+	// Both in one segment: the second must not slip through with the first.
+	both := append(identity(4, "both", token).Append(nil), identity(4, "intruder", "their-name").Append(nil)...)
+	if answer := exchange(t, dial(t, p.plain), string(both), patience); !strings.HasPrefix("\x20\x02\x00\x00", answer) {
+		t.Errorf("two CONNECTs at once are answered % x", answer)
+	}
+	_, connects := s.reached()
+	for _, c := range connects {
+		if c.ClientID == "intruder" || c.ClientID == "somebody-else" {
+			t.Error("the second CONNECT reached the broker")
+		}
+	}
+}
