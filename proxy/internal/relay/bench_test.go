@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"path/filepath"
 	"testing"
 )
 
@@ -55,9 +56,11 @@ func bulk(b *testing.B, from, to net.Conn) {
 // BenchmarkStartEnd is a pair that carries nothing: dialling included.
 func BenchmarkStartEnd(b *testing.B) {
 	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
+		newRig(b, p, "tcp", "tcp").start() // others are there, as a rule
+		pair := unixPairs(b)
 		for b.Loop() {
-			device, client := tcpPair(b)
-			broker, upstream := tcpPair(b)
+			device, client := pair()
+			broker, upstream := pair()
 			done := make(chan struct{})
 			p.Start(Pair{Client: client, Upstream: upstream, Done: func(Result) { close(done) }})
 			device.Close()
@@ -71,10 +74,12 @@ func BenchmarkStartEnd(b *testing.B) {
 // BenchmarkCut is the same, ended by Cut with a farewell.
 func BenchmarkCut(b *testing.B) {
 	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
+		newRig(b, p, "tcp", "tcp").start()
+		pair := unixPairs(b)
 		bye := packet("bye")
 		for b.Loop() {
-			device, client := tcpPair(b)
-			broker, upstream := tcpPair(b)
+			device, client := pair()
+			broker, upstream := pair()
 			done := make(chan struct{})
 			s := p.Start(Pair{
 				Client: client, Upstream: upstream,
@@ -110,5 +115,24 @@ func eachBenchmarkedPump(b *testing.B, f func(b *testing.B, p *Pump)) {
 func mustRead(t testing.TB, c net.Conn, buf []byte) {
 	if _, err := io.ReadFull(c, buf); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// unixPairs returns a source of connections that leaves no port behind that has to
+// wait for its end.
+func unixPairs(b *testing.B) func() (peer, ours net.Conn) {
+	ln, err := net.Listen("unix", filepath.Join(b.TempDir(), "s"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { ln.Close() })
+	return func() (peer, ours net.Conn) {
+		if peer, err = net.Dial("unix", ln.Addr().String()); err != nil {
+			b.Fatal(err)
+		}
+		if ours, err = ln.Accept(); err != nil {
+			b.Fatal(err)
+		}
+		return peer, ours
 	}
 }
