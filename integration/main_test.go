@@ -59,8 +59,7 @@ func build(path string, race bool) error {
 	return nil
 }
 
-// need returns the path of a tool that Go does not bring. Without it the story is
-// skipped, and fails where CI=true says that everything must be there.
+// need returns the path of a tool that Go does not bring, or lacks it.
 func need(t testing.TB, tool string) string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
@@ -73,9 +72,16 @@ func need(t testing.TB, tool string) string {
 			return path
 		}
 	}
+	lack(t, tool)
+	return ""
+}
+
+// lack ends a story that cannot be told without a tool: it is skipped, and fails
+// where CI=true says that everything must be there.
+func lack(t testing.TB, tool string) {
+	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("%s is missing: ./integration/install brings it", tool)
 	}
 	t.Skipf("%s is missing: ./integration/install brings it", tool)
-	return ""
 }

@@ -1,0 +1,134 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/eclipse/paho.golang/packets"
+	"github.com/eclipse/paho.golang/paho"
+)
+
+// TestPaho is the Go client of the Eclipse Paho project: MQTT 5.0, with and without
+// TLS.
+func TestPaho(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, startMosquitto(t).upstream())
+	token := p.token("device")
+	p.start()
+	for name, conn := range map[string]func() net.Conn{
+		"plain": func() net.Conn { return dial(t, p.plain) },
+		"tls":   func() net.Conn { return tls.Client(dial(t, p.tls), trust(t, p.authority())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			received := make(chan *paho.Publish, 1)
+			client := paho.NewClient(paho.ClientConfig{
+				ClientID: "paho-" + name,
+				Conn:     conn(),
+				OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
+					received <- r.Packet
+					return true, nil
+				}},
+			})
+			ack, err := client.Connect(ctx, &paho.Connect{ClientID: "paho-" + name, CleanStart: true, KeepAlive: 30, UsernameFlag: true, Username: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ack.ReasonCode != 0 {
+				t.Fatalf("reason code %d", ack.ReasonCode)
+			}
+			topic := "paho/" + name
+			if _, err := client.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: topic, QoS: 1}}}); err != nil {
+				t.Fatal(err)
+			}
+			sent := &paho.Publish{Topic: topic, QoS: 1, Payload: []byte("hi"), Properties: &paho.PublishProperties{
+				ContentType: "text/plain", ResponseTopic: "answers", CorrelationData: []byte{0, 255},
+				User: paho.UserProperties{{Key: "a", Value: "1"}, {Key: "a", Value: "2"}},
+			}}
+			if _, err := client.Publish(ctx, sent); err != nil {
+				t.Fatal(err)
+			}
+			checkPahoMessage(ctx, t, received, sent)
+			if err := client.Disconnect(&paho.Disconnect{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	testPahoRefused(t, p)
+}
+
+// checkPahoMessage: every property arrives.
+func checkPahoMessage(ctx context.Context, t *testing.T, received <-chan *paho.Publish, sent *paho.Publish) {
+	t.Helper()
+	select {
+	case got := <-received:
+		pr := got.Properties
+		if string(got.Payload) != "hi" || got.QoS != 1 || pr.ContentType != "text/plain" || pr.ResponseTopic != "answers" ||
+			string(pr.CorrelationData) != "\x00\xFF" || len(pr.User) != 2 || pr.User[1].Value != "2" {
+			t.Errorf("received %v %+v, want %v %+v", got, pr, sent, sent.Properties)
+		}
+	case <-ctx.Done():
+		t.Fatal("no message came back")
+	}
+}
+
+func testPahoRefused(t *testing.T, p *proxy) {
+	t.Helper()
+	client := paho.NewClient(paho.ClientConfig{ClientID: "paho", Conn: dial(t, p.plain)})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ack, err := client.Connect(ctx, &paho.Connect{ClientID: "paho", CleanStart: true, KeepAlive: 30, UsernameFlag: true, Username: "wrong"})
+	if err == nil || ack == nil || ack.ReasonCode != packets.ConnackBadUsernameOrPassword {
+		t.Errorf("a wrong token gets %+v, %v, want reason code %#x", ack, err, packets.ConnackBadUsernameOrPassword)
+	}
+}
+
+// TestMQTTJS is the client of most gateways that run on Node. What it does is in
+// clients/story.mjs.
+func TestMQTTJS(t *testing.T) {
+	t.Parallel()
+	node := need(t, "node")
+	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
+		lack(t, "mqtt.js")
+	}
+	p := newProxy(t, startMosquitto(t).upstream())
+	token := p.token("device")
+	p.start()
+	r := run(t, node, "clients/story.mjs", "mqtt://"+p.plain, "mqtts://localhost:"+portOf(p.tls), p.authority(), token)
+	type received struct {
+		Payload string
+		QoS     int
+	}
+	want := []received{{"at 0", 0}, {"at 1", 1}, {"at 2", 2}}
+	connections := 0
+	for line := range strings.Lines(r.stdout) {
+		var got struct {
+			URL, Version string
+			Received     []received
+			Refused      int
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		refused := 5
+		if got.Version == "5.0" {
+			refused = 0x86
+		}
+		if !slices.Equal(got.Received, want) || got.Refused != refused {
+			t.Errorf("%s, %s: received %v and code %d for a wrong token, want %v and %d", got.URL, got.Version, got.Received, got.Refused, want, refused)
+		}
+		connections++
+	}
+	if r.status != 0 || connections != 6 {
+		t.Errorf("status %d after %d of 6 connections\n%s", r.status, connections, r.stderr)
+	}
+}
