@@ -205,7 +205,7 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 var errDamaged = errors.New("stored data is malformed")
 
 // damaged does not wrap err, which would pass for a refused payload.
-func damaged(err error) error { return fmt.Errorf("%w: %s", errDamaged, err) }
+func damaged(err error) error { return fmt.Errorf("%w: %s", errDamaged, err.Error()) }
 
 // explain wraps an error of the database so that the reader knows the file
 // and, if it is damaged, what to do.
