@@ -100,18 +100,27 @@ func (d *direction) forward(r *reader) bool {
 	}
 	b := r.buf.b[:r.n]
 	d.carryErr = r.err
-	var refused error
-	if d.filtered != nil {
-		refused, _ = d.filtered.deliver(b, true)
-	} else if refused = d.follow(b); refused == nil {
-		_ = d.write(b, true)
-	}
-	if refused != nil {
+	if refused := d.deliverNow(b); refused != nil {
 		d.lost, d.carryErr = true, refused
 	}
 	more := r.n == largeBuffer || r.lent != nil
 	return d.carryErr == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
 		len(d.from.socket.pending) == 0
+}
+
+// deliverNow is deliver without waiting.
+func (d *direction) deliverNow(b []byte) (refused error) {
+	switch {
+	case len(b) == 0:
+		return nil
+	case d.filtered != nil:
+		refused, _ = d.filtered.deliver(b, true)
+		return refused
+	}
+	if refused = d.follow(b); refused == nil {
+		_ = d.write(b, true)
+	}
+	return refused
 }
 
 // stuck reports whether something could not be written without waiting.

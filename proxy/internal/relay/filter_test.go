@@ -48,6 +48,9 @@ func TestReplacingFilter(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tls1.3", "tcp").framed()
 		r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) {
+			if len(b) == 0 {
+				t.Error("called for nothing")
+			}
 			if bytes.Contains(b, []byte("drop")) {
 				return nil, nil, nil
 			}
