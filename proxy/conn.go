@@ -78,6 +78,9 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	if err := c.authorize(ctx, abort); err != nil {
 		return err
 	}
+	if err := c.makeRoom(); err != nil {
+		return err
+	}
 	out, err := c.rewrite()
 	if err != nil {
 		return err
@@ -159,6 +162,22 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
 }
 
+// makeRoom applies the limit on the sessions of one subject.
+func (c *conn) makeRoom() error {
+	limits := c.policy.Limits
+	if limits.PerSubject <= 0 {
+		return nil
+	}
+	excess := c.srv.registry.beyond(c.session, limits.PerSubject)
+	if limits.RefuseNewest && len(excess) > 0 {
+		return refuse(Busy, errors.New("the limit on sessions of one subject is reached"))
+	}
+	for _, s := range excess {
+		s.cut(ErrDisplaced)
+	}
+	return nil
+}
+
 func (c *conn) newClient(g *authz.Grant) *Client {
 	return &Client{
 		ClientID:  c.clientID,
@@ -236,8 +255,8 @@ func (c *conn) begin() error {
 	if err := c.upstream.SetDeadline(time.Time{}); err != nil {
 		return refuse(UpstreamUnavailable, err)
 	}
-	c.in = nil
 	s, client, srv, t := c.session, c.client, c.srv, c.ticket
+	srv.rechecks.join(c, c.request())
 	if hook := srv.Trace.Opened; hook != nil {
 		hook(client)
 	}

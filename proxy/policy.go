@@ -36,6 +36,10 @@ type Policy struct {
 	// Levels lists the protocol levels that may connect (3, 4, 5); empty means
 	// all of them.
 	Levels []byte
+	// Recheck is how often the Authorizer is asked again about the tokens of live
+	// sessions, where the grant itself does not say; 0 means never. A denial ends
+	// them, an error does not.
+	Recheck time.Duration
 	// Limits bounds what all clients together may take.
 	Limits Limits
 }
@@ -47,6 +51,13 @@ type Limits struct {
 	// PerAddress is the number of connections of one IPv4 address or one IPv6
 	// /64.
 	PerAddress int
+	// PerSubject is the number of sessions of one subject. A client that takes
+	// over its own client id does not count twice.
+	PerSubject int
+	// RefuseNewest refuses the client that would be one too many for its subject
+	// as [Busy]. Without it the oldest session ends with [ErrDisplaced], so that a
+	// device whose connection died unnoticed is not locked out by it.
+	RefuseNewest bool
 	// Handshakes is the number of TLS handshakes that may compute at the same
 	// time; 0 means four for each CPU.
 	Handshakes int

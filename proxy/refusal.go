@@ -187,7 +187,10 @@ func (c *conn) refuse(err error) {
 		Duration: time.Since(c.accepted),
 	}
 	if c.in != nil {
-		r.ClientID, r.Fingerprint = c.clientID, c.token.Fingerprint()
+		r.Fingerprint = c.token.Fingerprint()
+		if c.in.ClientID != "" {
+			r.ClientID = c.clientID
+		}
 	}
 	if c.client != nil {
 		r.Subject = c.client.Subject()

@@ -14,6 +14,7 @@ type registry struct {
 	mu       sync.Mutex
 	lastID   uint64
 	sessions map[uint64]*session
+	subjects map[string]*session // the newest of each; see session.older
 	checks   map[*check]struct{}
 	owners   map[string]owner
 }
@@ -37,9 +38,14 @@ type session struct {
 	client *Client
 	relay  *relay.Session          // nil until the bytes flow
 	cause  error                   // set once it has been cut
+	over   bool                    // nothing may be armed any more
 	abort  context.CancelCauseFunc // ends dialing; nil once the bytes flow
 	expiry *time.Timer
-	owns   string // the client id it has claimed; guarded by the registry
+
+	recheck recheckKey // its group, if it has one; set before the bytes flow
+	// Guarded by the registry:
+	owns         string   // the client id it has claimed
+	newer, older *session // of the same subject
 }
 
 func (r *registry) beginCheck() *check {
@@ -72,12 +78,57 @@ func (r *registry) admit(c *check, s *session) bool {
 		}
 	}
 	if r.sessions == nil {
-		r.sessions = make(map[uint64]*session)
+		r.sessions, r.subjects = make(map[uint64]*session), make(map[string]*session)
 	}
 	r.lastID++
 	s.client.ID = r.lastID
 	r.sessions[s.client.ID] = s
+	r.link(s)
 	return true
+}
+
+// link makes s the newest session of its subject.
+func (r *registry) link(s *session) {
+	subject := s.client.Subject()
+	s.older = r.subjects[subject]
+	if s.older != nil {
+		s.older.newer = s
+	}
+	r.subjects[subject] = s
+}
+
+// unlink takes s out of the sessions of its subject.
+func (r *registry) unlink(s *session, subject string) {
+	if s.older != nil {
+		s.older.newer = s.newer
+	}
+	switch {
+	case s.newer != nil:
+		s.newer.older = s.older
+	case s.older != nil:
+		r.subjects[subject] = s.older
+	default:
+		delete(r.subjects, subject)
+	}
+	s.newer, s.older = nil, nil
+}
+
+// beyond returns the sessions older than s that its subject has beyond limit,
+// s included in the count. A session with the client id of s does not count: the
+// broker ends it in favour of s.
+func (r *registry) beyond(s *session, limit int) (excess []*session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := 1
+	for o := s.older; o != nil; o = o.older {
+		if o.current().ClientID == s.client.ClientID {
+			continue
+		}
+		if n++; n > limit {
+			excess = append(excess, o)
+		}
+	}
+	return excess
 }
 
 // claim takes the client id for the session's subject. It fails while another
@@ -102,7 +153,12 @@ func (r *registry) claim(s *session, id string) bool {
 func (r *registry) remove(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.sessions, s.current().ID)
+	c := s.current()
+	if _, known := r.sessions[c.ID]; !known {
+		return
+	}
+	delete(r.sessions, c.ID)
+	r.unlink(s, c.Subject())
 	if s.owns == "" {
 		return
 	}

@@ -24,6 +24,7 @@ type Server struct {
 	policy    atomic.Pointer[installed]
 	admission admission
 	registry  registry
+	rechecks  rechecks
 	pump      relay.Pump
 	sessions  sync.WaitGroup
 
@@ -176,6 +177,7 @@ func (s *Server) forget(c *conn) {
 func (s *Server) ended(session *session, t *ticket, e End) {
 	defer s.sessions.Done()
 	session.disarm()
+	s.rechecks.leave(session)
 	s.registry.remove(session)
 	s.admission.leave(t)
 	if hook := s.Trace.Closed; hook != nil {

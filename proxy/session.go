@@ -94,20 +94,25 @@ func (s *session) start(p *relay.Pump, pair relay.Pair) {
 	}
 }
 
-// expireAt arms the end of the grant. A session without one costs nothing.
+// expireAt arms the end of the grant, in place of an earlier one. A session
+// without one costs nothing.
 func (s *session) expireAt(t time.Time) {
-	if t.IsZero() {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.expiry = time.AfterFunc(time.Until(t), func() { s.cut(ErrExpired) })
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
+	if !t.IsZero() && !s.over {
+		s.expiry = time.AfterFunc(time.Until(t), func() { s.cut(ErrExpired) })
+	}
 }
 
-// disarm stops the session's timer.
+// disarm stops the session's timer for good.
 func (s *session) disarm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.over = true
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}

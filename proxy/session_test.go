@@ -407,3 +407,124 @@ func TestSecondConnectEndsTheSession(t *testing.T) {
 		})
 	}
 }
+
+func TestSessionsOfOneSubject(t *testing.T) {
+	t.Run("the oldest gives way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Limits.PerSubject = 2
+			first := b.mustLogin(with(5, "one", goodToken))
+			b.mustLogin(with(5, "two", goodToken))
+			b.mustLogin(with(5, "other", "good-beta"))
+			synctest.Wait()
+			b.mustLogin(with(5, "three", goodToken))
+			first.wantClosed(0xe0, 0x01, 0x8e)
+			if e := b.lastEnd(); !errors.Is(e.Err, ErrDisplaced) {
+				t.Errorf("end %+v", e)
+			}
+			if n := b.srv.Stats().Sessions; n != 3 {
+				t.Errorf("%d sessions, want 3", n)
+			}
+		})
+	})
+	t.Run("the newest is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Limits.PerSubject, b.policy.Limits.RefuseNewest = 1, true
+			first := b.mustLogin(with(5, "one", goodToken))
+			if _, ack, err := b.login(with(5, "two", goodToken)); err != nil || ack.Code != packets.ServerBusy {
+				t.Errorf("CONNACK %v, %v", ack.Code, err)
+			}
+			// A device that comes back under its own id is not one too many.
+			b.mustLogin(with(5, "one", goodToken))
+			first.Close()
+			b.lastEnd()
+			if _, ack, _ := b.login(with(5, "two", goodToken)); ack.Code != packets.ServerBusy {
+				t.Errorf("CONNACK %v", ack.Code)
+			}
+		})
+	})
+}
+
+// TestRecheck: one question for all sessions of a token, a denial ends them, an
+// outage does not.
+func TestRecheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var asked atomic.Int32
+		var now atomic.Pointer[error]
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			if r.Purpose == authz.Recheck {
+				asked.Add(1)
+			}
+			if err := now.Load(); err != nil {
+				return nil, *err
+			}
+			return &authz.Grant{Subject: "alpha", Recheck: time.Minute, Attrs: map[string]string{"round": "next"}}, nil
+		})
+		first := b.mustLogin(with(5, "one", goodToken))
+		for _, id := range []string{"two", "three"} {
+			b.mustLogin(with(5, id, goodToken))
+		}
+		time.Sleep(10*time.Minute + second)
+		if n := asked.Load(); n < 10 || n > 12 {
+			t.Errorf("asked %d times in ten minutes for three sessions of one token, want about ten", n)
+		}
+		outage := errTest
+		now.Store(&outage)
+		time.Sleep(10 * time.Minute)
+		if n := b.srv.Stats().Sessions; n != 3 {
+			t.Errorf("%d sessions are left after an outage of the source, want all", n)
+		}
+		denied := error(&authz.Denial{Reason: authz.Disabled})
+		now.Store(&denied)
+		raw, err := packets.ReadPacket(first, 10)
+		if err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x98}) {
+			t.Errorf("got % x, %v; want DISCONNECT 0x98", raw, err)
+		}
+		time.Sleep(2 * second)
+		if n := b.srv.Stats().Sessions; n != 0 {
+			t.Errorf("%d sessions are left after a denial", n)
+		}
+		asked.Store(0)
+		time.Sleep(10 * time.Minute)
+		if n := asked.Load(); n != 0 {
+			t.Errorf("asked %d times after the last session had ended", n)
+		}
+	})
+}
+
+// TestRecheckMovesTheEnd: a new grant's expiry takes the old one's place.
+func TestRecheckMovesTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		start := time.Now()
+		b.policy.Recheck = time.Minute
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			expires := start.Add(2 * time.Minute)
+			if r.Purpose == authz.Recheck {
+				expires = start.Add(10 * time.Minute)
+			}
+			return &authz.Grant{Subject: "alpha", Expires: expires}, nil
+		})
+		c := b.mustLogin(with(5, "one", goodToken))
+		raw, err := packets.ReadPacket(c, 10)
+		if d := time.Since(start); err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x87}) || d != 10*time.Minute {
+			t.Errorf("got % x, %v after %v; want DISCONNECT 0x87 after 10m", raw, err, d)
+		}
+	})
+}
+
+func TestRecheckOfATokenThatChangedHands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Recheck = time.Minute
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			return &authz.Grant{Subject: "subject of a " + r.Purpose.String()}, nil
+		})
+		c := b.mustLogin(with(5, "one", goodToken))
+		if raw, err := packets.ReadPacket(c, 10); err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x98}) {
+			t.Errorf("got % x, %v; want DISCONNECT 0x98", raw, err)
+		}
+	})
+}

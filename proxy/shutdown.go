@@ -55,6 +55,7 @@ func (s *Server) wait() {
 	s.Kick(everyone, ErrDraining)
 	s.sessions.Wait()
 	s.pump.Wait()
+	s.rechecks.close()
 }
 
 // hurryConns gives those that are no session yet until t for their CONNECT.
