@@ -78,8 +78,11 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if r.Level != 0 {
 		fields = append(fields, zap.String("version", r.Version()))
 	}
+	if r.ClientID != "" {
+		fields = append(fields, zap.String("client_id", r.ClientID))
+	}
 	if r.Fingerprint != "" {
-		fields = append(fields, zap.String("client_id", r.ClientID), zap.String("token", r.Fingerprint))
+		fields = append(fields, zap.String("token", r.Fingerprint))
 	}
 	if r.Subject != "" {
 		fields = append(fields, zap.String("subject", r.Subject))
