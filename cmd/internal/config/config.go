@@ -61,9 +61,11 @@ type Connect struct {
 
 // Limits bounds connections; 0 is unlimited unless the doc tag says otherwise.
 type Limits struct {
-	Connections int `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
-	PerAddress  int `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
-	Handshakes  int `yaml:"handshakes" default:"0" min:"0" doc:"connections that have not been admitted yet, at once; 0 = automatic, from the number of CPUs"`
+	Connections        int    `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
+	PerAddress         int    `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
+	Handshakes         int    `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
+	SessionsPerSubject int    `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
+	OverLimit          string `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
 }
 
 // Token says where in the CONNECT the token sits.
@@ -73,7 +75,8 @@ type Token struct {
 
 // Auth says who knows which tokens are good.
 type Auth struct {
-	Sources []Source `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
+	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" doc:"how often the sources are asked again about the tokens of live sessions; 0s = never, a token file tells by itself"`
 }
 
 // Source is one token source: exactly one of its fields is set.

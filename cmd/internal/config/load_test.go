@@ -69,6 +69,7 @@ func embedded(data string) *Config {
 			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
+		Limits:  Limits{OverLimit: "kick_oldest"},
 		Token:   Token{From: []string{"username"}},
 		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}}},
 		Upstream: Upstream{
@@ -114,9 +115,9 @@ func full(work string) *Config {
 			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
-		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64},
+		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse"},
 		Token:   Token{From: []string{"password", "user_property:token"}},
-		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}}},
+		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}}, Recheck: 5 * time.Minute},
 		Upstream: Upstream{
 			Servers:        []Server{{"tcp", "broker.example:1883"}, {"tls", "10.0.0.2:8883"}, {"unix", "/run/broker.sock"}},
 			Username:       "proxy",

@@ -72,12 +72,15 @@ limits:
   connections: 5 # proxy.yaml:4
   per_address: 0 # default
   handshakes: 0 # default
+  sessions_per_subject: 0 # default
+  over_limit: kick_oldest # default
 token:
   from: [password, username] # environment
 auth:
   sources:
   - file:
       path: /t.jsonl # proxy.yaml:8
+  recheck: 0s # default
 upstream:
   servers: [bundled] # default
   username: ${subject} # default
