@@ -21,6 +21,8 @@ type Options struct {
 	Metrics http.Handler
 	// Telemetry serves the paths below /api/plugins/telemetry/.
 	Telemetry http.Handler
+	// API serves the paths below /v1.
+	API *API
 }
 
 // NewServer returns an HTTP server for o, with limits on what a caller may take.
@@ -52,6 +54,9 @@ func newHandler(o Options) http.Handler {
 	}
 	if o.Telemetry != nil {
 		private.Handle("/api/plugins/telemetry/", o.Telemetry)
+	}
+	if o.API != nil {
+		o.API.mount(private)
 	}
 	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusNotFound, "there is nothing at this path")
