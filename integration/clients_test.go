@@ -4,7 +4,6 @@ package integration
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"net"
 	"os"
@@ -25,7 +24,7 @@ func TestPaho(t *testing.T) {
 	p.start()
 	for name, conn := range map[string]func() net.Conn{
 		"plain": func() net.Conn { return dial(t, p.plain) },
-		"tls":   func() net.Conn { return tls.Client(dial(t, p.tls), trust(t, p.authority())) },
+		"tls":   func() net.Conn { return p.dialTLS(t) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -127,10 +127,7 @@ upstream:
 limits: {connections: -1}
 limits: {per_address: 1}
 `)
-	var places []string
-	for _, m := range regexp.MustCompile(`(?m)^bad\.yaml:\d+: [\w.]+`).FindAllString(bad.stderr, -1) {
-		places = append(places, m)
-	}
+	places := regexp.MustCompile(`(?m)^bad\.yaml:\d+: [\w.]+`).FindAllString(bad.stderr, -1)
 	want := []string{
 		"bad.yaml:2: listners", "bad.yaml:4: connect.timeout", "bad.yaml:5: connect.max_packet",
 		"bad.yaml:7: upstream.servers", "bad.yaml:9: upstream.username", "bad.yaml:10: limits.connections", "bad.yaml:11: limits",

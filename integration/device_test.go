@@ -40,16 +40,23 @@ func dial(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// trust returns a TLS config for clients that trust one authority.
-func trust(t testing.TB, authority string) *tls.Config {
+// dialTLS connects to the listener for TLS as a device does that was given the
+// proxy's CA certificate.
+func (p *proxy) dialTLS(t testing.TB) net.Conn {
 	t.Helper()
-	pem, err := os.ReadFile(authority)
+	return tls.Client(dial(t, p.tls), p.trust(t))
+}
+
+// trust is the TLS config of such a device.
+func (p *proxy) trust(t testing.TB) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(p.authority())
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s holds no certificate", authority)
+		t.Fatalf("%s holds no certificate", p.authority())
 	}
 	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
 }

@@ -7,5 +7,19 @@
 //	make integration
 //
 // Where CI=true is set a missing tool fails a story; elsewhere it is skipped with
-// the name of the tool.
+// the name of the tool. A story starts the program as its users do, on ports and
+// files of its own, so that stories run beside one another. When it ends, all that
+// the program has printed, at the level debug, is searched for every secret that
+// was used.
+//
+// Stories can be told of another binary, or of one with the race detector:
+//
+//	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
+//	go test -tags integration ./integration -proxy.race
+//
+// The benchmarks measure what the whole program costs from outside: memory and
+// files of an idle session, processor time of a message. They need a limit of
+// 20,000 files and Linux:
+//
+//	go test -tags integration -run '^$' -bench . ./integration
 package integration

@@ -39,7 +39,7 @@ func newRig(b *testing.B, transport string) *rig {
 	r := &rig{proxy: p, b: b, token: p.token("device")}
 	p.start()
 	if transport == "tls" {
-		r.tls = trust(b, p.authority())
+		r.tls = p.trust(b)
 	}
 	eventually(b, "the sink", func() bool {
 		conn, err := net.Dial("tcp", address)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -40,12 +39,6 @@ func (o *output) snapshot() (text string, more <-chan struct{}) {
 func (o *output) String() string {
 	text, _ := o.snapshot()
 	return text
-}
-
-// lines returns the whole lines so far.
-func (o *output) lines() []string {
-	lines := strings.Split(o.String(), "\n")
-	return lines[:len(lines)-1]
 }
 
 // process is a program that runs in the background.
