@@ -19,6 +19,9 @@ type Grant struct {
 	Upstream Upstream
 	// Only lists the conditions under which the grant may be used.
 	Only Conditions
+	// ACL is what the session may publish and subscribe to; nil leaves that to
+	// the configuration.
+	ACL *ACL
 	// Attrs are free facts for templates and topic rules.
 	Attrs map[string]string
 	// Expires ends the grant and every session that uses it; zero means never.

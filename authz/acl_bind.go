@@ -1,0 +1,204 @@
+package authz
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ACLValues are what the placeholders of an [ACL] stand for in one session.
+type ACLValues struct {
+	// ClientID is ${clientid}: the client identifier, given or made up.
+	ClientID string
+	// Username is ${username}: the user name of the CONNECT, empty where that
+	// is the token.
+	Username string
+	// Subject is ${subject}: that of the [Grant].
+	Subject string
+	// Attrs are ${client_attrs.NAME}: those of the [Grant].
+	Attrs map[string]string
+}
+
+// value returns what the placeholder of the given name, which is one that an ACL
+// knows, stands for.
+func (v *ACLValues) value(name string) (string, error) {
+	var value string
+	switch name {
+	case "clientid":
+		value = v.ClientID
+	case "username":
+		value = v.Username
+	case "subject":
+		value = v.Subject
+	default:
+		value = v.Attrs[strings.TrimPrefix(name, attrPrefix)]
+	}
+	switch {
+	case value == "":
+		return "", fmt.Errorf("${%s} has no value", name)
+	case strings.ContainsAny(value, "+#/\x00"):
+		return "", fmt.Errorf("the value of ${%s} contains one of + # / NUL", name)
+	}
+	return value, nil
+}
+
+const attrPrefix = "client_attrs."
+
+// sample stands for any value, and finds fault with names that no ACL knows.
+func sample(name string) (string, error) {
+	attr, ok := strings.CutPrefix(name, attrPrefix)
+	if name == "clientid" || name == "username" || name == "subject" || ok && attr != "" {
+		return "x", nil
+	}
+	return "", fmt.Errorf("unknown placeholder ${%s}", name)
+}
+
+// Bind fills in the placeholders. An ACL without any is bound to no session: Bind
+// returns the same BoundACL every time, and no error.
+//
+// The error names the placeholder, never its value: one that is used has no value,
+// or one that would change the meaning of the rule, because it contains a wildcard,
+// a level separator or NUL, or begins a topic with $. The session must then be
+// refused. To leave out the rule instead would leave out denials as well.
+func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
+	if !a.unbound {
+		return &a.bound, nil
+	}
+	b := &BoundACL{rest: a.bound.rest, rules: make([]rule, len(a.bound.rules))}
+	for i, r := range a.bound.rules {
+		if r.unbound() {
+			var err error
+			if r.topics, err = bindTopics(r.topics, &v); err != nil {
+				return nil, fmt.Errorf("topic rule %d: %w", i+1, err)
+			}
+		}
+		b.rules[i] = r
+	}
+	return b, nil
+}
+
+func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
+	out := make([]pattern, len(topics))
+	for i, p := range topics {
+		if p.unbound() {
+			text, err := expand(p.text, v.value)
+			switch {
+			case err != nil:
+				return nil, err
+			case text[0] == '$' && strings.HasPrefix(p.text, "${"):
+				return nil, errors.New("a value at the beginning of a topic begins with $")
+			}
+			if err := checkPattern(text); err != nil {
+				return nil, fmt.Errorf("with its values: %w", err)
+			}
+			p.text = text
+		}
+		out[i] = p
+	}
+	return out, nil
+}
+
+// expand replaces each ${name} in text by its value, which is not looked into again.
+func expand(text string, value func(name string) (string, error)) (string, error) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "${")
+		out.WriteString(before)
+		if !found {
+			return out.String(), nil
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return "", errors.New("${ without }")
+		}
+		v, err := value(name)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(v)
+		text = after
+	}
+}
+
+// BoundACL is an [ACL] for one session. It is immutable and may be asked from any
+// goroutine. The zero value allows nothing.
+type BoundACL struct {
+	rules []rule
+	rest  NoMatch
+}
+
+// Publish reports whether a message may be published to topic, which is a topic name
+// in bytes, as a PUBLISH holds it. What cannot be a topic name is refused; whether
+// it is UTF-8 is not looked at again. It does not allocate.
+func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
+	if !topicName(topic) || qos > 2 {
+		return false
+	}
+	for i := range b.rules {
+		r := &b.rules[i]
+		if r.actions&publish == 0 || r.qos&(1<<qos) == 0 || r.retain&(1<<retainBit(retain)) == 0 {
+			continue
+		}
+		for _, p := range r.topics {
+			if p.selects(topic) {
+				return !r.deny
+			}
+		}
+	}
+	return b.rest == DeferRest
+}
+
+// Subscribe reports whether filter may be subscribed to with the QoS asked for. What
+// is not a topic filter is refused. An allowing rule must contain filter, while a
+// denying one need only overlap it: part of what filter selects is denied, so all
+// of it is. $share/group/ in front of filter does not count.
+func (b *BoundACL) Subscribe(filter string, qos byte) bool {
+	if !ValidFilter(filter) || qos > 2 {
+		return false
+	}
+	filter = unshared(filter)
+	for i := range b.rules {
+		r := &b.rules[i]
+		if r.actions&subscribe == 0 || r.qos&(1<<qos) == 0 {
+			continue
+		}
+		for _, p := range r.topics {
+			if r.deny && p.overlaps(filter) || !r.deny && p.contains(filter) {
+				return !r.deny
+			}
+		}
+	}
+	return b.rest == DeferRest
+}
+
+func (p *pattern) selects(topic []byte) bool {
+	if p.literal {
+		return string(topic) == p.text
+	}
+	return Match(p.text, topic)
+}
+
+func (p *pattern) contains(filter string) bool {
+	if p.literal {
+		return filter == p.text
+	}
+	return Contains(p.text, filter)
+}
+
+// overlaps takes a literal filter with wildcards for that one subscription: a denial
+// of "eq #" is not about a/b. A literal topic is a topic like any other.
+func (p *pattern) overlaps(filter string) bool {
+	if p.literal && strings.ContainsAny(p.text, wildcards) {
+		return filter == p.text
+	}
+	return Overlaps(p.text, filter)
+}
+
+func topicName(b []byte) bool {
+	for _, c := range b {
+		if c == '+' || c == '#' || c == 0 {
+			return false
+		}
+	}
+	return len(b) > 0 && len(b) <= maxTopic
+}
