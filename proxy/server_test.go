@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"io"
 	"math/big"
@@ -228,6 +230,7 @@ func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -364,5 +367,60 @@ func TestPlainClientOnTheTLSPort(t *testing.T) {
 	}
 	if r := <-refused; r.Reason != TLSFailed {
 		t.Errorf("refusal %+v", r)
+	}
+}
+
+// TestCertificateAsToken: a device without a token of its own is known by its
+// verified certificate.
+func TestCertificateAsToken(t *testing.T) {
+	cert, pool := testCertificate(t)
+	digest := sha256.Sum256(cert.Certificate[0])
+	fingerprint := hex.EncodeToString(digest[:])
+	location, err := ParseTokenLocation("certificate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var broker fakeBroker
+	srv := &Server{}
+	t.Cleanup(func() { srv.Close() })
+	err = srv.SetPolicy(&Policy{
+		Token: []TokenLocation{location},
+		Dial:  broker.dial,
+		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			if r.Token.Reveal() != fingerprint || r.Peer == nil {
+				return nil, authz.ErrUnknown
+			}
+			return &authz.Grant{Subject: "certified"}, nil
+		}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.Serve(&Listener{Listener: ln, TLS: &tls.Config{
+		Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven,
+	}})
+	for _, tt := range []struct {
+		name  string
+		shown []tls.Certificate
+		want  packets.ReasonCode
+	}{
+		{"with the certificate", []tls.Certificate{cert}, packets.Success},
+		{"without one", nil, packets.RefusedIdentifier},
+	} {
+		conn, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: tt.shown})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		c := &client{Conn: conn, t: t, level: 4}
+		p := with(4, "d", "")
+		c.send(p.Append(nil))
+		if ack, err := c.readConnack(); err != nil || ack.Code != tt.want {
+			t.Errorf("%s: CONNACK %v, %v; want %v", tt.name, ack.Code, err, tt.want)
+		}
 	}
 }

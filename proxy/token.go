@@ -1,6 +1,9 @@
 package proxy
 
 import (
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,13 +27,16 @@ const (
 	clientID
 	userProperty
 	authData
+	certificate
 )
 
 const userPropertyPrefix = "user_property:"
 
 // ParseTokenLocation reads one of username, password, client_id,
-// user_property:NAME and auth_data. The last two exist in MQTT 5.0 only (sections
-// 3.1.2.11.8 and 3.1.2.11.10).
+// user_property:NAME, auth_data and certificate. User properties and
+// authentication data exist in MQTT 5.0 only (sections 3.1.2.11.8 and
+// 3.1.2.11.10). The token of a certificate is the SHA-256 of the verified client
+// certificate (DER), 64 hexadecimal digits in lower case.
 func ParseTokenLocation(s string) (TokenLocation, error) {
 	switch s {
 	case "username":
@@ -41,11 +47,13 @@ func ParseTokenLocation(s string) (TokenLocation, error) {
 		return TokenLocation{place: clientID}, nil
 	case "auth_data":
 		return TokenLocation{place: authData}, nil
+	case "certificate":
+		return TokenLocation{place: certificate}, nil
 	}
 	if name, ok := strings.CutPrefix(s, userPropertyPrefix); ok && name != "" {
 		return TokenLocation{place: userProperty, property: name}, nil
 	}
-	return TokenLocation{}, fmt.Errorf("unknown token location %q: want username, password, client_id, user_property:NAME or auth_data", s)
+	return TokenLocation{}, fmt.Errorf("unknown token location %q: want username, password, client_id, user_property:NAME, auth_data or certificate", s)
 }
 
 // String returns the location in the form that [ParseTokenLocation] reads.
@@ -53,12 +61,12 @@ func (l TokenLocation) String() string {
 	if l.place == userProperty {
 		return userPropertyPrefix + l.property
 	}
-	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data"}[l.place]
+	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data", certificate: "certificate"}[l.place]
 }
 
-// find returns the token if c has something at this location, even something
-// empty.
-func (l TokenLocation) find(c *packets.Connect) (authz.Token, bool) {
+// find returns the token if there is something at this location, even something
+// empty. peer is the client's certificate, nil without one.
+func (l TokenLocation) find(c *packets.Connect, peer *x509.Certificate) (authz.Token, bool) {
 	switch l.place {
 	case username:
 		return authz.NewToken(c.Username), c.HasUsername
@@ -72,6 +80,11 @@ func (l TokenLocation) find(c *packets.Connect) (authz.Token, bool) {
 	case authData:
 		v, ok := c.Properties.AuthenticationData()
 		return authz.NewToken(string(v)), ok
+	case certificate:
+		if peer != nil {
+			digest := sha256.Sum256(peer.Raw)
+			return authz.NewToken(hex.EncodeToString(digest[:])), true
+		}
 	}
 	return authz.Token{}, false
 }
@@ -83,7 +96,7 @@ func (c *conn) takeToken() error {
 		locations = []TokenLocation{{}}
 	}
 	for _, l := range locations {
-		if t, ok := l.find(c.in); ok {
+		if t, ok := l.find(c.in, c.peer); ok {
 			c.token, c.location = t, l
 			break
 		}

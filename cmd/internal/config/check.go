@@ -57,6 +57,13 @@ func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 	default:
 		c.pair(path, t.Certificate, t.Key)
 	}
+	switch {
+	case c.bad(path, path+".client_ca", path+".client_auth"):
+	case t.ClientAuth != "none" && t.ClientCA == "":
+		c.fault(path+".client_auth", "asks for certificates that nothing can verify; set client_ca to the file of the CAs that issue them")
+	case t.ClientAuth == "none" && t.ClientCA != "":
+		c.fault(path+".client_ca", "has no effect without client_auth; set client_auth to request or require")
+	}
 }
 
 // pair reports half of a certificate and key.

@@ -48,6 +48,8 @@ type ListenerTLS struct {
 	Auto        bool   `yaml:"auto" default:"false" doc:"use a certificate of the proxy's own CA, made in the data directory on first start"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
 	Key         string `yaml:"key" type:"path" doc:"PEM file with the private key"`
+	ClientCA    string `yaml:"client_ca" type:"path" doc:"PEM file with the CAs whose client certificates are accepted"`
+	ClientAuth  string `yaml:"client_auth" default:"none" oneof:"none|request|require" required:"true" doc:"client certificates: not asked for, verified if a device shows one, or demanded of every device"`
 	MinVersion  string `yaml:"min_version" default:"1.2" oneof:"1.2|1.3" required:"true" doc:"lowest TLS version accepted"`
 }
 
@@ -70,7 +72,7 @@ type Limits struct {
 
 // Token says where in the CONNECT the token sits.
 type Token struct {
-	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data" min:"1" doc:"where in the CONNECT the token sits; the first place that is present counts"`
+	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|certificate" min:"1" doc:"where in the CONNECT the token sits; the first place that is present counts"`
 }
 
 // Auth says who knows which tokens are good.

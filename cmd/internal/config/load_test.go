@@ -66,7 +66,7 @@ func embedded(data string) *Config {
 		Data: data,
 		Listeners: []Listener{
 			{Address: "127.0.0.1:1883", Name: "127.0.0.1:1883"},
-			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
+			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
 		Limits:  Limits{OverLimit: "kick_oldest"},
@@ -111,8 +111,8 @@ func full(work string) *Config {
 	return &Config{
 		Data: at("state"),
 		Listeners: []Listener{
-			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), MinVersion: "1.3"}},
-			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, MinVersion: "1.2"}},
+			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientAuth: "request", MinVersion: "1.3"}},
+			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
 		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse"},

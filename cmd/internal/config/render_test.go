@@ -63,6 +63,8 @@ listeners:
     auto: true # default
     certificate: '' # default
     key: '' # default
+    client_ca: '' # default
+    client_auth: none # default
     min_version: '1.2' # default
 connect:
   timeout: 10s # default
