@@ -1,0 +1,296 @@
+package tokenhttp
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"mime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// answer is what a service sent, read as far as any preset looks at it.
+type answer struct {
+	status      int
+	contentType string
+	body        []byte
+	keep        authz.Keep // of the headers
+	received    time.Time
+}
+
+// decision is an answer understood.
+type decision struct {
+	outcome Outcome
+	grant   *authz.Grant
+	denial  *authz.Denial
+}
+
+// reader understands answers: a preset and what the configuration changes in it.
+type reader struct {
+	preset
+	allowStatus, denyStatus []int
+	// require holds paths and what must be found there.
+	require map[string]string
+	// deviceAuth: the token itself is in the Authorization header, so that a 401
+	// is about the token and not about the proxy.
+	deviceAuth bool
+	// named: the service sees the user name, which may stand for the subject.
+	named bool
+}
+
+// byStatus tells what the status code alone decides; read means the body does.
+func (p *reader) byStatus(status int) (then Outcome, read bool) {
+	switch {
+	case slices.Contains(p.denyStatus, status):
+		return Denied, false
+	case slices.Contains(p.allowStatus, status):
+		return Allowed, false
+	case status == 401 && p.deviceAuth, p.deny.has(status):
+		return Denied, false
+	case p.allow.has(status):
+		return Allowed, false
+	}
+	return Failed, p.read.has(status)
+}
+
+// decide returns what the answer means for r. Every error means that no decision
+// was made.
+func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
+	then, read := p.byStatus(a.status)
+	f := facts{keep: a.keep}
+	switch {
+	case read:
+		var err error
+		if then, f, err = p.body(a); err != nil && repeats(err.Error(), r) {
+			return decision{}, errors.New("its answer has a fault whose text repeats the secret")
+		} else if err != nil {
+			return decision{}, err
+		}
+	case then == Denied:
+		f.code = statusCode(a.status)
+	}
+	switch then {
+	case Allowed:
+		return p.allowed(f, r, a.received)
+	case Denied:
+		return p.denied(f, r)
+	case Ignored:
+		d := &authz.Denial{Reason: authz.Unknown, Detail: "the service leaves it to others", Keep: f.keep}
+		return decision{outcome: Ignored, denial: d}, nil
+	}
+	return decision{}, statusFault(a.status)
+}
+
+// statusCode is the reason_code of a denial by status.
+func statusCode(status int) string {
+	if status == 401 || status == 404 {
+		return "bad_credentials"
+	}
+	return "not_authorized"
+}
+
+// body reads the outcome and the facts from the body.
+func (p *reader) body(a answer) (Outcome, facts, error) {
+	var root object
+	var err error
+	switch p.formatOf(a) {
+	case jsonAnswer:
+		root, err = parseObject(a.body)
+	case formAnswer:
+		root, err = parseForm(a.body)
+	case textAnswer:
+		return p.text(a)
+	default:
+		err = errors.New("the answer's Content-Type is not one that is understood")
+	}
+	if err != nil {
+		return Failed, facts{}, err
+	}
+	then, err := p.outcome(root)
+	if err != nil {
+		return Failed, facts{}, err
+	}
+	fields := &fieldReader{root: root, paths: p.fields, lenient: p.lenient, now: a.received,
+		rest: p.rest, ignore: p.ignoreInRules}
+	f, err := fields.read(a.keep)
+	if err == nil && then == Allowed {
+		err = fields.enforceable(p.refuse)
+	}
+	if err == nil && then == Allowed {
+		var met bool
+		if met, err = p.meets(root); !met {
+			then, f.code, f.reason = Denied, "not_authorized", "a required claim is missing or another"
+		}
+	}
+	return then, f, err
+}
+
+// formatOf returns the format of the body, 0 if it is none of the preset's.
+func (p *reader) formatOf(a answer) answerFormat {
+	media, _, err := mime.ParseMediaType(a.contentType)
+	object := bytes.HasPrefix(bytes.TrimLeft(a.body, " \t\r\n"), []byte("{"))
+	found := textAnswer
+	switch {
+	case a.contentType != "" && err != nil:
+		return 0
+	case media == "application/json" || strings.HasSuffix(media, "+json"):
+		found = jsonAnswer
+	case media == "application/x-www-form-urlencoded":
+		found = formAnswer
+	case object && (media == "" || p.answers&textAnswer != 0 && p.answers&jsonAnswer != 0):
+		// Many servers send JSON as text/plain; where both may come, the brace
+		// tells.
+		found = jsonAnswer
+	}
+	if p.answers == textAnswer {
+		return textAnswer
+	}
+	return found & p.answers
+}
+
+func (p *reader) outcome(root object) (Outcome, error) {
+	for _, rule := range p.rules {
+		m, err := root.lookup(rule.path)
+		if err != nil {
+			return Failed, err
+		}
+		switch want := rule.is.(type) {
+		case presence:
+			if (m != nil) == bool(want) {
+				return rule.then, nil
+			}
+		case string:
+			if m != nil && m.value == any(want) {
+				return rule.then, nil
+			}
+		case bool:
+			if m != nil && m.value == any(want) {
+				return rule.then, nil
+			}
+		}
+	}
+	return Failed, fmt.Errorf("%s is missing or none of its values", p.rules[0].path)
+}
+
+// text reads a plain text.
+func (p *reader) text(a answer) (Outcome, facts, error) {
+	f := facts{keep: a.keep}
+	text := strings.TrimRight(string(a.body), " \t\r\n")
+	word, rest, _ := strings.Cut(text, " ")
+	for _, rule := range p.texts {
+		switch {
+		case !rule.any && text != rule.word && (!rule.begin || word != rule.word):
+			continue
+		case rule.then == Failed:
+			return Failed, f, errors.New("the answer is empty")
+		case rule.begin && rule.then == Denied:
+			f.reason = rest
+		case rule.begin && rest != "":
+			f.attrs = map[string]string{"tags": printable(rest)}
+		}
+		return rule.then, f, nil
+	}
+	return Failed, f, errors.New("the answer is none of the words that are understood")
+}
+
+// meets tells whether the answer has every required claim: a string that is the
+// value, a list that holds it, or, of scope, words of which it is one.
+func (p *reader) meets(root object) (bool, error) {
+	for path, want := range p.require {
+		m, err := root.lookup(path)
+		if m == nil || err != nil {
+			return false, err
+		}
+		var met bool
+		switch v := m.value.(type) {
+		case string:
+			met = v == want || path == "scope" && slices.Contains(strings.Fields(v), want)
+		case []any:
+			met = slices.Contains(v, any(want))
+		}
+		if !met {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (p *reader) allowed(f facts, r *authz.Request, now time.Time) (decision, error) {
+	switch {
+	case !f.expires.IsZero() && !now.Before(f.expires):
+		return refused(authz.Expired, "since "+f.expires.UTC().Format(time.RFC3339), f.keep), nil
+	case now.Before(f.notBefore):
+		keep := f.keep
+		if wait := f.notBefore.Sub(now); keep.TTL == 0 || wait < keep.TTL {
+			keep.TTL = wait
+		}
+		return refused(authz.NotYetValid, "until "+f.notBefore.UTC().Format(time.RFC3339), keep), nil
+	case contains(f.subject, r.Token), contains(f.tokenID, r.Token):
+		return decision{}, errors.New("subject or token_id repeats the token, and both are logged")
+	}
+	g := &authz.Grant{
+		TokenID: f.tokenID, Subject: f.subject, Upstream: f.upstream, Only: f.only,
+		ACL: f.acl, Attrs: f.attrs, Expires: f.expires, Recheck: f.recheck, Keep: f.keep,
+	}
+	if g.TokenID == "" {
+		g.TokenID = tokenID(r)
+	}
+	if g.Subject == "" && p.named && len(r.Username) <= maxSubject && !contains(r.Username, r.Token) {
+		g.Subject = r.Username
+	}
+	if g.Subject == "" {
+		g.Subject = g.TokenID
+	}
+	return decision{outcome: Allowed, grant: g}, nil
+}
+
+// tokenID makes a handle for a token whose service gives none. The user name is
+// in it because devices with names may well share a password.
+func tokenID(r *authz.Request) string {
+	hash := r.Token.Hash()
+	if r.Username != "" {
+		hash = sha256.Sum256(append(hash[:], r.Username...))
+	}
+	return hex.EncodeToString(hash[:8])
+}
+
+func refused(reason authz.Reason, detail string, keep authz.Keep) decision {
+	return decision{outcome: Denied, denial: &authz.Denial{Reason: reason, Detail: detail, Keep: keep}}
+}
+
+func (p *reader) denied(f facts, r *authz.Request) (decision, error) {
+	reason, detail := p.preset.denied, printable(f.reason)
+	if repeats(f.reason, r) {
+		detail = "(the service's reason repeats the secret)"
+	}
+	switch f.code {
+	case "":
+	case "bad_credentials":
+		reason = authz.Unknown
+	case "banned":
+		reason = authz.Disabled
+	case "busy":
+		return decision{}, &fault{err: fmt.Errorf("%w: the service says so", authz.ErrBusy), blameless: true}
+	case "use_another_server":
+		reason, detail = authz.NotAuthorized, strings.TrimSpace("another server is for it. "+detail)
+	default:
+		reason = authz.NotAuthorized
+	}
+	return refused(reason, detail, f.keep), nil
+}
+
+// printable cuts a text of the service's to what a log line takes.
+func printable(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,129 @@
+package tokenhttp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+const (
+	// maxBody is the largest answer in bytes.
+	maxBody = 256 << 10
+	// maxDrain is how much of a body nobody looks at is read, so that its
+	// connection can be used again.
+	maxDrain = 64 << 10
+	// retryWait gives a service that restarts a moment.
+	retryWait = 50 * time.Millisecond
+)
+
+// message is one request, ready to be sent any number of times.
+type message struct {
+	method, url string
+	header      http.Header
+	body        []byte
+}
+
+// exchange asks the service, within the budget of s.timeout for everything.
+func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, error) {
+	within, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	a, err := s.roundTrip(within, m, c)
+	if err != nil {
+		if ctx.Err() != nil {
+			return decision{}, &fault{err: ctx.Err(), blameless: true}
+		}
+		return decision{}, err
+	}
+	d, err := s.reader.decide(a, r)
+	if errors.Is(err, authz.ErrBusy) {
+		c.Outcome = Busy
+	}
+	return d, err
+}
+
+// roundTrip sends m and reads the answer; it tries a second time if the first
+// did not reach the service.
+func (s *Source) roundTrip(ctx context.Context, m *message, c *Call) (answer, error) {
+	response, err := s.send(ctx, m)
+	if err != nil && retryable(err) {
+		// What was kept open may lead to an address the name no longer has.
+		s.transport.CloseIdleConnections()
+		if wait(ctx, retryWait) {
+			c.Retried = true
+			response, err = s.send(ctx, m)
+		}
+	}
+	if err != nil {
+		s.transport.CloseIdleConnections()
+		return answer{}, transportFault(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	c.Status = response.StatusCode
+	a := answer{
+		status:      response.StatusCode,
+		contentType: response.Header.Get("Content-Type"),
+		received:    time.Now(),
+	}
+	if !s.ignoreCacheControl {
+		a.keep = keepOf(response.Header)
+	}
+	if a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable {
+		s.pause.extend(a.received, retryAfter(response.Header, a.received))
+	}
+	a.body, err = s.readBody(response)
+	return a, err
+}
+
+// wait returns false if ctx ends first.
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// send puts m on the wire. The transport itself is asked: a client would follow
+// redirects and wrap errors in the URL.
+func (s *Source) send(ctx context.Context, m *message) (*http.Response, error) {
+	var body io.Reader
+	if m.body != nil {
+		body = bytes.NewReader(m.body)
+	}
+	q, err := http.NewRequestWithContext(ctx, m.method, m.url, body)
+	if err != nil {
+		return nil, errors.New("the URL is not valid")
+	}
+	q.Header = m.header.Clone()
+	return s.transport.RoundTrip(q)
+}
+
+// readBody reads the body where it may decide; elsewhere it reads what is needed
+// to use the connection again.
+func (s *Source) readBody(response *http.Response) ([]byte, error) {
+	if _, read := s.reader.byStatus(response.StatusCode); !read {
+		_, _ = io.CopyN(io.Discard, response.Body, maxDrain)
+		return nil, nil
+	}
+	// No coding was asked for, and decoding one would undo the limit.
+	if coding := response.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return nil, errors.New("its answer is compressed, which was not asked for")
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, transportFault(err)
+	case len(body) > maxBody:
+		return nil, errors.New("its answer is larger than 256 KiB")
+	}
+	return body, nil
+}

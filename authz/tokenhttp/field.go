@@ -1,0 +1,358 @@
+package tokenhttp
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+const (
+	maxReason  = 256
+	maxSubject = 256
+	maxTokenID = 128
+	maxAttrs   = 64
+	maxAttr    = 4096
+	maxNames   = 1024 // entries in a list of client ids or user names
+	// milliseconds is where a time in seconds must be meant as milliseconds: the
+	// year 5138.
+	milliseconds = 100_000_000_000
+	// minInterval is the shortest revalidate_after and max_session in seconds.
+	minInterval = 30
+)
+
+// fieldNames returns the fields of a native answer beside result.
+func fieldNames() []string {
+	return []string{
+		"reason", "reason_code", "expire_at", "expires_in", "not_before", "cache_ttl",
+		"stale_if_error", "revalidate_after", "max_session", "subject", "token_id",
+		"clientid", "username", "upstream.username", "upstream.password",
+		"upstream.clientid", "upstream.pool", "client_attrs", "acl", "acl_no_match",
+		"is_superuser", "limits",
+	}
+}
+
+// facts is what an answer says beside its outcome.
+type facts struct {
+	reason, code       string
+	expires, notBefore time.Time
+	keep               authz.Keep
+	recheck            time.Duration
+	subject, tokenID   string
+	only               authz.Conditions
+	upstream           authz.Upstream
+	attrs              map[string]string
+	acl                *authz.ACL
+}
+
+// fieldReader reads the fields of one answer; err is the first fault.
+type fieldReader struct {
+	root    object
+	paths   map[string]string
+	lenient bool
+	now     time.Time
+	rest    authz.NoMatch // of access lists
+	ignore  []string      // keys of their rules
+	err     error
+}
+
+func (f *fieldReader) fail(name, why string) {
+	if f.err == nil {
+		f.err = fmt.Errorf("%s: %s", name, why)
+	}
+}
+
+// get returns the member that holds the field, nil if there is none.
+func (f *fieldReader) get(name string) *member {
+	path, ok := f.paths[name]
+	if !ok || f.err != nil {
+		return nil
+	}
+	m, err := f.root.lookup(path)
+	switch {
+	case err != nil:
+		f.fail(name, err.Error())
+		return nil
+	case m != nil && m.value == nil && f.lenient:
+		return nil
+	case m != nil && m.value == nil:
+		f.fail(name, "null; leave the field out")
+		return nil
+	}
+	return m
+}
+
+// text reads a string of at most limit bytes.
+func (f *fieldReader) text(name string, limit int) string {
+	m := f.get(name)
+	if m == nil {
+		return ""
+	}
+	s, ok := m.value.(string)
+	switch {
+	case !ok:
+		f.fail(name, "not a string")
+	case len(s) > limit:
+		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
+	case strings.ContainsRune(s, 0):
+		f.fail(name, "holds NUL")
+	}
+	return s
+}
+
+// number reads an integer.
+func (f *fieldReader) number(name string) (n int64, ok bool) {
+	m := f.get(name)
+	if m == nil {
+		return 0, false
+	}
+	digits := ""
+	switch v := m.value.(type) {
+	case json.Number:
+		digits = v.String()
+	case string:
+		if f.lenient {
+			digits = v
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil {
+		f.fail(name, "not an integer")
+		return 0, false
+	}
+	return n, true
+}
+
+// seconds reads a span of at least least seconds.
+func (f *fieldReader) seconds(name string, least int64) (d time.Duration, ok bool) {
+	n, ok := f.number(name)
+	if ok && n < least {
+		f.fail(name, fmt.Sprintf("less than %d", least))
+	}
+	return time.Duration(max(0, min(n, maxSeconds))) * time.Second, ok && f.err == nil
+}
+
+// instant reads a time in seconds since 1970, or since base.
+func (f *fieldReader) instant(name string, base int64) time.Time {
+	n, ok := f.number(name)
+	switch {
+	case !ok:
+		return time.Time{}
+	case n > milliseconds:
+		f.fail(name, "too large for seconds; were milliseconds sent?")
+		return time.Time{}
+	}
+	return time.Unix(base+max(n, -base), 0)
+}
+
+// names reads a string or a list of strings that narrows a grant. An empty list
+// would read as "no condition" further on, so it is refused.
+func (f *fieldReader) names(name string) []string {
+	m := f.get(name)
+	if m == nil {
+		return nil
+	}
+	list, ok := m.value.([]any)
+	if !ok {
+		list = []any{m.value}
+	}
+	if len(list) == 0 || len(list) > maxNames {
+		f.fail(name, "an empty list, or a very long one")
+		return nil
+	}
+	var all []string
+	for _, v := range list {
+		s, ok := v.(string)
+		if !ok || len(s) > maxValue {
+			f.fail(name, "neither a string nor a list of strings")
+			return nil
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// attrs reads an object of strings.
+func (f *fieldReader) attrs(name string) map[string]string {
+	m := f.get(name)
+	if m == nil {
+		return nil
+	}
+	o, ok := m.value.(object)
+	if !ok {
+		f.fail(name, "not an object")
+		return nil
+	}
+	if len(o) > maxAttrs {
+		f.fail(name, "more than 64 attributes")
+		return nil
+	}
+	all := make(map[string]string, len(o))
+	for _, a := range o {
+		s, ok := a.value.(string)
+		if ok && a.key != "" && len(a.key)+len(s) <= maxAttr && !strings.ContainsRune(a.key+s, 0) {
+			all[a.key] = s
+		} else if !f.lenient {
+			f.fail(name, "a value that is no string, or one that is empty of key, too long or holds NUL")
+		}
+	}
+	return all
+}
+
+// read reads everything but the outcome.
+func (f *fieldReader) read(keep authz.Keep) (facts, error) {
+	a := facts{
+		code:      f.text("reason_code", maxReason),
+		notBefore: f.instant("not_before", 0),
+		keep:      f.keep(keep),
+		subject:   f.text("subject", maxSubject),
+		tokenID:   f.text("token_id", maxTokenID),
+		upstream:  f.upstream(),
+		attrs:     f.attrs("client_attrs"),
+	}
+	if m := f.get("reason"); m != nil {
+		a.reason, _ = m.value.(string) // for the log only: not worth an error
+	}
+	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
+	a.expires = earliest(f.instant("expire_at", 0), f.instant("expires_in", f.now.Unix()))
+	if d, ok := f.seconds("max_session", f.least(minInterval)); ok {
+		// The session's limit is put on the grant: whoever finds it in a cache is
+		// cut a little early, never late.
+		a.expires = earliest(a.expires, f.now.Add(d))
+	}
+	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
+	a.acl = f.acl()
+	return a, f.err
+}
+
+// least is the lower bound of a span: other services' are taken as they come.
+func (f *fieldReader) least(n int64) int64 {
+	if f.lenient {
+		return 1
+	}
+	return n
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// keep reads the fields about reuse, which override the headers.
+func (f *fieldReader) keep(keep authz.Keep) authz.Keep {
+	if d, ok := f.seconds("cache_ttl", 0); ok {
+		keep = authz.Keep{TTL: d}
+		if d == 0 {
+			keep = notAtAll()
+		}
+	}
+	if d, ok := f.seconds("stale_if_error", 0); ok && keep.TTL >= 0 {
+		keep.Stale = d
+		if d == 0 {
+			keep.Stale = -1
+		}
+	}
+	return keep
+}
+
+func (f *fieldReader) upstream() authz.Upstream {
+	if f.paths["upstream.pool"] == "upstream.pool" {
+		f.onlyKeys("upstream", "username", "password", "clientid", "pool")
+	}
+	u := authz.Upstream{
+		Username: f.text("upstream.username", maxValue),
+		ClientID: f.text("upstream.clientid", maxValue),
+	}
+	if m := f.get("upstream.password"); m != nil {
+		s, ok := m.value.(string)
+		if !ok || len(s) > maxValue {
+			f.fail("upstream.password", "not a string, or too long")
+		}
+		u.Password = authz.NewToken(s)
+	}
+	return u
+}
+
+// acl reads the access list. A superuser has one in which all is left to the
+// broker.
+func (f *fieldReader) acl() *authz.ACL {
+	o := authz.ACLOptions{Rest: f.rest, Ignore: f.ignore}
+	switch f.text("acl_no_match", maxReason) {
+	case "":
+	case "deny":
+		o.Rest = authz.DenyRest
+	case "defer":
+		o.Rest = authz.DeferRest
+	default:
+		f.fail("acl_no_match", "neither deny nor defer")
+	}
+	var list *authz.ACL
+	var err error
+	if m := f.get("acl"); m != nil {
+		if list, err = authz.ParseACL(m.raw, o); err != nil {
+			f.fail("acl", err.Error())
+		}
+	}
+	if f.superuser() {
+		if list, err = authz.NewACL(authz.DeferRest); err != nil {
+			f.fail("is_superuser", err.Error())
+		}
+	}
+	return list
+}
+
+func (f *fieldReader) superuser() bool {
+	m := f.get("is_superuser")
+	if m == nil {
+		return false
+	}
+	yes, ok := m.value.(bool)
+	if !ok && !f.lenient {
+		f.fail("is_superuser", "not true or false")
+	}
+	return yes || m.value == any("true") || m.value == any(json.Number("1"))
+}
+
+// onlyKeys refuses keys that are misspelled: the right one would be missed.
+func (f *fieldReader) onlyKeys(name string, keys ...string) {
+	m, err := f.root.lookup(name)
+	if err != nil || m == nil {
+		return // get reports it
+	}
+	o, _ := m.value.(object)
+	for _, k := range o {
+		if !slices.Contains(keys, k.key) {
+			f.fail(name, "an unknown key in it; there are "+strings.Join(keys, ", "))
+		}
+	}
+}
+
+// enforceable refuses restrictions that a grant cannot carry: granting without
+// them would widen what the service allows.
+func (f *fieldReader) enforceable(refuse []string) error {
+	if f.text("upstream.pool", maxSubject) != "" {
+		f.fail("upstream.pool", "the proxy does not choose brokers by the answer")
+	}
+	if m := f.get("limits"); m != nil {
+		if o, ok := m.value.(object); !ok || len(o) > 0 {
+			f.fail("limits", "the proxy does not enforce limits from a service; configure them or leave the field out")
+		}
+	}
+	for _, path := range refuse {
+		m, err := f.root.lookup(path)
+		if err != nil {
+			return err
+		}
+		if m != nil && m.value != nil && m.value != "" && m.value != true {
+			return errors.New(path + ": the proxy cannot enforce it")
+		}
+	}
+	return f.err
+}

@@ -1,0 +1,238 @@
+package tokenhttp
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say which service is asked, how, and what its answers mean. Only URL
+// is required; what is left out is as Preset has it.
+type Options struct {
+	// URL is where the service is: http or https, with variables in path and
+	// query.
+	URL string
+	// Preset is one of [Presets]; empty means native.
+	Preset string
+	// Method is GET, HEAD, POST or PUT.
+	Method string
+	// Format is that of the request body: json, form, query (form in the URL) or
+	// none. GET and HEAD take query and none.
+	Format string
+	// Body is the template of the body, in that format.
+	Body string
+	// Headers are further headers with templates as values.
+	Headers map[string]string
+
+	// AllowStatus and DenyStatus list status codes that decide alone, whatever
+	// the body says.
+	AllowStatus, DenyStatus []int
+	// Fields maps fields of the native answer to where this service has them:
+	// {"subject": "ext.device"}. An empty path switches a field off.
+	Fields map[string]string
+	// Require maps paths in the answer to a text that must be there, or in the
+	// list that is there, or among the words of scope: {"iss":
+	// "https://login.example"}. Otherwise an answer that allows is a denial.
+	Require map[string]string
+
+	// BearerFile and BasicFile hold the proxy's own credential for the service:
+	// a token, or user:password. SecretFile holds what ${secret} stands for.
+	BearerFile, BasicFile, SecretFile string
+	// CertificateFile and KeyFile are the proxy's client certificate, in PEM.
+	// CAFile holds the authorities that may have signed the service's; empty
+	// means those of the system.
+	CertificateFile, KeyFile, CAFile string
+	// ServerName is the name in the service's certificate, if not that of URL.
+	ServerName string
+
+	// Timeout is how long one question may take in all, a second try included;
+	// zero means 3 s. Of it, connecting takes at most one second.
+	Timeout time.Duration
+	// ProxyFromEnvironment uses the HTTP proxy that the environment names.
+	ProxyFromEnvironment bool
+	// AllowVolatile permits ${peerport}, which no cache can key on to any use.
+	AllowVolatile bool
+	// IgnoreCacheControl leaves how long answers are reused to the fields of the
+	// answer, for services whose framework forbids it without being asked.
+	IgnoreCacheControl bool
+	// UserAgent is the header of that name; empty means mqtt-auth-proxy.
+	UserAgent string
+
+	// OnCall is called after every question, by the goroutine that asked it.
+	OnCall func(Call)
+}
+
+// New returns the Source that o describes. The error names every option that is
+// wrong, in the form "url: what is wrong", one a line, and repeats no secret.
+func New(o Options) (*Source, error) {
+	p, ok := presetNamed(o.Preset)
+	if !ok {
+		return nil, fmt.Errorf("preset: unknown; there are %s", strings.Join(Presets(), ", "))
+	}
+	s := &Source{
+		timeout:            o.Timeout,
+		ignoreCacheControl: o.IgnoreCacheControl,
+		onCall:             o.OnCall,
+		breaker:            newBreaker(),
+	}
+	if s.timeout == 0 {
+		s.timeout = 3 * time.Second
+	}
+	asker, err := o.compile(&p)
+	if err != nil {
+		return nil, err
+	}
+	s.asker = *asker
+	s.reader = o.reader(p, asker)
+	if err := errors.Join(o.checkAnswers(&p), s.openFiles(&o)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (o *Options) reader(p preset, a *asker) reader {
+	fields := make(map[string]string)
+	for name, path := range p.fields {
+		fields[name] = path
+	}
+	for name, path := range o.Fields {
+		fields[name] = path
+		if path == "" {
+			delete(fields, name)
+		}
+	}
+	p.fields = fields
+	return reader{
+		preset: p, allowStatus: o.AllowStatus, denyStatus: o.DenyStatus,
+		require: o.Require, deviceAuth: a.deviceAuth, named: slices.Contains(a.vars, "username"),
+	}
+}
+
+// checkAnswers looks at the options that say what answers mean.
+func (o *Options) checkAnswers(p *preset) error {
+	var faults []error
+	for _, status := range slices.Concat(o.AllowStatus, o.DenyStatus) {
+		switch {
+		case status < 200 || status > 599:
+			faults = append(faults, fmt.Errorf("allow_status, deny_status: %d is no final status code", status))
+		case slices.Contains(o.AllowStatus, status) && slices.Contains(o.DenyStatus, status):
+			faults = append(faults, fmt.Errorf("allow_status, deny_status: %d is in both", status))
+		}
+	}
+	for name := range o.Fields {
+		if !slices.Contains(fieldNames(), name) {
+			faults = append(faults, fmt.Errorf("fields: %s is no field; there are %s", name, strings.Join(fieldNames(), ", ")))
+		}
+	}
+	if p.answers&(jsonAnswer|formAnswer) == 0 && len(o.Fields)+len(o.Require) > 0 {
+		faults = append(faults, errors.New("fields, require: the answers of this preset have none"))
+	}
+	if len(o.Require) > 0 && len(o.AllowStatus) > 0 {
+		faults = append(faults, errors.New("require, allow_status: a status that allows alone would pass by what is required"))
+	}
+	if o.Timeout < 0 {
+		faults = append(faults, errors.New("timeout: negative"))
+	}
+	return errors.Join(faults...)
+}
+
+// openFiles reads the files of the credential and makes the transport.
+func (s *Source) openFiles(o *Options) error {
+	var faults []error
+	open := func(key, path string, parse func([][]byte) (string, error)) *watched[string] {
+		if path == "" {
+			return nil
+		}
+		w, err := watch(parse, path)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", key, err))
+		}
+		return w
+	}
+	s.bearer = open("bearer_file", o.BearerFile, bearerText)
+	s.basic = open("basic_file", o.BasicFile, basicText)
+	s.secret = open("secret_file", o.SecretFile, secretText)
+	if s.secret == nil && s.asker.secret {
+		faults = append(faults, errors.New("secret_file: missing, and ${secret} is used"))
+	}
+	own := 0
+	for _, set := range []bool{o.BearerFile != "", o.BasicFile != "", s.asker.authorization} {
+		if set {
+			own++
+		}
+	}
+	if own > 1 {
+		faults = append(faults, errors.New("bearer_file, basic_file, headers: Authorization is set more than once"))
+	}
+	conf, err := s.tlsConfig(o)
+	if err != nil {
+		faults = append(faults, err)
+	}
+	s.transport = newTransport(conf, o.ProxyFromEnvironment)
+	return errors.Join(faults...)
+}
+
+func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
+	conf := &tls.Config{ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+	if o.CAFile != "" {
+		text, err := readFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca_file: %s: no certificate in PEM in it", o.CAFile)
+		}
+	}
+	if o.CertificateFile == "" && o.KeyFile == "" {
+		return conf, nil
+	}
+	if o.CertificateFile == "" || o.KeyFile == "" {
+		return nil, errors.New("certificate_file, key_file: one without the other")
+	}
+	pair, err := watch(keyPair, o.CertificateFile, o.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificate_file, key_file: %w", err)
+	}
+	s.pair = pair
+	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		// A fault is in Stats; the last good pair is likely to be valid still.
+		c, _ := pair.get()
+		return c, nil
+	}
+	return conf, nil
+}
+
+const (
+	connectTimeout = time.Second
+	// idleTimeout ends connections so that a name is resolved anew.
+	idleTimeout = 30 * time.Second
+	// idleConns is the number of connections kept; caches ask 64 at a time.
+	idleConns = 64
+	// maxAnswerHeader is in bytes.
+	maxAnswerHeader = 64 << 10
+)
+
+// newTransport speaks HTTP/1.1 only: there, a call that times out takes its
+// connection with it, while HTTP/2 would go on to use one that is dead.
+func newTransport(conf *tls.Config, proxy bool) *http.Transport {
+	t := &http.Transport{
+		DialContext:            dialer(),
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    2 * connectTimeout,
+		DisableCompression:     true, // a small answer that grows would pass the limit
+		MaxIdleConns:           idleConns,
+		MaxIdleConnsPerHost:    idleConns,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxAnswerHeader,
+	}
+	if proxy {
+		t.Proxy = http.ProxyFromEnvironment
+	}
+	return t
+}

@@ -1,0 +1,292 @@
+package tokenhttp
+
+import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+
+// Outcome is how one question to a service ended. The set is closed: it is safe
+// as a metric label.
+type Outcome string
+
+// The outcomes of a [Call].
+const (
+	Allowed Outcome = "allowed" // a grant
+	Denied  Outcome = "denied"  // a decision against the device
+	Ignored Outcome = "ignored" // the service leaves the decision to the next source
+	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it
+	Busy    Outcome = "busy"    // not asked, or told to wait: breaker, Retry-After
+	Refused Outcome = "refused" // not asked: the device's data cannot stand in the request
+)
+
+// preset is how one kind of service is asked and understood. It is data: what a
+// preset does is all in the table below.
+type preset struct {
+	method  string
+	format  string            // of the body: json, form, query or none
+	bodies  map[string]string // templates by format
+	binary  string            // the json body if the token is not UTF-8
+	body5   string            // the json body for MQTT 5, if another
+	headers map[string]string
+	// headers5 replaces headers for MQTT 5.
+	headers5 map[string]string
+	percent  bool
+
+	allow, deny spans // status codes that decide alone
+	read        spans // status codes under which the body decides
+	answers     answerFormat
+	rules       []rule
+	texts       []textRule
+	fields      map[string]string // names of the native answer to paths in this one
+	refuse      []string          // paths of restrictions that are not enforced
+	denied      authz.Reason      // of a denial that gives no reason
+	// rest is what happens to what no rule of an access list fits, and
+	// ignoreInRules lists keys of rules that the broker passes over as well.
+	rest          authz.NoMatch
+	ignoreInRules []string
+	// lenient: null counts as absent, integers may be strings of digits, and
+	// attributes that are no strings are dropped.
+	lenient bool
+}
+
+// span is a range of status codes, both ends included.
+type span struct{ from, to int }
+
+type spans []span
+
+func (s spans) has(status int) bool {
+	for _, r := range s {
+		if r.from <= status && status <= r.to {
+			return true
+		}
+	}
+	return false
+}
+
+// answerFormat is the set of forms an answer may have.
+type answerFormat uint8
+
+const (
+	jsonAnswer answerFormat = 1 << iota
+	formAnswer
+	textAnswer
+)
+
+// rule decides by a JSON value: the first that matches counts, and if none does
+// the answer is an error.
+type rule struct {
+	path string
+	is   any // a string, a bool, present or missing
+	then Outcome
+}
+
+type presence bool
+
+const (
+	present presence = true
+	missing presence = false
+)
+
+// textRule decides by a text: it is the word, or begins with it and a space.
+type textRule struct {
+	word  string
+	begin bool
+	any   bool // every text
+	then  Outcome
+}
+
+const emqxJSON = `{"username":"${username}","password":"${password}","clientid":"${clientid}"}`
+
+// presetNamed returns the preset of that name.
+func presetNamed(name string) (preset, bool) {
+	switch name {
+	case "", "native":
+		return native(), true
+	case "emqx":
+		return emqx(), true
+	case "emqx4":
+		return emqx4(), true
+	case "goauth":
+		return goauth(), true
+	case "vernemq":
+		return vernemq(), true
+	case "introspection":
+		return introspection(), true
+	case "status":
+		return status(), true
+	case "rabbitmq":
+		return rabbitmq(), true
+	}
+	return preset{}, false
+}
+
+// Presets returns the values of Options.Preset.
+func Presets() []string {
+	return []string{"native", "emqx", "emqx4", "goauth", "vernemq", "introspection", "status", "rabbitmq"}
+}
+
+func native() preset {
+	const rest = `"username":"${username}","clientid":"${clientid}","reason":"${reason}"}`
+	fields := make(map[string]string)
+	for _, f := range fieldNames() {
+		fields[f] = f
+	}
+	return preset{
+		method: "POST", format: "json",
+		bodies:  map[string]string{"json": `{"v":1,"token":"${token}",` + rest},
+		binary:  `{"v":1,"token_b64":"${token_b64}",` + rest,
+		allow:   spans{{204, 204}},
+		deny:    spans{{403, 403}},
+		read:    spans{{200, 200}},
+		answers: jsonAnswer,
+		rules: []rule{
+			{"result", "allow", Allowed},
+			{"result", "deny", Denied},
+			{"result", "ignore", Ignored},
+		},
+		fields: fields,
+		denied: authz.NotAuthorized,
+	}
+}
+
+// emqx is the HTTP authentication of EMQX 5 and 6.
+func emqx() preset {
+	return preset{
+		method: "POST", format: "json",
+		bodies: map[string]string{
+			"json": emqxJSON,
+			"form": "username=${username}&password=${password}&clientid=${clientid}",
+		},
+		allow:   spans{{204, 204}},
+		read:    spans{{200, 200}},
+		answers: jsonAnswer | formAnswer,
+		rules: []rule{
+			{"result", "allow", Allowed},
+			{"result", "deny", Denied},
+			{"result", "ignore", Ignored},
+			{"result", missing, Ignored},
+		},
+		fields: map[string]string{
+			"expire_at": "expire_at", "acl": "acl", "client_attrs": "client_attrs",
+			"is_superuser": "is_superuser", "upstream.clientid": "clientid_override",
+		},
+		denied:        authz.NotAuthorized,
+		rest:          authz.DeferRest,
+		ignoreInRules: []string{"username", "clientid"},
+		lenient:       true,
+	}
+}
+
+// emqx4 is emqx-auth-http of EMQX 4 and before.
+func emqx4() preset {
+	return preset{
+		method: "POST", format: "form", percent: true,
+		bodies: map[string]string{
+			"form": "clientid=%c&username=%u&password=%P",
+			"json": `{"clientid":"%c","username":"%u","password":"%P"}`,
+		},
+		deny:    spans{{401, 401}, {403, 403}},
+		read:    spans{{200, 200}},
+		answers: textAnswer,
+		texts:   []textRule{{word: "ignore", then: Ignored}, {any: true, then: Allowed}},
+		denied:  authz.NotAuthorized,
+	}
+}
+
+// goauth is the http backend of mosquitto-go-auth.
+func goauth() preset {
+	return preset{
+		method: "POST", format: "json",
+		bodies: map[string]string{
+			"json": emqxJSON,
+			"form": "username=${username}&password=${password}&clientid=${clientid}",
+		},
+		deny:    spans{{401, 401}, {403, 403}},
+		read:    spans{{200, 299}},
+		answers: jsonAnswer | textAnswer,
+		rules: []rule{
+			{"ok|Ok", true, Allowed},
+			{"ok|Ok", false, Denied},
+		},
+		texts: []textRule{
+			{word: "ok", then: Allowed},
+			{word: "", then: Failed},
+			{any: true, then: Denied},
+		},
+		fields:  map[string]string{"reason": "error|Error"},
+		denied:  authz.Unknown,
+		lenient: true,
+	}
+}
+
+// vernemq is the auth_on_register hook of vmq_webhooks.
+func vernemq() preset {
+	const head = `{"peer_addr":"${peerhost}","peer_port":0,"mountpoint":"","client_id":"${clientid}",` +
+		`"username":"${username}","password":"${password}",`
+	return preset{
+		method: "POST", format: "json",
+		bodies:   map[string]string{"json": head + `"clean_session":true}`},
+		body5:    head + `"clean_start":true,"properties":{}}`,
+		headers:  map[string]string{"vernemq-hook": "auth_on_register"},
+		headers5: map[string]string{"vernemq-hook": "auth_on_register_m5"},
+		read:     spans{{200, 200}},
+		answers:  jsonAnswer,
+		rules: []rule{
+			{"result", "ok", Allowed},
+			{"result", "next", Ignored},
+			{"result.error", present, Denied},
+		},
+		fields: map[string]string{
+			"max_session":       "modifiers.max_connection_lifetime",
+			"upstream.clientid": "modifiers.client_id", "upstream.username": "modifiers.username",
+		},
+		refuse: []string{
+			"modifiers.mountpoint", "modifiers.subscriber_id", "modifiers.allow_publish",
+			"modifiers.allow_subscribe", "modifiers.max_message_size", "modifiers.max_message_rate",
+		},
+		denied:  authz.NotAuthorized,
+		lenient: true,
+	}
+}
+
+// introspection is RFC 7662.
+func introspection() preset {
+	return preset{
+		method: "POST", format: "form",
+		bodies:  map[string]string{"form": "token=${token}&token_type_hint=access_token"},
+		read:    spans{{200, 200}},
+		answers: jsonAnswer,
+		rules: []rule{
+			{"active", true, Allowed},
+			{"active", false, Denied},
+		},
+		fields: map[string]string{
+			"expire_at": "exp", "not_before": "nbf", "subject": "sub", "token_id": "jti",
+		},
+		denied:  authz.Unknown,
+		lenient: true,
+	}
+}
+
+// status asks any page that answers 200 to a good token.
+func status() preset {
+	return preset{
+		method: "GET", format: "none",
+		allow:  spans{{200, 204}},
+		deny:   spans{{401, 401}, {403, 403}},
+		denied: authz.NotAuthorized,
+	}
+}
+
+// rabbitmq is the user path of rabbitmq_auth_backend_http.
+func rabbitmq() preset {
+	const form = "username=${username}&password=${password}&client_id=${clientid}&vhost=%2F"
+	return preset{
+		method: "POST", format: "form",
+		bodies:  map[string]string{"form": form},
+		read:    spans{{200, 201}},
+		answers: textAnswer,
+		texts: []textRule{
+			{word: "allow", begin: true, then: Allowed},
+			{word: "deny", begin: true, then: Denied},
+		},
+		denied: authz.Unknown,
+	}
+}

@@ -1,0 +1,149 @@
+package tokenhttp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Source asks a token service over HTTP. Make one with [New]; any number of
+// goroutines may use it.
+type Source struct {
+	asker              asker
+	reader             reader
+	timeout            time.Duration
+	ignoreCacheControl bool
+	onCall             func(Call)
+
+	transport             *http.Transport
+	breaker               *gobreaker.CircuitBreaker[decision]
+	pause                 pause
+	bearer, basic, secret *watched[string]
+	pair                  *watched[*tls.Certificate]
+	counters              counters
+}
+
+var _ authz.Authorizer = (*Source)(nil)
+
+// Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial], or
+// [authz.ErrBusy] when the service is not asked or asks to be spared, or
+// [authz.ErrUnavailable] with what is wrong. The conditions of the grant are for
+// the caller to check.
+func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("token service: %w: %w", authz.ErrUnavailable, err)
+	}
+	start := time.Now()
+	c := Call{Outcome: Failed}
+	d, err := s.ask(ctx, &r, &c)
+	c.Duration = time.Since(start)
+	s.counters.count(c)
+	if s.onCall != nil {
+		s.onCall(c)
+	}
+	switch {
+	case errors.Is(err, authz.ErrBusy):
+		return nil, fmt.Errorf("token service: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("token service: %w: %w", authz.ErrUnavailable, err)
+	case d.denial != nil:
+		return nil, d.denial
+	}
+	return d.grant, nil
+}
+
+// ask puts the question unless something speaks against it.
+func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, error) {
+	if r.Token.Empty() {
+		c.Outcome = Refused
+		return refused(authz.Unknown, "an empty token", authz.Keep{}), nil
+	}
+	m, err := s.message(r)
+	if u, ok := errors.AsType[*unfit](err); ok {
+		c.Outcome = Refused
+		return decision{outcome: Refused, denial: u.refusal()}, nil
+	} else if err != nil {
+		return decision{}, err
+	}
+	if s.pause.on(time.Now()) {
+		c.Outcome = Busy
+		return decision{}, fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
+	}
+	d, err := s.breaker.Execute(func() (decision, error) { return s.exchange(ctx, m, r, c) })
+	switch {
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		c.Outcome = Busy
+		return decision{}, fmt.Errorf("%w: not asked after too many faults", authz.ErrBusy)
+	case err != nil:
+		return decision{}, err
+	}
+	c.Outcome = d.outcome
+	c.NoStore = d.grant != nil && d.grant.Keep.TTL < 0 || d.denial != nil && d.denial.Keep.TTL < 0
+	return d, nil
+}
+
+// message makes the request with the proxy's own credential in it.
+func (s *Source) message(r *authz.Request) (*message, error) {
+	secret := ""
+	if s.secret != nil {
+		secret, _ = s.secret.get()
+	}
+	m, err := s.asker.message(r, secret)
+	if err != nil {
+		return nil, err
+	}
+	for _, own := range []*watched[string]{s.bearer, s.basic} {
+		if own != nil {
+			text, _ := own.get()
+			m.header.Set("Authorization", text)
+		}
+	}
+	if _, set := m.header["Idempotency-Key"]; !set {
+		// An entry without values is not sent, but lets net/http repeat a POST
+		// whose kept connection the service had closed meanwhile.
+		m.header["Idempotency-Key"] = []string{}
+	}
+	return m, nil
+}
+
+// Vars returns the names of the request's parts that the service is shown,
+// sorted: what the answer may depend on, and what a cache must therefore tell
+// requests apart by. The names are those of the variables; reason and others that
+// do not bear on the answer are left out.
+func (s *Source) Vars() []string { return append([]string(nil), s.asker.vars...) }
+
+// Close closes the connections that are kept for the next question. A Source
+// that is asked afterwards opens new ones.
+func (s *Source) Close() error {
+	s.transport.CloseIdleConnections()
+	return nil
+}
+
+// credentialFault returns why a file of the credential is not in effect.
+func (s *Source) credentialFault() error {
+	var faults []error
+	for _, w := range []*watched[string]{s.bearer, s.basic, s.secret} {
+		if w != nil {
+			_, err := w.get()
+			faults = append(faults, err)
+		}
+	}
+	if s.pair != nil {
+		_, err := s.pair.get()
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}
+
+func dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: connectTimeout, KeepAlive: 15 * time.Second}
+	return d.DialContext
+}

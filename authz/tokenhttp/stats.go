@@ -1,0 +1,81 @@
+package tokenhttp
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Call tells how one question went, for metrics and logs. It holds nothing of
+// the device.
+type Call struct {
+	// Outcome is how it ended.
+	Outcome Outcome
+	// Status is the HTTP status code, 0 if no answer came.
+	Status int
+	// Duration is the time it took.
+	Duration time.Duration
+	// Retried is true if the request was sent twice.
+	Retried bool
+	// NoStore is true if the service decided and forbade to reuse it. A service
+	// that always does defeats the cache before it.
+	NoStore bool
+}
+
+// Stats are the counters of a [Source] since it was made.
+type Stats struct {
+	Allowed, Denied, Ignored, Failed, Busy, Refused uint64
+	// Retries counts requests that were sent twice, NoStore decisions that may
+	// not be reused.
+	Retries, NoStore uint64
+	// Time is the time spent on all calls together.
+	Time time.Duration
+	// Breaker is closed, half-open or open.
+	Breaker string
+	// Credential is why the files of the proxy's own credential could not be
+	// read again; nil if all is well. The last good content stays in use.
+	Credential error
+}
+
+// counters are the parts of Stats that are counted.
+type counters struct {
+	allowed, denied, ignored, failed, busy, refused atomic.Uint64
+	retries, noStore                                atomic.Uint64
+	nanoseconds                                     atomic.Int64
+}
+
+func (n *counters) count(c Call) {
+	switch c.Outcome {
+	case Allowed:
+		n.allowed.Add(1)
+	case Denied:
+		n.denied.Add(1)
+	case Ignored:
+		n.ignored.Add(1)
+	case Failed:
+		n.failed.Add(1)
+	case Busy:
+		n.busy.Add(1)
+	case Refused:
+		n.refused.Add(1)
+	}
+	if c.Retried {
+		n.retries.Add(1)
+	}
+	if c.NoStore {
+		n.noStore.Add(1)
+	}
+	n.nanoseconds.Add(int64(c.Duration))
+}
+
+// Stats returns the counters as they are now.
+func (s *Source) Stats() Stats {
+	n := &s.counters
+	return Stats{
+		Allowed: n.allowed.Load(), Denied: n.denied.Load(), Ignored: n.ignored.Load(),
+		Failed: n.failed.Load(), Busy: n.busy.Load(), Refused: n.refused.Load(),
+		Retries: n.retries.Load(), NoStore: n.noStore.Load(),
+		Time:       time.Duration(n.nanoseconds.Load()),
+		Breaker:    s.breaker.State().String(),
+		Credential: s.credentialFault(),
+	}
+}

@@ -1,0 +1,132 @@
+package tokenhttp
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"slices"
+	"strconv"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// input is what variables take their values from.
+type input struct {
+	request *authz.Request
+	secret  string // of Options.SecretFile
+}
+
+// variable is a name that may stand in a template.
+type variable struct {
+	name  string
+	value func(in *input) string
+	// volatile: the value is new with every connection, so that no answer would
+	// ever be found in a cache.
+	volatile bool
+	// neutral: the value does not bear on the answer and stays out of the key.
+	neutral bool
+}
+
+func tokenText(in *input) string { return in.request.Token.Reveal() }
+
+// allVariables returns every variable, in the order of the manual.
+func allVariables() []variable {
+	return []variable{
+		{name: "token", value: tokenText},
+		{name: "token_b64", value: func(in *input) string {
+			return base64.StdEncoding.EncodeToString([]byte(in.request.Token.Reveal()))
+		}},
+		{name: "username", value: func(in *input) string { return in.request.Username }},
+		{name: "password", value: func(in *input) string { return in.request.Password.Reveal() }},
+		{name: "clientid", value: func(in *input) string { return in.request.ClientID }},
+		{name: "peerhost", value: peerHost},
+		{name: "peerport", value: peerPort, volatile: true},
+		{name: "listener", value: func(in *input) string { return in.request.Listener }},
+		{name: "proto", value: func(*input) string { return "mqtt" }, neutral: true},
+		{name: "proto_version", value: func(in *input) string { return strconv.Itoa(int(in.request.Protocol)) }},
+		{name: "cert_common_name", value: certCommonName},
+		{name: "cert_subject", value: certSubject},
+		{name: "cert_fingerprint", value: certFingerprint},
+		{name: "cert_pem", value: certPEM},
+		{name: "reason", value: func(in *input) string { return in.request.Purpose.String() }, neutral: true},
+		{name: "secret", value: func(in *input) string { return in.secret }, neutral: true},
+	}
+}
+
+func variableNamed(name string) (variable, bool) {
+	all := allVariables()
+	i := slices.IndexFunc(all, func(v variable) bool { return v.name == name })
+	if i < 0 {
+		return variable{}, false
+	}
+	return all[i], true
+}
+
+func variableNames() []string {
+	var names []string
+	for _, v := range allVariables() {
+		names = append(names, "${"+v.name+"}")
+	}
+	return names
+}
+
+// percentName returns the variable that EMQX 4 wrote as % and c.
+func percentName(c byte) string {
+	switch c {
+	case 'u':
+		return "username"
+	case 'c':
+		return "clientid"
+	case 'P':
+		return "password"
+	case 'a':
+		return "peerhost"
+	case 'r':
+		return "proto"
+	case 'C':
+		return "cert_common_name"
+	case 'd':
+		return "cert_subject"
+	}
+	return ""
+}
+
+func peerHost(in *input) string {
+	a := in.request.Addr.Addr()
+	if !a.IsValid() {
+		return ""
+	}
+	return a.Unmap().String()
+}
+
+func peerPort(in *input) string { return strconv.Itoa(int(in.request.Addr.Port())) }
+
+func certCommonName(in *input) string {
+	if in.request.Peer == nil {
+		return ""
+	}
+	return in.request.Peer.Subject.CommonName
+}
+
+func certSubject(in *input) string {
+	if in.request.Peer == nil {
+		return ""
+	}
+	return in.request.Peer.Subject.String()
+}
+
+func certFingerprint(in *input) string {
+	if in.request.Peer == nil {
+		return ""
+	}
+	sum := sha256.Sum256(in.request.Peer.Raw)
+	return hex.EncodeToString(sum[:])
+}
+
+func certPEM(in *input) string {
+	if in.request.Peer == nil {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: in.request.Peer.Raw}))
+}
