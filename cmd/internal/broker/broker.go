@@ -1,0 +1,226 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+)
+
+// ErrClosed is returned by Dial and Healthy after Shutdown or Close has been called.
+var ErrClosed = errors.New("broker is closed")
+
+const (
+	defaultMaxPacket     = 2 << 20
+	defaultSessionExpiry = 24 * time.Hour
+	defaultTimeout       = 10 * time.Second
+	defaultWriteTimeout  = 30 * time.Second
+	closeTimeout         = 5 * time.Second
+)
+
+// Options says how a Broker stores device data and where its limits are. Telemetry and Attributes are required, the zero
+// value of every other field means its default.
+type Options struct {
+	// Telemetry and Attributes store one payload of a device, which is the identity given to Dial. They return nil once the
+	// payload is stored as durably as it is going to be; only then is the message acknowledged. They are called by many
+	// goroutines at once, one call at a time for each connection, and may keep the payload.
+	Telemetry  func(ctx context.Context, device string, payload []byte) error
+	Attributes func(ctx context.Context, device string, payload []byte) error
+	// BadPayload tells whether an error of Telemetry or Attributes is the payload's own fault, so that sending it again
+	// cannot help. Without it no error is.
+	BadPayload func(err error) bool
+	// Logger receives refused payloads (warn), failures to store, recovered panics (error) and, at debug level only and
+	// without client identifiers and packet contents, what mochi logs. Default: no logging.
+	Logger *slog.Logger
+	// MaxPacket is the largest packet accepted from a device, in bytes: 1 KiB to 256 MiB. It is announced to MQTT 5 clients. Default 2 MiB,
+	// which passes a payload of 1 MiB whatever its topic and properties are.
+	MaxPacket int
+	// SessionExpiry is how long the session of a disconnected device is kept, unless an MQTT 5 client asks for less. It is rounded down
+	// to whole seconds, of which there must be at least one. Default 24 hours.
+	SessionExpiry time.Duration
+	// ConnectTimeout bounds the time from Dial to the complete CONNECT. Default 10 seconds.
+	ConnectTimeout time.Duration
+	// WriteTimeout is how long a device may read nothing while bytes wait for it, before it is disconnected. Default 30 seconds.
+	WriteTimeout time.Duration
+	// StoreTimeout bounds one call of Telemetry or Attributes. Default 10 seconds.
+	StoreTimeout time.Duration
+}
+
+// validate fills in the defaults.
+func (o *Options) validate() error {
+	if o.Telemetry == nil || o.Attributes == nil {
+		return errors.New("broker options: Telemetry and Attributes must be set")
+	}
+	if o.BadPayload == nil {
+		o.BadPayload = func(error) bool { return false }
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxPacket == 0 {
+		o.MaxPacket = defaultMaxPacket
+	}
+	if o.MaxPacket < 1<<10 || o.MaxPacket > 256<<20 {
+		return fmt.Errorf("broker options: MaxPacket %d is not between 1 KiB and 256 MiB", o.MaxPacket)
+	}
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		zero  time.Duration
+		min   time.Duration
+	}{
+		{"SessionExpiry", &o.SessionExpiry, defaultSessionExpiry, time.Second},
+		{"ConnectTimeout", &o.ConnectTimeout, defaultTimeout, 1},
+		{"WriteTimeout", &o.WriteTimeout, defaultWriteTimeout, 1},
+		{"StoreTimeout", &o.StoreTimeout, defaultTimeout, 1},
+	} {
+		if *d.value == 0 {
+			*d.value = d.zero
+		}
+		if *d.value < d.min || *d.value/time.Second >= math.MaxUint32 {
+			return fmt.Errorf("broker options: %s %v is out of range", d.name, *d.value)
+		}
+	}
+	return nil
+}
+
+// Broker is a running broker. Its methods may be called by any goroutine.
+type Broker struct {
+	options Options
+	server  *mqtt.Server
+	wills   wills
+	counts  counters
+
+	// sessions is held while a session begins or ends, which mochi does in steps between which messages and sessions are
+	// lost, and read-locked for each delivery. Nothing done under it waits for a device or for the store.
+	sessions sync.RWMutex
+	retained sync.RWMutex // the topic tree's notes about retained messages, which mochi reads without a lock
+
+	storing context.Context // ends when Shutdown loses patience
+	cancel  context.CancelFunc
+	work    sync.WaitGroup // connections, their drains, delayed wills
+	stop    chan struct{}  // closed by Shutdown
+	stopped chan struct{}  // closed when nothing is left running
+
+	mu     sync.Mutex
+	conns  map[*conn]struct{}
+	closed bool
+}
+
+// New starts a broker without connections. It must be ended by Shutdown or Close.
+func New(o Options) (*Broker, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{})}
+	b.wills.fire, b.wills.work = b.fireWill, &b.work
+	var err error
+	if b.server, err = b.newServer(); err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	b.storing, b.cancel = context.WithCancel(context.Background())
+	go b.run()
+	return b, nil
+}
+
+// Dial connects the device of that name and returns its end of the connection, on which CONNECT is still to be sent. It is a
+// *net.UnixConn where the system has socket pairs. Dial returns ErrClosed after Shutdown, the context's error once that is
+// done, and otherwise fails only for want of file descriptors.
+func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	near, far, err := socketPair()
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bundled broker: %w", err)
+	}
+	c, err := newConn(b, near, device)
+	if err == nil {
+		err = b.admit(c)
+	}
+	if err != nil {
+		return nil, errors.Join(err, near.Close(), far.Close())
+	}
+	go b.serve(c)
+	return far, nil
+}
+
+// admit registers a connection, which then counts as work until serve is done with it.
+func (b *Broker) admit(c *conn) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	b.conns[c] = struct{}{}
+	b.work.Add(1)
+	return nil
+}
+
+// serve runs one connection from CONNECT to its end.
+func (b *Broker) serve(c *conn) {
+	defer b.work.Done()
+	defer b.finish(c)
+	defer b.survive(c.device)
+	_ = c.SetReadDeadline(time.Now().Add(b.options.ConnectTimeout))
+	if err := b.server.EstablishConnection(listenerID, c); err != nil {
+		b.options.Logger.Debug("connection to the bundled broker ended", "device", c.device, "error", err)
+	}
+}
+
+// survive keeps a panic, which a device can provoke in mochi's decoder, from ending more than what was done for that device.
+func (b *Broker) survive(device string) {
+	if v := recover(); v != nil {
+		b.counts.panics.Add(1)
+		b.options.Logger.Error("panic in the bundled broker",
+			"device", device, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	}
+}
+
+// finish completes the end of a connection however it came about.
+func (b *Broker) finish(c *conn) {
+	_ = c.Close()
+	b.forget(c)
+	c.leaveSessions()
+	b.wills.end(c)
+	b.mu.Lock()
+	delete(b.conns, c)
+	b.mu.Unlock()
+}
+
+// forget removes a session that ends with its connection. mochi does so itself except after a panic or a failed write
+// before the session was complete.
+func (b *Broker) forget(c *conn) {
+	cl := c.client.Load()
+	if cl == nil {
+		return
+	}
+	c.enterSessions()
+	if current, ok := b.server.Clients.Get(cl.ID); !ok || current != cl {
+		return
+	}
+	ends := cl.Properties.Clean
+	if cl.Properties.ProtocolVersion == 5 {
+		ends = cl.Properties.Props.SessionExpiryInterval == 0
+	}
+	if ends {
+		b.remove(cl)
+	}
+}
+
+// Healthy returns nil while the broker accepts devices and ErrClosed afterwards.
+func (b *Broker) Healthy() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return ErrClosed
+	}
+	return nil
+}

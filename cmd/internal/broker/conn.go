@@ -1,0 +1,117 @@
+package broker
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// keepAliveTimeout is a DISCONNECT with reason code 0x8D.
+var keepAliveTimeout = [...]byte{0xE0, 0x01, 0x8D}
+
+// conn is the broker's end of one connection, in the shape mochi wants it. It carries who the device is.
+type conn struct {
+	net.Conn // the socket; writes go through out
+	broker   *Broker
+	device   string
+	out      *egress
+	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
+	will     *will                       // guarded by Broker.wills
+
+	// What follows belongs to the goroutine that serves the connection.
+	bridge     bool                   // CONNECT had the bridge bit
+	subscribed []packets.Subscription // by the SUBSCRIBE being processed, whose retained messages are to be sent
+	mqtt5      bool
+	emptyWill  bool // the Will has no payload, which mochi does not accept
+	inSessions bool // holds Broker.sessions
+	unstored   bool // nothing more is taken from the device
+	last       byte // received
+}
+
+func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
+	out, err := newEgress(socket, b.options.WriteTimeout)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: socket, broker: b, device: device, out: out}
+	out.spawn = b.work.Go
+	out.drop = c.dropped
+	return c, nil
+}
+
+// Read fails once a message was not stored, so that the device has to connect again.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.unstored {
+		return 0, errNotStored
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.last = p[n-1]
+	}
+	if c.mqtt5 && errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = c.out.send(keepAliveTimeout[:])
+	}
+	return n, err
+}
+
+// Write takes one packet, since mochi's write buffer is set to one byte.
+func (c *conn) Write(p []byte) (int, error) {
+	if err := c.out.send(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close drops what the device has not read.
+func (c *conn) Close() error {
+	c.out.close()
+	return nil
+}
+
+// SetDeadline sets the keep alive. It leaves writing alone: a busy device that reads nothing would keep its writes from timing
+// out. mochi cuts one and a half keep alives down to whole seconds, so that of a device with one second nothing is left but that.
+func (c *conn) SetDeadline(t time.Time) error {
+	if !t.IsZero() {
+		t = t.Add(time.Second / 2)
+	}
+	return c.SetReadDeadline(t)
+}
+
+// SetWriteDeadline does nothing; the egress has its own.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+// RemoteAddr is what mochi logs as the client's address.
+func (c *conn) RemoteAddr() net.Addr { return deviceAddr(c.device) }
+
+type deviceAddr string
+
+func (deviceAddr) Network() string  { return "bundled" }
+func (a deviceAddr) String() string { return string(a) }
+
+// dropped counts a message that will not reach the device, and ends its place in the session if it had one.
+func (c *conn) dropped(id uint16) {
+	c.broker.counts.dropped.Add(1)
+	if cl := c.client.Load(); cl != nil && id != 0 {
+		cl.State.Inflight.Delete(id)
+	}
+}
+
+// enterSessions and leaveSessions hold and release Broker.sessions for this connection.
+func (c *conn) enterSessions() {
+	if !c.inSessions {
+		c.broker.sessions.Lock()
+		c.inSessions = true
+	}
+}
+
+func (c *conn) leaveSessions() {
+	if c.inSessions {
+		c.inSessions = false
+		c.broker.sessions.Unlock()
+	}
+}

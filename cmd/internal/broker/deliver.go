@@ -1,0 +1,133 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// publish retains a message if it asks for that and gives it to every session that subscribed to its topic. mochi's own way
+// goes through a short queue for each client, which drops messages of every QoS when it is full.
+func (b *Broker) publish(pk packets.Packet) {
+	if pk.FixedHeader.Retain {
+		b.retain(pk)
+	}
+	subscribers := b.server.Topics.Subscribers(pk.TopicName)
+	if len(subscribers.Shared) > 0 {
+		b.selectShared(subscribers)
+		subscribers.MergeSharedSelected()
+	}
+	for clientID, sub := range subscribers.Subscriptions {
+		b.deliver(clientID, sub, pk)
+	}
+}
+
+// selectShared picks one member of each group at random, a connected one if there is any.
+func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
+	for _, members := range subscribers.Shared {
+		var chosen string
+		for clientID := range members { // in random order
+			chosen = clientID
+			if cl, ok := b.server.Clients.Get(clientID); ok && !cl.Closed() {
+				break
+			}
+		}
+		sub := members[chosen]
+		if other, ok := subscribers.SharedSelected[chosen]; ok {
+			sub = other.Merge(sub)
+		}
+		subscribers.SharedSelected[chosen] = sub
+	}
+}
+
+// deliver sends a message to one client, or queues it for the session if there is no connection.
+func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet) {
+	b.sessions.RLock() // the session is not moving from one connection to the next
+	defer b.sessions.RUnlock()
+	cl, ok := b.server.Clients.Get(clientID)
+	if !ok || sub.NoLocal && pk.Origin == clientID {
+		return
+	}
+	pk.Properties.SubscriptionIdentifier = identifiers(sub)
+	pk.FixedHeader.Dup = false
+	pk.FixedHeader.Qos = min(pk.FixedHeader.Qos, sub.Qos)
+	if !sub.FwdRetainedFlag && (cl.Properties.ProtocolVersion != 5 || !sub.RetainAsPublished) {
+		pk.FixedHeader.Retain = false // [MQTT-3.3.1-12]
+	}
+	if pk.FixedHeader.Qos > 0 {
+		id, err := cl.NextPacketID()
+		if err != nil || cl.State.Inflight.Len() >= maxQueued {
+			b.counts.dropped.Add(1)
+			return
+		}
+		pk.PacketID = uint16(id)
+		cl.State.Inflight.Set(pk)
+	}
+	if !cl.Closed() {
+		_ = cl.WritePacket(pk) // fails at the end of the connection
+	}
+}
+
+// identifiers returns the subscription identifiers a message is to carry, in order.
+func identifiers(sub packets.Subscription) []int {
+	var ids []int
+	if sub.Identifiers == nil && sub.Identifier > 0 {
+		ids = append(ids, sub.Identifier)
+	}
+	for _, id := range sub.Identifiers {
+		if id > 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// retain keeps a message for future subscribers, or forgets the one it replaces if it is empty.
+func (b *Broker) retain(pk packets.Packet) {
+	b.retained.Lock()
+	defer b.retained.Unlock()
+	pk.PacketID = 0
+	pk.FixedHeader.Dup = false
+	b.server.Topics.RetainMessage(pk)
+}
+
+// mayRetain keeps retained messages from using up the memory.
+func (b *Broker) mayRetain(topic string) bool {
+	retained := b.server.Topics.Retained
+	if retained.Len() < maxRetained {
+		return true
+	}
+	_, replaces := retained.Get(topic)
+	return replaces
+}
+
+// matching returns the retained messages of a filter that have not expired. mochi forgets that a/# includes a.
+func (b *Broker) matching(filter string) []packets.Packet {
+	b.retained.RLock()
+	defer b.retained.RUnlock()
+	messages := b.server.Topics.Messages(filter)
+	if parent, ok := strings.CutSuffix(filter, "/#"); ok && !strings.ContainsAny(parent, "+") {
+		if pk, ok := b.server.Topics.Retained.Get(parent); ok {
+			messages = append(messages, pk)
+		}
+	}
+	now := time.Now()
+	return slices.DeleteFunc(messages, func(pk packets.Packet) bool { return expired(pk, now) })
+}
+
+// sendRetained sends a new subscriber what is retained. It runs on the subscriber's own goroutine, and so may wait for the
+// subscriber to read, instead of dropping what it does not read fast enough.
+func (b *Broker) sendRetained(c *conn, cl *mqtt.Client, sub packets.Subscription) {
+	sub.FwdRetainedFlag = true
+	for _, pk := range b.matching(sub.Filter) {
+		c.out.wait()
+		if cl.Closed() {
+			return
+		}
+		b.deliver(cl.ID, sub, pk)
+	}
+}

@@ -1,0 +1,256 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	highWater   = 1 << 20 // unread bytes above which QoS 0 messages are dropped and others held
+	unreadLimit = 4 << 20 // unread bytes above which a device that still makes the broker answer is disconnected
+)
+
+// egress is the way out of one connection. mochi writes whole packets while it holds the client's lock, so whoever makes it
+// wait here also stops every publisher to that client and every connection that takes the client over; a write therefore
+// never waits. What the socket does not take is kept and drained in the background. Messages of QoS 1 and 2 beyond the
+// client's Receive Maximum are held back in order, which mochi's own flow control gets wrong.
+type egress struct {
+	socket   net.Conn
+	try      *tryWriter
+	timeout  time.Duration   // without progress, after which a waiting socket is closed
+	spawn    func(func())    // runs the drain as work of the broker
+	drop     func(id uint16) // told of each message dropped; 0 for QoS 0
+	mu       sync.Mutex      // guards everything below
+	progress sync.Cond       // unread became smaller, or the end
+
+	version        byte
+	receiveMax     int  // messages of QoS 1 and 2 the client takes at once
+	maxPacket      int  // bytes the client takes at once, 0 for no limit
+	disconnected   bool // DISCONNECT was sent, or nobody is there: nothing follows
+	closed         bool
+	draining       bool
+	unread         int    // bytes in backlog and in the drain's hands
+	backlog        []byte // not yet in the drain's hands
+	unacknowledged map[uint16]struct{}
+	held           []heldMessage
+}
+
+type heldMessage struct {
+	id    uint16
+	bytes []byte
+}
+
+func newEgress(socket net.Conn, timeout time.Duration) (*egress, error) {
+	try, err := newTryWriter(socket)
+	if err != nil {
+		return nil, err
+	}
+	e := &egress{socket: socket, try: try, timeout: timeout, receiveMax: math.MaxUint16}
+	e.progress.L = &e.mu
+	return e, nil
+}
+
+// connect sets what the client said about itself in CONNECT. Zero means no limit.
+func (e *egress) connect(version byte, receiveMax uint16, maxPacket uint32) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.version = version
+	e.maxPacket = int(min(maxPacket, math.MaxInt32))
+	if receiveMax > 0 {
+		e.receiveMax = int(receiveMax)
+	}
+}
+
+// send takes one packet. It fails only if the connection is at its end.
+func (e *egress) send(packet []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return net.ErrClosed
+	}
+	switch kind := packet[0] >> 4; {
+	case kind == packets.Publish:
+		e.publish(packet)
+	case e.disconnected:
+	case kind == packets.Disconnect:
+		e.disconnected = true
+		if e.version == 5 { // before that, a server has no DISCONNECT to send
+			e.put(packet)
+		}
+	default:
+		e.put(packet)
+	}
+	return nil
+}
+
+// publish sends, holds or drops a PUBLISH. Called with mu held.
+func (e *egress) publish(packet []byte) {
+	id := publishID(packet)
+	switch {
+	case e.maxPacket > 0 && len(packet) > e.maxPacket: // [MQTT-3.1.2-25]: as if it had been delivered
+		e.drop(id)
+	case id == 0 && e.unread >= highWater:
+		e.drop(0)
+	case e.disconnected:
+	case id == 0:
+		e.put(packet)
+	case len(e.held) > 0 || !e.room():
+		e.held = append(e.held, heldMessage{id, slices.Clone(packet)})
+	default:
+		e.deliver(id, packet)
+	}
+}
+
+// acked is told that the exchange about an outbound message is over.
+func (e *egress) acked(id uint16) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.unacknowledged, id)
+	e.release()
+}
+
+// room tells whether a message of QoS 1 or 2 may be sent now. Called with mu held.
+func (e *egress) room() bool {
+	return !e.disconnected && !e.closed && len(e.unacknowledged) < e.receiveMax && e.unread < highWater
+}
+
+// release sends what was held back, as far as there is room. Called with mu held.
+func (e *egress) release() {
+	for len(e.held) > 0 && e.room() {
+		next := e.held[0]
+		e.held[0] = heldMessage{}
+		e.held = e.held[1:]
+		e.deliver(next.id, next.bytes)
+	}
+	if len(e.held) == 0 {
+		e.held = nil
+	}
+}
+
+func (e *egress) deliver(id uint16, packet []byte) {
+	if e.unacknowledged == nil {
+		e.unacknowledged = make(map[uint16]struct{})
+	}
+	e.unacknowledged[id] = struct{}{}
+	e.put(packet)
+}
+
+// put writes what the socket takes and keeps the rest. Called with mu held.
+func (e *egress) put(packet []byte) {
+	if !e.draining {
+		n, err := e.try.write(packet)
+		if err != nil {
+			e.mute()
+			return
+		}
+		packet = packet[n:]
+	}
+	if len(packet) == 0 {
+		return
+	}
+	if e.unread >= unreadLimit {
+		e.shut()
+		return
+	}
+	e.backlog = append(e.backlog, packet...)
+	e.unread += len(packet)
+	if !e.draining {
+		e.draining = true
+		e.spawn(e.drain)
+	}
+}
+
+// drain writes the backlog and ends when there is none.
+func (e *egress) drain() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.backlog) > 0 && !e.closed {
+		b := e.backlog
+		e.backlog = nil
+		e.mu.Unlock()
+		err := e.flush(b)
+		e.mu.Lock()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			e.shut()
+		case err != nil:
+			e.mute()
+		}
+		e.release()
+	}
+	e.draining = false
+	_ = e.socket.SetWriteDeadline(time.Time{}) // a deadline in the past would fail the next attempt
+}
+
+// flush writes all of b unless the device reads nothing for the timeout.
+func (e *egress) flush(b []byte) error {
+	for len(b) > 0 {
+		if err := e.socket.SetWriteDeadline(time.Now().Add(e.timeout)); err != nil {
+			return err
+		}
+		n, err := e.socket.Write(b)
+		b = b[n:]
+		e.mu.Lock()
+		e.unread -= n
+		e.progress.Broadcast()
+		e.mu.Unlock()
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait returns when less than highWater bytes are unread, or at the end of the connection. Only the connection's own reader
+// may wait: it stops nobody else.
+func (e *egress) wait() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.unread >= highWater && !e.closed {
+		e.progress.Wait()
+	}
+}
+
+func (e *egress) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.shut()
+}
+
+// mute is for a device that has gone. What it sent before is still to be read, so the socket stays open. Called with mu held.
+func (e *egress) mute() {
+	e.disconnected = true
+	e.unread = 0
+	e.held, e.backlog = nil, nil
+	e.progress.Broadcast()
+}
+
+// shut closes the socket, which also ends the connection's reader. Called with mu held.
+func (e *egress) shut() {
+	e.closed = true
+	e.held, e.backlog, e.unacknowledged = nil, nil, nil
+	_ = e.socket.Close()
+	e.progress.Broadcast()
+}
+
+// publishID returns the packet identifier of an encoded PUBLISH, 0 at QoS 0.
+func publishID(packet []byte) uint16 {
+	if packet[0]&0x06 == 0 {
+		return 0
+	}
+	i := 1
+	for packet[i]&0x80 != 0 {
+		i++
+	}
+	i++ // past the remaining length
+	i += 2 + int(binary.BigEndian.Uint16(packet[i:]))
+	return binary.BigEndian.Uint16(packet[i:])
+}

@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// newTestEgress returns an egress with nothing in front of it, and the device's end.
+func newTestEgress(t *testing.T) (*egress, *client, *[]uint16) {
+	t.Helper()
+	near, far, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEgress(near, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drains sync.WaitGroup
+	var dropped []uint16
+	e.spawn = drains.Go
+	e.drop = func(id uint16) { dropped = append(dropped, id) }
+	t.Cleanup(func() {
+		e.close()
+		far.Close()
+		drains.Wait()
+	})
+	return e, &client{t: t, conn: far, r: bufio.NewReader(far), version: 4}, &dropped
+}
+
+func TestEgressNeverWaits(t *testing.T) {
+	e, c, dropped := newTestEgress(t)
+	pub := func(qos byte, id uint16) []byte {
+		return c.encode(message{topic: "x", payload: big(10_000), qos: qos, id: id})
+	}
+	// Far beyond the socket's buffer and the high water mark, with nobody reading.
+	for id := range uint16(500) {
+		for _, p := range [][]byte{pub(0, 0), pub(1, id+1)} {
+			if err := e.send(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := e.send([]byte{tPingresp, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(*dropped); n == 0 || slices.ContainsFunc(*dropped, func(id uint16) bool { return id != 0 }) {
+		t.Errorf("%d messages dropped, want some, all of QoS 0", n)
+	}
+	e.mu.Lock()
+	if e.unread > highWater+20_000 {
+		t.Errorf("%d bytes in memory, want about %d", e.unread, highWater)
+	}
+	e.mu.Unlock()
+	var next uint16 = 1
+	pings := 0
+	for next <= 500 {
+		f, err := c.next()
+		if err != nil {
+			t.Fatalf("after %d messages: %v", next-1, err)
+		}
+		if f.kind() == tPingresp {
+			pings++
+			continue
+		}
+		if m := c.decode(f); m.qos == 1 {
+			if m.id != next {
+				t.Fatalf("message %d, want %d", m.id, next)
+			}
+			next++
+		}
+	}
+	if pings != 1 {
+		t.Errorf("%d PINGRESP, want 1", pings)
+	}
+}
+
+func TestEgressReceiveMaximum(t *testing.T) {
+	e, c, _ := newTestEgress(t)
+	e.connect(5, 2, 0)
+	for id := range uint16(5) {
+		if err := e.send(c.encode(message{topic: "x", qos: 1, id: id + 1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.send([]byte{tPingresp, 0}); err != nil {
+		t.Fatal(err)
+	}
+	sent := func() (ids []uint16) {
+		for {
+			f, err := c.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.kind() == tPingresp {
+				return ids
+			}
+			ids = append(ids, c.decode(f).id)
+		}
+	}
+	if got := sent(); !slices.Equal(got, []uint16{1, 2}) {
+		t.Errorf("sent %d, want 1 and 2", got)
+	}
+	for _, id := range []uint16{77, 2, 2} { // of which only one is an acknowledgement
+		e.acked(id)
+	}
+	e.send([]byte{tPingresp, 0})
+	if got := sent(); !slices.Equal(got, []uint16{3}) {
+		t.Errorf("sent %d, want 3", got)
+	}
+	e.acked(1)
+	e.acked(3)
+	e.send([]byte{tPingresp, 0})
+	if got := sent(); !slices.Equal(got, []uint16{4, 5}) {
+		t.Errorf("sent %d, want 4 and 5", got)
+	}
+}
+
+func TestEgressEndsWithDisconnect(t *testing.T) {
+	for _, version := range []byte{4, 5} {
+		e, c, _ := newTestEgress(t)
+		e.connect(version, 1, 0)
+		send := func(b []byte) {
+			if err := e.send(b); err != nil {
+				t.Error(err)
+			}
+		}
+		send(c.encode(message{topic: "x", qos: 1, id: 1}))
+		send(c.encode(message{topic: "x", qos: 1, id: 2})) // held
+		send([]byte{tDisconnect, 0})
+		send([]byte{tPingresp, 0})
+		send(c.encode(message{topic: "x"}))
+		e.acked(1)
+		e.close()
+		c.expect(tPublish)
+		if version == 5 {
+			c.expect(tDisconnect)
+		}
+		c.expectClosed()
+		if err := e.send([]byte{tPingresp, 0}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("send after close: %v", err)
+		}
+	}
+}
+
+func TestEgressTooLarge(t *testing.T) {
+	e, c, dropped := newTestEgress(t)
+	e.connect(5, 0, 30)
+	for _, m := range []message{{payload: big(100)}, {payload: big(100), qos: 1, id: 9}, {payload: "fits", qos: 1, id: 10}} {
+		m.topic = "x"
+		if err := e.send(c.encode(m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.receive(); got.payload != "fits" {
+		t.Errorf("got %+v", got)
+	}
+	if !slices.Equal(*dropped, []uint16{0, 9}) {
+		t.Errorf("dropped %d, want 0 and 9", *dropped)
+	}
+}
+
+// A device that has the broker answer and reads nothing must not fill the memory.
+func TestEgressUnreadLimit(t *testing.T) {
+	e, _, _ := newTestEgress(t)
+	answer := make([]byte, 1000)
+	answer[0] = tSuback
+	for range 2 * unreadLimit / len(answer) {
+		if err := e.send(answer); err != nil {
+			if !errors.Is(err, net.ErrClosed) {
+				t.Errorf("closed with %v", err)
+			}
+			return
+		}
+	}
+	t.Error("still open")
+}
+
+func TestEgressStall(t *testing.T) {
+	e, c, _ := newTestEgress(t)
+	e.timeout = 300 * time.Millisecond
+	answer := make([]byte, 500_000)
+	answer[0] = tSuback
+	// Reading slower than it is written is not a stall.
+	if err := e.send(answer); err != nil {
+		t.Fatal(err)
+	}
+	chunk := make([]byte, 10_000)
+	for read := 0; read < len(answer); {
+		n, err := c.r.Read(chunk)
+		if err != nil {
+			t.Fatalf("after %d bytes: %v", read, err)
+		}
+		read += n
+	}
+	if err := e.send(answer); err != nil {
+		t.Fatal(err)
+	}
+	e.mu.Lock()
+	for !e.closed {
+		e.progress.Wait()
+	}
+	e.mu.Unlock()
+}
+
+func TestPublishID(t *testing.T) {
+	c := &client{version: 4}
+	for _, m := range []message{
+		{topic: "x", qos: 1, id: 1}, {topic: big(300), qos: 2, id: 65535}, {topic: "x", payload: big(3 << 20), qos: 1, id: 513}, {topic: "", payload: "x"},
+	} {
+		if got := publishID(c.encode(m)); got != m.id {
+			t.Errorf("identifier %d, want %d", got, m.id)
+		}
+	}
+}

@@ -1,0 +1,286 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// bridgeBit in the protocol level marks a bridge, as mosquitto sends it with MQTT 3.1 and 3.1.1.
+const bridgeBit = 0x80
+
+// longestKeepAlive is the longest keep alive, in seconds, whose one and a half fold mochi computes without overflow.
+const longestKeepAlive = 43690
+
+// hook is where mochi asks this package.
+type hook struct {
+	mqtt.HookBase
+	b *Broker
+}
+
+func (*hook) ID() string { return listenerID }
+
+func (*hook) Provides(method byte) bool {
+	switch method {
+	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
+		mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnPacketProcessed,
+		mqtt.OnPacketEncode:
+		return true
+	}
+	return false
+}
+
+// OnPacketRead corrects packets before mochi sees more of them than their encoding. An error would end the connection.
+func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c, ok := cl.Net.Conn.(*conn)
+	if !ok {
+		return pk, packets.ErrRejectPacket
+	}
+	switch pk.FixedHeader.Type {
+	case packets.Connect:
+		c.readConnect(&pk)
+	case packets.Publish:
+		pk.PacketID = inward(pk.PacketID)
+		if pk.TopicName != "" && pk.TopicName[0] == '$' {
+			pk.TopicName = refusedTopic
+		}
+	case packets.Pubrel, packets.Subscribe, packets.Unsubscribe:
+		pk.PacketID = inward(pk.PacketID)
+	case packets.Puback, packets.Pubcomp:
+		c.out.acked(pk.PacketID)
+	case packets.Pubrec:
+		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
+			c.out.acked(pk.PacketID)
+		}
+	case packets.Disconnect:
+		c.readDisconnect(&pk)
+	case packets.Auth:
+		return pk, packets.ErrRejectPacket // there is no authentication here to continue
+	}
+	return pk, nil
+}
+
+// inward turns round the packet identifiers that clients choose, and back: 1 becomes 65535. Clients and mochi both
+// count from 1 and mochi keeps both in one map, where the same identifier of one direction erases the message of the other.
+func inward(id uint16) uint16 { return -id }
+
+// readConnect drops the credentials, which nothing here needs, and what mochi would refuse without reason.
+func (c *conn) readConnect(pk *packets.Packet) {
+	pk.Connect.Username, pk.Connect.Password = nil, nil
+	pk.Connect.UsernameFlag, pk.Connect.PasswordFlag = false, false
+	pk.Properties.AuthenticationMethod, pk.Properties.AuthenticationData = "", nil
+	if level := pk.ProtocolVersion &^ bridgeBit; level != pk.ProtocolVersion && (level == 3 || level == 4) {
+		pk.ProtocolVersion = level
+		c.bridge = true
+	}
+	c.emptyWill = pk.Connect.WillFlag && len(pk.Connect.WillPayload) == 0
+	if c.emptyWill {
+		pk.Connect.WillPayload = []byte{0}
+	}
+}
+
+// readDisconnect reads what mochi overlooks: a reason code without properties, which then is the last byte the client sent, and the
+// limit on the session's expiry.
+func (c *conn) readDisconnect(pk *packets.Packet) {
+	if c.mqtt5 && pk.FixedHeader.Remaining == 1 {
+		pk.ReasonCode = c.last
+	}
+	pk.Properties.SessionExpiryInterval = min(pk.Properties.SessionExpiryInterval,
+		c.broker.server.Options.Capabilities.MaximumSessionExpiryInterval)
+}
+
+// OnConnect refuses or prepares a client. What it returns ends the connection, so the CONNACK is sent here.
+func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	c := cl.Net.Conn.(*conn)
+	c.enterSessions() // until the session is established, with its queue sent
+	if code := h.b.admission(c, cl); code != packets.CodeSuccess {
+		c.leaveSessions()
+		_ = h.b.server.SendConnack(cl, code, false, nil)
+		return code
+	}
+	version := cl.Properties.ProtocolVersion
+	c.mqtt5 = version == 5
+	c.out.connect(version, cl.Properties.Props.ReceiveMaximum, cl.Properties.Props.MaximumPacketSize)
+	// No Receive Maximum turns mochi's flow control off, see egress; no Topic Alias Maximum its aliases, which it
+	// resends on connections that do not know them.
+	cl.Properties.Props.ReceiveMaximum = 0
+	cl.State.Inflight.ResetSendQuota(0)
+	cl.Properties.Props.TopicAliasMaximum = 0
+	if cl.State.Keepalive > longestKeepAlive {
+		cl.State.Keepalive = 0
+	}
+	h.b.wills.set(c, newWill(c, cl, pk))
+	c.client.Store(cl)
+	return nil
+}
+
+// admission checks what only the broker knows. The proxy has checked the rest.
+func (b *Broker) admission(c *conn, cl *mqtt.Client) packets.Code {
+	if will := cl.Properties.Will; will.Flag != 0 && CheckWill(will.TopicName) != nil {
+		return packets.ErrNotAuthorized
+	}
+	if owner := b.owner(cl.ID); owner != nil && owner.device != c.device {
+		return packets.ErrClientIdentifierNotValid
+	}
+	return packets.CodeSuccess
+}
+
+// owner returns the latest connection of a session, nil if there is no such session.
+func (b *Broker) owner(clientID string) *conn {
+	cl, ok := b.server.Clients.Get(clientID)
+	if !ok {
+		return nil
+	}
+	c, _ := cl.Net.Conn.(*conn)
+	return c
+}
+
+// OnConnectAuthenticate accepts the connections of Dial, which are the only ones whose device is known.
+func (*hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
+	_, ok := cl.Net.Conn.(*conn)
+	return ok && cl.Net.Listener == listenerID
+}
+
+func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
+	h.b.wills.resume(cl.ID, pk.Connect.Clean, h.b.owner(cl.ID))
+}
+
+func (*hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	cl.Net.Conn.(*conn).leaveSessions()
+}
+
+// OnDisconnect keeps a new connection from taking over the session that mochi deletes next. See Broker.finish for the other end.
+func (*hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+	cl.Net.Conn.(*conn).enterSessions()
+}
+
+// OnACLCheck is about subscriptions. Publishing is judged in OnPublish, which can answer.
+func (*hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
+	return write || readable(topic)
+}
+
+func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := cl.Net.Conn.(*conn)
+	room := maxSubscriptions - cl.State.Subscriptions.Len()
+	for i := range pk.Filters {
+		sub := &pk.Filters[i]
+		_, shared := sharedFilter(sub.Filter)
+		_, existed := cl.State.Subscriptions.Get(sub.Filter)
+		if c.bridge && !shared {
+			sub.NoLocal = true // a bridge relies on not being sent its own messages
+		}
+		if shared || existed && sub.RetainHandling == 1 {
+			sub.RetainHandling = 2 // no retained messages
+		}
+		switch {
+		case !validFilter(sub.Filter):
+			sub.Filter = "" // answered with 0x8F, topic filter invalid
+		case !existed && room <= 0:
+			sub.Filter = filterOverQuota
+		case !existed:
+			room--
+		}
+	}
+	return pk
+}
+
+// OnSubscribed takes the sending of retained messages away from mochi, which drops those that its queue does not hold.
+func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
+	c := cl.Net.Conn.(*conn)
+	for i := range pk.Filters {
+		sub := &pk.Filters[i]
+		switch {
+		case codes[i] < packets.ErrUnspecifiedError.Code && sub.RetainHandling != 2:
+			c.subscribed = append(c.subscribed, *sub)
+		case sub.Filter == filterOverQuota && c.mqtt5:
+			codes[i] = packets.ErrQuotaExceeded.Code
+		}
+		sub.RetainHandling = 2
+	}
+}
+
+// OnPacketProcessed does what comes after the answer to a packet.
+func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
+	c := cl.Net.Conn.(*conn)
+	switch {
+	case err != nil:
+	case pk.FixedHeader.Type == packets.Disconnect:
+		h.b.wills.set(c, nil) // [MQTT-3.14.4-3]
+	case pk.FixedHeader.Type == packets.Subscribe:
+		for _, sub := range c.subscribed {
+			h.b.sendRetained(c, cl, sub)
+		}
+		c.subscribed = nil
+	}
+}
+
+// OnPacketEncode corrects what mochi sends.
+func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := cl.Net.Conn.(*conn)
+	switch pk.FixedHeader.Type {
+	case packets.Connack:
+		h.b.encodeConnack(c, cl, &pk)
+	case packets.Publish:
+		pk.Mods.MaxSize = 0                 // the egress drops what is too large, user properties are not to be cut [MQTT-3.3.2-17]
+		pk.Mods.DisallowProblemInfo = false // PUBLISH is exempt from it
+	case packets.Pubrec:
+		pk.PacketID = inward(pk.PacketID)
+		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code { // a repeated PUBLISH is not an error [MQTT-4.3.3-10]
+			pk.ReasonCode, pk.Properties.ReasonString = 0, ""
+		}
+	case packets.Puback:
+		pk.PacketID = inward(pk.PacketID)
+		if pk.ReasonCode < packets.ErrUnspecifiedError.Code {
+			pk.ReasonCode = 0 // mochi puts the QoS here
+		}
+	case packets.Pubcomp:
+		pk.PacketID = inward(pk.PacketID)
+	case packets.Suback, packets.Unsuback:
+		pk.PacketID = inward(pk.PacketID)
+		pk.Properties.User = nil // the client's own
+	}
+	return pk
+}
+
+// encodeConnack completes a CONNACK. On success mochi sends the session's queue next, so that is put in order first.
+func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
+	if pk.SessionPresent {
+		inOrder(cl.State.Inflight)
+	}
+	switch cl.Properties.ProtocolVersion {
+	case 5:
+		pk.Properties.MaximumPacketSize = uint32(b.options.MaxPacket)
+		pk.Properties.ReceiveMaximum = receiveMax
+		return
+	case 3:
+		pk.SessionPresent = false // the bit came with 3.1.1
+	}
+	switch pk.ReasonCode {
+	case packets.ErrUnspecifiedError.Code: // no client identifier and no clean session [MQTT-3.1.3-8]
+		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
+	case packets.ErrNotAuthorized.Code:
+		pk.ReasonCode = packets.Err3NotAuthorized.Code
+	case packets.ErrMalformedPacket.Code, packets.ErrProtocolViolation.Code:
+		_ = c.Close() // older clients get no answer to that
+	}
+}
+
+// inOrder numbers a session's queue by age, which mochi resends by the low 16 bits of a time in seconds, and removes what has expired.
+func inOrder(queue *mqtt.Inflight) {
+	now := time.Now()
+	messages := queue.GetAll(false)
+	slices.SortFunc(messages, func(a, b packets.Packet) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.PacketID, b.PacketID))
+	})
+	for i, m := range messages {
+		if expired(m, now) {
+			queue.Delete(m.PacketID)
+			continue
+		}
+		m.Created = int64(i)
+		queue.Set(m)
+	}
+}

@@ -1,0 +1,199 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+var allVersions = []byte{3, 4, 5}
+
+// versions runs a test once for each version of MQTT.
+func versions(t *testing.T, f func(t *testing.T, version byte)) {
+	for _, v := range allVersions {
+		t.Run(map[byte]string{3: "3.1", 4: "3.1.1", 5: "5.0"}[v], func(t *testing.T) { f(t, v) })
+	}
+}
+
+func TestDeviceDataIsStoredBeforeItIsAcknowledged(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, m := newBroker(t, nil)
+		witness := connect(t, b, "witness", login{id: "w"})
+		witness.subscribe("#", 2)
+		witness.subscribe("v1/devices/me/telemetry", 2)
+		c := connect(t, b, "d1", login{version: version, id: "c"})
+		var want []record
+		for _, topic := range []struct{ name, kind string }{
+			{"v1/devices/me/telemetry", "telemetry"}, {"v2/t", "telemetry"}, {"v2/t/j", "telemetry"},
+			{"v1/devices/me/attributes", "attributes"}, {"v2/a", "attributes"}, {"v2/a/j", "attributes"},
+		} {
+			for qos := byte(0); qos <= 2; qos++ {
+				payload := fmt.Sprintf("%s at %d", topic.name, qos)
+				c.publish(message{topic: topic.name, payload: payload, qos: qos, retain: qos == 1})
+				want = append(want, record{topic.kind, "d1", payload})
+				c.ping()
+				if got := m.records(); !slices.Equal(got, want) {
+					t.Fatalf("stored %q, want %q", got, want)
+				}
+			}
+		}
+		witness.quiet()
+		if s := b.Stats(); s.Stored != int64(len(want)) || s.Retained != 0 || s.Queued != 0 {
+			t.Errorf("stats %+v, want %d stored, none retained or queued", s, len(want))
+		}
+	})
+}
+
+func TestPubackWaitsForTheStore(t *testing.T) {
+	b, m := newBroker(t, nil)
+	m.hold = make(chan struct{})
+	c := connect(t, b, "d", login{id: "c"})
+	other := connect(t, b, "e", login{id: "o"})
+	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 7}))
+	other.subscribe("x", 1)
+	other.publish(message{topic: "y", qos: 1}) // another device is served meanwhile
+	answered := make(chan frame, 1)
+	go func() {
+		f, _ := c.next()
+		answered <- f
+	}()
+	other.quiet()
+	select {
+	case <-answered:
+		t.Fatal("acknowledged before it was stored")
+	default:
+	}
+	close(m.hold)
+	if f := <-answered; f.kind() != tPuback || f.id() != 7 {
+		t.Fatalf("got packet %#x, want PUBACK of 7", f.first)
+	}
+}
+
+func TestBadPayloadIsAnsweredAndDropped(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, m := newBroker(t, nil)
+		c := connect(t, b, "d", login{version: version, id: "c"})
+		bad := message{topic: "v1/devices/me/telemetry", payload: "bad", id: 5}
+		var code byte
+		if version == 5 {
+			code = 0x99
+		}
+		c.send(c.encode(bad))
+		bad.qos = 1
+		c.send(c.encode(bad))
+		c.acknowledged(tPuback, 5, code)
+		bad.qos = 2
+		c.send(c.encode(bad))
+		c.acknowledged(tPubrec, 5, code)
+		if version != 5 {
+			c.send(packet(tPubrel|2, u16(5)))
+			c.acknowledged(tPubcomp, 5, 0)
+		}
+		// The identifier is free again, the connection is as good as new.
+		c.publish(message{topic: "v1/devices/me/telemetry", payload: "good", qos: 2, id: 5})
+		c.quiet()
+		if got := m.records(); len(got) != 1 || got[0].payload != "good" {
+			t.Errorf("stored %q", got)
+		}
+		if s := b.Stats(); s.BadPayloads != 3 || s.Queued != 0 {
+			t.Errorf("stats %+v, want 3 bad payloads, nothing queued", s)
+		}
+	})
+}
+
+func TestUnstoredMessageIsNotAcknowledged(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		for qos := byte(1); qos <= 2; qos++ {
+			t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+				b, m := newBroker(t, nil)
+				m.fail(errors.New("disk full"))
+				witness := connect(t, b, "witness", login{id: "w"})
+				witness.subscribe("wills", 0)
+				c := connect(t, b, "d", login{version: version, id: "c", will: &lastWill{topic: "wills", payload: "gone"}})
+				msg := message{topic: "v2/t", payload: "1", qos: qos, id: 3}
+				// Sent in one piece: the second message must not overtake the first.
+				c.send(join(c.encode(msg), c.encode(message{topic: "v2/t", payload: "2", qos: qos, id: 4})))
+				if version == 5 {
+					if f := c.expect(tDisconnect); f.body[0] != 0x83 {
+						t.Errorf("DISCONNECT code %#x, want 0x83", f.body[0])
+					}
+				}
+				c.expectClosed()
+				if w := witness.take(); w.payload != "gone" {
+					t.Errorf("will = %q", w.payload)
+				}
+				m.fail(nil)
+				again := connect(t, b, "d", login{version: version, id: "c"})
+				msg.dup = true
+				again.publish(msg)
+				if got := m.records(); len(got) != 1 || got[0].payload != "1" {
+					t.Errorf("stored %q, want the first message once", got)
+				}
+				if s := b.Stats(); s.StoreErrors != 1 {
+					t.Errorf("%d store errors, want 1", s.StoreErrors)
+				}
+			})
+		}
+	})
+}
+
+func TestUnstoredQoS0IsCounted(t *testing.T) {
+	b, m := newBroker(t, nil)
+	m.fail(errors.New("disk full"))
+	c := connect(t, b, "d", login{id: "c"})
+	c.publish(message{topic: "v2/t", payload: "1"})
+	c.quiet()
+	if s := b.Stats(); s.StoreErrors != 1 || s.Stored != 0 {
+		t.Errorf("stats %+v, want one store error", s)
+	}
+}
+
+func TestStoreTimeout(t *testing.T) {
+	b, m := newBroker(t, func(o *Options) { o.StoreTimeout = 1 })
+	m.hold = make(chan struct{})
+	c := connect(t, b, "d", login{id: "c"})
+	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 3}))
+	c.expectClosed()
+}
+
+func TestPanicOfTheStoreEndsOneConnection(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	c, other := connect(t, b, "d", login{id: "c"}), connect(t, b, "e", login{id: "o"})
+	c.send(c.encode(message{topic: "v2/t", payload: "panic", qos: 1, id: 3}))
+	c.expectClosed()
+	other.publish(message{topic: "v2/t", payload: "1", qos: 1})
+}
+
+func TestDeviceTopicsWithoutAService(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, m := newBroker(t, nil)
+		witness := connect(t, b, "witness", login{id: "w"})
+		witness.subscribe("#", 0)
+		witness.subscribe("v1/devices/me/rpc/request/+", 1)
+		c := connect(t, b, "d", login{version: version, id: "c"})
+		var unsupported, refused byte
+		if version == 5 {
+			unsupported, refused = 0x90, 0x87
+		}
+		codes := map[string]byte{
+			"v1/devices/me/rpc/request/1": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
+			"v1/devices/other/telemetry": refused, "v1/devices/": refused, "$SYS/broker/x": refused, "$share": refused, "$share/g/x": refused, "$": refused,
+		}
+		for topic, code := range codes {
+			c.send(c.encode(message{topic: topic, payload: "x", retain: true}))
+			c.send(c.encode(message{topic: topic, payload: "x", qos: 1, id: 1, retain: true}))
+			c.acknowledged(tPuback, 1, code)
+			c.send(c.encode(message{topic: topic, payload: "x", qos: 2, id: 2}))
+			c.acknowledged(tPubrec, 2, code)
+			if code == 0 {
+				c.send(packet(tPubrel|2, u16(2)))
+				c.acknowledged(tPubcomp, 2, 0)
+			}
+		}
+		witness.quiet()
+		if s := b.Stats(); s.Unsupported != 4*3 || s.Refused != 6*3 || s.Retained != 0 || len(m.records()) != 0 {
+			t.Errorf("stats %+v, stored %q", s, m.records())
+		}
+	})
+}

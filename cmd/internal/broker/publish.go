@@ -1,0 +1,100 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+var (
+	errBadPayload = errors.New("payload is not acceptable")
+	// errNotStored also ends the reading of the connection.
+	errNotStored = errors.New("device data was not stored")
+)
+
+// OnPublish decides about one message before mochi acknowledges it.
+func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	c := cl.Net.Conn.(*conn)
+	if c.unstored { // mochi had read on before the connection broke
+		return pk, packets.ErrRejectPacket
+	}
+	switch r := routeOf(pk.TopicName); r {
+	case routeTelemetry, routeAttributes:
+		return pk, h.b.ingest(c, cl, pk, r)
+	case routeUnsupported:
+		h.b.counts.unsupported.Add(1)
+		return pk, decline(cl, pk, packets.ErrTopicNameInvalid)
+	case routeRefused:
+		h.b.counts.refused.Add(1)
+		return pk, decline(cl, pk, packets.ErrNotAuthorized)
+	}
+	if pk.FixedHeader.Retain && len(pk.Payload) > 0 && !h.b.mayRetain(pk.TopicName) {
+		h.b.counts.refused.Add(1)
+		return pk, decline(cl, pk, packets.ErrQuotaExceeded)
+	}
+	h.b.publish(pk)
+	return pk, packets.CodeSuccessIgnore
+}
+
+// ingest stores device data and returns what mochi is to do with the message.
+func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, r route) error {
+	switch err := b.store(c.device, r, pk.Payload); {
+	case err == nil:
+		return packets.CodeSuccessIgnore
+	case errors.Is(err, errBadPayload):
+		return decline(cl, pk, packets.ErrPayloadFormatInvalid)
+	case pk.FixedHeader.Qos == 0:
+		return packets.CodeSuccessIgnore
+	}
+	c.unstored = true
+	if c.mqtt5 {
+		bye := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ReasonCode: packets.ErrImplementationSpecificError.Code}
+		bye.Properties.ReasonString = errNotStored.Error()
+		_ = cl.WritePacket(bye)
+	}
+	return packets.ErrRejectPacket
+}
+
+// store stores device data, counts and logs. It returns errBadPayload or errNotStored.
+func (b *Broker) store(device string, r route, payload []byte) error {
+	save := b.options.Telemetry
+	if r == routeAttributes {
+		save = b.options.Attributes
+	}
+	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
+	defer cancel()
+	switch err := save(ctx, device, payload); {
+	case err == nil:
+		b.counts.stored.Add(1)
+		return nil
+	case b.options.BadPayload(err):
+		b.counts.badPayloads.Add(1)
+		b.options.Logger.Warn("device sent a payload that cannot be stored", "device", device, "error", err)
+		return errBadPayload
+	default:
+		b.counts.storeErrors.Add(1)
+		b.options.Logger.Error("device data not stored", "device", device, "error", err)
+		return errNotStored
+	}
+}
+
+// decline answers a message without taking it. mochi would answer QoS 2 with the wrong packet, so MQTT 5 clients get theirs here;
+// older ones can only be told that it went well.
+func decline(cl *mqtt.Client, pk packets.Packet, code packets.Code) error {
+	if cl.Properties.ProtocolVersion != 5 {
+		return packets.CodeSuccessIgnore
+	}
+	ack := packets.Packet{PacketID: pk.PacketID, ReasonCode: code.Code}
+	switch pk.FixedHeader.Qos {
+	case 1:
+		ack.FixedHeader.Type = packets.Puback
+	case 2:
+		ack.FixedHeader.Type = packets.Pubrec
+	default:
+		return packets.ErrRejectPacket
+	}
+	_ = cl.WritePacket(ack)
+	return packets.ErrRejectPacket
+}

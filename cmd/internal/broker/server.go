@@ -1,0 +1,47 @@
+package broker
+
+import (
+	"log/slog"
+	"math"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+)
+
+const (
+	// listenerID marks the connections of Dial. No listener stands behind it: one would only be asked to close them.
+	listenerID = "bundled"
+
+	maxQueued        = 1000 // messages of QoS 1 and 2 waiting in one session
+	maxSubscriptions = 1000 // of one session
+	maxRetained      = 100_000
+
+	// receiveMax is announced to MQTT 5 clients. mochi is allowed more, because it applies the limit to older clients, which know
+	// none, and counts exchanges of the other direction too.
+	receiveMax        = 64
+	allowedReceiveMax = 1024
+)
+
+// newServer makes mochi's defaults safe. The server is never started: its event loop is replaced by sweep, and with it go the
+// $SYS topics, wills that skip every check, and sessions that expire while they are resumed.
+func (b *Broker) newServer() (*mqtt.Server, error) {
+	limits := mqtt.NewDefaultServerCapabilities()
+	limits.MaximumClients = math.MaxInt64
+	limits.MaximumMessageExpiryInterval = 0 // else every message gets an expiry
+	limits.MaximumClientWritesPending = 1   // messages do not take that way, see publish
+	limits.MaximumSessionExpiryInterval = uint32(b.options.SessionExpiry / time.Second)
+	limits.MaximumPacketSize = uint32(b.options.MaxPacket)
+	limits.ReceiveMaximum = allowedReceiveMax
+	limits.MaximumInflight = maxQueued
+	limits.TopicAliasMaximum = 0 // an alias hides the topic from every check
+	limits.MinimumProtocolVersion = 3
+	limits.Compatibilities.NoInheritedPropertiesOnAck = true
+
+	server := mqtt.New(&mqtt.Options{
+		Capabilities:             limits,
+		ClientNetWriteBufferSize: 1, // a packet at a time, and none left in the buffer when its successor fails
+		ClientNetReadBufferSize:  1024,
+		Logger:                   slog.New(discreetHandler{b.options.Logger.Handler()}),
+	})
+	return server, server.AddHook(&hook{b: b}, nil)
+}

@@ -1,0 +1,54 @@
+package broker
+
+import (
+	"sync/atomic"
+)
+
+// Stats are figures since New, except where they say now.
+type Stats struct {
+	Clients       int64 // connected now
+	Sessions      int64 // kept now, with and without a connection
+	Subscriptions int64 // now
+	Retained      int64 // retained messages now
+	Queued        int64 // messages and handshakes of QoS 1 and 2 under way or waiting, now
+
+	MessagesIn  int64 // PUBLISH packets received, of every kind
+	MessagesOut int64 // PUBLISH packets given to subscribers' connections
+	Dropped     int64 // messages not delivered: subscriber too slow, its queue full, or the message too large for it
+
+	Stored      int64 // payloads stored
+	StoreErrors int64 // payloads that could not be stored now
+	BadPayloads int64 // payloads that can never be stored
+	Unsupported int64 // messages to device topics that nothing stands behind
+	Refused     int64 // messages to topics that are not for devices
+
+	Panics int64 // connections closed after a panic; each is a bug
+}
+
+type counters struct {
+	dropped, stored, storeErrors, badPayloads, unsupported, refused, panics atomic.Int64
+}
+
+// Stats returns the current figures. They are read one after another, not at one instant.
+func (b *Broker) Stats() Stats {
+	info := b.server.Info.Clone()
+	s := Stats{
+		Clients:     info.ClientsConnected,
+		Retained:    int64(b.server.Topics.Retained.Len()),
+		MessagesIn:  info.MessagesReceived,
+		MessagesOut: info.MessagesSent,
+		Dropped:     info.MessagesDropped + info.InflightDropped + b.counts.dropped.Load(),
+		Stored:      b.counts.stored.Load(),
+		StoreErrors: b.counts.storeErrors.Load(),
+		BadPayloads: b.counts.badPayloads.Load(),
+		Unsupported: b.counts.unsupported.Load(),
+		Refused:     b.counts.refused.Load(),
+		Panics:      b.counts.panics.Load(),
+	}
+	for _, cl := range b.server.Clients.GetAll() { // mochi's own sums drift when sessions are taken over
+		s.Sessions++
+		s.Subscriptions += int64(cl.State.Subscriptions.Len())
+		s.Queued += int64(cl.State.Inflight.Len())
+	}
+	return s
+}

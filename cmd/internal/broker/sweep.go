@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	sessionSweep = time.Second // the resolution of a session's expiry
+	messageSweep = time.Minute // expired messages are not sent in the meantime either
+)
+
+// sweep removes what has expired until the context ends.
+func (b *Broker) sweep(ctx context.Context) {
+	sessions, messages := time.NewTicker(sessionSweep), time.NewTicker(messageSweep)
+	defer sessions.Stop()
+	defer messages.Stop()
+	for {
+		select {
+		case now := <-sessions.C:
+			b.expireSessions(now)
+		case now := <-messages.C:
+			b.expireMessages(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// expireSessions removes the sessions that have been without a connection for too long.
+func (b *Broker) expireSessions(now time.Time) {
+	for id, cl := range b.server.Clients.GetAll() {
+		left := cl.StopTime()
+		if left == 0 || now.Unix() <= left+b.sessionExpiry(cl) {
+			continue
+		}
+		b.sessions.Lock()
+		if current, ok := b.server.Clients.Get(id); ok && current == cl {
+			b.remove(cl)
+		}
+		b.sessions.Unlock()
+	}
+}
+
+// sessionExpiry returns how many seconds a session outlives its connection. CONNACK has limited what the client asked for.
+func (b *Broker) sessionExpiry(cl *mqtt.Client) int64 {
+	if cl.Properties.ProtocolVersion == 5 {
+		return int64(cl.Properties.Props.SessionExpiryInterval)
+	}
+	return int64(b.server.Options.Capabilities.MaximumSessionExpiryInterval)
+}
+
+// remove deletes a session with its subscriptions, which mochi would keep for ever, and its queue. Called with sessions held.
+func (b *Broker) remove(cl *mqtt.Client) {
+	cl.ClearInflights()
+	b.server.UnsubscribeClient(cl)
+	b.server.Clients.Delete(cl.ID)
+}
+
+// expireMessages removes retained and queued messages whose expiry has passed. What waits in a connection stays: its
+// identifier is in use there.
+func (b *Broker) expireMessages(now time.Time) {
+	for topic, pk := range b.server.Topics.Retained.GetAll() {
+		if expired(pk, now) {
+			b.retain(packets.Packet{TopicName: topic})
+		}
+	}
+	for _, cl := range b.server.Clients.GetAll() {
+		if cl.Closed() {
+			b.sessions.Lock()
+			cl.ClearExpiredInflights(now.Unix(), 0)
+			b.sessions.Unlock()
+		}
+	}
+}
+
+// expired tells whether the Message Expiry Interval has passed [MQTT-3.3.2-5].
+func expired(pk packets.Packet, now time.Time) bool {
+	return pk.ProtocolVersion == 5 && pk.Expiry > 0 && pk.Expiry < now.Unix()
+}

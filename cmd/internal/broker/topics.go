@@ -1,0 +1,108 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxLevels bounds topics and filters: mochi's work on one grows with the square of its levels, its memory with each level.
+const maxLevels = 128
+
+// refusedTopic stands for a topic that mochi would leave unanswered. No client can send it, as U+0000 is not allowed in a string [MQTT-1.5.4-2].
+const refusedTopic = "\x00"
+
+// filterOverQuota stands for a filter there is no room for. No device may read it.
+const filterOverQuota = "$over quota"
+
+// route is what becomes of a message.
+type route byte
+
+const (
+	routeShared      route = iota // an ordinary topic
+	routeTelemetry                // stored
+	routeAttributes               // stored
+	routeUnsupported              // a device topic nothing stands behind
+	routeRefused                  // not for devices
+)
+
+func routeOf(topic string) route {
+	switch topic {
+	case "v1/devices/me/telemetry", "v2/t", "v2/t/j":
+		return routeTelemetry
+	case "v1/devices/me/attributes", "v2/a", "v2/a/j":
+		return routeAttributes
+	case "v2/t/p", "v2/a/p", "v1/devices/me", "v1/gateway":
+		return routeUnsupported
+	case "", refusedTopic:
+		return routeRefused
+	}
+	switch {
+	case topic[0] == '$':
+		return routeRefused
+	case strings.HasPrefix(topic, "v1/devices/me/"), strings.HasPrefix(topic, "v1/gateway/"):
+		return routeUnsupported
+	case strings.HasPrefix(topic, "v1/devices/"):
+		return routeRefused
+	case strings.Count(topic, "/") >= maxLevels:
+		return routeUnsupported
+	}
+	return routeShared
+}
+
+// bridgeState is where a mosquitto bridge publishes whether it is connected, by its Will if it is not.
+const bridgeState = "$SYS/broker/connection/"
+
+// CheckWill returns an error if the broker refuses a CONNECT whose Will has that topic: not a topic name of one to
+// 128 levels, a topic that starts with $, or another device's topic. Meant to be asked before CONNECT is passed on.
+// A bridge's own state below $SYS/broker/connection/ is accepted and goes nowhere, as mosquitto's bridges cannot connect without.
+func CheckWill(topic string) error {
+	switch {
+	case topic == "", strings.ContainsAny(topic, "+#\x00"), strings.Count(topic, "/") >= maxLevels:
+		return errors.New("will topic is not a valid topic name")
+	case routeOf(topic) == routeRefused && !strings.HasPrefix(topic, bridgeState):
+		return fmt.Errorf("will topic %q is not open to devices", topic)
+	}
+	return nil
+}
+
+// sharePrefix introduces the filter of a shared subscription; mochi ignores its case.
+const sharePrefix = "$share/"
+
+// readable tells whether a device may receive messages on a topic or subscribe to a filter. It runs for every delivery.
+func readable(filter string) bool {
+	if filter == "" || filter[0] != '$' {
+		return true
+	}
+	inner, ok := sharedFilter(filter)
+	return ok && (inner == "" || inner[0] != '$')
+}
+
+// sharedFilter returns the filter inside $share/group/filter.
+func sharedFilter(filter string) (inner string, ok bool) {
+	if len(filter) < len(sharePrefix) || !strings.EqualFold(filter[:len(sharePrefix)], sharePrefix) {
+		return "", false
+	}
+	_, inner, ok = strings.Cut(filter[len(sharePrefix):], "/")
+	return inner, ok
+}
+
+// validFilter tells whether wildcards stand alone in their level [MQTT-4.7.1-2] [MQTT-4.7.1-3] and the levels are not too many.
+// mochi takes a filter such as a+ as it stands, and it then matches nothing.
+func validFilter(filter string) bool {
+	if inner, ok := sharedFilter(filter); ok {
+		filter = inner
+	}
+	if filter == "" || strings.Count(filter, "/") >= maxLevels {
+		return false
+	}
+	if !strings.ContainsAny(filter, "+#") {
+		return true
+	}
+	for level := range strings.SplitSeq(strings.TrimSuffix(filter, "#"), "/") {
+		if strings.ContainsAny(level, "+#") && level != "+" {
+			return false
+		}
+	}
+	return filter == "#" || !strings.HasSuffix(filter, "#") || strings.HasSuffix(filter, "/#")
+}

@@ -1,0 +1,160 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// will is what is left to do when a connection ends without a DISCONNECT. mochi's own Wills skip every check, lose their
+// properties and are lost themselves when this side ends the connection, so mochi is given none.
+type will struct {
+	device  string
+	client  *mqtt.Client
+	message packets.Packet
+	delay   time.Duration
+}
+
+// newWill takes the Will out of a client. It returns nil if there is none.
+func newWill(c *conn, cl *mqtt.Client, pk packets.Packet) *will {
+	w := cl.Properties.Will
+	cl.Properties.Will = mqtt.Will{}
+	if w.Flag == 0 {
+		return nil
+	}
+	message := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: w.Qos, Retain: w.Retain},
+		ProtocolVersion: cl.Properties.ProtocolVersion,
+		Origin:          cl.ID,
+		TopicName:       w.TopicName,
+		Payload:         w.Payload,
+		Properties:      pk.Connect.WillProperties.Copy(false),
+	}
+	if c.emptyWill {
+		message.Payload = nil
+	}
+	delay := time.Duration(pk.Connect.WillProperties.WillDelayInterval) * time.Second
+	return &will{device: c.device, client: cl, message: message, delay: delay}
+}
+
+// wills holds the Wills of all connections and those waiting for their delay.
+type wills struct {
+	fire func(*will)     // publishes or stores
+	work *sync.WaitGroup // counts what is delayed or being fired
+
+	mu      sync.Mutex
+	delayed map[string]*delayedWill // by client identifier
+	closed  bool
+}
+
+type delayedWill struct {
+	*will
+	timer *time.Timer
+}
+
+// set gives a connection its Will, or none.
+func (w *wills) set(c *conn, will *will) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.will = will
+}
+
+// end fires or delays the Will of a connection that has ended. The delay ends with the session [MQTT-3.1.3-9].
+func (w *wills) end(c *conn) {
+	w.mu.Lock()
+	will := c.will
+	c.will = nil
+	if will == nil {
+		w.mu.Unlock()
+		return
+	}
+	session := time.Duration(will.client.Properties.Props.SessionExpiryInterval) * time.Second
+	delay := min(will.delay, session)
+	if delay > 0 && !w.closed {
+		w.postpone(will, delay)
+		w.mu.Unlock()
+		return
+	}
+	w.mu.Unlock()
+	w.fire(will)
+}
+
+// postpone fires a Will later. Whoever takes it out of the map ends its work. Called with mu held.
+func (w *wills) postpone(will *will, delay time.Duration) {
+	d := &delayedWill{will: will}
+	if w.delayed == nil {
+		w.delayed = make(map[string]*delayedWill)
+	}
+	id := will.client.ID
+	w.delayed[id] = d
+	w.work.Add(1)
+	d.timer = time.AfterFunc(delay, func() {
+		w.mu.Lock()
+		due := w.delayed[id] == d
+		if due {
+			delete(w.delayed, id)
+		}
+		w.mu.Unlock()
+		if due {
+			defer w.work.Done()
+			w.fire(will)
+		}
+	})
+}
+
+// resume is told that a client connects. Its session's delayed Will is dropped if the session goes on, and due if it ends
+// because the client starts afresh. old is the session's previous connection, which may not have ended yet, or nil.
+func (w *wills) resume(clientID string, fresh bool, old *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := w.delayed[clientID]; d != nil {
+		delete(w.delayed, clientID)
+		d.timer.Stop()
+		if fresh {
+			w.work.Go(func() { w.fire(d.will) })
+		}
+		w.work.Done()
+	}
+	if old == nil || old.will == nil || old.will.delay == 0 {
+		return
+	}
+	if fresh {
+		old.will.delay = 0
+	} else {
+		old.will = nil
+	}
+}
+
+// close makes all delayed Wills due, since no session outlives the broker.
+func (w *wills) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for id, d := range w.delayed {
+		delete(w.delayed, id)
+		d.timer.Stop()
+		w.work.Go(func() { w.fire(d.will) })
+		w.work.Done()
+	}
+}
+
+// fireWill does with a Will what would be done with the device's own message.
+func (b *Broker) fireWill(w *will) {
+	defer b.survive(w.device)
+	w.message.Created = time.Now().Unix()
+	if expiry := w.message.Properties.MessageExpiryInterval; expiry > 0 {
+		w.message.Expiry = w.message.Created + int64(expiry)
+	}
+	switch r := routeOf(w.message.TopicName); r {
+	case routeTelemetry, routeAttributes:
+		_ = b.store(w.device, r, w.message.Payload) // counted and logged; there is nobody left to tell
+	case routeUnsupported:
+		b.counts.unsupported.Add(1)
+	case routeRefused:
+		b.counts.refused.Add(1)
+	case routeShared:
+		b.publish(w.message)
+	}
+}
