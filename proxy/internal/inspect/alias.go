@@ -1,0 +1,62 @@
+package inspect
+
+import (
+	"bytes"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// aliases are the client's topic aliases, MQTT 5.0 section 3.3.2.3.4.
+type aliases struct {
+	max    uint16
+	topics map[uint16]aliasedTopic
+	size   int // of them all, in bytes
+}
+
+type aliasedTopic struct {
+	topic []byte
+	known bool // to the broker, as this topic
+}
+
+// resolve returns the topic of a PUBLISH that carries the alias id and topic, which
+// may be empty: then it is the one that the client has given the alias before.
+func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
+	if id > a.max {
+		// 0x94 is "topic alias invalid".
+		return nil, a.fault(0x94, "MQTT-3.3.2-9", "topic alias is above the broker's maximum")
+	}
+	t, set := a.topics[id]
+	switch {
+	case len(topic) == 0 && !set:
+		return nil, a.fault(packets.ProtocolError, "section 3.3.2.3.4", "topic alias stands for no topic")
+	case len(topic) == 0, set && bytes.Equal(t.topic, topic):
+		return t.topic, nil
+	case set:
+		a.size -= len(t.topic)
+	default:
+		a.size += overhead
+	}
+	if a.size += len(topic); a.size > maxAliases {
+		return nil, errAliases
+	}
+	if a.topics == nil {
+		a.topics = map[uint16]aliasedTopic{}
+	}
+	t = aliasedTopic{topic: bytes.Clone(topic)}
+	a.topics[id] = t
+	return t.topic, nil
+}
+
+// passed records that the broker gets to see the alias with its topic, and reports
+// whether it had before.
+func (a *aliases) passed(id uint16) (known bool) {
+	t := a.topics[id]
+	if !t.known {
+		a.topics[id] = aliasedTopic{topic: t.topic, known: true}
+	}
+	return t.known
+}
+
+func (*aliases) fault(code packets.ReasonCode, rule, reason string) error {
+	return &packets.MalformedError{Type: packets.PUBLISH, Level: 5, Rule: rule, Code: code, Reason: reason}
+}
