@@ -1,0 +1,285 @@
+package tokenfile
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+const (
+	maxID      = 128 // bytes, as the others
+	maxSubject = 256
+	maxComment = 1024
+	// minToken and strongToken are lengths in bytes: below the first a token is
+	// refused, below the second it is warned of. A token that a proxy accepts
+	// from anywhere is guessed at from everywhere: eight characters are the least
+	// that rate limits can defend, sixteen random ones need no defence.
+	minToken    = 8
+	strongToken = 16
+	// latest is the last second that is taken for one: whoever writes more has
+	// counted in milliseconds.
+	latest = 100_000_000_000
+)
+
+// kind names the JSON type of a raw value.
+func kind(raw []byte) string {
+	switch raw[0] {
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "a list"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	}
+	return "a number"
+}
+
+func wrongKind(want string, raw []byte) error {
+	return fmt.Errorf("want %s, got %s", want, kind(raw))
+}
+
+// decodeText returns the bytes of a string; they may point into raw.
+func decodeText(raw []byte) ([]byte, error) {
+	if raw[0] != '"' {
+		return nil, wrongKind("a string", raw)
+	}
+	for _, c := range raw {
+		if c == '\\' {
+			return unquote(raw), nil
+		}
+	}
+	return raw[1 : len(raw)-1], nil
+}
+
+// decodeName returns a string that names something.
+func decodeName(raw []byte, limit int) ([]byte, error) {
+	text, err := decodeText(raw)
+	if err != nil {
+		return nil, err
+	}
+	return text, checkName(string(text), limit)
+}
+
+// checkName holds a name to 1 to limit bytes of UTF-8 without control characters.
+func checkName(name string, limit int) error {
+	switch {
+	case name == "":
+		return errors.New("must not be empty")
+	case len(name) > limit:
+		return fmt.Errorf("%d bytes long, at most %d are allowed", len(name), limit)
+	case !utf8.ValidString(name):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("must not hold control characters")
+	}
+	return nil
+}
+
+func decodeBool(raw []byte) (bool, error) {
+	switch string(raw) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, wrongKind("true or false", raw)
+}
+
+// decodeTime returns a time in seconds since 1970, of an integer of those or of
+// a string after RFC 3339.
+func decodeTime(raw []byte) (int64, error) {
+	if raw[0] == '"' {
+		text, err := decodeText(raw)
+		if err != nil {
+			return 0, err
+		}
+		var t time.Time
+		if err := t.UnmarshalText(text); err != nil || t.Nanosecond() != 0 {
+			return 0, errors.New(`want whole seconds since 1970, or a time such as "2027-01-31T12:00:00Z"`)
+		}
+		return inRange(t.Unix())
+	}
+	if kind(raw) != "a number" {
+		return 0, wrongKind("seconds since 1970 or a time as a string", raw)
+	}
+	n, err := strconv.ParseInt(string(raw), 10, 64)
+	if err != nil {
+		return 0, errors.New("want whole seconds since 1970, written without fraction or exponent")
+	}
+	return inRange(n)
+}
+
+func inRange(seconds int64) (int64, error) {
+	switch {
+	case seconds <= 0:
+		return 0, errors.New("a time in 1970 or before; leave the field out where there is no limit")
+	case seconds > latest:
+		return 0, errors.New("too far in the future: milliseconds? Write seconds since 1970")
+	}
+	return seconds, nil
+}
+
+const hashHint = `want "sha256:" and the SHA-256 of the token, as 64 hexadecimal digits or 43 characters of base64url without padding`
+
+// decodeHash returns the digest of a token_hash.
+func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
+	text, err := decodeText(raw)
+	if err != nil {
+		return hash, err
+	}
+	digest, ok := strings.CutPrefix(string(text), "sha256:")
+	if !ok {
+		return hash, errors.New(hashHint)
+	}
+	var n int
+	switch len(digest) {
+	case hex.EncodedLen(sha256.Size):
+		n, err = hex.Decode(hash[:], []byte(digest))
+	case base64.RawURLEncoding.EncodedLen(sha256.Size):
+		n, err = base64.RawURLEncoding.Strict().Decode(hash[:], []byte(digest))
+	}
+	if err != nil || n != sha256.Size {
+		return hash, errors.New(hashHint)
+	}
+	if hash == sha256.Sum256(nil) || hash == [sha256.Size]byte{} {
+		return hash, errors.New("the hash of an empty text: whatever computed it was given no token")
+	}
+	return hash, nil
+}
+
+// decodeToken returns a token in the clear.
+func decodeToken(raw []byte) (authz.Token, error) {
+	text, err := decodeText(raw)
+	if err != nil {
+		return authz.Token{}, err
+	}
+	token := authz.NewToken(string(text))
+	return token, checkToken(token)
+}
+
+// checkToken tells whether a device could send the token in a CONNECT, and an
+// attacker could guess it.
+func checkToken(token authz.Token) error {
+	switch text := token.Reveal(); {
+	case len(text) < minToken:
+		return fmt.Errorf("shorter than %d bytes; choose a longer token", minToken)
+	case len(text) > 65535:
+		return errors.New("longer than the 65535 bytes that MQTT can carry")
+	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("holds control characters, such as a line end, or is not UTF-8")
+	}
+	return nil
+}
+
+// decodeStrings returns a string or the strings of a list, of which there must
+// be one. f turns each into what is wanted.
+func decodeStrings[T any](raw []byte, f func(string) (T, error)) ([]T, error) {
+	var all []T
+	one := func(raw []byte) error {
+		text, err := decodeText(raw)
+		if err != nil {
+			return err
+		}
+		v, err := f(string(text))
+		all = append(all, v)
+		return err
+	}
+	var err error
+	switch raw[0] {
+	case '"':
+		err = one(raw)
+	case '[':
+		s := scanner{text: raw}
+		if err = s.array(0, one); err == nil && len(all) == 0 {
+			err = errors.New("an empty list; name at least one, or leave the field out")
+		}
+	default:
+		err = wrongKind("a string or a list of strings", raw)
+	}
+	return all, err
+}
+
+// pattern checks a client id or user name that may end in *.
+func pattern(text string) (string, error) {
+	if err := checkName(text, 65535); err != nil {
+		return "", err
+	}
+	if strings.Contains(text[:len(text)-1], "*") {
+		return "", errors.New("a * is allowed at the end only, where it stands for any rest")
+	}
+	return text, nil
+}
+
+// network parses an address or an address range.
+func network(text string) (netip.Prefix, error) {
+	const hint = "want an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32"
+	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return a.Prefix(a.BitLen())
+	}
+	p, err := netip.ParsePrefix(text)
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return netip.Prefix{}, errors.New(hint)
+	case p != p.Masked():
+		return netip.Prefix{}, fmt.Errorf("an address inside the range %s; write that, or the address without /%d", p.Masked(), p.Bits())
+	}
+	return p, nil
+}
+
+// decodeMap returns an object of strings, nil if it is empty.
+func decodeMap(raw []byte) (map[string]string, error) {
+	if raw[0] != '{' {
+		return nil, wrongKind("an object of strings", raw)
+	}
+	var all map[string]string
+	err := eachMember(raw, func(key, value []byte) error {
+		text, err := decodeText(value)
+		if err != nil {
+			return err
+		}
+		if err := checkName(string(key), maxSubject); err != nil {
+			return fmt.Errorf("a key: %w", err)
+		}
+		if all == nil {
+			all = make(map[string]string)
+		}
+		all[string(key)] = string(text)
+		return nil
+	})
+	return all, err
+}
+
+// decodeUpstream returns the credentials for the broker.
+func decodeUpstream(raw []byte) (up authz.Upstream, err error) {
+	all, err := decodeMap(raw)
+	if err != nil {
+		return up, err
+	}
+	for key, text := range all {
+		switch key {
+		case "username":
+			up.Username = text
+		case "password":
+			up.Password = authz.NewToken(text)
+		case "clientid":
+			up.ClientID = text
+		default:
+			return up, errors.New("only username, password and clientid are known in here")
+		}
+	}
+	return up, nil
+}

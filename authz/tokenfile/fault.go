@@ -1,0 +1,65 @@
+package tokenfile
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotFound is returned by [Rotate], [Revoke], [Disable], [Enable] and [Show]
+// when no entry has the id or belongs to the device that was named.
+var ErrNotFound = errors.New("no such token or device")
+
+// Fault is one thing that is wrong with a token file.
+type Fault struct {
+	// Line counts from 1; it is 0 where the fault is of the file as a whole.
+	Line int
+	// Field is the key of the entry that is at fault, empty if it is none or if
+	// naming it might repeat a token.
+	Field string
+	// Reason says what is wrong and what to do, without a secret in it.
+	Reason string
+}
+
+// FormatError is returned for a file that was refused because of what it says.
+// The file has no effect at all, not even the lines that are good.
+type FormatError struct {
+	// Path is the file as it was named by the caller.
+	Path string
+	// Faults holds the first of the faults, at least one and at most 20, in the
+	// order of their lines.
+	Faults []Fault
+}
+
+// maxFaults is the number of faults after which reading ends.
+const maxFaults = 20
+
+// Error lists the faults, each on a line of its own: path:line: field: reason.
+func (e *FormatError) Error() string {
+	var text strings.Builder
+	for i, f := range e.Faults {
+		if i > 0 {
+			text.WriteByte('\n')
+		}
+		text.WriteString(e.Path)
+		if f.Line > 0 {
+			fmt.Fprintf(&text, ":%d", f.Line)
+		}
+		if f.Field != "" {
+			text.WriteString(": " + f.Field)
+		}
+		text.WriteString(": " + f.Reason)
+	}
+	if len(e.Faults) == maxFaults {
+		text.WriteString("\n" + e.Path + ": there may be more; these are the first 20")
+	}
+	return text.String()
+}
+
+// named puts the file's path into a *FormatError.
+func named(err error, path string) error {
+	if broken, ok := errors.AsType[*FormatError](err); ok {
+		broken.Path = path
+	}
+	return err
+}

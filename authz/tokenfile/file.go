@@ -1,0 +1,277 @@
+package tokenfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Options is how a token file is read. The zero value is the strictest.
+type Options struct {
+	// AllowPlaintext lets entries have a token instead of a token_hash.
+	AllowPlaintext bool
+	// RequireEnd refuses a file without an end line, and with that every file
+	// that was cut short.
+	RequireEnd bool
+	// AllowShrink accepts a new version that lacks most of the old entries; see
+	// [File.Reload].
+	AllowShrink bool
+	// Interval is the time between two looks at the file; 0 means 250 ms. A change
+	// is read after it has held still for one interval, or after three of them.
+	Interval time.Duration
+	// OnReload is told of every version of the file, one at a time: of those that
+	// took effect, the one that Open read included, and of later ones that were
+	// refused. It must not call Reload. Nil means nobody.
+	OnReload func(Reload)
+}
+
+const defaultInterval = 250 * time.Millisecond
+
+func (o Options) interval() time.Duration {
+	if o.Interval <= 0 {
+		return defaultInterval
+	}
+	return o.Interval
+}
+
+// Reload is what became of one version of the file.
+type Reload struct {
+	// Err says why the version was refused and the last good one goes on; nil if
+	// it took effect.
+	Err error
+	// Entries is the number of entries that are in effect.
+	Entries int
+	// Added, Removed and Changed count the entries by what happened to their id
+	// since the last version in effect.
+	Added, Removed, Changed int
+	// Revoked is the number of tokens whose sessions end at once.
+	Revoked int
+	// Warnings says what should be seen to, such as a file that everyone may read.
+	Warnings []string
+}
+
+// Status is what a [File] can say of itself.
+type Status struct {
+	Path string
+	// Entries is the number of entries in effect, disabled ones included.
+	Entries int
+	// Fingerprint is the hexadecimal SHA-256 of the content in effect.
+	Fingerprint string
+	// Loaded is when the content in effect was last read or found unchanged.
+	Loaded time.Time
+	// Err is why a newer version is not in effect, nil if there is none.
+	Err error
+	// Warnings are those of the version in effect.
+	Warnings []string
+}
+
+// File is a token file in use. It answers from memory, without locks, and never
+// from a mix of two versions. Its methods may be called from many goroutines.
+//
+// It lasts as long as the process: it holds nothing open, and it must outlive a
+// change of configuration, or a token that is taken out in that moment goes
+// unnoticed.
+type File struct {
+	path    string
+	options Options
+	current atomic.Pointer[snapshot]
+
+	// Both are semaphores rather than mutexes so that waiting ends with a context.
+	reading  chan struct{} // held while the file is read and watch is touched
+	watching chan struct{} // held by the call of Notify that watches
+	news     chan struct{} // has one element if revocations may be waiting
+
+	watch watch
+
+	mu      sync.Mutex
+	status  Status
+	revoked revocations
+}
+
+var (
+	_ authz.Authorizer = (*File)(nil)
+	_ authz.Notifier   = (*File)(nil)
+)
+
+// Open reads the token file at path. A file that is missing or breaks the rules
+// is an error, a *[FormatError] in the second case.
+func Open(path string, o Options) (*File, error) {
+	f := &File{
+		path:     path,
+		options:  o,
+		reading:  make(chan struct{}, 1),
+		watching: make(chan struct{}, 1),
+		news:     make(chan struct{}, 1),
+		status:   Status{Path: path},
+	}
+	f.current.Store(&snapshot{})
+	if err := f.Reload(context.Background()); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Authorize implements [authz.Authorizer]. Its denials name the token's id and
+// the reason: unknown, disabled, or a condition of the grant that does not hold.
+func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("token file: %w", err)
+	}
+	e := f.current.Load().byHash[r.Token.Hash()]
+	switch {
+	case e == nil:
+		return nil, &authz.Denial{Reason: authz.Unknown, Keep: notKept()}
+	case e.disabled:
+		return nil, &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
+	}
+	g := e.authorization()
+	if err := g.Check(r, time.Now()); err != nil {
+		return nil, e.denial(err)
+	}
+	return g, nil
+}
+
+// denial adds to what the grant's Check said which token it is about.
+func (e *entry) denial(err error) error {
+	d, ok := errors.AsType[*authz.Denial](err)
+	if !ok {
+		return err
+	}
+	return &authz.Denial{Reason: d.Reason, Detail: "token " + e.id + ": " + d.Detail, Keep: notKept()}
+}
+
+// Status returns what is in effect and how the last reload went.
+func (f *File) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.status
+}
+
+// Reload reads the file now. It returns nil if what the file says is in effect,
+// else why the last good version goes on: it cannot be read, breaks the rules (a
+// *[FormatError]), keeps changing, or lacks too much.
+//
+// A version lacks too much if it has no line at all, or if more than 16 entries
+// and more than half of all are gone: that is what a write that failed leaves
+// behind. A file that is meant to be empty says so with a header line or a
+// comment, as [Revoke] leaves it. Options.AllowShrink accepts it all.
+func (f *File) Reload(ctx context.Context) error {
+	if err := take(ctx, f.reading); err != nil {
+		return err
+	}
+	defer func() { <-f.reading }()
+	const attempts = 4
+	for n := 1; ; n++ {
+		err := f.load(ctx)
+		if !errors.Is(err, errChanging) || n == attempts {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(f.options.interval()):
+		}
+	}
+}
+
+// take takes the semaphore, or gives up with ctx.
+func take(ctx context.Context, semaphore chan struct{}) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case semaphore <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// load reads the file and, if it is good, puts it into effect. The caller holds
+// f.reading.
+func (f *File) load(ctx context.Context) error {
+	snap, v, err := read(ctx, f.path, f.options)
+	if errors.Is(err, errChanging) || ctx.Err() != nil {
+		return err
+	}
+	f.watch.read = v
+	if err == nil {
+		err = f.tooSmall(snap)
+	}
+	if err != nil {
+		f.refuse(err)
+		return err
+	}
+	f.accept(snap, Status{
+		Path: f.path, Entries: len(snap.byID), Fingerprint: v.fingerprint, Loaded: time.Now(),
+		Warnings: snap.warnings(f.path, v),
+	})
+	return nil
+}
+
+// maxGone is how many entries may be gone in one version, whatever their share.
+const maxGone = 16
+
+// tooSmall tells whether snap lacks too much of what is in effect.
+func (f *File) tooSmall(snap *snapshot) error {
+	had, has := len(f.current.Load().byID), len(snap.byID)
+	const hint = "if it is meant, start with allow_shrink, or change the file in smaller steps"
+	switch {
+	case f.options.AllowShrink || had == 0:
+		return nil
+	case snap.blank:
+		return fmt.Errorf("%s: empty, but %d entries are in effect; %s", f.path, had, hint)
+	case had-has > maxGone && has < had-has:
+		return fmt.Errorf("%s: %d of %d entries are gone; %s", f.path, had-has, had, hint)
+	}
+	return nil
+}
+
+// refuse reports a version that does not take effect.
+func (f *File) refuse(err error) {
+	s := f.Status()
+	s.Err = err
+	f.setStatus(s)
+	if !s.Loaded.IsZero() {
+		f.report(Reload{Err: err, Entries: s.Entries})
+	}
+}
+
+// accept puts snap into effect and reports it. Content that is in effect already
+// is worth a word only after an error, or with other warnings.
+func (f *File) accept(snap *snapshot, now Status) {
+	was := f.Status()
+	if now.Fingerprint == was.Fingerprint {
+		f.setStatus(now)
+		if was.Err != nil || !slices.Equal(was.Warnings, now.Warnings) {
+			f.report(Reload{Entries: now.Entries, Warnings: now.Warnings})
+		}
+		return
+	}
+	d := snap.since(f.current.Load())
+	f.current.Store(snap)
+	f.setStatus(now)
+	f.revoke(d)
+	f.report(Reload{
+		Entries: now.Entries, Added: d.added, Removed: d.removed, Changed: d.changed,
+		Revoked: len(d.ended), Warnings: now.Warnings,
+	})
+}
+
+func (f *File) setStatus(s Status) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = s
+}
+
+func (f *File) report(r Reload) {
+	if f.options.OnReload != nil {
+		f.options.OnReload(r)
+	}
+}

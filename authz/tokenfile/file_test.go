@@ -1,0 +1,381 @@
+package tokenfile
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
+)
+
+// put writes a token file the way editors and provisioning tools do, in place.
+func put(t testing.TB, path string, lines ...string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// swap puts a new file in the place of the old one.
+func swap(t testing.TB, path string, lines ...string) {
+	t.Helper()
+	put(t, path+".new", lines...)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tokenPath(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.jsonl") }
+
+func mustOpen(t testing.TB, path string, o Options) *File {
+	t.Helper()
+	f, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// with is a request with the token of the entry id that line makes.
+func with(id string) authz.Request { return authz.Request{Token: authz.NewToken("token-of-" + id)} }
+
+func reasonOf(err error) authz.Reason {
+	if d, ok := errors.AsType[*authz.Denial](err); ok {
+		return d.Reason
+	}
+	return ""
+}
+
+func TestConformance(t *testing.T) {
+	future := `"expire_at":"2100-01-01T00:00:00Z"`
+	authztest.Run(t, authztest.Suite{
+		New: func(tb testing.TB) authztest.Fixture {
+			path := tokenPath(tb)
+			put(tb, path,
+				line("good", `"subject":"pump-7"`, future, `"client_attrs":{"site":"north"}`, `"upstream":{"password":"p-a-s-s"}`),
+				line("off", `"disabled":true`),
+				line("old", `"expire_at":1700000000`),
+				line("new", `"not_before":4000000000`),
+				line("bound", `"clientid":"pump-7"`),
+				line("named", `"username":["u"]`),
+				line("placed", `"cidr":"192.0.2.0/24"`),
+			)
+			f := mustOpen(tb, path, Options{Interval: time.Millisecond})
+			return authztest.Fixture{Authorizer: f, Revoke: func() {
+				swap(tb, path, line("off", `"disabled":true`), line("old"))
+			}}
+		},
+		Good:    with("good"),
+		Unknown: with("nobody"),
+		Denied: map[authz.Reason]authz.Request{
+			authz.Disabled:      with("off"),
+			authz.Expired:       with("old"),
+			authz.NotYetValid:   with("new"),
+			authz.WrongClientID: with("bound"),
+			authz.WrongUsername: with("named"),
+			authz.WrongAddress:  with("placed"),
+		},
+	})
+}
+
+func TestAuthorizeNamesTheToken(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a", `"disabled":true`), line("b", `"clientid":"c"`), line("c", `"expire_at":1700000000`))
+	f := mustOpen(t, path, Options{})
+	for id, want := range map[string]string{
+		"a": "denied: disabled: token a",
+		"b": "denied: wrong_client_id: token b: the token is bound to other client ids",
+		"c": "denied: expired: token c: since 2023-11-14T22:13:20Z",
+		"x": "denied: unknown_token",
+	} {
+		_, err := f.Authorize(t.Context(), with(id))
+		if err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", id, err, want)
+		}
+		if d, _ := errors.AsType[*authz.Denial](err); d == nil || d.Keep != notKept() {
+			t.Errorf("%s: the denial may be kept", id)
+		}
+	}
+	r := with("b")
+	r.ClientID, r.Addr = "c", netip.MustParseAddrPort("192.0.2.1:1")
+	if g, err := f.Authorize(t.Context(), r); err != nil || g.TokenID != "b" || g.Keep != notKept() {
+		t.Errorf("b: %v, %v", g, err)
+	}
+}
+
+func TestAuthorizeHoldsTheClock(t *testing.T) {
+	path := tokenPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().Unix()
+		put(t, path, line("a", fmt.Sprintf(`"not_before":%d,"expire_at":%d`, now+10, now+20)))
+		f := mustOpen(t, path, Options{})
+		for _, want := range []authz.Reason{authz.NotYetValid, "", authz.Expired} {
+			if _, err := f.Authorize(t.Context(), with("a")); reasonOf(err) != want {
+				t.Errorf("after %ds: %v, want %q", time.Now().Unix()-now, err, want)
+			}
+			time.Sleep(10 * time.Second)
+		}
+	})
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	bad := filepath.Join(dir, "bad")
+	put(t, bad, line("a"), "{}\n")
+	reported := false
+	o := Options{OnReload: func(Reload) { reported = true }}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "no such file or directory; make the first token with: mqtt-auth-proxy token create NAME --file",
+		bad:                        bad + ":2: id: is missing",
+		dir:                        "is not a regular file",
+	} {
+		f, err := Open(path, o)
+		if f != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open = %v, %v; want %s", f, err, want)
+		}
+	}
+	if _, err := Open(filepath.Join(dir, "none"), o); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file is not fs.ErrNotExist: %v", err)
+	}
+	if reported {
+		t.Error("OnReload was told what Open returned")
+	}
+}
+
+func TestReloadKeepsLastGood(t *testing.T) {
+	path := tokenPath(t)
+	var reloads []Reload
+	put(t, path, line("a"), line("b"))
+	f := mustOpen(t, path, Options{OnReload: func(r Reload) { reloads = append(reloads, r) }})
+	good := f.Status()
+	if want := fmt.Sprintf("%x", sha256.Sum256([]byte(line("a")+line("b")))); good.Fingerprint != want || good.Path != path {
+		t.Errorf("Status = %+v, want the fingerprint %s", good, want)
+	}
+
+	swap(t, path, line("a"), "{\n")
+	err := f.Reload(t.Context())
+	var broken *FormatError
+	if !errors.As(err, &broken) || broken.Path != path || broken.Faults[0].Line != 2 {
+		t.Fatalf("Reload = %v, want the fault of line 2", err)
+	}
+	if _, err := f.Authorize(t.Context(), with("b")); err != nil {
+		t.Errorf("the last good version is gone: %v", err)
+	}
+	if s := f.Status(); s.Err == nil || s.Entries != 2 || s.Fingerprint != good.Fingerprint || !s.Loaded.Equal(good.Loaded) {
+		t.Errorf("Status = %+v", s)
+	}
+	if err := f.Reload(t.Context()); err == nil {
+		t.Error("the same bad file is good when read again")
+	}
+
+	swap(t, path, line("a"), line("b"))
+	if err := f.Reload(t.Context()); err != nil || f.Status().Err != nil {
+		t.Errorf("Reload = %v, Status.Err = %v", err, f.Status().Err)
+	}
+	swap(t, path, line("a", `"subject":"x"`), line("c"), line("d"))
+	if err := f.Reload(t.Context()); err != nil {
+		t.Errorf("Reload = %v", err)
+	}
+	if err := f.Reload(t.Context()); err != nil {
+		t.Errorf("Reload = %v", err)
+	}
+	var got []string
+	for _, r := range reloads {
+		got = append(got, fmt.Sprintf("%v %d +%d -%d ~%d !%d", r.Err != nil, r.Entries, r.Added, r.Removed, r.Changed, r.Revoked))
+	}
+	want := []string{"false 2 +2 -0 ~0 !0", "true 2 +0 -0 ~0 !0", "true 2 +0 -0 ~0 !0", "false 2 +0 -0 ~0 !0", "false 3 +2 -1 ~1 !2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("reloads %q\nwant %q", got, want)
+	}
+}
+
+func TestReloadOfMissingFile(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a"))
+	f := mustOpen(t, path, Options{})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Reload(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Reload = %v", err)
+	}
+	if _, err := f.Authorize(t.Context(), with("a")); err != nil {
+		t.Errorf("the last good version is gone: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Reload(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Reload = %v", err)
+	}
+}
+
+// meddler is a context that changes the file while it is read: the parser asks
+// it for its Err from time to time.
+type meddler struct {
+	context.Context
+	path  string
+	times int
+}
+
+func (m *meddler) Err() error {
+	if m.times--; m.times >= 0 {
+		f, err := os.OpenFile(m.path, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteString("#\n")
+			err = errors.Join(err, f.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return m.Context.Err()
+}
+
+func TestReloadOfChangingFile(t *testing.T) {
+	path := tokenPath(t)
+	synctest.Test(t, func(t *testing.T) {
+		put(t, path, line("a"))
+		var reloads int
+		f := mustOpen(t, path, Options{OnReload: func(Reload) { reloads++ }})
+		put(t, path, line("b"), strings.Repeat("\n", 1024)) // one question a reading
+		if err := f.Reload(&meddler{t.Context(), path, 100}); !errors.Is(err, errChanging) {
+			t.Errorf("Reload = %v, want %v", err, errChanging)
+		}
+		if _, err := f.Authorize(t.Context(), with("a")); err != nil || f.Status().Err != nil || reloads != 1 {
+			t.Errorf("a changing file took effect: %v, %v, %d reloads", err, f.Status().Err, reloads)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), defaultInterval/2)
+		defer cancel()
+		if err := f.Reload(&meddler{ctx, path, 100}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Reload = %v, want the context's error", err)
+		}
+		if err := f.Reload(&meddler{t.Context(), path, 4}); err != nil {
+			t.Errorf("Reload = %v after the file came to rest", err)
+		}
+		if _, err := f.Authorize(t.Context(), with("b")); err != nil || reloads != 2 {
+			t.Errorf("Authorize = %v, %d reloads", err, reloads)
+		}
+	})
+}
+
+func TestReloadShrink(t *testing.T) {
+	many := func(from, to int) (lines []string) {
+		for i := from; i < to; i++ {
+			lines = append(lines, line(fmt.Sprint("id", i)))
+		}
+		return lines
+	}
+	const comment = "# all gone\n"
+	for _, tc := range []struct {
+		name     string
+		old, now []string
+		refused  bool
+	}{
+		{"the only one", many(0, 1), []string{comment}, false},
+		{"one of two", many(0, 2), many(0, 1), false},
+		{"sixteen of sixteen", many(0, 16), []string{comment}, false},
+		{"seventeen of seventeen", many(0, 17), []string{comment}, true},
+		{"seventeen of thirty-three", many(0, 33), many(0, 16), true},
+		{"seventeen of thirty-four", many(0, 34), many(0, 17), false},
+		{"most of many", many(0, 1000), many(0, 499), true},
+		{"half of many", many(0, 1000), many(0, 500), false},
+		{"others instead", many(0, 100), many(100, 200), false},
+		{"no line", many(0, 1), nil, true},
+		{"blank lines", many(0, 1), []string{"\n \n"}, true},
+		{"nothing from nothing", []string{comment}, nil, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for _, allow := range []bool{false, true} {
+				path := tokenPath(t)
+				put(t, path, tc.old...)
+				f := mustOpen(t, path, Options{AllowShrink: allow})
+				swap(t, path, tc.now...)
+				if err := f.Reload(t.Context()); (err != nil) != (tc.refused && !allow) {
+					t.Errorf("allowed %v: Reload = %v", allow, err)
+				}
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, `{"id":"a","token":"12345678"}`)
+	var last Reload
+	f := mustOpen(t, path, Options{AllowPlaintext: true, OnReload: func(r Reload) { last = r }})
+	if len(last.Warnings) != 2 || !strings.Contains(last.Warnings[0], "1 tokens in the clear") || !strings.Contains(last.Warnings[1], "1 tokens shorter than 16 bytes") {
+		t.Errorf("warnings %q", last.Warnings)
+	}
+	for mode, want := range map[fs.FileMode]string{
+		0o640: "", 0o644: "everyone may read it (mode 0644); chmod 600 it", 0o660: "its group may write to it", 0o602: "everyone may write to it",
+	} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		warnings := f.Status().Warnings
+		if got := strings.Join(warnings, "\n"); !strings.Contains(got, want) || want == "" && len(warnings) != 2 || want != "" && len(warnings) != 3 {
+			t.Errorf("mode %o: warnings %q, want %q", mode, warnings, want)
+		}
+		if !slices.Equal(last.Warnings, warnings) {
+			t.Errorf("mode %o: OnReload was not told of new warnings", mode)
+		}
+	}
+}
+
+// TestLookupWhileReloading holds lookups to one version or the other: every
+// version has a and b with the same subject, and none has both states at once.
+func TestLookupWhileReloading(t *testing.T) {
+	path := tokenPath(t)
+	version := func(n int) []string {
+		s := fmt.Sprintf(`"subject":"v%d"`, n)
+		return []string{line("a", s), line("b", s), line(fmt.Sprint("n", n))}
+	}
+	put(t, path, version(0)...)
+	f := mustOpen(t, path, Options{})
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !done.Load() {
+				snap := f.current.Load()
+				a, b := snap.byID["a"].authorization(), snap.byID["b"].authorization()
+				if a.Subject != b.Subject {
+					t.Error("a mix of two versions")
+				}
+				for _, id := range []string{"a", "b"} {
+					if g, err := f.Authorize(t.Context(), with(id)); err != nil || g.TokenID != id {
+						t.Errorf("%s: %v, %v", id, g, err)
+					}
+				}
+				if _, err := f.Authorize(t.Context(), with("x")); !errors.Is(err, authz.ErrUnknown) {
+					t.Errorf("x: %v", err)
+				}
+			}
+		})
+	}
+	for n := range 50 {
+		swap(t, path, version(n)...)
+		if err := f.Reload(t.Context()); err != nil {
+			t.Error(err)
+		}
+		f.Status()
+	}
+	done.Store(true)
+	wg.Wait()
+}

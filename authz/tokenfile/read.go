@@ -1,0 +1,119 @@
+package tokenfile
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+)
+
+// errChanging means that the file was written to while it was read. It passes.
+var errChanging = errors.New("the file changes while it is read")
+
+// stamp tells versions of the file apart without reading it. The zero stamp is
+// that of no file.
+type stamp struct{ info fs.FileInfo }
+
+// stampOf returns the stamp of the file that path leads to, through any links.
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info}
+}
+
+func (s stamp) equal(o stamp) bool {
+	if s.info == nil || o.info == nil {
+		return s.info == o.info
+	}
+	return os.SameFile(s.info, o.info) && s.info.Size() == o.info.Size() &&
+		s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
+}
+
+// open opens the file that path leads to. Whatever is no regular file is
+// refused before it is opened: a pipe would keep the caller waiting.
+func open(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w; make the first token with: mqtt-auth-proxy token create NAME --file %s", err, strconv.Quote(path))
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file; name the file with the tokens", path)
+	}
+	return os.Open(path)
+}
+
+// version is what is known of one version of the file, good or bad.
+type version struct {
+	stamp       stamp
+	fingerprint string // hexadecimal SHA-256 of the content, empty if it could not be read
+}
+
+// read parses the file. The version is of use even if there is an error, unless
+// that is errChanging or ctx's own.
+func read(ctx context.Context, path string, o Options) (*snapshot, version, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, version{stamp: stampOf(path)}, err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return nil, version{}, err
+	}
+	v := version{stamp: stamp{before}}
+	digest := sha256.New()
+	snap, err := parse(ctx, io.TeeReader(f, digest), o)
+	err = named(err, path)
+	// Whatever a refused file has behind its twentieth fault.
+	if _, rest := io.Copy(digest, f); rest == nil {
+		v.fingerprint = hex.EncodeToString(digest.Sum(nil))
+	}
+	after, statErr := f.Stat()
+	switch {
+	case statErr != nil:
+		return nil, version{}, statErr
+	case !v.stamp.equal(stamp{after}):
+		return nil, version{}, fmt.Errorf("%s: %w", path, errChanging)
+	}
+	return snap, v, err
+}
+
+// fingerprint returns that of the file's content now.
+func fingerprint(path string) (string, error) {
+	f, err := open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	digest := sha256.New()
+	if _, err := io.Copy(digest, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(digest.Sum(nil)), nil
+}
+
+// warnings returns what is not wrong but should be seen to.
+func (s *snapshot) warnings(path string, v version) []string {
+	var all []string
+	if v.stamp.info != nil {
+		if who := openTo(v.stamp.info.Mode()); who != "" {
+			all = append(all, fmt.Sprintf("%s: %s (mode %04o); chmod 600 it", path, who, v.stamp.info.Mode().Perm()))
+		}
+	}
+	if s.plain > 0 {
+		all = append(all, fmt.Sprintf("%s: %d tokens in the clear; write their hashes instead", path, s.plain))
+	}
+	if s.weak > 0 {
+		all = append(all, fmt.Sprintf("%s: %d tokens shorter than %d bytes; rotate them", path, s.weak, strongToken))
+	}
+	return all
+}

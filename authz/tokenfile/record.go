@@ -1,0 +1,149 @@
+package tokenfile
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// field is a key of a line's object.
+type field uint8
+
+// The fields, in the order in which an entry is checked and written.
+const (
+	fieldFormat field = iota
+	fieldEnd
+	fieldCount
+	fieldID
+	fieldSubject
+	fieldTokenHash
+	fieldToken
+	fieldDisabled
+	fieldExpireAt
+	fieldNotBefore
+	fieldClientID
+	fieldUsername
+	fieldCIDR
+	fieldUpstream
+	fieldClientAttrs
+	fieldCreatedAt
+	fieldComment
+	numFields
+)
+
+// fieldNames holds the spelling of each field; it is never written to.
+var fieldNames = [numFields]string{
+	"format", "end", "count", "id", "subject", "token_hash", "token", "disabled", "expire_at", "not_before",
+	"clientid", "username", "cidr", "upstream", "client_attrs", "created_at", "comment",
+}
+
+// String returns the field's spelling.
+func (f field) String() string { return fieldNames[f] }
+
+// fieldOf returns the field of exactly that spelling.
+func fieldOf(key []byte) (field, bool) {
+	for f, name := range fieldNames {
+		if string(key) == name {
+			return field(f), true
+		}
+	}
+	return numFields, false
+}
+
+// record is a line's object taken apart: the raw JSON of each value, nil where
+// the field is absent. The values point into the line.
+type record [numFields][]byte
+
+// scanRecord takes the object in line apart. Its error never repeats a value.
+func scanRecord(line []byte) (rec record, fault *Fault) {
+	err := eachMember(line, func(key, value []byte) error {
+		f, ok := fieldOf(key)
+		if !ok {
+			fault = unknownField(key)
+			return errors.New("unknown")
+		}
+		rec[f] = value
+		return nil
+	})
+	if err != nil && fault == nil {
+		fault = &Fault{Reason: err.Error()}
+	}
+	return rec, fault
+}
+
+// unknownField describes a key that is none. Whoever takes the file for a map
+// writes tokens where the keys go, so a key is repeated only where no token
+// looks like it.
+func unknownField(key []byte) *Fault {
+	if f, ok := fieldOf(bytes.ToLower(key)); ok {
+		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}
+	}
+	fault := &Fault{Reason: "a field of an unknown name; known are id, subject, token_hash, disabled, expire_at, " +
+		"not_before, clientid, username, cidr, upstream, client_attrs, created_at, comment"}
+	if len(key) <= 20 && strings.Trim(string(key), "abcdefghijklmnopqrstuvwxyz_") == "" {
+		fault.Field = string(key)
+	}
+	return fault
+}
+
+// has reports whether any of the fields is present.
+func (rec *record) has(fields ...field) bool {
+	for _, f := range fields {
+		if rec[f] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// only reports whether no field is present but these.
+func (rec *record) only(fields ...field) bool {
+	rest := *rec
+	for _, f := range fields {
+		rest[f] = nil
+	}
+	for _, value := range rest {
+		if value != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// set puts value, marshalled, in place of the field, or takes the field out if
+// value is nil.
+func (rec *record) set(f field, value any) {
+	if value == nil {
+		rec[f] = nil
+		return
+	}
+	rec[f] = marshal(value)
+}
+
+// line renders rec as a line of the file, line end included.
+func (rec *record) line() []byte {
+	out := []byte{'{'}
+	for f, value := range rec {
+		if value == nil {
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, "%q:", field(f))
+		out = append(out, value...)
+	}
+	return append(out, '}', '\n')
+}
+
+// marshal renders a string, number, bool or list of strings as JSON, with <, >
+// and & as they are.
+func marshal(value any) []byte {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(value) // such values cannot fail
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}

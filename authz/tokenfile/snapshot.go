@@ -1,0 +1,183 @@
+package tokenfile
+
+import (
+	"crypto/sha256"
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// snapshot is what one version of the file says. It never changes.
+type snapshot struct {
+	byHash map[[sha256.Size]byte]*entry
+	byID   map[string]*entry
+	chunks [][]entry // all entries, in the order of the file
+	end    int       // the line that tells the count, 0 without one
+	blank  bool      // no line says anything, not even a comment
+
+	plain, weak int // entries with their token in the clear, and too short a one
+}
+
+// entry is one token. A million of them are kept: what few have is in detail.
+type entry struct {
+	id, subject        string
+	hash               [sha256.Size]byte
+	expires, notBefore int64 // seconds since 1970, 0 for none
+	detail             *detail
+	grant              atomic.Pointer[authz.Grant] // made when first asked for
+	line               int32
+	disabled           bool
+}
+
+// detail holds an entry's rarer facts. Entries that say the same share one.
+type detail struct {
+	clientIDs, usernames []string
+	addrs                []netip.Prefix
+	upstream             authz.Upstream
+	attrs                map[string]string
+}
+
+// Chunks grow from the first size to the last, each twice the one before.
+const (
+	firstChunk = 16
+	doublings  = 8
+	maxChunk   = firstChunk << doublings
+)
+
+// add returns room for an entry. Chunks instead of one slice: that would be
+// copied as it grows, and half of it would be empty.
+func (s *snapshot) add() *entry {
+	last := len(s.chunks) - 1
+	if last < 0 || len(s.chunks[last]) == cap(s.chunks[last]) {
+		s.chunks = append(s.chunks, make([]entry, 0, firstChunk<<min(len(s.chunks), doublings)))
+		last++
+	}
+	chunk := &s.chunks[last]
+	*chunk = (*chunk)[:len(*chunk)+1]
+	return &(*chunk)[len(*chunk)-1]
+}
+
+// entries returns all entries in the order of the file.
+func (s *snapshot) entries() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		for _, chunk := range s.chunks {
+			for i := range chunk {
+				if !yield(&chunk[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// notKept forbids to keep an answer: asking again costs a map probe, and a kept
+// answer would not know of the next version of the file.
+func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
+
+// authorization returns the entry's grant, the same one to everybody.
+func (e *entry) authorization() *authz.Grant {
+	if g := e.grant.Load(); g != nil {
+		return g
+	}
+	g := &authz.Grant{TokenID: e.id, Subject: e.subject, Expires: unix(e.expires), Keep: notKept()}
+	g.Only.NotBefore = unix(e.notBefore)
+	if d := e.detail; d != nil {
+		g.Only.ClientIDs, g.Only.Usernames, g.Only.Addrs = d.clientIDs, d.usernames, d.addrs
+		g.Upstream, g.Attrs = d.upstream, d.attrs
+	}
+	if !e.grant.CompareAndSwap(nil, g) {
+		return e.grant.Load()
+	}
+	return g
+}
+
+// unix returns the time that a field holds, the zero time for none.
+func unix(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
+
+// change is how an entry differs from the one of the same id in the last
+// version of the file.
+type change uint8
+
+const (
+	same change = iota
+	// kept: whoever is in may stay.
+	kept
+	// shortened: whoever is in may stay until the new expiry.
+	shortened
+	// ended: whoever is in must go, if only to come back.
+	ended
+)
+
+// changeFrom compares the entry with the old one of the same id.
+func (e *entry) changeFrom(old *entry) change {
+	identity := e.hash == old.hash && e.subject == old.subject && e.notBefore == old.notBefore && e.detail.equal(old.detail)
+	switch {
+	case identity && e.disabled == old.disabled && e.expires == old.expires:
+		return same
+	case old.disabled:
+		return kept // nobody is in
+	case e.disabled || !identity:
+		return ended
+	case e.expires != 0 && (old.expires == 0 || e.expires < old.expires):
+		return shortened
+	}
+	return kept
+}
+
+func (d *detail) equal(o *detail) bool {
+	if d == nil || o == nil {
+		return d == o
+	}
+	return slices.Equal(d.clientIDs, o.clientIDs) && slices.Equal(d.usernames, o.usernames) && slices.Equal(d.addrs, o.addrs) &&
+		d.upstream.Username == o.upstream.Username && d.upstream.Password.Equal(o.upstream.Password) &&
+		d.upstream.ClientID == o.upstream.ClientID && maps.Equal(d.attrs, o.attrs)
+}
+
+// difference is what happened between two versions of the file.
+type difference struct {
+	added, removed, changed int
+	ended, shortened        []string // ids, see change
+}
+
+// since compares the snapshot with an older one and takes over the grants of
+// entries that are the same, so that sessions go on sharing them. It must be
+// called before the snapshot is published.
+func (s *snapshot) since(old *snapshot) (d difference) {
+	for e := range s.entries() {
+		was := old.byID[e.id]
+		if was == nil {
+			d.added++
+			continue
+		}
+		switch e.changeFrom(was) {
+		case same:
+			e.grant.Store(was.grant.Load())
+			continue
+		case ended:
+			d.ended = append(d.ended, e.id)
+		case shortened:
+			d.shortened = append(d.shortened, e.id)
+		}
+		d.changed++
+	}
+	for was := range old.entries() {
+		if s.byID[was.id] != nil {
+			continue
+		}
+		d.removed++
+		if !was.disabled {
+			d.ended = append(d.ended, was.id)
+		}
+	}
+	return d
+}
