@@ -1,0 +1,207 @@
+package tokenfile
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+func text(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func modeOf(t testing.TB, path string) fs.FileMode {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode().Perm()
+}
+
+func TestEditsKeepOtherLines(t *testing.T) {
+	const original = "# one\r\n\n{\"format\":\"mqtt-auth-tokens/1\"} \n" +
+		`  { "comment" : "caf\u00e9", "token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" ,"id":"a"}` + "\n" +
+		"# two\n" + `{"id":"b","token":"plain-token-1","disabled":false,"client_attrs":{"k": "v"}}` + "\n\n" +
+		`{"end":true,"count":2}` + "\n\n"
+	for _, tc := range []struct {
+		name string
+		edit func(path string) error
+		want string // the lines that differ, old > new
+	}{
+		{"disable", func(p string) error { _, err := Disable(p, "b"); return err },
+			`{"id":"b","token":"plain-token-1","disabled":false,"client_attrs":{"k": "v"}} > {"id":"b","token":"plain-token-1","disabled":true,"client_attrs":{"k": "v"}}`},
+		{"disable a line that is spelled oddly", func(p string) error { _, err := Disable(p, "a"); return err },
+			`  { "comment" : "caf\u00e9", "token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" ,"id":"a"} > ` +
+				`{"id":"a","token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","disabled":true,"comment":"caf\u00e9"}`},
+		{"enable what is on", func(p string) error { _, err := Enable(p, "b"); return err }, ""},
+		{"revoke", func(p string) error { _, err := Revoke(p, "a"); return err },
+			`  { "comment" : "caf\u00e9", "token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08" ,"id":"a"} > ; {"end":true,"count":2} > {"end":true,"count":1}`},
+		{"revoke nobody", func(p string) error {
+			if _, err := Revoke(p, "c"); !errors.Is(err, ErrNotFound) {
+				return fmt.Errorf("not ErrNotFound: %w", err)
+			}
+			return nil
+		}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			path := tokenPath(t)
+			put(t, path, original)
+			before := stampOf(path)
+			if err := tc.edit(path); err != nil {
+				t.Fatal(err)
+			}
+			if stampOf(path).equal(before) != (tc.want == "") {
+				t.Error("the file is written if and only if there is a change")
+			}
+			want := original
+			for pair := range strings.SplitSeq(tc.want, "; ") {
+				if old, now, ok := strings.Cut(pair, " > "); ok && now != "" {
+					want = strings.Replace(want, old+"\n", now+"\n", 1)
+				} else if ok {
+					want = strings.Replace(want, old+"\n", "", 1)
+				}
+			}
+			if (want == original) != (tc.want == "") {
+				t.Fatal("the case describes no change")
+			}
+			if diff := cmp.Diff(want, text(t, path)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRevokeTheLast(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a"))
+	f := mustOpen(t, path, Options{})
+	if ids, err := Revoke(path, "a"); err != nil || len(ids) != 1 {
+		t.Fatalf("Revoke = %q, %v", ids, err)
+	}
+	if got := text(t, path); got != `{"format":"mqtt-auth-tokens/1"}`+"\n" {
+		t.Errorf("the file has %q", got)
+	}
+	if err := f.Reload(t.Context()); err != nil || f.Status().Entries != 0 {
+		t.Errorf("Reload = %v, %d entries", err, f.Status().Entries)
+	}
+}
+
+func TestEditsNameIDsAndDevices(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a", `"subject":"x"`), line("b", `"subject":"x"`), line("x", `"subject":"y"`), line("c"))
+	for _, tc := range []struct {
+		name string
+		want []string
+	}{{"a", []string{"a"}}, {"x", []string{"a", "b", "x"}}, {"y", []string{"x"}}, {"c", []string{"c"}}} {
+		for _, edit := range []func(string, string) ([]string, error){Disable, Disable, Enable, Enable} {
+			if ids, err := edit(path, tc.name); err != nil || !cmp.Equal(ids, tc.want) {
+				t.Errorf("%s: %q, %v; want %q", tc.name, ids, err, tc.want)
+			}
+		}
+		shown, err := Show(path, tc.name)
+		if err != nil || len(shown) != len(tc.want) {
+			t.Errorf("Show %s = %v, %v", tc.name, shown, err)
+		}
+	}
+	for _, edit := range []func(string, string) ([]string, error){Disable, Enable, Revoke} {
+		if ids, err := edit(path, "nobody"); !errors.Is(err, ErrNotFound) || ids != nil {
+			t.Errorf("%q, %v; want ErrNotFound", ids, err)
+		}
+	}
+	if _, err := Show(path, "nobody"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Show = %v", err)
+	}
+	if _, err := Rotate(path, "nobody", 0); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Rotate = %v", err)
+	}
+}
+
+func TestEditsRefuseBrokenFiles(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a"), `{"id":"b"}`)
+	before := text(t, path)
+	for name, edit := range map[string]func() error{
+		"create":  func() error { _, err := Create(path, CreateOptions{Name: "x"}); return err },
+		"rotate":  func() error { _, err := Rotate(path, "a", 0); return err },
+		"revoke":  func() error { _, err := Revoke(path, "a"); return err },
+		"disable": func() error { _, err := Disable(path, "a"); return err },
+		"enable":  func() error { _, err := Enable(path, "a"); return err },
+		"list":    func() error { _, err := List(path); return err },
+		"show":    func() error { _, err := Show(path, "a"); return err },
+		"lint":    func() error { _, err := Lint(path, Options{}); return err },
+	} {
+		err := edit()
+		if broken, ok := errors.AsType[*FormatError](err); !ok || broken.Path != path || len(broken.Faults) != 1 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if text(t, path) != before {
+		t.Error("the file changed")
+	}
+	missing := tokenPath(t)
+	for name, edit := range map[string]func() error{
+		"rotate": func() error { _, err := Rotate(missing, "a", 0); return err },
+		"revoke": func() error { _, err := Revoke(missing, "a"); return err },
+		"list":   func() error { _, err := List(missing); return err },
+		"lint":   func() error { _, err := Lint(missing, Options{}); return err },
+	} {
+		if err := edit(); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s of a missing file: %v", name, err)
+		}
+	}
+	if left, _ := os.ReadDir(filepath.Dir(missing)); len(left) != 0 {
+		t.Errorf("a missing file left %v behind", left)
+	}
+}
+
+func TestListAndLint(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, "# x\n",
+		line("a", `"subject":"x"`, `"created_at":1700000000`, `"expire_at":1700000001`, `"comment":"caf\u00e9"`, `"disabled":true`),
+		line("b", `"clientid":"c*"`, `"username":"u"`, `"cidr":"::1"`, `"not_before":7`, `"upstream":{"username":"v","password":"w"}`, `"client_attrs":{"k":"v"}`),
+	)
+	got, err := List(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Entry{
+		{ID: "a", Subject: "x", Line: 2, Disabled: true, Comment: "café", Created: time.Unix(1700000000, 0), Expires: time.Unix(1700000001, 0),
+			Fingerprint: authz.FingerprintOf(sha256.Sum256([]byte("token-of-a")))},
+		{ID: "b", Subject: "b", Line: 3, Fingerprint: authz.FingerprintOf(sha256.Sum256([]byte("token-of-b"))),
+			Only:     authz.Conditions{ClientIDs: []string{"c*"}, Usernames: []string{"u"}, Addrs: []netip.Prefix{netip.MustParsePrefix("::1/128")}, NotBefore: time.Unix(7, 0)},
+			Upstream: authz.Upstream{Username: "v", Password: authz.NewToken("w")}, Attrs: map[string]string{"k": "v"}},
+	}
+	if diff := cmp.Diff(want, got, compareTokens, comparePrefixes, cmp.Comparer(time.Time.Equal)); diff != "" {
+		t.Error(diff)
+	}
+	warnings, err := Lint(path, Options{})
+	if err != nil || len(warnings) != 1 || warnings[0] != path+": 1 tokens have expired; revoke them" {
+		t.Errorf("Lint = %q, %v", warnings, err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if warnings, err := Lint(path, Options{}); err != nil || len(warnings) != 2 || !strings.Contains(warnings[0], "everyone may write to it (mode 0666)") {
+		t.Errorf("Lint = %q, %v", warnings, err)
+	}
+	if _, err := Lint(path, Options{RequireEnd: true}); err == nil {
+		t.Error("Lint reads the file otherwise than Open would")
+	}
+}

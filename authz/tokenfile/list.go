@@ -1,0 +1,106 @@
+package tokenfile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Entry is what the file says of one token.
+type Entry struct {
+	// ID is the token's handle, Subject the device it belongs to.
+	ID, Subject string
+	// Fingerprint is the token's; see [authz.Token.Fingerprint].
+	Fingerprint string
+	Disabled    bool
+	// Expires is when the token ends, Created when it was made; zero if the file
+	// does not say.
+	Expires, Created time.Time
+	// Only, Upstream and Attrs are those of the token's grant.
+	Only     authz.Conditions
+	Upstream authz.Upstream
+	Attrs    map[string]string
+	Comment  string
+	// Line is where the entry stands, from 1.
+	Line int
+}
+
+// List returns the entries of the file at path in their order, disabled and
+// expired ones included.
+func List(path string) ([]Entry, error) {
+	return entries(path, func(*entry) bool { return true })
+}
+
+// Show returns the entry of that id and all of the device of that name, or
+// [ErrNotFound].
+func Show(path, idOrName string) ([]Entry, error) {
+	found, err := entries(path, func(e *entry) bool { return e.id == idOrName || e.subject == idOrName })
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	return found, err
+}
+
+func entries(path string, match func(*entry) bool) ([]Entry, error) {
+	data, _, err := contents(path, false)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseDocument(data)
+	if err != nil {
+		return nil, named(err, path)
+	}
+	var all []Entry
+	for e := range d.snap.entries() {
+		if match(e) {
+			all = append(all, d.describe(e))
+		}
+	}
+	return all, nil
+}
+
+// describe returns what e says, with the fields that only its line has.
+func (d *document) describe(e *entry) Entry {
+	g := e.authorization()
+	shown := Entry{
+		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.hash), Disabled: e.disabled, Line: int(e.line),
+		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, Attrs: g.Attrs,
+	}
+	rec := d.record(e)
+	if raw := rec[fieldCreatedAt]; raw != nil {
+		created, _ := decodeTime(raw) // has been parsed before, as the comment
+		shown.Created = unix(created)
+	}
+	if raw := rec[fieldComment]; raw != nil {
+		comment, _ := decodeText(raw)
+		shown.Comment = string(comment)
+	}
+	return shown
+}
+
+// Lint reads the file at path as [Open] would, and returns what is not wrong but
+// should be seen to. A file that Open would refuse is an error, a *[FormatError]
+// if it breaks the rules.
+func Lint(path string, o Options) (warnings []string, err error) {
+	snap, version, err := read(context.Background(), path, o)
+	if err != nil {
+		return nil, err
+	}
+	warnings = snap.warnings(path, version)
+	if n := snap.expired(time.Now()); n > 0 {
+		warnings = append(warnings, fmt.Sprintf("%s: %d tokens have expired; revoke them", path, n))
+	}
+	return warnings, nil
+}
+
+// expired counts the entries whose time is over.
+func (s *snapshot) expired(now time.Time) (n int) {
+	for e := range s.entries() {
+		if e.expires != 0 && e.expires <= now.Unix() {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,77 @@
+package tokenfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// lock keeps other writers of path out until unlock is called. The lock is on a
+// file beside it, because path itself is replaced by every write.
+func lock(path string) (unlock func(), err error) {
+	f, err := openLock(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	// The lock file stays: taking it away would let two writers hold two locks.
+	unlock = func() { _ = f.Close() }
+	if err := lockFile(f); err != nil {
+		unlock()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return unlock, nil
+}
+
+// openLock opens the lock file, or makes it. Only a file that was made here is
+// given away: what is there already may be a link that somebody laid out for root.
+func openLock(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return os.OpenFile(name, os.O_RDWR, 0)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := takeDirOwner(f, filepath.Dir(name)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// replaceFile writes data to path so that a reader, or a crash, meets the old
+// file or the new one, whole. The new file takes owner and mode from old, or is
+// for its owner only if there is none.
+func replaceFile(path string, data []byte, old fs.FileInfo) error {
+	dir := filepath.Dir(path)
+	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp.Name()) // in vain after the rename
+	err = fill(temp, data, old)
+	if err := errors.Join(err, temp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(temp.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func fill(temp *os.File, data []byte, old fs.FileInfo) error {
+	if _, err := temp.Write(data); err != nil {
+		return err
+	}
+	if old == nil {
+		return errors.Join(takeDirOwner(temp, filepath.Dir(temp.Name())), temp.Sync())
+	}
+	if err := takeOwner(temp, old); err != nil {
+		return err
+	}
+	if err := temp.Chmod(old.Mode().Perm()); err != nil {
+		return err
+	}
+	return temp.Sync()
+}
