@@ -1,0 +1,144 @@
+//go:build unix
+
+package tokenfile
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// writeMany writes n entries as a provisioning system would: a device each, an
+// expiry, and a network and attributes that many share. Entry i has the token
+// "token-i" and, if changed says so, another site.
+func writeMany(b *testing.B, path string, n int, changed func(i int) bool) {
+	b.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	fmt.Fprintln(w, `{"format":"mqtt-auth-tokens/1"}`)
+	for i := range n {
+		site := i % 50
+		if changed(i) {
+			site = -1
+		}
+		fmt.Fprintf(w, `{"id":"device-%07d-k3x2aa","subject":"device-%07d","token_hash":"sha256:%x","expire_at":"2100-01-31T12:00:00Z",`+
+			`"cidr":"10.0.0.0/8","client_attrs":{"site":"site-%d"},"created_at":"2026-11-23T16:00:00Z"}`+"\n",
+			i, i, sha256.Sum256(fmt.Appendf(nil, "token-%d", i)), site)
+	}
+	if err := errors.Join(w.Flush(), f.Close()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func never(int) bool { return false }
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one swept
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// processorTime is what the process has used of the processors, which tells more
+// than the clock on a machine that is busy with other things.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkLoadMillion reads a million tokens and reports what they hold then.
+func BenchmarkLoadMillion(b *testing.B) {
+	const n = 1_000_000
+	path := tokenPath(b)
+	writeMany(b, path, n, never)
+	b.ReportAllocs()
+	before, busy := heap(), processorTime(b)
+	var f *File
+	for b.Loop() {
+		f = nil
+		var err error
+		if f, err = Open(path, Options{}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric((processorTime(b)-busy).Seconds()/float64(b.N), "cpu-s/op")
+	b.ReportMetric(float64(heap()-before)/n, "heap-bytes/token")
+	if f.Status().Entries != n {
+		b.Fatalf("%d entries", f.Status().Entries)
+	}
+}
+
+// BenchmarkReload puts a version with ten changes among 100,000 entries into
+// effect.
+func BenchmarkReload(b *testing.B) {
+	const n = 100_000
+	paths := [2]string{tokenPath(b), tokenPath(b)}
+	writeMany(b, paths[0], n, never)
+	writeMany(b, paths[1], n, func(i int) bool { return i%(n/10) == 0 })
+	var last Reload
+	f := mustOpen(b, paths[0], Options{OnReload: func(r Reload) { last = r }})
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		i++
+		f.path = paths[i%2]
+		if err := f.Reload(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if last.Changed != 10 || last.Revoked != 10 {
+			b.Fatalf("%d changed, %d revoked", last.Changed, last.Revoked)
+		}
+	}
+}
+
+func BenchmarkAuthorize(b *testing.B) {
+	path := tokenPath(b)
+	writeMany(b, path, 100_000, never)
+	f := mustOpen(b, path, Options{})
+	for name, tc := range map[string]struct {
+		token string
+		from  string
+		want  authz.Reason
+	}{
+		"hit":  {"token-4711", "10.1.2.3:1", ""},
+		"miss": {"token-none", "10.1.2.3:1", authz.Unknown},
+	} {
+		r := authz.Request{Token: authz.NewToken(tc.token), ClientID: "c"}
+		if err := r.Addr.UnmarshalText([]byte(tc.from)); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := f.Authorize(b.Context(), r); reasonOf(err) != tc.want {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(name+"-parallel", func(b *testing.B) {
+			b.ReportAllocs()
+			ctx := b.Context()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					_, _ = f.Authorize(ctx, r)
+				}
+			})
+		})
+	}
+}
