@@ -1,0 +1,159 @@
+package tokenjwt
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+const (
+	maxTokenID   = 128          // bytes
+	latestSecond = 253402300799 // the end of the year 9999
+)
+
+// notKept has every request asked anew.
+func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
+
+// unknown is the denial of what may be known elsewhere.
+func unknown(detail string) error {
+	return &authz.Denial{Reason: authz.Unknown, Detail: detail, Keep: notKept()}
+}
+
+// refused is the denial of a token with a good signature.
+func refused(detail string) error {
+	return &authz.Denial{Reason: authz.NotAuthorized, Detail: detail, Keep: notKept()}
+}
+
+// about adds to what Grant.Check said which token it is about.
+func about(id string, err error) error {
+	d, ok := errors.AsType[*authz.Denial](err)
+	if !ok {
+		return err
+	}
+	return &authz.Denial{Reason: d.Reason, Detail: "token " + id + ": " + d.Detail, Keep: notKept()}
+}
+
+// issued reports whether the claims are of one of the accepted issuers.
+func (o *Options) issued(claims map[string]any) bool {
+	issuer, ok := textOf(claims, "iss")
+	return ok && (len(o.Issuers) == 0 || slices.Contains(o.Issuers, issuer))
+}
+
+// grant turns a verified token into what it grants, or says why it does not.
+func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
+	id, err := t.id()
+	if err != nil {
+		return nil, refused("jti: " + err.Error())
+	}
+	g := &authz.Grant{TokenID: id, Keep: notKept()}
+	if err := s.demand(t); err != nil {
+		return nil, refused("token " + id + ": " + err.Error())
+	}
+	if err := s.setValidity(g, t.claims); err != nil {
+		return nil, refused("token " + id + ": " + err.Error())
+	}
+	if err := g.Check(authz.Request{}, now); err != nil { // of the times: nothing else is set yet
+		return nil, about(id, err)
+	}
+	if err := s.mapping.fill(g, t.claims, s.options.ACLRest); err != nil {
+		return nil, refused("token " + id + ": " + err.Error())
+	}
+	return g, nil
+}
+
+// id returns the jti, or a name made from a hash. That is one of what is signed,
+// since the holder may be able to vary a signature that fits.
+func (t *token) id() (string, error) {
+	if value, ok := t.claims["jti"]; ok {
+		return nameOf(value, maxTokenID)
+	}
+	sum := sha256.Sum256([]byte(t.input))
+	return "jwt-" + hex.EncodeToString(sum[:16]), nil
+}
+
+// demand checks what the token is and whom it is for.
+func (s *Source) demand(t *token) error {
+	if !s.options.accepts(t.typ) {
+		return errors.New("typ: not an accepted type of token")
+	}
+	if _, ok := t.claims["cnf"]; ok {
+		return errors.New("cnf: the token is bound to a key, which cannot be checked here")
+	}
+	value, present := t.claims["aud"]
+	switch {
+	case s.options.AnyAudience:
+		return nil
+	case !present && len(s.options.Audiences) == 0:
+		return nil
+	case !present:
+		return errors.New("aud: missing")
+	}
+	audiences, err := listOf(value)
+	if err != nil {
+		return fmt.Errorf("aud: %w", err)
+	}
+	if !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(s.options.Audiences, a) }) {
+		return errors.New("aud: the token is for another audience")
+	}
+	return nil
+}
+
+// accepts tells whether typ, a media type (RFC 7515 section 4.1.9), is accepted.
+func (o *Options) accepts(typ string) bool {
+	types := o.Types
+	if len(types) == 0 {
+		types = []string{"", "JWT", "at+jwt"}
+	}
+	const tree = "application/"
+	if len(typ) >= len(tree) && strings.EqualFold(typ[:len(tree)], tree) {
+		typ = typ[len(tree):]
+	}
+	return slices.ContainsFunc(types, func(t string) bool { return strings.EqualFold(t, typ) })
+}
+
+// setValidity sets when the grant begins and ends.
+func (s *Source) setValidity(g *authz.Grant, claims map[string]any) (err error) {
+	times := map[string]time.Time{}
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		value, present := claims[name]
+		if !present {
+			continue
+		}
+		if times[name], err = timeOf(value); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	var limited bool
+	if g.Expires, limited = times["exp"]; !limited && !s.options.AllowNoExpiry {
+		return errors.New("exp: missing; tokens that never expire must be allowed first")
+	}
+	for _, name := range []string{"nbf", "iat"} {
+		if t, ok := times[name]; ok && t.Add(-s.options.leeway()).After(g.Only.NotBefore) {
+			g.Only.NotBefore = t.Add(-s.options.leeway())
+		}
+	}
+	return nil
+}
+
+// timeOf reads a NumericDate (RFC 7519 section 2). One that is after the year 9999
+// is in milliseconds.
+func timeOf(value any) (time.Time, error) {
+	number, ok := value.(json.Number)
+	if !ok {
+		return time.Time{}, errors.New("not a number")
+	}
+	seconds, err := number.Float64()
+	if err != nil || seconds < 0 || seconds > latestSecond {
+		return time.Time{}, errors.New("not a time in seconds since 1970")
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), nil
+}

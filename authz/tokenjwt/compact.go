@@ -1,0 +1,145 @@
+package tokenjwt
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// token is a JWT taken apart; nothing of it is true before a key has verified it.
+type token struct {
+	signed    *jose.JSONWebSignature
+	input     string // what the signature is over: header and claims as they came
+	algorithm jose.SignatureAlgorithm
+	kid       string // empty if it names no key
+	typ       string // as the header has it
+	claims    map[string]any
+}
+
+// The ways in which a text is not a token of ours. They never repeat a part of it.
+var (
+	errForm    = errors.New("not a signed JWT")
+	errHeader  = errors.New("a JWT with a header that is not accepted")
+	errClaims  = errors.New("a JWT whose claims are not a JSON object, or have a key twice")
+	errForeign = errors.New("a JWT of another issuer")
+)
+
+// parse takes text apart, with no work for what is not three parts of base64url.
+func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*token, error) {
+	header, ok := split(text, maxSize)
+	if !ok {
+		return nil, errForm
+	}
+	t := &token{input: text[:strings.LastIndexByte(text, '.')]}
+	if !t.readHeader(header, algorithms) {
+		return nil, errHeader
+	}
+	var err error
+	if t.signed, err = jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{t.algorithm}); err != nil {
+		return nil, errHeader // the cause repeats what the header holds
+	}
+	// Verify checks the signature over these bytes, so what is read here is what
+	// is signed once it has said yes.
+	if t.claims, err = decodeObject(t.signed.UnsafePayloadWithoutVerification()); err != nil {
+		return nil, errClaims
+	}
+	return t, nil
+}
+
+// split returns the header of text if its form is that of a compact JWS.
+func split(text string, maxSize int) (header []byte, ok bool) {
+	if len(text) > maxSize {
+		return nil, false
+	}
+	parts := 0
+	for part := range strings.SplitSeq(text, ".") {
+		parts++
+		if parts > 3 || !canonical(part) {
+			return nil, false
+		}
+	}
+	if parts != 3 {
+		return nil, false
+	}
+	header, err := base64.RawURLEncoding.DecodeString(text[:strings.IndexByte(text, '.')])
+	return header, err == nil
+}
+
+// canonical reports whether part is not empty and the only base64url text of its
+// bytes. The decoder passes over line ends and, like that of the JOSE library, over
+// bits that are left at the end, so that one token would have many texts.
+func canonical(part string) bool {
+	for i := range len(part) {
+		if sextet(part[i]) < 0 {
+			return false
+		}
+	}
+	switch len(part) % 4 {
+	case 0:
+		return part != ""
+	case 2:
+		return sextet(part[len(part)-1])&0x0f == 0
+	case 3:
+		return sextet(part[len(part)-1])&0x03 == 0
+	}
+	return false
+}
+
+// sextet returns what c stands for in base64url, or -1 (RFC 4648 section 5).
+func sextet(c byte) int {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return int(c - 'A')
+	case 'a' <= c && c <= 'z':
+		return int(c-'a') + 26
+	case '0' <= c && c <= '9':
+		return int(c-'0') + 52
+	case c == '-':
+		return 62
+	case c == '_':
+		return 63
+	}
+	return -1
+}
+
+// readHeader reports whether the header is acceptable. Members that point to keys
+// elsewhere (jku, x5u, x5c) are allowed and never followed.
+func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) bool {
+	header, err := decodeObject(text)
+	if err != nil {
+		return false
+	}
+	// crit and b64 change how the rest is read; a token that brings its own key is
+	// a proof of possession, not an access token; zip and enc are of JWE.
+	for _, name := range []string{"crit", "b64", "jwk", "zip", "enc"} {
+		if _, ok := header[name]; ok {
+			return false
+		}
+	}
+	alg, algOK := textOf(header, "alg")
+	kid, kidOK := textOf(header, "kid")
+	typ, typOK := textOf(header, "typ")
+	t.algorithm, t.kid, t.typ = jose.SignatureAlgorithm(alg), kid, typ
+	return algOK && kidOK && typOK && slices.Contains(algorithms, t.algorithm)
+}
+
+// textOf returns the named text, empty if there is none; not ok if it is not text.
+func textOf(object map[string]any, name string) (text string, ok bool) {
+	value, present := object[name]
+	if !present {
+		return "", true
+	}
+	text, ok = value.(string)
+	return text, ok
+}
+
+// verifiedBy reports whether one of the keys fits the token's signature.
+func (t *token) verifiedBy(keys []key) bool {
+	return slices.ContainsFunc(keys, func(k key) bool {
+		_, err := t.signed.Verify(k.material)
+		return err == nil
+	})
+}

@@ -1,0 +1,178 @@
+package tokenjwt
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+const (
+	maxKeys  = 64 // usable ones in a set
+	maxTries = 16 // keys for one token
+)
+
+// key is one that tokens may be verified with.
+type key struct {
+	id         string // empty if it has none
+	algorithms []jose.SignatureAlgorithm
+	material   any // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte
+}
+
+// keySet is what one version of a place holds. It is immutable.
+type keySet struct {
+	keys    []key
+	ignored int // members that are of no use here
+}
+
+// verify reports whether a key of the set fits t, and whether there is a key that
+// has the kid that t names.
+func (s *keySet) verify(t *token) (good, named bool) {
+	var fit []key
+	for _, k := range s.keys {
+		exact := t.kid != "" && k.id == t.kid
+		named = named || exact
+		if (exact || k.id == "" || t.kid == "") && slices.Contains(k.algorithms, t.algorithm) {
+			fit = append(fit, k)
+		}
+	}
+	if named { // a key without an id is only for what no other is meant for
+		fit = slices.DeleteFunc(fit, func(k key) bool { return k.id != t.kid })
+	}
+	return t.verifiedBy(fit[:min(len(fit), maxTries)]), named
+}
+
+func rsaAlgorithms() []jose.SignatureAlgorithm {
+	return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
+}
+
+// algorithmsOf returns what a public key is good for, by its type and size alone.
+func algorithmsOf(material any) ([]jose.SignatureAlgorithm, error) {
+	switch k := material.(type) {
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits < 2048 || bits > 4096 {
+			return nil, fmt.Errorf("an RSA key of %d bits; use 2048 to 4096", bits)
+		}
+		return rsaAlgorithms(), nil
+	case *ecdsa.PublicKey:
+		switch k.Curve {
+		case elliptic.P256():
+			return []jose.SignatureAlgorithm{jose.ES256}, nil
+		case elliptic.P384():
+			return []jose.SignatureAlgorithm{jose.ES384}, nil
+		case elliptic.P521():
+			return []jose.SignatureAlgorithm{jose.ES512}, nil
+		}
+	case ed25519.PublicKey:
+		return []jose.SignatureAlgorithm{jose.EdDSA}, nil
+	}
+	return nil, errors.New("a key of another type than RSA, EC P-256, P-384, P-521 and Ed25519")
+}
+
+// narrow keeps those algorithms of k that are allowed.
+func (k *key) narrow(allowed []jose.SignatureAlgorithm) error {
+	k.algorithms = slices.DeleteFunc(k.algorithms, func(a jose.SignatureAlgorithm) bool { return !slices.Contains(allowed, a) })
+	if len(k.algorithms) == 0 {
+		return errors.New("a key for none of the allowed algorithms")
+	}
+	return nil
+}
+
+// parseJWKS reads a JWK Set (RFC 7517 section 5). A set without a usable key is an
+// error: it is more likely a fault than the wish to lock everyone out.
+func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
+	object, err := decodeObject(content)
+	if err != nil {
+		return nil, err
+	}
+	members, ok := object["keys"].([]any)
+	if !ok {
+		return nil, errors.New(`not a JWK Set: it has no list "keys"`)
+	}
+	set, fault := &keySet{}, errors.New("the list is empty")
+	for i, member := range members {
+		k, err := parseJWK(member, allowed)
+		if err != nil {
+			fault = fmt.Errorf("key %d: %w", i+1, err)
+			set.ignored++
+			continue
+		}
+		set.keys = append(set.keys, k)
+	}
+	switch {
+	case len(set.keys) == 0:
+		return nil, fmt.Errorf("no key to verify with: %w", fault)
+	case len(set.keys) > maxKeys:
+		return nil, fmt.Errorf("%d keys, of which at most %d are accepted", len(set.keys), maxKeys)
+	}
+	return set, nil
+}
+
+// parseJWK reads one member of a set. Its error never repeats a value.
+func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
+	object, ok := member.(map[string]any)
+	if !ok {
+		return key{}, errors.New("not a JSON object")
+	}
+	id, idOK := textOf(object, "kid")
+	alg, algOK := textOf(object, "alg")
+	use, useOK := textOf(object, "use")
+	switch {
+	case !idOK || !algOK || !useOK:
+		return key{}, errors.New("kid, alg or use is not text")
+	case use != "" && use != "sig" || !forVerifying(object):
+		return key{}, errors.New("a key that is not for verifying signatures, by its use or key_ops")
+	}
+	for _, name := range []string{"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"} {
+		if _, ok := object[name]; ok {
+			return key{}, errors.New("a secret or private key; publish public ones only, and exchange this one")
+		}
+	}
+	material, err := materialOf(object)
+	if err != nil {
+		return key{}, err
+	}
+	k := key{id: id, material: material}
+	if k.algorithms, err = algorithmsOf(material); err != nil {
+		return key{}, err
+	}
+	if alg != "" {
+		if err := k.narrow([]jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)}); err != nil {
+			return key{}, errors.New("a key whose alg does not go with its type")
+		}
+	}
+	return k, k.narrow(allowed)
+}
+
+// forVerifying reports whether key_ops, if there is one, holds "verify".
+func forVerifying(object map[string]any) bool {
+	value, present := object["key_ops"]
+	operations, _ := value.([]any)
+	return !present || slices.Contains(operations, any("verify"))
+}
+
+// materialOf has the JOSE library read the public members, and only them: it
+// refuses keys for what is in their certificates, which nobody here looks at.
+func materialOf(object map[string]any) (any, error) {
+	public := map[string]string{}
+	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {
+		if value, ok := object[name].(string); ok {
+			public[name] = value
+		}
+	}
+	raw, err := json.Marshal(public)
+	if err != nil {
+		return nil, errors.New("not a valid key")
+	}
+	var jwk jose.JSONWebKey
+	if jwk.UnmarshalJSON(raw) != nil || !jwk.Valid() {
+		return nil, errors.New("a key of a type that is not known, too large, or not valid")
+	}
+	return jwk.Key, nil
+}

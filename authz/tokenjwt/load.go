@@ -1,0 +1,128 @@
+package tokenjwt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxContent is the size in bytes of the largest file or answer that is read.
+const maxContent = 256 << 10
+
+// document is what was read from the place of the keys.
+type document struct {
+	content []byte
+	maxAge  time.Duration // how long it holds; 0 if nothing was said
+}
+
+// loader reads the place of the keys.
+type loader func(ctx context.Context) (document, error)
+
+func (o *Options) loader() loader {
+	if o.Keys.URL != "" {
+		return fromURL(o.Keys.URL, o.Transport)
+	}
+	return fromFile(o.Keys.File + o.Keys.PEM + o.Keys.Secret) // one of them is set
+}
+
+func fromFile(path string) loader {
+	return func(context.Context) (document, error) {
+		// Before opening: that of a named pipe would wait for a writer.
+		info, err := os.Stat(path)
+		if err != nil {
+			return document{}, err
+		}
+		if !info.Mode().IsRegular() {
+			return document{}, fmt.Errorf("%s: not a regular file", path)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return document{}, err
+		}
+		defer f.Close()
+		content, err := readAll(f)
+		if err != nil {
+			return document{}, fmt.Errorf("%s: %w", path, err)
+		}
+		return document{content: content}, nil
+	}
+}
+
+func readAll(r io.Reader) ([]byte, error) {
+	content, err := io.ReadAll(io.LimitReader(r, maxContent+1))
+	if err == nil && len(content) > maxContent {
+		err = fmt.Errorf("more than %d bytes", maxContent)
+	}
+	return content, err
+}
+
+func fromURL(address string, transport http.RoundTripper) loader {
+	client := &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return func(ctx context.Context) (document, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return document{}, errors.New("not a valid URL")
+		}
+		request.Header.Set("Accept", "application/jwk-set+json, application/json")
+		request.Header.Set("User-Agent", "mqtt-auth-proxy")
+		response, err := client.Do(request)
+		if err != nil {
+			return document{}, withoutURL(err)
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return document{}, fmt.Errorf("the answer is %d %s, want 200", response.StatusCode, http.StatusText(response.StatusCode))
+		}
+		content, err := readAll(response.Body)
+		return document{content: content, maxAge: maxAge(response.Header)}, err
+	}
+}
+
+// withoutURL takes the URL out of an error: its query may hold a secret.
+func withoutURL(err error) error {
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// maxAge returns how long an answer holds by its Cache-Control and Age (RFC 9111
+// sections 4.2 and 5.2.2.1), 0 if it does not say. Answers that must not be stored
+// do not say either: such headers are put on everything, and are about caches.
+func maxAge(h http.Header) time.Duration {
+	var seconds int64
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return 0
+		case "max-age":
+			seconds = secondsOf(value)
+		}
+	}
+	if seconds == 0 {
+		return 0
+	}
+	// What has been on the way for longer than it holds is due at once.
+	return max(time.Duration(seconds-secondsOf(h.Get("Age")))*time.Second, time.Nanosecond)
+}
+
+// secondsOf returns a time in seconds, 0 if text is none, and a day at most.
+func secondsOf(text string) int64 {
+	const day = 24 * 60 * 60
+	n, err := strconv.ParseUint(strings.Trim(text, `"`), 10, 63)
+	if errors.Is(err, strconv.ErrRange) {
+		return day
+	}
+	return int64(min(n, day))
+}

@@ -1,0 +1,138 @@
+package tokenjwt
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+const (
+	maxName   = 256 // bytes of a subject or of an attribute's name
+	maxAttrs  = 64
+	maxDetail = 200 // bytes of what is wrong with topic rules
+)
+
+// mapping is where in the claims the parts of a grant are.
+type mapping struct {
+	subject, clientID, username, acl path
+	attrs                            map[string]path
+}
+
+func (o *Options) mapping() (m mapping, err error) {
+	if len(o.Attrs) > maxAttrs {
+		return m, fmt.Errorf("attrs: %d are too many; at most %d", len(o.Attrs), maxAttrs)
+	}
+	subject := o.Subject
+	if subject == "" {
+		subject = "sub"
+	}
+	m.attrs = make(map[string]path, len(o.Attrs))
+	for _, p := range []struct {
+		option, text string
+		to           *path
+	}{{"subject", subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}} {
+		if *p.to, err = parsePath(p.text); err != nil {
+			return m, fmt.Errorf("%s: %w", p.option, err)
+		}
+	}
+	for name, text := range o.Attrs {
+		if text == "" || name == "" || len(name) > maxName {
+			return m, fmt.Errorf("attrs: %q: needs a name of 1 to %d bytes and the path of a claim", name, maxName)
+		}
+		if m.attrs[name], err = parsePath(text); err != nil {
+			return m, fmt.Errorf("attrs: %q: %w", name, err)
+		}
+	}
+	return m, nil
+}
+
+// fill sets what the claims say of the device.
+func (m *mapping) fill(g *authz.Grant, claims map[string]any, rest authz.NoMatch) (err error) {
+	value, ok := m.subject.in(claims)
+	if !ok {
+		return fmt.Errorf("%s: missing", m.subject)
+	}
+	if g.Subject, err = nameOf(value, maxName); err != nil {
+		return fmt.Errorf("%s: %w", m.subject, err)
+	}
+	if g.Only.ClientIDs, err = m.clientID.literals(claims); err != nil {
+		return fmt.Errorf("%s: %w", m.clientID, err)
+	}
+	if g.Only.Usernames, err = m.username.literals(claims); err != nil {
+		return fmt.Errorf("%s: %w", m.username, err)
+	}
+	if g.ACL, err = m.acl.rules(claims, rest); err != nil {
+		return fmt.Errorf("%s: %w", m.acl, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.attrs)) {
+		value, ok := m.attrs[name].in(claims)
+		if !ok {
+			continue
+		}
+		text, err := scalarOf(value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.attrs[name], err)
+		}
+		if g.Attrs == nil {
+			g.Attrs = make(map[string]string, len(m.attrs))
+		}
+		g.Attrs[name] = text
+	}
+	return nil
+}
+
+// literals returns the patterns that match the texts at p, and nothing else. A
+// text that ends in * would be a pattern of many, and an empty list no condition at
+// all; both are refused.
+func (p path) literals(claims map[string]any) ([]string, error) {
+	if p == nil {
+		return nil, nil
+	}
+	value, ok := p.in(claims)
+	if !ok {
+		return nil, errors.New("missing")
+	}
+	list, err := listOf(value)
+	if err == nil && len(list) == 0 {
+		err = errors.New("an empty list")
+	}
+	for _, text := range list {
+		if err == nil {
+			err = checkText(text, math.MaxUint16)
+		}
+		if err == nil && strings.HasSuffix(text, "*") {
+			err = errors.New("ends in *")
+		}
+	}
+	return list, err
+}
+
+// rules returns the ACL at p, nil if there is none.
+func (p path) rules(claims map[string]any, rest authz.NoMatch) (*authz.ACL, error) {
+	value, ok := p.in(claims)
+	if p == nil || !ok {
+		return nil, nil
+	}
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return nil, errors.New("not valid")
+	}
+	acl, err := authz.ParseACL(raw, authz.ACLOptions{Rest: rest})
+	if err != nil {
+		return nil, errors.New(shortened(err.Error()))
+	}
+	return acl, nil
+}
+
+func shortened(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "..."
+}

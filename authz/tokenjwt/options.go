@@ -1,0 +1,199 @@
+package tokenjwt
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Keys names the one place the keys come from: exactly one field is set.
+type Keys struct {
+	// URL is that of a JWK Set: https, or http on this machine, without user
+	// information. It is asked for with GET; redirects are not followed.
+	URL string
+	// File is the path of a JWK Set.
+	File string
+	// PEM is the path of one or more public keys ("PUBLIC KEY" as in RFC 5280, or
+	// "RSA PUBLIC KEY" as in PKCS #1).
+	PEM string
+	// Secret is the path of a secret of at least 32 bytes: what the file holds
+	// without one line end behind it, or after "base64:" its decoding.
+	Secret string
+}
+
+// Options is where the keys of a [Source] are and what it demands of tokens. Only
+// Keys is required.
+type Options struct {
+	Keys Keys
+	// AllowHTTP accepts an http URL of another machine. Whoever can answer for
+	// that machine can then issue tokens.
+	AllowHTTP bool
+	// StartWithoutKeys lets Open return before there are keys. Until there are,
+	// tokens are neither good nor bad.
+	StartWithoutKeys bool
+	// Refresh is the longest time until the keys are read again, at least 10 s; 0
+	// means 300 s for a URL and 10 s for a file. The max-age of an answer may
+	// shorten it, down to 10 s.
+	Refresh time.Duration
+	// Timeout bounds one reading of the keys; 0 means 5 s.
+	Timeout time.Duration
+	// Transport asks the URL; nil means http.DefaultTransport. It is for own
+	// certificate authorities and client certificates.
+	Transport http.RoundTripper
+
+	// Algorithms narrows the alg of tokens to these; empty means all that the
+	// keys are good for.
+	Algorithms []string
+	// Issuers lists the accepted iss claims; empty means any.
+	Issuers []string
+	// Audiences lists the accepted aud claims, of which a token must name one.
+	// Empty means that tokens must not have an aud (RFC 7519 section 4.1.3).
+	Audiences []string
+	// AnyAudience accepts tokens for every audience.
+	AnyAudience bool
+	// Types lists the accepted typ headers, without "application/" and in any
+	// case; empty means JWT, at+jwt, and none at all.
+	Types []string
+	// Leeway is how far the issuer's clock may be ahead; 0 means 30 s, negative
+	// none.
+	Leeway time.Duration
+	// AllowNoExpiry accepts tokens without exp, which are good forever.
+	AllowNoExpiry bool
+	// MaxToken is the size in bytes of the largest token; 0 means 16 KiB.
+	MaxToken int
+
+	// Subject is the path of the claim that names the device: a text of 1 to 256
+	// bytes. Empty means sub.
+	Subject string
+	// ClientID is the path of the claim that lists the client identifiers that
+	// may use the token, a text or a list of them, each meant literally. If it is
+	// set, tokens must have the claim.
+	ClientID string
+	// Username is the same for MQTT user names.
+	Username string
+	// ACL is the path of the claim that holds topic rules, see [authz.ParseACL].
+	// Tokens without it have a grant without rules.
+	ACL string
+	// ACLRest is what happens to what no rule of the ACL claim fits.
+	ACLRest authz.NoMatch
+	// Attrs maps the names of attributes to the paths of their claims: texts,
+	// numbers or booleans. A claim that is absent makes no attribute.
+	Attrs map[string]string
+}
+
+const (
+	// minRefresh is the least time between two readings of the keys.
+	minRefresh     = 10 * time.Second
+	defaultRefresh = 300 * time.Second
+	defaultTimeout = 5 * time.Second
+	defaultLeeway  = 30 * time.Second
+	defaultMax     = 16 << 10
+)
+
+func (o *Options) refresh() time.Duration {
+	if o.Refresh == 0 && o.Keys.URL != "" {
+		return defaultRefresh
+	}
+	return max(o.Refresh, minRefresh)
+}
+
+func (o *Options) timeout() time.Duration {
+	if o.Timeout <= 0 {
+		return defaultTimeout
+	}
+	return o.Timeout
+}
+
+func (o *Options) leeway() time.Duration {
+	if o.Leeway == 0 {
+		return defaultLeeway
+	}
+	return max(o.Leeway, 0)
+}
+
+func (o *Options) maxToken() int {
+	if o.MaxToken <= 0 {
+		return defaultMax
+	}
+	return o.MaxToken
+}
+
+// check says what keeps the options from meaning anything.
+func (o *Options) check() error {
+	set := 0
+	for _, place := range []string{o.Keys.URL, o.Keys.File, o.Keys.PEM, o.Keys.Secret} {
+		if place != "" {
+			set++
+		}
+	}
+	if set != 1 {
+		return fmt.Errorf("keys: %d places are given; give one of URL, JWKS file, PEM file, secret file", set)
+	}
+	if o.Refresh != 0 && o.Refresh < minRefresh {
+		return fmt.Errorf("refresh: %v is too often; the least is %v", o.Refresh, minRefresh)
+	}
+	if len(o.Audiences) > 0 && o.AnyAudience {
+		return errors.New("audiences: given although any audience is accepted; leave out one of both")
+	}
+	if o.Keys.URL != "" {
+		return checkURL(o.Keys.URL, o.AllowHTTP)
+	}
+	return nil
+}
+
+func checkURL(text string, allowHTTP bool) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return errors.New("keys: the URL is not valid") // the error repeats it, user information included
+	case u.User != nil:
+		return errors.New("keys: the URL holds user information; leave it out")
+	case u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+		return errors.New("keys: the URL must begin with https:// and a host")
+	case u.Scheme == "http" && !allowHTTP && !loopback(u.Hostname()):
+		return errors.New("keys: whoever can answer for an http URL can issue tokens; use https, or allow http")
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// algorithms returns those that tokens may have, given what the place can hold.
+func (o *Options) algorithms() ([]jose.SignatureAlgorithm, error) {
+	possible := slices.Concat(rsaAlgorithms(), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.EdDSA})
+	if o.Keys.Secret != "" {
+		possible = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
+	}
+	if len(o.Algorithms) == 0 {
+		return possible, nil
+	}
+	var chosen []jose.SignatureAlgorithm
+	for _, name := range o.Algorithms {
+		alg := jose.SignatureAlgorithm(name)
+		if !slices.Contains(possible, alg) {
+			return nil, fmt.Errorf("algorithms: %q does not go with these keys; known are %s", name, join(possible))
+		}
+		chosen = append(chosen, alg)
+	}
+	return chosen, nil
+}
+
+func join(algorithms []jose.SignatureAlgorithm) string {
+	var names []string
+	for _, alg := range algorithms {
+		names = append(names, string(alg))
+	}
+	return strings.Join(names, " ")
+}

@@ -1,0 +1,53 @@
+package tokenjwt
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// path leads to a claim, a member's name for each step; nil leads nowhere.
+type path []string
+
+// parsePath reads names joined by dots, or a JSON pointer (RFC 6901). Pointers do not
+// lead into lists.
+func parsePath(text string) (path, error) {
+	if text == "" {
+		return nil, nil
+	}
+	pointer, ok := strings.CutPrefix(text, "/")
+	if !ok {
+		p := path(strings.Split(text, "."))
+		if slices.Contains(p, "") {
+			return nil, errors.New("a path with an empty name; write names joined by dots, or a JSON pointer")
+		}
+		return p, nil
+	}
+	p := path(strings.Split(pointer, "/"))
+	for i, name := range p {
+		rest := strings.ReplaceAll(strings.ReplaceAll(name, "~0", ""), "~1", "")
+		if strings.Contains(rest, "~") {
+			return nil, errors.New("a JSON pointer writes ~ as ~0 and / as ~1")
+		}
+		p[i] = strings.ReplaceAll(strings.ReplaceAll(name, "~1", "/"), "~0", "~")
+	}
+	return p, nil
+}
+
+// in returns what p leads to.
+func (p path) in(claims map[string]any) (value any, ok bool) {
+	value = claims
+	for _, name := range p {
+		object, isObject := value.(map[string]any)
+		if !isObject {
+			return nil, false
+		}
+		if value, ok = object[name]; !ok {
+			return nil, false
+		}
+	}
+	return value, ok
+}
+
+// String returns the names joined by dots.
+func (p path) String() string { return strings.Join(p, ".") }

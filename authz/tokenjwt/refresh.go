@@ -1,0 +1,203 @@
+package tokenjwt
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// errClosed is why a closed source has no newer keys.
+var errClosed = fmt.Errorf("%w: the source of keys is closed", authz.ErrUnavailable)
+
+// flight is one reading of the keys, or one that is asked for. Any number of
+// callers wait for it.
+type flight struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// refreshing is the state of reading the keys; Source.mu guards it.
+type refreshing struct {
+	asked   *flight // wanted, not begun
+	running *flight
+	ended   time.Time // of the last one
+	err     error     // of the last one
+	content [sha256.Size]byte
+	stats   Stats
+}
+
+// Stats is what a [Source] can say of its keys.
+type Stats struct {
+	// Keys is the number of keys in effect.
+	Keys int
+	// Ignored is the number of members of the set in effect that are of no use.
+	Ignored int
+	// Changed, Unchanged and Failed count the readings of the keys by outcome:
+	// they brought something new, nothing new, or nothing that is good.
+	Changed, Unchanged, Failed uint64
+	// LastSuccess is when the keys in effect were last read or found unchanged.
+	LastSuccess time.Time
+	// Err is why the last reading failed, nil if it did not.
+	Err error
+}
+
+// Stats returns the figures of now.
+func (s *Source) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Reload reads the keys now. It returns nil if what it read is in effect, else why
+// the last good keys go on.
+func (s *Source) Reload(ctx context.Context) error {
+	s.mu.Lock()
+	f := s.askLocked()
+	s.mu.Unlock()
+	return s.wait(ctx, f)
+}
+
+// askLocked asks for a reading that begins after now.
+func (s *Source) askLocked() *flight {
+	if s.asked == nil {
+		s.asked = &flight{done: make(chan struct{})}
+		s.wake <- struct{}{} // has room: there is one element for each asked
+	}
+	return s.asked
+}
+
+// newer returns keys that are newer than seen, or seen if there are none. It reads
+// them unless that was done less than minRefresh ago, and errs if they cannot be
+// had.
+func (s *Source) newer(ctx context.Context, seen *keySet) (*keySet, error) {
+	s.mu.Lock()
+	f := s.running
+	switch now := s.keys.Load(); {
+	case now != seen:
+		s.mu.Unlock()
+		return now, nil
+	case f != nil:
+	case s.asked == nil && !s.ended.IsZero() && time.Since(s.ended) < minRefresh:
+		defer s.mu.Unlock()
+		return seen, unavailable(s.err)
+	default:
+		f = s.askLocked()
+	}
+	s.mu.Unlock()
+	if err := s.wait(ctx, f); err != nil {
+		return nil, unavailable(err)
+	}
+	return s.keys.Load(), nil
+}
+
+func unavailable(err error) error {
+	if err == nil || errors.Is(err, authz.ErrUnavailable) {
+		return err
+	}
+	return fmt.Errorf("%w: keys: %w", authz.ErrUnavailable, err)
+}
+
+func (s *Source) wait(ctx context.Context, f *flight) error {
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.closed:
+		return errClosed
+	}
+}
+
+// keepFresh reads the keys when asked to and when they are due, until ctx is done.
+// It is the only one that does.
+func (s *Source) keepFresh(ctx context.Context) {
+	defer close(s.closed)
+	due := time.NewTimer(0)
+	<-due.C // the first reading is asked for
+	defer due.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-due.C:
+		}
+		age, err := s.fly(ctx)
+		failures++
+		if err == nil {
+			failures = 0
+		}
+		due.Reset(s.pause(age, failures))
+	}
+}
+
+// pause returns the time until the next reading: what the last answer said and no
+// longer than the options say, or after failures a time that doubles up to that.
+func (s *Source) pause(age time.Duration, failures int) time.Duration {
+	longest := s.options.refresh()
+	switch {
+	case failures > 0:
+		return min(minRefresh<<min(failures-1, 16), longest)
+	case age > 0:
+		return min(max(age, minRefresh), longest)
+	}
+	return longest
+}
+
+// fly reads the keys once and tells those who wait for it.
+func (s *Source) fly(ctx context.Context) (age time.Duration, err error) {
+	s.mu.Lock()
+	f := s.asked
+	if f == nil {
+		f = &flight{done: make(chan struct{})}
+	} else {
+		select {
+		case <-s.wake: // when the timer was first
+		default:
+		}
+	}
+	s.asked, s.running = nil, f
+	s.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, s.options.timeout())
+	defer cancel()
+	read, err := s.load(ctx)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		err = s.acceptLocked(read.content)
+	}
+	if err != nil {
+		s.stats.Failed++
+	} else {
+		s.stats.LastSuccess = time.Now()
+	}
+	s.err, s.stats.Err, s.ended, s.running = err, err, time.Now(), nil
+	f.err = err
+	close(f.done)
+	return read.maxAge, err
+}
+
+// acceptLocked puts content into effect if it is good.
+func (s *Source) acceptLocked(content []byte) error {
+	sum := sha256.Sum256(content)
+	if s.keys.Load() != nil && sum == s.content {
+		s.stats.Unchanged++
+		return nil
+	}
+	set, err := s.parse(content, s.algorithms)
+	if err != nil {
+		return err
+	}
+	s.keys.Store(set)
+	s.content = sum
+	s.stats.Changed++
+	s.stats.Keys, s.stats.Ignored = len(set.keys), set.ignored
+	return nil
+}
