@@ -18,6 +18,7 @@ type checker struct {
 func (c *checker) all() {
 	c.listeners()
 	c.sources()
+	c.guard()
 	c.upstream()
 	c.dataFiles()
 }
@@ -126,6 +127,34 @@ func (c *checker) sources() {
 		if set != 1 && !c.faults.within(path) {
 			c.fault(path, "needs exactly one kind of source; write one of "+strings.Join(names, ", ")+" and a separate element for each source")
 		}
+		if s.HTTP != nil {
+			c.pair(path+".http.tls", s.HTTP.TLS.Certificate, s.HTTP.TLS.Key)
+		}
+		if s.JWT != nil {
+			c.jwt(path+".jwt", s.JWT)
+		}
+	}
+}
+
+func (c *checker) jwt(path string, s *JWTSource) {
+	places := 0
+	for _, place := range []string{s.URL, s.JWKSFile, s.PublicKeyFile, s.SecretFile} {
+		if place != "" {
+			places++
+		}
+	}
+	if places != 1 && !c.faults.within(path) {
+		c.fault(path, "needs the issuer's keys from one place; set exactly one of url, jwks_file, public_key_file and secret_file")
+	}
+	if s.AnyAudience && len(s.Audiences) > 0 {
+		c.fault(path+".any_audience", "is set together with audiences; keep one of the two")
+	}
+}
+
+// guard compares the bounds of a token's length.
+func (c *checker) guard() {
+	if g := c.Auth.Guard; g.MinLength > g.MaxLength {
+		c.fault("auth.guard.min_length", "is more than max_length; no token would be good")
 	}
 }
 

@@ -78,12 +78,81 @@ type Token struct {
 // Auth says who knows which tokens are good.
 type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
+	Cache   Cache         `yaml:"cache"`
+	Guard   Guard         `yaml:"guard"`
 	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" doc:"how often the sources are asked again about the tokens of live sessions; 0s = never, a token file tells by itself"`
 }
 
 // Source is one token source: exactly one of its fields is set.
 type Source struct {
 	File *FileSource `yaml:"file"`
+	HTTP *HTTPSource `yaml:"http"`
+	JWT  *JWTSource  `yaml:"jwt"`
+}
+
+// JWTSource checks JSON Web Tokens with the keys of an issuer. Exactly one of
+// URL, JWKSFile, PublicKeyFile and SecretFile is set.
+type JWTSource struct {
+	URL              string        `yaml:"url" doc:"where the issuer publishes its keys (JWK Set)"`
+	JWKSFile         string        `yaml:"jwks_file" type:"path" doc:"file with the issuer's keys (JWK Set), instead of url"`
+	PublicKeyFile    string        `yaml:"public_key_file" type:"path" doc:"PEM file with the issuer's public keys, instead of url"`
+	SecretFile       string        `yaml:"secret_file" type:"path" doc:"file with a secret shared with the issuer, 32 bytes or more, instead of url"`
+	Algorithms       []string      `yaml:"algorithms" doc:"accepted algorithms; all that the keys are good for when empty"`
+	Issuers          []string      `yaml:"issuers" doc:"accepted iss claims; any when empty"`
+	Audiences        []string      `yaml:"audiences" doc:"accepted aud claims; tokens must have none when empty"`
+	AnyAudience      bool          `yaml:"any_audience" default:"false" doc:"accept tokens for every audience"`
+	AllowNoExpiry    bool          `yaml:"allow_no_expiry" default:"false" doc:"accept tokens without exp, which are good for ever"`
+	StartWithoutKeys bool          `yaml:"start_without_keys" default:"false" doc:"start although the keys cannot be had yet; until then devices are told to come back"`
+	Leeway           time.Duration `yaml:"leeway" default:"30s" min:"0s" max:"1h" doc:"how far the issuer's clock may be ahead"`
+	Refresh          time.Duration `yaml:"refresh" default:"300s" min:"10s" max:"24h" doc:"longest time until the keys are read again"`
+	Subject          string        `yaml:"subject" default:"sub" required:"true" doc:"claim that names the device"`
+	ClientID         string        `yaml:"client_id" doc:"claim that lists the client ids that may use the token"`
+	Username         string        `yaml:"username" doc:"claim that lists the user names that may use the token"`
+	ACL              string        `yaml:"acl" doc:"claim that holds topic rules"`
+	Attrs            []string      `yaml:"attrs" type:"pair" doc:"attributes for templates, each as name=claim"`
+}
+
+// Cache is what is remembered of HTTP sources' answers.
+type Cache struct {
+	Size         int           `yaml:"size" default:"100000" min:"1" max:"100000000" doc:"grants remembered"`
+	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" doc:"time a grant serves without asking again, if the source does not say; 0s = not at all"`
+	NegativeSize int           `yaml:"negative_size" default:"20000" min:"1" max:"100000000" doc:"denials remembered, apart from grants"`
+	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" doc:"time a denial serves; 0s = not at all"`
+	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" doc:"time more a grant serves while the source is unavailable; 0s = not at all"`
+	RefreshAhead float64       `yaml:"refresh_ahead" default:"0.8" doc:"part of a grant's time after which a hit renews it in the background; 1 = never"`
+}
+
+// Guard keeps floods of bad tokens from HTTP sources.
+type Guard struct {
+	Rate      int      `yaml:"rate" default:"10" min:"1" max:"1000000" doc:"failed checks a second that one client address may cause on average"`
+	Burst     int      `yaml:"burst" default:"20" min:"1" max:"1000000" doc:"failed checks that one client address may cause at once"`
+	Exempt    []string `yaml:"exempt" type:"network" doc:"networks without such a budget, such as that of a gateway"`
+	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a source is asked about, in bytes"`
+	MaxLength int      `yaml:"max_length" default:"4096" min:"1" max:"65535" doc:"longest token that a source is asked about, in bytes"`
+	Prefix    string   `yaml:"prefix" doc:"text that every good token begins with"`
+}
+
+// HTTPSource is a token service. URL, Headers and Body are templates that this
+// package does not read.
+type HTTPSource struct {
+	URL                  string        `yaml:"url" required:"true" doc:"where the token service is: http:// or https://"`
+	Preset               string        `yaml:"preset" default:"native" oneof:"native|emqx|emqx4|goauth|vernemq|introspection|status|rabbitmq" required:"true" doc:"whose contract the service speaks"`
+	Method               string        `yaml:"method" oneof:"GET|HEAD|POST|PUT" doc:"HTTP method; that of the preset when empty"`
+	Format               string        `yaml:"format" oneof:"json|form|query|none" doc:"form of the request's body; that of the preset when empty"`
+	Body                 string        `yaml:"body" doc:"template of the body, instead of the preset's"`
+	Headers              []string      `yaml:"headers" type:"header" doc:"further request headers, each as Name: template"`
+	AllowStatus          []int         `yaml:"allow_status" doc:"HTTP status codes that allow whatever the body says"`
+	DenyStatus           []int         `yaml:"deny_status" doc:"HTTP status codes that deny whatever the body says"`
+	Fields               []string      `yaml:"fields" type:"pair" doc:"where the answer has a field of the native contract, each as field=path"`
+	Require              []string      `yaml:"require" type:"pair" doc:"what the answer must say for a grant, each as path=text"`
+	Timeout              time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"1m" doc:"time for one question, a second try included"`
+	BearerFile           string        `yaml:"bearer_file" type:"path" doc:"file with the proxy's bearer token for the service"`
+	BasicFile            string        `yaml:"basic_file" type:"path" doc:"file with the proxy's user:password for the service"`
+	SecretFile           string        `yaml:"secret_file" type:"path" doc:"file with what ${secret} stands for in templates"`
+	IgnoreCacheControl   bool          `yaml:"ignore_cache_control" default:"false" doc:"remember answers although their Cache-Control forbids it"`
+	ProxyFromEnvironment bool          `yaml:"proxy_from_environment" default:"false" doc:"reach the service through the HTTP proxy that the environment names"`
+	Concurrency          int           `yaml:"concurrency" default:"64" min:"1" max:"10000" doc:"questions under way at once; tokens never seen before get half of them"`
+	TLS                  UpstreamTLS   `yaml:"tls"`
 }
 
 // FileSource is a file of tokens, one JSON object a line.
@@ -103,12 +172,12 @@ type Upstream struct {
 	TLS            UpstreamTLS   `yaml:"tls"`
 }
 
-// UpstreamTLS is used towards tls:// servers.
+// UpstreamTLS is used towards tls:// brokers and https:// services.
 type UpstreamTLS struct {
-	CA          string `yaml:"ca" type:"path" doc:"PEM file with the CAs that may sign the broker's certificate; the system's when empty"`
-	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the client certificate shown to the broker"`
+	CA          string `yaml:"ca" type:"path" doc:"PEM file with the CAs that may sign the other side's certificate; the system's when empty"`
+	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the client certificate shown to it"`
 	Key         string `yaml:"key" type:"path" doc:"PEM file with the private key of that certificate"`
-	ServerName  string `yaml:"server_name" type:"host" doc:"name that the broker's certificate must carry; the host of the server when empty"`
+	ServerName  string `yaml:"server_name" type:"host" doc:"name that its certificate must carry; the host when empty"`
 }
 
 // Admin is the listener of probes, metrics, API and dashboard.

@@ -121,6 +121,9 @@ func (d *decoder) list(v reflect.Value, f field, n *node, path string) {
 	if len(n.items) == 0 && f.min != "" {
 		d.faults.add(n.origin, path, "is empty and needs at least "+f.min+" element; add one, or remove the key for the default")
 	}
+	if len(n.items) == 0 {
+		return // nil, so that an empty list is what no list is
+	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 	one := f
 	one.list, one.value, one.min, one.max, one.required = false, "", "", "", true
@@ -186,7 +189,7 @@ func (f field) read(text string) (any, error) {
 // empties reports whether an empty text is a value of the field's kind: none.
 func (f field) empties() bool {
 	switch f.kind {
-	case kindBoolean, kindInteger, kindDuration, kindSize, kindServer:
+	case kindBoolean, kindInteger, kindDuration, kindSize, kindServer, kindRatio:
 		return false
 	}
 	return true

@@ -71,7 +71,11 @@ func embedded(data string) *Config {
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
 		Limits:  Limits{OverLimit: "kick_oldest"},
 		Token:   Token{From: []string{"username"}},
-		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}}},
+		Auth: Auth{
+			Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}},
+			Cache:   Cache{Size: 100_000, TTL: time.Minute, NegativeSize: 20_000, NegativeTTL: 10 * time.Second, StaleIfError: 5 * time.Minute, RefreshAhead: 0.8},
+			Guard:   Guard{Rate: 10, Burst: 20, MinLength: 1, MaxLength: 4096},
+		},
 		Upstream: Upstream{
 			Servers:        []Server{{Network: "bundled"}},
 			Username:       "${subject}",
@@ -117,7 +121,24 @@ func full(work string) *Config {
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
 		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse"},
 		Token:   Token{From: []string{"password", "user_property:token"}},
-		Auth:    Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}}, Recheck: 5 * time.Minute},
+		Auth: Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}, {HTTP: &HTTPSource{
+			URL: "https://auth.example/mqtt", Preset: "goauth", Method: "PUT", Format: "form", Body: "u=${username}", Headers: []string{"X-Site: hall 2"},
+			AllowStatus: []int{202}, DenyStatus: []int{404}, Fields: []string{"subject=ext.device"}, Require: []string{"iss=https://login.example"},
+			Timeout: 2 * time.Second, BearerFile: at("bearer"), BasicFile: at("basic"), SecretFile: at("secret-of-source"),
+			IgnoreCacheControl: true, ProxyFromEnvironment: true, Concurrency: 8,
+			TLS: UpstreamTLS{CA: at("source-ca.pem"), Certificate: at("source-client.pem"), Key: at("source-key.pem"), ServerName: "auth.example"},
+		}}, {JWT: &JWTSource{
+			URL: "https://id.example/jwks.json", Algorithms: []string{"ES256"}, Issuers: []string{"https://id.example/"}, Audiences: []string{"mqtt"},
+			AllowNoExpiry: true, StartWithoutKeys: true, Leeway: time.Second, Refresh: 11 * time.Second,
+			Subject: "device", ClientID: "cid", Username: "user", ACL: "rights", Attrs: []string{"site=realm.site"},
+		}},
+			{JWT: &JWTSource{JWKSFile: at("jwks.json"), AnyAudience: true, Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
+			{JWT: &JWTSource{PublicKeyFile: at("issuer.pem"), Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
+			{JWT: &JWTSource{SecretFile: at("issuer-secret"), Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
+		},
+			Cache:   Cache{Size: 5, TTL: 6 * time.Second, NegativeSize: 7, NegativeTTL: 8 * time.Second, StaleIfError: 9 * time.Second, RefreshAhead: 0.5},
+			Guard:   Guard{Rate: 1, Burst: 2, Exempt: []string{"10.0.0.0/8"}, MinLength: 3, MaxLength: 4, Prefix: "map_"},
+			Recheck: 5 * time.Minute},
 		Upstream: Upstream{
 			Servers:        []Server{{"tcp", "broker.example:1883"}, {"tls", "10.0.0.2:8883"}, {"unix", "/run/broker.sock"}},
 			Username:       "proxy",

@@ -64,6 +64,8 @@ func (c *Config) value(v reflect.Value, f field, path string) *yaml.Node {
 		n.Tag = "!!bool"
 	case kindInteger:
 		n.Tag = "!!int"
+	case kindRatio:
+		n.Tag = "!!float"
 	}
 	return n
 }

@@ -82,6 +82,20 @@ auth:
   sources:
   - file:
       path: /t.jsonl # proxy.yaml:8
+  cache:
+    size: 100000 # default
+    ttl: 1m # default
+    negative_size: 20000 # default
+    negative_ttl: 10s # default
+    stale_if_error: 5m # default
+    refresh_ahead: 0.8 # default
+  guard:
+    rate: 10 # default
+    burst: 20 # default
+    exempt: [] # default
+    min_length: 1 # default
+    max_length: 4096 # default
+    prefix: '' # default
   recheck: 0s # default
 upstream:
   servers: [bundled] # default

@@ -64,8 +64,39 @@ func parse(k kind, text string) (any, error) {
 		return text, checkAddress(text, 0)
 	case kindHost:
 		return text, checkHost(text)
+	case kindRatio:
+		return parseRatio(text)
+	case kindNetwork:
+		return text, checkNetwork(text)
+	case kindHeader:
+		return text, checkPair(text, ":", "a header; write Name: value")
+	case kindPair:
+		return text, checkPair(text, "=", "a pair; write name=value")
 	}
 	return text, nil
+}
+
+func parseRatio(text string) (any, error) {
+	r, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(r > 0 && r <= 1) {
+		return nil, fmt.Errorf("%s is not a ratio; write a number over 0 and up to 1 such as 0.8", quote(text))
+	}
+	return r, nil
+}
+
+func checkNetwork(text string) error {
+	if p, err := netip.ParsePrefix(text); err != nil || p.Masked() != p {
+		return fmt.Errorf("%s is not a network; write its address and bits such as 10.0.0.0/8", quote(text))
+	}
+	return nil
+}
+
+// checkPair does not repeat the text: a header may carry a credential.
+func checkPair(text, separator, want string) error {
+	if name, _, ok := strings.Cut(text, separator); !ok || strings.TrimSpace(name) == "" {
+		return errors.New("is not " + want)
+	}
+	return nil
 }
 
 // format is the inverse of parse.

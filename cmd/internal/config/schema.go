@@ -22,6 +22,10 @@ const (
 	kindServer   kind = "server"    // by tag: Server
 	kindPath     kind = "path"      // by tag: string, see the package comment for what it is relative to
 	kindDataPath kind = "data path" // by tag: string, relative to the data directory
+	kindRatio    kind = "ratio"     // float64, more than 0 and up to 1
+	kindNetwork  kind = "network"   // by tag: string, address/bits
+	kindHeader   kind = "header"    // by tag: string, Name: value
+	kindPair     kind = "pair"      // by tag: string, name=value
 	kindSection  kind = "section"   // a struct, or a pointer to one that is nil unless set
 )
 
@@ -92,6 +96,8 @@ func kindOf(t reflect.Type) kind {
 		return kindBoolean
 	case t.Kind() == reflect.Int:
 		return kindInteger
+	case t.Kind() == reflect.Float64:
+		return kindRatio
 	case t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer:
 		return kindSection
 	}
