@@ -2,6 +2,7 @@ package tokenjwt
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -148,6 +149,15 @@ func publicPEM(tb testing.TB, public any) []byte {
 		tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+func publicOf(tb testing.TB, private any) crypto.PublicKey {
+	tb.Helper()
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		tb.Fatalf("%T has no public key", private)
+	}
+	return signer.Public()
 }
 
 // strict are the options of most tests, without keys.
