@@ -1,0 +1,43 @@
+package inspect_test
+
+import (
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+func benchmarkUp(b *testing.B, level byte, stream string) {
+	up, _ := newFilters(b, level)
+	in := []byte(stream)
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := up.Filter(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+const topic = "v1/devices/thermostat-0001/telemetry"
+
+func BenchmarkPublishAllowed(b *testing.B)   { benchmarkUp(b, 4, publish(4, topic, 1, `{"t":25}`)) }
+func BenchmarkPublishAllowedV5(b *testing.B) { benchmarkUp(b, 5, publish(5, topic, 1, `{"t":25}`)) }
+func BenchmarkPublishAlias(b *testing.B) {
+	benchmarkUp(b, 5, aliased(1, topic, 0)+aliased(1, "", 0))
+}
+func BenchmarkPublishRefused(b *testing.B) { benchmarkUp(b, 5, publish(5, "no/x", 1, `{"t":25}`)) }
+func BenchmarkSubscribe(b *testing.B) {
+	benchmarkUp(b, 4, subscribe(4, packets.SUBSCRIBE, "v1/devices/thermostat-0001/rpc/request/+"))
+}
+
+func BenchmarkFromBroker(b *testing.B) {
+	_, down := newFilters(b, 4)
+	in := []byte(publish(4, topic, 1, `{"t":25}`))
+	b.SetBytes(int64(len(in)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := down.Filter(in); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
