@@ -1,0 +1,244 @@
+package tokenhttp
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// TestStrictAnswers holds that nothing a lenient parser would read as "allow" is
+// one.
+func TestStrictAnswers(t *testing.T) {
+	for _, body := range []string{
+		`{"result":"deny","RESULT":"allow"}`, `{"RESULT":"allow","result":"allow"}`,
+		`{"result":"allow","result":"allow"}`, `{"Result":"allow"}`, `{"re\u0073ult":"allow","result":"deny"}`,
+		`{"result":"allow","re` + "\u017f" + `ult":"deny"}`,
+		`{"result":"allow"} {}`, `{"result":"allow"}x`, `[{"result":"allow"}]`, `"allow"`, `null`,
+		`{"result":true}`, `{"result":["allow"]}`, `{"result":"Allow"}`, `{"result":"allow ","x":1}`,
+		`{"result":"allow",}`, `{'result':'allow'}`, "\ufeff" + `{"result":"allow"}`, `{"result":"allow","x":"` + "\xff" + `"}`,
+		`{"result":"allow","subject":"\ud800"}`,
+		`{"result":"allow","a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`,
+		`{"result":"allow","expire_at":"4000000000"}`, `{"result":"allow","expire_at":4e9}`, `{"result":"allow","expire_at":4000000000.5}`,
+		`{"result":"allow","expire_at":4000000000000}`, `{"result":"allow","expire_at":null}`, `{"result":"allow","Expire_At":4000000000}`,
+		`{"result":"allow","expires_in":99999999999999999999}`, `{"result":"allow","expires_in":true}`,
+		`{"result":"allow","cache_ttl":-1}`, `{"result":"allow","stale_if_error":"1"}`,
+		`{"result":"allow","revalidate_after":29}`, `{"result":"allow","max_session":0}`,
+		`{"result":"allow","subject":7}`, `{"result":"allow","token_id":"` + strings.Repeat("x", 129) + `"}`,
+		`{"result":"allow","clientid":[]}`, `{"result":"allow","clientid":{}}`, `{"result":"allow","clientid":["a",1]}`, `{"result":"allow","ClientID":"a"}`,
+		`{"result":"allow","username":null}`,
+		`{"result":"allow","upstream":"x"}`, `{"result":"allow","upstream":{"user":"x"}}`, `{"result":"allow","upstream":{"Username":"x"}}`,
+		`{"result":"allow","upstream":{"password":1}}`, `{"result":"allow","upstream":{"pool":"b"}}`,
+		`{"result":"allow","client_attrs":{"a":1}}`, `{"result":"allow","client_attrs":[]}`,
+		`{"result":"allow","acl":null}`, `{"result":"allow","acl":"#"}`, `{"result":"allow","acl":[{"permission":"allow"}]}`,
+		`{"result":"allow","acl":[{"permission":"deny","action":"all","topics":["#"],"when":"night"}]}`,
+		`{"result":"allow","ACL":[]}`, `{"result":"allow","acl_no_match":"allow"}`,
+		`{"result":"allow","is_superuser":"true"}`, `{"result":"allow","is_superuser":1}`,
+		`{"result":"allow","limits":{"max_sessions":1}}`, `{"result":"allow","limits":[]}`,
+		`{"result":"allow","subject":"x` + secretToken + `"}`, `{"result":"allow","token_id":"` + secretToken + `"}`,
+	} {
+		g, err := asked(t, okJSON(body), Options{}, pump())
+		if got := outcomeOf(g, err); got != "error" {
+			t.Errorf("%s is %s: %v", body, got, err)
+		}
+		if err != nil && strings.Contains(err.Error(), secretToken) {
+			t.Errorf("the error for %s repeats the token", strings.ReplaceAll(body, secretToken, "..."))
+		}
+	}
+}
+
+func TestGrantFields(t *testing.T) {
+	acl, err := authz.ParseACL([]byte(`[{"permission":"allow","action":"publish","topics":["v1/${clientid}/#"]}]`), authz.ACLOptions{Rest: authz.DeferRest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothing, _ := authz.NewACL(authz.DenyRest)
+	everything, _ := authz.NewACL(authz.DeferRest)
+	for name, c := range map[string]struct {
+		body   string
+		header http.Header
+		want   authz.Grant
+	}{
+		"all": {body: `{"result":"allow","reason":"ok","subject":"s","token_id":"t","expire_at":4000000000,
+			"cache_ttl":30,"stale_if_error":60,"revalidate_after":90,"clientid":["pump-*","x"],"username":"pump",
+			"upstream":{"username":"bu","password":"bp","clientid":"bc"},"client_attrs":{"site":"north"},"vary":[],
+			"acl_no_match":"defer","acl":[{"permission":"allow","action":"publish","topics":["v1/${clientid}/#"]}],
+			"is_superuser":false,"limits":{},"unheard_of":{"x":[1,2.5,null]}}`,
+			header: http.Header{"Cache-Control": {"no-store"}},
+			want: authz.Grant{
+				TokenID: "t", Subject: "s", ACL: acl, Expires: time.Unix(4000000000, 0), Recheck: 90 * time.Second,
+				Keep:     authz.Keep{TTL: 30 * time.Second, Stale: time.Minute},
+				Only:     authz.Conditions{ClientIDs: []string{"pump-*", "x"}, Usernames: []string{"pump"}},
+				Upstream: authz.Upstream{Username: "bu", Password: authz.NewToken("bp"), ClientID: "bc"},
+				Attrs:    map[string]string{"site": "north"},
+			}},
+		"nothing allowed": {body: `{"result":"allow","token_id":"t","acl":[]}`, want: authz.Grant{TokenID: "t", Subject: "pump", ACL: nothing}},
+		"superuser":       {body: `{"result":"allow","token_id":"t","acl":[],"is_superuser":true}`, want: authz.Grant{TokenID: "t", Subject: "pump", ACL: everything}},
+		"headers": {body: `{"result":"allow","token_id":"t"}`, header: http.Header{"Cache-Control": {"private, max-age=60"}, "Age": {"20"}},
+			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: authz.Keep{TTL: 40 * time.Second}}},
+		"no reuse": {body: `{"result":"allow","token_id":"t","cache_ttl":0,"stale_if_error":9}`,
+			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: notAtAll()}},
+		"no stale": {body: `{"result":"allow","token_id":"t","stale_if_error":0}`,
+			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: authz.Keep{Stale: -1}}},
+		"an early end": {body: `{"result":"allow","token_id":"t","expire_at":3900000000,"expires_in":99999999999}`,
+			want: authz.Grant{TokenID: "t", Subject: "pump", Expires: time.Unix(3900000000, 0)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := okJSON(c.body)
+			a.header = c.header
+			g, err := asked(t, a, Options{}, pump())
+			if err != nil {
+				t.Fatal(err)
+			}
+			tokens := cmp.Comparer(func(a, b authz.Token) bool { return a.Equal(b) })
+			if diff := cmp.Diff(c.want, *g, tokens); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestMaxSessionEndsTheGrant(t *testing.T) {
+	before := time.Now()
+	g, err := asked(t, okJSON(`{"result":"allow","max_session":3600,"expires_in":7200}`), Options{}, pump())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := g.Expires; end.Before(before.Add(time.Hour)) || end.After(time.Now().Add(time.Hour)) {
+		t.Errorf("the grant ends %v after the question, want an hour", end.Sub(before))
+	}
+}
+
+// TestDefaultNames: who the grant is for when the service does not say.
+func TestDefaultNames(t *testing.T) {
+	allow := okJSON(`{"result":"allow"}`)
+	seen, _ := asked(t, allow, Options{}, pump())
+	if seen == nil || seen.Subject != "pump" {
+		t.Errorf("the user name that the service saw is not the subject: %v", seen)
+	}
+	unseen, _ := asked(t, allow, Options{Body: `{"token":"${token}"}`}, pump())
+	if unseen == nil || unseen.Subject != unseen.TokenID {
+		t.Errorf("a user name that nobody checked became the subject: %v", unseen)
+	}
+	other := pump()
+	other.Username = "pump-8"
+	second, _ := asked(t, allow, Options{}, other)
+	if second == nil || second.TokenID == seen.TokenID {
+		t.Error("two devices with the same password have the same token id")
+	}
+	same := pump()
+	same.Username = secretToken
+	if g, _ := asked(t, allow, Options{}, same); g == nil || strings.Contains(g.Subject, secretToken) {
+		t.Error("the subject is the token")
+	}
+}
+
+func TestDenials(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"result":"deny","reason_code":"bad_credentials"}`:                       "deny unknown_token",
+		`{"result":"deny","reason_code":"not_authorized"}`:                        "deny not_authorized",
+		`{"result":"deny","reason_code":"banned"}`:                                "deny disabled",
+		`{"result":"deny","reason_code":"busy"}`:                                  "busy",
+		`{"result":"deny","reason_code":"use_another_server"}`:                    "deny not_authorized",
+		`{"result":"deny","reason_code":"of next year"}`:                          "deny not_authorized",
+		`{"result":"allow","expires_in":0}`:                                       "deny expired",
+		`{"result":"allow","expire_at":-9223372036854775808}`:                     "deny expired",
+		`{"result":"allow","expires_in":-9223372036854775808}`:                    "deny expired",
+		`{"result":"deny","reason":{"not":"a string"},"expire_at":1}`:             "deny not_authorized",
+		`{"result":"allow","not_before":4000000000}`:                              "deny not_yet_valid",
+		`{"result":"allow","not_before":4000000000,"expire_at":1,"reason":"old"}`: "deny expired",
+	} {
+		g, err := asked(t, okJSON(body), Options{}, pump())
+		if got := outcomeOf(g, err); got != want {
+			t.Errorf("%s is %s (%v), want %s", body, got, err, want)
+		}
+	}
+	_, err := asked(t, okJSON(`{"result":"deny","reason":"out of\r\nfunds","cache_ttl":7}`), Options{}, pump())
+	d, ok := errors.AsType[*authz.Denial](err)
+	if !ok || d.Detail != "out of  funds" || d.Keep.TTL != 7*time.Second {
+		t.Errorf("the denial is %#v", d)
+	}
+	soon := time.Now().Add(20 * time.Second).Unix()
+	_, err = asked(t, okJSON(fmt.Sprintf(`{"result":"allow","not_before":%d}`, soon)), Options{}, pump())
+	if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Keep.TTL <= 0 || d.Keep.TTL > 20*time.Second {
+		t.Errorf("a denial until later is kept otherwise: %#v", d)
+	}
+}
+
+// TestReasonsWithoutSecrets: services that echo what they were sent.
+func TestReasonsWithoutSecrets(t *testing.T) {
+	for _, echo := range []string{
+		secretToken, "unknown: " + secretToken[:10] + "...", "..." + secretToken[10:], "U2VjcmV0LXRva2Vu", "5365637265742d74",
+	} {
+		for preset, a := range map[string]reply{
+			"native":   okJSON(`{"result":"deny","reason":"` + echo + `"}`),
+			"goauth":   okJSON(`{"ok":false,"error":"` + echo + `"}`),
+			"rabbitmq": {status: 200, contentType: "text/plain", body: "deny " + echo},
+			"emqx":     okJSON(`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["$share/` + echo + `"]}]}`),
+		} {
+			_, err := asked(t, a, Options{Preset: preset}, pump())
+			if err == nil || strings.Contains(err.Error(), echo) {
+				t.Errorf("%s: the error repeats what the service echoed", preset)
+			}
+		}
+	}
+}
+
+func TestRequireAndFields(t *testing.T) {
+	o := Options{
+		Preset:  "introspection",
+		Require: map[string]string{"iss": "https://login", "aud": "mqtt", "scope": "connect"},
+		Fields:  map[string]string{"subject": "ext.device", "upstream.username": "username", "token_id": ""},
+	}
+	for body, want := range map[string]string{
+		`{"active":true,"iss":"https://login","aud":["web","mqtt"],"scope":"read connect","ext":{"device":"d"},"username":"u","jti":"j"}`: "allow",
+		`{"active":true,"iss":"https://login","aud":"mqtt","scope":["connect"]}`:                                                          "allow",
+		`{"active":true,"iss":"https://login","aud":"mqtt","scope":"connected"}`:                                                          "deny not_authorized",
+		`{"active":true,"iss":"https://login","aud":"mqtt web","scope":"connect"}`:                                                        "deny not_authorized",
+		`{"active":true,"iss":"https://other","aud":"mqtt","scope":"connect"}`:                                                            "deny not_authorized",
+		`{"active":true,"aud":"mqtt","scope":"connect"}`:                                                                                  "deny not_authorized",
+		`{"active":true,"ISS":"https://login","aud":"mqtt","scope":"connect"}`:                                                            "error",
+	} {
+		g, err := asked(t, okJSON(body), o, pump())
+		if got := outcomeOf(g, err); got != want {
+			t.Errorf("%s is %s (%v), want %s", body, got, err, want)
+		}
+		if g != nil && strings.Contains(body, "ext") && (g.Subject != "d" || g.Upstream.Username != "u" || g.TokenID == "j") {
+			t.Errorf("the grant is %+v", g)
+		}
+	}
+}
+
+func TestKeepOfHeaders(t *testing.T) {
+	for text, want := range map[string]authz.Keep{
+		"":                                  {},
+		"no-store":                          notAtAll(),
+		"NO-CACHE":                          notAtAll(),
+		"max-age=0":                         notAtAll(),
+		"max-age=abc":                       notAtAll(),
+		"max-age=5, max-age=60":             {TTL: 5 * time.Second},
+		`max-age="7"`:                       {TTL: 7 * time.Second},
+		"s-maxage=5, private":               {},
+		"must-revalidate, max-age=9":        {TTL: 9 * time.Second, Stale: -1},
+		"max-age=99999999999999999999":      {TTL: maxSeconds * time.Second},
+		"x=\"no-storage\" , max-age = 3":    {TTL: 3 * time.Second},
+		"public,max-age=10,must-revalidate": {TTL: 10 * time.Second, Stale: -1},
+	} {
+		if got := keepOf(http.Header{"Cache-Control": {text}}); got != want {
+			t.Errorf("Cache-Control: %s gives %v, want %v", text, got, want)
+		}
+	}
+	if got := keepOf(http.Header{"Cache-Control": {"max-age=60"}, "Age": {"61"}}); got != notAtAll() {
+		t.Errorf("an answer older than its max-age is kept: %v", got)
+	}
+	a := reply{status: 204, header: http.Header{"Cache-Control": {"no-store"}}}
+	if g, err := asked(t, a, Options{IgnoreCacheControl: true}, pump()); err != nil || g.Keep != (authz.Keep{}) {
+		t.Errorf("an ignored Cache-Control counts: %v, %v", g, err)
+	}
+}

@@ -1,0 +1,160 @@
+package tokenhttp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func pemOf(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// aged makes w look at its files again at once.
+func aged[T any](w *watched[T]) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.checked = time.Time{}
+}
+
+func TestCredentialsRotate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "secret")
+	for name, c := range map[string]struct {
+		o                    Options
+		first, second, wrong string
+		want, wantSecond     string
+	}{
+		"bearer": {Options{BearerFile: path}, "one\n", "two", "", "Bearer one", "Bearer two"},
+		"basic":  {Options{BasicFile: path}, "proxy:a:b\r\n", "proxy:c", "no colon", "Basic cHJveHk6YTpi", "Basic cHJveHk6Yw=="},
+		"secret": {Options{SecretFile: path, Headers: map[string]string{"Authorization": "Key ${secret}"}}, "one", "two", "a\nb", "Key one", "Key two"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, path, c.first)
+			var mu sync.Mutex
+			got := ""
+			server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				got = r.Header.Get("Authorization")
+				w.WriteHeader(http.StatusNoContent)
+			})
+			c.o.URL = server.URL
+			s := sourceOf(t, c.o)
+			shown := func() string {
+				for _, w := range []*watched[string]{s.bearer, s.basic, s.secret} {
+					if w != nil {
+						aged(w)
+					}
+				}
+				if _, err := s.Authorize(t.Context(), pump()); err != nil {
+					t.Fatal(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				return got
+			}
+			if h := shown(); h != c.want {
+				t.Errorf("Authorization is %q, want %q", h, c.want)
+			}
+			write(t, path, c.second)
+			if h := shown(); h != c.wantSecond || s.Stats().Credential != nil {
+				t.Errorf("after the change Authorization is %q, want %q (%v)", h, c.wantSecond, s.Stats().Credential)
+			}
+			write(t, path, c.wrong)
+			if h := shown(); h != c.wantSecond || s.Stats().Credential == nil {
+				t.Errorf("with a bad file Authorization is %q, want %q (%v)", h, c.wantSecond, s.Stats().Credential)
+			}
+			_ = os.Remove(path)
+			if h := shown(); h != c.wantSecond {
+				t.Errorf("without the file Authorization is %q, want %q", h, c.wantSecond)
+			}
+			write(t, path, c.second)
+			if shown(); s.Stats().Credential != nil {
+				t.Errorf("the fault stays: %v", s.Stats().Credential)
+			}
+		})
+	}
+}
+
+// TestUnauthorizedProxy: the service refuses the proxy, not the device.
+func TestUnauthorizedProxy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	write(t, path, "proxy-secret")
+	g, err := asked(t, reply{status: 401}, Options{BearerFile: path}, pump())
+	if outcomeOf(g, err) != "error" || !strings.Contains(err.Error(), "own credential") || strings.Contains(err.Error(), "proxy-secret") {
+		t.Errorf("the answer is %v", err)
+	}
+}
+
+// certificate makes a self-signed client certificate in PEM.
+func certificate(t *testing.T, name string) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pemOf(der)), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
+func TestClientCertificateRotates(t *testing.T) {
+	dir := t.TempDir()
+	certPath, keyPath, caPath := filepath.Join(dir, "cert"), filepath.Join(dir, "key"), filepath.Join(dir, "ca")
+	cert, key := certificate(t, "first")
+	write(t, certPath, cert)
+	write(t, keyPath, key)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		okJSON(`{"result":"allow","subject":"`+r.TLS.PeerCertificates[0].Subject.CommonName+`"}`).ServeHTTP(w, r)
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	write(t, caPath, string(pemOf(server.Certificate().Raw)))
+	s := sourceOf(t, Options{URL: server.URL, CAFile: caPath, CertificateFile: certPath, KeyFile: keyPath})
+	for _, want := range []string{"first", "second"} {
+		g, err := s.Authorize(t.Context(), pump())
+		if err != nil || g.Subject != want {
+			t.Fatalf("the service sees %v (%v), want %s", g, err, want)
+		}
+		cert, key := certificate(t, "second")
+		write(t, certPath, cert)
+		aged(s.pair)
+		if _, err := s.pair.get(); err == nil {
+			t.Error("a certificate with another one's key is taken")
+		}
+		write(t, keyPath, key)
+		aged(s.pair)
+		_ = s.Close() // the certificate counts for new connections
+	}
+}
