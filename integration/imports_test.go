@@ -28,6 +28,7 @@ var arrows = []struct {
 	{pkg: "proxy/upstream", may: []string{"proxy/proxyproto", "proxy/internal/relay"}, library: true},
 	{pkg: "proxy/certs", library: true},
 	{pkg: "proxy/internal/relay", library: true},
+	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz"}, library: true},
 	{pkg: "cmd/internal/config"},
 	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz"}},
 	{pkg: "cmd/internal/observe", may: []string{"proxy", "authz"}},

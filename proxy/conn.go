@@ -41,9 +41,11 @@ type conn struct {
 	client  *Client // set once the token is good
 	session *session
 	check   *check
+	rights  *authz.BoundACL // nil: the broker decides about topics
 
 	upstream       net.Conn
-	assign         bool // tell a 5.0 client the id that was made up for it
+	aliases        uint16 // the topic alias maximum of the broker's CONNACK
+	assign         bool   // tell a 5.0 client the id that was made up for it
 	upstreamAnswer []byte
 	upstreamCode   packets.ReasonCode
 }
@@ -80,6 +82,9 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	}
 	if err := c.makeRoom(); err != nil {
 		return err
+	}
+	if !c.mayLeaveWill() {
+		return refuse(WillTopic, errors.New("the token's topic rules do not allow it"))
 	}
 	out, err := c.rewrite()
 	if err != nil {
@@ -156,7 +161,7 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		if c.srv.registry.admit(c.check, s) {
 			c.check, c.session, c.client = nil, s, s.client
 			s.expireAt(grant.Expires)
-			return nil
+			return c.bindRights()
 		}
 	}
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
@@ -263,13 +268,15 @@ func (c *conn) begin() error {
 	srv.sessions.Add(1)
 	// A second CONNECT would be a login that nobody has checked.
 	framers := &[2]packets.Framer{{Forbidden: packets.CONNECT}, {}}
-	s.start(&srv.pump, relay.Pair{
+	pair := relay.Pair{
 		Client:       c.nc,
 		Upstream:     c.upstream,
 		FromClient:   &framers[0],
 		FromUpstream: &framers[1],
 		Done:         func(r relay.Result) { srv.ended(s, t, endOf(client, r)) },
-	})
+	}
+	c.inspect(&pair)
+	s.start(&srv.pump, pair)
 	return nil
 }
 

@@ -151,6 +151,11 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		// The token has changed hands.
 		s.cut(ErrRevoked)
 		return old.Grant
+	case !grant.ACL.Equal(old.Grant.ACL):
+		// The filter of a session is made when it begins. The device gets its new
+		// rights by connecting again.
+		s.cut(ErrKicked)
+		return old.Grant
 	}
 	renewed := *old
 	renewed.Grant = grant

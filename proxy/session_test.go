@@ -528,3 +528,79 @@ func TestRecheckOfATokenThatChangedHands(t *testing.T) {
 		}
 	})
 }
+
+// grants returns an Authorizer whose every grant has these topic rules.
+func grants(t *testing.T, rules string) authorizerFunc {
+	acl, err := authz.ParseACL([]byte(rules), authz.ACLOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(context.Context, authz.Request) (*authz.Grant, error) {
+		return &authz.Grant{Subject: "alpha", ACL: acl}, nil
+	}
+}
+
+// TestTopicRules: what a grant does not allow reaches no broker, and is answered.
+func TestTopicRules(t *testing.T) {
+	const rules = `[{"permission":"allow","action":"all","topic":"devices/${clientid}/#"}]`
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Authorizer = grants(t, rules)
+		c := b.mustLogin(with(5, "d", goodToken))
+		forbidden := (&packets.Publish{Topic: []byte("devices/other/x"), QoS: 1, PacketID: 9, Payload: []byte("p")}).Append(nil, 5)
+		allowed := (&packets.Publish{Topic: []byte("devices/d/x"), Payload: []byte("p")}).Append(nil, 5)
+		c.send(forbidden)
+		if raw, err := packets.ReadPacket(c, 100); err != nil || !bytes.Equal(raw, []byte{0x40, 3, 0, 9, 0x87}) {
+			t.Errorf("answer % x, %v; want PUBACK 0x87", raw, err)
+		}
+		c.send(allowed)
+		if _, err := io.ReadFull(c, make([]byte, len(allowed))); err != nil {
+			t.Fatal(err)
+		}
+		if got := b.broker.received(); !bytes.Equal(got, allowed) {
+			t.Errorf("the broker got % x, want the allowed PUBLISH alone", got)
+		}
+	})
+	t.Run("will", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Authorizer = grants(t, rules)
+			p := with(5, "d", goodToken)
+			p.HasWill, p.Will = true, packets.Will{Topic: "devices/other/gone"}
+			if _, ack, err := b.login(p); err != nil || ack.Code != packets.NotAuthorized || b.lastRefusal().Reason != WillTopic {
+				t.Errorf("CONNACK %v, %v", ack.Code, err)
+			}
+			p.Will.Topic = "devices/d/gone"
+			b.mustLogin(p)
+		})
+	})
+	t.Run("client id that would widen a rule", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Authorizer = grants(t, rules)
+			if _, ack, err := b.login(with(5, "#", goodToken)); err != nil || ack.Code != packets.ClientIDNotValid {
+				t.Errorf("CONNACK %v, %v", ack.Code, err)
+			}
+			if s := b.srv.Stats(); s.Sessions != 0 {
+				t.Errorf("still open: %+v", s)
+			}
+		})
+	})
+	t.Run("change at a recheck", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Recheck = time.Minute
+			before, after := grants(t, rules), grants(t, `[]`)
+			b.policy.Authorizer = authorizerFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+				if r.Purpose == authz.Recheck {
+					return after(ctx, r)
+				}
+				return before(ctx, r)
+			})
+			c := b.mustLogin(with(5, "d", goodToken))
+			if raw, err := packets.ReadPacket(c, 10); err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x98}) {
+				t.Errorf("got % x, %v; want the session to end", raw, err)
+			}
+		})
+	})
+}

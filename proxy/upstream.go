@@ -135,6 +135,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	if ack.Code != packets.Success {
 		return c.upstreamRefusal(raw, ack.Code, out)
 	}
+	c.aliases = aliasMaximum(&ack)
 	if c.level == 5 && c.in.ClientID == "" {
 		raw = c.settleClientID(&ack, raw)
 	}
