@@ -40,5 +40,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	if err := live.publish("a", "b"); err != nil {
 		t.Errorf("the live session: %v", err)
 	}
-	eventually(t, "the closing of all that was opened", func() bool { return descriptors(t, p) <= before })
+	// What serves idle sessions came into being meanwhile, and stays.
+	const loop = 1
+	eventually(t, "the closing of all that was opened", func() bool { return descriptors(t, p) <= before+loop })
 }

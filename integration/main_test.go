@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// binary is the program under test. TestMain alone sets it.
-var binary string
+// binary is the program under test, withRace whether it has the race detector.
+// TestMain alone sets them.
+var (
+	binary   string
+	withRace bool
+)
 
 // patience is how long a story waits for something that ought to come at once.
 const patience = 20 * time.Second
@@ -23,12 +27,12 @@ func TestMain(m *testing.M) {
 		os.Exit(runSink(address))
 	}
 	flag.StringVar(&binary, "proxy.binary", "", "test this `FILE` instead of building the program")
-	race := flag.Bool("proxy.race", false, "build the program with the race detector, which needs a C compiler")
+	flag.BoolVar(&withRace, "proxy.race", false, "build the program with the race detector, which needs a C compiler")
 	flag.Parse()
-	os.Exit(runStories(m, *race))
+	os.Exit(runStories(m))
 }
 
-func runStories(m *testing.M, race bool) int {
+func runStories(m *testing.M) int {
 	if binary != "" {
 		return m.Run()
 	}
@@ -39,17 +43,17 @@ func runStories(m *testing.M, race bool) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "mqtt-auth-proxy")
-	if err := build(binary, race); err != nil {
+	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
 
-func build(path string, race bool) error {
-	args := []string{"build", "-trimpath", "-o", path}
+func build() error {
+	args := []string{"build", "-trimpath", "-o", binary}
 	cmd := exec.Command("go", append(args, "../cmd/mqtt-auth-proxy")...)
-	if race {
+	if withRace {
 		cmd = exec.Command("go", append(args, "-race", "../cmd/mqtt-auth-proxy")...)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 	}
