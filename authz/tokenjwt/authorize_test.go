@@ -1,6 +1,7 @@
 package tokenjwt
 
 import (
+	"encoding/base64"
 	"maps"
 	"math"
 	"strings"
@@ -121,6 +122,11 @@ func TestClaims(t *testing.T) {
 			"clientid": "c", "username": "u",
 			"acl": []any{map[string]any{"permission": "allow", "action": "all", "topic": "#", "ipaddr": "10.0.0.1"}},
 		}},
+		{name: "acl with a long bad topic", options: withMapped, want: "not_authorized", claims: map[string]any{
+			"clientid": "c", "username": "u",
+			"acl": []any{map[string]any{"permission": "allow", "action": "all", "topic": "#" + strings.Repeat("\u00e9", 500)}},
+		}},
+		{name: "token beyond a smaller size", options: func(o *Options) { o.MaxToken = 100 }, want: "unknown_token"},
 		{name: "attribute as list", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": []string{"x"}}, want: "not_authorized"},
 		{name: "attribute with NUL", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": "\x00"}, want: "not_authorized"},
 		{name: "attribute empty", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": ""}, want: "granted"},
@@ -213,6 +219,36 @@ func TestHeaderIsStrict(t *testing.T) {
 		var tok token
 		if got := tok.readHeader([]byte(text), []jose.SignatureAlgorithm{jose.ES256}); got != want {
 			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// TestCanonical tries every last character: only what encoding gives is accepted, so
+// that a token has one text.
+func TestCanonical(t *testing.T) {
+	for _, head := range []string{"", "A", "AA", "AAA"} {
+		for c := range 256 {
+			text := head + string([]byte{byte(c)})
+			decoded, err := base64.RawURLEncoding.DecodeString(text)
+			want := err == nil && base64.RawURLEncoding.EncodeToString(decoded) == text
+			if got := canonical(text); got != want {
+				t.Errorf("%q: %v, want %v", text, got, want)
+			}
+		}
+	}
+	if canonical("") {
+		t.Error("nothing is accepted")
+	}
+}
+
+func TestRuleFault(t *testing.T) {
+	for raw, want := range map[string]string{
+		`[{"permission":"allow","action":"all","topic":"a"},{"permission":"allow"}]`: "rule 2 is not valid",
+		`{"s3cr3t":[]}`: "no valid topic rules",
+	} {
+		_, err := authz.ParseACL([]byte(raw), authz.ACLOptions{})
+		if got := ruleFault(err).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

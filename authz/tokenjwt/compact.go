@@ -51,18 +51,13 @@ func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*tok
 
 // split returns the header of text if its form is that of a compact JWS.
 func split(text string, maxSize int) (header []byte, ok bool) {
-	if len(text) > maxSize {
+	if len(text) > maxSize || strings.Count(text, ".") != 2 {
 		return nil, false
 	}
-	parts := 0
 	for part := range strings.SplitSeq(text, ".") {
-		parts++
-		if parts > 3 || !canonical(part) {
+		if !canonical(part) {
 			return nil, false
 		}
-	}
-	if parts != 3 {
-		return nil, false
 	}
 	header, err := base64.RawURLEncoding.DecodeString(text[:strings.IndexByte(text, '.')])
 	return header, err == nil

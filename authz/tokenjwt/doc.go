@@ -35,7 +35,8 @@
 //
 // Keys are chosen by the kid of the token. Keys that have none, such as those in
 // PEM, are tried for every token, and a token without a kid is tried with every
-// key of its algorithm, 16 at most.
+// key of its algorithm, 16 at most. A key that was replaced under the same kid is
+// noticed when the keys are next due.
 //
 // # Answers
 //
@@ -51,6 +52,8 @@
 //
 // What cannot be decided is unavailable: there are no keys yet, or none fits the
 // token and the newest cannot be had.
+//
+// Errors name a token by its id and repeat nothing else of what it says.
 //
 // Nothing is remembered by anyone else: grants and denials forbid it, since asking
 // again costs a signature check and sees keys that were taken out.

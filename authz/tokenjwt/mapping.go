@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	maxName   = 256 // bytes of a subject or of an attribute's name
-	maxAttrs  = 64
-	maxDetail = 200 // bytes of what is wrong with topic rules
+	maxName  = 256 // bytes of a subject or of an attribute's name
+	maxAttrs = 64
 )
 
 // mapping is where in the claims the parts of a grant are.
@@ -125,14 +124,16 @@ func (p path) rules(claims map[string]any, rest authz.NoMatch) (*authz.ACL, erro
 	}
 	acl, err := authz.ParseACL(raw, authz.ACLOptions{Rest: rest})
 	if err != nil {
-		return nil, errors.New(shortened(err.Error()))
+		return nil, ruleFault(err)
 	}
 	return acl, nil
 }
 
-func shortened(text string) string {
-	if len(text) <= maxDetail {
-		return text
+// ruleFault says which rule is at fault. The whole error repeats what the token says.
+func ruleFault(err error) error {
+	var n int
+	if _, none := fmt.Sscanf(err.Error(), "acl: rule %d:", &n); none == nil {
+		return fmt.Errorf("rule %d is not valid", n)
 	}
-	return strings.ToValidUTF8(text[:maxDetail], "") + "..."
+	return errors.New("no valid topic rules")
 }
