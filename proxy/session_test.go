@@ -604,3 +604,32 @@ func TestTopicRules(t *testing.T) {
 		})
 	})
 }
+
+// TestRequestSaysWhatTheClientSaid: nothing that is made up or is the token
+// itself, so that answers can be remembered by it.
+func TestRequestSaysWhatTheClientSaid(t *testing.T) {
+	for _, tt := range []struct {
+		from    TokenLocation
+		connect packets.Connect
+		want    authz.Request
+	}{
+		{TokenLocation{}, with(4, "d", goodToken), authz.Request{ClientID: "d", Protocol: 4}},
+		{TokenLocation{}, with(4, "", goodToken), authz.Request{Protocol: 4}},
+		{TokenLocation{place: clientID}, with(5, goodToken, "u"), authz.Request{Username: "u", Protocol: 5}},
+		{TokenLocation{place: password}, packets.Connect{Level: 5, ClientID: "d", HasUsername: true, Username: "u", HasPassword: true, Password: goodToken}, authz.Request{ClientID: "d", Username: "u", Protocol: 5}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Token = []TokenLocation{tt.from}
+			var got authz.Request
+			b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+				got = r
+				return &authz.Grant{Subject: "alpha"}, nil
+			})
+			b.mustLogin(tt.connect)
+			if got.Token.Reveal() != goodToken || got.ClientID != tt.want.ClientID || got.Username != tt.want.Username || !got.Password.IsZero() || got.Protocol != tt.want.Protocol {
+				t.Errorf("from %v: asked with client id %q, user name %q, level %d", tt.from, got.ClientID, got.Username, got.Protocol)
+			}
+		})
+	}
+}

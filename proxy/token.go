@@ -117,12 +117,16 @@ func (c *conn) takeToken() error {
 func (c *conn) request() authz.Request {
 	r := authz.Request{
 		Token:    c.token,
-		ClientID: c.clientID,
 		Addr:     c.addr,
 		Listener: c.entry.name(),
 		Peer:     c.peer,
 		Protocol: c.in.Level,
 		Purpose:  authz.Connect,
+	}
+	// Not one that was made up: it is new every time, and no remembered answer
+	// would ever fit.
+	if c.location.place != clientID && c.in.ClientID != "" {
+		r.ClientID = c.clientID
 	}
 	if c.location.place != username {
 		r.Username = c.in.Username
