@@ -1,0 +1,220 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Cache is an [authz.Authorizer] that remembers the answers of another one. It
+// is made by [New] and safe for concurrent use.
+type Cache struct {
+	source  authz.Authorizer
+	options Options
+	keys    *keyer
+	slots   *slots
+	shared  *interner
+	shards  [shards]*shard
+
+	ctx     context.Context // of everything that runs
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	// mu orders answers and revocations: no answer is stored while one is
+	// applied. It is taken before a shard's lock, and not by hits.
+	mu         sync.Mutex
+	closed     bool
+	flights    map[key]*flight
+	recent     revocations
+	tombstones timed[authz.Revocation, struct{}]
+	cooling    timed[key, error]
+	stats      flightStats
+}
+
+var (
+	_ authz.Authorizer = (*Cache)(nil)
+	_ authz.Notifier   = (*Cache)(nil)
+)
+
+// New returns a Cache around source. [Cache.Close] ends it.
+func New(source authz.Authorizer, o Options) *Cache {
+	o = o.withDefaults()
+	c := &Cache{
+		source:     source,
+		options:    o,
+		keys:       newKeyer(o.Source, o.Vary),
+		slots:      &slots{size: o.Concurrency},
+		shared:     newInterner(),
+		flights:    map[key]*flight{},
+		tombstones: newTimed[authz.Revocation, struct{}](maxTombstones),
+		cooling:    newTimed[key, error](o.NegativeSize),
+	}
+	for i := range c.shards {
+		c.shards[i] = newShard(o)
+	}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	return c
+}
+
+// Close ends all requests to the source and returns once they have ended. What
+// is stored still serves; everything else is unavailable from now on. Closing
+// twice is as good as once.
+func (c *Cache) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.stop()
+	c.running.Wait()
+}
+
+// Authorize implements [authz.Authorizer]. Beside the source's own errors it
+// returns [authz.ErrBusy] when too many requests wait for the source.
+func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	k := c.keys.of(&r)
+	found := c.shard(k).find(k, time.Now(), maxAge(r.Purpose))
+	switch {
+	case found.grant != nil:
+		if found.refresh {
+			c.refresh(k, r)
+		}
+		return found.grant, nil
+	case found.denial != nil:
+		return nil, found.denial
+	}
+	return c.ask(ctx, k, r)
+}
+
+func (c *Cache) shard(k key) *shard { return c.shards[k[0]%shards] }
+
+// maxAge is the age up to which an answer from the stores will do.
+func maxAge(p authz.Purpose) time.Duration {
+	if p == authz.Connect {
+		return math.MaxInt64
+	}
+	return recheckAge
+}
+
+// jitter returns up to a tenth of d.
+func jitter(d time.Duration) time.Duration { return rand.N(d/10 + 1) }
+
+// ask gets the answer to r from the source, alone or with others.
+func (c *Cache) ask(ctx context.Context, k key, r authz.Request) (*authz.Grant, error) {
+	hash := r.Token.Hash()
+	for range attempts {
+		f, grant, err := c.join(k, hash, r)
+		if f == nil {
+			return c.orStale(k, grant, err)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			c.quit(f)
+			return nil, ctx.Err()
+		}
+		if !c.overtaken(f) {
+			return c.orStale(k, f.grant, f.err)
+		}
+	}
+	return nil, fmt.Errorf("%w: revoked again and again while it was asked for", authz.ErrUnavailable)
+}
+
+// join returns a flight that will have the answer to r, or the answer if there
+// is one by now.
+func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Grant, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	found := c.shard(k).find(k, now, maxAge(r.Purpose))
+	switch {
+	case found.grant != nil:
+		return nil, found.grant, nil
+	case found.denial != nil:
+		return nil, nil, found.denial
+	}
+	c.stats.Misses++
+	if _, ok := c.tombstoned(nil, hash, now); ok {
+		c.stats.Tombstones++
+		return nil, nil, &authz.Denial{Reason: authz.Revoked}
+	}
+	as := unknown
+	switch {
+	case r.Purpose == authz.Recheck:
+		as = recheck
+	case found.known:
+		as = known
+	}
+	f := c.flights[k]
+	switch {
+	case c.closed:
+		return nil, nil, errClosed
+	case f != nil && f.waiters == maxWaiters:
+		c.stats.Busy++
+		return nil, nil, errWaiters
+	case f != nil:
+		c.stats.Coalesced++
+		c.slots.promote(f.ticket, as)
+	default:
+		if err, _, ok := c.cooling.get(k, now); ok {
+			c.stats.Cooled++
+			return nil, nil, err
+		}
+		var err error
+		if f, err = c.launch(k, hash, r, as); err != nil {
+			return nil, nil, err
+		}
+	}
+	f.waiters++
+	return f, nil, nil
+}
+
+// quit is called by a waiter that gives up; the flight goes on.
+func (c *Cache) quit(f *flight) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.waiters--
+}
+
+// overtaken reports whether a revocation came before f's answer could be used.
+func (c *Cache) overtaken(f *flight) bool {
+	if f.void || f.grant == nil {
+		return f.void
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.recent.mean(f.grant, f.hash, f.ended)
+}
+
+// orStale returns the answer, or an old grant in place of an error.
+func (c *Cache) orStale(k key, grant *authz.Grant, err error) (*authz.Grant, error) {
+	if err == nil || errors.Is(err, authz.ErrDenied) {
+		return grant, err
+	}
+	if old := c.shard(k).findStale(k, time.Now()); old != nil {
+		return old, nil
+	}
+	return nil, err
+}
+
+// refresh renews the answer to r in the background. Whether it can is not worth
+// an error: the next hit tries again.
+func (c *Cache) refresh(k key, r authz.Request) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.flights[k] != nil {
+		return
+	}
+	if _, _, ok := c.cooling.get(k, time.Now()); ok {
+		return
+	}
+	r.Purpose = authz.Refresh
+	_, _ = c.launch(k, r.Token.Hash(), r, known)
+}

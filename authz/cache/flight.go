@@ -1,0 +1,193 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+var (
+	errClosed    = fmt.Errorf("%w: the cache is closed", authz.ErrUnavailable)
+	errWaiters   = fmt.Errorf("%w: too many connections wait for the same answer", authz.ErrBusy)
+	errMalformed = fmt.Errorf("%w: the source gave neither a grant nor a denial, or both", authz.ErrUnavailable)
+)
+
+// flight is one request to the source and those who wait for its answer.
+type flight struct {
+	key     key
+	hash    [32]byte // of the token
+	request authz.Request
+	ticket  *ticket
+	began   uint64    // the latest revocation when it began
+	waiters int       // guarded by Cache.mu
+	asked   time.Time // when the source was asked; zero if it was not
+
+	// The answer; it is there once done is closed.
+	done  chan struct{}
+	grant *authz.Grant
+	err   error
+	void  bool   // a revocation overtook it: ask again
+	ended uint64 // the latest revocation when it ended
+}
+
+// launch starts a flight. c.mu is held.
+func (c *Cache) launch(k key, hash [32]byte, r authz.Request, as class) (*flight, error) {
+	t, err := c.slots.enter(as)
+	if err != nil {
+		c.stats.Busy++
+		return nil, err
+	}
+	f := &flight{key: k, hash: hash, request: r, ticket: t, began: c.recent.last, done: make(chan struct{})}
+	c.flights[k] = f
+	c.running.Go(func() { c.fly(f) })
+	return f, nil
+}
+
+// fly waits for a place, asks the source and stores what it says.
+func (c *Cache) fly(f *flight) {
+	if err := c.slots.wait(c.ctx, f.ticket); err != nil {
+		c.land(f, nil, err)
+		return
+	}
+	f.asked = time.Now()
+	var grant *authz.Grant
+	err := errMalformed // of a source that ends this goroutine
+	defer func() {
+		c.slots.leave(f.ticket)
+		c.land(f, grant, err)
+	}()
+	grant, err = c.call(f.request)
+	if grant != nil {
+		grant = c.shared.intern(grant)
+	}
+}
+
+// call asks the source. It returns exactly one of a grant and an error, and an
+// error that is either a denial or unavailable.
+func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.options.Timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			grant, err = nil, crashed(p)
+		}
+	}()
+	grant, err = c.source.Authorize(ctx, r)
+	switch {
+	case (grant == nil) == (err == nil):
+		return nil, errMalformed
+	case err == nil:
+		return grant, nil
+	case c.ctx.Err() != nil:
+		return nil, errClosed
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		// No caller's context has ended, and none must think that its own did.
+		return nil, fmt.Errorf("%w: %v", authz.ErrUnavailable, err)
+	case errors.Is(err, authz.ErrDenied) && errors.Is(err, authz.ErrUnavailable):
+		return nil, errMalformed
+	}
+	return nil, err
+}
+
+// crashed is the error for a source that panicked with p. It leaves out what p
+// says, which may be a token, unless it is the runtime's own text.
+func crashed(p any) error {
+	if fault, ok := p.(runtime.Error); ok {
+		return fmt.Errorf("%w: the source panicked: %s", authz.ErrUnavailable, fault.Error())
+	}
+	return fmt.Errorf("%w: the source panicked with a %T", authz.ErrUnavailable, p)
+}
+
+// land stores the answer to f and wakes those who wait for it.
+func (c *Cache) land(f *flight, grant *authz.Grant, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.flights, f.key)
+	c.settle(f, grant, err)
+	f.ended = c.recent.last
+	c.stats.count(f)
+	close(f.done)
+}
+
+// settle decides what the answer to f is, and keeps it. c.mu is held, so that no
+// revocation comes between.
+func (c *Cache) settle(f *flight, grant *authz.Grant, err error) {
+	now := time.Now()
+	denied := errors.Is(err, authz.ErrDenied)
+	switch {
+	case (grant != nil || denied) && c.recent.mean(grant, f.hash, f.began):
+		f.void = true
+	case denied:
+		f.err = err
+		c.keepDenial(f, denialOf(err), now)
+	case grant == nil:
+		f.err = err
+		c.cooling.add(f.key, err, now, now.Add(cooldown))
+	default:
+		if until, ok := c.tombstoned(grant, f.hash, now); ok {
+			c.stats.Tombstones++
+			d := &authz.Denial{Reason: authz.Revoked, Keep: authz.Keep{TTL: until.Sub(f.asked)}}
+			f.err = d
+			c.keepDenial(f, d, now)
+			return
+		}
+		f.grant = grant
+		c.keepGrant(f, now)
+	}
+}
+
+// keepGrant stores f's grant, or makes the Cache forget the one before.
+func (c *Cache) keepGrant(f *flight, now time.Time) {
+	g := f.grant
+	ttl := narrowed(c.options.TTL, g.Keep.TTL)
+	ttl -= jitter(ttl)
+	if !g.Expires.IsZero() {
+		ttl = min(ttl, g.Expires.Sub(f.asked))
+	}
+	if ttl <= now.Sub(f.asked) {
+		c.shard(f.key).drop(f.key)
+		return
+	}
+	c.shard(f.key).putGrant(&entry{
+		key: f.key, hash: f.hash, grant: g, asked: f.asked,
+		refresh: time.Duration(float64(ttl) * c.options.RefreshAhead),
+		ttl:     ttl,
+		stale:   ttl + narrowed(c.options.Stale, g.Keep.Stale),
+		bytes:   weigh(g),
+	})
+}
+
+// keepDenial stores d, or makes the Cache forget what f's key had.
+func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
+	ttl := narrowed(c.options.NegativeTTL, d.Keep.TTL)
+	if ttl <= now.Sub(f.asked) {
+		c.shard(f.key).drop(f.key)
+		return
+	}
+	c.shard(f.key).putDenial(f.key, refusal{denial: d, asked: f.asked, ttl: ttl})
+}
+
+// maxDetail is the length in bytes to which a denial's detail is kept.
+const maxDetail = 256
+
+// denialOf returns what is kept of a denial: not the chain of errors around it,
+// which may hold anything.
+func denialOf(err error) *authz.Denial {
+	d, ok := errors.AsType[*authz.Denial](err)
+	switch {
+	case ok && len(d.Detail) <= maxDetail:
+		return d
+	case ok:
+		short := *d
+		short.Detail = strings.ToValidUTF8(strings.Clone(d.Detail[:maxDetail]), "")
+		return &short
+	case errors.Is(err, authz.ErrUnknown):
+		return &authz.Denial{Reason: authz.Unknown}
+	}
+	return &authz.Denial{Reason: authz.NotAuthorized}
+}

@@ -1,0 +1,131 @@
+package cache
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"sync"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Field is a set of parts of an [authz.Request], beside the token, that a source
+// looks at.
+type Field uint8
+
+// The parts that may be in a [Field]. The device's port is none: it is new with
+// every connection, so that no answer would ever serve twice.
+const (
+	// ClientID is Request.ClientID.
+	ClientID Field = 1 << iota
+	// Username is Request.Username.
+	Username
+	// Password is Request.Password.
+	Password
+	// Addr is the IP address of Request.Addr, without the port.
+	Addr
+	// Listener is Request.Listener.
+	Listener
+	// Certificate is Request.Peer.
+	Certificate
+	// Protocol is Request.Protocol.
+	Protocol
+)
+
+// key stands for the token and the varying fields of a request.
+type key [sha256.Size]byte
+
+// keyer makes keys. It holds the secret they are made with.
+type keyer struct {
+	vary   Field
+	source string
+	pool   sync.Pool // of *keyState
+}
+
+// keyState is what one computation of a key needs. Keying an HMAC costs two
+// blocks of SHA-256, which a state that is used again has behind it.
+type keyState struct {
+	mac  hash.Hash
+	text []byte
+	sum  key
+}
+
+// maxPooled is the capacity in bytes above which a buffer is not used again.
+const maxPooled = 4 << 10
+
+func newKeyer(source string, vary Field) *keyer {
+	var secret [32]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	x := &keyer{vary: vary, source: source}
+	x.pool.New = func() any {
+		return &keyState{mac: hmac.New(sha256.New, secret[:]), text: make([]byte, 0, 256)}
+	}
+	return x
+}
+
+// of returns the key of r.
+func (x *keyer) of(r *authz.Request) key {
+	s := x.pool.Get().(*keyState)
+	s.text = x.appendText(s.text[:0], r)
+	s.mac.Reset()
+	s.mac.Write(s.text)
+	s.mac.Sum(s.sum[:0])
+	k := s.sum
+	clear(s.text) // it holds the token
+	if cap(s.text) > maxPooled {
+		s.text = nil
+	}
+	x.pool.Put(s)
+	return k
+}
+
+// appendText appends what the key is made of. Every part begins with its length
+// and every part that may be missing says whether it is, so that no two requests
+// have the same text.
+func (x *keyer) appendText(b []byte, r *authz.Request) []byte {
+	b = appendPart(b, x.source)
+	b = appendToken(b, r.Token)
+	if x.vary&ClientID != 0 {
+		b = appendPart(b, r.ClientID)
+	}
+	if x.vary&Username != 0 {
+		b = appendPart(b, r.Username)
+	}
+	if x.vary&Password != 0 {
+		b = appendToken(b, r.Password)
+	}
+	if x.vary&Addr != 0 {
+		// A v4 client of a dual-stack listener is the same client.
+		var text [64]byte
+		b = appendPart(b, r.Addr.Addr().Unmap().AppendTo(text[:0]))
+	}
+	if x.vary&Listener != 0 {
+		b = appendPart(b, r.Listener)
+	}
+	if x.vary&Certificate != 0 {
+		if r.Peer == nil {
+			b = append(b, 0)
+		} else {
+			b = appendPart(append(b, 1), r.Peer.Raw)
+		}
+	}
+	if x.vary&Protocol != 0 {
+		b = append(b, r.Protocol)
+	}
+	return b
+}
+
+func appendPart[T string | []byte](b []byte, part T) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
+	return append(b, part...)
+}
+
+// appendToken tells a token that is missing from an empty one.
+func appendToken(b []byte, t authz.Token) []byte {
+	if t.IsZero() {
+		return append(b, 0)
+	}
+	return appendPart(append(b, 1), t.Reveal())
+}

@@ -1,0 +1,108 @@
+package cache
+
+import (
+	"cmp"
+	"time"
+)
+
+const (
+	// MaxTTL is the longest time a grant is kept without asking again.
+	MaxTTL = time.Hour
+	// MaxNegativeTTL is the longest time a denial is kept. It is short, because
+	// a device whose token was just created must not stay locked out.
+	MaxNegativeTTL = time.Minute
+)
+
+const (
+	// cooldown is the time for which a key is not asked for after an error.
+	cooldown = time.Second
+	// recheckAge is the age up to which an answer serves a Recheck.
+	recheckAge = 5 * time.Second
+	// maxWaiters is how many callers may share one request to the source.
+	maxWaiters = 1024
+	// maxQueued is how many requests may wait for a place at the source, and
+	// queueWait how long each.
+	maxQueued = 1024
+	queueWait = 2 * time.Second
+	// attempts is how often a caller asks again because of revocations.
+	attempts = 4
+)
+
+// Options are the settings of a [Cache]. The zero value is good for a source
+// that looks at nothing but the token.
+type Options struct {
+	// Source names the source; it is part of every key.
+	Source string
+	// Vary is what else of a request the source looks at, beside the token.
+	// Requests that differ in it are never answered alike from memory. What is
+	// missing here lets one device have the answer that another one got.
+	Vary Field
+
+	// Size and NegativeSize are the numbers of grants and of denials to keep;
+	// zero means 100,000 and 20,000. They are rounded up to multiples of 16.
+	Size, NegativeSize int
+	// Bytes bounds the memory that grants take, by estimate; zero means 256 MiB.
+	Bytes int
+
+	// TTL is how long a grant serves without asking again: zero means 60 s,
+	// negative not at all, at most [MaxTTL]. Each entry lives up to a tenth
+	// shorter, so that what was fetched together does not end together.
+	TTL time.Duration
+	// NegativeTTL is the same for a denial: zero means 10 s, negative not at
+	// all, at most [MaxNegativeTTL].
+	NegativeTTL time.Duration
+	// Stale is how long a grant still serves after its time when the source is
+	// unavailable: zero means 300 s, negative not at all.
+	Stale time.Duration
+	// RefreshAhead is the part of a grant's time after which a hit renews it in
+	// the background: zero means 0.8; negative, or 1 and more, means never.
+	RefreshAhead float64
+
+	// Timeout is how long one request to the source may take; zero means 5 s.
+	Timeout time.Duration
+	// Concurrency is how many requests may be at the source at once; zero means
+	// 64. Tokens never seen before get half of it.
+	Concurrency int
+}
+
+// withDefaults returns o with every field as it is meant.
+func (o Options) withDefaults() Options {
+	o.Size = positive(o.Size, 100_000)
+	o.NegativeSize = positive(o.NegativeSize, 20_000)
+	o.Bytes = positive(o.Bytes, 256<<20)
+	o.TTL = min(duration(o.TTL, time.Minute), MaxTTL)
+	o.NegativeTTL = min(duration(o.NegativeTTL, 10*time.Second), MaxNegativeTTL)
+	o.Stale = duration(o.Stale, 5*time.Minute)
+	if o.RefreshAhead == 0 {
+		o.RefreshAhead = 0.8
+	}
+	if o.RefreshAhead < 0 || o.RefreshAhead > 1 {
+		o.RefreshAhead = 1
+	}
+	o.Timeout = positive(o.Timeout, 5*time.Second)
+	o.Concurrency = positive(o.Concurrency, 64)
+	return o
+}
+
+// positive returns v, or standard if v is not above zero.
+func positive[T cmp.Ordered](v, standard T) T {
+	var zero T
+	if v <= zero {
+		return standard
+	}
+	return v
+}
+
+// duration reads zero as the standard and negative as nothing.
+func duration(d, standard time.Duration) time.Duration {
+	if d == 0 {
+		return standard
+	}
+	return max(d, 0)
+}
+
+// narrowed returns d as the source wants it: zero leaves it, negative means
+// nothing, and more than d is never had.
+func narrowed(d, wanted time.Duration) time.Duration {
+	return min(d, duration(wanted, d))
+}

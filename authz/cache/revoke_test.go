@@ -1,0 +1,304 @@
+package cache_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+)
+
+// registry answers with the grant that is under the text of the token.
+func registry(grants map[string]authz.Grant) authorizeFunc {
+	return func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+		g, ok := grants[r.Token.Reveal()]
+		if !ok {
+			return nil, authz.ErrUnknown
+		}
+		return &g, nil
+	}
+}
+
+var twoDevices = registry(map[string]authz.Grant{
+	"a1": {TokenID: "a-1", Subject: "a"},
+	"a2": {TokenID: "a-2", Subject: "a"},
+	"b1": {TokenID: "b-1", Subject: "b"},
+	"n1": {TokenID: "n-1"}, // no subject
+	"n2": {TokenID: "n-2"},
+})
+
+func TestRevoke(t *testing.T) {
+	hash := request("a1").Token.Hash()
+	for name, tc := range map[string]struct {
+		revocation authz.Revocation
+		entries    int
+		gone       string // tokens that are asked for again
+	}{
+		"token":           {authz.Revocation{TokenHash: hash}, 2, "a1"},
+		"token id":        {authz.Revocation{TokenID: "a-1"}, 2, "a1"},
+		"subject":         {authz.Revocation{Subject: "a"}, 4, "a1 a2"},
+		"first field":     {authz.Revocation{TokenID: "b-1", Subject: "a", TokenHash: hash}, 2, "b1"},
+		"nobody's token":  {authz.Revocation{TokenHash: [32]byte{1}}, 0, ""},
+		"nobody's id":     {authz.Revocation{TokenID: "a"}, 0, ""},
+		"nobody":          {authz.Revocation{Subject: "c"}, 0, ""},
+		"names nothing":   {authz.Revocation{}, 0, ""},
+		"an id's subject": {authz.Revocation{Subject: "a-1"}, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, cache.Options{Vary: cache.ClientID}, func(r rig) {
+				r.service.set(twoDevices)
+				all := []string{"a1", "a2", "b1", "n1", "n2"}
+				for _, client := range []string{"", "x"} {
+					for _, token := range all {
+						r.ask(authz.Request{Token: authz.NewToken(token), ClientID: client})
+					}
+				}
+				if n := r.Revoke(tc.revocation, false); n != tc.entries {
+					t.Errorf("Revoke = %d, want %d", n, tc.entries)
+				}
+				if n := r.Stats().Positive.Entries; n != 10-tc.entries {
+					t.Errorf("%d entries are left, want %d", n, 10-tc.entries)
+				}
+				gone := ""
+				for _, token := range all {
+					if r.ask(request(token)) == asked {
+						gone += " " + token
+					}
+				}
+				if gone != "" {
+					gone = gone[1:]
+				}
+				if gone != tc.gone {
+					t.Errorf("asked again for %q, want %q", gone, tc.gone)
+				}
+				if n := r.Revoke(tc.revocation, false); n != tc.entries/2 {
+					t.Errorf("Revoke = %d the second time, want %d", n, tc.entries/2)
+				}
+			})
+		})
+	}
+}
+
+func TestTombstone(t *testing.T) {
+	hash := request("a1").Token.Hash()
+	for name, tc := range map[string]struct {
+		revocation authz.Revocation
+		asks       bool // the source must be asked who it is
+		second     bool // of the same subject
+	}{
+		"token":    {authz.Revocation{TokenHash: hash}, false, false},
+		"token id": {authz.Revocation{TokenID: "a-1"}, true, false},
+		"subject":  {authz.Revocation{Subject: "a"}, true, true},
+		"several":  {authz.Revocation{TokenID: "a-1", Subject: "c", TokenHash: request("b1").Token.Hash()}, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, cache.Options{}, func(r rig) {
+				r.service.set(twoDevices)
+				for _, token := range []string{"a1", "a2", "b1"} {
+					r.ask(request(token))
+				}
+				r.Revoke(tc.revocation, true)
+				want := refused
+				if tc.asks {
+					want = askedNo
+				}
+				r.Purge() // does not lift it
+				r.expect(request("a1"), after{0, want}, after{0, refused}, after{299 * time.Second, want})
+				_, err := r.Authorize(r.Context(), request("a1"))
+				if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Reason != authz.Revoked || errors.Is(err, authz.ErrUnknown) {
+					t.Errorf("Authorize = %v, want reason revoked", err)
+				}
+				if _, err := r.Authorize(r.Context(), request("a2")); (err != nil) != tc.second {
+					t.Errorf("the subject's other token gets %v", err)
+				}
+				r.expect(request("b1"), after{0, asked})
+				r.expect(request("a1"), after{time.Second, asked}) // 300 s after the revocation
+				if n := r.Stats().Tombstones; n == 0 {
+					t.Error("no denial was counted")
+				}
+			})
+		})
+	}
+	t.Run("longest of two", func(t *testing.T) {
+		bubble(t, cache.Options{}, func(r rig) {
+			r.service.set(twoDevices)
+			r.Revoke(authz.Revocation{TokenHash: hash}, true)
+			time.Sleep(200 * time.Second)
+			r.Revoke(authz.Revocation{Subject: "a"}, true)
+			time.Sleep(99 * time.Second)
+			r.expect(request("a1"), after{0, refused}, after{time.Second, askedNo},
+				after{11 * time.Second, askedNo}, after{200 * time.Second, askedNo}, after{201 * time.Second, asked})
+		})
+	})
+	for name, o := range map[string]cache.Options{
+		"longest window is TTL": {TTL: time.Hour, Stale: time.Second},
+		"longest is Stale":      {TTL: time.Second, Stale: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, o, func(r rig) {
+				r.Revoke(authz.Revocation{TokenHash: hash}, true)
+				r.expect(request("a1"), after{time.Hour - 1, refused}, after{time.Hour, asked})
+			})
+		})
+	}
+	t.Run("nothing is cached", func(t *testing.T) {
+		bubble(t, cache.Options{TTL: -1, NegativeTTL: -1, Stale: -1}, func(r rig) {
+			r.service.set(twoDevices)
+			r.Revoke(authz.Revocation{Subject: "a"}, true)
+			r.expect(request("a1"), after{0, askedNo}, after{time.Minute - 1, askedNo}, after{time.Minute, asked})
+		})
+	})
+}
+
+// TestTombstoneBeatsFlight sets one while the source thinks, and while it is
+// already on the way back.
+func TestTombstoneBeatsFlight(t *testing.T) {
+	for name, revocation := range map[string]authz.Revocation{
+		"token":    {TokenHash: request("a1").Token.Hash()},
+		"token id": {TokenID: "a-1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, cache.Options{}, func(r rig) {
+				r.service.set(twoDevices)
+				r.service.slow(time.Second)
+				a := r.begin(request("a1"))
+				time.Sleep(500 * ms)
+				r.Revoke(revocation, true)
+				if got := <-a; !errors.Is(got.err, authz.ErrDenied) {
+					t.Errorf("Authorize = %v, %v", got.grant, got.err)
+				}
+			})
+		})
+	}
+}
+
+func TestTombstonesAreBounded(t *testing.T) {
+	bubble(t, cache.Options{}, func(r rig) {
+		for i := range 100_001 {
+			r.Revoke(authz.Revocation{TokenHash: request(fmt.Sprint(i)).Token.Hash()}, true)
+		}
+		r.expect(request("0"), after{0, asked}) // the oldest had to go
+		r.expect(request("1"), after{0, refused})
+		r.expect(request("100000"), after{0, refused})
+	})
+}
+
+func TestPurge(t *testing.T) {
+	bubble(t, cache.Options{}, func(r rig) {
+		r.service.set(twoDevices)
+		for _, token := range []string{"a1", "a2", "x"} {
+			r.ask(request(token))
+		}
+		r.service.set(down)
+		r.ask(request("y"))
+		r.service.set(twoDevices)
+		if n := r.Purge(); n != 3 {
+			t.Errorf("Purge = %d, want 3", n)
+		}
+		if s := r.Stats(); s.Positive.Entries != 0 || s.Positive.Bytes != 0 || s.Negative.Entries != 0 {
+			t.Errorf("after Purge there are %+v and %+v", s.Positive, s.Negative)
+		}
+		r.expect(request("a1"), after{0, asked})
+		r.expect(request("x"), after{0, askedNo})
+		r.expect(request("y"), after{0, askedNo})
+	})
+	t.Run("denial under way", func(t *testing.T) {
+		bubble(t, cache.Options{}, func(r rig) {
+			r.service.set(denyAll)
+			r.service.slow(time.Second)
+			a := r.begin(request("t"))
+			time.Sleep(500 * ms)
+			r.service.set(grantAll)
+			r.Purge()
+			if got := <-a; got.err != nil {
+				t.Errorf("Authorize = %v; what was true before Purge is not any more", got.err)
+			}
+		})
+	})
+}
+
+// TestInherit replaces a Cache, as a reload does.
+func TestInherit(t *testing.T) {
+	bubble(t, cache.Options{}, func(r rig) {
+		old := r.Cache
+		r.service.set(twoDevices)
+		old.Revoke(authz.Revocation{TokenID: "b-1"}, true)
+		time.Sleep(250 * time.Second)
+		old.Revoke(authz.Revocation{TokenID: "a-1"}, true)
+		time.Sleep(50 * time.Second) // b-1's is over
+		r.Cache = cache.New(r.service, cache.Options{})
+		defer r.Cache.Close()
+		r.expect(request("a1"), after{0, asked})
+		r.Inherit(old)
+		r.expect(request("a1"), after{0, askedNo}, after{249 * time.Second, askedNo})
+		r.expect(request("b1"), after{0, asked})
+		r.expect(request("a1"), after{time.Second, asked})
+		// Its own denial is not cut short by one that ends earlier.
+		old.Revoke(authz.Revocation{TokenID: "a-1"}, true)
+		time.Sleep(100 * time.Second)
+		r.Revoke(authz.Revocation{TokenID: "a-1"}, true)
+		r.Inherit(old)
+		r.expect(request("a1"), after{300*time.Second - 1, askedNo}, after{300 * time.Second, asked})
+	})
+}
+
+// notifier is a service that reports revocations.
+type notifier struct {
+	*service
+	revocations chan authz.Revocation
+}
+
+func (n notifier) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case r, ok := <-n.revocations:
+			if !ok {
+				return errDown
+			}
+			revoked(r)
+		}
+	}
+}
+
+func TestNotify(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := notifier{&service{answer: twoDevices}, make(chan authz.Revocation)}
+		r := rig{t, cache.New(n, cache.Options{}), n.service}
+		defer r.Close()
+		r.expect(request("a1"), after{0, asked})
+		r.expect(request("b1"), after{0, asked})
+		fault := make(chan error)
+		var got []authz.Revocation
+		go func() {
+			fault <- r.Notify(t.Context(), func(v authz.Revocation) {
+				got = append(got, v)
+				if answer := r.ask(request("a1")); answer != askedNo {
+					t.Errorf("the cut device is %s", answer)
+				}
+			})
+		}()
+		n.set(denyAll)
+		n.revocations <- authz.Revocation{Subject: "a"}
+		close(n.revocations)
+		if err := <-fault; !errors.Is(err, errDown) || len(got) != 1 || got[0].Subject != "a" {
+			t.Errorf("Notify = %v after %v", err, got)
+		}
+		r.expect(request("b1"), after{0, cached})
+	})
+	t.Run("source is no notifier", func(t *testing.T) {
+		bubble(t, cache.Options{}, func(r rig) {
+			ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+			defer cancel()
+			start := time.Now()
+			if err := r.Notify(ctx, nil); err != nil || time.Since(start) != time.Minute {
+				t.Errorf("Notify = %v after %v", err, time.Since(start))
+			}
+		})
+	})
+}

@@ -1,0 +1,206 @@
+package cache
+
+import (
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// shards is how many parts the stores have, each behind a lock of its own.
+const shards = 16
+
+// entry is a grant that is kept. Its ages count from the time the source was
+// asked. It stays when its time is over, until others push it out: it may serve
+// while the source is down, and it tells that its key was good before.
+type entry struct {
+	key     key
+	hash    [32]byte // of the token
+	grant   *authz.Grant
+	asked   time.Time
+	refresh time.Duration // age from which a hit starts a refresh
+	ttl     time.Duration // age from which it no longer serves
+	stale   time.Duration // age from which it does not serve even in an outage
+	counted bool          // its end was counted
+	bytes   int
+	links   [3]links
+}
+
+// fresh reports whether e serves without asking the source.
+func (e *entry) fresh(now time.Time) bool {
+	return now.Sub(e.asked) < e.ttl && !expired(e.grant, now)
+}
+
+func expired(g *authz.Grant, now time.Time) bool {
+	return !g.Expires.IsZero() && !now.Before(g.Expires)
+}
+
+// refusal is a denial that is kept.
+type refusal struct {
+	denial *authz.Denial
+	asked  time.Time
+	ttl    time.Duration
+}
+
+// shard is one part of both stores. A key is in one of them at most.
+//
+// The stores are simplelru's and not the lru.Cache around it, whose callback for
+// evictions runs outside its lock, where the indexes would fall out of step.
+type shard struct {
+	mu       sync.Mutex
+	grants   *simplelru.LRU[key, *entry]
+	denials  *simplelru.LRU[key, refusal]
+	indexes  indexes
+	bytes    int // of all grants
+	maxBytes int
+	positive StoreStats
+	negative StoreStats
+	stale    uint64
+}
+
+func newShard(o Options) *shard {
+	s := &shard{indexes: newIndexes(), maxBytes: (o.Bytes + shards - 1) / shards}
+	// Neither size is below one, the only fault there is.
+	s.grants, _ = simplelru.NewLRU((o.Size+shards-1)/shards, s.removed)
+	s.denials, _ = simplelru.NewLRU[key, refusal]((o.NegativeSize+shards-1)/shards, nil)
+	return s
+}
+
+// removed keeps the books for every entry that leaves, whatever the reason.
+func (s *shard) removed(_ key, e *entry) {
+	s.indexes.remove(e)
+	s.bytes -= e.bytes
+}
+
+// found is what the stores say to a key.
+type found struct {
+	grant   *authz.Grant
+	denial  *authz.Denial
+	known   bool // a grant is there, in time or not
+	refresh bool // the grant should be renewed
+}
+
+// find looks for an answer to k that is younger than maxAge.
+func (s *shard) find(k key, now time.Time, maxAge time.Duration) (f found) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e, ok := s.grants.Get(k); ok {
+		f.known = true
+		age := now.Sub(e.asked)
+		switch fresh := e.fresh(now); {
+		case fresh && age < maxAge:
+			s.positive.Hits++
+			f.grant = e.grant
+			if age >= e.refresh {
+				f.refresh = true
+				e.refresh = age + cooldown // the next try, should this one fail
+			}
+		case !fresh && !e.counted:
+			e.counted = true
+			s.positive.Expirations++
+		}
+		return f
+	}
+	if r, ok := s.denials.Get(k); ok {
+		switch age := now.Sub(r.asked); {
+		case age >= r.ttl:
+			s.denials.Remove(k)
+			s.negative.Expirations++
+		case age < maxAge:
+			s.negative.Hits++
+			f.denial = r.denial
+		}
+	}
+	return f
+}
+
+// findStale looks for a grant that serves while the source is unavailable.
+func (s *shard) findStale(k key, now time.Time) *authz.Grant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.grants.Get(k)
+	if !ok || now.Sub(e.asked) >= e.stale || expired(e.grant, now) {
+		return nil
+	}
+	if !e.fresh(now) {
+		s.stale++
+	}
+	return e.grant
+}
+
+// putGrant stores e in place of whatever its key had.
+func (s *shard) putGrant(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denials.Remove(e.key)
+	s.grants.Remove(e.key)
+	s.indexes.add(e)
+	s.bytes += e.bytes
+	if s.grants.Add(e.key, e) {
+		s.positive.Evictions++
+	}
+	for s.bytes > s.maxBytes {
+		s.grants.RemoveOldest()
+		s.positive.Evictions++
+	}
+}
+
+// putDenial stores r in place of whatever k had.
+func (s *shard) putDenial(k key, r refusal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grants.Remove(k)
+	if s.denials.Add(k, r) {
+		s.negative.Evictions++
+	}
+}
+
+// drop forgets k.
+func (s *shard) drop(k key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grants.Remove(k)
+	s.denials.Remove(k)
+}
+
+// evict drops the grants that r means and returns their number.
+func (s *shard) evict(r authz.Revocation) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []key
+	switch {
+	case r.TokenID != "":
+		keys = s.indexes.byTokenID.keys(r.TokenID)
+	case r.Subject != "":
+		keys = s.indexes.bySubject.keys(r.Subject)
+	default:
+		keys = s.indexes.byHash.keys(r.TokenHash)
+	}
+	for _, k := range keys {
+		s.grants.Remove(k)
+	}
+	return len(keys)
+}
+
+// purge drops everything and returns how much it was.
+func (s *shard) purge() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.grants.Len() + s.denials.Len()
+	s.grants.Purge()
+	s.denials.Purge()
+	return n
+}
+
+// addTo adds the shard's numbers to t.
+func (s *shard) addTo(t *Stats) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.Positive.add(s.positive)
+	t.Positive.Entries += s.grants.Len()
+	t.Positive.Bytes += s.bytes
+	t.Negative.add(s.negative)
+	t.Negative.Entries += s.denials.Len()
+	t.Stale += s.stale
+}
