@@ -1,0 +1,198 @@
+package guard_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
+)
+
+// guarded is the usual order: a cache, a Guard, a source.
+func guarded(source authz.Authorizer) (*cache.Cache, *guard.Guard) {
+	g := guard.New(source, guard.Options{})
+	return cache.New(g, cache.Options{}), g
+}
+
+// TestNeighbour: behind the address of an attacker, a device whose token is
+// cached notices nothing, not even when its entry's time is over.
+func TestNeighbour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := guarded(authorizeFunc(byToken))
+		defer c.Close()
+		device := request("good-device", attacker)
+		outcome(t, c, device)
+		for i := range 5 * 60 * 20 { // five minutes at twice the rate
+			outcome(t, c, request(fmt.Sprint("guess", i), attacker))
+			if i%100 == 0 {
+				if got := outcome(t, c, device); got != "granted" {
+					t.Fatalf("after %v the device is %s", time.Duration(i)*50*time.Millisecond, got)
+				}
+				if got := outcome(t, c, request(fmt.Sprint("good", i), stranger)); got != "granted" {
+					t.Fatalf("a new device at another address is %s", got)
+				}
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		// One that sleeps for five minutes finds its entry over, and its address
+		// throttled: the source is not asked, the old grant serves.
+		sleeper := request("good-sleeper", stranger)
+		outcome(t, c, sleeper)
+		time.Sleep(5 * time.Minute)
+		sleeper.Addr = device.Addr
+		until(t, c, request("off", stranger), "denied", 1)
+		for i := range 21 {
+			outcome(t, c, request(fmt.Sprint("more", i), attacker))
+		}
+		if got := outcome(t, c, sleeper); got != "granted" || c.Stats().Stale != 1 {
+			t.Errorf("the sleeper is %s, %d old grants were served", got, c.Stats().Stale)
+		}
+	})
+}
+
+// TestThrottledIsNeverKept: what an attacker's address could not ask, another one
+// can.
+func TestThrottledIsNeverKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := guarded(authorizeFunc(byToken))
+		defer c.Close()
+		for i := range 20 {
+			outcome(t, c, request(fmt.Sprint("guess", i), attacker))
+		}
+		if got := outcome(t, c, request("good-device", attacker)); got != "throttled" {
+			t.Fatalf("an address without a budget is %s", got)
+		}
+		time.Sleep(time.Second)
+		if got := outcome(t, c, request("good-device", stranger)); got != "granted" {
+			t.Errorf("the same token from another address is %s", got)
+		}
+		if s := c.Stats(); s.Positive.Entries != 1 || s.Negative.Entries != 20 {
+			t.Errorf("%d grants and %d denials are held", s.Positive.Entries, s.Negative.Entries)
+		}
+	})
+}
+
+// TestNegativeHitsAreFree: a device that repeats a bad token costs the source one
+// request in ten seconds, and its site one failure.
+func TestNegativeHitsAreFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g := guarded(authorizeFunc(byToken))
+		defer c.Close()
+		for range 100 {
+			if got := outcome(t, c, request("guess", attacker)); got != "denied" {
+				t.Fatalf("it is %s", got)
+			}
+			time.Sleep(99 * time.Millisecond)
+		}
+		if s := g.Stats(); s.Charged != 1 {
+			t.Errorf("%d failures were charged", s.Charged)
+		}
+	})
+}
+
+// TestMalformedIsFree: what the Precheck refuses leaves no trace behind it.
+func TestMalformedIsFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, g := guarded(authorizeFunc(byToken))
+		defer c.Close()
+		front := guard.NewPrecheck(c, guard.Format{Prefixes: []string{"good"}})
+		for i := range 1000 {
+			outcome(t, front, request(fmt.Sprint("guess", i), attacker))
+		}
+		if s := c.Stats(); s != (cache.Stats{}) || g.Stats() != (guard.Stats{}) {
+			t.Errorf("cache %+v, guard %+v", s, g.Stats())
+		}
+		if got := outcome(t, front, request("good-device", attacker)); got != "granted" || front.Rejected() != 1000 {
+			t.Errorf("a device is %s after %d refusals", got, front.Rejected())
+		}
+	})
+}
+
+// flood is 100,000 random tokens from 100 addresses against 20,000 devices that
+// come back, while their entries grow old.
+type flood struct {
+	devices, guesses int
+	calls            atomic.Int64
+	granted          atomic.Int64
+}
+
+func (f *flood) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	f.calls.Add(1)
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(5 * time.Millisecond):
+		return byToken(ctx, r)
+	}
+}
+
+func (f *flood) device(i int) authz.Request {
+	r := authz.Request{Token: authz.NewToken(fmt.Sprintf("good-%032d", i))}
+	r.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 1)
+	return r
+}
+
+func (f *flood) guess(i int) authz.Request {
+	r := authz.Request{Token: authz.NewToken(fmt.Sprintf("guess-%032d", i))}
+	r.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i % 100)}), 1)
+	return r
+}
+
+func TestFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &flood{devices: 20_000, guesses: 100_000}
+		c, g := guarded(f)
+		defer c.Close()
+		for i := range f.devices { // 50 s, so that some entries are old by now
+			if i%200 == 0 {
+				time.Sleep(500 * time.Millisecond)
+			}
+			go func() { _, _ = c.Authorize(t.Context(), f.device(i)) }()
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		before := c.Stats()
+		if before.Positive.Entries != f.devices {
+			t.Fatalf("%d of %d devices are known", before.Positive.Entries, f.devices)
+		}
+		const ticks = 1000 // of 10 ms
+		for tick := range ticks {
+			for i := range f.guesses / ticks {
+				go func() { _, _ = c.Authorize(t.Context(), f.guess(tick*f.guesses/ticks+i)) }()
+			}
+			for i := range f.devices / ticks {
+				go func() {
+					if grant, _ := c.Authorize(t.Context(), f.device(tick*f.devices/ticks+i)); grant != nil {
+						f.granted.Add(1)
+					}
+				}()
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		after := c.Stats()
+		hits := after.Positive.Hits - before.Positive.Hits
+		if f.granted.Load() != int64(f.devices) || hits < uint64(f.devices)*999/1000 {
+			t.Errorf("%d of %d devices came in, %d from the cache", f.granted.Load(), f.devices, hits)
+		}
+		if after.Positive.Evictions != 0 || after.Positive.Entries != f.devices {
+			t.Errorf("grants after the flood: %+v", after.Positive)
+		}
+		if refreshed := after.Refresh; refreshed.Granted == 0 || refreshed.Unavailable != 0 {
+			t.Errorf("refreshes during the flood: %+v", refreshed)
+		}
+		// 100 addresses, 20 failures each and 10 per second in some 10 s.
+		s := g.Stats()
+		if s.Charged > 100*(20+10*11) || s.Throttled == 0 {
+			t.Errorf("guard: %+v", s)
+		}
+		t.Logf("cache %+v, guard %+v, %d calls", after, s, f.calls.Load())
+	})
+}

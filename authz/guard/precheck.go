@@ -1,0 +1,97 @@
+package guard
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Format says what all tokens of a source look like. Zero fields demand nothing.
+type Format struct {
+	// MinLength and MaxLength bound a token's length in bytes.
+	MinLength, MaxLength int
+	// Charset holds the bytes that may occur in a token.
+	Charset string
+	// Prefixes are those of which every token begins with one.
+	Prefixes []string
+	// Valid is asked last, for what the other fields cannot say: a checksum, a
+	// signature. It must be fast, since nothing remembers its answer, and safe
+	// for concurrent use; it must not keep the token.
+	Valid func(token string) bool
+}
+
+// Precheck is an [authz.Authorizer] that asks another one only about tokens of
+// the right [Format]. It is made by [NewPrecheck] and safe for concurrent use.
+type Precheck struct {
+	source   authz.Authorizer
+	format   Format
+	allowed  [256]bool // the Charset
+	rejected atomic.Uint64
+}
+
+var (
+	_ authz.Authorizer = (*Precheck)(nil)
+	_ authz.Notifier   = (*Precheck)(nil)
+)
+
+// NewPrecheck returns a Precheck before source.
+func NewPrecheck(source authz.Authorizer, f Format) *Precheck {
+	f.Prefixes = slices.Clone(f.Prefixes)
+	p := &Precheck{source: source, format: f}
+	for i := range len(f.Charset) {
+		p.allowed[f.Charset[i]] = true
+	}
+	return p
+}
+
+// Authorize implements [authz.Authorizer]. A token of another form is denied as
+// [authz.Unknown], so that another source of a chain may still know it; that
+// denial is not to be kept.
+func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if fault := p.fault(r.Token.Reveal()); fault != "" {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		p.rejected.Add(1)
+		return nil, &authz.Denial{Reason: authz.Unknown, Detail: fault, Keep: authz.Keep{TTL: -1}}
+	}
+	return p.source.Authorize(ctx, r)
+}
+
+// Notify implements [authz.Notifier] for a source that does.
+func (p *Precheck) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	return notify(ctx, p.source, revoked)
+}
+
+// Rejected returns how many tokens were refused for their form.
+func (p *Precheck) Rejected() uint64 { return p.rejected.Load() }
+
+// fault says what keeps the text from being a token, without repeating any of it.
+func (p *Precheck) fault(token string) string {
+	f := &p.format
+	switch {
+	case len(token) < f.MinLength:
+		return "the token is too short"
+	case f.MaxLength > 0 && len(token) > f.MaxLength:
+		return "the token is too long"
+	case len(f.Prefixes) > 0 && !slices.ContainsFunc(f.Prefixes, func(s string) bool { return strings.HasPrefix(token, s) }):
+		return "the token has no known prefix"
+	case f.Charset != "" && !p.spelled(token):
+		return "the token has a character that none has"
+	case f.Valid != nil && !f.Valid(token):
+		return "the token's checksum or signature is wrong"
+	}
+	return ""
+}
+
+func (p *Precheck) spelled(token string) bool {
+	for i := range len(token) {
+		if !p.allowed[token[i]] {
+			return false
+		}
+	}
+	return true
+}
