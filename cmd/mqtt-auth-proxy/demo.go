@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// demo is the device of a first start and how to reach the proxy as it.
+type demo struct {
+	token       authz.Token
+	data        string
+	plain, tls  net.Addr // nil without such a listener; tls is one with a certificate of our own
+	adminSide   net.Addr
+	authority   string // path of the CA certificate
+	adminSecret string // path of the admin token
+}
+
+// telemetryTail is the end of both commands. A shell takes the quotes away; the
+// bundled broker reads what is left.
+const telemetryTail = `-t v1/devices/me/telemetry -u "%s" -m {"temperature":25}` + "\n"
+
+// print tells the token, once, and what to do with it.
+func (d *demo) print(w io.Writer) error {
+	text := "\nThis is a first start. A device named \"demo\" was made; its token is shown only now:\n\n  " + d.token.Reveal() + "\n\n"
+	text += "Send telemetry as this device:\n\n"
+	if d.plain != nil {
+		text += fmt.Sprintf("mosquitto_pub -d -q 1 -h localhost -p %d "+telemetryTail, portOf(d.plain), d.token.Reveal())
+	}
+	if d.tls != nil {
+		text += fmt.Sprintf("mosquitto_pub --cafile %s -d -q 1 -h localhost -p %d "+telemetryTail, d.authority, portOf(d.tls), d.token.Reveal())
+	}
+	if d.adminSide != nil {
+		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", d.adminSecret, d.adminSide)
+	}
+	text += "\nMore devices: mqtt-auth-proxy token create NAME --data " + d.data + "\n\n"
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+func portOf(a net.Addr) int {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.Port
+	}
+	return 0
+}
+
+// introduce fills in where the demo device finds the proxy.
+func (s *service) introduce(token authz.Token) *demo {
+	d := &demo{token: token, data: s.config.Data, adminSecret: s.config.Admin.TokenFile}
+	for i, ln := range s.listeners {
+		switch secure := s.config.Listeners[i].TLS; {
+		case secure == nil && d.plain == nil:
+			d.plain = ln.Addr()
+		case secure != nil && secure.Auto && d.tls == nil:
+			d.tls, d.authority = ln.Addr(), filepath.Join(s.config.Data, "tls", "ca-root.pem")
+		}
+	}
+	if s.admin != nil {
+		d.adminSide = s.admin.Addr()
+	}
+	return d
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// program is what every command works with: the process, made explicit.
+type program struct {
+	stdout, stderr io.Writer
+	environ        []string
+	signals        <-chan os.Signal
+
+	configFile, dataDir string // flags
+}
+
+func (p *program) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mqtt-auth-proxy",
+		Short: "Checks the access tokens of MQTT devices in front of a broker",
+		Long: `mqtt-auth-proxy stands in front of an MQTT broker. Devices connect with an access
+token, over plain MQTT or MQTTS; the proxy checks the token, replaces the
+credentials, connects to the broker and from then on moves bytes.
+
+Without any configuration it runs with a bundled broker that stores telemetry:
+
+  mqtt-auth-proxy serve`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	root.AddCommand(p.serveCommand(), p.checkCommand(), p.tokenCommand(), p.sessionsCommand(), p.versionCommand())
+	return root
+}
+
+// configFlags adds the flags that say where the configuration comes from.
+func (p *program) configFlags(c *cobra.Command) {
+	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment count")
+	c.Flags().StringVar(&p.dataDir, "data", "", "data `DIR`, instead of the config's (default ./mqtt-auth-proxy-data)")
+}
+
+// loadConfig reads file and environment and reports every fault at once.
+func (p *program) loadConfig() (*config.Config, error) {
+	return config.Load(config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: checkMeaning})
+}
+
+// errorText returns err as the user sees it. A config error has a line for each
+// fault and needs no prefix.
+func errorText(err error) string {
+	var faults *config.Error
+	if errors.As(err, &faults) {
+		return faults.Error()
+	}
+	return "mqtt-auth-proxy: " + strings.TrimSpace(err.Error())
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+)
+
+func (p *program) serveCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy",
+		Long: `Run the proxy until SIGINT or SIGTERM. Then no connection is accepted any more,
+every session is told goodbye, and the exit status is 0. A second signal cuts what
+is left. SIGHUP reloads the token file and the certificates.
+
+Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
+a certificate of its own making), checks tokens against tokens.jsonl in the data
+directory and runs a bundled broker that stores telemetry. On the first start it
+makes a device "demo" and prints its token once.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return p.serve(c.Context()) },
+	}
+	p.configFlags(c)
+	return c
+}
+
+func (p *program) serve(ctx context.Context) error {
+	c, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	log, err := observe.NewLogger(p.stderr, c.Log.Level, logFormat(c.Log.Format, p.stderr))
+	if err != nil {
+		return err
+	}
+	s, err := build(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for _, w := range c.Warnings {
+		log.Warn("config", zap.Stringer("warning", w))
+	}
+	s.start()
+	if s.demo != nil {
+		if err := s.demo.print(p.stdout); err != nil {
+			return fmt.Errorf("print the demo token: %w", err)
+		}
+	}
+	return s.wait(ctx, p.signals)
+}
+
+// logFormat returns console for a terminal and json for everything else, unless
+// the config says which.
+func logFormat(configured string, w io.Writer) string {
+	if configured != "" {
+		return configured
+	}
+	if f, ok := w.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			return "console"
+		}
+	}
+	return "json"
+}
+
+// wait serves until a signal or a fault ends it.
+func (s *service) wait(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				s.log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
+				return s.drain(signals)
+			}
+			_ = s.reload(ctx)
+		case err := <-s.failed:
+			s.log.Error("cannot go on", zap.Error(err))
+			return errors.Join(err, s.drain(signals))
+		}
+	}
+}
+
+// errCut is the end of a drain that did not finish.
+var errCut = errors.New("sessions were cut before they had ended")
+
+// drain ends the service in order. A second signal, or the end of the time that
+// the config gives it, cuts what is left.
+func (s *service) drain(signals <-chan os.Signal) error {
+	s.draining.Store(true)
+	ctx, cut := context.WithTimeout(context.Background(), max(s.config.Shutdown.Drain, time.Millisecond))
+	defer cut()
+	done := make(chan error, 1)
+	go func() { done <- s.server.Shutdown(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				s.log.Warn("shut down in haste", zap.Error(errCut))
+				return errCut
+			}
+			s.log.Info("shut down")
+			return nil
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				cut()
+			}
+		}
+	}
+}
+
+// probe reads what the config names without starting anything, so that check
+// finds what serve would stumble over.
+func probe(c *config.Config) error {
+	return errors.Join(probeListeners(c.Listeners), probeUpstream(c.Upstream))
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+)
+
+// sessions is the sessions command: it talks to the admin side of the proxy that
+// the config describes.
+type sessions struct {
+	*program
+	subject, clientID string // flags
+	limit             int    // flag
+	asJSON            bool   // flag
+}
+
+func (p *program) sessionsCommand() *cobra.Command {
+	s := &sessions{program: p}
+	c := &cobra.Command{
+		Use:   "sessions",
+		Short: "List and end live sessions of a running proxy",
+		Long: `List and end live sessions of a running proxy, through its admin side. Address and
+token of the admin side are those of --config and --data.`,
+	}
+	c.AddCommand(s.listCommand(), s.kickCommand())
+	for _, sub := range c.Commands() {
+		p.configFlags(sub)
+		sub.Flags().StringVar(&s.subject, "subject", "", "sessions of this `DEVICE` only")
+		sub.Flags().StringVar(&s.clientID, "client-id", "", "sessions with this client `ID` only")
+	}
+	return c
+}
+
+func (s *sessions) listCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List live sessions",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
+	}
+	c.Flags().IntVar(&s.limit, "limit", 100, "list at most `N` sessions, 1 to 10000")
+	c.Flags().BoolVar(&s.asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (s *sessions) kickCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "kick [ID...]",
+		Short: "End sessions by their id, device or client id",
+		Long: `End sessions by their id, device or client id. A device that is still allowed to may
+connect again; to keep it out, withdraw its token.`,
+		RunE: func(c *cobra.Command, ids []string) error { return s.kick(c.Context(), ids) },
+	}
+}
+
+func (s *sessions) list(ctx context.Context) error {
+	found, err := s.find(ctx, s.limit)
+	if err != nil {
+		return err
+	}
+	if s.asJSON {
+		return s.printJSON(found)
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSUBJECT\tCLIENT ID\tADDRESS\tLISTENER\tMQTT\tTLS\tSINCE")
+	for _, v := range found.Sessions {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, printable(v.Subject), printable(v.ClientID), v.Address, v.Listener, v.Version, v.TLS, v.Since.Format(time.RFC3339))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if found.Total > len(found.Sessions) {
+		fmt.Fprintf(s.stderr, "%d more; --limit shows more\n", found.Total-len(found.Sessions))
+	}
+	return nil
+}
+
+// printable returns a device's own text as it is if a terminal can show it, else
+// quoted.
+func printable(text string) string {
+	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
+		return quoted
+	}
+	return text
+}
+
+// kick ends the sessions of the ids, or those that the flags describe.
+func (s *sessions) kick(ctx context.Context, ids []string) error {
+	if byFlag := s.subject != "" || s.clientID != ""; byFlag == (len(ids) > 0) {
+		return errors.New("name the sessions to end: by ID, or with --subject or --client-id")
+	}
+	if len(ids) == 0 {
+		found, err := s.find(ctx, 10_000)
+		if err != nil {
+			return err
+		}
+		for _, v := range found.Sessions {
+			ids = append(ids, fmt.Sprint(v.ID))
+		}
+	}
+	for _, id := range ids {
+		if err := s.call(ctx, http.MethodDelete, "/v1/sessions/"+url.PathEscape(id), nil); err != nil {
+			return fmt.Errorf("session %s: %w", id, err)
+		}
+	}
+	_, err := fmt.Fprintf(s.stdout, "ended: %d\n", len(ids))
+	return err
+}
+
+func (s *sessions) find(ctx context.Context, limit int) (found admin.Sessions, err error) {
+	q := url.Values{"limit": {fmt.Sprint(limit)}}
+	if s.subject != "" {
+		q.Set("subject", s.subject)
+	}
+	if s.clientID != "" {
+		q.Set("client_id", s.clientID)
+	}
+	err = s.call(ctx, http.MethodGet, "/v1/sessions?"+q.Encode(), &found)
+	return found, err
+}
+
+// call asks the admin side. into is what the answer is decoded into, nil for an
+// answer without content.
+func (s *sessions) call(ctx context.Context, method, path string, into any) error {
+	c, err := s.loadConfig()
+	if err != nil {
+		return err
+	}
+	if c.Admin.Address == "" {
+		return errors.New("the config has no admin side: admin.address is empty")
+	}
+	token, err := os.ReadFile(c.Admin.TokenFile)
+	if err != nil {
+		return fmt.Errorf("admin token: %w; is this the data directory of the running proxy?", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, "http://"+reachable(c.Admin.Address)+path, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return fmt.Errorf("no answer from the admin side at %s: %w; is the proxy running?", c.Admin.Address, errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	return readAnswer(resp, into)
+}
+
+// readAnswer decodes a good answer, or makes an error of the problem.
+func readAnswer(resp *http.Response, into any) error {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		var problem struct{ Detail string }
+		if json.Unmarshal(body, &problem) != nil || problem.Detail == "" {
+			return fmt.Errorf("the admin side answered %s", resp.Status)
+		}
+		return errors.New(problem.Detail)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(body, into)
+}
+
+// reachable returns where to reach a listener: one on all addresses is reached at
+// the loopback address.
+func reachable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address
+}

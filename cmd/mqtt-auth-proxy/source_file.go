@@ -1,0 +1,71 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// demoDevice is the device that a first start of the bundled broker makes.
+const demoDevice = "demo"
+
+func (s *service) openTokenFile(c *config.FileSource) (authz.Authorizer, error) {
+	if isFirstStart(s.config, c.Path) {
+		created, err := tokenfile.Create(c.Path, tokenfile.CreateOptions{
+			Name: demoDevice, Comment: "made on first start; revoke it when it is not needed any more",
+		})
+		if err != nil {
+			return nil, fmt.Errorf("make the demo device: %w", err)
+		}
+		s.demo = s.introduce(created.Token)
+	}
+	f, err := tokenfile.Open(c.Path, tokenfile.Options{OnReload: s.reportTokens(c.Path)})
+	if err != nil {
+		return nil, missingTokens(c.Path, err)
+	}
+	s.sources.files = append(s.sources.files, f)
+	return f, nil
+}
+
+// isFirstStart reports whether this is the embedded default on a fresh data
+// directory. In front of a broker of one's own a demo device would be a way in
+// that nobody asked for.
+func isFirstStart(c *config.Config, path string) bool {
+	if c.Upstream.Servers[0].Network != bundled || filepath.Dir(path) != c.Data {
+		return false
+	}
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func missingTokens(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("file: there is no token file %s: make one with: mqtt-auth-proxy token create NAME --file %s", path, path)
+	}
+	return fmt.Errorf("file: %w", err)
+}
+
+// reportTokens logs and counts what becomes of each version of a token file.
+func (s *service) reportTokens(path string) func(tokenfile.Reload) {
+	return func(r tokenfile.Reload) {
+		for _, w := range r.Warnings {
+			s.log.Warn("token file", zap.String("path", path), zap.String("warning", w))
+		}
+		if r.Err != nil {
+			s.tokenReloads.WithLabelValues("rejected").Inc()
+			s.log.Error("token file rejected, the tokens in force stay", zap.String("path", path), zap.Error(r.Err))
+			return
+		}
+		s.tokenReloads.WithLabelValues("accepted").Inc()
+		s.log.Info("token file", zap.String("path", path), zap.Int("entries", r.Entries),
+			zap.Int("added", r.Added), zap.Int("removed", r.Removed), zap.Int("changed", r.Changed), zap.Int("revoked", r.Revoked))
+	}
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// tokenService is a token service with what stands before it: a look at the
+// token's form, a cache, and a guard between cache and service.
+type tokenService struct {
+	source  *tokenhttp.Source
+	guard   *guard.Guard
+	answers *cache.Cache
+	form    *guard.Precheck
+}
+
+func (s *service) openTokenService(c *config.HTTPSource) (authz.Authorizer, error) {
+	t, err := newTokenService(c, s.config.Auth)
+	if err != nil {
+		return nil, err
+	}
+	s.sources.services = append(s.sources.services, t)
+	return t.form, nil
+}
+
+func newTokenService(c *config.HTTPSource, auth config.Auth) (*tokenService, error) {
+	source, err := tokenhttp.New(httpOptions(c))
+	if err != nil {
+		return nil, fmt.Errorf("http: %w", err)
+	}
+	t := &tokenService{source: source}
+	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})
+	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, source.Vars()))
+	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
+	return t, nil
+}
+
+func (t *tokenService) close() {
+	t.answers.Close()
+	_ = t.source.Close()
+}
+
+func httpOptions(c *config.HTTPSource) tokenhttp.Options {
+	return tokenhttp.Options{
+		URL: c.URL, Preset: c.Preset, Method: c.Method, Format: c.Format, Body: c.Body,
+		Headers:     pairs(c.Headers, ":"),
+		AllowStatus: c.AllowStatus, DenyStatus: c.DenyStatus,
+		Fields: pairs(c.Fields, "="), Require: pairs(c.Require, "="),
+		BearerFile: c.BearerFile, BasicFile: c.BasicFile, SecretFile: c.SecretFile,
+		CertificateFile: c.TLS.Certificate, KeyFile: c.TLS.Key, CAFile: c.TLS.CA, ServerName: c.TLS.ServerName,
+		Timeout:              c.Timeout,
+		ProxyFromEnvironment: c.ProxyFromEnvironment,
+		IgnoreCacheControl:   c.IgnoreCacheControl,
+		UserAgent:            "mqtt-auth-proxy/" + version(),
+	}
+}
+
+func cacheOptions(c *config.HTTPSource, cc config.Cache, vars []string) cache.Options {
+	return cache.Options{
+		Source: c.URL,
+		Vary:   varyOn(vars),
+		Size:   cc.Size, NegativeSize: cc.NegativeSize,
+		TTL: orNone(cc.TTL), NegativeTTL: orNone(cc.NegativeTTL), Stale: orNone(cc.StaleIfError),
+		RefreshAhead: cc.RefreshAhead,
+		// The source has its own, and must be the one to give up.
+		Timeout:     c.Timeout + time.Second,
+		Concurrency: c.Concurrency,
+	}
+}
+
+// orNone turns a zero that an operator wrote, "not at all", into what the
+// libraries call that: they take zero for their default.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// varyOn returns the parts of a request that the variables show a service. What
+// is missing here would let one device have another's answer.
+func varyOn(vars []string) (f cache.Field) {
+	for _, v := range vars {
+		switch {
+		case v == "clientid":
+			f |= cache.ClientID
+		case v == "username":
+			f |= cache.Username
+		case v == "password":
+			f |= cache.Password
+		case strings.HasPrefix(v, "peer"):
+			f |= cache.Addr
+		case v == "listener":
+			f |= cache.Listener
+		case strings.HasPrefix(v, "cert_"):
+			f |= cache.Certificate
+		case strings.HasPrefix(v, "proto"):
+			f |= cache.Protocol
+		}
+	}
+	return f
+}
+
+func tokenFormat(g config.Guard) guard.Format {
+	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength}
+	if g.Prefix != "" {
+		f.Prefixes = []string{g.Prefix}
+	}
+	return f
+}
+
+// prefixes parses networks that the config package has checked.
+func prefixes(texts []string) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(texts))
+	for _, t := range texts {
+		if p, err := netip.ParsePrefix(t); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// pairs splits texts at the first separator.
+func pairs(texts []string, separator string) map[string]string {
+	if len(texts) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(texts))
+	for _, t := range texts {
+		name, value, _ := strings.Cut(t, separator)
+		m[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return m
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// tokens is the token command: the file it works on and how it prints.
+type tokens struct {
+	*program
+	file   string // flag
+	asJSON bool   // flag
+}
+
+func (p *program) tokenCommand() *cobra.Command {
+	t := &tokens{program: p}
+	c := &cobra.Command{
+		Use:   "token",
+		Short: "Make, list and withdraw tokens",
+		Long: `Make, list and withdraw tokens.
+
+The commands work on the token file itself. A running proxy takes up every change
+within a second: sessions of a token that is withdrawn end. NAME is the device.`,
+	}
+	c.AddCommand(
+		t.createCommand(), t.rotateCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
+		t.changeCommand("revoke", "Withdraw a token, or all of a device, for good", tokenfile.Revoke),
+		t.changeCommand("disable", "Switch a token, or all of a device, off", tokenfile.Disable),
+		t.changeCommand("enable", "Switch a token, or all of a device, on again", tokenfile.Enable),
+	)
+	for _, sub := range c.Commands() {
+		p.configFlags(sub)
+		sub.Flags().StringVar(&t.file, "file", "", "token `FILE`, instead of the config's")
+	}
+	return c
+}
+
+// path returns the token file that the flags or the config name.
+func (t *tokens) path() (string, error) {
+	if t.file != "" {
+		return t.file, nil
+	}
+	c, err := t.loadConfig()
+	if err != nil {
+		return "", err
+	}
+	for _, source := range c.Auth.Sources {
+		if source.File != nil {
+			return source.File.Path, nil
+		}
+	}
+	return "", errors.New("the config has no token file: name one with --file")
+}
+
+func (t *tokens) createCommand() *cobra.Command {
+	var expires, token string
+	c := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Make a token for a device and print it, once",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			o := tokenfile.CreateOptions{Name: args[0]}
+			var err error
+			if o.Expires, err = parseExpiry(expires, time.Now()); err != nil {
+				return err
+			}
+			if o.Token, err = t.givenToken(token); err != nil {
+				return err
+			}
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			made, err := tokenfile.Create(path, o)
+			if err != nil {
+				return err
+			}
+			return t.printCreated(made)
+		},
+	}
+	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h) or a date (2027-01-31T00:00:00Z); default never")
+	c.Flags().StringVar(&token, "token", "", "take this `TOKEN` instead of a new one; - reads it from stdin, where no process list shows it")
+	t.jsonFlag(c)
+	return c
+}
+
+func (t *tokens) rotateCommand() *cobra.Command {
+	var overlap time.Duration
+	c := &cobra.Command{
+		Use:   "rotate NAME",
+		Short: "Make a new token for a device that has one, and print it, once",
+		Long: `Make a new token for a device that has one, and print it, once.
+
+Without --overlap the old token and its sessions end at once.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if overlap < 0 {
+				return errors.New("--overlap cannot be negative")
+			}
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			made, err := tokenfile.Rotate(path, args[0], overlap)
+			if err != nil {
+				return notFound(err, path, args[0])
+			}
+			return t.printCreated(made)
+		},
+	}
+	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays good, such as 24h")
+	t.jsonFlag(c)
+	return c
+}
+
+// changeCommand makes the commands that change entries by id or name.
+func (t *tokens) changeCommand(verb, short string, change func(path, idOrName string) ([]string, error)) *cobra.Command {
+	return &cobra.Command{
+		Use:   verb + " ID|NAME",
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			ids, err := change(path, args[0])
+			if err != nil {
+				return notFound(err, path, args[0])
+			}
+			_, err = fmt.Fprintf(t.stdout, "%sd: %s\n", verb, strings.Join(ids, " "))
+			return err
+		},
+	}
+}
+
+// notFound says what was looked for, and where.
+func notFound(err error, path, idOrName string) error {
+	if errors.Is(err, tokenfile.ErrNotFound) {
+		return fmt.Errorf("%w: %q in %s; mqtt-auth-proxy token list shows all", err, idOrName, path)
+	}
+	return err
+}
+
+func (t *tokens) listCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the tokens, without what they are",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			entries, err := tokenfile.List(path)
+			if err != nil {
+				return err
+			}
+			return t.printList(entries)
+		},
+	}
+	t.jsonFlag(c)
+	return c
+}
+
+func (t *tokens) showCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show ID|NAME",
+		Short: "Show all that the file says of a token, or of a device's tokens",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			entries, err := tokenfile.Show(path, args[0])
+			if err != nil {
+				return notFound(err, path, args[0])
+			}
+			return t.printJSON(viewsOf(entries, time.Now()))
+		},
+	}
+	return c
+}
+
+func (t *tokens) lintCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "lint",
+		Short: "Check the token file and say what should be seen to",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			warnings, err := tokenfile.Lint(path, tokenfile.Options{})
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				fmt.Fprintln(t.stderr, "warning:", w)
+			}
+			_, err = fmt.Fprintf(t.stdout, "%s: good\n", path)
+			return err
+		},
+	}
+}
+
+func (t *tokens) jsonFlag(c *cobra.Command) {
+	c.Flags().BoolVar(&t.asJSON, "json", false, "print JSON")
+}
+
+// givenToken returns the token of the --token flag, zero without one.
+func (t *tokens) givenToken(flag string) (authz.Token, error) {
+	switch flag {
+	case "":
+		return authz.Token{}, nil
+	case "-":
+		line, err := bufio.NewReader(io.LimitReader(os.Stdin, 64<<10)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return authz.Token{}, fmt.Errorf("read the token from stdin: %w", err)
+		}
+		return authz.NewToken(strings.TrimRight(line, "\r\n")), nil
+	}
+	return authz.NewToken(flag), nil
+}
+
+// parseExpiry reads a time from now or a date.
+func parseExpiry(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		if d <= 0 {
+			return time.Time{}, errors.New("--expires must lie in the future")
+		}
+		return now.Add(d), nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--expires %q: want a time from now such as 720h, or a date such as 2027-01-31T00:00:00Z", s)
+	}
+	return at, nil
+}

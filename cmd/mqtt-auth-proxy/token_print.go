@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"text/tabwriter"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// tokenView is an entry as it is printed. It holds no secret.
+type tokenView struct {
+	ID          string            `json:"id"`
+	Subject     string            `json:"subject"`
+	Fingerprint string            `json:"fingerprint"`
+	State       string            `json:"state"`
+	Expires     *time.Time        `json:"expire_at,omitempty"`
+	NotBefore   *time.Time        `json:"not_before,omitempty"`
+	Created     *time.Time        `json:"created_at,omitempty"`
+	ClientIDs   []string          `json:"clientid,omitempty"`
+	Usernames   []string          `json:"username,omitempty"`
+	Addrs       []netip.Prefix    `json:"cidr,omitempty"`
+	Upstream    *upstreamView     `json:"upstream,omitempty"`
+	Attrs       map[string]string `json:"client_attrs,omitempty"`
+	Comment     string            `json:"comment,omitempty"`
+	Line        int               `json:"line"`
+}
+
+// upstreamView is what an entry says towards the broker, its password masked.
+type upstreamView struct {
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+	ClientID string `json:"clientid,omitempty"`
+}
+
+func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
+	views := make([]tokenView, 0, len(entries))
+	for _, e := range entries {
+		v := tokenView{
+			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: stateOf(e, now),
+			Expires: orNil(e.Expires), NotBefore: orNil(e.Only.NotBefore), Created: orNil(e.Created),
+			ClientIDs: e.Only.ClientIDs, Usernames: e.Only.Usernames, Addrs: e.Only.Addrs,
+			Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
+		}
+		if u := e.Upstream; u.Username != "" || !u.Password.IsZero() || u.ClientID != "" {
+			v.Upstream = &upstreamView{Username: u.Username, ClientID: u.ClientID}
+			if !u.Password.IsZero() {
+				v.Upstream.Password = "***"
+			}
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// stateOf returns in a word whether a token lets its device in.
+func stateOf(e tokenfile.Entry, now time.Time) string {
+	switch {
+	case e.Disabled:
+		return "disabled"
+	case !e.Expires.IsZero() && !now.Before(e.Expires):
+		return "expired"
+	case now.Before(e.Only.NotBefore):
+		return "not yet valid"
+	}
+	return "good"
+}
+
+// printCreated prints the token alone on stdout, so that a script can take it.
+func (t *tokens) printCreated(made tokenfile.Created) error {
+	if made.Warning != "" {
+		fmt.Fprintln(t.stderr, "warning:", made.Warning)
+	}
+	if !t.asJSON {
+		_, err := fmt.Fprintln(t.stdout, made.Token.Reveal())
+		return err
+	}
+	return t.printJSON(struct {
+		ID      string     `json:"id"`
+		Subject string     `json:"subject"`
+		Token   string     `json:"token"`
+		Expires *time.Time `json:"expire_at,omitempty"`
+	}{made.ID, made.Name, made.Token.Reveal(), orNil(made.Expires)})
+}
+
+func (p *program) printJSON(v any) error {
+	enc := json.NewEncoder(p.stdout)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (t *tokens) printList(entries []tokenfile.Entry) error {
+	views := viewsOf(entries, time.Now())
+	if t.asJSON {
+		return t.printJSON(views)
+	}
+	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tSUBJECT\tTOKEN\tSTATE\tEXPIRES")
+	for _, v := range views {
+		expires := "never"
+		if v.Expires != nil {
+			expires = v.Expires.Format(time.RFC3339)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.ID, v.Subject, v.Fingerprint, v.State, expires)
+	}
+	return w.Flush()
+}
