@@ -1,0 +1,142 @@
+package observe
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// newTestObserver returns an Observer and what it writes at the given level.
+func newTestObserver(t *testing.T, level string) (proxy.Trace, *bytes.Buffer, *prometheus.Registry) {
+	t.Helper()
+	var out bytes.Buffer
+	log, err := NewLogger(&out, level, "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := prometheus.NewRegistry()
+	return New(log, r).Trace(), &out, r
+}
+
+// lines decodes what was logged.
+func lines(t *testing.T, out *bytes.Buffer) (all []map[string]any) {
+	t.Helper()
+	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
+		if line == "" {
+			continue
+		}
+		var m map[string]any
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func testClient() *proxy.Client {
+	return &proxy.Client{
+		ID: 7, ClientID: "dev\n1", Grant: &authz.Grant{TokenID: "t7", Subject: "pump-7"}, TokenHash: authz.NewToken("the-secret").Hash(),
+		Addr: netip.MustParseAddrPort("192.0.2.1:1000"), Listener: "mqtts", Level: 5, TLS: 0x0304, Since: time.Now(),
+	}
+}
+
+func TestOneLineForARefusal(t *testing.T) {
+	for _, tt := range []struct {
+		reason proxy.Reason
+		level  string
+	}{
+		{"unknown_token", "info"}, {proxy.Malformed, "info"}, {proxy.SourceUnavailable, "warn"}, {proxy.Busy, "warn"}, {proxy.UpstreamCredentials, "error"},
+	} {
+		trace, out, r := newTestObserver(t, "info")
+		trace.Refused(proxy.Refusal{
+			Reason: tt.reason, Err: errors.New("because"), Sent: true, Code: 5, Listener: "mqtt", ClientID: "dev", Level: 4,
+			Fingerprint: authz.NewToken("the-secret").Fingerprint(), Addr: netip.MustParseAddrPort("192.0.2.1:1000"),
+		})
+		all := lines(t, out)
+		if len(all) != 1 || all[0]["level"] != tt.level || all[0]["reason"] != string(tt.reason) || all[0]["detail"] != "because" ||
+			all[0]["token"] != authz.NewToken("the-secret").Fingerprint() || all[0]["version"] != "3.1.1" || all[0]["code"] != 5.0 {
+			t.Errorf("%s: %v", tt.reason, all)
+		}
+		want := fmt.Sprintf("# HELP mqtt_auth_proxy_connections_refused_total Connections that did not become a session, by reason.\n"+
+			"# TYPE mqtt_auth_proxy_connections_refused_total counter\n"+
+			"mqtt_auth_proxy_connections_refused_total{listener=\"mqtt\",reason=%q} 1\n", tt.reason)
+		if err := testutil.GatherAndCompare(r, strings.NewReader(want), "mqtt_auth_proxy_connections_refused_total"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestOneLineForASession: its begin is a line for debugging only, its end says who
+// ended it and why.
+func TestOneLineForASession(t *testing.T) {
+	for _, tt := range []struct {
+		end   proxy.End
+		cause string
+	}{
+		{proxy.End{By: "client"}, "closed"},
+		{proxy.End{By: "upstream", Err: errors.New("connection reset")}, "fault"},
+		{proxy.End{By: "proxy", Err: fmt.Errorf("file: %w", proxy.ErrRevoked)}, "revoked"},
+		{proxy.End{By: "proxy", Err: proxy.ErrExpired}, "expired"},
+		{proxy.End{By: "proxy", Err: proxy.ErrDisplaced}, "displaced"},
+		{proxy.End{By: "proxy", Err: proxy.ErrDraining}, "draining"},
+		{proxy.End{By: "proxy", Err: proxy.ErrKicked}, "kicked"},
+		{proxy.End{By: "proxy", Err: errors.New("server closed")}, "cut"},
+	} {
+		trace, out, r := newTestObserver(t, "info")
+		trace.Opened(testClient())
+		tt.end.Up, tt.end.Down = 10, 20
+		trace.Closed(testClient(), tt.end)
+		all := lines(t, out)
+		if len(all) != 1 || all[0]["cause"] != tt.cause || all[0]["by"] != tt.end.By || all[0]["subject"] != "pump-7" || all[0]["client_id"] != "dev\n1" {
+			t.Errorf("%s: %v", tt.cause, all)
+		}
+		if (all[0]["error"] != nil) != (tt.cause == "fault") {
+			t.Errorf("%s: error %v", tt.cause, all[0]["error"])
+		}
+		if n, err := testutil.GatherAndCount(r, "mqtt_auth_proxy_sessions_closed_total", "mqtt_auth_proxy_sessions_opened_total"); err != nil || n != 2 {
+			t.Errorf("%d series, %v", n, err)
+		}
+	}
+}
+
+func TestNothingSecretIsLogged(t *testing.T) {
+	trace, out, _ := newTestObserver(t, "debug")
+	trace.Accepted("mqtt")
+	trace.Opened(testClient())
+	trace.Closed(testClient(), proxy.End{By: "client"})
+	trace.Panicked("a value with the-secret in it", []byte("stack"))
+	if strings.Contains(out.String(), "the-secret") || !strings.Contains(out.String(), "session open") {
+		t.Errorf("log:\n%s", out)
+	}
+}
+
+func TestLoggerTakesNoOtherLevelsAndFormats(t *testing.T) {
+	if _, err := NewLogger(new(bytes.Buffer), "loud", "json"); err == nil {
+		t.Error("an unknown level is accepted")
+	}
+	if _, err := NewLogger(new(bytes.Buffer), "info", "xml"); err == nil {
+		t.Error("an unknown format is accepted")
+	}
+	var out bytes.Buffer
+	log, err := NewLogger(&out, "warn", "console")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("unseen")
+	log.Warn("seen")
+	if text := out.String(); strings.Contains(text, "unseen") || !strings.Contains(text, "WARN\tseen") {
+		t.Errorf("log: %q", text)
+	}
+}
