@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/x509"
+	"math"
 	"net/netip"
 	"testing"
 
@@ -130,11 +131,17 @@ func TestHitAllocates(t *testing.T) {
 		Token: authz.NewToken("a-token-of-a-usual-length-of-forty-bytes"), ClientID: "pump-7",
 		Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), Peer: &x509.Certificate{Raw: make([]byte, 1000)},
 	}
-	if n := testing.AllocsPerRun(1000, func() {
-		if _, err := c.Authorize(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
-	}); n > 1 {
-		t.Errorf("a hit allocates %v times", n)
+	// The least of many: a pool may be emptied at any time, and is at random under
+	// the race detector.
+	least := math.Inf(1)
+	for range 100 {
+		least = min(least, testing.AllocsPerRun(1, func() {
+			if _, err := c.Authorize(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
+	if least > 0 {
+		t.Errorf("a hit allocates %v times", least)
 	}
 }
