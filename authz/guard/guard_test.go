@@ -129,11 +129,12 @@ func TestWhatCosts(t *testing.T) {
 		"exempt":         {request("guess", "10.1.2.3"), "denied", false},
 		"exempt, mapped": {request("guess", "::ffff:10.1.2.3"), "denied", false},
 		"exempt v6":      {request("guess", "2001:db8::1"), "denied", false},
+		"exempt zone":    {request("guess", "fe80::1%eth0"), "denied", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := guard.New(authorizeFunc(byToken), guard.Options{Exempt: []netip.Prefix{
-					netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"),
+					netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fe80::/10"),
 				}})
 				want := 1000
 				if tc.costs {

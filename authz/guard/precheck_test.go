@@ -74,6 +74,16 @@ func TestPrecheckKeepsItsFormat(t *testing.T) {
 	}
 }
 
+// TestPrecheckCanceled: the end of a context is no denial, whatever the token.
+func TestPrecheckCanceled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := guard.NewPrecheck(authorizeFunc(byToken), guard.Format{MinLength: 100})
+	if _, err := p.Authorize(ctx, request("short", attacker)); !errors.Is(err, context.Canceled) || errors.Is(err, authz.ErrDenied) {
+		t.Errorf("Authorize = %v", err)
+	}
+}
+
 // TestPrecheckInChain leaves a token of another form to the next source.
 func TestPrecheckInChain(t *testing.T) {
 	never := authorizeFunc(func(context.Context, authz.Request) (*authz.Grant, error) { panic("asked") })
