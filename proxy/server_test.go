@@ -210,6 +210,24 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// TestSecondEndIsAtOnce: a hard close does not wait for the goodbyes of a drain.
+func TestSecondEndIsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.mustLogin(with(4, "d", goodToken)) // which neither reads nor closes
+		synctest.Wait()
+		done := make(chan error, 1)
+		ctx, cut := context.WithCancel(context.Background())
+		go func() { done <- b.srv.Shutdown(ctx) }()
+		time.Sleep(100 * time.Millisecond)
+		start := time.Now()
+		cut()
+		if err := <-done; !errors.Is(err, context.Canceled) || time.Since(start) != 0 {
+			t.Errorf("Shutdown returned %v %v after it was called off", err, time.Since(start))
+		}
+	})
+}
+
 func TestPolicyMustBeWhole(t *testing.T) {
 	var s Server
 	if err := s.SetPolicy(&Policy{}); err == nil {

@@ -72,6 +72,11 @@ func (s *session) cut(cause error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != nil {
+		// Only a hard close still changes something: it ends the time that the
+		// first cut has left to both sides.
+		if s.relay != nil && errors.Is(cause, errClosed) {
+			s.relay.Cut(relay.Farewell{})
+		}
 		return false
 	}
 	s.cause = cause

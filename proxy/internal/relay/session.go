@@ -30,14 +30,18 @@ type Session struct {
 func (s *Session) Bytes() (up, down int64) { return s.up.moved.Load(), s.down.moved.Load() }
 
 // Cut ends the pair from any goroutine and returns at once; Done follows within
-// about [Pump.Grace]. Only the first Cut counts. It has no effect on the result of
-// a pair one side of which has ended already.
+// about [Pump.Grace]. Only the first Cut counts, except that a later one without a
+// farewell ends the grace of the first. It has no effect on the result of a pair one
+// side of which has ended already.
 //
 // The upstream is told first, and has half of the time to take its farewell.
 func (s *Session) Cut(f Farewell) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut != nil {
+		if len(f.Client) == 0 && len(f.Upstream) == 0 && !f.Flush {
+			s.hasten()
+		}
 		return
 	}
 	s.cut = &f
@@ -53,6 +57,15 @@ func (s *Session) Cut(f Farewell) {
 		s.down.from.readUntil(half)
 	} else {
 		s.down.from.stopReading()
+	}
+}
+
+// hasten ends the grace of a pair that has been cut. s.mu is held.
+func (s *Session) hasten() {
+	s.cutUntil = time.Now()
+	for _, d := range []*direction{&s.up, &s.down} {
+		d.to.socket.out.hurry(s.cutUntil)
+		d.from.stopReading()
 	}
 }
 

@@ -119,12 +119,27 @@ func TestCutIdle(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		r.session.Cut(Farewell{Client: packet("bye client"), Upstream: packet("bye upstream"), Err: cause})
-		r.session.Cut(Farewell{Err: errors.New("too late")})
+		r.session.Cut(Farewell{Client: packet("too late"), Err: errors.New("too late")})
 		r.expectEnd(r.broker, string(packet("bye upstream")))
 		r.expectEnd(r.device, string(packet("bye client")))
 		r.device.Close()
 		if got, want := r.end(), (Result{Err: cause}); got != want {
 			t.Errorf("result %+v, want %+v", got, want)
+		}
+	})
+}
+
+// TestSecondCutEndsTheGrace: nobody takes the farewells of the first.
+func TestSecondCutEndsTheGrace(t *testing.T) {
+	cause := errors.New("draining")
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		r.session.Cut(Farewell{Client: packet("bye client"), Flush: true, Err: cause})
+		synctest.Wait()
+		start := time.Now()
+		r.session.Cut(Farewell{})
+		if got, want := r.end(), (Result{Err: cause}); got != want || time.Since(start) != 0 {
+			t.Errorf("result %+v after %v, want %+v at once", got, time.Since(start), want)
 		}
 	})
 }
