@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ func build(ctx context.Context, c *config.Config, log *zap.Logger) (*service, er
 	s.registry.MustRegister(sourceCollector{&s.sources})
 	ctx, s.stop = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{
-		s.openListeners, s.openAdmin, s.openSources, s.openUpstream, s.openServer, s.openAdminServer,
+		s.openData, s.openListeners, s.openAdmin, s.openSources, s.openUpstream, s.openServer, s.openAdminServer,
 	} {
 		if err := step(ctx); err != nil {
 			s.close()
@@ -64,6 +65,14 @@ func build(ctx context.Context, c *config.Config, log *zap.Logger) (*service, er
 	}
 	s.watch(ctx)
 	return s, nil
+}
+
+// openData makes the data directory, for the owner alone.
+func (s *service) openData(context.Context) error {
+	if err := os.MkdirAll(s.config.Data, 0o700); err != nil {
+		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", s.config.Data, err)
+	}
+	return nil
 }
 
 func newRegistry() *prometheus.Registry {

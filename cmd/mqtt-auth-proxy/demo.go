@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
@@ -31,14 +32,26 @@ func (d *demo) print(w io.Writer) error {
 		text += fmt.Sprintf("mosquitto_pub -d -q 1 -h localhost -p %d "+telemetryTail, portOf(d.plain), d.token.Reveal())
 	}
 	if d.tls != nil {
-		text += fmt.Sprintf("mosquitto_pub --cafile %s -d -q 1 -h localhost -p %d "+telemetryTail, d.authority, portOf(d.tls), d.token.Reveal())
+		text += fmt.Sprintf("mosquitto_pub --cafile %s -d -q 1 -h localhost -p %d "+telemetryTail, shellWord(d.authority), portOf(d.tls), d.token.Reveal())
 	}
 	if d.adminSide != nil {
-		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", d.adminSecret, d.adminSide)
+		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminSide)
 	}
-	text += "\nMore devices: mqtt-auth-proxy token create NAME --data " + d.data + "\n\n"
+	text += "\nMore devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// shellWord returns text as one word of a POSIX shell, in quotes only if it needs
+// them.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 func portOf(a net.Addr) int {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -44,6 +45,16 @@ Without any configuration it runs with a bundled broker that stores telemetry:
 func (p *program) configFlags(c *cobra.Command) {
 	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment count")
 	c.Flags().StringVar(&p.dataDir, "data", "", "data `DIR`, instead of the config's (default ./mqtt-auth-proxy-data)")
+}
+
+// one makes a command want exactly one argument, and say which.
+func one(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s wants exactly one %s, not %d: %s", c.CommandPath(), what, len(args), c.UseLine())
+		}
+		return nil
+	}
 }
 
 // loadConfig reads file and environment and reports every fault at once.

@@ -81,6 +81,7 @@ func (s *service) wait(ctx context.Context, signals <-chan os.Signal) error {
 		select {
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
+				s.draining.Store(true)
 				s.log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
 				return s.drain(signals)
 			}

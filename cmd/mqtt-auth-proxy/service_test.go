@@ -358,3 +358,17 @@ func TestStatusSaysWhatIsInForce(t *testing.T) {
 		t.Errorf("CONNACK %v: the last good tokens are not in force", ack.Code)
 	}
 }
+
+func TestShellWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"/var/lib/proxy/tls/ca-root.pem": "/var/lib/proxy/tls/ca-root.pem",
+		"/tmp/my dir/ca.pem":             "'/tmp/my dir/ca.pem'",
+		"it's":                           `'it'\''s'`,
+		"$(reboot)":                      "'$(reboot)'",
+		"":                               "''",
+	} {
+		if got := shellWord(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}

@@ -67,7 +67,7 @@ func (t *tokens) createCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a token for a device and print it, once",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			o := tokenfile.CreateOptions{Name: args[0]}
 			var err error
@@ -83,7 +83,7 @@ func (t *tokens) createCommand() *cobra.Command {
 			}
 			made, err := tokenfile.Create(path, o)
 			if err != nil {
-				return err
+				return fmt.Errorf("make a token in %s: %w", path, err)
 			}
 			return t.printCreated(made)
 		},
@@ -102,7 +102,7 @@ func (t *tokens) rotateCommand() *cobra.Command {
 		Long: `Make a new token for a device that has one, and print it, once.
 
 Without --overlap the old token and its sessions end at once.`,
-		Args: cobra.ExactArgs(1),
+		Args: one("device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if overlap < 0 {
 				return errors.New("--overlap cannot be negative")
@@ -128,7 +128,7 @@ func (t *tokens) changeCommand(verb, short string, change func(path, idOrName st
 	return &cobra.Command{
 		Use:   verb + " ID|NAME",
 		Short: short,
-		Args:  cobra.ExactArgs(1),
+		Args:  one("token id or device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := t.path()
 			if err != nil {
@@ -177,7 +177,7 @@ func (t *tokens) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID|NAME",
 		Short: "Show all that the file says of a token, or of a device's tokens",
-		Args:  cobra.ExactArgs(1),
+		Args:  one("token id or device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := t.path()
 			if err != nil {

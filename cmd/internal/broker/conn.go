@@ -59,7 +59,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write takes one packet, since mochi's write buffer is set to one byte.
+// Write takes one packet: mochi joins packets only while its own queue of messages is in use, which it never is.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.out.send(p); err != nil {
 		return 0, err

@@ -104,11 +104,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	version := cl.Properties.ProtocolVersion
 	c.mqtt5 = version == 5
 	c.out.connect(version, cl.Properties.Props.ReceiveMaximum, cl.Properties.Props.MaximumPacketSize)
-	// No Receive Maximum turns mochi's flow control off, see egress; no Topic Alias Maximum its aliases, which it
-	// resends on connections that do not know them.
+	// This turns mochi's flow control off, see egress, and with it a lookup after each packet that can lock itself up.
 	cl.Properties.Props.ReceiveMaximum = 0
 	cl.State.Inflight.ResetSendQuota(0)
-	cl.Properties.Props.TopicAliasMaximum = 0
 	if cl.State.Keepalive > longestKeepAlive {
 		cl.State.Keepalive = 0
 	}
@@ -231,12 +229,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code { // a repeated PUBLISH is not an error [MQTT-4.3.3-10]
 			pk.ReasonCode, pk.Properties.ReasonString = 0, ""
 		}
-	case packets.Puback:
-		pk.PacketID = inward(pk.PacketID)
-		if pk.ReasonCode < packets.ErrUnspecifiedError.Code {
-			pk.ReasonCode = 0 // mochi puts the QoS here
-		}
-	case packets.Pubcomp:
+	case packets.Puback, packets.Pubcomp:
 		pk.PacketID = inward(pk.PacketID)
 	case packets.Suback, packets.Unsuback:
 		pk.PacketID = inward(pk.PacketID)

@@ -38,10 +38,9 @@ func (b *Broker) newServer() (*mqtt.Server, error) {
 	limits.Compatibilities.NoInheritedPropertiesOnAck = true
 
 	server := mqtt.New(&mqtt.Options{
-		Capabilities:             limits,
-		ClientNetWriteBufferSize: 1, // a packet at a time, and none left in the buffer when its successor fails
-		ClientNetReadBufferSize:  1024,
-		Logger:                   slog.New(discreetHandler{b.options.Logger.Handler()}),
+		Capabilities:            limits,
+		ClientNetReadBufferSize: 1024,
+		Logger:                  slog.New(discreetHandler{b.options.Logger.Handler()}),
 	})
 	return server, server.AddHook(&hook{b: b}, nil)
 }

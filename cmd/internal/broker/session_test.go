@@ -238,6 +238,66 @@ func TestSharedSubscription(t *testing.T) {
 	}
 }
 
+func TestSharedSubscriptionPrefersWhoIsThere(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	away := connect(t, b, "a", login{id: "away", persist: true})
+	away.subscribe("$share/g/x", 1)
+	away.disconnect()
+	eventually(t, "it is away", func() bool { return b.open() == 0 })
+	here := connect(t, b, "b", login{id: "here"})
+	here.subscribe("$share/g/x", 1)
+	pub := connect(t, b, "p", login{id: "p"})
+	for range 50 {
+		pub.publish(message{topic: "x", qos: 1})
+		here.take()
+	}
+	here.disconnect()
+	eventually(t, "its session is gone", func() bool { return b.Stats().Subscriptions == 1 })
+	pub.publish(message{topic: "x", payload: "queued", qos: 1})
+	if got := connect(t, b, "a", login{id: "away", persist: true}).take(); got.payload != "queued" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestSubscriptionOptions(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	pub := connect(t, b, "p", login{version: 5, id: "p"})
+	pub.publish(message{topic: "a", payload: "of a itself", qos: 1, retain: true})
+	sub := connect(t, b, "s", login{version: 5, id: "s"})
+	const noLocal, asPublished, ifNew, never = 1 << 2, 1 << 3, 1 << 4, 2 << 4
+	sub.subscribe("a", never)
+	sub.ping()
+	sub.subscribe("a/#", ifNew|asPublished|noLocal)
+	if got := sub.take(); got.payload != "of a itself" || !got.retain {
+		t.Errorf("got %+v, want the retained message", got)
+	}
+	sub.subscribe("a/#", ifNew|asPublished|noLocal)
+	sub.publish(message{topic: "a/x", payload: "local", qos: 1})
+	pub.publish(message{topic: "a/x", payload: "live", qos: 1, retain: true})
+	if got := sub.take(); got.payload != "live" || !got.retain {
+		t.Errorf("got %+v, want it as published", got)
+	}
+	sub.quiet()
+}
+
+func TestSubscriptionIdentifier(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	pub := connect(t, b, "p", login{version: 5, id: "p"})
+	pub.publish(message{topic: "a", payload: "1", qos: 1, retain: true})
+	sub := connect(t, b, "s", login{version: 5, id: "s"})
+	for id, filter := range []string{"a", "+"} {
+		sub.send(packet(tSubscribe|2, u16(9), sized([]byte{0x0B, byte(id + 1)}), str(filter), []byte{0}))
+		sub.expect(tSuback)
+		if got := sub.take(); !slices.Equal(got.props, []byte{0x0B, byte(id + 1)}) {
+			t.Errorf("retained message has properties % x", got.props)
+		}
+	}
+	pub.publish(message{topic: "a", payload: "2", qos: 1})
+	if got := sub.take(); !slices.Equal(got.props, []byte{0x0B, 1, 0x0B, 2}) {
+		t.Errorf("message has properties % x, want both identifiers", got.props)
+	}
+}
+
 func TestSubscriptionsThatAreRefused(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -185,6 +186,74 @@ func TestReceiveMaximum(t *testing.T) {
 	if s := b.Stats(); s.Queued != 0 {
 		t.Errorf("%d still queued", s.Queued)
 	}
+}
+
+// mochi's own flow control loses messages and never recovers its quota.
+func TestFlowControlOfMochiIsOff(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	l := login{version: 5, id: "s", persist: true, props: join(prop32(0x11, 3600), []byte{0x21, 0, 5})}
+	off := func() {
+		t.Helper()
+		cl, ok := b.server.Clients.Get("s")
+		if !ok {
+			t.Fatal("no session")
+		}
+		for _, field := range []string{"sendQuota", "maximumSendQuota"} {
+			if n := reflect.ValueOf(cl.State.Inflight).Elem().FieldByName(field).Int(); n != 0 {
+				t.Errorf("%s = %d, want 0", field, n)
+			}
+		}
+	}
+	connect(t, b, "d", l).subscribe("x", 1)
+	off()
+	connect(t, b, "p", login{id: "p"}).publish(message{topic: "x", qos: 1})
+	connect(t, b, "d", l).take() // with a queue, mochi starts its accounts anew
+	off()
+}
+
+func TestNothingIsLostInTakeovers(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	l := login{version: 5, id: "s", persist: true, props: prop32(0x11, 3600)}
+	sub := connect(t, b, "d", l)
+	sub.subscribe("x", 1)
+	const n = 2000
+	var publishing sync.WaitGroup
+	defer publishing.Wait()
+	pub := connect(t, b, "p", login{id: "p"})
+	ahead := make(chan struct{}, maxQueued/2)
+	publishing.Go(func() {
+		for i := range n {
+			ahead <- struct{}{}
+			pub.publish(message{topic: "x", payload: fmt.Sprint(i), qos: 1})
+		}
+	})
+	seen := make(map[string]bool)
+	for len(seen) < n {
+		sub = connect(t, b, "d", l)
+		for range min(20, n-len(seen)) {
+			if m := sub.take(); !seen[m.payload] {
+				seen[m.payload] = true
+				<-ahead
+			}
+		}
+	}
+}
+
+// Sessions begin one at a time: mochi looks for the session to take over and notes the new one in separate steps.
+func TestSessionsBeginOneAtATime(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	other := connect(t, b, "o", login{id: "o"})
+	b.sessions.RLock()
+	c := dial(t, b, "d")
+	c.send(login{version: 4, id: "c"}.encode())
+	for range 100 {
+		other.ping()
+	}
+	if s := b.Stats(); s.Sessions != 1 {
+		t.Errorf("%d sessions, want the second to wait", s.Sessions)
+	}
+	b.sessions.RUnlock()
+	c.expect(tConnack)
 }
 
 func TestReceiveMaximumWithQoS2(t *testing.T) {
@@ -392,6 +461,60 @@ func TestMessagesGetNoExpiry(t *testing.T) {
 	connect(t, b, "p", login{version: 5, id: "p"}).publish(message{topic: "x", payload: "2", qos: 1, props: prop32(0x02, 60)})
 	if got := c.take(); len(got.props) != 5 || got.props[0] != 0x02 || got.props[4] > 60 {
 		t.Errorf("properties % x, want an expiry of at most 60", got.props)
+	}
+}
+
+func TestExpiredMessagesAreNotSent(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	l := login{version: 5, id: "s", persist: true, props: prop32(0x11, 3600)}
+	connect(t, b, "d", l).subscribe("queued", 1)
+	sub := connect(t, b, "d", l)
+	sub.disconnect()
+	pub := connect(t, b, "p", login{version: 5, id: "p"})
+	for topic, retain := range map[string]bool{"queued": false, "kept/brief": true} {
+		pub.publish(message{topic: topic, payload: "old", qos: 1, retain: retain, props: prop32(0x02, 1)})
+	}
+	published := time.Now().Unix()
+	for topic, retain := range map[string]bool{"queued": false, "kept/long": true} {
+		pub.publish(message{topic: topic, payload: "new", qos: 1, retain: retain, props: prop32(0x02, 1000)})
+	}
+	eventually(t, "two seconds have passed", func() bool { return time.Now().Unix() > published+1 })
+	sub = connect(t, b, "d", l)
+	if got := sub.take(); got.payload != "new" {
+		t.Errorf("queued: got %+v", got)
+	}
+	sub.subscribe("kept/#", 1)
+	if got := sub.take(); got.payload != "new" {
+		t.Errorf("retained: got %+v", got)
+	}
+	sub.quiet()
+}
+
+func TestSweep(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	sub := connect(t, b, "d", login{id: "s", persist: true})
+	sub.subscribe("#", 1)
+	sub.disconnect()
+	eventually(t, "the session is without connection", func() bool { return b.open() == 0 })
+	pub := connect(t, b, "p", login{version: 5, id: "p"})
+	pub.publish(message{topic: "brief", payload: "1", qos: 1, retain: true, props: prop32(0x02, 60)})
+	pub.publish(message{topic: "long", payload: "1", qos: 1, retain: true})
+	pub.ping()
+	b.expireMessages(time.Now())
+	if s := b.Stats(); s.Retained != 2 || s.Queued != 2 {
+		t.Errorf("too early: %+v", s)
+	}
+	b.expireMessages(time.Now().Add(time.Hour))
+	if s := b.Stats(); s.Retained != 1 || s.Queued != 1 {
+		t.Errorf("an hour later: %+v", s)
+	}
+	b.expireSessions(time.Now().Add(time.Hour))
+	if s := b.Stats(); s.Sessions != 2 {
+		t.Errorf("an hour later: %d sessions, want 2", s.Sessions)
+	}
+	b.expireSessions(time.Now().Add(defaultSessionExpiry + time.Minute))
+	if s := b.Stats(); s.Sessions != 1 {
+		t.Errorf("the day after: %d sessions, want that of the connection", s.Sessions)
 	}
 }
 

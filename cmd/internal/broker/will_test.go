@@ -135,12 +135,13 @@ func TestWillOnTakeover(t *testing.T) {
 	if got := witness.take(); got.payload != "at once" {
 		t.Errorf("will = %+v", got)
 	}
+	l.will = &lastWill{topic: "wills", payload: "third", props: prop32(0x18, 3600)}
 	connect(t, b, "d", l) // the session goes on: its will is not due
 	eventually(t, "one connection is left", func() bool { return b.open() == 2 })
 	witness.quiet()
-	l.persist = false // the session ends
+	l.persist, l.will = false, nil // the session ends
 	connect(t, b, "d", l)
-	if got := witness.take(); got.payload != "later" {
+	if got := witness.take(); got.payload != "third" {
 		t.Errorf("will = %+v", got)
 	}
 }

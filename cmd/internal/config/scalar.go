@@ -168,6 +168,14 @@ func formatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// defaultPort returns the port that is registered for MQTT over the transport.
+func defaultPort(scheme string) string {
+	if scheme == "tls" {
+		return "8883"
+	}
+	return "1883"
+}
+
 func parseServer(text string) (any, error) {
 	const forms = "write bundled, tcp://host:port, tls://host:port or unix:///path"
 	if text == "bundled" {
@@ -191,6 +199,9 @@ func parseServer(text string) (any, error) {
 		return nil, errors.New("goes on after the port; " + forms)
 	case strings.HasPrefix(rest, ":"):
 		return nil, errors.New("has no host; " + forms)
+	}
+	if !strings.Contains(strings.TrimSuffix(rest, "]"), ":") || strings.HasSuffix(rest, "]") {
+		rest += ":" + defaultPort(scheme)
 	}
 	if checkAddress(rest, 1) != nil {
 		return nil, errors.New("has no good host and port; write " + scheme + "://host:port with a port from 1 to 65535, an IPv6 address in brackets")

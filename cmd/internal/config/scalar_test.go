@@ -122,3 +122,15 @@ func TestOverlap(t *testing.T) {
 		}
 	}
 }
+
+func TestServersHaveDefaultPorts(t *testing.T) {
+	for text, want := range map[string]string{
+		"tcp://broker": "tcp://broker:1883", "tls://broker": "tls://broker:8883", "tcp://broker:1": "tcp://broker:1",
+		"tcp://[::1]": "tcp://[::1]:1883", "tls://[::1]:2": "tls://[::1]:2", "tcp://10.0.0.1": "tcp://10.0.0.1:1883",
+	} {
+		got, err := parseServer(text)
+		if server, ok := got.(Server); err != nil || !ok || server.String() != want {
+			t.Errorf("%s: got %v, %v; want %s", text, got, err, want)
+		}
+	}
+}
