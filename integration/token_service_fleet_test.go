@@ -1,0 +1,329 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// crowd is devices that connect at the same time.
+type crowd struct {
+	t     testing.TB
+	proxy *proxy
+	from  string // the address they come from
+	width int    // how many dial at once; 0 means all
+}
+
+// arrival is how one of them fared.
+type arrival struct {
+	*device
+	code packets.ReasonCode
+	err  error
+}
+
+// arrive connects one device for each identity.
+func (f crowd) arrive(devices []*packets.Connect) []arrival {
+	arrivals := make([]arrival, len(devices))
+	width := f.width
+	if width == 0 {
+		width = len(devices)
+	}
+	places := make(chan struct{}, width)
+	var wg sync.WaitGroup
+	for i, c := range devices {
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			arrivals[i] = f.enter(c)
+		})
+	}
+	wg.Wait()
+	return arrivals
+}
+
+func (f crowd) enter(c *packets.Connect) (a arrival) {
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}}
+	conn, err := dialer.Dial("tcp", f.proxy.plain)
+	if err != nil {
+		return arrival{err: err}
+	}
+	a.device = &device{conn: conn, level: c.Level}
+	f.t.Cleanup(func() { conn.Close() })
+	if _, a.err = conn.Write(c.Append(nil)); a.err != nil {
+		return a
+	}
+	raw, err := a.read(patience)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	var ack packets.Connack
+	a.err = ack.Parse(raw, c.Level)
+	a.code = ack.Code
+	return a
+}
+
+// mustEnter is arrive for devices that all have to be let in.
+func (f crowd) mustEnter(devices []*packets.Connect) []arrival {
+	f.t.Helper()
+	begun := time.Now()
+	arrivals := f.arrive(devices)
+	refused := map[string]int{}
+	for _, a := range arrivals {
+		if a.err != nil || a.code != packets.Success {
+			refused[fmt.Sprint(a.code, " ", a.err)]++
+		}
+	}
+	if len(refused) > 0 {
+		f.t.Errorf("of %d devices were refused: %v", len(devices), refused)
+	}
+	f.t.Logf("%d devices are in after %v", len(devices), time.Since(begun).Round(time.Millisecond))
+	return arrivals
+}
+
+// insist is arrive for devices that try again when they are told that the proxy is
+// busy, which is all that they may be told.
+func (f crowd) insist(devices []*packets.Connect) []arrival {
+	f.t.Helper()
+	begun := time.Now()
+	arrivals := f.arrive(devices)
+	for range 10 {
+		var again []int
+		for i, a := range arrivals {
+			switch {
+			case a.err != nil || a.code != packets.Success && a.code != packets.RefusedServerUnavailable && a.code != packets.ServerBusy:
+				f.t.Fatalf("device %d: %v, %v", i, a.code, a.err)
+			case a.code != packets.Success:
+				again = append(again, i)
+			}
+		}
+		f.t.Logf("%d of %d devices are in after %v", len(devices)-len(again), len(devices), time.Since(begun).Round(time.Millisecond))
+		if len(again) == 0 {
+			return arrivals
+		}
+		time.Sleep(1100 * time.Millisecond) // a second during which the proxy does not ask again
+		those := make([]*packets.Connect, len(again))
+		for i, n := range again {
+			those[i] = devices[n]
+		}
+		for i, a := range f.arrive(those) {
+			arrivals[again[i]] = a
+		}
+	}
+	f.t.Fatal("not all devices are in")
+	return nil
+}
+
+func leave(arrivals []arrival) {
+	for _, a := range arrivals {
+		if a.device != nil {
+			a.conn.Close()
+		}
+	}
+}
+
+// members are n devices with tokens of their own.
+func members(p *proxy, n int) []*packets.Connect {
+	p.keep(secretTail)
+	all := make([]*packets.Connect, n)
+	for i := range all {
+		all[i] = identity(byte(4+i%2), fmt.Sprint("member-", i), fmt.Sprint("member ", i, secretTail))
+	}
+	return all
+}
+
+// sessionsGone waits until the proxy has noticed that all are gone.
+func sessionsGone(t *testing.T, p *proxy) {
+	t.Helper()
+	eventually(t, "the end of all sessions", func() bool { return metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
+}
+
+// TestFleetReconnects: two thousand devices come at once, to a service that takes
+// its time, and the second time without a service.
+func TestFleetReconnects(t *testing.T) {
+	service := startTokenService(t, allows)
+	service.delay = 5 * time.Millisecond
+	p := newProxy(t, startSink(t).upstream()+service.auth())
+	p.start()
+	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
+	devices := members(p, 2000)
+	leave(f.insist(devices))
+	if asked := len(service.questions()); asked != len(devices) {
+		t.Errorf("%d questions for %d new devices", asked, len(devices))
+	}
+	sessionsGone(t, p)
+	leave(f.mustEnter(devices))
+	sessionsGone(t, p)
+	service.stop()
+	leave(f.mustEnter(devices))
+	if asked := len(service.questions()); asked != 0 {
+		t.Errorf("%d questions for devices whose answers are remembered", asked)
+	}
+}
+
+// TestFleetWithOneToken: a thousand connections with one new token cost the
+// service one question.
+func TestFleetWithOneToken(t *testing.T) {
+	service := startTokenService(t, allows)
+	service.delay = 300 * time.Millisecond
+	p := newProxy(t, startSink(t).upstream()+strings.Replace(service.auth(), "timeout: 1s", `timeout: 2s, body: '{"v":1,"token":"${token}"}'`, 1))
+	p.start()
+	devices := members(p, 1000)
+	for _, d := range devices {
+		d.Username = "shared" + secretTail
+	}
+	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
+	leave(f.mustEnter(devices))
+	if asked := len(service.questions()); asked != 1 {
+		t.Errorf("%d questions about one token, want 1", asked)
+	}
+}
+
+// TestRevokeFleet: a thousand live sessions are ended by the admin API, each by the
+// name of its device, and their tokens stay out though the service allows them.
+func TestRevokeFleet(t *testing.T) {
+	service := startTokenService(t, allows)
+	p := newProxy(t, startSink(t).upstream()+service.auth())
+	p.start()
+	f := crowd{t: t, proxy: p, from: "127.0.0.1", width: 100}
+	devices := members(p, 1000)
+	arrivals := f.mustEnter(devices)
+	took := make([]time.Duration, len(arrivals))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	revoke := revoker(t, p)
+	asked := make([]time.Time, len(arrivals))
+	ready := make([]chan struct{}, len(arrivals))
+	for i := range ready {
+		ready[i] = make(chan struct{})
+	}
+	for range 4 {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(arrivals)); i = next.Add(1) - 1 {
+				asked[i] = time.Now()
+				close(ready[i])
+				if err := revoke(fmt.Sprintf(`{"subject":"device of member %d","mode":"deny"}`, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i, a := range arrivals {
+		wg.Go(func() {
+			code, err := a.farewell(patience)
+			<-ready[i]
+			took[i] = time.Since(asked[i])
+			if err != nil || took[i] < 0 || a.level == 5 && code != packets.AdministrativeAction {
+				t.Errorf("device %d: %v, %v", i, code, err)
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	p50, p99 := took[len(took)/2], took[len(took)*99/100]
+	t.Logf("cut after p50 %v, p99 %v, at most %v", p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond), took[len(took)-1].Round(10*time.Microsecond))
+	if p99 > promised {
+		t.Errorf("p99 %v, promised is %v", p99, promised)
+	}
+	for i, a := range f.arrive(devices) {
+		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.level]; a.err != nil || a.code != want {
+			t.Fatalf("device %d comes back and gets %v, %v, want %v", i, a.code, a.err, want)
+		}
+	}
+}
+
+// revoker returns a function that posts a revocation, which has to end one session.
+func revoker(t *testing.T, p *proxy) func(body string) error {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(body string) error {
+		r, err := http.NewRequest(http.MethodPost, "http://"+p.admin+"/v1/revocations", strings.NewReader(body))
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		var done struct{ Entries, Sessions int }
+		if err := json.NewDecoder(resp.Body).Decode(&done); err != nil || resp.StatusCode != 200 || done.Sessions != 1 || done.Entries < 1 {
+			return fmt.Errorf("%s: status %d, %+v, %v", body, resp.StatusCode, done, err)
+		}
+		return nil
+	}
+}
+
+// TestFloodOfTokens: whoever guesses tokens from many addresses keeps no known
+// device out, and the service is asked about few of the guesses.
+func TestFloodOfTokens(t *testing.T) {
+	service := startTokenService(t, func(q question) reply {
+		if strings.HasSuffix(q.Token, secretTail) {
+			return allows(q)
+		}
+		return says(`{"result":"deny","reason_code":"bad_credentials"}`)
+	})
+	service.delay = 5 * time.Millisecond
+	p := newProxy(t, startSink(t).upstream()+service.auth("cache: {ttl: 10m}"))
+	p.start()
+	known := crowd{t: t, proxy: p, from: "127.0.0.1", width: 200}
+	devices := members(p, 2000)
+	leave(known.mustEnter(devices))
+	sessionsGone(t, p)
+	service.questions()
+
+	const guesses, addresses = 20_000, 49
+	var attackers sync.WaitGroup
+	var let atomic.Int64
+	begun := time.Now()
+	for i := range addresses {
+		attackers.Go(func() {
+			from := crowd{t: t, proxy: p, from: fmt.Sprintf("127.0.0.%d", 2+i)}
+			for range guesses / addresses {
+				a := from.enter(identity(5, "guess", rand.Text()))
+				if a.err == nil && a.code == packets.Success {
+					let.Add(1)
+				}
+				leave([]arrival{a})
+			}
+		})
+	}
+	arrivals := known.arrive(devices)
+	knownTook := time.Since(begun)
+	attackers.Wait()
+	in := 0
+	for _, a := range arrivals {
+		if a.err == nil && a.code == packets.Success {
+			in++
+		}
+	}
+	asked := service.questions()
+	about := slices.IndexFunc(asked, func(q question) bool { return strings.HasSuffix(q.Token, secretTail) })
+	t.Logf("%d of %d known devices in %v, amid %d guesses in %v, %d of which reached the service",
+		in, len(devices), knownTook.Round(time.Millisecond), guesses, time.Since(begun).Round(time.Millisecond), len(asked))
+	if 1000*in < 999*len(devices) || about >= 0 || let.Load() != 0 {
+		t.Errorf("%d known devices are in, %d guesses, the service was asked about a known one: %t", in, let.Load(), about >= 0)
+	}
+	// A burst of 20 for each address, 10 a second, and what was under way.
+	if most := addresses*(20+10*(1+int(time.Since(begun).Seconds()))) + 64; len(asked) > most {
+		t.Errorf("%d guesses reached the service, want at most %d", len(asked), most)
+	}
+}
