@@ -3,8 +3,10 @@
 package integration
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -14,8 +16,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
@@ -56,7 +61,7 @@ func (f crowd) arrive(devices []*packets.Connect) []arrival {
 }
 
 func (f crowd) enter(c *packets.Connect) (a arrival) {
-	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}}
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}, ControlContext: lateport}
 	conn, err := dialer.Dial("tcp", f.proxy.plain)
 	if err != nil {
 		return arrival{err: err}
@@ -75,6 +80,16 @@ func (f crowd) enter(c *packets.Connect) (a arrival) {
 	a.err = ack.Parse(raw, c.Level)
 	a.code = ack.Code
 	return a
+}
+
+// lateport makes the system choose the port of a socket when it connects. Chosen
+// before, it must be one that no connection to anywhere has had for a minute, and
+// those are too few.
+func lateport(_ context.Context, _, _ string, c syscall.RawConn) (err error) {
+	controlled := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	})
+	return errors.Join(controlled, err)
 }
 
 // mustEnter is arrive for devices that all have to be let in.
