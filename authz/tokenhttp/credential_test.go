@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -156,5 +157,32 @@ func TestClientCertificateRotates(t *testing.T) {
 		write(t, keyPath, key)
 		aged(s.pair)
 		_ = s.Close() // the certificate counts for new connections
+	}
+}
+
+func TestTLS(t *testing.T) {
+	server := httptest.NewUnstartedServer(okJSON(`{"result":"allow"}`))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	g, err := sourceOf(t, Options{URL: server.URL}).Authorize(t.Context(), pump())
+	if outcomeOf(g, err) != "error" || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("a certificate of nobody's is taken: %v", err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pemOf(server.Certificate().Raw), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := sourceOf(t, Options{URL: server.URL, CAFile: ca}).Authorize(t.Context(), pump()); err != nil {
+		t.Errorf("a good certificate: %v", err)
+	}
+	_, err = sourceOf(t, Options{URL: server.URL, CAFile: ca, ServerName: "elsewhere.test"}).Authorize(t.Context(), pump())
+	if err == nil || !strings.Contains(err.Error(), "another name") {
+		t.Errorf("a certificate for another name: %v", err)
+	}
+	plain := serve(t, okJSON(`{"result":"allow"}`).ServeHTTP)
+	_, err = sourceOf(t, Options{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}).Authorize(t.Context(), pump())
+	if err == nil {
+		t.Error("an answer without TLS is taken for https")
 	}
 }

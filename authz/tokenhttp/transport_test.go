@@ -7,12 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -289,6 +286,25 @@ func TestServiceRestarts(t *testing.T) {
 	server.Close()
 }
 
+// TestKeptConnectionIsClosed: a POST on a connection that the service closes
+// instead of answering goes out again on a new one, before any retry of ours.
+func TestKeptConnectionIsClosed(t *testing.T) {
+	url := raw(t, func(_ int, c net.Conn) {
+		readRequest(c)
+		_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+		readRequest(c)
+	})
+	s := sourceOf(t, Options{URL: url})
+	for range 3 {
+		if _, err := s.Authorize(t.Context(), pump()); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := s.Stats().Retries; n != 0 {
+		t.Errorf("%d retries, want net/http to do it", n)
+	}
+}
+
 // TestRetriesOnce: a connection that is reset before the answer is tried once
 // more, not twice.
 func TestRetriesOnce(t *testing.T) {
@@ -329,13 +345,18 @@ func TestCallerLeaves(t *testing.T) {
 	s := sourceOf(t, Options{URL: url})
 	for range 2 * breakerRow {
 		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
 		done := make(chan error, 1)
 		go func() {
 			_, err := s.Authorize(ctx, pump())
 			done <- err
 		}()
-		<-arrived
-		cancel()
+		select {
+		case <-arrived:
+			cancel()
+		case err := <-done:
+			t.Fatalf("the service is not asked: %v", err)
+		}
 		if err := <-done; !errors.Is(err, context.Canceled) || !errors.Is(err, authz.ErrUnavailable) {
 			t.Fatalf("a caller that leaves gets %v", err)
 		}
@@ -345,65 +366,9 @@ func TestCallerLeaves(t *testing.T) {
 	}
 }
 
-func TestTLS(t *testing.T) {
-	server := httptest.NewUnstartedServer(okJSON(`{"result":"allow"}`))
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
-	t.Cleanup(server.Close)
-	g, err := sourceOf(t, Options{URL: server.URL}).Authorize(t.Context(), pump())
-	if outcomeOf(g, err) != "error" || !strings.Contains(err.Error(), "unknown authority") {
-		t.Errorf("a certificate of nobody's is taken: %v", err)
-	}
-	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pemOf(server.Certificate().Raw), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := sourceOf(t, Options{URL: server.URL, CAFile: ca}).Authorize(t.Context(), pump()); err != nil {
-		t.Errorf("a good certificate: %v", err)
-	}
-	_, err = sourceOf(t, Options{URL: server.URL, CAFile: ca, ServerName: "elsewhere.test"}).Authorize(t.Context(), pump())
-	if err == nil || !strings.Contains(err.Error(), "another name") {
-		t.Errorf("a certificate for another name: %v", err)
-	}
-	plain := serve(t, okJSON(`{"result":"allow"}`).ServeHTTP)
-	_, err = sourceOf(t, Options{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}).Authorize(t.Context(), pump())
-	if err == nil {
-		t.Error("an answer without TLS is taken for https")
-	}
-}
-
 // TestProxyOnRequest: the environment's proxy is not used unasked.
 func TestProxyOnRequest(t *testing.T) {
 	if newTransport(nil, false).Proxy != nil || newTransport(nil, true).Proxy == nil {
 		t.Error("the option does not decide about the proxy")
-	}
-}
-
-func TestStats(t *testing.T) {
-	var calls []Call
-	answers := []reply{
-		okJSON(`{"result":"allow","cache_ttl":0}`), okJSON(`{"result":"deny"}`), okJSON(`{"result":"ignore"}`),
-		{status: 500}, {status: 429, header: http.Header{"Retry-After": {"60"}}},
-	}
-	server := serve(t, func(w http.ResponseWriter, r *http.Request) { answers[len(calls)].ServeHTTP(w, r) })
-	s := sourceOf(t, Options{URL: server.URL, OnCall: func(c Call) { calls = append(calls, c) }})
-	for range 6 {
-		_, _ = s.Authorize(t.Context(), pump())
-	}
-	_, _ = s.Authorize(t.Context(), authz.Request{Token: authz.NewToken("")})
-	want := []Call{
-		{Outcome: Allowed, Status: 200, NoStore: true}, {Outcome: Denied, Status: 200}, {Outcome: Ignored, Status: 200},
-		{Outcome: Failed, Status: 500}, {Outcome: Busy, Status: 429}, {Outcome: Busy}, {Outcome: Refused},
-	}
-	var total time.Duration
-	for i, c := range calls {
-		total += c.Duration
-		c.Duration = 0
-		if c != want[i] {
-			t.Errorf("call %d is %+v, want %+v", i, c, want[i])
-		}
-	}
-	if got := s.Stats(); got != (Stats{Allowed: 1, Denied: 1, Ignored: 1, Failed: 1, Busy: 2, Refused: 1, NoStore: 1, Time: total, Breaker: "closed"}) {
-		t.Errorf("Stats = %+v", got)
 	}
 }
