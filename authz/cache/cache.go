@@ -49,7 +49,7 @@ func New(source authz.Authorizer, o Options) *Cache {
 		source:     source,
 		options:    o,
 		keys:       newKeyer(o.Source, o.Vary),
-		slots:      &slots{size: o.Concurrency},
+		slots:      &slots{size: o.Concurrency, wide: o.Queue},
 		shared:     newInterner(),
 		flights:    map[key]*flight{},
 		tombstones: newTimed[authz.Revocation, struct{}](maxTombstones),

@@ -87,7 +87,7 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 		return nil, errClosed
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// No caller's context has ended, and none must think that its own did.
-		return nil, fmt.Errorf("%w: %v", authz.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %s", authz.ErrUnavailable, err.Error())
 	case errors.Is(err, authz.ErrDenied) && errors.Is(err, authz.ErrUnavailable):
 		return nil, errMalformed
 	}

@@ -20,9 +20,7 @@ const (
 	recheckAge = 5 * time.Second
 	// maxWaiters is how many callers may share one request to the source.
 	maxWaiters = 1024
-	// maxQueued is how many requests may wait for a place at the source, and
-	// queueWait how long each.
-	maxQueued = 1024
+	// queueWait is how long a request may wait for a place at the source.
 	queueWait = 2 * time.Second
 	// attempts is how often a caller asks again because of revocations.
 	attempts = 4
@@ -63,6 +61,10 @@ type Options struct {
 	// Concurrency is how many requests may be at the source at once; zero means
 	// 64. Tokens never seen before get half of it.
 	Concurrency int
+	// Queue is how many requests may wait up to two seconds for a place there;
+	// zero means 16,384, so that a fleet that comes back to an empty cache fits
+	// in. It is divided like the places.
+	Queue int
 }
 
 // withDefaults returns o with every field as it is meant.
@@ -81,6 +83,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.Timeout = positive(o.Timeout, 5*time.Second)
 	o.Concurrency = positive(o.Concurrency, 64)
+	o.Queue = positive(o.Queue, 16_384)
 	return o
 }
 

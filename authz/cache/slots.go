@@ -26,7 +26,8 @@ const (
 // quarters: what remains is for devices that wait with a token that was good
 // before. The queue is divided in the same way.
 type slots struct {
-	size  int
+	size  int // places
+	wide  int // how many may wait
 	mu    sync.Mutex
 	busy  [classes]int
 	queue [classes]list.List // of *ticket
@@ -53,7 +54,7 @@ func (s *slots) enter(c class) (*ticket, error) {
 	switch {
 	case s.free(c):
 		s.start(t)
-	case within(c, maxQueued, s.queued()):
+	case within(c, s.wide, s.queued()):
 		t.place = s.queue[c].PushBack(t)
 	default:
 		return nil, errQueueFull

@@ -143,7 +143,7 @@ func TestConcurrencyRefresh(t *testing.T) {
 }
 
 func TestQueue(t *testing.T) {
-	bubble(t, cache.Options{RefreshAhead: -1, Stale: -1}, func(r rig) {
+	bubble(t, cache.Options{RefreshAhead: -1, Stale: -1, Queue: 1024}, func(r rig) {
 		r.knows("known", 1500)
 		r.service.slow(time.Hour)
 		flood := r.crowd("unknown", 600, authz.Connect)
@@ -158,7 +158,7 @@ func TestQueue(t *testing.T) {
 		time.Sleep(2*time.Second - 1)
 		synctest.Wait()
 		r.wantLoad(64, 1024)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		r.wantLoad(64, 0)
 		if flood.so("busy") != 600-32 || sessions.so("busy") != 1000-16 {
