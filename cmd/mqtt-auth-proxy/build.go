@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -175,11 +176,35 @@ func (s *service) openAdminServer(context.Context) error {
 		Metrics: promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
 		API:     s.api(),
 	}
+	if options.PushSecret, err = pushSecret(s.config.Admin.PushSecretFile); err != nil {
+		return err
+	}
 	if s.bundled != nil {
 		options.Telemetry = s.bundled.api()
 	}
 	s.adminHTTP = admin.NewServer(options)
 	return nil
+}
+
+// minPushSecret is the length of the shortest secret that pushes may be signed
+// with, in bytes.
+const minPushSecret = 32
+
+// pushSecret reads the secret that token services sign with, empty without a
+// file.
+func pushSecret(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("admin.push_secret_file: %w", err)
+	}
+	secret := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+	if len(secret) < minPushSecret {
+		return "", fmt.Errorf("admin.push_secret_file: %s: %d bytes are too few, use %d or more", path, len(secret), minPushSecret)
+	}
+	return secret, nil
 }
 
 // ready returns why devices cannot be served, nil if they can.

@@ -23,6 +23,9 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
+	// PushSecret is what pushes of token services are signed with; without one
+	// there are none.
+	PushSecret string
 }
 
 // NewServer returns an HTTP server for o, with limits on what a caller may take.
@@ -61,6 +64,9 @@ func newHandler(o Options) http.Handler {
 	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusNotFound, "there is nothing at this path")
 	})
+	if o.API != nil && o.PushSecret != "" {
+		mux.Handle("POST /v1/push", newPushGate(o.PushSecret, http.HandlerFunc(o.API.revoke)))
+	}
 	mux.Handle("/", http.NewCrossOriginProtection().Handler(requireToken(o.Token, private)))
 	return mux
 }

@@ -182,8 +182,9 @@ type UpstreamTLS struct {
 
 // Admin is the listener of probes, metrics, API and dashboard.
 type Admin struct {
-	Address   string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener; none when empty"`
-	TokenFile string `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the bearer token of the admin API, made on first start"`
+	Address        string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener; none when empty"`
+	TokenFile      string `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the bearer token of the admin API, made on first start"`
+	PushSecretFile string `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; none are taken when empty"`
 }
 
 // Log is how the program logs.

@@ -147,7 +147,7 @@ func full(work string) *Config {
 			ConnectTimeout: 250 * time.Millisecond,
 			TLS:            UpstreamTLS{CA: at("certs/ca.pem"), Certificate: at("client.pem"), Key: at("client-key.pem"), ServerName: "broker.example"},
 		},
-		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin")},
+		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
 		Log:       Log{Level: "debug", Format: "console"},
 		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", StrictJSON: true},
 	}

@@ -111,6 +111,7 @@ upstream:
 admin:
   address: 127.0.0.1:9883 # default
   token_file: /data/admin-token # default
+  push_secret_file: '' # default
 log:
   level: warn # proxy.yaml:2
   format: '' # default

@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestConnackTellsTheLimits(t *testing.T) {
+	b, _ := newBroker(t, func(o *Options) { o.SessionExpiry = time.Hour })
+	_, ack := connack(t, b, "d", login{version: 5, id: "c", props: prop32(0x11, math.MaxUint32)})
+	for name, prop := range map[string][]byte{
+		"Maximum Packet Size": prop32(0x27, defaultMaxPacket), "Receive Maximum": {0x21, 0, receiveMax}, "Session Expiry Interval": prop32(0x11, 3600),
+	} {
+		if !hasProp(ack.body, prop) {
+			t.Errorf("CONNACK % x does not tell the %s", ack.body, name)
+		}
+	}
+	for _, version := range []byte{3, 4} {
+		if _, ack := connack(t, b, "d", login{version: version, id: "c4"}); !bytes.Equal(ack.body, []byte{0, 0}) {
+			t.Errorf("CONNACK of version %d = % x", version, ack.body)
+		}
+	}
+}
+
+func TestConnectTimeout(t *testing.T) {
+	b, _ := newBroker(t, func(o *Options) { o.ConnectTimeout = 10 * time.Millisecond })
+	c := dial(t, b, "d")
+	c.send(login{version: 4, id: "c"}.encode()[:5])
+	c.expectClosed()
+	if s := b.Stats(); s.Clients != 0 {
+		t.Errorf("%d clients", s.Clients)
+	}
+}
+
+func TestKeepAlive(t *testing.T) {
+	b, _ := newBroker(t, func(o *Options) { o.ConnectTimeout = 50 * time.Millisecond })
+	forever := connect(t, b, "d", login{id: "0"})
+	var long []*client
+	for _, seconds := range []uint16{longestKeepAlive, longestKeepAlive + 1, math.MaxUint16} {
+		long = append(long, connect(t, b, "d", login{id: fmt.Sprint(seconds), keepAlive: seconds}))
+	}
+	brief := connect(t, b, "d", login{version: 5, id: "1", keepAlive: 1})
+	old := connect(t, b, "d", login{version: 4, id: "2", keepAlive: 1})
+	began := time.Now()
+	if f := brief.expect(tDisconnect); f.body[0] != 0x8D {
+		t.Errorf("DISCONNECT code %#x, want 0x8D", f.body[0])
+	}
+	brief.expectClosed()
+	old.expectClosed()
+	if passed := time.Since(began); passed < 1400*time.Millisecond {
+		t.Errorf("closed after %v, want one and a half seconds", passed)
+	}
+	for _, c := range append(long, forever) {
+		c.ping()
+	}
+}
+
+func TestBridge(t *testing.T) {
+	for _, version := range []byte{3, 4} {
+		b, _ := newBroker(t, nil)
+		state := &lastWill{topic: bridgeState + "far.c/state", payload: "0", qos: 1, retain: true}
+		bridge := connect(t, b, "far", login{version: version | bridgeBit, id: "bridge", will: state})
+		bridge.publish(message{topic: state.topic, payload: "1", qos: 1, retain: true})
+		bridge.subscribe("#", 1)
+		bridge.publish(message{topic: "x", payload: "from the bridge", qos: 1})
+		bridge.ping() // its own messages would run in circles
+		pub := connect(t, b, "p", login{id: "p"})
+		pub.publish(message{topic: "x", payload: "to the bridge", qos: 1})
+		if got := bridge.take(); got.payload != "to the bridge" {
+			t.Errorf("got %+v", got)
+		}
+		bridge.conn.Close()
+		eventually(t, "the bridge is gone", func() bool { return b.open() == 1 })
+		if s := b.Stats(); s.Retained != 0 || s.Refused != 2 {
+			t.Errorf("stats %+v, want its state refused twice and not retained", s)
+		}
+	}
+}
+
+func TestEmptyClientID(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	one, two := connect(t, b, "d", login{}), connect(t, b, "d", login{})
+	one.quiet()
+	two.quiet()
+	_, ack := connack(t, b, "d", login{version: 5})
+	if !strings.Contains(string(ack.body), "\x12\x00\x14") { // Assigned Client Identifier of 20 bytes
+		t.Errorf("CONNACK % x tells no assigned client identifier", ack.body)
+	}
+	c, ack := connack(t, b, "d", login{persist: true})
+	if ack.body[1] != 2 {
+		t.Errorf("no client identifier and no clean session: code %d, want 2", ack.body[1])
+	}
+	c.expectClosed()
+}
+
+func TestSecondConnectIsAProtocolError(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, _ := newBroker(t, nil)
+		witness := connect(t, b, "w", login{id: "w"})
+		witness.subscribe("wills", 0)
+		l := login{version: version, id: "c", will: &lastWill{topic: "wills", payload: "gone"}}
+		c := connect(t, b, "d", l)
+		c.send(l.encode())
+		if version == 5 {
+			if f := c.expect(tDisconnect); f.body[0] != 0x82 {
+				t.Errorf("DISCONNECT code %#x, want 0x82", f.body[0])
+			}
+		}
+		c.expectClosed()
+		if got := witness.take(); got.payload != "gone" {
+			t.Errorf("will = %+v", got)
+		}
+		witness.quiet() // once
+	})
+}
+
+func TestFirstPacketMustBeConnect(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	c := dial(t, b, "d")
+	c.send([]byte{tPingreq, 0})
+	c.expectClosed()
+}
+
+func TestMalformedConnectOfOldClientsHasNoAnswer(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	c := dial(t, b, "d")
+	c.send(packet(tConnect, str("MQTT"), []byte{4, 0x03}, u16(0), str("c"))) // reserved flag
+	c.expectClosed()
+}
+
+func TestUnknownAndUnexpectedPackets(t *testing.T) {
+	for name, b := range map[string][]byte{
+		"CONNACK": {tConnack, 2, 0, 0}, "reserved": {0x00, 0}, "AUTH": {0xF0, 0}, "AUTH with properties": {0xF0, 2, 0x18, 0}, "bad flags": {tPingreq | 1, 0}, "QoS 3": {tPublish | 6, 3, 0, 1, 'x'},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broker, _ := newBroker(t, nil)
+			c := connect(t, broker, "d", login{version: 5, id: "c"})
+			c.send(b)
+			f, err := c.next()
+			if err == nil && f.kind() == tDisconnect {
+				_, err = c.next()
+			}
+			if err == nil {
+				t.Fatalf("got packet %#x, want the connection closed", f.first)
+			}
+		})
+	}
+}
+
+func TestOversizePacketClosesTheConnection(t *testing.T) {
+	b, _ := newBroker(t, func(o *Options) { o.MaxPacket = 2000 })
+	c, ack := connack(t, b, "d", login{version: 5, id: "c"})
+	if !hasProp(ack.body, prop32(0x27, 2000)) {
+		t.Errorf("CONNACK % x does not announce a maximum packet size of 2000", ack.body)
+	}
+	c.publish(message{topic: "x", payload: big(1900), qos: 1})
+	c.send(c.encode(message{topic: "x", payload: big(2000), qos: 1, id: 1})[:10]) // refused from its header
+	c.expectClosed()
+}
+
+func TestDecoderPanicEndsOneConnection(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	other := connect(t, b, "other", login{id: "o"})
+	other.subscribe("wills", 0)
+	c := connect(t, b, "d", login{version: 5, id: "c", will: &lastWill{topic: "wills", payload: "gone"}})
+	c.subscribe("x", 1)
+	c.send([]byte{0x82, 0x06, 0x04, 0xd2, 0x00, 0x00, 0x01, 0x70}) // SUBSCRIBE without its options byte
+	c.expectClosed()
+	if got := other.take(); got.payload != "gone" {
+		t.Errorf("will = %+v", got)
+	}
+	other.publish(message{topic: "v2/t", payload: "1", qos: 1})
+	if s := b.Stats(); s.Panics != 1 || s.Clients != 1 || s.Sessions != 1 || s.Subscriptions != 1 {
+		t.Errorf("stats %+v, want one panic and nothing left of its session", s)
+	}
+	connect(t, b, "d", login{version: 5, id: "c"})
+}
+
+func TestInboundTopicAliasIsRefused(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	for _, topic := range []string{"x", ""} {
+		c := connect(t, b, "d", login{version: 5, id: "c"})
+		c.send(c.encode(message{topic: topic, payload: "1", qos: 1, id: 1, props: []byte{0x23, 0, 1}}))
+		if f := c.expect(tDisconnect); f.body[0] != 0x94 {
+			t.Errorf("DISCONNECT code %#x, want 0x94", f.body[0])
+		}
+		c.expectClosed()
+	}
+}
