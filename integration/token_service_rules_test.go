@@ -40,7 +40,7 @@ func TestTokenFileThenService(t *testing.T) {
 	if len(asked) != 1 {
 		t.Fatalf("the service was asked %d times, want once", len(asked))
 	}
-	if q := asked[0]; q.V != 1 || q.Token != "elsewhere"+secretTail || q.ClientID != "elsewhere" || q.Reason != "connect" {
+	if q := asked[0]; q.V != 1 || q.Token != "elsewhere"+secretTail || q.ClientID != "elsewhere" || q.Username != "" || q.Reason != "connect" {
 		t.Errorf("the service was asked with %d, a token of %d bytes, %q, %q", q.V, len(q.Token), q.ClientID, q.Reason)
 	}
 	service.change(func(question) reply { return says(`{"result":"ignore"}`) })

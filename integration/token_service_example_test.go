@@ -1,0 +1,129 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// startExample runs the example service and returns its address.
+func startExample(t *testing.T) string {
+	t.Helper()
+	address := freeAddress(t)
+	service := launch(t, nil, need(t, "python3"), "token_service/service.py", portOf(address))
+	eventually(t, "the example's readiness", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			select {
+			case <-service.exited:
+				t.Fatalf("the example ended\n%s", service.stderr)
+			default:
+			}
+			return false
+		}
+		conn.Close()
+		return true
+	})
+	return address
+}
+
+// TestExampleService: the service of the manual answers as the manual shows, and
+// devices are told what it says they are.
+func TestExampleService(t *testing.T) {
+	t.Parallel()
+	address := startExample(t)
+	var script, want strings.Builder
+	for _, block := range manualBlocks(t, "console") {
+		for line := range strings.Lines(block) {
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				script.WriteString(strings.ReplaceAll(command, "127.0.0.1:8090", address))
+			} else {
+				want.WriteString(line)
+			}
+		}
+	}
+	need(t, "curl")
+	if r := run(t, "sh", "-c", script.String()); r.status != 0 || r.stdout != want.String() || want.Len() == 0 {
+		t.Errorf("status %d, the commands of the manual print\n%s, want\n%s", r.status, r.all(), want.String())
+	}
+
+	p := newProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/mqtt'}\n", address))
+	p.start()
+	for token, want := range map[string][2]int{
+		"pump-7-token": {0, 0}, "gauge-3-token": {0, 0}, "valve-2-token": {5, 0x87}, "guest-token": {5, 0x87}, "a-guess": {5, 0x86},
+	} {
+		for i, version := range []string{"mqttv311", "mqttv5"} {
+			args := []string{"-V", version, "-d", "-q", "1", "-t", "v1/devices/me/telemetry", "-m", `{"a":1}`}
+			p.keep(token)
+			if r := mosquittoPub(t, append(p.clientArgs(token), args...)...); r.status != want[i] {
+				t.Errorf("%.5s..., %s: status %d, want %d\n%s", token, version, r.status, want[i], r.all())
+			}
+		}
+	}
+	d := connect(t, dial(t, p.plain), identity(5, "gauge", "gauge-3-token"))
+	if err := d.publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
+		t.Errorf("a topic that the example does not allow: %v", err)
+	}
+}
+
+// TestManualConfigs: every proxy.yaml in the manual for token services is one.
+func TestManualConfigs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "introspection-client"), []byte("proxy:secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blocks := manualBlocks(t, "yaml")
+	for i, block := range blocks {
+		file := filepath.Join(dir, fmt.Sprintf("proxy-%d.yaml", i))
+		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if r := run(t, binary, "check", "--config", file, "--data", dir); r.status != 0 {
+			t.Errorf("%s\n%s", block, r.all())
+		}
+	}
+	if len(blocks) < 9 {
+		t.Errorf("%d configs, want one for each preset and more", len(blocks))
+	}
+}
+
+// TestThingsBoardAsTokenService asks a page in the place of ThingsBoard's device
+// API, as the manual says.
+func TestThingsBoardAsTokenService(t *testing.T) {
+	t.Parallel()
+	service := newTokenService(t, nil)
+	service.handler = func(w http.ResponseWriter, r *http.Request) {
+		token, ok := strings.CutPrefix(r.URL.Path, "/api/v1/")
+		token, ok2 := strings.CutSuffix(token, "/attributes")
+		switch {
+		case !ok || !ok2 || r.Method != http.MethodGet || r.URL.RawQuery != "clientKeys=x":
+			w.WriteHeader(http.StatusNotFound)
+		case token == "good/+ token"+secretTail:
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{}`)
+		case token == "broken"+secretTail:
+			w.WriteHeader(http.StatusInternalServerError)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}
+	service.start()
+	p := newProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/api/v1/${token}/attributes?clientKeys=x', preset: status}\n", service.address))
+	p.start()
+	for name, want := range map[string]packets.ReasonCode{
+		"good/+ token": packets.Success, "bad": packets.BadUserNameOrPassword, "broken": packets.ServerUnavailable, "../x": packets.BadUserNameOrPassword,
+	} {
+		if _, code := enter(t, p, 5, name); code != want {
+			t.Errorf("%s: %v, want %v", name, code, want)
+		}
+	}
+}
