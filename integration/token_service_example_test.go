@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/http"
@@ -71,6 +72,46 @@ func TestExampleService(t *testing.T) {
 	d := connect(t, dial(t, p.plain), identity(5, "gauge", "gauge-3-token"))
 	if err := d.publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
 		t.Errorf("a topic that the example does not allow: %v", err)
+	}
+}
+
+// TestPushedRevocation: a service withdraws a token in the words of the manual, once.
+func TestPushedRevocation(t *testing.T) {
+	t.Parallel()
+	need(t, "curl")
+	need(t, "openssl")
+	service := startTokenService(t, func(question) reply { return says(`{"result":"allow","subject":"pump-7"}`) })
+	p := newProxy(t, service.auth())
+	dir, secret := t.TempDir(), rand.Text()+rand.Text()
+	p.keep(secret)
+	if err := os.WriteFile(filepath.Join(dir, "push-secret"), []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.environ = append(p.environ, "MQTT_AUTH_PROXY_ADMIN_PUSH_SECRET_FILE="+filepath.Join(dir, "push-secret"))
+	p.start()
+	live, code := enter(t, p, 5, "pump")
+	if code != packets.Success {
+		t.Fatalf("refused with %v", code)
+	}
+	blocks := manualBlocks(t, "sh")
+	if len(blocks) != 1 {
+		t.Fatalf("%d blocks of shell, want the push alone", len(blocks))
+	}
+	script := strings.ReplaceAll(blocks[0], "127.0.0.1:9883", p.admin)
+	again := script[strings.LastIndex(script, "curl"):]
+	r := command{dir: dir, argv: []string{"sh", "-c", script + "echo\n" + again}}.run(t)
+	first, second, _ := strings.Cut(r.stdout, "}")
+	if first+"}" != `{"entries":1,"sessions":1}` || !strings.Contains(second, `409`) {
+		t.Errorf("status %d\n%s", r.status, r.all())
+	}
+	if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+		t.Errorf("the session ended with %v, %v", code, err)
+	}
+	if _, code := enter(t, p, 5, "pump"); code != packets.NotAuthorized {
+		t.Errorf("the withdrawn token gets %v", code)
+	}
+	if r := (command{dir: dir, argv: []string{"sh", "-c", "cd " + t.TempDir() + " && echo another-secret > push-secret\n" + script}}).run(t); !strings.Contains(r.stdout, "401") {
+		t.Errorf("a push with another secret: %s", r.all())
 	}
 }
 

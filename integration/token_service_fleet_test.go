@@ -110,39 +110,6 @@ func (f crowd) mustEnter(devices []*packets.Connect) []arrival {
 	return arrivals
 }
 
-// insist is arrive for devices that try again when they are told that the proxy is
-// busy, which is all that they may be told.
-func (f crowd) insist(devices []*packets.Connect) []arrival {
-	f.t.Helper()
-	begun := time.Now()
-	arrivals := f.arrive(devices)
-	for range 10 {
-		var again []int
-		for i, a := range arrivals {
-			switch {
-			case a.err != nil || a.code != packets.Success && a.code != packets.RefusedServerUnavailable && a.code != packets.ServerBusy:
-				f.t.Fatalf("device %d: %v, %v", i, a.code, a.err)
-			case a.code != packets.Success:
-				again = append(again, i)
-			}
-		}
-		f.t.Logf("%d of %d devices are in after %v", len(devices)-len(again), len(devices), time.Since(begun).Round(time.Millisecond))
-		if len(again) == 0 {
-			return arrivals
-		}
-		time.Sleep(1100 * time.Millisecond) // a second during which the proxy does not ask again
-		those := make([]*packets.Connect, len(again))
-		for i, n := range again {
-			those[i] = devices[n]
-		}
-		for i, a := range f.arrive(those) {
-			arrivals[again[i]] = a
-		}
-	}
-	f.t.Fatal("not all devices are in")
-	return nil
-}
-
 func leave(arrivals []arrival) {
 	for _, a := range arrivals {
 		if a.device != nil {
@@ -176,7 +143,7 @@ func TestFleetReconnects(t *testing.T) {
 	p.start()
 	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
 	devices := members(p, 2000)
-	leave(f.insist(devices))
+	leave(f.mustEnter(devices))
 	if asked := len(service.questions()); asked != len(devices) {
 		t.Errorf("%d questions for %d new devices", asked, len(devices))
 	}
