@@ -79,7 +79,7 @@ func (s *service) certificatesFor(key string, lc config.Listener) (*certs.Source
 		}
 		files = c.authority.Files()
 	}
-	files.ClientCA = lc.TLS.ClientCA
+	files.ClientCA, files.ClientCRL = lc.TLS.ClientCA, lc.TLS.ClientCRL
 	var err error
 	if c.source, err = certs.Load(files); err != nil {
 		return nil, fmt.Errorf("%s.tls: %w", key, err)
@@ -148,7 +148,7 @@ func probeListeners(listeners []config.Listener) error {
 		if l.TLS == nil || l.TLS.Auto {
 			continue
 		}
-		if _, err := certs.Load(certs.Files{Certificate: l.TLS.Certificate, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA}); err != nil {
+		if _, err := certs.Load(certs.Files{Certificate: l.TLS.Certificate, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA, ClientCRL: l.TLS.ClientCRL}); err != nil {
 			errs = append(errs, fmt.Errorf("listeners[%d].tls: %w", i, err))
 		}
 	}

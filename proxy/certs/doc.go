@@ -17,6 +17,9 @@
 // or inodes, so that a file written in place, a rename over it and the swap of
 // a symbolic link somewhere up the path (as Kubernetes does it) are all seen.
 //
+// Client certificates are verified against a file of authorities and, if there is
+// one, a file of revocation lists, which are taken up in the same way.
+//
 // A new pair is read, parsed and checked before one atomic swap. Anything
 // wrong with it (a file half written, a key that belongs to another
 // certificate, a chain out of order) is an error, and the old pair stays in

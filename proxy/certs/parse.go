@@ -40,6 +40,12 @@ func parseIdentity(f Files, c contents) (*identity, error) {
 	for _, cert := range authorities {
 		id.clientCAs.AddCert(cert)
 	}
+	if f.ClientCRL == "" {
+		return id, nil
+	}
+	if id.revoked, err = parseRevoked(c.clientCRL, authorities); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.ClientCRL, err)
+	}
 	return id, nil
 }
 

@@ -51,7 +51,7 @@ func TestParseErrors(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := Files{filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "devices.pem")}
+			f := Files{filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "devices.pem"), ""}
 			put(t, f.Certificate, test.cert)
 			put(t, f.Key, test.key)
 			put(t, f.ClientCA, test.ca)
@@ -105,7 +105,7 @@ func FuzzParseIdentity(f *testing.F) {
 	f.Add(cert[:len(cert)/2], join([]byte("text\n"), key), rootPEM[:30])
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----"), []byte("\x00"))
 	f.Fuzz(func(t *testing.T, cert, key, ca []byte) {
-		id, err := parseIdentity(Files{Certificate: "c", Key: "k", ClientCA: "a"}, contents{cert, key, ca})
+		id, err := parseIdentity(Files{Certificate: "c", Key: "k", ClientCA: "a"}, contents{certificate: cert, key: key, clientCA: ca})
 		if (id == nil) == (err == nil) {
 			t.Fatalf("neither or both: %v, %v", id, err)
 		}

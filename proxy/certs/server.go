@@ -35,6 +35,9 @@ func (s *Source) ServerConfig(o Options) *tls.Config {
 		// and let in whoever has a certificate of the public web.
 		ClientCAs: s.current.Load().clientCAs,
 	}
+	if s.files.ClientCRL != "" {
+		config.VerifyConnection = s.refuseRevoked
+	}
 	if s.files.ClientCA != "" {
 		config.GetConfigForClient = s.configForClient(config.Clone())
 	}

@@ -28,6 +28,11 @@ type Files struct {
 	// ClientCA holds the authorities, in any order, whose certificates
 	// devices may show. Empty means none.
 	ClientCA string
+
+	// ClientCRL holds revocation lists (RFC 5280 section 5) that authorities of
+	// the ClientCA file have signed. Certificates in them are refused. Empty
+	// means that nothing is revoked.
+	ClientCRL string
 }
 
 // A Source is a TLS identity loaded from files. It is made by Load. All its
@@ -95,13 +100,6 @@ func (s *Source) RSA() bool {
 	return s.Leaf().PublicKeyAlgorithm == x509.RSA
 }
 
-// GetClientCertificate shows the identity to a server that asks for one. It is
-// for tls.Config.GetClientCertificate of connections that are dialed, which
-// then take up new certificates as well.
-func (s *Source) GetClientCertificate(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	return &s.current.Load().certificate, nil
-}
-
 func (s *Source) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return &s.current.Load().certificate, nil
 }
@@ -110,12 +108,13 @@ func (s *Source) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) 
 type identity struct {
 	certificate tls.Certificate
 	clientCAs   *x509.CertPool // empty without a ClientCA file, never nil
+	revoked     map[serial]struct{}
 	sum         [sha256.Size]byte
 }
 
 // contents is what the files held at one moment.
 type contents struct {
-	certificate, key, clientCA []byte
+	certificate, key, clientCA, clientCRL []byte
 }
 
 func (f Files) read() (contents, error) {
@@ -135,6 +134,11 @@ func (f Files) read() (contents, error) {
 			return contents{}, err
 		}
 	}
+	if f.ClientCRL != "" {
+		if c.clientCRL, err = readFile(f.ClientCRL); err != nil {
+			return contents{}, err
+		}
+	}
 	return c, nil
 }
 
@@ -142,16 +146,17 @@ func (f Files) read() (contents, error) {
 // changes it.
 func (c contents) sum() [sha256.Size]byte {
 	var sums bytes.Buffer
-	for _, data := range [][]byte{c.certificate, c.key, c.clientCA} {
+	for _, data := range [][]byte{c.certificate, c.key, c.clientCA, c.clientCRL} {
 		sum := sha256.Sum256(data)
 		sums.Write(sum[:])
 	}
 	return sha256.Sum256(sums.Bytes())
 }
 
-// maxFile bounds what is read of a file, in bytes. The bundles of all public
-// authorities are a fifth of it.
-const maxFile = 1 << 20
+// maxFile bounds what is read of a file, in bytes: the bundles of all public
+// authorities are a sixtieth of it, a revocation list of 200,000 devices about a
+// half.
+const maxFile = 16 << 20
 
 func readFile(path string) ([]byte, error) {
 	data, err := readLimited(path)

@@ -201,17 +201,6 @@ func TestReadIsBounded(t *testing.T) {
 	}
 }
 
-func TestGetClientCertificateFollowsReload(t *testing.T) {
-	root, dir := newIssuer(t, "root"), t.TempDir()
-	src := mustLoad(t, pair(t, root, dir))
-	pair(t, root, dir)
-	mustReload(t, src, true)
-	cert, err := src.GetClientCertificate(nil)
-	if err != nil || !bytes.Equal(cert.Certificate[0], src.Leaf().Raw) {
-		t.Errorf("GetClientCertificate() is not the current one: %v", err)
-	}
-}
-
 func TestHandshakesDuringReloads(t *testing.T) {
 	roots := []*issuer{newIssuer(t, "a"), newIssuer(t, "b")}
 	dir := t.TempDir()

@@ -164,15 +164,27 @@ func (b *Broker) admit(c *conn) error {
 	return nil
 }
 
-// serve runs one connection from CONNECT to its end.
+// serve runs one connection and completes its end, however that came about.
 func (b *Broker) serve(c *conn) {
 	defer b.work.Done()
-	defer b.finish(c)
+	err := b.establish(c)
+	_ = c.Close()
+	b.forget(c)
+	c.leaveSessions()
+	b.options.Logger.Debug("connection to the bundled broker ended", "device", c.device, "error", err)
+	b.wills.end(c)
+	b.mu.Lock()
+	delete(b.conns, c)
+	b.mu.Unlock()
+}
+
+// establish runs one connection from CONNECT to its last packet.
+func (b *Broker) establish(c *conn) error {
 	defer b.survive(c.device)
-	_ = c.SetReadDeadline(time.Now().Add(b.options.ConnectTimeout))
-	if err := b.server.EstablishConnection(listenerID, c); err != nil {
-		b.options.Logger.Debug("connection to the bundled broker ended", "device", c.device, "error", err)
+	if err := c.SetReadDeadline(time.Now().Add(b.options.ConnectTimeout)); err != nil {
+		return err
 	}
+	return b.server.EstablishConnection(listenerID, c)
 }
 
 // survive keeps a panic, which a device can provoke in mochi's decoder, from ending more than what was done for that device.
@@ -182,17 +194,6 @@ func (b *Broker) survive(device string) {
 		b.options.Logger.Error("panic in the bundled broker",
 			"device", device, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 	}
-}
-
-// finish completes the end of a connection however it came about.
-func (b *Broker) finish(c *conn) {
-	_ = c.Close()
-	b.forget(c)
-	c.leaveSessions()
-	b.wills.end(c)
-	b.mu.Lock()
-	delete(b.conns, c)
-	b.mu.Unlock()
 }
 
 // forget removes a session that ends with its connection. mochi does so itself except after a panic or a failed write

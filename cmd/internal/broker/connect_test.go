@@ -69,13 +69,13 @@ func TestBridge(t *testing.T) {
 		bridge.publish(message{topic: "x", payload: "from the bridge", qos: 1})
 		bridge.ping() // its own messages would run in circles
 		pub := connect(t, b, "p", login{id: "p"})
-		pub.publish(message{topic: "x", payload: "to the bridge", qos: 1})
-		if got := bridge.take(); got.payload != "to the bridge" {
+		pub.publish(message{topic: "x", payload: "to the bridge", qos: 1, retain: true})
+		if got := bridge.take(); got.payload != "to the bridge" || !got.retain {
 			t.Errorf("got %+v", got)
 		}
 		bridge.conn.Close()
 		eventually(t, "the bridge is gone", func() bool { return b.open() == 1 })
-		if s := b.Stats(); s.Retained != 0 || s.Refused != 2 {
+		if s := b.Stats(); s.Retained != 1 || s.Refused != 2 {
 			t.Errorf("stats %+v, want its state refused twice and not retained", s)
 		}
 	}

@@ -54,12 +54,16 @@ func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.P
 	pk.Properties.SubscriptionIdentifier = identifiers(sub)
 	pk.FixedHeader.Dup = false
 	pk.FixedHeader.Qos = min(pk.FixedHeader.Qos, sub.Qos)
-	if !sub.FwdRetainedFlag && (cl.Properties.ProtocolVersion != 5 || !sub.RetainAsPublished) {
+	if !sub.FwdRetainedFlag && !sub.RetainAsPublished {
 		pk.FixedHeader.Retain = false // [MQTT-3.3.1-12]
 	}
 	if pk.FixedHeader.Qos > 0 {
+		if cl.State.Inflight.Len() >= maxQueued {
+			b.counts.dropped.Add(1)
+			return
+		}
 		id, err := cl.NextPacketID()
-		if err != nil || cl.State.Inflight.Len() >= maxQueued {
+		if err != nil { // cannot be: there are more identifiers than places in the queue
 			b.counts.dropped.Add(1)
 			return
 		}

@@ -34,10 +34,15 @@
 // for [Options.SessionExpiry] at most. A session belongs to the device that made it: another device cannot connect with its
 // client identifier. Up to 1000 messages of QoS 1 and 2 are queued for a session, in order; more are dropped and counted.
 // A live subscriber that reads slowly is never waited for: its QoS 0 messages are dropped once 1 MiB is unread, the others are
-// queued, and it is disconnected if it reads nothing for [Options.WriteTimeout].
+// queued, and it is disconnected if it reads nothing for [Options.WriteTimeout]. A message is queued for its subscribers
+// before it is acknowledged to its publisher. Of a shared subscription's members, one that is connected is chosen at random.
+//
+// The keep alive is the client's own; one of 0 stays unlimited, as devices that have gone are noticed on the proxy's side of the connection.
 //
 // Wills are kept by this package. They are published or stored like any message of the device when a connection ends without a DISCONNECT,
 // also when the broker ends it, with all their MQTT 5 properties and their delay. [CheckWill] tells beforehand whether the topic is acceptable.
+//
+// Bridges (bit 0x80 in the protocol level) are sent neither their own messages nor live ones without their RETAIN flag.
 //
 // # What is known to be wrong
 //
@@ -45,8 +50,7 @@
 //   - Packet identifiers of the two directions share one space inside mochi. This package turns the inbound ones round (n becomes
 //     65536-n), so they meet only when a client sends its own message with identifier 65536-n while message n to it is
 //     unacknowledged: message n is then not sent again after a reconnect.
-//   - A QoS 1 or 2 message published in the instant in which a session is taken over can be lost.
-//   - A member of a shared subscription is chosen at random, also if its session is offline.
-//   - A subscription to a/# does not receive the retained message of a itself.
-//   - A packet over [Options.MaxPacket] closes the connection without reason code 0x95.
+//   - A packet over [Options.MaxPacket] and a CONNECT that never comes close the connection without reason code.
+//   - A retained message published in the instant of a subscription may reach the subscriber twice, live and as retained.
+//   - A message larger than a subscriber's Maximum Packet Size is dropped, also where another member of a shared subscription would take it.
 package broker

@@ -150,7 +150,7 @@ func (*hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	cl.Net.Conn.(*conn).leaveSessions()
 }
 
-// OnDisconnect keeps a new connection from taking over the session that mochi deletes next. See Broker.finish for the other end.
+// OnDisconnect keeps a new connection from taking over the session that mochi deletes next. See Broker.serve for the other end.
 func (*hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	cl.Net.Conn.(*conn).enterSessions()
 }
@@ -168,13 +168,13 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		_, shared := sharedFilter(sub.Filter)
 		_, existed := cl.State.Subscriptions.Get(sub.Filter)
 		if c.bridge && !shared {
-			sub.NoLocal = true // a bridge relies on not being sent its own messages
+			sub.NoLocal, sub.RetainAsPublished = true, true // what a bridge relies on and cannot ask for
 		}
 		if shared || existed && sub.RetainHandling == 1 {
 			sub.RetainHandling = 2 // no retained messages
 		}
 		switch {
-		case !validFilter(sub.Filter):
+		case !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
 		case !existed && room <= 0:
 			sub.Filter = filterOverQuota

@@ -1,8 +1,6 @@
 package broker
 
-import (
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Stats are figures since New, except where they say now.
 type Stats struct {
@@ -37,7 +35,7 @@ func (b *Broker) Stats() Stats {
 		Retained:    int64(b.server.Topics.Retained.Len()),
 		MessagesIn:  info.MessagesReceived,
 		MessagesOut: info.MessagesSent,
-		Dropped:     info.MessagesDropped + info.InflightDropped + b.counts.dropped.Load(),
+		Dropped:     b.counts.dropped.Load(),
 		Stored:      b.counts.stored.Load(),
 		StoreErrors: b.counts.storeErrors.Load(),
 		BadPayloads: b.counts.badPayloads.Load(),

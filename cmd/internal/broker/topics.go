@@ -2,7 +2,6 @@ package broker
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 )
 
@@ -61,7 +60,7 @@ func CheckWill(topic string) error {
 	case topic == "", strings.ContainsAny(topic, "+#\x00"), strings.Count(topic, "/") >= maxLevels:
 		return errors.New("will topic is not a valid topic name")
 	case routeOf(topic) == routeRefused && !strings.HasPrefix(topic, bridgeState):
-		return fmt.Errorf("will topic %q is not open to devices", topic)
+		return errors.New("will topic is not open to devices")
 	}
 	return nil
 }
@@ -69,7 +68,7 @@ func CheckWill(topic string) error {
 // sharePrefix introduces the filter of a shared subscription; mochi ignores its case.
 const sharePrefix = "$share/"
 
-// readable tells whether a device may receive messages on a topic or subscribe to a filter. It runs for every delivery.
+// readable tells whether a device may subscribe to a filter. Nothing is published that it may not.
 func readable(filter string) bool {
 	if filter == "" || filter[0] != '$' {
 		return true

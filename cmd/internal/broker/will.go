@@ -61,7 +61,7 @@ func (w *wills) set(c *conn, will *will) {
 	c.will = will
 }
 
-// end fires or delays the Will of a connection that has ended. The delay ends with the session [MQTT-3.1.3-9].
+// end fires or delays the Will of a connection that has ended. The delay ends with the session (MQTT 5.0 section 3.1.3.2.2).
 func (w *wills) end(c *conn) {
 	w.mu.Lock()
 	will := c.will
@@ -104,7 +104,7 @@ func (w *wills) postpone(will *will, delay time.Duration) {
 	})
 }
 
-// resume is told that a client connects. Its session's delayed Will is dropped if the session goes on, and due if it ends
+// resume is told that a client connects. Its session's delayed Will is dropped if the session goes on [MQTT-3.1.3-9], and due if it ends
 // because the client starts afresh. old is the session's previous connection, which may not have ended yet, or nil.
 func (w *wills) resume(clientID string, fresh bool, old *conn) {
 	w.mu.Lock()

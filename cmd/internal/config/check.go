@@ -64,6 +64,8 @@ func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 		c.fault(path+".client_auth", "asks for certificates that nothing can verify; set client_ca to the file of the CAs that issue them")
 	case t.ClientAuth == "none" && t.ClientCA != "":
 		c.fault(path+".client_ca", "has no effect without client_auth; set client_auth to request or require")
+	case t.ClientCRL != "" && t.ClientCA == "":
+		c.fault(path+".client_crl", "has no effect without client_ca, whose CAs have to sign it")
 	}
 }
 

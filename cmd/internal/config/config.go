@@ -49,6 +49,7 @@ type ListenerTLS struct {
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
 	Key         string `yaml:"key" type:"path" doc:"PEM file with the private key"`
 	ClientCA    string `yaml:"client_ca" type:"path" doc:"PEM file with the CAs whose client certificates are accepted"`
+	ClientCRL   string `yaml:"client_crl" type:"path" doc:"file with revocation lists of those CAs"`
 	ClientAuth  string `yaml:"client_auth" default:"none" oneof:"none|request|require" required:"true" doc:"client certificates: not asked for, verified if a device shows one, or demanded of every device"`
 	MinVersion  string `yaml:"min_version" default:"1.2" oneof:"1.2|1.3" required:"true" doc:"lowest TLS version accepted"`
 }

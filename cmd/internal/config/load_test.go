@@ -115,7 +115,7 @@ func full(work string) *Config {
 	return &Config{
 		Data: at("state"),
 		Listeners: []Listener{
-			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientAuth: "request", MinVersion: "1.3"}},
+			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3"}},
 			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},

@@ -64,6 +64,7 @@ listeners:
     certificate: '' # default
     key: '' # default
     client_ca: '' # default
+    client_crl: '' # default
     client_auth: none # default
     min_version: '1.2' # default
 connect:

@@ -1,0 +1,93 @@
+package certs
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+)
+
+// serial names a certificate as a revocation list does (RFC 5280 section 5.1.2.6).
+type serial struct{ issuer, number string }
+
+// parseRevoked reads a file of revocation lists, PEM or a single one in DER. Each
+// must be signed by one of the authorities: a list that anybody could have written
+// would lock out whom it likes.
+//
+// A list whose next update is overdue stays in force. To drop it would let the
+// revoked in again, to refuse everybody would lock out a fleet because a cron job
+// failed.
+func parseRevoked(data []byte, authorities []*x509.Certificate) (map[serial]struct{}, error) {
+	revoked := make(map[serial]struct{})
+	lists := 0
+	for rest := data; ; lists++ {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "X509 CRL" {
+			return nil, fmt.Errorf("block %d is a %q, not an X509 CRL; remove it", lists+1, block.Type)
+		}
+		if err := addRevoked(revoked, block.Bytes, authorities); err != nil {
+			return nil, fmt.Errorf("revocation list %d: %w", lists+1, err)
+		}
+	}
+	if lists > 0 {
+		return revoked, nil
+	}
+	if err := addRevoked(revoked, data, authorities); err != nil {
+		return nil, fmt.Errorf("no revocation list in PEM or DER: %w", err)
+	}
+	return revoked, nil
+}
+
+func addRevoked(revoked map[serial]struct{}, der []byte, authorities []*x509.Certificate) error {
+	list, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return fmt.Errorf("cannot be parsed: %w; have it issued anew", err)
+	}
+	if !signedByAny(list, authorities) {
+		return errors.New("is not signed by any of the client authorities; have the authority that issues the devices' certificates issue it")
+	}
+	for _, entry := range list.RevokedCertificateEntries {
+		revoked[serial{string(list.RawIssuer), entry.SerialNumber.String()}] = struct{}{}
+	}
+	return nil
+}
+
+func signedByAny(list *x509.RevocationList, authorities []*x509.Certificate) bool {
+	for _, ca := range authorities {
+		if string(ca.RawSubject) == string(list.RawIssuer) && list.CheckSignatureFrom(ca) == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// errRevoked is what a handshake with a revoked certificate ends with.
+var errRevoked = errors.New("the client's certificate, or that of its authority, has been revoked")
+
+// refuseRevoked lets a connection through unless every verified chain has a
+// certificate that was revoked. It is asked for resumed sessions as well.
+func (s *Source) refuseRevoked(state tls.ConnectionState) error {
+	revoked := s.current.Load().revoked
+	if len(revoked) == 0 || len(state.VerifiedChains) == 0 {
+		return nil
+	}
+	for _, chain := range state.VerifiedChains {
+		if !anyRevoked(chain, revoked) {
+			return nil
+		}
+	}
+	return errRevoked
+}
+
+func anyRevoked(chain []*x509.Certificate, revoked map[serial]struct{}) bool {
+	for _, cert := range chain {
+		if _, is := revoked[serial{string(cert.RawIssuer), cert.SerialNumber.String()}]; is {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,161 @@
+package certs
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// newCRLIssuer returns an authority that may sign revocation lists.
+func newCRLIssuer(t testing.TB, name string) *issuer {
+	key := ecdsaKey(t)
+	return &issuer{key: key, cert: (&issuer{}).sign(t, key, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name),
+	})}
+}
+
+// revoke returns a list of certificates in DER.
+func (i *issuer) revoke(t testing.TB, nextUpdate time.Time, revoked ...*x509.Certificate) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: nextUpdate.Add(-time.Hour), NextUpdate: nextUpdate}
+	for _, cert := range revoked {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: cert.SerialNumber, RevocationTime: list.ThisUpdate,
+		})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, i.cert, i.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func crlPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
+}
+
+// numberedDevice returns a client certificate with a serial number of its own.
+func (i *issuer) numberedDevice(t testing.TB, number int64) tls.Certificate {
+	t.Helper()
+	key := ecdsaKey(t)
+	cert := i.sign(t, key, &x509.Certificate{
+		SerialNumber: big.NewInt(number), Subject: pkix.Name{CommonName: "device"},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
+}
+
+// revokingServer returns a source that checks clients of ca against a list, and
+// the config of a client that trusts it.
+func revokingServer(t *testing.T, ca *issuer, list []byte) (*Source, Files, *tls.Config) {
+	t.Helper()
+	root, dir := newIssuer(t, "root"), t.TempDir()
+	files := pair(t, root, dir)
+	files.ClientCA, files.ClientCRL = filepath.Join(dir, "devices-ca.pem"), filepath.Join(dir, "devices.crl")
+	put(t, files.ClientCA, certificatePEM(ca.cert))
+	put(t, files.ClientCRL, list)
+	return mustLoad(t, files), files, trust(root.cert)
+}
+
+func TestRevokedCertificateIsRefused(t *testing.T) {
+	ca := newCRLIssuer(t, "devices")
+	good, bad := ca.numberedDevice(t, 7), ca.numberedDevice(t, 8)
+	soon := time.Now().Add(time.Hour)
+	src, files, client := revokingServer(t, ca, crlPEM(ca.revoke(t, soon)))
+	server := src.ServerConfig(Options{ClientAuth: tls.RequireAndVerifyClientCert})
+
+	connect := func(cert tls.Certificate) error {
+		c := client.Clone()
+		c.Certificates = []tls.Certificate{cert}
+		_, err := handshake(t, server, c)
+		return err
+	}
+	if err := connect(bad); err != nil {
+		t.Fatalf("before it is revoked: %v", err)
+	}
+	put(t, files.ClientCRL, crlPEM(ca.revoke(t, soon, bad.Leaf)))
+	mustReload(t, src, true)
+	if err := connect(bad); err == nil {
+		t.Error("a revoked certificate is accepted")
+	}
+	if err := connect(good); err != nil {
+		t.Errorf("another certificate of the same authority: %v", err)
+	}
+	// An overdue list, in DER this time, goes on to count.
+	put(t, files.ClientCRL, ca.revoke(t, time.Now().Add(-time.Hour), bad.Leaf))
+	mustReload(t, src, true)
+	if err := connect(bad); err == nil {
+		t.Error("a revoked certificate is accepted when the list is overdue")
+	}
+}
+
+// TestRevokedCertificateDoesNotResume: a ticket from before is no way around.
+func TestRevokedCertificateDoesNotResume(t *testing.T) {
+	ca := newCRLIssuer(t, "devices")
+	device := ca.numberedDevice(t, 7)
+	soon := time.Now().Add(time.Hour)
+	src, files, client := revokingServer(t, ca, crlPEM(ca.revoke(t, soon)))
+	server := src.ServerConfig(Options{ClientAuth: tls.RequireAndVerifyClientCert})
+	client.Certificates = []tls.Certificate{device}
+	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	if _, err := handshake(t, server, client); err != nil {
+		t.Fatal(err)
+	}
+	if !resumes(t, server, client) {
+		t.Fatal("the session does not resume at all")
+	}
+	put(t, files.ClientCRL, crlPEM(ca.revoke(t, soon, device.Leaf)))
+	mustReload(t, src, true)
+	if _, err := handshake(t, server, client); err == nil {
+		t.Error("the session of a revoked certificate resumes")
+	}
+}
+
+// TestBadRevocationListChangesNothing: the one before stays in force.
+func TestBadRevocationListChangesNothing(t *testing.T) {
+	ca, other := newCRLIssuer(t, "devices"), newCRLIssuer(t, "others")
+	namesake := newCRLIssuer(t, "devices")
+	device := ca.numberedDevice(t, 7)
+	soon := time.Now().Add(time.Hour)
+	src, files, client := revokingServer(t, ca, crlPEM(ca.revoke(t, soon, device.Leaf)))
+	for name, list := range map[string][]byte{
+		"empty":              {},
+		"text":               []byte("no list\n"),
+		"another authority":  crlPEM(other.revoke(t, soon)),
+		"a namesake":         crlPEM(namesake.revoke(t, soon)),
+		"a certificate":      certificatePEM(ca.cert),
+		"half a list":        crlPEM(ca.revoke(t, soon)[:50]),
+		"one good, one half": append(crlPEM(ca.revoke(t, soon)), crlPEM(ca.revoke(t, soon)[:50])...),
+	} {
+		put(t, files.ClientCRL, list)
+		if changed, err := src.Reload(); err == nil || changed || !strings.Contains(err.Error(), files.ClientCRL) {
+			t.Errorf("%s: changed %v, %v", name, changed, err)
+		}
+	}
+	client.Certificates = []tls.Certificate{device}
+	if _, err := handshake(t, src.ServerConfig(Options{ClientAuth: tls.RequireAndVerifyClientCert}), client); err == nil {
+		t.Error("a revoked certificate is accepted after a bad reload")
+	}
+}
+
+func FuzzParseRevoked(f *testing.F) {
+	ca := newCRLIssuer(f, "devices")
+	list := ca.revoke(f, time.Now().Add(time.Hour), ca.numberedDevice(f, 7).Leaf)
+	f.Add(list)
+	f.Add(crlPEM(list))
+	f.Add(append(crlPEM(list), crlPEM(list[:40])...))
+	f.Add([]byte("-----BEGIN X509 CRL-----\n-----END X509 CRL-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if revoked, err := parseRevoked(data, []*x509.Certificate{ca.cert}); (revoked == nil) == (err == nil) {
+			t.Fatalf("neither or both: %v, %v", revoked, err)
+		}
+	})
+}
