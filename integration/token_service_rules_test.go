@@ -43,6 +43,10 @@ func TestTokenFileThenService(t *testing.T) {
 	if q := asked[0]; q.V != 1 || q.Token != "elsewhere"+secretTail || q.ClientID != "elsewhere" || q.Username != "" || q.Reason != "connect" {
 		t.Errorf("the service was asked with %d, a token of %d bytes, %q, %q", q.V, len(q.Token), q.ClientID, q.Reason)
 	}
+	connect(t, dial(t, p.plain), identity(5, "", "elsewhere"+secretTail))
+	if asked := service.questions(); len(asked) != 1 || asked[0].ClientID != "" {
+		t.Errorf("%d questions about a device without a client id, or it was given one", len(asked))
+	}
 	service.change(func(question) reply { return says(`{"result":"ignore"}`) })
 	if _, code := enter(t, p, 5, "nobody"); code != packets.BadUserNameOrPassword {
 		t.Errorf("a token that nobody knows gets %v, want %v", code, packets.BadUserNameOrPassword)
