@@ -28,23 +28,15 @@ const (
 //
 // A revocation that names nothing does nothing.
 func (c *Cache) Revoke(r authz.Revocation, deny bool) (entries int) {
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if deny {
-		return c.revoke(r, now, now.Add(max(c.options.TTL, c.options.Stale, minTombstone)))
-	}
-	return c.revoke(r, now, now)
-}
-
-// revoke drops what r means, and denies it until the given time. c.mu is held.
-func (c *Cache) revoke(r authz.Revocation, now, until time.Time) (entries int) {
 	r = canonical(r)
 	if r == everything {
 		return 0
 	}
-	if until.After(now) {
-		c.tombstones.add(r, struct{}{}, now, until)
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if deny {
+		c.tombstones.add(r, struct{}{}, now, now.Add(max(c.options.TTL, c.options.Stale, minTombstone)))
 	}
 	c.recent.add(r)
 	for _, s := range c.shards {
@@ -64,29 +56,6 @@ func (c *Cache) Purge() (entries int) {
 		entries += s.purge()
 	}
 	return entries
-}
-
-// Inherit takes over the denials that were made with Revoke on the Cache that c
-// replaces, for the time they have left. It is called once c is in use.
-func (c *Cache) Inherit(from *Cache) {
-	type tombstone struct {
-		revocation authz.Revocation
-		until      time.Time
-	}
-	var left []tombstone
-	now := time.Now()
-	from.mu.Lock()
-	for _, r := range from.tombstones.lru.Keys() {
-		if _, until, ok := from.tombstones.get(r, now); ok {
-			left = append(left, tombstone{r, until})
-		}
-	}
-	from.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, t := range left {
-		c.revoke(t.revocation, now, t.until)
-	}
 }
 
 // Notify implements [authz.Notifier] for a source that does: by the time revoked

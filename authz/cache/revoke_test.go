@@ -221,31 +221,6 @@ func TestPurge(t *testing.T) {
 	})
 }
 
-// TestInherit replaces a Cache, as a reload does.
-func TestInherit(t *testing.T) {
-	bubble(t, cache.Options{}, func(r rig) {
-		old := r.Cache
-		r.service.set(twoDevices)
-		old.Revoke(authz.Revocation{TokenID: "b-1"}, true)
-		time.Sleep(250 * time.Second)
-		old.Revoke(authz.Revocation{TokenID: "a-1"}, true)
-		time.Sleep(50 * time.Second) // b-1's is over
-		r.Cache = cache.New(r.service, cache.Options{})
-		defer r.Cache.Close()
-		r.expect(request("a1"), after{0, asked})
-		r.Inherit(old)
-		r.expect(request("a1"), after{0, askedNo}, after{249 * time.Second, askedNo})
-		r.expect(request("b1"), after{0, asked})
-		r.expect(request("a1"), after{time.Second, asked})
-		// Its own denial is not cut short by one that ends earlier.
-		old.Revoke(authz.Revocation{TokenID: "a-1"}, true)
-		time.Sleep(100 * time.Second)
-		r.Revoke(authz.Revocation{TokenID: "a-1"}, true)
-		r.Inherit(old)
-		r.expect(request("a1"), after{300*time.Second - 1, askedNo}, after{300 * time.Second, asked})
-	})
-}
-
 // notifier is a service that reports revocations.
 type notifier struct {
 	*service

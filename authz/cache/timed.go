@@ -34,9 +34,6 @@ func (m timed[K, V]) add(k K, v V, now, until time.Time) {
 		}
 		m.lru.RemoveOldest()
 	}
-	if old, ok := m.lru.Peek(k); ok && until.Before(old.until) {
-		return
-	}
 	m.lru.Add(k, lasting[V]{v, until})
 }
 
