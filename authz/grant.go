@@ -49,6 +49,10 @@ type Conditions struct {
 	ClientIDs []string
 	// Usernames lists the MQTT user names, in the same form.
 	Usernames []string
+	// Certificates lists the client certificates of which the device must show
+	// one, by the names that [CheckCertificateName] describes. It is a second
+	// factor beside the token.
+	Certificates []string
 	// Addrs lists the networks the device may come from.
 	Addrs []netip.Prefix
 	// NotBefore is the time from which the grant holds.
@@ -70,6 +74,8 @@ func (g *Grant) Check(r Request, now time.Time) error {
 		return &Denial{Reason: WrongUsername, Detail: "the token is bound to other user names"}
 	case !g.Only.allows(r.Addr.Addr()):
 		return &Denial{Reason: WrongAddress, Detail: "the token is bound to other networks"}
+	case !g.Only.identifies(r.Peer):
+		return &Denial{Reason: WrongCertificate, Detail: "the token is bound to other client certificates"}
 	}
 	return nil
 }

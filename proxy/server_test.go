@@ -393,7 +393,11 @@ func TestPlainClientOnTheTLSPort(t *testing.T) {
 func TestCertificateAsToken(t *testing.T) {
 	cert, pool := testCertificate(t)
 	digest := sha256.Sum256(cert.Certificate[0])
-	fingerprint := hex.EncodeToString(digest[:])
+	fingerprint := "certificate:" + hex.EncodeToString(digest[:])
+	username, err := ParseTokenLocation("username")
+	if err != nil {
+		t.Fatal(err)
+	}
 	location, err := ParseTokenLocation("certificate")
 	if err != nil {
 		t.Fatal(err)
@@ -406,10 +410,10 @@ func TestCertificateAsToken(t *testing.T) {
 	srv := &Server{}
 	t.Cleanup(func() { srv.Close() })
 	err = srv.SetPolicy(&Policy{
-		Token: []TokenLocation{location},
+		Token: []TokenLocation{location, username},
 		Dial:  broker.dial,
 		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
-			if r.Token.Reveal() != fingerprint || r.Peer == nil {
+			if r.Token.Reveal() != fingerprint {
 				return nil, authz.ErrUnknown
 			}
 			return &authz.Grant{Subject: "certified"}, nil
@@ -422,12 +426,14 @@ func TestCertificateAsToken(t *testing.T) {
 		Certificates: []tls.Certificate{cert}, ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven,
 	}})
 	for _, tt := range []struct {
-		name  string
-		shown []tls.Certificate
-		want  packets.ReasonCode
+		name     string
+		shown    []tls.Certificate
+		username string
+		want     packets.ReasonCode
 	}{
-		{"with the certificate", []tls.Certificate{cert}, packets.Success},
-		{"without one", nil, packets.RefusedIdentifier},
+		{"with the certificate", []tls.Certificate{cert}, "", packets.Success},
+		{"without one", nil, "", packets.RefusedIdentifier},
+		{"with its fingerprint alone", nil, fingerprint, packets.RefusedNotAuthorized},
 	} {
 		conn, err := tls.Dial("tcp", ln.Addr().String(), &tls.Config{RootCAs: pool, ServerName: "localhost", Certificates: tt.shown})
 		if err != nil {
@@ -435,7 +441,7 @@ func TestCertificateAsToken(t *testing.T) {
 		}
 		defer conn.Close()
 		c := &client{Conn: conn, t: t, level: 4}
-		p := with(4, "d", "")
+		p := with(4, "d", tt.username)
 		c.send(p.Append(nil))
 		if ack, err := c.readConnack(); err != nil || ack.Code != tt.want {
 			t.Errorf("%s: CONNACK %v, %v; want %v", tt.name, ack.Code, err, tt.want)

@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,13 +28,18 @@ const (
 	certificate
 )
 
-const userPropertyPrefix = "user_property:"
+const (
+	userPropertyPrefix = "user_property:"
+	certificatePrefix  = "certificate:"
+)
 
 // ParseTokenLocation reads one of username, password, client_id,
 // user_property:NAME, auth_data and certificate. User properties and
 // authentication data exist in MQTT 5.0 only (sections 3.1.2.11.8 and
-// 3.1.2.11.10). The token of a certificate is the SHA-256 of the verified client
-// certificate (DER), 64 hexadecimal digits in lower case.
+// 3.1.2.11.10). The token of a certificate is "certificate:" and the SHA-256 of the
+// verified client certificate (DER), 64 hexadecimal digits in lower case. A token
+// that begins so and comes from anywhere else is refused: a certificate is no
+// secret, and whoever has seen one must not be able to write it as a user name.
 func ParseTokenLocation(s string) (TokenLocation, error) {
 	switch s {
 	case "username":
@@ -82,8 +85,7 @@ func (l TokenLocation) find(c *packets.Connect, peer *x509.Certificate) (authz.T
 		return authz.NewToken(string(v)), ok
 	case certificate:
 		if peer != nil {
-			digest := sha256.Sum256(peer.Raw)
-			return authz.NewToken(hex.EncodeToString(digest[:])), true
+			return authz.NewToken(certificatePrefix + authz.CertificateFingerprint(peer)), true
 		}
 	}
 	return authz.Token{}, false
@@ -102,6 +104,8 @@ func (c *conn) takeToken() error {
 		}
 	}
 	switch {
+	case c.location.place != certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix):
+		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
 	case !c.token.IsZero() && !c.token.Empty():
 		return nil
 	case !c.token.IsZero():

@@ -224,6 +224,14 @@ func pattern(text string) (string, error) {
 	return text, nil
 }
 
+// certificate checks the name of a client certificate.
+func certificate(text string) (string, error) {
+	if err := checkName(text, 65535); err != nil {
+		return "", err
+	}
+	return text, authz.CheckCertificateName(text)
+}
+
 // network parses an address or an address range.
 func network(text string) (netip.Prefix, error) {
 	const hint = "want an address or a range, such as 10.1.2.3, 10.0.0.0/8 or 2001:db8::/32"

@@ -38,7 +38,10 @@
 //	              of them; one that ends in * stands for all that begin so
 //	username      the MQTT user names, in the same form
 //	cidr          the networks it may come from: "10.0.0.0/8", "10.1.2.3" or a list
+//	certificate   the client certificates it needs beside it: the SHA-256 of one in 64
+//	              hexadecimal digits, "cn:NAME" or "san:NAME", or a list of them
 //	upstream      {"username":...,"password":...,"clientid":...} for the broker
+//	acl           what its sessions may publish and subscribe to, see [authz.ParseACL]
 //	client_attrs  an object of strings for templates and topic rules, at most 64
 //	created_at    when the token was made, in the form of expire_at
 //	comment       anything
@@ -63,7 +66,8 @@
 // [File.Notify], by token id:
 //
 //   - an entry that was removed, disabled, or changed in its token, subject,
-//     not_before, clientid, username, cidr, upstream or client_attrs ends its
+//     not_before, clientid, username, cidr, certificate, upstream, acl or
+//     client_attrs ends its
 //     sessions, if only for them to come back under what is new;
 //   - an expiry that was moved nearer ends them when it comes, or at once if it
 //     has passed;

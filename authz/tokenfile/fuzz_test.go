@@ -55,6 +55,9 @@ func render(s *snapshot) []byte {
 			if d.addrs != nil {
 				rec.set(fieldCIDR, d.addrs)
 			}
+			if d.certificates != nil {
+				rec.set(fieldCertificate, d.certificates)
+			}
 			if d.attrs != nil {
 				rec.set(fieldClientAttrs, d.attrs)
 			}

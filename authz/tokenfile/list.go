@@ -18,9 +18,10 @@ type Entry struct {
 	// Expires is when the token ends, Created when it was made; zero if the file
 	// does not say.
 	Expires, Created time.Time
-	// Only, Upstream and Attrs are those of the token's grant.
+	// Only, Upstream, ACL and Attrs are those of the token's grant.
 	Only     authz.Conditions
 	Upstream authz.Upstream
+	ACL      *authz.ACL
 	Attrs    map[string]string
 	Comment  string
 	// Line is where the entry stands, from 1.
@@ -66,7 +67,7 @@ func (d *document) describe(e *entry) Entry {
 	g := e.authorization()
 	shown := Entry{
 		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.hash), Disabled: e.disabled, Line: int(e.line),
-		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, Attrs: g.Attrs,
+		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Attrs: g.Attrs,
 	}
 	rec := d.record(e)
 	if raw := rec[fieldCreatedAt]; raw != nil {

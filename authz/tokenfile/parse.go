@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 const (
@@ -293,8 +295,12 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 		d.usernames, err = decodeStrings(raw, pattern)
 	case fieldCIDR:
 		d.addrs, err = decodeStrings(raw, network)
+	case fieldCertificate:
+		d.certificates, err = decodeStrings(raw, certificate)
 	case fieldUpstream:
 		d.upstream, err = decodeUpstream(raw)
+	case fieldACL:
+		d.acl, err = authz.ParseACL(raw, authz.ACLOptions{})
 	case fieldClientAttrs:
 		d.attrs, err = decodeMap(raw)
 	}

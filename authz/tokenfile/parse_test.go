@@ -165,7 +165,7 @@ func TestParseRefuses(t *testing.T) {
 		{"truncated", `{` + ok, "1: the line ends early"},
 		{"two objects", `{` + ok + `}{}`, "1: column"},
 		{"unknown field", `{` + ok + `,"expires_at":1}`, "1: expires_at: a field of an unknown name"},
-		{"field of a later version", `{` + ok + `,"acl":[]}`, "1: acl: a field of an unknown name"},
+		{"field of a later version", `{` + ok + `,"limits":{}}`, "1: limits: a field of an unknown name"},
 		{"unknown field that may be a token", `{"A1B2C3D4E5":"x"}`, "1: a field of an unknown name"},
 		{"unknown field in capitals", `{` + ok + `,"Disabled":true}`, "1: disabled: write the field's name in lower case"},
 		{"doubled field", `{` + ok + `,"id":"b"}`, "1: column 98: a key that the object has already"},

@@ -26,7 +26,9 @@ const (
 	fieldClientID
 	fieldUsername
 	fieldCIDR
+	fieldCertificate
 	fieldUpstream
+	fieldACL
 	fieldClientAttrs
 	fieldCreatedAt
 	fieldComment
@@ -36,7 +38,7 @@ const (
 // fieldNames holds the spelling of each field; it is never written to.
 var fieldNames = [numFields]string{
 	"format", "end", "count", "id", "subject", "token_hash", "token", "disabled", "expire_at", "not_before",
-	"clientid", "username", "cidr", "upstream", "client_attrs", "created_at", "comment",
+	"clientid", "username", "cidr", "certificate", "upstream", "acl", "client_attrs", "created_at", "comment",
 }
 
 // String returns the field's spelling.
@@ -81,7 +83,7 @@ func unknownField(key []byte) *Fault {
 		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}
 	}
 	fault := &Fault{Reason: "a field of an unknown name; known are id, subject, token_hash, disabled, expire_at, " +
-		"not_before, clientid, username, cidr, upstream, client_attrs, created_at, comment"}
+		"not_before, clientid, username, cidr, certificate, upstream, acl, client_attrs, created_at, comment"}
 	if len(key) <= 20 && strings.Trim(string(key), "abcdefghijklmnopqrstuvwxyz_") == "" {
 		fault.Field = string(key)
 	}

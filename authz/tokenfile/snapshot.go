@@ -38,7 +38,9 @@ type entry struct {
 type detail struct {
 	clientIDs, usernames []string
 	addrs                []netip.Prefix
+	certificates         []string
 	upstream             authz.Upstream
+	acl                  *authz.ACL
 	attrs                map[string]string
 }
 
@@ -88,7 +90,8 @@ func (e *entry) authorization() *authz.Grant {
 	g.Only.NotBefore = unix(e.notBefore)
 	if d := e.detail; d != nil {
 		g.Only.ClientIDs, g.Only.Usernames, g.Only.Addrs = d.clientIDs, d.usernames, d.addrs
-		g.Upstream, g.Attrs = d.upstream, d.attrs
+		g.Only.Certificates = d.certificates
+		g.Upstream, g.ACL, g.Attrs = d.upstream, d.acl, d.attrs
 	}
 	if !e.grant.CompareAndSwap(nil, g) {
 		return e.grant.Load()
@@ -139,6 +142,7 @@ func (d *detail) equal(o *detail) bool {
 		return d == o
 	}
 	return slices.Equal(d.clientIDs, o.clientIDs) && slices.Equal(d.usernames, o.usernames) && slices.Equal(d.addrs, o.addrs) &&
+		slices.Equal(d.certificates, o.certificates) && d.acl.Equal(o.acl) &&
 		d.upstream.Username == o.upstream.Username && d.upstream.Password.Equal(o.upstream.Password) &&
 		d.upstream.ClientID == o.upstream.ClientID && maps.Equal(d.attrs, o.attrs)
 }

@@ -22,7 +22,9 @@ type tokenView struct {
 	ClientIDs   []string          `json:"clientid,omitempty"`
 	Usernames   []string          `json:"username,omitempty"`
 	Addrs       []netip.Prefix    `json:"cidr,omitempty"`
+	Certs       []string          `json:"certificate,omitempty"`
 	Upstream    *upstreamView     `json:"upstream,omitempty"`
+	ACL         string            `json:"acl,omitempty"`
 	Attrs       map[string]string `json:"client_attrs,omitempty"`
 	Comment     string            `json:"comment,omitempty"`
 	Line        int               `json:"line"`
@@ -42,7 +44,10 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: stateOf(e, now),
 			Expires: orNil(e.Expires), NotBefore: orNil(e.Only.NotBefore), Created: orNil(e.Created),
 			ClientIDs: e.Only.ClientIDs, Usernames: e.Only.Usernames, Addrs: e.Only.Addrs,
-			Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
+			Certs: e.Only.Certificates, Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
+		}
+		if e.ACL != nil {
+			v.ACL = e.ACL.String()
 		}
 		if u := e.Upstream; u.Username != "" || !u.Password.IsZero() || u.ClientID != "" {
 			v.Upstream = &upstreamView{Username: u.Username, ClientID: u.ClientID}

@@ -1,0 +1,103 @@
+package tokenfile
+
+import (
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// rightsFile writes a file with one token, "the-secret-token", and these further
+// fields.
+func rightsFile(t *testing.T, path, fields string) {
+	t.Helper()
+	line := `{"id":"a","token_hash":"sha256:` + hexOf("the-secret-token") + `"` + fields + "}\n"
+	if err := os.WriteFile(path, []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hexOf(token string) string {
+	const digits = "0123456789abcdef"
+	var b strings.Builder
+	for _, c := range authz.NewToken(token).Hash() {
+		b.WriteByte(digits[c>>4])
+		b.WriteByte(digits[c&15])
+	}
+	return b.String()
+}
+
+func TestTopicRulesOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	rightsFile(t, path, `,"acl":[{"permission":"allow","action":"publish","topic":"devices/${subject}/#"}]`)
+	f, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := f.Authorize(t.Context(), authz.Request{Token: authz.NewToken("the-secret-token")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := g.ACL.Bind(authz.ACLValues{Subject: g.Subject})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bound.Publish([]byte("devices/a/x"), 0, false) || bound.Publish([]byte("devices/b/x"), 0, false) || bound.Subscribe("devices/a/x", 0) {
+		t.Error("the rules are not those of the file")
+	}
+	if d := snapshotOf(t, path).byID["a"].changeFrom(f.current.Load().byID["a"]); d != same {
+		t.Errorf("the same rules read again are change %d", d)
+	}
+	rightsFile(t, path, `,"acl":[]`)
+	if d := snapshotOf(t, path).byID["a"].changeFrom(f.current.Load().byID["a"]); d != ended {
+		t.Errorf("other rules are change %d: its sessions would keep the old ones", d)
+	}
+}
+
+func snapshotOf(t *testing.T, path string) *snapshot {
+	t.Helper()
+	f, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.current.Load()
+}
+
+func TestCertificateOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	rightsFile(t, path, `,"certificate":["cn:pump-7","san:pump-7.example"]`)
+	f, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(peer *x509.Certificate) error {
+		_, err := f.Authorize(t.Context(), authz.Request{Token: authz.NewToken("the-secret-token"), Peer: peer})
+		return err
+	}
+	if err := ask(&x509.Certificate{Subject: pkix.Name{CommonName: "pump-7"}, NotAfter: time.Now()}); err != nil {
+		t.Errorf("with the certificate: %v", err)
+	}
+	var d *authz.Denial
+	if err := ask(nil); !errors.As(err, &d) || d.Reason != authz.WrongCertificate {
+		t.Errorf("without one: %v", err)
+	}
+}
+
+func TestBadRights(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	for fields, field := range map[string]string{
+		`,"acl":"all"`: "acl", `,"acl":[{"permission":"maybe"}]`: "acl", `,"acl":[{"permission":"allow","action":"all","topic":"a/#/b"}]`: "acl",
+		`,"certificate":"pump-7"`: "certificate", `,"certificate":["cn:"]`: "certificate", `,"certificate":[]`: "certificate",
+	} {
+		rightsFile(t, path, fields)
+		if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), ":1: "+field+": ") {
+			t.Errorf("%s: %v", fields, err)
+		}
+	}
+}
