@@ -13,19 +13,21 @@ import (
 // maxInterned is how many grants, and how many sets of attributes, can be shared.
 const maxInterned = 4096
 
-// interner makes equal grants one object, and equal attributes of different
-// grants one map: a fleet has many tokens and few sets of attributes.
+// interner makes equal grants one object, and equal attributes and topic rules of
+// different grants as well: a fleet has many tokens and few sets of either.
 type interner struct {
 	seed   maphash.Seed
 	mu     sync.Mutex
 	grants *simplelru.LRU[string, *authz.Grant] // by token id
 	attrs  *simplelru.LRU[uint64, map[string]string]
+	acls   *simplelru.LRU[string, *authz.ACL]
 }
 
 func newInterner() *interner {
 	x := &interner{seed: maphash.MakeSeed()}
 	x.grants, _ = simplelru.NewLRU[string, *authz.Grant](maxInterned, nil)
 	x.attrs, _ = simplelru.NewLRU[uint64, map[string]string](maxInterned, nil)
+	x.acls, _ = simplelru.NewLRU[string, *authz.ACL](maxInterned, nil)
 	return x
 }
 
@@ -38,6 +40,9 @@ func (x *interner) intern(g *authz.Grant) *authz.Grant {
 	}
 	if len(g.Attrs) > 0 {
 		g = x.withSharedAttrs(g)
+	}
+	if g.ACL != nil {
+		g = x.withSharedACL(g)
 	}
 	x.grants.Add(g.TokenID, g)
 	return g
@@ -58,6 +63,18 @@ func (x *interner) withSharedAttrs(g *authz.Grant) *authz.Grant {
 	return &twin
 }
 
+func (x *interner) withSharedACL(g *authz.Grant) *authz.Grant {
+	rules := g.ACL.String()
+	acl, ok := x.acls.Get(rules)
+	if !ok || !acl.Equal(g.ACL) {
+		x.acls.Add(rules, g.ACL)
+		return g
+	}
+	twin := *g
+	twin.ACL = acl
+	return &twin
+}
+
 // weigh estimates the memory in bytes that keeping g takes, as if nothing of it
 // were shared.
 func weigh(g *authz.Grant) int {
@@ -72,10 +89,13 @@ func weigh(g *authz.Grant) int {
 	for k, v := range g.Attrs {
 		n += pair + len(k) + len(v)
 	}
-	for _, texts := range [][]string{g.Only.ClientIDs, g.Only.Usernames} {
+	for _, texts := range [][]string{g.Only.ClientIDs, g.Only.Usernames, g.Only.Certificates} {
 		for _, s := range texts {
 			n += header + len(s)
 		}
+	}
+	if g.ACL != nil {
+		n += len(g.ACL.String())
 	}
 	return n + prefix*len(g.Only.Addrs)
 }

@@ -36,9 +36,13 @@ func newTokenService(c *config.HTTPSource, auth config.Auth) (*tokenService, err
 	if err != nil {
 		return nil, fmt.Errorf("http: %w", err)
 	}
+	vary, err := varyOn(source.Vars())
+	if err != nil {
+		return nil, fmt.Errorf("http: %w", err)
+	}
 	t := &tokenService{source: source}
 	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})
-	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, source.Vars()))
+	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, vary))
 	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
 	return t, nil
 }
@@ -63,10 +67,10 @@ func httpOptions(c *config.HTTPSource) tokenhttp.Options {
 	}
 }
 
-func cacheOptions(c *config.HTTPSource, cc config.Cache, vars []string) cache.Options {
+func cacheOptions(c *config.HTTPSource, cc config.Cache, vary cache.Field) cache.Options {
 	return cache.Options{
 		Source: c.URL,
-		Vary:   varyOn(vars),
+		Vary:   vary,
 		Size:   cc.Size, NegativeSize: cc.NegativeSize,
 		TTL: orNone(cc.TTL), NegativeTTL: orNone(cc.NegativeTTL), Stale: orNone(cc.StaleIfError),
 		RefreshAhead: cc.RefreshAhead,
@@ -87,9 +91,10 @@ func orNone(d time.Duration) time.Duration {
 
 // varyOn returns the parts of a request that the variables show a service. What
 // is missing here would let one device have another's answer.
-func varyOn(vars []string) (f cache.Field) {
+func varyOn(vars []string) (f cache.Field, err error) {
 	for _, v := range vars {
 		switch {
+		case v == "token":
 		case v == "clientid":
 			f |= cache.ClientID
 		case v == "username":
@@ -104,9 +109,11 @@ func varyOn(vars []string) (f cache.Field) {
 			f |= cache.Certificate
 		case strings.HasPrefix(v, "proto"):
 			f |= cache.Protocol
+		default:
+			return 0, fmt.Errorf("the service is shown %s, by which no answers can be told apart", v)
 		}
 	}
-	return f
+	return f, nil
 }
 
 func tokenFormat(g config.Guard) guard.Format {
