@@ -81,7 +81,7 @@ type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
 	Cache   Cache         `yaml:"cache"`
 	Guard   Guard         `yaml:"guard"`
-	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" doc:"how often the sources are asked again about the tokens of live sessions; 0s = never, a token file tells by itself"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" doc:"how often the sources are asked again about the tokens of live sessions, an answer of the last 5s counting as one; 0s = never, a token file tells by itself"`
 }
 
 // Source is one token source: exactly one of its fields is set.
@@ -129,7 +129,7 @@ type Guard struct {
 	Burst     int      `yaml:"burst" default:"20" min:"1" max:"1000000" doc:"failed checks that one client address may cause at once"`
 	Exempt    []string `yaml:"exempt" type:"network" doc:"networks without such a budget, such as that of a gateway"`
 	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a source is asked about, in bytes"`
-	MaxLength int      `yaml:"max_length" default:"4096" min:"1" max:"65535" doc:"longest token that a source is asked about, in bytes"`
+	MaxLength int      `yaml:"max_length" default:"16384" min:"1" max:"65535" doc:"longest token that a source is asked about, in bytes"`
 	Prefix    string   `yaml:"prefix" doc:"text that every good token begins with"`
 }
 

@@ -74,7 +74,7 @@ func embedded(data string) *Config {
 		Auth: Auth{
 			Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}},
 			Cache:   Cache{Size: 100_000, TTL: time.Minute, NegativeSize: 20_000, NegativeTTL: 10 * time.Second, StaleIfError: 5 * time.Minute, RefreshAhead: 0.8},
-			Guard:   Guard{Rate: 10, Burst: 20, MinLength: 1, MaxLength: 4096},
+			Guard:   Guard{Rate: 10, Burst: 20, MinLength: 1, MaxLength: 16384},
 		},
 		Upstream: Upstream{
 			Servers:        []Server{{Network: "bundled"}},

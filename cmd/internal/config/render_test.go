@@ -95,7 +95,7 @@ auth:
     burst: 20 # default
     exempt: [] # default
     min_length: 1 # default
-    max_length: 4096 # default
+    max_length: 16384 # default
     prefix: '' # default
   recheck: 0s # default
 upstream:
