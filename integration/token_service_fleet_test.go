@@ -248,7 +248,7 @@ func revoker(t *testing.T, p *proxy) func(body string) error {
 		defer resp.Body.Close()
 		var done struct{ Entries, Sessions int }
 		if err := json.NewDecoder(resp.Body).Decode(&done); err != nil || resp.StatusCode != 200 || done.Sessions != 1 || done.Entries < 1 {
-			return fmt.Errorf("%s: status %d, %+v, %v", body, resp.StatusCode, done, err)
+			return errors.Join(fmt.Errorf("%s: status %d, %+v", body, resp.StatusCode, done), err)
 		}
 		return nil
 	}
