@@ -56,12 +56,14 @@ func isNamed(cert *x509.Certificate, name string) bool {
 		return cn != "" && cert.Subject.CommonName == cn
 	}
 	if san, ok := strings.CutPrefix(name, alternativeName); ok {
-		return san != "" && slices.Contains(alternativeNames(cert), san)
+		return san != "" && slices.Contains(AlternativeNames(cert), san)
 	}
 	return CertificateFingerprint(cert) == name
 }
 
-func alternativeNames(cert *x509.Certificate) []string {
+// AlternativeNames returns the subject alternative names of a certificate as texts:
+// DNS names, e-mail addresses, URIs and IP addresses, in this order.
+func AlternativeNames(cert *x509.Certificate) []string {
 	names := slices.Concat(cert.DNSNames, cert.EmailAddresses)
 	for _, u := range cert.URIs {
 		names = append(names, u.String())

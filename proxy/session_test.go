@@ -3,6 +3,8 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
@@ -631,5 +633,30 @@ func TestRequestSaysWhatTheClientSaid(t *testing.T) {
 				t.Errorf("from %v: asked with client id %q, user name %q, level %d", tt.from, got.ClientID, got.Username, got.Protocol)
 			}
 		})
+	}
+}
+
+func TestNamesOfACertificate(t *testing.T) {
+	peer := &x509.Certificate{Raw: []byte("x"), Subject: pkix.Name{CommonName: "pump-7"}, DNSNames: []string{"pump-7.example", "other"}}
+	for from, want := range map[string]string{
+		"certificate_cn": "certificate:cn:pump-7", "certificate_san": "certificate:san:pump-7.example",
+		"certificate": "certificate:" + authz.CertificateFingerprint(peer),
+	} {
+		l, err := ParseTokenLocation(from)
+		if err != nil || l.String() != from {
+			t.Fatalf("%s: %v, %v", from, l, err)
+		}
+		if token, ok := l.find(&packets.Connect{}, peer); !ok || token.Reveal() != want {
+			t.Errorf("%s: %q, %v", from, token.Reveal(), ok)
+		}
+		if _, ok := l.find(&packets.Connect{}, nil); ok {
+			t.Errorf("%s: found without a certificate", from)
+		}
+	}
+	for _, from := range []string{"certificate_cn", "certificate_san"} {
+		l, _ := ParseTokenLocation(from)
+		if _, ok := l.find(&packets.Connect{}, &x509.Certificate{}); ok {
+			t.Errorf("%s: found in a certificate without names", from)
+		}
 	}
 }

@@ -26,6 +26,8 @@ const (
 	userProperty
 	authData
 	certificate
+	certificateCN
+	certificateSAN
 )
 
 const (
@@ -34,11 +36,13 @@ const (
 )
 
 // ParseTokenLocation reads one of username, password, client_id,
-// user_property:NAME, auth_data and certificate. User properties and
+// user_property:NAME, auth_data, certificate, certificate_cn and certificate_san. User properties and
 // authentication data exist in MQTT 5.0 only (sections 3.1.2.11.8 and
 // 3.1.2.11.10). The token of a certificate is "certificate:" and the SHA-256 of the
-// verified client certificate (DER), 64 hexadecimal digits in lower case. A token
-// that begins so and comes from anywhere else is refused: a certificate is no
+// verified client certificate (DER), 64 hexadecimal digits in lower case;
+// certificate_cn and certificate_san stand for "certificate:cn:" and its common
+// name, and "certificate:san:" and the first of its alternative names. A token that
+// begins so and comes from anywhere else is refused: a certificate is no
 // secret, and whoever has seen one must not be able to write it as a user name.
 func ParseTokenLocation(s string) (TokenLocation, error) {
 	switch s {
@@ -52,11 +56,15 @@ func ParseTokenLocation(s string) (TokenLocation, error) {
 		return TokenLocation{place: authData}, nil
 	case "certificate":
 		return TokenLocation{place: certificate}, nil
+	case "certificate_cn":
+		return TokenLocation{place: certificateCN}, nil
+	case "certificate_san":
+		return TokenLocation{place: certificateSAN}, nil
 	}
 	if name, ok := strings.CutPrefix(s, userPropertyPrefix); ok && name != "" {
 		return TokenLocation{place: userProperty, property: name}, nil
 	}
-	return TokenLocation{}, fmt.Errorf("unknown token location %q: want username, password, client_id, user_property:NAME, auth_data or certificate", s)
+	return TokenLocation{}, fmt.Errorf("unknown token location %q: want username, password, client_id, user_property:NAME, auth_data, certificate, certificate_cn or certificate_san", s)
 }
 
 // String returns the location in the form that [ParseTokenLocation] reads.
@@ -64,7 +72,7 @@ func (l TokenLocation) String() string {
 	if l.place == userProperty {
 		return userPropertyPrefix + l.property
 	}
-	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data", certificate: "certificate"}[l.place]
+	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data", certificate: "certificate", certificateCN: "certificate_cn", certificateSAN: "certificate_san"}[l.place]
 }
 
 // find returns the token if there is something at this location, even something
@@ -83,12 +91,32 @@ func (l TokenLocation) find(c *packets.Connect, peer *x509.Certificate) (authz.T
 	case authData:
 		v, ok := c.Properties.AuthenticationData()
 		return authz.NewToken(string(v)), ok
-	case certificate:
-		if peer != nil {
-			return authz.NewToken(certificatePrefix + authz.CertificateFingerprint(peer)), true
-		}
+	}
+	if name := l.nameIn(peer); name != "" {
+		return authz.NewToken(certificatePrefix + name), true
 	}
 	return authz.Token{}, false
+}
+
+// nameIn returns the name of a certificate that the location asks for, empty if
+// there is none.
+func (l TokenLocation) nameIn(peer *x509.Certificate) string {
+	if peer == nil {
+		return ""
+	}
+	switch l.place {
+	case certificate:
+		return authz.CertificateFingerprint(peer)
+	case certificateCN:
+		if peer.Subject.CommonName != "" {
+			return "cn:" + peer.Subject.CommonName
+		}
+	case certificateSAN:
+		if names := authz.AlternativeNames(peer); len(names) > 0 {
+			return "san:" + names[0]
+		}
+	}
+	return ""
 }
 
 // takeToken finds the token of the CONNECT and where it was.
@@ -104,7 +132,7 @@ func (c *conn) takeToken() error {
 		}
 	}
 	switch {
-	case c.location.place != certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix):
+	case c.location.place < certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix):
 		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
 	case !c.token.IsZero() && !c.token.Empty():
 		return nil

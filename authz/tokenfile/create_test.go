@@ -165,3 +165,15 @@ func TestCreateAppendsBeforeTheEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestWellFormed(t *testing.T) {
+	token := generate().Reveal()
+	if !WellFormed(token) {
+		t.Error("a new token is not well formed")
+	}
+	for _, bad := range []string{"", "map_", token[:len(token)-1], token + "x", strings.Replace(token, "map_", "pam_", 1), token[:10] + "!" + token[11:]} {
+		if WellFormed(bad) {
+			t.Errorf("%d bytes that are no such token are well formed", len(bad))
+		}
+	}
+}

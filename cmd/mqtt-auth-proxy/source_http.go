@@ -9,6 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
@@ -117,7 +118,10 @@ func varyOn(vars []string) (f cache.Field, err error) {
 }
 
 func tokenFormat(g config.Guard) guard.Format {
-	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength}
+	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength, Charset: g.Charset}
+	if g.Checksum {
+		f.Valid = tokenfile.WellFormed
+	}
 	if g.Prefix != "" {
 		f.Prefixes = []string{g.Prefix}
 	}

@@ -73,7 +73,7 @@ type Limits struct {
 
 // Token says where in the CONNECT the token sits.
 type Token struct {
-	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|certificate" min:"1" doc:"where in the CONNECT the token sits; the first place that is present counts"`
+	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token sits; the first place that is present counts"`
 }
 
 // Auth says who knows which tokens are good.
@@ -131,6 +131,8 @@ type Guard struct {
 	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a source is asked about, in bytes"`
 	MaxLength int      `yaml:"max_length" default:"16384" min:"1" max:"65535" doc:"longest token that a source is asked about, in bytes"`
 	Prefix    string   `yaml:"prefix" doc:"text that every good token begins with"`
+	Charset   string   `yaml:"charset" doc:"characters that occur in good tokens; any when empty"`
+	Checksum  bool     `yaml:"checksum" default:"false" doc:"ask about no token that lacks the checksum of those that token create makes"`
 }
 
 // HTTPSource is a token service. URL, Headers and Body are templates that this

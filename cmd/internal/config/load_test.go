@@ -137,7 +137,7 @@ func full(work string) *Config {
 			{JWT: &JWTSource{SecretFile: at("issuer-secret"), Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
 		},
 			Cache:   Cache{Size: 5, TTL: 6 * time.Second, NegativeSize: 7, NegativeTTL: 8 * time.Second, StaleIfError: 9 * time.Second, RefreshAhead: 0.5},
-			Guard:   Guard{Rate: 1, Burst: 2, Exempt: []string{"10.0.0.0/8"}, MinLength: 3, MaxLength: 4, Prefix: "map_"},
+			Guard:   Guard{Rate: 1, Burst: 2, Exempt: []string{"10.0.0.0/8"}, MinLength: 3, MaxLength: 4, Prefix: "map_", Charset: "abc", Checksum: true},
 			Recheck: 5 * time.Minute},
 		Upstream: Upstream{
 			Servers:        []Server{{"tcp", "broker.example:1883"}, {"tls", "10.0.0.2:8883"}, {"unix", "/run/broker.sock"}},

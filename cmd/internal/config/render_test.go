@@ -97,6 +97,8 @@ auth:
     min_length: 1 # default
     max_length: 16384 # default
     prefix: '' # default
+    charset: '' # default
+    checksum: false # default
   recheck: 0s # default
 upstream:
   servers: [bundled] # default
