@@ -39,7 +39,8 @@ func TestEgressNeverWaits(t *testing.T) {
 		return c.encode(message{topic: "x", payload: big(10_000), qos: qos, id: id})
 	}
 	// Far beyond the socket's buffer and the high water mark, with nobody reading.
-	for id := range uint16(500) {
+	const n = 1500
+	for id := range uint16(n) {
 		for _, p := range [][]byte{pub(0, 0), pub(1, id+1)} {
 			if err := e.send(p); err != nil {
 				t.Fatal(err)
@@ -59,7 +60,7 @@ func TestEgressNeverWaits(t *testing.T) {
 	e.mu.Unlock()
 	var next uint16 = 1
 	pings := 0
-	for next <= 500 {
+	for next <= n {
 		f, err := c.next()
 		if err != nil {
 			t.Fatalf("after %d messages: %v", next-1, err)
@@ -184,7 +185,7 @@ func TestEgressUnreadLimit(t *testing.T) {
 func TestEgressStall(t *testing.T) {
 	e, c, _ := newTestEgress(t)
 	e.timeout = 300 * time.Millisecond
-	answer := packet(tSuback, make([]byte, 500_000))
+	answer := packet(tSuback, make([]byte, 16<<20)) // more than any socket holds
 	for range 2 {
 		if err := e.send(answer); err != nil {
 			t.Fatal(err)
