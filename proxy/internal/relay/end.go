@@ -80,11 +80,10 @@ func (e *end) closeWrite() bool {
 	return ok
 }
 
-// drain throws away what the peer still sends until it closes or t has come: a
-// socket closed with unread bytes in it resets the connection, and then the peer
-// may never see our last words.
-func (e *end) drain(t time.Time) {
-	e.readUntil(t)
+// discard throws away what the peer still sends until it closes or its deadline
+// comes: a socket closed with unread bytes in it resets the connection, and then the
+// peer may never see our last words.
+func (e *end) discard() {
 	_, _ = io.Copy(io.Discard, io.LimitReader(e.socket.Conn, drainLimit))
 }
 

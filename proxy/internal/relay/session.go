@@ -149,22 +149,33 @@ func (s *Session) finish() {
 	defer s.pump.live.Done()
 	defer s.pump.leave(s)
 	s.mu.Lock()
-	f, until := s.cut, s.cutUntil
+	f := s.cut
 	s.mu.Unlock()
 	// A client that sends still must be read, or what it was told last is lost.
 	// After an orderly end it has had its time.
 	drain := s.down.ended && s.err != nil
 	if f != nil {
 		drain = s.down.bid(f.Client)
-	} else {
-		until = time.Now().Add(s.pump.grace())
 	}
 	s.up.to.close()
 	if drain && !s.up.ended {
-		s.up.from.drain(until)
+		s.readTheRest()
 	}
 	s.up.from.close()
 	if s.done != nil {
 		s.done(Result{Up: s.up.moved.Load(), Down: s.down.moved.Load(), By: s.by, Err: s.err})
 	}
+}
+
+// readTheRest waits for the client to close, for the grace at most. The deadline is
+// set under the lock, so that it cannot override the one of a cut that comes now.
+func (s *Session) readTheRest() {
+	s.mu.Lock()
+	until := s.cutUntil
+	if s.cut == nil {
+		until = time.Now().Add(s.pump.grace())
+	}
+	s.up.from.readUntil(until)
+	s.mu.Unlock()
+	s.up.from.discard()
 }
