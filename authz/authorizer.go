@@ -121,12 +121,39 @@ func (r Revocation) Matches(g *Grant, hash [32]byte) bool {
 	return r.TokenHash != [32]byte{} && r.TokenHash == hash
 }
 
-// Keep says how long an answer may be reused without asking again. The zero
-// value leaves both to whoever keeps it.
+// Parts is a set of parts of a [Request], beside the token.
+type Parts uint8
+
+// The parts that may be in a [Parts]. The device's port is none: it is new with
+// every connection, so that no answer that depended on it would ever serve twice.
+const (
+	// PartClientID is Request.ClientID.
+	PartClientID Parts = 1 << iota
+	// PartUsername is Request.Username.
+	PartUsername
+	// PartPassword is Request.Password.
+	PartPassword
+	// PartAddr is the IP address of Request.Addr, without the port.
+	PartAddr
+	// PartListener is Request.Listener.
+	PartListener
+	// PartCertificate is Request.Peer.
+	PartCertificate
+	// PartProtocol is Request.Protocol.
+	PartProtocol
+)
+
+// Keep says how long an answer may be reused without asking again, and for whom.
+// The zero value leaves all that to whoever keeps it.
 type Keep struct {
 	// TTL is the time an answer may be reused; negative means not at all.
 	TTL time.Duration
 	// Stale is the time after TTL in which the answer may still serve while the
 	// source is unavailable; negative means not at all.
 	Stale time.Duration
+	// Narrow says that of all parts of the request the answer depends on those in
+	// Vary alone, so that it serves requests that differ in others. Without it an
+	// answer serves requests that are alike in all that the source looks at.
+	Narrow bool
+	Vary   Parts
 }

@@ -18,6 +18,7 @@ type Cache struct {
 	source  authz.Authorizer
 	options Options
 	keys    *keyer
+	narrow  *narrowings
 	slots   *slots
 	shared  *interner
 	shards  [shards]*shard
@@ -49,6 +50,7 @@ func New(source authz.Authorizer, o Options) *Cache {
 		source:     source,
 		options:    o,
 		keys:       newKeyer(o.Source, o.Vary),
+		narrow:     newNarrowings(o.Size),
 		slots:      &slots{size: o.Concurrency, wide: o.Queue},
 		shared:     newInterner(),
 		flights:    map[key]*flight{},
@@ -79,7 +81,7 @@ func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	k := c.keys.of(&r)
+	k := c.key(&r)
 	found := c.shard(k).find(k, time.Now(), maxAge(r.Purpose))
 	switch {
 	case found.grant != nil:

@@ -144,17 +144,18 @@ func (c *Cache) settle(f *flight, grant *authz.Grant, err error) {
 // keepGrant stores f's grant, or makes the Cache forget the one before.
 func (c *Cache) keepGrant(f *flight, now time.Time) {
 	g := f.grant
+	k := c.keyFor(f, g.Keep)
 	ttl := narrowed(c.options.TTL, g.Keep.TTL)
 	ttl -= jitter(ttl)
 	if !g.Expires.IsZero() {
 		ttl = min(ttl, g.Expires.Sub(f.asked))
 	}
 	if ttl <= now.Sub(f.asked) {
-		c.shard(f.key).drop(f.key)
+		c.shard(k).drop(k)
 		return
 	}
-	c.shard(f.key).putGrant(&entry{
-		key: f.key, hash: f.hash, grant: g, asked: f.asked,
+	c.shard(k).putGrant(&entry{
+		key: k, hash: f.hash, grant: g, asked: f.asked,
 		refresh: time.Duration(float64(ttl) * c.options.RefreshAhead),
 		ttl:     ttl,
 		stale:   ttl + narrowed(c.options.Stale, g.Keep.Stale),
@@ -164,12 +165,13 @@ func (c *Cache) keepGrant(f *flight, now time.Time) {
 
 // keepDenial stores d, or makes the Cache forget what f's key had.
 func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
+	k := c.keyFor(f, d.Keep)
 	ttl := narrowed(c.options.NegativeTTL, d.Keep.TTL)
 	if ttl <= now.Sub(f.asked) {
-		c.shard(f.key).drop(f.key)
+		c.shard(k).drop(k)
 		return
 	}
-	c.shard(f.key).putDenial(f.key, refusal{denial: d, asked: f.asked, ttl: ttl})
+	c.shard(k).putDenial(k, refusal{denial: d, asked: f.asked, ttl: ttl})
 }
 
 // maxDetail is the length in bytes to which a denial's detail is kept.

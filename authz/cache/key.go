@@ -13,25 +13,17 @@ import (
 
 // Field is a set of parts of an [authz.Request], beside the token, that a source
 // looks at.
-type Field uint8
+type Field = authz.Parts
 
-// The parts that may be in a [Field]. The device's port is none: it is new with
-// every connection, so that no answer would ever serve twice.
+// The parts that may be in a [Field].
 const (
-	// ClientID is Request.ClientID.
-	ClientID Field = 1 << iota
-	// Username is Request.Username.
-	Username
-	// Password is Request.Password.
-	Password
-	// Addr is the IP address of Request.Addr, without the port.
-	Addr
-	// Listener is Request.Listener.
-	Listener
-	// Certificate is Request.Peer.
-	Certificate
-	// Protocol is Request.Protocol.
-	Protocol
+	ClientID    = authz.PartClientID
+	Username    = authz.PartUsername
+	Password    = authz.PartPassword
+	Addr        = authz.PartAddr
+	Listener    = authz.PartListener
+	Certificate = authz.PartCertificate
+	Protocol    = authz.PartProtocol
 )
 
 // key stands for the token and the varying fields of a request.
@@ -65,10 +57,14 @@ func newKeyer(source string, vary Field) *keyer {
 	return x
 }
 
-// of returns the key of r.
-func (x *keyer) of(r *authz.Request) key {
+// of returns the key of r for answers that depend on all that the source looks at.
+func (x *keyer) of(r *authz.Request) key { return x.narrowed(r, x.vary) }
+
+// narrowed returns the key of r for answers that depend on the given parts alone.
+// Keys of different sets of parts are never equal.
+func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 	s := x.pool.Get().(*keyState)
-	s.text = x.appendText(s.text[:0], r)
+	s.text = x.appendText(s.text[:0], r, vary)
 	s.mac.Reset()
 	s.mac.Write(s.text)
 	s.mac.Sum(s.sum[:0])
@@ -84,34 +80,34 @@ func (x *keyer) of(r *authz.Request) key {
 // appendText appends what the key is made of. Every part begins with its length
 // and every part that may be missing says whether it is, so that no two requests
 // have the same text.
-func (x *keyer) appendText(b []byte, r *authz.Request) []byte {
-	b = appendPart(b, x.source)
+func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
+	b = appendPart(append(b, byte(vary)), x.source)
 	b = appendToken(b, r.Token)
-	if x.vary&ClientID != 0 {
+	if vary&ClientID != 0 {
 		b = appendPart(b, r.ClientID)
 	}
-	if x.vary&Username != 0 {
+	if vary&Username != 0 {
 		b = appendPart(b, r.Username)
 	}
-	if x.vary&Password != 0 {
+	if vary&Password != 0 {
 		b = appendToken(b, r.Password)
 	}
-	if x.vary&Addr != 0 {
+	if vary&Addr != 0 {
 		// A v4 client of a dual-stack listener is the same client.
 		var text [64]byte
 		b = appendPart(b, r.Addr.Addr().Unmap().AppendTo(text[:0]))
 	}
-	if x.vary&Listener != 0 {
+	if vary&Listener != 0 {
 		b = appendPart(b, r.Listener)
 	}
-	if x.vary&Certificate != 0 {
+	if vary&Certificate != 0 {
 		if r.Peer == nil {
 			b = append(b, 0)
 		} else {
 			b = appendPart(append(b, 1), r.Peer.Raw)
 		}
 	}
-	if x.vary&Protocol != 0 {
+	if vary&Protocol != 0 {
 		b = append(b, r.Protocol)
 	}
 	return b

@@ -46,18 +46,18 @@ func TestKeyText(t *testing.T) {
 	x := newKeyer("source", allFields)
 	seen := make(map[string]string)
 	for name, r := range requests {
-		text := string(x.appendText(nil, &r))
+		text := string(x.appendText(nil, &r, x.vary))
 		if other, ok := seen[text]; ok {
 			t.Errorf("%s and %s have one text", name, other)
 		}
 		seen[text] = name
 	}
 	same := at("[::ffff:192.0.2.1]:65535")
-	if seen[string(x.appendText(nil, &same))] != "v4" {
+	if seen[string(x.appendText(nil, &same, x.vary))] != "v4" {
 		t.Error("the same address, as v4 in v6 and with another port, has another text")
 	}
 	r := requests["token"]
-	if text := newKeyer("sourc", allFields).appendText(nil, &r); seen[string(text)] != "" {
+	if text := newKeyer("sourc", allFields).appendText(nil, &r, allFields); seen[string(text)] != "" {
 		t.Error("another source has the same text")
 	}
 }
@@ -102,7 +102,7 @@ func TestKeySecret(t *testing.T) {
 		t.Error("one cache has two keys for a token")
 	}
 	mac := hmac.New(sha256.New, make([]byte, 32))
-	mac.Write(x.appendText(nil, &r))
+	mac.Write(x.appendText(nil, &r, x.vary))
 	if bytes.Equal(mac.Sum(nil), k[:]) {
 		t.Error("the secret is not set")
 	}

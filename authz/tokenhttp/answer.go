@@ -39,6 +39,8 @@ type reader struct {
 	// deviceAuth: the token itself is in the Authorization header, so that a 401
 	// is about the token and not about the proxy.
 	deviceAuth bool
+	// vars are the variables that the service is shown.
+	vars []string
 	// named: the service sees the user name, which may stand for the subject.
 	named bool
 }
@@ -116,7 +118,7 @@ func (p *reader) body(a answer) (Outcome, facts, error) {
 		return Failed, facts{}, err
 	}
 	fields := &fieldReader{root: root, paths: p.fields, lenient: p.lenient, now: a.received,
-		rest: p.rest, ignore: p.ignoreInRules}
+		rest: p.rest, ignore: p.ignoreInRules, vars: p.vars}
 	f, err := fields.read(a.keep)
 	if err == nil && then == Allowed {
 		err = fields.enforceable(p.refuse)

@@ -73,7 +73,7 @@ func TestGrantFields(t *testing.T) {
 			header: http.Header{"Cache-Control": {"no-store"}},
 			want: authz.Grant{
 				TokenID: "t", Subject: "s", ACL: acl, Expires: time.Unix(4000000000, 0), Recheck: 90 * time.Second,
-				Keep:     authz.Keep{TTL: 30 * time.Second, Stale: time.Minute},
+				Keep:     authz.Keep{TTL: 30 * time.Second, Stale: time.Minute, Narrow: true},
 				Only:     authz.Conditions{ClientIDs: []string{"pump-*", "x"}, Usernames: []string{"pump"}},
 				Upstream: authz.Upstream{Username: "bu", Password: authz.NewToken("bp"), ClientID: "bc"},
 				Attrs:    map[string]string{"site": "north"},
@@ -240,5 +240,34 @@ func TestKeepOfHeaders(t *testing.T) {
 	a := reply{status: 204, header: http.Header{"Cache-Control": {"no-store"}}}
 	if g, err := asked(t, a, Options{IgnoreCacheControl: true}, pump()); err != nil || g.Keep != (authz.Keep{}) {
 		t.Errorf("an ignored Cache-Control counts: %v, %v", g, err)
+	}
+}
+
+// TestVary: an answer may say that it depends on less than the service was shown,
+// and on nothing else.
+func TestVary(t *testing.T) {
+	for vary, want := range map[string]*authz.Keep{
+		``:                                {},
+		`,"vary":[]`:                      {Narrow: true},
+		`,"vary":["token"]`:               {Narrow: true},
+		`,"vary":["clientid"]`:            {Narrow: true, Vary: authz.PartClientID},
+		`,"vary":["clientid","username"]`: {Narrow: true, Vary: authz.PartClientID | authz.PartUsername},
+		`,"vary":["peerhost"]`:            nil, // which the service is not shown
+		`,"vary":["weather"]`:             nil,
+		`,"vary":"clientid"`:              nil,
+		`,"vary":[1]`:                     nil,
+		`,"vary":null`:                    nil,
+	} {
+		server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"result":"allow"` + vary + `}`))
+		})
+		g, err := sourceOf(t, Options{URL: server.URL}).Authorize(t.Context(), pump())
+		switch {
+		case want == nil && (err == nil || errors.Is(err, authz.ErrDenied)):
+			t.Errorf("%s: %v, %v; want an error that is no denial", vary, g, err)
+		case want != nil && (err != nil || g.Keep != *want):
+			t.Errorf("%s: %v, %v", vary, g, err)
+		}
 	}
 }

@@ -8,7 +8,7 @@
 //		BearerFile: "/run/secrets/proxy-token",
 //	})
 //	...
-//	answers := cache.New(source, ...) // keyed on source.Vars()
+//	answers := cache.New(source, ...) // keyed on source.Parts()
 //
 // # The native contract
 //
@@ -31,6 +31,8 @@
 //	cache_ttl         seconds for which the answer may be reused, 0 for not at all;
 //	                  without it, Cache-Control and Age of the answer count
 //	stale_if_error    seconds more if the service is unavailable then, 0 for none
+//	vary              those variables of the request, in a list, that the answer
+//	                  depends on beside the token; [] for none. Without it, all
 //	revalidate_after  seconds after which live sessions ask again, at least 30
 //	max_session       seconds after which the session ends, at least 30
 //	subject           the device, at most 256 bytes; without it the user name if
@@ -46,8 +48,7 @@
 //	is_superuser      true: no topic rules, the broker decides
 //	limits            refused unless empty: the proxy does not enforce them
 //
-// Other fields are passed over. vary is one of them: answers are always told apart
-// by everything the service was shown.
+// Other fields are passed over.
 //
 // # Three outcomes
 //

@@ -30,7 +30,7 @@ const (
 func fieldNames() []string {
 	return []string{
 		"reason", "reason_code", "expire_at", "expires_in", "not_before", "cache_ttl",
-		"stale_if_error", "revalidate_after", "max_session", "subject", "token_id",
+		"stale_if_error", "vary", "revalidate_after", "max_session", "subject", "token_id",
 		"clientid", "username", "upstream.username", "upstream.password",
 		"upstream.clientid", "upstream.pool", "client_attrs", "acl", "acl_no_match",
 		"is_superuser", "limits",
@@ -58,6 +58,7 @@ type fieldReader struct {
 	now     time.Time
 	rest    authz.NoMatch // of access lists
 	ignore  []string      // keys of their rules
+	vars    []string      // that the service was shown
 	err     error
 }
 
@@ -209,7 +210,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	a := facts{
 		code:      f.text("reason_code", maxReason),
 		notBefore: f.instant("not_before", 0),
-		keep:      f.keep(keep),
+		keep:      f.vary(f.keep(keep)),
 		subject:   f.text("subject", maxSubject),
 		tokenID:   f.text("token_id", maxTokenID),
 		upstream:  f.upstream(),
@@ -260,6 +261,54 @@ func (f *fieldReader) keep(keep authz.Keep) authz.Keep {
 		}
 	}
 	return keep
+}
+
+// vary reads which of the variables that the service was shown its answer depends
+// on, beside the token. One that it was not shown is a misunderstanding.
+func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
+	m := f.get("vary")
+	if m == nil {
+		return keep
+	}
+	list, ok := m.value.([]any)
+	if !ok {
+		f.fail("vary", "not a list")
+		return keep
+	}
+	keep.Narrow = true
+	for _, v := range list {
+		name, _ := v.(string)
+		part, known := partOf(name)
+		if !known || !slices.Contains(f.vars, name) {
+			f.fail("vary", "names something that the service is not shown")
+			return keep
+		}
+		keep.Vary |= part
+	}
+	return keep
+}
+
+// partOf returns the part of a request that a variable shows.
+func partOf(variable string) (part authz.Parts, known bool) {
+	switch {
+	case variable == "token":
+		return 0, true
+	case variable == "clientid":
+		return authz.PartClientID, true
+	case variable == "username":
+		return authz.PartUsername, true
+	case variable == "password":
+		return authz.PartPassword, true
+	case strings.HasPrefix(variable, "peer"):
+		return authz.PartAddr, true
+	case variable == "listener":
+		return authz.PartListener, true
+	case strings.HasPrefix(variable, "cert_"):
+		return authz.PartCertificate, true
+	case strings.HasPrefix(variable, "proto"):
+		return authz.PartProtocol, true
+	}
+	return 0, false
 }
 
 func (f *fieldReader) upstream() authz.Upstream {

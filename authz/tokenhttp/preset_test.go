@@ -220,8 +220,19 @@ func TestPresetRequests(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if !slices.Equal(s.Vars(), c.vars) {
-				t.Errorf("Vars = %v, want %v", s.Vars(), c.vars)
+			if !slices.Equal(s.asker.vars, c.vars) {
+				t.Errorf("vars = %v, want %v", s.asker.vars, c.vars)
+			}
+			var parts authz.Parts
+			for _, v := range c.vars {
+				part, known := partOf(v)
+				if !known {
+					t.Errorf("no part of a request is known for %s: one device could have another's answer", v)
+				}
+				parts |= part
+			}
+			if s.Parts() != parts {
+				t.Errorf("Parts = %b, want %b", s.Parts(), parts)
 			}
 		})
 	}

@@ -114,11 +114,15 @@ func (s *Source) message(r *authz.Request) (*message, error) {
 	return m, nil
 }
 
-// Vars returns the names of the request's parts that the service is shown,
-// sorted: what the answer may depend on, and what a cache must therefore tell
-// requests apart by. The names are those of the variables; reason and others that
-// do not bear on the answer are left out.
-func (s *Source) Vars() []string { return append([]string(nil), s.asker.vars...) }
+// Parts returns what of a request, beside the token, the service is shown: what the
+// answer may depend on, and what a cache must therefore tell requests apart by.
+func (s *Source) Parts() (parts authz.Parts) {
+	for _, v := range s.asker.vars {
+		part, _ := partOf(v)
+		parts |= part
+	}
+	return parts
+}
 
 // Close closes the connections that are kept for the next question. A Source
 // that is asked afterwards opens new ones.

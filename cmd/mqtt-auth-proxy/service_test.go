@@ -17,7 +17,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -389,21 +388,5 @@ func TestPushSecretFile(t *testing.T) {
 		if secret, err := pushSecret(path); (err == nil) != ok || ok && len(secret) != 32 {
 			t.Errorf("%d bytes: %v", len(content), err)
 		}
-	}
-}
-
-// TestAnswersAreToldApartByWhatTheServiceSees: a variable that is forgotten here
-// would let one device have another's answer.
-func TestAnswersAreToldApartByWhatTheServiceSees(t *testing.T) {
-	for v, want := range map[string]cache.Field{
-		"token": 0, "clientid": cache.ClientID, "username": cache.Username, "password": cache.Password, "peerhost": cache.Addr,
-		"listener": cache.Listener, "proto_version": cache.Protocol, "cert_common_name": cache.Certificate,
-	} {
-		if got, err := varyOn([]string{v}); err != nil || got != want {
-			t.Errorf("%s: %v, %v; want %v", v, got, err, want)
-		}
-	}
-	if _, err := varyOn([]string{"token", "weather"}); err == nil {
-		t.Error("a variable that no cache knows is accepted")
 	}
 }

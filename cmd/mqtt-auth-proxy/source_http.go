@@ -37,13 +37,9 @@ func newTokenService(c *config.HTTPSource, auth config.Auth) (*tokenService, err
 	if err != nil {
 		return nil, fmt.Errorf("http: %w", err)
 	}
-	vary, err := varyOn(source.Vars())
-	if err != nil {
-		return nil, fmt.Errorf("http: %w", err)
-	}
 	t := &tokenService{source: source}
 	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})
-	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, vary))
+	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, source.Parts()))
 	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
 	return t, nil
 }
@@ -68,7 +64,7 @@ func httpOptions(c *config.HTTPSource) tokenhttp.Options {
 	}
 }
 
-func cacheOptions(c *config.HTTPSource, cc config.Cache, vary cache.Field) cache.Options {
+func cacheOptions(c *config.HTTPSource, cc config.Cache, vary authz.Parts) cache.Options {
 	return cache.Options{
 		Source: c.URL,
 		Vary:   vary,
@@ -88,33 +84,6 @@ func orNone(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
-}
-
-// varyOn returns the parts of a request that the variables show a service. What
-// is missing here would let one device have another's answer.
-func varyOn(vars []string) (f cache.Field, err error) {
-	for _, v := range vars {
-		switch {
-		case v == "token":
-		case v == "clientid":
-			f |= cache.ClientID
-		case v == "username":
-			f |= cache.Username
-		case v == "password":
-			f |= cache.Password
-		case strings.HasPrefix(v, "peer"):
-			f |= cache.Addr
-		case v == "listener":
-			f |= cache.Listener
-		case strings.HasPrefix(v, "cert_"):
-			f |= cache.Certificate
-		case strings.HasPrefix(v, "proto"):
-			f |= cache.Protocol
-		default:
-			return 0, fmt.Errorf("the service is shown %s, by which no answers can be told apart", v)
-		}
-	}
-	return f, nil
 }
 
 func tokenFormat(g config.Guard) guard.Format {

@@ -1,0 +1,62 @@
+package cache
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// narrowings remembers for which tokens the source has said that its answers
+// depend on less than all it looks at. As long as it never said so, nothing is
+// looked up.
+type narrowings struct {
+	any  atomic.Bool
+	mu   sync.Mutex
+	vary *simplelru.LRU[key, Field] // by the key of the token alone
+}
+
+func newNarrowings(size int) *narrowings {
+	n := &narrowings{}
+	n.vary, _ = simplelru.NewLRU[key, Field](size, nil) // the size is at least one
+	return n
+}
+
+// key returns the key under which an answer to r would be found.
+func (c *Cache) key(r *authz.Request) key {
+	if !c.narrow.any.Load() {
+		return c.keys.of(r)
+	}
+	token := c.keys.narrowed(r, 0)
+	c.narrow.mu.Lock()
+	vary, ok := c.narrow.vary.Get(token)
+	c.narrow.mu.Unlock()
+	if !ok {
+		return c.keys.of(r)
+	}
+	return c.keys.narrowed(r, vary)
+}
+
+// keyFor returns the key under which f's answer is kept, and lets later requests
+// with the token look there. What was kept where f was looked for goes if that is
+// another place: nobody would find it to renew or to forget.
+func (c *Cache) keyFor(f *flight, keep authz.Keep) key {
+	if !keep.Narrow && !c.narrow.any.Load() {
+		return f.key
+	}
+	vary := c.options.Vary
+	if keep.Narrow {
+		vary &= keep.Vary
+	}
+	c.narrow.any.Store(true)
+	c.narrow.mu.Lock()
+	c.narrow.vary.Add(c.keys.narrowed(&f.request, 0), vary)
+	c.narrow.mu.Unlock()
+	k := c.keys.narrowed(&f.request, vary)
+	if k != f.key {
+		c.shard(f.key).drop(f.key)
+	}
+	return k
+}
