@@ -33,6 +33,7 @@ type service struct {
 
 	sources      sources
 	tokenReloads *prometheus.CounterVec
+	revocations  *prometheus.CounterVec
 	demo         *demo // of a first start
 	certs        []certificates
 	bundled      *bundledBroker // nil with an upstream of one's own
@@ -53,7 +54,7 @@ type service struct {
 // Whatever can fail fails here.
 func build(ctx context.Context, c *config.Config, log *zap.Logger) (*service, error) {
 	s := &service{config: c, log: log, started: time.Now(), registry: newRegistry(), failed: make(chan error, 1+len(c.Listeners))}
-	s.tokenReloads = newTokenReloads(s.registry)
+	s.tokenReloads, s.revocations = newTokenReloads(s.registry), newRevocations(s.registry)
 	s.registry.MustRegister(sourceCollector{&s.sources})
 	ctx, s.stop = context.WithCancel(ctx)
 	for _, step := range []func(context.Context) error{

@@ -51,6 +51,7 @@ func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		e := emitter{ch, "http" + strconv.Itoa(i)}
 		e.service(t)
 		e.cache(t.answers.Stats())
+		e.decisions(t.answers.Stats(), t.form.Rejected())
 	}
 	for i, j := range c.issuers {
 		e, s := emitter{ch, "jwt" + strconv.Itoa(i)}, j.Stats()
@@ -87,6 +88,21 @@ func (e emitter) service(t *tokenService) {
 	e.count("auth_rate_limited_total", limited, t.form.Rejected(), "scope", "form")
 }
 
+// decisions tells where the answers that devices got came from.
+func (e emitter) decisions(s cache.Stats, malformed uint64) {
+	const decisions = "Answers about tokens, by result and by what gave them."
+	for _, d := range []struct {
+		result, origin string
+		n              uint64
+	}{
+		{"granted", "cache", s.Positive.Hits}, {"denied", "cache", s.Negative.Hits}, {"granted", "stale", s.Stale},
+		{"granted", "source", s.Source.Granted}, {"denied", "source", s.Source.Denied}, {"unavailable", "source", s.Source.Unavailable},
+		{"denied", "form", malformed}, {"denied", "revocation", s.Tombstones},
+	} {
+		e.count("auth_decisions_total", decisions, d.n, "result", d.result, "origin", d.origin)
+	}
+}
+
 func (e emitter) cache(s cache.Stats) {
 	for store, st := range map[string]cache.StoreStats{"positive": s.Positive, "negative": s.Negative} {
 		e.gauge("cache_entries", "Answers remembered.", float64(st.Entries), "store", store)
@@ -106,6 +122,16 @@ func (e emitter) cache(s cache.Stats) {
 	}
 	e.gauge("auth_inflight", "Questions under way.", float64(s.InFlight))
 	e.gauge("auth_queue", "Questions that wait for a place.", float64(s.Queued))
+}
+
+func newRevocations(r prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mqtt_auth_proxy_revocations_total", Help: "Tokens and devices withdrawn, by who said so: a source, or the admin side.",
+	}, []string{"by"})
+	c.WithLabelValues("source")
+	c.WithLabelValues("admin")
+	r.MustRegister(c)
+	return c
 }
 
 func newTokenReloads(r prometheus.Registerer) *prometheus.CounterVec {

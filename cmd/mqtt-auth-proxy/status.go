@@ -3,6 +3,9 @@ package main
 import (
 	"time"
 
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 )
 
@@ -67,8 +70,19 @@ func (s *service) api() *admin.API {
 		Status:  s.status,
 		Clients: s.server.Clients,
 		Kick:    s.server.Kick,
-		Forget:  s.sources.forget,
+		Forget:  s.forget,
 		Purge:   s.sources.purge,
 		Reload:  s.reload,
 	}
+}
+
+// forget is what the admin side asks for when it withdraws a token.
+func (s *service) forget(r authz.Revocation, deny bool) (entries int, err error) {
+	if entries, err = s.sources.forget(r, deny); err != nil {
+		return 0, err
+	}
+	s.revocations.WithLabelValues("admin").Inc()
+	s.log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", r.TokenID), zap.String("subject", r.Subject),
+		zap.Bool("deny", deny), zap.Int("entries", entries))
+	return entries, nil
 }

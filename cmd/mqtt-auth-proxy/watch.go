@@ -31,6 +31,7 @@ func (s *service) watchTokens(ctx context.Context) {
 
 func (s *service) revoke(r authz.Revocation) {
 	n := s.server.Kick(func(c *proxy.Client) bool { return r.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
+	s.revocations.WithLabelValues("source").Inc()
 	s.log.Info("revoked", zap.String("token_id", r.TokenID), zap.String("subject", r.Subject), zap.Int("sessions", n))
 }
 
