@@ -51,7 +51,7 @@ func (p *program) configFlags(c *cobra.Command) {
 func one(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return fmt.Errorf("%s wants exactly one %s, not %d: %s", c.CommandPath(), what, len(args), c.UseLine())
+			return fmt.Errorf("give exactly one %s, not %d: %s", what, len(args), c.UseLine())
 		}
 		return nil
 	}

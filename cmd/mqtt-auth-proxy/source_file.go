@@ -29,7 +29,7 @@ func (s *service) openTokenFile(c *config.FileSource) (authz.Authorizer, error) 
 	}
 	f, err := tokenfile.Open(c.Path, tokenfile.Options{OnReload: s.reportTokens(c.Path)})
 	if err != nil {
-		return nil, missingTokens(c.Path, err)
+		return nil, fmt.Errorf("file: %w", missingTokens(c.Path, err))
 	}
 	s.sources.files = append(s.sources.files, f)
 	return f, nil
@@ -46,11 +46,13 @@ func isFirstStart(c *config.Config, path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// missingTokens says what to do about a token file that is not there, and returns
+// every other error as it is.
 func missingTokens(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("file: there is no token file %s: make one with: mqtt-auth-proxy token create NAME --file %s", path, path)
+		return fmt.Errorf("there is no token file %s: make one with: mqtt-auth-proxy token create NAME --file %s", path, shellWord(path))
 	}
-	return fmt.Errorf("file: %w", err)
+	return err
 }
 
 // reportTokens logs and counts what becomes of each version of a token file.

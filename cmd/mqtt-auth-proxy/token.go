@@ -149,7 +149,7 @@ func notFound(err error, path, idOrName string) error {
 	if errors.Is(err, tokenfile.ErrNotFound) {
 		return fmt.Errorf("%w: %q in %s; mqtt-auth-proxy token list shows all", err, idOrName, path)
 	}
-	return err
+	return missingTokens(path, err)
 }
 
 func (t *tokens) listCommand() *cobra.Command {
@@ -164,7 +164,7 @@ func (t *tokens) listCommand() *cobra.Command {
 			}
 			entries, err := tokenfile.List(path)
 			if err != nil {
-				return err
+				return missingTokens(path, err)
 			}
 			return t.printList(entries)
 		},
