@@ -75,6 +75,7 @@ func BenchmarkIdleClient(b *testing.B) {
 		runtime.ReadMemStats(&after)
 		for _, c := range clients {
 			c.disconnect()
+			c.conn.Close()
 		}
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "heap-B/client")
