@@ -290,6 +290,7 @@ func (c *conn) abandon() {
 	}
 	if c.session != nil {
 		c.session.disarm()
+		c.srv.rechecks.leave(c.session)
 		c.srv.registry.remove(c.session)
 	}
 }

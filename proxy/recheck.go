@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 )
 
 // rechecks asks again for live sessions. Sessions that came with the same token
-// by the same policy form a group, which costs one question an interval however
-// many they are. Sessions whose grant is not to be asked again cost nothing.
+// by the same policy form a group, which has one timer. Sessions whose grant is not
+// to be asked again cost nothing.
 type rechecks struct {
 	mu     sync.Mutex
 	groups map[recheckKey]*recheckGroup
@@ -28,7 +29,6 @@ type recheckKey struct {
 // recheckGroup is the sessions of one token. Everything is guarded by
 // rechecks.mu.
 type recheckGroup struct {
-	request authz.Request
 	members map[*session]authz.Request
 	timer   *time.Timer
 }
@@ -60,7 +60,7 @@ func (r *rechecks) join(c *conn, request authz.Request) {
 		if r.groups == nil {
 			r.groups = make(map[recheckKey]*recheckGroup)
 		}
-		g = &recheckGroup{request: request, members: make(map[*session]authz.Request)}
+		g = &recheckGroup{members: make(map[*session]authz.Request)}
 		r.groups[key] = g
 		g.timer = time.AfterFunc(jittered(every), func() { r.ask(c.srv, key, g) })
 	}
@@ -90,36 +90,78 @@ func (r *rechecks) leave(s *session) {
 	}
 }
 
-// ask is one round of a group.
+// ask is one round of a group. Sessions that said the same share one question; an
+// answer about one client id or address says nothing about another. Where the source
+// looks at less than that, a cache before it gives them all the same answer.
 func (r *rechecks) ask(srv *Server, key recheckKey, g *recheckGroup) {
-	r.mu.Lock()
-	if r.closed || r.groups[key] != g {
-		r.mu.Unlock()
+	round := r.begin(key, g)
+	if round == nil {
 		return
 	}
-	r.asking.Add(1)
-	r.mu.Unlock()
 	defer r.asking.Done()
-
-	ctx, cancel := context.WithTimeout(srv.life(), key.policy.connectTimeout())
-	defer cancel()
-	grant, err := key.policy.Authorizer.Authorize(ctx, g.request)
-
-	r.mu.Lock()
-	members := make(map[*session]authz.Request, len(g.members))
-	for s, request := range g.members {
-		members[s] = request
-	}
-	r.mu.Unlock()
-	every := time.Duration(0)
-	for s, request := range members {
-		every = key.policy.interval(s.renew(request, grant, err))
+	every := time.Duration(0) // the shortest that any of them asks for
+	for _, alike := range round {
+		grant, err := askAgain(srv.life(), key.policy, alike[0].request)
+		for _, m := range alike {
+			if d := key.policy.interval(m.session.renew(m.request, grant, err)); d > 0 && (every == 0 || d < every) {
+				every = d
+			}
+		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if every > 0 && !r.closed && r.groups[key] == g {
 		g.timer.Reset(jittered(every))
 	}
+}
+
+// member is a session and what it said when it connected.
+type member struct {
+	session *session
+	request authz.Request
+}
+
+// begin returns the group's members for one round, those together that said the
+// same, or nil if the group is over. A round that has begun must be ended with
+// r.asking.Done.
+func (r *rechecks) begin(key recheckKey, g *recheckGroup) map[said][]member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.groups[key] != g {
+		return nil
+	}
+	r.asking.Add(1)
+	round := make(map[said][]member)
+	for s, request := range g.members {
+		what := saidIn(request)
+		round[what] = append(round[what], member{s, request})
+	}
+	return round
+}
+
+func askAgain(ctx context.Context, p *installed, r authz.Request) (*authz.Grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
+	defer cancel()
+	return p.Authorizer.Authorize(ctx, r)
+}
+
+// said is all of a request that an answer may depend on, beside the token.
+type said struct {
+	clientID, username, listener, certificate string
+	password                                  [32]byte
+	addr                                      netip.Addr
+	protocol                                  byte
+}
+
+func saidIn(r authz.Request) said {
+	s := said{
+		clientID: r.ClientID, username: r.Username, listener: r.Listener,
+		password: r.Password.Hash(), addr: r.Addr.Addr(), protocol: r.Protocol,
+	}
+	if r.Peer != nil {
+		s.certificate = string(r.Peer.Raw)
+	}
+	return s
 }
 
 // close ends all asking and waits for it. Canceling the server's life ends what

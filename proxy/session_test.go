@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -465,8 +466,8 @@ func TestRecheck(t *testing.T) {
 			return &authz.Grant{Subject: "alpha", Recheck: time.Minute, Attrs: map[string]string{"round": "next"}}, nil
 		})
 		first := b.mustLogin(with(5, "one", goodToken))
-		for _, id := range []string{"two", "three"} {
-			b.mustLogin(with(5, id, goodToken))
+		for range 2 {
+			b.mustLogin(with(5, "one", goodToken))
 		}
 		time.Sleep(10*time.Minute + second)
 		if n := asked.Load(); n < 10 || n > 12 {
@@ -492,6 +493,36 @@ func TestRecheck(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if n := asked.Load(); n != 0 {
 			t.Errorf("asked %d times after the last session had ended", n)
+		}
+	})
+}
+
+// TestRecheckTellsClientsApart: an answer about one client id neither ends nor saves
+// the session of another that came with the same token.
+func TestRecheckTellsClientsApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Recheck = time.Minute
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			if r.Purpose == authz.Recheck && r.ClientID == "denied" {
+				return nil, &authz.Denial{Reason: authz.NotAuthorized}
+			}
+			return &authz.Grant{Subject: "alpha"}, nil
+		})
+		b.mustLogin(with(5, "first", goodToken))
+		denied := b.mustLogin(with(5, "denied", goodToken))
+		b.mustLogin(with(5, "last", goodToken))
+		if raw, err := packets.ReadPacket(denied, 10); err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x98}) {
+			t.Errorf("got % x, %v; want DISCONNECT 0x98", raw, err)
+		}
+		time.Sleep(10 * time.Minute)
+		var left []string
+		for c := range b.srv.Clients() {
+			left = append(left, c.ClientID)
+		}
+		slices.Sort(left)
+		if !slices.Equal(left, []string{"first", "last"}) {
+			t.Errorf("the sessions of %v are left", left)
 		}
 	})
 }

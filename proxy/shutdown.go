@@ -55,6 +55,9 @@ func (s *Server) wait() {
 	s.Kick(everyone, ErrDraining)
 	s.sessions.Wait()
 	s.pump.Wait()
+	// Nobody is left whose answer would count.
+	s.life()
+	s.end(errClosed)
 	s.rechecks.close()
 }
 
