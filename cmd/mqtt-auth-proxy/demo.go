@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"path/filepath"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -69,7 +68,7 @@ func (s *service) introduce(token authz.Token) *demo {
 		case secure == nil && d.plain == nil:
 			d.plain = ln.Addr()
 		case secure != nil && secure.Auto && d.tls == nil:
-			d.tls, d.authority = ln.Addr(), filepath.Join(s.config.Data, "tls", "ca-root.pem")
+			d.tls, d.authority = ln.Addr(), s.ownAuthority().CertificateFile()
 		}
 	}
 	if s.admin != nil {

@@ -73,7 +73,7 @@ func (s *service) certificatesFor(key string, lc config.Listener) (*certs.Source
 	c := certificates{label: lc.Address}
 	files := certs.Files{Certificate: lc.TLS.Certificate, Key: lc.TLS.Key}
 	if lc.TLS.Auto {
-		c.authority = &certs.Authority{Dir: filepath.Join(s.config.Data, "tls")}
+		c.authority = s.ownAuthority()
 		if _, err := c.authority.Ensure(); err != nil {
 			return nil, fmt.Errorf("%s.tls: %w", key, err)
 		}
@@ -87,6 +87,11 @@ func (s *service) certificatesFor(key string, lc config.Listener) (*certs.Source
 	s.certs = append(s.certs, c)
 	s.watchExpiry(c)
 	return c.source, nil
+}
+
+// ownAuthority returns the authority that signs for auto listeners.
+func (s *service) ownAuthority() *certs.Authority {
+	return &certs.Authority{Dir: filepath.Join(s.config.Data, "tls")}
 }
 
 // watchExpiry exports when the certificate ends and complains if that is soon.

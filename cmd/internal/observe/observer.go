@@ -2,7 +2,9 @@ package observe
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -121,12 +123,13 @@ func (o *Observer) panicked(value any, stack []byte) {
 	o.log.Error("a bug ended one connection; please report it", zap.String("kind", kindOf(value)), zap.ByteString("stack", stack))
 }
 
-// kindOf describes a panic without printing a value that holds client data.
+// kindOf describes a panic. Only the runtime's own text is safe to repeat: any other
+// value may have been made of client data.
 func kindOf(v any) string {
-	if err, ok := v.(error); ok {
+	if err, ok := v.(runtime.Error); ok {
 		return err.Error()
 	}
-	return "panic"
+	return fmt.Sprintf("%T", v)
 }
 
 func clientFields(c *proxy.Client) []zap.Field {

@@ -117,6 +117,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	trace.Opened(testClient())
 	trace.Closed(testClient(), proxy.End{By: "client"})
 	trace.Panicked("a value with the-secret in it", []byte("stack"))
+	trace.Panicked(errors.New("an error with the-secret in it"), []byte("stack"))
 	if strings.Contains(out.String(), "the-secret") || !strings.Contains(out.String(), "session open") {
 		t.Errorf("log:\n%s", out)
 	}
