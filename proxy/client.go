@@ -28,6 +28,8 @@ type Client struct {
 	Level byte
 	// TLS is the TLS version, 0 without TLS.
 	TLS uint16
+	// Server names the broker that the session is connected to, as [Link] does.
+	Server string
 	// Since is when the connection was accepted.
 	Since time.Time
 }

@@ -86,11 +86,11 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	if !c.mayLeaveWill() {
 		return refuse(WillTopic, errors.New("the token's topic rules do not allow it"))
 	}
-	out, err := c.rewrite()
+	request, err := c.rewrite()
 	if err != nil {
 		return err
 	}
-	if err := c.connectUpstream(ctx, out); err != nil {
+	if err := c.connectUpstream(ctx, request); err != nil {
 		return err
 	}
 	return c.begin()
@@ -215,7 +215,7 @@ func (c *conn) settleID() {
 }
 
 // rewrite makes the CONNECT that the broker will get.
-func (c *conn) rewrite() (*packets.Connect, error) {
+func (c *conn) rewrite() (*ConnectRequest, error) {
 	if c.in.MissingClientID() {
 		return nil, refuse(NoClientID, errors.New("a client id is needed without a clean session"))
 	}
@@ -228,8 +228,9 @@ func (c *conn) rewrite() (*packets.Connect, error) {
 	if c.level < 5 || c.in.ClientID != "" {
 		out.ClientID = c.clientID
 	}
+	request := &ConnectRequest{Client: c.client, Token: c.token, In: c.in, Out: &out}
 	if c.policy.Rewrite != nil {
-		if err := c.policy.Rewrite(&ConnectRequest{Client: c.client, Token: c.token, In: c.in, Out: &out}); err != nil {
+		if err := c.policy.Rewrite(request); err != nil {
 			return nil, rewriteError(err)
 		}
 	}
@@ -240,7 +241,7 @@ func (c *conn) rewrite() (*packets.Connect, error) {
 	if out.ClientID != "" && !c.srv.registry.claim(c.session, out.ClientID) {
 		return nil, refuse(ClientIDInUse, errors.New("another subject has a session with this client id"))
 	}
-	return &out, nil
+	return request, nil
 }
 
 func rewriteError(err error) error {
@@ -289,9 +290,7 @@ func (c *conn) abandon() {
 		c.srv.registry.endCheck(c.check)
 	}
 	if c.session != nil {
-		c.session.disarm()
-		c.srv.rechecks.leave(c.session)
-		c.srv.registry.remove(c.session)
+		c.srv.leave(c.session)
 	}
 }
 

@@ -21,7 +21,8 @@
 //	authorize   the Authorizer, then the grant's own conditions
 //	rewrite     the CONNECT without the client's credentials, plus the upstream's
 //	dial        only now is anything opened towards the broker
-//	CONNACK     the broker's answer, passed on
+//	CONNACK     the broker's answer, passed on; an [Upstream] with several
+//	            brokers may try another while there is none
 //	relay       bytes, until one side ends or the session is cut
 //	close       one call of Trace.Closed
 //

@@ -22,9 +22,12 @@ type Policy struct {
 	// refuses the client: a [*RefusedError] with its own reason, anything else
 	// as [UpstreamUnavailable].
 	Rewrite func(*ConnectRequest) error
-	// Dial opens the connection to the broker for one client. It must be set.
-	// Its errors refuse the client as [UpstreamUnavailable].
+	// Dial opens the connection to the broker for one client. Its errors refuse
+	// the client as [UpstreamUnavailable].
 	Dial func(ctx context.Context, c *Client) (net.Conn, error)
+	// Upstream finds a broker for one client where there are several, in place
+	// of Dial. One of the two must be set.
+	Upstream Upstream
 	// ConnectTimeout is the time from accept to the last byte of the CONNECT,
 	// and again the most that the token's check may take; 0 means 10 s.
 	ConnectTimeout time.Duration
@@ -95,7 +98,7 @@ func (p *Policy) check() error {
 	switch {
 	case p.Authorizer == nil:
 		return errors.New("policy has no authorizer")
-	case p.Dial == nil:
+	case p.Dial == nil && p.Upstream == nil:
 		return errors.New("policy has no upstream to dial")
 	}
 	return nil

@@ -176,12 +176,20 @@ func (s *Server) forget(c *conn) {
 // ended is what every session's last act is.
 func (s *Server) ended(session *session, t *ticket, e End) {
 	defer s.sessions.Done()
-	session.disarm()
-	s.rechecks.leave(session)
-	s.registry.remove(session)
+	s.leave(session)
 	s.admission.leave(t)
 	if hook := s.Trace.Closed; hook != nil {
 		hook(session.current(), e)
+	}
+}
+
+// leave gives back what a session has taken.
+func (s *Server) leave(session *session) {
+	session.disarm()
+	s.rechecks.leave(session)
+	s.registry.remove(session)
+	if session.release != nil {
+		session.release()
 	}
 }
 

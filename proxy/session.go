@@ -26,6 +26,9 @@ var (
 	// ErrDraining: the server shuts down. The client gets 0x8B; what the broker
 	// still has for it is passed on before.
 	ErrDraining = errors.New("draining")
+	// ErrUpstreamLost: the broker no longer answers, which the session itself
+	// would only notice later. The client gets 0x8B, the broker nothing.
+	ErrUpstreamLost = errors.New("the broker no longer answers")
 	// errClosed is the cause of a hard close: nobody is told anything.
 	errClosed = errors.New("server closed")
 )
@@ -45,6 +48,8 @@ func farewell(cause error, level byte) relay.Farewell {
 		code = packets.NotAuthorized
 	case errors.Is(cause, ErrDisplaced):
 		code = packets.SessionTakenOver
+	case errors.Is(cause, ErrUpstreamLost):
+		code = packets.ServerShuttingDown
 	case errors.Is(cause, ErrDraining):
 		code = packets.ServerShuttingDown
 		f.Flush = true

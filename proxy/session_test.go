@@ -37,6 +37,7 @@ func TestEndsOfASession(t *testing.T) {
 		{ErrKicked, 0x98, nil},
 		{errTest, 0x98, nil},
 		{ErrDraining, 0x8b, nil},
+		{ErrUpstreamLost, 0x8b, nil},
 	} {
 		for _, level := range levels {
 			t.Run(fmt.Sprintf("%v %s", tt.cause, versionName(level)), func(t *testing.T) {

@@ -20,25 +20,57 @@ const (
 	maxRounds = 16
 )
 
-// connectUpstream dials the broker, sends it the CONNECT and passes its answer
-// on.
-func (c *conn) connectUpstream(ctx context.Context, out *packets.Connect) error {
+// connectUpstream gets the CONNECT answered by a broker and passes its answer on.
+func (c *conn) connectUpstream(ctx context.Context, r *ConnectRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, c.policy.upstreamTimeout())
 	defer cancel()
-	upstream, err := c.policy.Dial(ctx, c.client)
+	var raw []byte
+	link, err := c.policy.upstream().Connect(ctx, r, func(ctx context.Context, nc net.Conn) (answered bool, err error) {
+		raw, answered, err = c.greet(ctx, nc, r.Out)
+		return answered, err
+	})
 	if err != nil {
-		return c.upstreamError(ctx, "dial", err)
+		return c.upstreamError(ctx, err)
 	}
-	c.upstream = upstream
-	defer interruptible(ctx, upstream)()
-	if _, err := upstream.Write(out.Append(nil)); err != nil {
-		return c.upstreamError(ctx, "send CONNECT", err)
+	c.attach(link)
+	return c.passAnswer(raw, r.Out)
+}
+
+// greet sends the CONNECT and returns the CONNACK as it came. A connection that
+// is given up without one gets a DISCONNECT: a broker that only was slow would take
+// the mere end of it for the client's death and send the will.
+func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
+	raw, answered, err = c.ask(ctx, nc, out)
+	if err != nil && nc.SetDeadline(time.Now().Add(parting)) == nil {
+		_, _ = nc.Write((&packets.Disconnect{}).Append(nil, c.level))
 	}
-	raw, err := c.readAnswer()
+	return raw, answered, err
+}
+
+// parting is how long a broker that did not answer has to take a DISCONNECT.
+const parting = 50 * time.Millisecond
+
+func (c *conn) ask(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
+	defer interruptible(ctx, nc)()
+	if _, err := nc.Write(out.Append(nil)); err != nil {
+		return nil, false, fmt.Errorf("send CONNECT: %w", err)
+	}
+	raw, answered, err = c.readAnswer(nc)
 	if err != nil {
-		return c.upstreamError(ctx, "read CONNACK", err)
+		return nil, answered, fmt.Errorf("read CONNACK: %w", err)
 	}
-	return c.passAnswer(raw, out)
+	return raw, true, nil
+}
+
+// attach makes the link the session's way to the broker.
+func (c *conn) attach(l Link) {
+	c.upstream, c.session.release = l.Conn, l.Release
+	if l.Server != "" {
+		client := *c.client
+		client.Server = l.Server
+		c.client = &client
+		c.session.publish(c.client)
+	}
 }
 
 // interruptible makes the end of ctx end whatever waits on nc, until the
@@ -58,7 +90,7 @@ func interruptible(ctx context.Context, nc net.Conn) (release func()) {
 
 // upstreamError gives a fault towards the broker its reason: the fault itself,
 // or what cut the session meanwhile.
-func (c *conn) upstreamError(ctx context.Context, doing string, err error) error {
+func (c *conn) upstreamError(ctx context.Context, err error) error {
 	var refused *RefusedError
 	switch cause := context.Cause(ctx); {
 	case cause == nil, errors.Is(cause, context.DeadlineExceeded):
@@ -71,7 +103,7 @@ func (c *conn) upstreamError(ctx context.Context, doing string, err error) error
 	if isTimeout(err) {
 		err = fmt.Errorf("%w: no answer within %v", err, c.policy.upstreamTimeout())
 	}
-	return refuse(UpstreamUnavailable, fmt.Errorf("%s: %w", doing, err))
+	return refuse(UpstreamUnavailable, err)
 }
 
 // cutReason returns the reason for a session that was cut before it had begun.
@@ -83,34 +115,38 @@ func cutReason(cause error) Reason {
 		return Reason(authz.Expired)
 	case errors.Is(cause, ErrDraining), errors.Is(cause, errClosed):
 		return Draining
+	case errors.Is(cause, ErrUpstreamLost):
+		return UpstreamUnavailable
 	}
 	return Busy
 }
 
 // readAnswer returns the broker's CONNACK as it came. AUTH packets before it go
-// to the client, and the client's back.
-func (c *conn) readAnswer() ([]byte, error) {
+// to the client, and the client's back; they are an answer too: from then on no
+// other broker could go on in this one's place.
+func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 	for range maxRounds {
-		raw, err := packets.ReadPacket(c.upstream, maxAnswer)
+		raw, err := packets.ReadPacket(nc, maxAnswer)
 		if err != nil {
-			return nil, err
+			return nil, answered, err
 		}
 		switch t := packets.Type(raw[0] >> 4); {
 		case t == packets.CONNACK:
-			return raw, nil
+			return raw, true, nil
 		case t != packets.AUTH || c.level != 5:
-			return nil, fmt.Errorf("the broker answered CONNECT with %v", t)
+			return nil, answered, fmt.Errorf("the broker answered CONNECT with %v", t)
 		}
-		if err := c.authRound(raw); err != nil {
-			return nil, err
+		answered = true
+		if err := c.authRound(nc, raw); err != nil {
+			return nil, true, err
 		}
 	}
-	return nil, errors.New("too many AUTH packets")
+	return nil, true, errors.New("too many AUTH packets")
 }
 
 // authRound passes one AUTH of the broker to the client and the client's answer
 // back.
-func (c *conn) authRound(raw []byte) error {
+func (c *conn) authRound(nc net.Conn, raw []byte) error {
 	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
 		return refuse(ConnectionLost, err)
 	}
@@ -121,7 +157,7 @@ func (c *conn) authRound(raw []byte) error {
 	if t := packets.Type(answer[0] >> 4); t != packets.AUTH {
 		return refuse(ConnectionLost, fmt.Errorf("the client answered AUTH with %v", t))
 	}
-	_, err = c.upstream.Write(answer)
+	_, err = nc.Write(answer)
 	return err
 }
 

@@ -140,6 +140,9 @@ func clientFields(c *proxy.Client) []zap.Field {
 	if c.TLS != 0 {
 		fields = append(fields, zap.String("tls", c.TLSVersion()))
 	}
+	if c.Server != "" {
+		fields = append(fields, zap.String("server", c.Server))
+	}
 	return fields
 }
 
@@ -161,6 +164,7 @@ func cause(e proxy.End) string {
 		{proxy.ErrDisplaced, "displaced"},
 		{proxy.ErrDraining, "draining"},
 		{proxy.ErrKicked, "kicked"},
+		{proxy.ErrUpstreamLost, "upstream_lost"},
 	} {
 		if errors.Is(e.Err, known.err) {
 			return known.name
