@@ -89,6 +89,31 @@ func TestCertificateOfAFile(t *testing.T) {
 	}
 }
 
+// Every form in which a token service may state rules is good in a file too.
+func TestFormsOfTopicRules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	for _, acl := range []string{
+		`[{"permission":"allow","action":"publish","topic":"a/b"}]`,
+		`[{"permission":"allow","action":"all","topics":["a/b","c"]}]`,
+		`[{"permission":"allow","action":"publish","topics":["a/#"],"qos":[0,1],"retain":false}]`,
+		`{"pub":["a/b"],"sub":["a/#"],"all":["c"]}`,
+	} {
+		rightsFile(t, path, `,"acl":`+acl)
+		f, err := Open(path, Options{})
+		if err != nil {
+			t.Errorf("%s: %v", acl, err)
+			continue
+		}
+		g, err := f.Authorize(t.Context(), authz.Request{Token: authz.NewToken("the-secret-token")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bound, err := g.ACL.Bind(authz.ACLValues{}); err != nil || !bound.Publish([]byte("a/b"), 0, false) || bound.Publish([]byte("d"), 0, false) {
+			t.Errorf("%s: the rules are not those of the file, %v", acl, err)
+		}
+	}
+}
+
 func TestBadRights(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.jsonl")
 	for fields, field := range map[string]string{

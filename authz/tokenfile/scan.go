@@ -11,9 +11,9 @@ const (
 	// maxMembers bounds the members of one JSON object; it keeps the search for
 	// doubled keys short.
 	maxMembers = 64
-	// maxDepth is the depth to which values nest: no field needs more than an
-	// object in the entry.
-	maxDepth = 3
+	// maxDepth is the depth to which values nest: acl is a list, in the entry, of
+	// rules with lists of topics.
+	maxDepth = 4
 )
 
 // scanner walks over JSON text (RFC 8259) and refuses what encoding/json lets
