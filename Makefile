@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 GOLANGCI := v2.15.0
 BENCHTIME ?= 1s
 
-.PHONY: run build test check lint integration bench cross clean
+.PHONY: run build test check lint integration bench compare cross clean
 
 run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
 	go run ./cmd/mqtt-auth-proxy serve
@@ -37,6 +37,9 @@ integration: build ## stories against real brokers and clients; installs what it
 
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+compare: build ## the proxy beside HAProxy, nginx and a bare relay; integration/bench/README.md has the flags
+	go run ./integration/bench $(COMPARE)
 
 clean:
 	rm -rf bin

@@ -17,9 +17,6 @@
 //	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
 //	go test -tags integration ./integration -proxy.race
 //
-// The benchmarks measure what the whole program costs from outside: memory and
-// files of an idle session, processor time of a message. They need a limit of
-// 20,000 files and Linux:
-//
-//	go test -tags integration -run '^$' -bench . ./integration
+// What the whole program costs, beside others on the same work, is measured by the
+// tool in bench.
 package integration

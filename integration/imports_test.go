@@ -40,6 +40,7 @@ var arrows = []struct {
 	{pkg: "cmd/internal/telemetry/*"},
 	{pkg: "cmd/mqtt-auth-proxy", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "cmd/internal/*"}},
 	{pkg: "integration", may: []string{"packets"}},
+	{pkg: "integration/bench", may: []string{"packets"}},
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.

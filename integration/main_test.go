@@ -23,9 +23,6 @@ var (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
-	if address := os.Getenv(sinkVariable); address != "" {
-		os.Exit(runSink(address))
-	}
 	flag.StringVar(&binary, "proxy.binary", "", "test this `FILE` instead of building the program")
 	flag.BoolVar(&withRace, "proxy.race", false, "build the program with the race detector, which needs a C compiler")
 	flag.Parse()

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // memory returns the proportional set size of the program in bytes: what would be
@@ -30,27 +29,6 @@ func memory(t testing.TB, p *proxy) int64 {
 	}
 	t.Fatalf("no Pss in %s", text)
 	return 0
-}
-
-// processorTime returns how long the program has computed.
-func processorTime(t testing.TB, p *proxy) time.Duration {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The second field is a name in parentheses, which may hold anything.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	var ticks int64
-	for _, field := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ticks += n
-	}
-	const ticksPerSecond = 100 // for every architecture that Go runs on
-	return time.Duration(ticks) * time.Second / ticksPerSecond
 }
 
 // descriptors returns how many files the program has open.

@@ -1,0 +1,239 @@
+//go:build linux
+
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// job is one piece of work on one target, for a process of its own.
+type job struct {
+	Work                   string
+	TLS                    bool
+	Address, Sink          string // of the target, and of the sink behind it
+	Certificate            []byte // PEM
+	TargetProcess, SinkPID int
+	Sessions               int
+	Quick                  bool
+}
+
+// outcome is what a job has found out.
+type outcome struct {
+	Figures []figure
+	Noise   noise
+}
+
+// figure is one result.
+type figure struct {
+	Metric string  `json:"metric"`
+	Unit   string  `json:"unit"`
+	Value  float64 `json:"value"`
+}
+
+// work is what a target can be measured on.
+type work struct {
+	name string
+	do   func(*load) error
+}
+
+func works() []work {
+	return []work{
+		{"idle", (*load).idle},
+		{"paced", (*load).paced},
+		{"flat", (*load).flat},
+		{"bulk", (*load).bulk},
+		{"connect", (*load).connects},
+		{"latency", (*load).latency},
+	}
+}
+
+func workNames() []string {
+	var names []string
+	for _, w := range works() {
+		names = append(names, w.name)
+	}
+	return names
+}
+
+// size is how much work is done.
+type size struct {
+	calm            time.Duration // before memory is read
+	warm, paced     time.Duration
+	flat            time.Duration
+	bulk            int // messages of 256 KiB
+	connects, plain int // by TLS and without
+	samples         int // of latency
+}
+
+func (j job) size() size {
+	if j.Quick {
+		return size{
+			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, flat: 20 * time.Millisecond,
+			bulk: 16, connects: 32, plain: 32, samples: 10,
+		}
+	}
+	return size{
+		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 4 * time.Second, flat: 2 * time.Second,
+		bulk: 3072, connects: 2000, plain: 5000, samples: 600,
+	}
+}
+
+// load does a job.
+type load struct {
+	job
+	size
+	config  *tls.Config // nil for plain
+	figures []figure
+}
+
+func (j job) do() (outcome, error) {
+	l := &load{job: j, size: j.size()}
+	if j.TLS {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(j.Certificate) {
+			return outcome{}, errors.New("no certificate")
+		}
+		// Post-quantum key exchange is another price, and not all targets know it.
+		l.config = &tls.Config{RootCAs: roots, ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519}}
+	}
+	before, err := readMachine()
+	if err != nil {
+		return outcome{}, err
+	}
+	ownBefore, err := l.own()
+	if err != nil {
+		return outcome{}, err
+	}
+	for _, w := range works() {
+		if w.name == j.Work {
+			err = w.do(l)
+		}
+	}
+	if err != nil {
+		return outcome{}, err
+	}
+	own, err := l.own()
+	if err != nil {
+		return outcome{}, err
+	}
+	n, err := noiseSince(before, own-ownBefore)
+	return outcome{l.figures, n}, err
+}
+
+// own is how long all have computed that take part in the work.
+func (l *load) own() (total time.Duration, err error) {
+	for _, pid := range []int{l.TargetProcess, l.SinkPID, os.Getpid()} {
+		spent, err := sum(pid, processorTime)
+		if err != nil {
+			return 0, err
+		}
+		total += spent
+	}
+	return total, nil
+}
+
+func (l *load) report(metric, unit string, value float64) {
+	l.figures = append(l.figures, figure{metric, unit, value})
+}
+
+// open connects devices, a few at a time. They are numbered from first on.
+func (l *load) open(first, number int) ([]*device, error) {
+	opened := make([]*device, number)
+	err := each(number, 16, func(i int) (err error) {
+		opened[i], err = dial(l.Address, l.config, first+i)
+		return err
+	})
+	return opened, err
+}
+
+// ping makes sure that everything has arrived that devices sent.
+func ping(devices []*device) error {
+	return each(len(devices), 16, func(i int) error { return devices[i].ping() })
+}
+
+// spend tells how long f took, and how long the target computed meanwhile.
+func (l *load) spend(f func() error) (computed, took time.Duration, err error) {
+	before, err := sum(l.TargetProcess, processorTime)
+	if err != nil {
+		return 0, 0, err
+	}
+	start := time.Now()
+	if err := f(); err != nil {
+		return 0, 0, err
+	}
+	took = time.Since(start)
+	after, err := sum(l.TargetProcess, processorTime)
+	return after - before, took, err
+}
+
+func microseconds(d time.Duration, per int) float64 {
+	return float64(d.Nanoseconds()) / 1000 / float64(per)
+}
+
+// baseSessions are open before memory is read for the first time, so that what is
+// needed once is not counted for the others.
+const baseSessions = 10
+
+// idle measures what a session takes that does nothing: after one small message,
+// after a larger one each way, and after all had much to send and receive at once.
+func (l *load) idle() error {
+	number := l.Sessions
+	devices, err := l.open(0, baseSessions)
+	if err != nil {
+		return err
+	}
+	rest := func() (int64, error) {
+		if err := ping(devices); err != nil {
+			return 0, err
+		}
+		<-time.After(l.calm)
+		return sum(l.TargetProcess, memory)
+	}
+	base, err := rest()
+	if err != nil {
+		return err
+	}
+	files, err := sum(l.TargetProcess, descriptors)
+	if err != nil {
+		return err
+	}
+	more, err := l.open(baseSessions, number-baseSessions)
+	if err != nil {
+		return err
+	}
+	devices = append(devices, more...)
+	for _, step := range []struct {
+		after string
+		do    func() error
+	}{
+		{"a small message", func() error { return echoAll(devices, 100, 16) }},
+		{"16 KiB each way", func() error { return echoAll(devices, 16_000, 16) }},
+		{"64 KiB each way, all at once", func() error { return echoAll(devices, 64_000, len(devices)) }},
+	} {
+		if err := step.do(); err != nil {
+			return fmt.Errorf("%s: %w", step.after, err)
+		}
+		now, err := rest()
+		if err != nil {
+			return err
+		}
+		l.report(fmt.Sprintf("%d sessions, after %s", number, step.after), "KiB/session", float64(now-base)/1024/float64(len(more)))
+	}
+	filesNow, err := sum(l.TargetProcess, descriptors)
+	if err != nil {
+		return err
+	}
+	l.report(fmt.Sprintf("%d sessions", number), "files/session", float64(filesNow-files)/float64(len(more)))
+	l.report(fmt.Sprintf("with %d sessions", baseSessions), "MiB in all", float64(base)/(1<<20))
+	return nil
+}
+
+func echoAll(devices []*device, size, atOnce int) error {
+	m := message(echo, size)
+	return each(len(devices), atOnce, func(i int) error { return devices[i].echo(m, make([]byte, 4<<10)) })
+}

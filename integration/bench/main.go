@@ -1,0 +1,134 @@
+//go:build linux
+
+// Bench puts the proxy beside HAProxy, nginx and a bare Go relay on the same work
+// and prints one table. See README.md.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the program. The tool starts itself again for the parts that need a
+// process of their own.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "sink":
+			return runSink(stdout)
+		case "relay":
+			return runRelay(args[1:])
+		case "load":
+			return runLoad(args[1:], stdout)
+		}
+	}
+	o, err := parseOptions(args, stderr)
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	b := &bench{options: o, progress: stderr}
+	if o.rounds > 0 {
+		if err := b.measure(ctx); err != nil {
+			return err
+		}
+	}
+	if o.file != "" {
+		if b.records, err = readRecords(o.file); err != nil {
+			return err
+		}
+	}
+	return printTable(stdout, b.records)
+}
+
+// options are what the command line says.
+type options struct {
+	targets, work, transports []string
+	sessions                  []int
+	rounds, threads           int
+	quick                     bool
+	binary, file              string
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	targets := f.String("targets", strings.Join(targetNames(), ","), "what to measure")
+	work := f.String("work", strings.Join(workNames(), ","), "which work to measure it on")
+	transports := f.String("transports", "plain,tls", "between client and target")
+	sessions := f.String("sessions", "1000,9000", "how many sessions are idle at once, at most 9000")
+	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, in turns; 0 prints the table of -o alone")
+	f.IntVar(&o.threads, "threads", 1, "threads of HAProxy, workers of nginx")
+	f.BoolVar(&o.quick, "quick", false, "do little of everything, to see that it works; the figures mean nothing")
+	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
+	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of all that it holds")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	var err error
+	if o.targets, err = choose("targets", *targets, targetNames()); err != nil {
+		return o, err
+	}
+	if o.work, err = choose("work", *work, workNames()); err != nil {
+		return o, err
+	}
+	if o.transports, err = choose("transports", *transports, []string{"plain", "tls"}); err != nil {
+		return o, err
+	}
+	for number := range strings.SplitSeq(*sessions, ",") {
+		n, err := strconv.Atoi(number)
+		if err != nil || n <= baseSessions || n > mostSessions {
+			return o, fmt.Errorf("-sessions %s: want numbers from %d to %d", *sessions, baseSessions+1, mostSessions)
+		}
+		o.sessions = append(o.sessions, n)
+	}
+	return o, nil
+}
+
+// choose splits a list of names and keeps them in the order of all that there are.
+func choose(flag, list string, all []string) ([]string, error) {
+	chosen := strings.Split(list, ",")
+	for _, name := range chosen {
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("-%s: no %q, there are %s", flag, name, strings.Join(all, ", "))
+		}
+	}
+	return slices.DeleteFunc(all, func(name string) bool { return !slices.Contains(chosen, name) }), nil
+}
+
+// runLoad does one job, which comes as JSON, and tells its outcome.
+func runLoad(args []string, out io.Writer) error {
+	var j job
+	if err := json.Unmarshal([]byte(strings.Join(args, " ")), &j); err != nil {
+		return fmt.Errorf("read the job: %w", err)
+	}
+	result, err := j.do()
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(out).Encode(result)
+}

@@ -1,0 +1,127 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// patience is how long anything may take that ought to come at once.
+const patience = 20 * time.Second
+
+// tail keeps the last that a process has written.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	const most = 4 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, b...)
+	t.text = t.text[max(0, len(t.text)-most):]
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(bytes.TrimSpace(t.text))
+}
+
+// process is a program that runs in the background until it is killed.
+type process struct {
+	cmd    *exec.Cmd
+	words  *tail
+	exited chan struct{}
+}
+
+// start runs a program that ends with us at the latest. stdout may be nil.
+func start(ctx context.Context, stdout io.Writer, argv ...string) (*process, error) {
+	p := &process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), words: &tail{}, exited: make(chan struct{})}
+	// Its children are killed with it, and it with us.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
+	p.cmd.Stderr, p.cmd.Stdout = p.words, p.words
+	if stdout != nil {
+		p.cmd.Stdout = stdout
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		defer close(p.exited)
+		_ = p.cmd.Wait()
+	}()
+	return p, nil
+}
+
+func (p *process) kill() {
+	_ = p.cmd.Cancel()
+	<-p.exited
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// serves waits until an address accepts connections.
+func (p *process) serves(ctx context.Context, address string) error {
+	limit := time.After(patience)
+	for {
+		var d net.Dialer
+		if conn, err := d.DialContext(ctx, "tcp", address); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-p.exited:
+			return fmt.Errorf("%s ended at its start: %s", p.cmd.Args[0], p.words)
+		case <-limit:
+			return fmt.Errorf("%s does not accept connections: %s", p.cmd.Args[0], p.words)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// ourselves runs the tool again as one of its parts.
+func ourselves(args ...string) ([]string, error) {
+	self, err := os.Executable()
+	return append([]string{self}, args...), err
+}
+
+// find returns the path of a program that may be where users do not look.
+func find(program string) (string, error) {
+	for _, name := range []string{program, "/usr/sbin/" + program, "/usr/local/sbin/" + program} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// ports hands out free ports below those that the system takes by itself, so that
+// no connection takes one between choice and use.
+type ports struct{ last int }
+
+func (p *ports) address() (string, error) {
+	const first, count = 12000, 18000
+	for range count {
+		p.last++
+		address := fmt.Sprintf("127.0.0.1:%d", first+(os.Getpid()*61+p.last)%count)
+		if ln, err := net.Listen("tcp", address); err == nil {
+			return address, ln.Close()
+		}
+	}
+	return "", errors.New("no free port")
+}

@@ -1,0 +1,50 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestComparison: the tool that puts the proxy beside its peers does every work on
+// every target. That its figures are any good a test cannot tell.
+func TestComparison(t *testing.T) {
+	t.Parallel()
+	need(t, "haproxy")
+	need(t, "nginx")
+	tool, raw := filepath.Join(t.TempDir(), "bench"), filepath.Join(t.TempDir(), "raw.jsonl")
+	if r := run(t, "go", "build", "-o", tool, "./bench"); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	r := run(t, tool, "-quick", "-rounds", "1", "-sessions", "20", "-proxy", binary, "-o", raw)
+	if r.status != 0 {
+		t.Fatalf("status %d\n%s", r.status, r.stderr)
+	}
+	lines := strings.Split(r.stdout, "\n")
+	if want := "| | mqtt-auth-proxy | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
+		t.Errorf("table begins with %q, want %q", lines[0], want)
+	}
+	const rows = 2*(3+1+1) /* idle */ + 2*1 /* paced */ + 2*2 /* flat */ + 2*2*2*2 /* bulk */ + 2 + 4 /* connect */ + 2*3 /* latency */
+	found := 0
+	for _, line := range lines[2:] {
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		found++
+		missing := 1 // HAProxy splices in bulk alone
+		if strings.Contains(line, "plain") && strings.Contains(line, "/GB |") || strings.Contains(line, "plain") && strings.Contains(line, "MB/s |") {
+			missing = 0
+		}
+		if got := strings.Count(line, "–"); got != missing {
+			t.Errorf("%d cells are empty, want %d: %s", got, missing, line)
+		}
+	}
+	if found != rows {
+		t.Errorf("table has %d rows, want %d\n%s", found, rows, r.stdout)
+	}
+	if again := run(t, tool, "-rounds", "0", "-o", raw); again.stdout != r.stdout {
+		t.Errorf("the table of the raw results differs from that of the run:\n%s%s", again.stdout, again.stderr)
+	}
+}
