@@ -1,0 +1,99 @@
+package proxyproto
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// ErrNoHeader is the error of a connection that begins with something else.
+var ErrNoHeader = errors.New("no PROXY protocol header")
+
+// ErrMalformed is wrapped by the errors of headers that break the specification.
+var ErrMalformed = errors.New("malformed PROXY protocol header")
+
+// Header says whose connection follows. The zero value, and nil, say that it is
+// the sender's own.
+type Header struct {
+	// Local is set by a sender that connects for itself, most likely to see
+	// whether anybody answers: version 2 LOCAL, version 1 UNKNOWN.
+	Local bool
+	// Source is the client's address and Destination the one it connected to, IPv4
+	// in its own form. Invalid if they are not known.
+	Source, Destination netip.AddrPort
+
+	// Authority is the host name that the client asked for (TLS SNI), ALPN the
+	// protocol that was agreed on. Version 2 only, as all that follows.
+	Authority, ALPN string
+	// UniqueID is the sender's name for the connection, any bytes, up to 128.
+	UniqueID string
+	// SSL is nil if the client came without TLS, or if that is not known.
+	SSL *SSL
+}
+
+// SSL is what is known of the client's TLS.
+type SSL struct {
+	// Version and Cipher are as OpenSSL writes them: TLSv1.3,
+	// ECDHE-ECDSA-AES128-GCM-SHA256.
+	Version, Cipher string
+	// Verified is set if the client has shown a certificate that is good, and
+	// Resumed if it did so earlier in a TLS session that this connection resumes.
+	Verified, Resumed bool
+	// CommonName is that of the certificate.
+	CommonName string
+}
+
+// signature begins a header of version 2 (section 2.2), prefix one of version 1
+// (section 2.1). No header of either version is shorter than the signature.
+const (
+	signature = "\r\n\r\n\x00\r\nQUIT\n"
+	prefix    = "PROXY "
+)
+
+const (
+	fixedSize   = 16   // of version 2, in bytes
+	maxLine     = 107  // of version 1, in bytes, line end included
+	maxBody     = 4096 // of version 2 behind the fixed part, in bytes
+	maxText     = 1024 // of one text that is sent, in bytes
+	maxUniqueID = 128  // section 2.2.5
+)
+
+// Commands and families of version 2 (section 2.2).
+const (
+	versionMask = 0xF0
+	version2    = 0x20
+	cmdLocal    = 0x0
+	cmdProxy    = 0x1
+
+	unspec     = 0x00
+	tcp4       = 0x11
+	tcp6       = 0x21
+	unixStream = 0x31
+)
+
+// Lengths of the addresses of each family.
+const (
+	tcp4Size = 2*4 + 2*2
+	tcp6Size = 2*16 + 2*2
+	unixSize = 2 * 108
+)
+
+// Types of the elements behind the addresses (section 2.2), and of those within
+// the one about TLS.
+const (
+	typeALPN      = 0x01
+	typeAuthority = 0x02
+	typeCRC32C    = 0x03
+	typeUniqueID  = 0x05
+	typeSSL       = 0x20
+
+	subVersion    = 0x21
+	subCommonName = 0x22
+	subCipher     = 0x23
+)
+
+// Flags of the element about TLS (section 2.2.6).
+const (
+	clientSSL         = 0x01
+	clientCertConn    = 0x02
+	clientCertSession = 0x04
+)
