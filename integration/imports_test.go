@@ -24,7 +24,7 @@ var arrows = []struct {
 	{pkg: "packets", library: true},
 	{pkg: "authz", library: true},
 	{pkg: "authz/*", may: []string{"authz"}, library: true},
-	{pkg: "proxy", may: []string{"packets", "authz", "proxy/internal/*"}, library: true},
+	{pkg: "proxy", may: []string{"packets", "authz", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
 	{pkg: "proxy/upstream", may: []string{"proxy/proxyproto", "proxy/internal/relay"}, library: true},
 	{pkg: "proxy/certs", library: true},
 	{pkg: "proxy/proxyproto", library: true},
@@ -44,7 +44,7 @@ var arrows = []struct {
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.
-var standardOnly = []string{"packets", "authz", "proxy"}
+var standardOnly = []string{"packets", "authz", "proxy", "proxy/proxyproto", "proxy/websocket"}
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{

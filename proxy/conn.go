@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
 // conn is one connection from accept until its bytes flow.
@@ -28,9 +30,12 @@ type conn struct {
 	addr     netip.AddrPort
 	raw      net.Conn // as accepted
 
-	nc   net.Conn // what carries the client's MQTT: raw's socket, or TLS over it
-	tls  uint16   // version, 0 without TLS
-	peer *x509.Certificate
+	header *proxyproto.Header // of the load balancer in front, if one was wanted
+	probe  bool               // the load balancer connects for itself
+
+	nc    net.Conn             // what carries the client's MQTT: raw's socket, or TLS over it
+	state *tls.ConnectionState // nil without TLS
+	peer  *x509.Certificate
 
 	in       *packets.Connect
 	level    byte // of the protocol, 0 while unknown
@@ -96,7 +101,7 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	return c.begin()
 }
 
-// readConnect does the handshake and reads one CONNECT, both under one absolute
+// readConnect does what comes before MQTT and reads one CONNECT, all of it under one absolute
 // deadline that no byte of the client extends.
 func (c *conn) readConnect(ctx context.Context) error {
 	deadline := c.accepted.Add(c.policy.connectTimeout())
@@ -108,12 +113,14 @@ func (c *conn) readConnect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if err := c.handshake(ctx); err != nil {
-		return err
+	for _, step := range []func(context.Context) error{c.readHeader, c.handshake} {
+		if err := step(ctx); err != nil {
+			return c.forgive(err)
+		}
 	}
 	in, err := packets.ReadConnect(c.nc, c.policy.maxConnect())
 	if err != nil {
-		return c.connectError(err)
+		return c.forgive(c.connectError(err))
 	}
 	c.in, c.level = in, in.Level
 	return nil
@@ -184,16 +191,19 @@ func (c *conn) makeRoom() error {
 }
 
 func (c *conn) newClient(g *authz.Grant) *Client {
-	return &Client{
+	client := &Client{
 		ClientID:  c.clientID,
 		Grant:     g,
 		TokenHash: c.token.Hash(),
 		Addr:      c.addr,
 		Listener:  c.entry.name(),
 		Level:     c.level,
-		TLS:       c.tls,
 		Since:     c.accepted,
 	}
+	if c.state != nil {
+		client.TLS = c.state.Version
+	}
+	return client
 }
 
 // settleID decides under which client id the session is known: the client's own,

@@ -7,7 +7,7 @@
 // bytes:
 //
 //	srv := &proxy.Server{Trace: trace}
-//	srv.SetPolicy(&proxy.Policy{Authorizer: source, Dial: dialer.Dial})
+//	srv.SetPolicy(&proxy.Policy{Authorizer: source, Dial: dial})
 //	go srv.Serve(&proxy.Listener{Listener: ln, Name: "mqtts", TLS: config})
 //	...
 //	srv.Shutdown(ctx)
@@ -15,6 +15,7 @@
 // # The path of one connection
 //
 //	accept      limits on connections in all and per address
+//	header      of a load balancer, if the listener wants one: whose connection it is
 //	handshake   TLS, at most so many at a time
 //	CONNECT     one packet, strict, bounded in size and time
 //	token       where the policy says it sits

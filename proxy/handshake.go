@@ -80,7 +80,7 @@ func (c *conn) handshake(ctx context.Context) error {
 		return handshakeError(err)
 	}
 	state := tc.ConnectionState()
-	c.nc, c.tls = tc, state.Version
+	c.nc, c.state = tc, &state
 	if len(state.VerifiedChains) > 0 {
 		c.peer = state.VerifiedChains[0][0]
 	}

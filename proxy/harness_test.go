@@ -15,6 +15,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -173,6 +174,7 @@ type fakeBroker struct {
 	delay  func(context.Context) // before the dial returns
 
 	mu       sync.Mutex
+	origin   *proxyproto.Header // of the last dial
 	connects []*packets.Connect
 	got      []byte
 	ends     int
@@ -185,6 +187,9 @@ func (f *fakeBroker) dial(ctx context.Context, _ *Client) (net.Conn, error) {
 	if f.err != nil {
 		return nil, f.err
 	}
+	f.mu.Lock()
+	f.origin = proxyproto.FromContext(ctx)
+	f.mu.Unlock()
 	ours, theirs := net.Pipe()
 	go f.serve(ours)
 	return theirs, nil

@@ -96,18 +96,18 @@ func TestSilentBrokerIsPassedOver(t *testing.T) {
 func TestWhatCountsAsAnAnswer(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
-		broker   fakeBroker
+		broker   *fakeBroker
 		answered []bool
 	}{
-		{"refusal of the device", fakeBroker{answer: packets.Connack{Code: packets.RefusedIdentifier}}, []bool{true}},
-		{"refusal of the proxy", fakeBroker{answer: packets.Connack{Code: packets.RefusedNotAuthorized}}, []bool{true}},
-		{"not MQTT", fakeBroker{raw: []byte("SSH-2.0-OpenSSH_9.2p1\r\n")}, []bool{false, true}},
-		{"another packet", fakeBroker{raw: []byte{0xd0, 0}}, []bool{false, true}},
+		{"refusal of the device", &fakeBroker{answer: packets.Connack{Code: packets.RefusedIdentifier}}, []bool{true}},
+		{"refusal of the proxy", &fakeBroker{answer: packets.Connack{Code: packets.RefusedNotAuthorized}}, []bool{true}},
+		{"not MQTT", &fakeBroker{raw: []byte("SSH-2.0-OpenSSH_9.2p1\r\n")}, []bool{false, true}},
+		{"another packet", &fakeBroker{raw: []byte{0xd0, 0}}, []bool{false, true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b, u := withTwoBrokers(t)
-				u.first = &tt.broker
+				u.first = tt.broker
 				_, ack, err := b.login(with(4, "d", goodToken))
 				if err != nil || (ack.Code == packets.Success) != (len(tt.answered) == 2) {
 					t.Errorf("CONNACK %v, %v", ack.Code, err)

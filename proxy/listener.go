@@ -17,12 +17,18 @@ type Listener struct {
 	// TLS makes it a TLS listener. The connections of the inner listener must be
 	// plain: the server does the handshakes, so that it can limit them.
 	TLS *tls.Config
+	// ProxyProtocol are the networks of load balancers that begin every connection
+	// with a PROXY protocol header, before TLS. If there are any, the listener is for
+	// them alone: connections from elsewhere, or without a header, are closed. The
+	// address in the header then stands for the client's in every respect.
+	ProxyProtocol []netip.Prefix
 }
 
 // entry is where a connection came in.
 type entry struct {
-	label string
-	tls   *tls.Config
+	label   string
+	tls     *tls.Config
+	proxies []netip.Prefix
 }
 
 func (e *entry) name() string { return e.label }
@@ -36,6 +42,7 @@ func entryOf(ln net.Listener) *entry {
 		if l.TLS != nil {
 			e.tls = limitHandshakes(l.TLS)
 		}
+		e.proxies = l.ProxyProtocol
 	}
 	return e
 }

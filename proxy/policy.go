@@ -23,7 +23,9 @@ type Policy struct {
 	// as [UpstreamUnavailable].
 	Rewrite func(*ConnectRequest) error
 	// Dial opens the connection to the broker for one client. Its errors refuse
-	// the client as [UpstreamUnavailable].
+	// the client as [UpstreamUnavailable]. What a PROXY protocol header can tell the
+	// broker about the client is in ctx, see [proxyproto.FromContext]; the same holds
+	// for Upstream.
 	Dial func(ctx context.Context, c *Client) (net.Conn, error)
 	// Upstream finds a broker for one client where there are several, in place
 	// of Dial. One of the two must be set.

@@ -17,6 +17,12 @@ type Reason string
 
 // The reasons that are not an Authorizer's.
 const (
+	// ProxyHeader: the connection did not begin with a valid PROXY protocol header,
+	// or came from where none is accepted, at a listener that wants one.
+	ProxyHeader Reason = "proxy_header"
+	// HealthCheck: a load balancer looked whether the listener answers, and that is
+	// all.
+	HealthCheck Reason = "health_check"
 	// TLSFailed: the TLS handshake failed.
 	TLSFailed Reason = "tls"
 	// ConnectTimeout: no complete CONNECT in time.
@@ -109,7 +115,7 @@ func answer(r Reason) (v3, v5 packets.ReasonCode) {
 		return 0, packets.MalformedPacket
 	case TooLarge:
 		return 0, packets.PacketTooLarge
-	case TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
+	case ProxyHeader, HealthCheck, TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
 		return 0, 0
 	}
 	// NoIdentity, WillTopic and every other denial: known, and may not enter.

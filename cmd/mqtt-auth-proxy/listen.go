@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -59,12 +60,26 @@ func (s *service) openListener(i int, lc config.Listener) (*proxy.Listener, erro
 		}
 		ln.TLS = source.ServerConfig(certs.Options{MinVersion: tlsVersion(lc.TLS.MinVersion), ClientAuth: clientAuth(lc.TLS.ClientAuth)})
 	}
+	if lc.ProxyProtocol != nil {
+		ln.ProxyProtocol = networks(lc.ProxyProtocol.Trusted)
+	}
 	inner, err := listen(key+".address", lc.Address)
 	if err != nil {
 		return nil, err
 	}
 	ln.Listener = inner
 	return ln, nil
+}
+
+// networks returns what the config has checked to be networks.
+func networks(texts []string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 // certificatesFor loads the identity of a TLS listener and remembers it for

@@ -37,7 +37,7 @@ func (s *service) openUpstream(ctx context.Context) error {
 }
 
 func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
-	b := &upstreamBroker{dialer: &upstream.Dialer{Timeout: c.ConnectTimeout}}
+	b := &upstreamBroker{dialer: &upstream.Dialer{Timeout: c.ConnectTimeout, ProxyProtocol: proxyProtocolVersion(c.ProxyProtocol)}}
 	for i, sc := range c.Servers {
 		server, err := upstream.ParseServer(sc.String())
 		if err != nil {
@@ -54,6 +54,11 @@ func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
 	}
 	b.dialer.TLS = b.tls
 	return b, nil
+}
+
+// proxyProtocolVersion returns the version that the config means, 0 for none.
+func proxyProtocolVersion(name string) int {
+	return map[string]int{"v1": 1, "v2": 2}[name]
 }
 
 // Dial opens a connection to the broker.

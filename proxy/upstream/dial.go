@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
 // DefaultTimeout is the limit of [Dialer.Dial] if none is set.
@@ -44,6 +45,11 @@ type Dialer struct {
 	// TLS secures the connections to tls:// servers. Nil means the system's
 	// authorities, no client certificate and no resumption.
 	TLS *TLS
+	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol header that every
+	// connection begins with, before TLS; 0 for none. It says what
+	// [proxyproto.FromContext] finds in the context of Dial; without anything there,
+	// that the connection is the proxy's own.
+	ProxyProtocol int
 
 	// connect replaces the net.Dialer in tests.
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
@@ -97,8 +103,15 @@ func (d *Dialer) try(ctx context.Context, server Server, waiting int) (net.Conn,
 		return nil, errors.New("empty server address")
 	}
 	conn, err := d.dialContext(ctx, server.network(), server.address)
-	if err != nil || !server.Secure() {
-		return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if err := d.sendHeader(ctx, conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if !server.Secure() {
+		return conn, nil
 	}
 	secured, err := d.handshake(ctx, conn, server.name())
 	if err != nil {
@@ -122,6 +135,27 @@ func (d *Dialer) dialContext(ctx context.Context, network, address string) (net.
 		Control: setUserTimeout,
 	}
 	return dialer.DialContext(ctx, network, address)
+}
+
+// sendHeader begins the connection with a PROXY protocol header, if there is to be
+// one. It fits into the buffer of a new socket, so the write does not wait.
+func (d *Dialer) sendHeader(ctx context.Context, conn net.Conn) error {
+	if d.ProxyProtocol == 0 {
+		return nil
+	}
+	raw, err := proxyproto.FromContext(ctx).Append(nil, d.ProxyProtocol)
+	if err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetWriteDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write(raw); err != nil {
+		return fmt.Errorf("PROXY protocol header: %w", err)
+	}
+	return conn.SetWriteDeadline(time.Time{})
 }
 
 func (d *Dialer) handshake(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {

@@ -42,6 +42,7 @@ func (c *checker) listeners() {
 		if l.TLS != nil {
 			c.listenerTLS(path+".tls", l.TLS)
 		}
+		c.edge(path, l)
 	}
 	c.address("admin.address", c.Admin.Address, len(c.Listeners))
 }
@@ -173,6 +174,9 @@ func (c *checker) upstream() {
 		c.fault("upstream.tls", "is set but no server uses it; write the server as tls://host:port, or remove the section")
 	}
 	c.pair("upstream.tls", u.TLS.Certificate, u.TLS.Key)
+	if u.ProxyProtocol != "off" && u.Servers[0].Network == "bundled" && !c.bad("upstream.proxy_protocol", "upstream.servers") {
+		c.fault("upstream.proxy_protocol", "has no effect on the bundled broker; remove it")
+	}
 	if u.Password != "" && u.Username == "" && !c.bad("upstream.username", "upstream.password") {
 		c.fault("upstream.username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
 	}

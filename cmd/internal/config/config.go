@@ -40,6 +40,8 @@ type Listener struct {
 	Address string       `yaml:"address" type:"address" required:"true" doc:"host:port to listen on; an empty host means all addresses"`
 	Name    string       `yaml:"name" doc:"label of the listener in logs and metrics; the address when empty"`
 	TLS     *ListenerTLS `yaml:"tls"`
+
+	ProxyProtocol *ProxyProtocol `yaml:"proxy_protocol"`
 }
 
 // ListenerTLS makes a listener speak MQTTS. Either Auto is set or Certificate
@@ -172,6 +174,7 @@ type Upstream struct {
 	Password       Secret        `yaml:"password" doc:"template of the password sent to the broker; none is sent when empty"`
 	ClientID       string        `yaml:"client_id" default:"${client_id}" required:"true" doc:"template of the client id sent to the broker"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach the broker and get its CONNACK"`
+	ProxyProtocol  string        `yaml:"proxy_protocol" default:"off" oneof:"off|v1|v2" required:"true" doc:"PROXY protocol header that tells the broker the device's address; v2 also its TLS and the name in its certificate. The broker must expect it"`
 	TLS            UpstreamTLS   `yaml:"tls"`
 }
 

@@ -81,6 +81,7 @@ func embedded(data string) *Config {
 			Username:       "${subject}",
 			ClientID:       "${client_id}",
 			ConnectTimeout: 5 * time.Second,
+			ProxyProtocol:  "off",
 		},
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
 		Log:       Log{Level: "info"},
@@ -115,7 +116,8 @@ func full(work string) *Config {
 	return &Config{
 		Data: at("state"),
 		Listeners: []Listener{
-			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3"}},
+			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3"},
+				ProxyProtocol: &ProxyProtocol{Trusted: []string{"10.0.0.0/8", "2001:db8::/32"}}},
 			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
@@ -145,6 +147,7 @@ func full(work string) *Config {
 			Password:       "hunter2 # not a comment",
 			ClientID:       "proxy-${client_id}",
 			ConnectTimeout: 250 * time.Millisecond,
+			ProxyProtocol:  "v2",
 			TLS:            UpstreamTLS{CA: at("certs/ca.pem"), Certificate: at("client.pem"), Key: at("client-key.pem"), ServerName: "broker.example"},
 		},
 		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},

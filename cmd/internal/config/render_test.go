@@ -106,6 +106,7 @@ upstream:
   password: '***' # proxy.yaml:6
   client_id: ${client_id} # default
   connect_timeout: 5s # default
+  proxy_protocol: off # default
   tls:
     ca: '' # default
     certificate: '' # default

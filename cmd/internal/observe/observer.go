@@ -65,6 +65,8 @@ func (o *Observer) refused(r proxy.Refusal) {
 	switch r.Reason {
 	case proxy.UpstreamCredentials, proxy.Internal:
 		level = zapcore.ErrorLevel
+	case proxy.HealthCheck:
+		level = zapcore.DebugLevel
 	case proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.Busy:
 		level = zapcore.WarnLevel
 	}

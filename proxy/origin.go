@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
+)
+
+// readHeader takes the header of a load balancer from the connection and believes
+// it, if the listener wants one.
+//
+// It is wanted of everybody there: a connection from elsewhere, or without a header,
+// is closed. Else whoever reaches the listener past the load balancer could claim
+// any address, or hide behind the load balancer's.
+func (c *conn) readHeader(context.Context) error {
+	if len(c.entry.proxies) == 0 {
+		return nil
+	}
+	if !trusts(c.entry.proxies, c.addr.Addr()) {
+		return refuse(ProxyHeader, errors.New("the address is not one of the load balancers that this listener is for"))
+	}
+	header, err := proxyproto.Read(c.raw)
+	switch {
+	case isTimeout(err):
+		return refuse(ConnectTimeout, errors.New("no complete PROXY protocol header"))
+	case gone(err):
+		return refuse(HealthCheck, errors.New("closed before a PROXY protocol header"))
+	case err != nil:
+		return refuse(ProxyHeader, err)
+	}
+	c.header, c.probe = header, header.Local
+	if header.Source.IsValid() {
+		c.addr = header.Source
+	}
+	return nil
+}
+
+func trusts(networks []netip.Prefix, addr netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// gone reports whether the peer has closed. Load balancers that only look whether
+// somebody answers do so, many of them with a reset.
+func gone(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
+
+// forgive makes a health check of a load balancer's own connection that ended
+// without a CONNECT.
+func (c *conn) forgive(err error) error {
+	var refused *RefusedError
+	if c.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && gone(refused.Err)) {
+		return refuse(HealthCheck, refused.Err)
+	}
+	return err
+}
+
+// origin returns what a PROXY protocol header can tell the broker about the client:
+// what a load balancer in front has told stands before what shows here.
+func (c *conn) origin() *proxyproto.Header {
+	h := &proxyproto.Header{Source: c.addr, Destination: addrPortOf(c.raw.LocalAddr())}
+	if c.header != nil {
+		h.UniqueID = c.header.UniqueID
+		if c.header.Destination.IsValid() {
+			h.Destination = c.header.Destination
+		}
+		if c.header.SSL != nil || c.state == nil {
+			h.SSL, h.Authority, h.ALPN = c.header.SSL, c.header.Authority, c.header.ALPN
+			return h
+		}
+	}
+	if c.state != nil {
+		h.SSL, h.Authority, h.ALPN = sslOf(c.state), c.state.ServerName, c.state.NegotiatedProtocol
+	}
+	return h
+}
+
+// sslOf describes a TLS connection in the words of the PROXY protocol.
+func sslOf(s *tls.ConnectionState) *proxyproto.SSL {
+	ssl := &proxyproto.SSL{
+		Version: strings.Replace(tls.VersionName(s.Version), "TLS ", "TLSv", 1),
+		Cipher:  opensslName(tls.CipherSuiteName(s.CipherSuite)),
+	}
+	if len(s.VerifiedChains) > 0 {
+		ssl.Verified, ssl.Resumed = true, s.DidResume
+		ssl.CommonName = s.VerifiedChains[0][0].Subject.CommonName
+	}
+	return ssl
+}
+
+// opensslName returns OpenSSL's name of a cipher suite: that of TLS 1.3 is the
+// standard's, those before are ECDHE-RSA-AES128-GCM-SHA256 and the like.
+func opensslName(name string) string {
+	suite, ok := strings.CutPrefix(name, "TLS_")
+	exchange, cipher, before13 := strings.Cut(suite, "_WITH_")
+	if !ok || !before13 {
+		return name
+	}
+	cipher = strings.NewReplacer("AES_128", "AES128", "AES_256", "AES256", "_CBC", "", "_POLY1305_SHA256", "_POLY1305").Replace(cipher)
+	if exchange == "RSA" {
+		return strings.ReplaceAll(cipher, "_", "-")
+	}
+	return strings.ReplaceAll(exchange+"-"+cipher, "_", "-")
+}

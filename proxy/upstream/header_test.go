@@ -1,0 +1,117 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
+)
+
+var origin = &proxyproto.Header{
+	Source:      netip.MustParseAddrPort("192.0.2.7:51000"),
+	Destination: netip.MustParseAddrPort("198.51.100.1:8883"),
+	Authority:   "broker.example",
+	SSL:         &proxyproto.SSL{Version: "TLSv1.3", CommonName: "pump", Verified: true},
+}
+
+// bare is what version 1 can carry of origin.
+var bare = &proxyproto.Header{Source: origin.Source, Destination: origin.Destination}
+
+// headed takes a header from each connection before it goes on.
+func headed(headers chan<- *proxyproto.Header, next func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		h, err := proxyproto.Read(conn)
+		if err != nil {
+			h = nil
+		}
+		headers <- h
+		next(conn)
+	}
+}
+
+func TestDialSendsHeader(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	config := ca.broker(t, "127.0.0.1")
+	secure, err := LoadTLS(TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.pem())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	headers := make(chan *proxyproto.Header, 1)
+	servers := map[string]Server{
+		"tcp":  server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", headed(headers, echo))),
+		"tls":  server(t, "tls", serve(t, "tcp", "127.0.0.1:0", headed(headers, func(conn net.Conn) { echo(tls.Server(conn, config)) }))),
+		"unix": server(t, "unix", serve(t, "unix", filepath.Join(t.TempDir(), "broker"), headed(headers, echo))),
+	}
+	own := &proxyproto.Header{Local: true}
+	for name, s := range servers {
+		for _, tt := range []struct {
+			name    string
+			ctx     context.Context
+			version int
+			want    *proxyproto.Header
+		}{
+			{"v2", proxyproto.NewContext(t.Context(), origin), 2, origin},
+			{"v1", proxyproto.NewContext(t.Context(), origin), 1, bare},
+			{"v2, own", t.Context(), 2, own},
+			{"v1, own", t.Context(), 1, own},
+		} {
+			t.Run(name+" "+tt.name, func(t *testing.T) {
+				d := &Dialer{Servers: []Server{s}, TLS: secure, ProxyProtocol: tt.version}
+				conn, err := d.Dial(tt.ctx)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				checkEcho(t, conn)
+				if diff := cmp.Diff(tt.want, <-headers, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+					t.Errorf("(-want +got)\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+func TestDialWithoutHeader(t *testing.T) {
+	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}}
+	conn, err := d.Dial(proxyproto.NewContext(t.Context(), origin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	checkEcho(t, conn)
+}
+
+// TestHeaderLeavesNoDeadline: the session's own writes would fail later.
+func TestHeaderLeavesNoDeadline(t *testing.T) {
+	headers := make(chan *proxyproto.Header, 1)
+	d := &Dialer{
+		Servers:       []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", headed(headers, echo)))},
+		Timeout:       200 * time.Millisecond,
+		ProxyProtocol: 2,
+	}
+	conn, err := d.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-time.After(2 * d.Timeout)
+	checkEcho(t, conn)
+}
+
+// TestDialRefusesWhatAHeaderCannotSay: an identity is not cut short.
+func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
+	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}, ProxyProtocol: 2}
+	long := *origin
+	long.Authority = string(make([]byte, 2000))
+	if conn, err := d.Dial(proxyproto.NewContext(t.Context(), &long)); err == nil {
+		conn.Close()
+		t.Error("dialed")
+	}
+}
