@@ -42,5 +42,6 @@
 //
 // The package logs nothing and knows no configuration: it calls the hooks of a
 // [Trace] and takes plain fields. A [Policy] is immutable and swapped as a whole
-// with [Server.SetPolicy]; a connection keeps the policy it began with.
+// with [Server.SetPolicy]; a connection keeps the policy it began with. What a
+// [Listener] says is swapped with [Listener.Become], without closing its socket.
 package proxy

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/netip"
+	"sync/atomic"
 )
 
 // Listener is a net.Listener with what the proxy needs to know of it. A
@@ -22,29 +23,61 @@ type Listener struct {
 	// them alone: connections from elsewhere, or without a header, are closed. The
 	// address in the header then stands for the client's in every respect.
 	ProxyProtocol []netip.Prefix
+
+	current atomic.Pointer[entry] // what the fields said when it was last asked
+}
+
+// Become makes everything that next says, but for its socket, count for the
+// connections that l accepts from now on, also while l is served. The fields of l
+// itself stay as they are. Session tickets outlive it if the TLS config is the
+// same one.
+func (l *Listener) Become(next *Listener) {
+	l.current.Store(newEntry(l.Listener, next, l.current.Load()))
+}
+
+// entry returns where a connection comes in that is accepted now.
+func (l *Listener) entry() *entry {
+	if e := l.current.Load(); e != nil {
+		return e
+	}
+	l.current.CompareAndSwap(nil, newEntry(l.Listener, l, nil))
+	return l.current.Load()
 }
 
 // entry is where a connection came in.
 type entry struct {
 	label   string
+	given   *tls.Config // tls as the Listener has it
 	tls     *tls.Config
 	proxies []netip.Prefix
 }
 
 func (e *entry) name() string { return e.label }
 
-func entryOf(ln net.Listener) *entry {
-	e := &entry{label: ln.Addr().String()}
-	if l, ok := ln.(*Listener); ok {
-		if l.Name != "" {
-			e.label = l.Name
-		}
-		if l.TLS != nil {
-			e.tls = limitHandshakes(l.TLS)
-		}
-		e.proxies = l.ProxyProtocol
+// newEntry returns what settings say about connections of socket; old is the one
+// before, if there was one.
+func newEntry(socket net.Listener, settings *Listener, old *entry) *entry {
+	e := &entry{label: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol}
+	if e.label == "" {
+		e.label = socket.Addr().String()
+	}
+	switch {
+	case e.given == nil:
+	case old != nil && old.given == e.given:
+		e.tls = old.tls // it holds the keys of the tickets
+	default:
+		e.tls = limitHandshakes(e.given)
 	}
 	return e
+}
+
+// entries returns what tells where a connection of ln comes in.
+func entries(ln net.Listener) func() *entry {
+	if l, ok := ln.(*Listener); ok {
+		return l.entry
+	}
+	e := &entry{label: ln.Addr().String()}
+	return func() *entry { return e }
 }
 
 // addrPortOf returns the address of a TCP connection with a v4 address in its

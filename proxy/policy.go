@@ -43,7 +43,8 @@ type Policy struct {
 	Levels []byte
 	// Recheck is how often the Authorizer is asked again about the tokens of live
 	// sessions, where the grant itself does not say; 0 means never. A denial ends
-	// them, an error does not.
+	// them, an error does not. Of a later policy it counts for the sessions that
+	// began while it was not 0, after their next question.
 	Recheck time.Duration
 	// Limits bounds what all clients together may take.
 	Limits Limits

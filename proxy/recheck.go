@@ -12,18 +12,14 @@ import (
 )
 
 // rechecks asks again for live sessions. Sessions that came with the same token
-// by the same policy form a group, which has one timer. Sessions whose grant is not
-// to be asked again cost nothing.
+// form a group, which has one timer. Who is asked, and how often, is up to the policy
+// that is in force at that time. Sessions whose grant is not to be asked again when
+// they begin cost nothing.
 type rechecks struct {
 	mu     sync.Mutex
-	groups map[recheckKey]*recheckGroup
+	groups map[[32]byte]*recheckGroup // by the token's digest
 	asking sync.WaitGroup
 	closed bool
-}
-
-type recheckKey struct {
-	token  [32]byte
-	policy *installed
 }
 
 // recheckGroup is the sessions of one token. Everything is guarded by
@@ -44,12 +40,12 @@ func (p *Policy) interval(g *authz.Grant) time.Duration {
 
 // join makes the session of c one that is asked again, if its grant says so.
 func (r *rechecks) join(c *conn, request authz.Request) {
-	every := c.policy.interval(c.client.Grant)
+	every := c.srv.policy.Load().interval(c.client.Grant)
 	if every <= 0 {
 		return
 	}
 	request.Purpose = authz.Recheck
-	key := recheckKey{c.client.TokenHash, c.policy}
+	key := c.client.TokenHash
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -58,14 +54,28 @@ func (r *rechecks) join(c *conn, request authz.Request) {
 	g := r.groups[key]
 	if g == nil {
 		if r.groups == nil {
-			r.groups = make(map[recheckKey]*recheckGroup)
+			r.groups = make(map[[32]byte]*recheckGroup)
 		}
 		g = &recheckGroup{members: make(map[*session]authz.Request)}
 		r.groups[key] = g
 		g.timer = time.AfterFunc(jittered(every), func() { r.ask(c.srv, key, g) })
 	}
 	g.members[c.session] = request
-	c.session.recheck = key
+	c.session.rechecked = true
+}
+
+// Recheck asks the Authorizer again about every live session that is asked about at
+// all, spread over the given time. It is for changes of which the Authorizer tells
+// nothing by itself, such as another policy.
+func (s *Server) Recheck(within time.Duration) {
+	s.rechecks.mu.Lock()
+	defer s.rechecks.mu.Unlock()
+	if s.rechecks.closed {
+		return
+	}
+	for _, g := range s.rechecks.groups {
+		g.timer.Reset(rand.N(max(within, 1)))
+	}
 }
 
 // jittered takes up to a tenth off d, so that the sessions of a storm do not ask
@@ -74,36 +84,38 @@ func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 
 // leave takes an ended session out of its group.
 func (r *rechecks) leave(s *session) {
-	if s.recheck.policy == nil {
+	if !s.rechecked {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	g := r.groups[s.recheck]
+	key := s.current().TokenHash
+	g := r.groups[key]
 	if g == nil {
 		return
 	}
 	delete(g.members, s)
 	if len(g.members) == 0 {
 		g.timer.Stop()
-		delete(r.groups, s.recheck)
+		delete(r.groups, key)
 	}
 }
 
 // ask is one round of a group. Sessions that said the same share one question; an
 // answer about one client id or address says nothing about another. Where the source
 // looks at less than that, a cache before it gives them all the same answer.
-func (r *rechecks) ask(srv *Server, key recheckKey, g *recheckGroup) {
+func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	round := r.begin(key, g)
 	if round == nil {
 		return
 	}
 	defer r.asking.Done()
+	policy := srv.policy.Load()
 	every := time.Duration(0) // the shortest that any of them asks for
 	for _, alike := range round {
-		grant, err := askAgain(srv.life(), key.policy, alike[0].request)
+		grant, err := askAgain(srv.life(), policy, alike[0].request)
 		for _, m := range alike {
-			if d := key.policy.interval(m.session.renew(m.request, grant, err)); d > 0 && (every == 0 || d < every) {
+			if d := policy.interval(m.session.renew(m.request, grant, err)); d > 0 && (every == 0 || d < every) {
 				every = d
 			}
 		}
@@ -124,7 +136,7 @@ type member struct {
 // begin returns the group's members for one round, those together that said the
 // same, or nil if the group is over. A round that has begun must be ended with
 // r.asking.Done.
-func (r *rechecks) begin(key recheckKey, g *recheckGroup) map[said][]member {
+func (r *rechecks) begin(key [32]byte, g *recheckGroup) map[said][]member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.groups[key] != g {

@@ -42,8 +42,8 @@ type session struct {
 	abort  context.CancelCauseFunc // ends dialing; nil once the bytes flow
 	expiry *time.Timer
 
-	release func()     // gives its place at the broker back; set before the bytes flow
-	recheck recheckKey // its group, if it has one; set before the bytes flow
+	release   func() // gives its place at the broker back; set before the bytes flow
+	rechecked bool   // it is asked about again; set before the bytes flow
 	// Guarded by the registry:
 	owns         string   // the client id it has claimed
 	newer, older *session // of the same subject

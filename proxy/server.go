@@ -44,7 +44,8 @@ type installed struct {
 }
 
 // SetPolicy makes p what happens to connections from now on. Those that were
-// accepted before keep the policy they began with. It must be called once before
+// accepted before keep the policy they began with; about live sessions the
+// Authorizer of p is asked from now on. It must be called once before
 // Serve; p must not change afterwards. It returns an error if p lacks something.
 func (s *Server) SetPolicy(p *Policy) error {
 	if err := p.check(); err != nil {
@@ -63,14 +64,14 @@ func (s *Server) Serve(ln net.Listener) error {
 		return err
 	}
 	defer s.untrack(ln)
-	entry := entryOf(ln)
+	entry := entries(ln)
 	var failed backoff
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
 			failed = 0
-			s.accept(nc, entry)
+			s.accept(nc, entry())
 		case s.draining():
 			return ErrServerClosed
 		case errors.Is(err, net.ErrClosed):
@@ -78,7 +79,7 @@ func (s *Server) Serve(ln net.Listener) error {
 		default:
 			// Out of descriptors, most likely, or a connection that was reset in
 			// the queue: never a reason to stop listening.
-			s.acceptFailed(entry, err, failed.next())
+			s.acceptFailed(entry(), err, failed.next())
 		}
 	}
 }
