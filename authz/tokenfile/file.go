@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -135,6 +136,33 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 		return nil, e.denial(err)
 	}
 	return g, nil
+}
+
+// Confirms tells of a session with the grant g, got with a token whose SHA-256 digest
+// is hash, whether the file knows the token, and if so, whether the session may go on
+// by what the file says now: the token is enabled and its grant is no narrower and no
+// other than g. It is how sessions are held against a file that is new to the
+// configuration and has therefore no changes to report.
+func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
+	e := f.current.Load().byHash[hash]
+	if e == nil {
+		return false, false
+	}
+	now := e.authorization()
+	return true, !e.disabled && (now == g || sameRights(now, g) && !endsBefore(now, g))
+}
+
+func sameRights(a, b *authz.Grant) bool {
+	return a.TokenID == b.TokenID && a.Subject == b.Subject && a.ACL.Equal(b.ACL) && maps.Equal(a.Attrs, b.Attrs) &&
+		a.Upstream.Username == b.Upstream.Username && a.Upstream.ClientID == b.Upstream.ClientID &&
+		a.Upstream.Password.Equal(b.Upstream.Password) && a.Only.NotBefore.Equal(b.Only.NotBefore) &&
+		slices.Equal(a.Only.ClientIDs, b.Only.ClientIDs) && slices.Equal(a.Only.Usernames, b.Only.Usernames) &&
+		slices.Equal(a.Only.Addrs, b.Only.Addrs) && slices.Equal(a.Only.Certificates, b.Only.Certificates)
+}
+
+// endsBefore reports whether a ends before b does.
+func endsBefore(a, b *authz.Grant) bool {
+	return !a.Expires.IsZero() && (b.Expires.IsZero() || a.Expires.Before(b.Expires))
 }
 
 // denial adds to what the grant's Check said which token it is about.
