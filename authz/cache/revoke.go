@@ -45,6 +45,21 @@ func (c *Cache) Revoke(r authz.Revocation, deny bool) (entries int) {
 	return entries
 }
 
+// AdoptDenials takes over the denials that Revoke has made in old, for a Cache that
+// takes its place. Nothing else passes from one to the other.
+func (c *Cache) AdoptDenials(old *Cache) {
+	now := time.Now()
+	old.mu.Lock()
+	kept := old.tombstones.all(now)
+	old.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range kept {
+		c.tombstones.add(d.key, struct{}{}, now, d.until)
+		c.recent.add(d.key)
+	}
+}
+
 // Purge makes the Cache forget all grants and denials and returns how many they
 // were. Answers under way are thrown away, denials by [Cache.Revoke] stay.
 func (c *Cache) Purge() (entries int) {
