@@ -37,6 +37,12 @@ func (f Fault) String() string {
 	return s + ": " + f.Reason
 }
 
+// Fault returns a mistake that came to light after Load: what the key says cannot be
+// had. Its place is where the key, or else the section around it, was set.
+func (c *Config) Fault(key, reason string) Fault {
+	return c.origins.of(key).fault(c.source, key, reason)
+}
+
 // Error is every fault of a configuration: the file's by line, then the rest by
 // name.
 type Error struct {

@@ -19,6 +19,10 @@ type Options struct {
 	WorkDir string
 	// DataDir is the value of the --data flag; empty means not given.
 	DataDir string
+	// Whole makes a file without a single key a fault. To whoever starts the
+	// program such a file says "the defaults"; to a running one it is what a write
+	// that failed leaves behind.
+	Whole bool
 	// Check looks at what this package cannot judge, such as templates, and
 	// reports through fault, whose key is a path such as upstream.username.
 	// Keys already at fault hold their defaults or are empty and are not
@@ -46,7 +50,7 @@ func Load(o Options) (*Config, error) {
 	}
 	d.hashSettings(o)
 	c := &Config{source: faults.source, origins: d.origins, secretFiles: d.secrets}
-	if root := d.file(source); root != nil {
+	if root := d.file(source, o.Whole); root != nil {
 		overlay(root, o.Environ, faults)
 		if o.DataDir != "" {
 			root.set("data", &node{form: scalar, text: o.DataDir, origin: origin{from: fromFlag, variable: "--data"}})
@@ -71,8 +75,8 @@ func (d *decoder) hashSettings(o Options) {
 }
 
 // file reads the config file. It returns nil when there is nothing to go on
-// with.
-func (d *decoder) file(path string) *node {
+// with. An empty file will not do if it has to be whole.
+func (d *decoder) file(path string, whole bool) *node {
 	if path == "" {
 		return &node{form: section}
 	}
@@ -86,6 +90,9 @@ func (d *decoder) file(path string) *node {
 	d.exposed = mode.Perm()&0o004 != 0
 	root := newTreeReader(fromFile, d.faults.add).read(data)
 	switch {
+	case whole && root != nil && root.form == section && len(root.entries) == 0:
+		d.faults.add(origin{from: fromFile}, "", "the file says nothing, which a running program does not take for the defaults; write at least one key, or restart")
+		return nil
 	case root == nil || root.form == section:
 		return root
 	case root.form == broken:

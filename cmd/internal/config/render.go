@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"reflect"
 
@@ -17,6 +19,20 @@ func (c *Config) Render() ([]byte, error) {
 		return nil, fmt.Errorf("render configuration: %w", err)
 	}
 	return text, nil
+}
+
+// Fingerprint names what the configuration says, in 16 hexadecimal digits: the same on
+// every machine where all keys have the same values. Secrets do not count, so that
+// none can be guessed from it.
+func (c *Config) Fingerprint() (string, error) {
+	plain := *c
+	plain.origins = nil
+	text, err := plain.Render()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 func (c *Config) section(v reflect.Value, path string) *yaml.Node {
