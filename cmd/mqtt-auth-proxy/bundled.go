@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -22,8 +23,7 @@ type bundledBroker struct {
 }
 
 // openBundled opens the store and starts the broker.
-func openBundled(ctx context.Context, s *service) (*bundledBroker, error) {
-	c := s.config.Telemetry
+func openBundled(ctx context.Context, s *service, c config.Telemetry) (*bundledBroker, error) {
 	store, err := telemetry.Open(ctx, telemetry.Options{
 		Path:       c.Path,
 		Retention:  c.Retention,

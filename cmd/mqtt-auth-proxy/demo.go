@@ -61,18 +61,18 @@ func portOf(a net.Addr) int {
 }
 
 // introduce fills in where the demo device finds the proxy.
-func (s *service) introduce(token authz.Token) *demo {
-	d := &demo{token: token, data: s.config.Data, adminSecret: s.config.Admin.TokenFile}
-	for i, ln := range s.listeners {
-		switch secure := s.config.Listeners[i].TLS; {
-		case secure == nil && d.plain == nil:
-			d.plain = ln.Addr()
-		case secure != nil && secure.Auto && d.tls == nil:
-			d.tls, d.authority = ln.Addr(), s.ownAuthority().CertificateFile()
+func (d *draft) introduce(token authz.Token) *demo {
+	it := &demo{token: token, data: d.config.Data, adminSecret: d.config.Admin.TokenFile}
+	for _, l := range d.listeners {
+		switch secure := l.config.TLS; {
+		case secure == nil && it.plain == nil:
+			it.plain = l.Addr()
+		case secure != nil && secure.Auto && it.tls == nil:
+			it.tls, it.authority = l.Addr(), d.ownAuthority().CertificateFile()
 		}
 	}
-	if s.admin != nil {
-		d.adminSide = s.admin.Addr()
+	if k := d.admin.socket; k != nil {
+		it.adminSide = k.Addr()
 	}
-	return d
+	return it
 }

@@ -2,73 +2,71 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/zap"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 )
 
-// certificates are the identity of one TLS listener.
-type certificates struct {
-	label     string
-	source    *certs.Source
-	authority *certs.Authority // nil for files of somebody else's
+// listener is one address that devices connect to, in one generation. Listeners of
+// the same address share the socket.
+type listener struct {
+	*socket
+	config   config.Listener
+	nth      int // among those of the same address, which port 0 allows
+	settings *proxy.Listener
+	identity *certificates // nil without TLS
 }
 
-// refresh renews and reloads. It reports whether something new is in service.
-func (c certificates) refresh() (changed bool, err error) {
-	if c.authority != nil {
-		_, err = c.authority.Ensure()
-	}
-	changed, loadErr := c.source.Reload()
-	return changed, errors.Join(err, loadErr)
-}
+// served returns what the socket is served as.
+func (l *listener) served() *proxy.Listener { return l.socket.Listener.(*proxy.Listener) }
 
-// openListeners opens the sockets that devices connect to.
-func (s *service) openListeners(context.Context) error {
-	for i, lc := range s.config.Listeners {
-		ln, err := s.openListener(i, lc)
+// openListeners opens the sockets that devices connect to and loads their
+// certificates.
+func (d *draft) openListeners(context.Context) error {
+	for i, c := range d.config.Listeners {
+		l, err := d.openListener(listenerKey(i), c)
 		if err != nil {
 			return err
 		}
-		s.listeners = append(s.listeners, ln)
+		d.listeners = append(d.listeners, l)
 	}
 	return nil
 }
 
-func (s *service) openListener(i int, lc config.Listener) (*proxy.Listener, error) {
-	key := fmt.Sprintf("listeners[%d]", i)
-	ln := &proxy.Listener{Name: lc.Name}
-	if ln.Name == "" {
-		ln.Name = lc.Address
+func listenerKey(i int) string { return fmt.Sprintf("listeners[%d]", i) }
+
+func (d *draft) openListener(key string, c config.Listener) (*listener, error) {
+	l := &listener{config: c, settings: &proxy.Listener{Name: c.Name}}
+	for l.nth = 0; d.listenerAt(c.Address, l.nth) != nil; l.nth++ {
 	}
-	if lc.TLS != nil {
-		source, err := s.certificatesFor(key, lc)
-		if err != nil {
-			return nil, err
-		}
-		ln.TLS = source.ServerConfig(certs.Options{MinVersion: tlsVersion(lc.TLS.MinVersion), ClientAuth: clientAuth(lc.TLS.ClientAuth)})
+	kept := d.old.listenerAt(c.Address, l.nth)
+	if kept != nil && reflect.DeepEqual(kept.config, c) {
+		return kept, nil
 	}
-	if lc.ProxyProtocol != nil {
-		ln.ProxyProtocol = networks(lc.ProxyProtocol.Trusted)
-	}
-	inner, err := listen(key+".address", lc.Address)
-	if err != nil {
+	if err := d.secure(key, l, kept); err != nil {
 		return nil, err
 	}
-	ln.Listener = inner
-	return ln, nil
+	if c.ProxyProtocol != nil {
+		l.settings.ProxyProtocol = networks(c.ProxyProtocol.Trusted)
+	}
+	if kept != nil {
+		l.socket = kept.socket
+		return l, nil
+	}
+	inner, err := d.listen(c.Address)
+	if err != nil {
+		return nil, d.fault(key+".address", err)
+	}
+	l.settings.Listener = inner
+	l.socket = &socket{Listener: l.settings, label: c.Name}
+	return l, nil
 }
 
 // networks returns what the config has checked to be networks.
@@ -82,95 +80,71 @@ func networks(texts []string) []netip.Prefix {
 	return all
 }
 
-// certificatesFor loads the identity of a TLS listener and remembers it for
-// reloads.
-func (s *service) certificatesFor(key string, lc config.Listener) (*certs.Source, error) {
-	c := certificates{label: lc.Address}
-	files := certs.Files{Certificate: lc.TLS.Certificate, Key: lc.TLS.Key}
-	if lc.TLS.Auto {
-		c.authority = s.ownAuthority()
-		if _, err := c.authority.Ensure(); err != nil {
-			return nil, fmt.Errorf("%s.tls: %w", key, err)
+// secure makes l a TLS listener if it is to be one. The certificates of the listener
+// before are kept, with what they were loaded from, where the config says the same.
+func (d *draft) secure(key string, l, kept *listener) (err error) {
+	switch {
+	case l.config.TLS == nil:
+		return nil
+	case kept != nil && reflect.DeepEqual(kept.config.TLS, l.config.TLS):
+		l.identity = kept.identity
+	default:
+		if l.identity, err = d.openCertificates(l.config.TLS); err != nil {
+			return d.fault(key+".tls", err)
 		}
-		files = c.authority.Files()
 	}
-	files.ClientCA, files.ClientCRL = lc.TLS.ClientCA, lc.TLS.ClientCRL
-	var err error
-	if c.source, err = certs.Load(files); err != nil {
-		return nil, fmt.Errorf("%s.tls: %w", key, err)
-	}
-	s.certs = append(s.certs, c)
-	s.watchExpiry(c)
-	return c.source, nil
+	l.settings.TLS = l.identity.tls
+	return nil
 }
 
-// ownAuthority returns the authority that signs for auto listeners.
-func (s *service) ownAuthority() *certs.Authority {
-	return &certs.Authority{Dir: filepath.Join(s.config.Data, "tls")}
+// listenerAt returns the nth listener of an address, nil if there is none.
+func (g *generation) listenerAt(address string, nth int) *listener {
+	for _, l := range g.listeners {
+		if l.config.Address == address && l.nth == nth {
+			return l
+		}
+	}
+	return nil
 }
 
-// watchExpiry exports when the certificate ends and complains if that is soon.
-func (s *service) watchExpiry(c certificates) {
-	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "mqtt_auth_proxy_certificate_expiry_timestamp_seconds",
-		Help:        "When the server certificate ends, in seconds since 1970.",
-		ConstLabels: prometheus.Labels{"listener": c.label},
-	}, func() float64 { return float64(c.source.Leaf().NotAfter.Unix()) }))
-	if left := time.Until(c.source.Leaf().NotAfter); left < 14*24*time.Hour {
-		s.log.Warn("the server certificate ends soon", zap.String("listener", c.label), zap.Time("not_after", c.source.Leaf().NotAfter))
+// adopt makes the socket what the listener says it is.
+func (l *listener) adopt() {
+	if l.settings != l.served() {
+		l.served().Become(l.settings)
 	}
-	if c.source.RSA() {
-		s.log.Warn("the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper", zap.String("listener", c.label))
-	}
-}
-
-// clientAuth returns what the config's client_auth means.
-func clientAuth(name string) tls.ClientAuthType {
-	switch name {
-	case "request":
-		return tls.VerifyClientCertIfGiven
-	case "require":
-		return tls.RequireAndVerifyClientCert
-	}
-	return tls.NoClientCert
-}
-
-func tlsVersion(name string) uint16 {
-	if name == "1.3" {
-		return tls.VersionTLS13
-	}
-	return tls.VersionTLS12
 }
 
 // keepAlive finds dead peers within about three minutes. It is set once on the
 // listener and inherited by its connections.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 30 * time.Second, Count: 4}
 
-// listen opens a TCP socket; key is what the config calls its address.
-func listen(key, address string) (net.Listener, error) {
+// listen opens a TCP socket.
+func (d *draft) listen(address string) (net.Listener, error) {
 	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
 	ln, err := lc.Listen(context.Background(), "tcp", address)
-	switch {
+	switch own := d.old.listensAt(address); {
+	case errors.Is(err, syscall.EADDRINUSE) && own != "":
+		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, own)
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: %s is in use: stop the program that listens there (a broker, another proxy) or choose another address", key, address)
+		return nil, fmt.Errorf("%s is in use: stop the program that listens there (a broker, another proxy) or choose another address", address)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("%s: no permission to listen on %s: ports below 1024 need a privilege", key, address)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", key, err)
+		return nil, fmt.Errorf("no permission to listen on %s: ports below 1024 need a privilege", address)
 	}
-	return ln, nil
+	return ln, err
 }
 
-// probeListeners loads the certificates that listeners name.
-func probeListeners(listeners []config.Listener) error {
-	var errs []error
-	for i, l := range listeners {
-		if l.TLS == nil || l.TLS.Auto {
-			continue
-		}
-		if _, err := certs.Load(certs.Files{Certificate: l.TLS.Certificate, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA, ClientCRL: l.TLS.ClientCRL}); err != nil {
-			errs = append(errs, fmt.Errorf("listeners[%d].tls: %w", i, err))
+// listensAt returns the address of g that has the port of another one, empty if there
+// is none.
+func (g *generation) listensAt(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	addresses := []string{g.config.Admin.Address}
+	for _, l := range g.config.Listeners {
+		addresses = append(addresses, l.Address)
+	}
+	for _, other := range addresses {
+		if _, p, _ := net.SplitHostPort(other); p == port {
+			return other
 		}
 	}
-	return errors.Join(errs...)
+	return ""
 }

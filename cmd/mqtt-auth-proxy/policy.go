@@ -1,13 +1,68 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
+
+// makePolicy turns the config into what the proxy does with connections.
+func (d *draft) makePolicy(context.Context) error {
+	c := d.config
+	creds, err := d.newCredentials()
+	if err != nil {
+		return err
+	}
+	d.policy = &proxy.Policy{
+		Authorizer:      gate{d.service},
+		Rewrite:         creds.rewrite,
+		Dial:            d.dialer(),
+		ConnectTimeout:  c.Connect.Timeout,
+		UpstreamTimeout: c.Upstream.ConnectTimeout,
+		MaxConnect:      int(c.Connect.MaxPacket),
+		Levels:          protocolLevels(c.Connect.Protocols),
+		Limits: proxy.Limits{
+			Connections:  c.Limits.Connections,
+			PerAddress:   c.Limits.PerAddress,
+			Handshakes:   c.Limits.Handshakes,
+			PerSubject:   c.Limits.SessionsPerSubject,
+			RefuseNewest: c.Limits.OverLimit == "refuse",
+		},
+		Recheck: c.Auth.Recheck,
+	}
+	for _, place := range c.Token.From {
+		l, err := proxy.ParseTokenLocation(place)
+		if err != nil {
+			return d.fault("token.from", err)
+		}
+		d.policy.Token = append(d.policy.Token, l)
+	}
+	return nil
+}
+
+// dialer opens connections to whichever broker there is.
+func (d *draft) dialer() func(context.Context, *proxy.Client) (net.Conn, error) {
+	if b := d.service.bundled; b != nil {
+		return func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
+	}
+	b := d.upstream
+	return func(ctx context.Context, _ *proxy.Client) (net.Conn, error) { return b.Dial(ctx) }
+}
+
+// protocolLevels returns the level byte of each version.
+func protocolLevels(versions []string) []byte {
+	levels := make([]byte, 0, len(versions))
+	for _, v := range versions {
+		levels = append(levels, map[string]byte{"3.1": 3, "3.1.1": 4, "5": 5}[v])
+	}
+	return levels
+}
 
 // credentials are what the broker is shown for a session: templates, unless the
 // session's grant says otherwise.
@@ -17,14 +72,31 @@ type credentials struct {
 	checkWill func(topic string) error
 }
 
-func newCredentials(c config.Upstream) (*credentials, error) {
-	username, err1 := upstream.ParseTemplate(c.Username, upstream.Username)
-	password, err2 := upstream.ParseTemplate(c.Password.Reveal(), upstream.Password)
-	clientID, err3 := upstream.ParseTemplate(c.ClientID, upstream.ClientID)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
+func (d *draft) newCredentials() (*credentials, error) {
+	creds := &credentials{}
+	for _, t := range []struct {
+		key, text string
+		field     upstream.Field
+		into      **upstream.Template
+	}{
+		{"upstream.username", d.config.Upstream.Username, upstream.Username, &creds.username},
+		{"upstream.password", d.config.Upstream.Password.Reveal(), upstream.Password, &creds.password},
+		{"upstream.client_id", d.config.Upstream.ClientID, upstream.ClientID, &creds.clientID},
+	} {
+		var err error
+		if *t.into, err = upstream.ParseTemplate(t.text, t.field); err != nil {
+			return nil, d.fault(t.key, err)
+		}
+		for _, name := range (*t.into).Placeholders() {
+			if path, ok := strings.CutPrefix(name, "file:"); ok {
+				d.inputs.add(path)
+			}
+		}
 	}
-	return &credentials{username: username, password: password, clientID: clientID}, nil
+	if d.service.bundled != nil {
+		creds.checkWill = broker.CheckWill
+	}
+	return creds, nil
 }
 
 // rewrite fills in the CONNECT that the broker gets; it is a proxy.Policy's

@@ -59,7 +59,11 @@ func one(what string) cobra.PositionalArgs {
 
 // loadConfig reads file and environment and reports every fault at once.
 func (p *program) loadConfig() (*config.Config, error) {
-	return config.Load(config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: checkMeaning})
+	return config.Load(p.configOptions())
+}
+
+func (p *program) configOptions() config.Options {
+	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: checkMeaning}
 }
 
 // errorText returns err as the user sees it. A config error has a line for each

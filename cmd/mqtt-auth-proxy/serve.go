@@ -22,7 +22,7 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGINT or SIGTERM. Then no connection is accepted any more,
 every session is told goodbye, and the exit status is 0. A second signal cuts what
-is left. SIGHUP reloads the token file and the certificates.
+is left. SIGHUP reloads the config file and every file that it names.
 
 Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
 a certificate of its own making), checks tokens against tokens.jsonl in the data
@@ -40,11 +40,15 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := observe.NewLogger(p.stderr, c.Log.Level, logFormat(c.Log.Format, p.stderr))
+	level, err := zap.ParseAtomicLevel(c.Log.Level)
+	if err != nil {
+		return fmt.Errorf("log.level: %w", err)
+	}
+	log, err := observe.NewLogger(p.stderr, level, logFormat(c.Log.Format, p.stderr))
 	if err != nil {
 		return err
 	}
-	s, err := build(ctx, c, log)
+	s, err := build(ctx, c, process{log: log, level: level, config: p.configOptions()})
 	if err != nil {
 		return err
 	}
@@ -58,7 +62,7 @@ func (p *program) serve(ctx context.Context) error {
 			return fmt.Errorf("print the demo token: %w", err)
 		}
 	}
-	return s.wait(ctx, p.signals)
+	return s.wait(p.signals)
 }
 
 // logFormat returns console for a terminal and json for everything else, unless
@@ -76,7 +80,7 @@ func logFormat(configured string, w io.Writer) string {
 }
 
 // wait serves until a signal or a fault ends it.
-func (s *service) wait(ctx context.Context, signals <-chan os.Signal) error {
+func (s *service) wait(signals <-chan os.Signal) error {
 	for {
 		select {
 		case sig := <-signals:
@@ -85,7 +89,7 @@ func (s *service) wait(ctx context.Context, signals <-chan os.Signal) error {
 				s.log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
 				return s.drain(signals)
 			}
-			_ = s.reload(ctx)
+			s.reloader.ask()
 		case err := <-s.failed:
 			s.log.Error("cannot go on", zap.Error(err))
 			return errors.Join(err, s.drain(signals))
@@ -100,7 +104,7 @@ var errCut = errors.New("sessions were cut before they had ended")
 // the config gives it, cuts what is left.
 func (s *service) drain(signals <-chan os.Signal) error {
 	s.draining.Store(true)
-	ctx, cut := context.WithTimeout(context.Background(), max(s.config.Shutdown.Drain, time.Millisecond))
+	ctx, cut := context.WithTimeout(context.Background(), max(s.current.Load().config.Shutdown.Drain, time.Millisecond))
 	defer cut()
 	done := make(chan error, 1)
 	go func() { done <- s.server.Shutdown(ctx) }()

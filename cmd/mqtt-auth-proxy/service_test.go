@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -49,16 +51,17 @@ func startService(t *testing.T, yaml string) (*service, *lockedBuffer) {
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(config.Options{Path: path, Check: checkMeaning})
+	options := config.Options{Path: path, Check: checkMeaning}
+	c, err := config.Load(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := new(lockedBuffer)
-	logger, err := observe.NewLogger(log, "debug", "json")
+	log, level := new(lockedBuffer), zap.NewAtomicLevelAt(zap.DebugLevel)
+	logger, err := observe.NewLogger(log, level, "json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := build(context.Background(), c, logger)
+	s, err := build(context.Background(), c, process{log: logger, level: level, config: options})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,12 +73,13 @@ func startService(t *testing.T, yaml string) (*service, *lockedBuffer) {
 const bundledConfig = `
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
+log: {level: debug}
 `
 
 // login connects to the service's first listener and returns the answer.
 func login(t *testing.T, s *service, p packets.Connect) (net.Conn, packets.Connack) {
 	t.Helper()
-	nc, err := net.Dial("tcp", s.listeners[0].Addr().String())
+	nc, err := net.Dial("tcp", s.current.Load().listeners[0].Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,11 +110,11 @@ func get(t *testing.T, s *service, path string) (int, string) {
 // call asks the admin side.
 func call(t *testing.T, s *service, method, path, content string) (int, string) {
 	t.Helper()
-	token, err := os.ReadFile(s.config.Admin.TokenFile)
+	token, err := os.ReadFile(s.current.Load().config.Admin.TokenFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.admin.Addr().String()+path, strings.NewReader(content))
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.current.Load().admin.socket.Addr().String()+path, strings.NewReader(content))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,6 +187,7 @@ func TestNotReadyWhileTheBrokerIsDown(t *testing.T) {
 	s, _ := startService(t, fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
+log: {level: debug}
 auth: {sources: [{file: {path: %q}}]}
 upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
 `, emptyTokenFile(t), addr))
@@ -190,7 +195,7 @@ upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
 		t.Errorf("with a broker: status %d, %s", status, body)
 	}
 	ln.Close()
-	if _, err := s.upstream.Dial(t.Context()); err == nil {
+	if _, err := s.current.Load().upstream.Dial(t.Context()); err == nil {
 		t.Fatal("the closed broker answers")
 	}
 	if status, body := get(t, s, "/readyz"); status != 503 || !strings.Contains(body, addr) {
@@ -274,7 +279,7 @@ func TestDrainTellsDevicesAndEnds(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- syscall.SIGTERM
 	ended := make(chan error, 1)
-	go func() { ended <- s.wait(t.Context(), signals) }()
+	go func() { ended <- s.wait(signals) }()
 	rest, err := io.ReadAll(nc)
 	if err != nil || !bytes.Equal(rest, []byte{0xe0, 1, 0x8b}) {
 		t.Errorf("the device got % x, %v; want DISCONNECT 0x8B", rest, err)
@@ -316,9 +321,9 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 	nc, _ := login(t, s, asDemo(s, 5))
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
-		p := &program{stdout: &out, stderr: io.Discard, environ: []string{"MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + s.admin.Addr().String()}}
+		p := &program{stdout: &out, stderr: io.Discard, environ: []string{"MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + s.current.Load().admin.socket.Addr().String()}}
 		root := p.rootCommand()
-		root.SetArgs(append(args, "--data", s.config.Data))
+		root.SetArgs(append(args, "--data", s.current.Load().config.Data))
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
 	}
@@ -344,10 +349,10 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 
 func TestStatusSaysWhatIsInForce(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
-	if err := os.WriteFile(s.config.Auth.Sources[0].File.Path, []byte("{broken\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.current.Load().config.Auth.Sources[0].File.Path, []byte("{broken\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.reload(t.Context()); err == nil {
+	if err := s.reloader.now(t.Context(), s, "test"); err == nil {
 		t.Fatal("a broken token file is accepted")
 	}
 	code, body := get(t, s, "/v1/status")

@@ -9,7 +9,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
@@ -17,21 +16,21 @@ import (
 // demoDevice is the device that a first start of the bundled broker makes.
 const demoDevice = "demo"
 
-func (s *service) openTokenFile(c *config.FileSource) (authz.Authorizer, error) {
-	if isFirstStart(s.config, c.Path) {
+func (d *draft) openTokenFile(c *config.FileSource) (*tokenfile.File, error) {
+	s := d.service
+	if d.old.policy == nil && isFirstStart(d.config, c.Path) {
 		created, err := tokenfile.Create(c.Path, tokenfile.CreateOptions{
 			Name: demoDevice, Comment: "made on first start; revoke it when it is not needed any more",
 		})
 		if err != nil {
 			return nil, fmt.Errorf("make the demo device: %w", err)
 		}
-		s.demo = s.introduce(created.Token)
+		s.demo = d.introduce(created.Token)
 	}
 	f, err := tokenfile.Open(c.Path, tokenfile.Options{OnReload: s.reportTokens(c.Path)})
 	if err != nil {
-		return nil, fmt.Errorf("file: %w", missingTokens(c.Path, err))
+		return nil, missingTokens(c.Path, err)
 	}
-	s.sources.files = append(s.sources.files, f)
 	return f, nil
 }
 
@@ -62,11 +61,11 @@ func (s *service) reportTokens(path string) func(tokenfile.Reload) {
 			s.log.Warn("token file", zap.String("path", path), zap.String("warning", w))
 		}
 		if r.Err != nil {
-			s.tokenReloads.WithLabelValues("rejected").Inc()
+			s.counters.tokenReloads.WithLabelValues("rejected").Inc()
 			s.log.Error("token file rejected, the tokens in force stay", zap.String("path", path), zap.Error(r.Err))
 			return
 		}
-		s.tokenReloads.WithLabelValues("accepted").Inc()
+		s.counters.tokenReloads.WithLabelValues("accepted").Inc()
 		s.log.Info("token file", zap.String("path", path), zap.Int("entries", r.Entries),
 			zap.Int("added", r.Added), zap.Int("removed", r.Removed), zap.Int("changed", r.Changed), zap.Int("revoked", r.Revoked))
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -23,19 +22,10 @@ type tokenService struct {
 	form    *guard.Precheck
 }
 
-func (s *service) openTokenService(c *config.HTTPSource) (authz.Authorizer, error) {
-	t, err := newTokenService(c, s.config.Auth)
-	if err != nil {
-		return nil, err
-	}
-	s.sources.services = append(s.sources.services, t)
-	return t.form, nil
-}
-
 func newTokenService(c *config.HTTPSource, auth config.Auth) (*tokenService, error) {
 	source, err := tokenhttp.New(httpOptions(c))
 	if err != nil {
-		return nil, fmt.Errorf("http: %w", err)
+		return nil, err
 	}
 	t := &tokenService{source: source}
 	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})

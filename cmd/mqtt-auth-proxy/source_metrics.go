@@ -10,7 +10,7 @@ import (
 
 // sourceCollector exports what the token sources count. Sources of a kind are
 // told apart by their position among those of their kind.
-type sourceCollector struct{ *sources }
+type sourceCollector struct{ *service }
 
 // Describe implements prometheus.Collector. Which metrics there are depends on
 // the config, so none are announced.
@@ -42,18 +42,19 @@ func (e emitter) gauge(name, help string, value float64, labels ...string) {
 
 // Collect implements prometheus.Collector.
 func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
-	for i, f := range c.files {
+	in := c.current.Load().sources
+	for i, f := range in.files() {
 		e, s := emitter{ch, "file" + strconv.Itoa(i)}, f.Status()
 		e.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries))
 		e.gauge("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", float64(s.Loaded.Unix()))
 	}
-	for i, t := range c.services {
+	for i, t := range in.services() {
 		e := emitter{ch, "http" + strconv.Itoa(i)}
 		e.service(t)
 		e.cache(t.answers.Stats())
 		e.decisions(t.answers.Stats(), t.form.Rejected())
 	}
-	for i, j := range c.issuers {
+	for i, j := range in.issuers() {
 		e, s := emitter{ch, "jwt" + strconv.Itoa(i)}, j.Stats()
 		const refreshes = "Readings of an issuer's keys, by outcome."
 		e.gauge("jwt_keys", "Keys of an issuer in force.", float64(s.Keys))
@@ -122,22 +123,4 @@ func (e emitter) cache(s cache.Stats) {
 	}
 	e.gauge("auth_inflight", "Questions under way.", float64(s.InFlight))
 	e.gauge("auth_queue", "Questions that wait for a place.", float64(s.Queued))
-}
-
-func newRevocations(r prometheus.Registerer) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "mqtt_auth_proxy_revocations_total", Help: "Tokens and devices withdrawn, by who said so: a source, or the admin side.",
-	}, []string{"by"})
-	c.WithLabelValues("source")
-	c.WithLabelValues("admin")
-	r.MustRegister(c)
-	return c
-}
-
-func newTokenReloads(r prometheus.Registerer) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "mqtt_auth_proxy_token_file_reloads_total", Help: "Versions of a token file, by whether they took effect.",
-	}, []string{"outcome"})
-	r.MustRegister(c)
-	return c
 }

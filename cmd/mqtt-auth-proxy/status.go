@@ -3,10 +3,7 @@ package main
 import (
 	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // status is what /v1/status answers.
@@ -19,7 +16,14 @@ type status struct {
 	Sessions     int                 `json:"sessions"`
 	TokenFiles   []tokenFileStatus   `json:"token_files"`
 	Certificates []certificateStatus `json:"certificates,omitempty"`
+	Config       configStatus        `json:"config"`
 	LastReload   *reloadStatus       `json:"last_reload,omitempty"`
+}
+
+// configStatus is the configuration in force.
+type configStatus struct {
+	Fingerprint string    `json:"fingerprint"`
+	Loaded      time.Time `json:"loaded"`
 }
 
 type tokenFileStatus struct {
@@ -38,51 +42,69 @@ type certificateStatus struct {
 	Fingerprint string    `json:"sha256"`
 }
 
-// reloadStatus is the outcome of the last reload that was asked for, or that the
-// poll found something wrong with.
+// reloadStatus is the outcome of the last reload that was asked for, or in which the
+// poll found something to tell.
 type reloadStatus struct {
-	At    time.Time `json:"at"`
-	Error string    `json:"error,omitempty"`
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`
+	Outcome string    `json:"outcome"`
+	Error   string    `json:"error,omitempty"`
 }
 
 func (s *service) status() any {
-	st := status{Version: version(), Started: s.started.UTC(), Ready: true, TokenFiles: []tokenFileStatus{}, LastReload: s.lastReload.Load()}
+	in := s.current.Load()
+	st := status{
+		Version: version(), Started: s.started.UTC(), Ready: true, TokenFiles: []tokenFileStatus{},
+		Config:     configStatus{Fingerprint: in.fingerprint(), Loaded: in.loaded.UTC()},
+		LastReload: s.reloader.last.Load(),
+	}
 	if err := s.ready(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 	}
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
-	for _, f := range s.sources.files {
+	for _, f := range in.sources.files() {
 		t := f.Status()
 		st.TokenFiles = append(st.TokenFiles, tokenFileStatus{
 			Path: t.Path, Entries: t.Entries, Fingerprint: t.Fingerprint, Loaded: t.Loaded.UTC(), Error: textOf(t.Err), Warnings: t.Warnings,
 		})
 	}
-	for _, c := range s.certs {
-		st.Certificates = append(st.Certificates, certificateStatus{c.label, c.source.Leaf().NotAfter.UTC(), c.source.Fingerprint()})
+	for _, l := range in.listeners {
+		if l.identity != nil {
+			source := l.identity.source
+			st.Certificates = append(st.Certificates, certificateStatus{l.config.Name, source.Leaf().NotAfter.UTC(), source.Fingerprint()})
+		}
 	}
 	return st
 }
 
-// api is what the admin side acts on.
-func (s *service) api() *admin.API {
-	return &admin.API{
-		Status:  s.status,
-		Clients: s.server.Clients,
-		Kick:    s.server.Kick,
-		Forget:  s.forget,
-		Purge:   s.sources.purge,
-		Reload:  s.reload,
+// fingerprint names what the configuration says.
+func (g *generation) fingerprint() string {
+	name, err := g.config.Fingerprint()
+	if err != nil {
+		return "unknown"
 	}
+	return name
 }
 
-// forget is what the admin side asks for when it withdraws a token.
-func (s *service) forget(r authz.Revocation, deny bool) (entries int, err error) {
-	if entries, err = s.sources.forget(r, deny); err != nil {
-		return 0, err
+// configCollector exports which configuration is in force and how the last reload
+// went.
+type configCollector struct{ *service }
+
+// Describe implements prometheus.Collector. The label of a metric changes with every
+// reload, so none are announced.
+func (c configCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c configCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(name, help string, value float64, labels prometheus.Labels) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("mqtt_auth_proxy_config_"+name, help, nil, labels), prometheus.GaugeValue, value)
 	}
-	s.revocations.WithLabelValues("admin").Inc()
-	s.log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", r.TokenID), zap.String("subject", r.Subject),
-		zap.Bool("deny", deny), zap.Int("entries", entries))
-	return entries, nil
+	in, good := c.current.Load(), 1.0
+	if last := c.reloader.last.Load(); last != nil && last.Outcome == reloadFailed {
+		good = 0
+	}
+	gauge("info", "Constant 1, labelled with the fingerprint of the configuration in force.", 1, prometheus.Labels{"fingerprint": in.fingerprint()})
+	gauge("last_reload_successful", "0 if the last reload left something as it was before, else 1.", good, nil)
+	gauge("last_reload_success_timestamp_seconds", "When the last reload that was good ended, or the start, in seconds since 1970.", c.reloader.succeeded(), nil)
 }

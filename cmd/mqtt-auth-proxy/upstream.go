@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"reflect"
 	"sync"
 	"time"
 
@@ -24,16 +25,33 @@ type upstreamBroker struct {
 	dialed bool
 }
 
-// openUpstream makes the broker within, or the dialer to the one outside.
-func (s *service) openUpstream(ctx context.Context) error {
-	if c := s.config.Upstream; c.Servers[0].Network != bundled {
-		var err error
-		s.upstream, err = newUpstreamBroker(c)
-		return err
-	}
+// openUpstream makes the dialer to the broker outside, or at the start the broker
+// within. The dialer of before is kept, with what it knows of the broker, where the
+// config says the same.
+func (d *draft) openUpstream(ctx context.Context) error {
+	c, was := d.config.Upstream, d.old.config.Upstream
 	var err error
-	s.bundled, err = openBundled(ctx, s)
-	return err
+	switch {
+	case c.Servers[0].Network == bundled:
+		if d.service.bundled == nil {
+			d.service.bundled, err = openBundled(ctx, d.service, d.config.Telemetry)
+		}
+		return err
+	case d.old.upstream != nil && reflect.DeepEqual(reach(c), reach(was)):
+		d.upstream = d.old.upstream
+		return nil
+	}
+	if d.upstream, err = newUpstreamBroker(c); err != nil {
+		return d.fault("upstream", err)
+	}
+	return nil
+}
+
+// reach returns what c says about the way to the broker, without what the broker is
+// shown of each session.
+func reach(c config.Upstream) config.Upstream {
+	c.Username, c.Password, c.ClientID = "", "", ""
+	return c
 }
 
 func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
@@ -41,7 +59,7 @@ func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
 	for i, sc := range c.Servers {
 		server, err := upstream.ParseServer(sc.String())
 		if err != nil {
-			return nil, fmt.Errorf("upstream.servers[%d]: %w", i, err)
+			return nil, fmt.Errorf("servers[%d]: %w", i, err)
 		}
 		b.dialer.Servers = append(b.dialer.Servers, server)
 	}
@@ -50,7 +68,7 @@ func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
 		CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("upstream.tls: %w", err)
+		return nil, fmt.Errorf("tls: %w", err)
 	}
 	b.dialer.TLS = b.tls
 	return b, nil
@@ -100,6 +118,8 @@ func probeUpstream(c config.Upstream) error {
 	if c.Servers[0].Network == bundled {
 		return nil
 	}
-	_, err := newUpstreamBroker(c)
-	return err
+	if _, err := newUpstreamBroker(c); err != nil {
+		return fmt.Errorf("upstream.%w", err)
+	}
+	return nil
 }

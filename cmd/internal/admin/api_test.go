@@ -42,7 +42,7 @@ func newFakeProxy() *fakeProxy {
 }
 
 func (f *fakeProxy) handler() http.Handler {
-	return newHandler(Options{Token: testToken, PushSecret: testSecret, API: &API{
+	return newHandler(Options{Token: fixed(testToken), PushSecret: fixed(testSecret), API: &API{
 		Status:  func() any { return map[string]string{"version": "test"} },
 		Clients: func() iter.Seq[*proxy.Client] { return slices.Values(f.clients) },
 		Kick: func(match func(*proxy.Client) bool, cause error) int {

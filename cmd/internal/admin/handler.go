@@ -12,9 +12,10 @@ import (
 // Options are the parts of the admin side. Handlers that are nil are not
 // mounted.
 type Options struct {
-	// Token is what callers present as bearer token (RFC 6750 section 2.1). With
-	// an empty Token every path but the probes refuses.
-	Token string
+	// Token returns what callers present as bearer token (RFC 6750 section 2.1); it
+	// is asked for every request. While it is empty every path but the probes
+	// refuses. It must be set.
+	Token func() string
 	// Ready returns nil while the proxy can serve devices, else why not.
 	Ready func() error
 	// Metrics serves /metrics.
@@ -23,9 +24,9 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
-	// PushSecret is what pushes of token services are signed with; without one
-	// there are none.
-	PushSecret string
+	// PushSecret returns what pushes of token services are signed with; while it
+	// is empty none is taken. Nil is always empty.
+	PushSecret func() string
 }
 
 // NewServer returns an HTTP server for o, with limits on what a caller may take.
@@ -64,7 +65,7 @@ func newHandler(o Options) http.Handler {
 	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusNotFound, "there is nothing at this path")
 	})
-	if o.API != nil && o.PushSecret != "" {
+	if o.API != nil && o.PushSecret != nil {
 		mux.Handle("POST /v1/push", newPushGate(o.PushSecret, http.HandlerFunc(o.API.revoke)))
 	}
 	mux.Handle("/", http.NewCrossOriginProtection().Handler(requireToken(o.Token, private)))
@@ -72,9 +73,10 @@ func newHandler(o Options) http.Handler {
 }
 
 // requireToken lets only callers with the bearer token through.
-func requireToken(token string, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token))
+func requireToken(current func() string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token := current()
+		want := sha256.Sum256([]byte(token))
 		given, ok := bearer(r.Header.Get("Authorization"))
 		// Digests have one length, so the comparison tells nothing about that of
 		// the token.

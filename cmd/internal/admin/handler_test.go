@@ -26,9 +26,12 @@ func get(t *testing.T, h http.Handler, path, authorization string) *http.Respons
 	return w.Result()
 }
 
+// fixed returns a secret that never changes.
+func fixed(secret string) func() string { return func() string { return secret } }
+
 func TestOnlyProbesNeedNoToken(t *testing.T) {
 	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
-	h := newHandler(Options{Token: testToken, Ready: func() error { return nil }, Metrics: served, Telemetry: served})
+	h := newHandler(Options{Token: fixed(testToken), Ready: func() error { return nil }, Metrics: served, Telemetry: served})
 	for _, tt := range []struct {
 		path, authorization string
 		want                int
@@ -54,14 +57,14 @@ func TestOnlyProbesNeedNoToken(t *testing.T) {
 }
 
 func TestEmptyTokenOpensNothing(t *testing.T) {
-	h := newHandler(Options{Ready: func() error { return nil }, Metrics: http.NotFoundHandler()})
+	h := newHandler(Options{Token: fixed(""), Ready: func() error { return nil }, Metrics: http.NotFoundHandler()})
 	if got := get(t, h, "/metrics", "Bearer ").StatusCode; got != 401 {
 		t.Errorf("status %d, want 401", got)
 	}
 }
 
 func TestNotReadySaysWhy(t *testing.T) {
-	h := newHandler(Options{Ready: func() error { return errors.New("draining") }})
+	h := newHandler(Options{Token: fixed(""), Ready: func() error { return errors.New("draining") }})
 	resp := get(t, h, "/readyz", "")
 	body, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode != 503 || !strings.Contains(string(body), "draining") {
@@ -70,7 +73,7 @@ func TestNotReadySaysWhy(t *testing.T) {
 }
 
 func TestErrorsAreProblemDetails(t *testing.T) {
-	h := newHandler(Options{Token: testToken})
+	h := newHandler(Options{Token: fixed(testToken)})
 	resp := get(t, h, "/metrics", "Bearer wrong")
 	var problem struct {
 		Title  string
@@ -86,7 +89,7 @@ func TestErrorsAreProblemDetails(t *testing.T) {
 }
 
 func TestOtherSitesCannotWrite(t *testing.T) {
-	h := newHandler(Options{Token: testToken, Telemetry: http.NotFoundHandler()})
+	h := newHandler(Options{Token: fixed(testToken), Telemetry: http.NotFoundHandler()})
 	r := httptest.NewRequest(http.MethodPost, "/api/plugins/telemetry/x", nil)
 	r.Header.Set("Authorization", "Bearer "+testToken)
 	r.Header.Set("Sec-Fetch-Site", "cross-site")

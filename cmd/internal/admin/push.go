@@ -31,7 +31,7 @@ const (
 
 // pushGate lets signed pushes through, each once.
 type pushGate struct {
-	secret []byte
+	secret func() string
 	now    func() time.Time
 	next   http.Handler
 
@@ -39,8 +39,8 @@ type pushGate struct {
 	seen map[[sha256.Size]byte]time.Time // until when it has to be remembered
 }
 
-func newPushGate(secret string, next http.Handler) *pushGate {
-	return &pushGate{secret: []byte(secret), now: time.Now, next: next, seen: make(map[[sha256.Size]byte]time.Time)}
+func newPushGate(secret func() string, next http.Handler) *pushGate {
+	return &pushGate{secret: secret, now: time.Now, next: next, seen: make(map[[sha256.Size]byte]time.Time)}
 }
 
 // ServeHTTP implements http.Handler.
@@ -70,7 +70,11 @@ func (g *pushGate) verify(timestamp, header string, body []byte) (signature [sha
 	if !ok || err != nil || len(raw) != sha256.Size {
 		return signature, false
 	}
-	mac := hmac.New(sha256.New, g.secret)
+	secret := g.secret()
+	if secret == "" {
+		return signature, false
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(timestamp + "."))
 	mac.Write(body)
 	if !hmac.Equal(mac.Sum(nil), raw) {

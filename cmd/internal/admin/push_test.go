@@ -67,7 +67,7 @@ func TestUnsignedPushDoesNothing(t *testing.T) {
 }
 
 func TestNoPushWithoutASecret(t *testing.T) {
-	h := newHandler(Options{Token: testToken, API: &API{}})
+	h := newHandler(Options{Token: fixed(testToken), PushSecret: fixed(""), API: &API{}})
 	now := fmt.Sprint(time.Now().Unix())
 	if status := push(h, now, sign("", now, "{}"), "{}"); status != 401 {
 		t.Errorf("status %d, want 401", status)
@@ -76,7 +76,7 @@ func TestNoPushWithoutASecret(t *testing.T) {
 
 func TestRememberedPushesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newPushGate(testSecret, http.NotFoundHandler())
+		g := newPushGate(fixed(testSecret), http.NotFoundHandler())
 		var s [sha256.Size]byte
 		for i := range maxPushes {
 			s[0], s[1], s[2] = byte(i), byte(i>>8), byte(i>>16)

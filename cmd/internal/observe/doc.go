@@ -3,7 +3,7 @@
 // [NewLogger] makes the process's logger, [New] an [Observer] whose Trace goes
 // into proxy.Server:
 //
-//	log, err := observe.NewLogger(os.Stderr, "info", "json")
+//	log, err := observe.NewLogger(os.Stderr, zap.InfoLevel, "json")
 //	o := observe.New(log, registry)
 //	srv := &proxy.Server{Trace: o.Trace()}
 //

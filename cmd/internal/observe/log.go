@@ -8,13 +8,9 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// NewLogger returns a logger that writes to w, one line an entry. level is debug,
-// info, warn or error; format is json or console.
-func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(level)
-	if err != nil {
-		return nil, fmt.Errorf("log level: %w", err)
-	}
+// NewLogger returns a logger that writes to w, one line an entry. level says which
+// entries are written, at any time; format is json or console.
+func NewLogger(w io.Writer, level zapcore.LevelEnabler, format string) (*zap.Logger, error) {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.MessageKey = "time", "message"
 	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
@@ -30,5 +26,5 @@ func NewLogger(w io.Writer, level, format string) (*zap.Logger, error) {
 	default:
 		return nil, fmt.Errorf("log format %q: want json or console", format)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), l)), nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
 }

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+const (
+	// pollInterval is how often files other than token files are looked at.
+	pollInterval = 10 * time.Second
+	// settleTime is how long a config must stay as it is before the poll takes it
+	// up: half of a file that is being written may be good YAML, without the line
+	// that asks for client certificates.
+	settleTime = time.Second
+)
+
+// What came of a reload, as logs, metrics and status call it.
+const (
+	reloadApplied   = "applied"
+	reloadUnchanged = "unchanged"
+	reloadFailed    = "failed"
+)
+
+// byPoll is who asks for a reload that nobody asked for.
+const byPoll = "poll"
+
+// reloader takes up what has changed on disk: when asked to, and by looking every
+// ten seconds.
+//
+// Three things are taken up each by itself, so that a fault in one does not hold up
+// the others: the configuration with the secrets it names (all of it or nothing, see
+// service.prepare and service.install), the certificates of each listener, and the
+// token sources. A config that somebody left broken does not keep a certificate from
+// being renewed.
+type reloader struct {
+	asked chan struct{} // by a signal; has room for one
+
+	mu       sync.Mutex // held for the length of a reload
+	ended    bool
+	reported string // the faults that were told last
+	warned   time.Time
+
+	last atomic.Pointer[reloadStatus]
+	good atomic.Pointer[time.Time] // when a reload was last without a fault
+}
+
+// succeeded returns when the last good reload was, or the start, in seconds since
+// 1970.
+func (r *reloader) succeeded() float64 {
+	return float64(r.good.Load().UnixMilli()) / 1000
+}
+
+// begin notes that the first configuration is in force.
+func (r *reloader) begin(s *service) {
+	r.asked = make(chan struct{}, 1)
+	s.warnAboutCertificates()
+	now := time.Now()
+	r.warned = now
+	r.good.Store(&now)
+}
+
+// end lets no reload begin any more, and waits for one under way.
+func (r *reloader) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+}
+
+// ask has a reload done soon.
+func (r *reloader) ask() {
+	select {
+	case r.asked <- struct{}{}:
+	default: // one is about to begin, and will see everything
+	}
+}
+
+// run reloads until ctx is done.
+func (r *reloader) run(ctx context.Context, s *service) {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.asked:
+			_ = r.now(ctx, s, "signal") // it is logged
+		case <-tick.C:
+			r.poll(ctx, s)
+		}
+	}
+}
+
+// now reloads everything. Its error is logged by the time it returns.
+func (r *reloader) now(ctx context.Context, s *service, by string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended || s.draining.Load() {
+		return errEnded
+	}
+	changed, err := s.reconfigure(ctx)
+	renewed, refreshErr := s.refreshCertificates()
+	errs := append([]error{err, refreshErr}, s.current.Load().sources.reload(ctx)...)
+	return r.conclude(s, by, changed || renewed, errors.Join(errs...))
+}
+
+// poll takes up what has changed and now stays as it is.
+func (r *reloader) poll(ctx context.Context, s *service) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended || s.draining.Load() {
+		return
+	}
+	var changed bool
+	var err error
+	if s.settled(ctx) {
+		changed, err = s.reconfigure(ctx)
+	}
+	renewed, refreshErr := s.refreshCertificates()
+	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr))
+	if time.Since(r.warned) >= warnEvery {
+		s.warnAboutCertificates()
+		r.warned = time.Now()
+	}
+}
+
+// conclude tells what came of a reload. What the poll finds again is not told again.
+func (r *reloader) conclude(s *service, by string, changed bool, err error) error {
+	faults, before := textOf(err), r.reported
+	r.reported = faults
+	if by == byPoll && !changed && faults == before {
+		return err
+	}
+	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: faults}
+	switch {
+	case err != nil:
+		now.Outcome = reloadFailed
+		s.log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", faults))
+	case changed:
+		now.Outcome = reloadApplied
+		s.log.Info("reloaded", zap.String("by", by))
+	default:
+		s.log.Info("reloaded, nothing has changed", zap.String("by", by))
+	}
+	if err == nil {
+		r.good.Store(&now.At)
+	}
+	s.counters.reloads.WithLabelValues(now.Outcome).Inc()
+	r.last.Store(now)
+	return err
+}
+
+// settled reports whether the configuration on disk differs from the one in force
+// and is not being written.
+func (s *service) settled(ctx context.Context) bool {
+	first := s.look()
+	if first == "" {
+		return false
+	}
+	pause := time.NewTimer(settleTime)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+		return false
+	}
+	return s.look() == first
+}
+
+// look returns what the configuration on disk is, empty if it is the one in force.
+func (s *service) look() string {
+	options, in := s.config, s.current.Load()
+	options.Check = nil
+	hash := in.config.Hash
+	c, err := config.Load(options)
+	var faults *config.Error
+	switch {
+	case err == nil:
+		hash = c.Hash
+	case errors.As(err, &faults):
+		hash = faults.Hash
+	}
+	if hash == in.config.Hash && !in.inputs.changed() {
+		return ""
+	}
+	return hash + " " + in.inputs.sum()
+}
+
+// reconfigure puts the configuration on disk into force, all of it or nothing. It
+// reports whether there was anything new.
+func (s *service) reconfigure(ctx context.Context) (changed bool, err error) {
+	if s.look() == "" {
+		return false, nil
+	}
+	options := s.config
+	options.Whole = true
+	c, err := config.Load(options)
+	if err != nil {
+		return false, err
+	}
+	if err := needsRestart(s.current.Load().config, c); err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	next, err := s.prepare(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	if err := s.install(next); err != nil {
+		return false, err
+	}
+	for _, w := range c.Warnings {
+		s.log.Warn("config", zap.Stringer("warning", w))
+	}
+	s.warnAboutCertificates()
+	return true, nil
+}
+
+// prepareTimeout is how long the sources of a new configuration may take to open.
+const prepareTimeout = 30 * time.Second
+
+// refreshCertificates takes up new certificates. It reports whether there were any.
+func (s *service) refreshCertificates() (changed bool, err error) {
+	var errs []error
+	in := s.current.Load()
+	for i, l := range in.listeners {
+		if l.identity == nil {
+			continue
+		}
+		renewed, err := l.identity.refresh()
+		if renewed {
+			changed = true
+			s.log.Info("new certificate", zap.String("listener", l.config.Name), zap.Time("not_after", l.identity.source.Leaf().NotAfter))
+			s.warnAbout(l)
+		}
+		if err != nil {
+			errs = append(errs, in.fault(listenerKey(i)+".tls", err))
+		}
+	}
+	if in.upstream != nil {
+		if err := in.upstream.tls.Reload(); err != nil {
+			errs = append(errs, in.fault("upstream.tls", err))
+		}
+	}
+	return changed, errors.Join(errs...)
+}
