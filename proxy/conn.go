@@ -287,7 +287,7 @@ func (c *conn) begin() error {
 		Done:         func(r relay.Result) { srv.ended(s, t, endOf(client, r)) },
 	}
 	c.inspect(&pair)
-	s.start(&srv.pump, pair)
+	s.start(srv.relay(), pair)
 	return nil
 }
 

@@ -20,12 +20,18 @@ var ErrServerClosed = errors.New("proxy: server closed")
 type Server struct {
 	// Trace is told what happens. It may not change after the first Serve.
 	Trace Trace
+	// HoldThreads halves the CPU time of a relayed message: each event loop waits for
+	// the next one on its own thread, for moments, instead of giving its processor
+	// back. The process must have [EventLoops] more of them (GOMAXPROCS) than it is
+	// meant to use. It may not change after the first Serve.
+	HoldThreads bool
 
 	policy    atomic.Pointer[installed]
 	admission admission
 	registry  registry
 	rechecks  rechecks
-	pump      relay.Pump
+	pump      relay.Pump // see relay
+	settled   sync.Once  // of the pump's fields
 	sessions  sync.WaitGroup
 
 	closing   atomic.Bool
@@ -36,6 +42,10 @@ type Server struct {
 	lifetime  context.Context    // ends with Close
 	end       context.CancelCauseFunc
 }
+
+// EventLoops returns how many event loops the sessions of a server share, 0 on
+// systems without them; it follows from GOMAXPROCS.
+func EventLoops() int { return relay.EventLoops() }
 
 // installed is a policy with what belongs to it at run time.
 type installed struct {
@@ -82,6 +92,12 @@ func (s *Server) Serve(ln net.Listener) error {
 			s.acceptFailed(entry(), err, failed.next())
 		}
 	}
+}
+
+// relay returns the pump, set up.
+func (s *Server) relay() *relay.Pump {
+	s.settled.Do(func() { s.pump.HoldThread = s.HoldThreads })
+	return &s.pump
 }
 
 // backoff is a pause that doubles from 5 ms to 1 s.

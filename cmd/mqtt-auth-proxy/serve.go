@@ -56,6 +56,7 @@ func (p *program) serve(ctx context.Context) error {
 	for _, w := range c.Warnings {
 		log.Warn("config", zap.Stringer("warning", w))
 	}
+	s.server.HoldThreads = addProcessors()
 	s.start()
 	if s.demo != nil {
 		if err := s.demo.print(p.stdout); err != nil {

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,27 +15,41 @@ const canPark = true
 // loop serves quiet pairs from one goroutine: what is small goes through at once, and
 // for anything else the pair gets its goroutines back.
 //
-// The epoll descriptor is itself in the runtime's poller. A goroutine blocked in
-// epoll_wait would lose its processor each time, which costs more than goroutines
-// for every pair do.
+// A goroutine blocked in epoll_wait would lose its processor each time, which costs
+// more than goroutines for every pair do. So the loop waits in two ways. What comes
+// within moments of the last event is waited for on the thread, in a system call
+// that the scheduler is not told of. After that the loop parks: gate, an epoll
+// descriptor that has the loop's own one in it, is in the runtime's poller. It is
+// armed for one event at a time, or the poller would wake up another thread for
+// each event that the loop has seen already.
 type loop struct {
 	pump   *Pump
-	epoll  *os.File
-	fd     int
+	fd     int // the epoll descriptor that the sockets are in
+	gate   *os.File
+	armed  bool
 	reader *reader
 	events [128]unix.EpollEvent
-	n      int
+	n      int  // of events
+	woken  bool // goroutines were started: they may need this one's processor
 
 	mu       sync.Mutex
 	sessions []*Session // by descriptor
 }
 
-// loop returns the loop for the next quiet pair. There is one for up to four
-// processors, and one more for each four.
+// holdTime is for how long a loop waits on its thread, in milliseconds. Where the
+// signal by which the runtime interrupts threads is switched off, garbage collection
+// can be held up for as long.
+const holdTime = 2
+
+// EventLoops returns how many loops a pump has: one for up to four processors, and
+// one more for each four.
+func EventLoops() int { return max(1, runtime.GOMAXPROCS(0)/4) }
+
+// loop returns the loop for the next quiet pair.
 func (p *Pump) loop() (*loop, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n := max(1, runtime.GOMAXPROCS(0)/4); len(p.loops) < n {
+	if len(p.loops) < EventLoops() {
 		l, err := newLoop(p)
 		if err != nil {
 			return nil, err
@@ -48,41 +63,105 @@ func (p *Pump) loop() (*loop, error) {
 }
 
 func newLoop(p *Pump) (*loop, error) {
-	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	l := &loop{pump: p, reader: &reader{pool: &p.buffers}}
+	var err error
+	if l.fd, err = newEpoll(); err != nil {
+		return nil, err
+	}
+	gate, err := newEpoll()
 	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+		_ = unix.Close(l.fd)
+		return nil, err
 	}
-	// Only a descriptor that does not block goes to the runtime's poller.
-	if err := unix.SetNonblock(fd, true); err != nil {
-		_ = unix.Close(fd)
-		return nil, os.NewSyscallError("fcntl", err)
+	l.gate = os.NewFile(uintptr(gate), "epoll")
+	if err := unix.EpollCtl(gate, unix.EPOLL_CTL_ADD, l.fd, &unix.EpollEvent{}); err != nil {
+		_ = unix.Close(l.fd)
+		_ = l.gate.Close()
+		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	l := &loop{pump: p, fd: fd, epoll: os.NewFile(uintptr(fd), "epoll"), reader: &reader{pool: &p.buffers}}
 	return l, nil
 }
 
+// newEpoll returns an epoll descriptor that the runtime's poller takes: one that does
+// not block.
+func newEpoll() (int, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return -1, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return -1, os.NewSyscallError("fcntl", err)
+	}
+	return fd, nil
+}
+
 // stop ends the loop's goroutine. No pair is left in it.
-func (l *loop) stop() { _ = l.epoll.Close() }
+func (l *loop) stop() { _ = l.gate.Close() }
 
 func (l *loop) run() {
 	defer l.pump.live.Done()
-	raw, err := l.epoll.SyscallConn()
+	defer unix.Close(l.fd)
+	raw, err := l.gate.SyscallConn()
 	if err != nil {
 		return
 	}
-	poll := func(uintptr) bool { return l.poll() }
-	for raw.Read(poll) == nil {
-		for _, event := range l.events[:l.n] {
-			l.handle(descriptor(event.Fd), event.Events)
+	for raw.Read(l.opened) == nil {
+		for l.collect() {
+			for _, event := range l.events[:l.n] {
+				l.handle(descriptor(event.Fd), event.Events)
+			}
 		}
 	}
 }
 
-// poll collects events and reports false if there are none.
-func (l *loop) poll() bool {
-	n, err := unix.EpollWait(l.fd, l.events[:], 0)
-	l.n = max(n, 0)
-	return l.n > 0 || err == unix.EINTR
+// opened reports whether the gate has seen an event, and sees to it that it will.
+// Arming it announces also what is ready already.
+func (l *loop) opened(gate uintptr) bool {
+	if !l.armed {
+		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+		l.armed = unix.EpollCtl(int(gate), unix.EPOLL_CTL_MOD, l.fd, &event) == nil
+	}
+	var seen [1]unix.EpollEvent
+	if n, _ := unix.EpollWait(int(gate), seen[:], 0); n <= 0 {
+		return false
+	}
+	l.armed = false
+	return true
+}
+
+// collect waits for events for as long as may be done on the thread, and reports
+// false if none came.
+func (l *loop) collect() bool {
+	wait := 0
+	if l.pump.HoldThread {
+		wait = holdTime
+	}
+	if l.woken {
+		l.woken = false
+		runtime.Gosched()
+	}
+	for {
+		n, err := epollWaitHolding(l.fd, l.events[:], wait)
+		l.n = n
+		if err != unix.EINTR {
+			return n > 0
+		}
+		// It is the runtime that wants this thread to stop, for the collector most
+		// likely.
+		runtime.Gosched()
+	}
+}
+
+// epollWaitHolding is epoll_wait for at most so many milliseconds, during which the
+// goroutine keeps its processor: the scheduler takes it for running.
+func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err syscall.Errno) {
+	r, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(wait), 0, 0)
+	if err != 0 {
+		return 0, err
+	}
+	return int(r), 0
 }
 
 // add registers both sockets, once for all. What is ready already is announced.
@@ -151,6 +230,7 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	done := d.forward(l.reader)
 	if !done || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.resume()
+		l.woken = true
 	}
 }
 

@@ -12,6 +12,9 @@ const canPark = false
 
 type loop struct{}
 
+// EventLoops returns how many loops a pump has.
+func EventLoops() int { return 0 }
+
 func (*Pump) loop() (*loop, error) { return nil, errors.ErrUnsupported }
 func (*loop) add(*Session) error   { return errors.ErrUnsupported }
 func (*loop) remove(*Session)      {}

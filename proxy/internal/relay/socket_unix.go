@@ -23,7 +23,7 @@ func readNow(fd descriptor, b []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		n, err := syscall.Read(int(fd), b)
+		n, err := sysRead(fd, b)
 		switch {
 		case err == syscall.EINTR:
 			continue
@@ -39,7 +39,7 @@ func readNow(fd descriptor, b []byte) (int, error) {
 // writeNow writes what the socket takes and returns EAGAIN if it takes nothing.
 func writeNow(fd descriptor, b []byte) (int, error) {
 	for {
-		n, err := syscall.Write(int(fd), b)
+		n, err := sysWrite(fd, b)
 		if err == syscall.EINTR {
 			continue
 		}
