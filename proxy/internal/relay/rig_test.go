@@ -32,6 +32,7 @@ func pumps() map[string]func() *Pump {
 	return map[string]func() *Pump{
 		"goroutines": func() *Pump { return &Pump{Goroutines: true} },
 		"parking":    func() *Pump { return &Pump{QuietAfter: time.Millisecond} },
+		"holding":    func() *Pump { return &Pump{QuietAfter: time.Millisecond, HoldThread: true} },
 	}
 }
 
