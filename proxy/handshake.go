@@ -73,6 +73,7 @@ func (c *conn) handshake(ctx context.Context) error {
 	if c.entry.tls == nil {
 		return nil
 	}
+	begin := time.Now()
 	tc := tls.Server(socket, c.entry.tls)
 	gate := &handshakeGate{slots: c.policy.handshakes}
 	defer gate.leave()
@@ -81,6 +82,9 @@ func (c *conn) handshake(ctx context.Context) error {
 	}
 	state := tc.ConnectionState()
 	c.nc, c.state = tc, &state
+	if hook := c.srv.Trace.Secured; hook != nil {
+		hook(Handshake{Listener: c.entry.name(), Resumed: state.DidResume, Duration: time.Since(begin)})
+	}
 	if len(state.VerifiedChains) > 0 {
 		c.peer = state.VerifiedChains[0][0]
 	}

@@ -17,6 +17,7 @@ type registry struct {
 	subjects map[string]*session // the newest of each; see session.older
 	checks   map[*check]struct{}
 	owners   map[string]owner
+	up, down int64 // bytes that ended sessions have passed on
 }
 
 // check is a token check in flight. It collects the kicks that came meanwhile:
@@ -159,6 +160,8 @@ func (r *registry) remove(s *session) {
 		return
 	}
 	delete(r.sessions, c.ID)
+	up, down := s.moved()
+	r.up, r.down = r.up+up, r.down+down
 	r.unlink(s, c.Subject())
 	if s.owns == "" {
 		return
@@ -196,10 +199,4 @@ func (r *registry) clients() []*Client {
 		all = append(all, s.current())
 	}
 	return all
-}
-
-func (r *registry) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.sessions)
 }

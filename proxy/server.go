@@ -235,14 +235,3 @@ func (s *Server) Clients() iter.Seq[*Client] {
 		}
 	}
 }
-
-// Stats is a count of what is open.
-type Stats struct {
-	Connections int // accepted and not yet closed, sessions included
-	Sessions    int // with a good token
-}
-
-// Stats returns what is open now.
-func (s *Server) Stats() Stats {
-	return Stats{Connections: s.admission.count(), Sessions: s.registry.count()}
-}

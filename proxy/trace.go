@@ -21,6 +21,8 @@ type Trace struct {
 	// AcceptFailed: a listener could not accept, for want of descriptors for
 	// example; it tries again after retry.
 	AcceptFailed func(listener string, err error, retry time.Duration)
+	// Secured: a TLS handshake is done.
+	Secured func(Handshake)
 	// Refused: a connection ends before it became a session.
 	Refused func(Refusal)
 	// Opened: a session has begun; the client has its CONNACK.
@@ -29,6 +31,17 @@ type Trace struct {
 	Closed func(*Client, End)
 	// Panicked: a bug has ended one connection. The process goes on.
 	Panicked func(value any, stack []byte)
+}
+
+// Handshake is a TLS handshake that succeeded.
+type Handshake struct {
+	// Listener is where the connection came in.
+	Listener string
+	// Resumed reports whether an earlier session's ticket saved the costly part.
+	Resumed bool
+	// Duration is the time it took, waiting for the client and for a slot
+	// included.
+	Duration time.Duration
 }
 
 // Refusal is how a connection ended that did not become a session.
