@@ -59,6 +59,7 @@ func newHandler(o Options) http.Handler {
 	if o.Telemetry != nil {
 		private.Handle("/api/plugins/telemetry/", o.Telemetry)
 	}
+	mountProfiles(private)
 	if o.API != nil {
 		o.API.mount(private)
 	}
