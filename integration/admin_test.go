@@ -19,7 +19,7 @@ func TestAdminSide(t *testing.T) {
 	p.start()
 	for path, want := range map[string]int{
 		"/livez": 200, "/readyz": 200,
-		"/metrics": 401, "/nothing": 401, "/api/plugins/telemetry/DEVICE/gauge/keys/timeseries": 401,
+		"/metrics": 401, "/nothing": 401, "/debug/pprof/heap": 401, "/api/plugins/telemetry/DEVICE/gauge/keys/timeseries": 401,
 	} {
 		for _, authorization := range []string{"", "Bearer wrong-wrong-wrong-wrong", "Bearer " + token} {
 			status, body := fetch(t, "http://"+p.admin+path, authorization)
@@ -44,6 +44,9 @@ func TestAdminSide(t *testing.T) {
 	if n := metric(t, p, "mqtt_auth_proxy_sessions"); n != 1 {
 		t.Errorf("%v sessions, want 1", n)
 	}
+	if n := metric(t, p, `mqtt_auth_proxy_session_bytes_total{direction="up"}`); n != 52 {
+		t.Errorf("%v bytes of a live session, want the 52 of its PUBLISH", n)
+	}
 	if _, err := d.conn.Write([]byte{0xE0, 0}); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +56,7 @@ func TestAdminSide(t *testing.T) {
 		`mqtt_auth_proxy_connections_accepted_total{listener="plain"}`:                       2,
 		`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="unknown_token"}`: 1,
 		`mqtt_auth_proxy_sessions_opened_total{listener="plain",version="5.0"}`:              1,
-		`mqtt_auth_proxy_connect_seconds_count`:                                              1,
+		`mqtt_auth_proxy_connect_seconds_count{listener="plain"}`:                            1,
 		`mqtt_auth_proxy_telemetry_messages_total`:                                           1,
 		`mqtt_auth_proxy_telemetry_points_total`:                                             2,
 		`mqtt_auth_proxy_panics_total`:                                                       0,

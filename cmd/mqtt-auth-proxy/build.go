@@ -27,6 +27,7 @@ type service struct {
 	started  time.Time
 	registry *prometheus.Registry
 	counters *counters
+	observer *observe.Observer
 	server   *proxy.Server
 	http     *http.Server   // of the admin side
 	bundled  *bundledBroker // nil with an upstream of one's own
@@ -80,14 +81,15 @@ func (s *service) open(ctx context.Context, c *config.Config) error {
 	}
 	s.reloader.begin(s)
 	s.registry.MustRegister(sourceCollector{s}, certificateCollector{s}, configCollector{s})
+	s.exportReady()
 	return nil
 }
 
 // openServer makes the proxy; generations give it its policies.
 func (s *service) openServer() {
-	observer := observe.New(s.log, s.registry)
-	s.server = &proxy.Server{Trace: observer.Trace()}
-	observer.Watch(s.registry, s.server.Stats)
+	s.observer = observe.New(s.log, s.registry)
+	s.server = &proxy.Server{Trace: s.observer.Trace()}
+	s.observer.Watch(s.registry, s.server.Stats)
 }
 
 func newRegistry() *prometheus.Registry {

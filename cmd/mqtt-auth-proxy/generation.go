@@ -83,7 +83,9 @@ func (s *service) install(g *generation) error {
 	g.loaded = time.Now()
 	old := s.current.Swap(g)
 	s.setLevel(g.config.Log.Level)
+	s.observer.LimitRefusals(g.config.Log.RefusalsPerSecond)
 	for _, l := range g.listeners {
+		s.observer.Expect(l.config.Name)
 		l.adopt()
 	}
 	g.sources.succeed(old.sources, s)

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -87,34 +86,4 @@ func manualText(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// namesIn returns the metrics that the manual's table lists. A name that begins
-// with an underscore continues the first one of its row.
-func namesIn(text string) map[string]bool {
-	_, table, _ := strings.Cut(text, "<!-- metrics -->")
-	names := map[string]bool{}
-	for _, line := range strings.Split(table, "\n") {
-		if !strings.HasPrefix(line, "| `") {
-			continue
-		}
-		first := ""
-		for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(strings.SplitN(line, "|", 3)[1], -1) {
-			name := m[1]
-			if first == "" {
-				first = name
-			}
-			if strings.HasPrefix(name, "_") {
-				name = family(first) + name
-			}
-			names[name] = true
-		}
-	}
-	return names
-}
-
-// family is the part that the metrics of one row share: two words after the
-// program's name.
-func family(name string) string {
-	return regexp.MustCompile("^mqtt_auth_proxy_[a-z]+").FindString(name)
 }

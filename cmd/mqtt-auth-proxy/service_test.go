@@ -290,32 +290,6 @@ func TestDrainTellsDevicesAndEnds(t *testing.T) {
 	}
 }
 
-func TestManualListsEveryMetric(t *testing.T) {
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, bytes.Repeat([]byte("k"), 32), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, _ := startService(t, bundledConfig+`
-auth:
-  sources:
-    - file: {path: tokens.jsonl}
-    - http: {url: "http://127.0.0.1:1/"}
-    - jwt: {secret_file: `+secret+`}
-`)
-	nc, _ := login(t, s, asDemo(s, 4))
-	nc.Close()
-	families, err := s.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	listed := namesIn(manualText(t))
-	for _, f := range families {
-		if name := f.GetName(); strings.HasPrefix(name, "mqtt_auth_proxy_") && !listed[name] {
-			t.Errorf("the manual lacks %s", name)
-		}
-	}
-}
-
 func TestSessionsCommandListsAndKicks(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	nc, _ := login(t, s, asDemo(s, 5))

@@ -10,7 +10,7 @@ import (
 )
 
 func TestProfilesAreForOperators(t *testing.T) {
-	s := httptest.NewServer(newHandler(Options{Token: testToken, Ready: func() error { return nil }}))
+	s := httptest.NewServer(newHandler(Options{Token: fixed(testToken), Ready: func() error { return nil }}))
 	defer s.Close()
 	get := func(path, token string) (int, []byte) {
 		t.Helper()
@@ -57,7 +57,7 @@ func TestProfilesAreForOperators(t *testing.T) {
 // the probes to itself.
 func TestNoProfilesWithoutAToken(t *testing.T) {
 	w := httptest.NewRecorder()
-	newHandler(Options{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))
+	newHandler(Options{Token: fixed("")}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))
 	if w.Code != http.StatusUnauthorized {
 		t.Errorf("status %d", w.Code)
 	}

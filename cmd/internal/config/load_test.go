@@ -84,7 +84,7 @@ func embedded(data string) *Config {
 			ProxyProtocol:  "off",
 		},
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
-		Log:       Log{Level: "info"},
+		Log:       Log{Level: "info", RefusalsPerSecond: 10},
 		Shutdown:  Shutdown{Drain: 30 * time.Second},
 		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync"},
 	}
@@ -151,7 +151,7 @@ func full(work string) *Config {
 			TLS:            UpstreamTLS{CA: at("certs/ca.pem"), Certificate: at("client.pem"), Key: at("client-key.pem"), ServerName: "broker.example"},
 		},
 		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
-		Log:       Log{Level: "debug", Format: "console"},
+		Log:       Log{Level: "debug", Format: "console", RefusalsPerSecond: 50},
 		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", StrictJSON: true},
 	}
 }
@@ -187,12 +187,12 @@ func TestPrecedence(t *testing.T) {
 	o := write(t, "data: file\nlog: {level: warn, format: json}\n")
 	sub := func(name string) string { return filepath.Join(o.WorkDir, name) }
 	c := load(t, o)
-	if c.Data != sub("file") || c.Log != (Log{"warn", "json"}) || c.Telemetry.Durability != "sync" {
+	if c.Data != sub("file") || c.Log != (Log{"warn", "json", 10}) || c.Telemetry.Durability != "sync" {
 		t.Errorf("file over default: data %s, log %+v, durability %s", c.Data, c.Log, c.Telemetry.Durability)
 	}
 	o.Environ = []string{"MQTT_AUTH_PROXY_DATA=env", "MQTT_AUTH_PROXY_LOG_LEVEL=error", "HOME=/root"}
 	c = load(t, o)
-	if c.Data != sub("env") || c.Log != (Log{"error", "json"}) {
+	if c.Data != sub("env") || c.Log != (Log{"error", "json", 10}) {
 		t.Errorf("environment over file: data %s, log %+v", c.Data, c.Log)
 	}
 	o.DataDir = "flag"

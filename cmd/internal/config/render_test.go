@@ -119,6 +119,7 @@ admin:
 log:
   level: warn # proxy.yaml:2
   format: '' # default
+  refusals_per_second: 10 # default
 shutdown:
   drain: 1m30s # environment
 telemetry:

@@ -18,6 +18,7 @@ import (
 type Observer struct {
 	log     *zap.Logger
 	metrics *metrics
+	limit   lineLimit
 }
 
 // New returns an Observer that logs to log and registers its metrics with r. It
@@ -26,27 +27,29 @@ func New(log *zap.Logger, r prometheus.Registerer) *Observer {
 	return &Observer{log: log, metrics: newMetrics(r)}
 }
 
-// Watch adds gauges that are read from the server when metrics are scraped. It
-// panics if called twice.
+// LimitRefusals bounds the lines about refusals, for each reason by itself: so many
+// a second on average and ten times as many at once. 0, as in the beginning, means
+// no limit. Errors are always logged, and at level debug everything is. It may be
+// called at any time.
+func (o *Observer) LimitRefusals(perSecond int) { o.limit.set(float64(perSecond)) }
+
+// Watch adds what is read from the server when metrics are scraped. It panics if
+// called twice.
 func (o *Observer) Watch(r prometheus.Registerer, stats func() proxy.Stats) {
-	r.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: namespace + "connections",
-			Help: "Open connections of clients, sessions included.",
-		}, func() float64 { return float64(stats().Connections) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: namespace + "sessions",
-			Help: "Live sessions: connections whose token is good.",
-		}, func() float64 { return float64(stats().Sessions) }),
-	)
+	r.MustRegister(serverCollector{stats})
 }
+
+// Expect makes the metrics of a listener begin at zero instead of with the first
+// event.
+func (o *Observer) Expect(listener string) { o.metrics.of(listener) }
 
 // Trace returns the hooks.
 func (o *Observer) Trace() proxy.Trace {
 	return proxy.Trace{
-		Accepted:     func(listener string) { o.metrics.accepted.WithLabelValues(listener).Inc() },
-		Dropped:      func(listener string) { o.metrics.dropped.WithLabelValues(listener).Inc() },
+		Accepted:     func(listener string) { o.metrics.of(listener).accepted.Inc() },
+		Dropped:      func(listener string) { o.metrics.of(listener).dropped.Inc() },
 		AcceptFailed: o.acceptFailed,
+		Secured:      o.secured,
 		Refused:      o.refused,
 		Opened:       o.opened,
 		Closed:       o.closed,
@@ -55,12 +58,24 @@ func (o *Observer) Trace() proxy.Trace {
 }
 
 func (o *Observer) acceptFailed(listener string, err error, retry time.Duration) {
-	o.metrics.acceptFailed.WithLabelValues(listener).Inc()
+	o.metrics.of(listener).acceptFailed.Inc()
 	o.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("retry_in", retry))
 }
 
+func (o *Observer) secured(h proxy.Handshake) {
+	l := o.metrics.of(h.Listener)
+	if h.Resumed {
+		l.resumed.Observe(h.Duration.Seconds())
+		return
+	}
+	l.fresh.Observe(h.Duration.Seconds())
+}
+
 func (o *Observer) refused(r proxy.Refusal) {
-	o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason)).Inc()
+	l := o.metrics.of(r.Listener)
+	child(l.refused, r.Reason, func() prometheus.Counter {
+		return o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason))
+	}).Inc()
 	level := zapcore.InfoLevel
 	switch r.Reason {
 	case proxy.UpstreamCredentials, proxy.Internal:
@@ -74,7 +89,12 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if entry == nil {
 		return
 	}
-	fields := append(make([]zap.Field, 0, 10),
+	suppressed, ok := o.mayLog(level, r.Reason)
+	if !ok {
+		o.metrics.suppressed.WithLabelValues(string(r.Reason)).Inc()
+		return
+	}
+	fields := append(make([]zap.Field, 0, 11),
 		zap.String("reason", string(r.Reason)), address(r.Addr), zap.String("listener", r.Listener))
 	if r.Err != nil {
 		fields = append(fields, zap.NamedError("detail", r.Err))
@@ -94,25 +114,41 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if r.Sent {
 		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
 	}
+	if suppressed > 0 {
+		fields = append(fields, zap.Int64("suppressed", suppressed))
+	}
 	entry.Write(append(fields, zap.Duration("duration", r.Duration))...)
 }
 
+// mayLog reports whether a refusal is logged, and how many of its kind were not
+// since the last one that was.
+func (o *Observer) mayLog(level zapcore.Level, r proxy.Reason) (suppressed int64, ok bool) {
+	if level >= zapcore.ErrorLevel || o.log.Core().Enabled(zapcore.DebugLevel) {
+		return 0, true
+	}
+	return o.limit.allow(r)
+}
+
 func (o *Observer) opened(c *proxy.Client) {
-	o.metrics.opened.WithLabelValues(c.Listener, c.Version()).Inc()
-	o.metrics.connectSeconds.Observe(time.Since(c.Since).Seconds())
+	l, version := o.metrics.of(c.Listener), c.Version()
+	child(l.opened, version, func() prometheus.Counter {
+		return o.metrics.opened.WithLabelValues(c.Listener, version)
+	}).Inc()
+	l.connect.Observe(time.Since(c.Since).Seconds())
 	if entry := o.log.Check(zapcore.DebugLevel, "session open"); entry != nil {
 		entry.Write(clientFields(c)...)
 	}
 }
 
 func (o *Observer) closed(c *proxy.Client, e proxy.End) {
-	o.metrics.closed.WithLabelValues(e.By, cause(e)).Inc()
-	o.metrics.bytesUp.Add(float64(e.Up))
-	o.metrics.bytesDown.Add(float64(e.Down))
+	why := cause(e)
+	child(o.metrics.of(c.Listener).closed, [2]string{e.By, why}, func() prometheus.Counter {
+		return o.metrics.closed.WithLabelValues(c.Listener, e.By, why)
+	}).Inc()
 	if entry := o.log.Check(zapcore.InfoLevel, "session end"); entry != nil {
-		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", cause(e)),
+		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", why),
 			zap.Int64("bytes_up", e.Up), zap.Int64("bytes_down", e.Down), zap.Duration("duration", e.Duration))
-		if cause(e) == "fault" {
+		if why == "fault" {
 			fields = append(fields, zap.Error(e.Err))
 		}
 		entry.Write(fields...)

@@ -1,0 +1,180 @@
+package observe
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// wantMetric fails unless the series has the value: of a histogram, its count.
+func wantMetric(t *testing.T, r prometheus.Gatherer, name string, labels map[string]string, want float64) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.Metric {
+			if maps.Equal(labels, labelsOf(m)) {
+				if got := m.Counter.GetValue() + m.Gauge.GetValue() + float64(m.Histogram.GetSampleCount()); got != want {
+					t.Errorf("%s%v is %v, want %v", name, labels, got, want)
+				}
+				return
+			}
+		}
+	}
+	t.Errorf("there is no %s%v", name, labels)
+}
+
+func labelsOf(m *dto.Metric) map[string]string {
+	labels := make(map[string]string, len(m.Label))
+	for _, l := range m.Label {
+		labels[l.GetName()] = l.GetValue()
+	}
+	return labels
+}
+
+func TestListenersBeginAtZero(t *testing.T) {
+	r := prometheus.NewRegistry()
+	o := New(zap.NewNop(), r)
+	o.Expect("mqtts")
+	for _, series := range []struct {
+		name   string
+		labels map[string]string
+	}{
+		{"connections_accepted_total", map[string]string{"listener": "mqtts"}},
+		{"accept_errors_total", map[string]string{"listener": "mqtts"}},
+		{"connections_refused_total", map[string]string{"listener": "mqtts", "reason": "upstream_credentials"}},
+		{"sessions_opened_total", map[string]string{"listener": "mqtts", "version": "3.1.1"}},
+		{"sessions_closed_total", map[string]string{"listener": "mqtts", "by": "proxy", "cause": "revoked"}},
+		{"tls_handshake_seconds", map[string]string{"listener": "mqtts", "resumed": "true"}},
+		{"connect_seconds", map[string]string{"listener": "mqtts"}},
+		{"panics_total", map[string]string{}},
+	} {
+		wantMetric(t, r, namespace+series.name, series.labels, 0)
+	}
+}
+
+func TestHandshakesAreTimed(t *testing.T) {
+	trace, _, r := newTestObserver(t, zap.InfoLevel)
+	trace.Secured(proxy.Handshake{Listener: "mqtts", Duration: time.Millisecond})
+	for range 2 {
+		trace.Secured(proxy.Handshake{Listener: "mqtts", Duration: time.Millisecond, Resumed: true})
+	}
+	wantMetric(t, r, namespace+"tls_handshake_seconds", map[string]string{"listener": "mqtts", "resumed": "false"}, 1)
+	wantMetric(t, r, namespace+"tls_handshake_seconds", map[string]string{"listener": "mqtts", "resumed": "true"}, 2)
+}
+
+func TestServerIsLookedAtOnceAScrape(t *testing.T) {
+	r, looks := prometheus.NewRegistry(), 0
+	o := New(zap.NewNop(), r)
+	o.Watch(r, func() proxy.Stats {
+		looks++
+		return proxy.Stats{Connections: 5, Sessions: 4, Up: 100, Down: 200, Quiet: 3, Busy: 1, Escalations: 9}
+	})
+	looks = 0
+	wantMetric(t, r, namespace+"connections", map[string]string{}, 5)
+	if looks != 1 {
+		t.Errorf("%d looks for one scrape", looks)
+	}
+	wantMetric(t, r, namespace+"sessions", map[string]string{}, 4)
+	wantMetric(t, r, namespace+"session_bytes_total", map[string]string{"direction": "up"}, 100)
+	wantMetric(t, r, namespace+"session_bytes_total", map[string]string{"direction": "down"}, 200)
+	wantMetric(t, r, namespace+"relay_sessions", map[string]string{"state": "quiet"}, 3)
+	wantMetric(t, r, namespace+"relay_sessions", map[string]string{"state": "busy"}, 1)
+	wantMetric(t, r, namespace+"relay_escalations_total", map[string]string{}, 9)
+}
+
+// TestRefusalsCannotFillTheDisk: of many a few are logged, each reason has its own
+// limit, what was left out is told, and errors are never left out.
+func TestRefusalsCannotFillTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trace, out, r := newTestObserver(t, zap.InfoLevel)
+		refuse := func(reason proxy.Reason, n int) {
+			for range n {
+				trace.Refused(proxy.Refusal{Reason: reason, Listener: "mqtt", Err: errors.New("because")})
+			}
+		}
+		refuse("unknown_token", 1000)
+		if n := len(lines(t, out)); n != 100 {
+			t.Errorf("%d lines for 1000 refusals at once, want 100", n)
+		}
+		out.Reset()
+		refuse(proxy.UpstreamUnavailable, 1)
+		refuse(proxy.UpstreamCredentials, 500)
+		if n := len(lines(t, out)); n != 501 {
+			t.Errorf("%d lines, want 501: one of another reason, and every error", n)
+		}
+		out.Reset()
+		for range 10 {
+			time.Sleep(time.Second)
+			refuse("unknown_token", 500)
+		}
+		all := lines(t, out)
+		if len(all) != 100 || all[0]["suppressed"] != 900.0 || all[1]["suppressed"] != nil || all[10]["suppressed"] != 490.0 {
+			t.Errorf("%d lines in 10 seconds, want 100; the first says %v, the eleventh %v were suppressed", len(all), all[0]["suppressed"], all[10]["suppressed"])
+		}
+		wantMetric(t, r, namespace+"log_suppressed_total", map[string]string{"reason": "unknown_token"}, 900+10*490)
+		wantMetric(t, r, namespace+"connections_refused_total", map[string]string{"listener": "mqtt", "reason": "unknown_token"}, 6000)
+	})
+}
+
+func TestDebuggingShowsEveryRefusal(t *testing.T) {
+	trace, out, _ := newTestObserver(t, zap.DebugLevel)
+	for range 300 {
+		trace.Refused(proxy.Refusal{Reason: "unknown_token", Listener: "mqtt"})
+	}
+	if n := strings.Count(out.String(), "\n"); n != 300 {
+		t.Errorf("%d lines of 300", n)
+	}
+}
+
+// BenchmarkConnection is what observing costs a connection that becomes a session
+// and ends, without writing the line about it.
+func BenchmarkConnection(b *testing.B) {
+	trace, client := New(zap.NewNop(), prometheus.NewRegistry()).Trace(), testClient()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			trace.Accepted("mqtts")
+			trace.Secured(proxy.Handshake{Listener: "mqtts", Duration: time.Millisecond})
+			trace.Opened(client)
+			trace.Closed(client, proxy.End{By: "client"})
+		}
+	})
+}
+
+// BenchmarkRefusal is what observing costs a connection that is refused under
+// attack, most lines about which are suppressed.
+func BenchmarkRefusal(b *testing.B) {
+	log, err := NewLogger(new(discard), zap.InfoLevel, "json")
+	if err != nil {
+		b.Fatal(err)
+	}
+	o := New(log, prometheus.NewRegistry())
+	o.LimitRefusals(10)
+	trace := o.Trace()
+	refusal := proxy.Refusal{Reason: "unknown_token", Listener: "mqtts", Err: fmt.Errorf("because"), ClientID: "dev", Level: 4}
+	b.ReportAllocs()
+	for b.Loop() {
+		trace.Accepted("mqtts")
+		trace.Refused(refusal)
+	}
+}
+
+type discard struct{}
+
+func (*discard) Write(p []byte) (int, error) { return len(p), nil }
