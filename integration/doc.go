@@ -17,6 +17,10 @@
 //	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
 //	go test -tags integration ./integration -proxy.race
 //
+// TestSoak is the one that can be told for hours; see its flags:
+//
+//	go test -tags integration -run TestSoak -timeout 3h ./integration -soak.duration 2h
+//
 // What the whole program costs, beside others on the same work, is measured by the
 // tool in bench.
 package integration
