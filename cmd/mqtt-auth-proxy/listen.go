@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"reflect"
 	"syscall"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -114,14 +113,9 @@ func (l *listener) adopt() {
 	}
 }
 
-// keepAlive finds dead peers within about three minutes. It is set once on the
-// listener and inherited by its connections.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 30 * time.Second, Count: 4}
-
 // listen opens a TCP socket.
 func (d *draft) listen(address string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive}
-	ln, err := lc.Listen(context.Background(), "tcp", address)
+	ln, err := listenTCP(address)
 	switch own := d.old.listensAt(address); {
 	case errors.Is(err, syscall.EADDRINUSE) && own != "":
 		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, own)

@@ -96,9 +96,12 @@ func (d *Dialer) timeout() time.Duration {
 // Waiting is the number of servers whose turn has not ended, this one included;
 // which servers, and in what order, is for Dial alone to know.
 func (d *Dialer) try(ctx context.Context, server Server, waiting int) (net.Conn, error) {
-	deadline, _ := ctx.Deadline()
-	ctx, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(waiting))
-	defer cancel()
+	if waiting > 1 {
+		deadline, _ := ctx.Deadline()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(waiting))
+		defer cancel()
+	}
 	if server == (Server{}) {
 		return nil, errors.New("empty server address")
 	}
@@ -125,15 +128,8 @@ func (d *Dialer) dialContext(ctx context.Context, network, address string) (net.
 	if d.connect != nil {
 		return d.connect(ctx, network, address)
 	}
-	dialer := net.Dialer{
-		KeepAliveConfig: net.KeepAliveConfig{
-			Enable:   true,
-			Idle:     keepAliveIdle,
-			Interval: keepAliveInterval,
-			Count:    keepAliveCount,
-		},
-		Control: setUserTimeout,
-	}
+	var dialer net.Dialer
+	keepAlive(&dialer)
 	return dialer.DialContext(ctx, network, address)
 }
 

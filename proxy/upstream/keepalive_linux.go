@@ -1,0 +1,43 @@
+package upstream
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keepAlive makes the dialer's connections find a broker that is gone.
+func keepAlive(d *net.Dialer) {
+	d.KeepAlive = -1 // not by the net package, which sets it for every broker
+	d.Control = setDeadPeerLimits
+}
+
+// setDeadPeerLimits sets keep-alive, and how long the kernel keeps sending the same
+// data to a broker that does not acknowledge it (TCP_USER_TIMEOUT, RFC 5482).
+// Without that a dead peer with unsent data is given up after some 15 minutes:
+// keep-alive only runs on idle connections.
+//
+// A broker on this very machine needs neither: the kernel that it dies under is the
+// one that would send the probes.
+func setDeadPeerLimits(network, address string, raw syscall.RawConn) error {
+	if network == "unix" || isLoopback(address) {
+		return nil
+	}
+	seconds := func(d time.Duration) int { return int(d.Seconds()) }
+	return raw.Control(func(fd uintptr) {
+		// A sandbox that lacks an option still has the relay's own limit for writes.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, seconds(keepAliveIdle))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, seconds(keepAliveInterval))
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAliveCount)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
+	})
+}
+
+func isLoopback(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err == nil && a.Addr().Unmap().IsLoopback()
+}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package upstream
-
-import "syscall"
-
-// setUserTimeout does nothing: only Linux has TCP_USER_TIMEOUT.
-func setUserTimeout(string, string, syscall.RawConn) error { return nil }
