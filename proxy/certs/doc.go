@@ -27,6 +27,11 @@
 // one after the other needs no care at all. Handshakes under way and sessions
 // that live are not touched by a swap, and session tickets outlive it.
 //
+// A server may have several certificates, chosen by the name that a client asks for
+// and by what it can use. With a secret that several servers share, session tickets
+// of one are good at the others: a fleet that reconnects to another replica does not
+// pay for full handshakes.
+//
 // An expired certificate is served. Devices without a clock never notice, the
 // others refuse it by themselves, and a proxy that ends because of a date
 // would cut off both kinds. Its owner can tell from [Source.Leaf] and should

@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -13,40 +14,57 @@ import (
 // parseIdentity checks contents as strictly as the pickiest device would: what
 // is refused here would be refused, and harder to find, in some handshake.
 func parseIdentity(f Files, c contents) (*identity, error) {
-	chain, err := parseCertificates(c.certificate)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
+	id := &identity{clientCAs: x509.NewCertPool(), clientCASum: sha256.Sum256(c.clientCA)}
+	for i, p := range f.pairs() {
+		pair, err := parsePair(p, c.pairs[i])
+		if err != nil {
+			return nil, err
+		}
+		id.certificates = append(id.certificates, pair)
 	}
-	if err := checkKey(c.key); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Key, err)
+	var err error
+	if f.TicketSecret != "" {
+		if id.ticketSecret, err = parseTicketSecret(c.ticketSecret); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.TicketSecret, err)
+		}
 	}
-	pair, err := tls.X509KeyPair(c.certificate, c.key)
-	if err != nil {
-		return nil, fmt.Errorf("%s: certificate and key do not match: %s: %w; %s",
-			f.Certificate, f.Key, err, cureMismatch(chain, c.key))
-	}
-	if err := checkOrder(chain); err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Certificate, err)
-	}
-	pair.Leaf = chain[0]
-	id := &identity{certificate: pair, clientCAs: x509.NewCertPool()}
 	if f.ClientCA == "" {
 		return id, nil
 	}
-	authorities, err := parseCertificates(c.clientCA)
-	if err != nil {
+	if id.authorities, err = parseCertificates(c.clientCA); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.ClientCA, err)
 	}
-	for _, cert := range authorities {
+	for _, cert := range id.authorities {
 		id.clientCAs.AddCert(cert)
 	}
 	if f.ClientCRL == "" {
 		return id, nil
 	}
-	if id.revoked, err = parseRevoked(c.clientCRL, authorities); err != nil {
+	if id.revoked, err = parseRevoked(c.clientCRL, id.authorities); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.ClientCRL, err)
 	}
 	return id, nil
+}
+
+// parsePair checks one certificate with its chain and its key.
+func parsePair(p Pair, c pairContents) (tls.Certificate, error) {
+	chain, err := parseCertificates(c.certificate)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", p.Certificate, err)
+	}
+	if err := checkKey(c.key); err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", p.Key, err)
+	}
+	pair, err := tls.X509KeyPair(c.certificate, c.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: certificate and key do not match: %s: %w; %s",
+			p.Certificate, p.Key, err, cureMismatch(chain, c.key))
+	}
+	if err := checkOrder(chain); err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s: %w", p.Certificate, err)
+	}
+	pair.Leaf = chain[0]
+	return pair, nil
 }
 
 // parseCertificates returns the certificates of a PEM file, at least one.

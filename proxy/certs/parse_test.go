@@ -51,7 +51,7 @@ func TestParseErrors(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			f := Files{filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "devices.pem"), ""}
+			f := Files{Certificate: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server-key.pem"), ClientCA: filepath.Join(dir, "devices.pem")}
 			put(t, f.Certificate, test.cert)
 			put(t, f.Key, test.key)
 			put(t, f.ClientCA, test.ca)
@@ -90,7 +90,7 @@ func TestKeyForms(t *testing.T) {
 		"text":   {join([]byte("Certificate:\n  Data:\n"), ecCert), privatePEM(t, ec)},
 		"CRLF":   {bytes.ReplaceAll(ecCert, []byte("\n"), []byte("\r\n")), privatePEM(t, ec)},
 	} {
-		if _, err := parseIdentity(Files{}, contents{certificate: files[0], key: files[1]}); err != nil {
+		if _, err := parseIdentity(Files{}, contents{pairs: []pairContents{{files[0], files[1]}}}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -105,14 +105,14 @@ func FuzzParseIdentity(f *testing.F) {
 	f.Add(cert[:len(cert)/2], join([]byte("text\n"), key), rootPEM[:30])
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), []byte("-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----"), []byte("\x00"))
 	f.Fuzz(func(t *testing.T, cert, key, ca []byte) {
-		id, err := parseIdentity(Files{Certificate: "c", Key: "k", ClientCA: "a"}, contents{certificate: cert, key: key, clientCA: ca})
+		id, err := parseIdentity(Files{Certificate: "c", Key: "k", ClientCA: "a"}, contents{pairs: []pairContents{{cert, key}}, clientCA: ca})
 		if (id == nil) == (err == nil) {
 			t.Fatalf("neither or both: %v, %v", id, err)
 		}
 		if err != nil {
 			return
 		}
-		if id.certificate.Leaf == nil || id.clientCAs.Equal(x509.NewCertPool()) {
+		if id.certificates[0].Leaf == nil || id.clientCAs.Equal(x509.NewCertPool()) {
 			t.Error("accepted without a leaf or an authority")
 		}
 		if _, err := tls.X509KeyPair(cert, key); err != nil {

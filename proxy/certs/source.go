@@ -2,6 +2,7 @@ package certs
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,11 +12,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
 
-// Files names the PEM files of a Source.
+// Files names the files of a Source, PEM but for the ticket secret.
 type Files struct {
 	// Certificate holds the server's certificate, followed by the
 	// intermediate authorities in order of issue, if there are any.
@@ -25,6 +27,10 @@ type Files struct {
 	// Empty means that it is in the Certificate file.
 	Key string
 
+	// Others are further certificates of the server, for clients that ask for
+	// one of their names (RFC 6066 section 3) or cannot use the first.
+	Others []Pair
+
 	// ClientCA holds the authorities, in any order, whose certificates
 	// devices may show. Empty means none.
 	ClientCA string
@@ -33,6 +39,24 @@ type Files struct {
 	// the ClientCA file have signed. Certificates in them are refused. Empty
 	// means that nothing is revoked.
 	ClientCRL string
+
+	// TicketSecret holds what the keys of session tickets are derived from, 32
+	// bytes or more, in any form; a newline at the end does not count. Servers
+	// that share it resume each other's sessions. Empty means keys of one's own
+	// that change every day.
+	TicketSecret string
+}
+
+// Pair names the files of one certificate, as Files does.
+type Pair struct{ Certificate, Key string }
+
+// pairs returns the files of every certificate, the first one first.
+func (f Files) pairs() []Pair {
+	all := append([]Pair{{f.Certificate, f.Key}}, f.Others...)
+	for i, p := range all {
+		all[i].Key = cmp.Or(p.Key, p.Certificate)
+	}
+	return all
 }
 
 // A Source is a TLS identity loaded from files. It is made by Load. All its
@@ -46,9 +70,7 @@ type Source struct {
 // Load reads, parses and checks the files. The error names the file, what is
 // wrong with it and what to do; it never holds any of the key.
 func Load(files Files) (*Source, error) {
-	if files.Key == "" {
-		files.Key = files.Certificate
-	}
+	files.Others = slices.Clone(files.Others)
 	s := &Source{files: files}
 	if _, err := s.Reload(); err != nil {
 		return nil, err
@@ -80,13 +102,27 @@ func (s *Source) Reload() (changed bool, err error) {
 	return true, nil
 }
 
-// Leaf returns the server's certificate as it is served now, for its names and
-// dates. It may have expired. The caller must not change it.
+// Leaf returns the server's first certificate as it is served now, for its names
+// and dates. It may have expired. The caller must not change it.
 func (s *Source) Leaf() *x509.Certificate {
-	return s.current.Load().certificate.Leaf
+	return s.current.Load().certificates[0].Leaf
 }
 
-// Fingerprint returns the SHA-256 of the server's certificate (DER) as 64
+// Leaves returns every certificate of the server as it is served now, Leaf first.
+func (s *Source) Leaves() []*x509.Certificate {
+	var all []*x509.Certificate
+	for _, c := range s.current.Load().certificates {
+		all = append(all, c.Leaf)
+	}
+	return all
+}
+
+// ClientCAs returns the authorities whose certificates devices may show now.
+func (s *Source) ClientCAs() []*x509.Certificate {
+	return slices.Clone(s.current.Load().authorities)
+}
+
+// Fingerprint returns the SHA-256 of the server's first certificate (DER) as 64
 // hexadecimal digits in lower case: what "openssl x509 -fingerprint -sha256"
 // prints, without the colons.
 func (s *Source) Fingerprint() string {
@@ -100,42 +136,68 @@ func (s *Source) RSA() bool {
 	return s.Leaf().PublicKeyAlgorithm == x509.RSA
 }
 
-func (s *Source) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return &s.current.Load().certificate, nil
+// getCertificate returns the first certificate that the client can use and that has
+// the name it asks for; for a name that none has, the first that it can use, and for
+// a client that can use none, the first, so that the handshake fails for the reason
+// that it has.
+func (s *Source) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	all := s.current.Load().certificates
+	if len(all) == 1 {
+		return &all[0], nil
+	}
+	nameless := *hello
+	nameless.ServerName = ""
+	for _, h := range []*tls.ClientHelloInfo{hello, &nameless} {
+		for i := range all {
+			if h.SupportsCertificate(&all[i]) == nil {
+				return &all[i], nil
+			}
+		}
+	}
+	return &all[0], nil
 }
 
 // identity is what one successful load found. It is immutable.
 type identity struct {
-	certificate tls.Certificate
-	clientCAs   *x509.CertPool // empty without a ClientCA file, never nil
-	revoked     map[serial]struct{}
-	sum         [sha256.Size]byte
+	certificates []tls.Certificate // at least one
+	authorities  []*x509.Certificate
+	clientCAs    *x509.CertPool // empty without a ClientCA file, never nil
+	clientCASum  [sha256.Size]byte
+	revoked      map[serial]struct{}
+	ticketSecret []byte // nil without a file
+	sum          [sha256.Size]byte
 }
 
 // contents is what the files held at one moment.
 type contents struct {
-	certificate, key, clientCA, clientCRL []byte
+	pairs                             []pairContents
+	clientCA, clientCRL, ticketSecret []byte
 }
 
-func (f Files) read() (contents, error) {
-	var c contents
-	var err error
-	if c.certificate, err = readFile(f.Certificate); err != nil {
-		return contents{}, err
-	}
-	c.key = c.certificate
-	if f.Key != f.Certificate {
-		if c.key, err = readFile(f.Key); err != nil {
+type pairContents struct{ certificate, key []byte }
+
+func (f Files) read() (c contents, err error) {
+	for _, p := range f.pairs() {
+		var pair pairContents
+		if pair.certificate, err = readFile(p.Certificate); err != nil {
 			return contents{}, err
 		}
-	}
-	if f.ClientCA != "" {
-		if c.clientCA, err = readFile(f.ClientCA); err != nil {
-			return contents{}, err
+		pair.key = pair.certificate
+		if p.Key != p.Certificate {
+			if pair.key, err = readFile(p.Key); err != nil {
+				return contents{}, err
+			}
 		}
+		c.pairs = append(c.pairs, pair)
 	}
-	if f.ClientCRL != "" {
-		if c.clientCRL, err = readFile(f.ClientCRL); err != nil {
+	for _, file := range []struct {
+		path string
+		into *[]byte
+	}{{f.ClientCA, &c.clientCA}, {f.ClientCRL, &c.clientCRL}, {f.TicketSecret, &c.ticketSecret}} {
+		if file.path == "" {
+			continue
+		}
+		if *file.into, err = readFile(file.path); err != nil {
 			return contents{}, err
 		}
 	}
@@ -146,10 +208,17 @@ func (f Files) read() (contents, error) {
 // changes it.
 func (c contents) sum() [sha256.Size]byte {
 	var sums bytes.Buffer
-	for _, data := range [][]byte{c.certificate, c.key, c.clientCA, c.clientCRL} {
+	add := func(data []byte) {
 		sum := sha256.Sum256(data)
 		sums.Write(sum[:])
 	}
+	for _, p := range c.pairs {
+		add(p.certificate)
+		add(p.key)
+	}
+	add(c.clientCA)
+	add(c.clientCRL)
+	add(c.ticketSecret)
 	return sha256.Sum256(sums.Bytes())
 }
 
@@ -167,7 +236,7 @@ func readFile(path string) ([]byte, error) {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err
 	}
-	return nil, fmt.Errorf("%s: cannot be read: %w; put a PEM file there that this process may read, then reload", path, err)
+	return nil, fmt.Errorf("%s: cannot be read: %w; put a file there that this process may read, then reload", path, err)
 }
 
 func readLimited(path string) ([]byte, error) {
