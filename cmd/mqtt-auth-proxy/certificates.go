@@ -2,9 +2,12 @@ package main
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,22 +26,44 @@ type certificates struct {
 
 // openCertificates loads the identity of a TLS listener.
 func (d *draft) openCertificates(c *config.ListenerTLS) (*certificates, error) {
-	own := &certificates{}
-	files := certs.Files{Certificate: c.Certificate, Key: c.Key}
+	own, files := &certificates{}, certificateFiles(c)
 	if c.Auto {
 		own.authority = d.ownAuthority()
 		if _, err := own.authority.Ensure(); err != nil {
 			return nil, err
 		}
-		files = own.authority.Files()
+		made := own.authority.Files()
+		files.Certificate, files.Key = made.Certificate, made.Key
 	}
-	files.ClientCA, files.ClientCRL = c.ClientCA, c.ClientCRL
 	var err error
 	if own.source, err = certs.Load(files); err != nil {
 		return nil, err
 	}
-	own.tls = own.source.ServerConfig(certs.Options{MinVersion: tlsVersion(c.MinVersion), ClientAuth: clientAuth(c.ClientAuth)})
+	own.tls = own.source.ServerConfig(certs.Options{
+		MinVersion: tlsVersion(c.MinVersion),
+		ClientAuth: clientAuth(c.ClientAuth),
+		Curves:     curves(c.Curves),
+		Protocols:  []string{"mqtt"},
+		Compatible: c.Compatibility,
+	})
 	return own, nil
+}
+
+// certificateFiles returns the files that the config of a listener names. Without a
+// certificate of its own the first of the others stands for it.
+func certificateFiles(c *config.ListenerTLS) certs.Files {
+	files := certs.Files{
+		Certificate: c.Certificate, Key: c.Key,
+		ClientCA: c.ClientCA, ClientCRL: c.ClientCRL, TicketSecret: c.TicketSecretFile,
+	}
+	for i, p := range c.Certificates {
+		if i == 0 && c.Certificate == "" && !c.Auto {
+			files.Certificate, files.Key = p.Certificate, p.Key
+			continue
+		}
+		files.Others = append(files.Others, certs.Pair(p))
+	}
+	return files
 }
 
 // ownAuthority returns the authority that signs for auto listeners.
@@ -55,24 +80,43 @@ func (c *certificates) refresh() (changed bool, err error) {
 	return changed, errors.Join(err, loadErr)
 }
 
-// warnEvery is how often what should be seen to about certificates is said again.
-const warnEvery = 24 * time.Hour
+const (
+	// warnEvery is how often the end of certificates is told again.
+	warnEvery = 24 * time.Hour
+	// endsSoon is how long before their end that begins: time enough to reach whoever
+	// issues them, and twice what an automatic renewal leaves.
+	endsSoon = 14 * 24 * time.Hour
+)
 
-func (s *service) warnAboutCertificates() {
+// warnOfExpiry tells which certificates and client authorities have ended or soon do.
+func (s *service) warnOfExpiry() {
 	for _, l := range s.current.Load().listeners {
-		if l.identity != nil {
-			s.warnAbout(l)
+		if l.identity == nil {
+			continue
+		}
+		for _, leaf := range l.identity.source.Leaves() {
+			s.warnOf("the server certificate", l.config.Name, leaf)
+		}
+		for _, ca := range l.identity.source.ClientCAs() {
+			s.warnOf("a client CA certificate", l.config.Name, ca)
 		}
 	}
 }
 
-// warnAbout says what should be seen to about a certificate.
-func (s *service) warnAbout(l *listener) {
-	leaf := l.identity.source.Leaf()
-	if left := time.Until(leaf.NotAfter); left < 14*24*time.Hour {
-		s.log.Warn("the server certificate ends soon", zap.String("listener", l.config.Name), zap.Time("not_after", leaf.NotAfter))
+func (s *service) warnOf(what, listener string, cert *x509.Certificate) {
+	what += " ends soon"
+	switch left := time.Until(cert.NotAfter); {
+	case left <= 0:
+		what = strings.TrimSuffix(what, "ends soon") + "has ended"
+	case left > endsSoon:
+		return
 	}
-	if l.identity.source.RSA() {
+	s.log.Warn(what, zap.String("listener", listener), zap.Stringer("certificate", cert.Subject), zap.Time("not_after", cert.NotAfter))
+}
+
+// warnOfRSA tells what a certificate costs that has just been loaded.
+func (s *service) warnOfRSA(l *listener) {
+	if l.identity != nil && l.identity.source.RSA() {
 		s.log.Warn("the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper", zap.String("listener", l.config.Name))
 	}
 }
@@ -86,12 +130,34 @@ func (c certificateCollector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c certificateCollector) Collect(ch chan<- prometheus.Metric) {
-	desc := prometheus.NewDesc("mqtt_auth_proxy_certificate_expiry_timestamp_seconds", "When the server certificate ends, in seconds since 1970.", []string{"listener"}, nil)
-	for _, l := range c.current.Load().listeners {
-		if l.identity != nil && l.nth == 0 {
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(l.identity.source.Leaf().NotAfter.Unix()), l.config.Name)
+	emit := func(name, help, listener string, all []*x509.Certificate) {
+		if len(all) == 0 {
+			return
 		}
+		first := slices.MinFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		desc := prometheus.NewDesc("mqtt_auth_proxy_"+name, help, []string{"listener"}, nil)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(first.NotAfter.Unix()), listener)
 	}
+	for _, l := range c.current.Load().listeners {
+		if l.identity == nil || l.nth > 0 {
+			continue
+		}
+		emit("certificate_expiry_timestamp_seconds", "When the server certificate ends, the first of several, in seconds since 1970.", l.config.Name, l.identity.source.Leaves())
+		emit("client_ca_expiry_timestamp_seconds", "When the first of the client CA certificates ends, in seconds since 1970.", l.config.Name, l.identity.source.ClientCAs())
+	}
+}
+
+// curves returns the key exchanges of those names.
+func curves(names []string) []tls.CurveID {
+	known := map[string]tls.CurveID{
+		"X25519MLKEM768": tls.X25519MLKEM768, "SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
+		"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521,
+	}
+	var ids []tls.CurveID
+	for _, name := range names {
+		ids = append(ids, known[name])
+	}
+	return ids
 }
 
 // clientAuth returns what the config's client_auth means.
@@ -119,8 +185,8 @@ func probeListeners(listeners []config.Listener) error {
 		if l.TLS == nil || l.TLS.Auto {
 			continue
 		}
-		if _, err := certs.Load(certs.Files{Certificate: l.TLS.Certificate, Key: l.TLS.Key, ClientCA: l.TLS.ClientCA, ClientCRL: l.TLS.ClientCRL}); err != nil {
-			errs = append(errs, fmt.Errorf("listeners[%d].tls: %w", i, err))
+		if _, err := certs.Load(certificateFiles(l.TLS)); err != nil {
+			errs = append(errs, fmt.Errorf("%s.tls: %w", listenerKey(i), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -87,6 +87,9 @@ func (s *service) install(g *generation) error {
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)
 		l.adopt()
+		if was := old.listenerAt(l.config.Address, l.nth); was == nil || was.identity != l.identity {
+			s.warnOfRSA(l)
+		}
 	}
 	g.sources.succeed(old.sources, s)
 	if old.policy != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -21,13 +22,15 @@ func TestManualListsEveryMetric(t *testing.T) {
 	if err := os.WriteFile(secret, bytes.Repeat([]byte("k"), 32), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	dir := t.TempDir()
+	selfSigned(t, dir, "devices", time.Now().Add(1000*time.Hour))
 	exported := map[string]string{}
 	for _, yaml := range []string{
 		fmt.Sprintf(`
-listeners: [{address: "127.0.0.1:0", tls: {auto: true}}]
+listeners: [{address: "127.0.0.1:0", tls: {auto: true, client_auth: request, client_ca: %q}}]
 admin: {address: "127.0.0.1:0"}
 auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: "http://127.0.0.1:1/"}}, {jwt: {secret_file: %q}}]}
-`, secret),
+`, filepath.Join(dir, "devices.pem"), secret),
 		fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}

@@ -60,7 +60,7 @@ func (r *reloader) succeeded() float64 {
 // begin notes that the first configuration is in force.
 func (r *reloader) begin(s *service) {
 	r.asked = make(chan struct{}, 1)
-	s.warnAboutCertificates()
+	s.warnOfExpiry()
 	now := time.Now()
 	r.warned = now
 	r.good.Store(&now)
@@ -125,7 +125,7 @@ func (r *reloader) poll(ctx context.Context, s *service) {
 	renewed, refreshErr := s.refreshCertificates()
 	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr))
 	if time.Since(r.warned) >= warnEvery {
-		s.warnAboutCertificates()
+		s.warnOfExpiry()
 		r.warned = time.Now()
 	}
 }
@@ -219,7 +219,7 @@ func (s *service) reconfigure(ctx context.Context) (changed bool, err error) {
 	for _, w := range c.Warnings {
 		s.log.Warn("config", zap.Stringer("warning", w))
 	}
-	s.warnAboutCertificates()
+	s.warnOfExpiry()
 	return true, nil
 }
 
@@ -238,7 +238,7 @@ func (s *service) refreshCertificates() (changed bool, err error) {
 		if renewed {
 			changed = true
 			s.log.Info("new certificate", zap.String("listener", l.config.Name), zap.Time("not_after", l.identity.source.Leaf().NotAfter))
-			s.warnAbout(l)
+			s.warnOfRSA(l)
 		}
 		if err != nil {
 			errs = append(errs, in.fault(listenerKey(i)+".tls", err))
@@ -248,6 +248,9 @@ func (s *service) refreshCertificates() (changed bool, err error) {
 		if err := in.upstream.tls.Reload(); err != nil {
 			errs = append(errs, in.fault("upstream.tls", err))
 		}
+	}
+	if changed {
+		s.warnOfExpiry()
 	}
 	return changed, errors.Join(errs...)
 }

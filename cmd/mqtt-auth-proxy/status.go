@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,8 +73,10 @@ func (s *service) status() any {
 	}
 	for _, l := range in.listeners {
 		if l.identity != nil {
-			source := l.identity.source
-			st.Certificates = append(st.Certificates, certificateStatus{l.config.Name, source.Leaf().NotAfter.UTC(), source.Fingerprint()})
+			for _, leaf := range l.identity.source.Leaves() {
+				sum := sha256.Sum256(leaf.Raw)
+				st.Certificates = append(st.Certificates, certificateStatus{l.config.Name, leaf.NotAfter.UTC(), hex.EncodeToString(sum[:])})
+			}
 		}
 	}
 	return st

@@ -54,10 +54,13 @@ func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 	case t.Auto && files:
 		c.fault(path+".auto", "makes the proxy's own certificate and is set together with certificate or key; keep one of the two")
 	case t.Auto:
-	case !files:
+	case !files && len(t.Certificates) == 0:
 		c.fault(path, "has no certificate; set certificate and key, or auto: true for one from the proxy's own CA")
 	default:
 		c.pair(path, t.Certificate, t.Key)
+	}
+	if t.Compatibility && t.MinVersion == "1.3" {
+		c.fault(path+".compatibility", "is about TLS 1.2, which min_version excludes; remove one of the two")
 	}
 	switch {
 	case c.bad(path, path+".client_ca", path+".client_auth"):

@@ -45,7 +45,7 @@ type Listener struct {
 }
 
 // ListenerTLS makes a listener speak MQTTS. Either Auto is set or Certificate
-// and Key are.
+// and Key are, or there are Certificates, the first of which then stands for them.
 type ListenerTLS struct {
 	Auto        bool   `yaml:"auto" default:"false" doc:"use a certificate of the proxy's own CA, made in the data directory on first start"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
@@ -54,6 +54,17 @@ type ListenerTLS struct {
 	ClientCRL   string `yaml:"client_crl" type:"path" doc:"file with revocation lists of those CAs"`
 	ClientAuth  string `yaml:"client_auth" default:"none" oneof:"none|request|require" required:"true" doc:"client certificates: not asked for, verified if a device shows one, or demanded of every device"`
 	MinVersion  string `yaml:"min_version" default:"1.2" oneof:"1.2|1.3" required:"true" doc:"lowest TLS version accepted"`
+
+	Certificates     []CertificatePair `yaml:"certificates" doc:"further certificates, for devices that ask for one of their names (SNI) or cannot use the first"`
+	TicketSecretFile string            `yaml:"ticket_secret_file" type:"path" doc:"file with a secret, 32 bytes or more, by which replicas resume each other's sessions; without it each has keys of its own"`
+	Curves           []string          `yaml:"curves" oneof:"X25519MLKEM768|SecP256r1MLKEM768|SecP384r1MLKEM1024|X25519|P-256|P-384|P-521" doc:"key exchanges accepted; when empty Go's choice, post-quantum hybrids included"`
+	Compatibility    bool              `yaml:"compatibility" default:"false" doc:"accept what old TLS 1.2 stacks need and Go refuses by itself: RSA key exchange, CBC with SHA-256"`
+}
+
+// CertificatePair is a further certificate of a listener.
+type CertificatePair struct {
+	Certificate string `yaml:"certificate" type:"path" required:"true" doc:"PEM file with the certificate chain"`
+	Key         string `yaml:"key" type:"path" required:"true" doc:"PEM file with the private key"`
 }
 
 // Connect bounds what a device may do before it is trusted.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -111,14 +112,42 @@ func TestEmptyFileIsTheDefault(t *testing.T) {
 	}
 }
 
+// TestARunningProgramNeedsAWholeFile: an empty one is what a failed write leaves.
+func TestARunningProgramNeedsAWholeFile(t *testing.T) {
+	for text, ok := range map[string]bool{"": false, "# nothing\n": false, "log: {level: warn}\n": true} {
+		o := write(t, text)
+		o.Whole = true
+		if _, err := Load(o); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, err := Load(Options{WorkDir: t.TempDir(), Whole: true}); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+}
+
+func TestLateFaultsHaveAPlace(t *testing.T) {
+	c := load(t, write(t, "log: {level: warn}\nlisteners:\n  - address: ':1'\n    tls: {auto: true}\n"))
+	for key, want := range map[string]string{
+		"listeners[0].tls":     "proxy.yaml:4: listeners[0].tls: x",
+		"listeners[0].address": "proxy.yaml:3: listeners[0].address: x",
+		"admin.address":        "proxy.yaml: admin.address: x",
+	} {
+		if got := c.Fault(key, "x").String(); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func full(work string) *Config {
 	at := func(name string) string { return filepath.Join(work, name) }
 	return &Config{
 		Data: at("state"),
 		Listeners: []Listener{
-			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3"},
+			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3",
+				Certificates: []CertificatePair{{at("other.pem"), at("other-key.pem")}}, TicketSecretFile: at("tickets"), Curves: []string{"X25519", "P-256"}},
 				ProxyProtocol: &ProxyProtocol{Trusted: []string{"10.0.0.0/8", "2001:db8::/32"}}},
-			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
+			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2", Compatibility: true}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
 		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse"},
@@ -178,7 +207,7 @@ listeners:
   - {address: ":1", tls: &tls {certificate: &name a.pem, key: *name}}
   - {address: ":2", tls: *tls}
 `))
-	if a, b := c.Listeners[0].TLS, c.Listeners[1].TLS; *a != *b || a == b || filepath.Base(a.Key) != "a.pem" {
+	if a, b := c.Listeners[0].TLS, c.Listeners[1].TLS; !reflect.DeepEqual(a, b) || a == b || filepath.Base(a.Key) != "a.pem" {
 		t.Errorf("TLS of the listeners = %+v, %+v; want equal copies", a, b)
 	}
 }

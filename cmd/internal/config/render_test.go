@@ -28,6 +28,26 @@ func TestRenderLoadsAgain(t *testing.T) {
 	}
 }
 
+// TestFingerprint: it tells values apart, but neither places nor secrets.
+func TestFingerprint(t *testing.T) {
+	name := func(text string) string {
+		o := write(t, text)
+		o.DataDir = "/data"
+		name, err := load(t, o).Fingerprint()
+		if err != nil || len(name) != 16 {
+			t.Fatal(name, err)
+		}
+		return name
+	}
+	base := name("log: {level: warn}\nupstream: {password: one}\n")
+	if other := name("# moved\n\nupstream: {password: two}\nlog: {level: warn}"); other != base {
+		t.Error("a comment or a secret makes a difference")
+	}
+	if other := name("log: {level: error}\nupstream: {password: one}\n"); other == base {
+		t.Error("a value makes no difference")
+	}
+}
+
 func TestRenderKeepsSecretFile(t *testing.T) {
 	o := write(t, "upstream: {password_file: pw}")
 	put(t, filepath.Join(o.WorkDir, "pw"), "x", 0o600)
@@ -67,6 +87,10 @@ listeners:
     client_crl: '' # default
     client_auth: none # default
     min_version: '1.2' # default
+    certificates: []
+    ticket_secret_file: '' # default
+    curves: [] # default
+    compatibility: false # default
 connect:
   timeout: 10s # default
   max_packet: 64KiB # default
