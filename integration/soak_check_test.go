@@ -19,6 +19,8 @@ type soakEnd struct {
 	ClientID string `json:"client_id"`
 	By       string `json:"by"`
 	Cause    string `json:"cause"`
+	Reason   string `json:"reason"` // of a refusal, with its detail
+	Detail   string `json:"detail"`
 	Error    string `json:"error"`
 	BytesUp  int64  `json:"bytes_up"`
 }
@@ -85,8 +87,11 @@ func (s *soak) collect(results []soakResult) (map[string]soakEnd, map[string]soa
 		for line := range strings.Lines(s.stderr.take()) {
 			s.checkLine(line)
 			var end soakEnd
-			if json.Unmarshal([]byte(line), &end) == nil && end.Message == "session end" {
+			switch _ = json.Unmarshal([]byte(line), &end); {
+			case end.Message == "session end":
 				ends[end.ClientID] = end
+			case end.Message == "refused" && end.Reason != "disabled" && end.Reason != "revoked" && end.Detail != "kicked while connecting":
+				s.t.Errorf("the program says %s", line)
 			}
 		}
 		for line := range strings.Lines(s.sink.stdout.take()) {

@@ -4,6 +4,7 @@ package integration
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -46,7 +48,7 @@ func runSoakSink(spec string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	ln, err := net.Listen("tcp", address)
+	ln, err := (&net.ListenConfig{Control: narrow}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -69,6 +71,17 @@ func runSoakSink(spec string) int {
 			}
 		}()
 	}
+}
+
+// narrow makes a socket one of an ordinary network. Loopback has segments of 64 KiB,
+// and buffers of megabytes before anybody has to wait.
+func narrow(_, _ string, c syscall.RawConn) (err error) {
+	controlErr := c.Control(func(fd uintptr) {
+		const segment, buffer = 1400, 16 << 10
+		err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment),
+			syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, buffer))
+	})
+	return errors.Join(controlErr, err)
 }
 
 // soakSink is a broker's end of one session: it checks all that comes and answers
@@ -120,7 +133,7 @@ func (s *soakSink) checkRest(part []byte) {
 }
 
 func (s *soakSink) answer(raw []byte) ([]byte, error) {
-	if s.report.bye {
+	if s.report.bye && raw[0] != byte(packets.DISCONNECT)<<4 { // the proxy's own may follow
 		return nil, fmt.Errorf("%v after DISCONNECT", packets.Type(raw[0]>>4))
 	}
 	switch packets.Type(raw[0] >> 4) {

@@ -40,8 +40,9 @@ const (
 	soakEffect   = 3 * time.Second // until which an edit has ended sessions
 
 	// By so much what is left may have grown, in bytes: what is alive after a
-	// collection, and the process, which keeps free memory for a while.
-	soakHeap   = 4 << 20
+	// collection, and the process, which keeps free memory for a while. The runtime
+	// never gives back the half KiB that it has for each goroutine there ever was.
+	soakHeap   = 8 << 20
 	soakMemory = 64 << 20
 	// The runtime has goroutines of its own for cleanups, as many as it likes.
 	soakGoroutines = 4
@@ -224,7 +225,7 @@ func (s *soak) connect(d *soakDevice, subject int) bool {
 		return true
 	case err != nil:
 		s.t.Errorf("%s: %v", d.clientID(), err)
-	case !s.withdrawn(subject) || ack.Code != packets.RefusedNotAuthorized && ack.Code != packets.NotAuthorized:
+	case !s.mayRefuse(subject, ack.Code):
 		s.t.Errorf("%s of soak-%d is refused with %v", d.clientID(), subject, ack.Code)
 	}
 	d.conn.Close()
@@ -240,12 +241,12 @@ func (d *soakDevice) present(s *soak, token string) (ack packets.Connack, err er
 		address, config = s.tls, s.trust.Clone()
 		config.MaxVersion = uint16(tls.VersionTLS12 + d.dice.IntN(2))
 	}
-	d.conn, err = net.DialTimeout("tcp", address, soakPatience)
-	if err != nil {
-		return ack, err
+	dialer := net.Dialer{Timeout: soakPatience}
+	if d.dice.IntN(2) == 0 {
+		dialer.Control = narrow
 	}
-	if d.dice.IntN(4) == 0 {
-		_ = d.conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+	if d.conn, err = dialer.Dial("tcp", address); err != nil {
+		return ack, err
 	}
 	if config != nil {
 		d.conn = tls.Client(d.conn, config)
@@ -298,10 +299,19 @@ func (s *soak) act(subject int, withdrawn bool) {
 	s.acts = append(s.acts, soakAct{subject, time.Now(), withdrawn})
 }
 
-// withdrawn reports whether a subject's token was withdrawn at some time. s.mu is
+// mayRefuse reports whether the operator has given a reason to refuse a subject: a
+// token withdrawn at some time, or a session ended that was about to begin. s.mu is
 // held.
-func (s *soak) withdrawn(subject int) bool {
-	return slices.ContainsFunc(s.acts, func(a soakAct) bool { return a.withdrawn && a.subject == subject })
+func (s *soak) mayRefuse(subject int, code packets.ReasonCode) bool {
+	return slices.ContainsFunc(s.acts, func(a soakAct) bool {
+		switch code {
+		case packets.RefusedNotAuthorized, packets.NotAuthorized:
+			return a.withdrawn && a.subject == subject
+		case packets.RefusedServerUnavailable, packets.ServerBusy:
+			return a.subject == subject
+		}
+		return false
+	})
 }
 
 // disturbed reports whether the operator has done something to the subject while
