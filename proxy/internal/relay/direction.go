@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 )
 
@@ -13,25 +12,33 @@ import (
 // it, but for moved.
 type direction struct {
 	from, to *end
-	side     Side // whose bytes these are
 	framer   Framer
 	filtered *filtered // nil if neither direction of the pair is
+	left     *leftover // nil unless a loop has left something
 	moved    atomic.Int64
 
 	// dry is set while the source is known to hold nothing, not even inside of TLS.
 	dry    atomic.Bool
+	side   Side // whose bytes these are
 	parked bool // there is no goroutine; guarded by the session's mu
-
-	// carry and carryErr are what a loop has read and could not pass on, because of
-	// writeErr if that is set.
-	carry              []byte
-	carryErr, writeErr error
-
-	out sync.Mutex // held while writing if the pair is filtered: both goroutines do
-
 	ended  bool // the source has ended, in order or not
 	lost   bool // the framer has refused what came
 	closed bool // the receiver has been told so, or is gone
+}
+
+// leftover is what a loop has read and could not pass on, because of writeErr if that
+// is set.
+type leftover struct {
+	carry             []byte
+	readErr, writeErr error
+}
+
+// leave returns where a loop leaves what it could not pass on.
+func (d *direction) leave() *leftover {
+	if d.left == nil {
+		d.left = &leftover{}
+	}
+	return d.left
 }
 
 // copy moves bytes until the source ends, which is nil, or something fails, or
@@ -59,16 +66,21 @@ func (d *direction) copy(s *Session) error {
 
 // unload passes on what a loop has left.
 func (d *direction) unload() (done bool, err error) {
-	d.out.Lock()
-	defer d.out.Unlock()
-	b, readErr, err := d.carry, d.carryErr, d.writeErr
-	d.carry, d.carryErr = nil, nil
-	if err != nil {
-		return d.over(nil, err, nil)
+	if d.filtered != nil {
+		d.filtered.out.Lock()
+		defer d.filtered.out.Unlock()
 	}
-	n, err := d.to.flush(b)
+	var left leftover
+	if d.left != nil {
+		left = *d.left
+	}
+	if left.writeErr != nil {
+		return d.over(nil, left.writeErr, nil)
+	}
+	d.left = nil
+	n, err := d.to.flush(left.carry)
 	d.moved.Add(int64(n))
-	return d.over(nil, err, readErr)
+	return d.over(nil, err, left.readErr)
 }
 
 // over reports whether the direction has come to its end, and which.
@@ -91,7 +103,7 @@ func (d *direction) over(framing, writeErr, readErr error) (bool, error) {
 }
 
 // forward moves what is ready without waiting, on behalf of a loop. It reports false
-// if the rest needs a goroutine; carry and carryErr hold it.
+// if the rest needs a goroutine; the leftover holds it.
 func (d *direction) forward(r *reader) bool {
 	r.attach(d.from)
 	defer r.release()
@@ -99,12 +111,15 @@ func (d *direction) forward(r *reader) bool {
 		return len(d.from.socket.pending) == 0
 	}
 	b := r.buf.b[:r.n]
-	d.carryErr = r.err
+	err := r.err
 	if refused := d.deliverNow(b); refused != nil {
-		d.lost, d.carryErr = true, refused
+		d.lost, err = true, refused
+	}
+	if err != nil {
+		d.leave().readErr = err
 	}
 	more := r.n == largeBuffer || r.lent != nil
-	return d.carryErr == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
+	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
 		len(d.from.socket.pending) == 0
 }
 
@@ -125,7 +140,7 @@ func (d *direction) deliverNow(b []byte) (refused error) {
 
 // stuck reports whether something could not be written without waiting.
 func (d *direction) stuck() bool {
-	return d.writeErr != nil || d.carry != nil || len(d.to.socket.pending) > 0
+	return d.left != nil || len(d.to.socket.pending) > 0
 }
 
 // write writes b, all of it or, if that has to be now, what goes; carry gets the
@@ -134,18 +149,21 @@ func (d *direction) write(b []byte, now bool) error {
 	switch {
 	case len(b) == 0:
 		return nil
-	case len(d.carry) > 0:
-		d.carry = append(d.carry, b...)
+	case d.left != nil && len(d.left.carry) > 0:
+		d.left.carry = append(d.left.carry, b...)
 		return nil
 	case !now:
-		n, err := d.to.conn.Write(b)
+		n, err := d.to.write(b)
 		d.moved.Add(int64(n))
 		return err
 	}
 	n, err := d.to.writeNow(b)
 	d.moved.Add(int64(n))
-	if d.writeErr = err; err == nil && n < len(b) {
-		d.carry = slices.Clone(b[n:])
+	switch {
+	case err != nil:
+		d.leave().writeErr = err
+	case n < len(b):
+		d.leave().carry = slices.Clone(b[n:])
 	}
 	return err
 }
@@ -178,7 +196,7 @@ func (d *direction) pass(b []byte, r *reader) error {
 		b = slices.Clone(b)
 		r.release()
 	}
-	n, err = d.to.conn.Write(b)
+	n, err = d.to.write(b)
 	d.moved.Add(int64(n))
 	return err
 }
@@ -201,7 +219,7 @@ func (d *direction) bid(packet []byte) (sent bool) {
 	}
 	d.closed = true
 	if len(packet) > 0 && d.framer != nil && !d.lost && d.framer.AtBoundary() {
-		_, err := d.to.conn.Write(packet)
+		_, err := d.to.write(packet)
 		sent = err == nil
 	}
 	d.to.closeWrite()

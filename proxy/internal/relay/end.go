@@ -7,34 +7,46 @@ import (
 	"time"
 )
 
-// end is one connection of a pair: conn carries the bytes, socket is what it
-// stands on.
+// end is one connection of a pair: a socket, and the TLS connection over it if there
+// is one.
 type end struct {
-	conn   net.Conn
+	tls    *tls.Conn
 	socket *Socket
 }
 
-func newEnd(conn net.Conn) *end {
-	e := &end{conn: conn}
+func newEnd(conn net.Conn) end {
 	switch c := conn.(type) {
 	case *Socket:
-		e.socket = c
+		return end{socket: c}
 	case *tls.Conn:
-		e.socket, _ = c.NetConn().(*Socket)
+		if socket, ok := c.NetConn().(*Socket); ok {
+			return end{tls: c, socket: socket}
+		}
 	}
-	if e.socket == nil {
-		e.socket = NewSocket(conn)
-		e.conn = e.socket
-	}
-	return e
+	return end{socket: NewSocket(conn)}
 }
 
-func (e *end) secured() bool { return e.conn != net.Conn(e.socket) }
+func (e *end) secured() bool { return e.tls != nil }
+
+// read and write move the bytes of the outermost layer.
+func (e *end) read(b []byte) (int, error) {
+	if e.tls != nil {
+		return e.tls.Read(b)
+	}
+	return e.socket.Read(b)
+}
+
+func (e *end) write(b []byte) (int, error) {
+	if e.tls != nil {
+		return e.tls.Write(b)
+	}
+	return e.socket.Write(b)
+}
 
 // offer writes what goes at once. TLS has no such thing: it writes all of b.
 func (e *end) offer(b []byte) (int, error) {
 	if e.secured() {
-		return e.conn.Write(b)
+		return e.tls.Write(b)
 	}
 	return e.socket.out.offer(b)
 }
@@ -44,14 +56,14 @@ func (e *end) flush(b []byte) (int, error) {
 	if err := e.socket.out.flush(); err != nil || len(b) == 0 {
 		return 0, err
 	}
-	return e.conn.Write(b)
+	return e.write(b)
 }
 
 // writeNow writes to an end that has no goroutine. TLS takes all of b and leaves
 // what cannot be sent in the socket's pending.
 func (e *end) writeNow(b []byte) (int, error) {
 	if e.secured() {
-		return e.conn.Write(b)
+		return e.tls.Write(b)
 	}
 	n, err := writeNow(e.socket.in, b)
 	if again(err) {
@@ -69,9 +81,9 @@ func (e *end) readUntil(t time.Time) { _ = e.socket.Conn.SetReadDeadline(t) }
 // closeWrite says on every layer that nothing more will come. It reports false if
 // no layer can say so.
 func (e *end) closeWrite() bool {
-	secured, ok := e.conn.(*tls.Conn)
+	ok := e.tls != nil
 	if ok {
-		_ = secured.CloseWrite()
+		_ = e.tls.CloseWrite()
 	}
 	if _, can := e.socket.Conn.(closeWriter); can {
 		_ = e.socket.CloseWrite()

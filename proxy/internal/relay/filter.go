@@ -1,6 +1,9 @@
 package relay
 
-import "errors"
+import (
+	"errors"
+	"sync"
+)
 
 // Filter decides what of one direction is passed on. It is called by one goroutine
 // at a time, and never while there is nothing to decide on: for a pair that is idle
@@ -29,8 +32,9 @@ type filtered struct {
 	filter   Filter // of this direction, or nil
 	opposite *filtered
 
-	answers []byte // wait for the end of a packet; guarded by d.out
-	shut    bool   // the receiver gets nothing any more; guarded by d.out
+	out     sync.Mutex // held while writing: the goroutines of both directions do
+	answers []byte     // wait for the end of a packet; guarded by out
+	shut    bool       // the receiver gets nothing any more; guarded by out
 }
 
 // filterPair sets up both directions, if need be.
@@ -55,8 +59,8 @@ func (f *filtered) deliver(b []byte, now bool) (refused, writeErr error) {
 			return refused, nil
 		}
 	}
-	f.d.out.Lock()
-	defer f.d.out.Unlock()
+	f.out.Lock()
+	defer f.out.Unlock()
 	if len(f.answers) > 0 {
 		n, err := f.toBoundary(b)
 		if err != nil {
@@ -92,8 +96,8 @@ func (f *filtered) toBoundary(b []byte) (n int, err error) {
 // if no packet has begun, else after that one. A receiver that takes nothing holds
 // up the caller, which has caused the answer.
 func (f *filtered) answer(packets []byte, now bool) error {
-	f.d.out.Lock()
-	defer f.d.out.Unlock()
+	f.out.Lock()
+	defer f.out.Unlock()
 	switch {
 	case f.d.framer == nil:
 		return errNoBoundaries
@@ -108,7 +112,7 @@ func (f *filtered) answer(packets []byte, now bool) error {
 	return nil
 }
 
-// sendAnswers does so between two packets. f.d.out is held.
+// sendAnswers does so between two packets. f.out is held.
 func (f *filtered) sendAnswers(now bool) error {
 	if !f.d.framer.AtBoundary() {
 		return nil
@@ -120,7 +124,7 @@ func (f *filtered) sendAnswers(now bool) error {
 
 // close keeps answers from being sent after the end.
 func (f *filtered) close() {
-	f.d.out.Lock()
-	defer f.d.out.Unlock()
+	f.out.Lock()
+	defer f.out.Unlock()
 	f.shut = true
 }

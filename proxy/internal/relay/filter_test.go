@@ -110,9 +110,9 @@ func TestAnswerWaitsForBoundary(t *testing.T) {
 // waitAnswers waits until something waits for a boundary on its way to the client.
 func (s *Session) waitAnswers(n int) {
 	for f := s.down.filtered; ; {
-		f.d.out.Lock()
+		f.out.Lock()
 		waiting := len(f.answers)
-		f.d.out.Unlock()
+		f.out.Unlock()
 		if waiting >= n {
 			return
 		}

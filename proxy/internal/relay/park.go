@@ -142,9 +142,9 @@ func (s *Session) resume() {
 	}
 	s.parking = false
 	for _, d := range []*direction{&s.up, &s.down} {
-		if d.writeErr != nil {
+		if d.left != nil && d.left.writeErr != nil {
 			// Now: the next read may find an orderly end where this was a reset.
-			s.conclude(d.blame(&writeError{d.writeErr}))
+			s.conclude(d.blame(&writeError{d.left.writeErr}))
 		}
 		d.from.socket.attach(s.pump.writeTimeout())
 		d.from.readUntil(time.Time{})
@@ -171,7 +171,7 @@ func (s *Socket) detach() error {
 	}
 	// The duplicate shares the connection but not its place in the poller.
 	_ = s.Conn.Close()
-	s.Conn, s.raw, s.out, s.in = closedConn{}, nil, nil, fd
+	s.attachment, s.in = detached, fd
 	return nil
 }
 
@@ -180,13 +180,14 @@ func (s *Socket) attach(limit time.Duration) {
 	if s.out != nil {
 		return
 	}
+	pending := s.pending
 	if s.in != noDescriptor {
 		f := os.NewFile(uintptr(s.in), "socket")
-		s.Conn, s.in = &fileConn{File: f}, noDescriptor
-		s.raw, _ = f.SyscallConn() // fails for a nil file only
+		raw, _ := f.SyscallConn() // fails for a nil file only
+		s.attachment, s.in = &attachment{Conn: &fileConn{File: f}, raw: raw}, noDescriptor
 	}
 	s.out = newOutput(s.Conn, s.raw, limit)
-	s.out.queue, s.pending = s.pending, nil
+	s.out.queue, s.pending = pending, nil
 }
 
 // closedConn stands for the connection of a socket that has only a descriptor.

@@ -154,9 +154,9 @@ func orDefault(d, def time.Duration) time.Duration {
 // called from any goroutine, but not after Wait.
 func (p *Pump) Start(pair Pair) *Session {
 	s := &Session{pump: p, done: pair.Done}
-	client, upstream := newEnd(pair.Client), newEnd(pair.Upstream)
-	s.up = direction{from: client, to: upstream, side: Client, framer: pair.FromClient}
-	s.down = direction{from: upstream, to: client, side: Upstream, framer: pair.FromUpstream}
+	s.client, s.upstream = newEnd(pair.Client), newEnd(pair.Upstream)
+	s.up.from, s.up.to, s.up.side, s.up.framer = &s.client, &s.upstream, Client, pair.FromClient
+	s.down.from, s.down.to, s.down.side, s.down.framer = &s.upstream, &s.client, Upstream, pair.FromUpstream
 	filterPair(&s.up, &s.down, pair)
 	s.running.Store(2)
 	p.live.Add(1)
@@ -166,8 +166,8 @@ func (p *Pump) Start(pair Pair) *Session {
 	if s.canPark() {
 		s.startQuiet()
 	} else {
-		client.socket.attach(p.writeTimeout())
-		upstream.socket.attach(p.writeTimeout())
+		s.client.socket.attach(p.writeTimeout())
+		s.upstream.socket.attach(p.writeTimeout())
 		go s.runUp()
 		go s.runDown()
 	}

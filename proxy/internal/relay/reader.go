@@ -1,9 +1,6 @@
 package relay
 
-import (
-	"crypto/tls"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // reader reads from an end and holds a buffer only between next and release. One
 // goroutine uses it.
@@ -32,9 +29,9 @@ func newReader(e *end, pool *buffers) *reader {
 
 func (r *reader) attach(e *end) {
 	r.end, r.input, r.lent = e, tlsInput{}, nil
-	if c, ok := e.conn.(*tls.Conn); ok && (e.socket.raw != nil || e.socket.in != noDescriptor) {
+	if e.secured() && (e.socket.raw != nil || e.socket.in != noDescriptor) {
 		if o := lendable(); o != nil {
-			r.input = o.of(c)
+			r.input = o.of(e.tls)
 		}
 	}
 }
@@ -49,7 +46,7 @@ func (r *reader) next() ([]byte, error) {
 	r.n, r.err = 0, nil
 	if r.end.socket.raw == nil {
 		r.buf = r.pool.get(smallBuffer)
-		r.n, r.err = r.end.conn.Read(r.buf.b)
+		r.n, r.err = r.end.read(r.buf.b)
 		return r.buf.b[:r.n], r.err
 	}
 	if err := r.end.socket.raw.Read(r.try); err != nil && r.err == nil {
@@ -114,7 +111,7 @@ func (r *reader) fill() {
 	}
 	plain := !r.end.secured()
 	for r.n < len(r.buf.b) {
-		m, err := r.end.conn.Read(r.buf.b[r.n:])
+		m, err := r.end.read(r.buf.b[r.n:])
 		r.n += m
 		switch {
 		case again(err):
@@ -153,7 +150,7 @@ func (r *reader) fillLending() {
 			drained = m < len(room)
 			continue
 		}
-		m, err := r.end.conn.Read(r.buf.b[r.n:])
+		m, err := r.end.read(r.buf.b[r.n:])
 		r.n += m
 		if err != nil && !again(err) {
 			r.err = err

@@ -8,22 +8,27 @@ import (
 
 // Session is a pair that runs.
 type Session struct {
-	pump     *Pump
-	up, down direction
-	done     func(Result)
-	running  atomic.Int32
+	pump             *Pump
+	client, upstream end
+	up, down         direction
+	done             func(Result)
+	running          atomic.Int32
 
-	mu       sync.Mutex // guards what follows and the read deadlines of both ends
-	cut      *Farewell
-	cutUntil time.Time // when everything is over after a cut
-	ended    bool      // by and err stand
-	by       Side
-	err      error
-
-	parking bool  // the goroutines have been asked to end
-	quiet   bool  // there are no goroutines: loop serves the pair
-	loop    *loop // the last one that did
+	mu      sync.Mutex // guards what follows and the read deadlines of both ends
+	ended   bool       // by and err stand
+	by      Side
+	parking bool // the goroutines have been asked to end
+	quiet   bool // there are no goroutines: loop serves the pair
+	err     error
+	cut     *parting
+	loop    *loop // the last one that served the pair
 	seen    int64 // what had been moved at the last sweep; guarded by the pump's mu
+}
+
+// parting is a farewell under way.
+type parting struct {
+	Farewell
+	until time.Time // when everything is over
 }
 
 // Bytes returns what has been written to the upstream and to the client so far.
@@ -44,14 +49,13 @@ func (s *Session) Cut(f Farewell) {
 		}
 		return
 	}
-	s.cut = &f
+	now, grace := time.Now(), s.pump.grace()
+	half, until := now.Add(grace/2), now.Add(grace)
+	s.cut = &parting{f, until}
 	s.conclude(NoSide, f.Err)
 	s.callOffParking()
-	now, grace := time.Now(), s.pump.grace()
-	half := now.Add(grace / 2)
-	s.cutUntil = now.Add(grace)
 	s.up.to.socket.out.hurry(half)
-	s.down.to.socket.out.hurry(s.cutUntil)
+	s.down.to.socket.out.hurry(until)
 	s.up.from.stopReading()
 	if f.Flush {
 		s.down.from.readUntil(half)
@@ -62,9 +66,9 @@ func (s *Session) Cut(f Farewell) {
 
 // hasten ends the grace of a pair that has been cut. s.mu is held.
 func (s *Session) hasten() {
-	s.cutUntil = time.Now()
+	s.cut.until = time.Now()
 	for _, d := range []*direction{&s.up, &s.down} {
-		d.to.socket.out.hurry(s.cutUntil)
+		d.to.socket.out.hurry(s.cut.until)
 		d.from.stopReading()
 	}
 }
@@ -115,7 +119,7 @@ func (s *Session) run(d, other *direction) {
 
 // settle draws the conclusions from the end of d. It returns the farewell if the
 // pair has been cut; then Cut has told the other direction to end.
-func (s *Session) settle(d, other *direction, err error) *Farewell {
+func (s *Session) settle(d, other *direction, err error) *parting {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut != nil {
@@ -171,9 +175,9 @@ func (s *Session) finish() {
 // set under the lock, so that it cannot override the one of a cut that comes now.
 func (s *Session) readTheRest() {
 	s.mu.Lock()
-	until := s.cutUntil
-	if s.cut == nil {
-		until = time.Now().Add(s.pump.grace())
+	until := time.Now().Add(s.pump.grace())
+	if s.cut != nil {
+		until = s.cut.until
 	}
 	s.up.from.readUntil(until)
 	s.mu.Unlock()

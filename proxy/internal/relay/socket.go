@@ -14,25 +14,36 @@ import (
 //
 // Until the connection is handed to a [Pump] it behaves as the connection inside,
 // deadlines included.
+//
+// There are two for every session, for as long as it lasts: all that a session
+// without goroutines can do without is in the attachment.
 type Socket struct {
-	net.Conn
-	raw syscall.RawConn // nil if the connection has no descriptor
-
-	out *output // set from Start on
+	*attachment
 
 	// in is the descriptor while reads must not wait, else noDescriptor: inside of
 	// the reading goroutine's try, and as long as there is no goroutine.
 	in descriptor
+}
+
+// attachment is the connection under a Socket.
+type attachment struct {
+	net.Conn
+	raw syscall.RawConn // nil if the connection has no descriptor
+	out *output         // set from Start on, while there are goroutines
 
 	// pending is what could not be written at once while there is no goroutine.
 	pending []byte
 }
 
+// detached stands for the attachment of all sockets that have only a descriptor, and
+// nothing pending. It never changes.
+var detached = &attachment{Conn: closedConn{}}
+
 // NewSocket wraps conn. A conn that is a [syscall.Conn] is read and written by its
 // descriptor once it is relayed, so its own Read and Write must not change or hold
 // back bytes. A connection without a descriptor is relayed with blocking reads.
 func NewSocket(conn net.Conn) *Socket {
-	s := &Socket{Conn: conn, in: noDescriptor}
+	s := &Socket{attachment: &attachment{Conn: conn}, in: noDescriptor}
 	if sc, ok := conn.(syscall.Conn); ok && pollable {
 		if raw, err := sc.SyscallConn(); err == nil {
 			s.raw = raw
@@ -68,6 +79,12 @@ func (s *Socket) writeOrKeep(b []byte) (n int, err error) {
 		if n, err = writeNow(s.in, b); err != nil && !again(err) {
 			return n, err
 		}
+	}
+	if n == len(b) {
+		return n, nil
+	}
+	if s.attachment == detached {
+		s.attachment = &attachment{Conn: closedConn{}}
 	}
 	s.pending = append(s.pending, b[n:]...)
 	return len(b), nil

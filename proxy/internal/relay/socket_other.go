@@ -6,7 +6,7 @@ import "errors"
 
 // descriptor stands for a file descriptor where sockets cannot be read without
 // waiting; every connection is then relayed with blocking calls.
-type descriptor int
+type descriptor int32
 
 const (
 	noDescriptor descriptor = -1

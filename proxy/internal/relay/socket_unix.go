@@ -8,7 +8,7 @@ import (
 )
 
 // descriptor is a file descriptor of the operating system.
-type descriptor int
+type descriptor int32
 
 const (
 	noDescriptor descriptor = -1
