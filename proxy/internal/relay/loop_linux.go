@@ -107,7 +107,8 @@ func (l *loop) run() {
 		return
 	}
 	for raw.Read(l.opened) == nil {
-		for l.collect() {
+		hold := l.mayHold()
+		for l.collect(hold) {
 			for _, event := range l.events[:l.n] {
 				l.handle(descriptor(event.Fd), event.Events)
 			}
@@ -130,11 +131,15 @@ func (l *loop) opened(gate uintptr) bool {
 	return true
 }
 
+// mayHold reports whether the loop may wait on its thread. If every processor had a
+// loop that does, nothing else would run.
+func (l *loop) mayHold() bool { return l.pump.HoldThread && runtime.GOMAXPROCS(0) > EventLoops() }
+
 // collect waits for events for as long as may be done on the thread, and reports
 // false if none came.
-func (l *loop) collect() bool {
+func (l *loop) collect(hold bool) bool {
 	wait := 0
-	if l.pump.HoldThread {
+	if hold {
 		wait = holdTime
 	}
 	if l.woken {

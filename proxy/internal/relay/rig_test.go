@@ -24,6 +24,7 @@ func TestMain(m *testing.M) {
 	if actAsChild() {
 		return
 	}
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + EventLoops()) // as Pump.HoldThread asks for
 	goleak.VerifyTestMain(m)
 }
 
