@@ -25,7 +25,7 @@ type conn struct {
 	srv      *Server
 	policy   *installed
 	entry    *entry
-	ticket   *ticket
+	ticket   ticket
 	accepted time.Time
 	addr     netip.AddrPort
 	raw      net.Conn // as accepted
@@ -66,7 +66,7 @@ func (c *conn) serve(ctx context.Context) {
 	if err := c.establish(ctx, abort); err != nil {
 		c.abandon()
 		c.refuse(err)
-		c.srv.admission.leave(c.ticket)
+		c.srv.admission.leave(c.ticket, c.addr.Addr())
 	}
 }
 
@@ -137,7 +137,7 @@ func (c *conn) admit() error {
 		return refuse(Draining, nil)
 	case c.ticket.over:
 		return refuse(Busy, errors.New("the limit on connections is reached"))
-	case !c.srv.admission.enterAddress(c.ticket, c.addr.Addr(), c.policy.Limits.PerAddress):
+	case !c.srv.admission.enterAddress(&c.ticket, c.addr.Addr(), c.policy.Limits.PerAddress):
 		return refuse(Busy, errors.New("the limit on connections of one address is reached"))
 	case !c.policy.accepts(c.level):
 		return refuse(WrongVersion, fmt.Errorf("MQTT %s is not allowed here", versionName(c.level)))
@@ -164,7 +164,7 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
-		s := &session{client: c.newClient(grant), abort: abort}
+		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort}
 		if c.srv.registry.admit(c.check, s) {
 			c.check, c.session, c.client = nil, s, s.client
 			s.expireAt(grant.Expires)
@@ -271,20 +271,21 @@ func (c *conn) begin() error {
 	if err := c.upstream.SetDeadline(time.Time{}); err != nil {
 		return refuse(UpstreamUnavailable, err)
 	}
-	s, client, srv, t := c.session, c.client, c.srv, c.ticket
+	s, srv := c.session, c.srv
+	s.ticket = c.ticket
 	srv.rechecks.join(c, c.request())
 	if hook := srv.Trace.Opened; hook != nil {
-		hook(client)
+		hook(c.client)
 	}
 	srv.sessions.Add(1)
 	// A second CONNECT would be a login that nobody has checked.
-	framers := &[2]packets.Framer{{Forbidden: packets.CONNECT}, {}}
+	s.framers[0].Forbidden = packets.CONNECT
 	pair := relay.Pair{
 		Client:       c.nc,
 		Upstream:     c.upstream,
-		FromClient:   &framers[0],
-		FromUpstream: &framers[1],
-		Done:         func(r relay.Result) { srv.ended(s, t, endOf(client, r)) },
+		FromClient:   &s.framers[0],
+		FromUpstream: &s.framers[1],
+		Done:         s.ended,
 	}
 	c.inspect(&pair)
 	s.start(srv.relay(), pair)
@@ -315,5 +316,5 @@ func (c *conn) survive() {
 	}
 	c.abandon()
 	c.refuse(refuse(Internal, nil))
-	c.srv.admission.leave(c.ticket)
+	c.srv.admission.leave(c.ticket, c.addr.Addr())
 }

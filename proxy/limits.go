@@ -20,18 +20,18 @@ type admission struct {
 
 // ticket is the right to be open.
 type ticket struct {
-	over  bool // only to be refused
-	block netip.Prefix
+	over    bool // only to be refused
+	counted bool // for its address
 }
 
 // enter counts a new connection. Without ok there is no room even to refuse it.
-func (a *admission) enter(limit int) (t *ticket, ok bool) {
+func (a *admission) enter(limit int) (t ticket, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t = &ticket{over: limit > 0 && a.open-a.over >= limit}
+	t = ticket{over: limit > 0 && a.open-a.over >= limit}
 	if t.over {
 		if a.over >= refusing {
-			return nil, false
+			return ticket{}, false
 		}
 		a.over++
 	}
@@ -55,22 +55,24 @@ func (a *admission) enterAddress(t *ticket, addr netip.Addr, limit int) bool {
 		a.byBlock = make(map[netip.Prefix]int)
 	}
 	a.byBlock[block]++
-	t.block = block
+	t.counted = true
 	return true
 }
 
-func (a *admission) leave(t *ticket) {
+// leave gives the place of a connection from addr back.
+func (a *admission) leave(t ticket, addr netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.open--
 	if t.over {
 		a.over--
 	}
-	if !t.block.IsValid() {
+	if !t.counted {
 		return
 	}
-	if a.byBlock[t.block]--; a.byBlock[t.block] == 0 {
-		delete(a.byBlock, t.block)
+	block := blockOf(addr)
+	if a.byBlock[block]--; a.byBlock[block] == 0 {
+		delete(a.byBlock, block)
 	}
 }
 

@@ -2,9 +2,12 @@ package proxy
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
@@ -13,11 +16,11 @@ import (
 type registry struct {
 	mu       sync.Mutex
 	lastID   uint64
-	sessions map[uint64]*session
+	sessions []*session          // in no order; see session.place
 	subjects map[string]*session // the newest of each; see session.older
 	checks   map[*check]struct{}
-	owners   map[string]owner
-	up, down int64 // bytes that ended sessions have passed on
+	owners   map[string]*session // the last that has claimed the id; see session.earlier
+	up, down int64               // bytes that ended sessions have passed on
 }
 
 // check is a token check in flight. It collects the kicks that came meanwhile:
@@ -26,28 +29,29 @@ type check struct {
 	kicks []func(*Client) bool
 }
 
-// owner is who uses a client id, and in how many sessions: during a takeover
-// both the old and the new one are alive.
-type owner struct {
-	subject  string
-	sessions int
-}
-
-// session is a connection whose token is good.
+// session is a connection whose token is good. There are many, and most of them
+// idle: what a session needs for as long as it lives is in this one allocation, where
+// it is no fact for others to see.
 type session struct {
+	srv    *Server
 	mu     sync.Mutex
 	client *Client
 	relay  *relay.Session          // nil until the bytes flow
 	cause  error                   // set once it has been cut
-	over   bool                    // nothing may be armed any more
 	abort  context.CancelCauseFunc // ends dialing; nil once the bytes flow
 	expiry *time.Timer
 
-	release   func() // gives its place at the broker back; set before the bytes flow
-	rechecked bool   // it is asked about again; set before the bytes flow
+	// Set before the bytes flow:
+	release   func() // gives its place at the broker back
+	ticket    ticket
+	rechecked bool // it is asked about again
+	over      bool // nothing may be armed any more; guarded by mu
+	framers   [2]packets.Framer
 	// Guarded by the registry:
+	place        int32    // in the registry's sessions, from 1 on; 0 outside
 	owns         string   // the client id it has claimed
 	newer, older *session // of the same subject
+	earlier      *session // that has claimed the same client id, of the same subject
 }
 
 func (r *registry) beginCheck() *check {
@@ -79,12 +83,13 @@ func (r *registry) admit(c *check, s *session) bool {
 			return false
 		}
 	}
-	if r.sessions == nil {
-		r.sessions, r.subjects = make(map[uint64]*session), make(map[string]*session)
+	if r.subjects == nil {
+		r.subjects = make(map[string]*session)
 	}
 	r.lastID++
 	s.client.ID = r.lastID
-	r.sessions[s.client.ID] = s
+	r.sessions = append(r.sessions, s)
+	s.place = int32(len(r.sessions))
 	r.link(s)
 	return true
 }
@@ -138,40 +143,72 @@ func (r *registry) beyond(s *session, limit int) (excess []*session) {
 func (r *registry) claim(s *session, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	o, used := r.owners[id]
-	subject := s.client.Subject()
-	if used && o.subject != subject {
+	o := r.owners[id]
+	if o != nil && o.current().Subject() != s.client.Subject() {
 		return false
 	}
 	if r.owners == nil {
-		r.owners = make(map[string]owner)
+		r.owners = make(map[string]*session)
 	}
-	r.owners[id] = owner{subject: subject, sessions: o.sessions + 1}
-	s.owns = id
+	// A part of a CONNECT would keep all of it, the password too.
+	if id == s.client.ClientID {
+		id = s.client.ClientID
+	} else {
+		id = strings.Clone(id)
+	}
+	r.owners[id], s.owns, s.earlier = s, id, o
 	return true
+}
+
+// disclaim gives the client id of s back. During a takeover both the old and the new
+// session are alive.
+func (r *registry) disclaim(s *session) {
+	if s.owns == "" {
+		return
+	}
+	o := r.owners[s.owns]
+	switch {
+	case o != s:
+		for o.earlier != s {
+			o = o.earlier
+		}
+		o.earlier = s.earlier
+	case s.earlier != nil:
+		r.owners[s.owns] = s.earlier
+	default:
+		delete(r.owners, s.owns)
+	}
+	s.owns, s.earlier = "", nil
 }
 
 // remove forgets a session and gives its client id back.
 func (r *registry) remove(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := s.current()
-	if _, known := r.sessions[c.ID]; !known {
+	if s.place == 0 {
 		return
 	}
-	delete(r.sessions, c.ID)
+	r.vacate(s)
 	up, down := s.moved()
 	r.up, r.down = r.up+up, r.down+down
-	r.unlink(s, c.Subject())
-	if s.owns == "" {
-		return
-	}
-	if o := r.owners[s.owns]; o.sessions > 1 {
-		r.owners[s.owns] = owner{subject: o.subject, sessions: o.sessions - 1}
-	} else {
-		delete(r.owners, s.owns)
+	r.unlink(s, s.current().Subject())
+	r.disclaim(s)
+}
+
+// vacate takes s out of the sessions. The last one takes its place.
+func (r *registry) vacate(s *session) {
+	last := len(r.sessions) - 1
+	moved := r.sessions[last]
+	r.sessions[s.place-1], moved.place = moved, s.place
+	r.sessions[last], s.place = nil, 0
+	r.sessions = r.sessions[:last]
+	if cap(r.sessions) > smallRegistry && last < cap(r.sessions)/4 {
+		r.sessions = slices.Clone(r.sessions) // after a storm
 	}
 }
+
+// smallRegistry is a number of sessions whose places are not worth giving back.
+const smallRegistry = 1024
 
 // matching returns the sessions that match means, and makes every check in
 // flight remember it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,7 +173,7 @@ func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
-		s.admission.leave(t)
+		s.admission.leave(t, netip.Addr{})
 		return nil, false
 	}
 	if s.conns == nil {
@@ -188,16 +189,6 @@ func (s *Server) forget(c *conn) {
 	delete(s.conns, c)
 	s.mu.Unlock()
 	s.serving.Done()
-}
-
-// ended is what every session's last act is.
-func (s *Server) ended(session *session, t *ticket, e End) {
-	defer s.sessions.Done()
-	s.leave(session)
-	s.admission.leave(t)
-	if hook := s.Trace.Closed; hook != nil {
-		hook(session.current(), e)
-	}
 }
 
 // leave gives back what a session has taken.

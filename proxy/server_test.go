@@ -120,9 +120,10 @@ func TestLimitOnConnections(t *testing.T) {
 
 func TestLimitPerAddress(t *testing.T) {
 	var a admission
-	enter := func(addr string) (*ticket, bool) {
+	enter := func(addr string) (ticket, bool) {
 		tk, _ := a.enter(0)
-		return tk, a.enterAddress(tk, netip.MustParseAddr(addr), 2)
+		ok := a.enterAddress(&tk, netip.MustParseAddr(addr), 2)
+		return tk, ok
 	}
 	one, ok1 := enter("192.0.2.1")
 	_, ok2 := enter("192.0.2.1")
@@ -131,11 +132,11 @@ func TestLimitPerAddress(t *testing.T) {
 	if !ok1 || !ok2 || ok3 || !other {
 		t.Errorf("admitted %v %v %v, other address %v", ok1, ok2, ok3, other)
 	}
-	a.leave(three) // was not counted for the address
+	a.leave(three, netip.MustParseAddr("192.0.2.1")) // was not counted for the address
 	if _, ok := enter("192.0.2.1"); ok {
 		t.Error("a refused connection gave a place back")
 	}
-	a.leave(one)
+	a.leave(one, netip.MustParseAddr("192.0.2.1"))
 	if _, ok := enter("192.0.2.1"); !ok {
 		t.Error("the place of a closed connection is not given back")
 	}

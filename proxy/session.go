@@ -60,6 +60,17 @@ func farewell(cause error, level byte) relay.Farewell {
 	return f
 }
 
+// ended is the session's last act.
+func (s *session) ended(r relay.Result) {
+	defer s.srv.sessions.Done()
+	s.srv.leave(s)
+	client := s.current()
+	s.srv.admission.leave(s.ticket, client.Addr.Addr())
+	if hook := s.srv.Trace.Closed; hook != nil {
+		hook(client, endOf(client, r))
+	}
+}
+
 func (s *session) current() *Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()

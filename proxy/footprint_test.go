@@ -1,0 +1,152 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+)
+
+// maxFootprint is what a session may cost beside the pair that the relay keeps for
+// it, in bytes, its grant not included: sources share those.
+const maxFootprint = 512
+
+// TestSessionFootprint counts bytes, not time: it cannot fail because a machine is
+// busy. Buckets of maps make the figure move by some 60 bytes with the number of
+// sessions.
+func TestSessionFootprint(t *testing.T) {
+	if n := sessionFootprint(t, 4000); n > maxFootprint {
+		t.Errorf("a session costs %d bytes beside the relay's pair, want at most %d", n, maxFootprint)
+	}
+}
+
+// BenchmarkSessionFootprint reports what TestSessionFootprint bounds.
+func BenchmarkSessionFootprint(b *testing.B) {
+	for range b.N {
+		b.ReportMetric(float64(sessionFootprint(b, 10_000)), "B/session")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// sessionFootprint returns how much more memory so many sessions take than the same
+// connections take in a relay alone.
+func sessionFootprint(t testing.TB, number int) int {
+	relayFootprint(number) // the runtime keeps what goroutines need for the next ones
+	alone := relayFootprint(number)
+	srv, grants := &Server{}, make(map[string]*authz.Grant)
+	for i := range number {
+		subject := fmt.Sprintf("device-%06d", i)
+		grants["token-of-"+subject] = &authz.Grant{TokenID: "id-" + subject, Subject: subject}
+	}
+	err := srv.SetPolicy(&Policy{
+		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			return grants[r.Token.Reveal()], nil
+		}),
+		Dial: func(context.Context, *Client) (net.Conn, error) {
+			return newStillConn((&packets.Connack{}).Append(nil, 4)), nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions := heapOf(func() {
+		for i := range number {
+			subject := fmt.Sprintf("device-%06d", i)
+			connect := with(4, subject, "token-of-"+subject)
+			srv.ServeConn(context.Background(), newStillConn(connect.Append(nil)))
+		}
+	})
+	if n := srv.Stats().Sessions; n != number {
+		t.Fatalf("%d sessions, want %d", n, number)
+	}
+	srv.Close()
+	return (sessions - alone) / number
+}
+
+// relayFootprint returns how much memory so many pairs take in a relay.
+func relayFootprint(number int) int {
+	pump := &relay.Pump{}
+	pairs := make([]*relay.Session, 0, number)
+	n := heapOf(func() {
+		for range number {
+			pairs = append(pairs, pump.Start(relay.Pair{Client: relay.NewSocket(newStillConn(nil)), Upstream: newStillConn(nil)}))
+		}
+	})
+	for _, p := range pairs {
+		p.Cut(relay.Farewell{})
+	}
+	pump.Wait()
+	return n
+}
+
+// heapOf returns by how much fill makes the heap grow.
+func heapOf(fill func()) int {
+	before := liveHeap()
+	fill()
+	return liveHeap() - before
+}
+
+// liveHeap returns the size of the heap without garbage. What finalizers and pools
+// hold on to takes more than one collection to go.
+func liveHeap() int {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
+}
+
+// stillConn is a connection whose peer says one thing and then nothing more.
+type stillConn struct {
+	said  []byte
+	mu    sync.Mutex
+	woken bool
+	wake  chan struct{}
+}
+
+func newStillConn(says []byte) *stillConn {
+	return &stillConn{said: says, wake: make(chan struct{})}
+}
+
+func (c *stillConn) Read(b []byte) (int, error) {
+	if len(c.said) > 0 {
+		n := copy(b, c.said)
+		if c.said = c.said[n:]; len(c.said) == 0 {
+			c.said = nil
+		}
+		return n, nil
+	}
+	<-c.wake
+	return 0, io.EOF
+}
+
+func (c *stillConn) Write(b []byte) (int, error) { return len(b), nil }
+
+func (c *stillConn) Close() error { return c.SetReadDeadline(time.Unix(1, 0)) }
+
+// SetReadDeadline ends reading if the deadline is over; others are ignored.
+func (c *stillConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !t.IsZero() && t.Before(time.Now()) && !c.woken {
+		c.woken = true
+		close(c.wake)
+	}
+	return nil
+}
+
+func (c *stillConn) SetDeadline(t time.Time) error    { return c.SetReadDeadline(t) }
+func (c *stillConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *stillConn) LocalAddr() net.Addr              { return c.RemoteAddr() }
+
+// RemoteAddr is the same for all: whose address it is costs nothing of its own.
+func (c *stillConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
