@@ -3,7 +3,6 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
@@ -20,20 +19,20 @@ type serial struct{ issuer, number string }
 // failed.
 func parseRevoked(data []byte, authorities []*x509.Certificate) (map[serial]struct{}, error) {
 	revoked := make(map[serial]struct{})
-	lists := 0
-	for rest := data; ; lists++ {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
+	// A list that is cut off must not be left out: who is in it would be let in again.
+	blocks, err := decodePEM(data)
+	if err != nil {
+		return nil, err
+	}
+	for i, block := range blocks {
 		if block.Type != "X509 CRL" {
-			return nil, fmt.Errorf("block %d is a %q, not an X509 CRL; remove it", lists+1, block.Type)
+			return nil, fmt.Errorf("block %d is a %q, not an X509 CRL; remove it", i+1, block.Type)
 		}
 		if err := addRevoked(revoked, block.Bytes, authorities); err != nil {
-			return nil, fmt.Errorf("revocation list %d: %w", lists+1, err)
+			return nil, fmt.Errorf("revocation list %d: %w", i+1, err)
 		}
 	}
-	if lists > 0 {
+	if len(blocks) > 0 {
 		return revoked, nil
 	}
 	if err := addRevoked(revoked, data, authorities); err != nil {

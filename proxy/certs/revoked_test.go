@@ -133,6 +133,7 @@ func TestBadRevocationListChangesNothing(t *testing.T) {
 		"a namesake":         crlPEM(namesake.revoke(t, soon)),
 		"a certificate":      certificatePEM(ca.cert),
 		"half a list":        crlPEM(ca.revoke(t, soon)[:50]),
+		"one good, one cut":  append(crlPEM(ca.revoke(t, soon)), crlPEM(ca.revoke(t, soon, device.Leaf))[:60]...),
 		"one good, one half": append(crlPEM(ca.revoke(t, soon)), crlPEM(ca.revoke(t, soon)[:50])...),
 	} {
 		put(t, files.ClientCRL, list)
