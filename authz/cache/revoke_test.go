@@ -277,3 +277,26 @@ func TestNotify(t *testing.T) {
 		})
 	})
 }
+
+// TestAdoptDenials: what was denied stays denied by the cache that takes over, for as
+// long as before; what was granted is asked for anew.
+func TestAdoptDenials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old, next := cache.New(twoDevices, cache.Options{Stale: time.Hour}), cache.New(twoDevices, cache.Options{})
+		defer old.Close()
+		defer next.Close()
+		old.Revoke(authz.Revocation{Subject: "a"}, true)
+		time.Sleep(50 * time.Minute)
+		next.AdoptDenials(old)
+		if _, err := next.Authorize(t.Context(), request("a1")); !errors.Is(err, authz.ErrDenied) {
+			t.Errorf("what was withdrawn: %v", err)
+		}
+		if _, err := next.Authorize(t.Context(), request("b1")); err != nil {
+			t.Errorf("another device: %v", err)
+		}
+		time.Sleep(11 * time.Minute)
+		if _, err := next.Authorize(t.Context(), request("a1")); err != nil {
+			t.Errorf("after the time of the denial: %v", err)
+		}
+	})
+}

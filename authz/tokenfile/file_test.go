@@ -379,3 +379,35 @@ func TestLookupWhileReloading(t *testing.T) {
 	done.Store(true)
 	wg.Wait()
 }
+
+// TestConfirms: another file confirms a session whose token it would let in as the
+// same device under the same conditions.
+func TestConfirms(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a", `"subject":"pump-7"`, `"expire_at":4000000000`))
+	request := with("a")
+	grant, err := mustOpen(t, path, Options{}).Authorize(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		lines       []string
+		known, good bool
+	}{
+		"same":             {[]string{line("a", `"subject":"pump-7"`, `"expire_at":4000000000`)}, true, true},
+		"no longer":        {[]string{line("a", `"subject":"pump-7"`)}, true, true},
+		"shorter":          {[]string{line("a", `"subject":"pump-7"`, `"expire_at":3900000000`)}, true, false},
+		"disabled":         {[]string{line("a", `"subject":"pump-7"`, `"expire_at":4000000000`, `"disabled":true`)}, true, false},
+		"other subject":    {[]string{line("a", `"subject":"pump-8"`, `"expire_at":4000000000`)}, true, false},
+		"other conditions": {[]string{line("a", `"subject":"pump-7"`, `"expire_at":4000000000`, `"cidr":"192.0.2.0/24"`)}, true, false},
+		"other rights":     {[]string{line("a", `"subject":"pump-7"`, `"expire_at":4000000000`, `"acl":[]`)}, true, false},
+		"other broker":     {[]string{line("a", `"subject":"pump-7"`, `"expire_at":4000000000`, `"upstream":{"username":"u"}`)}, true, false},
+		"unknown":          {[]string{line("b")}, false, false},
+	} {
+		other := tokenPath(t)
+		put(t, other, tc.lines...)
+		if known, good := mustOpen(t, other, Options{}).Confirms(request.Token.Hash(), grant); known != tc.known || good != tc.good {
+			t.Errorf("%s: known %v, good %v", name, known, good)
+		}
+	}
+}
