@@ -78,7 +78,7 @@ func TestAdminSide(t *testing.T) {
 }
 
 // metric returns the value of one line of the metrics.
-func metric(t *testing.T, p *proxy, name string) float64 {
+func metric(t testing.TB, p *proxy, name string) float64 {
 	t.Helper()
 	status, text := p.get("/metrics")
 	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(text)
