@@ -1,0 +1,229 @@
+package websocket
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Conn is the bytes of MQTT within a WebSocket connection. One goroutine may read
+// and another write; everything else may be called by any.
+//
+// Reading ends with [io.EOF] when the client closes in order, and with a
+// [*FrameError] if it breaks the protocol; it has been answered then. Any other
+// error is that of the connection beneath, and the next read goes on where it
+// stopped.
+type Conn struct {
+	net.Conn
+	buffers *bufferPool
+
+	in  decoder
+	end error // of reading, for good
+
+	code atomic.Int32 // of the Close frame that CloseWrite sends; 0 is NormalClosure
+
+	writing   sync.Mutex // guards what follows
+	closeSent bool
+}
+
+// NetConn returns the connection beneath.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
+// Read reads from the client. Every byte is decoded in b itself, so nothing is ever
+// left behind in here.
+func (c *Conn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for c.end == nil {
+		n, err := c.Conn.Read(b)
+		m, fault := c.decode(b[:n])
+		if fault != nil {
+			c.conclude(fault)
+		}
+		if m > 0 {
+			return m, nil
+		}
+		if err != nil && c.end == nil {
+			return 0, err
+		}
+	}
+	return 0, c.end
+}
+
+// conclude ends reading. The client is told, unless it has said goodbye itself.
+func (c *Conn) conclude(end error) {
+	c.end = end
+	var refused *FrameError
+	if errors.As(end, &refused) {
+		_ = c.sendClose(refused.Code)
+	}
+}
+
+// decode leaves the payload of data frames at the beginning of b and returns its
+// size. What comes behind a Close frame means nothing.
+func (c *Conn) decode(b []byte) (n int, err error) {
+	d := &c.in
+	for i := 0; i < len(b); {
+		if !d.inFrame {
+			if err := c.beginFrame(b[i]); err != nil {
+				return n, err
+			}
+			i++
+			continue
+		}
+		part := b[i:min(len(b), i+int(d.left))]
+		i += len(part)
+		d.unmask(part)
+		if d.opcode < closing {
+			n += copy(b[n:], part)
+			d.idle = 0
+		} else {
+			d.control = append(d.control, part...)
+		}
+		if err := c.endFrame(); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// beginFrame takes one byte of a frame's header.
+func (c *Conn) beginFrame(b byte) error {
+	d := &c.in
+	done, err := d.header(b)
+	if err != nil || !done {
+		return err
+	}
+	if (d.opcode >= closing || d.left == 0) && d.excess(time.Now()) {
+		return &FrameError{Code: PolicyViolation, Text: "too many frames that carry nothing"}
+	}
+	return c.endFrame()
+}
+
+// endFrame acts on a frame if that is complete.
+func (c *Conn) endFrame() error {
+	d := &c.in
+	d.inFrame = d.left > 0
+	if d.inFrame || d.opcode < closing {
+		return nil
+	}
+	return c.handleControl()
+}
+
+// handleControl answers a control frame that is complete.
+func (c *Conn) handleControl() error {
+	payload := c.in.control
+	switch c.in.opcode {
+	case ping:
+		// A failure shows in the next read or write as well.
+		_ = c.send(pong, payload)
+	case closing:
+		code, err := closeCode(payload)
+		if err != nil {
+			return err
+		}
+		_ = c.sendClose(code)
+		return io.EOF
+	}
+	return nil
+}
+
+// Write sends b as one binary message.
+func (c *Conn) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closeSent {
+		return 0, net.ErrClosed
+	}
+	return c.writeFrame(binaryData, b)
+}
+
+// send sends a control frame, unless everything is said.
+func (c *Conn) send(opcode byte, payload []byte) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closeSent {
+		return nil
+	}
+	_, err := c.writeFrame(opcode, payload)
+	return err
+}
+
+// writeFrame sends a frame with one write. c.writing is held.
+func (c *Conn) writeFrame(opcode byte, payload []byte) (int, error) {
+	frame := c.buffers.get(maxHeader + len(payload))
+	defer c.buffers.put(frame)
+	head := appendHeader((*frame)[:0], opcode, len(payload))
+	*frame = append(head, payload...)
+	n, err := c.Conn.Write(*frame)
+	return max(0, n-len(head)), err
+}
+
+func appendHeader(dst []byte, opcode byte, size int) []byte {
+	dst = append(dst, finalBit|opcode)
+	switch {
+	case size < length16:
+		return append(dst, byte(size))
+	case size < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, length16), uint16(size))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, length64), uint64(size))
+}
+
+// SetCloseCode sets the code that [Conn.CloseWrite] tells the client. It waits for
+// nobody.
+func (c *Conn) SetCloseCode(code int) { c.code.Store(int32(code)) }
+
+// CloseWrite tells the client that nothing more will come: with a Close frame, and
+// then in the way of the connection beneath, if it has one.
+func (c *Conn) CloseWrite() error {
+	code := int(c.code.Load())
+	if code == 0 {
+		code = NormalClosure
+	}
+	err := c.sendClose(code)
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		err = errors.Join(err, w.CloseWrite())
+	}
+	return err
+}
+
+// sendClose sends the one Close frame.
+func (c *Conn) sendClose(code int) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closeSent {
+		return nil
+	}
+	_, err := c.writeFrame(closing, binary.BigEndian.AppendUint16(nil, uint16(code)))
+	c.closeSent = true
+	return err
+}
+
+// bufferPool is memory for frames that are being sent.
+type bufferPool struct{ pool sync.Pool }
+
+// maxPooled is the capacity of the largest buffer that is kept, in bytes.
+const maxPooled = 128 << 10
+
+func (p *bufferPool) get(size int) *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok && cap(*b) >= size {
+		return b
+	}
+	b := make([]byte, 0, size)
+	return &b
+}
+
+func (p *bufferPool) put(b *[]byte) {
+	if cap(*b) <= maxPooled {
+		p.pool.Put(b)
+	}
+}

@@ -1,0 +1,30 @@
+// Package websocket lets MQTT clients in browsers connect: it accepts WebSocket
+// connections (RFC 6455) that carry MQTT (MQTT 5.0 section 6) and turns each into a
+// net.Conn of the bytes within.
+//
+//	endpoint := &websocket.Endpoint{Path: "/mqtt"}
+//	conn, request, err := endpoint.Accept(nc, peer)
+//
+// # Opening
+//
+// [Endpoint.Accept] reads one HTTP request from a connection and answers it, all on
+// the caller's goroutine and under the connection's deadline. It takes a GET of the
+// path with the subprotocol mqtt (or mqttv3.1) and answers everything else with a
+// status and a line of text. The request may have up to 16 KiB and 100 header
+// fields; nothing may follow it before the answer.
+//
+// A browser says which page a connection is for. A page of another host than the one
+// connected to is refused unless its origin is listed. A request without an Origin
+// is not a browser's and is let through.
+//
+// # Carrying
+//
+// A [Conn] holds no buffer: it reads into the caller's, takes the frames apart there,
+// and keeps nothing but where it stands. A read that is interrupted, by a deadline or
+// because nothing is there, loses nothing. Packets may span frames and frames
+// packets.
+//
+// It is strict: frames have to be masked, binary, in their shortest form and without
+// extensions, and everything else closes the connection with the code that RFC 6455
+// section 7.4 has for it. Pings are answered. Compression is never agreed on.
+package websocket
