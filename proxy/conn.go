@@ -18,6 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
 // conn is one connection from accept until its bytes flow.
@@ -33,9 +34,12 @@ type conn struct {
 	header *proxyproto.Header // of the load balancer in front, if one was wanted
 	probe  bool               // the load balancer connects for itself
 
-	nc    net.Conn             // what carries the client's MQTT: raw's socket, or TLS over it
+	nc    net.Conn             // what carries the client's MQTT: raw's socket, or TLS and WebSocket over it
 	state *tls.ConnectionState // nil without TLS
 	peer  *x509.Certificate
+
+	ws      *websocket.Conn    // nil without WebSocket
+	opening *websocket.Request // what opened it
 
 	in       *packets.Connect
 	level    byte // of the protocol, 0 while unknown
@@ -113,7 +117,7 @@ func (c *conn) readConnect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	for _, step := range []func(context.Context) error{c.readHeader, c.handshake} {
+	for _, step := range []func(context.Context) error{c.readHeader, c.handshake, c.upgrade} {
 		if err := step(ctx); err != nil {
 			return c.forgive(err)
 		}
@@ -288,6 +292,7 @@ func (c *conn) begin() error {
 		Done:         s.ended,
 	}
 	c.inspect(&pair)
+	s.ws = c.ws
 	s.start(srv.relay(), pair)
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
 // Listener is a net.Listener with what the proxy needs to know of it. A
@@ -23,6 +25,8 @@ type Listener struct {
 	// them alone: connections from elsewhere, or without a header, are closed. The
 	// address in the header then stands for the client's in every respect.
 	ProxyProtocol []netip.Prefix
+	// WebSocket makes it a listener for MQTT over WebSocket, and for nothing else.
+	WebSocket *websocket.Endpoint
 
 	current atomic.Pointer[entry] // what the fields said when it was last asked
 }
@@ -50,6 +54,7 @@ type entry struct {
 	given   *tls.Config // tls as the Listener has it
 	tls     *tls.Config
 	proxies []netip.Prefix
+	ws      *websocket.Endpoint
 }
 
 func (e *entry) name() string { return e.label }
@@ -57,7 +62,7 @@ func (e *entry) name() string { return e.label }
 // newEntry returns what settings say about connections of socket; old is the one
 // before, if there was one.
 func newEntry(socket net.Listener, settings *Listener, old *entry) *entry {
-	e := &entry{label: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol}
+	e := &entry{label: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol, ws: settings.WebSocket}
 	if e.label == "" {
 		e.label = socket.Addr().String()
 	}

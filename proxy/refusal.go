@@ -23,6 +23,9 @@ const (
 	// HealthCheck: a load balancer looked whether the listener answers, and that is
 	// all.
 	HealthCheck Reason = "health_check"
+	// HTTPRefused: an HTTP request that opens no WebSocket connection for MQTT, or a
+	// frame that carries none. The client was told, in HTTP or by a Close frame.
+	HTTPRefused Reason = "websocket"
 	// TLSFailed: the TLS handshake failed.
 	TLSFailed Reason = "tls"
 	// ConnectTimeout: no complete CONNECT in time.
@@ -115,7 +118,7 @@ func answer(r Reason) (v3, v5 packets.ReasonCode) {
 		return 0, packets.MalformedPacket
 	case TooLarge:
 		return 0, packets.PacketTooLarge
-	case ProxyHeader, HealthCheck, TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
+	case ProxyHeader, HealthCheck, HTTPRefused, TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
 		return 0, 0
 	}
 	// NoIdentity, WillTopic and every other denial: known, and may not enter.
@@ -131,6 +134,8 @@ func (c *conn) connectError(err error) error {
 		level     *packets.ProtocolLevelError
 	)
 	switch {
+	case isFrameError(err):
+		return refuse(HTTPRefused, err)
 	case errors.As(err, &malformed):
 		c.level = malformed.Level
 		return refuse(Malformed, err)
@@ -205,8 +210,9 @@ func (c *conn) refuse(err error) {
 	if hook := c.srv.Trace.Refused; hook != nil {
 		hook(r)
 	}
-	// crypto/tls has told a client whose handshake failed.
-	c.goodbye(r.Sent || r.Reason == TLSFailed)
+	c.closeFor(refused.Reason)
+	// crypto/tls has told a client whose handshake failed, and so on.
+	c.goodbye(r.Sent || r.Reason == TLSFailed || r.Reason == HTTPRefused || c.ws != nil)
 }
 
 // sendRefusal writes the CONNACK for a refusal, if there is one for it.

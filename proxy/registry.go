@@ -9,6 +9,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
 // registry knows every session, every connection whose token is being checked,
@@ -42,7 +43,8 @@ type session struct {
 	expiry *time.Timer
 
 	// Set before the bytes flow:
-	release   func() // gives its place at the broker back
+	ws        *websocket.Conn // nil without; set before the bytes flow
+	release   func()          // gives its place at the broker back
 	ticket    ticket
 	rechecked bool // it is asked about again
 	over      bool // nothing may be armed any more; guarded by mu

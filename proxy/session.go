@@ -97,7 +97,7 @@ func (s *session) cut(cause error) bool {
 	}
 	s.cause = cause
 	if s.relay != nil {
-		s.relay.Cut(farewell(cause, s.client.Level))
+		s.cutRelay()
 	} else {
 		s.abort(cause)
 	}
@@ -111,8 +111,16 @@ func (s *session) start(p *relay.Pump, pair relay.Pair) {
 	defer s.mu.Unlock()
 	s.relay, s.abort = p.Start(pair), nil
 	if s.cause != nil {
-		s.relay.Cut(farewell(s.cause, s.client.Level))
+		s.cutRelay()
 	}
+}
+
+// cutRelay ends what flows, for s.cause. s.mu is held.
+func (s *session) cutRelay() {
+	if s.ws != nil {
+		s.ws.SetCloseCode(closeCode(s.cause))
+	}
+	s.relay.Cut(farewell(s.cause, s.client.Level))
 }
 
 // expireAt arms the end of the grant, in place of an earlier one. A session

@@ -678,16 +678,16 @@ func TestNamesOfACertificate(t *testing.T) {
 		if err != nil || l.String() != from {
 			t.Fatalf("%s: %v, %v", from, l, err)
 		}
-		if token, ok := l.find(&packets.Connect{}, peer); !ok || token.Reveal() != want {
+		if token, ok := l.find(&conn{in: &packets.Connect{}, peer: peer}); !ok || token.Reveal() != want {
 			t.Errorf("%s: %q, %v", from, token.Reveal(), ok)
 		}
-		if _, ok := l.find(&packets.Connect{}, nil); ok {
+		if _, ok := l.find(&conn{in: &packets.Connect{}}); ok {
 			t.Errorf("%s: found without a certificate", from)
 		}
 	}
 	for _, from := range []string{"certificate_cn", "certificate_san"} {
 		l, _ := ParseTokenLocation(from)
-		if _, ok := l.find(&packets.Connect{}, &x509.Certificate{}); ok {
+		if _, ok := l.find(&conn{in: &packets.Connect{}, peer: &x509.Certificate{}}); ok {
 			t.Errorf("%s: found in a certificate without names", from)
 		}
 	}

@@ -25,7 +25,7 @@ type certificates struct {
 }
 
 // openCertificates loads the identity of a TLS listener.
-func (d *draft) openCertificates(c *config.ListenerTLS) (*certificates, error) {
+func (d *draft) openCertificates(c *config.ListenerTLS, protocols []string) (*certificates, error) {
 	own, files := &certificates{}, certificateFiles(c)
 	if c.Auto {
 		own.authority = d.ownAuthority()
@@ -43,7 +43,7 @@ func (d *draft) openCertificates(c *config.ListenerTLS) (*certificates, error) {
 		MinVersion: tlsVersion(c.MinVersion),
 		ClientAuth: clientAuth(c.ClientAuth),
 		Curves:     curves(c.Curves),
-		Protocols:  []string{"mqtt"},
+		Protocols:  protocols,
 		Compatible: c.Compatibility,
 	})
 	return own, nil

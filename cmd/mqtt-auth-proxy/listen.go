@@ -11,6 +11,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
 // listener is one address that devices connect to, in one generation. Listeners of
@@ -55,6 +56,9 @@ func (d *draft) openListener(key string, c config.Listener) (*listener, error) {
 	if c.ProxyProtocol != nil {
 		l.settings.ProxyProtocol = networks(c.ProxyProtocol.Trusted)
 	}
+	if w := c.WebSocket; w != nil {
+		l.settings.WebSocket = &websocket.Endpoint{Path: w.Path, Origins: w.Origins, Trusted: networks(w.Trusted)}
+	}
 	if kept != nil {
 		l.socket = kept.socket
 		return l, nil
@@ -85,15 +89,23 @@ func (d *draft) secure(key string, l, kept *listener) (err error) {
 	switch {
 	case l.config.TLS == nil:
 		return nil
-	case kept != nil && reflect.DeepEqual(kept.config.TLS, l.config.TLS):
+	case kept != nil && reflect.DeepEqual(kept.config.TLS, l.config.TLS) && (kept.config.WebSocket == nil) == (l.config.WebSocket == nil):
 		l.identity = kept.identity
 	default:
-		if l.identity, err = d.openCertificates(l.config.TLS); err != nil {
+		if l.identity, err = d.openCertificates(l.config.TLS, protocols(l.config)); err != nil {
 			return d.fault(key+".tls", err)
 		}
 	}
 	l.settings.TLS = l.identity.tls
 	return nil
+}
+
+// protocols returns what a listener carries, in the names of ALPN.
+func protocols(c config.Listener) []string {
+	if c.WebSocket != nil {
+		return []string{"http/1.1"}
+	}
+	return []string{"mqtt"}
 }
 
 // listenerAt returns the nth listener of an address, nil if there is none.

@@ -27,7 +27,7 @@ type Conn struct {
 	code atomic.Int32 // of the Close frame that CloseWrite sends; 0 is NormalClosure
 
 	writing   sync.Mutex // guards what follows
-	closeSent bool
+	closeSent bool       // or a frame was cut off: nothing can be sent any more
 }
 
 // NetConn returns the connection beneath.
@@ -133,7 +133,8 @@ func (c *Conn) handleControl() error {
 	return nil
 }
 
-// Write sends b as one binary message.
+// Write sends b as one binary message: all of it or, with an error, none that the
+// client could use.
 func (c *Conn) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -164,7 +165,14 @@ func (c *Conn) writeFrame(opcode byte, payload []byte) (int, error) {
 	head := appendHeader((*frame)[:0], opcode, len(payload))
 	*frame = append(head, payload...)
 	n, err := c.Conn.Write(*frame)
-	return max(0, n-len(head)), err
+	if err == nil {
+		return len(payload), nil
+	}
+	if n > 0 {
+		// Whatever came next would be taken for the rest of this frame.
+		c.closeSent = true
+	}
+	return 0, err
 }
 
 func appendHeader(dst []byte, opcode byte, size int) []byte {

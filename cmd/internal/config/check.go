@@ -17,6 +17,7 @@ type checker struct {
 
 func (c *checker) all() {
 	c.listeners()
+	c.webSocketTokens()
 	c.sources()
 	c.guard()
 	c.upstream()

@@ -68,6 +68,8 @@ func parse(k kind, text string) (any, error) {
 		return parseRatio(text)
 	case kindNetwork:
 		return text, checkNetwork(text)
+	case kindOrigin:
+		return text, checkOrigin(text)
 	case kindHeader:
 		return text, checkPair(text, ":", "a header; write Name: value")
 	case kindPair:

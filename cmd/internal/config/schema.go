@@ -24,6 +24,7 @@ const (
 	kindDataPath kind = "data path" // by tag: string, relative to the data directory
 	kindRatio    kind = "ratio"     // float64, more than 0 and up to 1
 	kindNetwork  kind = "network"   // by tag: string, address/bits
+	kindOrigin   kind = "origin"    // by tag: string, of a web page
 	kindHeader   kind = "header"    // by tag: string, Name: value
 	kindPair     kind = "pair"      // by tag: string, name=value
 	kindSection  kind = "section"   // a struct, or a pointer to one that is nil unless set

@@ -1,0 +1,71 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
+)
+
+// upgrade opens the WebSocket connection that MQTT is within, if the listener is one
+// for that.
+func (c *conn) upgrade(context.Context) error {
+	if c.entry.ws == nil {
+		return nil
+	}
+	ws, request, err := c.entry.ws.Accept(c.nc, c.addr.Addr())
+	if err != nil {
+		return upgradeError(err)
+	}
+	c.nc, c.ws, c.opening = ws, ws, request
+	if request.Client.IsValid() {
+		c.addr = netip.AddrPortFrom(request.Client, 0)
+	}
+	return nil
+}
+
+func upgradeError(err error) error {
+	var refused *websocket.StatusError
+	switch {
+	case errors.As(err, &refused):
+		return refuse(HTTPRefused, err)
+	case errors.Is(err, websocket.ErrNotHTTP):
+		return refuse(NotMQTT, errors.New("no HTTP request; is the client configured for MQTT without WebSocket?"))
+	case isTimeout(err):
+		return refuse(ConnectTimeout, errors.New("no complete HTTP request"))
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return refuse(ConnectionLost, errors.New("closed by the client before its HTTP request was complete"))
+	}
+	return refuse(ConnectionLost, err)
+}
+
+func isFrameError(err error) bool {
+	var breach *websocket.FrameError
+	return errors.As(err, &breach)
+}
+
+// closeFor sets what a WebSocket client that is refused is told by the Close frame,
+// beside its CONNACK.
+func (c *conn) closeFor(r Reason) {
+	if c.ws == nil {
+		return
+	}
+	switch r {
+	case Draining:
+		c.ws.SetCloseCode(websocket.GoingAway)
+	case NotMQTT, Malformed, TooLarge:
+		c.ws.SetCloseCode(websocket.ProtocolError)
+	default:
+		c.ws.SetCloseCode(websocket.PolicyViolation)
+	}
+}
+
+// closeCode returns what a WebSocket client is told when its session is cut.
+func closeCode(cause error) int {
+	if errors.Is(cause, ErrDraining) || errors.Is(cause, ErrUpstreamLost) || errors.Is(cause, errClosed) {
+		return websocket.GoingAway
+	}
+	return websocket.PolicyViolation
+}
