@@ -229,13 +229,9 @@ func (r *registry) matching(match func(*Client) bool) []*session {
 	return found
 }
 
-// clients returns a snapshot of every session's client.
-func (r *registry) clients() []*Client {
+// all returns a snapshot of the sessions.
+func (r *registry) all() []*session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := make([]*Client, 0, len(r.sessions))
-	for _, s := range r.sessions {
-		all = append(all, s.current())
-	}
-	return all
+	return slices.Clone(r.sessions)
 }

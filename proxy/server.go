@@ -216,11 +216,33 @@ func (s *Server) Kick(match func(*Client) bool, cause error) int {
 	return n
 }
 
+// Activity is what a live session has moved.
+type Activity struct {
+	// Up and Down are the bytes passed to the broker and to the client after
+	// CONNECT and CONNACK.
+	Up, Down int64
+	// Idle is how long ago data last came from or went to the client, to the
+	// millisecond; negative if the system does not know, as off Linux.
+	Idle time.Duration
+}
+
+// Sessions returns the sessions as they are now, in no order, each with a function
+// that asks for its activity. Asking costs up to two system calls.
+func (s *Server) Sessions() iter.Seq2[*Client, func() Activity] {
+	return func(yield func(*Client, func() Activity) bool) {
+		for _, session := range s.registry.all() {
+			if !yield(session.current(), session.activity) {
+				return
+			}
+		}
+	}
+}
+
 // Clients returns the sessions as they are now, in no order.
 func (s *Server) Clients() iter.Seq[*Client] {
 	return func(yield func(*Client) bool) {
-		for _, c := range s.registry.clients() {
-			if !yield(c) {
+		for _, session := range s.registry.all() {
+			if !yield(session.current()) {
 				return
 			}
 		}

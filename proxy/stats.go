@@ -1,5 +1,7 @@
 package proxy
 
+import "slices"
+
 // Stats is what a [Server] does just now and has done since its beginning.
 type Stats struct {
 	Connections int // accepted and not yet closed, sessions included
@@ -29,10 +31,7 @@ func (s *Server) Stats() Stats {
 // to add up what a session leaves behind.
 func (r *registry) moved() (live int, up, down int64) {
 	r.mu.Lock()
-	sessions := make([]*session, 0, len(r.sessions))
-	for _, s := range r.sessions {
-		sessions = append(sessions, s)
-	}
+	sessions := slices.Clone(r.sessions)
 	up, down = r.up, r.down
 	r.mu.Unlock()
 	for _, s := range sessions {
@@ -50,4 +49,21 @@ func (s *session) moved() (up, down int64) {
 		return 0, 0
 	}
 	return s.relay.Bytes()
+}
+
+// activity returns what the session has moved so far. One whose bytes do not flow yet
+// is not known to be idle.
+func (s *session) activity() Activity {
+	a := Activity{Idle: -1}
+	a.Up, a.Down = s.moved()
+	s.mu.Lock()
+	flowing := s.relay
+	s.mu.Unlock()
+	if flowing == nil {
+		return a
+	}
+	if idle, ok := flowing.Idle(); ok {
+		a.Idle = idle
+	}
+	return a
 }

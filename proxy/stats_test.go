@@ -26,6 +26,13 @@ func TestBytesCountWhileASessionLives(t *testing.T) {
 		if s := b.srv.Stats(); s.Up != int64(len(publish)) || s.Down != int64(len(publish)) {
 			t.Errorf("while it lives: %+v, want %d bytes each way", s, len(publish))
 		}
+		// A pipe does not know when it was used last.
+		want := Activity{Up: int64(len(publish)), Down: int64(len(publish)), Idle: -1}
+		for client, activity := range b.srv.Sessions() {
+			if got := activity(); got != want || client.ClientID != "dev" {
+				t.Errorf("%s: %+v, want %+v", client.ClientID, got, want)
+			}
+		}
 		c.Close()
 		synctest.Wait()
 		if s := b.srv.Stats(); s.Sessions != 0 || s.Up != int64(len(publish)) || s.Down != int64(len(publish)) {

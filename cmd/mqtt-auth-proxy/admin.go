@@ -103,12 +103,12 @@ func (s *service) openHTTP() {
 // api is what the admin side acts on.
 func (s *service) api() *admin.API {
 	return &admin.API{
-		Status:  s.status,
-		Clients: s.server.Clients,
-		Kick:    s.server.Kick,
-		Forget:  s.forget,
-		Purge:   s.purge,
-		Reload:  func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
+		Status:   s.status,
+		Sessions: s.server.Sessions,
+		Kick:     s.server.Kick,
+		Forget:   s.forget,
+		Purge:    s.purge,
+		Reload:   func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
 	}
 }
 

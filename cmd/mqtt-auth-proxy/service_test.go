@@ -301,7 +301,7 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
 	}
-	if out, err := run("sessions", "list", "--subject", "demo"); err != nil || !regexp.MustCompile(`1 +demo +test +127\.0\.0\.1:\d+`).MatchString(out) {
+	if out, err := run("sessions", "list", "--subject", "demo"); err != nil || !regexp.MustCompile(`1 +demo +test +127\.0\.0\.1:\d+ .*Z +\d+ +\d+ +\S+\n`).MatchString(out) {
 		t.Errorf("list: %v\n%s", err, out)
 	}
 	if out, err := run("sessions", "list", "--client-id", "nobody", "--json"); err != nil || !strings.Contains(out, `"total": 0`) {

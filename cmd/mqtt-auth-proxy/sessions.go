@@ -77,9 +77,9 @@ func (s *sessions) list(ctx context.Context) error {
 		return s.printJSON(found)
 	}
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSUBJECT\tCLIENT ID\tADDRESS\tLISTENER\tMQTT\tTLS\tSINCE")
+	fmt.Fprintln(w, "ID\tSUBJECT\tCLIENT ID\tADDRESS\tLISTENER\tMQTT\tTLS\tSINCE\tUP\tDOWN\tIDLE")
 	for _, v := range found.Sessions {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.ID, printable(v.Subject), printable(v.ClientID), v.Address, v.Listener, v.Version, v.TLS, v.Since.Format(time.RFC3339))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", v.ID, printable(v.Subject), printable(v.ClientID), v.Address, v.Listener, v.Version, v.TLS, v.Since.Format(time.RFC3339), v.BytesUp, v.BytesDown, idle(v.IdleSeconds))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -88,6 +88,14 @@ func (s *sessions) list(ctx context.Context) error {
 		fmt.Fprintf(s.stderr, "%d more; --limit shows more\n", found.Total-len(found.Sessions))
 	}
 	return nil
+}
+
+// idle prints how long a session has said nothing.
+func idle(seconds *int64) string {
+	if seconds == nil {
+		return "-"
+	}
+	return (time.Duration(*seconds) * time.Second).String()
 }
 
 // printable returns a device's own text as it is if a terminal can show it, else

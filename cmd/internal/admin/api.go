@@ -19,9 +19,9 @@ import (
 type API struct {
 	// Status is what /v1/status answers, a value for encoding/json.
 	Status func() any
-	// Clients and Kick are those of the proxy.Server.
-	Clients func() iter.Seq[*proxy.Client]
-	Kick    func(match func(*proxy.Client) bool, cause error) int
+	// Sessions and Kick are those of the proxy.Server.
+	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
+	Kick     func(match func(*proxy.Client) bool, cause error) int
 	// Forget makes the caches forget a grant and, with deny, refuse it for as
 	// long as they might have kept it. It returns how many entries went, or an
 	// error that is the caller's fault.
@@ -55,6 +55,12 @@ type Session struct {
 	Version     string    `json:"version"`
 	TLS         string    `json:"tls,omitempty"`
 	Since       time.Time `json:"since"`
+	// BytesUp and BytesDown are what was passed to the broker and to the device.
+	BytesUp   int64 `json:"bytes_up"`
+	BytesDown int64 `json:"bytes_down"`
+	// IdleSeconds is how long ago data last came from or went to the device, nil
+	// if the system does not know.
+	IdleSeconds *int64 `json:"idle_seconds,omitempty"`
 	// Expires is when the grant ends, nil if it does not.
 	Expires *time.Time `json:"expires,omitempty"`
 }
@@ -85,21 +91,26 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 		limit = n
 	}
 	found := Sessions{Sessions: []Session{}}
-	for c := range a.Clients() {
+	for c, activity := range a.Sessions() {
 		if q.Has("subject") && c.Subject() != q.Get("subject") || q.Has("client_id") && c.ClientID != q.Get("client_id") {
 			continue
 		}
 		if found.Total++; found.Total <= limit {
-			found.Sessions = append(found.Sessions, sessionOf(c))
+			found.Sessions = append(found.Sessions, sessionOf(c, activity()))
 		}
 	}
 	answer(w, found)
 }
 
-func sessionOf(c *proxy.Client) Session {
+func sessionOf(c *proxy.Client, a proxy.Activity) Session {
 	s := Session{
 		ID: c.ID, Subject: c.Subject(), TokenID: c.Grant.TokenID, Fingerprint: c.Fingerprint(), ClientID: c.ClientID,
 		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Since: c.Since.UTC(),
+		BytesUp: a.Up, BytesDown: a.Down,
+	}
+	if a.Idle >= 0 {
+		idle := int64(a.Idle.Seconds())
+		s.IdleSeconds = &idle
 	}
 	if c.Addr.IsValid() {
 		s.Address = c.Addr.String()

@@ -43,8 +43,8 @@ func newFakeProxy() *fakeProxy {
 
 func (f *fakeProxy) handler() http.Handler {
 	return newHandler(Options{Token: fixed(testToken), PushSecret: fixed(testSecret), API: &API{
-		Status:  func() any { return map[string]string{"version": "test"} },
-		Clients: func() iter.Seq[*proxy.Client] { return slices.Values(f.clients) },
+		Status:   func() any { return map[string]string{"version": "test"} },
+		Sessions: f.sessions,
 		Kick: func(match func(*proxy.Client) bool, cause error) int {
 			before := len(f.clients)
 			f.clients, f.cause = slices.DeleteFunc(f.clients, match), cause
@@ -57,6 +57,21 @@ func (f *fakeProxy) handler() http.Handler {
 		Purge:  func() int { return 7 },
 		Reload: func(context.Context) error { return f.reload },
 	}})
+}
+
+// sessions are those of f, the first of them idle.
+func (f *fakeProxy) sessions() iter.Seq2[*proxy.Client, func() proxy.Activity] {
+	return func(yield func(*proxy.Client, func() proxy.Activity) bool) {
+		for _, c := range f.clients {
+			activity := proxy.Activity{Up: 1000, Down: 20, Idle: -1}
+			if c.ID == 1 {
+				activity.Idle = 90500 * time.Millisecond
+			}
+			if !yield(c, func() proxy.Activity { return activity }) {
+				return
+			}
+		}
+	}
 }
 
 // call makes a request with the admin token and returns status and body.
@@ -110,9 +125,11 @@ func TestSessionSaysWhoItIsAndNoSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	expires := time.Unix(4e9, 0).UTC()
+	idle := int64(90)
 	want := Session{
 		ID: 1, Subject: "alpha", TokenID: "id-alpha", Fingerprint: authz.NewToken("secret-of-alpha").Fingerprint(), ClientID: "a",
 		Address: "192.0.2.1:1000", Listener: "mqtts", Version: "5.0", TLS: "TLS 1.3", Since: time.Unix(1e9, 0).UTC(), Expires: &expires,
+		BytesUp: 1000, BytesDown: 20, IdleSeconds: &idle,
 	}
 	if diff := cmp.Diff([]Session{want}, got.Sessions); diff != "" || strings.Contains(body, "secret") {
 		t.Errorf("%s%s", diff, body)

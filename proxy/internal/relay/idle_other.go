@@ -1,0 +1,9 @@
+//go:build !linux
+
+package relay
+
+import "time"
+
+// Idle returns how long ago data last came from or went to the client. Only Linux
+// knows.
+func (*Session) Idle() (time.Duration, bool) { return 0, false }
