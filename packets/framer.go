@@ -30,6 +30,19 @@ const (
 // whole packets, or nothing.
 func (f *Framer) AtBoundary() bool { return f.left == 0 && f.head == 0 }
 
+// Left returns how many bytes of the current packet's body are still to come: 0
+// between packets, inside of a fixed header and at the end for good.
+func (f *Framer) Left() int {
+	if f.head != 0 {
+		return 0
+	}
+	return int(f.left)
+}
+
+// Skip is Advance for the next n bytes of a body that nobody has looked at. n must not
+// be more than Left.
+func (f *Framer) Skip(n int) { f.left -= uint32(min(n, f.Left())) }
+
 // forbids reports whether a packet that begins with first ends the stream.
 func (f *Framer) forbids(first byte) bool { return f.Forbidden != 0 && Type(first>>4) == f.Forbidden }
 

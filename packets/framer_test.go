@@ -110,3 +110,26 @@ func advance(f *Framer, stream string, chunk int) error {
 	}
 	return nil
 }
+
+func TestFramerSkip(t *testing.T) {
+	var f Framer
+	whole := append([]byte{0x30, 0xE8, 0x07}, make([]byte, 1000)...)
+	if err := f.Advance(whole[:2]); err != nil || f.Left() != 0 {
+		t.Fatalf("inside of the header: left %d, %v", f.Left(), err)
+	}
+	if err := f.Advance(whole[2:100]); err != nil || f.Left() != 903 {
+		t.Fatalf("left %d, %v; want 903", f.Left(), err)
+	}
+	f.Skip(900)
+	if f.Left() != 3 || f.AtBoundary() {
+		t.Errorf("left %d, at boundary %v; want 3 and not", f.Left(), f.AtBoundary())
+	}
+	f.Skip(3)
+	if f.Left() != 0 || !f.AtBoundary() {
+		t.Errorf("left %d, at boundary %v; want 0 and yes", f.Left(), f.AtBoundary())
+	}
+	f.Skip(1)
+	if !f.AtBoundary() {
+		t.Error("skipping more than there is has moved the boundary")
+	}
+}

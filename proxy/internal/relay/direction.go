@@ -52,7 +52,13 @@ func (d *direction) copy(s *Session) error {
 	for {
 		b, readErr := r.next()
 		framing, writeErr := d.deliver(b, r)
+		full := len(b) == largeBuffer
 		r.release()
+		if full && framing == nil && writeErr == nil && readErr == nil {
+			if left := d.unseen(); left >= spliceMin {
+				readErr, writeErr = d.splice(&s.pump.pipes, left)
+			}
+		}
 		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
 			if readErr = s.interrupted(d, readErr); readErr == errParked {
 				return errParked

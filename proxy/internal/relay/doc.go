@@ -35,9 +35,15 @@
 // Temporary() == true is not latched, and EAGAIN is such an error. Write errors
 // are latched always, so a write never says "not now".
 //
+// On Linux, bulk between two plain sockets passes by a pipe inside of the kernel, once
+// a chunk was full: as far as the framer says that a packet's body goes on (see
+// [Skipper]), or without end where there is no framer. A pipe is borrowed only while
+// bytes flow.
+//
 // On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up
-// its goroutines, its buffers and the net.Conn, and keeps two descriptors in an
-// event loop. There, what is small and can be passed on at once is. Anything else,
+// its goroutines, its buffers and the net.Conn, and keeps two descriptors in an event
+// loop (see loop_linux.go for how that waits). There, what is small and can be passed
+// on at once is. Anything else,
 // an end of stream, an error, a receiver that does not take all, more than fits
 // into a buffer, a Cut, gives the pair its goroutines back. So everything hard
 // happens in one place, and the loop has no state of its own.

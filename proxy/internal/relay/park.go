@@ -36,6 +36,8 @@ func (p *Pump) sweep() {
 	defer p.mu.Unlock()
 	if p.sweeping = len(p.busy) > 0; p.sweeping {
 		p.timer.Reset(p.quietAfter())
+	} else {
+		p.pipes.drop()
 	}
 }
 

@@ -109,6 +109,7 @@ type Pump struct {
 
 	live        sync.WaitGroup
 	buffers     buffers
+	pipes       pipes
 	quiet       atomic.Int64
 	escalations atomic.Int64
 
@@ -190,6 +191,7 @@ func (p *Pump) leave(s *Session) {
 		l.stop()
 	}
 	p.loops = nil
+	p.pipes.drop()
 }
 
 // Wait returns when every pair has ended and its Done has returned.

@@ -255,6 +255,9 @@ func (f *lengthFramer) Advance(b []byte) error {
 
 func (f *lengthFramer) AtBoundary() bool { return f.rest == 0 && len(f.header) == 0 }
 
+func (f *lengthFramer) Left() int  { return f.rest }
+func (f *lengthFramer) Skip(n int) { f.rest -= n }
+
 func packet(payload string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), payload...)
 }
