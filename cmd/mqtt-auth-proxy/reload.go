@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -106,7 +107,7 @@ func (r *reloader) now(ctx context.Context, s *service, by string) error {
 	}
 	changed, err := s.reconfigure(ctx)
 	renewed, refreshErr := s.refreshCertificates()
-	errs := append([]error{err, refreshErr}, s.current.Load().sources.reload(ctx)...)
+	errs := append([]error{err, refreshErr, s.credentialFaults()}, s.current.Load().sources.reload(ctx)...)
 	return r.conclude(s, by, changed || renewed, errors.Join(errs...))
 }
 
@@ -123,7 +124,7 @@ func (r *reloader) poll(ctx context.Context, s *service) {
 		changed, err = s.reconfigure(ctx)
 	}
 	renewed, refreshErr := s.refreshCertificates()
-	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr))
+	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()))
 	if time.Since(r.warned) >= warnEvery {
 		s.warnOfExpiry()
 		r.warned = time.Now()
@@ -154,6 +155,22 @@ func (r *reloader) conclude(s *service, by string, changed bool, err error) erro
 	s.counters.reloads.WithLabelValues(now.Outcome).Inc()
 	r.last.Store(now)
 	return err
+}
+
+// credentialFaults returns which files with the proxy's own credentials for token
+// services are not in effect. They are taken up by those who use them.
+func (s *service) credentialFaults() error {
+	var errs []error
+	in := s.current.Load()
+	for i, x := range in.sources.list {
+		if x.service == nil {
+			continue
+		}
+		if err := x.service.source.Stats().Credential; err != nil {
+			errs = append(errs, in.fault(fmt.Sprintf("auth.sources[%d].http", i), err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // settled reports whether the configuration on disk differs from the one in force

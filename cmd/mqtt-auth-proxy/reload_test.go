@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -8,9 +9,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
@@ -289,5 +293,180 @@ func TestAdminSideMovesAndItsTokenChanges(t *testing.T) {
 	}
 	if err := reload(t, s); err == nil || !strings.Contains(err.Error(), "admin.token_file") {
 		t.Errorf("the token file is gone, and the reload says %v", err)
+	}
+}
+
+// TestReloadsUnderLoad: devices come and go while everything changes under them, and
+// none is turned away.
+func TestReloadsUnderLoad(t *testing.T) {
+	one, _ := startTokenService(t, "device")
+	two, _ := startTokenService(t, "device")
+	version := func(url, more string) string {
+		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "'}}]}\n" + more
+	}
+	s, log := startService(t, version(one, ""))
+	stop := make(chan struct{})
+	var devices sync.WaitGroup
+	var logins atomic.Int32
+	address := s.current.Load().listeners[0].Addr().String()
+	for i := range 8 {
+		devices.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p := packets.Connect{Level: 4, CleanStart: true, ClientID: fmt.Sprint("d", i), HasUsername: true, Username: fmt.Sprintf("token-%d-%d", i, n)}
+				if code, err := tryLogin(address, p); err != nil || code != 0 {
+					t.Errorf("device %d is turned away: %d, %v", i, code, err)
+					return
+				}
+				logins.Add(1)
+			}
+		})
+	}
+	for n := range 30 {
+		url := []string{one, two}[n%2]
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimitz: {}\n", 3+n%5)))
+		if err := reload(t, s); err == nil {
+			t.Fatal("a mistake is accepted")
+		}
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimits: {handshakes: %d}\n", 3+n%5, 1+n)))
+		if err := reload(t, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	devices.Wait()
+	if logins.Load() < 30 {
+		t.Errorf("only %d logins: the test shows nothing", logins.Load())
+	}
+	if strings.Contains(log.String(), "token-1-1") {
+		t.Error("the log has a token")
+	}
+}
+
+// tryLogin connects, leaves, and returns the answer to the CONNECT.
+func tryLogin(address string, p packets.Connect) (code byte, err error) {
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	if _, err := nc.Write(p.Append(nil)); err != nil {
+		return 0, err
+	}
+	ack := make([]byte, 4)
+	if _, err := io.ReadFull(nc, ack); err != nil {
+		return 0, err
+	}
+	return ack[3], nil
+}
+
+// TestReplacedPartsEnd: a hundred reloads leave nothing behind.
+func TestReplacedPartsEnd(t *testing.T) {
+	url, _ := startTokenService(t, "device")
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := startService(t, bundledConfig)
+	version := func(n int) string {
+		return fmt.Sprintf(`
+listeners: [{address: "127.0.0.1:0"}, {address: "127.0.0.%d:0", tls: {auto: true}}]
+admin: {address: "127.0.0.%d:0"}
+auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: %s, timeout: %dms}}, {jwt: {secret_file: %s, leeway: %ds}}]}
+`, 1+n%2, 1+n%3, url, 1000+n, secret, 1+n)
+	}
+	var before int
+	for n := range 100 {
+		edit(t, s, version(n))
+		if err := reload(t, s); err != nil {
+			t.Fatal(err)
+		}
+		if n == 10 {
+			before = runtime.NumGoroutine()
+		}
+	}
+	if after := runtime.NumGoroutine(); after > before+5 {
+		t.Errorf("%d goroutines after 10 reloads, %d after 100", before, after)
+	}
+}
+
+// TestClientCertificatesStayRequired: no fault of a file opens a listener.
+func TestClientCertificatesStayRequired(t *testing.T) {
+	dir := t.TempDir()
+	authority := filepath.Join(dir, "devices.pem")
+	selfSigned(t, dir, "devices", time.Now().Add(time.Hour))
+	content, err := os.ReadFile(authority)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mutual := func(ca string) string {
+		return `
+listeners: [{address: "127.0.0.1:0", tls: {auto: true, client_auth: require, client_ca: ` + ca + `}}]
+admin: {address: "127.0.0.1:0"}
+`
+	}
+	s, _ := startService(t, mutual(authority))
+	closed := func(when string) {
+		t.Helper()
+		conn, err := tls.Dial("tcp", s.current.Load().listeners[0].Addr().String(), &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			_, err = conn.Read(make([]byte, 1)) // TLS 1.3 tells a client that late
+			conn.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), "certificate required") {
+			t.Errorf("%s: a device without a certificate hears %v", when, err)
+		}
+	}
+	closed("at first")
+	for when, change := range map[string]func(){
+		"empty file":    func() { _ = os.WriteFile(authority, nil, 0o600) },
+		"cut off":       func() { _ = os.WriteFile(authority, content[:len(content)/2], 0o600) },
+		"missing":       func() { _ = os.Remove(authority) },
+		"other missing": func() { edit(t, s, mutual(filepath.Join(dir, "nobody.pem"))) },
+		"no authority":  func() { edit(t, s, strings.Replace(mutual(""), "client_ca: ", "client_crl: x", 1)) },
+	} {
+		change()
+		if err := reload(t, s); err == nil {
+			t.Errorf("%s: the reload says nothing", when)
+		}
+		closed(when)
+	}
+	if err := os.WriteFile(authority, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, s, mutual(authority))
+	if err := reload(t, s); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	closed("in the end")
+}
+
+// TestCredentialFaultIsTold: the proxy's own credential for a token service is taken up
+// where it is used, but what is wrong with it is told here.
+func TestCredentialFaultIsTold(t *testing.T) {
+	url, _ := startTokenService(t, "device")
+	bearer := filepath.Join(t.TempDir(), "bearer")
+	if err := os.WriteFile(bearer, []byte("a-secret-credential\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, log := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+url+"', bearer_file: "+bearer+"}}]}\n")
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bearer, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.Now().Add(10 * time.Second)
+	for err := reload(t, s); err == nil || !strings.Contains(err.Error(), "proxy.yaml:5: auth.sources[0].http: "); err = reload(t, s) {
+		if time.Now().After(limit) {
+			t.Fatalf("the empty credential: %v", err)
+		}
+	}
+	if strings.Contains(log.String(), "a-secret-credential") {
+		t.Error("the log has the credential")
 	}
 }
