@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
+	"slices"
 	"syscall"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -125,12 +127,21 @@ func (l *listener) adopt() {
 	}
 }
 
-// listen opens a TCP socket.
+// listen opens a TCP socket. Where the system lets it, also one whose port a
+// socket in force still has that is about to go, such as :1883 in place of
+// 127.0.0.1:1883.
 func (d *draft) listen(address string) (net.Listener, error) {
 	ln, err := listenTCP(address)
-	switch own := d.old.listensAt(address); {
-	case errors.Is(err, syscall.EADDRINUSE) && own != "":
-		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, own)
+	own, leaving := d.old.socketsAt(address), true
+	for at := range own {
+		leaving = leaving && !wants(d.config, at)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) && len(own) > 0 && leaving {
+		ln, err = listenBeside(slices.Collect(maps.Values(own)), address)
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE) && len(own) > 0:
+		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, slices.Sorted(maps.Keys(own))[0])
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s is in use: stop the program that listens there (a broker, another proxy) or choose another address", address)
 	case errors.Is(err, syscall.EACCES):
@@ -139,18 +150,26 @@ func (d *draft) listen(address string) (net.Listener, error) {
 	return ln, err
 }
 
-// listensAt returns the address of g that has the port of another one, empty if there
-// is none.
-func (g *generation) listensAt(address string) string {
+// socketsAt returns the sockets of g that have the port of an address, by their own
+// address in the config.
+func (g *generation) socketsAt(address string) map[string]net.Listener {
 	_, port, _ := net.SplitHostPort(address)
-	addresses := []string{g.config.Admin.Address}
-	for _, l := range g.config.Listeners {
-		addresses = append(addresses, l.Address)
-	}
-	for _, other := range addresses {
-		if _, p, _ := net.SplitHostPort(other); p == port {
-			return other
+	found := make(map[string]net.Listener)
+	add := func(at string, ln net.Listener) {
+		if _, p, _ := net.SplitHostPort(ln.Addr().String()); p == port {
+			found[at] = ln
 		}
 	}
-	return ""
+	for _, l := range g.listeners {
+		add(l.config.Address, l.served().Listener)
+	}
+	if g.admin.socket != nil {
+		add(g.config.Admin.Address, g.admin.socket.Listener)
+	}
+	return found
+}
+
+// wants reports whether the config has an address.
+func wants(c *config.Config, address string) bool {
+	return c.Admin.Address == address || slices.ContainsFunc(c.Listeners, func(l config.Listener) bool { return l.Address == address })
 }
