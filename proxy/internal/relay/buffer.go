@@ -7,7 +7,7 @@ import "sync"
 // begins with a small one.
 const (
 	smallBuffer = 4 << 10
-	largeBuffer = 32 << 10
+	largeBuffer = 64 << 10
 )
 
 type buffer struct{ b []byte }

@@ -8,8 +8,8 @@ import (
 )
 
 // lendBuffer is the size of the buffer a TLS connection reads records into, in
-// bytes: two records of the largest size, and what is left of a third.
-const lendBuffer = 40 << 10
+// bytes: four records of the largest size, and what is left of a fifth.
+const lendBuffer = 72 << 10
 
 // recordHeader and maxRecord are sizes in bytes (RFC 8446 section 5.1, RFC 5246
 // section 6.2.3).
