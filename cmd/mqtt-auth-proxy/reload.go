@@ -43,10 +43,10 @@ const byPoll = "poll"
 type reloader struct {
 	asked chan struct{} // by a signal; has room for one
 
-	mu       sync.Mutex // held for the length of a reload
-	ended    bool
-	reported string // the faults that were told last
-	warned   time.Time
+	mu     sync.Mutex // held for the length of a reload
+	ended  bool
+	told   string // the faults that were told last, those of token sources aside
+	warned time.Time
 
 	last atomic.Pointer[reloadStatus]
 	good atomic.Pointer[time.Time] // when a reload was last without a fault
@@ -107,8 +107,8 @@ func (r *reloader) now(ctx context.Context, s *service, by string) error {
 	}
 	changed, err := s.reconfigure(ctx)
 	renewed, refreshErr := s.refreshCertificates()
-	errs := append([]error{err, refreshErr, s.credentialFaults()}, s.current.Load().sources.reload(ctx)...)
-	return r.conclude(s, by, changed || renewed, errors.Join(errs...))
+	sources := errors.Join(s.current.Load().sources.reload(ctx)...)
+	return r.conclude(s, by, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), sources)
 }
 
 // poll takes up what has changed and now stays as it is.
@@ -124,36 +124,45 @@ func (r *reloader) poll(ctx context.Context, s *service) {
 		changed, err = s.reconfigure(ctx)
 	}
 	renewed, refreshErr := s.refreshCertificates()
-	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()))
+	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), s.current.Load().sources.faults())
 	if time.Since(r.warned) >= warnEvery {
 		s.warnOfExpiry()
 		r.warned = time.Now()
 	}
 }
 
-// conclude tells what came of a reload. What the poll finds again is not told again.
-func (r *reloader) conclude(s *service, by string, changed bool, err error) error {
-	faults, before := textOf(err), r.reported
-	r.reported = faults
-	if by == byPoll && !changed && faults == before {
-		return err
-	}
-	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: faults}
+// conclude notes what came of a reload, and tells it unless it is what the poll finds
+// again and again. Faults of token sources are told by themselves when they come; here
+// they count for the outcome.
+func (r *reloader) conclude(s *service, by string, changed bool, own, sources error) error {
+	err := errors.Join(own, sources)
+	news := by != byPoll || changed || textOf(own) != r.told
+	r.told = textOf(own)
+	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: textOf(err)}
 	switch {
 	case err != nil:
 		now.Outcome = reloadFailed
-		s.log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", faults))
 	case changed:
 		now.Outcome = reloadApplied
+	}
+	if err == nil && news {
+		r.good.Store(&now.At)
+	}
+	if last := r.last.Load(); news || last != nil && last.Error != now.Error || last == nil && err != nil {
+		r.last.Store(now)
+	}
+	if !news {
+		return err
+	}
+	s.counters.reloads.WithLabelValues(now.Outcome).Inc()
+	switch now.Outcome {
+	case reloadFailed:
+		s.log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", now.Error))
+	case reloadApplied:
 		s.log.Info("reloaded", zap.String("by", by))
 	default:
 		s.log.Info("reloaded, nothing has changed", zap.String("by", by))
 	}
-	if err == nil {
-		r.good.Store(&now.At)
-	}
-	s.counters.reloads.WithLabelValues(now.Outcome).Inc()
-	r.last.Store(now)
 	return err
 }
 

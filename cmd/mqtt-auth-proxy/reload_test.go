@@ -170,7 +170,44 @@ func TestThePollTellsAFaultOnce(t *testing.T) {
 	}
 }
 
-// service is a token service that knows one token and counts how often it is asked.
+// TestStatusFollowsTheTokenFile: what is wrong with it shows until it is mended, and is
+// told by the one who watches it, not again by the poll.
+func TestStatusFollowsTheTokenFile(t *testing.T) {
+	s, log := startService(t, bundledConfig)
+	path := s.current.Load().config.Auth.Sources[0].File.Path
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{broken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := s.current.Load().sources.files()[0]
+	if file.Reload(t.Context()) == nil {
+		t.Fatal("a broken file is accepted")
+	}
+	before := strings.Count(log.String(), "tokens.jsonl:1")
+	s.reloader.poll(t.Context(), s)
+	if last := s.reloader.last.Load(); last == nil || last.Outcome != reloadFailed || !strings.Contains(last.Error, "tokens.jsonl:1") {
+		t.Errorf("the status has %+v", last)
+	}
+	if n := strings.Count(log.String(), "tokens.jsonl:1"); n != before {
+		t.Errorf("told %d times, was told %d times before", n, before)
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.reloader.poll(t.Context(), s)
+	if last := s.reloader.last.Load(); last.Outcome != reloadUnchanged {
+		t.Errorf("mended, and the status has %+v", last)
+	}
+}
+
+// startTokenService starts a token service that knows every token as one device, and
+// counts how often it is asked.
 func startTokenService(t *testing.T, subject string) (url string, asked *atomic.Int32) {
 	t.Helper()
 	asked = new(atomic.Int32)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -188,6 +189,21 @@ func (s *sources) reload(ctx context.Context) (errs []error) {
 		}
 	}
 	return errs
+}
+
+// faults returns why newer versions of files are not in effect. An issuer that cannot
+// be reached is no such fault: its keys are good until it can.
+func (s *sources) faults() error {
+	var errs []error
+	for _, x := range s.list {
+		switch {
+		case x.file != nil:
+			errs = append(errs, x.file.Status().Err)
+		case x.issuer != nil && x.recipe.source.JWT.URL == "":
+			errs = append(errs, x.issuer.Stats().Err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // forget makes the caches forget what r means. Files and issuers are asked every
