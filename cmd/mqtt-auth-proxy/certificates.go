@@ -178,14 +178,14 @@ func tlsVersion(name string) uint16 {
 	return tls.VersionTLS12
 }
 
-// probeListeners loads the certificates that listeners name.
+// probeListeners looks at the files that listeners name, without making any.
 func probeListeners(listeners []config.Listener) error {
 	var errs []error
 	for i, l := range listeners {
-		if l.TLS == nil || l.TLS.Auto {
+		if l.TLS == nil {
 			continue
 		}
-		if _, err := certs.Load(certificateFiles(l.TLS)); err != nil {
+		if err := certs.Check(certificateFiles(l.TLS)); err != nil {
 			errs = append(errs, fmt.Errorf("%s.tls: %w", listenerKey(i), err))
 		}
 	}

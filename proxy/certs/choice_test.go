@@ -261,3 +261,22 @@ func TestBadTicketSecret(t *testing.T) {
 		t.Errorf("a missing secret: %v", err)
 	}
 }
+
+func TestCheck(t *testing.T) {
+	root, dir := newIssuer(t, "root"), t.TempDir()
+	files := pair(t, root, dir)
+	if err := Check(files); err != nil {
+		t.Errorf("good files: %v", err)
+	}
+	files.Certificate = ""
+	if _, err := Load(files); err == nil {
+		t.Error("Load takes files without a certificate")
+	}
+	if err := Check(files); err != nil {
+		t.Errorf("no certificate yet: %v", err)
+	}
+	files.ClientCA = filepath.Join(dir, "missing.pem")
+	if err := Check(files); err == nil || !strings.Contains(err.Error(), "missing.pem") {
+		t.Errorf("missing authorities: %v", err)
+	}
+}

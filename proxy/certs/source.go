@@ -53,6 +53,9 @@ type Pair struct{ Certificate, Key string }
 // pairs returns the files of every certificate, the first one first.
 func (f Files) pairs() []Pair {
 	all := append([]Pair{{f.Certificate, f.Key}}, f.Others...)
+	if f.Certificate == "" {
+		all = all[1:]
+	}
 	for i, p := range all {
 		all[i].Key = cmp.Or(p.Key, p.Certificate)
 	}
@@ -67,9 +70,22 @@ type Source struct {
 	current atomic.Pointer[identity]
 }
 
+// Check reads, parses and checks the files as Load does. Files without a Certificate,
+// for one that has yet to be made, are checked for the rest.
+func Check(files Files) error {
+	c, err := files.read()
+	if err == nil {
+		_, err = parseIdentity(files, c)
+	}
+	return err
+}
+
 // Load reads, parses and checks the files. The error names the file, what is
 // wrong with it and what to do; it never holds any of the key.
 func Load(files Files) (*Source, error) {
+	if files.Certificate == "" {
+		return nil, errors.New("no certificate file is named")
+	}
 	files.Others = slices.Clone(files.Others)
 	s := &Source{files: files}
 	if _, err := s.Reload(); err != nil {
