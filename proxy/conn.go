@@ -27,6 +27,7 @@ type conn struct {
 	policy   *installed
 	entry    *entry
 	ticket   ticket
+	excess   error // what it is only to be refused with
 	accepted time.Time
 	addr     netip.AddrPort
 	raw      net.Conn // as accepted
@@ -133,14 +134,24 @@ func (c *conn) readConnect(ctx context.Context) error {
 // hurry moves the end of reading forward, from any goroutine.
 func (c *conn) hurry(t time.Time) { _ = c.raw.SetReadDeadline(t) }
 
+// arrive counts the connection for the pace of its address. It reports false if there
+// is no room even to refuse it.
+func (c *conn) arrive() bool {
+	excess, ok := c.srv.admission.arrive(&c.ticket, c.addr.Addr(), c.policy.Limits.AddressRate, c.accepted)
+	if excess != nil {
+		c.excess = excess
+	}
+	return ok
+}
+
 // admit applies what can be told from the CONNECT without its token, and the
 // limits that the client is to be told about.
 func (c *conn) admit() error {
 	switch {
 	case c.srv.draining():
 		return refuse(Draining, nil)
-	case c.ticket.over:
-		return refuse(Busy, errors.New("the limit on connections is reached"))
+	case c.excess != nil:
+		return c.excess
 	case !c.srv.admission.enterAddress(&c.ticket, c.addr.Addr(), c.policy.Limits.PerAddress):
 		return refuse(Busy, errors.New("the limit on connections of one address is reached"))
 	case !c.policy.accepts(c.level):
@@ -269,6 +280,7 @@ func rewriteError(err error) error {
 // begin hands both connections to the relay. From here on the client is trusted:
 // no deadline but the relay's own applies.
 func (c *conn) begin() error {
+	c.srv.trust(c)
 	if err := c.nc.SetDeadline(time.Time{}); err != nil {
 		return refuse(ConnectionLost, err)
 	}

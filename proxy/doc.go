@@ -14,7 +14,7 @@
 //
 // # The path of one connection
 //
-//	accept      limits on connections in all and per address
+//	accept      limits on connections and on new ones a second, in all and per address
 //	header      of a load balancer, if the listener wants one: whose connection it is
 //	handshake   TLS, at most so many at a time
 //	CONNECT     one packet, strict, bounded in size and time

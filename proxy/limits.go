@@ -1,21 +1,33 @@
 package proxy
 
 import (
+	"errors"
 	"net/netip"
 	"runtime"
 	"sync"
+	"time"
 )
 
-// refusing is the number of connections beyond the limit that are kept just long
-// enough to be told so. Further ones are closed at once.
-const refusing = 64
+// Refusing must not become the work that a limit is to save: behind TLS it costs
+// a handshake. Of the connections beyond a limit so many are kept at the same time
+// and so many a second, just long enough to be told so. The rest is closed at
+// once.
+const (
+	refusing     = 64
+	refusingRate = 100
+)
 
-// admission counts the open connections, in all and per address.
+// admission counts the open connections, in all and per address, and paces new
+// ones.
 type admission struct {
 	mu      sync.Mutex
 	open    int
-	over    int // of those, beyond the limit
+	over    int // of those, only to be refused
 	byBlock map[netip.Prefix]int
+
+	all     pace // of all new connections
+	told    pace // of those beyond a limit that are told so
+	perAddr addressPaces
 }
 
 // ticket is the right to be open.
@@ -24,19 +36,47 @@ type ticket struct {
 	counted bool // for its address
 }
 
-// enter counts a new connection. Without ok there is no room even to refuse it.
-func (a *admission) enter(limit int) (t ticket, ok bool) {
+// enter counts a new connection. With an error the connection is only to be refused
+// with it; without ok there is no room even for that.
+func (a *admission) enter(p *Policy, now time.Time) (t ticket, excess error, ok bool) {
+	excess = p.overload()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t = ticket{over: limit > 0 && a.open-a.over >= limit}
-	if t.over {
-		if a.over >= refusing {
-			return ticket{}, false
-		}
-		a.over++
+	limits := &p.Limits
+	switch {
+	case limits.Connections > 0 && a.open-a.over >= limits.Connections:
+		excess = refuse(Busy, errors.New("the limit on connections is reached"))
+	case excess == nil && !a.all.take(now, limits.ConnectRate):
+		excess = refuse(RateExceeded, errors.New("the limit on new connections a second is reached"))
+	}
+	if excess != nil && !a.tell(&t, now) {
+		return ticket{}, excess, false
 	}
 	a.open++
-	return t, true
+	return t, excess, true
+}
+
+// tell makes t the right to be refused, if there is room for one more.
+func (a *admission) tell(t *ticket, now time.Time) bool {
+	if a.over >= refusing || !a.told.take(now, Rate{PerSecond: refusingRate}) {
+		return false
+	}
+	t.over = true
+	a.over++
+	return true
+}
+
+// arrive paces the new connections of one address. Its results are those of enter.
+func (a *admission) arrive(t *ticket, addr netip.Addr, limit Rate, now time.Time) (excess error, ok bool) {
+	if limit.PerSecond <= 0 || !addr.IsValid() {
+		return nil, true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t.over || a.perAddr.take(blockOf(addr), now, limit) {
+		return nil, true
+	}
+	return refuse(RateExceeded, errors.New("the limit on new connections a second of one address is reached")), a.tell(t, now)
 }
 
 // enterAddress counts the connection for its address. It reports whether the

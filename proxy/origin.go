@@ -36,8 +36,12 @@ func (c *conn) readHeader(context.Context) error {
 		return refuse(ProxyHeader, err)
 	}
 	c.header, c.probe = header, header.Local
-	if header.Source.IsValid() {
-		c.addr = header.Source
+	if !header.Source.IsValid() {
+		return nil
+	}
+	c.addr = header.Source
+	if !c.arrive() {
+		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
 	}
 	return nil
 }

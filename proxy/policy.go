@@ -48,6 +48,10 @@ type Policy struct {
 	Recheck time.Duration
 	// Limits bounds what all clients together may take.
 	Limits Limits
+	// Overload returns why the process has no room for one more connection, nil if
+	// it has; nil means always. New clients are refused as [Busy] with its error,
+	// sessions go on. It is asked for every connection and must be quick.
+	Overload func() error
 }
 
 // Limits bounds connections; zero fields do not.
@@ -64,6 +68,10 @@ type Limits struct {
 	// as [Busy]. Without it the oldest session ends with [ErrDisplaced], so that a
 	// device whose connection died unnoticed is not locked out by it.
 	RefuseNewest bool
+	// ConnectRate bounds new connections in all, and AddressRate those of one
+	// IPv4 address or one IPv6 /64. Those beyond are refused as [RateExceeded],
+	// as far as there is time to refuse them.
+	ConnectRate, AddressRate Rate
 	// Handshakes is the number of TLS handshakes that may compute at the same
 	// time; 0 means four for each CPU.
 	Handshakes int
@@ -87,6 +95,16 @@ type ConnectRequest struct {
 func (p *Policy) connectTimeout() time.Duration  { return orDefault(p.ConnectTimeout, 10*time.Second) }
 func (p *Policy) upstreamTimeout() time.Duration { return orDefault(p.UpstreamTimeout, 5*time.Second) }
 func (p *Policy) maxConnect() int                { return orDefault(p.MaxConnect, 64<<10) }
+
+func (p *Policy) overload() error {
+	if p.Overload == nil {
+		return nil
+	}
+	if err := p.Overload(); err != nil {
+		return refuse(Busy, err)
+	}
+	return nil
+}
 
 func (p *Policy) accepts(level byte) bool {
 	for _, l := range p.Levels {

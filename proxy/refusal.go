@@ -67,6 +67,9 @@ const (
 	UpstreamRefused Reason = "upstream_refused"
 	// Busy: a limit on connections or on work in progress is reached.
 	Busy Reason = "busy"
+	// RateExceeded: too many new connections a second, in all or from the
+	// client's address.
+	RateExceeded Reason = "connect_rate"
 	// Throttled: the client's address has used up its budget of failures.
 	Throttled Reason = "throttled"
 	// Draining: the server is shutting down.
@@ -110,7 +113,7 @@ func answer(r Reason) (v3, v5 packets.ReasonCode) {
 		return packets.RefusedServerUnavailable, packets.ServerUnavailable
 	case Busy:
 		return packets.RefusedServerUnavailable, packets.ServerBusy
-	case Throttled:
+	case Throttled, RateExceeded:
 		return packets.RefusedServerUnavailable, packets.ConnectionRateExceeded
 	case WrongVersion:
 		return packets.RefusedProtocolVersion, packets.UnsupportedProtocolVersion

@@ -165,11 +165,17 @@ func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
 	if p == nil {
 		return nil, false
 	}
-	t, ok := s.admission.enter(p.Limits.Connections)
+	now, addr := time.Now(), addrPortOf(nc.RemoteAddr())
+	t, excess, ok := s.admission.enter(p.Policy, now)
 	if !ok {
 		return nil, false
 	}
-	c := &conn{srv: s, policy: p, entry: e, ticket: t, accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, nc: nc}
+	c := &conn{srv: s, policy: p, entry: e, ticket: t, excess: excess, accepted: now, addr: addr, raw: nc, nc: nc}
+	// Behind a load balancer the device's address is not known yet.
+	if len(e.proxies) == 0 && !c.arrive() {
+		s.admission.leave(c.ticket, addr.Addr())
+		return nil, false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
@@ -184,10 +190,16 @@ func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
 	return c, true
 }
 
-func (s *Server) forget(c *conn) {
+// trust takes the connection out of those that a shutdown hurries: the deadline
+// would end a session later, or wake it for ever.
+func (s *Server) trust(c *conn) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.mu.Unlock()
+}
+
+func (s *Server) forget(c *conn) {
+	s.trust(c)
 	s.serving.Done()
 }
 

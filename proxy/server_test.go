@@ -121,7 +121,7 @@ func TestLimitOnConnections(t *testing.T) {
 func TestLimitPerAddress(t *testing.T) {
 	var a admission
 	enter := func(addr string) (ticket, bool) {
-		tk, _ := a.enter(0)
+		tk, _, _ := a.enter(&Policy{}, time.Now())
 		ok := a.enterAddress(&tk, netip.MustParseAddr(addr), 2)
 		return tk, ok
 	}

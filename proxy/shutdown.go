@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"time"
 )
@@ -10,13 +11,18 @@ import (
 // not a session yet, tells every session goodbye and waits until all is closed.
 // When ctx ends first it does what Close does and returns ctx's error. A server
 // does not start again.
-func (s *Server) Shutdown(ctx context.Context) error {
+func (s *Server) Shutdown(ctx context.Context) error { return s.Drain(ctx, 0) }
+
+// Drain is [Server.Shutdown] that ends the sessions one after the other over the
+// given time, in random order, so that they do not come back all at once
+// elsewhere.
+func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	s.closeListeners()
 	s.hurryConns(time.Now().Add(lastWords))
-	s.Kick(everyone, ErrDraining)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		s.dismiss(ctx, spread)
 		s.wait()
 	}()
 	select {
@@ -26,6 +32,38 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		s.cutAll()
 		<-done
 		return ctx.Err()
+	}
+}
+
+// dismiss ends the sessions that there are, evenly spread. It stops when ctx or
+// the server's life ends; others cut what is left then.
+func (s *Server) dismiss(ctx context.Context, spread time.Duration) {
+	sessions := s.registry.matching(everyone)
+	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
+	start, each := time.Now(), spread/time.Duration(max(len(sessions), 1))
+	for i, session := range sessions {
+		if !s.pauseUntil(ctx, start.Add(time.Duration(i)*each)) {
+			return
+		}
+		session.cut(ErrDraining)
+	}
+}
+
+// pauseUntil reports whether t has come before ctx or the server's life ended.
+func (s *Server) pauseUntil(ctx context.Context, t time.Time) bool {
+	left := time.Until(t)
+	if left <= 0 {
+		return ctx.Err() == nil
+	}
+	pause := time.NewTimer(left)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-s.life().Done():
+		return false
 	}
 }
 

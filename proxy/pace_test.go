@@ -1,0 +1,165 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// taken counts how many of n at the same moment are within the rate.
+func taken(n int, take func() bool) (k int) {
+	for range n {
+		if take() {
+			k++
+		}
+	}
+	return k
+}
+
+func TestPace(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name        string
+		rate        Rate
+		first, then int // at once, and a second later
+	}{
+		{"no limit", Rate{Burst: 3}, 1000, 1000},
+		{"a second's worth", Rate{PerSecond: 10}, 10, 10},
+		{"one by one", Rate{PerSecond: 10, Burst: 1}, 1, 1},
+		{"a burst, then the rate", Rate{PerSecond: 10, Burst: 50}, 50, 10},
+	} {
+		var p pace
+		if n := taken(1000, func() bool { return p.take(now, c.rate) }); n != c.first {
+			t.Errorf("%s: %d at once, want %d", c.name, n, c.first)
+		}
+		if n := taken(1000, func() bool { return p.take(now.Add(time.Second), c.rate) }); n != c.then {
+			t.Errorf("%s: %d a second later, want %d", c.name, n, c.then)
+		}
+	}
+}
+
+func TestPaceOfAddresses(t *testing.T) {
+	var a addressPaces
+	now, rate := time.Now(), Rate{PerSecond: 2}
+	block := func(n uint32) netip.Prefix {
+		return blockOf(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}))
+	}
+	one := block(1)
+	take := func() bool { return a.take(one, now, rate) }
+	if n := taken(10, take); n != 2 {
+		t.Errorf("%d at once, want 2", n)
+	}
+	if n := taken(10, func() bool { return a.take(block(2), now, rate) }); n != 2 {
+		t.Errorf("%d of another address at once, want 2", n)
+	}
+	// As many strangers as there are places do no more than forget it.
+	for n := range uint32(4 * paceSets * paceWays) {
+		a.take(block(100+n), now, rate)
+	}
+	if n := taken(10, take); n > 2 {
+		t.Errorf("%d after many strangers, want at most 2", n)
+	}
+	now = now.Add(time.Minute)
+	if n := taken(10, take); n != 2 {
+		t.Errorf("%d after a rest, want 2", n)
+	}
+}
+
+func TestLimitOnConnectRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.ConnectRate = Rate{PerSecond: 1, Burst: 2}
+		dropped := 0
+		b.srv.Trace.Dropped = func(string) { dropped++ }
+		b.mustLogin(with(5, "a", goodToken))
+		b.mustLogin(with(5, "b", goodToken))
+		for level, want := range map[byte]packets.ReasonCode{5: packets.ConnectionRateExceeded, 4: packets.RefusedServerUnavailable} {
+			_, ack, err := b.login(with(level, "c", goodToken))
+			if err != nil || ack.Code != want || b.lastRefusal().Reason != RateExceeded {
+				t.Errorf("level %d: CONNACK %v, error %v, want %v", level, ack.Code, err, want)
+			}
+		}
+		time.Sleep(second)
+		b.mustLogin(with(5, "d", goodToken))
+		if dropped != 0 {
+			t.Errorf("%d were dropped", dropped)
+		}
+		if n := b.srv.Stats().Connections; n != 3 {
+			t.Errorf("%d connections are counted, want 3", n)
+		}
+	})
+}
+
+// TestRefusingIsPaced: a flood costs less than what it is refused for.
+func TestRefusingIsPaced(t *testing.T) {
+	var a admission
+	p := &Policy{Limits: Limits{Connections: 1}}
+	now := time.Now()
+	if _, excess, ok := a.enter(p, now); !ok || excess != nil {
+		t.Fatal("the first was not admitted")
+	}
+	told := 0
+	for range 10 * refusingRate {
+		if tk, _, ok := a.enter(p, now); ok {
+			told++
+			a.leave(tk, netip.Addr{})
+		}
+	}
+	if told != refusingRate {
+		t.Errorf("%d were told at once, want %d", told, refusingRate)
+	}
+}
+
+func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
+	var a admission
+	now, rate := time.Now(), Rate{PerSecond: 2}
+	arrive := func(addr string) (error, bool) {
+		tk, _, _ := a.enter(&Policy{}, now)
+		return a.arrive(&tk, netip.MustParseAddr(addr), rate, now)
+	}
+	for range 2 {
+		if excess, ok := arrive("2001:db8::1"); !ok || excess != nil {
+			t.Error("refused within the rate")
+		}
+	}
+	var refused *RefusedError
+	if excess, ok := arrive("2001:db8::2"); !ok || !errors.As(excess, &refused) || refused.Reason != RateExceeded {
+		t.Errorf("the third of a /64 has %v, want to be told", excess)
+	}
+	if excess, ok := arrive("2001:db8:0:1::1"); !ok || excess != nil {
+		t.Error("another /64 is refused")
+	}
+	for range refusing {
+		arrive("2001:db8::2")
+	}
+	if _, ok := arrive("2001:db8::2"); ok {
+		t.Error("a flood has room to be told")
+	}
+}
+
+func TestOverload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		var full error
+		b.policy.Overload = func() error { return full }
+		live := b.mustLogin(with(5, "a", goodToken))
+		full = errTest
+		_, ack, err := b.login(with(5, "b", goodToken))
+		if err != nil || ack.Code != packets.ServerBusy {
+			t.Errorf("CONNACK %v, error %v", ack.Code, err)
+		}
+		if r := b.lastRefusal(); r.Reason != Busy || !errors.Is(r.Err, errTest) {
+			t.Errorf("refused as %s, %v", r.Reason, r.Err)
+		}
+		live.send(ping)
+		if raw, err := packets.ReadPacket(live, 10); err != nil || string(raw) != string(ping) {
+			t.Errorf("the live session: % x, %v", raw, err)
+		}
+		full = nil
+		b.mustLogin(with(5, "c", goodToken))
+	})
+}
