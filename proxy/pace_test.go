@@ -163,3 +163,26 @@ func TestOverload(t *testing.T) {
 		b.mustLogin(with(5, "c", goodToken))
 	})
 }
+
+// TestConnectRateBehindLoadBalancer: it is the device's address that counts.
+func TestConnectRateBehindLoadBalancer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.AddressRate = Rate{PerSecond: 1}
+		for _, want := range []struct {
+			header string
+			code   packets.ReasonCode
+		}{
+			{headerV1, packets.Success},
+			{"PROXY TCP4 192.0.2.8 198.51.100.1 51000 8883\r\n", packets.Success},
+			{headerV1, packets.RefusedServerUnavailable},
+		} {
+			c := b.connectFrom(balanced(), balancer)
+			p := with(4, "device", goodToken)
+			go c.Write(append([]byte(want.header), p.Append(nil)...))
+			if ack, err := c.readConnack(); err != nil || ack.Code != want.code {
+				t.Errorf("%q: CONNACK %v, error %v, want %v", want.header, ack.Code, err, want.code)
+			}
+		}
+	})
+}
