@@ -67,3 +67,10 @@ func (s *session) activity() Activity {
 	}
 	return a
 }
+
+// Listening returns the number of listeners that connections are accepted from.
+func (s *Server) Listening() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.listeners)
+}

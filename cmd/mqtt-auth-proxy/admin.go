@@ -30,7 +30,7 @@ func (d *draft) openAdmin(context.Context) error {
 		return nil
 	}
 	if d.admin.socket = old.socket; old.socket == nil || c.Address != d.old.config.Admin.Address {
-		inner, err := d.listen(c.Address)
+		inner, err := d.listen(c.Address, false)
 		if err != nil {
 			return d.fault("admin.address", err)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -37,6 +38,8 @@ type service struct {
 	swap     sync.RWMutex // held for reading by what must not straddle a swap
 	reloader reloader
 
+	memory   memoryGuard
+	confined bool // by a sandbox; set before anything is served
 	draining atomic.Bool
 	failed   chan error // what ends the service by itself
 	stop     context.CancelFunc
@@ -48,6 +51,10 @@ type process struct {
 	log    *zap.Logger
 	level  zap.AtomicLevel // of log
 	config config.Options  // where the configuration comes from
+	// sockets are those of the service manager, setHeap limits the runtime's memory;
+	// without the latter it stays as it is.
+	sockets systemd.Sockets
+	setHeap func(int64)
 }
 
 // build makes every component and opens every socket, but serves nobody yet.
@@ -55,6 +62,8 @@ type process struct {
 func build(ctx context.Context, c *config.Config, p process) (*service, error) {
 	s := &service{process: p, started: time.Now(), registry: newRegistry(), failed: make(chan error, 8)}
 	s.counters = newCounters(s.registry)
+	s.memory = memoryGuard{read: readMemory, setHeap: p.setHeap}
+	s.memory.register(s.registry)
 	s.current.Store(emptyGeneration())
 	ctx, s.stop = context.WithCancel(ctx)
 	if err := s.open(ctx, c); err != nil {
@@ -62,6 +71,10 @@ func build(ctx context.Context, c *config.Config, p process) (*service, error) {
 		return nil, err
 	}
 	s.running.Go(func() { s.reloader.run(ctx, s) })
+	s.running.Go(func() { s.watchMemory(ctx) })
+	if systemd.Managed() {
+		s.running.Go(func() { s.reportToManager(ctx) })
+	}
 	return s, nil
 }
 
@@ -71,6 +84,7 @@ func (s *service) open(ctx context.Context, c *config.Config) error {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
 	}
 	s.openServer()
+	s.memory.look(c.Limits.Memory, s.log)
 	first, err := s.prepare(ctx, c)
 	if err != nil {
 		return err

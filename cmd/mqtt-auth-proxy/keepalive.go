@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -17,8 +18,17 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 3
 const userTimeout = 3 * time.Minute
 
 // listenTCP opens a socket whose connections keep to these limits.
-func listenTCP(address string) (net.Listener, error) {
+// Other processes may listen on the same address if it is shared.
+func listenTCP(address string, shared bool) (net.Listener, error) {
 	var lc net.ListenConfig
 	keepAccepted(&lc)
+	if keep := lc.Control; shared {
+		lc.Control = func(network, address string, raw syscall.RawConn) error {
+			if keep != nil {
+				_ = keep(network, address, raw)
+			}
+			return allowSharing(raw)
+		}
+	}
 	return lc.Listen(context.Background(), "tcp", address)
 }

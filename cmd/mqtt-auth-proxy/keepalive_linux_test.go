@@ -10,7 +10,7 @@ import (
 // TestAcceptedSocketOptions shows that connections inherit what was set once on the
 // listening socket.
 func TestAcceptedSocketOptions(t *testing.T) {
-	ln, err := listenTCP("127.0.0.1:0")
+	ln, err := listenTCP("127.0.0.1:0", false)
 	if err != nil {
 		t.Fatal(err)
 	}

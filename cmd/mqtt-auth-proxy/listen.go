@@ -65,7 +65,7 @@ func (d *draft) openListener(key string, c config.Listener) (*listener, error) {
 		l.socket = kept.socket
 		return l, nil
 	}
-	inner, err := d.listen(c.Address)
+	inner, err := d.listen(c.Address, c.ReusePort)
 	if err != nil {
 		return nil, d.fault(key+".address", err)
 	}
@@ -129,15 +129,21 @@ func (l *listener) adopt() {
 
 // listen opens a TCP socket. Where the system lets it, also one whose port a
 // socket in force still has that is about to go, such as :1883 in place of
-// 127.0.0.1:1883.
-func (d *draft) listen(address string) (net.Listener, error) {
-	ln, err := listenTCP(address)
+// 127.0.0.1:1883. One that systemd has opened is taken over.
+func (d *draft) listen(address string, shared bool) (net.Listener, error) {
+	if name, ok := config.Inherited(address); ok {
+		ln, err := d.service.sockets.Listen(name)
+		return keptAlive{ln}, err
+	}
+	ln, err := listenTCP(address, shared)
 	own, leaving := d.old.socketsAt(address), true
 	for at := range own {
 		leaving = leaving && !wants(d.config, at)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) && len(own) > 0 && leaving {
-		ln, err = listenBeside(slices.Collect(maps.Values(own)), address)
+		if ln, err = listenBeside(slices.Collect(maps.Values(own)), address); err == nil && shared {
+			err = onSocket(ln, allowSharing)
+		}
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && len(own) > 0:
@@ -172,4 +178,29 @@ func (g *generation) socketsAt(address string) map[string]net.Listener {
 // wants reports whether the config has an address.
 func wants(c *config.Config, address string) bool {
 	return c.Admin.Address == address || slices.ContainsFunc(c.Listeners, func(l config.Listener) bool { return l.Address == address })
+}
+
+// keptAlive is a listener that somebody else has opened.
+type keptAlive struct{ net.Listener }
+
+func (k keptAlive) Accept() (net.Conn, error) {
+	conn, err := k.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// Without it the connection works as well.
+		_ = tcp.SetKeepAliveConfig(keepAlive)
+	}
+	return conn, err
+}
+
+// onSocket does something to the socket of a listener.
+func onSocket(ln net.Listener, do func(syscall.RawConn) error) error {
+	conn, ok := ln.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%T has no socket", ln)
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return do(raw)
 }

@@ -33,8 +33,11 @@ func (d *draft) makePolicy(context.Context) error {
 			Handshakes:   c.Limits.Handshakes,
 			PerSubject:   c.Limits.SessionsPerSubject,
 			RefuseNewest: c.Limits.OverLimit == "refuse",
+			ConnectRate:  proxy.Rate{PerSecond: c.Limits.ConnectRate, Burst: c.Limits.ConnectBurst},
+			AddressRate:  proxy.Rate{PerSecond: c.Limits.ConnectRatePerAddress, Burst: c.Limits.ConnectBurstPerAddress},
 		},
-		Recheck: c.Auth.Recheck,
+		Overload: d.service.memory.overload,
+		Recheck:  c.Auth.Recheck,
 	}
 	for _, place := range c.Token.From {
 		l, err := proxy.ParseTokenLocation(place)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
 
 const (
@@ -105,6 +106,8 @@ func (r *reloader) now(ctx context.Context, s *service, by string) error {
 	if r.ended || s.draining.Load() {
 		return errEnded
 	}
+	s.tell(systemd.Reloading())
+	defer s.tell(systemd.Ready)
 	changed, err := s.reconfigure(ctx)
 	renewed, refreshErr := s.refreshCertificates()
 	sources := errors.Join(s.current.Load().sources.reload(ctx)...)
@@ -138,7 +141,7 @@ func (r *reloader) conclude(s *service, by string, changed bool, own, sources er
 	err := errors.Join(own, sources)
 	news := by != byPoll || changed || textOf(own) != r.told
 	r.told = textOf(own)
-	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: textOf(err)}
+	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
 		now.Outcome = reloadFailed
@@ -242,9 +245,7 @@ func (s *service) reconfigure(ctx context.Context) (changed bool, err error) {
 	if err := s.install(next); err != nil {
 		return false, err
 	}
-	for _, w := range c.Warnings {
-		s.log.Warn("config", zap.Stringer("warning", w))
-	}
+	s.warn()
 	s.warnOfExpiry()
 	return true, nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
@@ -14,6 +16,12 @@ func needsRestart(now, next *config.Config) error {
 	}
 	within := now.Upstream.Servers[0].Network == bundled
 	refuse("data", now.Data != next.Data)
+	refuse("sandbox", now.Sandbox != next.Sandbox)
+	for i, l := range next.Listeners {
+		refuse(listenerKey(i)+".reuse_port", slices.ContainsFunc(now.Listeners, func(o config.Listener) bool {
+			return o.Address == l.Address && o.ReusePort != l.ReusePort
+		}))
+	}
 	refuse("log.format", now.Log.Format != next.Log.Format)
 	refuse("upstream.servers", within != (next.Upstream.Servers[0].Network == bundled))
 	if within {

@@ -7,13 +7,13 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -48,16 +48,16 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := build(ctx, c, process{log: log, level: level, config: p.configOptions()})
+	s, err := build(ctx, c, process{log: log, level: level, config: p.configOptions(), sockets: systemd.Inherit(), setHeap: heapLimiter()})
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	for _, w := range c.Warnings {
-		log.Warn("config", zap.Stringer("warning", w))
-	}
+	s.warn()
 	s.server.HoldThreads = addProcessors()
+	s.confine()
 	s.start()
+	s.tell(systemd.Ready, systemd.Status(s.summary()))
 	if s.demo != nil {
 		if err := s.demo.print(p.stdout); err != nil {
 			return fmt.Errorf("print the demo token: %w", err)
@@ -87,41 +87,14 @@ func (s *service) wait(signals <-chan os.Signal) error {
 		case sig := <-signals:
 			if sig != syscall.SIGHUP {
 				s.draining.Store(true)
+				delay := s.current.Load().config.Shutdown.Delay
 				s.log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
-				return s.drain(signals)
+				return s.drain(signals, delay)
 			}
 			s.reloader.ask()
 		case err := <-s.failed:
 			s.log.Error("cannot go on", zap.Error(err))
-			return errors.Join(err, s.drain(signals))
-		}
-	}
-}
-
-// errCut is the end of a drain that did not finish.
-var errCut = errors.New("sessions were cut before they had ended")
-
-// drain ends the service in order. A second signal, or the end of the time that
-// the config gives it, cuts what is left.
-func (s *service) drain(signals <-chan os.Signal) error {
-	s.draining.Store(true)
-	ctx, cut := context.WithTimeout(context.Background(), max(s.current.Load().config.Shutdown.Drain, time.Millisecond))
-	defer cut()
-	done := make(chan error, 1)
-	go func() { done <- s.server.Shutdown(ctx) }()
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				s.log.Warn("shut down in haste", zap.Error(errCut))
-				return errCut
-			}
-			s.log.Info("shut down")
-			return nil
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				cut()
-			}
+			return errors.Join(err, s.drain(signals, 0))
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 )
 
@@ -148,6 +150,9 @@ func (s *sessions) call(ctx context.Context, method, path string, into any) erro
 	c, err := s.loadConfig()
 	if err != nil {
 		return err
+	}
+	if name, ok := config.Inherited(c.Admin.Address); ok {
+		return fmt.Errorf("the admin side listens on socket %q of systemd: say where that is with MQTT_AUTH_PROXY_ADMIN_ADDRESS", name)
 	}
 	if c.Admin.Address == "" {
 		return errors.New("the config has no admin side: admin.address is empty")

@@ -17,6 +17,7 @@ type Config struct {
 	Log       Log        `yaml:"log"`
 	Shutdown  Shutdown   `yaml:"shutdown"`
 	Telemetry Telemetry  `yaml:"telemetry"`
+	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"take from the process the right to use files that it does not need, where the system can (Linux, Landlock)"`
 
 	// Hash names the content that was loaded, in hexadecimal: the config file,
 	// the environment and every secret file. A reload with the same hash has
@@ -37,9 +38,11 @@ type Config struct {
 
 // Listener is one address that devices connect to.
 type Listener struct {
-	Address string       `yaml:"address" type:"address" required:"true" doc:"host:port to listen on; an empty host means all addresses"`
+	Address string       `yaml:"address" type:"address" required:"true" doc:"host:port to listen on; an empty host means all addresses; systemd:NAME takes the socket of that name over from systemd"`
 	Name    string       `yaml:"name" doc:"label of the listener in logs and metrics; the address when empty"`
 	TLS     *ListenerTLS `yaml:"tls"`
+	// ReusePort is SO_REUSEPORT.
+	ReusePort bool `yaml:"reuse_port" default:"false" doc:"let another process listen on the same address at the same time, for a restart without a gap"`
 
 	ProxyProtocol *ProxyProtocol `yaml:"proxy_protocol"`
 	WebSocket     *WebSocket     `yaml:"websocket"`
@@ -78,11 +81,16 @@ type Connect struct {
 
 // Limits bounds connections; 0 is unlimited unless the doc tag says otherwise.
 type Limits struct {
-	Connections        int    `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
-	PerAddress         int    `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
-	Handshakes         int    `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
-	SessionsPerSubject int    `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
-	OverLimit          string `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
+	Connections            int    `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
+	PerAddress             int    `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
+	Handshakes             int    `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
+	SessionsPerSubject     int    `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
+	ConnectRate            int    `yaml:"connect_rate" default:"0" min:"0" max:"1000000" doc:"new connections a second, all listeners together; 0 = unlimited"`
+	ConnectBurst           int    `yaml:"connect_burst" default:"0" min:"0" max:"1000000" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
+	ConnectRatePerAddress  int    `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" doc:"new connections a second from one client address; 0 = unlimited"`
+	ConnectBurstPerAddress int    `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
+	Memory                 Memory `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
+	OverLimit              string `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
 }
 
 // Token says where in the CONNECT the token sits.
@@ -200,7 +208,7 @@ type UpstreamTLS struct {
 
 // Admin is the listener of probes, metrics, API and dashboard.
 type Admin struct {
-	Address        string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener; none when empty"`
+	Address        string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
 	TokenFile      string `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the bearer token of the admin API, made on first start"`
 	PushSecretFile string `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; none are taken when empty"`
 }
@@ -215,7 +223,9 @@ type Log struct {
 
 // Shutdown is how the program ends.
 type Shutdown struct {
-	Drain time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" doc:"time over which sessions are asked to leave before they are cut"`
+	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" doc:"time to go on as before with /readyz false, for load balancers to notice"`
+	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" doc:"time that sessions have to end, after the delay, before they are cut"`
+	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" doc:"longest time over which sessions are ended one after the other, at most half of drain; few sessions take 2ms each; 0s = all at once"`
 }
 
 // Telemetry is the store behind the bundled broker.

@@ -189,7 +189,7 @@ func (f field) read(text string) (any, error) {
 // empties reports whether an empty text is a value of the field's kind: none.
 func (f field) empties() bool {
 	switch f.kind {
-	case kindBoolean, kindInteger, kindDuration, kindSize, kindServer, kindRatio:
+	case kindBoolean, kindInteger, kindDuration, kindSize, kindServer, kindRatio, kindMemory:
 		return false
 	}
 	return true

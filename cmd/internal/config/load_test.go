@@ -70,7 +70,7 @@ func embedded(data string) *Config {
 			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
-		Limits:  Limits{OverLimit: "kick_oldest"},
+		Limits:  Limits{OverLimit: "kick_oldest", Memory: Memory{Auto: true}},
 		Token:   Token{From: []string{"username"}},
 		Auth: Auth{
 			Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}},
@@ -86,7 +86,8 @@ func embedded(data string) *Config {
 		},
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
 		Log:       Log{Level: "info", RefusalsPerSecond: 10},
-		Shutdown:  Shutdown{Drain: 30 * time.Second},
+		Shutdown:  Shutdown{Drain: 30 * time.Second, Spread: 10 * time.Second},
+		Sandbox:   "auto",
 		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync"},
 	}
 }
@@ -148,11 +149,15 @@ func full(work string) *Config {
 				Certificates: []CertificatePair{{at("other.pem"), at("other-key.pem")}}, TicketSecretFile: at("tickets"), Curves: []string{"X25519", "P-256"}},
 				ProxyProtocol: &ProxyProtocol{Trusted: []string{"10.0.0.0/8", "2001:db8::/32"}},
 				WebSocket:     &WebSocket{Path: "/ws", Origins: []string{"https://app.example", "https://*.app.example:8443"}, Trusted: []string{"10.1.0.0/16"}}},
-			{Address: "localhost:2884", Name: "localhost:2884", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2", Compatibility: true}},
+			{Address: "localhost:2884", Name: "localhost:2884", ReusePort: true, TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2", Compatibility: true}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
-		Limits:  Limits{Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse"},
-		Token:   Token{From: []string{"password", "user_property:token"}},
+		Limits: Limits{
+			Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse",
+			ConnectRate: 500, ConnectBurst: 2000, ConnectRatePerAddress: 5, ConnectBurstPerAddress: 20,
+			Memory: Memory{Size: 512 << 20},
+		},
+		Token: Token{From: []string{"password", "user_property:token"}},
 		Auth: Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}, {HTTP: &HTTPSource{
 			URL: "https://auth.example/mqtt", Preset: "goauth", Method: "PUT", Format: "form", Body: "u=${username}", Headers: []string{"X-Site: hall 2"},
 			AllowStatus: []int{202}, DenyStatus: []int{404}, Fields: []string{"subject=ext.device"}, Require: []string{"iss=https://login.example"},
@@ -182,6 +187,8 @@ func full(work string) *Config {
 		},
 		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
 		Log:       Log{Level: "debug", Format: "console", RefusalsPerSecond: 50},
+		Shutdown:  Shutdown{Delay: 5 * time.Second, Spread: time.Minute},
+		Sandbox:   "off",
 		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", StrictJSON: true},
 	}
 }

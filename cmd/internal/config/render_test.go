@@ -77,6 +77,7 @@ auth:
 listeners:
 - address: 127.0.0.1:1883 # default
   name: 127.0.0.1:1883 # default
+  reuse_port: false # default
 - address: :8883 # default
   name: :8883 # default
   tls:
@@ -91,6 +92,7 @@ listeners:
     ticket_secret_file: '' # default
     curves: [] # default
     compatibility: false # default
+  reuse_port: false # default
 connect:
   timeout: 10s # default
   max_packet: 64KiB # default
@@ -100,6 +102,11 @@ limits:
   per_address: 0 # default
   handshakes: 0 # default
   sessions_per_subject: 0 # default
+  connect_rate: 0 # default
+  connect_burst: 0 # default
+  connect_rate_per_address: 0 # default
+  connect_burst_per_address: 0 # default
+  memory: auto # default
   over_limit: kick_oldest # default
 token:
   from: [password, username] # environment
@@ -145,12 +152,15 @@ log:
   format: '' # default
   refusals_per_second: 10 # default
 shutdown:
+  delay: 0s # default
   drain: 1m30s # environment
+  spread: 10s # default
 telemetry:
   path: /data/telemetry.db # default
   retention: 720h # default
   durability: sync # default
   strict_json: false # default
+sandbox: auto # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Error(diff)

@@ -60,8 +60,10 @@ func parse(k kind, text string) (any, error) {
 		return parseSize(text)
 	case kindServer:
 		return parseServer(text)
+	case kindMemory:
+		return parseMemory(text)
 	case kindAddress:
-		return text, checkAddress(text, 0)
+		return text, checkListen(text)
 	case kindHost:
 		return text, checkHost(text)
 	case kindRatio:

@@ -27,6 +27,7 @@ const (
 	kindOrigin   kind = "origin"    // by tag: string, of a web page
 	kindHeader   kind = "header"    // by tag: string, Name: value
 	kindPair     kind = "pair"      // by tag: string, name=value
+	kindMemory   kind = "memory"    // by tag: Memory, auto, off or a size
 	kindSection  kind = "section"   // a struct, or a pointer to one that is nil unless set
 )
 

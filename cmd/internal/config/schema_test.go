@@ -94,7 +94,7 @@ func TestFullFileIsFull(t *testing.T) {
 }
 
 func TestTags(t *testing.T) {
-	kinds := []kind{kindString, kindBoolean, kindInteger, kindDuration, kindSecret, kindSize, kindAddress, kindHost, kindServer, kindPath, kindDataPath, kindRatio, kindNetwork, kindOrigin, kindHeader, kindPair, kindSection}
+	kinds := []kind{kindString, kindBoolean, kindInteger, kindDuration, kindSecret, kindSize, kindAddress, kindHost, kindServer, kindPath, kindDataPath, kindRatio, kindNetwork, kindOrigin, kindHeader, kindPair, kindMemory, kindSection}
 	var walk func(section reflect.Type)
 	walk = func(section reflect.Type) {
 		for _, f := range fieldsOf(section) {

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+)
+
+const (
+	// goodbyeEach is how far apart sessions are ended in a drain: 500 a second come
+	// back elsewhere, if all do at once.
+	goodbyeEach = 2 * time.Millisecond
+	// divertTime is how long a listener that shares its address goes on accepting
+	// those whose connection has begun. A client repeats what is not answered after
+	// a second.
+	divertTime = 500 * time.Millisecond
+	// stopMargin is what closing everything takes after a drain, with room to spare.
+	stopMargin = 10 * time.Second
+)
+
+// errCut is the end of a drain that did not finish.
+var errCut = errors.New("sessions were cut before they had ended")
+
+// drain ends the service in order. A second signal, or the end of the time that
+// the config gives it, cuts what is left.
+func (s *service) drain(signals <-chan os.Signal, delay time.Duration) error {
+	s.draining.Store(true)
+	c := s.current.Load().config.Shutdown
+	s.tell(systemd.Stopping, systemd.Status(s.summary()), systemd.ExtendTimeout(delay+divertTime+c.Drain+stopMargin))
+	inTime := s.lingered(signals, delay) && s.lingered(signals, s.divert())
+	ctx, cut := context.WithTimeout(context.Background(), max(c.Drain, time.Millisecond))
+	if !inTime {
+		cut()
+	}
+	defer cut()
+	s.sockets.Close()
+	return s.endSessions(ctx, cut, signals, spread(c, s.server.Stats().Sessions))
+}
+
+// spread is the time over which so many sessions are ended.
+func spread(c config.Shutdown, sessions int) time.Duration {
+	return min(c.Spread, c.Drain/2, time.Duration(sessions)*goodbyeEach)
+}
+
+// lingered goes on as before for a time. It reports false if a signal ended it.
+func (s *service) lingered(signals <-chan os.Signal, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-over.C:
+			return true
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				return false
+			}
+		}
+	}
+}
+
+// endSessions ends them all and waits, until a signal cuts them.
+func (s *service) endSessions(ctx context.Context, cut func(), signals <-chan os.Signal, spread time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.server.Drain(ctx, spread) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				s.log.Warn("shut down in haste", zap.Error(errCut))
+				return errCut
+			}
+			s.log.Info("shut down")
+			return nil
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				cut()
+			}
+		}
+	}
+}
+
+// divert sends new connections to other processes on the addresses that are shared
+// with them, and returns how long those that have begun here may take.
+func (s *service) divert() (wait time.Duration) {
+	for _, l := range s.current.Load().listeners {
+		if !l.config.ReusePort {
+			continue
+		}
+		if err := divert(l.served().Listener); err != nil {
+			s.log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
+		}
+		wait = divertTime
+	}
+	return wait
+}
