@@ -121,6 +121,9 @@ func (s *session) cutRelay() {
 		s.ws.SetCloseCode(closeCode(s.cause))
 	}
 	s.relay.Cut(farewell(s.cause, s.client.Level))
+	if errors.Is(s.cause, errClosed) {
+		s.relay.Cut(relay.Farewell{}) // without the time that a first cut leaves
+	}
 }
 
 // expireAt arms the end of the grant, in place of an earlier one. A session
