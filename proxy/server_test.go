@@ -108,6 +108,7 @@ func TestLimitOnConnections(t *testing.T) {
 		}
 		synctest.Wait()
 		b.connect().wantClosed()
+		synctest.Wait()
 		if n := dropped.Load(); n != 1 {
 			t.Errorf("%d connections were dropped, want 1", n)
 		}
