@@ -71,13 +71,19 @@ func (g *generation) ownAuthority() *certs.Authority {
 	return &certs.Authority{Dir: filepath.Join(g.config.Data, "tls")}
 }
 
-// refresh renews and reloads. It reports whether something new is in service.
-func (c *certificates) refresh() (changed bool, err error) {
+// refresh renews and reloads. It reports whether something new is in service, or,
+// where haste is not asked for, may be after the next call.
+func (c *certificates) refresh(haste bool) (changed, pending bool, err error) {
 	if c.authority != nil {
 		_, err = c.authority.Ensure()
 	}
-	changed, loadErr := c.source.Reload()
-	return changed, errors.Join(err, loadErr)
+	var loadErr error
+	if haste {
+		changed, loadErr = c.source.Reload()
+	} else {
+		changed, pending, loadErr = c.source.Poll()
+	}
+	return changed, pending, errors.Join(err, loadErr)
 }
 
 const (

@@ -17,9 +17,9 @@ import (
 const (
 	// pollInterval is how often files other than token files are looked at.
 	pollInterval = 10 * time.Second
-	// settleTime is how long a config must stay as it is before the poll takes it
-	// up: half of a file that is being written may be good YAML, without the line
-	// that asks for client certificates.
+	// settleTime is how long a file must stay as it is before the poll takes it up:
+	// half of a config that is being written may be good YAML, without the line that
+	// asks for client certificates.
 	settleTime = time.Second
 )
 
@@ -109,7 +109,7 @@ func (r *reloader) now(ctx context.Context, s *service, by string) error {
 	s.tell(systemd.Reloading())
 	defer s.tell(systemd.Ready)
 	changed, err := s.reconfigure(ctx)
-	renewed, refreshErr := s.refreshCertificates()
+	renewed, _, refreshErr := s.refreshCertificates(true)
 	sources := errors.Join(s.current.Load().sources.reload(ctx)...)
 	return r.conclude(s, by, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), sources)
 }
@@ -123,10 +123,18 @@ func (r *reloader) poll(ctx context.Context, s *service) {
 	}
 	var changed bool
 	var err error
-	if s.settled(ctx) {
-		changed, err = s.reconfigure(ctx)
+	renewed, pending, refreshErr := s.refreshCertificates(false)
+	if first := s.look(); first != "" || pending {
+		if !pause(ctx, settleTime) {
+			return
+		}
+		if first != "" && s.look() == first {
+			changed, err = s.reconfigure(ctx)
+		}
+		var more bool
+		more, _, refreshErr = s.refreshCertificates(false)
+		renewed = renewed || more
 	}
-	renewed, refreshErr := s.refreshCertificates()
 	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), s.current.Load().sources.faults())
 	if time.Since(r.warned) >= warnEvery {
 		s.warnOfExpiry()
@@ -185,21 +193,16 @@ func (s *service) credentialFaults() error {
 	return errors.Join(errs...)
 }
 
-// settled reports whether the configuration on disk differs from the one in force
-// and is not being written.
-func (s *service) settled(ctx context.Context) bool {
-	first := s.look()
-	if first == "" {
-		return false
-	}
-	pause := time.NewTimer(settleTime)
-	defer pause.Stop()
+// pause waits, and reports whether ctx lasted that long.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-pause.C:
+	case <-timer.C:
+		return true
 	case <-ctx.Done():
 		return false
 	}
-	return s.look() == first
 }
 
 // look returns what the configuration on disk is, empty if it is the one in force.
@@ -253,15 +256,16 @@ func (s *service) reconfigure(ctx context.Context) (changed bool, err error) {
 // prepareTimeout is how long the sources of a new configuration may take to open.
 const prepareTimeout = 30 * time.Second
 
-// refreshCertificates takes up new certificates. It reports whether there were any.
-func (s *service) refreshCertificates() (changed bool, err error) {
+// refreshCertificates takes up new certificates, see certificates.refresh.
+func (s *service) refreshCertificates(haste bool) (changed, pending bool, err error) {
 	var errs []error
 	in := s.current.Load()
 	for i, l := range in.listeners {
 		if l.identity == nil {
 			continue
 		}
-		renewed, err := l.identity.refresh()
+		renewed, more, err := l.identity.refresh(haste)
+		pending = pending || more
 		if renewed {
 			changed = true
 			s.log.Info("new certificate", zap.String("listener", l.config.Name), zap.Time("not_after", l.identity.source.Leaf().NotAfter))
@@ -279,5 +283,5 @@ func (s *service) refreshCertificates() (changed bool, err error) {
 	if changed {
 		s.warnOfExpiry()
 	}
-	return changed, errors.Join(errs...)
+	return changed, pending, errors.Join(errs...)
 }

@@ -12,8 +12,8 @@
 //	ln := tls.NewListener(tcp, src.ServerConfig(certs.Options{}))
 //
 // The package owns no goroutine and watches nothing. The owner calls
-// [Source.Reload] whenever it likes: on SIGHUP, and every few seconds from the
-// poll it runs for its other files. Reload compares content, not names, times
+// [Source.Reload] when it is told to, on SIGHUP for example, and [Source.Poll] every
+// few seconds from the poll it runs for its other files. Both compare content, not names, times
 // or inodes, so that a file written in place, a rename over it and the swap of
 // a symbolic link somewhere up the path (as Kubernetes does it) are all seen.
 //

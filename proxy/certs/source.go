@@ -66,7 +66,8 @@ func (f Files) pairs() []Pair {
 // methods may be called by any goroutine at any time.
 type Source struct {
 	files   Files
-	mu      sync.Mutex // held by Reload, from reading to swapping
+	mu      sync.Mutex        // held by Reload and Poll, from reading to swapping
+	seen    [sha256.Size]byte // by the last call of either
 	current atomic.Pointer[identity]
 }
 
@@ -99,23 +100,40 @@ func Load(files Files) (*Source, error) {
 // Load's and the identity of before stays; it does so again at each call
 // until the files are put right.
 func (s *Source) Reload() (changed bool, err error) {
+	changed, _, err = s.load(true)
+	return changed, err
+}
+
+// Poll is Reload for an owner that nobody has told of a change: something new is
+// taken up once two calls in a row have found it, since a file may be half written
+// when the first one looks, and half a list of revoked certificates is a good list of
+// fewer. pending reports that the next call may take something up.
+func (s *Source) Poll() (changed, pending bool, err error) { return s.load(false) }
+
+// load takes up what the files hold, unless it is seen for the first time and hasty
+// is false.
+func (s *Source) load(hasty bool) (changed, pending bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, err := s.files.read()
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	sum := c.sum()
-	if old := s.current.Load(); old != nil && old.sum == sum {
-		return false, nil
+	sum, before := c.sum(), s.seen
+	s.seen = sum
+	switch old := s.current.Load(); {
+	case old != nil && old.sum == sum:
+		return false, false, nil
+	case !hasty && sum != before:
+		return false, true, nil
 	}
 	id, err := parseIdentity(s.files, c)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	id.sum = sum
 	s.current.Store(id)
-	return true, nil
+	return true, false, nil
 }
 
 // Leaf returns the server's first certificate as it is served now, for its names

@@ -274,3 +274,35 @@ func TestServerConfigDoesNotAllocateToPickACertificate(t *testing.T) {
 		t.Errorf("GetCertificate allocates %v times", n)
 	}
 }
+
+// TestPollWaitsForTheWriter: what is seen for the first time may be half of it.
+func TestPollWaitsForTheWriter(t *testing.T) {
+	first, second, dir := newIssuer(t, "first"), newIssuer(t, "second"), t.TempDir()
+	files := pair(t, newIssuer(t, "root"), dir)
+	files.ClientCA = filepath.Join(dir, "devices.pem")
+	put(t, files.ClientCA, certificatePEM(first.cert, second.cert))
+	src := mustLoad(t, files)
+	poll := func(wantChanged, wantPending bool) {
+		t.Helper()
+		if changed, pending, err := src.Poll(); changed != wantChanged || pending != wantPending || err != nil {
+			t.Errorf("Poll() = %v, %v, %v; want %v, %v", changed, pending, err, wantChanged, wantPending)
+		}
+	}
+	poll(false, false)
+	put(t, files.ClientCA, certificatePEM(first.cert))
+	poll(false, true)
+	put(t, files.ClientCA, certificatePEM(first.cert, second.cert, first.cert))
+	poll(false, true)
+	if n := len(src.ClientCAs()); n != 2 {
+		t.Errorf("%d authorities, want 2 still", n)
+	}
+	poll(true, false)
+	poll(false, false)
+	put(t, files.ClientCA, nil)
+	poll(false, true)
+	if _, _, err := src.Poll(); err == nil {
+		t.Error("an empty file is taken up")
+	}
+	put(t, files.ClientCA, certificatePEM(first.cert))
+	mustReload(t, src, true) // on demand at once
+}
