@@ -16,15 +16,18 @@ import (
 )
 
 // TestPaho is the Go client of the Eclipse Paho project: MQTT 5.0, with and without
-// TLS.
+// TLS and WebSocket.
 func TestPaho(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, startMosquitto(t).upstream())
+	ws, wss := p.listenForWebSocket()
 	token := p.token("device")
 	p.start()
 	for name, conn := range map[string]func() net.Conn{
 		"plain": func() net.Conn { return dial(t, p.plain) },
 		"tls":   func() net.Conn { return p.dialTLS(t) },
+		"ws":    func() net.Conn { return dialWebSocket(t, "ws://"+ws+"/mqtt", nil) },
+		"wss":   func() net.Conn { return dialWebSocket(t, "wss://localhost:"+portOf(wss)+"/mqtt", p.trust(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -32,7 +35,8 @@ func TestPaho(t *testing.T) {
 			received := make(chan *paho.Publish, 1)
 			client := paho.NewClient(paho.ClientConfig{
 				ClientID: "paho-" + name,
-				Conn:     conn(),
+				// It writes a packet in parts, and pings whenever it likes.
+				Conn: packets.NewThreadSafeConn(conn()),
 				OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 					received <- r.Packet
 					return true, nil
@@ -100,9 +104,11 @@ func TestMQTTJS(t *testing.T) {
 		lack(t, "mqtt.js")
 	}
 	p := newProxy(t, startMosquitto(t).upstream())
+	ws, wss := p.listenForWebSocket()
 	token := p.token("device")
 	p.start()
-	r := run(t, node, "clients/story.mjs", "mqtt://"+p.plain, "mqtts://localhost:"+portOf(p.tls), p.authority(), token)
+	r := run(t, node, "clients/story.mjs", p.authority(), token,
+		"mqtt://"+p.plain, "mqtts://localhost:"+portOf(p.tls), "ws://"+ws+"/mqtt", "wss://localhost:"+portOf(wss)+"/mqtt")
 	type received struct {
 		Payload string
 		QoS     int
@@ -127,7 +133,7 @@ func TestMQTTJS(t *testing.T) {
 		}
 		connections++
 	}
-	if r.status != 0 || connections != 6 {
-		t.Errorf("status %d after %d of 6 connections\n%s", r.status, connections, r.stderr)
+	if r.status != 0 || connections != 12 {
+		t.Errorf("status %d after %d of 12 connections\n%s", r.status, connections, r.stderr)
 	}
 }

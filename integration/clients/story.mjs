@@ -1,13 +1,13 @@
 // What a device with mqtt.js does: connect, subscribe, and send itself a message
-// at every QoS, in every version, with and without TLS; then connect with a token
+// at every QoS, in every version, by every URL; then connect with a token
 // that is wrong. Prints a JSON object for each connection.
 //
-//   node story.mjs mqtt://... mqtts://... CA-FILE TOKEN
+//   node story.mjs CA-FILE TOKEN mqtt://... mqtts://... ws://... wss://...
 
 import { readFileSync } from 'node:fs'
 import mqtt from 'mqtt'
 
-const [plain, secure, authority, token] = process.argv.slice(2)
+const [authority, token, ...urls] = process.argv.slice(2)
 
 const versions = {
   '3.1': { protocolId: 'MQIsdp', protocolVersion: 3 },
@@ -42,7 +42,7 @@ async function roundTrip(url, version) {
   return received
 }
 
-for (const url of [plain, secure]) {
+for (const url of urls) {
   for (const version of Object.keys(versions)) {
     const received = await roundTrip(url, version)
     const refused = await connect(url, version, 'wrong').then(() => 0, (error) => error.code)

@@ -1,0 +1,129 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// TestBrowser is a web page with mqtt.js, in Chromium, over wss: it passes the same
+// checks as every device and learns why if it does not.
+func TestBrowser(t *testing.T) {
+	t.Parallel()
+	chromium := need(t, "chromium")
+	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
+		lack(t, "mqtt.js")
+	}
+	p := newProxy(t, startMosquitto(t).upstream())
+	secure := freeAddress(t)
+	p.listenAlso("  - {name: wss, address: '" + secure + "', tls: {auto: true}, websocket: {path: /mqtt}}\n")
+	token := p.token("browser")
+	p.start()
+	pages := httptest.NewServer(http.FileServer(http.Dir("clients")))
+	t.Cleanup(pages.Close)
+	port := portOf(strings.TrimPrefix(pages.URL, "http://"))
+	ctx := startBrowser(t, chromium, certificatePin(t, p))
+	broker := url.QueryEscape("wss://localhost:" + portOf(secure) + "/mqtt")
+
+	page := "http://localhost:" + port + "/page.html?url=" + broker
+	for version, code := range map[string]string{"4": "5", "5": "134"} {
+		visit(t, ctx, page+"&version="+version+"#"+token, "received", "browser/echo: hello from the page")
+		screenshot(t, ctx, "connected-"+version+".png")
+		if got := p.addressOf("browser-" + version); !strings.HasPrefix(got, "127.0.0.1:") {
+			t.Errorf("the session's address is %s", got)
+		}
+		visit(t, ctx, page+"&version="+version+"#wrong-token", "state", "refused: Connection refused: ", "("+code+")")
+		screenshot(t, ctx, "refused-"+version+".png")
+	}
+	p.awaitLog("refusal of the token", func(l logged) bool {
+		return l.String("listener") == "wss" && l.String("reason") == "unknown_token"
+	})
+
+	// The page of another host has the token and may connect all the same only if
+	// the operator has listed it.
+	visit(t, ctx, "http://127.0.0.1:"+port+"/page.html?url="+broker+"#"+token, "state", "closed")
+	screenshot(t, ctx, "foreign.png")
+	p.awaitLog("refusal of the page", func(l logged) bool {
+		return l.String("reason") == "websocket" && strings.Contains(l.String("detail"), "http://127.0.0.1:"+port)
+	})
+}
+
+// startBrowser runs Chromium with an empty profile, which trusts the certificate
+// with the pin.
+func startBrowser(t *testing.T, path, pin string) context.Context {
+	t.Helper()
+	ctx, stop := context.WithTimeout(t.Context(), 3*patience)
+	t.Cleanup(stop)
+	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Flag("ignore-certificate-errors-spki-list", pin)}
+	for _, flag := range []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"} {
+		options = append(options, chromedp.Flag(flag, true))
+	}
+	ctx, stopBrowser := chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(stopBrowser)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	t.Cleanup(closeTab)
+	return ctx
+}
+
+// certificatePin returns the digest by which Chromium knows the proxy's key.
+func certificatePin(t *testing.T, p *proxy) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(p.data, "tls", "server.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// visit opens a page and waits until one of its elements says what it is to say.
+func visit(t *testing.T, ctx context.Context, address, element string, want ...string) {
+	t.Helper()
+	// A page that differs in its fragment alone is not loaded again.
+	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(address)); err != nil {
+		t.Fatal(err)
+	}
+	text := ""
+	eventually(t, "what the page says", func() bool {
+		var err error
+		if text, err = chromedp.Run(ctx, chromedp.Evaluate[string](`document.getElementById("`+element+`").textContent`)); err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range want {
+			if !strings.Contains(text, part) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// screenshot keeps what the page looks like among the artifacts of the test.
+func screenshot(t *testing.T, ctx context.Context, name string) {
+	t.Helper()
+	image, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), name), image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
