@@ -52,11 +52,13 @@ func (d *direction) copy(s *Session) error {
 	for {
 		b, readErr := r.next()
 		framing, writeErr := d.deliver(b, r)
-		full := len(b) == largeBuffer
+		full := r.full()
 		r.release()
+		r.brief = false
 		if full && framing == nil && writeErr == nil && readErr == nil {
 			if left := d.unseen(); left >= spliceMin {
 				readErr, writeErr = d.splice(&s.pump.pipes, left)
+				r.brief = true
 			}
 		}
 		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {

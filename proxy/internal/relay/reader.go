@@ -12,10 +12,11 @@ type reader struct {
 	input tlsInput // zero unless end is TLS that takes a loan
 	lent  *buffer  // to input, while there is something left in it
 
-	buf  *buffer
-	n    int
-	err  error
-	bulk bool // the last read did not fit into a small buffer
+	buf   *buffer
+	n     int
+	err   error
+	bulk  bool // the last read did not fit into a small buffer
+	brief bool // read no more than a small buffer: what follows may be spliced
 
 	dry *atomic.Bool // whether the last try found nothing
 }
@@ -86,19 +87,19 @@ func (r *reader) tryNow() bool {
 
 func (r *reader) read() {
 	size := smallBuffer
-	if r.bulk {
+	if r.bulk && !r.brief {
 		size = largeBuffer
 	}
 	r.buf = r.pool.get(size)
 	r.fill()
-	if size == smallBuffer && r.n == size && r.err == nil {
+	if r.n == smallBuffer && size == smallBuffer && !r.brief && r.err == nil {
 		small := r.buf
 		r.buf = r.pool.get(largeBuffer)
 		copy(r.buf.b, small.b)
 		r.pool.put(small)
 		r.fill()
 	}
-	r.bulk = r.n > smallBuffer
+	r.bulk = r.n > smallBuffer || r.brief
 }
 
 // fill reads until nothing is left or the buffer is full. A plain socket that
@@ -158,6 +159,9 @@ func (r *reader) fillLending() {
 		}
 	}
 }
+
+// full reports whether the last read has filled its buffer.
+func (r *reader) full() bool { return r.buf != nil && r.n == len(r.buf.b) }
 
 func (r *reader) release() {
 	r.pool.put(r.buf)
