@@ -144,7 +144,7 @@ func (s *Session) resume() {
 	}
 	s.parking = false
 	for _, d := range []*direction{&s.up, &s.down} {
-		if d.left != nil && d.left.writeErr != nil {
+		if d.parked && d.left != nil && d.left.writeErr != nil {
 			// Now: the next read may find an orderly end where this was a reset.
 			s.conclude(d.blame(&writeError{d.left.writeErr}))
 		}
