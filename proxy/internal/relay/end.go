@@ -38,15 +38,32 @@ func (e *end) read(b []byte) (int, error) {
 
 func (e *end) write(b []byte) (int, error) {
 	if e.tls != nil {
-		return e.tls.Write(b)
+		return e.seal(b)
 	}
 	return e.socket.Write(b)
+}
+
+// seal writes b in records. The kernel is told which is the last one: crypto/tls sends
+// each on its own, and waking up the peer for each costs more than the sending.
+func (e *end) seal(b []byte) (n int, err error) {
+	e.socket.more.Store(true)
+	for len(b)-n > maxPlaintext && err == nil {
+		var m int
+		m, err = e.tls.Write(b[n : n+maxPlaintext])
+		n += m
+	}
+	e.socket.more.Store(false)
+	if err != nil {
+		return n, err
+	}
+	m, err := e.tls.Write(b[n:])
+	return n + m, err
 }
 
 // offer writes what goes at once. TLS has no such thing: it writes all of b.
 func (e *end) offer(b []byte) (int, error) {
 	if e.secured() {
-		return e.tls.Write(b)
+		return e.seal(b)
 	}
 	return e.socket.out.offer(b)
 }
@@ -63,9 +80,9 @@ func (e *end) flush(b []byte) (int, error) {
 // what cannot be sent in the socket's pending.
 func (e *end) writeNow(b []byte) (int, error) {
 	if e.secured() {
-		return e.tls.Write(b)
+		return e.seal(b)
 	}
-	n, err := writeNow(e.socket.in, b)
+	n, err := writeNow(e.socket.in, b, false)
 	if again(err) {
 		err = nil
 	}

@@ -3,6 +3,8 @@ package relay
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysRead and sysWrite do not tell the scheduler that they are in a system call: on a
@@ -13,7 +15,11 @@ func sysRead(fd descriptor, b []byte) (int, error) {
 	return result(n, errno)
 }
 
-func sysWrite(fd descriptor, b []byte) (int, error) {
+func sysWrite(fd descriptor, b []byte, more bool) (int, error) {
+	if more {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MSG_MORE, 0, 0)
+		return result(n, errno)
+	}
 	n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	return result(n, errno)
 }

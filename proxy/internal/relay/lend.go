@@ -15,7 +15,8 @@ const lendBuffer = 72 << 10
 // section 6.2.3).
 const (
 	recordHeader = 5
-	maxRecord    = 16<<10 + 2048
+	maxPlaintext = 16 << 10
+	maxRecord    = maxPlaintext + 2048
 )
 
 // tlsInput is where a TLS connection keeps what it has read. crypto/tls never gives

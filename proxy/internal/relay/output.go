@@ -24,6 +24,7 @@ type output struct {
 	err    error
 	wait   bool // for room, if the socket is full
 	waited bool
+	more   bool // see writeNow
 
 	mu    sync.Mutex    // guards what follows and the write deadline
 	limit time.Duration // how long to wait without the peer taking a single byte
@@ -36,12 +37,12 @@ func newOutput(conn net.Conn, raw syscall.RawConn, limit time.Duration) *output 
 	return o
 }
 
-// write writes all of b.
-func (o *output) write(b []byte) (int, error) {
+// write writes all of b. More says that the next write comes at once.
+func (o *output) write(b []byte, more bool) (int, error) {
 	if o.raw == nil {
 		return o.writeBlocking(b)
 	}
-	return o.run(b, true)
+	return o.run(b, true, more)
 }
 
 // offer writes what the socket takes at once; less than len(b) is no error. Without
@@ -50,15 +51,16 @@ func (o *output) offer(b []byte) (int, error) {
 	if o.raw == nil {
 		return o.writeBlocking(b)
 	}
-	return o.run(b, false)
+	return o.run(b, false, false)
 }
 
 // run writes with the descriptor and sets a deadline only if the socket's own
 // buffer is full: a timer per message would cost more than the message.
-func (o *output) run(b []byte, wait bool) (int, error) {
+func (o *output) run(b []byte, wait, more bool) (int, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
 	if len(o.queue) > 0 {
+		o.more = false
 		n, err := o.runLocked(o.queue, true)
 		if o.queue = o.queue[n:]; err != nil {
 			return 0, err
@@ -68,6 +70,7 @@ func (o *output) run(b []byte, wait bool) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	o.more = more
 	return o.runLocked(b, wait)
 }
 
@@ -76,7 +79,7 @@ func (o *output) flush() error {
 	if o.raw == nil {
 		return nil
 	}
-	_, err := o.run(nil, true)
+	_, err := o.run(nil, true, false)
 	return err
 }
 
@@ -95,7 +98,7 @@ func (o *output) runLocked(b []byte, wait bool) (int, error) {
 
 func (o *output) tryWrite(fd uintptr) bool {
 	for o.n < len(o.b) {
-		m, err := writeNow(descriptor(fd), o.b[o.n:])
+		m, err := writeNow(descriptor(fd), o.b[o.n:], o.more)
 		o.n += m
 		if again(err) {
 			if o.wait {

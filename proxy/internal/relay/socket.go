@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -23,6 +24,10 @@ type Socket struct {
 	// in is the descriptor while reads must not wait, else noDescriptor: inside of
 	// the reading goroutine's try, and as long as there is no goroutine.
 	in descriptor
+
+	// more is set while TLS writes records that others will follow at once. The other
+	// direction writes too now and then: answers to key updates.
+	more atomic.Bool
 }
 
 // attachment is the connection under a Socket.
@@ -66,7 +71,7 @@ func (s *Socket) Read(b []byte) (int, error) {
 func (s *Socket) Write(b []byte) (int, error) {
 	switch {
 	case s.out != nil:
-		return s.out.write(b)
+		return s.out.write(b, s.more.Load())
 	case s.in != noDescriptor:
 		return s.writeOrKeep(b)
 	}
@@ -76,7 +81,7 @@ func (s *Socket) Write(b []byte) (int, error) {
 // writeOrKeep never says "not now": crypto/tls would write nothing ever after.
 func (s *Socket) writeOrKeep(b []byte) (n int, err error) {
 	if len(s.pending) == 0 {
-		if n, err = writeNow(s.in, b); err != nil && !again(err) {
+		if n, err = writeNow(s.in, b, s.more.Load()); err != nil && !again(err) {
 			return n, err
 		}
 	}

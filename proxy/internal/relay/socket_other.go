@@ -15,7 +15,7 @@ const (
 
 func readNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported }
 
-func writeNow(descriptor, []byte) (int, error) { return 0, errors.ErrUnsupported }
+func writeNow(descriptor, []byte, bool) (int, error) { return 0, errors.ErrUnsupported }
 
 func again(error) bool { return false }
 

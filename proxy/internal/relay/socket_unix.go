@@ -36,10 +36,11 @@ func readNow(fd descriptor, b []byte) (int, error) {
 	}
 }
 
-// writeNow writes what the socket takes and returns EAGAIN if it takes nothing.
-func writeNow(fd descriptor, b []byte) (int, error) {
+// writeNow writes what the socket takes and returns EAGAIN if it takes nothing. More
+// says that there is more to come at once, so that the kernel may wait for it.
+func writeNow(fd descriptor, b []byte, more bool) (int, error) {
 	for {
-		n, err := sysWrite(fd, b)
+		n, err := sysWrite(fd, b, more)
 		if err == syscall.EINTR {
 			continue
 		}
