@@ -52,8 +52,14 @@ type process struct {
 // launch starts a program and sees to it that it does not outlive the test.
 func launch(t testing.TB, environ []string, argv ...string) *process {
 	t.Helper()
+	return launchWith(t, nil, environ, argv...)
+}
+
+// launchWith hands files down to the program, from descriptor 3 on.
+func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environ, p.stdout, p.stderr
+	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = environ, p.stdout, p.stderr, files
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

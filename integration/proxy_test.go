@@ -25,8 +25,9 @@ type proxy struct {
 	*process
 	t                 testing.TB
 	data, config      string
-	plain, tls, admin string   // host:port
-	wrapper           []string // runs the program, if set
+	plain, tls, admin string     // host:port
+	wrapper           []string   // runs the program, if set
+	files             []*os.File // that the program inherits
 	environ           []string
 
 	mu        sync.Mutex
@@ -122,7 +123,7 @@ func (p *proxy) launch() {
 	} else {
 		argv = append(argv, "--data", p.data)
 	}
-	p.process = launch(p.t, p.environ, argv...)
+	p.process = launchWith(p.t, p.files, p.environ, argv...)
 	p.processes = append(p.processes, p.process)
 }
 

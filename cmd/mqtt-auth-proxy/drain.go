@@ -17,9 +17,9 @@ const (
 	// goodbyeEach is how far apart sessions are ended in a drain: 500 a second come
 	// back elsewhere, if all do at once.
 	goodbyeEach = 2 * time.Millisecond
-	// divertTime is how long a listener that shares its address goes on accepting
-	// those whose connection has begun. A client repeats what is not answered after
-	// a second.
+	// divertTime is how long connections that have begun may take to become sessions
+	// when others accept new ones. A client repeats what is not answered after a
+	// second.
 	divertTime = 500 * time.Millisecond
 	// stopMargin is what closing everything takes after a drain, with room to spare.
 	stopMargin = 10 * time.Second
@@ -89,15 +89,20 @@ func (s *service) endSessions(ctx context.Context, cut func(), signals <-chan os
 	}
 }
 
-// divert sends new connections to other processes on the addresses that are shared
-// with them, and returns how long those that have begun here may take.
+// divert leaves new connections to whoever else accepts them on the same sockets, now
+// or later, and returns how long those that have begun here may take.
 func (s *service) divert() (wait time.Duration) {
 	for _, l := range s.current.Load().listeners {
-		if !l.config.ReusePort {
+		_, inherited := config.Inherited(l.config.Address)
+		switch {
+		case inherited:
+			l.socket.retire() // systemd still has it open
+		case !l.config.ReusePort:
 			continue
-		}
-		if err := divert(l.served().Listener); err != nil {
-			s.log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
+		default:
+			if err := divert(l.served().Listener); err != nil {
+				s.log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
+			}
 		}
 		wait = divertTime
 	}

@@ -1,0 +1,109 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// manager is a service manager, as far as it is told things.
+type manager struct {
+	mu   sync.Mutex
+	told []string
+}
+
+// manage makes the program's manager listen.
+func manage(t *testing.T, p *proxy) *manager {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	p.environ = append(p.environ, "NOTIFY_SOCKET="+path)
+	m := &manager{}
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := conn.Read(b)
+			if err != nil {
+				return
+			}
+			m.mu.Lock()
+			m.told = append(m.told, string(b[:n]))
+			m.mu.Unlock()
+		}
+	}()
+	return m
+}
+
+// after returns what was told beyond the first n messages that has the text.
+func (m *manager) after(n int, text string) (told []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.told[min(n, len(m.told)):] {
+		if strings.Contains(s, text) {
+			told = append(told, s)
+		}
+	}
+	return told
+}
+
+func (m *manager) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.told)
+}
+
+// TestServiceManagerIsTold: what systemd learns from the start to the end, also while
+// no broker is there.
+func TestServiceManagerIsTold(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	m := manage(t, p)
+	p.environ = append(p.environ, "WATCHDOG_USEC=400000")
+	token := p.token("device")
+	p.start()
+	wait := func(n int, text string, times int) {
+		t.Helper()
+		eventually(t, text, func() bool { return len(m.after(n, text)) >= times })
+	}
+	wait(0, "READY=1\nSTATUS=serving: 0 sessions", 1)
+	connect(t, dial(t, p.plain), identity(5, "device", token))
+	wait(0, "STATUS=serving: 1 sessions", 1)
+
+	before := m.count()
+	p.signal(syscall.SIGHUP)
+	wait(before, "RELOADING=1\nMONOTONIC_USEC=", 1)
+	wait(before, "READY=1", 1)
+
+	// Without a broker devices are not served, but a new process would not serve them
+	// either.
+	s.Close()
+	eventually(t, "not ready", func() bool {
+		status, _ := fetch(t, "http://"+p.admin+"/readyz", "")
+		return status == 503 || refusedOnce(p, token)
+	})
+	wait(m.count(), "WATCHDOG=1", 5)
+
+	p.stop()
+	wait(0, "STOPPING=1", 1)
+	time.Sleep(500 * time.Millisecond)
+	if n := len(m.after(m.count()-1, "WATCHDOG=1")); n > 1 {
+		t.Error("the watchdog is fed by nobody")
+	}
+}
+
+// refusedOnce has a device come, so that the proxy sees that the broker is gone.
+func refusedOnce(p *proxy, token string) bool {
+	_ = callOnce(p.plain, identity(5, "late", token))
+	return false
+}
