@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	return printTable(stdout, b.records)
+	return printTable(stdout, b.records, o.noise/100)
 }
 
 // options are what the command line says.
@@ -68,6 +68,7 @@ type options struct {
 	rounds, threads           int
 	quick                     bool
 	binary, file              string
+	noise                     float64
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -83,6 +84,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "do little of everything, to see that it works; the figures mean nothing")
 	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
 	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of all that it holds")
+	f.Float64Var(&o.noise, "noise", 100, "leave out of the table what was measured while other processes took more than this `percentage` of the machine")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

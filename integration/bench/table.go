@@ -4,7 +4,7 @@ package main
 
 import (
 	"bytes"
-	"errors"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -24,10 +24,13 @@ type cell struct {
 	target string
 }
 
-// printTable prints medians and ranges, and what is to be known of their noise.
-func printTable(w io.Writer, records []record) error {
+// printTable prints medians and ranges, and what is to be known of their noise,
+// without the records during which others took more of the machine than a part.
+func printTable(w io.Writer, records []record, noise float64) error {
+	all := len(records)
+	records = slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Others > noise })
 	if len(records) == 0 {
-		return errors.New("nothing was measured")
+		return fmt.Errorf("%d figures were measured, and nothing is left to print", all)
 	}
 	values := map[cell][]float64{}
 	for _, r := range records {
@@ -51,6 +54,9 @@ func printTable(w io.Writer, records []record) error {
 		b.WriteString("\n")
 	}
 	b.WriteString("\n" + notes(records, values, columns))
+	if left := all - len(records); left > 0 {
+		fmt.Fprintf(&b, "%d figures are left out, since other processes took more than %.0f %% of the machine.\n", left, 100*noise)
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }
@@ -79,11 +85,13 @@ func rows(records []record) []row {
 		}
 	}
 	rank := func(r row) int {
-		metric := r
-		metric.transport = ""
-		return slices.Index(names, r.work)*1_000_000 + slices.Index(metrics, metric)*10 + len(r.transport)%2
+		r.transport = ""
+		return slices.Index(metrics, r)
 	}
-	slices.SortStableFunc(all, func(a, b row) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(all, func(a, b row) int {
+		return cmp.Or(cmp.Compare(slices.Index(names, a.work), slices.Index(names, b.work)),
+			cmp.Compare(rank(a), rank(b)), cmp.Compare(a.transport, b.transport))
+	})
 	return all
 }
 
