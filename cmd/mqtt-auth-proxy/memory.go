@@ -112,11 +112,13 @@ func (g *memoryGuard) judge(u memory.Usage, log *zap.Logger) {
 func (s *service) watchMemory(ctx context.Context) {
 	tick := time.NewTicker(memoryPoll)
 	defer tick.Stop()
+	garbage := newCollector()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			garbage.tune()
 			s.memory.look(s.current.Load().config.Limits.Memory, s.log)
 		}
 	}
