@@ -142,7 +142,9 @@ func (d *draft) listen(address string, shared bool) (net.Listener, error) {
 	}
 	if errors.Is(err, syscall.EADDRINUSE) && len(own) > 0 && leaving {
 		if ln, err = listenBeside(slices.Collect(maps.Values(own)), address); err == nil && shared {
-			err = onSocket(ln, allowSharing)
+			if err = onSocket(ln, allowSharing); err != nil {
+				ln.Close()
+			}
 		}
 	}
 	switch {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"syscall"
 
@@ -16,44 +15,40 @@ import (
 // of the same user.
 func listenBeside(own []net.Listener, address string) (ln net.Listener, err error) {
 	for _, o := range own {
-		if err := sharePort(o, 1); err != nil {
-			return nil, err
+		before, err := sharePort(o, 1)
+		if err != nil {
+			return nil, errors.Join(syscall.EADDRINUSE, err)
 		}
-		defer func() { err = errors.Join(err, sharePort(o, 0)) }()
+		// It is about to go, or stays after all if the reload fails later on.
+		defer func() { _, _ = sharePort(o, before) }()
 	}
 	var lc net.ListenConfig
 	keepAccepted(&lc)
 	keep := lc.Control
 	lc.Control = func(network, address string, raw syscall.RawConn) error {
-		return errors.Join(keep(network, address, raw), setReusePort(raw, 1))
+		return errors.Join(keep(network, address, raw), allowSharing(raw))
 	}
 	if ln, err = lc.Listen(context.Background(), "tcp", address); err != nil {
 		return nil, err
 	}
-	if err := sharePort(ln, 0); err != nil {
+	if _, err := sharePort(ln, 0); err != nil {
 		ln.Close()
 		return nil, err
 	}
 	return ln, nil
 }
 
-func sharePort(ln net.Listener, value int) error {
-	conn, ok := ln.(syscall.Conn)
-	if !ok {
-		return fmt.Errorf("%s: %w", ln.Addr(), syscall.EADDRINUSE)
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return setReusePort(raw, value)
-}
-
-func setReusePort(raw syscall.RawConn, value int) (err error) {
-	if controlErr := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, value)
-	}); controlErr != nil {
-		return controlErr
-	}
-	return err
+// sharePort sets whether others may listen on the address of ln, and returns what was
+// set before.
+func sharePort(ln net.Listener, value int) (before int, err error) {
+	err = onSocket(ln, func(raw syscall.RawConn) error {
+		var sockErr error
+		err := raw.Control(func(fd uintptr) {
+			if before, sockErr = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT); sockErr == nil {
+				sockErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, value)
+			}
+		})
+		return errors.Join(err, sockErr)
+	})
+	return before, err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -19,6 +20,11 @@ func TestListenerWidens(t *testing.T) {
 		edit(t, s, fmt.Sprintf("listeners: [{address: '%s'}]\nadmin: {address: '127.0.0.2:0'}\n", address))
 		if err := reload(t, s); err != nil {
 			t.Fatalf("%s: %v", address, err)
+		}
+		failing := fmt.Sprintf("listeners: [{address: '0.0.0.0:%d'}]\nauth: {sources: [{file: {path: /nowhere}}]}\nadmin: {address: '127.0.0.2:0'}\n", port)
+		edit(t, s, failing)
+		if err := reload(t, s); err == nil || !strings.Contains(err.Error(), "/nowhere") {
+			t.Errorf("%s: the reload that has to fail later on: %v", address, err)
 		}
 		p := asDemo(s, 4)
 		p.ClientID = "other"
