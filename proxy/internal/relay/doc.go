@@ -51,6 +51,9 @@
 // While crypto/tls reads, it works on a buffer lent to it for the moment; see
 // lend.go for why and for what happens if a Go release does not allow that.
 //
-// A connection that is neither a socket nor TLS over a [Socket] works as well,
-// with a small buffer that it keeps while it waits.
+// What is said of TLS holds for every connection over a [Socket] that says what it
+// stands on (NetConn) and can end its half (CloseWrite), WebSocket over TLS for
+// example. It must pass "not now" on, lose nothing by it, and hold back nothing that
+// it has read. Any other connection works as well, with a small buffer that it keeps
+// while it waits.
 package relay

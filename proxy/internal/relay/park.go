@@ -108,7 +108,7 @@ func (s *Session) startQuiet() {
 	for _, d := range []*direction{&s.up, &s.down} {
 		// What came with the last bytes that were read before is inside of TLS by
 		// now: no event will announce it.
-		if s.quiet && d.from.secured() && !d.forward(r) {
+		if s.quiet && d.from.layered() && !d.forward(r) {
 			s.resume()
 		}
 	}

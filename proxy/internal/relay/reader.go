@@ -30,9 +30,9 @@ func newReader(e *end, pool *buffers) *reader {
 
 func (r *reader) attach(e *end) {
 	r.end, r.input, r.lent = e, tlsInput{}, nil
-	if e.secured() && (e.socket.raw != nil || e.socket.in != noDescriptor) {
+	if c := e.records(); c != nil && (e.socket.raw != nil || e.socket.in != noDescriptor) {
 		if o := lendable(); o != nil {
-			r.input = o.of(e.tls)
+			r.input = o.of(c)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (r *reader) fill() {
 		r.fillLending()
 		return
 	}
-	plain := !r.end.secured()
+	plain := !r.end.layered()
 	for r.n < len(r.buf.b) {
 		m, err := r.end.read(r.buf.b[r.n:])
 		r.n += m

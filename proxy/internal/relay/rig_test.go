@@ -50,6 +50,8 @@ var transports = map[string]func(t testing.TB, proxyIsServer bool) (peer, ours n
 	"unix":   func(t testing.TB, _ bool) (net.Conn, net.Conn) { return unixPair(t) },
 	"tls1.2": func(t testing.TB, server bool) (net.Conn, net.Conn) { return tlsPair(t, server, tls.VersionTLS12) },
 	"tls1.3": func(t testing.TB, server bool) (net.Conn, net.Conn) { return tlsPair(t, server, tls.VersionTLS13) },
+	"layer":  func(t testing.TB, server bool) (net.Conn, net.Conn) { return layerPair(t, server, false) },
+	"layers": func(t testing.TB, server bool) (net.Conn, net.Conn) { return layerPair(t, server, true) },
 }
 
 // eachTransport runs f with every pump over every useful combination of transports.
@@ -57,6 +59,7 @@ func eachTransport(t *testing.T, f func(t *testing.T, r *rig)) {
 	combinations := [][2]string{
 		{"tcp", "tcp"}, {"tcp", "unix"}, {"unix", "tcp"}, {"tls1.3", "tcp"}, {"tls1.2", "unix"},
 		{"tcp", "tls1.3"}, {"tcp", "tls1.2"}, {"tls1.3", "tls1.3"}, {"tls1.2", "tls1.2"},
+		{"layer", "tcp"}, {"layers", "tcp"}, {"layers", "tls1.3"},
 	}
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, c := range combinations {

@@ -23,7 +23,7 @@ const spliceMin = 64 << 10
 // both ends are bare sockets.
 func (d *direction) unseen() int {
 	switch {
-	case d.filtered != nil || d.from.secured() || d.to.secured():
+	case d.filtered != nil || d.from.layered() || d.to.layered():
 		return 0
 	case d.from.socket.raw == nil || d.to.socket.raw == nil:
 		return 0
