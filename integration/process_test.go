@@ -60,6 +60,8 @@ func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string
 	t.Helper()
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr, p.cmd.ExtraFiles = environ, p.stdout, p.stderr, files
+	// Children of its own may outlive it for a while, with the output in their hands.
+	p.cmd.WaitDelay = 5 * time.Second
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
