@@ -101,7 +101,7 @@ func (l *loop) stop() { _ = l.gate.Close() }
 
 func (l *loop) run() {
 	defer l.pump.live.Done()
-	defer unix.Close(l.fd)
+	defer func() { _ = unix.Close(l.fd) }()
 	raw, err := l.gate.SyscallConn()
 	if err != nil {
 		return
