@@ -27,37 +27,43 @@ const (
 	keyUpdateMessage  = 24
 )
 
-// rawTLS is a TLS 1.3 client that makes its records itself, so that it can send what
-// no well-behaved client sends.
+// rawTLS is a TLS 1.3 peer that makes its records itself, so that it can send what no
+// well-behaved peer sends.
 type rawTLS struct {
 	testing.TB
 	net.Conn
 	out, in recordKeys
 }
 
-// newRawTLS connects to a TLS server of ours. The handshake is crypto/tls's; the
-// secrets come from its key log.
-func newRawTLS(t testing.TB) (*rawTLS, *tls.Conn) {
+// newRawTLS connects to a TLS server or client of ours. The handshake is crypto/tls's;
+// the secrets come from its key log.
+func newRawTLS(t testing.TB, weAreServer bool) (*rawTLS, *tls.Conn) {
 	t.Helper()
 	a, b := tcpPair(t)
 	var log bytes.Buffer
-	client := tls.Client(a, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, KeyLogWriter: &log})
+	client := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, KeyLogWriter: &log}
 	// Tickets would come with the server's first keys, before we take over.
-	server := tls.Server(NewSocket(b), &tls.Config{Certificates: []tls.Certificate{certificate()}, SessionTicketsDisabled: true})
+	server := &tls.Config{Certificates: []tls.Certificate{certificate()}, SessionTicketsDisabled: true}
+	peer, ours := tls.Client(a, client), tls.Server(NewSocket(b), server)
+	out, in := "CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"
+	if !weAreServer {
+		peer, ours = tls.Server(a, server), tls.Client(NewSocket(b), client)
+		out, in = in, out
+	}
 	errs := make(chan error, 1)
-	go func() { errs <- client.Handshake() }()
-	if err := server.Handshake(); err != nil {
+	go func() { errs <- peer.Handshake() }()
+	if err := ours.Handshake(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-errs; err != nil {
 		t.Fatal(err)
 	}
-	suite := client.ConnectionState().CipherSuite
+	suite := peer.ConnectionState().CipherSuite
 	return &rawTLS{
 		TB: t, Conn: a,
-		out: newRecordKeys(t, suite, secret(t, log.String(), "CLIENT_TRAFFIC_SECRET_0")),
-		in:  newRecordKeys(t, suite, secret(t, log.String(), "SERVER_TRAFFIC_SECRET_0")),
-	}, server
+		out: newRecordKeys(t, suite, secret(t, log.String(), out)),
+		in:  newRecordKeys(t, suite, secret(t, log.String(), in)),
+	}, ours
 }
 
 func secret(t testing.TB, log, label string) []byte {
@@ -181,7 +187,7 @@ func (c *rawTLS) dribble(b []byte, n int) {
 	}
 }
 
-// receive returns the next application data, following the server's key updates.
+// receive returns the next application data, following the relay's key updates.
 func (c *rawTLS) receive() (string, error) {
 	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
 	for {

@@ -11,36 +11,61 @@ import (
 	"time"
 )
 
-// rawRig is a rig whose device makes its TLS records itself.
+// rawRig is a rig one end of which, on that side, makes its TLS records itself. The
+// far one is plain.
 type rawRig struct {
 	*rig
-	device *rawTLS
+	side Side
+	raw  *rawTLS
+	far  net.Conn
 }
 
 func eachRaw(t *testing.T, f func(t *testing.T, r *rawRig)) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
-		r := &rawRig{rig: &rig{TB: t, pump: newPump()}}
-		var client *tls.Conn
-		r.device, client = newRawTLS(t)
-		for _, c := range []net.Conn{r.device.Conn, client.NetConn().(*Socket).Conn} {
-			_ = c.(*net.TCPConn).SetReadBuffer(8 << 10) // or a flood takes long
-			_ = c.(*net.TCPConn).SetWriteBuffer(8 << 10)
+		for _, side := range []Side{Client, Upstream} {
+			t.Run(side.String(), func(t *testing.T) {
+				r := &rawRig{rig: &rig{TB: t, pump: newPump()}, side: side}
+				var ours *tls.Conn
+				r.raw, ours = newRawTLS(t, side == Client)
+				for _, c := range []net.Conn{r.raw.Conn, ours.NetConn().(*Socket).Conn} {
+					_ = c.(*net.TCPConn).SetReadBuffer(8 << 10) // or a flood takes long
+					_ = c.(*net.TCPConn).SetWriteBuffer(8 << 10)
+				}
+				r.far = r.connect(side, ours)
+				r.start()
+				f(t, r)
+			})
 		}
-		r.pair.Client = client
-		r.broker, r.pair.Upstream = tcpPair(t)
-		r.start()
-		f(t, r)
 	})
+}
+
+// connect makes ours one end of the pair and returns the peer of the other, which is
+// plain.
+func (r *rig) connect(side Side, ours net.Conn) (far net.Conn) {
+	far, other := tcpPair(r.TB)
+	r.pair.Client, r.pair.Upstream = ours, other
+	if side == Upstream {
+		r.pair.Client, r.pair.Upstream = other, ours
+	}
+	return far
+}
+
+// from returns how many bytes of that side were passed on.
+func (r Result) from(side Side) int64 {
+	if side == Client {
+		return r.Up
+	}
+	return r.Down
 }
 
 // bothWays checks that the pair is still whole.
 func (r *rawRig) bothWays(label string) {
 	r.Helper()
-	r.device.sendRaw(r.device.data("up " + label))
-	r.expect(r.broker, "up "+label)
-	r.send(r.broker, []byte("down "+label))
-	if got, err := r.device.receive(); got != "down "+label {
-		r.Fatalf("device got %q, %v", got, err)
+	r.raw.sendRaw(r.raw.data("there " + label))
+	r.expect(r.far, "there "+label)
+	r.send(r.far, []byte("back "+label))
+	if got, err := r.raw.receive(); got != "back "+label {
+		r.Fatalf("got %q, %v", got, err)
 	}
 }
 
@@ -98,14 +123,14 @@ func (c *flakyConn) Read(b []byte) (int, error) {
 
 func TestRecordsByteByByte(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
-		_ = r.device.Conn.(*net.TCPConn).SetNoDelay(true)
+		_ = r.raw.Conn.(*net.TCPConn).SetNoDelay(true)
 		for i := range 5 {
 			text := fmt.Sprintf("message %d", i)
-			for _, b := range r.device.data(text) {
-				r.device.sendRaw([]byte{b})
+			for _, b := range r.raw.data(text) {
+				r.raw.sendRaw([]byte{b})
 				runtime.Gosched() // a wake-up of its own, mostly
 			}
-			r.expect(r.broker, text)
+			r.expect(r.far, text)
 		}
 		r.bothWays("after")
 	})
@@ -115,9 +140,9 @@ func TestKeyUpdatesSplitAnywhere(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
 		for i := range 200 {
 			text := fmt.Sprintf("<%d>", i)
-			stream := append(r.device.keyUpdate(i%2 == 0, 5), r.device.data(text)...)
-			r.device.dribble(stream, 1+i%len(stream))
-			r.expect(r.broker, text)
+			stream := append(r.raw.keyUpdate(i%2 == 0, 5), r.raw.data(text)...)
+			r.raw.dribble(stream, 1+i%len(stream))
+			r.expect(r.far, text)
 		}
 		r.bothWays("after")
 	})
@@ -126,8 +151,8 @@ func TestKeyUpdatesSplitAnywhere(t *testing.T) {
 func TestKeyUpdateFragmentedOverRecords(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
 		for i := 1; i <= 4; i++ {
-			for _, b := range r.device.keyUpdate(true, i) {
-				r.device.sendRaw([]byte{b})
+			for _, b := range r.raw.keyUpdate(true, i) {
+				r.raw.sendRaw([]byte{b})
 				runtime.Gosched()
 			}
 			r.bothWays(fmt.Sprint(i))
@@ -137,13 +162,13 @@ func TestKeyUpdateFragmentedOverRecords(t *testing.T) {
 
 func TestHalfCloseNotify(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
-		alert := append(r.device.data("bye"), r.device.closeNotify()...)
-		r.device.sendRaw(alert[:len(alert)-9])
-		r.expect(r.broker, "bye")
-		r.device.sendRaw(alert[len(alert)-9:])
-		r.expectEnd(r.broker, "")
-		r.broker.Close()
-		if got := r.end(); got.By != Client || got.Err != nil {
+		alert := append(r.raw.data("bye"), r.raw.closeNotify()...)
+		r.raw.sendRaw(alert[:len(alert)-9])
+		r.expect(r.far, "bye")
+		r.raw.sendRaw(alert[len(alert)-9:])
+		r.expectEnd(r.far, "")
+		r.far.Close()
+		if got := r.end(); got.By != r.side || got.Err != nil {
 			t.Errorf("result %+v, want an orderly end", got)
 		}
 	})
@@ -151,12 +176,12 @@ func TestHalfCloseNotify(t *testing.T) {
 
 func TestCloseInsideRecord(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
-		stream := append(r.device.data("whole"), r.device.data("torn off")...)
-		r.device.sendRaw(stream[:len(stream)-3])
-		r.device.Close()
-		r.expectEnd(r.broker, "whole")
-		r.broker.Close()
-		if got := r.end(); got.By != Client || got.Err != nil || got.Up != 5 {
+		stream := append(r.raw.data("whole"), r.raw.data("torn off")...)
+		r.raw.sendRaw(stream[:len(stream)-3])
+		r.raw.Close()
+		r.expectEnd(r.far, "whole")
+		r.far.Close()
+		if got := r.end(); got.By != r.side || got.Err != nil || got.from(r.side) != 5 {
 			t.Errorf("result %+v, want an orderly end after 5 bytes", got)
 		}
 	})
@@ -166,7 +191,7 @@ func TestEmptyRecords(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
 		for i := range 20 {
 			for range 10 {
-				r.device.sendRaw(r.device.data(""))
+				r.raw.sendRaw(r.raw.data(""))
 			}
 			r.bothWays(fmt.Sprint(i))
 		}
@@ -177,43 +202,43 @@ func TestEmptyRecordFloodEndsPair(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
 		var flood []byte
 		for range 40 {
-			flood = append(flood, r.device.data("")...)
+			flood = append(flood, r.raw.data("")...)
 		}
-		r.device.sendRaw(flood)
-		if got := r.end(); got.By != Client || got.Err == nil {
-			t.Errorf("result %+v, want a fault of the client", got)
+		r.raw.sendRaw(flood)
+		if got := r.end(); got.By != r.side || got.Err == nil {
+			t.Errorf("result %+v, want a fault", got)
 		}
 	})
 }
 
 func TestCorruptRecord(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
-		stream := r.device.data("good")
-		bad := r.device.data("bad")
+		stream := r.raw.data("good")
+		bad := r.raw.data("bad")
 		bad[len(bad)-1] ^= 1
-		r.device.sendRaw(append(stream, bad...))
-		r.expectEnd(r.broker, "good")
-		if got := r.end(); got.By != Client || got.Err == nil || !strings.Contains(got.Err.Error(), "bad record MAC") {
-			t.Errorf("result %+v, want a bad record of the client", got)
+		r.raw.sendRaw(append(stream, bad...))
+		r.expectEnd(r.far, "good")
+		if got := r.end(); got.By != r.side || got.Err == nil || !strings.Contains(got.Err.Error(), "bad record MAC") {
+			t.Errorf("result %+v, want a bad record", got)
 		}
 	})
 }
 
-// A client that asks for key updates and never reads the answers stops being read
+// A peer that asks for key updates and never reads the answers stops being read
 // itself: nothing piles up.
 func TestKeyUpdateFlood(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
 		before, blocked := heap(), false
 		for range 200_000 {
-			_ = r.device.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			_ = r.raw.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 			// One byte of data resets crypto/tls's own count of useless records.
-			if _, err := r.device.Conn.Write(append(r.device.keyUpdate(true, 5), r.device.data("x")...)); err != nil {
+			if _, err := r.raw.Conn.Write(append(r.raw.keyUpdate(true, 5), r.raw.data("x")...)); err != nil {
 				blocked = true
 				break
 			}
 		}
 		if !blocked {
-			t.Error("the relay read 200,000 requests of a client that takes no answer")
+			t.Error("the relay read 200,000 requests of a peer that takes no answer")
 		}
 		if grown := heap() - before; grown > 1<<20 {
 			t.Errorf("the heap grew by %d bytes", grown)
