@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -57,6 +59,48 @@ func dialWebSocket(t testing.TB, url string, trust *tls.Config) net.Conn {
 		t.Fatal(err)
 	}
 	return websocket.NetConn(t.Context(), conn, websocket.MessageBinary)
+}
+
+// TestWebSocketBulk: what goes in at one end comes out at the other, also after the
+// session was idle for so long that it waits without a goroutine.
+func TestWebSocketBulk(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, startMosquitto(t).upstream())
+	ws, wss := p.listenForWebSocket()
+	token := p.token("device")
+	p.start()
+	for name, url := range map[string]string{"ws": "ws://" + ws + "/mqtt", "wss": "wss://localhost:" + portOf(wss) + "/mqtt"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			wire, err := openWebSocket(t, url, p.trust(t), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wire.SetReadLimit(-1)
+			d := connect(t, websocket.NetConn(t.Context(), wire, websocket.MessageBinary), identity(4, name, token))
+			d.subscribe(t, "bulk/"+name, 0)
+			for round := range 2 {
+				time.Sleep(time.Duration(round) * 5 * time.Second)
+				payloads := make([][]byte, 40)
+				for i := range payloads {
+					payloads[i] = bytes.Repeat([]byte(fmt.Sprintf("%d-%d ", round, i)), 20_000)
+				}
+				go func() {
+					for _, payload := range payloads {
+						packet := packets.Publish{Topic: []byte("bulk/" + name), Payload: payload}
+						if _, err := d.conn.Write(packet.Append(nil, 4)); err != nil {
+							return
+						}
+					}
+				}()
+				for i, payload := range payloads {
+					if got, err := d.next(patience); err != nil || !bytes.Equal(got.Payload, payload) {
+						t.Fatalf("round %d, message %d: %d bytes, %v", round, i, len(got.Payload), err)
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestWebSocketTokens: a token that came with the request lets in, and no log knows

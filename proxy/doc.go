@@ -17,6 +17,7 @@
 //	accept      limits on connections and on new ones a second, in all and per address
 //	header      of a load balancer, if the listener wants one: whose connection it is
 //	handshake   TLS, at most so many at a time
+//	upgrade     to WebSocket, if the listener is one for that
 //	CONNECT     one packet, strict, bounded in size and time
 //	token       where the policy says it sits
 //	authorize   the Authorizer, then the grant's own conditions

@@ -40,6 +40,14 @@ func (c *conn) readHeader(context.Context) error {
 		return nil
 	}
 	c.addr = header.Source
+	if c.fronted() {
+		return nil
+	}
+	return c.arriveLate()
+}
+
+// arriveLate is arrive for a connection whose address was not known when it came.
+func (c *conn) arriveLate() error {
 	if !c.arrive() {
 		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
 	}

@@ -172,7 +172,7 @@ func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
 	}
 	c := &conn{srv: s, policy: p, entry: e, ticket: t, excess: excess, accepted: now, addr: addr, raw: nc, nc: nc}
 	// Behind a load balancer the device's address is not known yet.
-	if len(e.proxies) == 0 && !c.arrive() {
+	if len(e.proxies) == 0 && !c.fronted() && !c.arrive() {
 		s.admission.leave(c.ticket, addr.Addr())
 		return nil, false
 	}

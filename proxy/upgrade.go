@@ -20,10 +20,17 @@ func (c *conn) upgrade(context.Context) error {
 		return upgradeError(err)
 	}
 	c.nc, c.ws, c.opening = ws, ws, request
-	if request.Client.IsValid() {
-		c.addr = netip.AddrPortFrom(request.Client, 0)
+	if !request.Client.IsValid() {
+		return nil
 	}
-	return nil
+	c.addr = netip.AddrPortFrom(request.Client, 0)
+	return c.arriveLate()
+}
+
+// fronted reports whether the peer is a reverse proxy that is going to tell whose
+// connection it is.
+func (c *conn) fronted() bool {
+	return c.entry.ws != nil && trusts(c.entry.ws.Trusted, c.addr.Addr())
 }
 
 func upgradeError(err error) error {

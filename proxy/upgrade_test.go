@@ -318,3 +318,23 @@ func TestTokenOfTheRequest(t *testing.T) {
 		})
 	}
 }
+
+// TestConnectRateBehindReverseProxy: its clients are paced one by one, and it itself
+// is not.
+func TestConnectRateBehindReverseProxy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.AddressRate = Rate{PerSecond: 1}
+		codes := ""
+		for _, client := range []string{"198.51.100.1", "198.51.100.2", "198.51.100.3", "198.51.100.1"} {
+			w := b.openWebSocket("10.0.0.9:40000", handshake("/mqtt", "X-Forwarded-For: "+client))
+			p := with(4, "web-"+client, goodToken)
+			w.frame(0x82, p.Append(nil))
+			_, ack := w.next()
+			codes += string('0' + rune(ack[3]))
+		}
+		if r := b.lastRefusal(); codes != "0003" || r.Reason != RateExceeded || r.Addr.String() != "198.51.100.1:0" {
+			t.Errorf("codes %s, the last refusal is %v of %v", codes, r.Reason, r.Addr)
+		}
+	})
+}
