@@ -116,12 +116,8 @@ func (c *conn) readConnect(ctx context.Context) error {
 	if c.srv.draining() {
 		c.hurry(time.Now().Add(lastWords))
 	}
-	ctx, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	for _, step := range []func(context.Context) error{c.readHeader, c.handshake, c.upgrade} {
-		if err := step(ctx); err != nil {
-			return c.forgive(err)
-		}
+	if err := c.unwrap(ctx, deadline); err != nil {
+		return c.forgive(err)
 	}
 	in, err := packets.ReadConnect(c.nc, c.policy.maxConnect())
 	if err != nil {
@@ -129,6 +125,17 @@ func (c *conn) readConnect(ctx context.Context) error {
 	}
 	c.in, c.level = in, in.Level
 	return nil
+}
+
+// unwrap does what comes before MQTT.
+func (c *conn) unwrap(ctx context.Context, deadline time.Time) error {
+	if err := c.readHeader(); err != nil {
+		return err
+	}
+	if err := c.handshake(ctx, deadline); err != nil {
+		return err
+	}
+	return c.upgrade()
 }
 
 // hurry moves the end of reading forward, from any goroutine.

@@ -67,13 +67,15 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 }
 
 // handshake makes c.nc of the accepted connection.
-func (c *conn) handshake(ctx context.Context) error {
+func (c *conn) handshake(ctx context.Context, deadline time.Time) error {
 	socket := relay.NewSocket(c.raw)
 	c.nc = socket
 	if c.entry.tls == nil {
 		return nil
 	}
 	begin := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	tc := tls.Server(socket, c.entry.tls)
 	gate := &handshakeGate{slots: c.policy.handshakes}
 	defer gate.leave()

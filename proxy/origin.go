@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -19,7 +18,7 @@ import (
 // It is wanted of everybody there: a connection from elsewhere, or without a header,
 // is closed. Else whoever reaches the listener past the load balancer could claim
 // any address, or hide behind the load balancer's.
-func (c *conn) readHeader(context.Context) error {
+func (c *conn) readHeader() error {
 	if len(c.entry.proxies) == 0 {
 		return nil
 	}

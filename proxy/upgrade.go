@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/netip"
@@ -11,7 +10,7 @@ import (
 
 // upgrade opens the WebSocket connection that MQTT is within, if the listener is one
 // for that.
-func (c *conn) upgrade(context.Context) error {
+func (c *conn) upgrade() error {
 	if c.entry.ws == nil {
 		return nil
 	}

@@ -23,7 +23,7 @@ const (
 
 // connectUpstream gets the CONNECT answered by a broker and passes its answer on.
 func (c *conn) connectUpstream(ctx context.Context, r *ConnectRequest) error {
-	ctx, cancel := context.WithTimeout(proxyproto.NewContext(ctx, c.origin()), c.policy.upstreamTimeout())
+	ctx, cancel := context.WithTimeout(proxyproto.NewContext(ctx, c.origin), c.policy.upstreamTimeout())
 	defer cancel()
 	var raw []byte
 	link, err := c.policy.upstream().Connect(ctx, r, func(ctx context.Context, nc net.Conn) (answered bool, err error) {

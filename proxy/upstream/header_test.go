@@ -57,8 +57,8 @@ func TestDialSendsHeader(t *testing.T) {
 			version int
 			want    *proxyproto.Header
 		}{
-			{"v2", proxyproto.NewContext(t.Context(), origin), 2, origin},
-			{"v1", proxyproto.NewContext(t.Context(), origin), 1, bare},
+			{"v2", proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return origin }), 2, origin},
+			{"v1", proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return origin }), 1, bare},
 			{"v2, own", t.Context(), 2, own},
 			{"v1, own", t.Context(), 1, own},
 		} {
@@ -80,7 +80,7 @@ func TestDialSendsHeader(t *testing.T) {
 
 func TestDialWithoutHeader(t *testing.T) {
 	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}}
-	conn, err := d.Dial(proxyproto.NewContext(t.Context(), origin))
+	conn, err := d.Dial(proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return origin }))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
 	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}, ProxyProtocol: 2}
 	long := *origin
 	long.Authority = string(make([]byte, 2000))
-	if conn, err := d.Dial(proxyproto.NewContext(t.Context(), &long)); err == nil {
+	if conn, err := d.Dial(proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return &long })); err == nil {
 		conn.Close()
 		t.Error("dialed")
 	}
