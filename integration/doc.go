@@ -1,8 +1,8 @@
 // Package integration tests the built program against real brokers and clients,
 // and the house rules that no single package can see.
 //
-// The stories need tools that Go does not bring (mosquitto and its clients, Node)
-// and carry the build tag integration:
+// The stories need tools that Go does not bring (mosquitto and its clients, Node,
+// HAProxy, Chromium) and carry the build tag integration:
 //
 //	make integration
 //
@@ -16,6 +16,10 @@
 //
 //	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
 //	go test -tags integration ./integration -proxy.race
+//
+// TestBrowser keeps pictures of its pages on request:
+//
+//	go test -tags integration -run TestBrowser ./integration -artifacts -outputdir DIR
 //
 // TestSoak is the one that can be told for hours; see its flags:
 //

@@ -106,8 +106,8 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	return c.begin()
 }
 
-// readConnect does what comes before MQTT and reads one CONNECT, all of it under one absolute
-// deadline that no byte of the client extends.
+// readConnect does what comes before MQTT and reads one CONNECT, all of it under one
+// absolute deadline that no byte of the client extends.
 func (c *conn) readConnect(ctx context.Context) error {
 	deadline := c.accepted.Add(c.policy.connectTimeout())
 	if err := c.raw.SetDeadline(deadline); err != nil {
