@@ -1,0 +1,82 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TestDrainOfThousand: every device is told, one after the other, so that they do not
+// knock at another door all at once, and the program ends well before it must.
+func TestDrainOfThousand(t *testing.T) {
+	const size, spread = 1000, 2 * time.Second
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	token := p.token("device")
+	p.start()
+	fleet := make([]*device, size)
+	var all sync.WaitGroup
+	for worker := range 8 {
+		all.Go(func() {
+			for i := worker; i < size; i += 8 {
+				level := byte(4 + i%2)
+				fleet[i] = connect(t, dial(t, p.plain), identity(level, fmt.Sprint("device-", i), token))
+			}
+		})
+	}
+	all.Wait()
+
+	ends, codes := make([]time.Duration, size), make([]packets.ReasonCode, size)
+	start := time.Now()
+	p.signal(syscall.SIGTERM)
+	for i, d := range fleet {
+		all.Go(func() {
+			var err error
+			if codes[i], err = d.farewell(patience); err != nil {
+				t.Error(err)
+			}
+			ends[i] = time.Since(start)
+		})
+	}
+	all.Wait()
+	if status := p.wait(t, patience); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	took := time.Since(start)
+	checkSpread(t, ends, spread)
+	for i, d := range fleet {
+		if want := map[byte]packets.ReasonCode{4: 0, 5: packets.ServerShuttingDown}[d.level]; codes[i] != want {
+			t.Errorf("device %d was told %v, want %v", i, codes[i], want)
+			break
+		}
+	}
+	t.Logf("%d sessions ended within %v", size, took.Round(time.Millisecond))
+	if took > spread+5*time.Second {
+		t.Errorf("took %v to end, the drain is 30s", took)
+	}
+}
+
+// checkSpread wants no part of the time to see many more ends than another.
+func checkSpread(t *testing.T, ends []time.Duration, spread time.Duration) {
+	t.Helper()
+	const parts = 10
+	var count [parts]int
+	for _, end := range ends {
+		count[min(int(end*parts/spread), parts-1)]++
+	}
+	t.Logf("ends in each tenth of %v: %v", spread, count)
+	for part, n := range count[:parts-1] {
+		if n > 3*len(ends)/parts {
+			t.Errorf("%d of %d sessions ended in one tenth of the time, the %dth", n, len(ends), part+1)
+		}
+	}
+	if early := len(ends) - count[parts-1] - count[parts-2]; early < len(ends)/4 {
+		t.Errorf("only %d of %d sessions ended before the last fifth", early, len(ends))
+	}
+}

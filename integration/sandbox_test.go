@@ -1,0 +1,124 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TestSandbox: a running program cannot read what its config did not name when it
+// started, says so when a reload wants it, and goes on as before.
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"auto", "off"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := startSink(t)
+			p := newProxy(t, s.upstream()+"sandbox: "+mode+"\n")
+			// The stories live in the directory for temporary files, where the program
+			// may write.
+			private := t.TempDir()
+			p.environ = append(p.environ, "TMPDIR="+private)
+			token := p.token("device")
+			p.start()
+			confined := mode == "auto" && landlocked(t, p)
+
+			elsewhere := filepath.Join(t.TempDir(), "tokens.jsonl")
+			if err := os.WriteFile(elsewhere, []byte("# none yet\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(p.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			added := string(text) + fmt.Sprintf("auth: {sources: [{file: {path: tokens.jsonl}}, {file: {path: %q}}]}\n", elsewhere)
+			if err := os.WriteFile(p.config, []byte(added), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			status, body := p.send(http.MethodPost, "/v1/reload")
+			switch {
+			case confined && (status != 422 || !strings.Contains(p.lastReload(), "the sandbox keeps the proxy to the directories")):
+				t.Errorf("a reload that needs a file elsewhere: %d %s, status %s", status, body, p.lastReload())
+			case !confined && status != 200:
+				t.Errorf("a reload without a sandbox: %d %s", status, body)
+			}
+			connect(t, dial(t, p.plain), identity(5, "device", token))
+			p.token("another") // is taken up without a reload
+			if _, ack := present(t, dial(t, p.plain), identity(5, "other", "wrong")); ack.Code != packets.BadUserNameOrPassword {
+				t.Errorf("a wrong token is answered %v", ack.Code)
+			}
+		})
+	}
+}
+
+// landlocked reports whether the kernel has what the sandbox is made of.
+func landlocked(t *testing.T, p *proxy) bool {
+	t.Helper()
+	return strings.Contains(p.stderr.String(), "confined to the directories of its files")
+}
+
+// send asks the admin side for something, with its token.
+func (p *proxy) send(method, path string) (int, string) {
+	p.t.Helper()
+	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.admin+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode, resp.Status
+}
+
+// lastReload is what the status says about it.
+func (p *proxy) lastReload() string {
+	_, body := p.get("/v1/status")
+	return body
+}
+
+// TestSecretsStayOutOfTheProcessList: what everybody on the machine can see of the
+// program, and its environment, holds no secret.
+func TestSecretsStayOutOfTheProcessList(t *testing.T) {
+	t.Parallel()
+	const password = "a-password-for-the-broker"
+	s := startSink(t)
+	p := newProxy(t, strings.TrimSuffix(s.upstream(), "}\n")+", password_file: broker-password}\n")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(p.config), "broker-password"), []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	token := p.token("device")
+	p.start()
+	connect(t, dial(t, p.plain), identity(5, "device", token))
+	admin, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"cmdline", "environ"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{password, token, strings.TrimSpace(string(admin))} {
+			if strings.Contains(string(text), secret) {
+				t.Errorf("%s shows a secret that begins with %.4s", file, secret)
+			}
+		}
+	}
+	if _, connects := s.reached(); len(connects) != 1 || string(connects[0].Password) != password {
+		t.Error("the broker did not get the password from the file")
+	}
+}
