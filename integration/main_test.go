@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(soakVariable); spec != "" {
 		os.Exit(runSoakSink(spec))
 	}
+	if spec := os.Getenv(stormVariable); spec != "" {
+		os.Exit(runStorm(spec))
+	}
 	flag.StringVar(&binary, "proxy.binary", "", "test this `FILE` instead of building the program")
 	flag.BoolVar(&withRace, "proxy.race", false, "build the program with the race detector, which needs a C compiler")
 	flag.Parse()

@@ -1,0 +1,209 @@
+//go:build integration
+
+package integration
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// stormVariable makes the test binary a storm: many devices that come back at once. It
+// is a process of its own, so that what devices compute for TLS does not hold up those
+// whose round trips are measured.
+const stormVariable = "MQTT_STORM"
+
+// storm is what such a process is told.
+type storm struct {
+	Address, Token string
+	Devices        int
+	AtOnce         int // of those, how many try at the same time
+}
+
+// stormResult is what it prints.
+type stormResult struct {
+	Failed int
+	Took   time.Duration // until the last device was in
+}
+
+// runStorm is the test binary as a storm.
+func runStorm(spec string) int {
+	var s storm
+	if err := json.Unmarshal([]byte(spec), &s); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(s.run()); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func (s storm) run() stormResult {
+	var (
+		mu      sync.Mutex
+		workers sync.WaitGroup
+		result  stormResult
+		next    int
+	)
+	start := time.Now()
+	for range s.AtOnce {
+		workers.Go(func() {
+			for {
+				mu.Lock()
+				i := next
+				next++
+				mu.Unlock()
+				if i >= s.Devices {
+					return
+				}
+				if _, err := s.connect(i); err != nil { // stays connected
+					mu.Lock()
+					result.Failed++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	workers.Wait()
+	result.Took = time.Since(start)
+	return result
+}
+
+// connect does a whole handshake: nothing is resumed.
+func (s storm) connect(i int) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", s.Address, time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	if _, err := secured.Write(identity(4, fmt.Sprint("storm-", i), s.Token).Append(nil)); err != nil {
+		return nil, err
+	}
+	raw, err := packets.ReadPacket(secured, 64)
+	if err == nil && raw[3] != 0 {
+		err = errors.New("refused")
+	}
+	return secured, err
+}
+
+// trips measures the round trips of messages at QoS 1 of devices that are connected.
+type trips struct {
+	mu   sync.Mutex
+	took []time.Duration
+}
+
+// travel lets devices publish until stop is closed.
+func travel(t testing.TB, p *proxy, token string, devices int, stop <-chan struct{}) *trips {
+	t.Helper()
+	all := &trips{}
+	var running sync.WaitGroup
+	for i := range devices {
+		d := connect(t, dial(t, p.plain), identity(4, fmt.Sprint("live-", i), token))
+		running.Go(func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				start := time.Now()
+				if err := d.publish("a", "b"); err != nil {
+					t.Error(err)
+					return
+				}
+				all.mu.Lock()
+				all.took = append(all.took, time.Since(start))
+				all.mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(running.Wait)
+	return all
+}
+
+// take returns the 50th and the 99th percentile of what has come since the last call.
+func (a *trips) take() (p50, p99 time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	slices.Sort(a.took)
+	if n := len(a.took); n > 0 {
+		p50, p99 = a.took[n/2], a.took[n*99/100]
+	}
+	a.took = nil
+	return p50, p99
+}
+
+// stormResults are round trips before and in a storm, and the storm's own time.
+type stormResults struct {
+	calm50, calm99, storm50, storm99 time.Duration
+	stormResult
+}
+
+// weather measures a storm around 20 devices that are connected.
+func weather(t testing.TB, sections string, devices, atOnce int) (r stormResults) {
+	t.Helper()
+	s := startSink(t)
+	p := newProxy(t, s.upstream()+sections)
+	p.environ = append(p.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=warn")
+	token := p.token("device")
+	p.start()
+	stop := make(chan struct{})
+	defer close(stop)
+	live := travel(t, p, token, 20, stop)
+	time.Sleep(time.Second)
+	r.calm50, r.calm99 = live.take()
+	spec, err := json.Marshal(storm{Address: p.tls, Token: token, Devices: devices, AtOnce: atOnce})
+	if err != nil {
+		t.Fatal(err)
+	}
+	process := launch(t, append(os.Environ(), stormVariable+"="+string(spec)), os.Args[0])
+	if status := process.wait(t, 3*patience); status != 0 {
+		t.Fatalf("the storm ended with status %d\n%s", status, process.stderr)
+	}
+	r.storm50, r.storm99 = live.take()
+	if err := json.Unmarshal([]byte(process.stdout.String()), &r.stormResult); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestReconnectStorm: devices that are connected are served while a fleet comes back
+// over TLS, and the whole fleet gets in.
+func TestReconnectStorm(t *testing.T) {
+	r := weather(t, "", 500, 250)
+	t.Logf("round trip p50 %v, p99 %v; in the storm p50 %v, p99 %v; the storm took %v", r.calm50, r.calm99, r.storm50, r.storm99, r.Took)
+	if r.Failed > 0 {
+		t.Errorf("%d devices did not get in", r.Failed)
+	}
+	if r.storm99 > 2*time.Second {
+		t.Errorf("round trips took up to %v (99th percentile) in the storm", r.storm99)
+	}
+}
+
+// BenchmarkReconnectStorm tells what a storm of 5,000 devices costs those that are
+// connected, and how long it lasts.
+func BenchmarkReconnectStorm(b *testing.B) {
+	for b.Loop() {
+		r := weather(b, os.Getenv("STORM_SECTIONS"), 5000, 1000)
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(r.calm50.Seconds()*1000, "ms-p50-calm")
+		b.ReportMetric(r.calm99.Seconds()*1000, "ms-p99-calm")
+		b.ReportMetric(r.storm50.Seconds()*1000, "ms-p50-storm")
+		b.ReportMetric(r.storm99.Seconds()*1000, "ms-p99-storm")
+		b.ReportMetric(r.Took.Seconds(), "s-storm")
+		b.ReportMetric(float64(r.Failed), "failed")
+	}
+}
