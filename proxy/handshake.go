@@ -5,14 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// slotHold is the longest a connection may hold a handshake slot. A client that
-// stops in the middle of a handshake costs no CPU and must not keep others out.
+// slotHold is the longest a connection may hold a handshake slot: a client that takes
+// none of what the server sends costs no CPU and must not keep others out.
 const slotHold = time.Second
 
 // handshakeKey finds the gate of a connection in the context of its handshake.
@@ -42,7 +44,45 @@ func (g *handshakeGate) enter(ctx context.Context) error {
 func (g *handshakeGate) leave() {
 	if g.release != nil {
 		g.release()
+		g.release = nil
 	}
+}
+
+// gatedConn gives the slot back before it waits for the client: nearly all of the
+// computing lies between the ClientHello and the server's own flight, and a slot that
+// is held for a round trip would serve one device in the time of many.
+// Once the connection is relayed it reads and writes by the socket itself.
+type gatedConn struct {
+	net.Conn
+	gate *handshakeGate
+}
+
+// gatedSocket is a gatedConn that has a socket.
+type gatedSocket struct {
+	gatedConn
+	syscall.Conn
+}
+
+// guard returns conn with reads that leave the gate.
+func (g *handshakeGate) guard(conn net.Conn) net.Conn {
+	gated := gatedConn{conn, g}
+	if socket, ok := conn.(syscall.Conn); ok {
+		return gatedSocket{gated, socket}
+	}
+	return gated
+}
+
+func (c gatedConn) Read(b []byte) (int, error) {
+	c.gate.leave()
+	return c.Conn.Read(b)
+}
+
+// CloseWrite ends one direction, if the connection can.
+func (c gatedConn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
 }
 
 // limitHandshakes returns a config whose handshakes pass the gate of their
@@ -68,18 +108,20 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 
 // handshake makes c.nc of the accepted connection.
 func (c *conn) handshake(ctx context.Context, deadline time.Time) error {
-	socket := relay.NewSocket(c.raw)
-	c.nc = socket
 	if c.entry.tls == nil {
+		c.nc = relay.NewSocket(c.raw)
 		return nil
 	}
 	begin := time.Now()
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	tc := tls.Server(socket, c.entry.tls)
 	gate := &handshakeGate{slots: c.policy.handshakes}
-	defer gate.leave()
-	if err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate)); err != nil {
+	socket := relay.NewSocket(gate.guard(c.raw))
+	tc := tls.Server(socket, c.entry.tls)
+	c.nc = socket
+	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
+	gate.leave()
+	if err != nil {
 		return handshakeError(err)
 	}
 	state := tc.ConnectionState()

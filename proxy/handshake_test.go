@@ -2,7 +2,10 @@ package proxy
 
 import (
 	"crypto/tls"
+	"net"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestHandshakesAreTold: each that succeeds, once, with whether it was resumed.
@@ -28,5 +31,49 @@ func TestHandshakesAreTold(t *testing.T) {
 	}
 	if len(told) != 0 {
 		t.Errorf("%d more were told", len(told))
+	}
+}
+
+// distantConn is a client's connection whose second write, the client's answer to the
+// server's part of the handshake, waits.
+type distantConn struct {
+	net.Conn
+	writes  int
+	arrived *sync.WaitGroup
+}
+
+func (c *distantConn) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 2 {
+		c.arrived.Done()
+		c.arrived.Wait()
+	}
+	return c.Conn.Write(b)
+}
+
+// TestSlotIsNotHeldForARoundTrip: one slot serves many clients that are far away, whose
+// answers all come late.
+func TestSlotIsNotHeldForARoundTrip(t *testing.T) {
+	addr, pool := serveTLS(t, func(_ *Server, p *Policy) { p.Limits.Handshakes = 1 })
+	const clients = 10
+	var arrived, all sync.WaitGroup
+	arrived.Add(clients)
+	start := time.Now()
+	for range clients {
+		all.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			secured := tls.Client(&distantConn{Conn: conn, arrived: &arrived}, &tls.Config{RootCAs: pool, ServerName: "localhost"})
+			if err := secured.Handshake(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(start); took > clients*slotHold/2 {
+		t.Errorf("took %v: the slot was held until the clients answered", took)
 	}
 }

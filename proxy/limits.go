@@ -134,8 +134,8 @@ func blockOf(addr netip.Addr) netip.Prefix {
 }
 
 // handshakeSlots returns the places for TLS handshakes that compute at the same
-// time. More than a few for each CPU make every one of them slower and hold the
-// memory of all.
+// time. One for each processor keeps all of them busy; more would make every handshake
+// slower, and live sessions wait behind them.
 func handshakeSlots(limit int) chan struct{} {
-	return make(chan struct{}, orDefault(limit, 4*runtime.GOMAXPROCS(0)))
+	return make(chan struct{}, orDefault(limit, runtime.GOMAXPROCS(0)))
 }

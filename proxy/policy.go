@@ -73,7 +73,8 @@ type Limits struct {
 	// as far as there is time to refuse them.
 	ConnectRate, AddressRate Rate
 	// Handshakes is the number of TLS handshakes that may compute at the same
-	// time; 0 means four for each CPU.
+	// time; 0 means one for each processor. None is held while a client is waited
+	// for.
 	Handshakes int
 }
 
