@@ -84,7 +84,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.BoolVar(&o.quick, "quick", false, "do little of everything, to see that it works; the figures mean nothing")
 	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
 	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of all that it holds")
-	f.Float64Var(&o.noise, "noise", 100, "leave out of the table what was measured while other processes took more than this `percentage` of the machine")
+	f.Float64Var(&o.noise, "noise", 100, "leave out of the table what was measured, but for memory, while other processes took more than this `percentage` of the machine")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

@@ -26,9 +26,10 @@ type cell struct {
 
 // printTable prints medians and ranges, and what is to be known of their noise,
 // without the records during which others took more of the machine than a part.
+// Memory does not mind others.
 func printTable(w io.Writer, records []record, noise float64) error {
 	all := len(records)
-	records = slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Others > noise })
+	records = slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Others > noise && r.Work != "idle" })
 	if len(records) == 0 {
 		return fmt.Errorf("%d figures were measured, and nothing is left to print", all)
 	}

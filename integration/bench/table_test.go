@@ -28,6 +28,7 @@ func TestTable(t *testing.T) {
 		recordOf("paced", "plain", "proxy", "paced", 10, quiet),
 		recordOf("paced", "plain", "proxy", "paced", 0.5, quiet),
 		recordOf("paced", "plain", "proxy", "paced", 99, loud),
+		recordOf("idle", "tls", "proxy", "idle", 4, loud),
 	}
 	// A file in between loses nothing.
 	name := filepath.Join(t.TempDir(), "raw")
@@ -46,6 +47,7 @@ func TestTable(t *testing.T) {
 	}
 	want := `| | mqtt-auth-proxy | nginx |
 |---|---|---|
+| idle, TLS: us | 4.00 | – |
 | paced, plain: us | **10.0** (0.500–20.0) | – |
 | paced, TLS: us | – | 3.00 |
 | p50, plain: us | – | 1,235 |
@@ -55,7 +57,7 @@ Medians of up to 3 rounds in turns, the range in parentheses. Half of all ranges
 		!strings.Contains(got, "mqtt-auth-proxy 1.proxy, nginx 1.nginx.\n1 figures are left out, since other processes took more than 10 %") {
 		t.Errorf("table is\n%s\nwant\n%s", got, want)
 	}
-	if err := printTable(&b, read, 0); err == nil {
+	if err := printTable(&b, read[:1], 0); err == nil {
 		t.Error("a table of nothing is printed")
 	}
 }
