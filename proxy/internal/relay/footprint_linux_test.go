@@ -226,7 +226,7 @@ func BenchmarkIdlePair(b *testing.B) {
 // 200 devices send 5,000 a second in all.
 func BenchmarkPaced(b *testing.B) {
 	eachChild(b, func(b *testing.B, c *child) {
-		const devices, rounds = 200, 50
+		const devices, rounds = 200, 10
 		var readers sync.WaitGroup
 		defer readers.Wait()
 		all := make([]net.Conn, devices)
