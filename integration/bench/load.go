@@ -222,14 +222,14 @@ func (l *load) idle() error {
 		if err != nil {
 			return err
 		}
-		l.report(fmt.Sprintf("%d sessions, after %s", number, step.after), "KiB/session", float64(now-base)/1024/float64(len(more)))
+		l.report(fmt.Sprintf("%s idle sessions, after %s", thousands(int64(number)), step.after), "KiB/session", float64(now-base)/1024/float64(len(more)))
 	}
 	filesNow, err := sum(l.TargetProcess, descriptors)
 	if err != nil {
 		return err
 	}
-	l.report(fmt.Sprintf("%d sessions", number), "files/session", float64(filesNow-files)/float64(len(more)))
-	l.report(fmt.Sprintf("with %d sessions", baseSessions), "MiB in all", float64(base)/(1<<20))
+	l.report(thousands(int64(number))+" idle sessions", "files/session", float64(filesNow-files)/float64(len(more)))
+	l.report(fmt.Sprintf("the program with %d sessions", baseSessions), "MiB", float64(base)/(1<<20))
 	return nil
 }
 

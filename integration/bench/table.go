@@ -135,8 +135,11 @@ func thousands(n int64) string {
 // notes tells what was compared, on what, and how noisy it was.
 func notes(records []record, values map[cell][]float64, columns []target) string {
 	var steal, others, spreads []float64
+	onlyIdle := !slices.ContainsFunc(records, func(r record) bool { return r.Work != "idle" })
 	for _, r := range records {
-		steal, others = append(steal, 100*r.Steal), append(others, 100*r.Others)
+		if r.Work != "idle" || onlyIdle { // memory does not mind
+			steal, others = append(steal, 100*r.Steal), append(others, 100*r.Others)
+		}
 	}
 	rounds := 0
 	for _, v := range values {
