@@ -5,7 +5,7 @@ export CGO_ENABLED ?= 0
 GOLANGCI := v2.15.0
 BENCHTIME ?= 1s
 
-.PHONY: run build test check lint integration bench compare cross clean
+.PHONY: run build test check lint integration bench compare cross dist clean
 
 run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
 	go run ./cmd/mqtt-auth-proxy serve
@@ -41,5 +41,8 @@ bench: ## benchmarks, in a form that benchstat reads
 compare: build ## the proxy beside HAProxy, nginx and a bare relay; integration/bench/README.md has the flags
 	go run ./integration/bench $(COMPARE)
 
+dist: ## archives, Debian packages and checksums of a release, in dist/
+	./integration/packages/build $(VERSION)
+
 clean:
-	rm -rf bin
+	rm -rf bin dist

@@ -96,6 +96,12 @@ func freeAddress(t testing.TB) string {
 func (p *proxy) start() {
 	p.t.Helper()
 	p.launch()
+	p.awaitServing()
+}
+
+// awaitServing returns when the program serves.
+func (p *proxy) awaitServing() {
+	p.t.Helper()
 	limit := time.Now().Add(patience)
 	for {
 		resp, err := http.Get("http://" + p.admin + "/livez")

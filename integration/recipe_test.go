@@ -146,3 +146,13 @@ func TestRecipesAreFoundByReaders(t *testing.T) {
 		}
 	}
 }
+
+// readAll returns what is in the file at the path that the parts make.
+func readAll(t testing.TB, path ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(path...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
