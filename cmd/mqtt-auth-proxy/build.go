@@ -94,7 +94,7 @@ func (s *service) open(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	s.reloader.begin(s)
-	s.registry.MustRegister(sourceCollector{s}, certificateCollector{s}, configCollector{s})
+	s.registry.MustRegister(sourceCollector{s}, certificateCollector{s}, configCollector{s}, brokerCollector{s})
 	s.exportReady()
 	return nil
 }

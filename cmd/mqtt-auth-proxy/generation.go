@@ -27,7 +27,7 @@ type generation struct {
 	listeners []*listener
 	admin     adminSide
 	sources   *sources
-	upstream  *upstreamBroker // nil with the bundled broker
+	upstream  *brokers // nil with the bundled broker
 	policy    *proxy.Policy
 }
 
@@ -92,6 +92,7 @@ func (s *service) install(g *generation) error {
 		}
 	}
 	g.sources.succeed(old.sources, s)
+	g.upstream.succeed(old.upstream, s)
 	if old.policy != nil {
 		s.serveSockets(g)
 		s.holdSessions(old, g)
@@ -121,6 +122,7 @@ func (g *generation) retire(next *generation) {
 	if g.sources != nil {
 		g.sources.retire(next.sources)
 	}
+	g.upstream.retire(next.upstream)
 }
 
 // errEnded is why there is no reload.

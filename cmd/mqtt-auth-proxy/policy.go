@@ -10,6 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
 // makePolicy turns the config into what the proxy does with connections.
@@ -22,7 +23,6 @@ func (d *draft) makePolicy(context.Context) error {
 	d.policy = &proxy.Policy{
 		Authorizer:      gate{d.service},
 		Rewrite:         creds.rewrite,
-		Dial:            d.dialer(),
 		ConnectTimeout:  c.Connect.Timeout,
 		UpstreamTimeout: c.Upstream.ConnectTimeout,
 		MaxConnect:      int(c.Connect.MaxPacket),
@@ -39,6 +39,11 @@ func (d *draft) makePolicy(context.Context) error {
 		Overload: d.service.memory.overload,
 		Recheck:  c.Auth.Recheck,
 	}
+	if b := d.service.bundled; b != nil {
+		d.policy.Dial = func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
+	} else {
+		d.policy.Upstream = d.upstream
+	}
 	for _, place := range c.Token.From {
 		l, err := proxy.ParseTokenLocation(place)
 		if err != nil {
@@ -47,15 +52,6 @@ func (d *draft) makePolicy(context.Context) error {
 		d.policy.Token = append(d.policy.Token, l)
 	}
 	return nil
-}
-
-// dialer opens connections to whichever broker there is.
-func (d *draft) dialer() func(context.Context, *proxy.Client) (net.Conn, error) {
-	if b := d.service.bundled; b != nil {
-		return func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
-	}
-	b := d.upstream
-	return func(ctx context.Context, _ *proxy.Client) (net.Conn, error) { return b.Dial(ctx) }
 }
 
 // protocolLevels returns the level byte of each version.
@@ -71,12 +67,17 @@ func protocolLevels(versions []string) []byte {
 // session's grant says otherwise.
 type credentials struct {
 	username, password, clientID *upstream.Template
+	// madeUpID sends the client id that is made up for a 5.0 device without one:
+	// where the broker chose, the device would not find its session again among
+	// several.
+	madeUpID bool
 	// checkWill refuses a will topic; nil allows all.
 	checkWill func(topic string) error
 }
 
 func (d *draft) newCredentials() (*credentials, error) {
-	creds := &credentials{}
+	u := d.config.Upstream
+	creds := &credentials{madeUpID: len(u.Servers) > 1 && u.Balance == string(pool.ClientID)}
 	for _, t := range []struct {
 		key, text string
 		field     upstream.Field
@@ -124,7 +125,7 @@ func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	r.Out.Password, r.Out.HasPassword = password, password != ""
 	// A 5.0 client without an id leaves the choice to the broker, unless it has
 	// to be part of something.
-	if grant.ClientID == "" && r.Out.ClientID == "" && c.clientID.Is("client_id") {
+	if grant.ClientID == "" && r.Out.ClientID == "" && c.clientID.Is("client_id") && !c.madeUpID {
 		return nil
 	}
 	if r.Out.ClientID, err = orTemplate(grant.ClientID, c.clientID, values); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
 // lockedBuffer is a log that is written and read at the same time.
@@ -195,7 +196,7 @@ upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
 		t.Errorf("with a broker: status %d, %s", status, body)
 	}
 	ln.Close()
-	if _, err := s.current.Load().upstream.Dial(t.Context()); err == nil {
+	if _, err := s.current.Load().upstream.pool.Connect(t.Context(), pool.Session{}, nil); err == nil {
 		t.Fatal("the closed broker answers")
 	}
 	if status, body := get(t, s, "/readyz"); status != 503 || !strings.Contains(body, addr) {

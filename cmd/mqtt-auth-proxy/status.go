@@ -18,6 +18,7 @@ type status struct {
 	Sessions     int                 `json:"sessions"`
 	TokenFiles   []tokenFileStatus   `json:"token_files"`
 	Certificates []certificateStatus `json:"certificates,omitempty"`
+	Upstream     []brokerStatus      `json:"upstream,omitempty"`
 	Config       configStatus        `json:"config"`
 	LastReload   *reloadStatus       `json:"last_reload,omitempty"`
 }
@@ -63,6 +64,7 @@ func (s *service) status() any {
 	if err := s.ready(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 	}
+	st.Upstream = in.upstream.status()
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	for _, f := range in.sources.files() {

@@ -3,31 +3,30 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"reflect"
-	"sync"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
 // bundled is how the config names the broker inside the program.
 const bundled = "bundled"
 
-// upstreamBroker dials the broker and remembers whether it answered.
-type upstreamBroker struct {
-	dialer *upstream.Dialer
-	tls    *upstream.TLS
-
-	mu     sync.Mutex
-	failed error // of the last dial
-	dialed bool
+// brokers are the brokers outside the program, one or several.
+type brokers struct {
+	pool *pool.Pool
+	tls  *upstream.TLS
+	stop context.CancelFunc // ends the probes; nil before they began
 }
 
-// openUpstream makes the dialer to the broker outside, or at the start the broker
-// within. The dialer of before is kept, with what it knows of the broker, where the
-// config says the same.
+// openUpstream makes the way to the brokers outside, or at the start the broker
+// within. Where the config says the same, that of before is kept; else what is known
+// of brokers that stay is.
 func (d *draft) openUpstream(ctx context.Context) error {
 	c, was := d.config.Upstream, d.old.config.Upstream
 	var err error
@@ -41,7 +40,7 @@ func (d *draft) openUpstream(ctx context.Context) error {
 		d.upstream = d.old.upstream
 		return nil
 	}
-	if d.upstream, err = newUpstreamBroker(c); err != nil {
+	if d.upstream, err = newBrokers(c, d.service.poolTrace(), d.old.upstream); err != nil {
 		return d.fault("upstream", err)
 	}
 	return nil
@@ -54,24 +53,44 @@ func reach(c config.Upstream) config.Upstream {
 	return c
 }
 
-func newUpstreamBroker(c config.Upstream) (*upstreamBroker, error) {
-	b := &upstreamBroker{dialer: &upstream.Dialer{Timeout: c.ConnectTimeout, ProxyProtocol: proxyProtocolVersion(c.ProxyProtocol)}}
+// newBrokers makes the way to the brokers. previous, which may be nil, is the one
+// before.
+func newBrokers(c config.Upstream, trace pool.Trace, previous *brokers) (*brokers, error) {
+	o := poolOptions(c, trace)
 	for i, sc := range c.Servers {
 		server, err := upstream.ParseServer(sc.String())
 		if err != nil {
 			return nil, fmt.Errorf("servers[%d]: %w", i, err)
 		}
-		b.dialer.Servers = append(b.dialer.Servers, server)
+		o.Servers = append(o.Servers, server)
 	}
-	var err error
-	b.tls, err = upstream.LoadTLS(upstream.TLSOptions{
+	secure, err := upstream.LoadTLS(upstream.TLSOptions{
 		CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	b.dialer.TLS = b.tls
-	return b, nil
+	o.Dial = (&upstream.Dialer{TLS: secure, ProxyProtocol: proxyProtocolVersion(c.ProxyProtocol)}).Dial
+	if previous != nil {
+		o.Previous = previous.pool
+	}
+	return &brokers{pool: pool.New(o), tls: secure}, nil
+}
+
+func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
+	if !c.Health.CutSessions {
+		trace.Lost = nil
+	}
+	return pool.Options{
+		Balance:   pool.Balance(c.Balance),
+		Failures:  c.Health.Failures,
+		SlowStart: c.SlowStart,
+		Health: pool.Health{
+			Interval: c.Health.Interval, Timeout: c.Health.Timeout,
+			MQTT: c.Health.MQTT, Username: c.Health.Username, Password: c.Health.Password.Reveal(),
+		},
+		Trace: trace,
+	}
 }
 
 // proxyProtocolVersion returns the version that the config means, 0 for none.
@@ -79,38 +98,62 @@ func proxyProtocolVersion(name string) int {
 	return map[string]int{"v1": 1, "v2": 2}[name]
 }
 
-// Dial opens a connection to the broker.
-func (b *upstreamBroker) Dial(ctx context.Context) (net.Conn, error) {
-	conn, err := b.dialer.Dial(ctx)
-	// A device that left, or a shutdown, says nothing about the broker.
-	if ctx.Err() == nil {
-		b.mu.Lock()
-		b.dialed, b.failed = true, err
-		b.mu.Unlock()
+// succeed begins to probe the brokers, unless old is the same.
+func (b *brokers) succeed(old *brokers, in *service) {
+	if b == nil || b == old {
+		return
 	}
-	return conn, err
+	for _, s := range b.pool.Status() {
+		in.observer.ExpectServer(s.Server)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	in.running.Go(func() { b.pool.Run(ctx) })
 }
 
-// probeTimeout is how long the broker has to accept a connection of a probe.
+// retire ends the probes, unless next is the same. Connections that are on their way
+// still reach their broker.
+func (b *brokers) retire(next *brokers) {
+	if b != nil && b != next && b.stop != nil {
+		b.stop()
+	}
+}
+
+// poolTrace is told what happens to brokers.
+func (s *service) poolTrace() pool.Trace {
+	trace := s.observer.PoolTrace()
+	trace.Lost = s.cutSessions
+	return trace
+}
+
+// cutSessions ends the sessions on a broker that is dead, so that their devices
+// come back by another one.
+func (s *service) cutSessions(server upstream.Server) {
+	name := server.String()
+	n := s.server.Kick(func(c *proxy.Client) bool { return c.Server == name }, proxy.ErrUpstreamLost)
+	s.log.Warn("ended the sessions on a broker that no longer answers", zap.String("server", name), zap.Int("sessions", n))
+}
+
+// Connect implements proxy.Upstream.
+func (b *brokers) Connect(ctx context.Context, r *proxy.ConnectRequest, greet proxy.Greet) (proxy.Link, error) {
+	link, err := b.pool.Connect(ctx, pool.Session{ClientID: r.Out.ClientID, Subject: r.Client.Subject()}, greet)
+	if err != nil {
+		return proxy.Link{}, err
+	}
+	return proxy.Link{Conn: link.Conn, Server: link.Name, Release: link.Release}, nil
+}
+
+// probeTimeout is how long brokers have to answer whoever asks for readiness.
 const probeTimeout = 2 * time.Second
 
-// answers returns nil if the broker took the last connection. If it did not, or
-// there was none, it is tried: while devices come, probing would only add noise
-// to the broker's log.
-func (b *upstreamBroker) answers() error {
-	b.mu.Lock()
-	dialed, failed := b.dialed, b.failed
-	b.mu.Unlock()
-	if dialed && failed == nil {
-		return nil
-	}
+// answers returns nil if a broker answers.
+func (b *brokers) answers() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 	defer cancel()
-	conn, err := b.Dial(ctx)
-	if err != nil {
+	if err := b.pool.Answers(ctx); err != nil {
 		return fmt.Errorf("upstream: %w", err)
 	}
-	return conn.Close()
+	return nil
 }
 
 // probeUpstream reads the files of the way to the broker.
@@ -118,7 +161,7 @@ func probeUpstream(c config.Upstream) error {
 	if c.Servers[0].Network == bundled {
 		return nil
 	}
-	if _, err := newUpstreamBroker(c); err != nil {
+	if _, err := newBrokers(c, pool.Trace{}, nil); err != nil {
 		return fmt.Errorf("upstream.%w", err)
 	}
 	return nil

@@ -8,16 +8,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
-
-// DefaultTimeout is the limit of [Dialer.Dial] if none is set.
-const DefaultTimeout = 5 * time.Second
 
 // Keep-alive of a broker's connection. It finds a broker that is gone while the
 // session is idle: Go's own 15 s would be thousands of probes a second with many
@@ -32,16 +28,8 @@ const (
 	userTimeout = keepAliveIdle + keepAliveCount*keepAliveInterval
 )
 
-// Dialer opens connections to a broker that has one or several addresses.
+// Dialer opens connections to brokers. The zero value is ready to use.
 type Dialer struct {
-	// Servers are tried in this order until one answers. Names are looked up at
-	// every dial, so that a broker may move.
-	Servers []Server
-	// Timeout is the limit for looking up, connecting and the TLS handshake, for
-	// all servers together. Each gets an equal share of what is left when its turn
-	// comes, so that one that swallows packets does not use it up for the others.
-	// Zero and less means [DefaultTimeout].
-	Timeout time.Duration
 	// TLS secures the connections to tls:// servers. Nil means the system's
 	// authorities, no client certificate and no resumption.
 	TLS *TLS
@@ -55,53 +43,18 @@ type Dialer struct {
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Dial returns a connection to the first server that answers. It is a
-// *net.TCPConn, a *net.UnixConn, or a *tls.Conn over a relay.Socket with its
-// handshake done. It has no deadline, and the end of ctx no longer affects it.
+// Dial returns a connection to the server. It is a *net.TCPConn, a
+// *net.UnixConn, or a *tls.Conn over a relay.Socket with its handshake done. It has
+// no deadline, and the end of ctx no longer affects it. Names are looked up at every
+// dial, so that a broker may move; the addresses of a name are tried in turn, those
+// of both families side by side (RFC 6555).
 //
-// The error names each server that was tried. errors.Is(err,
-// context.DeadlineExceeded) holds if one of them ran out of time,
-// errors.Is(err, context.Canceled) if ctx was cancelled.
+// The end of ctx is the only limit for looking up, connecting and the TLS handshake
+// together; errors.Is(err, context.DeadlineExceeded) or context.Canceled then holds.
 //
 // With TLS 1.3 a client's handshake ends before the server has looked at the
 // client's certificate: a broker that refuses it says so at the first read.
-func (d *Dialer) Dial(ctx context.Context) (net.Conn, error) {
-	if len(d.Servers) == 0 {
-		return nil, errors.New("no upstream server is configured")
-	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout())
-	defer cancel()
-	var failed failures
-	for i, server := range d.Servers {
-		conn, err := d.try(ctx, server, len(d.Servers)-i)
-		if err == nil {
-			return conn, nil
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", server, err))
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return nil, failed
-}
-
-func (d *Dialer) timeout() time.Duration {
-	if d.Timeout > 0 {
-		return d.Timeout
-	}
-	return DefaultTimeout
-}
-
-// try connects to one server within its share of the time that ctx has left.
-// Waiting is the number of servers whose turn has not ended, this one included;
-// which servers, and in what order, is for Dial alone to know.
-func (d *Dialer) try(ctx context.Context, server Server, waiting int) (net.Conn, error) {
-	if waiting > 1 {
-		deadline, _ := ctx.Deadline()
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(waiting))
-		defer cancel()
-	}
+func (d *Dialer) Dial(ctx context.Context, server Server) (net.Conn, error) {
 	if server == (Server{}) {
 		return nil, errors.New("empty server address")
 	}
@@ -181,27 +134,3 @@ func explainHandshake(err error, name string) error {
 	}
 	return fmt.Errorf("tls handshake: %w", err)
 }
-
-// failures are the errors of all the servers that were tried, one each.
-type failures []error
-
-// Error joins them in one line. Names in a foreign certificate get into errors,
-// hence the control characters are taken out.
-func (f failures) Error() string {
-	var b strings.Builder
-	for i, err := range f {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(err.Error())
-	}
-	return strings.Map(func(r rune) rune {
-		if isControl(r) {
-			return '?'
-		}
-		return r
-	}, b.String())
-}
-
-// Unwrap lets errors.Is and errors.As see each of them.
-func (f failures) Unwrap() []error { return f }

@@ -6,13 +6,15 @@
 //
 //	server, err := upstream.ParseServer("tls://broker.example")
 //	secure, err := upstream.LoadTLS(upstream.TLSOptions{CA: "/etc/proxy/broker-ca.pem"})
-//	dialer := &upstream.Dialer{Servers: []upstream.Server{server}, TLS: secure}
+//	dialer := &upstream.Dialer{TLS: secure}
 //	username, err := upstream.ParseTemplate("${subject}", upstream.Username)
 //
 // and each session then needs two calls:
 //
 //	name, err := username.Expand(upstream.Values{Subject: "pump-7"})
-//	conn, err := dialer.Dial(ctx)
+//	conn, err := dialer.Dial(ctx, server)
+//
+// Package pool chooses among several servers.
 //
 // A [Dialer], a [TLS] and a [Template] may be used by any number of goroutines at
 // once, also while one of them reloads.

@@ -46,8 +46,9 @@ func ExampleDialer_Dial() {
 		fmt.Println(err)
 		return
 	}
-	dialer := upstream.Dialer{Servers: []upstream.Server{server}, Timeout: 5 * time.Second}
-	conn, err := dialer.Dial(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	conn, err := new(upstream.Dialer).Dial(ctx, server)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -63,7 +63,7 @@ func TestDialSendsHeader(t *testing.T) {
 			{"v1, own", t.Context(), 1, own},
 		} {
 			t.Run(name+" "+tt.name, func(t *testing.T) {
-				d := &Dialer{Servers: []Server{s}, TLS: secure, ProxyProtocol: tt.version}
+				d := toServer{&Dialer{TLS: secure, ProxyProtocol: tt.version}, s}
 				conn, err := d.Dial(tt.ctx)
 				if err != nil {
 					t.Fatal(err)
@@ -79,7 +79,7 @@ func TestDialSendsHeader(t *testing.T) {
 }
 
 func TestDialWithoutHeader(t *testing.T) {
-	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}}
+	d := toServer{new(Dialer), server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	conn, err := d.Dial(proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return origin }))
 	if err != nil {
 		t.Fatal(err)
@@ -91,23 +91,22 @@ func TestDialWithoutHeader(t *testing.T) {
 // TestHeaderLeavesNoDeadline: the session's own writes would fail later.
 func TestHeaderLeavesNoDeadline(t *testing.T) {
 	headers := make(chan *proxyproto.Header, 1)
-	d := &Dialer{
-		Servers:       []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", headed(headers, echo)))},
-		Timeout:       200 * time.Millisecond,
-		ProxyProtocol: 2,
-	}
-	conn, err := d.Dial(t.Context())
+	const limit = 200 * time.Millisecond
+	d := toServer{&Dialer{ProxyProtocol: 2}, server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", headed(headers, echo)))}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	conn, err := d.Dial(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	<-time.After(2 * d.Timeout)
+	<-time.After(2 * limit)
 	checkEcho(t, conn)
 }
 
 // TestDialRefusesWhatAHeaderCannotSay: an identity is not cut short.
 func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
-	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}, ProxyProtocol: 2}
+	d := toServer{&Dialer{ProxyProtocol: 2}, server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	long := *origin
 	long.Authority = string(make([]byte, 2000))
 	if conn, err := d.Dial(proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return &long })); err == nil {

@@ -43,7 +43,7 @@ func TestDialSocketOptions(t *testing.T) {
 
 // TestDialSetsNoneOnLoopback follows a whole dial.
 func TestDialSetsNoneOnLoopback(t *testing.T) {
-	d := &Dialer{Servers: []Server{server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}}
+	d := toServer{new(Dialer), server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	conn, err := d.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -54,6 +54,7 @@ type Session struct {
 	Listener    string    `json:"listener"`
 	Version     string    `json:"version"`
 	TLS         string    `json:"tls,omitempty"`
+	Server      string    `json:"server,omitempty"` // the broker; none for the bundled one
 	Since       time.Time `json:"since"`
 	// BytesUp and BytesDown are what was passed to the broker and to the device.
 	BytesUp   int64 `json:"bytes_up"`
@@ -105,7 +106,7 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 func sessionOf(c *proxy.Client, a proxy.Activity) Session {
 	s := Session{
 		ID: c.ID, Subject: c.Subject(), TokenID: c.Grant.TokenID, Fingerprint: c.Fingerprint(), ClientID: c.ClientID,
-		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Since: c.Since.UTC(),
+		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Server: c.Server, Since: c.Since.UTC(),
 		BytesUp: a.Up, BytesDown: a.Down,
 	}
 	if a.Idle >= 0 {

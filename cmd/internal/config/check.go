@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"reflect"
@@ -170,10 +171,17 @@ func (c *checker) upstream() {
 	overTLS := false
 	for i, s := range u.Servers {
 		overTLS = overTLS || s.Network == "tls"
-		if s.Network == "bundled" && len(u.Servers) > 1 {
+		switch first := slices.Index(u.Servers, s); {
+		case s.Network == "bundled" && len(u.Servers) > 1:
 			c.fault(element("upstream.servers", i), "is bundled, which stands alone; remove it or the other servers")
+		case first < i:
+			c.fault(element("upstream.servers", i), "is the same server as "+element("upstream.servers", first)+"; remove one")
 		}
 	}
+	if len(u.Servers) > maxServers {
+		c.fault("upstream.servers", fmt.Sprintf("has %d servers and may have %d; remove some", len(u.Servers), maxServers))
+	}
+	c.health()
 	if u.TLS != (UpstreamTLS{}) && !overTLS && !c.faults.within("upstream.servers") {
 		c.fault("upstream.tls", "is set but no server uses it; write the server as tls://host:port, or remove the section")
 	}
@@ -183,6 +191,21 @@ func (c *checker) upstream() {
 	}
 	if u.Password != "" && u.Username == "" && !c.bad("upstream.username", "upstream.password") {
 		c.fault("upstream.username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
+	}
+}
+
+// maxServers is how many brokers there may be.
+const maxServers = 64
+
+// health reports credentials that no probe would carry.
+func (c *checker) health() {
+	const path = "upstream.health"
+	switch h := c.Upstream.Health; {
+	case c.faults.misspelled[path] || c.bad(path+".username", path+".password", path+".mqtt"):
+	case h.Password != "" && h.Username == "":
+		c.fault(path+".username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
+	case h.Username != "" && !h.MQTT:
+		c.fault(path+".username", "has no effect, since probes are mere connections; set mqtt: true, or remove it")
 	}
 }
 

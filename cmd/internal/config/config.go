@@ -190,12 +190,26 @@ type FileSource struct {
 // not read.
 type Upstream struct {
 	Servers        []Server      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
+	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, that with the fewest sessions of this proxy, or one after the other"`
+	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
 	Password       Secret        `yaml:"password" doc:"template of the password sent to the broker; none is sent when empty"`
 	ClientID       string        `yaml:"client_id" default:"${client_id}" required:"true" doc:"template of the client id sent to the broker"`
-	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach the broker and get its CONNACK"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach a broker and get its CONNACK, all that are tried for one device together"`
+	Health         Health        `yaml:"health"`
 	ProxyProtocol  string        `yaml:"proxy_protocol" default:"off" oneof:"off|v1|v2" required:"true" doc:"PROXY protocol header that tells the broker the device's address; v2 also its TLS and the name in its certificate. The broker must expect it"`
 	TLS            UpstreamTLS   `yaml:"tls"`
+}
+
+// Health is how the proxy finds out which brokers answer.
+type Health struct {
+	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" doc:"time after which one of several brokers is probed that has answered nobody meanwhile; 0s = only brokers that are down are"`
+	Timeout     time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1m" doc:"time for one probe"`
+	Failures    int           `yaml:"failures" default:"3" min:"1" max:"100" doc:"failures in a row, of devices and probes alike, after which a broker is down and devices go elsewhere"`
+	MQTT        bool          `yaml:"mqtt" default:"false" doc:"probe with a CONNECT, which any CONNACK answers, instead of a mere connection"`
+	Username    string        `yaml:"username" doc:"username of that CONNECT; none is sent when empty"`
+	Password    Secret        `yaml:"password" doc:"password of that CONNECT"`
+	CutSessions bool          `yaml:"cut_sessions" default:"false" doc:"end the sessions on a broker whose probes have failed that often while another broker answers, so that their devices come back at once"`
 }
 
 // UpstreamTLS is used towards tls:// brokers and https:// services.

@@ -22,7 +22,7 @@ func again(t testing.TB, c *Config) *Config {
 func TestRenderLoadsAgain(t *testing.T) {
 	for _, text := range []string{"", read(t, "testdata/full.yaml"), "admin: {address: ''}\nlog: {format: ''}", "upstream: {username: 'a: # b', client_id: '***'}"} {
 		c := load(t, write(t, text))
-		if diff := cmp.Diff(c, again(t, c), settings(), cmpopts.IgnoreFields(Upstream{}, "Password")); diff != "" {
+		if diff := cmp.Diff(c, again(t, c), settings(), cmpopts.IgnoreFields(Upstream{}, "Password"), cmpopts.IgnoreFields(Health{}, "Password")); diff != "" {
 			t.Errorf("%.20q: %s", text, diff)
 		}
 	}
@@ -133,10 +133,20 @@ auth:
   recheck: 0s # default
 upstream:
   servers: [bundled] # default
+  balance: client_id # default
+  slow_start: 30s # default
   username: ${subject} # default
   password: '***' # proxy.yaml:6
   client_id: ${client_id} # default
   connect_timeout: 5s # default
+  health:
+    interval: 10s # default
+    timeout: 2s # default
+    failures: 3 # default
+    mqtt: false # default
+    username: '' # default
+    password: '' # default
+    cut_sessions: false # default
   proxy_protocol: off # default
   tls:
     ca: '' # default

@@ -70,6 +70,8 @@ func TestFaultsKeepSecrets(t *testing.T) {
 			"log: {level: loud}\nupstream: {username: '', password: " + value + "}\n",
 			"upstream:\n  pasword: " + value + "\n",
 			"password: " + value + "\n",
+			"upstream: {health: {mqtt: true, username: '', password: " + value + "}}\n",
+			"upstream: {health: {username: p, password: " + value + "}}\n",
 			"log:\n  upstream: {password: " + value + "}\n",
 			"- password: " + value + "\n",
 		} {
@@ -104,7 +106,7 @@ func TestSecretsAreKnown(t *testing.T) {
 			got = append(got, k.Path)
 		}
 	}
-	if want := []string{"upstream.password"}; !reflect.DeepEqual(got, want) {
+	if want := []string{"upstream.password", "upstream.health.password"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("secrets are %q; the leak tests know %q", got, want)
 	}
 }

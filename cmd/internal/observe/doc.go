@@ -11,5 +11,6 @@
 // the beginning of a session is a line at level debug. Lines about refusals are
 // limited, so that whoever causes them cannot fill a disk. Nothing that is logged or
 // counted holds a token, a password or a payload: tokens appear as fingerprints,
-// and labels of metrics are closed sets (listener, reason, cause, direction).
+// and labels of metrics are closed sets (listener, reason, cause, direction,
+// server).
 package observe

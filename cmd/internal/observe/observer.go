@@ -16,15 +16,16 @@ import (
 
 // Observer logs and counts what happens in a proxy.Server.
 type Observer struct {
-	log     *zap.Logger
-	metrics *metrics
-	limit   lineLimit
+	log      *zap.Logger
+	metrics  *metrics
+	upstream *upstreamMetrics
+	limit    lineLimit
 }
 
 // New returns an Observer that logs to log and registers its metrics with r. It
 // panics if r has metrics of the same names already.
 func New(log *zap.Logger, r prometheus.Registerer) *Observer {
-	return &Observer{log: log, metrics: newMetrics(r)}
+	return &Observer{log: log, metrics: newMetrics(r), upstream: newUpstreamMetrics(r)}
 }
 
 // LimitRefusals bounds the lines about refusals, for each reason by itself: so many

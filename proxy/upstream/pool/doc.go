@@ -1,0 +1,69 @@
+// Package pool spreads sessions over several brokers and keeps them away from
+// those that do not answer.
+//
+//	p := pool.New(pool.Options{Servers: servers, Dial: dialer.Dial})
+//	go p.Run(ctx)
+//	...
+//	link, err := p.Connect(ctx, pool.Session{ClientID: "pump-7", Subject: "pump-7"}, greet)
+//	defer link.Release()
+//
+// # Which server
+//
+// [ClientID] gives every client id one server (rendezvous hashing), so that a
+// persistent session finds the broker that keeps it, from every proxy with the same
+// servers, in whatever order they are listed. If a server fails or is taken out,
+// only its own clients move; if it comes back, they return when they next connect.
+// [LeastConnections] chooses the server with the fewest sessions of this process,
+// [RoundRobin] one after the other.
+//
+// # One session
+//
+// A server that refuses the connection, does not finish TLS in time, or takes the
+// CONNECT and does not answer it, is passed over for the next one. All have to make
+// do with the deadline of the context: each gets an equal share of what is left when
+// its turn comes. A CONNACK of any kind is an answer; nobody is tried after it.
+//
+// To send the CONNECT again to another broker is safe: nothing else of the session
+// has been sent yet, and what the device sends early waits in its socket. A broker
+// that was only slow is told that the client has left (see proxy.Greet).
+//
+// # Up and down
+//
+// A server is down after so many failures in a row, of sessions and of probes alike.
+// That a server did not answer counts once for each subject, so that one device
+// whose CONNECT a broker does not like cannot take the broker from the others. Want
+// of descriptors or ports in this process, and sessions that were cancelled, are
+// nobody's failure.
+//
+// No session tries a server that is down. The pool itself tries it, again and again
+// with a pause that doubles from one second to thirty, jittered, and by a CONNECT of
+// its own if the server had taken connections and not answered. The first success
+// makes it up again. Under the balances that look at load it then gets its full
+// share only after the slow start.
+//
+// If nothing that is up has answered, servers that are down are the last resort: a
+// session tries them at once, but at most sixteen do at the same time, each for
+// another subject. The others fail right away, so that a whole fleet is told quickly
+// to come back, and no device is ever locked out: the first one that gets through
+// opens the way for all.
+//
+// # Probes
+//
+// A server that nobody has heard from for an interval is connected to, with TLS if
+// it has it, and is sent a CONNECT if Health says so. A server that has no other
+// beside it is probed only while it is down: there is no choice to prepare.
+//
+// # Sessions on a dead server
+//
+// If the network swallows packets, live sessions notice after minutes. Trace.Lost is
+// called when a server has failed as many probes in a row as make it down, and
+// another server has answered at that very moment: then it is not this machine that
+// is cut off, and its sessions are better ended so that their devices come back by
+// the other one.
+//
+// # Reload
+//
+// A new pool that is given the previous one takes over what is known of the servers
+// in both, and their sessions: a [Link] outlives its pool. Run of the old pool ends
+// with its context; Connect goes on working.
+package pool

@@ -1,0 +1,201 @@
+package pool
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+)
+
+const (
+	// minPause and maxPause bound the time until a server that is down is tried
+	// again.
+	minPause = time.Second
+	maxPause = 30 * time.Second
+	// maxTrials is how many sessions may try a server that is down at the same
+	// time.
+	maxTrials = 16
+	// leastWeight is the share of a server that has just recovered.
+	leastWeight = 0.1
+)
+
+// member is what is known of one server. It is shared by a pool and the one that
+// replaces it.
+type member struct {
+	server   upstream.Server
+	name     string
+	seed     uint64
+	sessions atomic.Int64
+	release  func()        // made once: every link carries it
+	wake     chan struct{} // the time of the next probe has changed
+
+	mu       sync.Mutex
+	down     bool
+	silent   bool      // it went down because it took connections and did not answer
+	since    time.Time // when it went down or came up; zero before anything is known
+	failures int       // in a row
+	blamed   []uint64  // the subjects that it did not answer
+	err      error     // of the last failure
+	failedAt time.Time
+	heard    time.Time // the last success
+	probed   time.Time // the last probe
+	probes   int       // failed probes in a row
+	lost     bool      // its sessions have been given up
+	downs    int       // times that it went down without a session since
+	retries  int       // failed probes since it went down
+	retryAt  time.Time // next probe while down
+	trials   []uint64  // subjects that are trying it although it is down
+	ramp     time.Time // start of the slow start
+	credit   float64   // of turns that it let pass
+}
+
+func newMember(s upstream.Server) *member {
+	m := &member{server: s, name: s.String(), seed: hash(s.String()), wake: make(chan struct{}, 1)}
+	m.release = func() { m.sessions.Add(-1) }
+	return m
+}
+
+func (m *member) isUp() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.down
+}
+
+// failure is what a server did wrong.
+type failure struct {
+	err     error
+	silent  bool // it took the connection
+	probe   bool
+	subject uint64 // for whom, unless it was a probe
+}
+
+// failed records a failure of the server.
+func (p *Pool) failed(m *member, f failure) {
+	if m.fail(f, p.threshold(), p.firstPause()) {
+		if hook := p.options.Trace.Changed; hook != nil {
+			hook(m.server, false, f.err)
+		}
+	}
+}
+
+// fail reports whether the server has gone down by this failure.
+func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.err, m.failedAt = f.err, time.Now()
+	if f.probe {
+		m.probes++
+	}
+	if f.silent && !f.probe {
+		if slices.Contains(m.blamed, f.subject) {
+			return false
+		}
+		if len(m.blamed) < threshold {
+			m.blamed = append(m.blamed, f.subject)
+		}
+	}
+	m.failures++
+	if m.down {
+		m.silent = m.silent || f.silent
+		if f.probe {
+			m.retries++
+			m.postpone(pause)
+		}
+		return false
+	}
+	if m.failures < threshold {
+		return false
+	}
+	m.down, m.silent, m.since, m.retries = true, f.silent, m.failedAt, 0
+	m.downs++
+	m.postpone(pause)
+	return true
+}
+
+// postpone sets when the server is probed next. m.mu is held.
+func (m *member) postpone(pause time.Duration) {
+	pause = min(pause<<min(m.downs-1+m.retries, 10), maxPause)
+	m.retryAt = time.Now().Add(pause - rand.N(pause/2+1))
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// succeeded records that a session got an answer.
+func (p *Pool) succeeded(m *member) { p.recovered(m, true) }
+
+// recovered records that the server works. Only the success of a session ends the
+// growth of pauses: a server that answers probes and nobody else is tried less and
+// less.
+func (p *Pool) recovered(m *member, session bool) {
+	if m.succeed(session) {
+		if hook := p.options.Trace.Changed; hook != nil {
+			hook(m.server, true, nil)
+		}
+	}
+}
+
+// succeed reports whether the server has come up by this success.
+func (m *member) succeed(session bool) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.heard = time.Now()
+	if m.since.IsZero() {
+		m.since = m.heard
+	}
+	m.failures, m.probes, m.lost = 0, 0, false
+	m.blamed = m.blamed[:0]
+	if session {
+		m.downs = 0
+	}
+	if !m.down {
+		return false
+	}
+	m.down, m.silent, m.since, m.ramp, m.credit = false, false, m.heard, m.heard, 0
+	return true
+}
+
+// beginTrial takes a place among those that try a server which is down.
+func (m *member) beginTrial(subject uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.trials) >= maxTrials || slices.Contains(m.trials, subject) {
+		return false
+	}
+	m.trials = append(m.trials, subject)
+	return true
+}
+
+func (m *member) endTrial(subject uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if i := slices.Index(m.trials, subject); i >= 0 {
+		m.trials = slices.Delete(m.trials, i, i+1)
+	}
+}
+
+// weight returns the share of the server, from leastWeight to 1.
+func (m *member) weight(now time.Time, slowStart time.Duration) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.ramp.IsZero() || slowStart <= 0 {
+		return 1
+	}
+	return min(1, max(leastWeight, float64(now.Sub(m.ramp))/float64(slowStart)))
+}
+
+// takesTurn reports whether a server of that weight takes the turn that has come.
+func (m *member) takesTurn(weight float64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.credit += weight
+	if m.credit < 1 {
+		return false
+	}
+	m.credit = 0
+	return true
+}

@@ -1,0 +1,214 @@
+package pool
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+)
+
+// DefaultTimeout is the limit of [Pool.Connect] under a context without a
+// deadline.
+const DefaultTimeout = 5 * time.Second
+
+// MaxServers is how many servers a pool may have.
+const MaxServers = 64
+
+// Balance is how a server is chosen. See the package comment.
+type Balance string
+
+// The balances. The zero value is ClientID.
+const (
+	ClientID         Balance = "client_id"
+	LeastConnections Balance = "least_connections"
+	RoundRobin       Balance = "round_robin"
+)
+
+// Options is what a pool is made of.
+type Options struct {
+	// Servers has from one to MaxServers different servers.
+	Servers []upstream.Server
+	Balance Balance
+	// Dial opens a connection to one server, as [upstream.Dialer.Dial] does.
+	Dial func(ctx context.Context, s upstream.Server) (net.Conn, error)
+	// Failures is how many failures in a row make a server count as down; 0
+	// means 3.
+	Failures int
+	// SlowStart is how long it takes after a recovery until a server gets its
+	// full share, under LeastConnections and RoundRobin; 0 means no time.
+	SlowStart time.Duration
+	Health    Health
+	Trace     Trace
+	// Previous, if not nil, is the pool that this one replaces.
+	Previous *Pool
+}
+
+// Health is how servers are probed.
+type Health struct {
+	// Interval is how long a server may be unheard of before it is probed; 0
+	// means that only servers that are down are.
+	Interval time.Duration
+	// Timeout is the time for one probe; 0 means 2 s.
+	Timeout time.Duration
+	// MQTT probes with a CONNECT, which must be answered by a CONNACK of any
+	// kind, instead of a mere connection. Username and Password go with it, if
+	// there is a Username.
+	MQTT               bool
+	Username, Password string
+}
+
+// Trace is a set of hooks that a pool calls as things happen. Any may be nil.
+// They are called from many goroutines at the same time and must be quick, but for
+// Lost.
+type Trace struct {
+	// Tried: an attempt to connect a session is over. Outcome is one of the
+	// Outcome constants.
+	Tried func(s upstream.Server, outcome Outcome, took time.Duration)
+	// Probed: a probe is over.
+	Probed func(s upstream.Server, err error)
+	// Changed: a server is down for the reason given, or up again.
+	Changed func(s upstream.Server, up bool, reason error)
+	// Lost: the sessions on a server that is down will hear nothing any more.
+	Lost func(s upstream.Server)
+}
+
+// Outcome is how one attempt to connect a session to a server ended.
+type Outcome string
+
+// The outcomes. The set is closed: it is safe as a metric label.
+const (
+	Answered    Outcome = "answered"    // with a CONNACK, or the session ended after an answer
+	Unreachable Outcome = "unreachable" // no connection, or no TLS
+	Unanswered  Outcome = "unanswered"  // a connection, but no answer to the CONNECT
+	Abandoned   Outcome = "abandoned"   // not the server's fault: cancelled, or this process lacks something
+)
+
+// Outcomes returns all of them.
+func Outcomes() []Outcome { return []Outcome{Answered, Unreachable, Unanswered, Abandoned} }
+
+// Pool is a set of servers. Its methods may be called from any goroutine.
+type Pool struct {
+	options Options
+	members []*member
+	probeID string // the client id of probes
+
+	mu   sync.Mutex // one choice at a time
+	turn uint       // of RoundRobin, and of equals
+}
+
+// New returns a pool, which has started nothing. The options must be good: it
+// panics without servers, with too many, or without Dial.
+func New(o Options) *Pool {
+	if len(o.Servers) == 0 || len(o.Servers) > MaxServers || o.Dial == nil {
+		panic("pool: bad options")
+	}
+	p := &Pool{options: o, probeID: "probe-" + rand.Text()[:16]}
+	for _, s := range o.Servers {
+		m := o.Previous.member(s)
+		if m == nil {
+			m = newMember(s)
+		}
+		p.members = append(p.members, m)
+	}
+	p.options.Previous = nil
+	return p
+}
+
+// member returns what is known of a server, nil if there is nothing.
+func (p *Pool) member(s upstream.Server) *member {
+	if p == nil {
+		return nil
+	}
+	for _, m := range p.members {
+		if m.server == s {
+			return m
+		}
+	}
+	return nil
+}
+
+func (p *Pool) threshold() int {
+	if p.options.Failures > 0 {
+		return p.options.Failures
+	}
+	return 3
+}
+
+// Session is who is to be connected.
+type Session struct {
+	// ClientID is the client id that the broker will see. Without one, ClientID
+	// chooses like RoundRobin.
+	ClientID string
+	// Subject is whose session it is.
+	Subject string
+}
+
+// Link is a connection to a server that has answered.
+type Link struct {
+	Conn   net.Conn
+	Server upstream.Server
+	Name   string // of the server: one text that all its links share
+	// Release gives the session's place back. It must be called once, when the
+	// session has ended.
+	Release func()
+}
+
+// Greet sends a CONNECT on nc and waits for the answer until the end of ctx. It
+// reports whether there was one; an error after an answer is not the server's
+// fault.
+type Greet = func(ctx context.Context, nc net.Conn) (answered bool, err error)
+
+// Connect finds a server for the session and has greet speak with it. The
+// package comment tells how servers are chosen and how long each may take. The
+// error names every server that was tried, or says that none is up.
+func (p *Pool) Connect(ctx context.Context, s Session, greet Greet) (Link, error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
+		defer cancel()
+	}
+	a := attempt{pool: p, key: hash(s.ClientID), keyed: s.ClientID != "", subject: hash(s.Subject), greet: greet}
+	var failed failures
+	for a.next() {
+		link, err := a.try(ctx)
+		if err == nil {
+			return link, nil
+		}
+		if a.outcome == Answered {
+			return Link{}, err
+		}
+		failed = append(failed, fault{a.member.server, err})
+		if over(ctx) {
+			return Link{}, failed
+		}
+	}
+	if len(failed) == 0 {
+		return Link{}, p.down()
+	}
+	return Link{}, failed
+}
+
+// over reports whether ctx has ended or is about to: a share of it ends at the same
+// moment.
+func over(ctx context.Context) bool {
+	deadline, _ := ctx.Deadline()
+	return ctx.Err() != nil || time.Until(deadline) <= 0
+}
+
+// down returns why there is nothing to try.
+func (p *Pool) down() error {
+	all := make(failures, 0, len(p.members))
+	for _, m := range p.members {
+		reason := "is down"
+		if err := m.status().LastError; err != nil {
+			// As a text: a timeout of the past is none of this session.
+			reason += ": " + err.Error()
+		}
+		all = append(all, fault{m.server, errors.New(reason)})
+	}
+	return all
+}

@@ -1,0 +1,209 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// Run probes the servers until ctx ends, and returns when every probe has. Without
+// it, nothing but a last resort brings a server up again.
+func (p *Pool) Run(ctx context.Context) {
+	var watching sync.WaitGroup
+	for _, m := range p.members {
+		watching.Go(func() { p.watch(ctx, m) })
+	}
+	watching.Wait()
+}
+
+// watch probes one server whenever it is time to.
+func (p *Pool) watch(ctx context.Context, m *member) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		wait, due := m.untilProbe(p.interval())
+		if due && wait <= 0 {
+			if p.probe(ctx, m) != nil {
+				p.giveUpOn(ctx, m)
+			}
+			continue
+		}
+		timer.Stop()
+		if due {
+			timer.Reset(wait)
+		}
+		select {
+		case <-ctx.Done():
+		case <-m.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// interval returns how long a server may be unheard of, 0 for ever.
+func (p *Pool) interval() time.Duration {
+	if len(p.members) == 1 {
+		return 0
+	}
+	return p.options.Health.Interval
+}
+
+func (p *Pool) timeout() time.Duration {
+	if t := p.options.Health.Timeout; t > 0 {
+		return t
+	}
+	return 2 * time.Second
+}
+
+// firstPause is the time from the moment that a server goes down until it is tried
+// again.
+func (p *Pool) firstPause() time.Duration {
+	if i := p.options.Health.Interval; i > 0 {
+		return min(i, minPause)
+	}
+	return minPause
+}
+
+// untilProbe returns the time until the server is to be probed. due is false if
+// it is not.
+func (m *member) untilProbe(interval time.Duration) (wait time.Duration, due bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.down {
+		return time.Until(m.retryAt), true
+	}
+	if interval <= 0 {
+		return 0, false
+	}
+	last := m.heard
+	if m.probed.After(last) {
+		last = m.probed
+	}
+	// Jitter keeps the probes of many proxies apart.
+	return time.Until(last.Add(interval - rand.N(interval/10+1))), true
+}
+
+// probe asks the server whether it answers, and takes down what it says.
+func (p *Pool) probe(ctx context.Context, m *member) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout())
+	defer cancel()
+	silent, err := p.ask(ctx, m)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	if hook := p.options.Trace.Probed; hook != nil {
+		hook(m.server, err)
+	}
+	switch {
+	case err == nil:
+		p.recovered(m, false)
+	case !ours(err):
+		p.failed(m, failure{err: fmt.Errorf("probe: %w", err), silent: silent, probe: true})
+	}
+	m.endProbe(p.firstPause())
+	return err
+}
+
+// endProbe takes down when the server was probed.
+func (m *member) endProbe(pause time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.probed = time.Now()
+	if m.down && !m.retryAt.After(m.probed) {
+		m.postpone(pause) // the probe has told nothing about the server
+	}
+}
+
+// ask connects to the server. If connections are what the server takes while it
+// is down, only a CONNECT tells whether it is well. It reports whether the
+// connection was the part that went well.
+func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
+	conn, err := p.options.Dial(ctx, m.server)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = conn.Close() }()
+	if !p.options.Health.MQTT && !m.isSilent() {
+		return false, nil
+	}
+	return true, p.greet(ctx, conn)
+}
+
+func (m *member) isSilent() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down && m.silent
+}
+
+// maxAnswer is the size of the largest CONNACK that a probe accepts, in bytes.
+const maxAnswer = 4 << 10
+
+// greet sends a CONNECT and wants a CONNACK, whatever it says.
+func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	h := p.options.Health
+	connect := packets.Connect{
+		Level: 4, CleanStart: true, KeepAlive: 60, ClientID: p.probeID,
+		HasUsername: h.Username != "", Username: h.Username, HasPassword: h.Username != "" && h.Password != "", Password: h.Password,
+	}
+	if _, err := conn.Write(connect.Append(nil)); err != nil {
+		return fmt.Errorf("send CONNECT: %w", err)
+	}
+	raw, err := packets.ReadPacket(conn, maxAnswer)
+	if err != nil {
+		return fmt.Errorf("read CONNACK: %w", err)
+	}
+	if t := packets.Type(raw[0] >> 4); t != packets.CONNACK {
+		return fmt.Errorf("the broker answered CONNECT with %v", t)
+	}
+	// A broker that refused may be gone already; it has answered.
+	_, _ = conn.Write((&packets.Disconnect{}).Append(nil, connect.Level))
+	return nil
+}
+
+// giveUpOn tells that the sessions of a server are dead if enough probes have
+// failed and another server answers right now: if none does, the fault may be on
+// this side.
+func (p *Pool) giveUpOn(ctx context.Context, m *member) {
+	hook := p.options.Trace.Lost
+	if hook == nil || ctx.Err() != nil || !m.seemsLost(p.threshold()) {
+		return
+	}
+	for _, other := range p.members {
+		if other != m && other.isUp() && p.probe(ctx, other) == nil {
+			if m.lose() {
+				hook(m.server)
+			}
+			return
+		}
+	}
+}
+
+func (m *member) seemsLost(threshold int) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.down && !m.lost && m.probes >= threshold
+}
+
+// lose reports whether the sessions are to be given up now, unless the server has
+// come up meanwhile.
+func (m *member) lose() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.down || m.lost {
+		return false
+	}
+	m.lost = true
+	return true
+}
