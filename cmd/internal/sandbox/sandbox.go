@@ -42,7 +42,11 @@ func System() []string {
 		"/proc", "/sys/fs/cgroup", "/sys/kernel/mm", "/sys/devices/system/cpu",
 		"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager",
 	}
-	return append(dirs, Directories([]string{"/etc/resolv.conf", "/etc/hosts", "/etc/localtime"})...)
+	// Where /etc is made of links that lead out of it.
+	return append(dirs, Directories([]string{
+		"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime",
+		"/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
+	})...)
 }
 
 // Directories returns the directories in which files can be read now and after they
