@@ -49,7 +49,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 			// Who comes first changes, in case it matters.
 			for i := range present {
 				t := present[(i+round)%len(present)]
-				if t.only != nil && !t.only(it.work, it.transport) {
+				if !t.does(it.work, it.transport) {
 					continue
 				}
 				if err := b.one(ctx, round, it, t); err != nil {
@@ -87,7 +87,7 @@ func (b *bench) items() []item {
 	var all []item
 	for _, w := range b.work {
 		for _, transport := range b.transports {
-			if w != "idle" {
+			if w != "idle" && w != "gc" {
 				all = append(all, item{w, transport, 0})
 				continue
 			}
@@ -114,6 +114,7 @@ func (b *bench) one(ctx context.Context, round int, it item, t target) error {
 	if err != nil {
 		return err
 	}
+	s.TraceCollector = it.work == "gc"
 	p, err := t.start(ctx, s)
 	if err != nil {
 		return err
@@ -129,9 +130,17 @@ func (b *bench) one(ctx context.Context, round int, it item, t target) error {
 			return err
 		}
 	}
+	if s.TraceCollector {
+		j.Collect = t.collect(s)
+	}
 	result, err := j.hand(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, p.words)
+	}
+	if s.TraceCollector {
+		if err := result.addCycles(it.sessions, p.words.String()); err != nil {
+			return err
+		}
 	}
 	return b.keep(round, it, t, result)
 }

@@ -19,6 +19,7 @@ type job struct {
 	Certificate            []byte // PEM
 	TargetProcess, SinkPID int
 	Sessions               int
+	Collect                collect // for a Go program
 	Quick                  bool
 }
 
@@ -49,6 +50,8 @@ func works() []work {
 		{"bulk", (*load).bulk},
 		{"connect", (*load).connects},
 		{"latency", (*load).latency},
+		{"fair", (*load).fair},
+		{"gc", (*load).collect},
 	}
 }
 
@@ -68,6 +71,8 @@ type size struct {
 	bulk            int // messages of 256 KiB
 	connects, plain int // by TLS and without
 	samples         int // of latency
+	turn            time.Duration
+	turns, cycles   int // of fairness, of the collector
 }
 
 func (j job) size() size {
@@ -75,11 +80,13 @@ func (j job) size() size {
 		return size{
 			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, flat: 20 * time.Millisecond,
 			bulk: 16, connects: 32, plain: 32, samples: 10,
+			turn: 10 * time.Millisecond, turns: 1, cycles: 2,
 		}
 	}
 	return size{
 		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 4 * time.Second, flat: 2 * time.Second,
 		bulk: 3072, connects: 2000, plain: 5000, samples: 600,
+		turn: 100 * time.Millisecond, turns: 5, cycles: 10,
 	}
 }
 

@@ -30,6 +30,7 @@ func runRelay(args []string) error {
 	if err != nil {
 		return err
 	}
+	go collectOnSignal()
 	failed := make(chan error, 2)
 	for _, ln := range []net.Listener{plainListener, secureListener} {
 		go func() { failed <- relayAll(ln, broker) }()

@@ -29,6 +29,8 @@ type target struct {
 	splice      bool
 	// files is how many an idle session takes, if not two.
 	files func(transport string) int
+	// collect tells how its garbage collector is made to run, nil without one.
+	collect func(settings) collect
 	// only restricts what it is measured on.
 	only func(work, transport string) bool
 }
@@ -40,6 +42,7 @@ type settings struct {
 	Broker            string // the sink's
 	Threads           int
 	Splice            bool
+	TraceCollector    bool
 	Module            string // nginx's stream module, unless it is built in
 }
 
@@ -49,6 +52,7 @@ func targets() []target {
 		{
 			name: "proxy", title: "mqtt-auth-proxy", config: "mqtt-auth-proxy.yaml", version: []string{"version"},
 			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
+			collect:   settings.profile,
 		},
 		{
 			name: "haproxy", title: "HAProxy", program: "haproxy", config: "haproxy.cfg", version: []string{"-v"},
@@ -72,6 +76,7 @@ func targets() []target {
 				}
 				return 2
 			},
+			collect: func(settings) collect { return collect{} },
 		},
 	}
 }
@@ -82,6 +87,11 @@ func targetNames() []string {
 		names = append(names, t.name)
 	}
 	return names
+}
+
+// does tells whether a target can be measured on something.
+func (t target) does(work, transport string) bool {
+	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc")
 }
 
 // holds tells whether a target can have so many sessions within a limit of 20,000
@@ -129,7 +139,11 @@ func (t target) start(ctx context.Context, s settings) (*process, error) {
 			return nil, err
 		}
 	}
-	p, err := start(ctx, nil, append([]string{t.program}, t.arguments(s)...)...)
+	argv := append([]string{t.program}, t.arguments(s)...)
+	if s.TraceCollector {
+		argv = append([]string{"env", "GODEBUG=gctrace=1"}, argv...)
+	}
+	p, err := start(ctx, nil, argv...)
 	if err != nil {
 		return nil, err
 	}

@@ -108,16 +108,10 @@ func (l *load) bulk() error {
 		if err != nil {
 			return err
 		}
-		for _, way := range []struct {
-			name string
-			move func(d *device, number int) error
-		}{
-			{"up", func(d *device, number int) error { return d.upload(message(drop, payload), number) }},
-			{"down", func(d *device, number int) error { return d.download(number, payload) }},
-		} {
+		for _, way := range bulkWays() {
 			move := func(messages int) func() error {
 				return func() error {
-					return each(sessions, sessions, func(i int) error { return way.move(devices[i], messages/sessions) })
+					return each(sessions, sessions, func(i int) error { return way.move(devices[i], messages/sessions, payload) })
 				}
 			}
 			if err := move(l.size.bulk / 8)(); err != nil {
@@ -140,6 +134,19 @@ func (l *load) bulk() error {
 		}
 	}
 	return nil
+}
+
+// bulkWay is a way for so many messages with payloads of so many bytes.
+type bulkWay struct {
+	name string
+	move func(d *device, number, payload int) error
+}
+
+func bulkWays() []bulkWay {
+	return []bulkWay{
+		{"up", func(d *device, number, payload int) error { return d.upload(message(drop, payload), number) }},
+		{"down", (*device).download},
+	}
 }
 
 func (d *device) upload(m []byte, number int) error {
