@@ -1,0 +1,99 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestFairness: a session that moves bulk as fast as it goes, up or down, plain or
+// over TLS, leaves 100 quiet ones their round trips. The comparison measures that in
+// turns without and with it, and the same straight to the broker: where all share a
+// few processors, that is how much load and broker are in each other's way.
+//
+// It does not run beside other stories.
+func TestFairness(t *testing.T) {
+	tool, raw := filepath.Join(t.TempDir(), "bench"), filepath.Join(t.TempDir(), "raw.jsonl")
+	if r := run(t, "go", "build", "-o", tool, "./bench"); r.status != 0 {
+		t.Fatal(r.stderr)
+	}
+	for _, transport := range []string{"plain", "tls"} {
+		t.Run(transport, func(t *testing.T) {
+			var faults []string
+			for attempt := range 3 { // others may have taken the machine meanwhile
+				raw := fmt.Sprintf("%s-%d", raw, attempt)
+				r := run(t, tool, "-work", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", binary, "-o", raw)
+				if r.status != 0 {
+					t.Fatalf("status %d\n%s", r.status, r.stderr)
+				}
+				if faults = unfair(t, readFigures(t, raw)); len(faults) == 0 {
+					return
+				}
+			}
+			t.Error(strings.Join(faults, "\n"))
+		})
+	}
+}
+
+// unfair says what is wrong with the figures for one transport.
+func unfair(t testing.TB, figures benchFigures) (faults []string) {
+	for _, way := range []string{"up", "down"} {
+		beside, unit := "QoS 1 p50, 100 sessions beside bulk "+way, "times that before"
+		ratio := figures.get(t, benchFigure{beside, unit})
+		straight := figures.get(t, benchFigure{beside + ", straight to the sink", unit})
+		bulk := figures.get(t, benchFigure{"bulk " + way + " beside 100 sessions", "MB/s"})
+		t.Logf("bulk %s: %.2f times as long, straight to the broker %.2f; %.0f MB/s", way, ratio, straight, bulk)
+		if most := max(3, straight); ratio > most {
+			faults = append(faults, fmt.Sprintf("bulk %s: the quiet ones wait %.2f times as long, want at most %.2f", way, ratio, most))
+		}
+		if bulk < 10 {
+			faults = append(faults, fmt.Sprintf("bulk %s flowed at %.1f MB/s, too little to be in anybody's way", way, bulk))
+		}
+	}
+	return faults
+}
+
+// benchFigure names a result of the comparison.
+type benchFigure struct{ Metric, Unit string }
+
+type benchFigures map[benchFigure]float64
+
+func readFigures(t testing.TB, name string) benchFigures {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	figures := benchFigures{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var r struct {
+			benchFigure
+			Value float64
+		}
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatal(err)
+		}
+		figures[r.benchFigure] = r.Value
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return figures
+}
+
+func (f benchFigures) get(t testing.TB, name benchFigure) float64 {
+	t.Helper()
+	value, ok := f[name]
+	if !ok || value <= 0 {
+		t.Fatalf("%v is %v, want a result", name, value)
+	}
+	return value
+}
