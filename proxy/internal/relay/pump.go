@@ -100,7 +100,7 @@ type Pump struct {
 	// Goroutines keeps two goroutines for every pair instead. Off Linux there is
 	// nothing else.
 	Goroutines bool
-	// HoldThread lets a loop wait on its thread, for two milliseconds at most, for
+	// HoldThread lets a loop wait on its thread, for 20 milliseconds at most, for
 	// what comes next, instead of giving its processor back after every message.
 	// That halves the cost of a message, but takes the processor away from other
 	// goroutines: the process must have [EventLoops] more (GOMAXPROCS) than it is
