@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -64,9 +65,15 @@ func TestNoMemoryRefusesDevices(t *testing.T) {
 	if ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
+	s.stop() // nobody looks what there really is
 	s.memory.judge(memory.Usage{Used: 95, Limit: 100}, s.log)
-	if _, ack := login(t, s, asDemo(s, 5)); ack.Code != packets.ServerBusy {
+	refused, ack := login(t, s, asDemo(s, 5))
+	if ack.Code != packets.ServerBusy {
 		t.Errorf("CONNACK %v, want %v", ack.Code, packets.ServerBusy)
+	}
+	// It is logged before the connection ends.
+	if _, err := io.ReadAll(refused); err != nil {
+		t.Error(err)
 	}
 	if _, err := live.Write([]byte{0xc0, 0}); err != nil {
 		t.Fatal(err)
