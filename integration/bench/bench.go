@@ -114,7 +114,6 @@ func (b *bench) one(ctx context.Context, round int, it item, t target) error {
 	if err != nil {
 		return err
 	}
-	s.TraceCollector = it.work == "gc"
 	p, err := t.start(ctx, s)
 	if err != nil {
 		return err
@@ -130,17 +129,12 @@ func (b *bench) one(ctx context.Context, round int, it item, t target) error {
 			return err
 		}
 	}
-	if s.TraceCollector {
+	if t.collect != nil {
 		j.Collect = t.collect(s)
 	}
 	result, err := j.hand(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, p.words)
-	}
-	if s.TraceCollector {
-		if err := result.addCycles(it.sessions, p.words.String()); err != nil {
-			return err
-		}
 	}
 	return b.keep(round, it, t, result)
 }

@@ -9,9 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +21,7 @@ type collect struct{ Profile, TokenFile string }
 
 // profile is how the proxy's is. The file comes into being while it starts.
 func (s settings) profile() collect {
-	return collect{"http://" + s.Admin + "/debug/pprof/heap?gc=1", filepath.Join(s.Dir, "admin-token")}
+	return collect{"http://" + s.Admin + "/debug/pprof/heap", filepath.Join(s.Dir, "admin-token")}
 }
 
 // collectOnSignal is the other side of SIGUSR1.
@@ -35,8 +33,10 @@ func collectOnSignal() {
 	}
 }
 
-// collect has the target's collector run again and again while sessions are idle. What
-// that costs the target says itself; see addCycles.
+// collect has the target's collector run again and again while sessions are idle, and
+// reports what one cycle costs, sweeping included: what the target computes more than
+// without it. What the program's own trace says is more: it takes what idle processors
+// are lent for by the clock on the wall.
 func (l *load) collect() error {
 	devices, err := l.open(0, l.Sessions)
 	if err != nil {
@@ -46,24 +46,43 @@ func (l *load) collect() error {
 		return err
 	}
 	<-time.After(l.calm)
+	var cycles []float64
 	for range l.cycles {
-		if err := l.Collect.once(l.TargetProcess); err != nil {
+		without, err := l.ask("")
+		if err != nil {
 			return err
 		}
-		<-time.After(l.calm / 20)
+		with, err := l.ask("?gc=1")
+		if err != nil {
+			return err
+		}
+		cycles = append(cycles, microseconds(with-without, 1)/1000)
 	}
+	l.report(fmt.Sprintf("%d sessions, collector", l.Sessions), "ms CPU/cycle", median(cycles))
 	return ping(devices)
 }
 
-func (c collect) once(pid int) error {
-	if c.Profile == "" {
-		return syscall.Kill(pid, syscall.SIGUSR1)
-	}
+// ask returns how long the target computes for a heap profile.
+func (l *load) ask(query string) (time.Duration, error) {
+	computed, _, err := l.spend(func() (err error) {
+		switch {
+		case l.Collect.Profile != "":
+			err = l.Collect.profile(query)
+		case query != "":
+			err = syscall.Kill(l.TargetProcess, syscall.SIGUSR1)
+		}
+		<-time.After(l.calm / 20) // a signal is not answered
+		return err
+	})
+	return computed, err
+}
+
+func (c collect) profile(query string) error {
 	token, err := os.ReadFile(c.TokenFile)
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequest(http.MethodGet, c.Profile, nil)
+	r, err := http.NewRequest(http.MethodGet, c.Profile+query, nil)
 	if err != nil {
 		return err
 	}
@@ -78,36 +97,4 @@ func (c collect) once(pid int) error {
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
-}
-
-// addCycles reports what the cycles cost that were asked for. trace is what the
-// target has printed with GODEBUG=gctrace=1, see the package runtime.
-func (o *outcome) addCycles(sessions int, trace string) error {
-	cycles, err := readCycles(trace)
-	if err != nil {
-		return err
-	}
-	if len(cycles) == 0 {
-		return fmt.Errorf("no cycle of the collector in %q", trace)
-	}
-	o.Figures = append(o.Figures, figure{fmt.Sprintf("%d sessions, collector", sessions), "ms CPU/cycle", median(cycles)})
-	return nil
-}
-
-// readCycles returns the processor time in milliseconds of each cycle that was asked
-// for.
-func readCycles(trace string) (cycles []float64, err error) {
-	// gc 7 @5.1s 0%: 0.05+9.1+0.01 ms clock, 0.1+0.2/8.9/1.1+0.02 ms cpu, ... 2 P (forced)
-	for _, m := range regexp.MustCompile(`(?m)^gc \d+ .* ms clock, ([0-9./+]+) ms cpu, .*\(forced\)$`).FindAllStringSubmatch(trace, -1) {
-		var total float64
-		for part := range strings.FieldsFuncSeq(m[1], func(r rune) bool { return r == '+' || r == '/' }) {
-			n, err := strconv.ParseFloat(part, 64)
-			if err != nil {
-				return nil, fmt.Errorf("cycle of the collector: %w", err)
-			}
-			total += n
-		}
-		cycles = append(cycles, total)
-	}
-	return cycles, nil
 }

@@ -97,21 +97,3 @@ func TestMeter(t *testing.T) {
 		t.Errorf("descriptors %d, %v", n, err)
 	}
 }
-
-func TestReadCycles(t *testing.T) {
-	const trace = `{"level":"warn"}
-gc 1 @0.003s 0%: 0.013+0.32+0.003 ms clock, 0.026+0.11/0.20/0.15+0.007 ms cpu, 4->4->0 MB, 4 MB goal, 0 MB stacks, 0 MB globals, 2 P
-gc 2 @0.5s 1%: 0.5+9.5+0.5 ms clock, 1.0+0/8.5/0.25+0.25 ms cpu, 4->4->2 MB, 4 MB goal, 1 MB stacks, 0 MB globals, 2 P (forced)
-gc 3 @0.7s 1%: 0.5+9.5+0.5 ms clock, 1+2/3/4+5 ms cpu, 4->4->2 MB, 4 MB goal, 1 MB stacks, 0 MB globals, 2 P (forced)
-`
-	if got, err := readCycles(trace); err != nil || !slices.Equal(got, []float64{10, 15}) {
-		t.Errorf("cycles take %v, %v, want 10 and 15", got, err)
-	}
-	var o outcome
-	if err := o.addCycles(7, trace); err != nil || len(o.Figures) != 1 || o.Figures[0].Value != 12.5 {
-		t.Errorf("figures are %v, %v, want the median", o.Figures, err)
-	}
-	if err := o.addCycles(7, "gc has nothing to say"); err == nil {
-		t.Error("a target without cycles has figures")
-	}
-}

@@ -42,7 +42,6 @@ type settings struct {
 	Broker            string // the sink's
 	Threads           int
 	Splice            bool
-	TraceCollector    bool
 	Module            string // nginx's stream module, unless it is built in
 }
 
@@ -139,11 +138,7 @@ func (t target) start(ctx context.Context, s settings) (*process, error) {
 			return nil, err
 		}
 	}
-	argv := append([]string{t.program}, t.arguments(s)...)
-	if s.TraceCollector {
-		argv = append([]string{"env", "GODEBUG=gctrace=1"}, argv...)
-	}
-	p, err := start(ctx, nil, argv...)
+	p, err := start(ctx, nil, append([]string{t.program}, t.arguments(s)...)...)
 	if err != nil {
 		return nil, err
 	}
