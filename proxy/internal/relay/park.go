@@ -84,6 +84,9 @@ func (s *Session) interrupted(d *direction, err error) error {
 	case s.cut != nil || s.ended || !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
 	case !s.parking: // called off
+		// Or a deadline that somebody has left on the connection: with it every read
+		// would end at once.
+		d.from.readUntil(time.Time{})
 		return nil
 	case !d.dry.Load():
 		// The connection may hold bytes that no event will announce.

@@ -232,3 +232,17 @@ func TestUnknownConnection(t *testing.T) {
 		}
 	})
 }
+
+// A deadline that somebody has left on a connection neither ends the pair nor keeps a
+// processor busy.
+func TestForgottenDeadline(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		r := newRig(t, newPump(), "tcp", "tcp")
+		_ = r.pair.Client.SetReadDeadline(longAgo)
+		r.start()
+		r.send(r.device, []byte("up"))
+		r.expect(r.broker, "up")
+		r.send(r.broker, []byte("down"))
+		r.expect(r.device, "down")
+	})
+}

@@ -519,7 +519,6 @@ func TestAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
 		n.set("a", swallows)
-		start := time.Now()
 		if err := p.Answers(t.Context()); err != nil || n.dials["b"] != 1 {
 			t.Errorf("%v after %v", err, n.dials)
 		}
@@ -528,7 +527,7 @@ func TestAnswers(t *testing.T) {
 		}
 		n.set("b", refuses)
 		visit(p, at(t, p, "b", 0))
-		start = time.Now()
+		start := time.Now()
 		err := p.Answers(t.Context())
 		if took := time.Since(start); err == nil || took != 2*time.Second ||
 			!strings.Contains(err.Error(), "tcp://a:1883: ") || !strings.Contains(err.Error(), "tcp://b:1883: ") {
