@@ -13,11 +13,20 @@ import (
 )
 
 // A relayed chunk allocates nothing.
-func TestNoAllocations(t *testing.T) {
+func TestNoAllocations(t *testing.T) { testNoAllocations(t, func(*Pair) {}) }
+
+// Nor does one that filters pass on as it is.
+func TestNoAllocationsWithFilters(t *testing.T) {
+	testNoAllocations(t, func(p *Pair) { p.FilterUp, p.FilterDown = &counting{}, &counting{} })
+}
+
+func testNoAllocations(t *testing.T, prepare func(*Pair)) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, transport := range []string{"tcp", "tls1.2", "tls1.3"} {
 			for _, size := range []int{100, 6000} {
-				r := newRig(t, newPump(), transport, "tcp").start()
+				r := newRig(t, newPump(), transport, "tcp")
+				prepare(&r.pair)
+				r.start()
 				message, buf := bytes.Repeat([]byte("m"), size), make([]byte, size)
 				device := r.device
 				if secured, ok := device.(*tls.Conn); ok {

@@ -1,0 +1,217 @@
+package relay
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const anyEvent = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+
+// drivenLoop is a loop without a goroutine, for all pairs of a pump: the test says
+// when events are collected and which are handled.
+func drivenLoop(t *testing.T) (*Pump, *loop) {
+	t.Helper()
+	p := &Pump{QuietAfter: time.Hour}
+	l, err := newLoop(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range EventLoops() {
+		p.loops = append(p.loops, l)
+	}
+	t.Cleanup(func() {
+		p.Wait()
+		if err := unix.Close(l.fd); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, l
+}
+
+// gather waits for events and leaves them where they are.
+func (l *loop) gather(t testing.TB) []unix.EpollEvent {
+	t.Helper()
+	for limit := time.Now().Add(20 * time.Second); !l.collect(false); runtime.Gosched() {
+		if time.Now().After(limit) {
+			t.Fatal("no event came")
+		}
+	}
+	return l.events[:l.n]
+}
+
+// pass sends a message each way, with the loop's help if the pair is quiet.
+func (l *loop) pass(r *rig, label string) {
+	r.Helper()
+	move := func(from, to func() string) {
+		want := from()
+		if r.pump.Stats().Quiet > 0 {
+			for _, e := range l.gather(r) {
+				l.handle(descriptor(e.Fd), e.Events)
+			}
+		}
+		if got := to(); got != want {
+			r.Fatalf("received %q, want %q", got, want)
+		}
+	}
+	message := string(packet(label))
+	move(func() string { r.send(r.device, []byte(message)); return message },
+		func() string { r.expect(r.broker, message); return message })
+	move(func() string { r.send(r.broker, []byte(message)); return message },
+		func() string { r.expect(r.device, message); return message })
+}
+
+// sockets returns the descriptors of a pair that a loop serves.
+func (r *rig) sockets() (client, upstream descriptor) {
+	r.session.mu.Lock()
+	defer r.session.mu.Unlock()
+	return r.session.client.socket.in, r.session.upstream.socket.in
+}
+
+// An event may name a descriptor that nobody has, or one that the pair it was of does
+// not have any more, or a pair that is with another loop.
+func TestEventsOfForeignDescriptors(t *testing.T) {
+	for _, transport := range []string{"tcp", "tls1.3"} {
+		p, l := drivenLoop(t)
+		r := newRig(t, p, transport, "tcp").framed().start()
+		l.pass(r, "before")
+		client, upstream := r.sockets()
+		foreign := max(client, upstream) + 1
+		l.set(int(foreign), r.session)
+		for _, fd := range []descriptor{0, foreign, foreign + 1, 1 << 20} {
+			l.handle(fd, anyEvent)
+		}
+		l.set(int(foreign), nil)
+		other, err := newLoop(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.set(int(client), r.session)
+		other.handle(client, anyEvent)
+		other.stop()
+		_ = unix.Close(other.fd)
+		if s := p.Stats(); s.Quiet != 1 || s.Escalations != 0 {
+			t.Errorf("%s: %+v after events of others, want the pair to stay quiet", transport, s)
+		}
+		l.pass(r, "after")
+	}
+}
+
+// Flags are hints: those that say that nothing has come leave the pair alone, and
+// those that speak of an end give it goroutines, which find none.
+func TestSpuriousFlags(t *testing.T) {
+	for _, transport := range []string{"tcp", "tls1.2", "tls1.3"} {
+		for _, flags := range []uint32{0, unix.EPOLLIN, unix.EPOLLOUT | unix.EPOLLPRI, unix.EPOLLRDHUP, unix.EPOLLHUP, unix.EPOLLERR, anyEvent} {
+			t.Run(fmt.Sprintf("%s-%#x", transport, flags), func(t *testing.T) {
+				p, l := drivenLoop(t)
+				r := newRig(t, p, transport, "tcp").framed().start()
+				client, upstream := r.sockets()
+				l.handle(client, flags)
+				l.handle(upstream, flags)
+				want := Stats{Quiet: 1}
+				if flags&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+					want = Stats{Busy: 1, Escalations: 1}
+				}
+				if got := p.Stats(); got != want {
+					t.Errorf("%+v, want %+v", got, want)
+				}
+				l.pass(r, "after")
+				closeWrite(t, r.device)
+				if got := p.Stats(); got.Quiet > 0 {
+					for _, e := range l.gather(t) {
+						l.handle(descriptor(e.Fd), e.Events)
+					}
+				}
+				r.expectEnd(r.broker, "")
+				r.broker.Close()
+				if got := r.end(); got.By != Client || got.Err != nil {
+					t.Errorf("result %+v, want an orderly end by the client", got)
+				}
+			})
+		}
+	}
+}
+
+// A descriptor of an event that has been collected may belong to the next pair when
+// the event is handled: that pair loses nothing and gets nothing of the other.
+func TestEventsOfReusedDescriptors(t *testing.T) {
+	for _, flags := range []uint32{unix.EPOLLIN, anyEvent} {
+		p, l := drivenLoop(t)
+		keeper := newRig(t, p, "tcp", "tcp").framed().start() // or the loop ends with the last pair
+		reused := 0
+		for range 50 {
+			old := newRig(t, p, "tcp", "tcp").framed().start()
+			old.send(old.device, packet("for another"))
+			stale := append([]unix.EpollEvent(nil), l.gather(t)...)
+			old.session.Cut(Farewell{})
+			old.end()
+			r := newRig(t, p, "tcp", "tcp").framed().start()
+			client, upstream := r.sockets()
+			hit := false
+			for _, e := range stale {
+				fd := descriptor(e.Fd)
+				hit = hit || fd == client || fd == upstream
+				l.handle(fd, flags)
+			}
+			if hit {
+				reused++
+			}
+			if quiet := r.session.isQuiet(); quiet == (hit && flags == anyEvent) {
+				t.Errorf("flags %#x, of this pair: %v, quiet: %v", flags, hit, quiet)
+			}
+			r.send(r.device, packet("own"))
+			if r.session.isQuiet() {
+				for _, e := range l.gather(t) {
+					l.handle(descriptor(e.Fd), e.Events)
+				}
+			}
+			r.expect(r.broker, string(packet("own")))
+			if up, down := r.session.Bytes(); up > int64(len(packet("own"))) || down != 0 {
+				t.Errorf("%d bytes up and %d down", up, down)
+			}
+			r.session.Cut(Farewell{})
+			r.end()
+		}
+		if reused == 0 {
+			t.Error("no descriptor was used again: the test means nothing")
+		}
+		if !keeper.session.isQuiet() {
+			t.Error("the pair beside them was disturbed")
+		}
+	}
+}
+
+func (s *Session) isQuiet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.quiet
+}
+
+// TestChurn replaces pairs, some with bytes on their way, beside others that go on:
+// what is closed is opened again at once, by another pair.
+func TestChurn(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		p, transports := newPump(), []string{"tcp", "tls1.3", "tls1.2"}
+		live := make([]*rig, 6)
+		for i := range 12 * len(live) {
+			slot := i % len(live)
+			if old := live[slot]; old != nil {
+				old.send(old.broker, packet("on its way"))
+				reset(old.device)
+				old.end()
+			}
+			r := newRig(t, p, transports[i%3], "tcp").framed().start()
+			live[slot] = r
+			for n, other := range live[:min(i+1, len(live))] {
+				message := packet(fmt.Sprintf("%d for %d", i, n))
+				r.send(other.device, message)
+				r.expect(other.broker, string(message))
+				r.send(other.broker, message)
+				r.expect(other.device, string(message))
+			}
+		}
+	})
+}
