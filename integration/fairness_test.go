@@ -49,7 +49,7 @@ func unfair(t testing.TB, figures benchFigures) (faults []string) {
 		straight := figures.get(t, benchFigure{beside + ", straight to the sink", unit})
 		bulk := figures.get(t, benchFigure{"bulk " + way + " beside 100 sessions", "MB/s"})
 		t.Logf("bulk %s: %.2f times as long, straight to the broker %.2f; %.0f MB/s", way, ratio, straight, bulk)
-		if most := max(3, straight); ratio > most {
+		if most := max(3, 1.25*straight); ratio > most {
 			faults = append(faults, fmt.Sprintf("bulk %s: the quiet ones wait %.2f times as long, want at most %.2f", way, ratio, most))
 		}
 		if bulk < 10 {
