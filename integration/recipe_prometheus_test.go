@@ -35,6 +35,8 @@ func TestPrometheus(t *testing.T) {
 
 	sources := everySource(r)
 	bundled, outside := newProxy(t, sources), newProxy(t, sources+startSink(t).upstream())
+	authority, _ := issueCertificate(t, "gauge")
+	outside.listenAlso(fmt.Sprintf("  - {name: mtls, address: '%s', tls: {auto: true, client_ca: '%s', client_auth: request}}\n", freeAddress(t), authority))
 	token := bundled.token("gauge")
 	outside.token("gauge")
 	bundled.start()

@@ -18,7 +18,7 @@ func newCounters(r prometheus.Registerer) *counters {
 	}
 	return &counters{
 		reloads:      counter("reloads_total", "Reloads, by what came of them.", "outcome", reloadApplied, reloadUnchanged, reloadFailed),
-		tokenReloads: counter("token_file_reloads_total", "Versions of a token file, by whether they took effect.", "outcome"),
+		tokenReloads: counter("token_file_reloads_total", "Versions of a token file, by whether they took effect.", "outcome", "accepted", "rejected"),
 		revocations:  counter("revocations_total", "Tokens and devices withdrawn, by who said so: a source, or the admin side.", "by", "source", "admin"),
 	}
 }

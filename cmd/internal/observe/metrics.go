@@ -106,6 +106,7 @@ func child[K comparable](known map[K]prometheus.Counter, key K, missing func() p
 
 // reasons are those for which a connection is refused.
 var reasons = []proxy.Reason{
+	proxy.ProxyHeader, proxy.HealthCheck, proxy.HTTPRefused, proxy.RateExceeded,
 	proxy.TLSFailed, proxy.ConnectTimeout, proxy.ConnectionLost, proxy.NotMQTT, proxy.Malformed, proxy.TooLarge, proxy.WrongVersion,
 	proxy.NoToken, proxy.NoIdentity, proxy.MalformedToken, proxy.NoClientID, proxy.ClientIDNotUsable, proxy.ClientIDInUse, proxy.WillTopic,
 	proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.UpstreamCredentials, proxy.UpstreamRefused,
@@ -119,7 +120,7 @@ var reasons = []proxy.Reason{
 var endings = map[string][]string{
 	"client":   {"closed", "fault"},
 	"upstream": {"closed", "fault"},
-	"proxy":    {"revoked", "expired", "displaced", "draining", "kicked", "cut"},
+	"proxy":    {"revoked", "expired", "displaced", "draining", "kicked", "upstream_lost", "cut"},
 }
 
 // serverCollector exports what a proxy.Server counts by itself, from one look at

@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -65,6 +69,32 @@ func TestListenersBeginAtZero(t *testing.T) {
 		{"panics_total", map[string]string{}},
 	} {
 		wantMetric(t, r, namespace+series.name, series.labels, 0)
+	}
+}
+
+// TestEveryReasonBeginsAtZero: reasons are added in other packages.
+func TestEveryReasonBeginsAtZero(t *testing.T) {
+	found := 0
+	for _, pattern := range []string{"../../../proxy/*.go", "../../../authz/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`\w+ +Reason = "(\w+)"`).FindAllSubmatch(text, -1) {
+				found++
+				if !slices.Contains(reasons, proxy.Reason(m[1])) {
+					t.Errorf("%s: %s is not among the reasons", file, m[1])
+				}
+			}
+		}
+	}
+	if found != len(reasons) {
+		t.Errorf("%d reasons are declared, %d are counted from the start", found, len(reasons))
 	}
 }
 
