@@ -48,7 +48,7 @@ func TestDebianPackage(t *testing.T) {
 	checked := command{environ: append(cleanEnvironment(), "MQTT_AUTH_PROXY_DATA="+t.TempDir()), argv: []string{
 		filepath.Join(root, "usr/bin/mqtt-auth-proxy"), "check", "--config", filepath.Join(root, "etc/mqtt-auth-proxy/proxy.yaml"),
 	}}.run(t)
-	if checked.status != 0 && !strings.Contains(checked.stderr, "/etc/mqtt-auth-proxy/") {
+	if checked.status != 0 {
 		t.Errorf("check: status %d\n%s", checked.status, checked.all())
 	}
 	if os.Getuid() == 0 {
