@@ -40,7 +40,10 @@ type loop struct {
 // fleet that sends a hundred messages a second in all: to park and to be woken up
 // again for each costs four times as much. Where the signal by which the runtime
 // interrupts threads is switched off, garbage collection can be held up for as long.
-const holdTime = 20
+//
+// Beside pairs with goroutines, that is beside bulk, it is shorter: they and the loop
+// then take turns more often, and quiet pairs wait less for them.
+const holdTime, holdTimeBesideBulk = 20, 2
 
 // EventLoops returns how many loops a pump has: one for up to four processors, and
 // one more for each four.
@@ -140,7 +143,10 @@ func (l *loop) mayHold() bool { return l.pump.HoldThread && runtime.GOMAXPROCS(0
 // false if none came.
 func (l *loop) collect(hold bool) bool {
 	wait := 0
-	if hold {
+	switch {
+	case hold && l.pump.anyBusy.Load():
+		wait = holdTimeBesideBulk
+	case hold:
 		wait = holdTime
 	}
 	if l.woken {

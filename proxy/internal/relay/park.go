@@ -49,6 +49,7 @@ func (p *Pump) addBusy(s *Session) {
 		p.busy = make(map[*Session]struct{})
 	}
 	p.busy[s] = struct{}{}
+	p.anyBusy.Store(true)
 	s.seen = -1
 	switch {
 	case p.timer == nil:
@@ -63,6 +64,7 @@ func (p *Pump) removeBusy(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.busy, s)
+	p.anyBusy.Store(len(p.busy) > 0)
 }
 
 func (s *Session) askToPark() {

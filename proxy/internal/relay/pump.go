@@ -112,6 +112,7 @@ type Pump struct {
 	pipes       pipes
 	quiet       atomic.Int64
 	escalations atomic.Int64
+	anyBusy     atomic.Bool // of those in busy
 
 	mu       sync.Mutex // guards what follows; taken after a session's
 	sessions int
@@ -180,6 +181,7 @@ func (p *Pump) leave(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.busy, s)
+	p.anyBusy.Store(len(p.busy) > 0)
 	if len(p.busy) == 0 && p.timer != nil {
 		p.timer.Stop()
 		p.sweeping = false
