@@ -26,6 +26,10 @@ type Server struct {
 	// back. The process must have [EventLoops] more of them (GOMAXPROCS) than it is
 	// meant to use. It may not change after the first Serve.
 	HoldThreads bool
+	// WriteTimeout is how long the client or the broker may take no byte at all while
+	// there is something for it, before its session ends; 0 means 60 s. It may not
+	// change after the first Serve.
+	WriteTimeout time.Duration
 
 	policy    atomic.Pointer[installed]
 	admission admission
@@ -97,7 +101,7 @@ func (s *Server) Serve(ln net.Listener) error {
 
 // relay returns the pump, set up.
 func (s *Server) relay() *relay.Pump {
-	s.settled.Do(func() { s.pump.HoldThread = s.HoldThreads })
+	s.settled.Do(func() { s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout })
 	return &s.pump
 }
 

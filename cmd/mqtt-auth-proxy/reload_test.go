@@ -105,6 +105,7 @@ func TestBadConfigChangesNothing(t *testing.T) {
 		"not YAML":       {"listeners: [\n", "proxy.yaml:"},
 		"empty":          {"\n# nothing\n", "the file says nothing"},
 		"restart":        {bundledConfig + "data: elsewhere\n", "proxy.yaml:5: data: has changed and needs a restart"},
+		"write timeout":  {bundledConfig + "limits: {write_timeout: 2s}\n", "proxy.yaml:5: limits.write_timeout: has changed and needs a restart"},
 		"other broker":   {bundledConfig + "upstream: {servers: ['tcp://127.0.0.1:1']}\n", "upstream.servers: has changed and needs a restart"},
 		"no certificate": {bundledConfig + "connect: {timeout: 1s}\n" + "auth: {sources: [{file: {path: /nowhere/tokens}}]}\n", "proxy.yaml:6: auth.sources[0].file: there is no token file"},
 		"no client CA":   {strings.Replace(bundledConfig, `:0"}]`, `:0", tls: {auto: true, client_ca: none.pem, client_auth: require}}]`, 1), "listeners[0].tls: "},

@@ -22,6 +22,7 @@ func needsRestart(now, next *config.Config) error {
 			return o.Address == l.Address && o.ReusePort != l.ReusePort
 		}))
 	}
+	refuse("limits.write_timeout", now.Limits.WriteTimeout != next.Limits.WriteTimeout)
 	refuse("log.format", now.Log.Format != next.Log.Format)
 	refuse("upstream.servers", within != (next.Upstream.Servers[0].Network == bundled))
 	if within {

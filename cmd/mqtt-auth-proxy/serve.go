@@ -55,6 +55,7 @@ func (p *program) serve(ctx context.Context) error {
 	defer s.close()
 	s.warn()
 	s.server.HoldThreads = addProcessors()
+	s.server.WriteTimeout = c.Limits.WriteTimeout
 	s.confine()
 	s.start()
 	s.tell(systemd.Ready, systemd.Status(s.summary()))

@@ -81,16 +81,17 @@ type Connect struct {
 
 // Limits bounds connections; 0 is unlimited unless the doc tag says otherwise.
 type Limits struct {
-	Connections            int    `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
-	PerAddress             int    `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
-	Handshakes             int    `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
-	SessionsPerSubject     int    `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
-	ConnectRate            int    `yaml:"connect_rate" default:"0" min:"0" max:"1000000" doc:"new connections a second, all listeners together; 0 = unlimited"`
-	ConnectBurst           int    `yaml:"connect_burst" default:"0" min:"0" max:"1000000" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
-	ConnectRatePerAddress  int    `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" doc:"new connections a second from one client address; 0 = unlimited"`
-	ConnectBurstPerAddress int    `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
-	Memory                 Memory `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
-	OverLimit              string `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
+	Connections            int           `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
+	PerAddress             int           `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
+	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
+	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
+	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" doc:"new connections a second, all listeners together; 0 = unlimited"`
+	ConnectBurst           int           `yaml:"connect_burst" default:"0" min:"0" max:"1000000" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
+	ConnectRatePerAddress  int           `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" doc:"new connections a second from one client address; 0 = unlimited"`
+	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
+	Memory                 Memory        `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
+	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
+	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"longest time for which a device or broker may take no byte while there is something for it, before its session ends; a change needs a restart"`
 }
 
 // Token says where in the CONNECT the token sits.

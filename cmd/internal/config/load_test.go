@@ -70,7 +70,7 @@ func embedded(data string) *Config {
 			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
-		Limits:  Limits{OverLimit: "kick_oldest", Memory: Memory{Auto: true}},
+		Limits:  Limits{OverLimit: "kick_oldest", WriteTimeout: time.Minute, Memory: Memory{Auto: true}},
 		Token:   Token{From: []string{"username"}},
 		Auth: Auth{
 			Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}},
@@ -156,7 +156,7 @@ func full(work string) *Config {
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
 		Limits: Limits{
-			Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse",
+			Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse", WriteTimeout: 90 * time.Second,
 			ConnectRate: 500, ConnectBurst: 2000, ConnectRatePerAddress: 5, ConnectBurstPerAddress: 20,
 			Memory: Memory{Size: 512 << 20},
 		},

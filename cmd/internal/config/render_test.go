@@ -108,6 +108,7 @@ limits:
   connect_burst_per_address: 0 # default
   memory: auto # default
   over_limit: kick_oldest # default
+  write_timeout: 1m # default
 token:
   from: [password, username] # environment
 auth:
