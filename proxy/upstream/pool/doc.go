@@ -31,7 +31,9 @@
 //
 // A server is down after so many failures in a row, of sessions and of probes alike.
 // That a server did not answer counts once for each subject, so that one device
-// whose CONNECT a broker does not like cannot take the broker from the others. Want
+// whose CONNECT a broker does not like cannot take the broker from the others. A
+// fleet that has one single subject therefore never marks a silent server down by
+// itself, unless one failure is enough: probes with a CONNECT (Health.MQTT) do. Want
 // of descriptors or ports in this process, and sessions that were cancelled, are
 // nobody's failure.
 //
