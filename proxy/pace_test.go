@@ -88,6 +88,7 @@ func TestLimitOnConnectRate(t *testing.T) {
 		if dropped != 0 {
 			t.Errorf("%d were dropped", dropped)
 		}
+		synctest.Wait() // for those that were refused
 		if n := b.srv.Stats().Connections; n != 3 {
 			t.Errorf("%d connections are counted, want 3", n)
 		}
