@@ -120,10 +120,26 @@ func (s *service) warnOf(what, listener string, cert *x509.Certificate) {
 	s.log.Warn(what, zap.String("listener", listener), zap.Stringer("certificate", cert.Subject), zap.Time("not_after", cert.NotAfter))
 }
 
+// rsaAdvice is what a listener's certificate with an RSA key costs.
+const rsaAdvice = "the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper"
+
+// rsaWarnings returns the advice for every listener that needs it.
+func rsaWarnings(c *config.Config) (all []config.Fault) {
+	for i, l := range c.Listeners {
+		if l.TLS == nil || l.TLS.Auto {
+			continue
+		}
+		if source, err := certs.Load(certificateFiles(l.TLS)); err == nil && source.RSA() {
+			all = append(all, c.Fault(listenerKey(i)+".tls.certificate", rsaAdvice))
+		}
+	}
+	return all
+}
+
 // warnOfRSA tells what a certificate costs that has just been loaded.
 func (s *service) warnOfRSA(l *listener) {
 	if l.identity != nil && l.identity.source.RSA() {
-		s.log.Warn("the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper", zap.String("listener", l.config.Name))
+		s.log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
 	}
 }
 

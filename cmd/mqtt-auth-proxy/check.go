@@ -34,7 +34,7 @@ func (p *program) check() error {
 	if err := probe(c); err != nil {
 		return err
 	}
-	for _, w := range warnings(c) {
+	for _, w := range append(warnings(c), rsaWarnings(c)...) {
 		fmt.Fprintln(p.stderr, "warning:", w)
 	}
 	text, err := c.Render()
