@@ -56,10 +56,7 @@ func (d *direction) copy(s *Session) error {
 		r.release()
 		r.brief = false
 		if full && framing == nil && writeErr == nil && readErr == nil {
-			if left := d.unseen(); left >= spliceMin {
-				readErr, writeErr = d.splice(&s.pump.pipes, left)
-				r.brief = true
-			}
+			readErr, writeErr = d.passUnseen(&s.pump.pipes, r)
 		}
 		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
 			if readErr = s.interrupted(d, readErr); readErr == errParked {

@@ -36,6 +36,19 @@ func (d *direction) unseen() int {
 	return 0
 }
 
+// passUnseen splices the rest of a body of which r has just read a full buffer, if that
+// is worth it. Where it can be done, r shall read little of the next packet.
+func (d *direction) passUnseen(p *pipes, r *reader) (readErr, writeErr error) {
+	left := d.unseen()
+	if left < spliceMin {
+		return nil, nil
+	}
+	before := d.moved.Load()
+	readErr, writeErr = d.splice(p, left)
+	r.brief = d.moved.Load() > before
+	return readErr, writeErr
+}
+
 // splice moves what the source has ready, up to left bytes, by a pipe. It holds the
 // pipe only while bytes flow: a source that has nothing is waited for elsewhere.
 func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
