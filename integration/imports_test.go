@@ -23,18 +23,18 @@ var arrows = []struct {
 }{
 	{pkg: "packets", library: true},
 	{pkg: "authz", library: true},
-	{pkg: "authz/*", may: []string{"authz"}, library: true},
+	{pkg: "authz/files", library: true},
+	{pkg: "authz/*", may: []string{"authz", "authz/files"}, library: true},
 	{pkg: "proxy", may: []string{"packets", "authz", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
-	{pkg: "proxy/upstream", may: []string{"proxy/proxyproto", "proxy/internal/relay"}, library: true},
+	{pkg: "proxy/upstream", may: []string{"authz/files", "proxy/proxyproto", "proxy/internal/relay"}, library: true},
 	{pkg: "proxy/upstream/pool", may: []string{"packets", "proxy/upstream"}, library: true},
-	{pkg: "proxy/certs", library: true},
+	{pkg: "proxy/certs", may: []string{"authz/files"}, library: true},
 	{pkg: "proxy/proxyproto", library: true},
 	{pkg: "proxy/websocket", library: true},
 	{pkg: "proxy/internal/relay", library: true},
 	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz"}, library: true},
-	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz"}, library: true},
-	{pkg: "cmd/internal/config"},
-	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz"}},
+	{pkg: "cmd/internal/config", may: []string{"authz/files"}},
+	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz", "authz/files"}},
 	{pkg: "cmd/internal/observe", may: []string{"proxy", "proxy/upstream", "proxy/upstream/pool", "authz"}},
 	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/telemetry"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/telemetry/*"}},
@@ -48,7 +48,7 @@ var arrows = []struct {
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.
-var standardOnly = []string{"packets", "authz", "proxy", "proxy/proxyproto", "proxy/websocket"}
+var standardOnly = []string{"packets", "authz", "authz/files", "proxy", "proxy/proxyproto", "proxy/websocket"}
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // errChanging means that the file was written to while it was read. It passes.
@@ -36,19 +38,16 @@ func (s stamp) equal(o stamp) bool {
 		s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
 }
 
-// open opens the file that path leads to. Whatever is no regular file is
-// refused before it is opened: a pipe would keep the caller waiting.
+// open opens the regular file that path leads to.
 func open(path string) (*os.File, error) {
-	info, err := os.Stat(path)
+	f, _, err := files.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("%w; make the first token with: mqtt-auth-proxy token create NAME --file %s", err, strconv.Quote(path))
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
+	case errors.Is(err, files.ErrNotRegular):
 		return nil, fmt.Errorf("%s is not a regular file; name the file with the tokens", path)
 	}
-	return os.Open(path)
+	return f, err
 }
 
 // version is what is known of one version of the file, good or bad.

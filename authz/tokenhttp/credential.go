@@ -6,12 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 )
 
 // watched is a value that is made from files and made again when their contents
-// change. What is bad then leaves the last good value in effect.
+// change. If what a file holds then is bad, the last good value stays in effect.
 //
 // Contents are compared, not times: a secret that is mounted into a container
 // changes by a swap of links, which may leave both time and size as they were.
@@ -30,8 +31,14 @@ type watched[T any] struct {
 	paths []string
 	parse func(contents [][]byte) (T, error)
 
-	mu       sync.Mutex
-	checked  time.Time
+	current atomic.Pointer[version[T]]
+	// reading is held by the goroutine that reads the files. No other waits for it.
+	reading sync.Mutex
+	checked time.Time
+}
+
+// version is what one reading of the files led to. It is immutable.
+type version[T any] struct {
 	contents [][]byte
 	value    T
 	fault    error // why the last reading was not taken
@@ -40,51 +47,50 @@ type watched[T any] struct {
 // watch reads the files for the first time.
 func watch[T any](parse func([][]byte) (T, error), paths ...string) (*watched[T], error) {
 	w := &watched[T]{paths: paths, parse: parse}
-	w.reload()
-	return w, w.fault
+	w.current.Store(w.read(&version[T]{}))
+	return w, w.current.Load().fault
 }
 
-// get returns the value as the files have it now, give or take recheckFiles.
+// get returns the value as the files have it now, give or take recheckFiles. While
+// another goroutine reads the files, it returns the value of before.
 func (w *watched[T]) get() (T, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if now := time.Now(); now.Sub(w.checked) >= recheckFiles {
-		w.reload()
-		w.checked = now
+	if w.reading.TryLock() {
+		if now := time.Now(); now.Sub(w.checked) >= recheckFiles {
+			w.current.Store(w.read(w.current.Load()))
+			w.checked = now
+		}
+		w.reading.Unlock()
 	}
-	return w.value, w.fault
+	v := w.current.Load()
+	return v.value, v.fault
 }
 
-func (w *watched[T]) reload() {
+// read reads the files and returns the version that is in effect from now on.
+func (w *watched[T]) read(old *version[T]) *version[T] {
+	bad := func(err error) *version[T] {
+		return &version[T]{contents: old.contents, value: old.value, fault: err}
+	}
 	var contents [][]byte
 	for _, path := range w.paths {
 		content, err := readFile(path)
 		if err != nil {
-			w.fault = err
-			return
+			return bad(err)
 		}
 		contents = append(contents, content)
 	}
-	if w.contents != nil && slices.EqualFunc(contents, w.contents, bytes.Equal) {
-		w.fault = nil
-		return
+	if old.contents != nil && slices.EqualFunc(contents, old.contents, bytes.Equal) {
+		return &version[T]{contents: old.contents, value: old.value}
 	}
 	value, err := w.parse(contents)
 	if err != nil {
-		w.fault = fmt.Errorf("%s: %w", strings.Join(w.paths, ", "), err)
-		return
+		return bad(fmt.Errorf("%s: %w", strings.Join(w.paths, ", "), err))
 	}
-	w.value, w.contents, w.fault = value, contents, nil
+	return &version[T]{contents: contents, value: value}
 }
 
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	content, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(content) > maxFile {
+	content, _, err := files.Read(path, maxFile)
+	if errors.Is(err, files.ErrTooLarge) {
 		err = fmt.Errorf("%s: more than 64 KiB", path)
 	}
 	return content, err

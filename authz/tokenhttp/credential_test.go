@@ -34,8 +34,8 @@ func write(t *testing.T, path, text string) {
 
 // aged makes w look at its files again at once.
 func aged[T any](w *watched[T]) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	w.reading.Lock()
+	defer w.reading.Unlock()
 	w.checked = time.Time{}
 }
 
@@ -184,5 +184,39 @@ func TestTLS(t *testing.T) {
 	_, err = sourceOf(t, Options{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}).Authorize(t.Context(), pump())
 	if err == nil {
 		t.Error("an answer without TLS is taken for https")
+	}
+}
+
+// TestSlowReadingHoldsUpNobodyElse: while one goroutine waits for a file system that
+// does not answer, the others go on with the last value.
+func TestSlowReadingHoldsUpNobodyElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	write(t, path, "one")
+	entered, release := make(chan struct{}), make(chan struct{})
+	w, err := watch(func(contents [][]byte) (string, error) {
+		if text := string(contents[0]); text != "two" {
+			return text, nil
+		}
+		close(entered)
+		<-release
+		return "two", nil
+	}, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, "two")
+	aged(w)
+	slow := make(chan string)
+	go func() {
+		value, _ := w.get()
+		slow <- value
+	}()
+	<-entered
+	if value, err := w.get(); value != "one" || err != nil {
+		t.Errorf("meanwhile the value is %q (%v), want the last one", value, err)
+	}
+	close(release)
+	if value := <-slow; value != "two" {
+		t.Errorf("afterwards the value is %q", value)
 	}
 }

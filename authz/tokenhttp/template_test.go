@@ -167,7 +167,7 @@ func TestOptionsErrors(t *testing.T) {
 		"fields of a text":    {Options{URL: at, Preset: "rabbitmq", Require: map[string]string{"a": "b"}}, "fields, require"},
 		"require passed by":   {Options{URL: at, Require: map[string]string{"a": "b"}, AllowStatus: []int{201}}, "require, allow_status"},
 		"a timeout":           {Options{URL: at, Timeout: -1}, "timeout: negative"},
-		"no file":             {Options{URL: at, BearerFile: filepath.Join(dir, "none")}, "bearer_file: open"},
+		"no file":             {Options{URL: at, BearerFile: filepath.Join(dir, "none")}, "bearer_file: stat"},
 		"an empty file":       {Options{URL: at, BasicFile: empty}, "basic_file: "},
 		"no colon":            {Options{URL: at, BasicFile: secret}, "user:password"},
 		"no secret":           {Options{URL: at + "${secret}"}, "secret_file: missing"},

@@ -7,10 +7,11 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // maxContent is the size in bytes of the largest file or answer that is read.
@@ -34,24 +35,8 @@ func (o *Options) loader() loader {
 
 func fromFile(path string) loader {
 	return func(context.Context) (document, error) {
-		// Before opening: that of a named pipe would wait for a writer.
-		info, err := os.Stat(path)
-		if err != nil {
-			return document{}, err
-		}
-		if !info.Mode().IsRegular() {
-			return document{}, fmt.Errorf("%s: not a regular file", path)
-		}
-		f, err := os.Open(path)
-		if err != nil {
-			return document{}, err
-		}
-		defer f.Close()
-		content, err := readAll(f)
-		if err != nil {
-			return document{}, fmt.Errorf("%s: %w", path, err)
-		}
-		return document{content: content}, nil
+		content, _, err := files.Read(path, maxContent)
+		return document{content: content}, err
 	}
 }
 

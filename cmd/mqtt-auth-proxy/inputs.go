@@ -5,8 +5,9 @@ import (
 	"encoding/hex"
 	"io"
 	"maps"
-	"os"
 	"slices"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // inputs are the files that a generation was made from and nobody watches, with
@@ -43,11 +44,11 @@ func (in inputs) sum() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// digest returns the digest of what can be read of a file, the zero value for
-// nothing.
+// digest returns the digest of a regular file, the zero value for what is none or
+// cannot be read.
 func digest(path string) (sum [sha256.Size]byte) {
 	const most = 16 << 20
-	f, err := os.Open(path)
+	f, _, err := files.Open(path)
 	if err != nil {
 		return sum
 	}

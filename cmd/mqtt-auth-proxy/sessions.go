@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -17,9 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
 // sessions is the sessions command: it talks to the admin side of the proxy that
@@ -157,7 +156,7 @@ func (s *sessions) call(ctx context.Context, method, path string, into any) erro
 	if c.Admin.Address == "" {
 		return errors.New("the config has no admin side: admin.address is empty")
 	}
-	token, err := os.ReadFile(c.Admin.TokenFile)
+	token, _, err := files.Read(c.Admin.TokenFile, admin.MaxSecret)
 	if err != nil {
 		return fmt.Errorf("admin token: %w; is this the data directory of the running proxy?", err)
 	}

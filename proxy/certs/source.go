@@ -9,12 +9,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // Files names the files of a Source, PEM but for the ticket secret.
@@ -262,7 +262,7 @@ func (c contents) sum() [sha256.Size]byte {
 const maxFile = 16 << 20
 
 func readFile(path string) ([]byte, error) {
-	data, err := readLimited(path)
+	data, _, err := files.Read(path, maxFile)
 	if err == nil {
 		return data, nil
 	}
@@ -270,21 +270,8 @@ func readFile(path string) ([]byte, error) {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err
 	}
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("longer than %d bytes", maxFile)
+	}
 	return nil, fmt.Errorf("%s: cannot be read: %w; put a file there that this process may read, then reload", path, err)
-}
-
-func readLimited(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("longer than %d bytes", maxFile)
-	}
-	return data, nil
 }

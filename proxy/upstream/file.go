@@ -1,32 +1,20 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"os"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// readFile returns the content of a regular file of at most limit bytes. A pipe
-// would block until somebody writes to it, and a device may never end.
+// readFile returns the content of a regular file of at most limit bytes.
 func readFile(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
+	content, _, err := files.Read(path, limit)
+	switch {
+	case errors.Is(err, files.ErrNotRegular):
 		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(content)) > limit {
+	case errors.Is(err, files.ErrTooLarge):
 		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
 	}
-	return content, nil
+	return content, err
 }

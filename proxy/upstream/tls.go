@@ -98,12 +98,12 @@ func (t *TLS) Reload() error {
 	return nil
 }
 
-// refresh looks for a new client certificate.
+// refresh looks for a new client certificate, unless another goroutine does so now: no
+// handshake waits for a file that another one reads.
 func (t *TLS) refresh() {
-	if t.options.Certificate == "" {
+	if t.options.Certificate == "" || !t.mu.TryLock() {
 		return
 	}
-	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.loaded()
 	if own, err := t.options.loadIdentity(old.identity); err == nil {

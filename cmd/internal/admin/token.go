@@ -8,15 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // minToken is the length of the shortest admin token that is accepted, in bytes.
 const minToken = 16
 
+// MaxSecret bounds the files of the admin side's secrets, in bytes.
+const MaxSecret = 64 << 10
+
 // EnsureToken returns the admin token that the file at path holds. If there is no
 // file it makes one with a new token, for the owner's eyes only.
 func EnsureToken(path string) (string, error) {
-	b, err := os.ReadFile(path)
+	b, _, err := files.Read(path, MaxSecret)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return createToken(path)

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"unicode"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // maxSecret bounds a secret file, in bytes: the longest password of MQTT.
@@ -58,27 +58,16 @@ func (in *inputs) secret(path string) (string, fs.FileMode, error) {
 	return text, mode, nil
 }
 
-// readRegular reads a file that can be read again: a reload that met a pipe
-// would wait for ever.
+// readRegular reads a file of at most limit bytes that can be read again.
 func readRegular(path string, limit int64) ([]byte, fs.FileMode, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, 0, unreadable(path, err)
-	}
-	if !info.Mode().IsRegular() {
+	data, info, err := files.Read(path, limit)
+	switch {
+	case errors.Is(err, files.ErrNotRegular):
 		return nil, 0, fmt.Errorf("%s cannot be read: it is no regular file; name one", printable(path))
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, unreadable(path, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, 0, unreadable(path, err)
-	}
-	if int64(len(data)) > limit {
+	case errors.Is(err, files.ErrTooLarge):
 		return nil, 0, fmt.Errorf("%s cannot be read: it is larger than %s", printable(path), formatSize(limit))
+	case err != nil:
+		return nil, 0, unreadable(path, err)
 	}
 	return data, info.Mode(), nil
 }
