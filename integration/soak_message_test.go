@@ -99,7 +99,7 @@ func (s *soakStream) check(part []byte, size int) (command byte, answer int, err
 
 // checkPublish is check for a PUBLISH, or the beginning of one.
 func (s *soakStream) checkPublish(raw []byte, level byte, want packets.Publish) (command byte, answer int, err error) {
-	size, err := packets.PacketSize(raw)
+	size, err := packets.PacketSize(raw, level)
 	if err != nil || size == 0 {
 		return 0, 0, err
 	}
@@ -138,7 +138,7 @@ func readWhole(r *bufio.Reader) ([]byte, error) {
 		if err != nil {
 			return b, err
 		}
-		size, err := packets.PacketSize(b)
+		size, err := packets.PacketSize(b, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -27,7 +27,7 @@ func (a *Connack) Parse(raw []byte, level byte) error {
 	switch {
 	case !ok:
 		return cur.short(faultShort)
-	case b[0] > 1:
+	case b[0] > 1 && level > 3: // MQTT 3.1 does not use the byte
 		return cur.refuse(faultConnackFlags)
 	}
 	a.SessionPresent = b[0] == 1

@@ -68,12 +68,13 @@ type Will struct {
 	Properties Properties
 }
 
-// MissingClientID reports whether the client asks for a session to be kept
-// without an identifier to keep it under. Below MQTT 5.0 this is forbidden, but
-// unlike every other fault it has an answer, return code RefusedIdentifier, so
-// Parse lets it pass and the caller gives that answer. [MQTT-3.1.3-8]
+// MissingClientID reports whether the client lacks the identifier that its protocol
+// level demands: always in MQTT 3.1, and in 3.1.1 if the session is to be kept.
+// Unlike every other fault this has an answer, return code RefusedIdentifier, so
+// Parse lets it pass and the caller gives that answer. MQTT 3.1 section 3.1,
+// [MQTT-3.1.3-8]
 func (c *Connect) MissingClientID() bool {
-	return c.Level < 5 && c.ClientID == "" && !c.CleanStart
+	return c.ClientID == "" && (c.Level == 3 || c.Level == 4 && !c.CleanStart)
 }
 
 // Check reports whether the Connect can be sent: a *ProtocolLevelError for a

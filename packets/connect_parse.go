@@ -20,7 +20,8 @@ func (c *Connect) Parse(raw []byte) error {
 	return c.Check()
 }
 
-// protocol reads the protocol name and the level, which it sets in cur.
+// protocol reads the protocol name and the level, which it sets in c. By them it
+// checks the fixed header.
 func (c *cursor) protocol() (bridge bool, err error) {
 	n, ok := c.uint16()
 	if !ok {
@@ -50,8 +51,9 @@ func (c *cursor) protocol() (bridge bool, err error) {
 	if known := level == 3 && name == nameMQIsdp || (level == 4 || level == 5) && name == nameMQTT; !known {
 		return false, &ProtocolLevelError{Name: name, Level: level}
 	}
+	head := c.off - (2 + int(n) + 1)
 	c.level = level
-	return bridge, nil
+	return bridge, c.checkHeader(head)
 }
 
 // decode reads everything behind the level.
@@ -87,16 +89,18 @@ func (c *Connect) decode(cur *cursor) error {
 	return c.decodeCredentials(cur)
 }
 
+// flagsFault checks the connect flags. MQTT 3.1 section 3.1 does not use the lowest
+// bit and disregards those of a will that is not there.
 func flagsFault(flags, level byte) *fault {
 	will := flags&flagWill != 0
 	switch {
-	case flags&flagReserved != 0:
+	case level > 3 && flags&flagReserved != 0:
 		return faultReservedFlag
-	case !will && flags&flagWillQoS != 0:
+	case level > 3 && !will && flags&flagWillQoS != 0:
 		return faultWillQoSNoWill
-	case !will && flags&flagWillRetain != 0:
+	case level > 3 && !will && flags&flagWillRetain != 0:
 		return faultWillRetainNoWill
-	case flags&flagWillQoS == flagWillQoS:
+	case will && flags&flagWillQoS == flagWillQoS:
 		return faultWillQoS
 	case level < 5 && flags&(flagUsername|flagPassword) == flagPassword:
 		return faultPasswordAlone
@@ -122,14 +126,18 @@ func (w *Will) decode(cur *cursor) (err error) {
 }
 
 // decodeCredentials reads the last two fields and checks that nothing follows.
-// Bytes that do are most often a field whose flag was forgotten.
+// Bytes that do are most often a field whose flag was forgotten. In MQTT 3.1 the
+// remaining length takes precedence over the flags: a packet may end before a user
+// name or password that it has announced, and then has none (section 3.1).
 func (c *Connect) decodeCredentials(cur *cursor) error {
 	var ok bool
+	c.HasUsername = c.HasUsername && (c.Level > 3 || cur.left())
 	if c.HasUsername {
 		if c.Username, ok = cur.string(); !ok {
 			return cur.short(faultNoUserName)
 		}
 	}
+	c.HasPassword = c.HasPassword && (c.Level > 3 || cur.left())
 	if c.HasPassword {
 		if c.Password, ok = cur.string(); !ok {
 			return cur.short(faultNoPassword)

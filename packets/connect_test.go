@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,7 +51,7 @@ func TestConnectRefused(t *testing.T) {
 	}{
 		{"fixed header flags", "MQTT-2.2.2-2", 0x81, packet(0x12, "\x00\x04MQTT\x04\x02\x00\x3C", id), connect(4, 2, id)},
 		{"remaining length of five bytes", "section 2.2.3", 0x81, []byte("\x10\xFF\xFF\xFF\xFF\x01........"), nil},
-		{"remaining length longer than needed", "section 2.2.3", 0x81, append([]byte("\x10\x8E\x00"), connect(4, 2, id)[2:]...), connect(4, 2, id)},
+		{"remaining length longer than needed", "MQTT-1.5.5-1", 0x81, longer(connect(5, 2, props(), id)), connect(5, 2, props(), id)},
 		{"nothing behind the level", "section 2.2.3", 0x81, packet(0x10, "\x00\x04MQTT\x04"), nil},
 		{"nothing behind the flags", "section 2.1.4", 0x81, packet(0x10, "\x00\x04MQTT\x05\x02"), nil},
 		{"no protocol level", "section 2.2.3", 0x81, packet(0x10, "\x00\x04MQTT"), nil},
@@ -105,25 +106,76 @@ func TestConnectRefused(t *testing.T) {
 	}
 }
 
-// MQTT 3.1 is held to the rules of 3.1.1, where its own text only disregards.
+// longer returns a packet of less than 128 bytes with a remaining length of three.
+func longer(raw []byte) []byte {
+	return slices.Concat(raw[:1], []byte{raw[1] | 0x80, 0x80, 0}, raw[2:])
+}
+
+// Only MQTT 5.0 wants the remaining length in its shortest form.
+func TestConnectWithALongRemainingLength(t *testing.T) {
+	for _, level := range []byte{3, 4} {
+		raw := connect(level, 0x82, field("id"), field("token"))
+		for _, max := range []int{1 << 10, len(raw) + 2} {
+			c, err := ReadConnect(bytes.NewReader(longer(raw)), max)
+			if err != nil {
+				t.Fatalf("level %d: %v", level, err)
+			}
+			if c.Username != "token" || !bytes.Equal(c.Append(nil), raw) {
+				t.Errorf("level %d: got %v, wrote %x; want %x", level, c, c.Append(nil), raw)
+			}
+		}
+	}
+}
+
+// MQTT 3.1 has its own rules, in section 3.1.
 func TestConnectRefused31(t *testing.T) {
 	const id = "\x00\x02id"
 	for _, test := range []struct {
 		name, rule string
 		breaks     []byte
 	}{
-		{"unused flag", "MQTT-3.1.2-3", connect(3, 3, id)},
-		{"will QoS without will", "MQTT-3.1.2-13", connect(3, 0x0A, id)},
+		{"will QoS 3", "MQTT-3.1.2-14", connect(3, 0x1E, id, field("t"), field("m"))},
 		{"password alone", "MQTT-3.1.2-22", connect(3, 0x42, id, field("p"))},
-		{"user name announced and missing", "MQTT-3.1.2-19", connect(3, 0x82, id)},
-		{"password announced and missing", "MQTT-3.1.2-21", connect(3, 0xC2, id, field("u"))},
+		{"user name cut off", "MQTT-3.1.2-19", connect(3, 0x82, id, "\x00")},
+		{"password cut off", "MQTT-3.1.2-21", connect(3, 0xC2, id, field("u"), "\x00\x02p")},
+		{"bytes behind the last field", "MQTT-3.1.2-18", connect(3, 2, id, field("u"))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parseConnect(test.breaks)
 			wantRule(t, err, test.rule)
 		})
 	}
-	mustConnect(t, connect(3, 2, field(strings.Repeat("x", 24))))
+}
+
+// What MQTT 3.1 does not use or disregards is not passed on either.
+func TestConnectAccepted31(t *testing.T) {
+	const id = "\x00\x02id"
+	user := field("u")
+	first := func(b byte, raw []byte) []byte { return append([]byte{b}, raw[1:]...) }
+	for _, test := range []struct {
+		name   string
+		raw    []byte
+		passed []byte
+	}{
+		{"unused flag", connect(3, 0x83, id, user), connect(3, 0x82, id, user)},
+		{"will QoS and retain without will", connect(3, 0xBA, id, user), connect(3, 0x82, id, user)},
+		{"user name announced and missing", connect(3, 0xC2, id), connect(3, 2, id)},
+		{"password announced and missing", connect(3, 0xC2, id, user), connect(3, 0x82, id, user)},
+		{"DUP", first(0x18, connect(3, 2, id)), connect(3, 2, id)},
+		{"all but TLS", first(0x1F, connect(3, 2, id)), connect(3, 2, id)},
+		{"identifier of 24 bytes", connect(3, 2, field(strings.Repeat("x", 24))), connect(3, 2, field(strings.Repeat("x", 24)))},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := mustConnect(t, test.raw).Append(nil); !bytes.Equal(got, test.passed) {
+				t.Errorf("passed on as %x, want %x", got, test.passed)
+			}
+			if test.raw[0] != 0x10 {
+				raw := first(test.raw[0], connect(4, 2, id))
+				_, err := parseConnect(raw)
+				wantRule(t, err, "MQTT-2.2.2-2")
+			}
+		})
+	}
 }
 
 func TestConnectFields(t *testing.T) {
@@ -172,6 +224,8 @@ func TestMissingClientID(t *testing.T) {
 	}{
 		{connect(4, 0, field("")), true},
 		{connect(3, 0, field("")), true},
+		{connect(3, 2, field("")), true},
+		{connect(3, 2, field("a")), false},
 		{connect(4, 2, field("")), false},
 		{connect(4, 0, field("a")), false},
 		{connect(5, 0, props(), field("")), false},

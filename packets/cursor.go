@@ -29,10 +29,24 @@ func openPart(b []byte, t Type, level byte) (cursor, error) {
 		return cursor{}, io.ErrUnexpectedEOF
 	case Type(b[0]>>4) != t:
 		return cursor{}, faultType.in(Type(b[0]>>4), level)
-	case t != PUBLISH && b[0] != t.firstByte():
-		return cursor{}, faultFlags.in(t, level)
 	}
-	return cursor{b: b[:min(len(b), size)], off: head, size: size, typ: t, level: level}, nil
+	c := cursor{b: b[:min(len(b), size)], off: head, size: size, typ: t, level: level}
+	if level == 0 {
+		return c, nil
+	}
+	return c, c.checkHeader(head)
+}
+
+// checkHeader checks the fixed header, which has head bytes, by the rules of the
+// packet's protocol level.
+func (c *cursor) checkHeader(head int) error {
+	switch {
+	case !c.typ.allows(c.b[0], c.level):
+		return c.refuse(faultFlags)
+	case c.level >= 5 && !shortest(head, c.size):
+		return c.refuse(faultVarintLong)
+	}
+	return nil
 }
 
 // open begins to read a packet of type t that is all of raw.
@@ -121,9 +135,9 @@ func (c *cursor) properties() (Properties, error) {
 	if c.level < 5 {
 		return nil, nil
 	}
-	n, size := varint(c.b[c.off:])
+	n, size := shortVarint(c.b[c.off:])
 	if size < 0 {
-		return nil, c.refuse(faultVarint)
+		return nil, c.refuse(faultVarintLong)
 	}
 	if size == 0 {
 		c.need = len(c.b) + 1

@@ -28,10 +28,11 @@
 //
 // # Rules
 //
-// Append(Parse(x)) is x, byte for byte, for every CONNECT and CONNACK that
-// Parse accepts; properties are kept as they came for that reason. The other
-// packets have several encodings of the same content in MQTT 5.0, and Append
-// writes the shortest.
+// Append(Parse(x)) is x, byte for byte, for every CONNECT and CONNACK of MQTT 5.0
+// that Parse accepts; properties are kept as they came for that reason. Where one
+// content has several encodings Append writes the shortest, with every unused bit
+// 0: the remaining length below MQTT 5.0 is such a case, and so are the
+// acknowledgements of MQTT 5.0.
 //
 // Fields of type []byte and Properties point into the packet they were parsed
 // from. Strings do not, but those of one Connect share one copy of its whole
@@ -62,11 +63,10 @@
 //
 // # What is refused, and what is not
 //
-// MQTT 3.1 calls some bits of a CONNECT unused and some fields disregarded
-// where 3.1.1 demands zero or presence. They are held to the rules of 3.1.1
-// here: a user name that is announced and then missing, for one, which 3.1
-// lets pass. Identifiers of more than 23 bytes are no fault in any version,
-// although 3.1 forbids them: old fleets use them and the broker decides.
+// MQTT 3.1 calls some bits unused, and some fields disregarded, where 3.1.1 demands
+// zero or presence; in packets of level 3 they pass. Identifiers of more than 23
+// bytes are no fault in any version, although 3.1 forbids them: old fleets use them
+// and the broker decides. U+0000 in a string, of which 3.1 says nothing, is refused.
 //
 // The standard advises against control characters and Unicode non-characters
 // in strings; they pass. A will payload is not checked against its Payload

@@ -30,7 +30,7 @@ func (f *fault) property(id PropertyID) *fault {
 var (
 	faultType     = &fault{"section 2.2.1", "section 2.1.2", ProtocolError, "packet has another type than expected"}
 	faultFlags    = &fault{"MQTT-2.2.2-2", "MQTT-2.1.3-1", MalformedPacket, "flags in the first byte are not those of the packet type"}
-	faultVarint   = &fault{"section 2.2.3", "MQTT-1.5.5-1", MalformedPacket, "variable byte integer is longer than four bytes or than it needs to be"}
+	faultVarint   = &fault{"section 2.2.3", "section 1.5.5", MalformedPacket, "remaining length is longer than four bytes"}
 	faultSize     = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "remaining length is not that of the packet"}
 	faultTrailing = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "bytes follow the last field"}
 	faultShort    = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "packet ends before its last field"}
@@ -69,8 +69,9 @@ var (
 	faultUserNameText  = &fault{"MQTT-3.1.3-11", "MQTT-3.1.3-12", MalformedPacket, "user name is not UTF-8"}
 )
 
-// Faults of properties, which only MQTT 5.0 has.
+// Faults that only MQTT 5.0 has, most of them of properties.
 var (
+	faultVarintLong      = &fault{"", "MQTT-1.5.5-1", MalformedPacket, "variable byte integer is longer than four bytes or than it needs to be"}
 	faultPropertyLength  = &fault{"", "MQTT-2.2.2-1", MalformedPacket, "property length is missing or runs past the end of the packet"}
 	faultProperty        = &fault{"", "section 2.2.2.2", MalformedPacket, "unknown property, or one that is cut off"}
 	faultPropertyPlace   = &fault{"", "section 2.2.2.2", MalformedPacket, "property does not belong in this packet"}

@@ -14,7 +14,7 @@ func TestFramer(t *testing.T) {
 	// The boundaries by reading one packet at a time.
 	boundary := map[int]bool{0: true}
 	for at := 0; at < len(stream); {
-		size, err := PacketSize([]byte(stream[at:]))
+		size, err := PacketSize([]byte(stream[at:]), 0)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,10 +9,14 @@ const (
 
 // PacketSize returns the whole size in bytes, fixed header included, of the
 // packet that b begins, or 0 when b is too short to tell. Five bytes are always
-// enough. The error is a *MalformedError for a remaining length of more than
-// four bytes, or of more than it needs.
-func PacketSize(b []byte) (int, error) {
-	_, size, err := header(b)
+// enough. level is the protocol level of the connection, 0 while it is not known.
+// The error is a *MalformedError for a remaining length of more than four bytes,
+// and in MQTT 5.0 for one of more bytes than it needs. [MQTT-1.5.5-1]
+func PacketSize(b []byte, level byte) (int, error) {
+	head, size, err := header(b)
+	if err == nil && size > 0 && level >= 5 && !shortest(head, size) {
+		return 0, faultVarintLong.in(Type(b[0]>>4), level)
+	}
 	return size, err
 }
 
@@ -31,16 +35,17 @@ func header(b []byte) (head, size int, err error) {
 	return 1 + n, 1 + n + remaining, nil
 }
 
+// shortest reports whether a fixed header of head bytes is as short as that of a
+// packet of size bytes can be.
+func shortest(head, size int) bool { return head == 1+varintLen(size-head) }
+
 // varint reads a variable byte integer, MQTT 5.0 section 1.5.5, and returns the
-// bytes it takes: 0 when b ends inside of it, -1 when it takes more than four
-// or more than it needs.
+// bytes it takes: 0 when b ends inside of it, -1 when it takes more than four. It
+// may take more than it needs: MQTT 5.0 alone forbids that.
 func varint(b []byte) (value, size int) {
 	for i, c := range b[:min(len(b), 4)] {
 		value |= int(c&0x7F) << (7 * i)
 		if c < 0x80 {
-			if c == 0 && i > 0 {
-				return 0, -1
-			}
 			return value, i + 1
 		}
 	}
@@ -48,6 +53,16 @@ func varint(b []byte) (value, size int) {
 		return 0, -1
 	}
 	return 0, 0
+}
+
+// shortVarint is varint for a place that only MQTT 5.0 has: the size is -1 as well
+// when the integer takes more bytes than it needs.
+func shortVarint(b []byte) (value, size int) {
+	value, size = varint(b)
+	if size > varintLen(value) {
+		return 0, -1
+	}
+	return value, size
 }
 
 func appendVarint(dst []byte, n int) []byte {

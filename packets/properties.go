@@ -222,7 +222,7 @@ func valueLen(e encoding, b []byte) int {
 	case encUint32:
 		return 4
 	case encVarint:
-		if _, n := varint(b); n > 0 {
+		if _, n := shortVarint(b); n > 0 {
 			return n
 		}
 		return -1

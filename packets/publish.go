@@ -37,7 +37,7 @@ func (p *Publish) Parse(b []byte, level byte) (int, error) {
 	switch {
 	case p.QoS == 3:
 		return 0, cur.refuse(faultPublishQoS)
-	case p.Dup && p.QoS == 0:
+	case p.Dup && p.QoS == 0 && level > 3: // MQTT 3.1 gives it no meaning there
 		return 0, cur.refuse(faultPublishDup)
 	}
 	var ok bool

@@ -63,11 +63,11 @@ func readHead(r io.Reader, head []byte) (n, size int, err error) {
 		m, err := r.Read(head[n:])
 		n += m
 		if m > 0 {
-			if head[0] != CONNECT.firstByte() {
+			if !beginsConnect(head[0]) {
 				return n, 0, notConnect(head[0])
 			}
 			var malformed error
-			if size, malformed = PacketSize(head[:n]); malformed != nil {
+			if size, malformed = PacketSize(head[:n], 0); malformed != nil {
 				return n, 0, malformed
 			}
 		}
@@ -100,20 +100,28 @@ func checkHead(head []byte, size, max int) error {
 	return nil
 }
 
-// notConnect says what the client seems to speak instead. A TLS client hello
-// begins with 0x16, an HTTP request and the first version of a PROXY header with
-// a capital letter, its second version with a carriage return.
+// firstOfTLS begins a TLS client hello.
+const firstOfTLS = 0x16
+
+// beginsConnect reports whether a CONNECT of some protocol level can begin with
+// first. Four bits are unused in MQTT 3.1, but a client that sets just those that
+// make it look like TLS, the QoS 3 that does not exist, is not worth waiting for.
+func beginsConnect(first byte) bool {
+	return Type(first>>4) == CONNECT && first != firstOfTLS
+}
+
+// notConnect says what the client seems to speak instead. An HTTP request and the
+// first version of a PROXY header begin with a capital letter, its second version
+// with a carriage return.
 func notConnect(first byte) error {
 	like := "nothing known"
 	switch t := Type(first >> 4); {
-	case first == 0x16:
+	case first == firstOfTLS:
 		like = "TLS"
 	case first >= 'A' && first <= 'Z':
 		like = "HTTP or a PROXY protocol header"
 	case first == '\r':
 		like = "a PROXY protocol header"
-	case t == CONNECT:
-		return faultFlags.in(CONNECT, 0)
 	case t > CONNECT:
 		like = t.String()
 	}
@@ -135,14 +143,14 @@ func ReadPacket(r io.Reader, max int) ([]byte, error) {
 	if _, err := io.ReadFull(r, raw); err != nil {
 		return nil, err
 	}
-	size, err := PacketSize(raw)
+	size, err := PacketSize(raw, 0)
 	for size == 0 && err == nil {
 		n := len(raw)
 		raw = raw[:n+1]
 		if _, err := io.ReadFull(r, raw[n:]); err != nil {
 			return nil, inPacket(err)
 		}
-		size, err = PacketSize(raw)
+		size, err = PacketSize(raw, 0)
 	}
 	switch {
 	case err != nil:

@@ -76,11 +76,14 @@ func (c *cursor) filter() (filter []byte, options byte, ok bool) {
 }
 
 // optionsFault checks the subscription options of one filter: QoS in bits 0 and
-// 1, retain handling in bits 4 and 5, the upper two reserved, and all but the
-// QoS below MQTT 5.0.
+// 1, retain handling in bits 4 and 5, the upper two reserved. In MQTT 3.1.1 all but the
+// QoS is reserved, in 3.1 unused.
 func optionsFault(options, level byte) *fault {
 	reserved := byte(0xC0)
-	if level < 5 {
+	switch level {
+	case 3:
+		reserved, options = 0, options&0x03
+	case 4:
 		reserved = 0xFC
 	}
 	switch {
@@ -94,7 +97,7 @@ func optionsFault(options, level byte) *fault {
 
 // All yields the topic filters in their order and the subscription options of
 // each, 0 in an UNSUBSCRIBE. The lower two bits of the options are the QoS
-// asked for; the others exist in MQTT 5.0 only, section 3.8.3.1.
+// asked for; the others mean something in MQTT 5.0 only, section 3.8.3.1.
 func (s *Subscribe) All() iter.Seq2[string, byte] {
 	return func(yield func(string, byte) bool) {
 		cur := cursor{b: s.Payload, typ: s.Type}

@@ -38,6 +38,25 @@ func (t Type) String() string {
 	return names[t]
 }
 
+// allows reports whether a packet of this type and protocol level may begin with
+// first, whose upper half is the type. MQTT 3.1.1 fixes the lower half for every type
+// but PUBLISH. MQTT 3.1 section 2.1 has DUP in what is acknowledged, and leaves unused
+// what has no meaning for the type: RETAIN outside of PUBLISH, and all four bits of
+// the types that nothing answers or that are answers themselves.
+func (t Type) allows(first, level byte) bool {
+	switch {
+	case t == PUBLISH, first == t.firstByte():
+		return true
+	case level != 3:
+		return false
+	}
+	qos := t.firstByte() & flagQoS
+	return qos == 0 || first&flagQoS == qos
+}
+
+// flagQoS is the place of the QoS in the first byte.
+const flagQoS = 0x06
+
 // firstByte returns the only first byte that a packet of this type may have,
 // for every type but PUBLISH. MQTT 5.0 table 2-2.
 func (t Type) firstByte() byte {

@@ -249,7 +249,7 @@ func (c *conn) settleID() {
 // rewrite makes the CONNECT that the broker will get.
 func (c *conn) rewrite() (*ConnectRequest, error) {
 	if c.in.MissingClientID() {
-		return nil, refuse(NoClientID, errors.New("a client id is needed without a clean session"))
+		return nil, refuse(NoClientID, errors.New("MQTT 3.1 always needs a client id, 3.1.1 without a clean session"))
 	}
 	out := *c.in
 	out.Username, out.HasUsername = "", false

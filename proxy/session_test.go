@@ -217,6 +217,18 @@ func TestEmptyClientID(t *testing.T) {
 			}
 		})
 	})
+	t.Run("3.1 is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			_, ack, err := b.login(with(3, "", goodToken))
+			if err != nil || ack.Code != packets.RefusedIdentifier {
+				t.Errorf("CONNACK %v, error %v; want %v", ack.Code, err, packets.RefusedIdentifier)
+			}
+			if r := b.lastRefusal(); r.Reason != NoClientID {
+				t.Errorf("refusal %+v, want reason %q", r, NoClientID)
+			}
+		})
+	})
 	t.Run("5.0 leaves the choice to the broker", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t)

@@ -118,7 +118,7 @@ func (f *Filter) hold(b []byte) (int, error) {
 // need returns how many bytes of the packet that b begins are needed to decide, as
 // far as b tells, and its size.
 func (f *Filter) need(b []byte) (need, size int, err error) {
-	size, err = packets.PacketSize(b)
+	size, err = packets.PacketSize(b, f.level)
 	if err != nil {
 		return 0, 0, err
 	}

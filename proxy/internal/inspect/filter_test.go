@@ -199,6 +199,35 @@ func TestClientFaults(t *testing.T) {
 	}
 }
 
+// Before MQTT 5.0 a remaining length may take more bytes than it needs, and MQTT 3.1
+// leaves bits unused that later versions demand to be 0. Rules hold all the same.
+func TestClientOfItsOwnVersion(t *testing.T) {
+	const length = "\x80\x00" // behind a first length byte with its top bit set
+	for _, test := range []struct {
+		name           string
+		level          byte
+		in, pass, back string
+	}{
+		{"PINGREQ with a long length", 4, "\xC0" + length, "\xC0" + length, ""},
+		{"PUBLISH with a long length", 4, "\x30\x84" + length + "\x00\x01ax", "\x30\x84" + length + "\x00\x01ax", ""},
+		{"refused PUBLISH with a long length", 4, "\x32\x87" + length + "\x00\x02no\x00\x07x", "", "\x40\x02\x00\x07"},
+		{"SUBSCRIBE with DUP", 3, "\x8A\x06\x00\x07\x00\x01a\x00", "\x8A\x06\x00\x07\x00\x01a\x00", ""},
+		{"SUBSCRIBE with unused options", 3, "\x83\x06\x00\x07\x00\x01a\xFC", "\x83\x06\x00\x07\x00\x01a\xFC", ""},
+		{"refused SUBSCRIBE with DUP", 3, "\x8A\x07\x00\x07\x00\x02no\x00", "", "\x90\x03\x00\x07\x80"},
+		{"SUBSCRIBE with DUP, refused in part", 3, "\x8A\x0B\x00\x07\x00\x01a\x00\x00\x02no\x00", "\x82\x06\x00\x07\x00\x01a\x00", ""},
+		{"UNSUBSCRIBE with DUP", 3, "\xAA\x05\x00\x07\x00\x01a", "\xAA\x05\x00\x07\x00\x01a", ""},
+		{"PUBREL with DUP for a refused message", 3, publish(3, "no", 2, "x") + "\x6A\x02\x00\x07", "", ack(3, packets.PUBREC, 0) + ack(3, packets.PUBCOMP, 0)},
+		{"PUBLISH of QoS 0 with DUP", 3, "\x38\x04\x00\x01ax", "\x38\x04\x00\x01ax", ""},
+	} {
+		for _, n := range []int{1, 4, 1000} {
+			up, _ := newFilters(t, test.level)
+			if pass, back, err := feed(up, test.in, n); pass != test.pass || back != test.back || err != nil {
+				t.Errorf("%s in pieces of %d: %x, %x, %v; want %x, %x", test.name, n, pass, back, err, test.pass, test.back)
+			}
+		}
+	}
+}
+
 func TestBounds(t *testing.T) {
 	up, _ := inspect.New(inspect.Session{Level: 5, ACL: rights(t), TopicAliasMaximum: 65535})
 	var err error

@@ -24,7 +24,7 @@ type broker struct {
 func (b *broker) read(stream []byte) error {
 	b.aliases = map[uint16]string{}
 	for len(stream) > 0 {
-		size, err := packets.PacketSize(stream)
+		size, err := packets.PacketSize(stream, b.level)
 		if err != nil {
 			return err
 		}
