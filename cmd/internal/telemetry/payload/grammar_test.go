@@ -55,8 +55,8 @@ func TestLenientGrammar(t *testing.T) {
 		{`{a:1/}`, "neither a comma nor the end of the object or array"},
 		{`{a\b:1}`, "no colon after a key"},
 		{"{a:\f1}", "a value is missing or malformed"},
-		{"{\"a\":\"\xff\"}", "not UTF-8"},
-		{"{\"a\":\"\xc3", "not UTF-8"},
+		{"{\"a\":\"\xc3", "string is not closed"},
+		{"{\xb0C:1,}", "a key is missing"},
 		{`}`, "a value is missing or malformed"},
 	})
 }
@@ -73,6 +73,8 @@ func TestStrict(t *testing.T) {
 		{`[]`, ``},
 	})
 	checkRefused(t, strict, []parseCase{
+		{"{\"a\":\"\xff\"}", "not UTF-8"},
+		{"{\"a\":\"\xc3", "not UTF-8"},
 		{`{a:1}`, "a key is missing"},
 		{`{'a':1}`, "a key is missing"},
 		{`{"a":x}`, "a value is missing or malformed"},
@@ -91,5 +93,19 @@ func TestStrict(t *testing.T) {
 		{`{"ts":"5","values":{"a":1}}`, "ts is not a number"},
 		{`{"ts":1.5,"values":{"a":1}}`, "ts is not a whole number"},
 		{`{"ts":1e19,"values":{"a":1}}`, "ts does not fit 64 bits"},
+	})
+}
+
+// TestBytesThatAreNotUTF8AreReplaced holds what ThingsBoard does: one wrong byte, such
+// as a degree sign of Latin-1, costs that character and not the message.
+func TestBytesThatAreNotUTF8AreReplaced(t *testing.T) {
+	checkParse(t, Options{}, []parseCase{
+		{"{\"unit\":\"\xb0C\",\"temperature\":21}", `now:{"unit":"�C","temperature":21}`},
+		{"{unit:\xb0C,t:1}", `now:{"unit":"�C","t":1}`},
+		{"{'\xb0\\n\xc3':\"\xc3\xa9\xc3\"}", `now:{"�\u000a�":"é�"}`},
+		{"{\"a\":[\"\xff\",{\"\xfe\":1}]}", `now:{"a":["�",{"�":1}]}`},
+		{"{\"\xb0\":1,\"\xb1\":2}", `now:{"�":2}`},
+		{"/*\xff*/{a:1}#\xff", `now:{"a":1}`},
+		{"{\"a\":\"\xed\xa0\x80\xc0\x80\"}", `now:{"a":"�����"}`},
 	})
 }

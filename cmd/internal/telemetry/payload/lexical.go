@@ -66,13 +66,23 @@ func isBare(c byte) bool {
 	return true
 }
 
+// clean returns a part of the document with U+FFFD for each byte that is not
+// part of UTF-8. It is applied to strings rather than to the whole document, so
+// that offsets in errors count the bytes that the device sent.
+func (r *reader) clean(s string) string {
+	if !r.invalid {
+		return s
+	}
+	return string([]rune(s))
+}
+
 // bare reads the run of bytes that may stand unquoted.
 func (r *reader) bare() string {
 	start := r.pos
 	for r.pos < len(r.src) && isBare(r.src[r.pos]) {
 		r.pos++
 	}
-	return r.src[start:r.pos]
+	return r.clean(r.src[start:r.pos])
 }
 
 func (r *reader) bareValue() (kind, string, error) {
@@ -144,10 +154,10 @@ func (r *reader) quoted() (string, error) {
 		case c == quote:
 			s := r.src[start:r.pos]
 			r.pos++
-			if unescaped == nil {
-				return s, nil
+			if unescaped != nil {
+				s = string(append(unescaped, s...))
 			}
-			return string(append(unescaped, s...)), nil
+			return r.clean(s), nil
 		case c == '\\':
 			unescaped = append(unescaped, r.src[start:r.pos]...)
 			char, err := r.escape()

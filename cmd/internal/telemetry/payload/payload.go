@@ -27,8 +27,9 @@
 // elided array element as null, true, false and null in any case, a UTF-8
 // byte order mark and the prefix )]}'. A shell that strips the quotes off
 // {"temperature":25} therefore does no harm. An unquoted value ends at white
-// space and at any of { } [ ] : , ; = / \ #. What stays refused: a trailing comma
-// in an object, a second document, a scalar document, bytes that are not UTF-8.
+// space and at any of { } [ ] : , ; = / \ #. A byte that is no part of UTF-8
+// reads as U+FFFD. What stays refused: a trailing comma in an object, a second
+// document, a scalar document.
 //
 // # Types
 //
@@ -51,7 +52,7 @@
 //
 // # Strict
 //
-// [Options.Strict] takes RFC 8259 alone and casts nothing: strings stay
+// [Options.Strict] takes RFC 8259 in UTF-8 alone and casts nothing: strings stay
 // strings; longs are as above, every other number with a point or an exponent
 // is the nearest double, however many decimal places it has; an integer beyond
 // 64 bits without an exponent and a number beyond a double are errors; ts must
@@ -174,10 +175,11 @@ func read(data []byte, opts Options) (*converter, node, error) {
 	if len(data) > opts.MaxBytes {
 		return nil, node{}, &Error{opts.MaxBytes, "payload too long"}
 	}
-	if !utf8.Valid(data) {
+	valid := utf8.Valid(data)
+	if !valid && opts.Strict {
 		return nil, node{}, &Error{firstInvalid(data), "not UTF-8"}
 	}
-	r := &reader{src: string(data), lenient: !opts.Strict, depth: opts.MaxDepth, values: opts.MaxValues}
+	r := &reader{src: string(data), invalid: !valid, lenient: !opts.Strict, depth: opts.MaxDepth, values: opts.MaxValues}
 	doc, err := r.document()
 	if err != nil {
 		return nil, node{}, err

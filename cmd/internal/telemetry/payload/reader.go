@@ -43,8 +43,9 @@ type reader struct {
 	src     string
 	pos     int
 	lenient bool
-	depth   int // how many more levels may nest
-	values  int // how many more values may come
+	invalid bool // src is not UTF-8 throughout
+	depth   int  // how many more levels may nest
+	values  int  // how many more values may come
 }
 
 func (r *reader) fail(reason string) error { return &Error{r.pos, reason} }
