@@ -254,9 +254,7 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	out := *c.in
 	out.Username, out.HasUsername = "", false
 	out.Password, out.HasPassword = "", false
-	if c.location.place == authData {
-		out.Properties = out.Properties.Without(packets.AuthenticationMethod, packets.AuthenticationData)
-	}
+	out.Properties = c.policy.withoutTokens(out.Properties)
 	if c.level < 5 || c.in.ClientID != "" {
 		out.ClientID = c.clientID
 	}

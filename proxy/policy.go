@@ -13,7 +13,7 @@ import (
 // Policy is what a [Server] does with connections. It is immutable once it has
 // been given to [Server.SetPolicy].
 type Policy struct {
-	// Token lists where the token may sit; the first place that has one counts.
+	// Token lists where the token may sit; the first place that is not empty counts.
 	// Empty means the user name.
 	Token []TokenLocation
 	// Authorizer decides about the token. It must be set.
@@ -87,9 +87,9 @@ type ConnectRequest struct {
 	Token authz.Token
 	// In is what the client sent. It must not be changed.
 	In *packets.Connect
-	// Out is what the broker will get: In without user name, password and, if
-	// the token came that way, authentication data. Its ClientID is empty if a
-	// 5.0 client sent none, so that the broker may choose.
+	// Out is what the broker will get: In without user name, password and every
+	// user property or authentication data in which the policy looks for a token.
+	// Its ClientID is empty if a 5.0 client sent none, so that the broker may choose.
 	Out *packets.Connect
 }
 

@@ -282,7 +282,9 @@ func TestTokenLocations(t *testing.T) {
 		raw = append(raw, 0, byte(len(value)))
 		return packets.Properties(append(raw, value...))
 	}
-	authData := packets.Properties(nil).With(packets.AuthenticationMethod, "token").With(packets.AuthenticationData, goodToken)
+	method := packets.Properties(nil).With(packets.AuthenticationMethod, "token")
+	emptyAuthData := method.With(packets.AuthenticationData, "")
+	authData := method.With(packets.AuthenticationData, goodToken)
 	for _, tt := range []struct {
 		from    []string
 		connect packets.Connect
@@ -290,6 +292,13 @@ func TestTokenLocations(t *testing.T) {
 		{[]string{"username"}, with(5, "d", goodToken)},
 		{[]string{"password"}, packets.Connect{Level: 5, ClientID: "d", Username: "u", HasUsername: true, Password: goodToken, HasPassword: true}},
 		{[]string{"password", "username"}, with(5, "d", goodToken)},
+		{[]string{"password", "username"}, packets.Connect{Level: 5, ClientID: "d", Username: goodToken, HasUsername: true, HasPassword: true}},
+		{[]string{"username", "client_id"}, packets.Connect{Level: 5, ClientID: goodToken, HasUsername: true}},
+		{[]string{"user_property:token", "username"}, packets.Connect{Level: 5, ClientID: "d", Properties: property("token", ""), Username: goodToken, HasUsername: true}},
+		{[]string{"auth_data", "user_property:token"}, packets.Connect{Level: 5, ClientID: "d", Properties: append(emptyAuthData[:len(emptyAuthData):len(emptyAuthData)], property("token", goodToken)...)}},
+		{[]string{"certificate", "query:token", "websocket_header", "username"}, with(5, "d", goodToken)},
+		{[]string{"username", "user_property:token"}, packets.Connect{Level: 5, ClientID: "d", Properties: append(property("token", goodToken), property("token", "second")...), Username: goodToken, HasUsername: true}},
+		{[]string{"username", "auth_data"}, packets.Connect{Level: 5, ClientID: "d", Properties: authData, Username: goodToken, HasUsername: true}},
 		{[]string{"client_id"}, with(5, goodToken, "")},
 		{[]string{"user_property:token"}, packets.Connect{Level: 5, ClientID: "d", Properties: property("token", goodToken)}},
 		{[]string{"auth_data"}, packets.Connect{Level: 5, ClientID: "d", Properties: authData}},
@@ -306,8 +315,8 @@ func TestTokenLocations(t *testing.T) {
 				}
 				b.mustLogin(tt.connect)
 				out := b.broker.lastConnect()
-				if tt.from[0] != "user_property:token" && bytes.Contains(out.Append(nil), []byte(goodToken)) {
-					t.Error("the token reached the broker")
+				if raw := out.Append(nil); bytes.Contains(raw, []byte(goodToken)) || bytes.Contains(raw, []byte("token")) {
+					t.Errorf("a place of the token reached the broker: %q", raw)
 				}
 			})
 		})
@@ -700,8 +709,10 @@ func TestNamesOfACertificate(t *testing.T) {
 	}
 	for _, from := range []string{"certificate_cn", "certificate_san"} {
 		l, _ := ParseTokenLocation(from)
-		if _, ok := l.find(&conn{in: &packets.Connect{}, peer: &x509.Certificate{}}); ok {
-			t.Errorf("%s: found in a certificate without names", from)
+		for _, peer := range []*x509.Certificate{{}, {DNSNames: []string{"", "other"}}} {
+			if _, ok := l.find(&conn{in: &packets.Connect{}, peer: peer}); ok {
+				t.Errorf("%s: found in a certificate with the names %q", from, peer.DNSNames)
+			}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
@@ -93,7 +94,7 @@ func namedPlaces() map[place]string {
 }
 
 // find returns the token if there is something at this location, even something
-// empty.
+// empty, and not more than one.
 func (l TokenLocation) find(conn *conn) (authz.Token, bool) {
 	c := conn.in
 	switch l.place {
@@ -110,7 +111,12 @@ func (l TokenLocation) find(conn *conn) (authz.Token, bool) {
 		v, ok := c.Properties.AuthenticationData()
 		return authz.NewToken(string(v)), ok
 	case webSocketBearer, webSocketHeader, webSocketQuery:
-		return l.findInRequest(conn.opening)
+		values := l.inRequest(conn.opening)
+		if len(values) != 1 {
+			return authz.Token{}, false
+		}
+		// A string of its own: header fields share one copy of the whole request.
+		return authz.NewToken(strings.Clone(values[0])), true
 	}
 	if name := l.nameIn(conn.peer); name != "" {
 		return authz.NewToken(certificatePrefix + name), true
@@ -118,26 +124,21 @@ func (l TokenLocation) find(conn *conn) (authz.Token, bool) {
 	return authz.Token{}, false
 }
 
-// findInRequest looks at the request of a WebSocket connection. What stands there
-// twice is taken for an empty token: nobody could say which one counts.
-func (l TokenLocation) findInRequest(r *websocket.Request) (authz.Token, bool) {
+// inRequest returns everything at this location of the request that has opened a
+// WebSocket connection.
+func (l TokenLocation) inRequest(r *websocket.Request) []string {
 	if r == nil {
-		return authz.Token{}, false
+		return nil
 	}
-	var values []string
 	switch l.place {
 	case webSocketBearer:
-		values = r.Bearer()
+		return r.Bearer()
 	case webSocketHeader:
-		values = r.Header(l.name)
+		return r.Header(l.name)
 	case webSocketQuery:
-		values = r.Query(l.name)
+		return r.Query(l.name)
 	}
-	if len(values) != 1 {
-		return authz.NewToken(""), len(values) > 1
-	}
-	// A string of its own: header fields share one copy of the whole request.
-	return authz.NewToken(strings.Clone(values[0])), true
+	return nil
 }
 
 // nameIn returns the name of a certificate that the location asks for, empty if
@@ -154,36 +155,66 @@ func (l TokenLocation) nameIn(peer *x509.Certificate) string {
 			return "cn:" + peer.Subject.CommonName
 		}
 	case certificateSAN:
-		if names := authz.AlternativeNames(peer); len(names) > 0 {
+		if names := authz.AlternativeNames(peer); len(names) > 0 && names[0] != "" {
 			return "san:" + names[0]
 		}
 	}
 	return ""
 }
 
-// takeToken finds the token of the CONNECT and where it was.
+// takeToken finds the token of the CONNECT and where it was: the first place counts
+// that is not empty. Where several values stand at one place, none of them can be
+// said to be the token.
 func (c *conn) takeToken() error {
-	locations := c.policy.Token
-	if len(locations) == 0 {
-		locations = []TokenLocation{{}}
-	}
+	locations := c.policy.tokenLocations()
+	empty := false
 	for _, l := range locations {
-		if t, ok := l.find(c); ok {
-			c.token, c.location = t, l
-			break
+		if len(l.inRequest(c.opening)) > 1 {
+			return refuse(MalformedToken, fmt.Errorf("there is more than one value at %v", l))
 		}
+		t, ok := l.find(c)
+		if ok && !t.Empty() {
+			c.token, c.location = t, l
+			return c.checkToken()
+		}
+		empty = empty || ok
 	}
 	switch {
-	case c.location.place < certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix):
-		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
-	case !c.token.IsZero() && !c.token.Empty():
-		return nil
-	case !c.token.IsZero():
+	case empty:
 		return refuse(MalformedToken, errors.New("the token is empty"))
 	case c.in.ClientID != "":
 		return refuse(NoToken, fmt.Errorf("nothing at %v", locations))
 	}
 	return refuse(NoIdentity, fmt.Errorf("nothing at %v and no client id", locations))
+}
+
+// checkToken refuses a token that only a certificate can be if it came as text.
+func (c *conn) checkToken() error {
+	if c.location.place < certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix) {
+		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
+	}
+	return nil
+}
+
+func (p *Policy) tokenLocations() []TokenLocation {
+	if len(p.Token) == 0 {
+		return []TokenLocation{{}}
+	}
+	return p.Token
+}
+
+// withoutTokens returns the properties of a CONNECT without all those in which a
+// token may sit, so that the broker gets no token, not even one that was not used.
+func (p *Policy) withoutTokens(props packets.Properties) packets.Properties {
+	for _, l := range p.Token {
+		switch l.place {
+		case userProperty:
+			props = props.WithoutUserProperty(l.name)
+		case authData:
+			props = props.Without(packets.AuthenticationMethod, packets.AuthenticationData)
+		}
+	}
+	return props
 }
 
 // request is what the Authorizer is told. What is the token itself is not told

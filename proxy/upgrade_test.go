@@ -285,16 +285,21 @@ func TestTokenOfTheRequest(t *testing.T) {
 		{"twice", "query:token", "/mqtt?token=good-alpha&token=hunter2", nil, 5, MalformedToken},
 		{"other scheme", "websocket_header", "/mqtt", []string{"Authorization: Basic aHVudGVyMg=="}, 2, NoToken},
 		{"twice in headers", "websocket_header", "/mqtt", []string{"Authorization: Bearer good-alpha", "Authorization: Bearer hunter2"}, 5, MalformedToken},
+		{"empty and then a user name", "query:token,username", "/mqtt?token=", nil, 5, "unknown_token"},
+		{"empty and then a header", "websocket_header,websocket_header:X-Token", "/mqtt", []string{"Authorization: Bearer", "X-Token: " + goodToken}, 0, ""},
+		{"twice and then a user name", "query:token,username", "/mqtt?token=&token=hunter2", nil, 5, MalformedToken},
 		{"a certificate's", "query:token", "/mqtt?token=certificate:00", nil, 5, MalformedToken},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
-				location, err := ParseTokenLocation(tt.location)
-				if err != nil || location.String() != tt.location {
-					t.Fatal(location, err)
+				for place := range strings.SplitSeq(tt.location, ",") {
+					location, err := ParseTokenLocation(place)
+					if err != nil || location.String() != place {
+						t.Fatal(location, err)
+					}
+					b.policy.Token = append(b.policy.Token, location)
 				}
-				b.policy.Token = []TokenLocation{location}
 				var asked authz.Request
 				b.policy.Authorizer = authorizerFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 					asked = r

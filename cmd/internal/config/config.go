@@ -96,7 +96,7 @@ type Limits struct {
 
 // Token says where in the CONNECT the token sits.
 type Token struct {
-	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|websocket_header|websocket_header:NAME|query:NAME|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token sits; the first place that is present counts"`
+	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|websocket_header|websocket_header:NAME|query:NAME|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token sits; the first place that is not empty counts"`
 }
 
 // Auth says who knows which tokens are good.

@@ -159,7 +159,7 @@ func TestVariablesNameOneKey(t *testing.T) {
 func TestKeyDescription(t *testing.T) {
 	want := []Key{
 		{"connect.timeout", "MQTT_AUTH_PROXY_CONNECT_TIMEOUT", "duration", "10s", "100ms to 5m", "time from accept to a complete CONNECT, TLS handshake included"},
-		{"token.from", "MQTT_AUTH_PROXY_TOKEN_FROM", "list of string", "[username]", "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san", "where in the CONNECT the token sits; the first place that is present counts"},
+		{"token.from", "MQTT_AUTH_PROXY_TOKEN_FROM", "list of string", "[username]", "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san", "where in the CONNECT the token sits; the first place that is not empty counts"},
 		{"upstream.password_file", "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", "path", "", "", "file with the password, instead of password"},
 	}
 	keys := Keys()
