@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -67,11 +68,18 @@ func (p *program) configOptions() config.Options {
 }
 
 // errorText returns err as the user sees it. A config error has a line for each
-// fault and needs no prefix.
+// fault and needs no prefix. An error may repeat names that come from a file, from the
+// environment or from a device: what a terminal would act on is left out.
 func errorText(err error) string {
 	var faults *config.Error
+	text := "mqtt-auth-proxy: " + strings.TrimSpace(err.Error())
 	if errors.As(err, &faults) {
-		return faults.Error()
+		text = faults.Error()
 	}
-	return "mqtt-auth-proxy: " + strings.TrimSpace(err.Error())
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }

@@ -99,7 +99,7 @@ func idle(seconds *int64) string {
 	return (time.Duration(*seconds) * time.Second).String()
 }
 
-// printable returns a device's own text as it is if a terminal can show it, else
+// printable returns a text that a device or a file chose as it is if a terminal can show it, else
 // quoted.
 func printable(text string) string {
 	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {

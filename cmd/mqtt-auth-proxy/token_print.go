@@ -117,7 +117,7 @@ func (t *tokens) printList(entries []tokenfile.Entry) error {
 		if v.Expires != nil {
 			expires = v.Expires.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.ID, v.Subject, v.Fingerprint, v.State, expires)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), v.Fingerprint, v.State, expires)
 	}
 	return w.Flush()
 }

@@ -14,6 +14,8 @@ const (
 	prefix = "MQTT_AUTH_PROXY_"
 	// variableConfig names the config file and is no key of it.
 	variableConfig = prefix + "CONFIG"
+	// maxVariable is how much of a variable's name a fault repeats, in bytes.
+	maxVariable = 128
 )
 
 // variable returns the name of a key in the environment; the positions of

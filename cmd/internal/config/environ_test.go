@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
@@ -158,5 +159,23 @@ func TestSecretFileReplacesSecret(t *testing.T) {
 	o.Environ = []string{"MQTT_AUTH_PROXY_UPSTREAM_PASSWORD=env"}
 	if got := load(t, o).Upstream.Password.Reveal(); got != "env" {
 		t.Errorf("password %q; the environment's secret comes before the config file's file", got)
+	}
+}
+
+// TestNamesOfVariablesArePrintable: the environment may hold any byte in a name and in a
+// path, and a fault repeats none that a terminal would act on.
+func TestNamesOfVariablesArePrintable(t *testing.T) {
+	for environ, want := range map[string]string{
+		prefix + "\r=x":                          `environment: "MQTT_AUTH_PROXY_\r": is an unknown variable`,
+		prefix + "A\x1b[2J=x":                    `environment: "MQTT_AUTH_PROXY_A\x1b[2J": is an unknown variable`,
+		prefix + "\u202e=x":                      `environment: "MQTT_AUTH_PROXY_\u202e": is an unknown variable`,
+		prefix + "\xff=x":                        `environment: "MQTT_AUTH_PROXY_\xff": is an unknown variable`,
+		prefix + strings.Repeat("A", 9999) + "=": "environment: MQTT_AUTH_PROXY_" + strings.Repeat("A", maxVariable-len(prefix)) + "...: is an unknown",
+		prefix + "CONFIG=no\u202efile\x1b[2J":    "no?file?[2J cannot be read",
+	} {
+		got := reasons(t, Options{WorkDir: t.TempDir(), Environ: []string{environ}})
+		if !strings.Contains(got, want) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%.40q: the fault is %q, want %q in it", environ, got, want)
+		}
 	}
 }

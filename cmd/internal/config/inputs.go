@@ -79,12 +79,13 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w; check the path and its permissions", printable(path), err)
 }
 
-// printable keeps a file name to one line of a report.
-func printable(name string) string {
+// printable keeps a text to one line of a report, in characters that a terminal shows
+// and does not act on.
+func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r
-	}, name)
+	}, text)
 }

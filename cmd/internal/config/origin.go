@@ -21,15 +21,17 @@ const (
 	fromFlag
 )
 
-// fault locates a mistake about the key at path.
+// fault locates a mistake about the key at path. Whatever the reason repeats of a file
+// or the environment is made printable here, for all faults.
 func (o origin) fault(source, path, reason string) Fault {
+	reason = printable(reason)
 	switch o.from {
 	case fromEnvironment:
 		// A list that one variable sets has elements without a name of their own.
 		if i := strings.LastIndexByte(path, '['); strings.HasSuffix(path, "]") && o.variable == variable(path[:i]) {
 			reason = "element " + path[i+1:len(path)-1] + " " + reason
 		}
-		return Fault{Source: "environment", Key: o.variable, Reason: reason}
+		return Fault{Source: "environment", Key: printableKey(o.variable, maxVariable), Reason: reason}
 	case fromFlag:
 		return Fault{Source: "flag", Key: o.variable, Reason: reason}
 	}

@@ -15,6 +15,7 @@ import (
 const (
 	maxFile  = 256 << 10 // bytes
 	maxDepth = 32        // levels of nesting, aliases aside
+	maxKey   = 40        // bytes of an unknown key that a fault repeats
 	maxNodes = 5_000     // values, each use of an alias counted anew
 )
 
@@ -148,7 +149,7 @@ func (r *treeReader) section(y *yaml.Node, at origin) *node {
 	n := &node{form: section, origin: at}
 	for i := 0; i+1 < len(y.Content) && !r.full; i += 2 {
 		key, value := y.Content[i], y.Content[i+1]
-		e := entry{key: printableKey(key.Value), origin: r.at(key.Line)}
+		e := entry{key: printableKey(key.Value, maxKey), origin: r.at(key.Line)}
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			e.key, e.fault = "?", "a key must be a plain word; put the value in quotes if it was meant as text"
@@ -163,9 +164,8 @@ func (r *treeReader) section(y *yaml.Node, at origin) *node {
 }
 
 // printableKey returns a key as it may stand in a fault: as it is if it is made
-// of the characters of keys, else quoted, and never long.
-func printableKey(key string) string {
-	const longest = 40
+// of the characters of keys, else quoted, and never longer than longest bytes and dots.
+func printableKey(key string, longest int) string {
 	if len(key) > longest {
 		key = key[:longest] + "..."
 	}
