@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -23,8 +21,9 @@ import (
 //	GET .../keys/attributes[/CLIENT_SCOPE]
 //	GET .../values/attributes[/CLIENT_SCOPE]?keys=a,b
 //
-// Without startTs and endTs the newest value of each key is answered, of all
-// if keys is missing, and null at the present time for a key the device lacks.
+// key=a&key=b asks for the same as keys=a,b and is the only way to ask for a key
+// with a comma. Without startTs and endTs the newest value of each key is answered, of all
+// if no key is named, and null at the present time for a key the device lacks.
 // The other parameters are those of [Query]. Values are strings unless
 // useStrictDataTypes is true; attributes always have their own type.
 //
@@ -34,7 +33,7 @@ func Handler(store *Store) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()
 	const device = "/api/plugins/telemetry/DEVICE/{subject}/"
-	for path, answer := range map[string]func(*http.Request) (any, error){
+	for path, answer := range map[string]answer{
 		"keys/timeseries":           api.keys,
 		"values/timeseries":         api.values,
 		"keys/attributes":           api.attributeKeys,
@@ -42,9 +41,9 @@ func Handler(store *Store) http.Handler {
 		"values/attributes":         api.attributes,
 		"values/attributes/{scope}": api.attributes,
 	} {
-		mux.Handle(device+path, endpoint(answer))
+		mux.Handle(device+path, answer)
 	}
-	mux.Handle("/", endpoint(func(*http.Request) (any, error) {
+	mux.Handle("/", answer(func(*http.Request, params) (any, error) {
 		return nil, &problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"}
 	}))
 	return mux
@@ -64,21 +63,27 @@ func badRequest(format string, args ...any) error {
 	return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf(format, args...)}
 }
 
-// endpoint serves what answer returns as JSON.
-func endpoint(answer func(*http.Request) (any, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			writeProblem(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "only GET and HEAD are served here"})
-			return
-		}
-		body, err := answer(r)
-		if err != nil {
-			writeProblem(w, asProblem(err))
-			return
-		}
-		writeJSON(w, "application/json", http.StatusOK, body)
-	})
+// answer returns what is served as JSON.
+type answer func(*http.Request, params) (any, error)
+
+// ServeHTTP implements http.Handler.
+func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		writeProblem(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "only GET and HEAD are served here"})
+		return
+	}
+	p, err := parseParams(r.URL.RawQuery)
+	if err != nil {
+		writeProblem(w, asProblem(err))
+		return
+	}
+	body, err := a(r, p)
+	if err != nil {
+		writeProblem(w, asProblem(err))
+		return
+	}
+	writeJSON(w, "application/json", http.StatusOK, body)
 }
 
 func asProblem(err error) *problem {
@@ -111,7 +116,7 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, body any) 
 
 type readAPI struct{ store *Store }
 
-func (a readAPI) keys(r *http.Request) (any, error) {
+func (a readAPI) keys(r *http.Request, _ params) (any, error) {
 	keys, err := a.store.Keys(r.Context(), r.PathValue("subject"))
 	if keys == nil {
 		keys = []string{}
@@ -119,16 +124,19 @@ func (a readAPI) keys(r *http.Request) (any, error) {
 	return keys, err
 }
 
-func (a readAPI) values(r *http.Request) (any, error) {
-	params := r.URL.Query()
-	strict, err := boolParam(params, "useStrictDataTypes")
+func (a readAPI) values(r *http.Request, p params) (any, error) {
+	strict, err := p.bool("useStrictDataTypes")
 	if err != nil {
 		return nil, err
 	}
-	device, keys := r.PathValue("subject"), keysParam(params)
+	keys, err := p.keys()
+	if err != nil {
+		return nil, err
+	}
+	device := r.PathValue("subject")
 	var points map[string][]Point
-	if params.Has("startTs") || params.Has("endTs") {
-		points, err = a.span(r.Context(), device, keys, params)
+	if p.has("startTs") || p.has("endTs") {
+		points, err = a.span(r.Context(), Query{Device: device, Keys: keys}, p)
 	} else {
 		points, err = a.latest(r.Context(), device, keys)
 	}
@@ -174,25 +182,31 @@ func (a readAPI) latest(ctx context.Context, device string, keys []string) (map[
 	return points, nil
 }
 
-func (a readAPI) span(ctx context.Context, device string, keys []string, params url.Values) (map[string][]Point, error) {
-	q := Query{
-		Device:    device,
-		Keys:      keys,
-		Order:     strings.ToUpper(params.Get("orderBy")),
-		Aggregate: strings.ToUpper(params.Get("agg")),
-	}
-	if unit := params.Get("intervalType"); unit != "" && unit != "MILLISECONDS" {
-		return nil, badRequest("intervalType: only MILLISECONDS is served")
-	}
-	if !params.Has("startTs") || !params.Has("endTs") {
+// span answers q, which has device and keys, for the span and form that p asks for.
+func (a readAPI) span(ctx context.Context, q Query, p params) (map[string][]Point, error) {
+	if !p.has("startTs") || !p.has("endTs") {
 		return nil, badRequest("startTs and endTs belong together: one of them is missing")
 	}
+	var unit string
+	for _, option := range []struct {
+		name   string
+		target *string
+	}{{"orderBy", &q.Order}, {"agg", &q.Aggregate}, {"intervalType", &unit}} {
+		text, err := p.one(option.name)
+		if err != nil {
+			return nil, err
+		}
+		*option.target = strings.ToUpper(text)
+	}
+	if unit != "" && unit != "MILLISECONDS" {
+		return nil, badRequest("intervalType: only MILLISECONDS is served")
+	}
 	limit := int64(defaultLimit)
-	for _, p := range []struct {
+	for _, number := range []struct {
 		name   string
 		target *int64
 	}{{"startTs", &q.Start}, {"endTs", &q.End}, {"limit", &limit}, {"interval", &q.Interval}} {
-		if err := intParam(params, p.name, p.target); err != nil {
+		if err := p.int(number.name, number.target); err != nil {
 			return nil, err
 		}
 	}
@@ -209,8 +223,12 @@ type attributeJSON struct {
 	Value   json.RawMessage `json:"value"`
 }
 
-func (a readAPI) attributes(r *http.Request) (any, error) {
-	list, err := a.clientAttributes(r, keysParam(r.URL.Query()))
+func (a readAPI) attributes(r *http.Request, p params) (any, error) {
+	keys, err := p.keys()
+	if err != nil {
+		return nil, err
+	}
+	list, err := a.clientAttributes(r, keys)
 	answer := make([]attributeJSON, len(list))
 	for i, attr := range list {
 		answer[i] = attributeJSON{attr.Updated, attr.Key, valueJSON(attr.Value, true)}
@@ -218,7 +236,7 @@ func (a readAPI) attributes(r *http.Request) (any, error) {
 	return answer, err
 }
 
-func (a readAPI) attributeKeys(r *http.Request) (any, error) {
+func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
 	list, err := a.clientAttributes(r, nil)
 	keys := make([]string, len(list))
 	for i, attr := range list {
@@ -234,39 +252,4 @@ func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]Attribute, 
 		return nil, &problem{Status: http.StatusNotFound, Detail: "only CLIENT_SCOPE attributes are stored"}
 	}
 	return a.store.ClientAttributes(r.Context(), r.PathValue("subject"), keys...)
-}
-
-// keysParam splits the list of keys; nil means all.
-func keysParam(params url.Values) []string {
-	var keys []string
-	for key := range strings.SplitSeq(params.Get("keys"), ",") {
-		if key != "" {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
-// intParam sets target to the parameter, if there is one.
-func intParam(params url.Values, name string, target *int64) error {
-	s := params.Get(name)
-	if s == "" && !params.Has(name) {
-		return nil
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return badRequest("%s: not a whole number of 64 bits", name)
-	}
-	*target = n
-	return nil
-}
-
-func boolParam(params url.Values, name string) (bool, error) {
-	switch params.Get(name) {
-	case "true":
-		return true, nil
-	case "false", "":
-		return false, nil
-	}
-	return false, badRequest("%s: neither true nor false", name)
 }

@@ -60,10 +60,16 @@ func TestHandler(t *testing.T) {
 		"values/timeseries?keys=a&startTs=0&endTs=4000&interval=4000&agg=count": `{"a":[{"ts":2000,"value":"2"}]}`,
 		"values/timeseries?keys=a&startTs=0&endTs=4000&interval=0&agg=MAX":      `{"a":[{"ts":2000,"value":"26.5"},{"ts":1000,"value":"25.0"}]}`,
 		"values/timeseries?keys=a&startTs=0&endTs=9&intervalType=MILLISECONDS":  `{}`,
-		"keys/attributes":                                   `["attribute1","attribute2","attribute3"]`,
-		"keys/attributes/CLIENT_SCOPE":                      `["attribute1","attribute2","attribute3"]`,
-		"values/attributes/CLIENT_SCOPE?keys=attribute1":    `[{"lastUpdateTs":1609459200000,"key":"attribute1","value":"value1"}]`,
-		"values/attributes?keys=attribute3,attribute2,nope": `[{"lastUpdateTs":1609459200000,"key":"attribute2","value":true},{"lastUpdateTs":1609459200000,"key":"attribute3","value":1.0}]`,
+		"keys/attributes":                                       `["attribute1","attribute2","attribute3"]`,
+		"keys/attributes/CLIENT_SCOPE":                          `["attribute1","attribute2","attribute3"]`,
+		"values/attributes/CLIENT_SCOPE?keys=attribute1":        `[{"lastUpdateTs":1609459200000,"key":"attribute1","value":"value1"}]`,
+		"values/attributes?keys=attribute3,attribute2,nope":     `[{"lastUpdateTs":1609459200000,"key":"attribute2","value":true},{"lastUpdateTs":1609459200000,"key":"attribute3","value":1.0}]`,
+		"values/timeseries?key=a&key=b":                         `{"a":[{"ts":2000,"value":"26.5"}],"b":[{"ts":2000,"value":"1e3"}]}`,
+		"values/timeseries?keys=a&key=a&keys=,a,":               `{"a":[{"ts":2000,"value":"26.5"}]}`,
+		"values/timeseries?key=a,b":                             `{"a,b":[{"ts":1609459200000,"value":null}]}`,
+		"values/timeseries?keys=":                               `{"a":[{"ts":2000,"value":"26.5"}],"b":[{"ts":2000,"value":"1e3"}],"c":[{"ts":1000,"value":"true"}],"d":[{"ts":1000,"value":"{\"n\":[1.50,null]}"}],"temperature":[{"ts":1609459200000,"value":"25"}]}`,
+		"values/timeseries?key=a&key=b&startTs=1000&endTs=2000": `{"a":[{"ts":1000,"value":"25.0"}],"b":[{"ts":1000,"value":"<x>"}]}`,
+		"values/attributes?key=attribute1&key=nope":             `[{"lastUpdateTs":1609459200000,"key":"attribute1","value":"value1"}]`,
 	} {
 		if status, got := get(t, h, devicePath("d1", path)); status != http.StatusOK || got != want {
 			t.Errorf("%s:\n got %d %s\nwant %s", path, status, got, want)
@@ -78,6 +84,29 @@ func TestHandler(t *testing.T) {
 		if status, got := get(t, h, devicePath("unknown", path)); status != http.StatusOK || got != want {
 			t.Errorf("unknown device, %s: got %d %s, want %s", path, status, got, want)
 		}
+	}
+}
+
+// TestKeyWithAComma: the list of keys cannot hold it, the repeated parameter can.
+func TestKeyWithAComma(t *testing.T) {
+	s := open(t, Options{})
+	publish(t, s, "d", `{"ts":1,"values":{"a,b":1,"a":2,"b":3}}`)
+	if err := s.Attributes(t.Context(), "d", []byte(`{"a,b":1,"a":2}`)); err != nil {
+		t.Fatal(err)
+	}
+	h := Handler(s)
+	for path, want := range map[string]string{
+		"values/timeseries?key=a,b":                          `{"a,b":[{"ts":1,"value":"1"}]}`,
+		"values/timeseries?keys=a%2Cb":                       `{"a":[{"ts":1,"value":"2"}],"b":[{"ts":1,"value":"3"}]}`,
+		"values/timeseries?key=a%2Cb&startTs=0&endTs=9":      `{"a,b":[{"ts":1,"value":"1"}]}`,
+		"values/timeseries?key=a,b&keys=a&startTs=0&endTs=9": `{"a":[{"ts":1,"value":"2"}],"a,b":[{"ts":1,"value":"1"}]}`,
+	} {
+		if status, got := get(t, h, devicePath("d", path)); status != http.StatusOK || got != want {
+			t.Errorf("%s:\n got %d %s\nwant %s", path, status, got, want)
+		}
+	}
+	if status, got := get(t, h, devicePath("d", "values/attributes?key=a,b")); status != http.StatusOK || !strings.Contains(got, `"key":"a,b","value":1}]`) {
+		t.Errorf("attributes: got %d %s", status, got)
 	}
 }
 
@@ -121,6 +150,17 @@ func TestHandlerProblems(t *testing.T) {
 		"values/timeseries?startTs=0&endTs=1":                             `{"title":"Bad Request","status":400,"detail":"telemetry query: no keys"}`,
 		"values/timeseries?keys=a&startTs=1&endTs=0":                      `{"title":"Bad Request","status":400,"detail":"telemetry query: the end lies before the start"}`,
 		"values/timeseries?keys=a&useStrictDataTypes=yes":                 `{"title":"Bad Request","status":400,"detail":"useStrictDataTypes: neither true nor false"}`,
+		"values/timeseries?keys=%zz":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
+		"values/timeseries?keys=a;b":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid semicolon separator in query"}`,
+		"values/timeseries?keys=%ff":                                      `{"title":"Bad Request","status":400,"detail":"query string: not UTF-8"}`,
+		"values/timeseries?keys=,":                                        `{"title":"Bad Request","status":400,"detail":"keys: names no key"}`,
+		"values/timeseries?keys=a&key=":                                   `{"title":"Bad Request","status":400,"detail":"key: is empty"}`,
+		"values/timeseries?keys=a&startTs=0&endTs=1&endTs=2":              `{"title":"Bad Request","status":400,"detail":"endTs: given more than once"}`,
+		"values/timeseries?keys=a&startTs=0&endTs=1&agg=MIN&agg=MAX":      `{"title":"Bad Request","status":400,"detail":"agg: given more than once"}`,
+		"values/timeseries?useStrictDataTypes=true&useStrictDataTypes=":   `{"title":"Bad Request","status":400,"detail":"useStrictDataTypes: given more than once"}`,
+		"values/attributes?keys=%zz":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
+		"keys/timeseries?a;b":                                             `{"title":"Bad Request","status":400,"detail":"query string: invalid semicolon separator in query"}`,
+		"keys/attributes?%zz":                                             `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
 		"values/attributes/SERVER_SCOPE":                                  `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE attributes are stored"}`,
 		"keys/attributes/SHARED_SCOPE":                                    `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE attributes are stored"}`,
 		"values":                                                          `{"title":"Not Found","status":404,"detail":"there is nothing at this path"}`,
@@ -165,7 +205,7 @@ func TestHandlerStoreFailure(t *testing.T) {
 func FuzzHandler(f *testing.F) {
 	for _, seed := range []string{
 		"keys=a", "keys=a,b&startTs=0&endTs=100&agg=AVG&interval=10", "startTs=-9223372036854775808&endTs=9223372036854775807&keys=a&agg=MIN&interval=9223372036854775807",
-		"keys=%zz&limit=0", "keys=a&startTs=5&endTs=5&orderBy=asc&useStrictDataTypes=true",
+		"keys=%zz&limit=0", "key=a,b&key=c&keys=a,,b&keys=", "keys=a;b", "keys=a&startTs=5&endTs=5&orderBy=asc&useStrictDataTypes=true",
 	} {
 		f.Add("d", seed)
 	}
