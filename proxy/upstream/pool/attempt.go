@@ -77,7 +77,7 @@ func (a *attempt) settle(ctx context.Context, o Outcome, err error) {
 	case errors.Is(ctx.Err(), context.Canceled), ours(err):
 		return
 	default:
-		a.pool.failed(a.member, failure{err: err, silent: o == Unanswered, subject: a.subject})
+		a.pool.failed(a.member, failure{err: err, silent: o == Unanswered})
 	}
 	a.outcome = o
 }

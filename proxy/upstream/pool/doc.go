@@ -30,12 +30,14 @@
 // # Up and down
 //
 // A server is down after so many failures in a row, of sessions and of probes alike.
-// That a server did not answer counts once for each subject, so that one device
-// whose CONNECT a broker does not like cannot take the broker from the others. A
-// fleet that has one single subject therefore never marks a silent server down by
-// itself, unless one failure is enough: probes with a CONNECT (Health.MQTT) do. Want
-// of descriptors or ports in this process, and sessions that were cancelled, are
-// nobody's failure.
+// Want of descriptors or ports in this process, and sessions that were cancelled, are
+// not the server's failures.
+//
+// A server that took a connection and did not answer the CONNECT may be dead, or may
+// dislike that one CONNECT: many brokers close the connection for it. So the pool
+// sends a CONNECT of its own at once, at most one a second. The server can only go
+// down if that is not answered either, and if no session has been answered for ten
+// seconds. No device can take a server from the others by what it sends.
 //
 // No session tries a server that is down. The pool itself tries it, again and again
 // with a pause that doubles from one second to thirty, jittered, and by a CONNECT of
@@ -53,7 +55,8 @@
 //
 // A server that nobody has heard from for an interval is connected to, with TLS if
 // it has it, and is sent a CONNECT if Health says so. A server that has no other
-// beside it is probed only while it is down: there is no choice to prepare.
+// beside it is probed only while it is down or did not answer: there is no choice to
+// prepare.
 //
 // # Sessions on a dead server
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -81,7 +82,9 @@ func TestTimeIsShared(t *testing.T) {
 	})
 }
 
-// TestDeadServerCostsNobodyTime: once it is down, no session waits for it.
+// TestDeadServerCostsNobodyTime: once it is down, no session waits for it. One that
+// takes connections and is silent is down once the proxy's own CONNECT has not been
+// answered either.
 func TestDeadServerCostsNobodyTime(t *testing.T) {
 	for _, m := range []mode{swallows, silent} {
 		bubble(t, func(t *testing.T, n *network) {
@@ -89,12 +92,13 @@ func TestDeadServerCostsNobodyTime(t *testing.T) {
 			run(t, p)
 			n.set("a", m)
 			for i := range 3 {
-				if _, link, took, err := connect(p, at(t, p, "a", i)); err != nil || took != DefaultTimeout/2 {
+				_, link, took, err := connect(p, at(t, p, "a", i))
+				if err != nil || took != DefaultTimeout/2 && p.find(t, "a").State != Down {
 					t.Fatalf("session %d took %v, %v", i, took, err)
-				} else {
-					link.end()
 				}
+				link.end()
 			}
+			<-time.After(p.timeout())
 			for i := range 200 {
 				_, link, took, err := connect(p, at(t, p, "a", i))
 				if err != nil || took != 0 {
@@ -147,8 +151,8 @@ func TestAnswersProbesAndNobodyElse(t *testing.T) {
 		m := p.member(mustServer(t, "a"))
 		var pauses []time.Duration
 		for range 7 {
-			for i := range 3 {
-				p.failed(m, failure{err: errTest, silent: true, subject: uint64(i)})
+			for range 3 {
+				p.failed(m, failure{err: errTest})
 			}
 			pauses = append(pauses, time.Until(m.retryAt))
 			p.recovered(m, false)
@@ -157,8 +161,8 @@ func TestAnswersProbesAndNobodyElse(t *testing.T) {
 			t.Errorf("pauses %v", pauses)
 		}
 		p.succeeded(m)
-		for i := range 3 {
-			p.failed(m, failure{err: errTest, subject: uint64(i)})
+		for range 3 {
+			p.failed(m, failure{err: errTest})
 		}
 		if pause := time.Until(m.retryAt); pause > minPause {
 			t.Errorf("pause %v after a session got through", pause)
@@ -166,30 +170,86 @@ func TestAnswersProbesAndNobodyElse(t *testing.T) {
 	})
 }
 
-// TestOneDeviceCannotTakeAServer: a CONNECT that a broker does not like harms its
-// sender alone.
-func TestOneDeviceCannotTakeAServer(t *testing.T) {
+// TestDislikedDevicesCannotTakeAServer: CONNECTs that a broker does not answer harm
+// their senders alone, however many these are and whoever else connects meanwhile.
+func TestDislikedDevicesCannotTakeAServer(t *testing.T) {
+	disliked := func(context.Context, net.Conn) (bool, error) { return false, io.EOF }
+	for _, tt := range []struct {
+		name   string
+		mode   mode          // of the server, towards probes and other devices
+		others time.Duration // between two devices that are served, 0 for none
+	}{
+		{"answers probes", healthy, 0},
+		{"answers probes and others", healthy, 5 * time.Second},
+		{"answers others", refusesProbes, 5 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, n *network) {
+				p := New(n.options(ClientID, "a", "b"))
+				n.set("a", tt.mode)
+				n.probeID = p.probeID
+				run(t, p)
+				visit(p, at(t, p, "a", 0))
+				start := time.Now()
+				for i := range 600 {
+					id := at(t, p, "a", i%14)
+					if _, err := p.Connect(t.Context(), Session{ClientID: id, Subject: id}, disliked); err == nil {
+						t.Fatal("connected")
+					}
+					<-time.After(100 * time.Millisecond)
+					if tt.others > 0 && time.Since(start) > tt.others {
+						start = time.Now()
+						if server := visit(p, at(t, p, "a", 20)); server != "a" {
+							t.Fatalf("a device of a was sent to %q", server)
+						}
+					}
+				}
+				if len(n.downs) != 0 {
+					t.Errorf("told %q", n.downs)
+				}
+				if probes := n.count(n.probes, "a"); probes == 0 || probes > 61 {
+					t.Errorf("%d probes in a minute, want one a second at most", probes)
+				}
+			})
+		})
+	}
+}
+
+// TestSilentToOneSubject: a fleet with one single subject marks a silent server down
+// as well.
+func TestSilentToOneSubject(t *testing.T) {
 	for _, m := range []mode{silent, hangsUp} {
 		bubble(t, func(t *testing.T, n *network) {
 			p := New(n.options(ClientID, "a"))
+			run(t, p)
 			n.set("a", m)
-			for i := range 20 {
-				_, err := p.Connect(t.Context(), Session{ClientID: fmt.Sprint(i), Subject: "hostile"}, greet)
-				if err == nil {
-					t.Fatal("connected")
-				}
+			for i := range 3 {
+				_, _ = p.Connect(t.Context(), Session{ClientID: fmt.Sprint(i), Subject: "gateway"}, greet)
 			}
-			if s := p.find(t, "a").State; s != Unknown {
-				t.Errorf("the server is %s", s)
-			}
-			for i := range 2 {
-				visit(p, fmt.Sprint("other", i))
-			}
+			<-time.After(p.timeout() + time.Second)
 			if s := p.find(t, "a").State; s != Down {
-				t.Errorf("the server is %s after it failed three subjects", s)
+				t.Errorf("the server is %s", s)
 			}
 		})
 	}
+}
+
+// TestServerThatServedIsDownAtLast: that it has answered a session keeps a server that
+// has become silent up for a while only.
+func TestServerThatServedIsDownAtLast(t *testing.T) {
+	bubble(t, func(t *testing.T, n *network) {
+		p := New(n.options(ClientID, "a", "b"))
+		run(t, p)
+		visit(p, at(t, p, "a", 0))
+		start := time.Now()
+		n.set("a", silent)
+		for p.find(t, "a").State != Down {
+			visit(p, at(t, p, "a", 0))
+			if time.Since(start) > recently+DefaultTimeout {
+				t.Fatal("the server is not down")
+			}
+		}
+	})
 }
 
 // TestFailuresCountInARow: failures count in a row.

@@ -18,6 +18,9 @@ const (
 	// maxTrials is how many sessions may try a server that is down at the same
 	// time.
 	maxTrials = 16
+	// recently is how long ago a server may have answered a session and still be taken
+	// for one that serves, whoever it did not answer meanwhile.
+	recently = 10 * time.Second
 	// leastWeight is the share of a server that has just recovered.
 	leastWeight = 0.1
 )
@@ -37,10 +40,12 @@ type member struct {
 	silent   bool      // it went down because it took connections and did not answer
 	since    time.Time // when it went down or came up; zero before anything is known
 	failures int       // in a row
-	blamed   []uint64  // the subjects that it did not answer
 	err      error     // of the last failure
 	failedAt time.Time
 	heard    time.Time // the last success
+	answered time.Time // the last success of a session
+	doubted  bool      // it did not answer a session; the next probe tells whose fault that is
+	mute     bool      // it did not answer the last such probe either
 	probed   time.Time // the last probe
 	probes   int       // failed probes in a row
 	lost     bool      // its sessions have been given up
@@ -66,10 +71,9 @@ func (m *member) isUp() bool {
 
 // failure is what a server did wrong.
 type failure struct {
-	err     error
-	silent  bool // it took the connection
-	probe   bool
-	subject uint64 // for whom, unless it was a probe
+	err    error
+	silent bool // it took the connection
+	probe  bool
 }
 
 // failed records a failure of the server.
@@ -89,14 +93,6 @@ func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
 	if f.probe {
 		m.probes++
 	}
-	if f.silent && !f.probe {
-		if slices.Contains(m.blamed, f.subject) {
-			return false
-		}
-		if len(m.blamed) < threshold {
-			m.blamed = append(m.blamed, f.subject)
-		}
-	}
 	m.failures++
 	if m.down {
 		m.silent = m.silent || f.silent
@@ -106,7 +102,13 @@ func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
 		}
 		return false
 	}
-	if m.failures < threshold {
+	if f.silent && f.probe {
+		m.mute = true
+	} else if f.silent && !m.doubted {
+		m.doubted = true
+		m.rouse()
+	}
+	if m.failures < threshold || f.silent && m.serves() {
 		return false
 	}
 	m.down, m.silent, m.since, m.retries = true, f.silent, m.failedAt, 0
@@ -115,10 +117,22 @@ func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
 	return true
 }
 
+// serves reports whether a server that took a connection and did not answer may serve
+// others: it has answered one of late, or the last probe. The CONNECT that it did not
+// answer may be one that it dislikes. m.mu is held.
+func (m *member) serves() bool {
+	return !m.mute || !m.answered.IsZero() && time.Since(m.answered) < recently
+}
+
 // postpone sets when the server is probed next. m.mu is held.
 func (m *member) postpone(pause time.Duration) {
 	pause = min(pause<<min(m.downs-1+m.retries, 10), maxPause)
 	m.retryAt = time.Now().Add(pause - rand.N(pause/2+1))
+	m.rouse()
+}
+
+// rouse makes the goroutine that watches the server look when the next probe is due.
+func (m *member) rouse() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -147,10 +161,9 @@ func (m *member) succeed(session bool) bool {
 	if m.since.IsZero() {
 		m.since = m.heard
 	}
-	m.failures, m.probes, m.lost = 0, 0, false
-	m.blamed = m.blamed[:0]
+	m.failures, m.probes, m.lost, m.mute = 0, 0, false, false
 	if session {
-		m.downs = 0
+		m.downs, m.answered = 0, m.heard
 	}
 	if !m.down {
 		return false

@@ -13,7 +13,8 @@ import (
 )
 
 // Run probes the servers until ctx ends, and returns when every probe has. Without
-// it, nothing but a last resort brings a server up again.
+// it, nothing but a last resort brings a server up again, and a server that takes
+// connections is never down.
 func (p *Pool) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	for _, m := range p.members {
@@ -27,7 +28,7 @@ func (p *Pool) watch(ctx context.Context, m *member) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		wait, due := m.untilProbe(p.interval())
+		wait, due := m.untilProbe(p.interval(), p.firstPause())
 		if due && wait <= 0 {
 			if p.probe(ctx, m) != nil {
 				p.giveUpOn(ctx, m)
@@ -72,13 +73,15 @@ func (p *Pool) firstPause() time.Duration {
 
 // untilProbe returns the time until the server is to be probed. due is false if
 // it is not.
-func (m *member) untilProbe(interval time.Duration) (wait time.Duration, due bool) {
+func (m *member) untilProbe(interval, pause time.Duration) (wait time.Duration, due bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.down {
+	switch {
+	case m.down:
 		return time.Until(m.retryAt), true
-	}
-	if interval <= 0 {
+	case m.doubted:
+		return time.Until(m.probed.Add(pause)), true
+	case interval <= 0:
 		return 0, false
 	}
 	last := m.heard
@@ -114,31 +117,32 @@ func (p *Pool) probe(ctx context.Context, m *member) error {
 func (m *member) endProbe(pause time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.probed = time.Now()
+	m.probed, m.doubted = time.Now(), false
 	if m.down && !m.retryAt.After(m.probed) {
 		m.postpone(pause) // the probe has told nothing about the server
 	}
 }
 
-// ask connects to the server. If connections are what the server takes while it
-// is down, only a CONNECT tells whether it is well. It reports whether the
-// connection was the part that went well.
+// ask connects to the server. If it takes connections and does not answer, only a
+// CONNECT tells whether it is well. ask reports whether the connection was the part
+// that went well.
 func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	conn, err := p.options.Dial(ctx, m.server)
 	if err != nil {
 		return false, err
 	}
 	defer func() { _ = conn.Close() }()
-	if !p.options.Health.MQTT && !m.isSilent() {
+	if !p.options.Health.MQTT && !m.mustAnswer() {
 		return false, nil
 	}
 	return true, p.greet(ctx, conn)
 }
 
-func (m *member) isSilent() bool {
+// mustAnswer reports whether a connection alone tells nothing about the server.
+func (m *member) mustAnswer() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.down && m.silent
+	return m.down && m.silent || m.doubted
 }
 
 // maxAnswer is the size of the largest CONNACK that a probe accepts, in bytes.

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,11 +20,12 @@ import (
 type mode int
 
 const (
-	healthy  mode = iota
-	refuses       // connections
-	swallows      // connections: nobody ever answers
-	silent        // takes connections and answers nothing
-	hangsUp       // takes connections and closes them
+	healthy       mode = iota
+	refuses            // connections
+	swallows           // connections: nobody ever answers
+	silent             // takes connections and answers nothing
+	hangsUp            // takes connections and closes them
+	refusesProbes      // closes them if the CONNECT is a probe's
 )
 
 // network is a number of fake servers. Greeting one is an exchange of packets
@@ -33,6 +35,7 @@ type network struct {
 
 	mu      sync.Mutex
 	modes   map[string]mode
+	probeID string         // the client id of probes
 	dials   map[string]int // by server
 	connect map[string]int // CONNECTs by server
 	downs   []string       // what Trace.Changed said
@@ -111,8 +114,12 @@ func (n *network) serve(name string, m mode, conn net.Conn) {
 		}
 		n.mu.Lock()
 		n.connect[name]++
+		probe := bytes.Contains(raw, []byte(n.probeID)) && n.probeID != ""
 		n.mu.Unlock()
-		if m == healthy {
+		if m == refusesProbes && probe {
+			return
+		}
+		if m == healthy || m == refusesProbes {
 			if _, err := conn.Write((&packets.Connack{Code: packets.RefusedNotAuthorized}).Append(nil, 4)); err != nil {
 				return
 			}
