@@ -72,13 +72,16 @@ func (s *Server) SetPolicy(p *Policy) error {
 
 // Serve accepts connections until the server is closed and returns
 // [ErrServerClosed]; only that, or a listener that somebody else has closed, ends
-// it. Serve closes ln.
+// it. Without a policy it returns an error at once. Serve closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	defer ln.Close()
 	if err := s.track(ln); err != nil {
 		return err
 	}
 	defer s.untrack(ln)
+	if s.policy.Load() == nil {
+		return errors.New("proxy: Serve without a policy; call SetPolicy first")
+	}
 	entry := entries(ln)
 	var failed backoff
 	for {
@@ -149,7 +152,7 @@ func (s *Server) drop(nc net.Conn, e *entry) {
 // ServeConn takes over one connection, as if a plain listener named after its
 // local address had accepted it. It returns once the connection is a session or
 // is refused, and closes it in the end. Canceling ctx refuses a connection that is
-// no session yet.
+// no session yet. Without a policy nc is closed at once.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	e := &entry{label: nc.LocalAddr().String()}
 	c, ok := s.newConn(nc, e)

@@ -14,6 +14,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -228,6 +229,20 @@ func TestSecondEndIsAtOnce(t *testing.T) {
 			t.Errorf("Shutdown returned %v %v after it was called off", err, time.Since(start))
 		}
 	})
+}
+
+func TestServeNeedsAPolicy(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Server
+	if err := s.Serve(ln); err == nil || errors.Is(err, ErrServerClosed) || !strings.Contains(err.Error(), "SetPolicy") {
+		t.Errorf("Serve returned %v, want an error that names SetPolicy", err)
+	}
+	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+		t.Error("the listener is still open")
+	}
 }
 
 func TestPolicyMustBeWhole(t *testing.T) {
