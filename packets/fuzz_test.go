@@ -123,7 +123,7 @@ func FuzzProperties(f *testing.F) {
 		names := 0
 		for id, v := range p.All() {
 			all = append(append(all, byte(id)), v...)
-			if n, text := splitPair(id, v); n == name && id == userProperty {
+			if n, text := splitPair(id, v); n == name && id == UserProperty {
 				if names++; names == 1 && (!found || text != value) {
 					t.Fatalf("first user property %q is %q, got %q", name, text, value)
 				}
@@ -136,7 +136,7 @@ func FuzzProperties(f *testing.F) {
 }
 
 func splitPair(id PropertyID, value []byte) (name, text string) {
-	if id != userProperty {
+	if id != UserProperty {
 		return "", ""
 	}
 	n, v := pair(value)

@@ -33,7 +33,7 @@ func (p Properties) All() iter.Seq2[PropertyID, []byte] {
 // whether there is one. Names may repeat, and are case-sensitive.
 func (p Properties) UserProperty(name string) (value string, ok bool) {
 	for id, v := range p.All() {
-		if id != userProperty {
+		if id != UserProperty {
 			continue
 		}
 		if n, text := pair(v); string(n) == name {
@@ -136,7 +136,7 @@ func (p Properties) Without(ids ...PropertyID) Properties {
 // p itself if there are none.
 func (p Properties) WithoutUserProperty(name string) Properties {
 	return p.filter(func(id PropertyID, value []byte) bool {
-		if id != userProperty {
+		if id != UserProperty {
 			return false
 		}
 		n, _ := pair(value)

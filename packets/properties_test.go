@@ -62,7 +62,7 @@ func TestPropertyTable(t *testing.T) {
 			if f != nil {
 				continue
 			}
-			repeats := id == userProperty || id == 0x0B && place == PUBLISH
+			repeats := id == UserProperty || id == 0x0B && place == PUBLISH
 			if ok := Properties(once+sample(id)).fault(place) == nil; ok != repeats {
 				t.Errorf("%v twice in %v: %v", id, place, ok)
 			}

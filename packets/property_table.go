@@ -18,6 +18,7 @@ const (
 	ReasonString             PropertyID = 0x1F
 	TopicAliasMaximum        PropertyID = 0x22
 	TopicAlias               PropertyID = 0x23
+	UserProperty             PropertyID = 0x26
 )
 
 // Those that only the methods of Properties need.
@@ -27,7 +28,6 @@ const (
 	serverKeepAlive       PropertyID = 0x13
 	serverReference       PropertyID = 0x1C
 	receiveMaximum        PropertyID = 0x21
-	userProperty          PropertyID = 0x26
 	maximumPacketSize     PropertyID = 0x27
 )
 

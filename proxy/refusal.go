@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"os"
 	"time"
 
@@ -37,7 +38,8 @@ const (
 	NotMQTT Reason = "not_mqtt"
 	// Malformed: the CONNECT breaks a rule of the standard.
 	Malformed Reason = "malformed"
-	// TooLarge: the CONNECT is larger than the policy allows.
+	// TooLarge: the CONNECT is larger than the policy allows, or the broker's CONNACK
+	// than the client does.
 	TooLarge Reason = "too_large"
 	// WrongVersion: the protocol level is unknown or not allowed.
 	WrongVersion Reason = "protocol_version"
@@ -98,34 +100,81 @@ func (e *RefusedError) Error() string {
 // Unwrap returns Err.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// answer returns the CONNACK codes for a reason, for levels 3 and 4 and for level
-// 5. Zero means that the connection is closed without a CONNACK.
-//
-// Codes 4 and 5 and their kin tell a device to give up; whatever is not the
-// device's fault is 3, "come back later".
-func answer(r Reason) (v3, v5 packets.ReasonCode) {
-	switch r {
-	case Reason(authz.Unknown), MalformedToken:
-		return packets.RefusedNotAuthorized, packets.BadUserNameOrPassword
-	case NoToken, NoClientID, ClientIDNotUsable, ClientIDInUse:
-		return packets.RefusedIdentifier, packets.ClientIDNotValid
-	case SourceUnavailable, UpstreamUnavailable, UpstreamCredentials, Draining, Internal:
-		return packets.RefusedServerUnavailable, packets.ServerUnavailable
-	case Busy:
-		return packets.RefusedServerUnavailable, packets.ServerBusy
-	case Throttled, RateExceeded:
-		return packets.RefusedServerUnavailable, packets.ConnectionRateExceeded
-	case WrongVersion:
-		return packets.RefusedProtocolVersion, packets.UnsupportedProtocolVersion
-	case Malformed:
-		return 0, packets.MalformedPacket
-	case TooLarge:
-		return 0, packets.PacketTooLarge
-	case ProxyHeader, HealthCheck, HTTPRefused, TLSFailed, ConnectTimeout, ConnectionLost, NotMQTT, UpstreamRefused:
-		return 0, 0
+// row is what the table of refusals says of one reason: the code of the CONNACK for
+// levels 3 and 4, and for level 5. 0 is a close without one.
+type row struct {
+	reason Reason
+	v3, v5 packets.ReasonCode
+}
+
+// refusals is the table of refusals. Codes 4 and 5 and their kin tell a device to give
+// up; whatever is not the device's fault is 3, "come back later".
+var refusals = [...]row{
+	{ProxyHeader, 0, 0},
+	{HealthCheck, 0, 0},
+	{HTTPRefused, 0, 0},
+	{TLSFailed, 0, 0},
+	{ConnectTimeout, 0, 0},
+	{ConnectionLost, 0, 0},
+	{NotMQTT, 0, 0},
+	{Malformed, 0, packets.MalformedPacket}, // or what the fault says
+	{TooLarge, 0, packets.PacketTooLarge},
+	{WrongVersion, packets.RefusedProtocolVersion, packets.UnsupportedProtocolVersion},
+	{NoToken, packets.RefusedIdentifier, packets.ClientIDNotValid},
+	{NoIdentity, packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{MalformedToken, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword},
+	{NoClientID, packets.RefusedIdentifier, packets.ClientIDNotValid},
+	{ClientIDNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid},
+	{ClientIDInUse, packets.RefusedIdentifier, packets.ClientIDNotValid},
+	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{SourceUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable},
+	{UpstreamUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable},
+	{UpstreamCredentials, packets.RefusedServerUnavailable, packets.ServerUnavailable},
+	{UpstreamRefused, 0, 0}, // the broker's own CONNACK
+	{Busy, packets.RefusedServerUnavailable, packets.ServerBusy},
+	{RateExceeded, packets.RefusedServerUnavailable, packets.ConnectionRateExceeded},
+	{Throttled, packets.RefusedServerUnavailable, packets.ConnectionRateExceeded},
+	{Draining, packets.RefusedServerUnavailable, packets.ServerUnavailable},
+	{Internal, packets.RefusedServerUnavailable, packets.ServerUnavailable},
+
+	{Reason(authz.Unknown), packets.RefusedNotAuthorized, packets.BadUserNameOrPassword},
+	{Reason(authz.Expired), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.NotYetValid), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.Disabled), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.Revoked), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.WrongClientID), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.WrongUsername), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.WrongAddress), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.WrongCertificate), packets.RefusedNotAuthorized, packets.NotAuthorized},
+	{Reason(authz.NotAuthorized), packets.RefusedNotAuthorized, packets.NotAuthorized},
+}
+
+// Reasons returns every reason that there is.
+func Reasons() []Reason {
+	all := make([]Reason, 0, len(refusals))
+	for _, row := range refusals {
+		all = append(all, row.reason)
 	}
-	// NoIdentity, WillTopic and every other denial: known, and may not enter.
-	return packets.RefusedNotAuthorized, packets.NotAuthorized
+	return all
+}
+
+// Codes returns the codes of the CONNACK that a refused client gets: v3 for MQTT 3.1
+// and 3.1.1, v5 for 5.0. 0 means that it gets none of the proxy's. A reason that is
+// not one of [Reasons] is not known to be the client's fault.
+func (r Reason) Codes() (v3, v5 packets.ReasonCode) {
+	if row, ok := r.row(); ok {
+		return row.v3, row.v5
+	}
+	return packets.RefusedServerUnavailable, packets.ServerUnavailable
+}
+
+func (r Reason) row() (row, bool) {
+	for _, row := range refusals {
+		if row.reason == r {
+			return row, true
+		}
+	}
+	return row{}, false
 }
 
 // connectError gives a fault of reading the CONNECT its reason. It sets the
@@ -163,12 +212,17 @@ func (c *conn) connectError(err error) error {
 }
 
 // authError gives an Authorizer's error its reason. Whatever is not a denial is
-// "unavailable", never a no.
+// "unavailable", never a no; a denial for a reason of the Authorizer's own is one
+// without a reason.
 func authError(err error) error {
 	var denial *authz.Denial
 	switch {
 	case errors.As(err, &denial):
-		return refuse(Reason(denial.Reason), err)
+		reason := Reason(denial.Reason)
+		if _, known := reason.row(); !known {
+			reason = Reason(authz.NotAuthorized)
+		}
+		return refuse(reason, err)
 	case errors.Is(err, authz.ErrUnknown):
 		return refuse(Reason(authz.Unknown), err)
 	case errors.Is(err, authz.ErrDenied):
@@ -221,9 +275,9 @@ func (c *conn) refuse(err error) {
 // sendRefusal writes the CONNACK for a refusal, if there is one for it.
 func (c *conn) sendRefusal(refused *RefusedError) (packets.ReasonCode, bool) {
 	if refused.Reason == UpstreamRefused {
-		return c.upstreamCode, c.write(c.upstreamAnswer, lastWords) == nil
+		return c.upstreamCode, c.writeConnack(c.upstreamAnswer, lastWords) == nil
 	}
-	v3, v5 := answer(refused.Reason)
+	v3, v5 := refused.Reason.Codes()
 	code := v3
 	if c.level == 5 {
 		code = v5
@@ -236,7 +290,38 @@ func (c *conn) sendRefusal(refused *RefusedError) (packets.ReasonCode, bool) {
 		return 0, false
 	}
 	ack := packets.Connack{Code: code}
-	return code, c.write(ack.Append(nil, c.level), lastWords) == nil
+	return code, c.writeConnack(ack.Append(nil, c.level), lastWords) == nil
+}
+
+// errTooLargeForClient is the error of a CONNACK that the client does not take.
+var errTooLargeForClient = errors.New("the CONNACK is larger than the Maximum Packet Size of the client")
+
+// writeConnack sends a CONNACK, as write does. If it is larger than the client has said
+// that it takes, the Reason String and the User Properties are left out; nothing is
+// sent if that does not help. MQTT 5.0 section 3.1.2.11.4, [MQTT-3.2.2-19],
+// [MQTT-3.2.2-20]
+func (c *conn) writeConnack(raw []byte, within time.Duration) error {
+	if limit := c.packetLimit(); uint64(len(raw)) > limit {
+		var ack packets.Connack
+		if err := ack.Parse(raw, c.level); err != nil {
+			return err
+		}
+		ack.Properties = ack.Properties.Without(packets.ReasonString, packets.UserProperty)
+		if raw = ack.Append(nil, c.level); uint64(len(raw)) > limit {
+			return errTooLargeForClient
+		}
+	}
+	return c.write(raw, within)
+}
+
+// packetLimit returns the size of the largest packet that the client takes, in bytes.
+func (c *conn) packetLimit() uint64 {
+	if c.in != nil && c.level == 5 {
+		if n, ok := c.in.Properties.MaximumPacketSize(); ok {
+			return uint64(n)
+		}
+	}
+	return math.MaxUint64
 }
 
 // lastWords is how long a refused client has to take its CONNACK, and again to

@@ -34,7 +34,9 @@ var (
 )
 
 // farewell returns how a session of the given protocol level is ended for cause.
-// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14).
+// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14). Its
+// three bytes are within every client's Maximum Packet Size: the CONNACK, which the
+// client has got, takes five.
 func farewell(cause error, level byte) relay.Farewell {
 	f := relay.Farewell{Err: cause}
 	if errors.Is(cause, errClosed) {

@@ -176,7 +176,11 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	if c.level == 5 && c.in.ClientID == "" {
 		raw = c.settleClientID(&ack, raw)
 	}
-	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
+	err := c.writeConnack(raw, c.policy.connectTimeout())
+	switch {
+	case errors.Is(err, errTooLargeForClient):
+		return refuse(TooLarge, err)
+	case err != nil:
 		return refuse(ConnectionLost, fmt.Errorf("send CONNACK: %w", err))
 	}
 	return nil

@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -105,16 +104,7 @@ func child[K comparable](known map[K]prometheus.Counter, key K, missing func() p
 }
 
 // reasons are those for which a connection is refused.
-var reasons = []proxy.Reason{
-	proxy.ProxyHeader, proxy.HealthCheck, proxy.HTTPRefused, proxy.RateExceeded,
-	proxy.TLSFailed, proxy.ConnectTimeout, proxy.ConnectionLost, proxy.NotMQTT, proxy.Malformed, proxy.TooLarge, proxy.WrongVersion,
-	proxy.NoToken, proxy.NoIdentity, proxy.MalformedToken, proxy.NoClientID, proxy.ClientIDNotUsable, proxy.ClientIDInUse, proxy.WillTopic,
-	proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.UpstreamCredentials, proxy.UpstreamRefused,
-	proxy.Busy, proxy.Throttled, proxy.Draining, proxy.Internal,
-	proxy.Reason(authz.Unknown), proxy.Reason(authz.Expired), proxy.Reason(authz.NotYetValid), proxy.Reason(authz.Disabled),
-	proxy.Reason(authz.Revoked), proxy.Reason(authz.WrongClientID), proxy.Reason(authz.WrongUsername), proxy.Reason(authz.WrongAddress),
-	proxy.Reason(authz.WrongCertificate), proxy.Reason(authz.NotAuthorized),
-}
+var reasons = proxy.Reasons()
 
 // endings are the causes for which each side ends a session.
 var endings = map[string][]string{
