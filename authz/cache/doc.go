@@ -9,7 +9,11 @@
 // # What is kept
 //
 // Grants and denials stand in two stores with budgets of their own: a flood of
-// unknown tokens pushes out denials, never grants. Each answer has a fixed
+// unknown tokens pushes out denials, never grants. When the store of grants is full,
+// the token with most grants loses the one that it used least recently: whoever
+// connects with one good token and ever new client identifiers pushes out no grant
+// of another's. A token that a whole fleet shares may still fill all the room that
+// others leave. Each answer has a fixed
 // deadline, counted from the moment the source was asked; using it does not move
 // it. What the source says of itself ([authz.Keep], Grant.Expires) only shortens
 // the times of the [Options]. Errors are never kept. After one, its key is not

@@ -3,8 +3,7 @@ package cache
 // links are an entry's neighbours in one list of an [index].
 type links struct{ prev, next *entry }
 
-// index finds the entries that share a handle: a token's digest, a token id or a
-// subject. The lists run through the entries themselves, so that an entry leaves
+// index finds the entries that share a handle: a token id or a subject. The lists run through the entries themselves, so that an entry leaves
 // in constant time however many share its handle.
 type index[H comparable] struct {
 	handle func(*entry) H
@@ -45,41 +44,33 @@ func (x *index[H]) keys(h H) (keys []key) {
 	return keys
 }
 
-// indexes are the three ways in which a revocation names entries.
+// indexes are the ways besides the token in which a revocation names entries.
 type indexes struct {
-	byHash    index[[32]byte]
 	byTokenID index[string]
 	bySubject index[string]
 }
 
 func newIndexes() indexes {
 	return indexes{
-		byHash: index[[32]byte]{
-			handle: func(e *entry) [32]byte { return e.hash },
-			links:  func(e *entry) *links { return &e.links[0] },
-			heads:  map[[32]byte]*entry{},
-		},
 		byTokenID: index[string]{
 			handle: func(e *entry) string { return e.grant.TokenID },
-			links:  func(e *entry) *links { return &e.links[1] },
+			links:  func(e *entry) *links { return &e.links[0] },
 			heads:  map[string]*entry{},
 		},
 		bySubject: index[string]{
 			handle: func(e *entry) string { return e.grant.Subject },
-			links:  func(e *entry) *links { return &e.links[2] },
+			links:  func(e *entry) *links { return &e.links[1] },
 			heads:  map[string]*entry{},
 		},
 	}
 }
 
 func (x *indexes) add(e *entry) {
-	x.byHash.add(e)
 	x.byTokenID.add(e)
 	x.bySubject.add(e)
 }
 
 func (x *indexes) remove(e *entry) {
-	x.byHash.remove(e)
 	x.byTokenID.remove(e)
 	x.bySubject.remove(e)
 }

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"container/list"
 	"sync"
 	"time"
 
@@ -24,7 +25,8 @@ type entry struct {
 	stale   time.Duration // age from which it does not serve even in an outage
 	counted bool          // its end was counted
 	bytes   int
-	links   [3]links
+	place   *list.Element // among those of its token
+	links   [2]links
 }
 
 // fresh reports whether e serves without asking the source.
@@ -44,14 +46,13 @@ type refusal struct {
 }
 
 // shard is one part of both stores. A key is in one of them at most.
-//
-// The stores are simplelru's and not the lru.Cache around it, whose callback for
-// evictions runs outside its lock, where the indexes would fall out of step.
 type shard struct {
 	mu       sync.Mutex
-	grants   *simplelru.LRU[key, *entry]
+	grants   map[key]*entry
 	denials  *simplelru.LRU[key, refusal]
+	holders  holders
 	indexes  indexes
+	size     int // the most grants
 	bytes    int // of all grants
 	maxBytes int
 	positive StoreStats
@@ -60,17 +61,34 @@ type shard struct {
 }
 
 func newShard(o Options) *shard {
-	s := &shard{indexes: newIndexes(), maxBytes: (o.Bytes + shards - 1) / shards}
-	// Neither size is below one, the only fault there is.
-	s.grants, _ = simplelru.NewLRU((o.Size+shards-1)/shards, s.removed)
+	s := &shard{
+		grants:   map[key]*entry{},
+		holders:  newHolders(),
+		indexes:  newIndexes(),
+		size:     (o.Size + shards - 1) / shards,
+		maxBytes: (o.Bytes + shards - 1) / shards,
+	}
+	// The size is not below one, the only fault there is.
 	s.denials, _ = simplelru.NewLRU[key, refusal]((o.NegativeSize+shards-1)/shards, nil)
 	return s
 }
 
-// removed keeps the books for every entry that leaves, whatever the reason.
-func (s *shard) removed(_ key, e *entry) {
+// removeGrant forgets the grant of k, if there is one.
+func (s *shard) removeGrant(k key) {
+	e, ok := s.grants[k]
+	if !ok {
+		return
+	}
+	delete(s.grants, k)
+	s.holders.remove(e)
 	s.indexes.remove(e)
 	s.bytes -= e.bytes
+}
+
+// evictOne makes room by one grant.
+func (s *shard) evictOne() {
+	s.removeGrant(s.holders.first().key)
+	s.positive.Evictions++
 }
 
 // found is what the stores say to a key.
@@ -85,7 +103,8 @@ type found struct {
 func (s *shard) find(k key, now time.Time, maxAge time.Duration) (f found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e, ok := s.grants.Get(k); ok {
+	if e, ok := s.grants[k]; ok {
+		s.holders.use(e)
 		f.known = true
 		age := now.Sub(e.asked)
 		switch fresh := e.fresh(now); {
@@ -119,7 +138,7 @@ func (s *shard) find(k key, now time.Time, maxAge time.Duration) (f found) {
 func (s *shard) findStale(k key, now time.Time) *authz.Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.grants.Get(k)
+	e, ok := s.grants[k]
 	if !ok || now.Sub(e.asked) >= e.stale || expired(e.grant, now) {
 		return nil
 	}
@@ -134,15 +153,16 @@ func (s *shard) putGrant(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.denials.Remove(e.key)
-	s.grants.Remove(e.key)
+	s.removeGrant(e.key)
+	if len(s.grants) == s.size {
+		s.evictOne()
+	}
+	s.grants[e.key] = e
+	s.holders.add(e)
 	s.indexes.add(e)
 	s.bytes += e.bytes
-	if s.grants.Add(e.key, e) {
-		s.positive.Evictions++
-	}
 	for s.bytes > s.maxBytes {
-		s.grants.RemoveOldest()
-		s.positive.Evictions++
+		s.evictOne()
 	}
 }
 
@@ -150,7 +170,7 @@ func (s *shard) putGrant(e *entry) {
 func (s *shard) putDenial(k key, r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.grants.Remove(k)
+	s.removeGrant(k)
 	if s.denials.Add(k, r) {
 		s.negative.Evictions++
 	}
@@ -160,7 +180,7 @@ func (s *shard) putDenial(k key, r refusal) {
 func (s *shard) drop(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.grants.Remove(k)
+	s.removeGrant(k)
 	s.denials.Remove(k)
 }
 
@@ -175,10 +195,10 @@ func (s *shard) evict(r authz.Revocation) int {
 	case r.Subject != "":
 		keys = s.indexes.bySubject.keys(r.Subject)
 	default:
-		keys = s.indexes.byHash.keys(r.TokenHash)
+		keys = s.holders.keys(r.TokenHash)
 	}
 	for _, k := range keys {
-		s.grants.Remove(k)
+		s.removeGrant(k)
 	}
 	return len(keys)
 }
@@ -187,8 +207,8 @@ func (s *shard) evict(r authz.Revocation) int {
 func (s *shard) purge() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.grants.Len() + s.denials.Len()
-	s.grants.Purge()
+	n := len(s.grants) + s.denials.Len()
+	s.grants, s.holders, s.indexes, s.bytes = map[key]*entry{}, newHolders(), newIndexes(), 0
 	s.denials.Purge()
 	return n
 }
@@ -198,7 +218,7 @@ func (s *shard) addTo(t *Stats) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.Positive.add(s.positive)
-	t.Positive.Entries += s.grants.Len()
+	t.Positive.Entries += len(s.grants)
 	t.Positive.Bytes += s.bytes
 	t.Negative.add(s.negative)
 	t.Negative.Entries += s.denials.Len()

@@ -135,3 +135,30 @@ func TestInternedGrants(t *testing.T) {
 		}
 	})
 }
+
+// TestOneTokenPushesOutOnlyItsOwn connects with one token and ever new client
+// identifiers, while twenty devices with tokens of their own are away.
+func TestOneTokenPushesOutOnlyItsOwn(t *testing.T) {
+	bubble(t, cache.Options{Size: 160, Vary: cache.ClientID}, func(r rig) {
+		devices := fleet(20)
+		for _, q := range devices {
+			r.ask(q)
+		}
+		var last authz.Request
+		for i := range 2000 {
+			last = authz.Request{Token: authz.NewToken("shared"), ClientID: fmt.Sprint(i)}
+			r.ask(last)
+		}
+		for i, q := range devices {
+			if got := r.ask(q); got != cached {
+				r.Fatalf("device %d is %s", i, got)
+			}
+		}
+		if got := r.ask(last); got != cached {
+			r.Errorf("the client identifier that the shared token used last is %s", got)
+		}
+		if s := r.Stats().Positive; s.Entries != 160 || r.Revoke(authz.Revocation{TokenHash: last.Token.Hash()}, false) != 140 {
+			r.Errorf("%d grants are held, want 160, of which the shared token has 140", s.Entries)
+		}
+	})
+}
