@@ -161,16 +161,6 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	return hash, nil
 }
 
-// decodeToken returns a token in the clear.
-func decodeToken(raw []byte) (authz.Token, error) {
-	text, err := decodeText(raw)
-	if err != nil {
-		return authz.Token{}, err
-	}
-	token := authz.NewToken(string(text))
-	return token, checkToken(token)
-}
-
 // checkToken tells whether a device could send the token in a CONNECT, and an
 // attacker could guess it.
 func checkToken(token authz.Token) error {

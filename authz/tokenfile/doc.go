@@ -20,14 +20,12 @@
 //	{"end":true,"count":1}
 //
 // The first line names the format and may be left out. So may the last: it tells
-// how many entries there are, and with Options.RequireEnd a file without it, as
-// one that was cut short, is refused. An entry has these fields:
+// how many entries there are, which shows that none is missing. An entry has these
+// fields:
 //
 //	id            the token's handle, 1 to 128 bytes, no two the same; required
 //	token_hash    "sha256:" and the SHA-256 of the token in 64 hexadecimal digits
 //	              or 43 characters of unpadded base64url, no two the same; required
-//	token         in place of token_hash, with Options.AllowPlaintext: the token
-//	              itself, 8 bytes or more
 //	subject       the device, 1 to 256 bytes; if absent, the id. Tokens of the same
 //	              subject are good side by side, so that they can be exchanged
 //	expire_at     the time at which the token ends
@@ -59,6 +57,21 @@
 //
 // A file that is refused at the start is an error of [Open]. Later, the last good
 // version stays in effect and [Status] and Options.OnReload tell why.
+//
+// # A file that lacks most of its entries
+//
+// It may be what is left of a write that failed, or a withdrawal that must not wait.
+// If more than 16 entries, and more than half of all, are gone, the new version takes
+// effect only if one of these shows that it is whole, and Reload.Trusted tells which:
+//
+//   - it has an end line;
+//   - it took the place of the old file by a rename, or by a link that leads elsewhere,
+//     as all edits of this package do;
+//   - somebody asked for it with [File.Reload].
+//
+// Otherwise it is refused with a [*ShrinkError]. A file without any line is refused
+// whichever way it came; one that is meant to have no entries has a header line, an end
+// line or a comment.
 //
 // # What a change does to sessions
 //

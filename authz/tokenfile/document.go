@@ -21,9 +21,8 @@ type document struct {
 }
 
 // parseDocument takes data apart; a file that breaks the rules is not touched.
-// Tokens in the clear pass: one must be able to revoke them.
 func parseDocument(data []byte) (*document, error) {
-	snap, err := parse(context.Background(), bytes.NewReader(data), Options{AllowPlaintext: true})
+	snap, err := parse(context.Background(), bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +152,6 @@ func (d *document) issue(rec *record, name string, token authz.Token, now time.T
 	}
 	rec.set(fieldID, id)
 	rec.set(fieldTokenHash, fmt.Sprintf("sha256:%x", token.Hash()))
-	rec.set(fieldToken, nil)
 	rec.set(fieldCreatedAt, stampText(now))
 	d.add(rec)
 	return id

@@ -84,13 +84,13 @@ func ExampleFormatError() {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "tokens.jsonl")
-	text := `{"id":"pump-7","token":"A1B2C3D4E5F6G7H8I9J0"}
+	text := `{"id":"pump-7","token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
 {"id":"pump-8","expires_at":1798761600}
 `
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		log.Fatal(err)
 	}
-	_, err = tokenfile.Open(path, tokenfile.Options{AllowPlaintext: true})
+	_, err = tokenfile.Open(path, tokenfile.Options{})
 	var broken *tokenfile.FormatError
 	fmt.Println(errors.As(err, &broken), broken.Faults[0].Line, broken.Faults[0].Field)
 	// Output: true 2 expires_at

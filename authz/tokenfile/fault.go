@@ -31,6 +31,22 @@ type FormatError struct {
 	Faults []Fault
 }
 
+// ShrinkError is returned for a version of the file that lacks most of the entries in
+// effect and of which nothing shows that it is whole.
+type ShrinkError struct {
+	// Path is the file as it was named by the caller.
+	Path string
+	// Gone and Left are how many entries the version lacks and has.
+	Gone, Left int
+}
+
+// Error says what to do if the change is meant.
+func (e *ShrinkError) Error() string {
+	return fmt.Sprintf(`%s: %d of %d entries are gone, and the file was written in place, where a write may have been cut short; `+
+		`if it is meant, reload, rename a whole file over this one, or end it with the line {"end":true,"count":%d}`,
+		e.Path, e.Gone, e.Gone+e.Left, e.Left)
+}
+
 // maxFaults is the number of faults after which reading ends.
 const maxFaults = 20
 

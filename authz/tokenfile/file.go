@@ -13,22 +13,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Options is how a token file is read. The zero value is the strictest.
+// Options is how a token file is watched. The zero value is a good choice.
 type Options struct {
-	// AllowPlaintext lets entries have a token instead of a token_hash.
-	AllowPlaintext bool
-	// RequireEnd refuses a file without an end line, and with that every file
-	// that was cut short.
-	RequireEnd bool
-	// AllowShrink accepts a new version that lacks most of the old entries; see
-	// [File.Reload].
-	AllowShrink bool
 	// Interval is the time between two looks at the file; 0 means 250 ms. A change
 	// is read after it has held still for one interval, or after three of them.
 	Interval time.Duration
-	// OnReload is told of every version of the file, one at a time: of those that
-	// took effect, the one that Open read included, and of later ones that were
-	// refused. It must not call Reload. Nil means nobody.
+	// OnReload is called for every version of the file, one call at a time: for
+	// those that took effect, the one that Open read included, and for later ones
+	// that were refused. It must not call Reload. Nil means no calls.
 	OnReload func(Reload)
 }
 
@@ -53,6 +45,9 @@ type Reload struct {
 	Added, Removed, Changed int
 	// Revoked is the number of tokens whose sessions end at once.
 	Revoked int
+	// Trusted says why a version that lacks most of the old entries took effect
+	// all the same; it is empty for every other version. See the package comment.
+	Trusted string
 	// Warnings says what should be seen to, such as a file that everyone may read.
 	Warnings []string
 }
@@ -75,9 +70,8 @@ type Status struct {
 // File is a token file in use. It answers from memory, without locks, and never
 // from a mix of two versions. Its methods may be called from many goroutines.
 //
-// It lasts as long as the process: it holds nothing open, and it must outlive a
-// change of configuration, or a token that is taken out in that moment goes
-// unnoticed.
+// It needs no closing. It must outlive a change of configuration, or a token that is
+// taken out in that moment goes unnoticed.
 type File struct {
 	path    string
 	options Options
@@ -181,14 +175,10 @@ func (f *File) Status() Status {
 	return f.status
 }
 
-// Reload reads the file now. It returns nil if what the file says is in effect,
-// else why the last good version goes on: it cannot be read, breaks the rules (a
-// *[FormatError]), keeps changing, or lacks too much.
-//
-// A version lacks too much if it has no line at all, or if more than 16 entries
-// and more than half of all are gone: that is what a write that failed leaves
-// behind. A file that is meant to be empty says so with a header line or a
-// comment, as [Revoke] leaves it. Options.AllowShrink accepts it all.
+// Reload reads the file now, because somebody asks for it: a version that lacks most
+// of the old entries is taken to be meant. It returns nil if what the file says is in
+// effect, else why the last good version goes on: it cannot be read, breaks the rules
+// (a *[FormatError]), keeps changing, or is empty.
 func (f *File) Reload(ctx context.Context) error {
 	if err := take(ctx, f.reading); err != nil {
 		return err
@@ -196,7 +186,7 @@ func (f *File) Reload(ctx context.Context) error {
 	defer func() { <-f.reading }()
 	const attempts = 4
 	for n := 1; ; n++ {
-		err := f.load(ctx)
+		err := f.load(ctx, true)
 		if !errors.Is(err, errChanging) || n == attempts {
 			return err
 		}
@@ -221,44 +211,56 @@ func take(ctx context.Context, semaphore chan struct{}) error {
 	}
 }
 
-// load reads the file and, if it is good, puts it into effect. The caller holds
-// f.reading.
-func (f *File) load(ctx context.Context) error {
-	snap, v, err := read(ctx, f.path, f.options)
+// load reads the file and, if it is good, puts it into effect; asked says that
+// somebody asked for it. The caller holds f.reading.
+func (f *File) load(ctx context.Context, asked bool) error {
+	snap, v, err := read(ctx, f.path)
 	if errors.Is(err, errChanging) || ctx.Err() != nil {
+		v.close()
 		return err
 	}
+	replaced := f.watch.replaced(v)
+	f.watch.read.close()
 	f.watch.read = v
+	var trusted string
 	if err == nil {
-		err = f.tooSmall(snap)
+		trusted, err = f.trust(snap, replaced, asked)
 	}
 	if err != nil {
 		f.refuse(err)
 		return err
 	}
-	f.accept(snap, Status{
+	f.accept(snap, trusted, Status{
 		Path: f.path, Entries: len(snap.byID), Fingerprint: v.fingerprint, Loaded: time.Now(),
 		Warnings: snap.warnings(f.path, v),
 	})
 	return nil
 }
 
-// maxGone is how many entries may be gone in one version, whatever their share.
+// maxGone is how many entries may be gone in one version, whatever their share. So
+// few fit into one write, which is not cut between two lines.
 const maxGone = 16
 
-// tooSmall tells whether snap lacks too much of what is in effect.
-func (f *File) tooSmall(snap *snapshot) error {
+// trust decides whether snap may take the place of what is in effect. If it lacks
+// most of that, something must show that it is whole; trusted says what did.
+func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err error) {
 	had, has := len(f.current.Load().byID), len(snap.byID)
-	const hint = "if it is meant, start with allow_shrink, or change the file in smaller steps"
+	gone := had - has
 	switch {
-	case f.options.AllowShrink || had == 0:
-		return nil
+	case had == 0:
+		return "", nil
 	case snap.blank:
-		return fmt.Errorf("%s: empty, but %d entries are in effect; %s", f.path, had, hint)
-	case had-has > maxGone && has < had-has:
-		return fmt.Errorf("%s: %d of %d entries are gone; %s", f.path, had-has, had, hint)
+		return "", fmt.Errorf(`%s: empty, but %d entries are in effect; if it is meant, write the line {"end":true,"count":0} into it`, f.path, had)
+	case gone <= maxGone || has >= gone:
+		return "", nil
+	case snap.end != 0:
+		return "it has an end line", nil
+	case replaced:
+		return "it was put in the place of the old file", nil
+	case asked:
+		return "the reload was asked for", nil
 	}
-	return nil
+	return "", &ShrinkError{Path: f.path, Gone: gone, Left: has}
 }
 
 // refuse reports a version that does not take effect.
@@ -271,9 +273,9 @@ func (f *File) refuse(err error) {
 	}
 }
 
-// accept puts snap into effect and reports it. Content that is in effect already
-// is worth a word only after an error, or with other warnings.
-func (f *File) accept(snap *snapshot, now Status) {
+// accept puts snap into effect and reports it. Content that is in effect already is
+// reported only after an error, or with other warnings.
+func (f *File) accept(snap *snapshot, trusted string, now Status) {
 	was := f.Status()
 	if now.Fingerprint == was.Fingerprint {
 		f.setStatus(now)
@@ -288,7 +290,7 @@ func (f *File) accept(snap *snapshot, now Status) {
 	f.revoke(d)
 	f.report(Reload{
 		Entries: now.Entries, Added: d.added, Removed: d.removed, Changed: d.changed,
-		Revoked: len(d.ended), Warnings: now.Warnings,
+		Revoked: len(d.ended), Trusted: trusted, Warnings: now.Warnings,
 	})
 }
 

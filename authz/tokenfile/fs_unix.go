@@ -10,6 +10,9 @@ import (
 	"syscall"
 )
 
+// keepsOpen says that a file may be replaced while it is open.
+const keepsOpen = true
+
 // lockFile waits until no other process, and no other open file of this one,
 // holds the lock on f. Closing f gives it back.
 func lockFile(f *os.File) error {

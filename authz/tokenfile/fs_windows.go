@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// keepsOpen says that a file may be replaced while it is open.
+const keepsOpen = false
+
 // lockFile waits until no other process, and no other open file of this one,
 // holds the lock on f. Closing f gives it back.
 func lockFile(f *os.File) error {

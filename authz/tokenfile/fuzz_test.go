@@ -89,11 +89,10 @@ func meaning(s *snapshot) []Entry {
 // says the same when it is written anew.
 func FuzzParse(f *testing.F) {
 	for _, seed := range seeds() {
-		f.Add([]byte(seed), true)
-		f.Add([]byte(seed), false)
+		f.Add([]byte(seed))
 	}
-	f.Fuzz(func(t *testing.T, data []byte, plain bool) {
-		s, err := parse(t.Context(), bytes.NewReader(data), Options{AllowPlaintext: plain})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parse(t.Context(), bytes.NewReader(data))
 		if err != nil {
 			if broken, ok := errors.AsType[*FormatError](err); !ok || len(broken.Faults) == 0 || len(broken.Faults) > maxFaults {
 				t.Fatalf("parse = %v", err)
@@ -103,7 +102,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		again, err := parse(t.Context(), bytes.NewReader(render(s)), Options{})
+		again, err := parse(t.Context(), bytes.NewReader(render(s)))
 		if err != nil {
 			t.Fatalf("%q was rendered as %q, which is refused: %v", data, render(s), err)
 		}

@@ -84,8 +84,9 @@ func (d *document) describe(e *entry) Entry {
 // Lint reads the file at path as [Open] would, and returns what is not wrong but
 // should be seen to. A file that Open would refuse is an error, a *[FormatError]
 // if it breaks the rules.
-func Lint(path string, o Options) (warnings []string, err error) {
-	snap, version, err := read(context.Background(), path, o)
+func Lint(path string) (warnings []string, err error) {
+	snap, version, err := read(context.Background(), path)
+	version.close()
 	if err != nil {
 		return nil, err
 	}

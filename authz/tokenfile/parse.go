@@ -26,7 +26,6 @@ const (
 
 // parser reads one version of the file, line by line.
 type parser struct {
-	options  Options
 	snap     *snapshot
 	faults   []Fault
 	subjects map[string]string  // those that many entries may share
@@ -38,18 +37,14 @@ type parser struct {
 
 // parse reads a token file from r. A file that breaks the rules yields a
 // *FormatError, without its path.
-func parse(ctx context.Context, r io.Reader, o Options) (*snapshot, error) {
+func parse(ctx context.Context, r io.Reader) (*snapshot, error) {
 	p := parser{
-		options:  o,
 		snap:     &snapshot{byHash: make(map[[sha256.Size]byte]*entry), byID: make(map[string]*entry), blank: true},
 		subjects: make(map[string]string),
 		details:  make(map[string]*detail),
 	}
 	if err := p.lines(ctx, r); err != nil {
 		return nil, err
-	}
-	if o.RequireEnd && p.snap.end == 0 && len(p.faults) == 0 {
-		p.fault(0, "", fmt.Sprintf(`the end line is missing: the file was cut, or lacks {"end":true,"count":%d}`, p.entries))
 	}
 	if len(p.faults) > 0 {
 		return nil, &FormatError{Faults: p.faults}
@@ -184,10 +179,8 @@ func (p *parser) decode(rec *record, e *entry) *Fault {
 	switch {
 	case e.id == "":
 		return &Fault{Field: "id", Reason: "is missing; every entry needs one, to be revoked and logged by"}
-	case !rec.has(fieldTokenHash, fieldToken):
+	case !rec.has(fieldTokenHash):
 		return &Fault{Field: "token_hash", Reason: "is missing; " + hashHint}
-	case rec.has(fieldTokenHash) && rec.has(fieldToken):
-		return &Fault{Field: "token", Reason: "stands beside token_hash; keep one of the two"}
 	case e.notBefore != 0 && e.expires != 0 && e.notBefore >= e.expires:
 		return &Fault{Field: "not_before", Reason: "not before expire_at: the token would never be good"}
 	}
@@ -211,7 +204,7 @@ func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
 	case fieldTokenHash:
 		e.hash, err = decodeHash(raw)
 	case fieldToken:
-		err = p.decodePlain(raw, e)
+		err = errors.New("a token in the clear; write its hash as token_hash instead: " + hashHint)
 	case fieldDisabled:
 		e.disabled, err = decodeBool(raw)
 	case fieldExpireAt:
@@ -240,19 +233,6 @@ func (p *parser) subject(text []byte, id string) string {
 		}
 	}
 	return s
-}
-
-func (p *parser) decodePlain(raw []byte, e *entry) error {
-	if !p.options.AllowPlaintext {
-		return errors.New("a token in the clear; write its hash as token_hash instead, or allow plain tokens in the configuration")
-	}
-	token, err := decodeToken(raw)
-	p.snap.plain++
-	if len(token.Reveal()) < strongToken {
-		p.snap.weak++
-	}
-	e.hash = token.Hash()
-	return err
 }
 
 // decodeDetail decodes the rarer fields, or finds them decoded already: text

@@ -29,13 +29,13 @@ func line(id string, more ...string) string {
 	return "{" + strings.Join(fields, ",") + "}\n"
 }
 
-func parseText(text string, o Options) (*snapshot, error) {
-	return parse(context.Background(), strings.NewReader(text), o)
+func parseText(text string) (*snapshot, error) {
+	return parse(context.Background(), strings.NewReader(text))
 }
 
 func mustParse(t testing.TB, text string) *snapshot {
 	t.Helper()
-	s, err := parseText(text, Options{})
+	s, err := parseText(text)
 	if err != nil {
 		t.Fatalf("parse: %v", err)
 	}
@@ -97,26 +97,24 @@ func sum(text string) []byte {
 func TestParseFile(t *testing.T) {
 	for _, tc := range []struct {
 		name, text string
-		options    Options
 		ids        []string
 	}{
-		{"empty", "", Options{}, nil},
-		{"blank", "\n \t\n\r\n", Options{}, nil},
-		{"comments", "# one\n  # two\n#", Options{}, nil},
-		{"header alone", `{"format":"mqtt-auth-tokens/1"}`, Options{}, nil},
-		{"header behind a comment", "# x\n\n" + `{"format":"mqtt-auth-tokens/1"}` + "\n" + line("a"), Options{}, []string{"a"}},
-		{"order", line("b") + "# x\n\n" + line("a") + line("c"), Options{}, []string{"b", "a", "c"}},
-		{"no line end", line("a") + strings.TrimSuffix(line("b"), "\n"), Options{}, []string{"a", "b"}},
-		{"CRLF and spaces", strings.ReplaceAll(" "+line("a")+line("b"), "\n", " \r\n"), Options{}, []string{"a", "b"}},
-		{"end", line("a") + line("b") + `{"end":true,"count":2}`, Options{RequireEnd: true}, []string{"a", "b"}},
-		{"end of nothing", `{"count":0,"end":true}` + "\n\n \n", Options{RequireEnd: true}, nil},
-		{"subjects shared", line("a", `"subject":"x"`) + line("b", `"subject":"x"`), Options{}, []string{"a", "b"}},
-		{"plain", `{"id":"a","token":"plain-token-1"}`, Options{AllowPlaintext: true}, []string{"a"}},
-		{"longest line", "#" + strings.Repeat("x", maxLine-1) + "\r\n" + line("a"), Options{}, []string{"a"}},
-		{"longest id", line(strings.Repeat("i", maxID), `"subject":"`+strings.Repeat("s", maxSubject)+`"`), Options{}, []string{strings.Repeat("i", maxID)}},
+		{"empty", "", nil},
+		{"blank", "\n \t\n\r\n", nil},
+		{"comments", "# one\n  # two\n#", nil},
+		{"header alone", `{"format":"mqtt-auth-tokens/1"}`, nil},
+		{"header behind a comment", "# x\n\n" + `{"format":"mqtt-auth-tokens/1"}` + "\n" + line("a"), []string{"a"}},
+		{"order", line("b") + "# x\n\n" + line("a") + line("c"), []string{"b", "a", "c"}},
+		{"no line end", line("a") + strings.TrimSuffix(line("b"), "\n"), []string{"a", "b"}},
+		{"CRLF and spaces", strings.ReplaceAll(" "+line("a")+line("b"), "\n", " \r\n"), []string{"a", "b"}},
+		{"end", line("a") + line("b") + `{"end":true,"count":2}`, []string{"a", "b"}},
+		{"end of nothing", `{"count":0,"end":true}` + "\n\n \n", nil},
+		{"subjects shared", line("a", `"subject":"x"`) + line("b", `"subject":"x"`), []string{"a", "b"}},
+		{"longest line", "#" + strings.Repeat("x", maxLine-1) + "\r\n" + line("a"), []string{"a"}},
+		{"longest id", line(strings.Repeat("i", maxID), `"subject":"`+strings.Repeat("s", maxSubject)+`"`), []string{strings.Repeat("i", maxID)}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s, err := parseText(tc.text, tc.options)
+			s, err := parseText(tc.text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -263,7 +261,7 @@ func TestParseRefuses(t *testing.T) {
 		{"comment behind the end", `{"end":true,"count":0}` + "\n# x", "2: stands behind the end line, line 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s, err := parseText(tc.text, Options{})
+			s, err := parseText(tc.text)
 			var broken *FormatError
 			if s != nil || !errors.As(err, &broken) || len(broken.Faults) != 1 {
 				t.Fatalf("parse = %v, %v; want one fault", s, err)
@@ -276,41 +274,13 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-func TestParsePlain(t *testing.T) {
-	for text, want := range map[string]string{
-		`{"id":"a","token":"1234567"}`:                                                                  "1: token: shorter than 8 bytes",
-		`{"id":"a","token":""}`:                                                                         "1: token: shorter than 8 bytes",
-		`{"id":"a","token":"12345678\n"}`:                                                               "1: token: holds control characters",
-		`{"id":"a","token":12345678}`:                                                                   "1: token: want a string",
-		`{"id":"a","token":"12345678","token_hash":"` + hashOf("x") + `"}`:                              "1: token: stands beside token_hash",
-		`{"id":"a","token":"12345678"}` + "\n" + `{"id":"b","token":"12345678"}`:                        "2: token_hash: the same token as in line 1",
-		`{"id":"a","token":"12345678"}` + "\n" + `{"id":"b","token_hash":"` + hashOf("12345678") + `"}`: "2: token_hash: the same token as in line 1",
-	} {
-		_, err := parseText(text, Options{AllowPlaintext: true})
-		if broken, ok := errors.AsType[*FormatError](err); !ok || !strings.HasPrefix((&FormatError{Faults: broken.Faults}).Error(), ":"+want) {
-			t.Errorf("%v, want %s", err, want)
-		}
-	}
-	s, err := parseText(`{"id":"a","token":"12345678"}`+"\n"+`{"id":"b","token":"1234567890123456"}`+"\n"+line("c"), Options{AllowPlaintext: true})
-	if err != nil || s.plain != 2 || s.weak != 1 {
-		t.Errorf("parse = %v; %d plain, %d weak; want 2 and 1", err, s.plain, s.weak)
-	}
-}
-
-func TestParseRequiresEnd(t *testing.T) {
-	_, err := parseText(line("a")+line("b"), Options{RequireEnd: true})
-	if err == nil || !strings.Contains(err.Error(), `the end line is missing: the file was cut, or lacks {"end":true,"count":2}`) {
-		t.Errorf("parse = %v", err)
-	}
-}
-
 func TestParseListsFaults(t *testing.T) {
 	var text strings.Builder
 	for i := range 50 {
 		text.WriteString(line(fmt.Sprint("good", i)))
 		fmt.Fprintf(&text, `{"id":"bad%d"}`+"\n", i)
 	}
-	_, err := parseText(text.String(), Options{RequireEnd: true})
+	_, err := parseText(text.String())
 	var broken *FormatError
 	if !errors.As(err, &broken) || len(broken.Faults) != 20 {
 		t.Fatalf("parse = %v, want 20 faults", err)
@@ -352,7 +322,7 @@ func TestFaultsKeepSecrets(t *testing.T) {
 		`{"end":"` + secret + `"}`,
 		`{"end":true,"count":"` + secret + `"}`,
 	} {
-		_, err := parseText(text, Options{})
+		_, err := parseText(text)
 		if err == nil {
 			t.Errorf("%.30s is good", text)
 			continue
@@ -371,12 +341,12 @@ func TestFaultsKeepSecrets(t *testing.T) {
 func TestParseEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := parse(ctx, bytes.NewReader(bytes.Repeat([]byte("#\n"), 5000)), Options{})
+	_, err := parse(ctx, bytes.NewReader(bytes.Repeat([]byte("#\n"), 5000)))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("parse = %v", err)
 	}
 	broken := errors.New("disk")
-	if _, err := parse(t.Context(), readerFunc(func([]byte) (int, error) { return 0, broken }), Options{}); !errors.Is(err, broken) {
+	if _, err := parse(t.Context(), readerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
 		t.Errorf("parse = %v", err)
 	}
 }

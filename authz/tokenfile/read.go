@@ -34,8 +34,17 @@ func (s stamp) equal(o stamp) bool {
 	if s.info == nil || o.info == nil {
 		return s.info == o.info
 	}
-	return os.SameFile(s.info, o.info) && s.info.Size() == o.info.Size() &&
-		s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
+	return s.unwritten(o) && s.info.Mode() == o.info.Mode()
+}
+
+// sameFile reports whether both are of one file, whatever it holds.
+func (s stamp) sameFile(o stamp) bool {
+	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)
+}
+
+// unwritten reports whether both are of one file that was not written to in between.
+func (s stamp) unwritten(o stamp) bool {
+	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
 
 // open opens the regular file that path leads to.
@@ -54,23 +63,42 @@ func open(path string) (*os.File, error) {
 type version struct {
 	stamp       stamp
 	fingerprint string // hexadecimal SHA-256 of the content, empty if it could not be read
+	// file is open so that the system gives its number to no other file and
+	// os.SameFile means what it says. It is nil if the file could not be read, and on
+	// systems on which an open file cannot be replaced.
+	file *os.File
+}
+
+func (v version) close() {
+	if v.file != nil {
+		v.file.Close()
+	}
 }
 
 // read parses the file. The version is of use even if there is an error, unless
-// that is errChanging or ctx's own.
-func read(ctx context.Context, path string, o Options) (*snapshot, version, error) {
+// that is errChanging or ctx's own. The caller closes it.
+func read(ctx context.Context, path string) (*snapshot, version, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, version{stamp: stampOf(path)}, err
 	}
-	defer f.Close()
+	snap, v, err := readOpen(ctx, f, path)
+	if keepsOpen && v.stamp.info != nil {
+		v.file = f
+	} else {
+		f.Close()
+	}
+	return snap, v, err
+}
+
+func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version, error) {
 	before, err := f.Stat()
 	if err != nil {
 		return nil, version{}, err
 	}
 	v := version{stamp: stamp{before}}
 	digest := sha256.New()
-	snap, err := parse(ctx, io.TeeReader(f, digest), o)
+	snap, err := parse(ctx, io.TeeReader(f, digest))
 	err = named(err, path)
 	// Whatever a refused file has behind its twentieth fault.
 	if _, rest := io.Copy(digest, f); rest == nil {
@@ -107,12 +135,6 @@ func (s *snapshot) warnings(path string, v version) []string {
 		if who := openTo(v.stamp.info.Mode()); who != "" {
 			all = append(all, fmt.Sprintf("%s: %s (mode %04o); chmod 600 it", path, who, v.stamp.info.Mode().Perm()))
 		}
-	}
-	if s.plain > 0 {
-		all = append(all, fmt.Sprintf("%s: %d tokens in the clear; write their hashes instead", path, s.plain))
-	}
-	if s.weak > 0 {
-		all = append(all, fmt.Sprintf("%s: %d tokens shorter than %d bytes; rotate them", path, s.weak, strongToken))
 	}
 	return all
 }

@@ -44,7 +44,6 @@ func TestRotate(t *testing.T) {
 		{"lives as long", owned("a", expires(day), created(-2*day)), 0, fresh(expires(3*day), created(0))},
 		{"lives as long, though expired", owned("a", expires(-day), created(-2*day)), day, fresh(expires(day), created(0))},
 		{"lives for centuries", owned("a", `"expire_at":90000000000`, created(0)), 0, fresh(`"expire_at":"4821-12-26T16:00:00Z"`, created(0))},
-		{"plain", `{"id":"x","token":"plain-token-1"}`, 0, fresh(created(0))},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := tokenPath(t)

@@ -19,8 +19,6 @@ type snapshot struct {
 	chunks [][]entry // all entries, in the order of the file
 	end    int       // the line that tells the count, 0 without one
 	blank  bool      // no line says anything, not even a comment
-
-	plain, weak int // entries with their token in the clear, and too short a one
 }
 
 // entry is one token. A million of them are kept: what few have is in detail.

@@ -27,6 +27,7 @@ const (
 // File.reading.
 type watch struct {
 	read    version   // what was read last
+	met     stamp     // of the file that has the name, as it was when it was first seen
 	moving  stamp     // of a change that has not been read yet
 	looks   int       // at that change
 	torn    int       // readings in a row during which the file changed
@@ -63,6 +64,9 @@ func (f *File) look(ctx context.Context) {
 	}
 	defer func() { <-f.reading }()
 	w, now := &f.watch, stampOf(f.path)
+	if !w.met.sameFile(now) {
+		w.met = now
+	}
 	switch {
 	case now.equal(w.read.stamp):
 		if time.Since(w.checked) < fullCheck || !f.contentChanged() {
@@ -73,7 +77,7 @@ func (f *File) look(ctx context.Context) {
 		w.looks++
 		return
 	}
-	err := f.load(ctx)
+	err := f.load(ctx, false)
 	if !errors.Is(err, errChanging) {
 		w.looks, w.torn = 0, 0
 		return
@@ -81,6 +85,13 @@ func (f *File) look(ctx context.Context) {
 	if w.torn++; w.torn == maxTorn {
 		f.refuse(err)
 	}
+}
+
+// replaced reports whether v came by a rename or by a link that leads elsewhere: it is
+// the first version that is read of another file, and that file was not written to
+// since it got the name.
+func (w *watch) replaced(v version) bool {
+	return !w.read.stamp.sameFile(v.stamp) && w.met.unwritten(v.stamp)
 }
 
 // contentChanged compares the content with what was read last.

@@ -54,6 +54,15 @@ func missingTokens(path string, err error) error {
 	return err
 }
 
+// advise says how to have a token file accepted that lacks most of its entries, and
+// returns every other error as it is.
+func advise(err error) error {
+	if _, ok := errors.AsType[*tokenfile.ShrinkError](err); ok {
+		return fmt.Errorf("%w (send SIGHUP or POST /v1/reload to reload)", err)
+	}
+	return err
+}
+
 // reportTokens logs and counts what becomes of each version of a token file.
 func (s *service) reportTokens(path string) func(tokenfile.Reload) {
 	return func(r tokenfile.Reload) {
@@ -62,10 +71,13 @@ func (s *service) reportTokens(path string) func(tokenfile.Reload) {
 		}
 		if r.Err != nil {
 			s.counters.tokenReloads.WithLabelValues("rejected").Inc()
-			s.log.Error("token file rejected, the tokens in force stay", zap.String("path", path), zap.Error(r.Err))
+			s.log.Error("token file rejected, the tokens in force stay", zap.String("path", path), zap.String("error", s.explain(textOf(advise(r.Err)))))
 			return
 		}
 		s.counters.tokenReloads.WithLabelValues("accepted").Inc()
+		if r.Trusted != "" {
+			s.log.Warn("token file accepted although most entries are gone", zap.String("path", path), zap.String("because", r.Trusted))
+		}
 		s.log.Info("token file", zap.String("path", path), zap.Int("entries", r.Entries),
 			zap.Int("added", r.Added), zap.Int("removed", r.Removed), zap.Int("changed", r.Changed), zap.Int("revoked", r.Revoked))
 	}

@@ -198,7 +198,7 @@ func (s *sources) faults() error {
 	for _, x := range s.list {
 		switch {
 		case x.file != nil:
-			errs = append(errs, x.file.Status().Err)
+			errs = append(errs, advise(x.file.Status().Err))
 		case x.issuer != nil && x.recipe.source.JWT.URL == "":
 			errs = append(errs, x.issuer.Stats().Err)
 		}

@@ -70,7 +70,7 @@ func (s *service) status() any {
 	for _, f := range in.sources.files() {
 		t := f.Status()
 		st.TokenFiles = append(st.TokenFiles, tokenFileStatus{
-			Path: t.Path, Entries: t.Entries, Fingerprint: t.Fingerprint, Loaded: t.Loaded.UTC(), Error: textOf(t.Err), Warnings: t.Warnings,
+			Path: t.Path, Entries: t.Entries, Fingerprint: t.Fingerprint, Loaded: t.Loaded.UTC(), Error: textOf(advise(t.Err)), Warnings: t.Warnings,
 		})
 	}
 	for _, l := range in.listeners {

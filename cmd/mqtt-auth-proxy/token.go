@@ -203,7 +203,7 @@ func (t *tokens) lintCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			warnings, err := tokenfile.Lint(path, tokenfile.Options{})
+			warnings, err := tokenfile.Lint(path)
 			if err != nil {
 				return err
 			}
