@@ -144,3 +144,22 @@ func TestTokenStaysHere(t *testing.T) {
 		t.Errorf("the broker got %d CONNECTs, the first %x, want %x", len(connects), connects[0].Append(nil), want.Append(nil))
 	}
 }
+
+// TestBrokerWithoutMQTT5: a device learns from the broker's answer, which comes in the
+// form of 3.1.1, that it should fall back, and does.
+func TestBrokerWithoutMQTT5(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	s.newest = 4
+	p := newProxy(t, s.upstream())
+	token := p.token("thermometer")
+	p.start()
+	want := packets.UnsupportedProtocolVersion
+	if _, ack := present(t, dial(t, p.plain), identity(5, "d", token)); ack.Code != want {
+		t.Errorf("a 5.0 device is told %v, want %v", ack.Code, want)
+	}
+	connect(t, dial(t, p.plain), identity(4, "d", token))
+	p.awaitLog("the broker's answer", func(l logged) bool {
+		return l.String("reason") == "upstream_refused" && strings.Contains(l.String("detail"), "in the form of MQTT 3.1.1")
+	})
+}

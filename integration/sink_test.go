@@ -20,6 +20,8 @@ type sink struct {
 	mu       sync.Mutex
 	opened   int
 	connects []packets.Connect
+	// newest is the newest protocol level it knows, 0 for all.
+	newest byte
 	// hold keeps the connection open when its client has ended its half.
 	hold bool
 }
@@ -90,7 +92,9 @@ func (s *sink) answer(raw []byte, level *byte) ([]byte, error) {
 		if err := c.Parse(raw); err != nil {
 			return nil, err
 		}
-		*level = c.Level
+		if *level = c.Level; s.newest != 0 && c.Level > s.newest {
+			return (&packets.Connack{Code: packets.RefusedProtocolVersion}).Append(nil, s.newest), nil
+		}
 		s.mu.Lock()
 		s.connects = append(s.connects, c)
 		s.mu.Unlock()

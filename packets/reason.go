@@ -33,7 +33,9 @@ const (
 	NotAuthorized              ReasonCode = 0x87
 	ServerUnavailable          ReasonCode = 0x88
 	ServerBusy                 ReasonCode = 0x89
+	Banned                     ReasonCode = 0x8A
 	ServerShuttingDown         ReasonCode = 0x8B
+	BadAuthenticationMethod    ReasonCode = 0x8C
 	SessionTakenOver           ReasonCode = 0x8E
 	PacketTooLarge             ReasonCode = 0x95
 	AdministrativeAction       ReasonCode = 0x98

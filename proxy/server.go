@@ -31,13 +31,14 @@ type Server struct {
 	// change after the first Serve.
 	WriteTimeout time.Duration
 
-	policy    atomic.Pointer[installed]
-	admission admission
-	registry  registry
-	rechecks  rechecks
-	pump      relay.Pump // see relay
-	settled   sync.Once  // of the pump's fields
-	sessions  sync.WaitGroup
+	policy      atomic.Pointer[installed]
+	admission   admission
+	acceptances acceptances
+	registry    registry
+	rechecks    rechecks
+	pump        relay.Pump // see relay
+	settled     sync.Once  // of the pump's fields
+	sessions    sync.WaitGroup
 
 	closing   atomic.Bool
 	mu        sync.Mutex

@@ -233,7 +233,7 @@ type Log struct {
 	Level  string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"least severe level that is logged"`
 	Format string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
 	// RefusalsPerSecond keeps an attack from filling the disk.
-	RefusalsPerSecond int `yaml:"refusals_per_second" default:"10" min:"0" max:"100000" doc:"refused connections logged a second on average, each reason by itself, and ten times as many at once; the others are only counted; 0 = all are logged, as they are at level debug; errors always are"`
+	RefusalsPerSecond int `yaml:"refusals_per_second" default:"10" min:"0" max:"100000" doc:"refused connections logged a second on average, each reason by itself, and ten times as many at once; the others are only counted; 0 = all are logged, as they are at level debug"`
 }
 
 // Shutdown is how the program ends.

@@ -30,8 +30,7 @@ func New(log *zap.Logger, r prometheus.Registerer) *Observer {
 
 // LimitRefusals bounds the lines about refusals, for each reason by itself: so many
 // a second on average and ten times as many at once. 0, as in the beginning, means
-// no limit. Errors are always logged, and at level debug everything is. It may be
-// called at any time.
+// no limit. At level debug everything is logged. It may be called at any time.
 func (o *Observer) LimitRefusals(perSecond int) { o.limit.set(float64(perSecond)) }
 
 // Watch adds what is read from the server when metrics are scraped. It panics if
@@ -90,7 +89,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if entry == nil {
 		return
 	}
-	suppressed, ok := o.mayLog(level, r.Reason)
+	suppressed, ok := o.mayLog(r.Reason)
 	if !ok {
 		o.metrics.suppressed.WithLabelValues(string(r.Reason)).Inc()
 		return
@@ -123,8 +122,8 @@ func (o *Observer) refused(r proxy.Refusal) {
 
 // mayLog reports whether a refusal is logged, and how many of its kind were not
 // since the last one that was.
-func (o *Observer) mayLog(level zapcore.Level, r proxy.Reason) (suppressed int64, ok bool) {
-	if level >= zapcore.ErrorLevel || o.log.Core().Enabled(zapcore.DebugLevel) {
+func (o *Observer) mayLog(r proxy.Reason) (suppressed int64, ok bool) {
+	if o.log.Core().Enabled(zapcore.DebugLevel) {
 		return 0, true
 	}
 	return o.limit.allow(r)

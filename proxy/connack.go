@@ -1,0 +1,170 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// passAnswer hands the broker's CONNACK to the client. Success goes on byte for
+// byte, unless the client has to be told more, and so does a refusal of the client's
+// own doing.
+func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
+	ack, version, err := readConnack(raw, c.level)
+	switch {
+	case err != nil:
+		return refuse(UpstreamUnavailable, fmt.Errorf("the broker's CONNACK: %w", err))
+	case ack.Code != packets.Success:
+		return c.upstreamRefusal(raw, ack.Code, version, out)
+	}
+	c.srv.acceptances.add(c.acceptanceKey(out))
+	c.aliases = aliasMaximum(&ack)
+	changed := c.echoMethod(&ack, out)
+	if c.level == 5 && c.in.ClientID == "" {
+		assigned, err := c.settleClientID(&ack)
+		if err != nil {
+			return err
+		}
+		changed = changed || assigned
+	}
+	if changed {
+		raw = ack.Append(nil, c.level)
+	}
+	err = c.writeConnack(raw, c.policy.connectTimeout())
+	switch {
+	case errors.Is(err, errTooLargeForClient):
+		return refuse(TooLarge, err)
+	case err != nil:
+		return refuse(ConnectionLost, fmt.Errorf("send CONNACK: %w", err))
+	}
+	return nil
+}
+
+// readConnack reads the broker's answer to a CONNECT of the given level. A broker may
+// refuse in the form of another version than the client's, because it knows no other:
+// one of MQTT 3.1.1 answers a CONNECT of 5.0 with return code 1 [MQTT-3.1.2-2].
+// version is the level whose form the answer has.
+func readConnack(raw []byte, level byte) (ack packets.Connack, version byte, err error) {
+	if err = ack.Parse(raw, level); err == nil {
+		return ack, level, nil
+	}
+	version = 5
+	if level == 5 {
+		version = 4
+	}
+	var other packets.Connack
+	if other.Parse(raw, version) != nil || other.Code == packets.Success {
+		return packets.Connack{}, level, err
+	}
+	return other, version, nil
+}
+
+// translated returns the code of a refusal in the numbers of the given level. Codes
+// of that level stay as they are.
+func translated(code packets.ReasonCode, level byte) packets.ReasonCode {
+	switch {
+	case level == 5 && code < 0x80:
+		return newerCode(code)
+	case level < 5 && code >= 0x80:
+		return olderCode(code)
+	}
+	return code
+}
+
+// newerCode returns the reason code of MQTT 5.0 for a return code of 3.1.1.
+func newerCode(code packets.ReasonCode) packets.ReasonCode {
+	switch code {
+	case packets.RefusedProtocolVersion:
+		return packets.UnsupportedProtocolVersion
+	case packets.RefusedIdentifier:
+		return packets.ClientIDNotValid
+	case packets.RefusedUserName:
+		return packets.BadUserNameOrPassword
+	case packets.RefusedNotAuthorized:
+		return packets.NotAuthorized
+	}
+	return packets.ServerUnavailable
+}
+
+// olderCode returns the return code of MQTT 3.1.1 for a reason code of 5.0.
+func olderCode(code packets.ReasonCode) packets.ReasonCode {
+	switch code {
+	case packets.UnsupportedProtocolVersion:
+		return packets.RefusedProtocolVersion
+	case packets.ClientIDNotValid:
+		return packets.RefusedIdentifier
+	case packets.BadUserNameOrPassword:
+		return packets.RefusedUserName
+	case packets.NotAuthorized, packets.Banned, packets.BadAuthenticationMethod:
+		return packets.RefusedNotAuthorized
+	}
+	return packets.RefusedServerUnavailable
+}
+
+// echoMethod adds the client's authentication method to a success, where the broker
+// has not seen it: every successful CONNACK must repeat it [MQTT-4.12.0-5]. It reports
+// whether the CONNACK has changed.
+func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
+	method, ok := c.in.Properties.AuthenticationMethod()
+	if _, seen := out.Properties.AuthenticationMethod(); !ok || seen {
+		return false
+	}
+	ack.Properties = ack.Properties.With(packets.AuthenticationMethod, method)
+	return true
+}
+
+// settleClientID sees to it that client, broker and registry agree about the id of a
+// 5.0 client that sent none: the client is told the one that was made up, or the
+// registry learns the one that the broker chose [MQTT-3.2.2-16]. It reports whether
+// the CONNACK has changed.
+func (c *conn) settleClientID(ack *packets.Connack) (changed bool, err error) {
+	if c.assign {
+		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.clientID)
+		return true, nil
+	}
+	id, ok := ack.Properties.AssignedClientIdentifier()
+	if !ok {
+		return false, nil
+	}
+	client := *c.client
+	client.ClientID = id
+	c.client = &client
+	c.session.publish(c.client)
+	if !c.srv.registry.claim(c.session, id) {
+		return false, refuse(UpstreamUnavailable, errors.New("the broker assigned a client id with which another subject has a session"))
+	}
+	return false, nil
+}
+
+// upstreamRefusal decides what the client is told when the broker says no, in the
+// form of the given version. Refused credentials that the proxy put in are not the
+// client's fault: it is told to come back later.
+func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte, out *packets.Connect) error {
+	refused := fmt.Errorf("the broker answered %v (%d)", code, byte(code))
+	if version != c.level {
+		refused = fmt.Errorf("%w in the form of MQTT %s", refused, versionName(version))
+	}
+	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.exonerate(c.acceptanceKey(out), c.client.Subject()) {
+		return refuse(UpstreamCredentials, fmt.Errorf("%w to the proxy's own credentials: check upstream.username and upstream.password", refused))
+	}
+	c.upstreamAnswer, c.upstreamCode = raw, translated(code, c.level)
+	if version != c.level || c.upstreamCode != code {
+		c.upstreamAnswer = (&packets.Connack{Code: c.upstreamCode}).Append(nil, c.level)
+	}
+	return refuse(UpstreamRefused, refused)
+}
+
+func aboutCredentials(code packets.ReasonCode) bool {
+	switch code {
+	case packets.RefusedUserName, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, packets.NotAuthorized:
+		return true
+	}
+	return false
+}
+
+// sameCredentials reports whether the broker was shown what the client had sent.
+func (c *conn) sameCredentials(out *packets.Connect) bool {
+	return out.HasUsername == c.in.HasUsername && out.Username == c.in.Username &&
+		out.HasPassword == c.in.HasPassword && out.Password == c.in.Password
+}
