@@ -2,8 +2,6 @@ package tokenhttp
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"mime"
@@ -41,8 +39,9 @@ type reader struct {
 	deviceAuth bool
 	// vars are the variables that the service is shown.
 	vars []string
-	// named: the service sees the user name, which may stand for the subject.
-	named bool
+	// pair: the service checks user name and token together, so that the user name
+	// it accepts is the device's.
+	pair bool
 }
 
 // byStatus tells what the status code alone decides; read means the body does.
@@ -68,17 +67,19 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 	switch {
 	case read:
 		var err error
-		if then, f, err = p.body(a); err != nil && repeats(err.Error(), r) {
-			return decision{}, errors.New("its answer has a fault whose text repeats the secret")
-		} else if err != nil {
-			return decision{}, err
+		if then, f, err = p.body(a, r); err != nil {
+			return p.faulty(err, r)
 		}
 	case then == Denied:
 		f.code = statusCode(a.status)
 	}
 	switch then {
 	case Allowed:
-		return p.allowed(f, r, a.received)
+		d, err := p.allowed(f, r, a.received)
+		if err != nil {
+			return p.faulty(err, r)
+		}
+		return d, nil
 	case Denied:
 		return p.denied(f, r)
 	case Ignored:
@@ -86,6 +87,18 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 		return decision{outcome: Ignored, denial: d}, nil
 	}
 	return decision{}, statusFault(a.status)
+}
+
+// faulty returns what an answer means that cannot be followed: nothing, unless the
+// device itself chose the value that is at fault.
+func (p *reader) faulty(err error, r *authz.Request) (decision, error) {
+	if f, ok := errors.AsType[*deviceFault](err); ok {
+		return refused(authz.NotAuthorized, f.Error(), authz.Keep{}), nil
+	}
+	if repeats(err.Error(), r) {
+		err = errors.New("its answer has a fault whose text repeats the secret")
+	}
+	return decision{}, err
 }
 
 // statusCode is the reason_code of a denial by status.
@@ -97,7 +110,7 @@ func statusCode(status int) string {
 }
 
 // body reads the outcome and the facts from the body.
-func (p *reader) body(a answer) (Outcome, facts, error) {
+func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
 	var root object
 	var err error
 	switch p.formatOf(a) {
@@ -118,7 +131,7 @@ func (p *reader) body(a answer) (Outcome, facts, error) {
 		return Failed, facts{}, err
 	}
 	fields := &fieldReader{root: root, paths: p.fields, lenient: p.lenient, now: a.received,
-		rest: p.rest, ignore: p.ignoreInRules, vars: p.vars}
+		rest: p.rest, ignore: p.ignoreInRules, vars: p.vars, chosen: []string{r.Username, r.ClientID}}
 	f, err := fields.read(a.keep)
 	if err == nil && then == Allowed {
 		err = fields.enforceable(p.refuse)
@@ -232,33 +245,15 @@ func (p *reader) allowed(f facts, r *authz.Request, now time.Time) (decision, er
 			keep.TTL = wait
 		}
 		return refused(authz.NotYetValid, "until "+f.notBefore.UTC().Format(time.RFC3339), keep), nil
-	case contains(f.subject, r.Token), contains(f.tokenID, r.Token):
-		return decision{}, errors.New("subject or token_id repeats the token, and both are logged")
 	}
 	g := &authz.Grant{
 		TokenID: f.tokenID, Subject: f.subject, Upstream: f.upstream, Only: f.only,
 		ACL: f.acl, Attrs: f.attrs, Expires: f.expires, Recheck: f.recheck, Keep: f.keep,
 	}
-	if g.TokenID == "" {
-		g.TokenID = tokenID(r)
-	}
-	if g.Subject == "" && p.named && len(r.Username) <= maxSubject && !contains(r.Username, r.Token) {
-		g.Subject = r.Username
-	}
-	if g.Subject == "" {
-		g.Subject = g.TokenID
+	if err := p.name(g, r); err != nil {
+		return decision{}, err
 	}
 	return decision{outcome: Allowed, grant: g}, nil
-}
-
-// tokenID makes a handle for a token whose service gives none. The user name is
-// in it because devices with names may well share a password.
-func tokenID(r *authz.Request) string {
-	hash := r.Token.Hash()
-	if r.Username != "" {
-		hash = sha256.Sum256(append(hash[:], r.Username...))
-	}
-	return hex.EncodeToString(hash[:8])
 }
 
 func refused(reason authz.Reason, detail string, keep authz.Keep) decision {

@@ -41,7 +41,6 @@ func TestStrictAnswers(t *testing.T) {
 		`{"result":"allow","ACL":[]}`, `{"result":"allow","acl_no_match":"allow"}`,
 		`{"result":"allow","is_superuser":"true"}`, `{"result":"allow","is_superuser":1}`,
 		`{"result":"allow","limits":{"max_sessions":1}}`, `{"result":"allow","limits":[]}`,
-		`{"result":"allow","subject":"x` + secretToken + `"}`, `{"result":"allow","token_id":"` + secretToken + `"}`,
 	} {
 		g, err := asked(t, okJSON(body), Options{}, pump())
 		if got := outcomeOf(g, err); got != "error" {
@@ -78,16 +77,16 @@ func TestGrantFields(t *testing.T) {
 				Upstream: authz.Upstream{Username: "bu", Password: authz.NewToken("bp"), ClientID: "bc"},
 				Attrs:    map[string]string{"site": "north"},
 			}},
-		"nothing allowed": {body: `{"result":"allow","token_id":"t","acl":[]}`, want: authz.Grant{TokenID: "t", Subject: "pump", ACL: nothing}},
-		"superuser":       {body: `{"result":"allow","token_id":"t","acl":[],"is_superuser":true}`, want: authz.Grant{TokenID: "t", Subject: "pump", ACL: everything}},
+		"nothing allowed": {body: `{"result":"allow","token_id":"t","acl":[]}`, want: authz.Grant{TokenID: "t", Subject: "t", ACL: nothing}},
+		"superuser":       {body: `{"result":"allow","token_id":"t","acl":[],"is_superuser":true}`, want: authz.Grant{TokenID: "t", Subject: "t", ACL: everything}},
 		"headers": {body: `{"result":"allow","token_id":"t"}`, header: http.Header{"Cache-Control": {"private, max-age=60"}, "Age": {"20"}},
-			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: authz.Keep{TTL: 40 * time.Second}}},
+			want: authz.Grant{TokenID: "t", Subject: "t", Keep: authz.Keep{TTL: 40 * time.Second}}},
 		"no reuse": {body: `{"result":"allow","token_id":"t","cache_ttl":0,"stale_if_error":9}`,
-			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: notAtAll()}},
+			want: authz.Grant{TokenID: "t", Subject: "t", Keep: notAtAll()}},
 		"no stale": {body: `{"result":"allow","token_id":"t","stale_if_error":0}`,
-			want: authz.Grant{TokenID: "t", Subject: "pump", Keep: authz.Keep{Stale: -1}}},
+			want: authz.Grant{TokenID: "t", Subject: "t", Keep: authz.Keep{Stale: -1}}},
 		"an early end": {body: `{"result":"allow","token_id":"t","expire_at":3900000000,"expires_in":99999999999}`,
-			want: authz.Grant{TokenID: "t", Subject: "pump", Expires: time.Unix(3900000000, 0)}},
+			want: authz.Grant{TokenID: "t", Subject: "t", Expires: time.Unix(3900000000, 0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := okJSON(c.body)
@@ -115,27 +114,106 @@ func TestMaxSessionEndsTheGrant(t *testing.T) {
 	}
 }
 
-// TestDefaultNames: who the grant is for when the service does not say.
-func TestDefaultNames(t *testing.T) {
+// TestNamesComeFromTheCredential: what the device is called when the service does not
+// say depends on nothing that the device may choose freely.
+func TestNamesComeFromTheCredential(t *testing.T) {
 	allow := okJSON(`{"result":"allow"}`)
-	seen, _ := asked(t, allow, Options{}, pump())
-	if seen == nil || seen.Subject != "pump" {
-		t.Errorf("the user name that the service saw is not the subject: %v", seen)
+	jwt := Options{Preset: "goauth", Headers: map[string]string{"Authorization": "Bearer ${token}"}}
+	for name, c := range map[string]struct {
+		o       Options
+		a       reply
+		subject string // empty: the token id
+		pair    bool   // the token id depends on the user name
+	}{
+		"native":                   {a: allow},
+		"native, own body":         {o: Options{Body: `{"u":"${username}","p":"${password}"}`}, a: allow},
+		"status":                   {o: Options{Preset: "status", URL: "/${token}"}, a: reply{status: 200}},
+		"introspection":            {o: Options{Preset: "introspection"}, a: okJSON(`{"active":true}`)},
+		"a name that binds":        {a: okJSON(`{"result":"allow","username":"pump"}`), subject: "pump"},
+		"names of which one binds": {a: okJSON(`{"result":"allow","username":["pump","boiler"]}`)},
+		"names of any ending":      {a: okJSON(`{"result":"allow","username":"pump*"}`)},
+		"emqx":                     {o: Options{Preset: "emqx"}, a: allow, subject: "pump", pair: true},
+		"emqx by GET":              {o: Options{Preset: "emqx", Method: "GET"}, a: allow, subject: "pump", pair: true},
+		"emqx, token alone":        {o: Options{Preset: "emqx", Body: `{"username":"${token}"}`}, a: allow},
+		"emqx4":                    {o: Options{Preset: "emqx4"}, a: reply{status: 200}, subject: "pump", pair: true},
+		"goauth":                   {o: Options{Preset: "goauth"}, a: okJSON(`{"ok":true}`), subject: "pump", pair: true},
+		"goauth with a JWT":        {o: jwt, a: okJSON(`{"ok":true}`)},
+		"vernemq":                  {o: Options{Preset: "vernemq"}, a: okJSON(`{"result":"ok"}`), subject: "pump", pair: true},
+		"rabbitmq":                 {o: Options{Preset: "rabbitmq"}, a: reply{status: 200, body: "allow"}, subject: "pump", pair: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := asked(t, c.a, c.o, pump())
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := c.subject
+			if want == "" {
+				want = g.TokenID
+			}
+			if g.Subject != want {
+				t.Errorf("the subject is %q, want %q", g.Subject, want)
+			}
+			other := pump()
+			other.Username = "boiler"
+			second, err := asked(t, c.a, c.o, other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (second.TokenID != g.TokenID) != c.pair {
+				t.Errorf("with another user name the token id is %s, before it was %s", second.TokenID, g.TokenID)
+			}
+		})
 	}
-	unseen, _ := asked(t, allow, Options{Body: `{"token":"${token}"}`}, pump())
-	if unseen == nil || unseen.Subject != unseen.TokenID {
-		t.Errorf("a user name that nobody checked became the subject: %v", unseen)
+}
+
+// TestNarrowAnswersKeepTheirSubject: an answer that is said to depend on the token alone
+// serves no other user name if its subject came from the user name.
+func TestNarrowAnswersKeepTheirSubject(t *testing.T) {
+	for preset, want := range map[string]authz.Parts{"native": 0, "emqx": authz.PartUsername} {
+		g, err := asked(t, okJSON(`{"result":"allow","vary":[]}`), Options{Preset: preset, Fields: map[string]string{"vary": "vary"}}, pump())
+		if err != nil || !g.Keep.Narrow || g.Keep.Vary != want {
+			t.Errorf("%s: the grant is %+v (%v), want it to vary by %b", preset, g, err, want)
+		}
 	}
-	other := pump()
-	other.Username = "pump-8"
-	second, _ := asked(t, allow, Options{}, other)
-	if second == nil || second.TokenID == seen.TokenID {
-		t.Error("two devices with the same password have the same token id")
-	}
+}
+
+// TestNamesAreNotTheToken: a device whose token is its name is let in, and the token
+// stands in nothing that is logged.
+func TestNamesAreNotTheToken(t *testing.T) {
 	same := pump()
 	same.Username = secretToken
-	if g, _ := asked(t, allow, Options{}, same); g == nil || strings.Contains(g.Subject, secretToken) {
-		t.Error("the subject is the token")
+	for body, preset := range map[string]string{
+		`{"result":"allow"}`: "emqx",
+		`{"result":"allow","subject":"x` + secretToken + `"}`: "native",
+		`{"result":"allow","token_id":"` + secretToken + `"}`: "native",
+		`{"result":"allow","username":"` + secretToken + `"}`: "native",
+	} {
+		g, err := asked(t, okJSON(body), Options{Preset: preset}, same)
+		if err != nil || contains(g.Subject+" "+g.TokenID, same.Token) || g.Subject == "" || g.TokenID == "" {
+			t.Errorf("%s: a grant without the token in its names, want one; the error is %v", strings.ReplaceAll(body, secretToken, "..."), err)
+		}
+	}
+}
+
+// TestDeviceAnswersForItsOwnNames: a value that a device chose and that cannot be a
+// subject is no fault of its service.
+func TestDeviceAnswersForItsOwnNames(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	for name, c := range map[string]struct {
+		preset, body, username, clientID, want string
+	}{
+		"user name of a pair":    {"emqx", `{"result":"allow"}`, long, "c", "deny not_authorized"},
+		"client id as subject":   {"native", `{"result":"allow","subject":"` + long + `"}`, "u", long, "deny not_authorized"},
+		"client id in a subject": {"native", `{"result":"allow","subject":"site/` + long + `"}`, "u", long, "deny not_authorized"},
+		"user name as token id":  {"native", `{"result":"allow","token_id":"` + long + `"}`, long, "c", "deny not_authorized"},
+		"the service's own":      {"native", `{"result":"allow","subject":"` + long + `"}`, "x", "xx", "error"},
+	} {
+		r := pump()
+		r.Username, r.ClientID = c.username, c.clientID
+		g, err := asked(t, okJSON(c.body), Options{Preset: c.preset}, r)
+		if got := outcomeOf(g, err); got != c.want {
+			t.Errorf("%s: the outcome is %s (%v), want %s", name, got, err, c.want)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type asker struct {
 	deviceAuth    bool     // the Authorization header holds the token
 	authorization bool     // a template sets Authorization
 	secret        bool     // a template uses ${secret}
+	pair          bool     // body or query show the user name beside the token
 }
 
 // request is the configuration of an asker, filled up from the preset.
@@ -59,6 +60,7 @@ func (o *Options) compile(p *preset) (*asker, error) {
 	note("url", err)
 	note("headers", a.compileHeaders(c, q))
 	note("body", a.compileBody(c, q))
+	a.pair = a.body.shows("username") && a.body.shows("token") || a.query.shows("username") && a.query.shows("token")
 	note("url, headers, body", a.takeVars(c, o.AllowVolatile))
 	a.setDefaults(o, q.format)
 	return a, errors.Join(faults...)

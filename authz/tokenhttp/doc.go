@@ -35,9 +35,10 @@
 //	                  depends on beside the token; [] for none. Without it, all
 //	revalidate_after  seconds after which live sessions ask again, at least 30
 //	max_session       seconds after which the session ends, at least 30
-//	subject           the device, at most 256 bytes; without it the user name if
-//	                  the service is shown that, else token_id
-//	token_id          the token's handle, at most 128 bytes; without it a hash
+//	subject           the device, at most 256 bytes; without it the name in
+//	                  username if that is a single one, else token_id
+//	token_id          the token's handle, at most 128 bytes; without it a hash of
+//	                  the token
 //	clientid          client identifiers that may use the token: a string or a
 //	                  list; one that ends in * stands for all that begin so
 //	username          MQTT user names, in the same form
@@ -48,7 +49,13 @@
 //	is_superuser      true: no topic rules, the broker decides
 //	limits            refused unless empty: the proxy does not enforce them
 //
-// Other fields are passed over.
+// Other fields are passed over, and so are a subject and a token_id that hold the
+// token: both are logged.
+//
+// The user name that a device sends is not its subject, because the holder of one token
+// could pass for any device. It is where the preset is one for services that check a
+// user name and a password (emqx, emqx4, goauth, vernemq, rabbitmq) and the body or the
+// query shows both: there it is the subject, and token_id is a hash of both.
 //
 // # Three outcomes
 //
@@ -61,7 +68,8 @@
 // case 401 is about that. Options.DenyStatus and AllowStatus change all this.
 //
 // A value that cannot stand where a template wants it, such as a line end in a
-// header or ".." in a path, is a denial without asking.
+// header or ".." in a path, is a denial without asking. An answer that repeats a user
+// name or a client id where it is too long is a denial as well.
 //
 // # Templates
 //

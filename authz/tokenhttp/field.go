@@ -1,6 +1,7 @@
 package tokenhttp
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type fieldReader struct {
 	rest    authz.NoMatch // of access lists
 	ignore  []string      // keys of their rules
 	vars    []string      // that the service was shown
+	chosen  []string      // texts that the device chose, which services repeat
 	err     error
 }
 
@@ -98,12 +100,22 @@ func (f *fieldReader) text(name string, limit int) string {
 	switch {
 	case !ok:
 		f.fail(name, "not a string")
+	case len(s) > limit && f.choseTooLong(s, limit):
+		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
 	case len(s) > limit:
 		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
 	case strings.ContainsRune(s, 0):
 		f.fail(name, "holds NUL")
 	}
 	return s
+}
+
+// choseTooLong tells whether s would not be longer than limit without a text that the
+// device chose.
+func (f *fieldReader) choseTooLong(s string, limit int) bool {
+	return slices.ContainsFunc(f.chosen, func(c string) bool {
+		return c != "" && len(s)-len(c) <= limit && strings.Contains(s, c)
+	})
 }
 
 // number reads an integer.

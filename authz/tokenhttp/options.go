@@ -109,7 +109,7 @@ func (o *Options) reader(p preset, a *asker) reader {
 	p.fields = fields
 	return reader{
 		preset: p, allowStatus: o.AllowStatus, denyStatus: o.DenyStatus,
-		require: o.Require, deviceAuth: a.deviceAuth, vars: a.vars, named: slices.Contains(a.vars, "username"),
+		require: o.Require, deviceAuth: a.deviceAuth, vars: a.vars, pair: p.pair && a.pair,
 	}
 }
 

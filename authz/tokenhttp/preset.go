@@ -28,6 +28,9 @@ type preset struct {
 	// headers5 replaces headers for MQTT 5.
 	headers5 map[string]string
 	percent  bool
+	// pair: the service checks a user name and a password. Where the request shows
+	// it the user name beside the token, both together are the credential.
+	pair bool
 
 	allow, deny spans // status codes that decide alone
 	read        spans // status codes under which the body decides
@@ -149,6 +152,7 @@ func native() preset {
 // emqx is the HTTP authentication of EMQX 5 and 6.
 func emqx() preset {
 	return preset{
+		pair:   true,
 		method: "POST", format: "json",
 		bodies: map[string]string{
 			"json": emqxJSON,
@@ -177,6 +181,7 @@ func emqx() preset {
 // emqx4 is emqx-auth-http of EMQX 4 and before.
 func emqx4() preset {
 	return preset{
+		pair:   true,
 		method: "POST", format: "form", percent: true,
 		bodies: map[string]string{
 			"form": "clientid=%c&username=%u&password=%P",
@@ -193,6 +198,7 @@ func emqx4() preset {
 // goauth is the http backend of mosquitto-go-auth.
 func goauth() preset {
 	return preset{
+		pair:   true,
 		method: "POST", format: "json",
 		bodies: map[string]string{
 			"json": emqxJSON,
@@ -221,6 +227,7 @@ func vernemq() preset {
 	const head = `{"peer_addr":"${peerhost}","peer_port":0,"mountpoint":"","client_id":"${clientid}",` +
 		`"username":"${username}","password":"${password}",`
 	return preset{
+		pair:   true,
 		method: "POST", format: "json",
 		bodies:   map[string]string{"json": head + `"clean_session":true}`},
 		body5:    head + `"clean_start":true,"properties":{}}`,
@@ -279,6 +286,7 @@ func status() preset {
 func rabbitmq() preset {
 	const form = "username=${username}&password=${password}&client_id=${clientid}&vhost=%2F"
 	return preset{
+		pair:   true,
 		method: "POST", format: "form",
 		bodies:  map[string]string{"form": form},
 		read:    spans{{200, 201}},

@@ -68,6 +68,11 @@ func (t template) append(b []byte, in *input) ([]byte, error) {
 	return b, nil
 }
 
+// shows tells whether the variable of that name stands in the template.
+func (t template) shows(name string) bool {
+	return slices.ContainsFunc(t, func(p part) bool { return p.variable != nil && p.variable.name == name })
+}
+
 // rejects says why value cannot stand at p, or nothing if it can.
 func (p position) rejects(value string) string {
 	limit := maxValue
