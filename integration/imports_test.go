@@ -42,7 +42,8 @@ var arrows = []struct {
 	{pkg: "cmd/internal/memory"},
 	{pkg: "cmd/internal/systemd"},
 	{pkg: "cmd/internal/sandbox"},
-	{pkg: "cmd/mqtt-auth-proxy", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*"}},
+	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*"}},
+	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "cmd/internal/*"}},
 	{pkg: "integration", may: []string{"packets"}},
 	{pkg: "integration/bench", may: []string{"packets"}},
 }

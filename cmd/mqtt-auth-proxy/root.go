@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // program is what every command works with: the process, made explicit.
@@ -64,7 +65,7 @@ func (p *program) loadConfig() (*config.Config, error) {
 }
 
 func (p *program) configOptions() config.Options {
-	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: checkMeaning}
+	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: service.CheckMeaning}
 }
 
 // errorText returns err as the user sees it. A config error has a line for each

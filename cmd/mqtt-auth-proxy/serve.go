@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
 
@@ -48,23 +46,14 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := build(ctx, c, process{log: log, level: level, config: p.configOptions(), sockets: systemd.Inherit(), setHeap: heapLimiter()})
+	s, err := service.New(ctx, c, service.Process{
+		Log: log, Level: level, Config: p.configOptions(), Version: version(), Sockets: systemd.Inherit(), SetHeap: service.HeapLimiter(),
+	})
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	s.warn()
-	s.server.HoldThreads = addProcessors()
-	s.server.WriteTimeout = c.Limits.WriteTimeout
-	s.confine()
-	s.start()
-	s.tell(systemd.Ready, systemd.Status(s.summary()))
-	if s.demo != nil {
-		if err := s.demo.print(p.stdout); err != nil {
-			return fmt.Errorf("print the demo token: %w", err)
-		}
-	}
-	return s.wait(p.signals)
+	defer s.Close()
+	return s.Run(p.signals, p.stdout)
 }
 
 // logFormat returns console for a terminal and json for everything else, unless
@@ -79,29 +68,4 @@ func logFormat(configured string, w io.Writer) string {
 		}
 	}
 	return "json"
-}
-
-// wait serves until a signal or a fault ends it.
-func (s *service) wait(signals <-chan os.Signal) error {
-	for {
-		select {
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				s.draining.Store(true)
-				delay := s.current.Load().config.Shutdown.Delay
-				s.log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
-				return s.drain(signals, delay)
-			}
-			s.reloader.ask()
-		case err := <-s.failed:
-			s.log.Error("cannot go on", zap.Error(err))
-			return errors.Join(err, s.drain(signals, 0))
-		}
-	}
-}
-
-// probe reads what the config names without starting anything, so that check
-// finds what serve would stumble over.
-func probe(c *config.Config) error {
-	return errors.Join(probeListeners(c.Listeners), probeUpstream(c.Upstream))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // tokens is the token command: the file it works on and how it prints.
@@ -149,7 +150,7 @@ func notFound(err error, path, idOrName string) error {
 	if errors.Is(err, tokenfile.ErrNotFound) {
 		return fmt.Errorf("%w: %q in %s; mqtt-auth-proxy token list shows all", err, idOrName, path)
 	}
-	return missingTokens(path, err)
+	return service.MissingTokenFile(path, err)
 }
 
 func (t *tokens) listCommand() *cobra.Command {
@@ -164,7 +165,7 @@ func (t *tokens) listCommand() *cobra.Command {
 			}
 			entries, err := tokenfile.List(path)
 			if err != nil {
-				return missingTokens(path, err)
+				return service.MissingTokenFile(path, err)
 			}
 			return t.printList(entries)
 		},

@@ -1,0 +1,214 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// Service is the running program: what lasts as long as the process, and the
+// generation that is in force.
+type Service struct {
+	Process
+	started  time.Time
+	registry *prometheus.Registry
+	counters *counters
+	observer *observe.Observer
+	server   *proxy.Server
+	http     *http.Server   // of the admin side
+	bundled  *bundledBroker // nil with an upstream of one's own
+	demo     *demo          // of a first start
+
+	current  atomic.Pointer[generation]
+	swap     sync.RWMutex // held for reading by what must not straddle a swap
+	reloader reloader
+
+	memory   memoryGuard
+	confined bool // by a sandbox; set before anything is served
+	draining atomic.Bool
+	failed   chan error // what ends the service by itself
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// Process is what a service needs of the process around it.
+type Process struct {
+	Log    *zap.Logger
+	Level  zap.AtomicLevel // of Log
+	Config config.Options  // where the configuration comes from
+	// Version is what the program calls itself, in metrics, status and requests.
+	Version string
+	// Sockets are those that the service manager has opened.
+	Sockets systemd.Sockets
+	// SetHeap limits the memory of the Go runtime, in bytes; nil leaves it as it is.
+	SetHeap func(int64)
+}
+
+// New makes every component and opens every socket, but serves nobody yet.
+// Whatever can fail fails here.
+func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
+	s := &Service{Process: p, started: time.Now(), registry: newRegistry(p.Version), failed: make(chan error, 8)}
+	s.counters = newCounters(s.registry)
+	s.memory = memoryGuard{read: readMemory, setHeap: p.SetHeap}
+	s.memory.register(s.registry)
+	s.current.Store(emptyGeneration())
+	ctx, s.stop = context.WithCancel(ctx)
+	if err := s.open(ctx, c); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.running.Go(func() { s.reloader.run(ctx, s) })
+	s.running.Go(func() { s.watchMemory(ctx) })
+	if systemd.Managed() {
+		s.running.Go(func() { s.reportToManager(ctx) })
+	}
+	return s, nil
+}
+
+// open makes the lasting parts and the first generation.
+func (s *Service) open(ctx context.Context, c *config.Config) error {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
+	}
+	s.openServer()
+	s.memory.look(c.Limits.Memory, s.Log)
+	first, err := s.prepare(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.openHTTP()
+	if err := s.install(first); err != nil {
+		return err
+	}
+	s.reloader.begin(s)
+	s.registry.MustRegister(sourceCollector{s}, certificateCollector{s}, configCollector{s}, brokerCollector{s})
+	s.exportReady()
+	return nil
+}
+
+// openServer makes the proxy; generations give it its policies.
+func (s *Service) openServer() {
+	s.observer = observe.New(s.Log, s.registry)
+	s.server = &proxy.Server{Trace: s.observer.Trace()}
+	s.observer.Watch(s.registry, s.server.Stats)
+}
+
+func newRegistry(version string) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "mqtt_auth_proxy_build_info",
+			Help:        "Constant 1, labelled with the version.",
+			ConstLabels: prometheus.Labels{"version": version},
+		}, func() float64 { return 1 }))
+	return r
+}
+
+// ready returns why devices cannot be served, nil if they can.
+func (s *Service) ready() error {
+	switch {
+	case s.draining.Load():
+		return errors.New("draining")
+	case s.bundled != nil:
+		return s.bundled.broker.Healthy()
+	}
+	return s.current.Load().upstream.answers()
+}
+
+// start serves on every listener.
+func (s *Service) start() {
+	s.swap.Lock()
+	defer s.swap.Unlock()
+	s.serveSockets(s.current.Load())
+}
+
+// serveSockets serves on those sockets of g that are new. It is called with swap
+// held.
+func (s *Service) serveSockets(g *generation) {
+	for _, l := range g.listeners {
+		s.serve(l.socket, s.server.Serve)
+	}
+	if g.admin.socket != nil {
+		s.serve(g.admin.socket, s.http.Serve)
+	}
+}
+
+// socket is a listening socket. It may be part of several generations.
+type socket struct {
+	net.Listener
+	label   string
+	served  bool        // guarded by Service.swap
+	retired atomic.Bool // it is closed on purpose
+}
+
+func (k *socket) retire() {
+	k.retired.Store(true)
+	k.Close()
+}
+
+func (s *Service) serve(k *socket, on func(net.Listener) error) {
+	if k.served {
+		return
+	}
+	k.served = true
+	s.Log.Info("listening", zap.String("listener", k.label), zap.Stringer("addr", k.Addr()))
+	s.running.Go(func() {
+		err := on(k.Listener)
+		switch {
+		case errors.Is(err, proxy.ErrServerClosed), errors.Is(err, http.ErrServerClosed):
+		case k.retired.Load():
+			s.Log.Info("no longer listening", zap.String("listener", k.label), zap.Stringer("addr", k.Addr()))
+		default:
+			s.fail(fmt.Errorf("listener %s: %w", k.label, err))
+		}
+	})
+}
+
+// fail makes wait return err. Only the first few matter.
+func (s *Service) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// adminGoodbye is how long a running admin request may take after the drain.
+const adminGoodbye = 2 * time.Second
+
+// Close ends every component, those first that others depend on last, and waits
+// for every goroutine.
+func (s *Service) Close() {
+	s.stop()
+	s.reloader.end()
+	if s.server != nil {
+		s.server.Close()
+	}
+	if s.http != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), adminGoodbye)
+		defer cancel()
+		if s.http.Shutdown(ctx) != nil {
+			s.http.Close()
+		}
+	}
+	s.current.Load().retire(emptyGeneration())
+	s.running.Wait()
+	if s.bundled != nil {
+		s.bundled.close(s.Log)
+	}
+	_ = s.Log.Sync()
+}

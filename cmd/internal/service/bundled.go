@@ -1,0 +1,69 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+)
+
+// bundledBroker is the broker inside the program and the store behind it.
+type bundledBroker struct {
+	broker *broker.Broker
+	store  *telemetry.Store
+}
+
+// openBundled opens the store and starts the broker.
+func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledBroker, error) {
+	store, err := telemetry.Open(ctx, telemetry.Options{
+		Path:       c.Path,
+		Retention:  c.Retention,
+		Durability: c.Durability,
+		StrictJSON: c.StrictJSON,
+		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("telemetry.path: %w", err)
+	}
+	b, err := broker.New(broker.Options{
+		Telemetry:  store.Telemetry,
+		Attributes: store.Attributes,
+		BadPayload: isBadPayload,
+		Logger:     slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"))),
+	})
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	bundled := &bundledBroker{broker: b, store: store}
+	s.registry.MustRegister(bundledCollector{bundled})
+	return bundled, nil
+}
+
+func isBadPayload(err error) bool {
+	var bad *telemetry.PayloadError
+	return errors.As(err, &bad)
+}
+
+// api serves what is stored.
+func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store) }
+
+// bundledGoodbye is how long the bundled broker may take to end.
+const bundledGoodbye = 10 * time.Second
+
+// close ends the broker, then the store that it writes to.
+func (b *bundledBroker) close(log *zap.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), bundledGoodbye)
+	defer cancel()
+	if err := errors.Join(b.broker.Shutdown(ctx), b.store.Close()); err != nil {
+		log.Error("close the bundled broker", zap.Error(err))
+	}
+}

@@ -1,0 +1,215 @@
+package service
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
+)
+
+// certificates are the identity of one TLS listener.
+type certificates struct {
+	source    *certs.Source
+	authority *certs.Authority // nil for files of somebody else's
+	tls       *tls.Config
+}
+
+// openCertificates loads the identity of a TLS listener.
+func (d *draft) openCertificates(c *config.ListenerTLS, protocols []string) (*certificates, error) {
+	own, files := &certificates{}, certificateFiles(c)
+	if c.Auto {
+		own.authority = d.ownAuthority()
+		if _, err := own.authority.Ensure(); err != nil {
+			return nil, err
+		}
+		made := own.authority.Files()
+		files.Certificate, files.Key = made.Certificate, made.Key
+	}
+	var err error
+	if own.source, err = certs.Load(files); err != nil {
+		return nil, err
+	}
+	own.tls = own.source.ServerConfig(certs.Options{
+		MinVersion: tlsVersion(c.MinVersion),
+		ClientAuth: clientAuth(c.ClientAuth),
+		Curves:     curves(c.Curves),
+		Protocols:  protocols,
+		Compatible: c.Compatibility,
+	})
+	return own, nil
+}
+
+// certificateFiles returns the files that the config of a listener names. Without a
+// certificate of its own the first of the others stands for it.
+func certificateFiles(c *config.ListenerTLS) certs.Files {
+	files := certs.Files{
+		Certificate: c.Certificate, Key: c.Key,
+		ClientCA: c.ClientCA, ClientCRL: c.ClientCRL, TicketSecret: c.TicketSecretFile,
+	}
+	for i, p := range c.Certificates {
+		if i == 0 && c.Certificate == "" && !c.Auto {
+			files.Certificate, files.Key = p.Certificate, p.Key
+			continue
+		}
+		files.Others = append(files.Others, certs.Pair(p))
+	}
+	return files
+}
+
+// ownAuthority returns the authority that signs for auto listeners.
+func (g *generation) ownAuthority() *certs.Authority {
+	return &certs.Authority{Dir: filepath.Join(g.config.Data, "tls")}
+}
+
+// refresh renews and reloads. It reports whether something new is in service, or,
+// where haste is not asked for, may be after the next call.
+func (c *certificates) refresh(haste bool) (changed, pending bool, err error) {
+	if c.authority != nil {
+		_, err = c.authority.Ensure()
+	}
+	var loadErr error
+	if haste {
+		changed, loadErr = c.source.Reload()
+	} else {
+		changed, pending, loadErr = c.source.Poll()
+	}
+	return changed, pending, errors.Join(err, loadErr)
+}
+
+const (
+	// warnEvery is how often the end of certificates is told again.
+	warnEvery = 24 * time.Hour
+	// endsSoon is how long before their end that begins: time enough to reach whoever
+	// issues them, and twice what an automatic renewal leaves.
+	endsSoon = 14 * 24 * time.Hour
+)
+
+// warnOfExpiry tells which certificates and client authorities have ended or soon do.
+func (s *Service) warnOfExpiry() {
+	for _, l := range s.current.Load().listeners {
+		if l.identity == nil {
+			continue
+		}
+		for _, leaf := range l.identity.source.Leaves() {
+			s.warnOf("the server certificate", l.config.Name, leaf)
+		}
+		for _, ca := range l.identity.source.ClientCAs() {
+			s.warnOf("a client CA certificate", l.config.Name, ca)
+		}
+	}
+}
+
+func (s *Service) warnOf(what, listener string, cert *x509.Certificate) {
+	what += " ends soon"
+	switch left := time.Until(cert.NotAfter); {
+	case left <= 0:
+		what = strings.TrimSuffix(what, "ends soon") + "has ended"
+	case left > endsSoon:
+		return
+	}
+	s.Log.Warn(what, zap.String("listener", listener), zap.Stringer("certificate", cert.Subject), zap.Time("not_after", cert.NotAfter))
+}
+
+// rsaAdvice is what a listener's certificate with an RSA key costs.
+const rsaAdvice = "the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper"
+
+// rsaWarnings returns the advice for every listener that needs it.
+func rsaWarnings(c *config.Config) (all []config.Fault) {
+	for i, l := range c.Listeners {
+		if l.TLS == nil || l.TLS.Auto {
+			continue
+		}
+		if source, err := certs.Load(certificateFiles(l.TLS)); err == nil && source.RSA() {
+			all = append(all, c.Fault(listenerKey(i)+".tls.certificate", rsaAdvice))
+		}
+	}
+	return all
+}
+
+// warnOfRSA tells what a certificate costs that has just been loaded.
+func (s *Service) warnOfRSA(l *listener) {
+	if l.identity != nil && l.identity.source.RSA() {
+		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
+	}
+}
+
+// certificateCollector exports when the certificates in force end.
+type certificateCollector struct{ *Service }
+
+// Describe implements prometheus.Collector. Which listeners there are depends on the
+// config, so none are announced.
+func (c certificateCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c certificateCollector) Collect(ch chan<- prometheus.Metric) {
+	emit := func(name, help, listener string, all []*x509.Certificate) {
+		if len(all) == 0 {
+			return
+		}
+		first := slices.MinFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
+		desc := prometheus.NewDesc("mqtt_auth_proxy_"+name, help, []string{"listener"}, nil)
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(first.NotAfter.Unix()), listener)
+	}
+	for _, l := range c.current.Load().listeners {
+		if l.identity == nil || l.nth > 0 {
+			continue
+		}
+		emit("certificate_expiry_timestamp_seconds", "When the server certificate ends, the first of several, in seconds since 1970.", l.config.Name, l.identity.source.Leaves())
+		emit("client_ca_expiry_timestamp_seconds", "When the first of the client CA certificates ends, in seconds since 1970.", l.config.Name, l.identity.source.ClientCAs())
+	}
+}
+
+// curves returns the key exchanges of those names.
+func curves(names []string) []tls.CurveID {
+	known := map[string]tls.CurveID{
+		"X25519MLKEM768": tls.X25519MLKEM768, "SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
+		"X25519": tls.X25519, "P-256": tls.CurveP256, "P-384": tls.CurveP384, "P-521": tls.CurveP521,
+	}
+	var ids []tls.CurveID
+	for _, name := range names {
+		ids = append(ids, known[name])
+	}
+	return ids
+}
+
+// clientAuth returns what the config's client_auth means.
+func clientAuth(name string) tls.ClientAuthType {
+	switch name {
+	case "request":
+		return tls.VerifyClientCertIfGiven
+	case "require":
+		return tls.RequireAndVerifyClientCert
+	}
+	return tls.NoClientCert
+}
+
+func tlsVersion(name string) uint16 {
+	if name == "1.3" {
+		return tls.VersionTLS13
+	}
+	return tls.VersionTLS12
+}
+
+// probeListeners looks at the files that listeners name, without making any.
+func probeListeners(listeners []config.Listener) error {
+	var errs []error
+	for i, l := range listeners {
+		if l.TLS == nil {
+			continue
+		}
+		if err := certs.Check(certificateFiles(l.TLS)); err != nil {
+			errs = append(errs, fmt.Errorf("%s.tls: %w", listenerKey(i), err))
+		}
+	}
+	return errors.Join(errs...)
+}

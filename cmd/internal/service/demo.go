@@ -1,0 +1,78 @@
+package service
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// demo is the device of a first start and how to reach the proxy as it.
+type demo struct {
+	token       authz.Token
+	data        string
+	plain, tls  net.Addr // nil without such a listener; tls is one with a certificate of our own
+	adminSide   net.Addr
+	authority   string // path of the CA certificate
+	adminSecret string // path of the admin token
+}
+
+// telemetryTail is the end of both commands. A shell takes the quotes away; the
+// bundled broker reads what is left.
+const telemetryTail = `-t v1/devices/me/telemetry -u "%s" -m {"temperature":25}` + "\n"
+
+// print tells the token, once, and what to do with it.
+func (d *demo) print(w io.Writer) error {
+	text := "\nThis is a first start. A device named \"demo\" was made; its token is shown only now:\n\n  " + d.token.Reveal() + "\n\n"
+	text += "Send telemetry as this device:\n\n"
+	if d.plain != nil {
+		text += fmt.Sprintf("mosquitto_pub -d -q 1 -h localhost -p %d "+telemetryTail, portOf(d.plain), d.token.Reveal())
+	}
+	if d.tls != nil {
+		text += fmt.Sprintf("mosquitto_pub --cafile %s -d -q 1 -h localhost -p %d "+telemetryTail, shellWord(d.authority), portOf(d.tls), d.token.Reveal())
+	}
+	if d.adminSide != nil {
+		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminSide)
+	}
+	text += "\nMore devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
+	_, err := io.WriteString(w, text)
+	return err
+}
+
+// shellWord returns text as one word of a POSIX shell, in quotes only if it needs
+// them.
+func shellWord(text string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)
+	}
+	if text != "" && strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+func portOf(a net.Addr) int {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return t.Port
+	}
+	return 0
+}
+
+// introduce fills in where the demo device finds the proxy.
+func (d *draft) introduce(token authz.Token) *demo {
+	it := &demo{token: token, data: d.config.Data, adminSecret: d.config.Admin.TokenFile}
+	for _, l := range d.listeners {
+		switch secure := l.config.TLS; {
+		case secure == nil && it.plain == nil:
+			it.plain = l.Addr()
+		case secure != nil && secure.Auto && it.tls == nil:
+			it.tls, it.authority = l.Addr(), d.ownAuthority().CertificateFile()
+		}
+	}
+	if k := d.admin.socket; k != nil {
+		it.adminSide = k.Addr()
+	}
+	return it
+}

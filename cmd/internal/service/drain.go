@@ -1,0 +1,110 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+)
+
+const (
+	// goodbyeEach is how far apart sessions are ended in a drain: 500 a second come
+	// back elsewhere, if all do at once.
+	goodbyeEach = 2 * time.Millisecond
+	// divertTime is how long connections that have begun may take to become sessions
+	// when others accept new ones. A client repeats what is not answered after a
+	// second.
+	divertTime = 500 * time.Millisecond
+	// stopMargin is what closing everything takes after a drain, with room to spare.
+	stopMargin = 10 * time.Second
+)
+
+// errCut is the end of a drain that did not finish.
+var errCut = errors.New("sessions were cut before they had ended")
+
+// drain ends the service in order. A second signal, or the end of the time that
+// the config gives it, cuts what is left.
+func (s *Service) drain(signals <-chan os.Signal, delay time.Duration) error {
+	s.draining.Store(true)
+	c := s.current.Load().config.Shutdown
+	s.tell(systemd.Stopping, systemd.Status(s.summary()), systemd.ExtendTimeout(delay+divertTime+c.Drain+stopMargin))
+	inTime := s.lingered(signals, delay) && s.lingered(signals, s.divert())
+	ctx, cut := context.WithTimeout(context.Background(), max(c.Drain, time.Millisecond))
+	if !inTime {
+		cut()
+	}
+	defer cut()
+	s.Sockets.Close()
+	return s.endSessions(ctx, cut, signals, spread(c, s.server.Stats().Sessions))
+}
+
+// spread is the time over which so many sessions are ended.
+func spread(c config.Shutdown, sessions int) time.Duration {
+	return min(c.Spread, c.Drain/2, time.Duration(sessions)*goodbyeEach)
+}
+
+// lingered goes on as before for a time. It reports false if a signal ended it.
+func (s *Service) lingered(signals <-chan os.Signal, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-over.C:
+			return true
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				return false
+			}
+		}
+	}
+}
+
+// endSessions ends them all and waits, until a signal cuts them.
+func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os.Signal, spread time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- s.server.Drain(ctx, spread) }()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				s.Log.Warn("shut down in haste", zap.Error(errCut))
+				return errCut
+			}
+			s.Log.Info("shut down")
+			return nil
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				cut()
+			}
+		}
+	}
+}
+
+// divert leaves new connections to whoever else accepts them on the same sockets, now
+// or later, and returns how long those that have begun here may take.
+func (s *Service) divert() (wait time.Duration) {
+	for _, l := range s.current.Load().listeners {
+		_, inherited := config.Inherited(l.config.Address)
+		switch {
+		case inherited:
+			l.socket.retire() // systemd still has it open
+		case !l.config.ReusePort:
+			continue
+		default:
+			if err := divert(l.served().Listener); err != nil {
+				s.Log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
+			}
+		}
+		wait = divertTime
+	}
+	return wait
+}

@@ -1,0 +1,117 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+)
+
+// tell tells the service manager, if there is one.
+func (s *Service) tell(states ...string) {
+	if err := systemd.Tell(states...); err != nil {
+		s.Log.Warn("the service manager was not told", zap.Error(err))
+	}
+}
+
+// statusInterval is how often the service manager is told how many sessions there
+// are.
+const statusInterval = 10 * time.Second
+
+// reportToManager keeps the service manager informed until ctx is done: that the
+// process lives, as often as it wants to hear it, and what it does.
+func (s *Service) reportToManager(ctx context.Context) {
+	watchdog, err := systemd.Watchdog()
+	if err != nil {
+		s.Log.Warn("no watchdog", zap.Error(err))
+	}
+	interval := statusInterval
+	if watchdog > 0 {
+		interval = min(interval, watchdog/2)
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	var said string
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var states []string
+		if err := s.alive(); err != nil {
+			s.Log.Error("the process does not work", zap.Error(err))
+		} else if watchdog > 0 {
+			states = append(states, systemd.Alive)
+		}
+		if status := s.summary(); status != said {
+			said = status
+			states = append(states, systemd.Status(status))
+		}
+		if len(states) > 0 {
+			s.tell(states...)
+		}
+	}
+}
+
+// summary is what the service does, in a line.
+func (s *Service) summary() string {
+	doing := "serving"
+	if s.draining.Load() {
+		doing = "shutting down"
+	}
+	st := s.server.Stats()
+	return fmt.Sprintf("%s: %d sessions, %d connections", doing, st.Sessions, st.Connections)
+}
+
+// alive returns why the process cannot serve anybody, whatever the world around it
+// does: a broker that is down is no reason to start the proxy again. Where a lock is
+// held for ever it does not return.
+func (s *Service) alive() error {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	s.server.Stats()
+	if s.draining.Load() {
+		return nil
+	}
+	if got, want := s.server.Listening(), len(s.current.Load().listeners); got < want {
+		return fmt.Errorf("%d of %d listeners accept connections", got, want)
+	}
+	return nil
+}
+
+// warn logs what stops nothing but should be seen to.
+func (s *Service) warn() {
+	c := s.current.Load().config
+	for _, w := range warnings(c) {
+		s.Log.Warn("config", zap.Stringer("warning", w))
+	}
+	s.checkSockets(c)
+	// A session has two: one to the device, one to the broker.
+	if limit, ok := descriptorLimit(); ok && limit < 2*uint64(c.Limits.Connections) {
+		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",
+			zap.Int("connections", c.Limits.Connections), zap.Uint64("descriptors", limit))
+	}
+}
+
+// checkSockets says which of the manager's sockets nobody listens on.
+func (s *Service) checkSockets(c *config.Config) {
+	used := map[string]bool{}
+	for _, l := range c.Listeners {
+		name, _ := config.Inherited(l.Address)
+		used[name] = true
+	}
+	name, _ := config.Inherited(c.Admin.Address)
+	used[name] = true
+	for _, name := range s.Sockets.Names() {
+		if !used[name] {
+			s.Log.Warn("nobody listens on a socket of systemd", zap.String("name", name),
+				zap.Error(errors.New("set the address of a listener to systemd:"+name)))
+		}
+	}
+}

@@ -1,0 +1,246 @@
+package service
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TestStatusFollowsTheTokenFile: what is wrong with it shows until it is mended, and is
+// told by the one who watches it, not again by the poll.
+func TestStatusFollowsTheTokenFile(t *testing.T) {
+	s, log := startService(t, bundledConfig)
+	path := s.current.Load().config.Auth.Sources[0].File.Path
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("{broken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := s.current.Load().sources.files()[0]
+	if file.Reload(t.Context()) == nil {
+		t.Fatal("a broken file is accepted")
+	}
+	before := strings.Count(log.String(), "tokens.jsonl:1")
+	s.reloader.poll(t.Context(), s)
+	if last := s.reloader.last.Load(); last == nil || last.Outcome != reloadFailed || !strings.Contains(last.Error, "tokens.jsonl:1") {
+		t.Errorf("the status has %+v", last)
+	}
+	if n := strings.Count(log.String(), "tokens.jsonl:1"); n != before {
+		t.Errorf("told %d times, was told %d times before", n, before)
+	}
+	if err := os.WriteFile(path, good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.reloader.poll(t.Context(), s)
+	if last := s.reloader.last.Load(); last.Outcome != reloadUnchanged {
+		t.Errorf("mended, and the status has %+v", last)
+	}
+}
+
+// startTokenService starts a token service that knows every token as one device, and
+// counts how often it is asked.
+func startTokenService(t *testing.T, subject string) (url string, asked *atomic.Int32) {
+	t.Helper()
+	asked = new(atomic.Int32)
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"result":"allow","subject":%q,"token_id":"t1"}`, subject)
+	}))
+	t.Cleanup(source.Close)
+	return source.URL, asked
+}
+
+// TestCachesBelongToTheirSource: a source that goes on keeps what it remembers; another
+// one remembers nothing of it, but what an operator has withdrawn.
+func TestCachesBelongToTheirSource(t *testing.T) {
+	one, askedOne := startTokenService(t, "one")
+	two, askedTwo := startTokenService(t, "two")
+	with := func(url, more string) string {
+		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "'}}]}\n" + more
+	}
+	s, _ := startService(t, with(one, ""))
+	p := packets.Connect{Level: 5, CleanStart: true, ClientID: "a", HasUsername: true, Username: "a-token-of-the-service"}
+	subject := func() string {
+		nc, ack := login(t, s, p)
+		defer nc.Close()
+		if ack.Code != packets.Success {
+			return ack.Code.String()
+		}
+		_, body := get(t, s, "/v1/sessions")
+		return body
+	}
+	if got := subject(); !strings.Contains(got, `"subject":"one"`) {
+		t.Fatal(got)
+	}
+	edit(t, s, with(one, "connect: {timeout: 3s}\n"))
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	subject()
+	if n := askedOne.Load(); n != 1 {
+		t.Errorf("the source was asked %d times: the cache is lost", n)
+	}
+	edit(t, s, with(two, ""))
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if got := subject(); !strings.Contains(got, `"subject":"two"`) || askedTwo.Load() != 1 {
+		t.Errorf("after the change of source, which was asked %d times: %s", askedTwo.Load(), got)
+	}
+	if status, body := call(t, s, http.MethodPost, "/v1/revocations", `{"subject":"one","mode":"deny"}`); status != 200 {
+		t.Fatal(body)
+	}
+	edit(t, s, with(one, ""))
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if _, ack := login(t, s, p); ack.Code == packets.Success {
+		t.Error("a change of source has brought back what was withdrawn")
+	}
+}
+
+// TestTokenWithdrawnInTheSameEdit: the new token file never had the token, so it has no
+// change to report; the session must end all the same.
+func TestTokenWithdrawnInTheSameEdit(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	gone, _ := login(t, s, asDemo(s, 5))
+	other := filepath.Join(t.TempDir(), "other.jsonl")
+	content, err := os.ReadFile(s.current.Load().config.Auth.Sources[0].File.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := bundledConfig + "auth: {sources: [{file: {path: " + other + "}}]}\n"
+
+	if err := os.WriteFile(other, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, s, moved)
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if !alive(t, gone) {
+		t.Fatal("a session has ended whose token is in the new file too")
+	}
+	another := filepath.Join(t.TempDir(), "another.jsonl")
+	if err := os.WriteFile(another, []byte("# none\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, s, strings.Replace(moved, other, another, 1))
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(gone); err != nil || len(rest) != 3 || rest[2] != 0x98 {
+		t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
+	}
+}
+
+// TestReloadsUnderLoad: devices come and go while everything changes under them, and
+// none is turned away.
+func TestReloadsUnderLoad(t *testing.T) {
+	one, _ := startTokenService(t, "device")
+	two, _ := startTokenService(t, "device")
+	version := func(url, more string) string {
+		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "'}}]}\n" + more
+	}
+	s, log := startService(t, version(one, ""))
+	stop := make(chan struct{})
+	var devices sync.WaitGroup
+	var logins atomic.Int32
+	address := s.current.Load().listeners[0].Addr().String()
+	for i := range 8 {
+		devices.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				p := packets.Connect{Level: 4, CleanStart: true, ClientID: fmt.Sprint("d", i), HasUsername: true, Username: fmt.Sprintf("token-%d-%d", i, n)}
+				if code, err := tryLogin(address, p); err != nil || code != 0 {
+					t.Errorf("device %d is turned away: %d, %v", i, code, err)
+					return
+				}
+				logins.Add(1)
+			}
+		})
+	}
+	for n := range 30 {
+		url := []string{one, two}[n%2]
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimitz: {}\n", 3+n%5)))
+		if err := reload(t, s); err == nil {
+			t.Fatal("a mistake is accepted")
+		}
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimits: {handshakes: %d}\n", 3+n%5, 1+n)))
+		if err := reload(t, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	devices.Wait()
+	if logins.Load() < 30 {
+		t.Errorf("only %d logins: the test shows nothing", logins.Load())
+	}
+	if strings.Contains(log.String(), "token-1-1") {
+		t.Error("the log has a token")
+	}
+}
+
+// tryLogin connects, leaves, and returns the answer to the CONNECT.
+func tryLogin(address string, p packets.Connect) (code byte, err error) {
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	if _, err := nc.Write(p.Append(nil)); err != nil {
+		return 0, err
+	}
+	ack := make([]byte, 4)
+	if _, err := io.ReadFull(nc, ack); err != nil {
+		return 0, err
+	}
+	return ack[3], nil
+}
+
+// TestCredentialFaultIsTold: the proxy's own credential for a token service is taken up
+// where it is used, but what is wrong with it is told here.
+func TestCredentialFaultIsTold(t *testing.T) {
+	url, _ := startTokenService(t, "device")
+	bearer := filepath.Join(t.TempDir(), "bearer")
+	if err := os.WriteFile(bearer, []byte("a-secret-credential\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, log := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+url+"', bearer_file: "+bearer+"}}]}\n")
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bearer, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.Now().Add(10 * time.Second)
+	for err := reload(t, s); err == nil || !strings.Contains(err.Error(), "proxy.yaml:5: auth.sources[0].http: "); err = reload(t, s) {
+		if time.Now().After(limit) {
+			t.Fatalf("the empty credential: %v", err)
+		}
+	}
+	if strings.Contains(log.String(), "a-secret-credential") {
+		t.Error("the log has the credential")
+	}
+}

@@ -1,0 +1,38 @@
+package service
+
+import (
+	"slices"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// needsRestart lists what next says otherwise and no running proxy can change.
+func needsRestart(now, next *config.Config) error {
+	var faults []config.Fault
+	refuse := func(key string, differs bool) {
+		if differs {
+			faults = append(faults, next.Fault(key, "has changed and needs a restart to take effect; nothing of this configuration is in force until then, or until the key is as it was"))
+		}
+	}
+	within := now.Upstream.Servers[0].Network == bundled
+	refuse("data", now.Data != next.Data)
+	refuse("sandbox", now.Sandbox != next.Sandbox)
+	for i, l := range next.Listeners {
+		refuse(listenerKey(i)+".reuse_port", slices.ContainsFunc(now.Listeners, func(o config.Listener) bool {
+			return o.Address == l.Address && o.ReusePort != l.ReusePort
+		}))
+	}
+	refuse("limits.write_timeout", now.Limits.WriteTimeout != next.Limits.WriteTimeout)
+	refuse("log.format", now.Log.Format != next.Log.Format)
+	refuse("upstream.servers", within != (next.Upstream.Servers[0].Network == bundled))
+	if within {
+		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)
+		refuse("telemetry.retention", now.Telemetry.Retention != next.Telemetry.Retention)
+		refuse("telemetry.durability", now.Telemetry.Durability != next.Telemetry.Durability)
+		refuse("telemetry.strict_json", now.Telemetry.StrictJSON != next.Telemetry.StrictJSON)
+	}
+	if faults == nil {
+		return nil
+	}
+	return &config.Error{Faults: faults}
+}

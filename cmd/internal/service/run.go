@@ -1,0 +1,49 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+)
+
+// Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal
+// drains, a second one cuts what is left. The token of a first start is printed to stdout.
+func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
+	s.warn()
+	s.server.HoldThreads = addProcessors()
+	s.server.WriteTimeout = s.current.Load().config.Limits.WriteTimeout
+	s.confine()
+	s.start()
+	s.tell(systemd.Ready, systemd.Status(s.summary()))
+	if s.demo != nil {
+		if err := s.demo.print(stdout); err != nil {
+			return fmt.Errorf("print the demo token: %w", err)
+		}
+	}
+	return s.wait(signals)
+}
+
+// wait serves until a signal or a fault ends it.
+func (s *Service) wait(signals <-chan os.Signal) error {
+	for {
+		select {
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				s.draining.Store(true)
+				delay := s.current.Load().config.Shutdown.Delay
+				s.Log.Info("shutting down", zap.Stringer("signal", sig), zap.Int("sessions", s.server.Stats().Sessions))
+				return s.drain(signals, delay)
+			}
+			s.reloader.ask()
+		case err := <-s.failed:
+			s.Log.Error("cannot go on", zap.Error(err))
+			return errors.Join(err, s.drain(signals, 0))
+		}
+	}
+}

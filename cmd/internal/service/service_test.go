@@ -1,0 +1,340 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+)
+
+// lockedBuffer is a log that is written and read at the same time.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startService runs a service with the given config on free ports until the test
+// ends.
+func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "proxy.yaml")
+	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := config.Options{Path: path, Check: CheckMeaning}
+	c, err := config.Load(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, level := new(lockedBuffer), zap.NewAtomicLevelAt(zap.DebugLevel)
+	logger, err := observe.NewLogger(log, level, "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(context.Background(), c, Process{Log: logger, Level: level, Config: options, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	s.start()
+	return s, log
+}
+
+const bundledConfig = `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+log: {level: debug}
+`
+
+// login connects to the service's first listener and returns the answer.
+func login(t *testing.T, s *Service, p packets.Connect) (net.Conn, packets.Connack) {
+	t.Helper()
+	nc, err := net.Dial("tcp", s.current.Load().listeners[0].Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	if _, err := nc.Write(p.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := packets.ReadPacket(nc, 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ack packets.Connack
+	if err := ack.Parse(raw, p.Level); err != nil {
+		t.Fatal(err)
+	}
+	return nc, ack
+}
+
+func asDemo(s *Service, level byte) packets.Connect {
+	return packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: "test", HasUsername: true, Username: s.demo.token.Reveal()}
+}
+
+func get(t *testing.T, s *Service, path string) (int, string) {
+	t.Helper()
+	return call(t, s, http.MethodGet, path, "")
+}
+
+// call asks the admin side.
+func call(t *testing.T, s *Service, method, path, content string) (int, string) {
+	t.Helper()
+	token, err := os.ReadFile(s.current.Load().config.Admin.TokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.current.Load().admin.socket.Addr().String()+path, strings.NewReader(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestTelemetryIsStoredAndRead(t *testing.T) {
+	s, log := startService(t, bundledConfig)
+	nc, ack := login(t, s, asDemo(s, 4))
+	if ack.Code != packets.Success {
+		t.Fatalf("CONNACK %v", ack.Code)
+	}
+	publish := packets.Publish{Topic: []byte("v1/devices/me/telemetry"), QoS: 1, PacketID: 7, Payload: []byte("{temperature:25}")}
+	if _, err := nc.Write(publish.Append(nil, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := packets.ReadPacket(nc, 100); err != nil || !bytes.Equal(raw, []byte{0x40, 2, 0, 7}) {
+		t.Fatalf("got % x, %v; want a PUBACK", raw, err)
+	}
+	status, body := get(t, s, "/api/plugins/telemetry/DEVICE/demo/values/timeseries?keys=temperature&useStrictDataTypes=true")
+	if status != 200 || !strings.Contains(body, `"value":25}`) {
+		t.Errorf("status %d, body %s", status, body)
+	}
+	nc.Close()
+	s.Close()
+	if strings.Contains(log.String(), s.demo.token.Reveal()) {
+		t.Error("the log has the token")
+	}
+}
+
+func TestWrongTokenIsLoggedByItsFingerprint(t *testing.T) {
+	s, log := startService(t, bundledConfig)
+	p := asDemo(s, 5)
+	p.Username = "not-a-token-anybody-has"
+	_, ack := login(t, s, p)
+	if ack.Code != packets.BadUserNameOrPassword {
+		t.Errorf("CONNACK %v", ack.Code)
+	}
+	s.Close()
+	if text := log.String(); strings.Contains(text, p.Username) || !strings.Contains(text, `"reason":"unknown_token"`) {
+		t.Errorf("log: %s", text)
+	}
+}
+
+func TestWillIntoAnothersTopicIsRefused(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	p := asDemo(s, 5)
+	p.HasWill, p.Will = true, packets.Will{Topic: "v1/devices/other/telemetry", Payload: []byte("{}")}
+	if _, ack := login(t, s, p); ack.Code != packets.NotAuthorized {
+		t.Errorf("CONNACK %v, want not authorized", ack.Code)
+	}
+}
+
+func TestNotReadyWhileTheBrokerIsDown(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr().String()
+	s, _ := startService(t, fmt.Sprintf(`
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+log: {level: debug}
+auth: {sources: [{file: {path: %q}}]}
+upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
+`, emptyTokenFile(t), addr))
+	if status, body := get(t, s, "/readyz"); status != 200 {
+		t.Errorf("with a broker: status %d, %s", status, body)
+	}
+	ln.Close()
+	if _, err := s.current.Load().upstream.pool.Connect(t.Context(), pool.Session{}, nil); err == nil {
+		t.Fatal("the closed broker answers")
+	}
+	if status, body := get(t, s, "/readyz"); status != 503 || !strings.Contains(body, addr) {
+		t.Errorf("without a broker: status %d, %s", status, body)
+	}
+}
+
+// TestTokenServiceBehindAFile: what the file does not know the service is asked
+// about, once, and what it says can be withdrawn.
+func TestTokenServiceBehindAFile(t *testing.T) {
+	var asked atomic.Int32
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(string(body), "token-of-the-service") {
+			io.WriteString(w, `{"result":"allow","subject":"served","token_id":"t1"}`)
+			return
+		}
+		io.WriteString(w, `{"result":"deny","reason_code":"bad_credentials"}`)
+	}))
+	defer source.Close()
+	s, log := startService(t, bundledConfig+"auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: '"+source.URL+"'}}]}\n")
+
+	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success || asked.Load() != 0 {
+		t.Errorf("a token of the file: CONNACK %v after %d questions", ack.Code, asked.Load())
+	}
+	p := asDemo(s, 5)
+	p.Username, p.ClientID = "token-of-the-service", ""
+	first, ack := login(t, s, p)
+	_, again := login(t, s, p)
+	if ack.Code != packets.Success || again.Code != packets.Success || asked.Load() != 1 {
+		t.Errorf("CONNACK %v and %v after %d questions, want one", ack.Code, again.Code, asked.Load())
+	}
+	post := func(body string) (int, string) {
+		return call(t, s, http.MethodPost, "/v1/revocations", body)
+	}
+	if status, body := post(`{"subject":"served","mode":"deny"}`); status != 200 || strings.TrimSpace(body) != `{"entries":1,"sessions":2}` {
+		t.Errorf("revocation: %d %s", status, body)
+	}
+	if rest, err := io.ReadAll(first); err != nil || !bytes.Equal(rest, []byte{0xe0, 1, 0x98}) {
+		t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
+	}
+	if _, ack := login(t, s, p); ack.Code != packets.NotAuthorized {
+		t.Errorf("CONNACK %v after the revocation", ack.Code)
+	}
+	p.Username = "a-token-nobody-knows"
+	if _, ack := login(t, s, p); ack.Code != packets.BadUserNameOrPassword {
+		t.Errorf("CONNACK %v for an unknown token", ack.Code)
+	}
+	source.Close()
+	p.Username = "another-token-nobody-knows"
+	if _, ack := login(t, s, p); ack.Code != packets.ServerUnavailable {
+		t.Errorf("CONNACK %v while the service is down", ack.Code)
+	}
+	s.Close()
+	for _, token := range []string{"token-of-the-service", "token-nobody-knows"} {
+		if strings.Contains(log.String(), token) {
+			t.Errorf("the log has %q", token)
+		}
+	}
+}
+
+func emptyTokenFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	if err := os.WriteFile(path, []byte("# none yet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestDrainTellsDevicesAndEnds: a signal ends the service in order and without an
+// error.
+func TestDrainTellsDevicesAndEnds(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	nc, ack := login(t, s, asDemo(s, 5))
+	if ack.Code != packets.Success {
+		t.Fatalf("CONNACK %v", ack.Code)
+	}
+	signals := make(chan os.Signal, 1)
+	signals <- syscall.SIGTERM
+	ended := make(chan error, 1)
+	go func() { ended <- s.wait(signals) }()
+	rest, err := io.ReadAll(nc)
+	if err != nil || !bytes.Equal(rest, []byte{0xe0, 1, 0x8b}) {
+		t.Errorf("the device got % x, %v; want DISCONNECT 0x8B", rest, err)
+	}
+	nc.Close()
+	if err := <-ended; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestStatusSaysWhatIsInForce(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	if err := os.WriteFile(s.current.Load().config.Auth.Sources[0].File.Path, []byte("{broken\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.reloader.now(t.Context(), s, "test"); err == nil {
+		t.Fatal("a broken token file is accepted")
+	}
+	code, body := get(t, s, "/v1/status")
+	if code != 200 || !strings.Contains(body, `"ready":true`) || !strings.Contains(body, "tokens.jsonl:1") {
+		t.Errorf("status %d, %s", code, body)
+	}
+	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
+		t.Errorf("CONNACK %v: the last good tokens are not in force", ack.Code)
+	}
+}
+
+func TestShellWord(t *testing.T) {
+	for text, want := range map[string]string{
+		"/var/lib/proxy/tls/ca-root.pem": "/var/lib/proxy/tls/ca-root.pem",
+		"/tmp/my dir/ca.pem":             "'/tmp/my dir/ca.pem'",
+		"it's":                           `'it'\''s'`,
+		"$(reboot)":                      "'$(reboot)'",
+		"":                               "''",
+	} {
+		if got := shellWord(text); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestPushSecretFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if secret, err := pushSecret(""); secret != "" || err != nil {
+		t.Errorf("without a file: %d bytes, %v", len(secret), err)
+	}
+	if _, err := pushSecret(path); err == nil {
+		t.Error("a missing file is accepted")
+	}
+	for content, ok := range map[string]bool{strings.Repeat("k", 32) + "\n": true, strings.Repeat("k", 31) + "\n": false} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if secret, err := pushSecret(path); (err == nil) != ok || ok && len(secret) != 32 {
+			t.Errorf("%d bytes: %v", len(content), err)
+		}
+	}
+}

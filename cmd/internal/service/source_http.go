@@ -1,0 +1,112 @@
+package service
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// tokenService is a token service with what stands before it: a look at the
+// token's form, a cache, and a guard between cache and service.
+type tokenService struct {
+	source  *tokenhttp.Source
+	guard   *guard.Guard
+	answers *cache.Cache
+	form    *guard.Precheck
+}
+
+func newTokenService(c *config.HTTPSource, auth config.Auth, version string) (*tokenService, error) {
+	source, err := tokenhttp.New(httpOptions(c, version))
+	if err != nil {
+		return nil, err
+	}
+	t := &tokenService{source: source}
+	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})
+	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, source.Parts()))
+	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
+	return t, nil
+}
+
+func (t *tokenService) close() {
+	t.answers.Close()
+	_ = t.source.Close()
+}
+
+func httpOptions(c *config.HTTPSource, version string) tokenhttp.Options {
+	return tokenhttp.Options{
+		URL: c.URL, Preset: c.Preset, Method: c.Method, Format: c.Format, Body: c.Body,
+		Headers:     pairs(c.Headers, ":"),
+		AllowStatus: c.AllowStatus, DenyStatus: c.DenyStatus,
+		Fields: pairs(c.Fields, "="), Require: pairs(c.Require, "="),
+		BearerFile: c.BearerFile, BasicFile: c.BasicFile, SecretFile: c.SecretFile,
+		CertificateFile: c.TLS.Certificate, KeyFile: c.TLS.Key, CAFile: c.TLS.CA, ServerName: c.TLS.ServerName,
+		Timeout:              c.Timeout,
+		ProxyFromEnvironment: c.ProxyFromEnvironment,
+		IgnoreCacheControl:   c.IgnoreCacheControl,
+		UserAgent:            "mqtt-auth-proxy/" + version,
+	}
+}
+
+func cacheOptions(c *config.HTTPSource, cc config.Cache, vary authz.Parts) cache.Options {
+	return cache.Options{
+		Source: c.URL,
+		Vary:   vary,
+		Size:   cc.Size, NegativeSize: cc.NegativeSize,
+		TTL: orNone(cc.TTL), NegativeTTL: orNone(cc.NegativeTTL), Stale: orNone(cc.StaleIfError),
+		RefreshAhead: cc.RefreshAhead,
+		// The source has its own, and must be the one to give up.
+		Timeout:     c.Timeout + time.Second,
+		Concurrency: c.Concurrency,
+	}
+}
+
+// orNone turns a zero that an operator wrote, "not at all", into what the
+// libraries call that: they take zero for their default.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+func tokenFormat(g config.Guard) guard.Format {
+	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength, Charset: g.Charset}
+	if g.Checksum {
+		f.Valid = tokenfile.WellFormed
+	}
+	if g.Prefix != "" {
+		f.Prefixes = []string{g.Prefix}
+	}
+	return f
+}
+
+// prefixes parses networks that the config package has checked.
+func prefixes(texts []string) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(texts))
+	for _, t := range texts {
+		if p, err := netip.ParsePrefix(t); err == nil {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// pairs splits texts at the first separator.
+func pairs(texts []string, separator string) map[string]string {
+	if len(texts) == 0 {
+		return nil
+	}
+	m := make(map[string]string, len(texts))
+	for _, t := range texts {
+		name, value, _ := strings.Cut(t, separator)
+		m[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	return m
+}

@@ -1,0 +1,116 @@
+package service
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// status is what /v1/status answers.
+type status struct {
+	Version      string              `json:"version"`
+	Started      time.Time           `json:"started"`
+	Ready        bool                `json:"ready"`
+	NotReady     string              `json:"not_ready,omitempty"`
+	Connections  int                 `json:"connections"`
+	Sessions     int                 `json:"sessions"`
+	TokenFiles   []tokenFileStatus   `json:"token_files"`
+	Certificates []certificateStatus `json:"certificates,omitempty"`
+	Upstream     []brokerStatus      `json:"upstream,omitempty"`
+	Config       configStatus        `json:"config"`
+	LastReload   *reloadStatus       `json:"last_reload,omitempty"`
+}
+
+// configStatus is the configuration in force.
+type configStatus struct {
+	Fingerprint string    `json:"fingerprint"`
+	Loaded      time.Time `json:"loaded"`
+}
+
+type tokenFileStatus struct {
+	Path        string    `json:"path"`
+	Entries     int       `json:"entries"`
+	Fingerprint string    `json:"sha256"`
+	Loaded      time.Time `json:"loaded"`
+	// Error says why a newer version is not in force.
+	Error    string   `json:"error,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+type certificateStatus struct {
+	Listener    string    `json:"listener"`
+	NotAfter    time.Time `json:"not_after"`
+	Fingerprint string    `json:"sha256"`
+}
+
+// reloadStatus is the outcome of the last reload that was asked for, or in which the
+// poll found something to tell.
+type reloadStatus struct {
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`
+	Outcome string    `json:"outcome"`
+	Error   string    `json:"error,omitempty"`
+}
+
+func (s *Service) status() any {
+	in := s.current.Load()
+	st := status{
+		Version: s.Version, Started: s.started.UTC(), Ready: true, TokenFiles: []tokenFileStatus{},
+		Config:     configStatus{Fingerprint: in.fingerprint(), Loaded: in.loaded.UTC()},
+		LastReload: s.reloader.last.Load(),
+	}
+	if err := s.ready(); err != nil {
+		st.Ready, st.NotReady = false, err.Error()
+	}
+	st.Upstream = in.upstream.status()
+	open := s.server.Stats()
+	st.Connections, st.Sessions = open.Connections, open.Sessions
+	for _, f := range in.sources.files() {
+		t := f.Status()
+		st.TokenFiles = append(st.TokenFiles, tokenFileStatus{
+			Path: t.Path, Entries: t.Entries, Fingerprint: t.Fingerprint, Loaded: t.Loaded.UTC(), Error: textOf(advise(t.Err)), Warnings: t.Warnings,
+		})
+	}
+	for _, l := range in.listeners {
+		if l.identity != nil {
+			for _, leaf := range l.identity.source.Leaves() {
+				sum := sha256.Sum256(leaf.Raw)
+				st.Certificates = append(st.Certificates, certificateStatus{l.config.Name, leaf.NotAfter.UTC(), hex.EncodeToString(sum[:])})
+			}
+		}
+	}
+	return st
+}
+
+// fingerprint names what the configuration says.
+func (g *generation) fingerprint() string {
+	name, err := g.config.Fingerprint()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}
+
+// configCollector exports which configuration is in force and how the last reload
+// went.
+type configCollector struct{ *Service }
+
+// Describe implements prometheus.Collector. The label of a metric changes with every
+// reload, so none are announced.
+func (c configCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c configCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(name, help string, value float64, labels prometheus.Labels) {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("mqtt_auth_proxy_config_"+name, help, nil, labels), prometheus.GaugeValue, value)
+	}
+	in, good := c.current.Load(), 1.0
+	if last := c.reloader.last.Load(); last != nil && last.Outcome == reloadFailed {
+		good = 0
+	}
+	gauge("info", "Constant 1, labelled with the fingerprint of the configuration in force.", 1, prometheus.Labels{"fingerprint": in.fingerprint()})
+	gauge("last_reload_successful", "0 if the last reload left something as it was before, else 1.", good, nil)
+	gauge("last_reload_success_timestamp_seconds", "When the last reload that was good ended, or the start, in seconds since 1970.", c.reloader.succeeded(), nil)
+}

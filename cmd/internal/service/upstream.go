@@ -1,0 +1,168 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+)
+
+// bundled is how the config names the broker inside the program.
+const bundled = "bundled"
+
+// brokers are the brokers outside the program, one or several.
+type brokers struct {
+	pool *pool.Pool
+	tls  *upstream.TLS
+	stop context.CancelFunc // ends the probes; nil before they began
+}
+
+// openUpstream makes the way to the brokers outside, or at the start the broker
+// within. Where the config says the same, that of before is kept; else what is known
+// of brokers that stay is.
+func (d *draft) openUpstream(ctx context.Context) error {
+	c, was := d.config.Upstream, d.old.config.Upstream
+	var err error
+	switch {
+	case c.Servers[0].Network == bundled:
+		if d.service.bundled == nil {
+			d.service.bundled, err = openBundled(ctx, d.service, d.config.Telemetry)
+		}
+		return err
+	case d.old.upstream != nil && reflect.DeepEqual(reach(c), reach(was)):
+		d.upstream = d.old.upstream
+		return nil
+	}
+	if d.upstream, err = newBrokers(c, d.service.poolTrace(), d.old.upstream); err != nil {
+		return d.fault("upstream", err)
+	}
+	return nil
+}
+
+// reach returns what c says about the way to the broker, without what the broker is
+// shown of each session.
+func reach(c config.Upstream) config.Upstream {
+	c.Username, c.Password, c.ClientID = "", "", ""
+	return c
+}
+
+// newBrokers makes the way to the brokers. previous, which may be nil, is the one
+// before.
+func newBrokers(c config.Upstream, trace pool.Trace, previous *brokers) (*brokers, error) {
+	o := poolOptions(c, trace)
+	for i, sc := range c.Servers {
+		server, err := upstream.ParseServer(sc.String())
+		if err != nil {
+			return nil, fmt.Errorf("servers[%d]: %w", i, err)
+		}
+		o.Servers = append(o.Servers, server)
+	}
+	secure, err := upstream.LoadTLS(upstream.TLSOptions{
+		CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	o.Dial = (&upstream.Dialer{TLS: secure, ProxyProtocol: proxyProtocolVersion(c.ProxyProtocol)}).Dial
+	if previous != nil {
+		o.Previous = previous.pool
+	}
+	return &brokers{pool: pool.New(o), tls: secure}, nil
+}
+
+func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
+	if !c.Health.CutSessions {
+		trace.Lost = nil
+	}
+	return pool.Options{
+		Balance:   pool.Balance(c.Balance),
+		Failures:  c.Health.Failures,
+		SlowStart: c.SlowStart,
+		Health: pool.Health{
+			Interval: c.Health.Interval, Timeout: c.Health.Timeout,
+			MQTT: c.Health.MQTT, Username: c.Health.Username, Password: c.Health.Password.Reveal(),
+		},
+		Trace: trace,
+	}
+}
+
+// proxyProtocolVersion returns the version that the config means, 0 for none.
+func proxyProtocolVersion(name string) int {
+	return map[string]int{"v1": 1, "v2": 2}[name]
+}
+
+// succeed begins to probe the brokers, unless old is the same.
+func (b *brokers) succeed(old *brokers, in *Service) {
+	if b == nil || b == old {
+		return
+	}
+	for _, s := range b.pool.Status() {
+		in.observer.ExpectServer(s.Server)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop = stop
+	in.running.Go(func() { b.pool.Run(ctx) })
+}
+
+// retire ends the probes, unless next is the same. Connections that are on their way
+// still reach their broker.
+func (b *brokers) retire(next *brokers) {
+	if b != nil && b != next && b.stop != nil {
+		b.stop()
+	}
+}
+
+// poolTrace is told what happens to brokers.
+func (s *Service) poolTrace() pool.Trace {
+	trace := s.observer.PoolTrace()
+	trace.Lost = s.cutSessions
+	return trace
+}
+
+// cutSessions ends the sessions on a broker that is dead, so that their devices
+// come back by another one.
+func (s *Service) cutSessions(server upstream.Server) {
+	name := server.String()
+	n := s.server.Kick(func(c *proxy.Client) bool { return c.Server == name }, proxy.ErrUpstreamLost)
+	s.Log.Warn("ended the sessions on a broker that no longer answers", zap.String("server", name), zap.Int("sessions", n))
+}
+
+// Connect implements proxy.Upstream.
+func (b *brokers) Connect(ctx context.Context, r *proxy.ConnectRequest, greet proxy.Greet) (proxy.Link, error) {
+	link, err := b.pool.Connect(ctx, pool.Session{ClientID: r.Out.ClientID, Subject: r.Client.Subject()}, greet)
+	if err != nil {
+		return proxy.Link{}, err
+	}
+	return proxy.Link{Conn: link.Conn, Server: link.Name, Release: link.Release}, nil
+}
+
+// probeTimeout is how long brokers have to answer whoever asks for readiness.
+const probeTimeout = 2 * time.Second
+
+// answers returns nil if a broker answers.
+func (b *brokers) answers() error {
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	if err := b.pool.Answers(ctx); err != nil {
+		return fmt.Errorf("upstream: %w", err)
+	}
+	return nil
+}
+
+// probeUpstream reads the files of the way to the broker.
+func probeUpstream(c config.Upstream) error {
+	if c.Servers[0].Network == bundled {
+		return nil
+	}
+	if _, err := newBrokers(c, pool.Trace{}, nil); err != nil {
+		return fmt.Errorf("upstream.%w", err)
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+package service
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// pair writes a certificate and its key and returns their paths.
+func pair(t *testing.T, name string, key crypto.Signer) (certificate, private string) {
+	t.Helper()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now(), NotAfter: time.Now().Add(1000 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(file, kind string, b []byte) string {
+		path := filepath.Join(t.TempDir(), file)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
+}
+
+func TestCheckAdvisesAgainstRSA(t *testing.T) {
+	slow, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quick, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		key  crypto.Signer
+		want int
+	}{"rsa": {slow, 1}, "ecdsa": {quick, 0}} {
+		certificate, private := pair(t, name, tt.key)
+		path := filepath.Join(t.TempDir(), "proxy.yaml")
+		text := "data: " + t.TempDir() + "\nlisteners:\n  - address: 127.0.0.1:8883\n    tls: {certificate: " + certificate + ", key: " + private + "}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(config.Options{Path: path, Check: CheckMeaning})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told strings.Builder
+		for _, w := range Warnings(c) {
+			fmt.Fprintln(&told, w)
+		}
+		if n := strings.Count(told.String(), path+":4: listeners[0].tls.certificate: "+rsaAdvice); n != tt.want {
+			t.Errorf("%s: %d warnings, want %d:\n%s", name, n, tt.want, &told)
+		}
+	}
+}

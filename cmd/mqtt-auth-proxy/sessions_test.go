@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TestSessionsCommandListsAndKicks runs the command against a service with one session.
+func TestSessionsCommandListsAndKicks(t *testing.T) {
+	addrs, data, token := serveOne(t)
+	nc, err := net.Dial("tcp", addrs["127.0.0.1:0"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	connect := packets.Connect{Level: 5, CleanStart: true, ClientID: "test", HasUsername: true, Username: token}
+	if _, err := nc.Write(connect.Append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if ack, err := packets.ReadPacket(nc, 1024); err != nil || ack[0] != 0x20 || ack[3] != byte(packets.Success) {
+		t.Fatalf("CONNACK % x, %v", ack, err)
+	}
+	run := func(args ...string) (string, error) {
+		var out bytes.Buffer
+		p := &program{stdout: &out, stderr: io.Discard, environ: []string{"MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + addrs["admin"]}}
+		root := p.rootCommand()
+		root.SetArgs(append(args, "--data", data))
+		err := root.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	if out, err := run("sessions", "list", "--subject", "pump"); err != nil || !regexp.MustCompile(`1 +pump +test +127\.0\.0\.1:\d+ .*Z +\d+ +\d+ +\S+\n`).MatchString(out) {
+		t.Errorf("list: %v\n%s", err, out)
+	}
+	if out, err := run("sessions", "list", "--client-id", "unknown", "--json"); err != nil || !strings.Contains(out, `"total": 0`) {
+		t.Errorf("list: %v\n%s", err, out)
+	}
+	if _, err := run("sessions", "kick"); err == nil {
+		t.Error("kick without a name is accepted")
+	}
+	if _, err := run("sessions", "kick", "999"); err == nil || !strings.Contains(err.Error(), "no live session") {
+		t.Errorf("kick of nothing: %v", err)
+	}
+	if out, err := run("sessions", "kick", "--subject", "pump"); err != nil || out != "ended: 1\n" {
+		t.Errorf("kick: %v\n%s", err, out)
+	}
+	if rest, err := io.ReadAll(nc); err != nil || !bytes.Equal(rest, []byte{0xe0, 1, 0x98}) {
+		t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
+	}
+}
+
+// serveOne runs a service with one token until the test ends. It returns where each
+// listener is, by name.
+func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
+	t.Helper()
+	data = t.TempDir()
+	made, err := tokenfile.Create(filepath.Join(data, "tokens.jsonl"), tokenfile.CreateOptions{Name: "pump"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(data, "proxy.yaml")
+	text := "data: " + data + "\nlisteners: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\nsandbox: off\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options := config.Options{Path: path, Check: service.CheckMeaning}
+	c, err := config.Load(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, log := io.Pipe()
+	listening := make(chan [2]string, 2)
+	go readListening(lines, listening)
+	level := zap.NewAtomicLevel()
+	logger, err := observe.NewLogger(log, level, "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := service.New(t.Context(), c, service.Process{Log: logger, Level: level, Config: options, Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals, ended := make(chan os.Signal, 1), make(chan error, 1)
+	go func() { ended <- s.Run(signals, io.Discard) }()
+	t.Cleanup(func() {
+		signals <- os.Interrupt
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		log.Close()
+	})
+	addrs = map[string]string{}
+	for range 2 {
+		l := <-listening
+		addrs[l[0]] = l[1]
+	}
+	return addrs, data, made.Token.Reveal()
+}
+
+// readListening reads a log to its end and reports the name and the address of each
+// listener in it.
+func readListening(log io.Reader, listening chan<- [2]string) {
+	for dec := json.NewDecoder(log); ; {
+		var line struct{ Message, Listener, Addr string }
+		if dec.Decode(&line) != nil {
+			return
+		}
+		if line.Message == "listening" {
+			listening <- [2]string{line.Listener, line.Addr}
+		}
+	}
+}
