@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -83,6 +84,7 @@ func killPublisher(t *testing.T, path string, after int) []int64 {
 		}
 		last[device] = max(last[device], n)
 		if lines == after {
+			checkInUse(t, path, cmd.Process.Pid)
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -92,6 +94,46 @@ func killPublisher(t *testing.T, path string, after int) []int64 {
 		t.Fatalf("publisher ended by itself after %d lines", lines)
 	}
 	return last
+}
+
+// TestOneOwner: two stores on one file would delete each other's notes of what the
+// table latest has not seen, and neither would see what the other acknowledges.
+// TestAcknowledgedSurvivesKill holds the same for two processes, and that a process
+// that was killed leaves no lock behind.
+func TestOneOwner(t *testing.T) {
+	s := open(t, Options{})
+	checkInUse(t, s.opts.Path, os.Getpid())
+	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+	check(t, "latest", latest(t, s, "d"), `a=1@1`)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Path: s.opts.Path})
+	check(t, "latest of the next owner", latest(t, s, "d"), `a=1@1`)
+}
+
+// TestOwnerWithoutName: the lock counts and not what the file says.
+func TestOwnerWithoutName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	write(t, path+".lock", []byte("4711\n"))
+	s := open(t, Options{Path: path})
+	checkInUse(t, path, os.Getpid())
+	write(t, s.opts.Path+".lock", nil)
+	if _, err := Open(t.Context(), Options{Path: path}); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("error %v does not say that the database is in use", err)
+	}
+}
+
+// checkInUse checks that a second store is refused with the name of the owner.
+func checkInUse(t *testing.T, path string, pid int) {
+	t.Helper()
+	s, err := Open(t.Context(), Options{Path: path})
+	if err == nil {
+		t.Fatal("opened a database that is in use", s.Close())
+	}
+	if want := fmt.Sprintf("%s: it is in use by process %d: stop that process first", path, pid); !strings.Contains(err.Error(), want) {
+		t.Errorf("error %q does not say %q", err, want)
+	}
 }
 
 // checkSurvived checks that messages 1 to n are there, and that the newest

@@ -50,7 +50,13 @@ func (s *Store) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := createFile(s.dir, s.opts.Path); err != nil {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("telemetry database: %w", err)
+	}
+	if s.lock, err = lock(s.opts.Path); err != nil {
+		return s.explain(err)
+	}
+	if err := createFile(s.opts.Path); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
 	// SQLite's own builds use fdatasync; it halves the wait on a journaling
@@ -96,10 +102,7 @@ func synchronous(durability string) (string, error) {
 
 // createFile makes the file here because SQLite would make it readable by all;
 // SQLite gives the files beside it the same mode.
-func createFile(dir, path string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
+func createFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err

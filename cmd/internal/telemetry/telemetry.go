@@ -52,6 +52,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -73,7 +74,8 @@ var errClosed = fmt.Errorf("%w: closed", ErrStore)
 // Options configure a [Store]. Only Path is required.
 type Options struct {
 	// Path is the database file. It is created with mode 0600 if missing, and
-	// its directory with 0700. SQLite keeps a -wal and a -shm file beside it.
+	// its directory with 0700. SQLite keeps a -wal and a -shm file next to it, and
+	// the file with .lock at its end holds the id of the process that has it open.
 	Path string
 	// Retention is how long messages are kept by their own time; 0 is for ever.
 	Retention time.Duration
@@ -130,6 +132,7 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	opts    Options
 	dir     string
+	lock    *os.File
 	db      *sql.DB // one connection, of the writing goroutine alone
 	readers *sql.DB
 
@@ -145,8 +148,9 @@ type Store struct {
 }
 
 // Open opens or creates the database at opts.Path and starts the writing
-// goroutine, which [Store.Close] ends. ctx bounds Open itself only. A file must
-// not be open in two stores at once.
+// goroutine, which [Store.Close] ends. ctx bounds Open itself only. A database has
+// one store at a time: Open fails at once if another process, which the error
+// names, or this one has it open.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	opts = opts.withDefaults()
 	path, err := filepath.Abs(opts.Path)
@@ -163,7 +167,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s.close = sync.OnceValue(s.closeAll)
 	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.closeDatabases())
+		return nil, errors.Join(err, s.closeFiles())
 	}
 	go s.run()
 	return s, nil
@@ -177,17 +181,21 @@ func (s *Store) Close() error { return s.close() }
 func (s *Store) closeAll() error {
 	close(s.closing)
 	<-s.done
-	return s.closeDatabases()
+	return s.closeFiles()
 }
 
-// closeDatabases closes the readers first: SQLite empties and removes the
-// write-ahead log when the last connection goes, which must be one that may write.
-func (s *Store) closeDatabases() error {
+// closeFiles closes the readers first: SQLite empties and removes the write-ahead
+// log when the last connection goes, which must be one that may write. The lock
+// goes last.
+func (s *Store) closeFiles() error {
 	var errs []error
 	for _, db := range []*sql.DB{s.readers, s.db} {
 		if db != nil {
 			errs = append(errs, db.Close())
 		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -1,0 +1,22 @@
+//go:build unix && !aix && !solaris
+
+package telemetry
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// tryLock takes the lock on f, or returns errInUse. Closing f gives it back.
+func tryLock(f *os.File) error {
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return errInUse
+		case !errors.Is(err, syscall.EINTR):
+			return os.NewSyscallError("flock", err)
+		}
+	}
+}
