@@ -111,13 +111,13 @@ func (d *Dialer) handshake(ctx context.Context, conn net.Conn, host string) (net
 	config := d.TLS.config(host)
 	secured := tls.Client(relay.NewSocket(conn), config)
 	if err := secured.HandshakeContext(ctx); err != nil {
-		return nil, explainHandshake(err, config.ServerName)
+		return nil, d.explainHandshake(err, config.ServerName)
 	}
 	return secured, nil
 }
 
 // explainHandshake adds which name was expected and what can be done.
-func explainHandshake(err error, name string) error {
+func (d *Dialer) explainHandshake(err error, name string) error {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Errorf("the certificate is not for %q; set the server name if the broker is known by another: %w", name, err)
 	}
@@ -129,7 +129,11 @@ func explainHandshake(err error, name string) error {
 	}
 	// A broker's plain port hangs up on a ClientHello, or resets it half read.
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
-	if plain || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+	silent := plain || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+	if silent && d.ProxyProtocol != 0 {
+		return fmt.Errorf("the server ended the handshake without TLS; is this its tcp:// port, or does it expect no PROXY protocol header? %w", err)
+	}
+	if silent {
 		return fmt.Errorf("the server ended the handshake without TLS; is this its tcp:// port? %w", err)
 	}
 	return fmt.Errorf("tls handshake: %w", err)

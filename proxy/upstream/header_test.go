@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,5 +113,23 @@ func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
 	if conn, err := d.Dial(proxyproto.NewContext(t.Context(), func() *proxyproto.Header { return &long })); err == nil {
 		conn.Close()
 		t.Error("dialed")
+	}
+}
+
+// TestHandshakeErrorNamesTheHeader: a server that hangs up on the PROXY protocol
+// header is not only suspected to lack TLS.
+func TestHandshakeErrorNamesTheHeader(t *testing.T) {
+	s := server(t, "tls", serve(t, "tcp", "127.0.0.1:0", func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 1))
+	}))
+	for version, want := range map[int]bool{0: false, 2: true} {
+		conn, err := (&Dialer{ProxyProtocol: version}).Dial(t.Context(), s)
+		if err == nil {
+			conn.Close()
+			t.Fatal("dialed")
+		}
+		if got := strings.Contains(err.Error(), "expect no PROXY protocol header?"); got != want {
+			t.Errorf("version %d: %v", version, err)
+		}
 	}
 }

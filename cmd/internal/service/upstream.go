@@ -89,8 +89,18 @@ func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
 			Interval: c.Health.Interval, Timeout: c.Health.Timeout,
 			MQTT: c.Health.MQTT, Username: c.Health.Username, Password: c.Health.Password.Reveal(),
 		},
-		Trace: trace,
+		Trace:  trace,
+		Advice: advice(c),
 	}
+}
+
+// advice says what may be wrong with a broker that takes connections and answers
+// nothing: what both sides must agree on without a word about it.
+func advice(c config.Upstream) string {
+	if proxyProtocolVersion(c.ProxyProtocol) != 0 {
+		return "does this listener of the broker expect the PROXY protocol header that upstream.proxy_protocol: " + c.ProxyProtocol + " sends?"
+	}
+	return "is this a listener for MQTT, and does it work without a PROXY protocol header, see upstream.proxy_protocol?"
 }
 
 // proxyProtocolVersion returns the version that the config means, 0 for none.

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 )
@@ -55,12 +56,21 @@ func (a *attempt) try(ctx context.Context) (link Link, err error) {
 	if answered {
 		a.settle(ctx, Answered, nil)
 	} else {
+		err = a.pool.advise(a.member, err)
 		a.settle(ctx, Unanswered, err)
 	}
 	if err != nil {
 		return Link{}, err
 	}
 	return Link{Conn: conn, Server: a.member.server, Name: a.member.name, Release: a.member.release}, nil
+}
+
+// advise adds to the error of a server that did not answer what may be wrong with it.
+func (p *Pool) advise(m *member, err error) error {
+	if p.options.Advice == "" || m.hasServed() {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, p.options.Advice)
 }
 
 // share returns the part of the time left that the chosen member gets.

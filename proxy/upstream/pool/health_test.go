@@ -638,3 +638,31 @@ func sorted(s []string) []string {
 	slices.Sort(s)
 	return s
 }
+
+// TestAdviceForAServerThatNeverAnswered: the error of a server that takes connections
+// says what may be wrong, until it has answered a session.
+func TestAdviceForAServerThatNeverAnswered(t *testing.T) {
+	for _, tt := range []struct {
+		mode    mode
+		advised bool
+	}{{silent, true}, {hangsUp, true}, {refuses, false}} {
+		bubble(t, func(t *testing.T, n *network) {
+			o := n.options(ClientID, "a")
+			o.Advice, o.Health.MQTT = "is it a broker?", true
+			p := New(o)
+			advised := func() (session, probe bool) {
+				n.set("a", tt.mode)
+				_, _, _, err := connect(p, "x")
+				return strings.Contains(err.Error(), "(is it a broker?)"), strings.Contains(p.Answers(t.Context()).Error(), "(is it a broker?)")
+			}
+			if session, probe := advised(); session != tt.advised || probe != tt.advised {
+				t.Errorf("mode %d: advice for a session %v, for a probe %v; want %v", tt.mode, session, probe, tt.advised)
+			}
+			n.set("a", healthy)
+			visit(p, "x")
+			if session, probe := advised(); session || probe {
+				t.Errorf("mode %d: advice for a session %v, for a probe %v although the server has answered", tt.mode, session, probe)
+			}
+		})
+	}
+}

@@ -69,6 +69,13 @@ func (m *member) isUp() bool {
 	return !m.down
 }
 
+// hasServed reports whether the server has ever answered a session.
+func (m *member) hasServed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.answered.IsZero()
+}
+
 // failure is what a server did wrong.
 type failure struct {
 	err    error

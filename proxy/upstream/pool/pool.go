@@ -43,6 +43,9 @@ type Options struct {
 	SlowStart time.Duration
 	Health    Health
 	Trace     Trace
+	// Advice says what may be wrong with a server that takes connections but has
+	// answered no session yet. It is added to the error in parentheses.
+	Advice string
 	// Previous, if not nil, is the pool that this one replaces.
 	Previous *Pool
 }

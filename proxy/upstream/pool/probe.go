@@ -135,7 +135,10 @@ func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	if !p.options.Health.MQTT && !m.mustAnswer() {
 		return false, nil
 	}
-	return true, p.greet(ctx, conn)
+	if err := p.greet(ctx, conn); err != nil {
+		return true, p.advise(m, err)
+	}
+	return true, nil
 }
 
 // mustAnswer reports whether a connection alone tells nothing about the server.
