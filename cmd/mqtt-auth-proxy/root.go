@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
@@ -19,6 +20,7 @@ type program struct {
 	stdout, stderr io.Writer
 	environ        []string
 	signals        <-chan os.Signal
+	detached       []*observe.Output // that stdout and stderr are, once it serves
 
 	configFile, dataDir string // flags
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,8 @@ makes a device "demo" and prints its token once.`,
 }
 
 func (p *program) serve(ctx context.Context) error {
+	terminal := isTerminal(p.stderr)
+	p.detach()
 	c, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -42,12 +45,13 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("log.level: %w", err)
 	}
-	log, err := observe.NewLogger(p.stderr, level, logFormat(c.Log.Format, p.stderr))
+	lines, err := observe.NewLog(p.stderr, level, logFormat(c.Log.Format, terminal))
 	if err != nil {
 		return err
 	}
+	takeStandardLog(lines.Writer())
 	s, err := service.New(ctx, c, service.Process{
-		Log: log, Level: level, Config: p.configOptions(), Version: version(), Sockets: systemd.Inherit(), SetHeap: service.HeapLimiter(),
+		Log: lines, Level: level, Config: p.configOptions(), Version: version(), Sockets: systemd.Inherit(), SetHeap: service.HeapLimiter(),
 	})
 	if err != nil {
 		return err
@@ -56,16 +60,29 @@ func (p *program) serve(ctx context.Context) error {
 	return s.Run(p.signals, p.stdout)
 }
 
+// takeStandardLog sends what libraries log by package log to w.
+func takeStandardLog(w io.Writer) {
+	log.SetFlags(0)
+	log.SetOutput(w)
+}
+
 // logFormat returns console for a terminal and json for everything else, unless
 // the config says which.
-func logFormat(configured string, w io.Writer) string {
-	if configured != "" {
+func logFormat(configured string, terminal bool) string {
+	switch {
+	case configured != "":
 		return configured
-	}
-	if f, ok := w.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			return "console"
-		}
+	case terminal:
+		return "console"
 	}
 	return "json"
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

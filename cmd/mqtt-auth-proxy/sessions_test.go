@@ -86,7 +86,7 @@ func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
 	listening := make(chan [2]string, 2)
 	go readListening(lines, listening)
 	level := zap.NewAtomicLevel()
-	logger, err := observe.NewLogger(log, level, "json")
+	logger, err := observe.NewLog(log, level, "json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -192,8 +193,17 @@ func (b *Broker) survive(device string) {
 	if v := recover(); v != nil {
 		b.counts.panics.Add(1)
 		b.options.Logger.Error("panic in the bundled broker",
-			"device", device, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			"device", device, "kind", panicKind(v), "stack", string(debug.Stack()))
 	}
+}
+
+// panicKind describes a panic. Only the runtime's own text is safe to repeat: any
+// other value may have been made of what a device sent.
+func panicKind(v any) string {
+	if err, ok := v.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", v)
 }
 
 // forget removes a session that ends with its connection. mochi does so itself except after a panic or a failed write

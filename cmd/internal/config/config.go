@@ -230,10 +230,9 @@ type Admin struct {
 
 // Log is how the program logs.
 type Log struct {
-	Level  string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"least severe level that is logged"`
-	Format string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
-	// RefusalsPerSecond keeps an attack from filling the disk.
-	RefusalsPerSecond int `yaml:"refusals_per_second" default:"10" min:"0" max:"100000" doc:"refused connections logged a second on average, each reason by itself, and ten times as many at once; the others are only counted; 0 = all are logged, as they are at level debug"`
+	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"least severe level that is logged"`
+	Format         string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
+	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason), ten times as many at once, and a hundred times as many at level debug; what is beyond is counted and not logged"`
 }
 
 // Shutdown is how the program ends.

@@ -161,7 +161,7 @@ admin:
 log:
   level: warn # proxy.yaml:2
   format: '' # default
-  refusals_per_second: 10 # default
+  lines_per_second: 10 # default
 shutdown:
   delay: 0s # default
   drain: 1m30s # environment

@@ -3,28 +3,106 @@ package observe
 import (
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
-// NewLogger returns a logger that writes to w, one line an entry. level says which
-// entries are written, at any time; format is json or console.
-func NewLogger(w io.Writer, level zapcore.LevelEnabler, format string) (*zap.Logger, error) {
+// Log is the log of a process. Every line is bounded in size, and the lines of each
+// kind in number, because devices can cause most of them: see [Log.Pace].
+type Log struct {
+	*zap.Logger
+	pace *pace
+	lost func() uint64
+}
+
+// NewLog returns a log that writes to w, one line an entry. level says which entries
+// are written, at any time; format is json or console. If w is an [Output], a line
+// says how many others it had to drop.
+func NewLog(w io.Writer, level zapcore.LevelEnabler, format string) (*Log, error) {
+	encoder, err := newEncoder(format)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{
+		pace: &pace{debug: func() bool { return level.Enabled(zapcore.DebugLevel) }, kinds: make(map[kind]*account)},
+		lost: func() uint64 { return 0 },
+	}
+	if o, ok := w.(*Output); ok {
+		l.lost = o.Lost
+		o.announce(func(lost uint64) []byte { return lossNotice(encoder, lost) })
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)
+	// Without an ErrorOutput of its own zap writes to stderr, whatever w is.
+	l.Logger = zap.New(&boundedCore{Core: core, pace: l.pace}, zap.ErrorOutput(zapcore.AddSync(io.Discard)))
+	return l, nil
+}
+
+func newEncoder(format string) (zapcore.Encoder, error) {
 	c := zap.NewProductionEncoderConfig()
 	c.TimeKey, c.MessageKey = "time", "message"
 	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
 	c.EncodeDuration = zapcore.StringDurationEncoder
-	var encoder zapcore.Encoder
 	switch format {
 	case "json":
-		encoder = zapcore.NewJSONEncoder(c)
+		return zapcore.NewJSONEncoder(c), nil
 	case "console":
 		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		c.EncodeLevel = zapcore.CapitalLevelEncoder
-		encoder = zapcore.NewConsoleEncoder(c)
-	default:
-		return nil, fmt.Errorf("log format %q: want json or console", format)
+		return zapcore.NewConsoleEncoder(c), nil
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), nil
+	return nil, fmt.Errorf("log format %q: want json or console", format)
+}
+
+// lossNotice is the line about lines that were lost.
+func lossNotice(encoder zapcore.Encoder, lost uint64) []byte {
+	entry := zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: "lines of the log were lost: its reader did not read"}
+	line, err := encoder.EncodeEntry(entry, []zapcore.Field{zap.Uint64("lines", lost)})
+	if err != nil {
+		return nil
+	}
+	defer line.Free()
+	return append([]byte(nil), line.Bytes()...)
+}
+
+// Pace bounds the lines of each kind: so many a second on average and ten times as
+// many at once; at level debug a hundred times more. Lines are of one kind if
+// message and reason (or cause) are the same. The next line of that kind has the
+// field "suppressed", which says how many were left out. 0, as in the beginning,
+// means no bound. Pace may be called at any time.
+func (l *Log) Pace(perSecond int) { l.pace.set(float64(perSecond)) }
+
+// Writer returns what logs each text that is written to it, for code that knows no
+// better log than that of package log. What follows the first line of a text is taken
+// for a stack trace.
+func (l *Log) Writer() io.Writer { return standardWriter{l.Logger} }
+
+type standardWriter struct{ log *zap.Logger }
+
+func (w standardWriter) Write(text []byte) (int, error) {
+	first, stack, more := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	fields := []zap.Field{zap.String("text", first)}
+	if more {
+		fields = append(fields, zap.String(stackKey, stack))
+	}
+	w.log.Warn("message of a library", fields...)
+	return len(text), nil
+}
+
+// Describe implements prometheus.Collector.
+func (l *Log) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, ch) }
+
+// Collect implements prometheus.Collector.
+func (l *Log) Collect(ch chan<- prometheus.Metric) {
+	suppressed := prometheus.NewDesc(namespace+"log_suppressed_total",
+		"Lines that were not logged because too many of their kind came at once.", []string{"message", "reason"}, nil)
+	l.pace.totals(func(k kind, n int64) {
+		ch <- prometheus.MustNewConstMetric(suppressed, prometheus.CounterValue, float64(n), k.message, k.reason)
+	})
+	lost := prometheus.NewDesc(namespace+"log_lost_total",
+		"Lines of the log that were lost because its reader did not read or was gone.", nil, nil)
+	ch <- prometheus.MustNewConstMetric(lost, prometheus.CounterValue, float64(l.lost()))
 }

@@ -14,7 +14,6 @@ const namespace = "mqtt_auth_proxy_"
 type metrics struct {
 	accepted, dropped, acceptFailed, refused, opened, closed *prometheus.CounterVec
 	handshake, connect                                       *prometheus.HistogramVec
-	suppressed                                               *prometheus.CounterVec
 	panics                                                   prometheus.Counter
 
 	listeners sync.Map // name to *listenerMetrics
@@ -44,11 +43,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		closed:       counter("sessions_closed_total", "Sessions ended, by who ended them and why.", "listener", "by", "cause"),
 		handshake:    seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
 		connect:      seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
-		suppressed:   counter("log_suppressed_total", "Refusals that were counted but not logged, because too many came at once.", "reason"),
 		panics:       counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),
-	}
-	for _, reason := range reasons {
-		m.suppressed.WithLabelValues(string(reason))
 	}
 	return m
 }

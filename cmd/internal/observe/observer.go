@@ -16,22 +16,23 @@ import (
 
 // Observer logs and counts what happens in a proxy.Server.
 type Observer struct {
-	log      *zap.Logger
+	log      *Log
 	metrics  *metrics
 	upstream *upstreamMetrics
-	limit    lineLimit
 }
 
-// New returns an Observer that logs to log and registers its metrics with r. It
-// panics if r has metrics of the same names already.
-func New(log *zap.Logger, r prometheus.Registerer) *Observer {
+// New returns an Observer that logs to log and registers its metrics and those of the
+// log with r. It panics if r has metrics of the same names already.
+func New(log *Log, r prometheus.Registerer) *Observer {
+	for _, reason := range reasons {
+		log.pace.expect(kind{refusedLine, string(reason)})
+	}
+	r.MustRegister(log)
 	return &Observer{log: log, metrics: newMetrics(r), upstream: newUpstreamMetrics(r)}
 }
 
-// LimitRefusals bounds the lines about refusals, for each reason by itself: so many
-// a second on average and ten times as many at once. 0, as in the beginning, means
-// no limit. At level debug everything is logged. It may be called at any time.
-func (o *Observer) LimitRefusals(perSecond int) { o.limit.set(float64(perSecond)) }
+// refusedLine is the message of lines about refusals.
+const refusedLine = "refused"
 
 // Watch adds what is read from the server when metrics are scraped. It panics if
 // called twice.
@@ -85,13 +86,8 @@ func (o *Observer) refused(r proxy.Refusal) {
 	case proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.Busy:
 		level = zapcore.WarnLevel
 	}
-	entry := o.log.Check(level, "refused")
+	entry := o.log.Check(level, refusedLine)
 	if entry == nil {
-		return
-	}
-	suppressed, ok := o.mayLog(r.Reason)
-	if !ok {
-		o.metrics.suppressed.WithLabelValues(string(r.Reason)).Inc()
 		return
 	}
 	fields := append(make([]zap.Field, 0, 11),
@@ -114,19 +110,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if r.Sent {
 		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
 	}
-	if suppressed > 0 {
-		fields = append(fields, zap.Int64("suppressed", suppressed))
-	}
 	entry.Write(append(fields, zap.Duration("duration", r.Duration))...)
-}
-
-// mayLog reports whether a refusal is logged, and how many of its kind were not
-// since the last one that was.
-func (o *Observer) mayLog(r proxy.Reason) (suppressed int64, ok bool) {
-	if o.log.Core().Enabled(zapcore.DebugLevel) {
-		return 0, true
-	}
-	return o.limit.allow(r)
 }
 
 func (o *Observer) opened(c *proxy.Client) {

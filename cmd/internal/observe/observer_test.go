@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -21,14 +22,20 @@ import (
 func newTestObserver(t *testing.T, level zapcore.Level) (proxy.Trace, *bytes.Buffer, *prometheus.Registry) {
 	t.Helper()
 	var out bytes.Buffer
-	log, err := NewLogger(&out, level, "json")
+	log := newTestLog(t, &out, level)
+	log.Pace(10)
+	r := prometheus.NewRegistry()
+	o := New(log, r)
+	return o.Trace(), &out, r
+}
+
+func newTestLog(t testing.TB, w io.Writer, level zapcore.Level) *Log {
+	t.Helper()
+	log, err := NewLog(w, level, "json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := prometheus.NewRegistry()
-	o := New(log, r)
-	o.LimitRefusals(10)
-	return o.Trace(), &out, r
+	return log
 }
 
 // lines decodes what was logged.
@@ -120,11 +127,11 @@ func TestNothingSecretIsLogged(t *testing.T) {
 }
 
 func TestLoggerTakesNoOtherFormats(t *testing.T) {
-	if _, err := NewLogger(new(bytes.Buffer), zapcore.InfoLevel, "xml"); err == nil {
+	if _, err := NewLog(new(bytes.Buffer), zapcore.InfoLevel, "xml"); err == nil {
 		t.Error("an unknown format is accepted")
 	}
 	var out bytes.Buffer
-	log, err := NewLogger(&out, zapcore.WarnLevel, "console")
+	log, err := NewLog(&out, zapcore.WarnLevel, "console")
 	if err != nil {
 		t.Fatal(err)
 	}

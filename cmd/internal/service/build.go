@@ -48,7 +48,7 @@ type Service struct {
 
 // Process is what a service needs of the process around it.
 type Process struct {
-	Log    *zap.Logger
+	Log    *observe.Log
 	Level  zap.AtomicLevel // of Log
 	Config config.Options  // where the configuration comes from
 	// Version is what the program calls itself, in metrics, status and requests.
@@ -86,7 +86,7 @@ func (s *Service) open(ctx context.Context, c *config.Config) error {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
 	}
 	s.openServer()
-	s.memory.look(c.Limits.Memory, s.Log)
+	s.memory.look(c.Limits.Memory, s.Log.Logger)
 	first, err := s.prepare(ctx, c)
 	if err != nil {
 		return err
@@ -208,7 +208,6 @@ func (s *Service) Close() {
 	s.current.Load().retire(emptyGeneration())
 	s.running.Wait()
 	if s.bundled != nil {
-		s.bundled.close(s.Log)
+		s.bundled.close(s.Log.Logger)
 	}
-	_ = s.Log.Sync()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"time"
 
@@ -38,7 +39,7 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 		Telemetry:  store.Telemetry,
 		Attributes: store.Attributes,
 		BadPayload: isBadPayload,
-		Logger:     slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"))),
+		Logger:     slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
@@ -47,6 +48,10 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 	s.registry.MustRegister(bundledCollector{bundled})
 	return bundled, nil
 }
+
+// noStack is above every level: an error that a device causes is no reason for a
+// stack trace.
+const noStack = slog.Level(math.MaxInt)
 
 func isBadPayload(err error) bool {
 	var bad *telemetry.PayloadError

@@ -5,8 +5,12 @@ import (
 	"io"
 	"net"
 	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // demo is the device of a first start and how to reach the proxy as it.
@@ -22,6 +26,25 @@ type demo struct {
 // telemetryTail is the end of both commands. A shell takes the quotes away; the
 // bundled broker reads what is left.
 const telemetryTail = `-t v1/devices/me/telemetry -u "%s" -m {"temperature":25}` + "\n"
+
+// demoPatience is how long the reader of stdout may take for the demo token.
+const demoPatience = time.Second
+
+// introduceDemo prints the token of a first start, if this is one. It serves even if
+// nobody reads that.
+func (s *Service) introduceDemo(stdout io.Writer) {
+	if s.demo == nil {
+		return
+	}
+	err := s.demo.print(stdout)
+	if o, ok := stdout.(*observe.Output); ok && err == nil {
+		err = o.Flush(demoPatience)
+	}
+	if err != nil {
+		s.Log.Warn("the token of the device demo could not be printed; make another with the command in text", zap.Error(err),
+			zap.String("text", "mqtt-auth-proxy token rotate demo --data "+shellWord(s.demo.data)))
+	}
+}
 
 // print tells the token, once, and what to do with it.
 func (d *demo) print(w io.Writer) error {

@@ -83,7 +83,7 @@ func (s *Service) install(g *generation) error {
 	g.loaded = time.Now()
 	old := s.current.Swap(g)
 	s.setLevel(g.config.Log.Level)
-	s.observer.LimitRefusals(g.config.Log.RefusalsPerSecond)
+	s.Log.Pace(g.config.Log.LinesPerSecond)
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)
 		l.adopt()

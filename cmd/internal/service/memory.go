@@ -119,7 +119,7 @@ func (s *Service) watchMemory(ctx context.Context) {
 			return
 		case <-tick.C:
 			garbage.tune()
-			s.memory.look(s.current.Load().config.Limits.Memory, s.Log)
+			s.memory.look(s.current.Load().config.Limits.Memory, s.Log.Logger)
 		}
 	}
 }

@@ -66,7 +66,7 @@ func TestNoMemoryRefusesDevices(t *testing.T) {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
 	s.stop() // nobody looks what there really is
-	s.memory.judge(memory.Usage{Used: 95, Limit: 100}, s.Log)
+	s.memory.judge(memory.Usage{Used: 95, Limit: 100}, s.Log.Logger)
 	refused, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.ServerBusy {
 		t.Errorf("CONNACK %v, want %v", ack.Code, packets.ServerBusy)

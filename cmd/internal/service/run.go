@@ -2,7 +2,6 @@ package service
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"syscall"
@@ -13,7 +12,8 @@ import (
 )
 
 // Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal
-// drains, a second one cuts what is left. The token of a first start is printed to stdout.
+// drains, a second one cuts what is left. The token of a first start is printed to stdout,
+// which should be an observe.Output, so that a reader that stalls holds up nothing.
 func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.warn()
 	s.server.HoldThreads = addProcessors()
@@ -21,11 +21,7 @@ func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.confine()
 	s.start()
 	s.tell(systemd.Ready, systemd.Status(s.summary()))
-	if s.demo != nil {
-		if err := s.demo.print(stdout); err != nil {
-			return fmt.Errorf("print the demo token: %w", err)
-		}
-	}
+	s.introduceDemo(stdout)
 	return s.wait(signals)
 }
 

@@ -57,7 +57,7 @@ func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
 		t.Fatal(err)
 	}
 	log, level := new(lockedBuffer), zap.NewAtomicLevelAt(zap.DebugLevel)
-	logger, err := observe.NewLogger(log, level, "json")
+	logger, err := observe.NewLog(log, level, "json")
 	if err != nil {
 		t.Fatal(err)
 	}
