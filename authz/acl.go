@@ -17,9 +17,11 @@ import (
 // A topic that begins with "eq " means the rest literally, placeholders and
 // wildcards included: "eq a/#" is the subscription to a/# and no other.
 //
-// An ACL knows the standard's $share/, not the prefixes that some brokers treat
-// in the same way, such as $queue/ or $delayed/. Where the rest is deferred to the
-// broker, those need rules of their own.
+// Brokers give topics that begin with $ a meaning of their own: $SYS/, and prefixes
+// that hide the topic that is meant, such as $queue/ or $delayed/5/, or $share/ in
+// capitals. Where there are rules, such a topic or filter is therefore refused unless
+// the topic of a rule begins with the same first level. The standard's $share/group/
+// is looked through, in exactly this spelling.
 type ACL struct {
 	bound   BoundACL // without placeholders this is what Bind returns
 	unbound bool     // there are placeholders
@@ -63,6 +65,7 @@ func NewACL(rest NoMatch, rules ...Rule) (*ACL, error) {
 		a.bound.rules = append(a.bound.rules, compiled)
 		a.unbound = a.unbound || compiled.unbound()
 	}
+	a.bound.dollars = dollarLevels(a.bound.rules)
 	return a, nil
 }
 
@@ -149,7 +152,7 @@ func compilePattern(topic string) (pattern, error) {
 
 func checkPattern(filter string) error {
 	switch {
-	case strings.HasPrefix(filter, shared):
+	case strings.EqualFold(firstLevel(filter), "$share"):
 		return errors.New("$share/group/ is not looked at: leave it out")
 	case !ValidFilter(filter):
 		return errors.New("not a topic filter")

@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -74,6 +75,7 @@ func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 		}
 		b.rules[i] = r
 	}
+	b.dollars = dollarLevels(b.rules)
 	return b, nil
 }
 
@@ -123,15 +125,45 @@ func expand(text string, value func(name string) (string, error)) (string, error
 // BoundACL is an [ACL] for one session. It is immutable and may be asked from any
 // goroutine. The zero value allows nothing.
 type BoundACL struct {
-	rules []rule
-	rest  NoMatch
+	rules   []rule
+	dollars []string // the first levels of their topics that begin with $
+	rest    NoMatch
+}
+
+// dollarLevels returns the first levels that begin with $ of the topics of rules.
+func dollarLevels(rules []rule) (levels []string) {
+	for i := range rules {
+		for _, p := range rules[i].topics {
+			if level := firstLevel(p.text); strings.HasPrefix(level, "$") && !slices.Contains(levels, level) {
+				levels = append(levels, level)
+			}
+		}
+	}
+	return levels
+}
+
+// opaque reports whether only a broker can tell what topic means: it begins with $,
+// and no rule is about topics that begin so. Without rules everything is for the
+// broker to tell.
+func opaque[T string | []byte](b *BoundACL, topic T) bool {
+	if len(topic) == 0 || topic[0] != '$' || len(b.rules) == 0 {
+		return false
+	}
+	level := firstLevel(topic)
+	for _, known := range b.dollars {
+		if string(level) == known {
+			return false
+		}
+	}
+	return true
 }
 
 // Publish reports whether a message may be published to topic, which is a topic name
 // in bytes, as a PUBLISH holds it. What cannot be a topic name is refused; whether
-// it is UTF-8 is not looked at again. It does not allocate.
+// it is UTF-8 is not looked at again. So is what begins with $ unless a rule's topic
+// begins with the same level. It does not allocate.
 func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
-	if !topicName(topic) || qos > 2 {
+	if !topicName(topic) || qos > 2 || opaque(b, topic) {
 		return false
 	}
 	for i := range b.rules {
@@ -151,12 +183,15 @@ func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
 // Subscribe reports whether filter may be subscribed to with the QoS asked for. What
 // is not a topic filter is refused. An allowing rule must contain filter, while a
 // denying one need only overlap it: part of what filter selects is denied, so all
-// of it is. $share/group/ in front of filter does not count.
+// of it is. $share/group/ in front of filter does not count; any other filter that
+// begins with $ is refused unless a rule's topic begins with the same level.
 func (b *BoundACL) Subscribe(filter string, qos byte) bool {
 	if !ValidFilter(filter) || qos > 2 {
 		return false
 	}
-	filter = unshared(filter)
+	if filter = unshared(filter); opaque(b, filter) {
+		return false
+	}
 	for i := range b.rules {
 		r := &b.rules[i]
 		if r.actions&subscribe == 0 || r.qos&(1<<qos) == 0 {

@@ -156,5 +156,15 @@ func expanded(filter string) string {
 	return filter
 }
 
+// firstLevel returns the first level of a topic or filter.
+func firstLevel[T string | []byte](topic T) T {
+	for i := range len(topic) {
+		if topic[i] == '/' {
+			return topic[:i]
+		}
+	}
+	return topic
+}
+
 // wild reports whether filter begins with a wildcard.
 func wild(filter string) bool { return filter != "" && (filter[0] == '+' || filter[0] == '#') }
