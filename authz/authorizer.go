@@ -47,6 +47,10 @@ var (
 	// ErrBusy is the kind of unavailable that comes from too much work at once
 	// (a full queue, an open breaker), not from a fault.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
+	// ErrUnsure is the kind of unavailable in which a source cannot tell yet whether
+	// the token is one of its own, and has no say over the tokens of others: a
+	// [Chain] still asks the next source, of which only a Grant counts then.
+	ErrUnsure = fmt.Errorf("%w: cannot tell yet", ErrUnavailable)
 	// ErrThrottled is the kind of unavailable in which the caller's address has
 	// used up its budget of failures.
 	ErrThrottled = fmt.Errorf("%w: too many failures from this address", ErrUnavailable)

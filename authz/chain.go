@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -12,7 +14,11 @@ import (
 // A source that answers with [ErrUnknown] passes the question on; a Grant or any
 // other denial ends it. A source that is unavailable ends it too, as
 // unavailable: the source behind it might hold a token that the first has
-// disabled. An empty Chain knows no token.
+// disabled. A source that is merely unsure ([ErrUnsure]) passes the question on,
+// and its error is the answer unless a later source grants.
+//
+// If no source knows the token, the denial holds the detail that each of them gave.
+// An empty Chain knows no token.
 type Chain []Authorizer
 
 var (
@@ -22,13 +28,32 @@ var (
 
 // Authorize implements [Authorizer].
 func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
+	var unsure error
+	var details []string
 	for _, source := range c {
 		g, err := source.Authorize(ctx, r)
-		if err == nil || !errors.Is(err, ErrUnknown) {
-			return g, err
+		switch {
+		case err == nil:
+			return g, nil
+		case errors.Is(err, ErrUnknown):
+			if d, ok := errors.AsType[*Denial](err); ok && d.Detail != "" && !slices.Contains(details, d.Detail) {
+				details = append(details, d.Detail)
+			}
+		case unsure != nil:
+			return nil, unsure
+		case errors.Is(err, ErrUnsure):
+			unsure = err
+		default:
+			return nil, err
 		}
 	}
-	return nil, ErrUnknown
+	switch {
+	case unsure != nil:
+		return nil, unsure
+	case details == nil:
+		return nil, ErrUnknown
+	}
+	return nil, &Denial{Reason: Unknown, Detail: strings.Join(details, "; ")}
 }
 
 // Notify implements [Notifier]: it watches with every source that can. It

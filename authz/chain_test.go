@@ -32,6 +32,7 @@ func TestChainAuthorize(t *testing.T) {
 	unknown := answer{err: fmt.Errorf("file: %w", &authz.Denial{Reason: authz.Unknown})}
 	denied := answer{err: &authz.Denial{Reason: authz.Disabled}}
 	down := answer{err: errors.New("connection refused")}
+	unsure := answer{err: fmt.Errorf("jwt: %w", authz.ErrUnsure)}
 	yes, no := answer{grant: grant}, answer{grant: other}
 	for _, tc := range []struct {
 		name  string
@@ -49,6 +50,10 @@ func TestChainAuthorize(t *testing.T) {
 		{"a late denial ends it", authz.Chain{unknown, denied, yes}, nil, denied.err, 2},
 		{"a fault ends it", authz.Chain{down, yes}, nil, down.err, 1},
 		{"a fault behind ignorance ends it", authz.Chain{unknown, down, yes}, nil, down.err, 2},
+		{"unsure", authz.Chain{unknown, unsure, unknown}, nil, unsure.err, 3},
+		{"unsure, and a later one knows", authz.Chain{unsure, unknown, yes, no}, grant, nil, 3},
+		{"unsure, and a later one denies", authz.Chain{unsure, denied, yes}, nil, unsure.err, 2},
+		{"unsure, and a later one is down", authz.Chain{unsure, down, yes}, nil, unsure.err, 2},
 		{"nested", authz.Chain{authz.Chain{unknown}, authz.Chain{}, yes}, grant, nil, 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -70,6 +75,19 @@ func TestChainAuthorize(t *testing.T) {
 				t.Errorf("%v changed its kind on the way", err)
 			}
 		})
+	}
+}
+
+// TestChainSaysWhyNoneKnowsTheToken: the log is to tell what each source had against it.
+func TestChainSaysWhyNoneKnowsTheToken(t *testing.T) {
+	because := func(detail string) answer {
+		return answer{err: fmt.Errorf("source: %w", &authz.Denial{Reason: authz.Unknown, Detail: detail})}
+	}
+	_, err := authz.Chain{because("not in the file"), because(""), because("another issuer"), because("another issuer")}.
+		Authorize(t.Context(), authz.Request{Token: authz.NewToken("t")})
+	d, ok := errors.AsType[*authz.Denial](err)
+	if !ok || d.Reason != authz.Unknown || d.Detail != "not in the file; another issuer" {
+		t.Errorf("the denial is %v", err)
 	}
 }
 

@@ -49,7 +49,7 @@ func Example() {
 	// pump-7 <nil>
 	// cut the sessions of true
 	// <nil>
-	// denied: unknown_token
+	// denied: unknown_token: not in the token file
 }
 
 func ExampleRotate() {

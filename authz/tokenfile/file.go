@@ -121,7 +121,7 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	e := f.current.Load().byHash[r.Token.Hash()]
 	switch {
 	case e == nil:
-		return nil, &authz.Denial{Reason: authz.Unknown, Keep: notKept()}
+		return nil, &authz.Denial{Reason: authz.Unknown, Detail: "not in the token file", Keep: notKept()}
 	case e.disabled:
 		return nil, &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
 	}

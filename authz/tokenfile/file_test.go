@@ -99,7 +99,7 @@ func TestAuthorizeNamesTheToken(t *testing.T) {
 		"a": "denied: disabled: token a",
 		"b": "denied: wrong_client_id: token b: the token is bound to other client ids",
 		"c": "denied: expired: token c: since 2023-11-14T22:13:20Z",
-		"x": "denied: unknown_token",
+		"x": "denied: unknown_token: not in the token file",
 	} {
 		_, err := f.Authorize(t.Context(), with(id))
 		if err == nil || err.Error() != want {

@@ -2,6 +2,7 @@ package tokenhttp
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"mime"
@@ -71,7 +72,7 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 			return p.faulty(err, r)
 		}
 	case then == Denied:
-		f.code = statusCode(a.status)
+		f.code, f.reason = statusCode(a.status), fmt.Sprintf("the service answers %d", a.status)
 	}
 	switch then {
 	case Allowed:
@@ -83,7 +84,7 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 	case Denied:
 		return p.denied(f, r)
 	case Ignored:
-		d := &authz.Denial{Reason: authz.Unknown, Detail: "the service leaves it to others", Keep: f.keep}
+		d := &authz.Denial{Reason: authz.Unknown, Detail: "the service leaves the token to others", Keep: f.keep}
 		return decision{outcome: Ignored, denial: d}, nil
 	}
 	return decision{}, statusFault(a.status)
@@ -126,13 +127,14 @@ func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
 	if err != nil {
 		return Failed, facts{}, err
 	}
-	then, err := p.outcome(root)
+	then, why, err := p.outcome(root)
 	if err != nil {
 		return Failed, facts{}, err
 	}
 	fields := &fieldReader{root: root, paths: p.fields, lenient: p.lenient, now: a.received,
 		rest: p.rest, ignore: p.ignoreInRules, vars: p.vars, chosen: []string{r.Username, r.ClientID}}
 	f, err := fields.read(a.keep)
+	f.reason = cmp.Or(f.reason, why)
 	if err == nil && then == Allowed {
 		err = fields.enforceable(p.refuse)
 	}
@@ -168,28 +170,26 @@ func (p *reader) formatOf(a answer) answerFormat {
 	return found & p.answers
 }
 
-func (p *reader) outcome(root object) (Outcome, error) {
+// outcome returns what the rules say, and which value of the answer says it.
+func (p *reader) outcome(root object) (then Outcome, why string, err error) {
 	for _, rule := range p.rules {
 		m, err := root.lookup(rule.path)
 		if err != nil {
-			return Failed, err
+			return Failed, "", err
 		}
 		switch want := rule.is.(type) {
 		case presence:
 			if (m != nil) == bool(want) {
-				return rule.then, nil
+				return rule.then, rule.path, nil
 			}
-		case string:
-			if m != nil && m.value == any(want) {
-				return rule.then, nil
-			}
-		case bool:
-			if m != nil && m.value == any(want) {
-				return rule.then, nil
+		default:
+			if m != nil && m.value == want {
+				name, _, _ := strings.Cut(rule.path, "|")
+				return rule.then, fmt.Sprintf("%s is %v", name, want), nil
 			}
 		}
 	}
-	return Failed, fmt.Errorf("%s is missing or none of its values", p.rules[0].path)
+	return Failed, "", fmt.Errorf("%s is missing or none of its values", p.rules[0].path)
 }
 
 // text reads a plain text.
@@ -204,7 +204,9 @@ func (p *reader) text(a answer) (Outcome, facts, error) {
 		case rule.then == Failed:
 			return Failed, f, errors.New("the answer is empty")
 		case rule.begin && rule.then == Denied:
-			f.reason = rest
+			f.reason = cmp.Or(rest, "the service says "+rule.word)
+		case rule.then == Denied:
+			f.reason = text
 		case rule.begin && rest != "":
 			f.attrs = map[string]string{"tags": printable(rest)}
 		}

@@ -249,6 +249,35 @@ func TestDenials(t *testing.T) {
 	}
 }
 
+// TestDenialsSayWhy: the log is to hold what the service said, whatever words it has.
+func TestDenialsSayWhy(t *testing.T) {
+	for _, c := range []struct {
+		preset string
+		a      reply
+		want   string
+	}{
+		{"native", okJSON(`{"result":"deny","reason":"out of funds"}`), "out of funds"},
+		{"native", okJSON(`{"result":"deny"}`), "result is deny"},
+		{"native", reply{status: 403}, "the service answers 403"},
+		{"native", okJSON(`{"result":"ignore"}`), "the service leaves the token to others"},
+		{"emqx", okJSON(`{"result":"deny"}`), "result is deny"},
+		{"emqx4", reply{status: 401}, "the service answers 401"},
+		{"goauth", okJSON(`{"ok":false,"error":"no such user"}`), "no such user"},
+		{"goauth", okJSON(`{"ok":false}`), "ok is false"},
+		{"goauth", reply{status: 200, body: "no such user"}, "no such user"},
+		{"vernemq", okJSON(`{"result":{"error":"not_allowed"}}`), "not_allowed"},
+		{"vernemq", okJSON(`{"result":{"error":{"code":7}}}`), "result.error"},
+		{"introspection", okJSON(`{"active":false}`), "active is false"},
+		{"rabbitmq", reply{status: 200, body: "deny blocked"}, "blocked"},
+		{"rabbitmq", reply{status: 200, body: "deny"}, "the service says deny"},
+	} {
+		_, err := asked(t, c.a, Options{Preset: c.preset}, pump())
+		if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Detail != c.want {
+			t.Errorf("%s: the denial of %d %s is %v, want detail %q", c.preset, c.a.status, c.a.body, err, c.want)
+		}
+	}
+}
+
 // TestReasonsWithoutSecrets: services that echo what they were sent.
 func TestReasonsWithoutSecrets(t *testing.T) {
 	for _, echo := range []string{

@@ -228,8 +228,9 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		upstream:  f.upstream(),
 		attrs:     f.attrs("client_attrs"),
 	}
-	if m := f.get("reason"); m != nil {
-		a.reason, _ = m.value.(string) // for the log only: not worth an error
+	// The reason is for the log alone and not worth an error.
+	if m, err := f.root.lookup(f.paths["reason"]); err == nil && m != nil {
+		a.reason, _ = m.value.(string)
 	}
 	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
 	a.expires = earliest(f.instant("expire_at", 0), f.instant("expires_in", f.now.Unix()))

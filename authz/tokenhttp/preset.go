@@ -241,6 +241,7 @@ func vernemq() preset {
 			{"result.error", present, Denied},
 		},
 		fields: map[string]string{
+			"reason":            "result.error",
 			"max_session":       "modifiers.max_connection_lifetime",
 			"upstream.clientid": "modifiers.client_id", "upstream.username": "modifiers.username",
 		},
