@@ -1,7 +1,9 @@
 package tokenjwt
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/json"
 	"maps"
 	"math"
 	"strings"
@@ -102,18 +104,21 @@ func TestClaims(t *testing.T) {
 		{name: "sub empty", claims: map[string]any{"sub": ""}, want: "not_authorized"},
 		{name: "sub too long", claims: map[string]any{"sub": strings.Repeat("x", 257)}, want: "not_authorized"},
 		{name: "sub with a line end", claims: map[string]any{"sub": "a\nb"}, want: "not_authorized"},
-		{name: "sub as number", claims: map[string]any{"sub": 7}, want: "not_authorized"},
+		{name: "sub as number", claims: map[string]any{"sub": 7}, want: "granted"},
+		{name: "sub as a fraction", claims: map[string]any{"sub": 7.5}, want: "not_authorized"},
+		{name: "sub as boolean", claims: map[string]any{"sub": true}, want: "not_authorized"},
 		{name: "sub in another case", claims: map[string]any{"sub": nil, "SUB": "pump-7"}, want: "not_authorized"},
 		{name: "sub through a text", options: func(o *Options) { o.Subject = "sub.name" }, want: "not_authorized"},
 		{name: "jti too long", claims: map[string]any{"jti": strings.Repeat("x", 129)}, want: "not_authorized"},
-		{name: "jti as number", claims: map[string]any{"jti": 5}, want: "not_authorized"},
+		{name: "jti as number", claims: map[string]any{"jti": 5}, want: "granted"},
 		{name: "no jti", claims: map[string]any{"jti": nil}, want: "granted"},
 		{name: "mapped", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u"}, want: "granted"},
 		{name: "no client id claim", options: withMapped, claims: map[string]any{"username": "u"}, want: "not_authorized"},
 		{name: "client id claim as empty list", options: withMapped, claims: map[string]any{"clientid": []string{}, "username": "u"}, want: "not_authorized"},
 		{name: "client id claim as pattern", options: withMapped, claims: map[string]any{"clientid": []string{"c", "*"}, "username": "u"}, want: "not_authorized"},
 		{name: "client id claim with an empty text", options: withMapped, claims: map[string]any{"clientid": []string{"c", ""}, "username": "u"}, want: "not_authorized"},
-		{name: "client id claim as number", options: withMapped, claims: map[string]any{"clientid": 1, "username": "u"}, want: "not_authorized"},
+		{name: "client id claim as another number", options: withMapped, claims: map[string]any{"clientid": 1, "username": "u"}, want: "wrong_client_id"},
+		{name: "client id claim as boolean", options: withMapped, claims: map[string]any{"clientid": true, "username": "u"}, want: "not_authorized"},
 		{name: "user name claim as pattern", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u*"}, want: "not_authorized"},
 		{name: "acl empty", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": []any{}}, want: "granted"},
 		{name: "acl as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": "a/#"}, want: "not_authorized"},
@@ -194,6 +199,84 @@ func TestForm(t *testing.T) {
 	}
 }
 
+// TestNamesMayBeNumbers: issuers name devices and tokens by the numbers of a database.
+func TestNamesMayBeNumbers(t *testing.T) {
+	o := strict(Keys{})
+	o.ClientID = "clients"
+	s := loaded(t, o, always(named(t, "k1", keyring().p256.Public())))
+	r := request(signed(t, jose.ES256, keyring().p256, "k1", claims(map[string]any{"sub": 1234567890123456789, "jti": 5, "clients": []any{"c", 42}})))
+	r.ClientID = "42"
+	g, err := s.Authorize(t.Context(), r)
+	if err != nil || g.Subject != "1234567890123456789" || g.TokenID != "5" {
+		t.Errorf("the grant is %+v: %v", g, err)
+	}
+}
+
+// TestEd25519HasTwoNames: an issuer may write either of both, in tokens and in keys.
+func TestEd25519HasTwoNames(t *testing.T) {
+	k := keyring()
+	token := func(alg string) string {
+		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"` + alg + `","kid":"k1"}`))
+		payload, err := json.Marshal(claims(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		input := header + "." + base64.RawURLEncoding.EncodeToString(payload)
+		return input + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(k.ed, []byte(input)))
+	}
+	for _, alg := range []string{"EdDSA", "Ed25519"} {
+		for _, member := range []map[string]any{{"kid": "k1"}, {"kid": "k1", "alg": "EdDSA"}, {"kid": "k1", "alg": "Ed25519"}} {
+			s := loaded(t, strict(Keys{}), always(jwks(t, jwk(t, k.ed.Public(), member))))
+			if got := outcome(t, s, request(token(alg))); got != "granted" {
+				t.Errorf("a token with alg %s for key %v is %s", alg, member, got)
+			}
+			forged := []byte(token(alg))
+			forged[len(forged)-5] ^= 1
+			if got := outcome(t, s, request(string(forged))); got == "granted" {
+				t.Errorf("a forged token with alg %s is %s", alg, got)
+			}
+		}
+	}
+	o := strict(Keys{})
+	o.Algorithms = []string{"Ed25519"}
+	s := loaded(t, o, always(named(t, "k1", k.ed.Public())))
+	if first, second := outcome(t, s, request(token("Ed25519"))), outcome(t, s, request(token("EdDSA"))); first != "granted" || second != "unknown_token" {
+		t.Errorf("with algorithms: [Ed25519] the tokens are %s and %s", first, second)
+	}
+}
+
+// TestDenialsSayWhy: each refusal has its own words in the log, and none of them repeats
+// more of the token than what anybody may know.
+func TestDenialsSayWhy(t *testing.T) {
+	k := keyring()
+	s := loaded(t, strict(Keys{}), always(jwks(t, jwk(t, k.p256.Public(), map[string]any{"kid": "k1"}), jwk(t, k.rsa.Public(), map[string]any{"kid": "r1"}))))
+	long := strings.Repeat("k", 500)
+	for want, token := range map[string]string{
+		"not a signed JWT":                             "opaque-secret",
+		"not a JWT of at most 16384 bytes":             strings.Repeat("x", 20000),
+		`a JWT with "zip" in its header`:               signedWith(t, jose.ES256, k.p256, map[jose.HeaderKey]any{"zip": "DEF"}, claims(nil)),
+		`a JWT with algorithm "HS256", which is not`:   signed(t, jose.HS256, k.secret, "k1", claims(nil)),
+		"a JWT whose claims are not a JSON object":     signed(t, jose.ES256, k.p256, "k1", "[]"),
+		`a JWT of issuer "https://evil.example/"`:      signed(t, jose.ES256, k.p256, "k1", claims(map[string]any{"iss": "https://evil.example/"})),
+		"a JWT that names no issuer":                   signed(t, jose.ES256, k.p256, "k1", claims(map[string]any{"iss": nil})),
+		`does not fit key "k1", which it names`:        signed(t, jose.ES256, k.other, "k1", claims(nil)),
+		`names key "r1", which is not for algorithm "`: signed(t, jose.ES256, k.p256, "r1", claims(nil)),
+		"a JWT whose signature fits no key":            signed(t, jose.ES256, k.other, "", claims(nil)),
+		`which was not there when the keys were last`:  signed(t, jose.ES256, k.other, "k2", claims(nil)),
+		`"` + long[:64] + `"...`:                       signed(t, jose.ES256, k.other, long, claims(nil)),
+	} {
+		_, err := s.Authorize(t.Context(), request(token))
+		if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 300 {
+			t.Errorf("the error is %v, want %q in it", err, want)
+		}
+		for part := range strings.SplitSeq(token, ".") {
+			if err != nil && strings.Contains(err.Error(), part) {
+				t.Errorf("the error repeats the token: %v", err)
+			}
+		}
+	}
+}
+
 // TestHeaderIsStrict holds headers that no library would write to the rules.
 func TestHeaderIsStrict(t *testing.T) {
 	for text, want := range map[string]bool{
@@ -217,8 +300,8 @@ func TestHeaderIsStrict(t *testing.T) {
 		`{"alg":"ES256","x":` + nested(16) + `}`: false,
 	} {
 		var tok token
-		if got := tok.readHeader([]byte(text), []jose.SignatureAlgorithm{jose.ES256}); got != want {
-			t.Errorf("%s: %v", text, got)
+		if err := tok.readHeader([]byte(text), []jose.SignatureAlgorithm{jose.ES256}); (err == nil) != want {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }

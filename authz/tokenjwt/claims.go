@@ -22,9 +22,10 @@ const (
 // notKept has every request asked anew.
 func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// unknown is the denial of what may be known elsewhere.
-func unknown(detail string) error {
-	return &authz.Denial{Reason: authz.Unknown, Detail: detail, Keep: notKept()}
+// unknown is the denial of what may be known elsewhere. It says what stands against
+// the token in detail.
+func unknown(format string, args ...any) error {
+	return &authz.Denial{Reason: authz.Unknown, Detail: fmt.Sprintf(format, args...), Keep: notKept()}
 }
 
 // refused is the denial of a token with a good signature.
@@ -41,10 +42,18 @@ func about(id string, err error) error {
 	return &authz.Denial{Reason: d.Reason, Detail: "token " + id + ": " + d.Detail, Keep: notKept()}
 }
 
-// issued reports whether the claims are of one of the accepted issuers.
-func (o *Options) issued(claims map[string]any) bool {
+// checkIssuer returns an error unless the claims are of one of the accepted issuers.
+func (o *Options) checkIssuer(claims map[string]any) error {
 	issuer, ok := textOf(claims, "iss")
-	return ok && (len(o.Issuers) == 0 || slices.Contains(o.Issuers, issuer))
+	switch {
+	case !ok:
+		return errors.New("a JWT whose iss is not text")
+	case len(o.Issuers) == 0 || slices.Contains(o.Issuers, issuer):
+		return nil
+	case issuer == "":
+		return errors.New("a JWT that names no issuer")
+	}
+	return fmt.Errorf("a JWT of issuer %s, which is not among the accepted ones", quoted(issuer))
 }
 
 // grant turns a verified token into what it grants, or says why it does not.

@@ -1,8 +1,10 @@
 package tokenjwt
 
 import (
+	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -19,25 +21,28 @@ type token struct {
 	claims    map[string]any
 }
 
-// The ways in which a text is not a token of ours. They never repeat a part of it.
+// The ways in which a text is not a token of ours. What they repeat of it is the
+// algorithm, the key id and the issuer: the parts that are known to anybody.
 var (
-	errForm    = errors.New("not a signed JWT")
-	errHeader  = errors.New("a JWT with a header that is not accepted")
-	errClaims  = errors.New("a JWT whose claims are not a JSON object, or have a key twice")
-	errForeign = errors.New("a JWT of another issuer")
+	errForm   = errors.New("not a signed JWT")
+	errHeader = errors.New("a JWT whose header is not a JSON object, or has a key twice")
+	errClaims = errors.New("a JWT whose claims are not a JSON object, or have a key twice")
 )
 
 // parse takes text apart, with no work for what is not three parts of base64url.
 func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*token, error) {
-	header, ok := split(text, maxSize)
+	if len(text) > maxSize {
+		return nil, fmt.Errorf("not a JWT of at most %d bytes", maxSize)
+	}
+	header, ok := split(text)
 	if !ok {
 		return nil, errForm
 	}
 	t := &token{input: text[:strings.LastIndexByte(text, '.')]}
-	if !t.readHeader(header, algorithms) {
-		return nil, errHeader
+	err := t.readHeader(header, algorithms)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if t.signed, err = jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{t.algorithm}); err != nil {
 		return nil, errHeader // the cause repeats what the header holds
 	}
@@ -50,8 +55,8 @@ func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*tok
 }
 
 // split returns the header of text if its form is that of a compact JWS.
-func split(text string, maxSize int) (header []byte, ok bool) {
-	if len(text) > maxSize || strings.Count(text, ".") != 2 {
+func split(text string) (header []byte, ok bool) {
+	if strings.Count(text, ".") != 2 {
 		return nil, false
 	}
 	for part := range strings.SplitSeq(text, ".") {
@@ -100,25 +105,31 @@ func sextet(c byte) int {
 	return -1
 }
 
-// readHeader reports whether the header is acceptable. Members that point to keys
-// elsewhere (jku, x5u, x5c) are allowed and never followed.
-func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) bool {
+// readHeader returns an error unless the header is acceptable. Members that point to
+// keys elsewhere (jku, x5u, x5c) are allowed and never followed.
+func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) error {
 	header, err := decodeObject(text)
 	if err != nil {
-		return false
+		return errHeader
 	}
 	// crit and b64 change how the rest is read; a token that brings its own key is
 	// a proof of possession, not an access token; zip and enc are of JWE.
 	for _, name := range []string{"crit", "b64", "jwk", "zip", "enc"} {
 		if _, ok := header[name]; ok {
-			return false
+			return fmt.Errorf("a JWT with %q in its header, which is not accepted", name)
 		}
 	}
 	alg, algOK := textOf(header, "alg")
 	kid, kidOK := textOf(header, "kid")
 	typ, typOK := textOf(header, "typ")
 	t.algorithm, t.kid, t.typ = jose.SignatureAlgorithm(alg), kid, typ
-	return algOK && kidOK && typOK && slices.Contains(algorithms, t.algorithm)
+	switch {
+	case !algOK || !kidOK || !typOK:
+		return errors.New("a JWT whose alg, kid or typ is not text")
+	case !slices.Contains(algorithms, t.algorithm):
+		return fmt.Errorf("a JWT with algorithm %s, which is not accepted", quoted(alg))
+	}
+	return nil
 }
 
 // textOf returns the named text, empty if there is none; not ok if it is not text.
@@ -134,6 +145,9 @@ func textOf(object map[string]any, name string) (text string, ok bool) {
 // verifiedBy reports whether one of the keys fits the token's signature.
 func (t *token) verifiedBy(keys []key) bool {
 	return slices.ContainsFunc(keys, func(k key) bool {
+		if public, ok := k.material.(ed25519.PublicKey); ok && t.algorithm == ed25519Name {
+			return ed25519.Verify(public, []byte(t.input), t.signed.Signatures[0].Signature)
+		}
 		_, err := t.signed.Verify(k.material)
 		return err == nil
 	})

@@ -58,7 +58,7 @@ func TestConformance(t *testing.T) {
 	authztest.Run(t, authztest.Suite{
 		New:     fixture,
 		Good:    of(map[string]any{"roles": []string{"device"}}),
-		Unknown: request(signed(t, jose.ES256, k.other, "k2", claims(nil))),
+		Unknown: request(signed(t, jose.ES256, k.other, "k1", claims(nil))),
 		Denied: map[authz.Reason]authz.Request{
 			authz.Expired:       of(map[string]any{"exp": time.Now().Unix() - 1}),
 			authz.NotYetValid:   of(map[string]any{"nbf": time.Now().Unix() + 600}),
@@ -102,7 +102,7 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	before := asked.Load()
-	expect("before the rotation", "granted", "unknown_token")
+	expect("before the rotation", "granted", "unavailable") // the key may be a newer one
 	if asked.Load() != before {
 		t.Error("the issuer was asked again at once")
 	}

@@ -26,7 +26,7 @@
 //
 //	RSA, 2048 to 4096 bits   RS256 RS384 RS512 PS256 PS384 PS512
 //	EC P-256, P-384, P-521   ES256, ES384, ES512
-//	Ed25519                  EdDSA
+//	Ed25519                  EdDSA, Ed25519 (RFC 9864: two names of one algorithm)
 //	a secret of n bytes      HS256, HS384 from 48 bytes, HS512 from 64 bytes
 //
 // The alg, use and key_ops members of a JWK narrow that further, as does
@@ -44,16 +44,19 @@
 // [authz.Unknown], so that a chain asks its next source: for a text that is no JWT,
 // one with a doubled JSON key, one of another issuer, one with a signature that no
 // key fits. Nothing is lost by asking on: another source can only let in what it
-// knows itself.
+// knows itself. The denial's detail says which of these it is.
 //
 // A token with a good signature is this source's, and a denial is final: it has
 // expired, is not yet valid, or is not authorized, for it is meant for another
 // audience or lacks a claim that is needed.
 //
-// What cannot be decided is unavailable: there are no keys yet, or none fits the
-// token and the newest cannot be had.
+// What cannot be decided is unavailable ([authz.ErrUnsure], so that a chain still asks
+// its next source): there are no keys yet, none fits the token and the newest cannot be
+// had, or the token names a key that has never been there and the keys were read less
+// than ten seconds ago, so that it may be a newer one.
 //
-// Errors name a token by its id and repeat nothing else of what it says.
+// Errors name a token by its id. Of one without a good signature they name the issuer,
+// the key and the algorithm, cut at 64 bytes. They repeat nothing else of what it says.
 //
 // Nothing is remembered by anyone else: grants and denials forbid it, since asking
 // again costs a signature check and sees keys that were taken out.

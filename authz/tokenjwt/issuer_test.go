@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -218,10 +217,19 @@ func outcome(tb testing.TB, s *Source, r authz.Request) string {
 	return "unavailable"
 }
 
-// mentions reports whether err holds eight characters of the token in a row, as
-// they are or decoded.
+// mentions reports whether err holds twelve characters of the token in a row, as
+// they are or decoded. The issuer, the key and the algorithm may be named.
 func mentions(err error, token string) bool {
-	text := fmt.Sprintf("%v %+v %#v", err, err, err)
+	text := err.Error()
+	for _, name := range []string{"iss", "kid", "alg"} {
+		for part := range strings.SplitSeq(token, ".") {
+			decoded, _ := base64.RawURLEncoding.DecodeString(part)
+			object, _ := decodeObject(decoded)
+			if value, _ := textOf(object, name); value != "" {
+				text = strings.ReplaceAll(text, quoted(value), "")
+			}
+		}
+	}
 	pieces := []string{token}
 	for part := range strings.SplitSeq(token, ".") {
 		decoded, _ := base64.RawURLEncoding.DecodeString(part)

@@ -13,6 +13,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
+// ed25519Name is the newer name of EdDSA with a key of Ed25519 (RFC 9864 section 2.2).
+// The JOSE library does not know it.
+const ed25519Name = jose.SignatureAlgorithm("Ed25519")
+
 const (
 	maxKeys  = 64 // usable ones in a set
 	maxTries = 16 // keys for one token
@@ -27,14 +31,27 @@ type key struct {
 
 // keySet is what one version of a place holds. It is immutable.
 type keySet struct {
-	keys    []key
-	ignored int // members that are of no use here
+	keys     []key
+	ignored  int               // members that are of no use here
+	unusable map[string]string // why, by the ids of those that have one
 }
 
-// verify reports whether a key of the set fits t, and whether there is a key that
-// has the kid that t names.
-func (s *keySet) verify(t *token) (good, named bool) {
+// verdict is what a set of keys makes of a signature.
+type verdict int
+
+const (
+	noKey    verdict = iota // it has no key that the token could be signed with
+	noneFits                // none of the keys that were tried fits
+	wrongKey                // the key that the token names does not fit
+	wrongAlg                // the key that the token names is for other algorithms
+	badKey                  // the key that the token names is of no use here
+	verified
+)
+
+// verify says whether a key of the set fits t.
+func (s *keySet) verify(t *token) verdict {
 	var fit []key
+	named := false
 	for _, k := range s.keys {
 		exact := t.kid != "" && k.id == t.kid
 		named = named || exact
@@ -45,7 +62,32 @@ func (s *keySet) verify(t *token) (good, named bool) {
 	if named { // a key without an id is only for what no other is meant for
 		fit = slices.DeleteFunc(fit, func(k key) bool { return k.id != t.kid })
 	}
-	return t.verifiedBy(fit[:min(len(fit), maxTries)]), named
+	switch {
+	case t.verifiedBy(fit[:min(len(fit), maxTries)]):
+		return verified
+	case named && len(fit) == 0:
+		return wrongAlg
+	case named:
+		return wrongKey
+	case len(fit) > 0:
+		return noneFits
+	case t.kid != "" && s.unusable[t.kid] != "":
+		return badKey
+	}
+	return noKey
+}
+
+// ids returns the ids of the keys that have one.
+func (s *keySet) ids() (all []string) {
+	if s == nil {
+		return nil
+	}
+	for _, k := range s.keys {
+		if k.id != "" {
+			all = append(all, k.id)
+		}
+	}
+	return all
 }
 
 func rsaAlgorithms() []jose.SignatureAlgorithm {
@@ -70,7 +112,7 @@ func algorithmsOf(material any) ([]jose.SignatureAlgorithm, error) {
 			return []jose.SignatureAlgorithm{jose.ES512}, nil
 		}
 	case ed25519.PublicKey:
-		return []jose.SignatureAlgorithm{jose.EdDSA}, nil
+		return []jose.SignatureAlgorithm{jose.EdDSA, ed25519Name}, nil
 	}
 	return nil, errors.New("a key of another type than RSA, EC P-256, P-384, P-521 and Ed25519")
 }
@@ -95,12 +137,16 @@ func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, erro
 	if !ok {
 		return nil, errors.New(`not a JWK Set: it has no list "keys"`)
 	}
-	set, fault := &keySet{}, errors.New("the list is empty")
+	set, fault := &keySet{unusable: map[string]string{}}, errors.New("the list is empty")
 	for i, member := range members {
 		k, err := parseJWK(member, allowed)
 		if err != nil {
 			fault = fmt.Errorf("key %d: %w", i+1, err)
 			set.ignored++
+			if object, ok := member.(map[string]any); ok {
+				id, _ := textOf(object, "kid")
+				set.unusable[id] = err.Error()
+			}
 			continue
 		}
 		set.keys = append(set.keys, k)
@@ -143,7 +189,11 @@ func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 		return key{}, err
 	}
 	if alg != "" {
-		if err := k.narrow([]jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)}); err != nil {
+		only := []jose.SignatureAlgorithm{jose.SignatureAlgorithm(alg)}
+		if only[0] == jose.EdDSA || only[0] == ed25519Name {
+			only = []jose.SignatureAlgorithm{jose.EdDSA, ed25519Name} // two names of one algorithm
+		}
+		if err := k.narrow(only); err != nil {
 			return key{}, errors.New("a key whose alg does not go with its type")
 		}
 	}

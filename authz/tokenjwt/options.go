@@ -72,7 +72,7 @@ type Options struct {
 	MaxToken int
 
 	// Subject is the path of the claim that names the device: a text of 1 to 256
-	// bytes. Empty means sub.
+	// bytes, or a whole number. Empty means sub.
 	Subject string
 	// ClientID is the path of the claim that lists the client identifiers that
 	// may use the token, a text or a list of them, each meant literally. If it is
@@ -172,7 +172,7 @@ func loopback(host string) bool {
 
 // algorithms returns those that tokens may have, given what the place can hold.
 func (o *Options) algorithms() ([]jose.SignatureAlgorithm, error) {
-	possible := slices.Concat(rsaAlgorithms(), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.EdDSA})
+	possible := slices.Concat(rsaAlgorithms(), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, ed25519Name})
 	if o.Keys.Secret != "" {
 		possible = []jose.SignatureAlgorithm{jose.HS256, jose.HS384, jose.HS512}
 	}

@@ -3,8 +3,8 @@ package tokenjwt
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -27,8 +27,12 @@ type refreshing struct {
 	ended   time.Time // of the last one
 	err     error     // of the last one
 	content [sha256.Size]byte
+	gone    []string // ids of keys that were taken out, the last maxGone
 	stats   Stats
 }
+
+// maxGone is how many ids of keys that were taken out are remembered.
+const maxGone = 256
 
 // Stats is what a [Source] can say of its keys.
 type Stats struct {
@@ -72,33 +76,53 @@ func (s *Source) askLocked() *flight {
 
 // newer returns keys that are newer than seen, or seen if there are none. It reads
 // them unless that was done less than minRefresh ago, and errs if they cannot be
-// had.
-func (s *Source) newer(ctx context.Context, seen *keySet) (*keySet, error) {
+// had. They are fresh if they were read after the call.
+func (s *Source) newer(ctx context.Context, seen *keySet) (newer *keySet, fresh bool, err error) {
 	s.mu.Lock()
 	f := s.running
 	switch now := s.keys.Load(); {
 	case now != seen:
 		s.mu.Unlock()
-		return now, nil
+		return now, false, nil
 	case f != nil:
 	case s.asked == nil && !s.ended.IsZero() && time.Since(s.ended) < minRefresh:
 		defer s.mu.Unlock()
-		return seen, unavailable(s.err)
+		return seen, false, inKeys(s.err)
 	default:
-		f = s.askLocked()
+		f, fresh = s.askLocked(), true
 	}
 	s.mu.Unlock()
 	if err := s.wait(ctx, f); err != nil {
-		return nil, unavailable(err)
+		return nil, false, inKeys(err)
 	}
-	return s.keys.Load(), nil
+	return s.keys.Load(), fresh, nil
 }
 
-func unavailable(err error) error {
-	if err == nil || errors.Is(err, authz.ErrUnavailable) {
-		return err
+func inKeys(err error) error {
+	if err == nil {
+		return nil
 	}
-	return fmt.Errorf("%w: keys: %w", authz.ErrUnavailable, err)
+	return fmt.Errorf("keys: %w", err)
+}
+
+// retired reports whether a key of that id was there once and is no longer. It will
+// hardly come back, and the holder of a token that it signed must not be able to put
+// the answer off by having the keys read all the time.
+func (s *Source) retired(kid string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.gone, kid)
+}
+
+// retireLocked remembers the ids that next no longer has.
+func (s *Source) retireLocked(next *keySet) {
+	ids := next.ids()
+	for _, id := range s.keys.Load().ids() {
+		if !slices.Contains(ids, id) && !slices.Contains(s.gone, id) {
+			s.gone = append(s.gone, id)
+		}
+	}
+	s.gone = slices.Clone(s.gone[max(0, len(s.gone)-maxGone):])
 }
 
 func (s *Source) wait(ctx context.Context, f *flight) error {
@@ -195,6 +219,7 @@ func (s *Source) acceptLocked(content []byte) error {
 	if err != nil {
 		return err
 	}
+	s.retireLocked(set)
 	s.keys.Store(set)
 	s.content = sum
 	s.stats.Changed++

@@ -148,8 +148,16 @@ func TestUnknownKeyIsAskedForSeldom(t *testing.T) {
 		forged := request(signed(t, jose.ES256, k.other, "k1", claims(nil)))
 		foreign := request(signed(t, jose.ES256, k.other, "k2", claims(map[string]any{"iss": "x"})))
 		i.times()
-		for range 35 { // a second each
-			for name, r := range map[string]authz.Request{"new": fresh, "forged": forged, "foreign": foreign} {
+		for n := range 35 { // a second each
+			// Between two readings the key may have been made already.
+			newOne := "unavailable"
+			if n > 0 && n%10 == 0 {
+				newOne = "unknown_token"
+			}
+			if got := outcome(t, s, fresh); got != newOne {
+				t.Errorf("after %d s the new one is %s, want %s", n, got, newOne)
+			}
+			for name, r := range map[string]authz.Request{"forged": forged, "foreign": foreign} {
 				if got := outcome(t, s, r); got != "unknown_token" {
 					t.Errorf("the %s one is %s", name, got)
 				}
@@ -171,6 +179,28 @@ func TestUnknownKeyIsAskedForSeldom(t *testing.T) {
 		i.set(func() { i.content = named(t, "k2", k.other.Public()) })
 		if got := outcome(t, s, fresh); got != "granted" {
 			t.Errorf("after the rotation the new one is %s", got)
+		}
+	})
+}
+
+// TestWithdrawnKeyIsUnknownAtOnce: a key that was there and was taken out is not one
+// that may be about to come, or whoever has the keys read every ten seconds would keep
+// its tokens alive.
+func TestWithdrawnKeyIsUnknownAtOnce(t *testing.T) {
+	bubble(t, strict(Keys{}), func(t *testing.T, i *issuer, s *Source) {
+		old := request(signed(t, jose.ES256, keyring().p256, "k1", claims(map[string]any{"exp": time.Now().Unix() + 9999})))
+		fresh := request(signed(t, jose.ES256, keyring().other, "k3", claims(nil)))
+		i.set(func() { i.content = named(t, "k2", keyring().other.Public()) })
+		time.Sleep(minRefresh)
+		if got := outcome(t, s, fresh); got != "unknown_token" { // has the keys read
+			t.Errorf("a key that is not there after a reading is %s", got)
+		}
+		for range 20 {
+			if got := outcome(t, s, old); got != "unknown_token" {
+				t.Errorf("a token of the key that was taken out is %s", got)
+			}
+			time.Sleep(time.Second)
+			outcome(t, s, fresh)
 		}
 	})
 }

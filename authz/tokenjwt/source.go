@@ -103,11 +103,11 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 		return nil, fmt.Errorf("jwt source: %w", err)
 	}
 	t, err := parse(r.Token.Reveal(), s.options.maxToken(), s.algorithms)
-	if err == nil && !s.options.issued(t.claims) {
-		err = errForeign // before the keys are looked at, which a foreign kid would have read again
+	if err == nil {
+		err = s.options.checkIssuer(t.claims) // before the keys are looked at, which a foreign kid would have read again
 	}
 	if err != nil {
-		return nil, unknown(err.Error())
+		return nil, unknown("%v", err)
 	}
 	if err := s.verify(ctx, t); err != nil {
 		return nil, err
@@ -128,21 +128,39 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 func (s *Source) verify(ctx context.Context, t *token) error {
 	set := s.keys.Load()
 	if set != nil {
-		switch good, named := set.verify(t); {
-		case good:
+		switch v := set.verify(t); v {
+		case verified:
 			return nil
-		case named:
-			return unknown("the signature does not fit the key that it names")
+		case wrongKey, wrongAlg:
+			return t.unverified(v, set)
 		}
 	}
-	newer, err := s.newer(ctx, set)
+	newer, fresh, err := s.newer(ctx, set)
 	if err != nil {
-		return fmt.Errorf("jwt source: %w", err)
+		return fmt.Errorf("jwt source: %w: %w", authz.ErrUnsure, err)
 	}
-	if newer != set {
-		if good, _ := newer.verify(t); good {
-			return nil
-		}
+	v := newer.verify(t)
+	switch {
+	case v == verified:
+		return nil
+	case v == noKey && t.kid != "" && !fresh && !s.retired(t.kid):
+		return fmt.Errorf("jwt source: %w: a JWT names key %s, which was not there when the keys were last read; they are read again after %v",
+			authz.ErrUnsure, quoted(t.kid), minRefresh)
 	}
-	return unknown("the signature fits no key")
+	return t.unverified(v, newer)
+}
+
+// unverified is the denial of a token of which set says v.
+func (t *token) unverified(v verdict, set *keySet) error {
+	switch v {
+	case badKey:
+		return unknown("a JWT that names key %s, which is of no use here: %s", quoted(t.kid), set.unusable[t.kid])
+	case wrongKey:
+		return unknown("a JWT whose signature does not fit key %s, which it names", quoted(t.kid))
+	case wrongAlg:
+		return unknown("a JWT that names key %s, which is not for algorithm %s", quoted(t.kid), quoted(string(t.algorithm)))
+	case noKey:
+		return unknown("a JWT for which there is no key: it names key %s and algorithm %s", quoted(t.kid), quoted(string(t.algorithm)))
+	}
+	return unknown("a JWT whose signature fits no key")
 }

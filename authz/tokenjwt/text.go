@@ -5,33 +5,61 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
+// quoted returns a text that anybody may have chosen as it stands in an error.
+func quoted(text string) string {
+	const longest = 64 // bytes
+	if len(text) > longest {
+		return strconv.Quote(text[:longest]) + "..."
+	}
+	return strconv.Quote(text)
+}
+
 // listOf returns a text as a list of one, and a list of texts.
 func listOf(value any) ([]string, error) {
-	if text, ok := value.(string); ok {
-		return []string{text}, nil
-	}
 	elements, ok := value.([]any)
+	if !ok {
+		elements = []any{value}
+	}
 	list := make([]string, len(elements))
 	for i := range elements {
-		if ok {
-			list[i], ok = elements[i].(string)
+		if list[i], ok = elements[i].(string); !ok {
+			return nil, errors.New("not a text or a list of texts")
 		}
-	}
-	if !ok {
-		return nil, errors.New("not a text or a list of texts")
 	}
 	return list, nil
 }
 
+// namesOf returns a name as a list of one, and a list of names.
+func namesOf(value any) ([]string, error) {
+	elements, ok := value.([]any)
+	if !ok {
+		elements = []any{value}
+	}
+	list := make([]string, len(elements))
+	for i := range elements {
+		var err error
+		if list[i], err = nameOf(elements[i], math.MaxUint16); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// nameOf returns a text, or a whole number as it is written: many issuers name things
+// by the numbers of their database. Other numbers can be written in several ways.
 func nameOf(value any, limit int) (string, error) {
 	text, ok := value.(string)
+	if number, isNumber := value.(json.Number); isNumber && !strings.ContainsAny(number.String(), ".eE") {
+		text, ok = number.String(), true
+	}
 	if !ok {
-		return "", errors.New("not a text")
+		return "", errors.New("neither a text nor a whole number")
 	}
 	return text, checkText(text, limit)
 }
