@@ -14,16 +14,20 @@ import (
 
 const (
 	applicationID = 0x4d415054 // "MAPT" in the file's header
-	schemaVersion = 1
+	schemaVersion = 2
 )
+
+// telemetryTable numbers the messages of one millisecond from 0, in order of arrival.
+const telemetryTable = `
+CREATE TABLE telemetry (
+	device TEXT NOT NULL, ts INTEGER NOT NULL, n INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (device, ts, n)
+) STRICT, WITHOUT ROWID;
+`
 
 // schema holds values as JSON text, which tells 1, 1.0, "1" and true apart.
 // Only telemetry is written for each message; latest lags behind it, and
 // unflushed names, commit by commit, the messages it has not seen.
-const schema = `
-CREATE TABLE telemetry (
-	device TEXT NOT NULL, ts INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (device, ts)
-) STRICT, WITHOUT ROWID;
+const schema = telemetryTable + `
 CREATE TABLE latest (
 	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
 ) STRICT, WITHOUT ROWID;
@@ -35,9 +39,19 @@ CREATE TABLE unflushed (
 ) STRICT;
 `
 
+// numberMessages brings format 1, which had one row for a device and a millisecond,
+// to format 2.
+const numberMessages = `
+ALTER TABLE telemetry RENAME TO unnumbered;
+` + telemetryTable + `
+INSERT INTO telemetry SELECT device, ts, 0, data FROM unnumbered;
+DROP TABLE unnumbered;
+`
+
 // statements are those the writing goroutine runs again and again.
 type statements struct {
-	insert, get, update     *sql.Stmt // telemetry
+	insert, insertNext      *sql.Stmt // telemetry
+	get, update             *sql.Stmt // telemetry
 	note, latest, flushed   *sql.Stmt // unflushed and latest
 	attribute, attributes   *sql.Stmt
 	nextDevice, pruneOld    *sql.Stmt
@@ -134,7 +148,7 @@ func (s *Store) inspect(ctx context.Context) error {
 		return nil // new
 	case id != applicationID:
 		return errors.New("it belongs to another program: set telemetry.path to another file")
-	case version != schemaVersion:
+	case version < 1 || version > schemaVersion:
 		return fmt.Errorf("it has format %d, this version reads %d: run the version that made it, or set telemetry.path to another file",
 			version, schemaVersion)
 	}
@@ -147,16 +161,27 @@ func (s *Store) identity(ctx context.Context) (id, version, tables int, err erro
 	return id, version, tables, err
 }
 
-// create makes the tables of a new database.
+// create makes the tables of a new database, or brings an older one to the present
+// format, all or nothing.
 func (s *Store) create(ctx context.Context) error {
-	if _, _, tables, err := s.identity(ctx); err != nil || tables > 0 {
+	_, version, _, err := s.identity(ctx)
+	if err != nil || version == schemaVersion {
 		return err
 	}
-	return s.transact(ctx, func(tx *sql.Tx) error {
+	statements := schema
+	if version == 1 {
+		statements = numberMessages
+	}
+	err = s.transact(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d",
-			schema, applicationID, schemaVersion))
+			statements, applicationID, schemaVersion))
 		return err
 	})
+	if err != nil && version > 0 {
+		return fmt.Errorf("it has format %d and could not be brought to format %d, which for a while takes as much disk space again as the file has: %w",
+			version, schemaVersion, err)
+	}
+	return err
 }
 
 func (s *Store) prepare(ctx context.Context) error {
@@ -164,9 +189,11 @@ func (s *Store) prepare(ctx context.Context) error {
 		stmt  **sql.Stmt
 		query string
 	}{
-		{&s.write.insert, `INSERT INTO telemetry (device, ts, data) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`},
-		{&s.write.get, `SELECT data FROM telemetry WHERE device = ? AND ts = ?`},
-		{&s.write.update, `UPDATE telemetry SET data = ?3 WHERE device = ?1 AND ts = ?2`},
+		{&s.write.insert, `INSERT INTO telemetry (device, ts, n, data) VALUES (?, ?, 0, ?) ON CONFLICT DO NOTHING`},
+		{&s.write.insertNext, `INSERT INTO telemetry (device, ts, n, data)
+			SELECT ?1, ?2, max(n) + 1, ?3 FROM telemetry WHERE device = ?1 AND ts = ?2`},
+		{&s.write.get, `SELECT n, data FROM telemetry WHERE device = ? AND ts = ? ORDER BY n DESC LIMIT ?`},
+		{&s.write.update, `UPDATE telemetry SET data = ?4 WHERE device = ?1 AND ts = ?2 AND n = ?3`},
 		{&s.write.note, `INSERT INTO unflushed (messages) VALUES (?)`},
 		{&s.write.latest, `INSERT INTO latest (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE excluded.ts >= latest.ts`},

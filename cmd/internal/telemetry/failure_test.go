@@ -168,7 +168,7 @@ func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 		"of a newer version": {func(t *testing.T, path string) {
 			ours(t, path)
 			execOn(t, path, "PRAGMA user_version = 9")
-		}, "it has format 9, this version reads 1"},
+		}, "it has format 9, this version reads 2"},
 		"a directory": {func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)
@@ -233,7 +233,7 @@ func TestDamagedNotes(t *testing.T) {
 	for _, notes := range []string{`[`, `[{"d":"d","t":1}]`} {
 		path := filepath.Join(t.TempDir(), "t.db")
 		ours(t, path)
-		execOn(t, path, `INSERT INTO telemetry VALUES ('d', 1, '{'); INSERT INTO unflushed (messages) VALUES ('`+notes+`')`)
+		execOn(t, path, `INSERT INTO telemetry VALUES ('d', 1, 0, '{'); INSERT INTO unflushed (messages) VALUES ('`+notes+`')`)
 		s, err := Open(t.Context(), Options{Path: path})
 		if err == nil {
 			t.Fatal("opened", s.Close())

@@ -4,9 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -120,7 +120,7 @@ func (s *Store) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var refs []messageRef
+	refs := make(map[messageRef]bool)
 	err = eachRow(rows, func() error {
 		var list string
 		if err := rows.Scan(&list); err != nil {
@@ -130,33 +130,29 @@ func (s *Store) replay(ctx context.Context) error {
 		if err := json.Unmarshal([]byte(list), &more); err != nil {
 			return damaged(err)
 		}
-		refs = append(refs, more...)
+		for _, ref := range more {
+			refs[ref] = true
+		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	for _, ref := range refs {
-		if err := s.replayMessage(ctx, ref); err != nil {
+	for ref := range refs {
+		if err := s.replayMessages(ctx, ref); err != nil {
 			return err
 		}
 	}
 	return s.flush()
 }
 
-func (s *Store) replayMessage(ctx context.Context, ref messageRef) error {
-	var data string
-	err := s.write.get.QueryRowContext(ctx, ref.Device, ref.TS).Scan(&data)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil // too old by now
-	}
+func (s *Store) replayMessages(ctx context.Context, ref messageRef) error {
+	rows, err := storedRows(ctx, s.write.get, ref.Device, ref.TS, -1) // none if they are too old by now
 	if err != nil {
 		return err
 	}
-	fields, err := payload.DecodeObject(data)
-	if err != nil {
-		return damaged(err)
+	for _, r := range slices.Backward(rows) {
+		s.recent.addLocked(ref.Device, payload.Message{TS: ref.TS, Fields: r.fields})
 	}
-	s.recent.addLocked(ref.Device, payload.Message{TS: ref.TS, Fields: fields})
 	return nil
 }

@@ -32,10 +32,14 @@ type Query struct {
 	// the span, End does not.
 	Start, End int64
 	// Limit is the most points for each key; 0 means 100. Keys times Limit may
-	// not exceed 200,000. Aggregates have no limit.
+	// not exceed 200,000. Aggregates have no limit. The points of one time stay
+	// together, even beyond the limit, so that nothing is missing for a reader
+	// who goes on with the time of the last point as End or, in ascending order,
+	// the millisecond after it as Start.
 	Limit int
 	// Order is "ASC", the oldest first, or "DESC". Empty means DESC, and ASC
-	// for aggregates.
+	// for aggregates. Points of one time are in the order of their arrival, or
+	// in its reverse.
 	Order string
 	// Aggregate is "MIN", "MAX", "AVG", "SUM" or "COUNT"; empty and "NONE"
 	// mean the points as they are.
@@ -110,18 +114,26 @@ func (s *Store) Range(ctx context.Context, q Query) (map[string][]Point, error) 
 
 func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error) {
 	points := make(map[string][]Point, len(q.Keys))
-	wanted := make(map[string]bool, len(q.Keys)) // keys below the limit
+	wanted := make(map[string]bool, len(q.Keys))
 	for _, key := range q.Keys {
 		wanted[key] = true
 	}
+	var full []string // keys that reached the limit at the time ts
+	var ts int64
 	err := s.eachMessage(ctx, q, func(m payload.Message) (more bool) {
+		if m.TS != ts {
+			for _, key := range full {
+				delete(wanted, key)
+			}
+			ts, full = m.TS, nil
+		}
 		for _, f := range m.Fields {
 			if !wanted[f.Key] {
 				continue
 			}
 			points[f.Key] = append(points[f.Key], Point{m.TS, f.Value})
 			if len(points[f.Key]) == q.Limit {
-				delete(wanted, f.Key)
+				full = append(full, f.Key)
 			}
 		}
 		return len(wanted) > 0
@@ -175,13 +187,13 @@ var errEnough = errors.New("enough")
 // eachMessage calls f for the device's messages in the span, in order, until f
 // returns false.
 func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message) (more bool)) error {
-	const span = `SELECT ts, data FROM telemetry WHERE device = ? AND ts >= ? AND ts < ? ORDER BY ts `
-	query := span + `DESC LIMIT ?`
+	// The numbers of messages begin with 0.
+	query, next, bound := pageDescending, place{q.End, 0}, q.Start
 	if q.Order == "ASC" {
-		query = span + `ASC LIMIT ?`
+		query, next, bound = pageAscending, place{q.Start, -1}, q.End
 	}
-	for full := true; full && q.Start < q.End; {
-		rows, err := s.readers.QueryContext(ctx, query, q.Device, q.Start, q.End, pageRows)
+	for full := true; full; {
+		rows, err := s.readers.QueryContext(ctx, query, q.Device, next.ts, next.n, bound, pageRows)
 		if err != nil {
 			return s.explain(err)
 		}
@@ -191,15 +203,11 @@ func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message
 				m    payload.Message
 				data string
 			)
-			if err := rows.Scan(&m.TS, &data); err != nil {
+			if err := rows.Scan(&m.TS, &next.n, &data); err != nil {
 				return err
 			}
 			seen++
-			if q.Order == "ASC" {
-				q.Start = m.TS + 1
-			} else {
-				q.End = m.TS
-			}
+			next.ts = m.TS
 			if m.Fields, err = payload.DecodeObject(data); err != nil {
 				return damaged(err)
 			}
@@ -218,3 +226,14 @@ func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message
 	}
 	return nil
 }
+
+// place is where a message stands among those of its device.
+type place struct{ ts, n int64 }
+
+// The next page of messages after a place, in each order.
+const (
+	pageAscending = `SELECT ts, n, data FROM telemetry
+		WHERE device = ? AND (ts, n) > (?, ?) AND ts < ? ORDER BY ts, n LIMIT ?`
+	pageDescending = `SELECT ts, n, data FROM telemetry
+		WHERE device = ? AND (ts, n) < (?, ?) AND ts >= ? ORDER BY ts DESC, n DESC LIMIT ?`
+)

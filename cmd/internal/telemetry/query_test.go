@@ -38,6 +38,46 @@ func TestRange(t *testing.T) {
 	}
 }
 
+// TestPagesBetweenTimes: who asks for one page after the other, each up to the last time
+// of the one before, sees every point once, however many have the same time.
+func TestPagesBetweenTimes(t *testing.T) {
+	s := open(t, Options{})
+	const messages, sameTime = 3 * pageRows, 100
+	var list []payload.Message
+	for i := range messages {
+		m := message(int64(i/sameTime), payload.Field{Key: "a", Value: payload.Long(int64(i))})
+		m.Arrived = true
+		list = append(list, m)
+	}
+	if err := s.Append(t.Context(), "d", list); err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range []string{"ASC", "DESC"} {
+		q := Query{Device: "d", Keys: []string{"a"}, End: messages, Limit: 7, Order: order}
+		for seen := 0; seen < messages; {
+			points, err := s.Range(t.Context(), q)
+			if err != nil || len(points["a"]) == 0 {
+				t.Fatalf("%s: no points after %d, error %v", order, seen, err)
+			}
+			for _, p := range points["a"] {
+				want := int64(seen)
+				if order == "DESC" {
+					want = messages - 1 - want
+				}
+				if n, _ := p.Value.Long(); n != want {
+					t.Fatalf("%s: point %d is %d", order, seen, n)
+				}
+				seen++
+			}
+			last := points["a"][len(points["a"])-1].TS
+			if q.End = last; order == "ASC" {
+				q.Start, q.End = last+1, messages
+			}
+		}
+		check(t, "after the last page", span(t, s, q), ``)
+	}
+}
+
 func TestRangeOverManyPages(t *testing.T) {
 	const messages = 3*pageRows + 5
 	s := open(t, Options{})

@@ -52,6 +52,42 @@ func TestMessagesOfOneMillisecondMerge(t *testing.T) {
 	check(t, "range", span(t, s, Query{Device: "d", Keys: []string{"a", "b", "j"}, End: 9}), `3@5 2@5 {"y":null}@5`)
 }
 
+// TestMessagesWithoutTimeAreKept: any number of messages may arrive in a millisecond.
+func TestMessagesWithoutTimeAreKept(t *testing.T) {
+	now := int64(5)
+	s := open(t, Options{Now: clock(&now)})
+	publish(t, s, "d", `{"a":1,"b":1}`)
+	publish(t, s, "d", `[{"a":2},{"a":2},{"ts":4,"values":{"a":0}},{"b":3}]`)
+	publish(t, s, "e", `{"a":9}`)
+	a := Query{Device: "d", Keys: []string{"a"}, End: 9}
+	check(t, "newest first", span(t, s, a), `2@5 2@5 1@5 0@4`)
+	a.Order = "ASC"
+	check(t, "oldest first", span(t, s, a), `0@4 1@5 2@5 2@5`)
+	check(t, "b", span(t, s, Query{Device: "d", Keys: []string{"b"}, End: 9}), `3@5 1@5`)
+	check(t, "latest", latest(t, s, "d"), `a=2@5 b=3@5`)
+	check(t, "count", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 10, Interval: 10, Aggregate: "COUNT"}), `4@5`)
+	check(t, "sum", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 10, Interval: 10, Aggregate: "SUM"}), `5@5`)
+	if stats := s.Stats(); stats.Messages != 6 || count(t, s, "telemetry") != 6 {
+		t.Errorf("%d messages counted, %d stored, want 6", stats.Messages, count(t, s, "telemetry"))
+	}
+}
+
+// TestMessageWithTimeReplaces: what a device sends with a time replaces the values of
+// that time, whether they were sent with it or arrived then.
+func TestMessageWithTimeReplaces(t *testing.T) {
+	now := int64(5)
+	s := open(t, Options{Now: clock(&now)})
+	publish(t, s, "d", `[{"a":1,"b":1},{"a":2,"c":2},{"a":3}]`)
+	publish(t, s, "d", `{"ts":5,"values":{"a":4,"c":4}}`)
+	publish(t, s, "d", `{"ts":5,"values":{"a":5}}`)
+	all := Query{Device: "d", Keys: []string{"a", "b", "c"}, End: 9}
+	check(t, "replaced", span(t, s, all), `5@5 1@5 4@5`)
+	check(t, "latest", latest(t, s, "d"), `a=5@5 b=1@5 c=4@5`)
+	publish(t, s, "d", `{"a":6}`)
+	check(t, "what arrives later replaces nothing", span(t, s, all), `6@5 5@5 1@5 4@5`)
+	check(t, "latest after it", latest(t, s, "d"), `a=6@5 b=1@5 c=4@5`)
+}
+
 func TestMergeIsBounded(t *testing.T) {
 	s := open(t, Options{MaxPayload: 1000})
 	text := strings.Repeat("x", 600)

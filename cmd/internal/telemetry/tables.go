@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
@@ -55,6 +56,8 @@ func (w tableWriter) messages(r *request) error {
 	return err
 }
 
+// message writes m as a row of its own, unless m has the device's own time and that
+// time has rows already: then m replaces values in them.
 func (w tableWriter) message(device string, m row) error {
 	result, err := w.exec(w.write.insert, device, m.TS, m.data)
 	if err != nil {
@@ -63,26 +66,81 @@ func (w tableWriter) message(device string, m row) error {
 	if n, err := result.RowsAffected(); err != nil || n == 1 {
 		return err
 	}
+	if m.Arrived {
+		_, err = w.exec(w.write.insertNext, device, m.TS, m.data)
+		return err
+	}
 	return w.merge(device, m)
 }
 
-// merge adds m to the message that has its time already. SQLite's json_patch
-// would merge JSON values member by member and drop the nulls in them.
+// mergedRows bounds the rows of one time that a message looks at to replace their
+// values. There are more only if a device sends that many messages in a millisecond.
+const mergedRows = 64
+
+// merge puts m into the newest row of its time and takes its keys out of the
+// others. SQLite's json_patch would merge JSON values member by member and
+// drop the nulls in them.
 func (w tableWriter) merge(device string, m row) error {
-	var stored string
-	if err := w.tx.StmtContext(w.ctx, w.write.get).QueryRowContext(w.ctx, device, m.TS).Scan(&stored); err != nil {
+	rows, err := storedRows(w.ctx, w.tx.StmtContext(w.ctx, w.write.get), device, m.TS, mergedRows)
+	if err != nil {
 		return err
 	}
-	fields, err := payload.DecodeObject(stored)
-	if err != nil {
-		return damaged(err)
-	}
-	merged := string(payload.AppendObject(nil, mergeFields(fields, m.Fields)))
-	if len(merged) > max(w.opts.MaxPayload, len(m.data)) {
+	newest := rows[0]
+	newest.fields = mergeFields(newest.fields, m.Fields)
+	data := string(payload.AppendObject(nil, newest.fields))
+	if len(data) > max(w.opts.MaxPayload, len(m.data)) {
 		return &PayloadError{Reason: "too many values for one timestamp"}
 	}
-	_, err = w.exec(w.write.update, device, m.TS, merged)
-	return err
+	if _, err := w.exec(w.write.update, device, m.TS, newest.n, data); err != nil {
+		return err
+	}
+	replaced := make(map[string]bool, len(m.Fields))
+	for _, f := range m.Fields {
+		replaced[f.Key] = true
+	}
+	for _, older := range rows[1:] {
+		rest := slices.DeleteFunc(slices.Clone(older.fields), func(f payload.Field) bool { return replaced[f.Key] })
+		if len(rest) == len(older.fields) {
+			continue
+		}
+		// A row stays even if it is empty: message asks for row 0.
+		if _, err := w.exec(w.write.update, device, m.TS, older.n, string(payload.AppendObject(nil, rest))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// storedRow is a message as it is stored.
+type storedRow struct {
+	n      int64 // its number among those of its time
+	fields []payload.Field
+}
+
+// storedRows returns the rows of one time, the newest first, at most limit if that is
+// not negative. get is the statement of that name.
+func storedRows(ctx context.Context, get *sql.Stmt, device string, ts int64, limit int) ([]storedRow, error) {
+	rows, err := get.QueryContext(ctx, device, ts, limit)
+	if err != nil {
+		return nil, err
+	}
+	var list []storedRow
+	err = eachRow(rows, func() error {
+		var (
+			r    storedRow
+			data string
+		)
+		if err := rows.Scan(&r.n, &data); err != nil {
+			return err
+		}
+		var err error
+		if r.fields, err = payload.DecodeObject(data); err != nil {
+			return damaged(err)
+		}
+		list = append(list, r)
+		return nil
+	})
+	return list, err
 }
 
 func mergeFields(old, update []payload.Field) []payload.Field {
@@ -138,7 +196,7 @@ func (w tableWriter) attributes(r *request) error {
 	return nil
 }
 
-// note writes which messages the table latest has not seen.
+// note writes of which messages the table latest has not seen all.
 func (w tableWriter) note(batch []*request) error {
 	var refs []messageRef
 	for _, r := range batch {
@@ -146,7 +204,9 @@ func (w tableWriter) note(batch []*request) error {
 			continue
 		}
 		for _, m := range r.rows {
-			refs = append(refs, messageRef{r.device, m.TS})
+			if ref := (messageRef{r.device, m.TS}); len(refs) == 0 || refs[len(refs)-1] != ref {
+				refs = append(refs, ref)
+			}
 		}
 	}
 	if len(refs) == 0 {
@@ -160,7 +220,7 @@ func (w tableWriter) note(batch []*request) error {
 	return err
 }
 
-// messageRef names a message.
+// messageRef names the messages of a device and a millisecond.
 type messageRef struct {
 	Device string `json:"d"`
 	TS     int64  `json:"t"`

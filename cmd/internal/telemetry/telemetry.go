@@ -30,9 +30,11 @@
 //
 // # What is kept
 //
-// A message is kept once per device and millisecond; messages of the same
-// millisecond are merged key by key, and the later one's value counts. Beside
-// them the newest value of each key is kept, and the attributes, of which a
+// A message without a ts gets the time of arrival and never replaces another one,
+// however many arrive in a millisecond; they are numbered in order of arrival. A
+// message with a ts replaces values of the same ts key by key, so that it may be
+// sent again. Besides the messages the newest value of each key is kept, the last
+// one to arrive if several have the same time, and the attributes, of which a
 // device has at most 1000.
 //
 // With Options.Retention set, messages and newest values whose own time lies
@@ -43,7 +45,8 @@
 // # Failures
 //
 // A database that is damaged, of another program or of a newer version is
-// never touched: Open fails and says what to do. Options.MinFree keeps room on
+// never touched: Open fails and says what to do. One of an older version is
+// brought to the present format by Open, all or nothing. Options.MinFree keeps room on
 // the disk for others; below it appends fail and deletions go on.
 package telemetry
 
@@ -85,8 +88,8 @@ type Options struct {
 	Durability string
 	// StrictJSON refuses what is not RFC 8259 and casts nothing.
 	StrictJSON bool
-	// MaxPayload is the longest payload in bytes, and how large messages of
-	// the same millisecond may grow together; 0 means 1 MiB.
+	// MaxPayload is the longest payload in bytes, and how large a stored message may
+	// become by those that add to it; 0 means 1 MiB.
 	MaxPayload int
 	// MaxValues bounds the JSON values in one payload; 0 means 20,000.
 	MaxValues int

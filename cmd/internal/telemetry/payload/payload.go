@@ -108,6 +108,8 @@ func (o Options) withDefaults() Options {
 type Message struct {
 	// TS is in milliseconds since 1970-01-01 UTC; any int64.
 	TS int64
+	// Arrived says that TS is the time of arrival, because the device gave none.
+	Arrived bool
 	// Fields have unique keys, in the order in which these first appeared.
 	// There is at least one.
 	Fields []Field
@@ -218,7 +220,8 @@ func (c *converter) message(dst []Message, obj node, now int64) ([]Message, erro
 	ts := now
 	stamp, hasTS := obj.member("ts")
 	values, hasValues := obj.member("values")
-	if hasTS && hasValues {
+	stamped := hasTS && hasValues
+	if stamped {
 		if values.kind != object {
 			return nil, &Error{values.offset, "values is not an object"}
 		}
@@ -232,7 +235,7 @@ func (c *converter) message(dst []Message, obj node, now int64) ([]Message, erro
 	if err != nil || len(fields) == 0 {
 		return dst, err
 	}
-	return append(dst, Message{TS: ts, Fields: fields}), nil
+	return append(dst, Message{TS: ts, Arrived: !stamped, Fields: fields}), nil
 }
 
 func (c *converter) fields(obj node) ([]Field, error) {

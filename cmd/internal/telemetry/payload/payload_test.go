@@ -25,7 +25,7 @@ func show(messages []Message) string {
 		if i > 0 {
 			b.WriteByte(' ')
 		}
-		if m.TS == now {
+		if m.Arrived && m.TS == now {
 			b.WriteString("now:")
 		} else {
 			fmt.Fprintf(&b, "%d:", m.TS)
@@ -78,7 +78,7 @@ func TestUnquotedByTheShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Message{{TS: now, Fields: []Field{{"temperature", Long(25)}}}}
+	want := []Message{{TS: now, Arrived: true, Fields: []Field{{"temperature", Long(25)}}}}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b Value) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}

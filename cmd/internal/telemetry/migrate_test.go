@@ -1,0 +1,80 @@
+package telemetry
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// format1 makes a database of format 1 as the versions that wrote it did.
+const format1 = `
+PRAGMA auto_vacuum = incremental;
+PRAGMA journal_mode = wal;
+CREATE TABLE telemetry (
+	device TEXT NOT NULL, ts INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (device, ts)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE latest (
+	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE attributes (
+	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE unflushed (
+	id INTEGER PRIMARY KEY, messages TEXT NOT NULL
+) STRICT;
+PRAGMA application_id = 0x4d415054;
+PRAGMA user_version = 1;
+INSERT INTO telemetry VALUES ('d', 10, '{"a":1}'), ('d', 20, '{"a":2,"b":2.0}'), ('d', 30, '{"a":"x"}'), ('e', 20, '{"a":4}');
+INSERT INTO latest VALUES ('d', 'a', 20, '2'), ('d', 'b', 20, '2.0'), ('e', 'a', 20, '4');
+INSERT INTO attributes VALUES ('d', 'fw', 10, '"1.2.3"');
+INSERT INTO unflushed (messages) VALUES ('[{"d":"d","t":30}]');
+`
+
+func TestFormat1IsMigrated(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	execOn(t, path, format1)
+	now := int64(20)
+	s := open(t, Options{Path: path, Now: clock(&now)})
+	all := Query{Device: "d", Keys: []string{"a", "b"}, End: 99}
+	check(t, "range", span(t, s, all), `"x"@30 2@20 1@10 2.0@20`)
+	check(t, "latest", latest(t, s, "d"), `a="x"@30 b=2.0@20`)
+	check(t, "another device", latest(t, s, "e"), `a=4@20`)
+	check(t, "attributes", attributes(t, s, "d"), `fw="1.2.3"@10`)
+	publish(t, s, "d", `{"b":3}`)
+	publish(t, s, "d", `{"ts":10,"values":{"a":5}}`)
+	const want = `"x"@30 2@20 5@10 3@20 2.0@20`
+	check(t, "messages that follow", span(t, s, all), want)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Path: path})
+	check(t, "reopened", span(t, s, all), want)
+	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 4 || err != nil {
+		t.Errorf("format %d with %d tables, error %v", version, tables, err)
+	}
+}
+
+// TestMigrationIsAllOrNothing: a disk that is full in the middle leaves the old format.
+func TestMigrationIsAllOrNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	execOn(t, path, format1)
+	text := strings.Repeat("x", 1000)
+	for i := range 50 {
+		execOn(t, path, fmt.Sprintf(`INSERT INTO telemetry VALUES ('full', %d, '{"a":"%s"}')`, i, text))
+	}
+	s, err := Open(t.Context(), Options{Path: path, maxPages: 30})
+	if err == nil {
+		t.Fatal("migrated without room", s.Close())
+	}
+	if want := path + ": it has format 1 and could not be brought to format 2, which for a while takes as much disk space again"; !strings.Contains(err.Error(), want) {
+		t.Errorf("error %q does not say %q", err, want)
+	}
+	execOn(t, path, `INSERT INTO telemetry VALUES ('full', 50, '{"a":1}')`) // as a program of format 1 would
+	s = open(t, Options{Path: path})
+	check(t, "after room was made", latest(t, s, "d"), `a="x"@30 b=2.0@20`)
+	points, err := s.Range(t.Context(), Query{Device: "full", Keys: []string{"a"}, End: 99})
+	if err != nil || len(points["a"]) != 51 {
+		t.Errorf("%d messages, error %v, want 51", len(points["a"]), err)
+	}
+}
