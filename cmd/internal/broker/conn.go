@@ -27,6 +27,7 @@ type conn struct {
 	bridge     bool                   // CONNECT had the bridge bit
 	subscribed []packets.Subscription // by the SUBSCRIBE being processed, whose retained messages are to be sent
 	mqtt5      bool
+	authMethod bool // CONNECT asks for enhanced authentication
 	emptyWill  bool // the Will has no payload, which mochi does not accept
 	inSessions bool // holds Broker.sessions
 	unstored   bool // nothing more is taken from the device

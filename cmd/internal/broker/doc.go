@@ -13,7 +13,7 @@
 //
 //	v1/devices/me/telemetry, v2/t, v2/t/j     stored as the device's telemetry
 //	v1/devices/me/attributes, v2/a, v2/a/j    stored as the device's attributes
-//	the rest of v1/devices/me/ and v1/gateway/, v2/t/p, v2/a/p, more than 128 levels
+//	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          acknowledged, dropped and counted; MQTT 5 is told 0x90 (topic name invalid)
 //	the rest of v1/devices/, everything that starts with $
 //	                                          refused: MQTT 5 is told 0x87 (not authorized), older clients get a plain acknowledgement

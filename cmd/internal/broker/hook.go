@@ -33,11 +33,16 @@ func (*hook) Provides(method byte) bool {
 	return false
 }
 
-// OnPacketRead corrects packets before mochi sees more of them than their encoding. An error would end the connection.
+// OnPacketRead corrects packets before mochi sees more of them than their encoding, and
+// refuses those that break the protocol in a way that mochi overlooks. An error ends the
+// connection.
 func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c, ok := cl.Net.Conn.(*conn)
 	if !ok {
 		return pk, packets.ErrRejectPacket
+	}
+	if violates(cl, pk) {
+		return pk, h.b.server.DisconnectClient(cl, packets.ErrProtocolViolation)
 	}
 	switch pk.FixedHeader.Type {
 	case packets.Connect:
@@ -71,7 +76,7 @@ func inward(id uint16) uint16 { return -id }
 func (c *conn) readConnect(pk *packets.Packet) {
 	pk.Connect.Username, pk.Connect.Password = nil, nil
 	pk.Connect.UsernameFlag, pk.Connect.PasswordFlag = false, false
-	pk.Properties.AuthenticationMethod, pk.Properties.AuthenticationData = "", nil
+	c.authMethod = pk.Properties.AuthenticationMethod != ""
 	if level := pk.ProtocolVersion &^ bridgeBit; level != pk.ProtocolVersion && (level == 3 || level == 4) {
 		pk.ProtocolVersion = level
 		c.bridge = true
@@ -119,6 +124,9 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 func (b *Broker) admission(c *conn, cl *mqtt.Client) packets.Code {
 	if will := cl.Properties.Will; will.Flag != 0 && CheckWill(will.TopicName) != nil {
 		return packets.ErrNotAuthorized
+	}
+	if c.authMethod { // the proxy takes out those that it knows [MQTT-4.12.0-1]
+		return packets.ErrBadAuthenticationMethod
 	}
 	if owner := b.owner(cl.ID); owner != nil && owner.device != c.device {
 		return packets.ErrClientIdentifierNotValid

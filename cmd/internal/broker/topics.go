@@ -31,15 +31,13 @@ func routeOf(topic string) route {
 		return routeTelemetry
 	case "v1/devices/me/attributes", "v2/a", "v2/a/j":
 		return routeAttributes
-	case "v2/t/p", "v2/a/p", "v1/devices/me", "v1/gateway":
-		return routeUnsupported
 	case "", refusedTopic:
 		return routeRefused
 	}
 	switch {
 	case topic[0] == '$':
 		return routeRefused
-	case strings.HasPrefix(topic, "v1/devices/me/"), strings.HasPrefix(topic, "v1/gateway/"):
+	case within(topic, "v1/devices/me"), within(topic, "v1/gateway"), within(topic, "v2"), within(topic, "/provision"):
 		return routeUnsupported
 	case strings.HasPrefix(topic, "v1/devices/"):
 		return routeRefused
@@ -47,6 +45,12 @@ func routeOf(topic string) route {
 		return routeUnsupported
 	}
 	return routeShared
+}
+
+// within reports whether a topic is root or below it.
+func within(topic, root string) bool {
+	rest, ok := strings.CutPrefix(topic, root)
+	return ok && (rest == "" || rest[0] == '/')
 }
 
 // bridgeState is where a mosquitto bridge publishes whether it is connected, by its Will if it is not.
