@@ -1,5 +1,6 @@
-// Package files reads files that a configuration names: secrets, certificates, keys,
-// token files. They are read again and again while the program runs, so reading one
+// Package files reads files that a configuration names, and writes files whole.
+//
+// What is read are secrets, certificates, keys, token files. They are read again and again while the program runs, so reading one
 // must end, and must end soon:
 //
 //	content, _, err := files.Read("/run/secrets/token", 64<<10)
@@ -9,7 +10,10 @@
 // each of them, a directory and a socket are refused with [ErrNotRegular] without
 // waiting. A file that is larger than its limit is refused with [ErrTooLarge].
 //
-// Every error is an [*fs.PathError], so that a caller can name the file in words of its
+// [Create] and [Replace] write a file beside its place, down to the disk, and put it
+// there in one step, so that nobody ever reads half of it.
+//
+// Every error of reading is an [*fs.PathError], so that a caller can name the file in words of its
 // own.
 package files
 

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // The files of an Authority, in the order in which they are made.
@@ -162,9 +164,9 @@ func (a *Authority) write(name string, data []byte, mode fs.FileMode, replaces b
 	path := filepath.Join(a.Dir, name)
 	var err error
 	if replaces {
-		err = replace(path, data, mode)
+		err = files.Replace(path, data, mode)
 	} else {
-		err = create(path, data, mode, os.Link)
+		err = files.Create(path, data, mode)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: cannot be written: %w; let this process write to its directory, and see that the disk has room", path, err)

@@ -1,4 +1,4 @@
-package certs
+package files
 
 import (
 	"errors"
@@ -10,6 +10,16 @@ import (
 	"syscall"
 	"testing"
 )
+
+// get returns what a file holds.
+func get(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
 
 func noLinks(string, string) error { return syscall.EPERM } // what FAT says
 
@@ -59,7 +69,7 @@ func TestWriteErrors(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "taken"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := replace(filepath.Join(dir, "taken"), nil, 0o600); err == nil {
+	if err := Replace(filepath.Join(dir, "taken"), nil, 0o600); err == nil {
 		t.Error("replaced a directory")
 	}
 	if entries, _ := os.ReadDir(dir); len(entries) != 1 {

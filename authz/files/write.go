@@ -1,4 +1,4 @@
-package certs
+package files
 
 import (
 	"errors"
@@ -8,12 +8,16 @@ import (
 	"runtime"
 )
 
-// create makes a file that does not exist yet, whole or not at all. If there
-// is one by then, even one that another process made just now, it stays as it
-// is and the error is fs.ErrExist. The caller passes os.Link.
+// Create makes a file that does not exist yet, whole or not at all, and lasting. If
+// there is one by then, even one that another process made just now, it stays as it is
+// and the error is [fs.ErrExist].
 //
-// File systems without links (FAT, some network shares) get a rename instead,
-// which leaves another process an instant to make the file in between.
+// File systems without links (FAT, some network shares) get a rename instead, which
+// leaves another process an instant to make the file in between.
+func Create(path string, data []byte, mode fs.FileMode) error {
+	return create(path, data, mode, os.Link)
+}
+
 func create(path string, data []byte, mode fs.FileMode, link func(from, to string) error) error {
 	temp, err := writeTemp(path, data, mode)
 	if err != nil {
@@ -33,8 +37,9 @@ func create(path string, data []byte, mode fs.FileMode, link func(from, to strin
 	return syncDir(filepath.Dir(path))
 }
 
-// replace puts a new file in the place of one that exists.
-func replace(path string, data []byte, mode fs.FileMode) error {
+// Replace puts a new file in the place of the one at path, if there is one. Readers and
+// crashes meet the old file or the new one, whole.
+func Replace(path string, data []byte, mode fs.FileMode) error {
 	temp, err := writeTemp(path, data, mode)
 	if err != nil {
 		return err

@@ -1,0 +1,153 @@
+package denylist
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+)
+
+// maxLine is the length of the longest line, in bytes: that of a subject of 256 bytes
+// each of which is escaped.
+const maxLine = 4 << 10
+
+// line is a denial as the file has it. Exactly one of the first three is set.
+type line struct {
+	TokenSHA256 string    `json:"token_sha256,omitempty"`
+	TokenID     string    `json:"token_id,omitempty"`
+	Subject     string    `json:"subject,omitempty"`
+	Until       time.Time `json:"until"`
+	Follow      bool      `json:"follow,omitempty"`
+}
+
+// Open reads the denials in the file at path. A file that is not there has none; it is
+// made by [List.Save]. Its directory must be there.
+func Open(path string) (*List, error) {
+	l := &List{path: path, denials: make(map[authz.Revocation]denial)}
+	f, _, err := files.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("denials: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := l.read(f); err != nil {
+		return nil, fmt.Errorf("denials: %s%w; mend it, or remove the file and what it denies is let in again", path, err)
+	}
+	return l, nil
+}
+
+// read takes in every line of r. Its error begins with the number of the line.
+func (l *List) read(r io.Reader) error {
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, maxLine)
+	n := 0
+	for in.Scan() {
+		n++
+		revocation, d, err := parse(in.Bytes())
+		if err == nil && len(l.denials) == Max {
+			err = ErrFull
+		}
+		if err != nil {
+			return fmt.Errorf(":%d: %w", n, err)
+		}
+		l.denials[revocation] = d
+	}
+	if err := in.Err(); err != nil {
+		return fmt.Errorf(":%d: %w", n+1, err)
+	}
+	return nil
+}
+
+// parse reads one line. Its errors repeat nothing of it.
+func parse(text []byte) (authz.Revocation, denial, error) {
+	var in line
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		return authz.Revocation{}, denial{}, errors.New("not a JSON object with token_sha256, token_id or subject, and until")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return authz.Revocation{}, denial{}, errors.New("the line goes on after its JSON object")
+	}
+	r := authz.Revocation{TokenID: in.TokenID, Subject: in.Subject}
+	given := 0
+	for _, s := range []string{in.TokenSHA256, in.TokenID, in.Subject} {
+		if s != "" {
+			given++
+		}
+	}
+	if in.TokenSHA256 != "" {
+		raw, err := hex.DecodeString(in.TokenSHA256)
+		if err != nil || len(raw) != len(r.TokenHash) {
+			return authz.Revocation{}, denial{}, errors.New("token_sha256 is not 64 hexadecimal digits")
+		}
+		copy(r.TokenHash[:], raw)
+	}
+	switch {
+	case given != 1 || r == authz.Revocation{}:
+		return authz.Revocation{}, denial{}, errors.New("exactly one of token_sha256, token_id and subject must name something")
+	case in.Until.IsZero():
+		return authz.Revocation{}, denial{}, errors.New("until is missing")
+	case in.Follow && in.Subject != "":
+		return authz.Revocation{}, denial{}, errors.New("the denial of a subject cannot follow a token")
+	}
+	return r, denial{until: whole(in.Until), follow: in.Follow}, nil
+}
+
+// Save writes the denials to the file, if they have changed since it was written. An
+// error leaves them in force until the process ends, and the next call tries again.
+func (l *List) Save() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	l.mu.RLock()
+	changes := l.changes
+	var all map[authz.Revocation]denial
+	if changes != l.saved {
+		all = maps.Clone(l.denials)
+	}
+	l.mu.RUnlock()
+	if all == nil {
+		return nil
+	}
+	text, err := render(all, time.Now())
+	if err == nil {
+		err = files.Replace(l.path, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("denials: %w", err)
+	}
+	l.saved = changes
+	return nil
+}
+
+// render returns the lines of what is in force.
+func render(denials map[authz.Revocation]denial, now time.Time) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	for r, d := range denials {
+		if !now.Before(d.until) {
+			continue
+		}
+		entry := line{TokenID: r.TokenID, Subject: r.Subject, Until: d.until.UTC(), Follow: d.follow}
+		if r.TokenHash != [sha256.Size]byte{} {
+			entry.TokenSHA256 = hex.EncodeToString(r.TokenHash[:])
+		}
+		if err := enc.Encode(entry); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}

@@ -1,0 +1,211 @@
+package denylist
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Max is the largest number of denials in force.
+const Max = 100_000
+
+var (
+	// ErrFull means that [Max] denials are in force.
+	ErrFull = fmt.Errorf("%d denials are in force, and there may be no more", Max)
+	// ErrNothing means that a revocation names nothing.
+	ErrNothing = errors.New("the revocation names no token, token id or subject")
+)
+
+// List is a list of denials. It is made by [Open], and its methods may be called from
+// many goroutines.
+type List struct {
+	path string
+
+	mu      sync.RWMutex
+	denials map[authz.Revocation]denial
+	changes uint64 // of denials
+
+	writing sync.Mutex // held by Save
+	saved   uint64     // the changes that the file has; guarded by writing
+}
+
+// denial is how long something is denied.
+type denial struct {
+	until  time.Time
+	follow bool // until moves to the end of the token when that is seen
+}
+
+// Deny refuses what r names until the given time. It takes the place of an earlier
+// denial of the same. With follow the denial follows the token, see the package
+// comment, and never ends before one that it replaces. The error is [ErrFull] or
+// [ErrNothing].
+func (l *List) Deny(r authz.Revocation, until time.Time, follow bool) error {
+	r = canonical(r)
+	if r == (authz.Revocation{}) {
+		return ErrNothing
+	}
+	until = whole(until)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, known := l.denials[r]
+	if !known && len(l.denials) >= Max {
+		l.purge(time.Now())
+		if len(l.denials) >= Max {
+			return ErrFull
+		}
+	}
+	if follow && known && before.until.After(until) {
+		until = before.until
+	}
+	l.denials[r] = denial{until: until, follow: follow && r.Subject == ""}
+	l.changes++
+	return nil
+}
+
+// whole returns the first whole second from t on, as the file can have it: RFC 3339
+// knows years of four digits.
+func whole(t time.Time) time.Time {
+	last := time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
+	if t.After(last) {
+		return last
+	}
+	return t.Add(time.Second - 1).Truncate(time.Second)
+}
+
+// canonical leaves in r the one field that r.Matches goes by.
+func canonical(r authz.Revocation) authz.Revocation {
+	switch {
+	case r.TokenID != "":
+		return authz.Revocation{TokenID: r.TokenID}
+	case r.Subject != "":
+		return authz.Revocation{Subject: r.Subject}
+	}
+	return r
+}
+
+// purge forgets what has ended. l.mu is held.
+func (l *List) purge(now time.Time) {
+	for r, d := range l.denials {
+		if !now.Before(d.until) {
+			delete(l.denials, r)
+			l.changes++
+		}
+	}
+}
+
+// Len returns the number of denials in force.
+func (l *List) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.purge(time.Now())
+	return len(l.denials)
+}
+
+// Before returns an [authz.Authorizer] that refuses what is denied and asks next about
+// everything else. Its denials have the reason [authz.Revoked].
+func (l *List) Before(next authz.Authorizer) authz.Authorizer { return guarded{l, next} }
+
+type guarded struct {
+	list *List
+	next authz.Authorizer
+}
+
+var (
+	_ authz.Authorizer = guarded{}
+	_ authz.Notifier   = guarded{}
+)
+
+// Authorize implements [authz.Authorizer].
+func (g guarded) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	byToken, denied := g.list.find(authz.Revocation{TokenHash: r.Token.Hash()})
+	if denied && !byToken.follow {
+		return nil, byToken.refusal("token")
+	}
+	grant, err := g.next.Authorize(ctx, r)
+	switch {
+	case grant != nil:
+		if refusal := g.list.judge(grant, r); refusal != nil {
+			return nil, refusal
+		}
+	case denied: // whatever the source says, or cannot say
+		return nil, byToken.refusal("token")
+	}
+	return grant, err
+}
+
+// Notify implements [authz.Notifier] for an Authorizer behind it that does.
+func (g guarded) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	n, ok := g.next.(authz.Notifier)
+	if !ok {
+		<-ctx.Done()
+		return nil
+	}
+	return n.Notify(ctx, revoked)
+}
+
+// find returns the denial of r if it is in force.
+func (l *List) find(r authz.Revocation) (denial, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if len(l.denials) == 0 {
+		return denial{}, false
+	}
+	d, ok := l.denials[r]
+	return d, ok && time.Now().Before(d.until)
+}
+
+// judge returns why the grant that a source gave for r does not count, nil if it does.
+func (l *List) judge(g *authz.Grant, r authz.Request) error {
+	for _, by := range []struct {
+		name       string
+		revocation authz.Revocation
+	}{
+		{"token", authz.Revocation{TokenHash: r.Token.Hash()}},
+		{"token id", authz.Revocation{TokenID: g.TokenID}},
+		{"subject", authz.Revocation{Subject: g.Subject}},
+	} {
+		d, denied := l.find(by.revocation)
+		if !denied {
+			continue
+		}
+		if d.follow {
+			d = l.learn(by.revocation, g.Expires)
+		}
+		return d.refusal(by.name)
+	}
+	return nil
+}
+
+// learn lets the denial of r follow a token that ends at the given time, and returns
+// what it is now. A token needs no source to be asked again once its end is known.
+func (l *List) learn(r authz.Revocation, end time.Time) denial {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.denials[r]
+	learned := denial{until: d.until, follow: r.TokenID != ""}
+	if end.After(d.until) {
+		learned.until = whole(end)
+	}
+	if learned != d {
+		l.denials[r] = learned
+		l.changes++
+	}
+	return learned
+}
+
+// refusal says that what is named is denied. It is not to be kept: the denial may end
+// sooner than now meant.
+func (d denial) refusal(name string) error {
+	return &authz.Denial{
+		Reason: authz.Revoked,
+		Detail: "the " + name + " is denied until " + d.until.UTC().Format(time.RFC3339),
+		Keep:   authz.Keep{TTL: -1, Stale: -1},
+	}
+}
