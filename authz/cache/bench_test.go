@@ -107,7 +107,7 @@ func BenchmarkRevoke(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		r := requests[i%len(requests)]
-		if c.Revoke(authz.Revocation{Subject: r.Token.Fingerprint()}, false) == 0 {
+		if c.Revoke(authz.Revocation{Subject: r.Token.Fingerprint()}) == 0 {
 			b.Fatal("nothing was revoked")
 		}
 		_, _ = c.Authorize(ctx, r)

@@ -29,13 +29,12 @@ type Cache struct {
 
 	// mu orders answers and revocations: no answer is stored while one is
 	// applied. It is taken before a shard's lock, and not by hits.
-	mu         sync.Mutex
-	closed     bool
-	flights    map[key]*flight
-	recent     revocations
-	tombstones timed[authz.Revocation, struct{}]
-	cooling    timed[key, error]
-	stats      flightStats
+	mu      sync.Mutex
+	closed  bool
+	flights map[key]*flight
+	recent  revocations
+	cooling timed[key, error]
+	stats   flightStats
 }
 
 var (
@@ -47,15 +46,14 @@ var (
 func New(source authz.Authorizer, o Options) *Cache {
 	o = o.withDefaults()
 	c := &Cache{
-		source:     source,
-		options:    o,
-		keys:       newKeyer(o.Source, o.Vary),
-		narrow:     newNarrowings(o.Size),
-		slots:      &slots{size: o.Concurrency, wide: o.Queue},
-		shared:     newInterner(),
-		flights:    map[key]*flight{},
-		tombstones: newTimed[authz.Revocation, struct{}](maxTombstones),
-		cooling:    newTimed[key, error](o.NegativeSize),
+		source:  source,
+		options: o,
+		keys:    newKeyer(o.Source, o.Vary),
+		narrow:  newNarrowings(o.Size),
+		slots:   &slots{size: o.Concurrency, wide: o.Queue},
+		shared:  newInterner(),
+		flights: map[key]*flight{},
+		cooling: newTimed[key, error](o.NegativeSize),
 	}
 	for i := range c.shards {
 		c.shards[i] = newShard(o)
@@ -143,10 +141,6 @@ func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Gra
 		return nil, nil, found.denial
 	}
 	c.stats.Misses++
-	if _, ok := c.tombstoned(nil, hash, now); ok {
-		c.stats.Tombstones++
-		return nil, nil, &authz.Denial{Reason: authz.Revoked}
-	}
 	as := unknown
 	switch {
 	case r.Purpose == authz.Recheck:

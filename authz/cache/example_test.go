@@ -2,7 +2,6 @@ package cache_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -23,13 +22,13 @@ func Example() {
 		grant, err := answers.Authorize(context.Background(), device)
 		fmt.Println(grant.Subject, err, "after", calls, "calls")
 	}
-	fmt.Println("revoked:", answers.Revoke(authz.Revocation{Subject: "pump-7"}, true))
-	_, err := answers.Authorize(context.Background(), device)
-	fmt.Println(err, errors.Is(err, authz.ErrDenied))
+	fmt.Println("revoked:", answers.Revoke(authz.Revocation{Subject: "pump-7"}))
+	grant, err := answers.Authorize(context.Background(), device)
+	fmt.Println(grant.Subject, err, "after", calls, "calls")
 	// Output:
 	// pump-7 <nil> after 1 calls
 	// pump-7 <nil> after 1 calls
 	// pump-7 <nil> after 1 calls
 	// revoked: 1
-	// denied: revoked true
+	// pump-7 <nil> after 2 calls
 }

@@ -129,13 +129,6 @@ func (c *Cache) settle(f *flight, grant *authz.Grant, err error) {
 		f.err = err
 		c.cooling.add(f.key, err, now, now.Add(cooldown))
 	default:
-		if until, ok := c.tombstoned(grant, f.hash, now); ok {
-			c.stats.Tombstones++
-			d := &authz.Denial{Reason: authz.Revoked, Keep: authz.Keep{TTL: until.Sub(f.asked)}}
-			f.err = d
-			c.keepDenial(f, d, now)
-			return
-		}
 		f.grant = grant
 		c.keepGrant(f, now)
 	}

@@ -176,7 +176,7 @@ func TestRecheck(t *testing.T) {
 		// A grant takes the place of a denial that still had time.
 		r.service.set(grantAll)
 		r.expect(again, after{5 * time.Second, asked})
-		r.Revoke(authz.Revocation{TokenHash: again.Token.Hash()}, false)
+		r.Revoke(authz.Revocation{TokenHash: again.Token.Hash()})
 		r.expect(connect, after{0, asked})
 	})
 }
@@ -188,16 +188,16 @@ func TestInvalidateRace(t *testing.T) {
 		revoke func(c *cache.Cache)
 		meant  bool
 	}{
-		"token":         {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}, false) }, true},
-		"token id":      {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenID: id}, false) }, true},
-		"subject":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{Subject: id}, false) }, true},
+		"token":         {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}) }, true},
+		"token id":      {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenID: id}) }, true},
+		"subject":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{Subject: id}) }, true},
 		"purge":         {func(c *cache.Cache) { c.Purge() }, true},
-		"another":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{Subject: "pump-8"}, false) }, false},
-		"nothing":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{}, true) }, false},
+		"another":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{Subject: "pump-8"}) }, false},
+		"nothing":       {func(c *cache.Cache) { c.Revoke(authz.Revocation{}) }, false},
 		"1,024 others":  {revokeOthers(1024), false},
 		"too many":      {revokeOthers(1025), true},
 		"far too many":  {revokeOthers(5000), true},
-		"meant, hidden": {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenID: id}, false); revokeOthers(1000)(c) }, true},
+		"meant, hidden": {func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenID: id}); revokeOthers(1000)(c) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, cache.Options{}, func(r rig) {
@@ -231,7 +231,7 @@ func TestInvalidateRace(t *testing.T) {
 func revokeOthers(n int) func(c *cache.Cache) {
 	return func(c *cache.Cache) {
 		for range n {
-			c.Revoke(authz.Revocation{Subject: "nobody"}, false)
+			c.Revoke(authz.Revocation{Subject: "nobody"})
 		}
 	}
 }
@@ -244,7 +244,7 @@ func TestInvalidateStorm(t *testing.T) {
 		a := r.begin(q)
 		for range 10 {
 			time.Sleep(700 * ms)
-			r.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}, false)
+			r.Revoke(authz.Revocation{TokenHash: q.Token.Hash()})
 		}
 		got := <-a
 		if !errors.Is(got.err, authz.ErrUnavailable) || r.service.calls() != 4 {

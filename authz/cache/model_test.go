@@ -35,7 +35,7 @@ type said struct {
 type withdrawn struct {
 	at         moment
 	revocation authz.Revocation
-	all, deny  bool
+	all        bool
 }
 
 func (w withdrawn) means(token string) bool {
@@ -142,7 +142,7 @@ func (m *model) ask(token string, purpose authz.Purpose) {
 const (
 	ttl      = 60 * time.Second
 	negative = 10 * time.Second
-	window   = 300 * time.Second // of Stale and of tombstones
+	window   = 300 * time.Second // of Stale
 	retry    = time.Second
 	recent   = 5 * time.Second
 )
@@ -168,16 +168,6 @@ func (m *model) failed(token string, now moment) bool {
 	return false
 }
 
-// buried reports whether a tombstone lies on the token.
-func (m *model) buried(token string, now moment) bool {
-	for _, w := range m.withdraw {
-		if w.deny && w.means(token) && now.time.Sub(w.at.time) < window {
-			return true
-		}
-	}
-	return false
-}
-
 // ended reports whether what was asked for at a moment was withdrawn since.
 func (m *model) ended(token string, asked moment, grant bool) bool {
 	for _, w := range m.withdraw {
@@ -197,7 +187,7 @@ func (m *model) judgeGrant(token string, g *authz.Grant, purpose authz.Purpose, 
 	if s.token != token {
 		return "the grant of another token"
 	}
-	if m.ended(token, s.asked, true) || m.buried(token, now) {
+	if m.ended(token, s.asked, true) {
 		return "a grant after its revocation"
 	}
 	for _, d := range m.said {
@@ -227,12 +217,6 @@ func (m *model) judgeGrant(token string, g *authz.Grant, purpose authz.Purpose, 
 }
 
 func (m *model) judgeDenial(token string, d *authz.Denial, purpose authz.Purpose, now moment) string {
-	if d.Reason == authz.Revoked {
-		if !m.buried(token, now) {
-			return "denied without a tombstone"
-		}
-		return ""
-	}
 	for _, s := range m.said {
 		if s.token != token || s.denial == nil || m.ended(token, s.asked, false) {
 			continue
@@ -260,7 +244,7 @@ func (m *model) owed(token string) bool {
 	if g := last.grant; g != nil && now.step > last.landed.step {
 		return now.time.Sub(last.asked.time) < span(ttl, g.Keep.TTL)*9/10 &&
 			(g.Expires.IsZero() || now.time.Before(g.Expires)) &&
-			!m.ended(token, last.asked, true) && !m.buried(token, last.landed) && !m.buried(token, now)
+			!m.ended(token, last.asked, true)
 	}
 	return false
 }
@@ -310,7 +294,6 @@ func (m *model) revoke(all bool, token string) {
 		w.revocation = rapid.SampledFrom([]authz.Revocation{
 			{TokenHash: authz.NewToken(token).Hash()}, {TokenID: who.TokenID}, {Subject: who.Subject},
 		}).Draw(m.T, "revocation")
-		w.deny = rapid.Bool().Draw(m.T, "tombstone")
 	}
 	m.mu.Lock()
 	w.at = m.now()
@@ -320,7 +303,7 @@ func (m *model) revoke(all bool, token string) {
 		m.cache.Purge()
 		return
 	}
-	m.cache.Revoke(w.revocation, w.deny)
+	m.cache.Revoke(w.revocation)
 }
 
 // TestModel plays a source, devices and an administrator at random: there is

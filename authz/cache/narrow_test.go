@@ -46,7 +46,7 @@ func TestNarrowAnswer(t *testing.T) {
 		if _, err := c.Authorize(t.Context(), with("other", "one", "one")); err != nil || source.asked.Load() != 2 {
 			t.Errorf("another token: %v, asked %d times", err, source.asked.Load())
 		}
-		if n := c.Revoke(authz.Revocation{TokenID: "t"}, false); n != 2 {
+		if n := c.Revoke(authz.Revocation{TokenID: "t"}); n != 2 {
 			t.Errorf("%d entries were revoked, want 2", n)
 		}
 		if _, err := c.Authorize(t.Context(), with("token", "four", "")); err != nil || source.asked.Load() != 3 {

@@ -2,42 +2,27 @@ package cache
 
 import (
 	"context"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-const (
-	// minTombstone is how long a denial by Revoke holds if nothing is cached.
-	minTombstone = time.Minute
-	// maxTombstones bounds the memory for tombstones; the oldest go first.
-	maxTombstones = 100_000
-	// maxRecent is how many revocations may come while a request is under way
-	// without its answer being thrown away unread.
-	maxRecent = 1024
-)
+// maxRecent is how many revocations may come while a request is under way without its
+// answer being thrown away unread.
+const maxRecent = 1024
 
-// Revoke makes the Cache forget every grant that r means and returns their
-// number. Answers under way that r means are thrown away; whoever waits for one
-// asks again. Grants that are in use already are not its business.
-//
-// With deny the revocation also holds against the source: for the longer of TTL
-// and Stale, and at least a minute, what r means is denied as [authz.Revoked] whatever the source says.
-// A token named by its digest is then not asked for at all. At most 100,000 such
-// denials are kept, and a Purge does not lift them.
+// Revoke makes the Cache forget every grant that r means and returns their number.
+// Answers under way that r means are thrown away; whoever waits for one asks again.
+// Grants that are in use already are not its business, nor is what the source goes on
+// to say.
 //
 // A revocation that names nothing does nothing.
-func (c *Cache) Revoke(r authz.Revocation, deny bool) (entries int) {
+func (c *Cache) Revoke(r authz.Revocation) (entries int) {
 	r = canonical(r)
 	if r == everything {
 		return 0
 	}
-	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if deny {
-		c.tombstones.add(r, struct{}{}, now, now.Add(max(c.options.TTL, c.options.Stale, minTombstone)))
-	}
 	c.recent.add(r)
 	for _, s := range c.shards {
 		entries += s.evict(r)
@@ -45,23 +30,8 @@ func (c *Cache) Revoke(r authz.Revocation, deny bool) (entries int) {
 	return entries
 }
 
-// AdoptDenials takes over the denials that Revoke has made in old, for a Cache that
-// takes its place. Nothing else passes from one to the other.
-func (c *Cache) AdoptDenials(old *Cache) {
-	now := time.Now()
-	old.mu.Lock()
-	kept := old.tombstones.all(now)
-	old.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, d := range kept {
-		c.tombstones.add(d.key, struct{}{}, now, d.until)
-		c.recent.add(d.key)
-	}
-}
-
 // Purge makes the Cache forget all grants and denials and returns how many they
-// were. Answers under way are thrown away, denials by [Cache.Revoke] stay.
+// were. Answers under way are thrown away.
 func (c *Cache) Purge() (entries int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +52,7 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 		return nil
 	}
 	return n.Notify(ctx, func(r authz.Revocation) {
-		c.Revoke(r, false)
+		c.Revoke(r)
 		revoked(r)
 	})
 }
@@ -99,24 +69,6 @@ func canonical(r authz.Revocation) authz.Revocation {
 		return authz.Revocation{Subject: r.Subject}
 	}
 	return r
-}
-
-// tombstoned returns until when a grant is denied by a tombstone. A nil grant
-// stands for any grant of the token. c.mu is held.
-func (c *Cache) tombstoned(g *authz.Grant, hash [32]byte, now time.Time) (until time.Time, ok bool) {
-	names := []authz.Revocation{{TokenHash: hash}}
-	if g != nil {
-		names = append(names, authz.Revocation{TokenID: g.TokenID}, authz.Revocation{Subject: g.Subject})
-	}
-	for _, r := range names {
-		if _, end, found := c.tombstones.get(r, now); found {
-			ok = true
-			if end.After(until) {
-				until = end
-			}
-		}
-	}
-	return until, ok
 }
 
 // revocations are the latest ones, numbered from one.

@@ -3,7 +3,6 @@ package cache_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,7 +56,7 @@ func TestRevoke(t *testing.T) {
 						r.ask(authz.Request{Token: authz.NewToken(token), ClientID: client})
 					}
 				}
-				if n := r.Revoke(tc.revocation, false); n != tc.entries {
+				if n := r.Revoke(tc.revocation); n != tc.entries {
 					t.Errorf("Revoke = %d, want %d", n, tc.entries)
 				}
 				if n := r.Stats().Positive.Entries; n != 10-tc.entries {
@@ -75,116 +74,12 @@ func TestRevoke(t *testing.T) {
 				if gone != tc.gone {
 					t.Errorf("asked again for %q, want %q", gone, tc.gone)
 				}
-				if n := r.Revoke(tc.revocation, false); n != tc.entries/2 {
+				if n := r.Revoke(tc.revocation); n != tc.entries/2 {
 					t.Errorf("Revoke = %d the second time, want %d", n, tc.entries/2)
 				}
 			})
 		})
 	}
-}
-
-func TestTombstone(t *testing.T) {
-	hash := request("a1").Token.Hash()
-	for name, tc := range map[string]struct {
-		revocation authz.Revocation
-		asks       bool // the source must be asked who it is
-		second     bool // of the same subject
-	}{
-		"token":    {authz.Revocation{TokenHash: hash}, false, false},
-		"token id": {authz.Revocation{TokenID: "a-1"}, true, false},
-		"subject":  {authz.Revocation{Subject: "a"}, true, true},
-		"several":  {authz.Revocation{TokenID: "a-1", Subject: "c", TokenHash: request("b1").Token.Hash()}, true, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, cache.Options{}, func(r rig) {
-				r.service.set(twoDevices)
-				for _, token := range []string{"a1", "a2", "b1"} {
-					r.ask(request(token))
-				}
-				r.Revoke(tc.revocation, true)
-				want := refused
-				if tc.asks {
-					want = askedNo
-				}
-				r.Purge() // does not lift it
-				r.expect(request("a1"), after{0, want}, after{0, refused}, after{299 * time.Second, want})
-				_, err := r.Authorize(r.Context(), request("a1"))
-				if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Reason != authz.Revoked || errors.Is(err, authz.ErrUnknown) {
-					t.Errorf("Authorize = %v, want reason revoked", err)
-				}
-				if _, err := r.Authorize(r.Context(), request("a2")); (err != nil) != tc.second {
-					t.Errorf("the subject's other token gets %v", err)
-				}
-				r.expect(request("b1"), after{0, asked})
-				r.expect(request("a1"), after{time.Second, asked}) // 300 s after the revocation
-				if n := r.Stats().Tombstones; n == 0 {
-					t.Error("no denial was counted")
-				}
-			})
-		})
-	}
-	t.Run("longest of two", func(t *testing.T) {
-		bubble(t, cache.Options{}, func(r rig) {
-			r.service.set(twoDevices)
-			r.Revoke(authz.Revocation{TokenHash: hash}, true)
-			time.Sleep(200 * time.Second)
-			r.Revoke(authz.Revocation{Subject: "a"}, true)
-			time.Sleep(99 * time.Second)
-			r.expect(request("a1"), after{0, refused}, after{time.Second, askedNo},
-				after{11 * time.Second, askedNo}, after{200 * time.Second, askedNo}, after{201 * time.Second, asked})
-		})
-	})
-	for name, o := range map[string]cache.Options{
-		"longest window is TTL": {TTL: time.Hour, Stale: time.Second},
-		"longest is Stale":      {TTL: time.Second, Stale: time.Hour},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, o, func(r rig) {
-				r.Revoke(authz.Revocation{TokenHash: hash}, true)
-				r.expect(request("a1"), after{time.Hour - 1, refused}, after{time.Hour, asked})
-			})
-		})
-	}
-	t.Run("nothing is cached", func(t *testing.T) {
-		bubble(t, cache.Options{TTL: -1, NegativeTTL: -1, Stale: -1}, func(r rig) {
-			r.service.set(twoDevices)
-			r.Revoke(authz.Revocation{Subject: "a"}, true)
-			r.expect(request("a1"), after{0, askedNo}, after{time.Minute - 1, askedNo}, after{time.Minute, asked})
-		})
-	})
-}
-
-// TestTombstoneBeatsFlight sets one while the source thinks, and while it is
-// already on the way back.
-func TestTombstoneBeatsFlight(t *testing.T) {
-	for name, revocation := range map[string]authz.Revocation{
-		"token":    {TokenHash: request("a1").Token.Hash()},
-		"token id": {TokenID: "a-1"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, cache.Options{}, func(r rig) {
-				r.service.set(twoDevices)
-				r.service.slow(time.Second)
-				a := r.begin(request("a1"))
-				time.Sleep(500 * ms)
-				r.Revoke(revocation, true)
-				if got := <-a; !errors.Is(got.err, authz.ErrDenied) {
-					t.Errorf("Authorize = %v, %v", got.grant, got.err)
-				}
-			})
-		})
-	}
-}
-
-func TestTombstonesAreBounded(t *testing.T) {
-	bubble(t, cache.Options{}, func(r rig) {
-		for i := range 100_001 {
-			r.Revoke(authz.Revocation{TokenHash: request(fmt.Sprint(i)).Token.Hash()}, true)
-		}
-		r.expect(request("0"), after{0, asked}) // the oldest had to go
-		r.expect(request("1"), after{0, refused})
-		r.expect(request("100000"), after{0, refused})
-	})
 }
 
 func TestPurge(t *testing.T) {
@@ -275,28 +170,5 @@ func TestNotify(t *testing.T) {
 				t.Errorf("Notify = %v after %v", err, time.Since(start))
 			}
 		})
-	})
-}
-
-// TestAdoptDenials: what was denied stays denied by the cache that takes over, for as
-// long as before; what was granted is asked for anew.
-func TestAdoptDenials(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		old, next := cache.New(twoDevices, cache.Options{Stale: time.Hour}), cache.New(twoDevices, cache.Options{})
-		defer old.Close()
-		defer next.Close()
-		old.Revoke(authz.Revocation{Subject: "a"}, true)
-		time.Sleep(50 * time.Minute)
-		next.AdoptDenials(old)
-		if _, err := next.Authorize(t.Context(), request("a1")); !errors.Is(err, authz.ErrDenied) {
-			t.Errorf("what was withdrawn: %v", err)
-		}
-		if _, err := next.Authorize(t.Context(), request("b1")); err != nil {
-			t.Errorf("another device: %v", err)
-		}
-		time.Sleep(11 * time.Minute)
-		if _, err := next.Authorize(t.Context(), request("a1")); err != nil {
-			t.Errorf("after the time of the denial: %v", err)
-		}
 	})
 }

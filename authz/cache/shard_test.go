@@ -105,11 +105,11 @@ func TestBetweenLandingAndWaking(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-f.done
-		c.Revoke(authz.Revocation{TokenID: "b"}, false)
+		c.Revoke(authz.Revocation{TokenID: "b"})
 		if c.overtaken(f) {
 			t.Error("another token's revocation overtakes it")
 		}
-		c.Revoke(authz.Revocation{TokenID: "a"}, false)
+		c.Revoke(authz.Revocation{TokenID: "a"})
 		if !c.overtaken(f) {
 			t.Error("a revocation does not overtake an answer on its way")
 		}

@@ -31,7 +31,7 @@ func TestSize(t *testing.T) {
 		// What was pushed out cannot be revoked any more, what is there can.
 		n := 0
 		for _, q := range fleet(5000) {
-			n += r.Revoke(authz.Revocation{Subject: q.Token.Fingerprint()}, false)
+			n += r.Revoke(authz.Revocation{Subject: q.Token.Fingerprint()})
 		}
 		if s := r.Stats().Positive; n != 160 || s.Entries != 0 || s.Bytes != 0 {
 			t.Errorf("%d entries were revoked; left: %+v", n, s)
@@ -157,7 +157,7 @@ func TestOneTokenPushesOutOnlyItsOwn(t *testing.T) {
 		if got := r.ask(last); got != cached {
 			r.Errorf("the client identifier that the shared token used last is %s", got)
 		}
-		if s := r.Stats().Positive; s.Entries != 160 || r.Revoke(authz.Revocation{TokenHash: last.Token.Hash()}, false) != 140 {
+		if s := r.Stats().Positive; s.Entries != 160 || r.Revoke(authz.Revocation{TokenHash: last.Token.Hash()}) != 140 {
 			r.Errorf("%d grants are held, want 160, of which the shared token has 140", s.Entries)
 		}
 	})

@@ -63,7 +63,7 @@ func TestStaleIfError(t *testing.T) {
 func TestStaleNeverAfterRevocation(t *testing.T) {
 	q := request("t")
 	for name, revoke := range map[string]func(c *cache.Cache){
-		"evict": func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}, false) },
+		"evict": func(c *cache.Cache) { c.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}) },
 		"purge": func(c *cache.Cache) { c.Purge() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,14 +77,6 @@ func TestStaleNeverAfterRevocation(t *testing.T) {
 			})
 		})
 	}
-	t.Run("deny", func(t *testing.T) {
-		bubble(t, never, func(r rig) {
-			r.ask(q)
-			r.service.set(down)
-			r.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}, true)
-			r.expect(q, after{0, refused}, after{299 * time.Second, refused}, after{300 * time.Second, askedFail})
-		})
-	})
 	t.Run("while the source hangs", func(t *testing.T) {
 		bubble(t, never, func(r rig) {
 			r.ask(q)
@@ -93,7 +85,7 @@ func TestStaleNeverAfterRevocation(t *testing.T) {
 			r.service.slow(3 * time.Second)
 			answer := r.begin(q)
 			time.Sleep(time.Second)
-			r.Revoke(authz.Revocation{TokenHash: q.Token.Hash()}, false)
+			r.Revoke(authz.Revocation{TokenHash: q.Token.Hash()})
 			if got := <-answer; got.grant != nil || !errors.Is(got.err, errDown) {
 				t.Errorf("Authorize = %v, %v", got.grant, got.err)
 			}

@@ -25,8 +25,6 @@ type Stats struct {
 	// Stale counts grants served after their time because the source was
 	// unavailable.
 	Stale uint64
-	// Tombstones counts denials by [Cache.Revoke].
-	Tombstones uint64
 	// Void counts answers that a revocation overtook.
 	Void uint64
 
@@ -73,8 +71,8 @@ func (o *Outcomes) count(err error) {
 
 // flightStats are the numbers that are not a shard's.
 type flightStats struct {
-	Misses, Coalesced, Cooled, Busy, Tombstones, Void uint64
-	Source, Refresh                                   Outcomes
+	Misses, Coalesced, Cooled, Busy, Void uint64
+	Source, Refresh                       Outcomes
 }
 
 func (s *flightStats) count(f *flight) {
@@ -99,7 +97,7 @@ func (c *Cache) Stats() Stats {
 	c.mu.Unlock()
 	t := Stats{
 		Misses: f.Misses, Coalesced: f.Coalesced, Cooled: f.Cooled, Busy: f.Busy,
-		Tombstones: f.Tombstones, Void: f.Void, Source: f.Source, Refresh: f.Refresh,
+		Void: f.Void, Source: f.Source, Refresh: f.Refresh,
 	}
 	for _, s := range c.shards {
 		s.addTo(&t)

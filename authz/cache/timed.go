@@ -45,19 +45,3 @@ func (m timed[K, V]) get(k K, now time.Time) (v V, until time.Time, ok bool) {
 	}
 	return l.value, l.until, true
 }
-
-// ending is a key and when it ends.
-type ending[K comparable] struct {
-	key   K
-	until time.Time
-}
-
-// all returns what has not ended, the oldest first.
-func (m timed[K, V]) all(now time.Time) (list []ending[K]) {
-	for _, k := range m.lru.Keys() {
-		if l, ok := m.lru.Peek(k); ok && now.Before(l.until) {
-			list = append(list, ending[K]{k, l.until})
-		}
-	}
-	return list
-}

@@ -22,10 +22,11 @@ type API struct {
 	// Sessions and Kick are those of the proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
-	// Forget makes the caches forget a grant and, with deny, refuse it for as
-	// long as they might have kept it. It returns how many entries went, or an
-	// error that is the caller's fault.
-	Forget func(r authz.Revocation, deny bool) (entries int, err error)
+	// Withdraw makes the caches forget what is withdrawn and denies it, if that is
+	// asked for. It returns how many entries went. Its error may be [ErrFull].
+	Withdraw func(Withdrawal) (entries int, err error)
+	// Save makes denials last.
+	Save func() error
 	// Purge empties the caches and returns how many entries went.
 	Purge func() int
 	// Reload takes up what has changed on disk.
@@ -132,13 +133,32 @@ func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// Withdrawal is what POST /v1/revocations asks for.
+type Withdrawal struct {
+	authz.Revocation
+	// Deny refuses what is withdrawn whatever the token sources say, until the given
+	// time; zero leaves the time to whoever denies.
+	Deny  bool
+	Until time.Time
+}
+
+// ErrFull means that there is no room for one more denial.
+var ErrFull = errors.New("there is no room for one more denial")
+
 // revocation is the body of POST /v1/revocations: one of the first three.
 type revocation struct {
 	Token   string `json:"token"`
 	TokenID string `json:"token_id"`
 	Subject string `json:"subject"`
 	Mode    string `json:"mode"`
+	Until   string `json:"until"`
 }
+
+// The longest names that a grant can have, in bytes.
+const (
+	maxTokenID = 128
+	maxSubject = 256
+)
 
 // maxBody is the size of the largest request body, in bytes.
 const maxBody = 128 << 10
@@ -149,21 +169,36 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	revoked, err := body.meaning()
+	asked, err := body.meaning(time.Now())
 	if err != nil {
 		Problem(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	entries, err := a.Forget(revoked, body.Mode == "deny")
-	if err != nil {
-		Problem(w, http.StatusUnprocessableEntity, err.Error())
+	entries, err := a.Withdraw(asked)
+	switch {
+	case errors.Is(err, ErrFull):
+		Problem(w, http.StatusInsufficientStorage, "nothing has changed: "+err.Error())
+		return
+	case err != nil:
+		Problem(w, http.StatusInternalServerError, "nothing has changed: "+err.Error())
 		return
 	}
-	sessions := a.Kick(func(c *proxy.Client) bool { return revoked.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
+	sessions := a.Kick(func(c *proxy.Client) bool { return asked.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
+	if asked.Deny {
+		if err := a.Save(); err != nil {
+			Problem(w, http.StatusInternalServerError, fmt.Sprintf(
+				"the denial holds and %d sessions have ended, but it does not last over a restart until it can be saved: %v", sessions, err))
+			return
+		}
+	}
 	answer(w, map[string]int{"entries": entries, "sessions": sessions})
 }
 
-func (b revocation) meaning() (authz.Revocation, error) {
+func (b revocation) meaning(now time.Time) (Withdrawal, error) {
+	w := Withdrawal{Revocation: authz.Revocation{TokenID: b.TokenID, Subject: b.Subject}, Deny: b.Mode == "deny"}
+	if b.Token != "" {
+		w.TokenHash = authz.NewToken(b.Token).Hash()
+	}
 	given := 0
 	for _, s := range []string{b.Token, b.TokenID, b.Subject} {
 		if s != "" {
@@ -172,13 +207,24 @@ func (b revocation) meaning() (authz.Revocation, error) {
 	}
 	switch {
 	case given != 1:
-		return authz.Revocation{}, errors.New("give exactly one of token, token_id and subject")
+		return Withdrawal{}, errors.New("give exactly one of token, token_id and subject")
+	case len(b.TokenID) > maxTokenID || len(b.Subject) > maxSubject:
+		return Withdrawal{}, fmt.Errorf("token_id has at most %d bytes, subject at most %d", maxTokenID, maxSubject)
 	case b.Mode != "" && b.Mode != "evict" && b.Mode != "deny":
-		return authz.Revocation{}, errors.New("mode is evict (ask the source again) or deny (refuse for as long as an answer might have been kept)")
-	case b.Token != "":
-		return authz.Revocation{TokenHash: authz.NewToken(b.Token).Hash()}, nil
+		return Withdrawal{}, errors.New("mode is evict (ask the sources again) or deny (refuse whatever the sources say)")
+	case b.Until == "":
+		return w, nil
+	case !w.Deny:
+		return Withdrawal{}, errors.New("until goes with mode deny alone")
 	}
-	return authz.Revocation{TokenID: b.TokenID, Subject: b.Subject}, nil
+	var err error
+	if w.Until, err = time.Parse(time.RFC3339, b.Until); err != nil {
+		return Withdrawal{}, errors.New("until is a time such as 2027-01-31T00:00:00Z (RFC 3339)")
+	}
+	if !w.Until.After(now) {
+		return Withdrawal{}, errors.New("until has passed")
+	}
+	return w, nil
 }
 
 // decode reads a JSON object strictly. Its errors hold nothing of the content,

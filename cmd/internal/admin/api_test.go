@@ -25,8 +25,10 @@ import (
 type fakeProxy struct {
 	clients []*proxy.Client
 	cause   error
-	forgot  []authz.Revocation
-	denied  bool
+	asked   []Withdrawal
+	full    error
+	saved   int
+	save    error
 	reload  error
 }
 
@@ -50,10 +52,11 @@ func (f *fakeProxy) handler() http.Handler {
 			f.clients, f.cause = slices.DeleteFunc(f.clients, match), cause
 			return before - len(f.clients)
 		},
-		Forget: func(r authz.Revocation, deny bool) (int, error) {
-			f.forgot, f.denied = append(f.forgot, r), deny
-			return 3, nil
+		Withdraw: func(w Withdrawal) (int, error) {
+			f.asked = append(f.asked, w)
+			return 3, f.full
 		},
+		Save:   func() error { f.saved++; return f.save },
 		Purge:  func() int { return 7 },
 		Reload: func(context.Context) error { return f.reload },
 	}})
@@ -150,26 +153,45 @@ func TestKickEndsOneSession(t *testing.T) {
 }
 
 func TestRevocations(t *testing.T) {
+	until := time.Date(2100, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, tt := range []struct {
 		body     string
-		want     authz.Revocation
-		deny     bool
+		want     Withdrawal
 		sessions int
 	}{
-		{`{"token":"secret-of-alpha"}`, authz.Revocation{TokenHash: authz.NewToken("secret-of-alpha").Hash()}, false, 1},
-		{`{"token_id":"id-beta","mode":"deny"}`, authz.Revocation{TokenID: "id-beta"}, true, 1},
-		{`{"subject":"alpha","mode":"evict"}`, authz.Revocation{Subject: "alpha"}, false, 1},
-		{`{"subject":"nobody"}`, authz.Revocation{Subject: "nobody"}, false, 0},
+		{`{"token":"secret-of-alpha"}`, Withdrawal{Revocation: authz.Revocation{TokenHash: authz.NewToken("secret-of-alpha").Hash()}}, 1},
+		{`{"token_id":"id-beta","mode":"deny"}`, Withdrawal{Revocation: authz.Revocation{TokenID: "id-beta"}, Deny: true}, 1},
+		{`{"subject":"alpha","mode":"evict"}`, Withdrawal{Revocation: authz.Revocation{Subject: "alpha"}}, 1},
+		{`{"subject":"nobody"}`, Withdrawal{Revocation: authz.Revocation{Subject: "nobody"}}, 0},
+		{`{"subject":"alpha","mode":"deny","until":"2100-01-02T03:04:05Z"}`, Withdrawal{authz.Revocation{Subject: "alpha"}, true, until}, 1},
 	} {
 		f := newFakeProxy()
 		status, body := call(f.handler(), "POST", "/v1/revocations", tt.body)
 		want := fmt.Sprintf(`{"entries":3,"sessions":%d}`, tt.sessions)
-		if status != 200 || strings.TrimSpace(body) != want || !slices.Equal(f.forgot, []authz.Revocation{tt.want}) || f.denied != tt.deny {
-			t.Errorf("%s: status %d, %s, forgot %+v, deny %v", tt.body, status, body, f.forgot, f.denied)
+		if status != 200 || strings.TrimSpace(body) != want || !slices.Equal(f.asked, []Withdrawal{tt.want}) {
+			t.Errorf("%s: status %d, %s, asked %+v", tt.body, status, body, f.asked)
 		}
 		if tt.sessions > 0 && !errors.Is(f.cause, proxy.ErrRevoked) {
 			t.Errorf("%s: cause %v", tt.body, f.cause)
 		}
+		if (f.saved > 0) != tt.want.Deny {
+			t.Errorf("%s: saved %d times", tt.body, f.saved)
+		}
+	}
+}
+
+// TestDenialThatFails: the answer says what holds.
+func TestDenialThatFails(t *testing.T) {
+	const body = `{"subject":"alpha","mode":"deny"}`
+	f := newFakeProxy()
+	f.full = fmt.Errorf("%w: 100000 are in force", ErrFull)
+	if status, answer := call(f.handler(), "POST", "/v1/revocations", body); status != 507 || len(f.clients) != 2 || !strings.Contains(answer, "nothing has changed") {
+		t.Errorf("a full list: status %d, %s, %d sessions are left", status, answer, len(f.clients))
+	}
+	f = newFakeProxy()
+	f.save = errors.New("no space left on device")
+	if status, answer := call(f.handler(), "POST", "/v1/revocations", body); status != 500 || len(f.clients) != 1 || !strings.Contains(answer, "no space left") {
+		t.Errorf("a denial that cannot be saved: status %d, %s, %d sessions are left", status, answer, len(f.clients))
 	}
 }
 
@@ -178,11 +200,15 @@ func TestRevocations(t *testing.T) {
 func TestBadRevocationsDoNothing(t *testing.T) {
 	for _, body := range []string{
 		"", "{}", "[]", "null", `{"token":"sesame","subject":"alpha"}`, `{"tokens":"sesame"}`, `{"token":5,"x":"sesame"}`,
-		`{"token":"sesame"} {}`, `{"token":"sesame","mode":"sesame"}`, `{"token":"sesame`, `{"token":"` + strings.Repeat("sesame", maxBody) + `"}`,
+		`{"token":"sesame"} {}`, `{"token":"sesame","mode":"sesame"}`, `{"token":"sesame`,
+		`{"subject":"alpha","until":"2100-01-01T00:00:00Z"}`, `{"subject":"alpha","mode":"deny","until":"sesame"}`,
+		`{"subject":"alpha","mode":"deny","until":"2020-01-01T00:00:00Z"}`,
+		`{"subject":"` + strings.Repeat("x", maxSubject+1) + `"}`, `{"token_id":"` + strings.Repeat("x", maxTokenID+1) + `"}`,
+		`{"token":"` + strings.Repeat("sesame", maxBody) + `"}`,
 	} {
 		f := newFakeProxy()
 		status, answer := call(f.handler(), "POST", "/v1/revocations", body)
-		if status != 400 || len(f.forgot) != 0 || len(f.clients) != 2 || strings.Contains(answer, "sesame") {
+		if status != 400 || len(f.asked) != 0 || len(f.clients) != 2 || strings.Contains(answer, "sesame") {
 			t.Errorf("%.40s: status %d, %s", body, status, answer)
 		}
 	}

@@ -60,7 +60,7 @@ func TestUnsignedPushDoesNothing(t *testing.T) {
 		"half of it":        {now, sign(testSecret, now, body)[:40]},
 	} {
 		f := newFakeProxy()
-		if status := push(f.handler(), tt.timestamp, tt.signature, body); status != 401 || len(f.clients) != 2 || len(f.forgot) != 0 {
+		if status := push(f.handler(), tt.timestamp, tt.signature, body); status != 401 || len(f.clients) != 2 || len(f.asked) != 0 {
 			t.Errorf("%s: status %d, %d sessions are left", name, status, len(f.clients))
 		}
 	}

@@ -2,17 +2,14 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
-	"go.uber.org/zap"
 )
 
 // adminSide is what the config says about the admin side. What answers there lasts
@@ -107,23 +104,11 @@ func (s *Service) api() *admin.API {
 		Status:   s.status,
 		Sessions: s.server.Sessions,
 		Kick:     s.server.Kick,
-		Forget:   s.forget,
+		Withdraw: s.withdraw,
+		Save:     s.denials.Save,
 		Purge:    s.purge,
 		Reload:   func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
 	}
-}
-
-// forget is what the admin side asks for when it withdraws a token.
-func (s *Service) forget(r authz.Revocation, deny bool) (entries int, err error) {
-	s.swap.RLock()
-	defer s.swap.RUnlock()
-	if entries, err = s.current.Load().sources.forget(r, deny); err != nil {
-		return 0, err
-	}
-	s.counters.revocations.WithLabelValues("admin").Inc()
-	s.Log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", r.TokenID), zap.String("subject", r.Subject),
-		zap.Bool("deny", deny), zap.Int("entries", entries))
-	return entries, nil
 }
 
 // purge empties the caches.
@@ -132,5 +117,3 @@ func (s *Service) purge() int {
 	defer s.swap.RUnlock()
 	return s.current.Load().sources.purge()
 }
-
-var errDenyNeedsService = errors.New("mode deny is for token services: withdraw the tokens of a token file with mqtt-auth-proxy token disable or revoke")

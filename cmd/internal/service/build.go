@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
@@ -33,6 +35,7 @@ type Service struct {
 	http     *http.Server   // of the admin side
 	bundled  *bundledBroker // nil with an upstream of one's own
 	demo     *demo          // of a first start
+	denials  *denylist.List
 
 	current  atomic.Pointer[generation]
 	swap     sync.RWMutex // held for reading by what must not straddle a swap
@@ -84,6 +87,10 @@ func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 func (s *Service) open(ctx context.Context, c *config.Config) error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
+	}
+	var err error
+	if s.denials, err = denylist.Open(filepath.Join(c.Data, "denials.jsonl")); err != nil {
+		return err
 	}
 	s.openServer()
 	s.memory.look(c.Limits.Memory, s.Log.Logger)
@@ -207,6 +214,11 @@ func (s *Service) Close() {
 	}
 	s.current.Load().retire(emptyGeneration())
 	s.running.Wait()
+	if s.denials != nil {
+		if err := s.denials.Save(); err != nil {
+			s.Log.Error("denials are lost", zap.Error(err))
+		}
+	}
 	if s.bundled != nil {
 		s.bundled.close(s.Log.Logger)
 	}

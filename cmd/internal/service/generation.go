@@ -91,7 +91,7 @@ func (s *Service) install(g *generation) error {
 			s.warnOfRSA(l)
 		}
 	}
-	g.sources.succeed(old.sources, s)
+	g.sources.begin(s)
 	g.upstream.succeed(old.upstream, s)
 	if old.policy != nil {
 		s.serveSockets(g)

@@ -111,7 +111,7 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	changed, err := s.reconfigure(ctx)
 	renewed, _, refreshErr := s.refreshCertificates(true)
 	sources := errors.Join(s.current.Load().sources.reload(ctx)...)
-	return r.conclude(s, by, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), sources)
+	return r.conclude(s, by, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults(), s.denials.Save()), sources)
 }
 
 // poll takes up what has changed and now stays as it is.
@@ -135,7 +135,7 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 		more, _, refreshErr = s.refreshCertificates(false)
 		renewed = renewed || more
 	}
-	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults()), s.current.Load().sources.faults())
+	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults(), s.denials.Save()), s.current.Load().sources.faults())
 	if time.Since(r.warned) >= warnEvery {
 		s.warnOfExpiry()
 		r.warned = time.Now()

@@ -98,7 +98,7 @@ func (e emitter) decisions(s cache.Stats, malformed uint64) {
 	}{
 		{"granted", "cache", s.Positive.Hits}, {"denied", "cache", s.Negative.Hits}, {"granted", "stale", s.Stale},
 		{"granted", "source", s.Source.Granted}, {"denied", "source", s.Source.Denied}, {"unavailable", "source", s.Source.Unavailable},
-		{"denied", "form", malformed}, {"denied", "revocation", s.Tombstones},
+		{"denied", "form", malformed},
 	} {
 		e.count("auth_decisions_total", decisions, d.n, "result", d.result, "origin", d.origin)
 	}
@@ -116,7 +116,6 @@ func (e emitter) cache(s cache.Stats) {
 	e.count("cache_coalesced_total", "Requests that joined one under way.", s.Coalesced)
 	e.count("cache_cooled_total", "Requests that failed at once because the same had just failed.", s.Cooled)
 	e.count("cache_stale_served_total", "Grants served after their time because the source was unavailable.", s.Stale)
-	e.count("cache_tombstones_total", "Denials of what an operator has revoked.", s.Tombstones)
 	e.count("auth_overload_total", "Requests for which there was no place in time.", s.Busy)
 	for outcome, n := range map[string]uint64{"granted": s.Refresh.Granted, "denied": s.Refresh.Denied, "unavailable": s.Refresh.Unavailable} {
 		e.count("cache_refresh_total", "Grants renewed ahead of time, by outcome.", n, "outcome", outcome)

@@ -20,8 +20,9 @@ import (
 // sources are the token sources of a generation, in the order in which they are
 // asked. Generations that ask the same ones in the same order share it.
 type sources struct {
-	list  []*source
-	chain authz.Chain
+	list []*source
+	// answers is all of them, behind what is denied.
+	answers authz.Authorizer
 }
 
 // source is one token source in use. Exactly one of file, service and issuer is set.
@@ -62,6 +63,7 @@ func (d *draft) recipeOf(c config.Source) recipe {
 // openSources opens those sources of the config that are not open yet.
 func (d *draft) openSources(ctx context.Context) error {
 	d.sources = &sources{}
+	var chain authz.Chain
 	for i, c := range d.config.Auth.Sources {
 		r := d.recipeOf(c)
 		x := d.old.sources.like(r, d.sources.list)
@@ -72,8 +74,9 @@ func (d *draft) openSources(ctx context.Context) error {
 			}
 		}
 		d.sources.list = append(d.sources.list, x)
-		d.sources.chain = append(d.sources.chain, x)
+		chain = append(chain, x)
 	}
+	d.sources.answers = d.service.denials.Before(chain)
 	if slices.Equal(d.sources.list, d.old.sources.list) {
 		d.sources = d.old.sources
 	}
@@ -112,22 +115,12 @@ func (d *draft) openSource(ctx context.Context, x *source) (kind string, err err
 	}
 }
 
-// succeed puts s in the place of old, for a service in which it is in force by now:
-// what is new is watched from here on, and token services go on denying what an
-// operator has withdrawn. It is called with Service.swap held.
-func (s *sources) succeed(old *sources, in *Service) {
+// begin watches what is new in s, which is in force by now. It is called with
+// Service.swap held.
+func (s *sources) begin(in *Service) {
 	for _, x := range s.list {
-		if x.stop != nil {
-			continue
-		}
-		x.watch(in)
-		if x.service == nil {
-			continue
-		}
-		for _, o := range old.list {
-			if o.service != nil {
-				x.service.answers.AdoptDenials(o.service.answers)
-			}
+		if x.stop == nil {
+			x.watch(in)
 		}
 	}
 }
@@ -207,16 +200,12 @@ func (s *sources) faults() error {
 }
 
 // forget makes the caches forget what r means. Files and issuers are asked every
-// time: what they say is changed where it stands.
-func (s *sources) forget(r authz.Revocation, deny bool) (entries int, err error) {
-	services := s.services()
-	if deny && len(services) == 0 {
-		return 0, errDenyNeedsService
+// time.
+func (s *sources) forget(r authz.Revocation) (entries int) {
+	for _, service := range s.services() {
+		entries += service.answers.Revoke(r)
 	}
-	for _, service := range services {
-		entries += service.answers.Revoke(r, deny)
-	}
-	return entries, nil
+	return entries
 }
 
 // purge empties the caches.

@@ -16,6 +16,7 @@ type status struct {
 	NotReady     string              `json:"not_ready,omitempty"`
 	Connections  int                 `json:"connections"`
 	Sessions     int                 `json:"sessions"`
+	Denials      int                 `json:"denials"` // in force, see POST /v1/revocations
 	TokenFiles   []tokenFileStatus   `json:"token_files"`
 	Certificates []certificateStatus `json:"certificates,omitempty"`
 	Upstream     []brokerStatus      `json:"upstream,omitempty"`
@@ -67,6 +68,7 @@ func (s *Service) status() any {
 	st.Upstream = in.upstream.status()
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
+	st.Denials = s.denials.Len()
 	for _, f := range in.sources.files() {
 		t := f.Status()
 		st.TokenFiles = append(st.TokenFiles, tokenFileStatus{

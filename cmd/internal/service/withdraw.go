@@ -1,0 +1,60 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+)
+
+// withdraw is what the admin side asks for when it withdraws a token: it denies it, if
+// that is asked for, and makes the caches forget it.
+func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	if w.Deny {
+		until, follow := w.Until, false
+		if until.IsZero() {
+			until, follow = s.denyUntil(w.Revocation, time.Now()), true
+		}
+		switch err := s.denials.Deny(w.Revocation, until, follow); {
+		case errors.Is(err, denylist.ErrFull):
+			return 0, fmt.Errorf("%w: %w; withdraw the token where it comes from, or end another denial by one of the same name with an until that is near", admin.ErrFull, err)
+		case err != nil:
+			return 0, err
+		}
+	}
+	entries = s.current.Load().sources.forget(w.Revocation)
+	s.counters.revocations.WithLabelValues("admin").Inc()
+	s.Log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", w.TokenID), zap.String("subject", w.Subject),
+		zap.Bool("deny", w.Deny), zap.Int("entries", entries))
+	return entries, nil
+}
+
+// denyFor is how long a denial holds that nothing gives an end.
+const denyFor = 24 * time.Hour
+
+// denyUntil returns until when to deny what r names if the operator does not say: the
+// end of the tokens that live sessions have, or a day. A subject may get other tokens,
+// so it is denied for a day at least.
+func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
+	var last time.Time
+	for c := range s.server.Clients() {
+		switch {
+		case !r.Matches(c.Grant, c.TokenHash):
+		case c.Grant.Expires.IsZero():
+			return now.Add(denyFor)
+		case c.Grant.Expires.After(last):
+			last = c.Grant.Expires
+		}
+	}
+	if day := now.Add(denyFor); last.IsZero() || r.Subject != "" && last.Before(day) {
+		return day
+	}
+	return last
+}

@@ -1,0 +1,171 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// denials returns how many the status says are in force.
+func denials(t *testing.T, s *Service) int {
+	t.Helper()
+	_, body := get(t, s, "/v1/status")
+	var st struct{ Denials int }
+	if err := json.Unmarshal([]byte(body), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st.Denials
+}
+
+// TestTokenOfAFileIsDenied: denials stand before every source, also one that would
+// know better.
+func TestTokenOfAFileIsDenied(t *testing.T) {
+	for name, body := range map[string]func(s *Service) string{
+		"token":   func(s *Service) string { return `{"token":"` + s.demo.token.Reveal() + `","mode":"deny"}` },
+		"subject": func(*Service) string { return `{"subject":"demo","mode":"deny"}` },
+		"token id": func(s *Service) string {
+			for c := range s.server.Clients() {
+				return `{"token_id":"` + c.Grant.TokenID + `","mode":"deny"}`
+			}
+			return ""
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := startService(t, bundledConfig)
+			live, _ := login(t, s, asDemo(s, 5))
+			if status, answer := call(t, s, http.MethodPost, "/v1/revocations", body(s)); status != 200 || strings.TrimSpace(answer) != `{"entries":0,"sessions":1}` {
+				t.Errorf("the denial: %d %s", status, answer)
+			}
+			if rest, err := io.ReadAll(live); err != nil || len(rest) != 3 || rest[2] != 0x98 {
+				t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
+			}
+			if _, ack := login(t, s, asDemo(s, 5)); ack.Code != packets.NotAuthorized {
+				t.Errorf("CONNACK %v after the denial", ack.Code)
+			}
+			if n := denials(t, s); n != 1 {
+				t.Errorf("the status has %d denials", n)
+			}
+			s.Close()
+			again, err := New(context.Background(), s.current.Load().config, s.Process)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer again.Close()
+			again.start()
+			if _, ack := login(t, again, asDemo(s, 5)); ack.Code != packets.NotAuthorized {
+				t.Errorf("CONNACK %v after a restart", ack.Code)
+			}
+		})
+	}
+}
+
+// TestDenialEndsWhenTheOperatorSays: the end can be moved, so that a mistake is mended.
+func TestDenialEndsWhenTheOperatorSays(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	for _, until := range []string{"2100-01-01T00:00:00Z", time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339)} {
+		if status, answer := call(t, s, http.MethodPost, "/v1/revocations", `{"subject":"demo","mode":"deny","until":"`+until+`"}`); status != 200 {
+			t.Fatal(answer)
+		}
+		if _, ack := login(t, s, asDemo(s, 5)); ack.Code != packets.NotAuthorized {
+			t.Errorf("CONNACK %v until %s", ack.Code, until)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		if _, ack := login(t, s, asDemo(s, 5)); ack.Code == packets.Success {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the denial does not end")
+		}
+	}
+}
+
+// denyRequests connects a device with a token that lives that long, and names it in
+// each way.
+func denyRequests(t *testing.T, s *Service, life time.Duration) map[string]authz.Revocation {
+	t.Helper()
+	file := s.current.Load().config.Auth.Sources[0].File.Path
+	made, err := tokenfile.Create(file, tokenfile.CreateOptions{Name: "short", Expires: time.Now().Add(life)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	p := asDemo(s, 5)
+	p.Username = made.Token.Reveal()
+	login(t, s, p)
+	return map[string]authz.Revocation{
+		"token": {TokenHash: made.Token.Hash()}, "token id": {TokenID: made.ID}, "subject": {Subject: "short"}, "stranger": {Subject: "stranger"},
+	}
+}
+
+// TestDenialWithoutAnEnd holds for as long as the live sessions' tokens, or a day.
+func TestDenialWithoutAnEnd(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	now := time.Now()
+	r := denyRequests(t, s, 720*time.Hour)
+	for name, want := range map[string]time.Duration{"token": 720 * time.Hour, "token id": 720 * time.Hour, "subject": 720 * time.Hour, "stranger": 24 * time.Hour} {
+		if got := s.denyUntil(r[name], now); got.Sub(now.Add(want)).Abs() > time.Minute {
+			t.Errorf("%s: until %v, want in %v", name, got, want)
+		}
+	}
+	s, _ = startService(t, bundledConfig)
+	r = denyRequests(t, s, time.Hour)
+	for name, want := range map[string]time.Duration{"token": time.Hour, "token id": time.Hour, "subject": 24 * time.Hour} {
+		if got := s.denyUntil(r[name], now); got.Sub(now.Add(want)).Abs() > time.Minute {
+			t.Errorf("%s of a short token: until %v, want in %v", name, got, want)
+		}
+	}
+}
+
+// TestFullDenyListIsAnError: the operator hears that the token is not withdrawn.
+func TestFullDenyListIsAnError(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	s.Close()
+	var text strings.Builder
+	for i := range denylist.Max {
+		fmt.Fprintf(&text, `{"token_id":"%d","until":"2100-01-01T00:00:00Z"}`+"\n", i)
+	}
+	path := filepath.Join(s.current.Load().config.Data, "denials.jsonl")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := New(context.Background(), s.current.Load().config, s.Process)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	again.start()
+	if status, answer := call(t, again, http.MethodPost, "/v1/revocations", `{"subject":"demo","mode":"deny"}`); status != 507 || !strings.Contains(answer, "100000 denials are in force") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if n := denials(t, again); n != denylist.Max {
+		t.Errorf("%d denials are in force", n)
+	}
+}
+
+// TestDamagedDenialsStopTheStart: what was withdrawn must not come back unseen.
+func TestDamagedDenialsStopTheStart(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	s.Close()
+	path := filepath.Join(s.current.Load().config.Data, "denials.jsonl")
+	if err := os.WriteFile(path, []byte("{\"subject\":\"de"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(context.Background(), s.current.Load().config, s.Process); err == nil || !strings.Contains(err.Error(), path+":1: ") {
+		t.Errorf("New = %v", err)
+	}
+}

@@ -1,0 +1,93 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// revoke posts a revocation and returns status and body of the answer.
+func (p *proxy) revoke(body string) (int, string) {
+	p.t.Helper()
+	token := read(p.t, filepath.Join(p.data, "admin-token"))
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, "http://"+p.admin+"/v1/revocations", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimSpace(string(text))
+}
+
+// TestDeniedJWT: a JWT is withdrawn in each way before it expires. Its session ends, it
+// stays out though the issuer's keys still fit it, and a restart changes nothing.
+func TestDeniedJWT(t *testing.T) {
+	t.Parallel()
+	service, publish := publishKeys(t)
+	service.start()
+	signer := newIssuer(t, "k")
+	publish(signer.keys())
+	p := newProxy(t, startSink(t).upstream()+jwtAuth(service))
+	names := []string{"token", "token_id", "subject"}
+	tokens := map[string]string{}
+	for _, name := range append(names, "other") {
+		c := claims("pump-" + name)
+		c["jti"] = "id-" + name
+		tokens[name] = signer.sign(p, c)
+	}
+	p.start()
+	other := connect(t, dial(t, p.plain), identity(5, "other", tokens["other"]))
+	for _, name := range names {
+		live := connect(t, dial(t, p.plain), identity(5, name, tokens[name]))
+		value := map[string]string{"token": tokens[name], "token_id": "id-token_id", "subject": "pump-subject"}[name]
+		if status, answer := p.revoke(fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
+			t.Errorf("%s: %d %s", name, status, answer)
+		}
+		if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+			t.Errorf("%s: its session: %v, %v", name, code, err)
+		}
+	}
+	stayOut := func(when string) {
+		t.Helper()
+		for _, name := range names {
+			for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized} {
+				if _, ack := present(t, dial(t, p.plain), identity(level, name, tokens[name])); ack.Code != want {
+					t.Errorf("%s: denied by its %s it gets %v, want %v", when, name, ack.Code, want)
+				}
+			}
+		}
+		if _, status := p.get("/v1/status"); !strings.Contains(status, `"denials":3`) {
+			t.Errorf("%s: the status is %s", when, status)
+		}
+	}
+	stayOut("at once")
+	if err := other.publish("a", "b"); err != nil {
+		t.Errorf("another device: %v", err)
+	}
+	p.kill()
+	p.start()
+	stayOut("after a crash")
+	connect(t, dial(t, p.plain), identity(5, "other", tokens["other"]))
+	if info, err := os.Stat(filepath.Join(p.data, "denials.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file of denials: %v, %v", info, err)
+	}
+	if text := read(t, filepath.Join(p.data, "denials.jsonl")); strings.Contains(text, tokens["token"]) {
+		t.Error("the file holds a token")
+	}
+}
