@@ -13,8 +13,9 @@ import (
 type Client struct {
 	// ID names the session within this process, from 1 on.
 	ID uint64
-	// ClientID is the client identifier: the client's own, the one made up for a
-	// client that sent none, or the one the broker assigned.
+	// ClientID is the client identifier as it may be shown: the client's own, the one
+	// made up for a client that sent none, the one that the broker assigned, or the
+	// token's fingerprint where the client's own is its token.
 	ClientID string
 	// Grant is the answer that let the client in.
 	Grant *authz.Grant

@@ -2,16 +2,13 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -43,8 +40,9 @@ type conn struct {
 	opening *websocket.Request // what opened it
 
 	in       *packets.Connect
-	level    byte // of the protocol, 0 while unknown
-	clientID string
+	level    byte   // of the protocol, 0 while unknown
+	clientID string // as the session is known, see settleID
+	sentID   string // what stands for it towards the broker
 	token    authz.Token
 	location TokenLocation
 
@@ -228,24 +226,6 @@ func (c *conn) newClient(g *authz.Grant) *Client {
 	return client
 }
 
-// settleID decides under which client id the session is known: the client's own,
-// one made up for a client that sent none, or a digest where the client id is the
-// token. A made-up id has 23 letters and digits, which every broker must accept
-// (MQTT 3.1.1 section 3.1.3.1).
-func (c *conn) settleID() {
-	switch {
-	case c.location.place == clientID:
-		digest := c.token.Hash()
-		c.clientID = "t" + hex.EncodeToString(digest[:11])
-	case c.in.ClientID == "":
-		c.clientID = "p" + rand.Text()[:22]
-	default:
-		// A string of its own: those of a CONNECT share one copy of the packet,
-		// which would keep the password alive as long as the session.
-		c.clientID = strings.Clone(c.in.ClientID)
-	}
-}
-
 // rewrite makes the CONNECT that the broker will get.
 func (c *conn) rewrite() (*ConnectRequest, error) {
 	if c.in.MissingClientID() {
@@ -255,10 +235,12 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	out.Username, out.HasUsername = "", false
 	out.Password, out.HasPassword = "", false
 	out.Properties = c.policy.withoutTokens(out.Properties)
-	if c.level < 5 || c.in.ClientID != "" {
-		out.ClientID = c.clientID
+	// With topic rules, which may name the client id, it has to be known now.
+	if c.level < 5 || c.in.ClientID != "" || c.rights != nil {
+		out.ClientID = c.sentID
 	}
-	request := &ConnectRequest{Client: c.client, Token: c.token, In: c.in, Out: &out}
+	_, username := c.disguise(c.in.Username)
+	request := &ConnectRequest{Client: c.client, Token: c.token, ClientID: c.sentID, Username: username, In: c.in, Out: &out}
 	if c.policy.Rewrite != nil {
 		if err := c.policy.Rewrite(request); err != nil {
 			return nil, rewriteError(err)

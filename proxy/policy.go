@@ -46,6 +46,11 @@ type Policy struct {
 	// them, an error does not. Of a later policy it counts for the sessions that
 	// began while it was not 0, after their next question.
 	Recheck time.Duration
+	// ClientIDKey is a secret. With it (HMAC-SHA-256) a client id that is the client's
+	// token is replaced towards the broker, so that it is the same at every proxy with
+	// the same key and the broker's persistent sessions are found again. Without it
+	// the server takes a random key of its own.
+	ClientIDKey []byte
 	// Limits bounds what all clients together may take.
 	Limits Limits
 	// Overload returns why the process has no room for one more connection, nil if
@@ -85,7 +90,12 @@ type ConnectRequest struct {
 	Client *Client
 	// Token is the token that let it in.
 	Token authz.Token
-	// In is what the client sent. It must not be changed.
+	// ClientID and Username stand for those of the client towards the broker. They
+	// are what the client sent, or a client id made up for a client without one. What
+	// is a token is replaced by 32 hexadecimal digits, 23 for MQTT 3.1, that are the
+	// same for the same token; see Policy.ClientIDKey.
+	ClientID, Username string
+	// In is what the client sent, its token among it. It must not be changed.
 	In *packets.Connect
 	// Out is what the broker will get: In without user name, password and every
 	// user property or authentication data in which the policy looks for a token.

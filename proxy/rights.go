@@ -17,7 +17,7 @@ func (c *conn) bindRights() error {
 	if rules == nil {
 		return nil
 	}
-	values := authz.ACLValues{ClientID: c.client.ClientID, Subject: c.client.Subject(), Attrs: c.client.Grant.Attrs}
+	values := authz.ACLValues{ClientID: c.sentID, Subject: c.client.Subject(), Attrs: c.client.Grant.Attrs}
 	if c.location.place != username {
 		values.Username = c.in.Username
 	}

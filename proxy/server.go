@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"iter"
 	"net"
@@ -32,6 +33,8 @@ type Server struct {
 	WriteTimeout time.Duration
 
 	policy      atomic.Pointer[installed]
+	idKey       []byte // for policies without one; see SetPolicy
+	idKeyMade   sync.Once
 	admission   admission
 	acceptances acceptances
 	registry    registry
@@ -56,7 +59,8 @@ func EventLoops() int { return relay.EventLoops() }
 // installed is a policy with what belongs to it at run time.
 type installed struct {
 	*Policy
-	handshakes chan struct{}
+	handshakes  chan struct{}
+	clientIDKey []byte
 }
 
 // SetPolicy makes p what happens to connections from now on. Those that were
@@ -67,7 +71,12 @@ func (s *Server) SetPolicy(p *Policy) error {
 	if err := p.check(); err != nil {
 		return err
 	}
-	s.policy.Store(&installed{Policy: p, handshakes: handshakeSlots(p.Limits.Handshakes)})
+	key := p.ClientIDKey
+	if len(key) == 0 {
+		s.idKeyMade.Do(func() { s.idKey = []byte(rand.Text()) })
+		key = s.idKey
+	}
+	s.policy.Store(&installed{Policy: p, handshakes: handshakeSlots(p.Limits.Handshakes), clientIDKey: key})
 	return nil
 }
 

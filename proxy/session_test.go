@@ -260,22 +260,6 @@ func TestEmptyClientID(t *testing.T) {
 	})
 }
 
-func TestTokenInTheClientIDGoesNowhere(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t)
-		b.policy.Token = []TokenLocation{{place: clientID}}
-		b.mustLogin(with(4, goodToken, ""))
-		if got := b.broker.lastConnect().ClientID; len(got) != 23 || got == goodToken {
-			t.Errorf("the broker got client id %q", got)
-		}
-		for c := range b.srv.Clients() {
-			if c.ClientID == goodToken {
-				t.Error("the session is listed under its token")
-			}
-		}
-	})
-}
-
 func TestTokenLocations(t *testing.T) {
 	property := func(name, value string) packets.Properties {
 		raw := append([]byte{0x26, 0, byte(len(name))}, name...)

@@ -231,7 +231,7 @@ func (c *conn) request() authz.Request {
 	// Not one that was made up: it is new every time, and no remembered answer
 	// would ever fit.
 	if c.location.place != clientID && c.in.ClientID != "" {
-		r.ClientID = c.clientID
+		r.ClientID = strings.Clone(c.in.ClientID)
 	}
 	if c.location.place != username {
 		r.Username = c.in.Username

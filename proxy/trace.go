@@ -57,7 +57,8 @@ type Refusal struct {
 	Addr     netip.AddrPort
 	Listener string
 	// ClientID, Level and Fingerprint are what its CONNECT said; empty if there
-	// was none. ClientID is the client's own text: print it quoted.
+	// was none. ClientID is the client's own text, which has to be printed quoted, or
+	// the token's fingerprint where that text is the token.
 	ClientID    string
 	Level       byte
 	Fingerprint string

@@ -35,25 +35,16 @@ func EnsureToken(path string) (string, error) {
 	return token, nil
 }
 
-// createToken writes a new token beside its place and links it there, so that two
-// processes that start together agree and no reader sees half of it.
+// createToken makes a token and the file for it.
 func createToken(path string) (string, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".admin-token-*")
-	if err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
-	}
-	defer os.Remove(f.Name())
 	token := rand.Text()
-	_, err = f.WriteString(token + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("admin token: %w", err)
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = files.Create(path, []byte(token+"\n"), 0o600)
 	}
-	switch err := os.Link(f.Name(), path); {
+	switch {
 	case errors.Is(err, fs.ErrExist):
-		return EnsureToken(path)
+		return EnsureToken(path) // of another process that starts at this moment
 	case err != nil:
 		return "", fmt.Errorf("admin token: %w", err)
 	}

@@ -36,6 +36,8 @@ type Service struct {
 	bundled  *bundledBroker // nil with an upstream of one's own
 	demo     *demo          // of a first start
 	denials  *denylist.List
+	// clientIDKey is of the data directory that the service was started with.
+	clientIDKey []byte
 
 	current  atomic.Pointer[generation]
 	swap     sync.RWMutex // held for reading by what must not straddle a swap
@@ -87,6 +89,9 @@ func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 func (s *Service) open(ctx context.Context, c *config.Config) error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
+	}
+	if err := s.openClientIDKey(c.Data); err != nil {
+		return err
 	}
 	var err error
 	if s.denials, err = denylist.Open(filepath.Join(c.Data, "denials.jsonl")); err != nil {

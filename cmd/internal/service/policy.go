@@ -36,8 +36,9 @@ func (d *draft) makePolicy(context.Context) error {
 			ConnectRate:  proxy.Rate{PerSecond: c.Limits.ConnectRate, Burst: c.Limits.ConnectBurst},
 			AddressRate:  proxy.Rate{PerSecond: c.Limits.ConnectRatePerAddress, Burst: c.Limits.ConnectBurstPerAddress},
 		},
-		Overload: d.service.memory.overload,
-		Recheck:  c.Auth.Recheck,
+		Overload:    d.service.memory.overload,
+		Recheck:     c.Auth.Recheck,
+		ClientIDKey: d.service.clientIDKey,
 	}
 	if b := d.service.bundled; b != nil {
 		d.policy.Dial = func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
@@ -146,8 +147,8 @@ func valuesOf(r *proxy.ConnectRequest) upstream.Values {
 	return upstream.Values{
 		Subject:    r.Client.Grant.Subject,
 		TokenID:    r.Client.Grant.TokenID,
-		ClientID:   r.Client.ClientID,
-		Username:   r.In.Username,
+		ClientID:   r.ClientID,
+		Username:   r.Username,
 		Token:      r.Token.Reveal(),
 		Listener:   r.Client.Listener,
 		ClientAddr: r.Client.Addr.Addr().String(),
