@@ -35,7 +35,7 @@ var arrows = []struct {
 	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz"}, library: true},
 	{pkg: "cmd/internal/config", may: []string{"authz/files"}},
 	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz", "authz/files"}},
-	{pkg: "cmd/internal/observe", may: []string{"proxy", "proxy/upstream", "proxy/upstream/pool", "authz"}},
+	{pkg: "cmd/internal/observe", may: []string{"packets", "proxy", "proxy/upstream", "proxy/upstream/pool", "authz"}},
 	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/telemetry"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/telemetry/*"}},
 	{pkg: "cmd/internal/telemetry/*"},

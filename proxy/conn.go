@@ -184,7 +184,7 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
-		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort}
+		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort, rare: c.rare(grant)}
 		if c.srv.registry.admit(c.check, s) {
 			c.check, c.session, c.client = nil, s, s.client
 			s.expireAt(grant.Expires)
@@ -192,6 +192,14 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		}
 	}
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
+}
+
+// rare returns what a session needs that has a WebSocket or topic rules.
+func (c *conn) rare(g *authz.Grant) *rare {
+	if c.ws == nil && g.ACL == nil {
+		return nil
+	}
+	return &rare{ws: c.ws}
 }
 
 // makeRoom applies the limit on the sessions of one subject.
@@ -291,7 +299,6 @@ func (c *conn) begin() error {
 		Done:         s.ended,
 	}
 	c.inspect(&pair)
-	s.ws = c.ws
 	s.start(srv.relay(), pair)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -43,8 +44,8 @@ type session struct {
 	expiry *time.Timer
 
 	// Set before the bytes flow:
-	ws        *websocket.Conn // nil without; set before the bytes flow
-	release   func()          // gives its place at the broker back
+	rare      *rare  // nil in most sessions
+	release   func() // gives its place at the broker back
 	ticket    ticket
 	rechecked bool // it is asked about again
 	over      bool // nothing may be armed any more; guarded by mu
@@ -54,6 +55,12 @@ type session struct {
 	owns         string   // the client id it has claimed
 	newer, older *session // of the same subject
 	earlier      *session // that has claimed the same client id, of the same subject
+}
+
+// rare is what only sessions over WebSocket or with topic rules need.
+type rare struct {
+	ws     *websocket.Conn // nil without
+	denied atomic.Int64    // messages and subscriptions that the rules did not allow
 }
 
 func (r *registry) beginCheck() *check {

@@ -38,8 +38,26 @@ func (c *conn) inspect(pair *relay.Pair) {
 	if c.rights == nil {
 		return
 	}
-	up, down := inspect.New(inspect.Session{Level: c.level, ACL: c.rights, TopicAliasMaximum: c.aliases})
+	up, down := inspect.New(inspect.Session{
+		Level: c.level, ACL: c.rights, TopicAliasMaximum: c.aliases, Denied: c.session.denied,
+	})
 	pair.FilterUp, pair.FilterDown = up, down
+}
+
+// denied counts what the rights do not allow.
+func (s *session) denied(d inspect.Denied) {
+	s.rare.denied.Add(1)
+	if hook := s.srv.Trace.Denied; hook != nil {
+		hook(s.current(), Denied(d))
+	}
+}
+
+// denials returns how often denied was called.
+func (s *session) denials() int64 {
+	if s.rare == nil {
+		return 0
+	}
+	return s.rare.denied.Load()
 }
 
 // aliasMaximum returns how many topic aliases the broker accepts (MQTT 5.0

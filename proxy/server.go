@@ -250,6 +250,8 @@ type Activity struct {
 	// Up and Down are the bytes passed to the broker and to the client after
 	// CONNECT and CONNACK.
 	Up, Down int64
+	// Denied is how many messages and subscriptions its topic rules did not allow.
+	Denied int64
 	// Idle is how long ago data last came from or went to the client, to the
 	// millisecond; negative if the system does not know, as off Linux.
 	Idle time.Duration

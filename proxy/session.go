@@ -69,7 +69,7 @@ func (s *session) ended(r relay.Result) {
 	client := s.current()
 	s.srv.admission.leave(s.ticket, client.Addr.Addr())
 	if hook := s.srv.Trace.Closed; hook != nil {
-		hook(client, endOf(client, r))
+		hook(client, s.endOf(client, r))
 	}
 }
 
@@ -119,8 +119,8 @@ func (s *session) start(p *relay.Pump, pair relay.Pair) {
 
 // cutRelay ends what flows, for s.cause. s.mu is held.
 func (s *session) cutRelay() {
-	if s.ws != nil {
-		s.ws.SetCloseCode(closeCode(s.cause))
+	if s.rare != nil && s.rare.ws != nil {
+		s.rare.ws.SetCloseCode(closeCode(s.cause))
 	}
 	s.relay.Cut(farewell(s.cause, s.client.Level))
 	if errors.Is(s.cause, errClosed) {

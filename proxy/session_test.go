@@ -586,6 +586,10 @@ func TestTopicRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Authorizer = grants(t, rules)
+		var denied []string
+		b.srv.Trace.Denied = func(c *Client, d Denied) {
+			denied = append(denied, fmt.Sprintf("%s %v %s %d %v", c.ClientID, d.Type, d.Topic, d.QoS, d.Retain))
+		}
 		c := b.mustLogin(with(5, "d", goodToken))
 		forbidden := (&packets.Publish{Topic: []byte("devices/other/x"), QoS: 1, PacketID: 9, Payload: []byte("p")}).Append(nil, 5)
 		allowed := (&packets.Publish{Topic: []byte("devices/d/x"), Payload: []byte("p")}).Append(nil, 5)
@@ -599,6 +603,21 @@ func TestTopicRules(t *testing.T) {
 		}
 		if got := b.broker.received(); !bytes.Equal(got, allowed) {
 			t.Errorf("the broker got % x, want the allowed PUBLISH alone", got)
+		}
+		if want := []string{"d PUBLISH devices/other/x 1 false"}; !slices.Equal(denied, want) {
+			t.Errorf("denied %q, want %q", denied, want)
+		}
+		for _, activity := range b.srv.Sessions() {
+			if a := activity(); a.Denied != 1 {
+				t.Errorf("%d are denied to the session, want 1", a.Denied)
+			}
+		}
+		c.Close()
+		synctest.Wait()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if end := b.closed; len(end) != 1 || end[0].Denied != 1 {
+			t.Errorf("the session ended with %+v", end)
 		}
 	})
 	t.Run("will", func(t *testing.T) {

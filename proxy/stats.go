@@ -54,7 +54,7 @@ func (s *session) moved() (up, down int64) {
 // activity returns what the session has moved so far. One whose bytes do not flow yet
 // is not known to be idle.
 func (s *session) activity() Activity {
-	a := Activity{Idle: -1}
+	a := Activity{Idle: -1, Denied: s.denials()}
 	a.Up, a.Down = s.moved()
 	s.mu.Lock()
 	flowing := s.relay

@@ -27,6 +27,10 @@ type Trace struct {
 	Refused func(Refusal)
 	// Opened: a session has begun; the client has its CONNACK.
 	Opened func(*Client)
+	// Denied: a message or a subscription of a session did not reach the broker,
+	// because the topic rules of its grant do not allow it. It is called by the
+	// goroutine that serves the session, and others wait for it.
+	Denied func(*Client, Denied)
 	// Closed: a session has ended and both its connections are closed.
 	Closed func(*Client, End)
 	// Panicked: a bug has ended one connection. The process goes on.
@@ -71,6 +75,20 @@ type Refusal struct {
 // Version returns the MQTT version as people write it, empty if unknown.
 func (r Refusal) Version() string { return versionName(r.Level) }
 
+// Denied is a message, or one topic filter of a SUBSCRIBE, that topic rules do not
+// allow.
+type Denied struct {
+	// Type is PUBLISH or SUBSCRIBE.
+	Type packets.Type
+	// Topic is the topic name or the filter, in the client's own words: print it
+	// quoted. It holds during the call only.
+	Topic []byte
+	// QoS is that of the message, or that which the subscription asks for.
+	QoS byte
+	// Retain is the message's.
+	Retain bool
+}
+
 // End is how a session ended.
 type End struct {
 	// By is who ended it: client, upstream or proxy.
@@ -81,10 +99,12 @@ type End struct {
 	// Up and Down are the bytes passed to the broker and to the client after
 	// CONNECT and CONNACK.
 	Up, Down int64
+	// Denied is how often [Trace].Denied was called.
+	Denied int64
 	// Duration is the time since the connection was accepted.
 	Duration time.Duration
 }
 
-func endOf(c *Client, r relay.Result) End {
-	return End{By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down, Duration: time.Since(c.Since)}
+func (s *session) endOf(c *Client, r relay.Result) End {
+	return End{By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down, Denied: s.denials(), Duration: time.Since(c.Since)}
 }

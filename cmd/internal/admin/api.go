@@ -60,6 +60,8 @@ type Session struct {
 	// BytesUp and BytesDown are what was passed to the broker and to the device.
 	BytesUp   int64 `json:"bytes_up"`
 	BytesDown int64 `json:"bytes_down"`
+	// Denied is how many messages and subscriptions its topic rules did not allow.
+	Denied int64 `json:"denied"`
 	// IdleSeconds is how long ago data last came from or went to the device, nil
 	// if the system does not know.
 	IdleSeconds *int64 `json:"idle_seconds,omitempty"`
@@ -108,7 +110,7 @@ func sessionOf(c *proxy.Client, a proxy.Activity) Session {
 	s := Session{
 		ID: c.ID, Subject: c.Subject(), TokenID: c.Grant.TokenID, Fingerprint: c.Fingerprint(), ClientID: c.ClientID,
 		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Server: c.Server, Since: c.Since.UTC(),
-		BytesUp: a.Up, BytesDown: a.Down,
+		BytesUp: a.Up, BytesDown: a.Down, Denied: a.Denied,
 	}
 	if a.Idle >= 0 {
 		idle := int64(a.Idle.Seconds())

@@ -75,6 +75,12 @@ func lossNotice(encoder zapcore.Encoder, lost uint64) []byte {
 // means no bound. Pace may be called at any time.
 func (l *Log) Pace(perSecond int) { l.pace.set(float64(perSecond)) }
 
+// wants reports whether a line of this level and kind would be written now, and
+// counts it if only the pace forbids it. It spares attackers' lines the making.
+func (l *Log) wants(level zapcore.Level, k kind) bool {
+	return l.Core().Enabled(level) && !l.pace.full(k)
+}
+
 // Writer returns what logs each text that is written to it, for code that knows no
 // better log than that of package log. What follows the first line of a text is taken
 // for a stack trace.

@@ -12,9 +12,9 @@ import (
 const namespace = "mqtt_auth_proxy_"
 
 type metrics struct {
-	accepted, dropped, acceptFailed, refused, opened, closed *prometheus.CounterVec
-	handshake, connect                                       *prometheus.HistogramVec
-	panics                                                   prometheus.Counter
+	accepted, dropped, acceptFailed, refused, opened, closed, denied *prometheus.CounterVec
+	handshake, connect                                               *prometheus.HistogramVec
+	panics                                                           prometheus.Counter
 
 	listeners sync.Map // name to *listenerMetrics
 }
@@ -41,6 +41,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refused:      counter("connections_refused_total", "Connections that did not become a session, by reason.", "listener", "reason"),
 		opened:       counter("sessions_opened_total", "Sessions begun.", "listener", "version"),
 		closed:       counter("sessions_closed_total", "Sessions ended, by who ended them and why.", "listener", "by", "cause"),
+		denied:       counter("topics_denied_total", "Messages and topic filters that the topic rules of a session did not allow.", "listener", "kind"),
 		handshake:    seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
 		connect:      seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
 		panics:       counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),
@@ -52,6 +53,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 // labels costs as much as ten increments, so it is done once.
 type listenerMetrics struct {
 	accepted, dropped, acceptFailed prometheus.Counter
+	deniedPublish, deniedSubscribe  prometheus.Counter
 	refused                         map[proxy.Reason]prometheus.Counter
 	opened                          map[string]prometheus.Counter
 	closed                          map[[2]string]prometheus.Counter
@@ -65,15 +67,17 @@ func (m *metrics) of(listener string) *listenerMetrics {
 		return known.(*listenerMetrics)
 	}
 	l := &listenerMetrics{
-		accepted:     m.accepted.WithLabelValues(listener),
-		dropped:      m.dropped.WithLabelValues(listener),
-		acceptFailed: m.acceptFailed.WithLabelValues(listener),
-		fresh:        m.handshake.WithLabelValues(listener, "false"),
-		resumed:      m.handshake.WithLabelValues(listener, "true"),
-		connect:      m.connect.WithLabelValues(listener),
-		refused:      make(map[proxy.Reason]prometheus.Counter),
-		opened:       make(map[string]prometheus.Counter),
-		closed:       make(map[[2]string]prometheus.Counter),
+		accepted:        m.accepted.WithLabelValues(listener),
+		dropped:         m.dropped.WithLabelValues(listener),
+		acceptFailed:    m.acceptFailed.WithLabelValues(listener),
+		deniedPublish:   m.denied.WithLabelValues(listener, "publish"),
+		deniedSubscribe: m.denied.WithLabelValues(listener, "subscribe"),
+		fresh:           m.handshake.WithLabelValues(listener, "false"),
+		resumed:         m.handshake.WithLabelValues(listener, "true"),
+		connect:         m.connect.WithLabelValues(listener),
+		refused:         make(map[proxy.Reason]prometheus.Counter),
+		opened:          make(map[string]prometheus.Counter),
+		closed:          make(map[[2]string]prometheus.Counter),
 	}
 	for _, reason := range reasons {
 		l.refused[reason] = m.refused.WithLabelValues(listener, string(reason))

@@ -18,6 +18,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -204,5 +205,18 @@ func BenchmarkRefusal(b *testing.B) {
 	for b.Loop() {
 		trace.Accepted("mqtts")
 		trace.Refused(refusal)
+	}
+}
+
+// BenchmarkDenied is what observing costs a session that publishes what it may not as
+// fast as it can.
+func BenchmarkDenied(b *testing.B) {
+	log := newTestLog(b, io.Discard, zap.InfoLevel)
+	log.Pace(10)
+	trace, client := New(log, prometheus.NewRegistry()).Trace(), testClient()
+	denied := proxy.Denied{Type: packets.PUBLISH, Topic: []byte("devices/other/x")}
+	b.ReportAllocs()
+	for b.Loop() {
+		trace.Denied(client, denied)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -53,6 +54,7 @@ func (o *Observer) Trace() proxy.Trace {
 		Secured:      o.secured,
 		Refused:      o.refused,
 		Opened:       o.opened,
+		Denied:       o.denied,
 		Closed:       o.closed,
 		Panicked:     o.panicked,
 	}
@@ -86,8 +88,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	case proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.Busy:
 		level = zapcore.WarnLevel
 	}
-	entry := o.log.Check(level, refusedLine)
-	if entry == nil {
+	if !o.log.wants(level, kind{refusedLine, string(r.Reason)}) {
 		return
 	}
 	fields := append(make([]zap.Field, 0, 11),
@@ -110,7 +111,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	if r.Sent {
 		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
 	}
-	entry.Write(append(fields, zap.Duration("duration", r.Duration))...)
+	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
 }
 
 func (o *Observer) opened(c *proxy.Client) {
@@ -124,6 +125,25 @@ func (o *Observer) opened(c *proxy.Client) {
 	}
 }
 
+// denied counts and logs what topic rules do not allow. A device can cause that as
+// fast as it sends.
+func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
+	l := o.metrics.of(c.Listener)
+	denied, message := l.deniedPublish, "publish denied"
+	if d.Type == packets.SUBSCRIBE {
+		denied, message = l.deniedSubscribe, "subscription denied"
+	}
+	denied.Inc()
+	if !o.log.wants(zapcore.InfoLevel, kind{message: message}) {
+		return
+	}
+	fields := append(clientFields(c), zap.ByteString("topic", d.Topic), zap.Uint8("qos", d.QoS))
+	if d.Type == packets.PUBLISH {
+		fields = append(fields, zap.Bool("retain", d.Retain))
+	}
+	o.log.Info(message, fields...)
+}
+
 func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 	why := cause(e)
 	child(o.metrics.of(c.Listener).closed, [2]string{e.By, why}, func() prometheus.Counter {
@@ -132,6 +152,9 @@ func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 	if entry := o.log.Check(zapcore.InfoLevel, "session end"); entry != nil {
 		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", why),
 			zap.Int64("bytes_up", e.Up), zap.Int64("bytes_down", e.Down), zap.Duration("duration", e.Duration))
+		if e.Denied > 0 {
+			fields = append(fields, zap.Int64("denied", e.Denied))
+		}
 		if why == "fault" {
 			fields = append(fields, zap.Error(e.Err))
 		}
@@ -155,7 +178,7 @@ func kindOf(v any) string {
 }
 
 func clientFields(c *proxy.Client) []zap.Field {
-	fields := append(make([]zap.Field, 0, 14),
+	fields := append(make([]zap.Field, 0, 16),
 		zap.Uint64("session", c.ID), zap.String("subject", c.Subject()), zap.String("token_id", c.Grant.TokenID),
 		zap.String("client_id", c.ClientID), address(c.Addr), zap.String("listener", c.Listener),
 		zap.String("version", c.Version()))

@@ -9,12 +9,14 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -140,4 +142,33 @@ func TestLoggerTakesNoOtherFormats(t *testing.T) {
 	if text := out.String(); strings.Contains(text, "unseen") || !strings.Contains(text, "WARN\tseen") {
 		t.Errorf("log: %q", text)
 	}
+}
+
+// TestDeniedTopics: counted by what was denied, logged with what is denied to whom, and
+// not as often as the device likes.
+func TestDeniedTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trace, out, r := newTestObserver(t, zapcore.InfoLevel)
+		trace.Denied(testClient(), proxy.Denied{Type: packets.PUBLISH, Topic: []byte("a/" + strings.Repeat("x", 200)), QoS: 1, Retain: true})
+		trace.Denied(testClient(), proxy.Denied{Type: packets.SUBSCRIBE, Topic: []byte("b/#"), QoS: 2})
+		all := lines(t, out)
+		if len(all) != 2 || all[0]["message"] != "publish denied" || all[0]["topic"] != "a/"+strings.Repeat("x", 126)+"... (202 bytes)" ||
+			all[0]["subject"] != "pump-7" || all[0]["qos"] != 1.0 || all[0]["retain"] != true {
+			t.Errorf("%v", all)
+		}
+		if all[1]["message"] != "subscription denied" || all[1]["topic"] != "b/#" || all[1]["qos"] != 2.0 || all[1]["retain"] != nil {
+			t.Errorf("%v", all[1])
+		}
+		for range 1000 {
+			trace.Denied(testClient(), proxy.Denied{Type: packets.PUBLISH, Topic: []byte("a")})
+		}
+		trace.Closed(testClient(), proxy.End{By: "client", Denied: 1002})
+		all = lines(t, out)
+		if n := len(all); n != 2+99+1 || all[n-1]["denied"] != 1002.0 {
+			t.Errorf("%d lines, the last is %v", n, all[n-1])
+		}
+		wantMetric(t, r, namespace+"topics_denied_total", map[string]string{"listener": "mqtts", "kind": "publish"}, 1001)
+		wantMetric(t, r, namespace+"topics_denied_total", map[string]string{"listener": "mqtts", "kind": "subscribe"}, 1)
+		wantMetric(t, r, namespace+"log_suppressed_total", map[string]string{"message": "publish denied", "reason": ""}, 901)
+	})
 }

@@ -88,26 +88,45 @@ func (p *pace) allow(k kind) (suppressed int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.account(k)
-	if rate := p.rate; rate > 0 {
-		if p.debug() {
-			rate *= talkative
-		}
-		now := time.Now()
-		if a.at.IsZero() {
-			a.left = burst * rate
-		} else {
-			a.left = min(burst*rate, a.left+now.Sub(a.at).Seconds()*rate)
-		}
-		a.at = now
-		if a.left < 1 {
-			a.suppressed++
-			a.total++
-			return 0, false
-		}
-		a.left--
+	if !p.room(a) {
+		return 0, false
 	}
+	a.left--
 	suppressed, a.suppressed = a.suppressed, 0
 	return suppressed, true
+}
+
+// full reports whether a line may not be written now, and counts it then. It saves
+// making a line that allow would suppress.
+func (p *pace) full(k kind) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.room(p.account(k))
+}
+
+// room reports whether there may be a line for a, and counts it if not; p.mu is
+// held.
+func (p *pace) room(a *account) bool {
+	rate := p.rate
+	if rate <= 0 {
+		return true
+	}
+	if p.debug() {
+		rate *= talkative
+	}
+	now := time.Now()
+	if a.at.IsZero() {
+		a.left = burst * rate
+	} else {
+		a.left = min(burst*rate, a.left+now.Sub(a.at).Seconds()*rate)
+	}
+	a.at = now
+	if a.left >= 1 {
+		return true
+	}
+	a.suppressed++
+	a.total++
+	return false
 }
 
 // allowStack reports whether a line of kind k may have its stack trace now.

@@ -11,6 +11,7 @@ import (
 type fromClient struct {
 	level    byte
 	acl      *authz.BoundACL
+	denied   func(Denied)
 	aliases  aliases
 	requests *requests
 	received *identifiers // QoS 2, before MQTT 5.0: dropped and answered with PUBREC
@@ -60,6 +61,7 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 		}
 	}
 	if !c.acl.Publish(topic, p.QoS, p.Retain) {
+		c.tell(Denied{packets.PUBLISH, topic, p.QoS, p.Retain})
 		return c.refuse(&p), nil
 	}
 	if p.QoS == 2 && c.received != nil {
@@ -75,6 +77,12 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 	p.Topic = topic
 	c.scratch = p.AppendHeader(c.scratch, c.level, size-n)
 	return verdict{instead: c.scratch}, nil
+}
+
+func (c *fromClient) tell(d Denied) {
+	if c.denied != nil {
+		c.denied(d)
+	}
 }
 
 // refuse drops p.
@@ -125,6 +133,9 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	var allowed []byte // Subscribe.Add would copy all of it for every filter
 	for filter, options := range s.All() {
 		ok := c.acl.Subscribe(filter, options&3)
+		if !ok {
+			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: options & 3})
+		}
 		refused = append(refused, !ok)
 		if ok {
 			allowed = binary.BigEndian.AppendUint16(allowed, uint16(len(filter)))

@@ -15,6 +15,21 @@ type Session struct {
 	ACL *authz.BoundACL
 	// TopicAliasMaximum is that of the broker's CONNACK, 0 if it has none.
 	TopicAliasMaximum uint16
+	// Denied, if not nil, is called for each message and each topic filter of the
+	// client that is not allowed, from the goroutine that filters.
+	Denied func(Denied)
+}
+
+// Denied is a message or a topic filter that is not allowed.
+type Denied struct {
+	// Type is PUBLISH or SUBSCRIBE.
+	Type packets.Type
+	// Topic is the topic name or the filter. It holds during the call only.
+	Topic []byte
+	// QoS is that of the message, or that which the subscription asks for.
+	QoS byte
+	// Retain is the message's.
+	Retain bool
 }
 
 // New returns the filters of what the client and of what the broker sends. Each is
@@ -24,7 +39,7 @@ func New(s Session) (up, down *Filter) {
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
-		judge:      &fromClient{level: s.Level, acl: s.ACL, aliases: aliases{max: s.TopicAliasMaximum}, requests: requests},
+		judge:      &fromClient{level: s.Level, acl: s.ACL, denied: s.Denied, aliases: aliases{max: s.TopicAliasMaximum}, requests: requests},
 	}
 	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, requests: requests}}
 }
