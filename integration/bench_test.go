@@ -23,23 +23,24 @@ func TestComparison(t *testing.T) {
 		t.Fatalf("status %d\n%s", r.status, r.stderr)
 	}
 	lines := strings.Split(r.stdout, "\n")
-	if want := "| | mqtt-auth-proxy | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
+	if want := "| | mqtt-auth-proxy | mqtt-auth-proxy, bundled broker | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
 		t.Errorf("table begins with %q, want %q", lines[0], want)
 	}
 	const rows = 2*(3+1+1) /* idle */ + 2*1 /* paced */ + 2*2 /* flat */ + 2*2*2*2 /* bulk */ + 2 + 4 /* connect */ + 2*3 /* latency */ +
-		2*2*5 /* fair */ + 2*1 /* gc */
+		2*1 /* quiet */ + 2*2*5 /* fair */ + 2*1 /* gc */
 	found := 0
 	for _, line := range lines[2:] {
 		if !strings.HasPrefix(line, "| ") {
 			continue
 		}
 		found++
-		missing := 1 // HAProxy splices in bulk alone
+		missing := 2 // HAProxy splices in bulk alone, and the bundled broker is asked after quiet alone
 		switch {
 		case strings.Contains(line, "collector"):
-			missing = 3 // that of Go programs alone
-		case strings.HasPrefix(line, "| up, ") && strings.Contains(line, "plain"), strings.HasPrefix(line, "| down, ") && strings.Contains(line, "plain"):
-			missing = 0
+			missing = 4 // that of Go programs alone
+		case strings.HasPrefix(line, "| up, ") && strings.Contains(line, "plain"), strings.HasPrefix(line, "| down, ") && strings.Contains(line, "plain"),
+			strings.Contains(line, "of quiet"):
+			missing = 1
 		}
 		if got := strings.Count(line, "–"); got != missing {
 			t.Errorf("%d cells are empty, want %d: %s", got, missing, line)

@@ -50,6 +50,7 @@ func works() []work {
 		{"bulk", (*load).bulk},
 		{"connect", (*load).connects},
 		{"latency", (*load).latency},
+		{"quiet", (*load).quiet},
 		{"fair", (*load).fair},
 		{"gc", (*load).collect},
 	}
@@ -71,6 +72,8 @@ type size struct {
 	bulk            int // messages of 256 KiB
 	connects, plain int // by TLS and without
 	samples         int // of latency
+	pause           time.Duration
+	pauses          int // of quiet
 	turn            time.Duration
 	turns, cycles   int // of fairness, of the collector
 }
@@ -79,13 +82,13 @@ func (j job) size() size {
 	if j.Quick {
 		return size{
 			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, flat: 20 * time.Millisecond,
-			bulk: 16, connects: 32, plain: 32, samples: 10,
+			bulk: 16, connects: 32, plain: 32, samples: 10, pause: 25 * time.Millisecond, pauses: 4,
 			turn: 10 * time.Millisecond, turns: 1, cycles: 2,
 		}
 	}
 	return size{
 		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 4 * time.Second, flat: 2 * time.Second,
-		bulk: 3072, connects: 2000, plain: 5000, samples: 600,
+		bulk: 3072, connects: 2000, plain: 5000, samples: 600, pause: 300 * time.Millisecond, pauses: 30,
 		turn: 100 * time.Millisecond, turns: 5, cycles: 10,
 	}
 }

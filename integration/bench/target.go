@@ -27,6 +27,7 @@ type target struct {
 	arguments   func(settings) []string
 	version     []string // arguments that make it say its version
 	splice      bool
+	bundled     bool // no sink: the proxy's own broker answers
 	// files is how many an idle session takes, if not two.
 	files func(transport string) int
 	// collect tells how its garbage collector is made to run, nil without one.
@@ -41,7 +42,7 @@ type settings struct {
 	Plain, TLS, Admin string // addresses
 	Broker            string // the sink's
 	Threads           int
-	Splice            bool
+	Splice, Bundled   bool
 	Module            string // nginx's stream module, unless it is built in
 }
 
@@ -52,6 +53,11 @@ func targets() []target {
 			name: "proxy", title: "mqtt-auth-proxy", config: "mqtt-auth-proxy.yaml", version: []string{"version"},
 			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
 			collect:   settings.profile,
+		},
+		{
+			name: "proxy-bundled", title: "mqtt-auth-proxy, bundled broker", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, bundled: true,
+			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
+			only:      func(work, _ string) bool { return work == "quiet" },
 		},
 		{
 			name: "haproxy", title: "HAProxy", program: "haproxy", config: "haproxy.cfg", version: []string{"-v"},
@@ -102,7 +108,7 @@ func (t target) holds(sessions int, transport string) bool {
 // locate finds the program and its version.
 func (t *target) locate(o options) (version string, err error) {
 	switch t.name {
-	case "proxy":
+	case "proxy", "proxy-bundled":
 		t.program, err = filepath.Abs(o.binary)
 	case "relay":
 		t.program, err = os.Executable()
@@ -122,7 +128,7 @@ func (t *target) locate(o options) (version string, err error) {
 	if m == nil {
 		return "", fmt.Errorf("%s %v says %q", t.program, t.version, out)
 	}
-	if t.name != "proxy" {
+	if t.config != "mqtt-auth-proxy.yaml" {
 		return string(m[1]), nil
 	}
 	// Builds of the same version are told apart: the tool is for comparing them.

@@ -266,6 +266,26 @@ func (l *load) latency() error {
 	return nil
 }
 
+// quiet measures how long an acknowledgement takes when nothing has been said for a
+// while: whatever the target does to save time while it has nothing to do.
+func (l *load) quiet() error {
+	d, err := dial(l.Address, l.config, 0)
+	if err != nil {
+		return err
+	}
+	var took []time.Duration
+	for i := range l.pauses {
+		<-time.After(l.pause)
+		start := time.Now()
+		if err := d.acknowledged(uint16(i + 1)); err != nil {
+			return err
+		}
+		took = append(took, time.Since(start))
+	}
+	l.report("QoS 1 after 0.3 s of quiet, p50", "us", microseconds(quantile(took, 0.5), 1))
+	return nil
+}
+
 // acknowledged sends a message at QoS 1 and waits for its PUBACK.
 func (d *device) acknowledged(id uint16) error {
 	p := packets.Publish{QoS: 1, Topic: []byte(drop), PacketID: id, Payload: make([]byte, smallPayload)}

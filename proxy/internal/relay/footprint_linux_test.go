@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,8 +19,12 @@ import (
 )
 
 // childVar makes the test binary a relay of its own, so that memory and CPU can be
-// told from the test's: "pump transport broker-address".
+// told from the test's: "pump transport broker-address". The broker's address may be
+// inside, which is a broker in the process that sends back what it gets. The pump
+// "stops" is no relay at all: see countStops.
 const childVar = "RELAY_TEST_CHILD"
+
+const inside = "inside"
 
 // actAsChild reports whether the process is a child, which has done its work then.
 func actAsChild() bool {
@@ -37,7 +43,13 @@ func actAsChild() bool {
 // line of input it prints what it uses.
 func runChild(spec string) error {
 	f := strings.Fields(spec)
-	p := &Pump{Goroutines: f[0] == "goroutines", QuietAfter: 200 * time.Millisecond}
+	if f[0] == "stops" {
+		return countStops()
+	}
+	p := &Pump{Goroutines: f[0] == "goroutines", HoldThread: f[0] == "holding", QuietAfter: 200 * time.Millisecond}
+	if p.HoldThread {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + EventLoops())
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -79,13 +91,34 @@ func relayTo(p *Pump, c net.Conn, config *tls.Config, secured bool, broker strin
 		}
 		client = server
 	}
-	upstream, err := net.Dial("tcp", broker)
+	upstream, err := dialBroker(broker)
 	if err != nil {
 		c.Close()
 		return
 	}
 	p.Start(Pair{Client: client, Upstream: upstream, FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{}})
 }
+
+func dialBroker(address string) (net.Conn, error) {
+	if address != inside {
+		return net.Dial("tcp", address)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	defer ln.Close()
+	go func() {
+		if c, err := ln.Accept(); err == nil {
+			echo(c)
+		}
+	}()
+	upstream, err := net.Dial("tcp", ln.Addr().String())
+	return upstream, err
+}
+
+// echo sends back what it reads, in a way that the kernel does not do by itself.
+func echo(c net.Conn) { _, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c}) }
 
 // proportionalSet is the process's share of memory, in bytes.
 func proportionalSet() (n int64, err error) {
@@ -113,27 +146,42 @@ type child struct {
 
 func newChild(t testing.TB, pump, transport string) *child {
 	t.Helper()
-	c := &child{TB: t, transport: transport}
-	var err error
-	if c.brokers, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
+	brokers, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), childVar+"="+pump+" "+transport+" "+c.brokers.Addr().String())
-	cmd.Stderr = os.Stderr
+	c := newChildOf(t, pump, transport, brokers.Addr().String())
+	c.brokers = brokers
+	t.Cleanup(func() { brokers.Close() })
+	return c
+}
+
+// newChildOf starts a child whose broker has that address.
+func newChildOf(t testing.TB, pump, transport, broker string) *child {
+	t.Helper()
+	c := &child{TB: t, transport: transport}
+	cmd := childCommand(t, pump+" "+transport+" "+broker)
 	c.in, _ = cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
 	c.out = bufio.NewReader(out)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.in.Close(); _ = cmd.Wait(); c.brokers.Close() })
+	t.Cleanup(func() { c.in.Close(); _ = cmd.Wait() })
 	c.address = c.line()
 	return c
+}
+
+func childCommand(t testing.TB, spec string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childVar+"="+spec)
+	cmd.Stderr = os.Stderr
+	return cmd
 }
 
 func (c *child) line() string {
@@ -157,21 +205,29 @@ func (c *child) usage() (memory int64, cpu time.Duration, quiet int) {
 // connect returns both ends of a new pair.
 func (c *child) connect() (device, broker net.Conn) {
 	c.Helper()
+	device = c.dial()
+	broker, err := c.brokers.Accept()
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { broker.Close() })
+	return device, broker
+}
+
+func (c *child) dial() (device net.Conn) {
+	c.Helper()
 	device, err := net.Dial("tcp", c.address)
 	if err != nil {
 		c.Fatal(err)
 	}
+	c.Cleanup(func() { device.Close() })
 	if c.transport == "tls" {
 		device = tls.Client(device, &tls.Config{InsecureSkipVerify: true})
 		if err := device.(*tls.Conn).Handshake(); err != nil {
 			c.Fatal(err)
 		}
 	}
-	if broker, err = c.brokers.Accept(); err != nil {
-		c.Fatal(err)
-	}
-	c.Cleanup(func() { device.Close(); broker.Close() })
-	return device, broker
+	return device
 }
 
 // settle waits for the relay to come to rest.
@@ -255,4 +311,50 @@ func BenchmarkPaced(b *testing.B) {
 		b.ReportMetric(float64(after-before)/float64(b.N*devices*rounds)/1000, "cpu-us/message")
 		b.ReportMetric(float64(quiet), "quiet")
 	})
+}
+
+// BenchmarkAnswerAfterQuiet tells how long a message and its answer take when nothing
+// has come for a while, with a broker of its own process and with one in the process
+// of the relay, whose goroutines need the thread that waits for the network.
+func BenchmarkAnswerAfterQuiet(b *testing.B) {
+	for _, pump := range []string{"parking", "holding"} {
+		for name, broker := range map[string]string{"outside": echoServer(b), "inside": inside} {
+			b.Run(pump+"/"+name, func(b *testing.B) {
+				device := newChildOf(b, pump, "plain", broker).dial()
+				message, took := packet("message"), []time.Duration(nil)
+				for b.Loop() {
+					for range 10 {
+						<-time.After(100 * time.Millisecond)
+						start := time.Now()
+						if _, err := device.Write(message); err != nil {
+							b.Fatal(err)
+						}
+						mustRead(b, device, make([]byte, len(message)))
+						took = append(took, time.Since(start))
+					}
+				}
+				slices.Sort(took)
+				b.ReportMetric(0, "ns/op")
+				b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1000, "us-p50")
+			})
+		}
+	}
+}
+
+func echoServer(b *testing.B) (address string) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go echo(c)
+		}
+	}()
+	return ln.Addr().String()
 }

@@ -4,7 +4,9 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -16,34 +18,50 @@ const canPark = true
 // for anything else the pair gets its goroutines back.
 //
 // A goroutine blocked in epoll_wait would lose its processor each time, which costs
-// more than goroutines for every pair do. So the loop waits in two ways. What comes
-// within moments of the last event is waited for on the thread, in a system call
-// that the scheduler is not told of. After that the loop parks: gate, an epoll
-// descriptor that has the loop's own one in it, is in the runtime's poller. It is
-// armed for one event at a time, or the poller would wake up another thread for
-// each event that the loop has seen already.
+// more than goroutines for every pair do. So the loop waits in two ways. While events
+// come often, it waits for the next one on its thread, in a system call that the
+// scheduler is not told of. Otherwise the loop parks: gate, an epoll descriptor that
+// has the loop's own one in it, is in the runtime's poller. It is armed for one event
+// at a time, or the poller would wake up another thread for each event that the loop
+// has seen already.
 type loop struct {
-	pump   *Pump
-	fd     int // the epoll descriptor that the sockets are in
-	gate   *os.File
-	armed  bool
-	reader *reader
-	events [128]unix.EpollEvent
-	n      int  // of events
-	woken  bool // goroutines were started: they may need this one's processor
+	pump       *Pump
+	fd         int // the epoll descriptor that the sockets are in
+	gate       *os.File
+	armed      bool
+	reader     *reader
+	events     [128]unix.EpollEvent
+	n          int  // of events
+	yield      bool // let other goroutines run before the next wait
+	pace       pace
+	interrupts atomic.Int64 // waits that the runtime has interrupted
 
 	mu       sync.Mutex
 	sessions []*Session // by descriptor
 }
 
-// holdTime is for how long a loop waits on its thread, in milliseconds. It covers a
-// fleet that sends a hundred messages a second in all: to park and to be woken up
-// again for each costs four times as much. Where the signal by which the runtime
-// interrupts threads is switched off, garbage collection can be held up for as long.
+// holdTime is how long a loop waits on its thread. It covers a fleet that sends a
+// hundred messages a second in all: parking and being woken up again for each would
+// cost three times as much. Where the signal by which the runtime interrupts threads
+// is switched off, garbage collection can be held up for as long.
 //
-// Beside pairs with goroutines, that is beside bulk, it is shorter: they and the loop
-// then take turns more often, and quiet pairs wait less for them.
-const holdTime, holdTimeBesideBulk = 20, 2
+// While some pairs have goroutines, which means bulk, the loop waits for a shorter
+// time: the goroutines and the loop then take turns more often, and quiet pairs wait
+// less for them.
+const holdTime, holdTimeBesideBulk = 20 * time.Millisecond, 2 * time.Millisecond
+
+// pace is the average time between two wake-ups of a loop.
+type pace struct {
+	last time.Time
+	gap  time.Duration
+}
+
+// note counts a wake-up. One long pause outweighs few of the short gaps before it, so
+// that a single message and its answer do not look like steady traffic.
+func (p *pace) note(now time.Time) {
+	p.gap += (min(now.Sub(p.last), 8*holdTime) - p.gap) / 8
+	p.last = now
+}
 
 // EventLoops returns how many loops a pump has: one for up to four processors, and
 // one more for each four.
@@ -67,7 +85,7 @@ func (p *Pump) loop() (*loop, error) {
 }
 
 func newLoop(p *Pump) (*loop, error) {
-	l := &loop{pump: p, reader: &reader{pool: &p.buffers}}
+	l := &loop{pump: p, reader: &reader{pool: &p.buffers}, pace: pace{gap: 2 * holdTime}}
 	var err error
 	if l.fd, err = newEpoll(); err != nil {
 		return nil, err
@@ -111,11 +129,21 @@ func (l *loop) run() {
 		return
 	}
 	for raw.Read(l.opened) == nil {
-		hold := l.mayHold()
-		for l.collect(hold) {
+		mayHold, held := l.mayHold(), false
+		for wait := time.Duration(0); l.collect(wait); {
+			l.pace.note(time.Now())
 			for _, event := range l.events[:l.n] {
 				l.handle(descriptor(event.Fd), event.Events)
 			}
+			if wait = 0; mayHold {
+				wait = l.holdTime()
+			}
+			// The thread that woke up this goroutine was the one that waits for all
+			// others. The runtime takes this one for running, and may let no thread
+			// wait until this one is idle or ten milliseconds have passed. Yielding
+			// makes it start one.
+			l.yield = l.yield || !held && wait > 0
+			held = held || wait > 0
 		}
 	}
 }
@@ -139,30 +167,48 @@ func (l *loop) opened(gate uintptr) bool {
 // loop that does, nothing else would run.
 func (l *loop) mayHold() bool { return l.pump.HoldThread && runtime.GOMAXPROCS(0) > EventLoops() }
 
-// collect waits for events for as long as may be done on the thread, and reports
-// false if none came.
-func (l *loop) collect(hold bool) bool {
-	wait := 0
+// holdTime returns how long the loop may wait on its thread for the next event: not at
+// all if that is not likely to come in time, since a thread that is held keeps the
+// runtime's monitor awake.
+func (l *loop) holdTime() time.Duration {
 	switch {
-	case hold && l.pump.anyBusy.Load():
-		wait = holdTimeBesideBulk
-	case hold:
-		wait = holdTime
+	case l.pace.gap > holdTime:
+		return 0
+	case l.pump.anyBusy.Load():
+		return holdTimeBesideBulk
 	}
-	if l.woken {
-		l.woken = false
+	return holdTime
+}
+
+// collect waits for events on the thread, and reports false if none came. The runtime
+// interrupts a wait when it wants this goroutine to stop, for the garbage collector or
+// for others that have waited long; then half of the time is left.
+func (l *loop) collect(wait time.Duration) bool {
+	if l.yield {
+		l.yield = false
 		runtime.Gosched()
 	}
-	for {
-		n, err := epollWaitHolding(l.fd, l.events[:], wait)
+	for ; ; wait /= 2 {
+		n, err := epollWaitHolding(l.fd, l.events[:], int(wait/time.Millisecond))
 		l.n = n
 		if err != unix.EINTR {
 			return n > 0
 		}
-		// It is the runtime that wants this thread to stop, for the collector most
-		// likely.
-		runtime.Gosched()
+		l.interrupts.Add(1)
+		stopIfAsked(n)
 	}
+}
+
+// stopIfAsked stops this goroutine if the runtime has asked for that. Go functions do
+// so when they are called, but for the smallest. [runtime.Gosched] would not: it lets
+// the goroutine go on with the request forgotten, and the garbage collector would send
+// its signal again and again.
+//
+//go:noinline
+func stopIfAsked(n int) byte {
+	var frame [256]byte
+	frame[n&0xFF] = 1
+	return frame[(n+1)&0xFF]
 }
 
 // epollWaitHolding is epoll_wait for at most so many milliseconds, during which the
@@ -242,7 +288,7 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	done := d.forward(l.reader)
 	if !done || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		s.resume()
-		l.woken = true
+		l.yield = true // goroutines were started, which may need this processor
 	}
 }
 

@@ -35,7 +35,7 @@ func drivenLoop(t *testing.T) (*Pump, *loop) {
 // gather waits for events and leaves them where they are.
 func (l *loop) gather(t testing.TB) []unix.EpollEvent {
 	t.Helper()
-	for limit := time.Now().Add(20 * time.Second); !l.collect(false); runtime.Gosched() {
+	for limit := time.Now().Add(20 * time.Second); !l.collect(0); runtime.Gosched() {
 		if time.Now().After(limit) {
 			t.Fatal("no event came")
 		}
