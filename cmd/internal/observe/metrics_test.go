@@ -164,6 +164,24 @@ func TestRefusalsCannotFillTheDisk(t *testing.T) {
 	})
 }
 
+// TestAcceptErrorsAreLoggedOnceASecond, however many there are and of whatever
+// listener, and all of them are counted.
+func TestAcceptErrorsAreLoggedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		trace, out, r := newTestObserver(t, zap.InfoLevel)
+		for range 30 {
+			trace.AcceptFailed("mqtt", errors.New("no descriptors"), time.Millisecond)
+			trace.AcceptFailed("mqtts", errors.New("no descriptors"), time.Millisecond)
+			time.Sleep(100 * time.Millisecond)
+		}
+		all := lines(t, out)
+		if len(all) != 3 || all[0]["suppressed"] != nil || all[1]["suppressed"] != 19.0 {
+			t.Errorf("%d lines in 3 seconds, want 3; %v were suppressed before the second, want 19", len(all), all[1]["suppressed"])
+		}
+		wantMetric(t, r, namespace+"accept_errors_total", map[string]string{"listener": "mqtts"}, 30)
+	})
+}
+
 // TestDebuggingShowsMore: a hundred times as many lines, but even then the log does
 // not grow as fast as a client likes.
 func TestDebuggingShowsMore(t *testing.T) {
