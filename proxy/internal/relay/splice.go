@@ -87,6 +87,15 @@ type pipes struct {
 	mu   sync.Mutex
 	idle []*pipe
 	open int
+	max  int // at the same time; 0 means maxPipes
+}
+
+// LimitPipes bounds the pipes that bulk passes by at the same time, each of which has
+// two descriptors. Without it there are at most 64.
+func (p *Pump) LimitPipes(n int) {
+	p.pipes.mu.Lock()
+	defer p.pipes.mu.Unlock()
+	p.pipes.max = n
 }
 
 // get returns an empty pipe, or nil if there are too many or none can be had.
@@ -98,7 +107,7 @@ func (p *pipes) get() *pipe {
 		p.idle = p.idle[:n-1]
 		return last
 	}
-	if p.open >= maxPipes {
+	if p.open >= maxPipes || p.max > 0 && p.open >= p.max {
 		return nil
 	}
 	fresh := newPipe()
