@@ -3,46 +3,119 @@
 package integration
 
 import (
+	"context"
+	"io"
+	"net"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestOutOfDescriptors: more clients than the system allows files cost nothing but
-// time. The listener comes back by itself.
-func TestOutOfDescriptors(t *testing.T) {
+// TestSilentFlood: somebody who opens connections from one address and says nothing
+// takes no descriptor that the token file needs, and no place of a device elsewhere.
+func TestSilentFlood(t *testing.T) {
 	t.Parallel()
+	const all, reserved = 200, 64
 	s := startSink(t)
-	p := newProxy(t, s.upstream()+"connect: {timeout: 2s}\n")
-	p.wrapper = []string{"sh", "-c", `ulimit -n 64; exec "$@"`, "sh"}
-	token := p.token("device")
+	p := newProxy(t, s.upstream())
+	p.wrapper = []string{"sh", "-c", `ulimit -n 200; exec "$@"`, "sh"}
+	victim, other := p.token("victim"), p.token("other")
 	p.start()
-	live := connect(t, dial(t, p.plain), identity(4, "live", token))
-
-	// Once a message has come through, what serves idle sessions is there.
+	live := connect(t, dialAs(t, "127.0.0.2", p.plain), identity(5, "live", victim))
 	if err := live.publish("a", "b"); err != nil {
 		t.Fatal(err)
 	}
-	before := descriptors(t, p)
-	for range 100 {
-		dial(t, p.plain) // and not a word
-	}
-	p.awaitLog("failure to accept", func(l logged) bool { return l["message"] == "cannot accept connections" })
-	if err := live.publish("a", "b"); err != nil {
-		t.Errorf("the live session: %v", err)
-	}
-	eventually(t, "a way in once the silent ones are thrown out", func() bool {
-		conn := dial(t, p.plain)
-		defer conn.Close()
-		if _, err := conn.Write(identity(4, "late", token).Append(nil)); err != nil {
-			return false
+
+	stop := floodSilently(t, "127.0.0.3", p.plain)
+	displaced := `mqtt_auth_proxy_connections_refused_total{listener="plain",reason="displaced"}`
+	eventually(t, "silent connections that give way", func() bool { return metric(t, p, displaced) > 2*all })
+	for range 20 {
+		if n := descriptors(t, p); n > all-reserved/2 {
+			t.Errorf("%d of %d descriptors are in use", n, all)
 		}
-		raw, err := (&device{conn: conn}).read(patience)
-		var ack packets.Connack
-		return err == nil && ack.Parse(raw, 4) == nil && ack.Code == packets.Success
-	})
-	if err := live.publish("a", "b"); err != nil {
-		t.Errorf("the live session: %v", err)
+		connect(t, dialAs(t, "127.0.0.4", p.plain), identity(4, "elsewhere", other))
 	}
-	eventually(t, "the closing of all that was opened", func() bool { return descriptors(t, p) <= before })
+	eventually(t, "a way in from the same address", func() bool {
+		conn := dialAs(t, "127.0.0.3", p.plain)
+		_, _ = conn.Write(identity(4, "beside", other).Append(nil))
+		raw, err := (&device{conn: conn}).read(patience)
+		return err == nil && string(raw) == "\x20\x02\x00\x00"
+	})
+
+	revoked := time.Now()
+	if r := p.tokenCommand("revoke", "victim"); r.status != 0 {
+		t.Fatal(r.all())
+	}
+	if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+		t.Errorf("the revoked session: %v, %v", code, err)
+	}
+	t.Logf("the session ended %v after its token was revoked", time.Since(revoked))
+	if n := metric(t, p, "mqtt_auth_proxy_connections_pending"); n < 10 || n > all/4 {
+		t.Errorf("%v connections are pending during the flood, want up to %d", n, all/4)
+	}
+	stop()
+	if n := metric(t, p, `mqtt_auth_proxy_accept_errors_total{listener="plain"}`); n != 0 {
+		t.Errorf("%v connections could not be accepted", n)
+	}
+}
+
+// floodSilently opens connections and says nothing until stop is called. It keeps as
+// many open as the other side lets it.
+func floodSilently(t *testing.T, from, to string) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for range 150 {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+				conn, err := d.DialContext(ctx, "tcp", to)
+				if err != nil {
+					continue
+				}
+				closed := context.AfterFunc(ctx, func() { conn.Close() })
+				_, _ = io.Copy(io.Discard, conn)
+				closed()
+				conn.Close()
+			}
+		})
+	}
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+// TestOutOfDescriptors: more sessions than the system allows files for cost nothing but
+// time. Devices are told to come back, and get in once there is room.
+func TestOutOfDescriptors(t *testing.T) {
+	t.Parallel()
+	s := startSink(t)
+	p := newProxy(t, s.upstream())
+	p.wrapper = []string{"sh", "-c", `ulimit -n 100; exec "$@"`, "sh"}
+	token := p.token("device")
+	p.start()
+	var sessions []*device
+	for {
+		d, ack := present(t, dial(t, p.plain), identity(5, "device", token))
+		if ack.Code == packets.ServerBusy {
+			break
+		}
+		if sessions = append(sessions, d); ack.Code != packets.Success || len(sessions) > 50 {
+			t.Fatalf("session %d: CONNACK %v", len(sessions), ack.Code)
+		}
+	}
+	if len(sessions) < 15 {
+		t.Errorf("only %d sessions with 100 descriptors", len(sessions))
+	}
+	for _, d := range sessions {
+		if err := d.publish("a", "b"); err != nil {
+			t.Errorf("a live session: %v", err)
+		}
+	}
+	sessions[0].conn.Close()
+	eventually(t, "a way in once a session has ended", func() bool {
+		_, ack := present(t, dial(t, p.plain), identity(5, "late", token))
+		return ack.Code == packets.Success
+	})
 }

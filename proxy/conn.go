@@ -23,8 +23,11 @@ type conn struct {
 	srv      *Server
 	policy   *installed
 	entry    *entry
+	ctx      context.Context
+	abort    context.CancelCauseFunc // ends ctx
 	ticket   ticket
-	excess   error // what it is only to be refused with
+	waiting  waiting // guarded by the admission
+	excess   error   // what it is only to be refused with
 	accepted time.Time
 	addr     netip.AddrPort
 	raw      net.Conn // as accepted
@@ -59,24 +62,23 @@ type conn struct {
 }
 
 // serve takes the connection from accept to the relay or to its refusal.
-func (c *conn) serve(ctx context.Context) {
+func (c *conn) serve() {
 	if hook := c.srv.Trace.Accepted; hook != nil {
 		hook(c.entry.name())
 	}
-	ctx, abort := context.WithCancelCause(ctx)
-	defer abort(nil)
+	defer c.abort(nil)
 	defer c.survive()
-	if err := c.establish(ctx, abort); err != nil {
+	if err := c.establish(c.ctx, c.abort); err != nil {
 		c.abandon()
 		c.refuse(err)
-		c.srv.admission.leave(c.ticket, c.addr.Addr())
+		c.srv.admission.leave(c)
 	}
 }
 
 // establish is the path from accept to the relay; see the package comment.
 func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) error {
 	if err := c.readConnect(ctx); err != nil {
-		return err
+		return c.withoutConnect(err)
 	}
 	if err := c.admit(); err != nil {
 		return err
@@ -98,6 +100,9 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	if err != nil {
 		return err
 	}
+	if !c.srv.admission.grow(c, c.policy.Limits.upstreamDescriptors()) {
+		return refuse(Busy, errors.New("the limit on file descriptors is reached"))
+	}
 	if err := c.connectUpstream(ctx, request); err != nil {
 		return err
 	}
@@ -111,7 +116,10 @@ func (c *conn) readConnect(ctx context.Context) error {
 	if err := c.raw.SetDeadline(deadline); err != nil {
 		return refuse(ConnectionLost, err)
 	}
-	if c.srv.draining() {
+	switch {
+	case ctx.Err() != nil:
+		c.hurry(time.Unix(1, 0))
+	case c.excess != nil, c.srv.draining():
 		c.hurry(time.Now().Add(lastWords))
 	}
 	if err := c.unwrap(ctx, deadline); err != nil {
@@ -139,26 +147,30 @@ func (c *conn) unwrap(ctx context.Context, deadline time.Time) error {
 // hurry moves the end of reading forward, from any goroutine.
 func (c *conn) hurry(t time.Time) { _ = c.raw.SetReadDeadline(t) }
 
-// arrive counts the connection for the pace of its address. It reports false if there
-// is no room even to refuse it.
-func (c *conn) arrive() bool {
-	excess, ok := c.srv.admission.arrive(&c.ticket, c.addr.Addr(), c.policy.Limits.AddressRate, c.accepted)
-	if excess != nil {
-		c.excess = excess
+// withoutConnect returns why a connection ends that has not sent its CONNECT. Where it
+// was closed to make room, or had little time because it was to be refused, that stands
+// behind err.
+func (c *conn) withoutConnect(err error) error {
+	var refused *RefusedError
+	switch {
+	case context.Cause(c.ctx) == errDisplaced:
+		return refuse(Displaced, nil)
+	case c.excess != nil && errors.As(err, &refused) && refused.Reason == ConnectTimeout:
+		return c.excess
 	}
-	return ok
+	return err
 }
 
 // admit applies what can be told from the CONNECT without its token, and the
 // limits that the client is to be told about.
 func (c *conn) admit() error {
 	switch {
+	case !c.srv.admission.connected(c):
+		return refuse(Displaced, nil)
 	case c.srv.draining():
 		return refuse(Draining, nil)
 	case c.excess != nil:
 		return c.excess
-	case !c.srv.admission.enterAddress(&c.ticket, c.addr.Addr(), c.policy.Limits.PerAddress):
-		return refuse(Busy, errors.New("the limit on connections of one address is reached"))
 	case !c.policy.accepts(c.level):
 		return refuse(WrongVersion, fmt.Errorf("MQTT %s is not allowed here", versionName(c.level)))
 	}
@@ -327,5 +339,5 @@ func (c *conn) survive() {
 	}
 	c.abandon()
 	c.refuse(refuse(Internal, nil))
-	c.srv.admission.leave(c.ticket, c.addr.Addr())
+	c.srv.admission.leave(c)
 }

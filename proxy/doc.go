@@ -30,7 +30,9 @@
 //
 // Whatever fails before the relay goes through one table (see [Reason]): it says
 // which CONNACK the client gets. Until the CONNECT has been read a connection has
-// one absolute deadline and costs a bounded amount of memory.
+// one absolute deadline and costs a bounded amount of memory. It is pending: where
+// there are too many of those, the oldest of the address that has most is closed for a
+// newer one, see [Limits].
 //
 // # Sessions
 //

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
@@ -45,10 +46,14 @@ func (c *conn) readHeader() error {
 	return c.arriveLate()
 }
 
-// arriveLate is arrive for a connection whose address was not known when it came.
+// arriveLate counts a connection whose address was not known when it came. If it is only
+// to be refused its client has little time for its CONNECT.
 func (c *conn) arriveLate() error {
-	if !c.arrive() {
+	if !c.srv.admission.arrive(c) {
 		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
+	}
+	if c.excess != nil {
+		c.hurry(time.Now().Add(lastWords))
 	}
 	return nil
 }

@@ -92,6 +92,30 @@ func TestLimitCountsTheClientsAddress(t *testing.T) {
 	})
 }
 
+// TestSilentBehindALoadBalancer: a connection counts for the client's address from its
+// header on, and one that is only to be refused has a second for its CONNECT.
+func TestSilentBehindALoadBalancer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.PerAddress = 2
+		for range 3 {
+			b.connectFrom(balanced(), balancer).send([]byte(headerV1))
+			synctest.Wait()
+		}
+		time.Sleep(second)
+		synctest.Wait()
+		if r := b.lastRefusal(); r.Reason != Busy || r.Duration != second || b.srv.Stats().Pending != 2 {
+			t.Errorf("refused as %v after %v, %d are pending; want %v after a second and 2", r.Reason, r.Duration, b.srv.Stats().Pending, Busy)
+		}
+		c := b.connectFrom(balanced(), balancer)
+		p := with(4, "elsewhere", goodToken)
+		c.send(append([]byte(strings.Replace(headerV1, "192.0.2.7", "192.0.2.8", 1)), p.Append(nil)...))
+		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+			t.Errorf("another address: CONNACK %v, error %v", ack.Code, err)
+		}
+	})
+}
+
 func TestHeaderIsRequired(t *testing.T) {
 	p := with(4, "dev-1", goodToken)
 	connect := string(p.Append(nil))

@@ -97,17 +97,15 @@ func TestLimitOnConnectRate(t *testing.T) {
 
 // TestRefusingIsPaced: a flood costs less than what it is refused for.
 func TestRefusingIsPaced(t *testing.T) {
-	var a admission
-	p := &Policy{Limits: Limits{Connections: 1}}
-	now := time.Now()
-	if _, excess, ok := a.enter(p, now); !ok || excess != nil {
+	b := newAdmissionBench(&Policy{Limits: Limits{Connections: 1}})
+	if c, ok := b.enter("192.0.2.1"); !ok || c.excess != nil {
 		t.Fatal("the first was not admitted")
 	}
 	told := 0
 	for range 10 * refusingRate {
-		if tk, _, ok := a.enter(p, now); ok {
+		if c, ok := b.enter("192.0.2.1"); ok {
 			told++
-			a.leave(tk, netip.Addr{})
+			b.leave(c)
 		}
 	}
 	if told != refusingRate {
@@ -116,11 +114,10 @@ func TestRefusingIsPaced(t *testing.T) {
 }
 
 func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
-	var a admission
-	now, rate := time.Now(), Rate{PerSecond: 2}
+	b := newAdmissionBench(&Policy{Limits: Limits{AddressRate: Rate{PerSecond: 2}}})
 	arrive := func(addr string) (error, bool) {
-		tk, _, _ := a.enter(&Policy{}, now)
-		return a.arrive(&tk, netip.MustParseAddr(addr), rate, now)
+		c, ok := b.enter(addr)
+		return c.excess, ok
 	}
 	for range 2 {
 		if excess, ok := arrive("2001:db8::1"); !ok || excess != nil {

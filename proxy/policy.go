@@ -64,8 +64,21 @@ type Limits struct {
 	// Connections is the number of connections in all.
 	Connections int
 	// PerAddress is the number of connections of one IPv4 address or one IPv6
-	// /64.
+	// /64. It counts from accept on, or from when the address is known.
 	PerAddress int
+	// Pending is the number of connections that have not sent a whole CONNECT, or
+	// are refused and wait for their client to close. Beyond it the oldest one of
+	// the address that has most of them is closed, as [Displaced].
+	Pending int
+	// Descriptors is the number of file descriptors that connections and sessions
+	// may take; it does not change while the server lives. At this limit, and at
+	// that on Connections, a newcomer takes the place of a pending connection that
+	// is a second old or whose address has more of them, and a client that is about
+	// to become a session that of any.
+	Descriptors int
+	// UpstreamDescriptors is how many of them a connection to the broker takes; 0
+	// means 1.
+	UpstreamDescriptors int
 	// PerSubject is the number of sessions of one subject. A client that takes
 	// over its own client id does not count twice.
 	PerSubject int

@@ -34,6 +34,9 @@ const (
 	// ConnectionLost: the client closed before its CONNECT was complete, or
 	// before it could be answered.
 	ConnectionLost Reason = "connection_lost"
+	// Displaced: the connection was closed before it had sent its CONNECT, to make
+	// room for a newer one.
+	Displaced Reason = "displaced"
 	// NotMQTT: the first packet is not a CONNECT.
 	NotMQTT Reason = "not_mqtt"
 	// Malformed: the CONNECT breaks a rule of the standard.
@@ -116,6 +119,7 @@ var refusals = [...]row{
 	{TLSFailed, 0, 0},
 	{ConnectTimeout, 0, 0},
 	{ConnectionLost, 0, 0},
+	{Displaced, 0, 0},
 	{NotMQTT, 0, 0},
 	{Malformed, 0, packets.MalformedPacket}, // or what the fault says
 	{TooLarge, 0, packets.PacketTooLarge},
@@ -269,7 +273,8 @@ func (c *conn) refuse(err error) {
 	}
 	c.closeFor(refused.Reason)
 	// crypto/tls has told a client whose handshake failed, and so on.
-	c.goodbye(r.Sent || r.Reason == TLSFailed || r.Reason == HTTPRefused || c.ws != nil)
+	told := r.Sent || r.Reason == TLSFailed || r.Reason == HTTPRefused || c.ws != nil
+	c.goodbye(told && r.Reason != Displaced)
 }
 
 // sendRefusal writes the CONNACK for a refusal, if there is one for it.
@@ -333,7 +338,9 @@ const lastWords = time.Second
 // the CONNACK would be lost.
 func (c *conn) goodbye(told bool) {
 	if told {
-		_ = c.raw.SetDeadline(time.Now().Add(lastWords))
+		now := time.Now()
+		_ = c.raw.SetDeadline(now.Add(lastWords))
+		c.srv.admission.linger(c, now)
 		if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
 			_ = w.CloseWrite()
 		}

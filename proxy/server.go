@@ -6,7 +6,6 @@ import (
 	"errors"
 	"iter"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,6 +91,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	if s.policy.Load() == nil {
 		return errors.New("proxy: Serve without a policy; call SetPolicy first")
 	}
+	s.admission.listen(1)
+	defer s.admission.listen(-1)
 	entry := entries(ln)
 	var failed backoff
 	for {
@@ -114,7 +115,12 @@ func (s *Server) Serve(ln net.Listener) error {
 
 // relay returns the pump, set up.
 func (s *Server) relay() *relay.Pump {
-	s.settled.Do(func() { s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout })
+	s.settled.Do(func() {
+		s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout
+		if limits := &s.policy.Load().Limits; limits.Descriptors > 0 {
+			s.pump.LimitPipes(limits.pipes())
+		}
+	})
 	return &s.pump
 }
 
@@ -141,14 +147,14 @@ func (s *Server) acceptFailed(e *entry, err error, retry time.Duration) {
 // accept starts the goroutine of one connection, or closes it if there are too
 // many even to refuse it politely.
 func (s *Server) accept(nc net.Conn, e *entry) {
-	c, ok := s.newConn(nc, e)
+	c, ok := s.newConn(s.life(), nc, e)
 	if !ok {
 		s.drop(nc, e)
 		return
 	}
 	go func() {
 		defer s.forget(c)
-		c.serve(s.life())
+		c.serve()
 	}()
 }
 
@@ -165,46 +171,54 @@ func (s *Server) drop(nc net.Conn, e *entry) {
 // no session yet. Without a policy nc is closed at once.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	e := &entry{label: nc.LocalAddr().String()}
-	c, ok := s.newConn(nc, e)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.life(), func() { cancel(context.Cause(s.life())) })()
+	c, ok := s.newConn(ctx, nc, e)
 	if !ok {
 		s.drop(nc, e)
 		return
 	}
 	defer s.forget(c)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.life(), func() { cancel(context.Cause(s.life())) })()
-	c.serve(ctx)
+	c.serve()
 }
 
-func (s *Server) newConn(nc net.Conn, e *entry) (*conn, bool) {
+// newConn admits a connection. It may wait for one that gives way.
+func (s *Server) newConn(ctx context.Context, nc net.Conn, e *entry) (*conn, bool) {
 	p := s.policy.Load()
 	if p == nil {
 		return nil, false
 	}
-	now, addr := time.Now(), addrPortOf(nc.RemoteAddr())
-	t, excess, ok := s.admission.enter(p.Policy, now)
-	if !ok {
+	c := &conn{srv: s, policy: p, entry: e, accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, nc: nc}
+	c.ctx, c.abort = context.WithCancelCause(ctx)
+	if !s.admission.enter(c) {
+		c.abort(nil)
 		return nil, false
 	}
-	c := &conn{srv: s, policy: p, entry: e, ticket: t, excess: excess, accepted: now, addr: addr, raw: nc, nc: nc}
 	// Behind a load balancer the device's address is not known yet.
-	if len(e.proxies) == 0 && !c.fronted() && !c.arrive() {
-		s.admission.leave(c.ticket, addr.Addr())
+	early := len(e.proxies) == 0 && !c.fronted()
+	if early && !s.admission.arrive(c) || !s.remember(c) {
+		s.admission.leave(c)
+		c.abort(nil)
 		return nil, false
 	}
+	return c, true
+}
+
+// remember adds c to the connections that a shutdown hurries. It reports false if the
+// server is closing.
+func (s *Server) remember(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
-		s.admission.leave(t, netip.Addr{})
-		return nil, false
+		return false
 	}
 	if s.conns == nil {
 		s.conns = make(map[*conn]struct{})
 	}
 	s.conns[c] = struct{}{}
 	s.serving.Add(1)
-	return c, true
+	return true
 }
 
 // trust takes the connection out of those that a shutdown hurries: the deadline

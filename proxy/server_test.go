@@ -13,7 +13,6 @@ import (
 	"io"
 	"math/big"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -113,7 +112,11 @@ func TestLimitOnConnections(t *testing.T) {
 		if n := dropped.Load(); n != 1 {
 			t.Errorf("%d connections were dropped, want 1", n)
 		}
-		time.Sleep(11 * second) // the silent ones reach their deadline
+		time.Sleep(second) // the silent ones reach their deadline
+		synctest.Wait()
+		if n := b.srv.Stats().Connections; n != 2 || b.lastRefusal().Reason != Busy {
+			t.Errorf("%d connections after a second, the last was refused as %v", n, b.lastRefusal().Reason)
+		}
 		first.Close()
 		b.lastEnd()
 		b.mustLogin(with(5, "d", goodToken))
@@ -121,11 +124,10 @@ func TestLimitOnConnections(t *testing.T) {
 }
 
 func TestLimitPerAddress(t *testing.T) {
-	var a admission
-	enter := func(addr string) (ticket, bool) {
-		tk, _, _ := a.enter(&Policy{}, time.Now())
-		ok := a.enterAddress(&tk, netip.MustParseAddr(addr), 2)
-		return tk, ok
+	b := newAdmissionBench(&Policy{Limits: Limits{PerAddress: 2}})
+	enter := func(addr string) (*conn, bool) {
+		c, ok := b.enter(addr)
+		return c, ok && c.excess == nil
 	}
 	one, ok1 := enter("192.0.2.1")
 	_, ok2 := enter("192.0.2.1")
@@ -134,11 +136,11 @@ func TestLimitPerAddress(t *testing.T) {
 	if !ok1 || !ok2 || ok3 || !other {
 		t.Errorf("admitted %v %v %v, other address %v", ok1, ok2, ok3, other)
 	}
-	a.leave(three, netip.MustParseAddr("192.0.2.1")) // was not counted for the address
+	b.leave(three) // was not counted for the address
 	if _, ok := enter("192.0.2.1"); ok {
 		t.Error("a refused connection gave a place back")
 	}
-	a.leave(one, netip.MustParseAddr("192.0.2.1"))
+	b.leave(one)
 	if _, ok := enter("192.0.2.1"); !ok {
 		t.Error("the place of a closed connection is not given back")
 	}

@@ -67,7 +67,7 @@ func (s *session) ended(r relay.Result) {
 	defer s.srv.sessions.Done()
 	s.srv.leave(s)
 	client := s.current()
-	s.srv.admission.leave(s.ticket, client.Addr.Addr())
+	s.srv.admission.leaveSession(s.ticket, client.Addr.Addr())
 	if hook := s.srv.Trace.Closed; hook != nil {
 		hook(client, s.endOf(client, r))
 	}

@@ -5,6 +5,7 @@ import "slices"
 // Stats is what a [Server] does just now and has done since its beginning.
 type Stats struct {
 	Connections int // accepted and not yet closed, sessions included
+	Pending     int // of those, without a CONNECT, or refused and not yet closed
 	Sessions    int // with a good token
 	// Up and Down are the bytes passed to the broker and to clients after CONNECT
 	// and CONNACK, those of live sessions included. They never go back.
@@ -18,7 +19,8 @@ type Stats struct {
 // Stats may be called from any goroutine. It takes time in proportion to the
 // number of sessions, some 10 ms for 100,000.
 func (s *Server) Stats() Stats {
-	st := Stats{Connections: s.admission.count()}
+	var st Stats
+	st.Connections, st.Pending = s.admission.count()
 	st.Sessions, st.Up, st.Down = s.registry.moved()
 	p := s.pump.Stats()
 	st.Quiet, st.Busy, st.Escalations = p.Quiet, p.Busy, p.Escalations

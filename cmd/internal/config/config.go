@@ -83,6 +83,7 @@ type Connect struct {
 type Limits struct {
 	Connections            int           `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
 	PerAddress             int           `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
+	Pending                int           `yaml:"pending" default:"0" min:"0" doc:"connections without a CONNECT at once; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
 	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
 	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
 	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" doc:"new connections a second, all listeners together; 0 = unlimited"`

@@ -156,7 +156,7 @@ func full(work string) *Config {
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},
 		Limits: Limits{
-			Connections: 1000, PerAddress: 10, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse", WriteTimeout: 90 * time.Second,
+			Connections: 1000, PerAddress: 10, Pending: 2000, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse", WriteTimeout: 90 * time.Second,
 			ConnectRate: 500, ConnectBurst: 2000, ConnectRatePerAddress: 5, ConnectBurstPerAddress: 20,
 			Memory: Memory{Size: 512 << 20},
 		},

@@ -100,6 +100,7 @@ connect:
 limits:
   connections: 5 # proxy.yaml:4
   per_address: 0 # default
+  pending: 0 # default
   handshakes: 0 # default
   sessions_per_subject: 0 # default
   connect_rate: 0 # default

@@ -133,6 +133,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	const relayed = "Sessions whose bytes flow: quiet ones wait in an event loop, busy ones have goroutines."
 	s := c.stats()
 	emit(gauge, "connections", "Open connections of clients, sessions included.", float64(s.Connections))
+	emit(gauge, "connections_pending", "Open connections without a CONNECT, or refused and not yet closed.", float64(s.Pending))
 	emit(gauge, "sessions", "Live sessions: connections whose token is good.", float64(s.Sessions))
 	emit(counter, "session_bytes_total", bytes, float64(s.Up), "direction", "up")
 	emit(counter, "session_bytes_total", bytes, float64(s.Down), "direction", "down")

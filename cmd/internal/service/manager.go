@@ -93,9 +93,9 @@ func (s *Service) warn() {
 	}
 	s.checkSockets(c)
 	// A session has two: one to the device, one to the broker.
-	if limit, ok := descriptorLimit(); ok && limit < 2*uint64(c.Limits.Connections) {
+	if devices, _ := limitDescriptors(c); devices > 0 && devices < 2*c.Limits.Connections {
 		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",
-			zap.Int("connections", c.Limits.Connections), zap.Uint64("descriptors", limit))
+			zap.Int("connections", c.Limits.Connections), zap.Int("descriptors", devices))
 	}
 }
 

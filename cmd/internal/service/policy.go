@@ -20,6 +20,7 @@ func (d *draft) makePolicy(context.Context) error {
 	if err != nil {
 		return err
 	}
+	descriptors, pending := limitDescriptors(c)
 	d.policy = &proxy.Policy{
 		Authorizer:      gate{d.service},
 		Rewrite:         creds.rewrite,
@@ -30,6 +31,8 @@ func (d *draft) makePolicy(context.Context) error {
 		Limits: proxy.Limits{
 			Connections:  c.Limits.Connections,
 			PerAddress:   c.Limits.PerAddress,
+			Pending:      pending,
+			Descriptors:  descriptors,
 			Handshakes:   c.Limits.Handshakes,
 			PerSubject:   c.Limits.SessionsPerSubject,
 			RefuseNewest: c.Limits.OverLimit == "refuse",
@@ -41,6 +44,7 @@ func (d *draft) makePolicy(context.Context) error {
 		ClientIDKey: d.service.clientIDKey,
 	}
 	if b := d.service.bundled; b != nil {
+		d.policy.Limits.UpstreamDescriptors = 2 // both ends are in this process
 		d.policy.Dial = func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
 	} else {
 		d.policy.Upstream = d.upstream

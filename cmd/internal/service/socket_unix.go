@@ -3,6 +3,7 @@
 package service
 
 import (
+	"math"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -20,10 +21,12 @@ func allowSharing(raw syscall.RawConn) error {
 	return setErr
 }
 
-// descriptorLimit returns how many files the process may have open. The runtime has
-// raised it as far as it goes.
-func descriptorLimit() (uint64, bool) {
+// descriptorLimit returns how many files the process may have open, false if there is no
+// limit. The runtime has raised it as far as it goes.
+func descriptorLimit() (int, bool) {
 	var limit unix.Rlimit
-	err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit)
-	return uint64(limit.Cur), err == nil
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > math.MaxInt32 {
+		return 0, false
+	}
+	return int(limit.Cur), true
 }

@@ -10,6 +10,6 @@ func allowSharing(syscall.RawConn) error {
 	return errors.New("reuse_port does not exist on this system")
 }
 
-// descriptorLimit returns how many files the process may have open, false if nobody
-// says.
-func descriptorLimit() (uint64, bool) { return 0, false }
+// descriptorLimit returns how many files the process may have open, false if there is no
+// limit, as on this system.
+func descriptorLimit() (int, bool) { return 0, false }

@@ -1,0 +1,44 @@
+package service
+
+import (
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+const (
+	// reservedDescriptors stay free for everything that is not a device's connection:
+	// the token file, certificates, the config, databases, the admin side.
+	reservedDescriptors = 64
+	// sourceDescriptors stay free for the questions to one token service; the cache asks
+	// as many at a time.
+	sourceDescriptors = 64
+	// assumedDescriptors is a number for systems that have no limit.
+	assumedDescriptors = 65_536
+)
+
+// deviceDescriptors returns how many file descriptors of a process that may have limit
+// of them are for devices, with what they need towards the broker.
+func deviceDescriptors(limit int, c *config.Config) int {
+	reserved := reservedDescriptors
+	for _, s := range c.Auth.Sources {
+		if s.HTTP != nil {
+			reserved += sourceDescriptors
+		}
+	}
+	return max(limit-reserved, limit/2)
+}
+
+// limitDescriptors returns how many descriptors devices may take, 0 for any number, and
+// how many connections may be without a CONNECT.
+func limitDescriptors(c *config.Config) (devices, pending int) {
+	all, limited := descriptorLimit()
+	if !limited {
+		all = assumedDescriptors
+	}
+	if pending = c.Limits.Pending; pending == 0 {
+		pending = max(all/4, 1)
+	}
+	if limited {
+		devices = deviceDescriptors(all, c)
+	}
+	return devices, pending
+}
