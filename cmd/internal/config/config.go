@@ -248,5 +248,6 @@ type Telemetry struct {
 	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" required:"true" doc:"database file of the bundled broker's telemetry"`
 	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" doc:"age at which telemetry is deleted; 0s = never"`
 	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory"`
+	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" doc:"disk space that the bundled broker leaves to others: with less nothing is stored and /readyz is 503; 0 = until the disk is full"`
 	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
 }

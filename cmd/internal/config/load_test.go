@@ -91,7 +91,7 @@ func embedded(data string) *Config {
 		Log:       Log{Level: "info", LinesPerSecond: 10},
 		Shutdown:  Shutdown{Drain: 30 * time.Second, Spread: 10 * time.Second},
 		Sandbox:   "auto",
-		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync"},
+		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20},
 	}
 }
 
@@ -198,7 +198,7 @@ func full(work string) *Config {
 		Log:       Log{Level: "debug", Format: "console", LinesPerSecond: 50},
 		Shutdown:  Shutdown{Delay: 5 * time.Second, Spread: time.Minute},
 		Sandbox:   "off",
-		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", StrictJSON: true},
+		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true},
 	}
 }
 

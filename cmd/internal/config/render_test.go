@@ -171,6 +171,7 @@ telemetry:
   path: /data/telemetry.db # default
   retention: 720h # default
   durability: sync # default
+  min_free: 64MiB # default
   strict_json: false # default
 sandbox: auto # default
 `

@@ -137,7 +137,7 @@ func (s *Service) ready() error {
 	case s.draining.Load():
 		return errors.New("draining")
 	case s.bundled != nil:
-		return s.bundled.broker.Healthy()
+		return s.bundled.ready()
 	}
 	return s.current.Load().upstream.answers()
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 		Retention:  c.Retention,
 		Durability: c.Durability,
 		StrictJSON: c.StrictJSON,
+		MinFree:    uint64(c.MinFree),
 		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
 	})
 	if err != nil {
@@ -57,6 +59,9 @@ func isBadPayload(err error) bool {
 	var bad *telemetry.PayloadError
 	return errors.As(err, &bad)
 }
+
+// ready returns why devices cannot be served, nil if they can.
+func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.store.Writable()) }
 
 // api serves what is stored.
 func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store) }

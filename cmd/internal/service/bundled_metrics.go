@@ -24,6 +24,11 @@ func (c bundledCollector) Collect(ch chan<- prometheus.Metric) {
 	emit(counter, "telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
 	emit(counter, "telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))
 	emit(counter, "telemetry_commit_seconds_total", "Time spent committing, in seconds.", s.CommitTime.Seconds())
+	writable := 0.0
+	if c.store.Writable() == nil {
+		writable = 1
+	}
+	emit(gauge, "telemetry_writable", "1 if the store can store, 0 while the disk has too little room or commits fail.", writable)
 	emit(gauge, "telemetry_queued", "Messages that wait for a commit.", float64(s.Queued))
 	emit(gauge, "telemetry_database_bytes", "Size of the database with its log, in bytes.", float64(s.DatabaseBytes))
 

@@ -6,7 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 func (s *Service) exportReady() {
 	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "mqtt_auth_proxy_ready",
-		Help: "1 if devices can be served, 0 while draining or while no broker answers.",
+		Help: "1 if devices can be served, 0 while draining, while no broker answers or while the bundled store cannot write.",
 	}, func() float64 {
 		if s.ready() != nil {
 			return 0

@@ -29,6 +29,7 @@ func needsRestart(now, next *config.Config) error {
 		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)
 		refuse("telemetry.retention", now.Telemetry.Retention != next.Telemetry.Retention)
 		refuse("telemetry.durability", now.Telemetry.Durability != next.Telemetry.Durability)
+		refuse("telemetry.min_free", now.Telemetry.MinFree != next.Telemetry.MinFree)
 		refuse("telemetry.strict_json", now.Telemetry.StrictJSON != next.Telemetry.StrictJSON)
 	}
 	if faults == nil {

@@ -9,11 +9,12 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
-// Warnings returns what stops nothing but leaves a door open: what the config package
-// has found, plain listeners that a network can reach, and secrets that everyone on
-// the machine may read.
+// Warnings returns what does not stop the program and should be mended: what the
+// config package has found, plain listeners that a network can reach, secrets that
+// everyone on the machine may read, and a disk with too little room for telemetry.
 func Warnings(c *config.Config) []config.Fault {
 	return append(warnings(c), rsaWarnings(c)...)
 }
@@ -30,6 +31,11 @@ func warnings(c *config.Config) []config.Fault {
 	for _, key := range slices.Sorted(maps.Keys(paths)) {
 		if info, err := os.Stat(paths[key]); secret(key) && err == nil && info.Mode().Perm()&0o004 != 0 {
 			all = append(all, c.Fault(key, "is a secret that everyone on this machine may read; chmod o-r "+paths[key]))
+		}
+	}
+	if c.Upstream.Servers[0].Network == bundled {
+		if err := telemetry.CheckSpace(c.Telemetry.Path, uint64(c.Telemetry.MinFree)); err != nil {
+			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
 		}
 	}
 	return all

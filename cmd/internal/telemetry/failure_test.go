@@ -2,11 +2,11 @@ package telemetry
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,26 +54,107 @@ func TestFullDisk(t *testing.T) {
 }
 
 func TestLowDiskSpace(t *testing.T) {
-	free, asked := uint64(defaultMinFree), ""
-	s := open(t, Options{free: func(dir string) (uint64, error) {
-		asked = dir
-		return free, nil
+	const minFree = 64 << 20
+	var free atomic.Uint64
+	var asked atomic.Value
+	free.Store(minFree)
+	s := open(t, Options{MinFree: minFree, free: func(dir string) (uint64, error) {
+		asked.Store(dir)
+		return free.Load(), nil
 	}})
 	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
-	if asked != filepath.Dir(s.opts.Path) {
-		t.Errorf("asked about %s", asked)
+	if asked.Load() != filepath.Dir(s.opts.Path) {
+		t.Errorf("asked about %s", asked.Load())
 	}
-	free--
-	for _, call := range []func(context.Context, string, []byte) error{s.Telemetry, s.Attributes} {
-		err := call(t.Context(), "d", []byte(`{"a":2}`))
+	if err := s.Writable(); err != nil {
+		t.Errorf("not writable: %v", err)
+	}
+	free.Store(minFree - 1)
+	for name, err := range map[string]error{
+		"telemetry":  s.Telemetry(t.Context(), "d", []byte(`{"a":2}`)),
+		"attributes": s.Attributes(t.Context(), "d", []byte(`{"a":2}`)),
+		"writable":   s.Writable(),
+	} {
 		if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "67108863 bytes of disk are free") {
-			t.Errorf("error %v, want ErrStore with the number of bytes", err)
+			t.Errorf("%s: error %v, want ErrStore with the number of bytes", name, err)
 		}
 	}
 	check(t, "reads go on", latest(t, s, "d"), `a=1@1`)
-	free++
+	free.Store(minFree)
+	if err := s.Writable(); err != nil {
+		t.Errorf("not writable after room was made: %v", err)
+	}
 	publish(t, s, "d", `{"ts":2,"values":{"a":3}}`)
 	check(t, "writes go on", latest(t, s, "d"), `a=3@2`)
+}
+
+// TestWritableAgainByItself: devices that are sent elsewhere would not bring the commit
+// that shows that commits work again.
+func TestWritableAgainByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t, Options{})
+		execOn(t, s.opts.Path, "ALTER TABLE unflushed RENAME TO elsewhere")
+		if err := s.Writable(); err != nil {
+			t.Errorf("before anything failed: %v", err)
+		}
+		if err := s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)); err == nil {
+			t.Fatal("stored")
+		}
+		for range 3 {
+			if err := s.Writable(); !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), s.opts.Path) {
+				t.Errorf("error %v, want ErrStore with the path", err)
+			}
+			time.Sleep(flushEvery)
+			synctest.Wait()
+		}
+		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO unflushed")
+		time.Sleep(flushEvery)
+		synctest.Wait()
+		if err := s.Writable(); err != nil {
+			t.Errorf("after it was mended: %v", err)
+		}
+		if n := count(t, s, "unflushed"); n != 0 {
+			t.Errorf("trying left %d rows", n)
+		}
+		publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
+	})
+}
+
+func TestCommitThatHangsIsNotWritable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, gate := gated(t)
+		stored := make(chan error)
+		go func() { stored <- s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)) }()
+		time.Sleep(slowCommit + 2*time.Second)
+		if err := s.Writable(); !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "waiting for the disk for 12s") {
+			t.Errorf("error %v does not say how long", err)
+		}
+		close(gate)
+		if err := <-stored; err != nil {
+			t.Error(err)
+		}
+		if err := s.Writable(); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Writable(); !errors.Is(err, ErrStore) {
+			t.Errorf("closed: error %v, want ErrStore", err)
+		}
+	})
+}
+
+func TestCheckSpace(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{filepath.Join(dir, "t.db"), filepath.Join(dir, "not", "yet", "made", "t.db")} {
+		if err := CheckSpace(path, 1); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if err := CheckSpace(path, 1<<62); err == nil || !strings.Contains(err.Error(), "bytes of disk are free at "+dir) {
+			t.Errorf("%s: error %v does not name the directory", path, err)
+		}
+	}
 }
 
 func TestUnknownDiskSpace(t *testing.T) {

@@ -47,7 +47,8 @@
 // A database that is damaged, of another program or of a newer version is
 // never touched: Open fails and says what to do. One of an older version is
 // brought to the present format by Open, all or nothing. Options.MinFree keeps room on
-// the disk for others; below it appends fail and deletions go on.
+// the disk for others; below it appends fail and deletions go on. [Store.Writable]
+// says whether the store can store, for readiness; what was mended counts by itself.
 package telemetry
 
 import (
@@ -94,7 +95,7 @@ type Options struct {
 	// MaxValues bounds the JSON values in one payload; 0 means 20,000.
 	MaxValues int
 	// MinFree is how many bytes the file system must have left for appends to
-	// be taken; 0 means 64 MiB.
+	// be taken; 0 means that only a full disk stops them.
 	MinFree uint64
 	// Now is the clock for messages without a ts and for retention; nil means time.Now.
 	Now func() time.Time
@@ -106,17 +107,11 @@ type Options struct {
 	maxPages int                              // of the database; 0 is no limit
 }
 
-const (
-	defaultMinFree    = 64 << 20
-	defaultMaxPayload = 1 << 20
-)
+const defaultMaxPayload = 1 << 20
 
 func (o Options) withDefaults() Options {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultMaxPayload
-	}
-	if o.MinFree == 0 {
-		o.MinFree = defaultMinFree
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -147,6 +142,7 @@ type Store struct {
 	write    statements
 	recent   recent
 	prune    prune
+	health   health
 	counters counters
 }
 

@@ -3,7 +3,6 @@ package telemetry
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 )
 
@@ -28,6 +27,7 @@ func (s *Store) run() {
 			s.commit(s.gather(r))
 		case <-flush.C:
 			s.background(s.flush())
+			s.probe()
 		case <-upkeep.C:
 			upkeep.Reset(s.upkeep())
 		case <-s.closing:
@@ -80,7 +80,14 @@ func (s *Store) commit(batch []*request) {
 		return
 	}
 	start := time.Now()
-	err := s.store(batch)
+	s.health.begin()
+	err := s.checkSpace()
+	if err == nil {
+		err = s.store(batch)
+		s.health.end(err)
+	} else {
+		s.health.started.Store(0) // Writable looks at the space itself
+	}
 	s.counters.commitTime.Add(int64(time.Since(start)))
 	if err != nil {
 		s.counters.errors.Add(1)
@@ -116,9 +123,6 @@ func withoutGivenUp(batch []*request) []*request {
 }
 
 func (s *Store) store(batch []*request) error {
-	if err := s.checkSpace(); err != nil {
-		return err
-	}
 	if s.recent.full() {
 		if err := s.flush(); err != nil {
 			return err
@@ -134,15 +138,4 @@ func (s *Store) store(batch []*request) error {
 		}
 		return w.note(batch)
 	})
-}
-
-func (s *Store) checkSpace() error {
-	free, err := s.opts.free(s.dir)
-	if err != nil {
-		return fmt.Errorf("free disk space: %w", err)
-	}
-	if free < s.opts.MinFree {
-		return fmt.Errorf("%d bytes of disk are free, fewer than the %d to be left", free, s.opts.MinFree)
-	}
-	return nil
 }

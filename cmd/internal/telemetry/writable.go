@@ -1,0 +1,104 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+)
+
+// CheckSpace returns an error if the file system of a database at path has fewer
+// bytes left than minFree: a store there would take nothing. The database and its
+// directory need not exist yet.
+func CheckSpace(path string, minFree uint64) error {
+	return checkSpace(existingDirectory(path), minFree, freeSpace)
+}
+
+// existingDirectory returns the directory of path, or the closest one above it that exists.
+func existingDirectory(path string) string {
+	dir := filepath.Dir(path)
+	for {
+		_, err := os.Stat(dir)
+		above := filepath.Dir(dir)
+		if !errors.Is(err, fs.ErrNotExist) || above == dir {
+			return dir
+		}
+		dir = above
+	}
+}
+
+func (s *Store) checkSpace() error { return checkSpace(s.dir, s.opts.MinFree, s.opts.free) }
+
+func checkSpace(dir string, minFree uint64, free func(string) (uint64, error)) error {
+	n, err := free(dir)
+	if err != nil {
+		return fmt.Errorf("free disk space: %w", err)
+	}
+	if n < minFree {
+		return fmt.Errorf("%d bytes of disk are free at %s, fewer than the %d to be left", n, dir, minFree)
+	}
+	return nil
+}
+
+// slowCommit is how long a commit may take before the store counts as unable to write.
+const slowCommit = 10 * time.Second
+
+// health is how the last commit ended and whether one is under way.
+type health struct {
+	started atomic.Int64 // when the commit under way began, in nanoseconds since 1970; 0 if there is none
+	fault   atomic.Pointer[error]
+}
+
+func (h *health) begin() { h.started.Store(time.Now().UnixNano()) }
+
+func (h *health) end(err error) {
+	h.started.Store(0)
+	if err == nil {
+		h.fault.Store(nil)
+	} else {
+		h.fault.Store(&err)
+	}
+}
+
+// Writable returns nil while the store can store, else why it cannot: too little
+// disk space is left, the last commit failed, or a commit has been running for
+// more than ten seconds. It does not wait for the database. After a failed commit
+// the store tries again by itself every five seconds, and at every call.
+func (s *Store) Writable() error {
+	select {
+	case <-s.closing:
+		return errClosed
+	default:
+	}
+	if began := s.health.started.Load(); began != 0 {
+		if d := time.Since(time.Unix(0, began)); d > slowCommit {
+			return fmt.Errorf("%w: a commit has been waiting for the disk for %v", ErrStore, d.Round(time.Second))
+		}
+	}
+	if err := s.checkSpace(); err != nil {
+		return s.explain(err)
+	}
+	if err := s.health.fault.Load(); err != nil {
+		return s.explain(*err)
+	}
+	return nil
+}
+
+// probe finds out whether commits work again after one has failed: devices that are
+// sent elsewhere meanwhile would not bring the next one.
+func (s *Store) probe() {
+	if s.health.fault.Load() == nil || s.checkSpace() != nil {
+		return
+	}
+	ctx := context.Background()
+	s.health.begin()
+	s.health.end(s.transact(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO unflushed (messages) VALUES ('[]'); DELETE FROM unflushed WHERE messages = '[]'`)
+		return err
+	}))
+}
