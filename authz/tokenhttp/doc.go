@@ -43,11 +43,15 @@
 //	                  list; one that ends in * stands for all that begin so
 //	username          MQTT user names, in the same form
 //	upstream          {"username":...,"password":...,"clientid":...} for the broker
-//	client_attrs      an object of at most 64 strings, for templates
+//	client_attrs      an object of at most 64 strings, numbers or booleans, for
+//	                  templates
 //	acl               topic rules, see [authz.ParseACL]; [] allows nothing
 //	acl_no_match      deny (without it) or defer, for what no rule fits
 //	is_superuser      true: no topic rules, the broker decides
 //	limits            refused unless empty: the proxy does not enforce them
+//
+// What names something may be a string or a whole number. Times and spans may have a
+// fraction, and is_superuser may be 0 or 1.
 //
 // Other fields are passed over, and so are a subject and a token_id that hold the
 // token: both are logged.

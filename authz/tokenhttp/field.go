@@ -1,12 +1,10 @@
 package tokenhttp
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -90,138 +88,11 @@ func (f *fieldReader) get(name string) *member {
 	return m
 }
 
-// text reads a string of at most limit bytes.
-func (f *fieldReader) text(name string, limit int) string {
-	m := f.get(name)
-	if m == nil {
-		return ""
-	}
-	s, ok := m.value.(string)
-	switch {
-	case !ok:
-		f.fail(name, "not a string")
-	case len(s) > limit && f.choseTooLong(s, limit):
-		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
-	case len(s) > limit:
-		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
-	case strings.ContainsRune(s, 0):
-		f.fail(name, "holds NUL")
-	}
-	return s
-}
-
-// choseTooLong tells whether s would not be longer than limit without a text that the
-// device chose.
-func (f *fieldReader) choseTooLong(s string, limit int) bool {
-	return slices.ContainsFunc(f.chosen, func(c string) bool {
-		return c != "" && len(s)-len(c) <= limit && strings.Contains(s, c)
-	})
-}
-
-// number reads an integer.
-func (f *fieldReader) number(name string) (n int64, ok bool) {
-	m := f.get(name)
-	if m == nil {
-		return 0, false
-	}
-	digits := ""
-	switch v := m.value.(type) {
-	case json.Number:
-		digits = v.String()
-	case string:
-		if f.lenient {
-			digits = v
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil {
-		f.fail(name, "not an integer")
-		return 0, false
-	}
-	return n, true
-}
-
-// seconds reads a span of at least least seconds.
-func (f *fieldReader) seconds(name string, least int64) (d time.Duration, ok bool) {
-	n, ok := f.number(name)
-	if ok && n < least {
-		f.fail(name, fmt.Sprintf("less than %d", least))
-	}
-	return time.Duration(max(0, min(n, maxSeconds))) * time.Second, ok && f.err == nil
-}
-
-// instant reads a time in seconds since 1970, or since base.
-func (f *fieldReader) instant(name string, base int64) time.Time {
-	n, ok := f.number(name)
-	switch {
-	case !ok:
-		return time.Time{}
-	case n > milliseconds:
-		f.fail(name, "too large for seconds; were milliseconds sent?")
-		return time.Time{}
-	}
-	return time.Unix(base+max(n, -base), 0)
-}
-
-// names reads a string or a list of strings that narrows a grant. An empty list
-// would read as "no condition" further on, so it is refused.
-func (f *fieldReader) names(name string) []string {
-	m := f.get(name)
-	if m == nil {
-		return nil
-	}
-	list, ok := m.value.([]any)
-	if !ok {
-		list = []any{m.value}
-	}
-	if len(list) == 0 || len(list) > maxNames {
-		f.fail(name, "an empty list, or a very long one")
-		return nil
-	}
-	var all []string
-	for _, v := range list {
-		s, ok := v.(string)
-		if !ok || len(s) > maxValue {
-			f.fail(name, "neither a string nor a list of strings")
-			return nil
-		}
-		all = append(all, s)
-	}
-	return all
-}
-
-// attrs reads an object of strings.
-func (f *fieldReader) attrs(name string) map[string]string {
-	m := f.get(name)
-	if m == nil {
-		return nil
-	}
-	o, ok := m.value.(object)
-	if !ok {
-		f.fail(name, "not an object")
-		return nil
-	}
-	if len(o) > maxAttrs {
-		f.fail(name, "more than 64 attributes")
-		return nil
-	}
-	all := make(map[string]string, len(o))
-	for _, a := range o {
-		s, ok := a.value.(string)
-		if ok && a.key != "" && len(a.key)+len(s) <= maxAttr && !strings.ContainsRune(a.key+s, 0) {
-			all[a.key] = s
-		} else if !f.lenient {
-			f.fail(name, "a value that is no string, or one that is empty of key, too long or holds NUL")
-		}
-	}
-	return all
-}
-
 // read reads everything but the outcome.
 func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	a := facts{
 		code:      f.text("reason_code", maxReason),
-		notBefore: f.instant("not_before", 0),
+		notBefore: f.instant("not_before", time.Unix(0, 0)),
 		keep:      f.vary(f.keep(keep)),
 		subject:   f.text("subject", maxSubject),
 		tokenID:   f.text("token_id", maxTokenID),
@@ -233,7 +104,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		a.reason, _ = m.value.(string)
 	}
 	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
-	a.expires = earliest(f.instant("expire_at", 0), f.instant("expires_in", f.now.Unix()))
+	a.expires = earliest(f.instant("expire_at", time.Unix(0, 0)), f.instant("expires_in", f.now))
 	if d, ok := f.seconds("max_session", f.least(minInterval)); ok {
 		// The session's limit is put on the grant: whoever finds it in a cache is
 		// cut a little early, never late.
@@ -245,7 +116,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 }
 
 // least is the lower bound of a span: other services' are taken as they come.
-func (f *fieldReader) least(n int64) int64 {
+func (f *fieldReader) least(n float64) float64 {
 	if f.lenient {
 		return 1
 	}
@@ -375,11 +246,16 @@ func (f *fieldReader) superuser() bool {
 	if m == nil {
 		return false
 	}
-	yes, ok := m.value.(bool)
-	if !ok && !f.lenient {
-		f.fail("is_superuser", "not true or false")
+	switch m.value {
+	case true, json.Number("1"):
+		return true
+	case false, json.Number("0"):
+		return false
 	}
-	return yes || m.value == any("true") || m.value == any(json.Number("1"))
+	if !f.lenient {
+		f.fail("is_superuser", "neither true nor false")
+	}
+	return m.value == "true"
 }
 
 // onlyKeys refuses keys that are misspelled: the right one would be missed.

@@ -1,0 +1,160 @@
+package tokenhttp
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// nameOf returns a string, or a whole number as it is written: many services name things
+// by the numbers of their database. Other numbers can be written in several ways.
+func nameOf(value any) (name string, ok bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), !strings.ContainsAny(v.String(), ".eE")
+	}
+	return "", false
+}
+
+// text reads a name of at most limit bytes.
+func (f *fieldReader) text(name string, limit int) string {
+	m := f.get(name)
+	if m == nil {
+		return ""
+	}
+	s, ok := nameOf(m.value)
+	switch {
+	case !ok:
+		f.fail(name, "neither a string nor a whole number")
+	case len(s) > limit && f.choseTooLong(s, limit):
+		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
+	case len(s) > limit:
+		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
+	case strings.ContainsRune(s, 0):
+		f.fail(name, "holds NUL")
+	}
+	return s
+}
+
+// choseTooLong tells whether s would not be longer than limit without a text that the
+// device chose.
+func (f *fieldReader) choseTooLong(s string, limit int) bool {
+	return slices.ContainsFunc(f.chosen, func(c string) bool {
+		return c != "" && len(s)-len(c) <= limit && strings.Contains(s, c)
+	})
+}
+
+// number reads a number. Languages without integers write times with a fraction or
+// an exponent.
+func (f *fieldReader) number(name string) (n float64, ok bool) {
+	m := f.get(name)
+	if m == nil {
+		return 0, false
+	}
+	digits := ""
+	switch v := m.value.(type) {
+	case json.Number:
+		digits = v.String()
+	case string:
+		if f.lenient && json.Valid([]byte(v)) { // which Inf, 0x1 and 1_000 are not
+			digits = v
+		}
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if err != nil {
+		f.fail(name, "not a number")
+		return 0, false
+	}
+	return n, true
+}
+
+// seconds reads a span of at least least seconds.
+func (f *fieldReader) seconds(name string, least float64) (d time.Duration, ok bool) {
+	n, ok := f.number(name)
+	if ok && n < least {
+		f.fail(name, fmt.Sprintf("less than %v", least))
+	}
+	return time.Duration(max(0, min(n, maxSeconds)) * float64(time.Second)), ok && f.err == nil
+}
+
+// instant reads a time in seconds after base.
+func (f *fieldReader) instant(name string, base time.Time) time.Time {
+	n, ok := f.number(name)
+	switch {
+	case !ok:
+		return time.Time{}
+	case n > milliseconds:
+		f.fail(name, "too large for seconds; were milliseconds sent?")
+		return time.Time{}
+	}
+	whole, fraction := math.Modf(max(n, float64(-base.Unix())))
+	return time.Unix(base.Unix()+int64(whole), int64(fraction*1e9))
+}
+
+// names reads a name or a list of names that narrows a grant. An empty list would read
+// as "no condition" further on, so it is refused.
+func (f *fieldReader) names(name string) []string {
+	m := f.get(name)
+	if m == nil {
+		return nil
+	}
+	list, ok := m.value.([]any)
+	if !ok {
+		list = []any{m.value}
+	}
+	if len(list) == 0 || len(list) > maxNames {
+		f.fail(name, "an empty list, or a very long one")
+		return nil
+	}
+	var all []string
+	for _, v := range list {
+		s, ok := nameOf(v)
+		if !ok || len(s) > maxValue {
+			f.fail(name, "neither a string nor a list of strings")
+			return nil
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// attrs reads an object of strings. Numbers and booleans become what they are written
+// as.
+func (f *fieldReader) attrs(name string) map[string]string {
+	m := f.get(name)
+	if m == nil {
+		return nil
+	}
+	o, ok := m.value.(object)
+	if !ok {
+		f.fail(name, "not an object")
+		return nil
+	}
+	if len(o) > maxAttrs {
+		f.fail(name, "more than 64 attributes")
+		return nil
+	}
+	all := make(map[string]string, len(o))
+	for _, a := range o {
+		s, ok := a.value.(string)
+		switch v := a.value.(type) {
+		case json.Number:
+			s, ok = v.String(), true
+		case bool:
+			s, ok = strconv.FormatBool(v), true
+		}
+		if ok && a.key != "" && len(a.key)+len(s) <= maxAttr && !strings.ContainsRune(a.key+s, 0) {
+			all[a.key] = s
+		} else if !f.lenient {
+			f.fail(name, "a value that is a list or an object, or one that is empty of key, too long or holds NUL")
+		}
+	}
+	return all
+}
