@@ -27,6 +27,8 @@ type decision struct {
 	outcome Outcome
 	grant   *authz.Grant
 	denial  *authz.Denial
+	// passedOver are the restrictions of the answer that the grant does not carry.
+	passedOver []string
 }
 
 // reader understands answers: a preset and what the configuration changes in it.
@@ -132,11 +134,12 @@ func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
 		return Failed, facts{}, err
 	}
 	fields := &fieldReader{root: root, paths: p.fields, lenient: p.lenient, now: a.received,
-		rest: p.rest, ignore: p.ignoreInRules, vars: p.vars, chosen: []string{r.Username, r.ClientID}}
+		rest: p.rest, ignore: p.ignoreInRules, forbid: p.forbid, vars: p.vars, chosen: []string{r.Username, r.ClientID}}
 	f, err := fields.read(a.keep)
 	f.reason = cmp.Or(f.reason, why)
 	if err == nil && then == Allowed {
 		err = fields.enforceable(p.refuse)
+		f.passedOver = fields.present(p.passOver)
 	}
 	if err == nil && then == Allowed {
 		var met bool
@@ -196,6 +199,9 @@ func (p *reader) outcome(root object) (then Outcome, why string, err error) {
 func (p *reader) text(a answer) (Outcome, facts, error) {
 	f := facts{keep: a.keep}
 	text := strings.TrimRight(string(a.body), " \t\r\n")
+	if p.fold {
+		text = strings.ToLower(strings.TrimSpace(text))
+	}
 	word, rest, _ := strings.Cut(text, " ")
 	for _, rule := range p.texts {
 		switch {
@@ -255,7 +261,7 @@ func (p *reader) allowed(f facts, r *authz.Request, now time.Time) (decision, er
 	if err := p.name(g, r); err != nil {
 		return decision{}, err
 	}
-	return decision{outcome: Allowed, grant: g}, nil
+	return decision{outcome: Allowed, grant: g, passedOver: f.passedOver}, nil
 }
 
 func refused(reason authz.Reason, detail string, keep authz.Keep) decision {

@@ -96,8 +96,9 @@
 // aud); status (2xx or 401 and 403, the URL or a header must name ${token}); and
 // rabbitmq (tags go to client_attrs.tags). Unlike with the original brokers, 4xx and
 // 5xx are errors where the preset does not say otherwise, and nothing falls
-// through to the next source. Restrictions in answers that the proxy cannot enforce
-// make them errors.
+// through to the next source. Restrictions in native answers that the proxy cannot
+// enforce make them errors, and so does a mount point of VerneMQ's. Its other modifiers
+// are left to the broker, see Options.OnPassedOver.
 //
 // # The service's health
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,7 @@ type facts struct {
 	upstream           authz.Upstream
 	attrs              map[string]string
 	acl                *authz.ACL
+	passedOver         []string
 }
 
 // fieldReader reads the fields of one answer; err is the first fault.
@@ -57,8 +59,9 @@ type fieldReader struct {
 	now     time.Time
 	rest    authz.NoMatch // of access lists
 	ignore  []string      // keys of their rules
-	vars    []string      // that the service was shown
-	chosen  []string      // texts that the device chose, which services repeat
+	forbid  map[string]authz.Rule
+	vars    []string // that the service was shown
+	chosen  []string // texts that the device chose, which services repeat
 	err     error
 }
 
@@ -233,12 +236,34 @@ func (f *fieldReader) acl() *authz.ACL {
 			f.fail("acl", err.Error())
 		}
 	}
+	if rules := f.forbidden(); rules != nil {
+		if list, err = authz.NewACL(authz.DeferRest, rules...); err != nil {
+			f.fail("acl", err.Error())
+		}
+	}
 	if f.superuser() {
 		if list, err = authz.NewACL(authz.DeferRest); err != nil {
 			f.fail("is_superuser", err.Error())
 		}
 	}
 	return list
+}
+
+// forbidden returns the rules for what the answer says the device may not do.
+func (f *fieldReader) forbidden() (rules []authz.Rule) {
+	for _, path := range slices.Sorted(maps.Keys(f.forbid)) {
+		m, err := f.root.lookup(path)
+		switch {
+		case err != nil:
+			f.fail(path, err.Error())
+		case m == nil || m.value == nil || m.value == true:
+		case m.value == false:
+			rules = append(rules, f.forbid[path])
+		default:
+			f.fail(path, "neither true nor false")
+		}
+	}
+	return rules
 }
 
 func (f *fieldReader) superuser() bool {
@@ -288,9 +313,19 @@ func (f *fieldReader) enforceable(refuse []string) error {
 		if err != nil {
 			return err
 		}
-		if m != nil && m.value != nil && m.value != "" && m.value != true {
-			return errors.New(path + ": the proxy cannot enforce it")
+		if m != nil && m.value != nil && m.value != "" {
+			return errors.New(path + ": the proxy cannot follow it")
 		}
 	}
 	return f.err
+}
+
+// present returns those of the paths at which the answer has something.
+func (f *fieldReader) present(paths []string) (found []string) {
+	for _, path := range paths {
+		if m, err := f.root.lookup(path); err == nil && m != nil && m.value != nil {
+			found = append(found, path)
+		}
+	}
+	return found
 }

@@ -65,6 +65,10 @@ type Options struct {
 
 	// OnCall is called after every question, by the goroutine that asked it.
 	OnCall func(Call)
+	// OnPassedOver is called once for each field of answers, by its path, that
+	// restricts a device in what the proxy leaves to the broker, such as
+	// modifiers.max_message_size of VerneMQ.
+	OnPassedOver func(path string)
 }
 
 // New returns the Source that o describes. The error names every option that is
@@ -78,6 +82,7 @@ func New(o Options) (*Source, error) {
 		timeout:            o.Timeout,
 		ignoreCacheControl: o.IgnoreCacheControl,
 		onCall:             o.OnCall,
+		onPassedOver:       o.OnPassedOver,
 		breaker:            newBreaker(),
 	}
 	if s.timeout == 0 {

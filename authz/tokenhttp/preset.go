@@ -37,9 +37,14 @@ type preset struct {
 	answers     answerFormat
 	rules       []rule
 	texts       []textRule
+	fold        bool              // texts are read in lower case and without space around
 	fields      map[string]string // names of the native answer to paths in this one
-	refuse      []string          // paths of restrictions that are not enforced
-	denied      authz.Reason      // of a denial that gives no reason
+	refuse      []string          // paths of restrictions that cannot be followed: errors
+	// forbid holds paths that say false where the device may not do what the rule is
+	// about, passOver those of restrictions that the broker is left to make up for.
+	forbid   map[string]authz.Rule
+	passOver []string
+	denied   authz.Reason // of a denial that gives no reason
 	// rest is what happens to what no rule of an access list fits, and
 	// ignoreInRules lists keys of rules that the broker passes over as well.
 	rest          authz.NoMatch
@@ -245,9 +250,17 @@ func vernemq() preset {
 			"max_session":       "modifiers.max_connection_lifetime",
 			"upstream.clientid": "modifiers.client_id", "upstream.username": "modifiers.username",
 		},
-		refuse: []string{
-			"modifiers.mountpoint", "modifiers.subscriber_id", "modifiers.allow_publish",
-			"modifiers.allow_subscribe", "modifiers.max_message_size", "modifiers.max_message_rate",
+		refuse: []string{"modifiers.mountpoint", "modifiers.subscriber_id"},
+		forbid: map[string]authz.Rule{
+			"modifiers.allow_publish":   {Deny: true, Publish: true, Topics: []string{"#"}},
+			"modifiers.allow_subscribe": {Deny: true, Subscribe: true, Topics: []string{"#"}},
+		},
+		passOver: []string{
+			"modifiers.max_message_size", "modifiers.max_message_rate", "modifiers.max_inflight_messages",
+			"modifiers.max_online_messages", "modifiers.max_offline_messages", "modifiers.max_drain_time",
+			"modifiers.max_msgs_per_drain_step", "modifiers.queue_type", "modifiers.queue_deliver_mode",
+			"modifiers.clean_session", "modifiers.retry_interval", "modifiers.upgrade_qos",
+			"modifiers.allow_unsubscribe", "modifiers.allow_multiple_sessions", "modifiers.shared_subscription_policy",
 		},
 		denied:  authz.NotAuthorized,
 		lenient: true,
@@ -296,6 +309,7 @@ func rabbitmq() preset {
 			{word: "allow", begin: true, then: Allowed},
 			{word: "deny", begin: true, then: Denied},
 		},
+		fold:   true,
 		denied: authz.Unknown,
 	}
 }

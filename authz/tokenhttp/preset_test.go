@@ -116,9 +116,12 @@ func TestPresetAnswers(t *testing.T) {
 
 		{"vernemq", okJSON(`{"result":"ok"}`), "allow"},
 		{"vernemq", okJSON(`{"result":"ok","modifiers":{"username":"u","retry_interval":5}}`), "allow"},
-		{"vernemq", okJSON(`{"result":"ok","modifiers":{"allow_publish":false}}`), "error"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"allow_publish":false}}`), "allow"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"allow_publish":"no"}}`), "error"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"mountpoint":""}}`), "allow"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"mountpoint":"tenant"}}`), "error"},
 		{"vernemq", okJSON(`{"result":"ok","modifiers":{"allow_publish":true}}`), "allow"},
-		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_rate":5}}`), "error"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_rate":5}}`), "allow"},
 		{"vernemq", okJSON(`{"result":"next"}`), "deny unknown_token"},
 		{"vernemq", okJSON(`{"result":{"error":"not_allowed"}}`), "deny not_authorized"},
 		{"vernemq", okJSON(`{"result":{}}`), "error"},
@@ -149,6 +152,8 @@ func TestPresetAnswers(t *testing.T) {
 
 		{"rabbitmq", reply{200, text, "allow", nil}, "allow"},
 		{"rabbitmq", reply{201, text, "allow administrator management\n", nil}, "allow"},
+		{"rabbitmq", reply{200, text, " Allow\r\n", nil}, "allow"},
+		{"rabbitmq", reply{200, text, "\nDENY it", nil}, "deny unknown_token"},
 		{"rabbitmq", reply{200, text, "allowed", nil}, "error"},
 		{"rabbitmq", reply{200, text, "deny", nil}, "deny unknown_token"},
 		{"rabbitmq", reply{200, text, "deny blocked", nil}, "deny unknown_token"},
@@ -166,6 +171,27 @@ func TestPresetAnswers(t *testing.T) {
 				t.Errorf("the outcome is %s (%v), want %s", got, err, c.want)
 			}
 		})
+	}
+}
+
+// TestModifiersOfVerneMQ: what the proxy can follow it does, what it cannot is told once
+// and locks nobody out.
+func TestModifiersOfVerneMQ(t *testing.T) {
+	server := serve(t, okJSON(`{"result":"ok","modifiers":{"allow_publish":false,"max_message_size":1024,"max_inflight_messages":20,"username":null}}`).ServeHTTP)
+	var told []string
+	s := sourceOf(t, Options{URL: server.URL, Preset: "vernemq", OnPassedOver: func(path string) { told = append(told, path) }})
+	for range 3 {
+		g, err := s.Authorize(t.Context(), pump())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, _ := authz.NewACL(authz.DeferRest, authz.Rule{Deny: true, Publish: true, Topics: []string{"#"}})
+		if !g.ACL.Equal(want) {
+			t.Errorf("the rules are %v, want %v", g.ACL, want)
+		}
+	}
+	if want := []string{"modifiers.max_message_size", "modifiers.max_inflight_messages"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, want %q", told, want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -22,6 +23,8 @@ type Source struct {
 	timeout            time.Duration
 	ignoreCacheControl bool
 	onCall             func(Call)
+	onPassedOver       func(path string)
+	passedOver         sync.Map // paths that it was called with
 
 	transport             *http.Transport
 	breaker               *gobreaker.CircuitBreaker[decision]
@@ -85,6 +88,11 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 	case err != nil:
 		return decision{}, err
 	}
+	for _, path := range d.passedOver {
+		if _, warned := s.passedOver.LoadOrStore(path, true); !warned && s.onPassedOver != nil {
+			s.onPassedOver(path)
+		}
+	}
 	c.Outcome = d.outcome
 	c.NoStore = d.grant != nil && d.grant.Keep.TTL < 0 || d.denial != nil && d.denial.Keep.TTL < 0
 	return d, nil
@@ -123,6 +131,11 @@ func (s *Source) Parts() (parts authz.Parts) {
 	}
 	return parts
 }
+
+// NeedsUsername reports whether the service is asked with a user name and a password of
+// which the token is the password. A device whose token is its user name has no other
+// user name to show.
+func (s *Source) NeedsUsername() bool { return s.reader.pair }
 
 // Close closes the connections that are kept for the next question. A Source
 // that is asked afterwards opens new ones.

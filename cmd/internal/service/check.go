@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -28,10 +29,8 @@ func CheckMeaning(c *config.Config, fault func(key, reason string)) {
 		if source.HTTP == nil {
 			continue
 		}
-		if t, err := newTokenService(source.HTTP, c.Auth, ""); err != nil {
+		if err := checkTokenService(source.HTTP, c); err != nil {
 			fault(fmt.Sprintf("auth.sources[%d].http", i), strings.ReplaceAll(err.Error(), "\n", "; "))
-		} else {
-			t.close()
 		}
 	}
 	for i, s := range c.Upstream.Servers {
@@ -42,6 +41,21 @@ func CheckMeaning(c *config.Config, fault func(key, reason string)) {
 			fault(fmt.Sprintf("upstream.servers[%d]", i), err.Error())
 		}
 	}
+}
+
+// checkTokenService finds what keeps s from being asked.
+func checkTokenService(s *config.HTTPSource, c *config.Config) error {
+	t, err := newTokenService(s, c.Auth, "", nil)
+	if err != nil {
+		return err
+	}
+	defer t.close()
+	username, password := slices.Index(c.Token.From, "username"), slices.Index(c.Token.From, "password")
+	if t.source.NeedsUsername() && username >= 0 && (password < 0 || username < password) {
+		return fmt.Errorf("preset %s asks with a user name and a password, but by token.from the user name is the token, "+
+			"so that none would be left to ask with; set token.from: [password], or write a body that holds ${token}", s.Preset)
+	}
+	return nil
 }
 
 // Probe reads what the config names without starting anything, so that check finds

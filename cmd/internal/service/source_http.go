@@ -22,8 +22,12 @@ type tokenService struct {
 	form    *guard.Precheck
 }
 
-func newTokenService(c *config.HTTPSource, auth config.Auth, version string) (*tokenService, error) {
-	source, err := tokenhttp.New(httpOptions(c, version))
+// newTokenService makes what c describes. passedOver hears of what the service's answers
+// restrict and the proxy leaves to the broker; nil if it is not to be asked.
+func newTokenService(c *config.HTTPSource, auth config.Auth, version string, passedOver func(path string)) (*tokenService, error) {
+	o := httpOptions(c, version)
+	o.OnPassedOver = passedOver
+	source, err := tokenhttp.New(o)
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func (s *sources) like(r recipe, taken []*source) *source {
 func (d *draft) openSource(ctx context.Context, x *source) (kind string, err error) {
 	switch c := x.recipe.source; {
 	case c.HTTP != nil:
-		if x.service, err = newTokenService(c.HTTP, d.config.Auth, d.service.Version); err == nil {
+		if x.service, err = newTokenService(c.HTTP, d.config.Auth, d.service.Version, d.service.passedOver(c.HTTP.Preset)); err == nil {
 			x.Authorizer = x.service.form
 		}
 		return "http", err
@@ -112,6 +112,14 @@ func (d *draft) openSource(ctx context.Context, x *source) (kind string, err err
 			x.Authorizer = x.file
 		}
 		return "file", err
+	}
+}
+
+// passedOver logs what answers of a token service restrict in vain.
+func (s *Service) passedOver(preset string) func(path string) {
+	return func(path string) {
+		s.Log.Warn("a token service restricts devices in what is the broker's to enforce; configure the broker for it",
+			zap.String("preset", preset), zap.String("field", path))
 	}
 }
 
