@@ -2,8 +2,9 @@
 // files elsewhere than in certain directories. A fault that lets an attacker run code
 // in the process then does not hand out the machine's files with it.
 //
+//	dirs, _ := sandbox.Directories(files)
 //	err := sandbox.Confine(sandbox.Access{
-//		Read:  append(sandbox.System(), sandbox.Directories(files)...),
+//		Read:  append(sandbox.System(), dirs...),
 //		Write: []string{dataDir},
 //	})
 //
@@ -15,13 +16,18 @@
 //
 // A rule is about the file that has the name now. Files that are replaced, by a rename
 // or by a symbolic link that leads elsewhere, are new files, so what is allowed is the
-// directory: see [Directories].
+// directory: see [Directories]. The same holds for a directory that is replaced itself,
+// or a link that is made to lead to somewhere else entirely: no rule can be made in
+// advance for what is there then.
 package sandbox
 
 import (
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // ErrUnavailable says that this system has no sandbox.
@@ -43,28 +49,67 @@ func System() []string {
 		"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager",
 	}
 	// Where /etc is made of links that lead out of it.
-	return append(dirs, Directories([]string{
+	linked, _ := Directories([]string{
 		"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime",
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
-	})...)
+	})
+	return append(dirs, linked...)
 }
 
 // Directories returns the directories in which files can be read now and after they
-// have been replaced: their own, and where symbolic links have led, the one they have
-// led to and the one around it, since the next version will lie beside this one.
-func Directories(files []string) []string {
-	var dirs []string
+// have been replaced: their own; where a symbolic link anywhere in a path leads, the one
+// in which its target lies, since the target of tomorrow will lie beside that of today;
+// and those in which the files really are.
+//
+// fixed lists the links whose target lies in the root directory. All of that would be
+// too much to allow, so where they lead is allowed as it is now.
+func Directories(files []string) (dirs, fixed []string) {
 	for _, f := range files {
-		dir := filepath.Dir(f)
-		dirs = append(dirs, dir)
-		real, err := filepath.EvalSymlinks(f)
-		if err != nil {
-			continue
-		}
-		if target := filepath.Dir(real); target != dir {
-			dirs = append(dirs, target, filepath.Dir(target))
-		}
+		d, x := follow(f)
+		dirs, fixed = append(dirs, d...), append(fixed, x...)
 	}
 	slices.Sort(dirs)
-	return slices.Compact(dirs)
+	slices.Sort(fixed)
+	return slices.Compact(dirs), slices.Compact(fixed)
+}
+
+// maxLinks is how many links a path may lead through, as for the kernel.
+const maxLinks = 40
+
+// follow walks along the path of a file, link by link, as far as it exists.
+func follow(file string) (dirs, fixed []string) {
+	root := filepath.VolumeName(file) + string(filepath.Separator)
+	dirs = append(dirs, filepath.Dir(file))
+	at, rest, links := root, parts(file), 0
+	for len(rest) > 0 {
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		info, err := os.Lstat(next)
+		if err != nil {
+			return dirs, fixed
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			at = next
+			continue
+		}
+		target, err := os.Readlink(next)
+		if links++; err != nil || links > maxLinks {
+			return dirs, fixed
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(at, target)
+		}
+		if dir := filepath.Dir(target); dir == root {
+			fixed = append(fixed, next)
+		} else {
+			dirs = append(dirs, dir)
+		}
+		at, rest = root, append(parts(target), rest...)
+	}
+	return append(dirs, filepath.Dir(at)), fixed
+}
+
+// parts returns the names in an absolute path.
+func parts(path string) []string {
+	return strings.FieldsFunc(path[len(filepath.VolumeName(path)):], func(r rune) bool { return r == filepath.Separator })
 }

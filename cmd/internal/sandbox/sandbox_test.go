@@ -24,7 +24,8 @@ func TestMain(m *testing.M) {
 // confined tries files in directories to read, to write and for neither.
 func confined(dir string) string {
 	in := func(name string) string { return filepath.Join(dir, name) }
-	if err := Confine(Access{Read: append(System(), Directories([]string{in("read/file"), in("link/current/file")})...), Write: []string{in("write")}}); err != nil {
+	dirs, _ := Directories([]string{in("read/file"), in("link/current/file"), in("deep/current/conf/file")})
+	if err := Confine(Access{Read: append(System(), dirs...), Write: []string{in("write")}}); err != nil {
 		return err.Error()
 	}
 	var b strings.Builder
@@ -38,6 +39,7 @@ func confined(dir string) string {
 	write := func(name string) error { return os.WriteFile(name, []byte("x"), 0o600) }
 	report("reading", read(in("read/file")))
 	report("reading the next version", errorOf(write(in("write/next")), read(in("versions/2/file"))))
+	report("reading the next version from a directory below it", read(in("releases/2/conf/file")))
 	report("reading resolv.conf", read("/etc/hosts"))
 	report("writing", write(in("write/file")))
 	report("replacing", os.Rename(in("write/file"), in("write/other")))
@@ -61,17 +63,20 @@ func errorOf(errs ...error) error {
 
 func TestConfine(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"read", "write", "other", "versions/1", "versions/2", "link"} {
+	for _, name := range []string{"read", "write", "other", "versions/1", "versions/2", "link", "deep", "releases/1/conf", "releases/2/conf"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"read/file", "other/file", "versions/1/file", "versions/2/file"} {
+	for _, name := range []string{"read/file", "other/file", "versions/1/file", "versions/2/file", "releases/1/conf/file", "releases/2/conf/file"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := os.Symlink("../versions/1", filepath.Join(dir, "link/current")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../releases/1", filepath.Join(dir, "deep/current")); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
@@ -85,6 +90,7 @@ func TestConfine(t *testing.T) {
 	}
 	want := `reading
 reading the next version
+reading the next version from a directory below it
 reading resolv.conf
 writing
 replacing
@@ -116,8 +122,41 @@ func TestDirectories(t *testing.T) {
 	if err := os.WriteFile(in("certs/..2026/key.pem"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := Directories([]string{in("certs/key.pem"), in("missing/file")})
-	if want := []string{in("certs"), in("certs/..2026"), in("missing")}; !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+	got, fixed := Directories([]string{in("certs/key.pem"), in("missing/file")})
+	if want := []string{in("certs"), in("certs/..2026"), in("certs/..data"), in("missing")}; !slices.Equal(got, want) || fixed != nil {
+		t.Errorf("%q and %q, want %q", got, fixed, want)
+	}
+}
+
+// TestDirectoriesFollowEveryLink: a release is a directory that a link leads to, and
+// the next one will lie beside it.
+func TestDirectoriesFollowEveryLink(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.MkdirAll(in("store/releases/1/conf"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for link, target := range map[string]string{
+		"releases": in("store/releases"), "current": "releases/1", "loop": "loop", "shallow": "/etc",
+	} {
+		if err := os.Symlink(target, in(link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(in("store/releases/1/conf/file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]struct{ dirs, fixed []string }{
+		"current/conf/file": {[]string{in("current/conf"), in("releases"), in("store"), in("store/releases/1/conf")}, nil},
+		"current/conf/none": {[]string{in("current/conf"), in("releases"), in("store")}, nil},
+		"shallow/hosts":     {[]string{"/etc", in("shallow")}, []string{in("shallow")}},
+		"loop/file":         {[]string{dir, in("loop")}, nil},
+	} {
+		if dirs, fixed := Directories([]string{in(file)}); !slices.Equal(dirs, want.dirs) || !slices.Equal(fixed, want.fixed) {
+			t.Errorf("%s: %q and %q, want %q", file, dirs, fixed, want)
+		}
 	}
 }
