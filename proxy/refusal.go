@@ -57,6 +57,9 @@ const (
 	// ClientIDNotUsable: the client id cannot stand in what the broker is to
 	// see.
 	ClientIDNotUsable Reason = "client_id_not_usable"
+	// IdentityNotUsable: the subject, the user name or the token cannot stand in what
+	// the broker is to see.
+	IdentityNotUsable Reason = "identity_not_usable"
 	// ClientIDInUse: another subject has a live session with this client id.
 	ClientIDInUse Reason = "client_id_in_use"
 	// WillTopic: the will would go to a topic the client may not publish to.
@@ -129,6 +132,7 @@ var refusals = [...]row{
 	{MalformedToken, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword},
 	{NoClientID, packets.RefusedIdentifier, packets.ClientIDNotValid},
 	{ClientIDNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid},
+	{IdentityNotUsable, packets.RefusedNotAuthorized, packets.NotAuthorized},
 	{ClientIDInUse, packets.RefusedIdentifier, packets.ClientIDNotValid},
 	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized},
 	{SourceUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
@@ -160,12 +161,17 @@ func valuesOf(r *proxy.ConnectRequest) upstream.Values {
 	}
 }
 
-// templateError tells a client id that cannot be used, which the device can be
-// told, from everything else.
+// templateError says who is to blame for a value that the template at key cannot use:
+// the device for what it is called, the token source for what it says of the device.
+// Neither is the broker.
 func templateError(key string, err error) error {
-	var value *upstream.ValueError
-	if errors.As(err, &value) && value.Placeholder == "client_id" {
-		return &proxy.RefusedError{Reason: proxy.ClientIDNotUsable, Err: fmt.Errorf("%s: %w", key, err)}
+	reason := proxy.IdentityNotUsable
+	value, ok := errors.AsType[*upstream.ValueError](err)
+	switch {
+	case ok && value.Placeholder == "client_id", !ok && key == "upstream.client_id": // else it is too long
+		reason = proxy.ClientIDNotUsable
+	case ok && !slices.Contains([]string{"subject", "username", "token"}, value.Placeholder):
+		reason = proxy.SourceUnavailable
 	}
-	return fmt.Errorf("%s: %w", key, err)
+	return &proxy.RefusedError{Reason: reason, Err: fmt.Errorf("%s: %w", key, err)}
 }
