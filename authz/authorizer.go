@@ -45,14 +45,19 @@ var (
 	// ErrUnavailable means that no decision could be made. It is never a no.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrBusy is the kind of unavailable that comes from too much work at once
-	// (a full queue, an open breaker), not from a fault.
+	// (a full queue, a service that asks to be spared), not from a fault. It is no
+	// outage: nothing old serves in its place.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
 	// ErrUnsure is the kind of unavailable in which a source cannot tell yet whether
 	// the token is one of its own, and has no say over the tokens of others: a
 	// [Chain] still asks the next source, of which only a Grant counts then.
 	ErrUnsure = fmt.Errorf("%w: cannot tell yet", ErrUnavailable)
+	// ErrUnanswerable is the kind of unavailable that one question meets while the
+	// source answers those of other addresses: the fault lies in the question, or in
+	// what the source has on record for it.
+	ErrUnanswerable = fmt.Errorf("%w for this device, not for others", ErrUnavailable)
 	// ErrThrottled is the kind of unavailable in which the caller's address has
-	// used up its budget of failures.
+	// used up its budget of failures. Like ErrBusy it is no outage.
 	ErrThrottled = fmt.Errorf("%w: too many failures from this address", ErrUnavailable)
 )
 
@@ -104,6 +109,26 @@ type Request struct {
 	Protocol byte
 	// Purpose says whether a device waits for the answer.
 	Purpose Purpose
+	// Known says that the source has granted the same question before. A cache sets
+	// it, and a source may use it to tell devices from strangers while it cannot
+	// answer both; other callers leave it false.
+	Known bool
+}
+
+// Network returns the network that stands for one party in counts and budgets: the
+// address itself for IPv4, the /64 for IPv6, which is the smallest network that a
+// site gets. An IPv4 address is the same in either form. The zero Addr, of a device
+// whose address is not known, has the zero Prefix.
+func Network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	if !a.IsValid() {
+		return netip.Prefix{}
+	}
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	return netip.PrefixFrom(a, bits).Masked()
 }
 
 // Revocation names tokens that are no longer good. Exactly one field is set.

@@ -63,8 +63,8 @@ func New(source authz.Authorizer, o Options) *Cache {
 }
 
 // Close ends all requests to the source and returns once they have ended. What
-// is stored still serves; everything else is unavailable from now on. Closing
-// twice is as good as once.
+// is stored still serves until its time is over; everything else is unavailable
+// from now on. Closing twice is as good as once.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -141,6 +141,7 @@ func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Gra
 		return nil, nil, found.denial
 	}
 	c.stats.Misses++
+	r.Known = found.known
 	as := unknown
 	switch {
 	case r.Purpose == authz.Recheck:
@@ -189,15 +190,27 @@ func (c *Cache) overtaken(f *flight) bool {
 	return c.recent.mean(f.grant, f.hash, f.ended)
 }
 
-// orStale returns the answer, or an old grant in place of an error.
+// orStale returns the answer, or an old grant in place of an error that asking the
+// source met. Whatever kept the source from being asked brings no old grant back: the
+// holder of a withdrawn token could cause it.
 func (c *Cache) orStale(k key, grant *authz.Grant, err error) (*authz.Grant, error) {
-	if err == nil || errors.Is(err, authz.ErrDenied) {
+	if err == nil || !outage(err) {
 		return grant, err
 	}
 	if old := c.shard(k).findStale(k, time.Now()); old != nil {
 		return old, nil
 	}
 	return nil, err
+}
+
+// outage reports whether err is a fault of the source.
+func outage(err error) bool {
+	for _, other := range []error{authz.ErrDenied, authz.ErrBusy, authz.ErrThrottled, errClosed} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // refresh renews the answer to r in the background. Whether it can is not worth
@@ -211,6 +224,6 @@ func (c *Cache) refresh(k key, r authz.Request) {
 	if _, _, ok := c.cooling.get(k, time.Now()); ok {
 		return
 	}
-	r.Purpose = authz.Refresh
+	r.Purpose, r.Known = authz.Refresh, true
 	_, _ = c.launch(k, r.Token.Hash(), r, known)
 }

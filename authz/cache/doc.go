@@ -27,9 +27,12 @@
 //
 // A hit in the last fifth of a grant's time renews it in the background. Behind
 // the deadline the source is asked, and the device waits; there is no serving of
-// old answers while the source works. Only when it fails, the old grant serves
-// for [Options.Stale] more: never past its Expires, never after a denial or a
-// revocation.
+// old answers while the source works. Only when asking it meets a fault, the old
+// grant serves for [Options.Stale] more: never past its Expires, never after a denial
+// or a revocation, and never because of [authz.ErrBusy] or [authz.ErrThrottled], which
+// the holder of a withdrawn token could bring about. A source that is told by
+// [authz.Request.Known] that a grant is at stake should find out how it is before it
+// answers with a fault.
 //
 // # What reaches the source
 //

@@ -87,7 +87,11 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 		return nil, errClosed
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// No caller's context has ended, and none must think that its own did.
-		return nil, fmt.Errorf("%w: %s", authz.ErrUnavailable, err.Error())
+		kind := authz.ErrUnavailable
+		if errors.Is(err, authz.ErrBusy) {
+			kind = authz.ErrBusy
+		}
+		return nil, fmt.Errorf("%w: %s", kind, err.Error())
 	case errors.Is(err, authz.ErrDenied) && errors.Is(err, authz.ErrUnavailable):
 		return nil, errMalformed
 	}

@@ -274,7 +274,7 @@ func TestClose(t *testing.T) {
 		}
 		r.expect(request("u"), after{0, failed})
 		before := r.Stats()
-		r.expect(request("kept"), after{0, cached}, after{50 * time.Second, cached}, after{time.Minute, cachedOld})
+		r.expect(request("kept"), after{0, cached}, after{50 * time.Second, cached}, after{time.Minute, failed})
 		r.Close()
 		s := r.Stats()
 		if s.InFlight != 0 || s.Queued != 0 {

@@ -3,6 +3,8 @@ package cache_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,8 +34,8 @@ func TestStaleIfError(t *testing.T) {
 		steps   []after
 	}{
 		"default":   {never, authz.Grant{}, 0, down, []after{{time.Minute, askedOld}, {certainly, askedOld}, {latest, askedFail}}},
-		"busy":      {never, authz.Grant{}, 0, busy, []after{{time.Minute, askedOld}}},
-		"throttled": {never, authz.Grant{}, 0, throttled, []after{{time.Minute, askedOld}}},
+		"busy":      {never, authz.Grant{}, 0, busy, []after{{time.Minute, askedFail}, {61*time.Second - 1, failed}}},
+		"throttled": {never, authz.Grant{}, 0, throttled, []after{{time.Minute, askedFail}}},
 		"panic":     {never, authz.Grant{}, 0, panics, []after{{time.Minute, askedOld}}},
 		"denied":    {never, authz.Grant{}, 0, denyAll, []after{{time.Minute, askedNo}, {61 * time.Second, refused}}},
 		"config": {cache.Options{Stale: 10 * time.Second, RefreshAhead: -1}, authz.Grant{}, 0, down,
@@ -114,6 +116,55 @@ func TestSlowOutage(t *testing.T) {
 		_, err := r.Authorize(r.Context(), request("u"))
 		if !errors.Is(err, authz.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("an unknown token gets %v, want unavailable without the context's error", err)
+		}
+	})
+}
+
+// TestNothingOldWithoutAsking: a grant whose time is over does not serve because the
+// source could not be asked.
+func TestNothingOldWithoutAsking(t *testing.T) {
+	q := request("known")
+	for name, keep := range map[string]func(r rig){
+		"no place in the queue": func(r rig) {
+			r.service.slow(time.Hour)
+			r.knows("other", 2)
+			r.crowd("other", 2, authz.Connect)
+		},
+		"closed": func(r rig) { r.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, cache.Options{RefreshAhead: -1, Concurrency: 1, Queue: 1, Timeout: time.Hour}, func(r rig) {
+				r.ask(q)
+				for i := range 2 {
+					r.ask(request(fmt.Sprint("other", i)))
+				}
+				time.Sleep(time.Minute)
+				keep(r)
+				if got := r.ask(q); got != failed {
+					r.Errorf("it is %s", got)
+				}
+			})
+		})
+	}
+}
+
+// TestKnownIsTold: the source learns which questions it has granted before, whatever
+// the caller says.
+func TestKnownIsTold(t *testing.T) {
+	bubble(t, cache.Options{}, func(r rig) {
+		q := request("t")
+		q.Known = true
+		r.ask(q)
+		q.Known = false
+		r.expect(q, after{50 * time.Second, cached}, after{3 * time.Minute, asked}) // with a refresh
+		r.service.set(denyAll)
+		r.expect(q, after{2 * time.Minute, askedNo}, after{3 * time.Minute, askedNo})
+		var got []bool
+		for _, asked := range r.service.asked {
+			got = append(got, asked.Known)
+		}
+		if want := []bool{false, true, true, true, false}; !slices.Equal(got, want) {
+			r.Errorf("the source was told %v, want %v", got, want)
 		}
 	})
 }

@@ -20,6 +20,7 @@ type answer struct {
 	body        []byte
 	keep        authz.Keep // of the headers
 	received    time.Time
+	after       time.Duration // Retry-After, 0 without one
 }
 
 // decision is an answer understood.

@@ -1,48 +1,285 @@
 package tokenhttp
 
 import (
-	"sync/atomic"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 const (
-	breakerWindow = 10 * time.Second // in which faults are counted
-	breakerBucket = time.Second
-	breakerOpen   = 5 * time.Second // without a call
-	breakerProbes = 3               // calls that must succeed before all may
-	breakerRow    = 5               // faults in a row that open it
-	breakerLeast  = 20              // calls from which the share of faults counts
+	// maxRemembered is how many addresses that met faults, and how many keys that
+	// the service asked to spare, are remembered.
+	maxRemembered = 10_000
+	// lately is how long an answer to one address tells that the service works.
+	lately = 10 * time.Second
 )
 
-// newBreaker returns a breaker that opens on five faults in a row, or when half
-// of at least twenty calls within ten seconds fail. A denial is a success.
-func newBreaker() *gobreaker.CircuitBreaker[decision] {
-	return gobreaker.NewCircuitBreaker[decision](gobreaker.Settings{
-		MaxRequests:  breakerProbes,
-		Interval:     breakerWindow,
-		BucketPeriod: breakerBucket,
-		Timeout:      breakerOpen,
-		IsExcluded:   blameless,
-		ReadyToTrip: func(n gobreaker.Counts) bool {
-			return n.ConsecutiveFailures >= breakerRow ||
-				n.Requests >= breakerLeast && 2*n.TotalFailures >= n.Requests
-		},
-	})
+// question is what the breaker knows of a request.
+type question struct {
+	key   [32]byte     // of what the service is shown of the device
+	from  netip.Prefix // the network it comes from
+	known bool         // it was granted before
+	probe *circuit     // of which this is the probe; nil if it is none
 }
 
-// pause is the time until which the service asked to be left alone.
-type pause struct{ until atomic.Int64 }
+// questionOf makes the question of r to a service that is shown the given parts.
+func questionOf(r *authz.Request, parts authz.Parts) *question {
+	token, password := r.Token.Hash(), r.Password.Hash()
+	sum := sha256.New()
+	for _, part := range []struct {
+		shown bool
+		text  string
+	}{
+		{true, string(token[:])},
+		{parts&authz.PartClientID != 0, r.ClientID},
+		{parts&authz.PartUsername != 0, r.Username},
+		{parts&authz.PartPassword != 0, string(password[:])},
+	} {
+		if part.shown {
+			_ = binary.Write(sum, binary.BigEndian, uint32(len(part.text)))
+			_, _ = sum.Write([]byte(part.text))
+		}
+	}
+	q := &question{from: authz.Network(r.Addr.Addr()), known: r.Known}
+	sum.Sum(q.key[:0])
+	return q
+}
 
-// extend lengthens the pause to d from now; it never shortens it.
-func (p *pause) extend(now time.Time, d time.Duration) {
-	for want := now.Add(d).UnixNano(); d > 0; {
-		old := p.until.Load()
-		if old >= want || p.until.CompareAndSwap(old, want) {
-			return
+// verdict is what an answer, or the lack of one, says about the service.
+type verdict int
+
+const (
+	gone     verdict = iota // nothing: nobody waited for it
+	decided                 // it works: a decision, or the word that it is busy
+	answered                // it works, and has no decision for this question
+	spare                   // it asks to be asked later (429)
+	ill                     // it may be down: 5xx, or no answer
+)
+
+// report is how a question went. err is the fault of those that were not decided,
+// after how long the service wants to be asked again, 0 if it did not say.
+type report struct {
+	verdict verdict
+	err     error
+	after   time.Duration
+}
+
+// breaker keeps questions from a service that is down or asked to be spared, and
+// one party's faults from the questions of others.
+//
+// There is a circuit for all addresses and one for each that met faults. That of an
+// address opens when several keys met faults in a row there, that for all when
+// several keys and several addresses did. A decision closes both.
+type breaker struct {
+	timeout time.Duration // of one question
+
+	mu    sync.Mutex
+	all   circuit
+	each  *simplelru.LRU[netip.Prefix, *circuit]
+	keys  *simplelru.LRU[[32]byte, spell]
+	works visits // that got decisions
+	fails visits // that met faults
+}
+
+// spell is a time for which a key is not asked about, and why.
+type spell struct {
+	until time.Time
+	err   error
+	busy  bool // the service asked for it (429), so that it holds for known keys too
+}
+
+func newBreaker(timeout time.Duration) *breaker {
+	b := &breaker{timeout: timeout}
+	b.each, _ = simplelru.NewLRU[netip.Prefix, *circuit](maxRemembered, nil) // the size is not below one
+	b.keys, _ = simplelru.NewLRU[[32]byte, spell](maxRemembered, nil)
+	return b
+}
+
+// enter returns nil if q may be put now, or why not. If q may have to wait for the
+// probe of another, it does. Whoever may put q calls settle and leave afterwards.
+func (b *breaker) enter(ctx context.Context, q *question) error {
+	for {
+		wait, err := b.admit(q, time.Now())
+		if wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: waited for the answer to another question: %w", authz.ErrBusy, ctx.Err())
 		}
 	}
 }
 
-func (p *pause) on(now time.Time) bool { return now.UnixNano() < p.until.Load() }
+// admit is enter without the waiting.
+func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s, ok := b.keys.Peek(q.key); ok && now.Before(s.until) && (s.busy || !q.known) {
+		return nil, s.err
+	}
+	own, ok := b.each.Peek(q.from)
+	if !ok {
+		own = &circuit{}
+	}
+	if now.Before(own.paused) || now.Before(b.all.paused) {
+		return nil, errSpared
+	}
+	c := &b.all
+	if !c.open {
+		c = own
+	}
+	switch {
+	case !c.open:
+		return nil, nil
+	case q.known:
+		return c.probe(q, now, b.timeout)
+	case now.Before(c.quiet), now.Sub(own.tried) < tryEvery, c == &b.all && !c.allow(now):
+		return nil, fmt.Errorf("not asked after too many faults, the last of which was: %w", c.why)
+	}
+	b.circuitOf(q.from).tried = now
+	return nil, nil
+}
+
+// errSpared is the answer to questions that are not put because the service asked for
+// that.
+var errSpared = fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
+
+// circuitOf returns the circuit of an address, which is remembered from now on.
+func (b *breaker) circuitOf(from netip.Prefix) *circuit {
+	c, ok := b.each.Get(from)
+	if !ok {
+		c = &circuit{}
+		b.each.Add(from, c)
+	}
+	return c
+}
+
+// settle counts how q went. It reports whether the fault that q met is its own: that
+// the service answers other addresses.
+func (b *breaker) settle(q *question, r report) (own bool) {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch r.verdict {
+	case decided:
+		b.works.add(q.from, now)
+		b.keys.Remove(q.key)
+		b.reset(q.from, now)
+	case answered:
+		b.reset(q.from, now)
+	case spare:
+		b.pause(q, r, now)
+	case ill:
+		b.fault(q, r, now)
+	}
+	if r.verdict != answered && r.verdict != ill {
+		return false
+	}
+	b.fails.add(q.from, now)
+	works, fails := b.works.other(q.from), b.fails.other(q.from)
+	return now.Sub(works) < lately && works.After(fails)
+}
+
+// leave ends the part of q as a probe, however it went.
+func (b *breaker) leave(q *question) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if q.probe != nil {
+		close(q.probe.probing)
+		q.probe.probing, q.probe = nil, nil
+	}
+}
+
+// reset closes the circuits that an answer to an address speaks for.
+func (b *breaker) reset(from netip.Prefix, now time.Time) {
+	b.all.reset()
+	if c, ok := b.each.Peek(from); ok {
+		c.reset()
+		if !now.Before(c.paused) {
+			b.each.Remove(from)
+		}
+	}
+}
+
+// pause spares the service q, and all questions of its address or of everybody once
+// several were told the same.
+func (b *breaker) pause(q *question, r report, now time.Time) {
+	if r.after > 0 {
+		b.keys.Add(q.key, spell{until: now.Add(r.after), err: errSpared, busy: true})
+	}
+	after := r.after
+	if after == 0 {
+		after = tryEvery
+	}
+	own := b.circuitOf(q.from)
+	if keys, _ := own.spares.add(q); keys == several {
+		own.paused, own.spares = now.Add(after), row{}
+	}
+	if keys, froms := b.all.spares.add(q); keys == several && froms == several {
+		b.all.paused, b.all.spares = now.Add(after), row{}
+	}
+}
+
+// fault counts a fault of the service.
+func (b *breaker) fault(q *question, r report, now time.Time) {
+	quiet := now.Add(r.after)
+	if r.after > 0 {
+		b.keys.Add(q.key, spell{until: quiet, err: r.err})
+	}
+	own := b.circuitOf(q.from)
+	own.tried = now
+	if keys, _ := own.faults.add(q); keys == several {
+		own.trip(r.err, quiet)
+	}
+	if keys, froms := b.all.faults.add(q); keys == several && froms == several {
+		b.all.trip(r.err, quiet)
+	}
+	if q.probe != nil {
+		q.probe.failed = now
+	}
+}
+
+// state is closed, half-open or open: that of the circuit for all.
+func (b *breaker) state() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !b.all.open:
+		return "closed"
+	case b.all.probing != nil:
+		return "half-open"
+	}
+	return "open"
+}
+
+// visits are the last two addresses to which something happened, and when: enough to
+// tell for any address when it last happened to another.
+type visits [2]struct {
+	from netip.Prefix
+	at   time.Time
+}
+
+func (v *visits) add(from netip.Prefix, now time.Time) {
+	if v[0].from != from {
+		v[1], v[0].from = v[0], from
+	}
+	v[0].at = now
+}
+
+// other returns when it last happened to an address other than from, the zero time
+// if it did not.
+func (v *visits) other(from netip.Prefix) time.Time {
+	if v[0].from == from {
+		return v[1].at
+	}
+	return v[0].at
+}

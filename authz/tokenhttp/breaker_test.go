@@ -2,13 +2,19 @@ package tokenhttp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
-	"sync/atomic"
+	"net/netip"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 // pipes is a listener whose connections are pipes, which synctest knows to be
@@ -50,49 +56,328 @@ func piped(t *testing.T, handler http.HandlerFunc, o Options) *Source {
 	return s
 }
 
-func TestBreaker(t *testing.T) {
+// clinic is a service whose answer to each token a test sets, and a Source that asks
+// it, in a bubble.
+type clinic struct {
+	*testing.T
+	source *Source
+
+	mu      sync.Mutex
+	answers map[string]reply // by token; "" for all others
+	takes   time.Duration
+	asked   []string
+}
+
+func open(t *testing.T, f func(c *clinic)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		var status, calls atomic.Int32
-		s := piped(t, func(w http.ResponseWriter, _ *http.Request) {
-			calls.Add(1)
-			w.WriteHeader(int(status.Load()))
-		}, Options{})
-		ask := func(n int, want string) {
-			t.Helper()
-			for range n {
-				if got := outcomeOf(s.Authorize(t.Context(), pump())); got != want {
-					t.Fatalf("the outcome is %s, want %s (breaker %s)", got, want, s.Stats().Breaker)
+		c := &clinic{T: t, answers: map[string]reply{}}
+		c.source = piped(t, c.ServeHTTP, Options{})
+		c.set("", reply{status: 204})
+		f(c)
+	})
+}
+
+func (c *clinic) set(token string, a reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answers[token] = a
+}
+
+func (c *clinic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var q struct{ Token string }
+	_ = json.NewDecoder(r.Body).Decode(&q)
+	c.mu.Lock()
+	c.asked = append(c.asked, q.Token)
+	a, ok := c.answers[q.Token]
+	if !ok {
+		a = c.answers[""]
+	}
+	takes := c.takes
+	c.mu.Unlock()
+	time.Sleep(takes)
+	a.ServeHTTP(w, r)
+}
+
+// from is the address of that number.
+func from(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 1)
+}
+
+// ask asks about a token that comes from the address of that number.
+func (c *clinic) ask(token string, n int, known bool) string {
+	g, err := c.source.Authorize(c.Context(), authz.Request{Token: authz.NewToken(token), Addr: from(n), Known: known})
+	if errors.Is(err, authz.ErrUnanswerable) {
+		return "error of its own"
+	}
+	return outcomeOf(g, err)
+}
+
+// want asks and compares the outcome.
+func (c *clinic) want(want, token string, n int, known bool) {
+	c.Helper()
+	if got := c.ask(token, n, known); got != want {
+		c.Fatalf("%s from address %d: %s, want %s (breaker %s)", token, n, got, want, c.source.Stats().Breaker)
+	}
+}
+
+// questions returns how often the service was asked since the last call.
+func (c *clinic) questions() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.asked)
+	c.asked = nil
+	return n
+}
+
+var (
+	down    = reply{status: 500}
+	faulty  = okJSON(`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["a/#/b"]}]}`)
+	hurried = reply{status: 429, header: http.Header{"Retry-After": {"30"}}}
+)
+
+// outage makes several devices at several addresses meet faults.
+func (c *clinic) outage() {
+	c.Helper()
+	c.set("", down)
+	for i := range several {
+		c.want("error", fmt.Sprint("device ", i), i, false)
+	}
+	if b := c.source.Stats().Breaker; b != "open" {
+		c.Fatalf("after faults of %d devices the breaker is %s", several, b)
+	}
+	c.questions()
+}
+
+// TestFaultsOfOneAreItsOwn: a faulty record, a token that makes the service fail, a
+// pause for one device: whatever one key or one address meets closes the door for no
+// other address, however often it happens and though no other device comes meanwhile.
+func TestFaultsOfOneAreItsOwn(t *testing.T) {
+	for name, a := range map[string]reply{
+		"faulty record": faulty, "500": down, "429": hurried, "400": {status: 400},
+		"503": {status: 503, header: http.Header{"Retry-After": {"30"}}},
+	} {
+		t.Run("one key, "+name, func(t *testing.T) {
+			open(t, func(c *clinic) {
+				c.set("bad", a)
+				for i := range 200 {
+					c.ask("bad", 1, false)
+					time.Sleep(100 * time.Millisecond)
+					if i%20 == 0 {
+						c.want("allow", fmt.Sprint("neighbour ", i), 1, false)
+						c.want("allow", fmt.Sprint("stranger ", i), 2, false)
+					}
 				}
+			})
+		})
+		t.Run("many keys of one address, "+name, func(t *testing.T) {
+			open(t, func(c *clinic) {
+				for i := range 200 {
+					token := fmt.Sprint("bad ", i)
+					c.set(token, a)
+					c.ask(token, 1, false)
+					time.Sleep(100 * time.Millisecond)
+					if i%20 == 0 {
+						c.want("allow", fmt.Sprint("stranger ", i), 2, false)
+					}
+				}
+			})
+		})
+		t.Run("one key of many addresses, "+name, func(t *testing.T) {
+			open(t, func(c *clinic) {
+				c.set("bad", a)
+				for i := range 200 {
+					c.ask("bad", i, false)
+				}
+				c.want("allow", "stranger", 201, false)
+			})
+		})
+	}
+}
+
+// TestContentNeverOpens: a service that answers, be it nonsense, is asked.
+func TestContentNeverOpens(t *testing.T) {
+	open(t, func(c *clinic) {
+		for _, a := range []reply{faulty, {status: 404}, {status: 302}, okJSON(`{}`), okJSON(strings.Repeat(" ", 300<<10))} {
+			c.set("", a)
+			for i := range 50 {
+				c.want("error", fmt.Sprint("device ", i), i, false)
 			}
 		}
-		status.Store(403)
-		ask(50, "deny not_authorized")
-		status.Store(400) // one device's doing, not the service's
-		ask(50, "error")
-		status.Store(500)
-		ask(breakerRow, "error")
-		before := calls.Load()
-		status.Store(204)
-		ask(10, "busy")
-		if calls.Load() != before {
-			t.Error("the service is asked while the breaker is open")
-		}
-		time.Sleep(breakerOpen + time.Millisecond)
-		ask(breakerProbes, "allow")
-		ask(20, "allow")
-		time.Sleep(2 * breakerWindow) // the successes are forgotten
-		for range breakerLeast / 2 {  // never two faults in a row
-			status.Store(204)
-			ask(1, "allow")
-			status.Store(500)
-			ask(1, "error")
-		}
-		if b := s.Stats().Breaker; b != "open" {
-			t.Errorf("with half of the calls failing the breaker is %s", b)
+		if n := c.questions(); n != 250 {
+			t.Errorf("%d questions were put, want 250", n)
 		}
 	})
 }
 
+// TestOutage: what several devices at several addresses meet keeps the others from
+// asking, but for a few that find out.
+func TestOutage(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.outage()
+		for i := range 200 { // one of every address that met no fault yet, five a second
+			c.want("error", fmt.Sprint("next ", i), i, false)
+		}
+		if n := c.questions(); n != several {
+			t.Errorf("%d questions at once, want %d", n, several)
+		}
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			for i := range several {
+				c.want("error", "again", i, false)
+			}
+		}
+		// Ten seconds, of which the first address may try in the first and the sixth.
+		if n := c.questions(); n > 3*several || n < several {
+			t.Errorf("five addresses asked %d times in ten seconds", n)
+		}
+		time.Sleep(tryEvery)
+		c.set("", reply{status: 403})
+		c.want("deny not_authorized", "one", 1, false)
+		for i := range 100 {
+			c.want("deny not_authorized", fmt.Sprint("all ", i), i, false)
+		}
+	})
+}
+
+// TestOutageBehindOneAddress: where all devices share an address, several keys will do.
+func TestOutageBehindOneAddress(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.set("", down)
+		for i := range several {
+			c.want("error", fmt.Sprint("device ", i), 1, false)
+		}
+		c.questions()
+		for i := range 100 {
+			c.want("error", fmt.Sprint("next ", i), 1, i%2 == 0)
+		}
+		if n := c.questions(); n != 1 {
+			t.Errorf("%d questions at once, want the one of a known key", n)
+		}
+		c.want("error", "first", 2, false)
+		c.set("", reply{status: 204})
+		time.Sleep(tryEvery)
+		c.want("allow", "one", 1, false)
+		c.want("allow", "two", 1, false)
+	})
+}
+
+// TestKnownKeyFindsOut: while the breaker is open, one question about a known key goes
+// out each second. Its fault is that of all known keys until the next; a decision
+// closes the breaker.
+func TestKnownKeyFindsOut(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.outage()
+		for range 10 {
+			for i := range 100 {
+				c.want("error", fmt.Sprint("known ", i), i, true)
+			}
+			if n := c.questions(); n != 1 {
+				t.Fatalf("%d questions in a second, want 1", n)
+			}
+			time.Sleep(probeEvery)
+		}
+		c.set("withdrawn", reply{status: 403})
+		c.want("deny not_authorized", "withdrawn", 1, true)
+		if b := c.source.Stats().Breaker; b != "closed" {
+			t.Errorf("after a decision the breaker is %s", b)
+		}
+	})
+}
+
+// TestKnownKeysWaitForTheProbe: nothing is known of an outage that began long ago, so
+// that known keys wait for the one that asks, and then ask themselves if it is over.
+func TestKnownKeysWaitForTheProbe(t *testing.T) {
+	for name, tc := range map[string]struct {
+		now       reply
+		want      string
+		questions int
+	}{"over": {reply{status: 204}, "allow", 20}, "lasting": {down, "error", 1}} {
+		t.Run(name, func(t *testing.T) {
+			open(t, func(c *clinic) {
+				c.outage()
+				time.Sleep(time.Hour)
+				c.set("", tc.now)
+				c.takes = 2 * time.Second
+				got := make(chan string, 20)
+				for i := range 20 {
+					go func() { got <- c.ask(fmt.Sprint("known ", i), i, true) }()
+				}
+				synctest.Wait()
+				if n := len(c.asked); n != 1 || c.source.Stats().Breaker != "half-open" {
+					t.Errorf("%d questions at once, the breaker is %s", n, c.source.Stats().Breaker)
+				}
+				for range 20 {
+					if g := <-got; g != tc.want {
+						t.Errorf("a known key: %s, want %s", g, tc.want)
+					}
+				}
+				if n := c.questions(); n != tc.questions {
+					t.Errorf("%d questions, want %d", n, tc.questions)
+				}
+				if tc.want == "allow" {
+					return
+				}
+				// While the next finds out, which takes long, the others need not wait.
+				time.Sleep(probeEvery)
+				go func() { got <- c.ask("next", 1, true) }()
+				synctest.Wait()
+				began := time.Now()
+				c.want("error", "known 1", 1, true)
+				if d := time.Since(began); d != 0 {
+					t.Errorf("a known key waits %v", d)
+				}
+				<-got
+			})
+		})
+	}
+}
+
+// TestProbeThatIsGivenUp: the caller of a probe may leave; the next takes its place.
+func TestProbeThatIsGivenUp(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.outage()
+		c.set("", reply{status: 204})
+		c.takes = time.Second
+		ctx, cancel := context.WithTimeout(c.Context(), 100*time.Millisecond)
+		defer cancel()
+		go func() {
+			_, _ = c.source.Authorize(ctx, authz.Request{Token: authz.NewToken("leaves"), Known: true})
+		}()
+		synctest.Wait()
+		c.want("allow", "stays", 1, true)
+		if n := c.questions(); n != 2 {
+			t.Errorf("%d questions, want 2", n)
+		}
+	})
+}
+
+// TestWhoseFault: a fault is a question's own while other addresses get decisions, and
+// the service's when they meet faults too, or nobody else asks.
+func TestWhoseFault(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.set("bad", down)
+		c.set("content", faulty)
+		c.set("busy", hurried)
+		c.set("later", okJSON(`{"result":"deny","reason_code":"busy"}`))
+		c.want("error", "bad", 1, false) // nobody else has asked
+		c.want("allow", "good", 1, false)
+		c.want("error", "bad", 1, false) // nor has another address
+		c.want("allow", "good", 2, false)
+		c.want("error of its own", "bad", 1, false)
+		c.want("error of its own", "content", 1, false)
+		c.want("busy", "later", 1, false)
+		c.want("busy", "busy", 1, false)
+		c.want("error", "bad", 2, false)
+		c.want("error", "bad", 3, false) // after 2
+		c.want("allow", "good", 4, false)
+		time.Sleep(lately)
+		c.want("error", "bad", 1, false) // too long ago
+	})
+}
+
+// TestRetryAfter: what the service says of its time holds for the key that it said it
+// to. A known key may ask on after a 503, since its grant may serve only then.
 func TestRetryAfter(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"7": 7 * time.Second, "3600": time.Minute, "": 0, "soon": 0, "-5": 0,
@@ -100,30 +385,111 @@ func TestRetryAfter(t *testing.T) {
 		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
 		"99999999999999999999999999999": time.Minute,
 	} {
-		synctest.Test(t, func(t *testing.T) { // begins at 2000-01-01 00:00 UTC
-			var calls atomic.Int32
-			s := piped(t, func(w http.ResponseWriter, _ *http.Request) {
-				w.Header().Set("Retry-After", header)
-				if calls.Add(1) > 1 {
-					w.WriteHeader(http.StatusNoContent)
-					return
+		for status, outcome := range map[int]string{503: "error", 429: "busy"} {
+			open(t, func(c *clinic) { // begins at 2000-01-01 00:00 UTC
+				c.set("", reply{status: status, header: http.Header{"Retry-After": {header}}})
+				c.want(outcome, "first", 1, false)
+				c.set("", reply{status: 204})
+				c.want("allow", "other", 1, false)
+				if want > 0 {
+					time.Sleep(want - time.Millisecond)
+					c.questions()
+					c.want(outcome, "first", 1, false)
+					if n := c.questions(); n != 0 {
+						t.Errorf("%d with %s: asked again before its time", status, header)
+					}
+					if status == 429 {
+						c.want(outcome, "first", 1, true)
+					}
+					time.Sleep(time.Millisecond)
 				}
-				w.WriteHeader(http.StatusServiceUnavailable)
-			}, Options{})
-			if got := outcomeOf(s.Authorize(t.Context(), pump())); got != "error" {
-				t.Fatalf("503 is %s", got)
+				c.want("allow", "first", 1, false)
+			})
+		}
+	}
+	open(t, func(c *clinic) {
+		c.set("", reply{status: 503, header: http.Header{"Retry-After": {"30"}}})
+		c.want("error", "first", 1, false)
+		c.set("", reply{status: 403})
+		c.want("deny not_authorized", "first", 1, true)
+	})
+}
+
+// TestRetryAfterOfSeveral: what several keys and addresses are told holds for all.
+func TestRetryAfterOfSeveral(t *testing.T) {
+	open(t, func(c *clinic) {
+		c.set("", hurried)
+		for i := range several {
+			c.want("busy", fmt.Sprint("device ", i), i, false)
+		}
+		c.set("", reply{status: 204})
+		c.questions()
+		time.Sleep(30*time.Second - time.Millisecond)
+		for _, known := range []bool{false, true} {
+			c.want("busy", "stranger", 100, known)
+		}
+		if n := c.questions(); n != 0 {
+			t.Errorf("%d questions in the pause", n)
+		}
+		time.Sleep(time.Millisecond)
+		c.want("allow", "stranger", 100, false)
+	})
+	t.Run("503", func(t *testing.T) {
+		open(t, func(c *clinic) {
+			c.outage()
+			c.set("", reply{status: 503, header: http.Header{"Retry-After": {"30"}}})
+			c.want("error", "finds out", 50, false)
+			c.questions()
+			time.Sleep(29 * time.Second)
+			c.want("error", "stranger", 100, false)
+			if n := c.questions(); n != 0 {
+				t.Errorf("%d questions about unknown keys in the pause", n)
 			}
-			if want > 0 {
-				time.Sleep(want - time.Millisecond)
-				if got := outcomeOf(s.Authorize(t.Context(), pump())); got != "busy" || calls.Load() != 1 {
-					t.Errorf("Retry-After %s: %s before its time, %d calls", header, got, calls.Load())
-				}
-				time.Sleep(time.Millisecond)
-			}
-			if got := outcomeOf(s.Authorize(t.Context(), pump())); got != "allow" {
-				t.Errorf("Retry-After %s: %s after its time", header, got)
+			c.want("error", "known", 100, true)
+			if n := c.questions(); n != 1 {
+				t.Errorf("%d questions about known keys in the pause, want 1 a second", n)
 			}
 		})
+	})
+}
+
+// TestNoMoreThanRemembered bounds what is kept of addresses and keys.
+func TestNoMoreThanRemembered(t *testing.T) {
+	b, now := newBreaker(time.Second), time.Now()
+	for i := range 3 * maxRemembered {
+		r := authz.Request{Token: authz.NewToken(fmt.Sprint(i)), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)}
+		q := questionOf(&r, 0)
+		b.settle(q, report{verdict: spare, err: errSpared, after: time.Minute})
+		b.settle(q, report{verdict: ill, err: errSpared})
+		_, _ = b.admit(q, now)
+	}
+	if b.each.Len() != maxRemembered || b.keys.Len() != maxRemembered {
+		t.Errorf("%d addresses and %d keys are remembered, want %d", b.each.Len(), b.keys.Len(), maxRemembered)
+	}
+}
+
+// TestQuestionsDiffer: the key has what the service is shown, and nothing else.
+func TestQuestionsDiffer(t *testing.T) {
+	base := authz.Request{Token: authz.NewToken("t"), ClientID: "c", Username: "u", Password: authz.NewToken("p")}
+	all := authz.PartClientID | authz.PartUsername | authz.PartPassword
+	for name, tc := range map[string]struct {
+		change func(r *authz.Request)
+		part   authz.Parts
+	}{
+		"token":     {func(r *authz.Request) { r.Token = authz.NewToken("o") }, 0},
+		"client id": {func(r *authz.Request) { r.ClientID = "o" }, authz.PartClientID},
+		"user name": {func(r *authz.Request) { r.Username = "o" }, authz.PartUsername},
+		"password":  {func(r *authz.Request) { r.Password = authz.NewToken("o") }, authz.PartPassword},
+		"shifted":   {func(r *authz.Request) { r.ClientID, r.Username = "cu", "" }, authz.PartClientID},
+	} {
+		other := base
+		tc.change(&other)
+		if questionOf(&base, all).key == questionOf(&other, all).key {
+			t.Errorf("%s: the keys are equal", name)
+		}
+		if tc.part != 0 && name != "shifted" && questionOf(&base, all&^tc.part).key != questionOf(&other, all&^tc.part).key {
+			t.Errorf("%s: the keys differ in what is not shown", name)
+		}
 	}
 }
 

@@ -30,21 +30,42 @@ type message struct {
 }
 
 // exchange asks the service, within the budget of s.timeout for everything.
-func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, error) {
+func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, report) {
 	within, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	a, err := s.roundTrip(within, m, c)
 	if err != nil {
 		if ctx.Err() != nil {
-			return decision{}, &fault{err: ctx.Err(), blameless: true}
+			return decision{}, report{gone, ctx.Err(), 0}
 		}
-		return decision{}, err
+		return decision{}, report{silence(err), err, 0}
 	}
 	d, err := s.reader.decide(a, r)
 	if errors.Is(err, authz.ErrBusy) {
 		c.Outcome = Busy
 	}
-	return d, err
+	return d, report{a.verdict(err), err, a.after}
+}
+
+// silence is the verdict on an answer that could not be read.
+func silence(err error) verdict {
+	if f, ok := errors.AsType[*fault](err); ok && f.blameless {
+		return answered
+	}
+	return ill
+}
+
+// verdict is what a says about the service, if err is why it decides nothing.
+func (a *answer) verdict(err error) verdict {
+	switch {
+	case a.status == http.StatusTooManyRequests && err != nil:
+		return spare
+	case err == nil, errors.Is(err, authz.ErrBusy): // in so many words
+		return decided
+	case a.status >= 500:
+		return ill
+	}
+	return answered
 }
 
 // roundTrip sends m and reads the answer; it tries a second time if the first
@@ -74,7 +95,7 @@ func (s *Source) roundTrip(ctx context.Context, m *message, c *Call) (answer, er
 		a.keep = keepOf(response.Header)
 	}
 	if a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable {
-		s.pause.extend(a.received, retryAfter(response.Header, a.received))
+		a.after = retryAfter(response.Header, a.received)
 	}
 	a.body, err = s.readBody(response)
 	return a, err
@@ -116,14 +137,14 @@ func (s *Source) readBody(response *http.Response) ([]byte, error) {
 	}
 	// No coding was asked for, and decoding one would undo the limit.
 	if coding := response.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return nil, errors.New("its answer is compressed, which was not asked for")
+		return nil, &fault{err: errors.New("its answer is compressed, which was not asked for"), blameless: true}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {
 	case err != nil:
 		return nil, transportFault(err)
 	case len(body) > maxBody:
-		return nil, errors.New("its answer is larger than 256 KiB")
+		return nil, &fault{err: errors.New("its answer is larger than 256 KiB"), blameless: true}
 	}
 	return body, nil
 }

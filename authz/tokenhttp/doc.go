@@ -103,11 +103,24 @@
 // # The service's health
 //
 // A call takes at most Options.Timeout, connecting one second. A second try is made
-// within that if the first did not reach the service. After five faults in a row,
-// or half of twenty within ten seconds, the service is not asked for five seconds
-// ([authz.ErrBusy]), then three calls must succeed. Denials, callers that go away
-// and 4xx are no faults in this sense. Retry-After with 429 and 503 is honoured for
-// up to 60 s.
+// within that if the first did not reach the service.
+//
+// A fault that one key or one address meets says nothing about the others. The
+// breaker opens when five keys and five addresses have met 5xx, or no answer, in a
+// row; for one address when five of its keys have. While it is open, five questions a
+// second go out about keys never seen, none of which comes from an address that met a
+// fault within five seconds, and one a second about keys that were granted before
+// ([authz.Request.Known]). The fault of the latter is the answer to all known keys
+// until the next; an answer closes the breaker. Answers of any other kind, whatever
+// is wrong with them, do not count.
+//
+// Retry-After with 429 and 503 is honoured for up to 60 s: for the key that was asked
+// about; for an address or for all if five were told the same there. Where 429 is the
+// reason the error is [authz.ErrBusy], also for known keys; after 503 a known key is
+// asked about all the same, once a second for all.
+//
+// A fault that a question meets while other addresses get decisions is
+// [authz.ErrUnanswerable], for the budget of its address.
 //
 // # Secrets
 //

@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// fault is an error of a call and whether the breaker counts it.
+// fault is an error of a call that the breaker may have to tell from others.
 type fault struct {
 	err error
 	// blameless: the service is not ill. It answered to what one device sent, or
@@ -24,12 +24,6 @@ type fault struct {
 
 func (f *fault) Error() string { return f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
-
-// blameless is gobreaker's IsExcluded.
-func blameless(err error) bool {
-	f, ok := errors.AsType[*fault](err)
-	return ok && f.blameless
-}
 
 // statusFault is the error for a status that decides nothing. The text behind a
 // status code comes from the service and is not repeated.

@@ -83,11 +83,11 @@ func New(o Options) (*Source, error) {
 		ignoreCacheControl: o.IgnoreCacheControl,
 		onCall:             o.OnCall,
 		onPassedOver:       o.OnPassedOver,
-		breaker:            newBreaker(),
 	}
 	if s.timeout == 0 {
 		s.timeout = 3 * time.Second
 	}
+	s.breaker = newBreaker(s.timeout)
 	asker, err := o.compile(&p)
 	if err != nil {
 		return nil, err

@@ -11,8 +11,8 @@ const (
 	Allowed Outcome = "allowed" // a grant
 	Denied  Outcome = "denied"  // a decision against the device
 	Ignored Outcome = "ignored" // the service leaves the decision to the next source
-	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it
-	Busy    Outcome = "busy"    // not asked, or told to wait: breaker, Retry-After
+	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it, just now or lately
+	Busy    Outcome = "busy"    // told to wait, or not asked while a Retry-After lasts
 	Refused Outcome = "refused" // not asked: the device's data cannot stand in the request
 )
 

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sony/gobreaker/v2"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
@@ -27,8 +25,7 @@ type Source struct {
 	passedOver         sync.Map // paths that it was called with
 
 	transport             *http.Transport
-	breaker               *gobreaker.CircuitBreaker[decision]
-	pause                 pause
+	breaker               *breaker
 	bearer, basic, secret *watched[string]
 	pair                  *watched[*tls.Certificate]
 	counters              counters
@@ -36,10 +33,10 @@ type Source struct {
 
 var _ authz.Authorizer = (*Source)(nil)
 
-// Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial], or
-// [authz.ErrBusy] when the service is not asked or asks to be spared, or
-// [authz.ErrUnavailable] with what is wrong. The conditions of the grant are for
-// the caller to check.
+// Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial],
+// [authz.ErrBusy] when the service asks to be spared, [authz.ErrUnanswerable] when it
+// has no answer for this request but has for others, or [authz.ErrUnavailable], all
+// with what is wrong. The conditions of the grant are for the caller to check.
 func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("token service: %w: %w", authz.ErrUnavailable, err)
@@ -53,7 +50,7 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 		s.onCall(c)
 	}
 	switch {
-	case errors.Is(err, authz.ErrBusy):
+	case errors.Is(err, authz.ErrUnavailable):
 		return nil, fmt.Errorf("token service: %w", err)
 	case err != nil:
 		return nil, fmt.Errorf("token service: %w: %w", authz.ErrUnavailable, err)
@@ -76,17 +73,20 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 	} else if err != nil {
 		return decision{}, err
 	}
-	if s.pause.on(time.Now()) {
-		c.Outcome = Busy
-		return decision{}, fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
-	}
-	d, err := s.breaker.Execute(func() (decision, error) { return s.exchange(ctx, m, r, c) })
-	switch {
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		c.Outcome = Busy
-		return decision{}, fmt.Errorf("%w: not asked after too many faults", authz.ErrBusy)
-	case err != nil:
+	q := questionOf(r, s.Parts())
+	if err := s.breaker.enter(ctx, q); err != nil {
+		if errors.Is(err, authz.ErrBusy) {
+			c.Outcome = Busy
+		}
 		return decision{}, err
+	}
+	defer s.breaker.leave(q)
+	d, said := s.exchange(ctx, m, r, c)
+	if s.breaker.settle(q, said) {
+		return decision{}, fmt.Errorf("%w: %w", authz.ErrUnanswerable, said.err)
+	}
+	if said.err != nil {
+		return decision{}, said.err
 	}
 	for _, path := range d.passedOver {
 		if _, warned := s.passedOver.LoadOrStore(path, true); !warned && s.onPassedOver != nil {

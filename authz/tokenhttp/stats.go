@@ -29,7 +29,8 @@ type Stats struct {
 	Retries, NoStore uint64
 	// Time is the time spent on all calls together.
 	Time time.Duration
-	// Breaker is closed, half-open or open.
+	// Breaker is closed, open while the service is not asked as usual because several
+	// keys and addresses met faults, or half-open while a question finds out.
 	Breaker string
 	// Credential is why the files of the proxy's own credential could not be
 	// read again; nil if all is well. The last good content stays in use.
@@ -75,7 +76,7 @@ func (s *Source) Stats() Stats {
 		Failed: n.failed.Load(), Busy: n.busy.Load(), Refused: n.refused.Load(),
 		Retries: n.retries.Load(), NoStore: n.noStore.Load(),
 		Time:       time.Duration(n.nanoseconds.Load()),
-		Breaker:    s.breaker.State().String(),
+		Breaker:    s.breaker.state(),
 		Credential: s.credentialFault(),
 	}
 }

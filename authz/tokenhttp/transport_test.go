@@ -343,12 +343,13 @@ func TestCallerLeaves(t *testing.T) {
 	arrived := make(chan struct{}, 20)
 	url := raw(t, func(_ int, c net.Conn) { readRequest(c); arrived <- struct{}{}; _, _ = io.Copy(io.Discard, c) })
 	s := sourceOf(t, Options{URL: url})
-	for range 2 * breakerRow {
+	for i := range 2 * several {
+		r := authz.Request{Token: authz.NewToken(fmt.Sprint("device ", i)), Addr: from(i)}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		done := make(chan error, 1)
 		go func() {
-			_, err := s.Authorize(ctx, pump())
+			_, err := s.Authorize(ctx, r)
 			done <- err
 		}()
 		select {
