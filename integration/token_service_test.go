@@ -233,8 +233,9 @@ func TestTokenServiceOutcomes(t *testing.T) {
 	}
 }
 
-// TestTokenServiceSaysLater: 429 with Retry-After silences the proxy for so long,
-// and no longer. A device whose answer is remembered notices nothing.
+// TestTokenServiceSaysLater: 429 with Retry-After silences the proxy for so long, and
+// no longer, for the device that it answers. A device whose answer is remembered notices
+// nothing, nor does a new one.
 func TestTokenServiceSaysLater(t *testing.T) {
 	t.Parallel()
 	service := startTokenService(t, allows)
@@ -243,28 +244,27 @@ func TestTokenServiceSaysLater(t *testing.T) {
 	if _, code := enter(t, p, 5, "known"); code != packets.Success {
 		t.Fatalf("refused with %v", code)
 	}
-	service.change(func(question) reply { return reply{status: 429, header: map[string]string{"Retry-After": "3"}} })
+	service.change(func(question) reply { return reply{status: 429, header: map[string]string{"Retry-After": "5"}} })
 	begun := time.Now()
-	if r := mosquittoPub(t, append(p.clientArgs("first"+secretTail), "-t", "a", "-m", "b")...); r.status != 3 {
-		t.Errorf("mosquitto_pub 3.1.1: status %d, want 3", r.status)
+	if _, code := enter(t, p, 4, "first"); code != packets.RefusedServerUnavailable {
+		t.Errorf("3.1.1: %v, want %v", code, packets.RefusedServerUnavailable)
+	}
+	if r := mosquittoPub(t, append(p.clientArgs("second"+secretTail), "-i", "second", "-V", "mqttv5", "-t", "a", "-m", "b")...); r.status != 0x89 {
+		t.Errorf("mosquitto_pub 5.0: status %d, want %d", r.status, 0x89)
 	}
 	service.change(allows)
 	service.questions()
-	if r := mosquittoPub(t, append(p.clientArgs("second"+secretTail), "-V", "mqttv5", "-t", "a", "-m", "b")...); r.status != 0x89 {
-		t.Errorf("mosquitto_pub 5.0: status %d, want %d", r.status, 0x89)
-	}
-	if _, code := enter(t, p, 5, "known"); code != packets.Success {
-		t.Errorf("the known device is refused with %v", code)
-	}
-	if asked := service.questions(); len(asked) > 0 {
-		t.Errorf("%d questions before the time was up", len(asked))
+	for _, name := range []string{"known", "new"} {
+		if _, code := enter(t, p, 5, name); code != packets.Success {
+			t.Errorf("the device %q is refused with %v", name, code)
+		}
 	}
 	eventually(t, "the way in once the time is up", func() bool {
-		_, code := enter(t, p, 5, "third")
+		_, code := enter(t, p, 4, "first")
 		return code == packets.Success
 	})
-	if took := time.Since(begun); took < 3*time.Second {
-		t.Errorf("asked again after %v, the service wanted 3s", took)
+	if took := time.Since(begun); took < 5*time.Second {
+		t.Errorf("asked again after %v, the service wanted 5s", took)
 	}
 }
 

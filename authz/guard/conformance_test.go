@@ -60,9 +60,9 @@ func TestConformance(t *testing.T) {
 					if wrap != nil {
 						a = wrap(u)
 					} else {
-						c := cache.New(guard.New(u, guard.Options{}), cache.Options{})
+						c := cache.New(u, cache.Options{})
 						tb.Cleanup(c.Close)
-						a = guard.NewPrecheck(c, guard.Format{MinLength: 8})
+						a = guard.New(guard.NewPrecheck(c, guard.Format{MinLength: 8}), nil, guard.Options{})
 					}
 					return authztest.Fixture{
 						Authorizer: a,

@@ -1,20 +1,26 @@
-// Package guard protects a token source from those who guess tokens, and their
+// Package guard protects token sources from those who guess tokens, and their
 // neighbours from the consequences. It has two [authz.Authorizer]s, which stand
-// on either side of a cache:
+// before a cache:
 //
-//	source := guard.New(tokenService, guard.Options{})
-//	answers := cache.New(source, cache.Options{})
-//	front := guard.NewPrecheck(answers, guard.Format{Prefixes: []string{"map_"}})
+//	answers := cache.New(tokenService, cache.Options{})
+//	form := guard.NewPrecheck(answers, guard.Format{Prefixes: []string{"map_"}})
+//	front := guard.New(authz.Chain{tokenFile, form}, tokenFile, guard.Options{})
 //
 // # Guard
 //
-// A [Guard] gives each address a budget of failures. Only a denial costs
-// something: not a grant, not an outage, and not the answers of the cache before
-// it, which never come here. An address that has used its budget up gets
-// [authz.ErrThrottled] without the source being asked. That is no denial, so
-// that nothing remembers it as one, and a device behind the same NAT whose
-// token is cached notices nothing: its answer comes from the cache, if need be
-// past its time, as in any other outage.
+// A [Guard] gives each address a budget of failures. It stands before all sources,
+// so that a token which one source does not know and another one does costs nothing.
+// What costs is a denial, a fault that the source has with this request alone
+// ([authz.ErrUnanswerable]), and a token that no source can place ([authz.ErrUnsure]);
+// a grant does not, nor does an outage. The same failure
+// again is free for ten seconds: a device that repeats a wrong token guesses nothing.
+//
+// An address that has used its budget up gets [authz.ErrThrottled] without a source
+// being asked. That is no denial and no outage: nothing remembers it as one, and no
+// old answer serves in its place. Devices behind the same address are let through all
+// the same if their token was granted before, whether it is still good or not, which
+// is for the source to say. So are tokens of at least 20 bytes that a source grants
+// which answers from memory: they are not found by trying.
 //
 // Addresses are counted as IPv4 /32 and IPv6 /64, the smallest network a site
 // gets. A request without an address (from a Unix socket) is not counted, nor
@@ -27,8 +33,7 @@
 //
 // # Precheck
 //
-// A [Precheck] refuses what cannot be a token by its form alone. It stands before
-// the cache, so that such a text costs neither an entry nor a place in a queue.
-// It charges no one: a device with a garbled token would throttle its neighbours
-// and save the source nothing.
+// A [Precheck] refuses what cannot be a token of one source by its form alone. It
+// stands before the cache, so that such a text costs neither an entry nor a place in
+// a queue.
 package guard

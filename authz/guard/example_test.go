@@ -10,11 +10,12 @@ import (
 
 func Example() {
 	tokenService := authorizeFunc(byToken)
-	answers := cache.New(guard.New(tokenService, guard.Options{Burst: 2}), cache.Options{})
+	answers := cache.New(tokenService, cache.Options{})
 	defer answers.Close()
-	front := guard.NewPrecheck(answers, guard.Format{MinLength: 4})
+	form := guard.NewPrecheck(answers, guard.Format{MinLength: 4})
+	front := guard.New(form, nil, guard.Options{Burst: 3})
 
-	for _, token := range []string{"good-device", "x", "guess1", "guess2", "guess3", "good-device"} {
+	for _, token := range []string{"good-device", "x", "guess1", "guess1", "guess2", "guess3", "good-device"} {
 		_, err := front.Authorize(context.Background(), request(token, "192.0.2.1"))
 		fmt.Println(token, err)
 	}
@@ -22,6 +23,7 @@ func Example() {
 	// good-device <nil>
 	// x denied: unknown_token: the token is too short
 	// guess1 service: denied: unknown_token
+	// guess1 denied: unknown_token
 	// guess2 service: denied: unknown_token
 	// guess3 unavailable: too many failures from this address
 	// good-device <nil>

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,6 +13,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
+const (
+	// repeat is the time in which the same failure again costs nothing.
+	repeat = 10 * time.Second
+	// unguessable is the length in bytes from which a token cannot be found by
+	// trying, at whatever rate.
+	unguessable = 20
+)
+
 // Options are the settings of a [Guard]; the zero value has good ones.
 type Options struct {
 	// Rate is how many failures per second an address may have in the long run;
@@ -19,9 +28,12 @@ type Options struct {
 	Rate float64
 	// Burst is how many it may have at once; zero or less means 20.
 	Burst int
-	// Addresses is how many addresses are watched; zero or less means 50,000.
-	// Beyond, the one that failed least recently is forgotten.
+	// Addresses is how many addresses, and failures of theirs, are remembered; zero
+	// or less means 50,000. Beyond, what happened least recently is forgotten.
 	Addresses int
+	// Tokens is how many tokens that were granted are remembered; zero or less means
+	// 100,000. Their devices are known: no budget holds for them.
+	Tokens int
 	// Exempt lists networks that have no budget. IPv4 networks are given as
 	// such, also where clients appear as ::ffff:a.b.c.d.
 	Exempt []netip.Prefix
@@ -37,19 +49,30 @@ func (o Options) withDefaults() Options {
 	if o.Addresses <= 0 {
 		o.Addresses = 50_000
 	}
+	if o.Tokens <= 0 {
+		o.Tokens = 100_000
+	}
 	o.Exempt = slices.Clone(o.Exempt)
 	return o
 }
 
-// Guard is an [authz.Authorizer] that limits the denials an address may cause at
+// Guard is an [authz.Authorizer] that limits the failures an address may cause at
 // another one. It is made by [New] and safe for concurrent use.
 type Guard struct {
-	source  authz.Authorizer
-	options Options
+	source, offline authz.Authorizer
+	*budgets
+}
 
-	mu      sync.Mutex
-	buckets *simplelru.LRU[netip.Prefix, bucket] // of addresses that failed
-	stats   Stats
+// budgets are what Guards before different sources may share.
+type budgets struct {
+	options Options
+	seed    maphash.Seed
+
+	mu       sync.Mutex
+	buckets  *simplelru.LRU[netip.Prefix, bucket] // of addresses that failed
+	failures *simplelru.LRU[attempt, failure]
+	granted  *simplelru.LRU[uint64, struct{}] // hashes of tokens
+	stats    Stats
 }
 
 var (
@@ -64,35 +87,76 @@ type bucket struct {
 	at   time.Time
 }
 
+// attempt is an address and the token that it tried.
+type attempt struct {
+	from  netip.Prefix
+	token [32]byte
+}
+
+// failure is the last one of an attempt that was paid for.
+type failure struct {
+	at     time.Time
+	by     uint64 // stands for the rest of the request
+	denied bool
+}
+
 // Stats are the numbers of a [Guard]. Counts only grow.
 type Stats struct {
 	Throttled uint64 // requests that were refused
-	Charged   uint64 // denials that an address paid for
+	Charged   uint64 // failures that an address paid for
 	Addresses int    // that are watched now
 }
 
-// New returns a Guard around source.
-func New(source authz.Authorizer, o Options) *Guard {
-	g := &Guard{source: source, options: o.withDefaults()}
-	g.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket](g.options.Addresses, nil) // the size is not below one
-	return g
+// New returns a Guard before source.
+//
+// Of the sources behind it, offline are those that answer from memory: nil if there
+// are none, or if one that is not comes first. They are asked about tokens of at
+// least 20 bytes also for an address that has used its budget up, because such a
+// token is not found by trying.
+func New(source, offline authz.Authorizer, o Options) *Guard {
+	b := &budgets{options: o.withDefaults(), seed: maphash.MakeSeed()}
+	// None of the sizes is below one, the only fault there is.
+	b.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket](b.options.Addresses, nil)
+	b.failures, _ = simplelru.NewLRU[attempt, failure](b.options.Addresses, nil)
+	b.granted, _ = simplelru.NewLRU[uint64, struct{}](b.options.Tokens, nil)
+	return &Guard{source: source, offline: offline, budgets: b}
+}
+
+// Before returns a Guard before other sources that shares all that g remembers.
+func (g *Guard) Before(source, offline authz.Authorizer) *Guard {
+	return &Guard{source: source, offline: offline, budgets: g.budgets}
 }
 
 // Authorize implements [authz.Authorizer]. Beside the source's own errors it
 // returns [authz.ErrThrottled].
 func (g *Guard) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
-	from, limited := g.network(r)
-	if !limited {
-		return g.source.Authorize(ctx, r)
-	}
-	if !g.admit(from) {
-		return nil, authz.ErrThrottled
+	who := attempt{from: authz.Network(r.Addr.Addr()), token: r.Token.Hash()}
+	limited := r.Purpose == authz.Connect && g.limited(r.Addr.Addr())
+	if limited && !g.admit(who) {
+		return g.unguessed(ctx, r)
 	}
 	grant, err := g.source.Authorize(ctx, r)
-	if errors.Is(err, authz.ErrDenied) {
-		g.charge(from)
+	switch denied := errors.Is(err, authz.ErrDenied); {
+	case err == nil:
+		g.remember(who.token)
+	case limited && (denied || errors.Is(err, authz.ErrUnanswerable) || errors.Is(err, authz.ErrUnsure)):
+		g.charge(who, failure{at: time.Now(), by: g.rest(&r), denied: denied})
 	}
 	return grant, err
+}
+
+// unguessed is the answer to an address without a budget.
+func (g *Guard) unguessed(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if g.offline != nil && len(r.Token.Reveal()) >= unguessable {
+		if grant, err := g.offline.Authorize(ctx, r); err == nil {
+			g.remember(r.Token.Hash())
+			return grant, nil
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.stats.Throttled++
+	return nil, authz.ErrThrottled
 }
 
 // Notify implements [authz.Notifier] for a source that does.
@@ -100,7 +164,7 @@ func (g *Guard) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 	return notify(ctx, g.source, revoked)
 }
 
-// Stats returns the numbers of g.
+// Stats returns the numbers of g and of all that share its budgets.
 func (g *Guard) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,53 +173,70 @@ func (g *Guard) Stats() Stats {
 	return s
 }
 
-// network returns the network that pays for r, or false if none does.
-func (g *Guard) network(r authz.Request) (netip.Prefix, bool) {
-	a := r.Addr.Addr().Unmap().WithZone("")
-	if r.Purpose != authz.Connect || !a.IsValid() {
-		return netip.Prefix{}, false
-	}
-	for _, p := range g.options.Exempt {
-		if p.Contains(a) {
-			return netip.Prefix{}, false
-		}
-	}
-	bits := 64
-	if a.Is4() {
-		bits = 32
-	}
-	return netip.PrefixFrom(a, bits).Masked(), true
+// limited reports whether the network of an address has a budget.
+func (b *budgets) limited(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return a.IsValid() && !slices.ContainsFunc(b.options.Exempt, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// admit reports whether the network may fail once more.
-func (g *Guard) admit(from netip.Prefix) bool {
+// rest stands for all of r that a source may look at besides token and address.
+func (b *budgets) rest(r *authz.Request) uint64 {
+	return maphash.Comparable(b.seed, struct {
+		clientID, username string
+		password           [32]byte
+	}{r.ClientID, r.Username, r.Password.Hash()})
+}
+
+// remember makes the device of a token known.
+func (b *budgets) remember(token [32]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.granted.Add(maphash.Comparable(b.seed, token), struct{}{})
+}
+
+// admit reports whether a network may fail once more with a token. It always may with
+// one that was good before, unless that was denied just now.
+func (b *budgets) admit(who attempt) bool {
 	now := time.Now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.left(from, now) >= 1 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.left(who.from, now) >= 1 {
 		return true
 	}
-	g.stats.Throttled++
-	return false
+	f, ok := b.failures.Peek(who)
+	if ok && f.denied && now.Sub(f.at) < repeat {
+		return false
+	}
+	_, ok = b.granted.Get(maphash.Comparable(b.seed, who.token))
+	return ok
 }
 
-// charge takes one failure from the network's budget.
-func (g *Guard) charge(from netip.Prefix) {
-	now := time.Now()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.stats.Charged++
-	g.buckets.Add(from, bucket{left: g.left(from, now) - 1, at: now})
+// charge takes one failure from the network's budget, unless it is the last one again.
+// Only denials lead into debt beyond one burst: other failures may turn out to be
+// the source's, for which a whole site must not pay long.
+func (b *budgets) charge(who attempt, f failure) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if last, ok := b.failures.Get(who); ok && last.by == f.by && f.at.Sub(last.at) < repeat {
+		return
+	}
+	b.failures.Add(who, f)
+	left := b.left(who.from, f.at)
+	if !f.denied && left-1 < -float64(b.options.Burst) {
+		return
+	}
+	b.stats.Charged++
+	b.buckets.Add(who.from, bucket{left: left - 1, at: f.at})
 }
 
-// left returns what is left of the network's budget. g.mu is held.
-func (g *Guard) left(from netip.Prefix, now time.Time) float64 {
-	full := float64(g.options.Burst)
-	b, ok := g.buckets.Peek(from)
+// left returns what is left of the network's budget. b.mu is held.
+func (b *budgets) left(from netip.Prefix, now time.Time) float64 {
+	full := float64(b.options.Burst)
+	last, ok := b.buckets.Peek(from)
 	if !ok {
 		return full
 	}
-	return min(full, b.left+now.Sub(b.at).Seconds()*g.options.Rate)
+	return min(full, last.left+now.Sub(last.at).Seconds()*b.options.Rate)
 }
 
 // notify passes on what source reports, if it does.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,14 +24,18 @@ func (f authorizeFunc) Authorize(ctx context.Context, r authz.Request) (*authz.G
 
 var errDown = errors.New("connection refused")
 
-// byToken grants tokens that begin with "good", is unavailable for "down" and
-// denies the rest.
+// byToken grants tokens that begin with "good", is unavailable for "down", for
+// "alone" in a way that others are not, unsure of "unsure", and denies the rest.
 func byToken(_ context.Context, r authz.Request) (*authz.Grant, error) {
 	switch text := r.Token.Reveal(); {
 	case len(text) >= 4 && text[:4] == "good":
 		return &authz.Grant{TokenID: r.Token.Fingerprint(), Subject: r.Token.Fingerprint()}, nil
 	case len(text) >= 4 && text[:4] == "down":
 		return nil, errDown
+	case strings.HasPrefix(text, "alone"):
+		return nil, authz.ErrUnanswerable
+	case strings.HasPrefix(text, "unsure"):
+		return nil, authz.ErrUnsure
 	case len(text) >= 3 && text[:3] == "off":
 		return nil, &authz.Denial{Reason: authz.Disabled}
 	}
@@ -57,16 +63,22 @@ func outcome(t *testing.T, a authz.Authorizer, r authz.Request) string {
 		return "throttled"
 	case errors.Is(err, authz.ErrDenied):
 		return "denied"
-	case errors.Is(err, errDown):
+	case errors.Is(err, errDown), errors.Is(err, authz.ErrUnanswerable), errors.Is(err, authz.ErrUnsure):
 		return "unavailable"
 	}
 	return err.Error()
 }
 
-// until counts how often r is answered with want in a row, up to limit times.
+// serial makes every token of until another.
+var serial atomic.Int64
+
+// until counts how many tokens that begin like that of r are answered with want in a
+// row, up to limit.
 func until(t *testing.T, a authz.Authorizer, r authz.Request, want string, limit int) int {
 	t.Helper()
+	text := r.Token.Reveal()
 	for n := range limit {
+		r.Token = authz.NewToken(fmt.Sprint(text, serial.Add(1)))
 		if got := outcome(t, a, r); got != want {
 			return n
 		}
@@ -90,7 +102,7 @@ func TestBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := guard.New(authorizeFunc(byToken), tc.options)
+				g := guard.New(authorizeFunc(byToken), nil, tc.options)
 				charged := 0
 				for i, step := range tc.steps {
 					time.Sleep(time.Duration(step[0]) * time.Second)
@@ -123,6 +135,8 @@ func TestWhatCosts(t *testing.T) {
 		"disabled":       {as(authz.Connect, "off"), "denied", true},
 		"granted":        {as(authz.Connect, "good"), "granted", false},
 		"unavailable":    {as(authz.Connect, "down"), "unavailable", false},
+		"unanswerable":   {as(authz.Connect, "alone"), "unavailable", true},
+		"unsure":         {as(authz.Connect, "unsure"), "unavailable", true},
 		"refresh":        {as(authz.Refresh, "off"), "denied", false},
 		"recheck":        {as(authz.Recheck, "off"), "denied", false},
 		"without an IP":  {request("guess", ""), "denied", false},
@@ -133,7 +147,7 @@ func TestWhatCosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := guard.New(authorizeFunc(byToken), guard.Options{Exempt: []netip.Prefix{
+				g := guard.New(authorizeFunc(byToken), nil, guard.Options{Exempt: []netip.Prefix{
 					netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fe80::/10"),
 				}})
 				want := 1000
@@ -172,7 +186,7 @@ func TestNetworks(t *testing.T) {
 		{"0.0.0.0", "::", false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			g := guard.New(authorizeFunc(byToken), guard.Options{})
+			g := guard.New(authorizeFunc(byToken), nil, guard.Options{})
 			until(t, g, request("guess", tc.a), "denied", 20)
 			if got := outcome(t, g, request("guess", tc.b)); (got == "throttled") != tc.shared {
 				t.Errorf("after %s used its budget up, %s is %s", tc.a, tc.b, got)
@@ -184,11 +198,11 @@ func TestNetworks(t *testing.T) {
 // TestManyAddresses bounds what is remembered of them.
 func TestManyAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := guard.New(authorizeFunc(byToken), guard.Options{Addresses: 10})
+		g := guard.New(authorizeFunc(byToken), nil, guard.Options{Addresses: 10})
 		until(t, g, request("guess", attacker), "denied", 20)
 		for i := range 9 {
 			outcome(t, g, request("guess", fmt.Sprint("198.51.100.", i)))
-			outcome(t, g, request("good", fmt.Sprint("203.0.113.", i))) // takes no room
+			outcome(t, g, request(fmt.Sprint("good", i), fmt.Sprint("203.0.113.", i))) // takes no room
 		}
 		if got := outcome(t, g, request("guess", attacker)); got != "throttled" || g.Stats().Addresses != 10 {
 			t.Errorf("with ten addresses the first is %s: %+v", got, g.Stats())
@@ -200,6 +214,126 @@ func TestManyAddresses(t *testing.T) {
 	})
 }
 
+// TestRepeatsAreFree: a device that repeats a wrong token costs its site one failure
+// in ten seconds, whatever the reason. The same token with another name is another
+// try.
+func TestRepeatsAreFree(t *testing.T) {
+	for name, want := range map[string]string{"guess": "denied", "alone": "unavailable"} {
+		synctest.Test(t, func(t *testing.T) {
+			g := guard.New(authorizeFunc(byToken), nil, guard.Options{})
+			for range 1000 {
+				if got := outcome(t, g, request(name, attacker)); got != want {
+					t.Fatalf("it is %s", got)
+				}
+				time.Sleep(99 * time.Millisecond)
+			}
+			if s := g.Stats(); s.Charged != 10 {
+				t.Errorf("%d failures were charged in 99 s", s.Charged)
+			}
+			r := request(name, attacker)
+			charged := g.Stats().Charged
+			for i := range 5 {
+				r.ClientID = fmt.Sprint(i)
+				outcome(t, g, r)
+			}
+			if s := g.Stats(); s.Charged != charged+5 {
+				t.Errorf("%d of five names were charged", s.Charged-charged)
+			}
+		})
+	}
+}
+
+// TestKnownPass: behind the address of an attacker, a device whose token was granted
+// before comes in, also if its source has to be asked. A token that is good no more is
+// denied, and then no better than others for a while.
+func TestKnownPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var withdrawn, asked atomic.Int64
+		g := guard.New(authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+			asked.Add(1)
+			if withdrawn.Load() == 1 {
+				return nil, &authz.Denial{Reason: authz.NotAuthorized}
+			}
+			return byToken(ctx, r)
+		}), nil, guard.Options{Rate: 1e-6})
+		known := request("good-device", stranger)
+		outcome(t, g, known)
+		known.Addr = request("", attacker).Addr
+		until(t, g, request("guess", attacker), "denied", 20)
+		for range 100 {
+			if got := outcome(t, g, known); got != "granted" {
+				t.Fatalf("a known device is %s", got)
+			}
+		}
+		if got := outcome(t, g, request("good-newcomer", attacker)); got != "throttled" {
+			t.Errorf("a token never seen is %s", got)
+		}
+		withdrawn.Store(1)
+		for range 2 {
+			if got := outcome(t, g, known); got != "denied" {
+				t.Errorf("a withdrawn token is %s", got)
+			}
+			before := asked.Load()
+			for i := range 100 {
+				known.ClientID = fmt.Sprint(i)
+				if got := outcome(t, g, known); got != "throttled" {
+					t.Errorf("a token that was denied just now is %s", got)
+				}
+			}
+			if asked.Load() != before {
+				t.Error("the source was asked about it")
+			}
+			time.Sleep(10 * time.Second)
+		}
+	})
+}
+
+// TestUnguessable: sources that answer from memory let in a device with a long token,
+// whatever others at its address do; a short one might be a guess.
+func TestUnguessable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := guard.New(authorizeFunc(byToken), authorizeFunc(byToken), guard.Options{})
+		until(t, g, request("guess", attacker), "denied", 20)
+		for token, want := range map[string]string{
+			"good-0123456789abcde": "granted", "good-0123456789abcd": "throttled",
+			"guess-0123456789abcdef": "throttled", "down-0123456789abcdef": "throttled",
+		} {
+			if got := outcome(t, g, request(token, attacker)); got != want {
+				t.Errorf("%s is %s, want %s", token, got, want)
+			}
+		}
+		if got := outcome(t, g.Before(authorizeFunc(byToken), nil), request("good-0123456789abcde", attacker)); got != "granted" {
+			t.Errorf("a Guard of other sources does not know the device: it is %s", got)
+		}
+		if got := outcome(t, g.Before(authorizeFunc(byToken), nil), request("good-fghijklmnopqrst", attacker)); got != "throttled" {
+			t.Errorf("a Guard of other sources has another budget: a device is %s", got)
+		}
+	})
+}
+
+// TestFaultsLeadIntoLittleDebt: a site whose devices met faults together, of which the
+// source was to blame after all, is not held up for more than two seconds.
+func TestFaultsLeadIntoLittleDebt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+			time.Sleep(100 * time.Millisecond)
+			return byToken(ctx, r)
+		})
+		g := guard.New(slow, nil, guard.Options{})
+		for i := range 1000 {
+			go func() { _, _ = g.Authorize(t.Context(), request(fmt.Sprint("alone", i), attacker)) }()
+		}
+		time.Sleep(2100*time.Millisecond + 100*time.Millisecond - 1)
+		if got := outcome(t, g, request("good", attacker)); got != "throttled" {
+			t.Errorf("a device is %s", got)
+		}
+		time.Sleep(1)
+		if got := outcome(t, g, request("good", attacker)); got != "granted" {
+			t.Errorf("two seconds later a device is %s", got)
+		}
+	})
+}
+
 // TestAtOnce lets many requests of one address be under way together.
 func TestAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -207,11 +341,11 @@ func TestAtOnce(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			return byToken(ctx, r)
 		})
-		g := guard.New(slow, guard.Options{})
+		g := guard.New(slow, nil, guard.Options{})
 		together := func(token string, n int) map[string]int {
 			got := make(chan string, n)
-			for range n {
-				go func() { got <- outcome(t, g, request(token, attacker)) }()
+			for i := range n {
+				go func() { got <- outcome(t, g, request(fmt.Sprint(token, i), attacker)) }()
 			}
 			counts := make(map[string]int)
 			for range n {
@@ -273,7 +407,7 @@ func TestNotify(t *testing.T) {
 // wrappers are this package's Authorizers, around another.
 func wrappers() map[string]func(authz.Authorizer) authz.Authorizer {
 	return map[string]func(authz.Authorizer) authz.Authorizer{
-		"Guard":    func(a authz.Authorizer) authz.Authorizer { return guard.New(a, guard.Options{}) },
+		"Guard":    func(a authz.Authorizer) authz.Authorizer { return guard.New(a, nil, guard.Options{}) },
 		"Precheck": func(a authz.Authorizer) authz.Authorizer { return guard.NewPrecheck(a, guard.Format{MinLength: 8}) },
 	}
 }

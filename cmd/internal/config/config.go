@@ -143,20 +143,20 @@ type Cache struct {
 	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" doc:"time a grant serves without asking again, if the source does not say; 0s = not at all"`
 	NegativeSize int           `yaml:"negative_size" default:"20000" min:"1" max:"100000000" doc:"denials remembered, apart from grants"`
 	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" doc:"time a denial serves; 0s = not at all"`
-	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" doc:"time more a grant serves while the source is unavailable; 0s = not at all"`
+	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" doc:"time more a grant serves while asking the source meets faults; 0s = not at all"`
 	RefreshAhead float64       `yaml:"refresh_ahead" default:"0.8" doc:"part of a grant's time after which a hit renews it in the background; 1 = never"`
 }
 
-// Guard keeps floods of bad tokens from HTTP sources.
+// Guard keeps floods of bad tokens from the sources.
 type Guard struct {
-	Rate      int      `yaml:"rate" default:"10" min:"1" max:"1000000" doc:"failed checks a second that one client address may cause on average"`
+	Rate      int      `yaml:"rate" default:"10" min:"1" max:"1000000" doc:"failed checks a second that one client address may cause on average, of whatever source"`
 	Burst     int      `yaml:"burst" default:"20" min:"1" max:"1000000" doc:"failed checks that one client address may cause at once"`
 	Exempt    []string `yaml:"exempt" type:"network" doc:"networks without such a budget, such as that of a gateway"`
-	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a source is asked about, in bytes"`
-	MaxLength int      `yaml:"max_length" default:"16384" min:"1" max:"65535" doc:"longest token that a source is asked about, in bytes"`
-	Prefix    string   `yaml:"prefix" doc:"text that every good token begins with"`
-	Charset   string   `yaml:"charset" doc:"characters that occur in good tokens; any when empty"`
-	Checksum  bool     `yaml:"checksum" default:"false" doc:"ask about no token that lacks the checksum of those that token create makes"`
+	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a token service is asked about, in bytes"`
+	MaxLength int      `yaml:"max_length" default:"16384" min:"1" max:"65535" doc:"longest token that a token service is asked about, in bytes"`
+	Prefix    string   `yaml:"prefix" doc:"text that every good token of a token service begins with"`
+	Charset   string   `yaml:"charset" doc:"characters that occur in good tokens of a token service; any when empty"`
+	Checksum  bool     `yaml:"checksum" default:"false" doc:"ask a token service about no token that lacks the checksum of those that token create makes"`
 }
 
 // HTTPSource is a token service. URL, Headers and Body are templates that this

@@ -21,7 +21,7 @@ type gate struct{ *Service }
 func (g gate) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	for {
 		s := g.current.Load().sources
-		grant, err := s.answers.Authorize(ctx, r)
+		grant, err := s.guard.Authorize(ctx, r)
 		if g.current.Load().sources == s {
 			return grant, err
 		}

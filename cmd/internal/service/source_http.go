@@ -2,6 +2,7 @@ package service
 
 import (
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,10 +15,10 @@ import (
 )
 
 // tokenService is a token service with what stands before it: a look at the
-// token's form, a cache, and a guard between cache and service.
+// token's form, and a cache.
 type tokenService struct {
+	host    string // of its URL
 	source  *tokenhttp.Source
-	guard   *guard.Guard
 	answers *cache.Cache
 	form    *guard.Precheck
 }
@@ -32,10 +33,21 @@ func newTokenService(c *config.HTTPSource, auth config.Auth, version string, pas
 		return nil, err
 	}
 	t := &tokenService{source: source}
-	t.guard = guard.New(source, guard.Options{Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt)})
-	t.answers = cache.New(t.guard, cacheOptions(c, auth.Cache, source.Parts()))
+	if u, err := url.Parse(c.URL); err == nil {
+		t.host = u.Host
+	}
+	t.answers = cache.New(source, cacheOptions(c, auth.Cache, source.Parts()))
 	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
 	return t, nil
+}
+
+// guardOptions are those of the guard before all sources. It remembers as many tokens
+// as the caches do grants.
+func guardOptions(auth config.Auth) guard.Options {
+	return guard.Options{
+		Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt),
+		Tokens: auth.Cache.Size,
+	}
 }
 
 func (t *tokenService) close() {

@@ -40,6 +40,9 @@ func (e emitter) gauge(name, help string, value float64, labels ...string) {
 	e.emit(prometheus.GaugeValue, name, help, value, labels...)
 }
 
+// limited is the help of a metric that the guard and the token services share.
+const limited = "Requests that were refused before a token source was asked."
+
 // Collect implements prometheus.Collector.
 func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	in := c.current.Load().sources
@@ -48,6 +51,7 @@ func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 		e.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries))
 		e.gauge("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", float64(s.Loaded.Unix()))
 	}
+	emitter{ch, "all"}.count("auth_rate_limited_total", limited, in.guard.Stats().Throttled, "scope", "address")
 	for i, t := range in.services() {
 		e := emitter{ch, "http" + strconv.Itoa(i)}
 		e.service(t)
@@ -69,7 +73,7 @@ func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 
 func (e emitter) service(t *tokenService) {
 	const requests = "Questions to a token service, by outcome."
-	s, g := t.source.Stats(), t.guard.Stats()
+	s := t.source.Stats()
 	for outcome, n := range map[string]uint64{
 		"allowed": s.Allowed, "denied": s.Denied, "ignored": s.Ignored, "failed": s.Failed, "busy": s.Busy, "refused": s.Refused,
 	} {
@@ -84,8 +88,6 @@ func (e emitter) service(t *tokenService) {
 		}
 		e.gauge("auth_breaker_state", "1 for the state that the breaker of a token service is in.", is, "state", state)
 	}
-	const limited = "Questions that were refused before they reached a token service."
-	e.count("auth_rate_limited_total", limited, g.Throttled, "scope", "address")
 	e.count("auth_rate_limited_total", limited, t.form.Rejected(), "scope", "form")
 }
 

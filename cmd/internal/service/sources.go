@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -18,11 +19,12 @@ import (
 )
 
 // sources are the token sources of a generation, in the order in which they are
-// asked. Generations that ask the same ones in the same order share it.
+// asked, behind what is denied and one guard. Generations that ask the same ones in the
+// same order behind the same guard share it.
 type sources struct {
-	list []*source
-	// answers is all of them, behind what is denied.
-	answers authz.Authorizer
+	list    []*source
+	guard   *guard.Guard
+	guarded config.Guard // what guard was made from
 }
 
 // source is one token source in use. Exactly one of file, service and issuer is set.
@@ -62,8 +64,7 @@ func (d *draft) recipeOf(c config.Source) recipe {
 
 // openSources opens those sources of the config that are not open yet.
 func (d *draft) openSources(ctx context.Context) error {
-	d.sources = &sources{}
-	var chain authz.Chain
+	d.sources = &sources{guarded: d.config.Auth.Guard}
 	for i, c := range d.config.Auth.Sources {
 		r := d.recipeOf(c)
 		x := d.old.sources.like(r, d.sources.list)
@@ -74,13 +75,53 @@ func (d *draft) openSources(ctx context.Context) error {
 			}
 		}
 		d.sources.list = append(d.sources.list, x)
-		chain = append(chain, x)
 	}
-	d.sources.answers = d.service.denials.Before(chain)
-	if slices.Equal(d.sources.list, d.old.sources.list) {
+	sameGuard := d.old.sources.guard != nil && reflect.DeepEqual(d.sources.guarded, d.old.sources.guarded)
+	if sameGuard && slices.Equal(d.sources.list, d.old.sources.list) {
 		d.sources = d.old.sources
+		return nil
+	}
+	chain, offline := d.sources.chains()
+	all, offlineAll := d.service.denials.Before(chain), d.service.denials.Before(offline)
+	if sameGuard {
+		d.sources.guard = d.old.sources.guard.Before(all, offlineAll)
+	} else {
+		d.sources.guard = guard.New(all, offlineAll, guardOptions(d.config.Auth))
 	}
 	return nil
+}
+
+// chains returns all sources, and those at the beginning that answer from memory.
+func (s *sources) chains() (all, offline authz.Chain) {
+	several := len(s.services()) > 1
+	for i, x := range s.list {
+		var a authz.Authorizer = x
+		if several && x.service != nil {
+			n := len((&sources{list: s.list[:i]}).services())
+			a = named{x, fmt.Sprintf("http%d, %s", n, x.service.host)}
+		}
+		all = append(all, a)
+		if x.service == nil && len(offline) == i {
+			offline = append(offline, a)
+		}
+	}
+	return all, offline
+}
+
+// named is one of several token services. Its faults tell which one it is, by the
+// name that it has in metrics and by its host.
+type named struct {
+	authz.Authorizer
+	name string
+}
+
+// Authorize implements authz.Authorizer.
+func (n named) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	grant, err := n.Authorizer.Authorize(ctx, r)
+	if err != nil && !errors.Is(err, authz.ErrDenied) {
+		err = fmt.Errorf("%s: %w", n.name, err)
+	}
+	return grant, err
 }
 
 // like returns a source of that recipe that is not among those taken already, nil if

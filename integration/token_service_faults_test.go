@@ -1,0 +1,204 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// comeFrom presents a token with a name, from the address 127.0.0.n, and returns what
+// the device is told.
+func comeFrom(t *testing.T, p *proxy, n int, name string) packets.ReasonCode {
+	t.Helper()
+	return comeAs(t, p, n, strings.ReplaceAll(name, " ", "-"), name)
+}
+
+// comeAs is comeFrom with a client identifier.
+func comeAs(t *testing.T, p *proxy, n int, id, name string) packets.ReasonCode {
+	t.Helper()
+	p.keep(secretTail)
+	a := crowd{t: t, proxy: p, from: fmt.Sprint("127.0.0.", n)}.enter(identity(5, id, name+secretTail))
+	leave([]arrival{a})
+	if a.err != nil {
+		t.Fatalf("%s from 127.0.0.%d: %v", name, n, a.err)
+	}
+	return a.code
+}
+
+// about counts the questions about the token with a name.
+func about(asked []question, name string) (n int) {
+	for _, q := range asked {
+		if q.Token == name+secretTail {
+			n++
+		}
+	}
+	return n
+}
+
+// moody is a service that answers by how the token begins.
+func moody(q question) reply {
+	switch {
+	case strings.HasPrefix(q.Token, "wrong"):
+		return says(`{"result":"deny","reason_code":"bad_credentials"}`)
+	case strings.HasPrefix(q.Token, "withdrawn"):
+		return reply{status: 403}
+	case strings.HasPrefix(q.Token, "faulty"):
+		return says(`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["a/#/b"]}]}`)
+	case strings.HasPrefix(q.Token, "crash"):
+		return reply{status: 500}
+	case strings.HasPrefix(q.Token, "hurried"):
+		return reply{status: 429, header: map[string]string{"Retry-After": "60"}}
+	}
+	return says(`{"result":"allow","subject":"device of %s"}`, strings.TrimSuffix(q.Token, secretTail))
+}
+
+// TestWithdrawnTokenIsNotBroughtBack: the holder of a withdrawn token, which the
+// service would refuse, cannot make the proxy believe that the service is away. A real
+// outage lets known devices in.
+func TestWithdrawnTokenIsNotBroughtBack(t *testing.T) {
+	t.Parallel()
+	for name, plot := range map[string]func(t *testing.T, p *proxy, round int){
+		"control": func(*testing.T, *proxy, int) {},
+		"by the guard": func(t *testing.T, p *proxy, round int) {
+			for i := range 60 {
+				comeFrom(t, p, 2, fmt.Sprint("wrong ", round, " ", i))
+			}
+		},
+		"by the breaker": func(t *testing.T, p *proxy, round int) {
+			for i := range 6 {
+				comeFrom(t, p, 3+i, fmt.Sprint("crash ", round, " ", i))
+			}
+		},
+		"by a pause": func(t *testing.T, p *proxy, round int) {
+			for i := range 6 {
+				comeFrom(t, p, 3+i, fmt.Sprint("hurried ", round, " ", i))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			service := startTokenService(t, func(q question) reply {
+				return says(`{"result":"allow","subject":"thief"}`)
+			})
+			p := newProxy(t, startSink(t).upstream()+service.auth("cache: {ttl: 1s, stale_if_error: 60s}"))
+			p.start()
+			for _, device := range []string{"withdrawn", "other"} {
+				if code := comeFrom(t, p, 2, device); code != packets.Success {
+					t.Fatalf("%s gets %v", device, code)
+				}
+			}
+			service.change(moody)
+			time.Sleep(1100 * time.Millisecond) // the answer's time
+			service.questions()
+			for round := range 3 {
+				plot(t, p, round)
+				if code := comeFrom(t, p, 2, "withdrawn"); code == packets.Success {
+					t.Fatalf("round %d: the withdrawn token is let in", round)
+				}
+			}
+			if n := about(service.questions(), "withdrawn"); name != "by a pause" && n == 0 {
+				t.Error("the service was not asked about the withdrawn token")
+			}
+			service.stop()
+			if code := comeFrom(t, p, 9, "other"); name != "by a pause" && code != packets.Success {
+				t.Errorf("in an outage, a device whose token is good gets %v", code)
+			}
+		})
+	}
+}
+
+func always(text string) func(int) string { return func(int) string { return text } }
+
+func numbered(text string) func(int) string { return func(i int) string { return fmt.Sprint(text, i) } }
+
+// TestFaultsStayWithTheirDevice: whatever the service has against one device, or the
+// devices of one address, newcomers get in meanwhile.
+func TestFaultsStayWithTheirDevice(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]struct {
+		id, token func(i int) string
+		neighbour int // the last number of the address from which good devices come
+	}{
+		"one faulty record":           {id: always("a"), token: always("faulty"), neighbour: 2},
+		"one faulty record, many ids": {id: numbered("a"), token: always("faulty"), neighbour: 2},
+		"one that crashes it":         {id: always("a"), token: always("crash"), neighbour: 2},
+		"one told to wait":            {id: always("a"), token: always("hurried"), neighbour: 2},
+		"one address":                 {id: numbered("a"), token: numbered("crash "), neighbour: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			service := startTokenService(t, moody)
+			p := newProxy(t, startSink(t).upstream()+service.auth())
+			p.start()
+			codes := map[packets.ReasonCode]int{}
+			for i := range 100 {
+				codes[comeAs(t, p, 2, trouble.id(i), trouble.token(i))]++
+				if i%10 == 9 {
+					if code := comeFrom(t, p, trouble.neighbour, fmt.Sprint("good ", i)); code != packets.Success {
+						t.Errorf("a good device gets %v", code)
+					}
+				}
+			}
+			t.Logf("the one in trouble was told %v", codes)
+			if n := about(service.questions(), "hurried"); n > 1 {
+				t.Errorf("the service was asked %d times by the one that it told to wait", n)
+			}
+		})
+	}
+}
+
+// TestServiceThatIsDownIsNotBusy: behind the open breaker devices are told, and the log
+// says, that the source is unavailable, and the service is left alone.
+func TestServiceThatIsDownIsNotBusy(t *testing.T) {
+	t.Parallel()
+	service := startTokenService(t, moody)
+	p := newProxy(t, startSink(t).upstream()+service.auth())
+	p.start()
+	for i := range 100 {
+		if code := comeFrom(t, p, 2+i%10, fmt.Sprint("crash ", i)); code != packets.ServerUnavailable {
+			t.Fatalf("device %d gets %v", i, code)
+		}
+	}
+	if n := metric(t, p, `mqtt_auth_proxy_auth_breaker_state{source="http0",state="open"}`); n != 1 {
+		t.Errorf("the breaker is not open: %v", n)
+	}
+	if n := len(service.questions()); n == 100 {
+		t.Error("all questions reached a service that is down")
+	}
+	eventually(t, "one hundred refusals as source_unavailable", func() bool {
+		return p.counts(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="source_unavailable"} 100`)
+	})
+}
+
+// TestGuessesAtATokenFile: an address may try only so many tokens at a token file too,
+// and its known devices come and go.
+func TestGuessesAtATokenFile(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	token := p.token("pump-7")
+	p.start()
+	from := crowd{t: t, proxy: p, from: "127.0.0.2"}
+	try := func(id, token string) packets.ReasonCode {
+		a := from.enter(identity(5, id, token))
+		leave([]arrival{a})
+		if a.err != nil {
+			t.Fatal(a.err)
+		}
+		return a.code
+	}
+	codes := map[packets.ReasonCode]int{}
+	for i := range 200 {
+		codes[try("guess", fmt.Sprint("wrong-token-", i))]++
+	}
+	if codes[packets.BadUserNameOrPassword] < 20 || codes[packets.ConnectionRateExceeded] == 0 || len(codes) != 2 {
+		t.Errorf("200 wrong tokens are told %v", codes)
+	}
+	if code := try("pump-7", token); code != packets.Success {
+		t.Errorf("the device gets %v", code)
+	}
+}
