@@ -22,7 +22,7 @@ import (
 
 // webSocket is a listener for MQTT over WebSocket.
 func webSocket() *entry {
-	return &entry{label: "ws", ws: &websocket.Endpoint{Path: "/mqtt", Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	return &entry{label: "ws", ws: &websocket.Endpoint{Paths: []string{"/mqtt"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 }
 
 const browser = "192.0.2.50:50000"

@@ -2,7 +2,7 @@
 // connections (RFC 6455) that carry MQTT (MQTT 5.0 section 6) and turns each into a
 // net.Conn of the bytes within.
 //
-//	endpoint := &websocket.Endpoint{Path: "/mqtt"}
+//	endpoint := &websocket.Endpoint{Paths: []string{"/mqtt"}}
 //	conn, request, err := endpoint.Accept(nc, peer)
 //
 // # Opening

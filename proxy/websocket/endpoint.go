@@ -39,10 +39,11 @@ func (e *StatusError) Error() string {
 // Endpoint accepts WebSocket connections. Its fields may not change after the first
 // Accept, which any number of goroutines may call at once.
 type Endpoint struct {
-	// Path is that of the URL, such as /mqtt.
-	Path string
-	// Origins are the pages that may connect beside those of the host itself:
-	// https://app.example, https://*.app.example, or * for all.
+	// Paths are those of the URLs that lead here, such as /mqtt.
+	Paths []string
+	// Origins are the pages and apps that may connect, besides pages of the host
+	// itself: https://app.example, https://*.app.example, file://, app://., null, or *
+	// for all.
 	Origins []string
 	// Trusted are the networks of reverse proxies whose X-Forwarded-For or
 	// Forwarded tells who the client is.
@@ -130,7 +131,7 @@ const (
 // request.
 func (e *Endpoint) check(r *http.Request) error {
 	switch {
-	case r.URL.Path != e.Path:
+	case !slices.Contains(e.Paths, r.URL.Path):
 		return &StatusError{Status: http.StatusNotFound, Text: "there is nothing here"}
 	case r.Method != http.MethodGet:
 		return &StatusError{Status: http.StatusMethodNotAllowed, Text: "GET alone is possible here"}

@@ -48,6 +48,7 @@ func TestAccept(t *testing.T) {
 		status    int
 	}{
 		{"good", get("/mqtt"), 101},
+		{"good, at another path", get("/"), 101},
 		{"good, with a query", get("/mqtt?token=secret"), 101},
 		{"several connection options", get("/mqtt", "Connection", "keep-alive, Upgrade"), 101},
 		{"upper case", get("/mqtt", "Upgrade", "WebSocket", "Connection", "upgrade"), 101},
@@ -69,7 +70,11 @@ func TestAccept(t *testing.T) {
 		{"page with another trick", get("/mqtt", "Origin", "https://evil.example?broker.example"), 403},
 		{"page of no origin", get("/mqtt", "Origin", "null"), 403},
 		{"two origins", get("/mqtt", "Origin", "https://app.example", "Origin", "https://app.example"), 400},
-		{"other path", get("/"), 404},
+		{"other path", get("/other"), 404},
+		{"app of a file", get("/mqtt", "Origin", "file://"), 101},
+		{"app of its own scheme", get("/mqtt", "Origin", "app://."), 101},
+		{"app of another scheme", get("/mqtt", "Origin", "ionic://."), 403},
+		{"app of another host", get("/mqtt", "Origin", "app://.evil.example"), 403},
 		{"path goes on", get("/mqtt/"), 404},
 		{"browser's address bar", get("/mqtt", "Upgrade", "", "Connection", "keep-alive"), 426},
 		{"other upgrade", get("/mqtt", "Upgrade", "h2c"), 426},
@@ -92,7 +97,7 @@ func TestAccept(t *testing.T) {
 		{"too large", get("/mqtt", "Cookie", strings.Repeat("c", 17<<10)), 431},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := &Endpoint{Path: "/mqtt", Origins: []string{"https://app.example", "https://*.apps.example"}}
+			e := &Endpoint{Paths: []string{"/mqtt", "/"}, Origins: []string{"https://app.example", "https://*.apps.example", "file://", "app://."}}
 			p := &pipe{r: strings.NewReader(tt.raw)}
 			conn, request, err := e.Accept(p, netip.MustParseAddr("192.0.2.1"))
 			answer, parseErr := http.ReadResponse(bufio.NewReader(&p.written), nil)
@@ -117,7 +122,7 @@ func TestAccept(t *testing.T) {
 func TestAnswer(t *testing.T) {
 	for offered, want := range map[string]string{"mqtt": "mqtt", "mqttv3.1": "mqttv3.1", "mqttv3.1, mqtt": "mqtt"} {
 		p := &pipe{r: iotest.OneByteReader(strings.NewReader(get("/mqtt", "Sec-WebSocket-Protocol", offered)))}
-		if _, _, err := (&Endpoint{Path: "/mqtt"}).Accept(p, netip.Addr{}); err != nil {
+		if _, _, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
 		// The key and its answer are RFC 6455's (section 1.3).
@@ -138,7 +143,7 @@ func TestNotHTTP(t *testing.T) {
 		"half":    {"GET /mqtt HTTP/1.1\r\nHost", io.ErrUnexpectedEOF},
 	} {
 		p := &pipe{r: strings.NewReader(tt.raw)}
-		if _, _, err := (&Endpoint{Path: "/mqtt"}).Accept(p, netip.Addr{}); !errors.Is(err, tt.want) || p.written.Len() > 0 {
+		if _, _, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{}); !errors.Is(err, tt.want) || p.written.Len() > 0 {
 			t.Errorf("%s: %v, answered %q", name, err, p.written.String())
 		}
 	}
@@ -148,7 +153,7 @@ func TestRefusalsRepeatNoSecret(t *testing.T) {
 	for _, raw := range []string{get("/mqtt/hunter2"), get("/mqtt?token=hunter2", "Origin", "https://evil.example"), get("/mqtt?hunter2=%zz"),
 		get("/mqtt", "Authorization", "Bearer hunter2", "Upgrade", "")} {
 		p := &pipe{r: strings.NewReader(raw)}
-		_, _, err := (&Endpoint{Path: "/mqtt"}).Accept(p, netip.Addr{})
+		_, _, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{})
 		if err == nil || strings.Contains(err.Error()+p.written.String(), "hunter2") {
 			t.Errorf("%v, answered %q", err, p.written.String())
 		}
@@ -184,7 +189,7 @@ func TestClientAddress(t *testing.T) {
 		{"they contradict", proxy, []string{"Forwarded", "for=1.1.1.1", "X-Forwarded-For", "198.51.100.7"}, "", 400},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := &Endpoint{Path: "/mqtt", Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+			e := &Endpoint{Paths: []string{"/mqtt"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 			p := &pipe{r: strings.NewReader(get("/mqtt", tt.fields...))}
 			_, r, err := e.Accept(p, netip.MustParseAddr(tt.peer))
 			var refused *StatusError
@@ -204,7 +209,7 @@ func TestClientAddress(t *testing.T) {
 
 func TestWhatCameWithTheRequest(t *testing.T) {
 	p := &pipe{r: strings.NewReader(get("/mqtt?token=a%20b&token=c&x", "Authorization", "bearer  secret ", "X-Token", "t"))}
-	_, r, err := (&Endpoint{Path: "/mqtt"}).Accept(p, netip.Addr{})
+	_, r, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +217,7 @@ func TestWhatCameWithTheRequest(t *testing.T) {
 		t.Error(got)
 	}
 	p = &pipe{r: strings.NewReader(get("/mqtt", "Authorization", "Basic dTpw"))}
-	if _, r, _ = (&Endpoint{Path: "/mqtt"}).Accept(p, netip.Addr{}); len(r.Bearer()) != 0 {
+	if _, r, _ = (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{}); len(r.Bearer()) != 0 {
 		t.Error("Basic credentials are taken for a token")
 	}
 }
@@ -221,7 +226,7 @@ func FuzzAccept(f *testing.F) {
 	f.Add([]byte(get("/mqtt?a=b", "Origin", "https://app.example", "X-Forwarded-For", "1.1.1.1", "Forwarded", `for="[::1]:1"`)))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e := &Endpoint{Path: "/mqtt", Origins: []string{"https://*.example"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
+		e := &Endpoint{Paths: []string{"/mqtt"}, Origins: []string{"https://*.example"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}
 		p := &pipe{r: bytes.NewReader(raw)}
 		conn, request, err := e.Accept(p, netip.MustParseAddr("10.0.0.1"))
 		if (conn == nil) != (err != nil) || (request == nil) != (err != nil) {

@@ -29,7 +29,7 @@ func TestAgainstAnotherImplementation(t *testing.T) {
 				return err
 			}
 			defer nc.Close()
-			conn, _, err := (&websocket.Endpoint{Path: "/mqtt"}).Accept(nc, netip.Addr{})
+			conn, _, err := (&websocket.Endpoint{Paths: []string{"/mqtt"}}).Accept(nc, netip.Addr{})
 			if err != nil {
 				return err
 			}

@@ -59,6 +59,9 @@ func (d *decoder) keys(n *node, fields []field, path string) {
 }
 
 func (d *decoder) field(v reflect.Value, f field, n *node, path string) {
+	if n != nil && f.single && n.form == scalar {
+		n = &node{form: list, origin: n.origin, items: []*node{n}}
+	}
 	if n != nil && n.form != f.shape() {
 		d.wrongForm(n, f, path)
 		n = nil
@@ -126,7 +129,7 @@ func (d *decoder) list(v reflect.Value, f field, n *node, path string) {
 	}
 	v.Set(reflect.MakeSlice(v.Type(), len(n.items), len(n.items)))
 	one := f
-	one.list, one.value, one.min, one.max, one.required = false, "", "", "", true
+	one.list, one.single, one.value, one.min, one.max, one.required = false, false, "", "", "", true
 	seen := map[string]bool{}
 	for i, item := range n.items {
 		path := element(path, i)

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -14,8 +15,8 @@ type ProxyProtocol struct {
 
 // WebSocket makes a listener one for MQTT over WebSocket.
 type WebSocket struct {
-	Path    string   `yaml:"path" default:"/mqtt" required:"true" doc:"path of the URL that clients connect to"`
-	Origins []string `yaml:"origins" type:"origin" doc:"web pages that may connect, beside those of the listener's own host: https://app.example, https://*.app.example, or * for all"`
+	Path    []string `yaml:"path" default:"[/mqtt]" min:"1" single:"true" doc:"path of the URL that clients connect to, or a list of them"`
+	Origins []string `yaml:"origins" type:"origin" doc:"web pages and apps that may connect, besides pages of the listener's own host: https://app.example, https://*.app.example, file://, app://name, null, or * for all"`
 	Trusted []string `yaml:"trusted" type:"network" doc:"networks of reverse proxies whose X-Forwarded-For or Forwarded is believed"`
 }
 
@@ -24,8 +25,17 @@ func (c *checker) edge(path string, l Listener) {
 	if p := path + ".proxy_protocol"; l.ProxyProtocol != nil && len(l.ProxyProtocol.Trusted) == 0 && !c.faults.within(p) {
 		c.fault(p+".trusted", "is missing; list the networks of the load balancers, or remove the section")
 	}
-	if w := l.WebSocket; w != nil && (!strings.HasPrefix(w.Path, "/") || strings.ContainsAny(w.Path, "?#% ")) {
-		c.fault(path+".websocket.path", quote(w.Path)+" is not the path of a URL; write one such as /mqtt")
+	if l.WebSocket == nil {
+		return
+	}
+	for i, p := range l.WebSocket.Path {
+		at := path + ".websocket.path"
+		if len(l.WebSocket.Path) > 1 {
+			at = element(at, i)
+		}
+		if p != "" && (!strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ")) {
+			c.fault(at, quote(p)+" is not the path of a URL; write one such as /mqtt")
+		}
 	}
 }
 
@@ -43,16 +53,24 @@ func (c *checker) webSocketTokens() {
 	}
 }
 
-// checkOrigin accepts what a browser can send as Origin, with *. for the first
-// labels of the host, and * alone.
+// checkOrigin accepts what a browser or an app made of web pages can send as Origin,
+// with *. for the first labels of the host, and * alone.
 func checkOrigin(text string) error {
-	if text == "*" || text == "null" {
+	if text == "*" || text == "null" || appOrigin.MatchString(text) && !webOrigin(text) {
 		return nil
 	}
 	plain := strings.Replace(text, "://*.", "://", 1)
 	u, err := url.Parse(plain)
 	if err != nil || u.Scheme == "" || u.Host == "" || plain != u.Scheme+"://"+u.Host || checkHost(u.Hostname()) != nil {
-		return errors.New(quote(text) + " is not an origin; write one such as https://app.example or https://*.app.example, without a path, or * for all")
+		return errors.New(quote(text) + " is not an origin; write one such as https://app.example, https://*.app.example or file://, without a path, or * for all")
 	}
 	return nil
+}
+
+// appOrigin is the origin of an app by a scheme of its own, whose host may be anything,
+// or nothing: file://, app://., capacitor://localhost.
+var appOrigin = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:-]*$`)
+
+func webOrigin(text string) bool {
+	return strings.HasPrefix(text, "http://") || strings.HasPrefix(text, "https://")
 }

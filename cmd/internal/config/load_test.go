@@ -151,7 +151,7 @@ func full(work string) *Config {
 			{Address: "[::1]:2883", Name: "devices", TLS: &ListenerTLS{Certificate: at("server.pem"), Key: at("server-key.pem"), ClientCA: at("devices-ca.pem"), ClientCRL: at("devices.crl"), ClientAuth: "request", MinVersion: "1.3",
 				Certificates: []CertificatePair{{at("other.pem"), at("other-key.pem")}}, TicketSecretFile: at("tickets"), Curves: []string{"X25519", "P-256"}},
 				ProxyProtocol: &ProxyProtocol{Trusted: []string{"10.0.0.0/8", "2001:db8::/32"}},
-				WebSocket:     &WebSocket{Path: "/ws", Origins: []string{"https://app.example", "https://*.app.example:8443"}, Trusted: []string{"10.1.0.0/16"}}},
+				WebSocket:     &WebSocket{Path: []string{"/ws", "/mqtt"}, Origins: []string{"https://app.example", "https://*.app.example:8443"}, Trusted: []string{"10.1.0.0/16"}}},
 			{Address: "localhost:2884", Name: "localhost:2884", ReusePort: true, TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2", Compatibility: true}},
 		},
 		Connect: Connect{Timeout: 90 * time.Second, MaxPacket: 1 << 20, Protocols: []string{"5", "3.1.1"}},

@@ -36,6 +36,7 @@ type field struct {
 	key      string
 	kind     kind
 	list     bool   // of kind
+	single   bool   // a value that is no list is a list of one
 	value    string // default; YAML for a list
 	allowed  []string
 	min, max string // of the value, or of the length of a list
@@ -65,6 +66,7 @@ func fieldsOf(section reflect.Type) []field {
 			doc:      sf.Tag.Get("doc"),
 			index:    i,
 			list:     sf.Type.Kind() == reflect.Slice,
+			single:   sf.Tag.Get("single") == "true",
 			typ:      sf.Type,
 		}
 		if f.list {
@@ -159,7 +161,10 @@ func keysOf(keys []Key, section reflect.Type, path string) []Key {
 func (f field) describe(path string) Key {
 	k := Key{Path: path, Environment: variable(path), Type: string(f.kind), Default: f.value, Doc: f.doc}
 	bounded := !f.list
-	if f.list {
+	switch {
+	case f.single:
+		k.Type += " or list of " + k.Type
+	case f.list:
 		k.Type = "list of " + k.Type
 	}
 	switch {

@@ -59,7 +59,7 @@ func (d *draft) openListener(key string, c config.Listener) (*listener, error) {
 		l.settings.ProxyProtocol = networks(c.ProxyProtocol.Trusted)
 	}
 	if w := c.WebSocket; w != nil {
-		l.settings.WebSocket = &websocket.Endpoint{Path: w.Path, Origins: w.Origins, Trusted: networks(w.Trusted)}
+		l.settings.WebSocket = &websocket.Endpoint{Paths: w.Path, Origins: w.Origins, Trusted: networks(w.Trusted)}
 	}
 	if kept != nil {
 		l.socket = kept.socket
