@@ -21,6 +21,7 @@ func (c bundledCollector) Collect(ch chan<- prometheus.Metric) {
 	emit(counter, "telemetry_points_total", "Values of stored telemetry messages.", float64(s.Points))
 	emit(counter, "telemetry_attributes_total", "Attribute values stored.", float64(s.Attributes))
 	emit(counter, "telemetry_refused_total", "Payloads that can never be stored.", float64(s.Refused))
+	emit(counter, "telemetry_ahead_total", "Messages whose ts lay more than a day ahead of the clock and became the time of arrival.", float64(s.Ahead))
 	emit(counter, "telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
 	emit(counter, "telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))
 	emit(counter, "telemetry_commit_seconds_total", "Time spent committing, in seconds.", s.CommitTime.Seconds())

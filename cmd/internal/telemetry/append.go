@@ -32,7 +32,11 @@ type row struct {
 // [*PayloadError] if it can never be stored, and any other error if it was not
 // stored now.
 func (s *Store) Telemetry(ctx context.Context, device string, data []byte) error {
-	messages, err := payload.Parse(data, s.opts.Now(), s.parseOptions())
+	now := s.opts.Now()
+	messages, err := payload.Parse(data, now, s.parseOptions())
+	if err == nil {
+		err = s.checkAhead(messages, now)
+	}
 	if err != nil {
 		s.counters.refused.Add(1)
 		return err

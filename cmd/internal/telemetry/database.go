@@ -56,6 +56,8 @@ type statements struct {
 	attribute, attributes   *sql.Stmt
 	nextDevice, pruneOld    *sql.Stmt
 	pruneLatest             *sql.Stmt
+	pruneAhead, latestAhead *sql.Stmt
+	forget, newest          *sql.Stmt
 	freePages, pages, empty *sql.Stmt
 }
 
@@ -205,6 +207,11 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.pruneOld, `DELETE FROM telemetry WHERE device = ?1 AND ts < ?2 AND ts <=
 			(SELECT max(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3))`},
 		{&s.write.pruneLatest, `DELETE FROM latest WHERE device = ? AND ts < ?`},
+		{&s.write.pruneAhead, `DELETE FROM telemetry WHERE device = ?1 AND ts > ?2 AND ts >=
+			(SELECT min(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts > ?2 ORDER BY ts DESC LIMIT ?3))`},
+		{&s.write.latestAhead, `SELECT key FROM latest WHERE device = ? AND ts > ?`},
+		{&s.write.forget, `DELETE FROM latest WHERE device = ? AND key = ?`},
+		{&s.write.newest, `SELECT ts, data FROM telemetry WHERE device = ? ORDER BY ts DESC, n DESC LIMIT ?`},
 		{&s.write.freePages, `PRAGMA freelist_count`},
 		{&s.write.pages, `PRAGMA page_count`},
 		{&s.write.empty, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages)},

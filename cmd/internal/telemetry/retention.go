@@ -28,8 +28,8 @@ const (
 // prune is how far the deletion of old messages has come.
 type prune struct {
 	running bool
-	cutoff  int64  // in milliseconds; what is older goes
-	device  string // the last one finished; "" is before all
+	start   time.Time // of the round; what is too old or too far ahead then goes
+	device  string    // the last one finished; "" is before all
 }
 
 // upkeepEvery is the time from one round of upkeep to the next.
@@ -56,7 +56,7 @@ func (s *Store) upkeepSlice() (more bool, err error) {
 	ctx := context.Background()
 	if s.opts.Retention > 0 {
 		if !s.prune.running {
-			s.prune = prune{running: true, cutoff: s.opts.Now().Add(-s.opts.Retention).UnixMilli()}
+			s.prune = prune{running: true, start: s.opts.Now()}
 		}
 		next := s.prune
 		err := s.transact(ctx, func(tx *sql.Tx) error { return s.pruneSlice(ctx, tx, &next) })
@@ -84,23 +84,37 @@ func (s *Store) pruneSlice(ctx context.Context, tx *sql.Tx, p *prune) error {
 		if err != nil {
 			return err
 		}
-		result, err := tx.StmtContext(ctx, s.write.pruneOld).ExecContext(ctx, device, p.cutoff, budget)
-		if err != nil {
-			return err
-		}
-		deleted, err := result.RowsAffected()
+		deleted, err := s.pruneDevice(ctx, tx, device, p.start, budget)
 		if err != nil {
 			return err
 		}
 		if budget -= deleted; budget <= 0 {
 			return nil // the same device may have more
 		}
-		if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, p.cutoff); err != nil {
-			return err
-		}
 		p.device = device
 	}
 	return nil
+}
+
+// pruneDevice deletes at most about limit messages of a device and, with the last
+// of them, its newest values of such times.
+func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now time.Time, limit int64) (deleted int64, err error) {
+	old := now.Add(-s.opts.Retention).UnixMilli()
+	result, err := tx.StmtContext(ctx, s.write.pruneOld).ExecContext(ctx, device, old, limit)
+	if err != nil {
+		return 0, err
+	}
+	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
+		return deleted, err
+	}
+	if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, old); err != nil {
+		return deleted, err
+	}
+	if ahead, ok := s.aheadCutoff(now); ok {
+		n, err := s.pruneAhead(ctx, tx, device, ahead, limit-deleted)
+		return deleted + n, err
+	}
+	return deleted, nil
 }
 
 // vacuumSlice gives some unused pages back to the file system.

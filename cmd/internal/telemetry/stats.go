@@ -12,6 +12,7 @@ type Stats struct {
 	Points     int64 // values of stored messages
 	Attributes int64 // attribute values stored
 	Refused    int64 // calls that failed with a *PayloadError
+	Ahead      int64 // messages whose ts lay too far ahead and became the time of arrival
 	Errors     int64 // commits and background work that failed
 	Commits    int64 // successful ones, of telemetry and attributes
 	// CommitTime is what commits took, including failed ones.
@@ -25,6 +26,7 @@ type Stats struct {
 type counters struct {
 	messages, points, attributes atomic.Int64
 	refused, errors, commits     atomic.Int64
+	ahead                        atomic.Int64
 	commitTime                   atomic.Int64
 }
 
@@ -44,6 +46,7 @@ func (s *Store) Stats() Stats {
 		Points:        s.counters.points.Load(),
 		Attributes:    s.counters.attributes.Load(),
 		Refused:       s.counters.refused.Load(),
+		Ahead:         s.counters.ahead.Load(),
 		Errors:        s.counters.errors.Load(),
 		Commits:       s.counters.commits.Load(),
 		CommitTime:    time.Duration(s.counters.commitTime.Load()),

@@ -37,10 +37,16 @@
 // one to arrive if several have the same time, and the attributes, of which a
 // device has at most 1000.
 //
+// A ts that lies more than a day ahead of the clock is replaced by the time of
+// arrival, or with Options.StrictJSON refused; it would otherwise stay the newest
+// one for years. A clock that shows a year before 2025 has not been set and
+// bounds nothing.
+//
 // With Options.Retention set, messages and newest values whose own time lies
-// further back are deleted in the background, a few at a time. It is the
-// message's time that counts: what a device sends with an old ts goes with the
-// next round. Attributes stay.
+// further back are deleted in the background, a few at a time, and so are those
+// that lie further ahead than that, and than a day. It is the message's time
+// that counts: what a device sends with an old ts goes with the next round.
+// Attributes stay.
 //
 // # Failures
 //

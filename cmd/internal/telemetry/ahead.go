@@ -1,0 +1,120 @@
+package telemetry
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// maxAhead is how far ahead of the clock a ts may lie. A time further ahead would
+// stay the newest for years, whatever the device sends later.
+const maxAhead = 24 * time.Hour
+
+// clockIsSet reports whether the clock has been set since the machine started. On
+// one without a battery it begins with a date of long ago, and says nothing about
+// what lies ahead.
+func clockIsSet(now time.Time) bool { return now.Year() >= 2025 }
+
+// checkAhead gives messages whose ts lies too far ahead the time of arrival, because
+// such a clock says nothing about when. Strict JSON refuses them.
+func (s *Store) checkAhead(messages []payload.Message, now time.Time) error {
+	if !clockIsSet(now) {
+		return nil
+	}
+	last := now.Add(maxAhead).UnixMilli()
+	for i := range messages {
+		m := &messages[i]
+		switch {
+		case m.TS <= last:
+		case s.opts.StrictJSON:
+			return &PayloadError{Reason: "ts lies more than a day ahead"}
+		default:
+			m.TS, m.Arrived = now.UnixMilli(), true
+			s.counters.ahead.Add(1)
+		}
+	}
+	return nil
+}
+
+// aheadCutoff is the time after which retention deletes: what came before maxAhead
+// was a bound, or before the clock was set back. A clock that is wrong by less
+// than the retention deletes nothing.
+func (s *Store) aheadCutoff(now time.Time) (cutoff int64, ok bool) {
+	return now.Add(max(s.opts.Retention, maxAhead)).UnixMilli(), clockIsSet(now)
+}
+
+// pruneAhead deletes at most limit messages of the device after the cutoff, and
+// once there are none the newest values, for which it looks again.
+func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutoff, limit int64) (deleted int64, err error) {
+	result, err := tx.StmtContext(ctx, s.write.pruneAhead).ExecContext(ctx, device, cutoff, limit)
+	if err != nil {
+		return 0, err
+	}
+	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
+		return deleted, err
+	}
+	rows, err := tx.StmtContext(ctx, s.write.latestAhead).QueryContext(ctx, device, cutoff)
+	if err != nil {
+		return deleted, err
+	}
+	var keys []string
+	err = eachRow(rows, func() error {
+		var key string
+		err := rows.Scan(&key)
+		keys = append(keys, key)
+		return err
+	})
+	if err != nil || len(keys) == 0 {
+		return deleted, err
+	}
+	return deleted, s.renewLatest(ctx, tx, device, keys)
+}
+
+// renewedRows is how many messages of a device are searched for values that are now
+// the newest. A key that is in none of them is forgotten until it is sent again.
+const renewedRows = 5000
+
+// renewLatest sets the newest values of keys by the messages that are left.
+func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys []string) error {
+	for _, key := range keys {
+		if _, err := tx.StmtContext(ctx, s.write.forget).ExecContext(ctx, device, key); err != nil {
+			return err
+		}
+	}
+	rows, err := tx.StmtContext(ctx, s.write.newest).QueryContext(ctx, device, renewedRows)
+	if err != nil {
+		return err
+	}
+	found := make(map[string]Point)
+	err = eachRow(rows, func() error {
+		var (
+			ts   int64
+			data string
+		)
+		if err := rows.Scan(&ts, &data); err != nil {
+			return err
+		}
+		fields, err := payload.DecodeObject(data)
+		if err != nil {
+			return damaged(err)
+		}
+		for _, f := range fields {
+			if _, known := found[f.Key]; !known && slices.Contains(keys, f.Key) {
+				found[f.Key] = Point{ts, f.Value.Clone()}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for key, p := range found {
+		if _, err := tx.StmtContext(ctx, s.write.latest).ExecContext(ctx, device, key, p.TS, string(p.Value.AppendJSON(nil))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
