@@ -20,6 +20,7 @@ var ErrClosed = errors.New("broker is closed")
 
 const (
 	defaultMaxPacket     = 2 << 20
+	defaultDeviceMemory  = 64 << 20
 	defaultSessionExpiry = 24 * time.Hour
 	defaultTimeout       = 10 * time.Second
 	defaultWriteTimeout  = 30 * time.Second
@@ -50,6 +51,13 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// WriteTimeout is how long a device may read nothing while bytes wait for it, before it is disconnected. Default 30 seconds.
 	WriteTimeout time.Duration
+	// DeviceMemory is how many bytes are kept for one device at most: its sessions with
+	// their subscriptions and queues, its retained messages, and what it has not read.
+	// Default 64 MiB.
+	DeviceMemory int64
+	// Memory returns how many bytes are kept for all devices together at most, 0 for no
+	// limit. It is asked often, from many goroutines. Default no limit.
+	Memory func() int64
 	// StoreTimeout bounds one call of Telemetry or Attributes. Default 10 seconds.
 	StoreTimeout time.Duration
 }
@@ -64,6 +72,15 @@ func (o *Options) validate() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.DeviceMemory == 0 {
+		o.DeviceMemory = defaultDeviceMemory
+	}
+	if o.DeviceMemory < 0 {
+		return fmt.Errorf("broker options: DeviceMemory %d is negative", o.DeviceMemory)
+	}
+	if o.Memory == nil {
+		o.Memory = func() int64 { return 0 }
 	}
 	if o.MaxPacket == 0 {
 		o.MaxPacket = defaultMaxPacket
@@ -97,6 +114,7 @@ type Broker struct {
 	options Options
 	server  *mqtt.Server
 	wills   wills
+	ledger  *ledger
 	counts  counters
 
 	// sessions is held while a session begins or ends, which mochi does in steps between which messages and sessions are
@@ -122,6 +140,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{})}
 	b.wills.fire, b.wills.work = b.fireWill, &b.work
+	b.ledger = newLedger(o.DeviceMemory, o.Memory)
 	var err error
 	if b.server, err = b.newServer(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -214,7 +233,11 @@ func (b *Broker) forget(c *conn) {
 		return
 	}
 	c.enterSessions()
-	if current, ok := b.server.Clients.Get(cl.ID); !ok || current != cl {
+	switch current, ok := b.server.Clients.Get(cl.ID); {
+	case !ok:
+		b.ledger.closeSession(cl.ID)
+		return
+	case current != cl:
 		return
 	}
 	ends := cl.Properties.Clean

@@ -42,6 +42,8 @@ func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
 	c := &conn{Conn: socket, broker: b, device: device, out: out}
 	out.spawn = b.work.Go
 	out.drop = c.dropped
+	out.note = func(unread, copies int) { b.ledger.note(device, unread, copies) }
+	out.full = func() bool { return !b.ledger.room(device) }
 	return c, nil
 }
 
@@ -95,10 +97,11 @@ func (deviceAddr) Network() string  { return "bundled" }
 func (a deviceAddr) String() string { return string(a) }
 
 // dropped counts a message that will not reach the device, and ends its place in the session if it had one.
-func (c *conn) dropped(id uint16) {
-	c.broker.counts.dropped.Add(1)
+func (c *conn) dropped(id uint16, cause dropCause) {
+	c.broker.counts.dropped.count(cause)
 	if cl := c.client.Load(); cl != nil && id != 0 {
 		cl.State.Inflight.Delete(id)
+		c.broker.ledger.dequeue(cl.ID, id)
 	}
 }
 

@@ -9,19 +9,28 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// publish retains a message if it asks for that and gives it to every session that subscribed to its topic. mochi's own way
-// goes through a short queue for each client, which drops messages of every QoS when it is full.
-func (b *Broker) publish(pk packets.Packet) {
-	if pk.FixedHeader.Retain {
-		b.retain(pk)
+// publish retains a message of a device if it asks for that, and gives it to every session
+// that subscribed to its topic. It reports false, and does neither, if there is no room for
+// a further retained message. mochi's own way goes through a short queue for each client,
+// which drops messages of every QoS when it is full.
+func (b *Broker) publish(device string, pk packets.Packet) bool {
+	content := newBody(pk)
+	if pk.FixedHeader.Retain && !b.retain(device, pk, content) {
+		return false
 	}
+	b.distribute(pk, content)
+	return true
+}
+
+// distribute gives a message to every session that subscribed to its topic.
+func (b *Broker) distribute(pk packets.Packet, content *body) {
 	subscribers := b.server.Topics.Subscribers(pk.TopicName)
 	if len(subscribers.Shared) > 0 {
 		b.selectShared(subscribers)
 		subscribers.MergeSharedSelected()
 	}
 	for clientID, sub := range subscribers.Subscriptions {
-		b.deliver(clientID, sub, pk)
+		b.deliver(clientID, sub, pk, content)
 	}
 }
 
@@ -44,7 +53,7 @@ func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
 }
 
 // deliver sends a message to one client, or queues it for the session if there is no connection.
-func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet) {
+func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) {
 	b.sessions.RLock() // the session is not moving from one connection to the next
 	defer b.sessions.RUnlock()
 	cl, ok := b.server.Clients.Get(clientID)
@@ -58,21 +67,30 @@ func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.P
 		pk.FixedHeader.Retain = false // [MQTT-3.3.1-12]
 	}
 	if pk.FixedHeader.Qos > 0 {
-		if cl.State.Inflight.Len() >= maxQueued {
-			b.counts.dropped.Add(1)
+		id, cause := b.enqueue(cl, content)
+		if cause != dropNone {
+			b.counts.dropped.count(cause)
 			return
 		}
-		id, err := cl.NextPacketID()
-		if err != nil { // cannot be: there are more identifiers than places in the queue
-			b.counts.dropped.Add(1)
-			return
-		}
-		pk.PacketID = uint16(id)
+		pk.PacketID = id
 		cl.State.Inflight.Set(pk)
 	}
 	if !cl.Closed() {
 		_ = cl.WritePacket(pk) // fails at the end of the connection
 	}
+}
+
+// enqueue makes room for a message in the queue of a session and returns the packet
+// identifier for it, or why there is no room.
+func (b *Broker) enqueue(cl *mqtt.Client, content *body) (uint16, dropCause) {
+	if cl.State.Inflight.Len() >= maxQueued {
+		return 0, dropQueue
+	}
+	id, err := cl.NextPacketID()
+	if err != nil { // cannot be: there are more identifiers than places in the queue
+		return 0, dropQueue
+	}
+	return uint16(id), b.ledger.enqueue(cl.ID, uint16(id), content)
 }
 
 // identifiers returns the subscription identifiers a message is to carry, in order.
@@ -90,23 +108,21 @@ func identifiers(sub packets.Subscription) []int {
 	return ids
 }
 
-// retain keeps a message for future subscribers, or forgets the one it replaces if it is empty.
-func (b *Broker) retain(pk packets.Packet) {
+// retain keeps a message for future subscribers, or forgets the one it replaces if it is
+// empty. It reports false if there is no room: the device's memory is used up, or that of
+// all, or there are too many retained messages.
+func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
 	b.retained.Lock()
 	defer b.retained.Unlock()
+	if len(pk.Payload) == 0 {
+		b.ledger.release(pk.TopicName)
+	} else if !b.ledger.retain(pk.TopicName, device, content) {
+		return false
+	}
 	pk.PacketID = 0
 	pk.FixedHeader.Dup = false
 	b.server.Topics.RetainMessage(pk)
-}
-
-// mayRetain keeps retained messages from using up the memory.
-func (b *Broker) mayRetain(topic string) bool {
-	retained := b.server.Topics.Retained
-	if retained.Len() < maxRetained {
-		return true
-	}
-	_, replaces := retained.Get(topic)
-	return replaces
+	return true
 }
 
 // matching returns the retained messages of a filter that have not expired. mochi forgets that a/# includes a.
@@ -132,6 +148,6 @@ func (b *Broker) sendRetained(c *conn, cl *mqtt.Client, sub packets.Subscription
 		if cl.Closed() {
 			return
 		}
-		b.deliver(cl.ID, sub, pk)
+		b.deliver(cl.ID, sub, pk, b.ledger.retainedBody(pk))
 	}
 }

@@ -25,14 +25,22 @@
 // DISCONNECT 0x83), so that the device sends it again on its next connection; a QoS 0 message is counted and lost. That close
 // is the server's doing, so the device's Will is published, as MQTT asks.
 //
-// Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason code 0x97 above that); nothing is ever
-// sent on the device topics above. There may be 100,000 retained messages; the next is answered like a refused one (MQTT 5: 0x97).
+// Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason code 0x97 above that); nothing is
+// ever sent on the device topics above. There may be 100,000 retained messages.
+//
+// # Memory
+//
+// What is kept for a device is bounded in bytes: its sessions with their subscriptions and queues, its retained messages and
+// what its connections have not read take [Options.DeviceMemory] at most, and those of all devices together [Options.Memory].
+// Beyond that a retained message is answered like a refused one (MQTT 5: 0x97), a subscription with 0x97 or 0x80, a new session
+// with 0x97 or 3, and a message for a queue is dropped. [Stats] has what was dropped, by cause.
 //
 // # Sessions, queues and wills
 //
 // Sessions, queued messages and retained messages live in memory and end with the process. A disconnected session is kept
 // for [Options.SessionExpiry] at most. A session belongs to the device that made it: another device cannot connect with its
-// client identifier. Up to 1000 messages of QoS 1 and 2 are queued for a session, in order; more are dropped and counted.
+// client identifier. Messages of QoS 1 and 2 are queued for a session in order, as far as the device's memory allows and up to
+// 50,000, for which packet identifiers are left; more are dropped and counted.
 // A live subscriber that reads slowly is never waited for: its QoS 0 messages are dropped once 1 MiB is unread, the others are
 // queued, and it is disconnected if it reads nothing for [Options.WriteTimeout]. A message is queued for its subscribers
 // before it is acknowledged to its publisher. Of a shared subscription's members, one that is connected is chosen at random.

@@ -25,11 +25,13 @@ const (
 type egress struct {
 	socket   net.Conn
 	try      *tryWriter
-	timeout  time.Duration   // without progress, after which a waiting socket is closed
-	spawn    func(func())    // runs the drain as work of the broker
-	drop     func(id uint16) // told of each message dropped; 0 for QoS 0
-	mu       sync.Mutex      // guards everything below
-	progress sync.Cond       // unread became smaller, or the end
+	timeout  time.Duration                    // without progress, after which a waiting socket is closed
+	spawn    func(func())                     // runs the drain as work of the broker
+	drop     func(id uint16, cause dropCause) // called for each message dropped; 0 for QoS 0
+	note     func(unread, copies int)         // called when more or fewer bytes are kept
+	full     func() bool                      // whether the device may keep no more
+	mu       sync.Mutex                       // guards everything below
+	progress sync.Cond                        // unread became smaller, or the end
 
 	version        byte
 	receiveMax     int  // messages of QoS 1 and 2 the client takes at once
@@ -41,6 +43,9 @@ type egress struct {
 	backlog        []byte // not yet in the drain's hands
 	unacknowledged map[uint16]struct{}
 	held           []heldMessage
+	heldBytes      int
+	notedUnread    int // what note knows
+	notedHeld      int
 }
 
 type heldMessage struct {
@@ -53,7 +58,10 @@ func newEgress(socket net.Conn, timeout time.Duration) (*egress, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &egress{socket: socket, try: try, timeout: timeout, receiveMax: math.MaxUint16}
+	e := &egress{
+		socket: socket, try: try, timeout: timeout, receiveMax: math.MaxUint16,
+		note: func(int, int) {}, full: func() bool { return false },
+	}
 	e.progress.L = &e.mu
 	return e, nil
 }
@@ -73,6 +81,7 @@ func (e *egress) connect(version byte, receiveMax uint16, maxPacket uint32) {
 func (e *egress) send(packet []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	defer e.settle()
 	if e.closed {
 		return net.ErrClosed
 	}
@@ -96,14 +105,15 @@ func (e *egress) publish(packet []byte) {
 	id := publishID(packet)
 	switch {
 	case e.maxPacket > 0 && len(packet) > e.maxPacket: // [MQTT-3.1.2-25]: as if it had been delivered
-		e.drop(id)
-	case id == 0 && e.unread >= highWater:
-		e.drop(0)
+		e.drop(id, dropTooLarge)
+	case id == 0 && (e.unread >= highWater || e.draining && e.full()):
+		e.drop(0, dropSlow)
 	case e.disconnected:
 	case id == 0:
 		e.put(packet)
 	case len(e.held) > 0 || !e.room():
 		e.held = append(e.held, heldMessage{id, slices.Clone(packet)})
+		e.heldBytes += len(packet)
 	default:
 		e.deliver(id, packet)
 	}
@@ -115,6 +125,7 @@ func (e *egress) acked(id uint16) {
 	defer e.mu.Unlock()
 	delete(e.unacknowledged, id)
 	e.release()
+	e.settle()
 }
 
 // room tells whether a message of QoS 1 or 2 may be sent now. Called with mu held.
@@ -128,6 +139,7 @@ func (e *egress) release() {
 		next := e.held[0]
 		e.held[0] = heldMessage{}
 		e.held = e.held[1:]
+		e.heldBytes -= len(next.bytes)
 		e.deliver(next.id, next.bytes)
 	}
 	if len(e.held) == 0 {
@@ -185,6 +197,7 @@ func (e *egress) drain() {
 			e.mute()
 		}
 		e.release()
+		e.settle()
 	}
 	e.draining = false
 	_ = e.socket.SetWriteDeadline(time.Time{}) // a deadline in the past would fail the next attempt
@@ -199,7 +212,8 @@ func (e *egress) flush(b []byte) error {
 		n, err := e.socket.Write(b)
 		b = b[n:]
 		e.mu.Lock()
-		e.unread -= n
+		e.unread = max(0, e.unread-n) // it is 0 already if the device has gone
+		e.settle()
 		e.progress.Broadcast()
 		e.mu.Unlock()
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -223,12 +237,13 @@ func (e *egress) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.shut()
+	e.settle()
 }
 
 // mute is for a device that has gone. What it sent before is still to be read, so the socket stays open. Called with mu held.
 func (e *egress) mute() {
 	e.disconnected = true
-	e.unread = 0
+	e.unread, e.heldBytes = 0, 0
 	e.held, e.backlog = nil, nil
 	e.progress.Broadcast()
 }
@@ -236,9 +251,18 @@ func (e *egress) mute() {
 // shut closes the socket, which also ends the connection's reader. Called with mu held.
 func (e *egress) shut() {
 	e.closed = true
+	e.unread, e.heldBytes = 0, 0
 	e.held, e.backlog, e.unacknowledged = nil, nil, nil
 	_ = e.socket.Close()
 	e.progress.Broadcast()
+}
+
+// settle tells how many bytes are kept now. Called with mu held.
+func (e *egress) settle() {
+	if e.unread != e.notedUnread || e.heldBytes != e.notedHeld {
+		e.note(e.unread-e.notedUnread, e.heldBytes-e.notedHeld)
+		e.notedUnread, e.notedHeld = e.unread, e.heldBytes
+	}
 }
 
 // publishID returns the packet identifier of an encoded PUBLISH, 0 at QoS 0.

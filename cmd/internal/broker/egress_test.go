@@ -24,7 +24,7 @@ func newTestEgress(t *testing.T) (*egress, *client, *[]uint16) {
 	var drains sync.WaitGroup
 	var dropped []uint16
 	e.spawn = drains.Go
-	e.drop = func(id uint16) { dropped = append(dropped, id) }
+	e.drop = func(id uint16, _ dropCause) { dropped = append(dropped, id) }
 	t.Cleanup(func() {
 		e.close()
 		far.Close()

@@ -29,9 +29,14 @@ func TestStalledSubscriberDoesNotStopPublishers(t *testing.T) {
 			}
 			pub.publish(message{topic: "y", qos: 1})
 			// The subscriber is still connected, and gets what was kept for it once it reads.
-			stalled.takeAll(100)
-			if s := b.Stats(); s.Dropped == 0 || s.Clients != 2 {
-				t.Errorf("stats %+v, want messages dropped and both connected", s)
+			if qos == 0 {
+				stalled.takeAll(100)
+			} else {
+				stalled.takeAll(3000)
+			}
+			s := b.Stats()
+			if slow := s.Dropped["slow"]; (slow > 0) != (qos == 0) || s.Clients != 2 {
+				t.Errorf("stats %+v, want both connected, and messages dropped at QoS 0 alone", s)
 			}
 		})
 	}
@@ -53,11 +58,12 @@ func TestTakeoverOfAStalledClient(t *testing.T) {
 	l := login{id: "s", persist: true, keepAlive: 600}
 	stall(t, b, l, 1)
 	pub := connect(t, b, "p", login{id: "p"})
-	for i := range maxQueued {
+	const n = 2000
+	for i := range n {
 		pub.publish(message{topic: "x", payload: fmt.Sprint(i, " ", big(4000)), qos: 1})
 	}
 	again := connect(t, b, "stalled", l)
-	for i, m := range again.takeAll(maxQueued) {
+	for i, m := range again.takeAll(n) {
 		if !strings.HasPrefix(m.payload, fmt.Sprint(i, " ")) {
 			t.Fatalf("message %d starts with %.10q", i, m.payload)
 		}
@@ -237,7 +243,7 @@ func TestMessageTooLargeForTheClient(t *testing.T) {
 	}
 	sub.quiet()
 	pub.ping()
-	if s := b.Stats(); s.Dropped != 2 || s.Queued != 0 {
+	if s := b.Stats(); s.Dropped["too_large"] != 2 || s.Queued != 0 {
 		t.Errorf("stats %+v, want 2 dropped, nothing queued", s)
 	}
 }
@@ -267,6 +273,31 @@ func TestFanIn(t *testing.T) {
 		next[i]++
 	}
 	sub.quiet()
+}
+
+// TestBurstsReachALiveSubscriber: what waits for a subscriber that reads is bounded by its
+// memory, not by a number of messages.
+func TestBurstsReachALiveSubscriber(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	sub := connect(t, b, "s", login{version: 5, id: "s", props: []byte{0x21, 0, 20}})
+	sub.subscribe("x", 1)
+	const publishers, n = 10, 400
+	var publishing sync.WaitGroup
+	defer publishing.Wait()
+	for i := range publishers {
+		pub := connect(t, b, "p", login{id: fmt.Sprint(i)})
+		publishing.Go(func() {
+			for j := range uint16(n) {
+				pub.send(pub.encode(message{topic: "x", payload: big(100), qos: 1, id: j + 1}))
+			}
+			for j := range uint16(n) {
+				pub.acknowledged(tPuback, j+1, 0)
+			}
+		})
+	}
+	publishing.Wait()
+	sub.takeAll(publishers * n)
+	eventually(t, "nothing is queued", func() bool { return b.Stats().Queued == 0 })
 }
 
 func TestRepeatedQoS2Publish(t *testing.T) {
@@ -343,7 +374,7 @@ func TestManyRetainedMessagesArrive(t *testing.T) {
 	for len(seen) < n {
 		f, err := sub.next()
 		if err != nil {
-			t.Fatalf("%d of %d messages, %d dropped: %v", len(seen), n, b.Stats().Dropped, err)
+			t.Fatalf("%d of %d messages, dropped %v: %v", len(seen), n, b.Stats().Dropped, err)
 		}
 		seen[sub.decode(f).topic] = true
 	}

@@ -27,6 +27,7 @@ func (*hook) Provides(method byte) bool {
 	switch method {
 	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
 		mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnPacketProcessed,
+		mqtt.OnQosComplete, mqtt.OnQosDropped,
 		mqtt.OnPacketEncode:
 		return true
 	}
@@ -131,6 +132,9 @@ func (b *Broker) admission(c *conn, cl *mqtt.Client) packets.Code {
 	if owner := b.owner(cl.ID); owner != nil && owner.device != c.device {
 		return packets.ErrClientIdentifierNotValid
 	}
+	if !b.ledger.openSession(cl.ID, c.device) {
+		return packets.ErrQuotaExceeded
+	}
 	return packets.CodeSuccess
 }
 
@@ -154,7 +158,8 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	h.b.wills.resume(cl.ID, pk.Connect.Clean, h.b.owner(cl.ID))
 }
 
-func (*hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 	cl.Net.Conn.(*conn).leaveSessions()
 }
 
@@ -184,7 +189,7 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		switch {
 		case !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
-		case !existed && room <= 0:
+		case !existed && (room <= 0 || !c.broker.ledger.roomForSubscription(cl.ID, sub.Filter)):
 			sub.Filter = filterOverQuota
 		case !existed:
 			room--
@@ -213,13 +218,29 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 	c := cl.Net.Conn.(*conn)
 	switch {
 	case err != nil:
+	case pk.FixedHeader.Type == packets.Unsubscribe:
+		h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 	case pk.FixedHeader.Type == packets.Disconnect:
 		h.b.wills.set(c, nil) // [MQTT-3.14.4-3]
 	case pk.FixedHeader.Type == packets.Subscribe:
+		h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 		for _, sub := range c.subscribed {
 			h.b.sendRetained(c, cl, sub)
 		}
 		c.subscribed = nil
+	}
+}
+
+// OnQosComplete follows the last acknowledgement of a message.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
+	h.b.ledger.dequeue(cl.ID, pk.PacketID)
+}
+
+// OnQosDropped follows the end of a message that was not acknowledged. Those of a session
+// that another connection has taken over go on there.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
+	if !cl.IsTakenOver() {
+		h.b.ledger.dequeue(cl.ID, pk.PacketID)
 	}
 }
 
@@ -249,7 +270,7 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 // encodeConnack completes a CONNACK. On success mochi sends the session's queue next, so that is put in order first.
 func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 	if pk.SessionPresent {
-		inOrder(cl.State.Inflight)
+		b.inOrder(cl)
 	}
 	switch cl.Properties.ProtocolVersion {
 	case 5:
@@ -262,6 +283,8 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 	switch pk.ReasonCode {
 	case packets.ErrUnspecifiedError.Code: // no client identifier and no clean session [MQTT-3.1.3-8]
 		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
+	case packets.ErrQuotaExceeded.Code:
+		pk.ReasonCode = packets.Err3ServerUnavailable.Code
 	case packets.ErrNotAuthorized.Code:
 		pk.ReasonCode = packets.Err3NotAuthorized.Code
 	case packets.ErrMalformedPacket.Code, packets.ErrProtocolViolation.Code:
@@ -270,8 +293,8 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 }
 
 // inOrder numbers a session's queue by age, which mochi resends by the low 16 bits of a time in seconds, and removes what has expired.
-func inOrder(queue *mqtt.Inflight) {
-	now := time.Now()
+func (b *Broker) inOrder(cl *mqtt.Client) {
+	queue, now := cl.State.Inflight, time.Now()
 	messages := queue.GetAll(false)
 	slices.SortFunc(messages, func(a, b packets.Packet) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.PacketID, b.PacketID))
@@ -279,6 +302,7 @@ func inOrder(queue *mqtt.Inflight) {
 	for i, m := range messages {
 		if expired(m, now) {
 			queue.Delete(m.PacketID)
+			b.ledger.dequeue(cl.ID, m.PacketID)
 			continue
 		}
 		m.Created = int64(i)

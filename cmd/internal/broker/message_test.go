@@ -55,7 +55,7 @@ func TestRetained(t *testing.T) {
 }
 
 func TestRetainedMessagesAreBounded(t *testing.T) {
-	b, _ := newBroker(t, nil)
+	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = 1 << 30 })
 	pub := connect(t, b, "p", login{version: 5, id: "p"})
 	for i := range maxRetained {
 		pub.send(pub.encode(message{topic: fmt.Sprintf("%d", i), payload: "x", retain: true}))

@@ -30,11 +30,10 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		h.b.counts.refused.Add(1)
 		return pk, decline(cl, pk, packets.ErrNotAuthorized)
 	}
-	if pk.FixedHeader.Retain && len(pk.Payload) > 0 && !h.b.mayRetain(pk.TopicName) {
+	if !h.b.publish(c.device, pk) {
 		h.b.counts.refused.Add(1)
 		return pk, decline(cl, pk, packets.ErrQuotaExceeded)
 	}
-	h.b.publish(pk)
 	return pk, packets.CodeSuccessIgnore
 }
 

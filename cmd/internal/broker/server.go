@@ -12,7 +12,10 @@ const (
 	// listenerID marks the connections of Dial. No listener stands behind it: one would only be asked to close them.
 	listenerID = "bundled"
 
-	maxQueued        = 1000 // messages of QoS 1 and 2 waiting in one session
+	// maxQueued is how many messages of QoS 1 and 2 wait in one session, if they are so
+	// small that the device's memory has room for more. It leaves packet identifiers for
+	// the other direction.
+	maxQueued        = 50_000
 	maxSubscriptions = 1000 // of one session
 	maxRetained      = 100_000
 

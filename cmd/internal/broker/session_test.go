@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -39,17 +40,25 @@ func TestPersistentSession(t *testing.T) {
 }
 
 func TestOfflineQueueIsBounded(t *testing.T) {
-	b, _ := newBroker(t, nil)
+	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = 1 << 20 })
 	sub := connect(t, b, "s", login{id: "s", persist: true})
 	sub.subscribe("x", 1)
 	sub.disconnect()
 	pub := connect(t, b, "p", login{id: "p"})
-	for i := range maxQueued + 50 {
-		pub.publish(message{topic: "x", payload: fmt.Sprint(i), qos: 1})
+	const n = 300
+	for i := range n {
+		pub.publish(message{topic: "x", payload: fmt.Sprint(i, " ", big(10_000)), qos: 1})
 	}
 	pub.quiet()
-	if s := b.Stats(); s.Queued != maxQueued || s.Dropped != 50 {
-		t.Errorf("%d queued, %d dropped", s.Queued, s.Dropped)
+	s := b.Stats()
+	if s.Queued < 80 || s.Queued > 100 || s.Dropped["device_memory"] != n-s.Queued || s.Memory > 1<<20+2*sessionCost {
+		t.Errorf("%d queued, dropped %v, %d bytes", s.Queued, s.Dropped, s.Memory)
+	}
+	sub = connect(t, b, "s", login{id: "s", persist: true})
+	for i, m := range sub.takeAll(int(s.Queued)) {
+		if !strings.HasPrefix(m.payload, fmt.Sprint(i, " ")) {
+			t.Fatalf("message %d starts with %.10q", i, m.payload)
+		}
 	}
 }
 
@@ -130,7 +139,7 @@ func TestNothingIsLostInTakeovers(t *testing.T) {
 	var publishing sync.WaitGroup
 	defer publishing.Wait()
 	pub := connect(t, b, "p", login{id: "p"})
-	ahead := make(chan struct{}, maxQueued/2)
+	ahead := make(chan struct{}, 500)
 	publishing.Go(func() {
 		for i := range n {
 			ahead <- struct{}{}

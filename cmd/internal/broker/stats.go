@@ -10,9 +10,10 @@ type Stats struct {
 	Retained      int64 // retained messages now
 	Queued        int64 // messages and handshakes of QoS 1 and 2 under way or waiting, now
 
-	MessagesIn  int64 // PUBLISH packets received, of every kind
-	MessagesOut int64 // PUBLISH packets given to subscribers' connections
-	Dropped     int64 // messages not delivered: subscriber too slow, its queue full, or the message too large for it
+	MessagesIn  int64            // PUBLISH packets received, of every kind
+	MessagesOut int64            // PUBLISH packets given to subscribers' connections
+	Dropped     map[string]int64 // messages not delivered, by cause: slow, device_memory, memory, queue, too_large, session
+	Memory      int64            // bytes kept for devices now
 
 	Stored      int64 // payloads stored
 	StoreErrors int64 // payloads that could not be stored now
@@ -24,7 +25,9 @@ type Stats struct {
 }
 
 type counters struct {
-	dropped, stored, storeErrors, badPayloads, unsupported, refused, panics atomic.Int64
+	dropped drops
+
+	stored, storeErrors, badPayloads, unsupported, refused, panics atomic.Int64
 }
 
 // Stats returns the current figures. They are read one after another, not at one instant.
@@ -35,7 +38,8 @@ func (b *Broker) Stats() Stats {
 		Retained:    int64(b.server.Topics.Retained.Len()),
 		MessagesIn:  info.MessagesReceived,
 		MessagesOut: info.MessagesSent,
-		Dropped:     b.counts.dropped.Load(),
+		Dropped:     b.counts.dropped.byCause(),
+		Memory:      b.ledger.bytes(),
 		Stored:      b.counts.stored.Load(),
 		StoreErrors: b.counts.storeErrors.Load(),
 		BadPayloads: b.counts.badPayloads.Load(),

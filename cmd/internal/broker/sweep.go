@@ -58,6 +58,7 @@ func (b *Broker) remove(cl *mqtt.Client) {
 	cl.ClearInflights()
 	b.server.UnsubscribeClient(cl)
 	b.server.Clients.Delete(cl.ID)
+	b.ledger.closeSession(cl.ID)
 }
 
 // expireMessages removes retained and queued messages whose expiry has passed. What waits in a connection stays: its
@@ -65,7 +66,7 @@ func (b *Broker) remove(cl *mqtt.Client) {
 func (b *Broker) expireMessages(now time.Time) {
 	for topic, pk := range b.server.Topics.Retained.GetAll() {
 		if expired(pk, now) {
-			b.retain(packets.Packet{TopicName: topic})
+			b.retain("", packets.Packet{TopicName: topic}, nil)
 		}
 	}
 	for _, cl := range b.server.Clients.GetAll() {

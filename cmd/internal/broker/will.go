@@ -155,6 +155,9 @@ func (b *Broker) fireWill(w *will) {
 	case routeRefused:
 		b.counts.refused.Add(1)
 	case routeShared:
-		b.publish(w.message)
+		if !b.publish(w.device, w.message) { // it cannot be retained, but those who listen get it
+			b.counts.refused.Add(1)
+			b.distribute(w.message, newBody(w.message))
+		}
 	}
 }

@@ -41,6 +41,7 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 		Telemetry:  store.Telemetry,
 		Attributes: store.Attributes,
 		BadPayload: isBadPayload,
+		Memory:     s.memory.bundledShare,
 		Logger:     slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ func (c bundledCollector) Collect(ch chan<- prometheus.Metric) {
 		desc := prometheus.NewDesc("mqtt_auth_proxy_"+name, help, nil, nil)
 		ch <- prometheus.MustNewConstMetric(desc, kind, value)
 	}
+	dropped := prometheus.NewDesc("mqtt_auth_proxy_bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause.", []string{"cause"}, nil)
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
 	s := c.store.Stats()
@@ -41,7 +42,10 @@ func (c bundledCollector) Collect(ch chan<- prometheus.Metric) {
 	emit(gauge, "bundled_queued", "Messages of QoS 1 and 2 under way or waiting.", float64(b.Queued))
 	emit(counter, "bundled_messages_in_total", "PUBLISH packets received from devices.", float64(b.MessagesIn))
 	emit(counter, "bundled_messages_out_total", "PUBLISH packets sent to devices.", float64(b.MessagesOut))
-	emit(counter, "bundled_messages_dropped_total", "Messages not delivered because a subscriber was too slow or its queue was full.", float64(b.Dropped))
+	for cause, n := range b.Dropped {
+		ch <- prometheus.MustNewConstMetric(dropped, counter, float64(n), cause)
+	}
+	emit(gauge, "bundled_memory_bytes", "Bytes kept for devices: sessions, queues, retained and unread messages.", float64(b.Memory))
 	emit(counter, "bundled_messages_refused_total", "Messages to topics that are not for devices.", float64(b.Refused))
 	emit(counter, "bundled_messages_unsupported_total", "Messages to device topics that nothing stands behind.", float64(b.Unsupported))
 	emit(counter, "bundled_store_errors_total", "Payloads that could not be stored at the time.", float64(b.StoreErrors))

@@ -67,6 +67,10 @@ func (g *memoryGuard) overload() error {
 	return nil
 }
 
+// bundledShare returns how much the bundled broker may keep for devices, in bytes: a
+// quarter of the limit, 0 for no limit.
+func (g *memoryGuard) bundledShare() int64 { return limitOf(g.usage.Load()) / 4 }
+
 // look takes down what is taken now.
 func (g *memoryGuard) look(m config.Memory, log *zap.Logger) {
 	u, ok := g.read(m)
