@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // ACL is what a session may publish and subscribe to: rules in their order, of
@@ -23,9 +24,18 @@ import (
 // the topic of a rule begins with the same first level. The standard's $share/group/
 // is looked through, in exactly this spelling.
 type ACL struct {
-	bound   BoundACL // without placeholders this is what Bind returns
-	unbound bool     // there are placeholders
+	rules   []rule
+	rest    NoMatch
+	unbound bool // there are placeholders
+	topics  int  // of all rules
+
+	once  sync.Once
+	index *index   // if there are many topics; made by the first Bind
+	bound BoundACL // without placeholders this is what Bind returns; as the index
 }
+
+// MaxRules is how many rules an ACL has at most.
+const MaxRules = 1000
 
 // Rule is one rule of an [ACL].
 type Rule struct {
@@ -53,19 +63,22 @@ const (
 	DeferRest
 )
 
-// NewACL returns the ACL of the given rules. An error says which rule, counted from
-// 1, is not valid and why.
+// NewACL returns the ACL of the given rules, [MaxRules] at most. An error says which
+// rule, counted from 1, is not valid and why.
 func NewACL(rest NoMatch, rules ...Rule) (*ACL, error) {
-	a := &ACL{bound: BoundACL{rest: rest}}
+	if len(rules) > MaxRules {
+		return nil, fmt.Errorf("%d rules, at most %d are allowed", len(rules), MaxRules)
+	}
+	a := &ACL{rest: rest}
 	for i, r := range rules {
 		compiled, err := r.compile()
 		if err != nil {
 			return nil, fmt.Errorf("rule %d: %w", i+1, err)
 		}
-		a.bound.rules = append(a.bound.rules, compiled)
+		a.rules = append(a.rules, compiled)
 		a.unbound = a.unbound || compiled.unbound()
+		a.topics += len(compiled.topics)
 	}
-	a.bound.dollars = dollarLevels(a.bound.rules)
 	return a, nil
 }
 
@@ -152,13 +165,28 @@ func compilePattern(topic string) (pattern, error) {
 
 func checkPattern(filter string) error {
 	switch {
-	case strings.EqualFold(firstLevel(filter), "$share"):
-		return errors.New("$share/group/ is not looked at: leave it out")
+	case isShare(filter):
+		return errShared
 	case !ValidFilter(filter):
-		return errors.New("not a topic filter")
+		return errNotFilter
+	case strings.Count(filter, "/") >= maxRuleLevels:
+		return fmt.Errorf("more than %d levels", maxRuleLevels)
 	}
 	return nil
 }
+
+// maxRuleLevels is how many levels the topic of a rule has at most. Brokers that allow
+// more are not known.
+const maxRuleLevels = 200
+
+// isShare reports whether filter is a shared subscription for some broker.
+func isShare(filter string) bool { return strings.EqualFold(firstLevel(filter), "$share") }
+
+var (
+	errNotFilter   = errors.New("not a topic filter")
+	errShared      = errors.New("$share/group/ is not looked at: leave it out")
+	errDollarValue = errors.New("a value at the beginning of a topic begins with $")
+)
 
 func (r *rule) unbound() bool { return slices.ContainsFunc(r.topics, pattern.unbound) }
 
@@ -170,7 +198,7 @@ func (a *ACL) Equal(b *ACL) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.bound.rest == b.bound.rest && slices.EqualFunc(a.bound.rules, b.bound.rules, func(r, s rule) bool {
+	return a.rest == b.rest && slices.EqualFunc(a.rules, b.rules, func(r, s rule) bool {
 		return r.deny == s.deny && r.actions == s.actions && r.qos == s.qos && r.retain == s.retain && slices.Equal(r.topics, s.topics)
 	})
 }
@@ -180,12 +208,12 @@ func (a *ACL) Equal(b *ACL) bool {
 // String, so it is a key to share them by.
 func (a *ACL) String() string {
 	rest := "deny "
-	if a.bound.rest == DeferRest {
+	if a.rest == DeferRest {
 		rest = "defer "
 	}
-	rules := make([]ruleJSON, len(a.bound.rules))
+	rules := make([]ruleJSON, len(a.rules))
 	for i := range rules {
-		rules[i] = a.bound.rules[i].json()
+		rules[i] = a.rules[i].json()
 	}
 	text, err := json.Marshal(rules)
 	if err != nil {

@@ -62,11 +62,19 @@ func sample(name string) (string, error) {
 // a level separator or NUL, or begins a topic with $. The session must then be
 // refused. To leave out the rule instead would leave out denials as well.
 func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
-	if !a.unbound {
+	a.once.Do(a.prepare)
+	switch {
+	case !a.unbound:
 		return &a.bound, nil
+	case a.index != nil:
+		values, dollars, err := a.index.bind(&v)
+		if err != nil {
+			return nil, err
+		}
+		return &BoundACL{index: a.index, values: values, dollars: dollars, rest: a.rest}, nil
 	}
-	b := &BoundACL{rest: a.bound.rest, rules: make([]rule, len(a.bound.rules))}
-	for i, r := range a.bound.rules {
+	b := &BoundACL{rest: a.rest, rules: make([]rule, len(a.rules))}
+	for i, r := range a.rules {
 		if r.unbound() {
 			var err error
 			if r.topics, err = bindTopics(r.topics, &v); err != nil {
@@ -79,6 +87,18 @@ func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 	return b, nil
 }
 
+// prepare makes what Bind needs: not before, because most answers of a token service
+// are an ACL that is known already.
+func (a *ACL) prepare() {
+	a.bound.rest = a.rest
+	if a.topics > fewTopics {
+		a.index = newIndex(a.rules)
+		a.bound.index, a.bound.dollars = a.index, a.index.dollars
+		return
+	}
+	a.bound.rules, a.bound.dollars = a.rules, dollarLevels(a.rules)
+}
+
 func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 	out := make([]pattern, len(topics))
 	for i, p := range topics {
@@ -88,7 +108,7 @@ func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 			case err != nil:
 				return nil, err
 			case text[0] == '$' && strings.HasPrefix(p.text, "${"):
-				return nil, errors.New("a value at the beginning of a topic begins with $")
+				return nil, errDollarValue
 			}
 			if err := checkPattern(text); err != nil {
 				return nil, fmt.Errorf("with its values: %w", err)
@@ -125,8 +145,10 @@ func expand(text string, value func(name string) (string, error)) (string, error
 // BoundACL is an [ACL] for one session. It is immutable and may be asked from any
 // goroutine. The zero value allows nothing.
 type BoundACL struct {
-	rules   []rule
-	dollars []string // the first levels of their topics that begin with $
+	rules   []rule   // asked one by one, or
+	index   *index   // of many, and
+	values  []string // what the templates of the index stand for
+	dollars []string // the first levels of the rules' topics that begin with $
 	rest    NoMatch
 }
 
@@ -146,7 +168,7 @@ func dollarLevels(rules []rule) (levels []string) {
 // and no rule is about topics that begin so. Without rules everything is for the
 // broker to tell.
 func opaque[T string | []byte](b *BoundACL, topic T) bool {
-	if len(topic) == 0 || topic[0] != '$' || len(b.rules) == 0 {
+	if len(topic) == 0 || topic[0] != '$' || len(b.rules) == 0 && b.index == nil {
 		return false
 	}
 	level := firstLevel(topic)
@@ -166,9 +188,14 @@ func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
 	if !topicName(topic) || qos > 2 || opaque(b, topic) {
 		return false
 	}
+	q := publishing(qos, retain)
+	if b.index != nil {
+		deny, found := fits(b.index, b.values, q, topic)
+		return !deny && (found || b.rest == DeferRest)
+	}
 	for i := range b.rules {
 		r := &b.rules[i]
-		if r.actions&publish == 0 || r.qos&(1<<qos) == 0 || r.retain&(1<<retainBit(retain)) == 0 {
+		if !r.about(q) {
 			continue
 		}
 		for _, p := range r.topics {
@@ -192,9 +219,14 @@ func (b *BoundACL) Subscribe(filter string, qos byte) bool {
 	if filter = unshared(filter); opaque(b, filter) {
 		return false
 	}
+	q := subscribing(qos)
+	if b.index != nil {
+		deny, found := fits(b.index, b.values, q, filter)
+		return !deny && (found || b.rest == DeferRest)
+	}
 	for i := range b.rules {
 		r := &b.rules[i]
-		if r.actions&subscribe == 0 || r.qos&(1<<qos) == 0 {
+		if !r.about(q) {
 			continue
 		}
 		for _, p := range r.topics {
