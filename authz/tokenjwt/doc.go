@@ -19,6 +19,7 @@
 // The keys come from one place, see [Keys]: a JWK Set (RFC 7517) behind a URL or in
 // a file, public keys in PEM, or a secret. They are read again in intervals, and
 // when a token comes that none of them fits, but not more than once in ten seconds.
+// Options.TLS has the authority of an issuer whose certificate is not a public one.
 // Whatever cannot be read or breaks the rules leaves the last good keys in effect;
 // [Source.Stats] tells why, and since when.
 //

@@ -28,7 +28,7 @@ type loader func(ctx context.Context) (document, error)
 
 func (o *Options) loader() loader {
 	if o.Keys.URL != "" {
-		return fromURL(o.Keys.URL, o.Transport)
+		return fromURL(o.Keys.URL, o.TLS)
 	}
 	return fromFile(o.Keys.File + o.Keys.PEM + o.Keys.Secret) // one of them is set
 }
@@ -48,12 +48,17 @@ func readAll(r io.Reader) ([]byte, error) {
 	return content, err
 }
 
-func fromURL(address string, transport http.RoundTripper) loader {
-	client := &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+func fromURL(address string, files TLSFiles) loader {
 	return func(ctx context.Context) (document, error) {
+		// Readings are seldom, so that none has a use for the connection of another.
+		transport, err := files.transport()
+		if err != nil {
+			return document{}, err
+		}
+		client := &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 		if err != nil {
 			return document{}, errors.New("not a valid URL")

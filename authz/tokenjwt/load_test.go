@@ -1,8 +1,13 @@
 package tokenjwt
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"io"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -57,7 +62,7 @@ func TestFromURL(t *testing.T) {
 	for path, says := range map[string]string{
 		"/good": "", "/largest": "", "/moved": "302", "/larger": "more than", "/created": "201", "/none": "404",
 	} {
-		d, err := fromURL(server.URL+path, nil)(t.Context())
+		d, err := fromURL(server.URL+path, TLSFiles{})(t.Context())
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -70,6 +75,74 @@ func TestFromURL(t *testing.T) {
 	if _, err := Open(t.Context(), o); err == nil || strings.Contains(err.Error(), "s3cr3t") {
 		t.Errorf("Open = %v", err)
 	}
+}
+
+// TestPrivateAuthority: an issuer may have a certificate of an authority of one's own, and
+// may want to see one. What the files hold counts from the next reading on.
+func TestPrivateAuthority(t *testing.T) {
+	set := named(t, "k1", keyring().p256.Public())
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.PeerCertificates) == 0 {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		_, _ = w.Write(set)
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequestClientCert}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate := file(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}))
+	keyFile := file(t, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	bad := file(t, []byte("none"))
+	for name, c := range map[string]struct {
+		tls  TLSFiles
+		says string
+	}{
+		"all":             {TLSFiles{CA: certificate, Certificate: certificate, Key: keyFile}, ""},
+		"no authority":    {TLSFiles{Certificate: certificate, Key: keyFile}, "unknown authority"},
+		"no certificate":  {TLSFiles{CA: certificate}, "403"},
+		"another name":    {TLSFiles{CA: certificate, ServerName: "elsewhere.test"}, "elsewhere.test"},
+		"a bad authority": {TLSFiles{CA: bad}, "no certificate in PEM"},
+		"no such file":    {TLSFiles{CA: bad + "x"}, "no such file"},
+		"a bad key":       {TLSFiles{CA: certificate, Certificate: certificate, Key: bad}, "not a certificate and its key"},
+		"a lone file":     {TLSFiles{Certificate: certificate}, "both the certificate's file and the key's"},
+	} {
+		s, err := Open(t.Context(), strictWith(Keys{URL: server.URL}, c.tls))
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+		if err == nil {
+			if err := os.WriteFile(certificate, []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Reload(t.Context()); err == nil || s.Stats().Keys != 1 {
+				t.Errorf("with half a file: %v and %d keys, want an error and the last good key", err, s.Stats().Keys)
+			}
+			if err := os.WriteFile(certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Reload(t.Context()); err != nil {
+				t.Errorf("with the file whole again: %v", err)
+			}
+			s.Close()
+		}
+	}
+	o := strictWith(Keys{File: bad}, TLSFiles{CA: certificate})
+	if _, err := Open(t.Context(), o); err == nil || errors.Is(err, ErrNoKeys) || !strings.Contains(err.Error(), "https") {
+		t.Errorf("tls without a URL: %v", err)
+	}
+}
+
+func strictWith(k Keys, files TLSFiles) Options {
+	o := strict(k)
+	o.TLS = files
+	return o
 }
 
 func TestFromFile(t *testing.T) {

@@ -3,7 +3,6 @@ package tokenjwt
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -30,6 +29,19 @@ type Keys struct {
 	Secret string
 }
 
+// TLSFiles says how an https URL is asked, in files of PEM. They are read before each
+// reading of the keys, so that a new certificate counts from the next one on.
+type TLSFiles struct {
+	// CA holds the authorities that may have signed the issuer's certificate; empty
+	// means those of the system.
+	CA string
+	// Certificate and Key are the client certificate that the issuer is shown; both
+	// are given or neither is.
+	Certificate, Key string
+	// ServerName is the name in the issuer's certificate, if not that of the URL.
+	ServerName string
+}
+
 // Options is where the keys of a [Source] are and what it demands of tokens. Only
 // Keys is required.
 type Options struct {
@@ -46,9 +58,8 @@ type Options struct {
 	Refresh time.Duration
 	// Timeout bounds one reading of the keys; 0 means 5 s.
 	Timeout time.Duration
-	// Transport asks the URL; nil means http.DefaultTransport. It is for own
-	// certificate authorities and client certificates.
-	Transport http.RoundTripper
+	// TLS says how an https URL is asked.
+	TLS TLSFiles
 
 	// Algorithms narrows the alg of tokens to these; empty means all that the
 	// keys are good for.
@@ -143,6 +154,12 @@ func (o *Options) check() error {
 	}
 	if len(o.Audiences) > 0 && o.AnyAudience {
 		return errors.New("audiences: given although any audience is accepted; leave out one of both")
+	}
+	if (o.TLS.Certificate == "") != (o.TLS.Key == "") {
+		return errors.New("tls: a client certificate needs both the certificate's file and the key's file")
+	}
+	if o.TLS != (TLSFiles{}) && !strings.HasPrefix(o.Keys.URL, "https:") {
+		return errors.New("tls: given although the keys do not come from an https URL")
 	}
 	if o.Keys.URL != "" {
 		return checkURL(o.Keys.URL, o.AllowHTTP)

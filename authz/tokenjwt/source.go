@@ -2,6 +2,7 @@ package tokenjwt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -31,6 +32,10 @@ type Source struct {
 	mu sync.Mutex
 	refreshing
 }
+
+// ErrNoKeys is why [Open] fails where only Options.StartWithoutKeys was missing: the
+// options are good, and the keys cannot be had now.
+var ErrNoKeys = errors.New("the keys cannot be read")
 
 var _ authz.Authorizer = (*Source)(nil)
 
@@ -75,7 +80,7 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 	}
 	if err := s.wait(ctx, first); err != nil {
 		s.Close()
-		return nil, fmt.Errorf("keys: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoKeys, err)
 	}
 	return s, nil
 }

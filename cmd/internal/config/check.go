@@ -154,6 +154,10 @@ func (c *checker) jwt(path string, s *JWTSource) {
 	if places != 1 && !c.faults.within(path) {
 		c.fault(path, "needs the issuer's keys from one place; set exactly one of url, jwks_file, public_key_file and secret_file")
 	}
+	c.pair(path+".tls", s.TLS.Certificate, s.TLS.Key)
+	if s.TLS != (UpstreamTLS{}) && !strings.HasPrefix(s.URL, "https://") && !c.faults.within(path) {
+		c.fault(path+".tls", "is set but the keys do not come from a url that begins with https://; remove the section")
+	}
 	if s.AnyAudience && len(s.Audiences) > 0 {
 		c.fault(path+".any_audience", "is set together with audiences; keep one of the two")
 	}

@@ -135,6 +135,7 @@ type JWTSource struct {
 	Username         string        `yaml:"username" doc:"claim that lists the user names that may use the token"`
 	ACL              string        `yaml:"acl" doc:"claim that holds topic rules"`
 	Attrs            []string      `yaml:"attrs" type:"pair" doc:"attributes for templates, each as name=claim"`
+	TLS              UpstreamTLS   `yaml:"tls"`
 }
 
 // Cache is what is remembered of HTTP sources' answers.

@@ -22,6 +22,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		Username:         c.Username,
 		ACL:              c.ACL,
 		Attrs:            pairs(c.Attrs, "="),
+		TLS:              tokenjwt.TLSFiles{CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName},
 	}
 	if c.URL == "" {
 		o.Refresh = 0 // a file is looked at more often than an issuer is asked

@@ -146,6 +146,8 @@ func (d *draft) openSource(ctx context.Context, x *source) (kind string, err err
 	case c.JWT != nil:
 		if x.issuer, err = tokenjwt.Open(ctx, jwtOptions(c.JWT)); err == nil {
 			x.Authorizer = x.issuer
+		} else if errors.Is(err, tokenjwt.ErrNoKeys) {
+			err = fmt.Errorf("%w; set start_without_keys: true to start before they can be", err)
 		}
 		return "jwt", err
 	default:
