@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 	"time"
 
@@ -33,6 +34,18 @@ type Client struct {
 	Server string
 	// Since is when the connection was accepted.
 	Since time.Time
+
+	chains *[][]*x509.Certificate // nil without a client certificate
+}
+
+// VerifiedChains returns the chains by which the client's certificate was verified, as
+// [tls.ConnectionState] has them; none without a client certificate. The caller must not
+// change them.
+func (c *Client) VerifiedChains() [][]*x509.Certificate {
+	if c.chains == nil {
+		return nil
+	}
+	return *c.chains
 }
 
 // Subject returns whom the token belongs to.

@@ -242,6 +242,9 @@ func (c *conn) newClient(g *authz.Grant) *Client {
 	}
 	if c.state != nil {
 		client.TLS = c.state.Version
+		if chains := c.state.VerifiedChains; len(chains) > 0 {
+			client.chains = &chains
+		}
 	}
 	return client
 }

@@ -242,7 +242,7 @@ func TestTicketKeysOverlap(t *testing.T) {
 	if epochOf(time.Unix(0, 0).Add(ticketEpoch)) != 1 || epochOf(time.Unix(0, 0).Add(ticketEpoch-time.Second)) != 0 {
 		t.Error("an epoch is not as long as it should be")
 	}
-	elsewhere := &identity{ticketSecret: id.ticketSecret, clientCASum: [32]byte{1}}
+	elsewhere := &identity{ticketSecret: id.ticketSecret, version: Version{ClientCA: [32]byte{1}}}
 	k, err := elsewhere.ticketKeys(tls.NoClientCert, now)
 	if err != nil || slices.Contains(k, mine) {
 		t.Error("other authorities, same key")

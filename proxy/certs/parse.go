@@ -2,7 +2,6 @@ package certs
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -14,7 +13,7 @@ import (
 // parseIdentity checks contents as strictly as the pickiest device would: what
 // is refused here would be refused, and harder to find, in some handshake.
 func parseIdentity(f Files, c contents) (*identity, error) {
-	id := &identity{clientCAs: x509.NewCertPool(), clientCASum: sha256.Sum256(c.clientCA)}
+	id := &identity{clientCAs: x509.NewCertPool()}
 	for i, p := range f.pairs() {
 		pair, err := parsePair(p, c.pairs[i])
 		if err != nil {

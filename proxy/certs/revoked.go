@@ -1,10 +1,12 @@
 package certs
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // serial names a certificate as a revocation list does (RFC 5280 section 5.1.2.6).
@@ -70,17 +72,58 @@ var errRevoked = errors.New("the client's certificate, or that of its authority,
 // refuseRevoked lets a connection through unless every verified chain has a
 // certificate that was revoked. It is asked for resumed sessions as well.
 func (s *Source) refuseRevoked(state tls.ConnectionState) error {
-	revoked := s.current.Load().revoked
-	if len(revoked) == 0 || len(state.VerifiedChains) == 0 {
-		return nil
+	if s.Revokes(state.VerifiedChains) {
+		return errRevoked
 	}
-	for _, chain := range state.VerifiedChains {
+	return nil
+}
+
+// Revokes reports whether the revocation lists of now mean the certificate of a client
+// that was verified by these chains: each has a certificate that is in one. Nothing is
+// revoked without a chain.
+func (s *Source) Revokes(chains [][]*x509.Certificate) bool {
+	revoked := s.current.Load().revoked
+	if len(revoked) == 0 || len(chains) == 0 {
+		return false
+	}
+	for _, chain := range chains {
 		if !anyRevoked(chain, revoked) {
-			return nil
+			return false
 		}
 	}
-	return errRevoked
+	return true
 }
+
+// Accepts reports whether a client that was verified by these chains would be let in by
+// the authorities and revocation lists of now: by one of the chains, which leads to an
+// authority and has no revoked certificate. It does not look at dates. A client without
+// a chain showed no certificate and is accepted, and so is every client if no ClientCA
+// file says which are.
+func (s *Source) Accepts(chains [][]*x509.Certificate) bool {
+	id := s.current.Load()
+	if len(chains) == 0 || len(id.authorities) == 0 {
+		return true
+	}
+	for _, chain := range chains {
+		if id.trusts(chain) && !anyRevoked(chain, id.revoked) {
+			return true
+		}
+	}
+	return false
+}
+
+// trusts reports whether an authority of now issued the chain. One whose certificate was
+// renewed with the same name and key is the same.
+func (id *identity) trusts(chain []*x509.Certificate) bool {
+	return slices.ContainsFunc(chain, func(cert *x509.Certificate) bool {
+		return slices.ContainsFunc(id.authorities, func(ca *x509.Certificate) bool {
+			return bytes.Equal(ca.RawSubject, cert.RawSubject) && bytes.Equal(ca.RawSubjectPublicKeyInfo, cert.RawSubjectPublicKeyInfo)
+		})
+	})
+}
+
+// Revoked returns how many certificates the revocation lists of now have.
+func (s *Source) Revoked() int { return len(s.current.Load().revoked) }
 
 func anyRevoked(chain []*x509.Certificate, revoked map[serial]struct{}) bool {
 	for _, cert := range chain {

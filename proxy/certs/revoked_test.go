@@ -160,3 +160,66 @@ func FuzzParseRevoked(f *testing.F) {
 		}
 	})
 }
+
+// TestAcceptsWhatAHandshakeWould: the chains of a session that lives are held against
+// the files of now as a new handshake would be.
+func TestAcceptsWhatAHandshakeWould(t *testing.T) {
+	ca, other := newCRLIssuer(t, "devices"), newCRLIssuer(t, "others")
+	soon := time.Now().Add(time.Hour)
+	src, files, client := revokingServer(t, ca, crlPEM(ca.revoke(t, soon)))
+	server := src.ServerConfig(Options{ClientAuth: tls.RequireAndVerifyClientCert})
+	device, neighbour := ca.numberedDevice(t, 7), ca.numberedDevice(t, 8)
+	chains := [][]*x509.Certificate{{device.Leaf, ca.cert}}
+	connects := func() bool {
+		c := client.Clone()
+		c.Certificates = []tls.Certificate{device}
+		_, err := handshake(t, server, c)
+		return err == nil
+	}
+	for _, step := range []struct {
+		name             string
+		authorities      []*x509.Certificate
+		crl              []byte
+		accepts, revokes bool
+	}{
+		{"as before", []*x509.Certificate{ca.cert}, crlPEM(ca.revoke(t, soon)), true, false},
+		{"a neighbour is revoked", []*x509.Certificate{ca.cert}, crlPEM(ca.revoke(t, soon, neighbour.Leaf)), true, false},
+		{"it is revoked", []*x509.Certificate{ca.cert}, crlPEM(ca.revoke(t, soon, device.Leaf)), false, true},
+		{"another authority", []*x509.Certificate{other.cert}, crlPEM(other.revoke(t, soon)), false, false},
+		{"both authorities", []*x509.Certificate{other.cert, ca.cert}, crlPEM(other.revoke(t, soon)), true, false},
+	} {
+		before := src.Version()
+		put(t, files.ClientCA, certificatePEM(step.authorities...))
+		put(t, files.ClientCRL, step.crl)
+		if _, err := src.Reload(); err != nil {
+			t.Fatal(err)
+		}
+		if got := src.Accepts(chains); got != step.accepts || got != connects() {
+			t.Errorf("%s: Accepts = %v, a handshake succeeds: %v", step.name, got, connects())
+		}
+		if got := src.Revokes(chains); got != step.revokes {
+			t.Errorf("%s: Revokes = %v", step.name, got)
+		}
+		if !src.Accepts(nil) || src.Revokes(nil) {
+			t.Errorf("%s: a client without a certificate is refused", step.name)
+		}
+		if now := src.Version(); now.Certificates != before.Certificates || now.ClientCRL == before.ClientCRL && step.name != "as before" {
+			t.Errorf("%s: the version went from %x to %x", step.name, before, now)
+		}
+	}
+}
+
+// TestRenewedAuthorityIsTheSame: an authority whose certificate is renewed with its key
+// has not withdrawn what it issued.
+func TestRenewedAuthorityIsTheSame(t *testing.T) {
+	ca := newCRLIssuer(t, "devices")
+	src, files, _ := revokingServer(t, ca, crlPEM(ca.revoke(t, time.Now().Add(time.Hour))))
+	chains := [][]*x509.Certificate{{ca.numberedDevice(t, 7).Leaf, ca.cert}}
+	renewed := *ca.cert
+	renewed.SerialNumber = big.NewInt(4711)
+	put(t, files.ClientCA, certificatePEM(ca.sign(t, ca.key, &renewed)))
+	mustReload(t, src, true)
+	if !src.Accepts(chains) {
+		t.Error("refused")
+	}
+}

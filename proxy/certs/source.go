@@ -66,8 +66,8 @@ func (f Files) pairs() []Pair {
 // methods may be called by any goroutine at any time.
 type Source struct {
 	files   Files
-	mu      sync.Mutex        // held by Reload and Poll, from reading to swapping
-	seen    [sha256.Size]byte // by the last call of either
+	mu      sync.Mutex // held by Reload and Poll, from reading to swapping
+	seen    Version    // by the last call of either
 	current atomic.Pointer[identity]
 }
 
@@ -119,22 +119,31 @@ func (s *Source) load(hasty bool) (changed, pending bool, err error) {
 	if err != nil {
 		return false, false, err
 	}
-	sum, before := c.sum(), s.seen
-	s.seen = sum
+	now, before := c.version(), s.seen
+	s.seen = now
 	switch old := s.current.Load(); {
-	case old != nil && old.sum == sum:
+	case old != nil && old.version == now:
 		return false, false, nil
-	case !hasty && sum != before:
+	case !hasty && now != before:
 		return false, true, nil
 	}
 	id, err := parseIdentity(s.files, c)
 	if err != nil {
 		return false, false, err
 	}
-	id.sum = sum
+	id.version = now
 	s.current.Store(id)
 	return true, false, nil
 }
+
+// Version names what the files hold that are in service, each kind by itself. Two are
+// equal where the content is.
+type Version struct {
+	Certificates, ClientCA, ClientCRL, TicketSecret [sha256.Size]byte
+}
+
+// Version returns that of now.
+func (s *Source) Version() Version { return s.current.Load().version }
 
 // Leaf returns the server's first certificate as it is served now, for its names
 // and dates. It may have expired. The caller must not change it.
@@ -196,10 +205,9 @@ type identity struct {
 	certificates []tls.Certificate // at least one
 	authorities  []*x509.Certificate
 	clientCAs    *x509.CertPool // empty without a ClientCA file, never nil
-	clientCASum  [sha256.Size]byte
 	revoked      map[serial]struct{}
 	ticketSecret []byte // nil without a file
-	sum          [sha256.Size]byte
+	version      Version
 }
 
 // contents is what the files held at one moment.
@@ -238,9 +246,9 @@ func (f Files) read() (c contents, err error) {
 	return c, nil
 }
 
-// sum hashes the hashes, so that moving bytes from one file to the next
+// version hashes the hashes of the pairs, so that moving bytes from one file to the next
 // changes it.
-func (c contents) sum() [sha256.Size]byte {
+func (c contents) version() Version {
 	var sums bytes.Buffer
 	add := func(data []byte) {
 		sum := sha256.Sum256(data)
@@ -250,10 +258,10 @@ func (c contents) sum() [sha256.Size]byte {
 		add(p.certificate)
 		add(p.key)
 	}
-	add(c.clientCA)
-	add(c.clientCRL)
-	add(c.ticketSecret)
-	return sha256.Sum256(sums.Bytes())
+	return Version{
+		Certificates: sha256.Sum256(sums.Bytes()), ClientCA: sha256.Sum256(c.clientCA),
+		ClientCRL: sha256.Sum256(c.clientCRL), TicketSecret: sha256.Sum256(c.ticketSecret),
+	}
 }
 
 // maxFile bounds what is read of a file, in bytes: the bundles of all public

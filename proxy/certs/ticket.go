@@ -38,7 +38,7 @@ func epochOf(t time.Time) int64 { return t.Unix() / int64(ticketEpoch/time.Secon
 func (id *identity) ticketKeys(auth tls.ClientAuthType, epoch int64) ([][32]byte, error) {
 	var keys [][32]byte
 	for _, e := range []int64{epoch, epoch - 1, epoch + 1} {
-		info := fmt.Sprintf("mqtt-auth-proxy session ticket 1 epoch %d client auth %d authorities %x", e, auth, id.clientCASum)
+		info := fmt.Sprintf("mqtt-auth-proxy session ticket 1 epoch %d client auth %d authorities %x", e, auth, id.version.ClientCA)
 		key, err := hkdf.Key(sha256.New, id.ticketSecret, nil, info, 32)
 		if err != nil {
 			return nil, fmt.Errorf("derive session ticket keys: %w", err)

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 )
 
@@ -84,6 +85,65 @@ func (c *certificates) refresh(haste bool) (changed, pending bool, err error) {
 		changed, pending, loadErr = c.source.Poll()
 	}
 	return changed, pending, errors.Join(err, loadErr)
+}
+
+// tookUp tells what is new of a listener's identity, and ends the sessions whose client
+// certificates are no longer accepted.
+func (s *Service) tookUp(l *listener, before certs.Version) {
+	source, listener := l.identity.source, zap.String("listener", l.config.Name)
+	now := source.Version()
+	if now.Certificates != before.Certificates {
+		s.Log.Info("new certificate", listener, zap.Time("not_after", source.Leaf().NotAfter))
+		s.warnOfRSA(l)
+	}
+	if now.ClientCA != before.ClientCA {
+		s.Log.Info("new client CA certificates", listener, zap.Int("certificates", len(source.ClientCAs())))
+	}
+	if now.ClientCRL != before.ClientCRL {
+		s.Log.Info("new certificate revocation lists", listener, zap.Int("revoked", source.Revoked()))
+	}
+	if now.TicketSecret != before.TicketSecret {
+		s.Log.Info("new secret for session tickets", listener)
+	}
+	if now.ClientCA != before.ClientCA || now.ClientCRL != before.ClientCRL {
+		s.holdCertificates()
+	}
+}
+
+// holdCertificates ends the live sessions whose client certificates the listeners in
+// force would no longer accept.
+func (s *Service) holdCertificates() {
+	in := s.current.Load()
+	if n := s.server.Kick(func(c *proxy.Client) bool { return in.checkCertificate(c) != nil }, proxy.ErrRevoked); n > 0 {
+		s.Log.Info("sessions ended with their client certificates", zap.Int("sessions", n))
+	}
+}
+
+// errCertificate is why a session ends whose client certificate was good before.
+var errCertificate = errors.New("the client certificate has been revoked, or its authority is no longer accepted")
+
+// checkCertificate returns an error if the client's certificate is not accepted by its
+// listener as it is now. For a listener that is gone, or has another name now, it counts
+// whether the lists of any other revoke the certificate.
+func (g *generation) checkCertificate(c *proxy.Client) error {
+	chains := c.VerifiedChains()
+	if len(chains) == 0 {
+		return nil
+	}
+	var named, accepted, revoked bool
+	for _, l := range g.listeners {
+		if l.identity == nil {
+			continue
+		}
+		revoked = revoked || l.identity.source.Revokes(chains)
+		if l.config.Name == c.Listener {
+			named, accepted = true, accepted || l.identity.source.Accepts(chains)
+		}
+	}
+	if named && !accepted || !named && revoked {
+		return errCertificate
+	}
+	return nil
 }
 
 const (

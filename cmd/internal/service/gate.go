@@ -31,8 +31,8 @@ func (g gate) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, err
 // askWithin is the time over which live sessions are asked about after a change.
 const askWithin = time.Minute
 
-// holdSessions holds the sessions that live against sources that have taken the
-// place of others. Token files are asked at once and without the token, those that
+// holdSessions holds the sessions that live against listeners and sources that have taken
+// the place of others. Token files are asked at once and without the token, those that
 // only the token could be shown to as far as sessions are asked about at all.
 // Connections whose token is being checked are meant too: the gate has shut behind
 // the old sources by now.
@@ -41,6 +41,9 @@ func (s *Service) holdSessions(old, now *generation) {
 		if n := s.server.Kick(now.sources.withdrawn(old.sources), proxy.ErrRevoked); n > 0 {
 			s.Log.Warn("the new token sources do not confirm these sessions", zap.Int("sessions", n))
 		}
+	}
+	if !slices.Equal(old.listeners, now.listeners) {
+		s.holdCertificates()
 	}
 	if old.sources != now.sources || old.config.Auth.Recheck != now.config.Auth.Recheck {
 		s.server.Recheck(askWithin)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
@@ -24,7 +25,7 @@ func (d *draft) makePolicy(context.Context) error {
 	descriptors, pending := limitDescriptors(c)
 	d.policy = &proxy.Policy{
 		Authorizer:      gate{d.service},
-		Rewrite:         creds.rewrite,
+		Rewrite:         d.service.rewriter(creds),
 		ConnectTimeout:  c.Connect.Timeout,
 		UpstreamTimeout: c.Upstream.ConnectTimeout,
 		MaxConnect:      int(c.Connect.MaxPacket),
@@ -109,8 +110,18 @@ func (d *draft) newCredentials() (*credentials, error) {
 	return creds, nil
 }
 
-// rewrite fills in the CONNECT that the broker gets; it is a proxy.Policy's
-// Rewrite.
+// rewriter returns a proxy.Policy's Rewrite. It looks at the client's certificate once
+// more: what was withdrawn between the handshake and the CONNECT has met no session yet.
+func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error {
+	return func(r *proxy.ConnectRequest) error {
+		if err := s.current.Load().checkCertificate(r.Client); err != nil {
+			return &proxy.RefusedError{Reason: proxy.Reason(authz.Revoked), Err: err}
+		}
+		return creds.rewrite(r)
+	}
+}
+
+// rewrite fills in the CONNECT that the broker gets.
 func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	if r.In.HasWill && c.checkWill != nil {
 		if err := c.checkWill(r.In.Will.Topic); err != nil {

@@ -264,12 +264,12 @@ func (s *Service) refreshCertificates(haste bool) (changed, pending bool, err er
 		if l.identity == nil {
 			continue
 		}
+		before := l.identity.source.Version()
 		renewed, more, err := l.identity.refresh(haste)
 		pending = pending || more
 		if renewed {
 			changed = true
-			s.Log.Info("new certificate", zap.String("listener", l.config.Name), zap.Time("not_after", l.identity.source.Leaf().NotAfter))
-			s.warnOfRSA(l)
+			s.tookUp(l, before)
 		}
 		if err != nil {
 			errs = append(errs, in.fault(listenerKey(i)+".tls", err))
