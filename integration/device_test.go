@@ -242,6 +242,22 @@ func (d *device) publish(topic, payload string) error {
 	return d.burst(topic, [][]byte{[]byte(payload)}, func([]byte) {})
 }
 
+// leave ends the session in order and returns when the other side has closed.
+func (d *device) leave(t testing.TB) {
+	t.Helper()
+	if _, err := d.conn.Write((&packets.Disconnect{}).Append(nil, d.level)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := d.read(patience); isTimeout(err) {
+			t.Fatalf("still connected %v after its DISCONNECT", patience)
+		} else if err != nil {
+			d.conn.Close()
+			return
+		}
+	}
+}
+
 // farewell reads until the connection ends, closes it, and returns the reason code
 // of the DISCONNECT that came before, 0 if none did.
 func (d *device) farewell(limit time.Duration) (packets.ReasonCode, error) {

@@ -125,7 +125,7 @@ func TestBrokerRefusesProxy(t *testing.T) {
 }
 
 // TestTokenStaysHere: the broker gets the proxy's credentials in place of the
-// device's, and everything else as it was.
+// device's and a client id with the subject in it, and everything else as it was.
 func TestTokenStaysHere(t *testing.T) {
 	t.Parallel()
 	s := startSink(t)
@@ -138,7 +138,7 @@ func TestTokenStaysHere(t *testing.T) {
 	in.Properties = packets.Properties{0x11, 0, 0, 1, 0} // session expiry interval
 	connect(t, dial(t, p.plain), in)
 	want := *in
-	want.Username, want.HasPassword, want.Password = "proxy", false, ""
+	want.ClientID, want.Username, want.HasPassword, want.Password = "thermometer:hall-2", "proxy", false, ""
 	_, connects := s.reached()
 	if len(connects) != 1 || string(connects[0].Append(nil)) != string(want.Append(nil)) {
 		t.Errorf("the broker got %d CONNECTs, the first %x, want %x", len(connects), connects[0].Append(nil), want.Append(nil))

@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // TestProxyProtocolThatTheBrokerDoesNotKnow: Mosquitto 2.0 hangs up on the header, and
@@ -65,5 +68,131 @@ func TestTokenAsClientID(t *testing.T) {
 	}
 	if !regexp.MustCompile(`as (thermometer:)?[0-9a-f]{32} \(`).MatchString(log) {
 		t.Errorf("the broker knows no client by 32 digits\n%s", excerpt(log))
+	}
+}
+
+// TestDevicesWithOneClientID: two devices with the same client id in their firmware live
+// side by side, each in its own session, and the queue of one is never another's. Only
+// the same subject takes over, and finds its session again.
+func TestDevicesWithOneClientID(t *testing.T) {
+	t.Parallel()
+	for _, broker := range []string{"bundled", "mosquitto"} {
+		t.Run(broker, func(t *testing.T) {
+			t.Parallel()
+			var sections string
+			if broker == "mosquitto" {
+				sections = startMosquitto(t).upstream()
+			}
+			p := newProxy(t, sections)
+			one, two, helper := p.token("one"), p.token("two"), p.token("helper")
+			p.start()
+			lasting := func(token string) *packets.Connect {
+				c := identity(4, "firmware", token)
+				c.CleanStart = false
+				return c
+			}
+			first := connect(t, dial(t, p.plain), lasting(one))
+			first.subscribe(t, "commands", 1)
+			second, ack := present(t, dial(t, p.plain), lasting(two))
+			if ack.Code != packets.Success || ack.SessionPresent {
+				t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
+			}
+			if err := first.publish("a", "b"); err != nil {
+				t.Errorf("the first device beside the second: %v", err)
+			}
+			if err := second.publish("a", "b"); err != nil {
+				t.Errorf("the second device beside the first: %v", err)
+			}
+			first.leave(t)
+			second.leave(t)
+			publish(t, append(p.clientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
+			second, ack = present(t, dial(t, p.plain), lasting(two))
+			if got, err := second.next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
+				t.Errorf("the second device: session present %v, gets %q", ack.SessionPresent, got.Payload)
+			}
+			first, ack = present(t, dial(t, p.plain), lasting(one))
+			if got, err := first.next(patience); !ack.SessionPresent || err != nil || string(got.Payload) != "for one alone" {
+				t.Errorf("the first device: session present %v, gets %q, error %v", ack.SessionPresent, got.Payload, err)
+			}
+		})
+	}
+}
+
+// TestAssignedClientID: a 5.0 device without a client id is told one, by which it finds
+// its session again, and no other device can.
+func TestAssignedClientID(t *testing.T) {
+	t.Parallel()
+	for _, template := range []string{"${subject}:${client_id}", "${client_id}"} {
+		t.Run(template, func(t *testing.T) {
+			t.Parallel()
+			m := startMosquitto(t)
+			p := newProxy(t, strings.Replace(m.upstream(), "upstream: {", "upstream: {client_id: '"+template+"', ", 1))
+			p.keep(m.password)
+			owner, stranger := p.token("owner"), p.token("stranger")
+			p.start()
+			first := identity(5, "", owner)
+			first.Properties = packets.Properties{0x11, 0, 0, 1, 0} // session expiry interval
+			d, ack := present(t, dial(t, p.plain), first)
+			id, ok := ack.Properties.AssignedClientIdentifier()
+			if ack.Code != packets.Success || !ok {
+				t.Fatalf("CONNACK %v, assigned client id %q", ack.Code, id)
+			}
+			if _, sessions := p.get("/v1/sessions"); !strings.Contains(sessions, `"client_id":"`+id+`"`) {
+				t.Errorf("the session is not known as %s: %s", id, sessions)
+			}
+			again := func(token string) packets.Connack {
+				c := identity(5, id, token)
+				c.CleanStart, c.Properties = false, first.Properties
+				_, ack := present(t, dial(t, p.plain), c)
+				return ack
+			}
+			if ack := again(stranger); ack.SessionPresent || ack.Code == packets.Success && template == "${client_id}" {
+				t.Errorf("another device: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
+			}
+			d.leave(t)
+			if ack := again(owner); ack.Code != packets.Success || !ack.SessionPresent {
+				t.Errorf("the owner: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
+			}
+		})
+	}
+}
+
+// TestSharedClientIDs: where the broker gets the devices' own client ids, one belongs to
+// the subject that uses it. The same subject may come back, another may not come at all.
+func TestSharedClientIDs(t *testing.T) {
+	t.Parallel()
+	for _, broker := range []string{"bundled", "mosquitto"} {
+		t.Run(broker, func(t *testing.T) {
+			t.Parallel()
+			sections := "upstream: {client_id: '${client_id}'}\n"
+			if broker == "mosquitto" {
+				sections = strings.Replace(startMosquitto(t).upstream(), "upstream: {", "upstream: {client_id: '${client_id}', ", 1)
+			}
+			p := newProxy(t, sections)
+			owner, stranger := p.token("owner"), p.token("stranger")
+			p.start()
+			first := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
+				if r := mosquittoPub(t, append(p.clientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.status != want {
+					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.status, want, r.all())
+				}
+			}
+			if err := first.publish("a", "b"); err != nil {
+				t.Fatalf("the owner's session: %v", err)
+			}
+			second := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			// Mosquitto 2.0 says nothing on this occasion.
+			if code, err := first.farewell(patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
+				t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
+			}
+			if err := second.publish("a", "b"); err != nil {
+				t.Errorf("the owner's second session: %v", err)
+			}
+			second.conn.Close()
+			eventually(t, "the id's way to a stranger once it is free", func() bool {
+				_, ack := present(t, dial(t, p.plain), identity(5, "shared", stranger))
+				return ack.Code == packets.Success
+			})
+		})
 	}
 }

@@ -49,7 +49,7 @@ func TestThingsBoardRecipe(t *testing.T) {
 		t.Errorf("%d CONNECTs after %d questions, want 3 after 2", len(connects), asked.Load())
 	}
 	for _, c := range connects {
-		if c.Username != good || c.HasPassword || !strings.HasPrefix(c.ClientID, "thermometer") {
+		if c.Username != good || c.HasPassword || !strings.HasSuffix(c.ClientID, ":thermometer") {
 			t.Error("the broker does not get the access token as user name alone")
 		}
 	}

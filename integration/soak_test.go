@@ -129,7 +129,7 @@ func startSoak(t *testing.T) *soak {
 		gate: make(chan struct{}, 32),
 	}
 	s.sink = launch(t, append(os.Environ(), fmt.Sprintf("%s=%s %d", soakVariable, address, *soakSeed)), os.Args[0])
-	s.proxy = newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s']}\nconnect: {timeout: 60s}\n", address))
+	s.proxy = newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], client_id: '${client_id}'}\nconnect: {timeout: 60s}\n", address))
 	s.environ = append(s.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=info")
 	for i := range soakSubjects {
 		s.tokens = append(s.tokens, fmt.Sprintf("soak-token-%d-%x", i, s.dice.Uint64()))

@@ -90,9 +90,6 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	if err := c.authorize(ctx, abort); err != nil {
 		return err
 	}
-	if err := c.makeRoom(); err != nil {
-		return err
-	}
 	if !c.mayLeaveWill() {
 		return refuse(WillTopic, errors.New("the token's topic rules do not allow it"))
 	}
@@ -102,6 +99,9 @@ func (c *conn) establish(ctx context.Context, abort context.CancelCauseFunc) err
 	}
 	if !c.srv.admission.grow(c, c.policy.Limits.upstreamDescriptors()) {
 		return refuse(Busy, errors.New("the limit on file descriptors is reached"))
+	}
+	if err := c.makeRoom(); err != nil {
+		return err
 	}
 	if err := c.connectUpstream(ctx, request); err != nil {
 		return err

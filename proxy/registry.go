@@ -130,14 +130,14 @@ func (r *registry) unlink(s *session, subject string) {
 }
 
 // beyond returns the sessions older than s that its subject has beyond limit,
-// s included in the count. A session with the client id of s does not count: the
-// broker ends it in favour of s.
+// s included in the count. A session to which the broker gives the client id of s does
+// not count: the broker ends it in favour of s.
 func (r *registry) beyond(s *session, limit int) (excess []*session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 1
 	for o := s.older; o != nil; o = o.older {
-		if o.current().ClientID == s.client.ClientID {
+		if s.owns != "" && o.owns == s.owns {
 			continue
 		}
 		if n++; n > limit {

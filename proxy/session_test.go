@@ -456,6 +456,21 @@ func TestSessionsOfOneSubject(t *testing.T) {
 	})
 }
 
+// TestSessionsOfOneSubjectByWhatTheBrokerSees: under which client id a device comes back
+// does not matter if the broker is shown one and the same, and ends the older session.
+func TestSessionsOfOneSubjectByWhatTheBrokerSees(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Limits.PerSubject, b.policy.Limits.RefuseNewest = 1, true
+		b.policy.Rewrite = func(r *ConnectRequest) error {
+			r.Out.ClientID = r.Client.Subject()
+			return nil
+		}
+		b.mustLogin(with(4, "random-1", goodToken))
+		b.mustLogin(with(4, "random-2", goodToken))
+	})
+}
+
 // TestRecheck: one question for all sessions of a token, a denial ends them, an
 // outage does not.
 func TestRecheck(t *testing.T) {

@@ -61,10 +61,15 @@
 //     section 1.5.4). A password may hold any byte. Each has at most 65535 bytes.
 //   - In a client id or user name with different placeholders, a value must not
 //     contain the character that follows its placeholder, and there must be such a
-//     character. The last value is free. So ${subject}:${client_id} refuses a subject
-//     with a colon: else subject "a" with client id "b:c" and subject "a:b" with
-//     client id "c" would be one and the same client to the broker. No two devices
+//     character. The last value is free. So the user name ${subject}:${client_id}
+//     refuses a subject with a colon: else subject "a" with client id "b:c" and subject
+//     "a:b" with client id "c" would be one and the same to the broker. No two devices
 //     can arrive at the same text unless they agree in every placeholder used.
+//   - The client id ${subject}:${client_id} works for every subject: in the subject, a
+//     colon, a percent sign and what a client id may not hold are written as % and two
+//     hexadecimal digits a byte. A device whose client id is its subject gets the
+//     subject alone. A device of MQTT 3.1, which allows 23 characters, gets a digest of
+//     23 letters and digits where the text would be longer.
 //
 // # Secrets
 //

@@ -44,6 +44,8 @@ type Values struct {
 	Listener string
 	// ClientAddr is the address the device connected from.
 	ClientAddr string
+	// Level is the protocol level: 3 is MQTT 3.1, 4 is 3.1.1, 5 is 5.0.
+	Level byte
 	// Attrs are the attributes of the grant. The map is only read.
 	Attrs map[string]string
 }
@@ -118,6 +120,9 @@ func (t *Template) Reload() error {
 // Expand does no I/O. It allocates the result, or nothing if the template is a
 // single placeholder or has none.
 func (t *Template) Expand(v Values) (string, error) {
+	if t.scoped() {
+		return t.expandScoped(&v)
+	}
 	segments := t.resolved()
 	if len(segments) == 1 {
 		return t.expandAlone(&segments[0], &v)
@@ -136,6 +141,9 @@ func (t *Template) Expand(v Values) (string, error) {
 	}
 	return string(text), nil
 }
+
+// scoped reports whether the template is the one for client ids of each subject's own.
+func (t *Template) scoped() bool { return t.field == ClientID && t.text == scopedClientID }
 
 var errTooLong = errors.New("the template makes more than the 65535 bytes of an MQTT field")
 

@@ -159,7 +159,7 @@ func TestTemplateExpandRefuses(t *testing.T) {
 		{"${client_id}", ClientID, Values{ClientID: "hunter2\x00"}, "client_id", "control character"},
 		{"${client_id}", ClientID, Values{ClientID: "hunter2\u009f"}, "client_id", "control character"},
 		{"${username}", Username, Values{Username: "hunter2\xff"}, "username", "not valid UTF-8"},
-		{"${subject}:${client_id}", ClientID, Values{Subject: "hunter2:x", ClientID: "c"}, "subject", "separates it from the next"},
+		{"${subject}:${client_id}", Username, Values{Subject: "hunter2:x", ClientID: "c"}, "subject", "separates it from the next"},
 		{"${subject}-:${client_id}", ClientID, Values{Subject: "hunter2-x", ClientID: "c"}, "subject", "separates it from the next"},
 		{"${subject}ä${client_id}", ClientID, Values{Subject: "hunter2ä", ClientID: "c"}, "subject", "separates it from the next"},
 		{"${client_id}/${subject}/${client_id}", Username, Values{Subject: "hunter2/", ClientID: "c"}, "subject", "separates it from the next"},

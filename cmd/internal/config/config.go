@@ -197,7 +197,7 @@ type Upstream struct {
 	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
 	Password       Secret        `yaml:"password" doc:"template of the password sent to the broker; none is sent when empty"`
-	ClientID       string        `yaml:"client_id" default:"${client_id}" required:"true" doc:"template of the client id sent to the broker"`
+	ClientID       string        `yaml:"client_id" default:"${subject}:${client_id}" required:"true" doc:"template of the client id sent to the broker"`
 	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach a broker and get its CONNACK, all that are tried for one device together"`
 	Health         Health        `yaml:"health"`
 	ProxyProtocol  string        `yaml:"proxy_protocol" default:"off" oneof:"off|v1|v2" required:"true" doc:"PROXY protocol header that tells the broker the device's address; v2 also its TLS and the name in its certificate. The broker must expect it"`

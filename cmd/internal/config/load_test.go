@@ -80,7 +80,7 @@ func embedded(data string) *Config {
 		Upstream: Upstream{
 			Servers:        []Server{{Network: "bundled"}},
 			Username:       "${subject}",
-			ClientID:       "${client_id}",
+			ClientID:       "${subject}:${client_id}",
 			ConnectTimeout: 5 * time.Second,
 			ProxyProtocol:  "off",
 			Balance:        "client_id",
@@ -346,7 +346,7 @@ func TestCallersCheck(t *testing.T) {
 	o := write(t, "\nupstream:\n  username: ${nobody}\n  client_id: ''\n")
 	o.Environ = []string{"MQTT_AUTH_PROXY_TOKEN_FROM=password"}
 	o.Check = func(c *Config, fault func(key, reason string)) {
-		if c.Upstream.ClientID != "${client_id}" {
+		if c.Upstream.ClientID != "${subject}:${client_id}" {
 			t.Errorf("client id %q; a key at fault holds its default", c.Upstream.ClientID)
 		}
 		fault("upstream.username", "has an unknown variable")

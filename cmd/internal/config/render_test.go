@@ -139,7 +139,7 @@ upstream:
   slow_start: 30s # default
   username: ${subject} # default
   password: '***' # proxy.yaml:6
-  client_id: ${client_id} # default
+  client_id: ${subject}:${client_id} # default
   connect_timeout: 5s # default
   health:
     interval: 10s # default

@@ -169,6 +169,7 @@ func valuesOf(r *proxy.ConnectRequest) upstream.Values {
 		Listener:   r.Client.Listener,
 		ClientAddr: r.Client.Addr.Addr().String(),
 		Attrs:      r.Client.Grant.Attrs,
+		Level:      r.In.Level,
 	}
 }
 

@@ -18,7 +18,7 @@ func TestNoBrokerIsBlamedForNames(t *testing.T) {
 		want     proxy.Reason
 	}{
 		{"${client_id}/${subject}", upstream.Values{ClientID: "a/b", Subject: "s"}, proxy.ClientIDNotUsable},
-		{"${subject}:${client_id}", upstream.Values{ClientID: "c", Subject: "s:t"}, proxy.IdentityNotUsable},
+		{"${subject}/${client_id}", upstream.Values{ClientID: "c", Subject: "s/t"}, proxy.IdentityNotUsable},
 		{"${username}:${client_id}", upstream.Values{ClientID: "c", Username: "a:b"}, proxy.IdentityNotUsable},
 		{"${username}:${client_id}", upstream.Values{ClientID: "c"}, proxy.IdentityNotUsable},
 		{"${subject}:${client_id}", upstream.Values{ClientID: strings.Repeat("c", 65535), Subject: "s"}, proxy.ClientIDNotUsable},

@@ -1,0 +1,64 @@
+package upstream
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// scopedClientID is the template by which each subject has client ids of its own.
+	scopedClientID = "${subject}:${client_id}"
+	// maxClientID31 is the longest client id of MQTT 3.1, in characters (section 3.1).
+	maxClientID31 = 23
+)
+
+// expandScoped makes the client id that no other subject can have. The subject is
+// escaped, so it is what stands before the first colon, or all of the text.
+func (t *Template) expandScoped(v *Values) (string, error) {
+	segments := t.resolved()
+	subject, err := t.value(&segments[0], &Values{Subject: escape(v.Subject)})
+	if err != nil {
+		return "", err
+	}
+	text := subject
+	if v.ClientID != v.Subject {
+		id, err := t.value(&segments[len(segments)-1], v)
+		if err != nil {
+			return "", err
+		}
+		text += ":" + id
+	}
+	switch {
+	case v.Level == 3 && utf8.RuneCountInString(text) > maxClientID31:
+		sum := sha256.Sum256([]byte(text))
+		return base32.StdEncoding.EncodeToString(sum[:])[:maxClientID31], nil
+	case len(text) > maxField:
+		return "", errTooLong
+	}
+	return text, nil
+}
+
+// escape writes colons, percent signs, control characters and what is not UTF-8 as %
+// and two hexadecimal digits for each byte.
+func escape(text string) string {
+	unsafe := func(r rune) bool { return r == ':' || r == '%' || r == utf8.RuneError || isControl(r) }
+	if !strings.ContainsFunc(text, unsafe) {
+		return text
+	}
+	var b strings.Builder
+	for at := 0; at < len(text); {
+		r, size := utf8.DecodeRuneInString(text[at:])
+		if unsafe(r) {
+			for _, c := range []byte(text[at : at+size]) {
+				fmt.Fprintf(&b, "%%%02X", c)
+			}
+		} else {
+			b.WriteString(text[at : at+size])
+		}
+		at += size
+	}
+	return b.String()
+}
