@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -122,4 +123,21 @@ func TestBridgeBit(t *testing.T) {
 			t.Errorf("level %d: the broker does not see the bridge bit", c.Level)
 		}
 	}
+}
+
+// TestMosquittoWithoutTheCA: the commonest mistake with TLS has a line that names it.
+func TestMosquittoWithoutTheCA(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, startSink(t).upstream())
+	token := p.token("device")
+	p.start()
+	host, port, _ := net.SplitHostPort(p.tls)
+	for _, version := range []string{"tlsv1.2", "tlsv1.3"} {
+		if r := mosquittoPub(t, "-h", host, "-p", port, "-u", token, "--tls-use-os-certs", "--tls-version", version, "-t", "a", "-m", "b"); r.status == 0 {
+			t.Errorf("%s: the certificate is trusted", version)
+		}
+	}
+	p.await(t, p.stderr, "line for each", func(text string) bool {
+		return strings.Count(text, "tls: unknown certificate authority; does it have the file of the CA") == 2
+	})
 }

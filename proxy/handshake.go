@@ -24,6 +24,7 @@ type handshakeKey struct{}
 type handshakeGate struct {
 	slots   chan struct{}
 	release func()
+	last    lastRead
 }
 
 // enter waits for a slot. It is called once the whole ClientHello is there, so
@@ -74,7 +75,9 @@ func (g *handshakeGate) guard(conn net.Conn) net.Conn {
 
 func (c gatedConn) Read(b []byte) (int, error) {
 	c.gate.leave()
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	c.gate.last.add(b[:n])
+	return n, err
 }
 
 // CloseWrite ends one direction, if the connection can.
@@ -122,7 +125,7 @@ func (c *conn) handshake(ctx context.Context, deadline time.Time) error {
 	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
 	gate.leave()
 	if err != nil {
-		return handshakeError(err)
+		return handshakeError(err, &gate.last)
 	}
 	state := tc.ConnectionState()
 	c.nc, c.state = tc, &state
@@ -135,9 +138,14 @@ func (c *conn) handshake(ctx context.Context, deadline time.Time) error {
 	return nil
 }
 
-func handshakeError(err error) error {
+// handshakeError gives a handshake that failed its reason; last is the end of what the
+// client has sent.
+func handshakeError(err error, last *lastRead) error {
 	var notTLS tls.RecordHeaderError
+	alert, ended := alertOf(err, last)
 	switch {
+	case ended:
+		return refuse(TLSFailed, alertError(alert))
 	case isTimeout(err):
 		return refuse(ConnectTimeout, errors.New("no complete TLS handshake"))
 	case errors.As(err, &notTLS) && notTLS.Conn != nil:
