@@ -25,11 +25,11 @@ func (a *aggregate) add(name string, v payload.Value) {
 	switch name {
 	case "MIN":
 		if better(v, a.best, -1) {
-			a.best = v
+			a.best = v.Clone()
 		}
 	case "MAX":
 		if better(v, a.best, +1) {
-			a.best = v
+			a.best = v.Clone()
 		}
 	case "SUM", "AVG":
 		a.addNumber(v)

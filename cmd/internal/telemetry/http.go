@@ -1,11 +1,15 @@
 package telemetry
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -27,7 +31,8 @@ import (
 // The other parameters are those of [Query]. Values are strings unless
 // useStrictDataTypes is true; attributes always have their own type.
 //
-// Errors are problem details (RFC 9457): 400 for the question, 503 for the
+// An answer is at most about 16 MiB of values. Errors are problem details (RFC 9457):
+// 400 for the question, also for one whose answer would be larger, 503 for the
 // store. Whoever mounts the handler authenticates the reader.
 func Handler(store *Store) http.Handler {
 	api := readAPI{store}
@@ -108,9 +113,15 @@ func writeJSON(w http.ResponseWriter, contentType string, status int, body any) 
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
+	// Writing fails only when the client has gone.
+	if large, ok := body.(timeseries); ok {
+		buffered := bufio.NewWriter(w)
+		large.writeJSON(buffered)
+		_ = buffered.Flush()
+		return
+	}
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
-	// It fails only when the client has gone.
 	_ = encoder.Encode(body)
 }
 
@@ -143,20 +154,37 @@ func (a readAPI) values(r *http.Request, p params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := make(map[string][]pointJSON, len(points))
-	for key, list := range points {
-		out := make([]pointJSON, len(list))
-		for i, p := range list {
-			out[i] = pointJSON{p.TS, valueJSON(p.Value, strict)}
-		}
-		answer[key] = out
-	}
-	return answer, nil
+	return timeseries{points, strict}, nil
 }
 
-type pointJSON struct {
-	TS    int64           `json:"ts"`
-	Value json.RawMessage `json:"value"`
+// timeseries is written as JSON value by value, so that a large answer is not in
+// memory several times.
+type timeseries struct {
+	points map[string][]Point
+	strict bool
+}
+
+func (t timeseries) writeJSON(w *bufio.Writer) {
+	var text []byte
+	for i, key := range slices.Sorted(maps.Keys(t.points)) {
+		text = append(text[:0], "{,"[min(i, 1)])
+		text = append(payload.AppendString(text, key), ':', '[')
+		for j, p := range t.points[key] {
+			if j > 0 {
+				text = append(text, ',')
+			}
+			text = append(strconv.AppendInt(append(text, `{"ts":`...), p.TS, 10), `,"value":`...)
+			text = append(append(text, valueJSON(p.Value, t.strict)...), '}')
+			// Errors stay with w.
+			_, _ = w.Write(text)
+			text = text[:0]
+		}
+		_, _ = w.Write(append(text, ']'))
+	}
+	if len(t.points) == 0 {
+		_ = w.WriteByte('{')
+	}
+	_, _ = w.WriteString("}\n")
 }
 
 // valueJSON is v with its own type, or as a string.

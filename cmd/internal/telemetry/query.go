@@ -100,7 +100,8 @@ func (q *Query) intervals() uint64 {
 }
 
 // Range returns the points that q asks for, by key. Keys without points are
-// missing. An error wraps [ErrQuery] if the question is at fault. What is
+// missing. An error wraps [ErrQuery] if the question is at fault, also if the
+// answer would be larger than 16 MiB. What is
 // stored or deleted meanwhile may or may not be seen.
 func (s *Store) Range(ctx context.Context, q Query) (map[string][]Point, error) {
 	if err := q.check(); err != nil {
@@ -120,7 +121,8 @@ func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error)
 	}
 	var full []string // keys that reached the limit at the time ts
 	var ts int64
-	err := s.eachMessage(ctx, q, func(m payload.Message) (more bool) {
+	left := budget(answerBytes)
+	err := s.eachMessage(ctx, q, func(m payload.Message) error {
 		if m.TS != ts {
 			for _, key := range full {
 				delete(wanted, key)
@@ -131,12 +133,19 @@ func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error)
 			if !wanted[f.Key] {
 				continue
 			}
-			points[f.Key] = append(points[f.Key], Point{m.TS, f.Value})
+			v, err := left.keep(f.Value)
+			if err != nil {
+				return err
+			}
+			points[f.Key] = append(points[f.Key], Point{m.TS, v})
 			if len(points[f.Key]) == q.Limit {
 				full = append(full, f.Key)
 			}
 		}
-		return len(wanted) > 0
+		if len(wanted) == 0 {
+			return errEnough
+		}
+		return nil
 	})
 	return points, err
 }
@@ -148,14 +157,21 @@ func (s *Store) aggregates(ctx context.Context, q Query) (map[string][]Point, er
 	for _, key := range q.Keys {
 		intervals[key] = make([]aggregate, q.intervals())
 	}
-	err := s.eachMessage(ctx, q, func(m payload.Message) (more bool) {
+	left := budget(answerBytes)
+	err := s.eachMessage(ctx, q, func(m payload.Message) error {
 		i := (uint64(m.TS) - uint64(q.Start)) / uint64(q.Interval)
 		for _, f := range m.Fields {
-			if list, ok := intervals[f.Key]; ok {
-				list[i].add(q.Aggregate, f.Value)
+			list, ok := intervals[f.Key]
+			if !ok {
+				continue
+			}
+			before := list[i].best.TextSize()
+			list[i].add(q.Aggregate, f.Value)
+			if err := left.take(list[i].best.TextSize() - before); err != nil {
+				return err
 			}
 		}
-		return true
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -181,12 +197,12 @@ func (q *Query) middle(i uint64) int64 {
 	return int64(start + length/2)
 }
 
-// errEnough ends eachMessage early.
+// errEnough ends eachMessage early, without an error.
 var errEnough = errors.New("enough")
 
 // eachMessage calls f for the device's messages in the span, in order, until f
-// returns false.
-func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message) (more bool)) error {
+// returns an error.
+func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message) error) error {
 	// The numbers of messages begin with 0.
 	query, next, bound := pageDescending, place{q.End, 0}, q.Start
 	if q.Order == "ASC" {
@@ -211,16 +227,13 @@ func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message
 			if m.Fields, err = payload.DecodeObject(data); err != nil {
 				return damaged(err)
 			}
-			if !f(m) {
-				return errEnough
-			}
-			return nil
+			return f(m)
 		})
 		switch {
 		case errors.Is(err, errEnough):
 			return nil
 		case err != nil:
-			return s.explain(err)
+			return s.asked(err)
 		}
 		full = seen == pageRows
 	}

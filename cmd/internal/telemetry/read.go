@@ -3,6 +3,8 @@ package telemetry
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -11,44 +13,86 @@ import (
 
 // Keys returns the names of what the device has sent, sorted.
 func (s *Store) Keys(ctx context.Context, device string) ([]string, error) {
-	points, err := s.Latest(ctx, device)
+	// Before the table: what leaves recent is in the table by then.
+	keys := slices.Collect(maps.Keys(s.recent.of(device)))
+	rows, err := s.readers.QueryContext(ctx, `SELECT key FROM latest WHERE device = ?`, device)
 	if err != nil {
-		return nil, err
+		return nil, s.explain(err)
 	}
-	return slices.Sorted(maps.Keys(points)), nil
+	left := budget(answerBytes)
+	err = eachRow(rows, func() error {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return err
+		}
+		keys = append(keys, key)
+		return left.take(len(key))
+	})
+	if err != nil {
+		return nil, s.asked(err)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), nil
+}
+
+// asked explains an error of the database and leaves one of the question as it is.
+func (s *Store) asked(err error) error {
+	if errors.Is(err, ErrQuery) {
+		return err
+	}
+	return s.explain(err)
 }
 
 // Latest returns the newest value of each of the keys, or of all if none is
 // given. Keys that the device lacks are missing in the result. It sees
-// everything whose storing has returned.
+// everything whose storing has returned. An error wraps [ErrQuery] if the
+// question is at fault: the answer would be larger than 16 MiB.
 func (s *Store) Latest(ctx context.Context, device string, keys ...string) (map[string]Point, error) {
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("%w: more than %d keys", ErrQuery, maxKeys)
+	}
 	// Before the table: what leaves recent is in the table by then.
-	points := s.recent.of(device)
-	if points == nil {
-		points = make(map[string]Point)
-	}
+	recent := s.recent.of(device)
+	l := latestPoints{points: make(map[string]Point, len(keys)), left: answerBytes}
 	if len(keys) == 0 {
-		rows, err := s.readers.QueryContext(ctx, `SELECT key, ts, value FROM latest WHERE device = ?`, device)
-		if err := addLatest(points, rows, err); err != nil {
-			return nil, s.explain(err)
+		for key, p := range recent {
+			if err := l.put(key, p); err != nil {
+				return nil, err
+			}
 		}
-		return points, nil
+		rows, err := s.readers.QueryContext(ctx, `SELECT key, ts, value FROM latest WHERE device = ?`, device)
+		if err := l.add(rows, err); err != nil {
+			return nil, s.asked(err)
+		}
+		return l.points, nil
 	}
-	asked := make(map[string]Point, len(keys))
 	for _, key := range keys {
-		if p, ok := points[key]; ok {
-			asked[key] = p
+		if p, ok := recent[key]; ok {
+			if err := l.put(key, p); err != nil {
+				return nil, err
+			}
 		}
 		rows, err := s.readers.QueryContext(ctx, `SELECT key, ts, value FROM latest WHERE device = ? AND key = ?`, device, key)
-		if err := addLatest(asked, rows, err); err != nil {
-			return nil, s.explain(err)
+		if err := l.add(rows, err); err != nil {
+			return nil, s.asked(err)
 		}
 	}
-	return asked, nil
+	return l.points, nil
 }
 
-// addLatest adds the rows that are newer than what points has.
-func addLatest(points map[string]Point, rows *sql.Rows, err error) error {
+// latestPoints gathers the newest value of each key.
+type latestPoints struct {
+	points map[string]Point
+	left   budget
+}
+
+func (l *latestPoints) put(key string, p Point) error {
+	l.points[key] = p
+	return l.left.take(len(key) + valueBytes + p.Value.TextSize())
+}
+
+// add adds the rows that are newer than what is there.
+func (l *latestPoints) add(rows *sql.Rows, err error) error {
 	if err != nil {
 		return err
 	}
@@ -60,15 +104,14 @@ func addLatest(points map[string]Point, rows *sql.Rows, err error) error {
 		if err := rows.Scan(&key, &p.TS, &value); err != nil {
 			return err
 		}
-		if old, ok := points[key]; ok && old.TS >= p.TS {
+		if old, ok := l.points[key]; ok && old.TS >= p.TS {
 			return nil
 		}
 		var err error
 		if p.Value, err = payload.DecodeValue(value); err != nil {
 			return damaged(err)
 		}
-		points[key] = p
-		return nil
+		return l.put(key, p)
 	})
 }
 
@@ -81,13 +124,15 @@ type Attribute struct {
 }
 
 // ClientAttributes returns the device's attributes of the keys given, or all
-// if none is given, sorted by key. Keys that the device lacks are missing.
+// if none is given, sorted by key. Keys that the device lacks are missing. An
+// error wraps [ErrQuery] if the answer would be larger than 16 MiB.
 func (s *Store) ClientAttributes(ctx context.Context, device string, keys ...string) ([]Attribute, error) {
 	rows, err := s.readers.QueryContext(ctx, `SELECT key, ts, value FROM attributes WHERE device = ? ORDER BY key`, device)
 	if err != nil {
 		return nil, s.explain(err)
 	}
 	var list []Attribute
+	left := budget(answerBytes)
 	err = eachRow(rows, func() error {
 		var (
 			a     Attribute
@@ -104,10 +149,10 @@ func (s *Store) ClientAttributes(ctx context.Context, device string, keys ...str
 			return damaged(err)
 		}
 		list = append(list, a)
-		return nil
+		return left.take(len(a.Key) + valueBytes + a.Value.TextSize())
 	})
 	if err != nil {
-		return nil, s.explain(err)
+		return nil, s.asked(err)
 	}
 	return list, nil
 }

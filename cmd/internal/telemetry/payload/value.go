@@ -198,6 +198,9 @@ func (n node) appendJSON(dst []byte) []byte {
 	return append(dst, brackets[1])
 }
 
+// TextSize returns the length in bytes of the text that v holds, 0 for numbers and bools.
+func (v Value) TextSize() int { return len(v.text) }
+
 // Clone returns v in memory of its own: a value of [Parse] otherwise keeps the
 // whole payload alive.
 func (v Value) Clone() Value {

@@ -1,0 +1,33 @@
+package telemetry
+
+import (
+	"fmt"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// answerBytes bounds what one answer holds in memory.
+const answerBytes = 16 << 20
+
+// valueBytes is about what a value takes besides its text, in memory and as JSON.
+const valueBytes = 64
+
+// budget is how many bytes an answer may still take.
+type budget int
+
+// take returns an error once the answer would be too large.
+func (b *budget) take(bytes int) error {
+	if *b -= budget(bytes); *b < 0 {
+		return fmt.Errorf("%w: the answer would be larger than %d MiB: ask for fewer keys, a shorter span or a smaller limit", ErrQuery, answerBytes>>20)
+	}
+	return nil
+}
+
+// keep takes the bytes of a value and returns a copy of it, which does not keep the
+// whole message in memory.
+func (b *budget) keep(v payload.Value) (payload.Value, error) {
+	if err := b.take(valueBytes + v.TextSize()); err != nil {
+		return payload.Value{}, err
+	}
+	return v.Clone(), nil
+}

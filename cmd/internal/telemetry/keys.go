@@ -1,0 +1,4 @@
+package telemetry
+
+// maxKeys is the most keys of one device.
+const maxKeys = 10_000
