@@ -383,7 +383,7 @@ func TestRetryAfter(t *testing.T) {
 		"7": 7 * time.Second, "3600": time.Minute, "": 0, "soon": 0, "-5": 0,
 		"Sat, 01 Jan 2000 00:00:20 GMT": 20 * time.Second,
 		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
-		"99999999999999999999999999999": time.Minute,
+		"99999999999999999999999999999": time.Minute, "18700000000000000000A": 0,
 	} {
 		for status, outcome := range map[int]string{503: "error", 429: "busy"} {
 			open(t, func(c *clinic) { // begins at 2000-01-01 00:00 UTC

@@ -53,9 +53,12 @@ func keepOf(h http.Header) authz.Keep {
 
 // deltaSeconds reads a number of seconds: 0 if it is none, at most maxSeconds.
 func deltaSeconds(text string) int {
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil && n == 0 {
+	if text == "" || strings.Trim(text, "0123456789") != "" {
 		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return maxSeconds // it is more than can be counted
 	}
 	return int(min(n, maxSeconds))
 }
