@@ -17,11 +17,11 @@ func benchmark(b *testing.B, a authz.Authorizer, r authz.Request) {
 }
 
 func BenchmarkGranted(b *testing.B) {
-	benchmark(b, guard.New(authorizeFunc(byToken), nil, guard.Options{}), request("good-device", attacker))
+	benchmark(b, guard.New(authorizeFunc(byToken), guard.Options{}), request("good-device", attacker))
 }
 
 func BenchmarkThrottled(b *testing.B) {
-	g := guard.New(authorizeFunc(byToken), nil, guard.Options{Rate: 1e-9})
+	g := guard.New(authorizeFunc(byToken), guard.Options{Rate: 1e-9})
 	for i := range 20 {
 		_, _ = g.Authorize(b.Context(), request(fmt.Sprint("guess", i), attacker))
 	}
@@ -29,7 +29,7 @@ func BenchmarkThrottled(b *testing.B) {
 }
 
 func BenchmarkPrecheck(b *testing.B) {
-	p := guard.NewPrecheck(guard.New(authorizeFunc(byToken), nil, guard.Options{}), guard.Format{
+	p := guard.NewPrecheck(guard.New(authorizeFunc(byToken), guard.Options{}), guard.Format{
 		MinLength: 20, MaxLength: 64, Prefixes: []string{"map_"}, Charset: "_abcdefghijklmnopqrstuvwxyz0123456789",
 	})
 	benchmark(b, p, request("map_0123456789abcdefghijklmnopqrstuvwxyz!", attacker))

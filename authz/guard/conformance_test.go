@@ -62,7 +62,7 @@ func TestConformance(t *testing.T) {
 					} else {
 						c := cache.New(u, cache.Options{})
 						tb.Cleanup(c.Close)
-						a = guard.New(guard.NewPrecheck(c, guard.Format{MinLength: 8}), nil, guard.Options{})
+						a = guard.New(guard.NewPrecheck(c, guard.Format{MinLength: 8}), guard.Options{})
 					}
 					return authztest.Fixture{
 						Authorizer: a,

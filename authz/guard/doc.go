@@ -4,7 +4,7 @@
 //
 //	answers := cache.New(tokenService, cache.Options{})
 //	form := guard.NewPrecheck(answers, guard.Format{Prefixes: []string{"map_"}})
-//	front := guard.New(authz.Chain{tokenFile, form}, tokenFile, guard.Options{})
+//	front := guard.New(authz.Chain{tokenFile, form}, guard.Options{Offline: tokenFile})
 //
 // # Guard
 //

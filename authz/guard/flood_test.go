@@ -17,7 +17,7 @@ import (
 // guarded is the usual order: a Guard, a cache, a source.
 func guarded(source authz.Authorizer) (*guard.Guard, *cache.Cache) {
 	c := cache.New(source, cache.Options{})
-	return guard.New(c, nil, guard.Options{}), c
+	return guard.New(c, guard.Options{}), c
 }
 
 // TestNeighbour: behind the address of an attacker, a device that was there before

@@ -34,6 +34,11 @@ type Options struct {
 	// Tokens is how many tokens that were granted are remembered; zero or less means
 	// 100,000. Their devices are known: no budget holds for them.
 	Tokens int
+	// Offline are those of the sources that answer from memory, nil if there are none.
+	// They are asked about tokens of at least 20 bytes also for an address that has
+	// used its budget up, because such a token is not found by trying. They come first
+	// among the sources: a denial of one before them would be passed by.
+	Offline authz.Authorizer
 	// Exempt lists networks that have no budget. IPv4 networks are given as
 	// such, also where clients appear as ::ffff:a.b.c.d.
 	Exempt []netip.Prefix
@@ -108,21 +113,17 @@ type Stats struct {
 }
 
 // New returns a Guard before source.
-//
-// Of the sources behind it, offline are those that answer from memory: nil if there
-// are none, or if one that is not comes first. They are asked about tokens of at
-// least 20 bytes also for an address that has used its budget up, because such a
-// token is not found by trying.
-func New(source, offline authz.Authorizer, o Options) *Guard {
+func New(source authz.Authorizer, o Options) *Guard {
 	b := &budgets{options: o.withDefaults(), seed: maphash.MakeSeed()}
 	// None of the sizes is below one, the only fault there is.
 	b.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket](b.options.Addresses, nil)
 	b.failures, _ = simplelru.NewLRU[attempt, failure](b.options.Addresses, nil)
 	b.granted, _ = simplelru.NewLRU[uint64, struct{}](b.options.Tokens, nil)
-	return &Guard{source: source, offline: offline, budgets: b}
+	return &Guard{source: source, offline: o.Offline, budgets: b}
 }
 
-// Before returns a Guard before other sources that shares all that g remembers.
+// Before returns a Guard before another source that shares all that g remembers.
+// Offline is that of [Options].
 func (g *Guard) Before(source, offline authz.Authorizer) *Guard {
 	return &Guard{source: source, offline: offline, budgets: g.budgets}
 }

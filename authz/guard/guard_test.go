@@ -102,7 +102,7 @@ func TestBudget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := guard.New(authorizeFunc(byToken), nil, tc.options)
+				g := guard.New(authorizeFunc(byToken), tc.options)
 				charged := 0
 				for i, step := range tc.steps {
 					time.Sleep(time.Duration(step[0]) * time.Second)
@@ -147,7 +147,7 @@ func TestWhatCosts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := guard.New(authorizeFunc(byToken), nil, guard.Options{Exempt: []netip.Prefix{
+				g := guard.New(authorizeFunc(byToken), guard.Options{Exempt: []netip.Prefix{
 					netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("fe80::/10"),
 				}})
 				want := 1000
@@ -186,7 +186,7 @@ func TestNetworks(t *testing.T) {
 		{"0.0.0.0", "::", false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			g := guard.New(authorizeFunc(byToken), nil, guard.Options{})
+			g := guard.New(authorizeFunc(byToken), guard.Options{})
 			until(t, g, request("guess", tc.a), "denied", 20)
 			if got := outcome(t, g, request("guess", tc.b)); (got == "throttled") != tc.shared {
 				t.Errorf("after %s used its budget up, %s is %s", tc.a, tc.b, got)
@@ -198,7 +198,7 @@ func TestNetworks(t *testing.T) {
 // TestManyAddresses bounds what is remembered of them.
 func TestManyAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := guard.New(authorizeFunc(byToken), nil, guard.Options{Addresses: 10})
+		g := guard.New(authorizeFunc(byToken), guard.Options{Addresses: 10})
 		until(t, g, request("guess", attacker), "denied", 20)
 		for i := range 9 {
 			outcome(t, g, request("guess", fmt.Sprint("198.51.100.", i)))
@@ -220,7 +220,7 @@ func TestManyAddresses(t *testing.T) {
 func TestRepeatsAreFree(t *testing.T) {
 	for name, want := range map[string]string{"guess": "denied", "alone": "unavailable"} {
 		synctest.Test(t, func(t *testing.T) {
-			g := guard.New(authorizeFunc(byToken), nil, guard.Options{})
+			g := guard.New(authorizeFunc(byToken), guard.Options{})
 			for range 1000 {
 				if got := outcome(t, g, request(name, attacker)); got != want {
 					t.Fatalf("it is %s", got)
@@ -255,7 +255,7 @@ func TestKnownPass(t *testing.T) {
 				return nil, &authz.Denial{Reason: authz.NotAuthorized}
 			}
 			return byToken(ctx, r)
-		}), nil, guard.Options{Rate: 1e-6})
+		}), guard.Options{Rate: 1e-6})
 		known := request("good-device", stranger)
 		outcome(t, g, known)
 		known.Addr = request("", attacker).Addr
@@ -292,7 +292,7 @@ func TestKnownPass(t *testing.T) {
 // whatever others at its address do; a short one might be a guess.
 func TestUnguessable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := guard.New(authorizeFunc(byToken), authorizeFunc(byToken), guard.Options{})
+		g := guard.New(authorizeFunc(byToken), guard.Options{Offline: authorizeFunc(byToken)})
 		until(t, g, request("guess", attacker), "denied", 20)
 		for token, want := range map[string]string{
 			"good-0123456789abcde": "granted", "good-0123456789abcd": "throttled",
@@ -319,7 +319,7 @@ func TestFaultsLeadIntoLittleDebt(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			return byToken(ctx, r)
 		})
-		g := guard.New(slow, nil, guard.Options{})
+		g := guard.New(slow, guard.Options{})
 		for i := range 1000 {
 			go func() { _, _ = g.Authorize(t.Context(), request(fmt.Sprint("alone", i), attacker)) }()
 		}
@@ -341,7 +341,7 @@ func TestAtOnce(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			return byToken(ctx, r)
 		})
-		g := guard.New(slow, nil, guard.Options{})
+		g := guard.New(slow, guard.Options{})
 		together := func(token string, n int) map[string]int {
 			got := make(chan string, n)
 			for i := range n {
@@ -407,7 +407,7 @@ func TestNotify(t *testing.T) {
 // wrappers are this package's Authorizers, around another.
 func wrappers() map[string]func(authz.Authorizer) authz.Authorizer {
 	return map[string]func(authz.Authorizer) authz.Authorizer{
-		"Guard":    func(a authz.Authorizer) authz.Authorizer { return guard.New(a, nil, guard.Options{}) },
+		"Guard":    func(a authz.Authorizer) authz.Authorizer { return guard.New(a, guard.Options{}) },
 		"Precheck": func(a authz.Authorizer) authz.Authorizer { return guard.NewPrecheck(a, guard.Format{MinLength: 8}) },
 	}
 }

@@ -43,10 +43,10 @@ func newTokenService(c *config.HTTPSource, auth config.Auth, version string, pas
 
 // guardOptions are those of the guard before all sources. It remembers as many tokens
 // as the caches do grants.
-func guardOptions(auth config.Auth) guard.Options {
+func guardOptions(auth config.Auth, offline authz.Authorizer) guard.Options {
 	return guard.Options{
 		Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt),
-		Tokens: auth.Cache.Size,
+		Tokens: auth.Cache.Size, Offline: offline,
 	}
 }
 

@@ -86,7 +86,7 @@ func (d *draft) openSources(ctx context.Context) error {
 	if sameGuard {
 		d.sources.guard = d.old.sources.guard.Before(all, offlineAll)
 	} else {
-		d.sources.guard = guard.New(all, offlineAll, guardOptions(d.config.Auth))
+		d.sources.guard = guard.New(all, guardOptions(d.config.Auth, offlineAll))
 	}
 	return nil
 }
