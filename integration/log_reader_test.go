@@ -24,6 +24,13 @@ func (p *proxy) startInto(format string) *os.File {
 		p.t.Fatal(err)
 	}
 	p.t.Cleanup(func() { from.Close() })
+	p.startOnto(format, to)
+	return from
+}
+
+// startOnto starts the program with a file as its output, and closes that.
+func (p *proxy) startOnto(format string, to *os.File) {
+	p.t.Helper()
 	cmd := exec.Command(binary, "serve", "--config", p.config)
 	cmd.Env, cmd.Stdout, cmd.Stderr = append(p.environ, "MQTT_AUTH_PROXY_LOG_FORMAT="+format), to, to
 	p.process = &process{cmd: cmd, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
@@ -38,7 +45,6 @@ func (p *proxy) startInto(format string) *os.File {
 	}()
 	p.t.Cleanup(p.kill)
 	p.awaitServing()
-	return from
 }
 
 // refusals makes n connections from an address of their own that are refused. Each
@@ -60,8 +66,17 @@ func (p *proxy) refusals(n int) {
 	}
 }
 
-// overflow is how many refusals make more log than the pipe and the program hold.
-const overflow = 1300
+// overflow makes more log than pipe and program hold.
+func (p *proxy) overflow() {
+	p.t.Helper()
+	for range 50 {
+		p.refusals(200)
+		if !p.counts("mqtt_auth_proxy_log_lost_total 0") {
+			return
+		}
+	}
+	p.t.Fatal("the log has found room for everything")
+}
 
 // TestLogReaderGone: the program outlives who reads its log, and ends in order.
 func TestLogReaderGone(t *testing.T) {
@@ -89,6 +104,27 @@ func TestLogReaderGone(t *testing.T) {
 	}
 }
 
+// TestLogOnAFullDisk: a log that cannot be written is lost, nothing else.
+func TestLogOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	token := p.token("device")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.startOnto("json", full)
+	p.refusals(10)
+	d := connect(t, dial(t, p.plain), identity(4, "device", token))
+	if err := d.publish("a", "b"); err != nil {
+		t.Error(err)
+	}
+	if p.counts("mqtt_auth_proxy_log_lost_total 0") {
+		t.Error("no lost line is counted")
+	}
+	p.stop()
+}
+
 // TestLogReaderStalled: devices are refused and served, signals work, and once
 // somebody reads again the log says what is missing.
 func TestLogReaderStalled(t *testing.T) {
@@ -100,10 +136,7 @@ func TestLogReaderStalled(t *testing.T) {
 			token := p.token("device")
 			log := p.startInto(format)
 			before := connect(t, dial(t, p.plain), identity(4, "before", token))
-			p.refusals(overflow)
-			if p.counts("mqtt_auth_proxy_log_lost_total 0") {
-				t.Fatal("the log has found room for everything")
-			}
+			p.overflow()
 			later := connect(t, dial(t, p.plain), identity(4, "later", token))
 			for _, d := range []*device{before, later} {
 				if err := d.publish("a", "b"); err != nil {
@@ -144,7 +177,7 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 	p := newProxy(t, "shutdown: {drain: 10m}\n")
 	token := p.token("device")
 	p.startInto("json")
-	p.refusals(overflow)
+	p.overflow()
 	stuck := connect(t, dial(t, p.plain), identity(5, "stuck", token))
 	stuck.subscribe(t, "flood", 0)
 	source := connect(t, dial(t, p.plain), identity(5, "source", token))
@@ -168,6 +201,34 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 		t.Errorf("status %d after two signals, want 1", status)
 	}
 	t.Log("ended after", time.Since(begun).Round(time.Millisecond))
+}
+
+// TestCrashDoesNotWaitForLogReader: a supervisor can only start the program again once
+// it has ended. SIGQUIT makes the Go runtime end it as a bug would.
+func TestCrashDoesNotWaitForLogReader(t *testing.T) {
+	t.Parallel()
+	p := newProxy(t, "")
+	log := p.startInto("json")
+	p.overflow()
+	p.signal(syscall.SIGQUIT)
+	if status := p.wait(t, patience); status != 2 {
+		t.Errorf("status %d, want 2", status)
+	}
+	log.Close()
+
+	// With a reader the runtime's words are there to be read.
+	log = p.startInto("json")
+	var text bytes.Buffer
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&text, log)
+	}()
+	p.signal(syscall.SIGQUIT)
+	<-read
+	if !strings.Contains(text.String(), "SIGQUIT: quit") || !strings.Contains(text.String(), "goroutine ") {
+		t.Errorf("the log does not say why:\n%s", excerpt(text.String()))
+	}
 }
 
 // TestLogCannotFillTheDisk: neither a long client id nor payloads that cannot be

@@ -83,6 +83,9 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	}
 	// 3.1.1 has no way to say no: it is acknowledged and dropped, or cut.
 	pub("plant/other/level", "-V", "311")
+	p.awaitLog("what was denied before 5.0", func(l logged) bool {
+		return l["message"] == "publish denied" && l["subject"] == "gauge" && l["topic"] == "plant/other/level" && l["version"] == "3.1.1"
+	})
 	d := connect(t, dial(t, p.plain), identity(5, "reader", "gauge"+secretTail))
 	s := packets.Subscribe{Type: packets.SUBSCRIBE, PacketID: 7}
 	s.Add("plant/gauge/#", 1)
@@ -98,6 +101,9 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	var ack packets.Suback
 	if err := ack.Parse(raw, 5); err != nil || fmt.Sprint(ack.Codes) != fmt.Sprint([]packets.ReasonCode{1, packets.NotAuthorized, packets.NotAuthorized}) {
 		t.Errorf("SUBACK %v, %v", ack.Codes, err)
+	}
+	if _, sessions := p.get("/v1/sessions?client_id=reader"); !strings.Contains(sessions, `"denied":2`) {
+		t.Errorf("of two denied filters the session shows %s", sessions)
 	}
 	withWill := identity(5, "will", "gauge"+secretTail)
 	withWill.HasWill, withWill.Will = true, packets.Will{Topic: "plant/other/gone"}

@@ -39,6 +39,9 @@ func run(args []string) int {
 // done once its output has been read.
 func (p *program) detach() {
 	signal.Ignore(syscall.SIGPIPE)
+	if f, ok := p.stderr.(*os.File); ok {
+		p.stderr = ownStderr(f)
+	}
 	out, err := observe.NewOutput(p.stdout), observe.NewOutput(p.stderr)
 	p.stdout, p.stderr, p.detached = out, err, []*observe.Output{out, err}
 }
