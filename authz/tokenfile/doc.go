@@ -1,6 +1,6 @@
 // Package tokenfile keeps tokens in a file: an [authz.Authorizer] that answers
 // from it and notices changes by itself ([Open]), and the edits behind a command
-// line ([Create], [Rotate], [Revoke], [Disable], [Enable], [List], [Show],
+// line ([Create], [Rotate], [Extend], [Revoke], [Disable], [Enable], [List], [Show],
 // [Lint]), which any number of processes may use at once.
 //
 //	made, err := tokenfile.Create("tokens.jsonl", tokenfile.CreateOptions{Name: "pump-7"})

@@ -256,6 +256,26 @@ func (d *document) setDisabled(name string, off bool) ([]string, error) {
 	return ids(found), nil
 }
 
+// setExpiry gives tokens another end; it returns the ids of all that were named.
+func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
+	found, err := d.find(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range found {
+		if unix(e.expires).Equal(expires.Truncate(time.Second)) {
+			continue
+		}
+		rec := d.record(e)
+		rec.set(fieldExpireAt, nil)
+		if !expires.IsZero() {
+			rec.set(fieldExpireAt, stampText(expires))
+		}
+		d.replace(e, &rec)
+	}
+	return ids(found), nil
+}
+
 // revoke takes tokens out and returns their ids.
 func (d *document) revoke(name string) ([]string, error) {
 	found, err := d.find(name)

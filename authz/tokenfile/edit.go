@@ -52,12 +52,8 @@ func (o CreateOptions) check(now time.Time) error {
 			return fmt.Errorf("the token: %w", err)
 		}
 	}
-	switch {
-	case o.Expires.IsZero():
-	case o.Expires.Unix() <= now.Unix():
-		return errors.New("the expiry has passed already")
-	case o.Expires.Unix() > latest:
-		return errors.New("the expiry is too far in the future")
+	if err := checkExpiry(o.Expires, now); err != nil {
+		return err
 	}
 	if o.Comment != "" {
 		if err := checkName(o.Comment, maxComment); err != nil {
@@ -68,6 +64,17 @@ func (o CreateOptions) check(now time.Time) error {
 		if _, err := pattern(id); err != nil {
 			return fmt.Errorf("the client id: %w", err)
 		}
+	}
+	return nil
+}
+
+func checkExpiry(expires, now time.Time) error {
+	switch {
+	case expires.IsZero():
+	case expires.Unix() <= now.Unix():
+		return errors.New("the expiry has passed already")
+	case expires.Unix() > latest:
+		return errors.New("the expiry is too far in the future")
 	}
 	return nil
 }
@@ -119,6 +126,20 @@ func Disable(path, idOrName string) (ids []string, err error) {
 func Enable(path, idOrName string) (ids []string, err error) {
 	err = edit(path, false, func(d *document) (err error) {
 		ids, err = d.setDisabled(idOrName, false)
+		return err
+	})
+	return ids, err
+}
+
+// Extend gives tokens, named as for [Revoke], another end, in whole seconds; zero means
+// that they never end. An end that comes sooner than the one before ends their sessions
+// when it comes. It returns the ids.
+func Extend(path, idOrName string, expires time.Time) (ids []string, err error) {
+	if err := checkExpiry(expires, time.Now()); err != nil {
+		return nil, err
+	}
+	err = edit(path, false, func(d *document) (err error) {
+		ids, err = d.setExpiry(idOrName, expires)
 		return err
 	})
 	return ids, err

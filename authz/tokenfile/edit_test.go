@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +201,51 @@ func TestListAndLint(t *testing.T) {
 	}
 	if warnings, err := Lint(path); err != nil || len(warnings) != 2 || !strings.Contains(warnings[0], "everyone may write to it (mode 0666)") {
 		t.Errorf("Lint = %q, %v", warnings, err)
+	}
+}
+
+// TestExtend moves the end of tokens, by device and by id.
+func TestExtend(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a", `"subject":"x"`, `"expire_at":4000000000`), line("b", `"subject":"x"`), line("c"))
+	ends := func() (all []string) {
+		t.Helper()
+		entries, err := List(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			text := "never"
+			if !e.Expires.IsZero() {
+				text = e.Expires.UTC().Format(time.DateOnly)
+			}
+			all = append(all, text)
+		}
+		return all
+	}
+	for _, step := range []struct {
+		name    string
+		expires time.Time
+		ids     int
+		want    []string
+	}{
+		{"x", time.Time{}, 2, []string{"never", "never", "never"}},
+		{"b", time.Date(2100, 1, 2, 0, 0, 0, 5, time.UTC), 1, []string{"never", "2100-01-02", "never"}},
+		{"x", time.Date(2101, 1, 2, 0, 0, 0, 0, time.UTC), 2, []string{"2101-01-02", "2101-01-02", "never"}},
+	} {
+		ids, err := Extend(path, step.name, step.expires)
+		if err != nil || len(ids) != step.ids || !slices.Equal(ends(), step.want) {
+			t.Errorf("Extend(%s) = %q, %v; the tokens end %q, want %q", step.name, ids, err, ends(), step.want)
+		}
+	}
+	before := text(t, path)
+	if _, err := Extend(path, "a", time.Now().Add(-time.Hour)); err == nil {
+		t.Error("a token ends in the past")
+	}
+	if _, err := Extend(path, "nobody", time.Time{}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("Extend = %v", err)
+	}
+	if text(t, path) != before {
+		t.Error("what is refused has changed the file")
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// ErrNotFound is returned by [Rotate], [Revoke], [Disable], [Enable] and [Show]
+// ErrNotFound is returned by [Rotate], [Extend], [Revoke], [Disable], [Enable] and [Show]
 // when no entry has the id or belongs to the device that was named.
 var ErrNotFound = errors.New("no such token or device")
 

@@ -26,7 +26,7 @@ is left. SIGHUP reloads the config file and every file that it names.
 Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
 a certificate of its own making), checks tokens against tokens.jsonl in the data
 directory and runs a bundled broker that stores telemetry. On the first start it
-makes a device "demo" and prints its token once.`,
+makes a device "demo" and prints its token once; the token ends after a day.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return p.serve(c.Context()) },
 	}

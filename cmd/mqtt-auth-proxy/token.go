@@ -34,7 +34,7 @@ The commands work on the token file itself. A running proxy takes up every chang
 within a second: sessions of a token that is withdrawn end. NAME is the device.`,
 	}
 	c.AddCommand(
-		t.createCommand(), t.rotateCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
+		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
 		t.changeCommand("revoke", "Withdraw a token, or all of a device, for good", tokenfile.Revoke),
 		t.changeCommand("disable", "Switch a token, or all of a device, off", tokenfile.Disable),
 		t.changeCommand("enable", "Switch a token, or all of a device, on again", tokenfile.Enable),
@@ -89,7 +89,7 @@ func (t *tokens) createCommand() *cobra.Command {
 			return t.printCreated(made)
 		},
 	}
-	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h) or a date (2027-01-31T00:00:00Z); default never")
+	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
 	c.Flags().StringVar(&token, "token", "", "take this `TOKEN` instead of a new one; - reads it from stdin, where no process list shows it")
 	t.jsonFlag(c)
 	return c
@@ -121,6 +121,40 @@ Without --overlap the old token and its sessions end at once.`,
 	}
 	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays good, such as 24h")
 	t.jsonFlag(c)
+	return c
+}
+
+func (t *tokens) extendCommand() *cobra.Command {
+	var expires string
+	c := &cobra.Command{
+		Use:   "extend ID|NAME --expires TIME|never",
+		Short: "Let a token, or all of a device, end at another time, or never",
+		Args:  one("token id or device name"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if expires == "" {
+				return errors.New("say when the token ends with --expires: a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never")
+			}
+			at, err := parseExpiry(expires, time.Now())
+			if err != nil {
+				return err
+			}
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			ids, err := tokenfile.Extend(path, args[0], at)
+			if err != nil {
+				return notFound(err, path, args[0])
+			}
+			end := "never"
+			if !at.IsZero() {
+				end = at.UTC().Format(time.RFC3339)
+			}
+			_, err = fmt.Fprintf(t.stdout, "expires %s: %s\n", end, strings.Join(ids, " "))
+			return err
+		},
+	}
+	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never")
 	return c
 }
 
@@ -236,9 +270,10 @@ func (t *tokens) givenToken(flag string) (authz.Token, error) {
 	return authz.NewToken(flag), nil
 }
 
-// parseExpiry reads a time from now or a date.
+// parseExpiry reads a time from now, a date, or never, for which it returns the zero
+// time.
 func parseExpiry(s string, now time.Time) (time.Time, error) {
-	if s == "" {
+	if s == "" || s == "never" {
 		return time.Time{}, nil
 	}
 	if d, err := time.ParseDuration(s); err == nil {
@@ -249,7 +284,7 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--expires %q: want a time from now such as 720h, or a date such as 2027-01-31T00:00:00Z", s)
+		return time.Time{}, fmt.Errorf("--expires %q: want a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never", s)
 	}
 	return at, nil
 }

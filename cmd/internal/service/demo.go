@@ -10,12 +10,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // demo is the device of a first start and how to reach the proxy as it.
 type demo struct {
 	token       authz.Token
+	expires     time.Time
 	data        string
 	plain, tls  net.Addr // nil without such a listener; tls is one with a certificate of our own
 	adminSide   net.Addr
@@ -59,7 +61,9 @@ func (d *demo) print(w io.Writer) error {
 	if d.adminSide != nil {
 		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminSide)
 	}
-	text += "\nMore devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
+	text += fmt.Sprintf("\nThe token ends in a day, at %s. To keep it: mqtt-auth-proxy token extend demo --expires never --data %s\n",
+		d.expires.UTC().Format(time.RFC3339), shellWord(d.data))
+	text += "More devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
 	_, err := io.WriteString(w, text)
 	return err
 }
@@ -84,8 +88,8 @@ func portOf(a net.Addr) int {
 }
 
 // introduce fills in where the demo device finds the proxy.
-func (d *draft) introduce(token authz.Token) *demo {
-	it := &demo{token: token, data: d.config.Data, adminSecret: d.config.Admin.TokenFile}
+func (d *draft) introduce(made tokenfile.Created) *demo {
+	it := &demo{token: made.Token, expires: made.Expires, data: d.config.Data, adminSecret: d.config.Admin.TokenFile}
 	for _, l := range d.listeners {
 		switch secure := l.config.TLS; {
 		case secure == nil && it.plain == nil:

@@ -15,9 +15,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -335,6 +337,28 @@ func TestPushSecretFile(t *testing.T) {
 		}
 		if secret, err := pushSecret(path); (err == nil) != ok || ok && len(secret) != 32 {
 			t.Errorf("%d bytes: %v", len(content), err)
+		}
+	}
+}
+
+// TestDemoTokenEndsAfterADay, and the greeting says how to keep it.
+func TestDemoTokenEndsAfterADay(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	file := s.current.Load().config.Auth.Sources[0].File.Path
+	entries, err := tokenfile.List(file)
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	if left := time.Until(entries[0].Expires); left > 24*time.Hour || left < 23*time.Hour {
+		t.Errorf("it ends in %v", left)
+	}
+	var greeting strings.Builder
+	if err := s.demo.print(&greeting); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"ends in a day, at " + entries[0].Expires.UTC().Format(time.RFC3339), "mqtt-auth-proxy token extend demo --expires never --data "} {
+		if !strings.Contains(greeting.String(), want) {
+			t.Errorf("the greeting lacks %q:\n%s", want, greeting.String())
 		}
 	}
 }

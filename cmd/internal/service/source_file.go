@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -13,19 +14,24 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// demoDevice is the device that a first start of the bundled broker makes.
-const demoDevice = "demo"
+const (
+	// demoDevice is the device that a first start of the bundled broker makes.
+	demoDevice = "demo"
+	// demoLife is how long its token is good: long enough to try the program, while a
+	// token that everybody has seen who reads the log is no way in for ever.
+	demoLife = 24 * time.Hour
+)
 
 func (d *draft) openTokenFile(c *config.FileSource) (*tokenfile.File, error) {
 	s := d.service
 	if d.old.policy == nil && isFirstStart(d.config, c.Path) {
 		created, err := tokenfile.Create(c.Path, tokenfile.CreateOptions{
-			Name: demoDevice, Comment: "made on first start; revoke it when it is not needed any more",
+			Name: demoDevice, Expires: time.Now().Add(demoLife), Comment: "made on first start; revoke it when it is not needed any more",
 		})
 		if err != nil {
 			return nil, fmt.Errorf("make the demo device: %w", err)
 		}
-		s.demo = d.introduce(created.Token)
+		s.demo = d.introduce(created)
 	}
 	f, err := tokenfile.Open(c.Path, tokenfile.Options{OnReload: s.reportTokens(c.Path)})
 	if err != nil {
