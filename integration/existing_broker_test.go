@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/hex"
+	"os"
 	"strings"
 	"testing"
 
@@ -162,4 +163,36 @@ func TestBrokerWithoutMQTT5(t *testing.T) {
 	p.awaitLog("the broker's answer", func(l logged) bool {
 		return l.String("reason") == "upstream_refused" && strings.Contains(l.String("detail"), "in the form of MQTT 3.1.1")
 	})
+}
+
+// TestBrokerDislikesTheWill: Mosquitto answers "not authorized" before MQTT 5.0 if the
+// will is too large. It has accepted the proxy's credentials a moment ago, so the device
+// is told, and the log does not blame the credentials.
+func TestBrokerDislikesTheWill(t *testing.T) {
+	t.Parallel()
+	m := startMosquitto(t)
+	m.kill()
+	config, err := os.ReadFile(m.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(m.config, append(config, "message_size_limit 100\n"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.start()
+	p := newProxy(t, m.upstream())
+	p.keep(m.password)
+	good, bad := p.token("good"), p.token("bad")
+	p.start()
+	connect(t, dial(t, p.plain), identity(4, "d", good))
+	for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.PacketTooLarge} {
+		c := identity(level, "d", bad)
+		c.HasWill, c.Will = true, packets.Will{Topic: "gone", Payload: make([]byte, 200)}
+		if _, ack := present(t, dial(t, p.plain), c); ack.Code != want {
+			t.Errorf("level %d: CONNACK %v, want %v", level, ack.Code, want)
+		}
+	}
+	if p.counts(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="upstream_credentials"} 1`) {
+		t.Error("the proxy's credentials are blamed")
+	}
 }
