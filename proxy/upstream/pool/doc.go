@@ -36,8 +36,8 @@
 // A server that took a connection and did not answer the CONNECT may be dead, or may
 // dislike that one CONNECT: many brokers close the connection for it. So the pool
 // sends a CONNECT of its own at once, at most one a second. The server can only go
-// down if that is not answered either, and if no session has been answered for ten
-// seconds. No device can take a server from the others by what it sends.
+// down if that is not answered either and, unless Health.MQTT says that probes are
+// answered, no session has been answered for ten seconds. No device can take a server from the others by what it sends.
 //
 // No session tries a server that is down. The pool itself tries it, again and again
 // with a pause that doubles from one second to thirty, jittered, and by a CONNECT of

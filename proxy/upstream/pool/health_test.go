@@ -235,21 +235,29 @@ func TestSilentToOneSubject(t *testing.T) {
 }
 
 // TestServerThatServedIsDownAtLast: that it has answered a session keeps a server that
-// has become silent up for a while only.
+// has become silent up for a while only, and not at all if probes by CONNECT are what
+// its owner has chosen.
 func TestServerThatServedIsDownAtLast(t *testing.T) {
-	bubble(t, func(t *testing.T, n *network) {
-		p := New(n.options(ClientID, "a", "b"))
-		run(t, p)
-		visit(p, at(t, p, "a", 0))
-		start := time.Now()
-		n.set("a", silent)
-		for p.find(t, "a").State != Down {
+	for health, limit := range map[Health]time.Duration{
+		{}: recently + DefaultTimeout,
+		{MQTT: true, Interval: time.Second, Timeout: time.Second}: 6 * time.Second,
+	} {
+		bubble(t, func(t *testing.T, n *network) {
+			o := n.options(ClientID, "a", "b")
+			o.Health = health
+			p := New(o)
+			run(t, p)
 			visit(p, at(t, p, "a", 0))
-			if time.Since(start) > recently+DefaultTimeout {
-				t.Fatal("the server is not down")
+			start := time.Now()
+			n.set("a", silent)
+			for p.find(t, "a").State != Down {
+				visit(p, at(t, p, "a", 0))
+				if took := time.Since(start); took > limit {
+					t.Fatalf("%+v: the server is not down after %v", health, took)
+				}
 			}
-		}
-	})
+		})
+	}
 }
 
 // TestFailuresCountInARow: failures count in a row.

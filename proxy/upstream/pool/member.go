@@ -85,7 +85,7 @@ type failure struct {
 
 // failed records a failure of the server.
 func (p *Pool) failed(m *member, f failure) {
-	if m.fail(f, p.threshold(), p.firstPause()) {
+	if p.fail(m, f) {
 		if hook := p.options.Trace.Changed; hook != nil {
 			hook(m.server, false, f.err)
 		}
@@ -93,7 +93,7 @@ func (p *Pool) failed(m *member, f failure) {
 }
 
 // fail reports whether the server has gone down by this failure.
-func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
+func (p *Pool) fail(m *member, f failure) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.err, m.failedAt = f.err, time.Now()
@@ -105,7 +105,7 @@ func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
 		m.silent = m.silent || f.silent
 		if f.probe {
 			m.retries++
-			m.postpone(pause)
+			m.postpone(p.firstPause())
 		}
 		return false
 	}
@@ -115,20 +115,22 @@ func (m *member) fail(f failure, threshold int, pause time.Duration) bool {
 		m.doubted = true
 		m.rouse()
 	}
-	if m.failures < threshold || f.silent && m.serves() {
+	if m.failures < p.threshold() || f.silent && p.mayServe(m) {
 		return false
 	}
 	m.down, m.silent, m.since, m.retries = true, f.silent, m.failedAt, 0
 	m.downs++
-	m.postpone(pause)
+	m.postpone(p.firstPause())
 	return true
 }
 
-// serves reports whether a server that took a connection and did not answer may serve
-// others: it has answered one of late, or the last probe. The CONNECT that it did not
-// answer may be one that it dislikes. m.mu is held.
-func (m *member) serves() bool {
-	return !m.mute || !m.answered.IsZero() && time.Since(m.answered) < recently
+// mayServe reports whether a server that took a connection and did not answer may serve
+// others: the CONNECT may be one that it dislikes. It may if it has answered the last
+// probe. If it has not, it may dislike that as well, unless its owner has chosen probes
+// by CONNECT; then what it has answered of late counts. m.mu is held.
+func (p *Pool) mayServe(m *member) bool {
+	served := !m.answered.IsZero() && time.Since(m.answered) < recently
+	return !m.mute || served && !p.options.Health.MQTT
 }
 
 // postpone sets when the server is probed next. m.mu is held.
