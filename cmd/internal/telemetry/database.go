@@ -58,6 +58,7 @@ type statements struct {
 	pruneLatest             *sql.Stmt
 	pruneAhead, latestAhead *sql.Stmt
 	forget, newest          *sql.Stmt
+	countKeys, hasKey       *sql.Stmt
 	freePages, pages, empty *sql.Stmt
 }
 
@@ -212,6 +213,8 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.latestAhead, `SELECT key FROM latest WHERE device = ? AND ts > ?`},
 		{&s.write.forget, `DELETE FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.newest, `SELECT ts, data FROM telemetry WHERE device = ? ORDER BY ts DESC, n DESC LIMIT ?`},
+		{&s.write.countKeys, `SELECT count(*) FROM latest WHERE device = ?`},
+		{&s.write.hasKey, `SELECT 1 FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.freePages, `PRAGMA freelist_count`},
 		{&s.write.pages, `PRAGMA page_count`},
 		{&s.write.empty, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages)},

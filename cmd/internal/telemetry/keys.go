@@ -1,4 +1,147 @@
 package telemetry
 
-// maxKeys is the most keys of one device.
-const maxKeys = 10_000
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+const (
+	// maxKeys is the most keys of one device. A device that has more, from before
+	// there was a bound, keeps them.
+	maxKeys = 10_000
+	// maxCounted is of how many devices the keys are counted at once.
+	maxCounted = 100_000
+)
+
+// keyCounts bounds the keys of each device. Counting them for each message would be
+// slow, so most are only known to be no more than a number that each message adds
+// to; it is corrected when it reaches the bound. It belongs to the writing goroutine.
+type keyCounts map[string]*keyCount
+
+type keyCount struct {
+	// n is the number of keys in the table latest. It may be larger, and counts what
+	// will be in the table, unless exact.
+	n     int
+	exact bool
+	fresh map[string]bool // keys that will be in the table with the next flush; if exact
+}
+
+// admit refuses requests of a batch that would give a device more than maxKeys.
+func (s *Store) admit(batch []*request) error {
+	for _, r := range batch {
+		var bad *PayloadError
+		switch err := s.admitRows(r.device, r.rows); {
+		case errors.As(err, &bad):
+			r.refused = bad
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) admitRows(device string, rows []row) error {
+	fields := 0
+	for _, m := range rows {
+		fields += len(m.Fields)
+	}
+	c := s.keys[device]
+	if c != nil && !c.exact && c.n+fields <= maxKeys {
+		c.n += fields
+		return nil
+	}
+	if c == nil || !c.exact {
+		n, err := s.countKeys(device)
+		if err != nil {
+			return err
+		}
+		if c = s.remember(device); n+len(s.recent.devices[device])+fields <= maxKeys {
+			c.n = n + len(s.recent.devices[device]) + fields
+			return nil
+		}
+		// Then the table has all that was committed, and the count is exact.
+		if err := s.flush(); err != nil {
+			return err
+		}
+		if c.n, err = s.countKeys(device); err != nil {
+			return err
+		}
+		c.exact = true
+	}
+	return s.admitFresh(device, c, rows)
+}
+
+// admitFresh admits rows of a device whose keys are counted exactly.
+func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
+	fresh := make(map[string]bool)
+	for _, m := range rows {
+		for _, f := range m.Fields {
+			known, err := s.knowsKey(device, c, f)
+			if err != nil {
+				return err
+			}
+			if !known {
+				fresh[f.Key] = true
+			}
+		}
+	}
+	switch {
+	case len(fresh) == 0:
+		return nil
+	case c.n+len(c.fresh)+len(fresh) > maxKeys:
+		return &PayloadError{Reason: "too many keys for one device"}
+	case c.fresh == nil:
+		c.fresh = make(map[string]bool)
+	}
+	for key := range fresh {
+		c.fresh[key] = true
+	}
+	return nil
+}
+
+func (s *Store) knowsKey(device string, c *keyCount, f payload.Field) (bool, error) {
+	if _, waits := s.recent.devices[device][f.Key]; waits || c.fresh[f.Key] {
+		return true, nil
+	}
+	var one int
+	err := s.write.hasKey.QueryRowContext(context.Background(), device, f.Key).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// remember returns an empty count for the device.
+func (s *Store) remember(device string) *keyCount {
+	if len(s.keys) >= maxCounted || s.keys == nil {
+		s.keys = make(keyCounts)
+	}
+	c := new(keyCount)
+	s.keys[device] = c
+	return c
+}
+
+// countKeys returns how many keys of the device are in the table latest.
+func (s *Store) countKeys(device string) (n int, err error) {
+	err = s.write.countKeys.QueryRowContext(context.Background(), device).Scan(&n)
+	return n, err
+}
+
+// flushed takes note of what a flush has brought from recent into the table.
+func (k keyCounts) flushed(recent map[string]map[string]Point) {
+	for device, keys := range recent {
+		c := k[device]
+		if c == nil || len(c.fresh) == 0 {
+			continue
+		}
+		for key := range keys {
+			if c.fresh[key] {
+				delete(c.fresh, key)
+				c.n++
+			}
+		}
+	}
+}

@@ -109,6 +109,7 @@ func (s *Store) flush() error {
 	if err != nil {
 		return fmt.Errorf("newest values: %w", err)
 	}
+	s.keys.flushed(s.recent.devices)
 	s.recent.clear()
 	return nil
 }

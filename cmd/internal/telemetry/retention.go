@@ -107,6 +107,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
 		return deleted, err
 	}
+	delete(s.keys, device) // which no longer counts right
 	if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, old); err != nil {
 		return deleted, err
 	}

@@ -23,7 +23,6 @@ func (w tableWriter) exec(stmt *sql.Stmt, args ...any) (sql.Result, error) {
 
 // request writes r, or sets r.refused and leaves the tables as they were.
 func (w tableWriter) request(r *request) error {
-	r.refused = nil
 	var err error
 	switch {
 	case len(r.attributes) > 0:

@@ -34,8 +34,9 @@
 // however many arrive in a millisecond; they are numbered in order of arrival. A
 // message with a ts replaces values of the same ts key by key, so that it may be
 // sent again. Besides the messages the newest value of each key is kept, the last
-// one to arrive if several have the same time, and the attributes, of which a
-// device has at most 1000.
+// one to arrive if several have the same time, and the attributes. A device has at
+// most 10,000 keys and 1000 attributes; a payload that would add one more is
+// refused.
 //
 // A ts that lies more than a day ahead of the clock is replaced by the time of
 // arrival, or with Options.StrictJSON refused; it would otherwise stay the newest
@@ -147,6 +148,7 @@ type Store struct {
 
 	write    statements
 	recent   recent
+	keys     keyCounts
 	prune    prune
 	health   health
 	counters counters

@@ -92,6 +92,7 @@ func (s *Store) commit(batch []*request) {
 	if err != nil {
 		s.counters.errors.Add(1)
 		err = s.explain(err)
+		s.keys = nil // counts what is not stored
 	} else {
 		s.counters.commits.Add(1)
 		s.recent.add(batch)
@@ -128,10 +129,16 @@ func (s *Store) store(batch []*request) error {
 			return err
 		}
 	}
+	if err := s.admit(batch); err != nil {
+		return err
+	}
 	ctx := context.Background()
 	return s.transact(ctx, func(tx *sql.Tx) error {
 		w := tableWriter{Store: s, ctx: ctx, tx: tx}
 		for _, r := range batch {
+			if r.refused != nil {
+				continue
+			}
 			if err := w.request(r); err != nil {
 				return err
 			}
