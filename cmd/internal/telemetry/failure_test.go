@@ -310,6 +310,42 @@ func TestDamagedRows(t *testing.T) {
 	publish(t, s, "d", `{"ts":2,"values":{"b":1}}`)
 }
 
+// TestDamagedRowHurtsItsDeviceAlone: others in the same commit are stored.
+func TestDamagedRowHurtsItsDeviceAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	ours(t, path)
+	execOn(t, path, `INSERT INTO telemetry VALUES ('damaged', 1, 0, '{"a":')`)
+	synctest.Test(t, func(t *testing.T) {
+		gate := make(chan struct{})
+		s := open(t, Options{Path: path, free: func(string) (uint64, error) {
+			<-gate
+			return 1 << 40, nil
+		}})
+		outcomes := map[string]chan error{}
+		for _, device := range []string{"first", "damaged", "other"} {
+			outcomes[device] = make(chan error, 1)
+			go func() {
+				outcomes[device] <- s.Telemetry(t.Context(), device, []byte(`[{"ts":2,"values":{"a":1}},{"ts":1,"values":{"a":1}}]`))
+			}()
+			synctest.Wait()
+		}
+		close(gate)
+		for device, outcome := range outcomes {
+			if err := <-outcome; (device == "damaged") != errors.Is(err, ErrStore) {
+				t.Errorf("%s: %v", device, err)
+			}
+		}
+		if commits := s.Stats().Commits; commits != 2 {
+			t.Errorf("%d commits, want the first message alone and the others in one", commits)
+		}
+		check(t, "other", latest(t, s, "other"), `a=1@2`)
+		check(t, "damaged", latest(t, s, "damaged"), ``)
+		if err := s.Writable(); err != nil {
+			t.Errorf("not writable: %v", err)
+		}
+	})
+}
+
 func TestDamagedNotes(t *testing.T) {
 	for _, notes := range []string{`[`, `[{"d":"d","t":1}]`} {
 		path := filepath.Join(t.TempDir(), "t.db")

@@ -33,11 +33,15 @@ func (w tableWriter) request(r *request) error {
 		err = w.messages(r)
 	}
 	var bad *PayloadError
-	if errors.As(err, &bad) {
+	switch {
+	case errors.As(err, &bad):
 		r.refused = bad
-		return nil
+	case errors.Is(err, errDamaged): // a row of this device
+		r.refused = w.explain(err)
+	default:
+		return err
 	}
-	return err
+	return nil
 }
 
 // messages writes several rows so that a refused one takes the others with it.

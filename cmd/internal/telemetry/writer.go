@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -101,6 +102,9 @@ func (s *Store) commit(batch []*request) {
 		switch {
 		case err != nil:
 			r.done <- err
+		case errors.Is(r.refused, ErrStore):
+			s.counters.errors.Add(1)
+			r.done <- r.refused
 		case r.refused != nil:
 			s.counters.refused.Add(1)
 			r.done <- r.refused
