@@ -20,8 +20,6 @@ type Observer struct {
 	log      *Log
 	metrics  *metrics
 	upstream *upstreamMetrics
-
-	acceptErrors everySecond
 }
 
 // New returns an Observer that logs to log and registers its metrics and those of the
@@ -64,15 +62,7 @@ func (o *Observer) Trace() proxy.Trace {
 
 func (o *Observer) acceptFailed(listener string, err error, retry time.Duration) {
 	o.metrics.of(listener).acceptFailed.Inc()
-	suppressed, ok := o.acceptErrors.allow()
-	if !ok {
-		return
-	}
-	fields := []zap.Field{zap.String("listener", listener), zap.Error(err), zap.Duration("retry_in", retry)}
-	if suppressed > 0 {
-		fields = append(fields, zap.Int64("suppressed", suppressed))
-	}
-	o.log.Error("cannot accept connections", fields...)
+	o.log.Error("cannot accept connections", zap.String("listener", listener), zap.Error(err), zap.Duration("retry_in", retry))
 }
 
 func (o *Observer) secured(h proxy.Handshake) {

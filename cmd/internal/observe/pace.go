@@ -149,25 +149,3 @@ func (p *pace) totals(f func(k kind, suppressed int64)) {
 		f(k, a.total)
 	}
 }
-
-// everySecond lets one line a second be written. The zero value is ready to use.
-type everySecond struct {
-	mu         sync.Mutex
-	last       time.Time
-	suppressed int64
-}
-
-// allow reports whether a line may be written now, and then also how many were
-// suppressed since the last one.
-func (e *everySecond) allow() (suppressed int64, ok bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	now := time.Now()
-	if !e.last.IsZero() && now.Sub(e.last) < time.Second {
-		e.suppressed++
-		return 0, false
-	}
-	e.last = now
-	suppressed, e.suppressed = e.suppressed, 0
-	return suppressed, true
-}
