@@ -29,7 +29,7 @@ type keyCount struct {
 	fresh map[string]bool // keys that will be in the table with the next flush; if exact
 }
 
-// admit refuses requests of a batch that would give a device more than maxKeys.
+// admit refuses requests of a batch that would give a device more than its bound.
 func (s *Store) admit(batch []*request) error {
 	for _, r := range batch {
 		var bad *PayloadError
@@ -49,7 +49,7 @@ func (s *Store) admitRows(device string, rows []row) error {
 		fields += len(m.Fields)
 	}
 	c := s.keys[device]
-	if c != nil && !c.exact && c.n+fields <= maxKeys {
+	if c != nil && !c.exact && c.n+fields <= s.opts.maxKeys {
 		c.n += fields
 		return nil
 	}
@@ -58,7 +58,7 @@ func (s *Store) admitRows(device string, rows []row) error {
 		if err != nil {
 			return err
 		}
-		if c = s.remember(device); n+len(s.recent.devices[device])+fields <= maxKeys {
+		if c = s.remember(device); n+len(s.recent.devices[device])+fields <= s.opts.maxKeys {
 			c.n = n + len(s.recent.devices[device]) + fields
 			return nil
 		}
@@ -91,7 +91,7 @@ func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 	switch {
 	case len(fresh) == 0:
 		return nil
-	case c.n+len(c.fresh)+len(fresh) > maxKeys:
+	case c.n+len(c.fresh)+len(fresh) > s.opts.maxKeys:
 		return &PayloadError{Reason: "too many keys for one device"}
 	case c.fresh == nil:
 		c.fresh = make(map[string]bool)

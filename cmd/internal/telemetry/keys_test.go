@@ -10,6 +10,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
+// fewKeys is a bound that is reached soon.
+const fewKeys = 60
+
 // keyed is a message with keys from a number up to another.
 func keyed(from, to int) []payload.Message {
 	m := message(1)
@@ -20,10 +23,10 @@ func keyed(from, to int) []payload.Message {
 }
 
 // TestKeysAreBounded: no device makes the list of its keys so long that reading it
-// hurts others. Whatever the order, exactly maxKeys are taken and known ones always are.
+// hurts others. Whatever the order, exactly as many as the bound are taken and known ones always are.
 func TestKeysAreBounded(t *testing.T) {
-	for _, step := range []int{1000, 4000, maxKeys} {
-		s := open(t, Options{Durability: "none"})
+	for _, step := range []int{7, 25, fewKeys} {
+		s := open(t, Options{Durability: "none", maxKeys: fewKeys})
 		refused := func(what string, list []payload.Message, want bool) {
 			t.Helper()
 			err := s.Append(t.Context(), "d", list)
@@ -32,23 +35,23 @@ func TestKeysAreBounded(t *testing.T) {
 				t.Fatalf("steps of %d, %s: error %v, refused want %v", step, what, err, want)
 			}
 		}
-		for n := 0; n < maxKeys; n += step {
-			refused("the first", keyed(n, min(n+step, maxKeys)), false)
-			refused("known at once", keyed(n, n+10), false)
+		for n := 0; n < fewKeys; n += step {
+			refused("the first", keyed(n, min(n+step, fewKeys)), false)
+			refused("known at once", keyed(n, n+1), false)
 		}
-		refused("one more", keyed(maxKeys, maxKeys+1), true)
-		refused("one more among known ones", keyed(maxKeys-5, maxKeys+1), true)
-		refused("known", keyed(0, maxKeys), false)
-		if err := s.Append(t.Context(), "e", keyed(maxKeys, maxKeys+1)); err != nil {
+		refused("one more", keyed(fewKeys, fewKeys+1), true)
+		refused("one more among known ones", keyed(fewKeys-5, fewKeys+1), true)
+		refused("known", keyed(0, fewKeys), false)
+		if err := s.Append(t.Context(), "e", keyed(fewKeys, fewKeys+1)); err != nil {
 			t.Errorf("another device: %v", err)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = open(t, Options{Path: s.opts.Path})
-		refused("one more after a restart", keyed(maxKeys, maxKeys+1), true)
-		refused("known after a restart", keyed(0, 100), false)
-		if keys, err := s.Keys(t.Context(), "d"); err != nil || len(keys) != maxKeys {
+		s = open(t, Options{Path: s.opts.Path, maxKeys: fewKeys})
+		refused("one more after a restart", keyed(fewKeys, fewKeys+1), true)
+		refused("known after a restart", keyed(0, 10), false)
+		if keys, err := s.Keys(t.Context(), "d"); err != nil || len(keys) != fewKeys {
 			t.Errorf("%d keys, error %v", len(keys), err)
 		}
 	}
@@ -58,16 +61,16 @@ func TestKeysAreBounded(t *testing.T) {
 // comes to the bound.
 func TestSameKeysAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, Options{Durability: "none"})
+		s := open(t, Options{Durability: "none", maxKeys: fewKeys})
 		for i := range 30 {
-			if err := s.Append(t.Context(), "d", keyed(0, maxKeys*2/3)); err != nil {
+			if err := s.Append(t.Context(), "d", keyed(0, fewKeys*2/3)); err != nil {
 				t.Fatalf("message %d: %v", i, err)
 			}
 			if i%7 == 0 {
 				time.Sleep(flushEvery)
 			}
 		}
-		if err := s.Append(t.Context(), "d", keyed(maxKeys*2/3, maxKeys)); err != nil {
+		if err := s.Append(t.Context(), "d", keyed(fewKeys*2/3, fewKeys)); err != nil {
 			t.Errorf("as many as a device may have: %v", err)
 		}
 	})
@@ -76,20 +79,20 @@ func TestSameKeysAreCountedOnce(t *testing.T) {
 // TestForgottenKeysMakeRoom: what retention deletes counts no more.
 func TestForgottenKeysMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, Options{Durability: "none", Retention: time.Hour})
+		s := open(t, Options{Durability: "none", Retention: time.Hour, maxKeys: fewKeys})
 		at := func(list []payload.Message) []payload.Message {
 			list[0].TS = time.Now().UnixMilli()
 			return list
 		}
-		if err := s.Append(t.Context(), "d", at(keyed(0, maxKeys))); err != nil {
+		if err := s.Append(t.Context(), "d", at(keyed(0, fewKeys))); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Append(t.Context(), "d", at(keyed(maxKeys, 2*maxKeys))); err == nil {
+		if err := s.Append(t.Context(), "d", at(keyed(fewKeys, 2*fewKeys))); err == nil {
 			t.Fatal("taken beyond the bound")
 		}
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
-		if err := s.Append(t.Context(), "d", at(keyed(maxKeys, 2*maxKeys))); err != nil {
+		if err := s.Append(t.Context(), "d", at(keyed(fewKeys, 2*fewKeys))); err != nil {
 			t.Errorf("after the retention: %v", err)
 		}
 	})

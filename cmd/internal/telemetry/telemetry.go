@@ -112,6 +112,7 @@ type Options struct {
 
 	free     func(dir string) (uint64, error) // bytes left on the file system
 	maxPages int                              // of the database; 0 is no limit
+	maxKeys  int                              // of one device; 0 is maxKeys
 }
 
 const defaultMaxPayload = 1 << 20
@@ -119,6 +120,9 @@ const defaultMaxPayload = 1 << 20
 func (o Options) withDefaults() Options {
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultMaxPayload
+	}
+	if o.maxKeys == 0 {
+		o.maxKeys = maxKeys
 	}
 	if o.Now == nil {
 		o.Now = time.Now
