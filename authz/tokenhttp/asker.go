@@ -61,7 +61,7 @@ func (o *Options) compile(p *preset) (*asker, error) {
 	note("headers", a.compileHeaders(c, q))
 	note("body", a.compileBody(c, q))
 	a.pair = a.body.shows("username") && a.body.shows("token") || a.query.shows("username") && a.query.shows("token")
-	note("url, headers, body", a.takeVars(c, o.AllowVolatile))
+	note("url, headers, body", a.takeVars(c))
 	a.setDefaults(o, q.format)
 	return a, errors.Join(faults...)
 }
@@ -201,7 +201,7 @@ func (a *asker) compileBody(c *compiler, q *request) (err error) {
 }
 
 // takeVars sorts out what the answer may depend on.
-func (a *asker) takeVars(c *compiler, volatile bool) error {
+func (a *asker) takeVars(c *compiler) error {
 	if !c.used["token"] && !c.used["token_b64"] {
 		return errors.New("neither ${token} nor ${password} is used: the service could not check the token")
 	}
@@ -209,8 +209,6 @@ func (a *asker) takeVars(c *compiler, volatile bool) error {
 	for _, v := range allVariables() {
 		switch {
 		case !c.used[v.name] || v.neutral:
-		case v.volatile && !volatile:
-			return fmt.Errorf("${%s} is new with every connection, so that no answer is ever reused; set allow_volatile to have it nevertheless", v.name)
 		case v.name == "token_b64":
 			a.vars = append(a.vars, "token")
 		default:

@@ -78,7 +78,7 @@
 // # Templates
 //
 // URL, header values and body may hold ${token}, ${token_b64}, ${username},
-// ${password}, ${clientid}, ${peerhost}, ${peerport}, ${listener}, ${proto},
+// ${password}, ${clientid}, ${peerhost}, ${listener}, ${proto},
 // ${proto_version}, ${cert_common_name}, ${cert_subject}, ${cert_fingerprint},
 // ${cert_pem}, ${reason}, and ${secret} for the content of Options.SecretFile. What
 // is not known of a device is empty. Each value is escaped for the place it stands

@@ -55,8 +55,6 @@ type Options struct {
 	Timeout time.Duration
 	// ProxyFromEnvironment uses the HTTP proxy that the environment names.
 	ProxyFromEnvironment bool
-	// AllowVolatile permits ${peerport}, which no cache can key on to any use.
-	AllowVolatile bool
 	// IgnoreCacheControl leaves how long answers are reused to the fields of the
 	// answer, for services whose framework forbids it without being asked.
 	IgnoreCacheControl bool

@@ -184,6 +184,9 @@ func (c *compiler) cut(text string) (before, name, after string, err error) {
 
 func (c *compiler) variable(name string) (*variable, error) {
 	v, ok := variableNamed(name)
+	if name == "peerport" {
+		return nil, errors.New("${peerport} is new with every connection, so that no answer would ever be reused; leave it out")
+	}
 	if !ok {
 		return nil, fmt.Errorf("${%s} is no variable; there are %s", name, strings.Join(variableNames(), ", "))
 	}

@@ -105,7 +105,7 @@ func TestVariables(t *testing.T) {
 		Token: authz.NewToken("t"), Password: authz.NewToken("p"), Username: "u", ClientID: "c", Listener: "l", Protocol: 4,
 		Addr: netip.MustParseAddrPort("[::ffff:192.0.2.7]:1234"), Peer: peer, Purpose: authz.Recheck,
 	}
-	const want = "t dA== u p c 192.0.2.7 1234 l mqtt 4 pump CN=pump,O=Works 5050d80d22ecd471ea55df7034042c1e041341ff4066e7f6ff38e20b720df8ea " +
+	const want = "t dA== u p c 192.0.2.7 l mqtt 4 pump CN=pump,O=Works 5050d80d22ecd471ea55df7034042c1e041341ff4066e7f6ff38e20b720df8ea " +
 		"-----BEGIN CERTIFICATE-----\nZGVy\n-----END CERTIFICATE-----\n recheck s"
 	var names, empty []string
 	for _, v := range allVariables() {
@@ -121,7 +121,7 @@ func TestVariables(t *testing.T) {
 	if got, _ := url.QueryUnescape(string(b)); err != nil || got != want {
 		t.Errorf("the variables are\n%s (%v), want\n%s", got, err, want)
 	}
-	if got := strings.Join(empty, ","); got != ",,,,,,0,,mqtt,0,,,,,connect," {
+	if got := strings.Join(empty, ","); got != ",,,,,,,mqtt,0,,,,,connect," {
 		t.Errorf("of an empty request the variables are %q", got)
 	}
 }
@@ -156,7 +156,7 @@ func TestOptionsErrors(t *testing.T) {
 		"outside after quote": {Options{URL: at, Body: `{"a\\\"":"\\",${token}:1}`}, "outside quotes"},
 		"no token":            {Options{URL: at, Body: `{"a":"${clientid}"}`}, "neither ${token}"},
 		"no token in status":  {Options{URL: at, Preset: "status"}, "neither ${token}"},
-		"a volatile one":      {Options{URL: at + "${peerport}"}, "allow_volatile"},
+		"a volatile one":      {Options{URL: at + "${peerport}"}, "${peerport} is new with every connection"},
 		"a header name":       {Options{URL: at, Headers: map[string]string{"a b": "c"}}, "headers: a name"},
 		"a header of ours":    {Options{URL: at, Headers: map[string]string{"host": "c"}}, "headers: Host"},
 		"a header twice":      {Options{URL: at, Headers: map[string]string{"x-a": "c", "X-A": "d"}}, "headers: X-A is set twice"},
@@ -186,9 +186,6 @@ func TestOptionsErrors(t *testing.T) {
 	_, err := New(Options{URL: "ftp://x", Body: "x", Headers: map[string]string{"": ""}})
 	if err == nil || len(strings.Split(err.Error(), "\n")) < 3 {
 		t.Errorf("not all faults are named: %v", err)
-	}
-	if _, err := New(Options{URL: at + "${peerport}", AllowVolatile: true}); err != nil {
-		t.Errorf("allow_volatile: %v", err)
 	}
 	for _, name := range Presets() {
 		if _, err := New(Options{URL: at + "?t=${token}", Preset: name}); err != nil {

@@ -21,9 +21,6 @@ type input struct {
 type variable struct {
 	name  string
 	value func(in *input) string
-	// volatile: the value is new with every connection, so that no answer would
-	// ever be found in a cache.
-	volatile bool
 	// neutral: the value does not bear on the answer and stays out of the key.
 	neutral bool
 }
@@ -41,7 +38,6 @@ func allVariables() []variable {
 		{name: "password", value: func(in *input) string { return in.request.Password.Reveal() }},
 		{name: "clientid", value: func(in *input) string { return in.request.ClientID }},
 		{name: "peerhost", value: peerHost},
-		{name: "peerport", value: peerPort, volatile: true},
 		{name: "listener", value: func(in *input) string { return in.request.Listener }},
 		{name: "proto", value: func(*input) string { return "mqtt" }, neutral: true},
 		{name: "proto_version", value: func(in *input) string { return strconv.Itoa(int(in.request.Protocol)) }},
@@ -99,8 +95,6 @@ func peerHost(in *input) string {
 	}
 	return a.Unmap().String()
 }
-
-func peerPort(in *input) string { return strconv.Itoa(int(in.request.Addr.Port())) }
 
 func certCommonName(in *input) string {
 	if in.request.Peer == nil {

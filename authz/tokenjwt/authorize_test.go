@@ -131,7 +131,6 @@ func TestClaims(t *testing.T) {
 			"clientid": "c", "username": "u",
 			"acl": []any{map[string]any{"permission": "allow", "action": "all", "topic": "#" + strings.Repeat("\u00e9", 500)}},
 		}},
-		{name: "token beyond a smaller size", options: func(o *Options) { o.MaxToken = 100 }, want: "unknown_token"},
 		{name: "attribute as list", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": []string{"x"}}, want: "not_authorized"},
 		{name: "attribute with NUL", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": "\x00"}, want: "not_authorized"},
 		{name: "attribute empty", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "a": ""}, want: "granted"},

@@ -72,7 +72,7 @@ func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 	if err := g.Check(authz.Request{}, now); err != nil { // of the times: nothing else is set yet
 		return nil, about(id, err)
 	}
-	if err := s.mapping.fill(g, t.claims, s.options.ACLRest); err != nil {
+	if err := s.mapping.fill(g, t.claims); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())
 	}
 	return g, nil
@@ -90,7 +90,7 @@ func (t *token) id() (string, error) {
 
 // demand checks what the token is and whom it is for.
 func (s *Source) demand(t *token) error {
-	if !s.options.accepts(t.typ) {
+	if !accepts(t.typ) {
 		return errors.New("typ: not an accepted type of token")
 	}
 	if _, ok := t.claims["cnf"]; ok {
@@ -116,16 +116,12 @@ func (s *Source) demand(t *token) error {
 }
 
 // accepts tells whether typ, a media type (RFC 7515 section 4.1.9), is accepted.
-func (o *Options) accepts(typ string) bool {
-	types := o.Types
-	if len(types) == 0 {
-		types = []string{"", "JWT", "at+jwt"}
-	}
+func accepts(typ string) bool {
 	const tree = "application/"
 	if len(typ) >= len(tree) && strings.EqualFold(typ[:len(tree)], tree) {
 		typ = typ[len(tree):]
 	}
-	return slices.ContainsFunc(types, func(t string) bool { return strings.EqualFold(t, typ) })
+	return slices.ContainsFunc([]string{"", "JWT", "at+jwt"}, func(t string) bool { return strings.EqualFold(t, typ) })
 }
 
 // setValidity sets when the grant begins and ends.

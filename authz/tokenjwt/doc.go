@@ -11,7 +11,7 @@
 //	grant, err := source.Authorize(ctx, request)
 //
 // Tokens are JWTs (RFC 7519) in the compact form of a JWS (RFC 7515), at most
-// Options.MaxToken bytes. Encrypted tokens, tokens with critical header members
+// 16 KiB. Encrypted tokens, tokens with critical header members
 // and unsigned ones are unknown.
 //
 // # Keys

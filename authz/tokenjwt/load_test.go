@@ -204,7 +204,6 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	for _, o := range []Options{
 		{Keys: Keys{URL: "http://localhost:1/"}}, {Keys: Keys{URL: "http://[::1]/"}}, {Keys: Keys{URL: "http://127.1.2.3/"}},
-		{Keys: Keys{URL: "http://id.example/"}, AllowHTTP: true},
 	} {
 		if err := o.check(); err != nil {
 			t.Errorf("%s: %v", o.Keys.URL, err)

@@ -51,7 +51,7 @@ func (o *Options) mapping() (m mapping, err error) {
 }
 
 // fill sets what the claims say of the device.
-func (m *mapping) fill(g *authz.Grant, claims map[string]any, rest authz.NoMatch) (err error) {
+func (m *mapping) fill(g *authz.Grant, claims map[string]any) (err error) {
 	value, ok := m.subject.in(claims)
 	if !ok {
 		return fmt.Errorf("%s: missing", m.subject)
@@ -65,7 +65,7 @@ func (m *mapping) fill(g *authz.Grant, claims map[string]any, rest authz.NoMatch
 	if g.Only.Usernames, err = m.username.literals(claims); err != nil {
 		return fmt.Errorf("%s: %w", m.username, err)
 	}
-	if g.ACL, err = m.acl.rules(claims, rest); err != nil {
+	if g.ACL, err = m.acl.rules(claims); err != nil {
 		return fmt.Errorf("%s: %w", m.acl, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.attrs)) {
@@ -109,7 +109,7 @@ func (p path) literals(claims map[string]any) ([]string, error) {
 }
 
 // rules returns the ACL at p, nil if there is none.
-func (p path) rules(claims map[string]any, rest authz.NoMatch) (*authz.ACL, error) {
+func (p path) rules(claims map[string]any) (*authz.ACL, error) {
 	value, ok := p.in(claims)
 	if p == nil || !ok {
 		return nil, nil
@@ -118,7 +118,7 @@ func (p path) rules(claims map[string]any, rest authz.NoMatch) (*authz.ACL, erro
 	if err != nil {
 		return nil, errors.New("not valid")
 	}
-	acl, err := authz.ParseACL(raw, authz.ACLOptions{Rest: rest})
+	acl, err := authz.ParseACL(raw, authz.ACLOptions{})
 	if err != nil {
 		return nil, ruleFault(err)
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 // Keys names the one place the keys come from: exactly one field is set.
@@ -46,9 +44,6 @@ type TLSFiles struct {
 // Keys is required.
 type Options struct {
 	Keys Keys
-	// AllowHTTP accepts an http URL of another machine. Whoever can answer for
-	// that machine can then issue tokens.
-	AllowHTTP bool
 	// StartWithoutKeys lets Open return before there are keys. Until there are,
 	// tokens are neither good nor bad.
 	StartWithoutKeys bool
@@ -71,16 +66,11 @@ type Options struct {
 	Audiences []string
 	// AnyAudience accepts tokens for every audience.
 	AnyAudience bool
-	// Types lists the accepted typ headers, without "application/" and in any
-	// case; empty means JWT, at+jwt, and none at all.
-	Types []string
 	// Leeway is how far the issuer's clock may be ahead; 0 means 30 s, negative
 	// none.
 	Leeway time.Duration
 	// AllowNoExpiry accepts tokens without exp, which are good forever.
 	AllowNoExpiry bool
-	// MaxToken is the size in bytes of the largest token; 0 means 16 KiB.
-	MaxToken int
 
 	// Subject is the path of the claim that names the device: a text of 1 to 256
 	// bytes, or a whole number. Empty means sub.
@@ -92,10 +82,8 @@ type Options struct {
 	// Username is the same for MQTT user names.
 	Username string
 	// ACL is the path of the claim that holds topic rules, see [authz.ParseACL].
-	// Tokens without it have a grant without rules.
+	// Tokens without it have a grant without rules. What no rule fits is denied.
 	ACL string
-	// ACLRest is what happens to what no rule of the ACL claim fits.
-	ACLRest authz.NoMatch
 	// Attrs maps the names of attributes to the paths of their claims: texts,
 	// numbers or booleans. A claim that is absent makes no attribute.
 	Attrs map[string]string
@@ -107,7 +95,7 @@ const (
 	defaultRefresh = 300 * time.Second
 	defaultTimeout = 5 * time.Second
 	defaultLeeway  = 30 * time.Second
-	defaultMax     = 16 << 10
+	maxToken       = 16 << 10 // bytes
 )
 
 func (o *Options) refresh() time.Duration {
@@ -129,13 +117,6 @@ func (o *Options) leeway() time.Duration {
 		return defaultLeeway
 	}
 	return max(o.Leeway, 0)
-}
-
-func (o *Options) maxToken() int {
-	if o.MaxToken <= 0 {
-		return defaultMax
-	}
-	return o.MaxToken
 }
 
 // check says what keeps the options from meaning anything.
@@ -162,12 +143,12 @@ func (o *Options) check() error {
 		return errors.New("tls: given although the keys do not come from an https URL")
 	}
 	if o.Keys.URL != "" {
-		return checkURL(o.Keys.URL, o.AllowHTTP)
+		return checkURL(o.Keys.URL)
 	}
 	return nil
 }
 
-func checkURL(text string, allowHTTP bool) error {
+func checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
@@ -176,8 +157,8 @@ func checkURL(text string, allowHTTP bool) error {
 		return errors.New("keys: the URL holds user information; leave it out")
 	case u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("keys: the URL must begin with https:// and a host")
-	case u.Scheme == "http" && !allowHTTP && !loopback(u.Hostname()):
-		return errors.New("keys: whoever can answer for an http URL can issue tokens; use https, or allow http")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return errors.New("keys: whoever can answer for an http URL can issue tokens; use https, or give the keys as a file")
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 		return nil, err
 	}
 	// The caller may go on to use its slices.
-	o.Issuers, o.Audiences, o.Types = slices.Clone(o.Issuers), slices.Clone(o.Audiences), slices.Clone(o.Types)
+	o.Issuers, o.Audiences = slices.Clone(o.Issuers), slices.Clone(o.Audiences)
 	s := &Source{
 		options: o, mapping: mapping, algorithms: algorithms, load: load, parse: o.parser(),
 		closed: make(chan struct{}), wake: make(chan struct{}, 1),
@@ -107,7 +107,7 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("jwt source: %w", err)
 	}
-	t, err := parse(r.Token.Reveal(), s.options.maxToken(), s.algorithms)
+	t, err := parse(r.Token.Reveal(), maxToken, s.algorithms)
 	if err == nil {
 		err = s.options.checkIssuer(t.claims) // before the keys are looked at, which a foreign kid would have read again
 	}
