@@ -185,22 +185,22 @@ func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
 	if o.CAFile != "" {
 		text, err := readFile(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
+			return nil, fmt.Errorf("tls.ca: %w", err)
 		}
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file: %s: no certificate in PEM in it", o.CAFile)
+			return nil, fmt.Errorf("tls.ca: %s: no certificate in PEM in it", o.CAFile)
 		}
 	}
 	if o.CertificateFile == "" && o.KeyFile == "" {
 		return conf, nil
 	}
 	if o.CertificateFile == "" || o.KeyFile == "" {
-		return nil, errors.New("certificate_file, key_file: one without the other")
+		return nil, errors.New("tls.certificate, tls.key: one without the other")
 	}
 	pair, err := watch(keyPair, o.CertificateFile, o.KeyFile)
 	if err != nil {
-		return nil, fmt.Errorf("certificate_file, key_file: %w", err)
+		return nil, fmt.Errorf("tls.certificate, tls.key: %w", err)
 	}
 	s.pair = pair
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {

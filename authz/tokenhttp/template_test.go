@@ -174,7 +174,7 @@ func TestOptionsErrors(t *testing.T) {
 		"two credentials":     {Options{URL: at, BearerFile: secret, Headers: map[string]string{"authorization": "x"}}, "more than once"},
 		"a lone certificate":  {Options{URL: at, CertificateFile: secret}, "one without the other"},
 		"no certificate":      {Options{URL: at, CertificateFile: secret, KeyFile: secret}, "not a certificate"},
-		"no authority":        {Options{URL: at, CAFile: secret}, "ca_file: "},
+		"no authority":        {Options{URL: at, CAFile: secret}, "tls.ca: "},
 	} {
 		s, err := New(c.o)
 		if s != nil || err == nil || !strings.Contains(err.Error(), c.want) {
