@@ -26,11 +26,16 @@ func FuzzAnswers(f *testing.F) {
 		}
 	}
 	r := pump()
+	for _, seed := range []string{
+		`{"result":"ok","modifiers":{"allow_publish":false,"max_message_size":1}}`, " Allow A", `{"result":"allow","subject":7,"expire_at":4e9}`,
+	} {
+		f.Add(seed, "", 200)
+	}
 	f.Fuzz(func(t *testing.T, body, contentType string, status int) {
 		a := answer{status: status, contentType: contentType, body: []byte(body), received: time.Unix(1_800_000_000, 0)}
 		for _, name := range Presets() {
 			p, _ := presetNamed(name)
-			rd := reader{preset: p}
+			rd := reader{preset: p, pair: p.pair}
 			d, err := rd.decide(a, &r)
 			set := 0
 			for _, is := range []bool{err != nil, d.grant != nil, d.denial != nil} {
@@ -54,6 +59,9 @@ func checkAllowed(t *testing.T, preset string, a answer, g *authz.Grant) {
 	t.Helper()
 	if n := len(g.TokenID); n == 0 || n > maxTokenID || g.Subject == "" {
 		t.Errorf("%s: a grant without names", preset)
+	}
+	if r := pump(); contains(g.TokenID+" "+g.Subject, r.Token) || len(g.Subject) > maxSubject {
+		t.Errorf("%s: a grant for %q", preset, g.Subject)
 	}
 	if preset != "native" || a.status != 200 {
 		return

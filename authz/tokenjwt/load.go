@@ -110,7 +110,11 @@ func maxAge(h http.Header) time.Duration {
 // secondsOf returns a time in seconds, 0 if text is none, and a day at most.
 func secondsOf(text string) int64 {
 	const day = 24 * 60 * 60
-	n, err := strconv.ParseUint(strings.Trim(text, `"`), 10, 63)
+	text = strings.Trim(text, `"`)
+	if strings.Trim(text, "0123456789") != "" {
+		return 0 // ParseUint looks no further once there are too many digits
+	}
+	n, err := strconv.ParseUint(text, 10, 63)
 	if errors.Is(err, strconv.ErrRange) {
 		return day
 	}

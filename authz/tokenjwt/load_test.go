@@ -23,7 +23,7 @@ func TestMaxAge(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"": 0, "public": 0, "max-age=60": time.Minute, "public, Max-Age=60, must-revalidate": time.Minute, `max-age="60"`: time.Minute,
 		"max-age=60, no-store": 0, "no-cache": 0, "max-age=0": 0, "max-age=-5": 0, "max-age=x": 0, "max-age": 0, "s-maxage=9": 0,
-		"max-age=99999999999999999999": 24 * time.Hour,
+		"max-age=99999999999999999999": 24 * time.Hour, "max-age=99999999999999999999x": 0,
 	} {
 		if got := maxAge(http.Header{"Cache-Control": {text}}); got != want {
 			t.Errorf("%q: %v, want %v", text, got, want)

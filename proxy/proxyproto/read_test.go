@@ -2,6 +2,7 @@ package proxyproto
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -206,6 +207,41 @@ func FuzzRead(f *testing.F) {
 		}
 		if diff := cmp.Diff(h, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 			t.Fatalf("(-first +second)\n%s", diff)
+		}
+	})
+}
+
+// FuzzElements reads what stands behind the addresses, which FuzzRead seldom reaches since
+// all lengths have to agree: each element that means something counts once, or the header
+// is refused.
+func FuzzElements(f *testing.F) {
+	for _, elements := range []string{
+		"", "01 0004 6d717474", "02 0004 686f7374", "05 0001 61", "04 0003 000000",
+		"20 0016 07 00000000 21 0007 544c5376312e33 22 0004 70756d70", "20 0005 00 00000000", "03 0004 00000000", "01 ffff 61", "01",
+	} {
+		raw, err := hex.DecodeString(strings.ReplaceAll(elements, " ", ""))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, elements []byte) {
+		addresses, err := hex.DecodeString(strings.ReplaceAll(addresses4, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(addresses)+len(elements) > maxBody {
+			return
+		}
+		raw := binary.BigEndian.AppendUint16([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11"), uint16(len(addresses)+len(elements)))
+		h, err := Read(bytes.NewReader(append(append(raw, addresses...), elements...)))
+		switch {
+		case (h == nil) == (err == nil):
+			t.Fatalf("%+v, %v", h, err)
+		case err != nil && !errors.Is(err, ErrMalformed):
+			t.Fatalf("%v, want a malformed header", err)
+		case err == nil && len(h.UniqueID)+len(h.ALPN)+len(h.Authority) > len(elements):
+			t.Fatalf("%+v holds more than was sent", h)
 		}
 	})
 }

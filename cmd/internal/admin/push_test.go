@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,36 @@ func TestRememberedPushesAreForgotten(t *testing.T) {
 		time.Sleep(2*pushSkew + time.Second)
 		if !g.first(s) || len(g.seen) != 1 {
 			t.Errorf("%d are remembered after their time", len(g.seen))
+		}
+	})
+}
+
+// FuzzPush: what is not signed as it is written above does nothing, and what is signed
+// counts at most once, whatever else it holds.
+func FuzzPush(f *testing.F) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, timestamp := range []string{"1800000000", "1800000300", "1800000301", "1799999699", "-1", "+1800000000", "1.8e9", "", "9223372036854775807", "99999999999999999999"} {
+		f.Add(timestamp, sign(testSecret, timestamp, `{"subject":"alpha"}`), `{"subject":"alpha"}`, false)
+		f.Add(timestamp, "hmac-sha256=", `{"token_id":"a","mode":"deny"}`, true)
+	}
+	f.Fuzz(func(t *testing.T, timestamp, signature, body string, signed bool) {
+		good := sign(testSecret, timestamp, body)
+		if signed {
+			signature = good
+		}
+		called := 0
+		gate := newPushGate(func() string { return testSecret }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
+		gate.now = func() time.Time { return now }
+		first, second := push(gate, timestamp, signature, body), push(gate, timestamp, signature, body)
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		fresh := err == nil && seconds >= now.Add(-pushSkew).Unix() && seconds <= now.Add(pushSkew).Unix()
+		switch {
+		case strings.EqualFold(signature, good) && strings.HasPrefix(signature, "hmac-sha256=") && fresh && len(body) <= maxBody:
+			if called != 1 || first != http.StatusOK || second != http.StatusConflict {
+				t.Errorf("a good push counts %d times: status %d, then %d", called, first, second)
+			}
+		case called != 0 || first == http.StatusOK || second == http.StatusOK:
+			t.Errorf("a push that is not good counts %d times: status %d, then %d", called, first, second)
 		}
 	})
 }
