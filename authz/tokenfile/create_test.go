@@ -109,6 +109,8 @@ func TestCreateRefuses(t *testing.T) {
 		"long name":         {CreateOptions{Name: strings.Repeat("x", 257)}, "the name: 257 bytes long"},
 		"control character": {CreateOptions{Name: "a\nb"}, "the name: must not hold control characters"},
 		"name not UTF-8":    {CreateOptions{Name: "\xff"}, "the name: must be valid UTF-8"},
+		"dot":               {CreateOptions{Name: "."}, "the name: . and .. cannot stand"},
+		"two dots":          {CreateOptions{Name: ".."}, "the name: . and .. cannot stand"},
 		"past expiry":       {CreateOptions{Name: "x", Expires: time.Now()}, "the expiry has passed"},
 		"far expiry":        {CreateOptions{Name: "x", Expires: time.Unix(latest+1, 0)}, "the expiry is too far"},
 		"client id":         {CreateOptions{Name: "x", ClientIDs: []string{"*a"}}, "the client id: a *"},

@@ -15,7 +15,7 @@ import (
 // CreateOptions describes a token to be made.
 type CreateOptions struct {
 	// Name is the device: the grant's subject, 1 to 256 bytes without control
-	// characters. It may have tokens already; they stay good.
+	// characters, and neither "." nor "..". It may have tokens already; they stay good.
 	Name string
 	// Token is taken instead of a new one, for devices that have theirs already.
 	// It has 8 bytes or more, and should have 16.
@@ -46,6 +46,9 @@ type Created struct {
 func (o CreateOptions) check(now time.Time) error {
 	if err := checkName(o.Name, maxSubject); err != nil {
 		return fmt.Errorf("the name: %w", err)
+	}
+	if o.Name == "." || o.Name == ".." {
+		return errors.New("the name: . and .. cannot stand in the path of a URL, so that nobody could ask about the device; choose another")
 	}
 	if !o.Token.IsZero() {
 		if err := checkGiven(o.Token); err != nil {
