@@ -109,8 +109,8 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
 	a.expires = earliest(f.instant("expire_at", time.Unix(0, 0)), f.instant("expires_in", f.now))
 	if d, ok := f.seconds("max_session", f.least(minInterval)); ok {
-		// The session's limit is put on the grant: whoever finds it in a cache is
-		// cut a little early, never late.
+		// The session's limit is put on the grant: a session that got it from a cache
+		// ends a little early, never late.
 		a.expires = earliest(a.expires, f.now.Add(d))
 	}
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))

@@ -10,7 +10,7 @@ import (
 
 // name gives the grant the names that its answer left out.
 //
-// A name may depend on nothing that the device is free to choose: whoever holds one
+// A name may depend on nothing that the device is free to choose: the holder of one
 // token could otherwise pass for any device. The user name therefore counts only where
 // the service has checked it together with the token, or says itself which one it is.
 func (p *reader) name(g *authz.Grant, r *authz.Request) error {
