@@ -130,7 +130,8 @@ func startSoak(t *testing.T) *soak {
 	}
 	s.sink = launch(t, append(os.Environ(), fmt.Sprintf("%s=%s %d", soakVariable, address, *soakSeed)), os.Args[0])
 	s.proxy = newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], client_id: '${client_id}'}\nconnect: {timeout: 60s}\n", address))
-	s.environ = append(s.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=info")
+	// The end of every session is read from the log.
+	s.environ = append(s.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=info", "MQTT_AUTH_PROXY_LOG_LINES_PER_SECOND=100000")
 	for i := range soakSubjects {
 		s.tokens = append(s.tokens, fmt.Sprintf("soak-token-%d-%x", i, s.dice.Uint64()))
 		s.keep(s.tokens[i])
