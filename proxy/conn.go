@@ -196,7 +196,7 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
-		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort, rare: c.rare(grant)}
+		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort, extras: c.extras(grant)}
 		if c.srv.registry.admit(c.check, s) {
 			c.check, c.session, c.client = nil, s, s.client
 			s.expireAt(grant.Expires)
@@ -206,12 +206,12 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
 }
 
-// rare returns what a session needs that has a WebSocket or topic rules.
-func (c *conn) rare(g *authz.Grant) *rare {
+// extras returns what a session over WebSocket or with topic rules needs, nil for others.
+func (c *conn) extras(g *authz.Grant) *extras {
 	if c.ws == nil && g.ACL == nil {
 		return nil
 	}
-	return &rare{ws: c.ws}
+	return &extras{ws: c.ws}
 }
 
 // makeRoom applies the limit on the sessions of one subject.
@@ -327,7 +327,7 @@ func (c *conn) abandon() {
 		c.srv.registry.endCheck(c.check)
 	}
 	if c.session != nil {
-		c.srv.leave(c.session)
+		c.session.unregister()
 	}
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -82,8 +81,8 @@ func (s *Server) Recheck(within time.Duration) {
 // in step for ever after.
 func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 
-// leave takes an ended session out of its group.
-func (r *rechecks) leave(s *session) {
+// remove takes a session that has ended out of its group.
+func (r *rechecks) remove(s *session) {
 	if !s.rechecked {
 		return
 	}
@@ -186,43 +185,4 @@ func (r *rechecks) close() {
 	}
 	r.mu.Unlock()
 	r.asking.Wait()
-}
-
-// renew applies the answer to a live session and returns the grant it goes on
-// with. Only a decision ends it: whoever could not tell has not said no.
-func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *authz.Grant {
-	old := s.current()
-	if err == nil {
-		err = grant.Check(request, time.Now())
-	}
-	switch {
-	case errors.Is(err, authz.ErrDenied):
-		s.cut(denialCause(err))
-		return old.Grant
-	case err != nil:
-		return old.Grant
-	case grant.Subject != old.Grant.Subject:
-		// The token has changed hands.
-		s.cut(ErrRevoked)
-		return old.Grant
-	case !grant.ACL.Equal(old.Grant.ACL):
-		// The filter of a session is made when it begins. The device gets its new
-		// rights by connecting again.
-		s.cut(ErrKicked)
-		return old.Grant
-	}
-	renewed := *old
-	renewed.Grant = grant
-	s.publish(&renewed)
-	s.expireAt(grant.Expires)
-	return grant
-}
-
-// denialCause returns why a session ends whose grant is denied now.
-func denialCause(err error) error {
-	var d *authz.Denial
-	if errors.As(err, &d) && d.Reason == authz.Expired {
-		return ErrExpired
-	}
-	return ErrRevoked
 }

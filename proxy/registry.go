@@ -1,16 +1,9 @@
 package proxy
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
 // registry knows every session, every connection whose token is being checked,
@@ -29,38 +22,6 @@ type registry struct {
 // the answer that is on its way may already be wrong.
 type check struct {
 	kicks []func(*Client) bool
-}
-
-// session is a connection whose token is good. There are many, and most of them
-// idle: what a session needs for as long as it lives is in this one allocation, where
-// it is no fact for others to see.
-type session struct {
-	srv    *Server
-	mu     sync.Mutex
-	client *Client
-	relay  *relay.Session          // nil until the bytes flow
-	cause  error                   // set once it has been cut
-	abort  context.CancelCauseFunc // ends dialing; nil once the bytes flow
-	expiry *time.Timer
-
-	// Set before the bytes flow:
-	rare      *rare  // nil in most sessions
-	release   func() // gives its place at the broker back
-	ticket    ticket
-	rechecked bool // it is asked about again
-	over      bool // nothing may be armed any more; guarded by mu
-	framers   [2]packets.Framer
-	// Guarded by the registry:
-	place        int32    // in the registry's sessions, from 1 on; 0 outside
-	owns         string   // the client id it has claimed
-	newer, older *session // of the same subject
-	earlier      *session // that has claimed the same client id, of the same subject
-}
-
-// rare is what only sessions over WebSocket or with topic rules need.
-type rare struct {
-	ws     *websocket.Conn // nil without
-	denied atomic.Int64    // messages and subscriptions that the rules did not allow
 }
 
 func (r *registry) beginCheck() *check {
@@ -159,13 +120,13 @@ func (r *registry) claim(s *session, id string) bool {
 	if r.owners == nil {
 		r.owners = make(map[string]*session)
 	}
-	// A part of a CONNECT would keep all of it, the password too.
-	if id == s.client.ClientID {
-		id = s.client.ClientID
-	} else {
-		id = strings.Clone(id)
+	// id may be a part of a CONNECT, and holding on to it would keep the whole packet in
+	// memory, the password included. Most sessions have a text of their own that is equal.
+	owned := s.client.ClientID
+	if owned != id {
+		owned = strings.Clone(id)
 	}
-	r.owners[id], s.owns, s.earlier = s, id, o
+	r.owners[owned], s.owns, s.earlier = s, owned, o
 	return true
 }
 

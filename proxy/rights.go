@@ -44,22 +44,6 @@ func (c *conn) inspect(pair *relay.Pair) {
 	pair.FilterUp, pair.FilterDown = up, down
 }
 
-// denied counts what the rights do not allow.
-func (s *session) denied(d inspect.Denied) {
-	s.rare.denied.Add(1)
-	if hook := s.srv.Trace.Denied; hook != nil {
-		hook(s.current(), Denied(d))
-	}
-}
-
-// denials returns how often denied was called.
-func (s *session) denials() int64 {
-	if s.rare == nil {
-		return 0
-	}
-	return s.rare.denied.Load()
-}
-
 // aliasMaximum returns how many topic aliases the broker accepts (MQTT 5.0
 // section 3.2.2.3.8).
 func aliasMaximum(ack *packets.Connack) uint16 {

@@ -234,16 +234,6 @@ func (s *Server) forget(c *conn) {
 	s.serving.Done()
 }
 
-// leave gives back what a session has taken.
-func (s *Server) leave(session *session) {
-	session.disarm()
-	s.rechecks.leave(session)
-	s.registry.remove(session)
-	if session.release != nil {
-		session.release()
-	}
-}
-
 // Kick ends every session that match means and returns their number. cause is
 // one of this package's Err values, or any other error to end them like
 // [ErrKicked]. Connections whose token is being checked are checked again if match
@@ -257,18 +247,6 @@ func (s *Server) Kick(match func(*Client) bool, cause error) int {
 		}
 	}
 	return n
-}
-
-// Activity is what a live session has moved.
-type Activity struct {
-	// Up and Down are the bytes passed to the broker and to the client after
-	// CONNECT and CONNACK.
-	Up, Down int64
-	// Denied is how many messages and subscriptions its topic rules did not allow.
-	Denied int64
-	// Idle is how long ago data last came from or went to the client, to the
-	// millisecond; negative if the system does not know, as off Linux.
-	Idle time.Duration
 }
 
 // Sessions returns the sessions as they are now, in no order, each with a function

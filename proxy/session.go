@@ -1,97 +1,84 @@
 package proxy
 
 import (
+	"context"
 	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// The causes for which a session is cut, for [Server.Kick]. Any other error works
-// like ErrKicked.
-var (
-	// ErrRevoked: the token is no longer good. The client gets reason code 0x98,
-	// the broker a DISCONNECT, so that the will is not sent.
-	ErrRevoked = errors.New("revoked")
-	// ErrExpired: the grant's time is over. The client gets 0x87, the broker no
-	// DISCONNECT, so that the will is sent.
-	ErrExpired = errors.New("expired")
-	// ErrKicked: an operator ended the session. The client gets 0x98, the will
-	// is sent.
-	ErrKicked = errors.New("kicked")
-	// ErrDisplaced: a newer session of the same subject took its place. The
-	// client gets 0x8E, the will is sent.
-	ErrDisplaced = errors.New("displaced by a newer session")
-	// ErrDraining: the server shuts down. The client gets 0x8B; what the broker
-	// still has for it is passed on before.
-	ErrDraining = errors.New("draining")
-	// ErrUpstreamLost: the broker no longer answers, which the session itself
-	// would only notice later. The client gets 0x8B, the broker nothing.
-	ErrUpstreamLost = errors.New("the broker no longer answers")
-	// errClosed is the cause of a hard close: nobody is told anything.
-	errClosed = errors.New("server closed")
-)
+// session is a connection whose token is good. A server has many, and most of them are
+// idle: whatever a session needs for as long as it lives, and does not show to others as
+// part of its Client, is in this one allocation.
+type session struct {
+	srv *Server
 
-// farewell returns how a session of the given protocol level is ended for cause.
-// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14). Its
-// three bytes are within every client's Maximum Packet Size: the CONNACK, which the
-// client has got, takes five.
-func farewell(cause error, level byte) relay.Farewell {
-	f := relay.Farewell{Err: cause}
-	if errors.Is(cause, errClosed) {
-		return f
-	}
-	code := packets.AdministrativeAction
-	switch {
-	case errors.Is(cause, ErrRevoked):
-		f.Upstream = (&packets.Disconnect{}).Append(nil, level)
-	case errors.Is(cause, ErrExpired):
-		code = packets.NotAuthorized
-	case errors.Is(cause, ErrDisplaced):
-		code = packets.SessionTakenOver
-	case errors.Is(cause, ErrUpstreamLost):
-		code = packets.ServerShuttingDown
-	case errors.Is(cause, ErrDraining):
-		code = packets.ServerShuttingDown
-		f.Flush = true
-	}
-	if level == 5 {
-		f.Client = (&packets.Disconnect{Code: code}).Append(nil, level)
-	}
-	return f
+	// These are set before the relay starts and do not change afterwards.
+	extras    *extras // nil in most sessions
+	release   func()  // gives the session's place at the broker back; may be nil
+	ticket    ticket
+	rechecked bool // the session is in srv.rechecks
+	framers   [2]packets.Framer
+
+	mu     sync.Mutex // guards what follows
+	client *Client
+	relay  *relay.Session          // nil until the relay starts
+	cause  error                   // why the session was cut; nil while it was not
+	abort  context.CancelCauseFunc // ends the connecting to a broker; nil once the relay has started
+	expiry *time.Timer
+	over   bool // no timer may be started any more
+
+	// These are guarded by registry.mu.
+	place        int32    // index in registry.sessions plus 1; 0 for a session that is not there
+	owns         string   // the client id that the session has claimed
+	newer, older *session // neighbours among the sessions of the same subject
+	earlier      *session // the one that had claimed the same client id before; its subject is the same
 }
 
-// ended is the session's last act.
-func (s *session) ended(r relay.Result) {
-	defer s.srv.sessions.Done()
-	s.srv.leave(s)
-	client := s.current()
-	s.srv.admission.leaveSession(s.ticket, client.Addr.Addr())
-	if hook := s.srv.Trace.Closed; hook != nil {
-		hook(client, s.endOf(client, r))
-	}
+// extras is what only sessions over WebSocket or with topic rules need.
+type extras struct {
+	ws     *websocket.Conn // nil without WebSocket
+	denied atomic.Int64    // messages and subscriptions that the topic rules did not allow
 }
 
+// current returns the session's Client as it is now.
 func (s *session) current() *Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.client
 }
 
+// publish replaces the session's Client.
 func (s *session) publish(c *Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.client = c
 }
 
-// cut ends the session. It reports whether this call is what ended it.
+// start hands the pair to the pump. A session that was cut before ends at once, but with
+// a DISCONNECT: its client has received a CONNACK already.
+func (s *session) start(p *relay.Pump, pair relay.Pair) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.relay, s.abort = p.Start(pair), nil
+	if s.cause != nil {
+		s.cutRelay()
+	}
+}
+
+// cut ends the session and reports whether this call did it. Only the first cut counts,
+// except that errClosed ends the time which an earlier one has left to both sides.
 func (s *session) cut(cause error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cause != nil {
-		// Only a hard close still changes something: it ends the time that the
-		// first cut has left to both sides.
 		if s.relay != nil && errors.Is(cause, errClosed) {
 			s.relay.Cut(relay.Farewell{})
 		}
@@ -106,30 +93,44 @@ func (s *session) cut(cause error) bool {
 	return true
 }
 
-// start hands the pair to the pump. A session that was cut before ends right
-// away, but in order: its client has a CONNACK already.
-func (s *session) start(p *relay.Pump, pair relay.Pair) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.relay, s.abort = p.Start(pair), nil
-	if s.cause != nil {
-		s.cutRelay()
-	}
-}
-
-// cutRelay ends what flows, for s.cause. s.mu is held.
+// cutRelay ends the relay for s.cause. The caller holds s.mu.
 func (s *session) cutRelay() {
-	if s.rare != nil && s.rare.ws != nil {
-		s.rare.ws.SetCloseCode(closeCode(s.cause))
+	if s.extras != nil && s.extras.ws != nil {
+		s.extras.ws.SetCloseCode(closeCode(s.cause))
 	}
 	s.relay.Cut(farewell(s.cause, s.client.Level))
 	if errors.Is(s.cause, errClosed) {
-		s.relay.Cut(relay.Farewell{}) // without the time that a first cut leaves
+		s.relay.Cut(relay.Farewell{}) // leaves no time to either side
 	}
 }
 
-// expireAt arms the end of the grant, in place of an earlier one. A session
-// without one costs nothing.
+// ended is the relay's Done: both connections are closed.
+func (s *session) ended(r relay.Result) {
+	defer s.srv.sessions.Done()
+	s.unregister()
+	client := s.current()
+	s.srv.admission.leaveSession(s.ticket, client.Addr.Addr())
+	if hook := s.srv.Trace.Closed; hook != nil {
+		hook(client, End{
+			By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down,
+			Denied: s.denials(), Duration: time.Since(client.Since),
+		})
+	}
+}
+
+// unregister takes the session out of everything that it was entered in but the
+// admission.
+func (s *session) unregister() {
+	s.stopExpiry()
+	s.srv.rechecks.remove(s)
+	s.srv.registry.remove(s)
+	if s.release != nil {
+		s.release()
+	}
+}
+
+// expireAt ends the session at t, in place of an earlier time. The zero Time means never
+// and costs nothing.
 func (s *session) expireAt(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,12 +143,86 @@ func (s *session) expireAt(t time.Time) {
 	}
 }
 
-// disarm stops the session's timer for good.
-func (s *session) disarm() {
+// stopExpiry stops the timer of expireAt for good.
+func (s *session) stopExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
+}
+
+// renew applies the answer of a recheck and returns the grant that the session goes on
+// with. Only a denial ends the session. Any other error is no answer: the session keeps
+// the grant that it has.
+func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *authz.Grant {
+	old := s.current()
+	if err == nil {
+		err = grant.Check(request, time.Now())
+	}
+	switch {
+	case errors.Is(err, authz.ErrDenied):
+		s.cut(denialCause(err))
+		return old.Grant
+	case err != nil:
+		return old.Grant
+	case grant.Subject != old.Grant.Subject:
+		// The token belongs to somebody else now.
+		s.cut(ErrRevoked)
+		return old.Grant
+	case !grant.ACL.Equal(old.Grant.ACL):
+		// The filter of a session is made when the session begins. The device gets its
+		// new rights by connecting again.
+		s.cut(ErrKicked)
+		return old.Grant
+	}
+	renewed := *old
+	renewed.Grant = grant
+	s.publish(&renewed)
+	s.expireAt(grant.Expires)
+	return grant
+}
+
+// moved returns the bytes that the session has passed on so far.
+func (s *session) moved() (up, down int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.relay == nil {
+		return 0, 0
+	}
+	return s.relay.Bytes()
+}
+
+// activity returns what the session has moved so far. Before the relay starts, for how
+// long the session has been idle is not known.
+func (s *session) activity() Activity {
+	s.mu.Lock()
+	started := s.relay
+	s.mu.Unlock()
+	a := Activity{Idle: -1, Denied: s.denials()}
+	if started == nil {
+		return a
+	}
+	a.Up, a.Down = started.Bytes()
+	if idle, ok := started.Idle(); ok {
+		a.Idle = idle
+	}
+	return a
+}
+
+// denied counts and reports what the topic rules do not allow.
+func (s *session) denied(d inspect.Denied) {
+	s.extras.denied.Add(1)
+	if hook := s.srv.Trace.Denied; hook != nil {
+		hook(s.current(), Denied(d))
+	}
+}
+
+// denials returns how often denied was called.
+func (s *session) denials() int64 {
+	if s.extras == nil {
+		return 0
+	}
+	return s.extras.denied.Load()
 }

@@ -1,6 +1,9 @@
 package proxy
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Stats is what a [Server] does just now and has done since its beginning.
 type Stats struct {
@@ -43,36 +46,21 @@ func (r *registry) moved() (live int, up, down int64) {
 	return len(sessions), up, down
 }
 
-// moved returns the bytes that the session has passed on so far.
-func (s *session) moved() (up, down int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.relay == nil {
-		return 0, 0
-	}
-	return s.relay.Bytes()
-}
-
-// activity returns what the session has moved so far. One whose bytes do not flow yet
-// is not known to be idle.
-func (s *session) activity() Activity {
-	a := Activity{Idle: -1, Denied: s.denials()}
-	a.Up, a.Down = s.moved()
-	s.mu.Lock()
-	flowing := s.relay
-	s.mu.Unlock()
-	if flowing == nil {
-		return a
-	}
-	if idle, ok := flowing.Idle(); ok {
-		a.Idle = idle
-	}
-	return a
-}
-
 // Listening returns the number of listeners that connections are accepted from.
 func (s *Server) Listening() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.listeners)
+}
+
+// Activity is what a live session has moved.
+type Activity struct {
+	// Up and Down are the bytes passed to the broker and to the client after
+	// CONNECT and CONNACK.
+	Up, Down int64
+	// Denied is how many messages and subscriptions its topic rules did not allow.
+	Denied int64
+	// Idle is how long ago data last came from or went to the client, to the
+	// millisecond; negative if the system does not know, as off Linux.
+	Idle time.Duration
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
 // Trace is a set of hooks that a [Server] calls as things happen. Any may be nil.
@@ -103,8 +102,4 @@ type End struct {
 	Denied int64
 	// Duration is the time since the connection was accepted.
 	Duration time.Duration
-}
-
-func (s *session) endOf(c *Client, r relay.Result) End {
-	return End{By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down, Denied: s.denials(), Duration: time.Since(c.Since)}
 }

@@ -67,11 +67,3 @@ func (c *conn) closeFor(r Reason) {
 		c.ws.SetCloseCode(websocket.PolicyViolation)
 	}
 }
-
-// closeCode returns what a WebSocket client is told when its session is cut.
-func closeCode(cause error) int {
-	if errors.Is(cause, ErrDraining) || errors.Is(cause, ErrUpstreamLost) || errors.Is(cause, errClosed) {
-		return websocket.GoingAway
-	}
-	return websocket.PolicyViolation
-}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
@@ -105,21 +104,6 @@ func (c *conn) upstreamError(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w: no answer within %v", err, c.policy.upstreamTimeout())
 	}
 	return refuse(UpstreamUnavailable, err)
-}
-
-// cutReason returns the reason for a session that was cut before it had begun.
-func cutReason(cause error) Reason {
-	switch {
-	case errors.Is(cause, ErrRevoked):
-		return Reason(authz.Revoked)
-	case errors.Is(cause, ErrExpired):
-		return Reason(authz.Expired)
-	case errors.Is(cause, ErrDraining), errors.Is(cause, errClosed):
-		return Draining
-	case errors.Is(cause, ErrUpstreamLost):
-		return UpstreamUnavailable
-	}
-	return Busy
 }
 
 // readAnswer returns the broker's CONNACK as it came. AUTH packets before it go
