@@ -15,7 +15,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // sources are the token sources of a generation, in the order in which they are
@@ -187,17 +186,14 @@ func (x *source) watch(in *Service) {
 		if !ok {
 			return
 		}
-		if err := n.Notify(ctx, in.revoke); err != nil {
+		news, ended := newWithdrawals(), make(chan struct{})
+		go func() { defer close(ended); news.deliver(in.revoke) }()
+		if err := n.Notify(ctx, news.add); err != nil {
 			in.fail(fmt.Errorf("watch a token source: %w", err))
 		}
+		news.end()
+		<-ended
 	}()
-}
-
-// revoke ends the sessions of what a source no longer grants.
-func (s *Service) revoke(r authz.Revocation) {
-	n := s.server.Kick(func(c *proxy.Client) bool { return r.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
-	s.counters.revocations.WithLabelValues("source").Inc()
-	s.Log.Info("revoked", zap.String("token_id", r.TokenID), zap.String("subject", r.Subject), zap.Int("sessions", n))
 }
 
 // retire ends the sources that next does not have.
