@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -89,7 +90,7 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxLimit {
-			Problem(w, http.StatusBadRequest, fmt.Sprintf("limit is a number from 1 to %d", maxLimit))
+			problem.Write(w, http.StatusBadRequest, fmt.Sprintf("limit is a number from 1 to %d", maxLimit))
 			return
 		}
 		limit = n
@@ -129,7 +130,7 @@ func sessionOf(c *proxy.Client, a proxy.Activity) Session {
 func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil || a.Kick(func(c *proxy.Client) bool { return c.ID == id }, proxy.ErrKicked) == 0 {
-		Problem(w, http.StatusNotFound, "there is no live session with this id")
+		problem.Write(w, http.StatusNotFound, "there is no live session with this id")
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -168,27 +169,27 @@ const maxBody = 128 << 10
 func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 	var body revocation
 	if err := decode(w, r, &body); err != nil {
-		Problem(w, http.StatusBadRequest, err.Error())
+		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	asked, err := body.meaning(time.Now())
 	if err != nil {
-		Problem(w, http.StatusBadRequest, err.Error())
+		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
 	entries, err := a.Withdraw(asked)
 	switch {
 	case errors.Is(err, ErrFull):
-		Problem(w, http.StatusInsufficientStorage, "nothing has changed: "+err.Error())
+		problem.Write(w, http.StatusInsufficientStorage, "nothing has changed: "+err.Error())
 		return
 	case err != nil:
-		Problem(w, http.StatusInternalServerError, "nothing has changed: "+err.Error())
+		problem.Write(w, http.StatusInternalServerError, "nothing has changed: "+err.Error())
 		return
 	}
 	sessions := a.Kick(func(c *proxy.Client) bool { return asked.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
 	if asked.Deny {
 		if err := a.Save(); err != nil {
-			Problem(w, http.StatusInternalServerError, fmt.Sprintf(
+			problem.Write(w, http.StatusInternalServerError, fmt.Sprintf(
 				"the denial holds and %d sessions have ended, but it does not last over a restart until it can be saved: %v", sessions, err))
 			return
 		}
@@ -245,7 +246,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 
 func (a *API) reload(w http.ResponseWriter, r *http.Request) {
 	if err := a.Reload(r.Context()); err != nil {
-		Problem(w, http.StatusUnprocessableEntity, err.Error())
+		problem.Write(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
 	answer(w, map[string]string{"status": "reloaded"})
@@ -254,7 +255,7 @@ func (a *API) reload(w http.ResponseWriter, r *http.Request) {
 func answer(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
-		Problem(w, http.StatusInternalServerError, "the answer cannot be encoded")
+		problem.Write(w, http.StatusInternalServerError, "the answer cannot be encoded")
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

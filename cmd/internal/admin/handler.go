@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
 // Options are the parts of the admin side. Handlers that are nil are not
@@ -64,7 +66,7 @@ func newHandler(o Options) http.Handler {
 		o.API.mount(private)
 	}
 	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		Problem(w, http.StatusNotFound, "there is nothing at this path")
+		problem.Write(w, http.StatusNotFound, "there is nothing at this path")
 	})
 	if o.API != nil && o.PushSecret != nil {
 		mux.Handle("POST /v1/push", newPushGate(o.PushSecret, http.HandlerFunc(o.API.revoke)))
@@ -84,7 +86,7 @@ func requireToken(current func() string, next http.Handler) http.Handler {
 		got := sha256.Sum256([]byte(given))
 		if !ok || token == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="mqtt-auth-proxy"`)
-			Problem(w, http.StatusUnauthorized, "send the admin token as bearer token: it is in the file that admin.token_file names")
+			problem.Write(w, http.StatusUnauthorized, "send the admin token as bearer token: it is in the file that admin.token_file names")
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
 // maxProfile is the longest time that a profile may watch the process, in
@@ -33,7 +35,7 @@ func boundProfile(h http.HandlerFunc) http.HandlerFunc {
 			// Fractions are for /debug/pprof/trace.
 			n, err := strconv.ParseFloat(text, 64)
 			if err != nil || !(n > 0 && n <= maxProfile) {
-				Problem(w, http.StatusBadRequest, fmt.Sprintf("seconds is a number from 1 to %d", maxProfile))
+				problem.Write(w, http.StatusBadRequest, fmt.Sprintf("seconds is a number from 1 to %d", maxProfile))
 				return
 			}
 		}

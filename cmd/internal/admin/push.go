@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
 // A push is a revocation that a token service sends by itself. It needs no admin
@@ -47,16 +49,16 @@ func newPushGate(secret func() string, next http.Handler) *pushGate {
 func (g *pushGate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		Problem(w, http.StatusBadRequest, "the body is too large or did not arrive whole")
+		problem.Write(w, http.StatusBadRequest, "the body is too large or did not arrive whole")
 		return
 	}
 	signature, ok := g.verify(r.Header.Get("X-Timestamp"), r.Header.Get("X-Signature"), body)
 	if !ok {
-		Problem(w, http.StatusUnauthorized, "X-Signature is not hmac-sha256= and the HMAC of timestamp, a dot and the body, or X-Timestamp is more than five minutes off")
+		problem.Write(w, http.StatusUnauthorized, "X-Signature is not hmac-sha256= and the HMAC of timestamp, a dot and the body, or X-Timestamp is more than five minutes off")
 		return
 	}
 	if !g.first(signature) {
-		Problem(w, http.StatusConflict, "this push has come before, or too many have: sign each one anew")
+		problem.Write(w, http.StatusConflict, "this push has come before, or too many have: sign each one anew")
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))

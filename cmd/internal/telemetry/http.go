@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -49,23 +50,22 @@ func Handler(store *Store) http.Handler {
 		mux.Handle(device+path, answer)
 	}
 	mux.Handle("/", answer(func(*http.Request, params) (any, error) {
-		return nil, &problem{Status: http.StatusNotFound, Detail: "there is nothing at this path"}
+		return nil, &statusError{http.StatusNotFound, "there is nothing at this path"}
 	}))
 	return mux
 }
 
-// problem is an RFC 9457 problem details object.
-type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
+// statusError is an error with the HTTP status that it is answered with.
+type statusError struct {
+	status int
+	detail string
 }
 
 // Error implements the error interface.
-func (p *problem) Error() string { return p.Detail }
+func (e *statusError) Error() string { return e.detail }
 
 func badRequest(format string, args ...any) error {
-	return &problem{Status: http.StatusBadRequest, Detail: fmt.Sprintf(format, args...)}
+	return &statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
 // answer returns what is served as JSON.
@@ -75,44 +75,38 @@ type answer func(*http.Request, params) (any, error)
 func (a answer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		writeProblem(w, &problem{Status: http.StatusMethodNotAllowed, Detail: "only GET and HEAD are served here"})
+		problem.Write(w, http.StatusMethodNotAllowed, "only GET and HEAD are served here")
 		return
 	}
 	p, err := parseParams(r.URL.RawQuery)
 	if err != nil {
-		writeProblem(w, asProblem(err))
+		problem.Write(w, statusOf(err), err.Error())
 		return
 	}
 	body, err := a(r, p)
 	if err != nil {
-		writeProblem(w, asProblem(err))
+		problem.Write(w, statusOf(err), err.Error())
 		return
 	}
-	writeJSON(w, "application/json", http.StatusOK, body)
+	writeJSON(w, body)
 }
 
-func asProblem(err error) *problem {
-	var p *problem
+func statusOf(err error) int {
+	var withStatus *statusError
 	switch {
-	case errors.As(err, &p):
-		return p
+	case errors.As(err, &withStatus):
+		return withStatus.status
 	case errors.Is(err, ErrQuery):
-		return &problem{Status: http.StatusBadRequest, Detail: err.Error()}
+		return http.StatusBadRequest
 	}
-	return &problem{Status: http.StatusServiceUnavailable, Detail: err.Error()}
+	return http.StatusServiceUnavailable
 }
 
-func writeProblem(w http.ResponseWriter, p *problem) {
-	p.Title = http.StatusText(p.Status)
-	writeJSON(w, "application/problem+json", p.Status, p)
-}
-
-func writeJSON(w http.ResponseWriter, contentType string, status int, body any) {
+func writeJSON(w http.ResponseWriter, body any) {
 	header := w.Header()
-	header.Set("Content-Type", contentType)
+	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
 	// Writing fails only when the client has gone.
 	if large, ok := body.(timeseries); ok {
 		buffered := bufio.NewWriter(w)
@@ -277,7 +271,7 @@ func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
 // attributes: answering with none would look like an answer.
 func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]Attribute, error) {
 	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {
-		return nil, &problem{Status: http.StatusNotFound, Detail: "only CLIENT_SCOPE attributes are stored"}
+		return nil, &statusError{http.StatusNotFound, "only CLIENT_SCOPE attributes are stored"}
 	}
 	return a.store.ClientAttributes(r.Context(), r.PathValue("subject"), keys...)
 }
