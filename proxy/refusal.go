@@ -12,80 +12,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Reason is why a connection did not become a session. The set is closed: it is
-// safe as a metric label. The reasons of [authz.Denial] are reasons as well.
-type Reason string
-
-// The reasons that are not an Authorizer's.
-const (
-	// ProxyHeader: the connection did not begin with a valid PROXY protocol header,
-	// or came from where none is accepted, at a listener that wants one.
-	ProxyHeader Reason = "proxy_header"
-	// HealthCheck: a load balancer looked whether the listener answers, and that is
-	// all.
-	HealthCheck Reason = "health_check"
-	// HTTPRefused: an HTTP request that opens no WebSocket connection for MQTT, or a
-	// frame that carries none. The client was told, in HTTP or by a Close frame.
-	HTTPRefused Reason = "websocket"
-	// TLSFailed: the TLS handshake failed.
-	TLSFailed Reason = "tls"
-	// ConnectTimeout: no complete CONNECT in time.
-	ConnectTimeout Reason = "connect_timeout"
-	// ConnectionLost: the client closed before its CONNECT was complete, or
-	// before it could be answered.
-	ConnectionLost Reason = "connection_lost"
-	// Displaced: the connection was closed before it had sent its CONNECT, to make
-	// room for a newer one.
-	Displaced Reason = "displaced"
-	// NotMQTT: the first packet is not a CONNECT.
-	NotMQTT Reason = "not_mqtt"
-	// Malformed: the CONNECT breaks a rule of the standard.
-	Malformed Reason = "malformed"
-	// TooLarge: the CONNECT is larger than the policy allows, or the broker's CONNACK
-	// than the client does.
-	TooLarge Reason = "too_large"
-	// WrongVersion: the protocol level is unknown or not allowed.
-	WrongVersion Reason = "protocol_version"
-	// NoToken: a client id, but no token.
-	NoToken Reason = "no_token"
-	// NoIdentity: neither a client id nor a token.
-	NoIdentity Reason = "no_identity"
-	// MalformedToken: the token cannot be one.
-	MalformedToken Reason = "malformed_token"
-	// NoClientID: no client id where the standard demands one.
-	NoClientID Reason = "no_client_id"
-	// ClientIDNotUsable: the client id cannot stand in what the broker is to
-	// see.
-	ClientIDNotUsable Reason = "client_id_not_usable"
-	// IdentityNotUsable: the subject, the user name or the token cannot stand in what
-	// the broker is to see.
-	IdentityNotUsable Reason = "identity_not_usable"
-	// ClientIDInUse: another subject has a live session with this client id.
-	ClientIDInUse Reason = "client_id_in_use"
-	// WillTopic: the will would go to a topic the client may not publish to.
-	WillTopic Reason = "will_topic"
-	// SourceUnavailable: nobody could tell whether the token is good.
-	SourceUnavailable Reason = "source_unavailable"
-	// UpstreamUnavailable: the broker could not be reached or did not answer.
-	UpstreamUnavailable Reason = "upstream_unavailable"
-	// UpstreamCredentials: the broker refused the credentials that the proxy put
-	// in place of the client's. The client did nothing wrong.
-	UpstreamCredentials Reason = "upstream_credentials"
-	// UpstreamRefused: the broker refused the client; its CONNACK was passed on.
-	UpstreamRefused Reason = "upstream_refused"
-	// Busy: a limit on connections or on work in progress is reached.
-	Busy Reason = "busy"
-	// RateExceeded: too many new connections a second, in all or from the
-	// client's address.
-	RateExceeded Reason = "connect_rate"
-	// Throttled: the client's address has used up its budget of failures.
-	Throttled Reason = "throttled"
-	// Draining: the server is shutting down.
-	Draining Reason = "draining"
-	// Internal: a bug. It is reported by Trace.Panicked.
-	Internal Reason = "internal"
-)
-
 // RefusedError refuses a connection with a reason. A [Policy] returns it from
 // Rewrite; in a [Refusal] its Err is what stands in the log.
 type RefusedError struct {
@@ -105,85 +31,6 @@ func (e *RefusedError) Error() string {
 
 // Unwrap returns Err.
 func (e *RefusedError) Unwrap() error { return e.Err }
-
-// row is what the table of refusals says of one reason: the code of the CONNACK for
-// levels 3 and 4, and for level 5. 0 is a close without one.
-type row struct {
-	reason Reason
-	v3, v5 packets.ReasonCode
-}
-
-// refusals is the table of refusals. Codes 4 and 5 and their kin tell a device to give
-// up; whatever is not the device's fault is 3, "come back later".
-var refusals = [...]row{
-	{ProxyHeader, 0, 0},
-	{HealthCheck, 0, 0},
-	{HTTPRefused, 0, 0},
-	{TLSFailed, 0, 0},
-	{ConnectTimeout, 0, 0},
-	{ConnectionLost, 0, 0},
-	{Displaced, 0, 0},
-	{NotMQTT, 0, 0},
-	{Malformed, 0, packets.MalformedPacket}, // or what the fault says
-	{TooLarge, 0, packets.PacketTooLarge},
-	{WrongVersion, packets.RefusedProtocolVersion, packets.UnsupportedProtocolVersion},
-	{NoToken, packets.RefusedIdentifier, packets.ClientIDNotValid},
-	{NoIdentity, packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{MalformedToken, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword},
-	{NoClientID, packets.RefusedIdentifier, packets.ClientIDNotValid},
-	{ClientIDNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid},
-	{IdentityNotUsable, packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{ClientIDInUse, packets.RefusedIdentifier, packets.ClientIDNotValid},
-	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{SourceUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable},
-	{UpstreamUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable},
-	{UpstreamCredentials, packets.RefusedServerUnavailable, packets.ServerUnavailable},
-	{UpstreamRefused, 0, 0}, // the broker's own CONNACK
-	{Busy, packets.RefusedServerUnavailable, packets.ServerBusy},
-	{RateExceeded, packets.RefusedServerUnavailable, packets.ConnectionRateExceeded},
-	{Throttled, packets.RefusedServerUnavailable, packets.ConnectionRateExceeded},
-	{Draining, packets.RefusedServerUnavailable, packets.ServerUnavailable},
-	{Internal, packets.RefusedServerUnavailable, packets.ServerUnavailable},
-
-	{Reason(authz.Unknown), packets.RefusedNotAuthorized, packets.BadUserNameOrPassword},
-	{Reason(authz.Expired), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.NotYetValid), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.Disabled), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.Revoked), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.WrongClientID), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.WrongUsername), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.WrongAddress), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.WrongCertificate), packets.RefusedNotAuthorized, packets.NotAuthorized},
-	{Reason(authz.NotAuthorized), packets.RefusedNotAuthorized, packets.NotAuthorized},
-}
-
-// Reasons returns every reason that there is.
-func Reasons() []Reason {
-	all := make([]Reason, 0, len(refusals))
-	for _, row := range refusals {
-		all = append(all, row.reason)
-	}
-	return all
-}
-
-// Codes returns the codes of the CONNACK that a refused client gets: v3 for MQTT 3.1
-// and 3.1.1, v5 for 5.0. 0 means that it gets none of the proxy's. A reason that is
-// not one of [Reasons] is not known to be the client's fault.
-func (r Reason) Codes() (v3, v5 packets.ReasonCode) {
-	if row, ok := r.row(); ok {
-		return row.v3, row.v5
-	}
-	return packets.RefusedServerUnavailable, packets.ServerUnavailable
-}
-
-func (r Reason) row() (row, bool) {
-	for _, row := range refusals {
-		if row.reason == r {
-			return row, true
-		}
-	}
-	return row{}, false
-}
 
 // connectError gives a fault of reading the CONNECT its reason. It sets the
 // protocol level where the fault tells it.
@@ -227,7 +74,7 @@ func authError(err error) error {
 	switch {
 	case errors.As(err, &denial):
 		reason := Reason(denial.Reason)
-		if _, known := reason.row(); !known {
+		if _, known := reason.info(); !known {
 			reason = Reason(authz.NotAuthorized)
 		}
 		return refuse(reason, err)
@@ -286,10 +133,10 @@ func (c *conn) sendRefusal(refused *RefusedError) (packets.ReasonCode, bool) {
 	if refused.Reason == UpstreamRefused {
 		return c.upstreamCode, c.writeConnack(c.upstreamAnswer, lastWords) == nil
 	}
-	v3, v5 := refused.Reason.Codes()
-	code := v3
+	info := refused.Reason.Info()
+	code := info.V3
 	if c.level == 5 {
-		code = v5
+		code = info.V5
 		var malformed *packets.MalformedError
 		if refused.Reason == Malformed && errors.As(refused.Err, &malformed) {
 			code = malformed.Code

@@ -1,92 +1,13 @@
 package proxy
 
 import (
-	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"io"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"testing/synctest"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
-
-// TestEveryReasonHasARow: a constant of type Reason, here or in authz, that the table of
-// refusals lacks would be told to devices as the proxy's own fault.
-func TestEveryReasonHasARow(t *testing.T) {
-	declared := append(declaredReasons(t, "*.go"), declaredReasons(t, "../authz/*.go")...)
-	if len(declared) < 30 {
-		t.Fatalf("only %d reasons were found: %v", len(declared), declared)
-	}
-	for _, r := range declared {
-		if _, ok := r.row(); !ok {
-			t.Errorf("%s has no row", r)
-		}
-	}
-	all := Reasons()
-	for _, r := range all {
-		if !slices.Contains(declared, r) {
-			t.Errorf("the row %s is no reason", r)
-		}
-	}
-	slices.Sort(all)
-	if n := len(all); n != len(slices.Compact(all)) {
-		t.Error("a reason has two rows")
-	}
-}
-
-// declaredReasons returns the constants of type Reason in the files.
-func declaredReasons(t *testing.T, pattern string) (reasons []Reason) {
-	t.Helper()
-	files, err := filepath.Glob(pattern)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			spec, ok := n.(*ast.ValueSpec)
-			if !ok {
-				return true
-			}
-			if typ, ok := spec.Type.(*ast.Ident); !ok || typ.Name != "Reason" {
-				return true
-			}
-			for _, v := range spec.Values {
-				if literal, ok := v.(*ast.BasicLit); ok {
-					text, err := strconv.Unquote(literal.Value)
-					if err != nil {
-						t.Fatal(err)
-					}
-					reasons = append(reasons, Reason(text))
-				}
-			}
-			return true
-		})
-	}
-	return reasons
-}
-
-// A reason that nobody has entered in the table must not tell a device to give up.
-func TestReasonWithoutARow(t *testing.T) {
-	if v3, v5 := Reason("new").Codes(); v3 != packets.RefusedServerUnavailable || v5 != packets.ServerUnavailable {
-		t.Errorf("codes %d and %#x, want 3 and 0x88", v3, byte(v5))
-	}
-	var refused *RefusedError
-	err := authError(&authz.Denial{Reason: "of its own", Detail: "detail"})
-	if !errors.As(err, &refused) || refused.Reason != Reason(authz.NotAuthorized) || !strings.Contains(err.Error(), "of its own") {
-		t.Errorf("a denial for a reason of its own is %v, want %s", err, authz.NotAuthorized)
-	}
-}
 
 // TestConnackFitsTheClient: a 5.0 client that has said how large a packet may be gets
 // no larger CONNACK, whoever has written it.

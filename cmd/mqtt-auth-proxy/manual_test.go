@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 const manual = "README.md"
@@ -38,28 +40,55 @@ func code(s string) string {
 	return "`" + cell(s) + "`"
 }
 
-func TestManualListsEveryKey(t *testing.T) {
-	text, err := os.ReadFile(manual)
-	if err != nil {
-		t.Fatal(err)
+func TestManualListsEveryKey(t *testing.T) { holdTable(t, "keys", keyTable()) }
+
+// TestManualListsEveryRefusal: the manual's table is the one by which the proxy refuses.
+func TestManualListsEveryRefusal(t *testing.T) { holdTable(t, "refusals", refusalTable()) }
+
+// refusalTable is the manual's table of refusals, as the proxy knows them.
+func refusalTable() string {
+	var b strings.Builder
+	b.WriteString("| reason | 3.1, 3.1.1 | 5.0 | fault of | level | situation |\n|---|---|---|---|---|---|\n")
+	for _, r := range proxy.Reasons() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Reason, answer(r, r.V3, "%d"), answer(r, r.V5, "0x%02X"),
+			r.Fault, strings.ToLower(r.Level.String()), cell(r.Meaning))
 	}
-	begin := []byte("-run Manual -update -->\n")
-	head, rest, ok := bytes.Cut(text, begin)
-	_, tail, ok2 := bytes.Cut(rest, []byte("<!-- end of keys -->"))
+	return b.String()
+}
+
+// answer is what a client gets that is refused for a reason with that code.
+func answer(r proxy.ReasonInfo, code packets.ReasonCode, format string) string {
+	switch {
+	case code != 0:
+		return fmt.Sprintf(format, byte(code))
+	case r.Instead != "":
+		return r.Instead
+	}
+	return "closed"
+}
+
+// holdTable compares a table with the one between its marks in the manual, or with
+// -update writes it there.
+func holdTable(t *testing.T, name, table string) {
+	t.Helper()
+	begin := "<!-- " + name + ": go test ./cmd/mqtt-auth-proxy -run Manual -update -->\n"
+	end := "<!-- end of " + name + " -->"
+	text := manualText(t)
+	head, rest, ok := strings.Cut(text, begin)
+	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatal("the marks around the table are gone")
+		t.Fatalf("the marks around the table of %s are gone", name)
 	}
-	want := string(head) + string(begin) + keyTable() + "<!-- end of keys -->" + string(tail)
-	if string(text) == want {
-		return
-	}
-	if *update {
+	want := head + begin + table + end + tail
+	switch {
+	case text == want:
+	case *update:
 		if err := os.WriteFile(manual, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		return
+	default:
+		t.Errorf("the table of %s is not what the program has: run go test ./cmd/mqtt-auth-proxy -run Manual -update", name)
 	}
-	t.Error("the table of keys is not what the program has: run go test ./cmd/mqtt-auth-proxy -run Manual -update")
 }
 
 // TestManualListsEveryCommand: what help shows stands in the manual.

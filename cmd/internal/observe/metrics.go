@@ -79,8 +79,8 @@ func (m *metrics) of(listener string) *listenerMetrics {
 		opened:          make(map[string]prometheus.Counter),
 		closed:          make(map[[2]string]prometheus.Counter),
 	}
-	for _, reason := range reasons {
-		l.refused[reason] = m.refused.WithLabelValues(listener, string(reason))
+	for _, info := range proxy.Reasons() {
+		l.refused[info.Reason] = m.refused.WithLabelValues(listener, string(info.Reason))
 	}
 	for _, version := range []string{"3.1", "3.1.1", "5.0"} {
 		l.opened[version] = m.opened.WithLabelValues(listener, version)
@@ -101,9 +101,6 @@ func child[K comparable](known map[K]prometheus.Counter, key K, missing func() p
 	}
 	return missing()
 }
-
-// reasons are those for which a connection is refused.
-var reasons = proxy.Reasons()
 
 // endings are the causes for which each side ends a session.
 var endings = map[string][]string{

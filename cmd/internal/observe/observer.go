@@ -3,6 +3,7 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"runtime"
 	"time"
@@ -25,8 +26,8 @@ type Observer struct {
 // New returns an Observer that logs to log and registers its metrics and those of the
 // log with r. It panics if r has metrics of the same names already.
 func New(log *Log, r prometheus.Registerer) *Observer {
-	for _, reason := range reasons {
-		log.pace.expect(kind{refusedLine, string(reason)})
+	for _, info := range proxy.Reasons() {
+		log.pace.expect(kind{refusedLine, string(info.Reason)})
 	}
 	r.MustRegister(log)
 	return &Observer{log: log, metrics: newMetrics(r), upstream: newUpstreamMetrics(r)}
@@ -79,15 +80,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	child(l.refused, r.Reason, func() prometheus.Counter {
 		return o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason))
 	}).Inc()
-	level := zapcore.InfoLevel
-	switch r.Reason {
-	case proxy.UpstreamCredentials, proxy.Internal:
-		level = zapcore.ErrorLevel
-	case proxy.HealthCheck:
-		level = zapcore.DebugLevel
-	case proxy.SourceUnavailable, proxy.UpstreamUnavailable, proxy.Busy:
-		level = zapcore.WarnLevel
-	}
+	level := zapLevel(r.Reason.Info().Level)
 	if !o.log.wants(level, kind{refusedLine, string(r.Reason)}) {
 		return
 	}
@@ -112,6 +105,19 @@ func (o *Observer) refused(r proxy.Refusal) {
 		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
 	}
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
+}
+
+// zapLevel returns the level of the log for a level of the proxy's table of reasons.
+func zapLevel(l slog.Level) zapcore.Level {
+	switch {
+	case l >= slog.LevelError:
+		return zapcore.ErrorLevel
+	case l >= slog.LevelWarn:
+		return zapcore.WarnLevel
+	case l >= slog.LevelInfo:
+		return zapcore.InfoLevel
+	}
+	return zapcore.DebugLevel
 }
 
 func (o *Observer) opened(c *proxy.Client) {
