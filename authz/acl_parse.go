@@ -2,11 +2,12 @@ package authz
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"unicode/utf8"
+	"strconv"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // ACLOptions say how [ParseACL] reads.
@@ -31,12 +32,9 @@ type ACLOptions struct {
 //	{"pub": ["a/b"], "sub": ["a/#"], "all": ["c"]}
 //
 // The error says which rule, counted from 1, and which key is wrong. Keys are
-// case-sensitive and must not repeat. Null is an error: whoever wants no ACL leaves
-// it out. The size of raw is for the caller to bound.
+// case-sensitive, and no object may have two that differ at most in case. Null is an
+// error; leave the value out where there is no ACL. The caller bounds the size of raw.
 func ParseACL(raw []byte, o ACLOptions) (*ACL, error) {
-	if !utf8.Valid(raw) {
-		return nil, errors.New("acl: not UTF-8")
-	}
 	var (
 		acl *ACL
 		err error
@@ -56,40 +54,42 @@ func ParseACL(raw []byte, o ACLOptions) (*ACL, error) {
 }
 
 func parseRules(raw []byte, o ACLOptions) (*ACL, error) {
-	var elements []json.RawMessage
-	if err := json.Unmarshal(raw, &elements); err != nil {
-		return nil, err
-	}
-	rules := make([]Rule, len(elements))
-	for i, element := range elements {
-		if err := parseRule(element, &rules[i], o.Ignore); err != nil {
-			return nil, fmt.Errorf("rule %d: %w", i+1, err)
+	var rules []Rule
+	err := strictjson.EachElement(raw, func(element []byte) error {
+		var r Rule
+		if err := parseRule(element, &r, o.Ignore); err != nil {
+			return fmt.Errorf("rule %d: %w", len(rules)+1, err)
 		}
+		rules = append(rules, r)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return NewACL(o.Rest, rules...)
 }
 
-func parseRule(raw json.RawMessage, r *Rule, ignore []string) error {
-	members, err := parseObject(raw)
-	if err != nil {
-		return err
-	}
+func parseRule(raw []byte, r *Rule, ignore []string) error {
 	seen := map[string]bool{}
-	for _, m := range members {
-		key := m.key
+	err := strictjson.EachMember(raw, func(name, value []byte) error {
+		key := string(name)
+		if slices.Contains(ignore, key) {
+			return nil
+		}
+		if err := r.set(key, value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
 		if key == "topic" {
 			key = "topics"
 		}
 		if seen[key] {
-			return fmt.Errorf("%s: given twice", m.key)
+			return errors.New("topics: given twice, as topic and as topics")
 		}
 		seen[key] = true
-		if slices.Contains(ignore, m.key) {
-			continue
-		}
-		if err := r.set(m.key, m.value); err != nil {
-			return fmt.Errorf("%s: %w", m.key, err)
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, key := range []string{"permission", "action", "topics"} {
 		if !seen[key] {
@@ -99,8 +99,8 @@ func parseRule(raw json.RawMessage, r *Rule, ignore []string) error {
 	return nil
 }
 
-// set fills in what one key of a rule says.
-func (r *Rule) set(key string, raw json.RawMessage) (err error) {
+// set sets the field of the rule that key names.
+func (r *Rule) set(key string, raw []byte) (err error) {
 	switch key {
 	case "permission":
 		r.Deny, err = choose(raw, map[string]bool{`"allow"`: false, `"deny"`: true})
@@ -112,10 +112,10 @@ func (r *Rule) set(key string, raw json.RawMessage) (err error) {
 		r.Publish, r.Subscribe = actions&publish != 0, actions&subscribe != 0
 	case "topic":
 		var topic string
-		topic, err = parseValue[string](raw)
+		topic, err = parseText(raw)
 		r.Topics = []string{topic}
 	case "topics":
-		r.Topics, err = parseList[string](raw)
+		r.Topics, err = parseList(raw, parseText)
 	case "qos":
 		err = r.setQoS(raw)
 	case "retain":
@@ -127,117 +127,78 @@ func (r *Rule) set(key string, raw json.RawMessage) (err error) {
 	return err
 }
 
-func (r *Rule) setQoS(raw json.RawMessage) error {
+func (r *Rule) setQoS(raw []byte) (err error) {
 	if raw[0] != '[' {
-		qos, err := parseValue[int](raw)
+		qos, err := parseInt(raw)
 		r.QoS = []int{qos}
 		return err
 	}
-	qos, err := parseList[int](raw)
-	if err == nil && len(qos) == 0 {
+	r.QoS, err = parseList(raw, parseInt)
+	if err == nil && len(r.QoS) == 0 {
 		return errors.New("an empty list")
 	}
-	r.QoS = qos
 	return err
 }
 
-// parseAllowed reads the map. Its parts all allow, so their order says nothing.
+// parseAllowed reads the map of allowed topics. All its rules allow, so that maps in
+// any order are the same ACL.
 func parseAllowed(raw []byte) (*ACL, error) {
-	members, err := parseObject(raw)
+	pub, sub, all := Rule{Publish: true}, Rule{Subscribe: true}, Rule{Publish: true, Subscribe: true}
+	parts := map[string]*Rule{"pub": &pub, "sub": &sub, "all": &all}
+	err := strictjson.EachMember(raw, func(key, value []byte) (err error) {
+		r := parts[string(key)]
+		if r == nil {
+			return fmt.Errorf("%s: unknown key", key)
+		}
+		if r.Topics, err = parseList(value, parseText); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	parts := []struct {
-		key  string
-		rule Rule
-		seen bool
-	}{
-		{key: "pub", rule: Rule{Publish: true}},
-		{key: "sub", rule: Rule{Subscribe: true}},
-		{key: "all", rule: Rule{Publish: true, Subscribe: true}},
-	}
-	for _, m := range members {
-		i := 0
-		for i < len(parts) && parts[i].key != m.key {
-			i++
-		}
-		switch {
-		case i == len(parts):
-			return nil, fmt.Errorf("%s: unknown key", m.key)
-		case parts[i].seen:
-			return nil, fmt.Errorf("%s: given twice", m.key)
-		}
-		parts[i].seen = true
-		if parts[i].rule.Topics, err = parseList[string](m.value); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.key, err)
-		}
-	}
-	var rules []Rule
-	for _, p := range parts {
-		if len(p.rule.Topics) > 0 {
-			rules = append(rules, p.rule)
-		}
-	}
+	rules := slices.DeleteFunc([]Rule{pub, sub, all}, func(r Rule) bool { return len(r.Topics) == 0 })
 	return NewACL(DenyRest, rules...)
 }
 
-// member is one member of a JSON object, which encoding/json would match without
-// regard to case, and of which it would keep the last of several.
-type member struct {
-	key   string
-	value json.RawMessage
-}
-
-func parseObject(raw []byte) (members []member, err error) {
-	if !json.Valid(raw) || raw[0] != '{' {
-		return nil, errors.New("not a JSON object")
+// choose returns what raw stands for among the JSON values given.
+func choose[T any](raw []byte, choices map[string]T) (T, error) {
+	if text, err := strictjson.Text(raw); err == nil {
+		raw = fmt.Appendf(nil, "%q", text)
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	if _, err := decoder.Token(); err != nil {
-		return nil, err
-	}
-	for decoder.More() {
-		key, err := decoder.Token()
-		if err != nil {
-			return nil, err
-		}
-		m := member{key: fmt.Sprint(key)}
-		if err := decoder.Decode(&m.value); err != nil {
-			return nil, err
-		}
-		members = append(members, m)
-	}
-	return members, nil
-}
-
-// choose returns what raw stands for among the texts given.
-func choose[T any](raw json.RawMessage, choices map[string]T) (T, error) {
 	value, ok := choices[string(raw)]
 	if !ok {
-		return value, errors.New("not one of the values that are known")
+		return value, errors.New("not one of the known values")
 	}
 	return value, nil
 }
 
-// parseValue reads one text or number, which null is not.
-func parseValue[T string | int](raw json.RawMessage) (value T, err error) {
-	if err = json.Unmarshal(raw, &value); err != nil || string(raw) == "null" {
-		return value, fmt.Errorf("not a %T", value)
-	}
-	return value, nil
+func parseText(raw []byte) (string, error) {
+	text, err := strictjson.Text(raw)
+	return string(text), err
 }
 
-func parseList[T string | int](raw json.RawMessage) ([]T, error) {
-	var elements []json.RawMessage
-	if err := json.Unmarshal(raw, &elements); err != nil || elements == nil {
+func parseInt(raw []byte) (int, error) {
+	n, err := strconv.Atoi(string(raw))
+	if err != nil {
+		return 0, errors.New("not a whole number")
+	}
+	return n, nil
+}
+
+func parseList[T any](raw []byte, parse func(raw []byte) (T, error)) ([]T, error) {
+	list := []T{}
+	if raw[0] != '[' {
 		return nil, errors.New("not a list")
 	}
-	list := make([]T, len(elements))
-	for i, element := range elements {
-		var err error
-		if list[i], err = parseValue[T](element); err != nil {
-			return nil, fmt.Errorf("element %d: %w", i+1, err)
+	err := strictjson.EachElement(raw, func(element []byte) error {
+		value, err := parse(element)
+		if err != nil {
+			return fmt.Errorf("element %d: %w", len(list)+1, err)
 		}
-	}
-	return list, nil
+		list = append(list, value)
+		return nil
+	})
+	return list, err
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // maxLine is the length of the longest line, in bytes: that of a subject of 256 bytes
@@ -72,14 +73,9 @@ func (l *List) read(r io.Reader) error {
 
 // parse reads one line. Its errors repeat nothing of it.
 func parse(text []byte) (authz.Revocation, denial, error) {
-	var in line
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in); err != nil {
-		return authz.Revocation{}, denial{}, errors.New("not a JSON object with token_sha256, token_id or subject, and until")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return authz.Revocation{}, denial{}, errors.New("the line goes on after its JSON object")
+	in, err := decode(text)
+	if err != nil {
+		return authz.Revocation{}, denial{}, err
 	}
 	r := authz.Revocation{TokenID: in.TokenID, Subject: in.Subject}
 	given := 0
@@ -104,6 +100,29 @@ func parse(text []byte) (authz.Revocation, denial, error) {
 		return authz.Revocation{}, denial{}, errors.New("the denial of a subject cannot follow a token")
 	}
 	return r, denial{until: whole(in.Until), follow: in.Follow}, nil
+}
+
+// decode reads the fields of one line.
+func decode(text []byte) (in line, err error) {
+	until := ""
+	texts := map[string]*string{"token_sha256": &in.TokenSHA256, "token_id": &in.TokenID, "subject": &in.Subject, "until": &until}
+	err = strictjson.EachMember(text, func(key, value []byte) error {
+		if string(key) == "follow" {
+			in.Follow = string(value) == "true"
+			return nil
+		}
+		to, ok := texts[string(key)]
+		if !ok {
+			return errors.New("an unknown key; there are token_sha256, token_id, subject, until and follow")
+		}
+		text, err := strictjson.Text(value)
+		*to = string(text)
+		return err
+	})
+	if err == nil && until != "" && in.Until.UnmarshalText([]byte(until)) != nil {
+		err = errors.New("until is not a time after RFC 3339")
+	}
+	return in, err
 }
 
 // Save writes the denials to the file, if they have changed since it was written. An

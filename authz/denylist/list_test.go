@@ -281,15 +281,16 @@ func TestDenialHoldsThoughItCannotBeSaved(t *testing.T) {
 func TestOpenRefusesABrokenFile(t *testing.T) {
 	const until = `"until":"2100-01-01T00:00:00Z"`
 	for text, want := range map[string]string{
-		"{\n":                                 ":1: not a JSON object",
-		"\n":                                  ":1: not a JSON object",
-		`{"subject":"a",` + until + "}\n[]\n": ":2: not a JSON object",
-		`{"subject":"a",` + until + `} {}`:    ":1: the line goes on",
+		"{\n":                                 ":1: the text ends early: expected a key",
+		"\n":                                  ":1: the text ends early: expected one JSON object",
+		`{"subject":"a",` + until + "}\n[]\n": ":2: column 1: expected one JSON object",
+		`{"subject":"a",` + until + `} {}`:    ":1: column 48: more text after",
 		`{"subject":"a","token_id":"b",` + until + `}`: ":1: exactly one of",
 		`{` + until + `}`:                                                  ":1: exactly one of",
 		`{"subject":"a"}`:                                                  ":1: until is missing",
-		`{"subject":"a","until":"tomorrow"}`:                               ":1: not a JSON object",
-		`{"subject":"a","more":1,` + until + `}`:                           ":1: not a JSON object",
+		`{"subject":"a","until":"tomorrow"}`:                               ":1: until is not a time",
+		`{"subject":"a","more":1,` + until + `}`:                           ":1: an unknown key",
+		`{"subject":"a","subject":"b",` + until + `}`:                      ":1: column 16: subject: a key that the object has already",
 		`{"subject":"a","follow":true,` + until + `}`:                      ":1: the denial of a subject",
 		`{"token_sha256":"abc",` + until + `}`:                             ":1: token_sha256 is not 64",
 		`{"token_sha256":"` + strings.Repeat("0", 64) + `",` + until + `}`: ":1: exactly one of",

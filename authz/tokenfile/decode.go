@@ -14,9 +14,11 @@ import (
 	"unicode/utf8"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 const (
+	maxMembers = 64  // of an object of strings
 	maxID      = 128 // bytes, as the others
 	maxSubject = 256
 	maxComment = 1024
@@ -31,43 +33,13 @@ const (
 	latest = 100_000_000_000
 )
 
-// kind names the JSON type of a raw value.
-func kind(raw []byte) string {
-	switch raw[0] {
-	case '"':
-		return "a string"
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	}
-	return "a number"
-}
-
 func wrongKind(want string, raw []byte) error {
-	return fmt.Errorf("want %s, got %s", want, kind(raw))
-}
-
-// decodeText returns the bytes of a string; they may point into raw.
-func decodeText(raw []byte) ([]byte, error) {
-	if raw[0] != '"' {
-		return nil, wrongKind("a string", raw)
-	}
-	for _, c := range raw {
-		if c == '\\' {
-			return unquote(raw), nil
-		}
-	}
-	return raw[1 : len(raw)-1], nil
+	return fmt.Errorf("want %s, got %s", want, strictjson.Kind(raw))
 }
 
 // decodeName returns a string that names something.
 func decodeName(raw []byte, limit int) ([]byte, error) {
-	text, err := decodeText(raw)
+	text, err := strictjson.Text(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +75,7 @@ func decodeBool(raw []byte) (bool, error) {
 // a string after RFC 3339.
 func decodeTime(raw []byte) (int64, error) {
 	if raw[0] == '"' {
-		text, err := decodeText(raw)
+		text, err := strictjson.Text(raw)
 		if err != nil {
 			return 0, err
 		}
@@ -113,7 +85,7 @@ func decodeTime(raw []byte) (int64, error) {
 		}
 		return inRange(t.Unix())
 	}
-	if kind(raw) != "a number" {
+	if strictjson.Kind(raw) != "a number" {
 		return 0, wrongKind("seconds since 1970 or a time as a string", raw)
 	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
@@ -137,7 +109,7 @@ const hashHint = `want "sha256:" and the SHA-256 of the token, as 64 hexadecimal
 
 // decodeHash returns the digest of a token_hash.
 func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
-	text, err := decodeText(raw)
+	text, err := strictjson.Text(raw)
 	if err != nil {
 		return hash, err
 	}
@@ -180,7 +152,7 @@ func checkToken(token authz.Token) error {
 func decodeStrings[T any](raw []byte, f func(string) (T, error)) ([]T, error) {
 	var all []T
 	one := func(raw []byte) error {
-		text, err := decodeText(raw)
+		text, err := strictjson.Text(raw)
 		if err != nil {
 			return err
 		}
@@ -193,8 +165,7 @@ func decodeStrings[T any](raw []byte, f func(string) (T, error)) ([]T, error) {
 	case '"':
 		err = one(raw)
 	case '[':
-		s := scanner{text: raw}
-		if err = s.array(0, one); err == nil && len(all) == 0 {
+		if err = strictjson.EachElement(raw, one); err == nil && len(all) == 0 {
 			err = errors.New("an empty list; name at least one, or leave the field out")
 		}
 	default:
@@ -244,8 +215,11 @@ func decodeMap(raw []byte) (map[string]string, error) {
 		return nil, wrongKind("an object of strings", raw)
 	}
 	var all map[string]string
-	err := eachMember(raw, func(key, value []byte) error {
-		text, err := decodeText(value)
+	err := strictjson.EachMember(raw, func(key, value []byte) error {
+		if len(all) == maxMembers {
+			return errors.New("more than 64 keys in one object")
+		}
+		text, err := strictjson.Text(value)
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // Entry is what the file says of one token.
@@ -75,7 +76,7 @@ func (d *document) describe(e *entry) Entry {
 		shown.Created = unix(created)
 	}
 	if raw := rec[fieldComment]; raw != nil {
-		comment, _ := decodeText(raw)
+		comment, _ := strictjson.Text(raw)
 		shown.Comment = string(comment)
 	}
 	return shown

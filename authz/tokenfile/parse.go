@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 const (
@@ -139,7 +140,7 @@ func (p *parser) object(n int, line []byte) *Fault {
 
 // header takes in the line that names the format.
 func (p *parser) header(rec *record) *Fault {
-	switch text, err := decodeText(rec[fieldFormat]); {
+	switch text, err := strictjson.Text(rec[fieldFormat]); {
 	case err != nil:
 		return &Fault{Field: "format", Reason: err.Error()}
 	case string(text) != formatName:
@@ -214,7 +215,7 @@ func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
 	case fieldCreatedAt:
 		_, err = decodeTime(raw)
 	case fieldComment:
-		_, err = decodeText(raw)
+		_, err = strictjson.Text(raw)
 	}
 	return err
 }

@@ -160,14 +160,14 @@ func TestParseRefuses(t *testing.T) {
 		want       string // line: field: reason begins with
 	}{
 		{"no object", "token", "1: column 1: expected one JSON object"},
-		{"truncated", `{` + ok, "1: the line ends early"},
+		{"truncated", `{` + ok, "1: the text ends early"},
 		{"two objects", `{` + ok + `}{}`, "1: column"},
 		{"unknown field", `{` + ok + `,"expires_at":1}`, "1: expires_at: a field of an unknown name"},
 		{"field of a later version", `{` + ok + `,"limits":{}}`, "1: limits: a field of an unknown name"},
 		{"unknown field that may be a token", `{"A1B2C3D4E5":"x"}`, "1: a field of an unknown name"},
 		{"unknown field in capitals", `{` + ok + `,"Disabled":true}`, "1: disabled: write the field's name in lower case"},
-		{"doubled field", `{` + ok + `,"id":"b"}`, "1: column 98: a key that the object has already"},
-		{"doubled field in capitals", `{` + ok + `,"ID":"b"}`, "1: column 98: a key that the object has already"},
+		{"doubled field", `{` + ok + `,"id":"b"}`, "1: column 98: id: a key that the object has already"},
+		{"doubled field in capitals", `{` + ok + `,"ID":"b"}`, "1: column 98: id: a key that the object has already"},
 		{"NUL", "{" + ok + "}\x00", "1: holds a NUL byte"},
 		{"NUL in a comment", "# \x00", "1: holds a NUL byte"},
 		{"zeros of a crash", "{" + ok + "}\n" + strings.Repeat("\x00", 4096), "2: holds a NUL byte"},

@@ -5,7 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // field is a key of a line's object.
@@ -60,7 +61,7 @@ type record [numFields][]byte
 
 // scanRecord takes the object in line apart. Its error never repeats a value.
 func scanRecord(line []byte) (rec record, fault *Fault) {
-	err := eachMember(line, func(key, value []byte) error {
+	err := strictjson.EachMember(line, func(key, value []byte) error {
 		f, ok := fieldOf(key)
 		if !ok {
 			fault = unknownField(key)
@@ -84,7 +85,7 @@ func unknownField(key []byte) *Fault {
 	}
 	fault := &Fault{Reason: "a field of an unknown name; known are id, subject, token_hash, disabled, expire_at, " +
 		"not_before, clientid, username, cidr, certificate, upstream, acl, client_attrs, created_at, comment"}
-	if len(key) <= 20 && strings.Trim(string(key), "abcdefghijklmnopqrstuvwxyz_") == "" {
+	if strictjson.Nameable(key) {
 		fault.Field = string(key)
 	}
 	return fault

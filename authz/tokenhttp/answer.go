@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // answer is what a service sent, read as far as any preset looks at it.
@@ -115,11 +116,13 @@ func statusCode(status int) string {
 
 // body reads the outcome and the facts from the body.
 func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
-	var root object
+	var root strictjson.Object
 	var err error
 	switch p.formatOf(a) {
 	case jsonAnswer:
-		root, err = parseObject(a.body)
+		if root, err = strictjson.Parse(a.body); err != nil {
+			err = fmt.Errorf("the answer is not one strict JSON object: %w", err)
+		}
 	case formAnswer:
 		root, err = parseForm(a.body)
 	case textAnswer:
@@ -175,9 +178,9 @@ func (p *reader) formatOf(a answer) answerFormat {
 }
 
 // outcome returns what the rules say, and which value of the answer says it.
-func (p *reader) outcome(root object) (then Outcome, why string, err error) {
+func (p *reader) outcome(root strictjson.Object) (then Outcome, why string, err error) {
 	for _, rule := range p.rules {
-		m, err := root.lookup(rule.path)
+		m, err := lookup(root, rule.path)
 		if err != nil {
 			return Failed, "", err
 		}
@@ -187,7 +190,7 @@ func (p *reader) outcome(root object) (then Outcome, why string, err error) {
 				return rule.then, rule.path, nil
 			}
 		default:
-			if m != nil && m.value == want {
+			if m != nil && m.Value == want {
 				name, _, _ := strings.Cut(rule.path, "|")
 				return rule.then, fmt.Sprintf("%s is %v", name, want), nil
 			}
@@ -224,14 +227,14 @@ func (p *reader) text(a answer) (Outcome, facts, error) {
 
 // meets tells whether the answer has every required claim: a string that is the
 // value, a list that holds it, or, of scope, words of which it is one.
-func (p *reader) meets(root object) (bool, error) {
+func (p *reader) meets(root strictjson.Object) (bool, error) {
 	for path, want := range p.require {
-		m, err := root.lookup(path)
+		m, err := lookup(root, path)
 		if m == nil || err != nil {
 			return false, err
 		}
 		var met bool
-		switch v := m.value.(type) {
+		switch v := m.Value.(type) {
 		case string:
 			met = v == want || path == "scope" && slices.Contains(strings.Fields(v), want)
 		case []any:

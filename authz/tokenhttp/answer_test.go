@@ -52,6 +52,27 @@ func TestStrictAnswers(t *testing.T) {
 	}
 }
 
+// TestUnusedTextsMayBeDamaged: NUL and half of a surrogate pair spoil only what is used.
+// A password may hold NUL.
+func TestUnusedTextsMayBeDamaged(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"result":"allow","note":"a\ud800b\u0000"}`:                                         "allow",
+		`{"result":"allow","upstream":{"password":"a\u0000b"}}`:                              "allow",
+		`{"result":"allow","upstream":{"password":"a\ud800"}}`:                               "error",
+		`{"result":"allow","upstream":{"username":"a\u0000b"}}`:                              "error",
+		`{"result":"allow","clientid":["a\ud800"]}`:                                          "error",
+		`{"result":"allow","client_attrs":{"a":"\ud800"}}`:                                   "error",
+		`{"result":"allow","subject":"a` + "\ufffd" + `"}`:                                   "error",
+		`{"result":"allow","note":{"site":"a","Site":"b"}}`:                                  "error",
+		`{"result":"allow","acl":[{"permission":"allow","action":"all","topic":"a\ud800"}]}`: "error",
+	} {
+		g, err := asked(t, okJSON(body), Options{}, pump())
+		if got := outcomeOf(g, err); got != want {
+			t.Errorf("%s is %s: %v", body, got, err)
+		}
+	}
+}
+
 func TestGrantFields(t *testing.T) {
 	acl, err := authz.ParseACL([]byte(`[{"permission":"allow","action":"publish","topics":["v1/${clientid}/#"]}]`), authz.ACLOptions{Rest: authz.DeferRest})
 	if err != nil {

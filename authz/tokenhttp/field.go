@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 const (
@@ -53,7 +55,7 @@ type facts struct {
 
 // fieldReader reads the fields of one answer; err is the first fault.
 type fieldReader struct {
-	root    object
+	root    strictjson.Object
 	paths   map[string]string
 	lenient bool
 	now     time.Time
@@ -72,19 +74,19 @@ func (f *fieldReader) fail(name, why string) {
 }
 
 // get returns the member that holds the field, nil if there is none.
-func (f *fieldReader) get(name string) *member {
+func (f *fieldReader) get(name string) *strictjson.Member {
 	path, ok := f.paths[name]
 	if !ok || f.err != nil {
 		return nil
 	}
-	m, err := f.root.lookup(path)
+	m, err := lookup(f.root, path)
 	switch {
 	case err != nil:
 		f.fail(name, err.Error())
 		return nil
-	case m != nil && m.value == nil && f.lenient:
+	case m != nil && m.Value == nil && f.lenient:
 		return nil
-	case m != nil && m.value == nil:
+	case m != nil && m.Value == nil:
 		f.fail(name, "null; leave the field out")
 		return nil
 	}
@@ -103,8 +105,8 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		attrs:     f.attrs("client_attrs"),
 	}
 	// The reason is for the log alone and not worth an error.
-	if m, err := f.root.lookup(f.paths["reason"]); err == nil && m != nil {
-		a.reason, _ = m.value.(string)
+	if m, err := lookup(f.root, f.paths["reason"]); err == nil && m != nil {
+		a.reason, _ = m.Value.(string)
 	}
 	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
 	a.expires = earliest(f.instant("expire_at", time.Unix(0, 0)), f.instant("expires_in", f.now))
@@ -157,7 +159,7 @@ func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 	if m == nil {
 		return keep
 	}
-	list, ok := m.value.([]any)
+	list, ok := m.Value.([]any)
 	if !ok {
 		f.fail("vary", "not a list")
 		return keep
@@ -207,7 +209,10 @@ func (f *fieldReader) upstream() authz.Upstream {
 		ClientID: f.text("upstream.clientid", maxValue),
 	}
 	if m := f.get("upstream.password"); m != nil {
-		s, ok := m.value.(string)
+		s, ok := m.Value.(string)
+		if d, damaged := m.Value.(strictjson.Damaged); damaged { // a password may hold NUL
+			s, ok = string(d), !strings.ContainsRune(string(d), utf8.RuneError)
+		}
 		if !ok || len(s) > maxValue {
 			f.fail("upstream.password", "not a string, or too long")
 		}
@@ -232,7 +237,7 @@ func (f *fieldReader) acl() *authz.ACL {
 	var list *authz.ACL
 	var err error
 	if m := f.get("acl"); m != nil {
-		if list, err = authz.ParseACL(m.raw, o); err != nil {
+		if list, err = authz.ParseACL(m.Raw, o); err != nil {
 			f.fail("acl", err.Error())
 		}
 	}
@@ -252,12 +257,12 @@ func (f *fieldReader) acl() *authz.ACL {
 // forbidden returns the rules for what the answer says the device may not do.
 func (f *fieldReader) forbidden() (rules []authz.Rule) {
 	for _, path := range slices.Sorted(maps.Keys(f.forbid)) {
-		m, err := f.root.lookup(path)
+		m, err := lookup(f.root, path)
 		switch {
 		case err != nil:
 			f.fail(path, err.Error())
-		case m == nil || m.value == nil || m.value == true:
-		case m.value == false:
+		case m == nil || m.Value == nil || m.Value == true:
+		case m.Value == false:
 			rules = append(rules, f.forbid[path])
 		default:
 			f.fail(path, "neither true nor false")
@@ -271,7 +276,7 @@ func (f *fieldReader) superuser() bool {
 	if m == nil {
 		return false
 	}
-	switch m.value {
+	switch m.Value {
 	case true, json.Number("1"):
 		return true
 	case false, json.Number("0"):
@@ -280,18 +285,18 @@ func (f *fieldReader) superuser() bool {
 	if !f.lenient {
 		f.fail("is_superuser", "neither true nor false")
 	}
-	return m.value == "true"
+	return m.Value == "true"
 }
 
 // onlyKeys refuses keys that are misspelled: the right one would be missed.
 func (f *fieldReader) onlyKeys(name string, keys ...string) {
-	m, err := f.root.lookup(name)
+	m, err := lookup(f.root, name)
 	if err != nil || m == nil {
 		return // get reports it
 	}
-	o, _ := m.value.(object)
+	o, _ := m.Value.(strictjson.Object)
 	for _, k := range o {
-		if !slices.Contains(keys, k.key) {
+		if !slices.Contains(keys, k.Key) {
 			f.fail(name, "an unknown key in it; there are "+strings.Join(keys, ", "))
 		}
 	}
@@ -304,16 +309,16 @@ func (f *fieldReader) enforceable(refuse []string) error {
 		f.fail("upstream.pool", "the proxy does not choose brokers by the answer")
 	}
 	if m := f.get("limits"); m != nil {
-		if o, ok := m.value.(object); !ok || len(o) > 0 {
+		if o, ok := m.Value.(strictjson.Object); !ok || len(o) > 0 {
 			f.fail("limits", "the proxy does not enforce limits from a service; configure them or leave the field out")
 		}
 	}
 	for _, path := range refuse {
-		m, err := f.root.lookup(path)
+		m, err := lookup(f.root, path)
 		if err != nil {
 			return err
 		}
-		if m != nil && m.value != nil && m.value != "" {
+		if m != nil && m.Value != nil && m.Value != "" {
 			return errors.New(path + ": the proxy cannot follow it")
 		}
 	}
@@ -323,7 +328,7 @@ func (f *fieldReader) enforceable(refuse []string) error {
 // present returns those of the paths at which the answer has something.
 func (f *fieldReader) present(paths []string) (found []string) {
 	for _, path := range paths {
-		if m, err := f.root.lookup(path); err == nil && m != nil && m.value != nil {
+		if m, err := lookup(f.root, path); err == nil && m != nil && m.Value != nil {
 			found = append(found, path)
 		}
 	}

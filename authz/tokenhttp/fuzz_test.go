@@ -85,26 +85,6 @@ func checkAllowed(t *testing.T, preset string, a answer, g *authz.Grant) {
 	}
 }
 
-func FuzzObject(f *testing.F) {
-	f.Add([]byte(`{"a":{"b":[1,"x",null,true]},"A":1}`))
-	f.Add([]byte(`{"a":1} `))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		o, err := parseObject(text)
-		if err != nil {
-			return
-		}
-		var m map[string]json.RawMessage
-		if err := json.Unmarshal(text, &m); err != nil || len(m) != len(o) {
-			t.Fatalf("%d members, encoding/json finds %d (%v)", len(o), len(m), err)
-		}
-		for _, member := range o {
-			if string(member.raw) != string(m[member.key]) {
-				t.Errorf("the raw value of %q differs", member.key)
-			}
-		}
-	})
-}
-
 // FuzzCacheControl holds what Cache-Control and Age say to the bounds of RFC 9111: a
 // time to keep is never longer than any max-age in the header, and what forbids reuse
 // does so wherever it stands.

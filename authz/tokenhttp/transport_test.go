@@ -18,6 +18,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 func TestConformance(t *testing.T) {
@@ -40,8 +41,8 @@ func conformanceFixture(tb testing.TB) authztest.Fixture {
 	reached, release := make(chan struct{}), make(chan struct{})
 	server := serve(tb, func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
-		o, err := parseObject(text)
-		m, _ := o.lookup("token")
+		o, err := strictjson.Parse(text)
+		m, _ := lookup(o, "token")
 		switch {
 		case stalled.Load():
 			arrived.Do(func() { close(reached) })
@@ -52,11 +53,11 @@ func conformanceFixture(tb testing.TB) authztest.Fixture {
 			w.WriteHeader(http.StatusBadRequest)
 		case m == nil:
 			okJSON(`{"result":"ignore"}`).ServeHTTP(w, r)
-		case m.value == secretToken:
+		case m.Value == secretToken:
 			okJSON(`{"result":"allow","token_id":"pump-7-a","subject":"pump-7"}`).ServeHTTP(w, r)
-		case m.value == "disabled-token-of-pump-8":
+		case m.Value == "disabled-token-of-pump-8":
 			okJSON(`{"result":"deny","reason_code":"banned"}`).ServeHTTP(w, r)
-		case m.value == "expired-token-of-pump-9":
+		case m.Value == "expired-token-of-pump-9":
 			okJSON(`{"result":"allow","expire_at":1700000000}`).ServeHTTP(w, r)
 		default: // an echo: the worst a service can say
 			okJSON(fmt.Sprintf(`{"result":"ignore","reason":%q}`, "unknown")).ServeHTTP(w, r)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // nameOf returns a string, or a whole number as it is written: many services name things
@@ -29,7 +31,7 @@ func (f *fieldReader) text(name string, limit int) string {
 	if m == nil {
 		return ""
 	}
-	s, ok := nameOf(m.value)
+	s, ok := nameOf(m.Value)
 	switch {
 	case !ok:
 		f.fail(name, "neither a string nor a whole number")
@@ -37,11 +39,15 @@ func (f *fieldReader) text(name string, limit int) string {
 		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
 	case len(s) > limit:
 		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
-	case strings.ContainsRune(s, 0):
-		f.fail(name, "holds NUL")
+	case !intact(s):
+		f.fail(name, "holds NUL or U+FFFD")
 	}
 	return s
 }
+
+// intact reports whether s is free of NUL and of U+FFFD, which many decoders put in the
+// place of a character that they cannot read, so that several texts become one.
+func intact(s string) bool { return !strings.ContainsAny(s, "\x00\ufffd") }
 
 // choseTooLong tells whether s would not be longer than limit without a text that the
 // device chose.
@@ -59,7 +65,7 @@ func (f *fieldReader) number(name string) (n float64, ok bool) {
 		return 0, false
 	}
 	digits := ""
-	switch v := m.value.(type) {
+	switch v := m.Value.(type) {
 	case json.Number:
 		digits = v.String()
 	case string:
@@ -105,9 +111,9 @@ func (f *fieldReader) names(name string) []string {
 	if m == nil {
 		return nil
 	}
-	list, ok := m.value.([]any)
+	list, ok := m.Value.([]any)
 	if !ok {
-		list = []any{m.value}
+		list = []any{m.Value}
 	}
 	if len(list) == 0 || len(list) > maxNames {
 		f.fail(name, "an empty list, or a very long one")
@@ -116,7 +122,7 @@ func (f *fieldReader) names(name string) []string {
 	var all []string
 	for _, v := range list {
 		s, ok := nameOf(v)
-		if !ok || len(s) > maxValue {
+		if !ok || len(s) > maxValue || !intact(s) {
 			f.fail(name, "neither a string nor a list of strings")
 			return nil
 		}
@@ -132,7 +138,7 @@ func (f *fieldReader) attrs(name string) map[string]string {
 	if m == nil {
 		return nil
 	}
-	o, ok := m.value.(object)
+	o, ok := m.Value.(strictjson.Object)
 	if !ok {
 		f.fail(name, "not an object")
 		return nil
@@ -143,17 +149,17 @@ func (f *fieldReader) attrs(name string) map[string]string {
 	}
 	all := make(map[string]string, len(o))
 	for _, a := range o {
-		s, ok := a.value.(string)
-		switch v := a.value.(type) {
+		s, ok := a.Value.(string)
+		switch v := a.Value.(type) {
 		case json.Number:
 			s, ok = v.String(), true
 		case bool:
 			s, ok = strconv.FormatBool(v), true
 		}
-		if ok && a.key != "" && len(a.key)+len(s) <= maxAttr && !strings.ContainsRune(a.key+s, 0) {
-			all[a.key] = s
+		if ok && a.Key != "" && len(a.Key)+len(s) <= maxAttr && intact(a.Key+s) {
+			all[a.Key] = s
 		} else if !f.lenient {
-			f.fail(name, "a value that is a list or an object, or one that is empty of key, too long or holds NUL")
+			f.fail(name, "a value that is a list or an object, is too long, has an empty key, or holds NUL or U+FFFD")
 		}
 	}
 	return all

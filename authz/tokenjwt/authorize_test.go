@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 func TestGrant(t *testing.T) {
@@ -283,6 +284,9 @@ func TestHeaderIsStrict(t *testing.T) {
 		`{"alg":"ES256","x5c":["?"]}`:            true,
 		`{"alg":"ES256","alg":"none"}`:           false,
 		`{"ALG":"ES256"}`:                        false,
+		`{"alg":"ES256","Alg":"ES256"}`:          false,
+		`{"alg":"ES256","x":"\ud800\u0000"}`:     true,
+		`{"alg":"ES256","kid":"\ud800"}`:         false,
 		`{"alg":"none"}`:                         false,
 		`{"alg":"es256"}`:                        false,
 		`{"alg":["ES256"]}`:                      false,
@@ -358,7 +362,10 @@ func TestIDOutlivesSignature(t *testing.T) {
 }
 
 func TestPath(t *testing.T) {
-	object := map[string]any{"a": map[string]any{"b": "1", "c.d": "2", "e/f": "3", "~": "4"}, "l": []any{"x"}, "": "5"}
+	object, err := strictjson.Parse([]byte(`{"a": {"b": "1", "c.d": "2", "e/f": "3", "~": "4"}, "l": ["x"], "": "5"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for text, want := range map[string]any{
 		"a.b": "1", "/a/b": "1", "/a/c.d": "2", "/a/e~1f": "3", "/a/~0": "4", "/": "5", "a.c.d": nil, "l.0": nil, "/l/0": nil, "x": nil, "a.b.c": nil,
 	} {
@@ -366,7 +373,7 @@ func TestPath(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 		}
-		if got, ok := p.in(object); got != want || ok != (want != nil) {
+		if got, ok := p.in(object); got.Value != want || ok != (want != nil) {
 			t.Errorf("%s leads to %v", text, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 const (
@@ -43,7 +44,7 @@ func about(id string, err error) error {
 }
 
 // checkIssuer returns an error unless the claims are of one of the accepted issuers.
-func (o *Options) checkIssuer(claims map[string]any) error {
+func (o *Options) checkIssuer(claims strictjson.Object) error {
 	issuer, ok := textOf(claims, "iss")
 	switch {
 	case !ok:
@@ -81,7 +82,7 @@ func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 // id returns the jti, or a name made from a hash. That is one of what is signed,
 // since the holder may be able to vary a signature that fits.
 func (t *token) id() (string, error) {
-	if value, ok := t.claims["jti"]; ok {
+	if value, ok := t.claims.Get("jti"); ok {
 		return nameOf(value, maxTokenID)
 	}
 	sum := sha256.Sum256([]byte(t.input))
@@ -93,10 +94,10 @@ func (s *Source) demand(t *token) error {
 	if !accepts(t.typ) {
 		return errors.New("typ: not an accepted type of token")
 	}
-	if _, ok := t.claims["cnf"]; ok {
+	if _, ok := t.claims.Get("cnf"); ok {
 		return errors.New("cnf: the token is bound to a key, which cannot be checked here")
 	}
-	value, present := t.claims["aud"]
+	value, present := t.claims.Get("aud")
 	switch {
 	case s.options.AnyAudience:
 		return nil
@@ -125,10 +126,10 @@ func accepts(typ string) bool {
 }
 
 // setValidity sets when the grant begins and ends.
-func (s *Source) setValidity(g *authz.Grant, claims map[string]any) (err error) {
+func (s *Source) setValidity(g *authz.Grant, claims strictjson.Object) (err error) {
 	times := map[string]time.Time{}
 	for _, name := range []string{"exp", "nbf", "iat"} {
-		value, present := claims[name]
+		value, present := claims.Get(name)
 		if !present {
 			continue
 		}

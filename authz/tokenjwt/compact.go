@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // token is a JWT taken apart; nothing of it is true before a key has verified it.
@@ -18,7 +20,7 @@ type token struct {
 	algorithm jose.SignatureAlgorithm
 	kid       string // empty if it names no key
 	typ       string // as the header has it
-	claims    map[string]any
+	claims    strictjson.Object
 }
 
 // The ways in which a text is not a token of ours. What they repeat of it is the
@@ -48,7 +50,7 @@ func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*tok
 	}
 	// Verify checks the signature over these bytes, so what is read here is what
 	// is signed once it has said yes.
-	if t.claims, err = decodeObject(t.signed.UnsafePayloadWithoutVerification()); err != nil {
+	if t.claims, err = strictjson.Parse(t.signed.UnsafePayloadWithoutVerification()); err != nil {
 		return nil, errClaims
 	}
 	return t, nil
@@ -108,14 +110,14 @@ func sextet(c byte) int {
 // readHeader returns an error unless the header is acceptable. Members that point to
 // keys elsewhere (jku, x5u, x5c) are allowed and never followed.
 func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) error {
-	header, err := decodeObject(text)
+	header, err := strictjson.Parse(text)
 	if err != nil {
 		return errHeader
 	}
 	// crit and b64 change how the rest is read; a token that brings its own key is
 	// a proof of possession, not an access token; zip and enc are of JWE.
 	for _, name := range []string{"crit", "b64", "jwk", "zip", "enc"} {
-		if _, ok := header[name]; ok {
+		if _, ok := header.Get(name); ok {
 			return fmt.Errorf("a JWT with %q in its header, which is not accepted", name)
 		}
 	}
@@ -133,8 +135,8 @@ func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) er
 }
 
 // textOf returns the named text, empty if there is none; not ok if it is not text.
-func textOf(object map[string]any, name string) (text string, ok bool) {
-	value, present := object[name]
+func textOf(object strictjson.Object, name string) (text string, ok bool) {
+	value, present := object.Get(name)
 	if !present {
 		return "", true
 	}

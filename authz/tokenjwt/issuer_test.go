@@ -24,6 +24,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // ring is a key of each kind. Making the RSA one takes long, so all tests share it.
@@ -224,7 +225,7 @@ func mentions(err error, token string) bool {
 	for _, name := range []string{"iss", "kid", "alg"} {
 		for part := range strings.SplitSeq(token, ".") {
 			decoded, _ := base64.RawURLEncoding.DecodeString(part)
-			object, _ := decodeObject(decoded)
+			object, _ := strictjson.Parse(decoded)
 			if value, _ := textOf(object, name); value != "" {
 				text = strings.ReplaceAll(text, quoted(value), "")
 			}

@@ -11,6 +11,8 @@ import (
 	"slices"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // ed25519Name is the newer name of EdDSA with a key of Ed25519 (RFC 9864 section 2.2).
@@ -129,11 +131,12 @@ func (k *key) narrow(allowed []jose.SignatureAlgorithm) error {
 // parseJWKS reads a JWK Set (RFC 7517 section 5). A set without a usable key is an
 // error: it is more likely a fault than the wish to lock everyone out.
 func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
-	object, err := decodeObject(content)
+	object, err := strictjson.Parse(content)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("not a JWK Set: %w", err)
 	}
-	members, ok := object["keys"].([]any)
+	value, _ := object.Get("keys")
+	members, ok := value.([]any)
 	if !ok {
 		return nil, errors.New(`not a JWK Set: it has no list "keys"`)
 	}
@@ -143,7 +146,7 @@ func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, erro
 		if err != nil {
 			fault = fmt.Errorf("key %d: %w", i+1, err)
 			set.ignored++
-			if object, ok := member.(map[string]any); ok {
+			if object, ok := member.(strictjson.Object); ok {
 				id, _ := textOf(object, "kid")
 				set.unusable[id] = err.Error()
 			}
@@ -162,7 +165,7 @@ func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, erro
 
 // parseJWK reads one member of a set. Its error never repeats a value.
 func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
-	object, ok := member.(map[string]any)
+	object, ok := member.(strictjson.Object)
 	if !ok {
 		return key{}, errors.New("not a JSON object")
 	}
@@ -176,7 +179,7 @@ func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 		return key{}, errors.New("a key that is not for verifying signatures, by its use or key_ops")
 	}
 	for _, name := range []string{"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"} {
-		if _, ok := object[name]; ok {
+		if _, ok := object.Get(name); ok {
 			return key{}, errors.New("a secret or private key; publish public ones only, and exchange this one")
 		}
 	}
@@ -201,19 +204,19 @@ func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 }
 
 // forVerifying reports whether key_ops, if there is one, holds "verify".
-func forVerifying(object map[string]any) bool {
-	value, present := object["key_ops"]
+func forVerifying(object strictjson.Object) bool {
+	value, present := object.Get("key_ops")
 	operations, _ := value.([]any)
 	return !present || slices.Contains(operations, any("verify"))
 }
 
 // materialOf has the JOSE library read the public members, and only them: it
 // refuses keys for what is in their certificates, which nobody here looks at.
-func materialOf(object map[string]any) (any, error) {
+func materialOf(object strictjson.Object) (any, error) {
 	public := map[string]string{}
 	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {
-		if value, ok := object[name].(string); ok {
-			public[name] = value
+		if text, ok := textOf(object, name); ok && text != "" {
+			public[name] = text
 		}
 	}
 	raw, err := json.Marshal(public)

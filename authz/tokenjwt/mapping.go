@@ -1,7 +1,6 @@
 package tokenjwt
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 const (
@@ -51,12 +51,12 @@ func (o *Options) mapping() (m mapping, err error) {
 }
 
 // fill sets what the claims say of the device.
-func (m *mapping) fill(g *authz.Grant, claims map[string]any) (err error) {
-	value, ok := m.subject.in(claims)
+func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
+	claim, ok := m.subject.in(claims)
 	if !ok {
 		return fmt.Errorf("%s: missing", m.subject)
 	}
-	if g.Subject, err = nameOf(value, maxName); err != nil {
+	if g.Subject, err = nameOf(claim.Value, maxName); err != nil {
 		return fmt.Errorf("%s: %w", m.subject, err)
 	}
 	if g.Only.ClientIDs, err = m.clientID.literals(claims); err != nil {
@@ -69,11 +69,11 @@ func (m *mapping) fill(g *authz.Grant, claims map[string]any) (err error) {
 		return fmt.Errorf("%s: %w", m.acl, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.attrs)) {
-		value, ok := m.attrs[name].in(claims)
+		claim, ok := m.attrs[name].in(claims)
 		if !ok {
 			continue
 		}
-		text, err := scalarOf(value)
+		text, err := scalarOf(claim.Value)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.attrs[name], err)
 		}
@@ -88,15 +88,15 @@ func (m *mapping) fill(g *authz.Grant, claims map[string]any) (err error) {
 // literals returns the patterns that match the texts at p, and nothing else. A
 // text that ends in * would be a pattern of many, and an empty list no condition at
 // all; both are refused.
-func (p path) literals(claims map[string]any) ([]string, error) {
+func (p path) literals(claims strictjson.Object) ([]string, error) {
 	if p == nil {
 		return nil, nil
 	}
-	value, ok := p.in(claims)
+	claim, ok := p.in(claims)
 	if !ok {
 		return nil, errors.New("missing")
 	}
-	list, err := namesOf(value)
+	list, err := namesOf(claim.Value)
 	if err == nil && len(list) == 0 {
 		err = errors.New("an empty list")
 	}
@@ -109,16 +109,12 @@ func (p path) literals(claims map[string]any) ([]string, error) {
 }
 
 // rules returns the ACL at p, nil if there is none.
-func (p path) rules(claims map[string]any) (*authz.ACL, error) {
-	value, ok := p.in(claims)
-	if p == nil || !ok {
+func (p path) rules(claims strictjson.Object) (*authz.ACL, error) {
+	claim, ok := p.in(claims)
+	if !ok {
 		return nil, nil
 	}
-	raw, err := json.Marshal(value)
-	if err != nil {
-		return nil, errors.New("not valid")
-	}
-	acl, err := authz.ParseACL(raw, authz.ACLOptions{})
+	acl, err := authz.ParseACL(claim.Raw, authz.ACLOptions{})
 	if err != nil {
 		return nil, ruleFault(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // path leads to a claim, a member's name for each step; nil leads nowhere.
@@ -34,19 +36,18 @@ func parsePath(text string) (path, error) {
 	return p, nil
 }
 
-// in returns what p leads to.
-func (p path) in(claims map[string]any) (value any, ok bool) {
-	value = claims
+// in returns the member that p leads to.
+func (p path) in(claims strictjson.Object) (claim strictjson.Member, ok bool) {
+	claim.Value = claims
 	for _, name := range p {
-		object, isObject := value.(map[string]any)
-		if !isObject {
-			return nil, false
+		object, _ := claim.Value.(strictjson.Object)
+		i := slices.IndexFunc(object, func(m strictjson.Member) bool { return m.Key == name })
+		if i < 0 {
+			return strictjson.Member{}, false
 		}
-		if value, ok = object[name]; !ok {
-			return nil, false
-		}
+		claim = object[i]
 	}
-	return value, ok
+	return claim, len(p) > 0
 }
 
 // String returns the names joined by dots.

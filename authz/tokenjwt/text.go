@@ -80,8 +80,9 @@ func scalarOf(value any) (string, error) {
 	return "", errors.New("not a text, number or boolean")
 }
 
-// checkText holds a text to 1 to limit bytes without control characters. What JSON
-// wrote as half a surrogate pair has become U+FFFD, and two texts the same.
+// checkText holds a text to 1 to limit bytes without control characters, and without
+// U+FFFD, which many encoders write for a character that they cannot read, so that
+// several texts become one.
 func checkText(text string, limit int) error {
 	switch {
 	case text == "":
@@ -89,7 +90,7 @@ func checkText(text string, limit int) error {
 	case len(text) > limit:
 		return fmt.Errorf("longer than %d bytes", limit)
 	case strings.ContainsRune(text, utf8.RuneError) || strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("holds control characters or half a surrogate pair")
+		return errors.New("holds control characters or U+FFFD")
 	}
 	return nil
 }

@@ -1,0 +1,57 @@
+package strictjson
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+)
+
+// keys are those of one object. Most objects have a few, which are compared one by
+// one; a map takes over when there are many.
+type keys struct {
+	few  [24][]byte
+	n    int
+	many map[string][]byte // by Fold
+}
+
+// add adds key. It returns the key that the object has already and that differs from
+// it at most in case, nil if there is none.
+func (k *keys) add(key []byte) (first []byte) {
+	if k.n < len(k.few) {
+		for _, other := range k.few[:k.n] {
+			if bytes.EqualFold(other, key) {
+				return other
+			}
+		}
+		k.few[k.n] = key
+		k.n++
+		return nil
+	}
+	if k.many == nil {
+		k.many = make(map[string][]byte)
+		for _, other := range k.few {
+			k.many[Fold(string(other))] = other
+		}
+	}
+	folded := Fold(string(key))
+	if other, ok := k.many[folded]; ok {
+		return other
+	}
+	k.many[folded] = key
+	return nil
+}
+
+// Fold returns a text that is the same for all keys that differ only in case, which is
+// what [strings.EqualFold] says.
+func Fold(key string) string {
+	return strings.Map(func(r rune) rune {
+		if 'a' <= r && r <= 'z' {
+			r -= 'a' - 'A'
+		}
+		least := r
+		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
+			least = min(least, f)
+		}
+		return least
+	}, key)
+}

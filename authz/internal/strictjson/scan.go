@@ -1,0 +1,334 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// scanner walks over JSON text that is valid UTF-8.
+type scanner struct {
+	text []byte
+	pos  int
+}
+
+// fault returns an error about the scanner's place.
+func (s *scanner) fault(reason string) *Error {
+	if s.pos >= len(s.text) {
+		return &Error{Reason: reason}
+	}
+	return &Error{Column: s.pos + 1, Reason: reason}
+}
+
+// peek returns the next byte, 0 at the end.
+func (s *scanner) peek() byte {
+	if s.pos < len(s.text) {
+		return s.text[s.pos]
+	}
+	return 0
+}
+
+// space skips white space.
+func (s *scanner) space() {
+	for s.pos < len(s.text) {
+		switch s.text[s.pos] {
+		case ' ', '\t', '\r', '\n':
+			s.pos++
+		default:
+			return
+		}
+	}
+}
+
+// next skips white space, and c if it comes next.
+func (s *scanner) next(c byte) bool {
+	s.space()
+	if s.peek() != c {
+		return false
+	}
+	s.pos++
+	return true
+}
+
+// object reads an object from its opening brace on. It calls member when a key and its
+// colon have been read; member reads the value.
+func (s *scanner) object(depth int, member func(key []byte) error) error {
+	if depth > MaxDepth {
+		return s.fault("a value that nests too deeply")
+	}
+	s.pos++
+	if s.next('}') {
+		return nil
+	}
+	var seen keys
+	for {
+		s.space()
+		start := s.pos
+		key, err := s.key()
+		if err != nil {
+			return err
+		}
+		if first := seen.add(key); first != nil {
+			s.pos = start
+			return s.fault("a key that the object has already (upper and lower case count as the same); keep one").in(first)
+		}
+		if !s.next(':') {
+			return s.fault("expected a colon after the key").in(key)
+		}
+		if err := member(key); err != nil {
+			if e, ok := err.(*Error); ok { //nolint:errorlint // only the scanner's own errors get a path
+				return e.in(key)
+			}
+			return err
+		}
+		if s.next('}') {
+			return nil
+		}
+		if !s.next(',') {
+			return s.fault("expected a comma or }")
+		}
+	}
+}
+
+// array reads a list from its opening bracket on. It calls element where a value
+// begins; element reads the value.
+func (s *scanner) array(depth int, element func() error) error {
+	if depth > MaxDepth {
+		return s.fault("a value that nests too deeply")
+	}
+	s.pos++
+	if s.next(']') {
+		return nil
+	}
+	for {
+		if err := element(); err != nil {
+			return err
+		}
+		if s.next(']') {
+			return nil
+		}
+		if !s.next(',') {
+			return s.fault("expected a comma or ]")
+		}
+	}
+}
+
+// value reads any value, which may be nested to depth, and returns its text.
+func (s *scanner) value(depth int) (raw []byte, err error) {
+	s.space()
+	start := s.pos
+	switch c := s.peek(); {
+	case c == '"':
+		_, err = s.quoted()
+	case c == '{':
+		err = s.object(depth, func([]byte) error { _, err := s.value(depth + 1); return err })
+	case c == '[':
+		err = s.array(depth, func() error { _, err := s.value(depth + 1); return err })
+	case c == '-' || isDigit(c):
+		err = s.number()
+	default:
+		err = s.literal()
+	}
+	return s.text[start:s.pos], err
+}
+
+// tree reads any value and returns what it means.
+func (s *scanner) tree(depth int) (any, error) {
+	s.space()
+	start := s.pos
+	switch s.peek() {
+	case '{':
+		o := Object{}
+		err := s.object(depth, func(key []byte) error {
+			s.space()
+			begin := s.pos
+			value, err := s.tree(depth + 1)
+			o = append(o, Member{Key: string(key), Value: value, Raw: s.text[begin:s.pos]})
+			return err
+		})
+		return o, err
+	case '[':
+		list := []any{}
+		err := s.array(depth, func() error {
+			value, err := s.tree(depth + 1)
+			list = append(list, value)
+			return err
+		})
+		return list, err
+	case '"':
+		str, err := s.quoted()
+		switch raw := s.text[start:s.pos]; {
+		case err != nil:
+			return nil, err
+		case str.damaged:
+			return Damaged(unquote(raw)), nil
+		case str.escaped:
+			return string(unquote(raw)), nil
+		default:
+			return string(raw[1 : len(raw)-1]), nil
+		}
+	}
+	raw, err := s.value(depth)
+	if err != nil {
+		return nil, err
+	}
+	switch raw[0] {
+	case 't', 'f':
+		return raw[0] == 't', nil
+	case 'n':
+		return nil, nil
+	}
+	return json.Number(raw), nil
+}
+
+// key reads a quoted string and returns what it means.
+func (s *scanner) key() ([]byte, error) {
+	start := s.pos
+	if s.peek() != '"' {
+		return nil, s.fault("expected a key in double quotes")
+	}
+	str, err := s.quoted()
+	if err != nil {
+		return nil, err
+	}
+	raw := s.text[start:s.pos]
+	switch {
+	case str.damaged:
+		s.pos = start
+		return nil, s.fault("a key with NUL or half of a surrogate pair in it")
+	case str.escaped:
+		return unquote(raw), nil
+	}
+	return raw[1 : len(raw)-1], nil
+}
+
+// form tells how a string is written.
+type form struct {
+	escaped bool // it has escape sequences
+	damaged bool // one of them is NUL or half of a surrogate pair
+}
+
+// quoted reads a string from its opening quote on.
+func (s *scanner) quoted() (f form, err error) {
+	for s.pos++; s.pos < len(s.text); {
+		switch c := s.text[s.pos]; {
+		case c == '"':
+			s.pos++
+			return f, nil
+		case c == '\\':
+			f.escaped = true
+			damaged, err := s.escape()
+			if err != nil {
+				return f, err
+			}
+			f.damaged = f.damaged || damaged
+		case c < ' ':
+			return f, s.fault("a control character in a string")
+		default:
+			s.pos++
+		}
+	}
+	return f, s.fault("expected a closing quote")
+}
+
+// escape reads an escape sequence from its backslash on, or the two of a surrogate
+// pair. It reports whether they stand for NUL or for half of a pair.
+func (s *scanner) escape() (damaged bool, err error) {
+	s.pos++
+	switch s.peek() {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		s.pos++
+		return false, nil
+	case 'u':
+	default:
+		return false, s.fault("an escape sequence that JSON does not have")
+	}
+	const surrogates, low, after = 0xD800, 0xDC00, 0xE000
+	r := s.hex4()
+	switch {
+	case r < 0:
+		return false, s.fault(`\u without four hexadecimal digits`)
+	case r < surrogates || r >= after:
+		return r == 0, nil
+	case r >= low || !bytes.HasPrefix(s.text[s.pos:], []byte(`\u`)):
+		return true, nil
+	}
+	start := s.pos
+	s.pos++
+	if r = s.hex4(); low <= r && r < after {
+		return false, nil
+	}
+	s.pos = start // what follows is a sequence of its own
+	return true, nil
+}
+
+// hex4 reads the u and the digits of a \u escape; it returns -1 if they are not
+// four hexadecimal ones.
+func (s *scanner) hex4() (r rune) {
+	if len(s.text)-s.pos < 5 {
+		return -1
+	}
+	for _, c := range s.text[s.pos+1 : s.pos+5] {
+		switch {
+		case isDigit(c):
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return -1
+		}
+	}
+	s.pos += 5
+	return r
+}
+
+// number reads a number.
+func (s *scanner) number() error {
+	if s.peek() == '-' {
+		s.pos++
+	}
+	if s.peek() == '0' {
+		s.pos++
+		if isDigit(s.peek()) {
+			return s.fault("a number with a leading zero")
+		}
+	} else if !s.digits() {
+		return s.fault("expected a digit")
+	}
+	if s.peek() == '.' {
+		s.pos++
+		if !s.digits() {
+			return s.fault("expected a digit")
+		}
+	}
+	if s.peek()|0x20 == 'e' {
+		s.pos++
+		if c := s.peek(); c == '+' || c == '-' {
+			s.pos++
+		}
+		if !s.digits() {
+			return s.fault("expected a digit")
+		}
+	}
+	return nil
+}
+
+func (s *scanner) digits() bool {
+	start := s.pos
+	for isDigit(s.peek()) {
+		s.pos++
+	}
+	return s.pos > start
+}
+
+// literal reads true, false or null.
+func (s *scanner) literal() error {
+	for _, word := range [...]string{"true", "false", "null"} {
+		if bytes.HasPrefix(s.text[s.pos:], []byte(word)) {
+			s.pos += len(word)
+			return nil
+		}
+	}
+	return s.fault("expected a value")
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
