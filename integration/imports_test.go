@@ -28,7 +28,7 @@ var arrows = []struct {
 	{pkg: "authz/*", may: []string{"authz", "authz/files", "authz/internal/*"}, library: true},
 	{pkg: "proxy", may: []string{"packets", "authz", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
 	{pkg: "proxy/upstream", may: []string{"authz/files", "proxy/proxyproto", "proxy/internal/relay"}, library: true},
-	{pkg: "proxy/upstream/pool", may: []string{"packets", "proxy/upstream"}, library: true},
+	{pkg: "proxy/upstream/pool", may: []string{"packets", "proxy", "proxy/upstream"}, library: true},
 	{pkg: "proxy/certs", may: []string{"authz/files"}, library: true},
 	{pkg: "proxy/proxyproto", library: true},
 	{pkg: "proxy/websocket", library: true},

@@ -50,9 +50,9 @@ func newConnectRig(b *testing.B) *connectRig {
 	r := &connectRig{b: b, connect: connect.Append(nil)}
 	broker := acceptCONNECTs(b)
 	srv := &Server{}
-	err := srv.SetPolicy(&Policy{Authorizer: knowsGood, Dial: func(ctx context.Context, _ *Client) (net.Conn, error) {
+	err := srv.SetPolicy(&Policy{Authorizer: knowsGood, Upstream: DialFunc(func(ctx context.Context, _ *Client) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", broker)
-	}})
+	})})
 	if err != nil {
 		b.Fatal(err)
 	}

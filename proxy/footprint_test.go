@@ -54,9 +54,9 @@ func sessionFootprint(t testing.TB, number int) int {
 		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
 			return grants[r.Token.Reveal()], nil
 		}),
-		Dial: func(context.Context, *Client) (net.Conn, error) {
+		Upstream: DialFunc(func(context.Context, *Client) (net.Conn, error) {
 			return newStillConn((&packets.Connack{}).Append(nil, 4)), nil
-		},
+		}),
 	})
 	if err != nil {
 		t.Fatal(err)

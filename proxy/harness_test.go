@@ -55,7 +55,7 @@ type bench struct {
 // It must be called inside a synctest bubble and ends with it.
 func newBench(t *testing.T) *bench {
 	b := &bench{t: t, broker: &fakeBroker{answer: packets.Connack{}}}
-	b.policy = Policy{Authorizer: knowsGood, Dial: b.broker.dial}
+	b.policy = Policy{Authorizer: knowsGood, Upstream: DialFunc(b.broker.dial)}
 	b.srv = &Server{Trace: Trace{
 		Refused: func(r Refusal) { b.mu.Lock(); defer b.mu.Unlock(); b.refused = append(b.refused, r) },
 		Opened:  func(c *Client) { b.mu.Lock(); defer b.mu.Unlock(); b.opened = append(b.opened, c) },

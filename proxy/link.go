@@ -6,7 +6,8 @@ import (
 	"net"
 )
 
-// Upstream finds a broker for each client where there are several.
+// Upstream connects clients to brokers. See [DialFunc] for a single broker, and package
+// pool for several.
 type Upstream interface {
 	// Connect opens a connection to a broker and lets greet have the client's
 	// CONNECT answered on it. As long as greet reports that a broker has not
@@ -34,11 +35,12 @@ type Link struct {
 	Release func()
 }
 
-// oneBroker is the Upstream behind a Policy's Dial.
-type oneBroker func(ctx context.Context, c *Client) (net.Conn, error)
+// DialFunc is the [Upstream] of a single broker: it opens a connection to it for a
+// client.
+type DialFunc func(ctx context.Context, c *Client) (net.Conn, error)
 
 // Connect implements [Upstream].
-func (dial oneBroker) Connect(ctx context.Context, r *ConnectRequest, greet Greet) (Link, error) {
+func (dial DialFunc) Connect(ctx context.Context, r *ConnectRequest, greet Greet) (Link, error) {
 	nc, err := dial(ctx, r.Client)
 	if err != nil {
 		return Link{}, fmt.Errorf("dial: %w", err)
@@ -48,11 +50,4 @@ func (dial oneBroker) Connect(ctx context.Context, r *ConnectRequest, greet Gree
 		return Link{}, err
 	}
 	return Link{Conn: nc}, nil
-}
-
-func (p *Policy) upstream() Upstream {
-	if p.Upstream != nil {
-		return p.Upstream
-	}
-	return oneBroker(p.Dial)
 }

@@ -53,7 +53,7 @@ func (u *twoBrokers) try(ctx context.Context, b *fakeBroker, r *ConnectRequest, 
 func withTwoBrokers(t *testing.T) (*bench, *twoBrokers) {
 	b := newBench(t)
 	u := &twoBrokers{first: &fakeBroker{}, second: b.broker}
-	b.policy.Dial, b.policy.Upstream = nil, u
+	b.policy.Upstream = u
 	return b, u
 }
 

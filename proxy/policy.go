@@ -1,9 +1,7 @@
 package proxy
 
 import (
-	"context"
 	"errors"
-	"net"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -22,13 +20,10 @@ type Policy struct {
 	// refuses the client: a [*RefusedError] with its own reason, anything else
 	// as [UpstreamUnavailable].
 	Rewrite func(*ConnectRequest) error
-	// Dial opens the connection to the broker for one client. Its errors refuse
-	// the client as [UpstreamUnavailable]. What a PROXY protocol header can tell the
-	// broker about the client is in ctx, see [proxyproto.FromContext]; the same holds
-	// for Upstream.
-	Dial func(ctx context.Context, c *Client) (net.Conn, error)
-	// Upstream finds a broker for one client where there are several, in place
-	// of Dial. One of the two must be set.
+	// Upstream connects a client to a broker. It must be set; for one broker it is a
+	// [DialFunc]. Its errors refuse the client as [UpstreamUnavailable]. What a PROXY
+	// protocol header can say about the client is in the context that it is given, see
+	// [proxyproto.FromContext].
 	Upstream Upstream
 	// ConnectTimeout is the time from accept to the last byte of the CONNECT,
 	// and again the most that the token's check may take; 0 means 10 s.
@@ -143,8 +138,8 @@ func (p *Policy) check() error {
 	switch {
 	case p.Authorizer == nil:
 		return errors.New("policy has no authorizer")
-	case p.Dial == nil && p.Upstream == nil:
-		return errors.New("policy has no upstream to dial")
+	case p.Upstream == nil:
+		return errors.New("policy has no upstream")
 	}
 	return nil
 }

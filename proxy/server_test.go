@@ -291,7 +291,7 @@ func serveTLS(t *testing.T, configure func(*Server, *Policy)) (addr string, pool
 		t.Fatal(err)
 	}
 	broker := &fakeBroker{}
-	policy := &Policy{Authorizer: knowsGood, Dial: broker.dial}
+	policy := &Policy{Authorizer: knowsGood, Upstream: DialFunc(broker.dial)}
 	srv := &Server{}
 	if configure != nil {
 		configure(srv, policy)
@@ -429,8 +429,8 @@ func TestCertificateAsToken(t *testing.T) {
 	srv := &Server{}
 	t.Cleanup(func() { srv.Close() })
 	err = srv.SetPolicy(&Policy{
-		Token: []TokenLocation{location, username},
-		Dial:  broker.dial,
+		Token:    []TokenLocation{location, username},
+		Upstream: DialFunc(broker.dial),
 		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
 			if r.Token.Reveal() != fingerprint {
 				return nil, authz.ErrUnknown

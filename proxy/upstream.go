@@ -25,7 +25,7 @@ func (c *conn) connectUpstream(ctx context.Context, r *ConnectRequest) error {
 	ctx, cancel := context.WithTimeout(proxyproto.NewContext(ctx, c.origin), c.policy.upstreamTimeout())
 	defer cancel()
 	var raw []byte
-	link, err := c.policy.upstream().Connect(ctx, r, func(ctx context.Context, nc net.Conn) (answered bool, err error) {
+	link, err := c.policy.Upstream.Connect(ctx, r, func(ctx context.Context, nc net.Conn) (answered bool, err error) {
 		raw, answered, err = c.greet(ctx, nc, r.Out)
 		return answered, err
 	})

@@ -47,9 +47,9 @@ func (d *draft) makePolicy(context.Context) error {
 	}
 	if b := d.service.bundled; b != nil {
 		d.policy.Limits.UpstreamDescriptors = 2 // both ends are in this process
-		d.policy.Dial = func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) }
+		d.policy.Upstream = proxy.DialFunc(func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) })
 	} else {
-		d.policy.Upstream = d.upstream
+		d.policy.Upstream = d.upstream.pool
 	}
 	for _, place := range c.Token.From {
 		l, err := proxy.ParseTokenLocation(place)

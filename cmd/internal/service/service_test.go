@@ -19,11 +19,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // lockedBuffer is a log that is written and read at the same time.
@@ -197,7 +198,8 @@ upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
 		t.Errorf("with a broker: status %d, %s", status, body)
 	}
 	ln.Close()
-	if _, err := s.current.Load().upstream.pool.Connect(t.Context(), pool.Session{}, nil); err == nil {
+	request := &proxy.ConnectRequest{Client: &proxy.Client{Grant: &authz.Grant{}}, Out: &packets.Connect{}}
+	if _, err := s.current.Load().upstream.pool.Connect(t.Context(), request, nil); err == nil {
 		t.Fatal("the closed broker answers")
 	}
 	if status, body := get(t, s, "/readyz"); status != 503 || !strings.Contains(body, addr) {

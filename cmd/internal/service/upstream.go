@@ -144,15 +144,6 @@ func (s *Service) cutSessions(server upstream.Server) {
 	s.Log.Warn("ended the sessions on a broker that no longer answers", zap.String("server", name), zap.Int("sessions", n))
 }
 
-// Connect implements proxy.Upstream.
-func (b *brokers) Connect(ctx context.Context, r *proxy.ConnectRequest, greet proxy.Greet) (proxy.Link, error) {
-	link, err := b.pool.Connect(ctx, pool.Session{ClientID: r.Out.ClientID, Subject: r.Client.Subject()}, greet)
-	if err != nil {
-		return proxy.Link{}, err
-	}
-	return proxy.Link{Conn: link.Conn, Server: link.Name, Release: link.Release}, nil
-}
-
 // probeTimeout is how long brokers have to answer whoever asks for readiness.
 const probeTimeout = 2 * time.Second
 

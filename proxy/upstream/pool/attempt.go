@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // attempt is one session on its way to a server, and which servers it has tried.
@@ -14,7 +16,7 @@ type attempt struct {
 	key     uint64 // of the client id
 	keyed   bool   // there is one
 	subject uint64
-	greet   Greet
+	greet   proxy.Greet
 
 	tried   uint64 // a bit for each member
 	member  *member
@@ -25,7 +27,7 @@ type attempt struct {
 
 // try connects to the member that next has chosen, and gives its place back
 // unless it succeeds.
-func (a *attempt) try(ctx context.Context) (link Link, err error) {
+func (a *attempt) try(ctx context.Context) (link proxy.Link, err error) {
 	started := time.Now()
 	share, cancel := a.share(ctx)
 	defer cancel()
@@ -47,7 +49,7 @@ func (a *attempt) try(ctx context.Context) (link Link, err error) {
 	}()
 	if conn, err = a.pool.options.Dial(share, a.member.server); err != nil {
 		a.settle(ctx, Unreachable, err)
-		return Link{}, err
+		return proxy.Link{}, err
 	}
 	answered, err := a.greet(share, conn)
 	if !answered && err == nil {
@@ -60,9 +62,9 @@ func (a *attempt) try(ctx context.Context) (link Link, err error) {
 		a.settle(ctx, Unanswered, err)
 	}
 	if err != nil {
-		return Link{}, err
+		return proxy.Link{}, err
 	}
-	return Link{Conn: conn, Server: a.member.server, Name: a.member.name, Release: a.member.release}, nil
+	return proxy.Link{Conn: conn, Server: a.member.name, Release: a.member.release}, nil
 }
 
 // advise adds to the error of a server that did not answer what may be wrong with it.

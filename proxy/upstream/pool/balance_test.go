@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 const fleet = 20000
@@ -124,7 +126,7 @@ func TestRoundRobin(t *testing.T) {
 func TestLeastConnections(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(LeastConnections, "a", "b", "c"))
-		var links []Link
+		var links []proxy.Link
 		for i := range 30 {
 			_, link, _, err := connect(p, fmt.Sprint(i))
 			if err != nil {
@@ -138,8 +140,8 @@ func TestLeastConnections(t *testing.T) {
 			}
 		}
 		for _, l := range links {
-			if nameOf(l.Server) == "b" {
-				l.end()
+			if shortName(l.Server) == "b" {
+				end(l)
 			}
 		}
 		for i := range 10 {
@@ -150,8 +152,8 @@ func TestLeastConnections(t *testing.T) {
 			links = append(links, link)
 		}
 		for i, l := range links {
-			if i >= 30 || nameOf(l.Server) != "b" {
-				l.end()
+			if i >= 30 || shortName(l.Server) != "b" {
+				end(l)
 			}
 		}
 		wantIdle(t, p)
@@ -199,7 +201,7 @@ func TestSlowStart(t *testing.T) {
 			}
 			share := func() float64 {
 				count := map[string]int{}
-				var links []Link
+				var links []proxy.Link
 				for range 440 {
 					server, link, _, err := connect(p, "x")
 					if err != nil {
@@ -209,7 +211,7 @@ func TestSlowStart(t *testing.T) {
 					links = append(links, link)
 				}
 				for _, l := range links {
-					l.end()
+					end(l)
 				}
 				return float64(count["b"]) / float64(count["a"])
 			}

@@ -3,9 +3,7 @@
 //
 //	p := pool.New(pool.Options{Servers: servers, Dial: dialer.Dial})
 //	go p.Run(ctx)
-//	...
-//	link, err := p.Connect(ctx, pool.Session{ClientID: "pump-7", Subject: "pump-7"}, greet)
-//	defer link.Release()
+//	policy.Upstream = p // of a proxy.Policy
 //
 // # Which server
 //
@@ -69,6 +67,6 @@
 // # Reload
 //
 // A new pool that is given the previous one takes over what is known of the servers
-// in both, and their sessions: a [Link] outlives its pool. Run of the old pool ends
+// in both, and their sessions: a [proxy.Link] outlives its pool. Run of the old pool ends
 // with its context; Connect goes on working.
 package pool

@@ -58,7 +58,7 @@ func TestFailover(t *testing.T) {
 			if n.tried[tt.outcome] != 1 || n.tried[Answered] != 1 {
 				t.Errorf("tried %v", n.tried)
 			}
-			link.end()
+			end(link)
 		})
 	}
 }
@@ -70,7 +70,7 @@ func TestTimeIsShared(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
 		defer cancel()
 		start := time.Now()
-		_, err := p.Connect(ctx, Session{ClientID: "x"}, greet)
+		_, err := p.Connect(ctx, request("x", ""), greet)
 		if took := time.Since(start); took != 6*time.Second || err == nil {
 			t.Errorf("took %v, %v", took, err)
 		}
@@ -96,7 +96,7 @@ func TestDeadServerCostsNobodyTime(t *testing.T) {
 				if err != nil || took != DefaultTimeout/2 && p.find(t, "a").State != Down {
 					t.Fatalf("session %d took %v, %v", i, took, err)
 				}
-				link.end()
+				end(link)
 			}
 			<-time.After(p.timeout())
 			for i := range 200 {
@@ -104,7 +104,7 @@ func TestDeadServerCostsNobodyTime(t *testing.T) {
 				if err != nil || took != 0 {
 					t.Fatalf("session %d took %v, %v", i, took, err)
 				}
-				link.end()
+				end(link)
 				<-time.After(time.Second)
 			}
 			if !slices.Equal(n.downs, []string{"a false"}) {
@@ -193,7 +193,7 @@ func TestDislikedDevicesCannotTakeAServer(t *testing.T) {
 				start := time.Now()
 				for i := range 600 {
 					id := at(t, p, "a", i%14)
-					if _, err := p.Connect(t.Context(), Session{ClientID: id, Subject: id}, disliked); err == nil {
+					if _, err := p.Connect(t.Context(), request(id, id), disliked); err == nil {
 						t.Fatal("connected")
 					}
 					<-time.After(100 * time.Millisecond)
@@ -224,7 +224,7 @@ func TestSilentToOneSubject(t *testing.T) {
 			run(t, p)
 			n.set("a", m)
 			for i := range 3 {
-				_, _ = p.Connect(t.Context(), Session{ClientID: fmt.Sprint(i), Subject: "gateway"}, greet)
+				_, _ = p.Connect(t.Context(), request(fmt.Sprint(i), "gateway"), greet)
 			}
 			<-time.After(p.timeout() + time.Second)
 			if s := p.find(t, "a").State; s != Down {
@@ -296,7 +296,7 @@ func TestOnesOwnFaultsAreNobodysFailure(t *testing.T) {
 		for i := range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(time.Second, cancel)
-			if _, err := p.Connect(ctx, Session{ClientID: "x", Subject: fmt.Sprint(i)}, greet); err == nil {
+			if _, err := p.Connect(ctx, request("x", fmt.Sprint(i)), greet); err == nil {
 				t.Fatal("connected")
 			}
 		}
@@ -316,7 +316,7 @@ func TestOnesOwnFaultsAreNobodysFailure(t *testing.T) {
 func TestRefusalIsAnAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
-		_, err := p.Connect(t.Context(), Session{ClientID: "x"}, func(context.Context, net.Conn) (bool, error) { return true, errTest })
+		_, err := p.Connect(t.Context(), request("x", ""), func(context.Context, net.Conn) (bool, error) { return true, errTest })
 		if !errors.Is(err, errTest) || n.dials["a"]+n.dials["b"] != 1 || n.tried[Answered] != 1 {
 			t.Errorf("%v after %v", err, n.dials)
 		}
@@ -388,7 +388,7 @@ func TestOneSubjectTriesOnce(t *testing.T) {
 		done := make(chan struct{}, 30)
 		for i := range cap(done) {
 			go func() {
-				_, _ = p.Connect(context.Background(), Session{ClientID: fmt.Sprint(i), Subject: "hostile"}, greet)
+				_, _ = p.Connect(context.Background(), request(fmt.Sprint(i), "hostile"), greet)
 				done <- struct{}{}
 			}()
 		}
@@ -576,7 +576,7 @@ func TestReplacement(t *testing.T) {
 		if s := old.find(t, "a").State; s != Up {
 			t.Errorf("the old pool still has a %s", s)
 		}
-		link.end()
+		end(link)
 		wantIdle(t, p)
 	})
 }
@@ -610,7 +610,7 @@ func TestPanicGivesThePlaceBack(t *testing.T) {
 		p := New(n.options(ClientID, "a"))
 		func() {
 			defer func() { _ = recover() }()
-			_, _ = p.Connect(t.Context(), Session{}, func(context.Context, net.Conn) (bool, error) { panic("bug") })
+			_, _ = p.Connect(t.Context(), request("", ""), func(context.Context, net.Conn) (bool, error) { panic("bug") })
 		}()
 		wantIdle(t, p)
 		synctest.Wait() // the fake server's goroutine ends only if its connection was closed

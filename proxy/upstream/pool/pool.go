@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
@@ -93,6 +94,8 @@ const (
 // Outcomes returns all of them.
 func Outcomes() []Outcome { return []Outcome{Answered, Unreachable, Unanswered, Abandoned} }
 
+var _ proxy.Upstream = (*Pool)(nil)
+
 // Pool is a set of servers. Its methods may be called from any goroutine.
 type Pool struct {
 	options Options
@@ -141,40 +144,18 @@ func (p *Pool) threshold() int {
 	return 3
 }
 
-// Session is who is to be connected.
-type Session struct {
-	// ClientID is the client id that the broker will see. Without one, ClientID
-	// chooses like RoundRobin.
-	ClientID string
-	// Subject is whose session it is.
-	Subject string
-}
-
-// Link is a connection to a server that has answered.
-type Link struct {
-	Conn   net.Conn
-	Server upstream.Server
-	Name   string // of the server: one text that all its links share
-	// Release gives the session's place back. It must be called once, when the
-	// session has ended.
-	Release func()
-}
-
-// Greet sends a CONNECT on nc and waits for the answer until the end of ctx. It
-// reports whether there was one; an error after an answer is not the server's
-// fault.
-type Greet = func(ctx context.Context, nc net.Conn) (answered bool, err error)
-
-// Connect finds a server for the session and has greet speak with it. The
-// package comment tells how servers are chosen and how long each may take. The
-// error names every server that was tried, or says that none is up.
-func (p *Pool) Connect(ctx context.Context, s Session, greet Greet) (Link, error) {
+// Connect implements [proxy.Upstream]: it finds a server for the client of r and calls
+// greet with a connection to it. The package comment describes how servers are chosen
+// and how long each may take. The error names every server that was tried, or says that
+// none is up.
+func (p *Pool) Connect(ctx context.Context, r *proxy.ConnectRequest, greet proxy.Greet) (proxy.Link, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, DefaultTimeout)
 		defer cancel()
 	}
-	a := attempt{pool: p, key: hash(s.ClientID), keyed: s.ClientID != "", subject: hash(s.Subject), greet: greet}
+	id := r.Out.ClientID
+	a := attempt{pool: p, key: hash(id), keyed: id != "", subject: hash(r.Client.Subject()), greet: greet}
 	var failed failures
 	for a.next() {
 		link, err := a.try(ctx)
@@ -182,17 +163,17 @@ func (p *Pool) Connect(ctx context.Context, s Session, greet Greet) (Link, error
 			return link, nil
 		}
 		if a.outcome == Answered {
-			return Link{}, err
+			return proxy.Link{}, err
 		}
 		failed = append(failed, fault{a.member.server, err})
 		if over(ctx) {
-			return Link{}, failed
+			return proxy.Link{}, failed
 		}
 	}
 	if len(failed) == 0 {
-		return Link{}, p.down()
+		return proxy.Link{}, p.down()
 	}
-	return Link{}, failed
+	return proxy.Link{}, failed
 }
 
 // over reports whether ctx has ended or is about to: a share of it ends at the same

@@ -12,7 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
@@ -76,10 +78,10 @@ func mustServer(t testing.TB, name string) upstream.Server {
 	return s
 }
 
-func nameOf(s upstream.Server) string {
-	text := s.String()
-	return text[len("tcp://") : len(text)-len(":1883")]
-}
+func nameOf(s upstream.Server) string { return shortName(s.String()) }
+
+// shortName makes a of tcp://a:1883.
+func shortName(server string) string { return server[len("tcp://") : len(server)-len(":1883")] }
 
 func (n *network) dial(ctx context.Context, s upstream.Server) (net.Conn, error) {
 	name := nameOf(s)
@@ -183,19 +185,24 @@ func run(t *testing.T, p *Pool) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
+// request is that of a client with a client id and a subject.
+func request(id, subject string) *proxy.ConnectRequest {
+	return &proxy.ConnectRequest{Client: &proxy.Client{Grant: &authz.Grant{Subject: subject}}, Out: &packets.Connect{ClientID: id}}
+}
+
 // connect connects a session and returns its server, or the error and how long
 // it took.
-func connect(p *Pool, id string) (server string, link Link, took time.Duration, err error) {
+func connect(p *Pool, id string) (server string, link proxy.Link, took time.Duration, err error) {
 	start := time.Now()
-	link, err = p.Connect(context.Background(), Session{ClientID: id, Subject: id}, greet)
+	link, err = p.Connect(context.Background(), request(id, id), greet)
 	if err == nil {
-		server = nameOf(link.Server)
+		server = shortName(link.Server)
 	}
 	return server, link, time.Since(start), err
 }
 
 // end ends a session in order.
-func (l Link) end() {
+func end(l proxy.Link) {
 	_ = l.Conn.Close()
 	l.Release()
 }
@@ -204,7 +211,7 @@ func (l Link) end() {
 func visit(p *Pool, id string) string {
 	server, link, _, err := connect(p, id)
 	if err == nil {
-		link.end()
+		end(link)
 	}
 	return server
 }
