@@ -24,7 +24,7 @@ func ExampleParseServer() {
 	// tcp://broker:1883
 	// tls://[2001:db8::1]:8883
 	// unix:///run/broker.sock
-	// the server address has no scheme; allowed are tcp://host[:port], tls://host[:port] and unix:///path
+	// has no scheme; write tcp://host:port, tls://host:port or unix:///path
 }
 
 func ExampleDialer_Dial() {

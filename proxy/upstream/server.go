@@ -20,7 +20,10 @@ const (
 // for a Unix socket: one byte of its field is for the terminating zero.
 const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-const allowedServers = "allowed are tcp://host[:port], tls://host[:port] and unix:///path"
+const serverForms = "write tcp://host:port, tls://host:port or unix:///path"
+
+// ErrCredentials is the fault of a server address that carries a user name or password.
+var ErrCredentials = errors.New("carries a user name or password")
 
 // Server is the address of a broker. Servers are values and can be compared with
 // ==. The zero Server is no address: dialing it fails.
@@ -30,13 +33,13 @@ type Server struct {
 	address string // host:port, or the path of a Unix socket
 }
 
-// ParseServer reads the address of a broker; the package comment lists the forms.
-// The error says what is wrong and what is allowed, but does not repeat the
-// address: somebody may have put a password into it.
+// ParseServer reads the address of a broker; the package comment lists the forms. The error
+// says what is wrong with the address and what to write, in words that continue a sentence:
+// "has no host; write ...". It does not repeat the address, which may hold a password.
 func ParseServer(text string) (Server, error) {
 	scheme, rest, found := strings.Cut(text, "://")
 	if !found {
-		return Server{}, errors.New("the server address has no scheme; " + allowedServers)
+		return Server{}, errors.New("has no scheme; " + serverForms)
 	}
 	switch scheme {
 	case "unix":
@@ -46,23 +49,23 @@ func ParseServer(text string) (Server, error) {
 	case "tls":
 		return parseHostPort(scheme, rest, defaultTLSPort)
 	case "mqtt":
-		return Server{}, errors.New("mqtt:// is written tcp://; " + allowedServers)
+		return Server{}, errors.New("has the scheme mqtt, which is called tcp here; write tcp://host:port")
 	case "mqtts", "ssl":
-		return Server{}, errors.New(scheme + ":// is written tls://; " + allowedServers)
+		return Server{}, errors.New("has the scheme mqtts or ssl, which is called tls here; write tls://host:port")
 	}
-	return Server{}, errors.New("the scheme of the server address is unknown; " + allowedServers)
+	return Server{}, errors.New("has an unknown scheme; " + serverForms)
 }
 
 func parseSocketPath(path string) (Server, error) {
 	switch {
 	case !strings.HasPrefix(path, "/"):
-		return Server{}, errors.New("the path of a unix socket must be absolute: unix:///path, with three slashes")
+		return Server{}, errors.New("needs an absolute path; write unix:///run/broker.sock, with three slashes")
 	case strings.HasSuffix(path, "/"):
-		return Server{}, errors.New("the path of a unix socket must name a socket, not a directory")
+		return Server{}, errors.New("names a directory; write the path of a socket")
 	case len(path) > maxSocketPath:
-		return Server{}, fmt.Errorf("the path of the unix socket has %d bytes, the system allows %d", len(path), maxSocketPath)
+		return Server{}, fmt.Errorf("has a path of %d bytes, and that of a socket may have %d; use a shorter one", len(path), maxSocketPath)
 	case strings.ContainsFunc(path, isControl):
-		return Server{}, errors.New("the path of the unix socket contains a control character")
+		return Server{}, errors.New("holds a control character; remove it")
 	}
 	return Server{scheme: "unix", address: path}, nil
 }
@@ -70,81 +73,52 @@ func parseSocketPath(path string) (Server, error) {
 func parseHostPort(scheme, authority, port string) (Server, error) {
 	switch {
 	case strings.Contains(authority, "@"):
-		return Server{}, errors.New("a server address has no user name or password; give them as the upstream's credentials")
+		return Server{}, ErrCredentials
 	case strings.ContainsAny(authority, "/?#"):
-		return Server{}, fmt.Errorf("a %[1]s:// address ends after the port: no slash, path or query; write %[1]s://host:%[2]s", scheme, port)
+		return Server{}, fmt.Errorf("goes on after the port; write %s://host:%s", scheme, port)
+	case authority == "" || strings.LastIndexByte(authority, ':') == 0:
+		return Server{}, errors.New("has no host; " + serverForms)
 	}
-	host, given, err := splitHostPort(authority)
-	if err != nil {
-		return Server{}, err
+	if !strings.Contains(authority, ":") || strings.HasSuffix(authority, "]") {
+		authority += ":" + port
 	}
-	if given != "" {
-		port = given
+	host, port, err := net.SplitHostPort(authority)
+	bracketed := authority[0] == '['
+	if err != nil || !isPort(port) || CheckHost(host) != nil || bracketed != strings.Contains(host, ":") {
+		return Server{}, fmt.Errorf("has no good host and port; write %s://host:port with a port from 1 to 65535, an IPv6 address in brackets", scheme)
 	}
 	return Server{scheme: scheme, host: host, address: net.JoinHostPort(host, port)}, nil
 }
 
-// splitHostPort returns the host without brackets and the port, which is empty
-// if there is none. net.SplitHostPort insists on a port and checks neither part.
-func splitHostPort(authority string) (host, port string, err error) {
-	if inner, found := strings.CutPrefix(authority, "["); found {
-		host, port, found = strings.Cut(inner, "]")
-		addr, err := netip.ParseAddr(host)
-		if !found || err != nil || !addr.Is6() || strings.ContainsFunc(addr.Zone(), notInLabel) {
-			return "", "", errors.New("brackets enclose an IPv6 address: [2001:db8::1]:1883")
-		}
-		if port == "" {
-			return host, "", nil
-		}
-		if port, found = strings.CutPrefix(port, ":"); !found {
-			return "", "", errors.New("only a colon and a port can follow the brackets of an IPv6 address")
-		}
-		return host, port, checkPort(port)
-	}
-	host, port, found := strings.Cut(authority, ":")
-	if strings.Contains(port, ":") {
-		return "", "", errors.New("an IPv6 address is written in brackets: [2001:db8::1]:1883")
-	}
-	if err := checkHost(host); err != nil {
-		return "", "", err
-	}
-	if !found {
-		return host, "", nil
-	}
-	return host, port, checkPort(port)
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == text
 }
 
-func checkPort(port string) error {
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return errors.New("the port must be a number from 1 to 65535")
-	}
-	return nil
-}
-
-// checkHost accepts host names (RFC 1123 section 2.1, and the underscore that
-// container networks use) and IP addresses.
-func checkHost(host string) error {
-	if _, err := netip.ParseAddr(host); err == nil {
+// CheckHost returns an error unless host is an IP address or a host name (RFC 1123 section
+// 2.1, with the underscore that container networks use).
+func CheckHost(host string) error {
+	errHost := errors.New("is neither a host name nor an IP address")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		if strings.ContainsFunc(strings.ReplaceAll(addr.Zone(), ".", ""), notInLabel) {
+			return errHost
+		}
 		return nil
 	}
 	name := strings.TrimSuffix(host, ".")
-	if name == "" {
-		return errors.New("the host is missing")
-	}
 	if len(name) > 253 {
-		return errors.New("the host name has more than 253 characters")
+		return errHost
 	}
 	label := ""
 	for label = range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || strings.ContainsFunc(label, notInLabel) {
-			return errors.New("the host is neither a name of letters, digits, hyphens and dots nor an IP address")
+		if label == "" || len(label) > 63 || strings.Trim(label, "-") != label || strings.ContainsFunc(label, notInLabel) {
+			return errHost
 		}
 	}
-	// A name that ends in a number is a mistyped IPv4 address or a port alone,
-	// and some resolvers read it as an address of their own liking.
+	// A name that ends in a number is a mistyped IPv4 address or a port alone, which some
+	// resolvers read as an address.
 	if strings.Trim(label, "0123456789") == "" {
-		return errors.New("the host is not a valid IPv4 address")
+		return errHost
 	}
 	return nil
 }

@@ -69,8 +69,8 @@ func LoadTLS(options TLSOptions) (*TLS, error) {
 		return nil, errors.New("a client certificate needs both the certificate's file and the key's file")
 	}
 	if options.ServerName != "" {
-		if err := checkHost(options.ServerName); err != nil {
-			return nil, fmt.Errorf("server name: %w", err)
+		if err := CheckHost(options.ServerName); err != nil {
+			return nil, fmt.Errorf("the server name %w", err)
 		}
 	}
 	t := &TLS{options: options}

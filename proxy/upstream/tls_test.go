@@ -357,7 +357,7 @@ func TestLoadTLSRefuses(t *testing.T) {
 		{"swapped", TLSOptions{Certificate: keyFile, Key: certFile}, []string{"key.pem", "client.pem", "switched"}},
 		{"pair of strangers", keyOf("other.pem", otherKey), []string{"client.pem", "other.pem", "does not match"}},
 		{"encrypted key", keyOf("locked.pem", locked), []string{"locked.pem", "without a passphrase"}},
-		{"server name", TLSOptions{ServerName: "https://x"}, []string{"server name", "neither a name"}},
+		{"server name", TLSOptions{ServerName: "https://x"}, []string{"server name", "neither a host name"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,13 +7,16 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// checker looks at what concerns several keys. Keys already at fault are left
-// alone, or one mistake would be reported as two.
+// checker looks at what concerns several keys.
 type checker struct {
 	*Config
-	faults *faults
+	report *schema.Report
 }
 
 func (c *checker) all() {
@@ -25,26 +28,17 @@ func (c *checker) all() {
 	c.dataFiles()
 }
 
-// fault reports a mistake at a key, or at the section that lacks the key.
-func (c *checker) fault(path, reason string) {
-	if !c.bad(path) {
-		c.faults.add(c.origins.of(path), path, reason)
-	}
-}
-
-// bad reports whether any of the keys, or a section around it, is at fault.
-func (c *checker) bad(paths ...string) bool { return slices.ContainsFunc(paths, c.faults.around) }
-
 func (c *checker) listeners() {
 	names := map[string]string{}
 	for i, l := range c.Listeners {
-		path := element("listeners", i)
+		path := schema.Element("listeners", i)
 		c.address(path+".address", l.Address, i)
 		c.unique(names, path+".name", l.Name, "is the same as %s; give each listener its own name")
 		if l.TLS != nil {
 			c.listenerTLS(path+".tls", l.TLS)
 		}
-		c.edge(path, l)
+		c.proxyProtocol(path+".proxy_protocol", l.ProxyProtocol)
+		c.webSocket(path+".websocket", l.WebSocket)
 	}
 	c.address("admin.address", c.Admin.Address, len(c.Listeners))
 }
@@ -52,55 +46,55 @@ func (c *checker) listeners() {
 func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 	files := t.Certificate != "" || t.Key != ""
 	switch {
-	case c.faults.misspelled[path] || c.bad(path, path+".auto", path+".certificate", path+".key"):
+	case c.report.Misspelled(path) || c.report.Faulty(path, path+".auto", path+".certificate", path+".key"):
 	case t.Auto && files:
-		c.fault(path+".auto", "makes the proxy's own certificate and is set together with certificate or key; keep one of the two")
+		c.report.Fault(path+".auto", "makes the proxy's own certificate and is set together with certificate or key; keep one of the two")
 	case t.Auto:
 	case !files && len(t.Certificates) == 0:
-		c.fault(path, "has no certificate; set certificate and key, or auto: true for one from the proxy's own CA")
+		c.report.Fault(path, "has no certificate; set certificate and key, or auto: true for one from the proxy's own CA")
 	default:
 		c.pair(path, t.Certificate, t.Key)
 	}
 	if t.Compatibility && t.MinVersion == "1.3" {
-		c.fault(path+".compatibility", "is about TLS 1.2, which min_version excludes; remove one of the two")
+		c.report.Fault(path+".compatibility", "is about TLS 1.2, which min_version excludes; remove one of the two")
 	}
 	switch {
-	case c.bad(path, path+".client_ca", path+".client_auth"):
+	case c.report.Faulty(path, path+".client_ca", path+".client_auth"):
 	case t.ClientAuth != "none" && t.ClientCA == "":
-		c.fault(path+".client_auth", "asks for certificates that nothing can verify; set client_ca to the file of the CAs that issue them")
+		c.report.Fault(path+".client_auth", "asks for certificates that nothing can verify; set client_ca to the file of the CAs that issue them")
 	case t.ClientAuth == "none" && t.ClientCA != "":
-		c.fault(path+".client_ca", "has no effect without client_auth; set client_auth to request or require")
+		c.report.Fault(path+".client_ca", "has no effect without client_auth; set client_auth to request or require")
 	case t.ClientCRL != "" && t.ClientCA == "":
-		c.fault(path+".client_crl", "has no effect without client_ca, whose CAs have to sign it")
+		c.report.Fault(path+".client_crl", "has no effect without client_ca, whose CAs have to sign it")
 	}
 }
 
 // pair reports half of a certificate and key.
 func (c *checker) pair(path, certificate, key string) {
 	switch {
-	case c.faults.misspelled[path] || c.bad(path+".certificate", path+".key"):
+	case c.report.Misspelled(path) || c.report.Faulty(path+".certificate", path+".key"):
 	case certificate != "" && key == "":
-		c.fault(path+".key", "is missing; a certificate needs its private key, so set both or none")
+		c.report.Fault(path+".key", "is missing; a certificate needs its private key, so set both or none")
 	case certificate == "" && key != "":
-		c.fault(path+".certificate", "is missing; a private key needs its certificate, so set both or none")
+		c.report.Fault(path+".certificate", "is missing; a private key needs its certificate, so set both or none")
 	}
 }
 
-// address compares an address with the listeners before the given position.
+// address reports an address that a listener before the given position has.
 func (c *checker) address(path, address string, before int) {
 	if address == "" {
 		return
 	}
 	for i, other := range c.Listeners[:before] {
 		if other.Address != "" && overlap(address, other.Address) {
-			c.fault(path, quote(address)+" collides with "+element("listeners", i)+".address, "+quote(other.Address)+"; choose another port")
+			c.report.Fault(path, schema.Quote(address)+" collides with "+schema.Element("listeners", i)+".address, "+schema.Quote(other.Address)+"; choose another port")
 			return
 		}
 	}
 }
 
-// overlap reports whether two addresses cannot be listened on at once. An
-// address without a host takes the port on every address of the machine.
+// overlap reports whether two addresses cannot be listened on at once. An address without a
+// host takes the port on every address of the machine.
 func overlap(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
@@ -119,21 +113,21 @@ func covers(wild, host string) bool {
 }
 
 func (c *checker) sources() {
-	kinds := fieldsOf(reflect.TypeFor[Source]())
-	names := make([]string, len(kinds))
-	for i, f := range kinds {
-		names[i] = f.key
+	kinds := reflect.TypeFor[Source]()
+	names := make([]string, kinds.NumField())
+	for i := range names {
+		names[i] = kinds.Field(i).Tag.Get("yaml")
 	}
 	for i, s := range c.Auth.Sources {
 		set := 0
-		for _, f := range kinds {
-			if !reflect.ValueOf(s).Field(f.index).IsNil() {
+		for kind := range names {
+			if !reflect.ValueOf(s).Field(kind).IsNil() {
 				set++
 			}
 		}
-		path := element("auth.sources", i)
-		if set != 1 && !c.faults.within(path) {
-			c.fault(path, "needs exactly one kind of source; write one of "+strings.Join(names, ", ")+" and a separate element for each source")
+		path := schema.Element("auth.sources", i)
+		if set != 1 && !c.report.FaultyWithin(path) {
+			c.report.Fault(path, "needs exactly one kind of source; write one of "+strings.Join(names, ", ")+" and a separate element for each source")
 		}
 		if s.HTTP != nil {
 			c.pair(path+".http.tls", s.HTTP.TLS.Certificate, s.HTTP.TLS.Key)
@@ -151,65 +145,69 @@ func (c *checker) jwt(path string, s *JWTSource) {
 			places++
 		}
 	}
-	if places != 1 && !c.faults.within(path) {
-		c.fault(path, "needs the issuer's keys from one place; set exactly one of url, jwks_file, public_key_file and secret_file")
+	if places != 1 && !c.report.FaultyWithin(path) {
+		c.report.Fault(path, "needs the issuer's keys from one place; set exactly one of url, jwks_file, public_key_file and secret_file")
 	}
 	c.pair(path+".tls", s.TLS.Certificate, s.TLS.Key)
-	if s.TLS != (UpstreamTLS{}) && !strings.HasPrefix(s.URL, "https://") && !c.faults.within(path) {
-		c.fault(path+".tls", "is set but the keys do not come from a url that begins with https://; remove the section")
+	if s.TLS != (UpstreamTLS{}) && !strings.HasPrefix(s.URL, "https://") && !c.report.FaultyWithin(path) {
+		c.report.Fault(path+".tls", "is set but the keys do not come from a url that begins with https://; remove the section")
 	}
 	if s.AnyAudience && len(s.Audiences) > 0 {
-		c.fault(path+".any_audience", "is set together with audiences; keep one of the two")
+		c.report.Fault(path+".any_audience", "is set together with audiences; keep one of the two")
 	}
 }
 
-// guard compares the bounds of a token's length.
+// guard compares the bounds on the length of a token.
 func (c *checker) guard() {
 	if g := c.Auth.Guard; g.MinLength > g.MaxLength {
-		c.fault("auth.guard.min_length", "is more than max_length; no token would be good")
+		c.report.Fault("auth.guard.min_length", "is more than max_length; no token would be good")
 	}
 }
 
 func (c *checker) upstream() {
 	u := c.Upstream
-	overTLS := false
-	for i, s := range u.Servers {
-		overTLS = overTLS || s.Network == "tls"
-		switch first := slices.Index(u.Servers, s); {
-		case s.Network == "bundled" && len(u.Servers) > 1:
-			c.fault(element("upstream.servers", i), "is bundled, which stands alone; remove it or the other servers")
-		case first < i:
-			c.fault(element("upstream.servers", i), "is the same server as "+element("upstream.servers", first)+"; remove one")
-		}
-	}
-	if len(u.Servers) > maxServers {
-		c.fault("upstream.servers", fmt.Sprintf("has %d servers and may have %d; remove some", len(u.Servers), maxServers))
-	}
+	c.servers(u.Servers)
 	c.health()
-	if u.TLS != (UpstreamTLS{}) && !overTLS && !c.faults.within("upstream.servers") {
-		c.fault("upstream.tls", "is set but no server uses it; write the server as tls://host:port, or remove the section")
-	}
 	c.pair("upstream.tls", u.TLS.Certificate, u.TLS.Key)
-	if u.ProxyProtocol != "off" && u.Servers[0].Network == "bundled" && !c.bad("upstream.proxy_protocol", "upstream.servers") {
-		c.fault("upstream.proxy_protocol", "has no effect on the bundled broker; remove it")
+	if u.ProxyProtocol != "off" && u.Bundled() && !c.report.Faulty("upstream.proxy_protocol", "upstream.servers") {
+		c.report.Fault("upstream.proxy_protocol", "has no effect on the bundled broker; remove it")
 	}
-	if u.Password != "" && u.Username == "" && !c.bad("upstream.username", "upstream.password") {
-		c.fault("upstream.username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
+	if u.Password != "" && u.Username == "" && !c.report.Faulty("upstream.username", "upstream.password") {
+		c.report.Fault("upstream.username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
 	}
 }
 
-// maxServers is how many brokers there may be.
-const maxServers = 64
+// servers looks at the brokers together. A server that is at fault or bundled parses as the
+// zero Server.
+func (c *checker) servers(texts []string) {
+	servers := make([]upstream.Server, len(texts))
+	for i, text := range texts {
+		servers[i], _ = upstream.ParseServer(text)
+		switch first := slices.Index(servers, servers[i]); {
+		case text == Bundled && len(texts) > 1:
+			c.report.Fault(schema.Element("upstream.servers", i), "is bundled, which stands alone; remove it or the other servers")
+		case first < i:
+			c.report.Fault(schema.Element("upstream.servers", i), "is the same server as "+schema.Element("upstream.servers", first)+"; remove one")
+		}
+	}
+	if len(servers) > pool.MaxServers {
+		c.report.Fault("upstream.servers", fmt.Sprintf("has %d servers and may have %d; remove some", len(servers), pool.MaxServers))
+	}
+	overTLS := slices.ContainsFunc(servers, upstream.Server.Secure)
+	if c.Upstream.TLS != (UpstreamTLS{}) && !overTLS && !c.report.FaultyWithin("upstream.servers") {
+		c.report.Fault("upstream.tls", "is set but no server uses it; write the server as tls://host:port, or remove the section")
+	}
+}
 
-// health reports credentials that no probe would carry.
+// health reports credentials that no probe would send.
 func (c *checker) health() {
 	const path = "upstream.health"
 	switch h := c.Upstream.Health; {
-	case c.faults.misspelled[path] || c.bad(path+".username", path+".password", path+".mqtt"):
+	case c.report.Misspelled(path) || c.report.Faulty(path+".username", path+".password", path+".mqtt"):
 	case h.Password != "" && h.Username == "":
-		c.fault(path+".username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
+		c.report.Fault(path+".username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
 	case h.Username != "" && !h.MQTT:
-		c.fault(path+".username", "has no effect, since probes are mere connections; set mqtt: true, or remove it")
+		c.report.Fault(path+".username", "has no effect, since probes are mere connections; set mqtt: true, or remove it")
 	}
 }
 
@@ -219,7 +217,7 @@ func (c *checker) dataFiles() {
 	files := map[string]string{}
 	for i, s := range c.Auth.Sources {
 		if s.File != nil {
-			c.unique(files, element("auth.sources", i)+".file.path", s.File.Path, reason)
+			c.unique(files, schema.Element("auth.sources", i)+".file.path", s.File.Path, reason)
 		}
 	}
 	c.unique(files, "admin.token_file", c.Admin.TokenFile, reason)
@@ -232,8 +230,42 @@ func (c *checker) unique(seen map[string]string, path, value, reason string) {
 		return
 	}
 	if first, ok := seen[value]; ok {
-		c.fault(path, strings.Replace(reason, "%s", first, 1))
+		c.report.Fault(path, strings.Replace(reason, "%s", first, 1))
 		return
 	}
 	seen[value] = path
+}
+
+// proxyProtocol reports a listener for load balancers that names none.
+func (c *checker) proxyProtocol(path string, p *ProxyProtocol) {
+	if p != nil && len(p.Trusted) == 0 && !c.report.FaultyWithin(path) {
+		c.report.Fault(path+".trusted", "is missing; list the networks of the load balancers, or remove the section")
+	}
+}
+
+func (c *checker) webSocket(path string, w *WebSocket) {
+	if w == nil {
+		return
+	}
+	for i, p := range w.Path {
+		at := path + ".path"
+		if len(w.Path) > 1 {
+			at = schema.Element(at, i)
+		}
+		if p != "" && (!strings.HasPrefix(p, "/") || strings.ContainsAny(p, "?#% ")) {
+			c.report.Fault(at, schema.Quote(p)+" is not the path of a URL; write one such as /mqtt")
+		}
+	}
+}
+
+// webSocketTokens reports places of the token that no listener has.
+func (c *checker) webSocketTokens() {
+	if slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.WebSocket != nil }) {
+		return
+	}
+	for i, place := range c.Token.From {
+		if strings.HasPrefix(place, "websocket_header") || strings.HasPrefix(place, "query:") {
+			c.report.Fault(schema.Element("token.from", i), "comes with WebSocket connections, which no listener takes; give one a section websocket, or remove it")
+		}
+	}
 }

@@ -1,12 +1,17 @@
 package config
 
-import "time"
+import (
+	"slices"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
+)
 
 // Config is everything in force, defaults filled in and paths absolute. Nobody
 // changes it after [Load]. The doc tag of each field is what the operator's
 // manual says about the key; comments here add what a programmer needs.
 type Config struct {
-	Data      string     `yaml:"data" type:"path" default:"./mqtt-auth-proxy-data" required:"true" doc:"data directory, for everything the proxy itself writes"`
+	Data      string     `yaml:"data" type:"data directory" default:"./mqtt-auth-proxy-data" required:"true" doc:"data directory, for everything the proxy itself writes"`
 	Listeners []Listener `yaml:"listeners" default:"[{address: '127.0.0.1:1883'}, {address: ':8883', tls: {auto: true}}]" min:"1" doc:"where devices connect; setting one replaces both defaults"`
 	Connect   Connect    `yaml:"connect"`
 	Limits    Limits     `yaml:"limits"`
@@ -19,21 +24,9 @@ type Config struct {
 	Telemetry Telemetry  `yaml:"telemetry"`
 	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"take from the process the right to use files that it does not need, where the system can (Linux, Landlock)"`
 
-	// Hash names the content that was loaded, in hexadecimal: the config file,
-	// the environment and every secret file. A reload with the same hash has
-	// nothing new to say. Show it to nobody: a weak secret can be guessed from
-	// it.
-	Hash string `yaml:"-"`
-	// Files are the absolute paths whose content is in Hash. Certificates are
-	// not among them; who loads them watches them.
-	Files []string `yaml:"-"`
-	// Warnings are worth a log line each and stop nothing: secrets that
-	// everyone on the machine may read.
-	Warnings []Fault `yaml:"-"`
-
-	source      string // the config file as the operator named it
-	origins     origins
-	secretFiles map[string]string // by path of the secret: the absolute path of its file
+	// Origins say where the values were set. Certificates are not among its Files: who
+	// loads them also watches them.
+	schema.Origins `yaml:"-"`
 }
 
 // Listener is one address that devices connect to.
@@ -46,6 +39,19 @@ type Listener struct {
 
 	ProxyProtocol *ProxyProtocol `yaml:"proxy_protocol"`
 	WebSocket     *WebSocket     `yaml:"websocket"`
+}
+
+// ProxyProtocol makes a listener one for load balancers that say whose connection
+// they pass on.
+type ProxyProtocol struct {
+	Trusted []string `yaml:"trusted" type:"network" min:"1" doc:"networks of the load balancers in front, which begin every connection with a PROXY protocol header (version 1 or 2); every other connection is closed"`
+}
+
+// WebSocket makes a listener one for MQTT over WebSocket.
+type WebSocket struct {
+	Path    []string `yaml:"path" default:"[/mqtt]" min:"1" single:"true" doc:"path of the URL that clients connect to, or a list of them"`
+	Origins []string `yaml:"origins" type:"origin" doc:"web pages and apps that may connect, besides pages of the listener's own host: https://app.example, https://*.app.example, file://, app://name, null, or * for all"`
+	Trusted []string `yaml:"trusted" type:"network" doc:"networks of reverse proxies whose X-Forwarded-For or Forwarded is believed"`
 }
 
 // ListenerTLS makes a listener speak MQTTS. Either Auto is set or Certificate
@@ -192,7 +198,7 @@ type FileSource struct {
 // to it. Username, Password and ClientID are templates that this package does
 // not read.
 type Upstream struct {
-	Servers        []Server      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
+	Servers        []string      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
 	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, that with the fewest sessions of this proxy, or one after the other"`
 	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
@@ -203,6 +209,12 @@ type Upstream struct {
 	ProxyProtocol  string        `yaml:"proxy_protocol" default:"off" oneof:"off|v1|v2" required:"true" doc:"PROXY protocol header that tells the broker the device's address; v2 also its TLS and the name in its certificate. The broker must expect it"`
 	TLS            UpstreamTLS   `yaml:"tls"`
 }
+
+// Bundled is the server that stands for the broker inside the program.
+const Bundled = "bundled"
+
+// Bundled reports whether the broker is the one inside the program.
+func (u Upstream) Bundled() bool { return slices.Contains(u.Servers, Bundled) }
 
 // Health is how the proxy finds out which brokers answer.
 type Health struct {

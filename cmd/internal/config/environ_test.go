@@ -170,7 +170,7 @@ func TestNamesOfVariablesArePrintable(t *testing.T) {
 		prefix + "A\x1b[2J=x":                    `environment: "MQTT_AUTH_PROXY_A\x1b[2J": is an unknown variable`,
 		prefix + "\u202e=x":                      `environment: "MQTT_AUTH_PROXY_\u202e": is an unknown variable`,
 		prefix + "\xff=x":                        `environment: "MQTT_AUTH_PROXY_\xff": is an unknown variable`,
-		prefix + strings.Repeat("A", 9999) + "=": "environment: MQTT_AUTH_PROXY_" + strings.Repeat("A", maxVariable-len(prefix)) + "...: is an unknown",
+		prefix + strings.Repeat("A", 9999) + "=": "environment: MQTT_AUTH_PROXY_" + strings.Repeat("A", 128-len(prefix)) + "...: is an unknown",
 		prefix + "CONFIG=no\u202efile\x1b[2J":    "no?file?[2J cannot be read",
 	} {
 		got := reasons(t, Options{WorkDir: t.TempDir(), Environ: []string{environ}})

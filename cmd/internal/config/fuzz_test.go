@@ -46,7 +46,7 @@ func checkOutcome(t *testing.T, o Options) {
 	c, err := Load(o)
 	if err != nil {
 		e, ok := errors.AsType[*Error](err)
-		if !ok || len(e.Faults) == 0 || len(e.Faults) > maxFaults+1 || c != nil {
+		if !ok || len(e.Faults) == 0 || len(e.Faults) > 101 || c != nil {
 			t.Fatalf("Load = %v, %v", c, err)
 		}
 		for _, f := range e.Faults {

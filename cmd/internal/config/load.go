@@ -2,116 +2,81 @@ package config
 
 import (
 	"cmp"
-	"fmt"
-	"path/filepath"
-	"reflect"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
-// Options say where a configuration comes from. The zero value is the embedded
-// default in the working directory, whatever the environment says.
+// What a configuration consists of, apart from its keys.
+type (
+	Secret = schema.Secret
+	Key    = schema.Key
+	Fault  = schema.Fault
+	Error  = schema.Error
+)
+
+// prefix begins the name of every variable of the program.
+const prefix = "MQTT_AUTH_PROXY_"
+
+// Options say where a configuration comes from. The zero value is the embedded default in
+// the working directory, whatever the environment says.
 type Options struct {
-	// Path is the config file; empty means the one that MQTT_AUTH_PROXY_CONFIG
-	// names, or none.
+	// Path is the config file. Empty means the file that MQTT_AUTH_PROXY_CONFIG names, or
+	// none.
 	Path string
 	// Environ is the environment as of [os.Environ].
 	Environ []string
-	// WorkDir is the working directory; empty means the process's own.
+	// WorkDir is the working directory. Empty means that of the process.
 	WorkDir string
-	// DataDir is the value of the --data flag; empty means not given.
+	// DataDir is the value of the --data flag. Empty means that the flag was not given.
 	DataDir string
-	// Whole makes a file without a single key a fault. To whoever starts the
-	// program such a file says "the defaults"; to a running one it is what a write
-	// that failed leaves behind.
+	// Whole makes a file without a single key a fault, see [schema.Options].
 	Whole bool
-	// Check looks at what this package cannot judge, such as templates, and
-	// reports through fault, whose key is a path such as upstream.username.
-	// Keys already at fault hold their defaults or are empty and are not
-	// reported again. Nil means no further checks. What it depends on beside
-	// the Config is not in [Config.Hash].
+	// Check looks at what this package cannot judge, such as templates, and reports
+	// through fault, whose key is a path such as upstream.username. Keys already at
+	// fault hold their defaults or are empty, and are not reported again. What the
+	// check depends on besides the Config is not in [schema.Origins.Hash]. Nil means no
+	// further checks.
 	Check func(c *Config, fault func(key, reason string))
 }
 
-// Load reads, merges and checks a configuration. Its error is an [*Error] with
-// every fault, except where the working directory itself cannot be found.
+// Load reads, merges and checks a configuration. Its error is an [*Error] with every
+// fault, except where the working directory itself cannot be found.
 func Load(o Options) (*Config, error) {
-	work, err := filepath.Abs(o.WorkDir)
+	c, origins, err := schema.Load(schema.Options[Config]{
+		Prefix:  prefix,
+		Types:   types(),
+		Example: "data: /var/lib/mqtt-auth-proxy",
+		Path:    o.Path,
+		Environ: o.Environ,
+		Flags:   []schema.Flag{{Name: "--data", Key: "data", Value: o.DataDir}},
+		WorkDir: o.WorkDir,
+		Whole:   o.Whole,
+		Check: func(c *Config, r *schema.Report) {
+			(&checker{c, r}).all()
+			for i := range c.Listeners {
+				l := &c.Listeners[i]
+				l.Name = cmp.Or(l.Name, l.Address)
+			}
+			if o.Check != nil {
+				o.Check(c, r.Fault)
+			}
+		},
+	})
 	if err != nil {
-		return nil, fmt.Errorf("find the working directory: %w", err)
+		return nil, err
 	}
-	_, values := environment(o.Environ)
-	source := cmp.Or(o.Path, values[variableConfig])
-	faults := newFaults(printable(source))
-	d := &decoder{
-		faults:  faults,
-		inputs:  newInputs(),
-		paths:   paths{work: work, file: work},
-		origins: origins{},
-		secrets: map[string]string{},
-	}
-	d.hashSettings(o)
-	c := &Config{source: faults.source, origins: d.origins, secretFiles: d.secrets}
-	if root := d.file(source, o.Whole); root != nil {
-		overlay(root, o.Environ, faults)
-		if o.DataDir != "" {
-			root.set("data", &node{form: scalar, text: o.DataDir, origin: origin{from: fromFlag, variable: "--data"}})
-		}
-		d.section(reflect.ValueOf(c).Elem(), root, "")
-		c.check(faults, o.Check)
-	}
-	c.Hash, c.Files, c.Warnings = d.inputs.hash(), d.inputs.files, d.warnings
-	if len(faults.list) > 0 {
-		return nil, &Error{Faults: sortFaults(faults.list), Hash: c.Hash}
-	}
+	c.Origins = *origins
 	return c, nil
 }
 
-// hashSettings hashes what does not come from files.
-func (d *decoder) hashSettings(o Options) {
-	names, values := environment(o.Environ)
-	for _, name := range names {
-		d.inputs.add("environment", name, values[name])
-	}
-	d.inputs.add("flag", o.DataDir)
-}
+// Keys returns every key that a file may set, in the order of [Config.Render].
+func Keys() []Key { return schema.Keys[Config](prefix) }
 
-// file reads the config file. It returns nil when there is nothing to go on
-// with. An empty file will not do if it has to be whole.
-func (d *decoder) file(path string, whole bool) *node {
-	if path == "" {
-		return &node{form: section}
-	}
-	path = absolute(d.paths.work, path)
-	d.paths.file = filepath.Dir(path)
-	data, mode, err := d.inputs.read(path, maxFile)
-	if err != nil {
-		d.faults.add(origin{from: fromFile}, "", err.Error())
-		return nil
-	}
-	d.exposed = mode.Perm()&0o004 != 0
-	root := newTreeReader(fromFile, d.faults.add).read(data)
-	switch {
-	case whole && root != nil && root.form == section && len(root.entries) == 0:
-		d.faults.add(origin{from: fromFile}, "", "the file says nothing, which a running program does not take for the defaults; write at least one key, or restart")
-		return nil
-	case root == nil || root.form == section:
-		return root
-	case root.form == broken:
-		d.faults.add(root.origin, "", root.text)
-	default:
-		d.faults.add(root.origin, "", fmt.Sprintf("the file is %s and must be a section; write lines such as data: /var/lib/mqtt-auth-proxy", root.form))
-	}
-	return nil
-}
+// Render returns the effective configuration as YAML, see [schema.Origins.Render].
+func (c *Config) Render() ([]byte, error) { return c.Origins.Render(c) }
 
-// check runs the checks of this package and of the caller.
-func (c *Config) check(faults *faults, caller func(*Config, func(key, reason string))) {
-	checks := &checker{Config: c, faults: faults}
-	checks.all()
-	for i := range c.Listeners {
-		l := &c.Listeners[i]
-		l.Name = cmp.Or(l.Name, l.Address)
-	}
-	if caller != nil {
-		caller(c, checks.fault)
-	}
-}
+// Fingerprint names what the configuration says, see [schema.Fingerprint].
+func (c *Config) Fingerprint() (string, error) { return schema.Fingerprint(c) }
+
+// Paths returns every file and directory that the configuration names, by key.
+func (c *Config) Paths() map[string]string { return c.Origins.Paths(c) }

@@ -1,16 +1,20 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
 
-// Memory bounds what the process may take. The zero value is "off".
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
+)
+
+// Memory bounds the memory of the process. The zero value is "off".
 type Memory struct {
-	// Auto means whatever the system allows.
+	// Auto means what the system allows.
 	Auto bool
 	// Size is in bytes; 0 without Auto means no bound.
 	Size int64
 }
 
-// String returns it as it is written in a config file.
+// String returns the bound as it is written in a config file.
 func (m Memory) String() string {
 	switch {
 	case m.Auto:
@@ -18,10 +22,10 @@ func (m Memory) String() string {
 	case m.Size == 0:
 		return "off"
 	}
-	return formatSize(m.Size)
+	return schema.FormatSize(m.Size)
 }
 
-// minMemory is the least that a bound makes sense with, in bytes.
+// minMemory is the smallest bound that the program can work with, in bytes.
 const minMemory = 32 << 20
 
 func parseMemory(text string) (any, error) {
@@ -31,13 +35,12 @@ func parseMemory(text string) (any, error) {
 	case "off":
 		return Memory{}, nil
 	}
-	size, err := parseSize(text)
-	switch n, _ := size.(int64); {
+	switch size, err := schema.ParseSize(text); {
 	case err != nil:
-		return nil, fmt.Errorf("%s is neither auto, off nor a size such as 512MiB", quote(text))
-	case n < minMemory:
-		return nil, fmt.Errorf("%s is too little to work with; use at least %s", quote(text), formatSize(minMemory))
+		return nil, fmt.Errorf("%s is neither auto, off nor a size such as 512MiB", schema.Quote(text))
+	case size < minMemory:
+		return nil, fmt.Errorf("%s is too little to work with; use at least %s", schema.Quote(text), schema.FormatSize(minMemory))
 	default:
-		return Memory{Size: n}, nil
+		return Memory{Size: size}, nil
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v4/plugin/loaderlimits"
 )
 
-// Bounds on what a config file may make the program do.
+// Bounds on the work that a config file may cause.
 const (
 	maxFile  = 256 << 10 // bytes
 	maxDepth = 32        // levels of nesting, aliases aside
@@ -19,14 +19,14 @@ const (
 	maxNodes = 5_000     // values, each use of an alias counted anew
 )
 
-// treeReader turns YAML into nodes. The library parses; everything that can be
-// wrong with a key is judged here and by the decoder, because the library's own
-// messages name Go types and quote values.
+// treeReader turns YAML into nodes. The library only parses. Keys and values are judged
+// here and by the decoder, because the library's own messages name Go types and quote
+// values.
 type treeReader struct {
 	from  from
 	fault func(at origin, path, reason string)
 	nodes int                 // read so far
-	full  bool                // one of the bounds was met
+	full  bool                // one of the bounds was exceeded
 	open  map[*yaml.Node]bool // lists and sections on the way to the current value
 }
 
@@ -34,8 +34,8 @@ func newTreeReader(from from, fault func(at origin, path, reason string)) *treeR
 	return &treeReader{from: from, fault: fault, open: map[*yaml.Node]bool{}}
 }
 
-// read returns the single document of data, an empty section for an empty one.
-// It returns nil after a fault that makes the rest unreadable.
+// read returns the single document of data, and an empty section for an empty document. It
+// returns nil after a fault that makes the rest unreadable.
 func (r *treeReader) read(data []byte) *node {
 	if line := badText(data); line > 0 {
 		r.fault(r.at(line), "", "holds a byte that YAML text cannot hold; save the file as UTF-8 without control characters")
@@ -74,8 +74,8 @@ func (r *treeReader) read(data []byte) *node {
 
 func (r *treeReader) at(line int) origin { return origin{from: r.from, line: line} }
 
-// document reads the next document and returns its root. The library panics on
-// events that it does not expect; a config file must not end a running proxy.
+// document reads the next document and returns its root. The library panics on events that
+// it does not expect, and a config file must not end a running program.
 func document(l *yaml.Loader) (root *yaml.Node, err error) {
 	defer func() {
 		if recover() != nil {
@@ -92,9 +92,8 @@ func document(l *yaml.Loader) (root *yaml.Node, err error) {
 	return doc.Content[0], nil
 }
 
-// syntax reports what the library found. Only the messages of its scanner and
-// parser are repeated: those consist of fixed words, all others may quote the
-// file.
+// syntax reports what the library found. Only the messages of its scanner and parser are
+// repeated, because those consist of fixed words. All others may quote the file.
 func (r *treeReader) syntax(err error) {
 	e, ok := errors.AsType[*yaml.LoadError](err)
 	switch {
@@ -107,8 +106,8 @@ func (r *treeReader) syntax(err error) {
 	}
 }
 
-// node converts y, which was set at the given origin. What is wrong with it is
-// kept in the node: only the decoder knows whether its path may be printed.
+// node converts y, which was set at the given origin. What is wrong with it is kept in the
+// node, because only the decoder knows its path.
 func (r *treeReader) node(y *yaml.Node, at origin) *node {
 	if r.nodes++; !r.full && r.nodes > maxNodes {
 		r.full = true
@@ -143,8 +142,8 @@ func (r *treeReader) node(y *yaml.Node, at origin) *node {
 	return n
 }
 
-// section converts a mapping. Its values start at the lines of their keys:
-// that is where a reader looks, and a block value begins one line below.
+// section converts a mapping. The line of a value is that of its key, where a reader looks
+// for it: a block value begins one line below.
 func (r *treeReader) section(y *yaml.Node, at origin) *node {
 	n := &node{form: section, origin: at}
 	for i := 0; i+1 < len(y.Content) && !r.full; i += 2 {
@@ -163,8 +162,8 @@ func (r *treeReader) section(y *yaml.Node, at origin) *node {
 	return n
 }
 
-// printableKey returns a key as it may stand in a fault: as it is if it is made
-// of the characters of keys, else quoted, and never longer than longest bytes and dots.
+// printableKey returns a key as it may stand in a fault: unchanged if it consists of the
+// characters of keys, else quoted, and cut after longest bytes.
 func printableKey(key string, longest int) string {
 	if len(key) > longest {
 		key = key[:longest] + "..."
@@ -180,9 +179,8 @@ func printableKey(key string, longest int) string {
 	return key
 }
 
-// badText returns the line of the first byte that is not UTF-8 or is a control
-// character, 0 if there is none. The library refuses these too, but without
-// saying where.
+// badText returns the line of the first byte that is not UTF-8 or is a control character,
+// and 0 if there is none. The library refuses these too, but without a line.
 func badText(data []byte) int {
 	line := 1
 	for i := 0; i < len(data); {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -22,7 +23,8 @@ func TestKeysAreComplete(t *testing.T) {
 	seen := map[string]bool{}
 	var walk func(section reflect.Type, path string)
 	walk = func(section reflect.Type, path string) {
-		for _, f := range reflect.VisibleFields(section) {
+		for i := range section.NumField() {
+			f := section.Field(i)
 			name, ok := f.Tag.Lookup("yaml")
 			switch {
 			case !f.IsExported() || name == "-":
@@ -31,7 +33,7 @@ func TestKeysAreComplete(t *testing.T) {
 				t.Errorf("%s.%s has no yaml tag", section, f.Name)
 				continue
 			}
-			at, typ := join(path, name), f.Type
+			at, typ := strings.TrimPrefix(path+"."+name, "."), f.Type
 			if typ.Kind() == reflect.Slice {
 				typ = typ.Elem()
 			}
@@ -77,7 +79,7 @@ func TestFullFileIsFull(t *testing.T) {
 		switch v := v.(type) {
 		case map[string]any:
 			for key, value := range v {
-				walk(value, join(path, key))
+				walk(value, strings.TrimPrefix(path+"."+key, "."))
 			}
 		case []any:
 			for _, value := range v {
@@ -93,74 +95,60 @@ func TestFullFileIsFull(t *testing.T) {
 	}
 }
 
-func TestTags(t *testing.T) {
-	kinds := []kind{kindString, kindBoolean, kindInteger, kindDuration, kindSecret, kindSize, kindAddress, kindHost, kindServer, kindPath, kindDataPath, kindRatio, kindNetwork, kindOrigin, kindHeader, kindPair, kindMemory, kindSection}
-	var walk func(section reflect.Type)
-	walk = func(section reflect.Type) {
-		for _, f := range fieldsOf(section) {
-			if !slices.Contains(kinds, f.kind) {
-				t.Errorf("%s.%s has the unknown kind %q", section, f.key, f.kind)
-			}
-			if strings.ContainsAny(f.doc, "\n|") || strings.HasSuffix(f.doc, ".") {
-				t.Errorf("%s.%s: doc %q does not fit into a table", section, f.key, f.doc)
-			}
-			for _, bound := range []string{f.min, f.max} {
-				if _, err := parse(f.kind, bound); bound != "" && !f.list && err != nil {
-					t.Errorf("%s.%s: bound %v", section, f.key, err)
-				}
-			}
-			if f.kind == kindSection {
-				walk(f.section())
+// The bounds and the doc of each key are fit for use.
+func TestKeysAreWellDescribed(t *testing.T) {
+	builtin := []string{"string", "boolean", "integer", "duration", "ratio", "secret", "section", "size", "path", "data directory", "data path"}
+	for _, k := range Keys() {
+		kind := k.Type[strings.LastIndex(k.Type, "list of ")+1:]
+		kind = strings.TrimPrefix(kind, "ist of ")
+		if types()[kind] == nil && !slices.Contains(builtin, kind) {
+			t.Errorf("%s has the unknown type %q", k.Path, kind)
+		}
+		if strings.ContainsAny(k.Doc, "\n|") || strings.HasSuffix(k.Doc, ".") {
+			t.Errorf("%s: doc %q does not fit into a table", k.Path, k.Doc)
+		}
+		low, high, _ := strings.Cut(strings.TrimPrefix(k.Allowed, "at least "), " to ")
+		for _, bound := range []string{low, high, k.Default} {
+			if bound == "" || strings.Contains(k.Type, "list") || strings.Contains(k.Allowed, ", ") {
 				continue
 			}
-			if f.value != "" && !f.list {
-				if _, err := f.read(f.value); err != nil {
-					t.Errorf("%s.%s: default %v", section, f.key, err)
-				}
+			if fault := faultOf(t, k, bound); fault != "" {
+				t.Errorf("%s: bound or default %s", k.Path, fault)
 			}
 		}
 	}
-	walk(reflect.TypeFor[Config]())
 }
 
-// Data paths start at the data directory, so it is decoded before them.
-func TestDataIsTheFirstKey(t *testing.T) {
-	if first := Keys()[0].Path; first != "data" {
-		t.Errorf("the first key is %s", first)
+// faultOf returns the fault of a key that the environment sets to value.
+func faultOf(t *testing.T, k Key, value string) string {
+	t.Helper()
+	name := strings.ReplaceAll(k.Environment, "_N_", "_0_")
+	_, err := Load(Options{WorkDir: t.TempDir(), Environ: []string{name + "=" + value}})
+	if faults, ok := errors.AsType[*Error](err); ok {
+		for _, f := range faults.Faults {
+			if f.Key == name {
+				return f.String()
+			}
+		}
 	}
+	return ""
 }
 
 func TestVariablesNameOneKey(t *testing.T) {
-	seen := map[string]string{variableConfig: "the config file"}
+	seen := map[string]string{prefix + "CONFIG": "the config file"}
 	for _, k := range Keys() {
 		if other, ok := seen[k.Environment]; ok {
 			t.Errorf("%s names %s and %s", k.Environment, k.Path, other)
 		}
 		seen[k.Environment] = k.Path
-		name := strings.TrimPrefix(strings.ReplaceAll(k.Environment, "_N_", "_12_"), prefix)
-		steps, ok := resolve(reflect.TypeFor[Config](), name)
-		if !ok {
-			t.Errorf("%s is not found", k.Environment)
-			continue
-		}
-		path := ""
-		for _, s := range steps {
-			path = join(path, s.field.key)
-			if s.position >= 0 {
-				path += "[]"
-			}
-		}
-		if path != k.Path {
-			t.Errorf("%s resolves to %s, want %s", k.Environment, path, k.Path)
-		}
 	}
 }
 
 func TestKeyDescription(t *testing.T) {
 	want := []Key{
-		{"connect.timeout", "MQTT_AUTH_PROXY_CONNECT_TIMEOUT", "duration", "10s", "100ms to 5m", "time from accept to a complete CONNECT, TLS handshake included"},
-		{"token.from", "MQTT_AUTH_PROXY_TOKEN_FROM", "list of string", "[username]", "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san", "where in the CONNECT the token sits; the first place that is not empty counts"},
-		{"upstream.password_file", "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", "path", "", "", "file with the password, instead of password"},
+		{"connect.timeout", "MQTT_AUTH_PROXY_CONNECT_TIMEOUT", "duration", "10s", "100ms to 5m", "", "time from accept to a complete CONNECT, TLS handshake included"},
+		{"token.from", "MQTT_AUTH_PROXY_TOKEN_FROM", "list of string", "[username]", "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san", "", "where in the CONNECT the token sits; the first place that is not empty counts"},
+		{"upstream.password_file", "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", "path", "", "", "", "file with the password, instead of password"},
 	}
 	keys := Keys()
 	for _, w := range want {

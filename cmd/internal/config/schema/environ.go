@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"cmp"
@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	prefix = "MQTT_AUTH_PROXY_"
-	// variableConfig names the config file and is no key of it.
-	variableConfig = prefix + "CONFIG"
+	// configVariable follows the prefix in the name of the variable that names the
+	// config file.
+	configVariable = "CONFIG"
 	// maxVariable is how much of a variable's name a fault repeats, in bytes.
 	maxVariable = 128
 )
 
-// variable returns the name of a key in the environment; the positions of
-// Keys, which are empty, become N.
-func variable(path string) string {
+// variable returns the name of a key in the environment. List positions that are empty, as
+// in [Key], become N.
+func variable(prefix, path string) string {
 	path = strings.ReplaceAll(path, "[]", "_N")
 	return prefix + strings.ToUpper(strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path))
 }
 
-// environment returns the variables that are ours, names in the order in which
+// environment returns the variables with the prefix. The names are in the order in which
 // list positions count up.
-func environment(environ []string) (names []string, values map[string]string) {
+func environment(prefix string, environ []string) (names []string, values map[string]string) {
 	values = map[string]string{}
 	for _, e := range environ {
 		if name, value, ok := strings.Cut(e, "="); ok && strings.HasPrefix(name, prefix) {
@@ -41,8 +41,8 @@ func environment(environ []string) (names []string, values map[string]string) {
 	return names, values
 }
 
-// compareNames orders names by their parts, numbers by value, so that position
-// 9 comes before 10.
+// compareNames orders names by their parts and numbers by value, so that position 9 comes
+// before 10.
 func compareNames(a, b string) int {
 	return slices.CompareFunc(strings.Split(a, "_"), strings.Split(b, "_"), func(a, b string) int {
 		x, errX := strconv.Atoi(a)
@@ -55,32 +55,32 @@ func compareNames(a, b string) int {
 }
 
 // overlay writes the environment onto the nodes of the file.
-func overlay(root *node, environ []string, faults *faults) {
-	names, values := environment(environ)
+func (d *decoder) overlay(root *node, environ []string) {
+	prefix := d.origins.prefix
+	names, values := environment(prefix, environ)
 	for _, name := range names {
 		at := origin{from: fromEnvironment, variable: name}
-		steps, ok := resolve(reflect.TypeFor[Config](), strings.TrimPrefix(name, prefix))
+		steps, ok := resolve(d.root, strings.TrimPrefix(name, prefix))
 		switch {
-		case name == variableConfig || !ok && serviceLink(name, values[name]):
+		case name == prefix+configVariable || !ok && serviceLink(name, values[name]):
 		case !ok:
-			faults.add(at, "", "is an unknown variable; "+suggestVariable(name))
+			d.report.add(at, "", "is an unknown variable; "+d.suggestVariable(name))
 		default:
 			if err := assign(root, steps, at, values[name]); err != nil {
-				faults.add(at, "", err.Error())
+				d.report.add(at, "", err.Error())
 			}
 		}
 	}
 }
 
-// step is one key on the way to a value, and the position in it if the key is
-// a list and the way goes through it.
+// step is one key on the way to a value, and the position in its list if the way leads
+// through an element.
 type step struct {
 	field    field
 	position int // -1 for the whole value
 }
 
-// resolve finds the key that a variable without its prefix names. No two keys
-// share a name; a test sees to it.
+// resolve finds the key that a variable without its prefix names.
 func resolve(section reflect.Type, name string) ([]step, bool) {
 	for _, f := range fieldsOf(section) {
 		rest, ok := strings.CutPrefix(name, strings.ToUpper(f.key))
@@ -116,8 +116,8 @@ func resolve(section reflect.Type, name string) ([]step, bool) {
 	return nil, false
 }
 
-// assign writes a value at the end of steps, making the sections on the way.
-// What the file has there in a wrong form stays: the decoder reports it.
+// assign writes a value at the end of steps and makes the sections on the way. What the
+// file has there in a wrong form stays, and the decoder reports it.
 func assign(n *node, steps []step, at origin, text string) error {
 	for i, s := range steps {
 		last := i == len(steps)-1
@@ -172,8 +172,8 @@ func (f field) node(at origin, text string) (*node, error) {
 		if f.list {
 			name += "_0"
 		}
-		first := keysOf(nil, f.section(), "")[0].Environment
-		return nil, fmt.Errorf("is %s and takes no value; set its keys, such as %s_%s", f.shape(), name, strings.TrimPrefix(first, prefix))
+		first := keysOf(nil, name+"_", f.section(), "")[0].Environment
+		return nil, fmt.Errorf("is %s and takes no value; set its keys, such as %s", f.shape(), first)
 	case !f.list:
 		return &node{form: scalar, origin: at, text: text}, nil
 	}
@@ -186,9 +186,9 @@ func (f field) node(at origin, text string) (*node, error) {
 	return n, nil
 }
 
-// serviceLink reports whether Kubernetes made the variable: it adds these to
-// every pod for each Service, and a Service called mqtt-auth-proxy yields names
-// with our prefix. The value tells a link from a misspelled key.
+// serviceLink reports whether Kubernetes made the variable. It adds these to every pod for
+// each Service, and a Service with the name of the program yields names with the prefix.
+// The value tells a link from a misspelled key.
 func serviceLink(name, value string) bool {
 	host := regexp.MustCompile(`_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)$`)
 	port := regexp.MustCompile(`_PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?$`)

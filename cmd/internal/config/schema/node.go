@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"slices"
@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// node is one value as it was written, before the schema says what it means.
-// File, environment, flags and defaults all become nodes, so that one decoder
-// reads them all and each keeps its origin.
+// node is one value as it was written, before the struct says what it means. File,
+// environment, flags and defaults all become nodes, so that one decoder reads them all and
+// each keeps its origin.
 type node struct {
 	form    form
 	origin  origin
-	text    string  // of a scalar; of a broken node the reason
+	text    string  // of a scalar; of a broken node the reason of the fault
 	items   []*node // of a list
 	entries []entry // of a section, in order, with repetitions
 }
@@ -21,7 +21,7 @@ type entry struct {
 	key    string
 	origin origin
 	value  *node
-	fault  string // what is wrong with the key itself; value is nil then
+	fault  string // what is wrong with the key itself, in which case value is nil
 }
 
 type form int
@@ -31,7 +31,7 @@ const (
 	list
 	section
 	null   // nothing after the colon
-	broken // no value for the reason in text
+	broken // not a value, for the reason in text
 )
 
 // String names the form as a fault does.
@@ -39,8 +39,8 @@ func (f form) String() string {
 	return [...]string{"a plain value", "a list", "a section", "nothing", "nothing"}[f]
 }
 
-// get returns the value of a key, the first if it is set twice, and nil when it
-// is not set or n is no section.
+// get returns the value of a key. It returns the first if the key is set twice, and nil if
+// the key is not set or n is no section.
 func (n *node) get(key string) *node {
 	if n == nil {
 		return nil
@@ -73,7 +73,7 @@ func (n *node) set(key string, v *node) {
 	n.entries = append(n.entries, e)
 }
 
-// remove ends a key that something of lower precedence than at has set.
+// remove removes a key that was set with a lower precedence than at has.
 func (n *node) remove(key string, at origin) {
 	if i := n.find(key); i >= 0 && n.entries[i].origin.from < at.from {
 		n.entries = slices.Delete(n.entries, i, i+1)
@@ -92,4 +92,5 @@ func parent(path string) string {
 	return path[:max(0, strings.LastIndexAny(path, ".["))]
 }
 
-func element(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+// Element returns the path of an element of the list at path, such as listeners[0].
+func Element(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }

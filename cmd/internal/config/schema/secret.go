@@ -1,12 +1,12 @@
-package config
+package schema
 
 import "fmt"
 
-// masked stands for a secret wherever one is printed.
+// masked is printed in place of a secret.
 const masked = "***"
 
-// A Secret prints as *** through fmt, JSON, YAML and the loggers built on them,
-// and as nothing when it is empty.
+// A Secret prints as *** through fmt, JSON, YAML and the loggers built on them, and as
+// nothing when it is empty.
 type Secret string
 
 // Reveal returns the secret itself.
@@ -23,7 +23,7 @@ func (s Secret) String() string {
 // Format prints like [Secret.String] whatever the verb, %x and %#v included.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = fmt.Fprint(f, s.String()) }
 
-// MarshalText returns [Secret.String], for encoding/json and its like.
+// MarshalText returns [Secret.String], for encoding/json and similar packages.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // MarshalYAML returns [Secret.String].

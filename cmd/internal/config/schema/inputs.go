@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"crypto/sha256"
@@ -13,11 +13,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// maxSecret bounds a secret file, in bytes: the longest password of MQTT.
+// maxSecret bounds a secret file, in bytes.
 const maxSecret = 64 << 10
 
-// inputs reads files and hashes what was read, so that the hash names exactly
-// the bytes that were parsed.
+// inputs reads files and hashes what was read, so that the hash names exactly the bytes
+// that were parsed.
 type inputs struct {
 	sum   hash.Hash
 	files []string
@@ -25,7 +25,8 @@ type inputs struct {
 
 func newInputs() *inputs { return &inputs{sum: sha256.New()} }
 
-// add hashes parts with their lengths, so that no two lists of parts are alike.
+// add hashes parts with their lengths, so that different lists of parts have different
+// hashes.
 func (in *inputs) add(parts ...string) {
 	for _, p := range parts {
 		in.sum.Write(fmt.Appendf(nil, "%d:%s", len(p), p))
@@ -45,7 +46,7 @@ func (in *inputs) read(path string, limit int64) ([]byte, fs.FileMode, error) {
 	return data, mode, nil
 }
 
-// secret reads a secret and trims the newline that editors and echo leave.
+// secret reads a secret and trims the newline that editors and echo write.
 func (in *inputs) secret(path string) (string, fs.FileMode, error) {
 	data, mode, err := in.read(path, maxSecret)
 	if err != nil {
@@ -65,7 +66,7 @@ func readRegular(path string, limit int64) ([]byte, fs.FileMode, error) {
 	case errors.Is(err, files.ErrNotRegular):
 		return nil, 0, fmt.Errorf("%s cannot be read: it is no regular file; name one", printable(path))
 	case errors.Is(err, files.ErrTooLarge):
-		return nil, 0, fmt.Errorf("%s cannot be read: it is larger than %s", printable(path), formatSize(limit))
+		return nil, 0, fmt.Errorf("%s cannot be read: it is larger than %s", printable(path), FormatSize(limit))
 	case err != nil:
 		return nil, 0, unreadable(path, err)
 	}
@@ -79,8 +80,8 @@ func unreadable(path string, err error) error {
 	return fmt.Errorf("%s cannot be read: %w; check the path and its permissions", printable(path), err)
 }
 
-// printable keeps a text to one line of a report, in characters that a terminal shows
-// and does not act on.
+// printable replaces the characters of a text that would begin a new line of a report or
+// that a terminal would act on.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -1,15 +1,13 @@
-package config
+package schema
 
-import (
-	"fmt"
-	"reflect"
-)
+import "reflect"
 
-// Paths returns every file and directory that the configuration names, by key.
-func (c *Config) Paths() map[string]string {
+// Paths returns every file and directory that the configuration v names, by key. The
+// origins are those that v was loaded with.
+func (o *Origins) Paths(v any) map[string]string {
 	paths := map[string]string{}
-	collectPaths(paths, reflect.ValueOf(c).Elem(), "")
-	for key, path := range c.secretFiles {
+	collectPaths(paths, reflect.ValueOf(v).Elem(), "")
+	for key, path := range o.secretFiles {
 		paths[key+"_file"] = path
 	}
 	return paths
@@ -27,7 +25,7 @@ func collectPaths(paths map[string]string, section reflect.Value, at string) {
 			continue
 		}
 		for i := range v.Len() {
-			f.collectPaths(paths, v.Index(i), element(key, i))
+			f.collectPaths(paths, v.Index(i), Element(key, i))
 		}
 	}
 }
@@ -38,7 +36,7 @@ func (f field) collectPaths(paths map[string]string, v reflect.Value, key string
 	case f.kind == kindSection && v.Kind() == reflect.Pointer && v.IsNil():
 	case f.kind == kindSection:
 		collectPaths(paths, reflect.Indirect(v), key)
-	case (f.kind == kindPath || f.kind == kindDataPath) && fmt.Sprint(v) != "":
-		paths[key] = fmt.Sprint(v)
+	case f.isPath() && v.String() != "":
+		paths[key] = v.String()
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package schema
 
 import (
 	"cmp"
@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// suggestKey says what to write instead of an unknown key: a key of the same
-// section that looks like it, a key of that name elsewhere, or what is allowed.
-func suggestKey(key string, fields []field) string {
+// suggestKey says what to write instead of an unknown key: a key of the same section that
+// looks like it, a key of that name elsewhere, or what is allowed.
+func (d *decoder) suggestKey(key string, fields []field) string {
 	names := make([]string, len(fields))
 	for i, f := range fields {
 		names[i] = f.key
@@ -17,7 +17,7 @@ func suggestKey(key string, fields []field) string {
 	if name := nearest(key, names); name != "" {
 		return "did you mean " + name + "?"
 	}
-	for _, k := range Keys() {
+	for _, k := range keysOf(nil, "", d.root, "") {
 		parts := strings.Split(k.Path, ".")
 		for i, p := range parts {
 			if plain(strings.TrimSuffix(p, "[]")) == plain(key) {
@@ -28,9 +28,9 @@ func suggestKey(key string, fields []field) string {
 	return "allowed here: " + strings.Join(names, ", ")
 }
 
-// suggestVariable says what to write instead of an unknown variable. List
-// positions are those of the name that was given where they are good.
-func suggestVariable(name string) string {
+// suggestVariable says what to write instead of an unknown variable. List positions are
+// those of the given name, as far as it has any.
+func (d *decoder) suggestVariable(name string) string {
 	var given []string
 	for _, part := range strings.Split(name, "_") {
 		if n, err := strconv.Atoi(part); err == nil {
@@ -38,7 +38,7 @@ func suggestVariable(name string) string {
 		}
 	}
 	var names []string
-	for _, k := range Keys() {
+	for _, k := range keysOf(nil, d.origins.prefix, d.root, "") {
 		left := given
 		parts := strings.Split(k.Environment, "_")
 		for i, p := range parts {
@@ -48,14 +48,14 @@ func suggestVariable(name string) string {
 		}
 		names = append(names, strings.Join(parts, "_"))
 	}
-	if near := nearest(name, append(names, variableConfig)); near != "" {
+	if near := nearest(name, append(names, d.origins.prefix+configVariable)); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "unset it, or give the variable another name if it is not for this program"
 }
 
-// nearest returns the name that word was most likely meant to be, "" if none is
-// close. The beginning of a name is as close as one wrong letter.
+// nearest returns the name that word was most likely meant to be, "" if none is close. The
+// beginning of a name is as close as a name with one wrong letter.
 func nearest(word string, names []string) string {
 	const longest = 128 // of a word that can be a misspelled name
 	if len(word) > longest {
@@ -76,13 +76,13 @@ func nearest(word string, names []string) string {
 	return near
 }
 
-// plain drops what counts for nothing when names are compared.
+// plain returns name without what does not count when names are compared.
 func plain(name string) string {
 	return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(name))
 }
 
-// distance counts the bytes to insert, delete, replace or swap with their
-// neighbour that turn a into b (optimal string alignment).
+// distance returns how many bytes must be inserted, deleted, replaced or swapped with their
+// neighbour to turn a into b (optimal string alignment).
 func distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range row {
