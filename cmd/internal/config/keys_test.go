@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
 // The sections are walked here by reflection alone: a field that Keys does not
@@ -99,8 +101,8 @@ func TestFullFileIsFull(t *testing.T) {
 func TestKeysAreWellDescribed(t *testing.T) {
 	builtin := []string{"string", "boolean", "integer", "duration", "ratio", "secret", "section", "size", "path", "data directory", "data path"}
 	for _, k := range Keys() {
-		kind := k.Type[strings.LastIndex(k.Type, "list of ")+1:]
-		kind = strings.TrimPrefix(kind, "ist of ")
+		parts := strings.Split(k.Type, "list of ")
+		kind := parts[len(parts)-1]
 		if types()[kind] == nil && !slices.Contains(builtin, kind) {
 			t.Errorf("%s has the unknown type %q", k.Path, kind)
 		}
@@ -119,11 +121,11 @@ func TestKeysAreWellDescribed(t *testing.T) {
 	}
 }
 
-// faultOf returns the fault of a key that the environment sets to value.
+// faultOf returns the fault of a key by itself, if the environment sets it to value.
 func faultOf(t *testing.T, k Key, value string) string {
 	t.Helper()
 	name := strings.ReplaceAll(k.Environment, "_N_", "_0_")
-	_, err := Load(Options{WorkDir: t.TempDir(), Environ: []string{name + "=" + value}})
+	_, _, err := schema.Load(schema.Options[Config]{Prefix: prefix, Types: types(), WorkDir: t.TempDir(), Environ: []string{name + "=" + value}})
 	if faults, ok := errors.AsType[*Error](err); ok {
 		for _, f := range faults.Faults {
 			if f.Key == name {
@@ -146,9 +148,19 @@ func TestVariablesNameOneKey(t *testing.T) {
 
 func TestKeyDescription(t *testing.T) {
 	want := []Key{
-		{"connect.timeout", "MQTT_AUTH_PROXY_CONNECT_TIMEOUT", "duration", "10s", "100ms to 5m", "", "time from accept to a complete CONNECT, TLS handshake included"},
-		{"token.from", "MQTT_AUTH_PROXY_TOKEN_FROM", "list of string", "[username]", "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san", "", "where in the CONNECT the token sits; the first place that is not empty counts"},
-		{"upstream.password_file", "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", "path", "", "", "", "file with the password, instead of password"},
+		{
+			Path: "connect.timeout", Environment: "MQTT_AUTH_PROXY_CONNECT_TIMEOUT", Type: "duration", Default: "10s",
+			Allowed: "100ms to 5m", Doc: "time from accept to a complete CONNECT, TLS handshake included",
+		},
+		{
+			Path: "token.from", Environment: "MQTT_AUTH_PROXY_TOKEN_FROM", Type: "list of string", Default: "[username]",
+			Allowed: "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san",
+			Doc:     "where in the CONNECT the token sits; the first place that is not empty counts",
+		},
+		{
+			Path: "upstream.password_file", Environment: "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", Type: "path",
+			Doc: "file with the password, instead of password",
+		},
 	}
 	keys := Keys()
 	for _, w := range want {

@@ -33,14 +33,6 @@ func CheckMeaning(c *config.Config, fault func(key, reason string)) {
 			fault(fmt.Sprintf("auth.sources[%d].http", i), strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 	}
-	for i, s := range c.Upstream.Servers {
-		if s.Network == bundled {
-			continue
-		}
-		if _, err := upstream.ParseServer(s.String()); err != nil {
-			fault(fmt.Sprintf("upstream.servers[%d]", i), err.Error())
-		}
-	}
 }
 
 // checkTokenService finds what keeps s from being asked.

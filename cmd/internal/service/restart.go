@@ -14,7 +14,7 @@ func needsRestart(now, next *config.Config) error {
 			faults = append(faults, next.Fault(key, "has changed and needs a restart to take effect; nothing of this configuration is in force until then, or until the key is as it was"))
 		}
 	}
-	within := now.Upstream.Servers[0].Network == bundled
+	within := now.Upstream.Bundled()
 	refuse("data", now.Data != next.Data)
 	refuse("sandbox", now.Sandbox != next.Sandbox)
 	for i, l := range next.Listeners {
@@ -24,7 +24,7 @@ func needsRestart(now, next *config.Config) error {
 	}
 	refuse("limits.write_timeout", now.Limits.WriteTimeout != next.Limits.WriteTimeout)
 	refuse("log.format", now.Log.Format != next.Log.Format)
-	refuse("upstream.servers", within != (next.Upstream.Servers[0].Network == bundled))
+	refuse("upstream.servers", within != next.Upstream.Bundled())
 	if within {
 		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)
 		refuse("telemetry.retention", now.Telemetry.Retention != next.Telemetry.Retention)

@@ -44,7 +44,7 @@ func (d *draft) openTokenFile(c *config.FileSource) (*tokenfile.File, error) {
 // directory. In front of a broker of one's own a demo device would be a way in
 // that nobody asked for.
 func isFirstStart(c *config.Config, path string) bool {
-	if c.Upstream.Servers[0].Network != bundled || filepath.Dir(path) != c.Data {
+	if !c.Upstream.Bundled() || filepath.Dir(path) != c.Data {
 		return false
 	}
 	_, err := os.Lstat(path)

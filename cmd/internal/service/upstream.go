@@ -14,9 +14,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// bundled is how the config names the broker inside the program.
-const bundled = "bundled"
-
 // brokers are the brokers outside the program, one or several.
 type brokers struct {
 	pool *pool.Pool
@@ -31,7 +28,7 @@ func (d *draft) openUpstream(ctx context.Context) error {
 	c, was := d.config.Upstream, d.old.config.Upstream
 	var err error
 	switch {
-	case c.Servers[0].Network == bundled:
+	case c.Bundled():
 		if d.service.bundled == nil {
 			d.service.bundled, err = openBundled(ctx, d.service, d.config.Telemetry)
 		}
@@ -57,8 +54,8 @@ func reach(c config.Upstream) config.Upstream {
 // before.
 func newBrokers(c config.Upstream, trace pool.Trace, previous *brokers) (*brokers, error) {
 	o := poolOptions(c, trace)
-	for i, sc := range c.Servers {
-		server, err := upstream.ParseServer(sc.String())
+	for i, text := range c.Servers {
+		server, err := upstream.ParseServer(text)
 		if err != nil {
 			return nil, fmt.Errorf("servers[%d]: %w", i, err)
 		}
@@ -159,7 +156,7 @@ func (b *brokers) answers() error {
 
 // probeUpstream reads the files of the way to the broker.
 func probeUpstream(c config.Upstream) error {
-	if c.Servers[0].Network == bundled {
+	if c.Bundled() {
 		return nil
 	}
 	if _, err := newBrokers(c, pool.Trace{}, nil); err != nil {

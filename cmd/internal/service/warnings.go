@@ -33,7 +33,7 @@ func warnings(c *config.Config) []config.Fault {
 			all = append(all, c.Fault(key, "is a secret that everyone on this machine may read; chmod o-r "+paths[key]))
 		}
 	}
-	if c.Upstream.Servers[0].Network == bundled {
+	if c.Upstream.Bundled() {
 		if err := telemetry.CheckSpace(c.Telemetry.Path, uint64(c.Telemetry.MinFree)); err != nil {
 			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
 		}

@@ -65,9 +65,9 @@ func matches(choice, text string) bool {
 // within reports whether n is in the range of the field.
 func (t types) within(f field, n int64) bool {
 	bound := func(text string) (int64, bool) {
-		b, _ := t.parse(f.kind, text)
+		b, err := t.parse(f.kind, text)
 		limit, ok := b.(int64)
-		return limit, ok
+		return limit, ok && err == nil
 	}
 	if low, ok := bound(f.min); ok && n < low {
 		return false

@@ -72,7 +72,7 @@ func TestFormat(t *testing.T) {
 		{kindInteger, 7, "7"},
 		{kindSecret, Secret("x"), "***"},
 	} {
-		if got := field{kind: c.kind}.format(reflect.ValueOf(c.value)); got != c.want {
+		if got := (field{kind: c.kind}).format(reflect.ValueOf(c.value)); got != c.want {
 			t.Errorf("format(%s, %v) = %s, want %s", c.kind, c.value, got, c.want)
 		}
 	}
