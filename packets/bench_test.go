@@ -46,7 +46,7 @@ func TestAllocations(t *testing.T) {
 			buf = p.Append(buf[:0], 4)
 			return err
 		}},
-		{"follow a stream", 0, func() error { return new(Framer).Advance(publish) }},
+		{"follow a stream", 0, func() error { _, err := new(Framer).Advance(publish); return err }},
 	} {
 		if got := testing.AllocsPerRun(100, func() {
 			if err := test.run(); err != nil {
@@ -151,7 +151,7 @@ func BenchmarkFramer(b *testing.B) {
 			at := 0
 			for b.Loop() {
 				end := min(at+test.chunk, len(stream))
-				if err := f.Advance(stream[at:end]); err != nil {
+				if _, err := f.Advance(stream[at:end]); err != nil {
 					b.Fatal(err)
 				}
 				if at = end; at == len(stream) {

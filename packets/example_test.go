@@ -100,7 +100,7 @@ func ExampleProperties_With() {
 func ExampleFramer() {
 	var f packets.Framer
 	for _, chunk := range []string{"\x30\x05\x00\x01", "t25", "\xC0\x00\xC0"} {
-		if err := f.Advance([]byte(chunk)); err != nil {
+		if _, err := f.Advance([]byte(chunk)); err != nil {
 			fmt.Println(err)
 			return
 		}

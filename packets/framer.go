@@ -1,39 +1,51 @@
 package packets
 
+import (
+	"errors"
+	"io"
+)
+
 // Framer follows one direction of a connection and knows whether it stands
 // between two packets, which is where a packet of one's own may be put in. It
 // reads the fixed headers and skips the rest. The zero value stands before the
 // first packet, in 8 bytes.
 //
-// A Framer does not judge what it follows. A remaining length that takes more
-// bytes than it needs, which MQTT 5.0 forbids, is followed: the boundary is the
-// same for all who read it.
+// A DISCONNECT is the last packet of either side [MQTT-3.14.4-1]: what follows it is
+// not followed any more. Apart from that a Framer does not judge what it follows. A
+// remaining length that takes more bytes than it needs, which MQTT 5.0 forbids, is
+// followed: the boundary is the same for all who read it.
 type Framer struct {
 	left uint32 // bytes of the body still to come, or the part of the length known so far
 	head uint8  // bytes of the fixed header seen, 0 outside of it
+	last bool   // the packet that has begun is the last one
 
 	// Forbidden is a type of packet that ends the stream with an error at its
 	// first byte; 0 forbids none. A proxy sets it to CONNECT: a client that has
 	// been let in must not present itself again, as somebody else, to a broker
 	// that might listen. [MQTT-3.1.0-2]
 	Forbidden Type
+	// Level is the protocol level of a stream whose sender is to be told about
+	// faults, see Refusal. It may be 0.
+	Level byte
 }
 
 // In Framer.head these say that the stream is at its end for good: the boundaries
-// are lost, or a forbidden packet has begun.
+// are lost, a forbidden packet has begun, or the last packet is complete.
 const (
 	headLost      = 5
 	headForbidden = 6
+	headEnded     = 7
 )
 
 // AtBoundary reports whether everything given to Advance so far is a number of
-// whole packets, or nothing.
+// whole packets, or nothing, and another packet may follow.
 func (f *Framer) AtBoundary() bool { return f.left == 0 && f.head == 0 }
 
 // Left returns how many bytes of the current packet's body are still to come: 0
-// between packets, inside of a fixed header and at the end for good.
+// between packets, inside of a fixed header, inside of a DISCONNECT and at the end for
+// good.
 func (f *Framer) Left() int {
-	if f.head != 0 {
+	if f.head != 0 || f.last {
 		return 0
 	}
 	return int(f.left)
@@ -43,32 +55,44 @@ func (f *Framer) Left() int {
 // be more than Left.
 func (f *Framer) Skip(n int) { f.left -= uint32(min(n, f.Left())) }
 
-// forbids reports whether a packet that begins with first ends the stream.
-func (f *Framer) forbids(first byte) bool { return f.Forbidden != 0 && Type(first>>4) == f.Forbidden }
-
-// Advance takes the next bytes of the stream, in chunks of any size. The error
-// is a *MalformedError for a remaining length of more than four bytes or for a
-// forbidden packet; no boundary is known from there on, and every later call
-// returns it again.
-func (f *Framer) Advance(b []byte) error {
+// Advance takes the next bytes of the stream, in chunks of any size. It returns how
+// many of them belong to the stream, which is all of them unless the stream ends here:
+//
+//   - The error is io.EOF if the stream ends with a DISCONNECT, the last byte of which
+//     is the last one counted.
+//   - It is a *MalformedError for a remaining length of more than four bytes or for a
+//     forbidden packet. The bytes that count are the whole packets before that one.
+//
+// Every later call returns the error again, and 0.
+func (f *Framer) Advance(b []byte) (n int, err error) {
+	rest := b
+	after := len(b) // how many bytes of b come after the last whole packet
 	for {
 		if f.head == 0 {
-			n := min(len(b), int(f.left))
-			f.left -= uint32(n)
-			b = b[n:]
-			if len(b) >= 2 && b[1] < 0x80 && !f.forbids(b[0]) { // most packets, in one step
-				f.left = uint32(b[1])
-				b = b[2:]
-				continue
+			body := min(len(rest), int(f.left))
+			f.left -= uint32(body)
+			rest = rest[body:]
+			if f.left == 0 {
+				if after = len(rest); f.last {
+					f.head = headEnded
+					return len(b) - after, io.EOF
+				}
+			}
+			if len(rest) >= 2 && rest[1] < 0x80 { // most packets, in one step
+				if t := Type(rest[0] >> 4); t != DISCONNECT && t != f.Forbidden {
+					f.left = uint32(rest[1])
+					rest = rest[2:]
+					continue
+				}
 			}
 		}
-		if len(b) == 0 && f.head < headLost {
-			return nil
+		if len(rest) == 0 && f.head < headLost {
+			return len(b), nil
 		}
-		if err := f.step(b); err != nil {
-			return err
+		if err := f.step(rest); err != nil {
+			return len(b) - after, err
 		}
-		b = b[1:]
+		rest = rest[1:]
 	}
 }
 
@@ -76,14 +100,17 @@ func (f *Framer) Advance(b []byte) error {
 func (f *Framer) step(b []byte) error {
 	switch f.head {
 	case headLost:
-		return faultVarint.in(0, 0)
+		return faultVarint.in(0, f.Level)
 	case headForbidden:
-		return faultSecond.in(f.Forbidden, 0)
+		return faultSecond.in(f.Forbidden, f.Level)
+	case headEnded:
+		return io.EOF
 	case 0:
-		f.head = 1
-		if f.forbids(b[0]) {
+		t := Type(b[0] >> 4)
+		f.head, f.last = 1, t == DISCONNECT
+		if f.Forbidden != 0 && t == f.Forbidden {
 			f.head = headForbidden
-			return faultSecond.in(f.Forbidden, 0)
+			return faultSecond.in(f.Forbidden, f.Level)
 		}
 		return nil
 	}
@@ -93,7 +120,17 @@ func (f *Framer) step(b []byte) error {
 		return nil
 	}
 	if f.head++; f.head == headLost {
-		return faultVarint.in(0, 0)
+		return faultVarint.in(0, f.Level)
 	}
 	return nil
+}
+
+// Refusal returns the DISCONNECT that tells the sender of the stream, if that speaks
+// MQTT 5.0, why it ends, and nil for every other sender.
+func (f *Framer) Refusal(err error) []byte {
+	var malformed *MalformedError
+	if f.Level < 5 || !errors.As(err, &malformed) {
+		return nil
+	}
+	return (&Disconnect{Code: malformed.Code}).Append(nil, f.Level)
 }

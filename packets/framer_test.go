@@ -2,6 +2,7 @@ package packets
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"unsafe"
@@ -10,7 +11,7 @@ import (
 func TestFramer(t *testing.T) {
 	stream := string(connect(4, 2, field("id"))) + string(packet(0xC0)) + string(packet(0x30, field("t"))) +
 		string(packet(0x30, field("t"), strings.Repeat("p", 200))) + string(packet(0x30, field("t"), strings.Repeat("p", 20000))) +
-		string(packet(0xD0)) + string(packet(0xE0, "\x98"))
+		string(packet(0xD0))
 	// The boundaries by reading one packet at a time.
 	boundary := map[int]bool{0: true}
 	for at := 0; at < len(stream); {
@@ -28,8 +29,8 @@ func TestFramer(t *testing.T) {
 				t.Fatalf("chunks of %d: at boundary %d is %v", chunk, at, f.AtBoundary())
 			}
 			n := min(chunk, len(stream)-at)
-			if err := f.Advance([]byte(stream[at : at+n])); err != nil {
-				t.Fatal(err)
+			if got, err := f.Advance([]byte(stream[at : at+n])); got != n || err != nil {
+				t.Fatalf("%d of %d bytes, %v", got, n, err)
 			}
 			at += n
 		}
@@ -51,7 +52,7 @@ func TestFramerLengths(t *testing.T) {
 		{"\x30\x80\x80\x80\x00", 0}, // likewise
 	} {
 		var f Framer
-		if err := f.Advance([]byte(test.head)); err != nil {
+		if _, err := f.Advance([]byte(test.head)); err != nil {
 			t.Fatalf("%x: %v", test.head, err)
 		}
 		if int(f.left) != test.left || f.AtBoundary() != (test.left == 0) {
@@ -66,13 +67,13 @@ func TestFramerLengths(t *testing.T) {
 func TestFramerLost(t *testing.T) {
 	var f Framer
 	for i, c := range []byte("\x30\xFF\xFF\xFF") {
-		if err := f.Advance([]byte{c}); err != nil {
+		if _, err := f.Advance([]byte{c}); err != nil {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
 	for _, b := range []string{"\xFF", "\x01", "", "\xC0\x00"} {
-		if err := f.Advance([]byte(b)); !errors.As(err, new(*MalformedError)) || f.AtBoundary() {
-			t.Errorf("after %x: %v, at boundary %v", b, err, f.AtBoundary())
+		if n, err := f.Advance([]byte(b)); n != 0 || !errors.As(err, new(*MalformedError)) || f.AtBoundary() {
+			t.Errorf("after %x: %d bytes, %v, at boundary %v", b, n, err, f.AtBoundary())
 		}
 	}
 }
@@ -83,41 +84,96 @@ func TestFramerForbids(t *testing.T) {
 	for _, stream := range []string{string(second), string(ping) + string(second), string(ping) + string(ping) + string(second)} {
 		for _, chunk := range []int{1, 3, len(stream)} {
 			f := Framer{Forbidden: CONNECT}
-			err := advance(&f, stream, chunk)
+			n, err := advance(&f, stream, chunk)
+			if want := len(stream) - len(second); n != want {
+				t.Errorf("%x in chunks of %d: %d bytes count, want %d", stream, chunk, n, want)
+			}
 			var malformed *MalformedError
 			if !errors.As(err, &malformed) || malformed.Rule != "MQTT-3.1.0-2" || malformed.Type != CONNECT {
 				t.Errorf("%x in chunks of %d: error %v", stream, chunk, err)
 			}
-			if f.AtBoundary() || f.Advance(ping) == nil || f.Advance(nil) == nil {
-				t.Errorf("%x in chunks of %d: the stream goes on", stream, chunk)
+			for _, more := range [][]byte{ping, nil} {
+				if n, err := f.Advance(more); f.AtBoundary() || n != 0 || err == nil {
+					t.Errorf("%x in chunks of %d: the stream goes on", stream, chunk)
+				}
 			}
 		}
 	}
 	f := Framer{Forbidden: CONNECT}
-	if err := advance(&f, string(packet(0x30, field("t"), string(second))), 5); err != nil {
+	if _, err := advance(&f, string(packet(0x30, field("t"), string(second))), 5); err != nil {
 		t.Errorf("a payload that looks like a CONNECT: %v", err)
 	}
 }
 
-// advance gives stream to f in chunks until one is refused.
-func advance(f *Framer, stream string, chunk int) error {
-	for len(stream) > 0 {
+// advance gives stream to f in chunks until one is refused, and returns how many bytes
+// were taken.
+func advance(f *Framer, stream string, chunk int) (taken int, err error) {
+	for len(stream) > 0 && err == nil {
 		n := min(chunk, len(stream))
-		if err := f.Advance([]byte(stream[:n])); err != nil {
-			return err
-		}
-		stream = stream[n:]
+		var m int
+		m, err = f.Advance([]byte(stream[:n]))
+		taken, stream = taken+m, stream[n:]
 	}
-	return nil
+	return taken, err
+}
+
+// TestFramerEndsWithDisconnect: what follows a DISCONNECT does not belong to the
+// stream, whatever it is.
+func TestFramerEndsWithDisconnect(t *testing.T) {
+	for _, disconnect := range []string{"\xE0\x00", "\xE0\x80\x00", "\xE0\x02\x04\x00", "\xE0\x80\x01" + strings.Repeat("x", 128)} {
+		for _, rest := range []string{"", "\xC0\x00", "\x30\xFF\xFF\xFF\xFF", "\xE0\x00"} {
+			before := string(packet(0xC0)) + string(packet(0x30, field("t")))
+			stream := before + disconnect + rest
+			for _, chunk := range []int{1, 2, 3, 5, len(stream)} {
+				var f Framer
+				if n, err := advance(&f, stream, chunk); n != len(stream)-len(rest) || err != io.EOF || f.AtBoundary() {
+					t.Errorf("%x in chunks of %d: %d bytes, %v, at boundary %v", stream, chunk, n, err, f.AtBoundary())
+				}
+				if n, err := f.Advance([]byte("\xC0\x00")); n != 0 || err != io.EOF || f.Left() != 0 {
+					t.Errorf("%x in chunks of %d: then %d bytes, %v, left %d", stream, chunk, n, err, f.Left())
+				}
+			}
+		}
+	}
+}
+
+// TestFramerKeepsWholePackets: what came before a malformed packet counts.
+func TestFramerKeepsWholePackets(t *testing.T) {
+	whole := string(packet(0xC0)) + string(packet(0x30, field("t"), "payload"))
+	for _, bad := range []string{"\x30\x80\x80\x80\x80\x01", string(connect(4, 2, field("id")))} {
+		f := Framer{Forbidden: CONNECT}
+		if n, err := f.Advance([]byte(whole + bad)); n != len(whole) || !errors.As(err, new(*MalformedError)) {
+			t.Errorf("%x: %d bytes, %v, want %d", bad, n, err, len(whole))
+		}
+	}
+}
+
+func TestFramerRefusal(t *testing.T) {
+	for _, c := range []struct {
+		stream string
+		level  byte
+		want   string
+	}{
+		{"\x30\x80\x80\x80\x80\x01", 5, "\xE0\x01\x81"},
+		{"\x10", 5, "\xE0\x01\x82"},
+		{"\x10", 4, ""},
+		{"\xE0\x00", 5, ""},
+	} {
+		f := Framer{Forbidden: CONNECT, Level: c.level}
+		_, err := f.Advance([]byte(c.stream))
+		if got := string(f.Refusal(err)); got != c.want {
+			t.Errorf("%x at level %d: %v is told as %x, want %x", c.stream, c.level, err, got, c.want)
+		}
+	}
 }
 
 func TestFramerSkip(t *testing.T) {
 	var f Framer
 	whole := append([]byte{0x30, 0xE8, 0x07}, make([]byte, 1000)...)
-	if err := f.Advance(whole[:2]); err != nil || f.Left() != 0 {
+	if _, err := f.Advance(whole[:2]); err != nil || f.Left() != 0 {
 		t.Fatalf("inside of the header: left %d, %v", f.Left(), err)
 	}
-	if err := f.Advance(whole[2:100]); err != nil || f.Left() != 903 {
+	if _, err := f.Advance(whole[2:100]); err != nil || f.Left() != 903 {
 		t.Fatalf("left %d, %v; want 903", f.Left(), err)
 	}
 	f.Skip(900)

@@ -2,6 +2,7 @@ package packets
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"reflect"
 	"slices"
@@ -179,53 +180,68 @@ func FuzzPublish(f *testing.F) {
 }
 
 // FuzzFramer: in whichever chunks the bytes come, the boundaries are those of a
-// reader that takes one byte at a time.
+// reader that takes one byte at a time, and so is the end.
 func FuzzFramer(f *testing.F) {
 	f.Add([]byte("\xC0\x00\x30\x03\x00\x01t\xE0\x00"), []byte{1, 4, 2})
+	f.Add([]byte("\xC0\x00\xE0\x02\x04\x00\xC0\x00\x10"), []byte{1, 4, 2})
 	f.Add(append(packet(0x30, field("t"), string(make([]byte, 200))), 0xD0, 0), []byte{0, 3, 200})
 	f.Add([]byte("\x30\xFF\xFF\xFF\xFF\xC0\x00"), []byte{2})
-	f.Add([]byte("\x30\x80\x00\x30\x80\x80\x80\x00\x10"), []byte{1})
+	f.Add([]byte("\x30\x80\x00\x30\x80\x80\x80\x00\x10\x00\xC0\x00"), []byte{1})
 	f.Fuzz(func(t *testing.T, stream, chunks []byte) {
-		boundary, lost := boundaries(stream)
-		var framer Framer
+		boundary, whole, lost, end := boundaries(stream)
+		framer := Framer{Forbidden: CONNECT}
 		at := 0
 		for i := 0; at < len(stream); i++ {
 			n := len(stream) - at
 			if len(chunks) > 0 {
 				n = min(n, int(chunks[i%len(chunks)])+1)
 			}
-			at += n
-			err := framer.Advance(stream[at-n : at])
-			if want := lost > 0 && at >= lost; (err != nil) != want {
-				t.Fatalf("after %d bytes: %v, lost at %d", at, err, lost)
+			got, err := framer.Advance(stream[at : at+n])
+			want, malformed, ended := n, lost > 0 && at+n >= lost, end > 0 && at+n >= end
+			switch {
+			case malformed:
+				want = max(0, whole-at)
+			case ended:
+				want = max(0, end-at)
 			}
-			if framer.AtBoundary() != boundary[at] {
+			if got != want || errors.As(err, new(*MalformedError)) != malformed || (err == io.EOF) != ended {
+				t.Fatalf("%d to %d: %d bytes and %v, want %d; lost at %d, ended at %d", at, at+n, got, err, want, lost, end)
+			}
+			if at += n; framer.AtBoundary() != (boundary[at] && !malformed && !ended) {
 				t.Fatalf("after %d bytes: at boundary %v", at, framer.AtBoundary())
 			}
 		}
 	})
 }
 
-// boundaries reads the stream packet by packet, after MQTT 5.0 section 1.5.5. It
-// also returns the offset behind the byte that is one length byte too many, or 0.
-func boundaries(stream []byte) (at map[int]bool, lost int) {
+// boundaries reads the stream packet by packet, after MQTT 5.0 section 1.5.5, up to a
+// DISCONNECT, a CONNECT or a length that is too long. It returns where packets end and
+// where the last one does, and the offset behind the byte that is one too many, or
+// behind the DISCONNECT, or 0.
+func boundaries(stream []byte) (at map[int]bool, whole, lost, end int) {
 	at = map[int]bool{0: true}
-	for pos := 0; pos < len(stream); {
-		length, shift := 0, 0
+	for pos := 0; pos < len(stream); whole = pos {
+		length, shift, kind := 0, 0, Type(stream[pos]>>4)
+		if kind == CONNECT {
+			return at, whole, pos + 1, 0
+		}
 		for pos++; ; pos++ {
 			if pos >= len(stream) {
-				return at, 0
+				return at, whole, 0, 0
 			}
 			length |= int(stream[pos]&0x7F) << shift
 			if shift += 7; stream[pos] < 0x80 {
 				break
 			}
 			if shift == 28 {
-				return at, pos + 1
+				return at, whole, pos + 1, 0
 			}
 		}
 		pos += 1 + length
 		at[pos] = true
+		if kind == DISCONNECT && pos <= len(stream) {
+			return at, whole, 0, pos
+		}
 	}
-	return at, 0
+	return at, whole, 0, 0
 }

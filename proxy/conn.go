@@ -305,7 +305,7 @@ func (c *conn) begin() error {
 	}
 	srv.sessions.Add(1)
 	// A second CONNECT would be a login that nobody has checked.
-	s.framers[0].Forbidden = packets.CONNECT
+	s.framers[0].Forbidden, s.framers[0].Level = packets.CONNECT, c.level
 	pair := relay.Pair{
 		Client:       c.nc,
 		Upstream:     c.upstream,

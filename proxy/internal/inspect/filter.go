@@ -12,6 +12,8 @@ type Filter struct {
 	left   int    // bytes to come of the packet that is
 	drop   bool   // and they are dropped
 	answer []byte // to that packet, once it is complete
+	last   bool   // that packet is a DISCONNECT
+	ended  bool   // it is complete: what follows does not count
 
 	out  output
 	back []byte
@@ -40,14 +42,15 @@ type verdict struct {
 // returns the bytes to pass on, and whole packets to send back between two of the
 // other direction; both hold until the next call. An error, which every later call
 // returns again, ends the session; pass is then what came before the fault and back
-// the last that the sender is told.
+// the last that the sender is told. What follows a DISCONNECT is ignored
+// [MQTT-3.14.4-1].
 func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
 	if f.err != nil {
 		return nil, nil, f.err
 	}
 	f.out.begin(b)
 	f.back = reuse(f.back)
-	for at := 0; at < len(b) && f.err == nil; {
+	for at := 0; at < len(b) && f.err == nil && !f.ended; {
 		var n int
 		n, f.err = f.step(b, at)
 		at += n
@@ -136,6 +139,7 @@ func (f *Filter) decide(head []byte, size int) (verdict, error) {
 	v, err := f.judge.decide(head, size)
 	if err == nil {
 		f.drop, f.answer, f.left = v.drop, v.answer, size
+		f.last = packets.Type(head[0]>>4) == packets.DISCONNECT
 		f.advance(len(head))
 	}
 	return v, err
@@ -145,7 +149,7 @@ func (f *Filter) decide(head []byte, size int) (verdict, error) {
 func (f *Filter) advance(n int) {
 	if f.left -= n; f.left == 0 {
 		f.back = append(f.back, f.answer...)
-		f.answer = nil
+		f.answer, f.ended = nil, f.last
 	}
 }
 

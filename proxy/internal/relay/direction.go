@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// direction moves bytes from one end to the other. Its goroutine alone touches
-// it, but for moved.
+// direction moves bytes from one end to the other. What serves the pair, its goroutine
+// or a loop, alone touches it, except for moved, dry and parked.
 type direction struct {
 	from, to *end
 	framer   Framer
@@ -21,16 +21,16 @@ type direction struct {
 	dry    atomic.Bool
 	side   Side // whose bytes these are
 	parked bool // there is no goroutine; guarded by the session's mu
-	ended  bool // the source has ended, in order or not
-	lost   bool // the framer has refused what came
-	closed bool // the receiver has been told so, or is gone
+	ended  bool // nothing is left to read: the source has closed, or failed
+	broken bool // the receiver cannot be told anything more
+	closed bool // the receiver has been told that nothing more will come, or is broken
 }
 
 // leftover is what a loop has read and could not pass on, because of writeErr if that
-// is set.
+// is set, and what has ended the source.
 type leftover struct {
-	carry             []byte
-	readErr, writeErr error
+	carry         []byte
+	err, writeErr error
 }
 
 // leave returns where a loop leaves what it could not pass on.
@@ -40,6 +40,9 @@ func (d *direction) leave() *leftover {
 	}
 	return d.left
 }
+
+// errLast ends a direction whose source has sent its last packet.
+var errLast = errors.New("last packet")
 
 // copy moves bytes until the source ends, which is nil, or something fails, or
 // the pair is parked.
@@ -51,19 +54,19 @@ func (d *direction) copy(s *Session) error {
 	r.dry = &d.dry
 	for {
 		b, readErr := r.next()
-		framing, writeErr := d.deliver(b, r)
+		err := d.deliver(s, b, r)
 		full := r.full()
 		r.release()
 		r.brief = false
-		if full && framing == nil && writeErr == nil && readErr == nil {
-			readErr, writeErr = d.passUnseen(&s.pump.pipes, r)
+		if full && err == nil && readErr == nil {
+			readErr, err = d.passUnseen(&s.pump.pipes, r)
 		}
-		if writeErr == nil && framing == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
+		if err == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
 			if readErr = s.interrupted(d, readErr); readErr == errParked {
 				return errParked
 			}
 		}
-		if done, err := d.over(framing, writeErr, readErr); done {
+		if done, err := d.over(err, readErr); done {
 			return err
 		}
 	}
@@ -80,67 +83,86 @@ func (d *direction) unload() (done bool, err error) {
 		left = *d.left
 	}
 	if left.writeErr != nil {
-		return d.over(nil, left.writeErr, nil)
+		return d.over(&fault{in: writing, err: left.writeErr}, nil)
 	}
 	d.left = nil
 	n, err := d.to.flush(left.carry)
 	d.moved.Add(int64(n))
-	return d.over(nil, err, left.readErr)
+	if err != nil {
+		return d.over(&fault{in: writing, err: err}, nil)
+	}
+	return d.over(nil, left.err)
 }
 
-// over reports whether the direction has come to its end, and which.
-func (d *direction) over(framing, writeErr, readErr error) (bool, error) {
+// over reports whether the direction has come to its end, and which: err if what was
+// read last could not be delivered, else readErr.
+func (d *direction) over(err, readErr error) (bool, error) {
+	if err == nil {
+		err = readErr
+	}
+	f, _ := err.(*fault)
 	switch {
-	case framing != nil:
-		d.lost = true
-		return true, &readError{framing}
-	case writeErr != nil:
-		d.closed = true
-		return true, &writeError{writeErr}
-	case readErr == nil:
+	case err == nil:
 		return false, nil
-	case endOfStream(readErr):
+	case err == errLast:
+		return true, nil // the source may go on, but that does not matter any more
+	case f == nil && endOfStream(err):
 		d.ended = true
 		return true, nil
+	case f == nil:
+		f = &fault{in: reading, err: err}
+		d.ended = !errors.Is(err, os.ErrDeadlineExceeded)
+	case f.in == writing:
+		d.broken, d.closed = true, true
 	}
-	d.ended = !errors.Is(readErr, os.ErrDeadlineExceeded)
-	return true, &readError{readErr}
+	return true, f
 }
 
 // forward moves what is ready without waiting, on behalf of a loop. It reports false
-// if the rest needs a goroutine; the leftover holds it.
-func (d *direction) forward(r *reader) bool {
+// if the rest needs a goroutine; the leftover holds it. s.mu is held.
+//
+// Filtering takes time that other pairs have to wait for. So of a filtered pair little
+// is read, and what is more than that needs a goroutine.
+func (d *direction) forward(s *Session, r *reader) bool {
 	r.attach(d.from)
-	defer r.release()
+	r.brief = d.filtered != nil
+	defer r.detach()
 	if !r.tryNow() {
 		return len(d.from.socket.pending) == 0
 	}
 	b := r.buf.b[:r.n]
 	err := r.err
-	if refused := d.deliverNow(b); refused != nil {
-		d.lost, err = true, refused
+	if fault := d.deliverNow(s, b); fault != nil {
+		err = fault
 	}
 	if err != nil {
-		d.leave().readErr = err
+		d.leave().err = err
 	}
-	more := r.n == largeBuffer || r.lent != nil
+	more := r.n == largeBuffer || r.lent != nil || r.brief && r.full()
 	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
 		len(d.from.socket.pending) == 0
 }
 
-// deliverNow is deliver without waiting.
-func (d *direction) deliverNow(b []byte) (refused error) {
+// deliverNow is deliver without waiting. What cannot be written is left; the error is
+// that of the source.
+func (d *direction) deliverNow(s *Session, b []byte) error {
 	switch {
 	case len(b) == 0:
 		return nil
 	case d.filtered != nil:
-		refused, _ = d.filtered.deliver(b, true)
-		return refused
+		return d.filtered.deliver(s, b, true)
 	}
-	if refused = d.follow(b); refused == nil {
-		_ = d.write(b, true)
+	n, err := d.follow(s, b, true)
+	_ = d.write(b[:n], true)
+	return err
+}
+
+// carried returns how many bytes a loop has left to be written.
+func (d *direction) carried() int {
+	if d.left == nil {
+		return 0
 	}
-	return refused
+	return len(d.left.carry)
 }
 
 // stuck reports whether something could not be written without waiting.
@@ -154,7 +176,7 @@ func (d *direction) write(b []byte, now bool) error {
 	switch {
 	case len(b) == 0:
 		return nil
-	case d.left != nil && len(d.left.carry) > 0:
+	case d.carried() > 0:
 		d.left.carry = append(d.left.carry, b...)
 		return nil
 	case !now:
@@ -173,18 +195,20 @@ func (d *direction) write(b []byte, now bool) error {
 	return err
 }
 
-// deliver shows b, which r has read, to the filter and the framer and passes it on.
-func (d *direction) deliver(b []byte, r *reader) (refused, writeErr error) {
+// deliver shows b, which r has read, to the filter and the framer and passes it on. A
+// fault of the source counts only after what came before it has been written.
+func (d *direction) deliver(s *Session, b []byte, r *reader) error {
 	switch {
 	case len(b) == 0:
-		return nil, nil
+		return nil
 	case d.filtered != nil:
-		return d.filtered.deliver(b, false)
+		return d.filtered.deliver(s, b, false)
 	}
-	if err := d.follow(b); err != nil {
-		return err, nil
+	n, err := d.follow(s, b, false)
+	if writeErr := d.pass(b[:n], r); writeErr != nil {
+		return &fault{in: writing, err: writeErr}
 	}
-	return nil, d.pass(b, r)
+	return err
 }
 
 // pass writes b, which r has read. If the receiver takes only part of it and has to
@@ -206,13 +230,30 @@ func (d *direction) pass(b []byte, r *reader) error {
 	return err
 }
 
-// follow shows b to the framer before it is passed on. Whoever fails to write all
-// of it must not look at the boundary afterwards.
-func (d *direction) follow(b []byte) error {
+// follow shows b to the framer before it is passed on, and returns how much of it may
+// be. The error is errLast or a refusal. A source's last packet decides who ends the
+// pair, and it does so before the receiver knows of it and may close, too. Locked says
+// that s.mu is held.
+func (d *direction) follow(s *Session, b []byte, locked bool) (n int, err error) {
 	if d.framer == nil {
-		return nil
+		return len(b), nil
 	}
-	return d.framer.Advance(b)
+	n, err = d.framer.Advance(b)
+	switch {
+	case err == nil:
+		return n, nil
+	case err != io.EOF:
+		refused := &fault{in: judging, err: err}
+		if words, ok := d.framer.(Refuser); ok {
+			refused.words = words.Refusal(err)
+		}
+		return n, refused
+	case !locked:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+	}
+	s.conclude(d.side, nil)
+	return n, errLast
 }
 
 // bid sends packet as the last one, if the receiver stands between two packets,
@@ -223,7 +264,7 @@ func (d *direction) bid(packet []byte) (sent bool) {
 		return false
 	}
 	d.closed = true
-	if len(packet) > 0 && d.framer != nil && !d.lost && d.framer.AtBoundary() {
+	if len(packet) > 0 && d.framer != nil && d.framer.AtBoundary() {
 		_, err := d.to.write(packet)
 		sent = err == nil
 	}
@@ -231,27 +272,44 @@ func (d *direction) bid(packet []byte) (sent bool) {
 	return sent
 }
 
-// blame tells which side an error of this direction belongs to.
-func (d *direction) blame(err error) (Side, error) {
-	var w *writeError
-	switch {
-	case !errors.As(err, &w):
-		return d.side, err
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return d.side.other(), ErrStalled
+// blame tells which side a fault of this direction belongs to.
+func (d *direction) blame(f *fault) (Side, error) {
+	switch side := d.side; {
+	case f.in == reading || f.in == judging:
+		return side, f
+	case f.in == writing:
+		side = side.other()
+		fallthrough
+	default:
+		if errors.Is(f, os.ErrDeadlineExceeded) {
+			return side, ErrStalled
+		}
+		return side, f
 	}
-	return d.side.other(), err
 }
 
-type readError struct{ err error }
+// fault is why a direction ends if it does not end in order.
+type fault struct {
+	in    activity
+	err   error
+	words []byte // that tell the client of a refusal
+}
 
-func (e *readError) Error() string { return "read: " + e.err.Error() }
-func (e *readError) Unwrap() error { return e.err }
+// activity is what a direction did when it met a fault.
+type activity uint8
 
-type writeError struct{ err error }
+const (
+	reading   activity = iota
+	judging            // a framer or a filter has refused what was read
+	writing            // to the receiver
+	answering          // to the source, on behalf of a filter
+)
 
-func (e *writeError) Error() string { return "write: " + e.err.Error() }
-func (e *writeError) Unwrap() error { return e.err }
+func (f *fault) Error() string {
+	return [...]string{"read: ", "read: ", "write: ", "answer: "}[f.in] + f.err.Error()
+}
+
+func (f *fault) Unwrap() error { return f.err }
 
 // endOfStream reports whether err is an orderly end. A TLS peer that closes its
 // socket without close_notify counts as orderly: MQTT has its own DISCONNECT, and

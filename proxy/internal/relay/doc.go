@@ -10,17 +10,25 @@
 //
 // Rules that callers rely on:
 //
-//   - Every byte a side sent before its end of stream reaches the other side, in
-//     order, before that side sees the end of stream. A DISCONNECT right before a
-//     FIN arrives.
-//   - An end of stream is passed on as such (half close); the other direction
-//     then has [Pump.Linger] to finish. A receiver that cannot be told ends the
-//     pair.
+//   - Every byte a side sent before its end reaches the other side, in order, before
+//     that side sees the end. A DISCONNECT right before a FIN arrives.
+//   - A side ends with its end of stream, or with the packet that its [Framer] takes
+//     for the last one: what follows that is ignored. The end is passed on as an end of
+//     stream (half close). An upstream then has [Pump.Linger] to finish; a client has
+//     [Pump.Grace], since a broker that has ended does not listen any more. A receiver
+//     that cannot be told ends the pair.
+//   - The side that ended first has ended the pair ([Result.By]). That is decided
+//     before the other side is told, and may close, too.
+//   - What a [Framer] or a [Filter] refuses ends the pair after all that came before it
+//     has been passed on. If the client sent it, the upstream has half of the grace to
+//     answer, and then the client is told why.
 //   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then
 //     nothing is read from the other side either: memory stays bounded by one
-//     buffer a direction.
+//     buffer a direction. That holds for a filter's answers, too.
 //   - A [Framer] follows what is passed on, so that a farewell never lands inside a
 //     packet; a [Filter] may change what is passed on, or answer it.
+//   - A panic in what serves a pair, its framers, filters and layers included, ends that
+//     pair with [ErrPanic], and no other.
 //   - Done is called exactly once, when both connections are closed and nothing of
 //     the pair runs any more.
 //
@@ -46,7 +54,8 @@
 // on at once is. Anything else,
 // an end of stream, an error, a receiver that does not take all, more than fits
 // into a buffer, a Cut, gives the pair its goroutines back. So everything hard
-// happens in one place, and the loop has no state of its own.
+// happens in one place, and the loop has no state of its own. A pair with a filter may
+// fill only a small buffer, since all others wait while the filter works.
 //
 // While crypto/tls reads, it works on a buffer lent to it for the moment; see
 // lend.go for why and for what happens if a Go release does not allow that.

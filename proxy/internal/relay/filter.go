@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 )
 
@@ -13,17 +15,22 @@ type Filter interface {
 	// is passed on in place of b, which may be b itself, and whole packets for the
 	// side that sent b. Those go between two packets of the other direction, whose
 	// [Framer] must be set. Both must stay as they are until the next call; b must
-	// not be kept. An error ends the pair; back is sent before.
+	// not be kept.
+	//
+	// An error ends the pair. What came before is passed on, and back becomes the
+	// farewell of a client that sent b: it is sent after all that the upstream still
+	// has to say.
 	Filter(b []byte) (pass, back []byte, err error)
 }
 
 // Errors of a filter that answers.
 var (
 	errNoBoundaries = errors.New("filter answers, but where packets begin is not known")
-	errAnswers      = errors.New("too many answers while a packet is not complete")
+	errAnswers      = errors.New("too many answers that cannot be sent yet")
 )
 
-// maxAnswers bounds what waits for the end of a packet, in bytes.
+// maxAnswers bounds the answers that wait for the end of a packet, or for a goroutine
+// to send what a loop has left, in bytes.
 const maxAnswers = 64 << 10
 
 // filtered is what a direction has if either of the pair's is filtered.
@@ -35,6 +42,7 @@ type filtered struct {
 	out     sync.Mutex // held while writing: the goroutines of both directions do
 	answers []byte     // wait for the end of a packet; guarded by out
 	shut    bool       // the receiver gets nothing any more; guarded by out
+	err     error      // of an answer, which may have been cut off; guarded by out
 }
 
 // filterPair sets up both directions, if need be.
@@ -48,83 +56,109 @@ func filterPair(up, down *direction, pair Pair) {
 }
 
 // deliver is direction.deliver for a filtered pair.
-func (f *filtered) deliver(b []byte, now bool) (refused, writeErr error) {
+func (f *filtered) deliver(s *Session, b []byte, now bool) error {
+	var refused error
 	if f.filter != nil {
 		var back []byte
 		b, back, refused = f.filter.Filter(b)
-		if len(back) > 0 {
-			refused = errors.Join(refused, f.opposite.answer(back, now))
-		}
-		if refused != nil {
-			return refused, nil
+		switch {
+		case refused != nil:
+			refused = &fault{in: judging, err: refused, words: slices.Clone(back)}
+		case len(back) > 0:
+			refused = f.opposite.answer(back, now)
 		}
 	}
+	if err := f.pass(s, b, now); err != nil {
+		return err
+	}
+	return refused
+}
+
+// pass writes b, and what waits for the end of a packet behind that.
+func (f *filtered) pass(s *Session, b []byte, now bool) error {
 	f.out.Lock()
 	defer f.out.Unlock()
+	if f.err != nil {
+		return &fault{in: writing, err: f.err}
+	}
 	if len(f.answers) > 0 {
-		n, err := f.toBoundary(b)
-		if err != nil {
-			return err, nil
-		}
-		if err := f.d.write(b[:n], now); err != nil {
-			return nil, err
+		n, err := f.toBoundary(s, b, now)
+		if err := cmp.Or(f.write(b[:n], now), err); err != nil {
+			return err
 		}
 		if err := f.sendAnswers(now); err != nil {
-			return nil, err
+			return &fault{in: writing, err: err}
 		}
 		b = b[n:]
 	}
-	if err := f.d.follow(b); err != nil {
-		return err, nil
+	n, err := f.d.follow(s, b, now)
+	return cmp.Or(f.write(b[:n], now), err)
+}
+
+// write is direction.write with the error of a receiver.
+func (f *filtered) write(b []byte, now bool) error {
+	if err := f.d.write(b, now); err != nil && !now {
+		return &fault{in: writing, err: err}
 	}
-	return nil, f.d.write(b, now)
+	return nil
 }
 
 // toBoundary follows b up to the end of the packet that has begun, and returns how
 // much that is.
-func (f *filtered) toBoundary(b []byte) (n int, err error) {
+func (f *filtered) toBoundary(s *Session, b []byte, now bool) (n int, err error) {
 	for n < len(b) && !f.d.framer.AtBoundary() {
-		if err := f.d.follow(b[n : n+1]); err != nil {
+		m, err := f.d.follow(s, b[n:n+1], now)
+		if n += m; err != nil {
 			return n, err
 		}
-		n++
 	}
 	return n, nil
 }
 
 // answer sends whole packets this way, on behalf of the opposite direction: at once
 // if no packet has begun, else after that one. A receiver that takes nothing holds
-// up the caller, which has caused the answer.
+// up the caller, which has caused the answer, for the write timeout at most.
 func (f *filtered) answer(packets []byte, now bool) error {
 	f.out.Lock()
 	defer f.out.Unlock()
 	switch {
 	case f.d.framer == nil:
-		return errNoBoundaries
+		return &fault{in: judging, err: errNoBoundaries}
+	case f.err != nil:
+		return &fault{in: answering, err: f.err}
 	case f.shut:
 		return nil
-	case len(f.answers)+len(packets) > maxAnswers:
-		return errAnswers
+	case len(f.answers)+len(packets)+f.d.carried() > maxAnswers:
+		return &fault{in: judging, err: errAnswers}
 	}
 	f.answers = append(f.answers, packets...)
-	// A receiver that is gone is found out by what is read from it.
-	_ = f.sendAnswers(now)
+	if err := f.sendAnswers(now); err != nil {
+		return &fault{in: answering, err: err}
+	}
 	return nil
 }
 
-// sendAnswers does so between two packets. f.out is held.
+// sendAnswers does so between two packets. After an error nothing more is written this
+// way, since an answer may have been cut off. f.out is held.
 func (f *filtered) sendAnswers(now bool) error {
 	if !f.d.framer.AtBoundary() {
 		return nil
 	}
 	answers := f.answers
 	f.answers = nil
-	return f.d.write(answers, now)
+	if err := f.d.write(answers, now); err != nil && !now {
+		f.err = err
+	}
+	return f.err
 }
 
-// close keeps answers from being sent after the end.
+// close keeps answers from being sent after the end. It is called by the goroutine of
+// the direction.
 func (f *filtered) close() {
 	f.out.Lock()
 	defer f.out.Unlock()
 	f.shut = true
+	if f.err != nil {
+		f.d.broken, f.d.closed = true, true
+	}
 }

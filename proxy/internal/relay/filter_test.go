@@ -2,12 +2,16 @@ package relay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // filterFunc is a Filter.
@@ -70,14 +74,14 @@ func TestReplacingFilter(t *testing.T) {
 	})
 }
 
-// answering drops every packet that came from the device and answers it.
-func answering(b []byte) (pass, back []byte, err error) { return nil, packet("answer"), nil }
+// answersAll drops every packet that came from the device and answers it.
+func answersAll(b []byte) (pass, back []byte, err error) { return nil, packet("answer"), nil }
 
 func TestAnswersOfFilter(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, transport := range []string{"tcp", "tls1.3"} {
 			r := newRig(t, newPump(), transport, "tcp").framed()
-			r.pair.FilterUp = filterFunc(answering)
+			r.pair.FilterUp = filterFunc(answersAll)
 			r.start()
 			for i := range 20 {
 				r.send(r.device, packet("denied"))
@@ -94,7 +98,7 @@ func TestAnswersOfFilter(t *testing.T) {
 func TestAnswerWaitsForBoundary(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp").framed()
-		r.pair.FilterUp = filterFunc(answering)
+		r.pair.FilterUp = filterFunc(answersAll)
 		r.start()
 		long := string(packet("a packet in two parts"))
 		next := string(packet("and the next"))
@@ -120,25 +124,75 @@ func (s *Session) waitAnswers(n int) {
 	}
 }
 
+// What a filter has passed on before a fault reaches the upstream, and the upstream's
+// answer the client, before that is told of the fault.
 func TestFilterEndsPair(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
-		refusal := errors.New("refused")
-		r := newRig(t, newPump(), "tcp", "tcp").framed()
-		r.pair.FilterUp = filterFunc(func([]byte) ([]byte, []byte, error) { return nil, packet("why"), refusal })
-		r.start()
-		r.send(r.device, packet("x"))
-		r.expectEnd(r.device, string(packet("why")))
-		r.expectEnd(r.broker, "")
-		if got := r.end(); got.By != Client || !errors.Is(got.Err, refusal) || got.Up != 0 {
-			t.Errorf("result %+v, want a refusal", got)
+		for _, transport := range []string{"tcp", "tls1.3"} {
+			refusal := errors.New("refused")
+			p := newPump()
+			p.Grace = time.Minute
+			r := newRig(t, p, transport, "tcp").framed()
+			r.pair.FilterUp = filterFunc(func([]byte) ([]byte, []byte, error) { return packet("before"), packet("why"), refusal })
+			r.start()
+			r.send(r.device, packet("x"))
+			r.expectEnd(r.broker, string(packet("before")))
+			r.send(r.broker, packet("answer"))
+			r.broker.Close()
+			r.expectEnd(r.device, string(packet("answer"))+string(packet("why")))
+			r.device.Close()
+			if got := r.end(); got.By != Client || !errors.Is(got.Err, refusal) || got.Up != int64(len(packet("before"))) {
+				t.Errorf("result %+v, want a refusal", got)
+			}
 		}
 	})
+}
+
+// A client that sends what a filter answers, and reads no answer, is stopped, and given
+// up after the write timeout. No packet lands inside of another.
+func TestClientThatReadsNoAnswers(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		for _, transport := range []string{"tcp", "tls1.3"} {
+			p := newPump()
+			p.WriteTimeout, p.Grace = 300*time.Millisecond, 100*time.Millisecond
+			r := newRig(t, p, transport, "tcp").framed()
+			answers := bytes.Repeat(packet("answer"), 100)
+			r.pair.FilterUp = filterFunc(func([]byte) ([]byte, []byte, error) { return nil, answers, nil })
+			r.start()
+			go flood(r.device, bytes.Repeat(packet("denied"), 300))
+			go flood(r.broker, packet("from the broker"))
+			// Where the goroutine that sends what a loop has left begins late, answers pile
+			// up to their bound.
+			if got := r.end(); got.By != Client || !errors.Is(got.Err, ErrStalled) && !errors.Is(got.Err, errAnswers) {
+				t.Errorf("%s: result %+v, want a stall of the client", transport, got)
+			}
+			_ = r.device.SetReadDeadline(time.Now().Add(20 * time.Second))
+			got, _ := io.ReadAll(r.device)
+			for len(got) > 4 {
+				size := min(4+int(binary.BigEndian.Uint32(got)), len(got))
+				if one := string(got[4:size]); one != "answer" && one != "from the broker" && size < len(got) {
+					t.Fatalf("%s: the client got %q between two packets", transport, one)
+				}
+				got = got[size:]
+			}
+			r.device.Close()
+		}
+	})
+}
+
+// flood writes b until that fails.
+func flood(c net.Conn, b []byte) {
+	for {
+		if _, err := c.Write(b); err != nil {
+			return
+		}
+	}
 }
 
 func TestAnswersNeedBoundariesAndBounds(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")
-		r.pair.FilterUp = filterFunc(answering)
+		r.pair.FilterUp = filterFunc(answersAll)
 		r.start()
 		r.send(r.device, packet("x"))
 		if got := r.end(); !errors.Is(got.Err, errNoBoundaries) {
@@ -163,7 +217,7 @@ func TestFilteredPairStaysQuiet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, p(), "tcp", "tcp").framed()
 			var n counting
-			r.pair.FilterUp, r.pair.FilterDown = filterFunc(answering), &n
+			r.pair.FilterUp, r.pair.FilterDown = filterFunc(answersAll), &n
 			r.start()
 			for range 10 {
 				r.send(r.device, packet("denied"))

@@ -285,8 +285,8 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	if d.from.socket.in != fd {
 		return
 	}
-	done := d.forward(l.reader)
-	if !done || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+	done := s.forward(d, l.reader)
+	if s.quiet && (!done || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0) {
 		s.resume()
 		l.yield = true // goroutines were started, which may need this processor
 	}

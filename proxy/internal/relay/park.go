@@ -18,20 +18,28 @@ func (s *Session) canPark() bool {
 // sweep looks for pairs that moved nothing since the last sweep, and asks both of
 // their goroutines to end. It runs as long as there are busy pairs.
 func (p *Pump) sweep() {
+	defer p.sweepAgain()
+	for _, s := range p.unmoved() {
+		s.askToPark()
+	}
+}
+
+// unmoved returns the busy pairs that have moved nothing since it was last called.
+func (p *Pump) unmoved() (found []*Session) {
 	p.mu.Lock()
-	var candidates []*Session
+	defer p.mu.Unlock()
 	for s := range p.busy {
 		up, down := s.Bytes()
 		if moved := up + down; moved != s.seen || !s.up.dry.Load() || !s.down.dry.Load() {
 			s.seen = moved
 			continue
 		}
-		candidates = append(candidates, s)
+		found = append(found, s)
 	}
-	p.mu.Unlock()
-	for _, s := range candidates {
-		s.askToPark()
-	}
+	return found
+}
+
+func (p *Pump) sweepAgain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.sweeping = len(p.busy) > 0; p.sweeping {
@@ -68,6 +76,7 @@ func (p *Pump) removeBusy(s *Session) {
 }
 
 func (s *Session) askToPark() {
+	defer func() { s.pump.survive(recover()) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut == nil && !s.ended && !s.quiet && !s.parking {
@@ -83,7 +92,13 @@ func (s *Session) interrupted(d *direction, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.cut != nil || s.ended || !errors.Is(err, os.ErrDeadlineExceeded):
+	case s.cut != nil || !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case !s.over.IsZero():
+		if time.Now().Before(s.over) { // it was asked to park before
+			d.from.readUntil(s.over)
+			return nil
+		}
 		return err
 	case !s.parking: // called off
 		// Or a deadline that somebody has left on the connection: with it every read
@@ -113,10 +128,22 @@ func (s *Session) startQuiet() {
 	for _, d := range []*direction{&s.up, &s.down} {
 		// What came with the last bytes that were read before is inside of TLS by
 		// now: no event will announce it.
-		if s.quiet && d.from.layered() && !d.forward(r) {
+		if s.quiet && d.from.layered() && !s.forward(d, r) {
 			s.resume()
 		}
 	}
+}
+
+// forward is direction.forward that survives a panic; the pair has got its goroutines
+// back then, so that they end it. s.mu is held.
+func (s *Session) forward(d *direction, r *reader) (done bool) {
+	defer func() {
+		if s.pump.survive(recover()) {
+			s.end(Farewell{Err: ErrPanic}, NoSide)
+			done = true
+		}
+	}()
+	return d.forward(s, r)
 }
 
 // park hands the pair to a loop. Neither direction has a goroutine. s.mu is held.
@@ -149,9 +176,10 @@ func (s *Session) resume() {
 	}
 	s.parking = false
 	for _, d := range []*direction{&s.up, &s.down} {
-		if d.parked && d.left != nil && d.left.writeErr != nil {
-			// Now: the next read may find an orderly end where this was a reset.
-			s.conclude(d.blame(&writeError{d.left.writeErr}))
+		if d.parked && d.left != nil {
+			// Now: the next read may find an orderly end where this was a reset, and the
+			// other side may end, too.
+			s.concludeFrom(d)
 		}
 		d.from.socket.attach(s.pump.writeTimeout())
 		d.from.readUntil(time.Time{})
@@ -166,6 +194,24 @@ func (s *Session) resume() {
 	if s.down.parked {
 		s.down.parked = false
 		go s.runDown()
+	}
+}
+
+// concludeFrom concludes who has ended the pair from what a loop has left of d. s.mu is
+// held.
+func (s *Session) concludeFrom(d *direction) {
+	err := d.left.err
+	f, _ := err.(*fault)
+	switch {
+	case d.left.writeErr != nil:
+		s.conclude(d.blame(&fault{in: writing, err: d.left.writeErr}))
+	case err == nil:
+	case err == errLast || endOfStream(err):
+		s.conclude(d.side, nil)
+	case f != nil:
+		s.conclude(d.blame(f))
+	default:
+		s.conclude(d.blame(&fault{in: reading, err: err}))
 	}
 }
 

@@ -131,11 +131,11 @@ func TestQuietPairRefusedByFramer(t *testing.T) {
 
 type refusingFramer struct{ forbidden string }
 
-func (f *refusingFramer) Advance(b []byte) error {
-	if bytes.Contains(b, []byte(f.forbidden)) {
-		return errNotAPacket
+func (f *refusingFramer) Advance(b []byte) (int, error) {
+	if i := bytes.Index(b, []byte(f.forbidden)); i >= 0 {
+		return i, errNotAPacket
 	}
-	return nil
+	return len(b), nil
 }
 func (*refusingFramer) AtBoundary() bool { return true }
 

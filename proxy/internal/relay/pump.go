@@ -27,14 +27,27 @@ func (s Side) String() string { return [...]string{"proxy", "client", "upstream"
 
 func (s Side) other() Side { return Client + Upstream - s }
 
+// ErrPanic is the end of a pair in whose service a bug made a goroutine panic.
+var ErrPanic = errors.New("internal error")
+
 // Framer follows the packets of one direction. It lets a [Farewell] be sent
 // between two packets and never inside one.
 type Framer interface {
 	// Advance is shown every byte, in order and in arbitrary pieces, before it is
-	// passed on. An error ends the pair, and nothing of b is passed on.
-	Advance(b []byte) error
-	// AtBoundary reports whether the bytes so far end with a whole packet.
+	// passed on, and returns how many bytes of b are passed on: all of them without
+	// an error. An error ends the pair after that. [io.EOF] means that the source
+	// has sent its last packet, which is an orderly end.
+	Advance(b []byte) (n int, err error)
+	// AtBoundary reports whether the bytes so far end with a whole packet that
+	// another may follow.
 	AtBoundary() bool
+}
+
+// Refuser is an optional power of a [Framer] of what the client sends.
+type Refuser interface {
+	// Refusal returns the packet that tells the client why Advance has returned
+	// err, or nil. It becomes the client's farewell.
+	Refusal(err error) []byte
 }
 
 // Pair is what a [Pump] is handed. Neither connection may have a deadline set
@@ -60,9 +73,10 @@ type Result struct {
 	// Up and Down are the bytes that were written to the upstream and to the
 	// client.
 	Up, Down int64
-	// By is the side that ended it.
+	// By is the side that ended it: the one that closed first, sent its last packet
+	// first, or is at fault.
 	By Side
-	// Err is nil if that side closed in order, the Err of the [Farewell] if the
+	// Err is nil if that side ended in order, the Err of the [Farewell] if the
 	// pair was cut, else the fault.
 	Err error
 }
@@ -86,11 +100,11 @@ type Pump struct {
 	// WriteTimeout is how long a side may take nothing at all while there is
 	// something for it; 0 means 60 s.
 	WriteTimeout time.Duration
-	// Linger is how long the second direction may go on after the first has
-	// ended; 0 means 10 s.
+	// Linger is how long the upstream may go on after the client has ended; 0 means
+	// 10 s.
 	Linger time.Duration
-	// Grace is how long cutting a pair may take, farewells included; 0 means
-	// 1 s.
+	// Grace is how long cutting a pair may take, farewells included, and how long the
+	// client may go on after the upstream has ended; 0 means 1 s.
 	Grace time.Duration
 
 	// QuietAfter is how long a pair must have nothing to do before its goroutines,
@@ -100,6 +114,8 @@ type Pump struct {
 	// Goroutines keeps two goroutines for every pair instead. Off Linux there is
 	// nothing else.
 	Goroutines bool
+	// Panicked, if not nil, is called with every panic that has ended a pair.
+	Panicked func(value any, stack []byte)
 	// HoldThread lets a loop wait on its thread, for 20 milliseconds at most, for
 	// what comes next, instead of giving its processor back after every message.
 	// That halves the cost of a message, but takes the processor away from other

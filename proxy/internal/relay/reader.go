@@ -16,7 +16,7 @@ type reader struct {
 	n     int
 	err   error
 	bulk  bool // the last read did not fit into a small buffer
-	brief bool // read no more than a small buffer: what follows may be spliced
+	brief bool // read no more than a small buffer: what follows may be spliced, or has to be filtered
 
 	dry *atomic.Bool // whether the last try found nothing
 }
@@ -35,6 +35,13 @@ func (r *reader) attach(e *end) {
 			r.input = o.of(c)
 		}
 	}
+}
+
+// detach ends the work on an end that a goroutine goes on with. A buffer that is still
+// lent stays with the TLS connection until then.
+func (r *reader) detach() {
+	r.release()
+	r.end, r.input, r.lent = nil, tlsInput{}, nil
 }
 
 // next waits until the source has something and returns all that is ready, up to
@@ -99,7 +106,9 @@ func (r *reader) read() {
 		r.pool.put(small)
 		r.fill()
 	}
-	r.bulk = r.n > smallBuffer || r.brief
+	if !r.brief {
+		r.bulk = r.n > smallBuffer
+	}
 }
 
 // fill reads until nothing is left or the buffer is full. A plain socket that

@@ -241,7 +241,8 @@ type lengthFramer struct {
 	rest   int
 }
 
-func (f *lengthFramer) Advance(b []byte) error {
+func (f *lengthFramer) Advance(b []byte) (int, error) {
+	all := len(b)
 	for len(b) > 0 {
 		if f.rest > 0 {
 			n := min(f.rest, len(b))
@@ -253,7 +254,7 @@ func (f *lengthFramer) Advance(b []byte) error {
 			f.rest, f.header = int(binary.BigEndian.Uint32(f.header)), f.header[:0]
 		}
 	}
-	return nil
+	return all, nil
 }
 
 func (f *lengthFramer) AtBoundary() bool { return f.rest == 0 && len(f.header) == 0 }

@@ -46,6 +46,9 @@ func (d *direction) passUnseen(p *pipes, r *reader) (readErr, writeErr error) {
 	before := d.moved.Load()
 	readErr, writeErr = d.splice(p, left)
 	r.brief = d.moved.Load() > before
+	if writeErr != nil {
+		writeErr = &fault{in: writing, err: writeErr}
+	}
 	return readErr, writeErr
 }
 

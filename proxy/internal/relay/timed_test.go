@@ -80,6 +80,21 @@ func TestLingerEndsSecondDirection(t *testing.T) {
 	})
 }
 
+// An upstream that has ended is not waited for, nor is a client that does not close
+// then, although the upstream takes nothing of what the client says.
+func TestPairEndsSoonAfterItsUpstream(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		r.send(r.device, packet("the broker never reads this"))
+		start := time.Now()
+		go func() { _ = r.broker.(closeWriter).CloseWrite() }()
+		r.expectEnd(r.device, "")
+		if got := r.endsAfter(start, time.Second); got.By != Upstream || got.Err != nil {
+			t.Errorf("result %+v, want an orderly end by the upstream", got)
+		}
+	})
+}
+
 func TestWriteTimeout(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
@@ -89,6 +104,29 @@ func TestWriteTimeout(t *testing.T) {
 		got := r.endsAfter(start, 60*time.Second)
 		if got.By != Client || !errors.Is(got.Err, ErrStalled) {
 			t.Errorf("result %+v, want a stall of the client", got)
+		}
+	})
+}
+
+// The write timeout holds for a filter's answers, too. What the client has got of one
+// is the last that it gets.
+func TestWriteTimeoutOfAnswers(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.pump.WriteTimeout = 20 * time.Second
+		r.pair.FilterUp = filterFunc(answersAll)
+		r.start()
+		start, wait := time.Now(), 20*time.Second
+		r.send(r.device, packet("denied"))
+		if pipe, plain := r.device.(*pipeConn); plain {
+			r.expect(pipe, string(packet("answer")[:2]))
+			wait *= 2 // something was taken during the first
+		}
+		go discard(r.broker)
+		if got := r.endsAfter(start, wait); got.By != Client || !errors.Is(got.Err, ErrStalled) {
+			t.Errorf("result %+v, want a stall of the client", got)
+		}
+		if rest, _ := io.ReadAll(r.device); len(rest) > 0 {
+			t.Errorf("the client got %q after part of an answer", rest)
 		}
 	})
 }
@@ -266,8 +304,8 @@ var errNotAPacket = errors.New("not a packet")
 
 type failingFramer struct{}
 
-func (failingFramer) Advance([]byte) error { return errNotAPacket }
-func (failingFramer) AtBoundary() bool     { return true }
+func (failingFramer) Advance([]byte) (int, error) { return 0, errNotAPacket }
+func (failingFramer) AtBoundary() bool            { return true }
 
 func TestFlush(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
