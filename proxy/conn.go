@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -63,11 +62,11 @@ type conn struct {
 
 // serve takes the connection from accept to the relay or to its refusal.
 func (c *conn) serve() {
+	defer c.abort(nil)
+	defer c.survive()
 	if hook := c.srv.Trace.Accepted; hook != nil {
 		hook(c.entry.name())
 	}
-	defer c.abort(nil)
-	defer c.survive()
 	if err := c.establish(c.ctx, c.abort); err != nil {
 		c.abandon()
 		c.refuse(err)
@@ -333,12 +332,8 @@ func (c *conn) abandon() {
 
 // survive keeps a bug in the handling of one connection from ending the process.
 func (c *conn) survive() {
-	v := recover()
-	if v == nil {
+	if !c.srv.survive(recover()) {
 		return
-	}
-	if hook := c.srv.Trace.Panicked; hook != nil {
-		hook(v, debug.Stack())
 	}
 	c.abandon()
 	c.refuse(refuse(Internal, nil))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
 // rechecks asks again for live sessions. Sessions that came with the same token
@@ -111,14 +112,19 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	defer r.asking.Done()
 	policy := srv.policy.Load()
 	every := time.Duration(0) // the shortest that any of them asks for
+	defer func() { r.again(key, g, every) }()
 	for _, alike := range round {
-		grant, err := askAgain(srv.life(), policy, alike[0].request)
+		grant, err := srv.askAgain(policy, alike[0].request)
 		for _, m := range alike {
-			if d := policy.interval(m.session.renew(m.request, grant, err)); d > 0 && (every == 0 || d < every) {
+			if d := policy.interval(m.renew(grant, err)); d > 0 && (every == 0 || d < every) {
 				every = d
 			}
 		}
 	}
+}
+
+// again sets the time of a group's next round, unless every is 0.
+func (r *rechecks) again(key [32]byte, g *recheckGroup, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if every > 0 && !r.closed && r.groups[key] == g {
@@ -130,6 +136,19 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 type member struct {
 	session *session
 	request authz.Request
+}
+
+// renew is session.renew. A panic ends the session, so that the others are still asked
+// about.
+func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
+	s := m.session
+	defer func() {
+		if s.srv.survive(recover()) {
+			s.cut(relay.ErrPanic)
+			g = s.current().Grant
+		}
+	}()
+	return s.renew(m.request, grant, err)
 }
 
 // begin returns the group's members for one round, those together that said the
@@ -150,8 +169,14 @@ func (r *rechecks) begin(key [32]byte, g *recheckGroup) map[said][]member {
 	return round
 }
 
-func askAgain(ctx context.Context, p *installed, r authz.Request) (*authz.Grant, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
+// askAgain asks the Authorizer about a live session. A panic is no answer.
+func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, err error) {
+	defer func() {
+		if s.survive(recover()) {
+			err = relay.ErrPanic
+		}
+	}()
+	ctx, cancel := context.WithTimeout(s.life(), p.connectTimeout())
 	defer cancel()
 	return p.Authorizer.Authorize(ctx, r)
 }

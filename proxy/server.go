@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -117,6 +118,7 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) relay() *relay.Pump {
 	s.settled.Do(func() {
 		s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout
+		s.pump.Panicked = s.Trace.Panicked
 		if limits := &s.policy.Load().Limits; limits.Descriptors > 0 {
 			s.pump.LimitPipes(limits.pipes())
 		}
@@ -147,6 +149,11 @@ func (s *Server) acceptFailed(e *entry, err error, retry time.Duration) {
 // accept starts the goroutine of one connection, or closes it if there are too
 // many even to refuse it politely.
 func (s *Server) accept(nc net.Conn, e *entry) {
+	defer func() {
+		if s.survive(recover()) {
+			nc.Close()
+		}
+	}()
 	c, ok := s.newConn(s.life(), nc, e)
 	if !ok {
 		s.drop(nc, e)
@@ -154,8 +161,21 @@ func (s *Server) accept(nc net.Conn, e *entry) {
 	}
 	go func() {
 		defer s.forget(c)
+		defer func() { s.survive(recover()) }()
 		c.serve()
 	}()
+}
+
+// survive is given what recover returns, and reports whether that was a panic, which
+// is a bug that shall end one connection at most.
+func (s *Server) survive(value any) bool {
+	if value == nil {
+		return false
+	}
+	if hook := s.Trace.Panicked; hook != nil {
+		hook(value, debug.Stack())
+	}
+	return true
 }
 
 func (s *Server) drop(nc net.Conn, e *entry) {

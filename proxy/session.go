@@ -139,8 +139,14 @@ func (s *session) expireAt(t time.Time) {
 		s.expiry = nil
 	}
 	if !t.IsZero() && !s.over {
-		s.expiry = time.AfterFunc(time.Until(t), func() { s.cut(ErrExpired) })
+		s.expiry = time.AfterFunc(time.Until(t), s.expire)
 	}
+}
+
+// expire is what the timer of expireAt does.
+func (s *session) expire() {
+	defer func() { s.srv.survive(recover()) }()
+	s.cut(ErrExpired)
 }
 
 // stopExpiry stops the timer of expireAt for good.

@@ -38,6 +38,7 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 // dismiss ends the sessions that there are, evenly spread. It stops when ctx or
 // the server's life ends; others cut what is left then.
 func (s *Server) dismiss(ctx context.Context, spread time.Duration) {
+	defer func() { s.survive(recover()) }()
 	sessions := s.registry.matching(everyone)
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
 	start, each := time.Now(), spread/time.Duration(max(len(sessions), 1))

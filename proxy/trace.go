@@ -32,7 +32,8 @@ type Trace struct {
 	Denied func(*Client, Denied)
 	// Closed: a session has ended and both its connections are closed.
 	Closed func(*Client, End)
-	// Panicked: a bug has ended one connection. The process goes on.
+	// Panicked: a bug has ended one connection or session, or one question about a
+	// session. The process goes on.
 	Panicked func(value any, stack []byte)
 }
 

@@ -208,6 +208,18 @@ func (s *Source) fly(ctx context.Context) (age time.Duration, err error) {
 	return read.maxAge, err
 }
 
+// parseContent parses what was read from elsewhere. A panic of the parser is an error:
+// this goroutine serves nobody alone.
+func (s *Source) parseContent(content []byte) (set *keySet, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			// The value may hold a part of a key.
+			err = fmt.Errorf("internal error while the keys were parsed (%T)", v)
+		}
+	}()
+	return s.parse(content, s.algorithms)
+}
+
 // acceptLocked puts content into effect if it is good.
 func (s *Source) acceptLocked(content []byte) error {
 	sum := sha256.Sum256(content)
@@ -215,7 +227,7 @@ func (s *Source) acceptLocked(content []byte) error {
 		s.stats.Unchanged++
 		return nil
 	}
-	set, err := s.parse(content, s.algorithms)
+	set, err := s.parseContent(content)
 	if err != nil {
 		return err
 	}

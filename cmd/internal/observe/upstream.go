@@ -49,7 +49,7 @@ func (o *Observer) ExpectServer(s upstream.Server) {
 
 // PoolTrace returns the hooks of a pool of brokers. Lost is not among them.
 func (o *Observer) PoolTrace() pool.Trace {
-	return pool.Trace{Tried: o.tried, Probed: o.probed, Changed: o.changed}
+	return pool.Trace{Tried: o.tried, Probed: o.probed, Changed: o.changed, Panicked: o.panicked}
 }
 
 func (o *Observer) tried(s upstream.Server, outcome pool.Outcome, took time.Duration) {

@@ -39,10 +39,13 @@ func (f failures) Error() string {
 // Unwrap lets errors.Is and errors.As see each of them.
 func (f failures) Unwrap() []error { return f }
 
+// errPanic is the end of a probe that a bug has ended.
+var errPanic = errors.New("internal error")
+
 // ours reports whether a dial failed for want of something in this process or
-// machine.
+// machine, or because of a bug.
 func ours(err error) bool {
-	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, errPanic} {
 		if errors.Is(err, want) {
 			return true
 		}

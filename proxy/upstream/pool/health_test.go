@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -673,4 +674,27 @@ func TestAdviceForAServerThatNeverAnswered(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A bug that a probe meets ends that probe, which then tells nothing of the server.
+func TestAPanicEndsOneProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		o := n.options(ClientID, "a", "b")
+		o.Health.Interval = time.Minute
+		var panics atomic.Int32
+		o.Trace.Panicked = func(any, []byte) { panics.Add(1) }
+		o.Dial = func(context.Context, upstream.Server) (net.Conn, error) { panic("bug") }
+		p := New(o)
+		run(t, p)
+		time.Sleep(10 * time.Minute)
+		if got := panics.Load(); got < 20 {
+			t.Errorf("%d panics were reported in ten minutes, want two a minute", got)
+		}
+		for _, name := range []string{"a", "b"} {
+			if s := p.find(t, name); s.State == Down {
+				t.Errorf("%s is down", name)
+			}
+		}
+	})
 }

@@ -78,6 +78,8 @@ type Trace struct {
 	Changed func(s upstream.Server, up bool, reason error)
 	// Lost: the sessions on a server that is down will hear nothing any more.
 	Lost func(s upstream.Server)
+	// Panicked: a bug has ended a probe, which tells nothing then. The process goes on.
+	Panicked func(value any, stack []byte)
 }
 
 // Outcome is how one attempt to connect a session to a server ended.

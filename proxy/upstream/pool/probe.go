@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -127,6 +128,14 @@ func (m *member) endProbe(pause time.Duration) {
 // CONNECT tells whether it is well. ask reports whether the connection was the part
 // that went well.
 func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = errPanic
+			if hook := p.options.Trace.Panicked; hook != nil {
+				hook(value, debug.Stack())
+			}
+		}
+	}()
 	conn, err := p.options.Dial(ctx, m.server)
 	if err != nil {
 		return false, err

@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// countPanics has panics counted instead of failing the test.
+func (b *bench) countPanics() *atomic.Int32 {
+	var n atomic.Int32
+	b.srv.Trace.Panicked = func(any, []byte) { n.Add(1) }
+	return &n
+}
+
+// A bug that only one session meets ends that session, and no other.
+func TestAPanicEndsOneSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.policy.Authorizer = grants(t, `[{"permission":"allow","action":"all","topics":["t"]}]`)
+		b.srv.Trace.Denied = func(*Client, Denied) { panic("bug") }
+		c := b.mustLogin(with(4, "d", goodToken))
+		other := b.mustLogin(with(4, "e", goodToken))
+		p := packets.Publish{Topic: []byte("other")}
+		go c.Write(p.Append(nil, 4))
+		c.wantClosed()
+		if e := b.lastEnd(); e.By != "proxy" || e.Err == nil {
+			t.Errorf("end %+v", e)
+		}
+		if n := panics.Load(); n != 1 {
+			t.Errorf("%d panics were reported, want 1", n)
+		}
+		other.send(ping)
+		if got := b.broker.received(); !bytes.Equal(got, ping) {
+			t.Errorf("the broker got % x, want the ping of the other session", got)
+		}
+	})
+}
+
+// A session of which nobody can tell whether its token is still good goes on, and is
+// asked about again.
+func TestAPanicOfARecheckIsNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			if r.Purpose == authz.Recheck {
+				panic("bug")
+			}
+			return &authz.Grant{Subject: "alpha", Recheck: time.Minute}, nil
+		})
+		b.mustLogin(with(5, "d", goodToken))
+		time.Sleep(10*time.Minute + second)
+		if n := panics.Load(); n < 10 || n > 12 {
+			t.Errorf("%d panics were reported in ten minutes, want about ten", n)
+		}
+		if n := b.srv.Stats().Sessions; n != 1 {
+			t.Errorf("%d sessions are left, want 1", n)
+		}
+	})
+}
+
+// A bug in a hook that is called for a new connection ends that connection.
+func TestAPanicOnAcceptEndsOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		var once atomic.Bool
+		b.srv.Trace.Accepted = func(string) {
+			if once.CompareAndSwap(false, true) {
+				panic("bug")
+			}
+		}
+		b.connect().wantClosed()
+		b.mustLogin(with(4, "d", goodToken))
+		if n := panics.Load(); n != 1 {
+			t.Errorf("%d panics were reported, want 1", n)
+		}
+	})
+}
