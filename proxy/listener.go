@@ -31,11 +31,10 @@ type Listener struct {
 	current atomic.Pointer[entry] // what the fields said when it was last asked
 }
 
-// Become makes everything that next says, but for its socket, count for the
-// connections that l accepts from now on, also while l is served. The fields of l
-// itself stay as they are. Session tickets outlive it if the TLS config is the
-// same one.
-func (l *Listener) Become(next *Listener) {
+// Update applies the settings of next, all but the socket, to the connections that l
+// accepts from now on. It may be called while l is served. The fields of l itself do not
+// change. If the TLS config is the same one, session tickets stay valid.
+func (l *Listener) Update(next *Listener) {
 	l.current.Store(newEntry(l.Listener, next, l.current.Load()))
 }
 

@@ -112,16 +112,16 @@ func TestListenerBecomes(t *testing.T) {
 	if first.label != "before" || first.tls == nil || l.entry() != first {
 		t.Errorf("at first %+v", first)
 	}
-	l.Become(&Listener{Name: "after", TLS: one})
+	l.Update(&Listener{Name: "after", TLS: one})
 	renamed := l.entry()
 	if renamed.label != "after" || renamed.tls != first.tls {
 		t.Error("the same TLS config has lost its tickets")
 	}
-	l.Become(&Listener{TLS: two})
+	l.Update(&Listener{TLS: two})
 	if e := l.entry(); e.label != l.Addr().String() || e.tls == first.tls || e.tls == nil {
 		t.Errorf("then %+v", e)
 	}
-	l.Become(&Listener{})
+	l.Update(&Listener{})
 	if e := l.entry(); e.tls != nil {
 		t.Error("still TLS")
 	}

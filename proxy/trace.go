@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -30,6 +31,9 @@ type Trace struct {
 	// because the topic rules of its grant do not allow it. It is called by the
 	// goroutine that serves the session, and others wait for it.
 	Denied func(*Client, Denied)
+	// Revoked: the Notifier of a [Server.Watch] has reported these revocations, and so
+	// many sessions have been told to end. It is called from the Watch.
+	Revoked func(all []authz.Revocation, sessions int)
 	// Closed: a session has ended and both its connections are closed.
 	Closed func(*Client, End)
 	// Panicked: a bug has ended one connection or session, or one question about a

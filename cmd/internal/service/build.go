@@ -116,7 +116,9 @@ func (s *Service) open(ctx context.Context, c *config.Config) error {
 // openServer makes the proxy; generations give it its policies.
 func (s *Service) openServer() {
 	s.observer = observe.New(s.Log, s.registry)
-	s.server = &proxy.Server{Trace: s.observer.Trace()}
+	trace := s.observer.Trace()
+	trace.Revoked = s.revoked
+	s.server = &proxy.Server{Trace: trace}
 	s.observer.Watch(s.registry, s.server.Stats)
 }
 

@@ -123,7 +123,7 @@ func (g *generation) listenerAt(address string, nth int) *listener {
 // adopt makes the socket what the listener says it is.
 func (l *listener) adopt() {
 	if l.settings != l.served() {
-		l.served().Become(l.settings)
+		l.served().Update(l.settings)
 	}
 }
 

@@ -175,7 +175,7 @@ func (s *sources) begin(in *Service) {
 	}
 }
 
-// watch hears of revocations until the source is retired.
+// watch makes revocations of the source end sessions until the source is retired.
 func (x *source) watch(in *Service) {
 	var ctx context.Context
 	ctx, x.stop = context.WithCancel(context.Background())
@@ -186,13 +186,9 @@ func (x *source) watch(in *Service) {
 		if !ok {
 			return
 		}
-		news, ended := newWithdrawals(), make(chan struct{})
-		go func() { defer close(ended); news.deliver(in.revoke) }()
-		if err := n.Notify(ctx, news.add); err != nil {
+		if err := in.server.Watch(ctx, n); err != nil {
 			in.fail(fmt.Errorf("watch a token source: %w", err))
 		}
-		news.end()
-		<-ended
 	}()
 }
 

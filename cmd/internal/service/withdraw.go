@@ -3,7 +3,6 @@ package service
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -11,7 +10,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // withdraw is what the admin side asks for when it withdraws a token: it denies it, if
@@ -61,58 +59,13 @@ func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
 	return last
 }
 
-// withdrawals are revocations that a source has reported and whose sessions are still to
-// end. Each search for sessions looks at all of them, so those that come meanwhile wait
-// for the next search together: the withdrawal of a fleet takes two.
-type withdrawals struct {
-	mu      sync.Mutex
-	waiting []authz.Revocation
-	news    chan struct{} // has one element if some may be waiting; closed in the end
-}
-
-func newWithdrawals() *withdrawals { return &withdrawals{news: make(chan struct{}, 1)} }
-
-// add is for authz.Notifier. It must not be called after end.
-func (w *withdrawals) add(r authz.Revocation) {
-	w.mu.Lock()
-	w.waiting = append(w.waiting, r)
-	w.mu.Unlock()
-	select {
-	case w.news <- struct{}{}:
-	default:
-	}
-}
-
-// end makes deliver return once nothing is waiting.
-func (w *withdrawals) end() { close(w.news) }
-
-// deliver hands out what is waiting, until the end.
-func (w *withdrawals) deliver(revoke func([]authz.Revocation)) {
-	for range w.news {
-		w.mu.Lock()
-		all := w.waiting
-		w.waiting = nil
-		w.mu.Unlock()
-		if len(all) > 0 {
-			revoke(all)
-		}
-	}
-}
-
-// revoke ends the sessions of what a source no longer grants.
-func (s *Service) revoke(all []authz.Revocation) {
-	meant := make(map[authz.Revocation]bool, len(all))
-	for _, r := range all {
-		meant[r] = true
-	}
-	delete(meant, authz.Revocation{}) // names nothing, and would mean every grant without an id
-	n := s.server.Kick(func(c *proxy.Client) bool {
-		return meant[authz.Revocation{TokenID: c.Grant.TokenID}] || meant[authz.Revocation{Subject: c.Grant.Subject}] || meant[authz.Revocation{TokenHash: c.TokenHash}]
-	}, proxy.ErrRevoked)
+// revoked counts and logs what a source no longer grants. The proxy has ended the
+// sessions.
+func (s *Service) revoked(all []authz.Revocation, sessions int) {
 	s.counters.revocations.WithLabelValues("source").Add(float64(len(all)))
 	if len(all) > 1 {
-		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", n))
+		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", sessions))
 		return
 	}
-	s.Log.Info("revoked", zap.String("token_id", all[0].TokenID), zap.String("subject", all[0].Subject), zap.Int("sessions", n))
+	s.Log.Info("revoked", zap.String("token_id", all[0].TokenID), zap.String("subject", all[0].Subject), zap.Int("sessions", sessions))
 }

@@ -8,8 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,54 +167,5 @@ func TestDamagedDenialsStopTheStart(t *testing.T) {
 	}
 	if _, err := New(context.Background(), s.current.Load().config, s.Process); err == nil || !strings.Contains(err.Error(), path+":1: ") {
 		t.Errorf("New = %v", err)
-	}
-}
-
-// TestWithdrawalsAreDeliveredTogether: whatever comes while sessions are searched for is
-// looked for in the next search, and nothing is lost at the end.
-func TestWithdrawalsAreDeliveredTogether(t *testing.T) {
-	w, begun, goOn := newWithdrawals(), make(chan struct{}), make(chan struct{})
-	var batches []int
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		w.deliver(func(all []authz.Revocation) {
-			batches = append(batches, len(all))
-			begun <- struct{}{}
-			<-goOn
-		})
-	}()
-	w.add(authz.Revocation{TokenID: "first"})
-	<-begun
-	for i := range 1000 {
-		w.add(authz.Revocation{TokenID: fmt.Sprint(i)})
-	}
-	w.end()
-	goOn <- struct{}{}
-	<-begun
-	goOn <- struct{}{}
-	<-ended
-	if !slices.Equal(batches, []int{1, 1000}) {
-		t.Errorf("batches of %d", batches)
-	}
-}
-
-// TestRevokeMeansWhatItNames: each revocation of a batch ends its own sessions.
-func TestRevokeMeansWhatItNames(t *testing.T) {
-	s, _ := startService(t, bundledConfig)
-	r := denyRequests(t, s, time.Hour)
-	other, _ := login(t, s, asDemo(s, 5))
-	s.revoke([]authz.Revocation{{}, r["stranger"], {TokenID: "nobody"}})
-	if n := s.server.Stats().Sessions; n != 2 {
-		t.Errorf("%d sessions are left of two that were not meant", n)
-	}
-	s.revoke([]authz.Revocation{r["stranger"], r["token id"]})
-	if !alive(t, other) {
-		t.Error("the session of another device has ended")
-	}
-	for deadline := time.Now().Add(time.Minute); s.server.Stats().Sessions > 1; runtime.Gosched() {
-		if time.Now().After(deadline) {
-			t.Fatal("the session that was meant goes on")
-		}
 	}
 }

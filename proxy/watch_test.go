@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// notifier is a Notifier that reports what is sent to it and fails when it is closed.
+type notifier chan authz.Revocation
+
+func (n notifier) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	for {
+		select {
+		case r, ok := <-n:
+			if !ok {
+				return errTest
+			}
+			revoked(r)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// TestWatchEndsWhatIsRevoked: a revocation ends the sessions that it names in any way,
+// and no others.
+func TestWatchEndsWhatIsRevoked(t *testing.T) {
+	for name, r := range map[string]authz.Revocation{
+		"token":    {TokenHash: authz.NewToken(goodToken).Hash()},
+		"token id": {TokenID: "id-alpha"},
+		"subject":  {Subject: "alpha"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				var ended []int
+				b.srv.Trace.Revoked = func(_ []authz.Revocation, sessions int) { ended = append(ended, sessions) }
+				n := make(notifier)
+				go b.srv.Watch(t.Context(), n)
+				meant := b.mustLogin(with(4, "a", goodToken))
+				other := b.mustLogin(with(4, "b", "good-beta"))
+				n <- authz.Revocation{}
+				n <- authz.Revocation{Subject: "stranger"}
+				synctest.Wait()
+				n <- r
+				meant.wantClosed()
+				if end := b.lastEnd(); !errors.Is(end.Err, ErrRevoked) {
+					t.Errorf("the session ended with %v", end.Err)
+				}
+				other.send(ping)
+				if !slices.Equal(b.broker.received(), append([]byte{0xe0, 0}, ping...)) {
+					t.Errorf("the broker got % x", b.broker.received())
+				}
+				if last := ended[len(ended)-1]; last != 1 {
+					t.Errorf("%d sessions ended, want 1", last)
+				}
+			})
+		})
+	}
+}
+
+// TestWatchReturns: with nil when it is no longer wanted, with an error when the Notifier
+// fails.
+func TestWatchReturns(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end  func(cancel func(), srv *Server, n notifier)
+		want error
+	}{
+		"canceled":      {func(cancel func(), _ *Server, _ notifier) { cancel() }, nil},
+		"server closed": {func(_ func(), srv *Server, _ notifier) { srv.Close() }, nil},
+		"failed":        {func(_ func(), _ *Server, n notifier) { close(n) }, errTest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				srv, n, ended := &Server{}, make(notifier), make(chan error, 1)
+				go func() { ended <- srv.Watch(ctx, n) }()
+				synctest.Wait()
+				tt.end(cancel, srv, n)
+				if err := <-ended; !errors.Is(err, tt.want) {
+					t.Errorf("Watch returned %v, want %v", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestRevocationsAreDeliveredTogether: what is reported during a search is part of the
+// next one, and nothing is lost at the end.
+func TestRevocationsAreDeliveredTogether(t *testing.T) {
+	q, begun, goOn := newRevocations(), make(chan struct{}), make(chan struct{})
+	var batches []int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		q.deliver(func(all []authz.Revocation) {
+			batches = append(batches, len(all))
+			begun <- struct{}{}
+			<-goOn
+		})
+	}()
+	q.add(authz.Revocation{TokenID: "first"})
+	<-begun
+	for i := range 1000 {
+		q.add(authz.Revocation{TokenID: fmt.Sprint(i)})
+	}
+	q.close()
+	goOn <- struct{}{}
+	<-begun
+	goOn <- struct{}{}
+	<-done
+	if !slices.Equal(batches, []int{1, 1000}) {
+		t.Errorf("batches of %d", batches)
+	}
+}
