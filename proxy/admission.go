@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -280,7 +281,7 @@ func (a *admission) count() (open, pending int) {
 // each.
 func (l *Limits) pipes() int { return min(64, max(1, l.Descriptors/32)) }
 
-func (l *Limits) upstreamDescriptors() int { return orDefault(l.UpstreamDescriptors, 1) }
+func (l *Limits) upstreamDescriptors() int { return cmp.Or(l.UpstreamDescriptors, 1) }
 
 // connectionDescriptors returns how many descriptors are left for connections.
 func (l *Limits) connectionDescriptors() int { return l.Descriptors - 2*l.pipes() }
@@ -308,5 +309,5 @@ func blockOf(addr netip.Addr) netip.Prefix {
 // time. One for each processor keeps all of them busy; more would make every handshake
 // slower, and live sessions wait behind them.
 func handshakeSlots(limit int) chan struct{} {
-	return make(chan struct{}, orDefault(limit, runtime.GOMAXPROCS(0)))
+	return make(chan struct{}, max(cmp.Or(limit, runtime.GOMAXPROCS(0)), 1))
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"hash/maphash"
 	"net/netip"
 	"time"
@@ -19,7 +20,7 @@ func (r Rate) interval() time.Duration { return time.Second / time.Duration(r.Pe
 
 // tolerance is how far ahead of an even pace a burst may run.
 func (r Rate) tolerance() time.Duration {
-	return r.interval() * time.Duration(orDefault(r.Burst, r.PerSecond)-1)
+	return r.interval() * time.Duration(cmp.Or(r.Burst, r.PerSecond)-1)
 }
 
 // pace is a token bucket that remembers one moment: when the next one is due at an

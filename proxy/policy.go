@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -37,7 +38,7 @@ type Policy struct {
 	// all of them.
 	Levels []byte
 	// Recheck is how often the Authorizer is asked again about the tokens of live
-	// sessions, where the grant itself does not say; 0 means never. A denial ends
+	// sessions, where the grant itself does not say; 0 or less means never. A denial ends
 	// them, an error does not. Of a later policy it counts for the sessions that
 	// began while it was not 0, after their next question.
 	Recheck time.Duration
@@ -54,7 +55,8 @@ type Policy struct {
 	Overload func() error
 }
 
-// Limits bounds connections; zero fields do not.
+// Limits bounds connections. A limit of 0 or less is none, unless its comment says
+// otherwise.
 type Limits struct {
 	// Connections is the number of connections in all.
 	Connections int
@@ -111,9 +113,9 @@ type ConnectRequest struct {
 	Out *packets.Connect
 }
 
-func (p *Policy) connectTimeout() time.Duration  { return orDefault(p.ConnectTimeout, 10*time.Second) }
-func (p *Policy) upstreamTimeout() time.Duration { return orDefault(p.UpstreamTimeout, 5*time.Second) }
-func (p *Policy) maxConnect() int                { return orDefault(p.MaxConnect, 64<<10) }
+func (p *Policy) connectTimeout() time.Duration  { return cmp.Or(p.ConnectTimeout, 10*time.Second) }
+func (p *Policy) upstreamTimeout() time.Duration { return cmp.Or(p.UpstreamTimeout, 5*time.Second) }
+func (p *Policy) maxConnect() int                { return cmp.Or(p.MaxConnect, 64<<10) }
 
 func (p *Policy) overload() error {
 	if p.Overload == nil {
@@ -142,12 +144,4 @@ func (p *Policy) check() error {
 		return errors.New("policy has no upstream")
 	}
 	return nil
-}
-
-// orDefault returns v if it is positive, else def.
-func orDefault[T int | time.Duration](v, def T) T {
-	if v > 0 {
-		return v
-	}
-	return def
 }

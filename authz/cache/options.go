@@ -69,43 +69,24 @@ type Options struct {
 
 // withDefaults returns o with every field as it is meant.
 func (o Options) withDefaults() Options {
-	o.Size = positive(o.Size, 100_000)
-	o.NegativeSize = positive(o.NegativeSize, 20_000)
-	o.Bytes = positive(o.Bytes, 256<<20)
-	o.TTL = min(duration(o.TTL, time.Minute), MaxTTL)
-	o.NegativeTTL = min(duration(o.NegativeTTL, 10*time.Second), MaxNegativeTTL)
-	o.Stale = duration(o.Stale, 5*time.Minute)
-	if o.RefreshAhead == 0 {
-		o.RefreshAhead = 0.8
-	}
+	o.Size = max(cmp.Or(o.Size, 100_000), 1)
+	o.NegativeSize = max(cmp.Or(o.NegativeSize, 20_000), 1)
+	o.Bytes = max(cmp.Or(o.Bytes, 256<<20), 1)
+	o.TTL = min(max(cmp.Or(o.TTL, time.Minute), 0), MaxTTL)
+	o.NegativeTTL = min(max(cmp.Or(o.NegativeTTL, 10*time.Second), 0), MaxNegativeTTL)
+	o.Stale = max(cmp.Or(o.Stale, 5*time.Minute), 0)
+	o.RefreshAhead = cmp.Or(o.RefreshAhead, 0.8)
 	if o.RefreshAhead < 0 || o.RefreshAhead > 1 {
 		o.RefreshAhead = 1
 	}
-	o.Timeout = positive(o.Timeout, 5*time.Second)
-	o.Concurrency = positive(o.Concurrency, 64)
-	o.Queue = positive(o.Queue, 16_384)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Concurrency = max(cmp.Or(o.Concurrency, 64), 1)
+	o.Queue = max(cmp.Or(o.Queue, 16_384), 0)
 	return o
-}
-
-// positive returns v, or standard if v is not above zero.
-func positive[T cmp.Ordered](v, standard T) T {
-	var zero T
-	if v <= zero {
-		return standard
-	}
-	return v
-}
-
-// duration reads zero as the standard and negative as nothing.
-func duration(d, standard time.Duration) time.Duration {
-	if d == 0 {
-		return standard
-	}
-	return max(d, 0)
 }
 
 // narrowed returns d as the source wants it: zero leaves it, negative means
 // nothing, and more than d is never had.
 func narrowed(d, wanted time.Duration) time.Duration {
-	return min(d, duration(wanted, d))
+	return min(d, max(cmp.Or(wanted, d), 0))
 }

@@ -1,6 +1,7 @@
 package tokenfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,10 +28,7 @@ type Options struct {
 const defaultInterval = 250 * time.Millisecond
 
 func (o Options) interval() time.Duration {
-	if o.Interval <= 0 {
-		return defaultInterval
-	}
-	return o.Interval
+	return cmp.Or(o.Interval, defaultInterval)
 }
 
 // Reload is what became of one version of the file.

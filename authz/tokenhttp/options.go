@@ -1,6 +1,7 @@
 package tokenhttp
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -77,13 +78,10 @@ func New(o Options) (*Source, error) {
 		return nil, fmt.Errorf("preset: unknown; there are %s", strings.Join(Presets(), ", "))
 	}
 	s := &Source{
-		timeout:            o.Timeout,
+		timeout:            cmp.Or(o.Timeout, 3*time.Second),
 		ignoreCacheControl: o.IgnoreCacheControl,
 		onCall:             o.OnCall,
 		onPassedOver:       o.OnPassedOver,
-	}
-	if s.timeout == 0 {
-		s.timeout = 3 * time.Second
 	}
 	s.breaker = newBreaker(s.timeout)
 	asker, err := o.compile(&p)

@@ -1,6 +1,7 @@
 package tokenjwt
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -106,17 +107,11 @@ func (o *Options) refresh() time.Duration {
 }
 
 func (o *Options) timeout() time.Duration {
-	if o.Timeout <= 0 {
-		return defaultTimeout
-	}
-	return o.Timeout
+	return cmp.Or(o.Timeout, defaultTimeout)
 }
 
 func (o *Options) leeway() time.Duration {
-	if o.Leeway == 0 {
-		return defaultLeeway
-	}
-	return max(o.Leeway, 0)
+	return max(cmp.Or(o.Leeway, defaultLeeway), 0)
 }
 
 // check says what keeps the options from meaning anything.

@@ -87,15 +87,15 @@ type Connect struct {
 
 // Limits bounds connections; 0 is unlimited unless the doc tag says otherwise.
 type Limits struct {
-	Connections            int           `yaml:"connections" default:"0" min:"0" doc:"connections at once, all listeners together; 0 = unlimited"`
-	PerAddress             int           `yaml:"per_address" default:"0" min:"0" doc:"connections at once from one client address; 0 = unlimited"`
-	Pending                int           `yaml:"pending" default:"0" min:"0" doc:"connections without a CONNECT at once; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
-	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
-	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" doc:"live sessions of one device; 0 = unlimited"`
-	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" doc:"new connections a second, all listeners together; 0 = unlimited"`
-	ConnectBurst           int           `yaml:"connect_burst" default:"0" min:"0" max:"1000000" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
-	ConnectRatePerAddress  int           `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" doc:"new connections a second from one client address; 0 = unlimited"`
-	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
+	Connections            int           `yaml:"connections" default:"0" min:"0" zero:"none" doc:"connections at once, all listeners together; 0 = unlimited"`
+	PerAddress             int           `yaml:"per_address" default:"0" min:"0" zero:"none" doc:"connections at once from one client address; 0 = unlimited"`
+	Pending                int           `yaml:"pending" default:"0" min:"0" zero:"default" doc:"connections without a CONNECT at once; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
+	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" zero:"default" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
+	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" zero:"none" doc:"live sessions of one device; 0 = unlimited"`
+	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second, all listeners together; 0 = unlimited"`
+	ConnectBurst           int           `yaml:"connect_burst" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
+	ConnectRatePerAddress  int           `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second from one client address; 0 = unlimited"`
+	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
 	Memory                 Memory        `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
 	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
 	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"longest time for which a device or broker may take no byte while there is something for it, before its session ends; a change needs a restart"`
@@ -111,7 +111,7 @@ type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
 	Cache   Cache         `yaml:"cache"`
 	Guard   Guard         `yaml:"guard"`
-	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" doc:"how often the sources are asked again about the tokens of live sessions, an answer of the last 5s counting as one; 0s = never, a token file tells by itself"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions, an answer of the last 5s counting as one; 0s = never, a token file tells by itself"`
 }
 
 // Source is one token source: exactly one of its fields is set.
@@ -134,7 +134,7 @@ type JWTSource struct {
 	AnyAudience      bool          `yaml:"any_audience" default:"false" doc:"accept tokens for every audience"`
 	AllowNoExpiry    bool          `yaml:"allow_no_expiry" default:"false" doc:"accept tokens without exp, which are good for ever"`
 	StartWithoutKeys bool          `yaml:"start_without_keys" default:"false" doc:"start although the keys cannot be had yet; until then devices are told to come back"`
-	Leeway           time.Duration `yaml:"leeway" default:"30s" min:"0s" max:"1h" doc:"how far the issuer's clock may be ahead"`
+	Leeway           time.Duration `yaml:"leeway" default:"30s" min:"0s" max:"1h" zero:"none" doc:"how far the issuer's clock may be ahead"`
 	Refresh          time.Duration `yaml:"refresh" default:"300s" min:"10s" max:"24h" doc:"longest time until the keys are read again"`
 	Subject          string        `yaml:"subject" default:"sub" required:"true" doc:"claim that names the device"`
 	ClientID         string        `yaml:"client_id" doc:"claim that lists the client ids that may use the token"`
@@ -147,10 +147,10 @@ type JWTSource struct {
 // Cache is what is remembered of HTTP sources' answers.
 type Cache struct {
 	Size         int           `yaml:"size" default:"100000" min:"1" max:"100000000" doc:"grants remembered"`
-	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" doc:"time a grant serves without asking again, if the source does not say; 0s = not at all"`
+	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" zero:"none" doc:"time a grant serves without asking again, if the source does not say; 0s = not at all"`
 	NegativeSize int           `yaml:"negative_size" default:"20000" min:"1" max:"100000000" doc:"denials remembered, apart from grants"`
-	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" doc:"time a denial serves; 0s = not at all"`
-	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" doc:"time more a grant serves while asking the source meets faults; 0s = not at all"`
+	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" zero:"none" doc:"time a denial serves; 0s = not at all"`
+	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" zero:"none" doc:"time more a grant serves while asking the source meets faults; 0s = not at all"`
 	RefreshAhead float64       `yaml:"refresh_ahead" default:"0.8" doc:"part of a grant's time after which a hit renews it in the background; 1 = never"`
 }
 
@@ -200,7 +200,7 @@ type FileSource struct {
 type Upstream struct {
 	Servers        []string      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
 	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, that with the fewest sessions of this proxy, or one after the other"`
-	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
+	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
 	Password       Secret        `yaml:"password" doc:"template of the password sent to the broker; none is sent when empty"`
 	ClientID       string        `yaml:"client_id" default:"${subject}:${client_id}" required:"true" doc:"template of the client id sent to the broker"`
@@ -218,7 +218,7 @@ func (u Upstream) Bundled() bool { return slices.Contains(u.Servers, Bundled) }
 
 // Health is how the proxy finds out which brokers answer.
 type Health struct {
-	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" doc:"time after which one of several brokers is probed that has answered nobody meanwhile; 0s = only brokers that are down are"`
+	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" zero:"none" doc:"time after which one of several brokers is probed that has answered nobody meanwhile; 0s = only brokers that are down are"`
 	Timeout     time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1m" doc:"time for one probe"`
 	Failures    int           `yaml:"failures" default:"3" min:"1" max:"100" doc:"failures in a row, of devices and probes alike, after which a broker is down and devices go elsewhere"`
 	MQTT        bool          `yaml:"mqtt" default:"false" doc:"probe with a CONNECT, which any CONNACK answers, instead of a mere connection"`
@@ -251,16 +251,16 @@ type Log struct {
 
 // Shutdown is how the program ends.
 type Shutdown struct {
-	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" doc:"time to go on as before with /readyz false, for load balancers to notice"`
-	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" doc:"time that sessions have to end, after the delay, before they are cut"`
-	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" doc:"longest time over which sessions are ended one after the other, at most half of drain; few sessions take 2ms each; 0s = all at once"`
+	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time to go on as before with /readyz false, for load balancers to notice"`
+	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time that sessions have to end, after the delay, before they are cut"`
+	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" zero:"none" doc:"longest time over which sessions are ended one after the other, at most half of drain; few sessions take 2ms each; 0s = all at once"`
 }
 
 // Telemetry is the store behind the bundled broker.
 type Telemetry struct {
 	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" required:"true" doc:"database file of the bundled broker's telemetry"`
-	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" doc:"age at which telemetry is deleted; 0s = never"`
+	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`
 	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory"`
-	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" doc:"disk space that the bundled broker leaves to others: with less nothing is stored and /readyz is 503; 0 = until the disk is full"`
+	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves to others: with less nothing is stored and /readyz is 503; 0 = until the disk is full"`
 	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -124,7 +125,7 @@ func TestKeysAreWellDescribed(t *testing.T) {
 // faultOf returns the fault of a key by itself, if the environment sets it to value.
 func faultOf(t *testing.T, k Key, value string) string {
 	t.Helper()
-	name := strings.ReplaceAll(k.Environment, "_N_", "_0_")
+	name := variableOf(k)
 	_, _, err := schema.Load(schema.Options[Config]{Prefix: prefix, Types: types(), WorkDir: t.TempDir(), Environ: []string{name + "=" + value}})
 	if faults, ok := errors.AsType[*Error](err); ok {
 		for _, f := range faults.Faults {
@@ -134,6 +135,58 @@ func faultOf(t *testing.T, k Key, value string) string {
 		}
 	}
 	return ""
+}
+
+// TestZeroMeansWhatTheTagSays: whoever adds a key that may be 0 has to say what that means,
+// and 0 is handed on as none or as the default of the component, whichever it is.
+func TestZeroMeansWhatTheTagSays(t *testing.T) {
+	for _, k := range Keys() {
+		low, _, _ := strings.Cut(strings.TrimPrefix(k.Allowed, "at least "), " to ")
+		if k.Type != "integer" && k.Type != "duration" && k.Type != "size" || low != "" && faultOf(t, k, "0") != "" {
+			if k.Zero != "" {
+				t.Errorf("%s cannot be 0 and says what 0 means", k.Path)
+			}
+			continue
+		}
+		want := map[string]int64{"none": none, "default": 0}
+		if _, ok := want[k.Zero]; !ok {
+			t.Errorf("%s may be 0 and does not say by its zero tag what that means", k.Path)
+			continue
+		}
+		o := Options{WorkDir: t.TempDir(), Environ: []string{variableOf(k) + "=0"}}
+		if strings.Contains(k.Path, ".jwt.") {
+			o.Environ = append(o.Environ, prefix+"AUTH_SOURCES_0_JWT_URL=https://id.example/")
+		}
+		c := load(t, o)
+		if got := at(reflect.ValueOf(*c), k.Path).Int(); got != want[k.Zero] {
+			t.Errorf("%s is %d when 0 is written, want %d", k.Path, got, want[k.Zero])
+		}
+		text, err := c.Render()
+		key := k.Path[strings.LastIndex(k.Path, ".")+1:]
+		if zero := regexp.MustCompile(key + ": '?0s?'? # environment"); err != nil || !zero.Match(text) {
+			t.Errorf("%s is not rendered as 0: %s, %v", k.Path, text, err)
+		}
+	}
+}
+
+// variableOf returns the variable of a key, in the first element of every list.
+func variableOf(k Key) string { return strings.ReplaceAll(k.Environment, "_N_", "_0_") }
+
+// at returns the value at a path as in [Key], in the first element of every list.
+func at(v reflect.Value, path string) reflect.Value {
+	for _, name := range strings.Split(path, ".") {
+		name, list := strings.CutSuffix(name, "[]")
+		for i := range v.NumField() {
+			if v.Type().Field(i).Tag.Get("yaml") == name {
+				v = reflect.Indirect(v.Field(i))
+				break
+			}
+		}
+		if list {
+			v = v.Index(0)
+		}
+	}
+	return reflect.Indirect(v)
 }
 
 func TestVariablesNameOneKey(t *testing.T) {

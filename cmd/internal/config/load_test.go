@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
 // write puts a config file, readable by its owner alone, into a new directory.
@@ -61,6 +63,9 @@ func settings() cmp.Option {
 	}
 }
 
+// none is what a key with zero:"none" holds when 0 is written.
+const none = schema.None
+
 func embedded(data string) *Config {
 	return &Config{
 		Data: data,
@@ -69,12 +74,16 @@ func embedded(data string) *Config {
 			{Address: ":8883", Name: ":8883", TLS: &ListenerTLS{Auto: true, ClientAuth: "none", MinVersion: "1.2"}},
 		},
 		Connect: Connect{Timeout: 10 * time.Second, MaxPacket: 65536, Protocols: []string{"3.1", "3.1.1", "5"}},
-		Limits:  Limits{OverLimit: "kick_oldest", WriteTimeout: time.Minute, Memory: Memory{Auto: true}},
-		Token:   Token{From: []string{"username"}},
+		Limits: Limits{
+			Connections: none, PerAddress: none, SessionsPerSubject: none, ConnectRate: none, ConnectRatePerAddress: none,
+			OverLimit: "kick_oldest", WriteTimeout: time.Minute, Memory: Memory{Auto: true},
+		},
+		Token: Token{From: []string{"username"}},
 		Auth: Auth{
 			Sources: []Source{{File: &FileSource{Path: filepath.Join(data, "tokens.jsonl")}}},
 			Cache:   Cache{Size: 100_000, TTL: time.Minute, NegativeSize: 20_000, NegativeTTL: 10 * time.Second, StaleIfError: 5 * time.Minute, RefreshAhead: 0.8},
 			Guard:   Guard{Rate: 10, Burst: 20, MinLength: 1, MaxLength: 16384},
+			Recheck: none,
 		},
 		Upstream: Upstream{
 			Servers:        []string{"bundled"},
@@ -88,7 +97,7 @@ func embedded(data string) *Config {
 		},
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
 		Log:       Log{Level: "info", LinesPerSecond: 10},
-		Shutdown:  Shutdown{Drain: 30 * time.Second, Spread: 10 * time.Second},
+		Shutdown:  Shutdown{Delay: none, Drain: 30 * time.Second, Spread: 10 * time.Second},
 		Sandbox:   "auto",
 		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20},
 	}
@@ -196,7 +205,7 @@ func full(work string) *Config {
 		},
 		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
 		Log:       Log{Level: "debug", Format: "console", LinesPerSecond: 50},
-		Shutdown:  Shutdown{Delay: 5 * time.Second, Spread: time.Minute},
+		Shutdown:  Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
 		Sandbox:   "off",
 		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true},
 	}

@@ -31,7 +31,7 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 		Retention:  c.Retention,
 		Durability: c.Durability,
 		StrictJSON: c.StrictJSON,
-		MinFree:    uint64(c.MinFree),
+		MinFree:    c.MinFree,
 		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ func warnings(c *config.Config) []config.Fault {
 		}
 	}
 	if c.Upstream.Bundled() {
-		if err := telemetry.CheckSpace(c.Telemetry.Path, uint64(c.Telemetry.MinFree)); err != nil {
+		if err := telemetry.CheckSpace(c.Telemetry.Path, c.Telemetry.MinFree); err != nil {
 			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
 		}
 	}

@@ -88,7 +88,7 @@ type Options struct {
 	// its directory with 0700. SQLite keeps a -wal and a -shm file next to it, and
 	// the file with .lock at its end holds the id of the process that has it open.
 	Path string
-	// Retention is how long messages are kept by their own time; 0 is for ever.
+	// Retention is how long messages are kept by their own time; 0 or less is for ever.
 	Retention time.Duration
 	// Durability is what stored data survives. "sync" (also if empty): the loss
 	// of power. "os": the end of the process; a loss of power takes the last
@@ -102,8 +102,8 @@ type Options struct {
 	// MaxValues bounds the JSON values in one payload; 0 means 20,000.
 	MaxValues int
 	// MinFree is how many bytes the file system must have left for appends to
-	// be taken; 0 means that only a full disk stops them.
-	MinFree uint64
+	// be taken; 0 or less means that only a full disk stops them.
+	MinFree int64
 	// Now is the clock for messages without a ts and for retention; nil means time.Now.
 	Now func() time.Time
 	// OnError, if set, is told of failures in the background, which no caller

@@ -15,7 +15,7 @@ import (
 // CheckSpace returns an error if the file system of a database at path has fewer
 // bytes left than minFree: a store there would take nothing. The database and its
 // directory need not exist yet.
-func CheckSpace(path string, minFree uint64) error {
+func CheckSpace(path string, minFree int64) error {
 	return checkSpace(existingDirectory(path), minFree, freeSpace)
 }
 
@@ -34,12 +34,12 @@ func existingDirectory(path string) string {
 
 func (s *Store) checkSpace() error { return checkSpace(s.dir, s.opts.MinFree, s.opts.free) }
 
-func checkSpace(dir string, minFree uint64, free func(string) (uint64, error)) error {
+func checkSpace(dir string, minFree int64, free func(string) (uint64, error)) error {
 	n, err := free(dir)
 	if err != nil {
 		return fmt.Errorf("free disk space: %w", err)
 	}
-	if n < minFree {
+	if minFree > 0 && n < uint64(minFree) {
 		return fmt.Errorf("%d bytes of disk are free at %s, fewer than the %d to be left", n, dir, minFree)
 	}
 	return nil

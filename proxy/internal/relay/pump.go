@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"sync"
@@ -156,17 +157,10 @@ func (p *Pump) Stats() Stats {
 	return Stats{Quiet: quiet, Busy: max(0, p.sessions-quiet), Escalations: p.escalations.Load()}
 }
 
-func (p *Pump) writeTimeout() time.Duration { return orDefault(p.WriteTimeout, 60*time.Second) }
-func (p *Pump) linger() time.Duration       { return orDefault(p.Linger, 10*time.Second) }
-func (p *Pump) grace() time.Duration        { return orDefault(p.Grace, time.Second) }
-func (p *Pump) quietAfter() time.Duration   { return orDefault(p.QuietAfter, 2*time.Second) }
-
-func orDefault(d, def time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return def
-}
+func (p *Pump) writeTimeout() time.Duration { return cmp.Or(p.WriteTimeout, 60*time.Second) }
+func (p *Pump) linger() time.Duration       { return cmp.Or(p.Linger, 10*time.Second) }
+func (p *Pump) grace() time.Duration        { return cmp.Or(p.Grace, time.Second) }
+func (p *Pump) quietAfter() time.Duration   { return cmp.Or(p.QuietAfter, 2*time.Second) }
 
 // Start takes over both connections of pair and returns at once. It may be
 // called from any goroutine, but not after Wait.

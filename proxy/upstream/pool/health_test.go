@@ -240,7 +240,8 @@ func TestSilentToOneSubject(t *testing.T) {
 // its owner has chosen.
 func TestServerThatServedIsDownAtLast(t *testing.T) {
 	for health, limit := range map[Health]time.Duration{
-		{}: recently + DefaultTimeout,
+		{}:             recently + DefaultTimeout,
+		{Interval: -1}: recently + DefaultTimeout,
 		{MQTT: true, Interval: time.Second, Timeout: time.Second}: 6 * time.Second,
 	} {
 		bubble(t, func(t *testing.T, n *network) {

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -40,7 +41,7 @@ type Options struct {
 	// means 3.
 	Failures int
 	// SlowStart is how long it takes after a recovery until a server gets its
-	// full share, under LeastConnections and RoundRobin; 0 means no time.
+	// full share, under LeastConnections and RoundRobin; 0 or less means no time.
 	SlowStart time.Duration
 	Health    Health
 	Trace     Trace
@@ -53,7 +54,7 @@ type Options struct {
 
 // Health is how servers are probed.
 type Health struct {
-	// Interval is how long a server may be unheard of before it is probed; 0
+	// Interval is how long a server may be unheard of before it is probed; 0 or less
 	// means that only servers that are down are.
 	Interval time.Duration
 	// Timeout is the time for one probe; 0 means 2 s.
@@ -140,10 +141,7 @@ func (p *Pool) member(s upstream.Server) *member {
 }
 
 func (p *Pool) threshold() int {
-	if p.options.Failures > 0 {
-		return p.options.Failures
-	}
-	return 3
+	return cmp.Or(p.options.Failures, 3)
 }
 
 // Connect implements [proxy.Upstream]: it finds a server for the client of r and calls

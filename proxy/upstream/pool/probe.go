@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,10 +58,7 @@ func (p *Pool) interval() time.Duration {
 }
 
 func (p *Pool) timeout() time.Duration {
-	if t := p.options.Health.Timeout; t > 0 {
-		return t
-	}
-	return 2 * time.Second
+	return cmp.Or(p.options.Health.Timeout, 2*time.Second)
 }
 
 // firstPause is the time from the moment that a server goes down until it is tried
