@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -51,7 +51,7 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	takeStandardLog(lines.Writer())
 	s, err := service.New(ctx, c, service.Process{
-		Log: lines, Level: level, Config: p.configOptions(), Version: version(), Sockets: systemd.Inherit(), SetHeap: service.HeapLimiter(),
+		Log: lines, Level: level, Config: p.configOptions(), Version: version(), Sockets: host.InheritSockets(), SetHeap: host.HeapLimiter(),
 	})
 	if err != nil {
 		return err

@@ -18,8 +18,8 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -43,7 +43,8 @@ type Service struct {
 	swap     sync.RWMutex // held for reading by what must not straddle a swap
 	reloader reloader
 
-	memory   memoryGuard
+	memory   host.MemoryGuard
+	systemd  host.Systemd
 	confined bool // by a sandbox; set before anything is served
 	draining atomic.Bool
 	failed   chan error // what ends the service by itself
@@ -59,7 +60,7 @@ type Process struct {
 	// Version is what the program calls itself, in metrics, status and requests.
 	Version string
 	// Sockets are those that the service manager has opened.
-	Sockets systemd.Sockets
+	Sockets host.Sockets
 	// SetHeap limits the memory of the Go runtime, in bytes; nil leaves it as it is.
 	SetHeap func(int64)
 }
@@ -69,8 +70,9 @@ type Process struct {
 func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 	s := &Service{Process: p, started: time.Now(), registry: newRegistry(p.Version), failed: make(chan error, 8)}
 	s.counters = newCounters(s.registry)
-	s.memory = memoryGuard{read: readMemory, setHeap: p.SetHeap}
-	s.memory.register(s.registry)
+	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
+	s.systemd.Log = p.Log.Logger
+	exportMemory(s.registry, s.memory.Usage)
 	s.current.Store(emptyGeneration())
 	ctx, s.stop = context.WithCancel(ctx)
 	if err := s.open(ctx, c); err != nil {
@@ -78,10 +80,10 @@ func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 		return nil, err
 	}
 	s.running.Go(func() { s.reloader.run(ctx, s) })
-	s.running.Go(func() { s.watchMemory(ctx) })
-	if systemd.Managed() {
-		s.running.Go(func() { s.reportToManager(ctx) })
-	}
+	s.running.Go(func() {
+		s.memory.Run(ctx, func() host.MemoryLimit { return host.MemoryLimit(s.current.Load().config.Limits.Memory) })
+	})
+	s.running.Go(func() { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
 }
 
@@ -98,7 +100,7 @@ func (s *Service) open(ctx context.Context, c *config.Config) error {
 		return err
 	}
 	s.openServer()
-	s.memory.look(c.Limits.Memory, s.Log.Logger)
+	s.memory.Check(host.MemoryLimit(c.Limits.Memory))
 	first, err := s.prepare(ctx, c)
 	if err != nil {
 		return err

@@ -41,8 +41,9 @@ func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledB
 		Telemetry:  store.Telemetry,
 		Attributes: store.Attributes,
 		BadPayload: isBadPayload,
-		Memory:     s.memory.bundledShare,
-		Logger:     slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
+		// A quarter of the limit of the process, none without one.
+		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
+		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
 	if err != nil {
 		return nil, errors.Join(err, store.Close())

@@ -2,6 +2,7 @@ package service
 
 import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
 const (
@@ -30,7 +31,7 @@ func deviceDescriptors(limit int, c *config.Config) int {
 // limitDescriptors returns how many descriptors devices may take, 0 for any number, and
 // how many connections may be without a CONNECT.
 func limitDescriptors(c *config.Config) (devices, pending int) {
-	all, limited := descriptorLimit()
+	all, limited := host.DescriptorLimit()
 	if !limited {
 		all = assumedDescriptors
 	}

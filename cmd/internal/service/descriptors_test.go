@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
 // TestDescriptorsAreReserved: 64 are kept from devices, more for each token service, and
@@ -27,7 +28,7 @@ func TestDescriptorsAreReserved(t *testing.T) {
 		}
 	}
 	c := &config.Config{}
-	all, limited := descriptorLimit()
+	all, limited := host.DescriptorLimit()
 	if devices, pending := limitDescriptors(c); limited && (pending != all/4 || devices != deviceDescriptors(all, c)) {
 		t.Errorf("%d descriptors are for devices and %d for pending connections, of %d", devices, pending, all)
 	}

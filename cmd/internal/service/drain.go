@@ -10,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
 const (
@@ -33,7 +33,7 @@ var errCut = errors.New("sessions were cut before they had ended")
 func (s *Service) drain(signals <-chan os.Signal, delay time.Duration) error {
 	s.draining.Store(true)
 	c := s.current.Load().config.Shutdown
-	s.tell(systemd.Stopping, systemd.Status(s.summary()), systemd.ExtendTimeout(delay+divertTime+c.Drain+stopMargin))
+	s.systemd.Stopping(s.summary(), delay+divertTime+c.Drain+stopMargin)
 	inTime := s.lingered(signals, delay) && s.lingered(signals, s.divert())
 	ctx, cut := context.WithTimeout(context.Background(), max(c.Drain, time.Millisecond))
 	if !inTime {
@@ -100,7 +100,7 @@ func (s *Service) divert() (wait time.Duration) {
 		case !l.config.ReusePort:
 			continue
 		default:
-			if err := divert(l.served().Listener); err != nil {
+			if err := host.Divert(l.served().Listener); err != nil {
 				s.Log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
 			}
 		}

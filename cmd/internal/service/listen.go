@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
@@ -127,26 +128,18 @@ func (l *listener) adopt() {
 	}
 }
 
-// listen opens a TCP socket. Where the system lets it, also one whose port a
-// socket in force still has that is about to go, such as :1883 in place of
-// 127.0.0.1:1883. One that systemd has opened is taken over.
+// listen opens a TCP socket, or takes one over that systemd has opened. If every socket
+// in force that the address may overlap is about to go, such as that of 127.0.0.1:1883
+// when :1883 is opened, they do not stand in the way where the system can do that.
 func (d *draft) listen(address string, shared bool) (net.Listener, error) {
 	if name, ok := config.Inherited(address); ok {
-		ln, err := d.service.Sockets.Listen(name)
-		return keptAlive{ln}, err
+		return d.service.Sockets.Listen(name)
 	}
-	ln, err := listenTCP(address, shared)
-	own, leaving := d.old.socketsAt(address), true
-	for at := range own {
-		leaving = leaving && !wants(d.config, at)
+	own, o := d.old.socketsAt(address), host.ListenOptions{Shared: shared}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(own)), func(at string) bool { return wants(d.config, at) }) {
+		o.Replaced = slices.Collect(maps.Values(own))
 	}
-	if errors.Is(err, syscall.EADDRINUSE) && len(own) > 0 && leaving {
-		if ln, err = listenBeside(slices.Collect(maps.Values(own)), address); err == nil && shared {
-			if err = onSocket(ln, allowSharing); err != nil {
-				ln.Close()
-			}
-		}
-	}
+	ln, err := host.Listen(address, o)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && len(own) > 0:
 		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, slices.Sorted(maps.Keys(own))[0])
@@ -180,29 +173,4 @@ func (g *generation) socketsAt(address string) map[string]net.Listener {
 // wants reports whether the config has an address.
 func wants(c *config.Config, address string) bool {
 	return c.Admin.Address == address || slices.ContainsFunc(c.Listeners, func(l config.Listener) bool { return l.Address == address })
-}
-
-// keptAlive is a listener that somebody else has opened.
-type keptAlive struct{ net.Listener }
-
-func (k keptAlive) Accept() (net.Conn, error) {
-	conn, err := k.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Without it the connection works as well.
-		_ = tcp.SetKeepAliveConfig(keepAlive)
-	}
-	return conn, err
-}
-
-// onSocket does something to the socket of a listener.
-func onSocket(ln net.Listener, do func(syscall.RawConn) error) error {
-	conn, ok := ln.(syscall.Conn)
-	if !ok {
-		return fmt.Errorf("%T has no socket", ln)
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	return do(raw)
 }

@@ -1,63 +1,13 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
-
-// tell tells the service manager, if there is one.
-func (s *Service) tell(states ...string) {
-	if err := systemd.Tell(states...); err != nil {
-		s.Log.Warn("the service manager was not told", zap.Error(err))
-	}
-}
-
-// statusInterval is how often the service manager is told how many sessions there
-// are.
-const statusInterval = 10 * time.Second
-
-// reportToManager keeps the service manager informed until ctx is done: that the
-// process lives, as often as it wants to hear it, and what it does.
-func (s *Service) reportToManager(ctx context.Context) {
-	watchdog, err := systemd.Watchdog()
-	if err != nil {
-		s.Log.Warn("no watchdog", zap.Error(err))
-	}
-	interval := statusInterval
-	if watchdog > 0 {
-		interval = min(interval, watchdog/2)
-	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	var said string
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		var states []string
-		if err := s.alive(); err != nil {
-			s.Log.Error("the process does not work", zap.Error(err))
-		} else if watchdog > 0 {
-			states = append(states, systemd.Alive)
-		}
-		if status := s.summary(); status != said {
-			said = status
-			states = append(states, systemd.Status(status))
-		}
-		if len(states) > 0 {
-			s.tell(states...)
-		}
-	}
-}
 
 // summary is what the service does, in a line.
 func (s *Service) summary() string {

@@ -2,7 +2,6 @@ package service
 
 import (
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,62 +10,20 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/memory"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestMemoryGuard: new connections are refused before the kernel would act, and let
-// in again once there is some room, not at the first byte.
-func TestMemoryGuard(t *testing.T) {
-	var heap []int64
-	usage, limited := memory.Usage{Limit: 1000}, true
-	g := memoryGuard{
-		read:    func(config.Memory) (memory.Usage, bool) { return usage, limited },
-		setHeap: func(n int64) { heap = append(heap, n) },
-	}
-	for _, step := range []struct {
-		used int64
-		full bool
-	}{{100, false}, {899, false}, {900, true}, {870, true}, {850, false}, {899, false}, {2000, true}} {
-		usage.Used = step.used
-		g.look(config.Memory{}, zap.NewNop())
-		if full := g.overload() != nil; full != step.full {
-			t.Errorf("with %d of 1000 used: full is %v, want %v", step.used, full, step.full)
-		}
-	}
-	usage.Limit = 10_000
-	g.look(config.Memory{}, zap.NewNop())
-	limited = false
-	g.look(config.Memory{}, zap.NewNop())
-	if g.overload() != nil {
-		t.Error("full without a limit")
-	}
-	if want := []int64{800, 8000, math.MaxInt64}; !slices.Equal(heap, want) {
-		t.Errorf("the runtime was limited to %d, want %d", heap, want)
-	}
-}
-
-func TestReadMemory(t *testing.T) {
-	if _, ok := readMemory(config.Memory{}); ok {
-		t.Error("there is a limit although it is off")
-	}
-	if u, ok := readMemory(config.Memory{Size: 1 << 30}); !ok || u.Limit != 1<<30 || u.Used <= 0 {
-		t.Errorf("%+v, %v of a size", u, ok)
-	}
-}
-
-// TestNoMemoryRefusesDevices: what a device is told, while who is in stays.
+// TestNoMemoryRefusesDevices: new devices get a CONNACK that says so, sessions stay.
 func TestNoMemoryRefusesDevices(t *testing.T) {
 	s, log := startService(t, bundledConfig)
 	live, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
-	s.stop() // nobody looks what there really is
-	s.memory.judge(memory.Usage{Used: 95, Limit: 100}, s.Log.Logger)
+	s.stop() // ends the checks against the limit of the config
+	s.memory.Check(host.MemoryLimit{Size: 1})
 	refused, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.ServerBusy {
 		t.Errorf("CONNACK %v, want %v", ack.Code, packets.ServerBusy)

@@ -41,7 +41,7 @@ func (d *draft) makePolicy(context.Context) error {
 			ConnectRate:  proxy.Rate{PerSecond: c.Limits.ConnectRate, Burst: c.Limits.ConnectBurst},
 			AddressRate:  proxy.Rate{PerSecond: c.Limits.ConnectRatePerAddress, Burst: c.Limits.ConnectBurstPerAddress},
 		},
-		Overload:    d.service.memory.overload,
+		Overload:    d.service.memory.Overload,
 		Recheck:     c.Auth.Recheck,
 		ClientIDKey: d.service.clientIDKey,
 	}

@@ -11,7 +11,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
 )
 
 const (
@@ -106,8 +105,8 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	if r.ended || s.draining.Load() {
 		return errEnded
 	}
-	s.tell(systemd.Reloading())
-	defer s.tell(systemd.Ready)
+	s.systemd.Reloading()
+	defer func() { s.systemd.Ready(s.summary()) }()
 	changed, err := s.reconfigure(ctx)
 	renewed, _, refreshErr := s.refreshCertificates(true)
 	sources := errors.Join(s.current.Load().sources.reload(ctx)...)

@@ -8,7 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/systemd"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal
@@ -16,11 +17,11 @@ import (
 // which should be an observe.Output, so that a reader that stalls holds up nothing.
 func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.warn()
-	s.server.HoldThreads = addProcessors()
+	s.server.HoldThreads = host.AddProcessors(proxy.EventLoops)
 	s.server.WriteTimeout = s.current.Load().config.Limits.WriteTimeout
 	s.confine()
 	s.start()
-	s.tell(systemd.Ready, systemd.Status(s.summary()))
+	s.systemd.Ready(s.summary())
 	s.introduceDemo(stdout)
 	return s.wait(signals)
 }

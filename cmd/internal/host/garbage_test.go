@@ -1,4 +1,4 @@
-package service
+package host
 
 import (
 	"runtime"
@@ -17,27 +17,27 @@ func TestGarbagePercent(t *testing.T) {
 	}
 }
 
-func TestCollectorFollowsTheHeap(t *testing.T) {
+func TestGarbagePaceFollowsTheHeap(t *testing.T) {
 	t.Setenv("GOGC", "")
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
-	c := newCollector()
+	p := newGarbagePace()
 	held := make([]byte, 64<<20)
 	runtime.GC()
-	c.tune()
-	if c.percent != minGarbage {
-		t.Errorf("%d %% with 64 MiB in use, want %d", c.percent, minGarbage)
+	p.adjust()
+	if p.percent != minGarbage {
+		t.Errorf("%d %% with 64 MiB in use, want %d", p.percent, minGarbage)
 	}
 	runtime.KeepAlive(held)
-	if in := debug.SetGCPercent(c.percent); in != c.percent {
-		t.Errorf("%d %% in force, want %d", in, c.percent)
+	if in := debug.SetGCPercent(p.percent); in != p.percent {
+		t.Errorf("%d %% in force, want %d", in, p.percent)
 	}
 }
 
-func TestCollectorLeavesTheOperatorsPace(t *testing.T) {
+func TestOperatorSetsThePaceOfGarbageCollection(t *testing.T) {
 	t.Setenv("GOGC", "300")
 	before := debug.SetGCPercent(300)
 	defer debug.SetGCPercent(before)
-	newCollector().tune()
+	newGarbagePace().adjust()
 	if in := debug.SetGCPercent(300); in != 300 {
 		t.Errorf("%d %% in force, want 300", in)
 	}

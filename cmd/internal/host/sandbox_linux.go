@@ -1,4 +1,4 @@
-package sandbox
+package host
 
 import (
 	"fmt"
@@ -8,15 +8,14 @@ import (
 	"github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Confine restricts the process to a for the rest of its life, as far as the kernel
-// can. It returns [ErrUnavailable] if the kernel cannot at all.
-func Confine(a Access) error {
+// restrict allows the use of these directories and files only, as far as the kernel can.
+func restrict(read, write []string) error {
 	if version, err := syscall.LandlockGetABIVersion(); err != nil || version < 1 {
-		return ErrUnavailable
+		return ErrNoSandbox
 	}
-	readDirs, readFiles := split(a.Read)
-	writeDirs, writeFiles := split(a.Write)
-	// Version 5 has all rights about files. Later ones would restrict sockets, too.
+	readDirs, readFiles := split(read)
+	writeDirs, writeFiles := split(write)
+	// Version 5 has all rights about files. Later versions would restrict sockets, too.
 	err := landlock.V5.BestEffort().RestrictPaths(
 		landlock.RODirs(readDirs...), landlock.ROFiles(readFiles...),
 		landlock.RWDirs(writeDirs...), landlock.RWFiles(writeFiles...),
@@ -27,7 +26,7 @@ func Confine(a Access) error {
 	return nil
 }
 
-// split tells directories from files; what does not exist is neither.
+// split separates directories from files and leaves out what does not exist.
 func split(paths []string) (dirs, files []string) {
 	for _, p := range paths {
 		switch info, err := os.Stat(p); {

@@ -1,4 +1,4 @@
-package service
+package host
 
 import (
 	"net"
@@ -10,7 +10,7 @@ import (
 // TestAcceptedSocketOptions shows that connections inherit what was set once on the
 // listening socket.
 func TestAcceptedSocketOptions(t *testing.T) {
-	ln, err := listenTCP("127.0.0.1:0", false)
+	ln, err := Listen("127.0.0.1:0", ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

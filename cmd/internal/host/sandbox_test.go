@@ -1,4 +1,4 @@
-package sandbox
+package host
 
 import (
 	"os"
@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 // confined tries files in directories to read, to write and for neither.
 func confined(dir string) string {
 	in := func(name string) string { return filepath.Join(dir, name) }
-	dirs, _ := Directories([]string{in("read/file"), in("link/current/file"), in("deep/current/conf/file")})
-	if err := Confine(Access{Read: append(System(), dirs...), Write: []string{in("write")}}); err != nil {
+	files := []string{in("read/file"), in("link/current/file"), in("deep/current/conf/file")}
+	if _, err := Confine(Access{Files: files, Write: []string{in("write")}}); err != nil {
 		return err.Error()
 	}
 	var b strings.Builder
@@ -85,7 +85,7 @@ func TestConfine(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if string(out) == ErrUnavailable.Error() {
+	if string(out) == ErrNoSandbox.Error() {
 		t.Skip("this kernel has no Landlock")
 	}
 	want := `reading
@@ -122,7 +122,7 @@ func TestDirectories(t *testing.T) {
 	if err := os.WriteFile(in("certs/..2026/key.pem"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, fixed := Directories([]string{in("certs/key.pem"), in("missing/file")})
+	got, fixed := directories([]string{in("certs/key.pem"), in("missing/file")})
 	if want := []string{in("certs"), in("certs/..2026"), in("certs/..data"), in("missing")}; !slices.Equal(got, want) || fixed != nil {
 		t.Errorf("%q and %q, want %q", got, fixed, want)
 	}
@@ -155,7 +155,7 @@ func TestDirectoriesFollowEveryLink(t *testing.T) {
 		"shallow/hosts":     {[]string{"/etc", in("shallow")}, []string{in("shallow")}},
 		"loop/file":         {[]string{dir, in("loop")}, nil},
 	} {
-		if dirs, fixed := Directories([]string{in(file)}); !slices.Equal(dirs, want.dirs) || !slices.Equal(fixed, want.fixed) {
+		if dirs, fixed := directories([]string{in(file)}); !slices.Equal(dirs, want.dirs) || !slices.Equal(fixed, want.fixed) {
 			t.Errorf("%s: %q and %q, want %q", file, dirs, fixed, want)
 		}
 	}

@@ -1,22 +1,23 @@
-package service
+package host
 
 import (
 	"runtime"
 	"testing"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
+
+// loops returns how many event loops the relay has.
+func loops() int { return max(1, runtime.GOMAXPROCS(0)/4) }
 
 func TestAddProcessorsLeavesAsManyForWork(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for work := 1; work <= 33; work++ {
 		runtime.GOMAXPROCS(work)
-		if !addProcessors() {
+		if !AddProcessors(loops) {
 			t.Fatal("no processor was added")
 		}
-		if n := runtime.GOMAXPROCS(0) - proxy.EventLoops(); n != work {
-			t.Errorf("%d processors became %d beside %d loops", work, n, proxy.EventLoops())
+		if n := runtime.GOMAXPROCS(0) - loops(); n != work {
+			t.Errorf("%d processors became %d next to %d loops", work, n, loops())
 		}
 	}
 }
@@ -25,7 +26,7 @@ func TestAddProcessorsLeavesTheOperatorsNumber(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
 	t.Setenv("GOMAXPROCS", "3")
-	if addProcessors() || runtime.GOMAXPROCS(0) != before {
+	if AddProcessors(loops) || runtime.GOMAXPROCS(0) != before {
 		t.Errorf("%d processors, want %d as before", runtime.GOMAXPROCS(0), before)
 	}
 }

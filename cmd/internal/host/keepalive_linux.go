@@ -1,4 +1,4 @@
-package service
+package host
 
 import (
 	"net"
@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepAccepted sets what finds dead peers once on the listening socket, from which
-// Linux hands it down to every connection. The net package would set it again for
-// each, with four system calls, and has no way to say TCP_USER_TIMEOUT.
-func keepAccepted(lc *net.ListenConfig) {
+// setKeepAlive sets what finds dead peers once, on the listening socket, from which every
+// connection inherits it in Linux. Package net would set it again for each connection,
+// with four system calls, and does not know TCP_USER_TIMEOUT.
+func setKeepAlive(lc *net.ListenConfig) {
 	lc.KeepAlive = -1 // each connection has it already
 	lc.Control = func(_, _ string, raw syscall.RawConn) error { return setDeadPeerLimits(raw) }
-	// A listener for multipath TCP, which Go opens where the kernel knows it, has no
+	// Go opens a listener for multipath TCP where the kernel can, and that has no
 	// TCP_USER_TIMEOUT.
 	lc.SetMultipathTCP(false)
 }
 
-// setDeadPeerLimits sets keepAlive and userTimeout. A sandbox that lacks an option
-// still has the relay's own limit for writes.
+// setDeadPeerLimits sets keepAlive and userTimeout. A container runtime that lacks an
+// option (gVisor, for example) still leaves the relay's own time limit for writes.
 func setDeadPeerLimits(raw syscall.RawConn) error {
 	seconds := func(d time.Duration) int { return int(d.Seconds()) }
 	return raw.Control(func(fd uintptr) {

@@ -1,13 +1,13 @@
 //go:build !linux
 
-package service
+package host
 
 import (
 	"errors"
 	"net"
 )
 
-// divert sends connections that begin now to another process. This system cannot.
-func divert(net.Listener) error {
+// Divert would make the kernel leave new connections to other processes.
+func Divert(net.Listener) error {
 	return errors.New("this system resets connections that have not been accepted when a listener closes")
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package service
+package host
 
 import (
 	"math"
@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// allowSharing lets another process listen on the same address.
+// allowSharing lets other processes listen on the same address.
 func allowSharing(raw syscall.RawConn) error {
 	var setErr error
 	err := raw.Control(func(fd uintptr) {
@@ -21,9 +21,9 @@ func allowSharing(raw syscall.RawConn) error {
 	return setErr
 }
 
-// descriptorLimit returns how many files the process may have open, false if there is no
-// limit. The runtime has raised it as far as it goes.
-func descriptorLimit() (int, bool) {
+// DescriptorLimit returns how many file descriptors the process may have open, false if
+// there is no limit. The Go runtime has raised the limit as far as the system lets it.
+func DescriptorLimit() (int, bool) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > math.MaxInt32 {
 		return 0, false

@@ -1,4 +1,4 @@
-package service
+package host
 
 import (
 	"errors"
@@ -15,14 +15,14 @@ const (
 	tcpACK   = 0x10
 )
 
-// divert makes the kernel drop what begins a connection on ln, and nothing else. Who
-// connects repeats it a second later, and by then reaches another process that listens
-// on the same address. What has begun here can be accepted here: closing the socket
-// right away would reset it.
+// Divert makes the kernel drop the packets that would begin a connection on ln, and no
+// others. The client sends such a packet again a second later, and by then it reaches
+// another process that listens on the same address (see ListenOptions.Shared). Connections
+// that have begun can still be accepted, while closing the socket would reset them.
 //
-// Connections that are accepted from now on inherit the filter, which no packet of
-// theirs meets.
-func divert(ln net.Listener) error { return onSocket(ln, dropBeginnings) }
+// Connections that are accepted from now on inherit the filter, which matches none of
+// their packets.
+func Divert(ln net.Listener) error { return onSocket(ln, dropBeginnings) }
 
 func dropBeginnings(raw syscall.RawConn) (setErr error) {
 	// Load the flags; of SYN and ACK only SYN: drop, else take all of it.

@@ -1,4 +1,4 @@
-package systemd
+package host
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
-// Sockets are those that the manager has opened, by FileDescriptorName. They stay
-// open in the manager when the process ends: who connects meanwhile waits for the
-// next one.
+// Sockets are the listening sockets that systemd has opened for the process, by their
+// FileDescriptorName (systemd.socket(5)). They stay open in systemd when the process ends,
+// so that a device that connects meanwhile waits for the next process.
 type Sockets map[string][]*os.File
 
-// Inherit takes the sockets over. Only the first call finds any.
-func Inherit() Sockets {
+// InheritSockets takes the sockets over (sd_listen_fds(3)). Only the first call finds any.
+func InheritSockets() Sockets {
 	s := Sockets{}
 	for _, f := range activation.Files(true) {
 		s[f.Name()] = append(s[f.Name()], f)
@@ -26,11 +26,12 @@ func Inherit() Sockets {
 	return s
 }
 
-// Names returns the names of the sockets, in order.
+// Names returns the names of the sockets, sorted.
 func (s Sockets) Names() []string { return slices.Sorted(maps.Keys(s)) }
 
-// Listen returns a listener on the socket of that name. It can be called again after
-// the listener has been closed.
+// Listen returns a listener on the socket of that name, whose connections notice dead
+// peers as those of [Listen] do. It may be called again after the listener has been
+// closed. The error says how to name the sockets in their units.
 func (s Sockets) Listen(name string) (net.Listener, error) {
 	switch files := s[name]; {
 	case len(s) == 0:
@@ -44,11 +45,11 @@ func (s Sockets) Listen(name string) (net.Listener, error) {
 		if err != nil {
 			return nil, fmt.Errorf("socket %q of systemd: %w", name, err)
 		}
-		return ln, nil
+		return keepingAlive{ln}, nil
 	}
 }
 
-// Close gives up the sockets, but no listener.
+// Close closes the sockets in this process, but no listener that Listen has returned.
 func (s Sockets) Close() {
 	for _, files := range s {
 		for _, f := range files {

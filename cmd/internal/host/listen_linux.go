@@ -1,4 +1,4 @@
-package service
+package host
 
 import (
 	"context"
@@ -23,7 +23,7 @@ func listenBeside(own []net.Listener, address string) (ln net.Listener, err erro
 		defer func() { _, _ = sharePort(o, before) }()
 	}
 	var lc net.ListenConfig
-	keepAccepted(&lc)
+	setKeepAlive(&lc)
 	keep := lc.Control
 	lc.Control = func(network, address string, raw syscall.RawConn) error {
 		return errors.Join(keep(network, address, raw), allowSharing(raw))

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package host
+
+import "net"
+
+// setKeepAlive lets package net set what finds dead peers on each connection.
+func setKeepAlive(lc *net.ListenConfig) { lc.KeepAliveConfig = keepAlive }
