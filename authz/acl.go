@@ -13,10 +13,11 @@ import (
 // which the first that fits decides. It is immutable and may be shared by any
 // number of grants. The zero value allows nothing.
 //
-// Topics of rules are topic filters. They may hold the placeholders ${clientid},
-// ${username}, ${subject} and ${client_attrs.NAME}, which [ACL.Bind] fills in.
-// A topic that begins with "eq " means the rest literally, placeholders and
-// wildcards included: "eq a/#" is the subscription to a/# and no other.
+// Topics of rules are topic filters. They may hold the placeholders ${client_id},
+// ${username}, ${subject} and ${attrs.NAME}, or their other spellings (see package
+// placeholder), which [ACL.Bind] fills in. A topic that begins with "eq " means the
+// rest literally, placeholders and wildcards included: "eq a/#" is the subscription to
+// a/# and no other.
 //
 // Brokers give topics that begin with $ a meaning of their own: $SYS/, and prefixes
 // that hide the topic that is meant, such as $queue/ or $delayed/5/, or $share/ in
@@ -156,7 +157,7 @@ func compilePattern(topic string) (pattern, error) {
 	if text, ok := strings.CutPrefix(topic, "eq "); ok {
 		return pattern{text: text, literal: true}, checkPattern(text)
 	}
-	expanded, err := expand(topic, sample)
+	expanded, err := aclPlaceholders.Expand(topic, sampleValue)
 	if err != nil {
 		return pattern{}, err
 	}

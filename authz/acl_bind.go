@@ -1,58 +1,52 @@
 package authz
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 // ACLValues are what the placeholders of an [ACL] stand for in one session.
 type ACLValues struct {
-	// ClientID is ${clientid}: the client identifier, given or made up.
+	// ClientID is ${client_id}: the client identifier, which may have been assigned.
 	ClientID string
-	// Username is ${username}: the user name of the CONNECT, empty where that
-	// is the token.
+	// Username is ${username}: the user name of the CONNECT, empty if that is the
+	// token.
 	Username string
 	// Subject is ${subject}: that of the [Grant].
 	Subject string
-	// Attrs are ${client_attrs.NAME}: those of the [Grant].
+	// Attrs are ${attrs.NAME}: those of the [Grant].
 	Attrs map[string]string
 }
 
-// value returns what the placeholder of the given name, which is one that an ACL
-// knows, stands for.
-func (v *ACLValues) value(name string) (string, error) {
-	var value string
-	switch name {
-	case "clientid":
+// aclPlaceholders are those of an ACL. Nothing changes the variable.
+var aclPlaceholders = placeholder.Grammar{Names: []string{"client_id", "username", "subject", "attrs.NAME"}}
+
+// value returns what p stands for.
+func (v *ACLValues) value(p placeholder.Part) (value string, err error) {
+	switch p.Name {
+	case "client_id":
 		value = v.ClientID
 	case "username":
 		value = v.Username
 	case "subject":
 		value = v.Subject
-	default:
-		value = v.Attrs[strings.TrimPrefix(name, attrPrefix)]
+	case "attrs":
+		value = v.Attrs[p.Key]
 	}
 	switch {
 	case value == "":
-		return "", fmt.Errorf("${%s} has no value", name)
+		return "", fmt.Errorf("${%s} has no value", p.Text)
 	case strings.ContainsAny(value, "+#/\x00"):
-		return "", fmt.Errorf("the value of ${%s} contains one of + # / NUL", name)
+		return "", fmt.Errorf("the value of ${%s} contains one of + # / NUL", p.Text)
 	}
 	return value, nil
 }
 
-const attrPrefix = "client_attrs."
-
-// sample stands for any value, and finds fault with names that no ACL knows.
-func sample(name string) (string, error) {
-	attr, ok := strings.CutPrefix(name, attrPrefix)
-	if name == "clientid" || name == "username" || name == "subject" || ok && attr != "" {
-		return "x", nil
-	}
-	return "", fmt.Errorf("unknown placeholder ${%s}", name)
-}
+// sampleValue stands for any value.
+func sampleValue(placeholder.Part) (string, error) { return "x", nil }
 
 // Bind fills in the placeholders. An ACL without any is bound to no session: Bind
 // returns the same BoundACL every time, and no error.
@@ -103,7 +97,7 @@ func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 	out := make([]pattern, len(topics))
 	for i, p := range topics {
 		if p.unbound() {
-			text, err := expand(p.text, v.value)
+			text, err := aclPlaceholders.Expand(p.text, v.value)
 			switch {
 			case err != nil:
 				return nil, err
@@ -118,28 +112,6 @@ func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 		out[i] = p
 	}
 	return out, nil
-}
-
-// expand replaces each ${name} in text by its value, which is not looked into again.
-func expand(text string, value func(name string) (string, error)) (string, error) {
-	var out strings.Builder
-	for {
-		before, rest, found := strings.Cut(text, "${")
-		out.WriteString(before)
-		if !found {
-			return out.String(), nil
-		}
-		name, after, closed := strings.Cut(rest, "}")
-		if !closed {
-			return "", errors.New("${ without }")
-		}
-		v, err := value(name)
-		if err != nil {
-			return "", err
-		}
-		out.WriteString(v)
-		text = after
-	}
 }
 
 // BoundACL is an [ACL] for one session. It is immutable and may be asked from any

@@ -134,7 +134,7 @@ func (x *index) bind(v *ACLValues) (values, dollars []string, err error) {
 }
 
 func (t *template) bind(v *ACLValues) (string, error) {
-	text, err := expand(t.text, v.value)
+	text, err := aclPlaceholders.Expand(t.text, v.value)
 	switch {
 	case err != nil:
 		return "", err

@@ -23,7 +23,7 @@ type ACLOptions struct {
 // ParseACL reads an ACL from JSON in one of the two forms that EMQX knows. The first
 // is an array of rules in their order, of which an empty one allows nothing:
 //
-//	[{"permission": "allow", "action": "publish", "topics": ["v1/${clientid}/#"], "qos": [0, 1], "retain": false}]
+//	[{"permission": "allow", "action": "publish", "topics": ["v1/${client_id}/#"], "qos": [0, 1], "retain": false}]
 //
 // The action is publish, subscribe or all; "topic" with a single text may stand for
 // "topics"; "qos" may be a single number; "retain" may also be 0, 1 or "all". The

@@ -200,6 +200,18 @@ func TestACLBindRefuses(t *testing.T) {
 	}
 }
 
+// TestACLKnowsBothSpellings: a name means the same however it is spelled.
+func TestACLKnowsBothSpellings(t *testing.T) {
+	acl, err := authz.ParseACL([]byte(`{"pub":["a/${clientid}/${client_id}/${client_attrs.k}/${attrs.k}"]}`), authz.ACLOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := acl.Bind(authz.ACLValues{ClientID: "c", Attrs: map[string]string{"k": "v"}})
+	if err != nil || !b.Publish([]byte("a/c/c/v/v"), 0, false) {
+		t.Errorf("%v, want the same value for both", err)
+	}
+}
+
 // A value is not looked into again, and what nobody asks for need not be good.
 func TestACLBindOnce(t *testing.T) {
 	acl, err := authz.NewACL(authz.DenyRest, authz.Rule{Publish: true, Topics: []string{"x-${clientid}"}})
@@ -224,17 +236,17 @@ func TestACLBindOnce(t *testing.T) {
 func TestNewACLRefuses(t *testing.T) {
 	retain := true
 	for want, r := range map[string]authz.Rule{
-		"neither about":       {Topics: []string{"a"}},
-		"no topics":           {Publish: true},
-		"qos is 3":            {Publish: true, Topics: []string{"a"}, QoS: []int{0, 3}},
-		"qos is -1":           {Publish: true, Topics: []string{"a"}, QoS: []int{-1}},
-		"retain says nothing": {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
-		"not a topic filter":  {Publish: true, Topics: []string{"a", "a#"}},
-		"unknown placeholder": {Publish: true, Topics: []string{"${password}"}},
-		"${client_attrs.}":    {Publish: true, Topics: []string{"${client_attrs.}"}},
-		"${ without }":        {Publish: true, Topics: []string{"a/${clientid"}},
-		"$share/group/":       {Subscribe: true, Topics: []string{"$share/g/a"}},
-		"not looked at":       {Subscribe: true, Topics: []string{"eq $SHARE/g/a"}},
+		"neither about":                        {Topics: []string{"a"}},
+		"no topics":                            {Publish: true},
+		"qos is 3":                             {Publish: true, Topics: []string{"a"}, QoS: []int{0, 3}},
+		"qos is -1":                            {Publish: true, Topics: []string{"a"}, QoS: []int{-1}},
+		"retain says nothing":                  {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
+		"not a topic filter":                   {Publish: true, Topics: []string{"a", "a#"}},
+		"is unknown; allowed are ${client_id}": {Publish: true, Topics: []string{"${password}"}},
+		"${client_attrs.}":                     {Publish: true, Topics: []string{"${client_attrs.}"}},
+		"has no closing brace":                 {Publish: true, Topics: []string{"a/${clientid"}},
+		"$share/group/":                        {Subscribe: true, Topics: []string{"$share/g/a"}},
+		"not looked at":                        {Subscribe: true, Topics: []string{"eq $SHARE/g/a"}},
 	} {
 		good := authz.Rule{Publish: true, Topics: []string{"a"}}
 		_, err := authz.NewACL(authz.DenyRest, good, r)

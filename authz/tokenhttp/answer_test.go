@@ -386,6 +386,7 @@ func TestVary(t *testing.T) {
 		`,"vary":[]`:                      {Narrow: true},
 		`,"vary":["token"]`:               {Narrow: true},
 		`,"vary":["clientid"]`:            {Narrow: true, Vary: authz.PartClientID},
+		`,"vary":["client_id"]`:           {Narrow: true, Vary: authz.PartClientID},
 		`,"vary":["clientid","username"]`: {Narrow: true, Vary: authz.PartClientID | authz.PartUsername},
 		`,"vary":["peerhost"]`:            nil, // which the service is not shown
 		`,"vary":["weather"]`:             nil,

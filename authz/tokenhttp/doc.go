@@ -78,11 +78,12 @@
 // # Templates
 //
 // URL, header values and body may hold ${token}, ${token_b64}, ${username},
-// ${password}, ${clientid}, ${peerhost}, ${listener}, ${proto},
+// ${password}, ${client_id}, ${client_addr}, ${listener}, ${proto},
 // ${proto_version}, ${cert_common_name}, ${cert_subject}, ${cert_fingerprint},
-// ${cert_pem}, ${reason}, and ${secret} for the content of Options.SecretFile. What
-// is not known of a device is empty. Each value is escaped for the place it stands
-// in: path, query, form, JSON string or header.
+// ${cert_pem}, ${reason}, and ${secret} for the content of Options.SecretFile. Package
+// placeholder has the other spellings. What is not known of a device is empty. Each
+// value is escaped for the place where it stands: path, query, form, JSON string or
+// header.
 //
 // Where no template names the token, ${password} is it: templates that were written
 // for EMQX then work as they are for devices that bring the token as the password.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 const (
@@ -166,7 +167,8 @@ func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 	}
 	keep.Narrow = true
 	for _, v := range list {
-		name, _ := v.(string)
+		text, _ := v.(string)
+		name := placeholder.Named(text).Name
 		part, known := partOf(name)
 		if !known || !slices.Contains(f.vars, name) {
 			f.fail("vary", "names something that the service is not shown")
@@ -182,13 +184,13 @@ func partOf(variable string) (part authz.Parts, known bool) {
 	switch {
 	case variable == "token":
 		return 0, true
-	case variable == "clientid":
+	case variable == "client_id":
 		return authz.PartClientID, true
 	case variable == "username":
 		return authz.PartUsername, true
 	case variable == "password":
 		return authz.PartPassword, true
-	case strings.HasPrefix(variable, "peer"):
+	case variable == "client_addr":
 		return authz.PartAddr, true
 	case variable == "listener":
 		return authz.PartListener, true

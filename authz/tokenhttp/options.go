@@ -84,19 +84,19 @@ func New(o Options) (*Source, error) {
 		onPassedOver:       o.OnPassedOver,
 	}
 	s.breaker = newBreaker(s.timeout)
-	asker, err := o.compile(&p)
+	builder, err := o.compile(&p)
 	if err != nil {
 		return nil, err
 	}
-	s.asker = *asker
-	s.reader = o.reader(p, asker)
+	s.builder = *builder
+	s.reader = o.reader(p, builder)
 	if err := errors.Join(o.checkAnswers(&p), s.openFiles(&o)); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (o *Options) reader(p preset, a *asker) reader {
+func (o *Options) reader(p preset, a *requestBuilder) reader {
 	fields := make(map[string]string)
 	for name, path := range p.fields {
 		fields[name] = path
@@ -158,11 +158,11 @@ func (s *Source) openFiles(o *Options) error {
 	s.bearer = open("bearer_file", o.BearerFile, bearerText)
 	s.basic = open("basic_file", o.BasicFile, basicText)
 	s.secret = open("secret_file", o.SecretFile, secretText)
-	if s.secret == nil && s.asker.secret {
+	if s.secret == nil && s.builder.secret {
 		faults = append(faults, errors.New("secret_file: missing, and ${secret} is used"))
 	}
 	own := 0
-	for _, set := range []bool{o.BearerFile != "", o.BasicFile != "", s.asker.authorization} {
+	for _, set := range []bool{o.BearerFile != "", o.BasicFile != "", s.builder.authorization} {
 		if set {
 			own++
 		}

@@ -100,7 +100,7 @@ type textRule struct {
 	then  Outcome
 }
 
-const emqxJSON = `{"username":"${username}","password":"${password}","clientid":"${clientid}"}`
+const emqxJSON = `{"username":"${username}","password":"${password}","clientid":"${client_id}"}`
 
 // presetNamed returns the preset of that name.
 func presetNamed(name string) (preset, bool) {
@@ -131,7 +131,7 @@ func Presets() []string {
 }
 
 func native() preset {
-	const rest = `"username":"${username}","clientid":"${clientid}","reason":"${reason}"}`
+	const rest = `"username":"${username}","clientid":"${client_id}","reason":"${reason}"}`
 	fields := make(map[string]string)
 	for _, f := range fieldNames() {
 		fields[f] = f
@@ -161,7 +161,7 @@ func emqx() preset {
 		method: "POST", format: "json",
 		bodies: map[string]string{
 			"json": emqxJSON,
-			"form": "username=${username}&password=${password}&clientid=${clientid}",
+			"form": "username=${username}&password=${password}&clientid=${client_id}",
 		},
 		allow:   spans{{204, 204}},
 		read:    spans{{200, 200}},
@@ -207,7 +207,7 @@ func goauth() preset {
 		method: "POST", format: "json",
 		bodies: map[string]string{
 			"json": emqxJSON,
-			"form": "username=${username}&password=${password}&clientid=${clientid}",
+			"form": "username=${username}&password=${password}&clientid=${client_id}",
 		},
 		deny:    spans{{401, 401}, {403, 403}},
 		read:    spans{{200, 299}},
@@ -229,7 +229,7 @@ func goauth() preset {
 
 // vernemq is the auth_on_register hook of vmq_webhooks.
 func vernemq() preset {
-	const head = `{"peer_addr":"${peerhost}","peer_port":0,"mountpoint":"","client_id":"${clientid}",` +
+	const head = `{"peer_addr":"${client_addr}","peer_port":0,"mountpoint":"","client_id":"${client_id}",` +
 		`"username":"${username}","password":"${password}",`
 	return preset{
 		pair:   true,
@@ -298,7 +298,7 @@ func status() preset {
 
 // rabbitmq is the user path of rabbitmq_auth_backend_http.
 func rabbitmq() preset {
-	const form = "username=${username}&password=${password}&client_id=${clientid}&vhost=%2F"
+	const form = "username=${username}&password=${password}&client_id=${client_id}&vhost=%2F"
 	return preset{
 		pair:   true,
 		method: "POST", format: "form",

@@ -215,21 +215,21 @@ func TestPresetRequests(t *testing.T) {
 		want sent
 		vars []string
 	}{
-		"native": {Options{URL: "/a"}, pump(), sent{"POST", "/a", js, "", "", `{"v":1,"token":"` + secretToken + `","username":"pump","clientid":"pump-7","reason":"connect"}`}, []string{"clientid", "token", "username"}},
+		"native": {Options{URL: "/a"}, pump(), sent{"POST", "/a", js, "", "", `{"v":1,"token":"` + secretToken + `","username":"pump","clientid":"pump-7","reason":"connect"}`}, []string{"client_id", "token", "username"}},
 		"native binary": {Options{URL: "/a"}, binary, sent{"POST", "/a", js, "", "",
-			`{"v":1,"token_b64":"/wB0b2s=","username":"pump","clientid":"pump-7","reason":"connect"}`}, []string{"clientid", "token", "username"}},
-		"emqx":      {Options{Preset: "emqx"}, pump(), sent{"POST", "/", js, "", "", body}, []string{"clientid", "token", "username"}},
-		"emqx GET":  {Options{Preset: "emqx", Method: "GET", URL: "/a?b=c"}, pump(), sent{"GET", "/a?b=c&username=pump&password=" + secretToken + "&clientid=pump-7", "", "", "", ""}, []string{"clientid", "token", "username"}},
-		"emqx form": {Options{Preset: "emqx", Format: "form", Body: "p=${password}&h=${peerhost}"}, pump(), sent{"POST", "/", form, "", "", "p=" + secretToken + "&h="}, []string{"peerhost", "token"}},
-		"emqx4":     {Options{Preset: "emqx4"}, pump(), sent{"POST", "/", form, "", "", "clientid=pump-7&username=pump&password=" + secretToken}, []string{"clientid", "token", "username"}},
-		"goauth":    {Options{Preset: "goauth"}, pump(), sent{"POST", "/", js, "", "", body}, []string{"clientid", "token", "username"}},
+			`{"v":1,"token_b64":"/wB0b2s=","username":"pump","clientid":"pump-7","reason":"connect"}`}, []string{"client_id", "token", "username"}},
+		"emqx":      {Options{Preset: "emqx"}, pump(), sent{"POST", "/", js, "", "", body}, []string{"client_id", "token", "username"}},
+		"emqx GET":  {Options{Preset: "emqx", Method: "GET", URL: "/a?b=c"}, pump(), sent{"GET", "/a?b=c&username=pump&password=" + secretToken + "&clientid=pump-7", "", "", "", ""}, []string{"client_id", "token", "username"}},
+		"emqx form": {Options{Preset: "emqx", Format: "form", Body: "p=${password}&h=${peerhost}"}, pump(), sent{"POST", "/", form, "", "", "p=" + secretToken + "&h="}, []string{"client_addr", "token"}},
+		"emqx4":     {Options{Preset: "emqx4"}, pump(), sent{"POST", "/", form, "", "", "clientid=pump-7&username=pump&password=" + secretToken}, []string{"client_id", "token", "username"}},
+		"goauth":    {Options{Preset: "goauth"}, pump(), sent{"POST", "/", js, "", "", body}, []string{"client_id", "token", "username"}},
 		"goauth jwt": {Options{Preset: "goauth", Headers: map[string]string{"Authorization": "Bearer ${token}"}, Body: `{"clientid":"${clientid}"}`}, pump(),
-			sent{"POST", "/", js, "", "Bearer " + secretToken, `{"clientid":"pump-7"}`}, []string{"clientid", "token"}},
-		"vernemq":       {Options{Preset: "vernemq"}, pump(), sent{"POST", "/", js, "auth_on_register", "", head + `"clean_session":true}`}, []string{"clientid", "peerhost", "proto_version", "token", "username"}},
-		"vernemq 5":     {Options{Preset: "vernemq"}, five, sent{"POST", "/", js, "auth_on_register_m5", "", head + `"clean_start":true,"properties":{}}`}, []string{"clientid", "peerhost", "proto_version", "token", "username"}},
+			sent{"POST", "/", js, "", "Bearer " + secretToken, `{"clientid":"pump-7"}`}, []string{"client_id", "token"}},
+		"vernemq":       {Options{Preset: "vernemq"}, pump(), sent{"POST", "/", js, "auth_on_register", "", head + `"clean_session":true}`}, []string{"client_addr", "client_id", "proto_version", "token", "username"}},
+		"vernemq 5":     {Options{Preset: "vernemq"}, five, sent{"POST", "/", js, "auth_on_register_m5", "", head + `"clean_start":true,"properties":{}}`}, []string{"client_addr", "client_id", "proto_version", "token", "username"}},
 		"introspection": {Options{Preset: "introspection"}, pump(), sent{"POST", "/", form, "", "", "token=" + secretToken + "&token_type_hint=access_token"}, []string{"token"}},
 		"status":        {Options{Preset: "status", URL: "/api/v1/${token}/attributes?clientKeys=x"}, pump(), sent{"GET", "/api/v1/" + secretToken + "/attributes?clientKeys=x", "", "", "", ""}, []string{"token"}},
-		"rabbitmq":      {Options{Preset: "rabbitmq", URL: "/user"}, pump(), sent{"POST", "/user", form, "", "", "username=pump&password=" + secretToken + "&client_id=pump-7&vhost=%2F"}, []string{"clientid", "token", "username"}},
+		"rabbitmq":      {Options{Preset: "rabbitmq", URL: "/user"}, pump(), sent{"POST", "/user", form, "", "", "username=pump&password=" + secretToken + "&client_id=pump-7&vhost=%2F"}, []string{"client_id", "token", "username"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got sent
@@ -246,8 +246,8 @@ func TestPresetRequests(t *testing.T) {
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if !slices.Equal(s.asker.vars, c.vars) {
-				t.Errorf("vars = %v, want %v", s.asker.vars, c.vars)
+			if !slices.Equal(s.builder.vars, c.vars) {
+				t.Errorf("vars = %v, want %v", s.builder.vars, c.vars)
 			}
 			var parts authz.Parts
 			for _, v := range c.vars {

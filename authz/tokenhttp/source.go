@@ -16,7 +16,7 @@ import (
 // Source asks a token service over HTTP. Make one with [New]; any number of
 // goroutines may use it.
 type Source struct {
-	asker              asker
+	builder            requestBuilder
 	reader             reader
 	timeout            time.Duration
 	ignoreCacheControl bool
@@ -67,7 +67,7 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 		return refused(authz.Unknown, "an empty token", authz.Keep{}), nil
 	}
 	m, err := s.message(r)
-	if u, ok := errors.AsType[*unfit](err); ok {
+	if u, ok := errors.AsType[*invalidValue](err); ok {
 		c.Outcome = Refused
 		return decision{outcome: Refused, denial: u.refusal()}, nil
 	} else if err != nil {
@@ -104,7 +104,7 @@ func (s *Source) message(r *authz.Request) (*message, error) {
 	if s.secret != nil {
 		secret, _ = s.secret.get()
 	}
-	m, err := s.asker.message(r, secret)
+	m, err := s.builder.message(r, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func (s *Source) message(r *authz.Request) (*message, error) {
 // Parts returns what of a request, beside the token, the service is shown: what the
 // answer may depend on, and what a cache must therefore tell requests apart by.
 func (s *Source) Parts() (parts authz.Parts) {
-	for _, v := range s.asker.vars {
+	for _, v := range s.builder.vars {
 		part, _ := partOf(v)
 		parts |= part
 	}

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 // position is where in a request a value stands; it decides how the value is
@@ -37,31 +38,31 @@ const (
 // template is text with places for variables.
 type template []part
 
-// part is a literal text and the variable behind it, if any.
+// part is literal text, or a variable.
 type part struct {
 	text     string
 	variable *variable
 	at       position
 }
 
-// unfit says that a value cannot stand where the template wants it.
-type unfit struct {
+// invalidValue says that a value cannot stand where the template has its variable.
+type invalidValue struct {
 	variable string
 	why      string
 }
 
-func (u *unfit) Error() string { return "${" + u.variable + "} " + u.why }
+func (e *invalidValue) Error() string { return "${" + e.variable + "} " + e.why }
 
 // append appends the template's text for the request that in holds.
 func (t template) append(b []byte, in *input) ([]byte, error) {
 	for _, p := range t {
-		b = append(b, p.text...)
 		if p.variable == nil {
+			b = append(b, p.text...)
 			continue
 		}
 		value := p.variable.value(in)
 		if why := p.at.rejects(value); why != "" {
-			return nil, &unfit{variable: p.variable.name, why: why}
+			return nil, &invalidValue{variable: p.variable.name, why: why}
 		}
 		b = p.at.escape(b, value)
 	}
@@ -135,8 +136,7 @@ func appendJSON(b []byte, value string) []byte {
 
 // compiler turns the texts of one request into templates.
 type compiler struct {
-	// percent also reads %u and the like, as EMQX 4 wrote them.
-	percent bool
+	grammar placeholder.Grammar
 	// passwordIsToken: no template names the token, so ${password} is it.
 	passwordIsToken bool
 	// used collects the names of all variables.
@@ -145,56 +145,27 @@ type compiler struct {
 
 // compile reads text, whose variables all stand at one position.
 func (c *compiler) compile(text string, at position) (template, error) {
-	var t template
-	for {
-		before, name, after, err := c.cut(text)
-		if err != nil {
-			return nil, err
-		}
-		if name == "" {
-			return append(t, part{text: before}), nil
-		}
-		v, err := c.variable(name)
-		if err != nil {
-			return nil, err
-		}
-		t = append(t, part{text: before, variable: v, at: at})
-		text = after
-	}
-}
-
-// cut splits text around its first variable.
-func (c *compiler) cut(text string) (before, name, after string, err error) {
-	for i := range len(text) {
-		switch {
-		case strings.HasPrefix(text[i:], "${"):
-			name, after, found := strings.Cut(text[i+2:], "}")
-			if !found || name == "" {
-				return "", "", "", errors.New("a ${ that does not become ${name}")
-			}
-			return text[:i], name, after, nil
-		case c.percent && text[i] == '%' && i+1 < len(text):
-			if name := percentName(text[i+1]); name != "" {
-				return text[:i], name, text[i+2:], nil
-			}
-		}
-	}
-	return text, "", "", nil
-}
-
-func (c *compiler) variable(name string) (*variable, error) {
-	v, ok := variableNamed(name)
-	if name == "peerport" {
+	if strings.Contains(text, "${peerport}") {
 		return nil, errors.New("${peerport} is new with every connection, so that no answer would ever be reused; leave it out")
 	}
-	if !ok {
-		return nil, fmt.Errorf("${%s} is no variable; there are %s", name, strings.Join(variableNames(), ", "))
+	parts, err := c.grammar.Parse(text)
+	t := make(template, len(parts))
+	for i, p := range parts {
+		t[i] = part{text: p.Text}
+		if p.Name != "" {
+			t[i] = part{variable: c.variable(p.Name), at: at}
+		}
 	}
+	return t, err
+}
+
+func (c *compiler) variable(name string) *variable {
+	v, _ := variableNamed(name) // the grammar has no other names
 	if name == "password" && c.passwordIsToken {
 		v.name, v.value = "token", tokenText
 	}
 	c.used[v.name] = true
-	return &v, nil
+	return &v
 }
 
 // json reads a text that is JSON, with variables inside its strings.
@@ -225,7 +196,7 @@ func (c *compiler) json(text string) (template, error) {
 
 // url reads a URL with variables in its path and query.
 func (c *compiler) url(text string) (template, error) {
-	path, query, hasQuery := strings.Cut(text, "?")
+	path, _, _ := strings.Cut(text, "?")
 	scheme, rest, found := strings.Cut(path, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	switch {
@@ -240,16 +211,16 @@ func (c *compiler) url(text string) (template, error) {
 	case strings.Contains(text, "#"):
 		return nil, errors.New("no fragment (#...) in it; servers never see one")
 	}
-	t, err := c.compile(path, inPath)
+	t, err := c.compile(text, inPath)
 	if err != nil {
 		return nil, err
 	}
-	if hasQuery {
-		q, err := c.compile("?"+query, inQuery)
-		if err != nil {
-			return nil, err
+	query := false
+	for i := range t {
+		query = query || strings.Contains(t[i].text, "?")
+		if query {
+			t[i].at = inQuery
 		}
-		t = append(t, q...)
 	}
 	if _, err := url.Parse(t.sample()); err != nil {
 		// What url.Parse says repeats the text, in which secrets may stand.
@@ -262,19 +233,19 @@ func (c *compiler) url(text string) (template, error) {
 func (t template) sample() string {
 	var b strings.Builder
 	for _, p := range t {
-		b.WriteString(p.text)
 		if p.variable != nil {
 			b.WriteByte('x')
 		}
+		b.WriteString(p.text)
 	}
 	return b.String()
 }
 
 // refusal is the denial of a request that cannot be put to the service.
-func (u *unfit) refusal() *authz.Denial {
+func (e *invalidValue) refusal() *authz.Denial {
 	reason := authz.NotAuthorized
-	if u.variable == "token" || u.variable == "token_b64" {
+	if e.variable == "token" || e.variable == "token_b64" {
 		reason = authz.Unknown
 	}
-	return &authz.Denial{Reason: reason, Detail: "the service is not asked: " + u.Error()}
+	return &authz.Denial{Reason: reason, Detail: "the service is not asked: " + e.Error()}
 }

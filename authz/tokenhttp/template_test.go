@@ -18,7 +18,7 @@ import (
 // TestHostileValues: no value leaves its place, and what cannot stand there is
 // refused without a call.
 func TestHostileValues(t *testing.T) {
-	compiled := func(o Options) *asker {
+	compiled := func(o Options) *requestBuilder {
 		p, _ := presetNamed(o.Preset)
 		a, err := o.compile(&p)
 		if err != nil {
@@ -53,7 +53,7 @@ func TestHostileValues(t *testing.T) {
 	} {
 		r := authz.Request{Token: authz.NewToken(text)}
 		for name, c := range map[string]struct {
-			a    *asker
+			a    *requestBuilder
 			fits bool
 			read func(m *message) string
 		}{
@@ -112,7 +112,7 @@ func TestVariables(t *testing.T) {
 		names = append(names, "${"+v.name+"}")
 		empty = append(empty, v.value(&input{request: &authz.Request{}}))
 	}
-	c := &compiler{used: map[string]bool{}}
+	c := &compiler{grammar: grammar(false), used: map[string]bool{}}
 	tm, err := c.compile(strings.Join(names, " "), inForm)
 	if err != nil {
 		t.Fatal(err)
@@ -123,6 +123,19 @@ func TestVariables(t *testing.T) {
 	}
 	if got := strings.Join(empty, ","); got != ",,,,,,,mqtt,0,,,,,connect," {
 		t.Errorf("of an empty request the variables are %q", got)
+	}
+}
+
+// TestVariablesHaveOtherSpellings: those of EMQX mean the same.
+func TestVariablesHaveOtherSpellings(t *testing.T) {
+	c := &compiler{grammar: grammar(true), used: map[string]bool{}}
+	tm, err := c.compile("${clientid}=${client_id}=%c ${peerhost}=${client_addr}=%a", inForm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := authz.Request{ClientID: "c", Addr: netip.MustParseAddrPort("192.0.2.7:1")}
+	if b, err := tm.append(nil, &input{request: &r}); string(b) != "c=c=c 192.0.2.7=192.0.2.7=192.0.2.7" || err != nil {
+		t.Errorf("%s, %v", b, err)
 	}
 }
 
@@ -144,8 +157,8 @@ func TestOptionsErrors(t *testing.T) {
 		"credentials":         {Options{URL: "https://a:hunter2@x/"}, "url: no user name"},
 		"a fragment":          {Options{URL: at + "#x"}, "url: no fragment"},
 		"an escape":           {Options{URL: at + "%zz"}, "url: not a valid"},
-		"a variable":          {Options{URL: at + "${topic}"}, "${topic} is no variable"},
-		"an open variable":    {Options{URL: at + "${token"}, "does not become"},
+		"a variable":          {Options{URL: at + "${topic}"}, "url: the placeholder at byte 22 is unknown; allowed are ${token}, ${token_b64}, "},
+		"an open variable":    {Options{URL: at + "${token"}, "url: the placeholder at byte 22 has no closing brace"},
 		"a method":            {Options{URL: at, Method: "DELETE"}, "method:"},
 		"a format":            {Options{URL: at, Format: "xml"}, "format:"},
 		"GET with a body":     {Options{URL: at, Method: "GET", Format: "json"}, "format: GET"},

@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 // input is what variables take their values from.
@@ -36,8 +37,8 @@ func allVariables() []variable {
 		}},
 		{name: "username", value: func(in *input) string { return in.request.Username }},
 		{name: "password", value: func(in *input) string { return in.request.Password.Reveal() }},
-		{name: "clientid", value: func(in *input) string { return in.request.ClientID }},
-		{name: "peerhost", value: peerHost},
+		{name: "client_id", value: func(in *input) string { return in.request.ClientID }},
+		{name: "client_addr", value: clientAddr},
 		{name: "listener", value: func(in *input) string { return in.request.Listener }},
 		{name: "proto", value: func(*input) string { return "mqtt" }, neutral: true},
 		{name: "proto_version", value: func(in *input) string { return strconv.Itoa(int(in.request.Protocol)) }},
@@ -59,36 +60,22 @@ func variableNamed(name string) (variable, bool) {
 	return all[i], true
 }
 
-func variableNames() []string {
-	var names []string
+// grammar returns what templates understand. With percent they also have the variables
+// that EMQX 4 wrote as % and a letter.
+func grammar(percent bool) placeholder.Grammar {
+	var g placeholder.Grammar
 	for _, v := range allVariables() {
-		names = append(names, "${"+v.name+"}")
+		g.Names = append(g.Names, v.name)
 	}
-	return names
+	if percent {
+		g.Percent = map[byte]string{
+			'u': "username", 'c': "client_id", 'P': "password", 'a': "client_addr", 'r': "proto", 'C': "cert_common_name", 'd': "cert_subject",
+		}
+	}
+	return g
 }
 
-// percentName returns the variable that EMQX 4 wrote as % and c.
-func percentName(c byte) string {
-	switch c {
-	case 'u':
-		return "username"
-	case 'c':
-		return "clientid"
-	case 'P':
-		return "password"
-	case 'a':
-		return "peerhost"
-	case 'r':
-		return "proto"
-	case 'C':
-		return "cert_common_name"
-	case 'd':
-		return "cert_subject"
-	}
-	return ""
-}
-
-func peerHost(in *input) string {
+func clientAddr(in *input) string {
 	a := in.request.Addr.Addr()
 	if !a.IsValid() {
 		return ""

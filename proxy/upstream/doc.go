@@ -44,7 +44,7 @@
 //	${env:NAME}     an environment variable
 //	${file:PATH}    the content of a file, given by an absolute path
 //
-// The rules:
+// Package placeholder has the other spellings of these names. The rules:
 //
 //   - Only ${ starts a placeholder; every other dollar sign stands for itself.
 //     $${ stands for a literal ${, therefore a dollar sign cannot stand directly in

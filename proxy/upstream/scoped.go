@@ -8,12 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-const (
-	// scopedClientID is the template by which each subject has client ids of its own.
-	scopedClientID = "${subject}:${client_id}"
-	// maxClientID31 is the longest client id of MQTT 3.1, in characters (section 3.1).
-	maxClientID31 = 23
-)
+// maxClientID31 is the longest client id of MQTT 3.1, in characters (section 3.1).
+const maxClientID31 = 23
+
+// scoped reports whether the template is ${subject}:${client_id} for the client id, by
+// which each subject has client ids of its own.
+func (t *Template) scoped() bool {
+	return t.field == ClientID && len(t.parts) == 3 &&
+		t.parts[0].Name == "subject" && t.parts[1].Text == ":" && t.parts[2].Name == "client_id"
+}
 
 // expandScoped makes the client id that no other subject can have. The subject is
 // escaped, so it is what stands before the first colon, or all of the text.

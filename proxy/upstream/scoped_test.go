@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 )
 
+const scopedClientID = "${subject}:${client_id}"
+
 // TestScopedClientID: the default client id is made of the subject and the device's
 // own, and no subject is locked out by what it is called.
 func TestScopedClientID(t *testing.T) {

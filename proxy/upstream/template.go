@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"unicode/utf8"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 // maxField is the most bytes that a string or binary field of an MQTT packet can
@@ -58,7 +60,7 @@ func (Values) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "upstream.V
 type Template struct {
 	field Field
 	text  string
-	parts []part
+	parts []placeholder.Part
 	// segments are the parts with environment and files filled in, and
 	// neighbouring literals joined.
 	segments atomic.Pointer[[]segment]
@@ -66,7 +68,7 @@ type Template struct {
 
 // A segment is a literal or a placeholder whose value each session brings.
 type segment struct {
-	part
+	placeholder.Part
 	// separator is the character that the value must not contain, if any.
 	separator string
 }
@@ -74,7 +76,7 @@ type segment struct {
 // ValueError says that the value of a placeholder cannot be used for a session.
 // It holds no value.
 type ValueError struct {
-	// Placeholder is its name as written in the template, such as "client_id" or
+	// Placeholder is its name, whatever its spelling, such as "client_id" or
 	// "attrs.site".
 	Placeholder string
 	// Problem says what is wrong with its value.
@@ -92,7 +94,7 @@ func ParseTemplate(text string, field Field) (*Template, error) {
 	if len(text) > maxField {
 		return nil, errTooLong
 	}
-	parts, err := split(text)
+	parts, err := grammar().Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -142,15 +144,14 @@ func (t *Template) Expand(v Values) (string, error) {
 	return string(text), nil
 }
 
-// scoped reports whether the template is the one for client ids of each subject's own.
-func (t *Template) scoped() bool { return t.field == ClientID && t.text == scopedClientID }
-
 var errTooLong = errors.New("the template makes more than the 65535 bytes of an MQTT field")
 
 // expandAlone hands on what the device sent, also nothing.
 func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
-	if value, _ := s.lookup(v); value == "" && (s.source == fromClientID || s.source == fromUsername) {
-		return "", nil
+	if s.Name == "client_id" || s.Name == "username" {
+		if value, _ := v.lookup(&s.Part); value == "" {
+			return "", nil
+		}
 	}
 	value, err := t.value(s, v)
 	if len(value) > maxField {
@@ -162,10 +163,10 @@ func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
 // value returns what stands for s in the result. Literals were checked when they
 // were resolved.
 func (t *Template) value(s *segment, v *Values) (string, error) {
-	if s.source == literal {
-		return s.name, nil
+	if s.Name == "" {
+		return s.Text, nil
 	}
-	value, found := s.lookup(v)
+	value, found := v.lookup(&s.Part)
 	problem := ""
 	switch {
 	case !found:
@@ -178,7 +179,7 @@ func (t *Template) value(s *segment, v *Values) (string, error) {
 		problem = t.field.fault(value)
 	}
 	if problem != "" {
-		return "", &ValueError{Placeholder: s.name, Problem: problem}
+		return "", &ValueError{Placeholder: s.String(), Problem: problem}
 	}
 	return value, nil
 }
@@ -190,13 +191,13 @@ func (t *Template) resolved() []segment {
 	return nil
 }
 
-// Placeholders returns the names of the placeholders as they are written, such as
+// Placeholders returns the names of the placeholders, whatever their spelling, such as
 // "subject", "attrs.site" or "env:HOME", each once.
 func (t *Template) Placeholders() []string {
 	var names []string
 	for _, p := range t.parts {
-		if p.source != literal && !slices.Contains(names, p.name) {
-			names = append(names, p.name)
+		if p.Name != "" && !slices.Contains(names, p.String()) {
+			names = append(names, p.String())
 		}
 	}
 	return names
@@ -206,18 +207,18 @@ func (t *Template) Placeholders() []string {
 // else: with "client_id", whether the device's client identifier is passed on as
 // it is.
 func (t *Template) Is(name string) bool {
-	return len(t.parts) == 1 && t.parts[0].source != literal && t.parts[0].name == name
+	return len(t.parts) == 1 && name != "" && t.parts[0].String() == name
 }
 
 // Secret reports whether the template must not be shown: it uses the token, the
 // environment or a file, or it is a password with literal text.
 func (t *Template) Secret() bool {
-	return slices.ContainsFunc(t.parts, func(p part) bool {
-		switch p.source {
-		case fromToken, fromEnv, fromFile:
+	return slices.ContainsFunc(t.parts, func(p placeholder.Part) bool {
+		switch p.Name {
+		case "token", "env", "file":
 			return true
 		}
-		return p.source == literal && t.field == Password
+		return p.Name == "" && t.field == Password
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"pgregory.net/rapid"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
 // drawTemplate returns a text of two or three placeholders. It has few characters,
@@ -31,9 +33,9 @@ func drawValues(t *rapid.T, label string, value *rapid.Generator[string]) Values
 
 // sameIn reports whether a and b agree in every placeholder of the template.
 func sameIn(template *Template, a, b Values) bool {
-	return !slices.ContainsFunc(template.parts, func(p part) bool {
-		x, _ := p.lookup(&a)
-		y, _ := p.lookup(&b)
+	return !slices.ContainsFunc(template.parts, func(p placeholder.Part) bool {
+		x, _ := a.lookup(&p)
+		y, _ := b.lookup(&p)
 		return x != y
 	})
 }

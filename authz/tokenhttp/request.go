@@ -12,8 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// asker makes requests: a preset's templates and those of the configuration.
-type asker struct {
+// requestBuilder makes requests: a preset's templates and those of the configuration.
+type requestBuilder struct {
 	method  string
 	url     template
 	query   template // appended to the URL's own query
@@ -30,26 +30,26 @@ type asker struct {
 	pair          bool     // body or query show the user name beside the token
 }
 
-// request is the configuration of an asker, filled up from the preset.
+// request is the configuration of a requestBuilder, filled up from the preset.
 type request struct {
 	method, format      string
 	body, body5, binary string
 	headers, headers5   map[string]string
 }
 
-// compile makes the asker of o, or says what is wrong with its templates.
-func (o *Options) compile(p *preset) (*asker, error) {
+// compile makes the requestBuilder of o, or says what is wrong with its templates.
+func (o *Options) compile(p *preset) (*requestBuilder, error) {
 	q, err := o.request(p)
 	if err != nil {
 		return nil, err
 	}
 	all := o.URL + q.body + strings.Join(slices.Collect(maps.Values(q.headers)), " ")
 	c := &compiler{
-		percent:         p.percent,
+		grammar:         grammar(p.percent),
 		passwordIsToken: !strings.Contains(all, "${token}") && !strings.Contains(all, "${token_b64}"),
 		used:            make(map[string]bool),
 	}
-	a := &asker{method: q.method}
+	a := &requestBuilder{method: q.method}
 	var faults []error
 	note := func(key string, err error) {
 		if err != nil {
@@ -127,7 +127,7 @@ func (q *request) standardBody(p *preset) error {
 	return nil
 }
 
-func (a *asker) compileHeaders(c *compiler, q *request) (err error) {
+func (a *requestBuilder) compileHeaders(c *compiler, q *request) (err error) {
 	if a.headers, err = c.headers(q.headers); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func validHeaderName(name string) bool {
 	})
 }
 
-func (a *asker) compileBody(c *compiler, q *request) (err error) {
+func (a *requestBuilder) compileBody(c *compiler, q *request) (err error) {
 	read := c.json
 	switch q.format {
 	case "none":
@@ -201,7 +201,7 @@ func (a *asker) compileBody(c *compiler, q *request) (err error) {
 }
 
 // takeVars sorts out what the answer may depend on.
-func (a *asker) takeVars(c *compiler) error {
+func (a *requestBuilder) takeVars(c *compiler) error {
 	if !c.used["token"] && !c.used["token_b64"] {
 		return errors.New("neither ${token} nor ${password} is used: the service could not check the token")
 	}
@@ -221,7 +221,7 @@ func (a *asker) takeVars(c *compiler) error {
 }
 
 // setDefaults adds the headers that nobody set.
-func (a *asker) setDefaults(o *Options, format string) {
+func (a *requestBuilder) setDefaults(o *Options, format string) {
 	agent := o.UserAgent
 	if agent == "" {
 		agent = "mqtt-auth-proxy"
@@ -242,8 +242,8 @@ func (a *asker) setDefaults(o *Options, format string) {
 	}
 }
 
-// message makes the request for r. Its error is an *unfit.
-func (a *asker) message(r *authz.Request, secret string) (*message, error) {
+// message makes the request for r. Its error is an *invalidValue.
+func (a *requestBuilder) message(r *authz.Request, secret string) (*message, error) {
 	in := &input{request: r, secret: secret}
 	target, err := a.url.append(make([]byte, 0, 256), in)
 	if err != nil {
