@@ -195,9 +195,10 @@ func (c *conn) authorize(ctx context.Context, abort context.CancelCauseFunc) err
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
-		s := &session{srv: c.srv, client: c.newClient(grant), abort: abort, extras: c.extras(grant)}
+		s := &session{srv: c.srv, abort: abort, extras: c.extras(grant)}
+		s.publish(c.newClient(grant))
 		if c.srv.registry.admit(c.check, s) {
-			c.check, c.session, c.client = nil, s, s.client
+			c.check, c.session, c.client = nil, s, s.current()
 			s.expireAt(grant.Expires)
 			return c.bindRights()
 		}

@@ -100,7 +100,7 @@ func (r *connectRig) visit(config *tls.Config) {
 
 // acceptCONNECTs is a broker that answers whatever comes first and then waits for the
 // end. It returns its address.
-func acceptCONNECTs(b *testing.B) string {
+func acceptCONNECTs(b testing.TB) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)

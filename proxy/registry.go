@@ -49,7 +49,7 @@ func (r *registry) admit(c *check, s *session) bool {
 	defer r.mu.Unlock()
 	delete(r.checks, c)
 	for _, match := range c.kicks {
-		if match(s.client) {
+		if match(s.current()) {
 			return false
 		}
 	}
@@ -57,7 +57,7 @@ func (r *registry) admit(c *check, s *session) bool {
 		r.subjects = make(map[string]*session)
 	}
 	r.lastID++
-	s.client.ID = r.lastID
+	s.current().ID = r.lastID
 	r.sessions = append(r.sessions, s)
 	s.place = int32(len(r.sessions))
 	r.link(s)
@@ -66,7 +66,7 @@ func (r *registry) admit(c *check, s *session) bool {
 
 // link makes s the newest session of its subject.
 func (r *registry) link(s *session) {
-	subject := s.client.Subject()
+	subject := s.current().Subject()
 	s.older = r.subjects[subject]
 	if s.older != nil {
 		s.older.newer = s
@@ -114,7 +114,7 @@ func (r *registry) claim(s *session, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	o := r.owners[id]
-	if o != nil && o.current().Subject() != s.client.Subject() {
+	if o != nil && o.current().Subject() != s.current().Subject() {
 		return false
 	}
 	if r.owners == nil {
@@ -122,7 +122,7 @@ func (r *registry) claim(s *session, id string) bool {
 	}
 	// id may be a part of a CONNECT, and holding on to it would keep the whole packet in
 	// memory, the password included. Most sessions have a text of their own that is equal.
-	owned := s.client.ClientID
+	owned := s.current().ClientID
 	if owned != id {
 		owned = strings.Clone(id)
 	}

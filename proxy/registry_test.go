@@ -10,7 +10,8 @@ import (
 // newSession makes a client a session of r.
 func newSession(t *testing.T, r *registry, subject string) *session {
 	t.Helper()
-	s := &session{client: &Client{ClientID: "of-" + subject, Grant: &authz.Grant{Subject: subject}}}
+	s := &session{}
+	s.publish(&Client{ClientID: "of-" + subject, Grant: &authz.Grant{Subject: subject}})
 	if !r.admit(r.beginCheck(), s) {
 		t.Fatal("not admitted")
 	}
@@ -69,7 +70,7 @@ func TestRegistryForgets(t *testing.T) {
 	found := r.matching(everyone)
 	for _, s := range found {
 		if !left[s] {
-			t.Fatalf("session %d is still there", s.client.ID)
+			t.Fatalf("session %d is still there", s.current().ID)
 		}
 	}
 	if len(found) != len(left) {

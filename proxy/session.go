@@ -19,6 +19,9 @@ import (
 // part of its Client, is in this one allocation.
 type session struct {
 	srv *Server
+	// The relay asks for client while it holds a lock of its own, so mu, which is held
+	// while the relay is called, cannot guard it.
+	client atomic.Pointer[Client]
 
 	// These are set before the relay starts and do not change afterwards.
 	extras    *extras // nil in most sessions
@@ -27,8 +30,7 @@ type session struct {
 	rechecked bool // the session is in srv.rechecks
 	framers   [2]packets.Framer
 
-	mu     sync.Mutex // guards what follows
-	client *Client
+	mu     sync.Mutex              // guards what follows
 	relay  *relay.Session          // nil until the relay starts
 	cause  error                   // why the session was cut; nil while it was not
 	abort  context.CancelCauseFunc // ends the connecting to a broker; nil once the relay has started
@@ -49,18 +51,10 @@ type extras struct {
 }
 
 // current returns the session's Client as it is now.
-func (s *session) current() *Client {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.client
-}
+func (s *session) current() *Client { return s.client.Load() }
 
 // publish replaces the session's Client.
-func (s *session) publish(c *Client) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.client = c
-}
+func (s *session) publish(c *Client) { s.client.Store(c) }
 
 // start hands the pair to the pump. A session that was cut before ends at once, but with
 // a DISCONNECT: its client has received a CONNACK already.
@@ -98,7 +92,7 @@ func (s *session) cutRelay() {
 	if s.extras != nil && s.extras.ws != nil {
 		s.extras.ws.SetCloseCode(closeCode(s.cause))
 	}
-	s.relay.Cut(farewell(s.cause, s.client.Level))
+	s.relay.Cut(farewell(s.cause, s.current().Level))
 	if errors.Is(s.cause, errClosed) {
 		s.relay.Cut(relay.Farewell{}) // leaves no time to either side
 	}

@@ -28,8 +28,9 @@ type Trace struct {
 	// Opened: a session has begun; the client has its CONNACK.
 	Opened func(*Client)
 	// Denied: a message or a subscription of a session did not reach the broker,
-	// because the topic rules of its grant do not allow it. It is called by the
-	// goroutine that serves the session, and others wait for it.
+	// because the topic rules of its grant do not allow it. The goroutine that calls it
+	// serves other sessions too, which wait for it, and holds a lock of this one: the
+	// hook must not end sessions.
 	Denied func(*Client, Denied)
 	// Revoked: the Notifier of a [Server.Watch] has reported these revocations, and so
 	// many sessions have been told to end. It is called from the Watch.
