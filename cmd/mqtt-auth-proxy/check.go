@@ -25,17 +25,18 @@ secrets masked.`,
 }
 
 func (p *program) check() error {
-	c, err := p.loadConfig()
+	plan, err := p.loadPlan()
 	if err != nil {
 		return err
 	}
-	if err := service.Probe(c); err != nil {
+	defer plan.Close()
+	if err := plan.Probe(); err != nil {
 		return err
 	}
-	for _, w := range service.Warnings(c) {
+	for _, w := range service.Warnings(plan.Config) {
 		fmt.Fprintln(p.stderr, "warning:", w)
 	}
-	text, err := c.Render()
+	text, err := plan.Render()
 	if err != nil {
 		return err
 	}

@@ -61,13 +61,23 @@ func one(what string) cobra.PositionalArgs {
 	}
 }
 
-// loadConfig reads file and environment and reports every fault at once.
+// loadPlan reads the config file and the environment. Its error lists every fault.
+func (p *program) loadPlan() (*service.Plan, error) {
+	return service.Load(p.configOptions(), version())
+}
+
+// loadConfig is loadPlan for commands that start nothing.
 func (p *program) loadConfig() (*config.Config, error) {
-	return config.Load(p.configOptions())
+	plan, err := p.loadPlan()
+	if err != nil {
+		return nil, err
+	}
+	plan.Close()
+	return plan.Config, nil
 }
 
 func (p *program) configOptions() config.Options {
-	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir, Check: service.CheckMeaning}
+	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir}
 }
 
 // errorText returns err as the user sees it. A config error has a line for each

@@ -37,20 +37,21 @@ makes a device "demo" and prints its token once; the token ends after a day.`,
 func (p *program) serve(ctx context.Context) error {
 	terminal := isTerminal(p.stderr)
 	p.detach()
-	c, err := p.loadConfig()
+	plan, err := p.loadPlan()
 	if err != nil {
 		return err
 	}
-	level, err := zap.ParseAtomicLevel(c.Log.Level)
+	defer plan.Close()
+	level, err := zap.ParseAtomicLevel(plan.Log.Level)
 	if err != nil {
 		return fmt.Errorf("log.level: %w", err)
 	}
-	lines, err := observe.NewLog(p.stderr, level, logFormat(c.Log.Format, terminal))
+	lines, err := observe.NewLog(p.stderr, level, logFormat(plan.Log.Format, terminal))
 	if err != nil {
 		return err
 	}
 	takeStandardLog(lines.Writer())
-	s, err := service.New(ctx, c, service.Process{
+	s, err := service.New(ctx, plan, service.Process{
 		Log: lines, Level: level, Config: p.configOptions(), Version: version(), Sockets: host.InheritSockets(), SetHeap: host.HeapLimiter(),
 	})
 	if err != nil {

@@ -77,8 +77,8 @@ func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options := config.Options{Path: path, Check: service.CheckMeaning}
-	c, err := config.Load(options)
+	options := config.Options{Path: path}
+	plan, err := service.Load(options, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := service.New(t.Context(), c, service.Process{Log: logger, Level: level, Config: options, Version: "test"})
+	s, err := service.New(t.Context(), plan, service.Process{Log: logger, Level: level, Config: options, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

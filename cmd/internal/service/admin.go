@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
 // adminSide is what the config says about the admin side. What answers there lasts
@@ -18,46 +19,44 @@ type adminSide struct {
 	socket     *socket // nil for none
 	token      string
 	pushSecret string
+	inputs     inputs // the files of both
 }
 
 // openAdmin opens the socket of the admin side, unless the config has none, and
 // reads its secrets.
-func (d *draft) openAdmin(context.Context) error {
-	c, old := d.config.Admin, d.old.admin
-	if c.Address == "" {
-		return nil
+func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, err error) {
+	side.inputs = inputs{}
+	if c.Admin.Address == "" {
+		return side, nil
 	}
-	if d.admin.socket = old.socket; old.socket == nil || c.Address != d.old.config.Admin.Address {
-		inner, err := d.listen(c.Address, false)
+	if side.socket = old.admin.socket; side.socket == nil || c.Admin.Address != old.config.Admin.Address {
+		inner, err := bind.listen(c.Admin.Address, false)
 		if err != nil {
-			return d.fault("admin.address", err)
+			return adminSide{}, faultAt(c, "admin.address", err)
 		}
-		d.admin.socket = &socket{Listener: inner, label: "admin"}
+		side.socket = &socket{Listener: inner, label: "admin"}
 	}
-	if err := d.readAdminToken(); err != nil {
-		return d.fault("admin.token_file", err)
+	if err := side.readToken(c.Admin.TokenFile, old); err != nil {
+		return side, faultAt(c, "admin.token_file", err)
 	}
-	d.inputs.add(c.PushSecretFile)
-	var err error
-	if d.admin.pushSecret, err = pushSecret(c.PushSecretFile); err != nil {
-		return d.fault("admin.push_secret_file", err)
+	side.inputs.add(c.Admin.PushSecretFile)
+	if side.pushSecret, err = pushSecret(c.Admin.PushSecretFile); err != nil {
+		return side, faultAt(c, "admin.push_secret_file", err)
 	}
-	return nil
+	return side, nil
 }
 
-// readAdminToken reads the admin token, or makes it where there was none. A file
-// that has been there and is gone is most likely about to be replaced: a new token
-// made up in that moment would lock everybody out.
-func (d *draft) readAdminToken() error {
-	path := d.config.Admin.TokenFile
-	d.inputs.add(path)
-	if _, err := os.Stat(path); err != nil && d.old.admin.token != "" && path == d.old.config.Admin.TokenFile {
+// readToken reads the admin token, or makes it where there was none. A file that has been
+// there and is gone is most likely about to be replaced: a new token made at that moment
+// would lock out everyone who has the old one.
+func (a *adminSide) readToken(path string, old *generation) (err error) {
+	a.inputs.add(path)
+	if _, err := os.Stat(path); err != nil && old.admin.token != "" && path == old.config.Admin.TokenFile {
 		return fmt.Errorf("%w; put it there again, or restart and a new one is made", err)
 	}
-	var err error
-	d.admin.token, err = admin.EnsureToken(path)
-	if d.inputs[path] == (inputs{})[path] {
-		d.inputs.add(path) // it was made
+	a.token, err = admin.EnsureToken(path)
+	if a.inputs[path] == (inputs{})[path] {
+		a.inputs.add(path) // it has just been made
 	}
 	return err
 }

@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -24,8 +23,12 @@ type bundledBroker struct {
 	store  *telemetry.Store
 }
 
-// openBundled opens the store and starts the broker.
-func openBundled(ctx context.Context, s *Service, c config.Telemetry) (*bundledBroker, error) {
+// openBundled opens the store and starts the broker, if the plan has no other broker.
+func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, error) {
+	if p.servers != nil {
+		return nil, nil
+	}
+	c := p.Telemetry
 	store, err := telemetry.Open(ctx, telemetry.Options{
 		Path:       c.Path,
 		Retention:  c.Retention,

@@ -50,7 +50,7 @@ func TestTooLittleDiskIsAWarning(t *testing.T) {
 		if err := os.WriteFile(path, []byte("data: "+filepath.Join(dir, "not", "made")+"\n"+tt.yaml), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, err := config.Load(config.Options{Path: path, Check: CheckMeaning})
+		c, err := config.Load(config.Options{Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}

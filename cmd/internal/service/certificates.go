@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,11 +24,12 @@ type certificates struct {
 	tls       *tls.Config
 }
 
-// openCertificates loads the identity of a TLS listener.
-func (d *draft) openCertificates(c *config.ListenerTLS, protocols []string) (*certificates, error) {
+// openCertificates loads the identity of a TLS listener. If the listener is to make its
+// certificate itself, the authority signs it.
+func openCertificates(c *config.ListenerTLS, authority *certs.Authority, protocols []string) (*certificates, error) {
 	own, files := &certificates{}, certificateFiles(c)
 	if c.Auto {
-		own.authority = d.ownAuthority()
+		own.authority = authority
 		if _, err := own.authority.Ensure(); err != nil {
 			return nil, err
 		}
@@ -68,8 +68,8 @@ func certificateFiles(c *config.ListenerTLS) certs.Files {
 }
 
 // ownAuthority returns the authority that signs for auto listeners.
-func (g *generation) ownAuthority() *certs.Authority {
-	return &certs.Authority{Dir: filepath.Join(g.config.Data, "tls")}
+func ownAuthority(c *config.Config) *certs.Authority {
+	return &certs.Authority{Dir: filepath.Join(c.Data, "tls")}
 }
 
 // refresh renews and reloads. It reports whether something new is in service, or,
@@ -258,18 +258,4 @@ func tlsVersion(name string) uint16 {
 		return tls.VersionTLS13
 	}
 	return tls.VersionTLS12
-}
-
-// probeListeners looks at the files that listeners name, without making any.
-func probeListeners(listeners []config.Listener) error {
-	var errs []error
-	for i, l := range listeners {
-		if l.TLS == nil {
-			continue
-		}
-		if err := certs.Check(certificateFiles(l.TLS)); err != nil {
-			errs = append(errs, fmt.Errorf("%s.tls: %w", listenerKey(i), err))
-		}
-	}
-	return errors.Join(errs...)
 }

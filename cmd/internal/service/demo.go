@@ -1,9 +1,13 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -11,7 +15,16 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+)
+
+const (
+	// demoDevice is the device that a first start of the bundled broker makes.
+	demoDevice = "demo"
+	// demoLife is how long its token is good: long enough to try the program, but not for
+	// ever, because everyone who can read the output of a first start has seen the token.
+	demoLife = 24 * time.Hour
 )
 
 // demo is the device of a first start and how to reach the proxy as it.
@@ -87,19 +100,50 @@ func portOf(a net.Addr) int {
 	return 0
 }
 
-// introduce fills in where the demo device finds the proxy.
-func (d *draft) introduce(made tokenfile.Created) *demo {
-	it := &demo{token: made.Token, expires: made.Expires, data: d.config.Data, adminSecret: d.config.Admin.TokenFile}
-	for _, l := range d.listeners {
+// makeDemo makes the demo device if this is a first start: the embedded default on a fresh
+// data directory. It returns nil if it is not. In front of a broker of the operator's own a
+// demo device would be a way in that nobody has asked for.
+func makeDemo(g *generation) (*demo, error) {
+	path := missingTokenFile(g.config)
+	if !g.config.Upstream.Bundled() || filepath.Dir(path) != g.config.Data {
+		return nil, nil
+	}
+	made, err := tokenfile.Create(path, tokenfile.CreateOptions{
+		Name: demoDevice, Expires: time.Now().Add(demoLife), Comment: "made on first start; revoke it when it is not needed any more",
+	})
+	if err != nil {
+		return nil, faultAt(g.config, "auth.sources", fmt.Errorf("make the demo device: %w", err))
+	}
+	d := &demo{token: made.Token, expires: made.Expires, data: g.config.Data, adminSecret: g.config.Admin.TokenFile}
+	for _, l := range g.listeners {
 		switch secure := l.config.TLS; {
-		case secure == nil && it.plain == nil:
-			it.plain = l.Addr()
-		case secure != nil && secure.Auto && it.tls == nil:
-			it.tls, it.authority = l.Addr(), d.ownAuthority().CertificateFile()
+		case secure == nil && d.plain == nil:
+			d.plain = l.Addr()
+		case secure != nil && secure.Auto && d.tls == nil:
+			d.tls, d.authority = l.Addr(), ownAuthority(g.config).CertificateFile()
 		}
 	}
-	if k := d.admin.socket; k != nil {
-		it.adminSide = k.Addr()
+	if k := g.admin.socket; k != nil {
+		d.adminSide = k.Addr()
 	}
-	return it
+	return d, nil
+}
+
+// missingTokenFile returns the only token file of the configuration that is not there,
+// empty if all are there. It is also empty if several are not: then the sources cannot be
+// opened.
+func missingTokenFile(c *config.Config) (path string) {
+	for _, source := range c.Auth.Sources {
+		if source.File == nil {
+			continue
+		}
+		if _, err := os.Lstat(source.File.Path); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if path != "" {
+			return ""
+		}
+		path = source.File.Path
+	}
+	return path
 }

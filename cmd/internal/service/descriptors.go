@@ -9,37 +9,32 @@ const (
 	// reservedDescriptors stay free for everything that is not a device's connection:
 	// the token file, certificates, the config, databases, the admin side.
 	reservedDescriptors = 64
-	// sourceDescriptors stay free for the questions to one token service; the cache asks
-	// as many at a time.
+	// sourceDescriptors stay free for the questions to one token source that is asked over
+	// a network. A cache asks as many at a time by default.
 	sourceDescriptors = 64
 	// assumedDescriptors is a number for systems that have no limit.
 	assumedDescriptors = 65_536
 )
 
 // deviceDescriptors returns how many file descriptors of a process that may have limit
-// of them are for devices, with what they need towards the broker.
-func deviceDescriptors(limit int, c *config.Config) int {
-	reserved := reservedDescriptors
-	for _, s := range c.Auth.Sources {
-		if s.HTTP != nil {
-			reserved += sourceDescriptors
-		}
-	}
-	return max(limit-reserved, limit/2)
+// of them are for devices, with what they need towards the broker. So many token sources
+// are asked over a network.
+func deviceDescriptors(limit, sources int) int {
+	return max(limit-reservedDescriptors-sources*sourceDescriptors, limit/2)
 }
 
 // limitDescriptors returns how many descriptors devices may take, 0 for any number, and
 // how many connections may be without a CONNECT.
-func limitDescriptors(c *config.Config) (devices, pending int) {
+func limitDescriptors(c config.Limits, sources int) (devices, pending int) {
 	all, limited := host.DescriptorLimit()
 	if !limited {
 		all = assumedDescriptors
 	}
-	if pending = c.Limits.Pending; pending == 0 {
+	if pending = c.Pending; pending == 0 {
 		pending = max(all/4, 1)
 	}
 	if limited {
-		devices = deviceDescriptors(all, c)
+		devices = deviceDescriptors(all, sources)
 	}
 	return devices, pending
 }

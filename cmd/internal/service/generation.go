@@ -2,7 +2,7 @@ package service
 
 import (
 	"context"
-	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -24,7 +25,7 @@ type generation struct {
 	config    *config.Config
 	inputs    inputs
 	loaded    time.Time
-	listeners []*listener
+	listeners listeners
 	admin     adminSide
 	sources   *sources
 	upstream  *brokers // nil with the bundled broker
@@ -36,31 +37,79 @@ func emptyGeneration() *generation {
 	return &generation{config: new(config.Config), sources: new(sources)}
 }
 
-// draft is a generation in the making.
-type draft struct {
-	*generation
-	service *Service
-	old     *generation // in force meanwhile
-}
-
-// prepare is the half of a change that can fail: it makes the generation that c
-// describes, and leaves everything that is in force as it is.
-func (s *Service) prepare(ctx context.Context, c *config.Config) (*generation, error) {
-	d := &draft{generation: &generation{config: c, inputs: inputs{}}, service: s, old: s.current.Load()}
-	for _, step := range []func(context.Context) error{
-		d.openListeners, d.openAdmin, d.openSources, d.openUpstream, d.makePolicy,
-	} {
-		if err := step(ctx); err != nil {
-			d.generation.retire(d.old)
-			return nil, err
-		}
+// prepare is the half of a change that can fail: it makes the generation that p describes,
+// with what old has in common with it, and changes nothing that is in force.
+func (s *Service) prepare(ctx context.Context, p *Plan, old *generation) (*generation, error) {
+	g := newGeneration(p)
+	if err := g.openSockets(old, s.Sockets); err != nil {
+		return nil, g.discard(p, old, err)
 	}
-	return d.generation, nil
+	if err := s.openBehind(ctx, g, p, old); err != nil {
+		return nil, g.discard(p, old, err)
+	}
+	return g, nil
 }
 
-// fault says that what a key asks for cannot be had, and where the key is.
-func (g *generation) fault(key string, err error) error {
-	return &config.Error{Faults: []config.Fault{g.config.Fault(key, textOf(err))}}
+// prepareFirst is prepare at the start of the program. Between sockets and sources it opens
+// the bundled broker and makes the demo device of a first start, so that an address that is
+// in use is found before either.
+func (s *Service) prepareFirst(ctx context.Context, p *Plan) (*generation, error) {
+	g, old := newGeneration(p), emptyGeneration()
+	var err error
+	if err = g.openSockets(old, s.Sockets); err != nil {
+		return nil, g.discard(p, old, err)
+	}
+	if s.bundled, err = s.openBundled(ctx, p); err != nil {
+		return nil, g.discard(p, old, err)
+	}
+	if s.demo, err = makeDemo(g); err != nil {
+		return nil, g.discard(p, old, err)
+	}
+	if err = s.openBehind(ctx, g, p, old); err != nil {
+		return nil, g.discard(p, old, err)
+	}
+	return g, nil
+}
+
+func newGeneration(p *Plan) *generation {
+	return &generation{config: p.Config, inputs: maps.Clone(p.inputs), sources: new(sources)}
+}
+
+// openSockets opens everything that listens.
+func (g *generation) openSockets(old *generation, inherited host.Sockets) (err error) {
+	bind := binder{config: g.config, old: old, inherited: inherited}
+	if g.listeners, err = openListeners(g.config, old.listeners, bind); err != nil {
+		return err
+	}
+	g.admin, err = openAdmin(g.config, old, bind)
+	return err
+}
+
+// openBehind makes what is behind the sockets of g.
+func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *generation) (err error) {
+	if g.sources, err = openSources(ctx, p, old.sources, s.denials, s.sourceEnv()); err != nil {
+		return err
+	}
+	if g.upstream, err = openUpstream(p, old, s.poolTrace()); err != nil {
+		return err
+	}
+	g.policy = s.newPolicy(p, g.sources, g.upstream)
+	maps.Copy(g.inputs, g.admin.inputs)
+	maps.Copy(g.inputs, g.sources.inputs())
+	return nil
+}
+
+// discard ends a generation that cannot be finished because of err, which it returns.
+func (g *generation) discard(p *Plan, old *generation, err error) error {
+	g.retire(old)
+	p.Close()
+	return err
+}
+
+// faultAt returns an error which says that what a key of c asks for cannot be had, and
+// where the key is.
+func faultAt(c *config.Config, key string, err error) error {
+	return &config.Error{Faults: []config.Fault{c.Fault(key, textOf(err))}}
 }
 
 // textOf puts an error into one line, empty for none.
@@ -87,7 +136,7 @@ func (s *Service) install(g *generation) error {
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)
 		l.adopt()
-		if was := old.listenerAt(l.config.Address, l.nth); was == nil || was.identity != l.identity {
+		if was := old.listeners.at(l.config.Address, l.nth); was == nil || was.identity != l.identity {
 			s.warnOfRSA(l)
 		}
 	}
@@ -119,11 +168,6 @@ func (g *generation) retire(next *generation) {
 	if k := g.admin.socket; k != nil && k != next.admin.socket {
 		k.retire()
 	}
-	if g.sources != nil {
-		g.sources.retire(next.sources)
-	}
+	g.sources.retire(next.sources)
 	g.upstream.retire(next.upstream)
 }
-
-// errEnded is why there is no reload.
-var errEnded = errors.New("the proxy is shutting down")

@@ -37,13 +37,14 @@ func (s *Service) alive() error {
 
 // warn logs what stops nothing but should be seen to.
 func (s *Service) warn() {
-	c := s.current.Load().config
+	in := s.current.Load()
+	c := in.config
 	for _, w := range warnings(c) {
 		s.Log.Warn("config", zap.Stringer("warning", w))
 	}
 	s.checkSockets(c)
 	// A session has two: one to the device, one to the broker.
-	if devices, _ := limitDescriptors(c); devices > 0 && devices < 2*c.Limits.Connections {
+	if devices, _ := limitDescriptors(c.Limits, in.sources.remote()); devices > 0 && devices < 2*c.Limits.Connections {
 		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",
 			zap.Int("connections", c.Limits.Connections), zap.Int("descriptors", devices))
 	}

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +31,9 @@ const (
 // byPoll is who asks for a reload that nobody asked for.
 const byPoll = "poll"
 
+// errEnded is why there is no reload.
+var errEnded = errors.New("the proxy is shutting down")
+
 // reloader takes up what has changed on disk: when asked to, and by looking every
 // ten seconds.
 //
@@ -45,7 +47,7 @@ type reloader struct {
 
 	mu     sync.Mutex // held for the length of a reload
 	ended  bool
-	told   string // the faults that were told last, those of token sources aside
+	told   string // the faults that were logged last, without those that sources log
 	warned time.Time
 
 	last atomic.Pointer[reloadStatus]
@@ -109,8 +111,11 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	defer func() { s.systemd.Ready(s.summary()) }()
 	changed, err := s.reconfigure(ctx)
 	renewed, _, refreshErr := s.refreshCertificates(true)
-	sources := errors.Join(s.current.Load().sources.reload(ctx)...)
-	return r.conclude(s, by, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults(), s.denials.Save()), sources)
+	own := errors.Join(err, refreshErr, s.denials.Save())
+	in := s.current.Load()
+	notRead := in.sources.reload(ctx, in.config)
+	_, unlogged := in.sources.faults(in.config)
+	return r.conclude(s, by, changed || renewed, errors.Join(own, notRead), errors.Join(own, unlogged))
 }
 
 // poll takes up what has changed and now stays as it is.
@@ -134,20 +139,21 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 		more, _, refreshErr = s.refreshCertificates(false)
 		renewed = renewed || more
 	}
-	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(err, refreshErr, s.credentialFaults(), s.denials.Save()), s.current.Load().sources.faults())
+	own := errors.Join(err, refreshErr, s.denials.Save())
+	in := s.current.Load()
+	all, unlogged := in.sources.faults(in.config)
+	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(own, all), errors.Join(own, unlogged))
 	if time.Since(r.warned) >= warnEvery {
 		s.warnOfExpiry()
 		r.warned = time.Now()
 	}
 }
 
-// conclude notes what came of a reload, and tells it unless it is what the poll finds
-// again and again. Faults of token sources are told by themselves when they come; here
-// they count for the outcome.
-func (r *reloader) conclude(s *Service, by string, changed bool, own, sources error) error {
-	err := errors.Join(own, sources)
-	news := by != byPoll || changed || textOf(own) != r.told
-	r.told = textOf(own)
+// conclude notes what came of a reload, and logs it unless it is what the poll finds again
+// and again. Of err, the part unlogged is logged nowhere else.
+func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
+	news := by != byPoll || changed || textOf(unlogged) != r.told
+	r.told = textOf(unlogged)
 	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
@@ -176,22 +182,6 @@ func (r *reloader) conclude(s *Service, by string, changed bool, own, sources er
 	return err
 }
 
-// credentialFaults returns which files with the proxy's own credentials for token
-// services are not in effect. They are taken up by those who use them.
-func (s *Service) credentialFaults() error {
-	var errs []error
-	in := s.current.Load()
-	for i, x := range in.sources.list {
-		if x.service == nil {
-			continue
-		}
-		if err := x.service.source.Stats().Credential; err != nil {
-			errs = append(errs, in.fault(fmt.Sprintf("auth.sources[%d].http", i), err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // pause waits, and reports whether ctx lasted that long.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -207,7 +197,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 // look returns what the configuration on disk is, empty if it is the one in force.
 func (s *Service) look() string {
 	options, in := s.Config, s.current.Load()
-	options.Check = nil
 	hash := in.config.Hash
 	c, err := config.Load(options)
 	var faults *config.Error
@@ -229,18 +218,19 @@ func (s *Service) reconfigure(ctx context.Context) (changed bool, err error) {
 	if s.look() == "" {
 		return false, nil
 	}
-	options := s.Config
+	options, old := s.Config, s.current.Load()
 	options.Whole = true
-	c, err := config.Load(options)
+	p, err := Load(options, s.Version)
 	if err != nil {
 		return false, err
 	}
-	if err := needsRestart(s.current.Load().config, c); err != nil {
+	if err := needsRestart(old.config, p.Config); err != nil {
+		p.Close()
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
-	next, err := s.prepare(ctx, c)
+	next, err := s.prepare(ctx, p, old)
 	if err != nil {
 		return false, err
 	}
@@ -271,12 +261,12 @@ func (s *Service) refreshCertificates(haste bool) (changed, pending bool, err er
 			s.tookUp(l, before)
 		}
 		if err != nil {
-			errs = append(errs, in.fault(listenerKey(i)+".tls", err))
+			errs = append(errs, faultAt(in.config, listenerKey(i)+".tls", err))
 		}
 	}
 	if in.upstream != nil {
 		if err := in.upstream.tls.Reload(); err != nil {
-			errs = append(errs, in.fault("upstream.tls", err))
+			errs = append(errs, faultAt(in.config, "upstream.tls", err))
 		}
 	}
 	if changed {

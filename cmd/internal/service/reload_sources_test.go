@@ -29,7 +29,7 @@ func TestStatusFollowsTheTokenFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{broken\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	file := s.current.Load().sources.files()[0]
+	file := s.current.Load().sources.list[0]
 	if file.Reload(t.Context()) == nil {
 		t.Fatal("a broken file is accepted")
 	}
@@ -242,5 +242,26 @@ func TestCredentialFaultIsTold(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "a-secret-credential") {
 		t.Error("the log has the credential")
+	}
+}
+
+// TestKeyFileFaultIsLogged: a key file that is no longer good is logged once, when the poll
+// finds it, and the log says where the source is.
+func TestKeyFileFaultIsLogged(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte(strings.Repeat("k", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, log := startService(t, bundledConfig+"auth: {sources: [{jwt: {secret_file: "+keys+"}}]}\n")
+	if err := os.WriteFile(keys, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s.current.Load().sources.list[0].Reload(t.Context()) == nil {
+		t.Fatal("a short secret is accepted")
+	}
+	s.reloader.poll(t.Context(), s)
+	s.reloader.poll(t.Context(), s)
+	if n := strings.Count(log.String(), "proxy.yaml:5: auth.sources[0].jwt: "); n != 1 {
+		t.Errorf("the fault is logged %d times:\n%s", n, log)
 	}
 }

@@ -54,8 +54,8 @@ func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options := config.Options{Path: path, Check: CheckMeaning}
-	c, err := config.Load(options)
+	options := config.Options{Path: path}
+	plan, err := Load(options, "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,13 +64,27 @@ func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(context.Background(), c, Process{Log: logger, Level: level, Config: options, Version: "test"})
+	s, err := New(context.Background(), plan, Process{Log: logger, Level: level, Config: options, Version: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
 	s.start()
 	return s, log
+}
+
+// restart makes a service like s, which has ended.
+func restart(t *testing.T, s *Service) (*Service, error) {
+	t.Helper()
+	plan, err := Load(s.Config, s.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := New(context.Background(), plan, s.Process)
+	if err == nil {
+		t.Cleanup(again.Close)
+	}
+	return again, err
 }
 
 const bundledConfig = `

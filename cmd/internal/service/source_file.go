@@ -1,12 +1,10 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -14,41 +12,66 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-const (
-	// demoDevice is the device that a first start of the bundled broker makes.
-	demoDevice = "demo"
-	// demoLife is how long its token is good: long enough to try the program, while a
-	// token that everybody has seen who reads the log is no way in for ever.
-	demoLife = 24 * time.Hour
-)
-
-func (d *draft) openTokenFile(c *config.FileSource) (*tokenfile.File, error) {
-	s := d.service
-	if d.old.policy == nil && isFirstStart(d.config, c.Path) {
-		created, err := tokenfile.Create(c.Path, tokenfile.CreateOptions{
-			Name: demoDevice, Expires: time.Now().Add(demoLife), Comment: "made on first start; revoke it when it is not needed any more",
-		})
-		if err != nil {
-			return nil, fmt.Errorf("make the demo device: %w", err)
-		}
-		s.demo = d.introduce(created)
-	}
-	f, err := tokenfile.Open(c.Path, tokenfile.Options{OnReload: s.reportTokens(c.Path)})
-	if err != nil {
-		return nil, MissingTokenFile(c.Path, err)
-	}
-	return f, nil
+// fileSource is a token file.
+type fileSource struct {
+	*tokenfile.File // nil until it is open
+	path            string
+	env             sourceEnv
 }
 
-// isFirstStart reports whether this is the embedded default on a fresh data
-// directory. In front of a broker of one's own a demo device would be a way in
-// that nobody asked for.
-func isFirstStart(c *config.Config, path string) bool {
-	if !c.Upstream.Bundled() || filepath.Dir(path) != c.Data {
-		return false
+func newFileSource(c *config.FileSource) source { return &fileSource{path: c.Path} }
+
+// Open implements source.
+func (f *fileSource) Open(_ context.Context, env sourceEnv) (err error) {
+	f.env = env
+	f.File, err = tokenfile.Open(f.path, tokenfile.Options{OnReload: f.logReload})
+	return MissingTokenFile(f.path, err)
+}
+
+// Fault implements source.
+func (f *fileSource) Fault() error { return advise(f.Status().Err) }
+
+// LogsFaults implements faultLogger.
+func (f *fileSource) LogsFaults() {}
+
+// AnswersFromMemory implements local.
+func (f *fileSource) AnswersFromMemory() {}
+
+// Close implements source. What a token file has open ends when nobody is notified any more.
+func (f *fileSource) Close() {}
+
+// Collect implements source.
+func (f *fileSource) Collect(e emitter) {
+	s := f.Status()
+	e.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries))
+	e.gauge("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", float64(s.Loaded.Unix()))
+}
+
+// report implements reporter.
+func (f *fileSource) report(to *status) {
+	s := f.Status()
+	to.TokenFiles = append(to.TokenFiles, tokenFileStatus{
+		Path: s.Path, Entries: s.Entries, Fingerprint: s.Fingerprint, Loaded: s.Loaded.UTC(), Error: textOf(f.Fault()), Warnings: s.Warnings,
+	})
+}
+
+// logReload logs and counts what became of a version of the file.
+func (f *fileSource) logReload(r tokenfile.Reload) {
+	log, path := f.env.log, zap.String("path", f.path)
+	for _, w := range r.Warnings {
+		log.Warn("token file", path, zap.String("warning", w))
 	}
-	_, err := os.Lstat(path)
-	return errors.Is(err, fs.ErrNotExist)
+	if r.Err != nil {
+		f.env.counters.tokenReloads.WithLabelValues("rejected").Inc()
+		log.Error("token file rejected, the tokens in force stay", path, zap.String("error", f.env.explain(textOf(advise(r.Err)))))
+		return
+	}
+	f.env.counters.tokenReloads.WithLabelValues("accepted").Inc()
+	if r.Trusted != "" {
+		log.Warn("token file accepted although most entries are gone", path, zap.String("because", r.Trusted))
+	}
+	log.Info("token file", path, zap.Int("entries", r.Entries),
+		zap.Int("added", r.Added), zap.Int("removed", r.Removed), zap.Int("changed", r.Changed), zap.Int("revoked", r.Revoked))
 }
 
 // MissingTokenFile says what to do about a token file that is not there, and returns
@@ -67,24 +90,4 @@ func advise(err error) error {
 		return fmt.Errorf("%w (send SIGHUP or POST /v1/reload to reload)", err)
 	}
 	return err
-}
-
-// reportTokens logs and counts what becomes of each version of a token file.
-func (s *Service) reportTokens(path string) func(tokenfile.Reload) {
-	return func(r tokenfile.Reload) {
-		for _, w := range r.Warnings {
-			s.Log.Warn("token file", zap.String("path", path), zap.String("warning", w))
-		}
-		if r.Err != nil {
-			s.counters.tokenReloads.WithLabelValues("rejected").Inc()
-			s.Log.Error("token file rejected, the tokens in force stay", zap.String("path", path), zap.String("error", s.explain(textOf(advise(r.Err)))))
-			return
-		}
-		s.counters.tokenReloads.WithLabelValues("accepted").Inc()
-		if r.Trusted != "" {
-			s.Log.Warn("token file accepted although most entries are gone", zap.String("path", path), zap.String("because", r.Trusted))
-		}
-		s.Log.Info("token file", zap.String("path", path), zap.Int("entries", r.Entries),
-			zap.Int("added", r.Added), zap.Int("removed", r.Removed), zap.Int("changed", r.Changed), zap.Int("revoked", r.Revoked))
-	}
 }

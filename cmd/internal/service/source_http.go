@@ -1,58 +1,97 @@
 package service
 
 import (
-	"net/netip"
+	"context"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// tokenService is a token service with what stands before it: a look at the
-// token's form, and a cache.
-type tokenService struct {
-	host    string // of its URL
-	source  *tokenhttp.Source
-	answers *cache.Cache
-	form    *guard.Precheck
+// httpSource is a token service.
+type httpSource struct {
+	*tokenhttp.Source
+	config *config.HTTPSource
+	log    *zap.Logger
 }
 
-// newTokenService makes what c describes. passedOver hears of what the service's answers
-// restrict and the proxy leaves to the broker; nil if it is not to be asked.
-func newTokenService(c *config.HTTPSource, auth config.Auth, version string, passedOver func(path string)) (*tokenService, error) {
+// newHTTPSource makes the token service that c describes, behind a cache.
+func newHTTPSource(c *config.HTTPSource, whole *config.Config, version string, in inputs) (source, error) {
+	in.add(c.TLS.CA)
+	h := &httpSource{config: c}
 	o := httpOptions(c, version)
-	o.OnPassedOver = passedOver
-	source, err := tokenhttp.New(o)
-	if err != nil {
+	o.OnPassedOver = h.logPassedOver
+	var err error
+	if h.Source, err = tokenhttp.New(o); err != nil {
 		return nil, err
 	}
-	t := &tokenService{source: source}
-	if u, err := url.Parse(c.URL); err == nil {
-		t.host = u.Host
+	username, password := slices.Index(whole.Token.From, "username"), slices.Index(whole.Token.From, "password")
+	if h.NeedsUsername() && username >= 0 && (password < 0 || username < password) {
+		return nil, fmt.Errorf("preset %s asks with a user name and a password, but by token.from the user name is the token, "+
+			"so that none would be left to ask with; set token.from: [password], or write a body that holds ${token}", c.Preset)
 	}
-	t.answers = cache.New(source, cacheOptions(c, auth.Cache, source.Parts()))
-	t.form = guard.NewPrecheck(t.answers, tokenFormat(auth.Guard))
-	return t, nil
+	return cached(h, whole.Auth, cache.Options{
+		Source: c.URL,
+		Vary:   h.Parts(),
+		// The service's own time must be over first, so that its error is the answer.
+		Timeout:     c.Timeout + time.Second,
+		Concurrency: c.Concurrency,
+	}), nil
 }
 
-// guardOptions are those of the guard before all sources. It remembers as many tokens
-// as the caches do grants.
-func guardOptions(auth config.Auth, offline authz.Authorizer) guard.Options {
-	return guard.Options{
-		Rate: float64(auth.Guard.Rate), Burst: auth.Guard.Burst, Exempt: prefixes(auth.Guard.Exempt),
-		Tokens: auth.Cache.Size, Offline: offline,
-	}
+// Open implements source. Questions open their connections themselves.
+func (h *httpSource) Open(_ context.Context, env sourceEnv) error {
+	h.log = env.log.Logger
+	return nil
 }
 
-func (t *tokenService) close() {
-	t.answers.Close()
-	_ = t.source.Close()
+// Reload implements source. The files of the credential are read when they are used.
+func (h *httpSource) Reload(context.Context) error { return nil }
+
+// Fault implements source: it returns which files with the proxy's own credential for the
+// service are not in effect.
+func (h *httpSource) Fault() error { return h.Stats().Credential }
+
+// Close implements source.
+func (h *httpSource) Close() { _ = h.Source.Close() }
+
+// Host implements hosted.
+func (h *httpSource) Host() string {
+	u, err := url.Parse(h.config.URL)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
+// logPassedOver logs what answers of the service restrict in vain.
+func (h *httpSource) logPassedOver(path string) {
+	h.log.Warn("a token service restricts devices in what is the broker's to enforce; configure the broker for it",
+		zap.String("preset", h.config.Preset), zap.String("field", path))
+}
+
+// Collect implements source.
+func (h *httpSource) Collect(e emitter) {
+	const requests = "Questions to a token service, by outcome."
+	s := h.Stats()
+	for outcome, n := range map[string]uint64{
+		"allowed": s.Allowed, "denied": s.Denied, "ignored": s.Ignored, "failed": s.Failed, "busy": s.Busy, "refused": s.Refused,
+	} {
+		e.count("auth_source_requests_total", requests, n, "outcome", outcome)
+	}
+	e.emit(prometheus.CounterValue, "auth_source_seconds_total", "Time spent asking a token service, in seconds.", s.Time.Seconds())
+	e.count("auth_source_retries_total", "Questions that were sent twice.", s.Retries)
+	for _, state := range []string{"closed", "half-open", "open"} {
+		e.gauge("auth_breaker_state", "1 for the state that the breaker of a token service is in.", oneIf(s.Breaker == state), "state", state)
+	}
 }
 
 func httpOptions(c *config.HTTPSource, version string) tokenhttp.Options {
@@ -70,51 +109,7 @@ func httpOptions(c *config.HTTPSource, version string) tokenhttp.Options {
 	}
 }
 
-func cacheOptions(c *config.HTTPSource, cc config.Cache, vary authz.Parts) cache.Options {
-	return cache.Options{
-		Source: c.URL,
-		Vary:   vary,
-		Size:   cc.Size, NegativeSize: cc.NegativeSize,
-		TTL: orNone(cc.TTL), NegativeTTL: orNone(cc.NegativeTTL), Stale: orNone(cc.StaleIfError),
-		RefreshAhead: cc.RefreshAhead,
-		// The source has its own, and must be the one to give up.
-		Timeout:     c.Timeout + time.Second,
-		Concurrency: c.Concurrency,
-	}
-}
-
-// orNone turns a zero that an operator wrote, "not at all", into what the
-// libraries call that: they take zero for their default.
-func orNone(d time.Duration) time.Duration {
-	if d == 0 {
-		return -1
-	}
-	return d
-}
-
-func tokenFormat(g config.Guard) guard.Format {
-	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength, Charset: g.Charset}
-	if g.Checksum {
-		f.Valid = tokenfile.WellFormed
-	}
-	if g.Prefix != "" {
-		f.Prefixes = []string{g.Prefix}
-	}
-	return f
-}
-
-// prefixes parses networks that the config package has checked.
-func prefixes(texts []string) []netip.Prefix {
-	list := make([]netip.Prefix, 0, len(texts))
-	for _, t := range texts {
-		if p, err := netip.ParsePrefix(t); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// pairs splits texts at the first separator.
+// pairs splits each text at the first separator.
 func pairs(texts []string, separator string) map[string]string {
 	if len(texts) == 0 {
 		return nil

@@ -1,9 +1,61 @@
 package service
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
+
+// jwtSource checks JSON Web Tokens with the keys of an issuer.
+type jwtSource struct {
+	*tokenjwt.Source // nil until it is open
+	config           *config.JWTSource
+}
+
+func newJWTSource(c *config.JWTSource) source { return &jwtSource{config: c} }
+
+// Open implements source.
+func (j *jwtSource) Open(ctx context.Context, _ sourceEnv) (err error) {
+	if j.Source, err = tokenjwt.Open(ctx, jwtOptions(j.config)); errors.Is(err, tokenjwt.ErrNoKeys) {
+		return fmt.Errorf("%w; set start_without_keys: true to start before they can be", err)
+	}
+	return err
+}
+
+// Fault implements source. An issuer that cannot be reached is no fault: its keys stay
+// good until it can be reached again.
+func (j *jwtSource) Fault() error {
+	if j.config.URL != "" {
+		return nil
+	}
+	return j.Stats().Err
+}
+
+// Close implements source.
+func (j *jwtSource) Close() {
+	if j.Source != nil {
+		j.Source.Close()
+	}
+}
+
+// AnswersFromMemory implements local.
+func (j *jwtSource) AnswersFromMemory() {}
+
+// Collect implements source.
+func (j *jwtSource) Collect(e emitter) {
+	s := j.Stats()
+	const refreshes = "Readings of an issuer's keys, by outcome."
+	e.gauge("jwt_keys", "Keys of an issuer in force.", float64(s.Keys))
+	e.count("jwt_key_refreshes_total", refreshes, s.Changed, "outcome", "changed")
+	e.count("jwt_key_refreshes_total", refreshes, s.Unchanged, "outcome", "unchanged")
+	e.count("jwt_key_refreshes_total", refreshes, s.Failed, "outcome", "failed")
+	if !s.LastSuccess.IsZero() {
+		e.gauge("jwt_keys_last_success_timestamp_seconds", "When the keys were last read, in seconds since 1970.", float64(s.LastSuccess.Unix()))
+	}
+}
 
 // jwtOptions turns the config of an issuer into options.
 func jwtOptions(c *config.JWTSource) tokenjwt.Options {
@@ -15,7 +67,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		Issuers:          c.Issuers,
 		Audiences:        c.Audiences,
 		AnyAudience:      c.AnyAudience,
-		Leeway:           orNone(c.Leeway),
+		Leeway:           c.Leeway,
 		AllowNoExpiry:    c.AllowNoExpiry,
 		Subject:          c.Subject,
 		ClientID:         c.ClientID,
@@ -25,7 +77,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		TLS:              tokenjwt.TLSFiles{CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName},
 	}
 	if c.URL == "" {
-		o.Refresh = 0 // a file is looked at more often than an issuer is asked
+		o.Refresh = 0 // a file is read again sooner than an issuer is asked
 	}
 	return o
 }

@@ -1,8 +1,6 @@
 package service
 
 import (
-	"strconv"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
@@ -46,49 +44,11 @@ const limited = "Requests that were refused before a token source was asked."
 // Collect implements prometheus.Collector.
 func (c sourceCollector) Collect(ch chan<- prometheus.Metric) {
 	in := c.current.Load().sources
-	for i, f := range in.files() {
-		e, s := emitter{ch, "file" + strconv.Itoa(i)}, f.Status()
-		e.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries))
-		e.gauge("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", float64(s.Loaded.Unix()))
-	}
 	emitter{ch, "all"}.count("auth_rate_limited_total", limited, in.guard.Stats().Throttled, "scope", "address")
-	for i, t := range in.services() {
-		e := emitter{ch, "http" + strconv.Itoa(i)}
-		e.service(t)
-		e.cache(t.answers.Stats())
-		e.decisions(t.answers.Stats(), t.form.Rejected())
+	names := in.names()
+	for i, x := range in.list {
+		x.Collect(emitter{ch, names[i]})
 	}
-	for i, j := range in.issuers() {
-		e, s := emitter{ch, "jwt" + strconv.Itoa(i)}, j.Stats()
-		const refreshes = "Readings of an issuer's keys, by outcome."
-		e.gauge("jwt_keys", "Keys of an issuer in force.", float64(s.Keys))
-		e.count("jwt_key_refreshes_total", refreshes, s.Changed, "outcome", "changed")
-		e.count("jwt_key_refreshes_total", refreshes, s.Unchanged, "outcome", "unchanged")
-		e.count("jwt_key_refreshes_total", refreshes, s.Failed, "outcome", "failed")
-		if !s.LastSuccess.IsZero() {
-			e.gauge("jwt_keys_last_success_timestamp_seconds", "When the keys were last read, in seconds since 1970.", float64(s.LastSuccess.Unix()))
-		}
-	}
-}
-
-func (e emitter) service(t *tokenService) {
-	const requests = "Questions to a token service, by outcome."
-	s := t.source.Stats()
-	for outcome, n := range map[string]uint64{
-		"allowed": s.Allowed, "denied": s.Denied, "ignored": s.Ignored, "failed": s.Failed, "busy": s.Busy, "refused": s.Refused,
-	} {
-		e.count("auth_source_requests_total", requests, n, "outcome", outcome)
-	}
-	e.emit(prometheus.CounterValue, "auth_source_seconds_total", "Time spent asking a token service, in seconds.", s.Time.Seconds())
-	e.count("auth_source_retries_total", "Questions that were sent twice.", s.Retries)
-	for _, state := range []string{"closed", "half-open", "open"} {
-		is := 0.0
-		if s.Breaker == state {
-			is = 1
-		}
-		e.gauge("auth_breaker_state", "1 for the state that the breaker of a token service is in.", is, "state", state)
-	}
-	e.count("auth_rate_limited_total", limited, t.form.Rejected(), "scope", "form")
 }
 
 // decisions tells where the answers that devices got came from.

@@ -2,116 +2,165 @@ package service
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
-
-	"go.uber.org/zap"
+	"strconv"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// sources are the token sources of a generation, in the order in which they are
-// asked, behind what is denied and one guard. Generations that ask the same ones in the
-// same order behind the same guard share it.
+// sources are the token sources of a generation, in the order in which they are asked,
+// behind the list of denials and one guard. Generations that ask the same sources in the
+// same order behind the same guard share one value.
 type sources struct {
-	list    []*source
+	list    []*usedSource
 	guard   *guard.Guard
 	guarded config.Guard // what guard was made from
 }
 
-// source is one token source in use. Exactly one of file, service and issuer is set.
-// It lasts as long as a generation in force has it, so that what it remembers, and
-// what it is about to report, outlives changes elsewhere.
-type source struct {
-	authz.Authorizer
-	recipe  recipe
-	file    *tokenfile.File
-	service *tokenService
-	issuer  *tokenjwt.Source
+// usedSource is a source with what it was made from. It lasts as long as a generation in
+// force has it, so that what it remembers, and what it is about to report, outlives changes
+// elsewhere in the configuration.
+type usedSource struct {
+	source
+	kind   string
+	recipe recipe
 
-	stop    context.CancelFunc // nil until it is watched
-	watched chan struct{}      // closed when it no longer is
+	stop    context.CancelFunc // nil until the source is watched
+	watched chan struct{}      // closed when it is no longer watched
 }
 
-// recipe is everything that a source is made from. Only sources of equal recipes
-// are the same: an answer that one remembers says nothing about another.
+// recipe is everything that a source is made from. Only sources of equal recipes are the
+// same source: an answer that one of them remembers says nothing about another.
 type recipe struct {
 	source config.Source
-	// Of a token service also what stands before it and the content of its CA
-	// file, which it reads once.
+	files  inputs // those that the source reads only when it is made
+	// cache and guard are what stands before a source that remembers its answers.
 	cache config.Cache
 	guard config.Guard
-	ca    [sha256.Size]byte
 }
 
-func (d *draft) recipeOf(c config.Source) recipe {
-	r := recipe{source: c}
-	if c.HTTP != nil {
-		r.cache, r.guard = d.config.Auth.Cache, d.config.Auth.Guard
-		d.inputs.add(c.HTTP.TLS.CA)
-		r.ca = d.inputs[c.HTTP.TLS.CA]
+// makeSource makes the source that c describes, without opening it.
+func makeSource(c config.Source, whole *config.Config, version string) (*usedSource, error) {
+	x := &usedSource{recipe: recipe{source: c, files: inputs{}}}
+	var err error
+	if x.kind, x.source, err = newSource(c, whole, version, x.recipe.files); err != nil {
+		return x, err
 	}
-	return r
+	if _, ok := find[rememberer](x.source); ok {
+		x.recipe.cache, x.recipe.guard = whole.Auth.Cache, whole.Auth.Guard
+	}
+	return x, nil
 }
 
-// openSources opens those sources of the config that are not open yet.
-func (d *draft) openSources(ctx context.Context) error {
-	d.sources = &sources{guarded: d.config.Auth.Guard}
-	for i, c := range d.config.Auth.Sources {
-		r := d.recipeOf(c)
-		x := d.old.sources.like(r, d.sources.list)
-		if x == nil {
-			x = &source{recipe: r}
-			if key, err := d.openSource(ctx, x); err != nil {
-				return d.fault(fmt.Sprintf("auth.sources[%d].%s", i, key), err)
-			}
+// openSources opens the sources of the plan. In place of those that old has too it takes
+// the old ones, with what they remember. With an error it returns what it has opened so
+// far.
+func openSources(ctx context.Context, p *Plan, old *sources, denials *denylist.List, env sourceEnv) (*sources, error) {
+	s := &sources{guarded: p.Auth.Guard}
+	for i, x := range p.sources {
+		kept := old.like(x.recipe, s.list)
+		if kept != nil {
+			x.Close()
+			s.list = append(s.list, kept)
+			continue
 		}
-		d.sources.list = append(d.sources.list, x)
+		if err := x.Open(ctx, env); err != nil {
+			return s, faultAt(p.Config, sourceKey(i, x), err)
+		}
+		s.list = append(s.list, x)
 	}
-	sameGuard := d.old.sources.guard != nil && reflect.DeepEqual(d.sources.guarded, d.old.sources.guarded)
-	if sameGuard && slices.Equal(d.sources.list, d.old.sources.list) {
-		d.sources = d.old.sources
-		return nil
+	sameGuard := old.guard != nil && reflect.DeepEqual(s.guarded, old.guarded)
+	if sameGuard && slices.Equal(s.list, old.list) {
+		return old, nil
 	}
-	chain, offline := d.sources.chains()
-	all, offlineAll := d.service.denials.Before(chain), d.service.denials.Before(offline)
+	all, local := s.chains()
 	if sameGuard {
-		d.sources.guard = d.old.sources.guard.Before(all, offlineAll)
+		s.guard = old.guard.Before(denials.Before(all), denials.Before(local))
 	} else {
-		d.sources.guard = guard.New(all, guardOptions(d.config.Auth, offlineAll))
+		s.guard = guard.New(denials.Before(all), guardOptions(p.Auth, denials.Before(local)))
+	}
+	return s, nil
+}
+
+// sourceKey is the key of a source in the configuration.
+func sourceKey(i int, x *usedSource) string { return fmt.Sprintf("auth.sources[%d].%s", i, x.kind) }
+
+// guardOptions are those of the guard before all sources. It remembers as many tokens
+// as the caches do grants.
+func guardOptions(c config.Auth, local authz.Authorizer) guard.Options {
+	return guard.Options{
+		Rate: float64(c.Guard.Rate), Burst: c.Guard.Burst, Exempt: networks(c.Guard.Exempt),
+		Tokens: c.Cache.Size, Offline: local,
+	}
+}
+
+// like returns a source of that recipe that is not among those taken already, nil if
+// there is none.
+func (s *sources) like(r recipe, taken []*usedSource) *usedSource {
+	for _, x := range s.list {
+		if reflect.DeepEqual(x.recipe, r) && !slices.Contains(taken, x) {
+			return x
+		}
 	}
 	return nil
 }
 
 // chains returns all sources, and those at the beginning that answer from memory.
-func (s *sources) chains() (all, offline authz.Chain) {
-	several := len(s.services()) > 1
+func (s *sources) chains() (all, memory authz.Chain) {
+	names, remote := s.names(), s.remote()
 	for i, x := range s.list {
 		var a authz.Authorizer = x
-		if several && x.service != nil {
-			n := len((&sources{list: s.list[:i]}).services())
-			a = named{x, fmt.Sprintf("http%d, %s", n, x.service.host)}
+		_, answersFromMemory := find[local](x.source)
+		if remote > 1 && !answersFromMemory {
+			a = named{a, names[i] + hostOf(x)}
 		}
 		all = append(all, a)
-		if x.service == nil && len(offline) == i {
-			offline = append(offline, a)
+		if answersFromMemory && len(memory) == i {
+			memory = append(memory, a)
 		}
 	}
-	return all, offline
+	return all, memory
 }
 
-// named is one of several token services. Its faults tell which one it is, by the
-// name that it has in metrics and by its host.
+// names returns the names of the sources in metrics and logs: the kind, and the position
+// among the sources of that kind.
+func (s *sources) names() []string {
+	names, seen := make([]string, len(s.list)), map[string]int{}
+	for i, x := range s.list {
+		names[i] = x.kind + strconv.Itoa(seen[x.kind])
+		seen[x.kind]++
+	}
+	return names
+}
+
+// remote returns how many sources are asked over a network.
+func (s *sources) remote() (n int) {
+	for _, x := range s.list {
+		if _, ok := find[local](x.source); !ok {
+			n++
+		}
+	}
+	return n
+}
+
+// named adds to the faults of a source which source it is.
 type named struct {
 	authz.Authorizer
 	name string
+}
+
+func hostOf(x *usedSource) string {
+	if h, ok := find[hosted](x.source); ok {
+		return ", " + h.Host()
+	}
+	return ""
 }
 
 // Authorize implements authz.Authorizer.
@@ -123,49 +172,7 @@ func (n named) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	return grant, err
 }
 
-// like returns a source of that recipe that is not among those taken already, nil if
-// there is none.
-func (s *sources) like(r recipe, taken []*source) *source {
-	for _, x := range s.list {
-		if reflect.DeepEqual(x.recipe, r) && !slices.Contains(taken, x) {
-			return x
-		}
-	}
-	return nil
-}
-
-// openSource makes what x has a recipe of. It returns which kind that is.
-func (d *draft) openSource(ctx context.Context, x *source) (kind string, err error) {
-	switch c := x.recipe.source; {
-	case c.HTTP != nil:
-		if x.service, err = newTokenService(c.HTTP, d.config.Auth, d.service.Version, d.service.passedOver(c.HTTP.Preset)); err == nil {
-			x.Authorizer = x.service.form
-		}
-		return "http", err
-	case c.JWT != nil:
-		if x.issuer, err = tokenjwt.Open(ctx, jwtOptions(c.JWT)); err == nil {
-			x.Authorizer = x.issuer
-		} else if errors.Is(err, tokenjwt.ErrNoKeys) {
-			err = fmt.Errorf("%w; set start_without_keys: true to start before they can be", err)
-		}
-		return "jwt", err
-	default:
-		if x.file, err = d.openTokenFile(c.File); err == nil {
-			x.Authorizer = x.file
-		}
-		return "file", err
-	}
-}
-
-// passedOver logs what answers of a token service restrict in vain.
-func (s *Service) passedOver(preset string) func(path string) {
-	return func(path string) {
-		s.Log.Warn("a token service restricts devices in what is the broker's to enforce; configure the broker for it",
-			zap.String("preset", preset), zap.String("field", path))
-	}
-}
-
-// begin watches what is new in s, which is in force by now. It is called with
+// begin watches those sources of s that are new. It is called when s is in force, with
 // Service.swap held.
 func (s *sources) begin(in *Service) {
 	for _, x := range s.list {
@@ -175,14 +182,14 @@ func (s *sources) begin(in *Service) {
 	}
 }
 
-// watch makes revocations of the source end sessions until the source is retired.
-func (x *source) watch(in *Service) {
+// watch ends the sessions of what the source revokes, until the source is retired.
+func (x *usedSource) watch(in *Service) {
 	var ctx context.Context
 	ctx, x.stop = context.WithCancel(context.Background())
 	x.watched = make(chan struct{})
 	go func() {
 		defer close(x.watched)
-		n, ok := x.Authorizer.(authz.Notifier)
+		n, ok := x.source.(authz.Notifier)
 		if !ok {
 			return
 		}
@@ -201,87 +208,82 @@ func (s *sources) retire(next *sources) {
 	}
 }
 
-func (x *source) retire() {
+func (x *usedSource) retire() {
 	if x.stop != nil {
 		x.stop()
 		<-x.watched
 	}
-	if x.service != nil {
-		x.service.close()
-	}
-	if x.issuer != nil {
-		x.issuer.Close()
-	}
+	x.Close()
 }
 
-// reload makes every source that reads something read it now.
-func (s *sources) reload(ctx context.Context) (errs []error) {
+// each calls do for every source, and for a wrapped one for the source within, that is a T.
+func each[T any](s *sources, do func(T)) {
 	for _, x := range s.list {
-		switch {
-		case x.file != nil:
-			errs = append(errs, x.file.Reload(ctx))
-		case x.issuer != nil:
-			errs = append(errs, x.issuer.Reload(ctx))
+		if t, ok := find[T](x.source); ok {
+			do(t)
 		}
 	}
-	return errs
 }
 
-// faults returns why newer versions of files are not in effect. An issuer that cannot
-// be reached is no such fault: its keys are good until it can.
-func (s *sources) faults() error {
+// forget makes the sources forget what they remember of r. It returns how many answers
+// that were.
+func (s *sources) forget(r authz.Revocation) (entries int) {
+	each(s, func(m rememberer) { entries += m.Revoke(r) })
+	return entries
+}
+
+// purge makes the sources forget everything that they remember.
+func (s *sources) purge() (entries int) {
+	each(s, func(m rememberer) { entries += m.Purge() })
+	return entries
+}
+
+// inputs are the files that the sources have read only when they were made.
+func (s *sources) inputs() inputs {
+	all := inputs{}
+	for _, x := range s.list {
+		maps.Copy(all, x.recipe.files)
+	}
+	return all
+}
+
+// reload makes every source read what it reads now. It returns what is not in effect.
+func (s *sources) reload(ctx context.Context, c *config.Config) error {
 	var errs []error
-	for _, x := range s.list {
-		switch {
-		case x.file != nil:
-			errs = append(errs, advise(x.file.Status().Err))
-		case x.issuer != nil && x.recipe.source.JWT.URL == "":
-			errs = append(errs, x.issuer.Stats().Err)
+	for i, x := range s.list {
+		err := x.Reload(ctx)
+		if err == nil {
+			err = x.Fault()
 		}
+		errs = append(errs, x.locate(c, i, err))
 	}
 	return errors.Join(errs...)
 }
 
-// forget makes the caches forget what r means. Files and issuers are asked every
-// time.
-func (s *sources) forget(r authz.Revocation) (entries int) {
-	for _, service := range s.services() {
-		entries += service.answers.Revoke(r)
-	}
-	return entries
-}
-
-// purge empties the caches.
-func (s *sources) purge() (entries int) {
-	for _, service := range s.services() {
-		entries += service.answers.Purge()
-	}
-	return entries
-}
-
-func (s *sources) services() (all []*tokenService) {
-	for _, x := range s.list {
-		if x.service != nil {
-			all = append(all, x.service)
+// faults returns what of the sources is not in effect: all of it, and the part that the
+// sources do not log themselves.
+func (s *sources) faults(c *config.Config) (all, unlogged error) {
+	var errs, quiet []error
+	for i, x := range s.list {
+		err := x.locate(c, i, x.Fault())
+		errs = append(errs, err)
+		if _, logs := find[faultLogger](x.source); !logs {
+			quiet = append(quiet, err)
 		}
 	}
-	return all
+	return errors.Join(errs...), errors.Join(quiet...)
 }
 
-func (s *sources) files() (all []*tokenfile.File) {
-	for _, x := range s.list {
-		if x.file != nil {
-			all = append(all, x.file)
-		}
+// locate adds to a fault of the source, which may be nil, where the source stands in the
+// configuration. A source that logs its faults itself names its file in them.
+func (x *usedSource) locate(c *config.Config, i int, err error) error {
+	if _, logs := find[faultLogger](x.source); err == nil || logs {
+		return err
 	}
-	return all
+	return faultAt(c, sourceKey(i, x), err)
 }
 
-func (s *sources) issuers() (all []*tokenjwt.Source) {
-	for _, x := range s.list {
-		if x.issuer != nil {
-			all = append(all, x.issuer)
-		}
-	}
-	return all
+// sourceEnv is what the sources of s may use.
+func (s *Service) sourceEnv() sourceEnv {
+	return sourceEnv{log: s.Log, counters: s.counters, explain: s.explain}
 }

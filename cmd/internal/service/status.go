@@ -69,12 +69,7 @@ func (s *Service) status() any {
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()
-	for _, f := range in.sources.files() {
-		t := f.Status()
-		st.TokenFiles = append(st.TokenFiles, tokenFileStatus{
-			Path: t.Path, Entries: t.Entries, Fingerprint: t.Fingerprint, Loaded: t.Loaded.UTC(), Error: textOf(advise(t.Err)), Warnings: t.Warnings,
-		})
-	}
+	each(in.sources, func(r reporter) { r.report(&st) })
 	for _, l := range in.listeners {
 		if l.identity != nil {
 			for _, leaf := range l.identity.source.Leaves() {

@@ -21,26 +21,21 @@ type brokers struct {
 	stop context.CancelFunc // ends the probes; nil before they began
 }
 
-// openUpstream makes the way to the brokers outside, or at the start the broker
-// within. Where the config says the same, that of before is kept; else what is known
-// of brokers that stay is.
-func (d *draft) openUpstream(ctx context.Context) error {
-	c, was := d.config.Upstream, d.old.config.Upstream
-	var err error
+// openUpstream makes the way to the brokers outside, nil with the bundled broker. Where
+// the configuration says the same as that of old, the brokers of old are kept; otherwise
+// what is known of the servers that stay is kept.
+func openUpstream(p *Plan, old *generation, trace pool.Trace) (*brokers, error) {
 	switch {
-	case c.Bundled():
-		if d.service.bundled == nil {
-			d.service.bundled, err = openBundled(ctx, d.service, d.config.Telemetry)
-		}
-		return err
-	case d.old.upstream != nil && reflect.DeepEqual(reach(c), reach(was)):
-		d.upstream = d.old.upstream
-		return nil
+	case p.servers == nil:
+		return nil, nil
+	case old.upstream != nil && reflect.DeepEqual(reach(p.Upstream), reach(old.config.Upstream)):
+		return old.upstream, nil
 	}
-	if d.upstream, err = newBrokers(c, d.service.poolTrace(), d.old.upstream); err != nil {
-		return d.fault("upstream", err)
+	b, err := newBrokers(p, trace, old.upstream)
+	if err != nil {
+		return nil, faultAt(p.Config, "upstream", err)
 	}
-	return nil
+	return b, nil
 }
 
 // reach returns what c says about the way to the broker, without what the broker is
@@ -52,15 +47,10 @@ func reach(c config.Upstream) config.Upstream {
 
 // newBrokers makes the way to the brokers. previous, which may be nil, is the one
 // before.
-func newBrokers(c config.Upstream, trace pool.Trace, previous *brokers) (*brokers, error) {
+func newBrokers(p *Plan, trace pool.Trace, previous *brokers) (*brokers, error) {
+	c := p.Upstream
 	o := poolOptions(c, trace)
-	for i, text := range c.Servers {
-		server, err := upstream.ParseServer(text)
-		if err != nil {
-			return nil, fmt.Errorf("servers[%d]: %w", i, err)
-		}
-		o.Servers = append(o.Servers, server)
-	}
+	o.Servers = p.servers
 	secure, err := upstream.LoadTLS(upstream.TLSOptions{
 		CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName,
 	})
@@ -150,17 +140,6 @@ func (b *brokers) answers() error {
 	defer cancel()
 	if err := b.pool.Answers(ctx); err != nil {
 		return fmt.Errorf("upstream: %w", err)
-	}
-	return nil
-}
-
-// probeUpstream reads the files of the way to the broker.
-func probeUpstream(c config.Upstream) error {
-	if c.Bundled() {
-		return nil
-	}
-	if _, err := newBrokers(c, pool.Trace{}, nil); err != nil {
-		return fmt.Errorf("upstream.%w", err)
 	}
 	return nil
 }

@@ -60,7 +60,7 @@ func TestCheckAdvisesAgainstRSA(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, err := config.Load(config.Options{Path: path, Check: CheckMeaning})
+		c, err := config.Load(config.Options{Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}

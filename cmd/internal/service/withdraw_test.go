@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,11 +57,10 @@ func TestTokenOfAFileIsDenied(t *testing.T) {
 				t.Errorf("the status has %d denials", n)
 			}
 			s.Close()
-			again, err := New(context.Background(), s.current.Load().config, s.Process)
+			again, err := restart(t, s)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer again.Close()
 			again.start()
 			if _, ack := login(t, again, asDemo(s, 5)); ack.Code != packets.NotAuthorized {
 				t.Errorf("CONNACK %v after a restart", ack.Code)
@@ -143,11 +141,10 @@ func TestFullDenyListIsAnError(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again, err := New(context.Background(), s.current.Load().config, s.Process)
+	again, err := restart(t, s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close()
 	again.start()
 	if status, answer := call(t, again, http.MethodPost, "/v1/revocations", `{"subject":"demo","mode":"deny"}`); status != 507 || !strings.Contains(answer, "100000 denials are in force") {
 		t.Errorf("%d %s", status, answer)
@@ -165,7 +162,7 @@ func TestDamagedDenialsStopTheStart(t *testing.T) {
 	if err := os.WriteFile(path, []byte("{\"subject\":\"de"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(context.Background(), s.current.Load().config, s.Process); err == nil || !strings.Contains(err.Error(), path+":1: ") {
+	if _, err := restart(t, s); err == nil || !strings.Contains(err.Error(), path+":1: ") {
 		t.Errorf("New = %v", err)
 	}
 }

@@ -8,21 +8,20 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// gate asks whichever sources are in force, whatever the policy by which a
-// connection came. An answer of sources that are replaced meanwhile does not count:
-// nobody would hear any more that it is withdrawn.
-type gate struct{ *Service }
+// currentSources asks the sources that are in force now, also for a connection that began
+// under an earlier policy. If the sources are replaced during the call it asks again: the
+// old ones no longer report revocations.
+type currentSources struct{ *Service }
 
 // Authorize implements authz.Authorizer.
-func (g gate) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+func (c currentSources) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	for {
-		s := g.current.Load().sources
+		s := c.current.Load().sources
 		grant, err := s.guard.Authorize(ctx, r)
-		if g.current.Load().sources == s {
+		if c.current.Load().sources == s {
 			return grant, err
 		}
 	}
@@ -55,16 +54,22 @@ func (s *Service) holdSessions(old, now *generation) {
 // token file to know the token does not confirm, and those whose token no source is
 // left to know, or whose token was that of a file which is gone.
 func (s *sources) withdrawn(old *sources) func(*proxy.Client) bool {
-	gone := slices.DeleteFunc(old.files(), func(f *tokenfile.File) bool { return slices.Contains(s.files(), f) })
+	var gone []confirmer
+	for _, x := range old.list {
+		if m, ok := find[confirmer](x.source); ok && !slices.Contains(s.list, x) {
+			gone = append(gone, m)
+		}
+	}
 	return func(c *proxy.Client) bool {
 		for _, x := range s.list {
-			if x.file == nil {
-				return slices.ContainsFunc(gone, func(f *tokenfile.File) bool {
-					known, _ := f.Confirms(c.TokenHash, c.Grant)
+			m, ok := find[confirmer](x.source)
+			if !ok {
+				return slices.ContainsFunc(gone, func(m confirmer) bool {
+					known, _ := m.Confirms(c.TokenHash, c.Grant)
 					return known
 				})
 			}
-			if known, good := x.file.Confirms(c.TokenHash, c.Grant); known {
+			if known, good := m.Confirms(c.TokenHash, c.Grant); known {
 				return !good
 			}
 		}

@@ -67,7 +67,7 @@ type Process struct {
 
 // New makes every component and opens every socket, but serves nobody yet.
 // Whatever can fail fails here.
-func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
+func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s := &Service{Process: p, started: time.Now(), registry: newRegistry(p.Version), failed: make(chan error, 8)}
 	s.counters = newCounters(s.registry)
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
@@ -75,7 +75,7 @@ func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 	exportMemory(s.registry, s.memory.Usage)
 	s.current.Store(emptyGeneration())
 	ctx, s.stop = context.WithCancel(ctx)
-	if err := s.open(ctx, c); err != nil {
+	if err := s.open(ctx, plan); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -88,7 +88,8 @@ func New(ctx context.Context, c *config.Config, p Process) (*Service, error) {
 }
 
 // open makes the lasting parts and the first generation.
-func (s *Service) open(ctx context.Context, c *config.Config) error {
+func (s *Service) open(ctx context.Context, p *Plan) error {
+	c := p.Config
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
 	}
@@ -101,7 +102,7 @@ func (s *Service) open(ctx context.Context, c *config.Config) error {
 	}
 	s.openServer()
 	s.memory.Check(host.MemoryLimit(c.Limits.Memory))
-	first, err := s.prepare(ctx, c)
+	first, err := s.prepareFirst(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,105 @@
+package service
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+)
+
+// Plan is a configuration together with everything in it that has a language of its own:
+// templates, addresses of brokers, token services. Each of them is parsed once, when the
+// configuration is checked, and used as it is when the configuration is put into force.
+type Plan struct {
+	*config.Config
+	inputs      inputs // files that the plan was made from
+	tokenFrom   []proxy.TokenLocation
+	servers     []upstream.Server // none with the bundled broker
+	credentials *credentials
+	sources     []*usedSource // not yet open
+}
+
+// Load reads and checks the configuration that o describes, without starting anything. Its
+// error lists every fault. The version is what the program calls itself towards token
+// services. The plan is for one call of [New]; without that, [Plan.Close] ends it.
+func Load(o config.Options, version string) (*Plan, error) {
+	p := &Plan{inputs: inputs{}, credentials: new(credentials)}
+	o.Check = func(c *config.Config, fault func(key, reason string)) { p.parse(c, version, fault) }
+	var err error
+	if p.Config, err = config.Load(o); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// Close ends what belongs to the plan. It may be called more than once.
+func (p *Plan) Close() {
+	for _, x := range p.sources {
+		x.Close()
+	}
+}
+
+// parse makes every part of the plan and reports the faults of each.
+func (p *Plan) parse(c *config.Config, version string, fault func(key, reason string)) {
+	report := func(key string, err error) {
+		if err != nil {
+			fault(key, textOf(err))
+		}
+	}
+	for i, place := range c.Token.From {
+		location, err := proxy.ParseTokenLocation(place)
+		report(fmt.Sprintf("token.from[%d]", i), err)
+		p.tokenFrom = append(p.tokenFrom, location)
+	}
+	p.parseUpstream(c.Upstream, report)
+	for i, source := range c.Auth.Sources {
+		if source == (config.Source{}) {
+			continue // which is a fault that the config package reports
+		}
+		made, err := makeSource(source, c, version)
+		if err != nil {
+			report(fmt.Sprintf("auth.sources[%d].%s", i, made.kind), err)
+			continue
+		}
+		p.sources = append(p.sources, made)
+	}
+}
+
+func (p *Plan) parseUpstream(u config.Upstream, report func(key string, err error)) {
+	creds := p.credentials
+	for _, t := range []struct {
+		key, text string
+		field     upstream.Field
+		into      **upstream.Template
+	}{
+		{"upstream.username", u.Username, upstream.Username, &creds.username},
+		{"upstream.password", u.Password.Reveal(), upstream.Password, &creds.password},
+		{"upstream.client_id", u.ClientID, upstream.ClientID, &creds.clientID},
+	} {
+		var err error
+		if *t.into, err = upstream.ParseTemplate(t.text, t.field); err != nil {
+			report(t.key, err)
+			continue
+		}
+		for _, name := range (*t.into).Placeholders() {
+			if path, ok := strings.CutPrefix(name, "file:"); ok {
+				p.inputs.add(path)
+			}
+		}
+	}
+	if u.Bundled() {
+		creds.checkWill = broker.CheckWill
+		return
+	}
+	creds.madeUpID = len(u.Servers) > 1 && u.Balance == string(pool.ClientID)
+	for i, text := range u.Servers {
+		server, err := upstream.ParseServer(text)
+		report(fmt.Sprintf("upstream.servers[%d]", i), err)
+		p.servers = append(p.servers, server)
+	}
+}

@@ -1,0 +1,104 @@
+package service
+
+import (
+	"context"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+)
+
+// source is one token source, of whatever kind. Everything outside the constructors works
+// with this interface, with the optional interfaces below, which [find] looks for, and
+// with [authz.Notifier].
+//
+// A constructor has no side effects: it makes the source from its section of the
+// configuration and finds what is wrong with the section, so that the check command can
+// call it too.
+type source interface {
+	authz.Authorizer
+
+	// Open reads what the source must have before it can answer. It is called once,
+	// before all other methods except Close.
+	Open(ctx context.Context, env sourceEnv) error
+
+	// Reload reads now what the source otherwise reads at times of its own. It returns
+	// an error if the newest version is not in effect.
+	Reload(ctx context.Context) error
+
+	// Fault returns why the newest version of what the source has read is not in effect,
+	// or nil. The last good version stays in effect.
+	Fault() error
+
+	// Collect emits the metrics that only sources of this kind have.
+	Collect(e emitter)
+
+	// Close ends the goroutines and connections of the source. The source still answers
+	// afterwards, because connections that have already begun may ask it.
+	Close()
+}
+
+// sourceEnv is what a source may use of the service.
+type sourceEnv struct {
+	log      *observe.Log
+	counters *counters
+	// explain adds to the text of an error what the sandbox may have to do with it.
+	explain func(text string) string
+}
+
+// A local source answers from memory. It is also asked about tokens from addresses that
+// have used up their budget; every other source is asked over a network, and the faults
+// of several of those are told apart by their names.
+type local interface{ AnswersFromMemory() }
+
+// A confirmer knows its tokens without being shown them again, so that live sessions can
+// be held against it when it is new to the configuration.
+type confirmer interface {
+	// Confirms reports whether the source knows the token with that SHA-256 digest, and
+	// whether a session with the grant may go on.
+	Confirms(tokenHash [32]byte, g *authz.Grant) (known, good bool)
+}
+
+// A rememberer keeps answers and can be made to forget them. It returns how many it forgot.
+type rememberer interface {
+	Revoke(authz.Revocation) (entries int)
+	Purge() (entries int)
+}
+
+// A faultLogger logs its faults itself, when it meets them.
+type faultLogger interface{ LogsFaults() }
+
+// A hosted source is known by the host that it asks.
+type hosted interface{ Host() string }
+
+// A reporter has something of its own to show in /v1/status.
+type reporter interface{ report(*status) }
+
+// find returns the first of s and the sources that it wraps which is a T.
+func find[T any](s source) (found T, ok bool) {
+	for s != nil {
+		if found, ok = s.(T); ok {
+			return found, true
+		}
+		wrapper, wraps := s.(interface{ Unwrap() source })
+		if !wraps {
+			break
+		}
+		s = wrapper.Unwrap()
+	}
+	return found, false
+}
+
+// newSource makes the source that c describes. It also returns the kind, which is the key
+// of its section in the configuration. Files that the source reads only now are added to
+// in before they are read.
+func newSource(c config.Source, whole *config.Config, version string, in inputs) (kind string, s source, err error) {
+	switch {
+	case c.HTTP != nil:
+		s, err = newHTTPSource(c.HTTP, whole, version, in)
+		return "http", s, err
+	case c.JWT != nil:
+		return "jwt", newJWTSource(c.JWT), nil
+	}
+	return "file", newFileSource(c.File), nil
+}
