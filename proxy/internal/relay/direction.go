@@ -24,6 +24,11 @@ type direction struct {
 	ended  bool // nothing is left to read: the source has closed, or failed
 	broken bool // the receiver cannot be told anything more
 	closed bool // the receiver has been told that nothing more will come, or is broken
+
+	// Of the events that a loop has seen since the pair was parked; guarded by the
+	// session's mu.
+	waiting bool // one waits for its turn
+	hungUp  bool // one has announced an end
 }
 
 // leftover is what a loop has read and could not pass on, because of writeErr if that

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -19,9 +20,10 @@ import (
 )
 
 // childVar makes the test binary a relay of its own, so that memory and CPU can be
-// told from the test's: "pump transport broker-address". The broker's address may be
-// inside, which is a broker in the process that sends back what it gets. The pump
-// "stops" is no relay at all: see countStops.
+// told from the test's: "pump transport broker-address filtered". The broker's address
+// may be inside, which is a broker in the process that sends back what it gets. So many
+// of the first connections are filtered, slowly. The pump "stops" is no relay at all: see
+// countStops.
 const childVar = "RELAY_TEST_CHILD"
 
 const inside = "inside"
@@ -50,6 +52,10 @@ func runChild(spec string) error {
 	if p.HoldThread {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + EventLoops())
 	}
+	filtered, err := strconv.Atoi(f[3])
+	if err != nil {
+		return err
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -62,7 +68,11 @@ func runChild(spec string) error {
 			if err != nil {
 				return
 			}
-			go relayTo(p, c, config, f[1] == "tls", f[2])
+			pair := Pair{FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{}}
+			if filtered--; filtered >= 0 {
+				pair.FilterUp = filterFunc(slowFilter)
+			}
+			go relayTo(p, c, pair, config, f[1] == "tls", f[2])
 		}
 	}()
 	fmt.Println(ln.Addr())
@@ -81,7 +91,15 @@ func runChild(spec string) error {
 	return nil
 }
 
-func relayTo(p *Pump, c net.Conn, config *tls.Config, secured bool, broker string) {
+// slowFilter takes two microseconds for each byte, as judging small packets by a long
+// list of rules does: 8 ms for a small buffer, 130 ms for a large one.
+func slowFilter(b []byte) (pass, back []byte, err error) {
+	for end := time.Now().Add(time.Duration(len(b)) * 2 * time.Microsecond); time.Now().Before(end); {
+	}
+	return nil, nil, nil
+}
+
+func relayTo(p *Pump, c net.Conn, pair Pair, config *tls.Config, secured bool, broker string) {
 	client := net.Conn(NewSocket(c))
 	if secured {
 		server := tls.Server(client, config)
@@ -96,7 +114,8 @@ func relayTo(p *Pump, c net.Conn, config *tls.Config, secured bool, broker strin
 		c.Close()
 		return
 	}
-	p.Start(Pair{Client: client, Upstream: upstream, FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{}})
+	pair.Client, pair.Upstream = client, upstream
+	p.Start(pair)
 }
 
 func dialBroker(address string) (net.Conn, error) {
@@ -150,17 +169,18 @@ func newChild(t testing.TB, pump, transport string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := newChildOf(t, pump, transport, brokers.Addr().String())
+	c := newChildOf(t, pump, transport, brokers.Addr().String(), 0)
 	c.brokers = brokers
 	t.Cleanup(func() { brokers.Close() })
 	return c
 }
 
-// newChildOf starts a child whose broker has that address.
-func newChildOf(t testing.TB, pump, transport, broker string) *child {
+// newChildOf starts a child whose broker has that address, and which filters so many of
+// the first connections.
+func newChildOf(t testing.TB, pump, transport, broker string, filtered int) *child {
 	t.Helper()
 	c := &child{TB: t, transport: transport}
-	cmd := childCommand(t, pump+" "+transport+" "+broker)
+	cmd := childCommand(t, fmt.Sprint(pump, " ", transport, " ", broker, " ", filtered))
 	c.in, _ = cmd.StdinPipe()
 	out, _ := cmd.StdoutPipe()
 	c.out = bufio.NewReader(out)
@@ -320,25 +340,85 @@ func BenchmarkAnswerAfterQuiet(b *testing.B) {
 	for _, pump := range []string{"parking", "holding"} {
 		for name, broker := range map[string]string{"outside": echoServer(b), "inside": inside} {
 			b.Run(pump+"/"+name, func(b *testing.B) {
-				device := newChildOf(b, pump, "plain", broker).dial()
-				message, took := packet("message"), []time.Duration(nil)
+				device := newChildOf(b, pump, "plain", broker, 0).dial()
+				var took []time.Duration
 				for b.Loop() {
-					for range 10 {
-						<-time.After(100 * time.Millisecond)
-						start := time.Now()
-						if _, err := device.Write(message); err != nil {
-							b.Fatal(err)
-						}
-						mustRead(b, device, make([]byte, len(message)))
-						took = append(took, time.Since(start))
-					}
+					took = append(took, roundTrips(b, device, 10, 100*time.Millisecond)...)
 				}
-				slices.Sort(took)
+				p50, _ := quantiles(took)
 				b.ReportMetric(0, "ns/op")
-				b.ReportMetric(float64(took[len(took)/2].Nanoseconds())/1000, "us-p50")
+				b.ReportMetric(p50, "us-p50")
 			})
 		}
 	}
+}
+
+// BenchmarkBesideFilteredFlood tells how long a message and its answer take on a pair
+// that is not filtered, alone and beside 20 filtered ones, each of which sends 60 KB
+// every four seconds that take 120 ms to filter: three fifths of a processor.
+func BenchmarkBesideFilteredFlood(b *testing.B) {
+	for _, pump := range []string{"goroutines", "parking", "holding"} {
+		b.Run(pump, func(b *testing.B) {
+			const floods, every = 20, 4 * time.Second
+			c := newChildOf(b, pump, "plain", inside, floods)
+			all := make([]net.Conn, floods)
+			for i := range all {
+				all[i] = c.dial()
+				all[i].Write(packet("first")) // so that they come in this order
+			}
+			device := c.dial()
+			roundTrips(b, device, 10, 10*time.Millisecond)
+			alone50, alone99 := quantiles(roundTrips(b, device, 200, 10*time.Millisecond))
+			stop := make(chan struct{})
+			defer close(stop)
+			go func() {
+				tick := time.NewTicker(every / floods)
+				defer tick.Stop()
+				for i, burst := 0, bytes.Repeat(packet("abc"), 60_000/7); ; i++ {
+					select {
+					case <-stop:
+						return
+					case <-tick.C:
+						all[i%floods].Write(burst)
+					}
+				}
+			}()
+			var beside []time.Duration
+			for b.Loop() {
+				beside = append(beside, roundTrips(b, device, 500, 10*time.Millisecond)...)
+			}
+			p50, p99 := quantiles(beside)
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(alone50, "us-p50-alone")
+			b.ReportMetric(p50, "us-p50")
+			b.ReportMetric(alone99, "us-p99-alone")
+			b.ReportMetric(p99, "us-p99")
+			b.ReportMetric(p50/alone50, "times-p50")
+		})
+	}
+}
+
+// roundTrips sends so many messages, each after a pause, and returns how long their
+// answers took.
+func roundTrips(b *testing.B, device net.Conn, number int, pause time.Duration) (took []time.Duration) {
+	message := packet("message")
+	for range number {
+		<-time.After(pause)
+		start := time.Now()
+		if _, err := device.Write(message); err != nil {
+			b.Fatal(err)
+		}
+		mustRead(b, device, make([]byte, len(message)))
+		took = append(took, time.Since(start))
+	}
+	return took
+}
+
+// quantiles returns the median and what one in a hundred exceeds, in microseconds.
+func quantiles(took []time.Duration) (p50, p99 float64) {
+	slices.Sort(took)
+	at := func(q float64) float64 { return float64(took[int(q*float64(len(took)-1))].Nanoseconds()) / 1000 }
+	return at(0.5), at(0.99)
 }
 
 func echoServer(b *testing.B) (address string) {

@@ -31,8 +31,9 @@ type loop struct {
 	armed      bool
 	reader     *reader
 	events     [128]unix.EpollEvent
-	n          int  // of events
-	yield      bool // let other goroutines run before the next wait
+	n          int          // of events
+	later      []descriptor // with events of filtered pairs that have to wait, in order
+	yield      bool         // let other goroutines run before the next wait
 	pace       pace
 	interrupts atomic.Int64 // waits that the runtime has interrupted
 
@@ -130,12 +131,8 @@ func (l *loop) run() {
 	}
 	for raw.Read(l.opened) == nil {
 		mayHold, held := l.mayHold(), false
-		for wait := time.Duration(0); l.collect(wait); {
-			l.pace.note(time.Now())
-			for _, event := range l.events[:l.n] {
-				l.handle(descriptor(event.Fd), event.Events)
-			}
-			if wait = 0; mayHold {
+		for wait := time.Duration(0); l.turn(wait); {
+			if wait = 0; mayHold && len(l.later) == 0 {
 				wait = l.holdTime()
 			}
 			// The thread that woke up this goroutine was the one that waits for all
@@ -146,6 +143,26 @@ func (l *loop) run() {
 			held = held || wait > 0
 		}
 	}
+}
+
+// turn waits for events and handles them, and reports false if there was nothing to do.
+// Pairs that are filtered come last and only until a small buffer has been filtered in
+// all: the others must not wait for that, however many pairs have something to filter.
+func (l *loop) turn(wait time.Duration) bool {
+	if l.collect(wait) {
+		l.pace.note(time.Now())
+	} else if len(l.later) == 0 {
+		return false
+	}
+	for _, event := range l.events[:l.n] {
+		l.handle(descriptor(event.Fd), event.Events)
+	}
+	done := 0
+	for left := smallBuffer; left > 0 && done < len(l.later); done++ {
+		left -= l.filter(l.later[done])
+	}
+	l.later = append(l.later[:0], l.later[done:]...)
+	return true
 }
 
 // opened reports whether the gate has seen an event, and sees to it that it will.
@@ -226,7 +243,9 @@ func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err sy
 // s.mu is held, so no event is handled before the pair is complete.
 func (l *loop) add(s *Session) error {
 	s.loop = l
-	for _, e := range []*end{s.up.from, s.down.from} {
+	for _, d := range []*direction{&s.up, &s.down} {
+		d.waiting, d.hungUp = false, false
+		e := d.from
 		fd := int(e.socket.in)
 		l.set(fd, s)
 		// EPOLLRDHUP makes an end of stream that comes with the last bytes known
@@ -269,27 +288,61 @@ func (l *loop) session(fd descriptor) *Session {
 // handle acts on an event. It may be stale: the descriptor may belong to another
 // pair by now, or to none. So it is a hint, and what a read returns counts.
 func (l *loop) handle(fd descriptor, events uint32) {
+	s, d := l.lock(fd)
+	if d == nil {
+		return
+	}
+	defer s.mu.Unlock()
+	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		d.hungUp = true
+	}
+	switch {
+	case d.filtered == nil:
+		l.forward(s, d)
+	case !d.waiting:
+		d.waiting = true
+		l.later = append(l.later, fd)
+	}
+}
+
+// filter acts on an event of a filtered pair that has waited for its turn, and returns
+// how many bytes it was about.
+func (l *loop) filter(fd descriptor) int {
+	s, d := l.lock(fd)
+	if d == nil {
+		return 0
+	}
+	defer s.mu.Unlock()
+	d.waiting = false
+	l.forward(s, d)
+	return l.reader.n
+}
+
+// lock returns the direction that reads from fd, with its session's mu held, or nil.
+func (l *loop) lock(fd descriptor) (*Session, *direction) {
 	s := l.session(fd)
 	if s == nil {
-		return
+		return nil, nil
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.quiet || s.loop != l {
-		return
+	if s.quiet && s.loop == l {
+		for _, d := range []*direction{&s.up, &s.down} {
+			if d.from.socket.in == fd {
+				return s, d
+			}
+		}
 	}
-	d := &s.up
-	if d.from.socket.in != fd {
-		d = &s.down
-	}
-	if d.from.socket.in != fd {
-		return
-	}
-	done := s.forward(d, l.reader)
-	if s.quiet && (!done || events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0) {
+	s.mu.Unlock()
+	return nil, nil
+}
+
+// forward moves what d has ready, and gives the pair its goroutines back if that was
+// not all. s.mu is held.
+func (l *loop) forward(s *Session, d *direction) {
+	if done := s.forward(d, l.reader); s.quiet && (!done || d.hungUp) {
 		s.resume()
-		l.yield = true // goroutines were started, which may need this processor
 	}
+	l.yield = l.yield || !s.quiet // goroutines were started, which may need this processor
 }
 
 // duplicate returns a descriptor of its own for the socket. It does not block, as
