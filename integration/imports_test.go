@@ -23,11 +23,12 @@ var arrows = []struct {
 }{
 	{pkg: "packets", library: true},
 	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true},
+	{pkg: "authz/bucket", library: true},
 	{pkg: "authz/files", library: true},
 	{pkg: "authz/placeholder", library: true},
 	{pkg: "authz/internal/*", library: true},
-	{pkg: "authz/*", may: []string{"authz", "authz/files", "authz/placeholder", "authz/internal/*"}, library: true},
-	{pkg: "proxy", may: []string{"packets", "authz", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
+	{pkg: "authz/*", may: []string{"authz", "authz/bucket", "authz/files", "authz/placeholder", "authz/internal/*"}, library: true},
+	{pkg: "proxy", may: []string{"packets", "authz", "authz/bucket", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
 	{pkg: "proxy/upstream", may: []string{"authz/files", "authz/placeholder", "proxy/proxyproto", "proxy/internal/relay"}, library: true},
 	{pkg: "proxy/upstream/pool", may: []string{"packets", "proxy", "proxy/upstream"}, library: true},
 	{pkg: "proxy/certs", may: []string{"authz/files"}, library: true},
@@ -38,7 +39,7 @@ var arrows = []struct {
 	{pkg: "cmd/internal/config", may: []string{"cmd/internal/config/schema", "proxy/upstream", "proxy/upstream/pool"}},
 	{pkg: "cmd/internal/config/schema", may: []string{"authz/files"}},
 	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz", "authz/files", "cmd/internal/problem"}},
-	{pkg: "cmd/internal/observe", may: []string{"packets", "proxy", "proxy/upstream", "proxy/upstream/pool", "authz"}},
+	{pkg: "cmd/internal/observe", may: []string{"packets", "proxy", "proxy/upstream", "proxy/upstream/pool", "authz", "authz/bucket"}},
 	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/telemetry"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/problem", "cmd/internal/telemetry/*"}},
 	{pkg: "cmd/internal/telemetry/*"},
@@ -51,7 +52,7 @@ var arrows = []struct {
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.
-var standardOnly = []string{"packets", "authz", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
+var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{

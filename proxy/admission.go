@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 )
 
 // A refusal behind TLS costs a handshake, so refusals are limited too: at most so many
@@ -33,8 +35,8 @@ type admission struct {
 	pending pending
 	freed   chan struct{} // closed at the next leave; nil while nobody waits for one
 
-	all     pace // of all new connections
-	told    pace // of those beyond a limit that are told so
+	all     bucket.Bucket // of all new connections
+	told    bucket.Bucket // of those beyond a limit that are told so
 	perAddr addressPaces
 }
 
@@ -55,7 +57,7 @@ func (a *admission) enter(c *conn) (ok bool) {
 	defer a.mu.Unlock()
 	switch {
 	case excess != nil:
-	case !a.all.take(c.accepted, limits.ConnectRate):
+	case !a.all.Take(c.accepted, limits.ConnectRate.bucket()):
 		excess = refuse(RateExceeded, errors.New("the limit on new connections a second is reached"))
 	case !a.makeRoom(c, 1, a.yieldsTo):
 		excess = refuse(Busy, errors.New("the limit on connections or on file descriptors is reached"))
@@ -145,7 +147,7 @@ func (a *admission) waitForLeave(ctx context.Context) bool {
 // tell makes c a connection that is only to be refused with excess, if there is room
 // for one more.
 func (a *admission) tell(c *conn, excess error) bool {
-	if a.over >= c.policy.Limits.refusing() || !a.told.take(c.accepted, Rate{PerSecond: refusingRate}) {
+	if a.over >= c.policy.Limits.refusing() || !a.told.Take(c.accepted, Rate{PerSecond: refusingRate}.bucket()) {
 		return false
 	}
 	a.pending.remove(c)

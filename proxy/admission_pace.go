@@ -5,6 +5,8 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 )
 
 // Rate bounds how often something may happen. The zero value does not.
@@ -15,33 +17,9 @@ type Rate struct {
 	Burst int
 }
 
-// interval is the time between two at an even pace.
-func (r Rate) interval() time.Duration { return time.Second / time.Duration(r.PerSecond) }
-
-// tolerance is how far ahead of an even pace a burst may run.
-func (r Rate) tolerance() time.Duration {
-	return r.interval() * time.Duration(cmp.Or(r.Burst, r.PerSecond)-1)
-}
-
-// pace is a token bucket that remembers one moment: when the next one is due at an
-// even pace (the generic cell rate algorithm). A moment in the past is a full
-// bucket. It belongs to no rate, so that a rate may change.
-type pace struct{ due time.Time }
-
-// take reports whether one more is within the rate, and counts it if so.
-func (p *pace) take(now time.Time, r Rate) bool {
-	if r.PerSecond <= 0 {
-		return true
-	}
-	due := p.due
-	if due.Before(now) {
-		due = now
-	}
-	if due.Sub(now) > r.tolerance() {
-		return false
-	}
-	p.due = due.Add(r.interval())
-	return true
+// bucket returns r as package bucket has it.
+func (r Rate) bucket() bucket.Rate {
+	return bucket.PerSecond(float64(r.PerSecond), cmp.Or(r.Burst, r.PerSecond))
 }
 
 // The addresses whose pace is known at a time: sets of a few, so that one look-up
@@ -67,7 +45,8 @@ type addressPace struct {
 	due  time.Duration // since base
 }
 
-// take is [pace.take] for one address or network.
+// take reports whether one more of an address or network is within the rate, and counts
+// it if so.
 func (a *addressPaces) take(block netip.Prefix, now time.Time, r Rate) bool {
 	if a.sets == nil {
 		a.seed, a.base, a.sets = maphash.MakeSeed(), now, new([paceSets][paceWays]addressPace)
@@ -77,9 +56,9 @@ func (a *addressPaces) take(block netip.Prefix, now time.Time, r Rate) bool {
 	if slot.hash != hash {
 		*slot = addressPace{hash: hash}
 	}
-	p := pace{due: a.base.Add(slot.due)}
-	ok := p.take(now, r)
-	slot.due = p.due.Sub(a.base)
+	b := bucket.Bucket{Due: a.base.Add(slot.due)}
+	ok := b.Take(now, r.bucket())
+	slot.due = b.Due.Sub(a.base)
 	return ok
 }
 

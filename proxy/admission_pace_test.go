@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -20,7 +21,7 @@ func taken(n int, take func() bool) (k int) {
 	return k
 }
 
-func TestPace(t *testing.T) {
+func TestRate(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		name        string
@@ -32,11 +33,11 @@ func TestPace(t *testing.T) {
 		{"one by one", Rate{PerSecond: 10, Burst: 1}, 1, 1},
 		{"a burst, then the rate", Rate{PerSecond: 10, Burst: 50}, 50, 10},
 	} {
-		var p pace
-		if n := taken(1000, func() bool { return p.take(now, c.rate) }); n != c.first {
+		var p bucket.Bucket
+		if n := taken(1000, func() bool { return p.Take(now, c.rate.bucket()) }); n != c.first {
 			t.Errorf("%s: %d at once, want %d", c.name, n, c.first)
 		}
-		if n := taken(1000, func() bool { return p.take(now.Add(time.Second), c.rate) }); n != c.then {
+		if n := taken(1000, func() bool { return p.Take(now.Add(time.Second), c.rate.bucket()) }); n != c.then {
 			t.Errorf("%s: %d a second later, want %d", c.name, n, c.then)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 )
 
 const (
@@ -71,10 +72,11 @@ type Guard struct {
 // budgets are what Guards before different sources may share.
 type budgets struct {
 	options Options
+	rate    bucket.Rate
 	seed    maphash.Seed
 
 	mu       sync.Mutex
-	buckets  *simplelru.LRU[netip.Prefix, bucket] // of addresses that failed
+	buckets  *simplelru.LRU[netip.Prefix, bucket.Bucket] // of addresses that failed
 	failures *simplelru.LRU[attempt, failure]
 	granted  *simplelru.LRU[uint64, struct{}] // hashes of tokens
 	stats    Stats
@@ -84,13 +86,6 @@ var (
 	_ authz.Authorizer = (*Guard)(nil)
 	_ authz.Notifier   = (*Guard)(nil)
 )
-
-// bucket is what an address had left of its budget at some time; below zero, it
-// owes.
-type bucket struct {
-	left float64
-	at   time.Time
-}
 
 // attempt is an address and the token that it tried.
 type attempt struct {
@@ -115,8 +110,9 @@ type Stats struct {
 // New returns a Guard before source.
 func New(source authz.Authorizer, o Options) *Guard {
 	b := &budgets{options: o.withDefaults(), seed: maphash.MakeSeed()}
+	b.rate = bucket.PerSecond(b.options.Rate, b.options.Burst)
 	// None of the sizes is below one, the only fault there is.
-	b.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket](b.options.Addresses, nil)
+	b.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket.Bucket](b.options.Addresses, nil)
 	b.failures, _ = simplelru.NewLRU[attempt, failure](b.options.Addresses, nil)
 	b.granted, _ = simplelru.NewLRU[uint64, struct{}](b.options.Tokens, nil)
 	return &Guard{source: source, offline: o.Offline, budgets: b}
@@ -201,7 +197,7 @@ func (b *budgets) admit(who attempt) bool {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.left(who.from, now) >= 1 {
+	if spent, _ := b.buckets.Peek(who.from); spent.Ready(now, b.rate) {
 		return true
 	}
 	f, ok := b.failures.Peek(who)
@@ -222,22 +218,12 @@ func (b *budgets) charge(who attempt, f failure) {
 		return
 	}
 	b.failures.Add(who, f)
-	left := b.left(who.from, f.at)
-	if !f.denied && left-1 < -float64(b.options.Burst) {
+	spent, _ := b.buckets.Peek(who.from)
+	if ahead := spent.Charge(f.at, b.rate); !f.denied && ahead > float64(2*b.options.Burst) {
 		return
 	}
 	b.stats.Charged++
-	b.buckets.Add(who.from, bucket{left: left - 1, at: f.at})
-}
-
-// left returns what is left of the network's budget. b.mu is held.
-func (b *budgets) left(from netip.Prefix, now time.Time) float64 {
-	full := float64(b.options.Burst)
-	last, ok := b.buckets.Peek(from)
-	if !ok {
-		return full
-	}
-	return min(full, last.left+now.Sub(last.at).Seconds()*b.options.Rate)
+	b.buckets.Add(who.from, spent)
 }
 
 // notify passes on what source reports, if it does.

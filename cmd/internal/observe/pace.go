@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap/zapcore"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 )
 
 const (
@@ -47,8 +49,7 @@ type pace struct {
 
 // account is the state of one kind.
 type account struct {
-	left       float64   // lines that may be written at once
-	at         time.Time // when left was right
+	lines      bucket.Bucket
 	stack      time.Time // of the last stack trace
 	suppressed int64     // lines since the last one that was written
 	total      int64     // lines suppressed in all
@@ -91,7 +92,7 @@ func (p *pace) allow(k kind) (suppressed int64, ok bool) {
 	if !p.room(a) {
 		return 0, false
 	}
-	a.left--
+	a.lines.Charge(time.Now(), p.bound())
 	suppressed, a.suppressed = a.suppressed, 0
 	return suppressed, true
 }
@@ -107,26 +108,21 @@ func (p *pace) full(k kind) bool {
 // room reports whether there may be a line for a, and counts it if not; p.mu is
 // held.
 func (p *pace) room(a *account) bool {
-	rate := p.rate
-	if rate <= 0 {
-		return true
-	}
-	if p.debug() {
-		rate *= talkative
-	}
-	now := time.Now()
-	if a.at.IsZero() {
-		a.left = burst * rate
-	} else {
-		a.left = min(burst*rate, a.left+now.Sub(a.at).Seconds()*rate)
-	}
-	a.at = now
-	if a.left >= 1 {
+	if a.lines.Ready(time.Now(), p.bound()) {
 		return true
 	}
 	a.suppressed++
 	a.total++
 	return false
+}
+
+// bound returns the rate of each kind; p.mu is held.
+func (p *pace) bound() bucket.Rate {
+	rate := p.rate
+	if p.debug() {
+		rate *= talkative
+	}
+	return bucket.PerSecond(rate, int(burst*rate))
 }
 
 // allowStack reports whether a line of kind k may have its stack trace now.
