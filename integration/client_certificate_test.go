@@ -143,7 +143,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 		}
 	}
 	write(t, crl, ours.revoking(7)+others.revoking())
-	if status, text := p.send(http.MethodPost, "/v1/reload"); status != 200 {
+	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("first")
@@ -160,14 +160,14 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 	}
 	write(t, crl, ours.revoking(7, 8))
 	write(t, authority, ours.pem())
-	if status, text := p.send(http.MethodPost, "/v1/reload"); status != 200 {
+	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("other")
 	// Another file, by another config.
 	write(t, crl+".2", ours.revoking(7, 8, 9))
 	write(t, p.config, strings.Replace(config, crl, crl+".2", 1))
-	if status, text := p.send(http.MethodPost, "/v1/reload"); status != 200 {
+	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("third")

@@ -4,7 +4,6 @@ package integration
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,27 +12,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
-
-// revoke posts a revocation and returns status and body of the answer.
-func (p *proxy) revoke(body string) (int, string) {
-	p.t.Helper()
-	token := read(p.t, filepath.Join(p.data, "admin-token"))
-	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodPost, "http://"+p.admin+"/v1/revocations", strings.NewReader(body))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return resp.StatusCode, strings.TrimSpace(string(text))
-}
 
 // TestDeniedJWT: a JWT is withdrawn in each way before it expires. Its session ends, it
 // stays out though the issuer's keys still fit it, and a restart changes nothing.
@@ -56,7 +34,7 @@ func TestDeniedJWT(t *testing.T) {
 	for _, name := range names {
 		live := connect(t, dial(t, p.plain), identity(5, name, tokens[name]))
 		value := map[string]string{"token": tokens[name], "token_id": "id-token_id", "subject": "pump-subject"}[name]
-		if status, answer := p.revoke(fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
+		if status, answer := p.request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
 		if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {

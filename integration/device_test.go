@@ -64,19 +64,28 @@ func (p *proxy) trust(t testing.TB) *tls.Config {
 // present sends a CONNECT and returns the answer.
 func present(t testing.TB, conn net.Conn, c *packets.Connect) (*device, packets.Connack) {
 	t.Helper()
-	d := &device{conn: conn, level: c.Level}
-	if _, err := conn.Write(c.Append(nil)); err != nil {
+	d, ack, err := try(conn, c)
+	if err != nil {
 		t.Fatal(err)
+	}
+	return d, ack
+}
+
+// try sends a CONNECT and returns the answer. It may run on any goroutine.
+func try(conn net.Conn, c *packets.Connect) (*device, packets.Connack, error) {
+	d := &device{conn: conn, level: c.Level}
+	var ack packets.Connack
+	if _, err := conn.Write(c.Append(nil)); err != nil {
+		return d, ack, err
 	}
 	raw, err := d.read(patience)
 	if err != nil {
-		t.Fatalf("no CONNACK: %v", err)
+		return d, ack, fmt.Errorf("no CONNACK: %w", err)
 	}
-	var ack packets.Connack
 	if err := ack.Parse(raw, c.Level); err != nil {
-		t.Fatalf("answer to CONNECT: %v", err)
+		return d, ack, fmt.Errorf("answer to CONNECT: %w", err)
 	}
-	return d, ack
+	return d, ack, nil
 }
 
 // connect presents a device that must be let in.

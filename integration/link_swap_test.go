@@ -78,7 +78,7 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	if took := time.Since(begin); took > promised+busy {
 		t.Errorf("it took %v, promised is %v", took, promised)
 	}
-	if status, text := p.send(http.MethodPost, "/v1/reload"); status != 200 {
+	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Errorf("the reload is answered %s: %s", text, p.lastReload())
 	}
 	if n := serial(t, p.tls); n != 2 {

@@ -167,20 +167,6 @@ func checkHeaderIsRequired(t *testing.T, p *proxy, address, token string) {
 	})
 }
 
-// headers is a listener that wants a PROXY protocol header and keeps what they say.
-type headers struct {
-	net.Listener
-	seen chan *proxyproto.Header
-}
-
-func (h *headers) Accept() (net.Conn, error) {
-	conn, err := h.Listener.Accept()
-	if err == nil {
-		h.seen <- conn.(*proxyproto.Conn).ProxyHeader()
-	}
-	return conn, err
-}
-
 // TestBrokerLearnsTheAddress: what stands in the header that the broker gets, for a
 // device that comes in plainly and one with a client certificate.
 func TestBrokerLearnsTheAddress(t *testing.T) {
@@ -188,17 +174,10 @@ func TestBrokerLearnsTheAddress(t *testing.T) {
 	for _, version := range []string{"v1", "v2"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			inner, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			h := &headers{&proxyproto.Listener{Listener: inner}, make(chan *proxyproto.Header, 16)}
-			s := &sink{Listener: h}
-			t.Cleanup(func() { s.Close() })
-			go s.serve()
+			h := startHeaders(t)
 			authority, certificate := issueCertificate(t, "pump-7")
 			secure := freeAddress(t)
-			p := newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: proxy, proxy_protocol: %s}\n", inner.Addr(), version))
+			p := newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: proxy, proxy_protocol: %s}\n", h.Addr(), version))
 			p.listenAlso(fmt.Sprintf("  - {name: mtls, address: '%s', tls: {auto: true, client_ca: '%s', client_auth: require}}\n", secure, authority))
 			token := p.token("device")
 			p.start()
@@ -217,13 +196,6 @@ func TestBrokerLearnsTheAddress(t *testing.T) {
 			}
 			checkProbe(t, p, h, token)
 		})
-	}
-}
-
-func checkHeader(t *testing.T, h *proxyproto.Header, conn net.Conn) {
-	t.Helper()
-	if h == nil || h.SourceAddr.String() != conn.LocalAddr().String() || h.DestinationAddr.String() != conn.RemoteAddr().String() {
-		t.Errorf("the broker is told %+v, want %v to %v", h, conn.LocalAddr(), conn.RemoteAddr())
 	}
 }
 

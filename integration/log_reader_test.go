@@ -47,35 +47,35 @@ func (p *proxy) startOnto(format string, to *os.File) {
 	p.awaitServing()
 }
 
-// refusals makes n connections from an address of their own that are refused. Each
+// refuse makes n connections from an address of their own that are refused. Each
 // gets its answer and its end.
-func (p *proxy) refusals(n int) {
-	p.t.Helper()
+func refuse(t testing.TB, p *proxy, n int) {
+	t.Helper()
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}, Timeout: patience}
 	hello := identity(4, strings.Repeat("\x01", 200), "no-token-of-anybody").Append(nil)
 	for i := range n {
 		conn, err := from.Dial("tcp", p.plain)
 		if err != nil {
-			p.t.Fatal(err)
+			t.Fatal(err)
 		}
-		answer := exchange(p.t, conn, string(hello), patience)
+		answer := exchange(t, conn, string(hello), patience)
 		conn.Close()
 		if len(answer) != 4 || answer[3] == 0 {
-			p.t.Fatalf("refusal %d: answered % x", i, answer)
+			t.Fatalf("refusal %d: answered % x", i, answer)
 		}
 	}
 }
 
 // overflow makes more log than pipe and program hold.
-func (p *proxy) overflow() {
-	p.t.Helper()
+func overflow(t testing.TB, p *proxy) {
+	t.Helper()
 	for range 50 {
-		p.refusals(200)
+		refuse(t, p, 200)
 		if !p.counts("mqtt_auth_proxy_log_lost_total 0") {
 			return
 		}
 	}
-	p.t.Fatal("the log has found room for everything")
+	t.Fatal("the log has found room for everything")
 }
 
 // TestLogReaderGone: the program outlives who reads its log, and ends in order.
@@ -89,7 +89,7 @@ func TestLogReaderGone(t *testing.T) {
 			log := p.startInto(format)
 			d := connect(t, dial(t, p.plain), identity(4, "before", token))
 			log.Close()
-			p.refusals(10)
+			refuse(t, p, 10)
 			later := connect(t, dial(t, p.plain), identity(4, "later", token))
 			for _, d := range []*device{d, later} {
 				if err := d.publish("a", "b"); err != nil {
@@ -114,7 +114,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.startOnto("json", full)
-	p.refusals(10)
+	refuse(t, p, 10)
 	d := connect(t, dial(t, p.plain), identity(4, "device", token))
 	if err := d.publish("a", "b"); err != nil {
 		t.Error(err)
@@ -136,7 +136,7 @@ func TestLogReaderStalled(t *testing.T) {
 			token := p.token("device")
 			log := p.startInto(format)
 			before := connect(t, dial(t, p.plain), identity(4, "before", token))
-			p.overflow()
+			overflow(t, p)
 			later := connect(t, dial(t, p.plain), identity(4, "later", token))
 			for _, d := range []*device{before, later} {
 				if err := d.publish("a", "b"); err != nil {
@@ -153,7 +153,7 @@ func TestLogReaderStalled(t *testing.T) {
 				defer close(read)
 				_, _ = io.Copy(&text, log)
 			}()
-			p.refusals(1)
+			refuse(t, p, 1)
 			p.stop()
 			<-read
 			for _, want := range []string{"lines of the log were lost", "shutting down", "shut down"} {
@@ -177,7 +177,7 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 	p := newProxy(t, "shutdown: {drain: 10m}\n")
 	token := p.token("device")
 	p.startInto("json")
-	p.overflow()
+	overflow(t, p)
 	stuck := connect(t, dial(t, p.plain), identity(5, "stuck", token))
 	stuck.subscribe(t, "flood", 0)
 	source := connect(t, dial(t, p.plain), identity(5, "source", token))
@@ -209,7 +209,7 @@ func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	t.Parallel()
 	p := newProxy(t, "")
 	log := p.startInto("json")
-	p.overflow()
+	overflow(t, p)
 	p.signal(syscall.SIGQUIT)
 	if status := p.wait(t, patience); status != 2 {
 		t.Errorf("status %d, want 2", status)

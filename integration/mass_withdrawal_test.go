@@ -60,7 +60,7 @@ func TestMassWithdrawal(t *testing.T) {
 		},
 		"with a reload": func(t *testing.T, p *proxy, file string) {
 			write(t, file, left)
-			if status, text := p.send(http.MethodPost, "/v1/reload"); status != 200 {
+			if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
 				t.Errorf("the reload is answered %s", text)
 			}
 		},

@@ -41,6 +41,30 @@ func startMosquitto(t *testing.T) *mosquitto {
 	return m
 }
 
+// runMosquitto runs a broker on a configuration file that makes it listen at addr.
+func runMosquitto(t testing.TB, config, addr string) *mosquitto {
+	t.Helper()
+	m := &mosquitto{t: t, config: config, addr: addr}
+	m.start()
+	return m
+}
+
+// sibling runs a second broker with the passwords of m.
+func (m *mosquitto) sibling() *mosquitto {
+	m.t.Helper()
+	text, err := os.ReadFile(m.config)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	s := &mosquitto{t: m.t, config: filepath.Join(m.t.TempDir(), "mosquitto.conf"), addr: freeAddress(m.t), username: m.username, password: m.password}
+	moved := strings.Replace(string(text), "listener "+portOf(m.addr)+" ", "listener "+portOf(s.addr)+" ", 1)
+	if err := os.WriteFile(s.config, []byte(moved), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	s.start()
+	return s
+}
+
 // start runs the broker, again after it was killed.
 func (m *mosquitto) start() {
 	m.t.Helper()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +40,15 @@ func (o *output) snapshot() (text string, more <-chan struct{}) {
 func (o *output) String() string {
 	text, _ := o.snapshot()
 	return text
+}
+
+// take returns what has been written in whole lines, and forgets it.
+func (o *output) take() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	b := o.text.Bytes()
+	n := strings.LastIndexByte(string(b), '\n') + 1
+	return string(o.text.Next(n))
 }
 
 // process is a program that runs in the background.

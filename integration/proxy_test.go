@@ -253,14 +253,27 @@ func (p *proxy) awaitLog(what string, match func(logged) bool) logged {
 	return found
 }
 
-// get asks the admin side, with its token, and returns status and body.
-func (p *proxy) get(path string) (int, string) {
+// request sends a request to the admin side, with its token, and returns status and
+// body of the answer. It may run on any goroutine.
+func (p *proxy) request(method, path, body string) (int, string) {
 	p.t.Helper()
 	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
 	if err != nil {
-		p.t.Fatal(err)
+		p.t.Error(err)
 	}
-	return fetch(p.t, "http://"+p.admin+path, "Bearer "+strings.TrimSpace(string(token)))
+	return send(p.t, method, "http://"+p.admin+path, "Bearer "+strings.TrimSpace(string(token)), body)
+}
+
+// get asks the admin side for a page.
+func (p *proxy) get(path string) (int, string) {
+	p.t.Helper()
+	return p.request(http.MethodGet, path, "")
+}
+
+// lastReload is what the status says about it.
+func (p *proxy) lastReload() string {
+	_, body := p.get("/v1/status")
+	return body
 }
 
 // counts reports whether the metrics have a line.
@@ -270,25 +283,34 @@ func (p *proxy) counts(line string) bool {
 	return status == http.StatusOK && strings.Contains(metrics, line+"\n")
 }
 
+// fetch gets a page.
 func fetch(t testing.TB, url, authorization string) (int, string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	return send(t, http.MethodGet, url, authorization, "")
+}
+
+// send sends a request and returns status and body of the answer.
+func send(t testing.TB, method, url, authorization, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, ""
 	}
 	if authorization != "" {
 		r.Header.Set("Authorization", authorization)
 	}
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return 0, ""
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
 	}
-	return resp.StatusCode, string(body)
+	return resp.StatusCode, strings.TrimSuffix(string(answer), "\n")
 }
 
 // eventually asks again and again until ok is true.

@@ -53,7 +53,7 @@ func TestComposeRecipe(t *testing.T) {
 	}
 	host, port, _ := net.SplitHostPort(address)
 	r.replace("mosquitto.conf", "listener 1883", fmt.Sprintf("listener %s %s\nuser root\nlog_dest stderr", port, host), "/mosquitto/data/", r.dir+"/")
-	(&mosquitto{t: t, config: r.path("mosquitto.conf"), addr: address}).start()
+	runMosquitto(t, r.path("mosquitto.conf"), address)
 	p := r.proxy("tcp://" + address)
 	token := p.token("sensor-17")
 	r.check(p)

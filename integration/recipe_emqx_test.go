@@ -4,11 +4,8 @@ package integration
 
 import (
 	"encoding/json"
-	"net"
 	"strings"
 	"testing"
-
-	"github.com/pires/go-proxyproto"
 )
 
 // TestEMQXRecipe: emqx.conf says what the README promises, and proxy.yaml fits a
@@ -30,17 +27,9 @@ func TestEMQXRecipe(t *testing.T) {
 		t.Errorf("EMQX listens on %v, the proxy connects to %v", bind, upstream)
 	}
 
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Without a header there is no connection.
-	h := &headers{&proxyproto.Listener{Listener: inner}, make(chan *proxyproto.Header, 4)}
-	s := &sink{Listener: h}
-	t.Cleanup(func() { s.Close() })
-	go s.serve()
+	h := startHeaders(t)
 	r.write("upstream-password", "the password of the proxy\n")
-	p := r.proxy("tcp://" + inner.Addr().String())
+	p := r.proxy("tcp://" + h.Addr().String())
 	p.keep("the password of the proxy")
 	token := p.token("sensor-17")
 	r.check(p)
@@ -52,7 +41,7 @@ func TestEMQXRecipe(t *testing.T) {
 	if header.Version != 2 {
 		t.Errorf("PROXY protocol version %d, want 2", header.Version)
 	}
-	if _, connects := s.reached(); len(connects) != 1 || connects[0].Username != "proxy" || connects[0].Password != "the password of the proxy" || connects[0].ClientID != "sensor-17" {
+	if _, connects := h.reached(); len(connects) != 1 || connects[0].Username != "proxy" || connects[0].Password != "the password of the proxy" || connects[0].ClientID != "sensor-17" {
 		t.Errorf("%d CONNECTs, not as the proxy's user", len(connects))
 	}
 }

@@ -32,7 +32,7 @@ func TestKubernetesRecipe(t *testing.T) {
 	address := freeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
 	r.replace("mosquitto.conf", "listener 1884 127.0.0.1", fmt.Sprintf("listener %s %s\nuser root\nlog_dest stderr", port, host), "/mosquitto/data/", r.dir+"/")
-	(&mosquitto{t: t, config: r.path("mosquitto.conf"), addr: address}).start()
+	runMosquitto(t, r.path("mosquitto.conf"), address)
 
 	r.replace("proxy.yaml", "/etc/mqtt-auth-proxy/tls/", r.dir+"/", "/etc/mqtt-auth-proxy/tokens/", r.dir+"/")
 	if c := run(t, need(t, "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",

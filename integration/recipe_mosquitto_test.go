@@ -14,9 +14,7 @@ func serveMosquitto(t *testing.T, r *recipe, conf, address string, oldnew ...str
 	t.Helper()
 	host, port, _ := net.SplitHostPort(address)
 	r.replace(conf, append([]string{"listener 1884 127.0.0.1", fmt.Sprintf("listener %s %s\nuser root\nlog_dest stderr", port, host)}, oldnew...)...)
-	m := &mosquitto{t: t, config: r.path(conf), addr: address}
-	m.start()
-	return m
+	return runMosquitto(t, r.path(conf), address)
 }
 
 // TestMosquittoRecipe: devices come in by their tokens, the broker by its old port

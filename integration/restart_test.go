@@ -62,16 +62,8 @@ func callOnce(address string, hello *packets.Connect) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.Write(hello.Append(nil)); err != nil {
-		return err
-	}
-	d := &device{conn: conn, level: hello.Level}
-	raw, err := d.read(patience)
+	_, ack, err := try(conn, hello)
 	if err != nil {
-		return err
-	}
-	var ack packets.Connack
-	if err := ack.Parse(raw, hello.Level); err != nil {
 		return err
 	}
 	if ack.Code != packets.Success {

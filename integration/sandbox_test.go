@@ -42,7 +42,7 @@ func TestSandbox(t *testing.T) {
 			if err := os.WriteFile(p.config, []byte(added), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			status, body := p.send(http.MethodPost, "/v1/reload")
+			status, body := p.request(http.MethodPost, "/v1/reload", "")
 			switch {
 			case confined && (status != 422 || !strings.Contains(p.lastReload(), "the sandbox keeps the proxy to the directories")):
 				t.Errorf("a reload that needs a file elsewhere: %d %s, status %s", status, body, p.lastReload())
@@ -62,32 +62,6 @@ func TestSandbox(t *testing.T) {
 func landlocked(t *testing.T, p *proxy) bool {
 	t.Helper()
 	return strings.Contains(p.stderr.String(), "confined to the directories of its files")
-}
-
-// send asks the admin side for something, with its token.
-func (p *proxy) send(method, path string) (int, string) {
-	p.t.Helper()
-	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	r, err := http.NewRequestWithContext(p.t.Context(), method, "http://"+p.admin+path, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	return resp.StatusCode, resp.Status
-}
-
-// lastReload is what the status says about it.
-func (p *proxy) lastReload() string {
-	_, body := p.get("/v1/status")
-	return body
 }
 
 // TestSecretsStayOutOfTheProcessList: what everybody on the machine can see of the

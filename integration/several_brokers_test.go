@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,34 +15,18 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// sibling runs a second broker with the passwords of m.
-func (m *mosquitto) sibling() *mosquitto {
-	m.t.Helper()
-	text, err := os.ReadFile(m.config)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	s := &mosquitto{t: m.t, config: filepath.Join(m.t.TempDir(), "mosquitto.conf"), addr: freeAddress(m.t), username: m.username, password: m.password}
-	moved := strings.Replace(string(text), "listener "+portOf(m.addr)+" ", "listener "+portOf(s.addr)+" ", 1)
-	if err := os.WriteFile(s.config, []byte(moved), 0o600); err != nil {
-		m.t.Fatal(err)
-	}
-	s.start()
-	return s
-}
-
 // watcher counts the messages that reach a broker.
 type watcher struct {
 	mu   sync.Mutex
 	seen map[string]bool
 }
 
-func (m *mosquitto) watch() *watcher {
-	m.t.Helper()
+func watch(t testing.TB, m *mosquitto) *watcher {
+	t.Helper()
 	c := identity(4, "watcher", m.username)
 	c.HasPassword, c.Password = true, m.password
-	d := connect(m.t, dial(m.t, m.addr), c)
-	d.subscribe(m.t, "fleet", 1)
+	d := connect(t, dial(t, m.addr), c)
+	d.subscribe(t, "fleet", 1)
 	w := &watcher{seen: map[string]bool{}}
 	go func() {
 		for {
@@ -97,10 +78,8 @@ func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		in := identity(4, p.id, token)
-		d := &device{conn: conn, level: 4}
-		raw, err := d.open(in)
-		if err != nil || raw[3] != 0 {
+		d, ack, err := try(conn, identity(4, p.id, token))
+		if err != nil || ack.Code != packets.Success {
 			conn.Close()
 			p.refuse++
 			time.Sleep(100 * time.Millisecond)
@@ -123,17 +102,6 @@ func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 		}
 		conn.Close()
 	}
-}
-
-func (d *device) open(in *packets.Connect) ([]byte, error) {
-	if _, err := d.conn.Write(in.Append(nil)); err != nil {
-		return nil, err
-	}
-	raw, err := d.read(patience)
-	if err == nil && len(raw) < 4 {
-		err = io.ErrUnexpectedEOF
-	}
-	return raw, err
 }
 
 // runPublishers runs 500 publishers through the proxy while disrupt happens, and returns
@@ -176,7 +144,7 @@ func TestBrokerKilled(t *testing.T) {
 	p.keep(a.password)
 	token := p.token("fleet")
 	p.start()
-	at := b.watch()
+	at := watch(t, b)
 	all, since := runPublishers(t, p, token, a.kill)
 	checkPublishers(t, all, since, at)
 	if !p.counts(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.addr)) {
@@ -223,7 +191,7 @@ func TestBrokerFrozen(t *testing.T) {
 	p.keep(a.password)
 	token := p.token("fleet")
 	p.start()
-	at := b.watch()
+	at := watch(t, b)
 	all, since := runPublishers(t, p, token, func() { a.signal(syscall.SIGSTOP) })
 	checkPublishers(t, all, since, at)
 	p.awaitLog("end of its sessions", func(l logged) bool {

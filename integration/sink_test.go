@@ -33,9 +33,13 @@ func startSink(t testing.TB) *sink {
 		t.Fatal(err)
 	}
 	s := &sink{Listener: ln}
+	s.start(t)
+	return s
+}
+
+func (s *sink) start(t testing.TB) {
 	t.Cleanup(func() { s.Close() })
 	go s.serve()
-	return s
 }
 
 func (s *sink) upstream() string {

@@ -5,7 +5,6 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"slices"
@@ -131,34 +130,15 @@ func (s *soak) checkLine(line string) {
 	}
 }
 
-// take returns what has been written in whole lines, and forgets it.
-func (o *output) take() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	b := o.text.Bytes()
-	n := strings.LastIndexByte(string(b), '\n') + 1
-	return string(o.text.Next(n))
-}
-
 // ask sends a request to the admin side and returns the answer, which must have one
 // of the statuses.
 func (s *soak) ask(method, path, body string, statuses ...int) string {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.admin+path, strings.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
+	status, answer := s.request(method, path, body)
+	if !slices.Contains(statuses, status) {
+		s.t.Errorf("%s %s: status %d\n%s", method, path, status, answer)
 	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(read(s.t, s.data+"/admin-token")))
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || !slices.Contains(statuses, resp.StatusCode) {
-		s.t.Errorf("%s %s: status %d, %v\n%s", method, path, resp.StatusCode, err, answer)
-	}
-	return string(answer)
+	return answer
 }
 
 // footprint is what the program holds when nobody is connected.

@@ -5,13 +5,10 @@ package integration
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -66,20 +63,9 @@ func (f crowd) enter(c *packets.Connect) (a arrival) {
 	if err != nil {
 		return arrival{err: err}
 	}
-	a.device = &device{conn: conn, level: c.Level}
 	f.t.Cleanup(func() { conn.Close() })
-	if _, a.err = conn.Write(c.Append(nil)); a.err != nil {
-		return a
-	}
-	raw, err := a.read(patience)
-	if err != nil {
-		a.err = err
-		return a
-	}
-	var ack packets.Connack
-	a.err = ack.Parse(raw, c.Level)
-	a.code = ack.Code
-	return a
+	device, ack, err := try(conn, c)
+	return arrival{device: device, code: ack.Code, err: err}
 }
 
 // lateport makes the system choose the port of a socket when it connects. Chosen
@@ -187,7 +173,6 @@ func TestRevokeFleet(t *testing.T) {
 	took := make([]time.Duration, len(arrivals))
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	revoke := revoker(t, p)
 	asked := make([]time.Time, len(arrivals))
 	ready := make([]chan struct{}, len(arrivals))
 	for i := range ready {
@@ -198,8 +183,9 @@ func TestRevokeFleet(t *testing.T) {
 			for i := next.Add(1) - 1; i < int64(len(arrivals)); i = next.Add(1) - 1 {
 				asked[i] = time.Now()
 				close(ready[i])
-				if err := revoke(fmt.Sprintf(`{"subject":"device of member %d","mode":"deny"}`, i)); err != nil {
-					t.Error(err)
+				if status, answer := p.request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{"subject":"device of member %d","mode":"deny"}`, i)); status != 200 ||
+					!strings.HasSuffix(answer, `"sessions":1}`) || strings.HasPrefix(answer, `{"entries":0,`) {
+					t.Errorf("device %d: status %d, %s", i, status, answer)
 				}
 			}
 		})
@@ -225,32 +211,6 @@ func TestRevokeFleet(t *testing.T) {
 		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.level]; a.err != nil || a.code != want {
 			t.Fatalf("device %d comes back and gets %v, %v, want %v", i, a.code, a.err, want)
 		}
-	}
-}
-
-// revoker returns a function that posts a revocation, which has to end one session.
-func revoker(t *testing.T, p *proxy) func(body string) error {
-	t.Helper()
-	token, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func(body string) error {
-		r, err := http.NewRequest(http.MethodPost, "http://"+p.admin+"/v1/revocations", strings.NewReader(body))
-		if err != nil {
-			return err
-		}
-		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		var done struct{ Entries, Sessions int }
-		if err := json.NewDecoder(resp.Body).Decode(&done); err != nil || resp.StatusCode != 200 || done.Sessions != 1 || done.Entries < 1 {
-			return errors.Join(fmt.Errorf("%s: status %d, %+v", body, resp.StatusCode, done), err)
-		}
-		return nil
 	}
 }
 

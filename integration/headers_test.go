@@ -1,0 +1,51 @@
+//go:build integration
+
+package integration
+
+import (
+	"net"
+	"testing"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// headers is a sink that takes connections with a PROXY protocol header only, and
+// keeps the headers.
+type headers struct {
+	sink
+	seen chan *proxyproto.Header
+}
+
+func startHeaders(t testing.TB) *headers {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &headers{seen: make(chan *proxyproto.Header, 16)}
+	h.Listener = headerListener{&proxyproto.Listener{Listener: ln}, h.seen}
+	h.start(t)
+	return h
+}
+
+// headerListener sends the header of each connection to seen.
+type headerListener struct {
+	net.Listener
+	seen chan<- *proxyproto.Header
+}
+
+func (l headerListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.seen <- conn.(*proxyproto.Conn).ProxyHeader()
+	}
+	return conn, err
+}
+
+// checkHeader expects the addresses of a device's connection in the header.
+func checkHeader(t testing.TB, h *proxyproto.Header, conn net.Conn) {
+	t.Helper()
+	if h == nil || h.SourceAddr.String() != conn.LocalAddr().String() || h.DestinationAddr.String() != conn.RemoteAddr().String() {
+		t.Errorf("the broker is told %+v, want %v to %v", h, conn.LocalAddr(), conn.RemoteAddr())
+	}
+}
