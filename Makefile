@@ -33,7 +33,7 @@ cross:
 
 integration: build ## stories against real brokers and clients; installs what it needs where it may
 	./integration/install
-	go test -tags integration -count=1 -timeout 10m ./integration/...
+	go test -tags integration -count=1 -timeout 10m -p 1 ./integration/...
 
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
@@ -42,7 +42,7 @@ compare: build ## the proxy beside HAProxy, nginx and a bare relay; integration/
 	go run ./integration/bench $(COMPARE)
 
 dist: ## archives, Debian packages and checksums of a release, in dist/
-	./integration/packages/build $(VERSION)
+	./integration/recipes/packages/build $(VERSION)
 
 clean:
 	rm -rf bin dist

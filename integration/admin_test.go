@@ -4,25 +4,26 @@ package integration
 
 import (
 	"encoding/json"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestAdminSide: probes are for everybody, everything else for who has the token,
 // and the metrics tell what happened without telling whom it happened to.
 func TestAdminSide(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	token := p.token("gauge")
-	p.start()
+	p := harness.NewProxy(t, "")
+	token := p.Token("gauge")
+	p.Start()
 	for path, want := range map[string]int{
 		"/livez": 200, "/readyz": 200,
 		"/metrics": 401, "/nothing": 401, "/debug/pprof/heap": 401, "/api/plugins/telemetry/DEVICE/gauge/keys/timeseries": 401,
 	} {
 		for _, authorization := range []string{"", "Bearer wrong-wrong-wrong-wrong", "Bearer " + token} {
-			status, body := fetch(t, "http://"+p.admin+path, authorization)
+			status, body := harness.Fetch(t, "http://"+p.Admin+path, authorization)
 			if status != want {
 				t.Errorf("GET %s: status %d, want %d", path, status, want)
 			}
@@ -33,25 +34,25 @@ func TestAdminSide(t *testing.T) {
 		}
 	}
 
-	d := connect(t, dial(t, p.plain), identity(5, "client-of-gauge", token))
-	if err := d.publish("v1/devices/me/telemetry", `{"level":1,"flow":2.5}`); err != nil {
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "client-of-gauge", token))
+	if err := d.Publish("v1/devices/me/telemetry", `{"level":1,"flow":2.5}`); err != nil {
 		t.Fatal(err)
 	}
-	p.keep("wrong-wrong-wrong")
-	if _, ack := present(t, dial(t, p.plain), identity(4, "stranger", "wrong-wrong-wrong")); ack.Code != 5 {
+	p.AddSecret("wrong-wrong-wrong")
+	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "stranger", "wrong-wrong-wrong")); ack.Code != 5 {
 		t.Fatalf("a wrong token gets %v", ack.Code)
 	}
-	if n := metric(t, p, "mqtt_auth_proxy_sessions"); n != 1 {
+	if n := harness.Metric(t, p, "mqtt_auth_proxy_sessions"); n != 1 {
 		t.Errorf("%v sessions, want 1", n)
 	}
-	if n := metric(t, p, `mqtt_auth_proxy_session_bytes_total{direction="up"}`); n != 52 {
+	if n := harness.Metric(t, p, `mqtt_auth_proxy_session_bytes_total{direction="up"}`); n != 52 {
 		t.Errorf("%v bytes of a live session, want the 52 of its PUBLISH", n)
 	}
-	if _, err := d.conn.Write([]byte{0xE0, 0}); err != nil {
+	if _, err := d.Conn.Write([]byte{0xE0, 0}); err != nil {
 		t.Fatal(err)
 	}
-	d.conn.Close()
-	eventually(t, "the end of the session", func() bool { return metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
+	d.Conn.Close()
+	harness.Eventually(t, "the end of the session", func() bool { return harness.Metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
 	for name, want := range map[string]float64{
 		`mqtt_auth_proxy_connections_accepted_total{listener="plain"}`:                       2,
 		`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="unknown_token"}`: 1,
@@ -62,32 +63,17 @@ func TestAdminSide(t *testing.T) {
 		`mqtt_auth_proxy_panics_total`:                                                       0,
 		`mqtt_auth_proxy_session_bytes_total{direction="up"}`:                                52 + 2, // PUBLISH and DISCONNECT
 	} {
-		if got := metric(t, p, name); got != want {
+		if got := harness.Metric(t, p, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
-	_, metrics := p.get("/metrics")
+	_, metrics := p.Get("/metrics")
 	for _, private := range []string{token, "wrong-wrong", "client-of-gauge", "stranger", `"gauge"`} {
 		if strings.Contains(metrics, private) {
 			t.Errorf("the metrics tell %.6s...", private)
 		}
 	}
-	if status, body := p.get("/api/plugins/telemetry/DEVICE/gauge/keys/timeseries"); status != 200 || !strings.Contains(body, `"flow"`) || !strings.Contains(body, `"level"`) {
+	if status, body := p.Get("/api/plugins/telemetry/DEVICE/gauge/keys/timeseries"); status != 200 || !strings.Contains(body, `"flow"`) || !strings.Contains(body, `"level"`) {
 		t.Errorf("keys: status %d, %s", status, body)
 	}
-}
-
-// metric returns the value of one line of the metrics.
-func metric(t testing.TB, p *proxy, name string) float64 {
-	t.Helper()
-	status, text := p.get("/metrics")
-	found := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(text)
-	if status != 200 || found == nil {
-		t.Fatalf("status %d and no %s", status, name)
-	}
-	value, err := strconv.ParseFloat(found[1], 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
 }

@@ -6,23 +6,25 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // TestComparison: the tool that puts the proxy beside its peers does every work on
 // every target. That its figures are any good a test cannot tell.
 func TestComparison(t *testing.T) {
 	t.Parallel()
-	need(t, "haproxy")
-	need(t, "nginx")
+	harness.Need(t, "haproxy")
+	harness.Need(t, "nginx")
 	tool, raw := filepath.Join(t.TempDir(), "bench"), filepath.Join(t.TempDir(), "raw.jsonl")
-	if r := run(t, "go", "build", "-o", tool, "./bench"); r.status != 0 {
-		t.Fatal(r.stderr)
+	if r := harness.Run(t, "go", "build", "-o", tool, "./bench"); r.Status != 0 {
+		t.Fatal(r.Stderr)
 	}
-	r := run(t, tool, "-quick", "-rounds", "1", "-sessions", "20", "-proxy", binary, "-o", raw)
-	if r.status != 0 {
-		t.Fatalf("status %d\n%s", r.status, r.stderr)
+	r := harness.Run(t, tool, "-quick", "-rounds", "1", "-sessions", "20", "-proxy", harness.Binary(), "-o", raw)
+	if r.Status != 0 {
+		t.Fatalf("status %d\n%s", r.Status, r.Stderr)
 	}
-	lines := strings.Split(r.stdout, "\n")
+	lines := strings.Split(r.Stdout, "\n")
 	if want := "| | mqtt-auth-proxy | mqtt-auth-proxy, bundled broker | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
 		t.Errorf("table begins with %q, want %q", lines[0], want)
 	}
@@ -47,9 +49,9 @@ func TestComparison(t *testing.T) {
 		}
 	}
 	if found != rows {
-		t.Errorf("table has %d rows, want %d\n%s", found, rows, r.stdout)
+		t.Errorf("table has %d rows, want %d\n%s", found, rows, r.Stdout)
 	}
-	if again := run(t, tool, "-rounds", "0", "-o", raw); again.stdout != r.stdout {
-		t.Errorf("the table of the raw results differs from that of the run:\n%s%s", again.stdout, again.stderr)
+	if again := harness.Run(t, tool, "-rounds", "0", "-o", raw); again.Stdout != r.Stdout {
+		t.Errorf("the table of the raw results differs from that of the run:\n%s%s", again.Stdout, again.Stderr)
 	}
 }

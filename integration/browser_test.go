@@ -17,38 +17,40 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // TestBrowser is a web page with mqtt.js, in Chromium, over wss: it passes the same
 // checks as every device and learns why if it does not.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	chromium := need(t, "chromium")
+	chromium := harness.Need(t, "chromium")
 	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
-		lack(t, "mqtt.js")
+		harness.Lack(t, "mqtt.js")
 	}
-	p := newProxy(t, startMosquitto(t).upstream())
-	secure := freeAddress(t)
-	p.listenAlso("  - {name: wss, address: '" + secure + "', tls: {auto: true}, websocket: {path: /mqtt}}\n")
-	token := p.token("browser")
-	p.start()
+	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
+	secure := harness.FreeAddress(t)
+	p.ListenAlso("  - {name: wss, address: '" + secure + "', tls: {auto: true}, websocket: {path: /mqtt}}\n")
+	token := p.Token("browser")
+	p.Start()
 	pages := httptest.NewServer(http.FileServer(http.Dir("clients")))
 	t.Cleanup(pages.Close)
-	port := portOf(strings.TrimPrefix(pages.URL, "http://"))
+	port := harness.Port(strings.TrimPrefix(pages.URL, "http://"))
 	ctx := startBrowser(t, chromium, certificatePin(t, p))
-	broker := url.QueryEscape("wss://localhost:" + portOf(secure) + "/mqtt")
+	broker := url.QueryEscape("wss://localhost:" + harness.Port(secure) + "/mqtt")
 
 	page := "http://localhost:" + port + "/page.html?url=" + broker
 	for version, code := range map[string]string{"4": "5", "5": "134"} {
 		visit(t, ctx, page+"&version="+version+"#"+token, "received", "browser/echo: hello from the page")
 		screenshot(t, ctx, "connected-"+version+".png")
-		if got := p.addressOf("browser-" + version); !strings.HasPrefix(got, "127.0.0.1:") {
+		if got := p.AddressOf("browser-" + version); !strings.HasPrefix(got, "127.0.0.1:") {
 			t.Errorf("the session's address is %s", got)
 		}
 		visit(t, ctx, page+"&version="+version+"#wrong-token", "state", "refused: Connection refused: ", "("+code+")")
 		screenshot(t, ctx, "refused-"+version+".png")
 	}
-	p.awaitLog("refusal of the token", func(l logged) bool {
+	p.AwaitLog("refusal of the token", func(l harness.LogLine) bool {
 		return l.String("listener") == "wss" && l.String("reason") == "unknown_token"
 	})
 
@@ -56,7 +58,7 @@ func TestBrowser(t *testing.T) {
 	// the operator has listed it.
 	visit(t, ctx, "http://127.0.0.1:"+port+"/page.html?url="+broker+"#"+token, "state", "closed")
 	screenshot(t, ctx, "foreign.png")
-	p.awaitLog("refusal of the page", func(l logged) bool {
+	p.AwaitLog("refusal of the page", func(l harness.LogLine) bool {
 		return l.String("reason") == "websocket" && strings.Contains(l.String("detail"), "http://127.0.0.1:"+port)
 	})
 }
@@ -65,7 +67,7 @@ func TestBrowser(t *testing.T) {
 // with the pin.
 func startBrowser(t *testing.T, path, pin string) context.Context {
 	t.Helper()
-	ctx, stop := context.WithTimeout(t.Context(), 3*patience)
+	ctx, stop := context.WithTimeout(t.Context(), 3*harness.Patience)
 	t.Cleanup(stop)
 	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Flag("ignore-certificate-errors-spki-list", pin)}
 	for _, flag := range []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"} {
@@ -79,9 +81,9 @@ func startBrowser(t *testing.T, path, pin string) context.Context {
 }
 
 // certificatePin returns the digest by which Chromium knows the proxy's key.
-func certificatePin(t *testing.T, p *proxy) string {
+func certificatePin(t *testing.T, p *harness.Proxy) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(p.data, "tls", "server.pem"))
+	text, err := os.ReadFile(filepath.Join(p.Data, "tls", "server.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +104,7 @@ func visit(t *testing.T, ctx context.Context, address, element string, want ...s
 		t.Fatal(err)
 	}
 	text := ""
-	eventually(t, "what the page says", func() bool {
+	harness.Eventually(t, "what the page says", func() bool {
 		var err error
 		if text, err = chromedp.Run(ctx, chromedp.Evaluate[string](`document.getElementById("`+element+`").textContent`)); err != nil {
 			t.Fatal(err)

@@ -18,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // deviceAuthority issues client certificates and withdraws them.
@@ -94,35 +96,35 @@ func (a *deviceAuthority) revoking(numbers ...int64) string {
 // alone, whether somebody asks for the reload or the program finds the file.
 func TestRevokedCertificateEndsItsSession(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, "")
-	token := p.token("thermometer")
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, "")
+	token := p.Token("thermometer")
 	dir := t.TempDir()
 	authority, crl := filepath.Join(dir, "devices.pem"), filepath.Join(dir, "devices.crl")
 	ours, others := newDeviceAuthority(t, "ours"), newDeviceAuthority(t, "others")
-	write(t, authority, ours.pem()+others.pem())
-	write(t, crl, ours.revoking()+others.revoking())
-	config := p.listening(s.upstream()+"connect: {timeout: 60s}\n",
-		fmt.Sprintf("{name: plain, address: '%s'}", p.plain),
-		fmt.Sprintf("{name: tls, address: '%s', tls: {auto: true, client_auth: request, client_ca: %s, client_crl: %s}}", p.tls, authority, crl))
-	write(t, p.config, config)
-	p.start()
+	harness.WriteFile(t, authority, ours.pem()+others.pem())
+	harness.WriteFile(t, crl, ours.revoking()+others.revoking())
+	config := p.ConfigWith(s.Upstream()+"connect: {timeout: 60s}\n",
+		fmt.Sprintf("{name: plain, address: '%s'}", p.Plain),
+		fmt.Sprintf("{name: tls, address: '%s', tls: {auto: true, client_auth: request, client_ca: %s, client_crl: %s}}", p.TLS, authority, crl))
+	harness.WriteFile(t, p.Config, config)
+	p.Start()
 	devices := map[string]tls.Certificate{"first": ours.device(7), "second": ours.device(8), "third": ours.device(9), "other": others.device(7)}
 	dialWith := func(name string) (*tls.Conn, error) {
 		config := &tls.Config{InsecureSkipVerify: true}
 		if c, ok := devices[name]; ok {
 			config.Certificates = []tls.Certificate{c}
 		}
-		conn := tls.Client(dial(t, p.tls), config)
+		conn := tls.Client(packetstest.Dial(t, p.TLS), config)
 		return conn, conn.Handshake()
 	}
-	live := map[string]*device{"plain": connect(t, dial(t, p.plain), identity(5, "plain", token))}
+	live := map[string]*packetstest.Client{"plain": packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "plain", token))}
 	for _, name := range []string{"first", "second", "third", "other", "without"} {
 		conn, err := dialWith(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		live[name] = connect(t, conn, identity(5, name, token))
+		live[name] = packetstest.Connect(t, conn, packetstest.Identity(5, name, token))
 	}
 	// A device whose handshake is over and whose CONNECT is still to come.
 	late, err := dialWith("second")
@@ -132,42 +134,42 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 
 	ends := func(name string) {
 		t.Helper()
-		if code, err := live[name].farewell(patience); err != nil || code != packets.AdministrativeAction {
+		if code, err := live[name].AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 			t.Errorf("the session of %s: %v, %v", name, code, err)
 		}
 		delete(live, name)
 		for name, d := range live {
-			if err := d.publish("a", "b"); err != nil {
+			if err := d.Publish("a", "b"); err != nil {
 				t.Errorf("the session of %s: %v", name, err)
 			}
 		}
 	}
-	write(t, crl, ours.revoking(7)+others.revoking())
-	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
+	harness.WriteFile(t, crl, ours.revoking(7)+others.revoking())
+	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("first")
-	p.awaitLog("the new list", func(l logged) bool {
+	p.AwaitLog("the new list", func(l harness.LogLine) bool {
 		return l.String("message") == "new certificate revocation lists" && l["revoked"] == 1.0
 	})
-	if strings.Contains(p.stderr.String(), `"message":"new certificate"`) {
+	if strings.Contains(p.Stderr.String(), `"message":"new certificate"`) {
 		t.Error("the log calls a revocation list a certificate")
 	}
-	write(t, crl, ours.revoking(7, 8)+others.revoking())
+	harness.WriteFile(t, crl, ours.revoking(7, 8)+others.revoking())
 	ends("second") // by the poll
-	if _, ack := present(t, late, identity(5, "late", token)); ack.Code != packets.NotAuthorized {
+	if _, ack := packetstest.Present(t, late, packetstest.Identity(5, "late", token)); ack.Code != packets.NotAuthorized {
 		t.Errorf("a certificate that was revoked between the handshake and the CONNECT gets %v", ack.Code)
 	}
-	write(t, crl, ours.revoking(7, 8))
-	write(t, authority, ours.pem())
-	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
+	harness.WriteFile(t, crl, ours.revoking(7, 8))
+	harness.WriteFile(t, authority, ours.pem())
+	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("other")
 	// Another file, by another config.
-	write(t, crl+".2", ours.revoking(7, 8, 9))
-	write(t, p.config, strings.Replace(config, crl, crl+".2", 1))
-	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
+	harness.WriteFile(t, crl+".2", ours.revoking(7, 8, 9))
+	harness.WriteFile(t, p.Config, strings.Replace(config, crl, crl+".2", 1))
+	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("third")

@@ -13,24 +13,27 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestPaho is the Go client of the Eclipse Paho project: MQTT 5.0, with and without
 // TLS and WebSocket.
 func TestPaho(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, startMosquitto(t).upstream())
-	ws, wss := p.listenForWebSocket()
-	token := p.token("device")
-	p.start()
+	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
+	ws, wss := p.ListenForWebSocket()
+	token := p.Token("device")
+	p.Start()
 	for name, conn := range map[string]func() net.Conn{
-		"plain": func() net.Conn { return dial(t, p.plain) },
-		"tls":   func() net.Conn { return p.dialTLS(t) },
+		"plain": func() net.Conn { return packetstest.Dial(t, p.Plain) },
+		"tls":   func() net.Conn { return p.DialTLS(t) },
 		"ws":    func() net.Conn { return dialWebSocket(t, "ws://"+ws+"/mqtt", nil) },
-		"wss":   func() net.Conn { return dialWebSocket(t, "wss://localhost:"+portOf(wss)+"/mqtt", p.trust(t)) },
+		"wss":   func() net.Conn { return dialWebSocket(t, "wss://localhost:"+harness.Port(wss)+"/mqtt", p.ClientTLS(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 			defer cancel()
 			received := make(chan *paho.Publish, 1)
 			client := paho.NewClient(paho.ClientConfig{
@@ -84,10 +87,10 @@ func checkPahoMessage(ctx context.Context, t *testing.T, received <-chan *paho.P
 	}
 }
 
-func testPahoRefused(t *testing.T, p *proxy) {
+func testPahoRefused(t *testing.T, p *harness.Proxy) {
 	t.Helper()
-	client := paho.NewClient(paho.ClientConfig{ClientID: "paho", Conn: dial(t, p.plain)})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	client := paho.NewClient(paho.ClientConfig{ClientID: "paho", Conn: packetstest.Dial(t, p.Plain)})
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
 	ack, err := client.Connect(ctx, &paho.Connect{ClientID: "paho", CleanStart: true, KeepAlive: 30, UsernameFlag: true, Username: "wrong"})
 	if err == nil || ack == nil || ack.ReasonCode != packets.ConnackBadUsernameOrPassword {
@@ -99,23 +102,23 @@ func testPahoRefused(t *testing.T, p *proxy) {
 // clients/story.mjs.
 func TestMQTTJS(t *testing.T) {
 	t.Parallel()
-	node := need(t, "node")
+	node := harness.Need(t, "node")
 	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
-		lack(t, "mqtt.js")
+		harness.Lack(t, "mqtt.js")
 	}
-	p := newProxy(t, startMosquitto(t).upstream())
-	ws, wss := p.listenForWebSocket()
-	token := p.token("device")
-	p.start()
-	r := run(t, node, "clients/story.mjs", p.authority(), token,
-		"mqtt://"+p.plain, "mqtts://localhost:"+portOf(p.tls), "ws://"+ws+"/mqtt", "wss://localhost:"+portOf(wss)+"/mqtt")
+	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
+	ws, wss := p.ListenForWebSocket()
+	token := p.Token("device")
+	p.Start()
+	r := harness.Run(t, node, "clients/story.mjs", p.CAFile(), token,
+		"mqtt://"+p.Plain, "mqtts://localhost:"+harness.Port(p.TLS), "ws://"+ws+"/mqtt", "wss://localhost:"+harness.Port(wss)+"/mqtt")
 	type received struct {
 		Payload string
 		QoS     int
 	}
 	want := []received{{"at 0", 0}, {"at 1", 1}, {"at 2", 2}}
 	connections := 0
-	for line := range strings.Lines(r.stdout) {
+	for line := range strings.Lines(r.Stdout) {
 		var got struct {
 			URL, Version string
 			Received     []received
@@ -133,7 +136,7 @@ func TestMQTTJS(t *testing.T) {
 		}
 		connections++
 	}
-	if r.status != 0 || connections != 12 {
-		t.Errorf("status %d after %d of 12 connections\n%s", r.status, connections, r.stderr)
+	if r.Status != 0 || connections != 12 {
+		t.Errorf("status %d after %d of 12 connections\n%s", r.Status, connections, r.Stderr)
 	}
 }

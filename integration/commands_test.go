@@ -11,51 +11,53 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // TestTokenCommands follows one device's token through its life, by command line
 // alone.
 func TestTokenCommands(t *testing.T) {
 	t.Parallel()
-	p := bareProxy(t)
-	first := p.token("pump") // newToken sees to stdout holding nothing else
-	second := p.newToken("rotate", "pump", "--overlap", "1h")
+	p := harness.BareProxy(t)
+	first := p.Token("pump") // newToken sees to stdout holding nothing else
+	second := p.NewToken("rotate", "pump", "--overlap", "1h")
 	if first == second {
 		t.Fatal("rotate printed the old token")
 	}
 	chosen := "a token that was chosen elsewhere"
-	p.keep(chosen)
-	if r := p.tokenCommand("create", "chosen", "--token", chosen); r.status != 0 || r.stdout != chosen+"\n" {
-		t.Errorf("a chosen token: status %d, printed %q\n%s", r.status, r.stdout, r.stderr)
+	p.AddSecret(chosen)
+	if r := p.TokenCommand("create", "chosen", "--token", chosen); r.Status != 0 || r.Stdout != chosen+"\n" {
+		t.Errorf("a chosen token: status %d, printed %q\n%s", r.Status, r.Stdout, r.Stderr)
 	}
-	asJSON := p.tokenCommand("create", "machine", "--json")
+	asJSON := p.TokenCommand("create", "machine", "--json")
 	var made map[string]any
-	if err := json.Unmarshal([]byte(asJSON.stdout), &made); err != nil || made["token"] == nil || made["subject"] != "machine" {
-		t.Errorf("create --json: %v\n%s", err, asJSON.stderr)
+	if err := json.Unmarshal([]byte(asJSON.Stdout), &made); err != nil || made["token"] == nil || made["subject"] != "machine" {
+		t.Errorf("create --json: %v\n%s", err, asJSON.Stderr)
 	} else {
-		p.keep(fmt.Sprint(made["token"]))
+		p.AddSecret(fmt.Sprint(made["token"]))
 	}
-	list := p.tokenCommand("list")
+	list := p.TokenCommand("list")
 	for _, device := range []string{"pump", "chosen", "machine"} {
-		if !strings.Contains(list.stdout, device) {
-			t.Errorf("the list lacks %s:\n%s", device, list.all())
+		if !strings.Contains(list.Stdout, device) {
+			t.Errorf("the list lacks %s:\n%s", device, list.Output())
 		}
 	}
 	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"show", "pump"}, {"lint"}, {"disable", "pump"}, {"enable", "pump"}, {"revoke", "pump"}} {
-		r := p.tokenCommand(args...)
-		if r.status != 0 {
-			t.Errorf("token %s: status %d\n%s", args, r.status, r.stderr)
+		r := p.TokenCommand(args...)
+		if r.Status != 0 {
+			t.Errorf("token %s: status %d\n%s", args, r.Status, r.Stderr)
 		}
-		for _, secret := range p.secrets {
-			if strings.Contains(r.all(), secret) {
+		for _, secret := range p.Secrets {
+			if strings.Contains(r.Output(), secret) {
 				t.Errorf("token %s prints a token", args)
 			}
 		}
 	}
-	if list := p.tokenCommand("list"); strings.Contains(list.stdout, "pump") {
-		t.Errorf("after revoke the list has\n%s", list.stdout)
+	if list := p.TokenCommand("list"); strings.Contains(list.Stdout, "pump") {
+		t.Errorf("after revoke the list has\n%s", list.Stdout)
 	}
-	info, err := os.Stat(filepath.Join(p.data, "tokens.jsonl"))
+	info, err := os.Stat(filepath.Join(p.Data, "tokens.jsonl"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("token file: %v, %v, want mode 0600", info.Mode(), err)
 	}
@@ -65,13 +67,13 @@ func TestTokenCommands(t *testing.T) {
 // stdout, and leaves no half of anything behind.
 func TestMistakesOnTheCommandLine(t *testing.T) {
 	t.Parallel()
-	p := bareProxy(t)
-	token := p.token("pump")
-	before, err := os.ReadFile(filepath.Join(p.data, "tokens.jsonl"))
+	p := harness.BareProxy(t)
+	token := p.Token("pump")
+	before, err := os.ReadFile(filepath.Join(p.Data, "tokens.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := []string{"--data", p.data}
+	data := []string{"--data", p.Data}
 	for _, tt := range []struct {
 		args []string
 		says string // on stderr
@@ -87,17 +89,17 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		{append([]string{"token", "rotate", "nobody"}, data...), "nobody"},
 		{append([]string{"token", "disable", "nobody"}, data...), "nobody"},
 		{append([]string{"token", "show", "nobody"}, data...), "nobody"},
-		{[]string{"token", "list", "--file", filepath.Join(p.data, "missing.jsonl")}, "missing.jsonl"},
+		{[]string{"token", "list", "--file", filepath.Join(p.Data, "missing.jsonl")}, "missing.jsonl"},
 	} {
-		r := command{environ: cleanEnvironment(), argv: append([]string{binary}, tt.args...)}.run(t)
-		if r.status == 0 || r.stdout != "" || r.stderr == "" || !strings.Contains(r.stderr, tt.says) {
-			t.Errorf("%q: status %d, stdout %q, stderr %q", tt.args, r.status, r.stdout, r.stderr)
+		r := harness.Command{Env: harness.CleanEnvironment(), Args: append([]string{harness.Binary()}, tt.args...)}.Run(t)
+		if r.Status == 0 || r.Stdout != "" || r.Stderr == "" || !strings.Contains(r.Stderr, tt.says) {
+			t.Errorf("%q: status %d, stdout %q, stderr %q", tt.args, r.Status, r.Stdout, r.Stderr)
 		}
-		if strings.Contains(r.stderr, token) || strings.Contains(r.stderr, "goroutine ") {
-			t.Errorf("%q: stderr %q", tt.args, r.stderr)
+		if strings.Contains(r.Stderr, token) || strings.Contains(r.Stderr, "goroutine ") {
+			t.Errorf("%q: stderr %q", tt.args, r.Stderr)
 		}
 	}
-	after, err := os.ReadFile(filepath.Join(p.data, "tokens.jsonl"))
+	after, err := os.ReadFile(filepath.Join(p.Data, "tokens.jsonl"))
 	if err != nil || string(after) != string(before) {
 		t.Errorf("the token file has changed: %v", err)
 	}
@@ -108,12 +110,12 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	check := func(name, text string) result {
+	check := func(name, text string) harness.Result {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return command{dir: dir, environ: cleanEnvironment(), argv: []string{binary, "check", "--config", name}}.run(t)
+		return harness.Command{Dir: dir, Env: harness.CleanEnvironment(), Args: []string{harness.Binary(), "check", "--config", name}}.Run(t)
 	}
 	bad := check("bad.yaml", `data: here
 listners: []
@@ -127,38 +129,38 @@ upstream:
 limits: {connections: -1}
 limits: {per_address: 1}
 `)
-	places := regexp.MustCompile(`(?m)^bad\.yaml:\d+: [\w.]+`).FindAllString(bad.stderr, -1)
+	places := regexp.MustCompile(`(?m)^bad\.yaml:\d+: [\w.]+`).FindAllString(bad.Stderr, -1)
 	want := []string{
 		"bad.yaml:2: listners", "bad.yaml:4: connect.timeout", "bad.yaml:5: connect.max_packet",
 		"bad.yaml:7: upstream.servers", "bad.yaml:9: upstream.username", "bad.yaml:10: limits.connections", "bad.yaml:11: limits",
 	}
-	if bad.status != 1 || bad.stdout != "" || !slices.Equal(places, want) {
-		t.Errorf("status %d, faults at\n%q, want\n%q\n%s", bad.status, places, want, bad.all())
+	if bad.Status != 1 || bad.Stdout != "" || !slices.Equal(places, want) {
+		t.Errorf("status %d, faults at\n%q, want\n%q\n%s", bad.Status, places, want, bad.Output())
 	}
 	good := check("good.yaml", "upstream: {servers: ['tcp://broker:1883'], username: proxy, password: hush-hush}\n")
-	if good.status != 0 || good.stderr != "" || !strings.Contains(good.stdout, "password: '***'") || !strings.Contains(good.stdout, "timeout: 10s") {
-		t.Errorf("status %d\n%s", good.status, good.all())
+	if good.Status != 0 || good.Stderr != "" || !strings.Contains(good.Stdout, "password: '***'") || !strings.Contains(good.Stdout, "timeout: 10s") {
+		t.Errorf("status %d\n%s", good.Status, good.Output())
 	}
-	if text := bad.all() + good.all(); strings.Contains(text, "hush-hush") {
+	if text := bad.Output() + good.Output(); strings.Contains(text, "hush-hush") {
 		t.Error("the password was printed")
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("check left %v behind", entries)
 	}
 	// What it shows is a config by itself.
-	if again := check("again.yaml", good.stdout); again.status != 0 {
-		t.Errorf("the config that check shows is refused: %s", again.all())
+	if again := check("again.yaml", good.Stdout); again.Status != 0 {
+		t.Errorf("the config that check shows is refused: %s", again.Output())
 	}
 }
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	if r := run(t, binary, "version"); r.status != 0 || r.stderr != "" || !regexp.MustCompile(`^mqtt-auth-proxy \S+ go1\.\S+ \w+/\w+\n$`).MatchString(r.stdout) {
-		t.Errorf("status %d, printed %q", r.status, r.all())
+	if r := harness.Run(t, harness.Binary(), "version"); r.Status != 0 || r.Stderr != "" || !regexp.MustCompile(`^mqtt-auth-proxy \S+ go1\.\S+ \w+/\w+\n$`).MatchString(r.Stdout) {
+		t.Errorf("status %d, printed %q", r.Status, r.Output())
 	}
 	for _, args := range [][]string{{"help"}, {"--help"}, {"token", "--help"}, {"serve", "--help"}} {
-		if r := run(t, append([]string{binary}, args...)...); r.status != 0 || !strings.Contains(r.stdout, "Usage:") {
-			t.Errorf("%s: status %d, printed %q", args, r.status, r.all())
+		if r := harness.Run(t, append([]string{harness.Binary()}, args...)...); r.Status != 0 || !strings.Contains(r.Stdout, "Usage:") {
+			t.Errorf("%s: status %d, printed %q", args, r.Status, r.Output())
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // firstPoint is the time of the first point, in milliseconds since 1970: early
@@ -19,11 +21,11 @@ func telemetryPoint(n int) string {
 }
 
 // checkStored compares what the store has with what the fleet was told is stored.
-func checkStored(t *testing.T, p *proxy, f *fleet) {
+func checkStored(t *testing.T, p *harness.Proxy, f *fleet) {
 	t.Helper()
 	path := fmt.Sprintf("/api/plugins/telemetry/DEVICE/fleet/values/timeseries?keys=n&startTs=%d&endTs=%d&limit=200000&useStrictDataTypes=true",
 		firstPoint, firstPoint+1e9)
-	status, body := p.get(path)
+	status, body := p.Get(path)
 	var points map[string][]struct {
 		TS    int64
 		Value int
@@ -48,21 +50,21 @@ func checkStored(t *testing.T, p *proxy, f *fleet) {
 // the middle of it, again and again.
 func TestPowerFailure(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	token := p.token("fleet")
-	p.start()
+	p := harness.NewProxy(t, "")
+	token := p.Token("fleet")
+	p.Start()
 	next := 0
 	all := &fleet{acked: map[string]bool{}}
 	for range 3 {
 		first := next
 		f := launchFleet(t, p, token, "v1/devices/me/telemetry", func(n int) string { return telemetryPoint(first + n) })
-		p.kill()
+		p.Kill()
 		f.running.Wait()
 		for payload := range f.acked {
 			all.acked[payload] = true
 		}
 		next += 10_000_000
-		p.start()
+		p.Start()
 		checkStored(t, p, all)
 	}
 }

@@ -10,34 +10,36 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestDeniedJWT: a JWT is withdrawn in each way before it expires. Its session ends, it
 // stays out though the issuer's keys still fit it, and a restart changes nothing.
 func TestDeniedJWT(t *testing.T) {
 	t.Parallel()
-	service, publish := publishKeys(t)
-	service.start()
-	signer := newIssuer(t, "k")
-	publish(signer.keys())
-	p := newProxy(t, startSink(t).upstream()+jwtAuth(service))
+	service, publish := harness.PublishKeys(t)
+	service.Start()
+	signer := harness.NewIssuer(t, "k")
+	publish(signer.Keys())
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+harness.JWTAuth(service))
 	names := []string{"token", "token_id", "subject"}
 	tokens := map[string]string{}
 	for _, name := range append(names, "other") {
-		c := claims("pump-" + name)
+		c := harness.Claims("pump-" + name)
 		c["jti"] = "id-" + name
-		tokens[name] = signer.sign(p, c)
+		tokens[name] = signer.Sign(p, c)
 	}
-	p.start()
-	other := connect(t, dial(t, p.plain), identity(5, "other", tokens["other"]))
+	p.Start()
+	other := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", tokens["other"]))
 	for _, name := range names {
-		live := connect(t, dial(t, p.plain), identity(5, name, tokens[name]))
+		live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, name, tokens[name]))
 		value := map[string]string{"token": tokens[name], "token_id": "id-token_id", "subject": "pump-subject"}[name]
-		if status, answer := p.request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
+		if status, answer := p.Request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
 			t.Errorf("%s: %d %s", name, status, answer)
 		}
-		if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+		if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 			t.Errorf("%s: its session: %v, %v", name, code, err)
 		}
 	}
@@ -45,27 +47,27 @@ func TestDeniedJWT(t *testing.T) {
 		t.Helper()
 		for _, name := range names {
 			for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized} {
-				if _, ack := present(t, dial(t, p.plain), identity(level, name, tokens[name])); ack.Code != want {
+				if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, name, tokens[name])); ack.Code != want {
 					t.Errorf("%s: denied by its %s it gets %v, want %v", when, name, ack.Code, want)
 				}
 			}
 		}
-		if _, status := p.get("/v1/status"); !strings.Contains(status, `"denials":3`) {
+		if _, status := p.Get("/v1/status"); !strings.Contains(status, `"denials":3`) {
 			t.Errorf("%s: the status is %s", when, status)
 		}
 	}
 	stayOut("at once")
-	if err := other.publish("a", "b"); err != nil {
+	if err := other.Publish("a", "b"); err != nil {
 		t.Errorf("another device: %v", err)
 	}
-	p.kill()
-	p.start()
+	p.Kill()
+	p.Start()
 	stayOut("after a crash")
-	connect(t, dial(t, p.plain), identity(5, "other", tokens["other"]))
-	if info, err := os.Stat(filepath.Join(p.data, "denials.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", tokens["other"]))
+	if info, err := os.Stat(filepath.Join(p.Data, "denials.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of denials: %v, %v", info, err)
 	}
-	if text := read(t, filepath.Join(p.data, "denials.jsonl")); strings.Contains(text, tokens["token"]) {
+	if text := harness.ReadFile(t, filepath.Join(p.Data, "denials.jsonl")); strings.Contains(text, tokens["token"]) {
 		t.Error("the file holds a token")
 	}
 }

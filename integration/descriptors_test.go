@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestSilentFlood: somebody who opens connections from one address and says nothing
@@ -18,44 +20,44 @@ import (
 func TestSilentFlood(t *testing.T) {
 	t.Parallel()
 	const all, reserved = 200, 64
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	p.wrapper = []string{"sh", "-c", `ulimit -n 200; exec "$@"`, "sh"}
-	victim, other := p.token("victim"), p.token("other")
-	p.start()
-	live := connect(t, dialAs(t, "127.0.0.2", p.plain), identity(5, "live", victim))
-	if err := live.publish("a", "b"); err != nil {
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	p.Wrapper = []string{"sh", "-c", `ulimit -n 200; exec "$@"`, "sh"}
+	victim, other := p.Token("victim"), p.Token("other")
+	p.Start()
+	live := packetstest.Connect(t, packetstest.DialFrom(t, "127.0.0.2", p.Plain), packetstest.Identity(5, "live", victim))
+	if err := live.Publish("a", "b"); err != nil {
 		t.Fatal(err)
 	}
 
-	stop := floodSilently(t, "127.0.0.3", p.plain)
+	stop := floodSilently(t, "127.0.0.3", p.Plain)
 	displaced := `mqtt_auth_proxy_connections_refused_total{listener="plain",reason="displaced"}`
-	eventually(t, "silent connections that give way", func() bool { return metric(t, p, displaced) > 2*all })
+	harness.Eventually(t, "silent connections that give way", func() bool { return harness.Metric(t, p, displaced) > 2*all })
 	for range 20 {
-		if n := descriptors(t, p); n > all-reserved/2 {
+		if n := harness.Descriptors(t, p); n > all-reserved/2 {
 			t.Errorf("%d of %d descriptors are in use", n, all)
 		}
-		connect(t, dialAs(t, "127.0.0.4", p.plain), identity(4, "elsewhere", other))
+		packetstest.Connect(t, packetstest.DialFrom(t, "127.0.0.4", p.Plain), packetstest.Identity(4, "elsewhere", other))
 	}
-	eventually(t, "a way in from the same address", func() bool {
-		conn := dialAs(t, "127.0.0.3", p.plain)
-		_, ack, err := try(conn, identity(4, "beside", other))
+	harness.Eventually(t, "a way in from the same address", func() bool {
+		conn := packetstest.DialFrom(t, "127.0.0.3", p.Plain)
+		_, ack, err := packetstest.Try(conn, packetstest.Identity(4, "beside", other))
 		return err == nil && ack.Code == packets.Success
 	})
 
 	revoked := time.Now()
-	if r := p.tokenCommand("revoke", "victim"); r.status != 0 {
-		t.Fatal(r.all())
+	if r := p.TokenCommand("revoke", "victim"); r.Status != 0 {
+		t.Fatal(r.Output())
 	}
-	if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Errorf("the revoked session: %v, %v", code, err)
 	}
 	t.Logf("the session ended %v after its token was revoked", time.Since(revoked))
-	if n := metric(t, p, "mqtt_auth_proxy_connections_pending"); n < 10 || n > all/4 {
+	if n := harness.Metric(t, p, "mqtt_auth_proxy_connections_pending"); n < 10 || n > all/4 {
 		t.Errorf("%v connections are pending during the flood, want up to %d", n, all/4)
 	}
 	stop()
-	if n := metric(t, p, `mqtt_auth_proxy_accept_errors_total{listener="plain"}`); n != 0 {
+	if n := harness.Metric(t, p, `mqtt_auth_proxy_accept_errors_total{listener="plain"}`); n != 0 {
 		t.Errorf("%v connections could not be accepted", n)
 	}
 }
@@ -89,14 +91,14 @@ func floodSilently(t *testing.T, from, to string) (stop func()) {
 // time. Devices are told to come back, and get in once there is room.
 func TestOutOfDescriptors(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	p.wrapper = []string{"sh", "-c", `ulimit -n 100; exec "$@"`, "sh"}
-	token := p.token("device")
-	p.start()
-	var sessions []*device
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	p.Wrapper = []string{"sh", "-c", `ulimit -n 100; exec "$@"`, "sh"}
+	token := p.Token("device")
+	p.Start()
+	var sessions []*packetstest.Client
 	for {
-		d, ack := present(t, dial(t, p.plain), identity(5, "device", token))
+		d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
 		if ack.Code == packets.ServerBusy {
 			break
 		}
@@ -108,13 +110,13 @@ func TestOutOfDescriptors(t *testing.T) {
 		t.Errorf("only %d sessions with 100 descriptors", len(sessions))
 	}
 	for _, d := range sessions {
-		if err := d.publish("a", "b"); err != nil {
+		if err := d.Publish("a", "b"); err != nil {
 			t.Errorf("a live session: %v", err)
 		}
 	}
-	sessions[0].conn.Close()
-	eventually(t, "a way in once a session has ended", func() bool {
-		_, ack := present(t, dial(t, p.plain), identity(5, "late", token))
+	sessions[0].Conn.Close()
+	harness.Eventually(t, "a way in once a session has ended", func() bool {
+		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "late", token))
 		return ack.Code == packets.Success
 	})
 }

@@ -21,10 +21,7 @@
 //
 //	go test -tags integration -run TestBrowser ./integration -artifacts -outputdir DIR
 //
-// TestSoak is the one that can be told for hours; see its flags:
-//
-//	go test -tags integration -run TestSoak -timeout 3h ./integration -soak.duration 2h
-//
-// What the whole program costs, beside others on the same work, is measured by the
-// tool in bench.
+// What the stories share is in package harness. The recipes are tested by package
+// recipes. Package soak can run for hours. What the whole program costs next to
+// others on the same work is measured by the tool in bench.
 package integration

@@ -9,24 +9,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestDrainOfThousand: every device is told, one after the other, so that they do not
 // knock at another door all at once, and the program ends well before it must.
 func TestDrainOfThousand(t *testing.T) {
 	const size, spread = 1000, 2 * time.Second
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	token := p.token("device")
-	p.start()
-	fleet := make([]*device, size)
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	token := p.Token("device")
+	p.Start()
+	fleet := make([]*packetstest.Client, size)
 	var all sync.WaitGroup
 	for worker := range 8 {
 		all.Go(func() {
 			for i := worker; i < size; i += 8 {
 				level := byte(4 + i%2)
-				fleet[i] = connect(t, dial(t, p.plain), identity(level, fmt.Sprint("device-", i), token))
+				fleet[i] = packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, fmt.Sprint("device-", i), token))
 			}
 		})
 	}
@@ -34,24 +36,24 @@ func TestDrainOfThousand(t *testing.T) {
 
 	ends, codes := make([]time.Duration, size), make([]packets.ReasonCode, size)
 	start := time.Now()
-	p.signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	for i, d := range fleet {
 		all.Go(func() {
 			var err error
-			if codes[i], err = d.farewell(patience); err != nil {
+			if codes[i], err = d.AwaitEnd(harness.Patience); err != nil {
 				t.Error(err)
 			}
 			ends[i] = time.Since(start)
 		})
 	}
 	all.Wait()
-	if status := p.wait(t, patience); status != 0 {
+	if status := p.Wait(t, harness.Patience); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 	took := time.Since(start)
 	checkSpread(t, ends, spread)
 	for i, d := range fleet {
-		if want := map[byte]packets.ReasonCode{4: 0, 5: packets.ServerShuttingDown}[d.level]; codes[i] != want {
+		if want := map[byte]packets.ReasonCode{4: 0, 5: packets.ServerShuttingDown}[d.Level]; codes[i] != want {
 			t.Errorf("device %d was told %v, want %v", i, codes[i], want)
 			break
 		}

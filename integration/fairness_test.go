@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // TestFairness: a session that moves bulk as fast as it goes, up or down, plain or
@@ -20,17 +22,17 @@ import (
 // It does not run beside other stories.
 func TestFairness(t *testing.T) {
 	tool, raw := filepath.Join(t.TempDir(), "bench"), filepath.Join(t.TempDir(), "raw.jsonl")
-	if r := run(t, "go", "build", "-o", tool, "./bench"); r.status != 0 {
-		t.Fatal(r.stderr)
+	if r := harness.Run(t, "go", "build", "-o", tool, "./bench"); r.Status != 0 {
+		t.Fatal(r.Stderr)
 	}
 	for _, transport := range []string{"plain", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			var faults []string
 			for attempt := range 3 { // others may have taken the machine meanwhile
 				raw := fmt.Sprintf("%s-%d", raw, attempt)
-				r := run(t, tool, "-work", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", binary, "-o", raw)
-				if r.status != 0 {
-					t.Fatalf("status %d\n%s", r.status, r.stderr)
+				r := harness.Run(t, tool, "-work", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", harness.Binary(), "-o", raw)
+				if r.Status != 0 {
+					t.Fatalf("status %d\n%s", r.Status, r.Stderr)
 				}
 				if faults = unfair(t, readFigures(t, raw)); len(faults) == 0 {
 					return

@@ -12,59 +12,61 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // TestFirstStart follows somebody who has nothing yet: the program alone, its
 // greeting, and the greeting's commands pasted into a shell.
 func TestFirstStart(t *testing.T) {
 	t.Parallel()
-	need(t, "mosquitto_pub")
-	p := bareProxy(t)
-	p.environ = append(p.environ,
-		"MQTT_AUTH_PROXY_LISTENERS_0_ADDRESS="+p.plain,
-		"MQTT_AUTH_PROXY_LISTENERS_1_ADDRESS="+p.tls,
+	harness.Need(t, "mosquitto_pub")
+	p := harness.BareProxy(t)
+	p.Env = append(p.Env,
+		"MQTT_AUTH_PROXY_LISTENERS_0_ADDRESS="+p.Plain,
+		"MQTT_AUTH_PROXY_LISTENERS_1_ADDRESS="+p.TLS,
 		"MQTT_AUTH_PROXY_LISTENERS_1_TLS_AUTO=true",
-		"MQTT_AUTH_PROXY_ADMIN_ADDRESS="+p.admin,
+		"MQTT_AUTH_PROXY_ADMIN_ADDRESS="+p.Admin,
 		"MQTT_AUTH_PROXY_LOG_LEVEL=debug")
-	p.start()
+	p.Start()
 	commands := demoCommands(t, p)
 	for i, line := range commands {
 		before := time.Now()
-		r := run(t, "sh", "-c", line)
-		if r.status != 0 || !strings.Contains(r.stdout, "(16 bytes)") {
-			t.Fatalf("command %d: status %d, want 0 and 16 bytes sent\n%s", i+1, r.status, r.all())
+		r := harness.Run(t, "sh", "-c", line)
+		if r.Status != 0 || !strings.Contains(r.Stdout, "(16 bytes)") {
+			t.Fatalf("command %d: status %d, want 0 and 16 bytes sent\n%s", i+1, r.Status, r.Output())
 		}
 		checkLatest(t, p, "demo", before)
 	}
-	checkModes(t, p.data)
-	p.stop()
+	checkModes(t, p.Data)
+	p.Stop()
 
-	first := p.process
-	p.start()
-	if text := p.stdout.String(); text != "" {
+	first := p.Process
+	p.Start()
+	if text := p.Stdout.String(); text != "" {
 		t.Errorf("the second start printed %q, want nothing", text)
 	}
 	checkLatest(t, p, "demo", time.Time{})
-	if r := run(t, "sh", "-c", commands[0]); r.status != 0 {
-		t.Errorf("the token of the first start: status %d after the second\n%s", r.status, r.all())
+	if r := harness.Run(t, "sh", "-c", commands[0]); r.Status != 0 {
+		t.Errorf("the token of the first start: status %d after the second\n%s", r.Status, r.Output())
 	}
 	token := regexp.MustCompile(`-u "([^"]+)"`).FindStringSubmatch(commands[0])[1]
-	p.keep(token)
+	p.AddSecret(token)
 	// The one place where a token may be shown.
-	first.stdout = newOutput()
+	first.Stdout = harness.NewOutput()
 }
 
 // demoCommands returns the two commands of the greeting, byte for byte.
-func demoCommands(t *testing.T, p *proxy) []string {
+func demoCommands(t *testing.T, p *harness.Proxy) []string {
 	t.Helper()
 	var commands []string
-	p.await(t, p.stdout, "greeting", func(text string) bool {
+	p.Await(t, p.Stdout, "greeting", func(text string) bool {
 		commands = regexp.MustCompile(`(?m)^mosquitto_pub .*$`).FindAllString(text, -1)
 		return len(commands) == 2
 	})
 	for i, want := range []string{
-		`mosquitto_pub -d -q 1 -h localhost -p ` + portOf(p.plain) + ` -t v1/devices/me/telemetry -u "TOKEN" -m {"temperature":25}`,
-		`mosquitto_pub --cafile ` + p.authority() + ` -d -q 1 -h localhost -p ` + portOf(p.tls) + ` -t v1/devices/me/telemetry -u "TOKEN" -m {"temperature":25}`,
+		`mosquitto_pub -d -q 1 -h localhost -p ` + harness.Port(p.Plain) + ` -t v1/devices/me/telemetry -u "TOKEN" -m {"temperature":25}`,
+		`mosquitto_pub --cafile ` + p.CAFile() + ` -d -q 1 -h localhost -p ` + harness.Port(p.TLS) + ` -t v1/devices/me/telemetry -u "TOKEN" -m {"temperature":25}`,
 	} {
 		if got := regexp.MustCompile(`-u "[^"]+"`).ReplaceAllString(commands[i], `-u "TOKEN"`); got != want {
 			t.Errorf("command %d is\n%s\nwant\n%s", i+1, got, want)
@@ -73,13 +75,11 @@ func demoCommands(t *testing.T, p *proxy) []string {
 	return commands
 }
 
-func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
-
 // checkLatest reads a device's temperature back: 25, an integer, of a time after
 // since.
-func checkLatest(t *testing.T, p *proxy, device string, since time.Time) {
+func checkLatest(t *testing.T, p *harness.Proxy, device string, since time.Time) {
 	t.Helper()
-	status, body := p.get("/api/plugins/telemetry/DEVICE/" + device + "/values/timeseries?keys=temperature&useStrictDataTypes=true")
+	status, body := p.Get("/api/plugins/telemetry/DEVICE/" + device + "/values/timeseries?keys=temperature&useStrictDataTypes=true")
 	var points map[string][]struct {
 		TS    int64
 		Value json.RawMessage
@@ -124,18 +124,18 @@ func checkModes(t *testing.T, data string) {
 // TestPortInUse: who runs a broker already must be told so.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	other := newProxy(t, "")
-	other.start()
-	text, err := os.ReadFile(p.config)
+	p := harness.NewProxy(t, "")
+	other := harness.NewProxy(t, "")
+	other.Start()
+	text, err := os.ReadFile(p.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(p.config, []byte(strings.Replace(string(text), p.plain, other.plain, 1)), 0o600); err != nil {
+	if err := os.WriteFile(p.Config, []byte(strings.Replace(string(text), p.Plain, other.Plain, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.launch()
-	if status := p.wait(t, patience); status == 0 || !strings.Contains(p.stderr.String(), other.plain) {
-		t.Errorf("status %s, want a failure that names the address:\n%s", strconv.Itoa(status), p.stderr)
+	p.Launch()
+	if status := p.Wait(t, harness.Patience); status == 0 || !strings.Contains(p.Stderr.String(), other.Plain) {
+		t.Errorf("status %s, want a failure that names the address:\n%s", strconv.Itoa(status), p.Stderr)
 	}
 }

@@ -12,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // deadline is what the stories here set connect.timeout to. A refused client has
@@ -30,7 +33,7 @@ type attack struct {
 }
 
 func attacks() []attack {
-	hello := identity(5, "slow", "no-token-of-anybody").Append(nil)
+	hello := packetstest.Identity(5, "slow", "no-token-of-anybody").Append(nil)
 	send := func(text string) func(net.Conn) {
 		return func(conn net.Conn) { _, _ = io.WriteString(conn, text) }
 	}
@@ -74,21 +77,21 @@ type outcome struct {
 }
 
 // attackOnce acts and waits for the end.
-func attackOnce(p *proxy, a attack) outcome {
-	address := p.plain
+func attackOnce(p *harness.Proxy, a attack) outcome {
+	address := p.Plain
 	if a.tls {
-		address = p.tls
+		address = p.TLS
 	}
 	start := time.Now()
-	conn, err := net.DialTimeout("tcp", address, patience)
+	conn, err := net.DialTimeout("tcp", address, harness.Patience)
 	if err != nil {
 		return outcome{attack: a, err: err}
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(start.Add(deadline + goodbye + patience))
+	_ = conn.SetDeadline(start.Add(deadline + goodbye + harness.Patience))
 	go a.act(conn)
 	answer, err := io.ReadAll(io.LimitReader(conn, 64<<10))
-	if err != nil && !isTimeout(err) {
+	if err != nil && !packetstest.IsTimeout(err) {
 		err = nil // reset: closed all the same
 	}
 	return outcome{a, string(answer), time.Since(start), err}
@@ -98,14 +101,14 @@ func attackOnce(p *proxy, a attack) outcome {
 // it, and who has a token does not notice.
 func TestHostileInput(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
-	token := p.token("device")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
+	token := p.Token("device")
+	p.Start()
 	var all sync.WaitGroup
 	for _, a := range attacks() {
 		all.Go(func() {
-			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+busy {
+			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+harness.Busy {
 				t.Errorf("%s: ended after %v, %v", name(a), o.took, o.err)
 			} else if strings.HasPrefix(o.answer, "\x20") && o.answer[3] == 0 {
 				t.Errorf("%s: was let in", name(a))
@@ -113,12 +116,12 @@ func TestHostileInput(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if opened, _ := s.reached(); opened != 0 {
+	if opened, _ := s.Reached(); opened != 0 {
 		t.Errorf("%d connections reached the broker", opened)
 	}
-	connect(t, dial(t, p.plain), identity(5, "device", token))
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
 	for _, reason := range []string{"connect_timeout", "too_large", "not_mqtt", "tls", "unknown_token", "malformed"} {
-		p.awaitLog(reason, func(l logged) bool { return l.String("reason") == reason })
+		p.AwaitLog(reason, func(l harness.LogLine) bool { return l.String("reason") == reason })
 	}
 }
 
@@ -132,14 +135,14 @@ func name(a attack) string {
 // TestThousandAttackers: all of it a thousand times at once takes little memory,
 // and a device with a token still gets in.
 func TestThousandAttackers(t *testing.T) {
-	s := startSink(t)
-	p := newProxy(t, s.upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
-	token := p.token("device")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
+	token := p.Token("device")
+	p.Start()
 	kinds := attacks()
 	// The first of its kind needs more than the rest.
-	connect(t, dial(t, p.plain), identity(5, "before", token))
-	before := memory(t, p)
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "before", token))
+	before := harness.Memory(t, p)
 
 	const attackers = 1000
 	outcomes := make([]outcome, attackers)
@@ -153,7 +156,7 @@ func TestThousandAttackers(t *testing.T) {
 	peak, slowest := watchUnderAttack(t, p, token, over)
 	t.Logf("memory %d KiB before, %d KiB at most, device let in within %v", before>>10, peak>>10, slowest.Round(time.Millisecond))
 	bound := int64(64 << 20)
-	if withRace {
+	if harness.Race() {
 		bound *= 4
 	}
 	if grown := peak - before; grown > bound {
@@ -164,27 +167,27 @@ func TestThousandAttackers(t *testing.T) {
 			t.Errorf("%s: ended after %v, %v", name(o.attack), o.took, o.err)
 		}
 	}
-	_, connects := s.reached()
+	_, connects := s.Reached()
 	for _, c := range connects {
 		if !strings.HasSuffix(c.ClientID, ":before") && c.ClientID != "device" {
 			t.Errorf("an attacker reached the broker as %q", c.ClientID)
 		}
 	}
-	eventually(t, "the end of all connections but the device's", func() bool {
-		return p.counts("mqtt_auth_proxy_connections 1")
+	harness.Eventually(t, "the end of all connections but the device's", func() bool {
+		return p.HasMetric("mqtt_auth_proxy_connections 1")
 	})
 }
 
 // watchUnderAttack connects a device again and again until over, and returns the
 // most memory that the program took meanwhile and the longest wait of the device.
-func watchUnderAttack(t *testing.T, p *proxy, token string, over <-chan struct{}) (peak int64, slowest time.Duration) {
+func watchUnderAttack(t *testing.T, p *harness.Proxy, token string, over <-chan struct{}) (peak int64, slowest time.Duration) {
 	t.Helper()
 	for {
 		start := time.Now()
-		d := connect(t, dial(t, p.plain), identity(5, "device", token))
+		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
 		slowest = max(slowest, time.Since(start))
-		peak = max(peak, memory(t, p))
-		d.conn.Close()
+		peak = max(peak, harness.Memory(t, p))
+		d.Conn.Close()
 		select {
 		case <-over:
 			return peak, slowest
@@ -197,32 +200,32 @@ func watchUnderAttack(t *testing.T, p *proxy, token string, over <-chan struct{}
 // ends it, and the broker does not see it.
 func TestSecondConnect(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	token := p.token("device")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	token := p.Token("device")
+	p.Start()
 	for _, level := range []byte{3, 4, 5} {
-		d := connect(t, dial(t, p.plain), identity(level, fmt.Sprint("device", level), token))
-		if err := d.publish("a", "b"); err != nil {
+		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, fmt.Sprint("device", level), token))
+		if err := d.Publish("a", "b"); err != nil {
 			t.Fatal(err)
 		}
-		intruder := identity(level, "somebody-else", "their-name")
-		if _, err := d.conn.Write(intruder.Append(nil)); err != nil {
+		intruder := packetstest.Identity(level, "somebody-else", "their-name")
+		if _, err := d.Conn.Write(intruder.Append(nil)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.farewell(patience); err != nil {
+		if _, err := d.AwaitEnd(harness.Patience); err != nil {
 			t.Errorf("level %d: %v", level, err)
 		}
 	}
-	if _, connects := s.reached(); len(connects) != 3 {
+	if _, connects := s.Reached(); len(connects) != 3 {
 		t.Errorf("the broker got %d CONNECTs, want 3", len(connects))
 	}
 	// Both in one segment: the second must not slip through with the first.
-	both := append(identity(4, "both", token).Append(nil), identity(4, "intruder", "their-name").Append(nil)...)
-	if answer := exchange(t, dial(t, p.plain), string(both), patience); !strings.HasPrefix("\x20\x02\x00\x00", answer) {
+	both := append(packetstest.Identity(4, "both", token).Append(nil), packetstest.Identity(4, "intruder", "their-name").Append(nil)...)
+	if answer := packetstest.Exchange(t, packetstest.Dial(t, p.Plain), string(both), harness.Patience); !strings.HasPrefix("\x20\x02\x00\x00", answer) {
 		t.Errorf("two CONNECTs at once are answered % x", answer)
 	}
-	_, connects := s.reached()
+	_, connects := s.Reached()
 	for _, c := range connects {
 		if strings.HasSuffix(c.ClientID, "intruder") || strings.HasSuffix(c.ClientID, "somebody-else") {
 			t.Error("the second CONNECT reached the broker")

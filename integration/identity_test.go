@@ -10,22 +10,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestProxyProtocolThatTheBrokerDoesNotKnow: Mosquitto 2.0 hangs up on the header, and
 // the error says what is most likely wrong.
 func TestProxyProtocolThatTheBrokerDoesNotKnow(t *testing.T) {
 	t.Parallel()
-	m := startMosquitto(t)
-	p := newProxy(t, strings.Replace(m.upstream(), "upstream: {", "upstream: {proxy_protocol: v2, ", 1))
-	p.keep(m.password)
-	token := p.token("thermometer")
-	p.start()
-	if r := mosquittoPub(t, append(p.clientArgs(token), "-t", "a", "-m", "b")...); r.status != 3 {
-		t.Errorf("status %d, want 3\n%s", r.status, r.all())
+	m := harness.StartMosquitto(t)
+	p := harness.NewProxy(t, strings.Replace(m.Upstream(), "upstream: {", "upstream: {proxy_protocol: v2, ", 1))
+	p.AddSecret(m.Password)
+	token := p.Token("thermometer")
+	p.Start()
+	if r := harness.MosquittoPub(t, append(p.ClientArgs(token), "-t", "a", "-m", "b")...); r.Status != 3 {
+		t.Errorf("status %d, want 3\n%s", r.Status, r.Output())
 	}
-	p.awaitLog("the likely cause", func(l logged) bool {
+	p.AwaitLog("the likely cause", func(l harness.LogLine) bool {
 		return l.String("reason") == "upstream_unavailable" && strings.Contains(l.String("detail"), "upstream.proxy_protocol: v2")
 	})
 }
@@ -35,39 +37,39 @@ func TestProxyProtocolThatTheBrokerDoesNotKnow(t *testing.T) {
 // session is found again after a restart of the proxy.
 func TestTokenAsClientID(t *testing.T) {
 	t.Parallel()
-	m := startMosquitto(t)
-	p := newProxy(t, m.upstream())
-	p.keep(m.password)
-	token := p.token("thermometer")
+	m := harness.StartMosquitto(t)
+	p := harness.NewProxy(t, m.Upstream())
+	p.AddSecret(m.Password)
+	token := p.Token("thermometer")
 	wrong := "a-token-of-another-system"
-	p.keep(wrong)
-	p.start()
-	id := identity(4, token, token)
+	p.AddSecret(wrong)
+	p.Start()
+	id := packetstest.Identity(4, token, token)
 	id.CleanStart = false
-	connect(t, dial(t, p.plain), id).subscribe(t, "commands", 1)
-	status, sessions := p.get("/v1/sessions")
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), id).Subscribe(t, "commands", 1)
+	status, sessions := p.Get("/v1/sessions")
 	hash := sha256.Sum256([]byte(token))
 	if fingerprint := hex.EncodeToString(hash[:4]); status != 200 || strings.Contains(sessions, token) || !strings.Contains(sessions, `"client_id":"`+fingerprint+`"`) {
 		t.Errorf("status %d, sessions %s; want client id %s", status, strings.ReplaceAll(sessions, token, "TOKEN"), fingerprint)
 	}
-	if r := mosquittoPub(t, append(p.clientArgs(wrong), "-i", wrong, "-t", "a", "-m", "b")...); r.status != 5 {
-		t.Errorf("the wrong token: status %d, want 5", r.status)
+	if r := harness.MosquittoPub(t, append(p.ClientArgs(wrong), "-i", wrong, "-t", "a", "-m", "b")...); r.Status != 5 {
+		t.Errorf("the wrong token: status %d, want 5", r.Status)
 	}
-	p.stop()
-	publish(t, append(m.clientArgs(), "-q", "1", "-t", "commands", "-m", "kept")...)
-	p.start()
-	d := connect(t, dial(t, p.plain), id)
-	if got, err := d.next(patience); err != nil || string(got.Payload) != "kept" {
+	p.Stop()
+	harness.Publish(t, append(m.ClientArgs(), "-q", "1", "-t", "commands", "-m", "kept")...)
+	p.Start()
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), id)
+	if got, err := d.Next(harness.Patience); err != nil || string(got.Payload) != "kept" {
 		t.Errorf("after a restart the device gets %q, error %v", got.Payload, err)
 	}
-	log := m.stderr.String()
+	log := m.Stderr.String()
 	for _, secret := range []string{token, wrong} {
 		if strings.Contains(log, secret) {
 			t.Error("a token stands in the log of the broker")
 		}
 	}
 	if !regexp.MustCompile(`as (thermometer:)?[0-9a-f]{32} \(`).MatchString(log) {
-		t.Errorf("the broker knows no client by 32 digits\n%s", excerpt(log))
+		t.Errorf("the broker knows no client by 32 digits\n%s", harness.Excerpt(log))
 	}
 }
 
@@ -81,37 +83,37 @@ func TestDevicesWithOneClientID(t *testing.T) {
 			t.Parallel()
 			var sections string
 			if broker == "mosquitto" {
-				sections = startMosquitto(t).upstream()
+				sections = harness.StartMosquitto(t).Upstream()
 			}
-			p := newProxy(t, sections)
-			one, two, helper := p.token("one"), p.token("two"), p.token("helper")
-			p.start()
+			p := harness.NewProxy(t, sections)
+			one, two, helper := p.Token("one"), p.Token("two"), p.Token("helper")
+			p.Start()
 			lasting := func(token string) *packets.Connect {
-				c := identity(4, "firmware", token)
+				c := packetstest.Identity(4, "firmware", token)
 				c.CleanStart = false
 				return c
 			}
-			first := connect(t, dial(t, p.plain), lasting(one))
-			first.subscribe(t, "commands", 1)
-			second, ack := present(t, dial(t, p.plain), lasting(two))
+			first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), lasting(one))
+			first.Subscribe(t, "commands", 1)
+			second, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
 			if ack.Code != packets.Success || ack.SessionPresent {
 				t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
 			}
-			if err := first.publish("a", "b"); err != nil {
+			if err := first.Publish("a", "b"); err != nil {
 				t.Errorf("the first device beside the second: %v", err)
 			}
-			if err := second.publish("a", "b"); err != nil {
+			if err := second.Publish("a", "b"); err != nil {
 				t.Errorf("the second device beside the first: %v", err)
 			}
-			first.leave(t)
-			second.leave(t)
-			publish(t, append(p.clientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
-			second, ack = present(t, dial(t, p.plain), lasting(two))
-			if got, err := second.next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
+			first.Disconnect(t)
+			second.Disconnect(t)
+			harness.Publish(t, append(p.ClientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
+			second, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
+			if got, err := second.Next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
 				t.Errorf("the second device: session present %v, gets %q", ack.SessionPresent, got.Payload)
 			}
-			first, ack = present(t, dial(t, p.plain), lasting(one))
-			if got, err := first.next(patience); !ack.SessionPresent || err != nil || string(got.Payload) != "for one alone" {
+			first, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(one))
+			if got, err := first.Next(harness.Patience); !ack.SessionPresent || err != nil || string(got.Payload) != "for one alone" {
 				t.Errorf("the first device: session present %v, gets %q, error %v", ack.SessionPresent, got.Payload, err)
 			}
 		})
@@ -125,31 +127,31 @@ func TestAssignedClientID(t *testing.T) {
 	for _, template := range []string{"${subject}:${client_id}", "${client_id}"} {
 		t.Run(template, func(t *testing.T) {
 			t.Parallel()
-			m := startMosquitto(t)
-			p := newProxy(t, strings.Replace(m.upstream(), "upstream: {", "upstream: {client_id: '"+template+"', ", 1))
-			p.keep(m.password)
-			owner, stranger := p.token("owner"), p.token("stranger")
-			p.start()
-			first := identity(5, "", owner)
+			m := harness.StartMosquitto(t)
+			p := harness.NewProxy(t, strings.Replace(m.Upstream(), "upstream: {", "upstream: {client_id: '"+template+"', ", 1))
+			p.AddSecret(m.Password)
+			owner, stranger := p.Token("owner"), p.Token("stranger")
+			p.Start()
+			first := packetstest.Identity(5, "", owner)
 			first.Properties = packets.Properties{0x11, 0, 0, 1, 0} // session expiry interval
-			d, ack := present(t, dial(t, p.plain), first)
+			d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), first)
 			id, ok := ack.Properties.AssignedClientIdentifier()
 			if ack.Code != packets.Success || !ok {
 				t.Fatalf("CONNACK %v, assigned client id %q", ack.Code, id)
 			}
-			if _, sessions := p.get("/v1/sessions"); !strings.Contains(sessions, `"client_id":"`+id+`"`) {
+			if _, sessions := p.Get("/v1/sessions"); !strings.Contains(sessions, `"client_id":"`+id+`"`) {
 				t.Errorf("the session is not known as %s: %s", id, sessions)
 			}
 			again := func(token string) packets.Connack {
-				c := identity(5, id, token)
+				c := packetstest.Identity(5, id, token)
 				c.CleanStart, c.Properties = false, first.Properties
-				_, ack := present(t, dial(t, p.plain), c)
+				_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), c)
 				return ack
 			}
 			if ack := again(stranger); ack.SessionPresent || ack.Code == packets.Success && template == "${client_id}" {
 				t.Errorf("another device: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
 			}
-			d.leave(t)
+			d.Disconnect(t)
 			if ack := again(owner); ack.Code != packets.Success || !ack.SessionPresent {
 				t.Errorf("the owner: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
 			}
@@ -166,31 +168,31 @@ func TestSharedClientIDs(t *testing.T) {
 			t.Parallel()
 			sections := "upstream: {client_id: '${client_id}'}\n"
 			if broker == "mosquitto" {
-				sections = strings.Replace(startMosquitto(t).upstream(), "upstream: {", "upstream: {client_id: '${client_id}', ", 1)
+				sections = strings.Replace(harness.StartMosquitto(t).Upstream(), "upstream: {", "upstream: {client_id: '${client_id}', ", 1)
 			}
-			p := newProxy(t, sections)
-			owner, stranger := p.token("owner"), p.token("stranger")
-			p.start()
-			first := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			p := harness.NewProxy(t, sections)
+			owner, stranger := p.Token("owner"), p.Token("stranger")
+			p.Start()
+			first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", owner))
 			for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
-				if r := mosquittoPub(t, append(p.clientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.status != want {
-					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.status, want, r.all())
+				if r := harness.MosquittoPub(t, append(p.ClientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.Status != want {
+					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.Status, want, r.Output())
 				}
 			}
-			if err := first.publish("a", "b"); err != nil {
+			if err := first.Publish("a", "b"); err != nil {
 				t.Fatalf("the owner's session: %v", err)
 			}
-			second := connect(t, dial(t, p.plain), identity(5, "shared", owner))
+			second := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", owner))
 			// Mosquitto 2.0 says nothing on this occasion.
-			if code, err := first.farewell(patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
+			if code, err := first.AwaitEnd(harness.Patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
 				t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
 			}
-			if err := second.publish("a", "b"); err != nil {
+			if err := second.Publish("a", "b"); err != nil {
 				t.Errorf("the owner's second session: %v", err)
 			}
-			second.conn.Close()
-			eventually(t, "the id's way to a stranger once it is free", func() bool {
-				_, ack := present(t, dial(t, p.plain), identity(5, "shared", stranger))
+			second.Conn.Close()
+			harness.Eventually(t, "the id's way to a stranger once it is free", func() bool {
+				_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", stranger))
 				return ack.Code == packets.Success
 			})
 		})

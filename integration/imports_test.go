@@ -22,6 +22,7 @@ var arrows = []struct {
 	library bool // for others to build on: no flags, YAML, metrics, loggers, brokers
 }{
 	{pkg: "packets", library: true},
+	{pkg: "packets/packetstest", may: []string{"packets"}, library: true},
 	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true},
 	{pkg: "authz/bucket", library: true},
 	{pkg: "authz/files", library: true},
@@ -47,7 +48,10 @@ var arrows = []struct {
 	{pkg: "cmd/internal/host"},
 	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*"}},
 	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "cmd/internal/*"}},
-	{pkg: "integration", may: []string{"packets"}},
+	{pkg: "integration"},
+	{pkg: "integration/harness", may: []string{"packets", "packets/packetstest"}},
+	{pkg: "integration/recipes"},
+	{pkg: "integration/soak"},
 	{pkg: "integration/bench", may: []string{"packets"}},
 }
 

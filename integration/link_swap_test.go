@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // releases is an installation whose files lie in one directory of several, to which the
@@ -29,7 +31,7 @@ func (r releases) write(name string, files map[string]string) {
 		r.t.Fatal(err)
 	}
 	for file, content := range files {
-		write(r.t, filepath.Join(conf, file), content)
+		harness.WriteFile(r.t, filepath.Join(conf, file), content)
 	}
 }
 
@@ -50,60 +52,60 @@ func (r releases) publish(name string) {
 // release count.
 func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, "")
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, "")
 	// The program may write to the directory for temporary files, where the stories live.
-	p.environ = append(p.environ, "TMPDIR="+t.TempDir())
+	p.Env = append(p.Env, "TMPDIR="+t.TempDir())
 	r := releases{t, t.TempDir()}
 	config := func(timeout string) string {
-		return p.listening(strings.TrimSuffix(s.upstream(), "}\n")+", password_file: password}\nconnect: {timeout: "+timeout+"}\nauth: {sources: [{file: {path: "+r.dir+"/current/conf/tokens.jsonl}}]}\n",
-			fmt.Sprintf("{name: plain, address: '%s'}", p.plain), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: server.pem, key: server-key.pem}}", p.tls))
+		return p.ConfigWith(strings.TrimSuffix(s.Upstream(), "}\n")+", password_file: password}\nconnect: {timeout: "+timeout+"}\nauth: {sources: [{file: {path: "+r.dir+"/current/conf/tokens.jsonl}}]}\n",
+			fmt.Sprintf("{name: plain, address: '%s'}", p.Plain), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: server.pem, key: server-key.pem}}", p.TLS))
 	}
 	cert1, key1 := certificatePair(t, 1)
 	cert2, key2 := certificatePair(t, 2)
 	r.write("1", map[string]string{"tokens.jsonl": fleetFile(40), "proxy.yaml": config("11s"), "server.pem": cert1, "server-key.pem": key1, "password": "first"})
 	r.write("2", map[string]string{"tokens.jsonl": fleetFile(15), "proxy.yaml": config("12s"), "server.pem": cert2, "server-key.pem": key2, "password": "second"})
 	r.publish("1")
-	p.config = filepath.Join(r.dir, "current/conf/proxy.yaml")
-	p.start()
+	p.Config = filepath.Join(r.dir, "current/conf/proxy.yaml")
+	p.Start()
 	confined := landlocked(t, p)
-	gone := connect(t, dial(t, p.plain), identity(5, "gone", fleetToken(30)))
-	stays := connect(t, dial(t, p.plain), identity(5, "stays", fleetToken(3)))
+	gone := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gone", fleetToken(30)))
+	stays := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stays", fleetToken(3)))
 
 	r.publish("2")
 	begin := time.Now()
-	if code, err := gone.farewell(patience); err != nil || code != packets.AdministrativeAction {
+	if code, err := gone.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Fatalf("the session of a token that is gone: %v, %v", code, err)
 	}
-	if took := time.Since(begin); took > promised+busy {
-		t.Errorf("it took %v, promised is %v", took, promised)
+	if took := time.Since(begin); took > harness.Promised+harness.Busy {
+		t.Errorf("it took %v, promised is %v", took, harness.Promised)
 	}
-	if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
-		t.Errorf("the reload is answered %s: %s", text, p.lastReload())
+	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
+		t.Errorf("the reload is answered %s: %s", text, p.Status())
 	}
-	if n := serial(t, p.tls); n != 2 {
+	if n := serial(t, p.TLS); n != 2 {
 		t.Errorf("the certificate has the number %d", n)
 	}
-	connect(t, dial(t, p.plain), identity(5, "new", fleetToken(4)))
-	if _, connects := s.reached(); string(connects[len(connects)-1].Password) != "second" {
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", fleetToken(4)))
+	if _, connects := s.Reached(); string(connects[len(connects)-1].Password) != "second" {
 		t.Error("the broker does not get the new password")
 	}
-	if err := stays.publish("a", "b"); err != nil {
+	if err := stays.Publish("a", "b"); err != nil {
 		t.Errorf("the session of a token that stays: %v", err)
 	}
 	if !confined {
 		return
 	}
 	// What lies elsewhere the start has said that it needs a restart.
-	for _, dir := range []string{r.dir, p.data} {
-		p.awaitLog("start", func(l logged) bool {
+	for _, dir := range []string{r.dir, p.Data} {
+		p.AwaitLog("start", func(l harness.LogLine) bool {
 			return l.String("message") == "new versions of files are taken up from a directory" && l.String("path") == dir
 		})
 	}
 	elsewhere := releases{t, t.TempDir()}
 	elsewhere.write("3", map[string]string{"tokens.jsonl": fleetFile(40)})
 	r.publish(filepath.Join(elsewhere.dir, "3"))
-	p.awaitLog("explanation", func(l logged) bool {
+	p.AwaitLog("explanation", func(l harness.LogLine) bool {
 		return strings.Contains(l.String("message"), "token file rejected") && strings.Contains(l.String("error"), "the sandbox keeps the proxy to the directories")
 	})
 }

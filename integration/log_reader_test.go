@@ -8,57 +8,27 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
-
-// startInto starts the program with a pipe as its output, and returns the end that
-// somebody ought to read.
-func (p *proxy) startInto(format string) *os.File {
-	p.t.Helper()
-	from, to, err := os.Pipe()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.t.Cleanup(func() { from.Close() })
-	p.startOnto(format, to)
-	return from
-}
-
-// startOnto starts the program with a file as its output, and closes that.
-func (p *proxy) startOnto(format string, to *os.File) {
-	p.t.Helper()
-	cmd := exec.Command(binary, "serve", "--config", p.config)
-	cmd.Env, cmd.Stdout, cmd.Stderr = append(p.environ, "MQTT_AUTH_PROXY_LOG_FORMAT="+format), to, to
-	p.process = &process{cmd: cmd, stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
-	if err := cmd.Start(); err != nil {
-		p.t.Fatal(err)
-	}
-	to.Close()
-	go func() {
-		defer close(p.exited)
-		_ = cmd.Wait()
-		p.status = cmd.ProcessState.ExitCode()
-	}()
-	p.t.Cleanup(p.kill)
-	p.awaitServing()
-}
 
 // refuse makes n connections from an address of their own that are refused. Each
 // gets its answer and its end.
-func refuse(t testing.TB, p *proxy, n int) {
+func refuse(t testing.TB, p *harness.Proxy, n int) {
 	t.Helper()
-	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}, Timeout: patience}
-	hello := identity(4, strings.Repeat("\x01", 200), "no-token-of-anybody").Append(nil)
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}, Timeout: harness.Patience}
+	hello := packetstest.Identity(4, strings.Repeat("\x01", 200), "no-token-of-anybody").Append(nil)
 	for i := range n {
-		conn, err := from.Dial("tcp", p.plain)
+		conn, err := from.Dial("tcp", p.Plain)
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer := exchange(t, conn, string(hello), patience)
+		answer := packetstest.Exchange(t, conn, string(hello), harness.Patience)
 		conn.Close()
 		if len(answer) != 4 || answer[3] == 0 {
 			t.Fatalf("refusal %d: answered % x", i, answer)
@@ -67,11 +37,11 @@ func refuse(t testing.TB, p *proxy, n int) {
 }
 
 // overflow makes more log than pipe and program hold.
-func overflow(t testing.TB, p *proxy) {
+func overflow(t testing.TB, p *harness.Proxy) {
 	t.Helper()
 	for range 50 {
 		refuse(t, p, 200)
-		if !p.counts("mqtt_auth_proxy_log_lost_total 0") {
+		if !p.HasMetric("mqtt_auth_proxy_log_lost_total 0") {
 			return
 		}
 	}
@@ -84,22 +54,22 @@ func TestLogReaderGone(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, "")
-			token := p.token("device")
-			log := p.startInto(format)
-			d := connect(t, dial(t, p.plain), identity(4, "before", token))
+			p := harness.NewProxy(t, "")
+			token := p.Token("device")
+			log := p.StartWithLogPipe(format)
+			d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "before", token))
 			log.Close()
 			refuse(t, p, 10)
-			later := connect(t, dial(t, p.plain), identity(4, "later", token))
-			for _, d := range []*device{d, later} {
-				if err := d.publish("a", "b"); err != nil {
+			later := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "later", token))
+			for _, d := range []*packetstest.Client{d, later} {
+				if err := d.Publish("a", "b"); err != nil {
 					t.Error(err)
 				}
 			}
-			if _, metrics := p.get("/metrics"); strings.Contains(metrics, "\nmqtt_auth_proxy_log_lost_total 0\n") {
+			if _, metrics := p.Get("/metrics"); strings.Contains(metrics, "\nmqtt_auth_proxy_log_lost_total 0\n") {
 				t.Error("no lost line is counted")
 			}
-			p.stop()
+			p.Stop()
 		})
 	}
 }
@@ -107,22 +77,22 @@ func TestLogReaderGone(t *testing.T) {
 // TestLogOnAFullDisk: a log that cannot be written is lost, nothing else.
 func TestLogOnAFullDisk(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	token := p.token("device")
+	p := harness.NewProxy(t, "")
+	token := p.Token("device")
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.startOnto("json", full)
+	p.StartWithLogFile("json", full)
 	refuse(t, p, 10)
-	d := connect(t, dial(t, p.plain), identity(4, "device", token))
-	if err := d.publish("a", "b"); err != nil {
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "device", token))
+	if err := d.Publish("a", "b"); err != nil {
 		t.Error(err)
 	}
-	if p.counts("mqtt_auth_proxy_log_lost_total 0") {
+	if p.HasMetric("mqtt_auth_proxy_log_lost_total 0") {
 		t.Error("no lost line is counted")
 	}
-	p.stop()
+	p.Stop()
 }
 
 // TestLogReaderStalled: devices are refused and served, signals work, and once
@@ -132,19 +102,19 @@ func TestLogReaderStalled(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, "")
-			token := p.token("device")
-			log := p.startInto(format)
-			before := connect(t, dial(t, p.plain), identity(4, "before", token))
+			p := harness.NewProxy(t, "")
+			token := p.Token("device")
+			log := p.StartWithLogPipe(format)
+			before := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "before", token))
 			overflow(t, p)
-			later := connect(t, dial(t, p.plain), identity(4, "later", token))
-			for _, d := range []*device{before, later} {
-				if err := d.publish("a", "b"); err != nil {
+			later := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "later", token))
+			for _, d := range []*packetstest.Client{before, later} {
+				if err := d.Publish("a", "b"); err != nil {
 					t.Error(err)
 				}
 			}
 			if format == "json" {
-				p.stop()
+				p.Stop()
 				return
 			}
 			var text bytes.Buffer
@@ -154,11 +124,11 @@ func TestLogReaderStalled(t *testing.T) {
 				_, _ = io.Copy(&text, log)
 			}()
 			refuse(t, p, 1)
-			p.stop()
+			p.Stop()
 			<-read
 			for _, want := range []string{"lines of the log were lost", "shutting down", "shut down"} {
 				if !strings.Contains(text.String(), want) {
-					t.Errorf("the log does not say %q:\n%s", want, excerpt(text.String()))
+					t.Errorf("the log does not say %q:\n%s", want, harness.Excerpt(text.String()))
 				}
 			}
 			for i, line := range strings.Split(text.String(), "\n") {
@@ -174,21 +144,21 @@ func TestLogReaderStalled(t *testing.T) {
 // wait for the reader of the log either.
 func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "shutdown: {drain: 10m}\n")
-	token := p.token("device")
-	p.startInto("json")
+	p := harness.NewProxy(t, "shutdown: {drain: 10m}\n")
+	token := p.Token("device")
+	p.StartWithLogPipe("json")
 	overflow(t, p)
-	stuck := connect(t, dial(t, p.plain), identity(5, "stuck", token))
-	stuck.subscribe(t, "flood", 0)
-	source := connect(t, dial(t, p.plain), identity(5, "source", token))
+	stuck := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stuck", token))
+	stuck.Subscribe(t, "flood", 0)
+	source := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "source", token))
 	for range 32 {
-		if err := source.publish("flood", string(make([]byte, 1<<20))); err != nil {
+		if err := source.Publish("flood", string(make([]byte, 1<<20))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.signal(syscall.SIGTERM)
-	eventually(t, "a shutdown", func() bool {
-		resp, err := http.Get("http://" + p.admin + "/readyz")
+	p.Signal(syscall.SIGTERM)
+	harness.Eventually(t, "a shutdown", func() bool {
+		resp, err := http.Get("http://" + p.Admin + "/readyz")
 		if err != nil {
 			return false
 		}
@@ -196,8 +166,8 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
 	begun := time.Now()
-	p.signal(syscall.SIGTERM)
-	if status := p.wait(t, patience); status != 1 {
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(t, harness.Patience); status != 1 {
 		t.Errorf("status %d after two signals, want 1", status)
 	}
 	t.Log("ended after", time.Since(begun).Round(time.Millisecond))
@@ -207,27 +177,27 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 // it has ended. SIGQUIT makes the Go runtime end it as a bug would.
 func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	log := p.startInto("json")
+	p := harness.NewProxy(t, "")
+	log := p.StartWithLogPipe("json")
 	overflow(t, p)
-	p.signal(syscall.SIGQUIT)
-	if status := p.wait(t, patience); status != 2 {
+	p.Signal(syscall.SIGQUIT)
+	if status := p.Wait(t, harness.Patience); status != 2 {
 		t.Errorf("status %d, want 2", status)
 	}
 	log.Close()
 
 	// With a reader the runtime's words are there to be read.
-	log = p.startInto("json")
+	log = p.StartWithLogPipe("json")
 	var text bytes.Buffer
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
 		_, _ = io.Copy(&text, log)
 	}()
-	p.signal(syscall.SIGQUIT)
+	p.Signal(syscall.SIGQUIT)
 	<-read
 	if !strings.Contains(text.String(), "SIGQUIT: quit") || !strings.Contains(text.String(), "goroutine ") {
-		t.Errorf("the log does not say why:\n%s", excerpt(text.String()))
+		t.Errorf("the log does not say why:\n%s", harness.Excerpt(text.String()))
 	}
 }
 
@@ -235,31 +205,31 @@ func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 // stored make more than a little log.
 func TestLogCannotFillTheDisk(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	p.environ = append(p.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=info")
-	token := p.token("device")
-	p.start()
+	p := harness.NewProxy(t, "")
+	p.Env = append(p.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=info")
+	token := p.Token("device")
+	p.Start()
 	for range 300 {
-		conn := dial(t, p.plain)
-		exchange(t, conn, string(identity(4, strings.Repeat("é", 30_000), "no-token-of-anybody").Append(nil)), patience)
+		conn := packetstest.Dial(t, p.Plain)
+		packetstest.Exchange(t, conn, string(packetstest.Identity(4, strings.Repeat("é", 30_000), "no-token-of-anybody").Append(nil)), harness.Patience)
 		conn.Close()
 	}
-	d := connect(t, dial(t, p.plain), identity(4, strings.Repeat("y", 60_000), token))
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, strings.Repeat("y", 60_000), token))
 	for range 10 {
-		if _, err := d.conn.Write(bytes.Repeat([]byte("\x30\x1d\x00\x17v1/devices/me/telemetry{bad"), 1000)); err != nil {
+		if _, err := d.Conn.Write(bytes.Repeat([]byte("\x30\x1d\x00\x17v1/devices/me/telemetry{bad"), 1000)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.publish("a", "b"); err != nil {
+	if err := d.Publish("a", "b"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a count of what was left out", func() bool {
-		_, metrics := p.get("/metrics")
+	harness.Eventually(t, "a count of what was left out", func() bool {
+		_, metrics := p.Get("/metrics")
 		return strings.Contains(metrics, `mqtt_auth_proxy_log_suppressed_total{message="device sent a payload that cannot be stored",reason=""} 9`)
 	})
-	d.conn.Close()
-	p.awaitLog("the end", func(l logged) bool { return l["message"] == "session end" })
-	if size := len(p.stderr.String()); size > 200_000 {
-		t.Errorf("%d bytes of log:\n%s", size, excerpt(p.stderr.String()))
+	d.Conn.Close()
+	p.AwaitLog("the end", func(l harness.LogLine) bool { return l["message"] == "session end" })
+	if size := len(p.Stderr.String()); size > 200_000 {
+		t.Errorf("%d bytes of log:\n%s", size, harness.Excerpt(p.Stderr.String()))
 	}
 }

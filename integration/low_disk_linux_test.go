@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestLowDisk: with too little room on the disk nothing is acknowledged, /readyz and a
@@ -24,13 +27,13 @@ func TestLowDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	p := newProxy(t, "telemetry: {min_free: 16MiB, path: '"+filepath.Join(disk, "telemetry.db")+"'}\n")
-	token := p.token("device")
-	p.start()
+	p := harness.NewProxy(t, "telemetry: {min_free: 16MiB, path: '"+filepath.Join(disk, "telemetry.db")+"'}\n")
+	token := p.Token("device")
+	p.Start()
 	publish := func(payload string) error {
-		return connect(t, dial(t, p.plain), identity(4, "device", token)).publish("v1/devices/me/telemetry", payload)
+		return packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "device", token)).Publish("v1/devices/me/telemetry", payload)
 	}
-	ready := func() (int, string) { return fetch(t, "http://"+p.admin+"/readyz", "") }
+	ready := func() (int, string) { return harness.Fetch(t, "http://"+p.Admin+"/readyz", "") }
 	if err := publish(`{"n":1}`); err != nil {
 		t.Fatal(err)
 	}
@@ -44,22 +47,22 @@ func TestLowDisk(t *testing.T) {
 	if status, body := ready(); status != 503 || !strings.Contains(body, "bytes of disk are free at "+disk) {
 		t.Errorf("without room: /readyz %d %s", status, body)
 	}
-	if !p.counts("mqtt_auth_proxy_telemetry_writable 0") || !p.counts("mqtt_auth_proxy_ready 0") {
+	if !p.HasMetric("mqtt_auth_proxy_telemetry_writable 0") || !p.HasMetric("mqtt_auth_proxy_ready 0") {
 		t.Error("the metrics do not say that nothing can be stored")
 	}
 	if err := publish(`{"n":2}`); err == nil {
 		t.Error("a message was acknowledged without room for it")
 	}
-	r := command{environ: cleanEnvironment(), argv: []string{binary, "check", "--config", p.config}}.run(t)
-	if r.status != 0 || !strings.Contains(r.stderr, "telemetry.min_free: no telemetry is stored for now: ") {
-		t.Errorf("check: status %d, %s", r.status, r.stderr)
+	r := harness.Command{Env: harness.CleanEnvironment(), Args: []string{harness.Binary(), "check", "--config", p.Config}}.Run(t)
+	if r.Status != 0 || !strings.Contains(r.Stderr, "telemetry.min_free: no telemetry is stored for now: ") {
+		t.Errorf("check: status %d, %s", r.Status, r.Stderr)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "readiness with room again", func() bool {
+	harness.Eventually(t, "readiness with room again", func() bool {
 		status, _ := ready()
-		return status == 200 && p.counts("mqtt_auth_proxy_telemetry_writable 1")
+		return status == 200 && p.HasMetric("mqtt_auth_proxy_telemetry_writable 1")
 	})
 	if err := publish(`{"n":3}`); err != nil {
 		t.Errorf("with room again: %v", err)

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // fleetToken is the token of one of a fleet's devices.
@@ -31,7 +33,7 @@ func fleetFile(n int) string {
 // rename puts a file in the place of another.
 func rename(t *testing.T, file, content string) {
 	t.Helper()
-	write(t, file+".new", content)
+	harness.WriteFile(t, file+".new", content)
 	if err := os.Rename(file+".new", file); err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +44,10 @@ func rename(t *testing.T, file, content string) {
 func TestMassWithdrawal(t *testing.T) {
 	t.Parallel()
 	left := fleetFile(15)
-	for name, withdraw := range map[string]func(t *testing.T, p *proxy, file string){
-		"renamed over": func(t *testing.T, _ *proxy, file string) { rename(t, file, left) },
-		"behind a link": func(t *testing.T, _ *proxy, file string) {
-			write(t, file+".2", left)
+	for name, withdraw := range map[string]func(t *testing.T, p *harness.Proxy, file string){
+		"renamed over": func(t *testing.T, _ *harness.Proxy, file string) { rename(t, file, left) },
+		"behind a link": func(t *testing.T, _ *harness.Proxy, file string) {
+			harness.WriteFile(t, file+".2", left)
 			if err := os.Symlink(file+".2", file+".link"); err != nil {
 				t.Fatal(err)
 			}
@@ -53,14 +55,16 @@ func TestMassWithdrawal(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"with an end line": func(t *testing.T, _ *proxy, file string) { write(t, file, left+`{"end":true,"count":15}`+"\n") },
-		"with SIGHUP": func(t *testing.T, p *proxy, file string) {
-			write(t, file, left)
-			p.signal(syscall.SIGHUP)
+		"with an end line": func(t *testing.T, _ *harness.Proxy, file string) {
+			harness.WriteFile(t, file, left+`{"end":true,"count":15}`+"\n")
 		},
-		"with a reload": func(t *testing.T, p *proxy, file string) {
-			write(t, file, left)
-			if status, text := p.request(http.MethodPost, "/v1/reload", ""); status != 200 {
+		"with SIGHUP": func(t *testing.T, p *harness.Proxy, file string) {
+			harness.WriteFile(t, file, left)
+			p.Signal(syscall.SIGHUP)
+		},
+		"with a reload": func(t *testing.T, p *harness.Proxy, file string) {
+			harness.WriteFile(t, file, left)
+			if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 				t.Errorf("the reload is answered %s", text)
 			}
 		},
@@ -68,21 +72,21 @@ func TestMassWithdrawal(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := startFleet(t)
-			file := filepath.Join(p.data, "tokens.jsonl")
-			gone := connect(t, dial(t, p.plain), identity(5, "gone", fleetToken(30)))
-			stays := connect(t, dial(t, p.plain), identity(5, "stays", fleetToken(3)))
+			file := filepath.Join(p.Data, "tokens.jsonl")
+			gone := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gone", fleetToken(30)))
+			stays := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stays", fleetToken(3)))
 			withdraw(t, p, file)
 			begin := time.Now()
-			if code, err := gone.farewell(patience); err != nil || code != packets.AdministrativeAction {
+			if code, err := gone.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 				t.Errorf("the session of a withdrawn token: %v, %v", code, err)
 			}
-			if took := time.Since(begin); took > promised+busy {
-				t.Errorf("it took %v, promised is %v", took, promised)
+			if took := time.Since(begin); took > harness.Promised+harness.Busy {
+				t.Errorf("it took %v, promised is %v", took, harness.Promised)
 			}
-			if err := stays.publish("a", "b"); err != nil {
+			if err := stays.Publish("a", "b"); err != nil {
 				t.Errorf("the session of a token that stays: %v", err)
 			}
-			p.awaitLog("the reason", func(l logged) bool {
+			p.AwaitLog("the reason", func(l harness.LogLine) bool {
 				return l.String("message") == "token file accepted although most entries are gone" && l.String("because") != ""
 			})
 		})
@@ -94,36 +98,36 @@ func TestMassWithdrawal(t *testing.T) {
 func TestHalfWrittenTokenFile(t *testing.T) {
 	t.Parallel()
 	p := startFleet(t)
-	file := filepath.Join(p.data, "tokens.jsonl")
-	live := connect(t, dial(t, p.plain), identity(5, "live", fleetToken(30)))
+	file := filepath.Join(p.Data, "tokens.jsonl")
+	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "live", fleetToken(30)))
 	for content, advice := range map[string]string{
 		fleetFile(15): "send SIGHUP or POST /v1/reload",
 		"":            `write the line {"end":true,"count":0} into it`,
 	} {
-		write(t, file, content)
-		p.awaitLog("refusal", func(l logged) bool { return strings.Contains(l.String("error"), advice) })
-		if !strings.Contains(p.lastReload(), strings.ReplaceAll(advice, `"`, `\"`)) {
-			t.Errorf("the status does not have the advice: %s", p.lastReload())
+		harness.WriteFile(t, file, content)
+		p.AwaitLog("refusal", func(l harness.LogLine) bool { return strings.Contains(l.String("error"), advice) })
+		if !strings.Contains(p.Status(), strings.ReplaceAll(advice, `"`, `\"`)) {
+			t.Errorf("the status does not have the advice: %s", p.Status())
 		}
-		if err := live.publish("a", "b"); err != nil {
+		if err := live.Publish("a", "b"); err != nil {
 			t.Errorf("a live session after a half-written file: %v", err)
 		}
-		connect(t, dial(t, p.plain), identity(5, "new", fleetToken(31)))
+		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", fleetToken(31)))
 	}
-	write(t, file, `{"end":true,"count":0}`+"\n")
-	if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+	harness.WriteFile(t, file, `{"end":true,"count":0}`+"\n")
+	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Errorf("the session after the withdrawal that the advice is for: %v, %v", code, err)
 	}
 }
 
 // startFleet runs the program in front of a sink, with a fleet of forty devices.
-func startFleet(t *testing.T) *proxy {
+func startFleet(t *testing.T) *harness.Proxy {
 	t.Helper()
-	p := newProxy(t, startSink(t).upstream())
-	if err := os.MkdirAll(p.data, 0o700); err != nil {
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream())
+	if err := os.MkdirAll(p.Data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(p.data, "tokens.jsonl"), fleetFile(40))
-	p.start()
+	harness.WriteFile(t, filepath.Join(p.Data, "tokens.jsonl"), fleetFile(40))
+	p.Start()
 	return p
 }

@@ -10,6 +10,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // manager is a service manager, as far as it is told things.
@@ -19,7 +22,7 @@ type manager struct {
 }
 
 // manage makes the program's manager listen.
-func manage(t *testing.T, p *proxy) *manager {
+func manage(t *testing.T, p *harness.Proxy) *manager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -27,7 +30,7 @@ func manage(t *testing.T, p *proxy) *manager {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	p.environ = append(p.environ, "NOTIFY_SOCKET="+path)
+	p.Env = append(p.Env, "NOTIFY_SOCKET="+path)
 	m := &manager{}
 	go func() {
 		b := make([]byte, 4096)
@@ -66,35 +69,35 @@ func (m *manager) count() int {
 // no broker is there.
 func TestServiceManagerIsTold(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
 	m := manage(t, p)
-	p.environ = append(p.environ, "WATCHDOG_USEC=400000")
-	token := p.token("device")
-	p.start()
+	p.Env = append(p.Env, "WATCHDOG_USEC=400000")
+	token := p.Token("device")
+	p.Start()
 	wait := func(n int, text string, times int) {
 		t.Helper()
-		eventually(t, text, func() bool { return len(m.after(n, text)) >= times })
+		harness.Eventually(t, text, func() bool { return len(m.after(n, text)) >= times })
 	}
 	wait(0, "READY=1\nSTATUS=serving: 0 sessions", 1)
-	connect(t, dial(t, p.plain), identity(5, "device", token))
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
 	wait(0, "STATUS=serving: 1 sessions", 1)
 
 	before := m.count()
-	p.signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGHUP)
 	wait(before, "RELOADING=1\nMONOTONIC_USEC=", 1)
 	wait(before, "READY=1", 1)
 
 	// Without a broker devices are not served, but a new process would not serve them
 	// either.
 	s.Close()
-	eventually(t, "not ready", func() bool {
-		status, _ := fetch(t, "http://"+p.admin+"/readyz", "")
+	harness.Eventually(t, "not ready", func() bool {
+		status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", "")
 		return status == 503 || refusedOnce(p, token)
 	})
 	wait(m.count(), "WATCHDOG=1", 5)
 
-	p.stop()
+	p.Stop()
 	wait(0, "STOPPING=1", 1)
 	time.Sleep(500 * time.Millisecond)
 	if n := len(m.after(m.count()-1, "WATCHDOG=1")); n > 1 {
@@ -103,7 +106,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 }
 
 // refusedOnce has a device come, so that the proxy sees that the broker is gone.
-func refusedOnce(p *proxy, token string) bool {
-	_ = callOnce(p.plain, identity(5, "late", token))
+func refusedOnce(p *harness.Proxy, token string) bool {
+	_ = callOnce(p.Plain, packetstest.Identity(5, "late", token))
 	return false
 }

@@ -8,25 +8,28 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestRefusals shows what a device with a bad token sees, in every version: the
 // exit status of mosquitto_pub is the code that it was given.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	p.token("good")
-	disabled := p.token("disabled")
-	if r := p.tokenCommand("disable", "disabled"); r.status != 0 {
-		t.Fatal(r.all())
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	p.Token("good")
+	disabled := p.Token("disabled")
+	if r := p.TokenCommand("disable", "disabled"); r.Status != 0 {
+		t.Fatal(r.Output())
 	}
-	expired := p.token("expired", "--expires", "1s")
+	expired := p.Token("expired", "--expires", "1s")
 	soon := time.Now().Add(1100 * time.Millisecond)
-	p.start()
+	p.Start()
 	time.Sleep(time.Until(soon))
 	wrong := "a-token-that-nobody-was-given"
-	p.keep(wrong)
+	p.AddSecret(wrong)
 	for _, tt := range []struct {
 		name   string
 		args   []string
@@ -44,17 +47,17 @@ func TestRefusals(t *testing.T) {
 			if tt.args == nil && version == "mqttv31" {
 				continue // libmosquitto makes up an id: 3.1 demands one
 			}
-			args := append([]string{"-h", "127.0.0.1", "-p", portOf(p.plain), "-V", version, "-t", "a", "-m", "b"}, tt.args...)
-			r := mosquittoPub(t, args...)
-			if r.status != want {
-				t.Errorf("%s, %s: status %d, want %d\n%s", tt.name, version, r.status, want, r.all())
+			args := append([]string{"-h", "127.0.0.1", "-p", harness.Port(p.Plain), "-V", version, "-t", "a", "-m", "b"}, tt.args...)
+			r := harness.MosquittoPub(t, args...)
+			if r.Status != want {
+				t.Errorf("%s, %s: status %d, want %d\n%s", tt.name, version, r.Status, want, r.Output())
 			}
-			if old, now, ok := strings.Cut(tt.says, "|"); ok && !strings.Contains(r.all(), old) && !strings.Contains(r.all(), now) {
-				t.Errorf("%s, %s: mosquitto_pub says %q, want %q", tt.name, version, r.all(), tt.says)
+			if old, now, ok := strings.Cut(tt.says, "|"); ok && !strings.Contains(r.Output(), old) && !strings.Contains(r.Output(), now) {
+				t.Errorf("%s, %s: mosquitto_pub says %q, want %q", tt.name, version, r.Output(), tt.says)
 			}
 		}
 	}
-	if opened, _ := s.reached(); opened != 0 {
+	if opened, _ := s.Reached(); opened != 0 {
 		t.Errorf("%d connections reached the broker without a good token", opened)
 	}
 }
@@ -63,16 +66,16 @@ func TestRefusals(t *testing.T) {
 // the byte.
 func TestRefusalsOnTheWire(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream()+"connect: {max_packet: 1KiB, timeout: 2s}\n")
-	token := p.token("good")
-	p.start()
-	noID := identity(4, "", token)
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream()+"connect: {max_packet: 1KiB, timeout: 2s}\n")
+	token := p.Token("good")
+	p.Start()
+	noID := packetstest.Identity(4, "", token)
 	noID.CleanStart = false
-	unknownLevel := identity(5, "id", token).Append(nil)
+	unknownLevel := packetstest.Identity(5, "id", token).Append(nil)
 	unknownLevel[8] = 6
 	badFlags := func(level byte) string {
-		b := identity(level, "id", token).Append(nil)
+		b := packetstest.Identity(level, "id", token).Append(nil)
 		b[9] |= 1 // reserved
 		return string(b)
 	}
@@ -84,19 +87,19 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		{"unknown version", string(unknownLevel), "\x20\x03\x00\x84\x00"},
 		{"reserved flag, 3.1.1", badFlags(4), ""},
 		{"reserved flag, 5.0", badFlags(5), "\x20\x03\x00\x81\x00"},
-		{"too large, 3.1.1", string(identity(4, strings.Repeat("x", 2000), token).Append(nil)), ""},
-		{"too large, 5.0", string(identity(5, strings.Repeat("x", 2000), token).Append(nil)), "\x20\x03\x00\x95\x00"},
-		{"wrong token, 3.1", string(identity(3, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
-		{"wrong token, 3.1.1", string(identity(4, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
-		{"wrong token, 5.0", string(identity(5, "id", "wrong").Append(nil)), "\x20\x03\x00\x86\x00"},
+		{"too large, 3.1.1", string(packetstest.Identity(4, strings.Repeat("x", 2000), token).Append(nil)), ""},
+		{"too large, 5.0", string(packetstest.Identity(5, strings.Repeat("x", 2000), token).Append(nil)), "\x20\x03\x00\x95\x00"},
+		{"wrong token, 3.1", string(packetstest.Identity(3, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
+		{"wrong token, 3.1.1", string(packetstest.Identity(4, "id", "wrong").Append(nil)), "\x20\x02\x00\x05"},
+		{"wrong token, 5.0", string(packetstest.Identity(5, "id", "wrong").Append(nil)), "\x20\x03\x00\x86\x00"},
 		{"PUBLISH first", "\x30\x05\x00\x01tok", ""},
 	} {
-		conn := dial(t, p.plain)
-		if got := exchange(t, conn, tt.sent, 4*time.Second); got != tt.want {
+		conn := packetstest.Dial(t, p.Plain)
+		if got := packetstest.Exchange(t, conn, tt.sent, 4*time.Second); got != tt.want {
 			t.Errorf("%s: answered % x, want % x", tt.name, got, tt.want)
 		}
 	}
-	if opened, _ := s.reached(); opened != 0 {
+	if opened, _ := s.Reached(); opened != 0 {
 		t.Errorf("%d connections reached the broker", opened)
 	}
 }
@@ -105,16 +108,16 @@ func TestRefusalsOnTheWire(t *testing.T) {
 // it.
 func TestBridgeBit(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	token := p.token("bridge")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	token := p.Token("bridge")
+	p.Start()
 	for _, level := range []byte{3, 4, 5} {
-		c := identity(level, fmt.Sprint("bridge", level), token)
+		c := packetstest.Identity(level, fmt.Sprint("bridge", level), token)
 		c.Bridge = true
-		connect(t, dial(t, p.plain), c)
+		packetstest.Connect(t, packetstest.Dial(t, p.Plain), c)
 	}
-	_, connects := s.reached()
+	_, connects := s.Reached()
 	if len(connects) != 3 {
 		t.Fatalf("the broker got %d CONNECTs, want 3", len(connects))
 	}
@@ -128,16 +131,16 @@ func TestBridgeBit(t *testing.T) {
 // TestMosquittoWithoutTheCA: the commonest mistake with TLS has a line that names it.
 func TestMosquittoWithoutTheCA(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, startSink(t).upstream())
-	token := p.token("device")
-	p.start()
-	host, port, _ := net.SplitHostPort(p.tls)
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream())
+	token := p.Token("device")
+	p.Start()
+	host, port, _ := net.SplitHostPort(p.TLS)
 	for _, version := range []string{"tlsv1.2", "tlsv1.3"} {
-		if r := mosquittoPub(t, "-h", host, "-p", port, "-u", token, "--tls-use-os-certs", "--tls-version", version, "-t", "a", "-m", "b"); r.status == 0 {
+		if r := harness.MosquittoPub(t, "-h", host, "-p", port, "-u", token, "--tls-use-os-certs", "--tls-version", version, "-t", "a", "-m", "b"); r.Status == 0 {
 			t.Errorf("%s: the certificate is trusted", version)
 		}
 	}
-	p.await(t, p.stderr, "line for each", func(text string) bool {
+	p.Await(t, p.Stderr, "line for each", func(text string) bool {
 		return strings.Count(text, "tls: unknown certificate authority; does it have the file of the CA") == 2
 	})
 }

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // callers are devices that connect, say hello and leave, again and again.
@@ -40,7 +42,7 @@ func call(t *testing.T, address, token string) *callers {
 				default:
 				}
 				start := time.Now()
-				if err := callOnce(address, identity(5, fmt.Sprintf("caller-%d-%d", i, n), token)); err != nil {
+				if err := callOnce(address, packetstest.Identity(5, fmt.Sprintf("caller-%d-%d", i, n), token)); err != nil {
 					c.mu.Lock()
 					c.faults = append(c.faults, fmt.Errorf("after %v: %w", time.Since(start), err))
 					c.mu.Unlock()
@@ -51,18 +53,18 @@ func call(t *testing.T, address, token string) *callers {
 			}
 		})
 	}
-	eventually(t, "calls", func() bool { return c.served.Load() > 50 })
+	harness.Eventually(t, "calls", func() bool { return c.served.Load() > 50 })
 	return c
 }
 
 // callOnce fails if the device is refused in whatever way.
 func callOnce(address string, hello *packets.Connect) error {
-	conn, err := net.DialTimeout("tcp", address, patience)
+	conn, err := net.DialTimeout("tcp", address, harness.Patience)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	_, ack, err := try(conn, hello)
+	_, ack, err := packetstest.Try(conn, hello)
 	if err != nil {
 		return err
 	}
@@ -87,17 +89,17 @@ func (c *callers) hangUp(t *testing.T) {
 func (c *callers) more(t *testing.T) {
 	t.Helper()
 	before := c.served.Load()
-	eventually(t, "more calls", func() bool { return c.served.Load() > before+50 })
+	harness.Eventually(t, "more calls", func() bool { return c.served.Load() > before+50 })
 }
 
 // onSocket installs the program with one plain listener.
-func onSocket(t *testing.T, listener, tokens string, s *sink) *proxy {
+func onSocket(t *testing.T, listener, tokens string, s *harness.Sink) *harness.Proxy {
 	t.Helper()
-	p := bareProxy(t)
-	p.config = filepath.Join(filepath.Dir(p.data), "proxy.yaml")
+	p := harness.BareProxy(t)
+	p.Config = filepath.Join(filepath.Dir(p.Data), "proxy.yaml")
 	text := fmt.Sprintf("data: %s\nlisteners: [{name: plain, %s}]\nadmin: {address: '%s'}\nlog: {level: debug, format: json}\nauth: {sources: [{file: {path: '%s'}}]}\n%s",
-		p.data, listener, p.admin, tokens, s.upstream())
-	if err := os.WriteFile(p.config, []byte(text), 0o600); err != nil {
+		p.Data, listener, p.Admin, tokens, s.Upstream())
+	if err := os.WriteFile(p.Config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -117,16 +119,16 @@ func TestRestartBySystemd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", startSink(t))
-	p.files = []*os.File{socket}
-	p.environ = append(p.environ, "LISTEN_FDS=1", "LISTEN_FDNAMES=mqtt")
-	p.wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
-	token := p.token("caller")
-	p.start()
+	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
+	p.Files = []*os.File{socket}
+	p.Env = append(p.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=mqtt")
+	p.Wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
+	token := p.Token("caller")
+	p.Start()
 	c := call(t, ln.Addr().String(), token)
 	for range 2 {
-		p.stop()
-		p.start()
+		p.Stop()
+		p.Start()
 		c.more(t)
 	}
 	c.hangUp(t)
@@ -135,11 +137,11 @@ func TestRestartBySystemd(t *testing.T) {
 // TestSocketOfAnotherName: a fault of the units is told in their words.
 func TestSocketOfAnotherName(t *testing.T) {
 	t.Parallel()
-	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", startSink(t))
-	p.token("caller")
-	p.launch()
-	if status := p.wait(t, patience); status != 1 || !strings.Contains(p.stderr.String(), "start the service by its socket unit") {
-		t.Errorf("status %d\n%s", status, p.stderr)
+	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
+	p.Token("caller")
+	p.Launch()
+	if status := p.Wait(t, harness.Patience); status != 1 || !strings.Contains(p.Stderr.String(), "start the service by its socket unit") {
+		t.Errorf("status %d\n%s", status, p.Stderr)
 	}
 }
 
@@ -147,19 +149,19 @@ func TestSocketOfAnotherName(t *testing.T) {
 // ends. Closing a socket resets what waits in its queue, but nobody is turned away.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
-	address, s := freeAddress(t), startSink(t)
+	address, s := harness.FreeAddress(t), harness.StartSink(t)
 	listener := fmt.Sprintf("address: '%s', reuse_port: true", address)
 	first := onSocket(t, listener, "tokens.jsonl", s)
-	token := first.token("caller")
-	first.start()
+	token := first.Token("caller")
+	first.Start()
 	c := call(t, address, token)
 	for old := first; old != nil; {
-		next := onSocket(t, listener, filepath.Join(first.data, "tokens.jsonl"), s)
-		next.keep(token)
-		next.start()
+		next := onSocket(t, listener, filepath.Join(first.Data, "tokens.jsonl"), s)
+		next.AddSecret(token)
+		next.Start()
 		c.more(t)
-		old.signal(syscall.SIGTERM)
-		if status := old.wait(t, patience); status != 0 {
+		old.Signal(syscall.SIGTERM)
+		if status := old.Wait(t, harness.Patience); status != 0 {
 			t.Errorf("exit status %d", status)
 		}
 		c.more(t)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // way is how a device reaches a broker: a version of MQTT, with or without TLS.
@@ -30,11 +32,11 @@ func TestRoundTrips(t *testing.T) {
 			t.Parallel()
 			var sections string
 			if broker == "mosquitto" {
-				sections = startMosquitto(t).upstream()
+				sections = harness.StartMosquitto(t).Upstream()
 			}
-			p := newProxy(t, sections)
-			sensor, dashboard := p.token("sensor"), p.token("dashboard")
-			p.start()
+			p := harness.NewProxy(t, sections)
+			sensor, dashboard := p.Token("sensor"), p.Token("dashboard")
+			p.Start()
 			for _, w := range ways(p) {
 				w.sensor, w.dashboard = sensor, dashboard
 				t.Run(w.name, func(t *testing.T) {
@@ -50,14 +52,14 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
-func ways(p *proxy) []way {
+func ways(p *harness.Proxy) []way {
 	var all []way
 	for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
-		for transport, address := range map[string]string{"plain": p.plain, "tls": p.tls} {
+		for transport, address := range map[string]string{"plain": p.Plain, "tls": p.TLS} {
 			host, port, _ := net.SplitHostPort(address)
 			w := way{name: version + "-" + transport, version: version, args: []string{"-h", host, "-p", port, "-V", version}}
 			if transport == "tls" {
-				w.args = append(w.args, "--cafile", p.authority())
+				w.args = append(w.args, "--cafile", p.CAFile())
 			}
 			all = append(all, w)
 		}
@@ -74,18 +76,18 @@ func (w way) as(token string, args ...string) []string {
 }
 
 func (w way) testQualities(t *testing.T) {
-	sub := subscribe(t, w.as(w.dashboard, "-q", "2", "-t", w.topic("qos"), "-C", "3")...)
-	var want []message
+	sub := harness.Subscribe(t, w.as(w.dashboard, "-q", "2", "-t", w.topic("qos"), "-C", "3")...)
+	var want []harness.Message
 	for _, qos := range []string{"0", "1", "2"} {
 		payload := "at " + qos
-		publish(t, w.as(w.sensor, "-q", qos, "-t", w.topic("qos"), "-m", payload)...)
-		want = append(want, message{w.topic("qos"), qos, "0", hex.EncodeToString([]byte(payload))})
+		harness.Publish(t, w.as(w.sensor, "-q", qos, "-t", w.topic("qos"), "-m", payload)...)
+		want = append(want, harness.Message{Topic: w.topic("qos"), QoS: qos, Retain: "0", Payload: hex.EncodeToString([]byte(payload))})
 	}
-	if got := sub.messages(3); !slices.Equal(got, want) {
+	if got := sub.Messages(3); !slices.Equal(got, want) {
 		t.Errorf("received %v, want %v", got, want)
 	}
-	if status := sub.wait(t, patience); status != 0 {
-		t.Errorf("mosquitto_sub: status %d\n%s", status, sub.stderr)
+	if status := sub.Wait(t, harness.Patience); status != 0 {
+		t.Errorf("mosquitto_sub: status %d\n%s", status, sub.Stderr)
 	}
 }
 
@@ -98,18 +100,18 @@ func (w way) testLargePayload(t *testing.T) {
 	if err := os.WriteFile(file, payload, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sub := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("large"), "-C", "1")...)
-	publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("large"), "-f", file)...)
-	if got := sub.messages(1); got[0].payload != hex.EncodeToString(payload) {
-		t.Errorf("%d bytes arrived that are not the %d sent", len(got[0].payload)/2, len(payload))
+	sub := harness.Subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("large"), "-C", "1")...)
+	harness.Publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("large"), "-f", file)...)
+	if got := sub.Messages(1); got[0].Payload != hex.EncodeToString(payload) {
+		t.Errorf("%d bytes arrived that are not the %d sent", len(got[0].Payload)/2, len(payload))
 	}
 }
 
 func (w way) testRetained(t *testing.T) {
-	publish(t, w.as(w.sensor, "-r", "-q", "1", "-t", w.topic("retained"), "-m", "still here")...)
-	sub := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("retained"), "-C", "1")...)
-	want := message{w.topic("retained"), "1", "1", hex.EncodeToString([]byte("still here"))}
-	if got := sub.messages(1); got[0] != want {
+	harness.Publish(t, w.as(w.sensor, "-r", "-q", "1", "-t", w.topic("retained"), "-m", "still here")...)
+	sub := harness.Subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("retained"), "-C", "1")...)
+	want := harness.Message{Topic: w.topic("retained"), QoS: "1", Retain: "1", Payload: hex.EncodeToString([]byte("still here"))}
+	if got := sub.Messages(1); got[0] != want {
 		t.Errorf("received %v, want %v", got[0], want)
 	}
 }
@@ -117,24 +119,24 @@ func (w way) testRetained(t *testing.T) {
 // testWill: a device that vanishes leaves its will, one that takes its leave does
 // not.
 func (w way) testWill(t *testing.T) {
-	observer := subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("will/#"))...)
-	mortal := func(name string, args ...string) *subscriber {
-		return subscribe(t, w.as(w.sensor, append(args, "-t", w.topic(name),
+	observer := harness.Subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("will/#"))...)
+	mortal := func(name string, args ...string) *harness.Subscriber {
+		return harness.Subscribe(t, w.as(w.sensor, append(args, "-t", w.topic(name),
 			"--will-topic", w.topic("will/"+name), "--will-payload", name, "--will-qos", "1")...)...)
 	}
-	mortal("cut").kill()
-	if got := observer.messages(1); got[0].topic != w.topic("will/cut") {
+	mortal("cut").Kill()
+	if got := observer.Messages(1); got[0].Topic != w.topic("will/cut") {
 		t.Errorf("received %v, want the will of the device that was cut", got[0])
 	}
 	// On a signal mosquitto_sub asks a 5.0 broker to send the will; after its last
 	// message it does not.
 	polite := mortal("left", "-C", "1")
-	publish(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("left"), "-m", "you may go")...)
-	if status := polite.wait(t, patience); status != 0 || !strings.Contains(polite.stdout.String(), "sending DISCONNECT") {
-		t.Fatalf("mosquitto_sub did not take its leave: status %d\n%s", status, polite.stdout)
+	harness.Publish(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("left"), "-m", "you may go")...)
+	if status := polite.Wait(t, harness.Patience); status != 0 || !strings.Contains(polite.Stdout.String(), "sending DISCONNECT") {
+		t.Fatalf("mosquitto_sub did not take its leave: status %d\n%s", status, polite.Stdout)
 	}
-	publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("will/marker"), "-m", "now")...)
-	if got := observer.messages(2); got[1].topic != w.topic("will/marker") {
+	harness.Publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("will/marker"), "-m", "now")...)
+	if got := observer.Messages(2); got[1].Topic != w.topic("will/marker") {
 		t.Errorf("received %v, want no will of a device that has left", got[1])
 	}
 }
@@ -146,16 +148,16 @@ func (w way) testOffline(t *testing.T) {
 	if w.version == "mqttv5" {
 		session = append(session, "-x", "300")
 	}
-	if r := run(t, append([]string{need(t, "mosquitto_sub"), "-E"}, session...)...); r.status != 0 {
-		t.Fatalf("mosquitto_sub: status %d\n%s", r.status, r.all())
+	if r := harness.Run(t, append([]string{harness.Need(t, "mosquitto_sub"), "-E"}, session...)...); r.Status != 0 {
+		t.Fatalf("mosquitto_sub: status %d\n%s", r.Status, r.Output())
 	}
-	var want []message
+	var want []harness.Message
 	for _, payload := range []string{"one", "two", "three"} {
-		publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("offline"), "-m", payload)...)
-		want = append(want, message{w.topic("offline"), "1", "0", hex.EncodeToString([]byte(payload))})
+		harness.Publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("offline"), "-m", payload)...)
+		want = append(want, harness.Message{Topic: w.topic("offline"), QoS: "1", Retain: "0", Payload: hex.EncodeToString([]byte(payload))})
 	}
-	back := listen(t, append(session, "-C", "3")...)
-	if got := back.messages(3); !slices.Equal(got, want) {
+	back := harness.RunSubscriber(t, append(session, "-C", "3")...)
+	if got := back.Messages(3); !slices.Equal(got, want) {
 		t.Errorf("received %v, want %v", got, want)
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestSandbox: a running program cannot read what its config did not name when it
@@ -20,38 +22,38 @@ func TestSandbox(t *testing.T) {
 	for _, mode := range []string{"auto", "off"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			s := startSink(t)
-			p := newProxy(t, s.upstream()+"sandbox: "+mode+"\n")
+			s := harness.StartSink(t)
+			p := harness.NewProxy(t, s.Upstream()+"sandbox: "+mode+"\n")
 			// The stories live in the directory for temporary files, where the program
 			// may write.
 			private := t.TempDir()
-			p.environ = append(p.environ, "TMPDIR="+private)
-			token := p.token("device")
-			p.start()
+			p.Env = append(p.Env, "TMPDIR="+private)
+			token := p.Token("device")
+			p.Start()
 			confined := mode == "auto" && landlocked(t, p)
 
 			elsewhere := filepath.Join(t.TempDir(), "tokens.jsonl")
 			if err := os.WriteFile(elsewhere, []byte("# none yet\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			text, err := os.ReadFile(p.config)
+			text, err := os.ReadFile(p.Config)
 			if err != nil {
 				t.Fatal(err)
 			}
 			added := string(text) + fmt.Sprintf("auth: {sources: [{file: {path: tokens.jsonl}}, {file: {path: %q}}]}\n", elsewhere)
-			if err := os.WriteFile(p.config, []byte(added), 0o600); err != nil {
+			if err := os.WriteFile(p.Config, []byte(added), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			status, body := p.request(http.MethodPost, "/v1/reload", "")
+			status, body := p.Request(http.MethodPost, "/v1/reload", "")
 			switch {
-			case confined && (status != 422 || !strings.Contains(p.lastReload(), "the sandbox keeps the proxy to the directories")):
-				t.Errorf("a reload that needs a file elsewhere: %d %s, status %s", status, body, p.lastReload())
+			case confined && (status != 422 || !strings.Contains(p.Status(), "the sandbox keeps the proxy to the directories")):
+				t.Errorf("a reload that needs a file elsewhere: %d %s, status %s", status, body, p.Status())
 			case !confined && status != 200:
 				t.Errorf("a reload without a sandbox: %d %s", status, body)
 			}
-			connect(t, dial(t, p.plain), identity(5, "device", token))
-			p.token("another") // is taken up without a reload
-			if _, ack := present(t, dial(t, p.plain), identity(5, "other", "wrong")); ack.Code != packets.BadUserNameOrPassword {
+			packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+			p.Token("another") // is taken up without a reload
+			if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", "wrong")); ack.Code != packets.BadUserNameOrPassword {
 				t.Errorf("a wrong token is answered %v", ack.Code)
 			}
 		})
@@ -59,9 +61,9 @@ func TestSandbox(t *testing.T) {
 }
 
 // landlocked reports whether the kernel has what the sandbox is made of.
-func landlocked(t *testing.T, p *proxy) bool {
+func landlocked(t *testing.T, p *harness.Proxy) bool {
 	t.Helper()
-	return strings.Contains(p.stderr.String(), "confined to the directories of its files")
+	return strings.Contains(p.Stderr.String(), "confined to the directories of its files")
 }
 
 // TestSecretsStayOutOfTheProcessList: what everybody on the machine can see of the
@@ -69,20 +71,20 @@ func landlocked(t *testing.T, p *proxy) bool {
 func TestSecretsStayOutOfTheProcessList(t *testing.T) {
 	t.Parallel()
 	const password = "a-password-for-the-broker"
-	s := startSink(t)
-	p := newProxy(t, strings.TrimSuffix(s.upstream(), "}\n")+", password_file: broker-password}\n")
-	if err := os.WriteFile(filepath.Join(filepath.Dir(p.config), "broker-password"), []byte(password), 0o600); err != nil {
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, strings.TrimSuffix(s.Upstream(), "}\n")+", password_file: broker-password}\n")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(p.Config), "broker-password"), []byte(password), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	token := p.token("device")
-	p.start()
-	connect(t, dial(t, p.plain), identity(5, "device", token))
-	admin, err := os.ReadFile(filepath.Join(p.data, "admin-token"))
+	token := p.Token("device")
+	p.Start()
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	admin, err := os.ReadFile(filepath.Join(p.Data, "admin-token"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range []string{"cmdline", "environ"} {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, file))
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.Cmd.Process.Pid, file))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +94,7 @@ func TestSecretsStayOutOfTheProcessList(t *testing.T) {
 			}
 		}
 	}
-	if _, connects := s.reached(); len(connects) != 1 || string(connects[0].Password) != password {
+	if _, connects := s.Reached(); len(connects) != 1 || string(connects[0].Password) != password {
 		t.Error("the broker did not get the password from the file")
 	}
 }

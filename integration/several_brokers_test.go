@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // watcher counts the messages that reach a broker.
@@ -21,16 +23,16 @@ type watcher struct {
 	seen map[string]bool
 }
 
-func watch(t testing.TB, m *mosquitto) *watcher {
+func watch(t testing.TB, m *harness.Mosquitto) *watcher {
 	t.Helper()
-	c := identity(4, "watcher", m.username)
-	c.HasPassword, c.Password = true, m.password
-	d := connect(t, dial(t, m.addr), c)
-	d.subscribe(t, "fleet", 1)
+	c := packetstest.Identity(4, "watcher", m.Username)
+	c.HasPassword, c.Password = true, m.Password
+	d := packetstest.Connect(t, packetstest.Dial(t, m.Addr), c)
+	d.Subscribe(t, "fleet", 1)
 	w := &watcher{seen: map[string]bool{}}
 	go func() {
 		for {
-			p, err := d.next(time.Hour)
+			p, err := d.Next(time.Hour)
 			if err != nil {
 				return
 			}
@@ -54,12 +56,12 @@ func (w *watcher) missing(all []string) (n int) {
 	return n
 }
 
-func severalBrokers(m *mosquitto, others []string, more string) string {
-	servers := "'tcp://" + m.addr + "'"
+func severalBrokers(m *harness.Mosquitto, others []string, more string) string {
+	servers := "'tcp://" + m.Addr + "'"
 	for _, o := range others {
 		servers += ", 'tcp://" + o + "'"
 	}
-	return fmt.Sprintf("upstream: {servers: [%s], username: %s, password: %s, %s}\n", servers, m.username, m.password, more)
+	return fmt.Sprintf("upstream: {servers: [%s], username: %s, password: %s, %s}\n", servers, m.Username, m.Password, more)
 }
 
 // publisher is a device that never stops: it connects again as soon as it is cut
@@ -74,11 +76,11 @@ type publisher struct {
 
 func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 	for n := 0; ; {
-		conn, err := net.DialTimeout("tcp", address, patience)
+		conn, err := net.DialTimeout("tcp", address, harness.Patience)
 		if err != nil {
 			return err
 		}
-		d, ack, err := try(conn, identity(4, p.id, token))
+		d, ack, err := packetstest.Try(conn, packetstest.Identity(4, p.id, token))
 		if err != nil || ack.Code != packets.Success {
 			conn.Close()
 			p.refuse++
@@ -88,7 +90,7 @@ func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 		p.lives, p.back, p.acked = p.lives+1, time.Now(), nil
 		for {
 			payload := fmt.Sprintf("%s/%d", p.id, n)
-			if err := d.publish("fleet", payload); err != nil {
+			if err := d.Publish("fleet", payload); err != nil {
 				break
 			}
 			p.acked = append(p.acked, payload)
@@ -106,7 +108,7 @@ func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 
 // runPublishers runs 500 publishers through the proxy while disrupt happens, and returns
 // them when all of them are well again for a second.
-func runPublishers(t *testing.T, p *proxy, token string, disrupt func()) (all []*publisher, since time.Time) {
+func runPublishers(t *testing.T, p *harness.Proxy, token string, disrupt func()) (all []*publisher, since time.Time) {
 	t.Helper()
 	const size = 500
 	stop := make(chan struct{})
@@ -115,17 +117,17 @@ func runPublishers(t *testing.T, p *proxy, token string, disrupt func()) (all []
 		d := &publisher{id: fmt.Sprint("pump-", i)}
 		all = append(all, d)
 		running.Go(func() {
-			if err := d.run(p.plain, token, stop); err != nil {
+			if err := d.run(p.Plain, token, stop); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	live := fmt.Sprintf("mqtt_auth_proxy_sessions %d", size)
-	eventually(t, "every device online", func() bool { return p.counts(live) })
+	harness.Eventually(t, "every device online", func() bool { return p.HasMetric(live) })
 	since = time.Now()
 	disrupt()
 	time.Sleep(5 * time.Second)
-	if !p.counts(live) {
+	if !p.HasMetric(live) {
 		t.Error("not all devices are back after 5 s")
 	}
 	time.Sleep(time.Second)
@@ -138,23 +140,23 @@ func runPublishers(t *testing.T, p *proxy, token string, disrupt func()) (all []
 // are let in by the other one when they come back, at once, and are never refused.
 // What the other one has acknowledged has reached its subscribers.
 func TestBrokerKilled(t *testing.T) {
-	a := startMosquitto(t)
-	b := a.sibling()
-	p := newProxy(t, severalBrokers(a, []string{b.addr}, "health: {interval: 500ms}"))
-	p.keep(a.password)
-	token := p.token("fleet")
-	p.start()
+	a := harness.StartMosquitto(t)
+	b := a.Sibling()
+	p := harness.NewProxy(t, severalBrokers(a, []string{b.Addr}, "health: {interval: 500ms}"))
+	p.AddSecret(a.Password)
+	token := p.Token("fleet")
+	p.Start()
 	at := watch(t, b)
-	all, since := runPublishers(t, p, token, a.kill)
+	all, since := runPublishers(t, p, token, a.Kill)
 	checkPublishers(t, all, since, at)
-	if !p.counts(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.addr)) {
+	if !p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.Addr)) {
 		t.Error("no metric tells of the dead broker")
 	}
-	if status, _ := fetch(t, "http://"+p.admin+"/readyz", ""); status != 200 {
+	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz has status %d with one broker left", status)
 	}
-	p.awaitLog("dead broker", func(l logged) bool {
-		return l.String("message") == "broker is down" && l.String("server") == "tcp://"+a.addr
+	p.AwaitLog("dead broker", func(l harness.LogLine) bool {
+		return l.String("message") == "broker is down" && l.String("server") == "tcp://"+a.Addr
 	})
 }
 
@@ -171,7 +173,7 @@ func checkPublishers(t *testing.T, all []*publisher, since time.Time, at *watche
 		if d.refuse > 0 {
 			t.Errorf("%s was refused %d times", d.id, d.refuse) // not even once "come back later"
 		}
-		eventually(t, "every acknowledged message of "+d.id, func() bool { return at.missing(d.acked) == 0 })
+		harness.Eventually(t, "every acknowledged message of "+d.id, func() bool { return at.missing(d.acked) == 0 })
 	}
 	// A broker that is slow in the first rush has lost some of its half before.
 	if moved < len(all)/10 || moved > len(all)*9/10 {
@@ -184,18 +186,18 @@ func checkPublishers(t *testing.T, all []*publisher, since time.Time, at *watche
 // cable. Its devices are disconnected (5.0: 0x8B) as soon as the probes have failed,
 // and find the other broker.
 func TestBrokerFrozen(t *testing.T) {
-	a := startMosquitto(t)
-	b := a.sibling()
-	p := newProxy(t, severalBrokers(a, []string{b.addr},
+	a := harness.StartMosquitto(t)
+	b := a.Sibling()
+	p := harness.NewProxy(t, severalBrokers(a, []string{b.Addr},
 		"health: {interval: 300ms, timeout: 500ms, failures: 3, mqtt: true, cut_sessions: true}"))
-	p.keep(a.password)
-	token := p.token("fleet")
-	p.start()
+	p.AddSecret(a.Password)
+	token := p.Token("fleet")
+	p.Start()
 	at := watch(t, b)
-	all, since := runPublishers(t, p, token, func() { a.signal(syscall.SIGSTOP) })
+	all, since := runPublishers(t, p, token, func() { a.Signal(syscall.SIGSTOP) })
 	checkPublishers(t, all, since, at)
-	p.awaitLog("end of its sessions", func(l logged) bool {
-		return l.String("cause") == "upstream_lost" && l.String("server") == "tcp://"+a.addr
+	p.AwaitLog("end of its sessions", func(l harness.LogLine) bool {
+		return l.String("cause") == "upstream_lost" && l.String("server") == "tcp://"+a.Addr
 	})
 }
 
@@ -218,23 +220,23 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 			}
 		}
 	}()
-	s := startSink(t)
-	p := newProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s', 'tcp://%s'], username: proxy, connect_timeout: 2s, balance: round_robin}\n", silent.Addr(), s.Addr()))
-	late, tokens := p.token("late"), make([]string, 8)
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s', 'tcp://%s'], username: proxy, connect_timeout: 2s, balance: round_robin}\n", silent.Addr(), s.Addr()))
+	late, tokens := p.Token("late"), make([]string, 8)
 	for i := range tokens {
-		tokens[i] = p.token(fmt.Sprint("device-", i))
+		tokens[i] = p.Token(fmt.Sprint("device-", i))
 	}
-	p.start()
+	p.Start()
 	down := fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", silent.Addr())
-	for i := 0; !p.counts(down); i++ {
+	for i := 0; !p.HasMetric(down); i++ {
 		if i == len(tokens) {
 			t.Fatal("the silent broker is not down after 8 devices")
 		}
-		connect(t, dial(t, p.plain), identity(5, fmt.Sprint("device-", i), tokens[i]))
+		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, fmt.Sprint("device-", i), tokens[i]))
 	}
 	begin := time.Now()
 	for i := range 10 {
-		connect(t, dial(t, p.plain), identity(4, fmt.Sprint("late-", i), late))
+		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, fmt.Sprint("late-", i), late))
 	}
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("ten devices took %v although the silent broker is known", took)

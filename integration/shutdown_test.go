@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // fleet is devices that publish at QoS 1 as fast as they are acknowledged.
@@ -27,26 +29,26 @@ type fleet struct {
 
 // launchFleet lets size devices publish until their connections end. Payloads are
 // made from a number that is different for each.
-func launchFleet(t *testing.T, p *proxy, token, topic string, payload func(n int) string) *fleet {
+func launchFleet(t *testing.T, p *harness.Proxy, token, topic string, payload func(n int) string) *fleet {
 	t.Helper()
 	const size, inFlight = 8, 10
 	f := &fleet{acked: map[string]bool{}}
 	for i := range size {
-		d := connect(t, dial(t, p.plain), identity(5, fmt.Sprintf("fleet-%d", i), token))
+		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, fmt.Sprintf("fleet-%d", i), token))
 		f.running.Go(func() {
 			for n := i; ; n += inFlight * size {
 				var burst [][]byte
 				for k := range inFlight {
 					burst = append(burst, []byte(payload(n+k*size)))
 				}
-				if err := d.burst(topic, burst, f.acknowledge); err != nil {
+				if err := d.PublishAll(topic, burst, f.acknowledge); err != nil {
 					f.end(d, err)
 					return
 				}
 			}
 		})
 	}
-	eventually(t, "a start of the fleet", func() bool { return f.count() > 500 })
+	harness.Eventually(t, "a start of the fleet", func() bool { return f.count() > 500 })
 	return f
 }
 
@@ -64,12 +66,12 @@ func (f *fleet) count() int {
 
 // end takes down why a device stopped: the reason in the DISCONNECT that it got
 // instead of an acknowledgement, or 0.
-func (f *fleet) end(d *device, err error) {
-	code, _ := d.farewell(patience)
-	var got *unexpectedError
-	if errors.As(err, &got) && packets.Type(got.raw[0]>>4) == packets.DISCONNECT {
+func (f *fleet) end(d *packetstest.Client, err error) {
+	code, _ := d.AwaitEnd(harness.Patience)
+	var got *packetstest.UnexpectedError
+	if errors.As(err, &got) && packets.Type(got.Raw[0]>>4) == packets.DISCONNECT {
 		var bye packets.Disconnect
-		if bye.Parse(got.raw, d.level) == nil {
+		if bye.Parse(got.Raw, d.Level) == nil {
 			code = bye.Code
 		}
 	}
@@ -84,38 +86,38 @@ func TestShutdownUnderLoad(t *testing.T) {
 	t.Parallel()
 	t.Run("mosquitto", func(t *testing.T) {
 		t.Parallel()
-		m := startMosquitto(t)
-		behind := identity(5, "behind", m.username)
-		behind.HasPassword, behind.Password = true, m.password
-		observer := connect(t, dial(t, m.addr), behind)
-		observer.subscribe(t, "load", 1)
+		m := harness.StartMosquitto(t)
+		behind := packetstest.Identity(5, "behind", m.Username)
+		behind.HasPassword, behind.Password = true, m.Password
+		observer := packetstest.Connect(t, packetstest.Dial(t, m.Addr), behind)
+		observer.Subscribe(t, "load", 1)
 		seen := collect(t, observer)
-		p := newProxy(t, m.upstream())
-		token := p.token("fleet")
-		p.start()
+		p := harness.NewProxy(t, m.Upstream())
+		token := p.Token("fleet")
+		p.Start()
 		f := launchFleet(t, p, token, "load", func(n int) string { return fmt.Sprint(n) })
 		f.shutdown(t, p)
-		eventually(t, "the broker's having all that was acknowledged", func() bool {
+		harness.Eventually(t, "the broker's having all that was acknowledged", func() bool {
 			return missing(f.acked, seen()) == 0
 		})
 	})
 	t.Run("bundled", func(t *testing.T) {
 		t.Parallel()
-		p := newProxy(t, "")
-		token := p.token("fleet")
-		p.start()
+		p := harness.NewProxy(t, "")
+		token := p.Token("fleet")
+		p.Start()
 		f := launchFleet(t, p, token, "v1/devices/me/telemetry", telemetryPoint)
 		f.shutdown(t, p)
-		p.start()
+		p.Start()
 		checkStored(t, p, f)
 	})
 }
 
 // shutdown ends the program under load.
-func (f *fleet) shutdown(t *testing.T, p *proxy) {
+func (f *fleet) shutdown(t *testing.T, p *harness.Proxy) {
 	t.Helper()
 	before := time.Now()
-	p.stop()
+	p.Stop()
 	took := time.Since(before)
 	f.running.Wait()
 	t.Logf("%d messages acknowledged, ended after %v", len(f.acked), took.Round(time.Millisecond))
@@ -131,13 +133,13 @@ func (f *fleet) shutdown(t *testing.T, p *proxy) {
 }
 
 // collect receives until the connection ends, and returns what has come so far.
-func collect(t *testing.T, d *device) (seen func() map[string]bool) {
+func collect(t *testing.T, d *packetstest.Client) (seen func() map[string]bool) {
 	t.Helper()
 	var mu sync.Mutex
 	payloads := map[string]bool{}
 	go func() {
 		for {
-			m, err := d.next(time.Minute)
+			m, err := d.Next(time.Minute)
 			if err != nil {
 				return
 			}
@@ -171,29 +173,29 @@ func TestSecondSignalCuts(t *testing.T) {
 	for _, signals := range []int{1, 2} {
 		t.Run(fmt.Sprintf("%d signals", signals), func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, "")
-			token := p.token("device")
-			p.start()
-			stuck := connect(t, dial(t, p.plain), identity(5, "stuck", token))
-			stuck.subscribe(t, "flood", 0)
+			p := harness.NewProxy(t, "")
+			token := p.Token("device")
+			p.Start()
+			stuck := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stuck", token))
+			stuck.Subscribe(t, "flood", 0)
 			// More than the sockets between the broker and the device hold.
-			source := connect(t, dial(t, p.plain), identity(5, "source", token))
+			source := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "source", token))
 			for range 32 {
-				if err := source.publish("flood", string(make([]byte, 1<<20))); err != nil {
+				if err := source.Publish("flood", string(make([]byte, 1<<20))); err != nil {
 					t.Fatal(err)
 				}
 			}
 			before := time.Now()
 			for range signals {
-				p.signal(syscall.SIGTERM)
-				p.awaitLog("shutdown", func(l logged) bool { return l["message"] == "shutting down" })
+				p.Signal(syscall.SIGTERM)
+				p.AwaitLog("shutdown", func(l harness.LogLine) bool { return l["message"] == "shutting down" })
 			}
-			status, took := p.wait(t, patience), time.Since(before)
+			status, took := p.Wait(t, harness.Patience), time.Since(before)
 			t.Logf("status %d after %v", status, took.Round(time.Millisecond))
 			if want := signals - 1; status != want {
 				t.Errorf("status %d after %d signals, want %d", status, signals, want)
 			}
-			if signals == 2 && took > busy {
+			if signals == 2 && took > harness.Busy {
 				t.Errorf("took %v to end after the second signal", took)
 			}
 		})
@@ -204,20 +206,20 @@ func TestSecondSignalCuts(t *testing.T) {
 // them elsewhere.
 func TestReadyzWhileDraining(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	s.hold = true // and so does the session
-	p := newProxy(t, s.upstream())
-	token := p.token("device")
-	p.start()
-	connect(t, dial(t, p.plain), identity(5, "device", token))
-	if status, _ := fetch(t, "http://"+p.admin+"/readyz", ""); status != 200 {
+	s := harness.StartSink(t)
+	s.KeepOpen = true // and so does the session
+	p := harness.NewProxy(t, s.Upstream())
+	token := p.Token("device")
+	p.Start()
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz has status %d, want 200", status)
 	}
-	p.signal(syscall.SIGTERM)
-	p.awaitLog("shutdown", func(l logged) bool { return l["message"] == "shutting down" })
+	p.Signal(syscall.SIGTERM)
+	p.AwaitLog("shutdown", func(l harness.LogLine) bool { return l["message"] == "shutting down" })
 	var probes []int
-	for p.running() {
-		resp, err := http.Get("http://" + p.admin + "/readyz")
+	for p.Running() {
+		resp, err := http.Get("http://" + p.Admin + "/readyz")
 		if err != nil {
 			break
 		}

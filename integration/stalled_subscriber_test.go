@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // A device subscribes and stops reading while another publishes to it as fast as the
@@ -19,43 +21,43 @@ import (
 // is let in again.
 func TestSubscriberThatStopsReading(t *testing.T) {
 	const timeout, room = 2 * time.Second, 24 << 20
-	m := startMosquitto(t)
-	p := newProxy(t, m.upstream()+fmt.Sprintf("limits: {write_timeout: %v}\n", timeout))
-	sleeper, loud, quiet := p.token("sleeper"), p.token("loud"), p.token("quiet")
-	p.start()
+	m := harness.StartMosquitto(t)
+	p := harness.NewProxy(t, m.Upstream()+fmt.Sprintf("limits: {write_timeout: %v}\n", timeout))
+	sleeper, loud, quiet := p.Token("sleeper"), p.Token("loud"), p.Token("quiet")
+	p.Start()
 
-	conn := dial(t, p.plain)
+	conn := packetstest.Dial(t, p.Plain)
 	if err := conn.(*net.TCPConn).SetReadBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
-	stalled := connect(t, conn, identity(4, "sleeper", sleeper))
-	stalled.subscribe(t, "flood", 0)
-	publisher := connect(t, dial(t, p.plain), identity(4, "loud", loud))
-	witness := connect(t, dial(t, p.plain), identity(5, "quiet", quiet))
-	before := memory(t, p)
+	stalled := packetstest.Connect(t, conn, packetstest.Identity(4, "sleeper", sleeper))
+	stalled.Subscribe(t, "flood", 0)
+	publisher := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "loud", loud))
+	witness := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "quiet", quiet))
+	before := harness.Memory(t, p)
 
 	flood := packets.Publish{Topic: []byte("flood"), Payload: make([]byte, 64<<10)}
 	raw := flood.Append(nil, 4)
-	over := func() bool { return strings.Contains(p.stderr.String(), "peer stopped reading") }
+	over := func() bool { return strings.Contains(p.Stderr.String(), "peer stopped reading") }
 	slowest, grown := time.Duration(0), int64(0)
 	for start := time.Now(); !over(); {
-		if time.Since(start) > patience {
-			t.Fatalf("the session does not end\n%s", p.stderr)
+		if time.Since(start) > harness.Patience {
+			t.Fatalf("the session does not end\n%s", p.Stderr)
 		}
 		// 32 MiB are more than the sockets in between hold; then it is kept waiting.
 		for range 8 {
 			if time.Since(start) < timeout/2 {
-				if _, err := publisher.conn.Write(raw); err != nil {
+				if _, err := publisher.Conn.Write(raw); err != nil {
 					t.Fatal("publish:", err)
 				}
 			}
 		}
 		sent := time.Now()
-		if err := witness.publish("elsewhere", "still here"); err != nil {
+		if err := witness.Publish("elsewhere", "still here"); err != nil {
 			t.Fatal("the witness:", err)
 		}
 		slowest = max(slowest, time.Since(sent))
-		grown = max(grown, memory(t, p)-before)
+		grown = max(grown, harness.Memory(t, p)-before)
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Logf("the proxy grew by %.1f MiB, the witness waited for %v at most", float64(grown)/(1<<20), slowest)
@@ -65,16 +67,16 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 	if slowest > timeout {
 		t.Errorf("another device waited for %v", slowest)
 	}
-	if _, err := stalled.farewell(patience); err != nil {
+	if _, err := stalled.AwaitEnd(harness.Patience); err != nil {
 		t.Error("the subscriber:", err)
 	}
 
-	again := connect(t, dial(t, p.plain), identity(4, "sleeper", sleeper))
-	again.subscribe(t, "calm", 1)
-	if err := witness.publish("calm", "welcome back"); err != nil {
+	again := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "sleeper", sleeper))
+	again.Subscribe(t, "calm", 1)
+	if err := witness.Publish("calm", "welcome back"); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := again.next(patience); err != nil || string(got.Payload) != "welcome back" {
+	if got, err := again.Next(harness.Patience); err != nil || string(got.Payload) != "welcome back" {
 		t.Errorf("after it has come back: %q, %v", got.Payload, err)
 	}
 }

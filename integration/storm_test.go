@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // stormVariable makes the test binary a storm: many devices that come back at once. It
@@ -87,7 +89,7 @@ func (s storm) connect(i int) (net.Conn, error) {
 	}
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
-	if _, err := secured.Write(identity(4, fmt.Sprint("storm-", i), s.Token).Append(nil)); err != nil {
+	if _, err := secured.Write(packetstest.Identity(4, fmt.Sprint("storm-", i), s.Token).Append(nil)); err != nil {
 		return nil, err
 	}
 	raw, err := packets.ReadPacket(secured, 64)
@@ -104,12 +106,12 @@ type trips struct {
 }
 
 // travel lets devices publish until stop is closed.
-func travel(t testing.TB, p *proxy, token string, devices int, stop <-chan struct{}) *trips {
+func travel(t testing.TB, p *harness.Proxy, token string, devices int, stop <-chan struct{}) *trips {
 	t.Helper()
 	all := &trips{}
 	var running sync.WaitGroup
 	for i := range devices {
-		d := connect(t, dial(t, p.plain), identity(4, fmt.Sprint("live-", i), token))
+		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, fmt.Sprint("live-", i), token))
 		running.Go(func() {
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
@@ -120,7 +122,7 @@ func travel(t testing.TB, p *proxy, token string, devices int, stop <-chan struc
 				case <-tick.C:
 				}
 				start := time.Now()
-				if err := d.publish("a", "b"); err != nil {
+				if err := d.Publish("a", "b"); err != nil {
 					t.Error(err)
 					return
 				}
@@ -155,27 +157,27 @@ type stormResults struct {
 // weather measures a storm around 20 devices that are connected.
 func weather(t testing.TB, sections string, devices, atOnce int) (r stormResults) {
 	t.Helper()
-	s := startSink(t)
-	p := newProxy(t, s.upstream()+sections)
-	p.environ = append(p.environ, "MQTT_AUTH_PROXY_LOG_LEVEL=warn")
-	token := p.token("device")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream()+sections)
+	p.Env = append(p.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=warn")
+	token := p.Token("device")
+	p.Start()
 	stop := make(chan struct{})
 	defer close(stop)
 	live := travel(t, p, token, 20, stop)
 	time.Sleep(time.Second)
 	r.calm50, r.calm99 = live.take()
-	spec, err := json.Marshal(storm{Address: p.tls, Token: token, Devices: devices, AtOnce: atOnce})
+	spec, err := json.Marshal(storm{Address: p.TLS, Token: token, Devices: devices, AtOnce: atOnce})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Devices compute elsewhere: here they get what the program leaves.
-	process := launch(t, append(os.Environ(), stormVariable+"="+string(spec)), "nice", "-n", "19", os.Args[0])
-	if status := process.wait(t, 3*patience); status != 0 {
-		t.Fatalf("the storm ended with status %d\n%s", status, process.stderr)
+	process := harness.Launch(t, append(os.Environ(), stormVariable+"="+string(spec)), "nice", "-n", "19", os.Args[0])
+	if status := process.Wait(t, 3*harness.Patience); status != 0 {
+		t.Fatalf("the storm ended with status %d\n%s", status, process.Stderr)
 	}
 	r.storm50, r.storm99 = live.take()
-	if err := json.Unmarshal([]byte(process.stdout.String()), &r.stormResult); err != nil {
+	if err := json.Unmarshal([]byte(process.Stdout.String()), &r.stormResult); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestOneOwnerOfTheStore: a second program with the bundled broker on the same data
@@ -16,32 +19,32 @@ import (
 // stands in nobody's way.
 func TestOneOwnerOfTheStore(t *testing.T) {
 	t.Parallel()
-	first, second := newProxy(t, ""), newProxy(t, "")
-	token := first.token("device")
-	second.keep(token)
-	text, err := os.ReadFile(second.config)
+	first, second := harness.NewProxy(t, ""), harness.NewProxy(t, "")
+	token := first.Token("device")
+	second.AddSecret(token)
+	text, err := os.ReadFile(second.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second.config = filepath.Join(t.TempDir(), "second.yaml")
-	if err := os.WriteFile(second.config, []byte(strings.ReplaceAll(string(text), second.data, first.data)), 0o600); err != nil {
+	second.Config = filepath.Join(t.TempDir(), "second.yaml")
+	if err := os.WriteFile(second.Config, []byte(strings.ReplaceAll(string(text), second.Data, first.Data)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	second.data = first.data
+	second.Data = first.Data
 
-	first.start()
-	second.launch()
-	want := fmt.Sprintf("telemetry.db: it is in use by process %d: stop that process first", first.cmd.Process.Pid)
-	if status := second.wait(t, patience); status != 1 || !strings.Contains(second.stderr.String(), want) {
-		t.Fatalf("the second program ended with status %d and without saying %q\n%s", status, want, second.stderr)
+	first.Start()
+	second.Launch()
+	want := fmt.Sprintf("telemetry.db: it is in use by process %d: stop that process first", first.Cmd.Process.Pid)
+	if status := second.Wait(t, harness.Patience); status != 1 || !strings.Contains(second.Stderr.String(), want) {
+		t.Fatalf("the second program ended with status %d and without saying %q\n%s", status, want, second.Stderr)
 	}
-	d := connect(t, dial(t, first.plain), identity(5, "device", token))
-	if err := d.publish("v1/devices/me/telemetry", `{"level":1}`); err != nil {
+	d := packetstest.Connect(t, packetstest.Dial(t, first.Plain), packetstest.Identity(5, "device", token))
+	if err := d.Publish("v1/devices/me/telemetry", `{"level":1}`); err != nil {
 		t.Errorf("the first program after the second one ended: %v", err)
 	}
-	first.kill()
-	second.start()
-	if status, body := second.get("/api/plugins/telemetry/DEVICE/device/values/timeseries?keys=level"); status != 200 || !strings.Contains(body, `"value":"1"`) {
+	first.Kill()
+	second.Start()
+	if status, body := second.Get("/api/plugins/telemetry/DEVICE/device/values/timeseries?keys=level"); status != 200 || !strings.Contains(body, `"value":"1"`) {
 		t.Errorf("after a kill the next owner answers %d %s", status, body)
 	}
 }
@@ -51,22 +54,22 @@ func TestOneOwnerOfTheStore(t *testing.T) {
 func TestEveryMessageIsARow(t *testing.T) {
 	t.Parallel()
 	const messages = 2000
-	p := newProxy(t, "")
-	token := p.token("device")
-	p.start()
-	d := connect(t, dial(t, p.plain), identity(5, "device", token))
+	p := harness.NewProxy(t, "")
+	token := p.Token("device")
+	p.Start()
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
 	var payloads [][]byte
 	for i := range messages {
 		payloads = append(payloads, fmt.Appendf(nil, `{"n":%d}`, i))
 	}
 	acked := 0
-	if err := d.burst("v1/devices/me/telemetry", payloads, func([]byte) { acked++ }); err != nil || acked != messages {
+	if err := d.PublishAll("v1/devices/me/telemetry", payloads, func([]byte) { acked++ }); err != nil || acked != messages {
 		t.Fatalf("%d of %d messages acknowledged, %v", acked, messages, err)
 	}
 	end, seen := int64(1)<<60, 0
 	for seen < messages {
 		path := fmt.Sprintf("/api/plugins/telemetry/DEVICE/device/values/timeseries?keys=n&startTs=0&endTs=%d&limit=150&useStrictDataTypes=true", end)
-		status, body := p.get(path)
+		status, body := p.Get(path)
 		var points map[string][]struct{ TS, Value int64 }
 		if err := json.Unmarshal([]byte(body), &points); status != 200 || err != nil || len(points["n"]) == 0 {
 			t.Fatalf("after %d rows: status %d, %v: %.300s", seen, status, err, body)
@@ -79,7 +82,7 @@ func TestEveryMessageIsARow(t *testing.T) {
 			seen++
 		}
 	}
-	if !p.counts(fmt.Sprintf("mqtt_auth_proxy_telemetry_messages_total %d", messages)) {
+	if !p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_telemetry_messages_total %d", messages)) {
 		t.Error("the metric does not count every message")
 	}
 }

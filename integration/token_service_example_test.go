@@ -12,20 +12,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // startExample runs the example service and returns its address.
 func startExample(t *testing.T) string {
 	t.Helper()
-	address := freeAddress(t)
-	service := launch(t, nil, need(t, "python3"), "token_service/service.py", portOf(address))
-	eventually(t, "the example's readiness", func() bool {
+	address := harness.FreeAddress(t)
+	service := harness.Launch(t, nil, harness.Need(t, "python3"), "token_service/service.py", harness.Port(address))
+	harness.Eventually(t, "the example's readiness", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
 			select {
-			case <-service.exited:
-				t.Fatalf("the example ended\n%s", service.stderr)
+			case <-service.Exited:
+				t.Fatalf("the example ended\n%s", service.Stderr)
 			default:
 			}
 			return false
@@ -51,26 +53,26 @@ func TestExampleService(t *testing.T) {
 			}
 		}
 	}
-	need(t, "curl")
-	if r := run(t, "sh", "-c", script.String()); r.status != 0 || r.stdout != want.String() || want.Len() == 0 {
-		t.Errorf("status %d, the commands of the manual print\n%s, want\n%s", r.status, r.all(), want.String())
+	harness.Need(t, "curl")
+	if r := harness.Run(t, "sh", "-c", script.String()); r.Status != 0 || r.Stdout != want.String() || want.Len() == 0 {
+		t.Errorf("status %d, the commands of the manual print\n%s, want\n%s", r.Status, r.Output(), want.String())
 	}
 
-	p := newProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/mqtt'}\n", address))
-	p.start()
+	p := harness.NewProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/mqtt'}\n", address))
+	p.Start()
 	for token, want := range map[string][2]int{
 		"pump-7-token": {0, 0}, "gauge-3-token": {0, 0}, "valve-2-token": {5, 0x87}, "guest-token": {5, 0x87}, "a-guess": {5, 0x86},
 	} {
 		for i, version := range []string{"mqttv311", "mqttv5"} {
 			args := []string{"-V", version, "-d", "-q", "1", "-t", "v1/devices/me/telemetry", "-m", `{"a":1}`}
-			p.keep(token)
-			if r := mosquittoPub(t, append(p.clientArgs(token), args...)...); r.status != want[i] {
-				t.Errorf("%.5s..., %s: status %d, want %d\n%s", token, version, r.status, want[i], r.all())
+			p.AddSecret(token)
+			if r := harness.MosquittoPub(t, append(p.ClientArgs(token), args...)...); r.Status != want[i] {
+				t.Errorf("%.5s..., %s: status %d, want %d\n%s", token, version, r.Status, want[i], r.Output())
 			}
 		}
 	}
-	d := connect(t, dial(t, p.plain), identity(5, "gauge", "gauge-3-token"))
-	if err := d.publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gauge", "gauge-3-token"))
+	if err := d.Publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
 		t.Errorf("a topic that the example does not allow: %v", err)
 	}
 }
@@ -78,17 +80,19 @@ func TestExampleService(t *testing.T) {
 // TestPushedRevocation: a service withdraws a token in the words of the manual, once.
 func TestPushedRevocation(t *testing.T) {
 	t.Parallel()
-	need(t, "curl")
-	need(t, "openssl")
-	service := startTokenService(t, func(question) reply { return says(`{"result":"allow","subject":"pump-7"}`) })
-	p := newProxy(t, service.auth())
+	harness.Need(t, "curl")
+	harness.Need(t, "openssl")
+	service := harness.StartTokenService(t, func(harness.Question) harness.Reply {
+		return harness.ReplyJSON(`{"result":"allow","subject":"pump-7"}`)
+	})
+	p := harness.NewProxy(t, service.Auth())
 	dir, secret := t.TempDir(), rand.Text()+rand.Text()
-	p.keep(secret)
+	p.AddSecret(secret)
 	if err := os.WriteFile(filepath.Join(dir, "push-secret"), []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.environ = append(p.environ, "MQTT_AUTH_PROXY_ADMIN_PUSH_SECRET_FILE="+filepath.Join(dir, "push-secret"))
-	p.start()
+	p.Env = append(p.Env, "MQTT_AUTH_PROXY_ADMIN_PUSH_SECRET_FILE="+filepath.Join(dir, "push-secret"))
+	p.Start()
 	live, code := enter(t, p, 5, "pump")
 	if code != packets.Success {
 		t.Fatalf("refused with %v", code)
@@ -97,21 +101,21 @@ func TestPushedRevocation(t *testing.T) {
 	if len(blocks) != 1 {
 		t.Fatalf("%d blocks of shell, want the push alone", len(blocks))
 	}
-	script := strings.ReplaceAll(blocks[0], "127.0.0.1:9883", p.admin)
+	script := strings.ReplaceAll(blocks[0], "127.0.0.1:9883", p.Admin)
 	again := script[strings.LastIndex(script, "curl"):]
-	r := command{dir: dir, argv: []string{"sh", "-c", script + "echo\n" + again}}.run(t)
-	first, second, _ := strings.Cut(r.stdout, "}")
+	r := harness.Command{Dir: dir, Args: []string{"sh", "-c", script + "echo\n" + again}}.Run(t)
+	first, second, _ := strings.Cut(r.Stdout, "}")
 	if first+"}" != `{"entries":1,"sessions":1}` || !strings.Contains(second, `409`) {
-		t.Errorf("status %d\n%s", r.status, r.all())
+		t.Errorf("status %d\n%s", r.Status, r.Output())
 	}
-	if code, err := live.farewell(patience); err != nil || code != packets.AdministrativeAction {
+	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Errorf("the session ended with %v, %v", code, err)
 	}
 	if _, code := enter(t, p, 5, "pump"); code != packets.NotAuthorized {
 		t.Errorf("the withdrawn token gets %v", code)
 	}
-	if r := (command{dir: dir, argv: []string{"sh", "-c", "cd " + t.TempDir() + " && echo another-secret > push-secret\n" + script}}).run(t); !strings.Contains(r.stdout, "401") {
-		t.Errorf("a push with another secret: %s", r.all())
+	if r := (harness.Command{Dir: dir, Args: []string{"sh", "-c", "cd " + t.TempDir() + " && echo another-secret > push-secret\n" + script}}).Run(t); !strings.Contains(r.Stdout, "401") {
+		t.Errorf("a push with another secret: %s", r.Output())
 	}
 }
 
@@ -128,8 +132,8 @@ func TestManualConfigs(t *testing.T) {
 		if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if r := run(t, binary, "check", "--config", file, "--data", dir); r.status != 0 {
-			t.Errorf("%s\n%s", block, r.all())
+		if r := harness.Run(t, harness.Binary(), "check", "--config", file, "--data", dir); r.Status != 0 {
+			t.Errorf("%s\n%s", block, r.Output())
 		}
 	}
 	if len(blocks) < 9 {
@@ -141,25 +145,25 @@ func TestManualConfigs(t *testing.T) {
 // API, as the manual says.
 func TestThingsBoardAsTokenService(t *testing.T) {
 	t.Parallel()
-	service := newTokenService(t, nil)
-	service.handler = func(w http.ResponseWriter, r *http.Request) {
+	service := harness.NewTokenService(t, nil)
+	service.Handler = func(w http.ResponseWriter, r *http.Request) {
 		token, ok := strings.CutPrefix(r.URL.Path, "/api/v1/")
 		token, ok2 := strings.CutSuffix(token, "/attributes")
 		switch {
 		case !ok || !ok2 || r.Method != http.MethodGet || r.URL.RawQuery != "clientKeys=x":
 			w.WriteHeader(http.StatusNotFound)
-		case token == "good/+ token"+secretTail:
+		case token == "good/+ token"+harness.SecretTail:
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{}`)
-		case token == "broken"+secretTail:
+		case token == "broken"+harness.SecretTail:
 			w.WriteHeader(http.StatusInternalServerError)
 		default:
 			w.WriteHeader(http.StatusUnauthorized)
 		}
 	}
-	service.start()
-	p := newProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/api/v1/${token}/attributes?clientKeys=x', preset: status}\n", service.address))
-	p.start()
+	service.Start()
+	p := harness.NewProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/api/v1/${token}/attributes?clientKeys=x', preset: status}\n", service.Address))
+	p.Start()
 	for name, want := range map[string]packets.ReasonCode{
 		"good/+ token": packets.Success, "bad": packets.BadUserNameOrPassword, "broken": packets.ServerUnavailable, "../x": packets.BadUserNameOrPassword,
 	} {

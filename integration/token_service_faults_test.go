@@ -8,21 +8,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // comeFrom presents a token with a name, from the address 127.0.0.n, and returns what
 // the device is told.
-func comeFrom(t *testing.T, p *proxy, n int, name string) packets.ReasonCode {
+func comeFrom(t *testing.T, p *harness.Proxy, n int, name string) packets.ReasonCode {
 	t.Helper()
 	return comeAs(t, p, n, strings.ReplaceAll(name, " ", "-"), name)
 }
 
 // comeAs is comeFrom with a client identifier.
-func comeAs(t *testing.T, p *proxy, n int, id, name string) packets.ReasonCode {
+func comeAs(t *testing.T, p *harness.Proxy, n int, id, name string) packets.ReasonCode {
 	t.Helper()
-	p.keep(secretTail)
-	a := crowd{t: t, proxy: p, from: fmt.Sprint("127.0.0.", n)}.enter(identity(5, id, name+secretTail))
+	p.AddSecret(harness.SecretTail)
+	a := crowd{t: t, proxy: p, from: fmt.Sprint("127.0.0.", n)}.enter(packetstest.Identity(5, id, name+harness.SecretTail))
 	leave([]arrival{a})
 	if a.err != nil {
 		t.Fatalf("%s from 127.0.0.%d: %v", name, n, a.err)
@@ -31,9 +33,9 @@ func comeAs(t *testing.T, p *proxy, n int, id, name string) packets.ReasonCode {
 }
 
 // about counts the questions about the token with a name.
-func about(asked []question, name string) (n int) {
+func about(asked []harness.Question, name string) (n int) {
 	for _, q := range asked {
-		if q.Token == name+secretTail {
+		if q.Token == name+harness.SecretTail {
 			n++
 		}
 	}
@@ -41,20 +43,20 @@ func about(asked []question, name string) (n int) {
 }
 
 // moody is a service that answers by how the token begins.
-func moody(q question) reply {
+func moody(q harness.Question) harness.Reply {
 	switch {
 	case strings.HasPrefix(q.Token, "wrong"):
-		return says(`{"result":"deny","reason_code":"bad_credentials"}`)
+		return harness.ReplyJSON(`{"result":"deny","reason_code":"bad_credentials"}`)
 	case strings.HasPrefix(q.Token, "withdrawn"):
-		return reply{status: 403}
+		return harness.Reply{Status: 403}
 	case strings.HasPrefix(q.Token, "faulty"):
-		return says(`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["a/#/b"]}]}`)
+		return harness.ReplyJSON(`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["a/#/b"]}]}`)
 	case strings.HasPrefix(q.Token, "crash"):
-		return reply{status: 500}
+		return harness.Reply{Status: 500}
 	case strings.HasPrefix(q.Token, "hurried"):
-		return reply{status: 429, header: map[string]string{"Retry-After": "60"}}
+		return harness.Reply{Status: 429, Header: map[string]string{"Retry-After": "60"}}
 	}
-	return says(`{"result":"allow","subject":"device of %s"}`, strings.TrimSuffix(q.Token, secretTail))
+	return harness.ReplyJSON(`{"result":"allow","subject":"device of %s"}`, strings.TrimSuffix(q.Token, harness.SecretTail))
 }
 
 // TestWithdrawnTokenIsNotBroughtBack: the holder of a withdrawn token, which the
@@ -62,19 +64,19 @@ func moody(q question) reply {
 // outage lets known devices in.
 func TestWithdrawnTokenIsNotBroughtBack(t *testing.T) {
 	t.Parallel()
-	for name, plot := range map[string]func(t *testing.T, p *proxy, round int){
-		"control": func(*testing.T, *proxy, int) {},
-		"by the guard": func(t *testing.T, p *proxy, round int) {
+	for name, plot := range map[string]func(t *testing.T, p *harness.Proxy, round int){
+		"control": func(*testing.T, *harness.Proxy, int) {},
+		"by the guard": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 60 {
 				comeFrom(t, p, 2, fmt.Sprint("wrong ", round, " ", i))
 			}
 		},
-		"by the breaker": func(t *testing.T, p *proxy, round int) {
+		"by the breaker": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 6 {
 				comeFrom(t, p, 3+i, fmt.Sprint("crash ", round, " ", i))
 			}
 		},
-		"by a pause": func(t *testing.T, p *proxy, round int) {
+		"by a pause": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 6 {
 				comeFrom(t, p, 3+i, fmt.Sprint("hurried ", round, " ", i))
 			}
@@ -82,29 +84,29 @@ func TestWithdrawnTokenIsNotBroughtBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			service := startTokenService(t, func(q question) reply {
-				return says(`{"result":"allow","subject":"thief"}`)
+			service := harness.StartTokenService(t, func(q harness.Question) harness.Reply {
+				return harness.ReplyJSON(`{"result":"allow","subject":"thief"}`)
 			})
-			p := newProxy(t, startSink(t).upstream()+service.auth("cache: {ttl: 1s, stale_if_error: 60s}"))
-			p.start()
+			p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 1s, stale_if_error: 60s}"))
+			p.Start()
 			for _, device := range []string{"withdrawn", "other"} {
 				if code := comeFrom(t, p, 2, device); code != packets.Success {
 					t.Fatalf("%s gets %v", device, code)
 				}
 			}
-			service.change(moody)
+			service.Change(moody)
 			time.Sleep(1100 * time.Millisecond) // the answer's time
-			service.questions()
+			service.Questions()
 			for round := range 3 {
 				plot(t, p, round)
 				if code := comeFrom(t, p, 2, "withdrawn"); code == packets.Success {
 					t.Fatalf("round %d: the withdrawn token is let in", round)
 				}
 			}
-			if n := about(service.questions(), "withdrawn"); name != "by a pause" && n == 0 {
+			if n := about(service.Questions(), "withdrawn"); name != "by a pause" && n == 0 {
 				t.Error("the service was not asked about the withdrawn token")
 			}
-			service.stop()
+			service.Stop()
 			if code := comeFrom(t, p, 9, "other"); name != "by a pause" && code != packets.Success {
 				t.Errorf("in an outage, a device whose token is good gets %v", code)
 			}
@@ -132,9 +134,9 @@ func TestFaultsStayWithTheirDevice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			service := startTokenService(t, moody)
-			p := newProxy(t, startSink(t).upstream()+service.auth())
-			p.start()
+			service := harness.StartTokenService(t, moody)
+			p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
+			p.Start()
 			codes := map[packets.ReasonCode]int{}
 			for i := range 100 {
 				codes[comeAs(t, p, 2, trouble.id(i), trouble.token(i))]++
@@ -145,7 +147,7 @@ func TestFaultsStayWithTheirDevice(t *testing.T) {
 				}
 			}
 			t.Logf("the one in trouble was told %v", codes)
-			if n := about(service.questions(), "hurried"); n > 1 {
+			if n := about(service.Questions(), "hurried"); n > 1 {
 				t.Errorf("the service was asked %d times by the one that it told to wait", n)
 			}
 		})
@@ -156,22 +158,22 @@ func TestFaultsStayWithTheirDevice(t *testing.T) {
 // says, that the source is unavailable, and the service is left alone.
 func TestServiceThatIsDownIsNotBusy(t *testing.T) {
 	t.Parallel()
-	service := startTokenService(t, moody)
-	p := newProxy(t, startSink(t).upstream()+service.auth())
-	p.start()
+	service := harness.StartTokenService(t, moody)
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
+	p.Start()
 	for i := range 100 {
 		if code := comeFrom(t, p, 2+i%10, fmt.Sprint("crash ", i)); code != packets.ServerUnavailable {
 			t.Fatalf("device %d gets %v", i, code)
 		}
 	}
-	if n := metric(t, p, `mqtt_auth_proxy_auth_breaker_state{source="http0",state="open"}`); n != 1 {
+	if n := harness.Metric(t, p, `mqtt_auth_proxy_auth_breaker_state{source="http0",state="open"}`); n != 1 {
 		t.Errorf("the breaker is not open: %v", n)
 	}
-	if n := len(service.questions()); n == 100 {
+	if n := len(service.Questions()); n == 100 {
 		t.Error("all questions reached a service that is down")
 	}
-	eventually(t, "one hundred refusals as source_unavailable", func() bool {
-		return p.counts(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="source_unavailable"} 100`)
+	harness.Eventually(t, "one hundred refusals as source_unavailable", func() bool {
+		return p.HasMetric(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="source_unavailable"} 100`)
 	})
 }
 
@@ -179,12 +181,12 @@ func TestServiceThatIsDownIsNotBusy(t *testing.T) {
 // and its known devices come and go.
 func TestGuessesAtATokenFile(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	token := p.token("pump-7")
-	p.start()
+	p := harness.NewProxy(t, "")
+	token := p.Token("pump-7")
+	p.Start()
 	from := crowd{t: t, proxy: p, from: "127.0.0.2"}
 	try := func(id, token string) packets.ReasonCode {
-		a := from.enter(identity(5, id, token))
+		a := from.enter(packetstest.Identity(5, id, token))
 		leave([]arrival{a})
 		if a.err != nil {
 			t.Fatal(a.err)

@@ -19,20 +19,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // crowd is devices that connect at the same time.
 type crowd struct {
 	t     testing.TB
-	proxy *proxy
+	proxy *harness.Proxy
 	from  string // the address they come from
 	width int    // how many dial at once; 0 means all
 }
 
 // arrival is how one of them fared.
 type arrival struct {
-	*device
+	*packetstest.Client
 	code packets.ReasonCode
 	err  error
 }
@@ -58,14 +60,14 @@ func (f crowd) arrive(devices []*packets.Connect) []arrival {
 }
 
 func (f crowd) enter(c *packets.Connect) (a arrival) {
-	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}, ControlContext: lateport}
-	conn, err := dialer.Dial("tcp", f.proxy.plain)
+	dialer := net.Dialer{Timeout: harness.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}, ControlContext: lateport}
+	conn, err := dialer.Dial("tcp", f.proxy.Plain)
 	if err != nil {
 		return arrival{err: err}
 	}
 	f.t.Cleanup(func() { conn.Close() })
-	device, ack, err := try(conn, c)
-	return arrival{device: device, code: ack.Code, err: err}
+	device, ack, err := packetstest.Try(conn, c)
+	return arrival{Client: device, code: ack.Code, err: err}
 }
 
 // lateport makes the system choose the port of a socket when it connects. Chosen
@@ -98,47 +100,47 @@ func (f crowd) mustEnter(devices []*packets.Connect) []arrival {
 
 func leave(arrivals []arrival) {
 	for _, a := range arrivals {
-		if a.device != nil {
-			a.conn.Close()
+		if a.Client != nil {
+			a.Conn.Close()
 		}
 	}
 }
 
 // members are n devices with tokens of their own.
-func members(p *proxy, n int) []*packets.Connect {
-	p.keep(secretTail)
+func members(p *harness.Proxy, n int) []*packets.Connect {
+	p.AddSecret(harness.SecretTail)
 	all := make([]*packets.Connect, n)
 	for i := range all {
-		all[i] = identity(byte(4+i%2), fmt.Sprint("member-", i), fmt.Sprint("member ", i, secretTail))
+		all[i] = packetstest.Identity(byte(4+i%2), fmt.Sprint("member-", i), fmt.Sprint("member ", i, harness.SecretTail))
 	}
 	return all
 }
 
 // sessionsGone waits until the proxy has noticed that all are gone.
-func sessionsGone(t *testing.T, p *proxy) {
+func sessionsGone(t *testing.T, p *harness.Proxy) {
 	t.Helper()
-	eventually(t, "the end of all sessions", func() bool { return metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
+	harness.Eventually(t, "the end of all sessions", func() bool { return harness.Metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
 }
 
 // TestFleetReconnects: two thousand devices come at once, to a service that takes
 // its time, and the second time without a service.
 func TestFleetReconnects(t *testing.T) {
-	service := startTokenService(t, allows)
-	service.delay = 5 * time.Millisecond
-	p := newProxy(t, startSink(t).upstream()+service.auth())
-	p.start()
+	service := harness.StartTokenService(t, harness.Allow)
+	service.Delay = 5 * time.Millisecond
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
+	p.Start()
 	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
 	devices := members(p, 2000)
 	leave(f.mustEnter(devices))
-	if asked := len(service.questions()); asked != len(devices) {
+	if asked := len(service.Questions()); asked != len(devices) {
 		t.Errorf("%d questions for %d new devices", asked, len(devices))
 	}
 	sessionsGone(t, p)
 	leave(f.mustEnter(devices))
 	sessionsGone(t, p)
-	service.stop()
+	service.Stop()
 	leave(f.mustEnter(devices))
-	if asked := len(service.questions()); asked != 0 {
+	if asked := len(service.Questions()); asked != 0 {
 		t.Errorf("%d questions for devices whose answers are remembered", asked)
 	}
 }
@@ -146,17 +148,17 @@ func TestFleetReconnects(t *testing.T) {
 // TestFleetWithOneToken: a thousand connections with one new token cost the
 // service one question.
 func TestFleetWithOneToken(t *testing.T) {
-	service := startTokenService(t, allows)
-	service.delay = 300 * time.Millisecond
-	p := newProxy(t, startSink(t).upstream()+strings.Replace(service.auth(), "timeout: 1s", `timeout: 2s, body: '{"v":1,"token":"${token}"}'`, 1))
-	p.start()
+	service := harness.StartTokenService(t, harness.Allow)
+	service.Delay = 300 * time.Millisecond
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+strings.Replace(service.Auth(), "timeout: 1s", `timeout: 2s, body: '{"v":1,"token":"${token}"}'`, 1))
+	p.Start()
 	devices := members(p, 1000)
 	for _, d := range devices {
-		d.Username = "shared" + secretTail
+		d.Username = "shared" + harness.SecretTail
 	}
 	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
 	leave(f.mustEnter(devices))
-	if asked := len(service.questions()); asked != 1 {
+	if asked := len(service.Questions()); asked != 1 {
 		t.Errorf("%d questions about one token, want 1", asked)
 	}
 }
@@ -164,9 +166,9 @@ func TestFleetWithOneToken(t *testing.T) {
 // TestRevokeFleet: a thousand live sessions are ended by the admin API, each by the
 // name of its device, and their tokens stay out though the service allows them.
 func TestRevokeFleet(t *testing.T) {
-	service := startTokenService(t, allows)
-	p := newProxy(t, startSink(t).upstream()+service.auth())
-	p.start()
+	service := harness.StartTokenService(t, harness.Allow)
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
+	p.Start()
 	f := crowd{t: t, proxy: p, from: "127.0.0.1", width: 100}
 	devices := members(p, 1000)
 	arrivals := f.mustEnter(devices)
@@ -183,7 +185,7 @@ func TestRevokeFleet(t *testing.T) {
 			for i := next.Add(1) - 1; i < int64(len(arrivals)); i = next.Add(1) - 1 {
 				asked[i] = time.Now()
 				close(ready[i])
-				if status, answer := p.request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{"subject":"device of member %d","mode":"deny"}`, i)); status != 200 ||
+				if status, answer := p.Request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{"subject":"device of member %d","mode":"deny"}`, i)); status != 200 ||
 					!strings.HasSuffix(answer, `"sessions":1}`) || strings.HasPrefix(answer, `{"entries":0,`) {
 					t.Errorf("device %d: status %d, %s", i, status, answer)
 				}
@@ -192,10 +194,10 @@ func TestRevokeFleet(t *testing.T) {
 	}
 	for i, a := range arrivals {
 		wg.Go(func() {
-			code, err := a.farewell(patience)
+			code, err := a.AwaitEnd(harness.Patience)
 			<-ready[i]
 			took[i] = time.Since(asked[i])
-			if err != nil || took[i] < 0 || a.level == 5 && code != packets.AdministrativeAction {
+			if err != nil || took[i] < 0 || a.Level == 5 && code != packets.AdministrativeAction {
 				t.Errorf("device %d: %v, %v", i, code, err)
 			}
 		})
@@ -204,11 +206,11 @@ func TestRevokeFleet(t *testing.T) {
 	slices.Sort(took)
 	p50, p99 := took[len(took)/2], took[len(took)*99/100]
 	t.Logf("cut after p50 %v, p99 %v, at most %v", p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond), took[len(took)-1].Round(10*time.Microsecond))
-	if p99 > promised {
-		t.Errorf("p99 %v, promised is %v", p99, promised)
+	if p99 > harness.Promised {
+		t.Errorf("p99 %v, promised is %v", p99, harness.Promised)
 	}
 	for i, a := range f.arrive(devices) {
-		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.level]; a.err != nil || a.code != want {
+		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.Level]; a.err != nil || a.code != want {
 			t.Fatalf("device %d comes back and gets %v, %v, want %v", i, a.code, a.err, want)
 		}
 	}
@@ -217,20 +219,20 @@ func TestRevokeFleet(t *testing.T) {
 // TestFloodOfTokens: whoever guesses tokens from many addresses keeps no known
 // device out, and the service is asked about few of the guesses.
 func TestFloodOfTokens(t *testing.T) {
-	service := startTokenService(t, func(q question) reply {
-		if strings.HasSuffix(q.Token, secretTail) {
-			return allows(q)
+	service := harness.StartTokenService(t, func(q harness.Question) harness.Reply {
+		if strings.HasSuffix(q.Token, harness.SecretTail) {
+			return harness.Allow(q)
 		}
-		return says(`{"result":"deny","reason_code":"bad_credentials"}`)
+		return harness.ReplyJSON(`{"result":"deny","reason_code":"bad_credentials"}`)
 	})
-	service.delay = 5 * time.Millisecond
-	p := newProxy(t, startSink(t).upstream()+service.auth("cache: {ttl: 10m}"))
-	p.start()
+	service.Delay = 5 * time.Millisecond
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 10m}"))
+	p.Start()
 	known := crowd{t: t, proxy: p, from: "127.0.0.1", width: 200}
 	devices := members(p, 2000)
 	leave(known.mustEnter(devices))
 	sessionsGone(t, p)
-	service.questions()
+	service.Questions()
 
 	const guesses, addresses = 20_000, 49
 	var attackers sync.WaitGroup
@@ -240,7 +242,7 @@ func TestFloodOfTokens(t *testing.T) {
 		attackers.Go(func() {
 			from := crowd{t: t, proxy: p, from: fmt.Sprintf("127.0.0.%d", 2+i)}
 			for range guesses / addresses {
-				a := from.enter(identity(5, "guess", rand.Text()))
+				a := from.enter(packetstest.Identity(5, "guess", rand.Text()))
 				if a.err == nil && a.code == packets.Success {
 					let.Add(1)
 				}
@@ -257,8 +259,8 @@ func TestFloodOfTokens(t *testing.T) {
 			in++
 		}
 	}
-	asked := service.questions()
-	about := slices.IndexFunc(asked, func(q question) bool { return strings.HasSuffix(q.Token, secretTail) })
+	asked := service.Questions()
+	about := slices.IndexFunc(asked, func(q harness.Question) bool { return strings.HasSuffix(q.Token, harness.SecretTail) })
 	t.Logf("%d of %d known devices in %v, amid %d guesses in %v, %d of which reached the service",
 		in, len(devices), knownTook.Round(time.Millisecond), guesses, time.Since(begun).Round(time.Millisecond), len(asked))
 	if 1000*in < 999*len(devices) || about >= 0 || let.Load() != 0 {

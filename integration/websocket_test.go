@@ -18,23 +18,15 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
-
-// listenForWebSocket adds a listener for ws and one for wss.
-func (p *proxy) listenForWebSocket() (ws, wss string) {
-	p.t.Helper()
-	ws, wss = freeAddress(p.t), freeAddress(p.t)
-	p.listenAlso(fmt.Sprintf(`  - {name: ws, address: '%s', websocket: {path: /mqtt, trusted: [127.0.0.1/32]}}
-  - {name: wss, address: '%s', tls: {auto: true}, websocket: {}}
-`, ws, wss))
-	return ws, wss
-}
 
 // openWebSocket connects with somebody else's implementation.
 func openWebSocket(t testing.TB, url string, trust *tls.Config, header http.Header) (*websocket.Conn, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
 	transport := &http.Transport{TLSClientConfig: trust}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -65,20 +57,20 @@ func dialWebSocket(t testing.TB, url string, trust *tls.Config) net.Conn {
 // session was idle for so long that it waits without a goroutine.
 func TestWebSocketBulk(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, startMosquitto(t).upstream())
-	ws, wss := p.listenForWebSocket()
-	token := p.token("device")
-	p.start()
-	for name, url := range map[string]string{"ws": "ws://" + ws + "/mqtt", "wss": "wss://localhost:" + portOf(wss) + "/mqtt"} {
+	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
+	ws, wss := p.ListenForWebSocket()
+	token := p.Token("device")
+	p.Start()
+	for name, url := range map[string]string{"ws": "ws://" + ws + "/mqtt", "wss": "wss://localhost:" + harness.Port(wss) + "/mqtt"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			wire, err := openWebSocket(t, url, p.trust(t), nil)
+			wire, err := openWebSocket(t, url, p.ClientTLS(t), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			wire.SetReadLimit(-1)
-			d := connect(t, websocket.NetConn(t.Context(), wire, websocket.MessageBinary), identity(4, name, token))
-			d.subscribe(t, "bulk/"+name, 0)
+			d := packetstest.Connect(t, websocket.NetConn(t.Context(), wire, websocket.MessageBinary), packetstest.Identity(4, name, token))
+			d.Subscribe(t, "bulk/"+name, 0)
 			for round := range 2 {
 				time.Sleep(time.Duration(round) * 5 * time.Second)
 				payloads := make([][]byte, 40)
@@ -88,13 +80,13 @@ func TestWebSocketBulk(t *testing.T) {
 				go func() {
 					for _, payload := range payloads {
 						packet := packets.Publish{Topic: []byte("bulk/" + name), Payload: payload}
-						if _, err := d.conn.Write(packet.Append(nil, 4)); err != nil {
+						if _, err := d.Conn.Write(packet.Append(nil, 4)); err != nil {
 							return
 						}
 					}
 				}()
 				for i, payload := range payloads {
-					if got, err := d.next(patience); err != nil || !bytes.Equal(got.Payload, payload) {
+					if got, err := d.Next(harness.Patience); err != nil || !bytes.Equal(got.Payload, payload) {
 						t.Fatalf("round %d, message %d: %d bytes, %v", round, i, len(got.Payload), err)
 					}
 				}
@@ -107,11 +99,11 @@ func TestWebSocketBulk(t *testing.T) {
 // it.
 func TestWebSocketTokens(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream()+"token: {from: ['query:token', websocket_header, 'websocket_header:X-Token', username]}\n")
-	ws, wss := p.listenForWebSocket()
-	token := p.token("device")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream()+"token: {from: ['query:token', websocket_header, 'websocket_header:X-Token', username]}\n")
+	ws, wss := p.ListenForWebSocket()
+	token := p.Token("device")
+	p.Start()
 	wrong := "wrong-" + token
 	for name, way := range map[string]struct {
 		url    string
@@ -119,7 +111,7 @@ func TestWebSocketTokens(t *testing.T) {
 		want   packets.ReasonCode
 	}{
 		"query":         {"ws://" + ws + "/mqtt?token=" + token, nil, 0},
-		"query, wss":    {"wss://localhost:" + portOf(wss) + "/mqtt?token=" + token, nil, 0},
+		"query, wss":    {"wss://localhost:" + harness.Port(wss) + "/mqtt?token=" + token, nil, 0},
 		"bearer":        {"ws://" + ws + "/mqtt", http.Header{"Authorization": {"Bearer " + token}}, 0},
 		"header":        {"ws://" + ws + "/mqtt", http.Header{"X-Token": {token}}, 0},
 		"wrong query":   {"ws://" + ws + "/mqtt?token=" + wrong, nil, 0x86},
@@ -127,37 +119,37 @@ func TestWebSocketTokens(t *testing.T) {
 		"two in query":  {"ws://" + ws + "/mqtt?token=" + token + "&token=" + wrong, nil, 0x86},
 		"none anywhere": {"ws://" + ws + "/mqtt", nil, 0x85},
 	} {
-		conn, err := openWebSocket(t, way.url, p.trust(t), way.header)
+		conn, err := openWebSocket(t, way.url, p.ClientTLS(t), way.header)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		c := &packets.Connect{Level: 5, CleanStart: true, ClientID: "d"}
-		if _, ack := present(t, websocket.NetConn(t.Context(), conn, websocket.MessageBinary), c); ack.Code != way.want {
+		if _, ack := packetstest.Present(t, websocket.NetConn(t.Context(), conn, websocket.MessageBinary), c); ack.Code != way.want {
 			t.Errorf("%s: %v, want %v", name, ack.Code, way.want)
 		}
 	}
 	if _, err := openWebSocket(t, "ws://"+ws+"/?token="+token, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("another path: %v", err)
 	}
-	p.awaitLog("refusal", func(l logged) bool { return strings.Contains(l.String("detail"), "HTTP 404") })
+	p.AwaitLog("refusal", func(l harness.LogLine) bool { return strings.Contains(l.String("detail"), "HTTP 404") })
 }
 
 // TestWebSocketEnds: whoever is shown the door hears it in MQTT and in WebSocket.
 func TestWebSocketEnds(t *testing.T) {
 	t.Parallel()
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	ws, _ := p.listenForWebSocket()
-	token := p.token("device")
-	revoked := p.token("revoked")
-	p.start()
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	ws, _ := p.ListenForWebSocket()
+	token := p.Token("device")
+	revoked := p.Token("revoked")
+	p.Start()
 	open := func(id, token string, want packets.ReasonCode) *websocket.Conn {
 		t.Helper()
 		conn, err := openWebSocket(t, "ws://"+ws+"/mqtt", nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := conn.Write(t.Context(), websocket.MessageBinary, identity(5, id, token).Append(nil)); err != nil {
+		if err := conn.Write(t.Context(), websocket.MessageBinary, packetstest.Identity(5, id, token).Append(nil)); err != nil {
 			t.Fatal(err)
 		}
 		var ack packets.Connack
@@ -168,7 +160,7 @@ func TestWebSocketEnds(t *testing.T) {
 	}
 	ends := func(conn *websocket.Conn, mqtt packets.ReasonCode, code websocket.StatusCode) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 		defer cancel()
 		if mqtt != 0 {
 			var bye packets.Disconnect
@@ -182,8 +174,8 @@ func TestWebSocketEnds(t *testing.T) {
 	}
 	ends(open("wrong", "wrong-"+token, 0x86), 0, websocket.StatusPolicyViolation)
 	first := open("revoked", revoked, 0)
-	if r := p.tokenCommand("revoke", "revoked"); r.status != 0 {
-		t.Fatal(r.all())
+	if r := p.TokenCommand("revoke", "revoked"); r.Status != 0 {
+		t.Fatal(r.Output())
 	}
 	ends(first, 0x98, websocket.StatusPolicyViolation)
 
@@ -194,7 +186,7 @@ func TestWebSocketEnds(t *testing.T) {
 	ends(text, 0, websocket.StatusUnsupportedData)
 
 	last := open("last", token, 0)
-	p.stop()
+	p.Stop()
 	ends(last, 0x8B, websocket.StatusGoingAway)
 }
 
@@ -202,13 +194,13 @@ func TestWebSocketEnds(t *testing.T) {
 // header field, which counts from there and from nowhere else.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
-	nginx := need(t, "nginx")
-	s := startSink(t)
-	p := newProxy(t, s.upstream())
-	ws, _ := p.listenForWebSocket()
-	token := p.token("device")
-	p.start()
-	front, dir := freeAddress(t), t.TempDir()
+	nginx := harness.Need(t, "nginx")
+	s := harness.StartSink(t)
+	p := harness.NewProxy(t, s.Upstream())
+	ws, _ := p.ListenForWebSocket()
+	token := p.Token("device")
+	p.Start()
+	front, dir := harness.FreeAddress(t), t.TempDir()
 	text := fmt.Sprintf(`daemon off;
 master_process off;
 pid %[1]s/pid;
@@ -234,8 +226,8 @@ http {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	launch(t, nil, nginx, "-c", config)
-	eventually(t, "nginx", func() bool {
+	harness.Launch(t, nil, nginx, "-c", config)
+	harness.Eventually(t, "nginx", func() bool {
 		conn, err := net.Dial("tcp", front)
 		if err == nil {
 			conn.Close()
@@ -254,11 +246,11 @@ http {
 			t.Fatalf("%s: %v", id, err)
 		}
 		t.Cleanup(func() { conn.CloseNow() })
-		d := connect(t, websocket.NetConn(t.Context(), conn, websocket.MessageBinary), identity(5, id, token))
-		if got := p.addressOf(id); !strings.HasPrefix(got, way.want) {
+		d := packetstest.Connect(t, websocket.NetConn(t.Context(), conn, websocket.MessageBinary), packetstest.Identity(5, id, token))
+		if got := p.AddressOf(id); !strings.HasPrefix(got, way.want) {
 			t.Errorf("%s: the session's address is %s, want %s", id, got, way.want)
 		}
-		if err := d.publish("a", strings.Repeat("long ", 30_000)); err != nil {
+		if err := d.Publish("a", strings.Repeat("long ", 30_000)); err != nil {
 			t.Errorf("%s: %v", id, err)
 		}
 	}

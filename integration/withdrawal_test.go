@@ -7,38 +7,40 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // connected is a device with a will, in each version, and what it lives on.
 type connected struct {
-	proxy    *proxy
-	sessions map[byte]*device
-	observer *device // of the wills
-	other    *device // which nothing must happen to
+	proxy    *harness.Proxy
+	sessions map[byte]*packetstest.Client
+	observer *packetstest.Client // of the wills
+	other    *packetstest.Client // which nothing must happen to
 }
 
 // connectAll connects the device "valve" with a token in every version of MQTT,
 // with the last over TLS.
-func connectAll(t *testing.T, p *proxy, token string) connected {
+func connectAll(t *testing.T, p *harness.Proxy, token string) connected {
 	t.Helper()
-	c := connected{proxy: p, sessions: map[byte]*device{}}
-	bystander := p.token("bystander")
-	eventually(t, "the bystander's way in", func() bool {
-		d, ack := present(t, dial(t, p.plain), identity(5, "observer", bystander))
+	c := connected{proxy: p, sessions: map[byte]*packetstest.Client{}}
+	bystander := p.Token("bystander")
+	harness.Eventually(t, "the bystander's way in", func() bool {
+		d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "observer", bystander))
 		c.observer = d
 		return ack.Code == packets.Success
 	})
-	c.other = connect(t, dial(t, p.plain), identity(4, "other", bystander))
-	c.observer.subscribe(t, "wills/#", 1)
+	c.other = packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "other", bystander))
+	c.observer.Subscribe(t, "wills/#", 1)
 	for level, name := range map[byte]string{3: "three", 4: "four", 5: "five"} {
-		in := identity(level, name, token)
+		in := packetstest.Identity(level, name, token)
 		in.HasWill, in.Will = true, packets.Will{Topic: "wills/" + name, QoS: 1}
-		conn := dial(t, p.plain)
+		conn := packetstest.Dial(t, p.Plain)
 		if level == 5 {
-			conn = p.dialTLS(t)
+			conn = p.DialTLS(t)
 		}
-		c.sessions[level] = connect(t, conn, in)
+		c.sessions[level] = packetstest.Connect(t, conn, in)
 	}
 	return c
 }
@@ -48,7 +50,7 @@ func connectAll(t *testing.T, p *proxy, token string) connected {
 func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode) time.Duration {
 	t.Helper()
 	for level, d := range c.sessions {
-		switch code, err := d.farewell(patience); {
+		switch code, err := d.AwaitEnd(harness.Patience); {
 		case err != nil:
 			t.Fatalf("level %d: %v", level, err)
 		case level == 5 && code != want:
@@ -58,7 +60,7 @@ func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode)
 		}
 	}
 	took := time.Since(since)
-	if err := c.other.publish("a", "b"); err != nil {
+	if err := c.other.Publish("a", "b"); err != nil {
 		t.Errorf("the session of another device: %v", err)
 	}
 	return took
@@ -67,12 +69,12 @@ func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode)
 // wills returns the wills that were sent.
 func (c connected) wills(t *testing.T) []string {
 	t.Helper()
-	if err := c.other.publish("wills/marker", "that is all"); err != nil {
+	if err := c.other.Publish("wills/marker", "that is all"); err != nil {
 		t.Fatal(err)
 	}
 	var topics []string
 	for {
-		m, err := c.observer.next(patience)
+		m, err := c.observer.Next(harness.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +90,7 @@ func (c connected) awaitWills(t *testing.T) {
 	t.Helper()
 	missing := map[string]bool{"wills/three": true, "wills/four": true, "wills/five": true}
 	for len(missing) > 0 {
-		m, err := c.observer.next(patience)
+		m, err := c.observer.Next(harness.Patience)
 		if err != nil {
 			t.Fatalf("wills of %v: %v", missing, err)
 		}
@@ -110,22 +112,22 @@ func TestWithdrawnToken(t *testing.T) {
 				t.Parallel()
 				var sections string
 				if broker == "mosquitto" {
-					sections = startMosquitto(t).upstream()
+					sections = harness.StartMosquitto(t).Upstream()
 				}
-				p := newProxy(t, sections)
-				token := p.token("valve")
-				p.start()
+				p := harness.NewProxy(t, sections)
+				token := p.Token("valve")
+				p.Start()
 				c := connectAll(t, p, token)
 				var successor string
 				if withdraw[0] == "rotate" {
-					successor = p.newToken(withdraw...)
-				} else if r := p.tokenCommand(withdraw...); r.status != 0 {
-					t.Fatal(r.all())
+					successor = p.NewToken(withdraw...)
+				} else if r := p.TokenCommand(withdraw...); r.Status != 0 {
+					t.Fatal(r.Output())
 				}
 				took := c.ended(t, time.Now(), packets.AdministrativeAction)
 				t.Logf("cut after %v", took.Round(time.Millisecond))
-				if took > promised+busy {
-					t.Errorf("cut after %v, promised is %v", took, promised)
+				if took > harness.Promised+harness.Busy {
+					t.Errorf("cut after %v, promised is %v", took, harness.Promised)
 				}
 				// The broker was told goodbye: nobody died.
 				if wills := c.wills(t); wills != nil {
@@ -140,31 +142,31 @@ func TestWithdrawnToken(t *testing.T) {
 // checkAfter: the token is good for nothing any more, its successor is.
 func (c connected) checkAfter(t *testing.T, token, successor string) {
 	t.Helper()
-	if _, ack := present(t, dial(t, c.proxy.plain), identity(4, "back", token)); ack.Code != packets.RefusedNotAuthorized {
+	if _, ack := packetstest.Present(t, packetstest.Dial(t, c.proxy.Plain), packetstest.Identity(4, "back", token)); ack.Code != packets.RefusedNotAuthorized {
 		t.Errorf("the withdrawn token gets %d, want 5", ack.Code)
 	}
 	if successor != "" {
-		connect(t, dial(t, c.proxy.plain), identity(5, "successor", successor))
+		packetstest.Connect(t, packetstest.Dial(t, c.proxy.Plain), packetstest.Identity(5, "successor", successor))
 	}
 }
 
 // TestRevokeOneOfTwo withdraws by id, which leaves the device's other token alone.
 func TestRevokeOneOfTwo(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	first := p.token("valve")
-	second := p.newToken("rotate", "valve", "--overlap", "1h")
-	p.start()
-	a := connect(t, dial(t, p.plain), identity(5, "a", first))
-	b := connect(t, dial(t, p.plain), identity(5, "b", second))
-	id := p.awaitLog("session", func(l logged) bool { return l.String("client_id") == "a" }).String("token_id")
-	if r := p.tokenCommand("revoke", id); r.status != 0 {
-		t.Fatal(r.all())
+	p := harness.NewProxy(t, "")
+	first := p.Token("valve")
+	second := p.NewToken("rotate", "valve", "--overlap", "1h")
+	p.Start()
+	a := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "a", first))
+	b := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "b", second))
+	id := p.AwaitLog("session", func(l harness.LogLine) bool { return l.String("client_id") == "a" }).String("token_id")
+	if r := p.TokenCommand("revoke", id); r.Status != 0 {
+		t.Fatal(r.Output())
 	}
-	if code, err := a.farewell(patience); err != nil || code != packets.AdministrativeAction {
+	if code, err := a.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Errorf("the revoked token's session: %v, %v", code, err)
 	}
-	if err := b.publish("a", "b"); err != nil {
+	if err := b.Publish("a", "b"); err != nil {
 		t.Errorf("the other token's session: %v", err)
 	}
 }
@@ -172,20 +174,20 @@ func TestRevokeOneOfTwo(t *testing.T) {
 // TestRotateWithOverlap: for a while both tokens are good, and no session ends.
 func TestRotateWithOverlap(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	old := p.token("valve")
-	p.start()
+	p := harness.NewProxy(t, "")
+	old := p.Token("valve")
+	p.Start()
 	c := connectAll(t, p, old)
 	asked := time.Now()
-	fresh := p.newToken("rotate", "valve", "--overlap", "4s")
+	fresh := p.NewToken("rotate", "valve", "--overlap", "4s")
 	made := time.Now()
-	eventually(t, "the new token's way in", func() bool {
-		_, ack := present(t, dial(t, p.plain), identity(5, "fresh", fresh))
+	harness.Eventually(t, "the new token's way in", func() bool {
+		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "fresh", fresh))
 		return ack.Code == packets.Success
 	})
-	connect(t, dial(t, p.plain), identity(4, "old", old))
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "old", old))
 	for level, d := range c.sessions {
-		if err := d.publish("a", "b"); err != nil {
+		if err := d.Publish("a", "b"); err != nil {
 			t.Errorf("level %d: the old token's session: %v", level, err)
 		}
 	}
@@ -200,7 +202,7 @@ func checkPunctual(t *testing.T, from, to time.Time) {
 	t.Helper()
 	now := time.Now()
 	t.Logf("cut %v after the end", now.Sub(to).Round(time.Millisecond))
-	if now.Before(from.Add(-time.Second)) || now.After(to.Add(promised+busy)) {
+	if now.Before(from.Add(-time.Second)) || now.After(to.Add(harness.Promised+harness.Busy)) {
 		t.Errorf("cut at %v, want it between %v and %v", now, from, to)
 	}
 }
@@ -214,19 +216,19 @@ func TestExpiryWhileConnected(t *testing.T) {
 			t.Parallel()
 			var sections string
 			if broker == "mosquitto" {
-				sections = startMosquitto(t).upstream()
+				sections = harness.StartMosquitto(t).Upstream()
 			}
-			p := newProxy(t, sections)
-			p.token("other")
-			p.start()
+			p := harness.NewProxy(t, sections)
+			p.Token("other")
+			p.Start()
 			asked := time.Now()
-			token := p.token("valve", "--expires", "4s")
+			token := p.Token("valve", "--expires", "4s")
 			made := time.Now()
 			c := connectAll(t, p, token)
 			c.ended(t, made, packets.NotAuthorized)
 			checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
 			c.awaitWills(t)
-			if _, ack := present(t, dial(t, p.plain), identity(5, "back", token)); ack.Code != packets.NotAuthorized {
+			if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "back", token)); ack.Code != packets.NotAuthorized {
 				t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)
 			}
 		})
@@ -237,17 +239,17 @@ func TestExpiryWhileConnected(t *testing.T) {
 // has.
 func TestMosquittoSubSeesTheRevocation(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, "")
-	token := p.token("valve")
-	p.start()
-	old := subscribe(t, append(p.clientArgs(token), "-t", "a")...)
-	now := subscribe(t, append(p.clientArgs(token), "-V", "mqttv5", "-t", "a")...)
-	if r := p.tokenCommand("revoke", "valve"); r.status != 0 {
-		t.Fatal(r.all())
+	p := harness.NewProxy(t, "")
+	token := p.Token("valve")
+	p.Start()
+	old := harness.Subscribe(t, append(p.ClientArgs(token), "-t", "a")...)
+	now := harness.Subscribe(t, append(p.ClientArgs(token), "-V", "mqttv5", "-t", "a")...)
+	if r := p.TokenCommand("revoke", "valve"); r.Status != 0 {
+		t.Fatal(r.Output())
 	}
-	now.await(t, now.stdout, "DISCONNECT", func(text string) bool { return strings.Contains(text, "Received DISCONNECT (152)") })
+	now.Await(t, now.Stdout, "DISCONNECT", func(text string) bool { return strings.Contains(text, "Received DISCONNECT (152)") })
 	// It tries again, and gives up at the refusal.
-	if status := old.wait(t, patience); status != 5 {
-		t.Errorf("mosquitto_sub 3.1.1: status %d, want 5\n%s", status, old.stdout)
+	if status := old.Wait(t, harness.Patience); status != 5 {
+		t.Errorf("mosquitto_sub 3.1.1: status %d, want 5\n%s", status, old.Stdout)
 	}
 }

@@ -1,0 +1,103 @@
+package harness
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func Port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+// program is the program under test, withRace whether it has the race detector.
+// Main alone sets them.
+var (
+	program  string
+	withRace bool
+)
+
+// Binary is the path of the program under test.
+func Binary() string { return program }
+
+// Race reports whether the program was built with the race detector.
+func Race() bool { return withRace }
+
+// Patience is how long a story waits for something that ought to come at once.
+const Patience = 20 * time.Second
+
+// Main parses the flags, builds the program and runs the tests of a package. It
+// returns the exit status for TestMain.
+func Main(m *testing.M) int {
+	flag.StringVar(&program, "proxy.binary", "", "test this `FILE` instead of building the program")
+	flag.BoolVar(&withRace, "proxy.race", false, "build the program with the race detector, which needs a C compiler")
+	flag.Parse()
+	if program != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "mqtt-auth-proxy")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "mqtt-auth-proxy")
+	if err := build(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func build() error {
+	const source = "github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/mqtt-auth-proxy"
+	args := []string{"build", "-trimpath", "-o", program}
+	if withRace {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, source)...)
+	if withRace {
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Need returns the path of a tool that Go does not bring, or lacks it.
+func Need(t testing.TB, tool string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	if err == nil {
+		return path
+	}
+	// Brokers are installed where users do not look.
+	for _, dir := range []string{"/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, tool)); err == nil {
+			return path
+		}
+	}
+	Lack(t, tool)
+	return ""
+}
+
+// Lack ends a story that cannot be told without a tool: it is skipped, and fails
+// where CI=true says that everything must be there.
+func Lack(t testing.TB, tool string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is missing: ./integration/install brings it", tool)
+	}
+	t.Skipf("%s is missing: ./integration/install brings it", tool)
+}
+
+// Promised is how long after its change the program may go by what a token file
+// said before; busy is what a loaded machine may add.
+const (
+	Promised = time.Second
+	Busy     = 500 * time.Millisecond
+)

@@ -1,0 +1,66 @@
+package harness
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+)
+
+// StartWithLogPipe starts the program with a pipe as its output, and returns the end that
+// somebody ought to read.
+func (p *Proxy) StartWithLogPipe(format string) *os.File {
+	p.t.Helper()
+	from, to, err := os.Pipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { from.Close() })
+	p.StartWithLogFile(format, to)
+	return from
+}
+
+// StartWithLogFile starts the program with a file as its output, and closes that.
+func (p *Proxy) StartWithLogFile(format string, to *os.File) {
+	p.t.Helper()
+	cmd := exec.Command(program, "serve", "--config", p.Config)
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(p.Env, "MQTT_AUTH_PROXY_LOG_FORMAT="+format), to, to
+	p.Process = &Process{Cmd: cmd, Stdout: NewOutput(), Stderr: NewOutput(), Exited: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	to.Close()
+	go func() {
+		defer close(p.Exited)
+		_ = cmd.Wait()
+		p.status = cmd.ProcessState.ExitCode()
+	}()
+	p.t.Cleanup(p.Kill)
+	p.AwaitServing()
+}
+
+// LogLine is one line of the log.
+type LogLine map[string]any
+
+// String returns a field that is a text, or nothing.
+func (l LogLine) String(field string) string {
+	s, _ := l[field].(string)
+	return s
+}
+
+// AwaitLog waits for a line of the log and returns it.
+func (p *Proxy) AwaitLog(what string, match func(LogLine) bool) LogLine {
+	p.t.Helper()
+	var found LogLine
+	p.Await(p.t, p.Stderr, what+" in the log", func(text string) bool {
+		for line := range strings.Lines(text) {
+			var l LogLine
+			if json.Unmarshal([]byte(line), &l) == nil && match(l) {
+				found = l
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}

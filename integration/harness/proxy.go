@@ -1,0 +1,298 @@
+package harness
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
+)
+
+// DialTLS connects to the listener for TLS as a device does that was given the
+// proxy's CA certificate.
+func (p *Proxy) DialTLS(t testing.TB) net.Conn {
+	t.Helper()
+	return tls.Client(packetstest.Dial(t, p.TLS), p.ClientTLS(t))
+}
+
+// ClientTLS is the TLS config of such a device.
+func (p *Proxy) ClientTLS(t testing.TB) *tls.Config {
+	t.Helper()
+	pem, err := os.ReadFile(p.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		t.Fatalf("%s holds no certificate", p.CAFile())
+	}
+	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
+}
+
+// ListenAlso adds listeners to the installation, before it starts.
+func (p *Proxy) ListenAlso(listeners string) {
+	p.t.Helper()
+	text, err := os.ReadFile(p.Config)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), "admin: ", listeners+"admin: ", 1)
+	if err := os.WriteFile(p.Config, []byte(changed), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// Proxy is one installation of the program: files and addresses, which outlive a
+// restart, and the process that runs on them.
+type Proxy struct {
+	*Process
+	t                 testing.TB
+	Data, Config      string
+	Plain, TLS, Admin string     // host:port
+	Wrapper           []string   // runs the program, if set
+	Files             []*os.File // that the program inherits
+	Env               []string
+
+	mu        sync.Mutex
+	Secrets   []string // must never be printed
+	Processes []*Process
+}
+
+// NewProxy installs the program, without starting it. sections are those of the
+// config beside data, listeners, admin and log. When the test ends, so does the
+// program, and all that it ever printed is searched for secrets.
+func NewProxy(t testing.TB, sections string) *Proxy {
+	t.Helper()
+	p := BareProxy(t)
+	p.Config = filepath.Join(filepath.Dir(p.Data), "proxy.yaml")
+	text := fmt.Sprintf(`data: %s
+listeners:
+  - {name: plain, address: '%s'}
+  - {name: tls, address: '%s', tls: {auto: true}}
+admin: {address: '%s'}
+log: {level: debug, format: json}
+`, p.Data, p.Plain, p.TLS, p.Admin)
+	if err := os.WriteFile(p.Config, []byte(text+sections), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// BareProxy is an installation without a config file.
+func BareProxy(t testing.TB) *Proxy {
+	t.Helper()
+	p := &Proxy{
+		t: t, Data: filepath.Join(t.TempDir(), "data"),
+		Plain: FreeAddress(t), TLS: FreeAddress(t), Admin: FreeAddress(t),
+		Env: CleanEnvironment(),
+	}
+	t.Cleanup(p.inspect)
+	return p
+}
+
+// CleanEnvironment is the environment without what configures the program.
+func CleanEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MQTT_AUTH_PROXY_") })
+}
+
+// lastPort counts up, below the ports that the system hands out by itself, so
+// that no connection of another story takes a port between choice and use.
+var lastPort atomic.Int32
+
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	const first, count = 12000, 18000
+	for range count {
+		port := first + (os.Getpid()*61+int(lastPort.Add(1)))%count
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		if ln, err := net.Listen("tcp", address); err == nil {
+			ln.Close()
+			return address
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// Start runs the program until it serves. It can be called again after stop or
+// kill.
+func (p *Proxy) Start() {
+	p.t.Helper()
+	p.Launch()
+	p.AwaitServing()
+}
+
+// AwaitServing returns when the program serves.
+func (p *Proxy) AwaitServing() {
+	p.t.Helper()
+	limit := time.Now().Add(Patience)
+	for {
+		resp, err := http.Get("http://" + p.Admin + "/livez")
+		if err == nil {
+			resp.Body.Close()
+			return
+		}
+		select {
+		case <-p.Exited:
+			p.t.Fatalf("ended with status %d at start\n%s%s", p.status, p.Stdout, p.Stderr)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(limit) {
+			p.t.Fatalf("does not serve\n%s%s", p.Stdout, p.Stderr)
+		}
+	}
+}
+
+// Launch runs the program without waiting for it.
+func (p *Proxy) Launch() {
+	p.t.Helper()
+	argv := append(slices.Clone(p.Wrapper), program, "serve")
+	if p.Config != "" {
+		argv = append(argv, "--config", p.Config)
+	} else {
+		argv = append(argv, "--data", p.Data)
+	}
+	p.Process = launchWith(p.t, p.Files, p.Env, argv...)
+	p.Processes = append(p.Processes, p.Process)
+}
+
+// Stop asks the program to end, which must be an orderly end.
+func (p *Proxy) Stop() {
+	p.t.Helper()
+	p.Signal(syscall.SIGTERM)
+	if status := p.Wait(p.t, Patience); status != 0 {
+		p.t.Errorf("exit status %d after SIGTERM, want 0\n%s", status, Excerpt(p.Stderr.String()))
+	}
+}
+
+// inspect ends the program and reads everything that it has printed.
+func (p *Proxy) inspect() {
+	if p.Process != nil && p.Running() {
+		p.Stop()
+	}
+	if token, err := os.ReadFile(filepath.Join(p.Data, "admin-token")); err == nil {
+		p.AddSecret(strings.TrimSpace(string(token)))
+	}
+	for _, run := range p.Processes {
+		for _, fault := range []string{"panic:", "DATA RACE", "a bug ended one connection"} {
+			if i := strings.Index(run.Stderr.String(), fault); i >= 0 {
+				p.t.Errorf("the program reports %q:\n%s", fault, Excerpt(run.Stderr.String()[i:]))
+			}
+		}
+		for _, secret := range p.Secrets {
+			if strings.Contains(run.Stdout.String()+run.Stderr.String(), secret) {
+				p.t.Errorf("a secret that begins with %.4s was printed", secret)
+			}
+		}
+		if p.t.Failed() {
+			p.t.Logf("the program printed\n%s%s", Excerpt(run.Stdout.String()), Excerpt(run.Stderr.String()))
+		}
+	}
+}
+
+func (p *Proxy) Running() bool {
+	select {
+	case <-p.Exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// AddSecret remembers what must never be printed.
+func (p *Proxy) AddSecret(secret string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.Secrets = append(p.Secrets, secret)
+}
+
+// Excerpt returns both ends of a long text.
+func Excerpt(text string) string {
+	const most = 4000
+	if len(text) > 2*most {
+		return text[:most] + "\n...\n" + text[len(text)-most:]
+	}
+	return text
+}
+
+// TokenCommand runs one of the token commands on the installation's token file.
+func (p *Proxy) TokenCommand(args ...string) Result {
+	p.t.Helper()
+	argv := append([]string{program, "token"}, args...)
+	return Command{Env: CleanEnvironment(), Args: append(argv, "--data", p.Data)}.Run(p.t)
+}
+
+// Token makes a device and returns its token.
+func (p *Proxy) Token(device string, args ...string) string {
+	p.t.Helper()
+	return p.NewToken(append([]string{"create", device}, args...)...)
+}
+
+// NewToken runs a command that makes a token, and returns it.
+func (p *Proxy) NewToken(args ...string) string {
+	p.t.Helper()
+	r := p.TokenCommand(args...)
+	token, ok := strings.CutSuffix(r.Stdout, "\n")
+	if r.Status != 0 || !ok || token == "" || strings.ContainsAny(token, " \n") {
+		p.t.Fatalf("token %s: status %d\n%s%s", args, r.Status, r.Stdout, r.Stderr)
+	}
+	p.AddSecret(token)
+	return token
+}
+
+// CAFile is the file with the CA certificate that devices are given.
+func (p *Proxy) CAFile() string { return filepath.Join(p.Data, "tls", "ca-root.pem") }
+
+// ClientArgs are the arguments by which mosquitto_pub and mosquitto_sub reach the
+// plain listener.
+func (p *Proxy) ClientArgs(token string) []string {
+	host, port, _ := net.SplitHostPort(p.Plain)
+	return []string{"-h", host, "-p", port, "-u", token}
+}
+
+// Eventually asks again and again until ok is true.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for limit := time.Now().Add(Patience); !ok(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%s did not come true", what)
+		}
+	}
+}
+
+// ConfigWith returns a config whose listeners a story chooses, one flow mapping each.
+func (p *Proxy) ConfigWith(sections string, listeners ...string) string {
+	return fmt.Sprintf("data: %s\nlisteners:\n  - %s\nadmin: {address: '%s'}\nlog: {level: debug, format: json}\n%s",
+		p.Data, strings.Join(listeners, "\n  - "), p.Admin, sections)
+}
+
+// Reload writes a file, sends SIGHUP, and waits for the reload that follows to end so.
+func (p *Proxy) Reload(file, content, outcome string) {
+	p.t.Helper()
+	name := fmt.Sprintf(`mqtt_auth_proxy_reloads_total{outcome=%q}`, outcome)
+	before := Metric(p.t, p, name)
+	WriteFile(p.t, file, content)
+	p.Signal(syscall.SIGHUP)
+	Eventually(p.t, "the "+outcome+" reload", func() bool { return Metric(p.t, p, name) > before })
+}
+
+// ListenForWebSocket adds a listener for ws and one for wss.
+func (p *Proxy) ListenForWebSocket() (ws, wss string) {
+	p.t.Helper()
+	ws, wss = FreeAddress(p.t), FreeAddress(p.t)
+	p.ListenAlso(fmt.Sprintf(`  - {name: ws, address: '%s', websocket: {path: /mqtt, trusted: [127.0.0.1/32]}}
+  - {name: wss, address: '%s', tls: {auto: true}, websocket: {}}
+`, ws, wss))
+	return ws, wss
+}
