@@ -157,7 +157,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	one, _ := startTokenService(t, "device")
 	two, _ := startTokenService(t, "device")
 	version := func(url, more string) string {
-		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "'}}]}\n" + more
+		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "', timeout: 1m}}]}\nupstream: {connect_timeout: 1m}\n" + more
 	}
 	s, log := startService(t, version(one, ""))
 	stop := make(chan struct{})
@@ -181,22 +181,19 @@ func TestReloadsUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for n := range 30 {
+	for n := 0; n < 30 || logins.Load() < 30 && !t.Failed(); n++ {
 		url := []string{one, two}[n%2]
-		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimitz: {}\n", 3+n%5)))
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimitz: {}\n", 60+n%5)))
 		if err := reload(t, s); err == nil {
 			t.Fatal("a mistake is accepted")
 		}
-		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimits: {handshakes: %d}\n", 3+n%5, 1+n)))
+		edit(t, s, version(url, fmt.Sprintf("connect: {timeout: %ds}\nlimits: {handshakes: %d}\n", 60+n%5, 1+n)))
 		if err := reload(t, s); err != nil {
 			t.Fatal(err)
 		}
 	}
 	close(stop)
 	devices.Wait()
-	if logins.Load() < 30 {
-		t.Errorf("only %d logins: the test shows nothing", logins.Load())
-	}
 	if strings.Contains(log.String(), "token-1-1") {
 		t.Error("the log has a token")
 	}
@@ -234,11 +231,9 @@ func TestCredentialFaultIsTold(t *testing.T) {
 	if err := os.WriteFile(bearer, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	limit := time.Now().Add(10 * time.Second)
+	// The file is read again after a second at the earliest.
 	for err := reload(t, s); err == nil || !strings.Contains(err.Error(), "proxy.yaml:5: auth.sources[0].http: "); err = reload(t, s) {
-		if time.Now().After(limit) {
-			t.Fatalf("the empty credential: %v", err)
-		}
+		pause(t.Context(), 50*time.Millisecond)
 	}
 	if strings.Contains(log.String(), "a-secret-credential") {
 		t.Error("the log has the credential")

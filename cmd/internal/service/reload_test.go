@@ -196,7 +196,8 @@ func TestAdminSideMovesAndItsTokenChanges(t *testing.T) {
 	}
 }
 
-// TestReplacedPartsEnd: a hundred reloads leave nothing behind.
+// TestReplacedPartsEnd: a hundred reloads leave nothing behind. If they do, the test does
+// not end, and its stack traces tell what is left.
 func TestReplacedPartsEnd(t *testing.T) {
 	url, _ := startTokenService(t, "device")
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -221,8 +222,9 @@ auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: %s, timeout: %dms}},
 			before = runtime.NumGoroutine()
 		}
 	}
-	if after := runtime.NumGoroutine(); after > before+5 {
-		t.Errorf("%d goroutines after 10 reloads, %d after 100", before, after)
+	// What has been closed may still be on its way to its end.
+	for runtime.NumGoroutine() > before+5 {
+		pause(t.Context(), 10*time.Millisecond)
 	}
 }
 
