@@ -207,11 +207,11 @@ func (c *checker) health() {
 	case h.Password != "" && h.Username == "":
 		c.report.Fault(path+".username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
 	case h.Username != "" && !h.MQTT:
-		c.report.Fault(path+".username", "has no effect, since probes are mere connections; set mqtt: true, or remove it")
+		c.report.Fault(path+".username", "has no effect, since a probe sends no CONNECT; set mqtt: true, or remove it")
 	}
 }
 
-// dataFiles keeps the files that the proxy writes apart.
+// dataFiles reports files that the proxy would write for two purposes.
 func (c *checker) dataFiles() {
 	const reason = "is the same file as %s; each needs its own"
 	files := map[string]string{}

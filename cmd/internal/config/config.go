@@ -7,9 +7,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
-// Config is everything in force, defaults filled in and paths absolute. Nobody
-// changes it after [Load]. The doc tag of each field is what the operator's
-// manual says about the key; comments here add what a programmer needs.
+// Config is the configuration in force, with defaults filled in and absolute paths. It does
+// not change after [Load]. The doc tag of each field is what the operator's manual says
+// about the key. Comments here add what a programmer needs.
 type Config struct {
 	Data      string     `yaml:"data" type:"data directory" default:"./mqtt-auth-proxy-data" required:"true" doc:"data directory, for everything the proxy itself writes"`
 	Listeners []Listener `yaml:"listeners" default:"[{address: '127.0.0.1:1883'}, {address: ':8883', tls: {auto: true}}]" min:"1" doc:"where devices connect; setting one replaces both defaults"`
@@ -22,10 +22,10 @@ type Config struct {
 	Log       Log        `yaml:"log"`
 	Shutdown  Shutdown   `yaml:"shutdown"`
 	Telemetry Telemetry  `yaml:"telemetry"`
-	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"take from the process the right to use files that it does not need, where the system can (Linux, Landlock)"`
+	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"drop the right to use files that the process does not need, where the system supports it (Linux, Landlock)"`
 
-	// Origins say where the values were set. Certificates are not among its Files: who
-	// loads them also watches them.
+	// Origins says where the values were set. Its Files do not include certificates, which
+	// the code that loads them also watches.
 	schema.Origins `yaml:"-"`
 }
 
@@ -41,8 +41,7 @@ type Listener struct {
 	WebSocket     *WebSocket     `yaml:"websocket"`
 }
 
-// ProxyProtocol makes a listener one for load balancers that say whose connection
-// they pass on.
+// ProxyProtocol makes a listener one for load balancers that send the client's address.
 type ProxyProtocol struct {
 	Trusted []string `yaml:"trusted" type:"network" min:"1" doc:"networks of the load balancers in front, which begin every connection with a PROXY protocol header (version 1 or 2); every other connection is closed"`
 }
@@ -54,8 +53,8 @@ type WebSocket struct {
 	Trusted []string `yaml:"trusted" type:"network" doc:"networks of reverse proxies whose X-Forwarded-For or Forwarded is believed"`
 }
 
-// ListenerTLS makes a listener speak MQTTS. Either Auto is set or Certificate
-// and Key are, or there are Certificates, the first of which then stands for them.
+// ListenerTLS makes a listener one for MQTTS. Either Auto is set, or Certificate and Key are,
+// or there are Certificates, the first of which then takes their place.
 type ListenerTLS struct {
 	Auto        bool   `yaml:"auto" default:"false" doc:"use a certificate of the proxy's own CA, made in the data directory on first start"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
@@ -77,7 +76,7 @@ type CertificatePair struct {
 	Key         string `yaml:"key" type:"path" required:"true" doc:"PEM file with the private key"`
 }
 
-// Connect bounds what a device may do before it is trusted.
+// Connect bounds what a device may do before its token is checked.
 type Connect struct {
 	Timeout time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"time from accept to a complete CONNECT, TLS handshake included"`
 	// MaxPacket is in bytes.
@@ -85,33 +84,33 @@ type Connect struct {
 	Protocols []string `yaml:"protocols" default:"['3.1', '3.1.1', '5']" oneof:"3.1|3.1.1|5" min:"1" doc:"MQTT versions accepted"`
 }
 
-// Limits bounds connections; 0 is unlimited unless the doc tag says otherwise.
+// Limits bounds connections.
 type Limits struct {
 	Connections            int           `yaml:"connections" default:"0" min:"0" zero:"none" doc:"connections at once, all listeners together; 0 = unlimited"`
 	PerAddress             int           `yaml:"per_address" default:"0" min:"0" zero:"none" doc:"connections at once from one client address; 0 = unlimited"`
 	Pending                int           `yaml:"pending" default:"0" min:"0" zero:"default" doc:"connections without a CONNECT at once; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
-	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" zero:"default" doc:"TLS handshakes that compute at the same time, the others wait; 0 = automatic, from the number of CPUs"`
+	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" zero:"default" doc:"TLS handshakes that compute at the same time; others wait; 0 = automatic, from the number of CPUs"`
 	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" zero:"none" doc:"live sessions of one device; 0 = unlimited"`
 	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second, all listeners together; 0 = unlimited"`
 	ConnectBurst           int           `yaml:"connect_burst" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come at once after a rest; 0 = as many as in a second"`
 	ConnectRatePerAddress  int           `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second from one client address; 0 = unlimited"`
 	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
 	Memory                 Memory        `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
-	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"who gives way when a device has too many sessions: its oldest, or the newcomer"`
-	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"longest time for which a device or broker may take no byte while there is something for it, before its session ends; a change needs a restart"`
+	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"which session gives way when a device has too many: its oldest, or the new one"`
+	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"time for which a device or broker may accept no byte although data is waiting for it, before its session ends; a change needs a restart"`
 }
 
-// Token says where in the CONNECT the token sits.
+// Token says where in the CONNECT the token is.
 type Token struct {
-	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|websocket_header|websocket_header:NAME|query:NAME|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token sits; the first place that is not empty counts"`
+	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|websocket_header|websocket_header:NAME|query:NAME|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token is; the first place that is not empty counts"`
 }
 
-// Auth says who knows which tokens are good.
+// Auth says which sources decide about tokens.
 type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
 	Cache   Cache         `yaml:"cache"`
 	Guard   Guard         `yaml:"guard"`
-	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions, an answer of the last 5s counting as one; 0s = never, a token file tells by itself"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions; an answer from the last 5s is good enough; 0s = never; changes of a token file take effect by themselves"`
 }
 
 // Source is one token source: exactly one of its fields is set.
@@ -128,12 +127,12 @@ type JWTSource struct {
 	JWKSFile         string        `yaml:"jwks_file" type:"path" doc:"file with the issuer's keys (JWK Set), instead of url"`
 	PublicKeyFile    string        `yaml:"public_key_file" type:"path" doc:"PEM file with the issuer's public keys, instead of url"`
 	SecretFile       string        `yaml:"secret_file" type:"path" doc:"file with a secret shared with the issuer, 32 bytes or more, instead of url"`
-	Algorithms       []string      `yaml:"algorithms" doc:"accepted algorithms; all that the keys are good for when empty"`
+	Algorithms       []string      `yaml:"algorithms" doc:"accepted algorithms; all that suit the keys when empty"`
 	Issuers          []string      `yaml:"issuers" doc:"accepted iss claims; any when empty"`
 	Audiences        []string      `yaml:"audiences" doc:"accepted aud claims; tokens must have none when empty"`
 	AnyAudience      bool          `yaml:"any_audience" default:"false" doc:"accept tokens for every audience"`
-	AllowNoExpiry    bool          `yaml:"allow_no_expiry" default:"false" doc:"accept tokens without exp, which are good for ever"`
-	StartWithoutKeys bool          `yaml:"start_without_keys" default:"false" doc:"start although the keys cannot be had yet; until then devices are told to come back"`
+	AllowNoExpiry    bool          `yaml:"allow_no_expiry" default:"false" doc:"accept tokens without exp, which never expire"`
+	StartWithoutKeys bool          `yaml:"start_without_keys" default:"false" doc:"start even if the keys cannot be read yet; until then devices are told to try again"`
 	Leeway           time.Duration `yaml:"leeway" default:"30s" min:"0s" max:"1h" zero:"none" doc:"how far the issuer's clock may be ahead"`
 	Refresh          time.Duration `yaml:"refresh" default:"300s" min:"10s" max:"24h" doc:"longest time until the keys are read again"`
 	Subject          string        `yaml:"subject" default:"sub" required:"true" doc:"claim that names the device"`
@@ -144,30 +143,30 @@ type JWTSource struct {
 	TLS              UpstreamTLS   `yaml:"tls"`
 }
 
-// Cache is what is remembered of HTTP sources' answers.
+// Cache bounds what is remembered of the answers of HTTP sources.
 type Cache struct {
 	Size         int           `yaml:"size" default:"100000" min:"1" max:"100000000" doc:"grants remembered"`
-	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" zero:"none" doc:"time a grant serves without asking again, if the source does not say; 0s = not at all"`
-	NegativeSize int           `yaml:"negative_size" default:"20000" min:"1" max:"100000000" doc:"denials remembered, apart from grants"`
-	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" zero:"none" doc:"time a denial serves; 0s = not at all"`
-	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" zero:"none" doc:"time more a grant serves while asking the source meets faults; 0s = not at all"`
-	RefreshAhead float64       `yaml:"refresh_ahead" default:"0.8" doc:"part of a grant's time after which a hit renews it in the background; 1 = never"`
+	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" zero:"none" doc:"how long a grant is used without asking the source again, unless the source says how long; 0s = not at all"`
+	NegativeSize int           `yaml:"negative_size" default:"20000" min:"1" max:"100000000" doc:"denials remembered, in addition to grants"`
+	NegativeTTL  time.Duration `yaml:"negative_ttl" default:"10s" min:"0s" max:"1m" zero:"none" doc:"how long a denial is used; 0s = not at all"`
+	StaleIfError time.Duration `yaml:"stale_if_error" default:"300s" min:"0s" max:"24h" zero:"none" doc:"how much longer a grant is used while the source fails; 0s = not at all"`
+	RefreshAhead float64       `yaml:"refresh_ahead" default:"0.8" doc:"fraction of a grant's time after which a hit renews it in the background; 1 = never"`
 }
 
-// Guard keeps floods of bad tokens from the sources.
+// Guard bounds how many bad tokens reach the sources.
 type Guard struct {
-	Rate      int      `yaml:"rate" default:"10" min:"1" max:"1000000" doc:"failed checks a second that one client address may cause on average, of whatever source"`
+	Rate      int      `yaml:"rate" default:"10" min:"1" max:"1000000" doc:"failed checks a second that one client address may cause on average, over all sources"`
 	Burst     int      `yaml:"burst" default:"20" min:"1" max:"1000000" doc:"failed checks that one client address may cause at once"`
-	Exempt    []string `yaml:"exempt" type:"network" doc:"networks without such a budget, such as that of a gateway"`
+	Exempt    []string `yaml:"exempt" type:"network" doc:"networks without these bounds, such as that of a gateway"`
 	MinLength int      `yaml:"min_length" default:"1" min:"1" max:"65535" doc:"shortest token that a token service is asked about, in bytes"`
 	MaxLength int      `yaml:"max_length" default:"16384" min:"1" max:"65535" doc:"longest token that a token service is asked about, in bytes"`
 	Prefix    string   `yaml:"prefix" doc:"text that every good token of a token service begins with"`
 	Charset   string   `yaml:"charset" doc:"characters that occur in good tokens of a token service; any when empty"`
-	Checksum  bool     `yaml:"checksum" default:"false" doc:"ask a token service about no token that lacks the checksum of those that token create makes"`
+	Checksum  bool     `yaml:"checksum" default:"false" doc:"do not ask a token service about tokens without the checksum that token create adds"`
 }
 
-// HTTPSource is a token service. URL, Headers and Body are templates that this
-// package does not read.
+// HTTPSource is a token service. URL, Headers and Body are templates, which this package
+// does not parse.
 type HTTPSource struct {
 	URL                  string        `yaml:"url" required:"true" doc:"where the token service is: http:// or https://"`
 	Preset               string        `yaml:"preset" default:"native" oneof:"native|emqx|emqx4|goauth|vernemq|introspection|status|rabbitmq" required:"true" doc:"whose contract the service speaks"`
@@ -175,17 +174,17 @@ type HTTPSource struct {
 	Format               string        `yaml:"format" oneof:"json|form|query|none" doc:"form of the request's body; that of the preset when empty"`
 	Body                 string        `yaml:"body" doc:"template of the body, instead of the preset's"`
 	Headers              []string      `yaml:"headers" type:"header" doc:"further request headers, each as Name: template"`
-	AllowStatus          []int         `yaml:"allow_status" doc:"HTTP status codes that allow whatever the body says"`
-	DenyStatus           []int         `yaml:"deny_status" doc:"HTTP status codes that deny whatever the body says"`
+	AllowStatus          []int         `yaml:"allow_status" doc:"HTTP status codes that mean allowed, whatever the body says"`
+	DenyStatus           []int         `yaml:"deny_status" doc:"HTTP status codes that mean denied, whatever the body says"`
 	Fields               []string      `yaml:"fields" type:"pair" doc:"where the answer has a field of the native contract, each as field=path"`
 	Require              []string      `yaml:"require" type:"pair" doc:"what the answer must say for a grant, each as path=text"`
-	Timeout              time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"1m" doc:"time for one question, a second try included"`
+	Timeout              time.Duration `yaml:"timeout" default:"5s" min:"100ms" max:"1m" doc:"time for one request, a retry included"`
 	BearerFile           string        `yaml:"bearer_file" type:"path" doc:"file with the proxy's bearer token for the service"`
 	BasicFile            string        `yaml:"basic_file" type:"path" doc:"file with the proxy's user:password for the service"`
-	SecretFile           string        `yaml:"secret_file" type:"path" doc:"file with what ${secret} stands for in templates"`
-	IgnoreCacheControl   bool          `yaml:"ignore_cache_control" default:"false" doc:"remember answers although their Cache-Control forbids it"`
+	SecretFile           string        `yaml:"secret_file" type:"path" doc:"file with the value of ${secret} in templates"`
+	IgnoreCacheControl   bool          `yaml:"ignore_cache_control" default:"false" doc:"remember answers even if their Cache-Control forbids it"`
 	ProxyFromEnvironment bool          `yaml:"proxy_from_environment" default:"false" doc:"reach the service through the HTTP proxy that the environment names"`
-	Concurrency          int           `yaml:"concurrency" default:"64" min:"1" max:"10000" doc:"questions under way at once; tokens never seen before get half of them"`
+	Concurrency          int           `yaml:"concurrency" default:"64" min:"1" max:"10000" doc:"requests at the same time; tokens that were never seen before get half of them"`
 	TLS                  UpstreamTLS   `yaml:"tls"`
 }
 
@@ -194,17 +193,16 @@ type FileSource struct {
 	Path string `yaml:"path" type:"data path" default:"tokens.jsonl" required:"true" doc:"token file, JSON Lines"`
 }
 
-// Upstream is the broker behind the proxy and how the proxy presents itself
-// to it. Username, Password and ClientID are templates that this package does
-// not read.
+// Upstream is the broker behind the proxy, and what the proxy sends to it. Username,
+// Password and ClientID are templates, which this package does not parse.
 type Upstream struct {
 	Servers        []string      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
-	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, that with the fewest sessions of this proxy, or one after the other"`
-	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time until a broker that has recovered gets its full share, unless balance is client_id"`
+	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, the one with the fewest sessions of this proxy, or one after the other"`
+	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time until a broker that has recovered gets its full share of devices, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
 	Password       Secret        `yaml:"password" doc:"template of the password sent to the broker; none is sent when empty"`
 	ClientID       string        `yaml:"client_id" default:"${subject}:${client_id}" required:"true" doc:"template of the client id sent to the broker"`
-	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach a broker and get its CONNACK, all that are tried for one device together"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout" default:"5s" min:"10ms" max:"5m" doc:"time to reach a broker and get its CONNACK, over all brokers that are tried for one device"`
 	Health         Health        `yaml:"health"`
 	ProxyProtocol  string        `yaml:"proxy_protocol" default:"off" oneof:"off|v1|v2" required:"true" doc:"PROXY protocol header that tells the broker the device's address; v2 also its TLS and the name in its certificate. The broker must expect it"`
 	TLS            UpstreamTLS   `yaml:"tls"`
@@ -216,20 +214,20 @@ const Bundled = "bundled"
 // Bundled reports whether the broker is the one inside the program.
 func (u Upstream) Bundled() bool { return slices.Contains(u.Servers, Bundled) }
 
-// Health is how the proxy finds out which brokers answer.
+// Health says how the proxy finds out which brokers answer.
 type Health struct {
-	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" zero:"none" doc:"time after which one of several brokers is probed that has answered nobody meanwhile; 0s = only brokers that are down are"`
+	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" zero:"none" doc:"time without an answer after which one of several brokers is probed; 0s = only brokers that are down are probed"`
 	Timeout     time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1m" doc:"time for one probe"`
-	Failures    int           `yaml:"failures" default:"3" min:"1" max:"100" doc:"failures in a row, of devices and probes alike, after which a broker is down and devices go elsewhere"`
-	MQTT        bool          `yaml:"mqtt" default:"false" doc:"probe with a CONNECT, which any CONNACK answers, instead of a mere connection"`
+	Failures    int           `yaml:"failures" default:"3" min:"1" max:"100" doc:"failures in a row, of devices and probes together, after which a broker is down and devices go to another"`
+	MQTT        bool          `yaml:"mqtt" default:"false" doc:"probe with a CONNECT, for which any CONNACK is an answer, instead of a connection alone"`
 	Username    string        `yaml:"username" doc:"username of that CONNECT; none is sent when empty"`
 	Password    Secret        `yaml:"password" doc:"password of that CONNECT"`
-	CutSessions bool          `yaml:"cut_sessions" default:"false" doc:"end the sessions on a broker whose probes have failed that often while another broker answers, so that their devices come back at once"`
+	CutSessions bool          `yaml:"cut_sessions" default:"false" doc:"end the sessions on a broker that is down by its probes while another broker answers, so that their devices come back at once"`
 }
 
 // UpstreamTLS is used towards tls:// brokers and https:// services.
 type UpstreamTLS struct {
-	CA          string `yaml:"ca" type:"path" doc:"PEM file with the CAs that may sign the other side's certificate; the system's when empty"`
+	CA          string `yaml:"ca" type:"path" doc:"PEM file with the CAs that may sign the other side's certificate; those of the system when empty"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the client certificate shown to it"`
 	Key         string `yaml:"key" type:"path" doc:"PEM file with the private key of that certificate"`
 	ServerName  string `yaml:"server_name" type:"host" doc:"name that its certificate must carry; the host when empty"`
@@ -244,16 +242,16 @@ type Admin struct {
 
 // Log is how the program logs.
 type Log struct {
-	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"least severe level that is logged"`
+	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"lowest level that is logged"`
 	Format         string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
-	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason), ten times as many at once, and a hundred times as many at level debug; what is beyond is counted and not logged"`
+	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason); ten times as many at once, and a hundred times as many at level debug; further lines are counted but not logged"`
 }
 
 // Shutdown is how the program ends.
 type Shutdown struct {
-	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time to go on as before with /readyz false, for load balancers to notice"`
-	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time that sessions have to end, after the delay, before they are cut"`
-	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" zero:"none" doc:"longest time over which sessions are ended one after the other, at most half of drain; few sessions take 2ms each; 0s = all at once"`
+	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time for which the program goes on as before with /readyz at 503, so that load balancers notice"`
+	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time for sessions to end, after the delay; then they are cut"`
+	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" zero:"none" doc:"longest time over which sessions are ended one after the other, at most half of drain; a few sessions take 2ms each; 0s = all at once"`
 }
 
 // Telemetry is the store behind the bundled broker.
@@ -261,6 +259,6 @@ type Telemetry struct {
 	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" required:"true" doc:"database file of the bundled broker's telemetry"`
 	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`
 	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory"`
-	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves to others: with less nothing is stored and /readyz is 503; 0 = until the disk is full"`
+	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full"`
 	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
 }

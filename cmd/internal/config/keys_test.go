@@ -137,8 +137,8 @@ func faultOf(t *testing.T, k Key, value string) string {
 	return ""
 }
 
-// TestZeroMeansWhatTheTagSays: whoever adds a key that may be 0 has to say what that means,
-// and 0 is handed on as none or as the default of the component, whichever it is.
+// TestZeroMeansWhatTheTagSays: a key that may be 0 has to say what that means, and 0 is
+// handed to the components as none or as their default accordingly.
 func TestZeroMeansWhatTheTagSays(t *testing.T) {
 	for _, k := range Keys() {
 		low, _, _ := strings.Cut(strings.TrimPrefix(k.Allowed, "at least "), " to ")
@@ -208,7 +208,7 @@ func TestKeyDescription(t *testing.T) {
 		{
 			Path: "token.from", Environment: "MQTT_AUTH_PROXY_TOKEN_FROM", Type: "list of string", Default: "[username]",
 			Allowed: "username, password, client_id, user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME, certificate, certificate_cn, certificate_san",
-			Doc:     "where in the CONNECT the token sits; the first place that is not empty counts",
+			Doc:     "where in the CONNECT the token is; the first place that is not empty counts",
 		},
 		{
 			Path: "upstream.password_file", Environment: "MQTT_AUTH_PROXY_UPSTREAM_PASSWORD_FILE", Type: "path",

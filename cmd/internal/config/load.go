@@ -77,6 +77,3 @@ func (c *Config) Render() ([]byte, error) { return c.Origins.Render(c) }
 
 // Fingerprint names what the configuration says, see [schema.Fingerprint].
 func (c *Config) Fingerprint() (string, error) { return schema.Fingerprint(c) }
-
-// Paths returns every file and directory that the configuration names, by key.
-func (c *Config) Paths() map[string]string { return c.Origins.Paths(c) }

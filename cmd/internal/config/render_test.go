@@ -180,7 +180,7 @@ sandbox: auto # default
 	}
 }
 
-// A Config that nobody loaded has no origins to show.
+// A Config that was not loaded has no origins to show.
 func TestRenderWithoutOrigins(t *testing.T) {
 	c := Config{Data: "/data", Upstream: Upstream{Password: sentinel}}
 	text, err := c.Render()

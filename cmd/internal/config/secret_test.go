@@ -56,7 +56,7 @@ func TestSecretPrintsMasked(t *testing.T) {
 	}
 }
 
-// Every mistake that can be made in or beside a secret, with the secret in it.
+// Every mistake that can be made in or next to a secret, with the secret in it.
 func TestFaultsKeepSecrets(t *testing.T) {
 	for _, value := range []string{
 		"S", "'S'", "*S", "&S", "&S x", "!S", "!S x", "!!int S", "!<S> x", "[S]", "[S, [S]]", "{S}", "{S: S}", "{S: 1, S: 2}", "{<<: S}", "{? [S] : S}",

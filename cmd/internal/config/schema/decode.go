@@ -164,26 +164,26 @@ func (d *decoder) scalar(v reflect.Value, f field, n *node, path string) {
 		return
 	}
 	v.Set(reflect.ValueOf(value).Convert(v.Type()))
-	if v.Kind() == reflect.String && v.String() != "" {
-		d.complete(v, f.kind, n.origin)
+	base := d.file
+	if n.origin.from == fromEnvironment || n.origin.from == fromFlag {
+		base = d.work
+	}
+	switch {
+	case v.Kind() != reflect.String || v.String() == "":
+	case f.kind == kindPath:
+		d.complete(v, base, path)
+	case f.kind == kindDataDir:
+		d.complete(v, base, path)
+		d.data = v.String()
+	case f.kind == kindDataPath:
+		d.later = append(d.later, func() { d.complete(v, d.data, path) })
 	}
 }
 
-// complete makes a path absolute.
-func (d *decoder) complete(v reflect.Value, k kind, at origin) {
-	base := d.file
-	if at.from == fromEnvironment || at.from == fromFlag {
-		base = d.work
-	}
-	switch k {
-	case kindPath:
-		v.SetString(absolute(base, v.String()))
-	case kindDataDir:
-		d.data = absolute(base, v.String())
-		v.SetString(d.data)
-	case kindDataPath:
-		d.later = append(d.later, func() { v.SetString(absolute(d.data, v.String())) })
-	}
+// complete makes the value of a path absolute.
+func (d *decoder) complete(v reflect.Value, base, path string) {
+	v.SetString(absolute(base, v.String()))
+	d.origins.paths[path] = v.String()
 }
 
 func absolute(base, path string) string {
@@ -214,7 +214,7 @@ func (d *decoder) secret(v reflect.Value, f field, n *node, path string) {
 	if name.String() == "" {
 		return
 	}
-	d.origins.at[at], d.origins.secretFiles[at] = file.origin, name.String()
+	d.origins.at[at] = file.origin
 	text, mode, err := d.inputs.secret(name.String())
 	if err != nil {
 		d.report.add(file.origin, atFile, err.Error())

@@ -1,7 +1,8 @@
 // Package schema loads a configuration from a YAML file, the environment and flags into a
 // struct whose tags say which keys there are.
 //
-//	c, origins, err := schema.Load(schema.Options[Config]{Prefix: "APP_", Path: "app.yaml", Environ: os.Environ()})
+//	o := schema.Options[Config]{Prefix: "APP_", Path: "app.yaml", Environ: os.Environ()}
+//	c, origins, err := schema.Load(o)
 //	if err != nil {
 //		return err // an *Error: every fault, one line each
 //	}

@@ -3,6 +3,7 @@ package schema
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -25,20 +26,15 @@ func variable(prefix, path string) string {
 	return prefix + strings.ToUpper(strings.NewReplacer(".", "_", "[", "_", "]", "").Replace(path))
 }
 
-// environment returns the variables with the prefix. The names are in the order in which
-// list positions count up.
-func environment(prefix string, environ []string) (names []string, values map[string]string) {
-	values = map[string]string{}
+// environment returns the values of the variables with the prefix.
+func environment(prefix string, environ []string) map[string]string {
+	vars := map[string]string{}
 	for _, e := range environ {
 		if name, value, ok := strings.Cut(e, "="); ok && strings.HasPrefix(name, prefix) {
-			values[name] = value
+			vars[name] = value
 		}
 	}
-	for name := range values {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, compareNames)
-	return names, values
+	return vars
 }
 
 // compareNames orders names by their parts and numbers by value, so that position 9 comes
@@ -54,19 +50,18 @@ func compareNames(a, b string) int {
 	})
 }
 
-// overlay writes the environment onto the nodes of the file.
-func (d *decoder) overlay(root *node, environ []string) {
+// overlay writes the environment onto the nodes of the file, list positions in their order.
+func (d *decoder) overlay(root *node, vars map[string]string) {
 	prefix := d.origins.prefix
-	names, values := environment(prefix, environ)
-	for _, name := range names {
+	for _, name := range slices.SortedFunc(maps.Keys(vars), compareNames) {
 		at := origin{from: fromEnvironment, variable: name}
 		steps, ok := resolve(d.root, strings.TrimPrefix(name, prefix))
 		switch {
-		case name == prefix+configVariable || !ok && serviceLink(name, values[name]):
+		case name == prefix+configVariable || !ok && serviceLink(name, vars[name]):
 		case !ok:
 			d.report.add(at, "", "is an unknown variable; "+d.suggestVariable(name))
 		default:
-			if err := assign(root, steps, at, values[name]); err != nil {
+			if err := assign(root, steps, at, vars[name]); err != nil {
 				d.report.add(at, "", err.Error())
 			}
 		}

@@ -17,7 +17,7 @@ const (
 	kindDuration kind = "duration"
 	kindRatio    kind = "ratio"          // float64, more than 0 and at most 1
 	kindSecret   kind = "secret"         // Secret
-	kindSection  kind = "section"        // a struct, or a pointer to one that is nil unless the section is set
+	kindSection  kind = "section"        // a struct, or a pointer to one
 	kindSize     kind = "size"           // by tag: int64, in bytes
 	kindPath     kind = "path"           // by tag: string
 	kindDataDir  kind = "data directory" // by tag: string, the path of the data directory
@@ -122,9 +122,4 @@ func (f field) shape() form {
 		return section
 	}
 	return scalar
-}
-
-// isPath reports whether the value is the path of a file or directory.
-func (f field) isPath() bool {
-	return f.kind == kindPath || f.kind == kindDataPath || f.kind == kindDataDir
 }

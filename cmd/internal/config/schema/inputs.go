@@ -35,15 +35,25 @@ func (in *inputs) add(parts ...string) {
 
 func (in *inputs) hash() string { return hex.EncodeToString(in.sum.Sum(nil)) }
 
-// read returns a file of at most limit bytes. Its errors are reasons of faults.
+// read returns a file of at most limit bytes that can be read again. Its errors are reasons
+// of faults.
 func (in *inputs) read(path string, limit int64) ([]byte, fs.FileMode, error) {
 	in.files = append(in.files, path)
-	data, mode, err := readRegular(path, limit)
-	if err != nil {
-		return nil, 0, err
+	data, info, err := files.Read(path, limit)
+	if err == nil {
+		in.add("file", path, string(data))
+		return data, info.Mode(), nil
 	}
-	in.add("file", path, string(data))
-	return data, mode, nil
+	advice := "check the path and its permissions"
+	switch e, ok := errors.AsType[*fs.PathError](err); {
+	case errors.Is(err, files.ErrNotRegular):
+		err, advice = errors.New("it is no regular file"), "name one"
+	case errors.Is(err, files.ErrTooLarge):
+		err, advice = errors.New("it is larger than "+FormatSize(limit)), "use a smaller one"
+	case ok:
+		err = e.Err
+	}
+	return nil, 0, fmt.Errorf("%s cannot be read: %w; %s", printable(path), err, advice)
 }
 
 // secret reads a secret and trims the newline that editors and echo write.
@@ -57,27 +67,6 @@ func (in *inputs) secret(path string) (string, fs.FileMode, error) {
 		return "", 0, fmt.Errorf("%s is empty; write the secret into it", path)
 	}
 	return text, mode, nil
-}
-
-// readRegular reads a file of at most limit bytes that can be read again.
-func readRegular(path string, limit int64) ([]byte, fs.FileMode, error) {
-	data, info, err := files.Read(path, limit)
-	switch {
-	case errors.Is(err, files.ErrNotRegular):
-		return nil, 0, fmt.Errorf("%s cannot be read: it is no regular file; name one", printable(path))
-	case errors.Is(err, files.ErrTooLarge):
-		return nil, 0, fmt.Errorf("%s cannot be read: it is larger than %s", printable(path), FormatSize(limit))
-	case err != nil:
-		return nil, 0, unreadable(path, err)
-	}
-	return data, info.Mode(), nil
-}
-
-func unreadable(path string, err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
-	}
-	return fmt.Errorf("%s cannot be read: %w; check the path and its permissions", printable(path), err)
 }
 
 // printable replaces the characters of a text that would begin a new line of a report or

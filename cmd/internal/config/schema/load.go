@@ -3,8 +3,10 @@ package schema
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 )
 
 // Options say how a T is written and where one comes from.
@@ -47,20 +49,18 @@ func Load[T any](o Options[T]) (*T, *Origins, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the working directory: %w", err)
 	}
-	_, variables := environment(o.Prefix, o.Environ)
-	source := cmp.Or(o.Path, variables[o.Prefix+configVariable])
-	origins := &Origins{
-		prefix: o.Prefix, source: printable(source), at: map[string]origin{}, secretFiles: map[string]string{},
-	}
+	vars := environment(o.Prefix, o.Environ)
+	source := cmp.Or(o.Path, vars[o.Prefix+configVariable])
+	origins := &Origins{prefix: o.Prefix, source: printable(source), at: map[string]origin{}, paths: map[string]string{}}
 	report := &Report{origins: origins, at: map[string]bool{}, misspelled: map[string]bool{}}
 	d := &decoder{
 		root: reflect.TypeFor[T](), types: o.Types, origins: origins, report: report,
 		inputs: newInputs(), work: work, file: work,
 	}
-	d.hashSettings(o.Environ, o.Flags)
+	d.hashSettings(vars, o.Flags)
 	v := new(T)
 	if root := d.read(source, o.Whole, o.Example); root != nil {
-		d.overlay(root, o.Environ)
+		d.overlay(root, vars)
 		setFlags(root, o.Flags)
 		d.document(reflect.ValueOf(v).Elem(), root)
 		if o.Check != nil {
@@ -75,10 +75,9 @@ func Load[T any](o Options[T]) (*T, *Origins, error) {
 }
 
 // hashSettings hashes what does not come from files.
-func (d *decoder) hashSettings(environ []string, flags []Flag) {
-	names, values := environment(d.origins.prefix, environ)
-	for _, name := range names {
-		d.inputs.add("environment", name, values[name])
+func (d *decoder) hashSettings(vars map[string]string, flags []Flag) {
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		d.inputs.add("environment", name, vars[name])
 	}
 	for _, f := range flags {
 		d.inputs.add("flag", f.Name, f.Value)

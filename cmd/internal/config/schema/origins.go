@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 )
 
@@ -17,11 +18,14 @@ type Origins struct {
 	// may read.
 	Warnings []Fault
 
-	prefix      string // of variables
-	source      string // the config file as the operator named it
-	at          map[string]origin
-	secretFiles map[string]string // by path of the secret: the absolute path of its file
+	prefix string // of variables
+	source string // the config file as the operator named it
+	at     map[string]origin
+	paths  map[string]string
 }
+
+// Paths returns every file and directory that the configuration names, by key.
+func (o *Origins) Paths() map[string]string { return maps.Clone(o.paths) }
 
 // Fault returns a mistake that came to light after [Load], such as a file that cannot be
 // opened. Its place is where the key, or else the section around it, was set.

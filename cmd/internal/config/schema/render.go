@@ -47,7 +47,7 @@ func (o *Origins) section(v reflect.Value, path string) *yaml.Node {
 			}
 			fv = fv.Elem()
 		}
-		if file := o.secretFiles[at]; file != "" {
+		if file := o.paths[join(path, f.pair)]; f.pair != "" && file != "" {
 			n.Content = append(n.Content, text(f.pair, ""), text(file, o.comment(at)))
 			continue
 		}

@@ -81,7 +81,7 @@ func TestPathsStartWhereTheirTypeSays(t *testing.T) {
 		t.Errorf("log is %s, want %s", v.Log, want)
 	}
 	want := map[string]string{"log": v.Log, "cache": filepath.Join(o.WorkDir, "c"), "data": filepath.Join(o.WorkDir, "d")}
-	if diff := cmp.Diff(want, origins.Paths(v)); diff != "" {
+	if diff := cmp.Diff(want, origins.Paths()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"reflect"
 	"slices"
@@ -150,39 +151,34 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// sizeUnits are in descending order. Decimal units are refused, because people disagree
-// about what 64K is.
-func sizeUnits() []struct {
-	suffix string
-	bytes  int64
-} {
-	return []struct {
-		suffix string
-		bytes  int64
-	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+// sizeUnits returns the units of sizes in descending order and how many bits a number is
+// shifted by each. Decimal units are refused, because people disagree about what 64K is.
+func sizeUnits() iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		_ = yield("GiB", 30) && yield("MiB", 20) && yield("KiB", 10)
+	}
 }
 
 // ParseSize reads a number of bytes, such as 64KiB. Its error is the reason of a fault.
 func ParseSize(text string) (int64, error) {
-	digits, factor := text, int64(1)
-	for _, u := range sizeUnits() {
-		if rest, ok := strings.CutSuffix(text, u.suffix); ok {
-			digits, factor = rest, u.bytes
-			break
+	digits, shift := text, 0
+	for unit, bits := range sizeUnits() {
+		if rest, ok := strings.CutSuffix(text, unit); ok {
+			digits, shift = rest, bits
 		}
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || strconv.FormatInt(n, 10) != digits || n < 0 || n > math.MaxInt64/factor {
+	if err != nil || strconv.FormatInt(n, 10) != digits || n < 0 || n > math.MaxInt64>>shift {
 		return 0, fmt.Errorf("%s is not a size; write bytes, or a number with KiB, MiB or GiB such as 64KiB", Quote(text))
 	}
-	return n * factor, nil
+	return n << shift, nil
 }
 
 // FormatSize returns n in the largest unit that it is a multiple of.
 func FormatSize(n int64) string {
-	for _, u := range sizeUnits() {
-		if n > 0 && n%u.bytes == 0 {
-			return strconv.FormatInt(n/u.bytes, 10) + u.suffix
+	for unit, bits := range sizeUnits() {
+		if n > 0 && n>>bits<<bits == n {
+			return strconv.FormatInt(n>>bits, 10) + unit
 		}
 	}
 	return strconv.FormatInt(n, 10)
