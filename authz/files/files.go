@@ -1,7 +1,7 @@
 // Package files reads files that a configuration names, and writes files whole.
 //
-// What is read are secrets, certificates, keys, token files. They are read again and again while the program runs, so reading one
-// must end, and must end soon:
+// What is read are secrets, certificates, keys and token files. They are read again and
+// again while the program runs, so a read must end, and must end soon:
 //
 //	content, _, err := files.Read("/run/secrets/token", 64<<10)
 //
@@ -10,11 +10,14 @@
 // each of them, a directory and a socket are refused with [ErrNotRegular] without
 // waiting. A file that is larger than its limit is refused with [ErrTooLarge].
 //
-// [Create] and [Replace] write a file beside its place, down to the disk, and put it
-// there in one step, so that nobody ever reads half of it.
+// [Parsed] makes a value from the contents of files, and a new one only when they have
+// changed. [Watched] does so by itself and keeps the last good value.
 //
-// Every error of reading is an [*fs.PathError], so that a caller can name the file in words of its
-// own.
+// [Create] and [Replace] write a temporary file next to the path, sync it to the disk,
+// and put it in place in one step, so that no reader ever sees half of it.
+//
+// Every error of [Open] and [Read] is an [*fs.PathError], so that a caller can name the
+// file in words of its own.
 package files
 
 import (

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 func pemOf(der []byte) []byte {
@@ -30,13 +32,6 @@ func write(t *testing.T, path, text string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// aged makes w look at its files again at once.
-func aged[T any](w *watched[T]) {
-	w.reading.Lock()
-	defer w.reading.Unlock()
-	w.checked = time.Time{}
 }
 
 func TestCredentialsRotate(t *testing.T) {
@@ -64,9 +59,9 @@ func TestCredentialsRotate(t *testing.T) {
 			c.o.URL = server.URL
 			s := sourceOf(t, c.o)
 			shown := func() string {
-				for _, w := range []*watched[string]{s.bearer, s.basic, s.secret} {
+				for _, w := range []*files.Watched[string]{s.bearer, s.basic, s.secret} {
 					if w != nil {
-						aged(w)
+						w.Refresh()
 					}
 				}
 				if _, err := s.Authorize(t.Context(), pump()); err != nil {
@@ -150,12 +145,12 @@ func TestClientCertificateRotates(t *testing.T) {
 		}
 		cert, key := certificate(t, "second")
 		write(t, certPath, cert)
-		aged(s.pair)
-		if _, err := s.pair.get(); err == nil {
+		s.pair.Refresh()
+		if _, err := s.pair.Get(); err == nil {
 			t.Error("a certificate with another one's key is taken")
 		}
 		write(t, keyPath, key)
-		aged(s.pair)
+		s.pair.Refresh()
 		_ = s.Close() // the certificate counts for new connections
 	}
 }
@@ -184,39 +179,5 @@ func TestTLS(t *testing.T) {
 	_, err = sourceOf(t, Options{URL: strings.Replace(plain.URL, "http:", "https:", 1), CAFile: ca}).Authorize(t.Context(), pump())
 	if err == nil {
 		t.Error("an answer without TLS is taken for https")
-	}
-}
-
-// TestSlowReadingHoldsUpNobodyElse: while one goroutine waits for a file system that
-// does not answer, the others go on with the last value.
-func TestSlowReadingHoldsUpNobodyElse(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "secret")
-	write(t, path, "one")
-	entered, release := make(chan struct{}), make(chan struct{})
-	w, err := watch(func(contents [][]byte) (string, error) {
-		if text := string(contents[0]); text != "two" {
-			return text, nil
-		}
-		close(entered)
-		<-release
-		return "two", nil
-	}, path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, path, "two")
-	aged(w)
-	slow := make(chan string)
-	go func() {
-		value, _ := w.get()
-		slow <- value
-	}()
-	<-entered
-	if value, err := w.get(); value != "one" || err != nil {
-		t.Errorf("meanwhile the value is %q (%v), want the last one", value, err)
-	}
-	close(release)
-	if value := <-slow; value != "two" {
-		t.Errorf("afterwards the value is %q", value)
 	}
 }

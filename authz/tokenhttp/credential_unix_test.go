@@ -37,7 +37,7 @@ func TestPipeAsCredentialHoldsUpNobody(t *testing.T) {
 	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	aged(s.bearer)
+	s.bearer.Refresh()
 	if _, err := s.Authorize(t.Context(), pump()); err != nil {
 		t.Errorf("with the file replaced by a pipe: %v", err)
 	}

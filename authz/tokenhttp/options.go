@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // Options say which service is asked, how, and what its answers mean. Only URL
@@ -145,7 +147,7 @@ func (o *Options) checkAnswers(p *preset) error {
 // openFiles reads the files of the credential and makes the transport.
 func (s *Source) openFiles(o *Options) error {
 	var faults []error
-	open := func(key, path string, parse func([][]byte) (string, error)) *watched[string] {
+	open := func(key, path string, parse func([][]byte) (string, error)) *files.Watched[string] {
 		if path == "" {
 			return nil
 		}
@@ -181,7 +183,7 @@ func (s *Source) openFiles(o *Options) error {
 func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
 	conf := &tls.Config{ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
 	if o.CAFile != "" {
-		text, err := readFile(o.CAFile)
+		text, _, err := files.Read(o.CAFile, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("tls.ca: %w", err)
 		}
@@ -203,7 +205,7 @@ func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
 	s.pair = pair
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		// A fault is in Stats; the last good pair is likely to be valid still.
-		c, _ := pair.get()
+		c, _ := pair.Get()
 		return c, nil
 	}
 	return conf, nil

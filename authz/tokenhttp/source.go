@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // Source asks a token service over HTTP. Make one with [New]; any number of
@@ -26,8 +27,8 @@ type Source struct {
 
 	transport             *http.Transport
 	breaker               *breaker
-	bearer, basic, secret *watched[string]
-	pair                  *watched[*tls.Certificate]
+	bearer, basic, secret *files.Watched[string]
+	pair                  *files.Watched[*tls.Certificate]
 	counters              counters
 }
 
@@ -102,15 +103,15 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 func (s *Source) message(r *authz.Request) (*message, error) {
 	secret := ""
 	if s.secret != nil {
-		secret, _ = s.secret.get()
+		secret, _ = s.secret.Get()
 	}
 	m, err := s.builder.message(r, secret)
 	if err != nil {
 		return nil, err
 	}
-	for _, own := range []*watched[string]{s.bearer, s.basic} {
+	for _, own := range []*files.Watched[string]{s.bearer, s.basic} {
 		if own != nil {
-			text, _ := own.get()
+			text, _ := own.Get()
 			m.header.Set("Authorization", text)
 		}
 	}
@@ -147,14 +148,14 @@ func (s *Source) Close() error {
 // credentialFault returns why a file of the credential is not in effect.
 func (s *Source) credentialFault() error {
 	var faults []error
-	for _, w := range []*watched[string]{s.bearer, s.basic, s.secret} {
+	for _, w := range []*files.Watched[string]{s.bearer, s.basic, s.secret} {
 		if w != nil {
-			_, err := w.get()
+			_, err := w.Get()
 			faults = append(faults, err)
 		}
 	}
 	if s.pair != nil {
-		_, err := s.pair.get()
+		_, err := s.pair.Get()
 		faults = append(faults, err)
 	}
 	return errors.Join(faults...)

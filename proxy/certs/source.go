@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
@@ -246,21 +245,14 @@ func (f Files) read() (c contents, err error) {
 	return c, nil
 }
 
-// version hashes the hashes of the pairs, so that moving bytes from one file to the next
-// changes it.
+// version returns digests of what the files hold.
 func (c contents) version() Version {
-	var sums bytes.Buffer
-	add := func(data []byte) {
-		sum := sha256.Sum256(data)
-		sums.Write(sum[:])
-	}
+	var pairs [][]byte
 	for _, p := range c.pairs {
-		add(p.certificate)
-		add(p.key)
+		pairs = append(pairs, p.certificate, p.key)
 	}
 	return Version{
-		Certificates: sha256.Sum256(sums.Bytes()), ClientCA: sha256.Sum256(c.clientCA),
-		ClientCRL: sha256.Sum256(c.clientCRL), TicketSecret: sha256.Sum256(c.ticketSecret),
+		Certificates: files.Sum(pairs...), ClientCA: files.Sum(c.clientCA), ClientCRL: files.Sum(c.clientCRL), TicketSecret: files.Sum(c.ticketSecret),
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
@@ -112,7 +113,7 @@ func constant(p *placeholder.Part) (string, error) {
 		}
 		return value, nil
 	case "file":
-		content, err := readFile(p.Key, maxSecretFile)
+		content, _, err := files.Read(p.Key, maxSecretFile)
 		if err != nil {
 			return "", fmt.Errorf("${%s}: %w", p, err)
 		}

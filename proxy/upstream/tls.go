@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -10,6 +9,8 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // maxPEM is the largest certificate or key file, in bytes: several times a
@@ -41,26 +42,18 @@ type TLSOptions struct {
 // Reconnects resume earlier TLS sessions. A change of any file ends that, since a
 // resumed session would stand for the certificates of the past.
 type TLS struct {
-	options TLSOptions
-	mu      sync.Mutex // one load at a time
-	current atomic.Pointer[trust]
+	options     TLSOptions
+	authorities files.Parsed[*x509.CertPool]
+	identity    files.Parsed[*tls.Certificate]
+	mu          sync.Mutex // one load at a time
+	current     atomic.Pointer[trust]
 }
 
 // trust is one state of the files. It is never changed.
 type trust struct {
-	authorities authorities
-	identity    identity
+	authorities *files.Version[*x509.CertPool]
+	identity    *files.Version[*tls.Certificate]
 	config      *tls.Config // without a server name
-}
-
-type authorities struct {
-	sum  [sha256.Size]byte
-	pool *x509.CertPool
-}
-
-type identity struct {
-	sum         [sha256.Size]byte
-	certificate *tls.Certificate
 }
 
 // LoadTLS reads the files. Every error names the file that is to be mended.
@@ -73,7 +66,17 @@ func LoadTLS(options TLSOptions) (*TLS, error) {
 			return nil, fmt.Errorf("the server name %w", err)
 		}
 	}
-	t := &TLS{options: options}
+	t := &TLS{
+		options:     options,
+		authorities: files.Parsed[*x509.CertPool]{Limit: maxPEM, Parse: options.parseAuthorities},
+		identity:    files.Parsed[*tls.Certificate]{Limit: maxPEM, Parse: options.parseIdentity},
+	}
+	if options.CA != "" {
+		t.authorities.Paths = []string{options.CA}
+	}
+	if options.Certificate != "" {
+		t.identity.Paths = []string{options.Certificate, options.Key}
+	}
 	if err := t.Reload(); err != nil {
 		return nil, err
 	}
@@ -86,13 +89,13 @@ func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := t.loaded()
-	roots, err := t.options.loadAuthorities(old.authorities)
+	roots, err := t.authorities.Read(old.authorities)
 	if err != nil {
-		return err
+		return fmt.Errorf("CA file: %w", err)
 	}
-	own, err := t.options.loadIdentity(old.identity)
+	own, err := t.identity.Read(old.identity)
 	if err != nil {
-		return err
+		return fmt.Errorf("client certificate and key: %w", err)
 	}
 	t.swap(roots, own)
 	return nil
@@ -106,7 +109,7 @@ func (t *TLS) refresh() {
 	}
 	defer t.mu.Unlock()
 	old := t.loaded()
-	if own, err := t.options.loadIdentity(old.identity); err == nil {
+	if own, err := t.identity.Read(old.identity); err == nil {
 		t.swap(old.authorities, own)
 	}
 }
@@ -121,21 +124,21 @@ func (t *TLS) loaded() trust {
 
 // swap publishes a new state unless it equals the current one, whose session
 // cache must then live on. It is called with mu held.
-func (t *TLS) swap(roots authorities, own identity) {
+func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls.Certificate]) {
 	old := t.loaded()
-	if old.config != nil && roots.sum == old.authorities.sum && own.sum == old.identity.sum {
+	if roots == old.authorities && own == old.identity {
 		return
 	}
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		RootCAs:            roots.pool,
+		RootCAs:            roots.Value,
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
-	if own.certificate != nil {
+	if own.Value != nil {
 		// Config.Certificates would be held back from a broker that lists other
 		// authorities, and the broker would then ask for what was given here.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			return own.certificate, nil
+			return own.Value, nil
 		}
 	}
 	t.current.Store(&trust{authorities: roots, identity: own, config: config})
@@ -158,71 +161,43 @@ func (t *TLS) config(host string) *tls.Config {
 	return config
 }
 
-// loadAuthorities returns old if the file's content is the same.
-func (o *TLSOptions) loadAuthorities(old authorities) (authorities, error) {
-	if o.CA == "" {
-		return authorities{}, nil
-	}
-	content, err := readFile(o.CA, maxPEM)
-	if err != nil {
-		return authorities{}, fmt.Errorf("CA file: %w", err)
-	}
-	sum := sha256.Sum256(content)
-	if old.pool != nil && sum == old.sum {
-		return old, nil
-	}
-	pool, err := parseAuthorities(content)
-	if err != nil {
-		return authorities{}, fmt.Errorf("CA file %s: %w", o.CA, err)
-	}
-	return authorities{sum: sum, pool: pool}, nil
-}
-
 // parseAuthorities is strict where CertPool.AppendCertsFromPEM is not: an
 // authority that cannot be read is not left out silently.
-func parseAuthorities(content []byte) (*x509.CertPool, error) {
+func (o *TLSOptions) parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
+	if len(contents) == 0 {
+		return nil, nil // the system's
+	}
 	pool := x509.NewCertPool()
 	n := 0
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+	for block, rest := pem.Decode(contents[0]); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
 		}
 		n++
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate number %d: %w", n, err)
+			return nil, fmt.Errorf("%s: certificate number %d: %w", o.CA, n, err)
 		}
 		pool.AddCert(certificate)
 	}
 	if n == 0 {
-		return nil, errors.New("no certificate in it; it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)")
+		return nil, fmt.Errorf("%s: no certificate in it; it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)", o.CA)
 	}
 	return pool, nil
 }
 
-// loadIdentity returns old if the content of both files is the same.
-func (o *TLSOptions) loadIdentity(old identity) (identity, error) {
-	if o.Certificate == "" {
-		return identity{}, nil
+// parseIdentity makes the client certificate from its file and that of its key.
+func (o *TLSOptions) parseIdentity(contents [][]byte) (*tls.Certificate, error) {
+	if len(contents) == 0 {
+		return nil, nil // no client certificate
 	}
-	certificate, err := readFile(o.Certificate, maxPEM)
-	if err != nil {
-		return identity{}, fmt.Errorf("client certificate: %w", err)
-	}
-	key, err := readFile(o.Key, maxPEM)
-	if err != nil {
-		return identity{}, fmt.Errorf("client key: %w", err)
-	}
-	sum := sha256.Sum256(bytes.Join([][]byte{certificate, key}, []byte{0}))
-	if old.certificate != nil && sum == old.sum {
-		return old, nil
-	}
+	certificate, key := contents[0], contents[1]
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
 		if bytes.Contains(key, []byte("ENCRYPTED")) {
-			return identity{}, fmt.Errorf("client key %s is encrypted; store it without a passphrase", o.Key)
+			return nil, fmt.Errorf("the key %s is encrypted; store it without a passphrase", o.Key)
 		}
-		return identity{}, fmt.Errorf("client certificate %s with key %s: %w", o.Certificate, o.Key, err)
+		return nil, fmt.Errorf("%s with key %s: %w", o.Certificate, o.Key, err)
 	}
-	return identity{sum: sum, certificate: &pair}, nil
+	return &pair, nil
 }

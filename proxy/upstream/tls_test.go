@@ -353,7 +353,7 @@ func TestLoadTLSRefuses(t *testing.T) {
 		{"certificate alone", TLSOptions{Certificate: certFile}, []string{"both"}},
 		{"key alone", TLSOptions{Key: keyFile}, []string{"both"}},
 		{"no certificate file", TLSOptions{Certificate: filepath.Join(dir, "none.pem"), Key: keyFile}, []string{"client certificate", "none.pem"}},
-		{"no key file", TLSOptions{Certificate: certFile, Key: filepath.Join(dir, "none.pem")}, []string{"client key", "none.pem"}},
+		{"no key file", TLSOptions{Certificate: certFile, Key: filepath.Join(dir, "none.pem")}, []string{"client certificate and key", "none.pem"}},
 		{"swapped", TLSOptions{Certificate: keyFile, Key: certFile}, []string{"key.pem", "client.pem", "switched"}},
 		{"pair of strangers", keyOf("other.pem", otherKey), []string{"client.pem", "other.pem", "does not match"}},
 		{"encrypted key", keyOf("locked.pem", locked), []string{"locked.pem", "without a passphrase"}},

@@ -3,7 +3,6 @@ package service
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"maps"
 	"slices"
 
@@ -48,14 +47,9 @@ func (in inputs) sum() string {
 // cannot be read.
 func digest(path string) (sum [sha256.Size]byte) {
 	const most = 16 << 20
-	f, _, err := files.Open(path)
+	content, _, err := files.Read(path, most)
 	if err != nil {
 		return sum
 	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, most)); err != nil {
-		return sum
-	}
-	return [sha256.Size]byte(h.Sum(nil))
+	return files.Sum(content)
 }
