@@ -43,7 +43,7 @@ type acceptanceKey struct {
 }
 
 func (c *conn) acceptanceKey(out *packets.Connect) acceptanceKey {
-	return acceptanceKey{c.client.Server, out.Username, out.Password, out.HasUsername, out.HasPassword}
+	return acceptanceKey{c.login.client.Server, out.Username, out.Password, out.HasUsername, out.HasPassword}
 }
 
 // add notes that credentials were accepted. If there are too many, some other is

@@ -47,7 +47,7 @@ type ticket struct {
 	descriptors uint8
 }
 
-// enter counts a new connection, as one that is pending or, with c.excess set, as one
+// enter counts a new connection, as one that is pending or, with c.arrival.excess set, as one
 // that is only to be refused. It reports false if there is no room even for that. At a
 // limit it may wait, for moments, until a connection that it has displaced is closed.
 func (a *admission) enter(c *conn) (ok bool) {
@@ -57,7 +57,7 @@ func (a *admission) enter(c *conn) (ok bool) {
 	defer a.mu.Unlock()
 	switch {
 	case excess != nil:
-	case !a.all.Take(c.accepted, limits.ConnectRate.bucket()):
+	case !a.all.Take(c.arrival.accepted, limits.ConnectRate.bucket()):
 		excess = refuse(RateExceeded, errors.New("the limit on new connections a second is reached"))
 	case !a.makeRoom(c, 1, a.yieldsTo):
 		excess = refuse(Busy, errors.New("the limit on connections or on file descriptors is reached"))
@@ -67,16 +67,16 @@ func (a *admission) enter(c *conn) (ok bool) {
 	}
 	a.open++
 	a.used++
-	c.ticket.descriptors = 1
+	c.arrival.ticket.descriptors = 1
 	if excess == nil {
-		a.await(c, c.accepted)
+		a.await(c, c.arrival.accepted)
 	}
 	return true
 }
 
 // await makes c pending. At the limit on those the first of them gives way.
 func (a *admission) await(c *conn, now time.Time) {
-	a.pending.add(c, blockOf(c.addr.Addr()), now)
+	a.pending.add(c, blockOf(c.arrival.addr.Addr()), now)
 	if limit := c.policy.Limits.Pending; limit > 0 && a.pending.n > limit {
 		a.displace(a.pending.first())
 	}
@@ -85,10 +85,10 @@ func (a *admission) await(c *conn, now time.Time) {
 // displace closes a pending connection.
 func (a *admission) displace(c *conn) {
 	a.pending.remove(c)
-	c.waiting.displaced = true
+	c.arrival.waiting.displaced = true
 	a.closing++
 	c.abort(errDisplaced)
-	_ = c.raw.SetDeadline(time.Unix(1, 0))
+	_ = c.arrival.raw.SetDeadline(time.Unix(1, 0))
 }
 
 // yieldsTo reports whether the pending connection old gives way to the newcomer c at a
@@ -96,7 +96,7 @@ func (a *admission) displace(c *conn) {
 // address has more of them; else a storm of devices, none of which is slow, would only
 // push one another out.
 func (a *admission) yieldsTo(old, c *conn) bool {
-	return c.accepted.Sub(old.waiting.since) >= lastWords || old.waiting.among.n > a.pending.of(blockOf(c.addr.Addr()))+1
+	return c.arrival.accepted.Sub(old.arrival.waiting.since) >= lingerTimeout || old.arrival.waiting.among.n > a.pending.of(blockOf(c.arrival.addr.Addr()))+1
 }
 
 func always(_, _ *conn) bool { return true }
@@ -107,7 +107,7 @@ func always(_, _ *conn) bool { return true }
 func (a *admission) makeRoom(c *conn, n int, yields func(old, c *conn) bool) bool {
 	limits := &c.policy.Limits
 	for {
-		opens := c.ticket.descriptors == 0
+		opens := c.arrival.ticket.descriptors == 0
 		free := limits.connectionDescriptors() - limits.refusing() - (a.used - a.over) - n
 		switch {
 		case opens && limits.Connections > 0 && a.open-a.over-a.closing >= limits.Connections,
@@ -147,36 +147,36 @@ func (a *admission) waitForLeave(ctx context.Context) bool {
 // tell makes c a connection that is only to be refused with excess, if there is room
 // for one more.
 func (a *admission) tell(c *conn, excess error) bool {
-	if a.over >= c.policy.Limits.refusing() || !a.told.Take(c.accepted, Rate{PerSecond: refusingRate}.bucket()) {
+	if a.over >= c.policy.Limits.refusing() || !a.told.Take(c.arrival.accepted, Rate{PerSecond: refusingRate}.bucket()) {
 		return false
 	}
 	a.pending.remove(c)
 	a.over++
-	c.ticket.over = true
-	c.excess = excess
+	c.arrival.ticket.over = true
+	c.arrival.excess = excess
 	return true
 }
 
 // arrive counts the connection for its address, which is known now, and for the pace of
 // that. Its result is that of enter.
 func (a *admission) arrive(c *conn) (ok bool) {
-	addr, limits := c.addr.Addr(), &c.policy.Limits
+	addr, limits := c.arrival.addr.Addr(), &c.policy.Limits
 	if !addr.IsValid() {
 		return true
 	}
 	block := blockOf(addr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.ticket.over {
+	if c.arrival.ticket.over {
 		return true
 	}
-	if at := &c.waiting; at.among != nil && at.among.block != block {
+	if at := &c.arrival.waiting; at.among != nil && at.among.block != block {
 		since := at.since
 		a.pending.remove(c)
 		a.pending.add(c, block, since)
 	}
 	switch {
-	case limits.AddressRate.PerSecond > 0 && !a.perAddr.take(block, c.accepted, limits.AddressRate):
+	case limits.AddressRate.PerSecond > 0 && !a.perAddr.take(block, c.arrival.accepted, limits.AddressRate):
 		return a.tell(c, refuse(RateExceeded, errors.New("the limit on new connections a second of one address is reached")))
 	case limits.PerAddress > 0 && a.byBlock[block] >= limits.PerAddress:
 		return a.tell(c, refuse(Busy, errors.New("the limit on connections of one address is reached")))
@@ -185,29 +185,29 @@ func (a *admission) arrive(c *conn) (ok bool) {
 			a.byBlock = make(map[netip.Prefix]int)
 		}
 		a.byBlock[block]++
-		c.ticket.counted = true
+		c.arrival.ticket.counted = true
 	}
 	return true
 }
 
-// connected takes a connection that has sent its CONNECT out of those that are pending.
+// endPending takes a connection that has sent its CONNECT out of those that are pending.
 // It reports false if it has been displaced.
-func (a *admission) connected(c *conn) bool {
+func (a *admission) endPending(c *conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pending.remove(c)
-	return !c.waiting.displaced
+	return !c.arrival.waiting.displaced
 }
 
-// grow counts n more descriptors for c. It reports false if there are none.
-func (a *admission) grow(c *conn, n int) bool {
+// addDescriptors counts n more descriptors for c. It reports false if there are none.
+func (a *admission) addDescriptors(c *conn, n int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.makeRoom(c, n, always) {
 		return false
 	}
 	a.used += n
-	c.ticket.descriptors += uint8(n)
+	c.arrival.ticket.descriptors += uint8(n)
 	return true
 }
 
@@ -216,9 +216,9 @@ func (a *admission) grow(c *conn, n int) bool {
 func (a *admission) linger(c *conn, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.giveBack(int(c.ticket.descriptors) - 1)
-	c.ticket.descriptors = 1
-	if !c.ticket.over && !c.waiting.displaced && c.waiting.among == nil {
+	a.giveBack(int(c.arrival.ticket.descriptors) - 1)
+	c.arrival.ticket.descriptors = 1
+	if !c.arrival.ticket.over && !c.arrival.waiting.displaced && c.arrival.waiting.among == nil {
 		a.await(c, now)
 	}
 }
@@ -228,10 +228,10 @@ func (a *admission) leave(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pending.remove(c)
-	if c.waiting.displaced {
+	if c.arrival.waiting.displaced {
 		a.closing--
 	}
-	a.end(c.ticket, c.addr.Addr())
+	a.end(c.arrival.ticket, c.arrival.addr.Addr())
 }
 
 // leaveSession gives the place of a session from addr back.

@@ -99,7 +99,7 @@ func TestLimitOnConnectRate(t *testing.T) {
 // TestRefusingIsPaced: a flood costs less than what it is refused for.
 func TestRefusingIsPaced(t *testing.T) {
 	b := newAdmissionBench(&Policy{Limits: Limits{Connections: 1}})
-	if c, ok := b.enter("192.0.2.1"); !ok || c.excess != nil {
+	if c, ok := b.enter("192.0.2.1"); !ok || c.arrival.excess != nil {
 		t.Fatal("the first was not admitted")
 	}
 	told := 0
@@ -118,7 +118,7 @@ func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
 	b := newAdmissionBench(&Policy{Limits: Limits{AddressRate: Rate{PerSecond: 2}}})
 	arrive := func(addr string) (error, bool) {
 		c, ok := b.enter(addr)
-		return c.excess, ok
+		return c.arrival.excess, ok
 	}
 	for range 2 {
 		if excess, ok := arrive("2001:db8::1"); !ok || excess != nil {

@@ -43,9 +43,9 @@ func (p *pending) add(c *conn, block netip.Prefix, now time.Time) {
 		p.blocks[block] = all
 		heap.Push(&p.most, all)
 	}
-	c.waiting.among, c.waiting.older, c.waiting.since = all, all.newest, now
+	c.arrival.waiting.among, c.arrival.waiting.older, c.arrival.waiting.since = all, all.newest, now
 	if all.newest != nil {
-		all.newest.waiting.newer = c
+		all.newest.arrival.waiting.newer = c
 	} else {
 		all.oldest = c
 	}
@@ -57,18 +57,18 @@ func (p *pending) add(c *conn, block netip.Prefix, now time.Time) {
 
 // remove takes c out, if it is pending.
 func (p *pending) remove(c *conn) {
-	at := &c.waiting
+	at := &c.arrival.waiting
 	all := at.among
 	if all == nil {
 		return
 	}
 	if at.older != nil {
-		at.older.waiting.newer = at.newer
+		at.older.arrival.waiting.newer = at.newer
 	} else {
 		all.oldest = at.newer
 	}
 	if at.newer != nil {
-		at.newer.waiting.older = at.older
+		at.newer.arrival.waiting.older = at.older
 	} else {
 		all.newest = at.older
 	}
@@ -110,7 +110,7 @@ func (h byNumber) Less(i, j int) bool {
 		return h[i].n > h[j].n
 	}
 	a, b := h[i].oldest, h[j].oldest
-	return a != nil && b != nil && a.waiting.since.Before(b.waiting.since)
+	return a != nil && b != nil && a.arrival.waiting.since.Before(b.arrival.waiting.since)
 }
 
 func (h byNumber) Swap(i, j int) {

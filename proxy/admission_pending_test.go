@@ -36,8 +36,8 @@ type stillSocket struct{ net.Conn }
 func (stillSocket) SetDeadline(time.Time) error { return nil }
 
 func (b *admissionBench) conn(addr string) *conn {
-	c := &conn{policy: b.policy, accepted: b.now, raw: stillSocket{}, ctx: context.Background()}
-	c.addr = netip.AddrPortFrom(netip.MustParseAddr(addr), 1)
+	c := &conn{policy: b.policy, ctx: context.Background(), arrival: arrival{accepted: b.now, raw: stillSocket{}}}
+	c.arrival.addr = netip.AddrPortFrom(netip.MustParseAddr(addr), 1)
 	c.abort = func(error) { b.displaced <- c }
 	return c
 }
@@ -63,8 +63,8 @@ func TestPendingGiveWay(t *testing.T) {
 			names := map[*conn]string{}
 			for _, name := range strings.Fields(tt.enter) {
 				c, ok := b.enter(fmt.Sprintf("192.0.2.%d", name[0]))
-				if !ok || c.excess != nil {
-					t.Fatalf("%s was not admitted: %v", name, c.excess)
+				if !ok || c.arrival.excess != nil {
+					t.Fatalf("%s was not admitted: %v", name, c.arrival.excess)
 				}
 				names[c] = name
 				b.now = b.now.Add(time.Millisecond)
@@ -90,7 +90,7 @@ func TestPendingModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p pending
 		var all []*conn // from the oldest to the newest
-		block := func(c *conn) netip.Prefix { return blockOf(c.addr.Addr()) }
+		block := func(c *conn) netip.Prefix { return blockOf(c.arrival.addr.Addr()) }
 		now := time.Unix(0, 0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now = now.Add(time.Second)
@@ -100,7 +100,8 @@ func TestPendingModel(t *testing.T) {
 				p.remove(all[i]) // which does nothing
 				all = slices.Delete(all, i, i+1)
 			} else {
-				c := &conn{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(0, 4).Draw(t, "address"))}), 1)}
+				c := &conn{}
+				c.arrival.addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(rapid.IntRange(0, 4).Draw(t, "address"))}), 1)
 				p.add(c, block(c), now)
 				all = append(all, c)
 			}
@@ -133,7 +134,7 @@ func TestSilentConnectionsYield(t *testing.T) {
 		b := newAdmissionBench(&Policy{Limits: limits})
 		enter := func(addr string) bool {
 			c := b.conn(addr)
-			return b.admission.enter(c) && c.excess == nil
+			return b.admission.enter(c) && c.arrival.excess == nil
 		}
 		for range 4 {
 			enter("192.0.2.1")

@@ -11,7 +11,7 @@ import (
 // byte, unless the client has to be told more, and so does a refusal of the client's
 // own doing.
 func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
-	ack, version, err := readConnack(raw, c.level)
+	ack, version, err := readConnack(raw, c.login.level)
 	switch {
 	case err != nil:
 		return refuse(UpstreamUnavailable, fmt.Errorf("the broker's CONNACK: %w", err))
@@ -19,9 +19,9 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		return c.upstreamRefusal(raw, ack.Code, version, out)
 	}
 	c.srv.acceptances.add(c.acceptanceKey(out))
-	c.aliases = aliasMaximum(&ack)
+	c.link.topicAliases = aliasMaximum(&ack)
 	changed := c.echoMethod(&ack, out)
-	if c.level == 5 && c.in.ClientID == "" {
+	if c.login.level == 5 && c.login.connect.ClientID == "" {
 		assigned, err := c.settleClientID(&ack)
 		if err != nil {
 			return err
@@ -29,7 +29,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		changed = changed || assigned
 	}
 	if changed {
-		raw = ack.Append(nil, c.level)
+		raw = ack.Append(nil, c.login.level)
 	}
 	err = c.writeConnack(raw, c.policy.connectTimeout())
 	switch {
@@ -106,7 +106,7 @@ func olderCode(code packets.ReasonCode) packets.ReasonCode {
 // has not seen it: every successful CONNACK must repeat it [MQTT-4.12.0-5]. It reports
 // whether the CONNACK has changed.
 func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
-	method, ok := c.in.Properties.AuthenticationMethod()
+	method, ok := c.login.connect.Properties.AuthenticationMethod()
 	if _, seen := out.Properties.AuthenticationMethod(); !ok || seen {
 		return false
 	}
@@ -119,19 +119,19 @@ func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
 // registry learns the one that the broker chose [MQTT-3.2.2-16]. It reports whether
 // the CONNACK has changed.
 func (c *conn) settleClientID(ack *packets.Connack) (changed bool, err error) {
-	if c.assign {
-		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.clientID)
+	if c.link.assignID {
+		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.login.clientID)
 		return true, nil
 	}
 	id, ok := ack.Properties.AssignedClientIdentifier()
 	if !ok {
 		return false, nil
 	}
-	client := *c.client
+	client := *c.login.client
 	client.ClientID = id
-	c.client = &client
-	c.session.publish(c.client)
-	if !c.srv.registry.claim(c.session, id) {
+	c.login.client = &client
+	c.login.session.publish(c.login.client)
+	if !c.srv.registry.claim(c.login.session, id) {
 		return false, refuse(UpstreamUnavailable, errors.New("the broker assigned a client id with which another subject has a session"))
 	}
 	return false, nil
@@ -142,15 +142,15 @@ func (c *conn) settleClientID(ack *packets.Connack) (changed bool, err error) {
 // client's fault: it is told to come back later.
 func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte, out *packets.Connect) error {
 	refused := fmt.Errorf("the broker answered %v (%d)", code, byte(code))
-	if version != c.level {
+	if version != c.login.level {
 		refused = fmt.Errorf("%w in the form of MQTT %s", refused, versionName(version))
 	}
-	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.exonerate(c.acceptanceKey(out), c.client.Subject()) {
+	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.exonerate(c.acceptanceKey(out), c.login.client.Subject()) {
 		return refuse(UpstreamCredentials, fmt.Errorf("%w to the proxy's own credentials: check upstream.username and upstream.password", refused))
 	}
-	c.upstreamAnswer, c.upstreamCode = raw, translated(code, c.level)
-	if version != c.level || c.upstreamCode != code {
-		c.upstreamAnswer = (&packets.Connack{Code: c.upstreamCode}).Append(nil, c.level)
+	c.link.refusal, c.link.refusalCode = raw, translated(code, c.login.level)
+	if version != c.login.level || c.link.refusalCode != code {
+		c.link.refusal = (&packets.Connack{Code: c.link.refusalCode}).Append(nil, c.login.level)
 	}
 	return refuse(UpstreamRefused, refused)
 }
@@ -165,6 +165,6 @@ func aboutCredentials(code packets.ReasonCode) bool {
 
 // sameCredentials reports whether the broker was shown what the client had sent.
 func (c *conn) sameCredentials(out *packets.Connect) bool {
-	return out.HasUsername == c.in.HasUsername && out.Username == c.in.Username &&
-		out.HasPassword == c.in.HasPassword && out.Password == c.in.Password
+	return out.HasUsername == c.login.connect.HasUsername && out.Username == c.login.connect.Username &&
+		out.HasPassword == c.login.connect.HasPassword && out.Password == c.login.connect.Password
 }

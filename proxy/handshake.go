@@ -109,31 +109,31 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 	return limited
 }
 
-// handshake makes c.nc of the accepted connection.
-func (c *conn) handshake(ctx context.Context, deadline time.Time) error {
-	if c.entry.tls == nil {
-		c.nc = relay.NewSocket(c.raw)
+// handshake makes c.arrival.transport of the accepted connection.
+func (c *conn) handshake(deadline time.Time) error {
+	if c.listener.tls == nil {
+		c.arrival.transport = relay.NewSocket(c.arrival.raw)
 		return nil
 	}
 	begin := time.Now()
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	ctx, cancel := context.WithDeadline(c.ctx, deadline)
 	defer cancel()
 	gate := &handshakeGate{slots: c.policy.handshakes}
-	socket := relay.NewSocket(gate.guard(c.raw))
-	tc := tls.Server(socket, c.entry.tls)
-	c.nc = socket
+	socket := relay.NewSocket(gate.guard(c.arrival.raw))
+	tc := tls.Server(socket, c.listener.tls)
+	c.arrival.transport = socket
 	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
 	gate.leave()
 	if err != nil {
 		return handshakeError(err, &gate.last)
 	}
 	state := tc.ConnectionState()
-	c.nc, c.state = tc, &state
+	c.arrival.transport, c.arrival.tls = tc, &state
 	if hook := c.srv.Trace.Secured; hook != nil {
-		hook(Handshake{Listener: c.entry.name(), Resumed: state.DidResume, Duration: time.Since(begin)})
+		hook(Handshake{Listener: c.listener.name, Resumed: state.DidResume, Duration: time.Since(begin)})
 	}
 	if len(state.VerifiedChains) > 0 {
-		c.peer = state.VerifiedChains[0][0]
+		c.arrival.peer = state.VerifiedChains[0][0]
 	}
 	return nil
 }

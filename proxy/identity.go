@@ -15,17 +15,17 @@ import (
 // 3.1.3.1).
 const maxClientID31 = 23
 
-// settleID decides under which client id the session is known, and which one stands
+// chooseClientID decides under which client id the session is known, and which one stands
 // for it towards the broker: the client's own, or one made up for a client that sent
 // none. There are devices whose client id is their token, which must neither be logged
 // nor reach the broker.
-func (c *conn) settleID() {
-	if c.in.ClientID == "" {
-		c.clientID = "p" + rand.Text()[:maxClientID31-1]
-		c.sentID = c.clientID
+func (c *conn) chooseClientID() {
+	if c.login.connect.ClientID == "" {
+		c.login.clientID = "p" + rand.Text()[:maxClientID31-1]
+		c.login.sentID = c.login.clientID
 		return
 	}
-	c.clientID, c.sentID = c.disguise(c.in.ClientID)
+	c.login.clientID, c.login.sentID = c.disguise(c.login.connect.ClientID)
 }
 
 // disguise returns what stands for a field of the CONNECT in logs and towards the
@@ -35,7 +35,7 @@ func (c *conn) settleID() {
 // session.
 func (c *conn) disguise(field string) (shown, sent string) {
 	text := authz.NewToken(field)
-	for _, secret := range []authz.Token{c.token, authz.NewToken(c.in.Password)} {
+	for _, secret := range []authz.Token{c.login.token, authz.NewToken(c.login.connect.Password)} {
 		if field != "" && text.Equal(secret) {
 			return secret.Fingerprint(), c.standIn(secret)
 		}
@@ -51,7 +51,7 @@ func (c *conn) standIn(secret authz.Token) string {
 	mac := hmac.New(sha256.New, c.policy.clientIDKey)
 	mac.Write([]byte(secret.Reveal()))
 	digits := hex.EncodeToString(mac.Sum(nil)[:16])
-	if c.level == 3 {
+	if c.login.level == 3 {
 		return digits[:maxClientID31]
 	}
 	return digits

@@ -28,42 +28,40 @@ type Listener struct {
 	// WebSocket makes it a listener for MQTT over WebSocket, and for nothing else.
 	WebSocket *websocket.Endpoint
 
-	current atomic.Pointer[entry] // what the fields said when it was last asked
+	current atomic.Pointer[listenerSettings] // what the fields said when it was last asked
 }
 
 // Update applies the settings of next, all but the socket, to the connections that l
 // accepts from now on. It may be called while l is served. The fields of l itself do not
 // change. If the TLS config is the same one, session tickets stay valid.
 func (l *Listener) Update(next *Listener) {
-	l.current.Store(newEntry(l.Listener, next, l.current.Load()))
+	l.current.Store(newSettings(l.Listener, next, l.current.Load()))
 }
 
 // entry returns where a connection comes in that is accepted now.
-func (l *Listener) entry() *entry {
+func (l *Listener) settings() *listenerSettings {
 	if e := l.current.Load(); e != nil {
 		return e
 	}
-	l.current.CompareAndSwap(nil, newEntry(l.Listener, l, nil))
+	l.current.CompareAndSwap(nil, newSettings(l.Listener, l, nil))
 	return l.current.Load()
 }
 
 // entry is where a connection came in.
-type entry struct {
-	label   string
+type listenerSettings struct {
+	name    string
 	given   *tls.Config // tls as the Listener has it
 	tls     *tls.Config
 	proxies []netip.Prefix
 	ws      *websocket.Endpoint
 }
 
-func (e *entry) name() string { return e.label }
-
-// newEntry returns what settings say about connections of socket; old is the one
+// newSettings returns what settings say about connections of socket; old is the one
 // before, if there was one.
-func newEntry(socket net.Listener, settings *Listener, old *entry) *entry {
-	e := &entry{label: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol, ws: settings.WebSocket}
-	if e.label == "" {
-		e.label = socket.Addr().String()
+func newSettings(socket net.Listener, settings *Listener, old *listenerSettings) *listenerSettings {
+	e := &listenerSettings{name: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol, ws: settings.WebSocket}
+	if e.name == "" {
+		e.name = socket.Addr().String()
 	}
 	switch {
 	case e.given == nil:
@@ -76,12 +74,12 @@ func newEntry(socket net.Listener, settings *Listener, old *entry) *entry {
 }
 
 // entries returns what tells where a connection of ln comes in.
-func entries(ln net.Listener) func() *entry {
+func settingsOf(ln net.Listener) func() *listenerSettings {
 	if l, ok := ln.(*Listener); ok {
-		return l.entry
+		return l.settings
 	}
-	e := &entry{label: ln.Addr().String()}
-	return func() *entry { return e }
+	e := &listenerSettings{name: ln.Addr().String()}
+	return func() *listenerSettings { return e }
 }
 
 // addrPortOf returns the address of a TCP connection with a v4 address in its

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // Policy is what a [Server] does with connections. It is immutable once it has
@@ -91,26 +90,6 @@ type Limits struct {
 	// time; 0 means one for each processor. None is held while a client is waited
 	// for.
 	Handshakes int
-}
-
-// ConnectRequest is a CONNECT on its way to the broker.
-type ConnectRequest struct {
-	// Client is who asks. Its ClientID is never empty: a client that sent none
-	// has one made up.
-	Client *Client
-	// Token is the token that let it in.
-	Token authz.Token
-	// ClientID and Username stand for those of the client towards the broker. They
-	// are what the client sent, or a client id made up for a client without one. What
-	// is a token is replaced by 32 hexadecimal digits, 23 for MQTT 3.1, that are the
-	// same for the same token; see Policy.ClientIDKey.
-	ClientID, Username string
-	// In is what the client sent, its token among it. It must not be changed.
-	In *packets.Connect
-	// Out is what the broker will get: In without user name, password and every
-	// user property or authentication data in which the policy looks for a token.
-	// Its ClientID is empty if a 5.0 client sent none, so that the broker may choose.
-	Out *packets.Connect
 }
 
 func (p *Policy) connectTimeout() time.Duration  { return cmp.Or(p.ConnectTimeout, 10*time.Second) }

@@ -20,13 +20,13 @@ import (
 // is closed. Else whoever reaches the listener past the load balancer could claim
 // any address, or hide behind the load balancer's.
 func (c *conn) readHeader() error {
-	if len(c.entry.proxies) == 0 {
+	if len(c.listener.proxies) == 0 {
 		return nil
 	}
-	if !trusts(c.entry.proxies, c.addr.Addr()) {
+	if !trusts(c.listener.proxies, c.arrival.addr.Addr()) {
 		return refuse(ProxyHeader, errors.New("the address is not one of the load balancers that this listener is for"))
 	}
-	header, err := proxyproto.Read(c.raw)
+	header, err := proxyproto.Read(c.arrival.raw)
 	switch {
 	case isTimeout(err):
 		return refuse(ConnectTimeout, errors.New("no complete PROXY protocol header"))
@@ -35,11 +35,11 @@ func (c *conn) readHeader() error {
 	case err != nil:
 		return refuse(ProxyHeader, err)
 	}
-	c.header, c.probe = header, header.Local
+	c.arrival.header, c.arrival.probe = header, header.Local
 	if !header.Source.IsValid() {
 		return nil
 	}
-	c.addr = header.Source
+	c.arrival.addr = header.Source
 	if c.fronted() {
 		return nil
 	}
@@ -52,8 +52,8 @@ func (c *conn) arriveLate() error {
 	if !c.srv.admission.arrive(c) {
 		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
 	}
-	if c.excess != nil {
-		c.hurry(time.Now().Add(lastWords))
+	if c.arrival.excess != nil {
+		c.setReadDeadline(time.Now().Add(lingerTimeout))
 	}
 	return nil
 }
@@ -66,32 +66,32 @@ func trusts(networks []netip.Prefix, addr netip.Addr) bool {
 // somebody answers do so, many of them with a reset.
 func gone(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
 
-// forgive makes a health check of a load balancer's own connection that ended
+// asHealthCheck makes a health check of a load balancer's own connection that ended
 // without a CONNECT.
-func (c *conn) forgive(err error) error {
+func (c *conn) asHealthCheck(err error) error {
 	var refused *RefusedError
-	if c.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && gone(refused.Err)) {
+	if c.arrival.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && gone(refused.Err)) {
 		return refuse(HealthCheck, refused.Err)
 	}
 	return err
 }
 
-// origin returns what a PROXY protocol header can tell the broker about the client:
-// what a load balancer in front has told stands before what shows here.
-func (c *conn) origin() *proxyproto.Header {
-	h := &proxyproto.Header{Source: c.addr, Destination: addrPortOf(c.raw.LocalAddr())}
-	if c.header != nil {
-		h.UniqueID = c.header.UniqueID
-		if c.header.Destination.IsValid() {
-			h.Destination = c.header.Destination
+// proxyHeader returns what a PROXY protocol header can say to the broker about the client.
+// What a load balancer in front has said counts more than what can be seen here.
+func (a *arrival) proxyHeader() *proxyproto.Header {
+	h := &proxyproto.Header{Source: a.addr, Destination: addrPortOf(a.raw.LocalAddr())}
+	if a.header != nil {
+		h.UniqueID = a.header.UniqueID
+		if a.header.Destination.IsValid() {
+			h.Destination = a.header.Destination
 		}
-		if c.header.SSL != nil || c.state == nil {
-			h.SSL, h.Authority, h.ALPN = c.header.SSL, c.header.Authority, c.header.ALPN
+		if a.header.SSL != nil || a.tls == nil {
+			h.SSL, h.Authority, h.ALPN = a.header.SSL, a.header.Authority, a.header.ALPN
 			return h
 		}
 	}
-	if c.state != nil {
-		h.SSL, h.Authority, h.ALPN = sslOf(c.state), c.state.ServerName, c.state.NegotiatedProtocol
+	if a.tls != nil {
+		h.SSL, h.Authority, h.ALPN = sslOf(a.tls), a.tls.ServerName, a.tls.NegotiatedProtocol
 	}
 	return h
 }

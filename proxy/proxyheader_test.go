@@ -26,7 +26,7 @@ func (c addressedConn) LocalAddr() net.Addr {
 }
 
 // connectFrom opens a connection to a listener from an address.
-func (b *bench) connectFrom(e *entry, from string) *client {
+func (b *bench) connectFrom(e *listenerSettings, from string) *client {
 	b.t.Helper()
 	if b.srv.policy.Load() == nil {
 		if err := b.srv.SetPolicy(&b.policy); err != nil {
@@ -40,8 +40,8 @@ func (b *bench) connectFrom(e *entry, from string) *client {
 }
 
 // balanced is a listener behind load balancers of 10.1.0.0/16.
-func balanced() *entry {
-	return &entry{label: "balanced", proxies: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
+func balanced() *listenerSettings {
+	return &listenerSettings{name: "balanced", proxies: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
 }
 
 const (
@@ -121,7 +121,7 @@ func TestHeaderIsRequired(t *testing.T) {
 	connect := string(p.Append(nil))
 	for _, tt := range []struct {
 		name, from, sent string
-		listener         *entry
+		listener         *listenerSettings
 		want             Reason
 	}{
 		{"no header", balancer, connect, balanced(), ProxyHeader},
@@ -129,7 +129,7 @@ func TestHeaderIsRequired(t *testing.T) {
 		{"half a header", balancer, "PROXY TCP4 ", balanced(), ProxyHeader},
 		{"header from elsewhere", "192.0.2.1:40000", headerV1 + connect, balanced(), ProxyHeader},
 		{"no header from elsewhere", "192.0.2.1:40000", connect, balanced(), ProxyHeader},
-		{"header where none is wanted", balancer, headerV1 + connect, &entry{label: "plain"}, NotMQTT},
+		{"header where none is wanted", balancer, headerV1 + connect, &listenerSettings{name: "plain"}, NotMQTT},
 		{"two headers", balancer, headerV1 + headerV1 + connect, balanced(), NotMQTT},
 		{"nothing", balancer, "", balanced(), HealthCheck},
 		{"load balancer for itself", balancer, localV2, balanced(), HealthCheck},
@@ -218,8 +218,8 @@ func TestOrigin(t *testing.T) {
 		{"TLS passed on", &proxyproto.Header{Authority: "there"}, state, proxyproto.Header{Authority: "here", ALPN: "mqtt", SSL: own}},
 	} {
 		tt.want.Source, tt.want.Destination = source, destination
-		c := &conn{raw: addressedConn{}, addr: source, header: tt.header, state: tt.state}
-		if diff := cmp.Diff(&tt.want, c.origin(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		a := &arrival{raw: addressedConn{}, addr: source, header: tt.header, tls: tt.state}
+		if diff := cmp.Diff(&tt.want, a.proxyHeader(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", tt.name, diff)
 		}
 	}

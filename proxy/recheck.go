@@ -38,14 +38,15 @@ func (p *Policy) interval(g *authz.Grant) time.Duration {
 	return p.Recheck
 }
 
-// join makes the session of c one that is asked again, if its grant says so.
-func (r *rechecks) join(c *conn, request authz.Request) {
-	every := c.srv.policy.Load().interval(c.client.Grant)
+// add makes the session of c one that is asked again, if its grant says so.
+func (r *rechecks) add(c *conn) {
+	every := c.srv.policy.Load().interval(c.login.client.Grant)
 	if every <= 0 {
 		return
 	}
+	request := c.request()
 	request.Purpose = authz.Recheck
-	key := c.client.TokenHash
+	key := c.login.client.TokenHash
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -60,8 +61,8 @@ func (r *rechecks) join(c *conn, request authz.Request) {
 		r.groups[key] = g
 		g.timer = time.AfterFunc(jittered(every), func() { r.ask(c.srv, key, g) })
 	}
-	g.members[c.session] = request
-	c.session.rechecked = true
+	g.members[c.login.session] = request
+	c.login.session.rechecked = true
 }
 
 // Recheck asks the Authorizer again about every live session that is asked about at
@@ -143,7 +144,7 @@ type member struct {
 func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
 	s := m.session
 	defer func() {
-		if s.srv.survive(recover()) {
+		if s.srv.recovered(recover()) {
 			s.cut(relay.ErrPanic)
 			g = s.current().Grant
 		}
@@ -172,7 +173,7 @@ func (r *rechecks) begin(key [32]byte, g *recheckGroup) map[said][]member {
 // askAgain asks the Authorizer about a live session. A panic is no answer.
 func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, err error) {
 	defer func() {
-		if s.survive(recover()) {
+		if s.recovered(recover()) {
 			err = relay.ErrPanic
 		}
 	}()

@@ -44,16 +44,16 @@ func (c *conn) connectError(err error) error {
 	case isFrameError(err):
 		return refuse(HTTPRefused, err)
 	case errors.As(err, &malformed):
-		c.level = malformed.Level
+		c.login.level = malformed.Level
 		return refuse(Malformed, err)
 	case errors.As(err, &tooLarge):
-		c.level = tooLarge.Level
+		c.login.level = tooLarge.Level
 		return refuse(TooLarge, err)
 	case errors.As(err, &level):
 		// A version newer than all we know most likely understands 5.0's form.
-		c.level = 4
+		c.login.level = 4
 		if level.Level > 5 {
-			c.level = 5
+			c.login.level = 5
 		}
 		return refuse(WrongVersion, err)
 	case errors.Is(err, packets.ErrNotConnect):
@@ -94,59 +94,66 @@ func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// refuse ends the connection with the CONNACK that the table gives for err and
-// reports it.
-func (c *conn) refuse(err error) {
+// sendRefusal refuses the connection for err: it sends the CONNACK of the table of
+// reasons, reports the refusal, and closes the connection.
+func (c *conn) sendRefusal(err error) {
 	var refused *RefusedError
 	if !errors.As(err, &refused) {
 		refused = &RefusedError{Reason: Internal, Err: err}
 	}
-	r := Refusal{
-		Reason:   refused.Reason,
-		Err:      refused.Err,
-		Addr:     c.addr,
-		Listener: c.entry.name(),
-		Level:    c.level,
-		Duration: time.Since(c.accepted),
-	}
-	if c.in != nil {
-		r.Fingerprint = c.token.Fingerprint()
-		if c.in.ClientID != "" {
-			r.ClientID = c.clientID
-		}
-	}
-	if c.client != nil {
-		r.Subject = c.client.Subject()
-	}
-	r.Code, r.Sent = c.sendRefusal(refused)
+	r := c.describeRefusal(refused)
+	r.Code, r.Sent = c.sendRefusalCode(refused)
 	if hook := c.srv.Trace.Refused; hook != nil {
 		hook(r)
 	}
-	c.closeFor(refused.Reason)
-	// crypto/tls has told a client whose handshake failed, and so on.
-	told := r.Sent || r.Reason == TLSFailed || r.Reason == HTTPRefused || c.ws != nil
-	c.goodbye(told && r.Reason != Displaced)
+	c.arrival.setCloseCode(refused.Reason)
+	// A client whose TLS handshake failed, for example, has got an alert.
+	answered := r.Sent || r.Reason == TLSFailed || r.Reason == HTTPRefused || c.arrival.ws != nil
+	c.closeAfterRefusal(answered && r.Reason != Displaced)
 }
 
-// sendRefusal writes the CONNACK for a refusal, if there is one for it.
-func (c *conn) sendRefusal(refused *RefusedError) (packets.ReasonCode, bool) {
+// describeRefusal returns what is known of a connection that is refused.
+func (c *conn) describeRefusal(refused *RefusedError) Refusal {
+	r := Refusal{
+		Reason:   refused.Reason,
+		Err:      refused.Err,
+		Addr:     c.arrival.addr,
+		Listener: c.listener.name,
+		Level:    c.login.level,
+		Duration: time.Since(c.arrival.accepted),
+	}
+	if c.login.connect != nil {
+		r.Fingerprint = c.login.token.Fingerprint()
+		if c.login.connect.ClientID != "" {
+			r.ClientID = c.login.clientID
+		}
+	}
+	if c.login.client != nil {
+		r.Subject = c.login.client.Subject()
+	}
+	return r
+}
+
+// sendRefusalCode sends the CONNACK for a refusal, if there is one for it, and returns its
+// code.
+func (c *conn) sendRefusalCode(refused *RefusedError) (code packets.ReasonCode, sent bool) {
 	if refused.Reason == UpstreamRefused {
-		return c.upstreamCode, c.writeConnack(c.upstreamAnswer, lastWords) == nil
+		return c.link.refusalCode, c.writeConnack(c.link.refusal, lingerTimeout) == nil
 	}
 	info := refused.Reason.Info()
-	code := info.V3
-	if c.level == 5 {
+	code = info.V3
+	if c.login.level == 5 {
 		code = info.V5
 		var malformed *packets.MalformedError
 		if refused.Reason == Malformed && errors.As(refused.Err, &malformed) {
 			code = malformed.Code
 		}
 	}
-	if code == 0 || c.level == 0 {
+	if code == 0 || c.login.level == 0 {
 		return 0, false
 	}
 	ack := packets.Connack{Code: code}
-	return code, c.writeConnack(ack.Append(nil, c.level), lastWords) == nil
+	return code, c.writeConnack(ack.Append(nil, c.login.level), lingerTimeout) == nil
 }
 
 // errTooLargeForClient is the error of a CONNACK that the client does not take.
@@ -159,11 +166,11 @@ var errTooLargeForClient = errors.New("the CONNACK is larger than the Maximum Pa
 func (c *conn) writeConnack(raw []byte, within time.Duration) error {
 	if limit := c.packetLimit(); uint64(len(raw)) > limit {
 		var ack packets.Connack
-		if err := ack.Parse(raw, c.level); err != nil {
+		if err := ack.Parse(raw, c.login.level); err != nil {
 			return err
 		}
 		ack.Properties = ack.Properties.Without(packets.ReasonString, packets.UserProperty)
-		if raw = ack.Append(nil, c.level); uint64(len(raw)) > limit {
+		if raw = ack.Append(nil, c.login.level); uint64(len(raw)) > limit {
 			return errTooLargeForClient
 		}
 	}
@@ -172,38 +179,37 @@ func (c *conn) writeConnack(raw []byte, within time.Duration) error {
 
 // packetLimit returns the size of the largest packet that the client takes, in bytes.
 func (c *conn) packetLimit() uint64 {
-	if c.in != nil && c.level == 5 {
-		if n, ok := c.in.Properties.MaximumPacketSize(); ok {
+	if c.login.connect != nil && c.login.level == 5 {
+		if n, ok := c.login.connect.Properties.MaximumPacketSize(); ok {
 			return uint64(n)
 		}
 	}
 	return math.MaxUint64
 }
 
-// lastWords is how long a refused client has to take its CONNACK, and again to
-// close.
-const lastWords = time.Second
+// lingerTimeout is how long a refused client has to take its CONNACK, and again to close
+// the connection.
+const lingerTimeout = time.Second
 
-// goodbye closes the connection. A client that was told something gets the time
-// to read it: closing a socket with unread bytes in it resets the connection, and
+// closeAfterRefusal closes the connection. A client that has been answered gets the time
+// to read the answer: closing a socket with unread bytes in it resets the connection, and
 // the CONNACK would be lost.
-func (c *conn) goodbye(told bool) {
-	if told {
+func (c *conn) closeAfterRefusal(answered bool) {
+	if answered {
 		now := time.Now()
-		_ = c.raw.SetDeadline(now.Add(lastWords))
+		_ = c.arrival.raw.SetDeadline(now.Add(lingerTimeout))
 		c.srv.admission.linger(c, now)
-		if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
+		if w, ok := c.arrival.transport.(interface{ CloseWrite() error }); ok {
 			_ = w.CloseWrite()
 		}
 		c.discardInput()
 	}
-	// Below TLS: closing a TLS connection would write, and wait up to five
-	// seconds for it.
-	_ = c.raw.Close()
+	// Not the TLS connection: closing that would write, and wait up to five seconds for it.
+	_ = c.arrival.raw.Close()
 }
 
-// discardInput throws away what the client has sent beyond its CONNECT, up to a
-// bound, until it closes.
+// discardInput reads what the client has sent after its CONNECT, up to a bound, until the
+// client closes.
 func (c *conn) discardInput() {
-	_, _ = io.Copy(io.Discard, io.LimitReader(c.raw, 64<<10))
+	_, _ = io.Copy(io.Discard, io.LimitReader(c.arrival.raw, 64<<10))
 }

@@ -42,9 +42,9 @@ func (r *registry) endCheck(c *check) {
 	delete(r.checks, c)
 }
 
-// admit ends the check and makes the client a session, unless a kick that came
+// register ends the check and makes the client a session, unless a kick that came
 // during the check meant it.
-func (r *registry) admit(c *check, s *session) bool {
+func (r *registry) register(c *check, s *session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.checks, c)

@@ -12,7 +12,7 @@ func newSession(t *testing.T, r *registry, subject string) *session {
 	t.Helper()
 	s := &session{}
 	s.publish(&Client{ClientID: "of-" + subject, Grant: &authz.Grant{Subject: subject}})
-	if !r.admit(r.beginCheck(), s) {
+	if !r.register(r.beginCheck(), s) {
 		t.Fatal("not admitted")
 	}
 	return s

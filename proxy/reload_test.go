@@ -108,21 +108,21 @@ func TestListenerBecomes(t *testing.T) {
 	}
 	defer socket.Close()
 	l := &Listener{Listener: socket, Name: "before", TLS: one}
-	first := l.entry()
-	if first.label != "before" || first.tls == nil || l.entry() != first {
+	first := l.settings()
+	if first.name != "before" || first.tls == nil || l.settings() != first {
 		t.Errorf("at first %+v", first)
 	}
 	l.Update(&Listener{Name: "after", TLS: one})
-	renamed := l.entry()
-	if renamed.label != "after" || renamed.tls != first.tls {
+	renamed := l.settings()
+	if renamed.name != "after" || renamed.tls != first.tls {
 		t.Error("the same TLS config has lost its tickets")
 	}
 	l.Update(&Listener{TLS: two})
-	if e := l.entry(); e.label != l.Addr().String() || e.tls == first.tls || e.tls == nil {
+	if e := l.settings(); e.name != l.Addr().String() || e.tls == first.tls || e.tls == nil {
 		t.Errorf("then %+v", e)
 	}
 	l.Update(&Listener{})
-	if e := l.entry(); e.tls != nil {
+	if e := l.settings(); e.tls != nil {
 		t.Error("still TLS")
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -9,37 +10,36 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// bindRights makes the grant's topic rules those of this session. A value that
-// would change what a rule means, such as a client id with a wildcard in it,
-// refuses the client: leaving the rule out might open what it closes.
+// bindRights binds the topic rules of the grant to this session, and applies them to the
+// will. A value that would change what a rule means, such as a client id with a wildcard
+// in it, refuses the client: leaving the rule out might allow what it denies.
 func (c *conn) bindRights() error {
-	rules := c.client.Grant.ACL
+	rules := c.login.client.Grant.ACL
 	if rules == nil {
 		return nil
 	}
-	values := authz.ACLValues{ClientID: c.sentID, Subject: c.client.Subject(), Attrs: c.client.Grant.Attrs}
-	if c.location.place != username {
-		values.Username = c.in.Username
+	values := authz.ACLValues{ClientID: c.login.sentID, Subject: c.login.client.Subject(), Attrs: c.login.client.Grant.Attrs}
+	if c.login.location.place != username {
+		values.Username = c.login.connect.Username
 	}
 	bound, err := rules.Bind(values)
 	if err != nil {
 		return refuse(ClientIDNotUsable, fmt.Errorf("topic rules: %w", err))
 	}
-	c.rights = bound
+	if !inspect.AllowsWill(bound, c.login.connect) {
+		return refuse(WillTopic, errors.New("the token's topic rules do not allow it"))
+	}
+	c.login.rights = bound
 	return nil
 }
 
-// mayLeaveWill reports whether the client may publish what it asks for as its
-// will.
-func (c *conn) mayLeaveWill() bool { return c.rights == nil || inspect.AllowsWill(c.rights, c.in) }
-
-// inspect keeps the session within its rights. One without any passes untouched.
-func (c *conn) inspect(pair *relay.Pair) {
-	if c.rights == nil {
+// addFilters makes the relay apply the session's topic rules, if there are any.
+func (c *conn) addFilters(pair *relay.Pair) {
+	if c.login.rights == nil {
 		return
 	}
 	up, down := inspect.New(inspect.Session{
-		Level: c.level, ACL: c.rights, TopicAliasMaximum: c.aliases, Denied: c.session.denied,
+		Level: c.login.level, ACL: c.login.rights, TopicAliasMaximum: c.link.topicAliases, Denied: c.login.session.denied,
 	})
 	pair.FilterUp, pair.FilterDown = up, down
 }

@@ -40,7 +40,7 @@ type Server struct {
 	registry    registry
 	rechecks    rechecks
 	pump        relay.Pump // see relay
-	settled     sync.Once  // of the pump's fields
+	pumpOnce    sync.Once
 	sessions    sync.WaitGroup
 
 	closing   atomic.Bool
@@ -85,23 +85,23 @@ func (s *Server) SetPolicy(p *Policy) error {
 // it. Without a policy it returns an error at once. Serve closes ln.
 func (s *Server) Serve(ln net.Listener) error {
 	defer ln.Close()
-	if err := s.track(ln); err != nil {
+	if err := s.trackListener(ln); err != nil {
 		return err
 	}
-	defer s.untrack(ln)
+	defer s.untrackListener(ln)
 	if s.policy.Load() == nil {
 		return errors.New("proxy: Serve without a policy; call SetPolicy first")
 	}
 	s.admission.listen(1)
 	defer s.admission.listen(-1)
-	entry := entries(ln)
+	settings := settingsOf(ln)
 	var failed backoff
 	for {
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
 			failed = 0
-			s.accept(nc, entry())
+			s.accept(nc, settings())
 		case s.draining():
 			return ErrServerClosed
 		case errors.Is(err, net.ErrClosed):
@@ -109,14 +109,14 @@ func (s *Server) Serve(ln net.Listener) error {
 		default:
 			// Out of descriptors, most likely, or a connection that was reset in
 			// the queue: never a reason to stop listening.
-			s.acceptFailed(entry(), err, failed.next())
+			s.acceptFailed(settings(), err, failed.next())
 		}
 	}
 }
 
 // relay returns the pump, set up.
 func (s *Server) relay() *relay.Pump {
-	s.settled.Do(func() {
+	s.pumpOnce.Do(func() {
 		s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout
 		s.pump.Panicked = s.Trace.Panicked
 		if limits := &s.policy.Load().Limits; limits.Descriptors > 0 {
@@ -134,9 +134,9 @@ func (b *backoff) next() time.Duration {
 	return time.Duration(*b)
 }
 
-func (s *Server) acceptFailed(e *entry, err error, retry time.Duration) {
+func (s *Server) acceptFailed(l *listenerSettings, err error, retry time.Duration) {
 	if hook := s.Trace.AcceptFailed; hook != nil {
-		hook(e.name(), err, retry)
+		hook(l.name, err, retry)
 	}
 	pause := time.NewTimer(retry)
 	defer pause.Stop()
@@ -148,27 +148,27 @@ func (s *Server) acceptFailed(e *entry, err error, retry time.Duration) {
 
 // accept starts the goroutine of one connection, or closes it if there are too
 // many even to refuse it politely.
-func (s *Server) accept(nc net.Conn, e *entry) {
+func (s *Server) accept(nc net.Conn, l *listenerSettings) {
 	defer func() {
-		if s.survive(recover()) {
+		if s.recovered(recover()) {
 			nc.Close()
 		}
 	}()
-	c, ok := s.newConn(s.life(), nc, e)
+	c, ok := s.newConn(s.life(), nc, l)
 	if !ok {
-		s.drop(nc, e)
+		s.drop(nc, l)
 		return
 	}
 	go func() {
-		defer s.forget(c)
-		defer func() { s.survive(recover()) }()
+		defer s.connDone(c)
+		defer func() { s.recovered(recover()) }()
 		c.serve()
 	}()
 }
 
-// survive is given what recover returns, and reports whether that was a panic, which
+// recovered is given what recover returns, and reports whether that was a panic, which
 // is a bug that shall end one connection at most.
-func (s *Server) survive(value any) bool {
+func (s *Server) recovered(value any) bool {
 	if value == nil {
 		return false
 	}
@@ -178,10 +178,10 @@ func (s *Server) survive(value any) bool {
 	return true
 }
 
-func (s *Server) drop(nc net.Conn, e *entry) {
+func (s *Server) drop(nc net.Conn, l *listenerSettings) {
 	nc.Close()
 	if hook := s.Trace.Dropped; hook != nil {
-		hook(e.name())
+		hook(l.name)
 	}
 }
 
@@ -190,34 +190,35 @@ func (s *Server) drop(nc net.Conn, e *entry) {
 // is refused, and closes it in the end. Canceling ctx refuses a connection that is
 // no session yet. Without a policy nc is closed at once.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	e := &entry{label: nc.LocalAddr().String()}
+	l := &listenerSettings{name: nc.LocalAddr().String()}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.life(), func() { cancel(context.Cause(s.life())) })()
-	c, ok := s.newConn(ctx, nc, e)
+	c, ok := s.newConn(ctx, nc, l)
 	if !ok {
-		s.drop(nc, e)
+		s.drop(nc, l)
 		return
 	}
-	defer s.forget(c)
+	defer s.connDone(c)
 	c.serve()
 }
 
 // newConn admits a connection. It may wait for one that gives way.
-func (s *Server) newConn(ctx context.Context, nc net.Conn, e *entry) (*conn, bool) {
+func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) (*conn, bool) {
 	p := s.policy.Load()
 	if p == nil {
 		return nil, false
 	}
-	c := &conn{srv: s, policy: p, entry: e, accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, nc: nc}
+	c := &conn{srv: s, policy: p, listener: l}
+	c.arrival = arrival{accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, transport: nc}
 	c.ctx, c.abort = context.WithCancelCause(ctx)
 	if !s.admission.enter(c) {
 		c.abort(nil)
 		return nil, false
 	}
 	// Behind a load balancer the device's address is not known yet.
-	early := len(e.proxies) == 0 && !c.fronted()
-	if early && !s.admission.arrive(c) || !s.remember(c) {
+	early := len(l.proxies) == 0 && !c.fronted()
+	if early && !s.admission.arrive(c) || !s.trackConn(c) {
 		s.admission.leave(c)
 		c.abort(nil)
 		return nil, false
@@ -225,9 +226,9 @@ func (s *Server) newConn(ctx context.Context, nc net.Conn, e *entry) (*conn, boo
 	return c, true
 }
 
-// remember adds c to the connections that a shutdown hurries. It reports false if the
+// trackConn adds c to the connections that a shutdown hurries. It reports false if the
 // server is closing.
-func (s *Server) remember(c *conn) bool {
+func (s *Server) trackConn(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
@@ -241,16 +242,16 @@ func (s *Server) remember(c *conn) bool {
 	return true
 }
 
-// trust takes the connection out of those that a shutdown hurries: the deadline
+// untrackConn takes the connection out of those that a shutdown hurries: the deadline
 // would end a session later, or wake it for ever.
-func (s *Server) trust(c *conn) {
+func (s *Server) untrackConn(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 }
 
-func (s *Server) forget(c *conn) {
-	s.trust(c)
+func (s *Server) connDone(c *conn) {
+	s.untrackConn(c)
 	s.serving.Done()
 }
 

@@ -127,7 +127,7 @@ func TestLimitPerAddress(t *testing.T) {
 	b := newAdmissionBench(&Policy{Limits: Limits{PerAddress: 2}})
 	enter := func(addr string) (*conn, bool) {
 		c, ok := b.enter(addr)
-		return c, ok && c.excess == nil
+		return c, ok && c.arrival.excess == nil
 	}
 	one, ok1 := enter("192.0.2.1")
 	_, ok2 := enter("192.0.2.1")

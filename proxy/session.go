@@ -139,7 +139,7 @@ func (s *session) expireAt(t time.Time) {
 
 // expire is what the timer of expireAt does.
 func (s *session) expire() {
-	defer func() { s.srv.survive(recover()) }()
+	defer func() { s.srv.recovered(recover()) }()
 	s.cut(ErrExpired)
 }
 

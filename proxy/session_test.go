@@ -715,17 +715,17 @@ func TestNamesOfACertificate(t *testing.T) {
 		if err != nil || l.String() != from {
 			t.Fatalf("%s: %v, %v", from, l, err)
 		}
-		if token, ok := l.find(&conn{in: &packets.Connect{}, peer: peer}); !ok || token.Reveal() != want {
+		if token, ok := l.find(&packets.Connect{}, &arrival{peer: peer}); !ok || token.Reveal() != want {
 			t.Errorf("%s: %q, %v", from, token.Reveal(), ok)
 		}
-		if _, ok := l.find(&conn{in: &packets.Connect{}}); ok {
+		if _, ok := l.find(&packets.Connect{}, &arrival{}); ok {
 			t.Errorf("%s: found without a certificate", from)
 		}
 	}
 	for _, from := range []string{"certificate_cn", "certificate_san"} {
 		l, _ := ParseTokenLocation(from)
 		for _, peer := range []*x509.Certificate{{}, {DNSNames: []string{"", "other"}}} {
-			if _, ok := l.find(&conn{in: &packets.Connect{}, peer: peer}); ok {
+			if _, ok := l.find(&packets.Connect{}, &arrival{peer: peer}); ok {
 				t.Errorf("%s: found in a certificate with the names %q", from, peer.DNSNames)
 			}
 		}

@@ -18,7 +18,7 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.Drain(ctx, 0) }
 // elsewhere.
 func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	s.closeListeners()
-	s.hurryConns(time.Now().Add(lastWords))
+	s.setReadDeadlines(time.Now().Add(lingerTimeout))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -38,7 +38,7 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 // dismiss ends the sessions that there are, evenly spread. It stops when ctx or
 // the server's life ends; others cut what is left then.
 func (s *Server) dismiss(ctx context.Context, spread time.Duration) {
-	defer func() { s.survive(recover()) }()
+	defer func() { s.recovered(recover()) }()
 	sessions := s.registry.matching(everyone)
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
 	start, each := time.Now(), spread/time.Duration(max(len(sessions), 1))
@@ -82,7 +82,7 @@ func everyone(*Client) bool { return true }
 func (s *Server) cutAll() {
 	s.life()
 	s.end(errClosed)
-	s.hurryConns(time.Unix(1, 0))
+	s.setReadDeadlines(time.Unix(1, 0))
 	s.Kick(everyone, errClosed)
 }
 
@@ -100,12 +100,12 @@ func (s *Server) wait() {
 	s.rechecks.close()
 }
 
-// hurryConns gives those that are no session yet until t for their CONNECT.
-func (s *Server) hurryConns(t time.Time) {
+// setReadDeadlines gives those that are no session yet until t for their CONNECT.
+func (s *Server) setReadDeadlines(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.hurry(t)
+		c.setReadDeadline(t)
 	}
 }
 
@@ -120,7 +120,7 @@ func (s *Server) closeListeners() {
 
 func (s *Server) draining() bool { return s.closing.Load() }
 
-func (s *Server) track(ln net.Listener) error {
+func (s *Server) trackListener(ln net.Listener) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
@@ -133,7 +133,7 @@ func (s *Server) track(ln net.Listener) error {
 	return nil
 }
 
-func (s *Server) untrack(ln net.Listener) {
+func (s *Server) untrackListener(ln net.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.listeners, ln)

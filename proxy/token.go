@@ -93,32 +93,30 @@ func namedPlaces() map[place]string {
 	return map[place]string{userProperty: userPropertyPrefix, webSocketHeader: headerPrefix, webSocketQuery: queryPrefix}
 }
 
-// find returns the token if there is something at this location, even something
-// empty, and not more than one.
-func (l TokenLocation) find(conn *conn) (authz.Token, bool) {
-	c := conn.in
+// find returns the token if there is a single value at this location, even an empty one.
+func (l TokenLocation) find(connect *packets.Connect, a *arrival) (authz.Token, bool) {
 	switch l.place {
 	case username:
-		return authz.NewToken(c.Username), c.HasUsername
+		return authz.NewToken(connect.Username), connect.HasUsername
 	case password:
-		return authz.NewToken(c.Password), c.HasPassword
+		return authz.NewToken(connect.Password), connect.HasPassword
 	case clientID:
-		return authz.NewToken(c.ClientID), c.ClientID != ""
+		return authz.NewToken(connect.ClientID), connect.ClientID != ""
 	case userProperty:
-		v, ok := c.Properties.UserProperty(l.name)
+		v, ok := connect.Properties.UserProperty(l.name)
 		return authz.NewToken(v), ok
 	case authData:
-		v, ok := c.Properties.AuthenticationData()
+		v, ok := connect.Properties.AuthenticationData()
 		return authz.NewToken(string(v)), ok
 	case webSocketBearer, webSocketHeader, webSocketQuery:
-		values := l.inRequest(conn.opening)
+		values := l.inRequest(a.opening)
 		if len(values) != 1 {
 			return authz.Token{}, false
 		}
-		// A string of its own: header fields share one copy of the whole request.
+		// The fields of a header share one copy of the whole request.
 		return authz.NewToken(strings.Clone(values[0])), true
 	}
-	if name := l.nameIn(conn.peer); name != "" {
+	if name := l.nameIn(a.peer); name != "" {
 		return authz.NewToken(certificatePrefix + name), true
 	}
 	return authz.Token{}, false
@@ -162,19 +160,19 @@ func (l TokenLocation) nameIn(peer *x509.Certificate) string {
 	return ""
 }
 
-// takeToken finds the token of the CONNECT and where it was: the first place counts
-// that is not empty. Where several values stand at one place, none of them can be
-// said to be the token.
-func (c *conn) takeToken() error {
+// findToken finds the token and where it was: the first location counts that is not
+// empty. If there are several values at one location, none of them can be said to be the
+// token, and the client is refused.
+func (c *conn) findToken() error {
 	locations := c.policy.tokenLocations()
 	empty := false
 	for _, l := range locations {
-		if len(l.inRequest(c.opening)) > 1 {
+		if len(l.inRequest(c.arrival.opening)) > 1 {
 			return refuse(MalformedToken, fmt.Errorf("there is more than one value at %v", l))
 		}
-		t, ok := l.find(c)
+		t, ok := l.find(c.login.connect, &c.arrival)
 		if ok && !t.Empty() {
-			c.token, c.location = t, l
+			c.login.token, c.login.location = t, l
 			return c.checkToken()
 		}
 		empty = empty || ok
@@ -182,7 +180,7 @@ func (c *conn) takeToken() error {
 	switch {
 	case empty:
 		return refuse(MalformedToken, errors.New("the token is empty"))
-	case c.in.ClientID != "":
+	case c.login.connect.ClientID != "":
 		return refuse(NoToken, fmt.Errorf("nothing at %v", locations))
 	}
 	return refuse(NoIdentity, fmt.Errorf("nothing at %v and no client id", locations))
@@ -190,7 +188,7 @@ func (c *conn) takeToken() error {
 
 // checkToken refuses a token that only a certificate can be if it came as text.
 func (c *conn) checkToken() error {
-	if c.location.place < certificate && strings.HasPrefix(c.token.Reveal(), certificatePrefix) {
+	if c.login.location.place < certificate && strings.HasPrefix(c.login.token.Reveal(), certificatePrefix) {
 		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
 	}
 	return nil
@@ -203,41 +201,27 @@ func (p *Policy) tokenLocations() []TokenLocation {
 	return p.Token
 }
 
-// withoutTokens returns the properties of a CONNECT without all those in which a
-// token may sit, so that the broker gets no token, not even one that was not used.
-func (p *Policy) withoutTokens(props packets.Properties) packets.Properties {
-	for _, l := range p.Token {
-		switch l.place {
-		case userProperty:
-			props = props.WithoutUserProperty(l.name)
-		case authData:
-			props = props.Without(packets.AuthenticationMethod, packets.AuthenticationData)
-		}
-	}
-	return props
-}
-
 // request is what the Authorizer is told. What is the token itself is not told
 // twice.
 func (c *conn) request() authz.Request {
 	r := authz.Request{
-		Token:    c.token,
-		Addr:     c.addr,
-		Listener: c.entry.name(),
-		Peer:     c.peer,
-		Protocol: c.in.Level,
+		Token:    c.login.token,
+		Addr:     c.arrival.addr,
+		Listener: c.listener.name,
+		Peer:     c.arrival.peer,
+		Protocol: c.login.connect.Level,
 		Purpose:  authz.Connect,
 	}
 	// Not one that was made up: it is new every time, and no remembered answer
 	// would ever fit.
-	if c.location.place != clientID && c.in.ClientID != "" {
-		r.ClientID = strings.Clone(c.in.ClientID)
+	if c.login.location.place != clientID && c.login.connect.ClientID != "" {
+		r.ClientID = strings.Clone(c.login.connect.ClientID)
 	}
-	if c.location.place != username {
-		r.Username = c.in.Username
+	if c.login.location.place != username {
+		r.Username = c.login.connect.Username
 	}
-	if c.location.place != password && c.in.HasPassword {
-		r.Password = authz.NewToken(c.in.Password)
+	if c.login.location.place != password && c.login.connect.HasPassword {
+		r.Password = authz.NewToken(c.login.connect.Password)
 	}
 	return r
 }

@@ -11,25 +11,25 @@ import (
 // upgrade opens the WebSocket connection that MQTT is within, if the listener is one
 // for that.
 func (c *conn) upgrade() error {
-	if c.entry.ws == nil {
+	if c.listener.ws == nil {
 		return nil
 	}
-	ws, request, err := c.entry.ws.Accept(c.nc, c.addr.Addr())
+	ws, request, err := c.listener.ws.Accept(c.arrival.transport, c.arrival.addr.Addr())
 	if err != nil {
 		return upgradeError(err)
 	}
-	c.nc, c.ws, c.opening = ws, ws, request
+	c.arrival.transport, c.arrival.ws, c.arrival.opening = ws, ws, request
 	if !request.Client.IsValid() {
 		return nil
 	}
-	c.addr = netip.AddrPortFrom(request.Client, 0)
+	c.arrival.addr = netip.AddrPortFrom(request.Client, 0)
 	return c.arriveLate()
 }
 
 // fronted reports whether the peer is a reverse proxy that is going to tell whose
 // connection it is.
 func (c *conn) fronted() bool {
-	return c.entry.ws != nil && trusts(c.entry.ws.Trusted, c.addr.Addr())
+	return c.listener.ws != nil && trusts(c.listener.ws.Trusted, c.arrival.addr.Addr())
 }
 
 func upgradeError(err error) error {
@@ -52,18 +52,18 @@ func isFrameError(err error) bool {
 	return errors.As(err, &breach)
 }
 
-// closeFor sets what a WebSocket client that is refused is told by the Close frame,
-// beside its CONNACK.
-func (c *conn) closeFor(r Reason) {
-	if c.ws == nil {
+// setCloseCode sets the code of the Close frame that a refused WebSocket client gets besides
+// its CONNACK.
+func (a *arrival) setCloseCode(r Reason) {
+	if a.ws == nil {
 		return
 	}
 	switch r {
 	case Draining:
-		c.ws.SetCloseCode(websocket.GoingAway)
+		a.ws.SetCloseCode(websocket.GoingAway)
 	case NotMQTT, Malformed, TooLarge:
-		c.ws.SetCloseCode(websocket.ProtocolError)
+		a.ws.SetCloseCode(websocket.ProtocolError)
 	default:
-		c.ws.SetCloseCode(websocket.PolicyViolation)
+		a.ws.SetCloseCode(websocket.PolicyViolation)
 	}
 }

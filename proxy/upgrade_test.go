@@ -21,8 +21,8 @@ import (
 )
 
 // webSocket is a listener for MQTT over WebSocket.
-func webSocket() *entry {
-	return &entry{label: "ws", ws: &websocket.Endpoint{Paths: []string{"/mqtt"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+func webSocket() *listenerSettings {
+	return &listenerSettings{name: "ws", ws: &websocket.Endpoint{Paths: []string{"/mqtt"}, Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 }
 
 const browser = "192.0.2.50:50000"

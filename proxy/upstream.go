@@ -20,9 +20,19 @@ const (
 	maxRounds = 16
 )
 
-// connectUpstream gets the CONNECT answered by a broker and passes its answer on.
-func (c *conn) connectUpstream(ctx context.Context, r *ConnectRequest) error {
-	ctx, cancel := context.WithTimeout(proxyproto.NewContext(ctx, c.origin), c.policy.upstreamTimeout())
+// link is the connection to the broker, and its answer.
+type link struct {
+	conn         net.Conn // nil until the broker has answered
+	assignID     bool     // the CONNACK has to tell a 5.0 client the id that was made up for it
+	topicAliases uint16   // the broker's Topic Alias Maximum
+
+	refusal     []byte // the broker's CONNACK if it refuses, as the client will get it
+	refusalCode packets.ReasonCode
+}
+
+// connectUpstream has the CONNECT answered by a broker and passes the answer on.
+func (c *conn) connectUpstream(r *ConnectRequest) error {
+	ctx, cancel := context.WithTimeout(proxyproto.NewContext(c.ctx, c.arrival.proxyHeader), c.policy.upstreamTimeout())
 	defer cancel()
 	var raw []byte
 	link, err := c.policy.Upstream.Connect(ctx, r, func(ctx context.Context, nc net.Conn) (answered bool, err error) {
@@ -41,14 +51,14 @@ func (c *conn) connectUpstream(ctx context.Context, r *ConnectRequest) error {
 // the mere end of it for the client's death and send the will.
 func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	raw, answered, err = c.ask(ctx, nc, out)
-	if err != nil && nc.SetDeadline(time.Now().Add(parting)) == nil {
-		_, _ = nc.Write((&packets.Disconnect{}).Append(nil, c.level))
+	if err != nil && nc.SetDeadline(time.Now().Add(disconnectTimeout)) == nil {
+		_, _ = nc.Write((&packets.Disconnect{}).Append(nil, c.login.level))
 	}
 	return raw, answered, err
 }
 
-// parting is how long a broker that did not answer has to take a DISCONNECT.
-const parting = 50 * time.Millisecond
+// disconnectTimeout is how long a broker that did not answer has to take a DISCONNECT.
+const disconnectTimeout = 50 * time.Millisecond
 
 func (c *conn) ask(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	defer interruptible(ctx, nc)()
@@ -62,14 +72,14 @@ func (c *conn) ask(ctx context.Context, nc net.Conn, out *packets.Connect) (raw 
 	return raw, true, nil
 }
 
-// attach makes the link the session's way to the broker.
+// attach takes over the link that an Upstream has made.
 func (c *conn) attach(l Link) {
-	c.upstream, c.session.release = l.Conn, l.Release
+	c.link.conn, c.login.session.release = l.Conn, l.Release
 	if l.Server != "" {
-		client := *c.client
+		client := *c.login.client
 		client.Server = l.Server
-		c.client = &client
-		c.session.publish(c.client)
+		c.login.client = &client
+		c.login.session.publish(c.login.client)
 	}
 }
 
@@ -118,7 +128,7 @@ func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 		switch t := packets.Type(raw[0] >> 4); {
 		case t == packets.CONNACK:
 			return raw, true, nil
-		case t != packets.AUTH || c.level != 5:
+		case t != packets.AUTH || c.login.level != 5:
 			return nil, answered, fmt.Errorf("the broker answered CONNECT with %v", t)
 		}
 		answered = true
@@ -135,7 +145,7 @@ func (c *conn) authRound(nc net.Conn, raw []byte) error {
 	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
 		return refuse(ConnectionLost, err)
 	}
-	answer, err := packets.ReadPacket(c.nc, c.policy.maxConnect())
+	answer, err := packets.ReadPacket(c.arrival.transport, c.policy.maxConnect())
 	if err != nil {
 		return c.connectError(err)
 	}
@@ -148,9 +158,9 @@ func (c *conn) authRound(nc net.Conn, raw []byte) error {
 
 // write sends b to the client, which has the time given to take it.
 func (c *conn) write(b []byte, within time.Duration) error {
-	if err := c.raw.SetDeadline(time.Now().Add(within)); err != nil {
+	if err := c.arrival.raw.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
-	_, err := c.nc.Write(b)
+	_, err := c.arrival.transport.Write(b)
 	return err
 }

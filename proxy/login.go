@@ -1,0 +1,99 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// login is what a client says in its CONNECT, and what becomes of it.
+type login struct {
+	connect  *packets.Connect // nil until it has been read
+	level    byte             // of the protocol; 0 while it is unknown
+	token    authz.Token
+	location TokenLocation // where the token was
+
+	clientID string // by which the session is known, see chooseClientID
+	sentID   string // stands for the client id towards the broker
+
+	check   *check          // while the token is being checked
+	session *session        // set once the token is good, and client with it
+	client  *Client         // the session's
+	rights  *authz.BoundACL // topic rules; nil if the broker decides about topics
+}
+
+// maxChecks is how often a token is checked because revocations came during the check
+// that apply to this very client.
+const maxChecks = 3
+
+// authorize asks the Authorizer until there is an answer that no revocation has
+// overtaken. With a good answer the connection is a session.
+func (c *conn) authorize() error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.policy.connectTimeout())
+	defer cancel()
+	request := c.request()
+	for range maxChecks {
+		c.login.check = c.srv.registry.beginCheck()
+		grant, err := c.policy.Authorizer.Authorize(ctx, request)
+		if err != nil {
+			return authError(err)
+		}
+		if err := grant.Check(request, time.Now()); err != nil {
+			return authError(err)
+		}
+		s := c.newSession(grant)
+		if c.srv.registry.register(c.login.check, s) {
+			c.login.check, c.login.session, c.login.client = nil, s, s.current()
+			s.expireAt(grant.Expires)
+			return nil
+		}
+	}
+	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
+}
+
+func (c *conn) newSession(g *authz.Grant) *session {
+	s := &session{srv: c.srv, abort: c.abort}
+	if c.arrival.ws != nil || g.ACL != nil {
+		s.extras = &extras{ws: c.arrival.ws}
+	}
+	s.publish(c.newClient(g))
+	return s
+}
+
+func (c *conn) newClient(g *authz.Grant) *Client {
+	client := &Client{
+		ClientID:  c.login.clientID,
+		Grant:     g,
+		TokenHash: c.login.token.Hash(),
+		Addr:      c.arrival.addr,
+		Listener:  c.listener.name,
+		Level:     c.login.level,
+		Since:     c.arrival.accepted,
+	}
+	if c.arrival.tls != nil {
+		client.TLS = c.arrival.tls.Version
+		if chains := c.arrival.tls.VerifiedChains; len(chains) > 0 {
+			client.chains = &chains
+		}
+	}
+	return client
+}
+
+// limitSubject applies the limit on the sessions of one subject.
+func (c *conn) limitSubject() error {
+	limits := c.policy.Limits
+	if limits.PerSubject <= 0 {
+		return nil
+	}
+	excess := c.srv.registry.beyond(c.login.session, limits.PerSubject)
+	if limits.RefuseNewest && len(excess) > 0 {
+		return refuse(Busy, errors.New("the limit on sessions of one subject is reached"))
+	}
+	for _, s := range excess {
+		s.cut(ErrDisplaced)
+	}
+	return nil
+}
