@@ -2,35 +2,27 @@ package broker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
-// The broker in front of a telemetry store.
+// A device connects, publishes and disconnects.
 func Example() {
 	ctx := context.Background()
-	store, err := telemetry.Open(ctx, telemetry.Options{Path: "telemetry.db"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer store.Close()
+	stored := make(chan string, 1)
 	b, err := broker.New(broker.Options{
-		Telemetry:  store.Telemetry,
-		Attributes: store.Attributes,
-		BadPayload: func(err error) bool {
-			_, bad := errors.AsType[*telemetry.PayloadError](err)
-			return bad
+		Telemetry: func(_ context.Context, device string, payload []byte) error {
+			stored <- fmt.Sprintf("%s of %s", payload, device)
+			return nil
 		},
+		Attributes: func(context.Context, string, []byte) error { return nil },
 	})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer b.Close() // before the store: Wills are stored too
+	defer b.Close() // before the store, because Wills are stored too
 
 	upstream, err := b.Dial(ctx, "thermometer-17")
 	if err != nil {
@@ -38,5 +30,12 @@ func Example() {
 		return
 	}
 	defer upstream.Close()
-	// CONNECT is written next, and CONNACK read.
+	// CONNECT with a clean session, then PUBLISH at QoS 0.
+	const connect, publish = "\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00", "\x30\x0b\x00\x04v2/t{t:1}"
+	if _, err := upstream.Write([]byte(connect + publish)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(<-stored)
+	// Output: {t:1} of thermometer-17
 }

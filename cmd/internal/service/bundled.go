@@ -15,12 +15,14 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 )
 
 // bundledBroker is the broker inside the program and the store behind it.
 type bundledBroker struct {
 	broker *broker.Broker
-	store  *telemetry.Store
+	intake *telemetry.Intake
+	store  telemetry.Store
 }
 
 // openBundled opens the store and starts the broker, if the plan has no other broker.
@@ -29,20 +31,20 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, nil
 	}
 	c := p.Telemetry
-	store, err := telemetry.Open(ctx, telemetry.Options{
+	store, err := sqlite.Open(ctx, sqlite.Options{
 		Path:       c.Path,
 		Retention:  c.Retention,
 		Durability: c.Durability,
-		StrictJSON: c.StrictJSON,
 		MinFree:    c.MinFree,
 		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("telemetry.path: %w", err)
 	}
+	intake := &telemetry.Intake{Store: store, StrictJSON: c.StrictJSON}
 	b, err := broker.New(broker.Options{
-		Telemetry:  store.Telemetry,
-		Attributes: store.Attributes,
+		Telemetry:  intake.Telemetry,
+		Attributes: intake.Attributes,
 		BadPayload: isBadPayload,
 		// A quarter of the limit of the process, none without one.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
@@ -51,7 +53,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	bundled := &bundledBroker{broker: b, store: store}
+	bundled := &bundledBroker{broker: b, intake: intake, store: store}
 	s.registry.MustRegister(bundledCollector{bundled})
 	return bundled, nil
 }

@@ -17,12 +17,12 @@ func (c bundledCollector) Collect(ch chan<- prometheus.Metric) {
 	dropped := prometheus.NewDesc("mqtt_auth_proxy_bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause.", []string{"cause"}, nil)
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
 
-	s := c.store.Stats()
+	s, intake := c.store.Stats(), c.intake.Stats()
 	emit(counter, "telemetry_messages_total", "Telemetry messages stored.", float64(s.Messages))
 	emit(counter, "telemetry_points_total", "Values of stored telemetry messages.", float64(s.Points))
 	emit(counter, "telemetry_attributes_total", "Attribute values stored.", float64(s.Attributes))
-	emit(counter, "telemetry_refused_total", "Payloads that can never be stored.", float64(s.Refused))
-	emit(counter, "telemetry_ahead_total", "Messages whose ts lay more than a day ahead of the clock and became the time of arrival.", float64(s.Ahead))
+	emit(counter, "telemetry_refused_total", "Payloads that can never be stored.", float64(intake.Refused))
+	emit(counter, "telemetry_ahead_total", "Messages whose ts lay more than a day ahead of the clock and became the time of arrival.", float64(intake.Ahead))
 	emit(counter, "telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
 	emit(counter, "telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))
 	emit(counter, "telemetry_commit_seconds_total", "Time spent committing, in seconds.", s.CommitTime.Seconds())

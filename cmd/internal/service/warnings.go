@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 )
 
 // Warnings returns what does not stop the program and should be mended: what the
@@ -34,7 +34,7 @@ func warnings(c *config.Config) []config.Fault {
 		}
 	}
 	if c.Upstream.Bundled() {
-		if err := telemetry.CheckSpace(c.Telemetry.Path, c.Telemetry.MinFree); err != nil {
+		if err := sqlite.CheckSpace(c.Telemetry.Path, c.Telemetry.MinFree); err != nil {
 			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -35,7 +36,7 @@ import (
 // An answer is at most about 16 MiB of values. Errors are problem details (RFC 9457):
 // 400 for the question, also for one whose answer would be larger, 503 for the
 // store. Whoever mounts the handler authenticates the reader.
-func Handler(store *Store) http.Handler {
+func Handler(store Reader) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()
 	const device = "/api/plugins/telemetry/DEVICE/{subject}/"
@@ -119,14 +120,10 @@ func writeJSON(w http.ResponseWriter, body any) {
 	_ = encoder.Encode(body)
 }
 
-type readAPI struct{ store *Store }
+type readAPI struct{ store Reader }
 
 func (a readAPI) keys(r *http.Request, _ params) (any, error) {
-	keys, err := a.store.Keys(r.Context(), r.PathValue("subject"))
-	if keys == nil {
-		keys = []string{}
-	}
-	return keys, err
+	return Keys(r.Context(), a.store, r.PathValue("subject"))
 }
 
 func (a readAPI) values(r *http.Request, p params) (any, error) {
@@ -190,13 +187,13 @@ func valueJSON(v payload.Value, strict bool) json.RawMessage {
 }
 
 func (a readAPI) latest(ctx context.Context, device string, keys []string) (map[string][]Point, error) {
-	latest, err := a.store.Latest(ctx, device, keys...)
+	latest, err := Latest(ctx, a.store, device, keys...)
 	if err != nil {
 		return nil, err
 	}
 	points := make(map[string][]Point, len(latest))
 	for _, key := range keys {
-		points[key] = []Point{{TS: a.store.opts.Now().UnixMilli()}}
+		points[key] = []Point{{TS: time.Now().UnixMilli()}}
 	}
 	for key, p := range latest {
 		points[key] = []Point{p}
@@ -236,7 +233,7 @@ func (a readAPI) span(ctx context.Context, q Query, p params) (map[string][]Poin
 		return nil, badRequest("limit: not in 1 to %d", maxPoints)
 	}
 	q.Limit = int(limit)
-	return a.store.Range(ctx, q)
+	return Points(ctx, a.store, q)
 }
 
 type attributeJSON struct {
@@ -253,7 +250,7 @@ func (a readAPI) attributes(r *http.Request, p params) (any, error) {
 	list, err := a.clientAttributes(r, keys)
 	answer := make([]attributeJSON, len(list))
 	for i, attr := range list {
-		answer[i] = attributeJSON{attr.Updated, attr.Key, valueJSON(attr.Value, true)}
+		answer[i] = attributeJSON{attr.TS, attr.Key, valueJSON(attr.Value, true)}
 	}
 	return answer, err
 }
@@ -269,9 +266,9 @@ func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
 
 // clientAttributes refuses scopes that ThingsBoard has beside a device's own
 // attributes: answering with none would look like an answer.
-func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]Attribute, error) {
+func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]KeyPoint, error) {
 	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {
 		return nil, &statusError{http.StatusNotFound, "only CLIENT_SCOPE attributes are stored"}
 	}
-	return a.store.ClientAttributes(r.Context(), r.PathValue("subject"), keys...)
+	return Attributes(r.Context(), a.store, r.PathValue("subject"), keys...)
 }

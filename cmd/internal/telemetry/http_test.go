@@ -1,6 +1,7 @@
-package telemetry
+package telemetry_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -9,7 +10,33 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 )
+
+// open opens a store and closes it with the test.
+func open(t testing.TB) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(context.Background(), sqlite.Options{Path: filepath.Join(t.TempDir(), "t.db"), Durability: "none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+func publish(t testing.TB, s telemetry.Writer, device, data string) {
+	t.Helper()
+	if err := (&telemetry.Intake{Store: s}).Telemetry(t.Context(), device, []byte(data)); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // get asks the handler and returns status and body.
 func get(t testing.TB, h http.Handler, path string) (int, string) {
@@ -33,96 +60,6 @@ func devicePath(subject, rest string) string {
 	return "/api/plugins/telemetry/DEVICE/" + url.PathEscape(subject) + "/" + rest
 }
 
-func TestHandler(t *testing.T) {
-	now := int64(1609459200000)
-	s := open(t, Options{Now: clock(&now)})
-	publish(t, s, "d1", `{temperature:25}`)
-	publish(t, s, "d1", `{"ts":1000,"values":{"a":25.0,"b":"<x>","c":true,"d":{"n":[1.50,null]}}}`)
-	publish(t, s, "d1", `{"ts":2000,"values":{"a":26.5,"b":"1e3"}}`)
-	if err := s.Attributes(t.Context(), "d1", []byte(`{attribute1: value1, attribute2: true, "attribute3":1.0}`)); err != nil {
-		t.Fatal(err)
-	}
-	h := Handler(s)
-	for path, want := range map[string]string{
-		"keys/timeseries":                                                       `["a","b","c","d","temperature"]`,
-		"values/timeseries?keys=temperature":                                    `{"temperature":[{"ts":1609459200000,"value":"25"}]}`,
-		"values/timeseries?keys=temperature&useStrictDataTypes=true":            `{"temperature":[{"ts":1609459200000,"value":25}]}`,
-		"values/timeseries?keys=a,nope":                                         `{"a":[{"ts":2000,"value":"26.5"}],"nope":[{"ts":1609459200000,"value":null}]}`,
-		"values/timeseries?keys=nope&useStrictDataTypes=true":                   `{"nope":[{"ts":1609459200000,"value":null}]}`,
-		"values/timeseries?useStrictDataTypes=false":                            `{"a":[{"ts":2000,"value":"26.5"}],"b":[{"ts":2000,"value":"1e3"}],"c":[{"ts":1000,"value":"true"}],"d":[{"ts":1000,"value":"{\"n\":[1.50,null]}"}],"temperature":[{"ts":1609459200000,"value":"25"}]}`,
-		"values/timeseries?keys=c,d&useStrictDataTypes=true":                    `{"c":[{"ts":1000,"value":true}],"d":[{"ts":1000,"value":{"n":[1.50,null]}}]}`,
-		"values/timeseries?keys=a,b&startTs=1000&endTs=2001":                    `{"a":[{"ts":2000,"value":"26.5"},{"ts":1000,"value":"25.0"}],"b":[{"ts":2000,"value":"1e3"},{"ts":1000,"value":"<x>"}]}`,
-		"values/timeseries?keys=a&startTs=1000&endTs=2000":                      `{"a":[{"ts":1000,"value":"25.0"}]}`,
-		"values/timeseries?keys=a&startTs=0&endTs=9999&orderBy=ASC&limit=1":     `{"a":[{"ts":1000,"value":"25.0"}]}`,
-		"values/timeseries?keys=a&startTs=0&endTs=9999&useStrictDataTypes=true": `{"a":[{"ts":2000,"value":26.5},{"ts":1000,"value":25.0}]}`,
-		"values/timeseries?keys=nope&startTs=0&endTs=9999":                      `{}`,
-		"values/timeseries?keys=a&startTs=0&endTs=4000&interval=4000&agg=AVG":   `{"a":[{"ts":2000,"value":"25.75"}]}`,
-		"values/timeseries?keys=a&startTs=0&endTs=4000&interval=4000&agg=count": `{"a":[{"ts":2000,"value":"2"}]}`,
-		"values/timeseries?keys=a&startTs=0&endTs=4000&interval=0&agg=MAX":      `{"a":[{"ts":2000,"value":"26.5"},{"ts":1000,"value":"25.0"}]}`,
-		"values/timeseries?keys=a&startTs=0&endTs=9&intervalType=MILLISECONDS":  `{}`,
-		"keys/attributes":                                       `["attribute1","attribute2","attribute3"]`,
-		"keys/attributes/CLIENT_SCOPE":                          `["attribute1","attribute2","attribute3"]`,
-		"values/attributes/CLIENT_SCOPE?keys=attribute1":        `[{"lastUpdateTs":1609459200000,"key":"attribute1","value":"value1"}]`,
-		"values/attributes?keys=attribute3,attribute2,nope":     `[{"lastUpdateTs":1609459200000,"key":"attribute2","value":true},{"lastUpdateTs":1609459200000,"key":"attribute3","value":1.0}]`,
-		"values/timeseries?key=a&key=b":                         `{"a":[{"ts":2000,"value":"26.5"}],"b":[{"ts":2000,"value":"1e3"}]}`,
-		"values/timeseries?keys=a&key=a&keys=,a,":               `{"a":[{"ts":2000,"value":"26.5"}]}`,
-		"values/timeseries?key=a,b":                             `{"a,b":[{"ts":1609459200000,"value":null}]}`,
-		"values/timeseries?keys=":                               `{"a":[{"ts":2000,"value":"26.5"}],"b":[{"ts":2000,"value":"1e3"}],"c":[{"ts":1000,"value":"true"}],"d":[{"ts":1000,"value":"{\"n\":[1.50,null]}"}],"temperature":[{"ts":1609459200000,"value":"25"}]}`,
-		"values/timeseries?key=a&key=b&startTs=1000&endTs=2000": `{"a":[{"ts":1000,"value":"25.0"}],"b":[{"ts":1000,"value":"<x>"}]}`,
-		"values/attributes?key=attribute1&key=nope":             `[{"lastUpdateTs":1609459200000,"key":"attribute1","value":"value1"}]`,
-	} {
-		if status, got := get(t, h, devicePath("d1", path)); status != http.StatusOK || got != want {
-			t.Errorf("%s:\n got %d %s\nwant %s", path, status, got, want)
-		}
-	}
-	for path, want := range map[string]string{
-		"keys/timeseries":   `[]`,
-		"values/timeseries": `{}`,
-		"keys/attributes":   `[]`,
-		"values/attributes": `[]`,
-	} {
-		if status, got := get(t, h, devicePath("unknown", path)); status != http.StatusOK || got != want {
-			t.Errorf("unknown device, %s: got %d %s, want %s", path, status, got, want)
-		}
-	}
-}
-
-// TestKeyWithAComma: the list of keys cannot hold it, the repeated parameter can.
-func TestKeyWithAComma(t *testing.T) {
-	s := open(t, Options{})
-	publish(t, s, "d", `{"ts":1,"values":{"a,b":1,"a":2,"b":3}}`)
-	if err := s.Attributes(t.Context(), "d", []byte(`{"a,b":1,"a":2}`)); err != nil {
-		t.Fatal(err)
-	}
-	h := Handler(s)
-	for path, want := range map[string]string{
-		"values/timeseries?key=a,b":                          `{"a,b":[{"ts":1,"value":"1"}]}`,
-		"values/timeseries?keys=a%2Cb":                       `{"a":[{"ts":1,"value":"2"}],"b":[{"ts":1,"value":"3"}]}`,
-		"values/timeseries?key=a%2Cb&startTs=0&endTs=9":      `{"a,b":[{"ts":1,"value":"1"}]}`,
-		"values/timeseries?key=a,b&keys=a&startTs=0&endTs=9": `{"a":[{"ts":1,"value":"2"}],"a,b":[{"ts":1,"value":"1"}]}`,
-	} {
-		if status, got := get(t, h, devicePath("d", path)); status != http.StatusOK || got != want {
-			t.Errorf("%s:\n got %d %s\nwant %s", path, status, got, want)
-		}
-	}
-	if status, got := get(t, h, devicePath("d", "values/attributes?key=a,b")); status != http.StatusOK || !strings.Contains(got, `"key":"a,b","value":1}]`) {
-		t.Errorf("attributes: got %d %s", status, got)
-	}
-}
-
-func TestHandlerSubjects(t *testing.T) {
-	s := open(t, Options{})
-	h := Handler(s)
-	for i, subject := range []string{"plain", "with space", "a/b", "a%2Fb", "..", ".", "日本", "a?b#c", "CN=dev,O=x", "a+b", `q"q`, "100%"} {
-		publish(t, s, subject, fmt.Sprintf(`{"ts":%d,"values":{"n":%d}}`, i, i))
-		path := "/api/plugins/telemetry/DEVICE/" + percentEncode(subject) + "/values/timeseries"
-		want := fmt.Sprintf(`{"n":[{"ts":%d,"value":"%d"}]}`, i, i)
-		if status, got := get(t, h, path); status != http.StatusOK || got != want {
-			t.Errorf("%q: got %d %s, want %s", subject, status, got, want)
-		}
-	}
-}
-
 // percentEncode encodes every byte, dots included.
 func percentEncode(s string) string {
 	var b strings.Builder
@@ -133,8 +70,8 @@ func percentEncode(s string) string {
 }
 
 func TestHandlerProblems(t *testing.T) {
-	s := open(t, Options{})
-	h := Handler(s)
+	s := open(t)
+	h := telemetry.Handler(s)
 	for path, want := range map[string]string{
 		"values/timeseries?keys=a&startTs=1":                              `{"title":"Bad Request","status":400,"detail":"startTs and endTs belong together: one of them is missing"}`,
 		"values/timeseries?keys=a&endTs=1":                                `{"title":"Bad Request","status":400,"detail":"startTs and endTs belong together: one of them is missing"}`,
@@ -172,13 +109,30 @@ func TestHandlerProblems(t *testing.T) {
 	}
 }
 
+// TestUnknownKeysAreNull: at the present time, as at ThingsBoard.
+func TestUnknownKeysAreNull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		publish(t, s, "d", `{"ts":2000,"values":{"a":26.5}}`)
+		for query, want := range map[string]string{
+			"keys=a,nope":                       `{"a":[{"ts":2000,"value":"26.5"}],"nope":[{"ts":946684800000,"value":null}]}`,
+			"keys=nope&useStrictDataTypes=true": `{"nope":[{"ts":946684800000,"value":null}]}`,
+			"key=a,b":                           `{"a,b":[{"ts":946684800000,"value":null}]}`,
+		} {
+			if status, got := get(t, telemetry.Handler(s), devicePath("d", "values/timeseries?"+query)); status != http.StatusOK || got != want {
+				t.Errorf("%s: got %d %s, want %s", query, status, got, want)
+			}
+		}
+	})
+}
+
 func TestHandlerMethods(t *testing.T) {
-	s := open(t, Options{})
+	s := open(t)
 	for method, want := range map[string]int{
 		http.MethodGet: 200, http.MethodHead: 200, http.MethodPost: 405, http.MethodDelete: 405,
 	} {
 		w := httptest.NewRecorder()
-		Handler(s).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, devicePath("d", "keys/timeseries"), nil))
+		telemetry.Handler(s).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, devicePath("d", "keys/timeseries"), nil))
 		if w.Code != want {
 			t.Errorf("%s: status %d, want %d", method, w.Code, want)
 		}
@@ -189,8 +143,8 @@ func TestHandlerMethods(t *testing.T) {
 }
 
 func TestHandlerStoreFailure(t *testing.T) {
-	s := open(t, Options{Path: filepath.Join(t.TempDir(), "t.db")})
-	h := Handler(s)
+	s := open(t)
+	h := telemetry.Handler(s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -202,6 +156,59 @@ func TestHandlerStoreFailure(t *testing.T) {
 	}
 }
 
+// TestAnswersAreBounded: what devices store must not decide how much memory a question
+// takes. The answer to one that is too large says what to narrow.
+func TestAnswersAreBounded(t *testing.T) {
+	const values, size = 20, 1_000_000
+	s := open(t)
+	text := strings.Repeat("x", size)
+	for i := range values {
+		publish(t, s, "d", fmt.Sprintf(`{"ts":%d,"values":{"n":%d,"text":"%s"}}`, i*10, i, text))
+		publish(t, s, "wide", fmt.Sprintf(`{"ts":1,"values":{"k%d":"%s"}}`, i, text[:900_000/values]))
+		publish(t, s, "many", fmt.Sprintf(`{"ts":%d,"values":{"k%d":"%s"}}`, i, i, text))
+		if err := (&telemetry.Intake{Store: s}).Attributes(t.Context(), "many", fmt.Appendf(nil, `{"k%d":"%s"}`, i, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := telemetry.Handler(s)
+	for path, want := range map[string]int{
+		"d/values/timeseries?keys=text&startTs=0&endTs=999":                                        400,
+		"d/values/timeseries?keys=text&startTs=0&endTs=999&limit=10":                               200,
+		"d/values/timeseries?keys=text&startTs=0&endTs=100":                                        200,
+		"d/values/timeseries?keys=n&startTs=0&endTs=999":                                           200,
+		"d/values/timeseries?keys=text&startTs=0&endTs=200&interval=10&agg=MAX":                    400,
+		"d/values/timeseries?keys=text&startTs=0&endTs=200&interval=200&agg=MAX":                   200,
+		"d/values/timeseries?keys=text&startTs=0&endTs=200&interval=10&agg=COUNT":                  200,
+		"wide/values/timeseries":                                                                   200,
+		"many/values/timeseries":                                                                   400,
+		"many/values/timeseries?keys=k1,k2,k3":                                                     200,
+		"many/keys/timeseries":                                                                     200,
+		"many/values/attributes":                                                                   400,
+		"many/values/attributes?keys=k1,k2":                                                        200,
+		"d/values/timeseries?keys=" + strings.Repeat("k,", 3):                                      200,
+		"d/values/timeseries?keys=" + numbered(telemetry.MaxKeys+1):                                400,
+		"d/values/timeseries?startTs=0&endTs=999&limit=1&keys=" + numbered(telemetry.MaxKeys):      200,
+		"d/values/timeseries?startTs=0&endTs=999&limit=200000&keys=" + numbered(telemetry.MaxKeys): 400,
+	} {
+		status, body := get(t, h, "/api/plugins/telemetry/DEVICE/"+path)
+		if status != want {
+			t.Errorf("%.80s: status %d, want %d: %.200s", path, status, want, body)
+		}
+		if status == http.StatusBadRequest && !strings.Contains(body, "ask for fewer keys, a shorter span or a smaller limit") && !strings.Contains(path, numbered(telemetry.MaxKeys)) {
+			t.Errorf("%.80s: the answer does not say what to do: %.200s", path, body)
+		}
+	}
+}
+
+// numbered lists n keys.
+func numbered(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "%d,", i)
+	}
+	return b.String()
+}
+
 func FuzzHandler(f *testing.F) {
 	for _, seed := range []string{
 		"keys=a", "keys=a,b&startTs=0&endTs=100&agg=AVG&interval=10", "startTs=-9223372036854775808&endTs=9223372036854775807&keys=a&agg=MIN&interval=9223372036854775807",
@@ -209,9 +216,9 @@ func FuzzHandler(f *testing.F) {
 	} {
 		f.Add("d", seed)
 	}
-	s := open(f, Options{})
+	s := open(f)
 	publish(f, s, "d", `[{"ts":1,"values":{"a":1,"b":"x"}},{"ts":50,"values":{"a":2.5}},{"ts":-9223372036854775808,"values":{"a":1}}]`)
-	h := Handler(s)
+	h := telemetry.Handler(s)
 	f.Fuzz(func(t *testing.T, subject, query string) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)

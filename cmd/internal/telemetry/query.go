@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+	"strings"
 )
 
 // ErrQuery is wrapped by errors about the question, not the store.
@@ -18,9 +18,6 @@ const (
 	maxPoints = 200_000
 	// maxIntervals is ThingsBoard's bound.
 	maxIntervals = 700
-	// pageRows is how many messages one read takes. While a read runs SQLite
-	// cannot empty its log, so long ones are cut into many.
-	pageRows = 512
 )
 
 // Query asks for the values of one device in a span of time.
@@ -99,21 +96,20 @@ func (q *Query) intervals() uint64 {
 	return n
 }
 
-// Range returns the points that q asks for, by key. Keys without points are
-// missing. An error wraps [ErrQuery] if the question is at fault, also if the
-// answer would be larger than 16 MiB. What is
-// stored or deleted meanwhile may or may not be seen.
-func (s *Store) Range(ctx context.Context, q Query) (map[string][]Point, error) {
+// Points returns the points that q asks for, by key. Keys without points are missing. An
+// error wraps [ErrQuery] if the question is at fault, also if the answer would be larger
+// than 16 MiB.
+func Points(ctx context.Context, store Reader, q Query) (map[string][]Point, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
 	if q.Aggregate == "NONE" {
-		return s.points(ctx, q)
+		return q.points(ctx, store)
 	}
-	return s.aggregates(ctx, q)
+	return q.aggregates(ctx, store)
 }
 
-func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error) {
+func (q *Query) points(ctx context.Context, store Reader) (map[string][]Point, error) {
 	points := make(map[string][]Point, len(q.Keys))
 	wanted := make(map[string]bool, len(q.Keys))
 	for _, key := range q.Keys {
@@ -122,7 +118,10 @@ func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error)
 	var full []string // keys that reached the limit at the time ts
 	var ts int64
 	left := budget(answerBytes)
-	err := s.eachMessage(ctx, q, func(m payload.Message) error {
+	for m, err := range store.Messages(ctx, Range{q.Device, q.Start, q.End, q.Order != "ASC"}) {
+		if err != nil {
+			return nil, err
+		}
 		if m.TS != ts {
 			for _, key := range full {
 				delete(wanted, key)
@@ -135,7 +134,7 @@ func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error)
 			}
 			v, err := left.keep(f.Value)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			points[f.Key] = append(points[f.Key], Point{m.TS, v})
 			if len(points[f.Key]) == q.Limit {
@@ -143,22 +142,22 @@ func (s *Store) points(ctx context.Context, q Query) (map[string][]Point, error)
 			}
 		}
 		if len(wanted) == 0 {
-			return errEnough
+			break
 		}
-		return nil
-	})
-	return points, err
+	}
+	return points, nil
 }
 
-func (s *Store) aggregates(ctx context.Context, q Query) (map[string][]Point, error) {
-	descending := q.Order == "DESC"
-	q.Order = "ASC"
+func (q *Query) aggregates(ctx context.Context, store Reader) (map[string][]Point, error) {
 	intervals := make(map[string][]aggregate, len(q.Keys))
 	for _, key := range q.Keys {
 		intervals[key] = make([]aggregate, q.intervals())
 	}
 	left := budget(answerBytes)
-	err := s.eachMessage(ctx, q, func(m payload.Message) error {
+	for m, err := range store.Messages(ctx, Range{q.Device, q.Start, q.End, false}) {
+		if err != nil {
+			return nil, err
+		}
 		i := (uint64(m.TS) - uint64(q.Start)) / uint64(q.Interval)
 		for _, f := range m.Fields {
 			list, ok := intervals[f.Key]
@@ -168,13 +167,9 @@ func (s *Store) aggregates(ctx context.Context, q Query) (map[string][]Point, er
 			before := list[i].best.TextSize()
 			list[i].add(q.Aggregate, f.Value)
 			if err := left.take(list[i].best.TextSize() - before); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	points := make(map[string][]Point, len(q.Keys))
 	for key, list := range intervals {
@@ -183,7 +178,7 @@ func (s *Store) aggregates(ctx context.Context, q Query) (map[string][]Point, er
 				points[key] = append(points[key], Point{q.middle(uint64(i)), v})
 			}
 		}
-		if descending {
+		if q.Order == "DESC" {
 			slices.Reverse(points[key])
 		}
 	}
@@ -197,56 +192,60 @@ func (q *Query) middle(i uint64) int64 {
 	return int64(start + length/2)
 }
 
-// errEnough ends eachMessage early, without an error.
-var errEnough = errors.New("enough")
-
-// eachMessage calls f for the device's messages in the span, in order, until f
-// returns an error.
-func (s *Store) eachMessage(ctx context.Context, q Query, f func(payload.Message) error) error {
-	// The numbers of messages begin with 0.
-	query, next, bound := pageDescending, place{q.End, 0}, q.Start
-	if q.Order == "ASC" {
-		query, next, bound = pageAscending, place{q.Start, -1}, q.End
+// Latest returns the newest value of each of the keys, or of all if none is given. Keys
+// that the device does not have are missing. Errors are those of [Points].
+func Latest(ctx context.Context, store Reader, device string, keys ...string) (map[string]Point, error) {
+	if len(keys) > MaxKeys {
+		return nil, fmt.Errorf("%w: more than %d keys", ErrQuery, MaxKeys)
 	}
-	for full := true; full; {
-		rows, err := s.readers.QueryContext(ctx, query, q.Device, next.ts, next.n, bound, pageRows)
-		if err != nil {
-			return s.explain(err)
-		}
-		seen := 0
-		err = eachRow(rows, func() error {
-			var (
-				m    payload.Message
-				data string
-			)
-			if err := rows.Scan(&m.TS, &next.n, &data); err != nil {
-				return err
-			}
-			seen++
-			next.ts = m.TS
-			if m.Fields, err = payload.DecodeObject(data); err != nil {
-				return damaged(err)
-			}
-			return f(m)
-		})
-		switch {
-		case errors.Is(err, errEnough):
-			return nil
-		case err != nil:
-			return s.asked(err)
-		}
-		full = seen == pageRows
+	list, err := collect(store.Latest(ctx, device, keys...))
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	points := make(map[string]Point, len(list))
+	for _, p := range list {
+		points[p.Key] = p.Point
+	}
+	return points, nil
 }
 
-// place is where a message stands among those of its device.
-type place struct{ ts, n int64 }
+// Attributes returns the attributes of the keys, or all if none is given, sorted by key.
+// Keys that the device does not have are missing. Errors are those of [Points].
+func Attributes(ctx context.Context, store Reader, device string, keys ...string) ([]KeyPoint, error) {
+	list, err := collect(store.Attributes(ctx, device, keys...))
+	slices.SortFunc(list, func(a, b KeyPoint) int { return strings.Compare(a.Key, b.Key) })
+	return list, err
+}
 
-// The next page of messages after a place, in each order.
-const (
-	pageAscending = `SELECT ts, n, data FROM telemetry
-		WHERE device = ? AND (ts, n) > (?, ?) AND ts < ? ORDER BY ts, n LIMIT ?`
-	pageDescending = `SELECT ts, n, data FROM telemetry
-		WHERE device = ? AND (ts, n) < (?, ?) AND ts >= ? ORDER BY ts DESC, n DESC LIMIT ?`
-)
+// Keys returns the telemetry keys of the device, sorted. Errors are those of [Points].
+func Keys(ctx context.Context, store Reader, device string) ([]string, error) {
+	keys := []string{}
+	left := budget(answerBytes)
+	for key, err := range store.Keys(ctx, device) {
+		if err == nil {
+			err = left.take(len(key))
+		}
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// collect returns the points of a sequence, unless they are more than one answer may hold.
+func collect(points iter.Seq2[KeyPoint, error]) ([]KeyPoint, error) {
+	var list []KeyPoint
+	left := budget(answerBytes)
+	for p, err := range points {
+		if err == nil {
+			err = left.take(len(p.Key) + valueBytes + p.Value.TextSize())
+		}
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}

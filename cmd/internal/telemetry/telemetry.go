@@ -1,216 +1,172 @@
-// Package telemetry stores what devices publish to the bundled broker and
-// answers what users ask about it.
+// Package telemetry takes what devices publish to the bundled broker and answers what
+// users ask about it. What is stored where is up to a [Store]; package sqlite is the one
+// that keeps everything in a file.
 //
-//	store, err := telemetry.Open(ctx, telemetry.Options{Path: "telemetry.db", Retention: 720 * time.Hour})
+//	store, err := sqlite.Open(ctx, sqlite.Options{Path: "telemetry.db", Retention: 720 * time.Hour})
 //	...
-//	err = store.Telemetry(ctx, device, packet.Payload)  // v1/devices/me/telemetry
-//	err = store.Attributes(ctx, device, packet.Payload) // v1/devices/me/attributes
+//	intake := &telemetry.Intake{Store: store}
+//	err = intake.Telemetry(ctx, device, packet.Payload)  // v1/devices/me/telemetry
+//	err = intake.Attributes(ctx, device, packet.Payload) // v1/devices/me/attributes
 //	...
 //	mux.Handle("/api/plugins/telemetry/", telemetry.Handler(store))
 //	...
 //	err = store.Close()
 //
-// A device is named by any non-empty text. Payloads and their types are those
-// of package payload. The package knows neither MQTT nor who may ask: callers
-// authenticate devices and readers.
+// A device is named by any non-empty UTF-8 text. Payloads and their types are those of
+// package payload. The package knows neither MQTT nor who may ask: callers authenticate
+// devices and readers.
 //
-// # Durability
+// # Parts
 //
-// Telemetry, Append and Attributes return nil only after the commit that holds
-// the data. With durability "sync" it then survives the loss of power, on this
-// disk and as far as the disk obeys fsync; there is no replication. One
-// goroutine writes. It commits everything that was queued while the previous
-// commit ran, so that many devices share a commit and a single device does not
-// wait for others. A commit writes about two database pages, 8 KB, a message.
-//
-// An error is a [*PayloadError], which is permanent, or wraps [ErrStore],
-// after which the same call may succeed later: a full disk, an I/O error, less
-// free space than Options.MinFree, a closed store. Nothing of a failed call is
-// stored, except that one given up by its context may yet be.
+// An [Intake] parses payloads and hands them to the store. [Handler] is the HTTP API; it
+// works out a [Query], with its aggregates, from the messages that the store returns. A
+// store therefore only appends and reads back. It knows no HTTP, no JSON grammar and no
+// aggregates. Package telemetrytest is the conformance suite that every store passes.
 //
 // # What is kept
 //
-// A message without a ts gets the time of arrival and never replaces another one,
-// however many arrive in a millisecond; they are numbered in order of arrival. A
-// message with a ts replaces values of the same ts key by key, so that it may be
-// sent again. Besides the messages the newest value of each key is kept, the last
-// one to arrive if several have the same time, and the attributes. A device has at
-// most 10,000 keys and 1000 attributes; a payload that would add one more is
-// refused.
+// A message without a ts gets the time of arrival and never replaces another one, however
+// many arrive in a millisecond; such messages are numbered in order of arrival. A message
+// with a ts replaces the values that its keys have at that ts, so that a device may send it
+// again. The store also keeps the newest value of each key, which is the last one to arrive
+// if several have the same time, and the attributes. A device has at most [MaxKeys] keys
+// and [MaxAttributes] attributes; a payload that would add one more is refused.
 //
-// A ts that lies more than a day ahead of the clock is replaced by the time of
-// arrival, or with Options.StrictJSON refused; it would otherwise stay the newest
-// one for years. A clock that shows a year before 2025 has not been set and
-// bounds nothing.
+// A ts that lies more than [MaxAhead] ahead of the clock is replaced by the time of arrival,
+// or refused with [Intake.StrictJSON]. It would otherwise stay the newest one for years. A
+// clock that shows a year before 2025 has not been set, and then no ts is too far ahead.
 //
-// With Options.Retention set, messages and newest values whose own time lies
-// further back are deleted in the background, a few at a time, and so are those
-// that lie further ahead than that, and than a day. It is the message's time
-// that counts: what a device sends with an old ts goes with the next round.
-// Attributes stay.
+// A store with a retention deletes messages and newest values whose own time lies further
+// back than that, a few at a time in the background. It also deletes those that lie further
+// ahead than the retention and [MaxAhead]; they were stored by older versions, or before
+// the clock was set back. The message's own time counts: what a device sends with an old ts
+// is deleted in the next round. Attributes have no end.
 //
-// # Failures
+// # Errors
 //
-// A database that is damaged, of another program or of a newer version is
-// never touched: Open fails and says what to do. One of an older version is
-// brought to the present format by Open, all or nothing. Options.MinFree keeps room on
-// the disk for others; below it appends fail and deletions go on. [Store.Writable]
-// says whether the store can store, for readiness; what was mended counts by itself.
+// An error of an append is a [*PayloadError], which is permanent, or wraps [ErrStore]. After
+// the latter the same call may succeed later. Nothing of a failed call is stored, except
+// that a call that its context ended may still be.
 package telemetry
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"sync"
+	"iter"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// PayloadError says why a payload was refused. It is permanent, and it never
-// quotes the payload.
+// Bounds that hold in every store.
+const (
+	// MaxKeys is the most telemetry keys of one device. A device that has more, from
+	// before there was a bound, keeps them.
+	MaxKeys = 10_000
+	// MaxAttributes is the most attributes of one device. Nothing else would bound them,
+	// because attributes have no time at which they end.
+	MaxAttributes = 1000
+	// MaxPayload is the longest payload in bytes. A stored message to which others add
+	// values may become as large as this, or as the largest of them.
+	MaxPayload = 1 << 20
+	// MaxAhead is how far ahead of the clock a ts may lie.
+	MaxAhead = 24 * time.Hour
+)
+
+// PayloadError says why a payload was refused. It is permanent, and it never quotes the
+// payload.
 type PayloadError = payload.Error
 
-// ErrStore is wrapped by every error for which the store and not the payload
-// is the cause. Appending again later may succeed.
+// ErrStore is wrapped by every error that the store has caused and not the payload. The
+// same call may succeed later.
 var ErrStore = errors.New("telemetry store")
 
-// errClosed is what a closed store answers.
-var errClosed = fmt.Errorf("%w: closed", ErrStore)
-
-// Options configure a [Store]. Only Path is required.
-type Options struct {
-	// Path is the database file. It is created with mode 0600 if missing, and
-	// its directory with 0700. SQLite keeps a -wal and a -shm file next to it, and
-	// the file with .lock at its end holds the id of the process that has it open.
-	Path string
-	// Retention is how long messages are kept by their own time; 0 or less is for ever.
-	Retention time.Duration
-	// Durability is what stored data survives. "sync" (also if empty): the loss
-	// of power. "os": the end of the process; a loss of power takes the last
-	// commits. "none": the end of the process; a loss of power may damage the file.
-	Durability string
-	// StrictJSON refuses what is not RFC 8259 and casts nothing.
-	StrictJSON bool
-	// MaxPayload is the longest payload in bytes, and how large a stored message may
-	// become by those that add to it; 0 means 1 MiB.
-	MaxPayload int
-	// MaxValues bounds the JSON values in one payload; 0 means 20,000.
-	MaxValues int
-	// MinFree is how many bytes the file system must have left for appends to
-	// be taken; 0 or less means that only a full disk stops them.
-	MinFree int64
-	// Now is the clock for messages without a ts and for retention; nil means time.Now.
-	Now func() time.Time
-	// OnError, if set, is told of failures in the background, which no caller
-	// waits for. It is called from the writing goroutine and must not block.
-	OnError func(error)
-
-	free     func(dir string) (uint64, error) // bytes left on the file system
-	maxPages int                              // of the database; 0 is no limit
-	maxKeys  int                              // of one device; 0 is maxKeys
+// Store keeps the telemetry and the attributes of devices. Its methods may be called from
+// any number of goroutines.
+type Store interface {
+	Writer
+	Reader
+	// Writable returns nil while the store can store, and otherwise why it cannot, for
+	// readiness. A store that could not write finds out by itself when it can again.
+	Writable() error
+	// Stats returns totals and current figures.
+	Stats() Stats
+	// Close stores what was appended, waits for the end of everything that the store does
+	// in the background, and frees what it holds. Calls that come later fail with
+	// [ErrStore]. A second Close returns what the first did.
+	Close() error
 }
 
-const defaultMaxPayload = 1 << 20
-
-func (o Options) withDefaults() Options {
-	if o.MaxPayload == 0 {
-		o.MaxPayload = defaultMaxPayload
-	}
-	if o.maxKeys == 0 {
-		o.maxKeys = maxKeys
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.OnError == nil {
-		o.OnError = func(error) {}
-	}
-	if o.free == nil {
-		o.free = freeSpace
-	}
-	return o
+// Writer is the part of a [Store] that takes what devices publish.
+type Writer interface {
+	// Append stores messages of one device, all or none, in their order. It returns nil
+	// once they are durable, a [*PayloadError] if they can never be stored, and any other
+	// error if they were not stored now. If ctx ends first, its error is returned and the
+	// messages may or may not be stored. The caller must not change the messages later.
+	Append(ctx context.Context, device string, messages []payload.Message) error
+	// SetAttributes stores attributes of a device, all or none: they replace those of the
+	// same keys, the others stay. updated is in milliseconds since 1970-01-01 UTC. Errors
+	// are those of Append.
+	SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error
 }
 
-// Store is an open telemetry database. Its methods may be called from any
-// number of goroutines.
-type Store struct {
-	opts    Options
-	dir     string
-	lock    *os.File
-	db      *sql.DB // one connection, of the writing goroutine alone
-	readers *sql.DB
-
-	queue   chan *request
-	closing chan struct{} // closed by Close
-	done    chan struct{} // closed when the writing goroutine has ended
-	close   func() error
-
-	write    statements
-	recent   recent
-	keys     keyCounts
-	prune    prune
-	health   health
-	counters counters
+// Reader is the part of a [Store] that answers. Its methods see everything whose storing
+// has returned; they may or may not see what is stored or deleted meanwhile. A sequence
+// ends after its first error, which wraps [ErrStore] or the error of ctx. The caller must
+// not wait for anything else while it ranges over one: a store may hold a connection.
+type Reader interface {
+	// Keys returns the telemetry keys of a device, each once, in any order.
+	Keys(ctx context.Context, device string) iter.Seq2[string, error]
+	// Latest returns the newest value of each of the keys, or of all if none is given, in
+	// any order. Keys that the device does not have are missing.
+	Latest(ctx context.Context, device string, keys ...string) iter.Seq2[KeyPoint, error]
+	// Attributes returns the attributes of the keys, or all if none is given, like Latest.
+	// TS is when they were last set.
+	Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[KeyPoint, error]
+	// Messages returns the messages in a range, in order.
+	Messages(ctx context.Context, r Range) iter.Seq2[payload.Message, error]
 }
 
-// Open opens or creates the database at opts.Path and starts the writing
-// goroutine, which [Store.Close] ends. ctx bounds Open itself only. A database has
-// one store at a time: Open fails at once if another process, which the error
-// names, or this one has it open.
-func Open(ctx context.Context, opts Options) (*Store, error) {
-	opts = opts.withDefaults()
-	path, err := filepath.Abs(opts.Path)
-	if err != nil || opts.Path == "" {
-		return nil, fmt.Errorf("telemetry path %q: not a file name", opts.Path)
-	}
-	opts.Path = path
-	s := &Store{
-		opts:    opts,
-		dir:     filepath.Dir(path),
-		queue:   make(chan *request, queueLength),
-		closing: make(chan struct{}),
-		done:    make(chan struct{}),
-	}
-	s.close = sync.OnceValue(s.closeAll)
-	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(err, s.closeFiles())
-	}
-	go s.run()
-	return s, nil
+// Range selects messages of one device by their time.
+type Range struct {
+	Device string
+	// Start and End are in milliseconds since 1970-01-01 UTC. Start belongs to the range,
+	// End does not.
+	Start, End int64
+	// Descending is the newest first. Messages of the same time are in the order of their
+	// arrival, or in its reverse.
+	Descending bool
 }
 
-// Close commits what is queued, waits for the writing goroutine and closes the
-// database. Calls that come later, and those that still wait for room in the
-// queue, fail with [ErrStore]. A second Close returns what the first did.
-func (s *Store) Close() error { return s.close() }
-
-func (s *Store) closeAll() error {
-	close(s.closing)
-	<-s.done
-	return s.closeFiles()
+// Point is a value and its time.
+type Point struct {
+	// TS is in milliseconds since 1970-01-01 UTC.
+	TS int64
+	// Value is the zero Value only where a function says so.
+	Value payload.Value
 }
 
-// closeFiles closes the readers first: SQLite empties and removes the write-ahead
-// log when the last connection goes, which must be one that may write. The lock
-// goes last.
-func (s *Store) closeFiles() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.readers, s.db} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
+// KeyPoint is a [Point] of a key.
+type KeyPoint struct {
+	Key string
+	Point
 }
 
-func (s *Store) parseOptions() payload.Options {
-	return payload.Options{Strict: s.opts.StrictJSON, MaxBytes: s.opts.MaxPayload, MaxValues: s.opts.MaxValues}
+// Stats are totals since the store was opened, except where noted.
+type Stats struct {
+	Messages   int64 // messages stored
+	Points     int64 // values of stored messages
+	Attributes int64 // attribute values stored
+	Errors     int64 // commits and background work that failed
+	Commits    int64 // successful commits of telemetry and attributes
+	// CommitTime is how long all commits took together, including failed ones.
+	CommitTime time.Duration
+	// Queued is how many calls wait for a commit now.
+	Queued int
+	// DatabaseBytes is how large the database is now, 0 if the store does not know.
+	DatabaseBytes int64
 }
+
+// ClockIsSet reports whether the clock has been set since the machine started. A machine
+// without a battery starts with a date of long ago, which does not show what lies ahead.
+func ClockIsSet(now time.Time) bool { return now.Year() >= 2025 }

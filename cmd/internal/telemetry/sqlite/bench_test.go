@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -30,12 +31,14 @@ func benchmarkTelemetry(b *testing.B, durability string, devices int) {
 	var clock atomic.Int64
 	store, err := Open(b.Context(), Options{
 		Path: filepath.Join(b.TempDir(), "t.db"), Durability: durability,
-		Now: func() time.Time { return start.Add(time.Duration(clock.Add(1)) * time.Millisecond) },
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer store.Close()
+	in := &telemetry.Intake{Store: store, Now: func() time.Time {
+		return start.Add(time.Duration(clock.Add(1)) * time.Millisecond)
+	}}
 	message := []byte(`{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-71,"state":"running"}`)
 	var next atomic.Int64
 	var publishers sync.WaitGroup
@@ -45,7 +48,7 @@ func benchmarkTelemetry(b *testing.B, durability string, devices int) {
 		publishers.Go(func() {
 			device := fmt.Sprintf("device-%04d", d)
 			for next.Add(1) <= int64(b.N) {
-				if err := store.Telemetry(b.Context(), device, message); err != nil {
+				if err := in.Telemetry(b.Context(), device, message); err != nil {
 					b.Error(err)
 					return
 				}
@@ -82,15 +85,15 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 	run("latest", func() error {
-		_, err := s.Latest(b.Context(), "d", keys...)
+		_, err := telemetry.Latest(b.Context(), s, "d", keys...)
 		return err
 	})
 	run("range100", func() error {
-		_, err := s.Range(b.Context(), Query{Device: "d", Keys: keys[:1], End: day})
+		_, err := telemetry.Points(b.Context(), s, telemetry.Query{Device: "d", Keys: keys[:1], End: day})
 		return err
 	})
 	run("average of a day by the hour", func() error {
-		_, err := s.Range(b.Context(), Query{Device: "d", Keys: keys[:1], End: day, Aggregate: "AVG", Interval: 3600_000})
+		_, err := telemetry.Points(b.Context(), s, telemetry.Query{Device: "d", Keys: keys[:1], End: day, Aggregate: "AVG", Interval: 3600_000})
 		return err
 	})
 }

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 type request struct {
 	device string
 	rows   []row // telemetry, or
-	// attributes and when they came, in milliseconds
+	// attributes and when they were set, in milliseconds
 	attributes []payload.Field
-	ts         int64
+	updated    int64
 
 	gone    <-chan struct{} // closed when the caller has given up
 	refused error           // why this request alone is not stored
@@ -27,42 +27,15 @@ type row struct {
 	data string
 }
 
-// Telemetry stores a payload published to v1/devices/me/telemetry. An empty
-// one, [] or {}, is fine. It returns nil once the payload is durable, a
-// [*PayloadError] if it can never be stored, and any other error if it was not
-// stored now.
-func (s *Store) Telemetry(ctx context.Context, device string, data []byte) error {
-	now := s.opts.Now()
-	messages, err := payload.Parse(data, now, s.parseOptions())
-	if err == nil {
-		err = s.checkAhead(messages, now)
-	}
-	if err != nil {
-		s.counters.refused.Add(1)
-		return err
-	}
-	return s.Append(ctx, device, messages)
-}
-
-// Attributes stores a payload published to v1/devices/me/attributes: its keys
-// replace those of the same name, the others stay. Errors are those of
-// [Store.Telemetry].
-func (s *Store) Attributes(ctx context.Context, device string, data []byte) error {
-	now := s.opts.Now()
-	fields, err := payload.ParseAttributes(data, s.parseOptions())
-	if err != nil {
-		s.counters.refused.Add(1)
-		return err
-	}
+// SetAttributes implements [telemetry.Writer].
+func (s *Store) SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error {
 	if len(fields) == 0 {
 		return nil
 	}
-	return s.submit(ctx, &request{device: device, attributes: fields, ts: now.UnixMilli()})
+	return s.submit(ctx, &request{device: device, attributes: fields, updated: updated})
 }
 
-// Append stores messages of one device, all or none. It returns nil once they
-// are durable; errors are those of [Store.Telemetry]. If ctx ends first, its
-// error is returned and the messages may or may not be stored.
+// Append implements [telemetry.Writer].
 func (s *Store) Append(ctx context.Context, device string, messages []payload.Message) error {
 	if len(messages) == 0 {
 		return nil

@@ -1,6 +1,6 @@
 //go:build unix && !aix && !solaris
 
-package telemetry
+package sqlite
 
 import (
 	"errors"

@@ -1,10 +1,12 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 const (
@@ -102,11 +104,10 @@ func (s *Store) commit(batch []*request) {
 		switch {
 		case err != nil:
 			r.done <- err
-		case errors.Is(r.refused, ErrStore):
+		case errors.Is(r.refused, telemetry.ErrStore):
 			s.counters.errors.Add(1)
 			r.done <- r.refused
 		case r.refused != nil:
-			s.counters.refused.Add(1)
 			r.done <- r.refused
 		default:
 			s.counters.stored(r)

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 func TestFullDisk(t *testing.T) {
@@ -27,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 	n, err := fill()
-	if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), s.opts.Path) {
+	if !errors.Is(err, telemetry.ErrStore) || !strings.Contains(err.Error(), "full") || !strings.Contains(err.Error(), s.opts.Path) {
 		t.Fatalf("error %q, want ErrStore with the path", err)
 	}
 	if strings.Contains(err.Error(), "xxx") {
@@ -37,11 +39,11 @@ func TestFullDisk(t *testing.T) {
 		t.Fatalf("full after %d messages", n)
 	}
 	for range 3 {
-		if err := s.Append(t.Context(), "d", parsed(t, n+1, `{"a":"`+text+`"}`)); !errors.Is(err, ErrStore) {
+		if err := s.Append(t.Context(), "d", parsed(t, n+1, `{"a":"`+text+`"}`)); !errors.Is(err, telemetry.ErrStore) {
 			t.Errorf("still full: error %v, want ErrStore", err)
 		}
 	}
-	points, err := s.Range(t.Context(), Query{Device: "d", Keys: []string{"a"}, End: 1 << 40, Limit: 1000})
+	points, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 1 << 40, Limit: 1000})
 	if err != nil || int64(len(points["a"])) != n {
 		t.Errorf("%d messages are stored, error %v; %d were acknowledged", len(points["a"]), err, n)
 	}
@@ -71,11 +73,11 @@ func TestLowDiskSpace(t *testing.T) {
 	}
 	free.Store(minFree - 1)
 	for name, err := range map[string]error{
-		"telemetry":  s.Telemetry(t.Context(), "d", []byte(`{"a":2}`)),
-		"attributes": s.Attributes(t.Context(), "d", []byte(`{"a":2}`)),
+		"telemetry":  intake(s).Telemetry(t.Context(), "d", []byte(`{"a":2}`)),
+		"attributes": intake(s).Attributes(t.Context(), "d", []byte(`{"a":2}`)),
 		"writable":   s.Writable(),
 	} {
-		if !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "67108863 bytes of disk are free") {
+		if !errors.Is(err, telemetry.ErrStore) || !strings.Contains(err.Error(), "67108863 bytes of disk are free") {
 			t.Errorf("%s: error %v, want ErrStore with the number of bytes", name, err)
 		}
 	}
@@ -97,11 +99,11 @@ func TestWritableAgainByItself(t *testing.T) {
 		if err := s.Writable(); err != nil {
 			t.Errorf("before anything failed: %v", err)
 		}
-		if err := s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)); err == nil {
+		if err := intake(s).Telemetry(t.Context(), "d", []byte(`{"a":1}`)); err == nil {
 			t.Fatal("stored")
 		}
 		for range 3 {
-			if err := s.Writable(); !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), s.opts.Path) {
+			if err := s.Writable(); !errors.Is(err, telemetry.ErrStore) || !strings.Contains(err.Error(), s.opts.Path) {
 				t.Errorf("error %v, want ErrStore with the path", err)
 			}
 			time.Sleep(flushEvery)
@@ -124,9 +126,9 @@ func TestCommitThatHangsIsNotWritable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, gate := gated(t)
 		stored := make(chan error)
-		go func() { stored <- s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)) }()
+		go func() { stored <- intake(s).Telemetry(t.Context(), "d", []byte(`{"a":1}`)) }()
 		time.Sleep(slowCommit + 2*time.Second)
-		if err := s.Writable(); !errors.Is(err, ErrStore) || !strings.Contains(err.Error(), "waiting for the disk for 12s") {
+		if err := s.Writable(); !errors.Is(err, telemetry.ErrStore) || !strings.Contains(err.Error(), "waiting for the disk for 12s") {
 			t.Errorf("error %v does not say how long", err)
 		}
 		close(gate)
@@ -139,7 +141,7 @@ func TestCommitThatHangsIsNotWritable(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Writable(); !errors.Is(err, ErrStore) {
+		if err := s.Writable(); !errors.Is(err, telemetry.ErrStore) {
 			t.Errorf("closed: error %v, want ErrStore", err)
 		}
 	})
@@ -159,7 +161,7 @@ func TestCheckSpace(t *testing.T) {
 
 func TestUnknownDiskSpace(t *testing.T) {
 	s := open(t, Options{free: func(string) (uint64, error) { return 0, os.ErrPermission }})
-	if err := s.Telemetry(t.Context(), "d", []byte(`{"a":1}`)); !errors.Is(err, ErrStore) || !errors.Is(err, os.ErrPermission) {
+	if err := intake(s).Telemetry(t.Context(), "d", []byte(`{"a":1}`)); !errors.Is(err, telemetry.ErrStore) || !errors.Is(err, os.ErrPermission) {
 		t.Errorf("error %v, want ErrStore and its cause", err)
 	}
 }
@@ -179,16 +181,16 @@ func TestFailedCommitLeavesNothing(t *testing.T) {
 	// Fails in the middle: after the message, before its note for the table latest.
 	execOn(t, s.opts.Path, "ALTER TABLE unflushed RENAME TO elsewhere")
 	for range 3 {
-		err := s.Telemetry(t.Context(), "d", []byte(`[{"ts":2,"values":{"a":2}},{"ts":3,"values":{"a":3}}]`))
-		if !errors.Is(err, ErrStore) {
+		err := intake(s).Telemetry(t.Context(), "d", []byte(`[{"ts":2,"values":{"a":2}},{"ts":3,"values":{"a":3}}]`))
+		if !errors.Is(err, telemetry.ErrStore) {
 			t.Errorf("error %v, want ErrStore", err)
 		}
 	}
 	check(t, "latest", latest(t, s, "d"), `a=1@1`)
-	check(t, "range", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 9}), `1@1`)
+	check(t, "range", span(t, s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 9}), `1@1`)
 	execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO unflushed")
 	publish(t, s, "d", `{"ts":4,"values":{"a":4}}`)
-	check(t, "repaired", span(t, s, Query{Device: "d", Keys: []string{"a"}, End: 9}), `4@4 1@1`)
+	check(t, "repaired", span(t, s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 9}), `4@4 1@1`)
 }
 
 func TestFailedFlushIsToldAndRetried(t *testing.T) {
@@ -199,7 +201,7 @@ func TestFailedFlushIsToldAndRetried(t *testing.T) {
 		execOn(t, s.opts.Path, "ALTER TABLE latest RENAME TO elsewhere")
 		time.Sleep(2*flushEvery + 1)
 		synctest.Wait()
-		if len(told) != 2 || !errors.Is(told[0], ErrStore) {
+		if len(told) != 2 || !errors.Is(told[0], telemetry.ErrStore) {
 			t.Fatalf("told %v, want ErrStore twice", told)
 		}
 		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO latest")
@@ -284,7 +286,7 @@ func TestDamagedRows(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	s := open(t, Options{Path: path})
 	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
-	if err := s.Attributes(t.Context(), "d", []byte(`{"a":1}`)); err != nil {
+	if err := intake(s).Attributes(t.Context(), "d", []byte(`{"a":1}`)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -293,17 +295,17 @@ func TestDamagedRows(t *testing.T) {
 	execOn(t, path, `UPDATE telemetry SET data = '{"a":'; UPDATE latest SET value = '"'; UPDATE attributes SET value = ''`)
 	s = open(t, Options{Path: path})
 	for name, call := range map[string]func() error{
-		"latest":     func() error { _, err := s.Latest(t.Context(), "d"); return err },
-		"attributes": func() error { _, err := s.ClientAttributes(t.Context(), "d"); return err },
+		"latest":     func() error { _, err := telemetry.Latest(t.Context(), s, "d"); return err },
+		"attributes": func() error { _, err := telemetry.Attributes(t.Context(), s, "d"); return err },
 		"range": func() error {
-			_, err := s.Range(t.Context(), Query{Device: "d", Keys: []string{"a"}, End: 9})
+			_, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 9})
 			return err
 		},
-		"merge": func() error { return s.Telemetry(t.Context(), "d", []byte(`{"ts":1,"values":{"b":1}}`)) },
+		"merge": func() error { return intake(s).Telemetry(t.Context(), "d", []byte(`{"ts":1,"values":{"b":1}}`)) },
 	} {
 		err := call()
-		var bad *PayloadError
-		if !errors.Is(err, ErrStore) || errors.As(err, &bad) || !strings.Contains(err.Error(), "is damaged: stop the proxy") {
+		var bad *telemetry.PayloadError
+		if !errors.Is(err, telemetry.ErrStore) || errors.As(err, &bad) || !strings.Contains(err.Error(), "is damaged: stop the proxy") {
 			t.Errorf("%s: error %v, want ErrStore and what to do", name, err)
 		}
 	}
@@ -325,13 +327,13 @@ func TestDamagedRowHurtsItsDeviceAlone(t *testing.T) {
 		for _, device := range []string{"first", "damaged", "other"} {
 			outcomes[device] = make(chan error, 1)
 			go func() {
-				outcomes[device] <- s.Telemetry(t.Context(), device, []byte(`[{"ts":2,"values":{"a":1}},{"ts":1,"values":{"a":1}}]`))
+				outcomes[device] <- intake(s).Telemetry(t.Context(), device, []byte(`[{"ts":2,"values":{"a":1}},{"ts":1,"values":{"a":1}}]`))
 			}()
 			synctest.Wait()
 		}
 		close(gate)
 		for device, outcome := range outcomes {
-			if err := <-outcome; (device == "damaged") != errors.Is(err, ErrStore) {
+			if err := <-outcome; (device == "damaged") != errors.Is(err, telemetry.ErrStore) {
 				t.Errorf("%s: %v", device, err)
 			}
 		}

@@ -1,15 +1,14 @@
-package telemetry
+package telemetrytest
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -42,11 +41,11 @@ func (m model) append(device string, list []payload.Message) {
 	}
 }
 
-func (m model) points(q Query) []Point {
-	var list []Point
+func (m model) points(q telemetry.Query) []telemetry.Point {
+	var list []telemetry.Point
 	for _, s := range slices.SortedStableFunc(slices.Values(m[q.Device]), func(a, b *stored) int { return cmp.Compare(a.ts, b.ts) }) {
 		if v, ok := s.values[q.Keys[0]]; ok && q.Start <= s.ts && s.ts < q.End {
-			list = append(list, Point{s.ts, v})
+			list = append(list, telemetry.Point{TS: s.ts, Value: v})
 		}
 	}
 	if q.Order != "ASC" {
@@ -78,20 +77,16 @@ func genMessages(t *rapid.T) []payload.Message {
 	}), 1, 4).Draw(t, "messages")
 }
 
-// TestStoreIsItsModel appends, reopens and flushes at random and asks random
-// questions.
-func TestStoreIsItsModel(t *testing.T) {
-	dir, n := t.TempDir(), 0
+// checkModel appends and reopens at random and asks random questions.
+func checkModel(t *testing.T, s Suite) {
 	rapid.Check(t, func(rt *rapid.T) {
-		n++
-		path := filepath.Join(dir, fmt.Sprint(n))
-		s, m := open(t, Options{Path: path, Durability: "none"}), model{}
+		f, m := s.open(t, 0), model{}
 		device := rapid.SampledFrom([]string{"d1", "d2"})
 		key := rapid.SampledFrom([]string{"a", "b", "c"})
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) {
 				d, list := device.Draw(rt, "device"), genMessages(rt)
-				if err := s.Append(t.Context(), d, list); err != nil {
+				if err := f.Store.Append(t.Context(), d, list); err != nil {
 					rt.Fatal(err)
 				}
 				m.append(d, list)
@@ -100,33 +95,30 @@ func TestStoreIsItsModel(t *testing.T) {
 				if rapid.IntRange(0, 3).Draw(rt, "seldom") > 0 {
 					rt.SkipNow()
 				}
-				if err := s.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				s = open(t, Options{Path: path, Durability: "none"})
+				f.reopen()
 			},
 			"range": func(rt *rapid.T) {
-				q := Query{
+				q := telemetry.Query{
 					Device: device.Draw(rt, "device"), Keys: []string{key.Draw(rt, "key")},
 					Start: rapid.Int64Range(-1, 21).Draw(rt, "start"), Limit: rapid.IntRange(1, 9).Draw(rt, "limit"),
 					Order: rapid.SampledFrom([]string{"ASC", "DESC", ""}).Draw(rt, "order"),
 				}
 				q.End = rapid.Int64Range(q.Start, 22).Draw(rt, "end")
-				got, err := s.Range(t.Context(), q)
+				got, err := telemetry.Points(t.Context(), f.Store, q)
 				if want := m.points(q); err != nil || !slices.Equal(got[q.Keys[0]], want) {
 					rt.Fatalf("%+v:\n got %v, error %v\nwant %v", q, got, err, want)
 				}
 			},
 			"latest": func(rt *rapid.T) {
 				d, k := device.Draw(rt, "device"), key.Draw(rt, "key")
-				got, err := s.Latest(t.Context(), d, k)
-				want := m.points(Query{Device: d, Keys: []string{k}, End: 100, Limit: 1})
+				got, err := telemetry.Latest(t.Context(), f.Store, d, k)
+				want := m.points(telemetry.Query{Device: d, Keys: []string{k}, End: 100, Limit: 1})
 				if err != nil || len(got) != min(len(want), 1) || len(want) > 0 && got[k] != want[0] {
 					rt.Fatalf("latest %s of %s:\n got %v, error %v\nwant %v", k, d, got, err, want)
 				}
 			},
 		})
-		if err := s.Close(); err != nil {
+		if err := f.Store.Close(); err != nil {
 			rt.Fatal(err)
 		}
 	})

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 // publisherEnv holds the database path of a test binary that publishes.
@@ -32,7 +34,7 @@ func publishUntilKilled(path string) {
 		publishers.Go(func() {
 			for i := 1; ; i++ {
 				data := fmt.Appendf(nil, `{"ts":%d,"values":{"n":%d}}`, i, i)
-				if err := s.Telemetry(context.Background(), fmt.Sprint(device), data); err != nil {
+				if err := intake(s).Telemetry(context.Background(), fmt.Sprint(device), data); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
@@ -140,7 +142,7 @@ func checkInUse(t *testing.T, path string, pid int) {
 // value is that of the newest message, which may be a later one.
 func checkSurvived(t *testing.T, s *Store, device string, n int64) {
 	t.Helper()
-	points, err := s.Range(t.Context(), Query{Device: device, Keys: []string{"n"}, Start: 1, End: 1 << 40, Limit: maxPoints, Order: "ASC"})
+	points, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: device, Keys: []string{"n"}, Start: 1, End: 1 << 40, Limit: 200_000, Order: "ASC"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,12 @@
-package telemetry
+package sqlite
 
 import (
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 // format1 makes a database of format 1 as the versions that wrote it did.
@@ -36,7 +38,7 @@ func TestFormat1IsMigrated(t *testing.T) {
 	execOn(t, path, format1)
 	now := int64(20)
 	s := open(t, Options{Path: path, Now: clock(&now)})
-	all := Query{Device: "d", Keys: []string{"a", "b"}, End: 99}
+	all := telemetry.Query{Device: "d", Keys: []string{"a", "b"}, End: 99}
 	check(t, "range", span(t, s, all), `"x"@30 2@20 1@10 2.0@20`)
 	check(t, "latest", latest(t, s, "d"), `a="x"@30 b=2.0@20`)
 	check(t, "another device", latest(t, s, "e"), `a=4@20`)
@@ -73,7 +75,7 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 	execOn(t, path, `INSERT INTO telemetry VALUES ('full', 50, '{"a":1}')`) // as a program of format 1 would
 	s = open(t, Options{Path: path})
 	check(t, "after room was made", latest(t, s, "d"), `a="x"@30 b=2.0@20`)
-	points, err := s.Range(t.Context(), Query{Device: "full", Keys: []string{"a"}, End: 99})
+	points, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: "full", Keys: []string{"a"}, End: 99})
 	if err != nil || len(points["a"]) != 51 {
 		t.Errorf("%d messages, error %v, want 51", len(points["a"]), err)
 	}

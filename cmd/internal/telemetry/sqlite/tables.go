@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -32,7 +33,7 @@ func (w tableWriter) request(r *request) error {
 	default:
 		err = w.messages(r)
 	}
-	var bad *PayloadError
+	var bad *telemetry.PayloadError
 	switch {
 	case errors.As(err, &bad):
 		r.refused = bad
@@ -91,8 +92,8 @@ func (w tableWriter) merge(device string, m row) error {
 	newest := rows[0]
 	newest.fields = mergeFields(newest.fields, m.Fields)
 	data := string(payload.AppendObject(nil, newest.fields))
-	if len(data) > max(w.opts.MaxPayload, len(m.data)) {
-		return &PayloadError{Reason: "too many values for one timestamp"}
+	if len(data) > max(telemetry.MaxPayload, len(m.data)) {
+		return &telemetry.PayloadError{Reason: "too many values for one timestamp"}
 	}
 	if _, err := w.exec(w.write.update, device, m.TS, newest.n, data); err != nil {
 		return err
@@ -161,10 +162,6 @@ func mergeFields(old, update []payload.Field) []payload.Field {
 	return old
 }
 
-// maxAttributes is the most attributes of one device. Nothing else would bound
-// them: they have no time at which they end.
-const maxAttributes = 1000
-
 func (w tableWriter) attributes(r *request) error {
 	fresh := make(map[string]bool, len(r.attributes))
 	for _, f := range r.attributes {
@@ -188,11 +185,11 @@ func (w tableWriter) attributes(r *request) error {
 	if err != nil {
 		return err
 	}
-	if total > maxAttributes {
-		return &PayloadError{Reason: "too many attributes for one device"}
+	if total > telemetry.MaxAttributes {
+		return &telemetry.PayloadError{Reason: "too many attributes for one device"}
 	}
 	for _, f := range r.attributes {
-		if _, err := w.exec(w.write.attribute, r.device, f.Key, r.ts, string(f.Value.AppendJSON(nil))); err != nil {
+		if _, err := w.exec(w.write.attribute, r.device, f.Key, r.updated, string(f.Value.AppendJSON(nil))); err != nil {
 			return err
 		}
 	}

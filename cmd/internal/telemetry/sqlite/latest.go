@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -10,23 +10,16 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
-
-// Point is a value and its time.
-type Point struct {
-	// TS is in milliseconds since 1970-01-01 UTC.
-	TS int64
-	// Value is the zero Value only where a method says so.
-	Value payload.Value
-}
 
 // recent holds the newest values that are committed but not yet in the table
 // latest. Readers look here first and then in the table; because an entry
 // leaves only after the commit that put it there, they miss none.
 type recent struct {
 	mu      sync.Mutex
-	devices map[string]map[string]Point
+	devices map[string]map[string]telemetry.Point
 	size    int // keys of all devices
 }
 
@@ -55,9 +48,9 @@ func (r *recent) add(batch []*request) {
 func (r *recent) addLocked(device string, m payload.Message) {
 	keys := r.devices[device]
 	if keys == nil {
-		keys = make(map[string]Point)
+		keys = make(map[string]telemetry.Point)
 		if r.devices == nil {
-			r.devices = make(map[string]map[string]Point)
+			r.devices = make(map[string]map[string]telemetry.Point)
 		}
 		r.devices[device] = keys
 	}
@@ -66,16 +59,16 @@ func (r *recent) addLocked(device string, m payload.Message) {
 		switch {
 		case !known:
 			// A copy, or the key would keep the whole payload alive.
-			keys[strings.Clone(f.Key)] = Point{m.TS, f.Value.Clone()}
+			keys[strings.Clone(f.Key)] = telemetry.Point{TS: m.TS, Value: f.Value.Clone()}
 			r.size++
 		case m.TS >= old.TS:
-			keys[f.Key] = Point{m.TS, f.Value.Clone()}
+			keys[f.Key] = telemetry.Point{TS: m.TS, Value: f.Value.Clone()}
 		}
 	}
 }
 
 // of returns a copy of the device's entries.
-func (r *recent) of(device string) map[string]Point {
+func (r *recent) of(device string) map[string]telemetry.Point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.devices[device])

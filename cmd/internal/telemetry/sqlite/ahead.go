@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -6,44 +6,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// maxAhead is how far ahead of the clock a ts may lie. A time further ahead would
-// stay the newest for years, whatever the device sends later.
-const maxAhead = 24 * time.Hour
-
-// clockIsSet reports whether the clock has been set since the machine started. On
-// one without a battery it begins with a date of long ago, and says nothing about
-// what lies ahead.
-func clockIsSet(now time.Time) bool { return now.Year() >= 2025 }
-
-// checkAhead gives messages whose ts lies too far ahead the time of arrival, because
-// such a clock says nothing about when. Strict JSON refuses them.
-func (s *Store) checkAhead(messages []payload.Message, now time.Time) error {
-	if !clockIsSet(now) {
-		return nil
-	}
-	last := now.Add(maxAhead).UnixMilli()
-	for i := range messages {
-		m := &messages[i]
-		switch {
-		case m.TS <= last:
-		case s.opts.StrictJSON:
-			return &PayloadError{Reason: "ts lies more than a day ahead"}
-		default:
-			m.TS, m.Arrived = now.UnixMilli(), true
-			s.counters.ahead.Add(1)
-		}
-	}
-	return nil
-}
-
-// aheadCutoff is the time after which retention deletes: what came before maxAhead
+// aheadCutoff is the time after which retention deletes: what came before telemetry.MaxAhead
 // was a bound, or before the clock was set back. A clock that is wrong by less
 // than the retention deletes nothing.
 func (s *Store) aheadCutoff(now time.Time) (cutoff int64, ok bool) {
-	return now.Add(max(s.opts.Retention, maxAhead)).UnixMilli(), clockIsSet(now)
+	return now.Add(max(s.opts.Retention, telemetry.MaxAhead)).UnixMilli(), telemetry.ClockIsSet(now)
 }
 
 // pruneAhead deletes at most limit messages of the device after the cutoff, and
@@ -88,7 +59,7 @@ func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys
 	if err != nil {
 		return err
 	}
-	found := make(map[string]Point)
+	found := make(map[string]telemetry.Point)
 	err = eachRow(rows, func() error {
 		var (
 			ts   int64
@@ -103,7 +74,7 @@ func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys
 		}
 		for _, f := range fields {
 			if _, known := found[f.Key]; !known && slices.Contains(keys, f.Key) {
-				found[f.Key] = Point{ts, f.Value.Clone()}
+				found[f.Key] = telemetry.Point{TS: ts, Value: f.Value.Clone()}
 			}
 		}
 		return nil

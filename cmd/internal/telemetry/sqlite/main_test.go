@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -49,21 +50,24 @@ func clock(ms *int64) func() time.Time {
 	return func() time.Time { return time.UnixMilli(*ms) }
 }
 
+// intake returns what takes payloads for s.
+func intake(s *Store) *telemetry.Intake { return &telemetry.Intake{Store: s, Now: s.opts.Now} }
+
 func publish(t testing.TB, s *Store, device, payload string) {
 	t.Helper()
-	if err := s.Telemetry(context.Background(), device, []byte(payload)); err != nil {
-		t.Fatalf("publish: %v", err)
+	if err := intake(s).Telemetry(context.Background(), device, []byte(payload)); err != nil {
+		t.Errorf("publish: %v", err)
 	}
 }
 
 // latest shows the device's newest values as "key=value@ts", in order of keys.
 func latest(t testing.TB, s *Store, device string, keys ...string) string {
 	t.Helper()
-	points, err := s.Latest(context.Background(), device, keys...)
+	points, err := telemetry.Latest(context.Background(), s, device, keys...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := s.Keys(context.Background(), device)
+	names, err := telemetry.Keys(context.Background(), s, device)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,14 +80,14 @@ func latest(t testing.TB, s *Store, device string, keys ...string) string {
 	return strings.Join(parts, " ")
 }
 
-func showPoint(p Point) string {
+func showPoint(p telemetry.Point) string {
 	return string(p.Value.AppendJSON(nil)) + "@" + strconv.FormatInt(p.TS, 10)
 }
 
 // span shows what a query finds for one key.
-func span(t testing.TB, s *Store, q Query) string {
+func span(t testing.TB, s *Store, q telemetry.Query) string {
 	t.Helper()
-	points, err := s.Range(context.Background(), q)
+	points, err := telemetry.Points(context.Background(), s, q)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,13 +103,13 @@ func span(t testing.TB, s *Store, q Query) string {
 // attributes shows the device's attributes like latest.
 func attributes(t testing.TB, s *Store, device string, keys ...string) string {
 	t.Helper()
-	list, err := s.ClientAttributes(context.Background(), device, keys...)
+	list, err := telemetry.Attributes(context.Background(), s, device, keys...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var parts []string
 	for _, a := range list {
-		parts = append(parts, a.Key+"="+showPoint(Point{a.Updated, a.Value}))
+		parts = append(parts, a.Key+"="+showPoint(a.Point))
 	}
 	return strings.Join(parts, " ")
 }

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 // CheckSpace returns an error if the file system of a database at path has fewer
@@ -77,7 +79,7 @@ func (s *Store) Writable() error {
 	}
 	if began := s.health.started.Load(); began != 0 {
 		if d := time.Since(time.Unix(0, began)); d > slowCommit {
-			return fmt.Errorf("%w: a commit has been waiting for the disk for %v", ErrStore, d.Round(time.Second))
+			return fmt.Errorf("%w: a commit has been waiting for the disk for %v", telemetry.ErrStore, d.Round(time.Second))
 		}
 	}
 	if err := s.checkSpace(); err != nil {

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 const (
@@ -247,9 +249,12 @@ var errDamaged = errors.New("stored data is malformed")
 // damaged does not wrap err, which would pass for a refused payload.
 func damaged(err error) error { return fmt.Errorf("%w: %s", errDamaged, err.Error()) }
 
-// explain wraps an error of the database so that the reader knows the file
-// and, if it is damaged, what to do.
+// explain wraps an error of the database so that the reader knows the file and, if it is
+// damaged, what to do. It returns nil for nil.
 func (s *Store) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	damage := errors.Is(err, errDamaged)
 	var e *sqlite.Error
 	if errors.As(err, &e) {
@@ -258,9 +263,9 @@ func (s *Store) explain(err error) error {
 	}
 	if damage {
 		return fmt.Errorf("%w: %s is damaged: stop the proxy, move the file with its -wal and -shm files away or restore a backup, start again: %w",
-			ErrStore, s.opts.Path, err)
+			telemetry.ErrStore, s.opts.Path, err)
 	}
-	return fmt.Errorf("%w: %s: %w", ErrStore, s.opts.Path, err)
+	return fmt.Errorf("%w: %s: %w", telemetry.ErrStore, s.opts.Path, err)
 }
 
 // eachRow calls f for every row and closes rows.

@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -30,7 +31,7 @@ func TestKeysAreBounded(t *testing.T) {
 		refused := func(what string, list []payload.Message, want bool) {
 			t.Helper()
 			err := s.Append(t.Context(), "d", list)
-			var bad *PayloadError
+			var bad *telemetry.PayloadError
 			if errors.As(err, &bad) != want || err != nil && !want {
 				t.Fatalf("steps of %d, %s: error %v, refused want %v", step, what, err, want)
 			}
@@ -51,7 +52,7 @@ func TestKeysAreBounded(t *testing.T) {
 		s = open(t, Options{Path: s.opts.Path, maxKeys: fewKeys})
 		refused("one more after a restart", keyed(fewKeys, fewKeys+1), true)
 		refused("known after a restart", keyed(0, 10), false)
-		if keys, err := s.Keys(t.Context(), "d"); err != nil || len(keys) != fewKeys {
+		if keys, err := telemetry.Keys(t.Context(), s, "d"); err != nil || len(keys) != fewKeys {
 			t.Errorf("%d keys, error %v", len(keys), err)
 		}
 	}

@@ -1,20 +1,16 @@
-package telemetry
+package sqlite
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-const (
-	// maxKeys is the most keys of one device. A device that has more, from before
-	// there was a bound, keeps them.
-	maxKeys = 10_000
-	// maxCounted is of how many devices the keys are counted at once.
-	maxCounted = 100_000
-)
+// maxCounted is of how many devices the keys are counted at once.
+const maxCounted = 100_000
 
 // keyCounts bounds the keys of each device. Counting them for each message would be
 // slow, so most are only known to be no more than a number that each message adds
@@ -32,7 +28,7 @@ type keyCount struct {
 // admit refuses requests of a batch that would give a device more than its bound.
 func (s *Store) admit(batch []*request) error {
 	for _, r := range batch {
-		var bad *PayloadError
+		var bad *telemetry.PayloadError
 		switch err := s.admitRows(r.device, r.rows); {
 		case errors.As(err, &bad):
 			r.refused = bad
@@ -92,7 +88,7 @@ func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 	case len(fresh) == 0:
 		return nil
 	case c.n+len(c.fresh)+len(fresh) > s.opts.maxKeys:
-		return &PayloadError{Reason: "too many keys for one device"}
+		return &telemetry.PayloadError{Reason: "too many keys for one device"}
 	case c.fresh == nil:
 		c.fresh = make(map[string]bool)
 	}
@@ -131,7 +127,7 @@ func (s *Store) countKeys(device string) (n int, err error) {
 }
 
 // flushed takes note of what a flush has brought from recent into the table.
-func (k keyCounts) flushed(recent map[string]map[string]Point) {
+func (k keyCounts) flushed(recent map[string]map[string]telemetry.Point) {
 	for device, keys := range recent {
 		c := k[device]
 		if c == nil || len(c.fresh) == 0 {

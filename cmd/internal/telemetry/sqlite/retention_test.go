@@ -1,4 +1,4 @@
-package telemetry
+package sqlite
 
 import (
 	"fmt"
@@ -17,62 +17,6 @@ func count(t *testing.T, s *Store, table string) int {
 		t.Fatal(err)
 	}
 	return n
-}
-
-func TestRetention(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const retention = 10 * time.Hour
-		s := open(t, Options{Retention: retention})
-		start := time.Now()
-		var old []payload.Message
-		for i := range 3*sliceRows + 7 {
-			old = append(old, message(start.UnixMilli()+int64(i), payload.Field{Key: "a", Value: payload.Long(1)}))
-		}
-		for device := range 3 {
-			if err := s.Append(t.Context(), fmt.Sprint(device), old); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := s.Attributes(t.Context(), "0", []byte(`{"a":1}`)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(retention / 2)
-		publish(t, s, "1", `{"b":1}`)
-		publish(t, s, "1", `{"ts":1,"values":{"ancient":1}}`)
-		young := time.Now().UnixMilli()
-
-		time.Sleep(retention / 4)
-		synctest.Wait()
-		if n := count(t, s, "telemetry"); n != 3*len(old)+1 {
-			t.Errorf("%d messages before the retention ends, want %d", n, 3*len(old)+1)
-		}
-		time.Sleep(retention/4 + longestUpkeep + time.Second)
-		synctest.Wait()
-		if n := count(t, s, "telemetry"); n != 1 {
-			t.Errorf("%d messages after it, want 1", n)
-		}
-		check(t, "old device", latest(t, s, "0"), ``)
-		check(t, "young device", latest(t, s, "1"), fmt.Sprintf(`b=1@%d`, young))
-		check(t, "attributes", attributes(t, s, "0"), fmt.Sprintf(`a=1@%d`, start.UnixMilli()))
-		time.Sleep(retention)
-		synctest.Wait()
-		if n := count(t, s, "telemetry") + count(t, s, "latest"); n != 0 {
-			t.Errorf("%d messages and newest values are kept for ever", n)
-		}
-	})
-}
-
-func TestNoRetention(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := open(t, Options{})
-		publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
-		time.Sleep(24 * 30 * time.Hour)
-		synctest.Wait()
-		check(t, "latest", latest(t, s, "d"), `a=1@1`)
-		if n := count(t, s, "telemetry"); n != 1 {
-			t.Errorf("%d messages", n)
-		}
-	})
 }
 
 func TestRetentionWalksManyDevices(t *testing.T) {

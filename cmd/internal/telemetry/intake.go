@@ -1,0 +1,137 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// Intake takes the payloads that devices publish, parses them and stores what they hold.
+// Its methods may be called from any number of goroutines; its fields must not change once
+// one of them has been called.
+//
+// The payloads that are parsed or wait for the store take at most 64 MiB of memory. Calls
+// beyond that wait, in the order in which they came.
+type Intake struct {
+	// Store is where the payloads go. It is required.
+	Store Writer
+	// StrictJSON refuses what is not RFC 8259 and casts nothing.
+	StrictJSON bool
+	// Now is the clock for messages without a ts; nil means time.Now.
+	Now func() time.Time
+
+	once    sync.Once
+	memory  *semaphore.Weighted
+	refused atomic.Int64
+	ahead   atomic.Int64
+}
+
+// IntakeStats are totals since the first call.
+type IntakeStats struct {
+	Refused int64 // calls that failed with a [*PayloadError]
+	Ahead   int64 // messages whose ts lay too far ahead and became the time of arrival
+}
+
+// Stats returns the totals.
+func (i *Intake) Stats() IntakeStats {
+	return IntakeStats{Refused: i.refused.Load(), Ahead: i.ahead.Load()}
+}
+
+// Telemetry stores a payload published to v1/devices/me/telemetry, which may hold nothing.
+// It returns nil once the payload is durable, a [*PayloadError] if it can never be stored,
+// and any other error if it was not stored now.
+func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) error {
+	return i.take(ctx, data, func(now time.Time) error {
+		messages, err := payload.Parse(data, now, i.grammar())
+		if err == nil {
+			err = i.checkAhead(messages, now)
+		}
+		if err != nil || len(messages) == 0 {
+			return err
+		}
+		return i.Store.Append(ctx, device, messages)
+	})
+}
+
+// Attributes stores a payload published to v1/devices/me/attributes: its keys replace those
+// of the same name, the others stay. Errors are those of [Intake.Telemetry].
+func (i *Intake) Attributes(ctx context.Context, device string, data []byte) error {
+	return i.take(ctx, data, func(now time.Time) error {
+		fields, err := payload.ParseAttributes(data, i.grammar())
+		if err != nil || len(fields) == 0 {
+			return err
+		}
+		return i.Store.SetAttributes(ctx, device, now.UnixMilli(), fields)
+	})
+}
+
+// take calls store once there is memory for a payload, and counts what is refused.
+func (i *Intake) take(ctx context.Context, data []byte, store func(now time.Time) error) error {
+	i.once.Do(func() { i.memory = semaphore.NewWeighted(intakeMemory) })
+	weight := parsedSize(data)
+	if err := i.memory.Acquire(ctx, weight); err != nil {
+		return err
+	}
+	defer i.memory.Release(weight)
+	now := time.Now
+	if i.Now != nil {
+		now = i.Now
+	}
+	err := store(now())
+	if isPayloadError(err) {
+		i.refused.Add(1)
+	}
+	return err
+}
+
+// intakeMemory bounds what payloads take while they are parsed and stored, in bytes.
+const intakeMemory = 32 << 20
+
+// parsedSize returns how much memory a payload takes with all that is made of it, in bytes.
+// The estimate is high for short payloads, of which there is room for thousands.
+func parsedSize(data []byte) int64 {
+	const (
+		perCall   = 1 << 10
+		perByte   = 3   // the payload, its text, and the text that is stored
+		perValue  = 200 // the nodes of the parser, or a field
+		mostValue = 20_000
+	)
+	size := perCall + perByte*len(data) + perValue*min(len(data)/2, mostValue)
+	return min(int64(size), intakeMemory)
+}
+
+func (i *Intake) grammar() payload.Options {
+	return payload.Options{Strict: i.StrictJSON, MaxBytes: MaxPayload}
+}
+
+// checkAhead gives messages whose ts lies too far ahead the time of arrival, because the
+// clock that it comes from does not show when they were made. Strict JSON refuses them.
+func (i *Intake) checkAhead(messages []payload.Message, now time.Time) error {
+	if !ClockIsSet(now) {
+		return nil
+	}
+	last := now.Add(MaxAhead).UnixMilli()
+	for k := range messages {
+		m := &messages[k]
+		switch {
+		case m.TS <= last:
+		case i.StrictJSON:
+			return &PayloadError{Reason: "ts lies more than a day ahead"}
+		default:
+			m.TS, m.Arrived = now.UnixMilli(), true
+			i.ahead.Add(1)
+		}
+	}
+	return nil
+}
+
+func isPayloadError(err error) bool {
+	_, ok := errors.AsType[*PayloadError](err)
+	return ok
+}

@@ -1,0 +1,168 @@
+// Package sqlite keeps telemetry in one SQLite file.
+//
+//	store, err := sqlite.Open(ctx, sqlite.Options{Path: "telemetry.db", Retention: 720 * time.Hour})
+//	...
+//	err = store.Append(ctx, device, messages)
+//	...
+//	err = store.Close()
+//
+// [Store] is a telemetry.Store, where the meaning of its methods is described. What follows
+// is particular to SQLite.
+//
+// # Durability
+//
+// Append and SetAttributes return nil only after the commit that holds the data. With
+// durability "sync" the data then survives the loss of power, on this disk and as far as
+// the disk obeys fsync; there is no replication. One goroutine writes. It commits everything
+// that was queued while the previous commit ran, so that many devices share a commit and a
+// single device does not wait for others. A commit writes about two database pages, 8 KB,
+// a message.
+//
+// # Reads
+//
+// Reads use connections of their own and are cut into pages of 512 messages. While messages
+// wait for a commit, the pages of all readers together take turns and pause between, so
+// that many readers do not keep devices from being acknowledged.
+//
+// # Failures
+//
+// A database that is damaged, of another program or of a newer version is never touched:
+// Open fails and says what to do. Open brings a database of an older version to the present
+// format, all or nothing. A full disk, an I/O error, or less free space than
+// [Options.MinFree] fails appends with telemetry.ErrStore; deletions go on.
+// [Store.Writable] reports whether the store can store.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+)
+
+var _ telemetry.Store = (*Store)(nil)
+
+// errClosed is what a closed store answers.
+var errClosed = fmt.Errorf("%w: closed", telemetry.ErrStore)
+
+// Options configure a [Store]. Only Path is required.
+type Options struct {
+	// Path is the database file. It is created with mode 0600 if missing, and its directory
+	// with 0700. SQLite keeps a -wal and a -shm file next to it, and the file with .lock at
+	// its end holds the id of the process that has it open.
+	Path string
+	// Retention is how long messages are kept by their own time; 0 or less means for ever.
+	Retention time.Duration
+	// Durability is what stored data survives. "sync" (also if empty): the loss of power.
+	// "os": the end of the process; a loss of power takes the last commits. "none": the end
+	// of the process; a loss of power may damage the file.
+	Durability string
+	// MinFree is how many bytes the file system must have left for appends to be accepted;
+	// 0 or less means that only a full disk stops them.
+	MinFree int64
+	// Now is the clock for retention; nil means time.Now.
+	Now func() time.Time
+	// OnError, if set, receives failures in the background, for which no caller waits. The
+	// writing goroutine calls it, so it must not block.
+	OnError func(error)
+
+	free     func(dir string) (uint64, error) // bytes left on the file system
+	maxPages int                              // of the database; 0 is no limit
+	maxKeys  int                              // of one device; 0 is telemetry.MaxKeys
+}
+
+func (o Options) withDefaults() Options {
+	if o.maxKeys == 0 {
+		o.maxKeys = telemetry.MaxKeys
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.OnError == nil {
+		o.OnError = func(error) {}
+	}
+	if o.free == nil {
+		o.free = freeSpace
+	}
+	return o
+}
+
+// Store is an open telemetry database. Its methods may be called from any number of
+// goroutines.
+type Store struct {
+	opts    Options
+	dir     string
+	lock    *os.File
+	db      *sql.DB // one connection, of the writing goroutine alone
+	readers *sql.DB
+
+	queue   chan *request
+	closing chan struct{} // closed by Close
+	done    chan struct{} // closed when the writing goroutine has ended
+	close   func() error
+
+	write    statements
+	recent   recent
+	keys     keyCounts
+	prune    prune
+	health   health
+	counters counters
+}
+
+// Open opens or creates the database at opts.Path and starts the writing goroutine, which
+// [Store.Close] ends. ctx bounds Open itself only. A database has one store at a time: Open
+// fails at once if another process, which the error names, or this one has it open.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	opts = opts.withDefaults()
+	path, err := filepath.Abs(opts.Path)
+	if err != nil || opts.Path == "" {
+		return nil, fmt.Errorf("telemetry path %q: not a file name", opts.Path)
+	}
+	opts.Path = path
+	s := &Store{
+		opts:    opts,
+		dir:     filepath.Dir(path),
+		queue:   make(chan *request, queueLength),
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	s.close = sync.OnceValue(s.closeAll)
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.closeFiles())
+	}
+	go s.run()
+	return s, nil
+}
+
+// Close commits what is queued, waits for the writing goroutine and closes the database.
+// Calls that come later, and those that still wait for room in the queue, fail with
+// telemetry.ErrStore. A second Close returns what the first did.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) closeAll() error {
+	close(s.closing)
+	<-s.done
+	return s.closeFiles()
+}
+
+// closeFiles closes the readers first: SQLite empties and removes the write-ahead log when
+// the last connection is closed, which must be one that may write. The lock is released
+// last.
+func (s *Store) closeFiles() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.readers, s.db} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
