@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
 // TestStrictAnswers holds that nothing a lenient parser would read as "allow" is
@@ -361,7 +362,7 @@ func TestKeepOfHeaders(t *testing.T) {
 		`max-age="7"`:                       {TTL: 7 * time.Second},
 		"s-maxage=5, private":               {},
 		"must-revalidate, max-age=9":        {TTL: 9 * time.Second, Stale: -1},
-		"max-age=99999999999999999999":      {TTL: maxSeconds * time.Second},
+		"max-age=99999999999999999999":      {TTL: freshness.Longest},
 		"x=\"no-storage\" , max-age = 3":    {TTL: 3 * time.Second},
 		"public,max-age=10,must-revalidate": {TTL: 10 * time.Second, Stale: -1},
 	} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -87,7 +88,7 @@ func (f *fieldReader) seconds(name string, least float64) (d time.Duration, ok b
 	if ok && n < least {
 		f.fail(name, fmt.Sprintf("less than %v", least))
 	}
-	return time.Duration(max(0, min(n, maxSeconds)) * float64(time.Second)), ok && f.err == nil
+	return time.Duration(max(0, min(n, freshness.Longest.Seconds())) * float64(time.Second)), ok && f.err == nil
 }
 
 // instant reads a time in seconds after base.

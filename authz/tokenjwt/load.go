@@ -7,11 +7,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
 // maxContent is the size in bytes of the largest file or answer that is read.
@@ -86,37 +85,14 @@ func withoutURL(err error) error {
 	return err
 }
 
-// maxAge returns how long an answer holds by its Cache-Control and Age (RFC 9111
-// sections 4.2 and 5.2.2.1), 0 if it does not say. Answers that must not be stored
-// do not say either: such headers are put on everything, and are about caches.
+// maxAge returns how long an answer holds, at most a day, and 0 if it does not say.
+// Answers that must not be stored do not say either: such headers are put on everything,
+// and are about caches.
 func maxAge(h http.Header) time.Duration {
-	var seconds int64
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
-		switch strings.ToLower(name) {
-		case "no-store", "no-cache":
-			return 0
-		case "max-age":
-			seconds = secondsOf(value)
-		}
-	}
-	if seconds == 0 {
+	c := freshness.Of(h)
+	if c.NoStore || c.MaxAge <= 0 {
 		return 0
 	}
 	// What has been on the way for longer than it holds is due at once.
-	return max(time.Duration(seconds-secondsOf(h.Get("Age")))*time.Second, time.Nanosecond)
-}
-
-// secondsOf returns a time in seconds, 0 if text is none, and a day at most.
-func secondsOf(text string) int64 {
-	const day = 24 * 60 * 60
-	text = strings.Trim(text, `"`)
-	if strings.Trim(text, "0123456789") != "" {
-		return 0 // ParseUint looks no further once there are too many digits
-	}
-	n, err := strconv.ParseUint(text, 10, 63)
-	if errors.Is(err, strconv.ErrRange) {
-		return day
-	}
-	return int64(min(n, day))
+	return min(max(c.MaxAge-c.Age, time.Nanosecond), 24*time.Hour)
 }
