@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -98,17 +97,11 @@ func (w standardWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// Describe implements prometheus.Collector.
-func (l *Log) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, ch) }
-
-// Collect implements prometheus.Collector.
-func (l *Log) Collect(ch chan<- prometheus.Metric) {
-	suppressed := prometheus.NewDesc(namespace+"log_suppressed_total",
-		"Lines that were not logged because too many of their kind came at once.", []string{"message", "reason"}, nil)
+// collect makes metrics of the lines that are not in the log.
+func (l *Log) collect(e emitter) {
 	l.pace.totals(func(k kind, n int64) {
-		ch <- prometheus.MustNewConstMetric(suppressed, prometheus.CounterValue, float64(n), k.message, k.reason)
+		e.count("log_suppressed_total", "Log lines that were suppressed because too many of their kind came at once. The reason is that of a refusal or the cause of a session's end.",
+			float64(n), "message", k.message, "reason", k.reason)
 	})
-	lost := prometheus.NewDesc(namespace+"log_lost_total",
-		"Lines of the log that were lost because its reader did not read or was gone.", nil, nil)
-	ch <- prometheus.MustNewConstMetric(lost, prometheus.CounterValue, float64(l.lost()))
+	e.count("log_lost_total", "Log lines that were lost because their reader did not read or was gone.", float64(l.lost()))
 }

@@ -30,12 +30,12 @@ func TestLinesAreShort(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	for name, write := range map[string]func(*Log){
 		"refusal": func(l *Log) {
-			New(l, prometheus.NewRegistry()).Trace().Refused(proxy.Refusal{Reason: "unknown_token", Listener: "mqtt", ClientID: long, Subject: long, Err: errors.New(long)})
+			New(l, "").Trace().Refused(proxy.Refusal{Reason: "unknown_token", Listener: "mqtt", ClientID: long, Subject: long, Err: errors.New(long)})
 		},
 		"session": func(l *Log) {
 			c := testClient()
 			c.ClientID, c.Grant = long, &authz.Grant{TokenID: long, Subject: long}
-			New(l, prometheus.NewRegistry()).Trace().Closed(c, proxy.End{By: "client", Err: errors.New(long)})
+			New(l, "").Trace().Closed(c, proxy.End{By: "client", Err: errors.New(long)})
 		},
 		"message": func(l *Log) { l.Info(long) },
 		"context": func(l *Log) { l.With(zap.String("device", long)).Info("x") },
@@ -104,7 +104,7 @@ func TestEveryKindOfLineHasAPace(t *testing.T) {
 				t.Errorf("%s: %d lines of 1000", name, n)
 			}
 			r := prometheus.NewRegistry()
-			r.MustRegister(l)
+			r.MustRegister(collector(l.collect))
 			if _, err := r.Gather(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -117,7 +117,7 @@ func TestEveryKindOfLineHasAPace(t *testing.T) {
 func TestStacksOnceAMinute(t *testing.T) {
 	for name, write := range map[string]func(*Log){
 		"proxy": func(l *Log) {
-			New(l, prometheus.NewRegistry()).Trace().Panicked("value", []byte("goroutine 1"))
+			New(l, "").Trace().Panicked("value", []byte("goroutine 1"))
 		},
 		"bundled broker": func(l *Log) {
 			slog.New(zapslog.NewHandler(l.Core())).Error("panic in the bundled broker", "device", "d", "stack", "goroutine 1")

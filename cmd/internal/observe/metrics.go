@@ -11,10 +11,17 @@ import (
 // namespace begins the name of every metric.
 const namespace = "mqtt_auth_proxy_"
 
+// metrics are those of events, which are counted as they happen. What is read at each
+// scrape instead is in [State].
 type metrics struct {
 	accepted, dropped, acceptFailed, refused, opened, closed, denied *prometheus.CounterVec
 	handshake, connect                                               *prometheus.HistogramVec
 	panics                                                           prometheus.Counter
+
+	dials, probes *prometheus.CounterVec
+	dialSeconds   *prometheus.HistogramVec
+
+	reloads, tokenFileReloads, revocations *prometheus.CounterVec
 
 	listeners sync.Map // name to *listenerMetrics
 }
@@ -36,21 +43,43 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		accepted:     counter("connections_accepted_total", "Connections accepted.", "listener"),
-		dropped:      counter("connections_dropped_total", "Connections closed as they came because there was no room even to refuse them.", "listener"),
-		acceptFailed: counter("accept_errors_total", "Failures to accept a connection; the listener goes on.", "listener"),
+		dropped:      counter("connections_dropped_total", "Connections closed at once because there was no room even to refuse them.", "listener"),
+		acceptFailed: counter("accept_errors_total", "Failures to accept a connection, such as a lack of file descriptors.", "listener"),
 		refused:      counter("connections_refused_total", "Connections that did not become a session, by reason.", "listener", "reason"),
-		opened:       counter("sessions_opened_total", "Sessions begun.", "listener", "version"),
-		closed:       counter("sessions_closed_total", "Sessions ended, by who ended them and why.", "listener", "by", "cause"),
-		denied:       counter("topics_denied_total", "Messages and topic filters that the topic rules of a session did not allow.", "listener", "kind"),
-		handshake:    seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
-		connect:      seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
-		panics:       counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),
+		opened:       counter("sessions_opened_total", "Sessions begun, by version of MQTT.", "listener", "version"),
+		closed: counter("sessions_closed_total",
+			"Sessions ended, by side (client, upstream, proxy) and cause: a reason of the table of refusals, closed, fault or cut.", "listener", "by", "cause"),
+		denied: counter("topics_denied_total",
+			"Messages (publish) and topic filters (subscribe) that the topic rules of a session did not allow.", "listener", "kind"),
+		handshake: seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
+		connect:   seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
+		panics:    counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),
+
+		dials: counter("upstream_dials_total",
+			"Attempts to connect a device to a broker, by outcome: answered, unreachable, unanswered or abandoned (by the device, or for want of something here).", "server", "outcome"),
+		probes:      counter("upstream_probes_total", "Probes of a broker, by outcome: passed or failed.", "server", "outcome"),
+		dialSeconds: seconds("upstream_dial_seconds", "Time from the dial to the broker's answer to the CONNECT, of brokers that answered.", "server"),
+
+		reloads:          counter("reloads_total", "Reloads, by outcome: applied, unchanged or failed.", "outcome"),
+		tokenFileReloads: counter("token_file_reloads_total", "Versions of a token file, by outcome: accepted or rejected.", "outcome"),
+		revocations:      counter("revocations_total", "Tokens and devices withdrawn, by a source or by the admin side.", "by"),
 	}
+	startAtZero(m.reloads, ReloadApplied, ReloadUnchanged, ReloadFailed)
+	startAtZero(m.tokenFileReloads, tokenFileAccepted, tokenFileRejected)
+	startAtZero(m.revocations, BySource, ByAdmin)
 	return m
 }
 
-// listenerMetrics are the metrics of one listener. Looking a child up by its
-// labels costs as much as ten increments, so it is done once.
+// startAtZero makes the series of these values of the only label. Rate and increase in
+// Prometheus miss the first event of a series that does not begin with zero.
+func startAtZero(c *prometheus.CounterVec, values ...string) {
+	for _, v := range values {
+		c.WithLabelValues(v)
+	}
+}
+
+// listenerMetrics are the metrics of one listener. To look a series up by its labels costs
+// as much as ten increments, so it is done once.
 type listenerMetrics struct {
 	accepted, dropped, acceptFailed prometheus.Counter
 	deniedPublish, deniedSubscribe  prometheus.Counter
@@ -60,8 +89,7 @@ type listenerMetrics struct {
 	fresh, resumed, connect         prometheus.Observer
 }
 
-// of returns the metrics of a listener. All of them begin at zero: rate and
-// increase miss the first event of a series that begins with it.
+// of returns the metrics of a listener, all of which start at zero.
 func (m *metrics) of(listener string) *listenerMetrics {
 	if known, ok := m.listeners.Load(listener); ok {
 		return known.(*listenerMetrics)
@@ -94,8 +122,9 @@ func (m *metrics) of(listener string) *listenerMetrics {
 	return known.(*listenerMetrics)
 }
 
-// child returns the counter of key, or makes it where the set of keys has grown.
-func child[K comparable](known map[K]prometheus.Counter, key K, missing func() prometheus.Counter) prometheus.Counter {
+// counterOf returns the counter of key, or calls missing for a key that has come to exist
+// since known was made.
+func counterOf[K comparable](known map[K]prometheus.Counter, key K, missing func() prometheus.Counter) prometheus.Counter {
 	if c, ok := known[key]; ok {
 		return c
 	}
@@ -107,34 +136,4 @@ var endings = map[string][]string{
 	"client":   {"closed", "fault"},
 	"upstream": {"closed", "fault"},
 	"proxy":    {"revoked", "expired", "displaced", "draining", "kicked", "upstream_lost", "cut"},
-}
-
-// serverCollector exports what a proxy.Server counts by itself, from one look at
-// it for all metrics.
-type serverCollector struct{ stats func() proxy.Stats }
-
-// Describe implements prometheus.Collector.
-func (c serverCollector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
-
-// Collect implements prometheus.Collector.
-func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
-	emit := func(kind prometheus.ValueType, name, help string, value float64, label ...string) {
-		var names, values []string
-		if len(label) == 2 {
-			names, values = label[:1], label[1:]
-		}
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+name, help, names, nil), kind, value, values...)
-	}
-	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	const bytes = "Bytes of sessions after CONNECT and CONNACK, up to the broker and down to clients."
-	const relayed = "Sessions whose bytes flow: quiet ones wait in an event loop, busy ones have goroutines."
-	s := c.stats()
-	emit(gauge, "connections", "Open connections of clients, sessions included.", float64(s.Connections))
-	emit(gauge, "connections_pending", "Open connections without a CONNECT, or refused and not yet closed.", float64(s.Pending))
-	emit(gauge, "sessions", "Live sessions: connections whose token is good.", float64(s.Sessions))
-	emit(counter, "session_bytes_total", bytes, float64(s.Up), "direction", "up")
-	emit(counter, "session_bytes_total", bytes, float64(s.Down), "direction", "down")
-	emit(gauge, "relay_sessions", relayed, float64(s.Quiet), "state", "quiet")
-	emit(gauge, "relay_sessions", relayed, float64(s.Busy), "state", "busy")
-	emit(counter, "relay_escalations_total", "How often a quiet session became busy.", float64(s.Escalations))
 }

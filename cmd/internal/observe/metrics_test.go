@@ -50,8 +50,7 @@ func labelsOf(m *dto.Metric) map[string]string {
 }
 
 func TestListenersBeginAtZero(t *testing.T) {
-	r := prometheus.NewRegistry()
-	o := New(newTestLog(t, io.Discard, zap.InfoLevel), r)
+	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
 	o.Expect("mqtts")
 	for _, series := range []struct {
 		name   string
@@ -66,15 +65,15 @@ func TestListenersBeginAtZero(t *testing.T) {
 		{"connect_seconds", map[string]string{"listener": "mqtts"}},
 		{"panics_total", map[string]string{}},
 	} {
-		wantMetric(t, r, namespace+series.name, series.labels, 0)
+		wantMetric(t, o.registry, namespace+series.name, series.labels, 0)
 	}
 }
 
 func TestEveryReasonBeginsAtZero(t *testing.T) {
-	r := prometheus.NewRegistry()
-	New(newTestLog(t, io.Discard, zap.InfoLevel), r).Expect("mqtt")
+	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
+	o.Expect("mqtt")
 	for _, info := range proxy.Reasons() {
-		wantMetric(t, r, namespace+"connections_refused_total", map[string]string{"listener": "mqtt", "reason": string(info.Reason)}, 0)
+		wantMetric(t, o.registry, namespace+"connections_refused_total", map[string]string{"listener": "mqtt", "reason": string(info.Reason)}, 0)
 	}
 }
 
@@ -89,13 +88,13 @@ func TestHandshakesAreTimed(t *testing.T) {
 }
 
 func TestServerIsLookedAtOnceAScrape(t *testing.T) {
-	r, looks := prometheus.NewRegistry(), 0
-	o := New(newTestLog(t, io.Discard, zap.InfoLevel), r)
-	o.Watch(r, func() proxy.Stats {
+	looks := 0
+	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
+	r := o.registry
+	o.Export(State{Server: func() proxy.Stats {
 		looks++
 		return proxy.Stats{Connections: 5, Sessions: 4, Up: 100, Down: 200, Quiet: 3, Busy: 1, Escalations: 9}
-	})
-	looks = 0
+	}})
 	wantMetric(t, r, namespace+"connections", map[string]string{}, 5)
 	if looks != 1 {
 		t.Errorf("%d looks for one scrape", looks)
@@ -175,7 +174,7 @@ func TestDebuggingShowsMore(t *testing.T) {
 // BenchmarkConnection is what observing costs a connection that becomes a session
 // and ends, without writing the line about it.
 func BenchmarkConnection(b *testing.B) {
-	trace, client := New(newTestLog(b, io.Discard, zap.ErrorLevel), prometheus.NewRegistry()).Trace(), testClient()
+	trace, client := New(newTestLog(b, io.Discard, zap.ErrorLevel), "").Trace(), testClient()
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -192,7 +191,7 @@ func BenchmarkConnection(b *testing.B) {
 func BenchmarkRefusal(b *testing.B) {
 	log := newTestLog(b, io.Discard, zap.InfoLevel)
 	log.Pace(10)
-	o := New(log, prometheus.NewRegistry())
+	o := New(log, "")
 	trace := o.Trace()
 	refusal := proxy.Refusal{Reason: "unknown_token", Listener: "mqtts", Err: fmt.Errorf("because"), ClientID: "dev", Level: 4}
 	b.ReportAllocs()
@@ -207,7 +206,7 @@ func BenchmarkRefusal(b *testing.B) {
 func BenchmarkDenied(b *testing.B) {
 	log := newTestLog(b, io.Discard, zap.InfoLevel)
 	log.Pace(10)
-	trace, client := New(log, prometheus.NewRegistry()).Trace(), testClient()
+	trace, client := New(log, "").Trace(), testClient()
 	denied := proxy.Denied{Type: packets.PUBLISH, Topic: []byte("devices/other/x")}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -16,37 +17,67 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Observer logs and counts what happens in a proxy.Server.
+// Observer logs and counts what happens in the program.
 type Observer struct {
 	log      *Log
+	registry *prometheus.Registry
 	metrics  *metrics
-	upstream *upstreamMetrics
 }
 
-// New returns an Observer that logs to log and registers its metrics and those of the
-// log with r. It panics if r has metrics of the same names already.
-func New(log *Log, r prometheus.Registerer) *Observer {
+// New returns an Observer that logs to log and has a registry of its own. The version of
+// the program becomes the label of a metric.
+func New(log *Log, version string) *Observer {
 	for _, info := range proxy.Reasons() {
 		log.pace.expect(kind{refusedLine, string(info.Reason)})
 	}
-	r.MustRegister(log)
-	return &Observer{log: log, metrics: newMetrics(r), upstream: newUpstreamMetrics(r)}
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector(log.collect))
+	r.MustRegister(collector(func(e emitter) {
+		e.gauge("build_info", "Constant 1, labelled with the version.", 1, "version", version)
+	}))
+	return &Observer{log: log, registry: r, metrics: newMetrics(r)}
 }
+
+// Metrics returns everything that is counted and exported, for a handler of package
+// promhttp.
+func (o *Observer) Metrics() prometheus.Gatherer { return o.registry }
 
 // refusedLine is the message of lines about refusals.
 const refusedLine = "refused"
 
-// Watch adds what is read from the server when metrics are scraped. It panics if
-// called twice.
-func (o *Observer) Watch(r prometheus.Registerer, stats func() proxy.Stats) {
-	r.MustRegister(serverCollector{stats})
-}
-
-// Expect makes the metrics of a listener begin at zero instead of with the first
-// event.
+// Expect makes the metrics of a listener start at zero instead of with the first event.
 func (o *Observer) Expect(listener string) { o.metrics.of(listener) }
 
-// Trace returns the hooks.
+// The outcomes of a reload, as metrics, log and status name them.
+const (
+	ReloadApplied   = "applied"
+	ReloadUnchanged = "unchanged"
+	ReloadFailed    = "failed"
+)
+
+// Reloaded counts a reload with that outcome.
+func (o *Observer) Reloaded(outcome string) { o.metrics.reloads.WithLabelValues(outcome).Inc() }
+
+const tokenFileAccepted, tokenFileRejected = "accepted", "rejected"
+
+// TokenFileReloaded counts a version of a token file and whether it took effect.
+func (o *Observer) TokenFileReloaded(accepted bool) {
+	outcome := tokenFileRejected
+	if accepted {
+		outcome = tokenFileAccepted
+	}
+	o.metrics.tokenFileReloads.WithLabelValues(outcome).Inc()
+}
+
+// Where a revocation can come from.
+const BySource, ByAdmin = "source", "admin"
+
+// Revoked counts n revocations by BySource or ByAdmin.
+func (o *Observer) Revoked(by string, n int) {
+	o.metrics.revocations.WithLabelValues(by).Add(float64(n))
+}
+
+// Trace returns the hooks for a proxy.Server.
 func (o *Observer) Trace() proxy.Trace {
 	return proxy.Trace{
 		Accepted:     func(listener string) { o.metrics.of(listener).accepted.Inc() },
@@ -77,7 +108,7 @@ func (o *Observer) secured(h proxy.Handshake) {
 
 func (o *Observer) refused(r proxy.Refusal) {
 	l := o.metrics.of(r.Listener)
-	child(l.refused, r.Reason, func() prometheus.Counter {
+	counterOf(l.refused, r.Reason, func() prometheus.Counter {
 		return o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason))
 	}).Inc()
 	level := zapLevel(r.Reason.Info().Level)
@@ -122,7 +153,7 @@ func zapLevel(l slog.Level) zapcore.Level {
 
 func (o *Observer) opened(c *proxy.Client) {
 	l, version := o.metrics.of(c.Listener), c.Version()
-	child(l.opened, version, func() prometheus.Counter {
+	counterOf(l.opened, version, func() prometheus.Counter {
 		return o.metrics.opened.WithLabelValues(c.Listener, version)
 	}).Inc()
 	l.connect.Observe(time.Since(c.Since).Seconds())
@@ -152,7 +183,7 @@ func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 
 func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 	why := cause(e)
-	child(o.metrics.of(c.Listener).closed, [2]string{e.By, why}, func() prometheus.Counter {
+	counterOf(o.metrics.of(c.Listener).closed, [2]string{e.By, why}, func() prometheus.Counter {
 		return o.metrics.closed.WithLabelValues(c.Listener, e.By, why)
 	}).Inc()
 	if entry := o.log.Check(zapcore.InfoLevel, "session end"); entry != nil {

@@ -26,9 +26,8 @@ func newTestObserver(t *testing.T, level zapcore.Level) (proxy.Trace, *bytes.Buf
 	var out bytes.Buffer
 	log := newTestLog(t, &out, level)
 	log.Pace(10)
-	r := prometheus.NewRegistry()
-	o := New(log, r)
-	return o.Trace(), &out, r
+	o := New(log, "")
+	return o.Trace(), &out, o.registry
 }
 
 func newTestLog(t testing.TB, w io.Writer, level zapcore.Level) *Log {

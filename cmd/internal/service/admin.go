@@ -88,7 +88,7 @@ func (s *Service) openHTTP() {
 		Token:      func() string { return s.current.Load().admin.token },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
 		Ready:      s.ready,
-		Metrics:    promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}),
+		Metrics:    promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
 		API:        s.api(),
 	}
 	if s.bundled != nil {

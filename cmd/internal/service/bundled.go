@@ -53,9 +53,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	bundled := &bundledBroker{broker: b, intake: intake, store: store}
-	s.registry.MustRegister(bundledCollector{bundled})
-	return bundled, nil
+	return &bundledBroker{broker: b, intake: intake, store: store}, nil
 }
 
 // noStack is above every level: an error that a device causes is no reason for a

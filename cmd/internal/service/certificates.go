@@ -5,11 +5,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -200,32 +198,6 @@ func rsaWarnings(c *config.Config) (all []config.Fault) {
 func (s *Service) warnOfRSA(l *listener) {
 	if l.identity != nil && l.identity.source.RSA() {
 		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
-	}
-}
-
-// certificateCollector exports when the certificates in force end.
-type certificateCollector struct{ *Service }
-
-// Describe implements prometheus.Collector. Which listeners there are depends on the
-// config, so none are announced.
-func (c certificateCollector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (c certificateCollector) Collect(ch chan<- prometheus.Metric) {
-	emit := func(name, help, listener string, all []*x509.Certificate) {
-		if len(all) == 0 {
-			return
-		}
-		first := slices.MinFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-		desc := prometheus.NewDesc("mqtt_auth_proxy_"+name, help, []string{"listener"}, nil)
-		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(first.NotAfter.Unix()), listener)
-	}
-	for _, l := range c.current.Load().listeners {
-		if l.identity == nil || l.nth > 0 {
-			continue
-		}
-		emit("certificate_expiry_timestamp_seconds", "When the server certificate ends, the first of several, in seconds since 1970.", l.config.Name, l.identity.source.Leaves())
-		emit("client_ca_expiry_timestamp_seconds", "When the first of the client CA certificates ends, in seconds since 1970.", l.config.Name, l.identity.source.ClientCAs())
 	}
 }
 

@@ -2,7 +2,9 @@ package service
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,8 +17,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestManualListsEveryMetric: the manual's table has every metric that the program
-// exports in one configuration or another, with its labels, and no other.
+const root = "../../.."
+
+var manualPath = filepath.Join(root, "cmd", "mqtt-auth-proxy", "README.md")
+
+var update = flag.Bool("update", false, "rewrite the manual's table of metrics")
+
+// TestManualListsEveryMetric: the manual's table is made of the metrics that the program
+// exports in one configuration or another.
 func TestManualListsEveryMetric(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, bytes.Repeat([]byte("k"), 32), 0o600); err != nil {
@@ -24,7 +32,7 @@ func TestManualListsEveryMetric(t *testing.T) {
 	}
 	dir := t.TempDir()
 	selfSigned(t, dir, "devices", time.Now().Add(1000*time.Hour))
-	exported := map[string]string{}
+	exported := map[string]exportedMetric{}
 	for _, yaml := range []string{
 		fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0", tls: {auto: true, client_auth: request, client_ca: %q}}]
@@ -42,26 +50,43 @@ upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
 		if status, body := call(t, s, http.MethodPost, "/v1/reload", ""); status != http.StatusOK {
 			t.Fatalf("reload: status %d, %s", status, body)
 		}
-		addExported(t, exported, s.registry)
+		addExported(t, exported, s.observer.Metrics())
 	}
-	listed := listedMetrics(manualText(t))
-	for name, labels := range exported {
-		switch manual, ok := listed[name]; {
-		case !ok:
-			t.Errorf("the manual lacks %s", name)
-		case manual != labels:
-			t.Errorf("the manual gives %s the labels %q, it has %q", name, manual, labels)
+	holdMetricTable(t, metricTable(exported))
+	holdMetricNames(t, exported)
+}
+
+// holdMetricNames finds metrics in the documents that do not exist, and names that search
+// does not find because they are not written out.
+func holdMetricNames(t *testing.T, exported map[string]exportedMetric) {
+	t.Helper()
+	full := regexp.MustCompile(`\bmqtt_auth_proxy_[a-z0-9_]+`)
+	for _, path := range []string{
+		manualPath, filepath.Join(root, "README.md"), filepath.Join(root, "authz", "README.md"), filepath.Join(root, ".github", "CHANGELOG.md"),
+	} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for name := range listed {
-		if _, ok := exported[name]; !ok {
-			t.Errorf("the manual lists %s, which nobody exports", name)
+		for _, name := range full.FindAllString(string(text), -1) {
+			if _, ok := exported[name]; !ok {
+				t.Errorf("%s names %s, which is not exported", path, name)
+			}
+		}
+		for name := range exported {
+			short := strings.TrimPrefix(name, "mqtt_auth_proxy_")
+			if strings.Contains(short, "_") && strings.Contains(string(text), "`"+short+"`") {
+				t.Errorf("%s names %s without its first words", path, name)
+			}
 		}
 	}
 }
 
-// addExported adds the program's own metrics and their labels.
-func addExported(t *testing.T, exported map[string]string, r prometheus.Gatherer) {
+// exportedMetric is what the manual says about a metric.
+type exportedMetric struct{ kind, labels, help string }
+
+// addExported adds the program's own metrics.
+func addExported(t *testing.T, exported map[string]exportedMetric, r prometheus.Gatherer) {
 	t.Helper()
 	families, err := r.Gather()
 	if err != nil {
@@ -76,50 +101,43 @@ func addExported(t *testing.T, exported map[string]string, r prometheus.Gatherer
 			labels = append(labels, l.GetName())
 		}
 		slices.Sort(labels)
-		exported[f.GetName()] = strings.Join(labels, " ")
+		exported[f.GetName()] = exportedMetric{strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()}
 	}
 }
 
-// listedMetrics returns the metrics of the manual's table with their labels. A name
-// that begins with an underscore shares the first word after the program's name with
-// the first one of its row.
-func listedMetrics(text string) map[string]string {
-	_, table, _ := strings.Cut(text, "<!-- metrics -->")
-	table, _, _ = strings.Cut(table, "\n\n")
-	listed := map[string]string{}
-	for _, row := range strings.Split(table, "\n") {
-		cells := strings.Split(row, "|")
-		if len(cells) < 4 || !strings.HasPrefix(row, "| `") {
-			continue
-		}
-		labels := strings.FieldsFunc(cells[2], func(r rune) bool { return r == ',' || r == ' ' })
-		slices.Sort(labels)
-		first := ""
-		for _, m := range metricName.FindAllStringSubmatch(cells[1], -1) {
-			name := m[1]
-			if first == "" {
-				first = metricFamily.FindString(name)
-			}
-			if strings.HasPrefix(name, "_") {
-				name = first + name
-			}
-			listed[name] = strings.Join(labels, " ")
-		}
+// metricTable returns the manual's table, one metric a row.
+func metricTable(exported map[string]exportedMetric) string {
+	var b strings.Builder
+	b.WriteString("| name | type | labels | meaning |\n|---|---|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(exported)) {
+		m := exported[name]
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, m.kind, m.labels, m.help)
 	}
-	return listed
+	return b.String()
 }
 
-var (
-	metricName = regexp.MustCompile("`([a-z_]+)`")
-	// metricFamily is the part of a name that a row's other names share.
-	metricFamily = regexp.MustCompile("^mqtt_auth_proxy_[a-z]+")
-)
-
-func manualText(t *testing.T) string {
+// holdMetricTable compares the table with the one between its marks in the manual, or with
+// -update writes it there.
+func holdMetricTable(t *testing.T, table string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "mqtt-auth-proxy", "README.md"))
+	const begin, end = "<!-- metrics: go test ./cmd/internal/service -run Manual -update -->\n", "<!-- end of metrics -->"
+	text, err := os.ReadFile(manualPath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	head, rest, ok := strings.Cut(string(text), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("the marks around the table of metrics are gone")
+	}
+	want := head + begin + table + end + tail
+	switch {
+	case string(text) == want:
+	case *update:
+		if err := os.WriteFile(manualPath, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Error("the table of metrics is not what the program exports: run go test ./cmd/internal/service -run Manual -update")
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 const (
@@ -19,13 +20,6 @@ const (
 	// half of a config that is being written may be good YAML, without the line that
 	// asks for client certificates.
 	settleTime = time.Second
-)
-
-// What came of a reload, as logs, metrics and status call it.
-const (
-	reloadApplied   = "applied"
-	reloadUnchanged = "unchanged"
-	reloadFailed    = "failed"
 )
 
 // byPoll is who asks for a reload that nobody asked for.
@@ -52,12 +46,6 @@ type reloader struct {
 
 	last atomic.Pointer[reloadStatus]
 	good atomic.Pointer[time.Time] // when a reload was last without a fault
-}
-
-// succeeded returns when the last good reload was, or the start, in seconds since
-// 1970.
-func (r *reloader) succeeded() float64 {
-	return float64(r.good.Load().UnixMilli()) / 1000
 }
 
 // begin notes that the first configuration is in force.
@@ -154,12 +142,12 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
 	news := by != byPoll || changed || textOf(unlogged) != r.told
 	r.told = textOf(unlogged)
-	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: reloadUnchanged, Error: s.explain(textOf(err))}
+	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: observe.ReloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
-		now.Outcome = reloadFailed
+		now.Outcome = observe.ReloadFailed
 	case changed:
-		now.Outcome = reloadApplied
+		now.Outcome = observe.ReloadApplied
 	}
 	if err == nil && news {
 		r.good.Store(&now.At)
@@ -170,11 +158,11 @@ func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged e
 	if !news {
 		return err
 	}
-	s.counters.reloads.WithLabelValues(now.Outcome).Inc()
+	s.observer.Reloaded(now.Outcome)
 	switch now.Outcome {
-	case reloadFailed:
+	case observe.ReloadFailed:
 		s.Log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", now.Error))
-	case reloadApplied:
+	case observe.ReloadApplied:
 		s.Log.Info("reloaded", zap.String("by", by))
 	default:
 		s.Log.Info("reloaded, nothing has changed", zap.String("by", by))

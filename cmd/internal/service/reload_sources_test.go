@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -35,7 +36,7 @@ func TestStatusFollowsTheTokenFile(t *testing.T) {
 	}
 	before := strings.Count(log.String(), "tokens.jsonl:1")
 	s.reloader.poll(t.Context(), s)
-	if last := s.reloader.last.Load(); last == nil || last.Outcome != reloadFailed || !strings.Contains(last.Error, "tokens.jsonl:1") {
+	if last := s.reloader.last.Load(); last == nil || last.Outcome != observe.ReloadFailed || !strings.Contains(last.Error, "tokens.jsonl:1") {
 		t.Errorf("the status has %+v", last)
 	}
 	if n := strings.Count(log.String(), "tokens.jsonl:1"); n != before {
@@ -48,7 +49,7 @@ func TestStatusFollowsTheTokenFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.reloader.poll(t.Context(), s)
-	if last := s.reloader.last.Load(); last.Outcome != reloadUnchanged {
+	if last := s.reloader.last.Load(); last.Outcome != observe.ReloadUnchanged {
 		t.Errorf("mended, and the status has %+v", last)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -157,7 +158,7 @@ func TestThePollTellsAFaultOnce(t *testing.T) {
 	edit(t, s, bundledConfig)
 	poll()
 	poll()
-	if last := s.reloader.last.Load(); last.Outcome != reloadUnchanged || last.By != byPoll {
+	if last := s.reloader.last.Load(); last.Outcome != observe.ReloadUnchanged || last.By != byPoll {
 		t.Errorf("mended, but the status is %+v", last)
 	}
 	edit(t, s, bundledConfig+"connect: {timeout: 3s}\n")

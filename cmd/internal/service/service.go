@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
@@ -28,8 +26,6 @@ import (
 type Service struct {
 	Process
 	started  time.Time
-	registry *prometheus.Registry
-	counters *counters
 	observer *observe.Observer
 	server   *proxy.Server
 	http     *http.Server   // of the admin side
@@ -68,11 +64,9 @@ type Process struct {
 // New makes every component and opens every socket, but serves nobody yet.
 // Whatever can fail fails here.
 func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
-	s := &Service{Process: p, started: time.Now(), registry: newRegistry(p.Version), failed: make(chan error, 8)}
-	s.counters = newCounters(s.registry)
+	s := &Service{Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version), failed: make(chan error, 8)}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
 	s.systemd.Log = p.Log.Logger
-	exportMemory(s.registry, s.memory.Usage)
 	s.current.Store(emptyGeneration())
 	ctx, s.stop = context.WithCancel(ctx)
 	if err := s.open(ctx, plan); err != nil {
@@ -111,29 +105,15 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 		return err
 	}
 	s.reloader.begin(s)
-	s.registry.MustRegister(sourceCollector{s}, certificateCollector{s}, configCollector{s}, brokerCollector{s})
-	s.exportReady()
+	s.exportMetrics()
 	return nil
 }
 
 // openServer makes the proxy; generations give it its policies.
 func (s *Service) openServer() {
-	s.observer = observe.New(s.Log, s.registry)
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
 	s.server = &proxy.Server{Trace: trace}
-	s.observer.Watch(s.registry, s.server.Stats)
-}
-
-func newRegistry(version string) *prometheus.Registry {
-	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "mqtt_auth_proxy_build_info",
-			Help:        "Constant 1, labelled with the version.",
-			ConstLabels: prometheus.Labels{"version": version},
-		}, func() float64 { return 1 }))
-	return r
 }
 
 // ready returns why devices cannot be served, nil if they can.

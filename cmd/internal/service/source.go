@@ -30,8 +30,9 @@ type source interface {
 	// or nil. The last good version stays in effect.
 	Fault() error
 
-	// Collect emits the metrics that only sources of this kind have.
-	Collect(e emitter)
+	// Collect makes the metrics that only sources of this kind have. A new kind adds a method
+	// for them to [observe.SourceMetrics].
+	Collect(m observe.SourceMetrics)
 
 	// Close ends the goroutines and connections of the source. The source still answers
 	// afterwards, because connections that have already begun may ask it.
@@ -41,7 +42,7 @@ type source interface {
 // sourceEnv is what a source may use of the service.
 type sourceEnv struct {
 	log      *observe.Log
-	counters *counters
+	observer *observe.Observer
 	// explain adds to the text of an error what the sandbox may have to do with it.
 	explain func(text string) string
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // cachedSource is a source behind a cache, which also shares one question among all who
@@ -50,11 +51,9 @@ func (c *cachedSource) Revoke(r authz.Revocation) int { return c.answers.Revoke(
 func (c *cachedSource) Purge() int { return c.answers.Purge() }
 
 // Collect implements source.
-func (c *cachedSource) Collect(e emitter) {
-	c.source.Collect(e)
-	e.cache(c.answers.Stats())
-	e.decisions(c.answers.Stats(), c.form.Rejected())
-	e.count("auth_rate_limited_total", limited, c.form.Rejected(), "scope", "form")
+func (c *cachedSource) Collect(m observe.SourceMetrics) {
+	c.source.Collect(m)
+	m.Cache(c.answers.Stats(), c.form.Rejected())
 }
 
 // Close implements source.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // fileSource is a token file.
@@ -41,11 +42,7 @@ func (f *fileSource) AnswersFromMemory() {}
 func (f *fileSource) Close() {}
 
 // Collect implements source.
-func (f *fileSource) Collect(e emitter) {
-	s := f.Status()
-	e.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries))
-	e.gauge("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", float64(s.Loaded.Unix()))
-}
+func (f *fileSource) Collect(m observe.SourceMetrics) { m.TokenFile(f.Status()) }
 
 // report implements reporter.
 func (f *fileSource) report(to *status) {
@@ -62,11 +59,11 @@ func (f *fileSource) logReload(r tokenfile.Reload) {
 		log.Warn("token file", path, zap.String("warning", w))
 	}
 	if r.Err != nil {
-		f.env.counters.tokenReloads.WithLabelValues("rejected").Inc()
+		f.env.observer.TokenFileReloaded(false)
 		log.Error("token file rejected, the tokens in force stay", path, zap.String("error", f.env.explain(textOf(advise(r.Err)))))
 		return
 	}
-	f.env.counters.tokenReloads.WithLabelValues("accepted").Inc()
+	f.env.observer.TokenFileReloaded(true)
 	if r.Trusted != "" {
 		log.Warn("token file accepted although most entries are gone", path, zap.String("because", r.Trusted))
 	}

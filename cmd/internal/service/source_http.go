@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // httpSource is a token service.
@@ -79,20 +79,7 @@ func (h *httpSource) logPassedOver(path string) {
 }
 
 // Collect implements source.
-func (h *httpSource) Collect(e emitter) {
-	const requests = "Questions to a token service, by outcome."
-	s := h.Stats()
-	for outcome, n := range map[string]uint64{
-		"allowed": s.Allowed, "denied": s.Denied, "ignored": s.Ignored, "failed": s.Failed, "busy": s.Busy, "refused": s.Refused,
-	} {
-		e.count("auth_source_requests_total", requests, n, "outcome", outcome)
-	}
-	e.emit(prometheus.CounterValue, "auth_source_seconds_total", "Time spent asking a token service, in seconds.", s.Time.Seconds())
-	e.count("auth_source_retries_total", "Questions that were sent twice.", s.Retries)
-	for _, state := range []string{"closed", "half-open", "open"} {
-		e.gauge("auth_breaker_state", "1 for the state that the breaker of a token service is in.", oneIf(s.Breaker == state), "state", state)
-	}
-}
+func (h *httpSource) Collect(m observe.SourceMetrics) { m.TokenService(h.Stats()) }
 
 func httpOptions(c *config.HTTPSource, version string) tokenhttp.Options {
 	return tokenhttp.Options{

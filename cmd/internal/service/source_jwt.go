@@ -7,6 +7,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // jwtSource checks JSON Web Tokens with the keys of an issuer.
@@ -45,17 +46,7 @@ func (j *jwtSource) Close() {
 func (j *jwtSource) AnswersFromMemory() {}
 
 // Collect implements source.
-func (j *jwtSource) Collect(e emitter) {
-	s := j.Stats()
-	const refreshes = "Readings of an issuer's keys, by outcome."
-	e.gauge("jwt_keys", "Keys of an issuer in force.", float64(s.Keys))
-	e.count("jwt_key_refreshes_total", refreshes, s.Changed, "outcome", "changed")
-	e.count("jwt_key_refreshes_total", refreshes, s.Unchanged, "outcome", "unchanged")
-	e.count("jwt_key_refreshes_total", refreshes, s.Failed, "outcome", "failed")
-	if !s.LastSuccess.IsZero() {
-		e.gauge("jwt_keys_last_success_timestamp_seconds", "When the keys were last read, in seconds since 1970.", float64(s.LastSuccess.Unix()))
-	}
-}
+func (j *jwtSource) Collect(m observe.SourceMetrics) { m.Issuer(j.Stats()) }
 
 // jwtOptions turns the config of an issuer into options.
 func jwtOptions(c *config.JWTSource) tokenjwt.Options {

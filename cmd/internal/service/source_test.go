@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,11 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // directory is a source of a kind that the program does not have.
@@ -37,8 +40,8 @@ func (d *directory) Authorize(_ context.Context, r authz.Request) (*authz.Grant,
 func (d *directory) Open(context.Context, sourceEnv) error { return nil }
 func (d *directory) Reload(context.Context) error          { return nil }
 func (d *directory) Fault() error                          { return errors.New("a replica is behind") }
-func (d *directory) Collect(e emitter) {
-	e.count("directory_total", "Of this kind alone.", uint64(d.asked))
+func (d *directory) Collect(m observe.SourceMetrics) {
+	m.TokenFile(tokenfile.Status{Entries: len(d.tokens)})
 }
 func (d *directory) Close() { d.closed = true }
 
@@ -72,15 +75,16 @@ func TestAnySourceCanBeCached(t *testing.T) {
 	if s.remote() != 1 || !slices.Equal(s.names(), []string{"directory0"}) {
 		t.Errorf("%d sources are asked over a network; the names are %q", s.remote(), s.names())
 	}
-	collected := make(chan prometheus.Metric, 100)
-	x.Collect(emitter{collected, "directory0"})
-	close(collected)
-	var names strings.Builder
-	for m := range collected {
-		names.WriteString(m.Desc().String())
+	log, err := observe.NewLog(io.Discard, zap.InfoLevel, "json")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, want := range []string{"directory_total", "cache_hits_total", "auth_decisions_total", "auth_rate_limited_total"} {
-		if !strings.Contains(names.String(), `"mqtt_auth_proxy_`+want+`"`) {
+	o := observe.New(log, "")
+	o.Export(observe.State{Sources: func(m observe.SourceMetrics) { x.Collect(m.Of("directory0")) }})
+	exported := map[string]exportedMetric{}
+	addExported(t, exported, o.Metrics())
+	for _, want := range []string{"token_file_entries", "cache_hits_total", "auth_decisions_total", "auth_rate_limited_total"} {
+		if _, ok := exported["mqtt_auth_proxy_"+want]; !ok {
 			t.Errorf("there is no metric %s", want)
 		}
 	}

@@ -285,5 +285,5 @@ func (x *usedSource) locate(c *config.Config, i int, err error) error {
 
 // sourceEnv is what the sources of s may use.
 func (s *Service) sourceEnv() sourceEnv {
-	return sourceEnv{log: s.Log, counters: s.counters, explain: s.explain}
+	return sourceEnv{log: s.Log, observer: s.observer, explain: s.explain}
 }

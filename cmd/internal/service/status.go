@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // status is what /v1/status answers.
@@ -88,26 +86,4 @@ func (g *generation) fingerprint() string {
 		return "unknown"
 	}
 	return name
-}
-
-// configCollector exports which configuration is in force and how the last reload
-// went.
-type configCollector struct{ *Service }
-
-// Describe implements prometheus.Collector. The label of a metric changes with every
-// reload, so none are announced.
-func (c configCollector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (c configCollector) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(name, help string, value float64, labels prometheus.Labels) {
-		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("mqtt_auth_proxy_config_"+name, help, nil, labels), prometheus.GaugeValue, value)
-	}
-	in, good := c.current.Load(), 1.0
-	if last := c.reloader.last.Load(); last != nil && last.Outcome == reloadFailed {
-		good = 0
-	}
-	gauge("info", "Constant 1, labelled with the fingerprint of the configuration in force.", 1, prometheus.Labels{"fingerprint": in.fingerprint()})
-	gauge("last_reload_successful", "0 if the last reload left something as it was before, else 1.", good, nil)
-	gauge("last_reload_success_timestamp_seconds", "When the last reload that was good ended, or the start, in seconds since 1970.", c.reloader.succeeded(), nil)
 }

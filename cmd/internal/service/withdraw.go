@@ -10,6 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 // withdraw is what the admin side asks for when it withdraws a token: it denies it, if
@@ -30,7 +31,7 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 		}
 	}
 	entries = s.current.Load().sources.forget(w.Revocation)
-	s.counters.revocations.WithLabelValues("admin").Inc()
+	s.observer.Revoked(observe.ByAdmin, 1)
 	s.Log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", w.TokenID), zap.String("subject", w.Subject),
 		zap.Bool("deny", w.Deny), zap.Int("entries", entries))
 	return entries, nil
@@ -62,7 +63,7 @@ func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
 // revoked counts and logs what a source no longer grants. The proxy has ended the
 // sessions.
 func (s *Service) revoked(all []authz.Revocation, sessions int) {
-	s.counters.revocations.WithLabelValues("source").Add(float64(len(all)))
+	s.observer.Revoked(observe.BySource, len(all))
 	if len(all) > 1 {
 		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", sessions))
 		return

@@ -1,0 +1,173 @@
+package observe
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+)
+
+// State is where the metrics come from that are read at each scrape, instead of being
+// counted as things happen. Each function returns a snapshot and is called once a scrape,
+// possibly by several goroutines at once. A part without a function has no metrics.
+type State struct {
+	Ready        func() error // nil means ready
+	Server       func() proxy.Stats
+	Memory       func() host.MemoryUsage
+	Config       func() Config
+	Certificates func() []Certificate
+	Brokers      func() []pool.Status
+	Sources      func(SourceMetrics)
+	Bundled      func() (b Bundled, ok bool) // false if there is no bundled broker
+}
+
+// Config is the configuration in force.
+type Config struct {
+	Fingerprint string
+	ReloadGood  bool      // false if the last reload left something as it was before
+	Succeeded   time.Time // the end of the last good reload, or the start
+}
+
+// Certificate is when the certificates of a listener end. A time is zero if there is no
+// such certificate.
+type Certificate struct {
+	Listener string
+	Server   time.Time // of several, the first to end
+	ClientCA time.Time // of several, the first to end
+}
+
+// Bundled is the state of the bundled broker and its store.
+type Bundled struct {
+	Broker   broker.Stats
+	Intake   telemetry.IntakeStats
+	Store    telemetry.Stats
+	Writable bool
+}
+
+// Export adds what is read at each scrape. It must be called once.
+func (o *Observer) Export(s State) { o.registry.MustRegister(collector(s.collect)) }
+
+// collector makes metrics at each scrape.
+type collector func(emitter)
+
+// Describe implements prometheus.Collector. Which metrics there are depends on the
+// configuration, so none are announced.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) { c(emitter{ch}) }
+
+// emitter makes the metrics of one scrape. The labels of a metric are names and values in
+// turn. The help is also the text of the manual.
+type emitter struct{ ch chan<- prometheus.Metric }
+
+func (e emitter) count(name, help string, value float64, labels ...string) {
+	e.emit(prometheus.CounterValue, name, help, value, labels)
+}
+
+func (e emitter) gauge(name, help string, value float64, labels ...string) {
+	e.emit(prometheus.GaugeValue, name, help, value, labels)
+}
+
+// flag makes a gauge that is 1 for true.
+func (e emitter) flag(name, help string, is bool, labels ...string) {
+	value := 0.0
+	if is {
+		value = 1
+	}
+	e.gauge(name, help, value, labels...)
+}
+
+// since1970 makes a gauge of a time, or nothing of the zero time.
+func (e emitter) since1970(name, help string, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		e.gauge(name, help, float64(t.UnixMilli())/1000, labels...)
+	}
+}
+
+func (e emitter) emit(kind prometheus.ValueType, name, help string, value float64, labels []string) {
+	var names, values []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	e.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(namespace+name, help, names, nil), kind, value, values...)
+}
+
+func (s State) collect(e emitter) {
+	if s.Ready != nil {
+		e.flag("ready", "1 if /readyz answers 200: devices can be served. 0 while draining, while no broker answers or while the bundled store cannot write.", s.Ready() == nil)
+	}
+	if s.Server != nil {
+		e.server(s.Server())
+	}
+	if s.Memory != nil {
+		e.memory(s.Memory())
+	}
+	if s.Config != nil {
+		e.config(s.Config())
+	}
+	if s.Certificates != nil {
+		e.certificates(s.Certificates())
+	}
+	if s.Brokers != nil {
+		e.brokers(s.Brokers())
+	}
+	if s.Sources != nil {
+		s.Sources(SourceMetrics{emitter: e})
+	}
+	if s.Bundled != nil {
+		if b, ok := s.Bundled(); ok {
+			e.bundledBroker(b.Broker)
+			e.telemetry(b)
+		}
+	}
+}
+
+func (e emitter) server(s proxy.Stats) {
+	const bytes = "Bytes of sessions after CONNECT and CONNACK, up to the broker and down to devices, live sessions included."
+	const relayed = "Sessions whose bytes flow: quiet ones cost two descriptors and little else, busy ones have goroutines and buffers as well."
+	e.gauge("connections", "Open connections, sessions included.", float64(s.Connections))
+	e.gauge("connections_pending", "Open connections that have not sent a CONNECT, or are refused and not yet closed by the device.", float64(s.Pending))
+	e.gauge("sessions", "Live sessions: connections whose token was accepted.", float64(s.Sessions))
+	e.count("session_bytes_total", bytes, float64(s.Up), "direction", "up")
+	e.count("session_bytes_total", bytes, float64(s.Down), "direction", "down")
+	e.gauge("relay_sessions", relayed, float64(s.Quiet), "state", "quiet")
+	e.gauge("relay_sessions", relayed, float64(s.Busy), "state", "busy")
+	e.count("relay_escalations_total", "How often a quiet session became busy.", float64(s.Escalations))
+}
+
+func (e emitter) memory(u host.MemoryUsage) {
+	e.gauge("memory_used_bytes", "Memory used of the limit, 0 without a limit.", float64(u.Used))
+	e.gauge("memory_limit_bytes", "Memory that the process may take, 0 without a limit.", float64(u.Limit))
+	e.flag("memory_full", "1 while new connections are refused because memory is nearly used up.", u.Full)
+}
+
+func (e emitter) config(c Config) {
+	e.gauge("config_info", "Constant 1, labelled with the fingerprint of the configuration in force. It is the same on all machines where every key has the same value, secrets aside.",
+		1, "fingerprint", c.Fingerprint)
+	e.flag("config_last_reload_successful", "0 if the last reload left something as it was before, else 1. Alert on 0.", c.ReloadGood)
+	e.since1970("config_last_reload_success_timestamp_seconds", "End of the last reload without a fault, or the start, in seconds since 1970.", c.Succeeded)
+}
+
+func (e emitter) certificates(all []Certificate) {
+	for _, c := range all {
+		e.since1970("certificate_expiry_timestamp_seconds", "End of the server certificate, of several the first, in seconds since 1970.", c.Server, "listener", c.Listener)
+		e.since1970("client_ca_expiry_timestamp_seconds", "End of the client CA certificate, of several the first, in seconds since 1970.", c.ClientCA, "listener", c.Listener)
+	}
+}
+
+func (e emitter) brokers(all []pool.Status) {
+	for _, b := range all {
+		server := b.Server.String()
+		e.flag("upstream_up", "1 if devices are sent to the broker, 0 while it is down.", b.State != pool.Down, "server", server)
+		e.gauge("upstream_sessions", "Sessions of this proxy on the broker, those that are connecting included.", float64(b.Sessions), "server", server)
+		for _, state := range pool.States() {
+			e.flag("upstream_state", "1 for the state that the broker is in: unknown, up, recovering or down.", b.State == state, "server", server, "state", string(state))
+		}
+	}
+}

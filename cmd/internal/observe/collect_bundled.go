@@ -1,0 +1,37 @@
+package observe
+
+import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+
+func (e emitter) bundledBroker(s broker.Stats) {
+	e.gauge("bundled_clients", "Devices connected to the bundled broker.", float64(s.Clients))
+	e.gauge("bundled_sessions", "Sessions that the bundled broker keeps, with and without a connection.", float64(s.Sessions))
+	e.gauge("bundled_subscriptions", "Subscriptions at the bundled broker.", float64(s.Subscriptions))
+	e.gauge("bundled_retained", "Retained messages at the bundled broker.", float64(s.Retained))
+	e.gauge("bundled_queued", "Messages of QoS 1 and 2 that are under way or waiting at the bundled broker.", float64(s.Queued))
+	e.gauge("bundled_memory_bytes", "Bytes that the bundled broker keeps for devices: sessions, queues, retained and unread messages.", float64(s.Memory))
+	e.count("bundled_messages_in_total", "PUBLISH packets that the bundled broker received from devices.", float64(s.MessagesIn))
+	e.count("bundled_messages_out_total", "PUBLISH packets that the bundled broker sent to devices.", float64(s.MessagesOut))
+	for cause, n := range s.Dropped {
+		e.count("bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause: slow (QoS 0, too much unread), device_memory, memory, queue (50,000 messages), too_large or session (it ended meanwhile).",
+			float64(n), "cause", cause)
+	}
+	e.count("bundled_messages_refused_total", "Messages to topics that are not for devices.", float64(s.Refused))
+	e.count("bundled_messages_unsupported_total", "Messages to device topics that the bundled broker has no function for.", float64(s.Unsupported))
+	e.count("bundled_store_errors_total", "Payloads that could not be stored at the time.", float64(s.StoreErrors))
+	e.count("bundled_panics_total", "Connections that a bug in the bundled broker ended.", float64(s.Panics))
+}
+
+func (e emitter) telemetry(b Bundled) {
+	s := b.Store
+	e.count("telemetry_messages_total", "Telemetry messages stored.", float64(s.Messages))
+	e.count("telemetry_points_total", "Values of stored telemetry messages.", float64(s.Points))
+	e.count("telemetry_attributes_total", "Attribute values stored.", float64(s.Attributes))
+	e.count("telemetry_refused_total", "Payloads that can never be stored.", float64(b.Intake.Refused))
+	e.count("telemetry_ahead_total", "Messages whose ts lay more than a day ahead of the clock and became the time of arrival.", float64(b.Intake.Ahead))
+	e.count("telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
+	e.count("telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))
+	e.count("telemetry_commit_seconds_total", "Time that commits took, in seconds.", s.CommitTime.Seconds())
+	e.flag("telemetry_writable", "1 if the store can store, 0 while the disk has less room than telemetry.min_free, commits fail or one hangs.", b.Writable)
+	e.gauge("telemetry_queued", "Messages that wait for a commit.", float64(s.Queued))
+	e.gauge("telemetry_database_bytes", "Size of the database with its log, in bytes.", float64(s.DatabaseBytes))
+}

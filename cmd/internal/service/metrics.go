@@ -1,0 +1,78 @@
+package service
+
+import (
+	"crypto/x509"
+	"slices"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
+)
+
+// exportMetrics gives package observe, which makes the metrics, the state to make them of.
+func (s *Service) exportMetrics() {
+	s.observer.Export(observe.State{
+		Ready:  s.ready,
+		Server: s.server.Stats,
+		Memory: s.memory.Usage,
+		Config: func() observe.Config {
+			last := s.reloader.last.Load()
+			return observe.Config{
+				Fingerprint: s.current.Load().fingerprint(),
+				ReloadGood:  last == nil || last.Outcome != observe.ReloadFailed,
+				Succeeded:   *s.reloader.good.Load(),
+			}
+		},
+		Certificates: func() []observe.Certificate { return s.current.Load().certificateEnds() },
+		Brokers:      func() []pool.Status { return s.current.Load().upstream.poolStatus() },
+		Sources:      func(m observe.SourceMetrics) { s.current.Load().sources.collect(m) },
+		Bundled:      s.bundledState,
+	})
+}
+
+// certificateEnds returns when the certificates of each listener end. Of listeners on the
+// same address, whose names may be the same, the first counts.
+func (g *generation) certificateEnds() (all []observe.Certificate) {
+	for _, l := range g.listeners {
+		if l.identity != nil && l.nth == 0 {
+			source := l.identity.source
+			all = append(all, observe.Certificate{
+				Listener: l.config.Name, Server: firstEnd(source.Leaves()), ClientCA: firstEnd(source.ClientCAs()),
+			})
+		}
+	}
+	return all
+}
+
+// firstEnd returns the end of the certificate that ends first, or the zero time.
+func firstEnd(all []*x509.Certificate) time.Time {
+	if len(all) == 0 {
+		return time.Time{}
+	}
+	return slices.MinFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
+}
+
+// poolStatus returns the state of each broker outside the program.
+func (b *brokers) poolStatus() []pool.Status {
+	if b == nil {
+		return nil
+	}
+	return b.pool.Status()
+}
+
+// collect makes the metrics of the sources.
+func (s *sources) collect(m observe.SourceMetrics) {
+	m.Throttled(s.guard.Stats().Throttled)
+	names := s.names()
+	for i, x := range s.list {
+		x.Collect(m.Of(names[i]))
+	}
+}
+
+func (s *Service) bundledState() (observe.Bundled, bool) {
+	if s.bundled == nil {
+		return observe.Bundled{}, false
+	}
+	b := s.bundled
+	return observe.Bundled{Broker: b.broker.Stats(), Intake: b.intake.Stats(), Store: b.store.Stats(), Writable: b.store.Writable() == nil}, true
+}
