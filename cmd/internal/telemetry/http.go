@@ -33,9 +33,10 @@ import (
 // The other parameters are those of [Query]. Values are strings unless
 // useStrictDataTypes is true; attributes always have their own type.
 //
-// An answer is at most about 16 MiB of values. Errors are problem details (RFC 9457):
-// 400 for the question, also for one whose answer would be larger, 503 for the
-// store. Whoever mounts the handler authenticates the reader.
+// An answer is at most about 16 MiB of values. Four questions are answered at once, others
+// wait up to ten seconds. Errors are problem details (RFC 9457): 400 for the question, also
+// for one whose answer would be larger, 503 for the store or too many questions. The caller
+// authenticates the readers.
 func Handler(store Reader) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()
@@ -53,7 +54,32 @@ func Handler(store Reader) http.Handler {
 	mux.Handle("/", answer(func(*http.Request, params) (any, error) {
 		return nil, &statusError{http.StatusNotFound, "there is nothing at this path"}
 	}))
-	return mux
+	return inTurn(mux)
+}
+
+const (
+	// maxAtOnce is how many questions are answered at once: each may hold an answer of 16 MiB.
+	maxAtOnce = 4
+	// longestWait is how long another one waits.
+	longestWait = 10 * time.Second
+)
+
+// inTurn lets h answer a few requests at once while others wait.
+func inTurn(h http.Handler) http.Handler {
+	turns := make(chan struct{}, maxAtOnce)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		timeout := time.NewTimer(longestWait)
+		defer timeout.Stop()
+		select {
+		case turns <- struct{}{}:
+			defer func() { <-turns }()
+			h.ServeHTTP(w, r)
+		case <-timeout.C:
+			w.Header().Set("Retry-After", "1")
+			problem.Write(w, http.StatusServiceUnavailable, "too many questions are asked at once: ask again later")
+		case <-r.Context().Done():
+		}
+	})
 }
 
 // statusError is an error with the HTTP status that it is answered with.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -154,6 +156,61 @@ func TestHandlerStoreFailure(t *testing.T) {
 			t.Errorf("%s: got %d %s", path, status, got)
 		}
 	}
+}
+
+// slowStore answers when it is let.
+type slowStore struct {
+	telemetry.Reader
+	asked atomic.Int32
+	gate  chan struct{}
+}
+
+func (s *slowStore) Keys(context.Context, string) iter.Seq2[string, error] {
+	return func(func(string, error) bool) {
+		s.asked.Add(1)
+		<-s.gate
+	}
+}
+
+// TestQuestionsWaitTheirTurn: each may take memory, so that only a few are answered at once.
+func TestQuestionsWaitTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const atOnce = 4
+		s := &slowStore{gate: make(chan struct{})}
+		h := telemetry.Handler(s)
+		answers := make(chan *httptest.ResponseRecorder, 20)
+		ask := func(ctx context.Context) {
+			go func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, devicePath("d", "keys/timeseries"), nil))
+				answers <- w
+			}()
+			synctest.Wait()
+		}
+		for range 6 {
+			ask(t.Context())
+		}
+		if n := s.asked.Load(); n != atOnce {
+			t.Errorf("%d questions are answered at once, want %d", n, atOnce)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ask(ctx)
+		cancel()
+		<-answers // it does not wait for those before it
+		for range 2 {
+			w := <-answers // after ten seconds
+			if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+				t.Errorf("status %d, header %v, want 503 and when to ask again", w.Code, w.Header())
+			}
+		}
+		ask(t.Context())
+		close(s.gate)
+		for range atOnce + 1 {
+			if w := <-answers; w.Code != http.StatusOK {
+				t.Errorf("status %d, want 200", w.Code)
+			}
+		}
+	})
 }
 
 // TestAnswersAreBounded: what devices store must not decide how much memory a question

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -60,6 +61,58 @@ func benchmarkTelemetry(b *testing.B, durability string, devices int) {
 	stats := store.Stats()
 	b.ReportMetric(float64(stats.Messages)/b.Elapsed().Seconds(), "msg/s")
 	b.ReportMetric(float64(stats.Messages)/float64(stats.Commits), "msg/commit")
+}
+
+// BenchmarkTelemetryWithReaders measures payload to durable while readers ask for as much as
+// they can.
+func BenchmarkTelemetryWithReaders(b *testing.B) {
+	const devices, readers, points = 200, 8, 1000
+	s := open(b, Options{})
+	var list []payload.Message
+	for ts := range int64(points) {
+		list = append(list, parsed(b, ts, `{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-71,"state":"running"}`)...)
+	}
+	if err := s.Append(b.Context(), "read", list); err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	var (
+		reading sync.WaitGroup
+		reads   atomic.Int64
+	)
+	for range readers {
+		reading.Go(func() {
+			q := telemetry.Query{Device: "read", Keys: []string{"temperature"}, End: points, Limit: points}
+			for ctx.Err() == nil {
+				if _, err := telemetry.Points(ctx, s, q); err == nil {
+					reads.Add(1)
+				}
+			}
+		})
+	}
+	in := &telemetry.Intake{Store: s}
+	message := []byte(`{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-71,"state":"running"}`)
+	var (
+		next       atomic.Int64
+		publishers sync.WaitGroup
+	)
+	b.ResetTimer()
+	for d := range devices {
+		publishers.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				if err := in.Telemetry(b.Context(), fmt.Sprint(d), message); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	publishers.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(float64(reads.Load())/b.Elapsed().Seconds(), "reads/s")
+	cancel()
+	reading.Wait()
 }
 
 // BenchmarkRead asks a device that sent a message each 10 s for a day.

@@ -109,6 +109,7 @@ type Store struct {
 
 	write    statements
 	recent   recent
+	turns    turns
 	keys     keyCounts
 	prune    prune
 	health   health
@@ -129,6 +130,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		opts:    opts,
 		dir:     filepath.Dir(path),
 		queue:   make(chan *request, queueLength),
+		turns:   turns{turn: make(chan struct{}, 1)},
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 	}
