@@ -3,6 +3,7 @@ package cache_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -113,4 +114,42 @@ func BenchmarkRevoke(b *testing.B) {
 		_, _ = c.Authorize(ctx, r)
 		i++
 	}
+}
+
+// BenchmarkFleet reports what a grant takes in memory where a fleet has many tokens and
+// few sets of attributes and topic rules, as most have.
+func BenchmarkFleet(b *testing.B) {
+	const n = 50_000
+	for name, rules := range map[string]string{
+		"attributes": `[]`,
+		"attributes and rules": `[{"permission":"allow","action":"publish","topics":["v1/${client_id}/telemetry/#","v1/${client_id}/state"]},` +
+			`{"permission":"allow","action":"subscribe","topics":["v1/${client_id}/rpc/+"]}]`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			source := func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+				id := r.Token.Fingerprint()
+				acl, err := authz.ParseACL([]byte(rules), authz.ACLOptions{})
+				site := fmt.Sprint("site-", id[len(id)-1])
+				return &authz.Grant{TokenID: id, Subject: id, ACL: acl, Attrs: map[string]string{"site": site, "model": "P-3", "owner": "works"}}, err
+			}
+			requests := fleet(n)
+			for b.Loop() {
+				before := heapInUse()
+				c := cache.New(authorizeFunc(source), cache.Options{})
+				for _, r := range requests {
+					_, _ = c.Authorize(b.Context(), r)
+				}
+				b.ReportMetric(float64(heapInUse()-before)/n, "heap-bytes/grant")
+				c.Close()
+			}
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }

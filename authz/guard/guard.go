@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -45,19 +46,12 @@ type Options struct {
 	Exempt []netip.Prefix
 }
 
+// withDefaults returns o with every field as it is meant.
 func (o Options) withDefaults() Options {
-	if o.Rate <= 0 {
-		o.Rate = 10
-	}
-	if o.Burst <= 0 {
-		o.Burst = 20
-	}
-	if o.Addresses <= 0 {
-		o.Addresses = 50_000
-	}
-	if o.Tokens <= 0 {
-		o.Tokens = 100_000
-	}
+	o.Rate = cmp.Or(max(o.Rate, 0), 10)
+	o.Burst = cmp.Or(max(o.Burst, 0), 20)
+	o.Addresses = cmp.Or(max(o.Addresses, 0), 50_000)
+	o.Tokens = cmp.Or(max(o.Tokens, 0), 100_000)
 	o.Exempt = slices.Clone(o.Exempt)
 	return o
 }

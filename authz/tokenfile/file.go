@@ -27,8 +27,10 @@ type Options struct {
 
 const defaultInterval = 250 * time.Millisecond
 
-func (o Options) interval() time.Duration {
-	return cmp.Or(o.Interval, defaultInterval)
+// withDefaults returns o with every field as it is meant.
+func (o Options) withDefaults() Options {
+	o.Interval = cmp.Or(o.Interval, defaultInterval)
+	return o
 }
 
 // Reload is what became of one version of the file.
@@ -97,7 +99,7 @@ var (
 func Open(path string, o Options) (*File, error) {
 	f := &File{
 		path:     path,
-		options:  o,
+		options:  o.withDefaults(),
 		reading:  make(chan struct{}, 1),
 		watching: make(chan struct{}, 1),
 		news:     make(chan struct{}, 1),
@@ -191,7 +193,7 @@ func (f *File) Reload(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(f.options.interval()):
+		case <-time.After(f.options.Interval):
 		}
 	}
 }

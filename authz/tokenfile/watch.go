@@ -43,7 +43,7 @@ func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error
 		return nil
 	}
 	defer func() { <-f.watching }()
-	tick := time.NewTicker(f.options.interval())
+	tick := time.NewTicker(f.options.Interval)
 	defer tick.Stop()
 	for {
 		f.deliver(ctx, revoked)

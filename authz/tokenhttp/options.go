@@ -72,15 +72,24 @@ type Options struct {
 	OnPassedOver func(path string)
 }
 
+// withDefaults returns o with every field as it is meant, but for those whose default
+// depends on the preset.
+func (o Options) withDefaults() Options {
+	o.Timeout = cmp.Or(o.Timeout, 3*time.Second)
+	o.UserAgent = cmp.Or(o.UserAgent, "mqtt-auth-proxy")
+	return o
+}
+
 // New returns the Source that o describes. The error names every option that is
 // wrong, in the form "url: what is wrong", one a line, and repeats no secret.
 func New(o Options) (*Source, error) {
+	o = o.withDefaults()
 	p, ok := presetNamed(o.Preset)
 	if !ok {
 		return nil, fmt.Errorf("preset: unknown; there are %s", strings.Join(Presets(), ", "))
 	}
 	s := &Source{
-		timeout:            cmp.Or(o.Timeout, 3*time.Second),
+		timeout:            o.Timeout,
 		ignoreCacheControl: o.IgnoreCacheControl,
 		onCall:             o.OnCall,
 		onPassedOver:       o.OnPassedOver,

@@ -1,6 +1,7 @@
 package tokenhttp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -68,10 +69,7 @@ func (o *Options) compile(p *preset) (*requestBuilder, error) {
 
 // request joins the configuration with the preset.
 func (o *Options) request(p *preset) (*request, error) {
-	q := &request{method: o.Method, format: o.Format, body: o.Body, headers: maps.Clone(p.headers)}
-	if q.method == "" {
-		q.method = p.method
-	}
+	q := &request{method: cmp.Or(o.Method, p.method), format: o.Format, body: o.Body, headers: maps.Clone(p.headers)}
 	if !slices.Contains([]string{"GET", "HEAD", "POST", "PUT"}, q.method) {
 		return nil, errors.New("method: there are GET, HEAD, POST and PUT")
 	}
@@ -222,11 +220,7 @@ func (a *requestBuilder) takeVars(c *compiler) error {
 
 // setDefaults adds the headers that nobody set.
 func (a *requestBuilder) setDefaults(o *Options, format string) {
-	agent := o.UserAgent
-	if agent == "" {
-		agent = "mqtt-auth-proxy"
-	}
-	defaults := map[string]string{"Accept": "application/json", "User-Agent": agent}
+	defaults := map[string]string{"Accept": "application/json", "User-Agent": o.UserAgent}
 	switch format {
 	case "json":
 		defaults["Content-Type"] = "application/json"

@@ -23,7 +23,7 @@ type Source struct {
 	ignoreCacheControl bool
 	onCall             func(Call)
 	onPassedOver       func(path string)
-	passedOver         sync.Map // paths that it was called with
+	passedOver         sync.Map // the paths, some of the preset's few, that it was called with
 
 	transport             *http.Transport
 	breaker               *breaker

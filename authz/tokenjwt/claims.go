@@ -142,8 +142,8 @@ func (s *Source) setValidity(g *authz.Grant, claims strictjson.Object) (err erro
 		return errors.New("exp: missing; tokens that never expire must be allowed first")
 	}
 	for _, name := range []string{"nbf", "iat"} {
-		if t, ok := times[name]; ok && t.Add(-s.options.leeway()).After(g.Only.NotBefore) {
-			g.Only.NotBefore = t.Add(-s.options.leeway())
+		if t, ok := times[name]; ok && t.Add(-s.options.Leeway).After(g.Only.NotBefore) {
+			g.Only.NotBefore = t.Add(-s.options.Leeway)
 		}
 	}
 	return nil

@@ -26,15 +26,11 @@ func (o *Options) mapping() (m mapping, err error) {
 	if len(o.Attrs) > maxAttrs {
 		return m, fmt.Errorf("attrs: %d are too many; at most %d", len(o.Attrs), maxAttrs)
 	}
-	subject := o.Subject
-	if subject == "" {
-		subject = "sub"
-	}
 	m.attrs = make(map[string]path, len(o.Attrs))
 	for _, p := range []struct {
 		option, text string
 		to           *path
-	}{{"subject", subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}} {
+	}{{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}} {
 		if *p.to, err = parsePath(p.text); err != nil {
 			return m, fmt.Errorf("%s: %w", p.option, err)
 		}

@@ -92,26 +92,21 @@ type Options struct {
 
 const (
 	// minRefresh is the least time between two readings of the keys.
-	minRefresh     = 10 * time.Second
-	defaultRefresh = 300 * time.Second
-	defaultTimeout = 5 * time.Second
-	defaultLeeway  = 30 * time.Second
-	maxToken       = 16 << 10 // bytes
+	minRefresh = 10 * time.Second
+	maxToken   = 16 << 10 // bytes
 )
 
-func (o *Options) refresh() time.Duration {
-	if o.Refresh == 0 && o.Keys.URL != "" {
-		return defaultRefresh
+// withDefaults returns o with every field as it is meant.
+func (o Options) withDefaults() Options {
+	refresh := minRefresh
+	if o.Keys.URL != "" {
+		refresh = 300 * time.Second
 	}
-	return max(o.Refresh, minRefresh)
-}
-
-func (o *Options) timeout() time.Duration {
-	return cmp.Or(o.Timeout, defaultTimeout)
-}
-
-func (o *Options) leeway() time.Duration {
-	return max(cmp.Or(o.Leeway, defaultLeeway), 0)
+	o.Refresh = cmp.Or(o.Refresh, refresh)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Leeway = max(cmp.Or(o.Leeway, 30*time.Second), 0)
+	o.Subject = cmp.Or(o.Subject, "sub")
+	return o
 }
 
 // check says what keeps the options from meaning anything.

@@ -163,7 +163,7 @@ func (s *Source) keepFresh(ctx context.Context) {
 // pause returns the time until the next reading: what the last answer said and no
 // longer than the options say, or after failures a time that doubles up to that.
 func (s *Source) pause(age time.Duration, failures int) time.Duration {
-	longest := s.options.refresh()
+	longest := s.options.Refresh
 	switch {
 	case failures > 0:
 		return min(minRefresh<<min(failures-1, 16), longest)
@@ -188,7 +188,7 @@ func (s *Source) fly(ctx context.Context) (age time.Duration, err error) {
 	s.asked, s.running = nil, f
 	s.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, s.options.timeout())
+	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	read, err := s.load(ctx)
 

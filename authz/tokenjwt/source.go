@@ -55,6 +55,7 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	o = o.withDefaults()
 	algorithms, err := o.algorithms()
 	if err != nil {
 		return nil, err
