@@ -66,7 +66,7 @@ func (a *acceptances) add(k acceptanceKey) {
 
 // exonerate reports whether credentials that a broker refused for a subject are most
 // likely good.
-func (a *acceptances) exonerate(k acceptanceKey, subject string) bool {
+func (a *acceptances) likelyGood(k acceptanceKey, subject string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.last == nil {

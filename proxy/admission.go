@@ -9,74 +9,76 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 )
 
-// A refusal behind TLS costs a handshake, so refusals are limited too: at most so many
-// connections beyond a limit are kept at the same time, and so many a second, until
-// they have got their CONNACK. The rest is closed at once.
+// A refusal behind TLS costs a handshake, so refusals are limited too: of the connections
+// beyond a limit at most maxRefusing at once, and maxRefusingRate a second, are kept until
+// they have got their CONNACK. The others are closed at once.
 const (
-	refusing     = 64
-	refusingRate = 100
+	maxRefusing     = 64
+	maxRefusingRate = 100
 )
 
 // errDisplaced is the cause for which a pending connection is closed.
 var errDisplaced = errors.New("displaced by a newer connection")
 
-// admission counts the open connections and their file descriptors, in all and per
-// address, and paces new ones.
+// admission counts the open connections and their file descriptors, in all and per network
+// (see [authz.Network]), and limits how many new ones come in a second. At a limit it
+// decides which connection gives way, see pending.
 type admission struct {
-	mu      sync.Mutex
-	open    int
-	over    int // of those, only to be refused
-	closing int // of those, displaced; each has one descriptor
-	used    int // descriptors
-	byBlock map[netip.Prefix]int
-	pending pending
-	freed   chan struct{} // closed at the next leave; nil while nobody waits for one
+	mu          sync.Mutex
+	open        int // connections
+	refused     int // of those, the ones that are only to be refused
+	closing     int // of those, the displaced ones; each has one descriptor
+	descriptors int
+	byNetwork   map[netip.Prefix]int
+	pending     pending
+	released    chan struct{} // closed by the next release; nil while nothing waits for one
 
-	all     bucket.Bucket // of all new connections
-	told    bucket.Bucket // of those beyond a limit that are told so
-	perAddr addressPaces
+	connectRate  bucket.Bucket // of all new connections
+	refusalRate  bucket.Bucket // of connections beyond a limit that get a CONNACK
+	addressRates addressRates
 }
 
-// ticket is the right to be open.
+// ticket is what an open connection holds of the limits.
 type ticket struct {
-	over        bool // only to be refused
-	counted     bool // for its address
+	refused     bool // the connection is only to be refused
+	counted     bool // it counts for its network
 	descriptors uint8
 }
 
-// enter counts a new connection, as one that is pending or, with c.arrival.excess set, as one
-// that is only to be refused. It reports false if there is no room even for that. At a
-// limit it may wait, for moments, until a connection that it has displaced is closed.
-func (a *admission) enter(c *conn) (ok bool) {
+// admit counts a new connection, which is pending from now on or, with an excess, only to
+// be refused. It reports false if there is no room even for that. At a limit it may wait a
+// moment until a connection that it has displaced is closed.
+func (a *admission) admit(c *conn) (ok bool) {
 	excess := c.policy.overload()
 	limits := &c.policy.Limits
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case excess != nil:
-	case !a.all.Take(c.arrival.accepted, limits.ConnectRate.bucket()):
+	case !a.connectRate.Take(c.arrival.accepted, limits.ConnectRate.bucket()):
 		excess = refuse(RateExceeded, errors.New("the limit on new connections a second is reached"))
 	case !a.makeRoom(c, 1, a.yieldsTo):
 		excess = refuse(Busy, errors.New("the limit on connections or on file descriptors is reached"))
 	}
-	if excess != nil && !a.tell(c, excess) {
+	if excess != nil && !a.admitForRefusal(c, excess) {
 		return false
 	}
 	a.open++
-	a.used++
+	a.descriptors++
 	c.arrival.ticket.descriptors = 1
 	if excess == nil {
-		a.await(c, c.arrival.accepted)
+		a.addPending(c, c.arrival.accepted)
 	}
 	return true
 }
 
-// await makes c pending. At the limit on those the first of them gives way.
-func (a *admission) await(c *conn, now time.Time) {
-	a.pending.add(c, blockOf(c.arrival.addr.Addr()), now)
+// addPending makes c pending. If there are too many of those, the first one gives way.
+func (a *admission) addPending(c *conn, now time.Time) {
+	a.pending.add(c, authz.Network(c.arrival.addr.Addr()), now)
 	if limit := c.policy.Limits.Pending; limit > 0 && a.pending.n > limit {
 		a.displace(a.pending.first())
 	}
@@ -92,25 +94,26 @@ func (a *admission) displace(c *conn) {
 }
 
 // yieldsTo reports whether the pending connection old gives way to the newcomer c at a
-// limit on all connections. It does if it has been silent for some time or if its
-// address has more of them; else a storm of devices, none of which is slow, would only
-// push one another out.
+// limit on all connections. It does if it has been silent for some time or if its network
+// has more of them. Otherwise a storm of devices, none of which is slow, would only push
+// one another out.
 func (a *admission) yieldsTo(old, c *conn) bool {
-	return c.arrival.accepted.Sub(old.arrival.waiting.since) >= lingerTimeout || old.arrival.waiting.among.n > a.pending.of(blockOf(c.arrival.addr.Addr()))+1
+	silent := c.arrival.accepted.Sub(old.arrival.waiting.since)
+	return silent >= lingerTimeout || old.arrival.waiting.among.n > a.pending.of(authz.Network(c.arrival.addr.Addr()))+1
 }
 
 func always(_, _ *conn) bool { return true }
 
-// makeRoom sees to it that c may have n more descriptors, and be open if it is not
-// yet. Pending connections that yield to c are displaced for it. a.mu is held, but not
-// while it waits until they are closed. It reports false if there is no room.
+// makeRoom ensures that c may have n more descriptors, and may be open if it is not yet.
+// It displaces pending connections that yield to c, and waits until they are closed; a.mu
+// is held, but not while it waits. It reports false if there is no room.
 func (a *admission) makeRoom(c *conn, n int, yields func(old, c *conn) bool) bool {
 	limits := &c.policy.Limits
 	for {
 		opens := c.arrival.ticket.descriptors == 0
-		free := limits.connectionDescriptors() - limits.refusing() - (a.used - a.over) - n
+		free := limits.connectionDescriptors() - limits.refusing() - (a.descriptors - a.refused) - n
 		switch {
-		case opens && limits.Connections > 0 && a.open-a.over-a.closing >= limits.Connections,
+		case opens && limits.Connections > 0 && a.open-a.refused-a.closing >= limits.Connections,
 			limits.Descriptors > 0 && free+a.closing < 0:
 			first := a.pending.first()
 			if first == nil || !yields(first, c) {
@@ -118,7 +121,7 @@ func (a *admission) makeRoom(c *conn, n int, yields func(old, c *conn) bool) boo
 			}
 			a.displace(first)
 		case limits.Descriptors > 0 && free < 0:
-			if !a.waitForLeave(c.ctx) {
+			if !a.waitForRelease(c.ctx) {
 				return false
 			}
 		default:
@@ -127,71 +130,71 @@ func (a *admission) makeRoom(c *conn, n int, yields func(old, c *conn) bool) boo
 	}
 }
 
-// waitForLeave waits, without a.mu, until a connection has left. It reports false if ctx
-// ends first.
-func (a *admission) waitForLeave(ctx context.Context) bool {
-	if a.freed == nil {
-		a.freed = make(chan struct{})
+// waitForRelease waits, without a.mu, until descriptors are released. It reports false if
+// ctx ends first.
+func (a *admission) waitForRelease(ctx context.Context) bool {
+	if a.released == nil {
+		a.released = make(chan struct{})
 	}
-	freed := a.freed
+	released := a.released
 	a.mu.Unlock()
 	defer a.mu.Lock()
 	select {
-	case <-freed:
+	case <-released:
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// tell makes c a connection that is only to be refused with excess, if there is room
-// for one more.
-func (a *admission) tell(c *conn, excess error) bool {
-	if a.over >= c.policy.Limits.refusing() || !a.told.Take(c.arrival.accepted, Rate{PerSecond: refusingRate}.bucket()) {
+// admitForRefusal makes c a connection that is only to be refused, for excess. It reports
+// false if there are too many of those. a.mu is held.
+func (a *admission) admitForRefusal(c *conn, excess error) bool {
+	if a.refused >= c.policy.Limits.refusing() || !a.refusalRate.Take(c.arrival.accepted, bucket.PerSecond(maxRefusingRate, maxRefusingRate)) {
 		return false
 	}
 	a.pending.remove(c)
-	a.over++
-	c.arrival.ticket.over = true
+	a.refused++
+	c.arrival.ticket.refused = true
 	c.arrival.excess = excess
 	return true
 }
 
-// arrive counts the connection for its address, which is known now, and for the pace of
-// that. Its result is that of enter.
-func (a *admission) arrive(c *conn) (ok bool) {
+// countAddress counts the connection for its network once its address is known, and for
+// the rate of that network. Its result is that of admit.
+func (a *admission) countAddress(c *conn) (ok bool) {
 	addr, limits := c.arrival.addr.Addr(), &c.policy.Limits
 	if !addr.IsValid() {
 		return true
 	}
-	block := blockOf(addr)
+	network := authz.Network(addr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if c.arrival.ticket.over {
+	if c.arrival.ticket.refused {
 		return true
 	}
-	if at := &c.arrival.waiting; at.among != nil && at.among.block != block {
+	if at := &c.arrival.waiting; at.among != nil && at.among.network != network {
 		since := at.since
 		a.pending.remove(c)
-		a.pending.add(c, block, since)
+		a.pending.add(c, network, since)
 	}
 	switch {
-	case limits.AddressRate.PerSecond > 0 && !a.perAddr.take(block, c.arrival.accepted, limits.AddressRate):
-		return a.tell(c, refuse(RateExceeded, errors.New("the limit on new connections a second of one address is reached")))
-	case limits.PerAddress > 0 && a.byBlock[block] >= limits.PerAddress:
-		return a.tell(c, refuse(Busy, errors.New("the limit on connections of one address is reached")))
+	case limits.AddressRate.PerSecond > 0 && !a.addressRates.take(network, c.arrival.accepted, limits.AddressRate):
+		return a.admitForRefusal(c, refuse(RateExceeded, errors.New("the limit on new connections a second of one address is reached")))
+	case limits.PerAddress > 0 && a.byNetwork[network] >= limits.PerAddress:
+		return a.admitForRefusal(c, refuse(Busy, errors.New("the limit on connections of one address is reached")))
 	case limits.PerAddress > 0:
-		if a.byBlock == nil {
-			a.byBlock = make(map[netip.Prefix]int)
+		if a.byNetwork == nil {
+			a.byNetwork = make(map[netip.Prefix]int)
 		}
-		a.byBlock[block]++
+		a.byNetwork[network]++
 		c.arrival.ticket.counted = true
 	}
 	return true
 }
 
-// endPending takes a connection that has sent its CONNECT out of those that are pending.
-// It reports false if it has been displaced.
+// endPending takes a connection that has sent its CONNECT out of the pending ones. It
+// reports false if the connection has been displaced.
 func (a *admission) endPending(c *conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -206,81 +209,82 @@ func (a *admission) addDescriptors(c *conn, n int) bool {
 	if !a.makeRoom(c, n, always) {
 		return false
 	}
-	a.used += n
+	a.descriptors += n
 	c.arrival.ticket.descriptors += uint8(n)
 	return true
 }
 
-// linger makes a connection pending that is refused and closed only by its client, or
-// after a second. All its descriptors but the client's are closed.
+// linger makes a refused connection pending, which is closed by its client or after
+// lingerTimeout. Its only descriptor is that of the client's connection.
 func (a *admission) linger(c *conn, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.giveBack(int(c.arrival.ticket.descriptors) - 1)
+	a.releaseDescriptors(int(c.arrival.ticket.descriptors) - 1)
 	c.arrival.ticket.descriptors = 1
-	if !c.arrival.ticket.over && !c.arrival.waiting.displaced && c.arrival.waiting.among == nil {
-		a.await(c, now)
+	if !c.arrival.ticket.refused && !c.arrival.waiting.displaced && c.arrival.waiting.among == nil {
+		a.addPending(c, now)
 	}
 }
 
-// leave gives the place of a connection that is no session back.
-func (a *admission) leave(c *conn) {
+// release ends the count of a connection that has not become a session.
+func (a *admission) release(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.pending.remove(c)
 	if c.arrival.waiting.displaced {
 		a.closing--
 	}
-	a.end(c.arrival.ticket, c.arrival.addr.Addr())
+	a.releaseTicket(c.arrival.ticket, c.arrival.addr.Addr())
 }
 
-// leaveSession gives the place of a session from addr back.
-func (a *admission) leaveSession(t ticket, addr netip.Addr) {
+// releaseSession ends the count of a session from addr.
+func (a *admission) releaseSession(t ticket, addr netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.end(t, addr)
+	a.releaseTicket(t, addr)
 }
 
-func (a *admission) end(t ticket, addr netip.Addr) {
+// releaseTicket ends the count of a connection from addr. a.mu is held.
+func (a *admission) releaseTicket(t ticket, addr netip.Addr) {
 	a.open--
-	if t.over {
-		a.over--
+	if t.refused {
+		a.refused--
 	}
-	a.giveBack(int(t.descriptors))
+	a.releaseDescriptors(int(t.descriptors))
 	if !t.counted {
 		return
 	}
-	block := blockOf(addr)
-	if a.byBlock[block]--; a.byBlock[block] == 0 {
-		delete(a.byBlock, block)
+	network := authz.Network(addr)
+	if a.byNetwork[network]--; a.byNetwork[network] == 0 {
+		delete(a.byNetwork, network)
 	}
 }
 
-// giveBack ends the use of n descriptors.
-func (a *admission) giveBack(n int) {
-	a.used -= n
-	if a.freed != nil {
-		close(a.freed)
-		a.freed = nil
+// releaseDescriptors ends the count of n descriptors. a.mu is held.
+func (a *admission) releaseDescriptors(n int) {
+	a.descriptors -= n
+	if a.released != nil {
+		close(a.released)
+		a.released = nil
 	}
 }
 
-// listen counts the descriptor of the connection that a listener is about to accept.
-func (a *admission) listen(n int) {
+// countListeners counts the descriptors of the connections that n more listeners are about
+// to accept. n may be negative.
+func (a *admission) countListeners(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.giveBack(-n)
+	a.releaseDescriptors(-n)
 }
 
-// count returns the number of open connections, and of those that are pending.
-func (a *admission) count() (open, pending int) {
+// connections returns the number of open connections, and how many of them are pending.
+func (a *admission) connections() (open, pending int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.open, a.pending.n
 }
 
-// pipes returns how many pipes may move bytes at the same time, with two descriptors
-// each.
+// pipes returns how many pipes may move bytes at the same time. Each has two descriptors.
 func (l *Limits) pipes() int { return min(64, max(1, l.Descriptors/32)) }
 
 func (l *Limits) upstreamDescriptors() int { return cmp.Or(l.UpstreamDescriptors, 1) }
@@ -291,25 +295,14 @@ func (l *Limits) connectionDescriptors() int { return l.Descriptors - 2*l.pipes(
 // refusing returns how many connections may be open only to be refused.
 func (l *Limits) refusing() int {
 	if l.Descriptors <= 0 {
-		return refusing
+		return maxRefusing
 	}
-	return min(refusing, max(l.Descriptors/8, 1))
+	return min(maxRefusing, max(l.Descriptors/8, 1))
 }
 
-// blockOf returns the addresses that count as one customer: a single IPv4
-// address, or the /64 that an IPv6 host can choose freely from.
-func blockOf(addr netip.Addr) netip.Prefix {
-	bits := 64
-	if addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits)
-	return p
-}
-
-// handshakeSlots returns the places for TLS handshakes that compute at the same
-// time. One for each processor keeps all of them busy; more would make every handshake
-// slower, and live sessions wait behind them.
+// handshakeSlots returns the slots for TLS handshakes that compute at the same time. One
+// for each processor keeps all of them busy. More would make every handshake slower, and
+// live sessions would wait behind them.
 func handshakeSlots(limit int) chan struct{} {
 	return make(chan struct{}, max(cmp.Or(limit, runtime.GOMAXPROCS(0)), 1))
 }

@@ -6,44 +6,44 @@ import (
 	"time"
 )
 
-// pending are the connections that may be closed to make room for others: those that
-// have not sent a whole CONNECT, and refused ones that wait for their client to close.
-// They are kept by address, so that one address cannot push out the connections of
-// another.
+// pending has the connections that may be closed to make room for others: those that have
+// not sent a whole CONNECT, and refused ones that wait for their client to close. They are
+// kept by network, so that one network cannot push out the connections of another.
 type pending struct {
-	n      int
-	blocks map[netip.Prefix]*addressPending
-	most   byNumber
+	n        int
+	networks map[netip.Prefix]*networkPending
+	most     byNumber
 }
 
-// addressPending is the pending connections of one address, from the oldest to the newest.
-type addressPending struct {
-	block          netip.Prefix
+// networkPending has the pending connections of one network, from the oldest to the newest.
+type networkPending struct {
+	network        netip.Prefix
 	n              int
 	oldest, newest *conn
 	index          int // in byNumber
 }
 
-// waiting is where a connection is among those that are pending.
+// waiting is where a connection is among the pending ones.
 type waiting struct {
-	among        *addressPending // nil outside
+	among        *networkPending // nil if the connection is not pending
 	older, newer *conn
 	since        time.Time
-	displaced    bool // it has been closed to make room, and is about to leave
+	displaced    bool // closed to make room, and about to be released
 }
 
-// add appends c to the connections of block.
-func (p *pending) add(c *conn, block netip.Prefix, now time.Time) {
-	all := p.blocks[block]
+// add appends c to the connections of network.
+func (p *pending) add(c *conn, network netip.Prefix, now time.Time) {
+	all := p.networks[network]
 	if all == nil {
-		all = &addressPending{block: block}
-		if p.blocks == nil {
-			p.blocks = make(map[netip.Prefix]*addressPending)
+		all = &networkPending{network: network}
+		if p.networks == nil {
+			p.networks = make(map[netip.Prefix]*networkPending)
 		}
-		p.blocks[block] = all
+		p.networks[network] = all
 		heap.Push(&p.most, all)
 	}
-	c.arrival.waiting.among, c.arrival.waiting.older, c.arrival.waiting.since = all, all.newest, now
+	at := &c.arrival.waiting
+	at.among, at.older, at.since = all, all.newest, now
 	if all.newest != nil {
 		all.newest.arrival.waiting.newer = c
 	} else {
@@ -80,19 +80,19 @@ func (p *pending) remove(c *conn) {
 		return
 	}
 	heap.Remove(&p.most, all.index)
-	delete(p.blocks, all.block)
+	delete(p.networks, all.network)
 }
 
-// of returns how many connections of block are pending.
-func (p *pending) of(block netip.Prefix) int {
-	if all := p.blocks[block]; all != nil {
+// of returns how many connections of network are pending.
+func (p *pending) of(network netip.Prefix) int {
+	if all := p.networks[network]; all != nil {
 		return all.n
 	}
 	return 0
 }
 
-// first returns the connection that gives way first, nil if there is none: the oldest
-// one of the address that has most, the oldest of these if several have as many.
+// first returns the connection that gives way first, nil if there is none. It is the oldest
+// one of the network that has most of them, and of several such networks the oldest.
 func (p *pending) first() *conn {
 	if len(p.most) == 0 {
 		return nil
@@ -100,8 +100,8 @@ func (p *pending) first() *conn {
 	return p.most[0].oldest
 }
 
-// byNumber is a heap with the address that has most at its top.
-type byNumber []*addressPending
+// byNumber is a heap with the network that has most pending connections at its top.
+type byNumber []*networkPending
 
 func (h byNumber) Len() int { return len(h) }
 
@@ -120,7 +120,7 @@ func (h byNumber) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (h *byNumber) Push(x any) {
-	all := x.(*addressPending)
+	all := x.(*networkPending)
 	all.index = len(*h)
 	*h = append(*h, all)
 }

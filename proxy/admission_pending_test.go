@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -45,7 +46,7 @@ func (b *admissionBench) conn(addr string) *conn {
 // enter lets a connection in whose address is known.
 func (b *admissionBench) enter(addr string) (*conn, bool) {
 	c := b.conn(addr)
-	return c, b.admission.enter(c) && b.admission.arrive(c)
+	return c, b.admission.admit(c) && b.admission.countAddress(c)
 }
 
 // TestPendingGiveWay: at the limit the oldest connection of the address that has most
@@ -73,13 +74,13 @@ func TestPendingGiveWay(t *testing.T) {
 			for len(b.displaced) > 0 {
 				c := <-b.displaced
 				got = append(got, names[c])
-				b.leave(c)
+				b.release(c)
 			}
 			if strings.Join(got, " ") != tt.want {
 				t.Errorf("displaced %v, want %s", got, tt.want)
 			}
-			if b.closing != 0 || b.used != 3 || b.open != 3 || b.pending.n != 3 {
-				t.Errorf("%d closing, %d descriptors, %d open, %d pending", b.closing, b.used, b.open, b.pending.n)
+			if b.closing != 0 || b.descriptors != 3 || b.open != 3 || b.pending.n != 3 {
+				t.Errorf("%d closing, %d descriptors, %d open, %d pending", b.closing, b.descriptors, b.open, b.pending.n)
 			}
 		})
 	}
@@ -90,7 +91,7 @@ func TestPendingModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p pending
 		var all []*conn // from the oldest to the newest
-		block := func(c *conn) netip.Prefix { return blockOf(c.arrival.addr.Addr()) }
+		block := func(c *conn) netip.Prefix { return authz.Network(c.arrival.addr.Addr()) }
 		now := time.Unix(0, 0)
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			now = now.Add(time.Second)
@@ -115,8 +116,8 @@ func TestPendingModel(t *testing.T) {
 					want = c
 				}
 			}
-			if p.n != len(all) || len(p.blocks) != len(count) || p.first() != want {
-				t.Fatalf("%d pending of %d addresses, want %d of %d; the first is right: %v", p.n, len(p.blocks), len(all), len(count), p.first() == want)
+			if p.n != len(all) || len(p.networks) != len(count) || p.first() != want {
+				t.Fatalf("%d pending of %d addresses, want %d of %d; the first is right: %v", p.n, len(p.networks), len(all), len(count), p.first() == want)
 			}
 			for at, n := range count {
 				if p.of(at) != n {
@@ -134,7 +135,7 @@ func TestSilentConnectionsYield(t *testing.T) {
 		b := newAdmissionBench(&Policy{Limits: limits})
 		enter := func(addr string) bool {
 			c := b.conn(addr)
-			return b.admission.enter(c) && c.arrival.excess == nil
+			return b.admission.admit(c) && c.arrival.excess == nil
 		}
 		for range 4 {
 			enter("192.0.2.1")
@@ -147,9 +148,9 @@ func TestSilentConnectionsYield(t *testing.T) {
 			t.Helper()
 			entered := make(chan bool)
 			go func() { entered <- enter(addr) }()
-			b.leave(<-b.displaced)
-			if !<-entered || b.closing != 0 || b.open-b.over != 4 {
-				t.Errorf("%+v: %s was not let in: %d closing, %d open", limits, addr, b.closing, b.open-b.over)
+			b.release(<-b.displaced)
+			if !<-entered || b.closing != 0 || b.open-b.refused != 4 {
+				t.Errorf("%+v: %s was not let in: %d closing, %d open", limits, addr, b.closing, b.open-b.refused)
 			}
 		}
 		yield("192.0.2.1") // after a second
@@ -190,8 +191,8 @@ func TestDescriptorsAreNeverPassed(t *testing.T) {
 		}
 		b.srv.Close()
 		synctest.Wait()
-		if a := &b.srv.admission; a.used != 0 || a.open != 0 || a.closing != 0 || a.over != 0 || a.pending.n != 0 {
-			t.Errorf("left: %d descriptors, %d open, %d closing, %d over, %d pending", a.used, a.open, a.closing, a.over, a.pending.n)
+		if a := &b.srv.admission; a.descriptors != 0 || a.open != 0 || a.closing != 0 || a.refused != 0 || a.pending.n != 0 {
+			t.Errorf("left: %d descriptors, %d open, %d closing, %d over, %d pending", a.descriptors, a.open, a.closing, a.refused, a.pending.n)
 		}
 	})
 }

@@ -23,21 +23,26 @@ type conn struct {
 	link    link    // to the broker
 }
 
-// serve takes the connection from accept to the relay or to its refusal.
+// serve takes the connection from accept to the relay or to its refusal. It does not panic.
 func (c *conn) serve() {
+	defer func() { c.srv.recovered(recover()) }()
 	defer c.abort(nil)
-	defer c.recoverPanic()
-	if hook := c.srv.Trace.Accepted; hook != nil {
-		hook(c.listener.name)
-	}
 	if err := c.establish(); err != nil {
 		c.fail(err)
 	}
 }
 
 // establish is the path from accept to the relay, see the nine steps of the package
-// comment.
-func (c *conn) establish() error {
+// comment. A panic refuses the connection like an error.
+func (c *conn) establish() (err error) {
+	defer func() {
+		if c.srv.recovered(recover()) {
+			err = refuse(Internal, nil)
+		}
+	}()
+	if hook := c.srv.Trace.Accepted; hook != nil {
+		hook(c.listener.name)
+	}
 	if err := c.readConnect(); err != nil {
 		return err
 	}
@@ -101,8 +106,10 @@ func (c *conn) startRelay() error {
 	return nil
 }
 
-// fail gives back everything that the connection has taken and refuses it for err.
+// fail gives back everything that the connection has taken, and refuses it for err.
 func (c *conn) fail(err error) {
+	defer c.srv.admission.release(c)
+	defer c.arrival.raw.Close()
 	if c.link.conn != nil {
 		c.link.conn.Close()
 	}
@@ -113,12 +120,4 @@ func (c *conn) fail(err error) {
 		c.login.session.unregister()
 	}
 	c.sendRefusal(err)
-	c.srv.admission.leave(c)
-}
-
-// recoverPanic keeps a bug in the handling of one connection from ending the process.
-func (c *conn) recoverPanic() {
-	if c.srv.recovered(recover()) {
-		c.fail(refuse(Internal, nil))
-	}
 }

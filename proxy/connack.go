@@ -22,7 +22,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	c.link.topicAliases = aliasMaximum(&ack)
 	changed := c.echoMethod(&ack, out)
 	if c.login.level == 5 && c.login.connect.ClientID == "" {
-		assigned, err := c.settleClientID(&ack)
+		assigned, err := c.agreeOnClientID(&ack)
 		if err != nil {
 			return err
 		}
@@ -62,18 +62,18 @@ func readConnack(raw []byte, level byte) (ack packets.Connack, version byte, err
 
 // translated returns the code of a refusal in the numbers of the given level. Codes
 // of that level stay as they are.
-func translated(code packets.ReasonCode, level byte) packets.ReasonCode {
+func translateCode(code packets.ReasonCode, level byte) packets.ReasonCode {
 	switch {
 	case level == 5 && code < 0x80:
-		return newerCode(code)
+		return codeFor5(code)
 	case level < 5 && code >= 0x80:
-		return olderCode(code)
+		return codeFor3(code)
 	}
 	return code
 }
 
 // newerCode returns the reason code of MQTT 5.0 for a return code of 3.1.1.
-func newerCode(code packets.ReasonCode) packets.ReasonCode {
+func codeFor5(code packets.ReasonCode) packets.ReasonCode {
 	switch code {
 	case packets.RefusedProtocolVersion:
 		return packets.UnsupportedProtocolVersion
@@ -88,7 +88,7 @@ func newerCode(code packets.ReasonCode) packets.ReasonCode {
 }
 
 // olderCode returns the return code of MQTT 3.1.1 for a reason code of 5.0.
-func olderCode(code packets.ReasonCode) packets.ReasonCode {
+func codeFor3(code packets.ReasonCode) packets.ReasonCode {
 	switch code {
 	case packets.UnsupportedProtocolVersion:
 		return packets.RefusedProtocolVersion
@@ -118,7 +118,7 @@ func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
 // 5.0 client that sent none: the client is told the one that was made up, or the
 // registry learns the one that the broker chose [MQTT-3.2.2-16]. It reports whether
 // the CONNACK has changed.
-func (c *conn) settleClientID(ack *packets.Connack) (changed bool, err error) {
+func (c *conn) agreeOnClientID(ack *packets.Connack) (changed bool, err error) {
 	if c.link.assignID {
 		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.login.clientID)
 		return true, nil
@@ -145,10 +145,10 @@ func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte
 	if version != c.login.level {
 		refused = fmt.Errorf("%w in the form of MQTT %s", refused, versionName(version))
 	}
-	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.exonerate(c.acceptanceKey(out), c.login.client.Subject()) {
+	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.likelyGood(c.acceptanceKey(out), c.login.client.Subject()) {
 		return refuse(UpstreamCredentials, fmt.Errorf("%w to the proxy's own credentials: check upstream.username and upstream.password", refused))
 	}
-	c.link.refusal, c.link.refusalCode = raw, translated(code, c.login.level)
+	c.link.refusal, c.link.refusalCode = raw, translateCode(code, c.login.level)
 	if version != c.login.level || c.link.refusalCode != code {
 		c.link.refusal = (&packets.Connack{Code: c.link.refusalCode}).Append(nil, c.login.level)
 	}

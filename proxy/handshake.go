@@ -13,46 +13,48 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// slotHold is the longest a connection may hold a handshake slot: a client that takes
-// none of what the server sends costs no CPU and must not keep others out.
+// slotHold is the longest a connection may hold a handshake slot. A client that takes
+// nothing of what the server sends costs no CPU time and must not keep others out.
 const slotHold = time.Second
 
-// handshakeKey finds the gate of a connection in the context of its handshake.
+// handshakeKey is the key of the gate in the context of a handshake.
 type handshakeKey struct{}
 
-// handshakeGate lets a bounded number of handshakes compute at the same time.
+// handshakeGate lets a bounded number of handshakes compute at the same time. Each
+// handshake has its own gate, and all gates of a policy share the slots.
 type handshakeGate struct {
-	slots   chan struct{}
-	release func()
-	last    lastRead
+	slots    chan struct{}
+	giveBack func() // nil while the handshake has no slot
+	last     lastRead
 }
 
-// enter waits for a slot. It is called once the whole ClientHello is there, so
-// that a silent client takes none.
-func (g *handshakeGate) enter(ctx context.Context) error {
+// acquire waits for a slot. It is called once the whole ClientHello has been read, so that
+// a silent client takes none.
+func (g *handshakeGate) acquire(ctx context.Context) error {
 	select {
 	case g.slots <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	var once sync.Once
-	leave := func() { once.Do(func() { <-g.slots }) }
-	timer := time.AfterFunc(slotHold, leave)
-	g.release = func() { timer.Stop(); leave() }
+	giveBack := func() { once.Do(func() { <-g.slots }) }
+	timer := time.AfterFunc(slotHold, giveBack)
+	g.giveBack = func() { timer.Stop(); giveBack() }
 	return nil
 }
 
-func (g *handshakeGate) leave() {
-	if g.release != nil {
-		g.release()
-		g.release = nil
+// release gives the slot back, if the handshake has one.
+func (g *handshakeGate) release() {
+	if g.giveBack != nil {
+		g.giveBack()
+		g.giveBack = nil
 	}
 }
 
-// gatedConn gives the slot back before it waits for the client: nearly all of the
-// computing lies between the ClientHello and the server's own flight, and a slot that
-// is held for a round trip would serve one device in the time of many.
-// Once the connection is relayed it reads and writes by the socket itself.
+// gatedConn gives the slot back before it waits for the client. Nearly all of the computing
+// lies between the ClientHello and the server's own flight, and a slot that is held for a
+// round trip would serve one device in the time of many. The relay reads and writes the
+// socket itself.
 type gatedConn struct {
 	net.Conn
 	gate *handshakeGate
@@ -64,7 +66,7 @@ type gatedSocket struct {
 	syscall.Conn
 }
 
-// guard returns conn with reads that leave the gate.
+// guard returns conn with reads that release the slot.
 func (g *handshakeGate) guard(conn net.Conn) net.Conn {
 	gated := gatedConn{conn, g}
 	if socket, ok := conn.(syscall.Conn); ok {
@@ -74,13 +76,13 @@ func (g *handshakeGate) guard(conn net.Conn) net.Conn {
 }
 
 func (c gatedConn) Read(b []byte) (int, error) {
-	c.gate.leave()
+	c.gate.release()
 	n, err := c.Conn.Read(b)
 	c.gate.last.add(b[:n])
 	return n, err
 }
 
-// CloseWrite ends one direction, if the connection can.
+// CloseWrite closes the writing side, if the connection can do that.
 func (c gatedConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
@@ -88,16 +90,15 @@ func (c gatedConn) CloseWrite() error {
 	return nil
 }
 
-// limitHandshakes returns a config whose handshakes pass the gate of their
-// connection between the ClientHello and everything that is costly. It is made
-// once for a listener: a clone shares the session ticket keys of the listener's
-// life.
+// limitHandshakes returns a config whose handshakes acquire a slot between the ClientHello
+// and everything that is costly. It is called once for a listener, because a clone shares
+// the session ticket keys for as long as the listener lives.
 func limitHandshakes(config *tls.Config) *tls.Config {
 	limited := config.Clone()
 	inner := config.GetConfigForClient
 	limited.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if gate, ok := hello.Context().Value(handshakeKey{}).(*handshakeGate); ok {
-			if err := gate.enter(hello.Context()); err != nil {
+			if err := gate.acquire(hello.Context()); err != nil {
 				return nil, fmt.Errorf("waiting for a handshake slot: %w", err)
 			}
 		}
@@ -109,7 +110,7 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 	return limited
 }
 
-// handshake makes c.arrival.transport of the accepted connection.
+// handshake does the TLS handshake, if the listener is one for TLS.
 func (c *conn) handshake(deadline time.Time) error {
 	if c.listener.tls == nil {
 		c.arrival.transport = relay.NewSocket(c.arrival.raw)
@@ -123,7 +124,7 @@ func (c *conn) handshake(deadline time.Time) error {
 	tc := tls.Server(socket, c.listener.tls)
 	c.arrival.transport = socket
 	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
-	gate.leave()
+	gate.release()
 	if err != nil {
 		return handshakeError(err, &gate.last)
 	}
@@ -138,8 +139,8 @@ func (c *conn) handshake(deadline time.Time) error {
 	return nil
 }
 
-// handshakeError gives a handshake that failed its reason; last is the end of what the
-// client has sent.
+// handshakeError returns the refusal for a handshake that failed with err. last is the end
+// of what the client has sent.
 func handshakeError(err error, last *lastRead) error {
 	var notTLS tls.RecordHeaderError
 	alert, ended := alertOf(err, last)

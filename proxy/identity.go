@@ -25,7 +25,7 @@ func (c *conn) chooseClientID() {
 		c.login.sentID = c.login.clientID
 		return
 	}
-	c.login.clientID, c.login.sentID = c.disguise(c.login.connect.ClientID)
+	c.login.clientID, c.login.sentID = c.mask(c.login.connect.ClientID)
 }
 
 // disguise returns what stands for a field of the CONNECT in logs and towards the
@@ -33,11 +33,11 @@ func (c *conn) chooseClientID() {
 // stand-in; everything else is a string of its own, since the fields of a CONNECT share
 // one copy of the packet, which would keep the password in memory as long as the
 // session.
-func (c *conn) disguise(field string) (shown, sent string) {
+func (c *conn) mask(field string) (shown, sent string) {
 	text := authz.NewToken(field)
 	for _, secret := range []authz.Token{c.login.token, authz.NewToken(c.login.connect.Password)} {
 		if field != "" && text.Equal(secret) {
-			return secret.Fingerprint(), c.standIn(secret)
+			return secret.Fingerprint(), c.pseudonym(secret)
 		}
 	}
 	own := strings.Clone(field)
@@ -47,7 +47,7 @@ func (c *conn) disguise(field string) (shown, sent string) {
 // standIn returns what stands for a secret towards the broker: digits that are the same
 // for the same secret, and from which nobody without the key can find it, not even by
 // trying weak ones.
-func (c *conn) standIn(secret authz.Token) string {
+func (c *conn) pseudonym(secret authz.Token) string {
 	mac := hmac.New(sha256.New, c.policy.clientIDKey)
 	mac.Write([]byte(secret.Reveal()))
 	digits := hex.EncodeToString(mac.Sum(nil)[:16])

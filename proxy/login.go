@@ -88,7 +88,7 @@ func (c *conn) limitSubject() error {
 	if limits.PerSubject <= 0 {
 		return nil
 	}
-	excess := c.srv.registry.beyond(c.login.session, limits.PerSubject)
+	excess := c.srv.registry.excessOf(c.login.session, limits.PerSubject)
 	if limits.RefuseNewest && len(excess) > 0 {
 		return refuse(Busy, errors.New("the limit on sessions of one subject is reached"))
 	}

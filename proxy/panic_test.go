@@ -85,3 +85,22 @@ func TestAPanicOnAcceptEndsOneConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestAPanickingRefusalGivesEverythingBack: a bug in the hook for refusals neither leaves
+// the connection open nor keeps its place among the connections.
+func TestAPanickingRefusalGivesEverythingBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.srv.Trace.Refused = func(Refusal) { panic("bug") }
+		c, _, err := b.login(with(4, "d", "bad"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.wantClosed()
+		synctest.Wait()
+		if st := b.srv.Stats(); st.Connections != 0 || panics.Load() != 1 {
+			t.Errorf("%d connections and %d panics, want none and one", st.Connections, panics.Load())
+		}
+	})
+}

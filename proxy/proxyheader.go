@@ -23,14 +23,14 @@ func (c *conn) readHeader() error {
 	if len(c.listener.proxies) == 0 {
 		return nil
 	}
-	if !trusts(c.listener.proxies, c.arrival.addr.Addr()) {
+	if !containsAddr(c.listener.proxies, c.arrival.addr.Addr()) {
 		return refuse(ProxyHeader, errors.New("the address is not one of the load balancers that this listener is for"))
 	}
 	header, err := proxyproto.Read(c.arrival.raw)
 	switch {
 	case isTimeout(err):
 		return refuse(ConnectTimeout, errors.New("no complete PROXY protocol header"))
-	case gone(err):
+	case closedByPeer(err):
 		return refuse(HealthCheck, errors.New("closed before a PROXY protocol header"))
 	case err != nil:
 		return refuse(ProxyHeader, err)
@@ -40,16 +40,16 @@ func (c *conn) readHeader() error {
 		return nil
 	}
 	c.arrival.addr = header.Source
-	if c.fronted() {
+	if c.behindReverseProxy() {
 		return nil
 	}
-	return c.arriveLate()
+	return c.countKnownAddress()
 }
 
 // arriveLate counts a connection whose address was not known when it came. If it is only
 // to be refused its client has little time for its CONNECT.
-func (c *conn) arriveLate() error {
-	if !c.srv.admission.arrive(c) {
+func (c *conn) countKnownAddress() error {
+	if !c.srv.admission.countAddress(c) {
 		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
 	}
 	if c.arrival.excess != nil {
@@ -58,19 +58,21 @@ func (c *conn) arriveLate() error {
 	return nil
 }
 
-func trusts(networks []netip.Prefix, addr netip.Addr) bool {
+func containsAddr(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // gone reports whether the peer has closed. Load balancers that only look whether
 // somebody answers do so, many of them with a reset.
-func gone(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) }
+func closedByPeer(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+}
 
 // asHealthCheck makes a health check of a load balancer's own connection that ended
 // without a CONNECT.
 func (c *conn) asHealthCheck(err error) error {
 	var refused *RefusedError
-	if c.arrival.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && gone(refused.Err)) {
+	if c.arrival.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && closedByPeer(refused.Err)) {
 		return refuse(HealthCheck, refused.Err)
 	}
 	return err

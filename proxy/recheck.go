@@ -106,17 +106,17 @@ func (r *rechecks) remove(s *session) {
 // answer about one client id or address says nothing about another. Where the source
 // looks at less than that, a cache before it gives them all the same answer.
 func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
-	round := r.begin(key, g)
+	round := r.startRound(key, g)
 	if round == nil {
 		return
 	}
 	defer r.asking.Done()
 	policy := srv.policy.Load()
 	every := time.Duration(0) // the shortest that any of them asks for
-	defer func() { r.again(key, g, every) }()
-	for _, alike := range round {
-		grant, err := srv.askAgain(policy, alike[0].request)
-		for _, m := range alike {
+	defer func() { r.schedule(key, g, every) }()
+	for _, same := range round {
+		grant, err := srv.askAgain(policy, same[0].request)
+		for _, m := range same {
 			if d := policy.interval(m.renew(grant, err)); d > 0 && (every == 0 || d < every) {
 				every = d
 			}
@@ -125,7 +125,7 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 }
 
 // again sets the time of a group's next round, unless every is 0.
-func (r *rechecks) again(key [32]byte, g *recheckGroup, every time.Duration) {
+func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if every > 0 && !r.closed && r.groups[key] == g {
@@ -155,16 +155,16 @@ func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
 // begin returns the group's members for one round, those together that said the
 // same, or nil if the group is over. A round that has begun must be ended with
 // r.asking.Done.
-func (r *rechecks) begin(key [32]byte, g *recheckGroup) map[said][]member {
+func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.groups[key] != g {
 		return nil
 	}
 	r.asking.Add(1)
-	round := make(map[said][]member)
+	round := make(map[recheckKey][]member)
 	for s, request := range g.members {
-		what := saidIn(request)
+		what := recheckKeyOf(request)
 		round[what] = append(round[what], member{s, request})
 	}
 	return round
@@ -177,21 +177,21 @@ func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, er
 			err = relay.ErrPanic
 		}
 	}()
-	ctx, cancel := context.WithTimeout(s.life(), p.connectTimeout())
+	ctx, cancel := context.WithTimeout(s.baseContext(), p.connectTimeout())
 	defer cancel()
 	return p.Authorizer.Authorize(ctx, r)
 }
 
 // said is all of a request that an answer may depend on, beside the token.
-type said struct {
+type recheckKey struct {
 	clientID, username, listener, certificate string
 	password                                  [32]byte
 	addr                                      netip.Addr
 	protocol                                  byte
 }
 
-func saidIn(r authz.Request) said {
-	s := said{
+func recheckKeyOf(r authz.Request) recheckKey {
+	s := recheckKey{
 		clientID: r.ClientID, username: r.Username, listener: r.Listener,
 		password: r.Password.Hash(), addr: r.Addr.Addr(), protocol: r.Protocol,
 	}

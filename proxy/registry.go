@@ -60,12 +60,12 @@ func (r *registry) register(c *check, s *session) bool {
 	s.current().ID = r.lastID
 	r.sessions = append(r.sessions, s)
 	s.place = int32(len(r.sessions))
-	r.link(s)
+	r.addToSubject(s)
 	return true
 }
 
 // link makes s the newest session of its subject.
-func (r *registry) link(s *session) {
+func (r *registry) addToSubject(s *session) {
 	subject := s.current().Subject()
 	s.older = r.subjects[subject]
 	if s.older != nil {
@@ -75,7 +75,7 @@ func (r *registry) link(s *session) {
 }
 
 // unlink takes s out of the sessions of its subject.
-func (r *registry) unlink(s *session, subject string) {
+func (r *registry) removeFromSubject(s *session, subject string) {
 	if s.older != nil {
 		s.older.newer = s.newer
 	}
@@ -93,7 +93,7 @@ func (r *registry) unlink(s *session, subject string) {
 // beyond returns the sessions older than s that its subject has beyond limit,
 // s included in the count. A session to which the broker gives the client id of s does
 // not count: the broker ends it in favour of s.
-func (r *registry) beyond(s *session, limit int) (excess []*session) {
+func (r *registry) excessOf(s *session, limit int) (excess []*session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 1
@@ -158,15 +158,15 @@ func (r *registry) remove(s *session) {
 	if s.place == 0 {
 		return
 	}
-	r.vacate(s)
+	r.removeFromList(s)
 	up, down := s.moved()
 	r.up, r.down = r.up+up, r.down+down
-	r.unlink(s, s.current().Subject())
+	r.removeFromSubject(s, s.current().Subject())
 	r.disclaim(s)
 }
 
 // vacate takes s out of the sessions. The last one takes its place.
-func (r *registry) vacate(s *session) {
+func (r *registry) removeFromList(s *session) {
 	last := len(r.sessions) - 1
 	moved := r.sessions[last]
 	r.sessions[s.place-1], moved.place = moved, s.place

@@ -42,7 +42,7 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	if c.login.level < 5 || in.ClientID != "" || c.login.rights != nil {
 		out.ClientID = c.login.sentID
 	}
-	_, username := c.disguise(in.Username)
+	_, username := c.mask(in.Username)
 	request := &ConnectRequest{
 		Client: c.login.client, Token: c.login.token, ClientID: c.login.sentID, Username: username, In: in, Out: &out,
 	}

@@ -17,56 +17,56 @@ import (
 // ErrServerClosed is returned by [Server.Serve] after Shutdown or Close.
 var ErrServerClosed = errors.New("proxy: server closed")
 
-// Server lets clients with a good token through to a broker. The zero value
-// with a [Policy] is ready to use.
+// Server connects clients that have a good token to a broker. The zero value is ready to
+// use once it has a [Policy]. Its fields must not change after the first Serve; its methods
+// may be called from any goroutine.
 type Server struct {
-	// Trace is told what happens. It may not change after the first Serve.
+	// Trace has the hooks for logs and metrics.
 	Trace Trace
-	// HoldThreads halves the CPU time of a relayed message: each event loop waits for
-	// the next one on its own thread, for moments, instead of giving its processor
-	// back. The process must have [EventLoops] more of them (GOMAXPROCS) than it is
-	// meant to use. It may not change after the first Serve.
+	// HoldThreads halves the CPU time of a relayed message: for a moment each event loop
+	// waits for the next message on its own thread, instead of giving its processor back.
+	// The process must have [EventLoops] more processors (GOMAXPROCS) than it is meant to
+	// use.
 	HoldThreads bool
-	// WriteTimeout is how long the client or the broker may take no byte at all while
-	// there is something for it, before its session ends; 0 means 60 s. It may not
-	// change after the first Serve.
+	// WriteTimeout is how long the client or the broker may accept no byte at all while
+	// there is something for it, before its session ends; 0 means 60 s.
 	WriteTimeout time.Duration
 
 	policy      atomic.Pointer[installed]
-	idKey       []byte // for policies without one; see SetPolicy
+	idKey       []byte // ClientIDKey of policies that have none
 	idKeyMade   sync.Once
 	admission   admission
 	acceptances acceptances
 	registry    registry
 	rechecks    rechecks
-	pump        relay.Pump // see relay
+	pump        relay.Pump // use relay
 	pumpOnce    sync.Once
-	sessions    sync.WaitGroup
+	sessions    sync.WaitGroup // whose relay has started
 
 	closing   atomic.Bool
-	mu        sync.Mutex
+	serving   sync.WaitGroup // connections in the hands of conn.serve
+	mu        sync.Mutex     // guards what follows
 	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{} // those that are no session yet
-	serving   sync.WaitGroup     // of conns
-	lifetime  context.Context    // ends with Close
-	end       context.CancelCauseFunc
+	conns     map[*conn]struct{} // in the hands of conn.serve, and not trusted yet
+	base      context.Context    // use baseContext
+	endBase   context.CancelCauseFunc
 }
 
-// EventLoops returns how many event loops the sessions of a server share, 0 on
-// systems without them; it follows from GOMAXPROCS.
+// EventLoops returns how many event loops the sessions of a server share; it depends on
+// GOMAXPROCS. It returns 0 on systems without event loops.
 func EventLoops() int { return relay.EventLoops() }
 
-// installed is a policy with what belongs to it at run time.
+// installed is a policy that is in use.
 type installed struct {
 	*Policy
 	handshakes  chan struct{}
 	clientIDKey []byte
 }
 
-// SetPolicy makes p what happens to connections from now on. Those that were
-// accepted before keep the policy they began with; about live sessions the
-// Authorizer of p is asked from now on. It must be called once before
-// Serve; p must not change afterwards. It returns an error if p lacks something.
+// SetPolicy applies p to the connections that are accepted from now on. Those that were
+// accepted before keep the policy that they began with, but rechecks of live sessions ask
+// the Authorizer of p. SetPolicy must be called before Serve, and p must not change
+// afterwards. It returns an error if p lacks something.
 func (s *Server) SetPolicy(p *Policy) error {
 	if err := p.check(); err != nil {
 		return err
@@ -80,9 +80,10 @@ func (s *Server) SetPolicy(p *Policy) error {
 	return nil
 }
 
-// Serve accepts connections until the server is closed and returns
-// [ErrServerClosed]; only that, or a listener that somebody else has closed, ends
-// it. Without a policy it returns an error at once. Serve closes ln.
+// Serve accepts connections from ln until the server is closed, and returns
+// [ErrServerClosed] then. It returns another error only if there is no policy or if ln was
+// closed by someone else. Serve closes ln. Connections of a [*Listener] follow its fields;
+// those of any other listener are plain MQTT.
 func (s *Server) Serve(ln net.Listener) error {
 	defer ln.Close()
 	if err := s.trackListener(ln); err != nil {
@@ -92,8 +93,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	if s.policy.Load() == nil {
 		return errors.New("proxy: Serve without a policy; call SetPolicy first")
 	}
-	s.admission.listen(1)
-	defer s.admission.listen(-1)
+	s.admission.countListeners(1)
+	defer s.admission.countListeners(-1)
 	settings := settingsOf(ln)
 	var failed backoff
 	for {
@@ -107,14 +108,14 @@ func (s *Server) Serve(ln net.Listener) error {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		default:
-			// Out of descriptors, most likely, or a connection that was reset in
-			// the queue: never a reason to stop listening.
+			// Most likely there are no descriptors left, or a connection was reset
+			// while it was in the queue. Neither is a reason to stop listening.
 			s.acceptFailed(settings(), err, failed.next())
 		}
 	}
 }
 
-// relay returns the pump, set up.
+// relay returns the pump that relays all sessions.
 func (s *Server) relay() *relay.Pump {
 	s.pumpOnce.Do(func() {
 		s.pump.HoldThread, s.pump.WriteTimeout = s.HoldThreads, s.WriteTimeout
@@ -129,11 +130,13 @@ func (s *Server) relay() *relay.Pump {
 // backoff is a pause that doubles from 5 ms to 1 s.
 type backoff time.Duration
 
+// next returns the pause, and makes the next one longer.
 func (b *backoff) next() time.Duration {
 	*b = min(max(*b*2, backoff(5*time.Millisecond)), backoff(time.Second))
 	return time.Duration(*b)
 }
 
+// acceptFailed reports an error of a listener and pauses before the next attempt.
 func (s *Server) acceptFailed(l *listenerSettings, err error, retry time.Duration) {
 	if hook := s.Trace.AcceptFailed; hook != nil {
 		hook(l.name, err, retry)
@@ -142,32 +145,31 @@ func (s *Server) acceptFailed(l *listenerSettings, err error, retry time.Duratio
 	defer pause.Stop()
 	select {
 	case <-pause.C:
-	case <-s.life().Done():
+	case <-s.baseContext().Done():
 	}
 }
 
-// accept starts the goroutine of one connection, or closes it if there are too
-// many even to refuse it politely.
+// accept starts the goroutine of one connection, or closes the connection if there is no
+// room even to refuse it.
 func (s *Server) accept(nc net.Conn, l *listenerSettings) {
 	defer func() {
 		if s.recovered(recover()) {
 			nc.Close()
 		}
 	}()
-	c, ok := s.newConn(s.life(), nc, l)
+	c, ok := s.newConn(s.baseContext(), nc, l)
 	if !ok {
 		s.drop(nc, l)
 		return
 	}
 	go func() {
 		defer s.connDone(c)
-		defer func() { s.recovered(recover()) }()
 		c.serve()
 	}()
 }
 
-// recovered is given what recover returns, and reports whether that was a panic, which
-// is a bug that shall end one connection at most.
+// recovered is called with the result of recover. It reports whether there was a panic and
+// passes it to the Panicked hook: a bug must end one connection at most, not the process.
 func (s *Server) recovered(value any) bool {
 	if value == nil {
 		return false
@@ -178,6 +180,7 @@ func (s *Server) recovered(value any) bool {
 	return true
 }
 
+// drop closes a connection that was not admitted.
 func (s *Server) drop(nc net.Conn, l *listenerSettings) {
 	nc.Close()
 	if hook := s.Trace.Dropped; hook != nil {
@@ -185,15 +188,15 @@ func (s *Server) drop(nc net.Conn, l *listenerSettings) {
 	}
 }
 
-// ServeConn takes over one connection, as if a plain listener named after its
-// local address had accepted it. It returns once the connection is a session or
-// is refused, and closes it in the end. Canceling ctx refuses a connection that is
-// no session yet. Without a policy nc is closed at once.
+// ServeConn serves a connection that the caller has accepted, as if it came from a plain
+// listener named after its local address. It returns once the connection is relayed or
+// refused. The server closes nc in any case. If ctx is canceled before the connection is
+// relayed, it is refused. Without a policy nc is closed at once.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	l := &listenerSettings{name: nc.LocalAddr().String()}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.life(), func() { cancel(context.Cause(s.life())) })()
+	defer context.AfterFunc(s.baseContext(), func() { cancel(context.Cause(s.baseContext())) })()
 	c, ok := s.newConn(ctx, nc, l)
 	if !ok {
 		s.drop(nc, l)
@@ -203,7 +206,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	c.serve()
 }
 
-// newConn admits a connection. It may wait for one that gives way.
+// newConn admits a connection. It may wait until another one that gives way is closed.
 func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) (*conn, bool) {
 	p := s.policy.Load()
 	if p == nil {
@@ -212,22 +215,22 @@ func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) 
 	c := &conn{srv: s, policy: p, listener: l}
 	c.arrival = arrival{accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, transport: nc}
 	c.ctx, c.abort = context.WithCancelCause(ctx)
-	if !s.admission.enter(c) {
+	if !s.admission.admit(c) {
 		c.abort(nil)
 		return nil, false
 	}
-	// Behind a load balancer the device's address is not known yet.
-	early := len(l.proxies) == 0 && !c.fronted()
-	if early && !s.admission.arrive(c) || !s.trackConn(c) {
-		s.admission.leave(c)
+	// Behind a load balancer the client's address is not known yet.
+	known := len(l.proxies) == 0 && !c.behindReverseProxy()
+	if known && !s.admission.countAddress(c) || !s.trackConn(c) {
+		s.admission.release(c)
 		c.abort(nil)
 		return nil, false
 	}
 	return c, true
 }
 
-// trackConn adds c to the connections that a shutdown hurries. It reports false if the
-// server is closing.
+// trackConn adds c to the connections whose time a shutdown shortens. It reports false if
+// the server is closing.
 func (s *Server) trackConn(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -242,14 +245,15 @@ func (s *Server) trackConn(c *conn) bool {
 	return true
 }
 
-// untrackConn takes the connection out of those that a shutdown hurries: the deadline
-// would end a session later, or wake it for ever.
+// untrackConn removes c from the connections whose time a shutdown shortens. The deadline
+// would end a session that is relayed.
 func (s *Server) untrackConn(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 }
 
+// connDone is called when conn.serve has returned.
 func (s *Server) connDone(c *conn) {
 	s.untrackConn(c)
 	s.serving.Done()

@@ -103,7 +103,7 @@ func TestLimitOnConnections(t *testing.T) {
 		}
 		time.Sleep(2 * second)
 		// Those that may only be refused are limited as well.
-		for range refusing {
+		for range maxRefusing {
 			b.connect()
 		}
 		synctest.Wait()
@@ -136,11 +136,11 @@ func TestLimitPerAddress(t *testing.T) {
 	if !ok1 || !ok2 || ok3 || !other {
 		t.Errorf("admitted %v %v %v, other address %v", ok1, ok2, ok3, other)
 	}
-	b.leave(three) // was not counted for the address
+	b.release(three) // was not counted for the address
 	if _, ok := enter("192.0.2.1"); ok {
 		t.Error("a refused connection gave a place back")
 	}
-	b.leave(one)
+	b.release(one)
 	if _, ok := enter("192.0.2.1"); !ok {
 		t.Error("the place of a closed connection is not given back")
 	}
@@ -371,19 +371,19 @@ func TestHandshakeSlotIsGivenBackByAStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slots := handshakeSlots(1)
 		stalled := &handshakeGate{slots: slots}
-		if err := stalled.enter(t.Context()); err != nil {
+		if err := stalled.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
 		next := &handshakeGate{slots: slots}
-		if err := next.enter(t.Context()); err != nil || time.Since(start) != slotHold {
+		if err := next.acquire(t.Context()); err != nil || time.Since(start) != slotHold {
 			t.Errorf("entered with %v after %v, want %v", err, time.Since(start), slotHold)
 		}
-		stalled.leave()
+		stalled.release()
 		if len(slots) != 1 {
 			t.Error("a slot was given back twice")
 		}
-		next.leave()
+		next.release()
 		if len(slots) != 0 {
 			t.Error("the slot was not given back")
 		}

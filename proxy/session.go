@@ -103,7 +103,7 @@ func (s *session) ended(r relay.Result) {
 	defer s.srv.sessions.Done()
 	s.unregister()
 	client := s.current()
-	s.srv.admission.leaveSession(s.ticket, client.Addr.Addr())
+	s.srv.admission.releaseSession(s.ticket, client.Addr.Addr())
 	if hook := s.srv.Trace.Closed; hook != nil {
 		hook(client, End{
 			By: r.By.String(), Err: r.Err, Up: r.Up, Down: r.Down,

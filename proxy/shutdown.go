@@ -7,22 +7,21 @@ import (
 	"time"
 )
 
-// Shutdown ends the server in order: it closes the listeners, refuses whoever is
-// not a session yet, tells every session goodbye and waits until all is closed.
-// When ctx ends first it does what Close does and returns ctx's error. A server
-// does not start again.
+// Shutdown ends the server in order: it closes the listeners, refuses connections that are
+// no sessions yet, ends every session with [ErrDraining], and waits until all connections
+// are closed. If ctx ends first, it does what Close does and returns ctx's error. A server
+// cannot be started again.
 func (s *Server) Shutdown(ctx context.Context) error { return s.Drain(ctx, 0) }
 
-// Drain is [Server.Shutdown] that ends the sessions one after the other over the
-// given time, in random order, so that they do not come back all at once
-// elsewhere.
+// Drain is like [Server.Shutdown], but ends the sessions one after the other over the time
+// spread, in random order, so that they do not all connect to another server at once.
 func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	s.closeListeners()
 	s.setReadDeadlines(time.Now().Add(lingerTimeout))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.dismiss(ctx, spread)
+		s.drainSessions(ctx, spread)
 		s.wait()
 	}()
 	select {
@@ -35,11 +34,11 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	}
 }
 
-// dismiss ends the sessions that there are, evenly spread. It stops when ctx or
-// the server's life ends; others cut what is left then.
-func (s *Server) dismiss(ctx context.Context, spread time.Duration) {
+// drainSessions ends the sessions evenly over the time spread. It stops when ctx is done or
+// the server is closed; wait or Close then end those that are left.
+func (s *Server) drainSessions(ctx context.Context, spread time.Duration) {
 	defer func() { s.recovered(recover()) }()
-	sessions := s.registry.matching(everyone)
+	sessions := s.registry.matching(anyClient)
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
 	start, each := time.Now(), spread/time.Duration(max(len(sessions), 1))
 	for i, session := range sessions {
@@ -50,7 +49,7 @@ func (s *Server) dismiss(ctx context.Context, spread time.Duration) {
 	}
 }
 
-// pauseUntil reports whether t has come before ctx or the server's life ended.
+// pauseUntil waits until t. It reports false if ctx is done or the server is closed first.
 func (s *Server) pauseUntil(ctx context.Context, t time.Time) bool {
 	left := time.Until(t)
 	if left <= 0 {
@@ -63,13 +62,13 @@ func (s *Server) pauseUntil(ctx context.Context, t time.Time) bool {
 		return true
 	case <-ctx.Done():
 		return false
-	case <-s.life().Done():
+	case <-s.baseContext().Done():
 		return false
 	}
 }
 
-// Close ends the server at once: sessions are cut without a word. It returns when
-// all is closed.
+// Close ends the server at once: connections are closed without a DISCONNECT. It returns
+// when all of them are closed.
 func (s *Server) Close() error {
 	s.closeListeners()
 	s.cutAll()
@@ -77,30 +76,31 @@ func (s *Server) Close() error {
 	return nil
 }
 
-func everyone(*Client) bool { return true }
+func anyClient(*Client) bool { return true }
 
+// cutAll ends everything that Close ends.
 func (s *Server) cutAll() {
-	s.life()
-	s.end(errClosed)
+	s.baseContext()
+	s.endBase(errClosed)
 	s.setReadDeadlines(time.Unix(1, 0))
-	s.Kick(everyone, errClosed)
+	s.Kick(anyClient, errClosed)
 }
 
-// wait returns when no connection and no session is left. Connections come
-// first: they may yet become sessions.
+// wait returns when no connection and no session is left. It waits for connections first,
+// because they may become sessions.
 func (s *Server) wait() {
 	s.serving.Wait()
-	// One that became a session after the first Kick.
-	s.Kick(everyone, ErrDraining)
+	// A connection may have become a session after the first Kick.
+	s.Kick(anyClient, ErrDraining)
 	s.sessions.Wait()
 	s.pump.Wait()
-	// Nobody is left whose answer would count.
-	s.life()
-	s.end(errClosed)
+	// There is no session left for which an answer would count.
+	s.baseContext()
+	s.endBase(errClosed)
 	s.rechecks.close()
 }
 
-// setReadDeadlines gives those that are no session yet until t for their CONNECT.
+// setReadDeadlines gives connections that are no sessions until t for their CONNECT.
 func (s *Server) setReadDeadlines(t time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,12 +139,12 @@ func (s *Server) untrackListener(ln net.Listener) {
 	delete(s.listeners, ln)
 }
 
-// life returns the context that ends with Close.
-func (s *Server) life() context.Context {
+// baseContext returns the context that ends when the server is closed.
+func (s *Server) baseContext() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.lifetime == nil {
-		s.lifetime, s.end = context.WithCancelCause(context.Background())
+	if s.base == nil {
+		s.base, s.endBase = context.WithCancelCause(context.Background())
 	}
-	return s.lifetime
+	return s.base
 }

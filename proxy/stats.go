@@ -23,7 +23,7 @@ type Stats struct {
 // number of sessions, some 10 ms for 100,000.
 func (s *Server) Stats() Stats {
 	var st Stats
-	st.Connections, st.Pending = s.admission.count()
+	st.Connections, st.Pending = s.admission.connections()
 	st.Sessions, st.Up, st.Down = s.registry.moved()
 	p := s.pump.Stats()
 	st.Quiet, st.Busy, st.Escalations = p.Quiet, p.Busy, p.Escalations

@@ -109,14 +109,14 @@ func (l TokenLocation) find(connect *packets.Connect, a *arrival) (authz.Token, 
 		v, ok := connect.Properties.AuthenticationData()
 		return authz.NewToken(string(v)), ok
 	case webSocketBearer, webSocketHeader, webSocketQuery:
-		values := l.inRequest(a.opening)
+		values := l.requestValues(a.opening)
 		if len(values) != 1 {
 			return authz.Token{}, false
 		}
 		// The fields of a header share one copy of the whole request.
 		return authz.NewToken(strings.Clone(values[0])), true
 	}
-	if name := l.nameIn(a.peer); name != "" {
+	if name := l.certificateName(a.peer); name != "" {
 		return authz.NewToken(certificatePrefix + name), true
 	}
 	return authz.Token{}, false
@@ -124,7 +124,7 @@ func (l TokenLocation) find(connect *packets.Connect, a *arrival) (authz.Token, 
 
 // inRequest returns everything at this location of the request that has opened a
 // WebSocket connection.
-func (l TokenLocation) inRequest(r *websocket.Request) []string {
+func (l TokenLocation) requestValues(r *websocket.Request) []string {
 	if r == nil {
 		return nil
 	}
@@ -141,7 +141,7 @@ func (l TokenLocation) inRequest(r *websocket.Request) []string {
 
 // nameIn returns the name of a certificate that the location asks for, empty if
 // there is none.
-func (l TokenLocation) nameIn(peer *x509.Certificate) string {
+func (l TokenLocation) certificateName(peer *x509.Certificate) string {
 	if peer == nil {
 		return ""
 	}
@@ -167,7 +167,7 @@ func (c *conn) findToken() error {
 	locations := c.policy.tokenLocations()
 	empty := false
 	for _, l := range locations {
-		if len(l.inRequest(c.arrival.opening)) > 1 {
+		if len(l.requestValues(c.arrival.opening)) > 1 {
 			return refuse(MalformedToken, fmt.Errorf("there is more than one value at %v", l))
 		}
 		t, ok := l.find(c.login.connect, &c.arrival)

@@ -23,13 +23,13 @@ func (c *conn) upgrade() error {
 		return nil
 	}
 	c.arrival.addr = netip.AddrPortFrom(request.Client, 0)
-	return c.arriveLate()
+	return c.countKnownAddress()
 }
 
-// fronted reports whether the peer is a reverse proxy that is going to tell whose
-// connection it is.
-func (c *conn) fronted() bool {
-	return c.listener.ws != nil && trusts(c.listener.ws.Trusted, c.arrival.addr.Addr())
+// behindReverseProxy reports whether the peer is a reverse proxy whose HTTP request will say
+// whose connection it is.
+func (c *conn) behindReverseProxy() bool {
+	return c.listener.ws != nil && containsAddr(c.listener.ws.Trusted, c.arrival.addr.Addr())
 }
 
 func upgradeError(err error) error {

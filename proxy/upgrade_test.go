@@ -141,7 +141,7 @@ func TestWebSocketEnds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t)
 			w := b.loginWebSocket(5)
-			b.srv.Kick(everyone, tt.cause)
+			b.srv.Kick(anyClient, tt.cause)
 			first, payload := w.next()
 			if first != 0x82 || len(payload) < 3 || payload[0] != 0xE0 || payload[2] != tt.mqtt {
 				t.Errorf("%v: frame %#x with % x", tt.cause, first, payload)

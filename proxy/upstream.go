@@ -50,7 +50,7 @@ func (c *conn) connectUpstream(r *ConnectRequest) error {
 // is given up without one gets a DISCONNECT: a broker that only was slow would take
 // the mere end of it for the client's death and send the will.
 func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
-	raw, answered, err = c.ask(ctx, nc, out)
+	raw, answered, err = c.exchange(ctx, nc, out)
 	if err != nil && nc.SetDeadline(time.Now().Add(disconnectTimeout)) == nil {
 		_, _ = nc.Write((&packets.Disconnect{}).Append(nil, c.login.level))
 	}
@@ -60,7 +60,7 @@ func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (ra
 // disconnectTimeout is how long a broker that did not answer has to take a DISCONNECT.
 const disconnectTimeout = 50 * time.Millisecond
 
-func (c *conn) ask(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
+func (c *conn) exchange(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	defer interruptible(ctx, nc)()
 	if _, err := nc.Write(out.Append(nil)); err != nil {
 		return nil, false, fmt.Errorf("send CONNECT: %w", err)

@@ -18,7 +18,7 @@ import (
 func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(s.life(), cancel)()
+	defer context.AfterFunc(s.baseContext(), cancel)()
 	reported, done := newRevocations(), make(chan struct{})
 	go func() {
 		defer close(done)

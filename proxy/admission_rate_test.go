@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/bucket"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
@@ -44,10 +45,10 @@ func TestRate(t *testing.T) {
 }
 
 func TestPaceOfAddresses(t *testing.T) {
-	var a addressPaces
+	var a addressRates
 	now, rate := time.Now(), Rate{PerSecond: 2}
 	block := func(n uint32) netip.Prefix {
-		return blockOf(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}))
+		return authz.Network(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}))
 	}
 	one := block(1)
 	take := func() bool { return a.take(one, now, rate) }
@@ -58,7 +59,7 @@ func TestPaceOfAddresses(t *testing.T) {
 		t.Errorf("%d of another address at once, want 2", n)
 	}
 	// As many strangers as there are places do no more than forget it.
-	for n := range uint32(4 * paceSets * paceWays) {
+	for n := range uint32(4 * rateSets * rateWays) {
 		a.take(block(100+n), now, rate)
 	}
 	if n := taken(10, take); n > 2 {
@@ -103,14 +104,14 @@ func TestRefusingIsPaced(t *testing.T) {
 		t.Fatal("the first was not admitted")
 	}
 	told := 0
-	for range 10 * refusingRate {
+	for range 10 * maxRefusingRate {
 		if c, ok := b.enter("192.0.2.1"); ok {
 			told++
-			b.leave(c)
+			b.release(c)
 		}
 	}
-	if told != refusingRate {
-		t.Errorf("%d were told at once, want %d", told, refusingRate)
+	if told != maxRefusingRate {
+		t.Errorf("%d were told at once, want %d", told, maxRefusingRate)
 	}
 }
 
@@ -132,7 +133,7 @@ func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
 	if excess, ok := arrive("2001:db8:0:1::1"); !ok || excess != nil {
 		t.Error("another /64 is refused")
 	}
-	for range refusing {
+	for range maxRefusing {
 		arrive("2001:db8::2")
 	}
 	if _, ok := arrive("2001:db8::2"); ok {
