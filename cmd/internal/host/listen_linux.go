@@ -9,17 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenBeside opens a socket whose address overlaps those of sockets of our own. For
-// as long as that takes, and no longer, all of them share their port (SO_REUSEPORT,
-// socket(7)): a socket that shares it for good could be joined by any other program
-// of the same user.
+// listenBeside opens a socket whose address overlaps those of the process's own sockets,
+// which share their port with it for as long as that takes (SO_REUSEPORT, socket(7)). They
+// do not share it for good, because any other program of the same user could then join.
+//
+// With it an address widens in one reload, in which a socket listens at any time. Otherwise
+// it takes two reloads, and between them, for ten seconds and more if the program finds the
+// changes by itself, every connection is refused.
 func listenBeside(own []net.Listener, address string) (ln net.Listener, err error) {
 	for _, o := range own {
 		before, err := sharePort(o, 1)
 		if err != nil {
 			return nil, errors.Join(syscall.EADDRINUSE, err)
 		}
-		// It is about to go, or stays after all if the reload fails later on.
+		// The socket stays in use if the reload fails later on.
 		defer func() { _, _ = sharePort(o, before) }()
 	}
 	var lc net.ListenConfig
@@ -38,8 +41,8 @@ func listenBeside(own []net.Listener, address string) (ln net.Listener, err erro
 	return ln, nil
 }
 
-// sharePort sets whether others may listen on the address of ln, and returns what was
-// set before.
+// sharePort sets whether other sockets may listen on the address of ln (1) or not (0), and
+// returns what was set before.
 func sharePort(ln net.Listener, value int) (before int, err error) {
 	err = onSocket(ln, func(raw syscall.RawConn) error {
 		var sockErr error
