@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// adminSide is what the config says about the admin side. What answers there lasts
-// as long as the service.
+// adminSide is what one configuration says about the admin side. The HTTP server behind it
+// lasts as long as the service.
 type adminSide struct {
 	socket     *socket // nil for none
 	token      string
@@ -22,8 +22,8 @@ type adminSide struct {
 	inputs     inputs // the files of both
 }
 
-// openAdmin opens the socket of the admin side, unless the config has none, and
-// reads its secrets.
+// openAdmin opens the socket of the admin side, unless the configuration has none, and reads
+// its secrets.
 func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, err error) {
 	side.inputs = inputs{}
 	if c.Admin.Address == "" {
@@ -65,8 +65,8 @@ func (a *adminSide) readToken(path string, old *generation) (err error) {
 // with, in bytes.
 const minPushSecret = 32
 
-// pushSecret reads the secret that token services sign with, empty without a
-// file.
+// pushSecret reads the secret that token services sign pushes with. Without a file it is
+// empty.
 func pushSecret(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -82,7 +82,7 @@ func pushSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// openHTTP makes what answers on the admin side, for whichever generation.
+// openHTTP makes the HTTP server of the admin side, which serves all generations.
 func (s *Service) openHTTP() {
 	options := admin.Options{
 		Token:      func() string { return s.current.Load().admin.token },
@@ -97,7 +97,7 @@ func (s *Service) openHTTP() {
 	s.http = admin.NewServer(options)
 }
 
-// api is what the admin side acts on.
+// api returns what the admin side acts on.
 func (s *Service) api() *admin.API {
 	return &admin.API{
 		Status:   s.status,
@@ -110,7 +110,7 @@ func (s *Service) api() *admin.API {
 	}
 }
 
-// purge empties the caches.
+// purge makes the sources forget everything. It returns how many answers that were.
 func (s *Service) purge() int {
 	s.swap.RLock()
 	defer s.swap.RUnlock()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"net/http"
@@ -39,14 +38,14 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("telemetry.path: %w", err)
+		return nil, faultAt(p.Config, "telemetry.path", err)
 	}
 	intake := &telemetry.Intake{Store: store, StrictJSON: c.StrictJSON}
 	b, err := broker.New(broker.Options{
 		Telemetry:  intake.Telemetry,
 		Attributes: intake.Attributes,
 		BadPayload: isBadPayload,
-		// A quarter of the limit of the process, none without one.
+		// A quarter of the limit of the process; 0, without a limit, is none.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
 		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
@@ -56,27 +55,27 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	return &bundledBroker{broker: b, intake: intake, store: store}, nil
 }
 
-// noStack is above every level: an error that a device causes is no reason for a
-// stack trace.
+// noStack is above every level, because an error that a device causes needs no stack trace.
 const noStack = slog.Level(math.MaxInt)
 
+// isBadPayload reports whether a payload can never be stored.
 func isBadPayload(err error) bool {
 	var bad *telemetry.PayloadError
 	return errors.As(err, &bad)
 }
 
-// ready returns why devices cannot be served, nil if they can.
+// ready returns why devices cannot be served, nil if they can be.
 func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.store.Writable()) }
 
-// api serves what is stored.
+// api serves the stored telemetry.
 func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store) }
 
-// bundledGoodbye is how long the bundled broker may take to end.
-const bundledGoodbye = 10 * time.Second
+// bundledShutdownTimeout is how long the bundled broker may take to end.
+const bundledShutdownTimeout = 10 * time.Second
 
-// close ends the broker, then the store that it writes to.
+// close ends the broker and then the store that it writes to.
 func (b *bundledBroker) close(log *zap.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), bundledGoodbye)
+	ctx, cancel := context.WithTimeout(context.Background(), bundledShutdownTimeout)
 	defer cancel()
 	if err := errors.Join(b.broker.Shutdown(ctx), b.store.Close()); err != nil {
 		log.Error("close the bundled broker", zap.Error(err))

@@ -2,23 +2,19 @@ package service
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 )
 
 // certificates are the identity of one TLS listener.
 type certificates struct {
 	source    *certs.Source
-	authority *certs.Authority // nil for files of somebody else's
+	authority *certs.Authority // nil if the operator provides the files
 	tls       *tls.Config
 }
 
@@ -48,8 +44,8 @@ func openCertificates(c *config.ListenerTLS, authority *certs.Authority, protoco
 	return own, nil
 }
 
-// certificateFiles returns the files that the config of a listener names. Without a
-// certificate of its own the first of the others stands for it.
+// certificateFiles returns the files that the configuration of a listener names. If there is
+// a list of certificates alone, its first element is the main one.
 func certificateFiles(c *config.ListenerTLS) certs.Files {
 	files := certs.Files{
 		Certificate: c.Certificate, Key: c.Key,
@@ -70,14 +66,16 @@ func ownAuthority(c *config.Config) *certs.Authority {
 	return &certs.Authority{Dir: filepath.Join(c.Data, "tls")}
 }
 
-// refresh renews and reloads. It reports whether something new is in service, or,
-// where haste is not asked for, may be after the next call.
-func (c *certificates) refresh(haste bool) (changed, pending bool, err error) {
+// refresh renews the certificate of the own authority if it ends soon, and loads files that
+// have changed: at once if now is set, else when they have stayed the same since the last
+// call. It reports whether something new is in use, and whether something may be after the
+// next call.
+func (c *certificates) refresh(now bool) (changed, pending bool, err error) {
 	if c.authority != nil {
 		_, err = c.authority.Ensure()
 	}
 	var loadErr error
-	if haste {
+	if now {
 		changed, loadErr = c.source.Reload()
 	} else {
 		changed, pending, loadErr = c.source.Poll()
@@ -85,9 +83,9 @@ func (c *certificates) refresh(haste bool) (changed, pending bool, err error) {
 	return changed, pending, errors.Join(err, loadErr)
 }
 
-// tookUp tells what is new of a listener's identity, and ends the sessions whose client
-// certificates are no longer accepted.
-func (s *Service) tookUp(l *listener, before certs.Version) {
+// certificatesChanged logs what is new in a listener's identity, and ends the sessions whose
+// client certificates are no longer accepted.
+func (s *Service) certificatesChanged(l *listener, before certs.Version) {
 	source, listener := l.identity.source, zap.String("listener", l.config.Name)
 	now := source.Version()
 	if now.Certificates != before.Certificates {
@@ -104,104 +102,11 @@ func (s *Service) tookUp(l *listener, before certs.Version) {
 		s.Log.Info("new secret for session tickets", listener)
 	}
 	if now.ClientCA != before.ClientCA || now.ClientCRL != before.ClientCRL {
-		s.holdCertificates()
+		s.reviewCertificates()
 	}
 }
 
-// holdCertificates ends the live sessions whose client certificates the listeners in
-// force would no longer accept.
-func (s *Service) holdCertificates() {
-	in := s.current.Load()
-	if n := s.server.Kick(func(c *proxy.Client) bool { return in.checkCertificate(c) != nil }, proxy.ErrRevoked); n > 0 {
-		s.Log.Info("sessions ended with their client certificates", zap.Int("sessions", n))
-	}
-}
-
-// errCertificate is why a session ends whose client certificate was good before.
-var errCertificate = errors.New("the client certificate has been revoked, or its authority is no longer accepted")
-
-// checkCertificate returns an error if the client's certificate is not accepted by its
-// listener as it is now. For a listener that is gone, or has another name now, it counts
-// whether the lists of any other revoke the certificate.
-func (g *generation) checkCertificate(c *proxy.Client) error {
-	chains := c.VerifiedChains()
-	if len(chains) == 0 {
-		return nil
-	}
-	var named, accepted, revoked bool
-	for _, l := range g.listeners {
-		if l.identity == nil {
-			continue
-		}
-		revoked = revoked || l.identity.source.Revokes(chains)
-		if l.config.Name == c.Listener {
-			named, accepted = true, accepted || l.identity.source.Accepts(chains)
-		}
-	}
-	if named && !accepted || !named && revoked {
-		return errCertificate
-	}
-	return nil
-}
-
-const (
-	// warnEvery is how often the end of certificates is told again.
-	warnEvery = 24 * time.Hour
-	// endsSoon is how long before their end that begins: time enough to reach whoever
-	// issues them, and twice what an automatic renewal leaves.
-	endsSoon = 14 * 24 * time.Hour
-)
-
-// warnOfExpiry tells which certificates and client authorities have ended or soon do.
-func (s *Service) warnOfExpiry() {
-	for _, l := range s.current.Load().listeners {
-		if l.identity == nil {
-			continue
-		}
-		for _, leaf := range l.identity.source.Leaves() {
-			s.warnOf("the server certificate", l.config.Name, leaf)
-		}
-		for _, ca := range l.identity.source.ClientCAs() {
-			s.warnOf("a client CA certificate", l.config.Name, ca)
-		}
-	}
-}
-
-func (s *Service) warnOf(what, listener string, cert *x509.Certificate) {
-	what += " ends soon"
-	switch left := time.Until(cert.NotAfter); {
-	case left <= 0:
-		what = strings.TrimSuffix(what, "ends soon") + "has ended"
-	case left > endsSoon:
-		return
-	}
-	s.Log.Warn(what, zap.String("listener", listener), zap.Stringer("certificate", cert.Subject), zap.Time("not_after", cert.NotAfter))
-}
-
-// rsaAdvice is what a listener's certificate with an RSA key costs.
-const rsaAdvice = "the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper"
-
-// rsaWarnings returns the advice for every listener that needs it.
-func rsaWarnings(c *config.Config) (all []config.Fault) {
-	for i, l := range c.Listeners {
-		if l.TLS == nil || l.TLS.Auto {
-			continue
-		}
-		if source, err := certs.Load(certificateFiles(l.TLS)); err == nil && source.RSA() {
-			all = append(all, c.Fault(listenerKey(i)+".tls.certificate", rsaAdvice))
-		}
-	}
-	return all
-}
-
-// warnOfRSA tells what a certificate costs that has just been loaded.
-func (s *Service) warnOfRSA(l *listener) {
-	if l.identity != nil && l.identity.source.RSA() {
-		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
-	}
-}
-
-// curves returns the key exchanges of those names.
+// curves returns the key exchanges with those names.
 func curves(names []string) []tls.CurveID {
 	known := map[string]tls.CurveID{
 		"X25519MLKEM768": tls.X25519MLKEM768, "SecP256r1MLKEM768": tls.SecP256r1MLKEM768, "SecP384r1MLKEM1024": tls.SecP384r1MLKEM1024,
@@ -214,7 +119,7 @@ func curves(names []string) []tls.CurveID {
 	return ids
 }
 
-// clientAuth returns what the config's client_auth means.
+// clientAuth returns what the value of client_auth means.
 func clientAuth(name string) tls.ClientAuthType {
 	switch name {
 	case "request":
@@ -225,6 +130,7 @@ func clientAuth(name string) tls.ClientAuthType {
 	return tls.NoClientCert
 }
 
+// tlsVersion returns what the value of min_version means.
 func tlsVersion(name string) uint16 {
 	if name == "1.3" {
 		return tls.VersionTLS13

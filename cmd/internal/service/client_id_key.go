@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// clientIDKeyFile is in the data directory.
+	// clientIDKeyFile is the name of the file in the data directory.
 	clientIDKeyFile = "client-id-key"
 	// minClientIDKey is the length of the shortest key that is accepted, in bytes.
 	minClientIDKey = 32
@@ -23,30 +23,27 @@ const (
 	maxClientIDKey = 4 << 10
 )
 
-// openClientIDKey reads the key by which a client id that is a token is replaced
-// towards the broker, or makes it at the first start. Where it cannot be written, as on
-// a full disk, devices get in all the same: then the proxy has another key after each
-// start, and only those devices do not find their sessions again.
-func (s *Service) openClientIDKey(data string) error {
+// openClientIDKey reads the key by which a client id that is a token is replaced towards the
+// broker, or makes it at the first start. If the key cannot be kept, as on a full disk,
+// devices get in all the same: the proxy then has another key after each start, and the
+// devices whose client id is their token do not find their sessions again.
+func openClientIDKey(data string, log *zap.Logger) ([]byte, error) {
 	path := filepath.Join(data, clientIDKeyFile)
 	key, err := readClientIDKey(path)
 	if !errors.Is(err, fs.ErrNotExist) {
-		s.clientIDKey = key
-		return err
+		return key, err
 	}
-	made := make([]byte, minClientIDKey)
-	_, _ = rand.Read(made) // which never fails
-	text := []byte(hex.EncodeToString(made))
-	err = files.Create(path, append(text, '\n'), 0o600)
+	random := make([]byte, minClientIDKey)
+	_, _ = rand.Read(random) // which never fails
+	made := []byte(hex.EncodeToString(random))
+	err = files.Create(path, append(made, '\n'), 0o600)
 	switch {
-	case errors.Is(err, fs.ErrExist): // by another process, at this moment
-		s.clientIDKey, err = readClientIDKey(path)
-		return err
+	case errors.Is(err, fs.ErrExist): // another process has just made it
+		return readClientIDKey(path)
 	case err != nil:
-		s.Log.Warn("cannot keep the key for client ids: devices whose client id is their token have another one at the broker after each start", zap.Error(err))
+		log.Warn("cannot keep the key for client ids: devices whose client id is their token have another one at the broker after each start", zap.Error(err))
 	}
-	s.clientIDKey = text
-	return nil
+	return made, nil
 }
 
 func readClientIDKey(path string) ([]byte, error) {

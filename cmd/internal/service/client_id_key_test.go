@@ -9,19 +9,16 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 func openKey(t *testing.T, data string) (key string, logged int, err error) {
 	t.Helper()
 	core, lines := observer.New(zapcore.DebugLevel)
-	s := &Service{Process: Process{Log: &observe.Log{Logger: zap.New(core)}}}
-	err = s.openClientIDKey(data)
-	return string(s.clientIDKey), lines.Len(), err
+	made, err := openClientIDKey(data, zap.New(core))
+	return string(made), lines.Len(), err
 }
 
-// TestClientIDKeyIsKept: it is made once, for the owner's eyes only.
+// TestClientIDKeyIsKept: the key is made once, and only its owner may read it.
 func TestClientIDKeyIsKept(t *testing.T) {
 	data := t.TempDir()
 	first, logged, err := openKey(t, data)

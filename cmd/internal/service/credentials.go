@@ -10,20 +10,20 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// credentials are what the broker is shown for a session: templates, unless the
-// session's grant says otherwise.
+// credentials are what the broker is shown for a session: what the session's grant says, or
+// else what templates make of the session.
 type credentials struct {
 	username, password, clientID *upstream.Template
-	// madeUpID sends the client id that is made up for a 5.0 device without one:
-	// where the broker chose, the device would not find its session again among
-	// several.
-	madeUpID bool
+	// generateID makes a client id for a 5.0 client without one. If the broker chose it,
+	// the client would not get the same one of several brokers again.
+	generateID bool
 	// checkWill refuses a will topic; nil allows all.
 	checkWill func(topic string) error
 }
 
-// rewriter returns a proxy.Policy's Rewrite. It looks at the client's certificate once
-// more: what was withdrawn between the handshake and the CONNECT has met no session yet.
+// rewriter returns the Rewrite of a proxy.Policy. It checks the client's certificate again,
+// because one that was revoked between the handshake and the CONNECT had no session yet that
+// could be ended.
 func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error {
 	return func(r *proxy.ConnectRequest) error {
 		if err := s.current.Load().checkCertificate(r.Client); err != nil {
@@ -33,7 +33,7 @@ func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error
 	}
 }
 
-// rewrite fills in the CONNECT that the broker gets.
+// rewrite fills in the CONNECT that is sent to the broker.
 func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	if r.In.HasWill && c.checkWill != nil {
 		if err := c.checkWill(r.In.Will.Topic); err != nil {
@@ -52,9 +52,9 @@ func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	}
 	r.Out.Username, r.Out.HasUsername = username, username != ""
 	r.Out.Password, r.Out.HasPassword = password, password != ""
-	// A 5.0 client without an id leaves the choice to the broker, unless it has
-	// to be part of something.
-	if grant.ClientID == "" && r.Out.ClientID == "" && c.clientID.Is("client_id") && !c.madeUpID {
+	// A 5.0 client without a client id leaves the choice to the broker, unless the template
+	// needs the id.
+	if grant.ClientID == "" && r.Out.ClientID == "" && c.clientID.Is("client_id") && !c.generateID {
 		return nil
 	}
 	if r.Out.ClientID, err = orTemplate(grant.ClientID, c.clientID, values); err != nil {
@@ -63,7 +63,7 @@ func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	return nil
 }
 
-// orTemplate returns fixed if there is one, else what the template makes.
+// orTemplate returns fixed if it is not empty, else what the template makes.
 func orTemplate(fixed string, t *upstream.Template, v upstream.Values) (string, error) {
 	if fixed != "" {
 		return fixed, nil
@@ -85,9 +85,9 @@ func valuesOf(r *proxy.ConnectRequest) upstream.Values {
 	}
 }
 
-// templateError says who is to blame for a value that the template at key cannot use:
-// the device for what it is called, the token source for what it says of the device.
-// Neither is the broker.
+// templateError says whose fault it is that the template at key cannot use a value: that of
+// the device for its own names, that of the token source for what it says about the device.
+// It is never that of the broker.
 func templateError(key string, err error) error {
 	reason := proxy.IdentityNotUsable
 	value, ok := errors.AsType[*upstream.ValueError](err)

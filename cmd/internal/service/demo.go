@@ -27,33 +27,33 @@ const (
 	demoLife = 24 * time.Hour
 )
 
-// demo is the device of a first start and how to reach the proxy as it.
+// demo is the device of a first start, with what its user has to know to connect as it.
 type demo struct {
 	token       authz.Token
 	expires     time.Time
 	data        string
-	plain, tls  net.Addr // nil without such a listener; tls is one with a certificate of our own
+	plain, tls  net.Addr // nil without such a listener; tls has a certificate of the own authority
 	adminSide   net.Addr
 	authority   string // path of the CA certificate
 	adminSecret string // path of the admin token
 }
 
-// telemetryTail is the end of both commands. A shell takes the quotes away; the
-// bundled broker reads what is left.
+// telemetryTail is the end of both commands. A shell removes the quotes in the payload, and
+// the bundled broker reads what is left.
 const telemetryTail = `-t v1/devices/me/telemetry -u "%s" -m {"temperature":25}` + "\n"
 
-// demoPatience is how long the reader of stdout may take for the demo token.
-const demoPatience = time.Second
+// printTimeout is how long the reader of stdout may take to read the demo token.
+const printTimeout = time.Second
 
-// introduceDemo prints the token of a first start, if this is one. It serves even if
-// nobody reads that.
-func (s *Service) introduceDemo(stdout io.Writer) {
+// printDemo prints the token of a first start, if this is one. If it cannot be printed, the
+// service runs all the same.
+func (s *Service) printDemo(stdout io.Writer) {
 	if s.demo == nil {
 		return
 	}
 	err := s.demo.print(stdout)
 	if o, ok := stdout.(*observe.Output); ok && err == nil {
-		err = o.Flush(demoPatience)
+		err = o.Flush(printTimeout)
 	}
 	if err != nil {
 		s.Log.Warn("the token of the device demo could not be printed; make another with the command in text", zap.Error(err),
@@ -61,7 +61,7 @@ func (s *Service) introduceDemo(stdout io.Writer) {
 	}
 }
 
-// print tells the token, once, and what to do with it.
+// print prints the token and what to do with it.
 func (d *demo) print(w io.Writer) error {
 	text := "\nThis is a first start. A device named \"demo\" was made; its token is shown only now:\n\n  " + d.token.Reveal() + "\n\n"
 	text += "Send telemetry as this device:\n\n"
@@ -81,8 +81,7 @@ func (d *demo) print(w io.Writer) error {
 	return err
 }
 
-// shellWord returns text as one word of a POSIX shell, in quotes only if it needs
-// them.
+// shellWord returns text as one word of a POSIX shell, in quotes if it needs them.
 func shellWord(text string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)

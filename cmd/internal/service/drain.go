@@ -14,27 +14,27 @@ import (
 )
 
 const (
-	// goodbyeEach is how far apart sessions are ended in a drain: 500 a second come
-	// back elsewhere, if all do at once.
-	goodbyeEach = 2 * time.Millisecond
+	// endInterval is the time between the ends of two sessions in a drain. With it 500
+	// devices a second connect elsewhere, if each does so at once.
+	endInterval = 2 * time.Millisecond
 	// divertTime is how long connections that have begun may take to become sessions
-	// when others accept new ones. A client repeats what is not answered after a
-	// second.
+	// while another process accepts the new ones. A client repeats a SYN that is not
+	// answered after a second.
 	divertTime = 500 * time.Millisecond
-	// stopMargin is what closing everything takes after a drain, with room to spare.
-	stopMargin = 10 * time.Second
+	// closeMargin is more than closing everything takes after a drain.
+	closeMargin = 10 * time.Second
 )
 
-// errCut is the end of a drain that did not finish.
+// errCut is the error of a drain that did not finish.
 var errCut = errors.New("sessions were cut before they had ended")
 
-// drain ends the service in order. A second signal, or the end of the time that
-// the config gives it, cuts what is left.
+// drain ends the sessions in order. A second signal, or the end of the time that the
+// configuration allows, cuts those that are left.
 func (s *Service) drain(signals <-chan os.Signal, delay time.Duration) error {
 	s.draining.Store(true)
 	c := s.current.Load().config.Shutdown
-	s.systemd.Stopping(s.summary(), delay+divertTime+c.Drain+stopMargin)
-	inTime := s.lingered(signals, delay) && s.lingered(signals, s.divert())
+	s.systemd.Stopping(s.summary(), delay+divertTime+c.Drain+closeMargin)
+	inTime := s.keepServing(signals, delay) && s.keepServing(signals, s.divert())
 	ctx, cut := context.WithTimeout(context.Background(), max(c.Drain, time.Millisecond))
 	if !inTime {
 		cut()
@@ -44,13 +44,14 @@ func (s *Service) drain(signals <-chan os.Signal, delay time.Duration) error {
 	return s.endSessions(ctx, cut, signals, spread(c, s.server.Stats().Sessions))
 }
 
-// spread is the time over which so many sessions are ended.
+// spread returns the time over which that many sessions are ended.
 func spread(c config.Shutdown, sessions int) time.Duration {
-	return min(c.Spread, c.Drain/2, time.Duration(sessions)*goodbyeEach)
+	return min(c.Spread, c.Drain/2, time.Duration(sessions)*endInterval)
 }
 
-// lingered goes on as before for a time. It reports false if a signal ended it.
-func (s *Service) lingered(signals <-chan os.Signal, d time.Duration) bool {
+// keepServing waits for d while the service goes on as before. It returns false if a signal
+// has ended the wait.
+func (s *Service) keepServing(signals <-chan os.Signal, d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
@@ -68,7 +69,7 @@ func (s *Service) lingered(signals <-chan os.Signal, d time.Duration) bool {
 	}
 }
 
-// endSessions ends them all and waits, until a signal cuts them.
+// endSessions ends all sessions and waits for their end. A signal cuts them.
 func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os.Signal, spread time.Duration) error {
 	done := make(chan error, 1)
 	go func() { done <- s.server.Drain(ctx, spread) }()
@@ -89,8 +90,8 @@ func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os
 	}
 }
 
-// divert leaves new connections to whoever else accepts them on the same sockets, now
-// or later, and returns how long those that have begun here may take.
+// divert leaves new connections to another process that accepts them on the same sockets,
+// now or later. It returns how long those that have begun here may take.
 func (s *Service) divert() (wait time.Duration) {
 	for _, l := range s.current.Load().listeners {
 		_, inherited := config.Inherited(l.config.Address)

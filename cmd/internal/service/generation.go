@@ -14,13 +14,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// generation is everything that one configuration decides about. It is built beside
-// the one in force, shares with it whatever both say alike, and does not change once
-// it is in force itself.
+// generation is everything that one configuration decides about. It is built next to the
+// one in force, shares with it the parts about which both configurations say the same, and
+// does not change once it is in force itself.
 //
-// A part that is replaced ends its goroutines and sockets, but goes on answering:
-// connections that are on their way when the swap comes keep the policy they began
-// with.
+// A part that is replaced ends its goroutines and sockets, but still answers: a connection
+// that has begun keeps the policy with which it began.
 type generation struct {
 	config    *config.Config
 	inputs    inputs
@@ -50,9 +49,9 @@ func (s *Service) prepare(ctx context.Context, p *Plan, old *generation) (*gener
 	return g, nil
 }
 
-// prepareFirst is prepare at the start of the program. Between sockets and sources it opens
-// the bundled broker and makes the demo device of a first start, so that an address that is
-// in use is found before either.
+// prepareFirst is prepare at the start of the program. After the sockets it opens the bundled
+// broker and makes the demo device of a first start. An address that is in use, which is the
+// usual reason why a start fails, is then found before either.
 func (s *Service) prepareFirst(ctx context.Context, p *Plan) (*generation, error) {
 	g, old := newGeneration(p), emptyGeneration()
 	var err error
@@ -75,7 +74,7 @@ func newGeneration(p *Plan) *generation {
 	return &generation{config: p.Config, inputs: maps.Clone(p.inputs), sources: new(sources)}
 }
 
-// openSockets opens everything that listens.
+// openSockets opens the listeners and the admin side.
 func (g *generation) openSockets(old *generation, inherited host.Sockets) (err error) {
 	bind := binder{config: g.config, old: old, inherited: inherited}
 	if g.listeners, err = openListeners(g.config, old.listeners, bind); err != nil {
@@ -85,7 +84,7 @@ func (g *generation) openSockets(old *generation, inherited host.Sockets) (err e
 	return err
 }
 
-// openBehind makes what is behind the sockets of g.
+// openBehind makes what is behind the sockets of g: sources, brokers, policy.
 func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *generation) (err error) {
 	if g.sources, err = openSources(ctx, p, old.sources, s.denials, s.sourceEnv()); err != nil {
 		return err
@@ -112,7 +111,7 @@ func faultAt(c *config.Config, key string, err error) error {
 	return &config.Error{Faults: []config.Fault{c.Fault(key, textOf(err))}}
 }
 
-// textOf puts an error into one line, empty for none.
+// textOf returns the text of an error in one line, empty for nil.
 func textOf(err error) string {
 	if err == nil {
 		return ""
@@ -120,9 +119,9 @@ func textOf(err error) string {
 	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// install is the half that cannot fail, but for a policy that lacks a part, which
-// would be a bug and is found before anything has changed: it puts g into force and
-// ends what only the generation before had.
+// install is the half of a change that cannot fail: it puts g into force and ends what only
+// the generation before had. Its error is that of a policy which lacks a part, a bug that is
+// found before anything has changed.
 func (s *Service) install(g *generation) error {
 	s.swap.Lock()
 	defer s.swap.Unlock()
@@ -135,23 +134,22 @@ func (s *Service) install(g *generation) error {
 	s.Log.Pace(g.config.Log.LinesPerSecond)
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)
-		l.adopt()
+		l.update()
 		if was := old.listeners.at(l.config.Address, l.nth); was == nil || was.identity != l.identity {
 			s.warnOfRSA(l)
 		}
 	}
 	g.sources.begin(s)
-	g.upstream.succeed(old.upstream, s)
+	g.upstream.begin(old.upstream, s)
 	if old.policy != nil {
 		s.serveSockets(g)
-		s.holdSessions(old, g)
+		s.reviewSessions(old, g)
 	}
 	old.retire(g)
 	return nil
 }
 
-// setLevel makes the log as talkative as the config wants it, whose levels are those
-// of zap.
+// setLevel sets the level of the log. The names of the levels are those of zap.
 func (s *Service) setLevel(name string) {
 	if level, err := zap.ParseAtomicLevel(name); err == nil {
 		s.Level.SetLevel(level.Level())

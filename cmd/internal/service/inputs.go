@@ -9,21 +9,21 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// inputs are the files that a generation was made from and nobody watches, with
-// digests of their content. Files in config.Config.Hash are not among them, nor is
-// what renews itself: certificates, token files, the files of token sources.
+// inputs are files that a generation was made from and that nothing else watches, with the
+// digests of their content. Not among them are the files that the hash of the configuration
+// covers, and those that are read again by the part that uses them: certificates, token
+// files, the keys and credentials of token sources.
 type inputs map[string][sha256.Size]byte
 
-// add takes down what a file holds. It is called before the file is read for its
-// meaning: what changes in between is then seen as a change.
+// add notes what a file holds. It is called before the file is read for its meaning, so
+// that a change in between is noticed.
 func (in inputs) add(path string) {
 	if path != "" {
 		in[path] = digest(path)
 	}
 }
 
-// changed reports whether a file holds something else now. A file that is not there
-// is one that holds something else.
+// changed reports whether a file holds something else now. A file that is gone does.
 func (in inputs) changed() bool {
 	for path, sum := range in {
 		if digest(path) != sum {
@@ -33,7 +33,7 @@ func (in inputs) changed() bool {
 	return false
 }
 
-// sum names what the files hold now.
+// sum returns a digest of what the files hold now.
 func (in inputs) sum() string {
 	h := sha256.New()
 	for _, path := range slices.Sorted(maps.Keys(in)) {
@@ -43,8 +43,8 @@ func (in inputs) sum() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// digest returns the digest of a regular file, the zero value for what is none or
-// cannot be read.
+// digest returns the digest of a regular file. It returns the zero value for anything else,
+// and for a file that cannot be read.
 func digest(path string) (sum [sha256.Size]byte) {
 	const most = 16 << 20
 	content, _, err := files.Read(path, most)

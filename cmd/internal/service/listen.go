@@ -24,7 +24,7 @@ type listener struct {
 	identity *certificates // nil without TLS
 }
 
-// served returns what the socket is served as.
+// served returns the listener that the proxy serves on the socket of l.
 func (l *listener) served() *proxy.Listener { return l.socket.Listener.(*proxy.Listener) }
 
 func listenerKey(i int) string { return fmt.Sprintf("listeners[%d]", i) }
@@ -95,7 +95,7 @@ func (l *listener) open(before *listener, bind binder) (err error) {
 	return nil
 }
 
-// networks returns what the config has checked to be networks.
+// networks parses what the config package has checked to be networks.
 func networks(texts []string) []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range texts {
@@ -106,7 +106,7 @@ func networks(texts []string) []netip.Prefix {
 	return all
 }
 
-// protocols returns what a listener carries, in the names of ALPN.
+// protocols returns the ALPN names of what a listener carries.
 func protocols(c config.Listener) []string {
 	if c.WebSocket != nil {
 		return []string{"http/1.1"}
@@ -134,8 +134,8 @@ func (all listeners) count(address string) (n int) {
 	return n
 }
 
-// adopt makes the socket what the listener says it is.
-func (l *listener) adopt() {
+// update applies the settings of l to connections accepted from now on.
+func (l *listener) update() {
 	if l.settings != l.served() {
 		l.served().Update(l.settings)
 	}

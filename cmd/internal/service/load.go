@@ -96,7 +96,7 @@ func (p *Plan) parseUpstream(u config.Upstream, report func(key string, err erro
 		creds.checkWill = broker.CheckWill
 		return
 	}
-	creds.madeUpID = len(u.Servers) > 1 && u.Balance == string(pool.ClientID)
+	creds.generateID = len(u.Servers) > 1 && u.Balance == string(pool.ClientID)
 	for i, text := range u.Servers {
 		server, err := upstream.ParseServer(text)
 		report(fmt.Sprintf("upstream.servers[%d]", i), err)

@@ -44,7 +44,7 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 	return policy
 }
 
-// protocolLevels returns the level byte of each version.
+// protocolLevels returns the protocol level of each version, as a CONNECT has it.
 func protocolLevels(versions []string) []byte {
 	levels := make([]byte, 0, len(versions))
 	for _, v := range versions {

@@ -10,12 +10,12 @@ import (
 )
 
 // Probe reads the files that the plan names, without starting anything, so that check
-// finds what serve would stumble over.
+// also finds faults that serve would meet only when it starts.
 func (p *Plan) Probe() error {
 	return errors.Join(probeListeners(p.Listeners), probeUpstream(p))
 }
 
-// probeListeners reads the files that listeners name, without making any.
+// probeListeners reads the certificate files of listeners. It does not make any.
 func probeListeners(listeners []config.Listener) error {
 	var errs []error
 	for i, l := range listeners {
@@ -29,7 +29,7 @@ func probeListeners(listeners []config.Listener) error {
 	return errors.Join(errs...)
 }
 
-// probeUpstream reads the files of the way to the broker.
+// probeUpstream reads the files that are needed to reach the brokers.
 func probeUpstream(p *Plan) error {
 	if p.servers == nil {
 		return nil

@@ -9,46 +9,45 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
 const (
-	// pollInterval is how often files other than token files are looked at.
+	// pollInterval is how often the files other than token files are checked for changes.
 	pollInterval = 10 * time.Second
-	// settleTime is how long a file must stay as it is before the poll takes it up:
-	// half of a config that is being written may be good YAML, without the line that
-	// asks for client certificates.
+	// settleTime is how long a file must stay the same before the poll reloads it. Half of
+	// a file that is being written may be good YAML, without the line that asks for client
+	// certificates.
 	settleTime = time.Second
 )
 
-// byPoll is who asks for a reload that nobody asked for.
+// byPoll is the cause of a reload for which nobody has asked.
 const byPoll = "poll"
 
 // errEnded is why there is no reload.
 var errEnded = errors.New("the proxy is shutting down")
 
-// reloader takes up what has changed on disk: when asked to, and by looking every
-// ten seconds.
+// reloader puts into force what has changed on disk: when it is asked to, and when it finds
+// a change in a check every ten seconds.
 //
-// Three things are taken up each by itself, so that a fault in one does not hold up
-// the others: the configuration with the secrets it names (all of it or nothing, see
-// Service.prepare and Service.install), the certificates of each listener, and the
-// token sources. A config that somebody left broken does not keep a certificate from
-// being renewed.
+// Three things are reloaded independently of each other, so that a fault in one does not
+// hold up the others: the configuration with the secrets that it names (all of it or
+// nothing, see Service.prepare and Service.install), the certificates of each listener, and
+// the token sources. A configuration that has been left broken does not prevent that a
+// certificate is renewed.
 type reloader struct {
 	asked chan struct{} // by a signal; has room for one
 
 	mu     sync.Mutex // held for the length of a reload
 	ended  bool
-	told   string // the faults that were logged last, without those that sources log
+	logged string // the faults that were logged last, without those that sources log
 	warned time.Time
 
 	last atomic.Pointer[reloadStatus]
 	good atomic.Pointer[time.Time] // when a reload was last without a fault
 }
 
-// begin notes that the first configuration is in force.
+// begin is called when the first generation is in force, before all other methods.
 func (r *reloader) begin(s *Service) {
 	r.asked = make(chan struct{}, 1)
 	s.warnOfExpiry()
@@ -57,18 +56,18 @@ func (r *reloader) begin(s *Service) {
 	r.good.Store(&now)
 }
 
-// end lets no reload begin any more, and waits for one under way.
+// end prevents further reloads and waits for one that is running.
 func (r *reloader) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = true
 }
 
-// ask has a reload done soon.
+// ask makes run reload soon.
 func (r *reloader) ask() {
 	select {
 	case r.asked <- struct{}{}:
-	default: // one is about to begin, and will see everything
+	default: // a reload is about to begin, and finds every change
 	}
 }
 
@@ -88,7 +87,7 @@ func (r *reloader) run(ctx context.Context, s *Service) {
 	}
 }
 
-// now reloads everything. Its error is logged by the time it returns.
+// now reloads everything. It has logged its error when it returns.
 func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -106,7 +105,7 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	return r.conclude(s, by, changed || renewed, errors.Join(own, notRead), errors.Join(own, unlogged))
 }
 
-// poll takes up what has changed and now stays as it is.
+// poll reloads what has changed and has then stayed the same for a while.
 func (r *reloader) poll(ctx context.Context, s *Service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,11 +115,11 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 	var changed bool
 	var err error
 	renewed, pending, refreshErr := s.refreshCertificates(false)
-	if first := s.look(); first != "" || pending {
+	if first := s.changedOnDisk(); first != "" || pending {
 		if !pause(ctx, settleTime) {
 			return
 		}
-		if first != "" && s.look() == first {
+		if first != "" && s.changedOnDisk() == first {
 			changed, err = s.reconfigure(ctx)
 		}
 		var more bool
@@ -131,7 +130,7 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 	in := s.current.Load()
 	all, unlogged := in.sources.faults(in.config)
 	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(own, all), errors.Join(own, unlogged))
-	if time.Since(r.warned) >= warnEvery {
+	if time.Since(r.warned) >= warnInterval {
 		s.warnOfExpiry()
 		r.warned = time.Now()
 	}
@@ -140,8 +139,8 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 // conclude notes what came of a reload, and logs it unless it is what the poll finds again
 // and again. Of err, the part unlogged is logged nowhere else.
 func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
-	news := by != byPoll || changed || textOf(unlogged) != r.told
-	r.told = textOf(unlogged)
+	news := by != byPoll || changed || textOf(unlogged) != r.logged
+	r.logged = textOf(unlogged)
 	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: observe.ReloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
@@ -170,7 +169,7 @@ func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged e
 	return err
 }
 
-// pause waits, and reports whether ctx lasted that long.
+// pause waits for d. It returns false as soon as ctx is done.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -180,85 +179,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// look returns what the configuration on disk is, empty if it is the one in force.
-func (s *Service) look() string {
-	options, in := s.Config, s.current.Load()
-	hash := in.config.Hash
-	c, err := config.Load(options)
-	var faults *config.Error
-	switch {
-	case err == nil:
-		hash = c.Hash
-	case errors.As(err, &faults):
-		hash = faults.Hash
-	}
-	if hash == in.config.Hash && !in.inputs.changed() {
-		return ""
-	}
-	return hash + " " + in.inputs.sum()
-}
-
-// reconfigure puts the configuration on disk into force, all of it or nothing. It
-// reports whether there was anything new.
-func (s *Service) reconfigure(ctx context.Context) (changed bool, err error) {
-	if s.look() == "" {
-		return false, nil
-	}
-	options, old := s.Config, s.current.Load()
-	options.Whole = true
-	p, err := Load(options, s.Version)
-	if err != nil {
-		return false, err
-	}
-	if err := needsRestart(old.config, p.Config); err != nil {
-		p.Close()
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
-	defer cancel()
-	next, err := s.prepare(ctx, p, old)
-	if err != nil {
-		return false, err
-	}
-	if err := s.install(next); err != nil {
-		return false, err
-	}
-	s.warn()
-	s.warnOfExpiry()
-	return true, nil
-}
-
-// prepareTimeout is how long the sources of a new configuration may take to open.
-const prepareTimeout = 30 * time.Second
-
-// refreshCertificates takes up new certificates, see certificates.refresh.
-func (s *Service) refreshCertificates(haste bool) (changed, pending bool, err error) {
-	var errs []error
-	in := s.current.Load()
-	for i, l := range in.listeners {
-		if l.identity == nil {
-			continue
-		}
-		before := l.identity.source.Version()
-		renewed, more, err := l.identity.refresh(haste)
-		pending = pending || more
-		if renewed {
-			changed = true
-			s.tookUp(l, before)
-		}
-		if err != nil {
-			errs = append(errs, faultAt(in.config, listenerKey(i)+".tls", err))
-		}
-	}
-	if in.upstream != nil {
-		if err := in.upstream.tls.Reload(); err != nil {
-			errs = append(errs, faultAt(in.config, "upstream.tls", err))
-		}
-	}
-	if changed {
-		s.warnOfExpiry()
-	}
-	return changed, pending, errors.Join(errs...)
 }

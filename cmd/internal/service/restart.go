@@ -6,7 +6,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// needsRestart lists what next says otherwise and no running proxy can change.
+// needsRestart returns an error that lists the keys which differ in next and which a running
+// proxy cannot change, nil if there are none.
 func needsRestart(now, next *config.Config) error {
 	var faults []config.Fault
 	refuse := func(key string, differs bool) {
@@ -14,7 +15,7 @@ func needsRestart(now, next *config.Config) error {
 			faults = append(faults, next.Fault(key, "has changed and needs a restart to take effect; nothing of this configuration is in force until then, or until the key is as it was"))
 		}
 	}
-	within := now.Upstream.Bundled()
+	withBundled := now.Upstream.Bundled()
 	refuse("data", now.Data != next.Data)
 	refuse("sandbox", now.Sandbox != next.Sandbox)
 	for i, l := range next.Listeners {
@@ -24,8 +25,8 @@ func needsRestart(now, next *config.Config) error {
 	}
 	refuse("limits.write_timeout", now.Limits.WriteTimeout != next.Limits.WriteTimeout)
 	refuse("log.format", now.Log.Format != next.Log.Format)
-	refuse("upstream.servers", within != next.Upstream.Bundled())
-	if within {
+	refuse("upstream.servers", withBundled != next.Upstream.Bundled())
+	if withBundled {
 		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)
 		refuse("telemetry.retention", now.Telemetry.Retention != next.Telemetry.Retention)
 		refuse("telemetry.durability", now.Telemetry.Durability != next.Telemetry.Durability)

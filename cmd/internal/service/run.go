@@ -13,8 +13,9 @@ import (
 )
 
 // Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal
-// drains, a second one cuts what is left. The token of a first start is printed to stdout,
-// which should be an observe.Output, so that a reader that stalls holds up nothing.
+// drains, a second one cuts the sessions that are left. Run prints the token of a first
+// start to stdout, which should be an observe.Output, so that a reader that stalls does not
+// hold up the service. It is called once.
 func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.warn()
 	s.server.HoldThreads = host.AddProcessors(proxy.EventLoops)
@@ -22,7 +23,7 @@ func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.confine()
 	s.start()
 	s.systemd.Ready(s.summary())
-	s.introduceDemo(stdout)
+	s.printDemo(stdout)
 	return s.wait(signals)
 }
 
@@ -38,7 +39,7 @@ func (s *Service) wait(signals <-chan os.Signal) error {
 				return s.drain(signals, delay)
 			}
 			s.reloader.ask()
-		case err := <-s.failed:
+		case err := <-s.fatal:
 			s.Log.Error("cannot go on", zap.Error(err))
 			return errors.Join(err, s.drain(signals, 0))
 		}

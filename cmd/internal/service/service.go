@@ -2,9 +2,7 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,63 +19,66 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Service is the running program: what lasts as long as the process, and the
-// generation that is in force.
+// Service is the running program: what lasts as long as the process, and the generation that
+// is in force.
 type Service struct {
 	Process
-	started  time.Time
-	observer *observe.Observer
-	server   *proxy.Server
-	http     *http.Server   // of the admin side
-	bundled  *bundledBroker // nil with an upstream of one's own
-	demo     *demo          // of a first start
-	denials  *denylist.List
-	// clientIDKey is of the data directory that the service was started with.
+
+	// These are made at the start.
+	started     time.Time
+	observer    *observe.Observer
+	server      *proxy.Server
+	http        *http.Server   // of the admin side
+	bundled     *bundledBroker // nil with brokers outside the program
+	demo        *demo          // nil unless this is a first start
+	denials     *denylist.List
 	clientIDKey []byte
+	memory      host.MemoryGuard
+	systemd     host.Systemd
+	reloader    reloader
+	confined    bool // by a sandbox; set before anything is served
 
-	current  atomic.Pointer[generation]
-	swap     sync.RWMutex // held for reading by what must not straddle a swap
-	reloader reloader
+	// Only install changes the generation in force. What must not see two generations
+	// holds swap for reading.
+	current atomic.Pointer[generation]
+	swap    sync.RWMutex
 
-	memory   host.MemoryGuard
-	systemd  host.Systemd
-	confined bool // by a sandbox; set before anything is served
-	draining atomic.Bool
-	failed   chan error // what ends the service by itself
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	draining   atomic.Bool
+	fatal      chan error         // faults that end the service, see fail
+	cancel     context.CancelFunc // ends the goroutines that work in the background
+	goroutines sync.WaitGroup     // all of them; Close waits
 }
 
-// Process is what a service needs of the process around it.
+// Process is what a service needs from the process around it.
 type Process struct {
 	Log    *observe.Log
 	Level  zap.AtomicLevel // of Log
 	Config config.Options  // where the configuration comes from
-	// Version is what the program calls itself, in metrics, status and requests.
+	// Version is the version of the program in metrics, status and requests.
 	Version string
 	// Sockets are those that the service manager has opened.
 	Sockets host.Sockets
-	// SetHeap limits the memory of the Go runtime, in bytes; nil leaves it as it is.
+	// SetHeap limits the memory of the Go runtime, in bytes. Nil leaves it as it is.
 	SetHeap func(int64)
 }
 
-// New makes every component and opens every socket, but serves nobody yet.
-// Whatever can fail fails here.
+// New makes every part of the service and opens every socket, but does not serve yet. The
+// plan belongs to the service from now on. Everything that can fail fails here.
 func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
-	s := &Service{Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version), failed: make(chan error, 8)}
+	s := &Service{Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version), fatal: make(chan error, 8)}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
 	s.systemd.Log = p.Log.Logger
 	s.current.Store(emptyGeneration())
-	ctx, s.stop = context.WithCancel(ctx)
+	ctx, s.cancel = context.WithCancel(ctx)
 	if err := s.open(ctx, plan); err != nil {
 		s.Close()
 		return nil, err
 	}
-	s.running.Go(func() { s.reloader.run(ctx, s) })
-	s.running.Go(func() {
+	s.goroutines.Go(func() { s.reloader.run(ctx, s) })
+	s.goroutines.Go(func() {
 		s.memory.Run(ctx, func() host.MemoryLimit { return host.MemoryLimit(s.current.Load().config.Limits.Memory) })
 	})
-	s.running.Go(func() { s.systemd.Report(ctx, s.alive, s.summary) })
+	s.goroutines.Go(func() { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
 }
 
@@ -87,10 +88,10 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("data: cannot make the data directory %s: %w; choose another with --data or the key data", c.Data, err)
 	}
-	if err := s.openClientIDKey(c.Data); err != nil {
+	var err error
+	if s.clientIDKey, err = openClientIDKey(c.Data, s.Log.Logger); err != nil {
 		return err
 	}
-	var err error
 	if s.denials, err = denylist.Open(filepath.Join(c.Data, "denials.jsonl")); err != nil {
 		return err
 	}
@@ -109,101 +110,33 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// openServer makes the proxy; generations give it its policies.
+// openServer makes the proxy. Each generation gives it a policy.
 func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
 	s.server = &proxy.Server{Trace: trace}
 }
 
-// ready returns why devices cannot be served, nil if they can.
-func (s *Service) ready() error {
-	switch {
-	case s.draining.Load():
-		return errors.New("draining")
-	case s.bundled != nil:
-		return s.bundled.ready()
-	}
-	return s.current.Load().upstream.answers()
-}
+// adminShutdownTimeout is how long a running admin request may take after the drain.
+const adminShutdownTimeout = 2 * time.Second
 
-// start serves on every listener.
-func (s *Service) start() {
-	s.swap.Lock()
-	defer s.swap.Unlock()
-	s.serveSockets(s.current.Load())
-}
-
-// serveSockets serves on those sockets of g that are new. It is called with swap
-// held.
-func (s *Service) serveSockets(g *generation) {
-	for _, l := range g.listeners {
-		s.serve(l.socket, s.server.Serve)
-	}
-	if g.admin.socket != nil {
-		s.serve(g.admin.socket, s.http.Serve)
-	}
-}
-
-// socket is a listening socket. It may be part of several generations.
-type socket struct {
-	net.Listener
-	label   string
-	served  bool        // guarded by Service.swap
-	retired atomic.Bool // it is closed on purpose
-}
-
-func (k *socket) retire() {
-	k.retired.Store(true)
-	k.Close()
-}
-
-func (s *Service) serve(k *socket, on func(net.Listener) error) {
-	if k.served {
-		return
-	}
-	k.served = true
-	s.Log.Info("listening", zap.String("listener", k.label), zap.Stringer("addr", k.Addr()))
-	s.running.Go(func() {
-		err := on(k.Listener)
-		switch {
-		case errors.Is(err, proxy.ErrServerClosed), errors.Is(err, http.ErrServerClosed):
-		case k.retired.Load():
-			s.Log.Info("no longer listening", zap.String("listener", k.label), zap.Stringer("addr", k.Addr()))
-		default:
-			s.fail(fmt.Errorf("listener %s: %w", k.label, err))
-		}
-	})
-}
-
-// fail makes wait return err. Only the first few matter.
-func (s *Service) fail(err error) {
-	select {
-	case s.failed <- err:
-	default:
-	}
-}
-
-// adminGoodbye is how long a running admin request may take after the drain.
-const adminGoodbye = 2 * time.Second
-
-// Close ends every component, those first that others depend on last, and waits
-// for every goroutine.
+// Close ends every part of the service, in the order from devices to brokers, and waits for
+// every goroutine. It may be called more than once.
 func (s *Service) Close() {
-	s.stop()
+	s.cancel()
 	s.reloader.end()
 	if s.server != nil {
 		s.server.Close()
 	}
 	if s.http != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), adminGoodbye)
+		ctx, cancel := context.WithTimeout(context.Background(), adminShutdownTimeout)
 		defer cancel()
 		if s.http.Shutdown(ctx) != nil {
 			s.http.Close()
 		}
 	}
 	s.current.Load().retire(emptyGeneration())
-	s.running.Wait()
+	s.goroutines.Wait()
 	if s.denials != nil {
 		if err := s.denials.Save(); err != nil {
 			s.Log.Error("denials are lost", zap.Error(err))

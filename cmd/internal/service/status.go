@@ -28,6 +28,7 @@ type configStatus struct {
 	Loaded      time.Time `json:"loaded"`
 }
 
+// tokenFileStatus is a token file.
 type tokenFileStatus struct {
 	Path        string    `json:"path"`
 	Entries     int       `json:"entries"`
@@ -38,14 +39,15 @@ type tokenFileStatus struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
+// certificateStatus is a server certificate in use.
 type certificateStatus struct {
 	Listener    string    `json:"listener"`
 	NotAfter    time.Time `json:"not_after"`
 	Fingerprint string    `json:"sha256"`
 }
 
-// reloadStatus is the outcome of the last reload that was asked for, or in which the
-// poll found something to tell.
+// reloadStatus is the outcome of the last reload that was asked for, or in which the poll
+// has found something new.
 type reloadStatus struct {
 	At      time.Time `json:"at"`
 	By      string    `json:"by"`
@@ -53,6 +55,7 @@ type reloadStatus struct {
 	Error   string    `json:"error,omitempty"`
 }
 
+// status returns the answer of /v1/status.
 func (s *Service) status() any {
 	in := s.current.Load()
 	st := status{
@@ -79,7 +82,7 @@ func (s *Service) status() any {
 	return st
 }
 
-// fingerprint names what the configuration says.
+// fingerprint returns a digest of what the configuration says.
 func (g *generation) fingerprint() string {
 	name, err := g.config.Fingerprint()
 	if err != nil {

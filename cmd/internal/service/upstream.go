@@ -6,10 +6,7 @@ import (
 	"reflect"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
@@ -38,15 +35,15 @@ func openUpstream(p *Plan, old *generation, trace pool.Trace) (*brokers, error) 
 	return b, nil
 }
 
-// reach returns what c says about the way to the broker, without what the broker is
-// shown of each session.
+// reach returns what c says about how to reach the brokers, without the credentials that a
+// broker is shown for each session.
 func reach(c config.Upstream) config.Upstream {
 	c.Username, c.Password, c.ClientID = "", "", ""
 	return c
 }
 
-// newBrokers makes the way to the brokers. previous, which may be nil, is the one
-// before.
+// newBrokers makes the way to the brokers. It takes over what previous, which may be nil,
+// knows about servers that stay.
 func newBrokers(p *Plan, trace pool.Trace, previous *brokers) (*brokers, error) {
 	c := p.Upstream
 	o := poolOptions(c, trace)
@@ -81,8 +78,8 @@ func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
 	}
 }
 
-// advice says what may be wrong with a broker that takes connections and answers
-// nothing: what both sides must agree on without a word about it.
+// advice says what may be wrong with a broker that accepts connections and answers nothing:
+// the two sides may disagree about the PROXY protocol, which neither can find out.
 func advice(c config.Upstream) string {
 	if proxyProtocolVersion(c.ProxyProtocol) != 0 {
 		return "does this listener of the broker expect the PROXY protocol header that upstream.proxy_protocol: " + c.ProxyProtocol + " sends?"
@@ -90,13 +87,13 @@ func advice(c config.Upstream) string {
 	return "is this a listener for MQTT, and does it work without a PROXY protocol header, see upstream.proxy_protocol?"
 }
 
-// proxyProtocolVersion returns the version that the config means, 0 for none.
+// proxyProtocolVersion returns the version that the configuration names, 0 for off.
 func proxyProtocolVersion(name string) int {
 	return map[string]int{"v1": 1, "v2": 2}[name]
 }
 
-// succeed begins to probe the brokers, unless old is the same.
-func (b *brokers) succeed(old *brokers, in *Service) {
+// begin starts to probe the brokers, unless old is the same value.
+func (b *brokers) begin(old *brokers, in *Service) {
 	if b == nil || b == old {
 		return
 	}
@@ -105,38 +102,30 @@ func (b *brokers) succeed(old *brokers, in *Service) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	in.running.Go(func() { b.pool.Run(ctx) })
+	in.goroutines.Go(func() { b.pool.Run(ctx) })
 }
 
-// retire ends the probes, unless next is the same. Connections that are on their way
-// still reach their broker.
+// retire ends the probes, unless next is the same value. Connections that have begun still
+// reach their broker.
 func (b *brokers) retire(next *brokers) {
 	if b != nil && b != next && b.stop != nil {
 		b.stop()
 	}
 }
 
-// poolTrace is told what happens to brokers.
+// poolTrace returns the hooks by which the pool reports what happens to brokers.
 func (s *Service) poolTrace() pool.Trace {
 	trace := s.observer.PoolTrace()
 	trace.Lost = s.cutSessions
 	return trace
 }
 
-// cutSessions ends the sessions on a broker that is dead, so that their devices
-// come back by another one.
-func (s *Service) cutSessions(server upstream.Server) {
-	name := server.String()
-	n := s.server.Kick(func(c *proxy.Client) bool { return c.Server == name }, proxy.ErrUpstreamLost)
-	s.Log.Warn("ended the sessions on a broker that no longer answers", zap.String("server", name), zap.Int("sessions", n))
-}
-
-// probeTimeout is how long brokers have to answer whoever asks for readiness.
-const probeTimeout = 2 * time.Second
+// readyTimeout is how long the brokers have to answer when readiness is asked for.
+const readyTimeout = 2 * time.Second
 
 // answers returns nil if a broker answers.
 func (b *brokers) answers() error {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
 	defer cancel()
 	if err := b.pool.Answers(ctx); err != nil {
 		return fmt.Errorf("upstream: %w", err)

@@ -18,6 +18,7 @@ type brokerStatus struct {
 	LastFailed *time.Time `json:"last_failed,omitempty"`
 }
 
+// status returns the state of each broker, nil with the bundled broker.
 func (b *brokers) status() []brokerStatus {
 	var all []brokerStatus
 	for _, s := range b.poolStatus() {
@@ -29,6 +30,7 @@ func (b *brokers) status() []brokerStatus {
 	return all
 }
 
+// timeOrNone returns t in UTC, nil for the zero time.
 func timeOrNone(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
@@ -8,23 +9,28 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 )
 
-// Warnings returns what does not stop the program and should be mended: what the
-// config package has found, plain listeners that a network can reach, secrets that
-// everyone on the machine may read, and a disk with too little room for telemetry.
+// Warnings returns what does not stop the program and should be corrected: what the config
+// package has found, plain listeners that can be reached over a network, secrets that
+// everyone on the machine may read, too little disk space for telemetry, and certificates
+// with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
 	return append(warnings(c), rsaWarnings(c)...)
 }
 
+// warnings are Warnings without those about certificates, which are logged whenever a
+// certificate is loaded.
 func warnings(c *config.Config) []config.Fault {
 	all := slices.Clone(c.Warnings)
 	for i, l := range c.Listeners {
 		if l.TLS == nil && l.ProxyProtocol == nil && exposed(l.Address) {
 			all = append(all, c.Fault(listenerKey(i)+".address",
-				"is reached from other networks and has no TLS: whoever sits in between reads the tokens; set tls, or a loopback or private address"))
+				"is reached from other networks and has no TLS: everyone on the way can read the tokens; set tls, or a loopback or private address"))
 		}
 	}
 	paths := c.Paths()
@@ -41,8 +47,8 @@ func warnings(c *config.Config) []config.Fault {
 	return all
 }
 
-// secret reports whether the file that a key names is one. Secrets that are values
-// themselves, and token files, are looked at by who reads them.
+// secret reports whether the file that a key names is a secret. The packages that read
+// values from files, and token files, check those themselves.
 func secret(key string) bool {
 	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "bearer_file", "basic_file", ".token_file"}, func(s string) bool {
 		return strings.HasSuffix(key, s) && !strings.HasSuffix(key, "public_key_file")
@@ -52,14 +58,46 @@ func secret(key string) bool {
 // exposed reports whether an address is open to more than the machine itself and
 // private networks.
 func exposed(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if _, inherited := config.Inherited(address); err != nil || inherited || host == "localhost" {
+	name, _, err := net.SplitHostPort(address)
+	if _, inherited := config.Inherited(address); err != nil || inherited || name == "localhost" {
 		return false
 	}
-	addr, err := netip.ParseAddr(host)
+	addr, err := netip.ParseAddr(name)
 	if err != nil {
-		return host == ""
+		return name == ""
 	}
 	addr = addr.Unmap()
 	return !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
+}
+
+// warn logs what does not stop the service but should be corrected.
+func (s *Service) warn() {
+	in := s.current.Load()
+	c := in.config
+	for _, w := range warnings(c) {
+		s.Log.Warn("config", zap.Stringer("warning", w))
+	}
+	s.warnOfSockets(c)
+	// A session has two descriptors: one to the device, one to the broker.
+	if devices, _ := limitDescriptors(c.Limits, in.sources.remote()); devices > 0 && devices < 2*c.Limits.Connections {
+		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",
+			zap.Int("connections", c.Limits.Connections), zap.Int("descriptors", devices))
+	}
+}
+
+// warnOfSockets logs which sockets of systemd no listener uses.
+func (s *Service) warnOfSockets(c *config.Config) {
+	used := map[string]bool{}
+	for _, l := range c.Listeners {
+		name, _ := config.Inherited(l.Address)
+		used[name] = true
+	}
+	name, _ := config.Inherited(c.Admin.Address)
+	used[name] = true
+	for _, name := range s.Sockets.Names() {
+		if !used[name] {
+			s.Log.Warn("nobody listens on a socket of systemd", zap.String("name", name),
+				zap.Error(errors.New("set the address of a listener to systemd:"+name)))
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -71,5 +72,47 @@ func TestCheckAdvisesAgainstRSA(t *testing.T) {
 		if n := strings.Count(told.String(), path+":4: listeners[0].tls.certificate: "+rsaAdvice); n != tt.want {
 			t.Errorf("%s: %d warnings, want %d:\n%s", name, n, tt.want, &told)
 		}
+	}
+}
+
+func TestExposed(t *testing.T) {
+	for address, want := range map[string]bool{
+		":1883": true, "0.0.0.0:1883": true, "[::]:1883": true, "203.0.113.7:1883": true, "[2001:db8::1]:1883": true,
+		"127.0.0.1:1883": false, "[::1]:1883": false, "localhost:1883": false, "10.1.2.3:1883": false, "192.168.1.1:1883": false,
+		"[fd00::1]:1883": false, "[::ffff:10.0.0.1]:1883": false, "broker.internal:1883": false, "systemd:mqtt": false,
+	} {
+		if got := exposed(address); got != want {
+			t.Errorf("%s: %v, want %v", address, got, want)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, mode os.FileMode) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("proxy.yaml", `
+listeners: [{address: ":1883"}, {address: ":8884", proxy_protocol: {trusted: [10.0.0.0/8]}}, {address: ":8883", tls: {certificate: a.pem, key: a-key.pem}}]
+admin: {push_secret_file: push}
+`, 0o600)
+	write("a.pem", "x", 0o644)
+	write("a-key.pem", "x", 0o644)
+	write("push", "x", 0o600)
+	c, err := config.Load(config.Options{Path: filepath.Join(dir, "proxy.yaml")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range warnings(c) {
+		got = append(got, w.Key)
+	}
+	if want := []string{"listeners[0].address", "listeners[2].tls.key"}; !slices.Equal(got, want) {
+		t.Errorf("warned about %q, want %q", got, want)
 	}
 }

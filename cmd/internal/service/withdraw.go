@@ -13,8 +13,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// withdraw is what the admin side asks for when it withdraws a token: it denies it, if
-// that is asked for, and makes the caches forget it.
+// withdraw is the part of the service in a withdrawal by the admin side: it denies the token
+// if the request wants that, and makes the sources forget it. It returns how many remembered
+// answers there were.
 func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	s.swap.RLock()
 	defer s.swap.RUnlock()
@@ -37,12 +38,12 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	return entries, nil
 }
 
-// denyFor is how long a denial holds that nothing gives an end.
+// denyFor is how long a denial holds for which nothing gives an end.
 const denyFor = 24 * time.Hour
 
-// denyUntil returns until when to deny what r names if the operator does not say: the
-// end of the tokens that live sessions have, or a day. A subject may get other tokens,
-// so it is denied for a day at least.
+// denyUntil returns until when to deny what r names if the operator does not say: until the
+// last token of the live sessions ends, or for a day without such sessions. A subject may
+// get other tokens, so it is denied for a day at least.
 func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
 	var last time.Time
 	for c := range s.server.Clients() {
@@ -58,15 +59,4 @@ func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
 		return day
 	}
 	return last
-}
-
-// revoked counts and logs what a source no longer grants. The proxy has ended the
-// sessions.
-func (s *Service) revoked(all []authz.Revocation, sessions int) {
-	s.observer.Revoked(observe.BySource, len(all))
-	if len(all) > 1 {
-		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", sessions))
-		return
-	}
-	s.Log.Info("revoked", zap.String("token_id", all[0].TokenID), zap.String("subject", all[0].Subject), zap.Int("sessions", sessions))
 }

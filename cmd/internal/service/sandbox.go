@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
-// confine takes from the process the right to use files that the service does not
-// need. It is called when everything is open.
+// confine takes from the process the right to use files that the service does not need.
+// It is called when everything is open.
 func (s *Service) confine() {
 	g := s.current.Load()
 	if g.config.Sandbox == "off" {
@@ -45,10 +45,10 @@ func (s *Service) logConfinement(c host.Confinement) {
 	}
 }
 
-// access lists what the service reads and writes for as long as it runs.
+// access returns what the service reads and writes as long as it runs.
 func (g *generation) access() host.Access {
 	paths := g.config.Paths()
-	delete(paths, "data") // a directory, which may be written to
+	delete(paths, "data") // is a directory, and among those that may be written to
 	a := host.Access{
 		Files: slices.Concat(g.config.Files, slices.Collect(maps.Keys(g.inputs)), slices.Collect(maps.Values(paths))),
 		// The database sorts what does not fit into memory in temporary files.
@@ -60,10 +60,10 @@ func (g *generation) access() host.Access {
 	return a
 }
 
-// explain adds to the faults of a reload what the sandbox may have to do with them.
-func (s *Service) explain(faults string) string {
-	if !s.confined || !strings.Contains(faults, syscall.EACCES.Error()) {
-		return faults
+// explain adds to the text of an error what the sandbox may have to do with it.
+func (s *Service) explain(text string) string {
+	if !s.confined || !strings.Contains(text, syscall.EACCES.Error()) {
+		return text
 	}
-	return faults + " (the sandbox keeps the proxy to the directories that were named when it started: restart it if a file lies elsewhere now)"
+	return text + " (the sandbox keeps the proxy to the directories that were named when it started: restart it if a file lies elsewhere now)"
 }

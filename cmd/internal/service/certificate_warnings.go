@@ -1,0 +1,70 @@
+package service
+
+import (
+	"crypto/x509"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
+)
+
+const (
+	// warnInterval is the time after which the end of a certificate is logged again.
+	warnInterval = 24 * time.Hour
+	// endsSoon is how long before the end of a certificate that begins: time enough to get
+	// a new one, and twice what an automatic renewal leaves.
+	endsSoon = 14 * 24 * time.Hour
+)
+
+// warnOfExpiry logs which certificates and client CAs have ended or will soon end.
+func (s *Service) warnOfExpiry() {
+	for _, l := range s.current.Load().listeners {
+		if l.identity == nil {
+			continue
+		}
+		for _, leaf := range l.identity.source.Leaves() {
+			s.warnOf("the server certificate", l.config.Name, leaf)
+		}
+		for _, ca := range l.identity.source.ClientCAs() {
+			s.warnOf("a client CA certificate", l.config.Name, ca)
+		}
+	}
+}
+
+// warnOf logs that a certificate has ended or will soon end, if that is so.
+func (s *Service) warnOf(what, listener string, cert *x509.Certificate) {
+	what += " ends soon"
+	switch left := time.Until(cert.NotAfter); {
+	case left <= 0:
+		what = strings.TrimSuffix(what, "ends soon") + "has ended"
+	case left > endsSoon:
+		return
+	}
+	s.Log.Warn(what, zap.String("listener", listener), zap.Stringer("certificate", cert.Subject), zap.Time("not_after", cert.NotAfter))
+}
+
+// rsaAdvice is the warning about a server certificate with an RSA key.
+const rsaAdvice = "the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper"
+
+// rsaWarnings returns rsaAdvice for each listener that needs it.
+func rsaWarnings(c *config.Config) (all []config.Fault) {
+	for i, l := range c.Listeners {
+		if l.TLS == nil || l.TLS.Auto {
+			continue
+		}
+		if source, err := certs.Load(certificateFiles(l.TLS)); err == nil && source.RSA() {
+			all = append(all, c.Fault(listenerKey(i)+".tls.certificate", rsaAdvice))
+		}
+	}
+	return all
+}
+
+// warnOfRSA logs rsaAdvice if l, whose certificate has just been loaded, needs it.
+func (s *Service) warnOfRSA(l *listener) {
+	if l.identity != nil && l.identity.source.RSA() {
+		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
+	}
+}
