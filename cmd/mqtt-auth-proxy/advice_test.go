@@ -25,7 +25,7 @@ var foreign = map[string]string{
 	"token_hash": "a field of token files", "created_at": "a field of token files", "expire_at": "a field of token files and answers",
 	"client_attrs": "a field of token files and answers", "token_id": "a field of answers and of POST /v1/revocations",
 	"token_sha256": "a field of denials.jsonl", "client_addr": "a placeholder",
-	"--cafile": "a flag of mosquitto_pub",
+	"--cafile": "a flag of mosquitto_pub", "device_memory": "a label of a metric", "too_large": "a label of a metric",
 }
 
 // notCommands are words that follow the name of the program in a sentence.
