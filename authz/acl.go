@@ -42,7 +42,7 @@ const MaxRules = 1000
 type Rule struct {
 	// Deny makes the rule refuse what it fits, instead of allowing it.
 	Deny bool
-	// Publish and Subscribe say what the rule is about; at least one is.
+	// Publish and Subscribe are the actions that the rule is about; at least one is set.
 	Publish, Subscribe bool
 	// Topics are the topic filters that the rule is about, at least one.
 	Topics []string
@@ -50,7 +50,7 @@ type Rule struct {
 	// which a subscription asks for. Empty is all of them.
 	QoS []int
 	// Retain narrows the rule to messages with that retain flag; nil is both.
-	// It says nothing about subscriptions.
+	// It does not concern subscriptions.
 	Retain *bool
 }
 
@@ -129,7 +129,7 @@ func (r *Rule) compile() (rule, error) {
 	}
 	if r.Retain != nil {
 		if !r.Publish {
-			return c, errors.New("retain says nothing about subscribing")
+			return c, errors.New("retain is about publishing, and the rule is not")
 		}
 		c.retain = 1 << retainBit(*r.Retain)
 	}

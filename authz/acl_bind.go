@@ -136,9 +136,9 @@ func dollarLevels(rules []rule) (levels []string) {
 	return levels
 }
 
-// opaque reports whether only a broker can tell what topic means: it begins with $,
-// and no rule is about topics that begin so. Without rules everything is for the
-// broker to tell.
+// opaque reports whether only a broker knows what topic means: it begins with $, and
+// no rule is about topics that begin with the same level. Without rules the broker
+// decides about everything.
 func opaque[T string | []byte](b *BoundACL, topic T) bool {
 	if len(topic) == 0 || topic[0] != '$' || len(b.rules) == 0 && b.index == nil {
 		return false

@@ -10,7 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// ACLOptions say how [ParseACL] reads.
+// ACLOptions are the options of [ParseACL].
 type ACLOptions struct {
 	// Rest is what happens to what no rule fits. A map of allowed topics always
 	// denies it.
@@ -31,7 +31,7 @@ type ACLOptions struct {
 //
 //	{"pub": ["a/b"], "sub": ["a/#"], "all": ["c"]}
 //
-// The error says which rule, counted from 1, and which key is wrong. Keys are
+// The error names the rule, counted from 1, and the key that is wrong. Keys are
 // case-sensitive, and no object may have two that differ at most in case. Null is an
 // error; leave the value out where there is no ACL. The caller bounds the size of raw.
 func ParseACL(raw []byte, o ACLOptions) (*ACL, error) {

@@ -240,7 +240,7 @@ func TestNewACLRefuses(t *testing.T) {
 		"no topics":                            {Publish: true},
 		"qos is 3":                             {Publish: true, Topics: []string{"a"}, QoS: []int{0, 3}},
 		"qos is -1":                            {Publish: true, Topics: []string{"a"}, QoS: []int{-1}},
-		"retain says nothing":                  {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
+		"retain is about publishing":           {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
 		"not a topic filter":                   {Publish: true, Topics: []string{"a", "a#"}},
 		"is unknown; allowed are ${client_id}": {Publish: true, Topics: []string{"${password}"}},
 		"${client_attrs.}":                     {Publish: true, Topics: []string{"${client_attrs.}"}},

@@ -22,8 +22,8 @@ type Authorizer interface {
 	Authorize(ctx context.Context, r Request) (*Grant, error)
 }
 
-// Notifier is an optional power of an [Authorizer]: it learns of revocations by
-// itself, from a changed file or a message of its source.
+// Notifier is implemented by an [Authorizer] that learns of revocations by itself,
+// from a changed file or a message of its source.
 //
 // Notify blocks until ctx is done and calls revoked, one call at a time, for
 // every token or subject whose sessions must end, once Authorize no longer
@@ -42,38 +42,38 @@ var (
 	// ErrUnknown is the denial of a source that does not know the token; another
 	// source may.
 	ErrUnknown = fmt.Errorf("%w: unknown token", ErrDenied)
-	// ErrUnavailable means that no decision could be made. It is never a no.
+	// ErrUnavailable means that no decision could be made. It is not a denial.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrBusy is the kind of unavailable that comes from too much work at once
-	// (a full queue, a service that asks to be spared), not from a fault. It is no
-	// outage: nothing old serves in its place.
+	// ErrBusy is the kind of unavailable that comes from too much work at once, such
+	// as a full queue or a service that answers 429, and not from a fault. It is not
+	// an outage: no old answer is used in its place.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
-	// ErrUnsure is the kind of unavailable in which a source cannot tell yet whether
-	// the token is one of its own, and has no say over the tokens of others: a
-	// [Chain] still asks the next source, of which only a Grant counts then.
+	// ErrUnsure is the kind of unavailable in which a source does not know yet whether
+	// the token is one of its own. A [Chain] still asks the next sources, but of their
+	// answers only a Grant counts then.
 	ErrUnsure = fmt.Errorf("%w: cannot tell yet", ErrUnavailable)
-	// ErrUnanswerable is the kind of unavailable that one question meets while the
-	// source answers those of other addresses: the fault lies in the question, or in
-	// what the source has on record for it.
+	// ErrUnanswerable is the kind of unavailable that one request gets while the
+	// source answers those of other addresses: the fault lies in the request, or in
+	// the data that the source has for it.
 	ErrUnanswerable = fmt.Errorf("%w for this device, not for others", ErrUnavailable)
 	// ErrThrottled is the kind of unavailable in which the caller's address has
-	// used up its budget of failures. Like ErrBusy it is no outage.
+	// used up its budget of failures. Like ErrBusy it is not an outage.
 	ErrThrottled = fmt.Errorf("%w: too many failures from this address", ErrUnavailable)
 )
 
-// Purpose says why an Authorizer is asked.
+// Purpose is why an Authorizer is asked.
 type Purpose uint8
 
 const (
-	// Connect is a device that waits for its CONNACK.
+	// Connect means that a device waits for its CONNACK.
 	Connect Purpose = iota
-	// Refresh renews an answer that is about to grow old; nobody waits.
+	// Refresh renews an answer that is about to expire; no device waits for it.
 	Refresh
-	// Recheck asks again for sessions that are live.
+	// Recheck asks again about the token of live sessions.
 	Recheck
 )
 
-// String returns the purpose as it stands in requests to a token service.
+// String returns the purpose as a token service gets it.
 func (p Purpose) String() string {
 	switch p {
 	case Connect:
@@ -107,18 +107,18 @@ type Request struct {
 	Peer *x509.Certificate
 	// Protocol is the protocol level: 3, 4 or 5.
 	Protocol byte
-	// Purpose says whether a device waits for the answer.
+	// Purpose is why the question is asked.
 	Purpose Purpose
-	// Known says that the source has granted the same question before. A cache sets
-	// it, and a source may use it to tell devices from strangers while it cannot
-	// answer both; other callers leave it false.
+	// Known means that the source has granted the same request before. A cache sets
+	// it, and a source that cannot answer all requests may use it to prefer known
+	// devices; other callers leave it false.
 	Known bool
 }
 
-// Network returns the network that stands for one party in counts and budgets: the
+// Network returns the network by which limits and budgets count an address: the
 // address itself for IPv4, the /64 for IPv6, which is the smallest network that a
-// site gets. An IPv4 address is the same in either form. The zero Addr, of a device
-// whose address is not known, has the zero Prefix.
+// site gets. An IPv4-mapped IPv6 address counts as the IPv4 address. The zero Addr, of
+// a device whose address is not known, has the zero Prefix.
 func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	if !a.IsValid() {
@@ -138,8 +138,8 @@ type Revocation struct {
 	TokenHash [32]byte // SHA-256 of the token
 }
 
-// Matches reports whether the grant g, got with a token whose SHA-256 digest is
-// hash, is meant by the revocation.
+// Matches reports whether the revocation names the grant g, which was given for a
+// token whose SHA-256 digest is hash.
 func (r Revocation) Matches(g *Grant, hash [32]byte) bool {
 	switch {
 	case r.TokenID != "":
@@ -150,11 +150,11 @@ func (r Revocation) Matches(g *Grant, hash [32]byte) bool {
 	return r.TokenHash != [32]byte{} && r.TokenHash == hash
 }
 
-// Parts is a set of parts of a [Request], beside the token.
+// Parts is a set of parts of a [Request] besides the token.
 type Parts uint8
 
-// The parts that may be in a [Parts]. The device's port is none: it is new with
-// every connection, so that no answer that depended on it would ever serve twice.
+// The parts that may be in a [Parts]. The device's port is not among them: it is new
+// with every connection, so that an answer that depended on it could never be reused.
 const (
 	// PartClientID is Request.ClientID.
 	PartClientID Parts = 1 << iota
@@ -172,17 +172,17 @@ const (
 	PartProtocol
 )
 
-// Keep says how long an answer may be reused without asking again, and for whom.
-// The zero value leaves all that to whoever keeps it.
+// Keep is how long an answer may be reused without asking again, and for which
+// requests. The zero value leaves that to the cache.
 type Keep struct {
 	// TTL is the time an answer may be reused; negative means not at all.
 	TTL time.Duration
 	// Stale is the time after TTL in which the answer may still serve while the
 	// source is unavailable; negative means not at all.
 	Stale time.Duration
-	// Narrow says that of all parts of the request the answer depends on those in
-	// Vary alone, so that it serves requests that differ in others. Without it an
-	// answer serves requests that are alike in all that the source looks at.
+	// Narrow means that the answer depends only on the token and the parts in Vary, so
+	// that it may be reused for requests that differ in other parts. Without it, it may
+	// be reused only for requests that have all parts that the source looks at in common.
 	Narrow bool
 	Vary   Parts
 }

@@ -12,10 +12,10 @@ import (
 // Chain asks its sources in order until one knows the token.
 //
 // A source that answers with [ErrUnknown] passes the question on; a Grant or any
-// other denial ends it. A source that is unavailable ends it too, as
-// unavailable: the source behind it might hold a token that the first has
-// disabled. A source that is merely unsure ([ErrUnsure]) passes the question on,
-// and its error is the answer unless a later source grants.
+// other denial is the answer. A source that is unavailable ends the search too, because
+// a later source might grant a token that this one has disabled. A source that is
+// merely unsure ([ErrUnsure]) passes the question on, and its error is the answer
+// unless a later source grants.
 //
 // If no source knows the token, the denial holds the detail that each of them gave.
 // An empty Chain knows no token.

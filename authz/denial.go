@@ -1,7 +1,7 @@
 package authz
 
-// Reason is why a token was refused, as it stands in logs and metrics. The set
-// is closed: it is safe as a metric label.
+// Reason is why a token was refused, as logs and metrics have it. There are no other
+// values than those below, so it is safe as a metric label.
 type Reason string
 
 // The reasons of a [Denial].
@@ -24,7 +24,7 @@ const (
 	WrongAddress Reason = "wrong_address"
 	// WrongCertificate: the client certificate does not belong to the token.
 	WrongCertificate Reason = "wrong_certificate"
-	// NotAuthorized: the source said no and gave no other reason.
+	// NotAuthorized: the source denied the token without a more specific reason.
 	NotAuthorized Reason = "not_authorized"
 )
 
@@ -32,10 +32,10 @@ const (
 // errors.Is(d, [ErrUnknown]) if the reason is [Unknown].
 type Denial struct {
 	Reason Reason
-	// Detail is for the log: which condition failed, or what the source said.
+	// Detail is for the log: which condition failed, or the reason that the source gave.
 	// It never holds a secret and never reaches the device.
 	Detail string
-	// Keep says how long the denial may be remembered.
+	// Keep is how long the denial may be remembered.
 	Keep Keep
 }
 

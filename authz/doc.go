@@ -1,22 +1,21 @@
 // Package authz answers one question: may the holder of this token connect, as
 // whom, and under which conditions.
 //
-// A [Request] carries what a CONNECT told about a device; an [Authorizer]
+// A [Request] carries what is known about a device from its CONNECT; an [Authorizer]
 // answers it with a [Grant] or an error. There are three outcomes, and they are
 // never mixed up:
 //
 //   - allowed: a Grant and a nil error;
 //   - denied: an error for which errors.Is(err, [ErrDenied]) holds, usually a
 //     [*Denial] that says why. A denial with errors.Is(err, [ErrUnknown]) means
-//     "this source has never heard of the token": the next source of a [Chain]
+//     that this source does not know the token: the next source of a [Chain]
 //     is asked;
-//   - unavailable: every other error. It is never a no: a device is told to come
-//     back later, a live session stays, and nothing is remembered.
+//   - unavailable: every other error. It never counts as a denial: the device may
+//     come back later, a live session goes on, and nothing is remembered.
 //
 // A Grant is immutable and shared by every session that uses the same token. Its
-// own conditions (validity, client ids, addresses) are asked again on every use
-// with [Grant.Check], whether the Grant was fetched just now or came from a
-// cache.
+// own conditions (validity, client ids, addresses) are checked on every use with
+// [Grant.Check], whether the Grant was fetched just now or came from a cache.
 //
 // # Secrets
 //
@@ -26,6 +25,18 @@
 //
 // # Implementations
 //
-// The sub-packages are Authorizers; they import this package and never one
-// another. Every one of them passes the suite in authz/authztest.
+// The token sources (packages tokenfile, tokenhttp and tokenjwt) and the Authorizers that
+// are put in front of them (cache, guard and denylist) are packages below this one. They
+// import this package and never one another, and each of them passes the suite in package
+// authztest. What several of them need is in packages bucket, files and placeholder, which
+// import nothing of the project, and in internal.
+//
+// # Contents
+//
+//   - authorizer.go: [Authorizer], [Notifier], [Request], [Revocation], [Keep]
+//   - grant.go, denial.go, certificate.go: the answers and their conditions
+//   - chain.go: [Chain], several sources in order
+//   - token.go: [Token]
+//   - topic.go: MQTT topic names and filters
+//   - acl.go, acl_parse.go, acl_bind.go: [ACL], the topic rules of a grant
 package authz

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Grant is the answer "yes, and this is who it is". It is immutable once
-// returned and may be shared by any number of sessions.
+// Grant means that a token is good, and describes the device that it belongs to. It is
+// immutable once returned and may be shared by any number of sessions.
 type Grant struct {
 	// TokenID names the token without revealing it: unique within its source,
 	// at most 128 bytes. It is the handle for revocation.
@@ -15,26 +15,26 @@ type Grant struct {
 	// Subject is who the token belongs to: the device. Several tokens may share
 	// one subject.
 	Subject string
-	// Upstream overrides what the configuration says towards the broker.
+	// Upstream overrides the configured credentials for the broker.
 	Upstream Upstream
 	// Only lists the conditions under which the grant may be used.
 	Only Conditions
 	// ACL is what the session may publish and subscribe to; nil leaves that to
 	// the configuration.
 	ACL *ACL
-	// Attrs are free facts for templates and topic rules.
+	// Attrs are values for templates and topic rules.
 	Attrs map[string]string
 	// Expires ends the grant and every session that uses it; zero means never.
 	Expires time.Time
 	// Recheck is the interval after which live sessions ask again; zero means
 	// never.
 	Recheck time.Duration
-	// Keep says how long the grant may be reused by others.
+	// Keep is how long the grant may be reused for other requests.
 	Keep Keep
 }
 
-// Upstream is what a grant wants the broker to be shown. Empty fields leave the
-// choice to the configuration.
+// Upstream is the credentials for the broker that come with a grant. Empty fields leave
+// the choice to the configuration.
 type Upstream struct {
 	Username string
 	Password Token
@@ -51,7 +51,7 @@ type Conditions struct {
 	Usernames []string
 	// Certificates lists the client certificates of which the device must show
 	// one, by the names that [CheckCertificateName] describes. It is a second
-	// factor beside the token.
+	// factor besides the token.
 	Certificates []string
 	// Addrs lists the networks the device may come from.
 	Addrs []netip.Prefix
@@ -59,9 +59,9 @@ type Conditions struct {
 	NotBefore time.Time
 }
 
-// Check asks the grant's own conditions: it returns nil if r may use the grant
-// at the time now, else a [*Denial]. It is asked on every use, because a grant
-// that was good for one CONNECT need not be good for the next.
+// Check checks the grant's own conditions: it returns nil if r may use the grant at the
+// time now, else a [*Denial]. It is called on every use, because a grant that was good
+// for one CONNECT need not be good for the next.
 func (g *Grant) Check(r Request, now time.Time) error {
 	switch {
 	case !g.Expires.IsZero() && !now.Before(g.Expires):

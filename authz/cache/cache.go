@@ -63,8 +63,8 @@ func New(source authz.Authorizer, o Options) *Cache {
 }
 
 // Close ends all requests to the source and returns once they have ended. What
-// is stored still serves until its time is over; everything else is unavailable
-// from now on. Closing twice is as good as once.
+// is stored is still used until it expires; everything else is unavailable from now
+// on. Close may be called more than once.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -73,7 +73,7 @@ func (c *Cache) Close() {
 	c.running.Wait()
 }
 
-// Authorize implements [authz.Authorizer]. Beside the source's own errors it
+// Authorize implements [authz.Authorizer]. Besides the source's own errors it
 // returns [authz.ErrBusy] when too many requests wait for the source.
 func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if err := ctx.Err(); err != nil {
@@ -95,7 +95,7 @@ func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 
 func (c *Cache) shard(k key) *shard { return c.shards[k[0]%shards] }
 
-// maxAge is the age up to which an answer from the stores will do.
+// maxAge is the age up to which an answer from the stores is good enough.
 func maxAge(p authz.Purpose) time.Duration {
 	if p == authz.Connect {
 		return math.MaxInt64
@@ -127,8 +127,8 @@ func (c *Cache) ask(ctx context.Context, k key, r authz.Request) (*authz.Grant, 
 	return nil, fmt.Errorf("%w: revoked again and again while it was asked for", authz.ErrUnavailable)
 }
 
-// join returns a flight that will have the answer to r, or the answer if there
-// is one by now.
+// join returns a flight that will have the answer to r, or the answer if it has come
+// in the meantime.
 func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Grant, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,9 +190,9 @@ func (c *Cache) overtaken(f *flight) bool {
 	return c.recent.mean(f.grant, f.hash, f.ended)
 }
 
-// orStale returns the answer, or an old grant in place of an error that asking the
-// source met. Whatever kept the source from being asked brings no old grant back: the
-// holder of a withdrawn token could cause it.
+// orStale returns the answer, or an old grant in place of a fault of the source. If the
+// source was not asked at all there is no old grant: the holder of a withdrawn token
+// could cause that.
 func (c *Cache) orStale(k key, grant *authz.Grant, err error) (*authz.Grant, error) {
 	if err == nil || !outage(err) {
 		return grant, err
@@ -213,8 +213,8 @@ func outage(err error) bool {
 	return true
 }
 
-// refresh renews the answer to r in the background. Whether it can is not worth
-// an error: the next hit tries again.
+// refresh renews the answer to r in the background. If that is not possible now, the
+// next hit tries again.
 func (c *Cache) refresh(k key, r authz.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package cache remembers what an [authz.Authorizer] said, so that a fleet that
-// reconnects does not ask its token service again, and lives through the
+// Package cache remembers the answers of an [authz.Authorizer], so that a fleet that
+// reconnects does not ask its token service again, and can connect during the
 // service's outages.
 //
 //	answers := cache.New(source, cache.Options{Vary: cache.ClientID})
@@ -8,52 +8,51 @@
 //
 // # What is kept
 //
-// Grants and denials stand in two stores with budgets of their own: a flood of
-// unknown tokens pushes out denials, never grants. When the store of grants is full,
-// the token with most grants loses the one that it used least recently: whoever
-// connects with one good token and ever new client identifiers pushes out no grant
-// of another's. A token that a whole fleet shares may still fill all the room that
-// others leave. Each answer has a fixed
-// deadline, counted from the moment the source was asked; using it does not move
-// it. What the source says of itself ([authz.Keep], Grant.Expires) only shortens
-// the times of the [Options]. Errors are never kept. After one, its key is not
-// asked for again for a second, so that one device cannot storm a source that is
-// down.
+// Grants and denials are in two stores, each with its own limit: a flood of unknown
+// tokens evicts denials, never grants. When the store of grants is full, the token with
+// the most grants loses the one that it used least recently. A device that connects with
+// one good token and ever new client identifiers therefore evicts only its own grants. A
+// token that a whole fleet shares may still fill all the room that others leave.
 //
-// Keys are HMAC-SHA-256 under a key that is drawn at random for each Cache: no
-// token stands in memory as a key, and nobody can choose keys that collide.
+// Each answer has a fixed deadline, counted from the moment the source was asked; using
+// the answer does not move it. The times that the source gives ([authz.Keep],
+// Grant.Expires) only shorten those of the [Options]. Errors are never kept. After an
+// error, the source is not asked about the same key for a second, so that one device
+// cannot flood a source that is down.
+//
+// Keys are HMAC-SHA-256 under a secret that is drawn at random for each Cache, so that
+// the map of keys holds no token, and an attacker cannot choose keys that collide.
 //
 // # What happens at a deadline
 //
-// A hit in the last fifth of a grant's time renews it in the background. Behind
-// the deadline the source is asked, and the device waits; there is no serving of
-// old answers while the source works. Only when asking it meets a fault, the old
-// grant serves for [Options.Stale] more: never past its Expires, never after a denial
-// or a revocation, and never because of [authz.ErrBusy] or [authz.ErrThrottled], which
-// the holder of a withdrawn token could bring about. A source that is told by
-// [authz.Request.Known] that a grant is at stake should find out how it is before it
-// answers with a fault.
+// A hit in the last fifth of a grant's time renews it in the background. After the
+// deadline the source is asked, and the device waits: old answers are not used while
+// the source works. Only if the source fails is the old grant used for [Options.Stale]
+// longer: never past its Expires, never after a denial or a revocation, and never
+// because of [authz.ErrBusy] or [authz.ErrThrottled], which the holder of a withdrawn
+// token could cause. [authz.Request.Known] tells a source that a grant depends on its
+// answer; it should make sure that it has really failed before it returns an error.
 //
 // # What reaches the source
 //
-// At most one request per key at a time, whose callers share its answer; at most
-// [Options.Concurrency] in all. Tokens that were good before go first. Tokens
-// never seen hold at most half of the places, so that no flood of them keeps a
-// known device out. A request belongs to the Cache, not to the caller who caused
-// it: it ends with its answer, with [Options.Timeout], or with [Cache.Close].
+// There is at most one request per key at a time, whose callers share its answer, and at
+// most [Options.Concurrency] in all. Tokens that were good before go first. Unknown
+// tokens get at most half of the places, so that a flood of them keeps no known device
+// out. A request belongs to the Cache, not to the caller who caused it: it ends with its
+// answer, with [Options.Timeout], or with [Cache.Close].
 //
-// A Recheck wants a new answer: it is served from the stores only if the source
-// was asked within the last five seconds, which is enough for all sessions of
-// one token to share a request.
+// A Recheck needs a new answer: it is answered from the stores only if the source was
+// asked within the last five seconds, which lets all sessions of one token share a
+// request.
 //
 // # Revocation
 //
 // [Cache.Revoke] and revocations that the source itself reports to
-// [Cache.Notify] take effect at once: entries go, and an answer that was under
-// way is thrown away and asked for again. Without either, a withdrawn token is
-// good for new connections until its entry's time is over: TTL, and Stale more
-// while the source is down.
+// [Cache.Notify] take effect at once: entries are dropped, and an answer that was under
+// way is discarded and asked for again. Without either, a withdrawn token is good for
+// new connections until its entry expires: for TTL, and for Stale longer while the
+// source is down.
 //
-// The conditions of a grant are not asked here: whoever uses one calls
-// [authz.Grant.Check], each time.
+// The Cache does not check the conditions of a grant: the caller does, with
+// [authz.Grant.Check], at each use.
 package cache

@@ -17,7 +17,7 @@ var (
 	errMalformed = fmt.Errorf("%w: the source gave neither a grant nor a denial, or both", authz.ErrUnavailable)
 )
 
-// flight is one request to the source and those who wait for its answer.
+// flight is one request to the source, shared by all callers that wait for its answer.
 type flight struct {
 	key     key
 	hash    [32]byte // of the token
@@ -31,7 +31,7 @@ type flight struct {
 	done  chan struct{}
 	grant *authz.Grant
 	err   error
-	void  bool   // a revocation overtook it: ask again
+	void  bool   // a revocation came first: ask again
 	ended uint64 // the latest revocation when it ended
 }
 
@@ -48,7 +48,7 @@ func (c *Cache) launch(k key, hash [32]byte, r authz.Request, as class) (*flight
 	return f, nil
 }
 
-// fly waits for a place, asks the source and stores what it says.
+// fly waits for a place, asks the source and stores the answer.
 func (c *Cache) fly(f *flight) {
 	if err := c.slots.wait(c.ctx, f.ticket); err != nil {
 		c.land(f, nil, err)
@@ -56,7 +56,7 @@ func (c *Cache) fly(f *flight) {
 	}
 	f.asked = time.Now()
 	var grant *authz.Grant
-	err := errMalformed // of a source that ends this goroutine
+	err := errMalformed // if the source ends this goroutine with runtime.Goexit
 	defer func() {
 		c.slots.leave(f.ticket)
 		c.land(f, grant, err)
@@ -86,7 +86,7 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 	case c.ctx.Err() != nil:
 		return nil, errClosed
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		// No caller's context has ended, and none must think that its own did.
+		// The context is not the caller's, who must not think that its own has ended.
 		kind := authz.ErrUnavailable
 		if errors.Is(err, authz.ErrBusy) {
 			kind = authz.ErrBusy
@@ -98,8 +98,8 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 	return nil, err
 }
 
-// crashed is the error for a source that panicked with p. It leaves out what p
-// says, which may be a token, unless it is the runtime's own text.
+// crashed is the error for a source that panicked with p. It leaves out the text of p,
+// which may hold a token, unless it is the runtime's own.
 func crashed(p any) error {
 	if fault, ok := p.(runtime.Error); ok {
 		return fmt.Errorf("%w: the source panicked: %s", authz.ErrUnavailable, fault.Error())
@@ -107,20 +107,20 @@ func crashed(p any) error {
 	return fmt.Errorf("%w: the source panicked with a %T", authz.ErrUnavailable, p)
 }
 
-// land stores the answer to f and wakes those who wait for it.
+// land stores the answer to f and wakes the callers that wait for it.
 func (c *Cache) land(f *flight, grant *authz.Grant, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.flights, f.key)
-	c.settle(f, grant, err)
+	c.store(f, grant, err)
 	f.ended = c.recent.last
 	c.stats.count(f)
 	close(f.done)
 }
 
-// settle decides what the answer to f is, and keeps it. c.mu is held, so that no
-// revocation comes between.
-func (c *Cache) settle(f *flight, grant *authz.Grant, err error) {
+// store decides what the answer to f is, and keeps it. c.mu is held, so that no
+// revocation comes in between.
+func (c *Cache) store(f *flight, grant *authz.Grant, err error) {
 	now := time.Now()
 	denied := errors.Is(err, authz.ErrDenied)
 	switch {
@@ -138,7 +138,7 @@ func (c *Cache) settle(f *flight, grant *authz.Grant, err error) {
 	}
 }
 
-// keepGrant stores f's grant, or makes the Cache forget the one before.
+// keepGrant stores f's grant, or drops the one before if f's must not be kept.
 func (c *Cache) keepGrant(f *flight, now time.Time) {
 	g := f.grant
 	k := c.keyFor(f, g.Keep)
@@ -160,7 +160,7 @@ func (c *Cache) keepGrant(f *flight, now time.Time) {
 	})
 }
 
-// keepDenial stores d, or makes the Cache forget what f's key had.
+// keepDenial stores d, or drops the answer of f's key if d must not be kept.
 func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
 	k := c.keyFor(f, d.Keep)
 	ttl := narrowed(c.options.NegativeTTL, d.Keep.TTL)
@@ -174,8 +174,8 @@ func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
 // maxDetail is the length in bytes to which a denial's detail is kept.
 const maxDetail = 256
 
-// denialOf returns what is kept of a denial: not the chain of errors around it,
-// which may hold anything.
+// denialOf returns the denial in err, without the chain of errors around it, which may
+// be of any size, and with a bounded detail.
 func denialOf(err error) *authz.Denial {
 	d, ok := errors.AsType[*authz.Denial](err)
 	switch {

@@ -10,10 +10,10 @@ type holder struct {
 	place   *list.Element // in the level of its number of entries
 }
 
-// holders orders the entries of a shard for eviction: the token that has most of
-// them gives way first, so that one device with many client identifiers pushes out
-// its own entries and no other's. Among tokens with equally many the one that was
-// used least recently gives way, which is plain LRU where each has one.
+// holders orders the entries of a shard for eviction. The token that has the most
+// entries loses one first, so that one device with many client identifiers evicts its
+// own entries only. Among tokens with equally many, the one that was used least recently
+// loses one, which is plain LRU if each has one.
 type holders struct {
 	byHash map[[32]byte]*holder
 	levels map[int]*list.List // of *holder, by their number of entries, the last used first
@@ -24,7 +24,7 @@ func newHolders() holders {
 	return holders{byHash: map[[32]byte]*holder{}, levels: map[int]*list.List{}}
 }
 
-// add takes e in as the last one used.
+// add adds e as the last one used.
 func (x *holders) add(e *entry) {
 	h := x.byHash[e.hash]
 	if h == nil {
@@ -35,7 +35,7 @@ func (x *holders) add(e *entry) {
 	x.move(h, h.entries.Len()-1)
 }
 
-// remove takes e out.
+// remove removes e.
 func (x *holders) remove(e *entry) {
 	h := x.byHash[e.hash]
 	h.entries.Remove(e.place)
@@ -72,7 +72,7 @@ func (x *holders) use(e *entry) {
 	x.levels[h.entries.Len()].MoveToFront(h.place)
 }
 
-// first returns the entry that is to give way first, nil if there is none.
+// first returns the entry that is to be evicted first, nil if there is none.
 func (x *holders) first() *entry {
 	if x.most == 0 {
 		return nil

@@ -3,8 +3,9 @@ package cache
 // links are an entry's neighbours in one list of an [index].
 type links struct{ prev, next *entry }
 
-// index finds the entries that share a handle: a token id or a subject. The lists run through the entries themselves, so that an entry leaves
-// in constant time however many share its handle.
+// index finds the entries that share a handle: a token id or a subject. Its lists are
+// linked through the entries themselves, so that an entry is removed in constant time
+// however many share its handle.
 type index[H comparable] struct {
 	handle func(*entry) H
 	links  func(*entry) *links

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Field is a set of parts of an [authz.Request], beside the token, that a source
+// Field is a set of parts of an [authz.Request], besides the token, that a source
 // looks at.
 type Field = authz.Parts
 
@@ -36,8 +36,8 @@ type keyer struct {
 	pool   sync.Pool // of *keyState
 }
 
-// keyState is what one computation of a key needs. Keying an HMAC costs two
-// blocks of SHA-256, which a state that is used again has behind it.
+// keyState is what one computation of a key needs. It is reused because keying an HMAC
+// costs two blocks of SHA-256.
 type keyState struct {
 	mac  hash.Hash
 	text []byte
@@ -78,8 +78,8 @@ func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 }
 
 // appendText appends what the key is made of. Every part begins with its length
-// and every part that may be missing says whether it is, so that no two requests
-// have the same text.
+// and every part that may be missing with a byte that shows whether it is, so that no
+// two requests have the same text.
 func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
 	b = appendPart(append(b, byte(vary)), x.source)
 	b = appendToken(b, r.Token)
@@ -118,7 +118,7 @@ func appendPart[T string | []byte](b []byte, part T) []byte {
 	return append(b, part...)
 }
 
-// appendToken tells a token that is missing from an empty one.
+// appendToken appends t such that a missing token and an empty one differ.
 func appendToken(b []byte, t authz.Token) []byte {
 	if t.IsZero() {
 		return append(b, 0)

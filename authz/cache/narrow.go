@@ -9,9 +9,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// narrowings remembers for which tokens the source has said that its answers
-// depend on less than all it looks at. As long as it never said so, nothing is
-// looked up.
+// narrowings remembers the tokens whose answers depend on fewer parts of the request
+// than the source looks at. As long as there has been no such answer, nothing is looked
+// up.
 type narrowings struct {
 	any  atomic.Bool
 	mu   sync.Mutex
@@ -40,8 +40,8 @@ func (c *Cache) key(r *authz.Request) key {
 }
 
 // keyFor returns the key under which f's answer is kept, and lets later requests
-// with the token look there. What was kept where f was looked for goes if that is
-// another place: nobody would find it to renew or to forget.
+// with the token look there. If that is another key than f's, the answer under f's key
+// is dropped, because no request would find it any more.
 func (c *Cache) keyFor(f *flight, keep authz.Keep) key {
 	if !keep.Narrow && !c.narrow.any.Load() {
 		return f.key

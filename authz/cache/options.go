@@ -31,9 +31,9 @@ const (
 type Options struct {
 	// Source names the source; it is part of every key.
 	Source string
-	// Vary is what else of a request the source looks at, beside the token.
-	// Requests that differ in it are never answered alike from memory. What is
-	// missing here lets one device have the answer that another one got.
+	// Vary is the parts of a request, besides the token, that the source looks at.
+	// Requests that differ in one of them never share an answer. If a part is missing
+	// here, one device may get the answer of another.
 	Vary Field
 
 	// Size and NegativeSize are the numbers of grants and of denials to keep;
@@ -42,14 +42,14 @@ type Options struct {
 	// Bytes bounds the memory that grants take, by estimate; zero means 256 MiB.
 	Bytes int
 
-	// TTL is how long a grant serves without asking again: zero means 60 s,
+	// TTL is how long a grant is used without asking again: zero means 60 s,
 	// negative not at all, at most [MaxTTL]. Each entry lives up to a tenth
-	// shorter, so that what was fetched together does not end together.
+	// shorter, so that grants that were fetched together do not expire together.
 	TTL time.Duration
 	// NegativeTTL is the same for a denial: zero means 10 s, negative not at
 	// all, at most [MaxNegativeTTL].
 	NegativeTTL time.Duration
-	// Stale is how long a grant still serves after its time when the source is
+	// Stale is how long a grant is still used after its TTL if the source is
 	// unavailable: zero means 300 s, negative not at all.
 	Stale time.Duration
 	// RefreshAhead is the part of a grant's time after which a hit renews it in
@@ -85,8 +85,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// narrowed returns d as the source wants it: zero leaves it, negative means
-// nothing, and more than d is never had.
+// narrowed returns the shorter of d and the time that the source gave, of which zero
+// means d and a negative one nothing.
 func narrowed(d, wanted time.Duration) time.Duration {
 	return min(d, max(cmp.Or(wanted, d), 0))
 }

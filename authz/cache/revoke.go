@@ -6,14 +6,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// maxRecent is how many revocations may come while a request is under way without its
-// answer being thrown away unread.
+// maxRecent is how many revocations are remembered. If more come while a request is
+// under way, its answer is discarded.
 const maxRecent = 1024
 
-// Revoke makes the Cache forget every grant that r means and returns their number.
-// Answers under way that r means are thrown away; whoever waits for one asks again.
-// Grants that are in use already are not its business, nor is what the source goes on
-// to say.
+// Revoke drops every grant that r names and returns their number. Answers under way that
+// r names are discarded, and their callers ask again. Revoke does not end sessions that
+// use such a grant already, and does not change what the source answers.
 //
 // A revocation that names nothing does nothing.
 func (c *Cache) Revoke(r authz.Revocation) (entries int) {
@@ -30,8 +29,8 @@ func (c *Cache) Revoke(r authz.Revocation) (entries int) {
 	return entries
 }
 
-// Purge makes the Cache forget all grants and denials and returns how many they
-// were. Answers under way are thrown away.
+// Purge drops all grants and denials and returns their number. Answers under way are
+// discarded.
 func (c *Cache) Purge() (entries int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,7 +43,7 @@ func (c *Cache) Purge() (entries int) {
 }
 
 // Notify implements [authz.Notifier] for a source that does: by the time revoked
-// is called, the Cache has forgotten what the revocation means.
+// is called, the Cache has dropped the grants that the revocation names.
 func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	n, ok := c.source.(authz.Notifier)
 	if !ok {
@@ -57,7 +56,7 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 	})
 }
 
-// everything is the revocation that means every answer, also a denial.
+// everything is the revocation that names every answer, also a denial.
 var everything = authz.Revocation{}
 
 // canonical leaves in r the one field that r.Matches goes by.
@@ -85,9 +84,9 @@ func (l *revocations) add(r authz.Revocation) {
 	l.last++
 }
 
-// mean reports whether a revocation after number since means the answer that a
-// token with the digest hash got; g is nil for an answer that is no grant. If
-// they were too many to tell, they do.
+// mean reports whether a revocation after number since names the answer for a token
+// with the digest hash; g is nil for an answer that is not a grant. If there were more
+// than are remembered, it reports true.
 func (l *revocations) mean(g *authz.Grant, hash [32]byte, since uint64) bool {
 	n := l.last - since
 	if n > maxRecent {

@@ -9,12 +9,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// shards is how many parts the stores have, each behind a lock of its own.
+// shards is the number of parts of the stores, each with its own lock.
 const shards = 16
 
-// entry is a grant that is kept. Its ages count from the time the source was
-// asked. It stays when its time is over, until others push it out: it may serve
-// while the source is down, and it tells that its key was good before.
+// entry is a grant that is kept. Its ages count from the time the source was asked. It
+// stays after it has expired, until others evict it: it may be used while the source is
+// down, and it shows that its key was good before.
 type entry struct {
 	key     key
 	hash    [32]byte // of the token
@@ -85,13 +85,13 @@ func (s *shard) removeGrant(k key) {
 	s.bytes -= e.bytes
 }
 
-// evictOne makes room by one grant.
+// evictOne makes room for one grant.
 func (s *shard) evictOne() {
 	s.removeGrant(s.holders.first().key)
 	s.positive.Evictions++
 }
 
-// found is what the stores say to a key.
+// found is the answer of the stores for a key.
 type found struct {
 	grant   *authz.Grant
 	denial  *authz.Denial
@@ -184,7 +184,7 @@ func (s *shard) drop(k key) {
 	s.denials.Remove(k)
 }
 
-// evict drops the grants that r means and returns their number.
+// evict drops the grants that r names and returns their number.
 func (s *shard) evict(r authz.Revocation) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +203,7 @@ func (s *shard) evict(r authz.Revocation) int {
 	return len(keys)
 }
 
-// purge drops everything and returns how much it was.
+// purge drops all answers and returns their number.
 func (s *shard) purge() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

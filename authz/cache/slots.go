@@ -15,8 +15,8 @@ type class int
 
 const (
 	known   class = iota // the token was good before
-	unknown              // nobody knows yet
-	recheck              // nobody waits
+	unknown              // the token was not seen before
+	recheck              // no device waits
 	classes
 )
 
@@ -62,7 +62,7 @@ func (s *slots) enter(c class) (*ticket, error) {
 	return t, nil
 }
 
-// wait returns when t's holder may go, or why it must not.
+// wait returns nil when t's holder may go on, or the reason why it must not.
 func (s *slots) wait(ctx context.Context, t *ticket) error {
 	timer := time.NewTimer(queueWait)
 	defer timer.Stop()
@@ -78,7 +78,7 @@ func (s *slots) wait(ctx context.Context, t *ticket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.place == nil {
-		return nil // it was started meanwhile
+		return nil // it was started in the meantime
 	}
 	s.queue[t.class].Remove(t.place)
 	t.place = nil

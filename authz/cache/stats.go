@@ -20,12 +20,12 @@ type Stats struct {
 	// than a second ago.
 	Cooled uint64
 	// Busy counts requests to the source for which there was no place in time,
-	// and callers in excess of those who may wait for one answer.
+	// and callers above the number that may wait for one answer.
 	Busy uint64
 	// Stale counts grants served after their time because the source was
 	// unavailable.
 	Stale uint64
-	// Void counts answers that a revocation overtook.
+	// Void counts answers that were discarded because of a revocation.
 	Void uint64
 
 	Source  Outcomes // of all requests to the source, but those that are Void

@@ -1,5 +1,5 @@
 // Package denylist refuses what an operator has withdrawn, whatever the token sources
-// say: a token, a token id or a subject, until a given time.
+// answer: a token, a token id or a subject, until a given time.
 //
 //	denials, err := denylist.Open(filepath.Join(dataDir, "denials.jsonl"))
 //	...

@@ -44,12 +44,12 @@ func Open(path string) (*List, error) {
 	}
 	defer func() { _ = f.Close() }()
 	if err := l.read(f); err != nil {
-		return nil, fmt.Errorf("denials: %s%w; mend it, or remove the file and what it denies is let in again", path, err)
+		return nil, fmt.Errorf("denials: %s%w; repair the line, or remove the file, which lets in again what it denies", path, err)
 	}
 	return l, nil
 }
 
-// read takes in every line of r. Its error begins with the number of the line.
+// read adds the denial of every line of r. Its error begins with the number of the line.
 func (l *List) read(r io.Reader) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)

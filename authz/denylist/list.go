@@ -134,13 +134,13 @@ func (g guarded) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 		if refusal := g.list.judge(grant, r); refusal != nil {
 			return nil, refusal
 		}
-	case denied: // whatever the source says, or cannot say
+	case denied: // whatever the source answered
 		return nil, byToken.refusal("token")
 	}
 	return grant, err
 }
 
-// Notify implements [authz.Notifier] for an Authorizer behind it that does.
+// Notify implements [authz.Notifier] if the next Authorizer does.
 func (g guarded) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	n, ok := g.next.(authz.Notifier)
 	if !ok {
@@ -150,7 +150,7 @@ func (g guarded) Notify(ctx context.Context, revoked func(authz.Revocation)) err
 	return n.Notify(ctx, revoked)
 }
 
-// empty spares those who ask the work of a digest where nothing is denied.
+// empty reports whether nothing is denied, which saves computing a digest.
 func (l *List) empty() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -215,8 +215,8 @@ func (l *List) learn(r authz.Revocation, end time.Time) denial {
 	return learned
 }
 
-// refusal says that what is named is denied. It is not to be kept: the denial may end
-// sooner than now meant.
+// refusal returns the denial of name. It is not to be kept, because the denial may be
+// ended early.
 func (d denial) refusal(name string) error {
 	return &authz.Denial{
 		Reason: authz.Revoked,

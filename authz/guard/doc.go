@@ -1,6 +1,5 @@
-// Package guard protects token sources from those who guess tokens, and their
-// neighbours from the consequences. It has two [authz.Authorizer]s, which stand
-// before a cache:
+// Package guard protects token sources from clients that guess tokens. It has two
+// [authz.Authorizer]s that are put in front of others:
 //
 //	answers := cache.New(tokenService, cache.Options{})
 //	form := guard.NewPrecheck(answers, guard.Format{Prefixes: []string{"map_"}})
@@ -8,32 +7,31 @@
 //
 // # Guard
 //
-// A [Guard] gives each address a budget of failures. It stands before all sources,
-// so that a token which one source does not know and another one does costs nothing.
-// What costs is a denial, a fault that the source has with this request alone
-// ([authz.ErrUnanswerable]), and a token that no source can place ([authz.ErrUnsure]);
-// a grant does not, nor does an outage. The same failure
-// again is free for ten seconds: a device that repeats a wrong token guesses nothing.
+// A [Guard] gives each address a budget of failures. It is put in front of all sources,
+// so that a token that only the second source knows costs nothing. A denial takes from
+// the budget, and so do a fault that the source has with this request alone
+// ([authz.ErrUnanswerable]) and a token that no source can place ([authz.ErrUnsure]). A
+// grant does not, nor does an outage. The same failure again is free for ten seconds,
+// because a device that repeats a wrong token guesses nothing.
 //
-// An address that has used its budget up gets [authz.ErrThrottled] without a source
-// being asked. That is no denial and no outage: nothing remembers it as one, and no
-// old answer serves in its place. Devices behind the same address are let through all
-// the same if their token was granted before, whether it is still good or not, which
-// is for the source to say. So are tokens of at least 20 bytes that a source grants
-// which answers from memory: they are not found by trying.
+// An address that has used up its budget gets [authz.ErrThrottled], and no source is
+// asked. That is neither a denial nor an outage: it is not remembered, and no old answer
+// is used in its place. Two kinds of tokens pass all the same: those that were granted
+// before, about which the source then decides, and those of at least 20 bytes that a
+// source grants from memory, because they cannot be found by guessing.
 //
 // Addresses are counted as IPv4 /32 and IPv6 /64, the smallest network a site
 // gets. A request without an address (from a Unix socket) is not counted, nor
-// are refreshes and rechecks: their tokens were good before.
+// are refreshes and rechecks, because their tokens were good before.
 //
-// Requests of an address that are under way at the same time are all let
-// through, since a whole site of devices with good tokens may come back at once.
-// What they overdraw is paid back before the next one: the rate holds in the
-// long run, and the cache, which bounds what is under way, bounds the excess.
+// Requests of an address that are under way at the same time all pass, since a whole
+// site of devices with good tokens may come back at once. What they use beyond the
+// budget has to be made up before the next one passes. The rate therefore holds in the
+// long run, and the cache, which bounds the requests under way, bounds the excess.
 //
 // # Precheck
 //
-// A [Precheck] refuses what cannot be a token of one source by its form alone. It
-// stands before the cache, so that such a text costs neither an entry nor a place in
-// a queue.
+// A [Precheck] refuses what cannot be a token of a source by its form alone. It is put
+// in front of the cache, so that such a text takes neither an entry nor a place in a
+// queue.
 package guard

@@ -19,7 +19,7 @@ const (
 	// repeat is the time in which the same failure again costs nothing.
 	repeat = 10 * time.Second
 	// unguessable is the length in bytes from which a token cannot be found by
-	// trying, at whatever rate.
+	// guessing, at any rate.
 	unguessable = 20
 )
 
@@ -30,16 +30,16 @@ type Options struct {
 	Rate float64
 	// Burst is how many it may have at once; zero or less means 20.
 	Burst int
-	// Addresses is how many addresses, and failures of theirs, are remembered; zero
-	// or less means 50,000. Beyond, what happened least recently is forgotten.
+	// Addresses is how many addresses, and how many of their failures, are remembered;
+	// zero or less means 50,000. The least recent ones are forgotten first.
 	Addresses int
 	// Tokens is how many tokens that were granted are remembered; zero or less means
-	// 100,000. Their devices are known: no budget holds for them.
+	// 100,000. They are not subject to a budget.
 	Tokens int
-	// Offline are those of the sources that answer from memory, nil if there are none.
-	// They are asked about tokens of at least 20 bytes also for an address that has
-	// used its budget up, because such a token is not found by trying. They come first
-	// among the sources: a denial of one before them would be passed by.
+	// Offline is the sources that answer from memory, nil if there are none. They are
+	// asked about tokens of at least 20 bytes also for an address that has used up its
+	// budget, because such a token cannot be found by guessing. They must be the first
+	// of all sources; otherwise a denial of an earlier one would be bypassed.
 	Offline authz.Authorizer
 	// Exempt lists networks that have no budget. IPv4 networks are given as
 	// such, also where clients appear as ::ffff:a.b.c.d.
@@ -63,7 +63,7 @@ type Guard struct {
 	*budgets
 }
 
-// budgets are what Guards before different sources may share.
+// budgets are the state that Guards in front of different sources may share.
 type budgets struct {
 	options Options
 	rate    bucket.Rate
@@ -87,7 +87,7 @@ type attempt struct {
 	token [32]byte
 }
 
-// failure is the last one of an attempt that was paid for.
+// failure is the last failure of an attempt that was charged.
 type failure struct {
 	at     time.Time
 	by     uint64 // stands for the rest of the request
@@ -112,13 +112,14 @@ func New(source authz.Authorizer, o Options) *Guard {
 	return &Guard{source: source, offline: o.Offline, budgets: b}
 }
 
-// Before returns a Guard before another source that shares all that g remembers.
+// Before returns a Guard in front of another source that shares everything that g
+// remembers.
 // Offline is that of [Options].
 func (g *Guard) Before(source, offline authz.Authorizer) *Guard {
 	return &Guard{source: source, offline: offline, budgets: g.budgets}
 }
 
-// Authorize implements [authz.Authorizer]. Beside the source's own errors it
+// Authorize implements [authz.Authorizer]. Besides the source's own errors it
 // returns [authz.ErrThrottled].
 func (g *Guard) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	who := attempt{from: authz.Network(r.Addr.Addr()), token: r.Token.Hash()}
@@ -136,7 +137,7 @@ func (g *Guard) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 	return grant, err
 }
 
-// unguessed is the answer to an address without a budget.
+// unguessed returns the answer for an address that has used up its budget.
 func (g *Guard) unguessed(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if g.offline != nil && len(r.Token.Reveal()) >= unguessable {
 		if grant, err := g.offline.Authorize(ctx, r); err == nil {
@@ -170,7 +171,8 @@ func (b *budgets) limited(a netip.Addr) bool {
 	return a.IsValid() && !slices.ContainsFunc(b.options.Exempt, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// rest stands for all of r that a source may look at besides token and address.
+// rest returns a hash of the parts of r besides token and address that a source may look
+// at.
 func (b *budgets) rest(r *authz.Request) uint64 {
 	return maphash.Comparable(b.seed, struct {
 		clientID, username string
@@ -178,15 +180,15 @@ func (b *budgets) rest(r *authz.Request) uint64 {
 	}{r.ClientID, r.Username, r.Password.Hash()})
 }
 
-// remember makes the device of a token known.
+// remember notes that a token was granted.
 func (b *budgets) remember(token [32]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.granted.Add(maphash.Comparable(b.seed, token), struct{}{})
 }
 
-// admit reports whether a network may fail once more with a token. It always may with
-// one that was good before, unless that was denied just now.
+// admit reports whether a network may try a token. It always may try one that was good
+// before, unless that was denied just now.
 func (b *budgets) admit(who attempt) bool {
 	now := time.Now()
 	b.mu.Lock()
@@ -202,9 +204,9 @@ func (b *budgets) admit(who attempt) bool {
 	return ok
 }
 
-// charge takes one failure from the network's budget, unless it is the last one again.
-// Only denials lead into debt beyond one burst: other failures may turn out to be
-// the source's, for which a whole site must not pay long.
+// charge takes one failure from the network's budget, unless it repeats the last one.
+// Only denials may exceed the budget by more than one burst: other failures may turn
+// out to be the source's, and must not keep a whole site out for long.
 func (b *budgets) charge(who attempt, f failure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -220,7 +222,7 @@ func (b *budgets) charge(who attempt, f failure) {
 	b.buckets.Add(who.from, spent)
 }
 
-// notify passes on what source reports, if it does.
+// notify passes on the revocations of source if it is a Notifier.
 func notify(ctx context.Context, source authz.Authorizer, revoked func(authz.Revocation)) error {
 	if n, ok := source.(authz.Notifier); ok {
 		return n.Notify(ctx, revoked)

@@ -9,17 +9,17 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Format says what all tokens of a source look like. Zero fields demand nothing.
+// Format is the form that all tokens of a source have. Zero fields demand nothing.
 type Format struct {
 	// MinLength and MaxLength bound a token's length in bytes.
 	MinLength, MaxLength int
 	// Charset holds the bytes that may occur in a token.
 	Charset string
-	// Prefixes are those of which every token begins with one.
+	// Prefixes lists texts; every token begins with one of them.
 	Prefixes []string
-	// Valid is asked last, for what the other fields cannot say: a checksum, a
-	// signature. It must be fast, since nothing remembers its answer, and safe
-	// for concurrent use; it must not keep the token.
+	// Valid is called last, for what the other fields cannot express, such as a
+	// checksum. It must be fast, since its result is not remembered, and safe for
+	// concurrent use; it must not keep the token.
 	Valid func(token string) bool
 }
 
@@ -48,8 +48,8 @@ func NewPrecheck(source authz.Authorizer, f Format) *Precheck {
 }
 
 // Authorize implements [authz.Authorizer]. A token of another form is denied as
-// [authz.Unknown], so that another source of a chain may still know it; that
-// denial is not to be kept.
+// [authz.Unknown], so that the next source of a chain is asked; that denial is not to
+// be kept.
 func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if fault := p.fault(r.Token.Reveal()); fault != "" {
 		if err := ctx.Err(); err != nil {
@@ -69,7 +69,7 @@ func (p *Precheck) Notify(ctx context.Context, revoked func(authz.Revocation)) e
 // Rejected returns how many tokens were refused for their form.
 func (p *Precheck) Rejected() uint64 { return p.rejected.Load() }
 
-// fault says what keeps the text from being a token, without repeating any of it.
+// fault returns why text cannot be a token, without repeating any of it.
 func (p *Precheck) fault(token string) string {
 	f := &p.format
 	switch {
@@ -80,7 +80,7 @@ func (p *Precheck) fault(token string) string {
 	case len(f.Prefixes) > 0 && !slices.ContainsFunc(f.Prefixes, func(s string) bool { return strings.HasPrefix(token, s) }):
 		return "the token has no known prefix"
 	case f.Charset != "" && !p.spelled(token):
-		return "the token has a character that none has"
+		return "the token has a character that no token has"
 	case f.Valid != nil && !f.Valid(token):
 		return "the token's checksum or signature is wrong"
 	}

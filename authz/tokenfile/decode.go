@@ -133,7 +133,7 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	return hash, nil
 }
 
-// checkToken tells whether a device could send the token in a CONNECT, and an
+// checkToken reports whether a device could send the token in a CONNECT, and an
 // attacker could guess it.
 func checkToken(token authz.Token) error {
 	switch text := token.Reveal(); {

@@ -11,12 +11,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// document is a token file under the pen: its lines as they stand, and what they
-// mean. Lines that are not touched stay as they are, to the byte.
+// document is a token file being edited: its lines and what they mean. Lines that are
+// not changed keep every byte.
 type document struct {
 	lines   [][]byte // with their line ends; nil for one that is taken out
 	snap    *snapshot
-	added   [][]byte // lines to go behind the last entry
+	added   [][]byte // lines to be put after the last entry
 	changed bool
 }
 
@@ -209,7 +209,7 @@ func (d *document) tokensOf(name string) (all []*entry, model *entry) {
 }
 
 // renewed returns the expiry of the successor of e: it lives as long as e was
-// meant to, or until e's expiry if nobody wrote down when e was made.
+// meant to, or until e's expiry if it is not known when e was made.
 func (d *document) renewed(e *entry, rec *record, now time.Time) time.Time {
 	if e.expires == 0 {
 		return time.Time{}

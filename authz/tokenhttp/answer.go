@@ -225,7 +225,7 @@ func (p *reader) text(a answer) (Outcome, facts, error) {
 	return Failed, f, errors.New("the answer is none of the words that are understood")
 }
 
-// meets tells whether the answer has every required claim: a string that is the
+// meets reports whether the answer has every required claim: a string that is the
 // value, a list that holds it, or, of scope, words of which it is one.
 func (p *reader) meets(root strictjson.Object) (bool, error) {
 	for path, want := range p.require {

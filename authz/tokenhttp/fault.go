@@ -89,7 +89,7 @@ func errnoText(err error) string {
 	return "the connection broke"
 }
 
-// retryable tells whether a second try may do better: the connection was not
+// retryable reports whether a second try may do better: the connection was not
 // made, or was closed before any of the answer had come.
 func retryable(err error) bool {
 	var operation *net.OpError

@@ -165,7 +165,7 @@ func (c *compiler) headers(texts map[string]string) (map[string]template, error)
 	return all, nil
 }
 
-// validHeaderName tells whether name is a token (RFC 9110 section 5.6.2).
+// validHeaderName reports whether name is a token (RFC 9110 section 5.6.2).
 func validHeaderName(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
 		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)

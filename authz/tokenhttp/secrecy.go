@@ -17,7 +17,7 @@ const (
 	secretEnd = 8
 )
 
-// repeats tells whether text, which comes from the service, holds one of the
+// repeats reports whether text, which comes from the service, holds one of the
 // request's secrets, its beginning or its end, plainly or in a usual encoding.
 func repeats(text string, r *authz.Request) bool {
 	return holds(text, r.Token.Reveal()) || holds(text, r.Password.Reveal())
@@ -45,7 +45,7 @@ func holds(text, secret string) bool {
 		strings.Contains(text, base64.URLEncoding.EncodeToString(head))
 }
 
-// contains tells whether text holds the whole token. A part is no fault here:
+// contains reports whether text holds the whole token. A part is no fault here:
 // tokens often begin with the name of their device.
 func contains(text string, token authz.Token) bool {
 	return len(token.Reveal()) >= shortSecret && strings.Contains(text, token.Reveal())

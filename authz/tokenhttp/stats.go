@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Call tells how one question went, for metrics and logs. It holds nothing of
-// the device.
+// Call describes one question and its answer, for metrics and logs. It holds nothing
+// about the device.
 type Call struct {
 	// Outcome is how it ended.
 	Outcome Outcome

@@ -69,7 +69,7 @@ func (t template) append(b []byte, in *input) ([]byte, error) {
 	return b, nil
 }
 
-// shows tells whether the variable of that name stands in the template.
+// shows reports whether the variable of that name stands in the template.
 func (t template) shows(name string) bool {
 	return slices.ContainsFunc(t, func(p part) bool { return p.variable != nil && p.variable.name == name })
 }
@@ -98,7 +98,7 @@ func (p position) rejects(value string) string {
 	return ""
 }
 
-// leavesRoute tells whether a path with value in it may end up at another route
+// leavesRoute reports whether a path with value in it may end up at another route
 // of a server that decodes and cleans paths before it looks.
 func leavesRoute(value string) bool {
 	segments := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })

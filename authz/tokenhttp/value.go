@@ -50,7 +50,7 @@ func (f *fieldReader) text(name string, limit int) string {
 // place of a character that they cannot read, so that several texts become one.
 func intact(s string) bool { return !strings.ContainsAny(s, "\x00\ufffd") }
 
-// choseTooLong tells whether s would not be longer than limit without a text that the
+// choseTooLong reports whether s would not be longer than limit without a text that the
 // device chose.
 func (f *fieldReader) choseTooLong(s string, limit int) bool {
 	return slices.ContainsFunc(f.chosen, func(c string) bool {

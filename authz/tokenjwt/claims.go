@@ -116,7 +116,7 @@ func (s *Source) demand(t *token) error {
 	return nil
 }
 
-// accepts tells whether typ, a media type (RFC 7515 section 4.1.9), is accepted.
+// accepts reports whether typ, a media type (RFC 7515 section 4.1.9), is accepted.
 func accepts(typ string) bool {
 	const tree = "application/"
 	if len(typ) >= len(tree) && strings.EqualFold(typ[:len(tree)], tree) {
