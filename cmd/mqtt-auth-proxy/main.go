@@ -1,5 +1,8 @@
-// Command mqtt-auth-proxy checks the access tokens of MQTT devices in front of a
-// broker. README.md beside this file is the operator's manual.
+// Command mqtt-auth-proxy checks the access tokens of MQTT devices in front of a broker.
+// README.md in this directory is the operator's manual.
+//
+// The package is the command line. The running program is package
+// [github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service].
 package main
 
 import (
@@ -17,13 +20,13 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// run is the program; it returns the exit status.
+// run is the program. It returns the exit status.
 func run(args []string) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), signals: signals}
-	defer p.lastWords()
+	defer p.flush()
 	root := p.rootCommand()
 	root.SetArgs(args)
 	if err := root.ExecuteContext(context.Background()); err != nil {
@@ -33,10 +36,9 @@ func run(args []string) int {
 	return 0
 }
 
-// detach makes the program independent of who reads its output, for a command that
-// serves: a reader that ends must not end it (a write to a pipe without one raises
-// SIGPIPE), and one that stalls must not hold anything up. Every other command is
-// done once its output has been read.
+// detach makes a command that serves independent of the reader of its output. A reader that
+// ends must not end the program (a write to a pipe without a reader raises SIGPIPE), and one
+// that stalls must not hold it up. Every other command ends when its output has been read.
 func (p *program) detach() {
 	signal.Ignore(syscall.SIGPIPE)
 	if f, ok := p.stderr.(*os.File); ok {
@@ -46,12 +48,12 @@ func (p *program) detach() {
 	p.stdout, p.stderr, p.detached = out, err, []*observe.Output{out, err}
 }
 
-// patience is how long a reader may take for the last words of the program.
-const patience = time.Second
+// flushTimeout is how long the readers may take to read the last output of the program.
+const flushTimeout = time.Second
 
-// lastWords writes what a detached program still has to say.
-func (p *program) lastWords() {
+// flush writes what is left of the output of a detached program.
+func (p *program) flush() {
 	for _, o := range p.detached {
-		o.Close(patience)
+		o.Close(flushTimeout)
 	}
 }

@@ -15,12 +15,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
-// program is what every command works with: the process, made explicit.
+// program is what every command works with: the streams, environment and signals of the
+// process.
 type program struct {
 	stdout, stderr io.Writer
 	environ        []string
 	signals        <-chan os.Signal
-	detached       []*observe.Output // that stdout and stderr are, once it serves
+	detached       []*observe.Output // behind stdout and stderr after detach
 
 	configFile, dataDir string // flags
 }
@@ -45,13 +46,13 @@ Without any configuration it runs with a bundled broker that stores telemetry:
 	return root
 }
 
-// configFlags adds the flags that say where the configuration comes from.
+// configFlags adds the flags that say where the configuration is.
 func (p *program) configFlags(c *cobra.Command) {
-	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment count")
+	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment apply")
 	c.Flags().StringVar(&p.dataDir, "data", "", "data `DIR`, instead of the config's (default ./mqtt-auth-proxy-data)")
 }
 
-// one makes a command want exactly one argument, and say which.
+// one makes a command demand exactly one argument, which its errors call what.
 func one(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -80,9 +81,9 @@ func (p *program) configOptions() config.Options {
 	return config.Options{Path: p.configFile, Environ: p.environ, DataDir: p.dataDir}
 }
 
-// errorText returns err as the user sees it. A config error has a line for each
-// fault and needs no prefix. An error may repeat names that come from a file, from the
-// environment or from a device: what a terminal would act on is left out.
+// errorText returns err as the user sees it. An error about the configuration has a line for
+// each fault and needs no prefix. An error may contain names from a file, the environment or
+// a device, so characters on which a terminal would act are replaced.
 func errorText(err error) string {
 	var faults *config.Error
 	text := "mqtt-auth-proxy: " + strings.TrimSpace(err.Error())

@@ -19,9 +19,9 @@ func (p *program) serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy",
-		Long: `Run the proxy until SIGINT or SIGTERM. Then no connection is accepted any more,
-every session is told goodbye, and the exit status is 0. A second signal cuts what
-is left. SIGHUP reloads the config file and every file that it names.
+		Long: `Run the proxy until SIGINT or SIGTERM. Then it accepts no more connections, ends
+every session in order and exits with status 0. A second signal cuts the sessions
+that are left. SIGHUP reloads the config file and every file that it names.
 
 Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
 a certificate of its own making), checks tokens against tokens.jsonl in the data
@@ -50,7 +50,7 @@ func (p *program) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	takeStandardLog(lines.Writer())
+	redirectStandardLog(lines.Writer())
 	s, err := service.New(ctx, plan, service.Process{
 		Log: lines, Level: level, Config: p.configOptions(), Version: version(), Sockets: host.InheritSockets(), SetHeap: host.HeapLimiter(),
 	})
@@ -61,14 +61,14 @@ func (p *program) serve(ctx context.Context) error {
 	return s.Run(p.signals, p.stdout)
 }
 
-// takeStandardLog sends what libraries log by package log to w.
-func takeStandardLog(w io.Writer) {
+// redirectStandardLog sends what libraries log by package log to w.
+func redirectStandardLog(w io.Writer) {
 	log.SetFlags(0)
 	log.SetOutput(w)
 }
 
-// logFormat returns console for a terminal and json for everything else, unless
-// the config says which.
+// logFormat returns the configured format. Without one it is console on a terminal and json
+// elsewhere.
 func logFormat(configured string, terminal bool) string {
 	switch {
 	case configured != "":

@@ -21,8 +21,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// sessions is the sessions command: it talks to the admin side of the proxy that
-// the config describes.
+// sessions is the sessions command. It asks the admin side of the proxy that the
+// configuration describes.
 type sessions struct {
 	*program
 	subject, clientID string // flags
@@ -91,7 +91,7 @@ func (s *sessions) list(ctx context.Context) error {
 	return nil
 }
 
-// idle prints how long a session has said nothing.
+// idle returns the time for which a session has sent nothing, as it is printed.
 func idle(seconds *int64) string {
 	if seconds == nil {
 		return "-"
@@ -99,8 +99,8 @@ func idle(seconds *int64) string {
 	return (time.Duration(*seconds) * time.Second).String()
 }
 
-// printable returns a text that a device or a file chose as it is if a terminal can show it, else
-// quoted.
+// printable returns a text that a device or a file has chosen: as it is if a terminal can
+// show it, else quoted.
 func printable(text string) string {
 	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
 		return quoted
@@ -108,7 +108,7 @@ func printable(text string) string {
 	return text
 }
 
-// kick ends the sessions of the ids, or those that the flags describe.
+// kick ends the sessions with the ids, or those that the flags select.
 func (s *sessions) kick(ctx context.Context, ids []string) error {
 	if byFlag := s.subject != "" || s.clientID != ""; byFlag == (len(ids) > 0) {
 		return errors.New("name the sessions to end: by ID, or with --subject or --client-id")
@@ -131,6 +131,7 @@ func (s *sessions) kick(ctx context.Context, ids []string) error {
 	return err
 }
 
+// find returns the sessions that the flags select.
 func (s *sessions) find(ctx context.Context, limit int) (found admin.Sessions, err error) {
 	q := url.Values{"limit": {fmt.Sprint(limit)}}
 	if s.subject != "" {
@@ -143,8 +144,8 @@ func (s *sessions) find(ctx context.Context, limit int) (found admin.Sessions, e
 	return found, err
 }
 
-// call asks the admin side. into is what the answer is decoded into, nil for an
-// answer without content.
+// call asks the admin side and decodes the answer into the value at into, which is nil if
+// there is no content to expect.
 func (s *sessions) call(ctx context.Context, method, path string, into any) error {
 	c, err := s.loadConfig()
 	if err != nil {
@@ -175,7 +176,7 @@ func (s *sessions) call(ctx context.Context, method, path string, into any) erro
 	return readAnswer(resp, into)
 }
 
-// readAnswer decodes a good answer, or makes an error of the problem.
+// readAnswer decodes an answer. If it reports a problem, that is the error.
 func readAnswer(resp *http.Response, into any) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
@@ -194,8 +195,8 @@ func readAnswer(resp *http.Response, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// reachable returns where to reach a listener: one on all addresses is reached at
-// the loopback address.
+// reachable returns the address at which a listener can be reached. A listener on all
+// addresses is reached at the loopback address.
 func reachable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {

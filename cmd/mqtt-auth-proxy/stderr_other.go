@@ -4,6 +4,6 @@ package main
 
 import "os"
 
-// ownStderr returns f: that a crash does not wait for the reader of stderr is known to
-// be possible on Linux only.
+// ownStderr returns f. Only on Linux is there a way to make a crash independent of the reader
+// of stderr.
 func ownStderr(f *os.File) *os.File { return f }

@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
-// tokens is the token command: the file it works on and how it prints.
+// tokens is the token command, with the flags that its subcommands share.
 type tokens struct {
 	*program
 	file   string // flag
@@ -30,8 +30,9 @@ func (p *program) tokenCommand() *cobra.Command {
 		Short: "Make, list and withdraw tokens",
 		Long: `Make, list and withdraw tokens.
 
-The commands work on the token file itself. A running proxy takes up every change
-within a second: sessions of a token that is withdrawn end. NAME is the device.`,
+The commands change the token file itself. A running proxy notices every change
+within a second and ends the sessions of a token that is withdrawn. NAME is the
+device.`,
 	}
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
@@ -158,7 +159,7 @@ func (t *tokens) extendCommand() *cobra.Command {
 	return c
 }
 
-// changeCommand makes the commands that change entries by id or name.
+// changeCommand makes a command that changes entries by id or name.
 func (t *tokens) changeCommand(verb, short string, change func(path, idOrName string) ([]string, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   verb + " ID|NAME",
@@ -179,7 +180,7 @@ func (t *tokens) changeCommand(verb, short string, change func(path, idOrName st
 	}
 }
 
-// notFound says what was looked for, and where.
+// notFound adds to an error what was not found and where.
 func notFound(err error, path, idOrName string) error {
 	if errors.Is(err, tokenfile.ErrNotFound) {
 		return fmt.Errorf("%w: %q in %s; mqtt-auth-proxy token list shows all", err, idOrName, path)
@@ -190,7 +191,7 @@ func notFound(err error, path, idOrName string) error {
 func (t *tokens) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the tokens, without what they are",
+		Short: "List the tokens, without showing them",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := t.path()
@@ -211,7 +212,7 @@ func (t *tokens) listCommand() *cobra.Command {
 func (t *tokens) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID|NAME",
-		Short: "Show all that the file says of a token, or of a device's tokens",
+		Short: "Show everything that the file says about a token, or about the tokens of a device",
 		Args:  one("token id or device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path, err := t.path()
@@ -231,7 +232,7 @@ func (t *tokens) showCommand() *cobra.Command {
 func (t *tokens) lintCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "lint",
-		Short: "Check the token file and say what should be seen to",
+		Short: "Check the token file and print what should be corrected",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := t.path()

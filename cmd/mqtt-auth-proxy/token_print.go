@@ -10,7 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 )
 
-// tokenView is an entry as it is printed. It holds no secret.
+// tokenView is an entry of the token file as it is printed. It holds no secret.
 type tokenView struct {
 	ID          string            `json:"id"`
 	Subject     string            `json:"subject"`
@@ -30,7 +30,7 @@ type tokenView struct {
 	Line        int               `json:"line"`
 }
 
-// upstreamView is what an entry says towards the broker, its password masked.
+// upstreamView is what the broker is shown for an entry, with the password masked.
 type upstreamView struct {
 	Username string `json:"username,omitempty"`
 	Password string `json:"password,omitempty"`
@@ -60,6 +60,7 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 	return views
 }
 
+// orNil returns t in UTC, nil for the zero time.
 func orNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
@@ -68,7 +69,7 @@ func orNil(t time.Time) *time.Time {
 	return &t
 }
 
-// stateOf returns in a word whether a token lets its device in.
+// stateOf says whether a token lets its device in, and if not, why.
 func stateOf(e tokenfile.Entry, now time.Time) string {
 	switch {
 	case e.Disabled:
