@@ -137,7 +137,15 @@ limits: {per_address: 1}
 	if bad.Status != 1 || bad.Stdout != "" || !slices.Equal(places, want) {
 		t.Errorf("status %d, faults at\n%q, want\n%q\n%s", bad.Status, places, want, bad.Output())
 	}
-	good := check("good.yaml", "upstream: {servers: ['tcp://broker:1883'], username: proxy, password: hush-hush}\n")
+	tokens := filepath.Join(t.TempDir(), "tokens.jsonl")
+	text := "upstream: {servers: ['tcp://broker:1883'], username: proxy, password: hush-hush}\nauth: {sources: [{file: {path: '" + tokens + "'}}]}\n"
+	if r := check("good.yaml", text); r.Status != 1 || !strings.HasPrefix(r.Stderr, "good.yaml:2: auth.sources[0].file: there is no token file ") {
+		t.Errorf("status %d without a token file\n%s", r.Status, r.Output())
+	}
+	if err := os.WriteFile(tokens, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := check("good.yaml", text)
 	if good.Status != 0 || good.Stderr != "" || !strings.Contains(good.Stdout, "password: '***'") || !strings.Contains(good.Stdout, "timeout: 10s") {
 		t.Errorf("status %d\n%s", good.Status, good.Output())
 	}

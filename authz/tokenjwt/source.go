@@ -52,15 +52,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 }
 
 func open(ctx context.Context, o Options, load loader) (*Source, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
-	o = o.withDefaults()
-	algorithms, err := o.algorithms()
-	if err != nil {
-		return nil, err
-	}
-	mapping, err := o.mapping()
+	algorithms, mapping, err := o.compile()
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +76,44 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoKeys, err)
 	}
 	return s, nil
+}
+
+// Check returns what is wrong with the options. It reads no file and asks no issuer.
+func (o Options) Check() error {
+	_, _, err := o.compile()
+	return err
+}
+
+// Probe is Check, and reads the files that the options name. It asks no issuer.
+func (o Options) Probe() error {
+	algorithms, _, err := o.compile()
+	if err != nil {
+		return err
+	}
+	if o.Keys.URL != "" {
+		_, err := o.TLS.transport()
+		return err
+	}
+	d, err := o.loader()(context.Background())
+	if err != nil {
+		return fmt.Errorf("keys: %w", err)
+	}
+	if _, err := o.parser()(d.content, algorithms); err != nil {
+		return fmt.Errorf("keys: %s: %w", o.Keys.File+o.Keys.PEM+o.Keys.Secret, err)
+	}
+	return nil
+}
+
+// compile fills in the defaults and returns what the options mean.
+func (o *Options) compile() (algorithms []jose.SignatureAlgorithm, m mapping, err error) {
+	if err = o.check(); err != nil {
+		return nil, m, err
+	}
+	*o = o.withDefaults()
+	if algorithms, err = o.algorithms(); err == nil {
+		m, err = o.mapping()
+	}
+	return algorithms, m, err
 }
 
 func (o *Options) parser() func([]byte, []jose.SignatureAlgorithm) (*keySet, error) {

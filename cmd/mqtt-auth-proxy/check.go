@@ -14,9 +14,10 @@ func (p *program) checkCommand() *cobra.Command {
 		Short: "Check the configuration and print what is in force",
 		Long: `Check the configuration without starting anything.
 
-Every fault is printed as file:line: key: reason, and the exit status is 1. If
-there is none, the configuration in force is printed, defaults filled in and
-secrets masked.`,
+Every fault is printed as file:line: key: reason, and the exit status is 1. Files
+that the configuration names count: what would keep serve from starting is a fault,
+apart from addresses that are in use and what only a network can tell. If there is no
+fault, the configuration in force is printed, defaults filled in and secrets masked.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return p.check() },
 	}

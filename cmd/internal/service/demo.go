@@ -99,12 +99,20 @@ func portOf(a net.Addr) int {
 	return 0
 }
 
-// makeDemo makes the demo device if this is a first start: the embedded default on a fresh
-// data directory. It returns nil if it is not. In front of a broker of the operator's own a
-// demo device would be a way in that nobody has asked for.
+// demoFile returns the token file that a first start makes. It returns "" if a start would
+// not be the first one, which is that of the bundled broker on a fresh data directory. In
+// front of another broker a demo device would be a way in that its operator did not ask for.
+func demoFile(c *config.Config) string {
+	if path := missingTokenFile(c); c.Upstream.Bundled() && filepath.Dir(path) == c.Data {
+		return path
+	}
+	return ""
+}
+
+// makeDemo makes the demo device if this is a first start. It returns nil if it is not.
 func makeDemo(g *generation) (*demo, error) {
-	path := missingTokenFile(g.config)
-	if !g.config.Upstream.Bundled() || filepath.Dir(path) != g.config.Data {
+	path := demoFile(g.config)
+	if path == "" {
 		return nil, nil
 	}
 	made, err := tokenfile.Create(path, tokenfile.CreateOptions{

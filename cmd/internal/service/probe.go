@@ -1,41 +1,78 @@
 package service
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// Probe reads the files that the plan names, without starting anything, so that check
-// also finds faults that serve would meet only when it starts.
+// Probe reads the files that the plan names, without starting anything or making any file,
+// so that the check command finds what would keep the proxy from starting. Its error is a
+// [config.Error] with every fault.
 func (p *Plan) Probe() error {
-	return errors.Join(probeListeners(p.Listeners), probeUpstream(p))
-}
-
-// probeListeners reads the certificate files of listeners. It does not make any.
-func probeListeners(listeners []config.Listener) error {
-	var errs []error
-	for i, l := range listeners {
-		if l.TLS == nil {
-			continue
-		}
-		if err := certs.Check(certificateFiles(l.TLS)); err != nil {
-			errs = append(errs, fmt.Errorf("%s.tls: %w", listenerKey(i), err))
+	var faults []config.Fault
+	report := func(key string, err error) {
+		if err != nil {
+			faults = append(faults, p.Fault(key, textOf(err)))
 		}
 	}
-	return errors.Join(errs...)
-}
-
-// probeUpstream reads the files that are needed to reach the brokers.
-func probeUpstream(p *Plan) error {
-	if p.servers == nil {
+	p.probeListeners(report)
+	p.probeSources(report)
+	p.probeAdmin(report)
+	p.probeData(report)
+	if p.servers != nil {
+		_, err := newBrokers(p, pool.Trace{}, nil)
+		report("upstream", err)
+	}
+	if faults == nil {
 		return nil
 	}
-	if _, err := newBrokers(p, pool.Trace{}, nil); err != nil {
-		return fmt.Errorf("upstream.%w", err)
+	slices.SortStableFunc(faults, func(a, b config.Fault) int { return cmp.Compare(a.Line, b.Line) })
+	return &config.Error{Faults: faults}
+}
+
+func (p *Plan) probeListeners(report func(key string, err error)) {
+	for i, l := range p.Listeners {
+		if l.TLS != nil {
+			report(listenerKey(i)+".tls", certs.Check(certificateFiles(l.TLS)))
+		}
 	}
-	return nil
+}
+
+func (p *Plan) probeSources(report func(key string, err error)) {
+	for i, x := range p.sources {
+		if s, ok := find[prober](x.source); ok {
+			report(sourceKey(i, x), s.Probe(p.Config))
+		}
+	}
+}
+
+func (p *Plan) probeAdmin(report func(key string, err error)) {
+	if p.Admin.Address == "" {
+		return
+	}
+	if _, err := os.Stat(p.Admin.TokenFile); err == nil { // else a start makes it
+		_, err := admin.EnsureToken(p.Admin.TokenFile)
+		report("admin.token_file", err)
+	}
+	_, err := pushSecret(p.Admin.PushSecretFile)
+	report("admin.push_secret_file", err)
+}
+
+// probeData reads the files that the proxy itself has written into the data directory.
+func (p *Plan) probeData(report func(key string, err error)) {
+	if _, err := readClientIDKey(filepath.Join(p.Data, clientIDKeyFile)); !errors.Is(err, fs.ErrNotExist) {
+		report("data", err)
+	}
+	_, err := denylist.Open(filepath.Join(p.Data, denialsFile))
+	report("data", err)
 }

@@ -82,6 +82,9 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	return s, nil
 }
 
+// denialsFile is in the data directory and holds what operators have withdrawn.
+const denialsFile = "denials.jsonl"
+
 // open makes the lasting parts and the first generation.
 func (s *Service) open(ctx context.Context, p *Plan) error {
 	c := p.Config
@@ -92,7 +95,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	if s.clientIDKey, err = openClientIDKey(c.Data, s.Log.Logger); err != nil {
 		return err
 	}
-	if s.denials, err = denylist.Open(filepath.Join(c.Data, "denials.jsonl")); err != nil {
+	if s.denials, err = denylist.Open(filepath.Join(c.Data, denialsFile)); err != nil {
 		return err
 	}
 	s.openServer()

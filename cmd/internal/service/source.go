@@ -69,6 +69,10 @@ type rememberer interface {
 // A faultLogger logs its faults itself, when it meets them.
 type faultLogger interface{ LogsFaults() }
 
+// A prober reads files when it is opened. Probe reads them without any effect, so that the
+// check command finds what would keep the source of the configuration c from being opened.
+type prober interface{ Probe(c *config.Config) error }
+
 // A hosted source is known by the host that it asks.
 type hosted interface{ Host() string }
 
@@ -99,7 +103,8 @@ func newSource(c config.Source, whole *config.Config, version string, in inputs)
 		s, err = newHTTPSource(c.HTTP, whole, version, in)
 		return "http", s, err
 	case c.JWT != nil:
-		return "jwt", newJWTSource(c.JWT), nil
+		s, err = newJWTSource(c.JWT)
+		return "jwt", s, err
 	}
 	return "file", newFileSource(c.File), nil
 }

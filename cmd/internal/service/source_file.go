@@ -29,6 +29,15 @@ func (f *fileSource) Open(_ context.Context, env sourceEnv) (err error) {
 	return MissingTokenFile(f.path, err)
 }
 
+// Probe implements prober. A first start makes the file.
+func (f *fileSource) Probe(c *config.Config) error {
+	if f.path == demoFile(c) {
+		return nil
+	}
+	_, err := tokenfile.Open(f.path, tokenfile.Options{})
+	return MissingTokenFile(f.path, err)
+}
+
 // Fault implements source.
 func (f *fileSource) Fault() error { return advise(f.Status().Err) }
 

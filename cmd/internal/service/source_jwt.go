@@ -16,7 +16,17 @@ type jwtSource struct {
 	config           *config.JWTSource
 }
 
-func newJWTSource(c *config.JWTSource) source { return &jwtSource{config: c} }
+func newJWTSource(c *config.JWTSource) (source, error) {
+	return &jwtSource{config: c}, jwtOptions(c).Check()
+}
+
+// Probe implements prober.
+func (j *jwtSource) Probe(*config.Config) error {
+	if j.config.StartWithoutKeys {
+		return nil
+	}
+	return jwtOptions(j.config).Probe()
+}
 
 // Open implements source.
 func (j *jwtSource) Open(ctx context.Context, _ sourceEnv) (err error) {
