@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// lately is how long ago a broker may have accepted credentials and still be
-	// taken to know them.
-	lately = time.Minute
-	// maxAcceptances is for how many different credentials acceptances are remembered.
+	// acceptanceLife is how long credentials are assumed to be good after a broker has
+	// accepted them.
+	acceptanceLife = time.Minute
+	// maxAcceptances is the number of different credentials that are remembered.
 	maxAcceptances = 4096
 )
 
-// acceptances remembers which credentials brokers have accepted lately. A broker may
-// answer "not authorized" for many reasons (Mosquitto does so before MQTT 5.0 if the
-// will is too large), and if it has accepted the same credentials a moment ago, then
-// the reason is the client. The zero value is ready to use.
+// acceptances remembers which credentials brokers have accepted recently. A broker may
+// answer "not authorized" for many reasons; Mosquitto does so before MQTT 5.0 if the will
+// is too large. If it has accepted the same credentials a moment ago, the client is the
+// reason. The zero value is ready to use.
 type acceptances struct {
 	mu   sync.Mutex
 	seed maphash.Seed
@@ -29,13 +29,13 @@ type acceptances struct {
 // acceptance is the last time that credentials were accepted.
 type acceptance struct {
 	at time.Time
-	// refused is the subject that was refused since, 0 for none. The credentials may
-	// have changed at the broker since they were accepted: a second subject that is
-	// refused in a row is no longer taken to be at fault itself.
+	// refused is the hash of the subject that was refused since, 0 for none. If a second
+	// subject is refused after it, the credentials have probably changed at the broker,
+	// and the subject is no longer assumed to be the reason.
 	refused uint64
 }
 
-// acceptanceKey names the credentials that a broker was shown.
+// acceptanceKey is the credentials that a broker was sent.
 type acceptanceKey struct {
 	server                   string
 	username, password       string
@@ -46,8 +46,8 @@ func (c *conn) acceptanceKey(out *packets.Connect) acceptanceKey {
 	return acceptanceKey{c.login.client.Server, out.Username, out.Password, out.HasUsername, out.HasPassword}
 }
 
-// add notes that credentials were accepted. If there are too many, some other is
-// forgotten: then one refusal more counts against the proxy's credentials.
+// add remembers that credentials were accepted. If there are too many, an arbitrary one is
+// forgotten: then one more refusal is blamed on the proxy's credentials.
 func (a *acceptances) add(k acceptanceKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -64,8 +64,8 @@ func (a *acceptances) add(k acceptanceKey) {
 	a.last[key] = acceptance{at: time.Now()}
 }
 
-// exonerate reports whether credentials that a broker refused for a subject are most
-// likely good.
+// likelyGood reports whether credentials are probably good although a broker has refused
+// them for a subject.
 func (a *acceptances) likelyGood(k acceptanceKey, subject string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -74,7 +74,7 @@ func (a *acceptances) likelyGood(k acceptanceKey, subject string) bool {
 	}
 	key, who := maphash.Comparable(a.seed, k), maphash.String(a.seed, subject)
 	last, ok := a.last[key]
-	if !ok || time.Since(last.at) > lately || last.refused != 0 && last.refused != who {
+	if !ok || time.Since(last.at) > acceptanceLife || last.refused != 0 && last.refused != who {
 		return false
 	}
 	last.refused = who

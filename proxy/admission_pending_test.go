@@ -163,7 +163,7 @@ func TestSilentConnectionsYield(t *testing.T) {
 	}
 }
 
-// TestDescriptorsAreNeverPassed: whatever comes and goes, connections and sessions never
+// TestDescriptorsAreNeverPassed: connections and sessions never
 // have more descriptors than they may, and a session always finds some as long as
 // others are pending.
 func TestDescriptorsAreNeverPassed(t *testing.T) {
@@ -183,7 +183,7 @@ func TestDescriptorsAreNeverPassed(t *testing.T) {
 			b.mustLogin(with(4, fmt.Sprint(i), goodToken))
 		}
 		if s := b.srv.Stats(); s.Pending > 1 || s.Sessions != 5 {
-			t.Errorf("%d pending beside %d sessions, want 1 and 5", s.Pending, s.Sessions)
+			t.Errorf("%d pending and %d sessions, want 1 and 5", s.Pending, s.Sessions)
 		}
 		_, ack, err := b.login(with(5, "one too many", goodToken))
 		if r := b.lastRefusal(); err != nil || ack.Code != packets.ServerBusy || r.Reason != Busy || !strings.Contains(r.Err.Error(), "descriptors") {
@@ -197,8 +197,8 @@ func TestDescriptorsAreNeverPassed(t *testing.T) {
 	})
 }
 
-// TestSilentConnectionIsDisplaced: its client is closed at once, and the reason is
-// told.
+// TestSilentConnectionIsDisplaced: the connection is closed at once, and the refusal has
+// the reason.
 func TestSilentConnectionIsDisplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -219,8 +219,8 @@ func TestSilentConnectionIsDisplaced(t *testing.T) {
 	})
 }
 
-// TestRefusedConnectionGivesWay: a client that does not close after its CONNACK keeps
-// nobody out.
+// TestRefusedConnectionGivesWay: a client that does not close after its CONNACK keeps no
+// other client out.
 func TestRefusedConnectionGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

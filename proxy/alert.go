@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// plainAlert is the size of an alert that is not encrypted, in bytes: a record header
-// and two bytes. An encrypted record of TLS 1.3 is longer.
+// plainAlert is the size in bytes of an alert that is not encrypted: a record header and
+// two bytes. An encrypted record of TLS 1.3 is longer.
 const plainAlert = recordHeader + 2
 
 const (
@@ -16,7 +16,7 @@ const (
 	recordAlert  = 21
 )
 
-// lastRead is the end of what has been read.
+// lastRead is the last bytes that have been read from a connection.
 type lastRead [plainAlert]byte
 
 // add appends b.
@@ -27,11 +27,11 @@ func (l *lastRead) add(b []byte) {
 	copy(l[max(0, len(l)-len(b)):], b[max(0, len(b)-len(l)):])
 }
 
-// alert returns the alert that l is, if it is one that was sent in the clear.
+// alert returns the alert in l, if there is one that was sent in plain text.
 //
 // A client of TLS 1.3 that does not accept the certificate should encrypt its alert.
-// OpenSSL and what is made with it do not: their keys are only in force later. To
-// crypto/tls it is a record that cannot be decrypted.
+// OpenSSL does not, because at that time it does not use its keys yet. To crypto/tls such
+// an alert is a record that cannot be decrypted.
 func (l *lastRead) alert() (tls.AlertError, bool) {
 	if l[0] != recordAlert || l[1] != 3 || l[3] != 0 || l[4] != 2 {
 		return 0, false
@@ -39,8 +39,8 @@ func (l *lastRead) alert() (tls.AlertError, bool) {
 	return tls.AlertError(l[6]), true
 }
 
-// alertOf returns the alert by which the client has ended a handshake that failed with
-// err.
+// alertOf returns the alert with which the client has ended a handshake. err is the error
+// of the handshake.
 func alertOf(err error, last *lastRead) (tls.AlertError, bool) {
 	var op *net.OpError
 	if !errors.As(err, &op) {
@@ -69,7 +69,7 @@ const (
 	unknownCA              tls.AlertError = 48
 )
 
-// alertError describes a handshake that the client has ended with an alert, and the
+// alertError describes a handshake that the client has ended with an alert, and names the
 // likely cause.
 func alertError(alert tls.AlertError) error {
 	cause := ""

@@ -9,35 +9,36 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// The causes for which a session is cut, for [Server.Kick]. Any other error works
-// like ErrKicked.
+// The causes for which a session is cut, for [Server.Kick]. Any other error has the effect
+// of ErrKicked. The codes are those of the DISCONNECT that a client of MQTT 5.0 gets; the
+// connection of older clients is closed.
 var (
-	// ErrRevoked: the token is no longer good. The client gets reason code 0x98,
-	// the broker a DISCONNECT, so that the will is not sent.
+	// ErrRevoked: the token is no longer good. The client gets 0x98. The broker gets a
+	// DISCONNECT, so that it does not publish the will.
 	ErrRevoked = errors.New("revoked")
-	// ErrExpired: the grant's time is over. The client gets 0x87, the broker no
-	// DISCONNECT, so that the will is sent.
+	// ErrExpired: the grant has expired. The client gets 0x87. The broker gets no
+	// DISCONNECT, so that it publishes the will.
 	ErrExpired = errors.New("expired")
-	// ErrKicked: an operator ended the session. The client gets 0x98, the will
-	// is sent.
+	// ErrKicked: an operator ended the session. The client gets 0x98, and the will is
+	// published.
 	ErrKicked = errors.New("kicked")
-	// ErrDisplaced: a newer session of the same subject took its place. The
-	// client gets 0x8E, the will is sent.
+	// ErrDisplaced: a newer session of the same subject took its place. The client gets
+	// 0x8E, and the will is published.
 	ErrDisplaced = errors.New("displaced by a newer session")
-	// ErrDraining: the server shuts down. The client gets 0x8B; what the broker
-	// still has for it is passed on before.
+	// ErrDraining: the server is shutting down. The client gets 0x8B, after what the
+	// broker still had for it. The will is published.
 	ErrDraining = errors.New("draining")
-	// ErrUpstreamLost: the broker no longer answers, which the session itself
-	// would only notice later. The client gets 0x8B, the broker nothing.
+	// ErrUpstreamLost: the broker no longer answers, which the session itself would notice
+	// only later. The client gets 0x8B, the broker gets nothing.
 	ErrUpstreamLost = errors.New("the broker no longer answers")
-	// errClosed is the cause of a hard close: nobody is told anything.
+	// errClosed is the cause of a hard close: neither side gets a packet.
 	errClosed = errors.New("server closed")
 )
 
 // farewell returns how a session of the given protocol level is ended for cause.
-// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14). Its
-// three bytes are within every client's Maximum Packet Size: the CONNACK, which the
-// client has got, takes five.
+// Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14). Its three
+// bytes are within every client's Maximum Packet Size, because the CONNACK that the client
+// has received takes five.
 func farewell(cause error, level byte) relay.Farewell {
 	f := relay.Farewell{Err: cause}
 	if errors.Is(cause, errClosed) {
@@ -63,7 +64,8 @@ func farewell(cause error, level byte) relay.Farewell {
 	return f
 }
 
-// closeCode returns what a WebSocket client is told when its session is cut.
+// closeCode returns the code of the Close frame that a WebSocket client gets when its
+// session is cut.
 func closeCode(cause error) int {
 	if errors.Is(cause, ErrDraining) || errors.Is(cause, ErrUpstreamLost) || errors.Is(cause, errClosed) {
 		return websocket.GoingAway
@@ -71,7 +73,8 @@ func closeCode(cause error) int {
 	return websocket.PolicyViolation
 }
 
-// cutReason returns the reason for a session that was cut before it had begun.
+// cutReason returns the reason of a refusal for a session that was cut before its relay
+// started.
 func cutReason(cause error) Reason {
 	switch {
 	case errors.Is(cause, ErrRevoked):
@@ -86,7 +89,7 @@ func cutReason(cause error) Reason {
 	return Busy
 }
 
-// denialCause returns why a session ends whose grant is denied now.
+// denialCause returns why a session ends for which an Authorizer now returns the denial err.
 func denialCause(err error) error {
 	var d *authz.Denial
 	if errors.As(err, &d) && d.Reason == authz.Expired {

@@ -7,9 +7,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// passAnswer hands the broker's CONNACK to the client. Success goes on byte for
-// byte, unless the client has to be told more, and so does a refusal of the client's
-// own doing.
+// passAnswer passes the broker's CONNACK to the client. A success goes on unchanged unless
+// a property must be added. A refusal that is the client's fault goes on in the form of the
+// client's version.
 func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	ack, version, err := readConnack(raw, c.login.level)
 	switch {
@@ -41,10 +41,10 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	return nil
 }
 
-// readConnack reads the broker's answer to a CONNECT of the given level. A broker may
-// refuse in the form of another version than the client's, because it knows no other:
-// one of MQTT 3.1.1 answers a CONNECT of 5.0 with return code 1 [MQTT-3.1.2-2].
-// version is the level whose form the answer has.
+// readConnack reads the broker's answer to a CONNECT of the given level. A broker that does
+// not know the client's version refuses in the form of another: one of MQTT 3.1.1 answers a
+// CONNECT of 5.0 with return code 1 [MQTT-3.1.2-2]. version is the level whose form the
+// answer has.
 func readConnack(raw []byte, level byte) (ack packets.Connack, version byte, err error) {
 	if err = ack.Parse(raw, level); err == nil {
 		return ack, level, nil
@@ -60,8 +60,8 @@ func readConnack(raw []byte, level byte) (ack packets.Connack, version byte, err
 	return other, version, nil
 }
 
-// translated returns the code of a refusal in the numbers of the given level. Codes
-// of that level stay as they are.
+// translateCode returns the code of a refusal in the numbers of the given level. It returns
+// codes of that level unchanged.
 func translateCode(code packets.ReasonCode, level byte) packets.ReasonCode {
 	switch {
 	case level == 5 && code < 0x80:
@@ -72,7 +72,7 @@ func translateCode(code packets.ReasonCode, level byte) packets.ReasonCode {
 	return code
 }
 
-// newerCode returns the reason code of MQTT 5.0 for a return code of 3.1.1.
+// codeFor5 returns the reason code of MQTT 5.0 for a return code of 3.1.1.
 func codeFor5(code packets.ReasonCode) packets.ReasonCode {
 	switch code {
 	case packets.RefusedProtocolVersion:
@@ -87,7 +87,7 @@ func codeFor5(code packets.ReasonCode) packets.ReasonCode {
 	return packets.ServerUnavailable
 }
 
-// olderCode returns the return code of MQTT 3.1.1 for a reason code of 5.0.
+// codeFor3 returns the return code of MQTT 3.1.1 for a reason code of 5.0.
 func codeFor3(code packets.ReasonCode) packets.ReasonCode {
 	switch code {
 	case packets.UnsupportedProtocolVersion:
@@ -102,8 +102,8 @@ func codeFor3(code packets.ReasonCode) packets.ReasonCode {
 	return packets.RefusedServerUnavailable
 }
 
-// echoMethod adds the client's authentication method to a success, where the broker
-// has not seen it: every successful CONNACK must repeat it [MQTT-4.12.0-5]. It reports
+// echoMethod adds the client's authentication method to a success if the broker was not
+// sent it, because every successful CONNACK must repeat it [MQTT-4.12.0-5]. It reports
 // whether the CONNACK has changed.
 func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
 	method, ok := c.login.connect.Properties.AuthenticationMethod()
@@ -114,10 +114,9 @@ func (c *conn) echoMethod(ack *packets.Connack, out *packets.Connect) bool {
 	return true
 }
 
-// settleClientID sees to it that client, broker and registry agree about the id of a
-// 5.0 client that sent none: the client is told the one that was made up, or the
-// registry learns the one that the broker chose [MQTT-3.2.2-16]. It reports whether
-// the CONNACK has changed.
+// agreeOnClientID makes client, broker and registry agree about the id of a 5.0 client that
+// sent none: either the CONNACK gets the id that was made up, or the registry gets the id
+// that the broker assigned [MQTT-3.2.2-16]. It reports whether the CONNACK has changed.
 func (c *conn) agreeOnClientID(ack *packets.Connack) (changed bool, err error) {
 	if c.link.assignID {
 		ack.Properties = ack.Properties.With(packets.AssignedClientIdentifier, c.login.clientID)
@@ -137,9 +136,9 @@ func (c *conn) agreeOnClientID(ack *packets.Connack) (changed bool, err error) {
 	return false, nil
 }
 
-// upstreamRefusal decides what the client is told when the broker says no, in the
-// form of the given version. Refused credentials that the proxy put in are not the
-// client's fault: it is told to come back later.
+// upstreamRefusal returns the refusal for a broker's CONNACK that refuses in the form of the
+// given version. If the broker refused credentials that the proxy put in, that is not the
+// client's fault, and the client gets "server unavailable".
 func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte, out *packets.Connect) error {
 	refused := fmt.Errorf("the broker answered %v (%d)", code, byte(code))
 	if version != c.login.level {
@@ -155,6 +154,7 @@ func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte
 	return refuse(UpstreamRefused, refused)
 }
 
+// aboutCredentials reports whether a broker may refuse wrong credentials with the code.
 func aboutCredentials(code packets.ReasonCode) bool {
 	switch code {
 	case packets.RefusedUserName, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, packets.NotAuthorized:
@@ -163,7 +163,7 @@ func aboutCredentials(code packets.ReasonCode) bool {
 	return false
 }
 
-// sameCredentials reports whether the broker was shown what the client had sent.
+// sameCredentials reports whether the broker was sent the client's own credentials.
 func (c *conn) sameCredentials(out *packets.Connect) bool {
 	return out.HasUsername == c.login.connect.HasUsername && out.Username == c.login.connect.Username &&
 		out.HasPassword == c.login.connect.HasPassword && out.Password == c.login.connect.Password

@@ -173,7 +173,7 @@ func TestRefusalAfterAcceptance(t *testing.T) {
 				accept()
 				refused("good-beta", tt.refusal)
 				accept()
-				time.Sleep(lately + second)
+				time.Sleep(acceptanceLife + second)
 				refused(goodToken, tt.later)
 			})
 		})

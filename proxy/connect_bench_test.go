@@ -98,7 +98,7 @@ func (r *connectRig) visit(config *tls.Config) {
 	}
 }
 
-// acceptCONNECTs is a broker that answers whatever comes first and then waits for the
+// acceptCONNECTs is a broker that answers the first bytes that arrive and then waits for the
 // end. It returns its address.
 func acceptCONNECTs(b testing.TB) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

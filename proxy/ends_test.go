@@ -74,8 +74,8 @@ func TestWholePacketsBeforeAMalformedOneCount(t *testing.T) {
 	}
 }
 
-// A device in the middle of a packet is not told why the session ends: the DISCONNECT
-// would land inside.
+// TestNoDisconnectInsideAPacketAfterAFault: a device that has received a part of a packet
+// gets no DISCONNECT, which it would take for the rest of that packet.
 func TestNoDisconnectInsideAPacketAfterAFault(t *testing.T) {
 	withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 		half := publishOf(level, 1)[:5]
@@ -86,7 +86,8 @@ func TestNoDisconnectInsideAPacketAfterAFault(t *testing.T) {
 	})
 }
 
-// What the broker has sent whole reaches the device, whatever follows.
+// TestWholePacketsOfTheBrokerCount: a whole packet of the broker reaches the device also
+// if a fault follows it.
 func TestWholePacketsOfTheBrokerCount(t *testing.T) {
 	withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 		said := publishOf(level, 1)

@@ -15,7 +15,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// maxFootprint is what a session may cost beside the pair that the relay keeps for
+// maxFootprint is what a session may cost besides the pair that the relay keeps for
 // it, in bytes, its grant not included: sources share those.
 const maxFootprint = 512
 
@@ -29,7 +29,7 @@ func TestSessionFootprint(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("a session costs %d bytes beside the relay's pair, want at most %d", n, maxFootprint)
+	t.Errorf("a session costs %d bytes besides the relay's pair, want at most %d", n, maxFootprint)
 }
 
 // BenchmarkSessionFootprint reports what TestSessionFootprint bounds.

@@ -34,7 +34,7 @@ func TestTokenInTheClientIDGoesNowhere(t *testing.T) {
 		{"5.0", TokenLocation{}, credentials(5, goodToken, goodToken, ""), goodToken},
 		{"3.1", TokenLocation{}, credentials(3, goodToken, goodToken, ""), goodToken},
 		{"client id, user name and password", TokenLocation{place: password}, credentials(4, goodToken, goodToken, goodToken), goodToken},
-		{"client id and password beside a token", TokenLocation{}, credentials(4, pass, goodToken, pass), pass},
+		{"client id and password next to a token", TokenLocation{}, credentials(4, pass, goodToken, pass), pass},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestOtherNamesPassUnchanged(t *testing.T) {
 	})
 }
 
-// TestTopicRulesKnowTheClientID: a 5.0 client without a client id is told the one that
+// TestTopicRulesKnowTheClientID: a 5.0 client without a client id gets the one that
 // its topic rules were made for, instead of one that the broker would choose.
 func TestTopicRulesKnowTheClientID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -9,29 +9,28 @@ import (
 // Upstream connects clients to brokers. See [DialFunc] for a single broker, and package
 // pool for several.
 type Upstream interface {
-	// Connect opens a connection to a broker and lets greet have the client's
-	// CONNECT answered on it. As long as greet reports that a broker has not
-	// answered, Connect may close that connection and try another broker, until
-	// the end of ctx. It returns the link that was greeted, or the last error.
+	// Connect opens a connection to a broker and calls greet with it, which has the
+	// client's CONNECT answered. If greet reports that the broker has not answered,
+	// Connect may close that connection and try another broker, until ctx ends. It
+	// returns the connection that was greeted without an error, or the last error.
 	//
-	// It is called from the goroutine of the connection concerned, many at the
-	// same time, and must not change r.
+	// Connect is called from the goroutine of the client's connection, so many calls run
+	// at the same time. It must not change r.
 	Connect(ctx context.Context, r *ConnectRequest, greet Greet) (Link, error)
 }
 
-// Greet sends a CONNECT on nc and waits for the broker's answer, until the end of
-// ctx. It reports whether the broker answered at all, whatever it said. An error
-// after an answer is not the broker's fault, and no other broker is to be tried
-// after it. nc is of no use after an error.
+// Greet sends a CONNECT on nc and waits for the broker's answer until ctx ends. It reports
+// whether the broker answered at all, with success or not. An error after an answer is not
+// the broker's fault, and no other broker may be tried after it. After any error the caller
+// must close nc.
 type Greet func(ctx context.Context, nc net.Conn) (answered bool, err error)
 
 // Link is a connection to a broker that has answered the CONNECT.
 type Link struct {
 	Conn net.Conn
-	// Server names the broker, for [Client.Server]; empty if it has no name.
+	// Server is the name of the broker, for [Client.Server]. It may be empty.
 	Server string
-	// Release, if not nil, is called once when the session has ended and Conn is
-	// closed.
+	// Release, if not nil, is called once, when Conn has been closed.
 	Release func()
 }
 

@@ -58,7 +58,7 @@ func withTwoBrokers(t *testing.T) (*bench, *twoBrokers) {
 }
 
 // TestSilentBrokerIsPassedOver: the device waits a little longer and notices
-// nothing else. The broker that may wake up is told that nobody has died.
+// nothing else. A broker that wakes up later gets a DISCONNECT, so that it publishes no will.
 func TestSilentBrokerIsPassedOver(t *testing.T) {
 	for _, level := range levels {
 		synctest.Test(t, func(t *testing.T) {
@@ -151,8 +151,8 @@ func TestKickWhileGreeting(t *testing.T) {
 	})
 }
 
-// TestNobodyAnswers: the device is told to come back later.
-func TestNobodyAnswers(t *testing.T) {
+// TestNoBrokerAnswers: the device gets "server unavailable".
+func TestNoBrokerAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, u := withTwoBrokers(t)
 		u.first.silent, u.second = true, &fakeBroker{err: errors.Join(errTest, net.ErrClosed)}

@@ -9,26 +9,25 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// Listener is a net.Listener with what the proxy needs to know of it. A
-// [Server] serves any net.Listener; one that is not a *Listener is plain MQTT and
-// named after its address.
+// Listener is a net.Listener with settings for its connections. A [Server] serves any
+// net.Listener; one that is not a *Listener is plain MQTT and named after its address.
 type Listener struct {
 	net.Listener
-	// Name stands in logs, metrics and requests to token sources; empty means
-	// the address.
+	// Name is the name in logs, metrics and requests to token sources; empty means the
+	// address.
 	Name string
-	// TLS makes it a TLS listener. The connections of the inner listener must be
-	// plain: the server does the handshakes, so that it can limit them.
+	// TLS, if not nil, makes it a TLS listener. The connections of the inner listener
+	// must be plain, because the server does the handshakes itself to limit them.
 	TLS *tls.Config
-	// ProxyProtocol are the networks of load balancers that begin every connection
-	// with a PROXY protocol header, before TLS. If there are any, the listener is for
-	// them alone: connections from elsewhere, or without a header, are closed. The
-	// address in the header then stands for the client's in every respect.
+	// ProxyProtocol lists the networks of load balancers that send a PROXY protocol header
+	// at the beginning of every connection, before TLS. If there are any, the listener is
+	// for these load balancers only: connections from other addresses, or without a
+	// header, are closed. The address in the header is the client's address then.
 	ProxyProtocol []netip.Prefix
-	// WebSocket makes it a listener for MQTT over WebSocket, and for nothing else.
+	// WebSocket, if not nil, makes it a listener for MQTT over WebSocket only.
 	WebSocket *websocket.Endpoint
 
-	current atomic.Pointer[listenerSettings] // what the fields said when it was last asked
+	current atomic.Pointer[listenerSettings] // nil before the first connection or Update
 }
 
 // Update applies the settings of next, all but the socket, to the connections that l
@@ -38,7 +37,7 @@ func (l *Listener) Update(next *Listener) {
 	l.current.Store(newSettings(l.Listener, next, l.current.Load()))
 }
 
-// entry returns where a connection comes in that is accepted now.
+// settings returns the settings for a connection that is accepted now.
 func (l *Listener) settings() *listenerSettings {
 	if e := l.current.Load(); e != nil {
 		return e
@@ -47,17 +46,17 @@ func (l *Listener) settings() *listenerSettings {
 	return l.current.Load()
 }
 
-// entry is where a connection came in.
+// listenerSettings is what the connections of a listener need to know of it.
 type listenerSettings struct {
 	name    string
-	given   *tls.Config // tls as the Listener has it
+	given   *tls.Config // as it is in the Listener; tls is made of it
 	tls     *tls.Config
 	proxies []netip.Prefix
 	ws      *websocket.Endpoint
 }
 
-// newSettings returns what settings say about connections of socket; old is the one
-// before, if there was one.
+// newSettings returns the settings for connections of socket. old is what was in force
+// before, or nil.
 func newSettings(socket net.Listener, settings *Listener, old *listenerSettings) *listenerSettings {
 	e := &listenerSettings{name: settings.Name, given: settings.TLS, proxies: settings.ProxyProtocol, ws: settings.WebSocket}
 	if e.name == "" {
@@ -66,14 +65,14 @@ func newSettings(socket net.Listener, settings *Listener, old *listenerSettings)
 	switch {
 	case e.given == nil:
 	case old != nil && old.given == e.given:
-		e.tls = old.tls // it holds the keys of the tickets
+		e.tls = old.tls // which holds the session ticket keys
 	default:
 		e.tls = limitHandshakes(e.given)
 	}
 	return e
 }
 
-// entries returns what tells where a connection of ln comes in.
+// settingsOf returns a function that returns the settings for the next connection of ln.
 func settingsOf(ln net.Listener) func() *listenerSettings {
 	if l, ok := ln.(*Listener); ok {
 		return l.settings
@@ -82,8 +81,8 @@ func settingsOf(ln net.Listener) func() *listenerSettings {
 	return func() *listenerSettings { return e }
 }
 
-// addrPortOf returns the address of a TCP connection with a v4 address in its
-// v4 form; the zero value for others.
+// addrPortOf returns the address of a TCP connection, with an IPv4 address in its 4-byte
+// form. It returns the zero value for other addresses.
 func addrPortOf(a net.Addr) netip.AddrPort {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {

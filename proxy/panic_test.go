@@ -19,7 +19,8 @@ func (b *bench) countPanics() *atomic.Int32 {
 	return &n
 }
 
-// A bug that only one session meets ends that session, and no other.
+// TestAPanicEndsOneSession: a bug that only one session meets ends that session, and no
+// other.
 func TestAPanicEndsOneSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -44,8 +45,8 @@ func TestAPanicEndsOneSession(t *testing.T) {
 	})
 }
 
-// A session of which nobody can tell whether its token is still good goes on, and is
-// asked about again.
+// TestAPanicOfARecheckIsNoAnswer: a session goes on if its recheck panics, and is rechecked
+// again.
 func TestAPanicOfARecheckIsNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -67,7 +68,8 @@ func TestAPanicOfARecheckIsNoAnswer(t *testing.T) {
 	})
 }
 
-// A bug in a hook that is called for a new connection ends that connection.
+// TestAPanicOnAcceptEndsOneConnection: a bug in a hook that is called for a new connection
+// ends that connection.
 func TestAPanicOnAcceptEndsOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

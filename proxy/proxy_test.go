@@ -80,7 +80,7 @@ func TestBytesSentWithTheConnectArrive(t *testing.T) {
 	})
 }
 
-// TestRefusals walks through the table of refusals: what each version is told,
+// TestRefusals walks through the table of refusals: what each version gets,
 // what is traced, and that the broker is not even dialed unless it has to be.
 func TestRefusals(t *testing.T) {
 	deny := func(r authz.Reason) authorizerFunc {

@@ -13,12 +13,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
-// readHeader takes the header of a load balancer from the connection and believes
-// it, if the listener wants one.
+// readHeader reads the header of a load balancer, if the listener requires one.
 //
-// It is wanted of everybody there: a connection from elsewhere, or without a header,
-// is closed. Else whoever reaches the listener past the load balancer could claim
-// any address, or hide behind the load balancer's.
+// Then every connection must have one: a connection from another address, or without a
+// header, is closed. Otherwise a client that reaches the listener without the load balancer
+// could claim any address, or hide behind that of the load balancer.
 func (c *conn) readHeader() error {
 	if len(c.listener.proxies) == 0 {
 		return nil
@@ -46,8 +45,8 @@ func (c *conn) readHeader() error {
 	return c.countKnownAddress()
 }
 
-// arriveLate counts a connection whose address was not known when it came. If it is only
-// to be refused its client has little time for its CONNECT.
+// countKnownAddress counts a connection whose address was not known when it was accepted.
+// If it is only to be refused now, its client has little time for its CONNECT.
 func (c *conn) countKnownAddress() error {
 	if !c.srv.admission.countAddress(c) {
 		return refuse(RateExceeded, errors.New("a flood of new connections from one address"))
@@ -58,18 +57,19 @@ func (c *conn) countKnownAddress() error {
 	return nil
 }
 
+// containsAddr reports whether one of the networks contains addr.
 func containsAddr(networks []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// gone reports whether the peer has closed. Load balancers that only look whether
-// somebody answers do so, many of them with a reset.
+// closedByPeer reports whether the peer has closed the connection. Health checks of load
+// balancers do that, many of them with a reset.
 func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// asHealthCheck makes a health check of a load balancer's own connection that ended
-// without a CONNECT.
+// asHealthCheck returns HealthCheck in place of err if the load balancer has connected on its
+// own behalf and closed the connection without a CONNECT. Otherwise it returns err.
 func (c *conn) asHealthCheck(err error) error {
 	var refused *RefusedError
 	if c.arrival.probe && errors.As(err, &refused) && (refused.Reason == ConnectionLost || refused.Reason == TLSFailed && closedByPeer(refused.Err)) {
@@ -98,7 +98,7 @@ func (a *arrival) proxyHeader() *proxyproto.Header {
 	return h
 }
 
-// sslOf describes a TLS connection in the words of the PROXY protocol.
+// sslOf describes a TLS connection in the terms of the PROXY protocol.
 func sslOf(s *tls.ConnectionState) *proxyproto.SSL {
 	ssl := &proxyproto.SSL{
 		Version: strings.Replace(tls.VersionName(s.Version), "TLS ", "TLSv", 1),
@@ -111,8 +111,8 @@ func sslOf(s *tls.ConnectionState) *proxyproto.SSL {
 	return ssl
 }
 
-// opensslName returns OpenSSL's name of a cipher suite: that of TLS 1.3 is the
-// standard's, those before are ECDHE-RSA-AES128-GCM-SHA256 and the like.
+// opensslName returns OpenSSL's name of a cipher suite. For TLS 1.3 that is the name in the
+// standard; older ones have names such as ECDHE-RSA-AES128-GCM-SHA256.
 func opensslName(name string) string {
 	suite, ok := strings.CutPrefix(name, "TLS_")
 	exchange, cipher, before13 := strings.Cut(suite, "_WITH_")

@@ -65,7 +65,7 @@ func TestHeaderTellsTheClientsAddress(t *testing.T) {
 		}
 		want := &proxyproto.Header{Source: netip.MustParseAddrPort("192.0.2.7:51000"), Destination: netip.MustParseAddrPort("198.51.100.1:8883")}
 		if diff := cmp.Diff(want, b.broker.origin, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-			t.Errorf("what the broker can be told (-want +got)\n%s", diff)
+			t.Errorf("what the broker can be sent (-want +got)\n%s", diff)
 		}
 	})
 }
@@ -175,7 +175,7 @@ func TestLoadBalancerMayConnectForItself(t *testing.T) {
 	})
 }
 
-// TestHeaderSharesTheDeadline: the time to the CONNECT is one, whatever comes first.
+// TestHeaderSharesTheDeadline: one deadline applies to everything up to the CONNECT.
 func TestHeaderSharesTheDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

@@ -11,26 +11,24 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// rechecks asks again for live sessions. Sessions that came with the same token
-// form a group, which has one timer. Who is asked, and how often, is up to the policy
-// that is in force at that time. Sessions whose grant is not to be asked again when
-// they begin cost nothing.
+// rechecks asks the Authorizer again about the tokens of live sessions. Sessions with the
+// same token form a group, which has one timer. The policy that is in force at the time of a
+// recheck decides who is asked, and when the next recheck is. Sessions that need no recheck
+// when they begin cost nothing.
 type rechecks struct {
 	mu     sync.Mutex
-	groups map[[32]byte]*recheckGroup // by the token's digest
+	groups map[[32]byte]*recheckGroup // by the digest of the token
 	asking sync.WaitGroup
 	closed bool
 }
 
-// recheckGroup is the sessions of one token. Everything is guarded by
-// rechecks.mu.
+// recheckGroup is the sessions of one token. It is guarded by rechecks.mu.
 type recheckGroup struct {
 	members map[*session]authz.Request
 	timer   *time.Timer
 }
 
-// interval returns how long a grant may stand before it is asked again, 0 for
-// ever.
+// interval returns the time between two rechecks of a grant; 0 means that there are none.
 func (p *Policy) interval(g *authz.Grant) time.Duration {
 	if g.Recheck > 0 {
 		return g.Recheck
@@ -38,7 +36,7 @@ func (p *Policy) interval(g *authz.Grant) time.Duration {
 	return p.Recheck
 }
 
-// add makes the session of c one that is asked again, if its grant says so.
+// add adds the session of c, if its grant or the policy wants rechecks.
 func (r *rechecks) add(c *conn) {
 	every := c.srv.policy.Load().interval(c.login.client.Grant)
 	if every <= 0 {
@@ -65,9 +63,9 @@ func (r *rechecks) add(c *conn) {
 	c.login.session.rechecked = true
 }
 
-// Recheck asks the Authorizer again about every live session that is asked about at
-// all, spread over the given time. It is for changes of which the Authorizer tells
-// nothing by itself, such as another policy.
+// Recheck asks the Authorizer again about every live session that is rechecked at all,
+// spread over the time within. It is for changes that no Notifier reports, such as another
+// policy.
 func (s *Server) Recheck(within time.Duration) {
 	s.rechecks.mu.Lock()
 	defer s.rechecks.mu.Unlock()
@@ -79,11 +77,11 @@ func (s *Server) Recheck(within time.Duration) {
 	}
 }
 
-// jittered takes up to a tenth off d, so that the sessions of a storm do not ask
-// in step for ever after.
+// jittered returns d less up to a tenth of it, so that sessions that began at the same time
+// are not rechecked at the same time again and again.
 func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 
-// remove takes a session that has ended out of its group.
+// remove removes a session that has ended from its group.
 func (r *rechecks) remove(s *session) {
 	if !s.rechecked {
 		return
@@ -102,9 +100,9 @@ func (r *rechecks) remove(s *session) {
 	}
 }
 
-// ask is one round of a group. Sessions that said the same share one question; an
-// answer about one client id or address says nothing about another. Where the source
-// looks at less than that, a cache before it gives them all the same answer.
+// ask rechecks a group. Sessions with equal requests share one question, because an answer
+// about one client id or address says nothing about another. If the source looks at less
+// than that, a cache in front of it answers the other questions.
 func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	round := r.startRound(key, g)
 	if round == nil {
@@ -112,7 +110,7 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	}
 	defer r.asking.Done()
 	policy := srv.policy.Load()
-	every := time.Duration(0) // the shortest that any of them asks for
+	every := time.Duration(0) // the shortest interval of any session
 	defer func() { r.schedule(key, g, every) }()
 	for _, same := range round {
 		grant, err := srv.askAgain(policy, same[0].request)
@@ -124,7 +122,7 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	}
 }
 
-// again sets the time of a group's next round, unless every is 0.
+// schedule sets the time of the next recheck of a group, unless every is 0.
 func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -133,14 +131,14 @@ func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) 
 	}
 }
 
-// member is a session and what it said when it connected.
+// member is a session and the request with which it connected.
 type member struct {
 	session *session
 	request authz.Request
 }
 
-// renew is session.renew. A panic ends the session, so that the others are still asked
-// about.
+// renew is session.renew. A panic ends the session, so that the others are still
+// rechecked.
 func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
 	s := m.session
 	defer func() {
@@ -152,9 +150,8 @@ func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
 	return s.renew(m.request, grant, err)
 }
 
-// begin returns the group's members for one round, those together that said the
-// same, or nil if the group is over. A round that has begun must be ended with
-// r.asking.Done.
+// startRound returns the members of a group for one recheck, by their requests, or nil if
+// the group is no longer there. The caller must call r.asking.Done after the recheck.
 func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]member {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +167,7 @@ func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]me
 	return round
 }
 
-// askAgain asks the Authorizer about a live session. A panic is no answer.
+// askAgain asks the Authorizer about a live session. A panic is an error, not a denial.
 func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, err error) {
 	defer func() {
 		if s.recovered(recover()) {
@@ -182,7 +179,7 @@ func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, er
 	return p.Authorizer.Authorize(ctx, r)
 }
 
-// said is all of a request that an answer may depend on, beside the token.
+// recheckKey is everything in a request that an answer may depend on, besides the token.
 type recheckKey struct {
 	clientID, username, listener, certificate string
 	password                                  [32]byte
@@ -201,8 +198,8 @@ func recheckKeyOf(r authz.Request) recheckKey {
 	return s
 }
 
-// close ends all asking and waits for it. Canceling the server's life ends what
-// is under way.
+// close ends the rechecks and waits for those that are running. The end of the server's base
+// context makes them return.
 func (r *rechecks) close() {
 	r.mu.Lock()
 	r.closed = true

@@ -12,16 +12,17 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// RefusedError refuses a connection with a reason. A [Policy] returns it from
-// Rewrite; in a [Refusal] its Err is what stands in the log.
+// RefusedError is an error that refuses a connection for a reason. Policy.Rewrite may return
+// one. Its Err becomes that of the [Refusal].
 type RefusedError struct {
 	Reason Reason
 	Err    error
 }
 
+// refuse returns the error that refuses a connection for r. err has the details for the log.
 func refuse(r Reason, err error) error { return &RefusedError{Reason: r, Err: err} }
 
-// Error returns the reason and what is behind it.
+// Error returns the reason, and Err if there is one.
 func (e *RefusedError) Error() string {
 	if e.Err == nil {
 		return string(e.Reason)
@@ -32,8 +33,8 @@ func (e *RefusedError) Error() string {
 // Unwrap returns Err.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// connectError gives a fault of reading the CONNECT its reason. It sets the
-// protocol level where the fault tells it.
+// connectError returns the refusal for an error of reading the CONNECT. It sets the protocol
+// level if the error has it.
 func (c *conn) connectError(err error) error {
 	var (
 		malformed *packets.MalformedError
@@ -50,7 +51,7 @@ func (c *conn) connectError(err error) error {
 		c.login.level = tooLarge.Level
 		return refuse(TooLarge, err)
 	case errors.As(err, &level):
-		// A version newer than all we know most likely understands 5.0's form.
+		// A client of a version after 5.0 most likely understands a CONNACK of 5.0.
 		c.login.level = 4
 		if level.Level > 5 {
 			c.login.level = 5
@@ -66,9 +67,9 @@ func (c *conn) connectError(err error) error {
 	return refuse(ConnectionLost, err)
 }
 
-// authError gives an Authorizer's error its reason. Whatever is not a denial is
-// "unavailable", never a no; a denial for a reason of the Authorizer's own is one
-// without a reason.
+// authError returns the refusal for an error of an Authorizer. Every error that is not a
+// denial means that there was no decision, and must not make a device give up. A denial for
+// a reason that is not in the table counts as NotAuthorized.
 func authError(err error) error {
 	var denial *authz.Denial
 	switch {
@@ -90,6 +91,7 @@ func authError(err error) error {
 	return refuse(SourceUnavailable, err)
 }
 
+// isTimeout reports whether a deadline has passed.
 func isTimeout(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
@@ -156,13 +158,12 @@ func (c *conn) sendRefusalCode(refused *RefusedError) (code packets.ReasonCode, 
 	return code, c.writeConnack(ack.Append(nil, c.login.level), lingerTimeout) == nil
 }
 
-// errTooLargeForClient is the error of a CONNACK that the client does not take.
+// errTooLargeForClient is the error of a CONNACK that the client does not accept.
 var errTooLargeForClient = errors.New("the CONNACK is larger than the Maximum Packet Size of the client")
 
-// writeConnack sends a CONNACK, as write does. If it is larger than the client has said
-// that it takes, the Reason String and the User Properties are left out; nothing is
-// sent if that does not help. MQTT 5.0 section 3.1.2.11.4, [MQTT-3.2.2-19],
-// [MQTT-3.2.2-20]
+// writeConnack sends a CONNACK, as write does. If it is larger than the Maximum Packet Size
+// of the client, the Reason String and the User Properties are left out. If it is still too
+// large, nothing is sent. MQTT 5.0 section 3.1.2.11.4, [MQTT-3.2.2-19], [MQTT-3.2.2-20]
 func (c *conn) writeConnack(raw []byte, within time.Duration) error {
 	if limit := c.packetLimit(); uint64(len(raw)) > limit {
 		var ack packets.Connack
@@ -177,7 +178,7 @@ func (c *conn) writeConnack(raw []byte, within time.Duration) error {
 	return c.write(raw, within)
 }
 
-// packetLimit returns the size of the largest packet that the client takes, in bytes.
+// packetLimit returns the size in bytes of the largest packet that the client accepts.
 func (c *conn) packetLimit() uint64 {
 	if c.login.connect != nil && c.login.level == 5 {
 		if n, ok := c.login.connect.Properties.MaximumPacketSize(); ok {

@@ -10,7 +10,7 @@ import (
 )
 
 // TestConnackFitsTheClient: a 5.0 client that has said how large a packet may be gets
-// no larger CONNACK, whoever has written it.
+// no larger CONNACK, of the proxy or of the broker.
 func TestConnackFitsTheClient(t *testing.T) {
 	maximum := func(n byte) packets.Properties { return packets.Properties{0x27, 0, 0, 0, n} }
 	reason := packets.Properties(nil).With(packets.ReasonString, "go away")

@@ -6,24 +6,25 @@ import (
 	"sync"
 )
 
-// registry knows every session, every connection whose token is being checked,
-// and who owns which client id.
+// registry has all sessions, all connections whose token is being checked, and the owners
+// of the client ids that sessions use at the broker.
 type registry struct {
 	mu       sync.Mutex
 	lastID   uint64
-	sessions []*session          // in no order; see session.place
-	subjects map[string]*session // the newest of each; see session.older
+	sessions []*session          // in no order, see session.place
+	subjects map[string]*session // the newest session of each, see session.older
 	checks   map[*check]struct{}
-	owners   map[string]*session // the last that has claimed the id; see session.earlier
+	owners   map[string]*session // the last session that has claimed the id, see session.earlier
 	up, down int64               // bytes that ended sessions have passed on
 }
 
-// check is a token check in flight. It collects the kicks that came meanwhile:
-// the answer that is on its way may already be wrong.
+// check is the check of a token that is under way. It collects the kicks that come
+// meanwhile, because the answer may be outdated when it arrives.
 type check struct {
 	kicks []func(*Client) bool
 }
 
+// beginCheck adds a check, which register or endCheck must end.
 func (r *registry) beginCheck() *check {
 	c := &check{}
 	r.mu.Lock()
@@ -35,15 +36,15 @@ func (r *registry) beginCheck() *check {
 	return c
 }
 
-// endCheck ends a check without a session.
+// endCheck ends a check from which no session results.
 func (r *registry) endCheck(c *check) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.checks, c)
 }
 
-// register ends the check and makes the client a session, unless a kick that came
-// during the check meant it.
+// register ends the check and adds the session s. It reports false, and adds nothing, if a
+// kick that came during the check applies to s.
 func (r *registry) register(c *check, s *session) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +65,7 @@ func (r *registry) register(c *check, s *session) bool {
 	return true
 }
 
-// link makes s the newest session of its subject.
+// addToSubject makes s the newest session of its subject. r.mu is held.
 func (r *registry) addToSubject(s *session) {
 	subject := s.current().Subject()
 	s.older = r.subjects[subject]
@@ -74,7 +75,7 @@ func (r *registry) addToSubject(s *session) {
 	r.subjects[subject] = s
 }
 
-// unlink takes s out of the sessions of its subject.
+// removeFromSubject removes s from the sessions of its subject. r.mu is held.
 func (r *registry) removeFromSubject(s *session, subject string) {
 	if s.older != nil {
 		s.older.newer = s.newer
@@ -90,9 +91,9 @@ func (r *registry) removeFromSubject(s *session, subject string) {
 	s.newer, s.older = nil, nil
 }
 
-// beyond returns the sessions older than s that its subject has beyond limit,
-// s included in the count. A session to which the broker gives the client id of s does
-// not count: the broker ends it in favour of s.
+// excessOf returns the sessions older than s that its subject has beyond the limit, which
+// includes s. A session with the client id of s does not count, because the broker ends it
+// in favour of s.
 func (r *registry) excessOf(s *session, limit int) (excess []*session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -108,8 +109,8 @@ func (r *registry) excessOf(s *session, limit int) (excess []*session) {
 	return excess
 }
 
-// claim takes the client id for the session's subject. It fails while another
-// subject has a session with it.
+// claim records that s uses the client id at the broker. It reports false if a session of
+// another subject uses that.
 func (r *registry) claim(s *session, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -130,8 +131,8 @@ func (r *registry) claim(s *session, id string) bool {
 	return true
 }
 
-// disclaim gives the client id of s back. During a takeover both the old and the new
-// session are alive.
+// disclaim undoes claim. During a takeover the old and the new session have claimed the same
+// client id. r.mu is held.
 func (r *registry) disclaim(s *session) {
 	if s.owns == "" {
 		return
@@ -151,7 +152,7 @@ func (r *registry) disclaim(s *session) {
 	s.owns, s.earlier = "", nil
 }
 
-// remove forgets a session and gives its client id back.
+// remove removes a session that was registered. It may be called more than once.
 func (r *registry) remove(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +166,7 @@ func (r *registry) remove(s *session) {
 	r.disclaim(s)
 }
 
-// vacate takes s out of the sessions. The last one takes its place.
+// removeFromList removes s from r.sessions. The last session takes its place. r.mu is held.
 func (r *registry) removeFromList(s *session) {
 	last := len(r.sessions) - 1
 	moved := r.sessions[last]
@@ -173,15 +174,14 @@ func (r *registry) removeFromList(s *session) {
 	r.sessions[last], s.place = nil, 0
 	r.sessions = r.sessions[:last]
 	if cap(r.sessions) > smallRegistry && last < cap(r.sessions)/4 {
-		r.sessions = slices.Clone(r.sessions) // after a storm
+		r.sessions = slices.Clone(r.sessions) // frees the memory
 	}
 }
 
-// smallRegistry is a number of sessions whose places are not worth giving back.
+// smallRegistry is a number of sessions for which freeing memory is not worth while.
 const smallRegistry = 1024
 
-// matching returns the sessions that match means, and makes every check in
-// flight remember it.
+// matching returns the sessions that match, and adds match to the kicks of all checks.
 func (r *registry) matching(match func(*Client) bool) []*session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,7 +197,7 @@ func (r *registry) matching(match func(*Client) bool) []*session {
 	return found
 }
 
-// all returns a snapshot of the sessions.
+// all returns the sessions as they are now.
 func (r *registry) all() []*session {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,25 +10,25 @@ import (
 
 // ConnectRequest is a CONNECT on its way to the broker.
 type ConnectRequest struct {
-	// Client is who asks. Its ClientID is never empty: a client that sent none
-	// has one made up.
+	// Client is the client that connects. Its ClientID is never empty: one is made up for
+	// a client that sent none.
 	Client *Client
-	// Token is the token that let it in.
+	// Token is the client's token.
 	Token authz.Token
-	// ClientID and Username stand for those of the client towards the broker. They
-	// are what the client sent, or a client id made up for a client without one. What
-	// is a token is replaced by 32 hexadecimal digits, 23 for MQTT 3.1, that are the
-	// same for the same token; see Policy.ClientIDKey.
+	// ClientID and Username stand for those of the client towards the broker. They are
+	// what the client sent, or the client id that was made up. If one of them is the token
+	// or the password, it is replaced by 32 hexadecimal digits, 23 for MQTT 3.1, that are
+	// the same for the same secret; see Policy.ClientIDKey.
 	ClientID, Username string
-	// In is what the client sent, its token among it. It must not be changed.
+	// In is what the client sent, with its token. It must not be changed.
 	In *packets.Connect
-	// Out is what the broker will get: In without user name, password and every
-	// user property or authentication data in which the policy looks for a token.
-	// Its ClientID is empty if a 5.0 client sent none, so that the broker may choose.
+	// Out is what the broker will be sent: In without user name, password, and the user
+	// properties and authentication data in which the policy looks for a token. Its
+	// ClientID is empty if a 5.0 client sent none, so that the broker may assign one.
 	Out *packets.Connect
 }
 
-// rewrite makes the CONNECT that the broker will get.
+// rewrite makes the CONNECT that the broker will be sent.
 func (c *conn) rewrite() (*ConnectRequest, error) {
 	if c.login.connect.MissingClientID() {
 		return nil, refuse(NoClientID, errors.New("MQTT 3.1 always needs a client id, 3.1.1 without a clean session"))
@@ -38,7 +38,7 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	out.Username, out.HasUsername = "", false
 	out.Password, out.HasPassword = "", false
 	out.Properties = c.policy.withoutTokens(out.Properties)
-	// With topic rules, which may name the client id, it has to be known now.
+	// Topic rules may contain the client id, which has to be known now.
 	if c.login.level < 5 || in.ClientID != "" || c.login.rights != nil {
 		out.ClientID = c.login.sentID
 	}
@@ -61,6 +61,7 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	return request, nil
 }
 
+// rewriteError returns the refusal for an error of Policy.Rewrite.
 func rewriteError(err error) error {
 	var refused *RefusedError
 	if errors.As(err, &refused) {
@@ -69,8 +70,8 @@ func rewriteError(err error) error {
 	return refuse(UpstreamUnavailable, err)
 }
 
-// withoutTokens returns the properties of a CONNECT without all those in which a
-// token may sit, so that the broker gets no token, not even one that was not used.
+// withoutTokens returns the properties of a CONNECT without those in which a token may be,
+// so that the broker is sent no token, not even one that was not used.
 func (p *Policy) withoutTokens(props packets.Properties) packets.Properties {
 	for _, l := range p.Token {
 		switch l.place {

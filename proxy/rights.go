@@ -44,8 +44,8 @@ func (c *conn) addFilters(pair *relay.Pair) {
 	pair.FilterUp, pair.FilterDown = up, down
 }
 
-// aliasMaximum returns how many topic aliases the broker accepts (MQTT 5.0
-// section 3.2.2.3.8).
+// aliasMaximum returns how many topic aliases the broker accepts (MQTT 5.0 section
+// 3.2.2.3.8).
 func aliasMaximum(ack *packets.Connack) uint16 {
 	n, _ := ack.Properties.TopicAliasMaximum()
 	return n

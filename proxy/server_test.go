@@ -192,7 +192,7 @@ func TestConnectDuringShutdownIsToldToComeBack(t *testing.T) {
 	})
 }
 
-// TestShutdownEndsWithItsContext: whatever does not end by itself is cut.
+// TestShutdownEndsWithItsContext: what does not end by itself is cut.
 func TestShutdownEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

@@ -15,7 +15,7 @@ import (
 )
 
 // session is a connection whose token is good. A server has many, and most of them are
-// idle: whatever a session needs for as long as it lives, and does not show to others as
+// idle: what a session needs for as long as it lives, and does not show to others as
 // part of its Client, is in this one allocation.
 type session struct {
 	srv *Server
@@ -41,7 +41,7 @@ type session struct {
 	place        int32    // index in registry.sessions plus 1; 0 for a session that is not there
 	owns         string   // the client id that the session has claimed
 	newer, older *session // neighbours among the sessions of the same subject
-	earlier      *session // the one that had claimed the same client id before; its subject is the same
+	earlier      *session // has claimed the same client id before, for the same subject
 }
 
 // extras is what only sessions over WebSocket or with topic rules need.

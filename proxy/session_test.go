@@ -22,7 +22,7 @@ func subject(name string) func(*Client) bool {
 	return func(c *Client) bool { return c.Subject() == name }
 }
 
-// TestEndsOfASession: what a device and the broker are told for every cause.
+// TestEndsOfASession: what a device and the broker get for every cause.
 func TestEndsOfASession(t *testing.T) {
 	goodbye := []byte{0xe0, 0x00}
 	for _, tt := range []struct {
@@ -244,7 +244,7 @@ func TestEmptyClientID(t *testing.T) {
 			}
 		})
 	})
-	t.Run("5.0 is told what a template made", func(t *testing.T) {
+	t.Run("5.0 gets what a template made", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t)
 			b.policy.Rewrite = func(r *ConnectRequest) error {

@@ -5,22 +5,27 @@ import (
 	"time"
 )
 
-// Stats is what a [Server] does just now and has done since its beginning.
+// Stats is what a [Server] does now and has done since its beginning.
 type Stats struct {
-	Connections int // accepted and not yet closed, sessions included
-	Pending     int // of those, without a CONNECT, or refused and not yet closed
-	Sessions    int // with a good token
-	// Up and Down are the bytes passed to the broker and to clients after CONNECT
-	// and CONNACK, those of live sessions included. They never go back.
+	// Connections is the number of connections that are accepted and not closed, with
+	// those of sessions.
+	Connections int
+	// Pending is how many of them have not sent their CONNECT, or are refused and not
+	// closed yet.
+	Pending int
+	// Sessions is the number of connections with a good token.
+	Sessions int
+	// Up and Down are the bytes passed to the broker and to clients after CONNECT and
+	// CONNACK, by live sessions and by those that have ended. They never decrease.
 	Up, Down int64
-	// Of the sessions whose bytes flow, Quiet ones wait in an event loop and Busy
-	// ones have goroutines. Escalations is how often one went from there to here.
+	// Quiet is the number of relayed sessions that wait in an event loop, Busy the number
+	// of those that have goroutines. Escalations is how often a quiet one became busy.
 	Quiet, Busy int
 	Escalations int64
 }
 
-// Stats may be called from any goroutine. It takes time in proportion to the
-// number of sessions, some 10 ms for 100,000.
+// Stats returns the statistics of the server. It takes time in proportion to the number of
+// sessions, some 10 ms for 100,000.
 func (s *Server) Stats() Stats {
 	var st Stats
 	st.Connections, st.Pending = s.admission.connections()
@@ -30,10 +35,9 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// moved returns the number of live sessions and the bytes that all sessions have
-// passed on, now or in their time. A session that ends meanwhile is counted once,
-// among the live ones: which those are is decided under the lock that remove takes
-// to add up what a session leaves behind.
+// moved returns the number of live sessions, and the bytes that these and all sessions
+// before them have passed on. A session that ends meanwhile is counted once, as a live one,
+// because remove adds its bytes to those of ended sessions under the same lock.
 func (r *registry) moved() (live int, up, down int64) {
 	r.mu.Lock()
 	sessions := slices.Clone(r.sessions)
@@ -53,14 +57,14 @@ func (s *Server) Listening() int {
 	return len(s.listeners)
 }
 
-// Activity is what a live session has moved.
+// Activity is what a live session has done.
 type Activity struct {
 	// Up and Down are the bytes passed to the broker and to the client after
 	// CONNECT and CONNACK.
 	Up, Down int64
 	// Denied is how many messages and subscriptions its topic rules did not allow.
 	Denied int64
-	// Idle is how long ago data last came from or went to the client, to the
-	// millisecond; negative if the system does not know, as off Linux.
+	// Idle is the time since data last came from or went to the client, in whole
+	// milliseconds. It is negative if that is not known, as on systems other than Linux.
 	Idle time.Duration
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// TokenLocation is a place of a CONNECT in which a token may sit. Make one with
-// [ParseTokenLocation]; the zero value is the user name.
+// TokenLocation is a place where a client may send its token. [ParseTokenLocation] returns
+// one; the zero value is the user name of the CONNECT.
 type TokenLocation struct {
 	place place
 	name  string // of the user property, header field or parameter
@@ -41,18 +41,24 @@ const (
 	certificatePrefix  = "certificate:"
 )
 
-// ParseTokenLocation reads one of username, password, client_id,
-// user_property:NAME, auth_data, websocket_header, websocket_header:NAME, query:NAME,
-// certificate, certificate_cn and certificate_san. User properties and
-// authentication data exist in MQTT 5.0 only (sections 3.1.2.11.8 and
-// 3.1.2.11.10). The next three are of the request that opens a WebSocket connection:
-// the bearer token of its Authorization, any header field, and a parameter of its
-// URL. The token of a certificate is "certificate:" and the SHA-256 of the
-// verified client certificate (DER), 64 hexadecimal digits in lower case;
-// certificate_cn and certificate_san stand for "certificate:cn:" and its common
-// name, and "certificate:san:" and the first of its alternative names. A token that
-// begins so and comes from anywhere else is refused: a certificate is no
-// secret, and whoever has seen one must not be able to write it as a user name.
+// ParseTokenLocation parses the name of a location:
+//
+//	username, password, client_id   fields of the CONNECT
+//	user_property:NAME, auth_data   properties of the CONNECT, in MQTT 5.0 only (sections
+//	                                3.1.2.11.8 and 3.1.2.11.10)
+//	websocket_header                the bearer token in the Authorization field of the
+//	                                request that opens a WebSocket connection
+//	websocket_header:NAME           another header field of that request
+//	query:NAME                      a parameter of its URL
+//	certificate                     the verified client certificate
+//	certificate_cn, certificate_san the common name of the certificate, and the first of its
+//	                                alternative names
+//
+// The token of a certificate is "certificate:" and the SHA-256 of its DER form in 64
+// hexadecimal digits of lower case, "certificate:cn:" and the common name, or
+// "certificate:san:" and the alternative name. A token that begins like that and comes from
+// any other location is refused: a certificate is no secret, so its token must not be
+// accepted as a user name.
 func ParseTokenLocation(s string) (TokenLocation, error) {
 	switch s {
 	case "username":
@@ -88,7 +94,7 @@ func (l TokenLocation) String() string {
 	return [...]string{username: "username", password: "password", clientID: "client_id", authData: "auth_data", webSocketBearer: "websocket_header", certificate: "certificate", certificateCN: "certificate_cn", certificateSAN: "certificate_san"}[l.place]
 }
 
-// namedPlaces are the places that have names, and how they are written before these.
+// namedPlaces returns the places that have a name, with the prefix of their names.
 func namedPlaces() map[place]string {
 	return map[place]string{userProperty: userPropertyPrefix, webSocketHeader: headerPrefix, webSocketQuery: queryPrefix}
 }
@@ -122,7 +128,7 @@ func (l TokenLocation) find(connect *packets.Connect, a *arrival) (authz.Token, 
 	return authz.Token{}, false
 }
 
-// inRequest returns everything at this location of the request that has opened a
+// requestValues returns all values at this location of the request that has opened a
 // WebSocket connection.
 func (l TokenLocation) requestValues(r *websocket.Request) []string {
 	if r == nil {
@@ -139,8 +145,8 @@ func (l TokenLocation) requestValues(r *websocket.Request) []string {
 	return nil
 }
 
-// nameIn returns the name of a certificate that the location asks for, empty if
-// there is none.
+// certificateName returns what this location takes from a certificate, empty if there is
+// nothing.
 func (l TokenLocation) certificateName(peer *x509.Certificate) string {
 	if peer == nil {
 		return ""
@@ -186,7 +192,7 @@ func (c *conn) findToken() error {
 	return refuse(NoIdentity, fmt.Errorf("nothing at %v and no client id", locations))
 }
 
-// checkToken refuses a token that only a certificate can be if it came as text.
+// checkToken refuses the token of a certificate that was sent as text.
 func (c *conn) checkToken() error {
 	if c.login.location.place < certificate && strings.HasPrefix(c.login.token.Reveal(), certificatePrefix) {
 		return refuse(MalformedToken, errors.New("it is a certificate's, but no certificate was shown"))
@@ -201,8 +207,8 @@ func (p *Policy) tokenLocations() []TokenLocation {
 	return p.Token
 }
 
-// request is what the Authorizer is told. What is the token itself is not told
-// twice.
+// request returns the request for the Authorizer. The field of the CONNECT that is the token
+// is left out.
 func (c *conn) request() authz.Request {
 	r := authz.Request{
 		Token:    c.login.token,
@@ -212,8 +218,8 @@ func (c *conn) request() authz.Request {
 		Protocol: c.login.connect.Level,
 		Purpose:  authz.Connect,
 	}
-	// Not one that was made up: it is new every time, and no remembered answer
-	// would ever fit.
+	// A client id that was made up is left out: it is new for every connection, so a cache
+	// would never find an answer.
 	if c.login.location.place != clientID && c.login.connect.ClientID != "" {
 		r.ClientID = strings.Clone(c.login.connect.ClientID)
 	}

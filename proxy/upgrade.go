@@ -8,8 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// upgrade opens the WebSocket connection that MQTT is within, if the listener is one
-// for that.
+// upgrade opens the WebSocket connection that carries MQTT, if the listener is one for that.
 func (c *conn) upgrade() error {
 	if c.listener.ws == nil {
 		return nil
@@ -32,6 +31,7 @@ func (c *conn) behindReverseProxy() bool {
 	return c.listener.ws != nil && containsAddr(c.listener.ws.Trusted, c.arrival.addr.Addr())
 }
 
+// upgradeError returns the refusal for an error of the upgrade.
 func upgradeError(err error) error {
 	var refused *websocket.StatusError
 	switch {
@@ -47,6 +47,7 @@ func upgradeError(err error) error {
 	return refuse(ConnectionLost, err)
 }
 
+// isFrameError reports whether a WebSocket frame broke a rule.
 func isFrameError(err error) bool {
 	var breach *websocket.FrameError
 	return errors.As(err, &breach)

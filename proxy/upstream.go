@@ -12,18 +12,18 @@ import (
 )
 
 const (
-	// maxAnswer is the size of the largest CONNACK or AUTH that is passed on, in
-	// bytes. Only properties make it longer than 5.
+	// maxAnswer is the size in bytes of the largest CONNACK or AUTH that is passed on.
+	// Without properties a CONNACK has at most 5.
 	maxAnswer = 64 << 10
-	// maxRounds bounds the AUTH packets between CONNECT and CONNACK (MQTT 5.0
-	// section 4.12).
+	// maxRounds bounds the AUTH packets between CONNECT and CONNACK (MQTT 5.0 section
+	// 4.12).
 	maxRounds = 16
 )
 
 // link is the connection to the broker, and its answer.
 type link struct {
 	conn         net.Conn // nil until the broker has answered
-	assignID     bool     // the CONNACK has to tell a 5.0 client the id that was made up for it
+	assignID     bool     // the CONNACK must have the id that was made up for a 5.0 client
 	topicAliases uint16   // the broker's Topic Alias Maximum
 
 	refusal     []byte // the broker's CONNACK if it refuses, as the client will get it
@@ -46,9 +46,9 @@ func (c *conn) connectUpstream(r *ConnectRequest) error {
 	return c.passAnswer(raw, r.Out)
 }
 
-// greet sends the CONNECT and returns the CONNACK as it came. A connection that
-// is given up without one gets a DISCONNECT: a broker that only was slow would take
-// the mere end of it for the client's death and send the will.
+// greet sends the CONNECT and returns the CONNACK as it came. If there is none, it sends a
+// DISCONNECT: a broker that was only slow would take the end of the connection alone for the
+// death of the client, and publish the will.
 func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	raw, answered, err = c.exchange(ctx, nc, out)
 	if err != nil && nc.SetDeadline(time.Now().Add(disconnectTimeout)) == nil {
@@ -57,9 +57,10 @@ func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (ra
 	return raw, answered, err
 }
 
-// disconnectTimeout is how long a broker that did not answer has to take a DISCONNECT.
+// disconnectTimeout is how long a broker that did not answer has to accept a DISCONNECT.
 const disconnectTimeout = 50 * time.Millisecond
 
+// exchange sends the CONNECT and reads the answer, until ctx ends.
 func (c *conn) exchange(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	defer interruptible(ctx, nc)()
 	if _, err := nc.Write(out.Append(nil)); err != nil {
@@ -83,8 +84,8 @@ func (c *conn) attach(l Link) {
 	}
 }
 
-// interruptible makes the end of ctx end whatever waits on nc, until the
-// returned function is called.
+// interruptible ends all reads and writes of nc when ctx ends, until the returned function
+// is called.
 func interruptible(ctx context.Context, nc net.Conn) (release func()) {
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -98,8 +99,8 @@ func interruptible(ctx context.Context, nc net.Conn) (release func()) {
 	}
 }
 
-// upstreamError gives a fault towards the broker its reason: the fault itself,
-// or what cut the session meanwhile.
+// upstreamError returns the refusal for an error on the way to the broker. If the session
+// was cut meanwhile, that is its reason.
 func (c *conn) upstreamError(ctx context.Context, err error) error {
 	var refused *RefusedError
 	switch cause := context.Cause(ctx); {
@@ -116,9 +117,9 @@ func (c *conn) upstreamError(ctx context.Context, err error) error {
 	return refuse(UpstreamUnavailable, err)
 }
 
-// readAnswer returns the broker's CONNACK as it came. AUTH packets before it go
-// to the client, and the client's back; they are an answer too: from then on no
-// other broker could go on in this one's place.
+// readAnswer returns the broker's CONNACK as it came. It passes AUTH packets before the
+// CONNACK to the client, and the client's answers back. An AUTH is an answer of the broker
+// too: from then on no other broker can take its place.
 func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 	for range maxRounds {
 		raw, err := packets.ReadPacket(nc, maxAnswer)
@@ -139,8 +140,7 @@ func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 	return nil, true, errors.New("too many AUTH packets")
 }
 
-// authRound passes one AUTH of the broker to the client and the client's answer
-// back.
+// authRound passes one AUTH of the broker to the client, and the client's answer back.
 func (c *conn) authRound(nc net.Conn, raw []byte) error {
 	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
 		return refuse(ConnectionLost, err)
@@ -156,7 +156,7 @@ func (c *conn) authRound(nc net.Conn, raw []byte) error {
 	return err
 }
 
-// write sends b to the client, which has the time given to take it.
+// write sends b to the client, which has to accept it within the given time.
 func (c *conn) write(b []byte, within time.Duration) error {
 	if err := c.arrival.raw.SetDeadline(time.Now().Add(within)); err != nil {
 		return err

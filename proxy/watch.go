@@ -13,8 +13,8 @@ import (
 // their tokens.
 //
 // Watch may be called from any goroutine, also before Serve. It returns nil when ctx is
-// done or the server is closed, otherwise why n can no longer watch. Sessions of what was
-// reported by then have been told to end.
+// done or the server is closed, otherwise why n can no longer watch. The sessions
+// of everything that was reported have been cut by then.
 func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -32,6 +32,7 @@ func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 
 // revoke ends the sessions that the revocations mean.
 func (s *Server) revoke(all []authz.Revocation) {
+	defer func() { s.recovered(recover()) }()
 	meant := make(map[authz.Revocation]bool, len(all))
 	for _, r := range all {
 		meant[r] = true

@@ -92,6 +92,25 @@ func TestWatchReturns(t *testing.T) {
 	}
 }
 
+// TestAPanicOfTheRevokedHook does not end the watching.
+func TestAPanicOfTheRevokedHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.srv.Trace.Revoked = func([]authz.Revocation, int) { panic("bug") }
+		n := make(notifier)
+		go b.srv.Watch(t.Context(), n)
+		for i := range int32(2) {
+			c := b.mustLogin(with(4, "a", goodToken))
+			n <- authz.Revocation{Subject: "alpha"}
+			c.wantClosed()
+			if panics.Load() != i+1 {
+				t.Errorf("%d panics, want %d", panics.Load(), i+1)
+			}
+		}
+	})
+}
+
 // TestRevocationsAreDeliveredTogether: what is reported during a search is part of the
 // next one, and nothing is lost at the end.
 func TestRevocationsAreDeliveredTogether(t *testing.T) {
