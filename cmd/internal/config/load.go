@@ -75,5 +75,5 @@ func Keys() []Key { return schema.Keys[Config](prefix) }
 // Render returns the effective configuration as YAML, see [schema.Origins.Render].
 func (c *Config) Render() ([]byte, error) { return c.Origins.Render(c) }
 
-// Fingerprint names what the configuration says, see [schema.Fingerprint].
-func (c *Config) Fingerprint() (string, error) { return schema.Fingerprint(c) }
+// Fingerprint names what the configuration says, see [schema.Origins.Fingerprint].
+func (c *Config) Fingerprint() (string, error) { return c.Origins.Fingerprint(c) }

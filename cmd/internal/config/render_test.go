@@ -46,6 +46,13 @@ func TestFingerprint(t *testing.T) {
 	if other := name("log: {level: error}\nupstream: {password: one}\n"); other == base {
 		t.Error("a value makes no difference")
 	}
+	secret := filepath.Join(t.TempDir(), "pw")
+	put(t, secret, "one", 0o600)
+	file := name("log: {level: warn}\nupstream: {password_file: " + secret + "}\n")
+	put(t, secret, "two", 0o600)
+	if other := name("log: {level: warn}\nupstream: {password_file: " + secret + "}\n"); file == base || other != file {
+		t.Error("the path of a secret makes no difference, or the secret makes one")
+	}
 }
 
 func TestRenderKeepsSecretFile(t *testing.T) {

@@ -22,11 +22,11 @@ func (o *Origins) Render(v any) ([]byte, error) {
 	return text, nil
 }
 
-// Fingerprint names the values of the configuration v, in 16 hexadecimal digits: those of
-// all keys on all machines where they are equal. Secrets do not count, so that none can
-// be guessed from it.
-func Fingerprint(v any) (string, error) {
-	text, err := new(Origins).Render(v)
+// Fingerprint names the values of the configuration v, in 16 hexadecimal digits, which are
+// the same on every machine where all keys have the same values. Secrets do not count, so
+// that none can be guessed from it. The path of a file with a secret does.
+func (o *Origins) Fingerprint(v any) (string, error) {
+	text, err := (&Origins{paths: o.paths}).Render(v)
 	if err != nil {
 		return "", err
 	}
