@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestAdminSide: probes are for everybody, everything else for who has the token,
@@ -34,12 +33,12 @@ func TestAdminSide(t *testing.T) {
 		}
 	}
 
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "client-of-gauge", token))
+	d := p.Connect(t, 5, "client-of-gauge", token)
 	if err := d.Publish("v1/devices/me/telemetry", `{"level":1,"flow":2.5}`); err != nil {
 		t.Fatal(err)
 	}
 	p.AddSecret("wrong-wrong-wrong")
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "stranger", "wrong-wrong-wrong")); ack.Code != 5 {
+	if _, ack := p.Present(t, 4, "stranger", "wrong-wrong-wrong"); ack.Code != 5 {
 		t.Fatalf("a wrong token gets %v", ack.Code)
 	}
 	if n := harness.Metric(t, p, "mqtt_auth_proxy_sessions"); n != 1 {

@@ -118,7 +118,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 		conn := tls.Client(packetstest.Dial(t, p.TLS), config)
 		return conn, conn.Handshake()
 	}
-	live := map[string]*packetstest.Client{"plain": packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "plain", token))}
+	live := map[string]*packetstest.Client{"plain": p.Connect(t, 5, "plain", token)}
 	for _, name := range []string{"first", "second", "third", "other", "without"} {
 		conn, err := dialWith(name)
 		if err != nil {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestDeniedJWT: a JWT is withdrawn in each way before it expires. Its session ends, it
@@ -32,9 +31,9 @@ func TestDeniedJWT(t *testing.T) {
 		tokens[name] = signer.Sign(p, c)
 	}
 	p.Start()
-	other := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", tokens["other"]))
+	other := p.Connect(t, 5, "other", tokens["other"])
 	for _, name := range names {
-		live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, name, tokens[name]))
+		live := p.Connect(t, 5, name, tokens[name])
 		value := map[string]string{"token": tokens[name], "token_id": "id-token_id", "subject": "pump-subject"}[name]
 		if status, answer := p.Request(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{%q:%q,"mode":"deny"}`, name, value)); status != 200 || answer != `{"entries":0,"sessions":1}` {
 			t.Errorf("%s: %d %s", name, status, answer)
@@ -47,7 +46,7 @@ func TestDeniedJWT(t *testing.T) {
 		t.Helper()
 		for _, name := range names {
 			for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized} {
-				if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, name, tokens[name])); ack.Code != want {
+				if _, ack := p.Present(t, level, name, tokens[name]); ack.Code != want {
 					t.Errorf("%s: denied by its %s it gets %v, want %v", when, name, ack.Code, want)
 				}
 			}
@@ -63,7 +62,7 @@ func TestDeniedJWT(t *testing.T) {
 	p.Kill()
 	p.Start()
 	stayOut("after a crash")
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", tokens["other"]))
+	p.Connect(t, 5, "other", tokens["other"])
 	if info, err := os.Stat(filepath.Join(p.Data, "denials.jsonl")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of denials: %v, %v", info, err)
 	}

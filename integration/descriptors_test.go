@@ -98,7 +98,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	p.Start()
 	var sessions []*packetstest.Client
 	for {
-		d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+		d, ack := p.Present(t, 5, "device", token)
 		if ack.Code == packets.ServerBusy {
 			break
 		}
@@ -116,7 +116,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	sessions[0].Conn.Close()
 	harness.Eventually(t, "a way in once a session has ended", func() bool {
-		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "late", token))
+		_, ack := p.Present(t, 5, "late", token)
 		return ack.Code == packets.Success
 	})
 }

@@ -28,7 +28,7 @@ func TestDrainOfThousand(t *testing.T) {
 		all.Go(func() {
 			for i := worker; i < size; i += 8 {
 				level := byte(4 + i%2)
-				fleet[i] = packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, fmt.Sprint("device-", i), token))
+				fleet[i] = p.Connect(t, level, fmt.Sprint("device-", i), token)
 			}
 		})
 	}

@@ -92,7 +92,7 @@ func TestBrokerDown(t *testing.T) {
 	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("with the broker: /readyz has status %d, want 200", status)
 	}
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "d", token))
+	d := p.Connect(t, 5, "d", token)
 	m.Kill()
 	if _, err := d.AwaitEnd(harness.Patience); err != nil {
 		t.Errorf("the broker is gone and the device %v", err)
@@ -158,10 +158,10 @@ func TestBrokerWithoutMQTT5(t *testing.T) {
 	token := p.Token("thermometer")
 	p.Start()
 	want := packets.UnsupportedProtocolVersion
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "d", token)); ack.Code != want {
+	if _, ack := p.Present(t, 5, "d", token); ack.Code != want {
 		t.Errorf("a 5.0 device is told %v, want %v", ack.Code, want)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "d", token))
+	p.Connect(t, 4, "d", token)
 	p.AwaitLog("the broker's answer", func(l harness.LogLine) bool {
 		return l.String("reason") == "upstream_refused" && strings.Contains(l.String("detail"), "in the form of MQTT 3.1.1")
 	})
@@ -186,7 +186,7 @@ func TestBrokerDislikesTheWill(t *testing.T) {
 	p.AddSecret(m.Password)
 	good, bad := p.Token("good"), p.Token("bad")
 	p.Start()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "d", good))
+	p.Connect(t, 4, "d", good)
 	for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.PacketTooLarge} {
 		c := packetstest.Identity(level, "d", bad)
 		c.HasWill, c.Will = true, packets.Will{Topic: "gone", Payload: make([]byte, 200)}

@@ -25,7 +25,7 @@ func TestGreedyDevice(t *testing.T) {
 		absent := packetstest.Identity(4, fmt.Sprintf("absent-%d", i), greedy)
 		absent.CleanStart = false
 		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), absent)
-		d.Subscribe(t, "fill/#", 1)
+		d.MustSubscribe("fill/#", 1)
 		if _, err := d.Conn.Write((&packets.Disconnect{}).Append(nil, 4)); err != nil {
 			t.Fatal(err)
 		}
@@ -33,7 +33,7 @@ func TestGreedyDevice(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "greedy", greedy))
+	d := p.Connect(t, 5, "greedy", greedy)
 	refused := 0
 	for i := range messages {
 		retained := packets.Publish{QoS: 1, Retain: true, Topic: fmt.Appendf(nil, "fill/%d", i), PacketID: d.NextID(), Payload: make([]byte, 1<<20)}
@@ -56,9 +56,9 @@ func TestGreedyDevice(t *testing.T) {
 		t.Errorf("%d of %d messages refused, the process takes %d MiB", refused, messages, used>>20)
 	}
 
-	other := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "modest", modest))
-	other.Subscribe(t, "mine", 1)
-	publisher := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "modest-too", modest))
+	other := p.Connect(t, 5, "modest", modest)
+	other.MustSubscribe("mine", 1)
+	publisher := p.Connect(t, 4, "modest-too", modest)
 	if err := errors.Join(publisher.Publish("mine", strings.Repeat("x", 100_000)), publisher.Publish("v1/devices/me/telemetry", `{"t":1}`)); err != nil {
 		t.Error("another device:", err)
 	}

@@ -119,7 +119,7 @@ func TestHostileInput(t *testing.T) {
 	if opened, _ := s.Reached(); opened != 0 {
 		t.Errorf("%d connections reached the broker", opened)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	p.Connect(t, 5, "device", token)
 	for _, reason := range []string{"connect_timeout", "too_large", "not_mqtt", "tls", "unknown_token", "malformed"} {
 		p.AwaitLog(reason, func(l harness.LogLine) bool { return l.String("reason") == reason })
 	}
@@ -141,7 +141,7 @@ func TestThousandAttackers(t *testing.T) {
 	p.Start()
 	kinds := attacks()
 	// The first of its kind needs more than the rest.
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "before", token))
+	p.Connect(t, 5, "before", token)
 	before := harness.Memory(t, p)
 
 	const attackers = 1000
@@ -184,7 +184,7 @@ func watchUnderAttack(t *testing.T, p *harness.Proxy, token string, over <-chan 
 	t.Helper()
 	for {
 		start := time.Now()
-		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+		d := p.Connect(t, 5, "device", token)
 		slowest = max(slowest, time.Since(start))
 		peak = max(peak, harness.Memory(t, p))
 		d.Conn.Close()
@@ -205,7 +205,7 @@ func TestSecondConnect(t *testing.T) {
 	token := p.Token("device")
 	p.Start()
 	for _, level := range []byte{3, 4, 5} {
-		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, fmt.Sprint("device", level), token))
+		d := p.Connect(t, level, fmt.Sprint("device", level), token)
 		if err := d.Publish("a", "b"); err != nil {
 			t.Fatal(err)
 		}

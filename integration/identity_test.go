@@ -46,7 +46,7 @@ func TestTokenAsClientID(t *testing.T) {
 	p.Start()
 	id := packetstest.Identity(4, token, token)
 	id.CleanStart = false
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), id).Subscribe(t, "commands", 1)
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), id).MustSubscribe("commands", 1)
 	status, sessions := p.Get("/v1/sessions")
 	hash := sha256.Sum256([]byte(token))
 	if fingerprint := hex.EncodeToString(hash[:4]); status != 200 || strings.Contains(sessions, token) || !strings.Contains(sessions, `"client_id":"`+fingerprint+`"`) {
@@ -94,7 +94,7 @@ func TestDevicesWithOneClientID(t *testing.T) {
 				return c
 			}
 			first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), lasting(one))
-			first.Subscribe(t, "commands", 1)
+			first.MustSubscribe("commands", 1)
 			second, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
 			if ack.Code != packets.Success || ack.SessionPresent {
 				t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
@@ -105,8 +105,8 @@ func TestDevicesWithOneClientID(t *testing.T) {
 			if err := second.Publish("a", "b"); err != nil {
 				t.Errorf("the second device beside the first: %v", err)
 			}
-			first.Disconnect(t)
-			second.Disconnect(t)
+			first.Disconnect()
+			second.Disconnect()
 			harness.Publish(t, append(p.ClientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
 			second, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
 			if got, err := second.Next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
@@ -151,7 +151,7 @@ func TestAssignedClientID(t *testing.T) {
 			if ack := again(stranger); ack.SessionPresent || ack.Code == packets.Success && template == "${client_id}" {
 				t.Errorf("another device: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
 			}
-			d.Disconnect(t)
+			d.Disconnect()
 			if ack := again(owner); ack.Code != packets.Success || !ack.SessionPresent {
 				t.Errorf("the owner: CONNACK %v, session present %v", ack.Code, ack.SessionPresent)
 			}
@@ -173,7 +173,7 @@ func TestSharedClientIDs(t *testing.T) {
 			p := harness.NewProxy(t, sections)
 			owner, stranger := p.Token("owner"), p.Token("stranger")
 			p.Start()
-			first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", owner))
+			first := p.Connect(t, 5, "shared", owner)
 			for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
 				if r := harness.MosquittoPub(t, append(p.ClientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.Status != want {
 					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.Status, want, r.Output())
@@ -182,7 +182,7 @@ func TestSharedClientIDs(t *testing.T) {
 			if err := first.Publish("a", "b"); err != nil {
 				t.Fatalf("the owner's session: %v", err)
 			}
-			second := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", owner))
+			second := p.Connect(t, 5, "shared", owner)
 			// Mosquitto 2.0 says nothing on this occasion.
 			if code, err := first.AwaitEnd(harness.Patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
 				t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
@@ -192,7 +192,7 @@ func TestSharedClientIDs(t *testing.T) {
 			}
 			second.Conn.Close()
 			harness.Eventually(t, "the id's way to a stranger once it is free", func() bool {
-				_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "shared", stranger))
+				_, ack := p.Present(t, 5, "shared", stranger)
 				return ack.Code == packets.Success
 			})
 		})

@@ -13,7 +13,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // releases is an installation whose files lie in one directory of several, to which the
@@ -69,8 +68,8 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	p.Config = filepath.Join(r.dir, "current/conf/proxy.yaml")
 	p.Start()
 	confined := landlocked(t, p)
-	gone := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gone", fleetToken(30)))
-	stays := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stays", fleetToken(3)))
+	gone := p.Connect(t, 5, "gone", fleetToken(30))
+	stays := p.Connect(t, 5, "stays", fleetToken(3))
 
 	r.publish("2")
 	begin := time.Now()
@@ -86,7 +85,7 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	if n := serial(t, p.TLS); n != 2 {
 		t.Errorf("the certificate has the number %d", n)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", fleetToken(4)))
+	p.Connect(t, 5, "new", fleetToken(4))
 	if _, connects := s.Reached(); string(connects[len(connects)-1].Password) != "second" {
 		t.Error("the broker does not get the new password")
 	}

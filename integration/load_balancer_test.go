@@ -193,7 +193,7 @@ func checkProbe(t *testing.T, p *harness.Proxy, h *harness.HeaderSink, token str
 	}
 	// Without a broker a device is turned away, and from then on readiness is asked
 	// of the broker itself.
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "late", token)); ack.Code != 0x88 {
+	if _, ack := p.Present(t, 5, "late", token); ack.Code != 0x88 {
 		t.Fatalf("without a broker: %v", ack.Code)
 	}
 	ln, err := net.Listen("tcp", h.Addr().String())

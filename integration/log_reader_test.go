@@ -57,10 +57,10 @@ func TestLogReaderGone(t *testing.T) {
 			p := harness.NewProxy(t, "")
 			token := p.Token("device")
 			log := p.StartWithLogPipe(format)
-			d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "before", token))
+			d := p.Connect(t, 4, "before", token)
 			log.Close()
 			refuse(t, p, 10)
-			later := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "later", token))
+			later := p.Connect(t, 4, "later", token)
 			for _, d := range []*packetstest.Client{d, later} {
 				if err := d.Publish("a", "b"); err != nil {
 					t.Error(err)
@@ -85,7 +85,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 	}
 	p.StartWithLogFile("json", full)
 	refuse(t, p, 10)
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "device", token))
+	d := p.Connect(t, 4, "device", token)
 	if err := d.Publish("a", "b"); err != nil {
 		t.Error(err)
 	}
@@ -105,9 +105,9 @@ func TestLogReaderStalled(t *testing.T) {
 			p := harness.NewProxy(t, "")
 			token := p.Token("device")
 			log := p.StartWithLogPipe(format)
-			before := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "before", token))
+			before := p.Connect(t, 4, "before", token)
 			overflow(t, p)
-			later := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "later", token))
+			later := p.Connect(t, 4, "later", token)
 			for _, d := range []*packetstest.Client{before, later} {
 				if err := d.Publish("a", "b"); err != nil {
 					t.Error(err)
@@ -148,9 +148,9 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 	token := p.Token("device")
 	p.StartWithLogPipe("json")
 	overflow(t, p)
-	stuck := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stuck", token))
-	stuck.Subscribe(t, "flood", 0)
-	source := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "source", token))
+	stuck := p.Connect(t, 5, "stuck", token)
+	stuck.MustSubscribe("flood", 0)
+	source := p.Connect(t, 5, "source", token)
 	for range 32 {
 		if err := source.Publish("flood", string(make([]byte, 1<<20))); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestLogCannotFillTheDisk(t *testing.T) {
 		packetstest.Exchange(t, conn, string(packetstest.Identity(4, strings.Repeat("é", 30_000), "no-token-of-anybody").Append(nil)), harness.Patience)
 		conn.Close()
 	}
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, strings.Repeat("y", 60_000), token))
+	d := p.Connect(t, 4, strings.Repeat("y", 60_000), token)
 	for range 10 {
 		if _, err := d.Conn.Write(bytes.Repeat([]byte("\x30\x1d\x00\x17v1/devices/me/telemetry{bad"), 1000)); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestLowDisk: with too little room on the disk nothing is acknowledged, /readyz and a
@@ -31,7 +30,7 @@ func TestLowDisk(t *testing.T) {
 	token := p.Token("device")
 	p.Start()
 	publish := func(payload string) error {
-		return packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "device", token)).Publish("v1/devices/me/telemetry", payload)
+		return p.Connect(t, 4, "device", token).Publish("v1/devices/me/telemetry", payload)
 	}
 	ready := func() (int, string) { return harness.Fetch(t, "http://"+p.Admin+"/readyz", "") }
 	if err := publish(`{"n":1}`); err != nil {

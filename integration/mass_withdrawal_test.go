@@ -15,7 +15,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // fleetToken is the token of one of a fleet's devices.
@@ -73,8 +72,8 @@ func TestMassWithdrawal(t *testing.T) {
 			t.Parallel()
 			p := startFleet(t)
 			file := filepath.Join(p.Data, "tokens.jsonl")
-			gone := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gone", fleetToken(30)))
-			stays := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stays", fleetToken(3)))
+			gone := p.Connect(t, 5, "gone", fleetToken(30))
+			stays := p.Connect(t, 5, "stays", fleetToken(3))
 			withdraw(t, p, file)
 			begin := time.Now()
 			if code, err := gone.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
@@ -99,7 +98,7 @@ func TestHalfWrittenTokenFile(t *testing.T) {
 	t.Parallel()
 	p := startFleet(t)
 	file := filepath.Join(p.Data, "tokens.jsonl")
-	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "live", fleetToken(30)))
+	live := p.Connect(t, 5, "live", fleetToken(30))
 	for content, advice := range map[string]string{
 		fleetFile(15): "send SIGHUP or POST /v1/reload",
 		"":            `write the line {"end":true,"count":0} into it`,
@@ -112,7 +111,7 @@ func TestHalfWrittenTokenFile(t *testing.T) {
 		if err := live.Publish("a", "b"); err != nil {
 			t.Errorf("a live session after a half-written file: %v", err)
 		}
-		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", fleetToken(31)))
+		p.Connect(t, 5, "new", fleetToken(31))
 	}
 	harness.WriteFile(t, file, `{"end":true,"count":0}`+"\n")
 	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {

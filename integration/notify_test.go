@@ -80,7 +80,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 		harness.Eventually(t, text, func() bool { return len(m.after(n, text)) >= times })
 	}
 	wait(0, "READY=1\nSTATUS=serving: 0 sessions", 1)
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	p.Connect(t, 5, "device", token)
 	wait(0, "STATUS=serving: 1 sessions", 1)
 
 	before := m.count()

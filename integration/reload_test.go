@@ -133,7 +133,7 @@ func TestBrokenConfig(t *testing.T) {
 	p := harness.NewProxy(t, s.Upstream())
 	token := p.Token("thermometer")
 	p.Start()
-	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "live", token))
+	live := p.Connect(t, 5, "live", token)
 	good := harness.ReadFile(t, p.Config)
 	second := harness.FreeAddress(t)
 
@@ -158,7 +158,7 @@ func TestBrokenConfig(t *testing.T) {
 	if err := live.Publish("a", "b"); err != nil {
 		t.Errorf("a live session: %v", err)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "again", token))
+	p.Connect(t, 4, "again", token)
 
 	p.Reload(p.Config, strings.Replace(broken, "conections", "connections", 1), "applied")
 	packetstest.Connect(t, packetstest.Dial(t, second), packetstest.Identity(4, "second", token))
@@ -188,7 +188,7 @@ func TestListenersComeAndGo(t *testing.T) {
 	plain, secure := fmt.Sprintf("{name: plain, address: '%s'}", p.Plain), fmt.Sprintf("{name: tls, address: '%s', tls: {auto: true}}", p.TLS)
 	harness.WriteFile(t, p.Config, p.ConfigWith(s.Upstream(), plain))
 	p.Start()
-	first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "first", token))
+	first := p.Connect(t, 5, "first", token)
 
 	p.Reload(p.Config, p.ConfigWith(s.Upstream(), plain, secure), "applied")
 	second := packetstest.Connect(t, p.DialTLS(t), packetstest.Identity(5, "second", token))
@@ -205,7 +205,7 @@ func TestListenersComeAndGo(t *testing.T) {
 	}
 
 	p.Reload(p.Config, p.ConfigWith(s.Upstream(), strings.Replace(secure, "tls: {auto: true}", "tls: {auto: true, min_version: '1.3'}", 1), plain), "applied")
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "third", token))
+	p.Connect(t, 4, "third", token)
 	old := tls.Client(packetstest.Dial(t, p.TLS), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	if err := old.Handshake(); err == nil {
 		t.Error("TLS 1.2 is accepted after min_version: 1.3")

@@ -12,7 +12,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestSandbox: a running program cannot read what its config did not name when it
@@ -51,9 +50,9 @@ func TestSandbox(t *testing.T) {
 			case !confined && status != 200:
 				t.Errorf("a reload without a sandbox: %d %s", status, body)
 			}
-			packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+			p.Connect(t, 5, "device", token)
 			p.Token("another") // is taken up without a reload
-			if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "other", "wrong")); ack.Code != packets.BadUserNameOrPassword {
+			if _, ack := p.Present(t, 5, "other", "wrong"); ack.Code != packets.BadUserNameOrPassword {
 				t.Errorf("a wrong token is answered %v", ack.Code)
 			}
 		})
@@ -78,7 +77,7 @@ func TestSecretsStayOutOfTheProcessList(t *testing.T) {
 	}
 	token := p.Token("device")
 	p.Start()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	p.Connect(t, 5, "device", token)
 	admin, err := os.ReadFile(filepath.Join(p.Data, "admin-token"))
 	if err != nil {
 		t.Fatal(err)

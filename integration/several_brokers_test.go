@@ -28,7 +28,7 @@ func watch(t testing.TB, m *harness.Mosquitto) *watcher {
 	c := packetstest.Identity(4, "watcher", m.Username)
 	c.HasPassword, c.Password = true, m.Password
 	d := packetstest.Connect(t, packetstest.Dial(t, m.Addr), c)
-	d.Subscribe(t, "fleet", 1)
+	d.MustSubscribe("fleet", 1)
 	w := &watcher{seen: map[string]bool{}}
 	go func() {
 		for {
@@ -232,11 +232,11 @@ func TestBrokerThatNeverAnswers(t *testing.T) {
 		if i == len(tokens) {
 			t.Fatal("the silent broker is not down after 8 devices")
 		}
-		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, fmt.Sprint("device-", i), tokens[i]))
+		p.Connect(t, 5, fmt.Sprint("device-", i), tokens[i])
 	}
 	begin := time.Now()
 	for i := range 10 {
-		packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, fmt.Sprint("late-", i), late))
+		p.Connect(t, 4, fmt.Sprint("late-", i), late)
 	}
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("ten devices took %v although the silent broker is known", took)

@@ -34,7 +34,7 @@ func launchFleet(t *testing.T, p *harness.Proxy, token, topic string, payload fu
 	const size, inFlight = 8, 10
 	f := &fleet{acked: map[string]bool{}}
 	for i := range size {
-		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, fmt.Sprintf("fleet-%d", i), token))
+		d := p.Connect(t, 5, fmt.Sprintf("fleet-%d", i), token)
 		f.running.Go(func() {
 			for n := i; ; n += inFlight * size {
 				var burst [][]byte
@@ -69,9 +69,9 @@ func (f *fleet) count() int {
 func (f *fleet) end(d *packetstest.Client, err error) {
 	code, _ := d.AwaitEnd(harness.Patience)
 	var got *packetstest.UnexpectedError
-	if errors.As(err, &got) && packets.Type(got.Raw[0]>>4) == packets.DISCONNECT {
+	if errors.As(err, &got) && packets.Type(got.Packet[0]>>4) == packets.DISCONNECT {
 		var bye packets.Disconnect
-		if bye.Parse(got.Raw, d.Level) == nil {
+		if bye.Parse(got.Packet, d.Level) == nil {
 			code = bye.Code
 		}
 	}
@@ -90,7 +90,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 		behind := packetstest.Identity(5, "behind", m.Username)
 		behind.HasPassword, behind.Password = true, m.Password
 		observer := packetstest.Connect(t, packetstest.Dial(t, m.Addr), behind)
-		observer.Subscribe(t, "load", 1)
+		observer.MustSubscribe("load", 1)
 		seen := collect(t, observer)
 		p := harness.NewProxy(t, m.Upstream())
 		token := p.Token("fleet")
@@ -176,10 +176,10 @@ func TestSecondSignalCuts(t *testing.T) {
 			p := harness.NewProxy(t, "")
 			token := p.Token("device")
 			p.Start()
-			stuck := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "stuck", token))
-			stuck.Subscribe(t, "flood", 0)
+			stuck := p.Connect(t, 5, "stuck", token)
+			stuck.MustSubscribe("flood", 0)
 			// More than the sockets between the broker and the device hold.
-			source := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "source", token))
+			source := p.Connect(t, 5, "source", token)
 			for range 32 {
 				if err := source.Publish("flood", string(make([]byte, 1<<20))); err != nil {
 					t.Fatal(err)
@@ -211,7 +211,7 @@ func TestReadyzWhileDraining(t *testing.T) {
 	p := harness.NewProxy(t, s.Upstream())
 	token := p.Token("device")
 	p.Start()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	p.Connect(t, 5, "device", token)
 	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz has status %d, want 200", status)
 	}

@@ -31,9 +31,9 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	stalled := packetstest.Connect(t, conn, packetstest.Identity(4, "sleeper", sleeper))
-	stalled.Subscribe(t, "flood", 0)
-	publisher := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "loud", loud))
-	witness := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "quiet", quiet))
+	stalled.MustSubscribe("flood", 0)
+	publisher := p.Connect(t, 4, "loud", loud)
+	witness := p.Connect(t, 5, "quiet", quiet)
 	before := harness.Memory(t, p)
 
 	flood := packets.Publish{Topic: []byte("flood"), Payload: make([]byte, 64<<10)}
@@ -71,8 +71,8 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 		t.Error("the subscriber:", err)
 	}
 
-	again := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "sleeper", sleeper))
-	again.Subscribe(t, "calm", 1)
+	again := p.Connect(t, 4, "sleeper", sleeper)
+	again.MustSubscribe("calm", 1)
 	if err := witness.Publish("calm", "welcome back"); err != nil {
 		t.Fatal(err)
 	}

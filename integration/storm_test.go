@@ -111,7 +111,7 @@ func travel(t testing.TB, p *harness.Proxy, token string, devices int, stop <-ch
 	all := &trips{}
 	var running sync.WaitGroup
 	for i := range devices {
-		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, fmt.Sprint("live-", i), token))
+		d := p.Connect(t, 4, fmt.Sprint("live-", i), token)
 		running.Go(func() {
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestOneOwnerOfTheStore: a second program with the bundled broker on the same data
@@ -38,7 +37,7 @@ func TestOneOwnerOfTheStore(t *testing.T) {
 	if status := second.Wait(t, harness.Patience); status != 1 || !strings.Contains(second.Stderr.String(), want) {
 		t.Fatalf("the second program ended with status %d and without saying %q\n%s", status, want, second.Stderr)
 	}
-	d := packetstest.Connect(t, packetstest.Dial(t, first.Plain), packetstest.Identity(5, "device", token))
+	d := first.Connect(t, 5, "device", token)
 	if err := d.Publish("v1/devices/me/telemetry", `{"level":1}`); err != nil {
 		t.Errorf("the first program after the second one ended: %v", err)
 	}
@@ -57,7 +56,7 @@ func TestEveryMessageIsARow(t *testing.T) {
 	p := harness.NewProxy(t, "")
 	token := p.Token("device")
 	p.Start()
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "device", token))
+	d := p.Connect(t, 5, "device", token)
 	var payloads [][]byte
 	for i := range messages {
 		payloads = append(payloads, fmt.Appendf(nil, `{"n":%d}`, i))

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestBadEdit: a mistake in the token file locks nobody out and lets nobody in, the
@@ -22,7 +21,7 @@ func TestBadEdit(t *testing.T) {
 	p := harness.NewProxy(t, s.Upstream())
 	old := p.Token("old")
 	p.Start()
-	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "live", old))
+	live := p.Connect(t, 4, "live", old)
 
 	file := filepath.Join(p.Data, "tokens.jsonl")
 	good := harness.ReadFile(t, file)
@@ -35,7 +34,7 @@ func TestBadEdit(t *testing.T) {
 	if err := live.Publish("a", "b"); err != nil {
 		t.Errorf("a live session after the bad edit: %v", err)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "again", old))
+	p.Connect(t, 4, "again", old)
 	if !p.HasMetric(`mqtt_auth_proxy_token_file_reloads_total{outcome="rejected"} 1`) {
 		t.Error("no metric counts the bad edit")
 	}
@@ -44,7 +43,7 @@ func TestBadEdit(t *testing.T) {
 	fresh := p.Token("new")
 	mended := time.Now()
 	harness.Eventually(t, "the new token's way in", func() bool {
-		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "new", fresh))
+		_, ack := p.Present(t, 4, "new", fresh)
 		return ack.Code == 0
 	})
 	took := time.Since(mended)
@@ -90,7 +89,7 @@ func TestEditsOfEveryKind(t *testing.T) {
 		entry := lastLine(harness.ReadFile(t, filepath.Join(other.Data, "tokens.jsonl")))
 		replace(harness.ReadFile(t, file) + entry)
 		harness.Eventually(t, "the token that came "+name, func() bool {
-			_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, name, token))
+			_, ack := p.Present(t, 4, name, token)
 			return ack.Code == 0
 		})
 	}

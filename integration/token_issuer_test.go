@@ -10,7 +10,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestKeyRotation: an issuer changes its key. The new key's tokens are good
@@ -24,19 +23,19 @@ func TestKeyRotation(t *testing.T) {
 	p := harness.NewProxy(t, harness.JWTAuth(service))
 	oldToken, newToken := old.Sign(p, harness.Claims("pump-7")), now.Sign(p, harness.Claims("pump-7"))
 	p.Start()
-	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "live", oldToken))
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "early", newToken)); ack.Code != packets.ServerUnavailable {
+	live := p.Connect(t, 5, "live", oldToken)
+	if _, ack := p.Present(t, 5, "early", newToken); ack.Code != packets.ServerUnavailable {
 		t.Errorf("a token of a key that may have been made after the last reading gets %v", ack.Code)
 	}
 	publish(now.Keys())
 	rotated := time.Now()
 	harness.Eventually(t, "the new key's way in", func() bool {
-		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", newToken))
+		_, ack := p.Present(t, 5, "new", newToken)
 		return ack.Code == packets.Success
 	})
 	t.Logf("the new key is good %v after it was published", time.Since(rotated).Round(time.Millisecond))
 	for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.BadUserNameOrPassword} {
-		if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, "old", oldToken)); ack.Code != want {
+		if _, ack := p.Present(t, level, "old", oldToken); ack.Code != want {
 			t.Errorf("level %d: the old key's token gets %v, want %v", level, ack.Code, want)
 		}
 	}
@@ -47,7 +46,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 	// The issuer goes away: what is known of its keys stays.
 	service.Stop()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "new", newToken))
+	p.Connect(t, 5, "new", newToken)
 }
 
 // TestJWTClaims: what the claims say is what mosquitto_pub tells.
@@ -92,14 +91,14 @@ func TestJWTClaims(t *testing.T) {
 		}
 	}
 	ruled := with("rights", map[string]any{"pub": []string{"plant/${subject}/#"}})
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "ruled", signer.Sign(p, ruled)))
+	d := p.Connect(t, 5, "ruled", signer.Sign(p, ruled))
 	if err := d.Publish("plant/pump-7/level", "x"); err != nil {
 		t.Errorf("an allowed topic: %v", err)
 	}
 	if err := d.Publish("plant/other", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
 		t.Errorf("a forbidden topic: %v", err)
 	}
-	short := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "short", signer.Sign(p, with("exp", time.Now().Unix()+3))))
+	short := p.Connect(t, 5, "short", signer.Sign(p, with("exp", time.Now().Unix()+3)))
 	begun := time.Now()
 	if code, err := short.AwaitEnd(harness.Patience); err != nil || code != packets.NotAuthorized || time.Since(begun) > 3*time.Second+harness.Promised+harness.Busy {
 		t.Errorf("the session ended with %v, %v after %v, its token after 3s", code, err, time.Since(begun))

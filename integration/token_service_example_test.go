@@ -14,7 +14,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // startExample runs the example service and returns its address.
@@ -71,7 +70,7 @@ func TestExampleService(t *testing.T) {
 			}
 		}
 	}
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "gauge", "gauge-3-token"))
+	d := p.Connect(t, 5, "gauge", "gauge-3-token")
 	if err := d.Publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
 		t.Errorf("a topic that the example does not allow: %v", err)
 	}

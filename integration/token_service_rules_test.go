@@ -28,8 +28,8 @@ func TestTokenFileThenService(t *testing.T) {
 		t.Fatal(r.Output())
 	}
 	p.Start()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "filed", token))
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "disabled", disabled)); ack.Code != packets.NotAuthorized {
+	p.Connect(t, 5, "filed", token)
+	if _, ack := p.Present(t, 5, "disabled", disabled); ack.Code != packets.NotAuthorized {
 		t.Errorf("the token that the file disables gets %v, want %v", ack.Code, packets.NotAuthorized)
 	}
 	if asked := service.Questions(); len(asked) != 0 {
@@ -45,7 +45,7 @@ func TestTokenFileThenService(t *testing.T) {
 	if q := asked[0]; q.V != 1 || q.Token != "elsewhere"+harness.SecretTail || q.ClientID != "elsewhere" || q.Username != "" || q.Reason != "connect" {
 		t.Errorf("the service was asked with %d, a token of %d bytes, %q, %q", q.V, len(q.Token), q.ClientID, q.Reason)
 	}
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "", "elsewhere"+harness.SecretTail))
+	p.Connect(t, 5, "", "elsewhere"+harness.SecretTail)
 	if asked := service.Questions(); len(asked) != 1 || asked[0].ClientID != "" {
 		t.Errorf("%d questions about a device without a client id, or it was given one", len(asked))
 	}
@@ -88,7 +88,7 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	p.AwaitLog("what was denied before 5.0", func(l harness.LogLine) bool {
 		return l["message"] == "publish denied" && l["subject"] == "gauge" && l["topic"] == "plant/other/level" && l["version"] == "3.1.1"
 	})
-	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "reader", "gauge"+harness.SecretTail))
+	d := p.Connect(t, 5, "reader", "gauge"+harness.SecretTail)
 	s := packets.Subscribe{Type: packets.SUBSCRIBE, PacketID: 7}
 	s.Add("plant/gauge/#", 1)
 	s.Add("plant/#", 1)

@@ -18,7 +18,7 @@ import (
 func enter(t testing.TB, p *harness.Proxy, level byte, name string) (*packetstest.Client, packets.ReasonCode) {
 	t.Helper()
 	p.AddSecret(harness.SecretTail)
-	d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, strings.ReplaceAll(name, " ", "-"), name+harness.SecretTail))
+	d, ack := p.Present(t, level, strings.ReplaceAll(name, " ", "-"), name+harness.SecretTail)
 	return d, ack.Code
 }
 

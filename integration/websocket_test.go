@@ -70,7 +70,7 @@ func TestWebSocketBulk(t *testing.T) {
 			}
 			wire.SetReadLimit(-1)
 			d := packetstest.Connect(t, websocket.NetConn(t.Context(), wire, websocket.MessageBinary), packetstest.Identity(4, name, token))
-			d.Subscribe(t, "bulk/"+name, 0)
+			d.MustSubscribe("bulk/"+name, 0)
 			for round := range 2 {
 				time.Sleep(time.Duration(round) * 5 * time.Second)
 				payloads := make([][]byte, 40)

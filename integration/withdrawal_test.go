@@ -27,12 +27,12 @@ func connectAll(t *testing.T, p *harness.Proxy, token string) connected {
 	c := connected{proxy: p, sessions: map[byte]*packetstest.Client{}}
 	bystander := p.Token("bystander")
 	harness.Eventually(t, "the bystander's way in", func() bool {
-		d, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "observer", bystander))
+		d, ack := p.Present(t, 5, "observer", bystander)
 		c.observer = d
 		return ack.Code == packets.Success
 	})
-	c.other = packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "other", bystander))
-	c.observer.Subscribe(t, "wills/#", 1)
+	c.other = p.Connect(t, 4, "other", bystander)
+	c.observer.MustSubscribe("wills/#", 1)
 	for level, name := range map[byte]string{3: "three", 4: "four", 5: "five"} {
 		in := packetstest.Identity(level, name, token)
 		in.HasWill, in.Will = true, packets.Will{Topic: "wills/" + name, QoS: 1}
@@ -142,11 +142,11 @@ func TestWithdrawnToken(t *testing.T) {
 // checkAfter: the token is good for nothing any more, its successor is.
 func (c connected) checkAfter(t *testing.T, token, successor string) {
 	t.Helper()
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, c.proxy.Plain), packetstest.Identity(4, "back", token)); ack.Code != packets.RefusedNotAuthorized {
+	if _, ack := c.proxy.Present(t, 4, "back", token); ack.Code != packets.RefusedNotAuthorized {
 		t.Errorf("the withdrawn token gets %d, want 5", ack.Code)
 	}
 	if successor != "" {
-		packetstest.Connect(t, packetstest.Dial(t, c.proxy.Plain), packetstest.Identity(5, "successor", successor))
+		c.proxy.Connect(t, 5, "successor", successor)
 	}
 }
 
@@ -157,8 +157,8 @@ func TestRevokeOneOfTwo(t *testing.T) {
 	first := p.Token("valve")
 	second := p.NewToken("rotate", "valve", "--overlap", "1h")
 	p.Start()
-	a := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "a", first))
-	b := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "b", second))
+	a := p.Connect(t, 5, "a", first)
+	b := p.Connect(t, 5, "b", second)
 	id := p.AwaitLog("session", func(l harness.LogLine) bool { return l.String("client_id") == "a" }).String("token_id")
 	if r := p.TokenCommand("revoke", id); r.Status != 0 {
 		t.Fatal(r.Output())
@@ -182,10 +182,10 @@ func TestRotateWithOverlap(t *testing.T) {
 	fresh := p.NewToken("rotate", "valve", "--overlap", "4s")
 	made := time.Now()
 	harness.Eventually(t, "the new token's way in", func() bool {
-		_, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "fresh", fresh))
+		_, ack := p.Present(t, 5, "fresh", fresh)
 		return ack.Code == packets.Success
 	})
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "old", old))
+	p.Connect(t, 4, "old", old)
 	for level, d := range c.sessions {
 		if err := d.Publish("a", "b"); err != nil {
 			t.Errorf("level %d: the old token's session: %v", level, err)
@@ -228,7 +228,7 @@ func TestExpiryWhileConnected(t *testing.T) {
 			c.ended(t, made, packets.NotAuthorized)
 			checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
 			c.awaitWills(t)
-			if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "back", token)); ack.Code != packets.NotAuthorized {
+			if _, ack := p.Present(t, 5, "back", token); ack.Code != packets.NotAuthorized {
 				t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)
 			}
 		})

@@ -206,16 +206,16 @@ func TestSilentConnectionIsDisplaced(t *testing.T) {
 		silent := b.connect()
 		synctest.Wait()
 		half := b.connect()
-		half.send([]byte{0x10, 0x20})
+		half.Send([]byte{0x10, 0x20})
 		b.mustLogin(with(4, "quick", goodToken))
-		silent.wantClosed()
+		silent.ExpectEnd()
 		if r := b.lastRefusal(); r.Reason != Displaced || r.Sent || r.Duration != 0 {
 			t.Errorf("refusal %+v, want reason %q at once", r, Displaced)
 		}
 		for range 2 {
 			b.connect()
 		}
-		half.wantClosed()
+		half.ExpectEnd()
 	})
 }
 

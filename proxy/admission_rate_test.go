@@ -155,7 +155,7 @@ func TestOverload(t *testing.T) {
 		if r := b.lastRefusal(); r.Reason != Busy || !errors.Is(r.Err, errTest) {
 			t.Errorf("refused as %s, %v", r.Reason, r.Err)
 		}
-		live.send(ping)
+		live.Send(ping)
 		if raw, err := packets.ReadPacket(live, 10); err != nil || string(raw) != string(ping) {
 			t.Errorf("the live session: % x, %v", raw, err)
 		}
@@ -180,7 +180,7 @@ func TestConnectRateBehindLoadBalancer(t *testing.T) {
 			c := b.connectFrom(balanced(), balancer)
 			p := with(4, "device", goodToken)
 			go c.Write(append([]byte(want.header), p.Append(nil)...))
-			if ack, err := c.readConnack(); err != nil || ack.Code != want.code {
+			if ack, err := c.ReadConnack(); err != nil || ack.Code != want.code {
 				t.Errorf("%q: CONNACK %v, error %v, want %v", want.header, ack.Code, err, want.code)
 			}
 		}

@@ -62,7 +62,7 @@ func TestWholePacketsBeforeAMalformedOneCount(t *testing.T) {
 				if level == 5 {
 					want = append(want, 0xe0, 0x01, fault.code)
 				}
-				c.wantClosed(want...)
+				c.ExpectEnd(want...)
 				if got := b.broker.received(); !bytes.Equal(got, said) {
 					t.Errorf("the broker got % x, want % x", got, said)
 				}
@@ -82,7 +82,7 @@ func TestNoDisconnectInsideAPacketAfterAFault(t *testing.T) {
 		b.broker.raw = append((&packets.Connack{}).Append(nil, level), half...)
 		c := b.mustLogin(with(level, "d", goodToken))
 		go c.Write([]byte("\x30\x80\x80\x80\x80\x01"))
-		c.wantClosed(half...)
+		c.ExpectEnd(half...)
 	})
 }
 
@@ -93,7 +93,7 @@ func TestWholePacketsOfTheBrokerCount(t *testing.T) {
 		said := publishOf(level, 1)
 		b.broker.raw = append((&packets.Connack{}).Append(nil, level), append(bytes.Clone(said), "\x30\x80\x80\x80\x80\x01"...)...)
 		c := b.mustLogin(with(level, "d", goodToken))
-		c.wantClosed(said...)
+		c.ExpectEnd(said...)
 		if e := b.lastEnd(); e.By != "upstream" || !errors.As(e.Err, new(*packets.MalformedError)) {
 			t.Errorf("end %+v", e)
 		}
@@ -108,7 +108,7 @@ func TestNothingCountsAfterADisconnect(t *testing.T) {
 			withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 				c := b.mustLogin(with(level, "d", goodToken))
 				said := append(publishOf(level, 1), (&packets.Disconnect{}).Append(nil, level)...)
-				c.send(append(bytes.Clone(said), rest...))
+				c.Send(append(bytes.Clone(said), rest...))
 				if got := b.broker.received(); !bytes.Equal(got, said) {
 					t.Errorf("the broker got % x, want % x", got, said)
 				}
@@ -149,7 +149,7 @@ func TestADisconnectTellsWhoHasEndedTheSession(t *testing.T) {
 			}
 		})
 		c := b.mustLogin(with(level, "d", goodToken))
-		c.send((&packets.Disconnect{}).Append(nil, level))
+		c.Send((&packets.Disconnect{}).Append(nil, level))
 		synctest.Wait()
 		c.Close() // long after the broker
 		if e := b.lastEnd(); e.By != "client" || e.Err != nil {

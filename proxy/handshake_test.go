@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestHandshakesAreTold: each that succeeds, once, with whether it was resumed.
@@ -18,10 +20,10 @@ func TestHandshakesAreTold(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := &client{Conn: conn, t: t, level: 4}
+		c := packetstest.New(t, conn, 4)
 		p := with(4, "d", goodToken)
-		c.send(p.Append(nil))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		c.Send(p.Append(nil))
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatal(ack, err)
 		}
 		conn.Close()

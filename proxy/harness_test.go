@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
@@ -93,15 +93,8 @@ func (b *bench) lastEnd() End {
 	return b.closed[len(b.closed)-1]
 }
 
-// client is the device's side of one connection.
-type client struct {
-	net.Conn
-	t     *testing.T
-	level byte
-}
-
 // connect opens a connection without sending anything.
-func (b *bench) connect() *client {
+func (b *bench) connect() *packetstest.Client {
 	b.t.Helper()
 	if b.srv.policy.Load() == nil {
 		if err := b.srv.SetPolicy(&b.policy); err != nil {
@@ -110,54 +103,27 @@ func (b *bench) connect() *client {
 	}
 	ours, theirs := net.Pipe()
 	go b.srv.ServeConn(context.Background(), theirs)
-	b.t.Cleanup(func() { ours.Close() })
-	return &client{Conn: ours, t: b.t, level: 4}
+	return packetstest.New(b.t, ours, 4)
 }
 
 // login opens a connection, sends a CONNECT and returns the answer.
-func (b *bench) login(p packets.Connect) (*client, packets.Connack, error) {
+func (b *bench) login(p packets.Connect) (*packetstest.Client, packets.Connack, error) {
 	b.t.Helper()
 	c := b.connect()
-	c.level = p.Level
+	c.Level = p.Level
 	go c.Write(p.Append(nil)) // which fails if not all of it is wanted
-	ack, err := c.readConnack()
+	ack, err := c.ReadConnack()
 	return c, ack, err
 }
 
 // mustLogin is login for a client that is let in.
-func (b *bench) mustLogin(p packets.Connect) *client {
+func (b *bench) mustLogin(p packets.Connect) *packetstest.Client {
 	b.t.Helper()
 	c, ack, err := b.login(p)
 	if err != nil || ack.Code != packets.Success {
 		b.t.Fatalf("CONNACK %v, error %v; want success", ack.Code, err)
 	}
 	return c
-}
-
-func (c *client) send(raw []byte) {
-	c.t.Helper()
-	if _, err := c.Write(raw); err != nil {
-		c.t.Fatalf("client writes: %v", err)
-	}
-}
-
-func (c *client) readConnack() (packets.Connack, error) {
-	var ack packets.Connack
-	raw, err := packets.ReadPacket(c, 1<<20)
-	if err != nil {
-		return ack, err
-	}
-	return ack, ack.Parse(raw, c.level)
-}
-
-// wantClosed reads until the connection ends and fails on anything but the
-// packets given.
-func (c *client) wantClosed(before ...byte) {
-	c.t.Helper()
-	got, err := io.ReadAll(c)
-	if err != nil || string(got) != string(before) {
-		c.t.Errorf("client got % x, error %v; want % x and the end", got, err, before)
-	}
 }
 
 // with returns a CONNECT of the given level with client id and user name.

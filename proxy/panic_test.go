@@ -31,14 +31,14 @@ func TestAPanicEndsOneSession(t *testing.T) {
 		other := b.mustLogin(with(4, "e", goodToken))
 		p := packets.Publish{Topic: []byte("other")}
 		go c.Write(p.Append(nil, 4))
-		c.wantClosed()
+		c.ExpectEnd()
 		if e := b.lastEnd(); e.By != "proxy" || e.Err == nil {
 			t.Errorf("end %+v", e)
 		}
 		if n := panics.Load(); n != 1 {
 			t.Errorf("%d panics were reported, want 1", n)
 		}
-		other.send(ping)
+		other.Send(ping)
 		if got := b.broker.received(); !bytes.Equal(got, ping) {
 			t.Errorf("the broker got % x, want the ping of the other session", got)
 		}
@@ -80,7 +80,7 @@ func TestAPanicOnAcceptEndsOneConnection(t *testing.T) {
 				panic("bug")
 			}
 		}
-		b.connect().wantClosed()
+		b.connect().ExpectEnd()
 		b.mustLogin(with(4, "d", goodToken))
 		if n := panics.Load(); n != 1 {
 			t.Errorf("%d panics were reported, want 1", n)
@@ -99,7 +99,7 @@ func TestAPanickingRefusalGivesEverythingBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.wantClosed()
+		c.ExpectEnd()
 		synctest.Wait()
 		if st := b.srv.Stats(); st.Connections != 0 || panics.Load() != 1 {
 			t.Errorf("%d connections and %d panics, want none and one", st.Connections, panics.Load())

@@ -34,7 +34,7 @@ func TestGoodTokenIsLetThrough(t *testing.T) {
 				if got.Username != "proxy-alpha" || got.Password != "upstream-secret" || got.ClientID != "dev-1" || got.Level != level {
 					t.Errorf("the broker got %v with user name %q", got, got.Username)
 				}
-				c.send(publish)
+				c.Send(publish)
 				back := make([]byte, len(publish))
 				if _, err := io.ReadFull(c, back); err != nil || !bytes.Equal(back, publish) {
 					t.Errorf("got % x, error %v; want the bytes unchanged", back, err)
@@ -70,7 +70,7 @@ func TestBytesSentWithTheConnectArrive(t *testing.T) {
 		c := b.connect()
 		p := with(4, "dev-1", goodToken)
 		go c.Write(append(p.Append(nil), publish...))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatal(ack, err)
 		}
 		back := make([]byte, len(publish))
@@ -168,7 +168,7 @@ func TestRefusals(t *testing.T) {
 						if err != nil || ack.Code != want || ack.SessionPresent {
 							t.Errorf("CONNACK %+v, error %v; want code %#x", ack, err, byte(want))
 						}
-						c.wantClosed()
+						c.ExpectEnd()
 					}
 					if r := b.lastRefusal(); r.Reason != tt.reason || r.Sent != (want != closed) {
 						t.Errorf("refusal %+v, want reason %q", r, tt.reason)
@@ -221,7 +221,7 @@ func TestUnknownProtocolLevel(t *testing.T) {
 			b := newBench(t)
 			c := b.connect()
 			go c.Write([]byte(tt.raw))
-			c.wantClosed(tt.want...)
+			c.ExpectEnd(tt.want...)
 			if r := b.lastRefusal(); r.Reason != WrongVersion {
 				t.Errorf("reason %v", r.Reason)
 			}
@@ -242,7 +242,7 @@ func TestMalformedConnect(t *testing.T) {
 				b := newBench(t)
 				c := b.connect()
 				go c.Write([]byte(tt.raw))
-				c.wantClosed(tt.want...)
+				c.ExpectEnd(tt.want...)
 				if r := b.lastRefusal(); r.Reason != Malformed {
 					t.Errorf("reason %v", r.Reason)
 				}
@@ -258,7 +258,7 @@ func TestNotMQTTIsClosedAtOnce(t *testing.T) {
 			start := time.Now()
 			c := b.connect()
 			go c.Write([]byte(raw))
-			c.wantClosed()
+			c.ExpectEnd()
 			if r := b.lastRefusal(); r.Reason != NotMQTT || time.Since(start) != 0 {
 				t.Errorf("reason %v after %v, want not_mqtt at once", r.Reason, time.Since(start))
 			}
@@ -288,7 +288,7 @@ func TestConnectDeadlineIsAbsolute(t *testing.T) {
 					}
 				})
 			}
-			c.wantClosed()
+			c.ExpectEnd()
 			if d := time.Since(start); d != 10*second {
 				t.Errorf("closed after %v, want 10s", d)
 			}

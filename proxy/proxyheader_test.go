@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
@@ -26,7 +27,7 @@ func (c addressedConn) LocalAddr() net.Addr {
 }
 
 // connectFrom opens a connection to a listener from an address.
-func (b *bench) connectFrom(e *listenerSettings, from string) *client {
+func (b *bench) connectFrom(e *listenerSettings, from string) *packetstest.Client {
 	b.t.Helper()
 	if b.srv.policy.Load() == nil {
 		if err := b.srv.SetPolicy(&b.policy); err != nil {
@@ -36,7 +37,7 @@ func (b *bench) connectFrom(e *listenerSettings, from string) *client {
 	ours, theirs := net.Pipe()
 	b.srv.accept(addressedConn{theirs, netip.MustParseAddrPort(from)}, e)
 	b.t.Cleanup(func() { ours.Close() })
-	return &client{Conn: ours, t: b.t, level: 4}
+	return packetstest.New(b.t, ours, 4)
 }
 
 // balanced is a listener behind load balancers of 10.1.0.0/16.
@@ -56,7 +57,7 @@ func TestHeaderTellsTheClientsAddress(t *testing.T) {
 		c := b.connectFrom(balanced(), balancer)
 		p := with(4, "dev-1", goodToken)
 		go c.Write(append([]byte(headerV1), p.Append(nil)...))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatal(ack, err)
 		}
 		synctest.Wait()
@@ -80,7 +81,7 @@ func TestLimitCountsTheClientsAddress(t *testing.T) {
 			c := b.connectFrom(balanced(), balancer)
 			p := with(4, "dev-"+source, goodToken)
 			go c.Write(append([]byte(strings.Replace(headerV1, "192.0.2.7", source, 1)), p.Append(nil)...))
-			ack, err := c.readConnack()
+			ack, err := c.ReadConnack()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -99,7 +100,7 @@ func TestSilentBehindALoadBalancer(t *testing.T) {
 		b := newBench(t)
 		b.policy.Limits.PerAddress = 2
 		for range 3 {
-			b.connectFrom(balanced(), balancer).send([]byte(headerV1))
+			b.connectFrom(balanced(), balancer).Send([]byte(headerV1))
 			synctest.Wait()
 		}
 		time.Sleep(second)
@@ -109,8 +110,8 @@ func TestSilentBehindALoadBalancer(t *testing.T) {
 		}
 		c := b.connectFrom(balanced(), balancer)
 		p := with(4, "elsewhere", goodToken)
-		c.send(append([]byte(strings.Replace(headerV1, "192.0.2.7", "192.0.2.8", 1)), p.Append(nil)...))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		c.Send(append([]byte(strings.Replace(headerV1, "192.0.2.7", "192.0.2.8", 1)), p.Append(nil)...))
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Errorf("another address: CONNACK %v, error %v", ack.Code, err)
 		}
 	})
@@ -144,7 +145,7 @@ func TestHeaderIsRequired(t *testing.T) {
 				if tt.want == HealthCheck || tt.want == ConnectionLost || strings.HasPrefix(tt.name, "half") {
 					c.Close()
 				} else {
-					c.wantClosed()
+					c.ExpectEnd()
 				}
 				if r := b.lastRefusal(); r.Reason != tt.want {
 					t.Errorf("refused as %v (%v), want %v", r.Reason, r.Err, tt.want)
@@ -165,7 +166,7 @@ func TestLoadBalancerMayConnectForItself(t *testing.T) {
 		c := b.connectFrom(balanced(), balancer)
 		p := with(4, "check", goodToken)
 		go c.Write(append([]byte(localV2), p.Append(nil)...))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatal(ack, err)
 		}
 		synctest.Wait()
@@ -191,7 +192,7 @@ func TestHeaderSharesTheDeadline(t *testing.T) {
 				}
 			}
 		}()
-		c.wantClosed()
+		c.ExpectEnd()
 		took := time.Since(start)
 		<-done
 		if r := b.lastRefusal(); r.Reason != ConnectTimeout || took != 10*second {

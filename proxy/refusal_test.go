@@ -41,7 +41,7 @@ func TestConnackFitsTheClient(t *testing.T) {
 				p := with(5, "d", tt.token)
 				p.Properties = maximum(tt.max)
 				c := b.connect()
-				c.send(p.Append(nil))
+				c.Send(p.Append(nil))
 				got := make([]byte, len(tt.want))
 				if _, err := io.ReadFull(c, got); err != nil || string(got) != tt.want {
 					t.Errorf("CONNACK % x, error %v; want % x", got, err, tt.want)
@@ -49,7 +49,7 @@ func TestConnackFitsTheClient(t *testing.T) {
 				if tt.reason == "" {
 					return
 				}
-				c.wantClosed()
+				c.ExpectEnd()
 				if r := b.lastRefusal(); r.Reason != tt.reason || r.Sent != (tt.want != "") {
 					t.Errorf("refusal %+v, want reason %q", r, tt.reason)
 				}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // scriptedListener returns what Accept is to return, in order, and then waits
@@ -69,10 +70,10 @@ func TestAcceptErrorsDoNotEndTheListener(t *testing.T) {
 		ln.script = append(ln.script, accepted)
 		served := make(chan error, 1)
 		go func() { served <- b.srv.Serve(ln) }()
-		c := &client{Conn: device, t: t, level: 4}
+		c := packetstest.New(t, device, 4)
 		p := with(4, "d", goodToken)
-		c.send(p.Append(nil))
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		c.Send(p.Append(nil))
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatal(ack, err)
 		}
 		if len(pauses) != 10 || pauses[0] != 5*time.Millisecond || pauses[9] != time.Second {
@@ -107,7 +108,7 @@ func TestLimitOnConnections(t *testing.T) {
 			b.connect()
 		}
 		synctest.Wait()
-		b.connect().wantClosed()
+		b.connect().ExpectEnd()
 		synctest.Wait()
 		if n := dropped.Load(); n != 1 {
 			t.Errorf("%d connections were dropped, want 1", n)
@@ -163,13 +164,13 @@ func TestShutdownTellsEverySessionAndWaits(t *testing.T) {
 		done := make(chan error, 1)
 		start := time.Now()
 		go func() { done <- b.srv.Shutdown(context.Background()) }()
-		c.wantClosed(0xe0, 0x01, 0x8b)
-		silent.wantClosed()
+		c.ExpectEnd(0xe0, 0x01, 0x8b)
+		silent.ExpectEnd()
 		if err := <-done; err != nil || time.Since(start) > 2*second {
 			t.Errorf("Shutdown returned %v after %v", err, time.Since(start))
 		}
 		late := b.connect()
-		late.wantClosed()
+		late.ExpectEnd()
 	})
 }
 
@@ -182,7 +183,7 @@ func TestConnectDuringShutdownIsToldToComeBack(t *testing.T) {
 		time.Sleep(500 * time.Millisecond)
 		p := with(4, "d", goodToken)
 		go c.Write(p.Append(nil))
-		if ack, err := c.readConnack(); err != nil || ack.Code != packets.RefusedServerUnavailable {
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != packets.RefusedServerUnavailable {
 			t.Errorf("CONNACK %v, error %v", ack.Code, err)
 		}
 		if r := b.lastRefusal(); r.Reason != Draining {
@@ -203,7 +204,7 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 		b.policy.ConnectTimeout = time.Hour
 		c := b.connect()
 		p := with(4, "d", goodToken)
-		c.send(p.Append(nil))
+		c.Send(p.Append(nil))
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), 5*second)
 		defer cancel()
@@ -322,10 +323,10 @@ func TestTLSListener(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			c := &client{Conn: conn, t: t, level: 4}
+			c := packetstest.New(t, conn, 4)
 			p := with(4, "d", goodToken)
-			c.send(append(p.Append(nil), publish...))
-			if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+			c.Send(append(p.Append(nil), publish...))
+			if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 				t.Fatal(ack, err)
 			}
 			back := make([]byte, len(publish))
@@ -459,10 +460,10 @@ func TestCertificateAsToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		c := &client{Conn: conn, t: t, level: 4}
+		c := packetstest.New(t, conn, 4)
 		p := with(4, "d", tt.username)
-		c.send(p.Append(nil))
-		if ack, err := c.readConnack(); err != nil || ack.Code != tt.want {
+		c.Send(p.Append(nil))
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != tt.want {
 			t.Errorf("%s: CONNACK %v, %v; want %v", tt.name, ack.Code, err, tt.want)
 		}
 	}

@@ -53,14 +53,14 @@ func TestEndsOfASession(t *testing.T) {
 					if level == 5 {
 						want = []byte{0xe0, 0x01, tt.v5}
 					}
-					c.wantClosed(want...)
+					c.ExpectEnd(want...)
 					if got := b.broker.received(); !bytes.Equal(got, tt.upstream) {
 						t.Errorf("the broker got % x, want % x", got, tt.upstream)
 					}
 					if e := b.lastEnd(); !errors.Is(e.Err, tt.cause) || e.By != "proxy" {
 						t.Errorf("end %+v", e)
 					}
-					other.send(ping)
+					other.Send(ping)
 					if n := b.srv.Stats().Sessions; n != 1 {
 						t.Errorf("%d sessions are left, want the other one", n)
 					}
@@ -76,13 +76,13 @@ func TestNoFarewellInsideAPacket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		c := b.mustLogin(with(5, "d", goodToken))
-		c.send(publish[:5])
+		c.Send(publish[:5])
 		half := make([]byte, 5)
 		if _, err := c.Read(half); err != nil {
 			t.Fatal(err)
 		}
 		b.srv.Kick(subject("alpha"), ErrRevoked)
-		c.wantClosed()
+		c.ExpectEnd()
 		if got := b.broker.received(); !bytes.Equal(got, publish[:5]) {
 			t.Errorf("the broker got % x", got)
 		}
@@ -101,7 +101,7 @@ func TestExpiryEndsALiveSession(t *testing.T) {
 		if d := time.Since(start); d != time.Hour || err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x87}) {
 			t.Errorf("got % x, %v after %v; want DISCONNECT 0x87 after 1h", raw, err, d)
 		}
-		c.wantClosed()
+		c.ExpectEnd()
 		if e := b.lastEnd(); !errors.Is(e.Err, ErrExpired) {
 			t.Errorf("end %+v", e)
 		}
@@ -372,14 +372,14 @@ func TestAuthExchangeIsPassedThrough(t *testing.T) {
 		challenge, response := []byte{0xf0, 0x02, 0x18, 0x00}, []byte{0xf0, 0x02, 0x18, 0x00}
 		b.broker.raw = append(bytes.Clone(challenge), (&packets.Connack{}).Append(nil, 5)...)
 		c := b.connect()
-		c.level = 5
+		c.Level = 5
 		p := with(5, "d", goodToken)
 		go c.Write(p.Append(nil))
 		if raw, err := packets.ReadPacket(c, 100); err != nil || !bytes.Equal(raw, challenge) {
 			t.Fatalf("got % x, %v", raw, err)
 		}
-		c.send(response)
-		if ack, err := c.readConnack(); err != nil || ack.Code != 0 {
+		c.Send(response)
+		if ack, err := c.ReadConnack(); err != nil || ack.Code != 0 {
 			t.Fatalf("CONNACK %v, %v", ack, err)
 		}
 		if got := b.broker.received(); !bytes.Equal(got, response) {
@@ -400,10 +400,10 @@ func TestSecondConnectEndsTheSession(t *testing.T) {
 			if together {
 				go c.Write(append(bytes.Clone(ping), second...))
 			} else {
-				c.send(ping)
+				c.Send(ping)
 				go c.Write(second)
 			}
-			c.wantClosed(ping...) // which the broker has sent back
+			c.ExpectEnd(ping...) // which the broker has sent back
 			if e := b.lastEnd(); e.By != "client" || e.Err == nil {
 				t.Errorf("end %+v", e)
 			}
@@ -424,7 +424,7 @@ func TestSessionsOfOneSubject(t *testing.T) {
 			b.mustLogin(with(5, "other", "good-beta"))
 			synctest.Wait()
 			b.mustLogin(with(5, "three", goodToken))
-			first.wantClosed(0xe0, 0x01, 0x8e)
+			first.ExpectEnd(0xe0, 0x01, 0x8e)
 			if e := b.lastEnd(); !errors.Is(e.Err, ErrDisplaced) {
 				t.Errorf("end %+v", e)
 			}
@@ -605,11 +605,11 @@ func TestTopicRules(t *testing.T) {
 		c := b.mustLogin(with(5, "d", goodToken))
 		forbidden := (&packets.Publish{Topic: []byte("devices/other/x"), QoS: 1, PacketID: 9, Payload: []byte("p")}).Append(nil, 5)
 		allowed := (&packets.Publish{Topic: []byte("devices/d/x"), Payload: []byte("p")}).Append(nil, 5)
-		c.send(forbidden)
+		c.Send(forbidden)
 		if raw, err := packets.ReadPacket(c, 100); err != nil || !bytes.Equal(raw, []byte{0x40, 3, 0, 9, 0x87}) {
 			t.Errorf("answer % x, %v; want PUBACK 0x87", raw, err)
 		}
-		c.send(allowed)
+		c.Send(allowed)
 		if _, err := io.ReadFull(c, make([]byte, len(allowed))); err != nil {
 			t.Fatal(err)
 		}

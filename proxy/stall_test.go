@@ -21,7 +21,7 @@ func TestWriteTimeout(t *testing.T) {
 				b := newBench(t)
 				b.srv.WriteTimeout = tt.set
 				c := b.mustLogin(with(4, "d", goodToken))
-				c.send([]byte{0x30, 3, 0, 1, 't'}) // the broker sends it back
+				c.Send([]byte{0x30, 3, 0, 1, 't'}) // the broker sends it back
 				time.Sleep(tt.want - second)
 				synctest.Wait()
 				b.mu.Lock()

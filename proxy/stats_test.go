@@ -18,7 +18,7 @@ func TestBytesCountWhileASessionLives(t *testing.T) {
 		if s := b.srv.Stats(); s.Sessions != 1 || s.Connections != 1 || s.Quiet+s.Busy != 1 || s.Up != 0 || s.Down != 0 {
 			t.Errorf("at the begin: %+v", s)
 		}
-		c.send(publish)
+		c.Send(publish)
 		if _, err := io.ReadFull(c, make([]byte, len(publish))); err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestBytesNeverGoBack(t *testing.T) {
 			running.Go(func() {
 				for round := range rounds {
 					c := b.mustLogin(with(4, fmt.Sprintf("dev-%d-%d", i, round), goodToken))
-					c.send(ping)
+					c.Send(ping)
 					if _, err := io.ReadFull(c, make([]byte, len(ping))); err != nil {
 						t.Error(err)
 					}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
@@ -29,7 +30,8 @@ const browser = "192.0.2.50:50000"
 
 // wsClient is a client that frames what it sends.
 type wsClient struct {
-	*client
+	*packetstest.Client
+	t *testing.T
 	r *bufio.Reader
 }
 
@@ -43,8 +45,8 @@ func handshake(target string, more ...string) string {
 func (b *bench) openWebSocket(from, request string) *wsClient {
 	b.t.Helper()
 	c := b.connectFrom(webSocket(), from)
-	c.send([]byte(request))
-	w := &wsClient{client: c, r: bufio.NewReader(c)}
+	c.Send([]byte(request))
+	w := &wsClient{Client: c, t: b.t, r: bufio.NewReader(c)}
 	resp, err := http.ReadResponse(w.r, nil)
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Protocol") != "mqtt" {
 		b.t.Fatalf("answer %v, %v", resp, err)
@@ -55,7 +57,7 @@ func (b *bench) openWebSocket(from, request string) *wsClient {
 // frame sends a frame; its mask is zero, which is one.
 func (w *wsClient) frame(first byte, payload []byte) {
 	w.t.Helper()
-	w.send(append([]byte{first, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
+	w.Send(append([]byte{first, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...))
 }
 
 // next returns the first byte and the payload of the next frame.
@@ -174,7 +176,7 @@ func TestWebSocketRefusal(t *testing.T) {
 		{"wrong token, 5.0", func(w *wsClient) { p := with(5, "web", "wrong"); w.frame(0x82, p.Append(nil)) }, []byte{0x20, 3, 0, 0x86, 0}, 1008, "unknown_token"},
 		{"not MQTT", func(w *wsClient) { w.frame(0x82, []byte("hello")) }, nil, 1002, NotMQTT},
 		{"text", func(w *wsClient) { w.frame(0x81, []byte("hello")) }, nil, 1003, HTTPRefused},
-		{"no mask", func(w *wsClient) { w.send([]byte{0x82, 0}) }, nil, 1002, HTTPRefused},
+		{"no mask", func(w *wsClient) { w.Send([]byte{0x82, 0}) }, nil, 1002, HTTPRefused},
 		{"silence", func(*wsClient) {}, nil, 1008, ConnectTimeout},
 		{"close", func(w *wsClient) { w.frame(0x88, nil) }, nil, 1000, ConnectionLost},
 	} {
@@ -244,7 +246,7 @@ func TestSlowRequest(t *testing.T) {
 				}
 			}
 		}()
-		c.wantClosed()
+		c.ExpectEnd()
 		took := time.Since(start)
 		<-done
 		if r := b.lastRefusal(); r.Reason != ConnectTimeout || took != 10*second {

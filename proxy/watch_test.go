@@ -49,11 +49,11 @@ func TestWatchEndsWhatIsRevoked(t *testing.T) {
 				n <- authz.Revocation{Subject: "stranger"}
 				synctest.Wait()
 				n <- r
-				meant.wantClosed()
+				meant.ExpectEnd()
 				if end := b.lastEnd(); !errors.Is(end.Err, ErrRevoked) {
 					t.Errorf("the session ended with %v", end.Err)
 				}
-				other.send(ping)
+				other.Send(ping)
 				if !slices.Equal(b.broker.received(), append([]byte{0xe0, 0}, ping...)) {
 					t.Errorf("the broker got % x", b.broker.received())
 				}
@@ -103,7 +103,7 @@ func TestAPanicOfTheRevokedHook(t *testing.T) {
 		for i := range int32(2) {
 			c := b.mustLogin(with(4, "a", goodToken))
 			n <- authz.Revocation{Subject: "alpha"}
-			c.wantClosed()
+			c.ExpectEnd()
 			if panics.Load() != i+1 {
 				t.Errorf("%d panics, want %d", panics.Load(), i+1)
 			}

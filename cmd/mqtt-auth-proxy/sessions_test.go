@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,24 +16,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestSessionsCommandListsAndKicks runs the command against a service with one session.
 func TestSessionsCommandListsAndKicks(t *testing.T) {
 	addrs, data, token := serveOne(t)
-	nc, err := net.Dial("tcp", addrs["127.0.0.1:0"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	connect := packets.Connect{Level: 5, CleanStart: true, ClientID: "test", HasUsername: true, Username: token}
-	if _, err := nc.Write(connect.Append(nil)); err != nil {
-		t.Fatal(err)
-	}
-	if ack, err := packets.ReadPacket(nc, 1024); err != nil || ack[0] != 0x20 || ack[3] != byte(packets.Success) {
-		t.Fatalf("CONNACK % x, %v", ack, err)
-	}
+	nc := packetstest.Connect(t, packetstest.Dial(t, addrs["127.0.0.1:0"]), packetstest.Identity(5, "test", token))
 	run := func(args ...string) (string, error) {
 		var out bytes.Buffer
 		p := &program{stdout: &out, stderr: io.Discard, environ: []string{"MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + addrs["admin"]}}
@@ -58,9 +46,7 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 	if out, err := run("sessions", "kick", "--subject", "pump"); err != nil || out != "ended: 1\n" {
 		t.Errorf("kick: %v\n%s", err, out)
 	}
-	if rest, err := io.ReadAll(nc); err != nil || !bytes.Equal(rest, []byte{0xe0, 1, 0x98}) {
-		t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
-	}
+	nc.ExpectEnd(0xe0, 1, 0x98) // DISCONNECT: administrative action
 }
 
 // serveOne runs a service with one token until the test ends. It returns where each

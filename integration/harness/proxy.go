@@ -16,8 +16,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
+
+// Connect connects a device to the plain listener, which must accept its token.
+func (p *Proxy) Connect(t testing.TB, level byte, clientID, token string) *packetstest.Client {
+	t.Helper()
+	return packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, clientID, token))
+}
+
+// Present connects a device to the plain listener and returns the answer.
+func (p *Proxy) Present(t testing.TB, level byte, clientID, token string) (*packetstest.Client, packets.Connack) {
+	t.Helper()
+	return packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, clientID, token))
+}
 
 // DialTLS connects to the listener for TLS as a device does that was given the
 // proxy's CA certificate.

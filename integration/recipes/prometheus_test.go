@@ -15,7 +15,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // ownMetric is a name of one of the program's metrics, or of its runtime's, in a
@@ -66,11 +65,11 @@ func TestPrometheus(t *testing.T) {
 	address := harness.FreeAddress(t)
 	server := harness.Launch(t, nil, prometheus, "--config.file="+r.path("prometheus.yaml"), "--storage.tsdb.path="+t.TempDir(),
 		"--web.listen-address="+address, "--enable-feature=native-histograms")
-	d := packetstest.Connect(t, packetstest.Dial(t, bundled.Plain), packetstest.Identity(5, "d", token))
+	d := bundled.Connect(t, 5, "d", token)
 	if err := d.Publish("v1/devices/me/telemetry", `{"level":1}`); err != nil {
 		t.Fatal(err)
 	}
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, bundled.Plain), packetstest.Identity(5, "d", "nobody's-token")); ack.Code != packets.BadUserNameOrPassword {
+	if _, ack := bundled.Present(t, 5, "d", "nobody's-token"); ack.Code != packets.BadUserNameOrPassword {
 		t.Fatalf("a wrong token gets %v", ack.Code)
 	}
 	harness.Eventually(t, "a scrape after these", func() bool {

@@ -91,7 +91,7 @@ func TestRabbitMQRecipe(t *testing.T) {
 	n.Await(t, n.Stdout, "the device's address", func(text string) bool {
 		return strings.Contains(text, "127.0.0.41:"+port+" -> ")
 	})
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "modern", token)); ack.Code != packets.UnsupportedProtocolVersion {
+	if _, ack := p.Present(t, 5, "modern", token); ack.Code != packets.UnsupportedProtocolVersion {
 		t.Errorf("an MQTT 5.0 device gets %v, want to be told to speak 3.1.1", ack.Code)
 	}
 }

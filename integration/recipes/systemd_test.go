@@ -101,6 +101,6 @@ func TestUnitsAndConfigAgree(t *testing.T) {
 	p.Wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
 	token := p.Token("device")
 	p.Start()
-	packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(5, "plain", token))
+	p.Connect(t, 5, "plain", token)
 	packetstest.Connect(t, p.DialTLS(t), packetstest.Identity(5, "tls", token))
 }

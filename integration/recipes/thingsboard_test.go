@@ -11,7 +11,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestThingsBoardRecipe: an access token that ThingsBoard's device API takes goes on
@@ -38,12 +37,12 @@ func TestThingsBoardRecipe(t *testing.T) {
 	r.check(p)
 	p.Start()
 	for range 3 {
-		d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "thermometer", good))
+		d := p.Connect(t, 4, "thermometer", good)
 		if err := d.Publish("v1/devices/me/telemetry", `{"temperature":25}`); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "stranger", "Z9Z9Z9Z9Z9Z9Z9Z9Z9Z9")); ack.Code != packets.RefusedNotAuthorized {
+	if _, ack := p.Present(t, 4, "stranger", "Z9Z9Z9Z9Z9Z9Z9Z9Z9Z9"); ack.Code != packets.RefusedNotAuthorized {
 		t.Errorf("a wrong token gets %v", ack.Code)
 	}
 	_, connects := s.Reached()

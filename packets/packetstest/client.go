@@ -2,6 +2,7 @@ package packetstest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,26 +12,50 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// patience is how long a test waits for something that ought to come at once.
-const patience = 20 * time.Second
+// A client waits so long for what ought to come at once, and takes packets of any size.
+const (
+	patience  = 20 * time.Second
+	maxPacket = 5 + 268_435_455 // section 2.1.4
+)
 
-// Client is a client that shows every packet: what brokers' own clients hide, or
-// never do, is done with it.
+// Client is the device's end of a connection.
 type Client struct {
-	Conn   net.Conn
-	Level  byte
+	net.Conn
+	Level byte // 3, 4 or 5
+
+	t      testing.TB
 	lastID uint16
-	inbox  []packets.Publish // came while something else was waited for
+	inbox  []packets.Publish // received while something else was waited for
 }
 
-// Identity is how a device presents itself: with a clean session and a token.
+// New returns a client for a connection on which a CONNECT is still to be sent. The
+// connection is closed when the test ends.
+func New(t testing.TB, conn net.Conn, level byte) *Client {
+	t.Cleanup(func() { conn.Close() })
+	return &Client{Conn: conn, Level: level, t: t}
+}
+
+// Identity returns a CONNECT with a clean start, a keep alive of a minute, and a token
+// as the user name.
 func Identity(level byte, clientID, token string) *packets.Connect {
 	return &packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: clientID, HasUsername: true, Username: token}
 }
 
+// Dial connects by TCP until the test ends.
 func Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", address, patience)
+	return dial(t, &net.Dialer{Timeout: patience}, address)
+}
+
+// DialFrom connects from another address of this machine.
+func DialFrom(t testing.TB, from, to string) net.Conn {
+	t.Helper()
+	return dial(t, &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}, to)
+}
+
+func dial(t testing.TB, d *net.Dialer, address string) net.Conn {
+	t.Helper()
+	conn, err := d.DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,41 +63,36 @@ func Dial(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// Present sends a CONNECT and returns the answer.
-func Present(t testing.TB, conn net.Conn, c *packets.Connect) (*Client, packets.Connack) {
+// Connect sends a CONNECT, which must be accepted.
+func Connect(t testing.TB, conn net.Conn, connect *packets.Connect) *Client {
 	t.Helper()
-	d, ack, err := Try(conn, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d, ack
-}
-
-// Try sends a CONNECT and returns the answer. It may run on any goroutine.
-func Try(conn net.Conn, c *packets.Connect) (*Client, packets.Connack, error) {
-	d := &Client{Conn: conn, Level: c.Level}
-	var ack packets.Connack
-	if _, err := conn.Write(c.Append(nil)); err != nil {
-		return d, ack, err
-	}
-	raw, err := d.read(patience)
-	if err != nil {
-		return d, ack, fmt.Errorf("no CONNACK: %w", err)
-	}
-	if err := ack.Parse(raw, c.Level); err != nil {
-		return d, ack, fmt.Errorf("answer to CONNECT: %w", err)
-	}
-	return d, ack, nil
-}
-
-// Connect presents a device that must be let in.
-func Connect(t testing.TB, conn net.Conn, c *packets.Connect) *Client {
-	t.Helper()
-	d, ack := Present(t, conn, c)
+	c, ack := Present(t, conn, connect)
 	if ack.Code != packets.Success {
 		t.Fatalf("refused with %d, %v", ack.Code, ack.Code)
 	}
-	return d
+	return c
+}
+
+// Present sends a CONNECT and returns the CONNACK, whatever its code is.
+func Present(t testing.TB, conn net.Conn, connect *packets.Connect) (*Client, packets.Connack) {
+	t.Helper()
+	c, ack, err := Try(conn, connect)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.t = t
+	return c, ack
+}
+
+// Try is Present for any goroutine. Of the client that it returns, only the methods
+// that return an error may be called.
+func Try(conn net.Conn, connect *packets.Connect) (*Client, packets.Connack, error) {
+	c := &Client{Conn: conn, Level: connect.Level}
+	if _, err := conn.Write(connect.Append(nil)); err != nil {
+		return c, packets.Connack{}, err
+	}
+	ack, err := c.ReadConnack()
+	return c, ack, err
 }
 
 // Exchange sends bytes and returns all that comes back until the connection ends,
@@ -92,195 +112,130 @@ func Exchange(t testing.TB, conn net.Conn, sent string, limit time.Duration) str
 	return string(answer)
 }
 
-// read returns the next packet.
-func (d *Client) read(limit time.Duration) ([]byte, error) {
-	if err := d.Conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
-		return nil, err
+// IsTimeout reports whether err says that a deadline has passed.
+func IsTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Send writes bytes as they are.
+func (c *Client) Send(b []byte) {
+	c.t.Helper()
+	_ = c.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := c.Write(b); err != nil {
+		c.t.Fatalf("write: %v", err)
 	}
-	return packets.ReadPacket(d.Conn, 4<<20)
+	_ = c.SetWriteDeadline(time.Time{})
 }
 
-func (d *Client) NextID() uint16 {
-	d.lastID++
-	if d.lastID == 0 {
-		d.lastID = 1
+// ReadPacket returns the next packet.
+func (c *Client) ReadPacket() (Packet, error) { return c.read(patience) }
+
+func (c *Client) read(limit time.Duration) (Packet, error) {
+	_ = c.SetReadDeadline(time.Now().Add(limit)) // what is closed says so when it is read
+	raw, err := packets.ReadPacket(c.Conn, maxPacket)
+	_ = c.SetReadDeadline(time.Time{})
+	return raw, err
+}
+
+// ReadConnack returns the next packet, which must be a CONNACK.
+func (c *Client) ReadConnack() (ack packets.Connack, err error) {
+	raw, err := c.ReadPacket()
+	if err != nil {
+		return ack, fmt.Errorf("no CONNACK: %w", err)
 	}
-	return d.lastID
+	if err := ack.Parse(raw, c.Level); err != nil {
+		return ack, fmt.Errorf("answer to CONNECT: %w", err)
+	}
+	return ack, nil
 }
 
-// UnexpectedError is a packet that came instead of what was waited for.
-type UnexpectedError struct{ Raw []byte }
-
-func (e *UnexpectedError) Error() string {
-	return fmt.Sprintf("got %v (% x)", packets.Type(e.Raw[0]>>4), e.Raw[:min(8, len(e.Raw))])
-}
-
-// ReadType returns the next packet of a type. Messages that come before it are
-// kept for next.
-func (d *Client) ReadType(wanted packets.Type) ([]byte, error) {
+// ReadType returns the next packet of a type. PUBLISH packets that come before it are
+// acknowledged and kept for Next; any other packet is an UnexpectedError.
+func (c *Client) ReadType(want packets.Type) (Packet, error) {
 	for {
-		raw, err := d.read(patience)
-		if err != nil {
+		p, err := c.ReadPacket()
+		switch {
+		case err != nil:
+			return nil, err
+		case p.Type() == want:
+			return p, nil
+		case p.Type() != packets.PUBLISH:
+			return nil, &UnexpectedError{p}
+		}
+		if err := c.receive(p); err != nil {
 			return nil, err
 		}
-		switch got := packets.Type(raw[0] >> 4); {
-		case got == wanted:
-			return raw, nil
-		case got == packets.PUBLISH:
-			if err := d.receive(raw); err != nil {
-				return nil, err
-			}
-		default:
-			return nil, &UnexpectedError{raw}
-		}
 	}
 }
 
-// receive keeps a message and acknowledges it.
-func (d *Client) receive(raw []byte) error {
-	var p packets.Publish
-	if _, err := p.Parse(raw, d.Level); err != nil {
-		return err
-	}
-	d.inbox = append(d.inbox, p)
-	if p.QoS == 0 {
-		return nil
-	}
-	ack := packets.Ack{Type: packets.PUBACK, PacketID: p.PacketID}
-	_, err := d.Conn.Write(ack.Append(nil, d.Level))
-	return err
-}
-
-// Next returns the next message.
-func (d *Client) Next(limit time.Duration) (packets.Publish, error) {
-	for len(d.inbox) == 0 {
-		raw, err := d.read(limit)
-		if err != nil {
-			return packets.Publish{}, err
-		}
-		if packets.Type(raw[0]>>4) != packets.PUBLISH {
-			return packets.Publish{}, &UnexpectedError{raw}
-		}
-		if err := d.receive(raw); err != nil {
-			return packets.Publish{}, err
-		}
-	}
-	p := d.inbox[0]
-	d.inbox = d.inbox[1:]
-	return p, nil
-}
-
-// Subscribe returns when the subscription stands.
-func (d *Client) Subscribe(t testing.TB, filter string, qos byte) {
-	t.Helper()
-	s := packets.Subscribe{Type: packets.SUBSCRIBE, PacketID: d.NextID()}
-	s.Add(filter, qos)
-	if _, err := d.Conn.Write(s.Append(nil, d.Level)); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := d.ReadType(packets.SUBACK)
+// Expect returns the next packet, which must be of that type.
+func (c *Client) Expect(want packets.Type) Packet {
+	c.t.Helper()
+	p, err := c.ReadPacket()
 	if err != nil {
-		t.Fatalf("subscribe: %v", err)
+		c.t.Fatalf("waiting for %v: %v", want, err)
 	}
-	var ack packets.Suback
-	if err := ack.Parse(raw, d.Level); err != nil || len(ack.Codes) != 1 || ack.Codes[0] >= 0x80 {
-		t.Fatalf("subscribe: %v, %v", ack.Codes, err)
+	if p.Type() != want {
+		c.t.Fatalf("%v, want %v", &UnexpectedError{p}, want)
+	}
+	return p
+}
+
+// ExpectAck expects a PUBACK, PUBREC, PUBREL or PUBCOMP with that packet identifier
+// and code.
+func (c *Client) ExpectAck(want packets.Type, id uint16, code packets.ReasonCode) {
+	c.t.Helper()
+	p := c.Expect(want)
+	var ack packets.Ack
+	if err := ack.Parse(p, c.Level); err != nil || ack.PacketID != id || ack.Code != code {
+		c.t.Fatalf("%v of packet %d with code %#x, %v; want packet %d, code %#x", want, ack.PacketID, ack.Code, err, id, code)
 	}
 }
 
-// PublishAll publishes payloads at QoS 1, all before the first acknowledgement is
-// read, and calls acked with each that was acknowledged.
-func (d *Client) PublishAll(topic string, payloads [][]byte, acked func(payload []byte)) error {
-	var b bytes.Buffer
-	waiting := make(map[uint16][]byte, len(payloads))
-	for _, payload := range payloads {
-		p := packets.Publish{QoS: 1, Topic: []byte(topic), PacketID: d.NextID(), Payload: payload}
-		b.Write(p.Append(nil, d.Level))
-		waiting[p.PacketID] = payload
-	}
-	if _, err := d.Conn.Write(b.Bytes()); err != nil {
-		return err
-	}
-	for len(waiting) > 0 {
-		raw, err := d.ReadType(packets.PUBACK)
-		if err != nil {
-			return err
-		}
-		var ack packets.Ack
-		if err := ack.Parse(raw, d.Level); err != nil {
-			return err
-		}
-		payload, ok := waiting[ack.PacketID]
-		switch {
-		case !ok:
-			return fmt.Errorf("PUBACK for packet %d, which is not waiting for one", ack.PacketID)
-		case ack.Code >= 0x80:
-			return fmt.Errorf("PUBACK with %v", ack.Code)
-		}
-		delete(waiting, ack.PacketID)
-		acked(payload)
-	}
-	return nil
-}
-
-// Publish sends one message at QoS 1 and waits for the acknowledgement.
-func (d *Client) Publish(topic, payload string) error {
-	return d.PublishAll(topic, [][]byte{[]byte(payload)}, func([]byte) {})
-}
-
-// Disconnect ends the session in order and returns when the other side has closed.
-func (d *Client) Disconnect(t testing.TB) {
-	t.Helper()
-	if _, err := d.Conn.Write((&packets.Disconnect{}).Append(nil, d.Level)); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := d.read(patience); IsTimeout(err) {
-			t.Fatalf("still connected %v after its DISCONNECT", patience)
-		} else if err != nil {
-			d.Conn.Close()
-			return
-		}
+// ExpectEnd reads until the connection ends. Exactly these bytes must come before.
+func (c *Client) ExpectEnd(before ...byte) {
+	c.t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
+	got, err := io.ReadAll(c)
+	if IsTimeout(err) || !bytes.Equal(got, before) {
+		c.t.Errorf("got %d bytes (% x), error %v; want % x and the end", len(got), got[:min(20, len(got))], err, before)
 	}
 }
 
 // AwaitEnd reads until the connection ends, closes it, and returns the reason code
 // of the DISCONNECT that came before, 0 if none did.
-func (d *Client) AwaitEnd(limit time.Duration) (packets.ReasonCode, error) {
-	defer d.Conn.Close()
-	until := time.Now().Add(limit)
-	var code packets.ReasonCode
-	for {
-		raw, err := d.read(time.Until(until))
-		if err != nil {
-			if IsTimeout(err) {
-				return code, fmt.Errorf("still connected after %v", limit)
-			}
+func (c *Client) AwaitEnd(limit time.Duration) (code packets.ReasonCode, err error) {
+	defer c.Close()
+	for until := time.Now().Add(limit); ; {
+		p, err := c.read(time.Until(until))
+		switch {
+		case IsTimeout(err):
+			return code, fmt.Errorf("still connected after %v", limit)
+		case err != nil:
 			return code, nil
-		}
-		if packets.Type(raw[0]>>4) == packets.DISCONNECT {
-			var bye packets.Disconnect
-			if err := bye.Parse(raw, d.Level); err != nil {
+		case p.Type() == packets.DISCONNECT:
+			var d packets.Disconnect
+			if err := d.Parse(p, c.Level); err != nil {
 				return 0, err
 			}
-			code = bye.Code
+			code = d.Code
 		}
 	}
 }
 
-func IsTimeout(err error) bool {
-	t, ok := err.(net.Error)
-	return ok && t.Timeout()
+// Ping returns when the other side has read all that was sent before.
+func (c *Client) Ping() {
+	c.t.Helper()
+	c.Send([]byte{0xC0, 0})
+	c.Expect(packets.PINGRESP)
 }
 
-// DialFrom connects from an address of this machine.
-func DialFrom(t testing.TB, from, to string) net.Conn {
-	t.Helper()
-	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-	conn, err := d.DialContext(t.Context(), "tcp", to)
-	if err != nil {
-		t.Fatal(err)
+// Disconnect ends the session in order and returns when the other side has closed.
+func (c *Client) Disconnect() {
+	c.t.Helper()
+	c.Send((&packets.Disconnect{}).Append(nil, c.Level))
+	if _, err := c.AwaitEnd(patience); err != nil {
+		c.t.Fatalf("after DISCONNECT: %v", err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }

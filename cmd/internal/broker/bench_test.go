@@ -21,10 +21,10 @@ func BenchmarkTelemetry(b *testing.B) {
 }
 
 func roundTrip(b *testing.B, c *client, msg, ack []byte) {
-	if _, err := c.conn.Write(msg); err != nil {
+	if _, err := c.Conn.Write(msg); err != nil {
 		b.Fatal(err)
 	}
-	if _, err := io.ReadFull(c.r, ack); err != nil {
+	if _, err := io.ReadFull(c, ack); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -75,7 +75,7 @@ func BenchmarkIdleClient(b *testing.B) {
 		runtime.ReadMemStats(&after)
 		for _, c := range clients {
 			c.disconnect()
-			c.conn.Close()
+			c.Conn.Close()
 		}
 	}
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "heap-B/client")

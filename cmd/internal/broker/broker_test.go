@@ -7,6 +7,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 func TestOptions(t *testing.T) {
@@ -49,8 +52,7 @@ func TestDial(t *testing.T) {
 		t.Errorf("Dial returned a %T", nc)
 	}
 	cancel() // ends dialing, not what was dialed
-	c := &client{t: t, conn: nc}
-	c.send([]byte{tConnect})
+	packetstest.New(t, nc, 4).Send([]byte{tConnect})
 	if _, err := b.Dial(ctx, "d"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Dial with a cancelled context: %v", err)
 	}
@@ -75,8 +77,7 @@ func TestStrangersAreNotServed(t *testing.T) {
 	defer far.Close()
 	done := make(chan error, 1)
 	go func() { done <- b.server.EstablishConnection(listenerID, near) }()
-	c := &client{t: t, conn: far, version: 4}
-	c.send(login{version: 4, id: "c"}.encode())
+	packetstest.New(t, far, 4).Send(login{version: 4, id: "c"}.encode())
 	if err := <-done; err == nil {
 		t.Error("a connection that Dial did not make was served")
 	}
@@ -100,12 +101,12 @@ func TestShutdownDisconnects(t *testing.T) {
 		}
 		calls.Wait()
 		if version == 5 {
-			if f := c.expect(tDisconnect); f.body[0] != 0x8B {
-				t.Errorf("DISCONNECT code %#x, want 0x8B", f.body[0])
+			if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x8B {
+				t.Errorf("DISCONNECT code %#x, want 0x8B", f.Body()[0])
 			}
 		}
-		c.expectClosed()
-		silent.expectClosed()
+		c.ExpectEnd()
+		silent.ExpectEnd()
 		if got := m.records(); len(got) != 1 || got[0].payload != "gone" {
 			t.Errorf("stored %q, want the will", got)
 		}
@@ -116,11 +117,11 @@ func TestShutdownWaitsForTheStore(t *testing.T) {
 	b, m := newBroker(t, nil)
 	m.hold = make(chan struct{})
 	c := connect(t, b, "d", login{id: "c"})
-	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 1}))
+	c.Send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 1}))
 	eventually(t, "the message is being stored", func() bool { return b.Stats().MessagesIn == 1 })
 	done := make(chan error)
 	go func() { done <- b.Shutdown(t.Context()) }()
-	c.expectClosed()
+	c.ExpectEnd()
 	close(m.hold)
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -134,7 +135,7 @@ func TestShutdownIsBounded(t *testing.T) {
 	b, m := newBroker(t, nil)
 	m.hold = make(chan struct{})
 	c := connect(t, b, "d", login{id: "c"})
-	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 1}))
+	c.Send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 1}))
 	eventually(t, "the message is being stored", func() bool { return b.Stats().MessagesIn == 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -148,9 +149,9 @@ func TestShutdownIsBounded(t *testing.T) {
 
 // FuzzConnection sends whatever after CONNECT. Another device must not notice.
 func FuzzConnection(f *testing.F) {
-	c := &client{version: 5}
+	c := &client{Client: &packetstest.Client{}}
 	for _, version := range allVersions {
-		c.version = version
+		c.Level = version
 		f.Add(version, c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 1}))
 		f.Add(version, packet(tSubscribe|2, u16(9), c.props(nil), str("#"), []byte{2}))
 		f.Add(version, join(c.encode(message{topic: "x", payload: "1", qos: 2, id: 1, retain: true}), packet(tPubrel|2, u16(1)), []byte{tDisconnect, 0}))
@@ -166,19 +167,19 @@ func FuzzConnection(f *testing.F) {
 	f.Fuzz(func(t *testing.T, version byte, data []byte) {
 		other := connect(t, b, "other", login{id: "other"})
 		c := dial(t, b, "d")
-		c.send(append(login{version: version, id: "c"}.encode(), data...))
-		if err := c.conn.(*net.UnixConn).CloseWrite(); err != nil {
+		c.Send(append(login{version: version, id: "c"}.encode(), data...))
+		if err := c.Conn.(*net.UnixConn).CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
 		for {
-			if _, err := c.next(); err != nil {
+			if _, err := c.ReadPacket(); err != nil {
 				if ne, ok := err.(net.Error); ok && ne.Timeout() {
 					t.Fatal("connection hangs")
 				}
 				break
 			}
 		}
-		other.ping()
+		other.Ping()
 		other.disconnect()
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 func TestConnackTellsTheLimits(t *testing.T) {
@@ -15,13 +17,13 @@ func TestConnackTellsTheLimits(t *testing.T) {
 	for name, prop := range map[string][]byte{
 		"Maximum Packet Size": prop32(0x27, defaultMaxPacket), "Receive Maximum": {0x21, 0, receiveMax}, "Session Expiry Interval": prop32(0x11, 3600),
 	} {
-		if !hasProp(ack.body, prop) {
-			t.Errorf("CONNACK % x does not tell the %s", ack.body, name)
+		if !bytes.Contains(ack.Properties, prop) {
+			t.Errorf("CONNACK % x does not tell the %s", []byte(ack.Properties), name)
 		}
 	}
 	for _, version := range []byte{3, 4} {
-		if _, ack := connack(t, b, "d", login{version: version, id: "c4"}); !bytes.Equal(ack.body, []byte{0, 0}) {
-			t.Errorf("CONNACK of version %d = % x", version, ack.body)
+		if _, ack := connack(t, b, "d", login{version: version, id: "c4"}); ack.SessionPresent || ack.Code != packets.Success {
+			t.Errorf("CONNACK of version %d = %+v", version, ack)
 		}
 	}
 }
@@ -29,8 +31,8 @@ func TestConnackTellsTheLimits(t *testing.T) {
 func TestConnectTimeout(t *testing.T) {
 	b, _ := newBroker(t, func(o *Options) { o.ConnectTimeout = 10 * time.Millisecond })
 	c := dial(t, b, "d")
-	c.send(login{version: 4, id: "c"}.encode()[:5])
-	c.expectClosed()
+	c.Send(login{version: 4, id: "c"}.encode()[:5])
+	c.ExpectEnd()
 	if s := b.Stats(); s.Clients != 0 {
 		t.Errorf("%d clients", s.Clients)
 	}
@@ -46,16 +48,16 @@ func TestKeepAlive(t *testing.T) {
 	brief := connect(t, b, "d", login{version: 5, id: "1", keepAlive: 1})
 	old := connect(t, b, "d", login{version: 4, id: "2", keepAlive: 1})
 	began := time.Now()
-	if f := brief.expect(tDisconnect); f.body[0] != 0x8D {
-		t.Errorf("DISCONNECT code %#x, want 0x8D", f.body[0])
+	if f := brief.Expect(packets.DISCONNECT); f.Body()[0] != 0x8D {
+		t.Errorf("DISCONNECT code %#x, want 0x8D", f.Body()[0])
 	}
-	brief.expectClosed()
-	old.expectClosed()
+	brief.ExpectEnd()
+	old.ExpectEnd()
 	if passed := time.Since(began); passed < 1400*time.Millisecond {
 		t.Errorf("closed after %v, want one and a half seconds", passed)
 	}
 	for _, c := range append(long, forever) {
-		c.ping()
+		c.Ping()
 	}
 }
 
@@ -67,13 +69,13 @@ func TestBridge(t *testing.T) {
 		bridge.publish(message{topic: state.topic, payload: "1", qos: 1, retain: true})
 		bridge.subscribe("#", 1)
 		bridge.publish(message{topic: "x", payload: "from the bridge", qos: 1})
-		bridge.ping() // its own messages would run in circles
+		bridge.Ping() // its own messages would run in circles
 		pub := connect(t, b, "p", login{id: "p"})
 		pub.publish(message{topic: "x", payload: "to the bridge", qos: 1, retain: true})
 		if got := bridge.take(); got.payload != "to the bridge" || !got.retain {
 			t.Errorf("got %+v", got)
 		}
-		bridge.conn.Close()
+		bridge.Conn.Close()
 		eventually(t, "the bridge is gone", func() bool { return b.open() == 1 })
 		if s := b.Stats(); s.Retained != 1 || s.Refused != 2 {
 			t.Errorf("stats %+v, want its state refused twice and not retained", s)
@@ -87,14 +89,14 @@ func TestEmptyClientID(t *testing.T) {
 	one.quiet()
 	two.quiet()
 	_, ack := connack(t, b, "d", login{version: 5})
-	if !strings.Contains(string(ack.body), "\x12\x00\x14") { // Assigned Client Identifier of 20 bytes
-		t.Errorf("CONNACK % x tells no assigned client identifier", ack.body)
+	if !strings.Contains(string(ack.Properties), "\x12\x00\x14") { // Assigned Client Identifier of 20 bytes
+		t.Errorf("CONNACK % x tells no assigned client identifier", []byte(ack.Properties))
 	}
 	c, ack := connack(t, b, "d", login{persist: true})
-	if ack.body[1] != 2 {
-		t.Errorf("no client identifier and no clean session: code %d, want 2", ack.body[1])
+	if ack.Code != 2 {
+		t.Errorf("no client identifier and no clean session: code %d, want 2", ack.Code)
 	}
-	c.expectClosed()
+	c.ExpectEnd()
 }
 
 func TestSecondConnectIsAProtocolError(t *testing.T) {
@@ -104,13 +106,13 @@ func TestSecondConnectIsAProtocolError(t *testing.T) {
 		witness.subscribe("wills", 0)
 		l := login{version: version, id: "c", will: &lastWill{topic: "wills", payload: "gone"}}
 		c := connect(t, b, "d", l)
-		c.send(l.encode())
+		c.Send(l.encode())
 		if version == 5 {
-			if f := c.expect(tDisconnect); f.body[0] != 0x82 {
-				t.Errorf("DISCONNECT code %#x, want 0x82", f.body[0])
+			if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x82 {
+				t.Errorf("DISCONNECT code %#x, want 0x82", f.Body()[0])
 			}
 		}
-		c.expectClosed()
+		c.ExpectEnd()
 		if got := witness.take(); got.payload != "gone" {
 			t.Errorf("will = %+v", got)
 		}
@@ -121,15 +123,15 @@ func TestSecondConnectIsAProtocolError(t *testing.T) {
 func TestFirstPacketMustBeConnect(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := dial(t, b, "d")
-	c.send([]byte{tPingreq, 0})
-	c.expectClosed()
+	c.Send([]byte{tPingreq, 0})
+	c.ExpectEnd()
 }
 
 func TestMalformedConnectOfOldClientsHasNoAnswer(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := dial(t, b, "d")
-	c.send(packet(tConnect, str("MQTT"), []byte{4, 0x03}, u16(0), str("c"))) // reserved flag
-	c.expectClosed()
+	c.Send(packet(tConnect, str("MQTT"), []byte{4, 0x03}, u16(0), str("c"))) // reserved flag
+	c.ExpectEnd()
 }
 
 func TestUnknownAndUnexpectedPackets(t *testing.T) {
@@ -139,13 +141,13 @@ func TestUnknownAndUnexpectedPackets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			broker, _ := newBroker(t, nil)
 			c := connect(t, broker, "d", login{version: 5, id: "c"})
-			c.send(b)
-			f, err := c.next()
-			if err == nil && f.kind() == tDisconnect {
-				_, err = c.next()
+			c.Send(b)
+			f, err := c.ReadPacket()
+			if err == nil && f.Type() == packets.DISCONNECT {
+				_, err = c.ReadPacket()
 			}
 			if err == nil {
-				t.Fatalf("got packet %#x, want the connection closed", f.first)
+				t.Fatalf("got packet %#x, want the connection closed", f[0])
 			}
 		})
 	}
@@ -154,12 +156,12 @@ func TestUnknownAndUnexpectedPackets(t *testing.T) {
 func TestOversizePacketClosesTheConnection(t *testing.T) {
 	b, _ := newBroker(t, func(o *Options) { o.MaxPacket = 2000 })
 	c, ack := connack(t, b, "d", login{version: 5, id: "c"})
-	if !hasProp(ack.body, prop32(0x27, 2000)) {
-		t.Errorf("CONNACK % x does not announce a maximum packet size of 2000", ack.body)
+	if !bytes.Contains(ack.Properties, prop32(0x27, 2000)) {
+		t.Errorf("CONNACK % x does not announce a maximum packet size of 2000", []byte(ack.Properties))
 	}
 	c.publish(message{topic: "x", payload: big(1900), qos: 1})
-	c.send(c.encode(message{topic: "x", payload: big(2000), qos: 1, id: 1})[:10]) // refused from its header
-	c.expectClosed()
+	c.Send(c.encode(message{topic: "x", payload: big(2000), qos: 1, id: 1})[:10]) // refused from its header
+	c.ExpectEnd()
 }
 
 func TestDecoderPanicEndsOneConnection(t *testing.T) {
@@ -168,8 +170,8 @@ func TestDecoderPanicEndsOneConnection(t *testing.T) {
 	other.subscribe("wills", 0)
 	c := connect(t, b, "d", login{version: 5, id: "c", will: &lastWill{topic: "wills", payload: "gone"}})
 	c.subscribe("x", 1)
-	c.send([]byte{0x82, 0x06, 0x04, 0xd2, 0x00, 0x00, 0x01, 0x70}) // SUBSCRIBE without its options byte
-	c.expectClosed()
+	c.Send([]byte{0x82, 0x06, 0x04, 0xd2, 0x00, 0x00, 0x01, 0x70}) // SUBSCRIBE without its options byte
+	c.ExpectEnd()
 	if got := other.take(); got.payload != "gone" {
 		t.Errorf("will = %+v", got)
 	}
@@ -184,10 +186,10 @@ func TestInboundTopicAliasIsRefused(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	for _, topic := range []string{"x", ""} {
 		c := connect(t, b, "d", login{version: 5, id: "c"})
-		c.send(c.encode(message{topic: topic, payload: "1", qos: 1, id: 1, props: []byte{0x23, 0, 1}}))
-		if f := c.expect(tDisconnect); f.body[0] != 0x94 {
-			t.Errorf("DISCONNECT code %#x, want 0x94", f.body[0])
+		c.Send(c.encode(message{topic: topic, payload: "1", qos: 1, id: 1, props: []byte{0x23, 0, 1}}))
+		if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x94 {
+			t.Errorf("DISCONNECT code %#x, want 0x94", f.Body()[0])
 		}
-		c.expectClosed()
+		c.ExpectEnd()
 	}
 }

@@ -1,13 +1,15 @@
 package broker
 
 import (
-	"bufio"
 	"errors"
 	"net"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // newTestEgress returns an egress with nothing in front of it, and the device's end.
@@ -30,7 +32,7 @@ func newTestEgress(t *testing.T) (*egress, *client, *[]uint16) {
 		far.Close()
 		drains.Wait()
 	})
-	return e, &client{t: t, conn: far, r: bufio.NewReader(far), version: 4}, &dropped
+	return e, &client{packetstest.New(t, far, 4), t}, &dropped
 }
 
 func TestEgressNeverWaits(t *testing.T) {
@@ -61,11 +63,11 @@ func TestEgressNeverWaits(t *testing.T) {
 	var next uint16 = 1
 	pings := 0
 	for next <= n {
-		f, err := c.next()
+		f, err := c.ReadPacket()
 		if err != nil {
 			t.Fatalf("after %d messages: %v", next-1, err)
 		}
-		if f.kind() == tPingresp {
+		if f.Type() == packets.PINGRESP {
 			pings++
 			continue
 		}
@@ -94,11 +96,11 @@ func TestEgressReceiveMaximum(t *testing.T) {
 	}
 	sent := func() (ids []uint16) {
 		for {
-			f, err := c.next()
+			f, err := c.ReadPacket()
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f.kind() == tPingresp {
+			if f.Type() == packets.PINGRESP {
 				return ids
 			}
 			ids = append(ids, c.decode(f).id)
@@ -138,11 +140,11 @@ func TestEgressEndsWithDisconnect(t *testing.T) {
 		send(c.encode(message{topic: "x"}))
 		e.acked(1)
 		e.close()
-		c.expect(tPublish)
+		c.Expect(packets.PUBLISH)
 		if version == 5 {
-			c.expect(tDisconnect)
+			c.Expect(packets.DISCONNECT)
 		}
-		c.expectClosed()
+		c.ExpectEnd()
 		if err := e.send([]byte{tPingresp, 0}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("send after close: %v", err)
 		}
@@ -190,7 +192,7 @@ func TestEgressStall(t *testing.T) {
 		if err := e.send(answer); err != nil {
 			t.Fatal(err)
 		}
-		c.expect(tSuback)
+		c.Expect(packets.SUBACK)
 		<-time.After(e.timeout) // the drain's deadline must not outlive it
 	}
 	if err := e.send(answer); err != nil { // which nobody reads
@@ -204,7 +206,7 @@ func TestEgressStall(t *testing.T) {
 }
 
 func TestPublishID(t *testing.T) {
-	c := &client{version: 4}
+	c := &client{Client: &packetstest.Client{Level: 4}}
 	for _, m := range []message{
 		{topic: "x", qos: 1, id: 1}, {topic: big(300), qos: 2, id: 65535}, {topic: "x", payload: big(3 << 20), qos: 1, id: 513}, {topic: "", payload: "x"},
 	} {

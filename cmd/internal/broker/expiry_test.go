@@ -29,13 +29,13 @@ func TestExpiredSessionLeavesNothing(t *testing.T) {
 		c := connect(t, b, "d", l)
 		c.subscribe("x", 1)
 		// The client cannot lengthen it when it leaves either.
-		c.send(packet(tDisconnect, map[byte][]byte{5: join([]byte{0}, sized(prop32(0x11, math.MaxUint32)))}[l.version]))
-		c.expectClosed()
+		c.Send(packet(tDisconnect, map[byte][]byte{5: join([]byte{0}, sized(prop32(0x11, math.MaxUint32)))}[l.version]))
+		c.ExpectEnd()
 		want.Sessions++
 	}
 	pub := connect(t, b, "p", login{id: "p"})
 	pub.publish(message{topic: "x", payload: "1", qos: 1})
-	pub.ping()
+	pub.Ping()
 	if s := b.Stats(); s.Sessions != 3 || s.Queued != 2 {
 		t.Errorf("stats %+v, want 3 sessions and 2 messages queued", s)
 	}
@@ -80,7 +80,7 @@ func TestSweep(t *testing.T) {
 	pub := connect(t, b, "p", login{version: 5, id: "p"})
 	pub.publish(message{topic: "brief", payload: "1", qos: 1, retain: true, props: prop32(0x02, 60)})
 	pub.publish(message{topic: "long", payload: "1", qos: 1, retain: true})
-	pub.ping()
+	pub.Ping()
 	b.expireMessages(time.Now())
 	if s := b.Stats(); s.Retained != 2 || s.Queued != 2 {
 		t.Errorf("too early: %+v", s)

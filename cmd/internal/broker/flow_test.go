@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // stall subscribes and reads nothing more.
@@ -50,7 +52,7 @@ func TestStalledSubscriberIsDisconnected(t *testing.T) {
 		pub.publish(message{topic: "x", payload: big(2000)})
 	}
 	eventually(t, "the subscriber is disconnected", func() bool { return b.Stats().Clients == 1 })
-	pub.ping()
+	pub.Ping()
 }
 
 func TestTakeoverOfAStalledClient(t *testing.T) {
@@ -92,11 +94,11 @@ func TestPacketIdentifiersOfBothDirections(t *testing.T) {
 		}
 		sub.publish(message{topic: "v2/t", payload: "1", qos: byte(1 + id%2), id: id})
 	}
-	sub.send(packet(tSubscribe|2, u16(3), sub.props(nil), str("y"), []byte{1}))
-	if f := sub.expect(tSuback); f.id() != 3 || f.body[len(f.body)-1] != 1 {
-		t.Errorf("SUBACK % x, want identifier 3 and QoS 1", f.body)
+	sub.Send(packet(tSubscribe|2, u16(3), sub.props(nil), str("y"), []byte{1}))
+	if f := sub.Expect(packets.SUBACK); f.PacketID() != 3 || f.Body()[len(f.Body())-1] != 1 {
+		t.Errorf("SUBACK % x, want identifier 3 and QoS 1", f.Body())
 	}
-	sub.conn.Close()
+	sub.Conn.Close()
 	again := connect(t, b, "d", l)
 	for i, m := range again.takeAll(20) {
 		if m.payload != fmt.Sprint(i) || !m.dup {
@@ -150,9 +152,9 @@ func TestReceiveMaximum(t *testing.T) {
 				next++
 				ids = append(ids, m.id)
 			}
-			sub.ping()
+			sub.Ping()
 			for _, id := range ids {
-				sub.send(packet(tPuback, u16(id)))
+				sub.Send(packet(tPuback, u16(id)))
 			}
 		}
 	}
@@ -160,8 +162,8 @@ func TestReceiveMaximum(t *testing.T) {
 	for range window {
 		sub.receive()
 	}
-	sub.ping()
-	sub.conn.Close()
+	sub.Ping()
+	sub.Conn.Close()
 	// What was sent and not acknowledged comes again, and so does all that was held back.
 	sub = connect(t, b, "d", l)
 	windowed(n)
@@ -186,13 +188,13 @@ func TestReceiveMaximumWithQoS2(t *testing.T) {
 			t.Fatalf("message %d = %+v", i, m)
 		}
 		if i%3 == 0 { // refused, which ends the exchange
-			sub.send(packet(tPubrec, u16(m.id), []byte{0x80}))
+			sub.Send(packet(tPubrec, u16(m.id), []byte{0x80}))
 			continue
 		}
-		sub.send(packet(tPubrec, u16(m.id)))
-		sub.acknowledged(tPubrel, m.id, 0)
-		sub.ping() // the window is still closed
-		sub.send(packet(tPubcomp, u16(m.id)))
+		sub.Send(packet(tPubrec, u16(m.id)))
+		sub.ExpectAck(packets.PUBREL, m.id, 0)
+		sub.Ping() // the window is still closed
+		sub.Send(packet(tPubcomp, u16(m.id)))
 	}
 	sub.quiet()
 }
@@ -242,7 +244,7 @@ func TestMessageTooLargeForTheClient(t *testing.T) {
 		t.Errorf("got %d bytes, want the small message", len(got.payload))
 	}
 	sub.quiet()
-	pub.ping()
+	pub.Ping()
 	if s := b.Stats(); s.Dropped["too_large"] != 2 || s.Queued != 0 {
 		t.Errorf("stats %+v, want 2 dropped, nothing queued", s)
 	}
@@ -288,10 +290,10 @@ func TestBurstsReachALiveSubscriber(t *testing.T) {
 		pub := connect(t, b, "p", login{id: fmt.Sprint(i)})
 		publishing.Go(func() {
 			for j := range uint16(n) {
-				pub.send(pub.encode(message{topic: "x", payload: big(100), qos: 1, id: j + 1}))
+				pub.Send(pub.encode(message{topic: "x", payload: big(100), qos: 1, id: j + 1}))
 			}
 			for j := range uint16(n) {
-				pub.acknowledged(tPuback, j+1, 0)
+				pub.ExpectAck(packets.PUBACK, j+1, 0)
 			}
 		})
 	}
@@ -306,16 +308,16 @@ func TestRepeatedQoS2Publish(t *testing.T) {
 		l := login{version: version, id: "c", persist: true, props: prop32(0x11, 3600)}
 		c := connect(t, b, "d", l)
 		msg := message{topic: "v2/t", payload: "1", qos: 2, id: 5}
-		c.send(c.encode(msg))
-		c.acknowledged(tPubrec, 5, 0)
-		c.conn.Close()
+		c.Send(c.encode(msg))
+		c.ExpectAck(packets.PUBREC, 5, 0)
+		c.Conn.Close()
 		c = connect(t, b, "d", l)
-		c.acknowledged(tPubrec, 5, 0) // mochi sends it again unasked, which does no harm
+		c.ExpectAck(packets.PUBREC, 5, 0) // mochi sends it again unasked, which does no harm
 		msg.dup = true
-		c.send(c.encode(msg))
-		c.acknowledged(tPubrec, 5, 0)
-		c.send(packet(tPubrel|2, u16(5)))
-		c.acknowledged(tPubcomp, 5, 0)
+		c.Send(c.encode(msg))
+		c.ExpectAck(packets.PUBREC, 5, 0)
+		c.Send(packet(tPubrel|2, u16(5)))
+		c.ExpectAck(packets.PUBCOMP, 5, 0)
 		if got := m.records(); !slices.Equal(got, []record{{"telemetry", "d", "1"}}) {
 			t.Errorf("stored %q, want it once", got)
 		}
@@ -328,14 +330,14 @@ func TestManyQoS2MessagesAtOnce(t *testing.T) {
 	c := connect(t, b, "d", login{id: "c"})
 	const n = 500
 	for id := uint16(1); id <= n; id++ {
-		c.send(c.encode(message{topic: "x", qos: 2, id: id}))
+		c.Send(c.encode(message{topic: "x", qos: 2, id: id}))
 	}
 	for id := uint16(1); id <= n; id++ {
-		c.acknowledged(tPubrec, id, 0)
+		c.ExpectAck(packets.PUBREC, id, 0)
 	}
 	for id := uint16(1); id <= n; id++ {
-		c.send(packet(tPubrel|2, u16(id)))
-		c.acknowledged(tPubcomp, id, 0)
+		c.Send(packet(tPubrel|2, u16(id)))
+		c.ExpectAck(packets.PUBCOMP, id, 0)
 	}
 }
 
@@ -350,8 +352,8 @@ func TestLastWordsAreHeard(t *testing.T) {
 		for range n / 2 {
 			all = join(all, c.encode(message{topic: "x"}), c.encode(message{topic: "v2/t", payload: "1"}))
 		}
-		c.send(all)
-		c.conn.Close() // with the answers unread
+		c.Send(all)
+		c.Conn.Close() // with the answers unread
 		eventually(t, "the connection has ended", func() bool { return b.open() == 0 })
 		if got := len(m.records()); got != (round+1)*n/2 {
 			t.Fatalf("%d messages stored, want %d", got, (round+1)*n/2)
@@ -365,14 +367,14 @@ func TestManyRetainedMessagesArrive(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	pub := connect(t, b, "p", login{id: "p"})
 	for i := range n {
-		pub.send(pub.encode(message{topic: fmt.Sprintf("state/%d", i), payload: big(1000), retain: true}))
+		pub.Send(pub.encode(message{topic: fmt.Sprintf("state/%d", i), payload: big(1000), retain: true}))
 	}
-	pub.ping()
+	pub.Ping()
 	sub := connect(t, b, "s", login{id: "s"})
 	sub.subscribe("state/+", 0)
 	seen := make(map[string]bool)
 	for len(seen) < n {
-		f, err := sub.next()
+		f, err := sub.ReadPacket()
 		if err != nil {
 			t.Fatalf("%d of %d messages, dropped %v: %v", len(seen), n, b.Stats().Dropped, err)
 		}

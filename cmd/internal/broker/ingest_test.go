@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 var allVersions = []byte{3, 4, 5}
@@ -32,7 +35,7 @@ func TestDeviceDataIsStoredBeforeItIsAcknowledged(t *testing.T) {
 				payload := fmt.Sprintf("%s at %d", topic.name, qos)
 				c.publish(message{topic: topic.name, payload: payload, qos: qos, retain: qos == 1})
 				want = append(want, record{topic.kind, "d1", payload})
-				c.ping()
+				c.Ping()
 				if got := m.records(); !slices.Equal(got, want) {
 					t.Fatalf("stored %q, want %q", got, want)
 				}
@@ -50,12 +53,12 @@ func TestPubackWaitsForTheStore(t *testing.T) {
 	m.hold = make(chan struct{})
 	c := connect(t, b, "d", login{id: "c"})
 	other := connect(t, b, "e", login{id: "o"})
-	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 7}))
+	c.Send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 7}))
 	other.subscribe("x", 1)
 	other.publish(message{topic: "y", qos: 1}) // another device is served meanwhile
-	answered := make(chan frame, 1)
+	answered := make(chan packetstest.Packet, 1)
 	go func() {
-		f, _ := c.next()
+		f, _ := c.ReadPacket()
 		answered <- f
 	}()
 	other.quiet()
@@ -65,8 +68,8 @@ func TestPubackWaitsForTheStore(t *testing.T) {
 	default:
 	}
 	close(m.hold)
-	if f := <-answered; f.kind() != tPuback || f.id() != 7 {
-		t.Fatalf("got packet %#x, want PUBACK of 7", f.first)
+	if f := <-answered; f.Type() != packets.PUBACK || f.PacketID() != 7 {
+		t.Fatalf("got packet %#x, want PUBACK of 7", f[0])
 	}
 }
 
@@ -75,20 +78,20 @@ func TestBadPayloadIsAnsweredAndDropped(t *testing.T) {
 		b, m := newBroker(t, nil)
 		c := connect(t, b, "d", login{version: version, id: "c"})
 		bad := message{topic: "v1/devices/me/telemetry", payload: "bad", id: 5}
-		var code byte
+		var code packets.ReasonCode
 		if version == 5 {
 			code = 0x99
 		}
-		c.send(c.encode(bad))
+		c.Send(c.encode(bad))
 		bad.qos = 1
-		c.send(c.encode(bad))
-		c.acknowledged(tPuback, 5, code)
+		c.Send(c.encode(bad))
+		c.ExpectAck(packets.PUBACK, 5, code)
 		bad.qos = 2
-		c.send(c.encode(bad))
-		c.acknowledged(tPubrec, 5, code)
+		c.Send(c.encode(bad))
+		c.ExpectAck(packets.PUBREC, 5, code)
 		if version != 5 {
-			c.send(packet(tPubrel|2, u16(5)))
-			c.acknowledged(tPubcomp, 5, 0)
+			c.Send(packet(tPubrel|2, u16(5)))
+			c.ExpectAck(packets.PUBCOMP, 5, 0)
 		}
 		// The identifier is free again, the connection is as good as new.
 		c.publish(message{topic: "v1/devices/me/telemetry", payload: "good", qos: 2, id: 5})
@@ -113,13 +116,13 @@ func TestUnstoredMessageIsNotAcknowledged(t *testing.T) {
 				c := connect(t, b, "d", login{version: version, id: "c", will: &lastWill{topic: "wills", payload: "gone"}})
 				msg := message{topic: "v2/t", payload: "1", qos: qos, id: 3}
 				// Sent in one piece: the second message must not overtake the first.
-				c.send(join(c.encode(msg), c.encode(message{topic: "v2/t", payload: "2", qos: qos, id: 4})))
+				c.Send(join(c.encode(msg), c.encode(message{topic: "v2/t", payload: "2", qos: qos, id: 4})))
 				if version == 5 {
-					if f := c.expect(tDisconnect); f.body[0] != 0x83 {
-						t.Errorf("DISCONNECT code %#x, want 0x83", f.body[0])
+					if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x83 {
+						t.Errorf("DISCONNECT code %#x, want 0x83", f.Body()[0])
 					}
 				}
-				c.expectClosed()
+				c.ExpectEnd()
 				if w := witness.take(); w.payload != "gone" {
 					t.Errorf("will = %q", w.payload)
 				}
@@ -153,15 +156,15 @@ func TestStoreTimeout(t *testing.T) {
 	b, m := newBroker(t, func(o *Options) { o.StoreTimeout = 1 })
 	m.hold = make(chan struct{})
 	c := connect(t, b, "d", login{id: "c"})
-	c.send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 3}))
-	c.expectClosed()
+	c.Send(c.encode(message{topic: "v2/t", payload: "1", qos: 1, id: 3}))
+	c.ExpectEnd()
 }
 
 func TestPanicOfTheStoreEndsOneConnection(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c, other := connect(t, b, "d", login{id: "c"}), connect(t, b, "e", login{id: "o"})
-	c.send(c.encode(message{topic: "v2/t", payload: "panic", qos: 1, id: 3}))
-	c.expectClosed()
+	c.Send(c.encode(message{topic: "v2/t", payload: "panic", qos: 1, id: 3}))
+	c.ExpectEnd()
 	other.publish(message{topic: "v2/t", payload: "1", qos: 1})
 }
 
@@ -172,23 +175,23 @@ func TestDeviceTopicsWithoutAService(t *testing.T) {
 		witness.subscribe("#", 0)
 		witness.subscribe("v1/devices/me/rpc/request/+", 1)
 		c := connect(t, b, "d", login{version: version, id: "c"})
-		var unsupported, refused byte
+		var unsupported, refused packets.ReasonCode
 		if version == 5 {
 			unsupported, refused = 0x90, 0x87
 		}
-		codes := map[string]byte{
+		codes := map[string]packets.ReasonCode{
 			"v1/devices/me/rpc/request/1": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
 			"v1/devices/other/telemetry": refused, "v1/devices/": refused, "$SYS/broker/x": refused, "$share": refused, "$share/g/x": refused, "$": refused,
 		}
 		for topic, code := range codes {
-			c.send(c.encode(message{topic: topic, payload: "x", retain: true}))
-			c.send(c.encode(message{topic: topic, payload: "x", qos: 1, id: 1, retain: true}))
-			c.acknowledged(tPuback, 1, code)
-			c.send(c.encode(message{topic: topic, payload: "x", qos: 2, id: 2}))
-			c.acknowledged(tPubrec, 2, code)
+			c.Send(c.encode(message{topic: topic, payload: "x", retain: true}))
+			c.Send(c.encode(message{topic: topic, payload: "x", qos: 1, id: 1, retain: true}))
+			c.ExpectAck(packets.PUBACK, 1, code)
+			c.Send(c.encode(message{topic: topic, payload: "x", qos: 2, id: 2}))
+			c.ExpectAck(packets.PUBREC, 2, code)
 			if code == 0 {
-				c.send(packet(tPubrel|2, u16(2)))
-				c.acknowledged(tPubcomp, 2, 0)
+				c.Send(packet(tPubrel|2, u16(2)))
+				c.ExpectAck(packets.PUBCOMP, 2, 0)
 			}
 		}
 		witness.quiet()

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // TestOneDeviceCannotTakeTheMemoryOfOthers fills the share of one device in each way.
@@ -14,12 +16,12 @@ func TestOneDeviceCannotTakeTheMemoryOfOthers(t *testing.T) {
 	for name, fill := range map[string]func(t *testing.T, b *Broker, greedy *client){
 		"retained messages": func(t *testing.T, b *Broker, greedy *client) {
 			for i := 0; ; i++ {
-				greedy.send(greedy.encode(message{topic: fmt.Sprintf("kept/%d", i), payload: big(50_000), qos: 1, id: 1, retain: true}))
-				switch f := greedy.expect(tPuback); {
-				case f.code() == 0x97 && i >= 18:
+				greedy.Send(greedy.encode(message{topic: fmt.Sprintf("kept/%d", i), payload: big(50_000), qos: 1, id: 1, retain: true}))
+				switch f := greedy.Expect(packets.PUBACK); {
+				case f.Code() == 0x97 && i >= 18:
 					return
-				case f.code() != 0 || i > 22:
-					t.Fatalf("message %d: code %#x", i, f.code())
+				case f.Code() != 0 || i > 22:
+					t.Fatalf("message %d: code %#x", i, f.Code())
 				}
 			}
 		},
@@ -39,7 +41,7 @@ func TestOneDeviceCannotTakeTheMemoryOfOthers(t *testing.T) {
 		"sessions": func(t *testing.T, b *Broker, greedy *client) {
 			for i := range 200 {
 				c, ack := connack(t, b, "greedy", login{version: 5, id: fmt.Sprintf("absent-%d", i), props: prop32(0x11, 3600)})
-				switch code := ack.body[1]; {
+				switch code := ack.Code; {
 				case code == 0:
 					c.disconnect()
 				case code == 0x97 && i > 100:
@@ -84,8 +86,8 @@ func TestAllDevicesTogetherKeepWithinTheWhole(t *testing.T) {
 	refused := 0
 	for i := range 40 {
 		c := connect(t, b, fmt.Sprintf("device-%d", i), login{version: 5, id: fmt.Sprint(i)})
-		c.send(c.encode(message{topic: fmt.Sprint(i), payload: big(50_000), qos: 1, id: 1, retain: true}))
-		if c.expect(tPuback).code() == 0x97 {
+		c.Send(c.encode(message{topic: fmt.Sprint(i), payload: big(50_000), qos: 1, id: 1, retain: true}))
+		if c.Expect(packets.PUBACK).Code() == 0x97 {
 			refused++
 		}
 		c.disconnect()

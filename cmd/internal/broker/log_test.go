@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 func TestLogLeak(t *testing.T) {
@@ -23,15 +25,15 @@ func TestLogLeak(t *testing.T) {
 		const secret = "hunter2"
 		l := login{version: 5, id: secret + "id", will: &lastWill{topic: secret, payload: secret}}
 		c := connect(t, b, "device-name", l)
-		c.send(c.encode(message{topic: "v2/t", payload: "bad " + secret, qos: 1, id: 1}))
-		c.expect(tPuback)
-		c.send(l.encode()) // a protocol error, with everything in it
-		c.expect(tDisconnect)
-		c.expectClosed()
+		c.Send(c.encode(message{topic: "v2/t", payload: "bad " + secret, qos: 1, id: 1}))
+		c.Expect(packets.PUBACK)
+		c.Send(l.encode()) // a protocol error, with everything in it
+		c.Expect(packets.DISCONNECT)
+		c.ExpectEnd()
 		c = connect(t, b, "device-name", l)
-		c.send(c.encode(message{topic: secret + "#", payload: secret, qos: 1, id: 1}))
-		c.expect(tDisconnect)
-		c.expectClosed()
+		c.Send(c.encode(message{topic: secret + "#", payload: secret, qos: 1, id: 1}))
+		c.Expect(packets.DISCONNECT)
+		c.ExpectEnd()
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}

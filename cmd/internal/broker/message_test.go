@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 func TestOrdinaryTopics(t *testing.T) {
@@ -22,9 +24,9 @@ func TestOrdinaryTopics(t *testing.T) {
 				t.Errorf("QoS %d: got %+v", qos, got)
 			}
 			sub.quiet()
-			sub.send(packet(tUnsubscribe|2, u16(4), sub.props(nil), str("home/+/temp")))
-			if f := sub.expect(tUnsuback); f.id() != 4 {
-				t.Errorf("UNSUBACK id %d", f.id())
+			sub.Send(packet(tUnsubscribe|2, u16(4), sub.props(nil), str("home/+/temp")))
+			if f := sub.Expect(packets.UNSUBACK); f.PacketID() != 4 {
+				t.Errorf("UNSUBACK id %d", f.PacketID())
 			}
 			pub.publish(message{topic: "home/kitchen/temp", payload: "22", qos: 1})
 			sub.quiet()
@@ -58,11 +60,11 @@ func TestRetainedMessagesAreBounded(t *testing.T) {
 	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = 1 << 30 })
 	pub := connect(t, b, "p", login{version: 5, id: "p"})
 	for i := range maxRetained {
-		pub.send(pub.encode(message{topic: fmt.Sprintf("%d", i), payload: "x", retain: true}))
+		pub.Send(pub.encode(message{topic: fmt.Sprintf("%d", i), payload: "x", retain: true}))
 	}
 	pub.publish(message{topic: "0", payload: "y", qos: 1, retain: true})
-	pub.send(pub.encode(message{topic: "one more", payload: "x", qos: 1, id: 1, retain: true}))
-	pub.acknowledged(tPuback, 1, 0x97)
+	pub.Send(pub.encode(message{topic: "one more", payload: "x", qos: 1, id: 1, retain: true}))
+	pub.ExpectAck(packets.PUBACK, 1, 0x97)
 	pub.publish(message{topic: "one more", payload: "x", qos: 1})
 	if s := b.Stats(); s.Retained != maxRetained || s.Refused != 1 {
 		t.Errorf("%d retained, %d refused", s.Retained, s.Refused)
@@ -104,23 +106,23 @@ func TestUserPropertiesAreNotEchoed(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := connect(t, b, "d", login{version: 5, id: "c"})
 	user := join([]byte{0x26}, str("k"), str("v"))
-	c.send(c.encode(message{topic: "x", qos: 1, id: 1, props: user}))
-	if f := c.expect(tPuback); len(f.body) != 2 {
-		t.Errorf("PUBACK % x, want the identifier alone", f.body)
+	c.Send(c.encode(message{topic: "x", qos: 1, id: 1, props: user}))
+	if f := c.Expect(packets.PUBACK); len(f.Body()) != 2 {
+		t.Errorf("PUBACK % x, want the identifier alone", f.Body())
 	}
-	c.send(c.encode(message{topic: "x", qos: 2, id: 2, props: user}))
-	if f := c.expect(tPubrec); len(f.body) != 2 {
-		t.Errorf("PUBREC % x, want the identifier alone", f.body)
+	c.Send(c.encode(message{topic: "x", qos: 2, id: 2, props: user}))
+	if f := c.Expect(packets.PUBREC); len(f.Body()) != 2 {
+		t.Errorf("PUBREC % x, want the identifier alone", f.Body())
 	}
-	c.send(packet(tPubrel|2, u16(2)))
-	c.expect(tPubcomp)
-	c.send(packet(tSubscribe|2, u16(3), sized(user), str("y"), []byte{0}))
-	if f := c.expect(tSuback); !bytes.Equal(f.body, []byte{0, 3, 0, 0}) {
-		t.Errorf("SUBACK % x", f.body)
+	c.Send(packet(tPubrel|2, u16(2)))
+	c.Expect(packets.PUBCOMP)
+	c.Send(packet(tSubscribe|2, u16(3), sized(user), str("y"), []byte{0}))
+	if f := c.Expect(packets.SUBACK); !bytes.Equal(f.Body(), []byte{0, 3, 0, 0}) {
+		t.Errorf("SUBACK % x", f.Body())
 	}
-	c.send(packet(tUnsubscribe|2, u16(4), sized(user), str("y")))
-	if f := c.expect(tUnsuback); !bytes.Equal(f.body, []byte{0, 4, 0, 0}) {
-		t.Errorf("UNSUBACK % x", f.body)
+	c.Send(packet(tUnsubscribe|2, u16(4), sized(user), str("y")))
+	if f := c.Expect(packets.UNSUBACK); !bytes.Equal(f.Body(), []byte{0, 4, 0, 0}) {
+		t.Errorf("UNSUBACK % x", f.Body())
 	}
 }
 

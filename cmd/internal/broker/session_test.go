@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 func TestPersistentSession(t *testing.T) {
@@ -22,8 +24,8 @@ func TestPersistentSession(t *testing.T) {
 			pub.publish(message{topic: "jobs/x", payload: fmt.Sprint(i), qos: byte(1 + i%2), id: uint16(i + 1)})
 		}
 		sub, ack := connack(t, b, "s", l)
-		if present := ack.body[0] == 1; present != (version != 3) {
-			t.Errorf("session present = %t", present)
+		if ack.SessionPresent != (version != 3) {
+			t.Errorf("session present = %t", ack.SessionPresent)
 		}
 		// An offline queue keeps its order.
 		for i, got := range sub.takeAll(300) {
@@ -33,7 +35,7 @@ func TestPersistentSession(t *testing.T) {
 		}
 		sub.quiet()
 		l.persist = false
-		if _, ack := connack(t, b, "s", l); ack.body[0] != 0 {
+		if _, ack := connack(t, b, "s", l); ack.SessionPresent {
 			t.Error("session present after a clean start")
 		}
 	})
@@ -77,10 +79,10 @@ func TestSessionBelongsToItsDevice(t *testing.T) {
 				first.disconnect()
 			}
 			thief, ack := connack(t, b, "thief", l)
-			if ack.body[1] != want || ack.body[0] != 0 {
-				t.Errorf("CONNACK = % x, want code %#x", ack.body[:2], want)
+			if byte(ack.Code) != want || ack.SessionPresent {
+				t.Errorf("CONNACK = %+v, want code %#x", ack, want)
 			}
-			thief.expectClosed()
+			thief.ExpectEnd()
 		}
 		connect(t, b, "first", l)
 	})
@@ -94,11 +96,11 @@ func TestTakeover(t *testing.T) {
 		first.subscribe("x", 1)
 		second := connect(t, b, "d", l)
 		if version == 5 {
-			if f := first.expect(tDisconnect); f.body[0] != 0x8E {
-				t.Errorf("DISCONNECT code %#x, want 0x8E", f.body[0])
+			if f := first.Expect(packets.DISCONNECT); f.Body()[0] != 0x8E {
+				t.Errorf("DISCONNECT code %#x, want 0x8E", f.Body()[0])
 			}
 		}
-		first.expectClosed() // without DISCONNECT before MQTT 5
+		first.ExpectEnd() // without DISCONNECT before MQTT 5
 		connect(t, b, "p", login{id: "p"}).publish(message{topic: "x", payload: "1", qos: 1})
 		if got := second.take(); got.payload != "1" {
 			t.Errorf("got %+v", got)
@@ -117,7 +119,7 @@ func TestConcurrentConnects(t *testing.T) {
 	for range n {
 		go func() {
 			c := dial(t, b, "d")
-			c.send(login{version: 4, id: "same"}.encode())
+			c.Send(login{version: 4, id: "same"}.encode())
 			clients <- c
 		}()
 	}
@@ -164,13 +166,13 @@ func TestSessionsBeginOneAtATime(t *testing.T) {
 	other := connect(t, b, "o", login{id: "o"})
 	b.sessions.RLock()
 	c := dial(t, b, "d")
-	c.send(login{version: 4, id: "c"}.encode())
+	c.Send(login{version: 4, id: "c"}.encode())
 	for range 100 {
-		other.ping()
+		other.Ping()
 	}
 	if s := b.Stats(); s.Sessions != 1 {
 		t.Errorf("%d sessions, want the second to wait", s.Sessions)
 	}
 	b.sessions.RUnlock()
-	c.expect(tConnack)
+	c.Expect(packets.CONNACK)
 }

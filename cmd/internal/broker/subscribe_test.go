@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 func TestSharedSubscription(t *testing.T) {
@@ -23,7 +25,7 @@ func TestSharedSubscription(t *testing.T) {
 	for _, c := range []*client{one, two} {
 		go func() {
 			n := 0
-			for f, err := c.next(); err == nil && f.kind() == tPublish; f, err = c.next() {
+			for f, err := c.ReadPacket(); err == nil && f.Type() == packets.PUBLISH; f, err = c.ReadPacket() {
 				n++
 			}
 			counts <- n
@@ -66,7 +68,7 @@ func TestSubscriptionOptions(t *testing.T) {
 	sub := connect(t, b, "s", login{version: 5, id: "s"})
 	const noLocal, asPublished, ifNew, never = 1 << 2, 1 << 3, 1 << 4, 2 << 4
 	sub.subscribe("a", never)
-	sub.ping()
+	sub.Ping()
 	sub.subscribe("a/#", ifNew|asPublished|noLocal)
 	if got := sub.take(); got.payload != "of a itself" || !got.retain {
 		t.Errorf("got %+v, want the retained message", got)
@@ -86,8 +88,8 @@ func TestSubscriptionIdentifier(t *testing.T) {
 	pub.publish(message{topic: "a", payload: "1", qos: 1, retain: true})
 	sub := connect(t, b, "s", login{version: 5, id: "s"})
 	for id, filter := range []string{"a", "+"} {
-		sub.send(packet(tSubscribe|2, u16(9), sized([]byte{0x0B, byte(id + 1)}), str(filter), []byte{0}))
-		sub.expect(tSuback)
+		sub.Send(packet(tSubscribe|2, u16(9), sized([]byte{0x0B, byte(id + 1)}), str(filter), []byte{0}))
+		sub.Expect(packets.SUBACK)
 		if got := sub.take(); !slices.Equal(got.props, []byte{0x0B, byte(id + 1)}) {
 			t.Errorf("retained message has properties % x", got.props)
 		}
@@ -126,8 +128,8 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 		for i := range maxSubscriptions + 2 {
 			filters = append(join(filters, str(fmt.Sprint(i))), 0)
 		}
-		c.send(packet(tSubscribe|2, u16(1), c.props(nil), filters))
-		codes := c.expect(tSuback).body[2+len(c.props(nil)):]
+		c.Send(packet(tSubscribe|2, u16(1), c.props(nil), filters))
+		codes := c.Expect(packets.SUBACK).Body()[2+len(c.props(nil)):]
 		want := byte(0x80)
 		if version == 5 {
 			want = 0x97

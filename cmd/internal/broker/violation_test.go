@@ -3,6 +3,8 @@ package broker
 import (
 	"fmt"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // TestProtocolErrorsEndTheConnection sends what mochi by itself would pass over. Each
@@ -37,13 +39,13 @@ func TestProtocolErrorsEndTheConnection(t *testing.T) {
 				c.receive()
 				other.publish(message{topic: "to/c", qos: 2, id: 2})
 				c.receive()
-				c.send(bad)
+				c.Send(bad)
 				if version == 5 {
-					if f := c.expect(tDisconnect); f.body[0] != 0x82 {
-						t.Errorf("DISCONNECT %#x, want 0x82", f.body[0])
+					if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x82 {
+						t.Errorf("DISCONNECT %#x, want 0x82", f.Body()[0])
 					}
 				}
-				c.expectClosed()
+				c.ExpectEnd()
 			})
 		}
 	}
@@ -56,25 +58,25 @@ func TestAcknowledgementsThatAreNoErrors(t *testing.T) {
 	c := connect(t, b, "d", login{version: 5, id: "c"})
 	c.subscribe("to/c", 2)
 	for _, kind := range []byte{tPuback, tPubcomp} {
-		c.send(packet(kind, u16(77)))
+		c.Send(packet(kind, u16(77)))
 	}
 	other := connect(t, b, "e", login{id: "o"})
 	other.publish(message{topic: "to/c", qos: 2, id: 2})
 	id := c.receive().id
 	for range 2 {
-		c.send(packet(tPubrec, u16(id)))
-		c.expect(tPubrel)
+		c.Send(packet(tPubrec, u16(id)))
+		c.Expect(packets.PUBREL)
 	}
-	c.send(packet(tPubcomp, u16(id)))
-	c.ping()
+	c.Send(packet(tPubcomp, u16(id)))
+	c.Ping()
 }
 
 // TestUnknownAuthenticationMethod: the proxy answers for the methods that it knows and takes
 // them out of CONNECT, so what arrives here cannot be continued.
 func TestUnknownAuthenticationMethod(t *testing.T) {
 	b, _ := newBroker(t, nil)
-	if _, ack := connack(t, b, "d", login{version: 5, id: "c", props: append([]byte{0x15}, str("SCRAM-SHA-1")...)}); ack.body[1] != 0x8C {
-		t.Errorf("CONNACK %#x, want 0x8C", ack.body[1])
+	if _, ack := connack(t, b, "d", login{version: 5, id: "c", props: append([]byte{0x15}, str("SCRAM-SHA-1")...)}); ack.Code != 0x8C {
+		t.Errorf("CONNACK %#x, want 0x8C", ack.Code)
 	}
 }
 
@@ -88,8 +90,8 @@ func TestDevicesCannotCommandEachOther(t *testing.T) {
 	attacker := connect(t, b, "attacker", login{version: 5, id: "a"})
 	for i, topic := range []string{"v2/r/req/1", "v2/a/res/1", "v2/fw/response/1/chunk/0", "v2/sw/response/1/chunk/0", "/provision/response", "v2"} {
 		id := uint16(i + 1)
-		attacker.send(attacker.encode(message{topic: topic, payload: `{"method":"reboot"}`, qos: 1, id: id}))
-		attacker.acknowledged(tPuback, id, 0x90)
+		attacker.Send(attacker.encode(message{topic: topic, payload: `{"method":"reboot"}`, qos: 1, id: id}))
+		attacker.ExpectAck(packets.PUBACK, id, 0x90)
 	}
 	victim.quiet()
 }

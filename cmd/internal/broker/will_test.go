@@ -18,9 +18,9 @@ func TestWillIsPublishedOnACut(t *testing.T) {
 			b, _ := newBroker(t, nil)
 			witness := connect(t, b, "w", login{version: version, id: "w"})
 			witness.subscribe("wills/#", 2)
-			witness.ping() // past the sending of retained messages
+			witness.Ping() // past the sending of retained messages
 			c := connect(t, b, "d", login{version: version, id: "c", will: &lastWill{topic: "wills/d", payload: "gone", qos: qos, retain: true}})
-			c.conn.Close()
+			c.Conn.Close()
 			if got := witness.take(); got.topic != "wills/d" || got.payload != "gone" || got.qos != qos {
 				t.Errorf("will = %+v", got)
 			}
@@ -57,7 +57,7 @@ func TestDisconnectWithWill(t *testing.T) {
 			witness := connect(t, b, "w", login{id: "w"})
 			witness.subscribe("wills", 0)
 			c := connect(t, b, "d", login{version: 5, id: "c", will: &lastWill{topic: "wills", payload: "gone"}})
-			c.send(bye)
+			c.Send(bye)
 			if got := witness.take(); got.payload != "gone" {
 				t.Errorf("will = %+v", got)
 			}
@@ -72,7 +72,7 @@ func TestWillWithDeviceDataIsStored(t *testing.T) {
 		witness.subscribe("#", 0)
 		for _, topic := range []string{"v1/devices/me/telemetry", "v2/a", "v1/devices/me/rpc/request/1"} {
 			c := connect(t, b, "d", login{version: version, id: "c", will: &lastWill{topic: topic, payload: topic, retain: true}})
-			c.conn.Close()
+			c.Conn.Close()
 			eventually(t, "the connection has ended", func() bool { return b.open() == 1 })
 		}
 		want := []record{{"telemetry", "d", "v1/devices/me/telemetry"}, {"attributes", "d", "v2/a"}}
@@ -95,10 +95,10 @@ func TestWillToAnothersTopicIsRefused(t *testing.T) {
 		}
 		for _, topic := range []string{"v1/devices/other/telemetry", "$SYS/x", "a/#"} {
 			c, ack := connack(t, b, "d", login{version: version, id: "c", will: &lastWill{topic: topic, payload: "x"}})
-			if ack.body[1] != want {
-				t.Errorf("CONNACK for a will to %q = %#x, want %#x", topic, ack.body[1], want)
+			if byte(ack.Code) != want {
+				t.Errorf("CONNACK for a will to %q = %#x, want %#x", topic, ack.Code, want)
 			}
-			c.expectClosed()
+			c.ExpectEnd()
 		}
 	})
 }
@@ -107,7 +107,7 @@ func TestEmptyWillClearsARetainedMessage(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := connect(t, b, "d", login{id: "c", will: &lastWill{topic: "state", retain: true}})
 	c.publish(message{topic: "state", payload: "on", qos: 1, retain: true})
-	c.conn.Close()
+	c.Conn.Close()
 	eventually(t, "nothing is retained", func() bool { return b.Stats().Retained == 0 })
 }
 
@@ -117,7 +117,7 @@ func TestWillKeepsItsProperties(t *testing.T) {
 	witness.subscribe("wills", 0)
 	props := join([]byte{0x01, 1, 0x03}, str("text/plain"), []byte{0x08}, str("answers"), []byte{0x09}, str("id"), []byte{0x26}, str("k"), str("v"))
 	c := connect(t, b, "d", login{version: 5, id: "c", will: &lastWill{topic: "wills", payload: "gone", props: props}})
-	c.conn.Close()
+	c.Conn.Close()
 	if got := witness.take(); !slices.Equal(got.props, props) {
 		t.Errorf("properties % x, want % x", got.props, props)
 	}
@@ -151,7 +151,7 @@ func TestDelayedWillAndReconnect(t *testing.T) {
 	l := login{version: 5, id: "c", persist: true, props: prop32(0x11, 3600), will: &lastWill{topic: "v2/t", payload: "x", props: prop32(0x18, 3600)}}
 	cut := func() {
 		c := connect(t, b, "d", l)
-		c.conn.Close()
+		c.Conn.Close()
 		eventually(t, "the connection has ended", func() bool { return b.open() == 0 })
 	}
 	cut()

@@ -28,7 +28,7 @@ func TestListenerWidens(t *testing.T) {
 		}
 		p := asDemo(s, 4)
 		p.ClientID = "other"
-		if code, err := tryLogin(fmt.Sprintf("127.0.0.1:%d", port), p); err != nil || code != byte(packets.Success) {
+		if code, err := tryLogin(fmt.Sprintf("127.0.0.1:%d", port), p); err != nil || code != packets.Success {
 			t.Errorf("%s: %d, %v", address, code, err)
 		}
 		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {

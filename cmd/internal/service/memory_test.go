@@ -26,12 +26,7 @@ func TestNoMemoryRefusesDevices(t *testing.T) {
 	if _, err := io.ReadAll(refused); err != nil {
 		t.Error(err)
 	}
-	if _, err := live.Write([]byte{0xc0, 0}); err != nil {
-		t.Fatal(err)
-	}
-	if raw, err := packets.ReadPacket(live, 10); err != nil || raw[0] != 0xd0 {
-		t.Errorf("the live session: % x, %v", raw, err)
-	}
+	live.Ping()
 	for _, want := range []string{"memory is nearly used up", `"reason":"busy"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %s", want)

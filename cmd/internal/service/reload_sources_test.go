@@ -16,6 +16,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestStatusFollowsTheTokenFile: what is wrong with it shows until it is mended, and is
@@ -201,20 +202,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 }
 
 // tryLogin connects, leaves, and returns the answer to the CONNECT.
-func tryLogin(address string, p packets.Connect) (code byte, err error) {
+func tryLogin(address string, p packets.Connect) (packets.ReasonCode, error) {
 	nc, err := net.Dial("tcp", address)
 	if err != nil {
 		return 0, err
 	}
 	defer nc.Close()
-	if _, err := nc.Write(p.Append(nil)); err != nil {
-		return 0, err
-	}
-	ack := make([]byte, 4)
-	if _, err := io.ReadFull(nc, ack); err != nil {
-		return 0, err
-	}
-	return ack[3], nil
+	_, ack, err := packetstest.Try(nc, &p)
+	return ack.Code, err
 }
 
 // TestCredentialFaultIsTold: the proxy's own credential for a token service is taken up

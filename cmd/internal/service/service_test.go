@@ -24,6 +24,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -94,25 +95,9 @@ log: {level: debug}
 `
 
 // login connects to the service's first listener and returns the answer.
-func login(t *testing.T, s *Service, p packets.Connect) (net.Conn, packets.Connack) {
+func login(t *testing.T, s *Service, p packets.Connect) (*packetstest.Client, packets.Connack) {
 	t.Helper()
-	nc, err := net.Dial("tcp", s.current.Load().listeners[0].Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { nc.Close() })
-	if _, err := nc.Write(p.Append(nil)); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := packets.ReadPacket(nc, 1<<16)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ack packets.Connack
-	if err := ack.Parse(raw, p.Level); err != nil {
-		t.Fatal(err)
-	}
-	return nc, ack
+	return packetstest.Present(t, packetstest.Dial(t, s.current.Load().listeners[0].Addr().String()), &p)
 }
 
 func asDemo(s *Service, level byte) packets.Connect {
@@ -154,12 +139,8 @@ func TestTelemetryIsStoredAndRead(t *testing.T) {
 	if ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
-	publish := packets.Publish{Topic: []byte("v1/devices/me/telemetry"), QoS: 1, PacketID: 7, Payload: []byte("{temperature:25}")}
-	if _, err := nc.Write(publish.Append(nil, 4)); err != nil {
+	if err := nc.Publish("v1/devices/me/telemetry", "{temperature:25}"); err != nil {
 		t.Fatal(err)
-	}
-	if raw, err := packets.ReadPacket(nc, 100); err != nil || !bytes.Equal(raw, []byte{0x40, 2, 0, 7}) {
-		t.Fatalf("got % x, %v; want a PUBACK", raw, err)
 	}
 	status, body := get(t, s, "/api/plugins/telemetry/DEVICE/demo/values/timeseries?keys=temperature&useStrictDataTypes=true")
 	if status != 200 || !strings.Contains(body, `"value":25}`) {
