@@ -23,7 +23,7 @@ const (
 	malformed   outcome = "malformed" // reported by ask already
 )
 
-// answer is what an Authorizer said to one request.
+// answer is an Authorizer's answer to one request.
 type answer struct {
 	outcome outcome
 	grant   *authz.Grant
@@ -63,7 +63,7 @@ func ask(ctx context.Context, tb testing.TB, a authz.Authorizer, r authz.Request
 	return got
 }
 
-// kindOf tells denied from unavailable and reports an error that claims both.
+// kindOf returns whether err is a denial or unavailable, and reports one that is both.
 func kindOf(tb testing.TB, err error) outcome {
 	tb.Helper()
 	if !errors.Is(err, authz.ErrDenied) {

@@ -13,7 +13,7 @@
 //	}
 //
 // The suite checks that every answer is exactly one of a grant and an error;
-// that granted, denied and unavailable are told apart and never turn into one
+// that granted, denied and unavailable stay distinct and never turn into one
 // another, least of all when a context ends; that no answer mentions a secret;
 // that hostile input neither panics nor is let in; that grants never change;
 // that concurrent callers get the answers a single one gets; and that
@@ -38,7 +38,7 @@ type Suite struct {
 	New func(tb testing.TB) Fixture
 	// Good is a request that is granted.
 	Good authz.Request
-	// Unknown is a request with a token that the source has never heard of.
+	// Unknown is a request with a token that the source does not know.
 	Unknown authz.Request
 	// Denied holds requests that are refused for the reason they stand under,
 	// by Authorize itself or by the Check of the grant it returns.
@@ -97,7 +97,7 @@ func Run(t *testing.T, s Suite) {
 	}
 }
 
-// fault says what keeps the suite from meaning anything.
+// fault returns what is wrong with the suite itself.
 func (s Suite) fault() string {
 	if s.New == nil {
 		return "Suite.New is missing"

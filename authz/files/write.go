@@ -13,7 +13,7 @@ import (
 // and the error is [fs.ErrExist].
 //
 // File systems without links (FAT, some network shares) get a rename instead, which
-// leaves another process an instant to make the file in between.
+// is not atomic: another process may make the file just before it.
 func Create(path string, data []byte, mode fs.FileMode) error {
 	return create(path, data, mode, os.Link)
 }
@@ -50,7 +50,7 @@ func Replace(path string, data []byte, mode fs.FileMode) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// writeTemp writes a file beside path, down to the disk, and returns its name.
+// writeTemp writes a file next to path, syncs it, and returns its name.
 func writeTemp(path string, data []byte, mode fs.FileMode) (name string, err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -67,7 +67,7 @@ func writeTemp(path string, data []byte, mode fs.FileMode) (name string, err err
 // syncDir makes the names in a directory last through a power cut.
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" {
-		return nil // has no such thing
+		return nil // directories cannot be synced there
 	}
 	d, err := os.Open(dir)
 	if err != nil {

@@ -28,8 +28,8 @@ const (
 	// that rate limits can defend, sixteen random ones need no defence.
 	minToken    = 8
 	strongToken = 16
-	// latest is the last second that is taken for one: whoever writes more has
-	// counted in milliseconds.
+	// latest is the last second that is accepted: a larger number was meant as
+	// milliseconds.
 	latest = 100_000_000_000
 )
 
@@ -133,7 +133,7 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	return hash, nil
 }
 
-// checkToken reports whether a device could send the token in a CONNECT, and an
+// checkToken returns an error if a device could not send the token in a CONNECT, or an
 // attacker could guess it.
 func checkToken(token authz.Token) error {
 	switch text := token.Reveal(); {

@@ -147,7 +147,7 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 
 // issue adds rec as a new token of the device and returns its id.
 func (d *document) issue(rec *record, name string, token authz.Token, now time.Time) (id string) {
-	for id = newID(name); d.taken(id); {
+	for id = newID(name); d.exists(id); {
 		id = newID(name)
 	}
 	rec.set(fieldID, id)
@@ -157,8 +157,8 @@ func (d *document) issue(rec *record, name string, token authz.Token, now time.T
 	return id
 }
 
-// taken reports whether id already names a token, or a device.
-func (d *document) taken(id string) bool {
+// exists reports whether id already names a token, or a device.
+func (d *document) exists(id string) bool {
 	_, err := d.find(id)
 	return err == nil
 }

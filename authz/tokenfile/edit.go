@@ -39,7 +39,7 @@ type Created struct {
 	Token authz.Token
 	// Expires is when the token ends; zero means never.
 	Expires time.Time
-	// Warning says what is weak about a token that was given, empty if nothing.
+	// Warning is what is weak about a token that was given, empty if nothing is.
 	Warning string
 }
 
@@ -48,7 +48,7 @@ func (o CreateOptions) check(now time.Time) error {
 		return fmt.Errorf("the name: %w", err)
 	}
 	if o.Name == "." || o.Name == ".." {
-		return errors.New("the name: . and .. cannot stand in the path of a URL, so that nobody could ask about the device; choose another")
+		return errors.New("the name: . and .. cannot be in the path of a URL, so that the device could not be queried; choose another")
 	}
 	if !o.Token.IsZero() {
 		if err := checkGiven(o.Token); err != nil {
@@ -185,8 +185,7 @@ func resolve(path string, create bool) (string, error) {
 	if err == nil || !create || !errors.Is(err, fs.ErrNotExist) {
 		return target, err
 	}
-	// A file may have come to be meanwhile; a link that leads nowhere is there
-	// for good.
+	// A file may have been made in the meantime; a link that leads nowhere stays.
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return "", fmt.Errorf("%s is a link that leads nowhere; take it away, or make what it points to", path)
 	}

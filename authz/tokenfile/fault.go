@@ -14,14 +14,14 @@ var ErrNotFound = errors.New("no such token or device")
 type Fault struct {
 	// Line counts from 1; it is 0 where the fault is of the file as a whole.
 	Line int
-	// Field is the key of the entry that is at fault, empty if it is none or if
+	// Field is the key of the entry that is wrong, empty if it is not one or if
 	// naming it might repeat a token.
 	Field string
-	// Reason says what is wrong and what to do, without a secret in it.
+	// Reason is what is wrong and what to do, without a secret in it.
 	Reason string
 }
 
-// FormatError is returned for a file that was refused because of what it says.
+// FormatError is returned for a file that was refused because of its content.
 // The file has no effect at all, not even the lines that are good.
 type FormatError struct {
 	// Path is the file as it was named by the caller.
@@ -40,7 +40,7 @@ type ShrinkError struct {
 	Gone, Left int
 }
 
-// Error says what to do if the change is meant.
+// Error includes what to do if the change is intended.
 func (e *ShrinkError) Error() string {
 	return fmt.Sprintf(`%s: %d of %d entries are gone, and the file was written in place, where a write may have been cut short; `+
 		`if it is meant, reload, rename a whole file over this one, or end it with the line {"end":true,"count":%d}`,

@@ -35,8 +35,8 @@ func (o Options) withDefaults() Options {
 
 // Reload is what became of one version of the file.
 type Reload struct {
-	// Err says why the version was refused and the last good one goes on; nil if
-	// it took effect.
+	// Err is why the version was refused and the last good one stays in effect; nil
+	// if it took effect.
 	Err error
 	// Entries is the number of entries that are in effect.
 	Entries int
@@ -45,14 +45,14 @@ type Reload struct {
 	Added, Removed, Changed int
 	// Revoked is the number of tokens whose sessions end at once.
 	Revoked int
-	// Trusted says why a version that lacks most of the old entries took effect
-	// all the same; it is empty for every other version. See the package comment.
+	// Trusted is why a version that lacks most of the old entries took effect
+	// nevertheless; it is empty for every other version. See the package comment.
 	Trusted string
-	// Warnings says what should be seen to, such as a file that everyone may read.
+	// Warnings lists problems that are not errors, such as a file that everyone may read.
 	Warnings []string
 }
 
-// Status is what a [File] can say of itself.
+// Status describes a [File].
 type Status struct {
 	Path string
 	// Entries is the number of entries in effect, disabled ones included.
@@ -70,8 +70,8 @@ type Status struct {
 // File is a token file in use. It answers from memory, without locks, and never
 // from a mix of two versions. Its methods may be called from many goroutines.
 //
-// It needs no closing. It must outlive a change of configuration, or a token that is
-// taken out in that moment goes unnoticed.
+// It needs no closing. It must outlive a change of configuration; otherwise the removal of
+// a token at that moment goes unnoticed.
 type File struct {
 	path    string
 	options Options
@@ -132,11 +132,10 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	return g, nil
 }
 
-// Confirms tells of a session with the grant g, got with a token whose SHA-256 digest
-// is hash, whether the file knows the token, and if so, whether the session may go on
-// by what the file says now: the token is enabled and its grant is no narrower and no
-// other than g. It is how sessions are held against a file that is new to the
-// configuration and has therefore no changes to report.
+// Confirms reports whether the file knows a token, by its SHA-256 digest, and if so,
+// whether a session with the grant g may go on: the token is enabled and its grant is no
+// narrower and no other than g. It is for sessions that began before the file was added
+// to the configuration, for which Notify has no changes to report.
 func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 	e := f.current.Load().byHash[hash]
 	if e == nil {
@@ -159,7 +158,7 @@ func endsBefore(a, b *authz.Grant) bool {
 	return !a.Expires.IsZero() && (b.Expires.IsZero() || a.Expires.Before(b.Expires))
 }
 
-// denial adds to what the grant's Check said which token it is about.
+// denial adds the token's id to an error of the grant's Check.
 func (e *entry) denial(err error) error {
 	d, ok := errors.AsType[*authz.Denial](err)
 	if !ok {
@@ -175,12 +174,12 @@ func (f *File) Status() Status {
 	return f.status
 }
 
-// Reload reads the file now, because somebody asks for it: a version that lacks most
-// of the old entries is taken to be meant. It returns nil if what the file says is in
-// effect, else why the last good version goes on: it cannot be read, breaks the rules
+// Reload reads the file now. A version that lacks most of the old entries is taken to be
+// intended. It returns nil if the content is in effect, else why the last good version
+// stays in effect: it cannot be read, breaks the rules
 // (a *[FormatError]), keeps changing, or is empty.
 func (f *File) Reload(ctx context.Context) error {
-	if err := take(ctx, f.reading); err != nil {
+	if err := acquire(ctx, f.reading); err != nil {
 		return err
 	}
 	defer func() { <-f.reading }()
@@ -198,8 +197,8 @@ func (f *File) Reload(ctx context.Context) error {
 	}
 }
 
-// take takes the semaphore, or gives up with ctx.
-func take(ctx context.Context, semaphore chan struct{}) error {
+// acquire takes the semaphore, or gives up when ctx is done.
+func acquire(ctx context.Context, semaphore chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -211,8 +210,8 @@ func take(ctx context.Context, semaphore chan struct{}) error {
 	}
 }
 
-// load reads the file and, if it is good, puts it into effect; asked says that
-// somebody asked for it. The caller holds f.reading.
+// load reads the file and, if it is good, puts it into effect; asked means that Reload
+// was called. The caller holds f.reading.
 func (f *File) load(ctx context.Context, asked bool) error {
 	snap, v, err := read(ctx, f.path)
 	if errors.Is(err, errChanging) || ctx.Err() != nil {
@@ -237,12 +236,12 @@ func (f *File) load(ctx context.Context, asked bool) error {
 	return nil
 }
 
-// maxGone is how many entries may be gone in one version, whatever their share. So
-// few fit into one write, which is not cut between two lines.
+// maxGone is how many entries may be gone in one version, whatever their share. That few
+// fit into one write, which is not cut between two lines.
 const maxGone = 16
 
 // trust decides whether snap may take the place of what is in effect. If it lacks
-// most of that, something must show that it is whole; trusted says what did.
+// most of that, something must show that it is whole; trusted is what did.
 func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err error) {
 	had, has := len(f.current.Load().byID), len(snap.byID)
 	gone := had - has

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// keepsOpen says that a file may be replaced while it is open.
+// keepsOpen is whether a file may be replaced while it is open.
 const keepsOpen = true
 
 // lockFile waits until no other process, and no other open file of this one,

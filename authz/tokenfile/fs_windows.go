@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// keepsOpen says that a file may be replaced while it is open.
+// keepsOpen is whether a file may be replaced while it is open.
 const keepsOpen = false
 
 // lockFile waits until no other process, and no other open file of this one,

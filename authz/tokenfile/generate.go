@@ -11,7 +11,7 @@ import (
 
 // A generated token is tokenPrefix, 32 random characters (190 bits) and a
 // checksum of all that as 6 more. The prefix lets scanners find a token that
-// leaked, the checksum tells a slip of the mouse from a token that was revoked.
+// leaked, and the checksum distinguishes a copying mistake from a revoked token.
 const (
 	tokenPrefix   = "map_"
 	tokenRandom   = 32
@@ -48,7 +48,7 @@ func checksum(text string) string {
 }
 
 // WellFormed reports whether token has the form and the checksum of those that
-// [Create] makes. It is cheap, and says nothing about whether the token is good.
+// [Create] makes. It is cheap, and does not check whether the token is good.
 func WellFormed(token string) bool {
 	body := len(tokenPrefix) + tokenRandom
 	return strings.HasPrefix(token, tokenPrefix) && len(token) == body+tokenChecksum && checksum(token[:body]) == token[body:]

@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// Entry is what the file says of one token.
+// Entry is one token of the file.
 type Entry struct {
 	// ID is the token's handle, Subject the device it belongs to.
 	ID, Subject string
@@ -17,7 +17,7 @@ type Entry struct {
 	Fingerprint string
 	Disabled    bool
 	// Expires is when the token ends, Created when it was made; zero if the file
-	// does not say.
+	// does not have it.
 	Expires, Created time.Time
 	// Only, Upstream, ACL and Attrs are those of the token's grant.
 	Only     authz.Conditions
@@ -63,7 +63,7 @@ func entries(path string, match func(*entry) bool) ([]Entry, error) {
 	return all, nil
 }
 
-// describe returns what e says, with the fields that only its line has.
+// describe returns e with the fields that only its line has.
 func (d *document) describe(e *entry) Entry {
 	g := e.authorization()
 	shown := Entry{
@@ -82,8 +82,8 @@ func (d *document) describe(e *entry) Entry {
 	return shown
 }
 
-// Lint reads the file at path as [Open] would, and returns what is not wrong but
-// should be seen to. A file that Open would refuse is an error, a *[FormatError]
+// Lint reads the file at path as [Open] would, and returns problems that are
+// not errors. A file that Open would refuse is an error, a *[FormatError]
 // if it breaks the rules.
 func Lint(path string) (warnings []string, err error) {
 	snap, version, err := read(context.Background(), path)

@@ -84,7 +84,7 @@ func (p *parser) fault(line int, f string, reason string) {
 	p.faults = append(p.faults, Fault{Line: line, Field: f, Reason: reason})
 }
 
-// line takes in line n.
+// line parses line n.
 func (p *parser) line(n int, line []byte) {
 	if n == 1 && bytes.HasPrefix(line, []byte("\xef\xbb\xbf")) {
 		p.fault(n, "", "starts with a byte order mark; save the file as UTF-8 without one")
@@ -101,7 +101,7 @@ func (p *parser) line(n int, line []byte) {
 	case !utf8.Valid(line):
 		p.fault(n, "", "is not valid UTF-8")
 	case p.snap.end != 0:
-		p.fault(n, "", fmt.Sprintf("stands behind the end line, line %d", p.snap.end))
+		p.fault(n, "", fmt.Sprintf("is after the end line, line %d", p.snap.end))
 	case line[0] != '#':
 		if f := p.object(n, line); f != nil {
 			f.Line = n
@@ -110,7 +110,7 @@ func (p *parser) line(n int, line []byte) {
 	}
 }
 
-// object takes in a line that is neither blank nor a comment.
+// object parses a line that is neither blank nor a comment.
 func (p *parser) object(n int, line []byte) *Fault {
 	rec, f := scanRecord(line)
 	switch {
@@ -138,7 +138,7 @@ func (p *parser) object(n int, line []byte) *Fault {
 	return nil
 }
 
-// header takes in the line that names the format.
+// header parses the line that names the format.
 func (p *parser) header(rec *record) *Fault {
 	switch text, err := strictjson.Text(rec[fieldFormat]); {
 	case err != nil:
@@ -154,7 +154,7 @@ func (p *parser) header(rec *record) *Fault {
 	return nil
 }
 
-// endLine takes in the line that tells how many entries there are.
+// endLine parses the line with the number of entries.
 func (p *parser) endLine(n int, rec *record) *Fault {
 	p.snap.end = n
 	count, err := strconv.Atoi(string(rec[fieldCount]))

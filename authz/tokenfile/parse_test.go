@@ -254,11 +254,11 @@ func TestParseRefuses(t *testing.T) {
 		{"count missing", line("a") + `{"end":true}`, "2: end: the end line must read"},
 		{"count alone", line("a") + `{"count":1}`, "2: end: the end line must read"},
 		{"count in words", line("a") + `{"end":true,"count":"1"}`, "2: end: the end line must read"},
-		{"count negative", `{"end":true,"count":-0}` + "\n" + `{"end":true,"count":-1}`, "2: stands behind the end line"},
+		{"count negative", `{"end":true,"count":-0}` + "\n" + `{"end":true,"count":-1}`, "2: is after the end line"},
 		{"end false", line("a") + `{"end":false,"count":1}`, "2: end: the end line must read"},
 		{"end with more", line("a") + `{"end":true,"count":1,"id":"b"}`, "2: end: the end line must read"},
-		{"entry behind the end", `{"end":true,"count":0}` + "\n" + line("a"), "2: stands behind the end line, line 1"},
-		{"comment behind the end", `{"end":true,"count":0}` + "\n# x", "2: stands behind the end line, line 1"},
+		{"entry behind the end", `{"end":true,"count":0}` + "\n" + line("a"), "2: is after the end line, line 1"},
+		{"comment behind the end", `{"end":true,"count":0}` + "\n# x", "2: is after the end line, line 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, err := parseText(tc.text)

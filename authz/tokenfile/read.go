@@ -17,7 +17,7 @@ import (
 // errChanging means that the file was written to while it was read. It passes.
 var errChanging = errors.New("the file changes while it is read")
 
-// stamp tells versions of the file apart without reading it. The zero stamp is
+// stamp distinguishes versions of the file without reading it. The zero stamp is
 // that of no file.
 type stamp struct{ info fs.FileInfo }
 
@@ -42,7 +42,7 @@ func (s stamp) sameFile(o stamp) bool {
 	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)
 }
 
-// unwritten reports whether both are of one file that was not written to in between.
+// unwritten reports whether both are of one file that has not been written to.
 func (s stamp) unwritten(o stamp) bool {
 	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
@@ -64,7 +64,7 @@ type version struct {
 	stamp       stamp
 	fingerprint string // hexadecimal SHA-256 of the content, empty if it could not be read
 	// file is open so that the system gives its number to no other file and
-	// os.SameFile means what it says. It is nil if the file could not be read, and on
+	// os.SameFile is reliable. It is nil if the file could not be read, and on
 	// systems on which an open file cannot be replaced.
 	file *os.File
 }
@@ -100,7 +100,7 @@ func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version,
 	digest := sha256.New()
 	snap, err := parse(ctx, io.TeeReader(f, digest))
 	err = named(err, path)
-	// Whatever a refused file has behind its twentieth fault.
+	// The digest also covers what a refused file has after its last reported fault.
 	if _, rest := io.Copy(digest, f); rest == nil {
 		v.fingerprint = hex.EncodeToString(digest.Sum(nil))
 	}

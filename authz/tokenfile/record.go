@@ -76,9 +76,8 @@ func scanRecord(line []byte) (rec record, fault *Fault) {
 	return rec, fault
 }
 
-// unknownField describes a key that is none. Whoever takes the file for a map
-// writes tokens where the keys go, so a key is repeated only where no token
-// looks like it.
+// unknownField describes a key that is not a field. People who take the file for a map
+// write tokens as keys, so a key is repeated only if it does not look like a token.
 func unknownField(key []byte) *Fault {
 	if f, ok := fieldOf(bytes.ToLower(key)); ok {
 		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}

@@ -12,13 +12,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// snapshot is what one version of the file says. It never changes.
+// snapshot is the content of one version of the file. It never changes.
 type snapshot struct {
 	byHash map[[sha256.Size]byte]*entry
 	byID   map[string]*entry
 	chunks [][]entry // all entries, in the order of the file
-	end    int       // the line that tells the count, 0 without one
-	blank  bool      // no line says anything, not even a comment
+	end    int       // the number of the end line, 0 without one
+	blank  bool      // there is nothing but blank lines
 }
 
 // entry is one token. A million of them are kept: what few have is in detail.
@@ -32,7 +32,7 @@ type entry struct {
 	disabled           bool
 }
 
-// detail holds an entry's rarer facts. Entries that say the same share one.
+// detail holds an entry's rarer fields. Entries with equal ones share it.
 type detail struct {
 	clientIDs, usernames []string
 	addrs                []netip.Prefix
@@ -111,11 +111,11 @@ type change uint8
 
 const (
 	same change = iota
-	// kept: whoever is in may stay.
+	// kept: sessions go on.
 	kept
-	// shortened: whoever is in may stay until the new expiry.
+	// shortened: sessions go on until the new expiry.
 	shortened
-	// ended: whoever is in must go, if only to come back.
+	// ended: sessions end, though their devices may be able to connect again.
 	ended
 )
 
@@ -126,7 +126,7 @@ func (e *entry) changeFrom(old *entry) change {
 	case identity && e.disabled == old.disabled && e.expires == old.expires:
 		return same
 	case old.disabled:
-		return kept // nobody is in
+		return kept // it has no sessions
 	case e.disabled || !identity:
 		return ended
 	case e.expires != 0 && (old.expires == 0 || e.expires < old.expires):

@@ -11,15 +11,15 @@ import (
 )
 
 const (
-	// fullCheck is the time after which the content is compared, whatever the
-	// file system says: a clock that was set back, or two writes in one tick of
-	// it, hide a change from the stamp.
+	// fullCheck is the time after which the content is compared even if the stamp is
+	// the same: a clock that was set back, or two writes in one tick of it, hide a
+	// change from the stamp.
 	fullCheck = 10 * time.Second
 	// maxMoving is the number of looks after which a file that goes on changing
 	// is read nevertheless.
 	maxMoving = 3
 	// maxTorn is the number of readings in a row during which the file changed,
-	// after which somebody should know.
+	// after which it is reported.
 	maxTorn = 20
 )
 
@@ -39,7 +39,7 @@ type watch struct {
 // revoked runs. It revokes by token id. One call watches; another one waits for
 // its turn.
 func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
-	if take(ctx, f.watching) != nil {
+	if acquire(ctx, f.watching) != nil {
 		return nil
 	}
 	defer func() { <-f.watching }()
@@ -59,7 +59,7 @@ func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error
 
 // look reads the file if it has changed and now holds still.
 func (f *File) look(ctx context.Context) {
-	if take(ctx, f.reading) != nil {
+	if acquire(ctx, f.reading) != nil {
 		return
 	}
 	defer func() { <-f.reading }()
@@ -143,7 +143,7 @@ func (r *revocations) due(snap *snapshot, now time.Time) {
 	}
 }
 
-// revoke has the sessions that d ends cut by whoever runs Notify, or will.
+// revoke leaves the sessions that d ends to the running call of Notify, or the next.
 func (f *File) revoke(d difference) {
 	f.mu.Lock()
 	f.revoked.add(d)

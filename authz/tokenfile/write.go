@@ -9,7 +9,7 @@ import (
 )
 
 // lock keeps other writers of path out until unlock is called. The lock is on a
-// file beside it, because path itself is replaced by every write.
+// file next to it, because path itself is replaced by every write.
 func lock(path string) (unlock func(), err error) {
 	f, err := openLock(path + ".lock")
 	if err != nil {

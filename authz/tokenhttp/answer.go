@@ -49,7 +49,7 @@ type reader struct {
 	pair bool
 }
 
-// byStatus tells what the status code alone decides; read means the body does.
+// byStatus returns what the status code alone decides; read means that the body does.
 func (p *reader) byStatus(status int) (then Outcome, read bool) {
 	switch {
 	case slices.Contains(p.denyStatus, status):
@@ -94,8 +94,8 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 	return decision{}, statusFault(a.status)
 }
 
-// faulty returns what an answer means that cannot be followed: nothing, unless the
-// device itself chose the value that is at fault.
+// faulty returns the decision for an answer that has a fault: none, unless the device
+// itself chose the faulty value.
 func (p *reader) faulty(err error, r *authz.Request) (decision, error) {
 	if f, ok := errors.AsType[*deviceFault](err); ok {
 		return refused(authz.NotAuthorized, f.Error(), authz.Keep{}), nil
@@ -168,7 +168,7 @@ func (p *reader) formatOf(a answer) answerFormat {
 		found = formAnswer
 	case object && (media == "" || p.answers&textAnswer != 0 && p.answers&jsonAnswer != 0):
 		// Many servers send JSON as text/plain; where both may come, the brace
-		// tells.
+		// shows which it is.
 		found = jsonAnswer
 	}
 	if p.answers == textAnswer {
@@ -177,7 +177,7 @@ func (p *reader) formatOf(a answer) answerFormat {
 	return found & p.answers
 }
 
-// outcome returns what the rules say, and which value of the answer says it.
+// outcome returns the outcome by the preset's rules, and the value that decided.
 func (p *reader) outcome(root strictjson.Object) (then Outcome, why string, err error) {
 	for _, rule := range p.rules {
 		m, err := lookup(root, rule.path)

@@ -278,7 +278,7 @@ func TestDenials(t *testing.T) {
 	}
 }
 
-// TestDenialsSayWhy: the log is to hold what the service said, whatever words it has.
+// TestDenialsSayWhy: the log is to hold the reason that the service gave, in whatever field.
 func TestDenialsSayWhy(t *testing.T) {
 	for _, c := range []struct {
 		preset string

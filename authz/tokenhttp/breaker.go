@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// maxRemembered is how many addresses that met faults, and how many keys that
-	// the service asked to spare, are remembered.
+	// maxRemembered is how many addresses that met faults, and how many keys with a
+	// pause, are remembered.
 	maxRemembered = 10_000
-	// lately is how long an answer to one address tells that the service works.
-	lately = 10 * time.Second
+	// recently is how long an answer to one address shows that the service works.
+	recently = 10 * time.Second
 )
 
 // question is what the breaker knows of a request.
@@ -53,27 +53,27 @@ func questionOf(r *authz.Request, parts authz.Parts) *question {
 	return q
 }
 
-// verdict is what an answer, or the lack of one, says about the service.
+// verdict is what an answer, or the lack of one, shows about the service.
 type verdict int
 
 const (
-	gone     verdict = iota // nothing: nobody waited for it
-	decided                 // it works: a decision, or the word that it is busy
-	answered                // it works, and has no decision for this question
-	spare                   // it asks to be asked later (429)
-	ill                     // it may be down: 5xx, or no answer
+	abandoned verdict = iota // nothing: the caller gave up
+	decided                  // it works: a decision, or an answer that it is busy
+	answered                 // it works, and has no decision for this question
+	throttled                // it asks for a pause (429)
+	failing                  // it may be down: 5xx, or no answer
 )
 
-// report is how a question went. err is the fault of those that were not decided,
-// after how long the service wants to be asked again, 0 if it did not say.
+// report is how a question went: err is why there is no decision, and after is the
+// pause that the service asked for, 0 if none.
 type report struct {
 	verdict verdict
 	err     error
 	after   time.Duration
 }
 
-// breaker keeps questions from a service that is down or asked to be spared, and
-// one party's faults from the questions of others.
+// breaker keeps questions from a service that is down or asked for a pause. The faults
+// of one device or address do not keep others out.
 //
 // There is a circuit for all addresses and one for each that met faults. That of an
 // address opens when several keys met faults in a row there, that for all when
@@ -84,27 +84,27 @@ type breaker struct {
 	mu    sync.Mutex
 	all   circuit
 	each  *simplelru.LRU[netip.Prefix, *circuit]
-	keys  *simplelru.LRU[[32]byte, spell]
+	keys  *simplelru.LRU[[32]byte, keyPause]
 	works visits // that got decisions
 	fails visits // that met faults
 }
 
-// spell is a time for which a key is not asked about, and why.
-type spell struct {
+// keyPause is a time for which a key is not asked about, and why.
+type keyPause struct {
 	until time.Time
 	err   error
-	busy  bool // the service asked for it (429), so that it holds for known keys too
+	busy  bool // the service asked for it (429), so that it applies to known keys too
 }
 
 func newBreaker(timeout time.Duration) *breaker {
 	b := &breaker{timeout: timeout}
 	b.each, _ = simplelru.NewLRU[netip.Prefix, *circuit](maxRemembered, nil) // the size is not below one
-	b.keys, _ = simplelru.NewLRU[[32]byte, spell](maxRemembered, nil)
+	b.keys, _ = simplelru.NewLRU[[32]byte, keyPause](maxRemembered, nil)
 	return b
 }
 
-// enter returns nil if q may be put now, or why not. If q may have to wait for the
-// probe of another, it does. Whoever may put q calls settle and leave afterwards.
+// enter returns nil if q may be asked now, or why not. It waits while another question is
+// the probe. After nil, the caller asks q and then calls record and leave.
 func (b *breaker) enter(ctx context.Context, q *question) error {
 	for {
 		wait, err := b.admit(q, time.Now())
@@ -131,7 +131,7 @@ func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err e
 		own = &circuit{}
 	}
 	if now.Before(own.paused) || now.Before(b.all.paused) {
-		return nil, errSpared
+		return nil, errPaused
 	}
 	c := &b.all
 	if !c.open {
@@ -149,9 +149,8 @@ func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err e
 	return nil, nil
 }
 
-// errSpared is the answer to questions that are not put because the service asked for
-// that.
-var errSpared = fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
+// errPaused is the answer to questions that are not asked because of a pause.
+var errPaused = fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
 
 // circuitOf returns the circuit of an address, which is remembered from now on.
 func (b *breaker) circuitOf(from netip.Prefix) *circuit {
@@ -163,9 +162,9 @@ func (b *breaker) circuitOf(from netip.Prefix) *circuit {
 	return c
 }
 
-// settle counts how q went. It reports whether the fault that q met is its own: that
-// the service answers other addresses.
-func (b *breaker) settle(q *question, r report) (own bool) {
+// record counts how q went. It reports whether the fault lies in q itself, because the
+// service answers other addresses.
+func (b *breaker) record(q *question, r report) (own bool) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,17 +175,17 @@ func (b *breaker) settle(q *question, r report) (own bool) {
 		b.reset(q.from, now)
 	case answered:
 		b.reset(q.from, now)
-	case spare:
+	case throttled:
 		b.pause(q, r, now)
-	case ill:
+	case failing:
 		b.fault(q, r, now)
 	}
-	if r.verdict != answered && r.verdict != ill {
+	if r.verdict != answered && r.verdict != failing {
 		return false
 	}
 	b.fails.add(q.from, now)
 	works, fails := b.works.other(q.from), b.fails.other(q.from)
-	return now.Sub(works) < lately && works.After(fails)
+	return now.Sub(works) < recently && works.After(fails)
 }
 
 // leave ends the part of q as a probe, however it went.
@@ -199,7 +198,7 @@ func (b *breaker) leave(q *question) {
 	}
 }
 
-// reset closes the circuits that an answer to an address speaks for.
+// reset closes the circuits after an answer to an address.
 func (b *breaker) reset(from netip.Prefix, now time.Time) {
 	b.all.reset()
 	if c, ok := b.each.Peek(from); ok {
@@ -210,22 +209,22 @@ func (b *breaker) reset(from netip.Prefix, now time.Time) {
 	}
 }
 
-// pause spares the service q, and all questions of its address or of everybody once
-// several were told the same.
+// pause keeps q from the service, and all questions of its address, or of all addresses,
+// once threshold of them got the same answer.
 func (b *breaker) pause(q *question, r report, now time.Time) {
 	if r.after > 0 {
-		b.keys.Add(q.key, spell{until: now.Add(r.after), err: errSpared, busy: true})
+		b.keys.Add(q.key, keyPause{until: now.Add(r.after), err: errPaused, busy: true})
 	}
 	after := r.after
 	if after == 0 {
 		after = tryEvery
 	}
 	own := b.circuitOf(q.from)
-	if keys, _ := own.spares.add(q); keys == several {
-		own.paused, own.spares = now.Add(after), row{}
+	if keys, _ := own.spares.add(q); keys == threshold {
+		own.paused, own.spares = now.Add(after), streak{}
 	}
-	if keys, froms := b.all.spares.add(q); keys == several && froms == several {
-		b.all.paused, b.all.spares = now.Add(after), row{}
+	if keys, froms := b.all.spares.add(q); keys == threshold && froms == threshold {
+		b.all.paused, b.all.spares = now.Add(after), streak{}
 	}
 }
 
@@ -233,14 +232,14 @@ func (b *breaker) pause(q *question, r report, now time.Time) {
 func (b *breaker) fault(q *question, r report, now time.Time) {
 	quiet := now.Add(r.after)
 	if r.after > 0 {
-		b.keys.Add(q.key, spell{until: quiet, err: r.err})
+		b.keys.Add(q.key, keyPause{until: quiet, err: r.err})
 	}
 	own := b.circuitOf(q.from)
 	own.tried = now
-	if keys, _ := own.faults.add(q); keys == several {
+	if keys, _ := own.faults.add(q); keys == threshold {
 		own.trip(r.err, quiet)
 	}
-	if keys, froms := b.all.faults.add(q); keys == several && froms == several {
+	if keys, froms := b.all.faults.add(q); keys == threshold && froms == threshold {
 		b.all.trip(r.err, quiet)
 	}
 	if q.probe != nil {
@@ -261,8 +260,8 @@ func (b *breaker) state() string {
 	return "open"
 }
 
-// visits are the last two addresses to which something happened, and when: enough to
-// tell for any address when it last happened to another.
+// visits are the last two addresses to which something happened, and when. For any
+// address they give the time when it last happened to another one.
 type visits [2]struct {
 	from netip.Prefix
 	at   time.Time
@@ -276,7 +275,7 @@ func (v *visits) add(from netip.Prefix, now time.Time) {
 }
 
 // other returns when it last happened to an address other than from, the zero time
-// if it did not.
+// if it never did.
 func (v *visits) other(from netip.Prefix) time.Time {
 	if v[0].from == from {
 		return v[1].at

@@ -75,7 +75,7 @@ func TestContentNeverOpens(t *testing.T) {
 	})
 }
 
-// TestOutage: what several devices at several addresses meet keeps the others from
+// TestOutage: what five devices at five addresses meet keeps the others from
 // asking, but for a few that find out.
 func TestOutage(t *testing.T) {
 	open(t, func(c *clinic) {
@@ -83,17 +83,17 @@ func TestOutage(t *testing.T) {
 		for i := range 200 { // one of every address that met no fault yet, five a second
 			c.want("error", fmt.Sprint("next ", i), i, false)
 		}
-		if n := c.questions(); n != several {
-			t.Errorf("%d questions at once, want %d", n, several)
+		if n := c.questions(); n != threshold {
+			t.Errorf("%d questions at once, want %d", n, threshold)
 		}
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)
-			for i := range several {
+			for i := range threshold {
 				c.want("error", "again", i, false)
 			}
 		}
 		// Ten seconds, of which the first address may try in the first and the sixth.
-		if n := c.questions(); n > 3*several || n < several {
+		if n := c.questions(); n > 3*threshold || n < threshold {
 			t.Errorf("five addresses asked %d times in ten seconds", n)
 		}
 		time.Sleep(tryEvery)
@@ -105,11 +105,11 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestOutageBehindOneAddress: where all devices share an address, several keys will do.
+// TestOutageBehindOneAddress: where all devices share an address, five keys are enough.
 func TestOutageBehindOneAddress(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", down)
-		for i := range several {
+		for i := range threshold {
 			c.want("error", fmt.Sprint("device ", i), 1, false)
 		}
 		c.questions()
@@ -236,7 +236,7 @@ func TestWhoseFault(t *testing.T) {
 		c.want("error", "bad", 2, false)
 		c.want("error", "bad", 3, false) // after 2
 		c.want("allow", "good", 4, false)
-		time.Sleep(lately)
+		time.Sleep(recently)
 		c.want("error", "bad", 1, false) // too long ago
 	})
 }
@@ -280,11 +280,11 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// TestRetryAfterOfSeveral: what several keys and addresses are told holds for all.
+// TestRetryAfterOfSeveral: an answer that five keys and addresses got holds for all.
 func TestRetryAfterOfSeveral(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", hurried)
-		for i := range several {
+		for i := range threshold {
 			c.want("busy", fmt.Sprint("device ", i), i, false)
 		}
 		c.set("", reply{status: 204})
@@ -324,8 +324,8 @@ func TestNoMoreThanRemembered(t *testing.T) {
 	for i := range 3 * maxRemembered {
 		r := authz.Request{Token: authz.NewToken(fmt.Sprint(i)), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)}
 		q := questionOf(&r, 0)
-		b.settle(q, report{verdict: spare, err: errSpared, after: time.Minute})
-		b.settle(q, report{verdict: ill, err: errSpared})
+		b.record(q, report{verdict: throttled, err: errPaused, after: time.Minute})
+		b.record(q, report{verdict: failing, err: errPaused})
 		_, _ = b.admit(q, now)
 	}
 	if b.each.Len() != maxRemembered || b.keys.Len() != maxRemembered {

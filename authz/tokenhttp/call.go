@@ -15,10 +15,10 @@ import (
 const (
 	// maxBody is the largest answer in bytes.
 	maxBody = 256 << 10
-	// maxDrain is how much of a body nobody looks at is read, so that its
+	// maxDrain is how much of a body that is not needed is read, so that its
 	// connection can be used again.
 	maxDrain = 64 << 10
-	// retryWait gives a service that restarts a moment.
+	// retryWait is the pause before a second try, for a service that restarts.
 	retryWait = 50 * time.Millisecond
 )
 
@@ -36,7 +36,7 @@ func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *
 	a, err := s.roundTrip(within, m, c)
 	if err != nil {
 		if ctx.Err() != nil {
-			return decision{}, report{gone, ctx.Err(), 0}
+			return decision{}, report{abandoned, ctx.Err(), 0}
 		}
 		return decision{}, report{silence(err), err, 0}
 	}
@@ -52,18 +52,18 @@ func silence(err error) verdict {
 	if f, ok := errors.AsType[*fault](err); ok && f.blameless {
 		return answered
 	}
-	return ill
+	return failing
 }
 
-// verdict is what a says about the service, if err is why it decides nothing.
+// verdict is what a shows about the service, if err is why it decides nothing.
 func (a *answer) verdict(err error) verdict {
 	switch {
 	case a.status == http.StatusTooManyRequests && err != nil:
-		return spare
-	case err == nil, errors.Is(err, authz.ErrBusy): // in so many words
+		return throttled
+	case err == nil, errors.Is(err, authz.ErrBusy): // by its reason_code
 		return decided
 	case a.status >= 500:
-		return ill
+		return failing
 	}
 	return answered
 }
@@ -113,8 +113,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// send puts m on the wire. The transport itself is asked: a client would follow
-// redirects and wrap errors in the URL.
+// send sends m. It uses the transport and not an http.Client, which would follow
+// redirects and put the URL into errors.
 func (s *Source) send(ctx context.Context, m *message) (*http.Response, error) {
 	var body io.Reader
 	if m.body != nil {

@@ -7,30 +7,30 @@ import (
 )
 
 const (
-	// several is how many keys, and addresses, must meet a fault in a row before it
-	// counts as the service's own. What fewer meet may be their own doing.
-	several = 5
+	// threshold is how many keys, and addresses, must meet a fault in a row before it
+	// counts as the service's own. Fewer may have caused it themselves.
+	threshold = 5
 	// probeEvery is the time between two questions about known keys, and the time in
-	// which [several] addresses may ask about unknown ones, while a circuit is open.
+	// which [threshold] addresses may ask about unknown ones, while a circuit is open.
 	probeEvery = time.Second
 	// tryEvery is how long an address waits after a fault before it may ask about an
 	// unknown key while a circuit is open.
 	tryEvery = 5 * time.Second
 )
 
-// row is who met something since the last answer. Each key and each address counts
-// once, and no more than several are remembered.
-type row struct {
+// streak is the keys and addresses that met something since the last answer. Each counts
+// once, and no more than threshold are remembered.
+type streak struct {
 	keys  [][32]byte
 	froms []netip.Prefix
 }
 
 // add counts q and returns how many keys and addresses there are.
-func (r *row) add(q *question) (keys, froms int) {
-	if len(r.keys) < several && !slices.Contains(r.keys, q.key) {
+func (r *streak) add(q *question) (keys, froms int) {
+	if len(r.keys) < threshold && !slices.Contains(r.keys, q.key) {
 		r.keys = append(r.keys, q.key)
 	}
-	if len(r.froms) < several && !slices.Contains(r.froms, q.from) {
+	if len(r.froms) < threshold && !slices.Contains(r.froms, q.from) {
 		r.froms = append(r.froms, q.from)
 	}
 	return len(r.keys), len(r.froms)
@@ -38,9 +38,9 @@ func (r *row) add(q *question) (keys, froms int) {
 
 // circuit is what is known of the service's health, for all addresses or for one.
 type circuit struct {
-	faults row
-	spares row       // those that the service asked to come back later
-	paused time.Time // until which the service asked to be spared (429)
+	faults streak
+	spares streak    // those that got 429
+	paused time.Time // the end of the pause that the service asked for (429)
 
 	open  bool
 	why   error     // the last fault
@@ -71,12 +71,12 @@ func (c *circuit) allow(now time.Time) bool {
 		c.tried, c.tries = now, 0
 	}
 	c.tries++
-	return c.tries <= several
+	return c.tries <= threshold
 }
 
-// probe says what becomes of a question about a known key while c is open. It is put
-// if err and wait are nil, and is the probe then. Otherwise err is the fault that
-// was met by a probe just now, or wait is closed when the one under way is over.
+// probe decides about a question about a known key while c is open. If err and wait are
+// nil, the question is the probe and may be asked. Otherwise err is the fault that a
+// probe met just now, or wait is closed when the probe under way has ended.
 func (c *circuit) probe(q *question, now time.Time, timeout time.Duration) (wait <-chan struct{}, err error) {
 	age := now.Sub(c.failed)
 	switch {

@@ -135,15 +135,15 @@ var (
 	hurried = reply{status: 429, header: http.Header{"Retry-After": {"30"}}}
 )
 
-// outage makes several devices at several addresses meet faults.
+// outage makes threshold devices at several addresses meet faults.
 func (c *clinic) outage() {
 	c.Helper()
 	c.set("", down)
-	for i := range several {
+	for i := range threshold {
 		c.want("error", fmt.Sprint("device ", i), i, false)
 	}
 	if b := c.source.Stats().Breaker; b != "open" {
-		c.Fatalf("after faults of %d devices the breaker is %s", several, b)
+		c.Fatalf("after faults of %d devices the breaker is %s", threshold, b)
 	}
 	c.questions()
 }

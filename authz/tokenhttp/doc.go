@@ -32,7 +32,7 @@
 //	                  without it, Cache-Control and Age of the answer count
 //	stale_if_error    seconds more if the service is unavailable then, 0 for none
 //	vary              those variables of the request, in a list, that the answer
-//	                  depends on beside the token; [] for none. Without it, all
+//	                  depends on besides the token; [] for none. Without it, all
 //	revalidate_after  seconds after which live sessions ask again, at least 30
 //	max_session       seconds after which the session ends, at least 30
 //	subject           the device, at most 256 bytes; without it the name in
@@ -57,23 +57,23 @@
 // token: both are logged.
 //
 // The user name that a device sends is not its subject, because the holder of one token
-// could pass for any device. It is where the preset is one for services that check a
-// user name and a password (emqx, emqx4, goauth, vernemq, rabbitmq) and the body or the
-// query shows both: there it is the subject, and token_id is a hash of both.
+// could pass for any device. The exception is a preset for services that check a user
+// name and a password (emqx, emqx4, goauth, vernemq, rabbitmq) if the body or the query
+// shows both: there it is the subject, and token_id is a hash of both.
 //
 // # Three outcomes
 //
-// An answer allows, denies, or is an error, and an error is never a no. Errors are
-// all that the contract does not name: other status codes, redirects, text that is
-// not strictly JSON, a key that stands twice or in another case, a value of a wrong
-// type, null, a time in milliseconds, a restriction that cannot be enforced. 401
-// and 404 are errors too, for they speak of the proxy's own credential and of a
-// wrong path, unless the Authorization header holds the device's token, in which
-// case 401 is about that. Options.DenyStatus and AllowStatus change all this.
+// An answer allows, denies, or is an error, and an error never counts as a denial.
+// Everything that the contract does not name is an error: other status codes, redirects,
+// text that is not strict JSON, a key that occurs twice or in another case, a value of a
+// wrong type, null, a time in milliseconds, a restriction that cannot be enforced. 401
+// and 404 are errors too, because they are about the proxy's own credential and about a
+// wrong path, unless the Authorization header holds the device's token, in which case
+// 401 denies that. Options.DenyStatus and AllowStatus change all this.
 //
-// A value that cannot stand where a template wants it, such as a line end in a
-// header or ".." in a path, is a denial without asking. An answer that repeats a user
-// name or a client id where it is too long is a denial as well.
+// A value that cannot be used where a template has it, such as a line end in a header or
+// ".." in a path, is a denial, and the service is not asked. An answer that repeats a
+// user name or a client id in a field where it is too long is a denial as well.
 //
 // # Templates
 //
@@ -96,8 +96,8 @@
 // alone, AllowStatus 200); vernemq; introspection (RFC 7662, Require checks iss and
 // aud); status (2xx or 401 and 403, the URL or a header must name ${token}); and
 // rabbitmq (tags go to client_attrs.tags). Unlike with the original brokers, 4xx and
-// 5xx are errors where the preset does not say otherwise, and nothing falls
-// through to the next source. Restrictions in native answers that the proxy cannot
+// 5xx are errors unless the preset names them, and nothing falls through to the next
+// source. Restrictions in native answers that the proxy cannot
 // enforce make them errors, and so does a mount point of VerneMQ's. Its other modifiers
 // are left to the broker, see Options.OnPassedOver.
 //
@@ -106,8 +106,8 @@
 // A call takes at most Options.Timeout, connecting one second. A second try is made
 // within that if the first did not reach the service.
 //
-// A fault that one key or one address meets says nothing about the others. The
-// breaker opens when five keys and five addresses have met 5xx, or no answer, in a
+// A fault that one key or one address meets need not concern the others. The breaker
+// opens when five keys and five addresses have met 5xx, or no answer, in a
 // row; for one address when five of its keys have. While it is open, five questions a
 // second go out about keys never seen, none of which comes from an address that met a
 // fault within five seconds, and one a second about keys that were granted before
@@ -116,9 +116,9 @@
 // is wrong with them, do not count.
 //
 // Retry-After with 429 and 503 is honoured for up to 60 s: for the key that was asked
-// about; for an address or for all if five were told the same there. Where 429 is the
-// reason the error is [authz.ErrBusy], also for known keys; after 503 a known key is
-// asked about all the same, once a second for all.
+// about, and for an address or for all if five got the same answer there. After 429 the
+// error is [authz.ErrBusy], also for known keys; after 503 the service is still asked
+// about known keys, once a second in all.
 //
 // A fault that a question meets while other addresses get decisions is
 // [authz.ErrUnanswerable], for the budget of its address.
@@ -127,7 +127,7 @@
 //
 // Errors, denials and [Call] hold no URL, no header and nothing of an answer that
 // repeats the token or the password. The files of the proxy's credential are read
-// again within a second of a change; what is bad then is in [Stats], and the last
-// good content stays in use. Redirects are never followed, TLS certificates always
+// again within a second of a change; if they are bad then, [Stats] has the reason, and
+// the last good content stays in use. Redirects are never followed, TLS certificates always
 // verified, and HTTP proxies of the environment used only on request.
 package tokenhttp

@@ -14,19 +14,19 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// fault is an error of a call that the breaker may have to tell from others.
+// fault is an error of a call, for the breaker.
 type fault struct {
 	err error
-	// blameless: the service is not ill. It answered to what one device sent, or
-	// nobody waited for it.
+	// blameless: the service works. It answered what one device sent, or the caller
+	// gave up.
 	blameless bool
 }
 
 func (f *fault) Error() string { return f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
 
-// statusFault is the error for a status that decides nothing. The text behind a
-// status code comes from the service and is not repeated.
+// statusFault is the error for a status that decides nothing. The service's own text
+// for the status code is not repeated.
 func statusFault(status int) error {
 	text := fmt.Sprintf("it answers %d %s", status, http.StatusText(status))
 	switch {
@@ -42,9 +42,8 @@ func statusFault(status int) error {
 	return &fault{err: errors.New(text), blameless: 400 <= status && status < 500}
 }
 
-// transportFault says what happened on the way in words of its own. What
-// net/http says may repeat the URL, or lines of an answer that echoes the
-// request.
+// transportFault describes err in words of its own. The text of net/http may repeat the
+// URL, or lines of an answer that echoes the request.
 func transportFault(err error) error {
 	var (
 		operation *net.OpError
@@ -89,8 +88,8 @@ func errnoText(err error) string {
 	return "the connection broke"
 }
 
-// retryable reports whether a second try may do better: the connection was not
-// made, or was closed before any of the answer had come.
+// retryable reports whether a second try may succeed: the connection was not made, or
+// was closed before any of the answer had come.
 func retryable(err error) bool {
 	var operation *net.OpError
 	if errors.As(err, &operation) && operation.Op == "dial" {

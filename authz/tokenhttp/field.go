@@ -29,7 +29,7 @@ const (
 	minInterval = 30
 )
 
-// fieldNames returns the fields of a native answer beside result.
+// fieldNames returns the fields of a native answer besides result.
 func fieldNames() []string {
 	return []string{
 		"reason", "reason_code", "expire_at", "expires_in", "not_before", "cache_ttl",
@@ -40,7 +40,7 @@ func fieldNames() []string {
 	}
 }
 
-// facts is what an answer says beside its outcome.
+// facts is what an answer holds besides its outcome.
 type facts struct {
 	reason, code       string
 	expires, notBefore time.Time
@@ -154,7 +154,7 @@ func (f *fieldReader) keep(keep authz.Keep) authz.Keep {
 }
 
 // vary reads which of the variables that the service was shown its answer depends
-// on, beside the token. One that it was not shown is a misunderstanding.
+// on, besides the token. One that it was not shown is an error.
 func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 	m := f.get("vary")
 	if m == nil {
@@ -256,7 +256,7 @@ func (f *fieldReader) acl() *authz.ACL {
 	return list
 }
 
-// forbidden returns the rules for what the answer says the device may not do.
+// forbidden returns the rules for what the device may not do by the answer.
 func (f *fieldReader) forbidden() (rules []authz.Rule) {
 	for _, path := range slices.Sorted(maps.Keys(f.forbid)) {
 		m, err := lookup(f.root, path)

@@ -15,7 +15,7 @@ const maxPause = time.Minute
 // notAtAll is for answers that must not be used again.
 func notAtAll() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// keepOf returns what the headers say about using an answer again.
+// keepOf returns how long an answer may be reused by its headers.
 func keepOf(h http.Header) authz.Keep {
 	var keep authz.Keep
 	c := freshness.Of(h)

@@ -12,10 +12,9 @@ import (
 //
 // A name may depend on nothing that the device is free to choose: the holder of one
 // token could otherwise pass for any device. The user name therefore counts only where
-// the service has checked it together with the token, or says itself which one it is.
+// the service has checked it together with the token, or names it itself.
 func (p *reader) name(g *authz.Grant, r *authz.Request) error {
-	// Both are logged. A device whose token is its name has a weak token, which is no
-	// reason to shut it out.
+	// Both are logged. A device whose token is its name has a weak token, but is let in.
 	if contains(g.TokenID, r.Token) {
 		g.TokenID = ""
 	}
@@ -50,7 +49,7 @@ func (p *reader) handle(r *authz.Request) string {
 	return hex.EncodeToString(hash[:8])
 }
 
-// username returns the user name that may stand for the subject, or nothing.
+// username returns the user name that may be used as the subject, or nothing.
 func (p *reader) username(g *authz.Grant, r *authz.Request) string {
 	if p.pair {
 		return r.Username

@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// Options say which service is asked, how, and what its answers mean. Only URL
-// is required; what is left out is as Preset has it.
+// Options name the service, and describe its requests and answers. Only URL is required;
+// other fields that are left out are as Preset has them.
 type Options struct {
 	// URL is where the service is: http or https, with variables in path and
 	// query.
@@ -33,7 +33,7 @@ type Options struct {
 	Headers map[string]string
 
 	// AllowStatus and DenyStatus list status codes that decide alone, whatever
-	// the body says.
+	// the body holds.
 	AllowStatus, DenyStatus []int
 	// Fields maps fields of the native answer to where this service has them:
 	// {"subject": "ext.device"}. An empty path switches a field off.
@@ -125,7 +125,7 @@ func (o *Options) reader(p preset, a *requestBuilder) reader {
 	}
 }
 
-// checkAnswers looks at the options that say what answers mean.
+// checkAnswers checks the options about the meaning of answers.
 func (o *Options) checkAnswers(p *preset) error {
 	var faults []error
 	for _, status := range slices.Concat(o.AllowStatus, o.DenyStatus) {

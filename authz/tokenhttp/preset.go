@@ -11,13 +11,12 @@ const (
 	Allowed Outcome = "allowed" // a grant
 	Denied  Outcome = "denied"  // a decision against the device
 	Ignored Outcome = "ignored" // the service leaves the decision to the next source
-	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it, just now or lately
-	Busy    Outcome = "busy"    // told to wait, or not asked while a Retry-After lasts
+	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it
+	Busy    Outcome = "busy"    // the service asks for a pause, or is not asked during one
 	Refused Outcome = "refused" // not asked: the device's data cannot stand in the request
 )
 
-// preset is how one kind of service is asked and understood. It is data: what a
-// preset does is all in the table below.
+// preset is how one kind of service is asked and understood.
 type preset struct {
 	method  string
 	format  string            // of the body: json, form, query or none
@@ -28,8 +27,8 @@ type preset struct {
 	// headers5 replaces headers for MQTT 5.
 	headers5 map[string]string
 	percent  bool
-	// pair: the service checks a user name and a password. Where the request shows
-	// it the user name beside the token, both together are the credential.
+	// pair: the service checks a user name and a password. Where the request has
+	// the user name besides the token, both together are the credential.
 	pair bool
 
 	allow, deny spans // status codes that decide alone
@@ -40,8 +39,8 @@ type preset struct {
 	fold        bool              // texts are read in lower case and without space around
 	fields      map[string]string // names of the native answer to paths in this one
 	refuse      []string          // paths of restrictions that cannot be followed: errors
-	// forbid holds paths that say false where the device may not do what the rule is
-	// about, passOver those of restrictions that the broker is left to make up for.
+	// forbid holds paths that are false if the device may not do what the rule is
+	// about, passOver those of restrictions that are left to the broker.
 	forbid   map[string]authz.Rule
 	passOver []string
 	denied   authz.Reason // of a denial that gives no reason

@@ -28,7 +28,7 @@ type requestBuilder struct {
 	deviceAuth    bool     // the Authorization header holds the token
 	authorization bool     // a template sets Authorization
 	secret        bool     // a template uses ${secret}
-	pair          bool     // body or query show the user name beside the token
+	pair          bool     // body or query show the user name besides the token
 }
 
 // request is the configuration of a requestBuilder, filled up from the preset.
@@ -38,7 +38,7 @@ type request struct {
 	headers, headers5   map[string]string
 }
 
-// compile makes the requestBuilder of o, or says what is wrong with its templates.
+// compile makes the requestBuilder of o. Its error names every wrong template.
 func (o *Options) compile(p *preset) (*requestBuilder, error) {
 	q, err := o.request(p)
 	if err != nil {
@@ -62,7 +62,7 @@ func (o *Options) compile(p *preset) (*requestBuilder, error) {
 	note("headers", a.compileHeaders(c, q))
 	note("body", a.compileBody(c, q))
 	a.pair = a.body.shows("username") && a.body.shows("token") || a.query.shows("username") && a.query.shows("token")
-	note("url, headers, body", a.takeVars(c))
+	note("url, headers, body", a.collectVars(c))
 	a.setDefaults(o, q.format)
 	return a, errors.Join(faults...)
 }
@@ -198,8 +198,8 @@ func (a *requestBuilder) compileBody(c *compiler, q *request) (err error) {
 	return err
 }
 
-// takeVars sorts out what the answer may depend on.
-func (a *requestBuilder) takeVars(c *compiler) error {
+// collectVars lists the variables that the answer may depend on.
+func (a *requestBuilder) collectVars(c *compiler) error {
 	if !c.used["token"] && !c.used["token_b64"] {
 		return errors.New("neither ${token} nor ${password} is used: the service could not check the token")
 	}
@@ -218,7 +218,7 @@ func (a *requestBuilder) takeVars(c *compiler) error {
 	return nil
 }
 
-// setDefaults adds the headers that nobody set.
+// setDefaults adds the headers that are not set.
 func (a *requestBuilder) setDefaults(o *Options, format string) {
 	defaults := map[string]string{"Accept": "application/json", "User-Agent": o.UserAgent}
 	switch format {

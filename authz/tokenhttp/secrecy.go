@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// shortSecret is the length in bytes below which finding a secret in a text
-	// is an accident.
+	// shortSecret is the length in bytes below which a secret occurs in a text by
+	// chance.
 	shortSecret = 4
 	// secretEnd is how much of a secret's beginning or end counts as the secret.
 	secretEnd = 8
@@ -45,7 +45,7 @@ func holds(text, secret string) bool {
 		strings.Contains(text, base64.URLEncoding.EncodeToString(head))
 }
 
-// contains reports whether text holds the whole token. A part is no fault here:
+// contains reports whether text holds the whole token. A part of it is allowed, because
 // tokens often begin with the name of their device.
 func contains(text string, token authz.Token) bool {
 	return len(token.Reveal()) >= shortSecret && strings.Contains(text, token.Reveal())

@@ -35,7 +35,7 @@ type Source struct {
 var _ authz.Authorizer = (*Source)(nil)
 
 // Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial],
-// [authz.ErrBusy] when the service asks to be spared, [authz.ErrUnanswerable] when it
+// [authz.ErrBusy] when the service asks for a pause, [authz.ErrUnanswerable] when it
 // has no answer for this request but has for others, or [authz.ErrUnavailable], all
 // with what is wrong. The conditions of the grant are for the caller to check.
 func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
@@ -61,7 +61,7 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	return d.grant, nil
 }
 
-// ask puts the question unless something speaks against it.
+// ask asks the service, unless the request cannot be made or the breaker is open.
 func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, error) {
 	if r.Token.Empty() {
 		c.Outcome = Refused
@@ -82,12 +82,12 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 		return decision{}, err
 	}
 	defer s.breaker.leave(q)
-	d, said := s.exchange(ctx, m, r, c)
-	if s.breaker.settle(q, said) {
-		return decision{}, fmt.Errorf("%w: %w", authz.ErrUnanswerable, said.err)
+	d, result := s.exchange(ctx, m, r, c)
+	if s.breaker.record(q, result) {
+		return decision{}, fmt.Errorf("%w: %w", authz.ErrUnanswerable, result.err)
 	}
-	if said.err != nil {
-		return decision{}, said.err
+	if result.err != nil {
+		return decision{}, result.err
 	}
 	for _, path := range d.passedOver {
 		if _, warned := s.passedOver.LoadOrStore(path, true); !warned && s.onPassedOver != nil {
@@ -117,14 +117,14 @@ func (s *Source) message(r *authz.Request) (*message, error) {
 	}
 	if _, set := m.header["Idempotency-Key"]; !set {
 		// An entry without values is not sent, but lets net/http repeat a POST
-		// whose kept connection the service had closed meanwhile.
+		// whose kept connection the service had closed in the meantime.
 		m.header["Idempotency-Key"] = []string{}
 	}
 	return m, nil
 }
 
-// Parts returns what of a request, beside the token, the service is shown: what the
-// answer may depend on, and what a cache must therefore tell requests apart by.
+// Parts returns the parts of a request, besides the token, that the service is shown. The
+// answer may depend on them, so that a cache must have them in its key.
 func (s *Source) Parts() (parts authz.Parts) {
 	for _, v := range s.builder.vars {
 		part, _ := partOf(v)

@@ -45,7 +45,7 @@ type part struct {
 	at       position
 }
 
-// invalidValue says that a value cannot stand where the template has its variable.
+// invalidValue means that a value cannot be used where the template has its variable.
 type invalidValue struct {
 	variable string
 	why      string
@@ -74,7 +74,7 @@ func (t template) shows(name string) bool {
 	return slices.ContainsFunc(t, func(p part) bool { return p.variable != nil && p.variable.name == name })
 }
 
-// rejects says why value cannot stand at p, or nothing if it can.
+// rejects returns why value cannot be used at p, or nothing if it can.
 func (p position) rejects(value string) string {
 	limit := maxValue
 	if p != inJSON && p != inForm {
@@ -201,11 +201,11 @@ func (c *compiler) url(text string) (template, error) {
 	host, _, _ := strings.Cut(rest, "/")
 	switch {
 	case text == "":
-		return nil, errors.New("missing; say where the service is: https://host/path")
+		return nil, errors.New("missing; it is where the service is: https://host/path")
 	case !found || scheme != "https" && scheme != "http":
 		return nil, errors.New("must begin with https:// or http://")
 	case host == "" || strings.Contains(host, "$"):
-		return nil, errors.New("a host name must stand behind ://, without variables")
+		return nil, errors.New("a host name without variables must follow ://")
 	case strings.Contains(host, "@"):
 		return nil, errors.New("no user name and password in it; put them into the basic file")
 	case strings.Contains(text, "#"):
@@ -223,7 +223,7 @@ func (c *compiler) url(text string) (template, error) {
 		}
 	}
 	if _, err := url.Parse(t.sample()); err != nil {
-		// What url.Parse says repeats the text, in which secrets may stand.
+		// The error of url.Parse repeats the text, which may hold secrets.
 		return nil, errors.New("not a valid URL")
 	}
 	return t, nil

@@ -344,7 +344,7 @@ func TestCallerLeaves(t *testing.T) {
 	arrived := make(chan struct{}, 20)
 	url := raw(t, func(_ int, c net.Conn) { readRequest(c); arrived <- struct{}{}; _, _ = io.Copy(io.Discard, c) })
 	s := sourceOf(t, Options{URL: url})
-	for i := range 2 * several {
+	for i := range 2 * threshold {
 		r := authz.Request{Token: authz.NewToken(fmt.Sprint("device ", i)), Addr: from(i)}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

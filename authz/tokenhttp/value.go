@@ -36,7 +36,7 @@ func (f *fieldReader) text(name string, limit int) string {
 	switch {
 	case !ok:
 		f.fail(name, "neither a string nor a whole number")
-	case len(s) > limit && f.choseTooLong(s, limit):
+	case len(s) > limit && f.tooLongByDevice(s, limit):
 		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
 	case len(s) > limit:
 		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
@@ -50,9 +50,9 @@ func (f *fieldReader) text(name string, limit int) string {
 // place of a character that they cannot read, so that several texts become one.
 func intact(s string) bool { return !strings.ContainsAny(s, "\x00\ufffd") }
 
-// choseTooLong reports whether s would not be longer than limit without a text that the
+// tooLongByDevice reports whether s would not be longer than limit without a text that the
 // device chose.
-func (f *fieldReader) choseTooLong(s string, limit int) bool {
+func (f *fieldReader) tooLongByDevice(s string, limit int) bool {
 	return slices.ContainsFunc(f.chosen, func(c string) bool {
 		return c != "" && len(s)-len(c) <= limit && strings.Contains(s, c)
 	})

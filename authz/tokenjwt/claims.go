@@ -23,8 +23,8 @@ const (
 // notKept has every request asked anew.
 func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// unknown is the denial of what may be known elsewhere. It says what stands against
-// the token in detail.
+// unknown returns the denial of a token that another source may know. The detail is why
+// this one does not accept it.
 func unknown(format string, args ...any) error {
 	return &authz.Denial{Reason: authz.Unknown, Detail: fmt.Sprintf(format, args...), Keep: notKept()}
 }
@@ -34,8 +34,8 @@ func refused(detail string) error {
 	return &authz.Denial{Reason: authz.NotAuthorized, Detail: detail, Keep: notKept()}
 }
 
-// about adds to what Grant.Check said which token it is about.
-func about(id string, err error) error {
+// withTokenID adds the token's id to an error of Grant.Check.
+func withTokenID(id string, err error) error {
 	d, ok := errors.AsType[*authz.Denial](err)
 	if !ok {
 		return err
@@ -57,21 +57,21 @@ func (o *Options) checkIssuer(claims strictjson.Object) error {
 	return fmt.Errorf("a JWT of issuer %s, which is not among the accepted ones", quoted(issuer))
 }
 
-// grant turns a verified token into what it grants, or says why it does not.
+// grant returns what a verified token grants, or a denial.
 func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 	id, err := t.id()
 	if err != nil {
 		return nil, refused("jti: " + err.Error())
 	}
 	g := &authz.Grant{TokenID: id, Keep: notKept()}
-	if err := s.demand(t); err != nil {
+	if err := s.checkUse(t); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())
 	}
 	if err := s.setValidity(g, t.claims); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())
 	}
 	if err := g.Check(authz.Request{}, now); err != nil { // of the times: nothing else is set yet
-		return nil, about(id, err)
+		return nil, withTokenID(id, err)
 	}
 	if err := s.mapping.fill(g, t.claims); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())
@@ -89,8 +89,8 @@ func (t *token) id() (string, error) {
 	return "jwt-" + hex.EncodeToString(sum[:16]), nil
 }
 
-// demand checks what the token is and whom it is for.
-func (s *Source) demand(t *token) error {
+// checkUse checks what the token is and whom it is for.
+func (s *Source) checkUse(t *token) error {
 	if !accepts(t.typ) {
 		return errors.New("typ: not an accepted type of token")
 	}

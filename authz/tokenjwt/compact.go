@@ -49,7 +49,7 @@ func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*tok
 		return nil, errHeader // the cause repeats what the header holds
 	}
 	// Verify checks the signature over these bytes, so what is read here is what
-	// is signed once it has said yes.
+	// is signed if it succeeds.
 	if t.claims, err = strictjson.Parse(t.signed.UnsafePayloadWithoutVerification()); err != nil {
 		return nil, errClaims
 	}

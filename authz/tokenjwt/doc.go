@@ -1,5 +1,5 @@
-// Package tokenjwt checks JSON Web Tokens on the spot: an [authz.Authorizer] that
-// knows the keys of an issuer and asks nobody about a single token ([Open]).
+// Package tokenjwt is an [authz.Authorizer] that checks JSON Web Tokens with the keys of
+// their issuer ([Open]), without a question for each token.
 //
 //	source, err := tokenjwt.Open(ctx, tokenjwt.Options{
 //		Keys:      tokenjwt.Keys{URL: "https://id.example/.well-known/jwks.json"},
@@ -16,12 +16,12 @@
 //
 // # Keys
 //
-// The keys come from one place, see [Keys]: a JWK Set (RFC 7517) behind a URL or in
-// a file, public keys in PEM, or a secret. They are read again in intervals, and
+// The keys come from one place, see [Keys]: a JWK Set (RFC 7517) at a URL or in a file,
+// public keys in PEM, or a secret. They are read again in intervals, and
 // when a token comes that none of them fits, but not more than once in ten seconds.
 // Options.TLS has the authority of an issuer whose certificate is not a public one.
-// Whatever cannot be read or breaks the rules leaves the last good keys in effect;
-// [Source.Stats] tells why, and since when.
+// If they cannot be read or break the rules, the last good keys stay in effect;
+// [Source.Stats] has the reason and the time.
 //
 // A key decides which algorithms it is good for, never the token:
 //
@@ -45,7 +45,7 @@
 // [authz.Unknown], so that a chain asks its next source: for a text that is no JWT,
 // one with a doubled JSON key, one of another issuer, one with a signature that no
 // key fits. Nothing is lost by asking on: another source can only let in what it
-// knows itself. The denial's detail says which of these it is.
+// knows itself. The denial's detail names the reason.
 //
 // A token with a good signature is this source's, and a denial is final: it has
 // expired, is not yet valid, or is not authorized, for it is meant for another
@@ -57,17 +57,17 @@
 // than ten seconds ago, so that it may be a newer one.
 //
 // Errors name a token by its id. Of one without a good signature they name the issuer,
-// the key and the algorithm, cut at 64 bytes. They repeat nothing else of what it says.
+// the key and the algorithm, cut at 64 bytes. They repeat nothing else of it.
 //
-// Nothing is remembered by anyone else: grants and denials forbid it, since asking
-// again costs a signature check and sees keys that were taken out.
+// Grants and denials must not be cached, and their Keep forbids it: checking a token again
+// costs a signature check and takes account of keys that were removed.
 //
 // # Claims
 //
 // Claims are named by a path: member names joined by dots (realm_access.site), or
 // a JSON pointer where names hold dots themselves (/https:~1~1example.com~1site,
-// RFC 6901). A claim that is there and does not have the form it should have
-// denies; none is repaired or passed over.
+// RFC 6901). A token with a claim of a wrong form is denied; no claim is repaired or
+// ignored.
 //
 //	exp        required, and the end of the grant to the second: sessions end with it
 //	nbf, iat   must not lie in the future by more than Options.Leeway
@@ -81,9 +81,8 @@
 //
 // # Withdrawing a token
 //
-// A JWT is good until it expires, so a source cannot revoke it; what stands between
-// it and the devices can. There it should be named by its token id or subject: with
-// some algorithms (ES256 is one) the holder can change the text of a token, and
-// with it its hash, and keep the signature good. Neither token id nor subject
-// changes with that.
+// A JWT is good until it expires, so a Source cannot revoke it; package denylist can.
+// It should be named there by its token id or subject: with some algorithms, such as
+// ES256, the holder can change the text of a token, and with it its hash, and keep the
+// signature good. Neither token id nor subject changes with that.
 package tokenjwt

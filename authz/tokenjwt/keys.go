@@ -50,7 +50,7 @@ const (
 	verified
 )
 
-// verify says whether a key of the set fits t.
+// verify returns whether a key of the set fits t.
 func (s *keySet) verify(t *token) verdict {
 	var fit []key
 	named := false
@@ -211,7 +211,7 @@ func forVerifying(object strictjson.Object) bool {
 }
 
 // materialOf has the JOSE library read the public members, and only them: it
-// refuses keys for what is in their certificates, which nobody here looks at.
+// refuses keys for what is in their certificates, which are not used here.
 func materialOf(object strictjson.Object) (any, error) {
 	public := map[string]string{}
 	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {

@@ -19,7 +19,7 @@ const maxContent = 256 << 10
 // document is what was read from the place of the keys.
 type document struct {
 	content []byte
-	maxAge  time.Duration // how long it holds; 0 if nothing was said
+	maxAge  time.Duration // how long it holds; 0 if it is not given
 }
 
 // loader reads the place of the keys.
@@ -85,9 +85,9 @@ func withoutURL(err error) error {
 	return err
 }
 
-// maxAge returns how long an answer holds, at most a day, and 0 if it does not say.
-// Answers that must not be stored do not say either: such headers are put on everything,
-// and are about caches.
+// maxAge returns how long an answer holds, at most a day, and 0 if that is not given. A
+// header that forbids storing does not count as a time: frameworks put it on every
+// answer, and it is about caches.
 func maxAge(h http.Header) time.Duration {
 	c := freshness.Of(h)
 	if c.NoStore || c.MaxAge <= 0 {

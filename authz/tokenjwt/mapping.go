@@ -46,7 +46,7 @@ func (o *Options) mapping() (m mapping, err error) {
 	return m, nil
 }
 
-// fill sets what the claims say of the device.
+// fill sets the fields of g from the claims.
 func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
 	claim, ok := m.subject.in(claims)
 	if !ok {
@@ -117,7 +117,7 @@ func (p path) rules(claims strictjson.Object) (*authz.ACL, error) {
 	return acl, nil
 }
 
-// ruleFault says which rule is at fault. The whole error repeats what the token says.
+// ruleFault names the wrong rule. The whole error repeats parts of the token.
 func ruleFault(err error) error {
 	var n int
 	if _, none := fmt.Sscanf(err.Error(), "acl: rule %d:", &n); none == nil {

@@ -24,12 +24,12 @@ type Keys struct {
 	// "RSA PUBLIC KEY" as in PKCS #1).
 	PEM string
 	// Secret is the path of a secret of at least 32 bytes: what the file holds
-	// without one line end behind it, or after "base64:" its decoding.
+	// without one line end after it, or after "base64:" its decoding.
 	Secret string
 }
 
-// TLSFiles says how an https URL is asked, in files of PEM. They are read before each
-// reading of the keys, so that a new certificate counts from the next one on.
+// TLSFiles are the PEM files for requests to an https URL. They are read before each
+// reading of the keys, so that a new certificate is used from the next one on.
 type TLSFiles struct {
 	// CA holds the authorities that may have signed the issuer's certificate; empty
 	// means those of the system.
@@ -54,7 +54,7 @@ type Options struct {
 	Refresh time.Duration
 	// Timeout bounds one reading of the keys; 0 means 5 s.
 	Timeout time.Duration
-	// TLS says how an https URL is asked.
+	// TLS is for requests to an https URL.
 	TLS TLSFiles
 
 	// Algorithms narrows the alg of tokens to these; empty means all that the
@@ -109,7 +109,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// check says what keeps the options from meaning anything.
+// check returns what is wrong with the options.
 func (o *Options) check() error {
 	set := 0
 	for _, place := range []string{o.Keys.URL, o.Keys.File, o.Keys.PEM, o.Keys.Secret} {
@@ -148,7 +148,7 @@ func checkURL(text string) error {
 	case u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("keys: the URL must begin with https:// and a host")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return errors.New("keys: whoever can answer for an http URL can issue tokens; use https, or give the keys as a file")
+		return errors.New("keys: with an http URL, anyone on the network path can issue tokens; use https, or give the keys as a file")
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type refreshing struct {
 // maxGone is how many ids of keys that were taken out are remembered.
 const maxGone = 256
 
-// Stats is what a [Source] can say of its keys.
+// Stats describes the keys of a [Source].
 type Stats struct {
 	// Keys is the number of keys in effect.
 	Keys int
@@ -60,13 +60,13 @@ func (s *Source) Stats() Stats {
 // the last good keys go on.
 func (s *Source) Reload(ctx context.Context) error {
 	s.mu.Lock()
-	f := s.askLocked()
+	f := s.requestLocked()
 	s.mu.Unlock()
 	return s.wait(ctx, f)
 }
 
-// askLocked asks for a reading that begins after now.
-func (s *Source) askLocked() *flight {
+// requestLocked asks for a reading that begins after now.
+func (s *Source) requestLocked() *flight {
 	if s.asked == nil {
 		s.asked = &flight{done: make(chan struct{})}
 		s.wake <- struct{}{} // has room: there is one element for each asked
@@ -75,8 +75,8 @@ func (s *Source) askLocked() *flight {
 }
 
 // newer returns keys that are newer than seen, or seen if there are none. It reads
-// them unless that was done less than minRefresh ago, and errs if they cannot be
-// had. They are fresh if they were read after the call.
+// them unless that was done less than minRefresh ago, and returns an error if they cannot
+// be read. They are fresh if they were read after the call.
 func (s *Source) newer(ctx context.Context, seen *keySet) (newer *keySet, fresh bool, err error) {
 	s.mu.Lock()
 	f := s.running
@@ -89,7 +89,7 @@ func (s *Source) newer(ctx context.Context, seen *keySet) (newer *keySet, fresh 
 		defer s.mu.Unlock()
 		return seen, false, inKeys(s.err)
 	default:
-		f, fresh = s.askLocked(), true
+		f, fresh = s.requestLocked(), true
 	}
 	s.mu.Unlock()
 	if err := s.wait(ctx, f); err != nil {
@@ -105,9 +105,9 @@ func inKeys(err error) error {
 	return fmt.Errorf("keys: %w", err)
 }
 
-// retired reports whether a key of that id was there once and is no longer. It will
-// hardly come back, and the holder of a token that it signed must not be able to put
-// the answer off by having the keys read all the time.
+// retired reports whether the keys had one of that id once, and no longer do. It is
+// unlikely to come back, and the holder of a token that it signed must not be able to
+// delay the denial by having the keys read again and again.
 func (s *Source) retired(kid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,7 +151,7 @@ func (s *Source) keepFresh(ctx context.Context) {
 		case <-s.wake:
 		case <-due.C:
 		}
-		age, err := s.fly(ctx)
+		age, err := s.readKeys(ctx)
 		failures++
 		if err == nil {
 			failures = 0
@@ -160,8 +160,8 @@ func (s *Source) keepFresh(ctx context.Context) {
 	}
 }
 
-// pause returns the time until the next reading: what the last answer said and no
-// longer than the options say, or after failures a time that doubles up to that.
+// pause returns the time until the next reading: the max-age of the last answer, but at
+// most Options.Refresh, or after failures a time that doubles up to that.
 func (s *Source) pause(age time.Duration, failures int) time.Duration {
 	longest := s.options.Refresh
 	switch {
@@ -173,8 +173,8 @@ func (s *Source) pause(age time.Duration, failures int) time.Duration {
 	return longest
 }
 
-// fly reads the keys once and tells those who wait for it.
-func (s *Source) fly(ctx context.Context) (age time.Duration, err error) {
+// readKeys reads the keys once and wakes the callers that wait for it.
+func (s *Source) readKeys(ctx context.Context) (age time.Duration, err error) {
 	s.mu.Lock()
 	f := s.asked
 	if f == nil {
@@ -209,7 +209,7 @@ func (s *Source) fly(ctx context.Context) (age time.Duration, err error) {
 }
 
 // parseContent parses what was read from elsewhere. A panic of the parser is an error:
-// this goroutine serves nobody alone.
+// this goroutine serves all devices.
 func (s *Source) parseContent(content []byte) (set *keySet, err error) {
 	defer func() {
 		if v := recover(); v != nil {

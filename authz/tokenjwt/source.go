@@ -26,7 +26,7 @@ type Source struct {
 	keys atomic.Pointer[keySet] // nil until there are any
 
 	stop   context.CancelFunc
-	closed chan struct{} // closed when nobody reads keys any more
+	closed chan struct{} // closed when keepFresh has returned
 	wake   chan struct{} // has one element if asked is not nil
 
 	mu sync.Mutex
@@ -40,9 +40,8 @@ var ErrNoKeys = errors.New("the keys cannot be read")
 var _ authz.Authorizer = (*Source)(nil)
 
 // Open reads the keys and begins to keep them fresh, which lasts until Close. It
-// fails if the options are at fault, or if there are no keys before ctx is done or
-// the first reading has failed; with Options.StartWithoutKeys it does not wait for
-// that.
+// fails if the options are wrong, if there are no keys before ctx is done, or if the
+// first reading fails; with Options.StartWithoutKeys it does not wait for the keys.
 func Open(ctx context.Context, o Options) (*Source, error) {
 	s, err := open(ctx, o, o.loader())
 	if err != nil {
@@ -65,7 +64,7 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.mu.Lock()
-	first := s.askLocked()
+	first := s.requestLocked()
 	s.mu.Unlock()
 	go s.keepFresh(living)
 	if o.StartWithoutKeys {
@@ -140,7 +139,8 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	}
 	t, err := parse(r.Token.Reveal(), maxToken, s.algorithms)
 	if err == nil {
-		err = s.options.checkIssuer(t.claims) // before the keys are looked at, which a foreign kid would have read again
+		// This comes before verify, which reads the keys again for an unknown kid.
+		err = s.options.checkIssuer(t.claims)
 	}
 	if err != nil {
 		return nil, unknown("%v", err)
@@ -154,7 +154,7 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 		return nil, err
 	}
 	if err := g.Check(r, now); err != nil {
-		return nil, about(g.TokenID, err)
+		return nil, withTokenID(g.TokenID, err)
 	}
 	return g, nil
 }
@@ -186,7 +186,7 @@ func (s *Source) verify(ctx context.Context, t *token) error {
 	return t.unverified(v, newer)
 }
 
-// unverified is the denial of a token of which set says v.
+// unverified returns the denial of a token for which set has the verdict v.
 func (t *token) unverified(v verdict, set *keySet) error {
 	switch v {
 	case badKey:

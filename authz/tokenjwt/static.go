@@ -12,14 +12,14 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// parsePEM reads public keys. All of them must be good: whoever wrote the file
-// meant every one.
+// parsePEM reads public keys. All of them must be good, because none is in the file by
+// accident.
 func parsePEM(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	set := &keySet{}
 	for rest := content; len(bytes.TrimSpace(rest)) > 0; {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
-			return nil, errors.New(`not PEM, or something behind it; write "-----BEGIN PUBLIC KEY-----" and so on`)
+			return nil, errors.New(`not PEM, or something after it; write "-----BEGIN PUBLIC KEY-----" and so on`)
 		}
 		k, err := publicKey(block)
 		if err == nil {
