@@ -413,6 +413,7 @@ func TestNewFileInTheMakingIsNoReplacement(t *testing.T) {
 		if err := os.Remove(w.path); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(defaultInterval / 2) // between two looks, so that each finds a change
 		for n := range 15 {
 			put(t, w.path, many(0, n)...)
 			time.Sleep(defaultInterval)
