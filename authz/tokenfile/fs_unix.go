@@ -13,17 +13,6 @@ import (
 // keepsOpen is whether a file may be replaced while it is open.
 const keepsOpen = true
 
-// lockFile waits until no other process, and no other open file of this one,
-// holds the lock on f. Closing f gives it back.
-func lockFile(f *os.File) error {
-	for {
-		// A signal, such as the runtime's own, may interrupt the wait.
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {
-			return err
-		}
-	}
-}
-
 // syncDir makes a rename in dir last.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

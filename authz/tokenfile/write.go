@@ -1,11 +1,14 @@
 package tokenfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/filelock"
 )
 
 // lock keeps other writers of path out until unlock is called. The lock is on a
@@ -17,9 +20,9 @@ func lock(path string) (unlock func(), err error) {
 	}
 	// The lock file stays: taking it away would let two writers hold two locks.
 	unlock = func() { _ = f.Close() }
-	if err := lockFile(f); err != nil {
+	if err := filelock.Lock(context.Background(), f); err != nil {
 		unlock()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
 	return unlock, nil
 }
