@@ -21,8 +21,13 @@
 //	{"token_id":"pump-7-k3x2aa","until":"2027-01-31T12:00:00Z","follow":true}
 //	{"subject":"pump-7","until":"2027-01-31T12:00:00Z"}
 //
-// It is replaced as a whole and belongs to one process. A file that breaks the rules is
-// an error of [Open]: to pass over a line would let in again what it names. At most
+// It is replaced as a whole. Two processes may have the same file, such as the old and the
+// new one in a restart: Save takes a lock on a file next to it, path + ".lock", reads the
+// file again and merges, so that neither loses what the other denies. A program that shares
+// the file must call Save from time to time, and end the sessions that [List.Notify]
+// reports. A line that was taken out of the file by hand comes back; lift a denial with a
+// Deny that ends soon. A file that breaks the rules is an error of [Open] and of Save: to
+// pass over a line would let in again what it names. At most
 // [Max] denials are in force; one more is refused with [ErrFull], and none is dropped
 // before its time.
 //

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -34,41 +33,52 @@ type line struct {
 // Open reads the denials in the file at path. A file that is not there has none; it is
 // made by [List.Save]. Its directory must be there.
 func Open(path string) (*List, error) {
-	l := &List{path: path, denials: make(map[authz.Revocation]denial)}
-	f, _, err := files.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
-	}
+	all, file, err := readFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("denials: %w", err)
+		return nil, err
 	}
-	defer func() { _ = f.Close() }()
-	if err := l.read(f); err != nil {
-		return nil, fmt.Errorf("denials: %s%w; repair the line, or remove the file, which lets in again what it denies", path, err)
-	}
-	return l, nil
+	return &List{path: path, denials: all, unsaved: make(map[authz.Revocation]bool), file: file}, nil
 }
 
-// read adds the denial of every line of r. Its error begins with the number of the line.
-func (l *List) read(r io.Reader) error {
+// readFile returns the denials in the file at path, and which file that is, nil if there
+// is none.
+func readFile(path string) (map[authz.Revocation]denial, fs.FileInfo, error) {
+	f, info, err := files.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return make(map[authz.Revocation]denial), nil, nil
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("denials: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	all, err := read(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("denials: %s%w; repair the line, or remove the file, which lets in again what it denies", path, err)
+	}
+	return all, info, nil
+}
+
+// read returns the denial of every line of r. Its error begins with the number of the line.
+func read(r io.Reader) (map[authz.Revocation]denial, error) {
+	all := make(map[authz.Revocation]denial)
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, maxLine)
 	n := 0
 	for in.Scan() {
 		n++
 		revocation, d, err := parse(in.Bytes())
-		if err == nil && len(l.denials) == Max {
+		if err == nil && len(all) == Max {
 			err = ErrFull
 		}
 		if err != nil {
-			return fmt.Errorf(":%d: %w", n, err)
+			return nil, fmt.Errorf(":%d: %w", n, err)
 		}
-		l.denials[revocation] = d
+		all[revocation] = d
 	}
 	if err := in.Err(); err != nil {
-		return fmt.Errorf(":%d: %w", n+1, err)
+		return nil, fmt.Errorf(":%d: %w", n+1, err)
 	}
-	return nil
+	return all, nil
 }
 
 // parse reads one line. Its errors repeat nothing of it.
@@ -125,41 +135,12 @@ func decode(text []byte) (in line, err error) {
 	return in, err
 }
 
-// Save writes the denials to the file, if they have changed since it was written. An
-// error leaves them in force until the process ends, and the next call tries again.
-func (l *List) Save() error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
-	l.mu.RLock()
-	changes := l.changes
-	var all map[authz.Revocation]denial
-	if changes != l.saved {
-		all = maps.Clone(l.denials)
-	}
-	l.mu.RUnlock()
-	if all == nil {
-		return nil
-	}
-	text, err := render(all, time.Now())
-	if err == nil {
-		err = files.Replace(l.path, text, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("denials: %w", err)
-	}
-	l.saved = changes
-	return nil
-}
-
-// render returns the lines of what is in force.
-func render(denials map[authz.Revocation]denial, now time.Time) ([]byte, error) {
+// render returns the lines of the file.
+func render(denials map[authz.Revocation]denial) ([]byte, error) {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
 	for r, d := range denials {
-		if !now.Before(d.until) {
-			continue
-		}
 		entry := line{TokenID: r.TokenID, Subject: r.Subject, Until: d.until.UTC(), Follow: d.follow}
 		if r.TokenHash != [sha256.Size]byte{} {
 			entry.TokenSHA256 = hex.EncodeToString(r.TokenHash[:])

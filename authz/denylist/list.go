@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -27,11 +28,17 @@ type List struct {
 
 	mu      sync.RWMutex
 	denials map[authz.Revocation]denial
-	changes uint64 // of denials
+	unsaved map[authz.Revocation]bool // made or changed here since the last Save; some have ended
 
-	writing sync.Mutex // held by Save
-	saved   uint64     // the changes that the file has; guarded by writing
+	saving sync.Mutex  // held by Save
+	file   fs.FileInfo // as it was last read or written, nil for none; guarded by saving
+
+	notifying  sync.Mutex // guards what follows
+	listeners  []*func(authz.Revocation)
+	unreported []authz.Revocation // while there is no listener
 }
+
+var _ authz.Notifier = (*List)(nil)
 
 // denial is how long something is denied.
 type denial struct {
@@ -62,7 +69,7 @@ func (l *List) Deny(r authz.Revocation, until time.Time, follow bool) error {
 		until = before.until
 	}
 	l.denials[r] = denial{until: until, follow: follow && r.Subject == ""}
-	l.changes++
+	l.unsaved[r] = true
 	return nil
 }
 
@@ -87,12 +94,11 @@ func canonical(r authz.Revocation) authz.Revocation {
 	return r
 }
 
-// purge forgets what has ended. l.mu is held.
+// purge removes the denials that have ended. l.mu is held.
 func (l *List) purge(now time.Time) {
 	for r, d := range l.denials {
 		if !now.Before(d.until) {
 			delete(l.denials, r)
-			l.changes++
 		}
 	}
 }
@@ -210,7 +216,7 @@ func (l *List) learn(r authz.Revocation, end time.Time) denial {
 	}
 	if learned != d {
 		l.denials[r] = learned
-		l.changes++
+		l.unsaved[r] = true
 	}
 	return learned
 }

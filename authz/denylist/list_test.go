@@ -375,15 +375,12 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, d, err := parse(text)
-		if err != nil {
+		if err != nil || !d.until.After(time.Time{}) { // which is not written once it has ended
 			return
 		}
-		again, err := render(map[authz.Revocation]denial{r: d}, time.Time{})
+		again, err := render(map[authz.Revocation]denial{r: d})
 		if err != nil {
 			t.Fatalf("%q cannot be written: %v", text, err)
-		}
-		if len(again) == 0 {
-			return // its time was over in the year 1
 		}
 		r2, d2, err := parse(again)
 		if err != nil || r2 != r || !d2.until.Equal(d.until) || d2.follow != d.follow {

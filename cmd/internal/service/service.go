@@ -78,6 +78,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s.goroutines.Go(func() {
 		s.memory.Run(ctx, func() host.MemoryLimit { return host.MemoryLimit(s.current.Load().config.Limits.Memory) })
 	})
+	s.goroutines.Go(func() { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
 	s.goroutines.Go(func() { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -67,6 +68,29 @@ func TestTokenOfAFileIsDenied(t *testing.T) {
 				t.Errorf("CONNACK %v after a restart", ack.Code)
 			}
 		})
+	}
+}
+
+// TestDenialOfAnotherProcessHolds: for example of the process that this one replaces in a
+// restart. Sessions end, and devices do not get in.
+func TestDenialOfAnotherProcessHolds(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	live, _ := login(t, s, asDemo(s, 5))
+	other, err := denylist.Open(filepath.Join(s.current.Load().config.Data, "denials.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(other.Deny(authz.Revocation{Subject: "demo"}, time.Now().Add(time.Hour), false), other.Save()); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(live); err != nil || len(rest) != 3 || rest[2] != 0x98 {
+		t.Errorf("the device got % x, %v; want DISCONNECT 0x98", rest, err)
+	}
+	if _, ack := login(t, s, asDemo(s, 5)); ack.Code != packets.NotAuthorized {
+		t.Errorf("CONNACK %v", ack.Code)
 	}
 }
 
