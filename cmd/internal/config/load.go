@@ -33,7 +33,8 @@ type Options struct {
 	Whole bool
 	// Check looks at what this package cannot judge, such as templates, and reports
 	// through fault, whose key is a path such as upstream.username. Keys already at
-	// fault hold their defaults or are empty, and are not reported again. What the
+	// fault hold their defaults or are empty, and are not reported again, nor are
+	// sections with a key at fault. What the
 	// check depends on besides the Config is not in [schema.Origins.Hash]. Nil means no
 	// further checks.
 	Check func(c *Config, fault func(key, reason string))
@@ -58,7 +59,11 @@ func Load(o Options) (*Config, error) {
 				l.Name = cmp.Or(l.Name, l.Address)
 			}
 			if o.Check != nil {
-				o.Check(c, r.Fault)
+				o.Check(c, func(key, reason string) {
+					if !r.FaultyWithin(key) {
+						r.Fault(key, reason)
+					}
+				})
 			}
 		},
 	})

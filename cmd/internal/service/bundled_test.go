@@ -9,8 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// TestNotReadyWithTooLittleDisk: devices that cannot be served are sent elsewhere, and
-// whoever looks learns why.
+// TestNotReadyWithTooLittleDisk: /readyz and the metrics say that devices cannot be served,
+// and why.
 func TestNotReadyWithTooLittleDisk(t *testing.T) {
 	s, _ := startService(t, bundledConfig+"telemetry: {min_free: 4000000000GiB}\n")
 	if status, body := get(t, s, "/readyz"); status != 503 || !strings.Contains(body, "bytes of disk are free at "+filepath.Dir(s.current.Load().config.Telemetry.Path)) {
@@ -34,8 +34,8 @@ func TestReadyWithRoomOnTheDisk(t *testing.T) {
 	}
 }
 
-// TestTooLittleDiskIsAWarning: check and the start say so beforehand. With a broker
-// outside nothing is stored.
+// TestTooLittleDiskIsAWarning: check and the start warn of a full disk, unless the broker is
+// outside the program and nothing is stored.
 func TestTooLittleDiskIsAWarning(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "proxy.yaml")

@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// selfSigned writes a certificate for localhost, and its key, that ends at the given
-// time.
+// selfSigned writes a certificate for localhost that ends at the given time, and its key.
 func selfSigned(t *testing.T, dir, name string, ends time.Time) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -48,9 +47,9 @@ func selfSigned(t *testing.T, dir, name string, ends time.Time) {
 	}
 }
 
-// TestExpiryIsTold: in the log at the start, after a reload and daily, in the metrics
-// as the files are now.
-func TestExpiryIsTold(t *testing.T) {
+// TestExpiryIsReported: the end of a certificate is logged at the start, after a reload and
+// daily, and the metrics follow the files.
+func TestExpiryIsReported(t *testing.T) {
 	dir := t.TempDir()
 	soon, late := time.Now().Add(48*time.Hour), time.Now().Add(1000*time.Hour)
 	selfSigned(t, dir, "server", late)

@@ -37,8 +37,8 @@ func TestClientIDKeyIsKept(t *testing.T) {
 	}
 }
 
-// TestClientIDKeyThatCannotBeKept: devices get in nevertheless, and the log says what
-// that means.
+// TestClientIDKeyThatCannotBeKept: devices get in all the same, and the log says what that
+// means.
 func TestClientIDKeyThatCannotBeKept(t *testing.T) {
 	key, logged, err := openKey(t, filepath.Join(t.TempDir(), "missing"))
 	if err != nil || len(key) < minClientIDKey || logged != 1 {
@@ -46,7 +46,7 @@ func TestClientIDKeyThatCannotBeKept(t *testing.T) {
 	}
 }
 
-// TestClientIDKeyThatIsNone: a file that holds no key is never overwritten.
+// TestClientIDKeyThatIsNone: a file that does not hold a key is never overwritten.
 func TestClientIDKeyThatIsNone(t *testing.T) {
 	data := t.TempDir()
 	path := filepath.Join(data, clientIDKeyFile)

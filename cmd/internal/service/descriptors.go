@@ -16,9 +16,9 @@ const (
 	assumedDescriptors = 65_536
 )
 
-// deviceDescriptors returns how many file descriptors of a process that may have limit
-// of them are for devices, with what they need towards the broker. So many token sources
-// are asked over a network.
+// deviceDescriptors returns how many file descriptors are for devices and their connections
+// to the broker, in a process that may have limit of them and asks that many sources over a
+// network.
 func deviceDescriptors(limit, sources int) int {
 	return max(limit-reservedDescriptors-sources*sourceDescriptors, limit/2)
 }

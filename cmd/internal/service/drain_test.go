@@ -28,7 +28,7 @@ func TestSpread(t *testing.T) {
 	}
 }
 
-// TestDelay: for a while everything goes on, unless a signal says that nobody waits.
+// TestDelay: the service goes on for a while, unless a second signal ends the wait.
 func TestDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals := make(chan os.Signal, 1)

@@ -9,8 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestListenerWidens: an address that overlaps one in force takes its place in one
-// reload, and the port stays ours alone.
+// TestListenerWidens: an address that overlaps one in force replaces it in one reload, and
+// no other process can listen on the port.
 func TestListenerWidens(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	live, _ := login(t, s, asDemo(s, 4))

@@ -11,8 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestDevicesOfTheBundledBrokerCannotFillTheDisk: neither payloads that cannot be
-// stored nor packets that the broker's decoder does not survive make much log.
+// TestDevicesOfTheBundledBrokerCannotFillTheDisk: payloads that cannot be stored, and
+// packets on which the decoder of the broker panics, do not make much log.
 func TestDevicesOfTheBundledBrokerCannotFillTheDisk(t *testing.T) {
 	start := time.Now()
 	s, log := startService(t, `
@@ -54,7 +54,7 @@ admin: {address: "127.0.0.1:0"}
 	}
 }
 
-// awaitAnswer waits until everything that was sent has been dealt with.
+// awaitAnswer waits until everything that was sent has been handled.
 func awaitAnswer(t *testing.T, nc net.Conn) {
 	t.Helper()
 	if _, err := nc.Write([]byte{byte(packets.PINGREQ) << 4, 0}); err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestNoMemoryRefusesDevices: new devices get a CONNACK that says so, sessions stay.
+// TestNoMemoryRefusesDevices: without memory new devices get a CONNACK that says so, and the
+// sessions stay.
 func TestNoMemoryRefusesDevices(t *testing.T) {
 	s, log := startService(t, bundledConfig)
 	live, ack := login(t, s, asDemo(s, 5))

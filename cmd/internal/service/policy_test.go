@@ -9,8 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// TestNoBrokerIsBlamedForNames: what a device or its grant is called may not fit into a
-// template, and then the reason says whose doing that is.
+// TestNoBrokerIsBlamedForNames: the names of a device or its grant may not fit into a
+// template, and then the reason says whose fault that is.
 func TestNoBrokerIsBlamedForNames(t *testing.T) {
 	for _, c := range []struct {
 		template string

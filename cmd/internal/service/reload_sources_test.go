@@ -19,8 +19,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestStatusFollowsTheTokenFile: what is wrong with it shows until it is mended, and is
-// told by the one who watches it, not again by the poll.
+// TestStatusFollowsTheTokenFile: the status shows the fault of a token file until it is
+// corrected. The source logs the fault, and the poll does not log it again.
 func TestStatusFollowsTheTokenFile(t *testing.T) {
 	s, log := startService(t, bundledConfig)
 	path := s.current.Load().config.Auth.Sources[0].File.Path
@@ -41,7 +41,7 @@ func TestStatusFollowsTheTokenFile(t *testing.T) {
 		t.Errorf("the status has %+v", last)
 	}
 	if n := strings.Count(log.String(), "tokens.jsonl:1"); n != before {
-		t.Errorf("told %d times, was told %d times before", n, before)
+		t.Errorf("logged %d times, and %d times before the poll", n, before)
 	}
 	if err := os.WriteFile(path, good, 0o600); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestStatusFollowsTheTokenFile(t *testing.T) {
 	}
 	s.reloader.poll(t.Context(), s)
 	if last := s.reloader.last.Load(); last.Outcome != observe.ReloadUnchanged {
-		t.Errorf("mended, and the status has %+v", last)
+		t.Errorf("corrected, and the status has %+v", last)
 	}
 }
 
@@ -69,8 +69,8 @@ func startTokenService(t *testing.T, subject string) (url string, asked *atomic.
 	return source.URL, asked
 }
 
-// TestCachesBelongToTheirSource: a source that goes on keeps what it remembers; another
-// one remembers nothing of it, but what an operator has withdrawn.
+// TestCachesBelongToTheirSource: a source that stays keeps what it remembers, and another
+// source does not get it. Denials of the operator hold for both.
 func TestCachesBelongToTheirSource(t *testing.T) {
 	one, askedOne := startTokenService(t, "one")
 	two, askedTwo := startTokenService(t, "two")
@@ -119,7 +119,7 @@ func TestCachesBelongToTheirSource(t *testing.T) {
 }
 
 // TestTokenWithdrawnInTheSameEdit: the new token file never had the token, so it has no
-// change to report; the session must end all the same.
+// change to report. The session must end all the same.
 func TestTokenWithdrawnInTheSameEdit(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	gone, _ := login(t, s, asDemo(s, 5))
@@ -153,8 +153,8 @@ func TestTokenWithdrawnInTheSameEdit(t *testing.T) {
 	}
 }
 
-// TestReloadsUnderLoad: devices come and go while everything changes under them, and
-// none is turned away.
+// TestReloadsUnderLoad: devices connect and leave during reloads that change everything, and
+// none is refused.
 func TestReloadsUnderLoad(t *testing.T) {
 	one, _ := startTokenService(t, "device")
 	two, _ := startTokenService(t, "device")
@@ -176,7 +176,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 				}
 				p := packets.Connect{Level: 4, CleanStart: true, ClientID: fmt.Sprint("d", i), HasUsername: true, Username: fmt.Sprintf("token-%d-%d", i, n)}
 				if code, err := tryLogin(address, p); err != nil || code != 0 {
-					t.Errorf("device %d is turned away: %d, %v", i, code, err)
+					t.Errorf("device %d is refused: %d, %v", i, code, err)
 					return
 				}
 				logins.Add(1)
@@ -201,7 +201,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 }
 
-// tryLogin connects, leaves, and returns the answer to the CONNECT.
+// tryLogin connects, disconnects, and returns the code of the CONNACK.
 func tryLogin(address string, p packets.Connect) (packets.ReasonCode, error) {
 	nc, err := net.Dial("tcp", address)
 	if err != nil {
@@ -212,9 +212,9 @@ func tryLogin(address string, p packets.Connect) (packets.ReasonCode, error) {
 	return ack.Code, err
 }
 
-// TestCredentialFaultIsTold: the proxy's own credential for a token service is taken up
-// where it is used, but what is wrong with it is told here.
-func TestCredentialFaultIsTold(t *testing.T) {
+// TestCredentialFaultIsReported: the proxy's own credential for a token service is read when
+// it is used, and a reload reports what is wrong with it.
+func TestCredentialFaultIsReported(t *testing.T) {
 	url, _ := startTokenService(t, "device")
 	bearer := filepath.Join(t.TempDir(), "bearer")
 	if err := os.WriteFile(bearer, []byte("a-secret-credential\n"), 0o600); err != nil {

@@ -124,22 +124,22 @@ func TestBadConfigChangesNothing(t *testing.T) {
 		t.Error("a live session has not survived")
 	}
 	if _, body := get(t, s, "/metrics"); !strings.Contains(body, "mqtt_auth_proxy_config_last_reload_successful 0\n") {
-		t.Error("no metric tells of the failure")
+		t.Error("no metric shows the failure")
 	}
 	edit(t, s, bundledConfig)
 	if err := reload(t, s); err != nil {
-		t.Errorf("mended: %v", err)
+		t.Errorf("corrected: %v", err)
 	}
 	if _, body := get(t, s, "/metrics"); !strings.Contains(body, "mqtt_auth_proxy_config_last_reload_successful 1\n") {
-		t.Error("no metric tells that it is mended")
+		t.Error("no metric shows that the fault is gone")
 	}
 	if strings.Contains(log.String(), s.demo.token.Reveal()) {
 		t.Error("the log has the token")
 	}
 }
 
-// TestThePollTellsAFaultOnce: a fault is told when it comes, and its end when it ends.
-func TestThePollTellsAFaultOnce(t *testing.T) {
+// TestPollLogsAFaultOnce: the poll logs a fault when it finds it, and when it is gone.
+func TestPollLogsAFaultOnce(t *testing.T) {
 	s, log := startService(t, bundledConfig)
 	poll := func() { s.reloader.poll(t.Context(), s) }
 	poll()
@@ -147,13 +147,13 @@ func TestThePollTellsAFaultOnce(t *testing.T) {
 	poll()
 	poll()
 	if n := strings.Count(log.String(), "listenerz"); n != 1 {
-		t.Errorf("the fault is told %d times", n)
+		t.Errorf("the fault is logged %d times", n)
 	}
 	edit(t, s, bundledConfig)
 	poll()
 	poll()
 	if last := s.reloader.last.Load(); last.Outcome != observe.ReloadUnchanged || last.By != byPoll {
-		t.Errorf("mended, but the status is %+v", last)
+		t.Errorf("corrected, but the status is %+v", last)
 	}
 	edit(t, s, bundledConfig+"connect: {timeout: 3s}\n")
 	poll()
@@ -191,8 +191,8 @@ func TestAdminSideMovesAndItsTokenChanges(t *testing.T) {
 	}
 }
 
-// TestReplacedPartsEnd: a hundred reloads leave nothing behind. If they do, the test does
-// not end, and its stack traces tell what is left.
+// TestReplacedPartsEnd: a hundred reloads leave nothing running. If they do, the test does
+// not end, and the stack traces of its timeout show what is left.
 func TestReplacedPartsEnd(t *testing.T) {
 	url, _ := startTokenService(t, "device")
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -217,13 +217,14 @@ auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: %s, timeout: %dms}},
 			before = runtime.NumGoroutine()
 		}
 	}
-	// What has been closed may still be on its way to its end.
+	// Goroutines of parts that have been closed may not have ended yet.
 	for runtime.NumGoroutine() > before+5 {
 		pause(t.Context(), 10*time.Millisecond)
 	}
 }
 
-// TestClientCertificatesStayRequired: no fault of a file opens a listener.
+// TestClientCertificatesStayRequired: no fault of a file makes a listener accept devices
+// without a certificate.
 func TestClientCertificatesStayRequired(t *testing.T) {
 	dir := t.TempDir()
 	authority := filepath.Join(dir, "devices.pem")
@@ -243,11 +244,11 @@ admin: {address: "127.0.0.1:0"}
 		t.Helper()
 		conn, err := tls.Dial("tcp", s.current.Load().listeners[0].Addr().String(), &tls.Config{InsecureSkipVerify: true})
 		if err == nil {
-			_, err = conn.Read(make([]byte, 1)) // TLS 1.3 tells a client that late
+			_, err = conn.Read(make([]byte, 1)) // with TLS 1.3 a client learns it only now
 			conn.Close()
 		}
 		if err == nil || !strings.Contains(err.Error(), "certificate required") {
-			t.Errorf("%s: a device without a certificate hears %v", when, err)
+			t.Errorf("%s: a device without a certificate gets %v", when, err)
 		}
 	}
 	closed("at first")
@@ -269,7 +270,7 @@ admin: {address: "127.0.0.1:0"}
 	}
 	edit(t, s, mutual(authority))
 	if err := reload(t, s); err != nil {
-		t.Errorf("mended: %v", err)
+		t.Errorf("corrected: %v", err)
 	}
 	closed("in the end")
 }

@@ -28,7 +28,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// lockedBuffer is a log that is written and read at the same time.
+// lockedBuffer is a log that can be read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -74,7 +74,7 @@ func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
 	return s, log
 }
 
-// restart makes a service like s, which has ended.
+// restart makes a service with the configuration of s, which has ended.
 func restart(t *testing.T, s *Service) (*Service, error) {
 	t.Helper()
 	plan, err := Load(s.Config, s.Version)
@@ -109,7 +109,7 @@ func get(t *testing.T, s *Service, path string) (int, string) {
 	return call(t, s, http.MethodGet, path, "")
 }
 
-// call asks the admin side.
+// call sends a request to the admin side.
 func call(t *testing.T, s *Service, method, path, content string) (int, string) {
 	t.Helper()
 	token, err := os.ReadFile(s.current.Load().config.Admin.TokenFile)
@@ -202,8 +202,8 @@ upstream: {servers: ["tcp://%s"], connect_timeout: 1s}
 	}
 }
 
-// TestTokenServiceBehindAFile: what the file does not know the service is asked
-// about, once, and what it says can be withdrawn.
+// TestTokenServiceBehindAFile: the service is asked, once, about a token that the file does
+// not know, and its answer can be withdrawn.
 func TestTokenServiceBehindAFile(t *testing.T) {
 	var asked atomic.Int32
 	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -267,9 +267,9 @@ func emptyTokenFile(t *testing.T) string {
 	return path
 }
 
-// TestDrainTellsDevicesAndEnds: a signal ends the service in order and without an
-// error.
-func TestDrainTellsDevicesAndEnds(t *testing.T) {
+// TestDrainDisconnectsDevices: a signal ends the sessions with a DISCONNECT and the service
+// without an error.
+func TestDrainDisconnectsDevices(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	nc, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.Success {
@@ -338,7 +338,8 @@ func TestPushSecretFile(t *testing.T) {
 	}
 }
 
-// TestDemoTokenEndsAfterADay, and the greeting says how to keep it.
+// TestDemoTokenEndsAfterADay: the demo token ends after a day, and the greeting says how to
+// keep it.
 func TestDemoTokenEndsAfterADay(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	file := s.current.Load().config.Auth.Sources[0].File.Path

@@ -39,7 +39,7 @@ type source interface {
 	Close()
 }
 
-// sourceEnv is what a source may use of the service.
+// sourceEnv is the part of the service that a source may use.
 type sourceEnv struct {
 	log      *observe.Log
 	observer *observe.Observer
@@ -47,33 +47,34 @@ type sourceEnv struct {
 	explain func(text string) string
 }
 
-// A local source answers from memory. It is also asked about tokens from addresses that
-// have used up their budget; every other source is asked over a network, and the faults
-// of several of those are told apart by their names.
+// A local source answers from memory, so it is also asked about the tokens of addresses that
+// have used up their budget. Every other source counts as asked over a network: descriptors
+// are reserved for its questions, and its name is added to its faults if there are several.
 type local interface{ AnswersFromMemory() }
 
-// A confirmer knows its tokens without being shown them again, so that live sessions can
-// be held against it when it is new to the configuration.
+// A confirmer knows its tokens by their digests. When it is new to the configuration it
+// therefore decides about the live sessions without their tokens.
 type confirmer interface {
 	// Confirms reports whether the source knows the token with that SHA-256 digest, and
 	// whether a session with the grant may go on.
 	Confirms(tokenHash [32]byte, g *authz.Grant) (known, good bool)
 }
 
-// A rememberer keeps answers and can be made to forget them. It returns how many it forgot.
+// A rememberer keeps answers and can be made to forget them. Its methods return how many it
+// has forgotten.
 type rememberer interface {
 	Revoke(authz.Revocation) (entries int)
 	Purge() (entries int)
 }
 
-// A faultLogger logs its faults itself, when it meets them.
+// A faultLogger logs its faults itself when they occur.
 type faultLogger interface{ LogsFaults() }
 
 // A prober reads files when it is opened. Probe reads them without any effect, so that the
 // check command finds what would keep the source of the configuration c from being opened.
 type prober interface{ Probe(c *config.Config) error }
 
-// A hosted source is known by the host that it asks.
+// A hosted source has the name of the host that it asks, which is added to its faults.
 type hosted interface{ Host() string }
 
 // A reporter has something of its own to show in /v1/status.
@@ -95,8 +96,8 @@ func find[T any](s source) (found T, ok bool) {
 }
 
 // newSource makes the source that c describes. It also returns the kind, which is the key
-// of its section in the configuration. Files that the source reads only now are added to
-// in before they are read.
+// of its section in the configuration. A file that the constructor reads, and that nothing
+// reads again, is added to in before that.
 func newSource(c config.Source, whole *config.Config, version string, in inputs) (kind string, s source, err error) {
 	switch {
 	case c.HTTP != nil:

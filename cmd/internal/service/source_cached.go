@@ -11,8 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// cachedSource is a source behind a cache, which also shares one question among all who
-// ask the same, behind a check of the token's form.
+// cachedSource is a source behind a cache, which also shares one question among all
+// connections that ask the same, behind a check of the token's form.
 type cachedSource struct {
 	source
 	answers *cache.Cache
@@ -20,8 +20,8 @@ type cachedSource struct {
 }
 
 // cached puts a source of any kind behind a cache and a check of the token's form. The
-// caller says in o what is particular to the source: Source, Vary, Timeout, Concurrency.
-// The rest is as the configuration has it for all cached sources.
+// caller sets in o what is particular to the source: Source, Vary, Timeout, Concurrency. The
+// rest is the same for all cached sources and comes from the configuration.
 func cached(s source, auth config.Auth, o cache.Options) *cachedSource {
 	c := auth.Cache
 	o.Size, o.NegativeSize = c.Size, c.NegativeSize
@@ -62,6 +62,7 @@ func (c *cachedSource) Close() {
 	c.source.Close()
 }
 
+// tokenFormat returns the form that the tokens of cached sources have.
 func tokenFormat(g config.Guard) guard.Format {
 	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength, Charset: g.Charset}
 	if g.Checksum {

@@ -47,7 +47,7 @@ func (f *fileSource) LogsFaults() {}
 // AnswersFromMemory implements local.
 func (f *fileSource) AnswersFromMemory() {}
 
-// Close implements source. What a token file has open ends when nobody is notified any more.
+// Close implements source. A token file has nothing open but in Notify.
 func (f *fileSource) Close() {}
 
 // Collect implements source.

@@ -80,11 +80,11 @@ func openSources(ctx context.Context, p *Plan, old *sources, denials *denylist.L
 	if sameGuard && slices.Equal(s.list, old.list) {
 		return old, nil
 	}
-	all, local := s.chains()
+	all, memory := s.chains()
 	if sameGuard {
-		s.guard = old.guard.Before(denials.Before(all), denials.Before(local))
+		s.guard = old.guard.Before(denials.Before(all), denials.Before(memory))
 	} else {
-		s.guard = guard.New(denials.Before(all), guardOptions(p.Auth, denials.Before(local)))
+		s.guard = guard.New(denials.Before(all), guardOptions(p.Auth, denials.Before(memory)))
 	}
 	return s, nil
 }
@@ -92,12 +92,12 @@ func openSources(ctx context.Context, p *Plan, old *sources, denials *denylist.L
 // sourceKey is the key of a source in the configuration.
 func sourceKey(i int, x *usedSource) string { return fmt.Sprintf("auth.sources[%d].%s", i, x.kind) }
 
-// guardOptions are those of the guard before all sources. It remembers as many tokens
-// as the caches do grants.
-func guardOptions(c config.Auth, local authz.Authorizer) guard.Options {
+// guardOptions returns the options of the guard before all sources. It remembers as many
+// tokens as the caches remember grants. The sources in memory come first among all.
+func guardOptions(c config.Auth, memory authz.Authorizer) guard.Options {
 	return guard.Options{
 		Rate: float64(c.Guard.Rate), Burst: c.Guard.Burst, Exempt: networks(c.Guard.Exempt),
-		Tokens: c.Cache.Size, Offline: local,
+		Tokens: c.Cache.Size, Offline: memory,
 	}
 }
 
@@ -150,12 +150,13 @@ func (s *sources) remote() (n int) {
 	return n
 }
 
-// named adds to the faults of a source which source it is.
+// named adds the name of the source to its faults.
 type named struct {
 	authz.Authorizer
 	name string
 }
 
+// hostOf returns what a name has after the kind and position of a source.
 func hostOf(x *usedSource) string {
 	if h, ok := find[hosted](x.source); ok {
 		return ", " + h.Host()
@@ -208,6 +209,7 @@ func (s *sources) retire(next *sources) {
 	}
 }
 
+// retire ends the source, which is in no generation any more.
 func (x *usedSource) retire() {
 	if x.stop != nil {
 		x.stop()
@@ -216,7 +218,7 @@ func (x *usedSource) retire() {
 	x.Close()
 }
 
-// each calls do for every source, and for a wrapped one for the source within, that is a T.
+// each calls do for each source that is a T, or wraps one.
 func each[T any](s *sources, do func(T)) {
 	for _, x := range s.list {
 		if t, ok := find[T](x.source); ok {

@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// codeFor connects with a token and returns what the device is told.
+// codeFor connects with a token and returns the reason code of the CONNACK.
 func codeFor(t *testing.T, s *Service, token string) packets.ReasonCode {
 	t.Helper()
 	nc, ack := login(t, s, packets.Connect{Level: 5, CleanStart: true, HasUsername: true, Username: token})
@@ -21,7 +21,7 @@ func codeFor(t *testing.T, s *Service, token string) packets.ReasonCode {
 	return ack.Code
 }
 
-// useUpBudget guesses until the address has no budget left.
+// useUpBudget tries wrong tokens until the address has no budget left.
 func useUpBudget(t *testing.T, s *Service) {
 	t.Helper()
 	for i := range 200 {
@@ -32,12 +32,11 @@ func useUpBudget(t *testing.T, s *Service) {
 			t.Fatalf("wrong token %d gets %v", i, code)
 		}
 	}
-	t.Fatal("200 wrong tokens from one address, each told to be wrong")
+	t.Fatal("200 wrong tokens from one address, and each was checked")
 }
 
-// TestGuardStandsBeforeTokenFiles: an address may try only so many tokens, and neither
-// that, nor a reload, keeps out the devices behind it that are known, or whose token is
-// not found by trying.
+// TestGuardStandsBeforeTokenFiles: an address may try only so many tokens, also after a
+// reload. Devices behind it get in if they are known or if their token cannot be guessed.
 func TestGuardStandsBeforeTokenFiles(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens.jsonl")
 	for _, token := range []string{"short-tk", "other-tk", "a-token-of-twenty-by"} {
@@ -78,8 +77,8 @@ func TestGuardStandsBeforeTokenFiles(t *testing.T) {
 	}
 }
 
-// TestGuardSeesTheLastSource: what one source does not know and another does costs
-// nothing.
+// TestGuardSeesTheLastSource: a token that one source does not know, but another one does,
+// costs no budget.
 func TestGuardSeesTheLastSource(t *testing.T) {
 	url, _ := startTokenService(t, "device")
 	s, _ := startService(t, bundledConfig+"auth: {guard: {rate: 1, burst: 3}, sources: [{file: {path: "+emptyTokenFile(t)+"}}, {http: {url: '"+url+"'}}]}\n")
@@ -90,7 +89,7 @@ func TestGuardSeesTheLastSource(t *testing.T) {
 	}
 }
 
-// TestFaultsNameTheirService: with several token services the log tells which one is at
+// TestFaultsNameTheirService: with several token services the log says which one is at
 // fault. A service that is down is unavailable, not busy.
 func TestFaultsNameTheirService(t *testing.T) {
 	ignores := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -19,7 +19,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// denials returns how many the status says are in force.
+// denials returns how many denials are in force according to the status.
 func denials(t *testing.T, s *Service) int {
 	t.Helper()
 	_, body := get(t, s, "/v1/status")
@@ -30,8 +30,8 @@ func denials(t *testing.T, s *Service) int {
 	return st.Denials
 }
 
-// TestTokenOfAFileIsDenied: denials stand before every source, also one that would
-// know better.
+// TestTokenOfAFileIsDenied: a denial counts before every source, also one that knows the
+// token.
 func TestTokenOfAFileIsDenied(t *testing.T) {
 	for name, body := range map[string]func(s *Service) string{
 		"token":   func(s *Service) string { return `{"token":"` + s.demo.token.Reveal() + `","mode":"deny"}` },
@@ -71,8 +71,8 @@ func TestTokenOfAFileIsDenied(t *testing.T) {
 	}
 }
 
-// TestDenialOfAnotherProcessHolds: for example of the process that this one replaces in a
-// restart. Sessions end, and devices do not get in.
+// TestDenialOfAnotherProcessHolds: a denial that another process has saved, such as the one
+// that this process replaces, ends sessions and refuses devices.
 func TestDenialOfAnotherProcessHolds(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	live, _ := login(t, s, asDemo(s, 5))
@@ -94,7 +94,7 @@ func TestDenialOfAnotherProcessHolds(t *testing.T) {
 	}
 }
 
-// TestDenialEndsWhenTheOperatorSays: the end can be moved, so that a mistake is mended.
+// TestDenialEndsWhenTheOperatorSays: the end of a denial can be moved, to correct a mistake.
 func TestDenialEndsWhenTheOperatorSays(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	if status, answer := call(t, s, http.MethodPost, "/v1/revocations", `{"subject":"demo","mode":"deny","until":"2100-01-01T00:00:00Z"}`); status != 200 {
@@ -113,8 +113,8 @@ func TestDenialEndsWhenTheOperatorSays(t *testing.T) {
 	}
 }
 
-// denyRequests connects a device with a token that lives that long, and names it in
-// each way.
+// denyRequests connects a device with a token that lives that long, and returns each way to
+// name it.
 func denyRequests(t *testing.T, s *Service, life time.Duration) map[string]authz.Revocation {
 	t.Helper()
 	file := s.current.Load().config.Auth.Sources[0].File.Path
@@ -133,7 +133,8 @@ func denyRequests(t *testing.T, s *Service, life time.Duration) map[string]authz
 	}
 }
 
-// TestDenialWithoutAnEnd holds for as long as the live sessions' tokens, or a day.
+// TestDenialWithoutAnEnd: such a denial holds as long as the tokens of the live sessions, or
+// for a day.
 func TestDenialWithoutAnEnd(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	now := time.Now()
@@ -152,7 +153,7 @@ func TestDenialWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// TestFullDenyListIsAnError: the operator hears that the token is not withdrawn.
+// TestFullDenyListIsAnError: the answer says that the token is not withdrawn.
 func TestFullDenyListIsAnError(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	s.Close()
@@ -177,7 +178,7 @@ func TestFullDenyListIsAnError(t *testing.T) {
 	}
 }
 
-// TestDamagedDenialsStopTheStart: what was withdrawn must not come back unseen.
+// TestDamagedDenialsStopTheStart: a token that was withdrawn must not become good unnoticed.
 func TestDamagedDenialsStopTheStart(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	s.Close()
