@@ -1,11 +1,13 @@
-# mqtt-auth-proxy. Everything but `integration` and `bench` needs Go alone.
+# mqtt-auth-proxy. Most targets need only Go. `check` needs a C compiler as well, `integration`
+# and `compare` what ./integration/install brings.
 .DEFAULT_GOAL := build
 export CGO_ENABLED ?= 0
 
 GOLANGCI := v2.15.0
 BENCHTIME ?= 1s
+SOAK ?= 10m
 
-.PHONY: run build test check lint integration bench compare cross dist clean
+.PHONY: run build test check lint integration soak bench compare cross dist clean
 
 run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
 	go run ./cmd/mqtt-auth-proxy serve
@@ -35,10 +37,13 @@ integration: build ## stories against real brokers and clients; installs what it
 	./integration/install
 	go test -tags integration -count=1 -timeout 10m -p 1 ./integration/...
 
+soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time
+	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK)
+
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-compare: build ## the proxy beside HAProxy, nginx and a bare relay; integration/bench/README.md has the flags
+compare: build ## the proxy next to HAProxy, nginx and a bare relay; integration/bench/README.md has the flags
 	go run ./integration/bench $(COMPARE)
 
 dist: ## archives, Debian packages and checksums of a release, in dist/

@@ -26,9 +26,7 @@ import (
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := harness.Need(t, "chromium")
-	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
-		harness.Lack(t, "mqtt.js")
-	}
+	harness.NeedFile(t, "clients/node_modules/mqtt")
 	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
 	secure := harness.FreeAddress(t)
 	p.ListenAlso("  - {name: wss, address: '" + secure + "', tls: {auto: true}, websocket: {path: /mqtt}}\n")

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -103,9 +102,7 @@ func testPahoRefused(t *testing.T, p *harness.Proxy) {
 func TestMQTTJS(t *testing.T) {
 	t.Parallel()
 	node := harness.Need(t, "node")
-	if _, err := os.Stat("clients/node_modules/mqtt"); err != nil {
-		harness.Lack(t, "mqtt.js")
-	}
+	harness.NeedFile(t, "clients/node_modules/mqtt")
 	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
 	ws, wss := p.ListenForWebSocket()
 	token := p.Token("device")

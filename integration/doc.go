@@ -1,27 +1,91 @@
-// Package integration tests the built program against real brokers and clients,
-// and the house rules that no single package can see.
+// Package integration tests the built program against real brokers and clients, and
+// holds the repository to rules that no single package can see.
 //
-// The stories need tools that Go does not bring (mosquitto and its clients, Node,
-// HAProxy, Chromium) and carry the build tag integration:
+// Most stories need tools that do not come with Go (Mosquitto and its clients, Node,
+// HAProxy, nginx, Chromium). They have the build tag integration:
 //
 //	make integration
 //
-// Where CI=true is set a missing tool fails a story; elsewhere it is skipped with
-// the name of the tool. A story starts the program as its users do, on ports and
-// files of its own, so that stories run beside one another. When it ends, all that
-// the program has printed, at the level debug, is searched for every secret that
-// was used.
+// Where CI=true is set, a missing tool fails a story; elsewhere the story is skipped and
+// names the tool. Each story starts the program as its users do, on ports and files of
+// its own, so that stories can run in parallel. When it ends, everything that the program
+// has printed, at the level debug, is searched for every secret that was used.
 //
-// Stories can be told of another binary, or of one with the race detector:
+// The flags -proxy.binary and -proxy.race choose another program, or one with the race
+// detector. TestBrowser keeps pictures of its pages on request:
 //
 //	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
 //	go test -tags integration ./integration -proxy.race
-//
-// TestBrowser keeps pictures of its pages on request:
-//
 //	go test -tags integration -run TestBrowser ./integration -artifacts -outputdir DIR
 //
-// What the stories share is in package harness. The recipes are tested by package
-// recipes. Package soak can run for hours. What the whole program costs next to
-// others on the same work is measured by the tool in bench.
+// # The stories
+//
+// The first start and the daily work of an operator:
+//
+//	first_start            the program with nothing configured, and a port that is in use
+//	commands               the commands token, check and version, and mistakes on the command line
+//	token_file             edits of the token file of every kind, and a mistake in one
+//	withdrawal             revoked, disabled, rotated and expired tokens end their sessions
+//	mass_withdrawal        a token file that shrinks, and one that is half written
+//	denial                 JWTs that are revoked before they expire
+//	client_certificate     client certificates that are withdrawn
+//	reload                 configuration, listeners and certificates that change under load
+//	link_swap              a symbolic link above all files is replaced, inside the sandbox
+//	admin                  who may read what on the admin side, and what the metrics count
+//	telemetry              the store has one owner and keeps every message
+//
+// Devices:
+//
+//	round_trip             every QoS, retained messages, wills and offline queues
+//	clients                the clients Paho and mqtt.js
+//	browser                a web page in Chromium
+//	websocket              MQTT over WebSocket, directly and behind nginx
+//	identity               client identifiers: shared, assigned, and tokens in their place
+//	refusal                what a refused device sees, in every version
+//
+// Token services:
+//
+//	token_service          every answer that a service can give, and its outage
+//	token_service_rules    topic rules, rechecks, introspection, services behind a token file
+//	token_service_faults   faults that concern one device stay with that device
+//	token_service_fleet    thousands of devices, one token for many, and guessed tokens
+//	token_service_example  the example service and the configurations of its manual
+//	token_service_readme   the example in the manual is the one that is run
+//	token_issuer           JWTs: the rotation of keys, and every claim
+//
+// Brokers and what is in front of the proxy:
+//
+//	existing_broker        Mosquitto: credentials, refusals, outages, versions
+//	several_brokers        brokers that die, freeze or never answer
+//	load_balancer          the PROXY protocol from HAProxy and to the broker
+//
+// Attacks and overload:
+//
+//	hostile                malformed and malicious packets, one by one and a thousand at once
+//	descriptors            floods of silent connections, and no descriptors left
+//	greedy_device          one device that fills the bundled broker
+//	stalled_subscriber     a subscriber that stops reading
+//	fairness               quiet sessions next to one that moves data at full speed
+//	storm                  a fleet that reconnects over TLS
+//	low_disk               no room for telemetry
+//	sandbox                what a running program may still read
+//	log_reader             a log that nobody reads, or that cannot be written
+//
+// The end of the process:
+//
+//	shutdown               what was acknowledged is kept, and devices learn why they are cut off
+//	drain                  a thousand devices are sent away one after the other
+//	crash                  what was acknowledged is kept when the process is killed
+//	restart                restarts under systemd and with two processes lose no connection
+//	notify                 what systemd is told
+//
+// The repository:
+//
+//	imports                which package may import which
+//	skip                   no test is skipped where CI=true
+//	list                   this list is complete
+//	bench                  the tool in the folder bench produces its table
+//
+// What stories share is in package harness. Package recipes tests the recipes for
+// operators, and package soak can run for hours.
 package integration

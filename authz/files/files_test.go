@@ -28,9 +28,6 @@ func TestRead(t *testing.T) {
 		"a device that never ends": {"/dev/zero", 8, ErrNotRegular},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := os.Stat("/dev/zero"); err != nil && c.path == "/dev/zero" {
-				t.Skip("this system has no /dev/zero")
-			}
 			content, info, err := Read(c.path, c.limit)
 			if !errors.Is(err, c.want) {
 				t.Fatalf("Read says %v, want %v", err, c.want)

@@ -68,7 +68,8 @@ func build() error {
 	return nil
 }
 
-// Need returns the path of a tool that Go does not bring, or lacks it.
+// Need returns the path of a tool that does not come with Go. Without it the test is
+// skipped, or fails where CI=true.
 func Need(t testing.TB, tool string) string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
@@ -81,18 +82,32 @@ func Need(t testing.TB, tool string) string {
 			return path
 		}
 	}
-	Lack(t, tool)
+	Skip(t, tool+" is missing: ./integration/install brings it")
 	return ""
 }
 
-// Lack ends a story that cannot be told without a tool: it is skipped, and fails
-// where CI=true says that everything must be there.
-func Lack(t testing.TB, tool string) {
+// NeedFile returns the path of a file that ./integration/install brings, as Need does.
+// The path may be a pattern of filepath.Match.
+func NeedFile(t testing.TB, path string) string {
+	t.Helper()
+	found, err := filepath.Glob(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) == 0 {
+		Skip(t, path+" is missing: ./integration/install brings it")
+	}
+	return found[0]
+}
+
+// Skip skips a test that cannot run on this machine. Where CI=true says that nothing may
+// be left out, the test fails.
+func Skip(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing: ./integration/install brings it", tool)
+		t.Fatal(why)
 	}
-	t.Skipf("%s is missing: ./integration/install brings it", tool)
+	t.Skip(why)
 }
 
 // Promised is how long after its change the program may go by what a token file

@@ -58,10 +58,7 @@ func TestKubernetesRecipe(t *testing.T) {
 // a field that does not exist is as wrong as a value that does not fit.
 func checkTypes(t *testing.T, r *recipe, objects map[string]map[string]any) {
 	t.Helper()
-	compiler := filepath.Join("..", "clients", "node_modules", "typescript", "bin", "tsc")
-	if _, err := os.Stat(compiler); err != nil {
-		harness.Lack(t, "typescript")
-	}
+	harness.NeedFile(t, filepath.Join("..", "clients", "node_modules", "typescript", "bin", "tsc"))
 	var source strings.Builder
 	for kind, module := range map[string]string{
 		"ConfigMap": "core/v1", "Service": "core/v1", "PersistentVolumeClaim": "core/v1", "Deployment": "apps/v1", "NetworkPolicy": "networking/v1",

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,11 +45,7 @@ func startRabbit(t *testing.T, r *recipe) *rabbit {
 // user first.
 func rabbitScript(t *testing.T, name string) string {
 	t.Helper()
-	found, err := filepath.Glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/" + name)
-	if err != nil || len(found) == 0 {
-		harness.Lack(t, name)
-	}
-	return found[0]
+	return harness.NeedFile(t, "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/"+name)
 }
 
 // control runs rabbitmqctl.

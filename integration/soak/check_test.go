@@ -112,7 +112,7 @@ func (s *soak) collect(results []soakResult) (map[string]soakEnd, map[string]soa
 			return ends, reports
 		}
 		if time.Now().After(limit.Add(-time.Second)) {
-			s.t.Fatalf("%s has not ended for the program or for the sink: %+v", results[i].client, results[i])
+			s.t.Fatalf("%s has not ended for the program or for the sink: %+v, error %v", results[i].client, results[i], results[i].fault)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

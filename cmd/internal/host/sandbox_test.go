@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
 // confinedVariable makes the test binary a confined process, which reports what it
@@ -86,7 +88,7 @@ func TestConfine(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if string(out) == ErrNoSandbox.Error() {
-		t.Skip("this kernel has no Landlock")
+		harness.Skip(t, "this kernel has no Landlock")
 	}
 	want := `reading
 reading the next version
