@@ -14,25 +14,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// nameOf returns a string, or a whole number as it is written: many services name things
-// by the numbers of their database. Other numbers can be written in several ways.
-func nameOf(value any) (name string, ok bool) {
-	switch v := value.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), !strings.ContainsAny(v.String(), ".eE")
-	}
-	return "", false
-}
-
 // text reads a name of at most limit bytes.
 func (f *fieldReader) text(name string, limit int) string {
 	m := f.get(name)
 	if m == nil {
 		return ""
 	}
-	s, ok := nameOf(m.Value)
+	s, ok := strictjson.Name(m.Value)
 	switch {
 	case !ok:
 		f.fail(name, "neither a string nor a whole number")
@@ -122,7 +110,7 @@ func (f *fieldReader) names(name string) []string {
 	}
 	var all []string
 	for _, v := range list {
-		s, ok := nameOf(v)
+		s, ok := strictjson.Name(v)
 		if !ok || len(s) > maxValue || !intact(s) {
 			f.fail(name, "neither a string nor a list of strings")
 			return nil

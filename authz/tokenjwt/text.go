@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
 // quoted returns a text that anybody may have chosen as it stands in an error.
@@ -51,13 +53,9 @@ func namesOf(value any) ([]string, error) {
 	return list, nil
 }
 
-// nameOf returns a text, or a whole number as it is written: many issuers name things
-// by the numbers of their database. Other numbers can be written in several ways.
+// nameOf returns a text or a whole number of 1 to limit bytes.
 func nameOf(value any, limit int) (string, error) {
-	text, ok := value.(string)
-	if number, isNumber := value.(json.Number); isNumber && !strings.ContainsAny(number.String(), ".eE") {
-		text, ok = number.String(), true
-	}
+	text, ok := strictjson.Name(value)
 	if !ok {
 		return "", errors.New("neither a text nor a whole number")
 	}

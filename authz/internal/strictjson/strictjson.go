@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -129,6 +130,18 @@ func Kind(raw []byte) string {
 		return "null"
 	}
 	return "a number"
+}
+
+// Name returns a string, or a whole number as it is written, because many services name
+// things by the numbers of their database. Other numbers can be written in several ways.
+func Name(value any) (name string, ok bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), !strings.ContainsAny(v.String(), ".eE")
+	}
+	return "", false
 }
 
 // unquote returns what raw, a string that the scanner has accepted, means. NUL stays,

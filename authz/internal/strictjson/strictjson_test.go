@@ -184,6 +184,25 @@ func TestText(t *testing.T) {
 	}
 }
 
+func TestName(t *testing.T) {
+	for text, want := range map[string]string{
+		`"a"`: "a", `""`: "", `7`: "7", `-12345678901234567890`: "-12345678901234567890",
+		`1.5`: "none", `1e3`: "none", `true`: "none", `null`: "none", `["a"]`: "none", `{}`: "none", `"\ud800"`: "none",
+	} {
+		o, err := Parse([]byte(`{"a":` + text + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := Name(o[0].Value)
+		if !ok {
+			got = "none"
+		}
+		if got != want {
+			t.Errorf("%s has the name %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestEachElement(t *testing.T) {
 	for text, want := range map[string]string{
 		`[]`: "", ` [ 1 , "a,b" , [2,3] ] `: `1 "a,b" [2,3]`,
