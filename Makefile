@@ -13,7 +13,7 @@ run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
 	go run ./cmd/mqtt-auth-proxy serve
 
 build: ## bin/mqtt-auth-proxy, one static binary
-	go build -trimpath -o bin/mqtt-auth-proxy ./cmd/mqtt-auth-proxy
+	go build -trimpath $(if $(VERSION),-ldflags "-X main.release=$(VERSION)") -o bin/mqtt-auth-proxy ./cmd/mqtt-auth-proxy
 
 test: ## all tests that need nothing but Go
 	go test ./...

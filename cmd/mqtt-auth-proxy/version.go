@@ -20,8 +20,16 @@ func (p *program) versionCommand() *cobra.Command {
 	}
 }
 
-// version returns the module's version as the build recorded it.
+// release is the version of a release. Only the linker sets it:
+// -ldflags "-X main.release=v1.2.3".
+var release string
+
+// version returns the version of the release, or else of the module as the build recorded
+// it: a tag, a pseudo-version, or (devel).
 func version() string {
+	if release != "" {
+		return release
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "(devel)"

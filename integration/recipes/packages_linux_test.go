@@ -35,6 +35,9 @@ func TestReleaseArchives(t *testing.T) {
 			t.Errorf("%s is empty", file)
 		}
 	}
+	if c := harness.Run(t, filepath.Join(out, name, "mqtt-auth-proxy"), "version"); !strings.HasPrefix(c.Stdout, "mqtt-auth-proxy v1.2.3 ") {
+		t.Errorf("version: %s", c.Output())
+	}
 	root := t.TempDir()
 	if err := os.Rename(filepath.Join(out, name, "mqtt-auth-proxy"), filepath.Join(root, "mqtt-auth-proxy")); err != nil {
 		t.Fatal(err)
