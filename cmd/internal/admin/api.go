@@ -16,36 +16,37 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// API is what the paths below /v1 act on.
+// API serves the paths below /v1 with these functions, all of which must be set. They may
+// be called from many goroutines.
 type API struct {
-	// Status is what /v1/status answers, a value for encoding/json.
+	// Status returns the answer of /v1/status, a value for encoding/json.
 	Status func() any
-	// Sessions and Kick are those of the proxy.Server.
+	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
-	// Withdraw makes the caches forget what is withdrawn and denies it, if that is
-	// asked for. It returns how many entries went. Its error may be [ErrFull].
+	// Withdraw removes what is withdrawn from the caches and, if the withdrawal asks for
+	// it, denies it. It returns how many entries it has removed. Its error may be [ErrFull].
 	Withdraw func(Withdrawal) (entries int, err error)
-	// Save makes denials last.
+	// Save makes denials outlast a restart.
 	Save func() error
-	// Purge empties the caches and returns how many entries went.
+	// Purge empties the caches and returns how many entries it has removed.
 	Purge func() int
-	// Reload takes up what has changed on disk.
+	// Reload reads the configuration and its files again and returns what is wrong.
 	Reload func(context.Context) error
 }
 
 func (a *API) mount(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Status()) })
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
 	mux.HandleFunc("GET /v1/sessions", a.sessions)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", a.kick)
 	mux.HandleFunc("POST /v1/revocations", a.revoke)
 	mux.HandleFunc("DELETE /v1/cache", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, map[string]int{"entries": a.Purge()})
+		writeJSON(w, map[string]int{"entries": a.Purge()})
 	})
 	mux.HandleFunc("POST /v1/reload", a.reload)
 }
 
-// Session is a live session as the API shows it.
+// Session is a live session in an answer of the API.
 type Session struct {
 	ID          uint64    `json:"id"`
 	Subject     string    `json:"subject"`
@@ -56,24 +57,23 @@ type Session struct {
 	Listener    string    `json:"listener"`
 	Version     string    `json:"version"`
 	TLS         string    `json:"tls,omitempty"`
-	Server      string    `json:"server,omitempty"` // the broker; none for the bundled one
+	Server      string    `json:"server,omitempty"` // the broker, empty for the bundled one
 	Since       time.Time `json:"since"`
-	// BytesUp and BytesDown are what was passed to the broker and to the device.
+	// BytesUp and BytesDown are the bytes sent to the broker and to the device.
 	BytesUp   int64 `json:"bytes_up"`
 	BytesDown int64 `json:"bytes_down"`
-	// Denied is how many messages and subscriptions its topic rules did not allow.
+	// Denied is how many messages and topic filters its topic rules did not allow.
 	Denied int64 `json:"denied"`
-	// IdleSeconds is how long ago data last came from or went to the device, nil
-	// if the system does not know.
+	// IdleSeconds is how long ago data last came from or went to the device, nil if the
+	// system does not know.
 	IdleSeconds *int64 `json:"idle_seconds,omitempty"`
-	// Expires is when the grant ends, nil if it does not.
+	// Expires is when the grant ends, nil for never.
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
 // Sessions is the answer to GET /v1/sessions.
 type Sessions struct {
-	// Sessions are those asked for, up to the limit; Total is how many there
-	// are.
+	// Sessions are the sessions that match, up to the limit. Total is how many match.
 	Sessions []Session `json:"sessions"`
 	Total    int       `json:"total"`
 }
@@ -83,7 +83,7 @@ const (
 	maxLimit     = 10_000
 )
 
-// sessions lists the sessions that the query's subject and client_id describe.
+// sessions lists the sessions with the subject and client_id of the query.
 func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	limit := defaultLimit
@@ -104,7 +104,7 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 			found.Sessions = append(found.Sessions, sessionOf(c, activity()))
 		}
 	}
-	answer(w, found)
+	writeJSON(w, found)
 }
 
 func sessionOf(c *proxy.Client, a proxy.Activity) Session {
@@ -136,11 +136,11 @@ func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// Withdrawal is what POST /v1/revocations asks for.
+// Withdrawal is a request to POST /v1/revocations.
 type Withdrawal struct {
 	authz.Revocation
-	// Deny refuses what is withdrawn whatever the token sources say, until the given
-	// time; zero leaves the time to whoever denies.
+	// Deny means that what is withdrawn is refused even if a token source grants it, until
+	// the time Until. The zero time leaves it to [API.Withdraw] until when.
 	Deny  bool
 	Until time.Time
 }
@@ -148,7 +148,7 @@ type Withdrawal struct {
 // ErrFull means that there is no room for one more denial.
 var ErrFull = errors.New("there is no room for one more denial")
 
-// revocation is the body of POST /v1/revocations: one of the first three.
+// revocation is the body of POST /v1/revocations. Exactly one of the first three is set.
 type revocation struct {
 	Token   string `json:"token"`
 	TokenID string `json:"token_id"`
@@ -157,7 +157,7 @@ type revocation struct {
 	Until   string `json:"until"`
 }
 
-// The longest names that a grant can have, in bytes.
+// The longest token id and subject that a grant can have, in bytes.
 const (
 	maxTokenID = 128
 	maxSubject = 256
@@ -172,12 +172,12 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	asked, err := body.meaning(time.Now())
+	withdrawal, err := body.withdrawal(time.Now())
 	if err != nil {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	entries, err := a.Withdraw(asked)
+	entries, err := a.Withdraw(withdrawal)
 	switch {
 	case errors.Is(err, ErrFull):
 		problem.Write(w, http.StatusInsufficientStorage, "nothing has changed: "+err.Error())
@@ -186,18 +186,19 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusInternalServerError, "nothing has changed: "+err.Error())
 		return
 	}
-	sessions := a.Kick(func(c *proxy.Client) bool { return asked.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
-	if asked.Deny {
+	sessions := a.Kick(func(c *proxy.Client) bool { return withdrawal.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
+	if withdrawal.Deny {
 		if err := a.Save(); err != nil {
 			problem.Write(w, http.StatusInternalServerError, fmt.Sprintf(
 				"the denial holds and %d sessions have ended, but it does not last over a restart until it can be saved: %v", sessions, err))
 			return
 		}
 	}
-	answer(w, map[string]int{"entries": entries, "sessions": sessions})
+	writeJSON(w, map[string]int{"entries": entries, "sessions": sessions})
 }
 
-func (b revocation) meaning(now time.Time) (Withdrawal, error) {
+// withdrawal returns the request, or an error for the client.
+func (b revocation) withdrawal(now time.Time) (Withdrawal, error) {
 	w := Withdrawal{Revocation: authz.Revocation{TokenID: b.TokenID, Subject: b.Subject}, Deny: b.Mode == "deny"}
 	if b.Token != "" {
 		w.TokenHash = authz.NewToken(b.Token).Hash()
@@ -230,8 +231,8 @@ func (b revocation) meaning(now time.Time) (Withdrawal, error) {
 	return w, nil
 }
 
-// decode reads a JSON object strictly. Its errors hold nothing of the content,
-// which may be a token.
+// decode reads a JSON object strictly. Its errors repeat nothing of the content, which may
+// be a token.
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
@@ -249,10 +250,11 @@ func (a *API) reload(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	answer(w, map[string]string{"status": "reloaded"})
+	writeJSON(w, map[string]string{"status": "reloaded"})
 }
 
-func answer(w http.ResponseWriter, v any) {
+// writeJSON answers with v in JSON.
+func writeJSON(w http.ResponseWriter, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		problem.Write(w, http.StatusInternalServerError, "the answer cannot be encoded")

@@ -21,7 +21,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// fakeProxy has two sessions and notes what is done to them.
+// fakeProxy has two sessions and records what is done to them.
 type fakeProxy struct {
 	clients []*proxy.Client
 	cause   error
@@ -62,7 +62,7 @@ func (f *fakeProxy) handler() http.Handler {
 	}})
 }
 
-// sessions are those of f, the first of them idle.
+// sessions returns the sessions of f, the first of which is idle.
 func (f *fakeProxy) sessions() iter.Seq2[*proxy.Client, func() proxy.Activity] {
 	return func(yield func(*proxy.Client, func() proxy.Activity) bool) {
 		for _, c := range f.clients {
@@ -180,7 +180,7 @@ func TestRevocations(t *testing.T) {
 	}
 }
 
-// TestDenialThatFails: the answer says what holds.
+// TestDenialThatFails: the answer says what has taken effect.
 func TestDenialThatFails(t *testing.T) {
 	const body = `{"subject":"alpha","mode":"deny"}`
 	f := newFakeProxy()
@@ -195,8 +195,8 @@ func TestDenialThatFails(t *testing.T) {
 	}
 }
 
-// TestBadRevocationsDoNothing, and their errors repeat nothing of a body that may
-// hold a token.
+// TestBadRevocationsDoNothing: and their errors repeat nothing of the body, which may hold
+// a token.
 func TestBadRevocationsDoNothing(t *testing.T) {
 	for _, body := range []string{
 		"", "{}", "[]", "null", `{"token":"sesame","subject":"alpha"}`, `{"tokens":"sesame"}`, `{"token":5,"x":"sesame"}`,

@@ -11,14 +11,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
-// Options are the parts of the admin side. Handlers that are nil are not
-// mounted.
+// Options are the parts of the admin side. A path whose handler is nil does not exist. The
+// functions are called for every request, from many goroutines.
 type Options struct {
-	// Token returns what callers present as bearer token (RFC 6750 section 2.1); it
-	// is asked for every request. While it is empty every path but the probes
-	// refuses. It must be set.
+	// Token returns the admin token, which callers send as bearer token (RFC 6750 section
+	// 2.1). While it is empty every path that needs it refuses. It must be set.
 	Token func() string
-	// Ready returns nil while the proxy can serve devices, else why not.
+	// Ready returns nil while the proxy can serve devices, otherwise why not. It must be
+	// set.
 	Ready func() error
 	// Metrics serves /metrics.
 	Metrics http.Handler
@@ -26,13 +26,13 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
-	// PushSecret returns what pushes of token services are signed with; while it
-	// is empty none is taken. Nil is always empty.
+	// PushSecret returns the secret with which token services sign pushes. While it is
+	// empty every push is refused. Nil means that there is no /v1/push.
 	PushSecret func() string
 }
 
-// NewServer returns an HTTP server for o, with limits on what a caller may take.
-// Its address is not set: it is for Serve.
+// NewServer returns an HTTP server for o that limits the time and memory of a request. Its
+// address is not set: call Serve.
 func NewServer(o Options) *http.Server {
 	return &http.Server{
 		Handler:           newHandler(o),
@@ -46,13 +46,13 @@ func NewServer(o Options) *http.Server {
 
 func newHandler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := o.Ready(); err != nil {
-			plain(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
+			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
 			return
 		}
-		plain(w, http.StatusOK, "ready")
+		writeText(w, http.StatusOK, "ready")
 	})
 	private := http.NewServeMux()
 	if o.Metrics != nil {
@@ -69,20 +69,20 @@ func newHandler(o Options) http.Handler {
 		problem.Write(w, http.StatusNotFound, "there is nothing at this path")
 	})
 	if o.API != nil && o.PushSecret != nil {
-		mux.Handle("POST /v1/push", newPushGate(o.PushSecret, http.HandlerFunc(o.API.revoke)))
+		mux.Handle("POST /v1/push", newPushVerifier(o.PushSecret, http.HandlerFunc(o.API.revoke)))
 	}
 	mux.Handle("/", http.NewCrossOriginProtection().Handler(requireToken(o.Token, private)))
 	return mux
 }
 
-// requireToken lets only callers with the bearer token through.
+// requireToken answers 401 to requests without the bearer token.
 func requireToken(current func() string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token := current()
 		want := sha256.Sum256([]byte(token))
 		given, ok := bearer(r.Header.Get("Authorization"))
-		// Digests have one length, so the comparison tells nothing about that of
-		// the token.
+		// Digests are of one length, so the time of the comparison reveals nothing about
+		// the length of the token.
 		got := sha256.Sum256([]byte(given))
 		if !ok || token == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="mqtt-auth-proxy"`)
@@ -94,14 +94,15 @@ func requireToken(current func() string, next http.Handler) http.Handler {
 	})
 }
 
-// bearer returns the credentials of an Authorization header; the scheme's case
-// does not count (RFC 9110 section 11.1).
+// bearer returns the token in an Authorization header. The scheme is case-insensitive (RFC
+// 9110 section 11.1).
 func bearer(header string) (string, bool) {
 	scheme, rest, ok := strings.Cut(header, " ")
 	return strings.TrimLeft(rest, " "), ok && strings.EqualFold(scheme, "Bearer")
 }
 
-func plain(w http.ResponseWriter, status int, text string) {
+// writeText answers with a line of text.
+func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

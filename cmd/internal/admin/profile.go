@@ -9,15 +9,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
-// maxProfile is the longest time that a profile may watch the process, in
-// seconds. It must end before the server's WriteTimeout.
+// maxProfile is the longest duration of a profile, in seconds. It must be shorter than the
+// WriteTimeout of the server.
 const maxProfile = 30
 
-// mountProfiles mounts what `go tool pprof` reads. Profiles hold names of
-// functions and numbers, nothing of what clients sent.
+// mountProfiles mounts the profiles for go tool pprof. They consist of numbers and names of
+// functions, and contain no data of clients.
 func mountProfiles(mux *http.ServeMux) {
 	for path, h := range map[string]http.HandlerFunc{
-		"":        pprof.Index, // and the profiles by their names
+		"":        pprof.Index, // which also serves the profiles by name
 		"cmdline": pprof.Cmdline,
 		"profile": pprof.Profile,
 		"symbol":  pprof.Symbol,
@@ -27,8 +27,8 @@ func mountProfiles(mux *http.ServeMux) {
 	}
 }
 
-// boundProfile refuses to watch for longer than maxProfile, which is also what
-// package pprof takes for a CPU profile that does not say how long.
+// boundProfile refuses profiles that are longer than maxProfile, which is also the default
+// of package pprof for a CPU profile.
 func boundProfile(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if text := r.URL.Query().Get("seconds"); text != "" {

@@ -53,8 +53,7 @@ func TestProfilesAreForOperators(t *testing.T) {
 	}
 }
 
-// TestNoProfilesWithoutAToken: an admin side without a token keeps everything but
-// the probes to itself.
+// TestNoProfilesWithoutAToken: while there is no admin token, only the probes answer.
 func TestNoProfilesWithoutAToken(t *testing.T) {
 	w := httptest.NewRecorder()
 	newHandler(Options{Token: fixed("")}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))

@@ -77,27 +77,27 @@ func TestNoPushWithoutASecret(t *testing.T) {
 
 func TestRememberedPushesAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newPushGate(fixed(testSecret), http.NotFoundHandler())
+		v := newPushVerifier(fixed(testSecret), http.NotFoundHandler())
 		var s [sha256.Size]byte
 		for i := range maxPushes {
 			s[0], s[1], s[2] = byte(i), byte(i>>8), byte(i>>16)
-			if !g.first(s) {
+			if !v.first(s) {
 				t.Fatalf("push %d is taken for a replay", i)
 			}
 		}
 		s[3] = 1
-		if g.first(s) {
+		if v.first(s) {
 			t.Error("more are remembered than the bound")
 		}
 		time.Sleep(2*pushSkew + time.Second)
-		if !g.first(s) || len(g.seen) != 1 {
-			t.Errorf("%d are remembered after their time", len(g.seen))
+		if !v.first(s) || len(v.seen) != 1 {
+			t.Errorf("%d are remembered after their time", len(v.seen))
 		}
 	})
 }
 
-// FuzzPush: what is not signed as it is written above does nothing, and what is signed
-// counts at most once, whatever else it holds.
+// FuzzPush: a push without a good signature does nothing, and one with a good signature is
+// accepted at most once, whatever its body.
 func FuzzPush(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
 	for _, timestamp := range []string{"1800000000", "1800000300", "1800000301", "1799999699", "-1", "+1800000000", "1.8e9", "", "9223372036854775807", "99999999999999999999"} {
@@ -110,9 +110,9 @@ func FuzzPush(f *testing.F) {
 			signature = good
 		}
 		called := 0
-		gate := newPushGate(func() string { return testSecret }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
-		gate.now = func() time.Time { return now }
-		first, second := push(gate, timestamp, signature, body), push(gate, timestamp, signature, body)
+		verifier := newPushVerifier(func() string { return testSecret }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
+		verifier.now = func() time.Time { return now }
+		first, second := push(verifier, timestamp, signature, body), push(verifier, timestamp, signature, body)
 		seconds, err := strconv.ParseInt(timestamp, 10, 64)
 		fresh := err == nil && seconds >= now.Add(-pushSkew).Unix() && seconds <= now.Add(pushSkew).Unix()
 		switch {

@@ -15,11 +15,11 @@ import (
 // minToken is the length of the shortest admin token that is accepted, in bytes.
 const minToken = 16
 
-// MaxSecret bounds the files of the admin side's secrets, in bytes.
+// MaxSecret is the size of the largest file with a secret of the admin side, in bytes.
 const MaxSecret = 64 << 10
 
-// EnsureToken returns the admin token that the file at path holds. If there is no
-// file it makes one with a new token, for the owner's eyes only.
+// EnsureToken returns the admin token in the file at path. If there is no file, it makes
+// one with a new token that only its owner can read.
 func EnsureToken(path string) (string, error) {
 	b, _, err := files.Read(path, MaxSecret)
 	switch {
@@ -35,7 +35,7 @@ func EnsureToken(path string) (string, error) {
 	return token, nil
 }
 
-// createToken makes a token and the file for it.
+// createToken makes a token and writes it to a new file.
 func createToken(path string) (string, error) {
 	token := rand.Text()
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
@@ -44,7 +44,7 @@ func createToken(path string) (string, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return EnsureToken(path) // of another process that starts at this moment
+		return EnsureToken(path) // another process has just made it
 	case err != nil:
 		return "", fmt.Errorf("admin token: %w", err)
 	}

@@ -81,7 +81,7 @@ func TestCgroups(t *testing.T) {
 	}
 }
 
-// TestMemoryOfThisMachine: what there is can be read.
+// TestMemoryOfThisMachine: the control groups of this machine can be read, if it has any.
 func TestMemoryOfThisMachine(t *testing.T) {
 	if u, ok := (cgroups{os.DirFS("/")}).usage(); ok && (u.used <= 0 || u.limit <= 0) {
 		t.Errorf("%+v", u)

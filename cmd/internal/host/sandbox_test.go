@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// confined tries files in directories to read, to write and for neither.
+// confined reports which files of directories to read, to write and for neither it can use.
 func confined(dir string) string {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	files := []string{in("read/file"), in("link/current/file"), in("deep/current/conf/file")}
@@ -112,7 +112,7 @@ func TestDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	// As a mounted secret looks: the names lead through a link that is swapped.
+	// Kubernetes mounts a secret like this: the names lead through a link that is swapped.
 	if err := os.MkdirAll(in("certs/..2026"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -130,8 +130,8 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
-// TestDirectoriesFollowEveryLink: a release is a directory that a link leads to, and
-// the next one will lie beside it.
+// TestDirectoriesFollowEveryLink: a link may lead to the directory of a release, next to
+// which the next release will lie.
 func TestDirectoriesFollowEveryLink(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -62,8 +62,8 @@ func TestSystemdGetsEveryState(t *testing.T) {
 	}
 }
 
-// TestReportsThatFailAreLogged: a manager that is gone stops nothing, and there is
-// nothing to log without one.
+// TestReportsThatFailAreLogged: a report that fails is logged, and without a service manager
+// there is none.
 func TestReportsThatFailAreLogged(t *testing.T) {
 	core, logged := observer.New(zap.WarnLevel)
 	s := Systemd{Log: zap.New(core)}

@@ -8,23 +8,23 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// What is left of a text in a line, in bytes. A client may call itself anything of
-// up to 64 KiB, and each of those bytes may take six in JSON.
+// The longest texts in a line, in bytes. A client may choose an id of up to 64 KiB, and each
+// of those bytes may take six in JSON.
 const (
 	maxName  = 128
-	maxText  = 512 // errors, and what else explains something
+	maxText  = 512 // of errors and other explanations
 	maxStack = 8 << 10
 )
 
-// boundedCore writes lines of a bounded size, no more of each kind than the pace
-// allows. It is the only way to the log: no writer has to think of bounds itself.
+// boundedCore writes lines of a bounded size, no more of each kind than rates allows. It
+// is the only way to the log, so that code that logs need not think of bounds.
 type boundedCore struct {
 	zapcore.Core
-	pace *pace
+	rates *rateLimiter
 }
 
 func (c *boundedCore) With(fields []zapcore.Field) zapcore.Core {
-	return &boundedCore{Core: c.Core.With(bounded(fields, false)), pace: c.pace}
+	return &boundedCore{Core: c.Core.With(bounded(fields, false)), rates: c.rates}
 }
 
 func (c *boundedCore) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
@@ -36,12 +36,12 @@ func (c *boundedCore) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zap
 
 func (c *boundedCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	k := lineKind(e.Message, fields)
-	suppressed, ok := c.pace.allow(k)
+	suppressed, ok := c.rates.allow(k)
 	if !ok {
 		return nil
 	}
 	e.Message, e.Stack = cut(e.Message, maxText), ""
-	fields = bounded(fields, hasStack(fields) && c.pace.allowStack(k))
+	fields = bounded(fields, hasStack(fields) && c.rates.allowStack(k))
 	if suppressed > 0 {
 		fields = append(fields, zap.Int64("suppressed", suppressed))
 	}
@@ -60,15 +60,15 @@ func hasStack(fields []zapcore.Field) bool {
 	return false
 }
 
-// bounded returns fields of a bounded size, with a stack trace only if stack says
-// so.
-func bounded(fields []zapcore.Field, stack bool) []zapcore.Field {
+// bounded returns fields of a bounded size, without the stack trace unless withStack is
+// true.
+func bounded(fields []zapcore.Field, withStack bool) []zapcore.Field {
 	out := make([]zapcore.Field, 0, len(fields)+1)
 	for _, f := range fields {
 		limit := maxName
 		switch f.Key {
 		case stackKey:
-			if !stack {
+			if !withStack {
 				continue
 			}
 			limit = maxStack
@@ -81,7 +81,7 @@ func bounded(fields []zapcore.Field, stack bool) []zapcore.Field {
 }
 
 // boundedField returns f with at most limit bytes of text. Numbers, times and the like
-// stay as they are; whatever has no bound by itself becomes text.
+// stay as they are; a value of any other type becomes text.
 func boundedField(f zapcore.Field, limit int) zapcore.Field {
 	switch f.Type {
 	case zapcore.StringType:
@@ -105,8 +105,8 @@ func boundedField(f zapcore.Field, limit int) zapcore.Field {
 	return zap.String(f.Key, cut(fmt.Sprint(value), limit))
 }
 
-// cut returns at most limit bytes of text, and says how long it was if that is not
-// all of it.
+// cut returns at most limit bytes of text. If that is not all of it, the length of the text
+// follows.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text

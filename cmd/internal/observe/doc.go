@@ -34,7 +34,7 @@
 // # Bounds
 //
 // Most lines can be caused by a device, as often as it likes and with text of its own in
-// them. So every text is cut off and every kind of line has a rate, which [Log.Pace] sets,
+// them. So every text is cut off and every kind of line has a rate, which [Log.SetRate] sets,
 // whether the line is written by zap, by slog or by package log: all of them end in the
 // same zapcore.Core. The lines that are left out are counted.
 //

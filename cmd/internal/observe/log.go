@@ -10,33 +10,33 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Log is the log of a process. Every line is bounded in size, and the lines of each
-// kind in number, because devices can cause most of them: see [Log.Pace].
+// Log is the log of a process. Devices can cause most lines, so the size of every line and
+// the rate of the lines of each kind are bounded: see [Log.SetRate].
 type Log struct {
 	*zap.Logger
-	pace *pace
-	lost func() uint64
+	rates *rateLimiter
+	lost  func() uint64
 }
 
-// NewLog returns a log that writes to w, one line an entry. level says which entries
-// are written, at any time; format is json or console. If w is an [Output], a line
-// says how many others it had to drop.
+// NewLog returns a log that writes one line for each entry to w. The level may change at
+// any time; the format is json or console. If w is an [Output], a line says how many lines
+// it had to drop.
 func NewLog(w io.Writer, level zapcore.LevelEnabler, format string) (*Log, error) {
 	encoder, err := newEncoder(format)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		pace: &pace{debug: func() bool { return level.Enabled(zapcore.DebugLevel) }, kinds: make(map[kind]*account)},
-		lost: func() uint64 { return 0 },
+		rates: &rateLimiter{debug: func() bool { return level.Enabled(zapcore.DebugLevel) }, kinds: make(map[kind]*kindState)},
+		lost:  func() uint64 { return 0 },
 	}
 	if o, ok := w.(*Output); ok {
 		l.lost = o.Lost
-		o.announce(func(lost uint64) []byte { return lossNotice(encoder, lost) })
+		o.onLoss(func(lost uint64) []byte { return lossNotice(encoder, lost) })
 	}
 	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)
 	// Without an ErrorOutput of its own zap writes to stderr, whatever w is.
-	l.Logger = zap.New(&boundedCore{Core: core, pace: l.pace}, zap.ErrorOutput(zapcore.AddSync(io.Discard)))
+	l.Logger = zap.New(&boundedCore{Core: core, rates: l.rates}, zap.ErrorOutput(zapcore.AddSync(io.Discard)))
 	return l, nil
 }
 
@@ -67,22 +67,22 @@ func lossNotice(encoder zapcore.Encoder, lost uint64) []byte {
 	return append([]byte(nil), line.Bytes()...)
 }
 
-// Pace bounds the lines of each kind: so many a second on average and ten times as
-// many at once; at level debug a hundred times more. Lines are of one kind if
-// message and reason (or cause) are the same. The next line of that kind has the
-// field "suppressed", which says how many were left out. 0, as in the beginning,
-// means no bound. Pace may be called at any time.
-func (l *Log) Pace(perSecond int) { l.pace.set(float64(perSecond)) }
+// SetRate limits the lines of each kind to so many a second on average and ten times as
+// many at once; at level debug to a hundred times more. Lines are of one kind if message
+// and reason (or cause) are the same. The next line of a kind has the field "suppressed",
+// which says how many were left out. 0 means no limit, as it is before the first call.
+// SetRate may be called at any time.
+func (l *Log) SetRate(perSecond int) { l.rates.setRate(float64(perSecond)) }
 
-// wants reports whether a line of this level and kind would be written now, and
-// counts it if only the pace forbids it. It spares attackers' lines the making.
+// wants reports whether a line of this level and kind would be written now, and counts it
+// as suppressed if only its rate is too high. It saves the work for lines that an attacker
+// causes.
 func (l *Log) wants(level zapcore.Level, k kind) bool {
-	return l.Core().Enabled(level) && !l.pace.full(k)
+	return l.Core().Enabled(level) && !l.rates.suppress(k)
 }
 
-// Writer returns what logs each text that is written to it, for code that knows no
-// better log than that of package log. What follows the first line of a text is taken
-// for a stack trace.
+// Writer returns a writer that logs each text that is written to it, for code that uses
+// package log. What follows the first line of a text is taken for a stack trace.
 func (l *Log) Writer() io.Writer { return standardWriter{l.Logger} }
 
 type standardWriter struct{ log *zap.Logger }
@@ -99,7 +99,7 @@ func (w standardWriter) Write(text []byte) (int, error) {
 
 // collect makes metrics of the lines that are not in the log.
 func (l *Log) collect(e emitter) {
-	l.pace.totals(func(k kind, n int64) {
+	l.rates.totals(func(k kind, n int64) {
 		e.count("log_suppressed_total", "Log lines that were suppressed because too many of their kind came at once. The reason is that of a refusal or the cause of a session's end.",
 			float64(n), "message", k.message, "reason", k.reason)
 	})

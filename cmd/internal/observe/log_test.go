@@ -21,11 +21,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// longest is what a line may be at most, in bytes, with a stack trace or without.
+// longest is the length of the longest line, in bytes, without a stack trace.
 const longest = 16 << 10
 
-// TestLinesAreShort: whatever a client calls itself, and whatever an error repeats of
-// it.
+// TestLinesAreShort: long texts of a client, and errors that repeat them, are cut off.
 func TestLinesAreShort(t *testing.T) {
 	long := strings.Repeat("\x01", 60_000)
 	for name, write := range map[string]func(*Log){
@@ -79,8 +78,8 @@ func TestCutTextsSayHowLongTheyWere(t *testing.T) {
 	}
 }
 
-// TestEveryKindOfLineHasAPace: whoever writes it, by whatever interface.
-func TestEveryKindOfLineHasAPace(t *testing.T) {
+// TestEveryKindOfLineIsLimited: every interface for logging ends in the same limits.
+func TestEveryKindOfLineIsLimited(t *testing.T) {
 	for name, write := range map[string]func(l *Log, n int){
 		"zap":         func(l *Log, n int) { l.Error("cannot accept connections", zap.Int("n", n)) },
 		"slog":        func(l *Log, n int) { slog.New(zapslog.NewHandler(l.Core())).Error("not stored", "n", n) },
@@ -88,7 +87,7 @@ func TestEveryKindOfLineHasAPace(t *testing.T) {
 		// So many kinds can only be made of what a client sends.
 		"other kinds": func(l *Log, n int) {
 			if n < maxKinds {
-				l.pace.expect(kind{message: fmt.Sprint("kind ", n)})
+				l.rates.startAtZero(kind{message: fmt.Sprint("kind ", n)})
 			}
 			l.Info(fmt.Sprint("message ", n))
 		},
@@ -96,7 +95,7 @@ func TestEveryKindOfLineHasAPace(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
 			l := newTestLog(t, &out, zap.InfoLevel)
-			l.Pace(10)
+			l.SetRate(10)
 			for n := range 1000 {
 				write(l, n)
 			}
@@ -112,8 +111,7 @@ func TestEveryKindOfLineHasAPace(t *testing.T) {
 	}
 }
 
-// TestStacksOnceAMinute: a stack is for a bug, and a bug that is met often needs to be
-// seen once.
+// TestStacksOnceAMinute: the stack trace of a bug that many connections meet is needed once.
 func TestStacksOnceAMinute(t *testing.T) {
 	for name, write := range map[string]func(*Log){
 		"proxy": func(l *Log) {
@@ -129,7 +127,7 @@ func TestStacksOnceAMinute(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
 			l := newTestLog(t, &out, zap.InfoLevel)
-			l.Pace(10)
+			l.SetRate(10)
 			for range 3 {
 				for range 5 {
 					write(l)
@@ -150,7 +148,7 @@ func TestStacksOnceAMinute(t *testing.T) {
 	}
 }
 
-// TestErrorsHaveNoStack: they are no bugs.
+// TestErrorsHaveNoStack: an error is no bug.
 func TestErrorsHaveNoStack(t *testing.T) {
 	var out bytes.Buffer
 	l := newTestLog(t, &out, zap.InfoLevel)

@@ -18,7 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// wantMetric fails unless the series has the value: of a histogram, its count.
+// wantMetric fails unless the series has the value. That of a histogram is its count.
 func wantMetric(t *testing.T, r prometheus.Gatherer, name string, labels map[string]string, want float64) {
 	t.Helper()
 	families, err := r.Gather()
@@ -107,8 +107,8 @@ func TestServerIsLookedAtOnceAScrape(t *testing.T) {
 	wantMetric(t, r, namespace+"relay_escalations_total", map[string]string{}, 9)
 }
 
-// TestRefusalsCannotFillTheDisk: of many a few are logged, each reason has its own
-// limit, errors too, and what was left out is told.
+// TestRefusalsCannotFillTheDisk: a few of many lines are logged, each reason has a limit of
+// its own, and the number of the others is logged and counted.
 func TestRefusalsCannotFillTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		trace, out, r := newTestObserver(t, zap.InfoLevel)
@@ -141,9 +141,9 @@ func TestRefusalsCannotFillTheDisk(t *testing.T) {
 	})
 }
 
-// TestAcceptErrorsHaveAPace: an accept that succeeds ends the pause between failures, so
+// TestAcceptErrorsAreLimited: an accept that succeeds ends the pause between failures, so
 // they may come as fast as connections do. All of them are counted.
-func TestAcceptErrorsHaveAPace(t *testing.T) {
+func TestAcceptErrorsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		trace, out, r := newTestObserver(t, zap.InfoLevel)
 		for range 2000 {
@@ -157,8 +157,8 @@ func TestAcceptErrorsHaveAPace(t *testing.T) {
 	})
 }
 
-// TestDebuggingShowsMore: a hundred times as many lines, but even then the log does
-// not grow as fast as a client likes.
+// TestDebuggingShowsMore: a hundred times as many lines, but even then a client cannot make
+// the log grow as fast as it likes.
 func TestDebuggingShowsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		trace, out, _ := newTestObserver(t, zap.DebugLevel)
@@ -171,8 +171,8 @@ func TestDebuggingShowsMore(t *testing.T) {
 	})
 }
 
-// BenchmarkConnection is what observing costs a connection that becomes a session
-// and ends, without writing the line about it.
+// BenchmarkConnection measures a connection that becomes a session and ends, without the
+// writing of the line about it.
 func BenchmarkConnection(b *testing.B) {
 	trace, client := New(newTestLog(b, io.Discard, zap.ErrorLevel), "").Trace(), testClient()
 	b.ReportAllocs()
@@ -186,11 +186,11 @@ func BenchmarkConnection(b *testing.B) {
 	})
 }
 
-// BenchmarkRefusal is what observing costs a connection that is refused under
-// attack, most lines about which are suppressed.
+// BenchmarkRefusal measures connections that are refused under attack, when most lines are
+// suppressed.
 func BenchmarkRefusal(b *testing.B) {
 	log := newTestLog(b, io.Discard, zap.InfoLevel)
-	log.Pace(10)
+	log.SetRate(10)
 	o := New(log, "")
 	trace := o.Trace()
 	refusal := proxy.Refusal{Reason: "unknown_token", Listener: "mqtts", Err: fmt.Errorf("because"), ClientID: "dev", Level: 4}
@@ -201,11 +201,10 @@ func BenchmarkRefusal(b *testing.B) {
 	}
 }
 
-// BenchmarkDenied is what observing costs a session that publishes what it may not as
-// fast as it can.
+// BenchmarkDenied measures a session that publishes what it must not as fast as it can.
 func BenchmarkDenied(b *testing.B) {
 	log := newTestLog(b, io.Discard, zap.InfoLevel)
-	log.Pace(10)
+	log.SetRate(10)
 	trace, client := New(log, "").Trace(), testClient()
 	denied := proxy.Denied{Type: packets.PUBLISH, Topic: []byte("devices/other/x")}
 	b.ReportAllocs()

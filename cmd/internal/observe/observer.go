@@ -28,7 +28,7 @@ type Observer struct {
 // the program becomes the label of a metric.
 func New(log *Log, version string) *Observer {
 	for _, info := range proxy.Reasons() {
-		log.pace.expect(kind{refusedLine, string(info.Reason)})
+		log.rates.startAtZero(kind{refusedLine, string(info.Reason)})
 	}
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collector(log.collect))
@@ -162,8 +162,8 @@ func (o *Observer) opened(c *proxy.Client) {
 	}
 }
 
-// denied counts and logs what topic rules do not allow. A device can cause that as
-// fast as it sends.
+// denied counts and logs what topic rules do not allow. A device can cause it as fast as it
+// sends.
 func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 	l := o.metrics.of(c.Listener)
 	denied, message := l.deniedPublish, "publish denied"
@@ -201,12 +201,12 @@ func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 
 func (o *Observer) panicked(value any, stack []byte) {
 	o.metrics.panics.Inc()
-	// The value may be built from a client's bytes; the stack is not.
+	// Unlike the value, the stack cannot contain data of a client.
 	o.log.Error("a bug ended one connection; please report it", zap.String("kind", kindOf(value)), zap.ByteString("stack", stack))
 }
 
-// kindOf describes a panic. Only the runtime's own text is safe to repeat: any other
-// value may have been made of client data.
+// kindOf describes the value of a panic. Only the text of the runtime is safe to log: any
+// other value may contain data of a client.
 func kindOf(v any) string {
 	if err, ok := v.(runtime.Error); ok {
 		return err.Error()

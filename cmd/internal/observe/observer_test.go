@@ -20,12 +20,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// newTestObserver returns an Observer and what it writes at the given level.
+// newTestObserver returns the hooks of an Observer with a log at the given level, what that
+// has written, and the metrics.
 func newTestObserver(t *testing.T, level zapcore.Level) (proxy.Trace, *bytes.Buffer, *prometheus.Registry) {
 	t.Helper()
 	var out bytes.Buffer
 	log := newTestLog(t, &out, level)
-	log.Pace(10)
+	log.SetRate(10)
 	o := New(log, "")
 	return o.Trace(), &out, o.registry
 }
@@ -39,7 +40,7 @@ func newTestLog(t testing.TB, w io.Writer, level zapcore.Level) *Log {
 	return log
 }
 
-// lines decodes what was logged.
+// lines decodes the log.
 func lines(t *testing.T, out *bytes.Buffer) (all []map[string]any) {
 	t.Helper()
 	for _, line := range strings.Split(strings.TrimSpace(out.String()), "\n") {
@@ -83,8 +84,8 @@ func TestOneLineForARefusal(t *testing.T) {
 	}
 }
 
-// TestOneLineForASession: its begin is a line for debugging only, its end says who
-// ended it and why.
+// TestOneLineForASession: the beginning of a session is a line at level debug only, and the
+// line about its end has who ended it and why.
 func TestOneLineForASession(t *testing.T) {
 	for _, tt := range []struct {
 		end   proxy.End
@@ -143,8 +144,8 @@ func TestLoggerTakesNoOtherFormats(t *testing.T) {
 	}
 }
 
-// TestDeniedTopics: counted by what was denied, logged with what is denied to whom, and
-// not as often as the device likes.
+// TestDeniedTopics: each is counted by its kind, and logged with the topic and the session,
+// but not as often as the device likes.
 func TestDeniedTopics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		trace, out, r := newTestObserver(t, zapcore.InfoLevel)

@@ -9,37 +9,35 @@ import (
 )
 
 const (
-	// maxPending is how many bytes an Output holds for a reader that is slow.
+	// maxPending is how many bytes an Output holds for a slow reader.
 	maxPending = 1 << 20
-	// maxWrite is the most that is written at once: a pipe takes that much without
-	// mixing it with what other processes write (PIPE_BUF on Linux).
+	// maxWrite is how many bytes are written at once: a pipe does not mix that many with
+	// what other processes write (PIPE_BUF on Linux).
 	maxWrite = 4096
 )
 
-// Output is a writer that never makes its callers wait: what they write is held, at
-// most 1 MiB of it, and a goroutine passes it on to the real writer. What finds no
-// room, and what the real writer refuses, is lost and counted. So neither a reader
-// that stops reading the log of a process nor one that goes away can hold up the
-// work of that process.
+// Output is a writer that never makes its callers wait. It holds what they write, up to
+// 1 MiB, and a goroutine passes it on to the real writer. Lines that find no room, or that
+// the real writer refuses, are lost and counted. So a reader of the log that stops reading
+// or goes away cannot hold up the process.
 //
-// Each Write is one line. [NewOutput] makes an Output and Close ends it.
+// Each Write is one line. [NewOutput] makes an Output, and Close ends it.
 type Output struct {
 	w    io.Writer
 	wake chan struct{} // holds one element while there is something to do
 	done chan struct{} // closed when the goroutine has ended
 
-	mu      sync.Mutex
-	pending []byte
-	busy    bool // the goroutine has taken what was pending
-	idle    *sync.Cond
-	lost    uint64
-	untold  uint64 // of those that were lost
-	closed  bool
-	notice  func(lost uint64) []byte
+	mu         sync.Mutex
+	pending    []byte
+	busy       bool // the goroutine has taken what was pending
+	idle       *sync.Cond
+	lost       uint64
+	unreported uint64 // lost lines that no notice has reported
+	closed     bool
+	notice     func(lost uint64) []byte
 }
 
-// NewOutput returns an Output that passes on to w. Whoever makes it must call
-// Close.
+// NewOutput returns an Output that passes on to w. The caller must call Close.
 func NewOutput(w io.Writer) *Output {
 	o := &Output{w: w, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	o.idle = sync.NewCond(&o.mu)
@@ -53,7 +51,7 @@ func (o *Output) Write(line []byte) (int, error) {
 	defer o.mu.Unlock()
 	if o.closed || len(o.pending)+len(line) > maxPending {
 		o.lost++
-		o.untold++
+		o.unreported++
 		return len(line), nil
 	}
 	o.pending = append(o.pending, line...)
@@ -71,18 +69,18 @@ func (o *Output) Lost() uint64 {
 	return o.lost
 }
 
-// announce makes the Output write a line about those that were lost, as soon as
-// there is room again. It must be called before the first Write.
-func (o *Output) announce(notice func(lost uint64) []byte) { o.notice = notice }
+// onLoss makes the Output write a notice about lost lines as soon as there is room again.
+// It must be called before the first Write.
+func (o *Output) onLoss(notice func(lost uint64) []byte) { o.notice = notice }
 
-// ErrLost is returned by Flush when something has not been written.
+// ErrLost is returned by Flush when a line has not been written.
 var ErrLost = errors.New("the reader of the output does not read")
 
-// Flush waits until everything has been written, but not longer than patience. It
-// returns ErrLost if it was in vain or if a line was lost at any time.
-func (o *Output) Flush(patience time.Duration) error {
+// Flush waits until everything has been written, but not longer than timeout. It returns
+// ErrLost if that was too short or if a line was lost at any time before.
+func (o *Output) Flush(timeout time.Duration) error {
 	late := false
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(timeout, func() {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		late = true
@@ -100,17 +98,17 @@ func (o *Output) Flush(patience time.Duration) error {
 	return nil
 }
 
-// Close writes what is held and ends the goroutine, for which it waits, but not
-// longer than patience: a goroutine in a write that never returns ends with the
-// process. What is written later is lost. Close may be called again.
-func (o *Output) Close(patience time.Duration) {
+// Close writes what is held and ends the goroutine. It does not wait longer than timeout: a
+// goroutine in a write that never returns ends with the process. What is written later is
+// lost. Close may be called again.
+func (o *Output) Close(timeout time.Duration) {
 	o.mu.Lock()
 	if !o.closed {
 		o.closed = true
 		close(o.wake)
 	}
 	o.mu.Unlock()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case <-o.done:
@@ -121,29 +119,29 @@ func (o *Output) Close(patience time.Duration) {
 func (o *Output) run() {
 	defer close(o.done)
 	for range o.wake {
-		o.pass()
+		o.drain()
 	}
-	o.pass()
+	o.drain()
 }
 
-// pass writes until nothing is pending. The notice about lines that found no room
-// stands behind those that did.
-func (o *Output) pass() {
-	for text, lost := o.take(); text != nil; text, lost = o.take() {
+// drain writes until nothing is pending. The notice about lines that found no room follows
+// those that did.
+func (o *Output) drain() {
+	for text, lost := o.takePending(); text != nil; text, lost = o.takePending() {
 		for len(text) > 0 {
 			piece := firstLines(text)
 			if n, err := o.w.Write(piece); err != nil {
-				o.lose(piece[min(max(n, 0), len(piece)):])
+				o.countLost(piece[min(max(n, 0), len(piece)):])
 			}
 			text = text[len(piece):]
 		}
-		o.tell(lost)
+		o.writeNotice(lost)
 	}
 }
 
-// take returns what is pending, nil if that is nothing, and how many lines were lost
-// until now of which no notice says so.
-func (o *Output) take() (text []byte, lost uint64) {
+// takePending returns what is pending, nil for nothing, and how many lines were lost until
+// now that no notice has reported.
+func (o *Output) takePending() (text []byte, lost uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.pending) == 0 {
@@ -152,11 +150,11 @@ func (o *Output) take() (text []byte, lost uint64) {
 		return nil, 0
 	}
 	text, o.pending, o.busy = o.pending, nil, true
-	return text, o.untold
+	return text, o.unreported
 }
 
-// tell writes a notice about lost lines.
-func (o *Output) tell(lost uint64) {
+// writeNotice writes the notice about lost lines, if there are any.
+func (o *Output) writeNotice(lost uint64) {
 	if lost == 0 || o.notice == nil {
 		return
 	}
@@ -165,20 +163,20 @@ func (o *Output) tell(lost uint64) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.untold -= lost
+	o.unreported -= lost
 }
 
-// lose counts the lines of what could not be written.
-func (o *Output) lose(text []byte) {
+// countLost counts the lines of a text that could not be written.
+func (o *Output) countLost(text []byte) {
 	lines := uint64(bytes.Count(text, []byte("\n")))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.lost += lines
-	o.untold += lines
+	o.unreported += lines
 }
 
-// firstLines returns whole lines from the beginning of text that may be written at
-// once, at least one.
+// firstLines returns as many whole lines from the beginning of text as may be written at
+// once, but at least one.
 func firstLines(text []byte) []byte {
 	if len(text) <= maxWrite {
 		return text

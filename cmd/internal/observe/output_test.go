@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// reader is the other end of an Output: it takes nothing while it is stalled, and
-// fails every write while it is gone.
+// reader is the other end of an Output: it takes nothing while it is stalled, and every
+// write fails while it is gone.
 type reader struct {
 	resume chan struct{} // nil: it reads
 	mu     sync.Mutex
@@ -41,9 +41,9 @@ func (r *reader) setGone(gone bool) {
 	r.gone = gone
 }
 
-// TestStalledReaderHoldsNobodyUp: lines are lost, those before stay in order, and a
-// line says how many are missing where they are missing.
-func TestStalledReaderHoldsNobodyUp(t *testing.T) {
+// TestStalledReaderHoldsUpNoCaller: lines are lost, those before them stay in order, and a
+// notice in their place says how many are missing.
+func TestStalledReaderHoldsUpNoCaller(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := &reader{resume: make(chan struct{})}
@@ -81,8 +81,8 @@ func TestStalledReaderHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestReaderThatComesBack: what was written while there was none is counted, and the
-// next reader learns of it.
+// TestReaderThatComesBack: lines that were written while there was no reader are counted,
+// and the next reader gets a notice.
 func TestReaderThatComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{gone: true}
@@ -104,8 +104,8 @@ func TestReaderThatComesBack(t *testing.T) {
 	})
 }
 
-// TestLastWordsTakeBoundedTime: they are written if somebody reads them.
-func TestLastWordsTakeBoundedTime(t *testing.T) {
+// TestCloseTakesBoundedTime: the last lines are written if they are read in time.
+func TestCloseTakesBoundedTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &reader{}
 		o := NewOutput(r)

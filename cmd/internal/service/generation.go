@@ -131,7 +131,7 @@ func (s *Service) install(g *generation) error {
 	g.loaded = time.Now()
 	old := s.current.Swap(g)
 	s.setLevel(g.config.Log.Level)
-	s.Log.Pace(g.config.Log.LinesPerSecond)
+	s.Log.SetRate(g.config.Log.LinesPerSecond)
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)
 		l.update()
