@@ -77,7 +77,7 @@ func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os
 		select {
 		case err := <-done:
 			if err != nil {
-				s.Log.Warn("shut down in haste", zap.Error(errCut))
+				s.Log.Warn("shut down before all sessions had ended", zap.Error(errCut))
 				return errCut
 			}
 			s.Log.Info("shut down")

@@ -21,7 +21,7 @@ const (
 	settleTime = time.Second
 )
 
-// byPoll is the cause of a reload for which nobody has asked.
+// byPoll is the cause of a reload that the poll begins by itself.
 const byPoll = "poll"
 
 // errEnded is why there is no reload.

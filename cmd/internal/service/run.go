@@ -40,7 +40,7 @@ func (s *Service) wait(signals <-chan os.Signal) error {
 			}
 			s.reloader.ask()
 		case err := <-s.fatal:
-			s.Log.Error("cannot go on", zap.Error(err))
+			s.Log.Error("cannot continue", zap.Error(err))
 			return errors.Join(err, s.drain(signals, 0))
 		}
 	}

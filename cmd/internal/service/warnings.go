@@ -96,7 +96,7 @@ func (s *Service) warnOfSockets(c *config.Config) {
 	used[name] = true
 	for _, name := range s.Sockets.Names() {
 		if !used[name] {
-			s.Log.Warn("nobody listens on a socket of systemd", zap.String("name", name),
+			s.Log.Warn("no listener uses a socket of systemd", zap.String("name", name),
 				zap.Error(errors.New("set the address of a listener to systemd:"+name)))
 		}
 	}
