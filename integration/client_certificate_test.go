@@ -3,93 +3,17 @@
 package integration
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
-
-// deviceAuthority issues client certificates and withdraws them.
-type deviceAuthority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newDeviceAuthority(t *testing.T, name string) *deviceAuthority {
-	t.Helper()
-	a := &deviceAuthority{t: t}
-	a.cert, a.key = a.issue(&x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name),
-	})
-	return a
-}
-
-func (a *deviceAuthority) issue(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	parent, signer := a.cert, a.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(1000*time.Hour)
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return cert, key
-}
-
-// device returns the certificate of a device.
-func (a *deviceAuthority) device(number int64) tls.Certificate {
-	a.t.Helper()
-	cert, key := a.issue(&x509.Certificate{
-		SerialNumber: big.NewInt(number), Subject: pkix.Name{CommonName: fmt.Sprint("device-", number)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
-}
-
-// pem is the file that names the authority.
-func (a *deviceAuthority) pem() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}))
-}
-
-// revoking is a file of revocation lists with these certificates.
-func (a *deviceAuthority) revoking(numbers ...int64) string {
-	a.t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
-	for _, n := range numbers {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: list.ThisUpdate})
-	}
-	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
-}
 
 // TestRevokedCertificateEndsItsSession: a new revocation list, or an authority that is no
 // longer accepted, ends the sessions that came with the certificates it means, and those
@@ -101,15 +25,15 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 	token := p.Token("thermometer")
 	dir := t.TempDir()
 	authority, crl := filepath.Join(dir, "devices.pem"), filepath.Join(dir, "devices.crl")
-	ours, others := newDeviceAuthority(t, "ours"), newDeviceAuthority(t, "others")
-	harness.WriteFile(t, authority, ours.pem()+others.pem())
-	harness.WriteFile(t, crl, ours.revoking()+others.revoking())
+	ours, others := harness.NewAuthority(t, "ours"), harness.NewAuthority(t, "others")
+	harness.WriteFile(t, authority, ours.PEM()+others.PEM())
+	harness.WriteFile(t, crl, ours.RevocationList()+others.RevocationList())
 	config := p.ConfigWith(s.Upstream()+"connect: {timeout: 60s}\n",
 		fmt.Sprintf("{name: plain, address: '%s'}", p.Plain),
 		fmt.Sprintf("{name: tls, address: '%s', tls: {auto: true, client_auth: request, client_ca: %s, client_crl: %s}}", p.TLS, authority, crl))
 	harness.WriteFile(t, p.Config, config)
 	p.Start()
-	devices := map[string]tls.Certificate{"first": ours.device(7), "second": ours.device(8), "third": ours.device(9), "other": others.device(7)}
+	devices := map[string]tls.Certificate{"first": ours.Device(7, "device-7"), "second": ours.Device(8, "device-8"), "third": ours.Device(9, "device-9"), "other": others.Device(7, "device-7")}
 	dialWith := func(name string) (*tls.Conn, error) {
 		config := &tls.Config{InsecureSkipVerify: true}
 		if c, ok := devices[name]; ok {
@@ -144,7 +68,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 			}
 		}
 	}
-	harness.WriteFile(t, crl, ours.revoking(7)+others.revoking())
+	harness.WriteFile(t, crl, ours.RevocationList(7)+others.RevocationList())
 	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
@@ -155,19 +79,19 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 	if strings.Contains(p.Stderr.String(), `"message":"new certificate"`) {
 		t.Error("the log calls a revocation list a certificate")
 	}
-	harness.WriteFile(t, crl, ours.revoking(7, 8)+others.revoking())
+	harness.WriteFile(t, crl, ours.RevocationList(7, 8)+others.RevocationList())
 	ends("second") // by the poll
 	if _, ack := packetstest.Present(t, late, packetstest.Identity(5, "late", token)); ack.Code != packets.NotAuthorized {
 		t.Errorf("a certificate that was revoked between the handshake and the CONNECT gets %v", ack.Code)
 	}
-	harness.WriteFile(t, crl, ours.revoking(7, 8))
-	harness.WriteFile(t, authority, ours.pem())
+	harness.WriteFile(t, crl, ours.RevocationList(7, 8))
+	harness.WriteFile(t, authority, ours.PEM())
 	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)
 	}
 	ends("other")
 	// Another file, by another config.
-	harness.WriteFile(t, crl+".2", ours.revoking(7, 8, 9))
+	harness.WriteFile(t, crl+".2", ours.RevocationList(7, 8, 9))
 	harness.WriteFile(t, p.Config, strings.Replace(config, crl, crl+".2", 1))
 	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Fatal(text)

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"regexp"
@@ -78,46 +79,39 @@ func TestTokenAsClientID(t *testing.T) {
 // the same subject takes over, and finds its session again.
 func TestDevicesWithOneClientID(t *testing.T) {
 	t.Parallel()
-	for _, broker := range []string{"bundled", "mosquitto"} {
-		t.Run(broker, func(t *testing.T) {
-			t.Parallel()
-			var sections string
-			if broker == "mosquitto" {
-				sections = harness.StartMosquitto(t).Upstream()
-			}
-			p := harness.NewProxy(t, sections)
-			one, two, helper := p.Token("one"), p.Token("two"), p.Token("helper")
-			p.Start()
-			lasting := func(token string) *packets.Connect {
-				c := packetstest.Identity(4, "firmware", token)
-				c.CleanStart = false
-				return c
-			}
-			first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), lasting(one))
-			first.MustSubscribe("commands", 1)
-			second, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
-			if ack.Code != packets.Success || ack.SessionPresent {
-				t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
-			}
-			if err := first.Publish("a", "b"); err != nil {
-				t.Errorf("the first device beside the second: %v", err)
-			}
-			if err := second.Publish("a", "b"); err != nil {
-				t.Errorf("the second device beside the first: %v", err)
-			}
-			first.Disconnect()
-			second.Disconnect()
-			harness.Publish(t, append(p.ClientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
-			second, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
-			if got, err := second.Next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
-				t.Errorf("the second device: session present %v, gets %q", ack.SessionPresent, got.Payload)
-			}
-			first, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(one))
-			if got, err := first.Next(harness.Patience); !ack.SessionPresent || err != nil || string(got.Payload) != "for one alone" {
-				t.Errorf("the first device: session present %v, gets %q, error %v", ack.SessionPresent, got.Payload, err)
-			}
-		})
-	}
+	harness.EachBroker(t, func(t *testing.T, upstream string) {
+		p := harness.NewProxy(t, upstream)
+		one, two, helper := p.Token("one"), p.Token("two"), p.Token("helper")
+		p.Start()
+		lasting := func(token string) *packets.Connect {
+			c := packetstest.Identity(4, "firmware", token)
+			c.CleanStart = false
+			return c
+		}
+		first := packetstest.Connect(t, packetstest.Dial(t, p.Plain), lasting(one))
+		first.MustSubscribe("commands", 1)
+		second, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
+		if ack.Code != packets.Success || ack.SessionPresent {
+			t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
+		}
+		if err := first.Publish("a", "b"); err != nil {
+			t.Errorf("the first device beside the second: %v", err)
+		}
+		if err := second.Publish("a", "b"); err != nil {
+			t.Errorf("the second device beside the first: %v", err)
+		}
+		first.Disconnect()
+		second.Disconnect()
+		harness.Publish(t, append(p.ClientArgs(helper), "-q", "1", "-t", "commands", "-m", "for one alone")...)
+		second, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(two))
+		if got, err := second.Next(500 * time.Millisecond); !ack.SessionPresent || err == nil {
+			t.Errorf("the second device: session present %v, gets %q", ack.SessionPresent, got.Payload)
+		}
+		first, ack = packetstest.Present(t, packetstest.Dial(t, p.Plain), lasting(one))
+		if got, err := first.Next(harness.Patience); !ack.SessionPresent || err != nil || string(got.Payload) != "for one alone" {
+			t.Errorf("the first device: session present %v, gets %q, error %v", ack.SessionPresent, got.Payload, err)
+		}
+	})
 }
 
 // TestAssignedClientID: a 5.0 device without a client id is told one, by which it finds
@@ -163,38 +157,32 @@ func TestAssignedClientID(t *testing.T) {
 // the subject that uses it. The same subject may come back, another may not come at all.
 func TestSharedClientIDs(t *testing.T) {
 	t.Parallel()
-	for _, broker := range []string{"bundled", "mosquitto"} {
-		t.Run(broker, func(t *testing.T) {
-			t.Parallel()
-			sections := "upstream: {client_id: '${client_id}'}\n"
-			if broker == "mosquitto" {
-				sections = strings.Replace(harness.StartMosquitto(t).Upstream(), "upstream: {", "upstream: {client_id: '${client_id}', ", 1)
+	harness.EachBroker(t, func(t *testing.T, upstream string) {
+		const own = "upstream: {client_id: '${client_id}', "
+		p := harness.NewProxy(t, own+strings.TrimPrefix(cmp.Or(upstream, "}\n"), "upstream: {"))
+		owner, stranger := p.Token("owner"), p.Token("stranger")
+		p.Start()
+		first := p.Connect(t, 5, "shared", owner)
+		for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
+			if r := harness.MosquittoPub(t, append(p.ClientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.Status != want {
+				t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.Status, want, r.Output())
 			}
-			p := harness.NewProxy(t, sections)
-			owner, stranger := p.Token("owner"), p.Token("stranger")
-			p.Start()
-			first := p.Connect(t, 5, "shared", owner)
-			for version, want := range map[string]int{"mqttv31": 2, "mqttv311": 2, "mqttv5": 133} {
-				if r := harness.MosquittoPub(t, append(p.ClientArgs(stranger), "-V", version, "-i", "shared", "-t", "a", "-m", "b")...); r.Status != want {
-					t.Errorf("the stranger's %s: status %d, want %d\n%s", version, r.Status, want, r.Output())
-				}
-			}
-			if err := first.Publish("a", "b"); err != nil {
-				t.Fatalf("the owner's session: %v", err)
-			}
-			second := p.Connect(t, 5, "shared", owner)
-			// Mosquitto 2.0 says nothing on this occasion.
-			if code, err := first.AwaitEnd(harness.Patience); err != nil || code != packets.SessionTakenOver && broker == "bundled" {
-				t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
-			}
-			if err := second.Publish("a", "b"); err != nil {
-				t.Errorf("the owner's second session: %v", err)
-			}
-			second.Conn.Close()
-			harness.Eventually(t, "the id's way to a stranger once it is free", func() bool {
-				_, ack := p.Present(t, 5, "shared", stranger)
-				return ack.Code == packets.Success
-			})
+		}
+		if err := first.Publish("a", "b"); err != nil {
+			t.Fatalf("the owner's session: %v", err)
+		}
+		second := p.Connect(t, 5, "shared", owner)
+		// Mosquitto 2.0 says nothing on this occasion.
+		if code, err := first.AwaitEnd(harness.Patience); err != nil || code != packets.SessionTakenOver && upstream == "" {
+			t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
+		}
+		if err := second.Publish("a", "b"); err != nil {
+			t.Errorf("the owner's second session: %v", err)
+		}
+		second.Conn.Close()
+		harness.Eventually(t, "the id's way to a stranger once it is free", func() bool {
+			_, ack := p.Present(t, 5, "shared", stranger)
+			return ack.Code == packets.Success
 		})
-	}
+	})
 }

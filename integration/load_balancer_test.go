@@ -134,7 +134,8 @@ func TestBrokerLearnsTheAddress(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			h := harness.StartHeaderSink(t)
-			authority, certificate := harness.ClientCertificate(t, "pump-7")
+			devices, authority := harness.NewAuthority(t, "devices"), filepath.Join(t.TempDir(), "devices-ca.pem")
+			harness.WriteFile(t, authority, devices.PEM())
 			secure := harness.FreeAddress(t)
 			p := harness.NewProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: proxy, proxy_protocol: %s}\n", h.Addr(), version))
 			p.ListenAlso(fmt.Sprintf("  - {name: mtls, address: '%s', tls: {auto: true, client_ca: '%s', client_auth: require}}\n", secure, authority))
@@ -145,7 +146,7 @@ func TestBrokerLearnsTheAddress(t *testing.T) {
 			packetstest.Connect(t, plain, packetstest.Identity(5, "plain", token))
 			harness.CheckHeader(t, <-h.Headers, plain)
 			config := p.ClientTLS(t)
-			config.Certificates = []tls.Certificate{certificate}
+			config.Certificates = []tls.Certificate{devices.Device(2, "pump-7")}
 			conn := packetstest.DialFrom(t, "127.0.0.32", secure)
 			packetstest.Connect(t, tls.Client(conn, config), packetstest.Identity(5, "secure", token))
 			got := <-h.Headers

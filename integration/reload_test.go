@@ -3,15 +3,8 @@
 package integration
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,32 +17,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
-
-// certificatePair returns a self-signed certificate for localhost with that serial
-// number, and its key.
-func certificatePair(t testing.TB, serial int64) (certificate, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(kind string, b []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}))
-	}
-	return encode("CERTIFICATE", der), encode("PRIVATE KEY", secret)
-}
 
 // serial returns the number of the certificate that a listener shows.
 func serial(t testing.TB, address string) int64 {
@@ -70,8 +37,8 @@ func TestCertificateReplacedUnderLoad(t *testing.T) {
 	p := harness.NewProxy(t, "")
 	token := p.Token("thermometer")
 	certificate, key := filepath.Join(t.TempDir(), "server.pem"), filepath.Join(t.TempDir(), "server-key.pem")
-	cert1, key1 := certificatePair(t, 1)
-	cert2, key2 := certificatePair(t, 2)
+	cert1, key1 := harness.ServerCertificate(t, 1)
+	cert2, key2 := harness.ServerCertificate(t, 2)
 	harness.WriteFile(t, certificate, cert1)
 	harness.WriteFile(t, key, key1)
 	harness.WriteFile(t, p.Config, p.ConfigWith(s.Upstream(), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: %s, key: %s}}", p.TLS, certificate, key)))
@@ -227,7 +194,7 @@ func TestTicketsAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	dir := t.TempDir()
-	cert, key := certificatePair(t, 7)
+	cert, key := harness.ServerCertificate(t, 7)
 	harness.WriteFile(t, filepath.Join(dir, "server.pem"), cert)
 	harness.WriteFile(t, filepath.Join(dir, "server-key.pem"), key)
 	replica := func(secret string) (*harness.Proxy, string) {
@@ -278,7 +245,7 @@ func TestMountedConfig(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(mount, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		cert, key := certificatePair(t, serial)
+		cert, key := harness.ServerCertificate(t, serial)
 		harness.WriteFile(t, filepath.Join(mount, dir, "server.pem"), cert)
 		harness.WriteFile(t, filepath.Join(mount, dir, "server-key.pem"), key)
 		harness.WriteFile(t, filepath.Join(mount, dir, "proxy.yaml"), p.ConfigWith(s.Upstream(), listeners...))

@@ -109,23 +109,11 @@ func onSocket(t *testing.T, listener, tokens string, s *harness.Sink) *harness.P
 // program is away. Nobody is turned away.
 func TestRestartBySystemd(t *testing.T) {
 	t.Parallel()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	socket, err := ln.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
 	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
-	p.Files = []*os.File{socket}
-	p.Env = append(p.Env, "LISTEN_FDS=1", "LISTEN_FDNAMES=mqtt")
-	p.Wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
+	address := p.PassSockets("mqtt")[0]
 	token := p.Token("caller")
 	p.Start()
-	c := call(t, ln.Addr().String(), token)
+	c := call(t, address, token)
 	for range 2 {
 		p.Stop()
 		p.Start()

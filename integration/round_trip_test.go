@@ -27,29 +27,22 @@ type way struct {
 // version, plain and over TLS, with the bundled broker and with Mosquitto.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
-	for _, broker := range []string{"bundled", "mosquitto"} {
-		t.Run(broker, func(t *testing.T) {
-			t.Parallel()
-			var sections string
-			if broker == "mosquitto" {
-				sections = harness.StartMosquitto(t).Upstream()
-			}
-			p := harness.NewProxy(t, sections)
-			sensor, dashboard := p.Token("sensor"), p.Token("dashboard")
-			p.Start()
-			for _, w := range ways(p) {
-				w.sensor, w.dashboard = sensor, dashboard
-				t.Run(w.name, func(t *testing.T) {
-					t.Parallel()
-					w.testQualities(t)
-					w.testLargePayload(t)
-					w.testRetained(t)
-					w.testWill(t)
-					w.testOffline(t)
-				})
-			}
-		})
-	}
+	harness.EachBroker(t, func(t *testing.T, upstream string) {
+		p := harness.NewProxy(t, upstream)
+		sensor, dashboard := p.Token("sensor"), p.Token("dashboard")
+		p.Start()
+		for _, w := range ways(p) {
+			w.sensor, w.dashboard = sensor, dashboard
+			t.Run(w.name, func(t *testing.T) {
+				t.Parallel()
+				w.testQualities(t)
+				w.testLargePayload(t)
+				w.testRetained(t)
+				w.testWill(t)
+				w.testOffline(t)
+			})
+		}
+	})
 }
 
 func ways(p *harness.Proxy) []way {

@@ -107,14 +107,10 @@ func TestWithdrawnToken(t *testing.T) {
 		"disabled":          {"disable", "valve"},
 		"rotated":           {"rotate", "valve"},
 	} {
-		for _, broker := range []string{"bundled", "mosquitto"} {
-			t.Run(name+", "+broker, func(t *testing.T) {
-				t.Parallel()
-				var sections string
-				if broker == "mosquitto" {
-					sections = harness.StartMosquitto(t).Upstream()
-				}
-				p := harness.NewProxy(t, sections)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			harness.EachBroker(t, func(t *testing.T, upstream string) {
+				p := harness.NewProxy(t, upstream)
 				token := p.Token("valve")
 				p.Start()
 				c := connectAll(t, p, token)
@@ -135,7 +131,7 @@ func TestWithdrawnToken(t *testing.T) {
 				}
 				c.checkAfter(t, token, successor)
 			})
-		}
+		})
 	}
 }
 
@@ -211,28 +207,21 @@ func checkPunctual(t *testing.T, from, to time.Time) {
 // has told the broker goodbye, so the will is sent.
 func TestExpiryWhileConnected(t *testing.T) {
 	t.Parallel()
-	for _, broker := range []string{"bundled", "mosquitto"} {
-		t.Run(broker, func(t *testing.T) {
-			t.Parallel()
-			var sections string
-			if broker == "mosquitto" {
-				sections = harness.StartMosquitto(t).Upstream()
-			}
-			p := harness.NewProxy(t, sections)
-			p.Token("other")
-			p.Start()
-			asked := time.Now()
-			token := p.Token("valve", "--expires", "4s")
-			made := time.Now()
-			c := connectAll(t, p, token)
-			c.ended(t, made, packets.NotAuthorized)
-			checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
-			c.awaitWills(t)
-			if _, ack := p.Present(t, 5, "back", token); ack.Code != packets.NotAuthorized {
-				t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)
-			}
-		})
-	}
+	harness.EachBroker(t, func(t *testing.T, upstream string) {
+		p := harness.NewProxy(t, upstream)
+		p.Token("other")
+		p.Start()
+		asked := time.Now()
+		token := p.Token("valve", "--expires", "4s")
+		made := time.Now()
+		c := connectAll(t, p, token)
+		c.ended(t, made, packets.NotAuthorized)
+		checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
+		c.awaitWills(t)
+		if _, ack := p.Present(t, 5, "back", token); ack.Code != packets.NotAuthorized {
+			t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)
+		}
+	})
 }
 
 // TestMosquittoSubSeesTheRevocation is the same with the client that everybody

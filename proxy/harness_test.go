@@ -126,6 +126,28 @@ func (b *bench) mustLogin(p packets.Connect) *packetstest.Client {
 	return c
 }
 
+// sendUntilTimeout sends a text byte by byte, so slowly that the connection must be
+// refused before the end of it, at the deadline of the CONNECT.
+func (b *bench) sendUntilTimeout(c *packetstest.Client, text string, pause time.Duration) {
+	b.t.Helper()
+	start, done := time.Now(), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range len(text) {
+			time.Sleep(pause)
+			if _, err := c.Write([]byte(text[i : i+1])); err != nil {
+				return
+			}
+		}
+	}()
+	c.ExpectEnd()
+	took := time.Since(start)
+	<-done
+	if r := b.lastRefusal(); r.Reason != ConnectTimeout || took != 10*second {
+		b.t.Errorf("refused as %v after %v", r.Reason, took)
+	}
+}
+
 // with returns a CONNECT of the given level with client id and user name.
 func with(level byte, clientID, username string) packets.Connect {
 	return packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: clientID, Username: username, HasUsername: username != ""}

@@ -39,6 +39,19 @@ func StartMosquitto(t *testing.T) *Mosquitto {
 	return m
 }
 
+// EachBroker runs a story with the bundled broker, for which upstream is empty, and with
+// a Mosquitto, to which the section upstream leads.
+func EachBroker(t *testing.T, story func(t *testing.T, upstream string)) {
+	t.Run("bundled", func(t *testing.T) {
+		t.Parallel()
+		story(t, "")
+	})
+	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
+		story(t, StartMosquitto(t).Upstream())
+	})
+}
+
 // RunMosquitto runs a broker on a configuration file that makes it listen at addr.
 func RunMosquitto(t testing.TB, config, addr string) *Mosquitto {
 	t.Helper()

@@ -53,6 +53,29 @@ func (p *Proxy) ClientTLS(t testing.TB) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
 }
 
+// PassSockets opens a socket for each name and passes them to the program as systemd
+// does. It returns their addresses. The sockets stay open until the test ends.
+func (p *Proxy) PassSockets(names ...string) (addresses []string) {
+	p.t.Helper()
+	for range names {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.t.Cleanup(func() { ln.Close() })
+		socket, err := ln.(*net.TCPListener).File()
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		p.t.Cleanup(func() { socket.Close() })
+		p.files = append(p.files, socket)
+		addresses = append(addresses, ln.Addr().String())
+	}
+	p.Env = append(p.Env, fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	p.Wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
+	return addresses
+}
+
 // ListenAlso adds listeners to the installation, before it starts.
 func (p *Proxy) ListenAlso(listeners string) {
 	p.t.Helper()
@@ -74,7 +97,7 @@ type Proxy struct {
 	Data, Config      string
 	Plain, TLS, Admin string     // host:port
 	Wrapper           []string   // runs the program, if set
-	Files             []*os.File // that the program inherits
+	files             []*os.File // that the program inherits
 	Env               []string
 
 	mu        sync.Mutex
@@ -176,7 +199,7 @@ func (p *Proxy) Launch() {
 	} else {
 		argv = append(argv, "--data", p.Data)
 	}
-	p.Process = launchWith(p.t, p.Files, p.Env, argv...)
+	p.Process = launchWith(p.t, p.files, p.Env, argv...)
 	p.Processes = append(p.Processes, p.Process)
 }
 

@@ -36,7 +36,8 @@ func TestPrometheus(t *testing.T) {
 
 	sources := everySource(r)
 	bundled, outside := harness.NewProxy(t, sources), harness.NewProxy(t, sources+harness.StartSink(t).Upstream())
-	authority, _ := harness.ClientCertificate(t, "gauge")
+	authority := filepath.Join(t.TempDir(), "devices-ca.pem")
+	harness.WriteFile(t, authority, harness.NewAuthority(t, "devices").PEM())
 	outside.ListenAlso(fmt.Sprintf("  - {name: mtls, address: '%s', tls: {auto: true, client_ca: '%s', client_auth: request}}\n", harness.FreeAddress(t), authority))
 	token := bundled.Token("gauge")
 	outside.Token("gauge")

@@ -3,7 +3,6 @@
 package recipes
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,25 +79,9 @@ func TestUnitsAndConfigAgree(t *testing.T) {
 		_, rest, _ := strings.Cut(string(unit), "FileDescriptorName=")
 		given, _, _ := strings.Cut(rest, "\n")
 		names = append(names, given)
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		socket, err := ln.(*net.TCPListener).File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer socket.Close()
-		p.Files = append(p.Files, socket)
-		if name == "mqtt" {
-			p.Plain = ln.Addr().String()
-		} else {
-			p.TLS = ln.Addr().String()
-		}
 	}
-	p.Env = append(p.Env, "LISTEN_FDS=2", "LISTEN_FDNAMES="+strings.Join(names, ":"))
-	p.Wrapper = []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}
+	addresses := p.PassSockets(names...)
+	p.Plain, p.TLS = addresses[0], addresses[1]
 	token := p.Token("device")
 	p.Start()
 	p.Connect(t, 5, "plain", token)
