@@ -22,6 +22,8 @@ type Grant struct {
 	// ACL is what the session may publish and subscribe to; nil leaves that to
 	// the configuration.
 	ACL *ACL
+	// Superuser lifts the topic rules and the topic map of the configuration, never a limit.
+	Superuser bool
 	// Attrs are values for templates and topic rules.
 	Attrs map[string]string
 	// Expires ends the grant and every session that uses it; zero means never.

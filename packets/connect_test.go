@@ -90,8 +90,8 @@ func TestConnectRefused(t *testing.T) {
 		{"user property name not UTF-8", "MQTT-1.5.7-1", 0x81, connect(5, 2, props(pairOf("\xFF", "")), id), nil},
 		{"user property value not UTF-8", "MQTT-1.5.7-1", 0x81, connect(5, 2, props(pairOf("", "\xED\xA0\x80")), id), connect(5, 2, props(pairOf("", "")), id)},
 		{"user property with U+0000", "MQTT-1.5.4-2", 0x81, connect(5, 2, props(pairOf("a", "\x00")), id), nil},
-		{"response topic with wildcard", "MQTT-3.3.2-14", 0x82, will5(props(text(responseTopic, "a/#")), "t"), will5(props(text(responseTopic, "a/b")), "t")},
-		{"empty response topic", "MQTT-4.7.3-1", 0x82, will5(props(text(responseTopic, "")), "t"), nil},
+		{"response topic with wildcard", "MQTT-3.3.2-14", 0x82, will5(props(text(ResponseTopic, "a/#")), "t"), will5(props(text(ResponseTopic, "a/b")), "t")},
+		{"empty response topic", "MQTT-4.7.3-1", 0x82, will5(props(text(ResponseTopic, "")), "t"), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parseConnect(test.breaks)

@@ -21,7 +21,7 @@ func FuzzReadConnect(f *testing.F) {
 	id := field("id")
 	f.Add(connect(3|bridgeBit, 0xE6, id, field("w"), field("m"), field("u"), field("p")))
 	f.Add(connect(5, 2, props(text(AuthenticationMethod, "m"), text(AuthenticationData, "d"), pairOf("a", "b"), num(0x27, 0, 0, 1, 0)), id))
-	f.Add(connect(5, 0x1E, props(), id, props(num(0x18, 0, 0, 0, 1), text(responseTopic, "r")), field("w"), field("m")))
+	f.Add(connect(5, 0x1E, props(), id, props(num(0x18, 0, 0, 0, 1), text(ResponseTopic, "r")), field("w"), field("m")))
 	f.Add(connect(5, 3, props(num(0x21, 0, 0)), id))
 	f.Add(connect(6, 2, id))
 	f.Add(longer(connect(4, 2, id)))
@@ -93,7 +93,7 @@ func FuzzConnack(f *testing.F) {
 func FuzzProperties(f *testing.F) {
 	f.Add([]byte(num(0x11, 0, 0, 0, 1)+pairOf("token", "T")+text(AuthenticationMethod, "m")+text(AuthenticationData, "d")), "token", byte(CONNECT))
 	f.Add([]byte(text(ReasonString, "r")+text(AssignedClientIdentifier, "id")+num(0x21, 0, 1)), "r", byte(CONNACK))
-	f.Add([]byte(num(0x0B, 0x80, 0x01)+num(0x23, 0, 1)+text(responseTopic, "t")), "", byte(PUBLISH))
+	f.Add([]byte(num(0x0B, 0x80, 0x01)+num(0x23, 0, 1)+text(ResponseTopic, "t")), "", byte(PUBLISH))
 	f.Add([]byte(num(0x18, 0, 0, 0, 1)+num(0x01, 1)), "", byte(0))
 	f.Add([]byte("\x26\x00\x01n\xFF\xFF"), "n", byte(1))
 	f.Fuzz(func(t *testing.T, raw []byte, name string, place byte) {

@@ -1,6 +1,7 @@
 package packets
 
 import (
+	"encoding/binary"
 	"iter"
 	"slices"
 )
@@ -67,7 +68,7 @@ func (p Properties) ServerReference() (string, bool) { return p.text(serverRefer
 
 // ResponseTopic returns the topic name that a PUBLISH or will asks to be
 // answered on.
-func (p Properties) ResponseTopic() (string, bool) { return p.text(responseTopic) }
+func (p Properties) ResponseTopic() (string, bool) { return p.text(ResponseTopic) }
 
 // SessionExpiryInterval returns how many seconds the broker keeps the session
 // when the connection is gone, 0xFFFFFFFF for ever. Absent is 0 in a CONNECT,
@@ -96,7 +97,7 @@ func (p Properties) ReceiveMaximum() (uint16, bool) {
 // string must be left out of an answer that it would make larger.
 // [MQTT-3.2.2-19]
 func (p Properties) MaximumPacketSize() (uint32, bool) {
-	n, ok := p.number(maximumPacketSize)
+	n, ok := p.number(MaximumPacketSize)
 	return uint32(n), ok
 }
 
@@ -124,6 +125,13 @@ func (p Properties) With(id PropertyID, value string) Properties {
 	p = p.Without(id)
 	out := slices.Grow(slices.Clip(p), 1+fieldLen(value))
 	return appendField(append(out, byte(id)), value)
+}
+
+// WithMaximumPacketSize returns p with that Maximum Packet Size, in bytes, in place of any
+// that p has. The size must not be 0 [MQTT-3.2.2-15].
+func (p Properties) WithMaximumPacketSize(bytes uint32) Properties {
+	p = p.Without(MaximumPacketSize)
+	return binary.BigEndian.AppendUint32(append(slices.Clip(p), byte(MaximumPacketSize)), bytes)
 }
 
 // Without returns p without the properties of the given identifiers. It is p

@@ -106,7 +106,7 @@ func TestPropertyGetters(t *testing.T) {
 		text(AuthenticationMethod, "PLAIN") + text(AuthenticationData, "\x00u\x00p") + num(0x21, 1, 0) +
 		num(0x27, 0, 1, 0, 0) + num(0x22, 0, 9) + text(AssignedClientIdentifier, "made-up") +
 		text(ReasonString, "why") + text(serverReference, "other:1883") + num(0x13, 0, 30) +
-		num(0x23, 0, 7) + text(responseTopic, "answers"))
+		num(0x23, 0, 7) + text(ResponseTopic, "answers"))
 	got := func(v any, ok bool) any {
 		if !ok {
 			return nil

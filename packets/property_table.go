@@ -23,12 +23,12 @@ const (
 
 // Those that only the methods of Properties need.
 const (
-	responseTopic         PropertyID = 0x08
+	ResponseTopic         PropertyID = 0x08
 	sessionExpiryInterval PropertyID = 0x11
 	serverKeepAlive       PropertyID = 0x13
 	serverReference       PropertyID = 0x1C
 	receiveMaximum        PropertyID = 0x21
-	maximumPacketSize     PropertyID = 0x27
+	MaximumPacketSize     PropertyID = 0x27
 )
 
 // String returns the standard's name of the property, or its number.
@@ -158,9 +158,9 @@ func (r *propertyRule) fault(id PropertyID, value []byte) *fault {
 		return nil
 	case encText:
 		switch text := value[2:]; {
-		case id == responseTopic && len(text) == 0:
+		case id == ResponseTopic && len(text) == 0:
 			return faultTopicEmpty
-		case id == responseTopic && bytes.ContainsAny(text, wildcards):
+		case id == ResponseTopic && bytes.ContainsAny(text, wildcards):
 			return faultResponseTopic
 		default:
 			return textFault(text, faultPropertyText)

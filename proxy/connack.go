@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
 // passAnswer passes the broker's CONNACK to the client. A success goes on unchanged unless
@@ -19,8 +20,9 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		return c.upstreamRefusal(raw, ack.Code, version, out)
 	}
 	c.srv.acceptances.add(c.acceptanceKey(out))
-	c.link.topicAliases = aliasMaximum(&ack)
+	c.link.takes = inspect.LimitsOf(ack.Properties)
 	changed := c.echoMethod(&ack, out)
+	changed = c.limitPacketSize(&ack) || changed
 	if c.login.level == 5 && c.login.connect.ClientID == "" {
 		assigned, err := c.agreeOnClientID(&ack)
 		if err != nil {

@@ -19,10 +19,11 @@ type login struct {
 	clientID string // by which the session is known, see chooseClientID
 	sentID   string // stands for the client id towards the broker
 
-	check   *check          // while the token is being checked
-	session *session        // set once the token is good, and client with it
-	client  *Client         // the session's
-	rights  *authz.BoundACL // topic rules; nil if the broker decides about topics
+	check   *check   // while the token is being checked
+	session *session // set once the token is good, and client with it
+	client  *Client  // the session's
+	rights  rights
+	will    packets.Will // of the CONNECT, as the broker gets it, if there are rights
 }
 
 // maxChecks is how often a token is checked because revocations came during the check
@@ -56,7 +57,7 @@ func (c *conn) authorize() error {
 
 func (c *conn) newSession(g *authz.Grant) *session {
 	s := &session{srv: c.srv, abort: c.abort}
-	if c.arrival.ws != nil || g.ACL != nil {
+	if c.arrival.ws != nil || c.policy.rightsOf(g).any() {
 		s.extras = &extras{ws: c.arrival.ws}
 	}
 	s.publish(c.newClient(g))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 )
 
 // Policy is what a [Server] does with connections. It must not be changed after it was
@@ -46,6 +47,12 @@ type Policy struct {
 	// in the same way, so that persistent sessions are found again. Without it the server
 	// makes a random key.
 	ClientIDKey []byte
+	// ACL are the topic rules of sessions whose grant has none. Nil leaves topics to the
+	// broker.
+	ACL *authz.ACL
+	// Topics maps the topics that devices use to those of the broker, and back. Nil maps
+	// none. Rules are about the topics that devices use.
+	Topics *topicmap.Map
 	// Limits bounds what clients may take.
 	Limits Limits
 	// Overload, if not nil, returns why the process has no room for one more connection,

@@ -57,6 +57,9 @@ const (
 	IdentityNotUsable Reason = "identity_not_usable"
 	// ClientIDInUse: another subject has a live session with this client id.
 	ClientIDInUse Reason = "client_id_in_use"
+	// TopicNotUsable: the subject or an attribute of the token cannot be a level of the
+	// topics that the map gives to the client.
+	TopicNotUsable Reason = "topic_not_usable"
 	// WillTopic: the will's topic is one that the client may not publish to.
 	WillTopic Reason = "will_topic"
 	// SourceUnavailable: no token source could decide whether the token is good.
@@ -148,6 +151,8 @@ var reasons = []ReasonInfo{
 		"the client id cannot stand in the client id or in the topic rules of the session"},
 	{IdentityNotUsable, packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,
 		"the subject, the user name or the token cannot stand in what the broker is to see"},
+	{TopicNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid, "", FaultClient, slog.LevelWarn,
+		"the subject, or an attribute, cannot be a level of a topic in the topic map"},
 	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,
 		"the client may not publish to the topic of its will"},
 	{SourceUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable, "", FaultSource, slog.LevelWarn,

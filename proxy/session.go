@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -171,7 +172,7 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		// The token belongs to somebody else now.
 		s.cut(ErrRevoked)
 		return old.Grant
-	case !grant.ACL.Equal(old.Grant.ACL):
+	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, !maps.Equal(grant.Attrs, old.Grant.Attrs) && s.extras != nil:
 		// The filter of a session is made when the session begins. The device gets its
 		// new rights by connecting again.
 		s.cut(ErrKicked)

@@ -81,11 +81,13 @@ type Refusal struct {
 // Version returns the MQTT version: 3.1, 3.1.1 or 5.0, empty if it is not known.
 func (r Refusal) Version() string { return versionName(r.Level) }
 
-// Denied is a message, or one topic filter of a SUBSCRIBE, that topic rules do not
-// allow.
+// Denied is a message, or one topic filter of a SUBSCRIBE, that topic rules or the topic
+// map do not allow.
 type Denied struct {
 	// Type is PUBLISH or SUBSCRIBE.
 	Type packets.Type
+	// Down says that the message was the broker's, for the client.
+	Down bool
 	// Topic is the topic name or the topic filter. It is the client's own text, which has
 	// to be printed quoted, and is valid during the call only.
 	Topic []byte
@@ -93,6 +95,8 @@ type Denied struct {
 	QoS byte
 	// Retain is the flag of the message.
 	Retain bool
+	// Reason says why, in words.
+	Reason string
 }
 
 // End is how a session ended.

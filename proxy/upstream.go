@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
@@ -22,9 +23,9 @@ const (
 
 // link is the connection to the broker, and its answer.
 type link struct {
-	conn         net.Conn // nil until the broker has answered
-	assignID     bool     // the CONNACK must have the id that was made up for a 5.0 client
-	topicAliases uint16   // the broker's Topic Alias Maximum
+	conn     net.Conn       // nil until the broker has answered
+	assignID bool           // the CONNACK must have the id that was made up for a 5.0 client
+	takes    inspect.Limits // what the broker takes, as its CONNACK says
 
 	refusal     []byte // the broker's CONNACK if it refuses, as the client will get it
 	refusalCode packets.ReasonCode

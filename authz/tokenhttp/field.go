@@ -51,6 +51,7 @@ type facts struct {
 	upstream           authz.Upstream
 	attrs              map[string]string
 	acl                *authz.ACL
+	superuser          bool
 	passedOver         []string
 }
 
@@ -117,7 +118,8 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		a.expires = earliest(a.expires, f.now.Add(d))
 	}
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
-	a.acl = f.acl()
+	a.superuser = f.superuser()
+	a.acl = f.acl(a.superuser)
 	return a, f.err
 }
 
@@ -225,7 +227,7 @@ func (f *fieldReader) upstream() authz.Upstream {
 
 // acl reads the access list. A superuser has one in which all is left to the
 // broker.
-func (f *fieldReader) acl() *authz.ACL {
+func (f *fieldReader) acl(superuser bool) *authz.ACL {
 	o := authz.ACLOptions{Rest: f.rest, Ignore: f.ignore}
 	switch f.text("acl_no_match", maxReason) {
 	case "":
@@ -248,7 +250,7 @@ func (f *fieldReader) acl() *authz.ACL {
 			f.fail("acl", err.Error())
 		}
 	}
-	if f.superuser() {
+	if superuser {
 		if list, err = authz.NewACL(authz.DeferRest); err != nil {
 			f.fail("is_superuser", err.Error())
 		}

@@ -78,3 +78,28 @@ func TestMosquittoKnowsDevices(t *testing.T) {
 		t.Errorf("the first message is %v, want the device's own", got)
 	}
 }
+
+// TestMosquittoMapsTopics: the variant in which every device has its own place for the
+// topics that all of them use.
+func TestMosquittoMapsTopics(t *testing.T) {
+	t.Parallel()
+	r, address, password := cook(t, "mosquitto"), harness.FreeAddress(t), rand.Text()
+	if c := harness.Run(t, harness.Need(t, "mosquitto_passwd"), "-b", "-c", r.path("proxy.passwd"), "proxy", password); c.Status != 0 {
+		t.Fatalf("mosquitto_passwd: %s", c.Output())
+	}
+	r.write("upstream-password", password+"\n")
+	m := serveMosquitto(t, r, "mosquitto.conf", address, "/etc/mosquitto/proxy.passwd", r.path("proxy.passwd"))
+	r.write("proxy.yaml", r.read("mapped-proxy.yaml"))
+	p := r.proxy("tcp://" + address)
+	p.AddSecret(password)
+	token := p.Token("sensor-17")
+	r.check(p)
+	p.Start()
+
+	host, port, _ := net.SplitHostPort(m.Addr)
+	behind := harness.Subscribe(t, "-h", host, "-p", port, "-u", "proxy", "-P", password, "-t", "v1/devices/+/telemetry")
+	harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "v1/devices/me/telemetry", "-m", "7")...)
+	if got := behind.Messages(1)[0]; got.Topic != "v1/devices/sensor-17/telemetry" || got.Payload != "37" {
+		t.Errorf("got %v", got)
+	}
+}

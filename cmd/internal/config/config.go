@@ -18,6 +18,7 @@ type Config struct {
 	Token     Token      `yaml:"token"`
 	Auth      Auth       `yaml:"auth"`
 	Upstream  Upstream   `yaml:"upstream"`
+	Topics    Topics     `yaml:"topics"`
 	Admin     Admin      `yaml:"admin"`
 	Log       Log        `yaml:"log"`
 	Shutdown  Shutdown   `yaml:"shutdown"`
@@ -252,6 +253,32 @@ type Shutdown struct {
 	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time for which the program goes on as before with /readyz at 503, so that load balancers notice"`
 	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time for sessions to end, after the delay; then they are cut"`
 	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" zero:"none" doc:"longest time over which sessions are ended one after the other, at most half of drain; a few sessions take 2ms each; 0s = all at once"`
+}
+
+// Topics says what the topics of devices are called at the broker, and what devices may do
+// whose grant has no topic rules.
+type Topics struct {
+	Preset     string      `yaml:"preset" oneof:"thingsboard" doc:"rules behind those of topics.map, which give the device topics of ThingsBoard a place for each device"`
+	Map        []TopicRule `yaml:"map" doc:"topics of devices and of the broker, asked in order; the first whose device side fits decides"`
+	Unmapped   string      `yaml:"unmapped" default:"pass" oneof:"pass|refuse" required:"true" doc:"what becomes of topics that no rule of the map covers"`
+	Forbidden  string      `yaml:"forbidden" doc:"characters that no topic, filter or subject may have in sessions with a map; RabbitMQ needs .*"`
+	ACL        []ACLRule   `yaml:"acl" doc:"topic rules for sessions whose grant has none, about the topics that devices use; the first that fits decides"`
+	ACLNoMatch string      `yaml:"acl_no_match" default:"deny" oneof:"deny|defer" required:"true" doc:"what becomes of topics that no rule of topics.acl fits: deny, or defer to the broker"`
+}
+
+// TopicRule maps a topic, or with /# at the end of both sides a subtree.
+type TopicRule struct {
+	Device string `yaml:"device" required:"true" doc:"topic that devices use, or a subtree that ends in /#"`
+	Broker string `yaml:"broker" required:"true" doc:"what it is called at the broker; whole levels may be ${subject} or ${attrs.NAME}"`
+}
+
+// ACLRule is a topic rule. See authz.Rule.
+type ACLRule struct {
+	Permission string   `yaml:"permission" default:"allow" oneof:"allow|deny" required:"true" doc:"what the rule does with what it fits"`
+	Action     string   `yaml:"action" default:"all" oneof:"publish|subscribe|all" required:"true" doc:"what the rule is about"`
+	Topics     []string `yaml:"topics" min:"1" doc:"topic filters that the rule is about; may have placeholders such as ${subject}"`
+	QoS        []int    `yaml:"qos" doc:"QoS levels that the rule is about; all when empty"`
+	Retain     string   `yaml:"retain" oneof:"true|false" doc:"narrows the rule to messages with that retain flag"`
 }
 
 // Telemetry is the store behind the bundled broker.

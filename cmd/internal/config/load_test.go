@@ -95,6 +95,7 @@ func embedded(data string) *Config {
 			SlowStart:      30 * time.Second,
 			Health:         Health{Interval: 10 * time.Second, Timeout: 2 * time.Second, Failures: 3},
 		},
+		Topics:    Topics{Unmapped: "pass", ACLNoMatch: "deny"},
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
 		Log:       Log{Level: "info", LinesPerSecond: 10},
 		Shutdown:  Shutdown{Delay: none, Drain: 30 * time.Second, Spread: 10 * time.Second},
@@ -202,6 +203,10 @@ func full(work string) *Config {
 			},
 			ProxyProtocol: "v2",
 			TLS:           UpstreamTLS{CA: at("certs/ca.pem"), Certificate: at("client.pem"), Key: at("client-key.pem"), ServerName: "broker.example"},
+		},
+		Topics: Topics{
+			Preset: "thingsboard", Map: []TopicRule{{"cmd", "devices/${subject}/cmd"}}, Unmapped: "refuse", Forbidden: ".*",
+			ACL: []ACLRule{{"deny", "publish", []string{"a/#"}, []int{1, 2}, "true"}}, ACLNoMatch: "defer",
 		},
 		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
 		Log:       Log{Level: "debug", Format: "console", LinesPerSecond: 50},

@@ -162,6 +162,13 @@ upstream:
     certificate: '' # default
     key: '' # default
     server_name: '' # default
+topics:
+  preset: '' # default
+  map: []
+  unmapped: pass # default
+  forbidden: '' # default
+  acl: []
+  acl_no_match: deny # default
 admin:
   address: 127.0.0.1:9883 # default
   token_file: /data/admin-token # default

@@ -83,6 +83,7 @@ func startAtZero(c *prometheus.CounterVec, values ...string) {
 type listenerMetrics struct {
 	accepted, dropped, acceptFailed prometheus.Counter
 	deniedPublish, deniedSubscribe  prometheus.Counter
+	deniedDelivery                  prometheus.Counter
 	refused                         map[proxy.Reason]prometheus.Counter
 	opened                          map[string]prometheus.Counter
 	closed                          map[[2]string]prometheus.Counter
@@ -100,6 +101,7 @@ func (m *metrics) of(listener string) *listenerMetrics {
 		acceptFailed:    m.acceptFailed.WithLabelValues(listener),
 		deniedPublish:   m.denied.WithLabelValues(listener, "publish"),
 		deniedSubscribe: m.denied.WithLabelValues(listener, "subscribe"),
+		deniedDelivery:  m.denied.WithLabelValues(listener, "delivery"),
 		fresh:           m.handshake.WithLabelValues(listener, "false"),
 		resumed:         m.handshake.WithLabelValues(listener, "true"),
 		connect:         m.connect.WithLabelValues(listener),

@@ -167,14 +167,17 @@ func (o *Observer) opened(c *proxy.Client) {
 func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 	l := o.metrics.of(c.Listener)
 	denied, message := l.deniedPublish, "publish denied"
-	if d.Type == packets.SUBSCRIBE {
+	switch {
+	case d.Down:
+		denied, message = l.deniedDelivery, "delivery denied"
+	case d.Type == packets.SUBSCRIBE:
 		denied, message = l.deniedSubscribe, "subscription denied"
 	}
 	denied.Inc()
 	if !o.log.wants(zapcore.InfoLevel, kind{message: message}) {
 		return
 	}
-	fields := append(clientFields(c), zap.ByteString("topic", d.Topic), zap.Uint8("qos", d.QoS))
+	fields := append(clientFields(c), zap.ByteString("topic", d.Topic), zap.Uint8("qos", d.QoS), zap.String("detail", d.Reason))
 	if d.Type == packets.PUBLISH {
 		fields = append(fields, zap.Bool("retain", d.Retain))
 	}

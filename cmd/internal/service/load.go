@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -21,6 +23,8 @@ type Plan struct {
 	servers     []upstream.Server // none with the bundled broker
 	credentials *credentials
 	sources     []*usedSource // not yet open
+	topics      *topicmap.Map // nil maps none
+	acl         *authz.ACL    // of sessions whose grant has none; nil allows all
 }
 
 // Load reads and checks the configuration that o describes, without starting anything. Its
@@ -57,6 +61,7 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 		p.tokenFrom = append(p.tokenFrom, location)
 	}
 	p.parseUpstream(c.Upstream, report)
+	p.parseTopics(c.Topics, c.Upstream.Bundled(), report)
 	for i, source := range c.Auth.Sources {
 		if source == (config.Source{}) {
 			continue // which is a fault that the config package reports

@@ -34,6 +34,8 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 		Overload:    s.memory.Overload,
 		Recheck:     c.Auth.Recheck,
 		ClientIDKey: s.clientIDKey,
+		ACL:         p.acl,
+		Topics:      p.topics,
 	}
 	if b := s.bundled; b != nil {
 		policy.Limits.UpstreamDescriptors = 2 // both ends are in this process

@@ -20,7 +20,7 @@ import (
 // everyone on the machine may read, too little disk space for telemetry, and certificates
 // with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
-	return append(warnings(c), rsaWarnings(c)...)
+	return slices.Concat(warnings(c), rsaWarnings(c), sharedTopics(c))
 }
 
 // warnings are Warnings without those about certificates, which are logged whenever a

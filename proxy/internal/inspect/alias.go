@@ -6,7 +6,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// aliases are the client's topic aliases, MQTT 5.0 section 3.3.2.3.4.
+// aliases are the topic aliases of one direction, MQTT 5.0 section 3.3.2.3.4.
 type aliases struct {
 	max    uint16
 	topics map[uint16]aliasedTopic
@@ -15,7 +15,7 @@ type aliases struct {
 
 type aliasedTopic struct {
 	topic []byte
-	known bool // to the broker, as this topic
+	known bool // to the other side, as this topic
 }
 
 // resolve returns the topic of a PUBLISH that carries the alias id and topic, which
@@ -47,14 +47,14 @@ func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
 	return t.topic, nil
 }
 
-// passed records that the broker gets to see the alias with its topic, and reports
-// whether it had before.
-func (a *aliases) passed(id uint16) (known bool) {
-	t := a.topics[id]
-	if !t.known {
+// known reports whether the other side has learned what the alias stands for.
+func (a *aliases) known(id uint16) bool { return a.topics[id].known }
+
+// passed records that the other side gets to see the alias with its topic.
+func (a *aliases) passed(id uint16) {
+	if t := a.topics[id]; !t.known {
 		a.topics[id] = aliasedTopic{topic: t.topic, known: true}
 	}
-	return t.known
 }
 
 func (*aliases) fault(code packets.ReasonCode, rule, reason string) error {

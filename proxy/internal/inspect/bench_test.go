@@ -1,9 +1,11 @@
 package inspect_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
 func benchmarkUp(b *testing.B, level byte, stream string) {
@@ -39,5 +41,26 @@ func BenchmarkFromBroker(b *testing.B) {
 		if _, _, err := down.Filter(in); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkMapped is one message of 100 bytes through the filter.
+func BenchmarkMapped(b *testing.B) {
+	raw := []byte(publish(5, "v1/devices/me/telemetry", 1, strings.Repeat("x", 100)))
+	down := []byte(publish(5, "v1/devices/pump/telemetry", 1, strings.Repeat("x", 100)))
+	for name, test := range map[string]struct {
+		from int
+		in   []byte
+	}{"up": {0, raw}, "down": {1, down}} {
+		b.Run(name, func(b *testing.B) {
+			up, fromBroker := inspect.New(mapped(b, 5))
+			f := []*inspect.Filter{up, fromBroker}[test.from]
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := f.Filter(test.in); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

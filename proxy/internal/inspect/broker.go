@@ -1,110 +1,184 @@
 package inspect
 
 import (
+	"bytes"
 	"fmt"
-	"sync"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// fromBroker judges what the broker sends: it looks for the SUBACKs that have to be
-// completed.
+// fromBroker judges what the broker sends: it completes the answers to requests that were
+// passed on in part, and maps the topics of messages back.
 type fromBroker struct {
-	level    byte
-	requests *requests
-	scratch  []byte
+	level     byte
+	topics    topics
+	denied    func(Denied)
+	maxPacket uint32 // of the client, 0 for none
+	requests  *requests
+
+	aliases  aliases
+	received *identifiers // QoS 2: dropped and answered with PUBREC
+	name     []byte       // of the last topic
+	scratch  []byte       // of the last verdict
 }
 
 // need may be asked before a request is added and decide after it. The broker cannot
 // answer a request that is added only now, so whatever is decided then is right.
 func (b *fromBroker) need(packet []byte, size int) int {
-	if packets.Type(packet[0]>>4) == packets.SUBACK && b.requests.any() {
-		return size
+	switch packets.Type(packet[0] >> 4) {
+	case packets.SUBACK, packets.UNSUBACK:
+		if b.requests.any() {
+			return size
+		}
+	case packets.PUBLISH:
+		if b.topics.m != nil {
+			return publishHead(packet, size, b.level)
+		}
+	case packets.PUBREL:
+		if b.received != nil {
+			return size
+		}
 	}
 	return fixedHeader(packet)
 }
 
 func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
-	if packets.Type(head[0]>>4) != packets.SUBACK || len(head) < size {
-		return verdict{}, nil
+	b.scratch = reuse(b.scratch)
+	switch packets.Type(head[0] >> 4) {
+	case packets.SUBACK, packets.UNSUBACK:
+		if len(head) == size {
+			return b.complete(head)
+		}
+	case packets.PUBLISH:
+		if b.topics.m != nil {
+			return b.publish(head, size)
+		}
+	case packets.PUBREL:
+		if b.received != nil && len(head) == size {
+			return b.release(head)
+		}
 	}
+	return verdict{}, nil
+}
+
+// complete puts the answers of the proxy into a SUBACK or an UNSUBACK.
+func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	var ack packets.Suback
-	if err := ack.Parse(head, b.level); err != nil {
+	if err := ack.Parse(raw, b.level); err != nil {
 		return verdict{}, fmt.Errorf("the broker's answer: %w", err)
 	}
-	refused := b.requests.take(ack.PacketID)
-	if refused == nil {
+	ours := b.requests.take(ack.PacketID, ack.Type)
+	if ours == nil {
 		return verdict{}, nil
 	}
-	codes, ok := merge(ack.Codes, refused, refusedFilter(b.level))
+	codes, ok := merge(ours, ack.Codes)
 	if !ok {
-		return verdict{}, &packets.MalformedError{Type: packets.SUBACK, Level: b.level,
+		return verdict{}, &packets.MalformedError{Type: ack.Type, Level: b.level,
 			Rule: "MQTT-3.9.3-1", Code: packets.ProtocolError, Reason: "not one reason code for each topic filter"}
 	}
 	ack.Codes = codes
-	b.scratch = ack.Append(reuse(b.scratch), b.level)
+	b.scratch = ack.Append(b.scratch, b.level)
 	return verdict{instead: b.scratch}, nil
 }
 
-// merge puts code at the places that are refused, and codes at the others. It reports
-// false if their number is not right.
-func merge(codes []packets.ReasonCode, refused []bool, code packets.ReasonCode) ([]packets.ReasonCode, bool) {
-	out := make([]packets.ReasonCode, len(refused))
-	for i, r := range refused {
-		switch {
-		case r:
-			out[i] = code
-		case len(codes) == 0:
-			return nil, false
-		default:
-			out[i], codes = codes[0], codes[1:]
+// publish maps the topic of a message back. A message that is not for the device, or too
+// large for it, is acknowledged in its place [MQTT-3.1.2-25].
+func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
+	var p packets.Publish
+	n, err := p.Parse(head, b.level)
+	if err != nil {
+		return verdict{}, fmt.Errorf("the broker's message: %w", err)
+	}
+	topic := p.Topic
+	alias, aliased := p.Properties.TopicAlias()
+	if aliased {
+		if topic, err = b.aliases.resolve(alias, topic); err != nil {
+			return verdict{}, fmt.Errorf("the broker's message: %w", err)
 		}
 	}
-	return out, len(codes) == 0
-}
-
-// requests are the SUBSCRIBEs that were passed on in part, and which of their filters
-// were not. Both directions use it.
-type requests struct {
-	mu      sync.Mutex
-	refused map[uint16][]bool // by packet identifier
-	size    int               // in bytes
-}
-
-func (r *requests) any() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.refused) > 0
-}
-
-func (r *requests) waiting(id uint16) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.refused[id] != nil
-}
-
-// add has to be called before the SUBSCRIBE is passed on.
-func (r *requests) add(id uint16, refused []bool) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.size += overhead + len(refused); r.size > maxRequests {
-		return errRequests
+	var denied string
+	if b.name, denied = b.down(topic); denied != "" {
+		b.tell(Denied{Type: packets.PUBLISH, Down: true, Topic: topic, QoS: p.QoS, Retain: p.Retain, Reason: denied})
+		return b.drop(&p), nil
 	}
-	if r.refused == nil {
-		r.refused = map[uint16][]bool{}
+	out := p
+	out.Properties = b.withResponse(p.Properties)
+	if known := aliased && b.aliases.known(alias); !known || len(p.Topic) > 0 {
+		out.Topic = b.name
 	}
-	r.refused[id] = refused
-	return nil
+	if bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties) {
+		if aliased {
+			b.aliases.passed(alias)
+		}
+		return verdict{}, nil
+	}
+	b.scratch = out.AppendHeader(b.scratch, b.level, size-n)
+	if b.maxPacket > 0 && uint64(len(b.scratch)+size-n) > uint64(b.maxPacket) {
+		b.scratch = b.scratch[:0]
+		return b.drop(&p), nil
+	}
+	if aliased {
+		b.aliases.passed(alias)
+	}
+	return verdict{instead: b.scratch}, nil
 }
 
-// take returns what add was given, once, or nil.
-func (r *requests) take(id uint16) []bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	refused, ok := r.refused[id]
-	if ok {
-		delete(r.refused, id)
-		r.size -= overhead + len(refused)
+// down returns the device's name of a topic, or why it is not for the device.
+func (b *fromBroker) down(topic []byte) (name []byte, denied string) {
+	name, v := b.topics.m.Down(b.name[:0], topic)
+	return name, refusal(v)
+}
+
+// withResponse returns properties in which the response topic, if there is one, is the
+// device's. It is taken out if it is not for the device.
+func (b *fromBroker) withResponse(p packets.Properties) packets.Properties {
+	topic, ok := p.ResponseTopic()
+	if !ok {
+		return p
 	}
-	return refused
+	name, v := b.topics.m.Down(nil, []byte(topic))
+	switch {
+	case refusal(v) != "":
+		return p.Without(packets.ResponseTopic)
+	case string(name) == topic:
+		return p
+	}
+	return p.With(packets.ResponseTopic, string(name))
+}
+
+func (b *fromBroker) tell(d Denied) {
+	if b.denied != nil {
+		b.denied(d)
+	}
+}
+
+// drop acknowledges a message to the broker as if the device had.
+func (b *fromBroker) drop(p *packets.Publish) verdict {
+	if p.QoS == 0 {
+		return verdict{drop: true}
+	}
+	ack := packets.Ack{Type: packets.PUBACK, PacketID: p.PacketID}
+	if p.QoS == 2 {
+		ack.Type = packets.PUBREC
+		if b.received == nil {
+			b.received = &identifiers{}
+		}
+		b.received.add(p.PacketID)
+	}
+	b.scratch = ack.Append(b.scratch, b.level)
+	return verdict{drop: true, answer: b.scratch}
+}
+
+// release ends the exchange about a dropped message of QoS 2.
+func (b *fromBroker) release(raw []byte) (verdict, error) {
+	var ack packets.Ack
+	if err := ack.Parse(raw, b.level); err != nil {
+		return verdict{}, fmt.Errorf("the broker's answer: %w", err)
+	}
+	if !b.received.remove(ack.PacketID) {
+		return verdict{}, nil
+	}
+	complete := packets.Ack{Type: packets.PUBCOMP, PacketID: ack.PacketID}
+	b.scratch = complete.Append(b.scratch, b.level)
+	return verdict{drop: true, answer: b.scratch}, nil
 }

@@ -28,7 +28,7 @@ func rights(t testing.TB) *authz.BoundACL {
 }
 
 func newFilters(t testing.TB, level byte) (up, down *inspect.Filter) {
-	return inspect.New(inspect.Session{Level: level, ACL: rights(t), TopicAliasMaximum: 3})
+	return inspect.New(inspect.Session{Level: level, ACL: rights(t), Broker: inspect.Limits{TopicAliasMaximum: 3}})
 }
 
 func publish(level byte, topic string, qos byte, payload string) string {

@@ -1,20 +1,24 @@
 package inspect
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // fromClient judges what the client sends.
 type fromClient struct {
-	level    byte
-	acl      *authz.BoundACL
-	denied   func(Denied)
+	level     byte
+	topics    topics
+	denied    func(Denied)
+	maxPacket uint32 // of the broker, 0 for none
+	requests  *requests
+
 	aliases  aliases
-	requests *requests
 	received *identifiers // QoS 2, before MQTT 5.0: dropped and answered with PUBREC
+	name     []byte       // of the last topic
 	scratch  []byte       // of the last verdict
 }
 
@@ -24,6 +28,10 @@ func (c *fromClient) need(b []byte, size int) int {
 		return publishHead(b, size, c.level)
 	case packets.SUBSCRIBE:
 		return size
+	case packets.UNSUBSCRIBE:
+		if c.topics.m != nil {
+			return size
+		}
 	case packets.PUBREL:
 		if c.received != nil {
 			return min(size, 4)
@@ -39,6 +47,10 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 		return c.publish(head, size)
 	case packets.SUBSCRIBE:
 		return c.subscribe(head)
+	case packets.UNSUBSCRIBE:
+		if c.topics.m != nil {
+			return c.unsubscribe(head)
+		}
 	case packets.PUBREL:
 		if c.received != nil {
 			return c.release(head)
@@ -60,23 +72,44 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 			return verdict{}, err
 		}
 	}
-	if !c.acl.Publish(topic, p.QoS, p.Retain) {
-		c.tell(Denied{packets.PUBLISH, topic, p.QoS, p.Retain})
-		return c.refuse(&p), nil
+	out, denied := p, ""
+	if out.Topic, denied = c.topics.publish(c.name, topic, p.QoS, p.Retain); denied == "" {
+		out.Properties, denied = c.topics.withResponse(p.Properties)
+	}
+	if denied != "" {
+		c.tell(Denied{Type: packets.PUBLISH, Topic: topic, QoS: p.QoS, Retain: p.Retain, Reason: denied})
+		return c.refuse(&p, packets.NotAuthorized), nil
+	}
+	if c.topics.m != nil {
+		c.name = reuse(out.Topic)
+	}
+	return c.pass(&p, &out, alias, size-n), nil
+}
+
+// pass passes p on as out, which has the broker's topics. payload is in bytes, alias is 0
+// for none.
+func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) verdict {
+	if alias != 0 && c.aliases.known(alias) && len(p.Topic) == 0 {
+		out.Topic = nil
+	}
+	same := bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties)
+	if !same {
+		c.scratch = out.AppendHeader(c.scratch, c.level, payload)
+		if c.maxPacket > 0 && uint64(len(c.scratch)+payload) > uint64(c.maxPacket) {
+			c.scratch = c.scratch[:0]
+			return c.refuse(p, quotaExceeded)
+		}
+	}
+	if alias != 0 {
+		c.aliases.passed(alias)
 	}
 	if p.QoS == 2 && c.received != nil {
 		c.received.remove(p.PacketID)
 	}
-	if !aliased {
-		return verdict{}, nil
+	if same {
+		return verdict{}
 	}
-	known := c.aliases.passed(alias)
-	if known || len(p.Topic) > 0 {
-		return verdict{}, nil
-	}
-	p.Topic = topic
-	c.scratch = p.AppendHeader(c.scratch, c.level, size-n)
-	return verdict{instead: c.scratch}, nil
+	return verdict{instead: c.scratch}
 }
 
 func (c *fromClient) tell(d Denied) {
@@ -85,8 +118,8 @@ func (c *fromClient) tell(d Denied) {
 	}
 }
 
-// refuse drops p.
-func (c *fromClient) refuse(p *packets.Publish) verdict {
+// refuse drops p and tells the client with code, as far as its version can be told.
+func (c *fromClient) refuse(p *packets.Publish, code packets.ReasonCode) verdict {
 	if p.QoS == 0 {
 		return verdict{drop: true}
 	}
@@ -96,7 +129,7 @@ func (c *fromClient) refuse(p *packets.Publish) verdict {
 	}
 	switch {
 	case c.level >= 5:
-		ack.Code = packets.NotAuthorized
+		ack.Code = code
 	case p.QoS == 2:
 		if c.received == nil {
 			c.received = &identifiers{}
@@ -126,34 +159,79 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	if err := s.Parse(raw, c.level); err != nil {
 		return verdict{}, err
 	}
-	if c.requests.waiting(s.PacketID) {
+	if c.requests.inUse(s.PacketID) {
 		return verdict{}, c.inUse()
 	}
-	var refused []bool
-	var allowed []byte // Subscribe.Add would copy all of it for every filter
+	var codes []packets.ReasonCode
+	var payload []byte // Subscribe.Add would copy all of it for every filter
 	for filter, options := range s.All() {
-		ok := c.acl.Subscribe(filter, options&3)
-		if !ok {
-			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: options & 3})
+		at := len(payload)
+		out, denied := c.topics.subscribe(append(payload, 0, 0), filter, options&3)
+		if denied != "" {
+			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: options & 3, Reason: denied})
+			codes = append(codes, refusedFilter(c.level, packets.NotAuthorized))
+			continue
 		}
-		refused = append(refused, !ok)
-		if ok {
-			allowed = binary.BigEndian.AppendUint16(allowed, uint16(len(filter)))
-			allowed = append(append(allowed, filter...), options)
-		}
+		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
+		payload = append(out, options)
+		codes = append(codes, passedOn)
 	}
-	switch len(allowed) {
-	case len(s.Payload):
+	return c.passFilters(&s, payload, codes)
+}
+
+// unsubscribe maps the filters of an UNSUBSCRIBE. Those that the client cannot have
+// subscribed to are answered as such.
+func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
+	var s packets.Subscribe
+	if err := s.Parse(raw, c.level); err != nil {
+		return verdict{}, err
+	}
+	if c.requests.inUse(s.PacketID) {
+		return verdict{}, c.inUse()
+	}
+	var codes []packets.ReasonCode
+	var payload []byte
+	for filter := range s.All() {
+		at := len(payload)
+		out, denied := c.topics.filter(append(payload, 0, 0), filter)
+		if denied != "" {
+			codes = append(codes, noSubscription)
+			continue
+		}
+		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
+		payload = out
+		codes = append(codes, passedOn)
+	}
+	return c.passFilters(&s, payload, codes)
+}
+
+// passFilters passes on what is left of a request, or answers it if nothing is. codes has
+// an element for each filter that the client has sent.
+func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []packets.ReasonCode) (verdict, error) {
+	answer := packets.SUBACK
+	if s.Type == packets.UNSUBSCRIBE {
+		answer = packets.UNSUBACK
+	}
+	if bytes.Equal(payload, s.Payload) {
 		return verdict{}, nil
-	case 0:
-		ack := packets.Suback{Type: packets.SUBACK, PacketID: s.PacketID}
-		ack.Codes, _ = merge(nil, refused, refusedFilter(c.level))
-		c.scratch = ack.Append(c.scratch, c.level)
-		return verdict{drop: true, answer: c.scratch}, nil
 	}
-	s.Payload = allowed
-	c.scratch = s.Append(c.scratch, c.level)
-	return verdict{instead: c.scratch}, c.requests.add(s.PacketID, refused)
+	if len(payload) > 0 {
+		s.Payload = payload
+		c.scratch = s.Append(c.scratch, c.level)
+		if c.maxPacket == 0 || uint64(len(c.scratch)) <= uint64(c.maxPacket) {
+			if !slices.ContainsFunc(codes, func(code packets.ReasonCode) bool { return code != passedOn }) || answer == packets.UNSUBACK && c.level < 5 {
+				return verdict{instead: c.scratch}, nil
+			}
+			return verdict{instead: c.scratch}, c.requests.add(s.PacketID, request{answer, codes})
+		}
+		c.scratch = c.scratch[:0]
+		for i := range codes {
+			codes[i] = refusedFilter(c.level, quotaExceeded)
+		}
+	}
+	ack := packets.Suback{Type: answer, PacketID: s.PacketID, Codes: codes}
+	c.scratch = ack.Append(c.scratch, c.level)
+	return verdict{drop: true, answer: c.scratch}, nil
 }
 
 func (c *fromClient) inUse() error {

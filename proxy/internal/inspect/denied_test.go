@@ -22,7 +22,7 @@ func TestDeniedIsTold(t *testing.T) {
 		}
 		for _, n := range []int{1, 5, 1 << 20} {
 			var got []string
-			up, _ := inspect.New(inspect.Session{Level: level, ACL: rights(t), TopicAliasMaximum: 1, Denied: func(d inspect.Denied) {
+			up, _ := inspect.New(inspect.Session{Level: level, ACL: rights(t), Broker: inspect.Limits{TopicAliasMaximum: 1}, Denied: func(d inspect.Denied) {
 				got = append(got, fmt.Sprintf("%v %s %d", d.Type, d.Topic, d.QoS))
 			}})
 			if _, _, err := feed(up, in, n); err != nil || !slices.Equal(got, want) {

@@ -9,7 +9,7 @@
 //	pass, back, err := up.Filter(chunk) // what goes to the broker, what goes back
 //
 // The will of a session belongs to its CONNECT, before there is anything to filter:
-// ask [AllowsWill].
+// ask [Will].
 //
 // # What is done to which packet
 //

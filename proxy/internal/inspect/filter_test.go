@@ -229,7 +229,7 @@ func TestClientOfItsOwnVersion(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	up, _ := inspect.New(inspect.Session{Level: 5, ACL: rights(t), TopicAliasMaximum: 65535})
+	up, _ := inspect.New(inspect.Session{Level: 5, ACL: rights(t), Broker: inspect.Limits{TopicAliasMaximum: 65535}})
 	var err error
 	n := 0
 	for ; err == nil && n < 1000; n++ {
@@ -277,15 +277,18 @@ func TestPayloadIsNotHeld(t *testing.T) {
 	}
 }
 
-func TestAllowsWill(t *testing.T) {
-	for topic, want := range map[string]bool{"a": true, "no/x": false, "q": false} {
-		c := &packets.Connect{HasWill: true, Will: packets.Will{Topic: topic, QoS: 1}}
-		if got := inspect.AllowsWill(rights(t), c); got != want {
-			t.Errorf("will to %q: %v", topic, got)
+func TestWill(t *testing.T) {
+	for topic, allowed := range map[string]bool{"a": true, "no/x": false, "q": true} {
+		w, err := inspect.Will(rights(t), nil, packets.Will{Topic: topic})
+		if (err == nil) != allowed || allowed && w.Topic != topic {
+			t.Errorf("%s: %+v, %v", topic, w, err)
 		}
 	}
-	if !inspect.AllowsWill(new(authz.BoundACL), &packets.Connect{}) {
-		t.Error("no will is refused")
+	if _, err := inspect.Will(rights(t), nil, packets.Will{Topic: "q", QoS: 1}); err == nil {
+		t.Error("a will is allowed with a QoS that is not")
+	}
+	if _, err := inspect.Will(new(authz.BoundACL), nil, packets.Will{Topic: "a"}); err == nil {
+		t.Error("rules that allow nothing allow a will")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -11,48 +12,84 @@ import (
 type Session struct {
 	// Level is the protocol level: 3, 4 or 5.
 	Level byte
-	// ACL says what is allowed. It must be set.
+	// ACL says which topics of the device are allowed. Nil allows all.
 	ACL *authz.BoundACL
-	// TopicAliasMaximum is that of the broker's CONNACK, 0 if it has none.
-	TopicAliasMaximum uint16
-	// Denied, if not nil, is called for each message and each topic filter of the
-	// client that is not allowed, from the goroutine that filters.
+	// Topics maps the device's topics to the broker's and back. Nil maps none.
+	Topics *topicmap.Bound
+	// Broker and Client are what each side takes, as its CONNACK or CONNECT says.
+	Broker, Client Limits
+	// Denied, if not nil, is called for each message and each topic filter that is not
+	// allowed, from the goroutine that filters.
 	Denied func(Denied)
+}
+
+// Limits are what one side of a session takes, in MQTT 5.0.
+type Limits struct {
+	// TopicAliasMaximum is the highest topic alias, 0 for none.
+	TopicAliasMaximum uint16
+	// MaximumPacketSize is in bytes, 0 for no limit.
+	MaximumPacketSize uint32
+}
+
+// LimitsOf returns the limits in the properties of a CONNECT or a CONNACK.
+func LimitsOf(p packets.Properties) Limits {
+	var l Limits
+	l.TopicAliasMaximum, _ = p.TopicAliasMaximum()
+	l.MaximumPacketSize, _ = p.MaximumPacketSize()
+	return l
 }
 
 // Denied is a message or a topic filter that is not allowed.
 type Denied struct {
 	// Type is PUBLISH or SUBSCRIBE.
 	Type packets.Type
+	// Down says that the message was the broker's, for the device.
+	Down bool
 	// Topic is the topic name or the filter. It holds during the call only.
 	Topic []byte
 	// QoS is that of the message, or that which the subscription asks for.
 	QoS byte
 	// Retain is the message's.
 	Retain bool
+	// Reason says why, in words.
+	Reason string
 }
 
 // New returns the filters of what the client and of what the broker sends. Each is
 // for one goroutine at a time; the two may run at once.
 func New(s Session) (up, down *Filter) {
-	requests := &requests{}
+	requests, t := &requests{}, topics{s.ACL, s.Topics}
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
-		judge:      &fromClient{level: s.Level, acl: s.ACL, denied: s.Denied, aliases: aliases{max: s.TopicAliasMaximum}, requests: requests},
+		judge: &fromClient{level: s.Level, topics: t, denied: s.Denied, maxPacket: s.Broker.MaximumPacketSize,
+			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum}},
 	}
-	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, requests: requests}}
+	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, topics: t, denied: s.Denied,
+		maxPacket: s.Client.MaximumPacketSize, requests: requests, aliases: aliases{max: s.Client.TopicAliasMaximum}}}
 }
 
-// AllowsWill reports whether the will of c, if there is one, may be published.
-func AllowsWill(acl *authz.BoundACL, c *packets.Connect) bool {
-	return !c.HasWill || acl.Publish([]byte(c.Will.Topic), c.Will.QoS, c.Will.Retain)
+// Growth returns by how many bytes a packet of the client may grow on its way to the
+// broker: a PUBLISH whose topic and response topic are mapped, and whose lengths then take
+// a byte more each.
+func Growth(m *topicmap.Bound) uint32 {
+	if m == nil {
+		return 0
+	}
+	up, _ := m.Growth()
+	return uint32(2*up + 2)
 }
+
+// Reason codes of MQTT 5.0 that no other package needs.
+const (
+	noSubscription packets.ReasonCode = 0x11 // no subscription existed
+	quotaExceeded  packets.ReasonCode = 0x97
+)
 
 // refusedFilter is how a SUBACK says no to one filter.
-func refusedFilter(level byte) packets.ReasonCode {
+func refusedFilter(level byte, code packets.ReasonCode) packets.ReasonCode {
 	if level >= 5 {
-		return packets.NotAuthorized
+		return code
 	}
 	return 0x80 // failure, MQTT 3.1.1 section 3.9.3
 }
@@ -80,5 +117,5 @@ func reasonCode(err error) packets.ReasonCode {
 	case errors.Is(err, errHeld):
 		return packets.PacketTooLarge
 	}
-	return 0x97 // quota exceeded
+	return quotaExceeded
 }

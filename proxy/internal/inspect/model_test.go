@@ -111,7 +111,7 @@ func TestPiecesMakeNoDifference(t *testing.T) {
 		level := rapid.SampledFrom([]byte{3, 4, 5}).Draw(t, "level")
 		acl := testRights(t)
 		stream := strings.Join(rapid.SliceOfN(packet(level), 0, 12).Draw(t, "packets"), "")
-		s := inspect.Session{Level: level, ACL: acl, TopicAliasMaximum: 2}
+		s := inspect.Session{Level: level, ACL: acl, Broker: inspect.Limits{TopicAliasMaximum: 2}}
 		whole, _ := inspect.New(s)
 		wantPass, wantBack, wantErr := feed(whole, stream, len(stream)+1)
 		up, _ := inspect.New(s)
@@ -202,7 +202,7 @@ func FuzzFromClient(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte, level, n byte) {
 		level = 3 + level%3
 		acl := rights(t)
-		s := inspect.Session{Level: level, ACL: acl, TopicAliasMaximum: 3}
+		s := inspect.Session{Level: level, ACL: acl, Broker: inspect.Limits{TopicAliasMaximum: 3}}
 		whole, _ := inspect.New(s)
 		wantPass, wantBack, wantErr := feed(whole, string(stream), len(stream)+1)
 		pieces, _ := inspect.New(s)

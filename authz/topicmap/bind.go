@@ -1,0 +1,73 @@
+package topicmap
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNotUsable is the error of [Map.Bind] for a subject or an attribute that cannot be a
+// level of a topic.
+var ErrNotUsable = errors.New("cannot be a level of a topic")
+
+// Bound is a map for one device. It is immutable.
+type Bound struct {
+	m     *Map
+	roots []string // of the broker sides, without /#
+}
+
+// Bind fills in the placeholders. Its error wraps [ErrNotUsable] if a value is missing,
+// empty, or has a character that a level cannot have: / + # NUL, one of
+// [Options.Forbidden], or $ where it would begin a topic.
+func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
+	b := &Bound{m: m, roots: make([]string, len(m.rules))}
+	for i := range m.rules {
+		levels := make([]string, len(m.rules[i].broker))
+		for j, level := range m.rules[i].broker {
+			name, ok := placeholder(level)
+			if !ok {
+				levels[j] = level
+				continue
+			}
+			value := subject
+			if attr, ok := strings.CutPrefix(name, "attrs."); ok {
+				value = attrs[attr]
+			}
+			if err := m.usable(value, j == 0); err != nil {
+				return nil, fmt.Errorf("${%s} %w: %w", name, ErrNotUsable, err)
+			}
+			levels[j] = value
+		}
+		b.roots[i] = strings.Join(levels, "/")
+	}
+	return b, nil
+}
+
+// usable returns why a value cannot be a level, nil if it can. It does not repeat the
+// value.
+func (m *Map) usable(value string, first bool) error {
+	switch {
+	case value == "":
+		return errors.New("it is empty")
+	case strings.ContainsAny(value, "/+#\x00"):
+		return errors.New("it contains /, +, # or NUL")
+	case m.forbidden != "" && strings.ContainsAny(value, m.forbidden):
+		return fmt.Errorf("it contains one of the characters %s", m.forbidden)
+	case first && value[0] == '$':
+		return errors.New("it begins with $")
+	}
+	return nil
+}
+
+// Growth returns by how many bytes a topic may grow on its way to the broker, and on its
+// way to the device.
+func (b *Bound) Growth() (up, down int) {
+	for i, root := range b.roots {
+		device := len(b.m.rules[i].root)
+		if device == 0 {
+			device = -1 // nor is there a slash behind it
+		}
+		up, down = max(up, len(root)-device), max(down, device-len(root))
+	}
+	return up, down
+}

@@ -1,0 +1,199 @@
+package topicmap
+
+import (
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// selects is a matcher of its own, level by level, to hold the map against.
+func selects(filter, topic string) bool {
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	if strings.HasPrefix(topic, "$") && (f[0] == "+" || f[0] == "#") {
+		return false
+	}
+	for i, level := range f {
+		switch {
+		case level == "#":
+			return true
+		case i == len(t) || level != "+" && level != t[i]:
+			return i == len(t) && level == "#"
+		}
+	}
+	return len(f) == len(t)
+}
+
+var (
+	level    = rapid.SampledFrom([]string{"a", "b", "me", "v1", "s1", "s2", ""})
+	subjects = []string{"s1", "s2", "me", "a"}
+)
+
+func drawTopic(t *rapid.T, label string) string {
+	topic := strings.Join(rapid.SliceOfN(level, 1, 5).Draw(t, label), "/")
+	if topic == "" {
+		return "/"
+	}
+	return topic
+}
+
+func drawFilter(t *rapid.T) string {
+	levels := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "me", "v1", "s1", "s2", "+"}), 1, 4).Draw(t, "filter")
+	if rapid.Bool().Draw(t, "all below") {
+		levels = append(levels, "#")
+	}
+	return strings.Join(levels, "/")
+}
+
+// drawMap returns a map whose every broker side has ${subject}, and its rules as filters:
+// the closed side, and the part of each subject.
+func drawMap(t *rapid.T) (m *Map, closed func(subject string) []string) {
+	var o Options
+	for range rapid.IntRange(1, 3).Draw(t, "rules") {
+		device := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "me", "v1"}), 1, 3).Draw(t, "device"), "/")
+		broker := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "v1", "x"}), 0, 2).Draw(t, "broker")
+		at := rapid.IntRange(0, len(broker)).Draw(t, "at")
+		broker = append(broker[:at:at], append([]string{"${subject}"}, broker[at:]...)...)
+		r := Rule{device, strings.Join(broker, "/")}
+		if rapid.Bool().Draw(t, "subtree") {
+			r.Device, r.Broker = r.Device+"/#", r.Broker+"/#"
+		}
+		o.Rules = append(o.Rules, r)
+	}
+	o.RefuseUnmapped = rapid.Bool().Draw(t, "refuse unmapped")
+	m, err := Compile(o)
+	if err != nil {
+		t.Skip("the rules collide")
+	}
+	return m, func(subject string) []string {
+		var filters []string
+		for i := range m.rules {
+			filters = append(filters, strings.ReplaceAll(o.Rules[m.rules[i].index].Broker, "${subject}", subject))
+		}
+		return filters
+	}
+}
+
+func anySelects(filters []string, topic string) bool {
+	for _, f := range filters {
+		if selects(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestDeviceStaysInItsPart: whatever a device publishes lies in its own part or in nobody's,
+// and comes back to it as the topic that it used.
+func TestDeviceStaysInItsPart(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, part := drawMap(t)
+		subject := rapid.SampledFrom(subjects).Draw(t, "subject")
+		b, err := m.Bind(subject, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := drawTopic(t, "topic")
+		up, v := b.Up(nil, []byte(topic))
+		if v.Outcome == Refused {
+			return
+		}
+		if anySelects(part("+"), string(up)) != (v.Outcome == Mapped) || v.Outcome == Mapped && !anySelects(part(subject), string(up)) {
+			t.Fatalf("%s of %s becomes %s", topic, subject, up)
+		}
+		down, w := b.Down(nil, up)
+		if string(down) != topic || w.Outcome != v.Outcome {
+			t.Fatalf("%s becomes %s and comes back as %s, %+v", topic, up, down, w)
+		}
+	})
+}
+
+// TestFilterSelectsOwnTopicsAlone: whatever a filter that is let through selects lies in the
+// device's part or in nobody's, and it selects all that the device asked for.
+func TestFilterSelectsOwnTopicsAlone(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, part := drawMap(t)
+		subject := rapid.SampledFrom(subjects).Draw(t, "subject")
+		b, err := m.Bind(subject, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		filter := drawFilter(t)
+		mapped, v := b.Filter(nil, filter)
+		if v.Outcome == Refused {
+			return
+		}
+		for range 20 {
+			topic := drawTopic(t, "topic at the broker")
+			if selects(string(mapped), topic) && anySelects(part("+"), topic) && !anySelects(part(subject), topic) {
+				t.Fatalf("%s of %s becomes %s, which selects %s", filter, subject, mapped, topic)
+			}
+			own := drawTopic(t, "topic of the device")
+			up, w := b.Up(nil, []byte(own))
+			if w.Outcome != Refused && selects(filter, own) != selects(string(mapped), string(up)) {
+				t.Fatalf("%s becomes %s; %s becomes %s: one is selected and the other is not", filter, mapped, own, up)
+			}
+		}
+	})
+}
+
+// TestMessagesOfOthersStayOut: what is in another device's part never comes down.
+func TestMessagesOfOthersStayOut(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, part := drawMap(t)
+		subject := rapid.SampledFrom(subjects).Draw(t, "subject")
+		b, err := m.Bind(subject, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topic := drawTopic(t, "topic")
+		down, v := b.Down(nil, []byte(topic))
+		switch {
+		case v.Outcome == Refused:
+		case anySelects(part("+"), topic) && !anySelects(part(subject), topic):
+			t.Fatalf("%s reaches %s as %s", topic, subject, down)
+		default:
+			if up, w := b.Up(nil, down); string(up) != topic || w.Outcome != v.Outcome {
+				t.Fatalf("%s comes down as %s, which goes up as %s", topic, down, up)
+			}
+		}
+	})
+}
+
+func FuzzTopics(f *testing.F) {
+	rules, refused, _ := Preset("thingsboard")
+	m, err := Compile(Options{Rules: append(rules, Rule{"cmd", "devices/${subject}/cmd"}), Refused: refused})
+	if err != nil {
+		f.Fatal(err)
+	}
+	part := []string{"v1/devices/s/#", "v1/gateway/s/#", "v2/s/#", "devices/s/cmd"}
+	closed := []string{"v1/devices/+/#", "v1/gateway/+/#", "v2/+/#", "devices/+/cmd"}
+	b, err := m.Bind("s", nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{"v1/devices/me/x", "#", "v1/devices/other", "$share/g/v2/+", "cmd", "/provision/x", "v1/devices/me/../other"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if s == "" || strings.ContainsRune(s, 0) {
+			return
+		}
+		if !strings.ContainsAny(s, "+#") {
+			if up, v := b.Up(nil, []byte(s)); v.Outcome != Refused && anySelects(closed, string(up)) && !anySelects(part, string(up)) {
+				t.Errorf("%q becomes %q", s, up)
+			}
+			if down, v := b.Down(nil, []byte(s)); v.Outcome != Refused && anySelects(closed, s) && !anySelects(part, s) {
+				t.Errorf("%q comes down as %q", s, down)
+			}
+		}
+		if filter, v := b.Filter(nil, s); v.Outcome != Refused {
+			for _, other := range []string{"v1/devices/o/x", "v1/devices/o", "v1/gateway/o/x", "v2/o/t", "devices/o/cmd"} {
+				_, inner := cutGroup(string(filter))
+				if selects(inner, other) {
+					t.Errorf("%q becomes %q, which selects %q", s, filter, other)
+				}
+			}
+		}
+	})
+}

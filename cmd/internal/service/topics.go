@@ -1,0 +1,104 @@
+package service
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// parseTopics makes the topic map and the topic rules of the config.
+func (p *Plan) parseTopics(t config.Topics, bundled bool, report func(key string, err error)) {
+	const own = "has no effect with the bundled broker, which knows its devices by their connection; remove it, or set upstream.servers"
+	switch {
+	case bundled && len(t.Map) > 0:
+		report("topics.map", errors.New(own))
+	case bundled && t.Preset != "":
+		report("topics.preset", errors.New(own))
+	case len(t.Map) > 0 || t.Preset != "":
+		p.topics = compileMap(t, report)
+	}
+	if t.ACL != nil {
+		var err error
+		p.acl, err = newACL(t)
+		report("topics.acl", err)
+	}
+}
+
+// compileMap returns the map, or reports what is wrong with its rules.
+func compileMap(t config.Topics, report func(key string, err error)) *topicmap.Map {
+	o := topicmap.Options{RefuseUnmapped: t.Unmapped == "refuse", Forbidden: t.Forbidden}
+	for _, r := range t.Map {
+		o.Rules = append(o.Rules, topicmap.Rule(r))
+	}
+	preset, refused, _ := topicmap.Preset(t.Preset)
+	o.Rules, o.Refused = append(o.Rules, preset...), refused
+	m, err := topicmap.Compile(o)
+	for _, err := range joined(err) {
+		key := "topics.map"
+		if fault, ok := errors.AsType[*topicmap.RuleError](err); ok {
+			key = ruleKey(fault.Rule, len(t.Map))
+			if fault.Other >= 0 {
+				err = fmt.Errorf("collides with %s: %w", ruleKey(fault.Other, len(t.Map)), err)
+			}
+		}
+		report(key, err)
+	}
+	return m
+}
+
+// ruleKey is the key of the rule at an index: those of the preset follow the map's own.
+func ruleKey(i, own int) string {
+	if i >= own {
+		return "topics.preset"
+	}
+	return fmt.Sprintf("topics.map[%d]", i)
+}
+
+// joined returns the errors that errors.Join has put into one.
+func joined(err error) []error {
+	if all, ok := err.(interface{ Unwrap() []error }); ok {
+		return all.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+func newACL(t config.Topics) (*authz.ACL, error) {
+	rest := authz.DenyRest
+	if t.ACLNoMatch == "defer" {
+		rest = authz.DeferRest
+	}
+	var rules []authz.Rule
+	for _, r := range t.ACL {
+		rule := authz.Rule{
+			Deny:    r.Permission == "deny",
+			Publish: r.Action != "subscribe", Subscribe: r.Action != "publish",
+			Topics: r.Topics, QoS: r.QoS,
+		}
+		if r.Retain != "" {
+			retain := r.Retain == "true"
+			rule.Retain = &retain
+		}
+		rules = append(rules, rule)
+	}
+	return authz.NewACL(rest, rules...)
+}
+
+// sharedTopics returns the rules of the map whose broker side all devices share.
+func sharedTopics(c *config.Config) (all []config.Fault) {
+	m := compileMap(c.Topics, func(string, error) {})
+	if m == nil {
+		return nil
+	}
+	for _, i := range m.Shared() {
+		if i < len(c.Topics.Map) {
+			all = append(all, c.Fault(ruleKey(i, len(c.Topics.Map)), "has no ${subject} on the broker's side, so that devices share these topics; what one sends there, others may read"))
+		}
+	}
+	return all
+}

@@ -1,0 +1,83 @@
+package inspect
+
+import (
+	"sync"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// passedOn stands for the code of a filter that the broker decides about. No reason code
+// has this value.
+const passedOn packets.ReasonCode = 0xFF
+
+// requests are the SUBSCRIBEs and UNSUBSCRIBEs that were passed on in part. Both directions
+// use it.
+type requests struct {
+	mu      sync.Mutex
+	waiting map[uint16]request // by packet identifier
+	size    int                // in bytes
+}
+
+// request is the answer to one of them, as far as it is known.
+type request struct {
+	answer packets.Type // SUBACK or UNSUBACK
+	codes  []packets.ReasonCode
+}
+
+func (r *requests) any() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.waiting) > 0
+}
+
+// inUse reports whether a packet identifier belongs to a request that waits.
+func (r *requests) inUse(id uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.waiting[id]
+	return ok
+}
+
+// add has to be called before the request is passed on.
+func (r *requests) add(id uint16, wait request) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.size += overhead + len(wait.codes); r.size > maxRequests {
+		return errRequests
+	}
+	if r.waiting == nil {
+		r.waiting = map[uint16]request{}
+	}
+	r.waiting[id] = wait
+	return nil
+}
+
+// take returns the codes that add was given for an answer of that type, once, or nil.
+func (r *requests) take(id uint16, answer packets.Type) []packets.ReasonCode {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait, ok := r.waiting[id]
+	if !ok || wait.answer != answer {
+		return nil
+	}
+	delete(r.waiting, id)
+	r.size -= overhead + len(wait.codes)
+	return wait.codes
+}
+
+// merge puts the broker's codes where ours say passedOn. It reports false if their number
+// is not right.
+func merge(ours, brokers []packets.ReasonCode) ([]packets.ReasonCode, bool) {
+	out := make([]packets.ReasonCode, len(ours))
+	for i, code := range ours {
+		if code != passedOn {
+			out[i] = code
+			continue
+		}
+		if len(brokers) == 0 {
+			return nil, false
+		}
+		out[i], brokers = brokers[0], brokers[1:]
+	}
+	return out, len(brokers) == 0
+}
