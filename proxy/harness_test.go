@@ -116,13 +116,15 @@ func (b *bench) login(p packets.Connect) (*packetstest.Client, packets.Connack, 
 	return c, ack, err
 }
 
-// mustLogin is login for a client that is let in.
+// mustLogin is login for a client that is let in. It returns when the connection is a
+// session: the client has its CONNACK before.
 func (b *bench) mustLogin(p packets.Connect) *packetstest.Client {
 	b.t.Helper()
 	c, ack, err := b.login(p)
 	if err != nil || ack.Code != packets.Success {
 		b.t.Fatalf("CONNACK %v, error %v; want success", ack.Code, err)
 	}
+	synctest.Wait()
 	return c
 }
 

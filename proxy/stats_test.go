@@ -54,7 +54,11 @@ func TestBytesNeverGoBack(t *testing.T) {
 		for i := range clients {
 			running.Go(func() {
 				for round := range rounds {
-					c := b.mustLogin(with(4, fmt.Sprintf("dev-%d-%d", i, round), goodToken))
+					c, ack, err := b.login(with(4, fmt.Sprintf("dev-%d-%d", i, round), goodToken))
+					if err != nil || ack.Code != 0 {
+						t.Errorf("CONNACK %v, %v", ack.Code, err)
+						return
+					}
 					c.Send(ping)
 					if _, err := io.ReadFull(c, make([]byte, len(ping))); err != nil {
 						t.Error(err)

@@ -5,11 +5,7 @@ package relay
 import (
 	"bytes"
 	"crypto/tls"
-	"net"
-	"runtime"
-	"strings"
 	"testing"
-	"time"
 )
 
 // A relayed chunk allocates nothing.
@@ -46,48 +42,4 @@ func testNoAllocations(t *testing.T, prepare func(*Pair)) {
 			}
 		}
 	})
-}
-
-// Many receivers that stand still hold what is left for each, not a large buffer.
-func TestStalledReceiversHoldLittle(t *testing.T) {
-	eachPump(t, func(t *testing.T, newPump func() *Pump) {
-		const pairs, message = 100, 6000
-		p := newPump()
-		p.WriteTimeout = time.Hour
-		rigs := make([]*rig, pairs)
-		for i := range rigs {
-			rigs[i] = newRig(t, p, "tcp", "tcp")
-			_ = rigs[i].device.(*net.TCPConn).SetReadBuffer(4 << 10)
-			_ = rigs[i].pair.Client.(*net.TCPConn).SetWriteBuffer(4 << 10)
-			rigs[i].start()
-		}
-		before := heap()
-		for _, r := range rigs {
-			sent := int64(0)
-			for range 1000 {
-				r.send(r.broker, []byte(strings.Repeat("x", message)))
-				sent += message
-				if !reaches(r, sent) {
-					break
-				}
-			}
-		}
-		if held := (heap() - before) / pairs; held > message+6<<10 {
-			t.Errorf("%d bytes are held for each stalled receiver", held)
-		}
-		for _, r := range rigs { // or each end would take its grace
-			reset(r.device)
-		}
-	})
-}
-
-// reaches waits a moment for down bytes to be written to the device.
-func reaches(r *rig, down int64) bool {
-	for range 2000 {
-		if _, n := r.session.Bytes(); n >= down {
-			return true
-		}
-		runtime.Gosched()
-	}
-	return false
 }

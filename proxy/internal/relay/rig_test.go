@@ -265,12 +265,3 @@ func (f *lengthFramer) Skip(n int) { f.rest -= n }
 func packet(payload string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), payload...)
 }
-
-func heap() int64 {
-	var m runtime.MemStats
-	for range 3 { // pools keep their buffers for two cycles
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}

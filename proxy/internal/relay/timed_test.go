@@ -115,6 +115,7 @@ func TestWriteTimeoutOfAnswers(t *testing.T) {
 		r.pump.WriteTimeout = 20 * time.Second
 		r.pair.FilterUp = filterFunc(answersAll)
 		r.start()
+		synctest.Wait() // a goroutine that waits for a lock would keep the clock from going on
 		start, wait := time.Now(), 20*time.Second
 		r.send(r.device, packet("denied"))
 		if pipe, plain := r.device.(*pipeConn); plain {

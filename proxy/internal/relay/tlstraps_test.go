@@ -225,24 +225,21 @@ func TestCorruptRecord(t *testing.T) {
 }
 
 // A peer that asks for key updates and never reads the answers stops being read
-// itself: nothing piles up.
+// itself, so that nothing piles up: all that it can send goes into the buffers of the
+// sockets.
 func TestKeyUpdateFlood(t *testing.T) {
 	eachRaw(t, func(t *testing.T, r *rawRig) {
-		before, blocked := heap(), false
-		for range 200_000 {
+		const limit = 1 << 20
+		sent := 0
+		for sent < limit {
 			_ = r.raw.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
 			// One byte of data resets crypto/tls's own count of useless records.
-			if _, err := r.raw.Conn.Write(append(r.raw.keyUpdate(true, 5), r.raw.data("x")...)); err != nil {
-				blocked = true
-				break
+			n, err := r.raw.Conn.Write(append(r.raw.keyUpdate(true, 5), r.raw.data("x")...))
+			if sent += n; err != nil {
+				return
 			}
 		}
-		if !blocked {
-			t.Error("the relay read 200,000 requests of a peer that takes no answer")
-		}
-		if grown := heap() - before; grown > 1<<20 {
-			t.Errorf("the heap grew by %d bytes", grown)
-		}
+		t.Errorf("the relay read %d bytes of a peer that takes no answer", sent)
 	})
 }
 

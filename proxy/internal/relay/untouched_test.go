@@ -147,8 +147,12 @@ func TestIdleFilteredPairHoldsNothing(t *testing.T) {
 type bufferCount struct{ made, live atomic.Int64 }
 
 func countBuffers(p *Pump) *bufferCount {
+	return countBuffersOf(p, smallBuffer, largeBuffer, lendBuffer)
+}
+
+func countBuffersOf(p *Pump, sizes ...int) *bufferCount {
 	var c bufferCount
-	for _, size := range []int{smallBuffer, largeBuffer, lendBuffer} {
+	for _, size := range sizes {
 		p.buffers.pool(size).New = func() any {
 			c.made.Add(1)
 			c.live.Add(1)
@@ -167,4 +171,52 @@ func eventually(t testing.TB, what string, done func() bool) {
 			t.Fatalf("waited in vain for %s", what)
 		}
 	}
+}
+
+// Many receivers that stand still hold what is left for each, not a large buffer.
+func TestStalledReceiversHoldLittle(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		const pairs, message = 100, 6000
+		p := newPump()
+		p.WriteTimeout = time.Hour
+		large := countBuffersOf(p, largeBuffer)
+		rigs := make([]*rig, pairs)
+		for i := range rigs {
+			rigs[i] = newRig(t, p, "tcp", "tcp")
+			_ = rigs[i].device.(*net.TCPConn).SetReadBuffer(4 << 10)
+			_ = rigs[i].pair.Client.(*net.TCPConn).SetWriteBuffer(4 << 10)
+			rigs[i].start()
+		}
+		for _, r := range rigs {
+			sent := int64(0)
+			for range 1000 {
+				r.send(r.broker, []byte(strings.Repeat("x", message)))
+				sent += message
+				if !reaches(r, sent) {
+					break
+				}
+			}
+		}
+		if made := large.made.Load(); made == 0 {
+			t.Error("no large buffer was needed: the test means nothing")
+		}
+		eventually(t, "large buffers to be given up", func() bool {
+			runtime.GC() // empties the pools
+			return large.live.Load() <= pairs/10
+		})
+		for _, r := range rigs { // or each end would take its grace
+			reset(r.device)
+		}
+	})
+}
+
+// reaches waits a moment for down bytes to be written to the device.
+func reaches(r *rig, down int64) bool {
+	for range 2000 {
+		if _, n := r.session.Bytes(); n >= down {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
 }
