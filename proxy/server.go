@@ -56,6 +56,11 @@ type Server struct {
 // GOMAXPROCS. It returns 0 on systems without event loops.
 func EventLoops() int { return relay.EventLoops() }
 
+// LendsTLSBuffers reports whether idle TLS connections need no buffer. If it is false, the
+// program was built with a release of Go that does not allow that, and each TLS connection
+// may keep up to 17 KiB.
+func LendsTLSBuffers() bool { return relay.LendsTLSBuffers() }
+
 // installed is a policy that is in use.
 type installed struct {
 	*Policy

@@ -139,6 +139,7 @@ func (e emitter) server(s proxy.Stats) {
 	e.gauge("relay_sessions", relayed, float64(s.Quiet), "state", "quiet")
 	e.gauge("relay_sessions", relayed, float64(s.Busy), "state", "busy")
 	e.count("relay_escalations_total", "How often a quiet session became busy.", float64(s.Escalations))
+	e.flag("tls_buffers_lent", "1 if idle TLS connections need no buffer, 0 if the program was built with a release of Go that does not allow that: each may then keep up to 17 KiB.", proxy.LendsTLSBuffers())
 }
 
 func (e emitter) memory(u host.MemoryUsage) {

@@ -105,6 +105,7 @@ func TestServerIsLookedAtOnceAScrape(t *testing.T) {
 	wantMetric(t, r, namespace+"relay_sessions", map[string]string{"state": "quiet"}, 3)
 	wantMetric(t, r, namespace+"relay_sessions", map[string]string{"state": "busy"}, 1)
 	wantMetric(t, r, namespace+"relay_escalations_total", map[string]string{}, 9)
+	wantMetric(t, r, namespace+"tls_buffers_lent", map[string]string{}, 1)
 }
 
 // TestRefusalsCannotFillTheDisk: a few of many lines are logged, each reason has a limit of

@@ -13,6 +13,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // Warnings returns what does not stop the program and should be corrected: what the config
@@ -78,6 +79,9 @@ func (s *Service) warn() {
 		s.Log.Warn("config", zap.Stringer("warning", w))
 	}
 	s.warnOfSockets(c)
+	if !proxy.LendsTLSBuffers() {
+		s.Log.Warn("each TLS connection may keep up to 17 KiB: the release of Go that this program was built with is not one that it was made for")
+	}
 	// A session has two descriptors: one to the device, one to the broker.
 	if devices, _ := limitDescriptors(c.Limits, in.sources.remote()); devices > 0 && devices < 2*c.Limits.Connections {
 		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",

@@ -25,6 +25,11 @@ var lendable = sync.OnceValue(func() *tlsOffsets {
 	return &o
 })
 
+// LendsTLSBuffers reports whether TLS connections use a buffer only while they read. If a
+// release of Go has changed crypto/tls too much for that, each connection keeps the buffer
+// of its largest record, up to 17 KiB, and everything else works as before.
+func LendsTLSBuffers() bool { return lendable() != nil }
+
 var errLending = errors.New("TLS connection does not work with a lent buffer")
 
 // tryLending reads a full record and a small one, which came together, from a lent
