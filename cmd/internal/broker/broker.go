@@ -139,7 +139,7 @@ func New(o Options) (*Broker, error) {
 		return nil, err
 	}
 	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{})}
-	b.wills.fire, b.wills.work = b.fireWill, &b.work
+	b.wills.fire, b.wills.drop, b.wills.work = b.fireWill, b.dropWill, &b.work
 	b.ledger = newLedger(o.DeviceMemory, o.Memory)
 	var err error
 	if b.server, err = b.newServer(); err != nil {
@@ -188,6 +188,7 @@ func (b *Broker) admit(c *conn) error {
 func (b *Broker) serve(c *conn) {
 	defer b.work.Done()
 	err := b.establish(c)
+	c.releaseSessions() // after a panic
 	_ = c.Close()
 	b.forget(c)
 	c.leaveSessions()
@@ -200,15 +201,15 @@ func (b *Broker) serve(c *conn) {
 
 // establish runs one connection from CONNECT to its last packet.
 func (b *Broker) establish(c *conn) error {
-	defer b.survive(c.device)
+	defer b.recoverPanic(c.device)
 	if err := c.SetReadDeadline(time.Now().Add(b.options.ConnectTimeout)); err != nil {
 		return err
 	}
 	return b.server.EstablishConnection(listenerID, c)
 }
 
-// survive keeps a panic, which a device can provoke in mochi's decoder, from ending more than what was done for that device.
-func (b *Broker) survive(device string) {
+// recoverPanic keeps a panic, which a device can provoke in mochi's decoder, from ending more than what was done for that device.
+func (b *Broker) recoverPanic(device string) {
 	if v := recover(); v != nil {
 		b.counts.panics.Add(1)
 		b.options.Logger.Error("panic in the bundled broker",

@@ -29,9 +29,11 @@ type conn struct {
 	mqtt5      bool
 	authMethod bool // CONNECT asks for enhanced authentication
 	emptyWill  bool // the Will has no payload, which mochi does not accept
-	inSessions bool // holds Broker.sessions
+	inSessions bool // has locked Broker.sessions
 	unstored   bool // nothing more is taken from the device
 	last       byte // received
+
+	holdsSessions bool // has locked Broker.sessions for reading
 }
 
 func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
@@ -105,7 +107,7 @@ func (c *conn) dropped(id uint16, cause dropCause) {
 	}
 }
 
-// enterSessions and leaveSessions hold and release Broker.sessions for this connection.
+// enterSessions and leaveSessions lock and unlock Broker.sessions for this connection.
 func (c *conn) enterSessions() {
 	if !c.inSessions {
 		c.broker.sessions.Lock()
@@ -117,5 +119,20 @@ func (c *conn) leaveSessions() {
 	if c.inSessions {
 		c.inSessions = false
 		c.broker.sessions.Unlock()
+	}
+}
+
+// holdSessions and releaseSessions lock and unlock Broker.sessions for reading.
+func (c *conn) holdSessions() {
+	if !c.holdsSessions {
+		c.broker.sessions.RLock()
+		c.holdsSessions = true
+	}
+}
+
+func (c *conn) releaseSessions() {
+	if c.holdsSessions {
+		c.holdsSessions = false
+		c.broker.sessions.RUnlock()
 	}
 }

@@ -109,20 +109,37 @@ func identifiers(sub packets.Subscription) []int {
 }
 
 // retain keeps a message for future subscribers, or forgets the one it replaces if it is
-// empty. It reports false if there is no room: the device's memory is used up, or that of
+// empty. It returns false if there is no room: the device's memory is used up, or that of
 // all, or there are too many retained messages.
 func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
 	b.retained.Lock()
 	defer b.retained.Unlock()
 	if len(pk.Payload) == 0 {
-		b.ledger.release(pk.TopicName)
-	} else if !b.ledger.retain(pk.TopicName, device, content) {
+		b.forgetRetained(pk.TopicName)
+		return true
+	}
+	if !b.ledger.retain(pk.TopicName, device, content) {
 		return false
 	}
 	pk.PacketID = 0
 	pk.FixedHeader.Dup = false
 	b.server.Topics.RetainMessage(pk)
 	return true
+}
+
+// forgetRetained removes the retained message of a topic. Called with retained held.
+func (b *Broker) forgetRetained(topic string) {
+	b.ledger.release(topic)
+	b.server.Topics.RetainMessage(packets.Packet{TopicName: topic}) // without a payload
+}
+
+// expireRetained removes the retained message of a topic if it has expired.
+func (b *Broker) expireRetained(topic string, now time.Time) {
+	b.retained.Lock()
+	defer b.retained.Unlock()
+	if pk, ok := b.server.Topics.Retained.Get(topic); ok && expired(pk, now) {
+		b.forgetRetained(topic)
+	}
 }
 
 // matching returns the retained messages of a filter that have not expired. mochi forgets that a/# includes a.

@@ -102,7 +102,8 @@ func (c *conn) readDisconnect(pk *packets.Packet) {
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := cl.Net.Conn.(*conn)
 	c.enterSessions() // until the session is established, with its queue sent
-	if code := h.b.admission(c, cl); code != packets.CodeSuccess {
+	will := newWill(c, cl, pk)
+	if code := h.b.admission(c, cl, will); code != packets.CodeSuccess {
 		c.leaveSessions()
 		_ = h.b.server.SendConnack(cl, code, false, nil)
 		return code
@@ -116,14 +117,15 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	if cl.State.Keepalive > longestKeepAlive {
 		cl.State.Keepalive = 0
 	}
-	h.b.wills.set(c, newWill(c, cl, pk))
+	h.b.wills.set(c, will)
 	c.client.Store(cl)
 	return nil
 }
 
-// admission checks what only the broker knows. The proxy has checked the rest.
-func (b *Broker) admission(c *conn, cl *mqtt.Client) packets.Code {
-	if will := cl.Properties.Will; will.Flag != 0 && CheckWill(will.TopicName) != nil {
+// admission checks what only the broker knows. The proxy has checked the rest. If it returns
+// success, the device is charged for its session and its Will.
+func (b *Broker) admission(c *conn, cl *mqtt.Client, will *will) packets.Code {
+	if will != nil && CheckWill(will.message.TopicName) != nil {
 		return packets.ErrNotAuthorized
 	}
 	if c.authMethod { // the proxy takes out those that it knows [MQTT-4.12.0-1]
@@ -132,7 +134,11 @@ func (b *Broker) admission(c *conn, cl *mqtt.Client) packets.Code {
 	if owner := b.owner(cl.ID); owner != nil && owner.device != c.device {
 		return packets.ErrClientIdentifierNotValid
 	}
+	if !b.ledger.chargeWill(c.device, will.cost()) {
+		return packets.ErrQuotaExceeded
+	}
 	if !b.ledger.openSession(cl.ID, c.device) {
+		b.ledger.releaseWill(c.device, will.cost())
 		return packets.ErrQuotaExceeded
 	}
 	return packets.CodeSuccess
@@ -158,8 +164,14 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 	h.b.wills.resume(cl.ID, pk.Connect.Clean, h.b.owner(cl.ID))
 }
 
+// OnSessionEstablished brings the account of a session that was taken over in line with what
+// is left of it: packets of its previous connection may have changed it meanwhile.
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
+	h.b.ledger.keepQueued(cl.ID, func(id uint16) bool {
+		_, ok := cl.State.Inflight.Get(id)
+		return ok
+	})
 	cl.Net.Conn.(*conn).leaveSessions()
 }
 
@@ -173,9 +185,14 @@ func (*hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
 	return write || readable(topic)
 }
 
+// OnSubscribe judges the filters of a SUBSCRIBE. Until OnSubscribed the session cannot be
+// taken over: mochi would leave subscriptions behind that belong to no session.
 func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := cl.Net.Conn.(*conn)
+	c.holdSessions()
+	takenOver := cl.IsTakenOver()
 	room := maxSubscriptions - cl.State.Subscriptions.Len()
+	var cost int64 // of the new filters
 	for i := range pk.Filters {
 		sub := &pk.Filters[i]
 		_, shared := sharedFilter(sub.Filter)
@@ -187,12 +204,14 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 			sub.RetainHandling = 2 // no retained messages
 		}
 		switch {
-		case !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
+		case takenOver, !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
-		case !existed && (room <= 0 || !c.broker.ledger.roomForSubscription(cl.ID, sub.Filter)):
+		case existed:
+		case room <= 0 || !c.broker.ledger.roomFor(cl.ID, cost+filterCost(sub.Filter)):
 			sub.Filter = filterOverQuota
-		case !existed:
+		default:
 			room--
+			cost += filterCost(sub.Filter)
 		}
 	}
 	return pk
@@ -201,6 +220,8 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 // OnSubscribed takes the sending of retained messages away from mochi, which drops those that its queue does not hold.
 func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := cl.Net.Conn.(*conn)
+	c.broker.countSubscriptions(cl)
+	c.releaseSessions()
 	for i := range pk.Filters {
 		sub := &pk.Filters[i]
 		switch {
@@ -217,13 +238,14 @@ func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
 	c := cl.Net.Conn.(*conn)
 	switch {
-	case err != nil:
 	case pk.FixedHeader.Type == packets.Unsubscribe:
-		h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
+		c.holdSessions()
+		h.b.countSubscriptions(cl)
+		c.releaseSessions()
+	case err != nil:
 	case pk.FixedHeader.Type == packets.Disconnect:
 		h.b.wills.set(c, nil) // [MQTT-3.14.4-3]
 	case pk.FixedHeader.Type == packets.Subscribe:
-		h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 		for _, sub := range c.subscribed {
 			h.b.sendRetained(c, cl, sub)
 		}
@@ -231,16 +253,25 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 	}
 }
 
-// OnQosComplete follows the last acknowledgement of a message.
-func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) {
-	h.b.ledger.dequeue(cl.ID, pk.PacketID)
+// countSubscriptions charges for the subscriptions that a session has now, unless another
+// connection has taken it over. Called with sessions held.
+func (b *Broker) countSubscriptions(cl *mqtt.Client) {
+	if !cl.IsTakenOver() {
+		b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
+	}
 }
 
-// OnQosDropped follows the end of a message that was not acknowledged. Those of a session
-// that another connection has taken over go on there.
-func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) {
+// OnQosComplete follows the last acknowledgement of a message.
+func (h *hook) OnQosComplete(cl *mqtt.Client, pk packets.Packet) { h.b.dequeue(cl, pk.PacketID) }
+
+// OnQosDropped follows the end of a message that was not acknowledged.
+func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.b.dequeue(cl, pk.PacketID) }
+
+// dequeue ends the charge for a message, unless another connection has taken the session
+// over: there the message may still be in the queue.
+func (b *Broker) dequeue(cl *mqtt.Client, id uint16) {
 	if !cl.IsTakenOver() {
-		h.b.ledger.dequeue(cl.ID, pk.PacketID)
+		b.ledger.dequeue(cl.ID, id)
 	}
 }
 

@@ -17,8 +17,9 @@ const (
 )
 
 // ledger accounts for the bytes that the broker keeps for devices: sessions with their
-// subscriptions and queues, retained messages, and what connections have not read. It lets
-// no device take more than its share, and all of them together no more than the whole.
+// subscriptions and queues, wills, retained messages, packets that are being received, and
+// what devices have not read. It lets no device take more than its share, and all of them
+// together no more than the whole.
 //
 // A message that waits in several queues, or in a queue and as a retained message, is in
 // memory once. It counts in full for each device, but once for the whole.
@@ -40,13 +41,15 @@ type account struct {
 	queue         map[uint16]*body // by packet identifier
 }
 
-// kept is a retained message and the device that pays for it.
+// kept is a retained message and the device that is charged for it.
 type kept struct {
 	device string
 	*body
+	tree int64 // bytes of the topic's levels
 }
 
-// body is the content of one message, which several sessions may keep.
+// body is the content of one message, which several sessions may keep. The zero body is
+// that of a handshake.
 type body struct {
 	bytes   int64
 	keepers int // guarded by ledger.mu
@@ -64,23 +67,24 @@ func newLedger(share int64, whole func() int64) *ledger {
 	return &ledger{share: share, whole: whole, devices: make(map[string]int64), sessions: make(map[string]*account), retained: make(map[string]kept)}
 }
 
-// openSession makes sure that a session has an account. It reports false, and makes none,
-// if the device has no room for a further session.
+// openSession makes sure that a session has an account. It returns false, and makes none, if
+// the device has no room for another session.
 func (l *ledger) openSession(clientID, device string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if _, ok := l.sessions[clientID]; ok {
 		return true
 	}
-	if l.lacks(device, sessionCost, sessionCost) != dropNone {
+	cost := sessionCost + int64(len(clientID))
+	if l.lacks(device, cost, cost) != dropNone {
 		return false
 	}
-	l.add(device, sessionCost, sessionCost)
+	l.add(device, cost, cost)
 	l.sessions[clientID] = &account{device: device, queue: make(map[uint16]*body)}
 	return true
 }
 
-// closeSession ends an account with everything in it.
+// closeSession ends an account with everything in it, if there is one.
 func (l *ledger) closeSession(clientID string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,21 +95,20 @@ func (l *ledger) closeSession(clientID string) {
 	for id := range a.queue {
 		l.unqueue(a, id)
 	}
-	n := sessionCost + a.subscriptions
+	n := sessionCost + int64(len(clientID)) + a.subscriptions
 	l.add(a.device, -n, -n)
 	delete(l.sessions, clientID)
 }
 
-// roomForSubscription reports whether a session may have one filter more.
-func (l *ledger) roomForSubscription(clientID, filter string) bool {
+// roomFor reports whether a session may take so many bytes more.
+func (l *ledger) roomFor(clientID string, bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sessions[clientID]
-	cost := filterCost(filter)
-	return a != nil && l.lacks(a.device, cost, cost) == dropNone
+	return a != nil && l.lacks(a.device, bytes, bytes) == dropNone
 }
 
-// setSubscriptions takes down which filters a session has.
+// setSubscriptions sets which filters a session has.
 func (l *ledger) setSubscriptions(clientID string, filters map[string]packets.Subscription) {
 	var n int64
 	for filter := range filters {
@@ -119,9 +122,28 @@ func (l *ledger) setSubscriptions(clientID string, filters map[string]packets.Su
 	}
 }
 
-func filterCost(filter string) int64 {
-	return subscriptionCost + int64(len(filter)) + levelCost*int64(1+strings.Count(filter, "/"))
+// keepQueued ends the charges for all messages of a queue that are not in use any more.
+func (l *ledger) keepQueued(clientID string, inUse func(id uint16) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sessions[clientID]
+	if a == nil {
+		return
+	}
+	for id := range a.queue {
+		if !inUse(id) {
+			l.unqueue(a, id)
+		}
+	}
 }
+
+func filterCost(filter string) int64 {
+	return subscriptionCost + int64(len(filter)) + treeCost(filter)
+}
+
+// treeCost is what the levels of a topic or filter take in the topic tree, if no other has
+// them.
+func treeCost(topic string) int64 { return levelCost * int64(1+strings.Count(topic, "/")) }
 
 // enqueue adds a message to the queue of a session, or returns why there is no room.
 func (l *ledger) enqueue(clientID string, id uint16, b *body) dropCause {
@@ -132,7 +154,7 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body) dropCause {
 		return dropSession
 	}
 	l.unqueue(a, id) // whatever had the identifier before
-	if cause := l.charge(a.device, b); cause != dropNone {
+	if cause := l.charge(a.device, b, 0); cause != dropNone {
 		return cause
 	}
 	a.queue[id] = b
@@ -152,27 +174,29 @@ func (l *ledger) dequeue(clientID string, id uint16) {
 func (l *ledger) unqueue(a *account, id uint16) {
 	if b := a.queue[id]; b != nil {
 		delete(a.queue, id)
-		l.discharge(a.device, b)
+		l.discharge(a.device, b, 0)
 	}
 }
 
 // retain charges a device for a retained message, which replaces the one of that topic. It
-// reports false if there is no room; then the one before stays.
+// returns false if there is no room; then the one before stays.
 func (l *ledger) retain(topic, device string, b *body) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before, replaces := l.retained[topic]
-	if replaces {
-		l.discharge(before.device, before.body)
-	} else if len(l.retained) >= maxRetained {
+	if !replaces && len(l.retained) >= maxRetained {
 		return false
 	}
-	if l.charge(device, b) == dropNone {
-		l.retained[topic] = kept{device, b}
+	if replaces {
+		l.discharge(before.device, before.body, before.tree)
+	}
+	next := kept{device, b, treeCost(topic)}
+	if l.charge(next.device, next.body, next.tree) == dropNone {
+		l.retained[topic] = next
 		return true
 	}
 	if replaces {
-		_ = l.charge(before.device, before.body) // it fitted a moment ago
+		l.mustCharge(before.device, before.body, before.tree)
 	}
 	return false
 }
@@ -183,8 +207,26 @@ func (l *ledger) release(topic string) {
 	defer l.mu.Unlock()
 	if k, ok := l.retained[topic]; ok {
 		delete(l.retained, topic)
-		l.discharge(k.device, k.body)
+		l.discharge(k.device, k.body, k.tree)
 	}
+}
+
+// chargeWill charges a device for a will of so many bytes, unless there is no room.
+func (l *ledger) chargeWill(device string, bytes int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lacks(device, bytes, bytes) != dropNone {
+		return false
+	}
+	l.add(device, bytes, bytes)
+	return true
+}
+
+// releaseWill ends that charge.
+func (l *ledger) releaseWill(device string, bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(device, -bytes, -bytes)
 }
 
 // retainedBody returns the content of a retained message, as it is charged for.
@@ -197,13 +239,13 @@ func (l *ledger) retainedBody(pk packets.Packet) *body {
 	return newBody(pk) // it was replaced meanwhile
 }
 
-// note takes down that a device's connections keep so many bytes more, or less, of unread
-// bytes and of copies of messages in a queue. Both have bounds of their own, so they count
-// without being refused.
-func (l *ledger) note(device string, unread, copies int) {
+// note counts bytes that a device's connections keep, or less if they are negative: packets
+// that are being received or read, and copies of messages in a queue. They have bounds of
+// their own, so they count without being refused.
+func (l *ledger) note(device string, bytes, copies int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.add(device, int64(unread), int64(unread+copies))
+	l.add(device, int64(bytes), int64(bytes+copies))
 }
 
 // room reports whether a device has not used up its share, nor all devices the whole.
@@ -220,27 +262,36 @@ func (l *ledger) bytes() int64 {
 	return l.used
 }
 
-// charge counts a message for a device, unless there is no room. Called with mu held.
-func (l *ledger) charge(device string, b *body) dropCause {
-	added := int64(messageCost)
+// charge counts a message and other bytes for a device, unless there is no room. Called
+// with mu held.
+func (l *ledger) charge(device string, b *body, other int64) dropCause {
+	own, all := messageCost+b.bytes+other, messageCost+other
 	if b.keepers == 0 {
-		added += b.bytes
+		all += b.bytes
 	}
-	if cause := l.lacks(device, messageCost+b.bytes, added); cause != dropNone {
+	if cause := l.lacks(device, own, all); cause != dropNone {
 		return cause
 	}
-	b.keepers++
-	l.add(device, messageCost+b.bytes, added)
+	l.mustCharge(device, b, other)
 	return dropNone
 }
 
-// discharge is the inverse of charge. Called with mu held.
-func (l *ledger) discharge(device string, b *body) {
-	freed := int64(messageCost)
-	if b.keepers--; b.keepers == 0 {
-		freed += b.bytes
+// mustCharge is charge without a bound. Called with mu held.
+func (l *ledger) mustCharge(device string, b *body, other int64) {
+	all := messageCost + other
+	if b.keepers++; b.keepers == 1 {
+		all += b.bytes
 	}
-	l.add(device, -messageCost-b.bytes, -freed)
+	l.add(device, messageCost+b.bytes+other, all)
+}
+
+// discharge is the inverse of charge. Called with mu held.
+func (l *ledger) discharge(device string, b *body, other int64) {
+	all := messageCost + other
+	if b.keepers--; b.keepers == 0 {
+		all += b.bytes
+	}
+	l.add(device, -messageCost-b.bytes-other, -all)
 }
 
 // lacks returns which limit so many bytes for a device, and for the whole, would break.

@@ -20,21 +20,50 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if c.unstored { // mochi had read on before the connection broke
 		return pk, packets.ErrRejectPacket
 	}
+	if pk.FixedHeader.Qos < 2 {
+		return pk, h.b.accept(c, cl, pk)
+	}
+	if !h.b.openHandshake(cl, pk.PacketID) {
+		h.b.counts.refused.Add(1)
+		if c.mqtt5 {
+			return pk, decline(cl, pk, packets.ErrQuotaExceeded)
+		}
+		c.unstored = true // the device can only send it again on its next connection
+		return pk, packets.ErrRejectPacket
+	}
+	err := h.b.accept(c, cl, pk)
+	if errors.Is(err, packets.ErrRejectPacket) { // there will be no PUBREL
+		h.b.dequeue(cl, pk.PacketID)
+	}
+	return pk, err
+}
+
+// openHandshake charges for the state that a message of QoS 2 leaves in the session until its
+// PUBREL. It returns false if there is no room, or another connection has taken the session
+// over.
+func (b *Broker) openHandshake(cl *mqtt.Client, id uint16) bool {
+	b.sessions.RLock()
+	defer b.sessions.RUnlock()
+	return !cl.IsTakenOver() && b.ledger.enqueue(cl.ID, id, new(body)) == dropNone
+}
+
+// accept does what a message is for and returns what mochi is to do with it.
+func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 	switch r := routeOf(pk.TopicName); r {
 	case routeTelemetry, routeAttributes:
-		return pk, h.b.ingest(c, cl, pk, r)
+		return b.ingest(c, cl, pk, r)
 	case routeUnsupported:
-		h.b.counts.unsupported.Add(1)
-		return pk, decline(cl, pk, packets.ErrTopicNameInvalid)
+		b.counts.unsupported.Add(1)
+		return decline(cl, pk, packets.ErrTopicNameInvalid)
 	case routeRefused:
-		h.b.counts.refused.Add(1)
-		return pk, decline(cl, pk, packets.ErrNotAuthorized)
+		b.counts.refused.Add(1)
+		return decline(cl, pk, packets.ErrNotAuthorized)
 	}
-	if !h.b.publish(c.device, pk) {
-		h.b.counts.refused.Add(1)
-		return pk, decline(cl, pk, packets.ErrQuotaExceeded)
+	if !b.publish(c.device, pk) {
+		b.counts.refused.Add(1)
+		return decline(cl, pk, packets.ErrQuotaExceeded)
 	}
-	return pk, packets.CodeSuccessIgnore
+	return packets.CodeSuccessIgnore
 }
 
 // ingest stores device data and returns what mochi is to do with the message.

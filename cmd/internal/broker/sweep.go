@@ -66,7 +66,7 @@ func (b *Broker) remove(cl *mqtt.Client) {
 func (b *Broker) expireMessages(now time.Time) {
 	for topic, pk := range b.server.Topics.Retained.GetAll() {
 		if expired(pk, now) {
-			b.retain("", packets.Packet{TopicName: topic}, nil)
+			b.expireRetained(topic, now) // which looks again: another may have replaced it
 		}
 	}
 	for _, cl := range b.server.Clients.GetAll() {

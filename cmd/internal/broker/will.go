@@ -17,6 +17,14 @@ type will struct {
 	delay   time.Duration
 }
 
+// cost returns what the device is charged for a Will, in bytes.
+func (w *will) cost() int64 {
+	if w == nil {
+		return 0
+	}
+	return messageCost + newBody(w.message).bytes
+}
+
 // newWill takes the Will out of a client. It returns nil if there is none.
 func newWill(c *conn, cl *mqtt.Client, pk packets.Packet) *will {
 	w := cl.Properties.Will
@@ -41,7 +49,8 @@ func newWill(c *conn, cl *mqtt.Client, pk packets.Packet) *will {
 
 // wills holds the Wills of all connections and those waiting for their delay.
 type wills struct {
-	fire func(*will)     // publishes or stores
+	fire func(*will)     // publishes or stores a Will; it is called once, or drop is
+	drop func(*will)     // forgets a Will that is not to be published
 	work *sync.WaitGroup // counts what is delayed or being fired
 
 	mu      sync.Mutex
@@ -58,6 +67,9 @@ type delayedWill struct {
 func (w *wills) set(c *conn, will *will) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if c.will != nil {
+		w.drop(c.will)
+	}
 	c.will = will
 }
 
@@ -114,6 +126,8 @@ func (w *wills) resume(clientID string, fresh bool, old *conn) {
 		d.timer.Stop()
 		if fresh {
 			w.work.Go(func() { w.fire(d.will) })
+		} else {
+			w.drop(d.will)
 		}
 		w.work.Done()
 	}
@@ -123,6 +137,7 @@ func (w *wills) resume(clientID string, fresh bool, old *conn) {
 	if fresh {
 		old.will.delay = 0
 	} else {
+		w.drop(old.will)
 		old.will = nil
 	}
 }
@@ -142,7 +157,8 @@ func (w *wills) close() {
 
 // fireWill does with a Will what would be done with the device's own message.
 func (b *Broker) fireWill(w *will) {
-	defer b.survive(w.device)
+	defer b.recoverPanic(w.device)
+	b.dropWill(w) // its message is charged for where it is kept
 	w.message.Created = time.Now().Unix()
 	if expiry := w.message.Properties.MessageExpiryInterval; expiry > 0 {
 		w.message.Expiry = w.message.Created + int64(expiry)
@@ -161,3 +177,6 @@ func (b *Broker) fireWill(w *will) {
 		}
 	}
 }
+
+// dropWill ends the charge for a Will.
+func (b *Broker) dropWill(w *will) { b.ledger.releaseWill(w.device, w.cost()) }

@@ -177,7 +177,8 @@ func TestWillDelay(t *testing.T) {
 		var mu sync.Mutex
 		var fired []string
 		var work sync.WaitGroup
-		w := wills{work: &work}
+		var dropped []string
+		w := wills{work: &work, drop: func(will *will) { dropped = append(dropped, will.message.TopicName) }}
 		w.fire = func(will *will) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -202,6 +203,9 @@ func TestWillDelay(t *testing.T) {
 		want := "now 0s|with its session 10s|delayed 20s"
 		if got := strings.Join(fired, "|"); got != want {
 			t.Errorf("fired %q, want %q", got, want)
+		}
+		if got := strings.Join(dropped, "|"); got != "resumed" {
+			t.Errorf("dropped %q, want the will of the resumed session", got)
 		}
 	})
 }
