@@ -188,6 +188,7 @@ func (b *Broker) admit(c *conn) error {
 func (b *Broker) serve(c *conn) {
 	defer b.work.Done()
 	err := b.establish(c)
+	c.noteLarge(0)
 	c.releaseSessions() // after a panic
 	_ = c.Close()
 	b.forget(c)

@@ -11,8 +11,14 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// keepAliveTimeout is a DISCONNECT with reason code 0x8D.
-var keepAliveTimeout = [...]byte{0xE0, 0x01, 0x8D}
+// DISCONNECT with a reason code, for what only Read notices.
+var (
+	keepAliveTimeout = [...]byte{0xE0, 0x01, 0x8D}
+	quotaExceeded    = [...]byte{0xE0, 0x01, 0x97}
+)
+
+// errNoMemory ends a connection that begins a packet for which there is no room.
+var errNoMemory = errors.New("the memory of the device, or of all devices, is used up")
 
 // conn is the broker's end of one connection, in the shape mochi wants it. It carries who the device is.
 type conn struct {
@@ -32,6 +38,9 @@ type conn struct {
 	inSessions bool // has locked Broker.sessions
 	unstored   bool // nothing more is taken from the device
 	last       byte // received
+	in         ingress
+	receiving  int  // bytes charged for the packet that is being received
+	overfull   bool // there was no room for that packet
 
 	holdsSessions bool // has locked Broker.sessions for reading
 }
@@ -42,6 +51,7 @@ func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: socket, broker: b, device: device, out: out}
+	c.in.large = c.noteLarge
 	out.spawn = b.work.Go
 	out.drop = c.dropped
 	out.note = func(unread, copies int) { b.ledger.note(device, unread, copies) }
@@ -49,19 +59,35 @@ func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
 	return c, nil
 }
 
-// Read fails once a message was not stored, so that the device has to connect again.
+// Read fails once a message was not stored, so that the device has to connect again, and
+// when there is no memory for a packet.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.unstored {
 		return 0, errNotStored
 	}
+	c.in.ended()
 	n, err := c.Conn.Read(p)
 	if n > 0 {
+		c.in.read(p[:n])
 		c.last = p[n-1]
 	}
-	if c.mqtt5 && errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case c.overfull:
+		if c.mqtt5 {
+			_ = c.out.send(quotaExceeded[:])
+		}
+		return 0, errNoMemory
+	case c.mqtt5 && errors.Is(err, os.ErrDeadlineExceeded):
 		_ = c.out.send(keepAliveTimeout[:])
 	}
 	return n, err
+}
+
+// noteLarge charges the device for a packet that is being received, 0 if it has been.
+func (c *conn) noteLarge(bytes int) {
+	c.broker.ledger.note(c.device, bytes-c.receiving, 0)
+	c.receiving = bytes
+	c.overfull = bytes > 0 && !c.broker.ledger.room(c.device)
 }
 
 // Write takes one packet: mochi joins packets only while its own queue of messages is in use, which it never is.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"maps"
@@ -206,6 +207,29 @@ func TestNothingStaysCharged(t *testing.T) {
 	sub = connect(t, b, "d", login{version: 5, id: "s"}) // a clean start ends the queue
 	sub.disconnect()
 	eventually(t, "nothing is charged", func() bool { return b.Stats().Memory == 0 })
+}
+
+// TestPacketThatNeverEndsTakesMemory: a few bytes make mochi allocate a whole packet.
+func TestPacketThatNeverEndsTakesMemory(t *testing.T) {
+	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = 6 << 20 })
+	const length = 1 << 20
+	begin := join([]byte{tPublish}, binary.AppendUvarint(nil, length))
+	first := connect(t, b, "greedy", login{version: 5, id: "first"})
+	first.Send(begin)
+	second := connect(t, b, "greedy", login{version: 5, id: "second"})
+	second.Send(begin)
+	eventually(t, "both packets are charged", func() bool { return b.Stats().Memory > 4*length })
+	third := connect(t, b, "greedy", login{version: 5, id: "third"})
+	third.Send(begin)
+	third.ExpectEnd(packet(tDisconnect, []byte{0x97})...)
+	eventually(t, "its packet is charged no more", func() bool { return b.Stats().Memory < 5*length })
+	older := connect(t, b, "greedy", login{id: "older"})
+	older.Send(begin)
+	older.ExpectEnd()
+	connect(t, b, "modest", login{id: "modest"}).publish(message{topic: "x", payload: big(length), qos: 1})
+	first.Close()
+	second.Close()
+	eventually(t, "nothing is charged", func() bool { return b.Stats().Memory < 3*sessionCost })
 }
 
 // TestOlderDeviceWithoutRoomForAHandshakeIsDisconnected: before MQTT 5 there is no answer that
