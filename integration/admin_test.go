@@ -10,8 +10,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestAdminSide: probes are for everybody, everything else for who has the token,
-// and the metrics tell what happened without telling whom it happened to.
+// TestAdminSide: everybody may ask the probes, everything else requires the admin token,
+// and the metrics count events without naming devices.
 func TestAdminSide(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")

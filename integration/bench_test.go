@@ -10,8 +10,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestComparison: the tool that puts the proxy beside its peers does every work on
-// every target. That its figures are any good a test cannot tell.
+// TestComparison: the tool bench does every kind of work on every target. No test can
+// tell whether its figures are right.
 func TestComparison(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "haproxy")
@@ -36,10 +36,10 @@ func TestComparison(t *testing.T) {
 			continue
 		}
 		found++
-		missing := 2 // HAProxy splices in bulk alone, and the bundled broker is asked after quiet alone
+		missing := 2 // HAProxy only splices in bulk, and the bundled broker is only measured after quiet
 		switch {
 		case strings.Contains(line, "collector"):
-			missing = 4 // that of Go programs alone
+			missing = 4 // only Go programs have one
 		case strings.HasPrefix(line, "| up, ") && strings.Contains(line, "plain"), strings.HasPrefix(line, "| down, ") && strings.Contains(line, "plain"),
 			strings.Contains(line, "of quiet"):
 			missing = 1

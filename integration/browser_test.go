@@ -21,8 +21,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestBrowser is a web page with mqtt.js, in Chromium, over wss: it passes the same
-// checks as every device and learns why if it does not.
+// TestBrowser: a web page with mqtt.js, in Chromium, connects over wss. It passes the
+// same checks as any device, and learns why it is refused.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
 	chromium := harness.Need(t, "chromium")
@@ -61,8 +61,8 @@ func TestBrowser(t *testing.T) {
 	})
 }
 
-// startBrowser runs Chromium with an empty profile, which trusts the certificate
-// with the pin.
+// startBrowser runs Chromium with an empty profile that trusts the certificate with this
+// pin.
 func startBrowser(t *testing.T, path, pin string) context.Context {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), 3*harness.Patience)
@@ -78,7 +78,8 @@ func startBrowser(t *testing.T, path, pin string) context.Context {
 	return ctx
 }
 
-// certificatePin returns the digest by which Chromium knows the proxy's key.
+// certificatePin returns the digest of the proxy's public key, which Chromium can be made
+// to trust.
 func certificatePin(t *testing.T, p *harness.Proxy) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(p.Data, "tls", "server.pem"))
@@ -94,10 +95,10 @@ func certificatePin(t *testing.T, p *harness.Proxy) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// visit opens a page and waits until one of its elements says what it is to say.
+// visit opens a page and waits until an element shows one of the texts.
 func visit(t *testing.T, ctx context.Context, address, element string, want ...string) {
 	t.Helper()
-	// A page that differs in its fragment alone is not loaded again.
+	// A page that only differs in its fragment is not loaded again.
 	if err := chromedp.Do(ctx, chromedp.Navigate("about:blank"), chromedp.Navigate(address)); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func visit(t *testing.T, ctx context.Context, address, element string, want ...s
 	})
 }
 
-// screenshot keeps what the page looks like among the artifacts of the test.
+// screenshot saves a picture of the page among the artifacts of the test.
 func screenshot(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	image, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())

@@ -16,8 +16,8 @@ import (
 )
 
 // TestRevokedCertificateEndsItsSession: a new revocation list, or an authority that is no
-// longer accepted, ends the sessions that came with the certificates it means, and those
-// alone, whether somebody asks for the reload or the program finds the file.
+// longer accepted, ends the sessions of the certificates concerned and no others, whether
+// a reload is requested or the program finds the new file by itself.
 func TestRevokedCertificateEndsItsSession(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -50,7 +50,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 		}
 		live[name] = packetstest.Connect(t, conn, packetstest.Identity(5, name, token))
 	}
-	// A device whose handshake is over and whose CONNECT is still to come.
+	// This device has finished its handshake and has not sent its CONNECT.
 	late, err := dialWith("second")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 		t.Error("the log calls a revocation list a certificate")
 	}
 	harness.WriteFile(t, crl, ours.RevocationList(7, 8)+others.RevocationList())
-	ends("second") // by the poll
+	ends("second") // found by polling
 	if _, ack := packetstest.Present(t, late, packetstest.Identity(5, "late", token)); ack.Code != packets.NotAuthorized {
 		t.Errorf("a certificate that was revoked between the handshake and the CONNECT gets %v", ack.Code)
 	}
@@ -90,7 +90,7 @@ func TestRevokedCertificateEndsItsSession(t *testing.T) {
 		t.Fatal(text)
 	}
 	ends("other")
-	// Another file, by another config.
+	// A new config names another file.
 	harness.WriteFile(t, crl+".2", ours.RevocationList(7, 8, 9))
 	harness.WriteFile(t, p.Config, strings.Replace(config, crl, crl+".2", 1))
 	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {

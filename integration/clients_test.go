@@ -17,7 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestPaho is the Go client of the Eclipse Paho project: MQTT 5.0, with and without
+// TestPaho: the Go client of the Eclipse Paho project, with MQTT 5.0, with and without
 // TLS and WebSocket.
 func TestPaho(t *testing.T) {
 	t.Parallel()
@@ -71,7 +71,7 @@ func TestPaho(t *testing.T) {
 	testPahoRefused(t, p)
 }
 
-// checkPahoMessage: every property arrives.
+// checkPahoMessage compares the payload and all properties.
 func checkPahoMessage(ctx context.Context, t *testing.T, received <-chan *paho.Publish, sent *paho.Publish) {
 	t.Helper()
 	select {
@@ -97,8 +97,7 @@ func testPahoRefused(t *testing.T, p *harness.Proxy) {
 	}
 }
 
-// TestMQTTJS is the client of most gateways that run on Node. What it does is in
-// clients/story.mjs.
+// TestMQTTJS: the client of most gateways that run on Node. It runs clients/story.mjs.
 func TestMQTTJS(t *testing.T) {
 	t.Parallel()
 	node := harness.Need(t, "node")

@@ -15,12 +15,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestTokenCommands follows one device's token through its life, by command line
-// alone.
+// TestTokenCommands follows the tokens of one device through all token commands.
 func TestTokenCommands(t *testing.T) {
 	t.Parallel()
 	p := harness.BareProxy(t)
-	first := p.Token("pump") // newToken sees to stdout holding nothing else
+	first := p.Token("pump") // NewToken fails if stdout holds anything else
 	second := p.NewToken("rotate", "pump", "--overlap", "1h")
 	if first == second {
 		t.Fatal("rotate printed the old token")
@@ -63,8 +62,8 @@ func TestTokenCommands(t *testing.T) {
 	}
 }
 
-// TestMistakesOnTheCommandLine: each fails, says so on stderr, says nothing on
-// stdout, and leaves no half of anything behind.
+// TestMistakesOnTheCommandLine: every mistake makes the command fail with an error on
+// stderr. Nothing is printed on stdout, and no file is left behind.
 func TestMistakesOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	p := harness.BareProxy(t)
@@ -105,8 +104,8 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 	}
 }
 
-// TestCheck reports every fault of a config at once, and shows what is in force
-// when there is none.
+// TestCheck: the command reports all faults of a config at once. Without a fault it shows
+// the configuration in force.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -155,7 +154,7 @@ limits: {per_address: 1}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 2 {
 		t.Errorf("check left %v behind", entries)
 	}
-	// What it shows is a config by itself.
+	// What it shows is itself a valid config.
 	if again := check("again.yaml", good.Stdout); again.Status != 0 {
 		t.Errorf("the config that check shows is refused: %s", again.Output())
 	}

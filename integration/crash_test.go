@@ -11,16 +11,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// firstPoint is the time of the first point, in milliseconds since 1970: early
+// firstPoint is the time of the first point in milliseconds since 1970: early
 // enough for all to lie in the past, late enough for none to be deleted for its age.
 var firstPoint = time.Now().Add(-24 * time.Hour).UnixMilli()
 
-// telemetryPoint is a payload whose time is its name.
+// telemetryPoint returns a payload whose time identifies it.
 func telemetryPoint(n int) string {
 	return fmt.Sprintf(`{"ts":%d,"values":{"n":%d}}`, firstPoint+int64(n), n)
 }
 
-// checkStored compares what the store has with what the fleet was told is stored.
+// checkStored fails the test if a message that was acknowledged is not in the store.
 func checkStored(t *testing.T, p *harness.Proxy, f *fleet) {
 	t.Helper()
 	path := fmt.Sprintf("/api/plugins/telemetry/DEVICE/fleet/values/timeseries?keys=n&startTs=%d&endTs=%d&limit=200000&useStrictDataTypes=true",
@@ -46,8 +46,8 @@ func checkStored(t *testing.T, p *harness.Proxy, f *fleet) {
 	t.Logf("%d points acknowledged, %d stored", len(f.acked), len(stored))
 }
 
-// TestPowerFailure: what was acknowledged is there after the process was killed in
-// the middle of it, again and again.
+// TestPowerFailure: messages that were acknowledged are stored, although the process is
+// killed several times while it works.
 func TestPowerFailure(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")

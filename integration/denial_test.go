@@ -14,8 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestDeniedJWT: a JWT is withdrawn in each way before it expires. Its session ends, it
-// stays out though the issuer's keys still fit it, and a restart changes nothing.
+// TestDeniedJWT: a JWT is revoked by token, by identifier and by subject before it
+// expires. Its session ends and the token stays refused, although its signature is valid,
+// and also after a crash.
 func TestDeniedJWT(t *testing.T) {
 	t.Parallel()
 	service, publish := harness.PublishKeys(t)

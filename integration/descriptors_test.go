@@ -15,8 +15,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestSilentFlood: somebody who opens connections from one address and says nothing
-// takes no descriptor that the token file needs, and no place of a device elsewhere.
+// TestSilentFlood: a client that opens connections from one address and sends nothing
+// cannot use up the descriptors that the token file needs, or the places of devices at
+// other addresses.
 func TestSilentFlood(t *testing.T) {
 	t.Parallel()
 	const all, reserved = 200, 64
@@ -62,8 +63,8 @@ func TestSilentFlood(t *testing.T) {
 	}
 }
 
-// floodSilently opens connections and says nothing until stop is called. It keeps as
-// many open as the other side lets it.
+// floodSilently opens as many connections as the server accepts, and sends nothing, until
+// stop is called.
 func floodSilently(t *testing.T, from, to string) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -87,8 +88,8 @@ func floodSilently(t *testing.T, from, to string) (stop func()) {
 	return stop
 }
 
-// TestOutOfDescriptors: more sessions than the system allows files for cost nothing but
-// time. Devices are told to come back, and get in once there is room.
+// TestOutOfDescriptors: devices that exceed the limit of open files are refused with a
+// code that makes them try again, and get in once there is room.
 func TestOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)

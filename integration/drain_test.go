@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestDrainOfThousand: every device is told, one after the other, so that they do not
-// knock at another door all at once, and the program ends well before it must.
+// TestDrainOfThousand: a drain disconnects devices one after the other, so that they do
+// not all reconnect elsewhere at once, and ends well before its limit.
 func TestDrainOfThousand(t *testing.T) {
 	const size, spread = 1000, 2 * time.Second
 	s := harness.StartSink(t)
@@ -64,7 +64,8 @@ func TestDrainOfThousand(t *testing.T) {
 	}
 }
 
-// checkSpread wants no part of the time to see many more ends than another.
+// checkSpread fails the test if many more sessions end in one part of the time than in
+// another.
 func checkSpread(t *testing.T, ends []time.Duration, spread time.Duration) {
 	t.Helper()
 	const parts = 10

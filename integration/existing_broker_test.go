@@ -13,9 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestCommandsInFrontOfMosquitto runs the two commands that every user pastes
-// first. A shell takes the quotes out of their payload, and nothing else may
-// change it on its way.
+// TestCommandsInFrontOfMosquitto runs the two commands of the README. A shell removes the
+// quotes from their payload; nothing else may change it.
 func TestCommandsInFrontOfMosquitto(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "mosquitto_pub")
@@ -41,9 +40,9 @@ func TestCommandsInFrontOfMosquitto(t *testing.T) {
 	}
 }
 
-// TestOnlyTheProxyKnowsThePassword: with the broker's own credentials a device
-// gets nowhere, and with its token nowhere but through the proxy.
-func TestOnlyTheProxyKnowsThePassword(t *testing.T) {
+// TestDevicesCannotReachTheBroker: the proxy refuses the broker's own credentials, and
+// the broker refuses the tokens of devices.
+func TestDevicesCannotReachTheBroker(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
 	p := harness.NewProxy(t, m.Upstream())
@@ -60,8 +59,8 @@ func TestOnlyTheProxyKnowsThePassword(t *testing.T) {
 	harness.Publish(t, append(p.ClientArgs(token), "-t", "a", "-m", "b")...)
 }
 
-// TestBrokerDown: a device is told to come back later, and can, as soon as the
-// broker can.
+// TestBrokerDown: devices are asked to try again later, and can connect as soon as the
+// broker is back.
 func TestBrokerDown(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -104,8 +103,8 @@ func TestBrokerDown(t *testing.T) {
 	}
 }
 
-// TestBrokerRefusesProxy: the device did nothing wrong and must not be told so;
-// the operator must.
+// TestBrokerRefusesProxy: if the broker refuses the proxy's credentials, the log says so.
+// The device is asked to try again later, because its own credentials are right.
 func TestBrokerRefusesProxy(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -127,9 +126,10 @@ func TestBrokerRefusesProxy(t *testing.T) {
 	}
 }
 
-// TestTokenStaysHere: the broker gets the proxy's credentials in place of the
-// device's and a client id with the subject in it, and everything else as it was.
-func TestTokenStaysHere(t *testing.T) {
+// TestTokenIsNotForwarded: the broker gets the proxy's credentials instead of the
+// device's, and a client identifier with the subject in it. The rest of the CONNECT is
+// unchanged.
+func TestTokenIsNotForwarded(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, s.Upstream())
@@ -148,8 +148,8 @@ func TestTokenStaysHere(t *testing.T) {
 	}
 }
 
-// TestBrokerWithoutMQTT5: a device learns from the broker's answer, which comes in the
-// form of 3.1.1, that it should fall back, and does.
+// TestBrokerWithoutMQTT5: a 5.0 device gets the broker's answer, which has the form of
+// 3.1.1, and can connect again with 3.1.1.
 func TestBrokerWithoutMQTT5(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -167,10 +167,10 @@ func TestBrokerWithoutMQTT5(t *testing.T) {
 	})
 }
 
-// TestBrokerDislikesTheWill: Mosquitto answers "not authorized" before MQTT 5.0 if the
-// will is too large. It has accepted the proxy's credentials a moment ago, so the device
-// is told, and the log does not blame the credentials.
-func TestBrokerDislikesTheWill(t *testing.T) {
+// TestBrokerRefusesWill: before MQTT 5.0 Mosquitto answers "not authorized" if the will
+// is too large. It has accepted the proxy's credentials a moment ago, so the answer is
+// forwarded to the device, and the log does not blame the credentials.
+func TestBrokerRefusesWill(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
 	m.Kill()

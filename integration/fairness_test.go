@@ -14,12 +14,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestFairness: a session that moves bulk as fast as it goes, up or down, plain or
-// over TLS, leaves 100 quiet ones their round trips. The comparison measures that in
-// turns without and with it, and the same straight to the broker: where all share a
-// few processors, that is how much load and broker are in each other's way.
+// TestFairness: a session that moves data at full speed, up or down, plain or over TLS,
+// hardly slows down the round trips of 100 quiet sessions. The tool bench measures that
+// in turns without and with the fast session, and the same directly at the broker: on few
+// processors, that difference shows how much load and broker slow each other down.
 //
-// It does not run beside other stories.
+// It does not run in parallel with other stories.
 func TestFairness(t *testing.T) {
 	tool, raw := filepath.Join(t.TempDir(), "bench"), filepath.Join(t.TempDir(), "raw.jsonl")
 	if r := harness.Run(t, "go", "build", "-o", tool, "./bench"); r.Status != 0 {
@@ -28,7 +28,7 @@ func TestFairness(t *testing.T) {
 	for _, transport := range []string{"plain", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			var faults []string
-			for attempt := range 3 { // others may have taken the machine meanwhile
+			for attempt := range 3 { // other processes may use the machine meanwhile
 				raw := fmt.Sprintf("%s-%d", raw, attempt)
 				r := harness.Run(t, tool, "-work", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", harness.Binary(), "-o", raw)
 				if r.Status != 0 {
@@ -43,7 +43,7 @@ func TestFairness(t *testing.T) {
 	}
 }
 
-// unfair says what is wrong with the figures for one transport.
+// unfair returns what is wrong with the figures for one transport.
 func unfair(t testing.TB, figures benchFigures) (faults []string) {
 	for _, way := range []string{"up", "down"} {
 		beside, unit := "QoS 1 p50, 100 sessions beside bulk "+way, "times that before"

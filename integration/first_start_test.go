@@ -16,8 +16,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestFirstStart follows somebody who has nothing yet: the program alone, its
-// greeting, and the greeting's commands pasted into a shell.
+// TestFirstStart: somebody runs the program with nothing configured and pastes the
+// commands that it prints into a shell.
 func TestFirstStart(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "mosquitto_pub")
@@ -52,11 +52,11 @@ func TestFirstStart(t *testing.T) {
 	}
 	token := regexp.MustCompile(`-u "([^"]+)"`).FindStringSubmatch(commands[0])[1]
 	p.AddSecret(token)
-	// The one place where a token may be shown.
+	// This is the only place where a token may be printed.
 	first.Stdout = harness.NewOutput()
 }
 
-// demoCommands returns the two commands of the greeting, byte for byte.
+// demoCommands returns the two commands that the program prints.
 func demoCommands(t *testing.T, p *harness.Proxy) []string {
 	t.Helper()
 	var commands []string
@@ -75,8 +75,8 @@ func demoCommands(t *testing.T, p *harness.Proxy) []string {
 	return commands
 }
 
-// checkLatest reads a device's temperature back: 25, an integer, of a time after
-// since.
+// checkLatest reads a device's latest temperature, which must be the integer 25 with a
+// time after since.
 func checkLatest(t *testing.T, p *harness.Proxy, device string, since time.Time) {
 	t.Helper()
 	status, body := p.Get("/api/plugins/telemetry/DEVICE/" + device + "/values/timeseries?keys=temperature&useStrictDataTypes=true")
@@ -96,7 +96,7 @@ func checkLatest(t *testing.T, p *harness.Proxy, device string, since time.Time)
 	}
 }
 
-// checkModes holds the data directory to its promise: nobody else reads it.
+// checkModes fails the test if other users may read a file of the data directory.
 func checkModes(t *testing.T, data string) {
 	t.Helper()
 	public := map[string]bool{"ca-root.pem": true, "server.pem": true}
@@ -121,7 +121,7 @@ func checkModes(t *testing.T, data string) {
 	}
 }
 
-// TestPortInUse: who runs a broker already must be told so.
+// TestPortInUse: if another program listens at the port, the error says what to do.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")

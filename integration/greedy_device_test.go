@@ -14,8 +14,8 @@ import (
 )
 
 // TestGreedyDevice: one device of the bundled broker retains and queues more than the
-// process may take. It is told so; the process stays within limits.memory, and other
-// devices connect, retain and get their messages as if nothing were.
+// process may hold. It is refused, the process stays within limits.memory, and other
+// devices are not affected.
 func TestGreedyDevice(t *testing.T) {
 	const limit, messages = 300 << 20, 250
 	p := harness.NewProxy(t, "limits: {memory: 300MiB}\n")

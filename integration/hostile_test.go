@@ -24,8 +24,7 @@ const (
 	goodbye  = 2 * time.Second
 )
 
-// attack is a client without a good token: what it does on a connection of its
-// own, until it is thrown out.
+// attack is what a client without a valid token does on a connection until it is closed.
 type attack struct {
 	name string
 	tls  bool // on the listener for TLS
@@ -76,7 +75,7 @@ type outcome struct {
 	err    error         // unless it was closed
 }
 
-// attackOnce acts and waits for the end.
+// attackOnce runs an attack and waits for the end of the connection.
 func attackOnce(p *harness.Proxy, a attack) outcome {
 	address := p.Plain
 	if a.tls {
@@ -92,13 +91,13 @@ func attackOnce(p *harness.Proxy, a attack) outcome {
 	go a.act(conn)
 	answer, err := io.ReadAll(io.LimitReader(conn, 64<<10))
 	if err != nil && !packetstest.IsTimeout(err) {
-		err = nil // reset: closed all the same
+		err = nil // a reset closes the connection as well
 	}
 	return outcome{a, string(answer), time.Since(start), err}
 }
 
-// TestHostileInput: each attack ends by the deadline, the broker never hears of
-// it, and who has a token does not notice.
+// TestHostileInput: every attack ends by the deadline. The broker gets no connection, and
+// a device with a token is not affected.
 func TestHostileInput(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -108,7 +107,7 @@ func TestHostileInput(t *testing.T) {
 	var all sync.WaitGroup
 	for _, a := range attacks() {
 		all.Go(func() {
-			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+harness.Busy {
+			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+harness.Slack {
 				t.Errorf("%s: ended after %v, %v", name(a), o.took, o.err)
 			} else if strings.HasPrefix(o.answer, "\x20") && o.answer[3] == 0 {
 				t.Errorf("%s: was let in", name(a))
@@ -132,15 +131,15 @@ func name(a attack) string {
 	return a.name
 }
 
-// TestThousandAttackers: all of it a thousand times at once takes little memory,
-// and a device with a token still gets in.
+// TestThousandAttackers: a thousand attacks at once need little memory, and a device with
+// a token still gets in.
 func TestThousandAttackers(t *testing.T) {
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, s.Upstream()+fmt.Sprintf("connect: {timeout: %v}\n", deadline))
 	token := p.Token("device")
 	p.Start()
 	kinds := attacks()
-	// The first of its kind needs more than the rest.
+	// The first attack of each kind needs more than the rest.
 	p.Connect(t, 5, "before", token)
 	before := harness.Memory(t, p)
 
@@ -178,8 +177,9 @@ func TestThousandAttackers(t *testing.T) {
 	})
 }
 
-// watchUnderAttack connects a device again and again until over, and returns the
-// most memory that the program took meanwhile and the longest wait of the device.
+// watchUnderAttack connects a device again and again until over is closed. It returns the
+// largest amount of memory that the program used, and the longest time that the device
+// waited.
 func watchUnderAttack(t *testing.T, p *harness.Proxy, token string, over <-chan struct{}) (peak int64, slowest time.Duration) {
 	t.Helper()
 	for {
@@ -196,8 +196,7 @@ func watchUnderAttack(t *testing.T, p *harness.Proxy, token string, over <-chan 
 	}
 }
 
-// TestSecondConnect: a session has one identity. A CONNECT in the middle of it
-// ends it, and the broker does not see it.
+// TestSecondConnect: a second CONNECT ends the session, and the broker does not get it.
 func TestSecondConnect(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -220,7 +219,7 @@ func TestSecondConnect(t *testing.T) {
 	if _, connects := s.Reached(); len(connects) != 3 {
 		t.Errorf("the broker got %d CONNECTs, want 3", len(connects))
 	}
-	// Both in one segment: the second must not slip through with the first.
+	// Both are in one segment: the second must not pass along with the first.
 	both := append(packetstest.Identity(4, "both", token).Append(nil), packetstest.Identity(4, "intruder", "their-name").Append(nil)...)
 	if answer := packetstest.Exchange(t, packetstest.Dial(t, p.Plain), string(both), harness.Patience); !strings.HasPrefix("\x20\x02\x00\x00", answer) {
 		t.Errorf("two CONNECTs at once are answered % x", answer)

@@ -16,8 +16,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestProxyProtocolThatTheBrokerDoesNotKnow: Mosquitto 2.0 hangs up on the header, and
-// the error says what is most likely wrong.
+// TestProxyProtocolThatTheBrokerDoesNotKnow: Mosquitto 2.0 closes the connection when it
+// gets the header, and the error names the likely reason.
 func TestProxyProtocolThatTheBrokerDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -33,9 +33,9 @@ func TestProxyProtocolThatTheBrokerDoesNotKnow(t *testing.T) {
 	})
 }
 
-// TestTokenAsClientID: the libraries of ThingsBoard for small devices use the access
-// token as the client id. It stands in no log, neither here nor at the broker, and the
-// session is found again after a restart of the proxy.
+// TestTokenAsClientID: ThingsBoard's libraries for small devices send the access token as
+// the client identifier. No log has it, neither the proxy's nor the broker's, and the
+// device finds its session again after a restart of the proxy.
 func TestTokenAsClientID(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -74,9 +74,9 @@ func TestTokenAsClientID(t *testing.T) {
 	}
 }
 
-// TestDevicesWithOneClientID: two devices with the same client id in their firmware live
-// side by side, each in its own session, and the queue of one is never another's. Only
-// the same subject takes over, and finds its session again.
+// TestDevicesWithOneClientID: two devices with the same client identifier in their
+// firmware have separate sessions and queues. Only the same subject can take over a
+// session.
 func TestDevicesWithOneClientID(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {
@@ -114,8 +114,8 @@ func TestDevicesWithOneClientID(t *testing.T) {
 	})
 }
 
-// TestAssignedClientID: a 5.0 device without a client id is told one, by which it finds
-// its session again, and no other device can.
+// TestAssignedClientID: a 5.0 device without a client identifier gets one assigned. With
+// it the device finds its session again, and no other device can.
 func TestAssignedClientID(t *testing.T) {
 	t.Parallel()
 	for _, template := range []string{"${subject}:${client_id}", "${client_id}"} {
@@ -153,8 +153,9 @@ func TestAssignedClientID(t *testing.T) {
 	}
 }
 
-// TestSharedClientIDs: where the broker gets the devices' own client ids, one belongs to
-// the subject that uses it. The same subject may come back, another may not come at all.
+// TestSharedClientIDs: if the broker gets the devices' own client identifiers, each
+// belongs to the subject that uses it. The same subject may connect again; others are
+// refused.
 func TestSharedClientIDs(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {
@@ -172,7 +173,7 @@ func TestSharedClientIDs(t *testing.T) {
 			t.Fatalf("the owner's session: %v", err)
 		}
 		second := p.Connect(t, 5, "shared", owner)
-		// Mosquitto 2.0 says nothing on this occasion.
+		// Mosquitto 2.0 sends no DISCONNECT here.
 		if code, err := first.AwaitEnd(harness.Patience); err != nil || code != packets.SessionTakenOver && upstream == "" {
 			t.Errorf("the owner's first session: %v, %v, want %v", code, err, packets.SessionTakenOver)
 		}

@@ -13,9 +13,9 @@ import (
 
 const module = "github.com/mqtt-auth-proxy/mqtt-auth-proxy"
 
-// arrows is who may import whom inside the module: a statement of policy. The
+// arrows says which package may import which inside the module. The
 // first pattern that matches a package counts; a package that none matches has no
-// place in the house. Patterns are those of path.Match.
+// place in the tree. Patterns are those of path.Match.
 var arrows = []struct {
 	pkg     string
 	may     []string

@@ -15,15 +15,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// releases is an installation whose files lie in one directory of several, to which the
-// link "current" leads.
-type releases struct {
+// releaseDir is a directory with several releases of all files, and the link "current" to
+// one of them.
+type releaseDir struct {
 	t   *testing.T
 	dir string
 }
 
-// write makes a release.
-func (r releases) write(name string, files map[string]string) {
+// write creates a release.
+func (r releaseDir) write(name string, files map[string]string) {
 	r.t.Helper()
 	conf := filepath.Join(r.dir, name, "conf")
 	if err := os.MkdirAll(conf, 0o700); err != nil {
@@ -35,7 +35,7 @@ func (r releases) write(name string, files map[string]string) {
 }
 
 // publish makes the link lead to a release.
-func (r releases) publish(name string) {
+func (r releaseDir) publish(name string) {
 	r.t.Helper()
 	link := filepath.Join(r.dir, "current")
 	if err := os.Symlink(name, link+".new"); err != nil {
@@ -46,16 +46,16 @@ func (r releases) publish(name string) {
 	}
 }
 
-// TestLinkSwapUnderTheSandbox: a link above all files of the program is swapped while
-// it may read no other directories. Tokens, config, certificates and secrets of the new
-// release count.
+// TestLinkSwapUnderTheSandbox: a link above all files of the program is replaced while
+// the sandbox confines it. The tokens, config, certificates and secrets of the new
+// release take effect.
 func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, "")
 	// The program may write to the directory for temporary files, where the stories live.
 	p.Env = append(p.Env, "TMPDIR="+t.TempDir())
-	r := releases{t, t.TempDir()}
+	r := releaseDir{t, t.TempDir()}
 	config := func(timeout string) string {
 		return p.ConfigWith(strings.TrimSuffix(s.Upstream(), "}\n")+", password_file: password}\nconnect: {timeout: "+timeout+"}\nauth: {sources: [{file: {path: "+r.dir+"/current/conf/tokens.jsonl}}]}\n",
 			fmt.Sprintf("{name: plain, address: '%s'}", p.Plain), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: server.pem, key: server-key.pem}}", p.TLS))
@@ -67,7 +67,7 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	r.publish("1")
 	p.Config = filepath.Join(r.dir, "current/conf/proxy.yaml")
 	p.Start()
-	confined := landlocked(t, p)
+	confined := isConfined(t, p)
 	gone := p.Connect(t, 5, "gone", fleetToken(30))
 	stays := p.Connect(t, 5, "stays", fleetToken(3))
 
@@ -76,8 +76,8 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	if code, err := gone.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Fatalf("the session of a token that is gone: %v, %v", code, err)
 	}
-	if took := time.Since(begin); took > harness.Promised+harness.Busy {
-		t.Errorf("it took %v, promised is %v", took, harness.Promised)
+	if took := time.Since(begin); took > harness.WithdrawalLimit+harness.Slack {
+		t.Errorf("it took %v, promised is %v", took, harness.WithdrawalLimit)
 	}
 	if status, text := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
 		t.Errorf("the reload is answered %s: %s", text, p.Status())
@@ -95,13 +95,13 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	if !confined {
 		return
 	}
-	// What lies elsewhere the start has said that it needs a restart.
+	// The start has logged that files elsewhere need a restart.
 	for _, dir := range []string{r.dir, p.Data} {
 		p.AwaitLog("start", func(l harness.LogLine) bool {
 			return l.String("message") == "new versions of files are taken up from a directory" && l.String("path") == dir
 		})
 	}
-	elsewhere := releases{t, t.TempDir()}
+	elsewhere := releaseDir{t, t.TempDir()}
 	elsewhere.write("3", map[string]string{"tokens.jsonl": fleetFile(40)})
 	r.publish(filepath.Join(elsewhere.dir, "3"))
 	p.AwaitLog("explanation", func(l harness.LogLine) bool {

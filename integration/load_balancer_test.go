@@ -21,8 +21,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestBehindHAProxy: the proxy knows devices by their own addresses, whichever
-// version of the PROXY protocol HAProxy speaks, and nobody else can claim one.
+// TestBehindHAProxy: the proxy knows devices by their own addresses, with both versions
+// of the PROXY protocol, and only HAProxy may send a header.
 func TestBehindHAProxy(t *testing.T) {
 	t.Parallel()
 	haproxy := harness.Need(t, "haproxy")
@@ -82,7 +82,7 @@ listen tls
 		if got := p.AddressOf(way.name); got != first.LocalAddr().String() {
 			t.Errorf("%s: the session's address is %s, want %s", way.name, got, first.LocalAddr())
 		}
-		// Another one of this address is one too many. HAProxy's has many by now.
+		// One more connection from this address is too many, though HAProxy's address has many.
 		if _, ack := packetstest.Present(t, open(), packetstest.Identity(5, way.name+"-2", token)); ack.Code != 0x89 {
 			t.Errorf("%s: the second of %s gets %v", way.name, from, ack.Code)
 		}
@@ -99,7 +99,7 @@ listen tls
 	}
 }
 
-// checkHeaderIsRequired: past the load balancer nobody comes in, with or without a
+// checkHeaderIsRequired: no client gets in past the load balancer, with or without a
 // header.
 func checkHeaderIsRequired(t *testing.T, p *harness.Proxy, address, token string) {
 	t.Helper()
@@ -126,9 +126,9 @@ func checkHeaderIsRequired(t *testing.T, p *harness.Proxy, address, token string
 	})
 }
 
-// TestBrokerLearnsTheAddress: what stands in the header that the broker gets, for a
-// device that comes in plainly and one with a client certificate.
-func TestBrokerLearnsTheAddress(t *testing.T) {
+// TestProxyHeaderToBroker checks the header that the broker gets for a plain device and
+// for one with a client certificate.
+func TestProxyHeaderToBroker(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"v1", "v2"} {
 		t.Run(version, func(t *testing.T) {
@@ -159,8 +159,8 @@ func TestBrokerLearnsTheAddress(t *testing.T) {
 	}
 }
 
-// checkIdentity reads the header of a device with a certificate with the eyes of
-// somebody else's parser.
+// checkIdentity reads the header of a device with a certificate with another project's
+// parser.
 func checkIdentity(t *testing.T, h *proxyproto.Header) {
 	t.Helper()
 	elements, err := h.TLVs()
@@ -185,15 +185,15 @@ func checkIdentity(t *testing.T, h *proxyproto.Header) {
 	t.Errorf("no host name in %v", elements)
 }
 
-// checkProbe: a look whether the broker answers says that it is just that.
+// checkProbe: a health probe of the broker has a header that marks it as such.
 func checkProbe(t *testing.T, p *harness.Proxy, h *harness.HeaderSink, token string) {
 	t.Helper()
 	h.Close()
 	for len(h.Headers) > 0 {
 		<-h.Headers
 	}
-	// Without a broker a device is turned away, and from then on readiness is asked
-	// of the broker itself.
+	// Without a broker a device is refused, and from then on the proxy probes the broker
+	// itself for /readyz.
 	if _, ack := p.Present(t, 5, "late", token); ack.Code != 0x88 {
 		t.Fatalf("without a broker: %v", ack.Code)
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// refuse makes n connections from an address of their own that are refused. Each
-// gets its answer and its end.
+// refuse makes n connections, from an address of their own, that are refused. Each must
+// get its answer and be closed.
 func refuse(t testing.TB, p *harness.Proxy, n int) {
 	t.Helper()
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 9)}, Timeout: harness.Patience}
@@ -36,7 +36,7 @@ func refuse(t testing.TB, p *harness.Proxy, n int) {
 	}
 }
 
-// overflow makes more log than pipe and program hold.
+// overflow causes more log than the pipe and the program's buffer hold.
 func overflow(t testing.TB, p *harness.Proxy) {
 	t.Helper()
 	for range 50 {
@@ -48,7 +48,8 @@ func overflow(t testing.TB, p *harness.Proxy) {
 	t.Fatal("the log has found room for everything")
 }
 
-// TestLogReaderGone: the program outlives who reads its log, and ends in order.
+// TestLogReaderGone: the program goes on when the reader of its log ends, and shuts down
+// in order.
 func TestLogReaderGone(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "console"} {
@@ -74,7 +75,8 @@ func TestLogReaderGone(t *testing.T) {
 	}
 }
 
-// TestLogOnAFullDisk: a log that cannot be written is lost, nothing else.
+// TestLogOnAFullDisk: if the log cannot be written, lines are lost and counted. Nothing
+// else happens.
 func TestLogOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
@@ -95,8 +97,8 @@ func TestLogOnAFullDisk(t *testing.T) {
 	p.Stop()
 }
 
-// TestLogReaderStalled: devices are refused and served, signals work, and once
-// somebody reads again the log says what is missing.
+// TestLogReaderStalled: while nobody reads the log, devices are refused and served, and
+// signals work. Once somebody reads again, the log says how many lines were lost.
 func TestLogReaderStalled(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "console"} {
@@ -140,9 +142,9 @@ func TestLogReaderStalled(t *testing.T) {
 	}
 }
 
-// TestSecondSignalCutsWhileLogReaderIsStalled: what cannot wait for a device does not
-// wait for the reader of the log either.
-func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
+// TestSecondSignalWhileLogReaderIsStalled: a second signal ends the program at once,
+// although nobody reads the log.
+func TestSecondSignalWhileLogReaderIsStalled(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "shutdown: {drain: 10m}\n")
 	token := p.Token("device")
@@ -173,8 +175,8 @@ func TestSecondSignalCutsWhileLogReaderIsStalled(t *testing.T) {
 	t.Log("ended after", time.Since(begun).Round(time.Millisecond))
 }
 
-// TestCrashDoesNotWaitForLogReader: a supervisor can only start the program again once
-// it has ended. SIGQUIT makes the Go runtime end it as a bug would.
+// TestCrashDoesNotWaitForLogReader: a supervisor can only restart the program once it has
+// ended. SIGQUIT makes the Go runtime end it as a bug would.
 func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
@@ -186,7 +188,7 @@ func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	}
 	log.Close()
 
-	// With a reader the runtime's words are there to be read.
+	// If somebody reads, the runtime's report arrives.
 	log = p.StartWithLogPipe("json")
 	var text bytes.Buffer
 	read := make(chan struct{})
@@ -201,8 +203,8 @@ func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	}
 }
 
-// TestLogCannotFillTheDisk: neither a long client id nor payloads that cannot be
-// stored make more than a little log.
+// TestLogCannotFillTheDisk: neither long client identifiers nor payloads that cannot be
+// stored cause much log.
 func TestLogCannotFillTheDisk(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")

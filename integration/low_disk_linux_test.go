@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestLowDisk: with too little room on the disk nothing is acknowledged, /readyz and a
-// metric say why, and all of it ends by itself once there is room.
+// TestLowDisk: with too little room on the disk no message is acknowledged, and /readyz
+// and a metric say why. All of it recovers once there is room.
 func TestLowDisk(t *testing.T) {
 	t.Parallel()
 	disk := t.TempDir()

@@ -17,10 +17,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// fleetToken is the token of one of a fleet's devices.
+// fleetToken returns the token of device n of the fleet.
 func fleetToken(n int) string { return fmt.Sprintf("token-of-fleet-device-%d", n) }
 
-// fleetFile is a token file with the devices 0 to n-1.
+// fleetFile returns a token file with the devices 0 to n-1.
 func fleetFile(n int) string {
 	var text strings.Builder
 	for i := range n {
@@ -29,7 +29,7 @@ func fleetFile(n int) string {
 	return text.String()
 }
 
-// rename puts a file in the place of another.
+// rename replaces a file by renaming another one.
 func rename(t *testing.T, file, content string) {
 	t.Helper()
 	harness.WriteFile(t, file+".new", content)
@@ -38,8 +38,8 @@ func rename(t *testing.T, file, content string) {
 	}
 }
 
-// TestMassWithdrawal: most of a fleet's tokens are withdrawn at once, which counts at
-// once whichever way it is meant, and not at all if the file may be half written.
+// TestMassWithdrawal: most tokens of a fleet are withdrawn in one edit. It takes effect
+// at once in every way that shows intent, and not at all if the file may be half written.
 func TestMassWithdrawal(t *testing.T) {
 	t.Parallel()
 	left := fleetFile(15)
@@ -79,8 +79,8 @@ func TestMassWithdrawal(t *testing.T) {
 			if code, err := gone.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 				t.Errorf("the session of a withdrawn token: %v, %v", code, err)
 			}
-			if took := time.Since(begin); took > harness.Promised+harness.Busy {
-				t.Errorf("it took %v, promised is %v", took, harness.Promised)
+			if took := time.Since(begin); took > harness.WithdrawalLimit+harness.Slack {
+				t.Errorf("it took %v, promised is %v", took, harness.WithdrawalLimit)
 			}
 			if err := stays.Publish("a", "b"); err != nil {
 				t.Errorf("the session of a token that stays: %v", err)
@@ -92,8 +92,8 @@ func TestMassWithdrawal(t *testing.T) {
 	}
 }
 
-// TestHalfWrittenTokenFile: the file is cut between two lines, or empty. No session
-// ends, the log says what to do, and to do it is enough.
+// TestHalfWrittenTokenFile: the token file is cut between two lines, or is empty. No
+// session ends, and the log says how to confirm the change if it is meant.
 func TestHalfWrittenTokenFile(t *testing.T) {
 	t.Parallel()
 	p := startFleet(t)

@@ -15,14 +15,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// manager is a service manager, as far as it is told things.
-type manager struct {
-	mu   sync.Mutex
-	told []string
+// serviceManager collects what the program reports to systemd.
+type serviceManager struct {
+	mu       sync.Mutex
+	messages []string
 }
 
-// manage makes the program's manager listen.
-func manage(t *testing.T, p *harness.Proxy) *manager {
+// startServiceManager makes the program report to a new serviceManager.
+func startServiceManager(t *testing.T, p *harness.Proxy) *serviceManager {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -31,7 +31,7 @@ func manage(t *testing.T, p *harness.Proxy) *manager {
 	}
 	t.Cleanup(func() { conn.Close() })
 	p.Env = append(p.Env, "NOTIFY_SOCKET="+path)
-	m := &manager{}
+	m := &serviceManager{}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -40,18 +40,18 @@ func manage(t *testing.T, p *harness.Proxy) *manager {
 				return
 			}
 			m.mu.Lock()
-			m.told = append(m.told, string(b[:n]))
+			m.messages = append(m.messages, string(b[:n]))
 			m.mu.Unlock()
 		}
 	}()
 	return m
 }
 
-// after returns what was told beyond the first n messages that has the text.
-func (m *manager) after(n int, text string) (told []string) {
+// after returns the reports that contain text, without the first n of all reports.
+func (m *serviceManager) after(n int, text string) (told []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, s := range m.told[min(n, len(m.told)):] {
+	for _, s := range m.messages[min(n, len(m.messages)):] {
 		if strings.Contains(s, text) {
 			told = append(told, s)
 		}
@@ -59,19 +59,19 @@ func (m *manager) after(n int, text string) (told []string) {
 	return told
 }
 
-func (m *manager) count() int {
+func (m *serviceManager) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.told)
+	return len(m.messages)
 }
 
-// TestServiceManagerIsTold: what systemd learns from the start to the end, also while
-// no broker is there.
-func TestServiceManagerIsTold(t *testing.T) {
+// TestNotifyProtocol: the reports to systemd from the start to the end, also while there
+// is no broker.
+func TestNotifyProtocol(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, s.Upstream())
-	m := manage(t, p)
+	m := startServiceManager(t, p)
 	p.Env = append(p.Env, "WATCHDOG_USEC=400000")
 	token := p.Token("device")
 	p.Start()
@@ -88,8 +88,8 @@ func TestServiceManagerIsTold(t *testing.T) {
 	wait(before, "RELOADING=1\nMONOTONIC_USEC=", 1)
 	wait(before, "READY=1", 1)
 
-	// Without a broker devices are not served, but a new process would not serve them
-	// either.
+	// Without a broker devices are not served, but a restart would not help, so the
+	// watchdog must still be fed.
 	s.Close()
 	harness.Eventually(t, "not ready", func() bool {
 		status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", "")
@@ -105,8 +105,9 @@ func TestServiceManagerIsTold(t *testing.T) {
 	}
 }
 
-// refusedOnce has a device come, so that the proxy sees that the broker is gone.
+// refusedOnce connects a device, so that the proxy notices that the broker is gone. It
+// returns false.
 func refusedOnce(p *harness.Proxy, token string) bool {
-	_ = callOnce(p.Plain, packetstest.Identity(5, "late", token))
+	_ = connectOnce(p.Plain, packetstest.Identity(5, "late", token))
 	return false
 }

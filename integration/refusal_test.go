@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestRefusals shows what a device with a bad token sees, in every version: the
-// exit status of mosquitto_pub is the code that it was given.
+// TestRefusals: what a device with a bad token gets in every version. The exit status of
+// mosquitto_pub is the code of the CONNACK.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -45,7 +45,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		for version, want := range map[string]int{"mqttv31": tt.v3, "mqttv311": tt.v3, "mqttv5": tt.v5} {
 			if tt.args == nil && version == "mqttv31" {
-				continue // libmosquitto makes up an id: 3.1 demands one
+				continue // libmosquitto sends an identifier, because 3.1 requires one
 			}
 			args := append([]string{"-h", "127.0.0.1", "-p", harness.Port(p.Plain), "-V", version, "-t", "a", "-m", "b"}, tt.args...)
 			r := harness.MosquittoPub(t, args...)
@@ -62,8 +62,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusalsOnTheWire holds the refusals that mosquitto_pub cannot provoke, to
-// the byte.
+// TestRefusalsOnTheWire compares every byte of the refusals that mosquitto_pub cannot
+// provoke.
 func TestRefusalsOnTheWire(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -104,8 +104,8 @@ func TestRefusalsOnTheWire(t *testing.T) {
 	}
 }
 
-// TestBridgeBit: Mosquitto's bridges set a bit in the version that is no part of
-// it.
+// TestBridgeBit: bridges of Mosquitto set a bit of the protocol level that no standard
+// defines.
 func TestBridgeBit(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -128,7 +128,8 @@ func TestBridgeBit(t *testing.T) {
 	}
 }
 
-// TestMosquittoWithoutTheCA: the commonest mistake with TLS has a line that names it.
+// TestMosquittoWithoutTheCA: a client that does not trust the certificate causes a line
+// of the log that says so.
 func TestMosquittoWithoutTheCA(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream())

@@ -18,7 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// serial returns the number of the certificate that a listener shows.
+// serial returns the serial number of the certificate of a listener.
 func serial(t testing.TB, address string) int64 {
 	t.Helper()
 	conn := tls.Client(packetstest.Dial(t, address), &tls.Config{InsecureSkipVerify: true})
@@ -29,8 +29,8 @@ func serial(t testing.TB, address string) int64 {
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.Int64()
 }
 
-// TestCertificateReplacedUnderLoad: half of a new pair changes nothing, the whole pair
-// is shown to who comes next, and who is connected notices neither.
+// TestCertificateReplacedUnderLoad: a new certificate without its key changes nothing.
+// With its key it is shown to new connections. Sessions are not affected.
 func TestCertificateReplacedUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -92,8 +92,8 @@ func TestCertificateReplacedUnderLoad(t *testing.T) {
 	t.Logf("%d messages acknowledged", published.Load())
 }
 
-// TestBrokenConfig: a mistake in the config changes nothing, is told where it is, and
-// mending it is enough.
+// TestBrokenConfig: a mistake in the config changes nothing, and the log says where it
+// is. The corrected config takes effect.
 func TestBrokenConfig(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -104,7 +104,7 @@ func TestBrokenConfig(t *testing.T) {
 	good := harness.ReadFile(t, p.Config)
 	second := harness.FreeAddress(t)
 
-	// The listener in it is a good one, and yet must not be opened.
+	// The listener in it is valid, but must not be opened.
 	listener := fmt.Sprintf("listeners:\n  - {name: second, address: '%s'}\n", second)
 	broken := strings.Replace(good, "listeners:\n", listener, 1) + "limits:\n  conections: 5\n"
 	p.Reload(p.Config, broken, "failed")
@@ -145,8 +145,8 @@ func TestBrokenConfig(t *testing.T) {
 	})
 }
 
-// TestListenersComeAndGo: sessions outlive their listener, and a listener changes from
-// plain to TLS where it is.
+// TestListenersComeAndGo: sessions continue after their listener was removed, and a
+// listener can change from plain to TLS at the same address.
 func TestListenersComeAndGo(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -188,8 +188,8 @@ func TestListenersComeAndGo(t *testing.T) {
 	}
 }
 
-// TestTicketsAcrossProcesses: a device resumes its TLS session at another replica that
-// has the same ticket secret, and at no other.
+// TestTicketsAcrossProcesses: a device resumes its TLS session at another process with
+// the same ticket secret, and at no other.
 func TestTicketsAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -214,7 +214,7 @@ func TestTicketsAcrossProcesses(t *testing.T) {
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		cache := tls.NewLRUClientSessionCache(1)
 		config := &tls.Config{InsecureSkipVerify: true, ServerName: "localhost", ClientSessionCache: cache, MaxVersion: version}
-		// The tickets of TLS 1.3 come with the first bytes after the handshake.
+		// The tickets of TLS 1.3 come after the handshake.
 		packetstest.Connect(t, tls.Client(packetstest.Dial(t, one.TLS), config), packetstest.Identity(4, "d", token))
 		for _, at := range []struct {
 			*harness.Proxy
@@ -232,8 +232,8 @@ func TestTicketsAcrossProcesses(t *testing.T) {
 	}
 }
 
-// TestMountedConfig: a directory that Kubernetes mounts changes by the swap of one link
-// above all of its files, and nobody sends a signal.
+// TestMountedConfig: Kubernetes changes a mounted directory by replacing one link above
+// all files, and sends no signal.
 func TestMountedConfig(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)

@@ -19,30 +19,30 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// callers are devices that connect, say hello and leave, again and again.
-type callers struct {
-	running sync.WaitGroup
-	stop    chan struct{}
-	served  atomic.Int64
-	slowest atomic.Int64 // time from dial to CONNACK
+// reconnectors are devices that connect and disconnect again and again.
+type reconnectors struct {
+	running  sync.WaitGroup
+	stopping chan struct{}
+	served   atomic.Int64
+	slowest  atomic.Int64 // time from dial to CONNACK
 
 	mu     sync.Mutex
 	faults []error
 }
 
-func call(t *testing.T, address, token string) *callers {
+func startReconnecting(t *testing.T, address, token string) *reconnectors {
 	t.Helper()
-	c := &callers{stop: make(chan struct{})}
+	c := &reconnectors{stopping: make(chan struct{})}
 	for i := range 8 {
 		c.running.Go(func() {
 			for n := 0; ; n++ {
 				select {
-				case <-c.stop:
+				case <-c.stopping:
 					return
 				default:
 				}
 				start := time.Now()
-				if err := callOnce(address, packetstest.Identity(5, fmt.Sprintf("caller-%d-%d", i, n), token)); err != nil {
+				if err := connectOnce(address, packetstest.Identity(5, fmt.Sprintf("caller-%d-%d", i, n), token)); err != nil {
 					c.mu.Lock()
 					c.faults = append(c.faults, fmt.Errorf("after %v: %w", time.Since(start), err))
 					c.mu.Unlock()
@@ -57,8 +57,8 @@ func call(t *testing.T, address, token string) *callers {
 	return c
 }
 
-// callOnce fails if the device is refused in whatever way.
-func callOnce(address string, hello *packets.Connect) error {
+// connectOnce connects a device and returns an error if it is refused.
+func connectOnce(address string, hello *packets.Connect) error {
 	conn, err := net.DialTimeout("tcp", address, harness.Patience)
 	if err != nil {
 		return err
@@ -74,10 +74,10 @@ func callOnce(address string, hello *packets.Connect) error {
 	return nil
 }
 
-// hangUp ends the calls, of which none may have failed.
-func (c *callers) hangUp(t *testing.T) {
+// stop ends the devices and reports every connection that failed.
+func (c *reconnectors) stop(t *testing.T) {
 	t.Helper()
-	close(c.stop)
+	close(c.stopping)
 	c.running.Wait()
 	t.Logf("%d calls, the slowest took %v", c.served.Load(), time.Duration(c.slowest.Load()).Round(time.Millisecond))
 	for _, err := range c.faults {
@@ -85,15 +85,15 @@ func (c *callers) hangUp(t *testing.T) {
 	}
 }
 
-// more waits until the calls go on.
-func (c *callers) more(t *testing.T) {
+// awaitMore waits for more connections.
+func (c *reconnectors) awaitMore(t *testing.T) {
 	t.Helper()
 	before := c.served.Load()
 	harness.Eventually(t, "more calls", func() bool { return c.served.Load() > before+50 })
 }
 
-// onSocket installs the program with one plain listener.
-func onSocket(t *testing.T, listener, tokens string, s *harness.Sink) *harness.Proxy {
+// newProxyOn returns an installation with one plain listener.
+func newProxyOn(t *testing.T, listener, tokens string, s *harness.Sink) *harness.Proxy {
 	t.Helper()
 	p := harness.BareProxy(t)
 	p.Config = filepath.Join(filepath.Dir(p.Data), "proxy.yaml")
@@ -105,27 +105,28 @@ func onSocket(t *testing.T, listener, tokens string, s *harness.Sink) *harness.P
 	return p
 }
 
-// TestRestartBySystemd: the test is systemd, which keeps the socket open while the
-// program is away. Nobody is turned away.
+// TestRestartBySystemd: the test acts as systemd and keeps the socket open while the
+// program restarts. No connection is refused.
 func TestRestartBySystemd(t *testing.T) {
 	t.Parallel()
-	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
+	p := newProxyOn(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
 	address := p.PassSockets("mqtt")[0]
 	token := p.Token("caller")
 	p.Start()
-	c := call(t, address, token)
+	c := startReconnecting(t, address, token)
 	for range 2 {
 		p.Stop()
 		p.Start()
-		c.more(t)
+		c.awaitMore(t)
 	}
-	c.hangUp(t)
+	c.stop(t)
 }
 
-// TestSocketOfAnotherName: a fault of the units is told in their words.
+// TestSocketOfAnotherName: if systemd passes no socket of the configured name, the error
+// tells what to check in the units.
 func TestSocketOfAnotherName(t *testing.T) {
 	t.Parallel()
-	p := onSocket(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
+	p := newProxyOn(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))
 	p.Token("caller")
 	p.Launch()
 	if status := p.Wait(t, harness.Patience); status != 1 || !strings.Contains(p.Stderr.String(), "start the service by its socket unit") {
@@ -133,30 +134,31 @@ func TestSocketOfAnotherName(t *testing.T) {
 	}
 }
 
-// TestOverlap: the next process listens on the same address before the one before it
-// ends. Closing a socket resets what waits in its queue, but nobody is turned away.
-func TestOverlap(t *testing.T) {
+// TestRestartWithTwoProcesses: the new process listens at the same address before the old
+// one ends. Closing a socket resets the connections in its queue, but no connection is
+// refused.
+func TestRestartWithTwoProcesses(t *testing.T) {
 	t.Parallel()
 	address, s := harness.FreeAddress(t), harness.StartSink(t)
 	listener := fmt.Sprintf("address: '%s', reuse_port: true", address)
-	first := onSocket(t, listener, "tokens.jsonl", s)
+	first := newProxyOn(t, listener, "tokens.jsonl", s)
 	token := first.Token("caller")
 	first.Start()
-	c := call(t, address, token)
+	c := startReconnecting(t, address, token)
 	for old := first; old != nil; {
-		next := onSocket(t, listener, filepath.Join(first.Data, "tokens.jsonl"), s)
+		next := newProxyOn(t, listener, filepath.Join(first.Data, "tokens.jsonl"), s)
 		next.AddSecret(token)
 		next.Start()
-		c.more(t)
+		c.awaitMore(t)
 		old.Signal(syscall.SIGTERM)
 		if status := old.Wait(t, harness.Patience); status != 0 {
 			t.Errorf("exit status %d", status)
 		}
-		c.more(t)
+		c.awaitMore(t)
 		if old != first {
 			break
 		}
 		old = next
 	}
-	c.hangUp(t)
+	c.stop(t)
 }

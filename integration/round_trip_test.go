@@ -15,27 +15,27 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// way is how a device reaches a broker: a version of MQTT, with or without TLS.
-type way struct {
+// route is how a device reaches a broker: a version of MQTT, with or without TLS.
+type route struct {
 	name              string
 	args              []string // for mosquitto_pub and mosquitto_sub, without a token
 	version           string
 	sensor, dashboard string // tokens of two devices
 }
 
-// TestRoundTrips sends messages of every kind between two devices, in every
-// version, plain and over TLS, with the bundled broker and with Mosquitto.
+// TestRoundTrips sends messages of every kind between two devices, in every version,
+// plain and over TLS, with the bundled broker and with Mosquitto.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {
 		p := harness.NewProxy(t, upstream)
 		sensor, dashboard := p.Token("sensor"), p.Token("dashboard")
 		p.Start()
-		for _, w := range ways(p) {
+		for _, w := range routes(p) {
 			w.sensor, w.dashboard = sensor, dashboard
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
-				w.testQualities(t)
+				w.testQoS(t)
 				w.testLargePayload(t)
 				w.testRetained(t)
 				w.testWill(t)
@@ -45,12 +45,12 @@ func TestRoundTrips(t *testing.T) {
 	})
 }
 
-func ways(p *harness.Proxy) []way {
-	var all []way
+func routes(p *harness.Proxy) []route {
+	var all []route
 	for _, version := range []string{"mqttv31", "mqttv311", "mqttv5"} {
 		for transport, address := range map[string]string{"plain": p.Plain, "tls": p.TLS} {
 			host, port, _ := net.SplitHostPort(address)
-			w := way{name: version + "-" + transport, version: version, args: []string{"-h", host, "-p", port, "-V", version}}
+			w := route{name: version + "-" + transport, version: version, args: []string{"-h", host, "-p", port, "-V", version}}
 			if transport == "tls" {
 				w.args = append(w.args, "--cafile", p.CAFile())
 			}
@@ -60,15 +60,15 @@ func ways(p *harness.Proxy) []way {
 	return all
 }
 
-// topic returns a topic of the way's own: all share a broker.
-func (w way) topic(name string) string { return "story/" + w.name + "/" + name }
+// topic returns a topic that no other route uses, because all share a broker.
+func (w route) topic(name string) string { return "story/" + w.name + "/" + name }
 
-// as returns the arguments for a device.
-func (w way) as(token string, args ...string) []string {
+// as returns the arguments of mosquitto_pub or mosquitto_sub for a device.
+func (w route) as(token string, args ...string) []string {
 	return slices.Concat(w.args, []string{"-u", token}, args)
 }
 
-func (w way) testQualities(t *testing.T) {
+func (w route) testQoS(t *testing.T) {
 	sub := harness.Subscribe(t, w.as(w.dashboard, "-q", "2", "-t", w.topic("qos"), "-C", "3")...)
 	var want []harness.Message
 	for _, qos := range []string{"0", "1", "2"} {
@@ -84,9 +84,8 @@ func (w way) testQualities(t *testing.T) {
 	}
 }
 
-// testLargePayload sends a megabyte, which goes up from one device and down to the
-// other.
-func (w way) testLargePayload(t *testing.T) {
+// testLargePayload sends a megabyte from one device to the other.
+func (w route) testLargePayload(t *testing.T) {
 	payload := make([]byte, 1<<20)
 	rand.Read(payload)
 	file := filepath.Join(t.TempDir(), "payload")
@@ -100,7 +99,7 @@ func (w way) testLargePayload(t *testing.T) {
 	}
 }
 
-func (w way) testRetained(t *testing.T) {
+func (w route) testRetained(t *testing.T) {
 	harness.Publish(t, w.as(w.sensor, "-r", "-q", "1", "-t", w.topic("retained"), "-m", "still here")...)
 	sub := harness.Subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("retained"), "-C", "1")...)
 	want := harness.Message{Topic: w.topic("retained"), QoS: "1", Retain: "1", Payload: hex.EncodeToString([]byte("still here"))}
@@ -109,9 +108,9 @@ func (w way) testRetained(t *testing.T) {
 	}
 }
 
-// testWill: a device that vanishes leaves its will, one that takes its leave does
-// not.
-func (w way) testWill(t *testing.T) {
+// testWill: the will of a device whose connection breaks is published. The will of one
+// that disconnects is not.
+func (w route) testWill(t *testing.T) {
 	observer := harness.Subscribe(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("will/#"))...)
 	mortal := func(name string, args ...string) *harness.Subscriber {
 		return harness.Subscribe(t, w.as(w.sensor, append(args, "-t", w.topic(name),
@@ -134,8 +133,8 @@ func (w way) testWill(t *testing.T) {
 	}
 }
 
-// testOffline: what was sent while a device was away waits for it.
-func (w way) testOffline(t *testing.T) {
+// testOffline: messages sent while a device was offline are delivered when it is back.
+func (w route) testOffline(t *testing.T) {
 	// Short, because MQTT 3.1 allows 23 characters.
 	session := w.as(w.dashboard, "-q", "1", "-c", "-i", "off-"+w.name, "-t", w.topic("offline"))
 	if w.version == "mqttv5" {

@@ -14,8 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestSandbox: a running program cannot read what its config did not name when it
-// started, says so when a reload wants it, and goes on as before.
+// TestSandbox: the running program cannot read files that its config did not name at the
+// start. A reload that needs one fails with that reason, and the program goes on as
+// before.
 func TestSandbox(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"auto", "off"} {
@@ -23,13 +24,13 @@ func TestSandbox(t *testing.T) {
 			t.Parallel()
 			s := harness.StartSink(t)
 			p := harness.NewProxy(t, s.Upstream()+"sandbox: "+mode+"\n")
-			// The stories live in the directory for temporary files, where the program
+			// The stories use the directory for temporary files, to which the program
 			// may write.
 			private := t.TempDir()
 			p.Env = append(p.Env, "TMPDIR="+private)
 			token := p.Token("device")
 			p.Start()
-			confined := mode == "auto" && landlocked(t, p)
+			confined := mode == "auto" && isConfined(t, p)
 
 			elsewhere := filepath.Join(t.TempDir(), "tokens.jsonl")
 			if err := os.WriteFile(elsewhere, []byte("# none yet\n"), 0o600); err != nil {
@@ -51,7 +52,7 @@ func TestSandbox(t *testing.T) {
 				t.Errorf("a reload without a sandbox: %d %s", status, body)
 			}
 			p.Connect(t, 5, "device", token)
-			p.Token("another") // is taken up without a reload
+			p.Token("another") // takes effect without a reload
 			if _, ack := p.Present(t, 5, "other", "wrong"); ack.Code != packets.BadUserNameOrPassword {
 				t.Errorf("a wrong token is answered %v", ack.Code)
 			}
@@ -59,14 +60,14 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// landlocked reports whether the kernel has what the sandbox is made of.
-func landlocked(t *testing.T, p *harness.Proxy) bool {
+// isConfined reports whether the kernel has what the sandbox needs.
+func isConfined(t *testing.T, p *harness.Proxy) bool {
 	t.Helper()
 	return strings.Contains(p.Stderr.String(), "confined to the directories of its files")
 }
 
-// TestSecretsStayOutOfTheProcessList: what everybody on the machine can see of the
-// program, and its environment, holds no secret.
+// TestSecretsStayOutOfTheProcessList: neither the command line nor the environment of the
+// program holds a secret.
 func TestSecretsStayOutOfTheProcessList(t *testing.T) {
 	t.Parallel()
 	const password = "a-password-for-the-broker"

@@ -17,7 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// watcher counts the messages that reach a broker.
+// watcher collects the messages that reach a broker.
 type watcher struct {
 	mu   sync.Mutex
 	seen map[string]bool
@@ -44,7 +44,7 @@ func watch(t testing.TB, m *harness.Mosquitto) *watcher {
 	return w
 }
 
-// missing returns how many of the messages have not come.
+// missing returns how many of the messages have not arrived.
 func (w *watcher) missing(all []string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -64,13 +64,13 @@ func severalBrokers(m *harness.Mosquitto, others []string, more string) string {
 	return fmt.Sprintf("upstream: {servers: [%s], username: %s, password: %s, %s}\n", servers, m.Username, m.Password, more)
 }
 
-// publisher is a device that never stops: it connects again as soon as it is cut
-// off, and sends again what was not acknowledged.
+// publisher is a device that connects again as soon as it is disconnected, and sends
+// again what was not acknowledged.
 type publisher struct {
 	id     string
-	acked  []string // on the connection that lived last
+	acked  []string // on the last connection
 	lives  int
-	back   time.Time // when it was let in last
+	back   time.Time // when it was accepted last
 	refuse int       // CONNACKs other than success
 }
 
@@ -106,8 +106,8 @@ func (p *publisher) run(address, token string, stop <-chan struct{}) error {
 	}
 }
 
-// runPublishers runs 500 publishers through the proxy while disrupt happens, and returns
-// them when all of them are well again for a second.
+// runPublishers runs 500 publishers through the proxy and calls disrupt. It returns the
+// publishers when all of them have been served for a second.
 func runPublishers(t *testing.T, p *harness.Proxy, token string, disrupt func()) (all []*publisher, since time.Time) {
 	t.Helper()
 	const size = 500
@@ -136,9 +136,9 @@ func runPublishers(t *testing.T, p *harness.Proxy, token string, disrupt func())
 	return all, since
 }
 
-// TestBrokerKilled: the devices of a broker that dies see their connection close,
-// are let in by the other one when they come back, at once, and are never refused.
-// What the other one has acknowledged has reached its subscribers.
+// TestBrokerKilled: the connections of a broker's devices are closed when it dies. The
+// devices are accepted by the other broker at once and are never refused. Messages that
+// the other broker has acknowledged have reached its subscribers.
 func TestBrokerKilled(t *testing.T) {
 	a := harness.StartMosquitto(t)
 	b := a.Sibling()
@@ -160,8 +160,8 @@ func TestBrokerKilled(t *testing.T) {
 	})
 }
 
-// checkPublishers wants the devices of one broker moved to the other, and nothing lost
-// that the other has acknowledged.
+// checkPublishers fails the test unless the devices of one broker have moved to the
+// other, and every message that the other acknowledged was delivered.
 func checkPublishers(t *testing.T, all []*publisher, since time.Time, at *watcher) {
 	t.Helper()
 	moved, slowest := 0, time.Duration(0)
@@ -171,20 +171,20 @@ func checkPublishers(t *testing.T, all []*publisher, since time.Time, at *watche
 			slowest = max(slowest, d.back.Sub(since))
 		}
 		if d.refuse > 0 {
-			t.Errorf("%s was refused %d times", d.id, d.refuse) // not even once "come back later"
+			t.Errorf("%s was refused %d times", d.id, d.refuse) // not even with "try again later"
 		}
 		harness.Eventually(t, "every acknowledged message of "+d.id, func() bool { return at.missing(d.acked) == 0 })
 	}
-	// A broker that is slow in the first rush has lost some of its half before.
+	// If a broker was slow at first, some of its half have moved before.
 	if moved < len(all)/10 || moved > len(all)*9/10 {
 		t.Errorf("%d of %d devices moved, want about half", moved, len(all))
 	}
 	t.Logf("%d devices moved, the slowest was back after %v", moved, slowest)
 }
 
-// TestBrokerFrozen: a broker that takes packets and says nothing, as behind a cut
-// cable. Its devices are disconnected (5.0: 0x8B) as soon as the probes have failed,
-// and find the other broker.
+// TestBrokerFrozen: a broker accepts packets and never answers, as if its cable were cut.
+// Its devices are disconnected (5.0: 0x8B) when the probes have failed, and connect to
+// the other broker.
 func TestBrokerFrozen(t *testing.T) {
 	a := harness.StartMosquitto(t)
 	b := a.Sibling()
@@ -201,8 +201,8 @@ func TestBrokerFrozen(t *testing.T) {
 	})
 }
 
-// TestBrokerThatNeverAnswers: devices notice a delay at first, of their share of
-// connect_timeout, and then nothing at all.
+// TestBrokerThatNeverAnswers: the first devices wait for a share of connect_timeout.
+// Later ones do not notice.
 func TestBrokerThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,11 +14,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// A device subscribes and stops reading while another publishes to it as fast as the
-// broker takes it. The proxy stops reading from the broker for this session, so its
-// memory does not grow; everybody else goes on as if nothing were; after
-// limits.write_timeout the session is over. The device sees its connection end, and
-// is let in again.
+// TestSubscriberThatStopsReading: a device subscribes and stops reading while another
+// publishes as fast as the broker takes it. The proxy stops reading from the broker for
+// this session, so its memory does not grow, and other devices are not affected. After
+// limits.write_timeout the session ends. The device can connect again.
 func TestSubscriberThatStopsReading(t *testing.T) {
 	const timeout, room = 2 * time.Second, 24 << 20
 	m := harness.StartMosquitto(t)
@@ -44,7 +43,7 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 		if time.Since(start) > harness.Patience {
 			t.Fatalf("the session does not end\n%s", p.Stderr)
 		}
-		// 32 MiB are more than the sockets in between hold; then it is kept waiting.
+		// 32 MiB are more than the sockets in between hold; the rest has to wait.
 		for range 8 {
 			if time.Since(start) < timeout/2 {
 				if _, err := publisher.Conn.Write(raw); err != nil {

@@ -19,25 +19,25 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// stormVariable makes the test binary a storm: many devices that come back at once. It
-// is a process of its own, so that what devices compute for TLS does not hold up those
+// stormVariable makes the test binary a storm: many devices that reconnect at once. It
+// is a separate process, so that the TLS handshakes of the devices do not delay those
 // whose round trips are measured.
 const stormVariable = "MQTT_STORM"
 
-// storm is what such a process is told.
+// storm is the task of such a process.
 type storm struct {
 	Address, Token string
 	Devices        int
 	AtOnce         int // of those, how many try at the same time
 }
 
-// stormResult is what it prints.
+// stormResult is what such a process prints.
 type stormResult struct {
 	Failed int
 	Took   time.Duration // until the last device was in
 }
 
-// runStorm is the test binary as a storm.
+// runStorm is the main function of such a process.
 func runStorm(spec string) int {
 	var s storm
 	if err := json.Unmarshal([]byte(spec), &s); err != nil {
@@ -81,7 +81,7 @@ func (s storm) run() stormResult {
 	return result
 }
 
-// connect does a whole handshake: nothing is resumed.
+// connect makes a full handshake; no session is resumed.
 func (s storm) connect(i int) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", s.Address, time.Minute)
 	if err != nil {
@@ -99,16 +99,16 @@ func (s storm) connect(i int) (net.Conn, error) {
 	return secured, err
 }
 
-// trips measures the round trips of messages at QoS 1 of devices that are connected.
-type trips struct {
+// roundTrips measures the round trips of messages at QoS 1.
+type roundTrips struct {
 	mu   sync.Mutex
 	took []time.Duration
 }
 
-// travel lets devices publish until stop is closed.
-func travel(t testing.TB, p *harness.Proxy, token string, devices int, stop <-chan struct{}) *trips {
+// measureRoundTrips makes devices publish until stop is closed.
+func measureRoundTrips(t testing.TB, p *harness.Proxy, token string, devices int, stop <-chan struct{}) *roundTrips {
 	t.Helper()
-	all := &trips{}
+	all := &roundTrips{}
 	var running sync.WaitGroup
 	for i := range devices {
 		d := p.Connect(t, 4, fmt.Sprint("live-", i), token)
@@ -136,8 +136,8 @@ func travel(t testing.TB, p *harness.Proxy, token string, devices int, stop <-ch
 	return all
 }
 
-// take returns the 50th and the 99th percentile of what has come since the last call.
-func (a *trips) take() (p50, p99 time.Duration) {
+// percentiles returns the 50th and the 99th percentile of what has come since the last call.
+func (a *roundTrips) percentiles() (p50, p99 time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	slices.Sort(a.took)
@@ -148,14 +148,16 @@ func (a *trips) take() (p50, p99 time.Duration) {
 	return p50, p99
 }
 
-// stormResults are round trips before and in a storm, and the storm's own time.
+// stormResults are percentiles of round trips before and during a storm, and what the
+// storm reports.
 type stormResults struct {
-	calm50, calm99, storm50, storm99 time.Duration
+	before50, before99, during50, during99 time.Duration
 	stormResult
 }
 
-// weather measures a storm around 20 devices that are connected.
-func weather(t testing.TB, sections string, devices, atOnce int) (r stormResults) {
+// measureStorm measures a storm, and the round trips of 20 devices that are connected
+// meanwhile.
+func measureStorm(t testing.TB, sections string, devices, atOnce int) (r stormResults) {
 	t.Helper()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, s.Upstream()+sections)
@@ -164,48 +166,48 @@ func weather(t testing.TB, sections string, devices, atOnce int) (r stormResults
 	p.Start()
 	stop := make(chan struct{})
 	defer close(stop)
-	live := travel(t, p, token, 20, stop)
+	live := measureRoundTrips(t, p, token, 20, stop)
 	time.Sleep(time.Second)
-	r.calm50, r.calm99 = live.take()
+	r.before50, r.before99 = live.percentiles()
 	spec, err := json.Marshal(storm{Address: p.TLS, Token: token, Devices: devices, AtOnce: atOnce})
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Devices compute elsewhere: here they get what the program leaves.
+	// Devices usually run on other machines; here they get what the program leaves.
 	process := harness.Launch(t, append(os.Environ(), stormVariable+"="+string(spec)), "nice", "-n", "19", os.Args[0])
 	if status := process.Wait(t, 3*harness.Patience); status != 0 {
 		t.Fatalf("the storm ended with status %d\n%s", status, process.Stderr)
 	}
-	r.storm50, r.storm99 = live.take()
+	r.during50, r.during99 = live.percentiles()
 	if err := json.Unmarshal([]byte(process.Stdout.String()), &r.stormResult); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-// TestReconnectStorm: devices that are connected are served while a fleet comes back
-// over TLS, and the whole fleet gets in.
+// TestReconnectStorm: connected devices are served while a fleet reconnects over TLS, and
+// the whole fleet gets in.
 func TestReconnectStorm(t *testing.T) {
-	r := weather(t, "", 500, 250)
-	t.Logf("round trip p50 %v, p99 %v; in the storm p50 %v, p99 %v; the storm took %v", r.calm50, r.calm99, r.storm50, r.storm99, r.Took)
+	r := measureStorm(t, "", 500, 250)
+	t.Logf("round trip p50 %v, p99 %v; in the storm p50 %v, p99 %v; the storm took %v", r.before50, r.before99, r.during50, r.during99, r.Took)
 	if r.Failed > 0 {
 		t.Errorf("%d devices did not get in", r.Failed)
 	}
-	if r.storm99 > 2*time.Second {
-		t.Errorf("round trips took up to %v (99th percentile) in the storm", r.storm99)
+	if r.during99 > 2*time.Second {
+		t.Errorf("round trips took up to %v (99th percentile) in the storm", r.during99)
 	}
 }
 
-// BenchmarkReconnectStorm tells what a storm of 5,000 devices costs those that are
-// connected, and how long it lasts.
+// BenchmarkReconnectStorm measures what a storm of 5,000 devices costs connected devices,
+// and how long it takes.
 func BenchmarkReconnectStorm(b *testing.B) {
 	for b.Loop() {
-		r := weather(b, os.Getenv("STORM_SECTIONS"), 5000, 1000)
+		r := measureStorm(b, os.Getenv("STORM_SECTIONS"), 5000, 1000)
 		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(r.calm50.Seconds()*1000, "ms-p50-calm")
-		b.ReportMetric(r.calm99.Seconds()*1000, "ms-p99-calm")
-		b.ReportMetric(r.storm50.Seconds()*1000, "ms-p50-storm")
-		b.ReportMetric(r.storm99.Seconds()*1000, "ms-p99-storm")
+		b.ReportMetric(r.before50.Seconds()*1000, "ms-p50-calm")
+		b.ReportMetric(r.before99.Seconds()*1000, "ms-p99-calm")
+		b.ReportMetric(r.during50.Seconds()*1000, "ms-p50-storm")
+		b.ReportMetric(r.during99.Seconds()*1000, "ms-p99-storm")
 		b.ReportMetric(r.Took.Seconds(), "s-storm")
 		b.ReportMetric(float64(r.Failed), "failed")
 	}

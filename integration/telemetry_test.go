@@ -13,9 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestOneOwnerOfTheStore: a second program with the bundled broker on the same data
-// directory ends at once and names the first, which goes on. A program that was killed
-// stands in nobody's way.
+// TestOneOwnerOfTheStore: a second program with the same data directory ends at once and
+// names the first, which goes on. A program that was killed does not prevent a new one.
 func TestOneOwnerOfTheStore(t *testing.T) {
 	t.Parallel()
 	first, second := harness.NewProxy(t, ""), harness.NewProxy(t, "")
@@ -48,8 +47,8 @@ func TestOneOwnerOfTheStore(t *testing.T) {
 	}
 }
 
-// TestEveryMessageIsARow: what a device sends without a time is kept, however fast it
-// sends, and comes back in order, also to a reader who goes from page to page.
+// TestEveryMessageIsARow: messages without a time are all stored, however fast they come,
+// and are read in their order, also page by page.
 func TestEveryMessageIsARow(t *testing.T) {
 	t.Parallel()
 	const messages = 2000

@@ -37,8 +37,8 @@ func startExample(t *testing.T) string {
 	return address
 }
 
-// TestExampleService: the service of the manual answers as the manual shows, and
-// devices are told what it says they are.
+// TestExampleService: the example service gives the answers shown in the manual, and
+// devices get the codes that follow from them.
 func TestExampleService(t *testing.T) {
 	t.Parallel()
 	address := startExample(t)
@@ -76,7 +76,7 @@ func TestExampleService(t *testing.T) {
 	}
 }
 
-// TestPushedRevocation: a service withdraws a token in the words of the manual, once.
+// TestPushedRevocation: the command with which the manual revokes a token works.
 func TestPushedRevocation(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "curl")
@@ -92,7 +92,7 @@ func TestPushedRevocation(t *testing.T) {
 	}
 	p.Env = append(p.Env, "MQTT_AUTH_PROXY_ADMIN_PUSH_SECRET_FILE="+filepath.Join(dir, "push-secret"))
 	p.Start()
-	live, code := enter(t, p, 5, "pump")
+	live, code := presentToken(t, p, 5, "pump")
 	if code != packets.Success {
 		t.Fatalf("refused with %v", code)
 	}
@@ -110,7 +110,7 @@ func TestPushedRevocation(t *testing.T) {
 	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction {
 		t.Errorf("the session ended with %v, %v", code, err)
 	}
-	if _, code := enter(t, p, 5, "pump"); code != packets.NotAuthorized {
+	if _, code := presentToken(t, p, 5, "pump"); code != packets.NotAuthorized {
 		t.Errorf("the withdrawn token gets %v", code)
 	}
 	if r := (harness.Command{Dir: dir, Args: []string{"sh", "-c", "cd " + t.TempDir() + " && echo another-secret > push-secret\n" + script}}).Run(t); !strings.Contains(r.Stdout, "401") {
@@ -118,7 +118,7 @@ func TestPushedRevocation(t *testing.T) {
 	}
 }
 
-// TestManualConfigs: every proxy.yaml in the manual for token services is one.
+// TestManualConfigs: every proxy.yaml in the manual for token services is valid.
 func TestManualConfigs(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -140,8 +140,8 @@ func TestManualConfigs(t *testing.T) {
 	}
 }
 
-// TestThingsBoardAsTokenService asks a page in the place of ThingsBoard's device
-// API, as the manual says.
+// TestThingsBoardAsTokenService: the configuration of the manual asks ThingsBoard's
+// device API, which the test provides.
 func TestThingsBoardAsTokenService(t *testing.T) {
 	t.Parallel()
 	service := harness.NewTokenService(t, nil)
@@ -166,7 +166,7 @@ func TestThingsBoardAsTokenService(t *testing.T) {
 	for name, want := range map[string]packets.ReasonCode{
 		"good/+ token": packets.Success, "bad": packets.BadUserNameOrPassword, "broken": packets.ServerUnavailable, "../x": packets.BadUserNameOrPassword,
 	} {
-		if _, code := enter(t, p, 5, name); code != want {
+		if _, code := presentToken(t, p, 5, name); code != want {
 			t.Errorf("%s: %v, want %v", name, code, want)
 		}
 	}

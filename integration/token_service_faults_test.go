@@ -13,27 +13,27 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// comeFrom presents a token with a name, from the address 127.0.0.n, and returns what
-// the device is told.
-func comeFrom(t *testing.T, p *harness.Proxy, n int, name string) packets.ReasonCode {
+// presentFrom presents a token from the address 127.0.0.n and returns the code that the
+// device gets. name is the name of the token.
+func presentFrom(t *testing.T, p *harness.Proxy, n int, name string) packets.ReasonCode {
 	t.Helper()
-	return comeAs(t, p, n, strings.ReplaceAll(name, " ", "-"), name)
+	return presentAs(t, p, n, strings.ReplaceAll(name, " ", "-"), name)
 }
 
-// comeAs is comeFrom with a client identifier.
-func comeAs(t *testing.T, p *harness.Proxy, n int, id, name string) packets.ReasonCode {
+// presentAs is presentFrom with a client identifier.
+func presentAs(t *testing.T, p *harness.Proxy, n int, id, name string) packets.ReasonCode {
 	t.Helper()
 	p.AddSecret(harness.SecretTail)
-	a := crowd{t: t, proxy: p, from: fmt.Sprint("127.0.0.", n)}.enter(packetstest.Identity(5, id, name+harness.SecretTail))
-	leave([]arrival{a})
+	a := fleetClients{t: t, proxy: p, from: fmt.Sprint("127.0.0.", n)}.connect(packetstest.Identity(5, id, name+harness.SecretTail))
+	closeAll([]fleetConnection{a})
 	if a.err != nil {
 		t.Fatalf("%s from 127.0.0.%d: %v", name, n, a.err)
 	}
 	return a.code
 }
 
-// about counts the questions about the token with a name.
-func about(asked []harness.Question, name string) (n int) {
+// countQuestions returns how many questions are about the token of that name.
+func countQuestions(asked []harness.Question, name string) (n int) {
 	for _, q := range asked {
 		if q.Token == name+harness.SecretTail {
 			n++
@@ -42,8 +42,8 @@ func about(asked []harness.Question, name string) (n int) {
 	return n
 }
 
-// moody is a service that answers by how the token begins.
-func moody(q harness.Question) harness.Reply {
+// answerByPrefix is a service whose answer depends on the beginning of the token.
+func answerByPrefix(q harness.Question) harness.Reply {
 	switch {
 	case strings.HasPrefix(q.Token, "wrong"):
 		return harness.ReplyJSON(`{"result":"deny","reason_code":"bad_credentials"}`)
@@ -59,26 +59,26 @@ func moody(q harness.Question) harness.Reply {
 	return harness.ReplyJSON(`{"result":"allow","subject":"device of %s"}`, strings.TrimSuffix(q.Token, harness.SecretTail))
 }
 
-// TestWithdrawnTokenIsNotBroughtBack: the holder of a withdrawn token, which the
-// service would refuse, cannot make the proxy believe that the service is away. A real
-// outage lets known devices in.
-func TestWithdrawnTokenIsNotBroughtBack(t *testing.T) {
+// TestOutageDoesNotRestoreRevokedToken: the holder of a revoked token, which the service
+// would refuse, cannot make the proxy believe that the service is down. In a real outage
+// known devices get in.
+func TestOutageDoesNotRestoreRevokedToken(t *testing.T) {
 	t.Parallel()
 	for name, plot := range map[string]func(t *testing.T, p *harness.Proxy, round int){
 		"control": func(*testing.T, *harness.Proxy, int) {},
 		"by the guard": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 60 {
-				comeFrom(t, p, 2, fmt.Sprint("wrong ", round, " ", i))
+				presentFrom(t, p, 2, fmt.Sprint("wrong ", round, " ", i))
 			}
 		},
 		"by the breaker": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 6 {
-				comeFrom(t, p, 3+i, fmt.Sprint("crash ", round, " ", i))
+				presentFrom(t, p, 3+i, fmt.Sprint("crash ", round, " ", i))
 			}
 		},
 		"by a pause": func(t *testing.T, p *harness.Proxy, round int) {
 			for i := range 6 {
-				comeFrom(t, p, 3+i, fmt.Sprint("hurried ", round, " ", i))
+				presentFrom(t, p, 3+i, fmt.Sprint("hurried ", round, " ", i))
 			}
 		},
 	} {
@@ -90,24 +90,24 @@ func TestWithdrawnTokenIsNotBroughtBack(t *testing.T) {
 			p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 1s, stale_if_error: 60s}"))
 			p.Start()
 			for _, device := range []string{"withdrawn", "other"} {
-				if code := comeFrom(t, p, 2, device); code != packets.Success {
+				if code := presentFrom(t, p, 2, device); code != packets.Success {
 					t.Fatalf("%s gets %v", device, code)
 				}
 			}
-			service.Change(moody)
-			time.Sleep(1100 * time.Millisecond) // the answer's time
+			service.Change(answerByPrefix)
+			time.Sleep(1100 * time.Millisecond) // until the answer has expired
 			service.Questions()
 			for round := range 3 {
 				plot(t, p, round)
-				if code := comeFrom(t, p, 2, "withdrawn"); code == packets.Success {
+				if code := presentFrom(t, p, 2, "withdrawn"); code == packets.Success {
 					t.Fatalf("round %d: the withdrawn token is let in", round)
 				}
 			}
-			if n := about(service.Questions(), "withdrawn"); name != "by a pause" && n == 0 {
+			if n := countQuestions(service.Questions(), "withdrawn"); name != "by a pause" && n == 0 {
 				t.Error("the service was not asked about the withdrawn token")
 			}
 			service.Stop()
-			if code := comeFrom(t, p, 9, "other"); name != "by a pause" && code != packets.Success {
+			if code := presentFrom(t, p, 9, "other"); name != "by a pause" && code != packets.Success {
 				t.Errorf("in an outage, a device whose token is good gets %v", code)
 			}
 		})
@@ -118,8 +118,8 @@ func always(text string) func(int) string { return func(int) string { return tex
 
 func numbered(text string) func(int) string { return func(i int) string { return fmt.Sprint(text, i) } }
 
-// TestFaultsStayWithTheirDevice: whatever the service has against one device, or the
-// devices of one address, newcomers get in meanwhile.
+// TestFaultsStayWithTheirDevice: whatever faults the service has for one device, or for
+// the devices of one address, new devices get in meanwhile.
 func TestFaultsStayWithTheirDevice(t *testing.T) {
 	t.Parallel()
 	for name, trouble := range map[string]struct {
@@ -134,35 +134,35 @@ func TestFaultsStayWithTheirDevice(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			service := harness.StartTokenService(t, moody)
+			service := harness.StartTokenService(t, answerByPrefix)
 			p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
 			p.Start()
 			codes := map[packets.ReasonCode]int{}
 			for i := range 100 {
-				codes[comeAs(t, p, 2, trouble.id(i), trouble.token(i))]++
+				codes[presentAs(t, p, 2, trouble.id(i), trouble.token(i))]++
 				if i%10 == 9 {
-					if code := comeFrom(t, p, trouble.neighbour, fmt.Sprint("good ", i)); code != packets.Success {
+					if code := presentFrom(t, p, trouble.neighbour, fmt.Sprint("good ", i)); code != packets.Success {
 						t.Errorf("a good device gets %v", code)
 					}
 				}
 			}
 			t.Logf("the one in trouble was told %v", codes)
-			if n := about(service.Questions(), "hurried"); n > 1 {
+			if n := countQuestions(service.Questions(), "hurried"); n > 1 {
 				t.Errorf("the service was asked %d times by the one that it told to wait", n)
 			}
 		})
 	}
 }
 
-// TestServiceThatIsDownIsNotBusy: behind the open breaker devices are told, and the log
-// says, that the source is unavailable, and the service is left alone.
+// TestServiceThatIsDownIsNotBusy: while the circuit breaker is open, the code and the log
+// say that the source is unavailable, and the service is not asked.
 func TestServiceThatIsDownIsNotBusy(t *testing.T) {
 	t.Parallel()
-	service := harness.StartTokenService(t, moody)
+	service := harness.StartTokenService(t, answerByPrefix)
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
 	p.Start()
 	for i := range 100 {
-		if code := comeFrom(t, p, 2+i%10, fmt.Sprint("crash ", i)); code != packets.ServerUnavailable {
+		if code := presentFrom(t, p, 2+i%10, fmt.Sprint("crash ", i)); code != packets.ServerUnavailable {
 			t.Fatalf("device %d gets %v", i, code)
 		}
 	}
@@ -177,17 +177,17 @@ func TestServiceThatIsDownIsNotBusy(t *testing.T) {
 	})
 }
 
-// TestGuessesAtATokenFile: an address may try only so many tokens at a token file too,
-// and its known devices come and go.
-func TestGuessesAtATokenFile(t *testing.T) {
+// TestGuessedTokensAgainstTokenFile: an address may try few wrong tokens against a token
+// file too. Its known devices are not affected.
+func TestGuessedTokensAgainstTokenFile(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
 	token := p.Token("pump-7")
 	p.Start()
-	from := crowd{t: t, proxy: p, from: "127.0.0.2"}
+	from := fleetClients{t: t, proxy: p, from: "127.0.0.2"}
 	try := func(id, token string) packets.ReasonCode {
-		a := from.enter(packetstest.Identity(5, id, token))
-		leave([]arrival{a})
+		a := from.connect(packetstest.Identity(5, id, token))
+		closeAll([]fleetConnection{a})
 		if a.err != nil {
 			t.Fatal(a.err)
 		}

@@ -24,25 +24,25 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// crowd is devices that connect at the same time.
-type crowd struct {
-	t     testing.TB
-	proxy *harness.Proxy
-	from  string // the address they come from
-	width int    // how many dial at once; 0 means all
+// fleetClients connects many devices at the same time.
+type fleetClients struct {
+	t      testing.TB
+	proxy  *harness.Proxy
+	from   string // the address they come from
+	atOnce int    // how many dial at once; 0 means all
 }
 
-// arrival is how one of them fared.
-type arrival struct {
+// fleetConnection is the outcome for one device.
+type fleetConnection struct {
 	*packetstest.Client
 	code packets.ReasonCode
 	err  error
 }
 
-// arrive connects one device for each identity.
-func (f crowd) arrive(devices []*packets.Connect) []arrival {
-	arrivals := make([]arrival, len(devices))
-	width := f.width
+// connectAll connects one device for each CONNECT.
+func (f fleetClients) connectAll(devices []*packets.Connect) []fleetConnection {
+	arrivals := make([]fleetConnection, len(devices))
+	width := f.atOnce
 	if width == 0 {
 		width = len(devices)
 	}
@@ -52,39 +52,39 @@ func (f crowd) arrive(devices []*packets.Connect) []arrival {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			arrivals[i] = f.enter(c)
+			arrivals[i] = f.connect(c)
 		})
 	}
 	wg.Wait()
 	return arrivals
 }
 
-func (f crowd) enter(c *packets.Connect) (a arrival) {
-	dialer := net.Dialer{Timeout: harness.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}, ControlContext: lateport}
+func (f fleetClients) connect(c *packets.Connect) (a fleetConnection) {
+	dialer := net.Dialer{Timeout: harness.Patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(f.from)}, ControlContext: bindPortLate}
 	conn, err := dialer.Dial("tcp", f.proxy.Plain)
 	if err != nil {
-		return arrival{err: err}
+		return fleetConnection{err: err}
 	}
 	f.t.Cleanup(func() { conn.Close() })
 	device, ack, err := packetstest.Try(conn, c)
-	return arrival{Client: device, code: ack.Code, err: err}
+	return fleetConnection{Client: device, code: ack.Code, err: err}
 }
 
-// lateport makes the system choose the port of a socket when it connects. Chosen
-// before, it must be one that no connection to anywhere has had for a minute, and
-// those are too few.
-func lateport(_ context.Context, _, _ string, c syscall.RawConn) (err error) {
+// bindPortLate makes the system choose the local port of a socket when it connects.
+// Otherwise it must be a port that no connection has had for a minute, and there are too
+// few of those.
+func bindPortLate(_ context.Context, _, _ string, c syscall.RawConn) (err error) {
 	controlled := c.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 	})
 	return errors.Join(controlled, err)
 }
 
-// mustEnter is arrive for devices that all have to be let in.
-func (f crowd) mustEnter(devices []*packets.Connect) []arrival {
+// mustConnectAll is connectAll for devices that must all be accepted.
+func (f fleetClients) mustConnectAll(devices []*packets.Connect) []fleetConnection {
 	f.t.Helper()
 	begun := time.Now()
-	arrivals := f.arrive(devices)
+	arrivals := f.connectAll(devices)
 	refused := map[string]int{}
 	for _, a := range arrivals {
 		if a.err != nil || a.code != packets.Success {
@@ -98,7 +98,7 @@ func (f crowd) mustEnter(devices []*packets.Connect) []arrival {
 	return arrivals
 }
 
-func leave(arrivals []arrival) {
+func closeAll(arrivals []fleetConnection) {
 	for _, a := range arrivals {
 		if a.Client != nil {
 			a.Conn.Close()
@@ -106,8 +106,8 @@ func leave(arrivals []arrival) {
 	}
 }
 
-// members are n devices with tokens of their own.
-func members(p *harness.Proxy, n int) []*packets.Connect {
+// newDevices returns the CONNECT packets of n devices with tokens of their own.
+func newDevices(p *harness.Proxy, n int) []*packets.Connect {
 	p.AddSecret(harness.SecretTail)
 	all := make([]*packets.Connect, n)
 	for i := range all {
@@ -116,62 +116,62 @@ func members(p *harness.Proxy, n int) []*packets.Connect {
 	return all
 }
 
-// sessionsGone waits until the proxy has noticed that all are gone.
-func sessionsGone(t *testing.T, p *harness.Proxy) {
+// awaitNoSessions waits until the proxy has no session.
+func awaitNoSessions(t *testing.T, p *harness.Proxy) {
 	t.Helper()
 	harness.Eventually(t, "the end of all sessions", func() bool { return harness.Metric(t, p, "mqtt_auth_proxy_sessions") == 0 })
 }
 
-// TestFleetReconnects: two thousand devices come at once, to a service that takes
-// its time, and the second time without a service.
+// TestFleetReconnects: two thousand devices connect at once to a slow service, and later
+// again without a service.
 func TestFleetReconnects(t *testing.T) {
 	service := harness.StartTokenService(t, harness.Allow)
 	service.Delay = 5 * time.Millisecond
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
 	p.Start()
-	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
-	devices := members(p, 2000)
-	leave(f.mustEnter(devices))
+	f := fleetClients{t: t, proxy: p, from: "127.0.0.1"}
+	devices := newDevices(p, 2000)
+	closeAll(f.mustConnectAll(devices))
 	if asked := len(service.Questions()); asked != len(devices) {
 		t.Errorf("%d questions for %d new devices", asked, len(devices))
 	}
-	sessionsGone(t, p)
-	leave(f.mustEnter(devices))
-	sessionsGone(t, p)
+	awaitNoSessions(t, p)
+	closeAll(f.mustConnectAll(devices))
+	awaitNoSessions(t, p)
 	service.Stop()
-	leave(f.mustEnter(devices))
+	closeAll(f.mustConnectAll(devices))
 	if asked := len(service.Questions()); asked != 0 {
 		t.Errorf("%d questions for devices whose answers are remembered", asked)
 	}
 }
 
-// TestFleetWithOneToken: a thousand connections with one new token cost the
-// service one question.
+// TestFleetWithOneToken: a thousand connections with the same new token ask the service
+// once.
 func TestFleetWithOneToken(t *testing.T) {
 	service := harness.StartTokenService(t, harness.Allow)
 	service.Delay = 300 * time.Millisecond
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+strings.Replace(service.Auth(), "timeout: 1s", `timeout: 2s, body: '{"v":1,"token":"${token}"}'`, 1))
 	p.Start()
-	devices := members(p, 1000)
+	devices := newDevices(p, 1000)
 	for _, d := range devices {
 		d.Username = "shared" + harness.SecretTail
 	}
-	f := crowd{t: t, proxy: p, from: "127.0.0.1"}
-	leave(f.mustEnter(devices))
+	f := fleetClients{t: t, proxy: p, from: "127.0.0.1"}
+	closeAll(f.mustConnectAll(devices))
 	if asked := len(service.Questions()); asked != 1 {
 		t.Errorf("%d questions about one token, want 1", asked)
 	}
 }
 
-// TestRevokeFleet: a thousand live sessions are ended by the admin API, each by the
-// name of its device, and their tokens stay out though the service allows them.
+// TestRevokeFleet: the admin API ends a thousand sessions, each by its subject. Their
+// tokens stay refused although the service allows them.
 func TestRevokeFleet(t *testing.T) {
 	service := harness.StartTokenService(t, harness.Allow)
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth())
 	p.Start()
-	f := crowd{t: t, proxy: p, from: "127.0.0.1", width: 100}
-	devices := members(p, 1000)
-	arrivals := f.mustEnter(devices)
+	f := fleetClients{t: t, proxy: p, from: "127.0.0.1", atOnce: 100}
+	devices := newDevices(p, 1000)
+	arrivals := f.mustConnectAll(devices)
 	took := make([]time.Duration, len(arrivals))
 	var next atomic.Int64
 	var wg sync.WaitGroup
@@ -206,18 +206,18 @@ func TestRevokeFleet(t *testing.T) {
 	slices.Sort(took)
 	p50, p99 := took[len(took)/2], took[len(took)*99/100]
 	t.Logf("cut after p50 %v, p99 %v, at most %v", p50.Round(10*time.Microsecond), p99.Round(10*time.Microsecond), took[len(took)-1].Round(10*time.Microsecond))
-	if p99 > harness.Promised {
-		t.Errorf("p99 %v, promised is %v", p99, harness.Promised)
+	if p99 > harness.WithdrawalLimit {
+		t.Errorf("p99 %v, promised is %v", p99, harness.WithdrawalLimit)
 	}
-	for i, a := range f.arrive(devices) {
+	for i, a := range f.connectAll(devices) {
 		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.Level]; a.err != nil || a.code != want {
 			t.Fatalf("device %d comes back and gets %v, %v, want %v", i, a.code, a.err, want)
 		}
 	}
 }
 
-// TestFloodOfTokens: whoever guesses tokens from many addresses keeps no known
-// device out, and the service is asked about few of the guesses.
+// TestFloodOfTokens: guessed tokens from many addresses keep no known device out, and the
+// service is asked about few of them.
 func TestFloodOfTokens(t *testing.T) {
 	service := harness.StartTokenService(t, func(q harness.Question) harness.Reply {
 		if strings.HasSuffix(q.Token, harness.SecretTail) {
@@ -228,10 +228,10 @@ func TestFloodOfTokens(t *testing.T) {
 	service.Delay = 5 * time.Millisecond
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 10m}"))
 	p.Start()
-	known := crowd{t: t, proxy: p, from: "127.0.0.1", width: 200}
-	devices := members(p, 2000)
-	leave(known.mustEnter(devices))
-	sessionsGone(t, p)
+	known := fleetClients{t: t, proxy: p, from: "127.0.0.1", atOnce: 200}
+	devices := newDevices(p, 2000)
+	closeAll(known.mustConnectAll(devices))
+	awaitNoSessions(t, p)
 	service.Questions()
 
 	const guesses, addresses = 20_000, 49
@@ -240,17 +240,17 @@ func TestFloodOfTokens(t *testing.T) {
 	begun := time.Now()
 	for i := range addresses {
 		attackers.Go(func() {
-			from := crowd{t: t, proxy: p, from: fmt.Sprintf("127.0.0.%d", 2+i)}
+			from := fleetClients{t: t, proxy: p, from: fmt.Sprintf("127.0.0.%d", 2+i)}
 			for range guesses / addresses {
-				a := from.enter(packetstest.Identity(5, "guess", rand.Text()))
+				a := from.connect(packetstest.Identity(5, "guess", rand.Text()))
 				if a.err == nil && a.code == packets.Success {
 					let.Add(1)
 				}
-				leave([]arrival{a})
+				closeAll([]fleetConnection{a})
 			}
 		})
 	}
-	arrivals := known.arrive(devices)
+	arrivals := known.connectAll(devices)
 	knownTook := time.Since(begun)
 	attackers.Wait()
 	in := 0
@@ -266,7 +266,7 @@ func TestFloodOfTokens(t *testing.T) {
 	if 1000*in < 999*len(devices) || about >= 0 || let.Load() != 0 {
 		t.Errorf("%d known devices are in, %d guesses, the service was asked about a known one: %t", in, let.Load(), about >= 0)
 	}
-	// A burst of 20 for each address, 10 a second, and what was under way.
+	// A burst of 20 for each address, 10 a second, and those in flight.
 	if most := addresses*(20+10*(1+int(time.Since(begun).Seconds()))) + 64; len(asked) > most {
 		t.Errorf("%d guesses reached the service, want at most %d", len(asked), most)
 	}

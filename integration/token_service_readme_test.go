@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestServiceOfTheREADME: the example that people copy is the one that is run.
+// TestServiceOfTheREADME: the example in the manual is the file that is tested.
 func TestServiceOfTheREADME(t *testing.T) {
 	service, err := os.ReadFile("token_service/service.py")
 	if err != nil {
@@ -20,8 +20,7 @@ func TestServiceOfTheREADME(t *testing.T) {
 	}
 }
 
-// manualBlocks returns the fenced blocks of a language in the manual for token
-// services.
+// manualBlocks returns the fenced blocks of a language in the manual for token services.
 func manualBlocks(t testing.TB, language string) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile("../authz/README.md")

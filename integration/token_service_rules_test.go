@@ -17,7 +17,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestTokenFileThenService: a token that is not in the file is the service's.
+// TestTokenFileThenService: the service is asked about tokens that are not in the token
+// file.
 func TestTokenFileThenService(t *testing.T) {
 	t.Parallel()
 	service := harness.StartTokenService(t, harness.Allow)
@@ -35,7 +36,7 @@ func TestTokenFileThenService(t *testing.T) {
 	if asked := service.Questions(); len(asked) != 0 {
 		t.Errorf("the service was asked %d times about tokens of the file", len(asked))
 	}
-	if _, code := enter(t, p, 5, "elsewhere"); code != packets.Success {
+	if _, code := presentToken(t, p, 5, "elsewhere"); code != packets.Success {
 		t.Errorf("the service's token gets %v", code)
 	}
 	asked := service.Questions()
@@ -50,17 +51,17 @@ func TestTokenFileThenService(t *testing.T) {
 		t.Errorf("%d questions about a device without a client id, or it was given one", len(asked))
 	}
 	service.Change(func(harness.Question) harness.Reply { return harness.ReplyJSON(`{"result":"ignore"}`) })
-	if _, code := enter(t, p, 5, "nobody"); code != packets.BadUserNameOrPassword {
+	if _, code := presentToken(t, p, 5, "nobody"); code != packets.BadUserNameOrPassword {
 		t.Errorf("a token that nobody knows gets %v, want %v", code, packets.BadUserNameOrPassword)
 	}
 	service.Stop()
-	if _, code := enter(t, p, 5, "later"); code != packets.ServerUnavailable {
+	if _, code := presentToken(t, p, 5, "later"); code != packets.ServerUnavailable {
 		t.Errorf("a token that the file does not know gets %v without the service, want %v", code, packets.ServerUnavailable)
 	}
 }
 
-// TestTopicRulesOfAnAnswer: what acl does not allow does not reach the broker, and
-// the device learns it.
+// TestTopicRulesOfAnAnswer: what the rules do not allow does not reach the broker, and a
+// 5.0 device gets the reason.
 func TestTopicRulesOfAnAnswer(t *testing.T) {
 	t.Parallel()
 	service := harness.StartTokenService(t, func(q harness.Question) harness.Reply {
@@ -83,7 +84,7 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	if r := pub("plant/other/level", "-V", "5"); !strings.Contains(r.Stdout, "RC:135)") {
 		t.Errorf("forbidden: status %d, want a PUBACK with 135\n%s", r.Status, r.Output())
 	}
-	// 3.1.1 has no way to say no: it is acknowledged and dropped, or cut.
+	// 3.1.1 has no code for this: the message is acknowledged and dropped, or the session ends.
 	pub("plant/other/level", "-V", "311")
 	p.AwaitLog("what was denied before 5.0", func(l harness.LogLine) bool {
 		return l["message"] == "publish denied" && l["subject"] == "gauge" && l["topic"] == "plant/other/level" && l["version"] == "3.1.1"
@@ -122,16 +123,16 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	}
 }
 
-// TestRecheckOfLiveSessions: a service that begins to say no ends sessions, one
-// that is down does not.
+// TestRecheckOfLiveSessions: a session ends when the service denies its token later. It
+// does not end when the service is down.
 func TestRecheckOfLiveSessions(t *testing.T) {
 	t.Parallel()
 	service := harness.StartTokenService(t, harness.Allow)
 	const every = 6 * time.Second
 	p := harness.NewProxy(t, service.Auth("recheck: 6s"))
 	p.Start()
-	withdrawn, code := enter(t, p, 5, "withdrawn")
-	kept, codeOfKept := enter(t, p, 5, "kept")
+	withdrawn, code := presentToken(t, p, 5, "withdrawn")
+	kept, codeOfKept := presentToken(t, p, 5, "kept")
 	if code != packets.Success || codeOfKept != packets.Success {
 		t.Fatalf("refused with %v, %v", code, codeOfKept)
 	}
@@ -145,7 +146,7 @@ func TestRecheckOfLiveSessions(t *testing.T) {
 	got, err := withdrawn.AwaitEnd(harness.Patience)
 	took := time.Since(begun)
 	t.Logf("cut %v after the service began to say no, with %v", took.Round(time.Millisecond), got)
-	if err != nil || got != packets.AdministrativeAction && got != packets.NotAuthorized || took > every+harness.Promised+harness.Busy {
+	if err != nil || got != packets.AdministrativeAction && got != packets.NotAuthorized || took > every+harness.WithdrawalLimit+harness.Slack {
 		t.Errorf("the session ended with %v, %v after %v", got, err, took)
 	}
 	service.Stop()
@@ -165,7 +166,7 @@ func TestRecheckOfLiveSessions(t *testing.T) {
 	})
 }
 
-// TestIntrospection asks an OAuth 2.0 endpoint in the words of RFC 7662.
+// TestIntrospection asks an OAuth 2.0 introspection endpoint (RFC 7662).
 func TestIntrospection(t *testing.T) {
 	t.Parallel()
 	credential := "proxy:a-secret-of-the-proxy"
@@ -199,7 +200,7 @@ func TestIntrospection(t *testing.T) {
 	p := harness.NewProxy(t, fmt.Sprintf("auth:\n  sources:\n    - http: {url: 'http://%s/introspect', preset: introspection, basic_file: %s, require: ['iss=https://id.example', scope=mqtt]}\n", service.Address, basic))
 	p.AddSecret(strings.TrimPrefix(credential, "proxy:"))
 	p.Start()
-	live, code := enter(t, p, 5, "active")
+	live, code := presentToken(t, p, 5, "active")
 	if code != packets.Success {
 		t.Fatalf("an active token gets %v", code)
 	}
@@ -209,18 +210,18 @@ func TestIntrospection(t *testing.T) {
 		t.Errorf("the session is of %q, %q", opened.String("subject"), opened.String("token_id"))
 	}
 	for name, want := range map[string]packets.ReasonCode{"inactive": packets.BadUserNameOrPassword, "of another issuer": packets.NotAuthorized} {
-		if _, code := enter(t, p, 5, name); code != want {
+		if _, code := presentToken(t, p, 5, name); code != want {
 			t.Errorf("%s: %v, want %v", name, code, want)
 		}
 	}
-	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.NotAuthorized || time.Since(entered) > 4*time.Second+harness.Promised+harness.Busy {
+	if code, err := live.AwaitEnd(harness.Patience); err != nil || code != packets.NotAuthorized || time.Since(entered) > 4*time.Second+harness.WithdrawalLimit+harness.Slack {
 		t.Errorf("the session ended with %v, %v after %v, its token after 4s", code, err, time.Since(entered))
 	}
 	if err := os.WriteFile(basic, []byte("proxy:wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, "the new credential's failure", func() bool {
-		_, code := enter(t, p, 5, "unheard of "+time.Now().String())
+		_, code := presentToken(t, p, 5, "unheard of "+time.Now().String())
 		return code == packets.ServerUnavailable
 	})
 }

@@ -13,16 +13,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// enter presents a token with a name, in a version of MQTT, and returns the code
-// that the device gets.
-func enter(t testing.TB, p *harness.Proxy, level byte, name string) (*packetstest.Client, packets.ReasonCode) {
+// presentToken presents the token of that name and returns the code that the device gets.
+func presentToken(t testing.TB, p *harness.Proxy, level byte, name string) (*packetstest.Client, packets.ReasonCode) {
 	t.Helper()
 	p.AddSecret(harness.SecretTail)
 	d, ack := p.Present(t, level, strings.ReplaceAll(name, " ", "-"), name+harness.SecretTail)
 	return d, ack.Code
 }
 
-// faults are the answers of a service that is not well, by name.
+// faults returns the answers of a service that does not work, by name.
 func faults() map[string]harness.Reply {
 	return map[string]harness.Reply{
 		"redirect":       {Status: 302, Header: map[string]string{"Location": "/allow"}},
@@ -42,8 +41,8 @@ func faults() map[string]harness.Reply {
 	}
 }
 
-// TestTokenServiceOutcomes: what a service says is what mosquitto_pub tells, and
-// whatever is no answer is never "wrong password".
+// TestTokenServiceOutcomes: the exit status of mosquitto_pub shows what every answer
+// means. An answer that is none is never "wrong password".
 func TestTokenServiceOutcomes(t *testing.T) {
 	t.Parallel()
 	broken := faults()
@@ -92,30 +91,30 @@ func TestTokenServiceOutcomes(t *testing.T) {
 			if r.Status != want[i] {
 				t.Errorf("%s, %s: status %d, want %d\n%s", name, version, r.Status, want[i], r.Output())
 			}
-			// Five faults in a row would keep the proxy from asking.
-			if _, code := enter(t, p, 5, "good in between"); code != packets.Success {
+			// Five faults in a row would open the circuit breaker.
+			if _, code := presentToken(t, p, 5, "good in between"); code != packets.Success {
 				t.Errorf("a good token after %s: %v", name, code)
 			}
 		}
 	}
 }
 
-// TestTokenServiceSaysLater: 429 with Retry-After silences the proxy for so long, and
-// no longer, for the device that it answers. A device whose answer is remembered notices
-// nothing, nor does a new one.
-func TestTokenServiceSaysLater(t *testing.T) {
+// TestTokenServiceRetryAfter: after a 429 with Retry-After the proxy does not ask again
+// for that device until the time has passed. Devices whose answers are cached, and new
+// ones, are not affected.
+func TestTokenServiceRetryAfter(t *testing.T) {
 	t.Parallel()
 	service := harness.StartTokenService(t, harness.Allow)
 	p := harness.NewProxy(t, service.Auth())
 	p.Start()
-	if _, code := enter(t, p, 5, "known"); code != packets.Success {
+	if _, code := presentToken(t, p, 5, "known"); code != packets.Success {
 		t.Fatalf("refused with %v", code)
 	}
 	service.Change(func(harness.Question) harness.Reply {
 		return harness.Reply{Status: 429, Header: map[string]string{"Retry-After": "5"}}
 	})
 	begun := time.Now()
-	if _, code := enter(t, p, 4, "first"); code != packets.RefusedServerUnavailable {
+	if _, code := presentToken(t, p, 4, "first"); code != packets.RefusedServerUnavailable {
 		t.Errorf("3.1.1: %v, want %v", code, packets.RefusedServerUnavailable)
 	}
 	if r := harness.MosquittoPub(t, append(p.ClientArgs("second"+harness.SecretTail), "-i", "second", "-V", "mqttv5", "-t", "a", "-m", "b")...); r.Status != 0x89 {
@@ -124,12 +123,12 @@ func TestTokenServiceSaysLater(t *testing.T) {
 	service.Change(harness.Allow)
 	service.Questions()
 	for _, name := range []string{"known", "new"} {
-		if _, code := enter(t, p, 5, name); code != packets.Success {
+		if _, code := presentToken(t, p, 5, name); code != packets.Success {
 			t.Errorf("the device %q is refused with %v", name, code)
 		}
 	}
 	harness.Eventually(t, "the way in once the time is up", func() bool {
-		_, code := enter(t, p, 4, "first")
+		_, code := presentToken(t, p, 4, "first")
 		return code == packets.Success
 	})
 	if took := time.Since(begun); took < 5*time.Second {
@@ -137,8 +136,8 @@ func TestTokenServiceSaysLater(t *testing.T) {
 	}
 }
 
-// TestTokenServiceClosesIdleConnections: a service may end its keep-alives
-// whenever it likes.
+// TestTokenServiceClosesIdleConnections: a service may close idle connections at any
+// time.
 func TestTokenServiceClosesIdleConnections(t *testing.T) {
 	t.Parallel()
 	service := harness.NewTokenService(t, harness.Allow)
@@ -147,39 +146,39 @@ func TestTokenServiceClosesIdleConnections(t *testing.T) {
 	p := harness.NewProxy(t, service.Auth())
 	p.Start()
 	for i := range 200 {
-		if _, code := enter(t, p, 5, fmt.Sprint("device ", i)); code != packets.Success {
+		if _, code := presentToken(t, p, 5, fmt.Sprint("device ", i)); code != packets.Success {
 			t.Fatalf("device %d is refused with %v", i, code)
 		}
 		time.Sleep(time.Duration(i%4+3) * time.Millisecond) // around the time at which the service closes
 	}
 }
 
-// TestTokenServiceOutage: while the service is down, known devices come and go,
-// also after their answer's time, and new ones are told to come back. When it is
-// back they can.
+// TestTokenServiceOutage: while the service is down, known devices can connect, also
+// after their answers have expired. New ones are asked to try again later, and get in
+// when the service is back.
 func TestTokenServiceOutage(t *testing.T) {
 	t.Parallel()
 	service := harness.StartTokenService(t, func(q harness.Question) harness.Reply { return harness.ReplyJSON(`{"result":"allow","cache_ttl":1}`) })
 	p := harness.NewProxy(t, service.Auth())
 	p.Start()
-	live, code := enter(t, p, 5, "live")
-	known, codeOfKnown := enter(t, p, 5, "known")
+	live, code := presentToken(t, p, 5, "live")
+	known, codeOfKnown := presentToken(t, p, 5, "known")
 	if code != packets.Success || codeOfKnown != packets.Success {
 		t.Fatalf("refused with %v, %v", code, codeOfKnown)
 	}
 	known.Conn.Close()
 	service.Stop()
-	time.Sleep(1100 * time.Millisecond) // the answer's time
+	time.Sleep(1100 * time.Millisecond) // until the answers have expired
 	for level, want := range map[byte]packets.ReasonCode{4: packets.RefusedServerUnavailable, 5: packets.ServerUnavailable} {
-		if _, code := enter(t, p, level, fmt.Sprint("new ", level)); code != want {
+		if _, code := presentToken(t, p, level, fmt.Sprint("new ", level)); code != want {
 			t.Errorf("level %d: a new token gets %v, want %v", level, code, want)
 		}
 	}
 	for i := range 10 {
-		if _, code := enter(t, p, 4, fmt.Sprint("new ", i)); code != packets.RefusedServerUnavailable {
+		if _, code := presentToken(t, p, 4, fmt.Sprint("new ", i)); code != packets.RefusedServerUnavailable {
 			t.Errorf("a new token gets %v, want %v", code, packets.RefusedServerUnavailable)
 		}
-		if _, code := enter(t, p, 5, "known"); code != packets.Success {
+		if _, code := presentToken(t, p, 5, "known"); code != packets.Success {
 			t.Errorf("the known token gets %v", code)
 		}
 	}
@@ -189,7 +188,7 @@ func TestTokenServiceOutage(t *testing.T) {
 	service.Start()
 	back := time.Now()
 	harness.Eventually(t, "the new device's way in", func() bool {
-		_, code := enter(t, p, 5, "new 1")
+		_, code := presentToken(t, p, 5, "new 1")
 		return code == packets.Success
 	})
 	t.Logf("a new device is in %v after the service is back", time.Since(back).Round(time.Millisecond))

@@ -23,7 +23,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// openWebSocket connects with somebody else's implementation.
+// openWebSocket connects with another project's implementation.
 func openWebSocket(t testing.TB, url string, trust *tls.Config, header http.Header) (*websocket.Conn, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
@@ -43,7 +43,7 @@ func openWebSocket(t testing.TB, url string, trust *tls.Config, header http.Head
 	return conn, nil
 }
 
-// dialWebSocket returns the bytes within a WebSocket connection.
+// dialWebSocket returns a WebSocket connection as a stream.
 func dialWebSocket(t testing.TB, url string, trust *tls.Config) net.Conn {
 	t.Helper()
 	conn, err := openWebSocket(t, url, trust, nil)
@@ -53,8 +53,8 @@ func dialWebSocket(t testing.TB, url string, trust *tls.Config) net.Conn {
 	return websocket.NetConn(t.Context(), conn, websocket.MessageBinary)
 }
 
-// TestWebSocketBulk: what goes in at one end comes out at the other, also after the
-// session was idle for so long that it waits without a goroutine.
+// TestWebSocketBulk: large messages arrive unchanged, also after the session was idle for
+// so long that it has no goroutine.
 func TestWebSocketBulk(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, harness.StartMosquitto(t).Upstream())
@@ -95,8 +95,7 @@ func TestWebSocketBulk(t *testing.T) {
 	}
 }
 
-// TestWebSocketTokens: a token that came with the request lets in, and no log knows
-// it.
+// TestWebSocketTokens: a token in the request is accepted, and appears in no log.
 func TestWebSocketTokens(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
@@ -134,8 +133,8 @@ func TestWebSocketTokens(t *testing.T) {
 	p.AwaitLog("refusal", func(l harness.LogLine) bool { return strings.Contains(l.String("detail"), "HTTP 404") })
 }
 
-// TestWebSocketEnds: whoever is shown the door hears it in MQTT and in WebSocket.
-func TestWebSocketEnds(t *testing.T) {
+// TestEndOfWebSocketSession: the end of a session is announced by MQTT and by WebSocket.
+func TestEndOfWebSocketSession(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, s.Upstream())
@@ -190,8 +189,8 @@ func TestWebSocketEnds(t *testing.T) {
 	ends(last, 0x8B, websocket.StatusGoingAway)
 }
 
-// TestBehindNginx: a reverse proxy that ends HTTP itself tells the address in a
-// header field, which counts from there and from nowhere else.
+// TestBehindNginx: a reverse proxy sends the device's address in a header field, which is
+// only accepted from that reverse proxy.
 func TestBehindNginx(t *testing.T) {
 	t.Parallel()
 	nginx := harness.Need(t, "nginx")

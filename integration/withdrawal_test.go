@@ -12,16 +12,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// connected is a device with a will, in each version, and what it lives on.
+// connected is the sessions of one token, one in each version of MQTT and each with a
+// will, and two other clients.
 type connected struct {
 	proxy    *harness.Proxy
 	sessions map[byte]*packetstest.Client
-	observer *packetstest.Client // of the wills
-	other    *packetstest.Client // which nothing must happen to
+	observer *packetstest.Client // receives the wills
+	other    *packetstest.Client // must not be affected
 }
 
-// connectAll connects the device "valve" with a token in every version of MQTT,
-// with the last over TLS.
+// connectAll connects the device "valve" in every version of MQTT, the last one over TLS.
 func connectAll(t *testing.T, p *harness.Proxy, token string) connected {
 	t.Helper()
 	c := connected{proxy: p, sessions: map[byte]*packetstest.Client{}}
@@ -45,8 +45,8 @@ func connectAll(t *testing.T, p *harness.Proxy, token string) connected {
 	return c
 }
 
-// ended waits for the end of every session and returns how long the last one
-// took. Only 5.0 devices can be told why.
+// ended waits for the end of every session and returns how long the last one took. Only
+// 5.0 devices get a reason code.
 func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode) time.Duration {
 	t.Helper()
 	for level, d := range c.sessions {
@@ -66,7 +66,7 @@ func (c connected) ended(t *testing.T, since time.Time, want packets.ReasonCode)
 	return took
 }
 
-// wills returns the wills that were sent.
+// wills returns the wills that were published.
 func (c connected) wills(t *testing.T) []string {
 	t.Helper()
 	if err := c.other.Publish("wills/marker", "that is all"); err != nil {
@@ -98,8 +98,7 @@ func (c connected) awaitWills(t *testing.T) {
 	}
 }
 
-// TestWithdrawnToken: what an operator does with a token reaches the sessions that
-// live on it, within the promised second.
+// TestWithdrawnToken: a token command ends the sessions of the token within a second.
 func TestWithdrawnToken(t *testing.T) {
 	t.Parallel()
 	for name, withdraw := range map[string][]string{
@@ -122,10 +121,10 @@ func TestWithdrawnToken(t *testing.T) {
 				}
 				took := c.ended(t, time.Now(), packets.AdministrativeAction)
 				t.Logf("cut after %v", took.Round(time.Millisecond))
-				if took > harness.Promised+harness.Busy {
-					t.Errorf("cut after %v, promised is %v", took, harness.Promised)
+				if took > harness.WithdrawalLimit+harness.Slack {
+					t.Errorf("cut after %v, promised is %v", took, harness.WithdrawalLimit)
 				}
-				// The broker was told goodbye: nobody died.
+				// The broker got a DISCONNECT.
 				if wills := c.wills(t); wills != nil {
 					t.Errorf("wills %v, want none", wills)
 				}
@@ -135,7 +134,7 @@ func TestWithdrawnToken(t *testing.T) {
 	}
 }
 
-// checkAfter: the token is good for nothing any more, its successor is.
+// checkAfter fails the test if the token is still accepted, or its successor is not.
 func (c connected) checkAfter(t *testing.T, token, successor string) {
 	t.Helper()
 	if _, ack := c.proxy.Present(t, 4, "back", token); ack.Code != packets.RefusedNotAuthorized {
@@ -146,7 +145,8 @@ func (c connected) checkAfter(t *testing.T, token, successor string) {
 	}
 }
 
-// TestRevokeOneOfTwo withdraws by id, which leaves the device's other token alone.
+// TestRevokeOneOfTwo: revoking a token by its identifier does not affect the device's
+// other token.
 func TestRevokeOneOfTwo(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
@@ -167,7 +167,7 @@ func TestRevokeOneOfTwo(t *testing.T) {
 	}
 }
 
-// TestRotateWithOverlap: for a while both tokens are good, and no session ends.
+// TestRotateWithOverlap: for a while both tokens are accepted, and no session ends.
 func TestRotateWithOverlap(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
@@ -187,24 +187,24 @@ func TestRotateWithOverlap(t *testing.T) {
 			t.Errorf("level %d: the old token's session: %v", level, err)
 		}
 	}
-	// Then the old token is rotated away, as it would have been without overlap.
+	// Then the old token is withdrawn, as without an overlap.
 	c.ended(t, made, packets.AdministrativeAction)
 	checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
 }
 
-// checkPunctual is called at the end of a session that had to come between two
-// times, give or take the whole seconds of the token file and the promised one.
+// checkPunctual fails the test unless it is called between two times. A second more is
+// allowed for the whole seconds of the token file.
 func checkPunctual(t *testing.T, from, to time.Time) {
 	t.Helper()
 	now := time.Now()
 	t.Logf("cut %v after the end", now.Sub(to).Round(time.Millisecond))
-	if now.Before(from.Add(-time.Second)) || now.After(to.Add(harness.Promised+harness.Busy)) {
+	if now.Before(from.Add(-time.Second)) || now.After(to.Add(harness.WithdrawalLimit+harness.Slack)) {
 		t.Errorf("cut at %v, want it between %v and %v", now, from, to)
 	}
 }
 
-// TestExpiryWhileConnected: a token's time ends in the middle of a session. Nobody
-// has told the broker goodbye, so the will is sent.
+// TestExpiryWhileConnected: a session ends when its token expires. The broker gets no
+// DISCONNECT, so it publishes the will.
 func TestExpiryWhileConnected(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {
@@ -224,9 +224,9 @@ func TestExpiryWhileConnected(t *testing.T) {
 	})
 }
 
-// TestMosquittoSubSeesTheRevocation is the same with the client that everybody
-// has.
-func TestMosquittoSubSeesTheRevocation(t *testing.T) {
+// TestRevocationOfMosquittoSub: the sessions of mosquitto_sub end when their token is
+// revoked.
+func TestRevocationOfMosquittoSub(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
 	token := p.Token("valve")
@@ -237,7 +237,7 @@ func TestMosquittoSubSeesTheRevocation(t *testing.T) {
 		t.Fatal(r.Output())
 	}
 	now.Await(t, now.Stdout, "DISCONNECT", func(text string) bool { return strings.Contains(text, "Received DISCONNECT (152)") })
-	// It tries again, and gives up at the refusal.
+	// It connects again, and gives up when it is refused.
 	if status := old.Wait(t, harness.Patience); status != 5 {
 		t.Errorf("mosquitto_sub 3.1.1: status %d, want 5\n%s", status, old.Stdout)
 	}

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// Metric returns the value of one line of the metrics.
+// Metric returns the value of one sample of the program's metrics. name includes the
+// labels.
 func Metric(t testing.TB, p *Proxy, name string) float64 {
 	t.Helper()
 	status, text := p.Get("/metrics")
@@ -27,7 +28,7 @@ func Metric(t testing.TB, p *Proxy, name string) float64 {
 	return value
 }
 
-// AddressOf returns the address of the one session of a client id.
+// AddressOf returns the address of the only session with a client identifier.
 func (p *Proxy) AddressOf(clientID string) string {
 	p.t.Helper()
 	_, body := p.Get("/v1/sessions?client_id=" + clientID)
@@ -38,7 +39,7 @@ func (p *Proxy) AddressOf(clientID string) string {
 	return found.Sessions[0].Address
 }
 
-// Request sends a request to the admin side, with its token, and returns status and
+// Request sends a request to the admin side, with the admin token, and returns status and
 // body of the answer. It may run on any goroutine.
 func (p *Proxy) Request(method, path, body string) (int, string) {
 	p.t.Helper()
@@ -49,26 +50,26 @@ func (p *Proxy) Request(method, path, body string) (int, string) {
 	return send(p.t, method, "http://"+p.Admin+path, "Bearer "+strings.TrimSpace(string(token)), body)
 }
 
-// Get asks the admin side for a page.
+// Get requests a page of the admin side.
 func (p *Proxy) Get(path string) (int, string) {
 	p.t.Helper()
 	return p.Request(http.MethodGet, path, "")
 }
 
-// Status is what the status says about it.
+// Status returns the status page of the admin side.
 func (p *Proxy) Status() string {
 	_, body := p.Get("/v1/status")
 	return body
 }
 
-// HasMetric reports whether the metrics have a line.
+// HasMetric reports whether the metrics contain exactly this line.
 func (p *Proxy) HasMetric(line string) bool {
 	p.t.Helper()
 	status, metrics := p.Get("/metrics")
 	return status == http.StatusOK && strings.Contains(metrics, line+"\n")
 }
 
-// Fetch gets a page.
+// Fetch requests a page. authorization may be empty.
 func Fetch(t testing.TB, url, authorization string) (int, string) {
 	t.Helper()
 	return send(t, http.MethodGet, url, authorization, "")

@@ -11,6 +11,7 @@ import (
 	"time"
 )
 
+// Port returns the port of an address.
 func Port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
 // program is the program under test, withRace whether it has the race detector.
@@ -20,13 +21,13 @@ var (
 	withRace bool
 )
 
-// Binary is the path of the program under test.
+// Binary returns the path of the program under test.
 func Binary() string { return program }
 
 // Race reports whether the program was built with the race detector.
 func Race() bool { return withRace }
 
-// Patience is how long a story waits for something that ought to come at once.
+// Patience is how long a story waits for what should happen at once.
 const Patience = 20 * time.Second
 
 // Main parses the flags, builds the program and runs the tests of a package. It
@@ -110,9 +111,9 @@ func Skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// Promised is how long after its change the program may go by what a token file
-// said before; busy is what a loaded machine may add.
+// WithdrawalLimit is how long a session may live on after its token was withdrawn. Slack
+// is what a loaded machine may add to that.
 const (
-	Promised = time.Second
-	Busy     = 500 * time.Millisecond
+	WithdrawalLimit = time.Second
+	Slack           = 500 * time.Millisecond
 )

@@ -7,13 +7,14 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// HeaderSink is a sink that takes connections with a PROXY protocol header only, and
+// HeaderSink is a Sink that only accepts connections with a PROXY protocol header. It
 // keeps the headers.
 type HeaderSink struct {
 	Sink
 	Headers chan *proxyproto.Header
 }
 
+// StartHeaderSink runs a HeaderSink until the test ends.
 func StartHeaderSink(t testing.TB) *HeaderSink {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +41,8 @@ func (l headerListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// CheckHeader expects the addresses of a device's connection in the header.
+// CheckHeader fails the test unless the header has the addresses of a device's
+// connection.
 func CheckHeader(t testing.TB, h *proxyproto.Header, conn net.Conn) {
 	t.Helper()
 	if h == nil || h.SourceAddr.String() != conn.LocalAddr().String() || h.DestinationAddr.String() != conn.RemoteAddr().String() {

@@ -14,26 +14,27 @@ import (
 	"time"
 )
 
-// issuer signs tokens with ES256 and publishes its key.
-type issuer struct {
+// Issuer signs tokens with ES256.
+type Issuer struct {
 	t   testing.TB
 	kid string
 	key *ecdsa.PrivateKey
 }
 
-func NewIssuer(t testing.TB, kid string) *issuer {
+// NewIssuer returns an issuer with a new key of that identifier.
+func NewIssuer(t testing.TB, kid string) *Issuer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &issuer{t: t, kid: kid, key: key}
+	return &Issuer{t: t, kid: kid, key: key}
 }
 
-// Keys is the JWK Set of the issuer.
-func (i *issuer) Keys() string {
+// Keys returns the JWK Set of the issuer.
+func (i *Issuer) Keys() string {
 	i.t.Helper()
-	public, err := i.key.PublicKey.Bytes() // 4, x, y
+	public, err := i.key.PublicKey.Bytes() // the byte 4, then x and y
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -41,8 +42,9 @@ func (i *issuer) Keys() string {
 		i.kid, base64.RawURLEncoding.EncodeToString(public[1:33]), base64.RawURLEncoding.EncodeToString(public[33:]))
 }
 
-// Sign returns a token with the given claims (RFC 7515 appendix A.3).
-func (i *issuer) Sign(p *Proxy, claims map[string]any) string {
+// Sign returns a token with the given claims (RFC 7515 appendix A.3), which p must never
+// print.
+func (i *Issuer) Sign(p *Proxy, claims map[string]any) string {
 	i.t.Helper()
 	encode := func(v any) string {
 		raw, err := json.Marshal(v)
@@ -62,8 +64,9 @@ func (i *issuer) Sign(p *Proxy, claims map[string]any) string {
 	return token
 }
 
-// PublishKeys makes a service that hands out what keys returns.
-func PublishKeys(t testing.TB) (service *tokenService, publish func(keys string)) {
+// PublishKeys returns a service, not started, that serves a JWK Set, and a function that
+// sets the JWK Set.
+func PublishKeys(t testing.TB) (service *TokenService, publish func(keys string)) {
 	t.Helper()
 	service = NewTokenService(t, nil)
 	var keys string
@@ -80,8 +83,9 @@ func PublishKeys(t testing.TB) (service *tokenService, publish func(keys string)
 	}
 }
 
-// JWTAuth is the section of the proxy's config for an issuer.
-func JWTAuth(service *tokenService) string {
+// JWTAuth returns the section auth of a config that accepts the tokens of an issuer whose
+// keys the service serves.
+func JWTAuth(service *TokenService) string {
 	return fmt.Sprintf(`auth:
   recheck: 1s
   sources:
@@ -89,6 +93,7 @@ func JWTAuth(service *tokenService) string {
 `, service.Address)
 }
 
+// Claims returns claims that JWTAuth accepts. They are valid for an hour.
 func Claims(subject string) map[string]any {
 	return map[string]any{"iss": "https://id.example", "aud": "mqtt", "sub": subject, "exp": time.Now().Add(time.Hour).Unix()}
 }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// StartWithLogPipe starts the program with a pipe as its output, and returns the end that
-// somebody ought to read.
+// StartWithLogPipe starts the program with a pipe as its output, and returns the end of
+// the pipe to read from.
 func (p *Proxy) StartWithLogPipe(format string) *os.File {
 	p.t.Helper()
 	from, to, err := os.Pipe()
@@ -20,7 +20,8 @@ func (p *Proxy) StartWithLogPipe(format string) *os.File {
 	return from
 }
 
-// StartWithLogFile starts the program with a file as its output, and closes that.
+// StartWithLogFile starts the program with a file as its output, and closes the file in
+// this process.
 func (p *Proxy) StartWithLogFile(format string, to *os.File) {
 	p.t.Helper()
 	cmd := exec.Command(program, "serve", "--config", p.Config)
@@ -39,16 +40,17 @@ func (p *Proxy) StartWithLogFile(format string, to *os.File) {
 	p.AwaitServing()
 }
 
-// LogLine is one line of the log.
+// LogLine is one line of the log in JSON.
 type LogLine map[string]any
 
-// String returns a field that is a text, or nothing.
+// String returns the value of a field, or "" if that is no string.
 func (l LogLine) String(field string) string {
 	s, _ := l[field].(string)
 	return s
 }
 
-// AwaitLog waits for a line of the log and returns it.
+// AwaitLog waits for a line of the log that matches, and returns it. what names the line
+// in error messages.
 func (p *Proxy) AwaitLog(what string, match func(LogLine) bool) LogLine {
 	p.t.Helper()
 	var found LogLine

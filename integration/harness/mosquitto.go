@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Mosquitto is a broker that lets nobody in but the proxy.
+// Mosquitto is a Mosquitto that only accepts the user name and the password of the proxy.
 type Mosquitto struct {
 	*Process
 	t                  testing.TB
@@ -20,6 +20,7 @@ type Mosquitto struct {
 	Username, Password string
 }
 
+// StartMosquitto runs a Mosquitto until the test ends.
 func StartMosquitto(t *testing.T) *Mosquitto {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,7 +30,7 @@ func StartMosquitto(t *testing.T) *Mosquitto {
 		t.Fatalf("mosquitto_passwd: %s", r.Output())
 	}
 	host, port, _ := net.SplitHostPort(m.Addr)
-	// As root it would become another user, who may not read the test's files.
+	// A Mosquitto of root changes to another user, who may not read the test's files.
 	text := fmt.Sprintf("listener %s %s\nallow_anonymous false\npassword_file %s\nuser root\npersistence false\nmax_queued_messages 0\nlog_dest stderr\nlog_type all\n",
 		port, host, passwords)
 	if err := os.WriteFile(m.Config, []byte(text), 0o600); err != nil {
@@ -52,7 +53,7 @@ func EachBroker(t *testing.T, story func(t *testing.T, upstream string)) {
 	})
 }
 
-// RunMosquitto runs a broker on a configuration file that makes it listen at addr.
+// RunMosquitto runs a Mosquitto with a configuration file that makes it listen at addr.
 func RunMosquitto(t testing.TB, config, addr string) *Mosquitto {
 	t.Helper()
 	m := &Mosquitto{t: t, Config: config, Addr: addr}
@@ -60,7 +61,7 @@ func RunMosquitto(t testing.TB, config, addr string) *Mosquitto {
 	return m
 }
 
-// Sibling runs a second broker with the passwords of m.
+// Sibling runs another Mosquitto with the same user name and password.
 func (m *Mosquitto) Sibling() *Mosquitto {
 	m.t.Helper()
 	text, err := os.ReadFile(m.Config)
@@ -76,26 +77,26 @@ func (m *Mosquitto) Sibling() *Mosquitto {
 	return s
 }
 
-// Start runs the broker, again after it was killed.
+// Start runs the broker. It may be called again after Kill.
 func (m *Mosquitto) Start() {
 	m.t.Helper()
 	m.Process = Launch(m.t, nil, Need(m.t, "mosquitto"), "-c", m.Config)
 	m.Await(m.t, m.Stderr, "running broker", func(text string) bool { return strings.Contains(text, " running") })
 }
 
-// Upstream is the section of the proxy's config that leads to the broker.
+// Upstream returns the section upstream of a config that leads to the broker.
 func (m *Mosquitto) Upstream() string {
 	return fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: %s, password: %s}\n", m.Addr, m.Username, m.Password)
 }
 
-// ClientArgs are the arguments by which mosquitto_pub and mosquitto_sub reach the
-// broker without the proxy.
+// ClientArgs returns the arguments with which mosquitto_pub and mosquitto_sub connect to
+// the broker directly.
 func (m *Mosquitto) ClientArgs() []string {
 	host, port, _ := net.SplitHostPort(m.Addr)
 	return []string{"-h", host, "-p", port, "-u", m.Username, "-P", m.Password}
 }
 
-// MosquittoPub runs mosquitto_pub to its end.
+// MosquittoPub runs mosquitto_pub.
 func MosquittoPub(t testing.TB, args ...string) Result {
 	t.Helper()
 	return Run(t, append([]string{Need(t, "mosquitto_pub")}, args...)...)
@@ -109,7 +110,7 @@ func Publish(t testing.TB, args ...string) {
 	}
 }
 
-// Subscriber is a mosquitto_sub.
+// Subscriber is a mosquitto_sub that runs in the background.
 type Subscriber struct {
 	*Process
 	t testing.TB
@@ -123,15 +124,15 @@ type Message struct {
 
 var messageLine = regexp.MustCompile(`(?m)^MESSAGE (\S+) (\d) (\d) (\S*)\n`)
 
-// RunSubscriber runs mosquitto_sub.
+// RunSubscriber starts mosquitto_sub.
 func RunSubscriber(t testing.TB, args ...string) *Subscriber {
 	t.Helper()
-	// Without a terminal mosquitto_sub keeps what it prints until there is a lot.
+	// Without a terminal mosquitto_sub buffers its output.
 	args = append([]string{Need(t, "stdbuf"), "-oL", Need(t, "mosquitto_sub"), "-d", "-F", "MESSAGE %t %q %r %x"}, args...)
 	return &Subscriber{Process: Launch(t, nil, args...), t: t}
 }
 
-// Subscribe runs mosquitto_sub and returns when its subscription stands.
+// Subscribe starts mosquitto_sub and returns when its subscription is acknowledged.
 func Subscribe(t testing.TB, args ...string) *Subscriber {
 	t.Helper()
 	s := RunSubscriber(t, args...)
@@ -139,7 +140,7 @@ func Subscribe(t testing.TB, args ...string) *Subscriber {
 	return s
 }
 
-// Messages waits until there are n messages and returns all that came.
+// Messages waits until at least n messages have arrived, and returns all that have.
 func (s *Subscriber) Messages(n int) []Message {
 	s.t.Helper()
 	var found [][]string

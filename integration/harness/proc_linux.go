@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Memory returns the proportional set size of the program in bytes: what would be
-// free without it.
+// Memory returns the proportional set size of the program in bytes: the memory that would
+// be free if the program ended.
 func Memory(t testing.TB, p *Proxy) int64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.Cmd.Process.Pid))
@@ -29,7 +29,7 @@ func Memory(t testing.TB, p *Proxy) int64 {
 	return 0
 }
 
-// Descriptors returns how many files the program has open.
+// Descriptors returns the number of files that the program has open.
 func Descriptors(t testing.TB, p *Proxy) int {
 	t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Cmd.Process.Pid))

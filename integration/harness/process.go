@@ -12,16 +12,17 @@ import (
 	"time"
 )
 
-// output collects what a process writes and lets others wait for it.
-type output struct {
+// Output collects what a process writes, and lets tests wait for it.
+type Output struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 	more chan struct{} // closed by the next write
 }
 
-func NewOutput() *output { return &output{more: make(chan struct{})} }
+// NewOutput returns an empty Output.
+func NewOutput() *Output { return &Output{more: make(chan struct{})} }
 
-func (o *output) Write(b []byte) (int, error) {
+func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	close(o.more)
@@ -29,19 +30,19 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.text.Write(b)
 }
 
-func (o *output) snapshot() (text string, more <-chan struct{}) {
+func (o *Output) snapshot() (text string, more <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String(), o.more
 }
 
-func (o *output) String() string {
+func (o *Output) String() string {
 	text, _ := o.snapshot()
 	return text
 }
 
-// Take returns what has been written in whole lines, and forgets it.
-func (o *output) Take() string {
+// Take removes and returns the whole lines that have been written.
+func (o *Output) Take() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	b := o.text.Bytes()
@@ -52,23 +53,23 @@ func (o *output) Take() string {
 // Process is a program that runs in the background.
 type Process struct {
 	Cmd            *exec.Cmd
-	Stdout, Stderr *output
+	Stdout, Stderr *Output
 	Exited         chan struct{}
 	status         int // once exited is closed; -1 after a signal
 }
 
-// Launch starts a program and sees to it that it does not outlive the test.
+// Launch starts a program, which is killed when the test ends.
 func Launch(t testing.TB, environ []string, argv ...string) *Process {
 	t.Helper()
 	return launchWith(t, nil, environ, argv...)
 }
 
-// launchWith hands files down to the program, from descriptor 3 on.
+// launchWith is Launch for a program that inherits files, from descriptor 3 on.
 func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string) *Process {
 	t.Helper()
 	p := &Process{Cmd: exec.Command(argv[0], argv[1:]...), Stdout: NewOutput(), Stderr: NewOutput(), Exited: make(chan struct{})}
 	p.Cmd.Env, p.Cmd.Stdout, p.Cmd.Stderr, p.Cmd.ExtraFiles = environ, p.Stdout, p.Stderr, files
-	// Children of its own may outlive it for a while, with the output in their hands.
+	// Its children may outlive it for a while and hold its output open.
 	p.Cmd.WaitDelay = 5 * time.Second
 	if err := p.Cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -82,9 +83,10 @@ func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string
 	return p
 }
 
+// Signal sends a signal to the process, if it runs.
 func (p *Process) Signal(s os.Signal) { _ = p.Cmd.Process.Signal(s) }
 
-// Kill ends the process as a power failure would: without a word.
+// Kill ends the process with SIGKILL and waits for its end.
 func (p *Process) Kill() {
 	p.Signal(os.Kill)
 	<-p.Exited
@@ -102,8 +104,9 @@ func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 	}
 }
 
-// Await waits until done is true of what the process has written to o.
-func (p *Process) Await(t testing.TB, o *output, what string, done func(text string) bool) {
+// Await waits until done reports true for all that the process has written to o. what
+// names the condition in error messages.
+func (p *Process) Await(t testing.TB, o *Output, what string, done func(text string) bool) {
 	t.Helper()
 	limit := time.After(Patience)
 	for {
@@ -114,7 +117,7 @@ func (p *Process) Await(t testing.TB, o *output, what string, done func(text str
 		select {
 		case <-more:
 		case <-p.Exited:
-			// Its last words may have come between the look and the end.
+			// It may have written more between the check and its end.
 			if text, _ := o.snapshot(); !done(text) {
 				t.Fatalf("%s ended with status %d without %s\n%s%s", p.Cmd.Args[0], p.status, what, p.Stdout, p.Stderr)
 			}
@@ -125,21 +128,23 @@ func (p *Process) Await(t testing.TB, o *output, what string, done func(text str
 	}
 }
 
-// Result is how a command ended.
+// Result is the outcome of a command.
 type Result struct {
 	Status         int
 	Stdout, Stderr string
 }
 
+// Output returns all that the command has printed.
 func (r Result) Output() string { return r.Stdout + r.Stderr }
 
-// Command is a program that runs to its end.
+// Command is a program that runs until it ends by itself.
 type Command struct {
 	Dir  string
-	Env  []string // nil means that of the test
+	Env  []string // nil stands for the environment of the test
 	Args []string
 }
 
+// Run runs a command with the environment of the test.
 func (c Command) Run(t testing.TB) Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*Patience)

@@ -32,14 +32,13 @@ func (p *Proxy) Present(t testing.TB, level byte, clientID, token string) (*pack
 	return packetstest.Present(t, packetstest.Dial(t, p.Plain), packetstest.Identity(level, clientID, token))
 }
 
-// DialTLS connects to the listener for TLS as a device does that was given the
-// proxy's CA certificate.
+// DialTLS connects to the TLS listener and trusts the CA certificate of the installation.
 func (p *Proxy) DialTLS(t testing.TB) net.Conn {
 	t.Helper()
 	return tls.Client(packetstest.Dial(t, p.TLS), p.ClientTLS(t))
 }
 
-// ClientTLS is the TLS config of such a device.
+// ClientTLS returns a configuration that trusts the CA certificate of the installation.
 func (p *Proxy) ClientTLS(t testing.TB) *tls.Config {
 	t.Helper()
 	pem, err := os.ReadFile(p.CAFile())
@@ -76,7 +75,7 @@ func (p *Proxy) PassSockets(names ...string) (addresses []string) {
 	return addresses
 }
 
-// ListenAlso adds listeners to the installation, before it starts.
+// ListenAlso adds listeners, in YAML, to the config. It must be called before Start.
 func (p *Proxy) ListenAlso(listeners string) {
 	p.t.Helper()
 	text, err := os.ReadFile(p.Config)
@@ -89,15 +88,15 @@ func (p *Proxy) ListenAlso(listeners string) {
 	}
 }
 
-// Proxy is one installation of the program: files and addresses, which outlive a
-// restart, and the process that runs on them.
+// Proxy is an installation of the program: its files, its addresses, and the process that
+// runs. The installation outlives the process, so that it can be started again.
 type Proxy struct {
 	*Process
 	t                 testing.TB
 	Data, Config      string
 	Plain, TLS, Admin string     // host:port
-	Wrapper           []string   // runs the program, if set
-	files             []*os.File // that the program inherits
+	Wrapper           []string   // command that runs the program
+	files             []*os.File // inherited by the program
 	Env               []string
 
 	mu        sync.Mutex
@@ -105,9 +104,9 @@ type Proxy struct {
 	Processes []*Process
 }
 
-// NewProxy installs the program, without starting it. sections are those of the
-// config beside data, listeners, admin and log. When the test ends, so does the
-// program, and all that it ever printed is searched for secrets.
+// NewProxy returns an installation that is not started. sections, in YAML, are added to a
+// config with data, listeners, admin and log. When the test ends, the program is stopped
+// and everything that it has ever printed is searched for secrets.
 func NewProxy(t testing.TB, sections string) *Proxy {
 	t.Helper()
 	p := BareProxy(t)
@@ -125,7 +124,7 @@ log: {level: debug, format: json}
 	return p
 }
 
-// BareProxy is an installation without a config file.
+// BareProxy returns an installation without a config file.
 func BareProxy(t testing.TB) *Proxy {
 	t.Helper()
 	p := &Proxy{
@@ -137,15 +136,17 @@ func BareProxy(t testing.TB) *Proxy {
 	return p
 }
 
-// CleanEnvironment is the environment without what configures the program.
+// CleanEnvironment returns the environment without the variables that configure the
+// program.
 func CleanEnvironment() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "MQTT_AUTH_PROXY_") })
 }
 
-// lastPort counts up, below the ports that the system hands out by itself, so
-// that no connection of another story takes a port between choice and use.
+// lastPort counts up. Ports are below those that the system assigns to connections, so
+// that no connection takes a port after it was chosen.
 var lastPort atomic.Int32
 
+// FreeAddress returns an address of the loopback interface at which nothing listens.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	const first, count = 12000, 18000
@@ -161,8 +162,8 @@ func FreeAddress(t testing.TB) string {
 	return ""
 }
 
-// Start runs the program until it serves. It can be called again after stop or
-// kill.
+// Start runs the program and returns when it serves. It may be called again after Stop or
+// Kill.
 func (p *Proxy) Start() {
 	p.t.Helper()
 	p.Launch()
@@ -203,7 +204,7 @@ func (p *Proxy) Launch() {
 	p.Processes = append(p.Processes, p.Process)
 }
 
-// Stop asks the program to end, which must be an orderly end.
+// Stop sends SIGTERM and waits for the end of the program, whose exit status must be 0.
 func (p *Proxy) Stop() {
 	p.t.Helper()
 	p.Signal(syscall.SIGTERM)
@@ -212,7 +213,7 @@ func (p *Proxy) Stop() {
 	}
 }
 
-// inspect ends the program and reads everything that it has printed.
+// inspect stops the program and searches all that it has printed for secrets and bugs.
 func (p *Proxy) inspect() {
 	if p.Process != nil && p.Running() {
 		p.Stop()
@@ -237,6 +238,7 @@ func (p *Proxy) inspect() {
 	}
 }
 
+// Running reports whether the program runs.
 func (p *Proxy) Running() bool {
 	select {
 	case <-p.Exited:
@@ -246,14 +248,14 @@ func (p *Proxy) Running() bool {
 	}
 }
 
-// AddSecret remembers what must never be printed.
+// AddSecret registers a text that the program must never print.
 func (p *Proxy) AddSecret(secret string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.Secrets = append(p.Secrets, secret)
 }
 
-// Excerpt returns both ends of a long text.
+// Excerpt returns the beginning and the end of a long text.
 func Excerpt(text string) string {
 	const most = 4000
 	if len(text) > 2*most {
@@ -262,20 +264,21 @@ func Excerpt(text string) string {
 	return text
 }
 
-// TokenCommand runs one of the token commands on the installation's token file.
+// TokenCommand runs a token command on the token file of the installation.
 func (p *Proxy) TokenCommand(args ...string) Result {
 	p.t.Helper()
 	argv := append([]string{program, "token"}, args...)
 	return Command{Env: CleanEnvironment(), Args: append(argv, "--data", p.Data)}.Run(p.t)
 }
 
-// Token makes a device and returns its token.
+// Token creates a device and returns its token. args are further arguments of the command
+// token create.
 func (p *Proxy) Token(device string, args ...string) string {
 	p.t.Helper()
 	return p.NewToken(append([]string{"create", device}, args...)...)
 }
 
-// NewToken runs a command that makes a token, and returns it.
+// NewToken runs a token command that prints a new token, and returns the token.
 func (p *Proxy) NewToken(args ...string) string {
 	p.t.Helper()
 	r := p.TokenCommand(args...)
@@ -287,17 +290,17 @@ func (p *Proxy) NewToken(args ...string) string {
 	return token
 }
 
-// CAFile is the file with the CA certificate that devices are given.
+// CAFile returns the path of the CA certificate of the installation.
 func (p *Proxy) CAFile() string { return filepath.Join(p.Data, "tls", "ca-root.pem") }
 
-// ClientArgs are the arguments by which mosquitto_pub and mosquitto_sub reach the
-// plain listener.
+// ClientArgs returns the arguments with which mosquitto_pub and mosquitto_sub connect to
+// the plain listener.
 func (p *Proxy) ClientArgs(token string) []string {
 	host, port, _ := net.SplitHostPort(p.Plain)
 	return []string{"-h", host, "-p", port, "-u", token}
 }
 
-// Eventually asks again and again until ok is true.
+// Eventually waits until ok reports true. what names the condition in error messages.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(Patience); !ok(); time.Sleep(20 * time.Millisecond) {
@@ -307,13 +310,15 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// ConfigWith returns a config whose listeners a story chooses, one flow mapping each.
+// ConfigWith returns a config with these listeners, each a mapping in YAML's flow style,
+// and further sections.
 func (p *Proxy) ConfigWith(sections string, listeners ...string) string {
 	return fmt.Sprintf("data: %s\nlisteners:\n  - %s\nadmin: {address: '%s'}\nlog: {level: debug, format: json}\n%s",
 		p.Data, strings.Join(listeners, "\n  - "), p.Admin, sections)
 }
 
-// Reload writes a file, sends SIGHUP, and waits for the reload that follows to end so.
+// Reload writes a file, sends SIGHUP, and waits until the metrics count a reload with
+// that outcome.
 func (p *Proxy) Reload(file, content, outcome string) {
 	p.t.Helper()
 	name := fmt.Sprintf(`mqtt_auth_proxy_reloads_total{outcome=%q}`, outcome)
@@ -323,7 +328,7 @@ func (p *Proxy) Reload(file, content, outcome string) {
 	Eventually(p.t, "the "+outcome+" reload", func() bool { return Metric(p.t, p, name) > before })
 }
 
-// ListenForWebSocket adds a listener for ws and one for wss.
+// ListenForWebSocket adds a listener for ws and one for wss, and returns their addresses.
 func (p *Proxy) ListenForWebSocket() (ws, wss string) {
 	p.t.Helper()
 	ws, wss = FreeAddress(p.t), FreeAddress(p.t)

@@ -10,20 +10,21 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Sink is a broker that lets everybody in, acknowledges everything and forwards
-// nothing. It can be asked what has reached it.
+// Sink is a broker that accepts every client, acknowledges everything and forwards
+// nothing. It keeps the CONNECT packets it has received.
 type Sink struct {
 	net.Listener
 
 	mu       sync.Mutex
 	opened   int
 	connects []packets.Connect
-	// NewestLevel is the newest protocol level it knows, 0 for all.
+	// NewestLevel is the newest protocol level that is accepted; 0 accepts all.
 	NewestLevel byte
-	// KeepOpen keeps the connection open when its client has ended its half.
+	// KeepOpen keeps a connection open after its client has closed its half.
 	KeepOpen bool
 }
 
+// StartSink runs a Sink until the test ends.
 func StartSink(t testing.TB) *Sink {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,11 +41,12 @@ func (s *Sink) start(t testing.TB) {
 	go s.serve()
 }
 
+// Upstream returns the section upstream of a config that leads to the sink.
 func (s *Sink) Upstream() string {
 	return fmt.Sprintf("upstream: {servers: ['tcp://%s'], username: proxy}\n", s.Addr())
 }
 
-// Reached returns how many connections were made and the CONNECTs that came.
+// Reached returns the number of connections so far and their CONNECT packets.
 func (s *Sink) Reached() (opened int, connects []packets.Connect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +88,7 @@ func (s *Sink) handle(conn net.Conn) {
 	}
 }
 
-// answer returns what a broker says to a packet, which may be nothing.
+// answer returns the answer of a broker to a packet, which may be empty.
 func (s *Sink) answer(raw []byte, level *byte) ([]byte, error) {
 	switch packets.Type(raw[0] >> 4) {
 	case packets.CONNECT:

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Question is what the proxy asks a token service.
+// Question is a request of the proxy to a token service.
 type Question struct {
 	V                                 int
 	Token, Username, ClientID, Reason string
@@ -25,28 +25,28 @@ type Reply struct {
 	Body   string
 }
 
-// ReplyJSON is an answer in JSON.
+// ReplyJSON returns a reply with a body in JSON.
 func ReplyJSON(format string, args ...any) Reply {
 	return Reply{Status: 200, Header: map[string]string{"Content-Type": "application/json"}, Body: fmt.Sprintf(format, args...)}
 }
 
-// Allow lets a device in under its token's name.
+// Allow returns a reply that allows a device. The subject contains the name of its token.
 func Allow(q Question) Reply {
 	return ReplyJSON(`{"result":"allow","subject":"device of %s","cache_ttl":600}`, strings.TrimSuffix(q.Token, SecretTail))
 }
 
-// SecretTail makes tokens that are named after what they are for differ from the
-// name, which may be printed.
+// SecretTail ends every token of a token service. The part before it is the name of the
+// token, which the program may print.
 const SecretTail = "/not-to-be-printed"
 
-// tokenService is a token service whose answers a story chooses, and which can be
-// stopped and started again under the same address.
-type tokenService struct {
+// TokenService is a token service whose answers are chosen by the story. It can be
+// stopped and started again at the same address.
+type TokenService struct {
 	t       testing.TB
 	Address string
-	// Handler may take the place of answer, for other contracts than the native.
+	// Handler replaces answer, for contracts other than the proxy's own.
 	Handler http.HandlerFunc
-	Idle    time.Duration // after which it closes a connection
+	Idle    time.Duration // closes a connection after so long; 0 never does
 
 	mu     sync.Mutex
 	ln     net.Listener
@@ -56,20 +56,22 @@ type tokenService struct {
 	asked  []Question
 }
 
-func StartTokenService(t testing.TB, answer func(Question) Reply) *tokenService {
+// StartTokenService runs a token service until the test ends.
+func StartTokenService(t testing.TB, answer func(Question) Reply) *TokenService {
 	t.Helper()
 	s := NewTokenService(t, answer)
 	s.Start()
 	return s
 }
 
-// NewTokenService is a token service that is not started.
-func NewTokenService(t testing.TB, answer func(Question) Reply) *tokenService {
+// NewTokenService returns a token service that is not started.
+func NewTokenService(t testing.TB, answer func(Question) Reply) *TokenService {
 	t.Helper()
-	return &tokenService{t: t, Address: FreeAddress(t), answer: answer}
+	return &TokenService{t: t, Address: FreeAddress(t), answer: answer}
 }
 
-func (s *tokenService) Start() {
+// Start runs the service until Stop or the end of the test.
+func (s *TokenService) Start() {
 	s.t.Helper()
 	ln, err := net.Listen("tcp", s.Address)
 	if err != nil {
@@ -83,24 +85,24 @@ func (s *tokenService) Start() {
 	s.t.Cleanup(s.Stop)
 }
 
-// Stop ends the service and every connection to it.
-func (s *tokenService) Stop() {
+// Stop closes the service and all connections to it.
+func (s *TokenService) Stop() {
 	s.mu.Lock()
 	server, ln := s.server, s.ln
 	s.mu.Unlock()
-	_ = ln.Close() // which server may not know yet
+	_ = ln.Close() // Serve may not have begun
 	_ = server.Close()
 }
 
-// Change sets what the service answers from now on.
-func (s *tokenService) Change(answer func(Question) Reply) {
+// Change sets the function that answers questions from now on.
+func (s *TokenService) Change(answer func(Question) Reply) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answer = answer
 }
 
-// Questions returns what was asked since the last call.
-func (s *tokenService) Questions() []Question {
+// Questions returns the questions since the last call.
+func (s *TokenService) Questions() []Question {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	asked := s.asked
@@ -108,7 +110,7 @@ func (s *tokenService) Questions() []Question {
 	return asked
 }
 
-func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *TokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.Handler != nil {
 		s.Handler(w, r)
 		return
@@ -135,9 +137,9 @@ func (s *tokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, a.Body)
 }
 
-// Auth is the section of the proxy's config that leads to the service. more are
-// further lines of the section auth.
-func (s *tokenService) Auth(more ...string) string {
+// Auth returns the section auth of a config that asks the service. more are further lines
+// of that section.
+func (s *TokenService) Auth(more ...string) string {
 	lines := append([]string{fmt.Sprintf("sources: [{http: {url: 'http://%s/mqtt', timeout: 1s}}]", s.Address)}, more...)
 	return "auth:\n  " + strings.Join(lines, "\n  ") + "\n"
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestDebianPackage: the package holds the program and a configuration that it takes,
-// and makes a user and private directories when it is installed.
+// TestDebianPackage: the package holds the program and a valid configuration. Its
+// installation creates a user and private directories.
 func TestDebianPackage(t *testing.T) {
 	t.Parallel()
 	dpkg := harness.Need(t, "dpkg-deb")
@@ -58,8 +58,8 @@ func TestDebianPackage(t *testing.T) {
 	}
 }
 
-// installPackage installs, removes and purges the package below a root of its own,
-// for which it must be root here.
+// installPackage installs, removes and purges the package in a root directory of its own.
+// Only root can do that.
 func installPackage(t *testing.T, deb string) {
 	t.Helper()
 	root := t.TempDir()

@@ -12,10 +12,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestDockerfile: the image holds no more than it must, and nobody in it is root.
+// TestDockerfile: the image only holds the program and the CA certificates, and its user
+// is not root.
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
-	r := cook(t, "docker")
+	r := copyRecipe(t, "docker")
 	stages := strings.Split("\n"+r.read("Dockerfile"), "\nFROM ")
 	last := stages[len(stages)-1]
 	if len(stages) != 3 || !strings.HasPrefix(last, "scratch\n") {
@@ -29,23 +30,23 @@ func TestDockerfile(t *testing.T) {
 	if strings.Contains(last, "\nRUN ") {
 		t.Error("there is nothing in the image that could run anything")
 	}
-	// What TestReleaseArchives proves of a release holds for the image.
+	// What TestReleaseArchives shows for a release also holds for the image.
 	const flags = `go build -trimpath -ldflags "-s -w" -o `
 	if !strings.Contains(stages[1], "CGO_ENABLED=0 "+flags) || !strings.Contains(harness.ReadFile(t, "packages/build"), flags) {
 		t.Error("image and release are not built with the same flags")
 	}
 }
 
-// TestComposeRecipe: both configurations work together, and the broker's is out of
-// reach for all but the proxy.
+// TestComposeRecipe: both configurations work together, and only the proxy can reach the
+// broker.
 func TestComposeRecipe(t *testing.T) {
 	t.Parallel()
-	r, address := cook(t, "docker"), harness.FreeAddress(t)
+	r, address := copyRecipe(t, "docker"), harness.FreeAddress(t)
 	compose := r.documents("compose.yaml")[0]
-	if _, reachable := at(t, compose, "services", "mosquitto").(map[string]any)["ports"]; reachable || at(t, compose, "networks", "broker", "internal") != true {
+	if _, reachable := lookup(t, compose, "services", "mosquitto").(map[string]any)["ports"]; reachable || lookup(t, compose, "networks", "broker", "internal") != true {
 		t.Error("the broker can be reached past the proxy")
 	}
-	if at(t, compose, "services", "proxy", "read_only") != true || at(t, compose, "services", "proxy", "cap_drop", 0) != "ALL" {
+	if lookup(t, compose, "services", "proxy", "read_only") != true || lookup(t, compose, "services", "proxy", "cap_drop", 0) != "ALL" {
 		t.Error("the proxy has more rights than it needs")
 	}
 	if docker, err := exec.LookPath("docker"); err == nil && harness.Run(t, docker, "compose", "version").Status == 0 {
@@ -60,5 +61,5 @@ func TestComposeRecipe(t *testing.T) {
 	token := p.Token("sensor-17")
 	r.check(p)
 	p.Start()
-	checkTelegram(t, p, token)
+	checkMessage(t, p, token)
 }

@@ -11,22 +11,22 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestEMQXRecipe: emqx.conf says what the README promises, and proxy.yaml fits a
-// broker that is set up that way.
+// TestEMQXRecipe: emqx.conf has the settings that the README describes, and proxy.yaml
+// works with such a broker.
 func TestEMQXRecipe(t *testing.T) {
 	t.Parallel()
-	r := cook(t, "emqx")
+	r := copyRecipe(t, "emqx")
 	conf := readHOCON(t, r)
-	if at(t, conf, "listeners", "tcp", "default", "proxy_protocol") != true || at(t, conf, "authentication", 0, "mechanism") != "password_based" {
+	if lookup(t, conf, "listeners", "tcp", "default", "proxy_protocol") != true || lookup(t, conf, "authentication", 0, "mechanism") != "password_based" {
 		t.Errorf("emqx.conf is read as %s", asJSON(t, conf))
 	}
 	for _, kind := range []string{"ssl", "ws", "wss"} {
-		if at(t, conf, "listeners", kind, "default", "enable") != false {
+		if lookup(t, conf, "listeners", kind, "default", "enable") != false {
 			t.Errorf("listener %s is a second door", kind)
 		}
 	}
-	upstream := at(t, r.documents("proxy.yaml")[0], "upstream", "servers", 0)
-	if bind := at(t, conf, "listeners", "tcp", "default", "bind"); upstream != any("tcp://"+bind.(string)) {
+	upstream := lookup(t, r.documents("proxy.yaml")[0], "upstream", "servers", 0)
+	if bind := lookup(t, conf, "listeners", "tcp", "default", "bind"); upstream != any("tcp://"+bind.(string)) {
 		t.Errorf("EMQX listens on %v, the proxy connects to %v", bind, upstream)
 	}
 
@@ -49,7 +49,7 @@ func TestEMQXRecipe(t *testing.T) {
 	}
 }
 
-// readHOCON reads emqx.conf with a parser of that language.
+// readHOCON reads emqx.conf with a parser of that format.
 func readHOCON(t *testing.T, r *recipe) (conf map[string]any) {
 	t.Helper()
 	const script = `require "hocon"; require "json"; puts JSON.generate(Hocon.load(ARGV[0]))`

@@ -16,21 +16,21 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestKubernetesRecipe: the objects are what Kubernetes takes, they fit one another,
-// and the configurations in them work together.
+// TestKubernetesRecipe: Kubernetes accepts the objects, they refer to each other, and the
+// configurations in them work together.
 func TestKubernetesRecipe(t *testing.T) {
 	t.Parallel()
-	r := cook(t, "kubernetes")
+	r := copyRecipe(t, "kubernetes")
 	objects := map[string]map[string]any{}
 	for _, o := range r.documents("mqtt.yaml") {
-		objects[at(t, o, "kind").(string)] = o
+		objects[lookup(t, o, "kind").(string)] = o
 	}
 	checkTypes(t, r, objects)
 	checkPod(t, objects)
 
-	config := at(t, objects["ConfigMap"], "data")
-	r.write("proxy.yaml", at(t, config, "proxy.yaml").(string))
-	r.write("mosquitto.conf", at(t, config, "mosquitto.conf").(string))
+	config := lookup(t, objects["ConfigMap"], "data")
+	r.write("proxy.yaml", lookup(t, config, "proxy.yaml").(string))
+	r.write("mosquitto.conf", lookup(t, config, "mosquitto.conf").(string))
 	address := harness.FreeAddress(t)
 	host, port, _ := net.SplitHostPort(address)
 	r.replace("mosquitto.conf", "listener 1884 127.0.0.1", fmt.Sprintf("listener %s %s\nuser root\nlog_dest stderr", port, host), "/mosquitto/data/", r.dir+"/")
@@ -54,8 +54,8 @@ func TestKubernetesRecipe(t *testing.T) {
 	}
 }
 
-// checkTypes lets a compiler check each object against the type of its kind, in which
-// a field that does not exist is as wrong as a value that does not fit.
+// checkTypes compiles each object against the TypeScript type of its kind, so that
+// unknown fields and wrong values are errors.
 func checkTypes(t *testing.T, r *recipe, objects map[string]map[string]any) {
 	t.Helper()
 	harness.NeedFile(t, filepath.Join("..", "clients", "node_modules", "typescript", "bin", "tsc"))
@@ -88,31 +88,31 @@ func checkTypes(t *testing.T, r *recipe, objects map[string]map[string]any) {
 	}
 }
 
-// checkPod checks what no type can: that names lead somewhere.
+// checkPod checks the names by which the objects refer to each other.
 func checkPod(t *testing.T, objects map[string]map[string]any) {
 	t.Helper()
-	pod := at(t, objects["Deployment"], "spec", "template", "spec")
+	pod := lookup(t, objects["Deployment"], "spec", "template", "spec")
 	var volumes, ports []any
-	for _, v := range at(t, pod, "volumes").([]any) {
-		volumes = append(volumes, at(t, v, "name"))
+	for _, v := range lookup(t, pod, "volumes").([]any) {
+		volumes = append(volumes, lookup(t, v, "name"))
 	}
-	for _, c := range at(t, pod, "containers").([]any) {
-		for _, m := range at(t, c, "volumeMounts").([]any) {
-			if !slices.Contains(volumes, at(t, m, "name")) {
+	for _, c := range lookup(t, pod, "containers").([]any) {
+		for _, m := range lookup(t, c, "volumeMounts").([]any) {
+			if !slices.Contains(volumes, lookup(t, m, "name")) {
 				t.Errorf("there is no volume %v", m)
 			}
 		}
-		if at(t, c, "securityContext", "readOnlyRootFilesystem") != true || at(t, c, "securityContext", "capabilities", "drop", 0) != "ALL" {
-			t.Errorf("container %v has more rights than it needs", at(t, c, "name"))
+		if lookup(t, c, "securityContext", "readOnlyRootFilesystem") != true || lookup(t, c, "securityContext", "capabilities", "drop", 0) != "ALL" {
+			t.Errorf("container %v has more rights than it needs", lookup(t, c, "name"))
 		}
 	}
-	proxy := at(t, pod, "containers", 0)
-	for _, p := range at(t, proxy, "ports").([]any) {
-		ports = append(ports, at(t, p, "name"))
+	proxy := lookup(t, pod, "containers", 0)
+	for _, p := range lookup(t, proxy, "ports").([]any) {
+		ports = append(ports, lookup(t, p, "name"))
 	}
 	for _, name := range []any{
-		at(t, proxy, "livenessProbe", "httpGet", "port"), at(t, proxy, "readinessProbe", "httpGet", "port"),
-		at(t, objects["Service"], "spec", "ports", 0, "targetPort"), at(t, objects["NetworkPolicy"], "spec", "ingress", 0, "ports", 0, "port"),
+		lookup(t, proxy, "livenessProbe", "httpGet", "port"), lookup(t, proxy, "readinessProbe", "httpGet", "port"),
+		lookup(t, objects["Service"], "spec", "ports", 0, "targetPort"), lookup(t, objects["NetworkPolicy"], "spec", "ingress", 0, "ports", 0, "port"),
 	} {
 		if !slices.Contains(ports, name) {
 			t.Errorf("the proxy has no port %v", name)
@@ -122,15 +122,15 @@ func checkPod(t *testing.T, objects map[string]map[string]any) {
 		Listeners []struct{ Address string }
 		Admin     struct{ Address string }
 	}
-	if err := yaml.Unmarshal([]byte(at(t, objects["ConfigMap"], "data", "proxy.yaml").(string)), &config); err != nil {
+	if err := yaml.Unmarshal([]byte(lookup(t, objects["ConfigMap"], "data", "proxy.yaml").(string)), &config); err != nil {
 		t.Fatal(err)
 	}
 	for i, address := range []string{config.Listeners[0].Address, config.Admin.Address} {
-		if got := fmt.Sprintf(":%v", at(t, proxy, "ports", i, "containerPort")); got != address {
+		if got := fmt.Sprintf(":%v", lookup(t, proxy, "ports", i, "containerPort")); got != address {
 			t.Errorf("the proxy listens on %s, the pod shows %s", address, got)
 		}
 	}
-	drain := at(t, objects["Deployment"], "spec", "template", "spec", "terminationGracePeriodSeconds")
+	drain := lookup(t, objects["Deployment"], "spec", "template", "spec", "terminationGracePeriodSeconds")
 	if seconds, ok := drain.(int); !ok || seconds <= 30 {
 		t.Errorf("the pod has %v seconds for a drain of 30", drain)
 	}

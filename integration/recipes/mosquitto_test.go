@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// serveMosquitto runs Mosquitto on a recipe's configuration.
+// serveMosquitto runs Mosquitto with a configuration of a recipe.
 func serveMosquitto(t *testing.T, r *recipe, conf, address string, oldnew ...string) *harness.Mosquitto {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(address)
@@ -19,11 +19,11 @@ func serveMosquitto(t *testing.T, r *recipe, conf, address string, oldnew ...str
 	return harness.RunMosquitto(t, r.path(conf), address)
 }
 
-// TestMosquittoRecipe: devices come in by their tokens, the broker by its old port
-// does not know them.
+// TestMosquittoRecipe: devices connect with their tokens, and the broker's own port
+// refuses them.
 func TestMosquittoRecipe(t *testing.T) {
 	t.Parallel()
-	r, address, password := cook(t, "mosquitto"), harness.FreeAddress(t), rand.Text()
+	r, address, password := copyRecipe(t, "mosquitto"), harness.FreeAddress(t), rand.Text()
 	if c := harness.Run(t, harness.Need(t, "mosquitto_passwd"), "-b", "-c", r.path("proxy.passwd"), "proxy", password); c.Status != 0 {
 		t.Fatalf("mosquitto_passwd: %s", c.Output())
 	}
@@ -36,7 +36,7 @@ func TestMosquittoRecipe(t *testing.T) {
 	r.check(p)
 	p.Start()
 
-	checkTelegram(t, p, token)
+	checkMessage(t, p, token)
 	host, port, _ := net.SplitHostPort(m.Addr)
 	for _, args := range [][]string{{}, {"-u", "sensor-17"}, {"-u", token}} {
 		if c := harness.MosquittoPub(t, append([]string{"-h", host, "-p", port, "-t", "a", "-m", "b"}, args...)...); c.Status != 5 {
@@ -45,9 +45,9 @@ func TestMosquittoRecipe(t *testing.T) {
 	}
 }
 
-// checkTelegram sends a message from one device to another, both through the proxy,
-// one of them by TLS.
-func checkTelegram(t *testing.T, p *harness.Proxy, token string) {
+// checkMessage sends a message from one device to another through the proxy. One of them
+// uses TLS.
+func checkMessage(t *testing.T, p *harness.Proxy, token string) {
 	t.Helper()
 	behind := harness.Subscribe(t, append(p.ClientArgs(token), "-q", "1", "-t", "devices/#", "-C", "1")...)
 	harness.Publish(t, "--cafile", p.CAFile(), "-h", "localhost", "-p", harness.Port(p.TLS), "-u", token, "-q", "1", "-t", "devices/sensor-17/level", "-m", "7")
@@ -59,11 +59,11 @@ func checkTelegram(t *testing.T, p *harness.Proxy, token string) {
 	}
 }
 
-// TestMosquittoKnowsDevices: the variant in which Mosquitto's own rules go by the
-// device's name.
-func TestMosquittoKnowsDevices(t *testing.T) {
+// TestMosquittoRecipeWithACL: the variant in which Mosquitto's own rules use the device's
+// name.
+func TestMosquittoRecipeWithACL(t *testing.T) {
 	t.Parallel()
-	r, address := cook(t, "mosquitto"), harness.FreeAddress(t)
+	r, address := copyRecipe(t, "mosquitto"), harness.FreeAddress(t)
 	serveMosquitto(t, r, "devices.conf", address, "/etc/mosquitto/devices.acl", r.path("devices.acl"))
 	r.write("proxy.yaml", r.read("devices-proxy.yaml"))
 	p := r.proxy("tcp://" + address)
@@ -83,7 +83,7 @@ func TestMosquittoKnowsDevices(t *testing.T) {
 // topics that all of them use.
 func TestMosquittoMapsTopics(t *testing.T) {
 	t.Parallel()
-	r, address, password := cook(t, "mosquitto"), harness.FreeAddress(t), rand.Text()
+	r, address, password := copyRecipe(t, "mosquitto"), harness.FreeAddress(t), rand.Text()
 	if c := harness.Run(t, harness.Need(t, "mosquitto_passwd"), "-b", "-c", r.path("proxy.passwd"), "proxy", password); c.Status != 0 {
 		t.Fatalf("mosquitto_passwd: %s", c.Output())
 	}

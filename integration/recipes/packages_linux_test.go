@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestReleaseArchives: an archive holds the program and its manual, has a checksum,
-// and the program needs nothing but itself: it serves as nobody in an empty root.
+// TestReleaseArchives: an archive holds the program and its manual and has a checksum.
+// The program needs no other file: it serves in an empty root directory without rights.
 func TestReleaseArchives(t *testing.T) {
 	t.Parallel()
 	out, arch := t.TempDir(), releaseArch()
@@ -45,7 +45,7 @@ func TestReleaseArchives(t *testing.T) {
 	serveInEmptyRoot(t, root)
 }
 
-// releaseArch is what a release calls this machine's processor.
+// releaseArch returns the name of this machine's processor in the files of a release.
 func releaseArch() string {
 	if runtime.GOARCH == "arm" {
 		return "armv7"
@@ -53,7 +53,7 @@ func releaseArch() string {
 	return runtime.GOARCH
 }
 
-// serveInEmptyRoot runs the program as it runs in a container of which it is all.
+// serveInEmptyRoot runs the program as in a container that holds nothing else.
 func serveInEmptyRoot(t *testing.T, root string) {
 	t.Helper()
 	p := harness.BareProxy(t)
@@ -63,11 +63,11 @@ func serveInEmptyRoot(t *testing.T, root string) {
 	}
 	inside := []string{harness.Need(t, "chroot"), root, "/mqtt-auth-proxy"}
 	if os.Getuid() != 0 {
-		// In a namespace of its own everybody may change the root.
+		// In a user namespace of its own every user may change the root.
 		inside = append([]string{harness.Need(t, "unshare"), "-r"}, inside...)
 	} else {
 		inside = []string{harness.Need(t, "chroot"), "--userspec=65532:65532", root, "/mqtt-auth-proxy"}
-		openTo(t, root, 65532)
+		giveTo(t, root, 65532)
 	}
 	environ := []string{"MQTT_AUTH_PROXY_DATA=/data", "MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + p.Admin, "MQTT_AUTH_PROXY_LOG_LEVEL=debug",
 		"MQTT_AUTH_PROXY_LISTENERS_0_ADDRESS=" + p.Plain, "MQTT_AUTH_PROXY_LISTENERS_1_ADDRESS=" + p.TLS, "MQTT_AUTH_PROXY_LISTENERS_1_TLS_AUTO=true"}
@@ -86,9 +86,8 @@ func serveInEmptyRoot(t *testing.T, root string) {
 	})
 }
 
-// openTo lets another user reach the test's directory, and own what is to be the data
-// directory.
-func openTo(t *testing.T, root string, uid int) {
+// giveTo lets another user reach the test's directory and own its data directory.
+func giveTo(t *testing.T, root string, uid int) {
 	t.Helper()
 	if err := os.Chown(filepath.Join(root, "data"), uid, uid); err != nil {
 		t.Fatal(err)

@@ -17,24 +17,22 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// ownMetric is a name of one of the program's metrics, or of its runtime's, in a
-// query.
+// ownMetric matches the metrics of the program and of its runtime in a query.
 var ownMetric = regexp.MustCompile(`\b(?:mqtt_auth_proxy|process|go)_[a-z_]+\b`)
 
-// TestPrometheus: rules and dashboard load, ask for nothing that the program does
-// not export, and Prometheus itself understands every query and scrapes the proxy as
-// the README says.
+// TestPrometheus: rules and dashboard load and only use metrics that the program exports.
+// Prometheus itself evaluates every query and scrapes the proxy as the README says.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	promtool, prometheus := harness.Need(t, "promtool"), harness.Need(t, "prometheus")
-	r := cook(t, "prometheus")
+	r := copyRecipe(t, "prometheus")
 	for _, args := range [][]string{{"check", "rules", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		if c := (harness.Command{Dir: r.dir, Args: append([]string{promtool}, args...)}).Run(t); c.Status != 0 {
 			t.Errorf("promtool %s: status %d\n%s", args, c.Status, c.Output())
 		}
 	}
 
-	sources := everySource(r)
+	sources := allSources(r)
 	bundled, outside := harness.NewProxy(t, sources), harness.NewProxy(t, sources+harness.StartSink(t).Upstream())
 	authority := filepath.Join(t.TempDir(), "devices-ca.pem")
 	harness.WriteFile(t, authority, harness.NewAuthority(t, "devices").PEM())
@@ -52,7 +50,7 @@ func TestPrometheus(t *testing.T) {
 	}
 	queries := dashboardQueries(t, r)
 	for _, name := range ownMetric.FindAllString(r.read("alerts.yaml")+strings.Join(queries, "\n"), -1) {
-		// Words of a description end in no metric's name.
+		// Descriptions contain the program's name.
 		if !exported[name] && name != "mqtt_auth_proxy" {
 			t.Errorf("%s is asked for, and nobody exports it", name)
 		}
@@ -74,10 +72,10 @@ func TestPrometheus(t *testing.T) {
 		t.Fatalf("a wrong token gets %v", ack.Code)
 	}
 	harness.Eventually(t, "a scrape after these", func() bool {
-		return ask(t, address, `mqtt_auth_proxy_sessions == 1 and on () mqtt_auth_proxy_connections_refused_total{reason="unknown_token"} == 1`) == "success, 1 series"
+		return queryPrometheus(t, address, `mqtt_auth_proxy_sessions == 1 and on () mqtt_auth_proxy_connections_refused_total{reason="unknown_token"} == 1`) == "success, 1 series"
 	})
 	for _, query := range queries {
-		if got := ask(t, address, query); !strings.HasPrefix(got, "success") {
+		if got := queryPrometheus(t, address, query); !strings.HasPrefix(got, "success") {
 			t.Errorf("%s: %s", query, got)
 		}
 	}
@@ -91,9 +89,9 @@ func TestPrometheus(t *testing.T) {
 	}
 }
 
-// everySource is a config that has all kinds of token sources and so all metrics
-// about them. Nobody asks the service.
-func everySource(r *recipe) string {
+// allSources returns a config with token sources of all kinds, so that all their metrics
+// exist. The service is never asked.
+func allSources(r *recipe) string {
 	r.write("secret", strings.Repeat("k", 32))
 	return fmt.Sprintf(`auth:
   sources:
@@ -104,8 +102,7 @@ func everySource(r *recipe) string {
 `, r.path("secret"))
 }
 
-// dashboardQueries returns the queries of the dashboard, with values in place of its
-// variables.
+// dashboardQueries returns the queries of the dashboard with values for its variables.
 func dashboardQueries(t *testing.T, r *recipe) (queries []string) {
 	t.Helper()
 	var board struct {
@@ -138,8 +135,8 @@ func dashboardQueries(t *testing.T, r *recipe) (queries []string) {
 	return queries
 }
 
-// ask puts a query to Prometheus and returns what came of it.
-func ask(t *testing.T, address, query string) string {
+// queryPrometheus evaluates a query and returns a summary of the result.
+func queryPrometheus(t *testing.T, address, query string) string {
 	t.Helper()
 	var answer struct {
 		Status, Error string
@@ -159,7 +156,7 @@ func fetchRules(t *testing.T, address string) string {
 	return getText(t, "http://"+address+"/api/v1/rules")
 }
 
-// getText returns what is at a URL, nothing while nobody answers.
+// getText returns the page at a URL, or "" while there is no server.
 func getText(t *testing.T, url string) string {
 	t.Helper()
 	resp, err := http.Get(url)

@@ -15,25 +15,26 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// rabbit is a RabbitMQ node of its own, with its own port mapper, so that it meets no
-// other node of this machine.
-type rabbit struct {
+// rabbitNode is a RabbitMQ node with a port mapper of its own, so that it meets no other
+// node of this machine.
+type rabbitNode struct {
 	*harness.Process
 	t       *testing.T
 	environ []string
 }
 
-// startRabbit runs RabbitMQ on a recipe's configuration. It takes some ten seconds.
-func startRabbit(t *testing.T, r *recipe) *rabbit {
+// startRabbit runs RabbitMQ with the configuration of a recipe. It takes about ten
+// seconds.
+func startRabbit(t *testing.T, r *recipe) *rabbitNode {
 	t.Helper()
 	harness.Need(t, "rabbitmq-server")
 	mapper, node := harness.Port(harness.FreeAddress(t)), harness.Port(harness.FreeAddress(t))
-	n := &rabbit{t: t, environ: append(os.Environ(), "HOME="+r.dir,
+	n := &rabbitNode{t: t, environ: append(os.Environ(), "HOME="+r.dir,
 		"RABBITMQ_NODENAME=story-"+node+"@localhost", "RABBITMQ_DIST_PORT="+node, "ERL_EPMD_PORT="+mapper, "ERL_EPMD_ADDRESS=127.0.0.1",
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CONFIG_FILE="+r.path("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE="+r.path("enabled_plugins"), "RABBITMQ_CONF_ENV_FILE=/dev/null",
 		"RABBITMQ_MNESIA_BASE="+r.path("mnesia"), "RABBITMQ_LOG_BASE="+r.path("log"), "RABBITMQ_LOGS=-",
-		// The script becomes the node, so that what ends the one ends the other.
+		// The script is replaced by the node, so that killing the process ends the node.
 		"RUNNING_UNDER_SYSTEMD=1")}
 	harness.Launch(t, n.environ, harness.Need(t, "epmd"), "-port", mapper, "-address", "127.0.0.1")
 	n.Process = harness.Launch(t, n.environ, rabbitScript(t, "rabbitmq-server"))
@@ -41,15 +42,15 @@ func startRabbit(t *testing.T, r *recipe) *rabbit {
 	return n
 }
 
-// rabbitScript finds one of RabbitMQ's own scripts: those in the PATH become another
-// user first.
+// rabbitScript returns the path of one of RabbitMQ's own scripts. Those in the PATH
+// change to another user first.
 func rabbitScript(t *testing.T, name string) string {
 	t.Helper()
 	return harness.NeedFile(t, "/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/"+name)
 }
 
 // control runs rabbitmqctl.
-func (n *rabbit) control(args ...string) string {
+func (n *rabbitNode) control(args ...string) string {
 	n.t.Helper()
 	r := harness.Command{Env: n.environ, Args: append([]string{rabbitScript(n.t, "rabbitmqctl")}, args...)}.Run(n.t)
 	if r.Status != 0 {
@@ -58,11 +59,11 @@ func (n *rabbit) control(args ...string) string {
 	return r.Stdout
 }
 
-// TestRabbitMQRecipe: a real RabbitMQ takes the proxy's user with no more rights than
-// the README gives it, and is told the devices' own addresses.
+// TestRabbitMQRecipe: a real RabbitMQ accepts the proxy's user with only the rights that
+// the README gives it, and gets the devices' own addresses.
 func TestRabbitMQRecipe(t *testing.T) {
 	t.Parallel()
-	r, address, password := cook(t, "rabbitmq"), harness.FreeAddress(t), rand.Text()
+	r, address, password := copyRecipe(t, "rabbitmq"), harness.FreeAddress(t), rand.Text()
 	r.replace("rabbitmq.conf", "127.0.0.1:1884", address)
 	r.write("rabbitmq.conf", "listeners.tcp = none\n"+r.read("rabbitmq.conf"))
 	r.write("upstream-password", password+"\n")
@@ -78,7 +79,7 @@ func TestRabbitMQRecipe(t *testing.T) {
 	token := p.Token("sensor-17")
 	r.check(p)
 	p.Start()
-	checkTelegram(t, p, token)
+	checkMessage(t, p, token)
 
 	conn := packetstest.DialFrom(t, "127.0.0.41", p.Plain)
 	packetstest.Connect(t, conn, packetstest.Identity(4, "seen", token))
@@ -91,7 +92,7 @@ func TestRabbitMQRecipe(t *testing.T) {
 	}
 }
 
-// permissions is the README's set_permissions, without its shell.
+// permissions returns the arguments of the README's set_permissions command.
 func permissions(t *testing.T, r *recipe) []string {
 	t.Helper()
 	_, line, ok := strings.Cut(r.read("README.md"), "rabbitmqctl set_permissions ")

@@ -15,15 +15,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// recipe is a copy of the files of a folder, as somebody has who follows its README.
+// recipe is a copy of the files of a folder, as a reader of its README has it.
 type recipe struct {
 	t   testing.TB
 	dir string
 }
 
-// cook copies a folder. A recipe must work as it stands: only what cannot be had on
-// a machine that runs many stories, ports and paths, is replaced afterwards.
-func cook(t testing.TB, folder string) *recipe {
+// copyRecipe copies a folder. A recipe must work unchanged: only the ports and paths that
+// a test machine cannot offer are replaced afterwards.
+func copyRecipe(t testing.TB, folder string) *recipe {
 	t.Helper()
 	r := &recipe{t: t, dir: filepath.Join(t.TempDir(), folder)}
 	if err := os.CopyFS(r.dir, os.DirFS(folder)); err != nil {
@@ -32,7 +32,7 @@ func cook(t testing.TB, folder string) *recipe {
 	return r
 }
 
-// path is where a file of the copy is.
+// path returns the path of a file in the copy.
 func (r *recipe) path(file string) string { return filepath.Join(r.dir, file) }
 
 func (r *recipe) read(file string) string {
@@ -51,7 +51,7 @@ func (r *recipe) write(file, text string) {
 	}
 }
 
-// replace puts new texts in place of old ones, each of which must be there.
+// replace replaces texts, each of which must be there.
 func (r *recipe) replace(file string, oldnew ...string) {
 	r.t.Helper()
 	text := r.read(file)
@@ -65,7 +65,7 @@ func (r *recipe) replace(file string, oldnew ...string) {
 }
 
 // proxy installs the program with the recipe's proxy.yaml. Addresses and the data
-// directory come from the environment, which goes before the file.
+// directory come from the environment, which takes precedence over the file.
 func (r *recipe) proxy(upstream string) *harness.Proxy {
 	r.t.Helper()
 	p := harness.BareProxy(r.t)
@@ -78,7 +78,7 @@ func (r *recipe) proxy(upstream string) *harness.Proxy {
 	return p
 }
 
-// check runs the command check on the recipe's proxy.yaml, as p sees it.
+// check runs the command check on the recipe's proxy.yaml with the environment of p.
 func (r *recipe) check(p *harness.Proxy) {
 	r.t.Helper()
 	if c := (harness.Command{Env: p.Env, Args: []string{harness.Binary(), "check", "--config", p.Config}}).Run(r.t); c.Status != 0 {
@@ -101,8 +101,8 @@ func (r *recipe) documents(file string) (all []map[string]any) {
 	return all
 }
 
-// at returns what stands in a document below keys and list positions.
-func at(t testing.TB, doc any, path ...any) any {
+// lookup returns the value in a document at a path of keys and list indexes.
+func lookup(t testing.TB, doc any, path ...any) any {
 	t.Helper()
 	for i, key := range path {
 		switch key := key.(type) {
@@ -131,9 +131,8 @@ func asJSON(t testing.TB, v any) string {
 	return string(b)
 }
 
-// TestRecipesAreFoundByReaders: the README names every folder of recipes, and each
-// has a README of its own.
-func TestRecipesAreFoundByReaders(t *testing.T) {
+// TestREADMELinksRecipes: the README links to every recipe, and each recipe has a README.
+func TestREADMELinksRecipes(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

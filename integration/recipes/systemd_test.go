@@ -12,8 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// installUnits puts the recipe's units where systemd-analyze may look at them, with
-// the program in its place.
+// installUnits copies the recipe's units to a directory of its own, with the path of the
+// program under test in them.
 func installUnits(t *testing.T) (dir string, units []string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -35,8 +35,8 @@ func installUnits(t *testing.T) (dir string, units []string) {
 	return dir, units
 }
 
-// TestUnits: systemd finds no fault in the recipe, and little that an attacker could
-// use.
+// TestUnits: systemd-analyze finds no mistake in the units and rates their exposure as
+// low.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	analyze := harness.Need(t, "systemd-analyze")
@@ -56,8 +56,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// TestUnitsAndConfigAgree: the program serves on the sockets of the socket units with
-// the config of the recipe.
+// TestUnitsAndConfigAgree: with the config of the recipe the program serves on the
+// sockets of the socket units.
 func TestUnitsAndConfigAgree(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("systemd/proxy.yaml")

@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestThingsBoardRecipe: an access token that ThingsBoard's device API takes goes on
-// to its MQTT transport as the user name, any other goes nowhere.
+// TestThingsBoardRecipe: an access token that ThingsBoard's device API accepts is
+// forwarded to its MQTT transport as the user name. Others are refused.
 func TestThingsBoardRecipe(t *testing.T) {
 	t.Parallel()
 	const good = "A1B2C3D4E5F6G7H8I9J0"
@@ -29,7 +29,7 @@ func TestThingsBoardRecipe(t *testing.T) {
 		_, _ = w.Write([]byte("{}"))
 	}))
 	defer board.Close()
-	r, s := cook(t, "thingsboard"), harness.StartSink(t)
+	r, s := copyRecipe(t, "thingsboard"), harness.StartSink(t)
 	r.replace("proxy.yaml", "http://127.0.0.1:8080", board.URL)
 	p := r.proxy("tcp://" + s.Addr().String())
 	p.AddSecret(good)

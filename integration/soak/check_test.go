@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// soakEnd is the program's line about the end of a session.
-type soakEnd struct {
+// sessionEnd is the program's log line about the end of a session, or about a refusal.
+type sessionEnd struct {
 	Message  string `json:"message"`
 	ClientID string `json:"client_id"`
 	By       string `json:"by"`
@@ -26,8 +26,8 @@ type soakEnd struct {
 	BytesUp  int64  `json:"bytes_up"`
 }
 
-// check compares what the devices, the program and the sink say of every session
-// of a round, once all have ended.
+// check compares what the devices, the program and the sink report about every session of
+// a round. All sessions must have ended.
 func (s *soak) check() {
 	s.t.Helper()
 	results := s.results
@@ -43,17 +43,17 @@ func (s *soak) check() {
 			s.t.Errorf("%s of soak-%d, %s within %v: %v\nprogram: %+v\nsink: %+v", r.client, r.subject, r.end, r.left.Sub(r.leaving), err, end, report)
 		}
 	}
-	s.results, s.acts = nil, s.acts[max(0, len(s.acts)-20):] // the last may still be felt
+	s.results, s.interventions = nil, s.interventions[max(0, len(s.interventions)-20):] // the last ones may still have effects
 	s.t.Logf("%d sessions, %d messages, ends: %v", len(results), messages, counts)
-	for _, want := range []string{"kicked", "revoked", soakPolite, soakHurried, soakDismissed, soakVanished} {
+	for _, want := range []string{"kicked", "revoked", endDisconnect, endDisconnectEarly, endBySink, endReset} {
 		if counts[want] == 0 {
 			s.t.Errorf("no session ended %s", want)
 		}
 	}
 }
 
-// check judges one session.
-func (r soakResult) check(end soakEnd, report soakReport, disturbed bool) error {
+// check compares the reports about one session.
+func (r sessionResult) check(end sessionEnd, report sinkReport, disturbed bool) error {
 	switch {
 	case r.fault != nil:
 		return fmt.Errorf("device: %w", r.fault)
@@ -62,32 +62,32 @@ func (r soakResult) check(end soakEnd, report soakReport, disturbed bool) error 
 	case report.up > r.sent:
 		return fmt.Errorf("%d messages arrived of %d", report.up, r.sent)
 	case slices.Contains([]string{"kicked", "revoked"}, end.Cause), disturbed && end.Cause == "closed":
-		return nil // and may have lost its tail
-	case r.end == soakVanished && (end.By == "client" || end.Cause == "closed"):
+		return nil // and may have lost its last bytes
+	case r.end == endReset && (end.By == "client" || end.Cause == "closed"):
 		return nil
-	case r.end == soakVanished || r.end == soakBroken || end.Cause != "closed":
+	case r.end == endReset || r.end == endBrokenOff || end.Cause != "closed":
 		return fmt.Errorf("ended by %s, %s", end.By, end.Cause)
 	case report.up != r.sent:
 		return fmt.Errorf("%d messages arrived of %d", report.up, r.sent)
-	case !report.bye && r.end != soakDismissed:
+	case !report.disconnected && r.end != endBySink:
 		return fmt.Errorf("the DISCONNECT did not arrive")
 	case !r.complete:
 		return fmt.Errorf("answers are missing")
-	case report.bytes != end.BytesUp && r.end != soakDismissed: // a DISCONNECT of the program's own does not count
+	case report.bytes != end.BytesUp && r.end != endBySink: // the program's own DISCONNECT does not count
 		return fmt.Errorf("%d bytes arrived of %d", report.bytes, end.BytesUp)
 	}
 	return nil
 }
 
-// collect waits for the words of the program and of the sink about all sessions.
-func (s *soak) collect(results []soakResult) (map[string]soakEnd, map[string]soakReport) {
+// collect waits until the program and the sink have reported the end of every session.
+func (s *soak) collect(results []sessionResult) (map[string]sessionEnd, map[string]sinkReport) {
 	s.t.Helper()
-	ends, reports := map[string]soakEnd{}, map[string]soakReport{}
-	limit := time.Now().Add(soakPatience)
+	ends, reports := map[string]sessionEnd{}, map[string]sinkReport{}
+	limit := time.Now().Add(patience)
 	for !time.Now().After(limit) {
 		for line := range strings.Lines(s.Stderr.Take()) {
 			s.checkLine(line)
-			var end soakEnd
+			var end sessionEnd
 			switch _ = json.Unmarshal([]byte(line), &end); {
 			case end.Message == "session end":
 				ends[end.ClientID] = end
@@ -96,13 +96,13 @@ func (s *soak) collect(results []soakResult) (map[string]soakEnd, map[string]soa
 			}
 		}
 		for line := range strings.Lines(s.sink.Stdout.Take()) {
-			report, err := parseSoakReport(line)
+			report, err := parseSinkReport(line)
 			if err != nil {
 				s.t.Fatalf("sink: %q, %v", line, err)
 			}
 			reports[report.client] = report
 		}
-		missing := func(r soakResult) bool {
+		missing := func(r sessionResult) bool {
 			_, ended := ends[r.client]
 			_, reported := reports[r.client]
 			return !ended || !reported
@@ -119,8 +119,8 @@ func (s *soak) collect(results []soakResult) (map[string]soakEnd, map[string]soa
 	return ends, reports
 }
 
-// checkLine is what inspect does with everything that is printed, for what has been
-// taken away before.
+// checkLine checks a line of the log as the harness does at the end, because collect
+// removes it.
 func (s *soak) checkLine(line string) {
 	for _, secret := range s.tokens {
 		if strings.Contains(line, secret) {
@@ -132,8 +132,8 @@ func (s *soak) checkLine(line string) {
 	}
 }
 
-// ask sends a request to the admin side and returns the answer, which must have one
-// of the statuses.
+// ask sends a request to the admin side and returns the answer, which must have one of
+// these statuses.
 func (s *soak) ask(method, path, body string, statuses ...int) string {
 	s.t.Helper()
 	status, answer := s.Request(method, path, body)
@@ -143,11 +143,11 @@ func (s *soak) ask(method, path, body string, statuses ...int) string {
 	return answer
 }
 
-// footprint is what the program holds when nobody is connected.
+// footprint is what the program holds without sessions.
 type footprint struct {
 	files, goroutines int
-	heap              int64 // alive at the last collection, in bytes
-	memory            int64 // of the process, in bytes
+	heap              int64 // live at the last collection, in bytes
+	memory            int64 // proportional set size, in bytes
 }
 
 func (f footprint) String() string {
@@ -159,7 +159,7 @@ func (s *soak) footprint() footprint {
 	s.t.Helper()
 	harness.Eventually(s.t, "the closing of all connections", func() bool { return harness.Metric(s.t, s.Proxy, "mqtt_auth_proxy_connections") == 0 })
 	var f footprint
-	// A scrape is garbage too, so that there will be collections. What pools keep
+	// A scrape makes garbage, so that there will be collections. What pools keep
 	// survives one.
 	collections := func() int { return int(harness.Metric(s.t, s.Proxy, "go_gc_duration_seconds_count")) }
 	until := collections() + 3
@@ -171,14 +171,14 @@ func (s *soak) footprint() footprint {
 		}
 		return false
 	})
-	// With GOGC=100 the next collection is due at twice of what is alive.
+	// With GOGC=100 the next collection begins at twice the live heap.
 	f.heap = int64(harness.Metric(s.t, s.Proxy, "go_memstats_next_gc_bytes")) / 2
 	f.memory = harness.Memory(s.t, s.Proxy)
 	http.DefaultClient.CloseIdleConnections()
 	f.goroutines = int(harness.Metric(s.t, s.Proxy, "go_goroutines"))
 	http.DefaultClient.CloseIdleConnections()
 	f.files = math.MaxInt
-	for range 20 { // the token file is open for moments, and what has asked a last time
+	for range 20 { // the token file and the last request may still be open
 		f.files = min(f.files, harness.Descriptors(s.t, s.Proxy))
 		time.Sleep(20 * time.Millisecond)
 	}

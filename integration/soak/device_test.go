@@ -15,46 +15,45 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// soakPatience is how long a soak waits for an answer: the machine is busy, and
-// there are sinks that pause.
-const soakPatience = 90 * time.Second
+// patience is how long a soak waits for an answer: the machine is busy, and sinks pause.
+const patience = 90 * time.Second
 
-// soakDevice is a device's end of one session: it checks all that comes.
-type soakDevice struct {
-	number   uint64
-	level    byte
-	filtered bool // its token has topic rules
-	conn     net.Conn
-	dice     *rand.Rand
-	topic    []byte
-	up, down soakStream
-	lastDeny uint16
-	done     chan struct{} // closed when nothing more will come
+// device is the device's end of a session. It checks everything it receives.
+type device struct {
+	number     uint64
+	level      byte
+	filtered   bool // its token has topic rules
+	conn       net.Conn
+	random     *rand.Rand
+	topic      []byte
+	up, down   stream
+	lastDenied uint16
+	done       chan struct{} // closed when nothing more will come
 
-	mu       sync.Mutex
-	expected []soakAnswer
-	denied   map[uint16]bool // packets that the proxy has to answer
-	rest     time.Duration   // not to be read for
-	change   chan struct{}   // closed by the next packet
-	told     packets.ReasonCode
-	fault    error
+	mu             sync.Mutex
+	expected       []expectedPacket
+	denied         map[uint16]bool // messages that the proxy must answer
+	readPause      time.Duration   // before the next read
+	change         chan struct{}   // closed by the next packet
+	disconnectCode packets.ReasonCode
+	fault          error
 }
 
-// soakAnswer is a packet that has to come next.
-type soakAnswer struct {
+// expectedPacket is a packet that must come next.
+type expectedPacket struct {
 	kind packets.Type
 	id   uint16 // of a PUBACK
 	size int    // of a PUBLISH's body
 }
 
-func (d *soakDevice) clientID() string { return fmt.Sprintf("soak-%d", d.number) }
+func (d *device) clientID() string { return fmt.Sprintf("soak-%d", d.number) }
 
-// read takes what comes until the connection ends.
-func (d *soakDevice) read() {
+// read receives packets until the connection ends.
+func (d *device) read() {
 	defer close(d.done)
 	in := bufio.NewReaderSize(d.conn, 2<<10)
 	for {
-		raw, err := readWhole(in)
+		raw, err := readPacket(in)
 		if err == nil {
 			err = d.accept(raw)
 		} else if fault := d.acceptRest(raw); fault != nil {
@@ -67,11 +66,11 @@ func (d *soakDevice) read() {
 			d.conn.Close()
 			return
 		}
-		time.Sleep(d.takeRest())
+		time.Sleep(d.takeReadPause())
 	}
 }
 
-func (d *soakDevice) fail(err error) {
+func (d *device) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fault == nil {
@@ -79,21 +78,22 @@ func (d *soakDevice) fail(err error) {
 	}
 }
 
-func (d *soakDevice) takeRest() (rest time.Duration) {
+func (d *device) takeReadPause() (rest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	rest, d.rest = d.rest, 0
+	rest, d.readPause = d.readPause, 0
 	return rest
 }
 
-// accept checks a packet: it is what has to come next, or the proxy's.
-func (d *soakDevice) accept(raw []byte) error {
+// accept checks a packet, which must be the next expected one or one that the proxy sends
+// by itself.
+func (d *device) accept(raw []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	close(d.change)
 	d.change = make(chan struct{})
 	kind := packets.Type(raw[0] >> 4)
-	if d.told != 0 {
+	if d.disconnectCode != 0 {
 		return fmt.Errorf("%v after DISCONNECT", kind)
 	}
 	var ack packets.Ack
@@ -101,7 +101,7 @@ func (d *soakDevice) accept(raw []byte) error {
 	case packets.DISCONNECT:
 		var bye packets.Disconnect
 		err := bye.Parse(raw, d.level)
-		d.told = bye.Code
+		d.disconnectCode = bye.Code
 		if err == nil && (d.level < 5 || bye.Code != packets.AdministrativeAction) {
 			err = fmt.Errorf("DISCONNECT with %v", bye.Code)
 		}
@@ -110,7 +110,7 @@ func (d *soakDevice) accept(raw []byte) error {
 		if err := ack.Parse(raw, d.level); err != nil {
 			return err
 		}
-		if ack.PacketID > soakDenied {
+		if ack.PacketID > firstDeniedID {
 			return d.acceptDenial(ack)
 		}
 		if ack.Code != packets.Success {
@@ -130,7 +130,7 @@ func (d *soakDevice) accept(raw []byte) error {
 	return nil
 }
 
-func (d *soakDevice) acceptDenial(ack packets.Ack) error {
+func (d *device) acceptDenial(ack packets.Ack) error {
 	want := packets.NotAuthorized
 	if d.level < 5 {
 		want = packets.Success
@@ -142,73 +142,73 @@ func (d *soakDevice) acceptDenial(ack packets.Ack) error {
 	return nil
 }
 
-func (d *soakDevice) acceptMessage(raw []byte, size int) error {
-	if _, _, err := d.down.checkPublish(raw, d.level, packets.Publish{Topic: soakDownTopic}); err != nil {
+func (d *device) acceptMessage(raw []byte, size int) error {
+	if _, _, err := d.down.checkPublish(raw, d.level, packets.Publish{Topic: downTopic}); err != nil {
 		return err
 	}
 	var got packets.Publish
 	_, err := got.Parse(raw, d.level)
-	if want := soakHead + size + soakTail; err == nil && len(got.Payload) != want {
+	if want := headSize + size + checksumSize; err == nil && len(got.Payload) != want {
 		err = fmt.Errorf("payload of %d bytes, want %d", len(got.Payload), want)
 	}
 	return err
 }
 
-// acceptRest checks what has come of a packet when the connection ended.
-func (d *soakDevice) acceptRest(part []byte) error {
+// acceptRest checks the incomplete packet at the end of the connection.
+func (d *device) acceptRest(part []byte) error {
 	if len(part) == 0 {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.told != 0 {
+	if d.disconnectCode != 0 {
 		return fmt.Errorf("%d bytes after DISCONNECT", len(part))
 	}
 	if packets.Type(part[0]>>4) != packets.PUBLISH {
 		return nil
 	}
-	_, _, err := d.down.checkPublish(part, d.level, packets.Publish{Topic: soakDownTopic})
+	_, _, err := d.down.checkPublish(part, d.level, packets.Publish{Topic: downTopic})
 	return err
 }
 
-// send writes packets whose answers have to come. It reports false if the connection
-// has ended.
-func (d *soakDevice) send(b []byte, answers ...soakAnswer) bool {
+// send writes packets and expects their answers. It returns false if the connection has
+// ended.
+func (d *device) send(b []byte, answers ...expectedPacket) bool {
 	d.mu.Lock()
 	d.expected = append(d.expected, answers...)
 	d.mu.Unlock()
-	_ = d.conn.SetWriteDeadline(time.Now().Add(soakPatience))
+	_ = d.conn.SetWriteDeadline(time.Now().Add(patience))
 	for len(b) > 0 {
 		n := len(b)
-		if d.dice.IntN(20) == 0 { // in two pieces, some time apart
-			n = 1 + d.dice.IntN(len(b))
+		if d.random.IntN(20) == 0 { // in two writes with a pause
+			n = 1 + d.random.IntN(len(b))
 		}
 		if _, err := d.conn.Write(b[:n]); err != nil {
 			if packetstest.IsTimeout(err) {
-				d.fail(fmt.Errorf("nothing was taken for %v", soakPatience))
+				d.fail(fmt.Errorf("nothing was taken for %v", patience))
 			}
 			return false
 		}
 		if b = b[n:]; len(b) > 0 {
-			time.Sleep(time.Duration(d.dice.IntN(100)) * time.Millisecond)
+			time.Sleep(time.Duration(d.random.IntN(100)) * time.Millisecond)
 		}
 	}
 	return true
 }
 
-// message appends the next one, and the answers to it.
-func (d *soakDevice) message(b []byte, answers []soakAnswer, command byte, size, answer int) ([]byte, []soakAnswer) {
-	p := soakPublish(d.topic, d.up.seq)
+// message appends the next message to b, and its answers to answers.
+func (d *device) message(b []byte, answers []expectedPacket, command byte, size, answer int) ([]byte, []expectedPacket) {
+	p := publishHeader(d.topic, d.up.seq)
 	p.Payload = d.up.next(command, answer, size)
 	if p.QoS == 1 {
-		answers = append(answers, soakAnswer{kind: packets.PUBACK, id: p.PacketID})
+		answers = append(answers, expectedPacket{kind: packets.PUBACK, id: p.PacketID})
 	}
-	return p.Append(b, d.level), append(answers, soakAnswer{kind: packets.PUBLISH, size: answer})
+	return p.Append(b, d.level), append(answers, expectedPacket{kind: packets.PUBLISH, size: answer})
 }
 
-// settle waits until all that was sent is answered, and reports whether it is.
-func (d *soakDevice) settle() bool {
-	limit := time.After(soakPatience)
+// awaitAnswers waits until everything is answered, and reports whether it is.
+func (d *device) awaitAnswers() bool {
+	limit := time.After(patience)
 	for {
 		d.mu.Lock()
 		open, change := len(d.expected)+len(d.denied), d.change
@@ -221,23 +221,23 @@ func (d *soakDevice) settle() bool {
 		case <-d.done:
 			return d.complete()
 		case <-limit:
-			d.fail(fmt.Errorf("%d packets are not answered after %v", open, soakPatience))
+			d.fail(fmt.Errorf("%d packets are not answered after %v", open, patience))
 			return false
 		}
 	}
 }
 
-// complete reports whether all that was sent is answered.
-func (d *soakDevice) complete() bool {
+// complete reports whether everything is answered.
+func (d *device) complete() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.expected)+len(d.denied) == 0
 }
 
-// pause waits, and reports false if the connection ends or ctx does.
-func (d *soakDevice) pause(ctx context.Context, most time.Duration) bool {
+// pause waits up to this time. It returns false if the connection or ctx ends.
+func (d *device) pause(ctx context.Context, most time.Duration) bool {
 	select {
-	case <-time.After(time.Duration(d.dice.Int64N(int64(most)))):
+	case <-time.After(time.Duration(d.random.Int64N(int64(most)))):
 		return true
 	case <-d.done:
 	case <-ctx.Done():

@@ -10,8 +10,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if spec := os.Getenv(soakVariable); spec != "" {
-		os.Exit(runSoakSink(spec))
+	if spec := os.Getenv(sinkVariable); spec != "" {
+		os.Exit(runSink(spec))
 	}
 	os.Exit(harness.Main(m))
 }

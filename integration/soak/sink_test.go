@@ -20,41 +20,41 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// soakVariable makes the test binary a sink for soak: address and seed.
-const soakVariable = "MQTT_SOAK_SINK"
+// sinkVariable makes the test binary a sink. Its value is an address and the seed.
+const sinkVariable = "MQTT_SOAK_SINK"
 
-// soakReport is a line that the sink prints when a connection has ended.
-type soakReport struct {
-	client string // identifier
-	up     uint64 // messages that came whole
-	bytes  int64  // that came after the CONNECT
-	bye    bool   // a DISCONNECT came
-	fault  string
+// sinkReport is a line that the sink prints at the end of a connection.
+type sinkReport struct {
+	client       string // identifier
+	up           uint64 // whole messages
+	bytes        int64  // after the CONNECT
+	disconnected bool   // by a DISCONNECT
+	fault        string
 }
 
-func (r soakReport) String() string {
-	return fmt.Sprintf("%s %d %d %t %q\n", r.client, r.up, r.bytes, r.bye, r.fault)
+func (r sinkReport) String() string {
+	return fmt.Sprintf("%s %d %d %t %q\n", r.client, r.up, r.bytes, r.disconnected, r.fault)
 }
 
-func parseSoakReport(line string) (r soakReport, err error) {
-	_, err = fmt.Sscanf(line, "%s %d %d %t %q", &r.client, &r.up, &r.bytes, &r.bye, &r.fault)
+func parseSinkReport(line string) (r sinkReport, err error) {
+	_, err = fmt.Sscanf(line, "%s %d %d %t %q", &r.client, &r.up, &r.bytes, &r.disconnected, &r.fault)
 	return r, err
 }
 
-// runSoakSink is the test binary as a sink. It ends with its process.
-func runSoakSink(spec string) int {
+// runSink is the main function of the sink.
+func runSink(spec string) int {
 	address, seed, _ := strings.Cut(spec, " ")
 	number, err := strconv.ParseUint(seed, 10, 64)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	ln, err := (&net.ListenConfig{Control: narrow}).Listen(context.Background(), "tcp", address)
+	ln, err := (&net.ListenConfig{Control: limitBuffers}).Listen(context.Background(), "tcp", address)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	block := soakBlock(number)
+	block := newBlock(number)
 	var printing sync.Mutex
 	for {
 		conn, err := ln.Accept()
@@ -63,7 +63,7 @@ func runSoakSink(spec string) int {
 			return 1
 		}
 		go func() {
-			s := soakSink{conn: conn, in: bufio.NewReaderSize(conn, 2<<10), up: soakStream{block: block}, down: soakStream{block: block, down: true}}
+			s := sinkSession{conn: conn, in: bufio.NewReaderSize(conn, 2<<10), up: stream{block: block}, down: stream{block: block, down: true}}
 			s.serve()
 			if s.report.client != "" {
 				printing.Lock()
@@ -74,9 +74,9 @@ func runSoakSink(spec string) int {
 	}
 }
 
-// narrow makes a socket one of an ordinary network. Loopback has segments of 64 KiB,
-// and buffers of megabytes before anybody has to wait.
-func narrow(_, _ string, c syscall.RawConn) (err error) {
+// limitBuffers makes a socket behave like one of an ordinary network. The loopback
+// interface has segments of 64 KiB, and buffers megabytes before a writer has to wait.
+func limitBuffers(_, _ string, c syscall.RawConn) (err error) {
 	controlErr := c.Control(func(fd uintptr) {
 		const segment, buffer = 1400, 16 << 10
 		err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, segment),
@@ -85,23 +85,23 @@ func narrow(_, _ string, c syscall.RawConn) (err error) {
 	return errors.Join(controlErr, err)
 }
 
-// soakSink is a broker's end of one session: it checks all that comes and answers
-// each message with another, in order.
-type soakSink struct {
+// sinkSession is the broker's end of a session. It checks everything it receives and
+// answers each message with another, in order.
+type sinkSession struct {
 	conn     net.Conn
 	in       *bufio.Reader
 	level    byte
 	topic    []byte
-	up, down soakStream
-	report   soakReport
+	up, down stream
+	report   sinkReport
 }
 
 var errSoakOver = errors.New("asked to close")
 
-func (s *soakSink) serve() {
+func (s *sinkSession) serve() {
 	defer s.conn.Close()
 	for {
-		raw, err := readWhole(s.in)
+		raw, err := readPacket(s.in)
 		if s.level != 0 {
 			s.report.bytes += int64(len(raw))
 		}
@@ -117,24 +117,24 @@ func (s *soakSink) serve() {
 			s.report.fault = err.Error()
 			return
 		default:
-			// A failure to write shows when reading: what came before counts.
+			// A failed write shows when reading. What came before still counts.
 			_, _ = s.conn.Write(answer)
 		}
 	}
 }
 
-// checkRest checks what came of a packet that was never completed.
-func (s *soakSink) checkRest(part []byte) {
+// checkRest checks the incomplete packet at the end of the connection.
+func (s *sinkSession) checkRest(part []byte) {
 	if len(part) == 0 || packets.Type(part[0]>>4) != packets.PUBLISH {
 		return
 	}
-	if _, _, err := s.up.checkPublish(part, s.level, soakPublish(s.topic, s.up.seq)); err != nil {
+	if _, _, err := s.up.checkPublish(part, s.level, publishHeader(s.topic, s.up.seq)); err != nil {
 		s.report.fault = err.Error()
 	}
 }
 
-func (s *soakSink) answer(raw []byte) ([]byte, error) {
-	if s.report.bye && raw[0] != byte(packets.DISCONNECT)<<4 { // the proxy's own may follow
+func (s *sinkSession) answer(raw []byte) ([]byte, error) {
+	if s.report.disconnected && raw[0] != byte(packets.DISCONNECT)<<4 { // the proxy's own DISCONNECT may follow
 		return nil, fmt.Errorf("%v after DISCONNECT", packets.Type(raw[0]>>4))
 	}
 	switch packets.Type(raw[0] >> 4) {
@@ -145,13 +145,13 @@ func (s *soakSink) answer(raw []byte) ([]byte, error) {
 	case packets.PINGREQ:
 		return []byte{0xD0, 0}, nil
 	case packets.DISCONNECT:
-		s.report.bye = true
+		s.report.disconnected = true
 		return nil, nil
 	}
 	return nil, fmt.Errorf("%v of a device that sends none", packets.Type(raw[0]>>4))
 }
 
-func (s *soakSink) connect(raw []byte) ([]byte, error) {
+func (s *sinkSession) connect(raw []byte) ([]byte, error) {
 	var c packets.Connect
 	if err := c.Parse(raw); err != nil {
 		return nil, err
@@ -165,8 +165,8 @@ func (s *soakSink) connect(raw []byte) ([]byte, error) {
 	return (&packets.Connack{}).Append(nil, c.Level), nil
 }
 
-func (s *soakSink) publish(raw []byte) (answer []byte, err error) {
-	want := soakPublish(s.topic, s.up.seq)
+func (s *sinkSession) publish(raw []byte) (answer []byte, err error) {
+	want := publishHeader(s.topic, s.up.seq)
 	command, size, err := s.up.checkPublish(raw, s.level, want)
 	if err != nil {
 		return nil, err
@@ -175,20 +175,20 @@ func (s *soakSink) publish(raw []byte) (answer []byte, err error) {
 	if want.QoS == 1 {
 		answer = (&packets.Ack{Type: packets.PUBACK, PacketID: want.PacketID}).Append(answer, s.level)
 	}
-	down := packets.Publish{Topic: soakDownTopic, Payload: s.down.next(soakPlain, 0, size)}
+	down := packets.Publish{Topic: downTopic, Payload: s.down.next(commandNone, 0, size)}
 	answer = down.Append(answer, s.level)
 	switch command {
-	case soakPause:
+	case commandPause:
 		time.Sleep(time.Duration(500+s.up.session%1500) * time.Millisecond)
-	case soakClose:
+	case commandClose:
 		err = errSoakOver
 	}
 	return answer, err
 }
 
-// close ends the connection as a broker does that has said all it had to say. A
-// reset would let the device's system throw away what it has not read yet.
-func (s *soakSink) close(last []byte) {
+// close ends the connection after everything was sent. A reset would make the device's
+// system discard what it has not read.
+func (s *sinkSession) close(last []byte) {
 	if _, err := s.conn.Write(last); err != nil {
 		return
 	}
@@ -196,7 +196,7 @@ func (s *soakSink) close(last []byte) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(harness.Patience))
 	rest, _ := s.in.WriteTo(io.Discard)
 	s.report.bytes += rest
-	if rest > 4 { // a DISCONNECT may come
+	if rest > 4 { // a DISCONNECT may follow
 		s.report.fault = fmt.Sprintf("%d bytes after the last message", rest)
 	}
 }

@@ -28,50 +28,51 @@ import (
 )
 
 var (
-	soakDuration = flag.Duration("soak.duration", 20*time.Second, "how long TestSoak keeps its sessions busy")
-	soakSessions = flag.Int("soak.sessions", 5000, "how many sessions TestSoak has at a time, at most 9,000 for a limit of 20,000 files")
-	soakSeed     = flag.Uint64("soak.seed", 1, "what TestSoak does and sends follows from it, but for the timing")
+	duration     = flag.Duration("soak.duration", 20*time.Second, "how long TestSoak keeps its sessions busy")
+	sessionCount = flag.Int("soak.sessions", 5000, "how many sessions TestSoak has at a time, at most 9,000 for a limit of 20,000 files")
+	seed         = flag.Uint64("soak.seed", 1, "what TestSoak does and sends follows from it, but for the timing")
 )
 
 const (
-	soakRound    = 5 * time.Minute // after which all sessions end and what is left is looked at
-	soakSubjects = 50
-	soakEffect   = 3 * time.Second // until which an edit has ended sessions
+	roundLength  = 5 * time.Minute // after which all sessions end and are checked
+	subjectCount = 50
+	effectLimit  = 3 * time.Second // within which an edit ends sessions
 
-	// By so much what is left may have grown, in bytes: what is alive after a
-	// collection, and the process, which keeps free memory for a while. The runtime
-	// never gives back the half KiB that it has for each goroutine there ever was.
-	soakHeap   = 8 << 20
-	soakMemory = 64 << 20
-	// The runtime has goroutines of its own for cleanups, as many as it likes.
-	soakGoroutines = 4
+	// What the program holds after a round may have grown by so many bytes: the live
+	// heap, and the process, which keeps free memory for a while. The runtime never
+	// gives back half a KiB for each goroutine there ever was.
+	heapGrowth   = 8 << 20
+	memoryGrowth = 64 << 20
+	// The runtime may start goroutines for cleanups.
+	goroutineGrowth = 4
 )
 
-// TestSoak: thousands of devices of every kind idle, ping, send bursts and megabytes,
-// stall, vanish and come back, while the operator kicks, revokes, edits the token
-// file and reloads. What a session sends arrives once, in order and unchanged, both
-// ways, up to the end of the session; and when all have ended nothing is left.
+// TestSoak: thousands of devices of every kind idle, ping, send small and large messages,
+// stall, vanish and reconnect, while an operator ends sessions, revokes tokens, edits the
+// token file and reloads. Every message arrives once, in order and unchanged, in both
+// directions, until the session ends. When all sessions have ended, the program holds no
+// more than before.
 //
-// It is not parallel: no other story runs meanwhile.
+// It does not run in parallel with other stories.
 func TestSoak(t *testing.T) {
-	needFiles(t, uint64(2**soakSessions+500))
-	t.Logf("-soak.seed %d", *soakSeed)
+	needFiles(t, uint64(2**sessionCount+500))
+	t.Logf("-soak.seed %d", *seed)
 	s := startSoak(t)
 	before := s.footprint()
 	t.Logf("before: %v", before)
-	rounds := 1 + *soakDuration/soakRound
+	rounds := 1 + *duration/roundLength
 	for n := time.Duration(0); n < rounds && !t.Failed(); n++ {
-		s.round(*soakDuration / rounds)
+		s.round(*duration / rounds)
 		after := s.footprint()
 		t.Logf("after:  %v", after)
-		if after.files > before.files || after.goroutines > before.goroutines+soakGoroutines ||
-			after.heap > before.heap+soakHeap || after.memory > before.memory+soakMemory {
+		if after.files > before.files || after.goroutines > before.goroutines+goroutineGrowth ||
+			after.heap > before.heap+heapGrowth || after.memory > before.memory+memoryGrowth {
 			t.Error("that is more than before")
 		}
 	}
 }
 
-// needFiles ends a story that is about more files than a process may have.
+// needFiles fails the test if this process may not open so many files.
 func needFiles(t testing.TB, n uint64) {
 	t.Helper()
 	var limit syscall.Rlimit
@@ -91,24 +92,24 @@ type soak struct {
 	block  []byte
 	trust  *tls.Config
 	tokens []string
-	dice   *rand.Rand // the operator's
+	random *rand.Rand // the operator's
 	number atomic.Uint64
-	gate   chan struct{} // limits who connects at the same time
+	gate   chan struct{} // limits how many connect at the same time
 
-	mu      sync.Mutex
-	acts    []soakAct
-	results []soakResult
+	mu            sync.Mutex
+	interventions []intervention
+	results       []sessionResult
 }
 
-// soakAct is something that the operator has done to a subject's sessions.
-type soakAct struct {
+// intervention is something that the operator has done to the sessions of a subject.
+type intervention struct {
 	subject   int
 	at        time.Time
-	withdrawn bool // and to its token
+	withdrawn bool // its token was withdrawn as well
 }
 
-// soakResult is how a session ended for its device.
-type soakResult struct {
+// sessionResult is how a session ended for its device.
+type sessionResult struct {
 	client   string
 	subject  int
 	sent     uint64 // messages
@@ -116,7 +117,7 @@ type soakResult struct {
 	end      string
 	complete bool // everything was answered
 	fault    error
-	// When the device began to end the session, and when it was over.
+	// When the device began to end the session, and when the session was over.
 	leaving, left time.Time
 }
 
@@ -124,15 +125,15 @@ func startSoak(t *testing.T) *soak {
 	t.Helper()
 	address := harness.FreeAddress(t)
 	s := &soak{
-		t: t, block: soakBlock(*soakSeed), dice: rand.New(rand.NewPCG(*soakSeed, 0)),
+		t: t, block: newBlock(*seed), random: rand.New(rand.NewPCG(*seed, 0)),
 		gate: make(chan struct{}, 32),
 	}
-	s.sink = harness.Launch(t, append(os.Environ(), fmt.Sprintf("%s=%s %d", soakVariable, address, *soakSeed)), os.Args[0])
+	s.sink = harness.Launch(t, append(os.Environ(), fmt.Sprintf("%s=%s %d", sinkVariable, address, *seed)), os.Args[0])
 	s.Proxy = harness.NewProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], client_id: '${client_id}'}\nconnect: {timeout: 60s}\n", address))
 	// The end of every session is read from the log.
 	s.Env = append(s.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=info", "MQTT_AUTH_PROXY_LOG_LINES_PER_SECOND=100000")
-	for i := range soakSubjects {
-		s.tokens = append(s.tokens, fmt.Sprintf("soak-token-%d-%x", i, s.dice.Uint64()))
+	for i := range subjectCount {
+		s.tokens = append(s.tokens, fmt.Sprintf("soak-token-%d-%x", i, s.random.Uint64()))
 		s.AddSecret(s.tokens[i])
 	}
 	s.writeTokens(-1)
@@ -142,7 +143,7 @@ func startSoak(t *testing.T) *soak {
 	return s
 }
 
-// writeTokens replaces the token file. Half of the devices have topic rules; one may
+// writeTokens replaces the token file. Half of the devices have topic rules, and one may
 // be disabled.
 func (s *soak) writeTokens(disabled int) {
 	s.t.Helper()
@@ -167,14 +168,14 @@ func (s *soak) writeTokens(disabled int) {
 	}
 }
 
-// round has all devices busy for a while and checks, when all sessions have ended,
-// what has become of each.
+// round keeps all devices busy for a while. When all sessions have ended, it checks each
+// of them.
 func (s *soak) round(length time.Duration) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), length)
 	defer cancel()
 	var running sync.WaitGroup
-	for range *soakSessions {
+	for range *sessionCount {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				s.live(ctx)
@@ -189,18 +190,18 @@ func (s *soak) round(length time.Duration) {
 // live is one session from its beginning to its end.
 func (s *soak) live(ctx context.Context) {
 	number := s.number.Add(1)
-	d := &soakDevice{
-		number: number, dice: rand.New(rand.NewPCG(*soakSeed, number)),
-		up: soakStream{block: s.block, session: number}, down: soakStream{block: s.block, session: number, down: true},
+	d := &device{
+		number: number, random: rand.New(rand.NewPCG(*seed, number)),
+		up: stream{block: s.block, session: number}, down: stream{block: s.block, session: number, down: true},
 		done: make(chan struct{}), change: make(chan struct{}), denied: map[uint16]bool{},
 	}
-	subject := d.dice.IntN(soakSubjects)
+	subject := d.random.IntN(subjectCount)
 	d.filtered, d.topic = subject%2 == 1, []byte("soak/"+d.clientID())
 	if !s.connect(d, subject) {
 		return
 	}
 	go d.read()
-	for range d.dice.IntN(12) {
+	for range d.random.IntN(12) {
 		if !d.act() || !d.pause(ctx, 6*time.Second) {
 			break
 		}
@@ -209,12 +210,11 @@ func (s *soak) live(ctx context.Context) {
 	end := d.finish()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.results = append(s.results, soakResult{d.clientID(), subject, d.up.seq, d.down.seq, end, d.complete(), d.fault, leaving, time.Now()})
+	s.results = append(s.results, sessionResult{d.clientID(), subject, d.up.seq, d.down.seq, end, d.complete(), d.fault, leaving, time.Now()})
 }
 
-// connect presents the device. It may be refused if the operator has done something
-// to its subject.
-func (s *soak) connect(d *soakDevice, subject int) bool {
+// connect presents the device. It may be refused if the operator has intervened.
+func (s *soak) connect(d *device, subject int) bool {
 	s.gate <- struct{}{}
 	defer func() { <-s.gate }()
 	ack, err := d.present(s, s.tokens[subject])
@@ -232,18 +232,18 @@ func (s *soak) connect(d *soakDevice, subject int) bool {
 	return false
 }
 
-// present opens the connection: plain or TLS 1.2 or 1.3, MQTT 3.1.1 or 5.0, some with
-// little room for what comes.
-func (d *soakDevice) present(s *soak, token string) (ack packets.Connack, err error) {
-	d.level = byte(4 + d.dice.IntN(2))
+// present connects by plain TCP, TLS 1.2 or TLS 1.3, with MQTT 3.1.1 or 5.0. Some
+// connections have small buffers.
+func (d *device) present(s *soak, token string) (ack packets.Connack, err error) {
+	d.level = byte(4 + d.random.IntN(2))
 	address, config := s.Plain, (*tls.Config)(nil)
-	if d.dice.IntN(2) == 0 {
+	if d.random.IntN(2) == 0 {
 		address, config = s.TLS, s.trust.Clone()
-		config.MaxVersion = uint16(tls.VersionTLS12 + d.dice.IntN(2))
+		config.MaxVersion = uint16(tls.VersionTLS12 + d.random.IntN(2))
 	}
-	dialer := net.Dialer{Timeout: soakPatience}
-	if d.dice.IntN(2) == 0 {
-		dialer.Control = narrow
+	dialer := net.Dialer{Timeout: patience}
+	if d.random.IntN(2) == 0 {
+		dialer.Control = limitBuffers
 	}
 	if d.conn, err = dialer.Dial("tcp", address); err != nil {
 		return ack, err
@@ -251,7 +251,7 @@ func (d *soakDevice) present(s *soak, token string) (ack packets.Connack, err er
 	if config != nil {
 		d.conn = tls.Client(d.conn, config)
 	}
-	_ = d.conn.SetDeadline(time.Now().Add(soakPatience))
+	_ = d.conn.SetDeadline(time.Now().Add(patience))
 	if _, err := d.conn.Write(packetstest.Identity(d.level, d.clientID(), token).Append(nil)); err != nil {
 		return ack, err
 	}
@@ -263,7 +263,7 @@ func (d *soakDevice) present(s *soak, token string) (ack packets.Connack, err er
 	return ack, ack.Parse(raw, d.level)
 }
 
-// operate is what an operator does meanwhile.
+// operate does what an operator does meanwhile.
 func (s *soak) operate(ctx context.Context) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -274,36 +274,36 @@ func (s *soak) operate(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		subject := s.dice.IntN(soakSubjects)
+		subject := s.random.IntN(subjectCount)
 		switch n % 20 {
 		case 0:
-			s.act(subject, true)
+			s.recordIntervention(subject, true)
 			s.writeTokens(subject)
 		case 5:
 			s.Signal(syscall.SIGHUP)
 		case 10:
-			s.act(subject, true)
+			s.recordIntervention(subject, true)
 			s.ask(http.MethodPost, "/v1/revocations", fmt.Sprintf(`{"subject":"soak-%d"}`, subject), http.StatusOK)
 		case 15:
 			s.ask(http.MethodPost, "/v1/reload", "", http.StatusOK, http.StatusNoContent)
 		default:
-			s.act(subject, false)
+			s.recordIntervention(subject, false)
 			s.kick(subject)
 		}
 	}
 }
 
-func (s *soak) act(subject int, withdrawn bool) {
+func (s *soak) recordIntervention(subject int, withdrawn bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.acts = append(s.acts, soakAct{subject, time.Now(), withdrawn})
+	s.interventions = append(s.interventions, intervention{subject, time.Now(), withdrawn})
 }
 
-// mayRefuse reports whether the operator has given a reason to refuse a subject: a
-// token withdrawn at some time, or a session ended that was about to begin. s.mu is
-// held.
+// mayRefuse reports whether the operator has given a reason to refuse a subject: its
+// token was withdrawn at some time, or its session ended while it was connecting. The
+// caller holds s.mu.
 func (s *soak) mayRefuse(subject int, code packets.ReasonCode) bool {
-	return slices.ContainsFunc(s.acts, func(a soakAct) bool {
+	return slices.ContainsFunc(s.interventions, func(a intervention) bool {
 		switch code {
 		case packets.RefusedNotAuthorized, packets.NotAuthorized:
 			return a.withdrawn && a.subject == subject
@@ -314,11 +314,11 @@ func (s *soak) mayRefuse(subject int, code packets.ReasonCode) bool {
 	})
 }
 
-// disturbed reports whether the operator has done something to the subject while
-// the session was about to end: what the program says of it need not show that.
-func (s *soak) disturbed(r soakResult) bool {
-	return slices.ContainsFunc(s.acts, func(a soakAct) bool {
-		return a.subject == r.subject && a.at.Before(r.left) && a.at.Add(soakEffect).After(r.leaving)
+// disturbed reports whether the operator has intervened while the session was ending. The
+// log may then give another reason for its end.
+func (s *soak) disturbed(r sessionResult) bool {
+	return slices.ContainsFunc(s.interventions, func(a intervention) bool {
+		return a.subject == r.subject && a.at.Before(r.left) && a.at.Add(effectLimit).After(r.leaving)
 	})
 }
 
