@@ -41,6 +41,7 @@
 //	browser                a web page in Chromium
 //	websocket              MQTT over WebSocket, directly and behind nginx
 //	identity               client identifiers: shared, assigned, and tokens in their place
+//	topic_map              topics that are mapped to a part of the broker for each device
 //	refusal                what a refused device sees, in every version
 //
 // Token services:
@@ -82,6 +83,7 @@
 // The repository:
 //
 //	imports                which package may import which
+//	links                  documents link to what exists, and name every package
 //	skip                   no test is skipped where CI=true
 //	list                   this list is complete
 //	bench                  the tool in the folder bench produces its table
