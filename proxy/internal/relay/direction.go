@@ -142,6 +142,9 @@ func (d *direction) forward(s *Session, r *reader) bool {
 	}
 	if err != nil {
 		d.leave().err = err
+		// An event has announced the end, and a plain socket that returns less than it
+		// was asked for is empty.
+		d.ended = d.hungUp && !d.from.layered() && !r.full()
 	}
 	more := r.n == largeBuffer || r.lent != nil || r.brief && r.full()
 	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"crypto/tls"
-	"io"
 	"net"
 	"time"
 )
@@ -143,9 +142,14 @@ func (e *end) closeWrite() bool {
 
 // discard throws away what the peer still sends until it closes or its deadline
 // comes: a socket closed with unread bytes in it resets the connection, and then the
-// peer may never see our last words.
-func (e *end) discard() {
-	_, _ = io.Copy(io.Discard, io.LimitReader(e.socket.Conn, drainLimit))
+// peer may never see our last words. It reads into b.
+func (e *end) discard(b []byte) {
+	for n := 0; n < drainLimit; {
+		m, err := e.socket.Conn.Read(b)
+		if n += m; err != nil {
+			return
+		}
+	}
 }
 
 // drainLimit bounds what a flooding peer can make us read at the end, in bytes.

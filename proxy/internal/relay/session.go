@@ -254,5 +254,7 @@ func (s *Session) readTheRest() {
 	}
 	s.up.from.readUntil(until)
 	s.mu.Unlock()
-	s.up.from.discard()
+	b := s.pump.buffers.get(smallBuffer)
+	s.up.from.discard(b.b)
+	s.pump.buffers.put(b)
 }
