@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkTelemetry is one QoS 1 message and its PUBACK, through the socket pair and with a store that does nothing.
+// BenchmarkTelemetry is one QoS 1 message and its PUBACK, through the socket pair and with a
+// store that does nothing.
 func BenchmarkTelemetry(b *testing.B) {
 	broker := benchmarkBroker(b)
 	c := connect(b, broker, "d", login{id: "c"})

@@ -27,36 +27,40 @@ const (
 	closeTimeout         = 5 * time.Second
 )
 
-// Options says how a Broker stores device data and where its limits are. Telemetry and Attributes are required, the zero
-// value of every other field means its default.
+// Options configure a [Broker]. Telemetry and Attributes are required; the zero value of every
+// other field means its default.
 type Options struct {
-	// Telemetry and Attributes store one payload of a device, which is the identity given to Dial. They return nil once the
-	// payload is stored as durably as it is going to be; only then is the message acknowledged. They are called by many
-	// goroutines at once, one call at a time for each connection, and may keep the payload.
+	// Telemetry and Attributes store one payload of a device, which is the identity given to
+	// Dial. They return nil once the payload is stored as durably as it is going to be; only
+	// then is the message acknowledged. They are called by many goroutines at once, one call
+	// at a time for each connection, and may keep the payload.
 	Telemetry  func(ctx context.Context, device string, payload []byte) error
 	Attributes func(ctx context.Context, device string, payload []byte) error
-	// BadPayload tells whether an error of Telemetry or Attributes is the payload's own fault, so that sending it again
-	// cannot help. Without it no error is.
+	// BadPayload reports whether the payload itself caused an error of Telemetry or
+	// Attributes, so that sending it again cannot help. Default: no error.
 	BadPayload func(err error) bool
-	// Logger receives refused payloads (warn), failures to store, recovered panics (error) and, at debug level only and
-	// without client identifiers and packet contents, what mochi logs. Default: no logging.
+	// Logger receives refused payloads (warn), failures to store and recovered panics (error),
+	// and what mochi logs, at debug level and without client identifiers and packet contents.
+	// Default: no logging.
 	Logger *slog.Logger
-	// MaxPacket is the largest packet accepted from a device, in bytes: 1 KiB to 256 MiB. It is announced to MQTT 5 clients. Default 2 MiB,
-	// which passes a payload of 1 MiB whatever its topic and properties are.
+	// MaxPacket is the largest packet accepted from a device, in bytes: 1 KiB to 256 MiB. MQTT
+	// 5 clients learn it from CONNACK. Default 2 MiB, which leaves room for a payload of 1 MiB
+	// with any topic and properties.
 	MaxPacket int
-	// SessionExpiry is how long the session of a disconnected device is kept, unless an MQTT 5 client asks for less. It is rounded down
-	// to whole seconds, of which there must be at least one. Default 24 hours.
+	// SessionExpiry is how long the session of a disconnected device is kept, unless an MQTT 5
+	// client asks for less. It is rounded down to whole seconds and must be at least one.
+	// Default 24 hours.
 	SessionExpiry time.Duration
 	// ConnectTimeout bounds the time from Dial to the complete CONNECT. Default 10 seconds.
 	ConnectTimeout time.Duration
-	// WriteTimeout is how long a device may read nothing while bytes wait for it, before it is disconnected. Default 30 seconds.
+	// WriteTimeout is how long a device may read nothing while bytes wait for it, before it is
+	// disconnected. Default 30 seconds.
 	WriteTimeout time.Duration
-	// DeviceMemory is how many bytes are kept for one device at most: its sessions with
-	// their subscriptions and queues, its retained messages, and what it has not read.
-	// Default 64 MiB.
+	// DeviceMemory is how many bytes are kept for one device at most; the package comment
+	// lists what counts. Default 64 MiB.
 	DeviceMemory int64
-	// Memory returns how many bytes are kept for all devices together at most, 0 for no
-	// limit. It is asked often, from many goroutines. Default no limit.
+	// Memory returns how many bytes are kept for all devices together at most, 0 for no limit.
+	// Many goroutines call it often, so it must not block. Default: no limit.
 	Memory func() int64
 	// StoreTimeout bounds one call of Telemetry or Attributes. Default 10 seconds.
 	StoreTimeout time.Duration
@@ -117,12 +121,15 @@ type Broker struct {
 	ledger  *ledger
 	counts  counters
 
-	// sessions is held while a session begins or ends, which mochi does in steps between which messages and sessions are
-	// lost, and read-locked for each delivery. Nothing done under it waits for a device or for the store.
+	// sessions is locked while a session begins or ends, which mochi does in steps between
+	// which messages and sessions would be lost, and read-locked for each delivery. Nothing
+	// done under it waits for a device or for the store.
 	sessions sync.RWMutex
-	retained sync.RWMutex // the topic tree's notes about retained messages, which mochi reads without a lock
+	// retained guards what the topic tree holds about retained messages, which mochi reads
+	// without a lock.
+	retained sync.RWMutex
 
-	storing context.Context // ends when Shutdown loses patience
+	storing context.Context // ends when the context of Shutdown does
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // connections, their drains, delayed wills
 	stop    chan struct{}  // closed by Shutdown
@@ -150,9 +157,10 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Dial connects the device of that name and returns its end of the connection, on which CONNECT is still to be sent. It is a
-// *net.UnixConn where the system has socket pairs. Dial returns ErrClosed after Shutdown, the context's error once that is
-// done, and otherwise fails only for want of file descriptors.
+// Dial connects the device of that name and returns its end of the connection, on which the
+// caller sends CONNECT next. It is a *net.UnixConn where the system has socket pairs. Dial
+// returns ErrClosed after Shutdown, the error of ctx once that is done, and otherwise fails
+// only without file descriptors.
 func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -172,7 +180,7 @@ func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
 	return far, nil
 }
 
-// admit registers a connection, which then counts as work until serve is done with it.
+// admit registers a connection, which then counts as work until serve returns.
 func (b *Broker) admit(c *conn) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -184,7 +192,7 @@ func (b *Broker) admit(c *conn) error {
 	return nil
 }
 
-// serve runs one connection and completes its end, however that came about.
+// serve runs one connection and cleans up after it, however it has ended.
 func (b *Broker) serve(c *conn) {
 	defer b.work.Done()
 	err := b.establish(c)
@@ -209,7 +217,8 @@ func (b *Broker) establish(c *conn) error {
 	return b.server.EstablishConnection(listenerID, c)
 }
 
-// recoverPanic keeps a panic, which a device can provoke in mochi's decoder, from ending more than what was done for that device.
+// recoverPanic is deferred: a panic, which a device can cause in mochi's decoder, ends only
+// what was done for that device.
 func (b *Broker) recoverPanic(device string) {
 	if v := recover(); v != nil {
 		b.counts.panics.Add(1)
@@ -218,8 +227,8 @@ func (b *Broker) recoverPanic(device string) {
 	}
 }
 
-// panicKind describes a panic. Only the runtime's own text is safe to repeat: any
-// other value may have been made of what a device sent.
+// panicKind describes a panic. Only the runtime's own text is safe to repeat: any other value
+// may hold what a device has sent.
 func panicKind(v any) string {
 	if err, ok := v.(runtime.Error); ok {
 		return err.Error()
@@ -227,8 +236,8 @@ func panicKind(v any) string {
 	return fmt.Sprintf("%T", v)
 }
 
-// forget removes a session that ends with its connection. mochi does so itself except after a panic or a failed write
-// before the session was complete.
+// forget removes a session that ends with its connection. mochi does so itself, except after a
+// panic, or a write that failed before the session was complete.
 func (b *Broker) forget(c *conn) {
 	cl := c.client.Load()
 	if cl == nil {

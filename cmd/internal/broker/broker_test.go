@@ -142,12 +142,12 @@ func TestShutdownIsBounded(t *testing.T) {
 	if err := b.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Shutdown = %v, want the context's error", err)
 	}
-	if err := b.Close(); err != nil { // the store was told to give up
+	if err := b.Close(); err != nil { // the storing is canceled
 		t.Error(err)
 	}
 }
 
-// FuzzConnection sends whatever after CONNECT. Another device must not notice.
+// FuzzConnection sends any bytes after CONNECT. Another device must not notice.
 func FuzzConnection(f *testing.F) {
 	c := &client{Client: &packetstest.Client{}}
 	for _, version := range allVersions {

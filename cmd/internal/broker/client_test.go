@@ -115,7 +115,8 @@ func connack(t testing.TB, b *Broker, device string, l login) (*client, packets.
 	return c, ack
 }
 
-// quiet fails if the broker has anything more to say. It takes the way of a message, which other packets may overtake.
+// quiet fails if the broker has anything more to send. It uses a message, which other packets
+// may overtake.
 func (c *client) quiet() {
 	c.t.Helper()
 	c.subscribe("quiet", 0)
@@ -220,7 +221,8 @@ func (c *client) takeAll(n int) []message {
 	return all
 }
 
-// subscribe subscribes to one filter, with MQTT 5 options in the upper bits of qos, and returns the code of the SUBACK.
+// subscribe subscribes to one filter, with MQTT 5 options in the upper bits of qos, and returns
+// the code of the SUBACK.
 func (c *client) subscribe(filter string, qos byte) byte {
 	c.t.Helper()
 	c.Send(packet(tSubscribe|2, u16(9), c.props(nil), str(filter), []byte{qos}))

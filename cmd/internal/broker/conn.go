@@ -20,7 +20,7 @@ var (
 // errNoMemory ends a connection that begins a packet for which there is no room.
 var errNoMemory = errors.New("the memory of the device, or of all devices, is used up")
 
-// conn is the broker's end of one connection, in the shape mochi wants it. It carries who the device is.
+// conn is the broker's end of one connection, as mochi needs it. It knows the device.
 type conn struct {
 	net.Conn // the socket; writes go through out
 	broker   *Broker
@@ -29,15 +29,16 @@ type conn struct {
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
 
-	// What follows belongs to the goroutine that serves the connection.
+	// The following fields belong to the goroutine that serves the connection.
+
 	bridge     bool                   // CONNECT had the bridge bit
-	subscribed []packets.Subscription // by the SUBSCRIBE being processed, whose retained messages are to be sent
+	subscribed []packets.Subscription // whose retained messages follow the SUBACK
 	mqtt5      bool
 	authMethod bool // CONNECT asks for enhanced authentication
 	emptyWill  bool // the Will has no payload, which mochi does not accept
 	inSessions bool // has locked Broker.sessions
-	unstored   bool // nothing more is taken from the device
-	last       byte // received
+	unstored   bool // nothing more is accepted from the device
+	last       byte // the last byte received
 	in         ingress
 	receiving  int  // bytes charged for the packet that is being received
 	overfull   bool // there was no room for that packet
@@ -90,7 +91,8 @@ func (c *conn) noteLarge(bytes int) {
 	c.overfull = bytes > 0 && !c.broker.ledger.room(c.device)
 }
 
-// Write takes one packet: mochi joins packets only while its own queue of messages is in use, which it never is.
+// Write takes one packet: mochi joins packets only while its own queue of messages is in use,
+// which it never is.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.out.send(p); err != nil {
 		return 0, err
@@ -104,8 +106,10 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// SetDeadline sets the keep alive. It leaves writing alone: a busy device that reads nothing would keep its writes from timing
-// out. mochi cuts one and a half keep alives down to whole seconds, so that of a device with one second nothing is left but that.
+// SetDeadline sets the keep alive. It does not change the write deadline: a busy device that
+// reads nothing would keep its writes from timing out. mochi rounds one and a half keep alives
+// down to whole seconds, so that a device with a keep alive of one second would have no more
+// than that.
 func (c *conn) SetDeadline(t time.Time) error {
 	if !t.IsZero() {
 		t = t.Add(time.Second / 2)
@@ -116,7 +120,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 // SetWriteDeadline does nothing; the egress has its own.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// RemoteAddr is what mochi logs as the client's address.
+// RemoteAddr returns what mochi logs as the client's address.
 func (c *conn) RemoteAddr() net.Addr { return deviceAddr(c.device) }
 
 type deviceAddr string
@@ -124,7 +128,8 @@ type deviceAddr string
 func (deviceAddr) Network() string  { return "bundled" }
 func (a deviceAddr) String() string { return string(a) }
 
-// dropped counts a message that will not reach the device, and ends its place in the session if it had one.
+// dropped counts a message that will not reach the device, and removes it from the session's
+// queue if it is there.
 func (c *conn) dropped(id uint16, cause dropCause) {
 	c.broker.counts.dropped.count(cause)
 	if cl := c.client.Load(); cl != nil && id != 0 {

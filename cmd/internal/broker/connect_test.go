@@ -90,7 +90,7 @@ func TestEmptyClientID(t *testing.T) {
 	two.quiet()
 	_, ack := connack(t, b, "d", login{version: 5})
 	if !strings.Contains(string(ack.Properties), "\x12\x00\x14") { // Assigned Client Identifier of 20 bytes
-		t.Errorf("CONNACK % x tells no assigned client identifier", []byte(ack.Properties))
+		t.Errorf("CONNACK % x has no assigned client identifier", []byte(ack.Properties))
 	}
 	c, ack := connack(t, b, "d", login{persist: true})
 	if ack.Code != 2 {

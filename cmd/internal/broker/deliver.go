@@ -9,10 +9,10 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// publish retains a message of a device if it asks for that, and gives it to every session
-// that subscribed to its topic. It reports false, and does neither, if there is no room for
-// a further retained message. mochi's own way goes through a short queue for each client,
-// which drops messages of every QoS when it is full.
+// publish retains a message of a device if it has the RETAIN flag, and gives it to every
+// session that subscribed to its topic. It returns false, and does neither, if there is no
+// room for another retained message. mochi itself uses a short queue for each client, which
+// drops messages of every QoS when it is full.
 func (b *Broker) publish(device string, pk packets.Packet) bool {
 	content := newBody(pk)
 	if pk.FixedHeader.Retain && !b.retain(device, pk, content) {
@@ -52,9 +52,10 @@ func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
 	}
 }
 
-// deliver sends a message to one client, or queues it for the session if there is no connection.
+// deliver sends a message to one client, or queues it for the session if there is no
+// connection.
 func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) {
-	b.sessions.RLock() // the session is not moving from one connection to the next
+	b.sessions.RLock() // no other connection takes the session over meanwhile
 	defer b.sessions.RUnlock()
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok || sub.NoLocal && pk.Origin == clientID {
@@ -87,13 +88,13 @@ func (b *Broker) enqueue(cl *mqtt.Client, content *body) (uint16, dropCause) {
 		return 0, dropQueue
 	}
 	id, err := cl.NextPacketID()
-	if err != nil { // cannot be: there are more identifiers than places in the queue
+	if err != nil { // impossible: there are more identifiers than places in the queue
 		return 0, dropQueue
 	}
 	return uint16(id), b.ledger.enqueue(cl.ID, uint16(id), content)
 }
 
-// identifiers returns the subscription identifiers a message is to carry, in order.
+// identifiers returns the subscription identifiers of a message, in order.
 func identifiers(sub packets.Subscription) []int {
 	var ids []int
 	if sub.Identifiers == nil && sub.Identifier > 0 {
@@ -142,7 +143,8 @@ func (b *Broker) expireRetained(topic string, now time.Time) {
 	}
 }
 
-// matching returns the retained messages of a filter that have not expired. mochi forgets that a/# includes a.
+// matching returns the retained messages of a filter that have not expired. In mochi a/# does
+// not include a.
 func (b *Broker) matching(filter string) []packets.Packet {
 	b.retained.RLock()
 	defer b.retained.RUnlock()
@@ -156,8 +158,9 @@ func (b *Broker) matching(filter string) []packets.Packet {
 	return slices.DeleteFunc(messages, func(pk packets.Packet) bool { return expired(pk, now) })
 }
 
-// sendRetained sends a new subscriber what is retained. It runs on the subscriber's own goroutine, and so may wait for the
-// subscriber to read, instead of dropping what it does not read fast enough.
+// sendRetained sends the retained messages of a filter to a new subscriber. It runs on the
+// subscriber's own goroutine, so it may wait for the subscriber to read, instead of dropping
+// what it does not read fast enough.
 func (b *Broker) sendRetained(c *conn, cl *mqtt.Client, sub packets.Subscription) {
 	sub.FwdRetainedFlag = true
 	for _, pk := range b.matching(sub.Filter) {

@@ -1,9 +1,11 @@
-// Package broker is the bundled MQTT broker: what stands behind the proxy when no other broker is configured.
+// Package broker is the bundled MQTT broker, which stands behind the proxy when no other
+// broker is configured.
 //
-// It runs inside the proxy's process and owns no listening socket. The only way in is [Broker.Dial], which the proxy calls
-// for a device whose token is good; the identity given to Dial, not anything in CONNECT, is who the device is.
+// It runs inside the proxy's process and owns no listening socket. The only way in is
+// [Broker.Dial], which the proxy calls for a device whose token is good. The identity given
+// to Dial says who the device is; nothing in CONNECT does.
 //
-//	b, err := broker.New(broker.Options{Telemetry: store.Telemetry, Attributes: store.Attributes, BadPayload: isBad})
+//	b, err := broker.New(broker.Options{Telemetry: storeTelemetry, Attributes: storeAttributes})
 //	...
 //	upstream, err := b.Dial(ctx, grant.Subject) // write the CONNECT, read the CONNACK, move bytes
 //	...
@@ -14,51 +16,101 @@
 //	v1/devices/me/telemetry, v2/t, v2/t/j     stored as the device's telemetry
 //	v1/devices/me/attributes, v2/a, v2/a/j    stored as the device's attributes
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
-//	                                          acknowledged, dropped and counted; MQTT 5 is told 0x90 (topic name invalid)
+//	                                          dropped, counted and answered: MQTT 5 gets 0x90
+//	                                          (topic name invalid), older clients an acknowledgement
 //	the rest of v1/devices/, everything that starts with $
-//	                                          refused: MQTT 5 is told 0x87 (not authorized), older clients get a plain acknowledgement
+//	                                          refused: MQTT 5 gets 0x87 (not authorized), older
+//	                                          clients an acknowledgement
 //	everything else                           an ordinary topic, shared by all devices
 //
-// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN, and never reaches a subscriber.
-// A payload that can never be stored is acknowledged and dropped (MQTT 5: reason code 0x99, payload format invalid) and the
-// device stays connected. If storing fails, a QoS 1 or 2 message stays unacknowledged and the connection is closed (MQTT 5:
-// DISCONNECT 0x83), so that the device sends it again on its next connection; a QoS 0 message is counted and lost. That close
-// is the server's doing, so the device's Will is published, as MQTT asks.
+// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN,
+// and never reaches a subscriber. A payload that can never be stored is acknowledged and
+// dropped (MQTT 5: reason code 0x99, payload format invalid), and the device stays connected.
+// If storing fails, a message of QoS 1 or 2 stays unacknowledged and the connection is closed
+// (MQTT 5: DISCONNECT 0x83), so that the device sends it again on its next connection; a
+// message of QoS 0 is counted and lost. The server closes the connection then, so the
+// device's Will is published, as MQTT requires.
 //
-// Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason code 0x97 above that); nothing is
-// ever sent on the device topics above. There may be 100,000 retained messages.
+// Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason
+// code 0x97 above that). Nothing is ever sent on the device topics above. There may be 100,000
+// retained messages.
 //
 // # Memory
 //
-// What is kept for a device is bounded in bytes: its sessions with their subscriptions and queues, its retained messages and
-// what its connections have not read take [Options.DeviceMemory] at most, and those of all devices together [Options.Memory].
-// Beyond that a retained message is answered like a refused one (MQTT 5: 0x97), a subscription with 0x97 or 0x80, a new session
-// with 0x97 or 3, and a message for a queue is dropped. [Stats] has what was dropped, by cause.
+// What is kept for a device is bounded in bytes: its sessions with their client identifiers,
+// subscriptions, queues and open handshakes, its Wills, its retained messages, long packets
+// that are being received, and what its connections have not read take [Options.DeviceMemory]
+// at most. All devices together take [Options.Memory] at most. Without room
 //
-// # Sessions, queues and wills
+//   - a retained message is answered like a refused one (MQTT 5: 0x97),
+//   - a subscription gets 0x97 or, before MQTT 5, 0x80,
+//   - a CONNECT for a new session or with a Will gets 0x97 or 3,
+//   - a message of QoS 2 gets 0x97, or ends the connection before MQTT 5,
+//   - a packet of 4 KiB or more ends the connection (MQTT 5: DISCONNECT 0x97),
+//   - a message for a queue is dropped.
 //
-// Sessions, queued messages and retained messages live in memory and end with the process. A disconnected session is kept
-// for [Options.SessionExpiry] at most. A session belongs to the device that made it: another device cannot connect with its
-// client identifier. Messages of QoS 1 and 2 are queued for a session in order, as far as the device's memory allows and up to
-// 50,000, for which packet identifiers are left; more are dropped and counted.
-// A live subscriber that reads slowly is never waited for: its QoS 0 messages are dropped once 1 MiB is unread, the others are
-// queued, and it is disconnected if it reads nothing for [Options.WriteTimeout]. A message is queued for its subscribers
-// before it is acknowledged to its publisher. Of a shared subscription's members, one that is connected is chosen at random.
+// [Stats] counts what was dropped, by cause.
 //
-// The keep alive is the client's own; one of 0 stays unlimited, as devices that have gone are noticed on the proxy's side of the connection.
+// # Sessions, queues and Wills
 //
-// Wills are kept by this package. They are published or stored like any message of the device when a connection ends without a DISCONNECT,
-// also when the broker ends it, with all their MQTT 5 properties and their delay. [CheckWill] tells beforehand whether the topic is acceptable.
+// Sessions, queued messages and retained messages live in memory and end with the process. A
+// disconnected session is kept for [Options.SessionExpiry] at most. A session belongs to the
+// device that created it: another device cannot connect with its client identifier. Messages
+// of QoS 1 and 2 are queued for a session in order, as far as the device's memory allows and
+// up to 50,000, for which there are packet identifiers. More are dropped and counted.
 //
-// Bridges (bit 0x80 in the protocol level) are sent neither their own messages nor live ones without their RETAIN flag.
+// A publisher never waits for a subscriber that reads slowly: the subscriber's messages of
+// QoS 0 are dropped once 1 MiB is unread, the others are queued, and it is disconnected if it
+// reads nothing for [Options.WriteTimeout]. A message is queued for its subscribers before it
+// is acknowledged to its publisher. Of the members of a shared subscription one that is
+// connected is chosen at random.
 //
-// # What is known to be wrong
+// The keep alive is the client's own. One of 0 stays unlimited, because the proxy notices
+// devices that have gone.
 //
-// The broker is mochi-mqtt v2.7.9 behind a layer that corrects it; the tests are named after what is corrected. What remains:
-//   - Packet identifiers of the two directions share one space inside mochi. This package turns the inbound ones round (n becomes
-//     65536-n), so they meet only when a client sends its own message with identifier 65536-n while message n to it is
-//     unacknowledged: message n is then not sent again after a reconnect.
-//   - A packet over [Options.MaxPacket] and a CONNECT that never comes close the connection without reason code.
-//   - A retained message published in the instant of a subscription may reach the subscriber twice, live and as retained.
-//   - A message larger than a subscriber's Maximum Packet Size is dropped, also where another member of a shared subscription would take it.
+// Wills are kept by this package. They are published or stored like any message of the device
+// when a connection ends without a DISCONNECT, also when the broker ends it, with all their
+// MQTT 5 properties and their delay. [CheckWill] reports beforehand whether the topic is
+// acceptable.
+//
+// Bridges (bit 0x80 in the protocol level) get neither their own messages nor live ones
+// without their RETAIN flag.
+//
+// # The parts
+//
+// The broker is mochi-mqtt v2.7.9 behind a layer that corrects it; the tests are named after
+// what is corrected. The layer consists of
+//
+//	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
+//	                      that it gets wrong
+//	violation.go          packets that the standard forbids and mochi accepts
+//	topics.go             which topic is whose; filters that mochi accepts and never matches
+//	conn.go, pair_*.go    a connection to mochi without a port that others could reach
+//	ingress.go            the size of a packet before mochi allocates it
+//	egress.go             writing that never waits, so that a slow subscriber does not stop
+//	                      others, and the Receive Maximum of clients
+//	deliver.go            messages on their way to subscribers; mochi's own way drops messages
+//	                      of every QoS when a queue of a few is full
+//	will.go               Wills with properties, delay and topic rules, which mochi's lack
+//	sweep.go              the expiry of sessions and messages, which mochi would do while a
+//	                      session is resumed
+//	ledger.go, drop.go    memory, and the causes of dropped messages
+//	log.go                what mochi logs, without tokens and payloads
+//
+// Locks are taken in this order, of which any may be left out: Broker.sessions, then
+// Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu is taken
+// alone.
+//
+// # Known faults
+//
+//   - Packet identifiers of the two directions share one space inside mochi. This package
+//     negates the inbound ones (n becomes 65536-n), so they meet only when a client sends its
+//     own message with identifier 65536-n while message n to it is unacknowledged: message n
+//     is then not sent again after a reconnect.
+//   - A packet over [Options.MaxPacket] and a CONNECT that never comes close the connection
+//     without a reason code.
+//   - A retained message published in the instant of a subscription may reach the subscriber
+//     twice, live and as retained.
+//   - A message larger than a subscriber's Maximum Packet Size is dropped, also where another
+//     member of a shared subscription would take it.
 package broker

@@ -2,7 +2,7 @@ package broker
 
 import "sync/atomic"
 
-// dropCause is why a message does not reach a subscriber.
+// dropCause is the reason why a message does not reach a subscriber.
 type dropCause byte
 
 const (

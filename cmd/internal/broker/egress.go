@@ -14,29 +14,34 @@ import (
 )
 
 const (
-	highWater   = 1 << 20 // unread bytes above which QoS 0 messages are dropped and others held
-	unreadLimit = 4 << 20 // unread bytes above which a device that still makes the broker answer is disconnected
+	// highWater is how many bytes may be unread before messages of QoS 0 are dropped and
+	// others held back.
+	highWater = 1 << 20
+	// unreadLimit is how many bytes may be unread, answers included, before the device is
+	// disconnected.
+	unreadLimit = 4 << 20
 )
 
-// egress is the way out of one connection. mochi writes whole packets while it holds the client's lock, so whoever makes it
-// wait here also stops every publisher to that client and every connection that takes the client over; a write therefore
-// never waits. What the socket does not take is kept and drained in the background. Messages of QoS 1 and 2 beyond the
-// client's Receive Maximum are held back in order, which mochi's own flow control gets wrong.
+// egress writes the packets of one connection. mochi writes while it holds the client's lock,
+// so a write that waits would also stop every publisher to that client, and every connection
+// that takes its session over. A write therefore never waits: what the socket does not take
+// is kept and drained in the background. Messages of QoS 1 and 2 beyond the client's Receive
+// Maximum are held back in order, which mochi's own flow control does not do.
 type egress struct {
 	socket   net.Conn
 	try      *tryWriter
-	timeout  time.Duration                    // without progress, after which a waiting socket is closed
+	timeout  time.Duration                    // how long the device may read nothing
 	spawn    func(func())                     // runs the drain as work of the broker
-	drop     func(id uint16, cause dropCause) // called for each message dropped; 0 for QoS 0
-	note     func(unread, copies int)         // called when more or fewer bytes are kept
-	full     func() bool                      // whether the device may keep no more
+	drop     func(id uint16, cause dropCause) // called for each message dropped; id 0 is QoS 0
+	note     func(unread, copies int)         // called with how many more bytes are kept
+	full     func() bool                      // reports whether the device may keep no more
 	mu       sync.Mutex                       // guards everything below
 	progress sync.Cond                        // unread became smaller, or the end
 
 	version        byte
 	receiveMax     int  // messages of QoS 1 and 2 the client takes at once
 	maxPacket      int  // bytes the client takes at once, 0 for no limit
-	disconnected   bool // DISCONNECT was sent, or nobody is there: nothing follows
+	disconnected   bool // DISCONNECT was sent, or the device has gone: nothing follows
 	closed         bool
 	draining       bool
 	unread         int    // bytes in backlog and in the drain's hands
@@ -44,7 +49,7 @@ type egress struct {
 	unacknowledged map[uint16]struct{}
 	held           []heldMessage
 	heldBytes      int
-	notedUnread    int // what note knows
+	notedUnread    int // the unread and heldBytes that note has been called with
 	notedHeld      int
 }
 
@@ -77,11 +82,11 @@ func (e *egress) connect(version byte, receiveMax uint16, maxPacket uint32) {
 	}
 }
 
-// send takes one packet. It fails only if the connection is at its end.
+// send takes one packet. It fails only if the connection is closed.
 func (e *egress) send(packet []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	defer e.settle()
+	defer e.report()
 	if e.closed {
 		return net.ErrClosed
 	}
@@ -104,7 +109,7 @@ func (e *egress) send(packet []byte) error {
 func (e *egress) publish(packet []byte) {
 	id := publishID(packet)
 	switch {
-	case e.maxPacket > 0 && len(packet) > e.maxPacket: // [MQTT-3.1.2-25]: as if it had been delivered
+	case e.maxPacket > 0 && len(packet) > e.maxPacket: // as if delivered [MQTT-3.1.2-25]
 		e.drop(id, dropTooLarge)
 	case id == 0 && (e.unread >= highWater || e.draining && e.full()):
 		e.drop(0, dropSlow)
@@ -119,16 +124,16 @@ func (e *egress) publish(packet []byte) {
 	}
 }
 
-// acked is told that the exchange about an outbound message is over.
+// acked notes that the exchange about an outbound message is over.
 func (e *egress) acked(id uint16) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.unacknowledged, id)
 	e.release()
-	e.settle()
+	e.report()
 }
 
-// room tells whether a message of QoS 1 or 2 may be sent now. Called with mu held.
+// room reports whether a message of QoS 1 or 2 may be sent now. Called with mu held.
 func (e *egress) room() bool {
 	return !e.disconnected && !e.closed && len(e.unacknowledged) < e.receiveMax && e.unread < highWater
 }
@@ -197,10 +202,11 @@ func (e *egress) drain() {
 			e.mute()
 		}
 		e.release()
-		e.settle()
+		e.report()
 	}
 	e.draining = false
-	_ = e.socket.SetWriteDeadline(time.Time{}) // a deadline in the past would fail the next attempt
+	// A deadline in the past would fail the next attempt.
+	_ = e.socket.SetWriteDeadline(time.Time{})
 }
 
 // flush writes all of b unless the device reads nothing for the timeout.
@@ -213,7 +219,7 @@ func (e *egress) flush(b []byte) error {
 		b = b[n:]
 		e.mu.Lock()
 		e.unread = max(0, e.unread-n) // it is 0 already if the device has gone
-		e.settle()
+		e.report()
 		e.progress.Broadcast()
 		e.mu.Unlock()
 		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -223,8 +229,9 @@ func (e *egress) flush(b []byte) error {
 	return nil
 }
 
-// wait returns when less than highWater bytes are unread, or at the end of the connection. Only the connection's own reader
-// may wait: it stops nobody else.
+// wait returns when fewer than highWater bytes are unread, or at the end of the connection.
+// Only the goroutine that reads from the connection may call it, because that one stops
+// nothing else.
 func (e *egress) wait() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -237,10 +244,11 @@ func (e *egress) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.shut()
-	e.settle()
+	e.report()
 }
 
-// mute is for a device that has gone. What it sent before is still to be read, so the socket stays open. Called with mu held.
+// mute ends writing to a device that has gone. What it has sent before is still to be read, so
+// the socket stays open. Called with mu held.
 func (e *egress) mute() {
 	e.disconnected = true
 	e.unread, e.heldBytes = 0, 0
@@ -257,8 +265,8 @@ func (e *egress) shut() {
 	e.progress.Broadcast()
 }
 
-// settle tells how many bytes are kept now. Called with mu held.
-func (e *egress) settle() {
+// report calls note if more or fewer bytes are kept than before. Called with mu held.
+func (e *egress) report() {
 	if e.unread != e.notedUnread || e.heldBytes != e.notedHeld {
 		e.note(e.unread-e.notedUnread, e.heldBytes-e.notedHeld)
 		e.notedUnread, e.notedHeld = e.unread, e.heldBytes

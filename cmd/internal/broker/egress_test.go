@@ -40,7 +40,7 @@ func TestEgressNeverWaits(t *testing.T) {
 	pub := func(qos byte, id uint16) []byte {
 		return c.encode(message{topic: "x", payload: big(10_000), qos: qos, id: id})
 	}
-	// Far beyond the socket's buffer and the high water mark, with nobody reading.
+	// Far beyond the socket's buffer and the high water mark; the device does not read.
 	const n = 1500
 	for id := range uint16(n) {
 		for _, p := range [][]byte{pub(0, 0), pub(1, id+1)} {
@@ -168,7 +168,7 @@ func TestEgressTooLarge(t *testing.T) {
 	}
 }
 
-// A device that has the broker answer and reads nothing must not fill the memory.
+// A device that makes the broker answer and reads nothing must not fill the memory.
 func TestEgressUnreadLimit(t *testing.T) {
 	e, _, _ := newTestEgress(t)
 	answer := make([]byte, 1000)
@@ -195,7 +195,7 @@ func TestEgressStall(t *testing.T) {
 		c.Expect(packets.SUBACK)
 		<-time.After(e.timeout) // the drain's deadline must not outlive it
 	}
-	if err := e.send(answer); err != nil { // which nobody reads
+	if err := e.send(answer); err != nil { // which the device does not read
 		t.Fatal(err)
 	}
 	e.mu.Lock()

@@ -139,7 +139,8 @@ func TestReceiveMaximum(t *testing.T) {
 		pub.publish(message{topic: "x", payload: fmt.Sprint(i), qos: 1})
 	}
 	next := 0
-	// windowed receives some messages, which must come in order and never more than the window before they are acknowledged.
+	// windowed receives some messages, which must come in order, and never more than the
+	// window before they are acknowledged.
 	windowed := func(until int) {
 		t.Helper()
 		for next < until {
@@ -324,7 +325,8 @@ func TestRepeatedQoS2Publish(t *testing.T) {
 	})
 }
 
-// Clients before MQTT 5 know no Receive Maximum, and mochi counts exchanges of both directions against its own.
+// Clients before MQTT 5 know no Receive Maximum, and mochi counts exchanges of both directions
+// against its own.
 func TestManyQoS2MessagesAtOnce(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := connect(t, b, "d", login{id: "c"})
@@ -341,7 +343,7 @@ func TestManyQoS2MessagesAtOnce(t *testing.T) {
 	}
 }
 
-// Writing to a device that has gone must not lose what it sent before it went.
+// Writing to a device that has gone must not lose what it has sent before.
 func TestLastWordsAreHeard(t *testing.T) {
 	b, m := newBroker(t, nil)
 	const n = 1000
@@ -361,7 +363,8 @@ func TestLastWordsAreHeard(t *testing.T) {
 	}
 }
 
-// mochi drops what its queue of writes does not hold, which a burst of retained messages is sure to exceed.
+// mochi drops what its queue of writes does not hold, which a burst of retained messages is
+// sure to exceed.
 func TestManyRetainedMessagesArrive(t *testing.T) {
 	const n = 3000
 	b, _ := newBroker(t, nil)

@@ -12,10 +12,11 @@ import (
 // bridgeBit in the protocol level marks a bridge, as mosquitto sends it with MQTT 3.1 and 3.1.1.
 const bridgeBit = 0x80
 
-// longestKeepAlive is the longest keep alive, in seconds, whose one and a half fold mochi computes without overflow.
+// longestKeepAlive is the longest keep alive, in seconds, of which mochi computes one and a
+// half without an overflow.
 const longestKeepAlive = 43690
 
-// hook is where mochi asks this package.
+// hook is what mochi calls while it processes packets.
 type hook struct {
 	mqtt.HookBase
 	b *Broker
@@ -64,16 +65,18 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Disconnect:
 		c.readDisconnect(&pk)
 	case packets.Auth:
-		return pk, packets.ErrRejectPacket // there is no authentication here to continue
+		return pk, packets.ErrRejectPacket // no authentication is under way here
 	}
 	return pk, nil
 }
 
-// inward turns round the packet identifiers that clients choose, and back: 1 becomes 65535. Clients and mochi both
-// count from 1 and mochi keeps both in one map, where the same identifier of one direction erases the message of the other.
+// inward negates the packet identifiers that clients choose, and back: 1 becomes 65535.
+// Clients and mochi both count from 1, and mochi keeps both in one map, where the same
+// identifier of one direction erases the message of the other.
 func inward(id uint16) uint16 { return -id }
 
-// readConnect drops the credentials, which nothing here needs, and what mochi would refuse without reason.
+// readConnect removes the credentials, which nothing here needs, and changes what mochi would
+// refuse without reason.
 func (c *conn) readConnect(pk *packets.Packet) {
 	pk.Connect.Username, pk.Connect.Password = nil, nil
 	pk.Connect.UsernameFlag, pk.Connect.PasswordFlag = false, false
@@ -88,8 +91,8 @@ func (c *conn) readConnect(pk *packets.Packet) {
 	}
 }
 
-// readDisconnect reads what mochi overlooks: a reason code without properties, which then is the last byte the client sent, and the
-// limit on the session's expiry.
+// readDisconnect reads what mochi overlooks: a reason code without properties, which is the
+// last byte that the client has sent, and the limit on the session's expiry.
 func (c *conn) readDisconnect(pk *packets.Packet) {
 	if c.mqtt5 && pk.FixedHeader.Remaining == 1 {
 		pk.ReasonCode = c.last
@@ -98,7 +101,8 @@ func (c *conn) readDisconnect(pk *packets.Packet) {
 		c.broker.server.Options.Capabilities.MaximumSessionExpiryInterval)
 }
 
-// OnConnect refuses or prepares a client. What it returns ends the connection, so the CONNACK is sent here.
+// OnConnect refuses or prepares a client. An error ends the connection without an answer, so
+// the CONNACK is sent here.
 func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	c := cl.Net.Conn.(*conn)
 	c.enterSessions() // until the session is established, with its queue sent
@@ -111,7 +115,8 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	version := cl.Properties.ProtocolVersion
 	c.mqtt5 = version == 5
 	c.out.connect(version, cl.Properties.Props.ReceiveMaximum, cl.Properties.Props.MaximumPacketSize)
-	// This turns mochi's flow control off, see egress, and with it a lookup after each packet that can lock itself up.
+	// This turns off mochi's flow control, see egress, and with it a lookup after each packet
+	// that can deadlock.
 	cl.Properties.Props.ReceiveMaximum = 0
 	cl.State.Inflight.ResetSendQuota(0)
 	if cl.State.Keepalive > longestKeepAlive {
@@ -154,7 +159,8 @@ func (b *Broker) owner(clientID string) *conn {
 	return c
 }
 
-// OnConnectAuthenticate accepts the connections of Dial, which are the only ones whose device is known.
+// OnConnectAuthenticate accepts the connections of Dial, which are the only ones whose device
+// is known.
 func (*hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
 	_, ok := cl.Net.Conn.(*conn)
 	return ok && cl.Net.Listener == listenerID
@@ -175,12 +181,13 @@ func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	cl.Net.Conn.(*conn).leaveSessions()
 }
 
-// OnDisconnect keeps a new connection from taking over the session that mochi deletes next. See Broker.serve for the other end.
+// OnDisconnect keeps a new connection from taking over the session that mochi deletes next,
+// until Broker.serve has cleaned up.
 func (*hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 	cl.Net.Conn.(*conn).enterSessions()
 }
 
-// OnACLCheck is about subscriptions. Publishing is judged in OnPublish, which can answer.
+// OnACLCheck decides about subscriptions. OnPublish, which can answer, decides about messages.
 func (*hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
 	return write || readable(topic)
 }
@@ -198,7 +205,8 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		_, shared := sharedFilter(sub.Filter)
 		_, existed := cl.State.Subscriptions.Get(sub.Filter)
 		if c.bridge && !shared {
-			sub.NoLocal, sub.RetainAsPublished = true, true // what a bridge relies on and cannot ask for
+			// A bridge relies on both and cannot ask for them.
+			sub.NoLocal, sub.RetainAsPublished = true, true
 		}
 		if shared || existed && sub.RetainHandling == 1 {
 			sub.RetainHandling = 2 // no retained messages
@@ -217,7 +225,8 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	return pk
 }
 
-// OnSubscribed takes the sending of retained messages away from mochi, which drops those that its queue does not hold.
+// OnSubscribed keeps mochi from sending retained messages, of which it drops those that its
+// queue does not hold.
 func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	c := cl.Net.Conn.(*conn)
 	c.broker.countSubscriptions(cl)
@@ -282,11 +291,13 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	case packets.Connack:
 		h.b.encodeConnack(c, cl, &pk)
 	case packets.Publish:
-		pk.Mods.MaxSize = 0                 // the egress drops what is too large, user properties are not to be cut [MQTT-3.3.2-17]
-		pk.Mods.DisallowProblemInfo = false // PUBLISH is exempt from it
+		// The egress drops what is too large; user properties must not be cut [MQTT-3.3.2-17].
+		pk.Mods.MaxSize = 0
+		pk.Mods.DisallowProblemInfo = false // which does not concern PUBLISH
 	case packets.Pubrec:
 		pk.PacketID = inward(pk.PacketID)
-		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code { // a repeated PUBLISH is not an error [MQTT-4.3.3-10]
+		// A repeated PUBLISH is not an error [MQTT-4.3.3-10].
+		if pk.ReasonCode == packets.ErrPacketIdentifierInUse.Code {
 			pk.ReasonCode, pk.Properties.ReasonString = 0, ""
 		}
 	case packets.Puback, packets.Pubcomp:
@@ -298,7 +309,8 @@ func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	return pk
 }
 
-// encodeConnack completes a CONNACK. On success mochi sends the session's queue next, so that is put in order first.
+// encodeConnack completes a CONNACK. On success mochi sends the session's queue next, so that
+// is put in order first.
 func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 	if pk.SessionPresent {
 		b.inOrder(cl)
@@ -312,7 +324,7 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 		pk.SessionPresent = false // the bit came with 3.1.1
 	}
 	switch pk.ReasonCode {
-	case packets.ErrUnspecifiedError.Code: // no client identifier and no clean session [MQTT-3.1.3-8]
+	case packets.ErrUnspecifiedError.Code: // no client id, no clean session [MQTT-3.1.3-8]
 		pk.ReasonCode = packets.Err3ClientIdentifierNotValid.Code
 	case packets.ErrQuotaExceeded.Code:
 		pk.ReasonCode = packets.Err3ServerUnavailable.Code
@@ -323,7 +335,8 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 	}
 }
 
-// inOrder numbers a session's queue by age, which mochi resends by the low 16 bits of a time in seconds, and removes what has expired.
+// inOrder numbers a session's queue by age, because mochi resends it by the low 16 bits of a
+// time in seconds, and removes what has expired.
 func (b *Broker) inOrder(cl *mqtt.Client) {
 	queue, now := cl.State.Inflight, time.Now()
 	messages := queue.GetAll(false)

@@ -153,7 +153,7 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body) dropCause {
 	if a == nil {
 		return dropSession
 	}
-	l.unqueue(a, id) // whatever had the identifier before
+	l.unqueue(a, id) // the message that had the identifier before
 	if cause := l.charge(a.device, b, 0); cause != dropNone {
 		return cause
 	}
@@ -294,8 +294,8 @@ func (l *ledger) discharge(device string, b *body, other int64) {
 	l.add(device, -messageCost-b.bytes-other, -all)
 }
 
-// lacks returns which limit so many bytes for a device, and for the whole, would break.
-// Called with mu held.
+// lacks returns which limit another own bytes for a device, and all bytes for the whole, would
+// exceed, or dropNone. Called with mu held.
 func (l *ledger) lacks(device string, own, all int64) dropCause {
 	whole := l.whole()
 	switch {

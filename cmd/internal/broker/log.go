@@ -5,9 +5,10 @@ import (
 	"log/slog"
 )
 
-// discreetHandler passes on what mochi logs at debug level, because everything an operator has to act upon is logged or counted by
-// this package, and reduced to attributes known to be harmless: mochi logs whole packets, with credentials and payloads, and
-// client identifiers, which can be tokens.
+// discreetHandler passes on what mochi logs, at debug level, because this package logs or
+// counts everything that an operator has to act on. It keeps only attributes that are known to
+// be harmless: mochi logs whole packets, with credentials and payloads, and client
+// identifiers, which can be tokens.
 type discreetHandler struct{ slog.Handler }
 
 func (h discreetHandler) Enabled(ctx context.Context, _ slog.Level) bool {
@@ -39,7 +40,8 @@ func (h discreetHandler) WithGroup(name string) slog.Handler {
 	return discreetHandler{h.Handler.WithGroup(name)}
 }
 
-// harmless lists what may be logged; remote is the device's name, see conn.RemoteAddr.
+// harmless reports whether an attribute may be logged. remote is the device's name, see
+// conn.RemoteAddr.
 func harmless(key string) bool {
 	switch key {
 	case "error", "hook", "keepalive", "recommended", "remote", "old_remote", "new_remote", "version":

@@ -14,7 +14,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errBad = errors.New("not what a device should send")
 
-// memory is a store of device data. A payload that starts with "bad" can never be stored, and none can while err is set.
+// memory is a store of device data. A payload that starts with "bad" can never be stored, and
+// none can while err is set.
 type memory struct {
 	mu   sync.Mutex
 	err  error

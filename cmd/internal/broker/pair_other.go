@@ -10,8 +10,9 @@ import (
 	"time"
 )
 
-// socketPair returns two connected loopback TCP sockets, where there are no socket pairs. Another program may connect to
-// the port in the moment it listens; only the connection made here is kept.
+// socketPair returns two connected loopback TCP sockets, where there are no socket pairs.
+// Another program may connect to the port while it listens; only the connection made here is
+// kept.
 func socketPair() (near, far net.Conn, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,7 +35,8 @@ func socketPair() (near, far net.Conn, err error) {
 	}
 }
 
-// tryFor is as short as an attempt to write can be made without a portable way of not waiting at all.
+// tryFor is how long an attempt to write may take: there is no portable way of not waiting at
+// all.
 const tryFor = 5 * time.Millisecond
 
 // tryWriter writes what fits into a socket's buffer, nearly without waiting.

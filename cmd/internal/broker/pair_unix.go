@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketPair returns two connected stream sockets. Unlike net.Pipe they buffer, and unlike TCP they cannot be reached from outside.
+// socketPair returns two connected stream sockets. Unlike net.Pipe they buffer, and unlike TCP
+// sockets they cannot be reached from outside.
 func socketPair() (near, far net.Conn, err error) {
 	// Not every unix takes SOCK_CLOEXEC here; the lock keeps a fork from inheriting the descriptors.
 	syscall.ForkLock.RLock()
@@ -38,7 +39,8 @@ func socketPair() (near, far net.Conn, err error) {
 	return near, far, nil
 }
 
-// fileConn takes over the descriptor; net.FileConn makes its copy non-blocking and close-on-exec.
+// fileConn takes the descriptor over. net.FileConn makes its copy non-blocking and
+// close-on-exec.
 func fileConn(fd int) (net.Conn, error) {
 	f := os.NewFile(uintptr(fd), "socketpair")
 	defer f.Close()

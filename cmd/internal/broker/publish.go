@@ -10,7 +10,7 @@ import (
 
 var (
 	errBadPayload = errors.New("payload is not acceptable")
-	// errNotStored also ends the reading of the connection.
+	// errNotStored also ends the reading from the connection.
 	errNotStored = errors.New("device data was not stored")
 )
 
@@ -78,14 +78,18 @@ func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, r route) er
 	}
 	c.unstored = true
 	if c.mqtt5 {
-		bye := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}, ReasonCode: packets.ErrImplementationSpecificError.Code}
-		bye.Properties.ReasonString = errNotStored.Error()
-		_ = cl.WritePacket(bye)
+		last := packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
+			ReasonCode:  packets.ErrImplementationSpecificError.Code,
+		}
+		last.Properties.ReasonString = errNotStored.Error()
+		_ = cl.WritePacket(last)
 	}
 	return packets.ErrRejectPacket
 }
 
-// store stores device data, counts and logs. It returns errBadPayload or errNotStored.
+// store stores device data, and counts and logs the outcome. Its errors are errBadPayload and
+// errNotStored.
 func (b *Broker) store(device string, r route, payload []byte) error {
 	save := b.options.Telemetry
 	if r == routeAttributes {
@@ -108,8 +112,9 @@ func (b *Broker) store(device string, r route, payload []byte) error {
 	}
 }
 
-// decline answers a message without taking it. mochi would answer QoS 2 with the wrong packet, so MQTT 5 clients get theirs here;
-// older ones can only be told that it went well.
+// decline answers a message that is not accepted. mochi would answer QoS 2 with the wrong
+// packet, so MQTT 5 clients get theirs here. For older ones the standard has only an
+// acknowledgement.
 func decline(cl *mqtt.Client, pk packets.Packet, code packets.Code) error {
 	if cl.Properties.ProtocolVersion != 5 {
 		return packets.CodeSuccessIgnore

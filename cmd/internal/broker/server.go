@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	// listenerID marks the connections of Dial. No listener stands behind it: one would only be asked to close them.
+	// listenerID marks the connections of Dial. No listener has this id: mochi would only call
+	// it to close them.
 	listenerID = "bundled"
 
 	// maxQueued is how many messages of QoS 1 and 2 wait in one session, if they are so
@@ -19,14 +20,16 @@ const (
 	maxSubscriptions = 1000 // of one session
 	maxRetained      = 100_000
 
-	// receiveMax is announced to MQTT 5 clients. mochi is allowed more, because it applies the limit to older clients, which know
-	// none, and counts exchanges of the other direction too.
+	// receiveMax is announced to MQTT 5 clients. mochi is allowed more, because it applies its
+	// limit to older clients as well, which know none, and also counts exchanges of the other
+	// direction.
 	receiveMax        = 64
 	allowedReceiveMax = 1024
 )
 
-// newServer makes mochi's defaults safe. The server is never started: its event loop is replaced by sweep, and with it go the
-// $SYS topics, wills that skip every check, and sessions that expire while they are resumed.
+// newServer returns mochi's server with safe limits. The server is never started. sweep
+// replaces its event loop, which would publish $SYS topics and Wills without any check, and
+// expire sessions while they are resumed.
 func (b *Broker) newServer() (*mqtt.Server, error) {
 	limits := mqtt.NewDefaultServerCapabilities()
 	limits.MaximumClients = math.MaxInt64

@@ -111,7 +111,8 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
-// Two connections with a new client identifier at the same time used to leave one of them outside mochi's books.
+// Of two connections with a new client identifier at the same time mochi used to lose track of
+// one.
 func TestConcurrentConnects(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	const n = 20
@@ -160,7 +161,8 @@ func TestNothingIsLostInTakeovers(t *testing.T) {
 	}
 }
 
-// Sessions begin one at a time: mochi looks for the session to take over and notes the new one in separate steps.
+// Sessions begin one at a time: mochi looks for the session to take over and adds the new one
+// in separate steps.
 func TestSessionsBeginOneAtATime(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	other := connect(t, b, "o", login{id: "o"})

@@ -10,9 +10,11 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// Shutdown disconnects every device (MQTT 5: reason code 0x8B, server shutting down), publishes or stores their wills, and waits
-// until nothing of the broker runs any more. Payloads being stored are waited for. When the context ends first, their storing is
-// cancelled and an error that wraps the context's is returned; the rest then ends on its own. Further calls wait like the first.
+// Shutdown disconnects every device (MQTT 5: reason code 0x8B, server shutting down), publishes
+// or stores their Wills, and waits until nothing of the broker runs any more, payloads that
+// are being stored included. If ctx ends first, Shutdown cancels their storing and returns an
+// error that wraps that of ctx; the rest then ends on its own. Further calls wait like the
+// first.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	b.mu.Lock()
 	first := !b.closed
@@ -30,7 +32,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close is Shutdown with five seconds of patience.
+// Close is Shutdown with a timeout of five seconds.
 func (b *Broker) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -43,7 +45,7 @@ func (b *Broker) open() int {
 	return len(b.conns)
 }
 
-// run is the life of the broker, beside that of its connections.
+// run sweeps until Shutdown is called, and then ends the broker.
 func (b *Broker) run() {
 	defer close(b.stopped)
 	defer b.cancel()
@@ -58,7 +60,7 @@ func (b *Broker) run() {
 	sweeping.Wait()
 }
 
-// disconnectAll ends all connections. There are no new ones by then.
+// disconnectAll ends all connections. No new ones are admitted by then.
 func (b *Broker) disconnectAll() {
 	b.mu.Lock()
 	conns := slices.Collect(maps.Keys(b.conns))

@@ -8,17 +8,19 @@ type Stats struct {
 	Sessions      int64 // kept now, with and without a connection
 	Subscriptions int64 // now
 	Retained      int64 // retained messages now
-	Queued        int64 // messages and handshakes of QoS 1 and 2 under way or waiting, now
+	Queued        int64 // messages and handshakes of QoS 1 and 2 that are not complete, now
 
-	MessagesIn  int64            // PUBLISH packets received, of every kind
-	MessagesOut int64            // PUBLISH packets given to subscribers' connections
-	Dropped     map[string]int64 // messages not delivered, by cause: slow, device_memory, memory, queue, too_large, session
-	Memory      int64            // bytes kept for devices now
+	MessagesIn  int64 // PUBLISH packets received, of every kind
+	MessagesOut int64 // PUBLISH packets given to subscribers' connections
+	// Dropped counts messages that were not delivered, by cause: slow, device_memory, memory,
+	// queue, too_large, session.
+	Dropped map[string]int64
+	Memory  int64 // bytes kept for devices now
 
 	Stored      int64 // payloads stored
 	StoreErrors int64 // payloads that could not be stored now
 	BadPayloads int64 // payloads that can never be stored
-	Unsupported int64 // messages to device topics that nothing stands behind
+	Unsupported int64 // messages to device topics that have no function here
 	Refused     int64 // messages to topics that are not for devices
 
 	Panics int64 // connections closed after a panic; each is a bug

@@ -144,7 +144,7 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 }
 
 func TestDeliveryDoesNotAskForAccess(t *testing.T) {
-	// What a subscriber may not read is never published, so nothing has to be checked for each delivery.
+	// What a subscriber may not read is never published, so no delivery has to be checked.
 	for _, topic := range []string{"$SYS/x", "$x", "$share/g/x"} {
 		if routeOf(topic) != routeRefused {
 			t.Errorf("%q can be published", topic)

@@ -45,7 +45,8 @@ func (b *Broker) expireSessions(now time.Time) {
 	}
 }
 
-// sessionExpiry returns how many seconds a session outlives its connection. CONNACK has limited what the client asked for.
+// sessionExpiry returns how many seconds a session outlives its connection. CONNACK has limited
+// what the client asked for.
 func (b *Broker) sessionExpiry(cl *mqtt.Client) int64 {
 	if cl.Properties.ProtocolVersion == 5 {
 		return int64(cl.Properties.Props.SessionExpiryInterval)
@@ -53,7 +54,8 @@ func (b *Broker) sessionExpiry(cl *mqtt.Client) int64 {
 	return int64(b.server.Options.Capabilities.MaximumSessionExpiryInterval)
 }
 
-// remove deletes a session with its subscriptions, which mochi would keep for ever, and its queue. Called with sessions held.
+// remove deletes a session with its queue and its subscriptions, which mochi would keep for
+// ever. Called with sessions held.
 func (b *Broker) remove(cl *mqtt.Client) {
 	cl.ClearInflights()
 	b.server.UnsubscribeClient(cl)
@@ -61,8 +63,8 @@ func (b *Broker) remove(cl *mqtt.Client) {
 	b.ledger.closeSession(cl.ID)
 }
 
-// expireMessages removes retained and queued messages whose expiry has passed. What waits in a connection stays: its
-// identifier is in use there.
+// expireMessages removes retained and queued messages whose expiry has passed. What waits in a
+// connection stays, because its identifier is in use there.
 func (b *Broker) expireMessages(now time.Time) {
 	for topic, pk := range b.server.Topics.Retained.GetAll() {
 		if expired(pk, now) {
@@ -78,7 +80,7 @@ func (b *Broker) expireMessages(now time.Time) {
 	}
 }
 
-// expired tells whether the Message Expiry Interval has passed [MQTT-3.3.2-5].
+// expired reports whether the Message Expiry Interval has passed [MQTT-3.3.2-5].
 func expired(pk packets.Packet, now time.Time) bool {
 	return pk.ProtocolVersion == 5 && pk.Expiry > 0 && pk.Expiry < now.Unix()
 }

@@ -5,23 +5,25 @@ import (
 	"strings"
 )
 
-// maxLevels bounds topics and filters: mochi's work on one grows with the square of its levels, its memory with each level.
+// maxLevels bounds topics and filters: mochi's work on one grows with the square of its
+// levels, and its memory with each level.
 const maxLevels = 128
 
-// refusedTopic stands for a topic that mochi would leave unanswered. No client can send it, as U+0000 is not allowed in a string [MQTT-1.5.4-2].
+// refusedTopic replaces a topic that mochi would leave unanswered. No client can send it, as
+// U+0000 is not allowed in a string [MQTT-1.5.4-2].
 const refusedTopic = "\x00"
 
-// filterOverQuota stands for a filter there is no room for. No device may read it.
+// filterOverQuota replaces a filter for which there is no room. No device may read it.
 const filterOverQuota = "$over quota"
 
-// route is what becomes of a message.
+// route is where a message goes.
 type route byte
 
 const (
 	routeShared      route = iota // an ordinary topic
 	routeTelemetry                // stored
 	routeAttributes               // stored
-	routeUnsupported              // a device topic nothing stands behind
+	routeUnsupported              // a device topic that has no function here
 	routeRefused                  // not for devices
 )
 
@@ -53,12 +55,15 @@ func within(topic, root string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-// bridgeState is where a mosquitto bridge publishes whether it is connected, by its Will if it is not.
+// bridgeState is where a mosquitto bridge publishes that it is connected, and by its Will that
+// it is not.
 const bridgeState = "$SYS/broker/connection/"
 
-// CheckWill returns an error if the broker refuses a CONNECT whose Will has that topic: not a topic name of one to
-// 128 levels, a topic that starts with $, or another device's topic. Meant to be asked before CONNECT is passed on.
-// A bridge's own state below $SYS/broker/connection/ is accepted and goes nowhere, as mosquitto's bridges cannot connect without.
+// CheckWill returns an error if the broker refuses a CONNECT whose Will has that topic: not a
+// topic name of one to 128 levels, a topic that starts with $, or another device's topic. The
+// proxy calls it before it passes CONNECT on. A bridge's own state below
+// $SYS/broker/connection/ is accepted and goes nowhere, because mosquitto's bridges do not
+// connect without it.
 func CheckWill(topic string) error {
 	switch {
 	case topic == "", strings.ContainsAny(topic, "+#\x00"), strings.Count(topic, "/") >= maxLevels:
@@ -72,7 +77,8 @@ func CheckWill(topic string) error {
 // sharePrefix introduces the filter of a shared subscription; mochi ignores its case.
 const sharePrefix = "$share/"
 
-// readable tells whether a device may subscribe to a filter. Nothing is published that it may not.
+// readable reports whether a device may subscribe to a filter. No message goes to a topic that
+// it may not read.
 func readable(filter string) bool {
 	if filter == "" || filter[0] != '$' {
 		return true
@@ -90,8 +96,9 @@ func sharedFilter(filter string) (inner string, ok bool) {
 	return inner, ok
 }
 
-// validFilter tells whether wildcards stand alone in their level [MQTT-4.7.1-2] [MQTT-4.7.1-3] and the levels are not too many.
-// mochi takes a filter such as a+ as it stands, and it then matches nothing.
+// validFilter reports whether wildcards are alone in their level [MQTT-4.7.1-2]
+// [MQTT-4.7.1-3] and the levels are not too many. mochi accepts a filter such as a+, which then
+// matches nothing.
 func validFilter(filter string) bool {
 	if inner, ok := sharedFilter(filter); ok {
 		filter = inner

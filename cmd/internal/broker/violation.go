@@ -40,8 +40,9 @@ func acknowledges(cl *mqtt.Client, ack packets.Packet) bool {
 	switch ack.FixedHeader.Type {
 	case packets.Puback:
 		return sent.FixedHeader.Type == packets.Publish && sent.FixedHeader.Qos == 1
-	case packets.Pubrec: // once more after its PUBREL was sent is no error
-		return sent.FixedHeader.Type == packets.Publish && sent.FixedHeader.Qos == 2 || sent.FixedHeader.Type == packets.Pubrel
+	case packets.Pubrec: // another one after its PUBREL was sent is no error
+		return sent.FixedHeader.Type == packets.Publish && sent.FixedHeader.Qos == 2 ||
+			sent.FixedHeader.Type == packets.Pubrel
 	default:
 		return sent.FixedHeader.Type == packets.Pubrel
 	}

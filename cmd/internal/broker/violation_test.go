@@ -7,7 +7,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestProtocolErrorsEndTheConnection sends what mochi by itself would pass over. Each
+// TestProtocolErrorsEndTheConnection sends what mochi itself would accept. Each
 // packet follows a message of QoS 1 with identifier 1 and one of QoS 2 with identifier 2
 // that the broker has sent and the device has not acknowledged.
 func TestProtocolErrorsEndTheConnection(t *testing.T) {
@@ -80,7 +80,7 @@ func TestUnknownAuthenticationMethod(t *testing.T) {
 	}
 }
 
-// TestDevicesCannotCommandEachOther by the topics that ThingsBoard's devices listen on.
+// TestDevicesCannotCommandEachOther on the topics that ThingsBoard's devices subscribe to.
 func TestDevicesCannotCommandEachOther(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	victim := connect(t, b, "victim", login{version: 5, id: "v"})

@@ -8,8 +8,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// will is what is left to do when a connection ends without a DISCONNECT. mochi's own Wills skip every check, lose their
-// properties and are lost themselves when this side ends the connection, so mochi is given none.
+// will is the Will of a connection, to be published when that ends without a DISCONNECT.
+// mochi's own Wills skip every check, lose their properties, and are not published when this
+// side ends the connection, so mochi gets none.
 type will struct {
 	device  string
 	client  *mqtt.Client
@@ -25,7 +26,7 @@ func (w *will) cost() int64 {
 	return messageCost + newBody(w.message).bytes
 }
 
-// newWill takes the Will out of a client. It returns nil if there is none.
+// newWill removes the Will from a client and returns it, nil if there is none.
 func newWill(c *conn, cl *mqtt.Client, pk packets.Packet) *will {
 	w := cl.Properties.Will
 	cl.Properties.Will = mqtt.Will{}
@@ -47,7 +48,7 @@ func newWill(c *conn, cl *mqtt.Client, pk packets.Packet) *will {
 	return &will{device: c.device, client: cl, message: message, delay: delay}
 }
 
-// wills holds the Wills of all connections and those waiting for their delay.
+// wills holds the Wills of all connections and those that wait for their delay.
 type wills struct {
 	fire func(*will)     // publishes or stores a Will; it is called once, or drop is
 	drop func(*will)     // forgets a Will that is not to be published
@@ -73,7 +74,8 @@ func (w *wills) set(c *conn, will *will) {
 	c.will = will
 }
 
-// end fires or delays the Will of a connection that has ended. The delay ends with the session (MQTT 5.0 section 3.1.3.2.2).
+// end fires or delays the Will of a connection that has ended. The delay ends with the session
+// (MQTT 5.0 section 3.1.3.2.2).
 func (w *wills) end(c *conn) {
 	w.mu.Lock()
 	will := c.will
@@ -93,7 +95,8 @@ func (w *wills) end(c *conn) {
 	w.fire(will)
 }
 
-// postpone fires a Will later. Whoever takes it out of the map ends its work. Called with mu held.
+// postpone fires a Will later. The code that removes it from the map also ends its work.
+// Called with mu held.
 func (w *wills) postpone(will *will, delay time.Duration) {
 	d := &delayedWill{will: will}
 	if w.delayed == nil {
@@ -116,8 +119,9 @@ func (w *wills) postpone(will *will, delay time.Duration) {
 	})
 }
 
-// resume is told that a client connects. Its session's delayed Will is dropped if the session goes on [MQTT-3.1.3-9], and due if it ends
-// because the client starts afresh. old is the session's previous connection, which may not have ended yet, or nil.
+// resume handles the Will of a session to which a client connects again: it is dropped if the
+// session goes on [MQTT-3.1.3-9], and fired if the session ends because the client wants a
+// fresh one. old is the session's previous connection, which may not have ended yet, or nil.
 func (w *wills) resume(clientID string, fresh bool, old *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,7 +146,7 @@ func (w *wills) resume(clientID string, fresh bool, old *conn) {
 	}
 }
 
-// close makes all delayed Wills due, since no session outlives the broker.
+// close fires all delayed Wills, since no session outlives the broker.
 func (w *wills) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -155,7 +159,7 @@ func (w *wills) close() {
 	}
 }
 
-// fireWill does with a Will what would be done with the device's own message.
+// fireWill handles a Will like a message that the device publishes.
 func (b *Broker) fireWill(w *will) {
 	defer b.recoverPanic(w.device)
 	b.dropWill(w) // its message is charged for where it is kept
@@ -165,13 +169,13 @@ func (b *Broker) fireWill(w *will) {
 	}
 	switch r := routeOf(w.message.TopicName); r {
 	case routeTelemetry, routeAttributes:
-		_ = b.store(w.device, r, w.message.Payload) // counted and logged; there is nobody left to tell
+		_ = b.store(w.device, r, w.message.Payload) // which counts and logs; the device has gone
 	case routeUnsupported:
 		b.counts.unsupported.Add(1)
 	case routeRefused:
 		b.counts.refused.Add(1)
 	case routeShared:
-		if !b.publish(w.device, w.message) { // it cannot be retained, but those who listen get it
+		if !b.publish(w.device, w.message) { // not retained, but delivered
 			b.counts.refused.Add(1)
 			b.distribute(w.message, newBody(w.message))
 		}
