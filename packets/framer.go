@@ -41,19 +41,19 @@ const (
 // whole packets, or nothing, and another packet may follow.
 func (f *Framer) AtBoundary() bool { return f.left == 0 && f.head == 0 }
 
-// Left returns how many bytes of the current packet's body are still to come: 0
+// Remaining returns how many bytes of the current packet's body are still to come: 0
 // between packets, inside of a fixed header, inside of a DISCONNECT and at the end for
 // good.
-func (f *Framer) Left() int {
+func (f *Framer) Remaining() int {
 	if f.head != 0 || f.last {
 		return 0
 	}
 	return int(f.left)
 }
 
-// Skip is Advance for the next n bytes of a body that nobody has looked at. n must not
-// be more than Left.
-func (f *Framer) Skip(n int) { f.left -= uint32(min(n, f.Left())) }
+// Skip is Advance for the next n bytes of a body that the caller has not looked at. n must not
+// be more than Remaining returns.
+func (f *Framer) Skip(n int) { f.left -= uint32(min(n, f.Remaining())) }
 
 // Advance takes the next bytes of the stream, in chunks of any size. It returns how
 // many of them belong to the stream, which is all of them unless the stream ends here:

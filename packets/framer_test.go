@@ -129,8 +129,8 @@ func TestFramerEndsWithDisconnect(t *testing.T) {
 				if n, err := advance(&f, stream, chunk); n != len(stream)-len(rest) || err != io.EOF || f.AtBoundary() {
 					t.Errorf("%x in chunks of %d: %d bytes, %v, at boundary %v", stream, chunk, n, err, f.AtBoundary())
 				}
-				if n, err := f.Advance([]byte("\xC0\x00")); n != 0 || err != io.EOF || f.Left() != 0 {
-					t.Errorf("%x in chunks of %d: then %d bytes, %v, left %d", stream, chunk, n, err, f.Left())
+				if n, err := f.Advance([]byte("\xC0\x00")); n != 0 || err != io.EOF || f.Remaining() != 0 {
+					t.Errorf("%x in chunks of %d: then %d bytes, %v, left %d", stream, chunk, n, err, f.Remaining())
 				}
 			}
 		}
@@ -170,19 +170,19 @@ func TestFramerRefusal(t *testing.T) {
 func TestFramerSkip(t *testing.T) {
 	var f Framer
 	whole := append([]byte{0x30, 0xE8, 0x07}, make([]byte, 1000)...)
-	if _, err := f.Advance(whole[:2]); err != nil || f.Left() != 0 {
-		t.Fatalf("inside of the header: left %d, %v", f.Left(), err)
+	if _, err := f.Advance(whole[:2]); err != nil || f.Remaining() != 0 {
+		t.Fatalf("inside of the header: left %d, %v", f.Remaining(), err)
 	}
-	if _, err := f.Advance(whole[2:100]); err != nil || f.Left() != 903 {
-		t.Fatalf("left %d, %v; want 903", f.Left(), err)
+	if _, err := f.Advance(whole[2:100]); err != nil || f.Remaining() != 903 {
+		t.Fatalf("left %d, %v; want 903", f.Remaining(), err)
 	}
 	f.Skip(900)
-	if f.Left() != 3 || f.AtBoundary() {
-		t.Errorf("left %d, at boundary %v; want 3 and not", f.Left(), f.AtBoundary())
+	if f.Remaining() != 3 || f.AtBoundary() {
+		t.Errorf("left %d, at boundary %v; want 3 and not", f.Remaining(), f.AtBoundary())
 	}
 	f.Skip(3)
-	if f.Left() != 0 || !f.AtBoundary() {
-		t.Errorf("left %d, at boundary %v; want 0 and yes", f.Left(), f.AtBoundary())
+	if f.Remaining() != 0 || !f.AtBoundary() {
+		t.Errorf("left %d, at boundary %v; want 0 and yes", f.Remaining(), f.AtBoundary())
 	}
 	f.Skip(1)
 	if !f.AtBoundary() {

@@ -35,12 +35,12 @@ var (
 	errClosed = errors.New("server closed")
 )
 
-// farewell returns how a session of the given protocol level is ended for cause.
+// closeNotice returns how a session of the given protocol level is ended for cause.
 // Versions below 5.0 have no DISCONNECT from the server (MQTT 5.0 section 3.14). Its three
 // bytes are within every client's Maximum Packet Size, because the CONNACK that the client
 // has received takes five.
-func farewell(cause error, level byte) relay.Farewell {
-	f := relay.Farewell{Err: cause}
+func closeNotice(cause error, level byte) relay.CloseNotice {
+	f := relay.CloseNotice{Err: cause}
 	if errors.Is(cause, errClosed) {
 		return f
 	}

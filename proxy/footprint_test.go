@@ -86,7 +86,7 @@ func relayFootprint(number int) int {
 		}
 	})
 	for _, p := range pairs {
-		p.Cut(relay.Farewell{})
+		p.Cut(relay.CloseNotice{})
 	}
 	pump.Wait()
 	settle()

@@ -75,7 +75,7 @@ func (s *session) cut(cause error) bool {
 	defer s.mu.Unlock()
 	if s.cause != nil {
 		if s.relay != nil && errors.Is(cause, errClosed) {
-			s.relay.Cut(relay.Farewell{})
+			s.relay.Cut(relay.CloseNotice{})
 		}
 		return false
 	}
@@ -93,9 +93,9 @@ func (s *session) cutRelay() {
 	if s.extras != nil && s.extras.ws != nil {
 		s.extras.ws.SetCloseCode(closeCode(s.cause))
 	}
-	s.relay.Cut(farewell(s.cause, s.current().Level))
+	s.relay.Cut(closeNotice(s.cause, s.current().Level))
 	if errors.Is(s.cause, errClosed) {
-		s.relay.Cut(relay.Farewell{}) // leaves no time to either side
+		s.relay.Cut(relay.CloseNotice{}) // leaves no time to either side
 	}
 }
 

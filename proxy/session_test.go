@@ -70,9 +70,9 @@ func TestEndsOfASession(t *testing.T) {
 	}
 }
 
-// TestNoFarewellInsideAPacket: a device in the middle of a packet is closed
+// TestNoCloseNoticeInsideAPacket: a device in the middle of a packet is closed
 // without one.
-func TestNoFarewellInsideAPacket(t *testing.T) {
+func TestNoCloseNoticeInsideAPacket(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		c := b.mustLogin(with(5, "d", goodToken))

@@ -71,7 +71,7 @@ func BenchmarkStartEnd(b *testing.B) {
 	})
 }
 
-// BenchmarkCut is the same, ended by Cut with a farewell.
+// BenchmarkCut is the same, ended by Cut with a close notice.
 func BenchmarkCut(b *testing.B) {
 	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
 		newRig(b, p, "tcp", "tcp").start()
@@ -86,7 +86,7 @@ func BenchmarkCut(b *testing.B) {
 				FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{},
 				Done: func(Result) { close(done) },
 			})
-			s.Cut(Farewell{Client: bye, Upstream: bye})
+			s.Cut(CloseNotice{Client: bye, Upstream: bye})
 			discard(device)
 			device.Close()
 			<-done

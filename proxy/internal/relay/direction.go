@@ -8,100 +8,103 @@ import (
 	"sync/atomic"
 )
 
-// direction moves bytes from one end to the other. What serves the pair, its goroutine
-// or a loop, alone touches it, except for moved, dry and parked.
+// direction moves bytes from one end to the other. The comments on its fields say who may
+// use them; the server of a pair is its goroutines, or a loop while the pair is quiet.
 type direction struct {
+	// Set before the pair starts.
 	from, to *end
 	framer   Framer
-	filtered *filtered // nil if neither direction of the pair is
-	left     *leftover // nil unless a loop has left something
-	moved    atomic.Int64
+	filtered *filtered // nil if neither direction of the pair has a filter
+	side     Side      // of from
 
-	// dry is set while the source is known to hold nothing, not even inside of TLS.
-	dry    atomic.Bool
-	side   Side // whose bytes these are
-	parked bool // there is no goroutine; guarded by the session's mu
-	ended  bool // nothing is left to read: the source has closed, or failed
-	broken bool // the receiver cannot be told anything more
-	closed bool // the receiver has been told that nothing more will come, or is broken
+	// For any goroutine.
+	moved   atomic.Int64 // bytes written
+	drained atomic.Bool  // the source is known to hold nothing, not even inside of TLS
 
-	// Of the events that a loop has seen since the pair was parked; guarded by the
-	// session's mu.
-	waiting bool // one waits for its turn
-	hungUp  bool // one has announced an end
+	// For this direction's goroutine while it has one. Otherwise guarded by the session's mu,
+	// and after both directions have ended for the goroutine that ended last.
+	leftover   *leftover // nil unless a loop has left something
+	sourceDone bool      // nothing is left to read: the source has closed, or failed
+	broken     bool      // the receiver takes nothing more
+	closed     bool      // the receiver's end of stream has been sent, or the receiver is broken
+
+	// Guarded by the session's mu.
+	parked  bool // no goroutine serves this direction, and it has not ended
+	waiting bool // since the pair was parked, an event of the source waits for its turn
+	hungUp  bool // since the pair was parked, an event announced the end of the source
 }
 
-// leftover is what a loop has read and could not pass on, because of writeErr if that
-// is set, and what has ended the source.
+// leftover is what a loop has read and not passed on, because of writeErr if that is set,
+// and what ended the source.
 type leftover struct {
 	carry         []byte
 	err, writeErr error
 }
 
-// leave returns where a loop leaves what it could not pass on.
-func (d *direction) leave() *leftover {
-	if d.left == nil {
-		d.left = &leftover{}
+// leftovers returns d.leftover, and allocates it if there is none.
+func (d *direction) leftovers() *leftover {
+	if d.leftover == nil {
+		d.leftover = &leftover{}
 	}
-	return d.left
+	return d.leftover
 }
 
 // errLast ends a direction whose source has sent its last packet.
 var errLast = errors.New("last packet")
 
-// copy moves bytes until the source ends, which is nil, or something fails, or
-// the pair is parked.
+// copy moves bytes until the source ends, something fails or the pair is parked. The error
+// is nil for a source that ended in order, and errParked for a parked pair.
 func (d *direction) copy(s *Session) error {
 	if done, err := d.unload(); done {
 		return err
 	}
 	r := newReader(d.from, &s.pump.buffers)
-	r.dry = &d.dry
+	r.drained = &d.drained
 	for {
 		b, readErr := r.next()
 		err := d.deliver(s, b, r)
 		full := r.full()
 		r.release()
-		r.brief = false
+		r.shortRead = false
 		if full && err == nil && readErr == nil {
-			readErr, err = d.passUnseen(&s.pump.pipes, r)
+			readErr, err = d.spliceBody(&s.pump.pipes, r)
 		}
 		if err == nil && errors.Is(readErr, os.ErrDeadlineExceeded) {
 			if readErr = s.interrupted(d, readErr); readErr == errParked {
 				return errParked
 			}
 		}
-		if done, err := d.over(err, readErr); done {
+		if done, err := d.outcome(err, readErr); done {
 			return err
 		}
 	}
 }
 
-// unload passes on what a loop has left.
+// unload passes on the leftover of a loop.
 func (d *direction) unload() (done bool, err error) {
 	if d.filtered != nil {
 		d.filtered.out.Lock()
 		defer d.filtered.out.Unlock()
 	}
 	var left leftover
-	if d.left != nil {
-		left = *d.left
+	if d.leftover != nil {
+		left = *d.leftover
 	}
 	if left.writeErr != nil {
-		return d.over(&fault{in: writing, err: left.writeErr}, nil)
+		return d.outcome(&fault{in: writing, err: left.writeErr}, nil)
 	}
-	d.left = nil
+	d.leftover = nil
 	n, err := d.to.flush(left.carry)
 	d.moved.Add(int64(n))
 	if err != nil {
-		return d.over(&fault{in: writing, err: err}, nil)
+		return d.outcome(&fault{in: writing, err: err}, nil)
 	}
-	return d.over(nil, left.err)
+	return d.outcome(nil, left.err)
 }
 
-// over reports whether the direction has come to its end, and which: err if what was
+// outcome reports whether the direction has ended, and returns the reason: err if what was
 // read last could not be delivered, else readErr.
-func (d *direction) over(err, readErr error) (bool, error) {
+func (d *direction) outcome(err, readErr error) (bool, error) {
 	if err == nil {
 		err = readErr
 	}
@@ -110,27 +113,27 @@ func (d *direction) over(err, readErr error) (bool, error) {
 	case err == nil:
 		return false, nil
 	case err == errLast:
-		return true, nil // the source may go on, but that does not matter any more
+		return true, nil // what the source sends from now on is ignored
 	case f == nil && endOfStream(err):
-		d.ended = true
+		d.sourceDone = true
 		return true, nil
 	case f == nil:
 		f = &fault{in: reading, err: err}
-		d.ended = !errors.Is(err, os.ErrDeadlineExceeded)
+		d.sourceDone = !errors.Is(err, os.ErrDeadlineExceeded)
 	case f.in == writing:
 		d.broken, d.closed = true, true
 	}
 	return true, f
 }
 
-// forward moves what is ready without waiting, on behalf of a loop. It reports false
-// if the rest needs a goroutine; the leftover holds it. s.mu is held.
+// forward moves what is ready without waiting, on behalf of a loop. It reports false if the
+// pair needs goroutines for the rest, which is then in the leftover. s.mu is held.
 //
-// Filtering takes time that other pairs have to wait for. So of a filtered pair little
-// is read, and what is more than that needs a goroutine.
+// All other pairs of the loop wait while a filter works. So forward reads little of a
+// filtered pair, and leaves more than that to a goroutine.
 func (d *direction) forward(s *Session, r *reader) bool {
 	r.attach(d.from)
-	r.brief = d.filtered != nil
+	r.shortRead = d.filtered != nil
 	defer r.detach()
 	if !r.tryNow() {
 		return len(d.from.socket.pending) == 0
@@ -141,18 +144,18 @@ func (d *direction) forward(s *Session, r *reader) bool {
 		err = fault
 	}
 	if err != nil {
-		d.leave().err = err
-		// An event has announced the end, and a plain socket that returns less than it
-		// was asked for is empty.
-		d.ended = d.hungUp && !d.from.layered() && !r.full()
+		d.leftovers().err = err
+		// An event has announced the end, and a plain socket that returns less than it was
+		// asked for is empty.
+		d.sourceDone = d.hungUp && !d.from.layered() && !r.full()
 	}
-	more := r.n == largeBuffer || r.lent != nil || r.brief && r.full()
+	more := r.n == largeBuffer || r.lent != nil || r.shortRead && r.full()
 	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
 		len(d.from.socket.pending) == 0
 }
 
-// deliverNow is deliver without waiting. What cannot be written is left; the error is
-// that of the source.
+// deliverNow is deliver without waiting. What cannot be written goes to the leftover; the
+// error is that of the source.
 func (d *direction) deliverNow(s *Session, b []byte) error {
 	switch {
 	case len(b) == 0:
@@ -165,27 +168,27 @@ func (d *direction) deliverNow(s *Session, b []byte) error {
 	return err
 }
 
-// carried returns how many bytes a loop has left to be written.
+// carried returns how many bytes of the leftover are to be written.
 func (d *direction) carried() int {
-	if d.left == nil {
+	if d.leftover == nil {
 		return 0
 	}
-	return len(d.left.carry)
+	return len(d.leftover.carry)
 }
 
 // stuck reports whether something could not be written without waiting.
 func (d *direction) stuck() bool {
-	return d.left != nil || len(d.to.socket.pending) > 0
+	return d.leftover != nil || len(d.to.socket.pending) > 0
 }
 
-// write writes b, all of it or, if that has to be now, what goes; carry gets the
-// rest, and writeErr the reason if there is more to it than a full socket.
+// write writes all of b. With now it does not wait: the leftover gets what the socket does
+// not take, and the error if there is one.
 func (d *direction) write(b []byte, now bool) error {
 	switch {
 	case len(b) == 0:
 		return nil
 	case d.carried() > 0:
-		d.left.carry = append(d.left.carry, b...)
+		d.leftover.carry = append(d.leftover.carry, b...)
 		return nil
 	case !now:
 		n, err := d.to.write(b)
@@ -196,9 +199,9 @@ func (d *direction) write(b []byte, now bool) error {
 	d.moved.Add(int64(n))
 	switch {
 	case err != nil:
-		d.leave().writeErr = err
+		d.leftovers().writeErr = err
 	case n < len(b):
-		d.leave().carry = slices.Clone(b[n:])
+		d.leftovers().carry = slices.Clone(b[n:])
 	}
 	return err
 }
@@ -219,9 +222,8 @@ func (d *direction) deliver(s *Session, b []byte, r *reader) error {
 	return err
 }
 
-// pass writes b, which r has read. If the receiver takes only part of it and has to
-// be waited for, little is held meanwhile: thousands of receivers may stand still
-// at once.
+// pass writes b, which r has read. While it waits for a receiver that took only a part, it
+// holds no more memory than it needs, because thousands of receivers may stall at once.
 func (d *direction) pass(b []byte, r *reader) error {
 	n, err := d.to.offer(b)
 	d.moved.Add(int64(n))
@@ -238,10 +240,10 @@ func (d *direction) pass(b []byte, r *reader) error {
 	return err
 }
 
-// follow shows b to the framer before it is passed on, and returns how much of it may
-// be. The error is errLast or a refusal. A source's last packet decides who ends the
-// pair, and it does so before the receiver knows of it and may close, too. Locked says
-// that s.mu is held.
+// follow shows b to the framer and returns how many bytes of it may be passed on. The error
+// is errLast or a refusal. With a source's last packet the pair is over, which is recorded
+// before the packet is passed on, because the receiver may close as soon as it has read it.
+// Locked is set if s.mu is held.
 func (d *direction) follow(s *Session, b []byte, locked bool) (n int, err error) {
 	if d.framer == nil {
 		return len(b), nil
@@ -253,7 +255,7 @@ func (d *direction) follow(s *Session, b []byte, locked bool) (n int, err error)
 	case err != io.EOF:
 		refused := &fault{in: judging, err: err}
 		if words, ok := d.framer.(Refuser); ok {
-			refused.words = words.Refusal(err)
+			refused.refusal = words.Refusal(err)
 		}
 		return n, refused
 	case !locked:
@@ -264,10 +266,9 @@ func (d *direction) follow(s *Session, b []byte, locked bool) (n int, err error)
 	return n, errLast
 }
 
-// bid sends packet as the last one, if the receiver stands between two packets,
-// and tells the receiver that nothing more will come. It reports whether packet
-// was sent.
-func (d *direction) bid(packet []byte) (sent bool) {
+// sendLast sends packet as the last one, if the receiver is between two packets, and then
+// the end of stream. It reports whether packet was sent.
+func (d *direction) sendLast(packet []byte) (sent bool) {
 	if d.closed {
 		return false
 	}
@@ -280,7 +281,7 @@ func (d *direction) bid(packet []byte) (sent bool) {
 	return sent
 }
 
-// blame tells which side a fault of this direction belongs to.
+// blame returns the side that caused a fault of this direction, and the error to report.
 func (d *direction) blame(f *fault) (Side, error) {
 	switch side := d.side; {
 	case f.in == reading || f.in == judging:
@@ -296,14 +297,14 @@ func (d *direction) blame(f *fault) (Side, error) {
 	}
 }
 
-// fault is why a direction ends if it does not end in order.
+// fault is why a direction did not end in order.
 type fault struct {
-	in    activity
-	err   error
-	words []byte // that tell the client of a refusal
+	in      activity
+	err     error
+	refusal []byte // the packet that refuses what the client sent, or nil
 }
 
-// activity is what a direction did when it met a fault.
+// activity is what a direction was doing when a fault occurred.
 type activity uint8
 
 const (
@@ -320,7 +321,7 @@ func (f *fault) Error() string {
 func (f *fault) Unwrap() error { return f.err }
 
 // endOfStream reports whether err is an orderly end. A TLS peer that closes its
-// socket without close_notify counts as orderly: MQTT has its own DISCONNECT, and
+// socket without close_notify ends in order as well: MQTT has a DISCONNECT of its own, and
 // many devices never send the alert.
 func endOfStream(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)

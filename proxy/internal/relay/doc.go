@@ -1,68 +1,93 @@
-// Package relay moves bytes between a client and its upstream until one of them
-// ends.
+// Package relay moves bytes between a client and its upstream until one of them ends.
 //
-// A [Pump] is handed both connections and a callback and returns at once; the
-// goroutine that accepted the connection can end:
+// A [Pump] takes over both connections and returns at once. The goroutine that accepted the
+// connection can end, and a callback reports the end of the pair:
 //
 //	session := pump.Start(relay.Pair{Client: c, Upstream: u, Done: ended})
 //	...
-//	session.Cut(relay.Farewell{Client: disconnect, Err: errRevoked})
+//	session.Cut(relay.CloseNotice{Client: disconnect, Err: errRevoked})
 //
-// Rules that callers rely on:
+// Callers can rely on the following rules:
 //
-//   - Every byte a side sent before its end reaches the other side, in order, before
+//   - Every byte that a side sent before its end reaches the other side, in order, before
 //     that side sees the end. A DISCONNECT right before a FIN arrives.
-//   - A side ends with its end of stream, or with the packet that its [Framer] takes
-//     for the last one: what follows that is ignored. The end is passed on as an end of
-//     stream (half close). An upstream then has [Pump.Linger] to finish; a client has
-//     [Pump.Grace], since a broker that has ended does not listen any more. A receiver
-//     that cannot be told ends the pair.
-//   - The side that ended first has ended the pair ([Result.By]). That is decided
-//     before the other side is told, and may close, too.
-//   - What a [Framer] or a [Filter] refuses ends the pair after all that came before it
-//     has been passed on. If the client sent it, the upstream has half of the grace to
-//     answer, and then the client is told why.
-//   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then
-//     nothing is read from the other side either: memory stays bounded by one
-//     buffer a direction. That holds for a filter's answers, too.
-//   - A [Framer] follows what is passed on, so that a farewell never lands inside a
-//     packet; a [Filter] may change what is passed on, or answer it.
-//   - A panic in what serves a pair, its framers, filters and layers included, ends that
-//     pair with [ErrPanic], and no other.
-//   - Done is called exactly once, when both connections are closed and nothing of
-//     the pair runs any more.
+//   - A side ends with its end of stream, or with the packet that its [Framer] reports as the
+//     last one; what follows that packet is ignored. The end is passed on as an end of stream
+//     (half close). After that, an upstream has [Pump.Linger] to finish, and a client has
+//     [Pump.Grace], since a broker that has closed no longer reads. If the receiver's
+//     connection has no half close, the pair ends at once.
+//   - [Result.By] is the side that ended first. It is decided before the end is passed on,
+//     since the other side may close as soon as it sees the end.
+//   - If a [Framer] or a [Filter] refuses what a side sent, all that came before is passed on,
+//     and the pair ends. If the client sent it, the upstream has half of the grace to answer,
+//     and then the client gets the packet that gives the reason.
+//   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then nothing is
+//     read from the other side, so that memory stays bounded by one buffer per direction.
+//     That holds for a filter's answers, too.
+//   - A [Framer] follows what is passed on, so that the packet of a [CloseNotice] never lands
+//     inside another packet. A [Filter] may change what is passed on, or answer it.
+//   - A panic in a goroutine of the pair, which includes its framers, filters and layers, ends
+//     that pair with [ErrPanic], and no other.
+//   - Done is called exactly once, when both connections are closed and no goroutine of the
+//     pair runs any more.
+//
+// # States
+//
+// A pair is in one of four states:
+//
+//	         nothing to move for QuietAfter     both goroutines have ended
+//	running ---------------------------> parking ----------------------> quiet
+//	 ^   |                                | |                             | |
+//	 |   |                                | | a byte has arrived          | |
+//	 +---|--------------------------------|-+                             | |
+//	 |   |                                |                               | |
+//	 +---|--------------------------------|-------------------------------+ |
+//	     |                                |  the loop cannot do it alone    |
+//	     | a side has ended, a fault, Cut |                                 |
+//	     +--------------------------------+---------------------------------+--> over
+//
+// In running and parking, each direction has a goroutine that moves its bytes; parking means
+// that both have been asked to end, and that one of them may have done so. In quiet no
+// goroutine is left, and an event loop serves the pair. In over the result is known, and both
+// directions have goroutines again, or have ended. A new pair begins as quiet where that is
+// possible, and otherwise as running.
+//
+// Session.mu guards the state. What moves bytes in a direction, its leftover included, belongs
+// to the direction's goroutine while there is one. A loop, and whatever starts or ends
+// goroutines, works on a direction without a goroutine only while it holds Session.mu. The
+// locks are taken in this order: Session.mu, then Pump.mu, loop.mu or output.mu. A filter's
+// lock comes before Session.mu in a goroutine and after it in a loop, which cannot meet: a loop
+// serves only pairs without goroutines.
 //
 // # How it waits
 //
-// A direction that has nothing to move holds no buffer. It parks in the runtime's
-// poller through [syscall.RawConn] and borrows a buffer when the socket is
-// readable; whatever is ready is gathered and written with one call. For TLS the
-// records are read by crypto/tls from a [Socket], which answers "not now" instead
-// of blocking; crypto/tls keeps a half-read record and goes on later. That
-// depends on two facts of crypto/tls which the tests pin: a read error with
-// Temporary() == true is not latched, and EAGAIN is such an error. Write errors
-// are latched always, so a write never says "not now".
+// A direction that has nothing to move holds no buffer. It waits in the runtime's poller,
+// through [syscall.RawConn], and borrows a buffer when the socket is readable. Whatever is
+// ready is gathered and written with one call. For TLS, crypto/tls reads the records from a
+// [Socket], which returns EAGAIN instead of blocking; crypto/tls keeps a half-read record and
+// continues later. That depends on two facts about crypto/tls, which the tests pin: a read
+// error with Temporary() == true is not kept for later calls, and EAGAIN is such an error.
+// Write errors are always kept, so a write never returns EAGAIN.
 //
-// On Linux, bulk between two plain sockets passes by a pipe inside of the kernel, once
-// a chunk was full: as far as the framer says that a packet's body goes on (see
-// [Skipper]), or without end where there is no framer. A pipe is borrowed only while
-// bytes flow.
+// On Linux, bulk between two plain sockets goes through a pipe inside the kernel, once a read
+// has filled the buffer: for as long as the framer reports that a packet's body goes on (see
+// [Skipper]), or without limit where there is no framer. A pipe is borrowed only while bytes
+// flow.
 //
-// On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up
-// its goroutines, its buffers and the net.Conn, and keeps two descriptors in an event
-// loop (see loop_linux.go for how that waits). There, what is small and can be passed
-// on at once is. Anything else,
-// an end of stream, an error, a receiver that does not take all, more than fits
-// into a buffer, a Cut, gives the pair its goroutines back. So everything hard
-// happens in one place, and the loop has no state of its own. A pair with a filter may
-// fill only a small buffer, since all others wait while the filter works.
+// On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up its
+// goroutines, its buffers and the net.Conn, and keeps two descriptors in an event loop (see
+// loop_linux.go for how the loop waits). The loop passes on what is small and can be written
+// at once. Anything else gives the pair its goroutines back: an end of stream, an error, a
+// receiver that does not take everything, more than fits into a buffer, a Cut. So everything
+// difficult is done in one place, and the loop has no states of its own. A pair with a filter
+// may fill only a small buffer in a loop, since all other pairs wait while the filter works.
 //
-// While crypto/tls reads, it works on a buffer lent to it for the moment; see
-// lend.go for why and for what happens if a Go release does not allow that.
+// While crypto/tls reads, it works on a buffer that is lent to it for that time; see lend.go
+// for the reason, and for what happens if a Go release does not allow that.
 //
-// What is said of TLS holds for every connection over a [Socket] that says what it
-// stands on (NetConn) and can end its half (CloseWrite), WebSocket over TLS for
-// example. It must pass "not now" on, lose nothing by it, and hold back nothing that
-// it has read. Any other connection works as well, with a small buffer that it keeps
-// while it waits.
+// What holds for TLS holds for every connection on top of a [Socket] that returns the
+// connection below it (NetConn) and has a half close (CloseWrite), for example WebSocket over
+// TLS. Such a connection must pass EAGAIN on, lose no bytes when it does, and hold back no
+// bytes that it has read. Any other connection works as well, with a small buffer that it
+// keeps while it waits.
 package relay

@@ -18,7 +18,7 @@ type Filter interface {
 	// not be kept.
 	//
 	// An error ends the pair. What came before is passed on, and back becomes the
-	// farewell of a client that sent b: it is sent after all that the upstream still
+	// close notice of a client that sent b: it is sent after all that the upstream still
 	// has to say.
 	Filter(b []byte) (pass, back []byte, err error)
 }
@@ -63,7 +63,7 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 		b, back, refused = f.filter.Filter(b)
 		switch {
 		case refused != nil:
-			refused = &fault{in: judging, err: refused, words: slices.Clone(back)}
+			refused = &fault{in: judging, err: refused, refusal: slices.Clone(back)}
 		case len(back) > 0:
 			refused = f.opposite.answer(back, now)
 		}

@@ -21,7 +21,7 @@ func (s *Session) Idle() (idle time.Duration, ok bool) {
 	defer s.mu.Unlock()
 	socket := s.client.socket
 	switch {
-	case s.quiet:
+	case s.loop != nil:
 		ask(uintptr(socket.in))
 	case socket.raw != nil:
 		_ = socket.raw.Control(ask) // it fails for a closed socket, which ok tells

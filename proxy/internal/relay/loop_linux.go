@@ -242,7 +242,6 @@ func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err sy
 // add registers both sockets, once for all. What is ready already is announced.
 // s.mu is held, so no event is handled before the pair is complete.
 func (l *loop) add(s *Session) error {
-	s.loop = l
 	for _, d := range []*direction{&s.up, &s.down} {
 		d.waiting, d.hungUp = false, false
 		e := d.from
@@ -325,7 +324,7 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 		return nil, nil
 	}
 	s.mu.Lock()
-	if s.quiet && s.loop == l {
+	if s.loop == l {
 		for _, d := range []*direction{&s.up, &s.down} {
 			if d.from.socket.in == fd {
 				return s, d
@@ -339,10 +338,10 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 // forward moves what d has ready, and gives the pair its goroutines back if that was
 // not all. s.mu is held.
 func (l *loop) forward(s *Session, d *direction) {
-	if done := s.forward(d, l.reader); s.quiet && (!done || d.hungUp) {
+	if done := s.forward(d, l.reader); s.loop != nil && (!done || d.hungUp) {
 		s.resume()
 	}
-	l.yield = l.yield || !s.quiet // goroutines were started, which may need this processor
+	l.yield = l.yield || s.loop == nil // goroutines were started, which may need this processor
 }
 
 // duplicate returns a descriptor of its own for the socket. It does not block, as

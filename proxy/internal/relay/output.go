@@ -151,8 +151,8 @@ func (o *output) expired() bool {
 	return !o.until.IsZero() && !time.Now().Before(o.until)
 }
 
-// hurry ends every write, also one that waits already, at t.
-func (o *output) hurry(t time.Time) {
+// finishBy ends every write, also one that waits already, at t.
+func (o *output) finishBy(t time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.until.IsZero() || t.Before(o.until) {

@@ -2,8 +2,9 @@ package relay
 
 import "runtime/debug"
 
-// survive is given what recover returns, and reports whether that was a panic.
-func (p *Pump) survive(value any) bool {
+// recoverPanic takes the result of recover, which only the deferred function itself can
+// call. It reports a panic to p.Panicked, and reports whether there was one.
+func (p *Pump) recoverPanic(value any) bool {
 	if value == nil {
 		return false
 	}

@@ -30,8 +30,8 @@ func (p *Pump) unmoved() (found []*Session) {
 	defer p.mu.Unlock()
 	for s := range p.busy {
 		up, down := s.Bytes()
-		if moved := up + down; moved != s.seen || !s.up.dry.Load() || !s.down.dry.Load() {
-			s.seen = moved
+		if moved := up + down; moved != s.movedAtSweep || !s.up.drained.Load() || !s.down.drained.Load() {
+			s.movedAtSweep = moved
 			continue
 		}
 		found = append(found, s)
@@ -58,7 +58,7 @@ func (p *Pump) addBusy(s *Session) {
 	}
 	p.busy[s] = struct{}{}
 	p.anyBusy.Store(true)
-	s.seen = -1
+	s.movedAtSweep = -1
 	switch {
 	case p.timer == nil:
 		p.timer = time.AfterFunc(p.quietAfter(), p.sweep)
@@ -76,11 +76,11 @@ func (p *Pump) removeBusy(s *Session) {
 }
 
 func (s *Session) askToPark() {
-	defer func() { s.pump.survive(recover()) }()
+	defer func() { s.pump.recoverPanic(recover()) }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cut == nil && !s.ended && !s.quiet && !s.parking {
-		s.parking = true
+	if s.state == running {
+		s.state = parking
 		s.up.from.stopReading()
 		s.down.from.stopReading()
 	}
@@ -94,18 +94,18 @@ func (s *Session) interrupted(d *direction, err error) error {
 	switch {
 	case s.cut != nil || !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
-	case !s.over.IsZero():
-		if time.Now().Before(s.over) { // it was asked to park before
-			d.from.readUntil(s.over)
+	case !s.endBy.IsZero():
+		if time.Now().Before(s.endBy) { // this is the deadline set by askToPark
+			d.from.readUntil(s.endBy)
 			return nil
 		}
 		return err
-	case !s.parking: // called off
-		// Or a deadline that somebody has left on the connection: with it every read
-		// would end at once.
+	case s.state != parking:
+		// The pair has been resumed or is over. Or the caller of Start left a deadline on
+		// the connection, with which every read would end at once.
 		d.from.readUntil(time.Time{})
 		return nil
-	case !d.dry.Load():
+	case !d.drained.Load():
 		// The connection may hold bytes that no event will announce.
 		s.resume()
 		return nil
@@ -128,7 +128,7 @@ func (s *Session) startQuiet() {
 	for _, d := range []*direction{&s.up, &s.down} {
 		// What came with the last bytes that were read before is inside of TLS by
 		// now: no event will announce it.
-		if s.quiet && d.from.layered() && !s.forward(d, r) {
+		if s.loop != nil && d.from.layered() && !s.forward(d, r) {
 			s.resume()
 		}
 	}
@@ -138,8 +138,8 @@ func (s *Session) startQuiet() {
 // back then, so that they end it. s.mu is held.
 func (s *Session) forward(d *direction, r *reader) (done bool) {
 	defer func() {
-		if s.pump.survive(recover()) {
-			s.end(Farewell{Err: ErrPanic}, NoSide)
+		if s.pump.recoverPanic(recover()) {
+			s.end(CloseNotice{Err: ErrPanic}, NoSide)
 			done = true
 		}
 	}()
@@ -148,7 +148,6 @@ func (s *Session) forward(d *direction, r *reader) (done bool) {
 
 // park hands the pair to a loop. Neither direction has a goroutine. s.mu is held.
 func (s *Session) park() {
-	s.parking = false
 	l, err := s.pump.loop()
 	if err == nil {
 		if err = s.up.from.socket.detach(); err == nil {
@@ -157,26 +156,28 @@ func (s *Session) park() {
 			}
 		}
 	}
-	s.quiet = err == nil
 	if err != nil {
 		s.resume()
 		return
 	}
+	s.loop, s.state = l, quiet
 	s.pump.removeBusy(s)
 	s.pump.quiet.Add(1)
 }
 
 // resume gives goroutines to the directions that have none. s.mu is held.
 func (s *Session) resume() {
-	if s.quiet {
-		s.quiet = false
+	if s.loop != nil {
 		s.loop.remove(s)
+		s.loop = nil
 		s.pump.quiet.Add(-1)
 		s.pump.escalations.Add(1)
 	}
-	s.parking = false
+	if s.state != over {
+		s.state = running
+	}
 	for _, d := range []*direction{&s.up, &s.down} {
-		if d.parked && d.left != nil {
+		if d.parked && d.leftover != nil {
 			// Now: the next read may find an orderly end where this was a reset, and the
 			// other side may end, too.
 			s.concludeFrom(d)
@@ -200,11 +201,11 @@ func (s *Session) resume() {
 // concludeFrom concludes who has ended the pair from what a loop has left of d. s.mu is
 // held.
 func (s *Session) concludeFrom(d *direction) {
-	err := d.left.err
+	err := d.leftover.err
 	f, _ := err.(*fault)
 	switch {
-	case d.left.writeErr != nil:
-		s.conclude(d.blame(&fault{in: writing, err: d.left.writeErr}))
+	case d.leftover.writeErr != nil:
+		s.conclude(d.blame(&fault{in: writing, err: d.leftover.writeErr}))
 	case err == nil:
 	case err == errLast || endOfStream(err):
 		s.conclude(d.side, nil)

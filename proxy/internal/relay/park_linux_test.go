@@ -94,7 +94,7 @@ func TestQuietPairIsReset(t *testing.T) {
 func TestQuietPairIsCut(t *testing.T) {
 	cause := errors.New("revoked")
 	eachQuiet(t, func(t *testing.T, r *rig) {
-		r.session.Cut(Farewell{Client: packet("bye"), Upstream: packet("bye"), Err: cause})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Upstream: packet("bye"), Err: cause})
 		r.expectEnd(r.broker, string(packet("bye")))
 		r.expectEnd(r.device, string(packet("bye")))
 		r.device.Close()
@@ -109,7 +109,7 @@ func TestQuietPairIsCutInsidePacket(t *testing.T) {
 		half := packet("torn")[:6]
 		r.send(r.broker, half)
 		r.expect(r.device, string(half))
-		r.session.Cut(Farewell{Client: packet("bye")})
+		r.session.Cut(CloseNotice{Client: packet("bye")})
 		r.expectEnd(r.device, "")
 		r.end()
 	})

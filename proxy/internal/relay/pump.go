@@ -31,7 +31,7 @@ func (s Side) other() Side { return Client + Upstream - s }
 // ErrPanic is the end of a pair in whose service a bug made a goroutine panic.
 var ErrPanic = errors.New("internal error")
 
-// Framer follows the packets of one direction. It lets a [Farewell] be sent
+// Framer follows the packets of one direction. It lets a [CloseNotice] be sent
 // between two packets and never inside one.
 type Framer interface {
 	// Advance is shown every byte, in order and in arbitrary pieces, before it is
@@ -47,7 +47,7 @@ type Framer interface {
 // Refuser is an optional power of a [Framer] of what the client sends.
 type Refuser interface {
 	// Refusal returns the packet that tells the client why Advance has returned
-	// err, or nil. It becomes the client's farewell.
+	// err, or nil. It becomes the client's close notice.
 	Refusal(err error) []byte
 }
 
@@ -60,7 +60,7 @@ type Pair struct {
 	Client, Upstream net.Conn
 	// FromClient and FromUpstream follow the packets of their direction; nil
 	// where boundaries are not known, and then that direction's receiver gets no
-	// farewell.
+	// close notice.
 	FromClient, FromUpstream Framer
 	// FilterUp and FilterDown, if not nil, are shown what the client and the
 	// upstream sent, before the framers are.
@@ -77,19 +77,19 @@ type Result struct {
 	// By is the side that ended it: the one that closed first, sent its last packet
 	// first, or is at fault.
 	By Side
-	// Err is nil if that side ended in order, the Err of the [Farewell] if the
+	// Err is nil if that side ended in order, the Err of the [CloseNotice] if the
 	// pair was cut, else the fault.
 	Err error
 }
 
-// Farewell is how a live pair is cut.
-type Farewell struct {
+// CloseNotice is how a live pair is cut.
+type CloseNotice struct {
 	// Client and Upstream are whole packets sent to that side if it stands
 	// between two packets, before it is closed.
 	Client, Upstream []byte
 	// Flush lets the upstream finish: it is told that nothing more will come, and
 	// what it still has for the client, within half of [Pump.Grace], is passed on
-	// before the client's farewell.
+	// before the client's close notice.
 	Flush bool
 	// Err becomes the result's Err.
 	Err error
@@ -104,7 +104,7 @@ type Pump struct {
 	// Linger is how long the upstream may go on after the client has ended; 0 means
 	// 10 s.
 	Linger time.Duration
-	// Grace is how long cutting a pair may take, farewells included, and how long the
+	// Grace is how long cutting a pair may take, close notices included, and how long the
 	// client may go on after the upstream has ended; 0 means 1 s.
 	Grace time.Duration
 
@@ -186,8 +186,8 @@ func (p *Pump) Start(pair Pair) *Session {
 	return s
 }
 
-// leave forgets s. The last one ends the loops.
-func (p *Pump) leave(s *Session) {
+// forget removes s. The last one ends the loops.
+func (p *Pump) forget(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.busy, s)

@@ -12,13 +12,13 @@ type reader struct {
 	input tlsInput // zero unless end is TLS that takes a loan
 	lent  *buffer  // to input, while there is something left in it
 
-	buf   *buffer
-	n     int
-	err   error
-	bulk  bool // the last read did not fit into a small buffer
-	brief bool // read no more than a small buffer: what follows may be spliced, or has to be filtered
+	buf       *buffer
+	n         int
+	err       error
+	bulk      bool // the last read did not fit into a small buffer
+	shortRead bool // read no more than a small buffer: what follows may be spliced, or has to be filtered
 
-	dry *atomic.Bool // whether the last try found nothing
+	drained *atomic.Bool // whether the last try found nothing
 }
 
 func newReader(e *end, pool *buffers) *reader {
@@ -72,7 +72,7 @@ func (r *reader) tryRead(fd uintptr) bool {
 	r.end.socket.in = descriptor(fd)
 	some := r.tryNow()
 	r.end.socket.in = noDescriptor
-	r.dry.Store(!some)
+	r.drained.Store(!some)
 	return some
 }
 
@@ -94,19 +94,19 @@ func (r *reader) tryNow() bool {
 
 func (r *reader) read() {
 	size := smallBuffer
-	if r.bulk && !r.brief {
+	if r.bulk && !r.shortRead {
 		size = largeBuffer
 	}
 	r.buf = r.pool.get(size)
 	r.fill()
-	if r.n == smallBuffer && size == smallBuffer && !r.brief && r.err == nil {
+	if r.n == smallBuffer && size == smallBuffer && !r.shortRead && r.err == nil {
 		small := r.buf
 		r.buf = r.pool.get(largeBuffer)
 		copy(r.buf.b, small.b)
 		r.pool.put(small)
 		r.fill()
 	}
-	if !r.brief {
+	if !r.shortRead {
 		r.bulk = r.n > smallBuffer
 	}
 }
@@ -141,10 +141,10 @@ func (r *reader) fillLending() {
 		r.lent = r.pool.get(lendBuffer)
 		r.input.lend(r.lent.b)
 	}
-	drained := false
+	socketEmpty := false
 	for r.n < len(r.buf.b) {
 		if !r.input.ready() {
-			if drained {
+			if socketEmpty {
 				return
 			}
 			r.input.lend(r.lent.b)
@@ -157,7 +157,7 @@ func (r *reader) fillLending() {
 			if r.err = err; err != nil {
 				return
 			}
-			drained = m < len(room)
+			socketEmpty = m < len(room)
 			continue
 		}
 		m, err := r.end.read(r.buf.b[r.n:])

@@ -92,7 +92,7 @@ func (r *rig) start() *rig {
 	r.pair.Done = func(result Result) { r.result <- result }
 	r.session = r.pump.Start(r.pair)
 	r.Cleanup(func() {
-		r.session.Cut(Farewell{})
+		r.session.Cut(CloseNotice{})
 		r.end()
 		if n := len(r.result); n > 1 {
 			r.Errorf("Done was called %d times", n)
@@ -259,8 +259,8 @@ func (f *lengthFramer) Advance(b []byte) (int, error) {
 
 func (f *lengthFramer) AtBoundary() bool { return f.rest == 0 && len(f.header) == 0 }
 
-func (f *lengthFramer) Left() int  { return f.rest }
-func (f *lengthFramer) Skip(n int) { f.rest -= n }
+func (f *lengthFramer) Remaining() int { return f.rest }
+func (f *lengthFramer) Skip(n int)     { f.rest -= n }
 
 func packet(payload string) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))), payload...)

@@ -6,65 +6,77 @@ import (
 	"time"
 )
 
-// Session is a pair that runs.
+// Session is a pair that a [Pump] relays.
 type Session struct {
+	// Set before the pair starts.
 	pump             *Pump
 	client, upstream end
 	up, down         direction
 	done             func(Result)
-	running          atomic.Int32
 
-	mu      sync.Mutex // guards what follows and the read deadlines of both ends
-	ended   bool       // by and err stand
-	by      Side
-	parking bool // the goroutines have been asked to end
-	quiet   bool // there are no goroutines: loop serves the pair
-	err     error
-	cut     *parting
-	over    time.Time // when the second direction has to end, zero while both go on
-	loop    *loop     // the last one that served the pair
-	seen    int64     // what had been moved at the last sweep; guarded by the pump's mu
+	running      atomic.Int32 // directions that have not ended
+	movedAtSweep int64        // bytes moved at the last sweep; guarded by the pump's mu
+
+	mu    sync.Mutex // guards the following fields and the read deadlines of both ends
+	state state
+	by    Side  // why the pair is over, see Result; set with the state
+	err   error // as by
+	cut   *closing
+	endBy time.Time // when the second direction has to end; zero while both go on
+	loop  *loop     // the loop that serves the pair; nil if goroutines do
 }
 
-// parting is a farewell under way.
-type parting struct {
-	Farewell
-	until time.Time // when everything is over
+// state is where a pair is in its life; see the package comment.
+type state uint8
+
+const (
+	running state = iota // goroutines move bytes
+	parking              // goroutines move bytes and have been asked to end
+	quiet                // no goroutine is left, and a loop serves the pair
+	over                 // by and err are known, and goroutines bring the pair to its end
+)
+
+// closing is a close notice that is being sent.
+type closing struct {
+	CloseNotice
+	until time.Time // when both connections are closed
 }
 
 // Bytes returns what has been written to the upstream and to the client so far.
 func (s *Session) Bytes() (up, down int64) { return s.up.moved.Load(), s.down.moved.Load() }
 
-// Cut ends the pair from any goroutine and returns at once; Done follows within
-// about [Pump.Grace]. Only the first Cut counts, except that a later one without a
-// farewell ends the grace of the first. It has no effect on the result of a pair one
-// side of which has ended already.
+// Cut ends the pair and returns at once; Done follows within about [Pump.Grace]. It may be
+// called from any goroutine. Only the first Cut counts, except that a later one without
+// packets and without Flush ends the grace of the first. Cut does not change the result of
+// a pair one side of which has ended already.
 //
-// The upstream is told first, and has half of the time to take its farewell.
-func (s *Session) Cut(f Farewell) {
+// The upstream's packet is sent first. The upstream has half of the grace to take it.
+func (s *Session) Cut(n CloseNotice) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut == nil {
-		s.end(f, NoSide)
-	} else if !f.speaks() {
+		s.end(n, NoSide)
+	} else if n.immediate() {
 		s.hasten()
 	}
 }
 
-// speaks reports whether anybody is to be told something.
-func (f *Farewell) speaks() bool { return len(f.Client) > 0 || len(f.Upstream) > 0 || f.Flush }
+// immediate reports whether neither side gets a packet or time.
+func (n *CloseNotice) immediate() bool {
+	return len(n.Client) == 0 && len(n.Upstream) == 0 && !n.Flush
+}
 
-// end is the beginning of the end of a pair that has not been cut. s.mu is held.
-func (s *Session) end(f Farewell, by Side) {
+// end begins to close a pair that has not been cut. s.mu is held.
+func (s *Session) end(n CloseNotice, by Side) {
 	now, grace := time.Now(), s.pump.grace()
 	half, until := now.Add(grace/2), now.Add(grace)
-	s.cut = &parting{f, until}
-	s.conclude(by, f.Err)
-	s.callOffParking()
-	s.up.to.socket.out.hurry(half)
-	s.down.to.socket.out.hurry(until)
+	s.cut = &closing{n, until}
+	s.conclude(by, n.Err)
+	s.resumeParked()
+	s.up.to.socket.out.finishBy(half)
+	s.down.to.socket.out.finishBy(until)
 	s.up.from.stopReading()
-	if f.Flush {
+	if n.Flush {
 		s.down.from.readUntil(half)
 	} else {
 		s.down.from.stopReading()
@@ -75,33 +87,32 @@ func (s *Session) end(f Farewell, by Side) {
 func (s *Session) hasten() {
 	s.cut.until = time.Now()
 	for _, d := range []*direction{&s.up, &s.down} {
-		d.to.socket.out.hurry(s.cut.until)
+		d.to.socket.out.finishBy(s.cut.until)
 		d.from.stopReading()
 	}
 }
 
-// callOffParking sees to it that both directions have their goroutine, or have come
-// to their end. s.mu is held.
-func (s *Session) callOffParking() {
-	if s.parking || s.quiet {
+// resumeParked makes sure that each direction has a goroutine or has ended. s.mu is held.
+func (s *Session) resumeParked() {
+	if s.up.parked || s.down.parked {
 		s.resume()
 	}
 }
 
-// conclude records the first reason why the pair ends. s.mu is held.
+// conclude records the first reason why the pair ends. A pair that a loop serves keeps its
+// place there until the caller resumes it. s.mu is held.
 func (s *Session) conclude(by Side, err error) {
-	if !s.ended {
-		s.ended, s.by, s.err = true, by, err
+	if s.state != over {
+		s.state, s.by, s.err = over, by, err
 	}
 }
 
-// runUp and runDown have names of their own so that a goroutine dump tells how
-// many sessions there are and which way they wait.
+// runUp and runDown have names of their own so that a goroutine dump shows how many
+// sessions there are and which direction each goroutine serves.
 func (s *Session) runUp()   { s.run(&s.up, &s.down) }
 func (s *Session) runDown() { s.run(&s.down, &s.up) }
 
-// run moves bytes one way until that way ends, then sees to it that the other
-// way ends too.
+// run moves bytes in direction d until d ends, and then makes the other direction end too.
 func (s *Session) run(d, other *direction) {
 	err := s.move(d)
 	if err == errParked {
@@ -113,24 +124,24 @@ func (s *Session) run(d, other *direction) {
 	}
 }
 
-// move is direction.copy that survives a panic.
+// move is direction.copy, but returns ErrPanic after a panic.
 func (s *Session) move(d *direction) (err error) {
 	defer func() {
-		if s.pump.survive(recover()) {
+		if s.pump.recoverPanic(recover()) {
 			err = ErrPanic
 		}
 	}()
 	return d.copy(s)
 }
 
-// windUp draws the conclusions from the end of d and tells its receiver.
+// windUp handles the end of d, and passes it on to the receiver.
 func (s *Session) windUp(d, other *direction, err error) {
-	defer func() { s.pump.survive(recover()) }()
+	defer func() { s.pump.recoverPanic(recover()) }()
 	if d.filtered != nil {
 		d.filtered.close()
 	}
-	switch f := s.settle(d, other, err); {
-	case f == nil:
+	switch notice := s.settle(d, other, err); {
+	case notice == nil:
 		if !d.closed && !d.to.closeWrite() {
 			s.mu.Lock()
 			s.limit(other, longAgo)
@@ -138,53 +149,53 @@ func (s *Session) windUp(d, other *direction, err error) {
 		}
 		d.closed = true
 	case d == &s.up:
-		d.bid(f.Upstream)
+		d.sendLast(notice.Upstream)
 	}
 }
 
-// settle decides what the end of d means for the pair. It returns the farewell if the
-// pair has been cut; then the other direction has been told to end.
-func (s *Session) settle(d, other *direction, err error) *parting {
+// settle decides what the end of d means for the pair. It returns the close notice if the
+// pair has been cut; the other direction has then been asked to end.
+func (s *Session) settle(d, other *direction, err error) *closing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut != nil {
 		return s.cut
 	}
-	s.callOffParking()
+	s.resumeParked()
 	f, _ := err.(*fault)
 	switch {
 	case err == nil:
 		s.conclude(d.side, nil)
-		if s.over.IsZero() { // or the other has ended before
+		if s.endBy.IsZero() { // the other direction has not ended before
 			s.await(other)
 		}
 	case err == ErrPanic:
-		s.end(Farewell{Err: err}, NoSide)
+		s.end(CloseNotice{Err: err}, NoSide)
 	case f.in != judging:
 		s.fail(d, other, f)
 	case d == &s.up:
-		// What the client has said before counts, and so do the answers.
-		s.end(Farewell{Client: f.words, Flush: true, Err: err}, d.side)
+		// What the client sent before is passed on, and so are the upstream's answers.
+		s.end(CloseNotice{Client: f.refusal, Flush: true, Err: err}, d.side)
 	default:
-		s.end(Farewell{Err: err}, d.side)
+		s.end(CloseNotice{Err: err}, d.side)
 	}
 	return s.cut
 }
 
-// await gives d its time after the other direction has ended in order. A broker that
-// has ended has nothing more to say, and does not listen any more. s.mu is held.
+// await limits the time of d after the other direction has ended in order. A client gets
+// less time than an upstream, because a broker that has closed no longer reads. s.mu is held.
 func (s *Session) await(d *direction) {
 	if d == &s.down {
 		s.limit(d, time.Now().Add(s.pump.linger()))
 		return
 	}
 	s.limit(d, time.Now().Add(s.pump.grace()))
-	d.to.socket.out.hurry(s.over)
+	d.to.socket.out.finishBy(s.endBy)
 }
 
-// limit makes d, the second direction, read until t. s.mu is held.
+// limit makes the second direction, d, end at t. s.mu is held.
 func (s *Session) limit(d *direction, t time.Time) {
-	s.over = t
+	s.endBy = t
 	d.from.readUntil(t)
 }
 
@@ -192,24 +203,24 @@ func (s *Session) limit(d *direction, t time.Time) {
 func (s *Session) fail(d, other *direction, f *fault) {
 	by, cause := d.blame(f)
 	s.conclude(by, cause)
-	over := time.Now().Add(s.pump.grace())
-	d.to.socket.out.hurry(over)
-	other.to.socket.out.hurry(over)
+	until := time.Now().Add(s.pump.grace())
+	d.to.socket.out.finishBy(until)
+	other.to.socket.out.finishBy(until)
 	if by != d.side && cause != ErrStalled {
-		// The receiver is gone, but what it sent before may still be in our
-		// socket: a DISCONNECT, most likely.
-		s.limit(other, over)
+		// The receiver is gone, but what it sent before, most likely a DISCONNECT, may
+		// still be in the socket's buffer.
+		s.limit(other, until)
 	} else {
 		s.limit(other, longAgo)
 	}
 }
 
-// finish runs when both directions have ended. A client that sends still must be read
-// until it closes, or what it was told last is lost.
+// finish runs when both directions have ended. A client that still sends is read until it
+// closes. Otherwise the connection would be reset, and the client might lose its last packet.
 func (s *Session) finish() {
 	defer s.pump.live.Done()
-	defer s.pump.leave(s)
-	wait := s.lastWords()
+	defer s.pump.forget(s)
+	wait := s.sendClientLast()
 	s.up.to.close()
 	if wait {
 		s.readTheRest()
@@ -218,34 +229,34 @@ func (s *Session) finish() {
 	s.report()
 }
 
-// lastWords says farewell to the client, which comes after the upstream's. It reports
-// whether the client is to be waited for.
-func (s *Session) lastWords() (wait bool) {
-	defer func() { s.pump.survive(recover()) }()
+// sendClientLast sends the client its close notice, if there is one; the upstream has had
+// its own by then. It reports whether to wait for the client to close.
+func (s *Session) sendClientLast() (wait bool) {
+	defer func() { s.pump.recoverPanic(recover()) }()
 	s.mu.Lock()
-	f := s.cut
+	notice := s.cut
 	s.mu.Unlock()
-	wait = !s.up.ended && !s.down.broken
+	wait = !s.up.sourceDone && !s.down.broken
 	switch {
-	case f != nil:
-		told := s.down.bid(f.Client)
-		return wait && (told || s.by != NoSide)
+	case notice != nil:
+		sent := s.down.sendLast(notice.Client)
+		return wait && (sent || s.by != NoSide)
 	case s.by == Upstream && s.err == nil:
-		return false // it has had its time
+		return false // the client has had its time, see await
 	}
 	return wait
 }
 
 // report calls Done.
 func (s *Session) report() {
-	defer func() { s.pump.survive(recover()) }()
+	defer func() { s.pump.recoverPanic(recover()) }()
 	if s.done != nil {
 		s.done(Result{Up: s.up.moved.Load(), Down: s.down.moved.Load(), By: s.by, Err: s.err})
 	}
 }
 
-// readTheRest waits for the client to close, for the grace at most. The deadline is
-// set under the lock, so that it cannot override the one of a cut that comes now.
+// readTheRest waits for the client to close, for the grace at most. The deadline is set
+// under the lock so that it cannot replace the one of a concurrent Cut.
 func (s *Session) readTheRest() {
 	s.mu.Lock()
 	until := time.Now().Add(s.pump.grace())

@@ -9,9 +9,9 @@ import (
 // then pass without anybody looking at it, and the kernel moves it from socket to
 // socket.
 type Skipper interface {
-	// Left returns how many bytes of the packet that has begun are known to come
+	// Remaining returns how many bytes of the packet that has begun are known to come
 	// yet; 0 between packets and inside a header.
-	Left() int
+	Remaining() int
 	// Skip notes that n of them, not more, are passed on unseen.
 	Skip(n int)
 }
@@ -19,9 +19,9 @@ type Skipper interface {
 // spliceMin is the least that is worth a pipe, in bytes.
 const spliceMin = 64 << 10
 
-// unseen returns how many bytes may pass without anybody looking at them: none unless
+// spliceable returns how many bytes may pass without anybody looking at them: none unless
 // both ends are bare sockets.
-func (d *direction) unseen() int {
+func (d *direction) spliceable() int {
 	switch {
 	case d.filtered != nil || d.from.layered() || d.to.layered():
 		return 0
@@ -31,21 +31,21 @@ func (d *direction) unseen() int {
 		return math.MaxInt
 	}
 	if s, ok := d.framer.(Skipper); ok {
-		return s.Left()
+		return s.Remaining()
 	}
 	return 0
 }
 
-// passUnseen splices the rest of a body of which r has just read a full buffer, if that
+// spliceBody splices the rest of a body of which r has just read a full buffer, if that
 // is worth it. Where it can be done, r shall read little of the next packet.
-func (d *direction) passUnseen(p *pipes, r *reader) (readErr, writeErr error) {
-	left := d.unseen()
+func (d *direction) spliceBody(p *pipes, r *reader) (readErr, writeErr error) {
+	left := d.spliceable()
 	if left < spliceMin {
 		return nil, nil
 	}
 	before := d.moved.Load()
 	readErr, writeErr = d.splice(p, left)
-	r.brief = d.moved.Load() > before
+	r.shortRead = d.moved.Load() > before
 	if writeErr != nil {
 		writeErr = &fault{in: writing, err: writeErr}
 	}

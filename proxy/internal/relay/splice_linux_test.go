@@ -36,7 +36,7 @@ func TestSpliceKeepsBoundaries(t *testing.T) {
 		}
 		p.pipes.mu.Unlock()
 		bye := packet("bye")
-		r.session.Cut(Farewell{Client: bye, Upstream: bye})
+		r.session.Cut(CloseNotice{Client: bye, Upstream: bye})
 		r.expectEnd(r.broker, string(bye))
 		r.expectEnd(r.device, string(bye))
 		r.device.Close()
@@ -44,14 +44,14 @@ func TestSpliceKeepsBoundaries(t *testing.T) {
 	}
 }
 
-// A farewell never lands inside of a body of which the rest has not come.
+// A close notice never lands inside of a body of which the rest has not come.
 func TestCutInsideSplicedBody(t *testing.T) {
 	r := newRig(t, &Pump{}, "tcp", "tcp").framed().start()
 	whole := bodies(8 << 20)
 	part := whole[:4<<20]
 	go func() { _, _ = io.WriteString(r.device, part) }()
 	r.expect(r.broker, part)
-	r.session.Cut(Farewell{Upstream: packet("bye")})
+	r.session.Cut(CloseNotice{Upstream: packet("bye")})
 	r.expectEnd(r.broker, "")
 }
 

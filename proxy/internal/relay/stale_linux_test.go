@@ -146,7 +146,7 @@ func TestEventsOfReusedDescriptors(t *testing.T) {
 			old := newRig(t, p, "tcp", "tcp").framed().start()
 			old.send(old.device, packet("for another"))
 			stale := append([]unix.EpollEvent(nil), l.gather(t)...)
-			old.session.Cut(Farewell{})
+			old.session.Cut(CloseNotice{})
 			old.end()
 			r := newRig(t, p, "tcp", "tcp").framed().start()
 			client, upstream := r.sockets()
@@ -172,7 +172,7 @@ func TestEventsOfReusedDescriptors(t *testing.T) {
 			if up, down := r.session.Bytes(); up > int64(len(packet("own"))) || down != 0 {
 				t.Errorf("%d bytes up and %d down", up, down)
 			}
-			r.session.Cut(Farewell{})
+			r.session.Cut(CloseNotice{})
 			r.end()
 		}
 		if reused == 0 {
@@ -187,7 +187,7 @@ func TestEventsOfReusedDescriptors(t *testing.T) {
 func (s *Session) isQuiet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.quiet
+	return s.state == quiet
 }
 
 // TestChurn replaces pairs, some with bytes on their way, beside others that go on:

@@ -157,8 +157,8 @@ func TestCutIdle(t *testing.T) {
 	cause := errors.New("revoked")
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
-		r.session.Cut(Farewell{Client: packet("bye client"), Upstream: packet("bye upstream"), Err: cause})
-		r.session.Cut(Farewell{Client: packet("too late"), Err: errors.New("too late")})
+		r.session.Cut(CloseNotice{Client: packet("bye client"), Upstream: packet("bye upstream"), Err: cause})
+		r.session.Cut(CloseNotice{Client: packet("too late"), Err: errors.New("too late")})
 		r.expectEnd(r.broker, string(packet("bye upstream")))
 		r.expectEnd(r.device, string(packet("bye client")))
 		r.device.Close()
@@ -168,32 +168,32 @@ func TestCutIdle(t *testing.T) {
 	})
 }
 
-// TestSecondCutEndsTheGrace: nobody takes the farewells of the first.
+// TestSecondCutEndsTheGrace: nobody takes the close notices of the first.
 func TestSecondCutEndsTheGrace(t *testing.T) {
 	cause := errors.New("draining")
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
-		r.session.Cut(Farewell{Client: packet("bye client"), Flush: true, Err: cause})
+		r.session.Cut(CloseNotice{Client: packet("bye client"), Flush: true, Err: cause})
 		synctest.Wait()
 		start := time.Now()
-		r.session.Cut(Farewell{})
+		r.session.Cut(CloseNotice{})
 		if got, want := r.end(), (Result{Err: cause}); got != want || time.Since(start) != 0 {
 			t.Errorf("result %+v after %v, want %+v at once", got, time.Since(start), want)
 		}
 	})
 }
 
-// The upstream hears of the end first: until it has taken its farewell, the client
+// The upstream hears of the end first: until it has taken its close notice, the client
 // gets none.
-func TestUpstreamFarewellComesFirst(t *testing.T) {
+func TestUpstreamCloseNoticeComesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		start := time.Now()
 		go discard(r.device)
-		r.session.Cut(Farewell{Client: packet("c"), Upstream: packet("u")})
+		r.session.Cut(CloseNotice{Client: packet("c"), Upstream: packet("u")})
 		synctest.Wait()
 		if len(r.result) != 0 {
-			t.Error("the pair ended before the upstream took its farewell")
+			t.Error("the pair ended before the upstream took its close notice")
 		}
 		time.Sleep(200 * time.Millisecond)
 		go discard(r.broker)
@@ -207,13 +207,13 @@ func TestUpstreamFarewellComesFirst(t *testing.T) {
 }
 
 // An upstream that takes nothing costs half of the grace; the client still gets its
-// farewell.
+// close notice.
 func TestCutWithStalledUpstream(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		start := time.Now()
 		r.send(r.device, packet("the broker never reads this"))
-		r.session.Cut(Farewell{Client: packet("bye"), Upstream: packet("u")})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Upstream: packet("u")})
 		r.expectEnd(r.device, string(packet("bye")))
 		r.device.Close()
 		r.endsAfter(start, 500*time.Millisecond)
@@ -225,7 +225,7 @@ func TestCutWithStalledClient(t *testing.T) {
 		r.start()
 		start := time.Now()
 		r.send(r.broker, packet("the device never reads this"))
-		r.session.Cut(Farewell{Client: packet("bye"), Upstream: packet("u")})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Upstream: packet("u")})
 		r.expectEnd(r.broker, string(packet("u")))
 		if got := r.endsAfter(start, time.Second); got.By != NoSide || got.Err != nil {
 			t.Errorf("result %+v", got)
@@ -233,31 +233,31 @@ func TestCutWithStalledClient(t *testing.T) {
 	})
 }
 
-// A client that goes on sending after its farewell is read until the grace is over.
+// A client that goes on sending after its close notice is read until the grace is over.
 func TestCutWithClientThatDoesNotClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		start := time.Now()
 		go discard(r.broker)
-		r.session.Cut(Farewell{Client: packet("bye")})
+		r.session.Cut(CloseNotice{Client: packet("bye")})
 		r.expectEnd(r.device, string(packet("bye")))
 		r.send(r.device, packet("still here"))
 		r.endsAfter(start, time.Second)
 	})
 }
 
-func TestCutWithoutFarewellIsImmediate(t *testing.T) {
+func TestCutWithoutCloseNoticeIsImmediate(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		start := time.Now()
 		go discard(r.device)
 		go discard(r.broker)
-		r.session.Cut(Farewell{})
+		r.session.Cut(CloseNotice{})
 		r.endsAfter(start, 0)
 	})
 }
 
-func TestNoFarewellInsidePacket(t *testing.T) {
+func TestNoCloseNoticeInsidePacket(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		half := string(packet("a packet that is cut off")[:10])
@@ -266,21 +266,21 @@ func TestNoFarewellInsidePacket(t *testing.T) {
 		go r.device.Write([]byte(half))
 		r.expect(r.broker, half)
 		synctest.Wait()
-		r.session.Cut(Farewell{Client: packet("bye"), Upstream: packet("bye")})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Upstream: packet("bye")})
 		r.expectEnd(r.broker, "")
 		r.expectEnd(r.device, "")
 		r.end()
 	})
 }
 
-func TestNoFarewellWithoutFramer(t *testing.T) {
+func TestNoCloseNoticeWithoutFramer(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.pair.FromClient, r.pair.FromUpstream = nil, nil
 		r.start()
 		r.send(r.broker, []byte("x"))
 		r.expect(r.device, "x")
 		synctest.Wait()
-		r.session.Cut(Farewell{Client: packet("bye"), Upstream: packet("bye")})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Upstream: packet("bye")})
 		r.expectEnd(r.broker, "")
 		r.expectEnd(r.device, "")
 		r.end()
@@ -318,7 +318,7 @@ func TestFlush(t *testing.T) {
 			_, _ = r.broker.Write(late)
 			r.broker.Close()
 		}()
-		r.session.Cut(Farewell{Client: packet("bye"), Flush: true})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Flush: true})
 		r.expectEnd(r.device, string(late)+string(packet("bye")))
 		r.device.Close()
 		if got := r.end(); got.By != NoSide || got.Down != int64(len(late)) {
@@ -332,7 +332,7 @@ func TestFlushOfUpstreamThatDoesNotEnd(t *testing.T) {
 		r.start()
 		start := time.Now()
 		go discard(r.broker)
-		r.session.Cut(Farewell{Client: packet("bye"), Flush: true})
+		r.session.Cut(CloseNotice{Client: packet("bye"), Flush: true})
 		r.expectEnd(r.device, string(packet("bye")))
 		r.device.Close()
 		r.endsAfter(start, 500*time.Millisecond)
