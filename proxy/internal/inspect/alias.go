@@ -6,24 +6,24 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// aliases are the topic aliases of one direction, MQTT 5.0 section 3.3.2.3.4.
+// aliases holds the topic aliases of one direction (MQTT 5.0 section 3.3.2.3.4).
 type aliases struct {
 	max    uint16
 	topics map[uint16]aliasedTopic
-	size   int // of them all, in bytes
+	size   int // in bytes, with overhead for each
 }
 
 type aliasedTopic struct {
 	topic []byte
-	known bool // to the other side, as this topic
+	known bool // the receiver has been sent the alias with this topic
 }
 
-// resolve returns the topic of a PUBLISH that carries the alias id and topic, which
-// may be empty: then it is the one that the client has given the alias before.
+// resolve returns the topic of a PUBLISH with the alias id. If the topic in the packet is
+// empty, that is the topic which the sender gave to the alias before.
 func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
 	if id > a.max {
 		// 0x94 is "topic alias invalid".
-		return nil, a.fault(0x94, "MQTT-3.3.2-9", "topic alias is above the broker's maximum")
+		return nil, a.fault(0x94, "MQTT-3.3.2-9", "topic alias is above the receiver's maximum")
 	}
 	t, set := a.topics[id]
 	switch {
@@ -47,10 +47,10 @@ func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
 	return t.topic, nil
 }
 
-// known reports whether the other side has learned what the alias stands for.
+// known reports whether the receiver knows what the alias stands for.
 func (a *aliases) known(id uint16) bool { return a.topics[id].known }
 
-// passed records that the other side gets to see the alias with its topic.
+// passed records that the receiver is sent the alias with its topic.
 func (a *aliases) passed(id uint16) {
 	if t := a.topics[id]; !t.known {
 		a.topics[id] = aliasedTopic{topic: t.topic, known: true}

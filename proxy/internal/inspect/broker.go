@@ -7,8 +7,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// fromBroker judges what the broker sends: it completes the answers to requests that were
-// passed on in part, and maps the topics of messages back.
+// fromBroker is the judge of what the broker sends. It completes the answers to requests that
+// were passed on in part, and maps the topics of messages back.
 type fromBroker struct {
 	level     byte
 	topics    topics
@@ -17,13 +17,13 @@ type fromBroker struct {
 	requests  *requests
 
 	aliases  aliases
-	received *identifiers // QoS 2: dropped and answered with PUBREC
+	received *identifiers // dropped QoS 2 messages whose PUBREL has not come
 	name     []byte       // of the last topic
 	scratch  []byte       // of the last verdict
 }
 
-// need may be asked before a request is added and decide after it. The broker cannot
-// answer a request that is added only now, so whatever is decided then is right.
+// need can be called before a request is added and decide after that. This does no harm: the
+// packet in between is not the answer to that request, which has not been passed on yet.
 func (b *fromBroker) need(packet []byte, size int) int {
 	switch packets.Type(packet[0] >> 4) {
 	case packets.SUBACK, packets.UNSUBACK:
@@ -61,7 +61,7 @@ func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
 	return verdict{}, nil
 }
 
-// complete puts the answers of the proxy into a SUBACK or an UNSUBACK.
+// complete adds the codes of the filters that were taken out to a SUBACK or an UNSUBACK.
 func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	var ack packets.Suback
 	if err := ack.Parse(raw, b.level); err != nil {
@@ -81,8 +81,8 @@ func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	return verdict{instead: b.scratch}, nil
 }
 
-// publish maps the topic of a message back. A message that is not for the device, or too
-// large for it, is acknowledged in its place [MQTT-3.1.2-25].
+// publish maps the topic of a message back. It drops a message that is not for the device, or
+// too large for it [MQTT-3.1.2-25].
 func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 	var p packets.Publish
 	n, err := p.Parse(head, b.level)
@@ -123,14 +123,14 @@ func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 	return verdict{instead: b.scratch}, nil
 }
 
-// down returns the device's name of a topic, or why it is not for the device.
+// down returns the device's name of a topic, or the reason why the topic is not for the device.
 func (b *fromBroker) down(topic []byte) (name []byte, denied string) {
 	name, v := b.topics.m.Down(b.name[:0], topic)
 	return name, refusal(v)
 }
 
-// withResponse returns properties in which the response topic, if there is one, is the
-// device's. It is taken out if it is not for the device.
+// withResponse returns p with the response topic, if there is one, replaced by the device's
+// name, or removed if it is not for the device.
 func (b *fromBroker) withResponse(p packets.Properties) packets.Properties {
 	topic, ok := p.ResponseTopic()
 	if !ok {
@@ -152,7 +152,7 @@ func (b *fromBroker) tell(d Denied) {
 	}
 }
 
-// drop acknowledges a message to the broker as if the device had.
+// drop drops a message and acknowledges it to the broker as the device would.
 func (b *fromBroker) drop(p *packets.Publish) verdict {
 	if p.QoS == 0 {
 		return verdict{drop: true}
@@ -169,7 +169,7 @@ func (b *fromBroker) drop(p *packets.Publish) verdict {
 	return verdict{drop: true, answer: b.scratch}
 }
 
-// release ends the exchange about a dropped message of QoS 2.
+// release answers the PUBREL of a dropped message.
 func (b *fromBroker) release(raw []byte) (verdict, error) {
 	var ack packets.Ack
 	if err := ack.Parse(raw, b.level); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// fromClient judges what the client sends.
+// fromClient is the judge of what the client sends.
 type fromClient struct {
 	level     byte
 	topics    topics
@@ -17,7 +17,7 @@ type fromClient struct {
 	requests  *requests
 
 	aliases  aliases
-	received *identifiers // QoS 2, before MQTT 5.0: dropped and answered with PUBREC
+	received *identifiers // before MQTT 5.0: dropped QoS 2 messages whose PUBREL has not come
 	name     []byte       // of the last topic
 	scratch  []byte       // of the last verdict
 }
@@ -86,8 +86,8 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 	return c.pass(&p, &out, alias, size-n), nil
 }
 
-// pass passes p on as out, which has the broker's topics. payload is in bytes, alias is 0
-// for none.
+// pass passes p on as out, which has the broker's topics. payload is the length of the
+// payload in bytes, and alias is 0 if there is none.
 func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) verdict {
 	if alias != 0 && c.aliases.known(alias) && len(p.Topic) == 0 {
 		out.Topic = nil
@@ -118,7 +118,7 @@ func (c *fromClient) tell(d Denied) {
 	}
 }
 
-// refuse drops p and tells the client with code, as far as its version can be told.
+// refuse drops p and answers it with code, or in versions before 5.0 as if it were accepted.
 func (c *fromClient) refuse(p *packets.Publish, code packets.ReasonCode) verdict {
 	if p.QoS == 0 {
 		return verdict{drop: true}
@@ -140,7 +140,7 @@ func (c *fromClient) refuse(p *packets.Publish, code packets.ReasonCode) verdict
 	return verdict{drop: true, answer: c.scratch}
 }
 
-// release ends the exchange about a dropped message of QoS 2.
+// release answers the PUBREL of a dropped message.
 func (c *fromClient) release(raw []byte) (verdict, error) {
 	var ack packets.Ack
 	if err := ack.Parse(raw, c.level); err != nil {
@@ -163,7 +163,7 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 		return verdict{}, c.inUse()
 	}
 	var codes []packets.ReasonCode
-	var payload []byte // Subscribe.Add would copy all of it for every filter
+	var payload []byte // not Subscribe.Add, which would copy all of it for every filter
 	for filter, options := range s.All() {
 		at := len(payload)
 		out, denied := c.topics.subscribe(append(payload, 0, 0), filter, options&3)
@@ -179,8 +179,8 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	return c.passFilters(&s, payload, codes)
 }
 
-// unsubscribe maps the filters of an UNSUBSCRIBE. Those that the client cannot have
-// subscribed to are answered as such.
+// unsubscribe maps the filters of an UNSUBSCRIBE. For a filter that the client cannot have
+// subscribed to, the answer is that there was no such subscription.
 func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	var s packets.Subscribe
 	if err := s.Parse(raw, c.level); err != nil {
@@ -205,8 +205,8 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	return c.passFilters(&s, payload, codes)
 }
 
-// passFilters passes on what is left of a request, or answers it if nothing is. codes has
-// an element for each filter that the client has sent.
+// passFilters passes on the remaining filters of a request, or answers it if none remains.
+// codes has an element for each filter that the client sent.
 func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []packets.ReasonCode) (verdict, error) {
 	answer := packets.SUBACK
 	if s.Type == packets.UNSUBSCRIBE {
@@ -243,7 +243,7 @@ func (c *fromClient) inUse() error {
 		Code: packets.ProtocolError, Reason: "packet identifier is in use"}
 }
 
-// publishHead returns how much of a PUBLISH precedes its payload, see judge.
+// publishHead returns how many bytes of a PUBLISH come before its payload, as judge.need does.
 func publishHead(b []byte, size int, level byte) int {
 	at := fixedHeader(b)
 	if at+2 > len(b) {

@@ -1,47 +1,69 @@
-// Package inspect keeps a session within its [authz.BoundACL]: it reads the packets
-// of a client and its broker as they pass, takes out what is not allowed and answers
-// it in the broker's place.
+// Package inspect applies the topic rules and the topic map of a device to its session. It
+// reads the packets of the client and of the broker as they pass, takes out or refuses what
+// is not allowed, answers for the side that does not get to see it, and replaces topics.
 //
 // [New] returns the filters of both directions, for a session whose CONNECT has been
 // accepted:
 //
-//	up, down := inspect.New(inspect.Session{Level: 5, ACL: acl, TopicAliasMaximum: 10})
-//	pass, back, err := up.Filter(chunk) // what goes to the broker, what goes back
+//	up, down := inspect.New(inspect.Session{Level: 5, ACL: acl, Topics: bound})
+//	pass, back, err := up.Filter(chunk) // what goes to the broker, and back to the client
 //
-// The will of a session belongs to its CONNECT, before there is anything to filter:
-// ask [Will].
+// The will of a session is part of its CONNECT, which comes before the filters: see [Will].
 //
-// # What is done to which packet
+// # Topic rules and topic map
 //
-//   - PUBLISH of the client: one that is not allowed is dropped. With QoS 1 and 2 it
-//     is answered: in MQTT 5.0 with PUBACK or PUBREC and reason code 0x87. Before,
-//     those have no way to say no and MQTT 3.1.1 section 3.3.5 leaves two choices;
-//     closing the connection would make the device send the message again for ever,
-//     so it is acknowledged as if it had been published, and for QoS 2 the PUBREL is
-//     answered too. Answers may overtake those of the broker, which the standard
-//     allows a server.
-//   - SUBSCRIBE: filters that are not allowed are taken out, and the SUBACK of the
-//     broker gets 0x87 (before MQTT 5.0: 0x80) at their places. If nothing is left,
-//     the broker sees nothing. A topic filter that is not valid is not allowed.
-//   - Everything else passes, UNSUBSCRIBE and all messages of the broker included.
-//     What the broker knew to deliver from an earlier session is delivered.
+// The topic rules ([authz.BoundACL]) decide about the topics that the device uses. The map
+// ([topicmap.Bound]) then replaces an allowed topic by the one that the broker uses, or
+// refuses it. Topics of messages from the broker are mapped back; the topic rules are not
+// applied to them. A session may have rules, a map, or both.
 //
-// Topic aliases of the client are followed, [MQTT-3.3.2-9] is enforced, and an
-// alias that the broker has not learned, because the message that set it was
-// dropped, is spelled out.
+// # Packets of the client
+//
+//   - PUBLISH: a message that the rules or the map refuse is dropped. Its response topic, if
+//     it has one, is mapped too, and has to be a topic that the client may subscribe to;
+//     otherwise the message is dropped. A dropped message of QoS 1 or 2 is answered. In MQTT
+//     5.0 the answer is a PUBACK or PUBREC with reason code 0x87. Earlier versions have no
+//     such answer, and MQTT 3.1.1 section 3.3.5 leaves two choices. Closing the connection
+//     would make the device send the message again forever, so the message is acknowledged
+//     as if it had been published; for QoS 2 the PUBREL is answered, too. Answers may
+//     overtake those of the broker, which the standard allows.
+//   - SUBSCRIBE: filters that the rules or the map refuse are taken out, and so are filters
+//     that are not valid. The SUBACK that the client receives has 0x87 (before MQTT 5.0:
+//     0x80) at their places. If no filter remains, the broker does not see the packet.
+//   - UNSUBSCRIBE: with a map, filters are mapped, and those that the map refuses are taken
+//     out. The UNSUBACK of MQTT 5.0 has 0x11 (no subscription existed) at their places.
+//     Without a map the packet passes as it is.
+//   - A PUBLISH or a request that the map makes larger than the broker's Maximum Packet Size
+//     is refused with 0x97 (before MQTT 5.0: as above).
+//   - All other packets pass as they are.
+//
+// Topic aliases of the client are followed and [MQTT-3.3.2-9] is enforced. If a message that
+// sets an alias is dropped, the broker does not learn the alias, so the next allowed message
+// with the alias gets the topic as well.
+//
+// # Packets of the broker
+//
+//   - PUBLISH: with a map, the topic and the response topic are mapped back. A message with a
+//     topic that is not for the device is dropped, and so is one that is larger than the
+//     client's Maximum Packet Size once it is mapped [MQTT-3.1.2-25]. A dropped message of
+//     QoS 1 or 2 is acknowledged to the broker. A response topic that is not for the device
+//     is taken out. Topic aliases of the broker are followed in the same way as the client's.
+//   - SUBACK and UNSUBACK get the reason codes of the filters that were taken out.
+//   - All other packets pass as they are. Without a map, so does every message: what the
+//     broker kept for a session from before the rules changed is still delivered.
 //
 // # Memory
 //
-// Payloads are never held, only passed on or dropped as they come. What is held of
-// an incomplete packet is its fixed header and, of a PUBLISH, topic and properties;
-// a SUBSCRIBE, a SUBACK that is waited for and a PUBREL are held whole. That is
-// bounded by 128 KiB, a session's topic aliases by 256 KiB and its unanswered
-// SUBSCRIBEs by 64 KiB. Whoever goes beyond loses the connection. Messages that pass
-// as they are cost no allocation.
+// Payloads are never held, only passed on or dropped as they come. Of an incomplete packet,
+// the filter holds the fixed header and, for a PUBLISH, the topic and the properties. A
+// SUBSCRIBE, a PUBREL and an UNSUBSCRIBE, SUBACK or UNSUBACK that has to be changed are held
+// whole. That is bounded by 128 KiB. The topic aliases of one direction are bounded by 256
+// KiB, and the unanswered requests of a session by 64 KiB. A session that exceeds a bound
+// ends. Messages that pass as they are cost no allocation.
 //
 // # Faults
 //
-// A packet that had to be read and is malformed ends the session with an error, of
-// which a client of MQTT 5.0 is told in a DISCONNECT. Packets that pass unread are
-// for their receiver to judge.
+// A packet that has to be read and is malformed ends the session with an error. If the
+// client sent it and speaks MQTT 5.0, it gets a DISCONNECT with the reason code. Packets that
+// pass unread are left to their receiver to check.
 package inspect

@@ -2,18 +2,21 @@ package inspect
 
 import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 
-// Filter is the filter of one direction. [New] makes it.
+// Filter is the filter of one direction; see [New].
 type Filter struct {
 	judge      judge
 	level      byte
-	disconnect bool // the sender is told about faults
+	disconnect bool // the sender gets a DISCONNECT after a fault
 
-	held   []byte // the beginning of a packet that is not decided on
-	left   int    // bytes to come of the packet that is
-	drop   bool   // and they are dropped
-	answer []byte // to that packet, once it is complete
-	last   bool   // that packet is a DISCONNECT
-	ended  bool   // it is complete: what follows does not count
+	held []byte // the beginning of a packet that has not been decided on
+
+	// The packet that has been decided on and is not complete.
+	remaining int    // its bytes that are still to come
+	drop      bool   // they are dropped
+	answer    []byte // sent back once the packet is complete
+	last      bool   // it is a DISCONNECT
+
+	ended bool // a DISCONNECT is complete, and what follows is ignored
 
 	out  output
 	back []byte
@@ -22,28 +25,26 @@ type Filter struct {
 
 // judge decides about the packets of one direction.
 type judge interface {
-	// need returns how many bytes of a packet must be there to decide. b holds the
-	// first, at least the fixed header, and size is the size of the packet. If that
-	// takes more than b to tell, it is a number above len(b) and not above the
-	// answer.
+	// need returns how many bytes of a packet decide needs. b is the beginning of the
+	// packet, with at least the fixed header, and size is the size of the packet. If b is
+	// too short to say, need returns a lower bound that is greater than len(b).
 	need(b []byte, size int) int
-	// decide is shown that many bytes. What it returns holds until the next call.
+	// decide gets as many bytes as need returned. Its result is valid until the next call.
 	decide(head []byte, size int) (verdict, error)
 }
 
-// verdict is what becomes of a packet. The zero value passes it on.
+// verdict says what is done with a packet. The zero value passes it on.
 type verdict struct {
 	drop    bool
-	instead []byte // if not nil, takes the place of the bytes that were shown
+	instead []byte // if not nil, replaces the bytes that decide got
 	answer  []byte // whole packets for the sender
 }
 
-// Filter is shown every byte of its direction, in order and in pieces of any size. It
-// returns the bytes to pass on, and whole packets to send back between two of the
-// other direction; both hold until the next call. An error, which every later call
-// returns again, ends the session; pass is then what came before the fault and back
-// the last that the sender is told. What follows a DISCONNECT is ignored
-// [MQTT-3.14.4-1].
+// Filter takes every byte of its direction, in order and in pieces of any size. It returns
+// the bytes to pass on, and whole packets to send back to the sender between two packets of
+// the other direction. Both are valid until the next call. An error ends the session, and
+// every later call returns it again; pass is then what came before the fault, and back ends
+// with the last packet for the sender. What follows a DISCONNECT is ignored [MQTT-3.14.4-1].
 func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
 	if f.err != nil {
 		return nil, nil, f.err
@@ -61,11 +62,11 @@ func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
 	return f.out.end(), f.back, f.err
 }
 
-// step deals with some of b from at on and returns how much.
+// step processes some of b, from at on, and returns how many bytes.
 func (f *Filter) step(b []byte, at int) (int, error) {
 	switch rest := b[at:]; {
-	case f.left > 0:
-		n := min(f.left, len(rest))
+	case f.remaining > 0:
+		n := min(f.remaining, len(rest))
 		if !f.drop {
 			f.out.keep(at, at+n)
 		}
@@ -94,7 +95,7 @@ func (f *Filter) step(b []byte, at int) (int, error) {
 	}
 }
 
-// hold adds as much of b to what is held as is needed next.
+// hold appends as much of b to the held bytes as is needed next, and decides if that is enough.
 func (f *Filter) hold(b []byte) (int, error) {
 	need, _, err := f.need(f.held)
 	if err != nil {
@@ -118,8 +119,8 @@ func (f *Filter) hold(b []byte) (int, error) {
 	return n, err
 }
 
-// need returns how many bytes of the packet that b begins are needed to decide, as
-// far as b tells, and its size.
+// need returns how many bytes are needed to decide about the packet at the beginning of b, as
+// far as b is enough to say, and the packet's size.
 func (f *Filter) need(b []byte) (need, size int, err error) {
 	size, err = packets.PacketSize(b, f.level)
 	if err != nil {
@@ -134,26 +135,26 @@ func (f *Filter) need(b []byte) (need, size int, err error) {
 	return need, size, nil
 }
 
-// decide begins a packet of the given size of which head is there.
+// decide decides about a packet of the given size that begins with head.
 func (f *Filter) decide(head []byte, size int) (verdict, error) {
 	v, err := f.judge.decide(head, size)
 	if err == nil {
-		f.drop, f.answer, f.left = v.drop, v.answer, size
+		f.drop, f.answer, f.remaining = v.drop, v.answer, size
 		f.last = packets.Type(head[0]>>4) == packets.DISCONNECT
 		f.advance(len(head))
 	}
 	return v, err
 }
 
-// advance counts n bytes of the packet. Its end is the time for the answer.
+// advance counts n bytes of the packet. At the end of the packet it sends the answer back.
 func (f *Filter) advance(n int) {
-	if f.left -= n; f.left == 0 {
+	if f.remaining -= n; f.remaining == 0 {
 		f.back = append(f.back, f.answer...)
 		f.answer, f.ended = nil, f.last
 	}
 }
 
-// fixedHeader returns the size of the fixed header, of which b holds all.
+// fixedHeader returns the size of the fixed header at the beginning of b.
 func fixedHeader(b []byte) int {
 	n := 2
 	for b[n-1] >= 0x80 {
@@ -162,13 +163,13 @@ func fixedHeader(b []byte) int {
 	return n
 }
 
-// output is what of an input is passed on: a part of the input itself as long as
-// that will do.
+// output collects what is passed on of an input. It is a part of the input itself as long as
+// that is possible.
 type output struct {
 	in       []byte
 	from, to int
-	own      bool
-	buf      []byte // if own
+	own      bool // buf holds the output
+	buf      []byte
 }
 
 func (o *output) begin(in []byte) {
@@ -208,8 +209,8 @@ func (o *output) insert(b []byte) {
 	o.buf = append(o.buf, b...)
 }
 
-// reuse returns b empty, or nothing if it is too large to be kept by a session that
-// may idle for days.
+// reuse returns b emptied, or nil if b is too large to be kept by a session that may be idle
+// for days.
 func reuse(b []byte) []byte {
 	if cap(b) > 1<<10 {
 		return nil

@@ -8,22 +8,22 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Session is what has to be known of a session to filter it.
+// Session describes a session to be filtered.
 type Session struct {
 	// Level is the protocol level: 3, 4 or 5.
 	Level byte
-	// ACL says which topics of the device are allowed. Nil allows all.
+	// ACL are the topic rules, which decide about the topics of the device. Nil allows all.
 	ACL *authz.BoundACL
-	// Topics maps the device's topics to the broker's and back. Nil maps none.
+	// Topics maps the device's topics to the broker's and back. Nil leaves them as they are.
 	Topics *topicmap.Bound
-	// Broker and Client are what each side takes, as its CONNACK or CONNECT says.
+	// Broker and Client are the limits in the CONNACK and in the CONNECT.
 	Broker, Client Limits
-	// Denied, if not nil, is called for each message and each topic filter that is not
-	// allowed, from the goroutine that filters.
+	// Denied, if not nil, is called for each message and each topic filter that the rules or
+	// the map refuse, by the goroutine that called Filter.
 	Denied func(Denied)
 }
 
-// Limits are what one side of a session takes, in MQTT 5.0.
+// Limits are the limits that one side of a session announces in MQTT 5.0.
 type Limits struct {
 	// TopicAliasMaximum is the highest topic alias, 0 for none.
 	TopicAliasMaximum uint16
@@ -39,24 +39,24 @@ func LimitsOf(p packets.Properties) Limits {
 	return l
 }
 
-// Denied is a message or a topic filter that is not allowed.
+// Denied describes a message or a topic filter that was refused.
 type Denied struct {
 	// Type is PUBLISH or SUBSCRIBE.
 	Type packets.Type
-	// Down says that the message was the broker's, for the device.
+	// Down is set if the broker sent the message.
 	Down bool
-	// Topic is the topic name or the filter. It holds during the call only.
+	// Topic is the topic name or the filter. It is valid only during the call.
 	Topic []byte
-	// QoS is that of the message, or that which the subscription asks for.
+	// QoS is the QoS of the message, or the one that the subscription asks for.
 	QoS byte
-	// Retain is the message's.
+	// Retain is the message's retain flag.
 	Retain bool
-	// Reason says why, in words.
+	// Reason is the reason as a text for people.
 	Reason string
 }
 
-// New returns the filters of what the client and of what the broker sends. Each is
-// for one goroutine at a time; the two may run at once.
+// New returns the filters of what the client sends and of what the broker sends. Each is for
+// one goroutine at a time, and the two may be used at the same time.
 func New(s Session) (up, down *Filter) {
 	requests, t := &requests{}, topics{s.ACL, s.Topics}
 	up = &Filter{
@@ -69,9 +69,9 @@ func New(s Session) (up, down *Filter) {
 		maxPacket: s.Client.MaximumPacketSize, requests: requests, aliases: aliases{max: s.Client.TopicAliasMaximum}}}
 }
 
-// Growth returns by how many bytes a packet of the client may grow on its way to the
-// broker: a PUBLISH whose topic and response topic are mapped, and whose lengths then take
-// a byte more each.
+// Growth returns by how many bytes a packet of the client can grow on its way to the broker.
+// The largest growth is that of a PUBLISH whose topic and response topic are both mapped, and
+// whose two variable lengths take a byte more each.
 func Growth(m *topicmap.Bound) uint32 {
 	if m == nil {
 		return 0
@@ -86,7 +86,7 @@ const (
 	quotaExceeded  packets.ReasonCode = 0x97
 )
 
-// refusedFilter is how a SUBACK says no to one filter.
+// refusedFilter returns the code with which a SUBACK refuses one filter.
 func refusedFilter(level byte, code packets.ReasonCode) packets.ReasonCode {
 	if level >= 5 {
 		return code
@@ -94,12 +94,12 @@ func refusedFilter(level byte, code packets.ReasonCode) packets.ReasonCode {
 	return 0x80 // failure, MQTT 3.1.1 section 3.9.3
 }
 
-// What a session may take of the proxy's memory, in bytes.
+// Limits on the memory that one session can take, in bytes.
 const (
 	maxHeld     = 128 << 10
 	maxAliases  = 256 << 10
 	maxRequests = 64 << 10
-	overhead    = 64 // of a map's entry, roughly
+	overhead    = 64 // of an entry of a map, roughly
 )
 
 var (
@@ -108,7 +108,7 @@ var (
 	errRequests = errors.New("too many topic filters without an answer of the broker")
 )
 
-// reasonCode is what a client of MQTT 5.0 is told about err.
+// reasonCode returns the reason code of err for a client of MQTT 5.0.
 func reasonCode(err error) packets.ReasonCode {
 	var malformed *packets.MalformedError
 	switch {

@@ -6,24 +6,25 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// passedOn stands for the code of a filter that the broker decides about. No reason code
-// has this value.
+// passedOn is the place of a reason code that the broker will provide. No reason code has
+// this value.
 const passedOn packets.ReasonCode = 0xFF
 
-// requests are the SUBSCRIBEs and UNSUBSCRIBEs that were passed on in part. Both directions
-// use it.
+// requests holds the SUBSCRIBEs and UNSUBSCRIBEs that were passed on in part and have not been
+// answered. The filters of both directions use it at the same time.
 type requests struct {
 	mu      sync.Mutex
 	waiting map[uint16]request // by packet identifier
 	size    int                // in bytes
 }
 
-// request is the answer to one of them, as far as it is known.
+// request is what is known of the answer to a request.
 type request struct {
 	answer packets.Type // SUBACK or UNSUBACK
 	codes  []packets.ReasonCode
 }
 
+// any reports whether a request waits for its answer.
 func (r *requests) any() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +39,7 @@ func (r *requests) inUse(id uint16) bool {
 	return ok
 }
 
-// add has to be called before the request is passed on.
+// add records a request before it is passed on.
 func (r *requests) add(id uint16, wait request) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -52,7 +53,8 @@ func (r *requests) add(id uint16, wait request) error {
 	return nil
 }
 
-// take returns the codes that add was given for an answer of that type, once, or nil.
+// take removes the request that an answer of the given type belongs to and returns its codes,
+// or nil if there is none.
 func (r *requests) take(id uint16, answer packets.Type) []packets.ReasonCode {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,8 +67,8 @@ func (r *requests) take(id uint16, answer packets.Type) []packets.ReasonCode {
 	return wait.codes
 }
 
-// merge puts the broker's codes where ours say passedOn. It reports false if their number
-// is not right.
+// merge replaces each passedOn in ours by the next of the broker's codes. It reports false if
+// their numbers differ.
 func merge(ours, brokers []packets.ReasonCode) ([]packets.ReasonCode, bool) {
 	out := make([]packets.ReasonCode, len(ours))
 	for i, code := range ours {

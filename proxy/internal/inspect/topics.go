@@ -8,19 +8,19 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// byRules is the reason for what the topic rules do not allow. The map has reasons of its
-// own.
+// byRules is the reason given if the topic rules do not allow a topic. The topic map has
+// reasons of its own.
 const byRules = "the topic rules do not allow it"
 
-// topics decides about topics. The rules see those that the device uses, the map makes of
-// them those that the broker uses. Each may be nil.
+// topics applies the topic rules to the topics of the device and maps them to those of the
+// broker. Each field may be nil.
 type topics struct {
 	acl *authz.BoundACL
 	m   *topicmap.Bound
 }
 
-// publish returns the broker's name of a topic that the client publishes to, which is
-// topic itself or in buf, or why the client may not.
+// publish returns the broker's name of a topic that the client publishes to, or the reason
+// why the client may not. The name is topic itself or is in buf.
 func (t topics) publish(buf, topic []byte, qos byte, retain bool) (name []byte, denied string) {
 	if t.acl != nil && !t.acl.Publish(topic, qos, retain) {
 		return nil, byRules
@@ -28,6 +28,7 @@ func (t topics) publish(buf, topic []byte, qos byte, retain bool) (name []byte, 
 	return t.up(buf, topic)
 }
 
+// up returns the broker's name of a topic of the device, or the reason why the map refuses it.
 func (t topics) up(buf, topic []byte) (name []byte, denied string) {
 	if t.m == nil {
 		return topic, ""
@@ -36,6 +37,7 @@ func (t topics) up(buf, topic []byte) (name []byte, denied string) {
 	return name, refusal(v)
 }
 
+// refusal returns the reason in v, or "" if v does not refuse the topic.
 func refusal(v topicmap.Verdict) string {
 	if v.Outcome != topicmap.Refused {
 		return ""
@@ -43,8 +45,8 @@ func refusal(v topicmap.Verdict) string {
 	return "the topic map refuses it: " + v.Reason.String()
 }
 
-// respond returns the broker's name of a topic that the client wants to be answered on. It
-// has to be one that the client may subscribe to.
+// respond returns the broker's name of a response topic, or the reason why the client may
+// not use it. The client must be allowed to subscribe to it.
 func (t topics) respond(topic string) (name, denied string) {
 	if t.acl != nil && !t.acl.Subscribe(topic, 0) {
 		return "", "response topic: " + byRules
@@ -56,8 +58,8 @@ func (t topics) respond(topic string) (name, denied string) {
 	return string(mapped), ""
 }
 
-// withResponse returns properties in which the response topic, if there is one, is the
-// broker's, or why the client may not have it.
+// withResponse returns p with the response topic, if there is one, replaced by the broker's
+// name, or the reason why the client may not use it.
 func (t topics) withResponse(p packets.Properties) (packets.Properties, string) {
 	topic, ok := p.ResponseTopic()
 	if !ok {
@@ -70,8 +72,8 @@ func (t topics) withResponse(p packets.Properties) (packets.Properties, string) 
 	return p.With(packets.ResponseTopic, name), ""
 }
 
-// subscribe appends the broker's form of a filter to buf, or returns why the client may
-// not have it.
+// subscribe appends the broker's form of a filter to buf, or returns the reason why the
+// client may not subscribe to it.
 func (t topics) subscribe(buf []byte, filter string, qos byte) ([]byte, string) {
 	if t.acl != nil && !t.acl.Subscribe(filter, qos) {
 		return buf, byRules
@@ -79,6 +81,8 @@ func (t topics) subscribe(buf []byte, filter string, qos byte) ([]byte, string) 
 	return t.filter(buf, filter)
 }
 
+// filter appends the broker's form of a filter to buf, or returns the reason why the map
+// refuses it.
 func (t topics) filter(buf []byte, filter string) ([]byte, string) {
 	if t.m == nil {
 		return append(buf, filter...), ""
@@ -87,8 +91,8 @@ func (t topics) filter(buf []byte, filter string) ([]byte, string) {
 	return buf, refusal(v)
 }
 
-// Will returns the will of a client as the broker gets it, with its topics mapped. The
-// error says why the client may not leave it. Each of acl and m may be nil.
+// Will returns the will of a client with its topics mapped, as the broker gets it. The error
+// is the reason why the client may not have that will. Each of acl and m may be nil.
 func Will(acl *authz.BoundACL, m *topicmap.Bound, w packets.Will) (packets.Will, error) {
 	t := topics{acl, m}
 	name, denied := t.publish(nil, []byte(w.Topic), w.QoS, w.Retain)
