@@ -2,9 +2,8 @@ package relay
 
 import "sync"
 
-// Sizes of the buffers that are lent out, in bytes. What arrives is nearly always
-// one small message, and a write that stalls holds on to the buffer: so everything
-// begins with a small one.
+// Sizes of buffers, in bytes. A read begins with a small buffer, because what arrives is
+// nearly always one small message, and because a write that stalls keeps its buffer.
 const (
 	smallBuffer = 4 << 10
 	largeBuffer = 64 << 10
@@ -12,8 +11,7 @@ const (
 
 type buffer struct{ b []byte }
 
-// buffers lends buffers to whoever has something to move. The zero value is ready
-// to use.
+// buffers is a pool of buffers. The zero value is ready to use.
 type buffers struct{ small, large, lend sync.Pool }
 
 func (p *buffers) pool(size int) *sync.Pool {

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// end is one connection of a pair: a socket, and the outermost layer over it if there
-// is one, TLS or what stands on TLS.
+// end is one connection of a pair: a socket, and the outermost layer on top of it if there is
+// one. A layer is TLS, or a protocol on top of TLS.
 type end struct {
 	layer  layer
 	socket *Socket
 }
 
-// layer is a connection that is made of another.
+// layer is a connection on top of another, which NetConn returns.
 type layer interface {
 	net.Conn
 	closeWriter
 	NetConn() net.Conn
 }
 
+// newEnd finds the socket below conn by NetConn, layer by layer.
 func newEnd(conn net.Conn) end {
 	outermost, _ := conn.(layer)
 	for inner := conn; ; {
@@ -36,7 +37,7 @@ func newEnd(conn net.Conn) end {
 
 func (e *end) layered() bool { return e.layer != nil }
 
-// records returns the TLS connection among the layers, nil without one.
+// records returns the TLS connection among the layers, or nil if there is none.
 func (e *end) records() *tls.Conn {
 	inner := net.Conn(e.layer)
 	for {
@@ -74,8 +75,8 @@ func (e *end) wrap(b []byte) (int, error) {
 	return e.layer.Write(b)
 }
 
-// seal writes b in records. The kernel is told which is the last one: crypto/tls sends
-// each on its own, and waking up the peer for each costs more than the sending.
+// seal writes b as TLS records. crypto/tls sends each record on its own, and waking up the
+// peer for each costs more than sending it; so all but the last are sent with MSG_MORE.
 func (e *end) seal(c *tls.Conn, b []byte) (n int, err error) {
 	e.socket.more.Store(true)
 	for len(b)-n > maxPlaintext && err == nil {
@@ -91,7 +92,7 @@ func (e *end) seal(c *tls.Conn, b []byte) (n int, err error) {
 	return n + m, err
 }
 
-// offer writes what goes at once. A layer has no such thing: it writes all of b.
+// offer writes what the socket takes at once. A layer always writes all of b.
 func (e *end) offer(b []byte) (int, error) {
 	if e.layered() {
 		return e.wrap(b)
@@ -107,8 +108,8 @@ func (e *end) flush(b []byte) (int, error) {
 	return e.write(b)
 }
 
-// writeNow writes to an end that has no goroutine. A layer takes all of b and leaves
-// what cannot be sent in the socket's pending.
+// writeNow writes to an end that has no goroutine. A layer takes all of b, and the socket
+// keeps what cannot be sent in pending.
 func (e *end) writeNow(b []byte) (int, error) {
 	if e.layered() {
 		return e.wrap(b)
@@ -120,14 +121,13 @@ func (e *end) writeNow(b []byte) (int, error) {
 	return n, err
 }
 
-// longAgo as a deadline wakes whoever waits.
+// longAgo is a deadline that ends every wait at once.
 var longAgo = time.Unix(1, 0)
 
 func (e *end) stopReading()          { e.readUntil(longAgo) }
 func (e *end) readUntil(t time.Time) { _ = e.socket.Conn.SetReadDeadline(t) }
 
-// closeWrite says on every layer that nothing more will come. It reports false if
-// no layer can say so.
+// closeWrite sends an end of stream on every layer. It reports false if no layer has one.
 func (e *end) closeWrite() bool {
 	ok := e.layered()
 	if ok {
@@ -140,9 +140,9 @@ func (e *end) closeWrite() bool {
 	return ok
 }
 
-// discard throws away what the peer still sends until it closes or its deadline
-// comes: a socket closed with unread bytes in it resets the connection, and then the
-// peer may never see our last words. It reads into b.
+// discard reads what the peer still sends, into b, until the peer closes or the deadline
+// passes. Closing a socket with unread bytes resets the connection, and then the peer may
+// never see the last packet.
 func (e *end) discard(b []byte) {
 	for n := 0; n < drainLimit; {
 		m, err := e.socket.Conn.Read(b)
@@ -152,9 +152,9 @@ func (e *end) discard(b []byte) {
 	}
 }
 
-// drainLimit bounds what a flooding peer can make us read at the end, in bytes.
+// drainLimit bounds how much discard reads of a peer that floods, in bytes.
 const drainLimit = 1 << 20
 
-// close closes the socket itself: closing a TLS connection would write, and wait
-// for up to five seconds.
+// close closes the socket below the layers, since closing a TLS connection would write and
+// could wait for up to five seconds.
 func (e *end) close() { _ = e.socket.Conn.Close() }

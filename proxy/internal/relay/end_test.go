@@ -68,7 +68,7 @@ func TestLastPacketOfUpstreamTellsWhoEnds(t *testing.T) {
 }
 
 // What a side has sent before what a framer refuses is passed on, and so are the
-// upstream's answers, before the client is told why.
+// upstream's answers, before the client gets the reason.
 func TestBytesBeforeRefusalArrive(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pump.Grace = time.Minute

@@ -7,45 +7,42 @@ import (
 	"sync"
 )
 
-// Filter decides what of one direction is passed on. It is called by one goroutine
-// at a time, and never while there is nothing to decide on: for a pair that is idle
-// it costs nothing.
+// Filter decides what is passed on in one direction. It is called by one goroutine at a time,
+// and only with bytes that have arrived, so that it costs an idle pair nothing.
 type Filter interface {
-	// Filter is shown every byte, in order and in arbitrary pieces. It returns what
-	// is passed on in place of b, which may be b itself, and whole packets for the
-	// side that sent b. Those go between two packets of the other direction, whose
-	// [Framer] must be set. Both must stay as they are until the next call; b must
-	// not be kept.
+	// Filter gets every byte, in order and in arbitrary pieces. It returns what is passed
+	// on in place of b, which may be b itself, and whole packets for the side that sent b.
+	// Those are sent between two packets of the other direction, whose [Framer] must be
+	// set. Both results must not change until the next call. Filter must not keep b.
 	//
-	// An error ends the pair. What came before is passed on, and back becomes the
-	// close notice of a client that sent b: it is sent after all that the upstream still
-	// has to say.
+	// An error ends the pair. What came before is passed on. If the client sent b, back is
+	// sent to it as the last packet, after all that the upstream still sends.
 	Filter(b []byte) (pass, back []byte, err error)
 }
 
 // Errors of a filter that answers.
 var (
-	errNoBoundaries = errors.New("filter answers, but where packets begin is not known")
+	errNoBoundaries = errors.New("filter answers in a direction without a framer")
 	errAnswers      = errors.New("too many answers that cannot be sent yet")
 )
 
-// maxAnswers bounds the answers that wait for the end of a packet, or for a goroutine
-// to send what a loop has left, in bytes.
+// maxAnswers bounds, in bytes, the answers that wait for the end of a packet, or for a
+// goroutine that sends the leftover of a loop.
 const maxAnswers = 64 << 10
 
-// filtered is what a direction has if either of the pair's is filtered.
+// filtered is the part of a direction that is needed if either direction has a filter.
 type filtered struct {
 	d        *direction
 	filter   Filter // of this direction, or nil
 	opposite *filtered
 
-	out     sync.Mutex // held while writing: the goroutines of both directions do
-	answers []byte     // wait for the end of a packet; guarded by out
-	shut    bool       // the receiver gets nothing any more; guarded by out
-	err     error      // of an answer, which may have been cut off; guarded by out
+	out     sync.Mutex // held while writing, which the goroutines of both directions do
+	answers []byte     // packets that wait for the end of another; guarded by out
+	shut    bool       // nothing more is sent to the receiver; guarded by out
+	err     error      // of writing an answer; guarded by out
 }
 
-// filterPair sets up both directions, if need be.
+// filterPair sets up both directions if the pair has a filter.
 func filterPair(up, down *direction, pair Pair) {
 	if pair.FilterUp == nil && pair.FilterDown == nil {
 		return
@@ -74,7 +71,7 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 	return refused
 }
 
-// pass writes b, and what waits for the end of a packet behind that.
+// pass writes b, and the waiting answers as soon as a packet in b ends.
 func (f *filtered) pass(s *Session, b []byte, now bool) error {
 	f.out.Lock()
 	defer f.out.Unlock()
@@ -95,7 +92,8 @@ func (f *filtered) pass(s *Session, b []byte, now bool) error {
 	return cmp.Or(f.write(b[:n], now), err)
 }
 
-// write is direction.write with the error of a receiver.
+// write is direction.write, with the error as a fault of the receiver. Without waiting, the
+// leftover has the error.
 func (f *filtered) write(b []byte, now bool) error {
 	if err := f.d.write(b, now); err != nil && !now {
 		return &fault{in: writing, err: err}
@@ -103,8 +101,8 @@ func (f *filtered) write(b []byte, now bool) error {
 	return nil
 }
 
-// toBoundary follows b up to the end of the packet that has begun, and returns how
-// much that is.
+// toBoundary follows b up to the end of the packet that has begun, and returns how many bytes
+// that takes.
 func (f *filtered) toBoundary(s *Session, b []byte, now bool) (n int, err error) {
 	for n < len(b) && !f.d.framer.AtBoundary() {
 		m, err := f.d.follow(s, b[n:n+1], now)
@@ -115,9 +113,9 @@ func (f *filtered) toBoundary(s *Session, b []byte, now bool) (n int, err error)
 	return n, nil
 }
 
-// answer sends whole packets this way, on behalf of the opposite direction: at once
-// if no packet has begun, else after that one. A receiver that takes nothing holds
-// up the caller, which has caused the answer, for the write timeout at most.
+// answer sends whole packets to the receiver on behalf of the opposite direction: at once if
+// no packet has begun, and otherwise after that packet. A receiver that takes nothing delays
+// the caller, which has caused the answer, for the write timeout at most.
 func (f *filtered) answer(packets []byte, now bool) error {
 	f.out.Lock()
 	defer f.out.Unlock()
@@ -138,8 +136,8 @@ func (f *filtered) answer(packets []byte, now bool) error {
 	return nil
 }
 
-// sendAnswers does so between two packets. After an error nothing more is written this
-// way, since an answer may have been cut off. f.out is held.
+// sendAnswers sends the waiting answers if no packet has begun. After an error nothing more
+// is written in this direction, since a part of an answer may have been sent. f.out is held.
 func (f *filtered) sendAnswers(now bool) error {
 	if !f.d.framer.AtBoundary() {
 		return nil
@@ -152,8 +150,8 @@ func (f *filtered) sendAnswers(now bool) error {
 	return f.err
 }
 
-// close keeps answers from being sent after the end. It is called by the goroutine of
-// the direction.
+// close prevents answers from being sent after the end of the direction. It is called by the
+// goroutine of the direction.
 func (f *filtered) close() {
 	f.out.Lock()
 	defer f.out.Unlock()

@@ -20,7 +20,7 @@ import (
 )
 
 // childVar makes the test binary a relay of its own, so that memory and CPU can be
-// told from the test's: "pump transport broker-address filtered". The broker's address
+// distinguished from the test's: "pump transport broker-address filtered". The broker's address
 // may be inside, which is a broker in the process that sends back what it gets. So many
 // of the first connections are filtered, slowly. The pump "stops" is no relay at all: see
 // countStops.
@@ -354,7 +354,7 @@ func BenchmarkAnswerAfterQuiet(b *testing.B) {
 }
 
 // BenchmarkBesideFilteredFlood tells how long a message and its answer take on a pair
-// that is not filtered, alone and beside 20 filtered ones, each of which sends 60 KB
+// that is not filtered, alone and next to 20 filtered ones, each of which sends 60 KB
 // every four seconds that take 120 ms to filter: three fifths of a processor.
 func BenchmarkBesideFilteredFlood(b *testing.B) {
 	for _, pump := range []string{"goroutines", "parking", "holding"} {
@@ -383,11 +383,11 @@ func BenchmarkBesideFilteredFlood(b *testing.B) {
 					}
 				}
 			}()
-			var beside []time.Duration
+			var nextToOthers []time.Duration
 			for b.Loop() {
-				beside = append(beside, roundTrips(b, device, 500, 10*time.Millisecond)...)
+				nextToOthers = append(nextToOthers, roundTrips(b, device, 500, 10*time.Millisecond)...)
 			}
-			p50, p99 := quantiles(beside)
+			p50, p99 := quantiles(nextToOthers)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(alone50, "us-p50-alone")
 			b.ReportMetric(p50, "us-p50")

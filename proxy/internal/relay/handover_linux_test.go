@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pending returns how many bytes the socket under c has received and nobody read.
+// pending returns how many bytes the socket under c has received and that have not been read.
 func pending(t testing.TB, c *tls.Conn) (n int) {
 	t.Helper()
 	err := c.NetConn().(*Socket).raw.Control(func(fd uintptr) {

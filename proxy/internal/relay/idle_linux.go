@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Idle returns how long ago data last came from or went to the client, to the
-// millisecond, and false if the system does not know: off Linux, without TCP, or once
-// the pair has ended. The kernel keeps that time anyway: noting it here would cost
-// something for every message, only for somebody to look at once a month.
+// Idle returns how long ago data last came from or went to the client, to the millisecond. It
+// reports false if that is not known: on systems other than Linux, without TCP, and once the
+// pair has ended. The kernel keeps that time anyway; keeping it here as well would cost
+// something for each message.
 func (s *Session) Idle() (idle time.Duration, ok bool) {
 	ask := func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -24,7 +24,7 @@ func (s *Session) Idle() (idle time.Duration, ok bool) {
 	case s.loop != nil:
 		ask(uintptr(socket.in))
 	case socket.raw != nil:
-		_ = socket.raw.Control(ask) // it fails for a closed socket, which ok tells
+		_ = socket.raw.Control(ask) // fails for a closed socket, and then ok is false
 	}
 	return idle, ok
 }

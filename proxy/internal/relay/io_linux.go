@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysRead and sysWrite are for sockets that do not block, and do not tell the
-// scheduler that they are in a system call: telling costs as much as reading. They
-// are recv and send, which have less to do on their way through the kernel than read
-// and write. The error is a bare syscall.Errno.
+// sysRead and sysWrite are for sockets that do not block. They are raw system calls, because
+// announcing a call to the scheduler costs as much as the read itself. They use recv and send,
+// which take a shorter way through the kernel than read and write. The error is a bare
+// syscall.Errno.
 func sysRead(fd descriptor, b []byte) (int, error) {
 	return result(syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd),
 		uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), 0, 0, 0))

@@ -19,18 +19,18 @@ const (
 	maxRecord    = maxPlaintext + 2048
 )
 
-// tlsInput is where a TLS connection keeps what it has read. crypto/tls never gives
-// that memory back: one large record costs 17 KiB for as long as the connection
-// lasts. So a buffer is lent to it for the moment it reads, and many records come
-// with one system call, without an allocation.
+// tlsInput points to the fields in which a TLS connection keeps what it has read. crypto/tls
+// never releases that memory: one large record costs 17 KiB for as long as the connection
+// lasts. So the relay lends it a buffer while it reads. Many records then take one system call
+// and no allocation.
 //
-// The fields have no public name. They are found by reflection, and only if their
-// types are the expected ones and a connection of our own still works afterwards;
-// else TLS connections keep their memory, and that is all.
+// The fields are not exported. They are found by reflection, and used only if their types are
+// the expected ones and a test connection works with a lent buffer. Otherwise TLS connections
+// keep their memory, and nothing else changes.
 type tlsInput struct {
 	raw    *bytes.Buffer // sealed records
 	opened *bytes.Reader // the rest of the last one, opened; it aliases raw
-	hand   *bytes.Buffer // parts of handshake messages
+	hand   *bytes.Buffer // incomplete handshake messages
 }
 
 type tlsOffsets struct{ raw, opened, hand uintptr }
@@ -65,19 +65,19 @@ func (o tlsOffsets) of(c *tls.Conn) tlsInput {
 	}
 }
 
-// lend moves what is in there to b, which must be larger. It is also how a record
-// that does not fit behind others gets the whole of b.
+// lend moves the sealed records to the beginning of b, which must be larger, and makes b the
+// buffer. It is called again if a record does not fit into the rest of b.
 func (in tlsInput) lend(b []byte) {
 	*in.raw = *bytes.NewBuffer(b[:copy(b, in.raw.Bytes())])
 }
 
-// received notes that n bytes more of b, which is lent, have been read.
+// received records that n more bytes have been read into b, which is lent.
 func (in tlsInput) received(b []byte, n int) {
 	*in.raw = *bytes.NewBuffer(b[:in.raw.Len()+n])
 }
 
-// ready reports whether the connection can be read without reading from its socket,
-// be it only to find out what is wrong.
+// ready reports whether a read of the connection returns something, possibly an error, without
+// reading from the socket.
 func (in tlsInput) ready() bool {
 	if in.opened.Len() > 0 {
 		return true
@@ -90,8 +90,8 @@ func (in tlsInput) ready() bool {
 	return n > maxRecord || len(b) >= recordHeader+n
 }
 
-// takeBack ends the loan of a connection that is not ready. What there is of a next
-// record moves to memory of its own.
+// takeBack ends the loan to a connection that is not ready. The beginning of the next record,
+// if there is one, moves to memory of its own.
 func (in tlsInput) takeBack() {
 	var rest bytes.Buffer
 	if in.raw.Len() > 0 {

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// lendable is where TLS connections keep their input, or nil if that cannot be
-// relied on. The first call tries it on a connection of our own.
+// lendable returns where TLS connections keep their input, or nil if buffers cannot be lent. The
+// first call tries it on a test connection.
 var lendable = sync.OnceValue(func() *tlsOffsets {
 	o, ok := findTLSInput()
 	if !ok || tryLending(o) != nil {
@@ -32,8 +32,8 @@ func LendsTLSBuffers() bool { return lendable() != nil }
 
 var errLending = errors.New("TLS connection does not work with a lent buffer")
 
-// tryLending reads a full record and a small one, which came together, from a lent
-// buffer that is overwritten afterwards, and another the ordinary way.
+// tryLending reads a full record and a small one, which arrive together, from a lent buffer.
+// Then it overwrites the buffer and reads another record in the ordinary way.
 func tryLending(o tlsOffsets) error {
 	a, b := net.Pipe()
 	defer a.Close()
@@ -56,7 +56,7 @@ func tryLending(o tlsOffsets) error {
 		return err
 	}
 
-	_ = b.SetReadDeadline(longAgo) // all there is to read is lent
+	_ = b.SetReadDeadline(longAgo) // so that everything is read from the lent buffer
 	in, lent := o.of(server), make([]byte, lendBuffer)
 	in.lend(lent)
 	in.received(lent, copy(lent[in.raw.Len():], sealed.b))
@@ -84,9 +84,9 @@ func tryLending(o tlsOffsets) error {
 	return <-sent
 }
 
-// sendSealed shakes hands over c and writes both messages, which c keeps.
+// sendSealed does the handshake over c and writes the messages, which c keeps as records.
 func sendSealed(c *sealing, messages ...[]byte) error {
-	c.last = tls.Client(c, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true}) //nolint:gosec // talks to this very function
+	c.last = tls.Client(c, &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true}) //nolint:gosec // the peer is tryLending
 	if err := c.last.Handshake(); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func sendSealed(c *sealing, messages ...[]byte) error {
 	return nil
 }
 
-// sealing keeps what is written instead of sending it.
+// sealing sends what is written, or keeps it in b if keep is set.
 type sealing struct {
 	net.Conn
 	last *tls.Conn

@@ -14,16 +14,15 @@ import (
 
 const canPark = true
 
-// loop serves quiet pairs from one goroutine: what is small goes through at once, and
-// for anything else the pair gets its goroutines back.
+// loop serves quiet pairs with one goroutine. It passes on what is small at once, and gives the
+// pair its goroutines back for anything else.
 //
-// A goroutine blocked in epoll_wait would lose its processor each time, which costs
-// more than goroutines for every pair do. So the loop waits in two ways. While events
-// come often, it waits for the next one on its thread, in a system call that the
-// scheduler is not told of. Otherwise the loop parks: gate, an epoll descriptor that
-// has the loop's own one in it, is in the runtime's poller. It is armed for one event
-// at a time, or the poller would wake up another thread for each event that the loop
-// has seen already.
+// A goroutine that blocks in epoll_wait would lose its processor each time, which costs more
+// than goroutines for every pair. So the loop waits in two ways. While events are frequent, it
+// waits for the next one on its thread, in a system call of which the scheduler does not know.
+// Otherwise the goroutine waits in the runtime's poller for gate, an epoll descriptor that
+// contains the loop's own one. The gate is armed for one event at a time; otherwise the poller
+// would wake up another thread for each event that the loop has already seen.
 type loop struct {
 	pump       *Pump
 	fd         int // the epoll descriptor that the sockets are in
@@ -31,24 +30,23 @@ type loop struct {
 	armed      bool
 	reader     *reader
 	events     [128]unix.EpollEvent
-	n          int          // of events
-	later      []descriptor // with events of filtered pairs that have to wait, in order
+	n          int          // how many of the events are new
+	later      []descriptor // sockets of filtered pairs whose events wait for their turn, in order
 	yield      bool         // let other goroutines run before the next wait
 	pace       pace
-	interrupts atomic.Int64 // waits that the runtime has interrupted
+	interrupts atomic.Int64 // how many waits the runtime has interrupted
 
 	mu       sync.Mutex
 	sessions []*Session // by descriptor
 }
 
-// holdTime is how long a loop waits on its thread. It covers a fleet that sends a
-// hundred messages a second in all: parking and being woken up again for each would
-// cost three times as much. Where the signal by which the runtime interrupts threads
-// is switched off, garbage collection can be held up for as long.
+// holdTime is how long a loop waits on its thread. It is enough for a fleet that sends a
+// hundred messages a second in all, for which waiting in the runtime's poller would cost three
+// times as much. Where the signal by which the runtime interrupts threads is switched off, the
+// loop can delay garbage collection for as long.
 //
-// While some pairs have goroutines, which means bulk, the loop waits for a shorter
-// time: the goroutines and the loop then take turns more often, and quiet pairs wait
-// less for them.
+// While some pairs have goroutines, most likely to move bulk, the loop waits for a shorter
+// time. The goroutines and the loop then take turns more often, and quiet pairs wait less.
 const holdTime, holdTimeBesideBulk = 20 * time.Millisecond, 2 * time.Millisecond
 
 // pace is the average time between two wake-ups of a loop.
@@ -57,15 +55,15 @@ type pace struct {
 	gap  time.Duration
 }
 
-// note counts a wake-up. One long pause outweighs few of the short gaps before it, so
-// that a single message and its answer do not look like steady traffic.
+// note records a wake-up. One long pause outweighs a few short gaps before it, so that a single
+// message and its answer do not look like steady traffic.
 func (p *pace) note(now time.Time) {
 	p.gap += (min(now.Sub(p.last), 8*holdTime) - p.gap) / 8
 	p.last = now
 }
 
-// EventLoops returns how many loops a pump has: one for up to four processors, and
-// one more for each four.
+// EventLoops returns how many loops a pump has: one for every four processors, and at least
+// one.
 func EventLoops() int { return max(1, runtime.GOMAXPROCS(0)/4) }
 
 // loop returns the loop for the next quiet pair.
@@ -105,8 +103,7 @@ func newLoop(p *Pump) (*loop, error) {
 	return l, nil
 }
 
-// newEpoll returns an epoll descriptor that the runtime's poller takes: one that does
-// not block.
+// newEpoll returns an epoll descriptor that does not block, as the runtime's poller requires.
 func newEpoll() (int, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -119,7 +116,7 @@ func newEpoll() (int, error) {
 	return fd, nil
 }
 
-// stop ends the loop's goroutine. No pair is left in it.
+// stop ends the goroutine of a loop that has no pairs.
 func (l *loop) stop() { _ = l.gate.Close() }
 
 func (l *loop) run() {
@@ -135,19 +132,19 @@ func (l *loop) run() {
 			if wait = 0; mayHold && len(l.later) == 0 {
 				wait = l.holdTime()
 			}
-			// The thread that woke up this goroutine was the one that waits for all
-			// others. The runtime takes this one for running, and may let no thread
-			// wait until this one is idle or ten milliseconds have passed. Yielding
-			// makes it start one.
+			// The thread that woke up this goroutine was the one that polls for all others.
+			// While this goroutine holds its thread, the runtime considers it running, and
+			// may let no thread poll until this one is idle or ten milliseconds have passed.
+			// Yielding makes the runtime start another thread.
 			l.yield = l.yield || !held && wait > 0
 			held = held || wait > 0
 		}
 	}
 }
 
-// turn waits for events and handles them, and reports false if there was nothing to do.
-// Pairs that are filtered come last and only until a small buffer has been filtered in
-// all: the others must not wait for that, however many pairs have something to filter.
+// turn waits for events and handles them. It reports false if there was nothing to do. Filtered
+// pairs come last, and only until a small buffer has been filtered in all, so that the other
+// pairs do not wait, however many pairs have something to filter.
 func (l *loop) turn(wait time.Duration) bool {
 	if l.collect(wait) {
 		l.pace.note(time.Now())
@@ -165,8 +162,8 @@ func (l *loop) turn(wait time.Duration) bool {
 	return true
 }
 
-// opened reports whether the gate has seen an event, and sees to it that it will.
-// Arming it announces also what is ready already.
+// opened reports whether the gate has an event. If it has none, opened leaves the gate armed
+// for the next one. Arming also reports what is ready already.
 func (l *loop) opened(gate uintptr) bool {
 	if !l.armed {
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
@@ -180,13 +177,13 @@ func (l *loop) opened(gate uintptr) bool {
 	return true
 }
 
-// mayHold reports whether the loop may wait on its thread. If every processor had a
-// loop that does, nothing else would run.
+// mayHold reports whether the loop may wait on its thread. At least one processor must be left
+// for other goroutines.
 func (l *loop) mayHold() bool { return l.pump.HoldThread && runtime.GOMAXPROCS(0) > EventLoops() }
 
-// holdTime returns how long the loop may wait on its thread for the next event: not at
-// all if that is not likely to come in time, since a thread that is held keeps the
-// runtime's monitor awake.
+// holdTime returns how long the loop may wait on its thread for the next event. It is 0 if the
+// event is not likely to come in time, since holding a thread keeps the runtime's monitor
+// awake.
 func (l *loop) holdTime() time.Duration {
 	switch {
 	case l.pace.gap > holdTime:
@@ -198,8 +195,8 @@ func (l *loop) holdTime() time.Duration {
 }
 
 // collect waits for events on the thread, and reports false if none came. The runtime
-// interrupts a wait when it wants this goroutine to stop, for the garbage collector or
-// for others that have waited long; then half of the time is left.
+// interrupts a wait if this goroutine has to stop, for the garbage collector or for others that
+// have waited long. The wait is then repeated with half of the time.
 func (l *loop) collect(wait time.Duration) bool {
 	if l.yield {
 		l.yield = false
@@ -216,10 +213,9 @@ func (l *loop) collect(wait time.Duration) bool {
 	}
 }
 
-// stopIfAsked stops this goroutine if the runtime has asked for that. Go functions do
-// so when they are called, but for the smallest. [runtime.Gosched] would not: it lets
-// the goroutine go on with the request forgotten, and the garbage collector would send
-// its signal again and again.
+// stopIfAsked stops this goroutine if the runtime has requested that. All but the smallest Go
+// functions check for such a request when they are called. [runtime.Gosched] would discard the
+// request, and the garbage collector would send its signal again and again.
 //
 //go:noinline
 func stopIfAsked(n int) byte {
@@ -228,8 +224,8 @@ func stopIfAsked(n int) byte {
 	return frame[(n+1)&0xFF]
 }
 
-// epollWaitHolding is epoll_wait for at most so many milliseconds, during which the
-// goroutine keeps its processor: the scheduler takes it for running.
+// epollWaitHolding is epoll_wait for at most wait milliseconds. The goroutine keeps its
+// processor meanwhile, since the scheduler considers it running.
 func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err syscall.Errno) {
 	r, _, err := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd),
 		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), uintptr(wait), 0, 0)
@@ -239,16 +235,16 @@ func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err sy
 	return int(r), 0
 }
 
-// add registers both sockets, once for all. What is ready already is announced.
-// s.mu is held, so no event is handled before the pair is complete.
+// add registers both sockets for as long as the loop serves the pair. There is an event for
+// what is ready already. s.mu is held, so that no event is handled before both are registered.
 func (l *loop) add(s *Session) error {
 	for _, d := range []*direction{&s.up, &s.down} {
 		d.waiting, d.hungUp = false, false
 		e := d.from
 		fd := int(e.socket.in)
 		l.set(fd, s)
-		// EPOLLRDHUP makes an end of stream that comes with the last bytes known
-		// with them: reading on until nothing is left is not needed.
+		// With EPOLLRDHUP, the event of the last bytes also reports an end of stream that came
+		// with them. Otherwise every read would have to go on until nothing is left.
 		event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)}
 		if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
 			l.remove(s)
@@ -284,8 +280,8 @@ func (l *loop) session(fd descriptor) *Session {
 	return nil
 }
 
-// handle acts on an event. It may be stale: the descriptor may belong to another
-// pair by now, or to none. So it is a hint, and what a read returns counts.
+// handle handles an event. The event may be stale: its descriptor may belong to another pair
+// by now, or to none. So it is only a hint, and the result of a read decides.
 func (l *loop) handle(fd descriptor, events uint32) {
 	s, d := l.lock(fd)
 	if d == nil {
@@ -304,8 +300,8 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	}
 }
 
-// filter acts on an event of a filtered pair that has waited for its turn, and returns
-// how many bytes it was about.
+// filter handles an event of a filtered pair that has waited for its turn, and returns how many
+// bytes were read.
 func (l *loop) filter(fd descriptor) int {
 	s, d := l.lock(fd)
 	if d == nil {
@@ -335,17 +331,17 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 	return nil, nil
 }
 
-// forward moves what d has ready, and gives the pair its goroutines back if that was
-// not all. s.mu is held.
+// forward moves what d has ready, and gives the pair its goroutines back if they are needed for
+// the rest. s.mu is held.
 func (l *loop) forward(s *Session, d *direction) {
 	if done := s.forward(d, l.reader); s.loop != nil && (!done || d.hungUp) {
 		s.resume()
 	}
-	l.yield = l.yield || s.loop == nil // goroutines were started, which may need this processor
+	l.yield = l.yield || s.loop == nil // the new goroutines may need this processor
 }
 
-// duplicate returns a descriptor of its own for the socket. It does not block, as
-// the original does not: that is a property of the connection.
+// duplicate returns another descriptor for the socket. It does not block either, since that is
+// a property of the open socket and not of the descriptor.
 func duplicate(raw syscall.RawConn) (descriptor, error) {
 	fd, err := -1, error(nil)
 	rawErr := raw.Control(func(original uintptr) {

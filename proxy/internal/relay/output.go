@@ -9,26 +9,26 @@ import (
 	"time"
 )
 
-// output writes to a connection and gives up on a peer that takes nothing.
+// output writes to a connection. It fails if the peer takes nothing for the limit.
 type output struct {
 	conn net.Conn
 	raw  syscall.RawConn       // nil if the connection has no descriptor
 	try  func(fd uintptr) bool // o.tryWrite, made once: a closure a write would cost an allocation
 
-	writing sync.Mutex // guards what follows: whoever flushes is a second writer
-	queue   []byte     // goes before everything else
+	writing sync.Mutex // guards the following fields: flush can run at the same time as write
+	queue   []byte     // written before everything else
 
-	// The write that runs.
+	// The current write.
 	b      []byte
 	n      int
 	err    error
-	wait   bool // for room, if the socket is full
+	wait   bool // if the socket is full, wait for room
 	waited bool
 	more   bool // see writeNow
 
-	mu    sync.Mutex    // guards what follows and the write deadline
+	mu    sync.Mutex    // guards the following fields and the write deadline
 	limit time.Duration // how long to wait without the peer taking a single byte
-	until time.Time     // the end of all waiting, unless zero
+	until time.Time     // when every wait ends, unless zero
 }
 
 func newOutput(conn net.Conn, raw syscall.RawConn, limit time.Duration) *output {
@@ -37,7 +37,7 @@ func newOutput(conn net.Conn, raw syscall.RawConn, limit time.Duration) *output 
 	return o
 }
 
-// write writes all of b. More says that the next write comes at once.
+// write writes all of b. More is set if another write follows at once.
 func (o *output) write(b []byte, more bool) (int, error) {
 	if o.raw == nil {
 		return o.writeBlocking(b)
@@ -45,8 +45,8 @@ func (o *output) write(b []byte, more bool) (int, error) {
 	return o.run(b, true, more)
 }
 
-// offer writes what the socket takes at once; less than len(b) is no error. Without
-// a descriptor it is write.
+// offer writes what the socket takes at once, which may be less than len(b) without an error.
+// Without a descriptor it is the same as write.
 func (o *output) offer(b []byte) (int, error) {
 	if o.raw == nil {
 		return o.writeBlocking(b)
@@ -54,8 +54,8 @@ func (o *output) offer(b []byte) (int, error) {
 	return o.run(b, false, false)
 }
 
-// run writes with the descriptor and sets a deadline only if the socket's own
-// buffer is full: a timer per message would cost more than the message.
+// run writes through the descriptor. It sets a deadline only if the socket's buffer is full,
+// since a timer for each message would cost more than the message.
 func (o *output) run(b []byte, wait, more bool) (int, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
@@ -115,7 +115,7 @@ func (o *output) tryWrite(fd uintptr) bool {
 	return true
 }
 
-// writeBlocking starts anew as long as the peer takes something within the limit.
+// writeBlocking repeats the write as long as the peer takes something within the limit.
 func (o *output) writeBlocking(b []byte) (n int, err error) {
 	for n < len(b) {
 		o.arm()
@@ -151,7 +151,7 @@ func (o *output) expired() bool {
 	return !o.until.IsZero() && !time.Now().Before(o.until)
 }
 
-// finishBy ends every write, also one that waits already, at t.
+// finishBy makes every write end by t, including one that waits already.
 func (o *output) finishBy(t time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// errParked ends a direction's goroutine, but not the direction.
+// errParked is the reason why the goroutine of a direction ends when the direction does not.
 var errParked = errors.New("parked")
 
-// canPark reports whether the pair can do without goroutines.
+// canPark reports whether a loop can serve the pair.
 func (s *Session) canPark() bool {
 	return canPark && !s.pump.Goroutines && s.up.from.socket.raw != nil && s.down.from.socket.raw != nil
 }
 
-// sweep looks for pairs that moved nothing since the last sweep, and asks both of
-// their goroutines to end. It runs as long as there are busy pairs.
+// sweep looks for pairs that have moved nothing since the last sweep, and asks both of their
+// goroutines to end. It runs repeatedly as long as there are busy pairs.
 func (p *Pump) sweep() {
 	defer p.sweepAgain()
 	for _, s := range p.unmoved() {
@@ -49,7 +49,7 @@ func (p *Pump) sweepAgain() {
 	}
 }
 
-// addBusy makes the pair one that sweep looks at.
+// addBusy adds a pair for sweep to look at.
 func (p *Pump) addBusy(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,6 +75,7 @@ func (p *Pump) removeBusy(s *Session) {
 	p.anyBusy.Store(len(p.busy) > 0)
 }
 
+// askToPark asks both goroutines of the pair to end, by a deadline that ends their reads.
 func (s *Session) askToPark() {
 	defer func() { s.pump.recoverPanic(recover()) }()
 	s.mu.Lock()
@@ -86,8 +87,9 @@ func (s *Session) askToPark() {
 	}
 }
 
-// interrupted is asked by the goroutine of d when its read was. It returns errParked
-// if the goroutine shall end, nil if it shall go on, and else err.
+// interrupted is called by the goroutine of d after a deadline has ended its read with err. It
+// returns errParked if the goroutine has to end, nil if it has to continue, and err if the
+// direction ends.
 func (s *Session) interrupted(d *direction, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +108,7 @@ func (s *Session) interrupted(d *direction, err error) error {
 		d.from.readUntil(time.Time{})
 		return nil
 	case !d.drained.Load():
-		// The connection may hold bytes that no event will announce.
+		// The connection may hold bytes for which there will be no event.
 		s.resume()
 		return nil
 	}
@@ -117,8 +119,8 @@ func (s *Session) interrupted(d *direction, err error) error {
 	return errParked
 }
 
-// startQuiet begins without goroutines: a thousand devices that connect at once and
-// then say little would leave the memory of two thousand stacks behind.
+// startQuiet starts a pair without goroutines. Otherwise a thousand devices that connect at
+// once and then send little would leave the memory of two thousand stacks behind.
 func (s *Session) startQuiet() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,16 +128,16 @@ func (s *Session) startQuiet() {
 	s.park()
 	r := &reader{pool: &s.pump.buffers}
 	for _, d := range []*direction{&s.up, &s.down} {
-		// What came with the last bytes that were read before is inside of TLS by
-		// now: no event will announce it.
+		// TLS may hold bytes that arrived together with those read before Start, and for
+		// which there will be no event.
 		if s.loop != nil && d.from.layered() && !s.forward(d, r) {
 			s.resume()
 		}
 	}
 }
 
-// forward is direction.forward that survives a panic; the pair has got its goroutines
-// back then, so that they end it. s.mu is held.
+// forward is direction.forward. After a panic it gives the pair its goroutines back, which
+// then end the pair. s.mu is held.
 func (s *Session) forward(d *direction, r *reader) (done bool) {
 	defer func() {
 		if s.pump.recoverPanic(recover()) {
@@ -146,7 +148,7 @@ func (s *Session) forward(d *direction, r *reader) (done bool) {
 	return d.forward(s, r)
 }
 
-// park hands the pair to a loop. Neither direction has a goroutine. s.mu is held.
+// park hands the pair, which has no goroutine, to a loop. s.mu is held.
 func (s *Session) park() {
 	l, err := s.pump.loop()
 	if err == nil {
@@ -165,7 +167,7 @@ func (s *Session) park() {
 	s.pump.quiet.Add(1)
 }
 
-// resume gives goroutines to the directions that have none. s.mu is held.
+// resume starts a goroutine for each parked direction. s.mu is held.
 func (s *Session) resume() {
 	if s.loop != nil {
 		s.loop.remove(s)
@@ -178,8 +180,8 @@ func (s *Session) resume() {
 	}
 	for _, d := range []*direction{&s.up, &s.down} {
 		if d.parked && d.leftover != nil {
-			// Now: the next read may find an orderly end where this was a reset, and the
-			// other side may end, too.
+			// This cannot wait for the goroutine: after a reset, its read may find an orderly
+			// end, and the other side may end first.
 			s.concludeFrom(d)
 		}
 		d.from.socket.attach(s.pump.writeTimeout())
@@ -198,8 +200,7 @@ func (s *Session) resume() {
 	}
 }
 
-// concludeFrom concludes who has ended the pair from what a loop has left of d. s.mu is
-// held.
+// concludeFrom records who has ended the pair if the leftover of d shows that. s.mu is held.
 func (s *Session) concludeFrom(d *direction) {
 	err := d.leftover.err
 	f, _ := err.(*fault)
@@ -216,20 +217,20 @@ func (s *Session) concludeFrom(d *direction) {
 	}
 }
 
-// detach leaves the socket with a bare descriptor: reads do not wait, and what a
-// write cannot send at once is kept in pending.
+// detach reduces the socket to a bare descriptor. Reads then do not wait, and pending keeps
+// what a write cannot send at once.
 func (s *Socket) detach() error {
 	fd, err := duplicate(s.raw)
 	if err != nil {
 		return err
 	}
-	// The duplicate shares the connection but not its place in the poller.
+	// The duplicate has the same connection, but is not in the runtime's poller.
 	_ = s.Conn.Close()
 	s.attachment, s.in = detached, fd
 	return nil
 }
 
-// attach makes the socket ready for goroutines, also after detach.
+// attach makes the socket ready for use by goroutines, at the start and after detach.
 func (s *Socket) attach(limit time.Duration) {
 	if s.out != nil {
 		return
@@ -244,7 +245,7 @@ func (s *Socket) attach(limit time.Duration) {
 	s.out.queue, s.pending = pending, nil
 }
 
-// closedConn stands for the connection of a socket that has only a descriptor.
+// closedConn takes the place of the connection of a detached socket.
 type closedConn struct{}
 
 func (closedConn) Read([]byte) (int, error)         { return 0, net.ErrClosed }
@@ -256,7 +257,7 @@ func (closedConn) SetDeadline(time.Time) error      { return net.ErrClosed }
 func (closedConn) SetReadDeadline(time.Time) error  { return net.ErrClosed }
 func (closedConn) SetWriteDeadline(time.Time) error { return net.ErrClosed }
 
-// fileConn is a socket that came back from a loop. It has forgotten its addresses.
+// fileConn is the connection of a socket that was detached before. Its addresses are unknown.
 type fileConn struct{ *os.File }
 
 func (*fileConn) LocalAddr() net.Addr  { return unknownAddr{} }

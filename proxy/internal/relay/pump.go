@@ -9,14 +9,13 @@ import (
 	"time"
 )
 
-// ErrStalled is the end of a pair one side of which took no byte for the write
-// timeout.
+// ErrStalled is the error of a pair one side of which took no byte for [Pump.WriteTimeout].
 var ErrStalled = errors.New("peer stopped reading")
 
 // Side names one of the two ends of a pair.
 type Side uint8
 
-// The sides. NoSide stands for "neither": the pair was cut from here.
+// The sides. NoSide is the side of a pair that [Session.Cut] has ended.
 const (
 	NoSide Side = iota
 	Client
@@ -28,44 +27,43 @@ func (s Side) String() string { return [...]string{"proxy", "client", "upstream"
 
 func (s Side) other() Side { return Client + Upstream - s }
 
-// ErrPanic is the end of a pair in whose service a bug made a goroutine panic.
+// ErrPanic is the error of a pair that a panic in one of its goroutines has ended.
 var ErrPanic = errors.New("internal error")
 
-// Framer follows the packets of one direction. It lets a [CloseNotice] be sent
+// Framer follows the packets of one direction, so that the packet of a [CloseNotice] is sent
 // between two packets and never inside one.
 type Framer interface {
-	// Advance is shown every byte, in order and in arbitrary pieces, before it is
-	// passed on, and returns how many bytes of b are passed on: all of them without
-	// an error. An error ends the pair after that. [io.EOF] means that the source
-	// has sent its last packet, which is an orderly end.
+	// Advance gets every byte before it is passed on, in order and in arbitrary pieces. It
+	// returns how many bytes of b are passed on, which is all of them unless there is an
+	// error. An error ends the pair after those bytes. [io.EOF] means that the source has
+	// sent its last packet and has ended in order.
 	Advance(b []byte) (n int, err error)
-	// AtBoundary reports whether the bytes so far end with a whole packet that
-	// another may follow.
+	// AtBoundary reports whether the bytes so far end with a whole packet, after which
+	// another packet may be sent.
 	AtBoundary() bool
 }
 
-// Refuser is an optional power of a [Framer] of what the client sends.
+// Refuser is an optional interface of the [Framer] of what the client sends.
 type Refuser interface {
-	// Refusal returns the packet that tells the client why Advance has returned
-	// err, or nil. It becomes the client's close notice.
+	// Refusal returns the last packet for the client if Advance has returned err. It says
+	// why, and may be nil.
 	Refusal(err error) []byte
 }
 
-// Pair is what a [Pump] is handed. Neither connection may have a deadline set
-// or a read pending.
+// Pair describes the two connections that [Pump.Start] takes over. Neither may have a deadline
+// set, and no goroutine may read from one.
 type Pair struct {
 	// Client and Upstream are sockets, TLS connections over a [Socket], or any
-	// other net.Conn. The pump owns and closes them. They may forget their
-	// addresses: ask before.
+	// other net.Conn. The pump owns and closes them. Their addresses may be unknown
+	// afterwards, so the caller must read them before.
 	Client, Upstream net.Conn
-	// FromClient and FromUpstream follow the packets of their direction; nil
-	// where boundaries are not known, and then that direction's receiver gets no
-	// close notice.
+	// FromClient and FromUpstream follow the packets of their direction. Without one, the
+	// receiver of that direction gets no last packet.
 	FromClient, FromUpstream Framer
-	// FilterUp and FilterDown, if not nil, are shown what the client and the
-	// upstream sent, before the framers are.
+	// FilterUp and FilterDown, if not nil, filter what the client and the upstream send,
+	// before it gets to the framers.
 	FilterUp, FilterDown Filter
-	// Done is called once, at the very end.
+	// Done, if not nil, is called once, when nothing of the pair is left.
 	Done func(Result)
 }
 
@@ -74,54 +72,51 @@ type Result struct {
 	// Up and Down are the bytes that were written to the upstream and to the
 	// client.
 	Up, Down int64
-	// By is the side that ended it: the one that closed first, sent its last packet
-	// first, or is at fault.
+	// By is the side that ended the pair: the one that closed first, that sent its last
+	// packet first, or that caused a fault.
 	By Side
-	// Err is nil if that side ended in order, the Err of the [CloseNotice] if the
-	// pair was cut, else the fault.
+	// Err is nil if that side ended in order, the Err of the [CloseNotice] if the pair was
+	// cut, and otherwise the fault.
 	Err error
 }
 
-// CloseNotice is how a live pair is cut.
+// CloseNotice says how [Session.Cut] ends a pair.
 type CloseNotice struct {
-	// Client and Upstream are whole packets sent to that side if it stands
-	// between two packets, before it is closed.
+	// Client and Upstream are whole packets, which are sent to that side before its
+	// connection is closed, unless a part of another packet has been sent. Each may be nil.
 	Client, Upstream []byte
-	// Flush lets the upstream finish: it is told that nothing more will come, and
-	// what it still has for the client, within half of [Pump.Grace], is passed on
-	// before the client's close notice.
+	// Flush lets the upstream finish. It gets an end of stream, and what it still sends
+	// within half of [Pump.Grace] is passed on before the client's last packet.
 	Flush bool
 	// Err becomes the result's Err.
 	Err error
 }
 
-// Pump runs pairs. The zero value is ready to use; its fields may not change
-// after the first Start.
+// Pump relays pairs. The zero value is ready to use. Its fields must not change after the first
+// Start.
 type Pump struct {
-	// WriteTimeout is how long a side may take nothing at all while there is
-	// something for it; 0 means 60 s.
+	// WriteTimeout is how long a side may take no byte while there is something to send to
+	// it; 0 means 60 s.
 	WriteTimeout time.Duration
 	// Linger is how long the upstream may go on after the client has ended; 0 means
 	// 10 s.
 	Linger time.Duration
-	// Grace is how long cutting a pair may take, close notices included, and how long the
+	// Grace is how long it may take to cut a pair, last packets included, and how long the
 	// client may go on after the upstream has ended; 0 means 1 s.
 	Grace time.Duration
 
-	// QuietAfter is how long a pair must have nothing to do before its goroutines,
-	// buffers and connections are given up for a place in an event loop; 0 means
-	// 2 s. It may take twice as long.
+	// QuietAfter is how long a pair must be idle before it gives up its goroutines, buffers
+	// and connections for a place in an event loop; 0 means 2 s. It may take twice as long.
 	QuietAfter time.Duration
-	// Goroutines keeps two goroutines for every pair instead. Off Linux there is
-	// nothing else.
+	// Goroutines keeps two goroutines for every pair instead, which is the only way on
+	// systems other than Linux.
 	Goroutines bool
 	// Panicked, if not nil, is called with every panic that has ended a pair.
 	Panicked func(value any, stack []byte)
-	// HoldThread lets a loop wait on its thread, for 20 milliseconds at most, for
-	// what comes next, instead of giving its processor back after every message.
-	// That halves the cost of a message, but takes the processor away from other
-	// goroutines: the process must have [EventLoops] more (GOMAXPROCS) than it is
-	// meant to use.
+	// HoldThread lets a loop wait for the next event on its thread, for 20 milliseconds at
+	// most, instead of giving up its processor after every message. That halves the cost of
+	// a message, but takes the processor away from other goroutines. So GOMAXPROCS must be
+	// larger by [EventLoops] than the number of processors that the process is to use.
 	HoldThread bool
 
 	live        sync.WaitGroup
@@ -129,27 +124,27 @@ type Pump struct {
 	pipes       pipes
 	quiet       atomic.Int64
 	escalations atomic.Int64
-	anyBusy     atomic.Bool // of those in busy
+	anyBusy     atomic.Bool // busy is not empty
 
-	mu       sync.Mutex // guards what follows; taken after a session's
+	mu       sync.Mutex // guards the following fields; locked after a session's mu
 	sessions int
-	busy     map[*Session]struct{} // that can be parked and are not
+	busy     map[*Session]struct{} // pairs that can be parked and are not
 	timer    *time.Timer
 	sweeping bool
 	loops    []*loop
 	next     int
 }
 
-// Stats is what a pump does just now.
+// Stats describes the pairs of a pump.
 type Stats struct {
-	// Quiet pairs wait in an event loop, Busy ones have goroutines.
+	// Quiet is the number of pairs that wait in an event loop, and Busy the number of those
+	// that have goroutines.
 	Quiet, Busy int
-	// Escalations is how often a quiet pair got its goroutines back, since the
-	// beginning.
+	// Escalations counts how often a quiet pair got its goroutines back.
 	Escalations int64
 }
 
-// Stats may be called from any goroutine.
+// Stats returns the current numbers. It may be called from any goroutine.
 func (p *Pump) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,8 +157,8 @@ func (p *Pump) linger() time.Duration       { return cmp.Or(p.Linger, 10*time.Se
 func (p *Pump) grace() time.Duration        { return cmp.Or(p.Grace, time.Second) }
 func (p *Pump) quietAfter() time.Duration   { return cmp.Or(p.QuietAfter, 2*time.Second) }
 
-// Start takes over both connections of pair and returns at once. It may be
-// called from any goroutine, but not after Wait.
+// Start takes over both connections of pair and returns at once. It may be called from any
+// goroutine, but not after Wait.
 func (p *Pump) Start(pair Pair) *Session {
 	s := &Session{pump: p, done: pair.Done}
 	s.client, s.upstream = newEnd(pair.Client), newEnd(pair.Upstream)
@@ -186,7 +181,7 @@ func (p *Pump) Start(pair Pair) *Session {
 	return s
 }
 
-// forget removes s. The last one ends the loops.
+// forget removes s. With the last session the loops end, too.
 func (p *Pump) forget(s *Session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -233,7 +233,7 @@ func TestUnknownConnection(t *testing.T) {
 	})
 }
 
-// A deadline that somebody has left on a connection neither ends the pair nor keeps a
+// A deadline that is still set on a connection neither ends the pair nor keeps a
 // processor busy.
 func TestForgottenDeadline(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {

@@ -2,21 +2,22 @@ package relay
 
 import "sync/atomic"
 
-// reader reads from an end and holds a buffer only between next and release. One
-// goroutine uses it.
+// reader reads from an end. It has a buffer only between next and release. It is for one
+// goroutine at a time.
 type reader struct {
 	end  *end
 	pool *buffers
 	try  func(fd uintptr) bool // r.tryRead, made once: a closure a read would cost an allocation
 
-	input tlsInput // zero unless end is TLS that takes a loan
-	lent  *buffer  // to input, while there is something left in it
+	input tlsInput // zero unless end is TLS with which a lent buffer can be used
+	lent  *buffer  // lent to input while that holds bytes
 
-	buf       *buffer
-	n         int
-	err       error
-	bulk      bool // the last read did not fit into a small buffer
-	shortRead bool // read no more than a small buffer: what follows may be spliced, or has to be filtered
+	buf  *buffer
+	n    int
+	err  error
+	bulk bool // the last read did not fit into a small buffer
+	// shortRead limits a read to a small buffer: what follows may be spliced, or is filtered.
+	shortRead bool
 
 	drained *atomic.Bool // whether the last try found nothing
 }
@@ -37,19 +38,19 @@ func (r *reader) attach(e *end) {
 	}
 }
 
-// detach ends the work on an end that a goroutine goes on with. A buffer that is still
-// lent stays with the TLS connection until then.
+// detach ends the work on an end that a goroutine continues with. A buffer that is still lent
+// stays with the TLS connection until then.
 func (r *reader) detach() {
 	r.release()
 	r.end, r.input, r.lent = nil, tlsInput{}, nil
 }
 
-// next waits until the source has something and returns all that is ready, up to
-// one large buffer. Bytes may come together with an error. They are valid until
-// release, which has to be called in any case.
+// next waits until the source has bytes, and returns all that are ready, up to one large
+// buffer. It may return bytes together with an error. They are valid until release, which
+// must be called in any case.
 //
-// The first try comes before any wait and must really read: the runtime forgets a
-// readiness that came before it, and TLS may hold bytes that came long ago.
+// next reads once before it waits: the runtime's poller does not report what was ready
+// before, and TLS may hold bytes that arrived long ago.
 func (r *reader) next() ([]byte, error) {
 	r.n, r.err = 0, nil
 	if r.end.socket.raw == nil {
@@ -66,8 +67,7 @@ func (r *reader) next() ([]byte, error) {
 	return r.buf.b[:r.n], r.err
 }
 
-// tryRead reads all that is ready. It reports false, and holds nothing, if that is
-// nothing.
+// tryRead reads all that is ready. If nothing is ready it reports false and keeps no buffer.
 func (r *reader) tryRead(fd uintptr) bool {
 	r.end.socket.in = descriptor(fd)
 	some := r.tryNow()
@@ -76,7 +76,7 @@ func (r *reader) tryRead(fd uintptr) bool {
 	return some
 }
 
-// tryNow is tryRead for a socket that has nothing but its descriptor.
+// tryNow is tryRead for a socket that is detached.
 func (r *reader) tryNow() bool {
 	r.n, r.err = 0, nil
 	r.read()
@@ -111,9 +111,9 @@ func (r *reader) read() {
 	}
 }
 
-// fill reads until nothing is left or the buffer is full. A plain socket that
-// returns less than it was asked for is empty. TLS returns one record at a time and
-// has to be asked until it says so; it may return bytes and "not now" at once.
+// fill reads until the source is empty or the buffer is full. A plain socket that returns less
+// than was asked for is empty. TLS returns one record at a time and is read until it returns
+// EAGAIN, which can come together with bytes.
 func (r *reader) fill() {
 	if r.input.raw != nil {
 		r.fillLending()
@@ -135,7 +135,7 @@ func (r *reader) fill() {
 	}
 }
 
-// fillLending is fill for a TLS connection that has borrowed a buffer.
+// fillLending is fill for a TLS connection that reads into a lent buffer.
 func (r *reader) fillLending() {
 	if r.lent == nil {
 		r.lent = r.pool.get(lendBuffer)

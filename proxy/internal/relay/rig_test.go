@@ -221,7 +221,7 @@ func secure(t testing.TB, a, b net.Conn, weAreServer bool, version uint16) (peer
 	return peer, ours
 }
 
-// certificate is made once for all tests; nobody verifies it.
+// certificate is made once for all tests, which do not verify it.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -7,26 +7,25 @@ import (
 	"time"
 )
 
-// Socket is a stream socket whose reads can be told not to wait and whose writes
-// give up on a peer that takes nothing. A TLS connection that is to be relayed
-// must be built over one:
+// Socket is a stream socket that a [Pump] can read without waiting, and whose writes fail if
+// the peer takes nothing. A TLS connection that is to be relayed must be built on top of one:
 //
 //	tls.Server(relay.NewSocket(conn), config)
 //
-// Until the connection is handed to a [Pump] it behaves as the connection inside,
-// deadlines included.
+// Until the connection is handed to a [Pump] it behaves like the connection inside, including
+// deadlines.
 //
-// There are two for every session, for as long as it lasts: all that a session
-// without goroutines can do without is in the attachment.
+// A session keeps two sockets for as long as it lasts. So what a session without goroutines
+// does not need is in the attachment.
 type Socket struct {
 	*attachment
 
-	// in is the descriptor while reads must not wait, else noDescriptor: inside of
-	// the reading goroutine's try, and as long as there is no goroutine.
+	// in is the descriptor while reads must not wait, and otherwise noDescriptor. Reads must
+	// not wait inside the reading goroutine's try, and while there is no goroutine.
 	in descriptor
 
-	// more is set while TLS writes records that others will follow at once. The other
-	// direction writes too now and then: answers to key updates.
+	// more is set while TLS writes records that others follow at once. It is atomic because
+	// the other direction's goroutine also writes at times, to answer key updates.
 	more atomic.Bool
 }
 
@@ -36,17 +35,17 @@ type attachment struct {
 	raw syscall.RawConn // nil if the connection has no descriptor
 	out *output         // set from Start on, while there are goroutines
 
-	// pending is what could not be written at once while there is no goroutine.
+	// pending is what could not be written at once while there was no goroutine.
 	pending []byte
 }
 
-// detached stands for the attachment of all sockets that have only a descriptor, and
-// nothing pending. It never changes.
+// detached is the attachment of all sockets that have only a descriptor and nothing pending.
+// It never changes.
 var detached = &attachment{Conn: closedConn{}}
 
-// NewSocket wraps conn. A conn that is a [syscall.Conn] is read and written by its
-// descriptor once it is relayed, so its own Read and Write must not change or hold
-// back bytes. A connection without a descriptor is relayed with blocking reads.
+// NewSocket wraps conn. A conn that is a [syscall.Conn] is read and written through its
+// descriptor once it is relayed, so its own Read and Write must not change or hold back bytes.
+// A connection without a descriptor is relayed with blocking reads.
 func NewSocket(conn net.Conn) *Socket {
 	s := &Socket{attachment: &attachment{Conn: conn}, in: noDescriptor}
 	if sc, ok := conn.(syscall.Conn); ok && pollable {
@@ -57,8 +56,8 @@ func NewSocket(conn net.Conn) *Socket {
 	return s
 }
 
-// Read reads from the connection. Where the reader must not wait it returns EAGAIN
-// if there is nothing.
+// Read reads from the connection. Where reads must not wait, it returns EAGAIN if there are no
+// bytes.
 func (s *Socket) Read(b []byte) (int, error) {
 	if s.in != noDescriptor {
 		return readNow(s.in, b)
@@ -66,8 +65,8 @@ func (s *Socket) Read(b []byte) (int, error) {
 	return s.Conn.Read(b)
 }
 
-// Write writes all of b. Once relayed it waits only as long as the peer goes on
-// taking bytes.
+// Write writes all of b. Once the connection is relayed, Write waits only as long as the peer
+// continues to take bytes.
 func (s *Socket) Write(b []byte) (int, error) {
 	switch {
 	case s.out != nil:
@@ -78,7 +77,8 @@ func (s *Socket) Write(b []byte) (int, error) {
 	return s.Conn.Write(b)
 }
 
-// writeOrKeep never says "not now": crypto/tls would write nothing ever after.
+// writeOrKeep writes without waiting, and keeps the rest in pending. It never returns EAGAIN,
+// since crypto/tls would fail every later write.
 func (s *Socket) writeOrKeep(b []byte) (n int, err error) {
 	if len(s.pending) == 0 {
 		if n, err = writeNow(s.in, b, s.more.Load()); err != nil && !again(err) {
@@ -105,8 +105,8 @@ func (s *Socket) SetWriteDeadline(t time.Time) error {
 	return s.Conn.SetWriteDeadline(t)
 }
 
-// CloseWrite tells the peer that nothing more will come, if the connection can say
-// so; else it does nothing.
+// CloseWrite sends an end of stream, if the connection has a half close. Otherwise it does
+// nothing.
 func (s *Socket) CloseWrite() error {
 	if c, ok := s.Conn.(closeWriter); ok {
 		return c.CloseWrite()

@@ -15,9 +15,9 @@ const (
 	pollable                = true
 )
 
-// readNow reads what is there and returns EAGAIN if nothing is. The error must
-// stay a bare syscall.Errno: crypto/tls keeps working after a temporary net.Error
-// and after nothing else.
+// readNow reads what is there, and returns EAGAIN if there is nothing. The error must stay a
+// bare syscall.Errno: crypto/tls can be used again after a temporary net.Error, but after no
+// other error.
 func readNow(fd descriptor, b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -36,8 +36,8 @@ func readNow(fd descriptor, b []byte) (int, error) {
 	}
 }
 
-// writeNow writes what the socket takes and returns EAGAIN if it takes nothing. More
-// says that there is more to come at once, so that the kernel may wait for it.
+// writeNow writes what the socket takes, and returns EAGAIN if it takes nothing. More is set
+// if another write follows at once, so that the kernel may wait for it.
 func writeNow(fd descriptor, b []byte, more bool) (int, error) {
 	for {
 		n, err := sysWrite(fd, b, more)
@@ -48,7 +48,7 @@ func writeNow(fd descriptor, b []byte, more bool) (int, error) {
 	}
 }
 
-// again reports whether err means "not now".
+// again reports whether err is EAGAIN.
 func again(err error) bool { return err == syscall.EAGAIN }
 
 func shutdownWrite(fd descriptor) error { return syscall.Shutdown(int(fd), syscall.SHUT_WR) }

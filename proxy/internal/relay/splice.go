@@ -5,22 +5,21 @@ import (
 	"sync"
 )
 
-// Skipper is an optional power of a [Framer]: what is left of a packet's body may
-// then pass without anybody looking at it, and the kernel moves it from socket to
-// socket.
+// Skipper is an optional interface of a [Framer]. With it, the kernel may move the rest of a
+// packet's body from socket to socket, and the framer does not see those bytes.
 type Skipper interface {
-	// Remaining returns how many bytes of the packet that has begun are known to come
-	// yet; 0 between packets and inside a header.
+	// Remaining returns how many bytes of the current packet are known to be still to come. It
+	// is 0 between packets and inside a header.
 	Remaining() int
-	// Skip notes that n of them, not more, are passed on unseen.
+	// Skip records that n of those bytes, and not more, are passed on without Advance.
 	Skip(n int)
 }
 
-// spliceMin is the least that is worth a pipe, in bytes.
+// spliceMin is the smallest number of bytes for which a pipe pays.
 const spliceMin = 64 << 10
 
-// spliceable returns how many bytes may pass without anybody looking at them: none unless
-// both ends are bare sockets.
+// spliceable returns how many bytes the framer and the filter do not have to see. It is 0
+// unless both ends are bare sockets.
 func (d *direction) spliceable() int {
 	switch {
 	case d.filtered != nil || d.from.layered() || d.to.layered():
@@ -36,8 +35,8 @@ func (d *direction) spliceable() int {
 	return 0
 }
 
-// spliceBody splices the rest of a body of which r has just read a full buffer, if that
-// is worth it. Where it can be done, r shall read little of the next packet.
+// spliceBody splices the rest of a body of which r has just read a full buffer, if that pays.
+// After it has, r reads little of the next packet, so that most of that can be spliced, too.
 func (d *direction) spliceBody(p *pipes, r *reader) (readErr, writeErr error) {
 	left := d.spliceable()
 	if left < spliceMin {
@@ -52,8 +51,8 @@ func (d *direction) spliceBody(p *pipes, r *reader) (readErr, writeErr error) {
 	return readErr, writeErr
 }
 
-// splice moves what the source has ready, up to left bytes, by a pipe. It holds the
-// pipe only while bytes flow: a source that has nothing is waited for elsewhere.
+// splice moves what the source has ready, up to left bytes, through a pipe. It returns the
+// pipe as soon as the source has nothing ready, and does not wait for more.
 func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
 	pipe := p.get()
 	if pipe == nil {
@@ -78,30 +77,30 @@ func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
 	return nil, nil
 }
 
-// Bounds of the pipes of one pump: a receiver that takes nothing keeps its pipe,
-// with what is in it, until it is given up. The next ones have to do without.
+// Limits on the pipes of one pump. A receiver that takes nothing keeps its pipe until the write
+// timeout. While all pipes are in use, other pairs copy.
 const (
 	maxPipes  = 64
 	idlePipes = 8
 )
 
-// pipes lends pipes. The zero value is ready to use.
+// pipes is a pool of pipes. The zero value is ready to use.
 type pipes struct {
 	mu   sync.Mutex
 	idle []*pipe
 	open int
-	max  int // at the same time; 0 means maxPipes
+	max  int // how many may be open at the same time; 0 means maxPipes
 }
 
-// LimitPipes bounds the pipes that bulk passes by at the same time, each of which has
-// two descriptors. Without it there are at most 64.
+// LimitPipes sets how many pipes for bulk may be open at the same time, 64 at most, which is
+// also the default for 0. Each has two descriptors.
 func (p *Pump) LimitPipes(n int) {
 	p.pipes.mu.Lock()
 	defer p.pipes.mu.Unlock()
 	p.pipes.max = n
 }
 
-// get returns an empty pipe, or nil if there are too many or none can be had.
+// get returns an empty pipe, or nil if there are too many or the system refuses one.
 func (p *pipes) get() *pipe {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,7 +119,7 @@ func (p *pipes) get() *pipe {
 	return fresh
 }
 
-// put takes a pipe back. One that still holds bytes is never lent again.
+// put returns a pipe to the pool. A pipe that still holds bytes is closed.
 func (p *pipes) put(used *pipe) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,7 +131,7 @@ func (p *pipes) put(used *pipe) {
 	p.open--
 }
 
-// drop closes the pipes that nobody has borrowed.
+// drop closes the pipes that are not in use.
 func (p *pipes) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

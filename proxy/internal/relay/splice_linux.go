@@ -9,18 +9,18 @@ import (
 // pipeSize is how much a pipe is asked to hold, in bytes. The kernel may give less.
 const pipeSize = 256 << 10
 
-// pipe is where bytes are on their way from one socket to another.
+// pipe holds bytes on their way from one socket to another.
 type pipe struct {
 	r, w  int
-	held  int // bytes in it
+	held  int // bytes in the pipe
 	limit int // of the next fill
 	err   error
 
-	in, out func(fd uintptr) bool // methods, made once: a closure a call would cost an allocation
-	output  *output               // of the drain that runs
+	in, out func(fd uintptr) bool // method values, made once because each costs an allocation
+	output  *output               // of the current drain
 }
 
-// newPipe returns nil if the system has none left.
+// newPipe returns nil if the system refuses a pipe.
 func newPipe() *pipe {
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
@@ -37,8 +37,8 @@ func (p *pipe) close() {
 	_ = unix.Close(p.w)
 }
 
-// fill takes up to limit bytes from the socket without waiting. None and no error
-// means that there are none just now, or that this socket cannot be spliced.
+// fill takes up to limit bytes from the socket without waiting. It returns 0 without an error
+// if there are none, or if this socket cannot be spliced.
 func (p *pipe) fill(from *Socket, limit int) (int, error) {
 	p.limit, p.err = min(limit, pipeSize), nil
 	if err := from.raw.Read(p.in); err != nil {
@@ -61,7 +61,7 @@ func (p *pipe) spliceIn(fd uintptr) bool {
 	return true
 }
 
-// drain writes all that p holds, as write does.
+// drain writes all that p holds, with the same limits as write.
 func (o *output) drain(p *pipe) (int, error) {
 	if err := o.flush(); err != nil {
 		return 0, err
@@ -98,8 +98,7 @@ func (p *pipe) spliceOut(fd uintptr) bool {
 	return true
 }
 
-// splice never waits: neither for the pipe nor, because it does not block, for the
-// socket.
+// splice never waits, neither for the pipe nor for the socket, which does not block.
 func splice(from, to, n int) (int, error) {
 	for {
 		moved, err := unix.Splice(from, nil, to, nil, n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)

@@ -110,7 +110,7 @@ func TestDirtyPipeIsClosed(t *testing.T) {
 	}
 	p.drop()
 	if p.open != 0 {
-		t.Error("a pipe nobody has borrowed stays open")
+		t.Error("a pipe that is not in use stays open")
 	}
 }
 
@@ -120,7 +120,7 @@ func TestSplicedStallEnds(t *testing.T) {
 	_ = r.broker.SetWriteDeadline(time.Now().Add(20 * time.Second))
 	_, err := io.WriteString(r.broker, bodies(64<<20))
 	if os.IsTimeout(err) {
-		t.Fatal("the sender was not told")
+		t.Fatal("the sender did not see the end")
 	}
 	if got := r.end(); got.By != Client || got.Err != ErrStalled {
 		t.Errorf("result %+v, want a stalled client", got)

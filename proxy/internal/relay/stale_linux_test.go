@@ -71,7 +71,7 @@ func (r *rig) sockets() (client, upstream descriptor) {
 	return r.session.client.socket.in, r.session.upstream.socket.in
 }
 
-// An event may name a descriptor that nobody has, or one that the pair it was of does
+// An event may name a descriptor that is closed, or one that the pair it was of does
 // not have any more, or a pair that is with another loop.
 func TestEventsOfForeignDescriptors(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.3"} {
@@ -179,7 +179,7 @@ func TestEventsOfReusedDescriptors(t *testing.T) {
 			t.Error("no descriptor was used again: the test means nothing")
 		}
 		if !keeper.session.isQuiet() {
-			t.Error("the pair beside them was disturbed")
+			t.Error("the pair next to them was disturbed")
 		}
 	}
 }
@@ -190,7 +190,7 @@ func (s *Session) isQuiet() bool {
 	return s.state == quiet
 }
 
-// TestChurn replaces pairs, some with bytes on their way, beside others that go on:
+// TestChurn replaces pairs, some with bytes on their way, next to others that go on:
 // what is closed is opened again at once, by another pair.
 func TestChurn(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {

@@ -100,7 +100,7 @@ func TestWriteTimeout(t *testing.T) {
 		r.start()
 		start := time.Now()
 		go discard(r.broker)
-		r.send(r.broker, packet("nobody reads this"))
+		r.send(r.broker, packet("not read"))
 		got := r.endsAfter(start, 60*time.Second)
 		if got.By != Client || !errors.Is(got.Err, ErrStalled) {
 			t.Errorf("result %+v, want a stall of the client", got)
@@ -168,7 +168,7 @@ func TestCutIdle(t *testing.T) {
 	})
 }
 
-// TestSecondCutEndsTheGrace: nobody takes the close notices of the first.
+// TestSecondCutEndsTheGrace: neither side takes the last packets of the first.
 func TestSecondCutEndsTheGrace(t *testing.T) {
 	cause := errors.New("draining")
 	inBubble(t, func(t *testing.T, r *rig) {
@@ -287,7 +287,7 @@ func TestNoCloseNoticeWithoutFramer(t *testing.T) {
 	})
 }
 
-// TestFramerEndsThePair: what a framer refuses reaches nobody.
+// TestFramerEndsThePair: what a framer refuses is not passed on.
 func TestFramerEndsThePair(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.pair.FromClient = failingFramer{}
@@ -313,7 +313,7 @@ func TestFlush(t *testing.T) {
 		r.start()
 		late := packet("what the broker had still under way")
 		go func() {
-			discard(r.broker) // until it is told that nothing more will come
+			discard(r.broker) // until its end of stream has come
 			time.Sleep(100 * time.Millisecond)
 			_, _ = r.broker.Write(late)
 			r.broker.Close()
@@ -339,7 +339,7 @@ func TestFlushOfUpstreamThatDoesNotEnd(t *testing.T) {
 	})
 }
 
-// A receiver that cannot be told of the end is not kept waiting for it.
+// A receiver that cannot get the end of stream is closed at once.
 func TestEndWithoutHalfClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{TB: t, pump: &Pump{}}

@@ -122,7 +122,7 @@ func TestRecordsCutAnywhere(t *testing.T) {
 
 // An alert behind data, cut anywhere: crypto/tls looks for it when it has returned the
 // last of the data, and then has bytes and "not now" to say at once. In TLS 1.2 an
-// alert can be told from data by its header, so it is there that this happens.
+// alert can be distinguished from data by its header, so it is there that this happens.
 func TestCloseNotifyCutAnywhere(t *testing.T) {
 	eachSplit(t, func(t *testing.T, r *splitRig) {
 		r.wire.hold = true

@@ -142,7 +142,7 @@ func TestIdleFilteredPairHoldsNothing(t *testing.T) {
 	})
 }
 
-// bufferCount counts buffers that were made, and those among them that somebody holds
+// bufferCount counts buffers that were made, and those among them that are in use
 // still, a pool included.
 type bufferCount struct{ made, live atomic.Int64 }
 
