@@ -54,7 +54,7 @@ func TestDrainOfThousand(t *testing.T) {
 	checkSpread(t, ends, spread)
 	for i, d := range fleet {
 		if want := map[byte]packets.ReasonCode{4: 0, 5: packets.ServerShuttingDown}[d.Level]; codes[i] != want {
-			t.Errorf("device %d was told %v, want %v", i, codes[i], want)
+			t.Errorf("device %d got %v, want %v", i, codes[i], want)
 			break
 		}
 	}

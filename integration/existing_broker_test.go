@@ -159,7 +159,7 @@ func TestBrokerWithoutMQTT5(t *testing.T) {
 	p.Start()
 	want := packets.UnsupportedProtocolVersion
 	if _, ack := p.Present(t, 5, "d", token); ack.Code != want {
-		t.Errorf("a 5.0 device is told %v, want %v", ack.Code, want)
+		t.Errorf("a 5.0 device gets %v, want %v", ack.Code, want)
 	}
 	p.Connect(t, 4, "d", token)
 	p.AwaitLog("the broker's answer", func(l harness.LogLine) bool {

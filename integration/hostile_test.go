@@ -20,8 +20,8 @@ import (
 // deadline is what the stories here set connect.timeout to. A refused client has
 // up to two more seconds, to read the answer and to close.
 const (
-	deadline = 2 * time.Second
-	goodbye  = 2 * time.Second
+	deadline  = 2 * time.Second
+	lingering = 2 * time.Second
 )
 
 // attack is what a client without a valid token does on a connection until it is closed.
@@ -87,7 +87,7 @@ func attackOnce(p *harness.Proxy, a attack) outcome {
 		return outcome{attack: a, err: err}
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(start.Add(deadline + goodbye + harness.Patience))
+	_ = conn.SetDeadline(start.Add(deadline + lingering + harness.Patience))
 	go a.act(conn)
 	answer, err := io.ReadAll(io.LimitReader(conn, 64<<10))
 	if err != nil && !packetstest.IsTimeout(err) {
@@ -107,7 +107,7 @@ func TestHostileInput(t *testing.T) {
 	var all sync.WaitGroup
 	for _, a := range attacks() {
 		all.Go(func() {
-			if o := attackOnce(p, a); o.err != nil || o.took > deadline+goodbye+harness.Slack {
+			if o := attackOnce(p, a); o.err != nil || o.took > deadline+lingering+harness.Slack {
 				t.Errorf("%s: ended after %v, %v", name(a), o.took, o.err)
 			} else if strings.HasPrefix(o.answer, "\x20") && o.answer[3] == 0 {
 				t.Errorf("%s: was let in", name(a))
@@ -162,7 +162,7 @@ func TestThousandAttackers(t *testing.T) {
 		t.Errorf("%d KiB more memory for %d attackers", grown>>10, attackers)
 	}
 	for _, o := range outcomes {
-		if o.err != nil || o.took > deadline+goodbye+2*time.Second {
+		if o.err != nil || o.took > deadline+lingering+2*time.Second {
 			t.Errorf("%s: ended after %v, %v", name(o.attack), o.took, o.err)
 		}
 	}

@@ -95,10 +95,10 @@ func TestDevicesWithOneClientID(t *testing.T) {
 			t.Fatalf("the second device: %v, session present %v", ack.Code, ack.SessionPresent)
 		}
 		if err := first.Publish("a", "b"); err != nil {
-			t.Errorf("the first device beside the second: %v", err)
+			t.Errorf("the first device after the second: %v", err)
 		}
 		if err := second.Publish("a", "b"); err != nil {
-			t.Errorf("the second device beside the first: %v", err)
+			t.Errorf("the second device after the first: %v", err)
 		}
 		first.Disconnect()
 		second.Disconnect()

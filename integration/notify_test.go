@@ -48,15 +48,15 @@ func startServiceManager(t *testing.T, p *harness.Proxy) *serviceManager {
 }
 
 // after returns the reports that contain text, without the first n of all reports.
-func (m *serviceManager) after(n int, text string) (told []string) {
+func (m *serviceManager) after(n int, text string) (found []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.messages[min(n, len(m.messages)):] {
 		if strings.Contains(s, text) {
-			told = append(told, s)
+			found = append(found, s)
 		}
 	}
-	return told
+	return found
 }
 
 func (m *serviceManager) count() int {
@@ -101,7 +101,7 @@ func TestNotifyProtocol(t *testing.T) {
 	wait(0, "STOPPING=1", 1)
 	time.Sleep(500 * time.Millisecond)
 	if n := len(m.after(m.count()-1, "WATCHDOG=1")); n > 1 {
-		t.Error("the watchdog is fed by nobody")
+		t.Error("the watchdog is not fed")
 	}
 }
 

@@ -150,7 +150,7 @@ func TestBrokerKilled(t *testing.T) {
 	all, since := runPublishers(t, p, token, a.Kill)
 	checkPublishers(t, all, since, at)
 	if !p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.Addr)) {
-		t.Error("no metric tells of the dead broker")
+		t.Error("no metric shows the dead broker")
 	}
 	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz has status %d with one broker left", status)

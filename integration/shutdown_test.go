@@ -126,7 +126,7 @@ func (f *fleet) shutdown(t *testing.T, p *harness.Proxy) {
 	}
 	for _, code := range f.ends {
 		if code != packets.ServerShuttingDown {
-			t.Errorf("devices were told %v, want %v for each", f.ends, packets.ServerShuttingDown)
+			t.Errorf("devices got %v, want %v for each", f.ends, packets.ServerShuttingDown)
 			break
 		}
 	}

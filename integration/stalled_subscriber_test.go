@@ -61,7 +61,7 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 	}
 	t.Logf("the proxy grew by %.1f MiB, the witness waited for %v at most", float64(grown)/(1<<20), slowest)
 	if grown > room {
-		t.Errorf("the proxy grew by %d bytes beside a subscriber that does not read", grown)
+		t.Errorf("the proxy grew by %d bytes with a subscriber that does not read", grown)
 	}
 	if slowest > timeout {
 		t.Errorf("another device waited for %v", slowest)

@@ -98,7 +98,7 @@ func TestPushedRevocation(t *testing.T) {
 	}
 	blocks := manualBlocks(t, "sh")
 	if len(blocks) != 1 {
-		t.Fatalf("%d blocks of shell, want the push alone", len(blocks))
+		t.Fatalf("%d blocks of shell, want only the revocation", len(blocks))
 	}
 	script := strings.ReplaceAll(blocks[0], "127.0.0.1:9883", p.Admin)
 	again := script[strings.LastIndex(script, "curl"):]

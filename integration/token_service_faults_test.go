@@ -146,9 +146,9 @@ func TestFaultsStayWithTheirDevice(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("the one in trouble was told %v", codes)
+			t.Logf("the device with faults got %v", codes)
 			if n := countQuestions(service.Questions(), "hurried"); n > 1 {
-				t.Errorf("the service was asked %d times by the one that it told to wait", n)
+				t.Errorf("the service was asked %d times for the device that had to wait", n)
 			}
 		})
 	}
@@ -198,7 +198,7 @@ func TestGuessedTokensAgainstTokenFile(t *testing.T) {
 		codes[try("guess", fmt.Sprint("wrong-token-", i))]++
 	}
 	if codes[packets.BadUserNameOrPassword] < 20 || codes[packets.ConnectionRateExceeded] == 0 || len(codes) != 2 {
-		t.Errorf("200 wrong tokens are told %v", codes)
+		t.Errorf("200 wrong tokens get %v", codes)
 	}
 	if code := try("pump-7", token); code != packets.Success {
 		t.Errorf("the device gets %v", code)

@@ -46,7 +46,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	}
 	for round := range b.rounds {
 		for _, it := range b.items() {
-			// Who comes first changes, in case it matters.
+			// The order changes, in case it matters.
 			for i := range present {
 				t := present[(i+round)%len(present)]
 				if !t.does(it.work, it.transport) {
@@ -172,7 +172,7 @@ func (b *bench) settings(t target, broker string) (s settings, err error) {
 	return s, nil
 }
 
-// hand has another process do the job.
+// hand gives the job to another process.
 func (j job) hand(ctx context.Context) (result outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

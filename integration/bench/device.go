@@ -81,7 +81,7 @@ func (d *device) present(number int) error {
 		return err
 	}
 	if secure, ok := d.Conn.(*tls.Conn); ok {
-		// Others would be another price, which the table would not tell.
+		// Another version or cipher suite would cost something else.
 		if s := secure.ConnectionState(); s.Version != tls.VersionTLS13 || s.CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
 			return fmt.Errorf("speaks %s, %s", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite))
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // fair measures what one session that moves bulk as fast as it goes does to 100 that
-// say little. On few cores load and sink are in each other's way as well: how much,
-// the same tells that goes straight to the sink, without TLS.
+// send little. On few cores load and sink slow each other down as well. How much,
+// is measured without the target, directly at the sink and without TLS.
 func (l *load) fair() error {
 	by, err := newCrowd(l.Address, l.config)
 	if err != nil {

@@ -23,7 +23,7 @@ type job struct {
 	Quick                  bool
 }
 
-// outcome is what a job has found out.
+// outcome is the result of a job.
 type outcome struct {
 	Figures []figure
 	Noise   noise
@@ -135,7 +135,7 @@ func (j job) do() (outcome, error) {
 	return outcome{l.figures, n}, err
 }
 
-// own is how long all have computed that take part in the work.
+// own is the processor time of all processes that take part in the work.
 func (l *load) own() (total time.Duration, err error) {
 	for _, pid := range []int{l.TargetProcess, l.SinkPID, os.Getpid()} {
 		spent, err := sum(pid, processorTime)
@@ -166,7 +166,7 @@ func ping(devices []*device) error {
 	return each(len(devices), 16, func(i int) error { return devices[i].ping() })
 }
 
-// spend tells how long f took, and how long the target computed meanwhile.
+// spend returns how long f took, and the processor time of the target meanwhile.
 func (l *load) spend(f func() error) (computed, took time.Duration, err error) {
 	before, err := sum(l.TargetProcess, processorTime)
 	if err != nil {

@@ -1,6 +1,6 @@
 //go:build linux
 
-// Bench puts the proxy beside HAProxy, nginx and a bare Go relay on the same work
+// Bench measures the proxy next to HAProxy, nginx and a bare Go relay on the same work
 // and prints one table. See README.md.
 package main
 
@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return printTable(stdout, b.records, o.noise/100)
 }
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	targets, work, transports []string
 	sessions                  []int
@@ -80,7 +80,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	work := f.String("work", strings.Join(workNames(), ","), "which work to measure it on")
 	transports := f.String("transports", "plain,tls", "between client and target")
 	sessions := f.String("sessions", "1000,9000", "how many sessions are idle at once, at most 9000")
-	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, in turns; 0 prints the table of -o alone")
+	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, in turns; 0 only prints the table of -o")
 	f.IntVar(&o.threads, "threads", 1, "threads of HAProxy, workers of nginx")
 	f.BoolVar(&o.quick, "quick", false, "do little of everything, to see that it works; the figures mean nothing")
 	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
@@ -123,7 +123,7 @@ func choose(flag, list string, all []string) ([]string, error) {
 	return slices.DeleteFunc(all, func(name string) bool { return !slices.Contains(chosen, name) }), nil
 }
 
-// runLoad does one job, which comes as JSON, and tells its outcome.
+// runLoad does one job, which it reads as JSON, and prints the outcome.
 func runLoad(args []string, out io.Writer) error {
 	var j job
 	if err := json.Unmarshal([]byte(strings.Join(args, " ")), &j); err != nil {

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that ought to come at once.
+// patience is how long something may take that should happen at once.
 const patience = 20 * time.Second
 
-// tail keeps the last that a process has written.
+// tail keeps the last lines that a process has written.
 type tail struct {
 	mu   sync.Mutex
 	text []byte
@@ -47,10 +47,10 @@ type process struct {
 	exited chan struct{}
 }
 
-// start runs a program that ends with us at the latest. stdout may be nil.
+// start runs a program that is killed when this process ends. stdout may be nil.
 func start(ctx context.Context, stdout io.Writer, argv ...string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), words: &tail{}, exited: make(chan struct{})}
-	// Its children are killed with it, and it with us.
+	// Its children are killed with it, and it is killed with this process.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 	p.cmd.Stderr, p.cmd.Stdout = p.words, p.words

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// runRelay is what anybody would write first in Go: for each connection two
+// runRelay is the simplest relay in Go: for each connection two
 // goroutines with io.Copy, and crypto/tls. It knows nothing of MQTT.
 func runRelay(args []string) error {
 	if len(args) != 4 {
@@ -61,7 +61,7 @@ func relayOne(client net.Conn, broker string) {
 	up.Wait()
 }
 
-// copyHalf copies one direction and hands on its end.
+// copyHalf copies one direction and passes on its end.
 func copyHalf(to, from net.Conn) {
 	_, _ = io.Copy(to, from)
 	if half, ok := to.(interface{ CloseWrite() error }); ok {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// record is one figure with all that is known of its making, a line of the raw
+// record is one figure with the conditions of its measurement, a line of the raw
 // results.
 type record struct {
 	Time      time.Time `json:"time"`

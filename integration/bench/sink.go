@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Topics tell the sink what to do with a message.
+// Topics say what the sink does with a message.
 const (
 	drop = "drop"
 	echo = "echo" // send one of the same size back
@@ -27,7 +27,7 @@ type sink struct {
 	large sync.Pool // buffers for reading what is dropped
 }
 
-// runSink tells its address by out and serves until it is killed.
+// runSink prints its address to out and serves until it is killed.
 func runSink(out io.Writer) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

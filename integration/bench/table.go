@@ -26,7 +26,7 @@ type cell struct {
 
 // printTable prints medians and ranges, and what is to be known of their noise,
 // without the records during which others took more of the machine than a part.
-// Memory does not mind others.
+// Memory is not affected by others.
 func printTable(w io.Writer, records []record, noise float64) error {
 	all := len(records)
 	records = slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Others > noise && r.Work != "idle" })
@@ -132,7 +132,7 @@ func thousands(n int64) string {
 	return s
 }
 
-// notes tells what was compared, on what, and how noisy it was.
+// notes returns what was compared, on what machine, and how noisy it was.
 func notes(records []record, values map[cell][]float64, columns []target) string {
 	var steal, others, spreads []float64
 	onlyIdle := !slices.ContainsFunc(records, func(r record) bool { return r.Work != "idle" })

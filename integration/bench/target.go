@@ -30,7 +30,7 @@ type target struct {
 	bundled     bool // no sink: the proxy's own broker answers
 	// files is how many an idle session takes, if not two.
 	files func(transport string) int
-	// collect tells how its garbage collector is made to run, nil without one.
+	// collect says how its garbage collector is run; nil if it has none.
 	collect func(settings) collect
 	// only restricts what it is measured on.
 	only func(work, transport string) bool
@@ -77,7 +77,7 @@ func targets() []target {
 			arguments: func(s settings) []string { return []string{"relay", s.Plain, s.TLS, s.Dir, s.Broker} },
 			files: func(transport string) int {
 				if transport == "plain" {
-					return 6 // two pipes beside the sockets
+					return 6 // two pipes and the sockets
 				}
 				return 2
 			},
@@ -94,12 +94,12 @@ func targetNames() []string {
 	return names
 }
 
-// does tells whether a target can be measured on something.
+// does reports whether a target can be measured on this work.
 func (t target) does(work, transport string) bool {
 	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc")
 }
 
-// holds tells whether a target can have so many sessions within a limit of 20,000
+// holds reports whether a target can have so many sessions within a limit of 20,000
 // files.
 func (t target) holds(sessions int, transport string) bool {
 	return t.files == nil || sessions*t.files(transport) < 20_000
@@ -131,7 +131,7 @@ func (t *target) locate(o options) (version string, err error) {
 	if t.config != "mqtt-auth-proxy.yaml" {
 		return string(m[1]), nil
 	}
-	// Builds of the same version are told apart: the tool is for comparing them.
+	// Builds of the same version get different names, because the tool compares them.
 	file, err := os.ReadFile(t.program)
 	return fmt.Sprintf("%s (build %.4x)", m[1], sha256.Sum256(file)), err
 }

@@ -267,7 +267,7 @@ func (l *load) latency() error {
 }
 
 // quiet measures how long an acknowledgement takes when nothing has been said for a
-// while: whatever the target does to save time while it has nothing to do.
+// while. It shows what the target does to save time while it is idle.
 func (l *load) quiet() error {
 	d, err := dial(l.Address, l.config, 0)
 	if err != nil {

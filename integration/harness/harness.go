@@ -14,8 +14,8 @@ import (
 // Port returns the port of an address.
 func Port(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// program is the program under test, withRace whether it has the race detector.
-// Main alone sets them.
+// program is the path of the program under test, and withRace says whether it has the
+// race detector. Only Main sets them.
 var (
 	program  string
 	withRace bool

@@ -46,6 +46,6 @@ func (l headerListener) Accept() (net.Conn, error) {
 func CheckHeader(t testing.TB, h *proxyproto.Header, conn net.Conn) {
 	t.Helper()
 	if h == nil || h.SourceAddr.String() != conn.LocalAddr().String() || h.DestinationAddr.String() != conn.RemoteAddr().String() {
-		t.Errorf("the broker is told %+v, want %v to %v", h, conn.LocalAddr(), conn.RemoteAddr())
+		t.Errorf("the broker gets %+v, want %v to %v", h, conn.LocalAddr(), conn.RemoteAddr())
 	}
 }

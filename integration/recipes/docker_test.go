@@ -31,8 +31,8 @@ func TestDockerfile(t *testing.T) {
 		t.Error("there is nothing in the image that could run anything")
 	}
 	// What TestReleaseArchives shows for a release also holds for the image.
-	const flags = `go build -trimpath -ldflags "-s -w" -o `
-	if !strings.Contains(stages[1], "CGO_ENABLED=0 "+flags) || !strings.Contains(harness.ReadFile(t, "packages/build"), flags) {
+	const flags = `go build -trimpath -ldflags "-s -w -X main.release=$`
+	if !strings.Contains(stages[1], "CGO_ENABLED=0 "+flags+"VERSION") || !strings.Contains(harness.ReadFile(t, "packages/build"), flags+"version") {
 		t.Error("image and release are not built with the same flags")
 	}
 }

@@ -52,7 +52,7 @@ func TestPrometheus(t *testing.T) {
 	for _, name := range ownMetric.FindAllString(r.read("alerts.yaml")+strings.Join(queries, "\n"), -1) {
 		// Descriptions contain the program's name.
 		if !exported[name] && name != "mqtt_auth_proxy" {
-			t.Errorf("%s is asked for, and nobody exports it", name)
+			t.Errorf("%s is used, but not exported", name)
 		}
 	}
 

@@ -88,7 +88,7 @@ func TestRabbitMQRecipe(t *testing.T) {
 		return strings.Contains(text, "127.0.0.41:"+port+" -> ")
 	})
 	if _, ack := p.Present(t, 5, "modern", token); ack.Code != packets.UnsupportedProtocolVersion {
-		t.Errorf("an MQTT 5.0 device gets %v, want to be told to speak 3.1.1", ack.Code)
+		t.Errorf("an MQTT 5.0 device gets %v, want a code that makes it use 3.1.1", ack.Code)
 	}
 }
 

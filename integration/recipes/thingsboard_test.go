@@ -51,7 +51,7 @@ func TestThingsBoardRecipe(t *testing.T) {
 	}
 	for _, c := range connects {
 		if c.Username != good || c.HasPassword || !strings.HasSuffix(c.ClientID, ":thermometer") {
-			t.Error("the broker does not get the access token as user name alone")
+			t.Error("the broker does not get only the access token, as the user name")
 		}
 	}
 }

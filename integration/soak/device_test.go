@@ -136,7 +136,7 @@ func (d *device) acceptDenial(ack packets.Ack) error {
 		want = packets.Success
 	}
 	if !d.denied[ack.PacketID] || ack.Code != want {
-		return fmt.Errorf("PUBACK of message %d, which nobody allows, with %v", ack.PacketID, ack.Code)
+		return fmt.Errorf("PUBACK of message %d, which no rule allows, with %v", ack.PacketID, ack.Code)
 	}
 	delete(d.denied, ack.PacketID)
 	return nil
