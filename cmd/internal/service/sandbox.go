@@ -38,7 +38,7 @@ func (s *Service) confine() {
 // links must stay as they are.
 func (s *Service) logConfinement(c host.Confinement) {
 	for _, dir := range c.Directories {
-		s.Log.Info("new versions of files are taken up from a directory", zap.String("path", dir))
+		s.Log.Debug("new versions of files are taken up from a directory", zap.String("path", dir))
 	}
 	for _, link := range c.Links {
 		s.Log.Info("a link that comes to lead elsewhere needs a restart", zap.String("path", link))
