@@ -14,8 +14,8 @@ type aggregate struct {
 	numbers int64
 	best    payload.Value // the least or greatest so far, or none
 	sum     float64
-	// longs is the sum as an integer, unless inexact: a double was among the
-	// numbers, or it did not fit.
+	// longs is the sum as an integer. inexact says that it is not the sum, because a double
+	// was among the numbers or the sum did not fit.
 	longs   int64
 	inexact bool
 }
@@ -51,7 +51,7 @@ func (a *aggregate) addNumber(v payload.Value) {
 	a.longs = total
 }
 
-// result returns the aggregate, if there were values for it.
+// result returns the aggregate, and whether there were values for it.
 func (a *aggregate) result(name string) (payload.Value, bool) {
 	finite := !math.IsInf(a.sum, 0) && !math.IsNaN(a.sum)
 	switch name {
@@ -68,8 +68,8 @@ func (a *aggregate) result(name string) (payload.Value, bool) {
 	return payload.Long(a.longs), a.numbers > 0
 }
 
-// better reports whether v replaces best, where sign says which way: -1 for
-// the least, +1 for the greatest. Any number is better than any string.
+// better reports whether v replaces best: for sign -1 if it is less, for +1 if it is greater.
+// Any number is better than any string.
 func better(v, best payload.Value, sign int) bool {
 	if mine, other := rank(v), rank(best); mine != other || mine == 0 {
 		return mine > other
@@ -95,7 +95,7 @@ func compare(a, b payload.Value) int {
 	m, isLong := a.Long()
 	n, areLongs := b.Long()
 	if isLong && areLongs {
-		return cmp.Compare(m, n) // as doubles large ones might seem equal
+		return cmp.Compare(m, n) // large ones might be equal as doubles
 	}
 	f, _ := a.Float()
 	g, _ := b.Float()

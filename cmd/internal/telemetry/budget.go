@@ -15,18 +15,18 @@ const valueBytes = 64
 // budget is how many bytes an answer may still take.
 type budget int
 
-// take returns an error once the answer would be too large.
-func (b *budget) take(bytes int) error {
+// spend returns an error once the answer would be too large.
+func (b *budget) spend(bytes int) error {
 	if *b -= budget(bytes); *b < 0 {
 		return fmt.Errorf("%w: the answer would be larger than %d MiB: ask for fewer keys, a shorter span or a smaller limit", ErrQuery, answerBytes>>20)
 	}
 	return nil
 }
 
-// keep takes the bytes of a value and returns a copy of it, which does not keep the
-// whole message in memory.
-func (b *budget) keep(v payload.Value) (payload.Value, error) {
-	if err := b.take(valueBytes + v.TextSize()); err != nil {
+// clone spends the bytes of a value and returns a copy of it, which does not keep the whole
+// message in memory.
+func (b *budget) clone(v payload.Value) (payload.Value, error) {
+	if err := b.spend(valueBytes + v.TextSize()); err != nil {
 		return payload.Value{}, err
 	}
 	return v.Clone(), nil

@@ -12,7 +12,7 @@ import (
 func TestValuesDoNotKeepTheirMessages(t *testing.T) {
 	row := payload.Text(strings.Repeat("x", 100))
 	left := budget(1000)
-	part, err := left.keep(row)
+	part, err := left.clone(row)
 	if err != nil || part != row || left != 1000-100-valueBytes {
 		t.Errorf("value %v, error %v, %d bytes left", part, err, left)
 	}

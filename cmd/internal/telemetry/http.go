@@ -17,9 +17,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// Handler answers the reading part of ThingsBoard's telemetry REST API from
-// store, under /api/plugins/telemetry/DEVICE/{subject}, where subject is the
-// device's percent-encoded name:
+// Handler serves the reading part of ThingsBoard's telemetry REST API from store, under
+// /api/plugins/telemetry/DEVICE/{subject}, where subject is the device's percent-encoded name:
 //
 //	GET .../keys/timeseries
 //	GET .../values/timeseries?keys=a,b&useStrictDataTypes=true
@@ -27,11 +26,11 @@ import (
 //	GET .../keys/attributes[/CLIENT_SCOPE]
 //	GET .../values/attributes[/CLIENT_SCOPE]?keys=a,b
 //
-// key=a&key=b asks for the same as keys=a,b and is the only way to ask for a key
-// with a comma. Without startTs and endTs the newest value of each key is answered, of all
-// if no key is named, and null at the present time for a key the device lacks.
-// The other parameters are those of [Query]. Values are strings unless
-// useStrictDataTypes is true; attributes always have their own type.
+// key=a&key=b asks for the same as keys=a,b and is the only way to ask for a key with a comma.
+// Without startTs and endTs the answer is the newest value of each key, or of all if no key is
+// named, and null at the present time for a key that the device does not have. The other
+// parameters are those of [Query]. Values are strings unless useStrictDataTypes is true;
+// attributes always have their own type.
 //
 // An answer is at most about 16 MiB of values. Four questions are answered at once, others
 // wait up to ten seconds. Errors are problem details (RFC 9457): 400 for the question, also
@@ -58,7 +57,7 @@ func Handler(store Reader) http.Handler {
 }
 
 const (
-	// maxAtOnce is how many questions are answered at once: each may hold an answer of 16 MiB.
+	// maxAtOnce is how many questions are answered at once, of which each may hold 16 MiB.
 	maxAtOnce = 4
 	// longestWait is how long another one waits.
 	longestWait = 10 * time.Second
@@ -95,7 +94,7 @@ func badRequest(format string, args ...any) error {
 	return &statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// answer returns what is served as JSON.
+// answer returns the body of an answer, to be encoded as JSON.
 type answer func(*http.Request, params) (any, error)
 
 // ServeHTTP implements http.Handler.
@@ -174,8 +173,7 @@ func (a readAPI) values(r *http.Request, p params) (any, error) {
 	return timeseries{points, strict}, nil
 }
 
-// timeseries is written as JSON value by value, so that a large answer is not in
-// memory several times.
+// timeseries is written as JSON value by value, so that a large answer is in memory once.
 type timeseries struct {
 	points map[string][]Point
 	strict bool
@@ -192,7 +190,7 @@ func (t timeseries) writeJSON(w *bufio.Writer) {
 			}
 			text = append(strconv.AppendInt(append(text, `{"ts":`...), p.TS, 10), `,"value":`...)
 			text = append(append(text, valueJSON(p.Value, t.strict)...), '}')
-			// Errors stay with w.
+			// w keeps the first error.
 			_, _ = w.Write(text)
 			text = text[:0]
 		}
@@ -204,7 +202,7 @@ func (t timeseries) writeJSON(w *bufio.Writer) {
 	_, _ = w.WriteString("}\n")
 }
 
-// valueJSON is v with its own type, or as a string.
+// valueJSON returns v with its own type, or as a string.
 func valueJSON(v payload.Value, strict bool) json.RawMessage {
 	if strict || v.Kind() == 0 {
 		return v.AppendJSON(nil)
@@ -227,7 +225,7 @@ func (a readAPI) latest(ctx context.Context, device string, keys []string) (map[
 	return points, nil
 }
 
-// span answers q, which has device and keys, for the span and form that p asks for.
+// span answers q, which has device and keys, with the other parameters of p.
 func (a readAPI) span(ctx context.Context, q Query, p params) (map[string][]Point, error) {
 	if !p.has("startTs") || !p.has("endTs") {
 		return nil, badRequest("startTs and endTs belong together: one of them is missing")
@@ -290,8 +288,8 @@ func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
 	return keys, err
 }
 
-// clientAttributes refuses scopes that ThingsBoard has beside a device's own
-// attributes: answering with none would look like an answer.
+// clientAttributes refuses the other scopes that ThingsBoard has: an empty answer would say
+// that there are no such attributes.
 func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]KeyPoint, error) {
 	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {
 		return nil, &statusError{http.StatusNotFound, "only CLIENT_SCOPE attributes are stored"}

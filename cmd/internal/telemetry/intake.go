@@ -16,7 +16,7 @@ import (
 // Its methods may be called from any number of goroutines; its fields must not change once
 // one of them has been called.
 //
-// The payloads that are parsed or wait for the store take at most 64 MiB of memory. Calls
+// The payloads that are parsed or wait for the store take at most 32 MiB of memory. Calls
 // beyond that wait, in the order in which they came.
 type Intake struct {
 	// Store is where the payloads go. It is required.
@@ -47,7 +47,7 @@ func (i *Intake) Stats() IntakeStats {
 // It returns nil once the payload is durable, a [*PayloadError] if it can never be stored,
 // and any other error if it was not stored now.
 func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) error {
-	return i.take(ctx, data, func(now time.Time) error {
+	return i.withMemory(ctx, data, func(now time.Time) error {
 		messages, err := payload.Parse(data, now, i.grammar())
 		if err == nil {
 			err = i.checkAhead(messages, now)
@@ -62,7 +62,7 @@ func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) erro
 // Attributes stores a payload published to v1/devices/me/attributes: its keys replace those
 // of the same name, the others stay. Errors are those of [Intake.Telemetry].
 func (i *Intake) Attributes(ctx context.Context, device string, data []byte) error {
-	return i.take(ctx, data, func(now time.Time) error {
+	return i.withMemory(ctx, data, func(now time.Time) error {
 		fields, err := payload.ParseAttributes(data, i.grammar())
 		if err != nil || len(fields) == 0 {
 			return err
@@ -71,8 +71,8 @@ func (i *Intake) Attributes(ctx context.Context, device string, data []byte) err
 	})
 }
 
-// take calls store once there is memory for a payload, and counts what is refused.
-func (i *Intake) take(ctx context.Context, data []byte, store func(now time.Time) error) error {
+// withMemory calls store once there is memory for a payload, and counts what is refused.
+func (i *Intake) withMemory(ctx context.Context, data []byte, store func(now time.Time) error) error {
 	i.once.Do(func() { i.memory = semaphore.NewWeighted(intakeMemory) })
 	weight := parsedSize(data)
 	if err := i.memory.Acquire(ctx, weight); err != nil {

@@ -11,8 +11,8 @@ import (
 // params are the parameters of one question.
 type params url.Values
 
-// parseParams reads a query string. A part that cannot be read is an error: left
-// out, it would make another question of this one.
+// parseParams parses a query string. A part that cannot be parsed is an error: without it this
+// would be another question.
 func parseParams(query string) (params, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -39,9 +39,9 @@ func (p params) one(name string) (string, error) {
 	return "", badRequest("%s: given more than once", name)
 }
 
-// keys returns the keys asked for, each once; nil means all. The parameter keys
-// is a list with commas. The parameter key is one key as it is, and the only way to ask
-// for one with a comma. Both may be repeated. As at ThingsBoard, an empty list means all.
+// keys returns the keys of the question, each once; nil means all. The parameter keys is a
+// list with commas. The parameter key is one key as it is, and the only way to ask for one
+// with a comma. Both may be repeated. As in ThingsBoard, an empty list means all.
 func (p params) keys() ([]string, error) {
 	var keys []string
 	for _, key := range p["key"] {
@@ -73,7 +73,7 @@ func unique(list []string) []string {
 	})
 }
 
-// int sets target to a parameter, if it is given.
+// int sets target to the value of a parameter, if that is given.
 func (p params) int(name string, target *int64) error {
 	s, err := p.one(name)
 	if err != nil || !p.has(name) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// ErrQuery is wrapped by errors about the question, not the store.
+// ErrQuery is wrapped by errors that the question has caused and not the store.
 var ErrQuery = errors.New("telemetry query")
 
 const (
@@ -23,37 +23,34 @@ const (
 // Query asks for the values of one device in a span of time.
 type Query struct {
 	Device string
-	// Keys are those asked for, at least one.
+	// Keys are the keys to be answered, at least one.
 	Keys []string
-	// Start and End are in milliseconds since 1970-01-01 UTC. Start belongs to
-	// the span, End does not.
+	// Start and End are in milliseconds since 1970-01-01 UTC. Start belongs to the span, End
+	// does not.
 	Start, End int64
-	// Limit is the most points for each key; 0 means 100. Keys times Limit may
-	// not exceed 200,000. Aggregates have no limit. The points of one time stay
-	// together, even beyond the limit, so that nothing is missing for a reader
-	// who goes on with the time of the last point as End or, in ascending order,
-	// the millisecond after it as Start.
+	// Limit is the most points for each key; 0 means 100. Keys times Limit may not exceed
+	// 200,000. Aggregates have no limit. The points of one time stay together, even beyond the
+	// limit, so that a reader misses nothing who continues with the time of the last point as
+	// End or, in ascending order, with the millisecond after it as Start.
 	Limit int
-	// Order is "ASC", the oldest first, or "DESC". Empty means DESC, and ASC
-	// for aggregates. Points of one time are in the order of their arrival, or
-	// in its reverse.
+	// Order is "ASC", the oldest first, or "DESC". Empty means DESC, and ASC for aggregates.
+	// Points of one time are in the order of their arrival, or in its reverse.
 	Order string
-	// Aggregate is "MIN", "MAX", "AVG", "SUM" or "COUNT"; empty and "NONE"
-	// mean the points as they are.
+	// Aggregate is "MIN", "MAX", "AVG", "SUM" or "COUNT"; empty and "NONE" mean the points as
+	// they are.
 	//
-	// MIN and MAX are those of the numbers or, where there is none, of the
-	// strings in the order of their bytes. SUM and AVG are of numbers: a sum of
-	// longs is a long if it fits, an average always a double. COUNT counts
-	// values of any type. An interval without such values has no point, nor
-	// has one whose sum is beyond a double.
+	// MIN and MAX are those of the numbers or, if there is none, of the strings in the order
+	// of their bytes. SUM and AVG are of numbers: a sum of longs is a long if it fits, an
+	// average is always a double. COUNT counts values of any type. An interval has no point if
+	// it has no such values, or if its sum does not fit a double.
 	Aggregate string
-	// Interval is what one aggregate covers, in milliseconds; 0 means no
-	// aggregation. More than 700 intervals are an error. The first begins at
-	// Start, the last ends at End; a point has the time in the middle.
+	// Interval is the length of the time of one aggregate in milliseconds; 0 means no
+	// aggregation. More than 700 intervals are an error. The first begins at Start, the last
+	// ends at End; a point has the time in the middle.
 	Interval int64
 }
 
-// check resolves defaults and refuses what cannot be answered.
+// check sets the defaults and refuses what cannot be answered.
 func (q *Query) check() error {
 	switch q.Aggregate {
 	case "":
@@ -85,8 +82,8 @@ func (q *Query) check() error {
 	return nil
 }
 
-// intervals counts the intervals. The arithmetic is unsigned because the span
-// between two int64 needs 64 bits.
+// intervals returns the number of intervals. The arithmetic is unsigned because the difference
+// of two int64 needs 64 bits.
 func (q *Query) intervals() uint64 {
 	span, step := uint64(q.End)-uint64(q.Start), uint64(q.Interval)
 	n := span / step
@@ -132,7 +129,7 @@ func (q *Query) points(ctx context.Context, store Reader) (map[string][]Point, e
 			if !wanted[f.Key] {
 				continue
 			}
-			v, err := left.keep(f.Value)
+			v, err := left.clone(f.Value)
 			if err != nil {
 				return nil, err
 			}
@@ -166,7 +163,7 @@ func (q *Query) aggregates(ctx context.Context, store Reader) (map[string][]Poin
 			}
 			before := list[i].best.TextSize()
 			list[i].add(q.Aggregate, f.Value)
-			if err := left.take(list[i].best.TextSize() - before); err != nil {
+			if err := left.spend(list[i].best.TextSize() - before); err != nil {
 				return nil, err
 			}
 		}
@@ -223,7 +220,7 @@ func Keys(ctx context.Context, store Reader, device string) ([]string, error) {
 	left := budget(answerBytes)
 	for key, err := range store.Keys(ctx, device) {
 		if err == nil {
-			err = left.take(len(key))
+			err = left.spend(len(key))
 		}
 		if err != nil {
 			return nil, err
@@ -240,7 +237,7 @@ func collect(points iter.Seq2[KeyPoint, error]) ([]KeyPoint, error) {
 	left := budget(answerBytes)
 	for p, err := range points {
 		if err == nil {
-			err = left.take(len(p.Key) + valueBytes + p.Value.TextSize())
+			err = left.spend(len(p.Key) + valueBytes + p.Value.TextSize())
 		}
 		if err != nil {
 			return nil, err

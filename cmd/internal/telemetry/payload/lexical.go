@@ -7,9 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// skipPrefix skips what may stand before a lenient document: a byte order mark
-// and the characters that some web frameworks put before JSON so that it
-// cannot be run as a script.
+// skipPrefix skips what a lenient document may begin with: a byte order mark, and the characters
+// that some web frameworks put before JSON so that it cannot be run as a script.
 func (r *reader) skipPrefix() error {
 	if strings.HasPrefix(r.src, "\ufeff") {
 		r.pos += len("\ufeff")
@@ -76,7 +75,7 @@ func (r *reader) clean(s string) string {
 	return string([]rune(s))
 }
 
-// bare reads the run of bytes that may stand unquoted.
+// bare reads the bytes of an unquoted key or value.
 func (r *reader) bare() string {
 	start := r.pos
 	for r.pos < len(r.src) && isBare(r.src[r.pos]) {
@@ -175,8 +174,8 @@ func (r *reader) quoted() (string, error) {
 	return "", &Error{open, "string is not closed"}
 }
 
-// escape reads an escape whose backslash is the next byte. Half a surrogate
-// pair stands for no character and becomes U+FFFD.
+// escape reads an escape whose backslash is the next byte. Half a surrogate pair is no
+// character and becomes U+FFFD.
 func (r *reader) escape() (rune, error) {
 	rest := r.src[r.pos+1:]
 	if rest == "" {

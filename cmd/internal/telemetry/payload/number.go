@@ -6,15 +6,15 @@ import (
 )
 
 const (
-	// maxScale is the most decimal places of a double; with more, the plain
-	// digits are kept as a string. It is ThingsBoard's number.
+	// maxScale is the most decimal places of a double, as in ThingsBoard. With more, the plain
+	// digits are kept as a string.
 	maxScale = 16
 	// maxExpansion is how many bytes longer than written a number may become
 	// when its exponent is written out; the longest double has 309 digits.
 	maxExpansion = 512
 )
 
-// decimal is a decimal number taken apart: digits * 10^-scale.
+// decimal is the parts of a decimal number: digits * 10^-scale.
 type decimal struct {
 	negative bool
 	digits   string // without leading zeros; empty for zero
@@ -23,7 +23,7 @@ type decimal struct {
 	exponent bool   // written with an exponent
 }
 
-// parseDecimal takes apart what isNumber or castable accepted.
+// parseDecimal parses what isNumber or castable has accepted.
 func parseDecimal(s string) decimal {
 	var d decimal
 	s, d.negative = strings.CutPrefix(s, "-")
@@ -40,7 +40,7 @@ func parseDecimal(s string) decimal {
 	return d
 }
 
-// parseExponent reads an exponent; far beyond what anything can use it stops counting.
+// parseExponent parses an exponent. It stops far beyond any that can be used.
 func parseExponent(s string) int {
 	const enough = 1 << 30
 	s, negative := strings.CutPrefix(strings.TrimPrefix(s, "+"), "-")
@@ -104,8 +104,8 @@ func (d decimal) plain() string {
 	return sign + d.digits[:point] + "." + d.digits[point:]
 }
 
-// castable reports whether the string s is taken for a number: decimal digits
-// with an optional minus before and an optional point before the last of them.
+// castable reports whether the string s is cast to a number: decimal digits with an optional
+// minus before them, and an optional point before the last.
 func castable(s string) bool {
 	s = strings.TrimPrefix(s, "-")
 	whole := digits(s)
@@ -115,7 +115,7 @@ func castable(s string) bool {
 	return s[whole] == '.' && len(s) > whole+1 && digits(s[whole+1:]) == len(s)-whole-1
 }
 
-// number gives the number s, as written at offset, its type.
+// number returns the number s, which is at offset, with its type.
 func (c *converter) number(s string, offset int) (Value, error) {
 	const short = 18 // characters that, all digits, always fit
 	if len(s) <= short {

@@ -1,6 +1,6 @@
-// Package payload reads what devices publish: telemetry messages and client
-// attributes as JSON, in the shapes and with the leniency of ThingsBoard's
-// device API, so that a device written for it needs no change.
+// Package payload parses what devices publish: telemetry messages and client attributes as
+// JSON, in the shapes and with the leniency of ThingsBoard's device API, so that a device
+// written for it needs no change.
 //
 //	messages, err := payload.Parse(packet.Payload, time.Now(), payload.Options{})
 //	var bad *payload.Error
@@ -14,29 +14,26 @@
 //	{"ts": ms, "values": {"key": value}}   one message at the device's time
 //	[ ... ]                                several messages of either shape
 //
-// The second shape needs both members; without "values", "ts" is a key like
-// any other, and beside both, further members are ignored. ts counts
-// milliseconds since 1970. An attributes payload is one object of the first
-// shape. [] and {} are valid and hold nothing.
+// The second shape needs both members. Without "values", "ts" is a key like any other; with
+// both, other members are ignored. ts counts milliseconds since 1970. An attributes payload is
+// one object of the first shape. [] and {} are valid and hold nothing.
 //
 // # Grammar
 //
-// The default grammar is RFC 8259 and, beyond it: keys and values without
-// quotes or in single quotes, = and => for the colon, ; for the comma,
-// /* */, // and # comments, raw control characters and \' in strings, an
-// elided array element as null, true, false and null in any case, a UTF-8
-// byte order mark and the prefix )]}'. A shell that strips the quotes off
-// {"temperature":25} therefore does no harm. An unquoted value ends at white
-// space and at any of { } [ ] : , ; = / \ #. A byte that is no part of UTF-8
-// reads as U+FFFD. What stays refused: a trailing comma in an object, a second
-// document, a scalar document.
+// The default grammar is RFC 8259 and, beyond it: keys and values without quotes or in single
+// quotes, = and => for the colon, ; for the comma, /* */, // and # comments, raw control
+// characters and \' in strings, an array element that is left out as null, true, false and null
+// in any case, a UTF-8 byte order mark, and the prefix )]}'. A shell that removes the quotes
+// from {"temperature":25} therefore does no harm. An unquoted value ends at white space and at
+// any of { } [ ] : , ; = / \ #. A byte that is not part of UTF-8 becomes U+FFFD. A trailing
+// comma in an object, a second document, and a document that is a scalar are errors.
 //
 // # Types
 //
 //	true                         bool
 //	25, 1e3, -0                  long, 64 bits
 //	25.0, 36.6                   double; a point without an exponent is never a long
-//	beyond 64 bits as integer, more than 16 decimal places, beyond a double
+//	an integer beyond 64 bits, more than 16 decimal places, a number beyond a double
 //	                             string of the plain digits
 //	"25", "007", ".5"            cast to the number
 //	"1e3", "+5", " 25", "5."     string
@@ -44,19 +41,18 @@
 //	{...}, [...]                 JSON, as compact text
 //	null                         the key is dropped
 //
-// Of a repeated key the last value counts. Keys have 1 to 255 characters and
-// are not blank.
+// Of a repeated key the last value counts. Keys have 1 to 255 characters and are not blank.
 //
-// ts is a number or a string of decimal digits; a fraction is cut off; what
-// does not fit 64 bits or is no number is an error; no range is enforced.
+// ts is a number or a string of decimal digits, of which a fraction is cut off. Anything else
+// is an error, and so is a number that does not fit 64 bits. There are no other limits.
 //
 // # Strict
 //
-// [Options.Strict] takes RFC 8259 in UTF-8 alone and casts nothing: strings stay
-// strings; longs are as above, every other number with a point or an exponent
-// is the nearest double, however many decimal places it has; an integer beyond
-// 64 bits without an exponent and a number beyond a double are errors; ts must
-// be a whole number. The rule for repeated keys is the same.
+// With [Options.Strict] only RFC 8259 in UTF-8 is accepted, and nothing is cast: strings stay
+// strings. Longs are as above. Every other number with a point or an exponent is the nearest
+// double, however many decimal places it has. An integer beyond 64 bits without an exponent
+// and a number beyond a double are errors. ts must be a whole number. The rule for repeated
+// keys is the same.
 package payload
 
 import (
@@ -79,15 +75,15 @@ const maxKey = 255
 // Options bound and select the grammar. The zero value is the lenient grammar
 // with the default limits.
 type Options struct {
-	// Strict takes RFC 8259 alone, without casts.
+	// Strict accepts only RFC 8259, and casts nothing.
 	Strict bool
-	// MaxBytes is the longest payload in bytes; 0 means 1 MiB. Numbers whose
-	// exponent is written out may add no more than that again.
+	// MaxBytes is the longest payload in bytes; 0 means 1 MiB. Numbers whose exponent is
+	// written out may add no more than that again.
 	MaxBytes int
-	// MaxValues bounds the JSON values in one payload, nested ones, objects
-	// and arrays included; 0 means 20,000.
+	// MaxValues is how many JSON values a payload may have, nested ones, objects and arrays
+	// included; 0 means 20,000.
 	MaxValues int
-	// MaxDepth bounds how deep objects and arrays nest; 0 means 32.
+	// MaxDepth is how deep objects and arrays may nest; 0 means 32.
 	MaxDepth int
 }
 
@@ -110,8 +106,8 @@ type Message struct {
 	TS int64
 	// Arrived says that TS is the time of arrival, because the device gave none.
 	Arrived bool
-	// Fields have unique keys, in the order in which these first appeared.
-	// There is at least one.
+	// Fields have unique keys, in the order in which these first appeared. There is at least
+	// one.
 	Fields []Field
 }
 
@@ -121,10 +117,10 @@ type Field struct {
 	Value Value
 }
 
-// Error says why a payload was refused. It is permanent: the same payload
-// fails every time. It never quotes the payload.
+// Error says why a payload was refused. It is permanent: the same payload fails every time. It
+// never quotes the payload.
 type Error struct {
-	// Offset is the byte in the payload, from 0, where the fault was seen.
+	// Offset is the byte in the payload, from 0, at which the fault was found.
 	Offset int
 	// Reason is fixed text in lower case.
 	Reason string

@@ -216,7 +216,7 @@ func (r *reader) arrayMembers() ([]member, error) {
 	}
 }
 
-// elided is the null that stands where an array element is left out.
+// elided returns the null for an array element that is left out.
 func (r *reader) elided() (node, error) {
 	if r.values--; r.values < 0 {
 		return node{}, r.fail("too many values")
@@ -244,8 +244,8 @@ func (r *reader) isComma(c byte) bool { return c == ',' || c == ';' && r.lenient
 
 func (r *reader) isQuote(c byte) bool { return c == '"' || c == '\'' && r.lenient }
 
-// memberSet collects the members of an object; of a repeated key the last
-// value stays, at the first one's place.
+// memberSet collects the members of an object. Of a repeated key it keeps the last value, in
+// the place of the first.
 type memberSet struct {
 	members []member
 	index   map[string]int // only once there are too many to search

@@ -18,8 +18,8 @@ const (
 	KindJSON
 )
 
-// Value is one typed value. It is immutable and comparable; the zero Value is
-// no value and reads as null.
+// Value is one typed value. It is immutable and comparable. The zero Value is no value and is
+// written as null.
 type Value struct {
 	kind Kind
 	bits uint64 // bool as 0 or 1, long, double
@@ -90,7 +90,7 @@ func (v Value) AppendJSON(dst []byte) []byte {
 	return append(dst, v.String()...)
 }
 
-// formatDouble writes a point in any case: it is what tells 25.0 from 25.
+// formatDouble always writes a point, which distinguishes 25.0 from 25.
 func formatDouble(f float64) string {
 	const plainBelow, plainFrom = 1e21, 1e-6
 	format := byte('f')

@@ -10,15 +10,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// aheadCutoff is the time after which retention deletes: what came before telemetry.MaxAhead
-// was a bound, or before the clock was set back. A clock that is wrong by less
-// than the retention deletes nothing.
+// aheadCutoff returns the time after which retention deletes messages: they were stored by
+// versions without telemetry.MaxAhead, or before the clock was set back. A clock that is wrong
+// by less than the retention deletes nothing. ok is false if the clock is not set.
 func (s *Store) aheadCutoff(now time.Time) (cutoff int64, ok bool) {
 	return now.Add(max(s.opts.Retention, telemetry.MaxAhead)).UnixMilli(), telemetry.ClockIsSet(now)
 }
 
-// pruneAhead deletes at most limit messages of the device after the cutoff, and
-// once there are none the newest values, for which it looks again.
+// pruneAhead deletes at most limit messages of the device after the cutoff. Once there are no
+// more it finds the newest values anew.
 func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutoff, limit int64) (deleted int64, err error) {
 	result, err := tx.StmtContext(ctx, s.write.pruneAhead).ExecContext(ctx, device, cutoff, limit)
 	if err != nil {
@@ -44,11 +44,11 @@ func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutof
 	return deleted, s.renewLatest(ctx, tx, device, keys)
 }
 
-// renewedRows is how many messages of a device are searched for values that are now
-// the newest. A key that is in none of them is forgotten until it is sent again.
+// renewedRows is how many messages of a device are searched for values that are now the newest.
+// A key that is in none of them has no newest value until the device sends it again.
 const renewedRows = 5000
 
-// renewLatest sets the newest values of keys by the messages that are left.
+// renewLatest sets the newest values of keys from the messages that are left.
 func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys []string) error {
 	for _, key := range keys {
 		if _, err := tx.StmtContext(ctx, s.write.forget).ExecContext(ctx, device, key); err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// request is one call's data on its way through the writing goroutine.
+// request is the data of one call for the writing goroutine.
 type request struct {
 	device string
 	rows   []row // telemetry, or
@@ -16,9 +16,9 @@ type request struct {
 	attributes []payload.Field
 	updated    int64
 
-	gone    <-chan struct{} // closed when the caller has given up
-	refused error           // why this request alone is not stored
-	done    chan error      // receives the outcome once; has room for it
+	canceled <-chan struct{} // closed when the caller does not wait any more
+	refused  error           // why this request is not stored, though others are
+	done     chan error      // receives the outcome once; has room for it
 }
 
 // row is one message in its stored form.
@@ -52,7 +52,7 @@ func (s *Store) submit(ctx context.Context, r *request) error {
 	if r.device == "" || !utf8.ValidString(r.device) {
 		return errors.New("device name is empty or not UTF-8")
 	}
-	r.gone, r.done = ctx.Done(), make(chan error, 1)
+	r.canceled, r.done = ctx.Done(), make(chan error, 1)
 	select {
 	case <-s.closing:
 		return errClosed

@@ -26,9 +26,9 @@ CREATE TABLE telemetry (
 ) STRICT, WITHOUT ROWID;
 `
 
-// schema holds values as JSON text, which tells 1, 1.0, "1" and true apart.
-// Only telemetry is written for each message; latest lags behind it, and
-// unflushed names, commit by commit, the messages it has not seen.
+// schema holds values as JSON text, which distinguishes 1, 1.0, "1" and true. Each message is
+// written to telemetry only. latest is updated later; for each commit, unflushed names the
+// messages that are not in latest yet.
 const schema = telemetryTable + `
 CREATE TABLE latest (
 	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
@@ -41,8 +41,8 @@ CREATE TABLE unflushed (
 ) STRICT;
 `
 
-// numberMessages brings format 1, which had one row for a device and a millisecond,
-// to format 2.
+// numberMessages converts format 1, which had one row for a device and a millisecond, to
+// format 2.
 const numberMessages = `
 ALTER TABLE telemetry RENAME TO unnumbered;
 ` + telemetryTable + `
@@ -50,7 +50,7 @@ INSERT INTO telemetry SELECT device, ts, 0, data FROM unnumbered;
 DROP TABLE unnumbered;
 `
 
-// statements are those the writing goroutine runs again and again.
+// statements are the prepared statements of the writing goroutine.
 type statements struct {
 	insert, insertNext      *sql.Stmt // telemetry
 	get, update             *sql.Stmt // telemetry
@@ -78,8 +78,8 @@ func (s *Store) open(ctx context.Context) error {
 	if err := createFile(s.opts.Path); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
-	// SQLite's own builds use fdatasync; it halves the wait on a journaling
-	// file system. Where there is none, fsync stays.
+	// SQLite's own builds use fdatasync, which halves the wait on a journaling file system.
+	// A system without it uses fsync.
 	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
@@ -104,7 +104,7 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
-// maxReaders bounds the reads that run at once.
+// maxReaders is how many reads run at once.
 const maxReaders = 4
 
 func synchronous(durability string) (string, error) {
@@ -119,8 +119,8 @@ func synchronous(durability string) (string, error) {
 	return "", fmt.Errorf("telemetry durability %q: use sync, os or none", durability)
 }
 
-// createFile makes the file here because SQLite would make it readable by all;
-// SQLite gives the files beside it the same mode.
+// createFile creates the file, because SQLite would make it readable by all. SQLite gives the
+// -wal and -shm files the same mode.
 func createFile(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -129,7 +129,7 @@ func createFile(path string) error {
 	return f.Close()
 }
 
-// connect returns a pool that connects on first use.
+// connect returns a pool, which connects on first use.
 func connect(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
 	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(5000)")}
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
@@ -142,8 +142,8 @@ func connect(path, mode string, connections int, pragmas ...string) (*sql.DB, er
 	return db, nil
 }
 
-// inspect refuses a database that is not ours. It reads only, because the
-// writing connection changes the journal mode as soon as it connects.
+// inspect refuses the database of another program or of a newer version. It uses a reading
+// connection, because the writing one changes the journal mode as soon as it connects.
 func (s *Store) inspect(ctx context.Context) error {
 	id, version, tables, err := s.identity(ctx)
 	switch {
@@ -152,9 +152,9 @@ func (s *Store) inspect(ctx context.Context) error {
 	case id == 0 && version == 0 && tables == 0:
 		return nil // new
 	case id != applicationID:
-		return errors.New("it belongs to another program: set telemetry.path to another file")
+		return errors.New("it belongs to another program: choose another file")
 	case version < 1 || version > schemaVersion:
-		return fmt.Errorf("it has format %d, this version reads %d: run the version that made it, or set telemetry.path to another file",
+		return fmt.Errorf("it has format %d, this version reads %d: run the version that made it, or choose another file",
 			version, schemaVersion)
 	}
 	return nil
@@ -166,8 +166,8 @@ func (s *Store) identity(ctx context.Context) (id, version, tables int, err erro
 	return id, version, tables, err
 }
 
-// create makes the tables of a new database, or brings an older one to the present
-// format, all or nothing.
+// create makes the tables of a new database, or converts an older one to the present format,
+// all or nothing.
 func (s *Store) create(ctx context.Context) error {
 	_, version, _, err := s.identity(ctx)
 	if err != nil || version == schemaVersion {
@@ -236,17 +236,17 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 		return err
 	}
 	if err := f(tx); err != nil {
-		// SQLite has already rolled back on a full disk, and then this fails.
+		// On a full disk SQLite has already rolled back, and this fails.
 		_ = tx.Rollback()
 		return err
 	}
 	return tx.Commit()
 }
 
-// errDamaged is wrapped by errors about rows that this package cannot have written.
+// errDamaged is wrapped by errors about rows that this package does not write.
 var errDamaged = errors.New("stored data is malformed")
 
-// damaged does not wrap err, which would pass for a refused payload.
+// damaged does not wrap err, which would look like a refused payload.
 func damaged(err error) error { return fmt.Errorf("%w: %s", errDamaged, err.Error()) }
 
 // explain wraps an error of the database so that the reader knows the file and, if it is

@@ -195,21 +195,21 @@ func TestFailedCommitLeavesNothing(t *testing.T) {
 
 func TestFailedFlushIsToldAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []error
-		s := open(t, Options{OnError: func(err error) { told = append(told, err) }})
+		var reported []error
+		s := open(t, Options{OnError: func(err error) { reported = append(reported, err) }})
 		publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)
 		execOn(t, s.opts.Path, "ALTER TABLE latest RENAME TO elsewhere")
 		time.Sleep(2*flushEvery + 1)
 		synctest.Wait()
-		if len(told) != 2 || !errors.Is(told[0], telemetry.ErrStore) {
-			t.Fatalf("told %v, want ErrStore twice", told)
+		if len(reported) != 2 || !errors.Is(reported[0], telemetry.ErrStore) {
+			t.Fatalf("reported %v, want ErrStore twice", reported)
 		}
 		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO latest")
 		check(t, "before", latest(t, s, "d"), `a=1@1`)
 		time.Sleep(flushEvery)
 		synctest.Wait()
-		if n := len(s.recent.of("d")); n != 0 || len(told) != 2 {
-			t.Errorf("%d keys wait for a flush, told %v", n, told)
+		if n := len(s.recent.of("d")); n != 0 || len(reported) != 2 {
+			t.Errorf("%d keys wait for a flush, reported %v", n, reported)
 		}
 		check(t, "after", latest(t, s, "d"), `a=1@1`)
 		var notes int
@@ -247,7 +247,7 @@ func TestOpenRefusesWhatItCannotRead(t *testing.T) {
 		}, "is damaged: stop the proxy, move the file"},
 		"of another program": {func(t *testing.T, path string) {
 			execOn(t, path, "CREATE TABLE t (x)")
-		}, "belongs to another program: set telemetry.path to another file"},
+		}, "belongs to another program: choose another file"},
 		"of a newer version": {func(t *testing.T, path string) {
 			ours(t, path)
 			execOn(t, path, "PRAGMA user_version = 9")

@@ -9,23 +9,23 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// maxCounted is of how many devices the keys are counted at once.
+// maxCounted is for how many devices there are counts at once.
 const maxCounted = 100_000
 
-// keyCounts bounds the keys of each device. Counting them for each message would be
-// slow, so most are only known to be no more than a number that each message adds
-// to; it is corrected when it reaches the bound. It belongs to the writing goroutine.
+// keyCounts bounds the keys of each device. To count them for each message would be slow.
+// Therefore most counts are an upper bound, to which each message adds the number of its
+// fields; when that reaches the limit, the keys are counted. The writing goroutine owns it.
 type keyCounts map[string]*keyCount
 
 type keyCount struct {
-	// n is the number of keys in the table latest. It may be larger, and counts what
-	// will be in the table, unless exact.
+	// n is the number of keys in the table latest if exact, and otherwise at least the number
+	// that the next flush will leave there.
 	n     int
 	exact bool
-	fresh map[string]bool // keys that will be in the table with the next flush; if exact
+	fresh map[string]bool // if exact: keys that the next flush brings into the table
 }
 
-// admit refuses requests of a batch that would give a device more than its bound.
+// admit refuses the requests of a batch that would give a device too many keys.
 func (s *Store) admit(batch []*request) error {
 	for _, r := range batch {
 		var bad *telemetry.PayloadError
@@ -54,11 +54,11 @@ func (s *Store) admitRows(device string, rows []row) error {
 		if err != nil {
 			return err
 		}
-		if c = s.remember(device); n+len(s.recent.devices[device])+fields <= s.opts.maxKeys {
+		if c = s.newCount(device); n+len(s.recent.devices[device])+fields <= s.opts.maxKeys {
 			c.n = n + len(s.recent.devices[device]) + fields
 			return nil
 		}
-		// Then the table has all that was committed, and the count is exact.
+		// After a flush the table has all that was committed, and the count is exact.
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -110,8 +110,8 @@ func (s *Store) knowsKey(device string, c *keyCount, f payload.Field) (bool, err
 	return err == nil, err
 }
 
-// remember returns an empty count for the device.
-func (s *Store) remember(device string) *keyCount {
+// newCount returns a new count for the device.
+func (s *Store) newCount(device string) *keyCount {
 	if len(s.keys) >= maxCounted || s.keys == nil {
 		s.keys = make(keyCounts)
 	}
@@ -126,7 +126,7 @@ func (s *Store) countKeys(device string) (n int, err error) {
 	return n, err
 }
 
-// flushed takes note of what a flush has brought from recent into the table.
+// flushed counts what a flush has brought from recent into the table.
 func (k keyCounts) flushed(recent map[string]map[string]telemetry.Point) {
 	for device, keys := range recent {
 		c := k[device]

@@ -23,8 +23,8 @@ func keyed(from, to int) []payload.Message {
 	return []payload.Message{m}
 }
 
-// TestKeysAreBounded: no device makes the list of its keys so long that reading it
-// hurts others. Whatever the order, exactly as many as the bound are taken and known ones always are.
+// TestKeysAreBounded: in whatever order they come, exactly as many keys as the limit are
+// accepted, and known ones always are.
 func TestKeysAreBounded(t *testing.T) {
 	for _, step := range []int{7, 25, fewKeys} {
 		s := open(t, Options{Durability: "none", maxKeys: fewKeys})

@@ -14,9 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// recent holds the newest values that are committed but not yet in the table
-// latest. Readers look here first and then in the table; because an entry
-// leaves only after the commit that put it there, they miss none.
+// recent holds the newest values that are committed but not yet in the table latest. Readers
+// look here first and then in the table. They miss nothing, because an entry is removed only
+// after the commit that has put it into the table.
 type recent struct {
 	mu      sync.Mutex
 	devices map[string]map[string]telemetry.Point
@@ -58,7 +58,7 @@ func (r *recent) addLocked(device string, m payload.Message) {
 		old, known := keys[f.Key]
 		switch {
 		case !known:
-			// A copy, or the key would keep the whole payload alive.
+			// A copy, because the key would keep the whole payload in memory.
 			keys[strings.Clone(f.Key)] = telemetry.Point{TS: m.TS, Value: f.Value.Clone()}
 			r.size++
 		case m.TS >= old.TS:
@@ -107,8 +107,8 @@ func (s *Store) flush() error {
 	return nil
 }
 
-// replay brings the table latest up to date after the process was killed
-// between a commit and the next flush.
+// replay brings the table latest up to date if the process was killed between a commit and the
+// next flush.
 func (s *Store) replay(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT messages FROM unflushed ORDER BY id`)
 	if err != nil {
@@ -141,7 +141,8 @@ func (s *Store) replay(ctx context.Context) error {
 }
 
 func (s *Store) replayMessages(ctx context.Context, ref messageRef) error {
-	rows, err := storedRows(ctx, s.write.get, ref.Device, ref.TS, -1) // none if they are too old by now
+	// There are none if retention has deleted them.
+	rows, err := storedRows(ctx, s.write.get, ref.Device, ref.TS, -1)
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,11 @@ import (
 // errInUse is what tryLock returns if the lock is held elsewhere.
 var errInUse = errors.New("lock is held")
 
-// lock makes this store the only one that uses the database, until the file that it
-// returns is closed or the process ends, in whatever way. It locks a file of its
-// own, because SQLite gives its locks on the database back after each transaction.
-// The file holds the owner's process id and is never removed: a second process
-// could otherwise lock the removed file and a third one the new file.
+// lock makes this store the only one that uses the database, until the returned file is closed
+// or the process ends, in whatever way. It locks a file of its own, because SQLite releases its
+// locks on the database after each transaction. The file holds the owner's process id and is
+// never removed: otherwise a second process could lock the removed file and a third one the
+// new file.
 func lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -24,7 +24,7 @@ func lock(path string) (*os.File, error) {
 	}
 	err = tryLock(f)
 	if errors.Is(err, errInUse) {
-		err = fmt.Errorf("it is in use by %s: stop that process first, or set telemetry.path to another file", owner(f))
+		err = fmt.Errorf("it is in use by %s: stop that process first, or choose another file", owner(f))
 	}
 	if err == nil {
 		err = f.Truncate(0)
@@ -38,8 +38,8 @@ func lock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// owner names the process that holds the lock f. In the moment after the lock
-// was taken the file is still empty or has the id of the owner before.
+// owner names the process that holds the lock f. Just after the lock was acquired, the file is
+// still empty or has the id of the previous owner.
 func owner(f *os.File) string {
 	const longest = 20 // digits of an int64
 	text, err := io.ReadAll(io.LimitReader(f, longest))

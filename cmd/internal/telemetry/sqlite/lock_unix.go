@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// tryLock takes the lock on f, or returns errInUse. Closing f gives it back.
+// tryLock takes the lock on f, or returns errInUse. Closing f releases it.
 func tryLock(f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

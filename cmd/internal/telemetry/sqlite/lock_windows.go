@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// tryLock takes the lock on f, or returns errInUse. Closing f gives it back. What
-// is locked is a byte far behind the process id, which others must be able to read.
+// tryLock takes the lock on f, or returns errInUse. Closing f releases it. The lock is on a
+// byte far behind the process id, which other processes must be able to read.
 func tryLock(f *os.File) error {
 	const far = 1 << 30
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0,

@@ -176,7 +176,7 @@ func (s *Store) scanKeyPoint(rows *sql.Rows) (p telemetry.KeyPoint, err error) {
 // query returns rows, each to be scanned before the next, or one error.
 func (s *Store) query(ctx context.Context, query string, args ...any) iter.Seq2[*sql.Rows, error] {
 	return func(yield func(*sql.Rows, error) bool) {
-		done, err := s.turns.take(ctx, s.busy())
+		done, err := s.turns.acquire(ctx, s.busy())
 		if err != nil {
 			yield(nil, s.explain(err))
 			return

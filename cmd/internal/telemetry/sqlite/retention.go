@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// A slice of upkeep ends after this many rows or devices, and the next one
-	// waits, so that messages are held up for milliseconds only.
+	// A slice of upkeep ends after this many rows or devices, and a pause follows, so that it
+	// delays messages by milliseconds only.
 	sliceRows    = 500
 	sliceDevices = 100
 	slicePause   = 20 * time.Millisecond
@@ -18,18 +18,18 @@ const (
 
 	longestUpkeep  = 10 * time.Minute
 	shortestUpkeep = time.Second
-	// roundsPerRetention is how finely the end of retention is kept.
+	// roundsPerRetention is how many rounds of upkeep there are in the time of retention.
 	roundsPerRetention = 100
-	// Pages that deletions leave are filled again; only more than this and a
-	// tenth of the file is given back to the file system.
+	// Unused pages are filled again. Only more of them than this and a tenth of the file is
+	// given back to the file system.
 	sparePages = 1000
 )
 
-// prune is how far the deletion of old messages has come.
+// prune is the state of a round that deletes old messages.
 type prune struct {
 	running bool
-	start   time.Time // of the round; what is too old or too far ahead then goes
-	device  string    // the last one finished; "" is before all
+	start   time.Time // of the round, which decides what is too old or too far ahead
+	device  string    // the last device that is done; "" before the first
 }
 
 // upkeepEvery is the time from one round of upkeep to the next.
@@ -70,8 +70,8 @@ func (s *Store) upkeepSlice() (more bool, err error) {
 	return s.vacuumSlice(ctx)
 }
 
-// pruneSlice moves p on by a slice. It walks the devices of the table latest,
-// which has every device with messages once they are flushed.
+// pruneSlice does the next slice of the round p. It goes through the devices of the table
+// latest, which has every device with messages once they are flushed.
 func (s *Store) pruneSlice(ctx context.Context, tx *sql.Tx, p *prune) error {
 	budget := int64(sliceRows)
 	for range sliceDevices {
@@ -96,8 +96,8 @@ func (s *Store) pruneSlice(ctx context.Context, tx *sql.Tx, p *prune) error {
 	return nil
 }
 
-// pruneDevice deletes at most about limit messages of a device and, with the last
-// of them, its newest values of such times.
+// pruneDevice deletes about limit messages of a device and, after the last of them, its newest
+// values that are as old.
 func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now time.Time, limit int64) (deleted int64, err error) {
 	old := now.Add(-s.opts.Retention).UnixMilli()
 	result, err := tx.StmtContext(ctx, s.write.pruneOld).ExecContext(ctx, device, old, limit)
@@ -107,7 +107,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
 		return deleted, err
 	}
-	delete(s.keys, device) // which no longer counts right
+	delete(s.keys, device) // because its count is not right any more
 	if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, old); err != nil {
 		return deleted, err
 	}
@@ -118,7 +118,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 	return deleted, nil
 }
 
-// vacuumSlice gives some unused pages back to the file system.
+// vacuumSlice gives some unused pages back to the file system, if there are many.
 func (s *Store) vacuumSlice(ctx context.Context) (more bool, err error) {
 	var unused, pages int
 	if err := s.write.freePages.QueryRowContext(ctx).Scan(&unused); err != nil {

@@ -36,15 +36,15 @@ func TestRetentionWalksManyDevices(t *testing.T) {
 
 func TestRetentionFailureIsToldAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
-		s := open(t, Options{Retention: time.Hour, OnError: func(error) { told++ }})
+		reported := 0
+		s := open(t, Options{Retention: time.Hour, OnError: func(error) { reported++ }})
 		publish(t, s, "d", `{"a":1}`)
 		time.Sleep(30 * time.Minute)
 		execOn(t, s.opts.Path, "ALTER TABLE telemetry RENAME TO elsewhere")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if told == 0 {
-			t.Error("nobody was told")
+		if reported == 0 {
+			t.Error("nothing was reported")
 		}
 		execOn(t, s.opts.Path, "ALTER TABLE elsewhere RENAME TO telemetry")
 		time.Sleep(time.Hour)

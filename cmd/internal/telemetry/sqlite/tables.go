@@ -45,7 +45,7 @@ func (w tableWriter) request(r *request) error {
 	return nil
 }
 
-// messages writes several rows so that a refused one takes the others with it.
+// messages writes several rows, or none if one is refused.
 func (w tableWriter) messages(r *request) error {
 	if _, err := w.tx.ExecContext(w.ctx, "SAVEPOINT request"); err != nil {
 		return err
@@ -60,8 +60,8 @@ func (w tableWriter) messages(r *request) error {
 	return err
 }
 
-// message writes m as a row of its own, unless m has the device's own time and that
-// time has rows already: then m replaces values in them.
+// message writes m as a row of its own. If m has the device's own time and there are rows of
+// that time, it replaces values in them instead.
 func (w tableWriter) message(device string, m row) error {
 	result, err := w.exec(w.write.insert, device, m.TS, m.data)
 	if err != nil {
@@ -77,13 +77,12 @@ func (w tableWriter) message(device string, m row) error {
 	return w.merge(device, m)
 }
 
-// mergedRows bounds the rows of one time that a message looks at to replace their
-// values. There are more only if a device sends that many messages in a millisecond.
+// mergedRows is in how many rows of one time a message replaces values. There are more only if
+// a device sends that many messages in a millisecond.
 const mergedRows = 64
 
-// merge puts m into the newest row of its time and takes its keys out of the
-// others. SQLite's json_patch would merge JSON values member by member and
-// drop the nulls in them.
+// merge adds m to the newest row of its time and removes its keys from the others. SQLite's
+// json_patch would merge JSON values member by member and drop the nulls in them.
 func (w tableWriter) merge(device string, m row) error {
 	rows, err := storedRows(w.ctx, w.tx.StmtContext(w.ctx, w.write.get), device, m.TS, mergedRows)
 	if err != nil {
@@ -107,7 +106,7 @@ func (w tableWriter) merge(device string, m row) error {
 		if len(rest) == len(older.fields) {
 			continue
 		}
-		// A row stays even if it is empty: message asks for row 0.
+		// An empty row stays, because message looks for row 0.
 		if _, err := w.exec(w.write.update, device, m.TS, older.n, string(payload.AppendObject(nil, rest))); err != nil {
 			return err
 		}
@@ -121,8 +120,8 @@ type storedRow struct {
 	fields []payload.Field
 }
 
-// storedRows returns the rows of one time, the newest first, at most limit if that is
-// not negative. get is the statement of that name.
+// storedRows returns the rows of one time, the newest first: at most limit, or all if that is
+// negative. get is the statement of that name.
 func storedRows(ctx context.Context, get *sql.Stmt, device string, ts int64, limit int) ([]storedRow, error) {
 	rows, err := get.QueryContext(ctx, device, ts, limit)
 	if err != nil {
@@ -196,7 +195,7 @@ func (w tableWriter) attributes(r *request) error {
 	return nil
 }
 
-// note writes of which messages the table latest has not seen all.
+// note writes down which messages of a batch are not in the table latest.
 func (w tableWriter) note(batch []*request) error {
 	var refs []messageRef
 	for _, r := range batch {

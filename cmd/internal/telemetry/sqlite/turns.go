@@ -9,19 +9,19 @@ import (
 // at a time, and as much time passes between two of them as restFactor queries take.
 type turns struct {
 	turn chan struct{} // holds a value while a query has the turn
-	next time.Time     // when the next query may start; belongs to the one that has the turn
+	next time.Time     // when the next query may start; the holder of the turn owns it
 }
 
 const (
 	restFactor = 3
-	// longestRest bounds the rest after a query that took long, for want of a processor
-	// perhaps.
+	// longestRest bounds the rest after a query that took long, because it had to wait for a
+	// processor perhaps.
 	longestRest = 100 * time.Millisecond
 )
 
-// take returns when a query may start, and what to call when it is done. Without messages
-// that wait for a commit that is at once.
-func (t *turns) take(ctx context.Context, busy bool) (done func(), err error) {
+// acquire returns when a query may start, with a function to call when it is done. Unless the
+// store is busy, it returns at once.
+func (t *turns) acquire(ctx context.Context, busy bool) (done func(), err error) {
 	if !busy {
 		return func() {}, nil
 	}

@@ -14,7 +14,7 @@ func TestReadersTakeTurnsWhileMessagesWait(t *testing.T) {
 		start := time.Now()
 		var ends []time.Duration
 		for range 3 {
-			done, err := turns.take(t.Context(), true)
+			done, err := turns.acquire(t.Context(), true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -27,13 +27,13 @@ func TestReadersTakeTurnsWhileMessagesWait(t *testing.T) {
 				t.Errorf("query %d ends after %v, want %v", i, ends[i], want*time.Millisecond)
 			}
 		}
-		done, _ := turns.take(t.Context(), true)
+		done, _ := turns.acquire(t.Context(), true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := turns.take(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := turns.acquire(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v while another query runs, want the context's", err)
 		}
-		if again, err := turns.take(ctx, false); err != nil {
+		if again, err := turns.acquire(ctx, false); err != nil {
 			t.Errorf("error %v though no message waits", err)
 		} else {
 			again()
@@ -41,10 +41,10 @@ func TestReadersTakeTurnsWhileMessagesWait(t *testing.T) {
 		done()
 		ctx, cancel = context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if _, err := turns.take(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := turns.acquire(ctx, true); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v during the rest, want the context's", err)
 		}
-		if done, err := turns.take(t.Context(), true); err != nil {
+		if done, err := turns.acquire(t.Context(), true); err != nil {
 			t.Error(err)
 		} else {
 			done()

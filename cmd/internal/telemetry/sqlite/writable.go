@@ -14,9 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
-// CheckSpace returns an error if the file system of a database at path has fewer
-// bytes left than minFree: a store there would take nothing. The database and its
-// directory need not exist yet.
+// CheckSpace returns an error if the file system of a database at path has fewer than minFree
+// bytes left, so that a store there could not store. The database and its directory need not
+// exist yet.
 func CheckSpace(path string, minFree int64) error {
 	return checkSpace(existingDirectory(path), minFree, freeSpace)
 }
@@ -50,9 +50,9 @@ func checkSpace(dir string, minFree int64, free func(string) (uint64, error)) er
 // slowCommit is how long a commit may take before the store counts as unable to write.
 const slowCommit = 10 * time.Second
 
-// health is how the last commit ended and whether one is under way.
+// health is how the last commit has ended, and since when another one runs.
 type health struct {
-	started atomic.Int64 // when the commit under way began, in nanoseconds since 1970; 0 if there is none
+	started atomic.Int64 // nanoseconds since 1970 when a commit began, 0 if none runs
 	fault   atomic.Pointer[error]
 }
 
@@ -67,10 +67,10 @@ func (h *health) end(err error) {
 	}
 }
 
-// Writable returns nil while the store can store, else why it cannot: too little
-// disk space is left, the last commit failed, or a commit has been running for
-// more than ten seconds. It does not wait for the database. After a failed commit
-// the store tries again by itself every five seconds, and at every call.
+// Writable implements [telemetry.Store]. A store cannot store if too little disk space is left,
+// if the last commit failed, or if a commit has been running for more than ten seconds.
+// Writable does not wait for the database. After a failed commit the store tries again every
+// five seconds, and at every append.
 func (s *Store) Writable() error {
 	select {
 	case <-s.closing:
@@ -91,8 +91,8 @@ func (s *Store) Writable() error {
 	return nil
 }
 
-// probe finds out whether commits work again after one has failed: devices that are
-// sent elsewhere meanwhile would not bring the next one.
+// probe finds out whether commits work again after one has failed. It does not wait for the
+// next message, because devices may be sent elsewhere meanwhile.
 func (s *Store) probe() {
 	if s.health.fault.Load() == nil || s.checkSpace() != nil {
 		return

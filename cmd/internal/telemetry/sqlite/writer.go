@@ -11,9 +11,9 @@ import (
 
 const (
 	queueLength = 1024 // requests
-	// batchRows ends the gathering of a batch; one request may exceed it.
+	// batchRows is how many rows a batch has at most, unless one request has more.
 	batchRows = 2000
-	// flushEvery is how far latest may lag behind telemetry.
+	// flushEvery is how long the table latest may lag behind.
 	flushEvery = 5 * time.Second
 )
 
@@ -49,7 +49,7 @@ func (s *Store) background(err error) {
 	}
 }
 
-// drain commits what was queued when Close came.
+// drain commits what was queued when Close was called.
 func (s *Store) drain() {
 	for {
 		select {
@@ -61,7 +61,7 @@ func (s *Store) drain() {
 	}
 }
 
-// gather takes what is queued behind first.
+// gather returns first and what is queued behind it.
 func (s *Store) gather(first *request) []*request {
 	batch := []*request{first}
 	for rows := len(first.rows); rows < batchRows && len(batch) < queueLength; {
@@ -78,7 +78,7 @@ func (s *Store) gather(first *request) []*request {
 
 // commit stores a batch in one transaction and gives each request its outcome.
 func (s *Store) commit(batch []*request) {
-	batch = withoutGivenUp(batch)
+	batch = withoutCanceled(batch)
 	if len(batch) == 0 {
 		return
 	}
@@ -95,7 +95,7 @@ func (s *Store) commit(batch []*request) {
 	if err != nil {
 		s.counters.errors.Add(1)
 		err = s.explain(err)
-		s.keys = nil // counts what is not stored
+		s.keys = nil // because they count what is not stored
 	} else {
 		s.counters.commits.Add(1)
 		s.recent.add(batch)
@@ -116,11 +116,11 @@ func (s *Store) commit(batch []*request) {
 	}
 }
 
-func withoutGivenUp(batch []*request) []*request {
+func withoutCanceled(batch []*request) []*request {
 	kept := batch[:0]
 	for _, r := range batch {
 		select {
-		case <-r.gone:
+		case <-r.canceled:
 		default:
 			kept = append(kept, r)
 		}
