@@ -16,9 +16,9 @@ type Bound struct {
 	roots []string // of the broker sides, without /#
 }
 
-// Bind fills in the placeholders. Its error wraps [ErrNotUsable] if a value is missing,
-// empty, or has a character that a level cannot have: / + # NUL, one of
-// [Options.Forbidden], or $ where it would begin a topic.
+// Bind replaces the placeholders by the values of one device. Its error wraps [ErrNotUsable] if
+// a value is missing or empty, or contains a character that a level cannot have: /, +, #, NUL,
+// one of [Options.Forbidden], or $ at the beginning of a topic.
 func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
 	b := &Bound{m: m, roots: make([]string, len(m.rules))}
 	for i := range m.rules {
@@ -43,7 +43,7 @@ func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
 	return b, nil
 }
 
-// usable returns why a value cannot be a level, nil if it can. It does not repeat the
+// usable returns nil if a value can be a level of a topic. The error does not contain the
 // value.
 func (m *Map) usable(value string, first bool) error {
 	switch {
@@ -59,13 +59,13 @@ func (m *Map) usable(value string, first bool) error {
 	return nil
 }
 
-// Growth returns by how many bytes a topic may grow on its way to the broker, and on its
-// way to the device.
+// Growth returns by how many bytes a topic can grow on its way to the broker and on its way to
+// the device.
 func (b *Bound) Growth() (up, down int) {
 	for i, root := range b.roots {
 		device := len(b.m.rules[i].root)
 		if device == 0 {
-			device = -1 // nor is there a slash behind it
+			device = -1 // the slash after the root is missing, too
 		}
 		up, down = max(up, len(root)-device), max(down, device-len(root))
 	}

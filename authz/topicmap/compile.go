@@ -8,23 +8,23 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Rule maps a subtree or a topic of the devices to one of the broker.
+// Rule maps a topic of the devices, or a topic with all topics below it, to one of the broker.
 type Rule struct {
 	Device, Broker string
 }
 
-// Options are what a [Map] is made from.
+// Options describe a [Map].
 type Options struct {
-	// Rules are asked in order.
+	// Rules are the rules in the order in which they are tried.
 	Rules []Rule
-	// Refused are filters of device topics that are refused whatever the rules say.
+	// Refused are filters of device topics that are refused even if a rule matches them.
 	Refused []string
-	// RefuseUnmapped refuses what no rule covers, in both directions; by default it
-	// passes as it is.
+	// RefuseUnmapped refuses topics that no rule maps, in both directions. By default they
+	// pass as they are.
 	RefuseUnmapped bool
 	// Forbidden are characters that no topic, filter, subject or attribute may contain.
-	// A broker that gives further characters a meaning needs them: RabbitMQ turns / into
-	// . and + into *, so there it is ".*".
+	// They are for brokers that give more characters a meaning. RabbitMQ turns / into . and
+	// + into *, so for RabbitMQ it is ".*".
 	Forbidden string
 }
 
@@ -37,7 +37,7 @@ type Map struct {
 	forbidden string
 }
 
-// rule is a rule that was taken apart.
+// rule is a compiled Rule.
 type rule struct {
 	index   int      // in Options.Rules
 	pattern string   // the device side as a topic filter
@@ -46,19 +46,19 @@ type rule struct {
 	subtree bool
 }
 
-// RuleError says what is wrong with a rule. Other is the rule that it collides with, -1 if
-// it is wrong by itself. Both are indexes into [Options.Rules].
+// RuleError describes a fault of a rule. Other is the rule that it conflicts with, or -1 if the
+// fault is in the rule itself. Both are indexes into [Options.Rules].
 type RuleError struct {
 	Rule, Other int
 	Reason      string
 }
 
-// Error names no rule: the caller knows where it stands.
+// Error returns the reason. It does not name the rule; the caller knows its place.
 func (e *RuleError) Error() string { return e.Reason }
 
-// Compile checks the rules and makes a map of them. All that is wrong with them is
-// reported, each as a [*RuleError], joined. A rule whose device side an earlier rule
-// covers is left out: it would never be asked.
+// Compile checks the rules and makes a map of them. The error joins all faults, and those of
+// rules are each a [*RuleError]. A rule is left out if an earlier rule covers its device side,
+// since it could never decide.
 func Compile(o Options) (*Map, error) {
 	m := &Map{refused: o.Refused, strict: o.RefuseUnmapped, forbidden: o.Forbidden}
 	var errs []error
@@ -91,8 +91,7 @@ func Compile(o Options) (*Map, error) {
 	return m, nil
 }
 
-// covers reports whether a rule that is there already decides about every topic of a
-// device side.
+// covers reports whether one of the rules so far decides about every topic of a device side.
 func (m *Map) covers(pattern string) bool {
 	for i := range m.rules {
 		if authz.Contains(m.rules[i].pattern, pattern) {
@@ -130,7 +129,7 @@ func compileRule(i int, r Rule) (rule, error) {
 	return c, nil
 }
 
-// cutSubtree returns what comes before /#, and whether that was there.
+// cutSubtree removes a final /# and reports whether there was one.
 func cutSubtree(side string) (root string, subtree bool) {
 	if side == "#" {
 		return "", true
@@ -138,7 +137,7 @@ func cutSubtree(side string) (root string, subtree bool) {
 	return strings.CutSuffix(side, "/#")
 }
 
-// checkLevel accepts a literal level and one that is a placeholder.
+// checkLevel returns an error unless level is literal or a whole placeholder.
 func checkLevel(level string) error {
 	name, ok := placeholder(level)
 	switch {
@@ -153,7 +152,7 @@ func checkLevel(level string) error {
 	return fmt.Errorf("${%s} cannot be part of a topic here, because the device chooses it or it is a secret; use ${subject} or ${attrs.NAME}", name)
 }
 
-// placeholder returns the name in a level that is a placeholder.
+// placeholder returns the name of a placeholder, and whether level is one.
 func placeholder(level string) (name string, ok bool) {
 	name, ok = strings.CutPrefix(level, "${")
 	if !ok {
@@ -163,8 +162,7 @@ func placeholder(level string) (name string, ok bool) {
 	return name, ok && !strings.Contains(name, "${")
 }
 
-// closed returns the filter of everything that the rule means at the broker, for whichever
-// device.
+// closed returns the filter of all topics on the broker side of the rule, for all devices.
 func (r *rule) closed() string {
 	levels := make([]string, len(r.broker), len(r.broker)+1)
 	for i, level := range r.broker {
@@ -178,8 +176,8 @@ func (r *rule) closed() string {
 	return strings.Join(levels, "/")
 }
 
-// Shared returns the indexes of the rules whose broker side does not have ${subject}: what
-// one device sends there, others may read.
+// Shared returns the indexes of the rules without ${subject} on the broker side. Other devices
+// may be able to read what a device sends through such a rule.
 func (m *Map) Shared() []int {
 	var shared []int
 	for i := range m.rules {
@@ -194,8 +192,8 @@ func (m *Map) Shared() []int {
 	return shared
 }
 
-// Preset returns the rules of that name, and what it refuses. The only one is thingsboard,
-// whose device topics are the same for all devices.
+// Preset returns the rules and the refused filters of a preset, and reports whether there is
+// one of that name. The only preset is thingsboard.
 func Preset(name string) (rules []Rule, refused []string, ok bool) {
 	if name != "thingsboard" {
 		return nil, nil, false

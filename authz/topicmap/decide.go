@@ -7,13 +7,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Outcome is what becomes of a topic or a filter.
+// Outcome is what a map does with a topic or a filter.
 type Outcome byte
 
 const (
-	Passed  Outcome = iota // as it is: no rule is about it
-	Mapped                 // by a rule
-	Refused                // see Reason
+	Passed  Outcome = iota // it passes as it is, since no rule applies
+	Mapped                 // a rule has replaced it
+	Refused                // it is not allowed, see Reason
 )
 
 // Reason is why a topic or a filter is refused.
@@ -22,12 +22,12 @@ type Reason byte
 const (
 	None      Reason = iota
 	Unmapped         // no rule covers it, and the map refuses that
-	Closed           // it is, or could match, something in the broker's side of a rule
-	Several          // a filter that touches the device side of a rule without being covered by it
-	Reserved         // it begins with $, or is one that a preset refuses
+	Closed           // it is in the broker side of a rule, or could match a topic there
+	Several          // a filter overlaps the device side of a rule and also matches other topics
+	Reserved         // it begins with $, or Options.Refused has it
 	TooLong          // the mapped topic would have more than 65,535 bytes
 	Forbidden        // it contains a character of Options.Forbidden
-	Invalid          // it is no topic, or no filter
+	Invalid          // it is not a valid filter
 )
 
 // String returns the reason in words that complete "refused: ".
@@ -50,9 +50,8 @@ const maxTopic = 65535 // bytes, MQTT 5.0 section 4.7.3
 
 func refuse(r Reason, rule int) Verdict { return Verdict{Refused, r, rule} }
 
-// Up maps a topic that the device publishes to. It appends the topic for the broker to
-// dst, which is topic itself if it passes, and nothing if it is refused. topic must be a
-// valid topic name.
+// Up maps a topic that the device publishes to. It appends the topic for the broker to dst: the
+// same topic if it passes, and nothing if it is refused. topic must be a valid topic name.
 func (b *Bound) Up(dst, topic []byte) ([]byte, Verdict) {
 	t := text(topic)
 	if v := b.m.refuses(t); v.Outcome == Refused {
@@ -80,7 +79,7 @@ func (b *Bound) Up(dst, topic []byte) ([]byte, Verdict) {
 	return append(dst, topic...), Verdict{Passed, None, -1}
 }
 
-// mapped appends what a rule makes of a topic or a filter with that rest behind its root.
+// mapped appends the broker's form of a topic or filter that has rest after the root of rule i.
 func (b *Bound) mapped(dst []byte, i int, rest string) []byte {
 	dst = append(dst, b.roots[i]...)
 	if b.m.rules[i].root == "" {
@@ -89,7 +88,7 @@ func (b *Bound) mapped(dst []byte, i int, rest string) []byte {
 	return append(dst, rest...)
 }
 
-// refuses reports what is refused before any rule is asked.
+// refuses returns a refusal if t is refused before any rule is tried.
 func (m *Map) refuses(t string) Verdict {
 	if m.forbidden != "" && strings.ContainsAny(t, m.forbidden) {
 		return refuse(Forbidden, -1)
@@ -116,8 +115,8 @@ func (m *Map) begins(t string) bool {
 	return false
 }
 
-// cut returns what follows the rule's root in a topic that fits its device side: nothing,
-// a slash and more, or all of the topic where the rule is for all topics.
+// cut reports whether the device side of the rule matches t, and returns what follows the
+// root: nothing, a slash and more levels, or all of t if the rule is for all topics.
 func (r *rule) cut(t string) (rest string, ok bool) {
 	switch {
 	case r.root == "":
@@ -130,8 +129,8 @@ func (r *rule) cut(t string) (rest string, ok bool) {
 	return t[len(r.root):], r.subtree && t[len(r.root)] == '/'
 }
 
-// Filter maps a filter that the device subscribes to, or unsubscribes from. It appends the
-// filter for the broker to dst like [Bound.Up]. A filter that is not valid is refused.
+// Filter maps a filter that the device subscribes to or unsubscribes from. It appends the filter
+// for the broker to dst like [Bound.Up]. A filter that is not valid is refused.
 func (b *Bound) Filter(dst []byte, filter string) ([]byte, Verdict) {
 	if !authz.ValidFilter(filter) {
 		return dst, refuse(Invalid, -1)
@@ -166,7 +165,7 @@ func (b *Bound) Filter(dst []byte, filter string) ([]byte, Verdict) {
 	return append(dst, filter...), Verdict{Passed, None, -1}
 }
 
-// cutGroup divides a filter into $share/GROUP/, if it begins with that, and the rest.
+// cutGroup splits a filter into $share/GROUP/, if it begins with that, and the rest.
 func cutGroup(filter string) (group, inner string) {
 	rest, ok := strings.CutPrefix(filter, "$share/")
 	if !ok {
@@ -177,8 +176,8 @@ func cutGroup(filter string) (group, inner string) {
 	return filter[:at], filter[at:]
 }
 
-// Down maps a topic of a message from the broker back. It appends the topic for the device
-// to dst like [Bound.Up].
+// Down maps the topic of a message from the broker back. It appends the topic for the device to
+// dst like [Bound.Up].
 func (b *Bound) Down(dst, topic []byte) ([]byte, Verdict) {
 	t := text(topic)
 	for i := range b.m.rules {
@@ -201,7 +200,7 @@ func (b *Bound) Down(dst, topic []byte) ([]byte, Verdict) {
 			return dst, refuse(Closed, b.m.rules[i].index)
 		}
 	}
-	for i := range b.m.rules { // it would look like a topic of that rule
+	for i := range b.m.rules { // the device would take it for a topic of that rule
 		if _, ok := b.m.rules[i].cut(t); ok {
 			return dst, refuse(Unmapped, b.m.rules[i].index)
 		}
@@ -212,8 +211,8 @@ func (b *Bound) Down(dst, topic []byte) ([]byte, Verdict) {
 	return append(dst, topic...), Verdict{Passed, None, -1}
 }
 
-// back returns what follows the root of rule i on the device's side. It reports false if
-// the device could not have meant that: there is no such topic, or an earlier rule has it.
+// back returns what follows the root of rule i on the device's side. It reports false if the
+// result is not a topic, or if an earlier rule maps that topic of the device elsewhere.
 func (m *Map) back(i int, rest string) (string, bool) {
 	r := &m.rules[i]
 	if r.root == "" {
@@ -230,7 +229,7 @@ func (m *Map) back(i int, rest string) (string, bool) {
 	return rest, true
 }
 
-// fits reports whether the topic root+rest fits the device side of r.
+// fits reports whether the device side of r matches the topic root+rest.
 func (r *rule) fits(root, rest string) bool {
 	n := len(root) + len(rest)
 	if n < len(r.root) {
@@ -252,7 +251,7 @@ func (r *rule) fits(root, rest string) bool {
 	return r.root == "" || r.subtree && next == '/'
 }
 
-// text is a view of b, which must not change meanwhile.
+// text returns b as a string without a copy. b must not change while the string is in use.
 func text(b []byte) string {
 	if len(b) == 0 {
 		return ""

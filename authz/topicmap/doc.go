@@ -1,6 +1,6 @@
-// Package topicmap gives every device a part of the broker's topics of its own. Devices
-// go on using topics that are the same for all of them, such as v1/devices/me/telemetry,
-// and the broker's side sees which device it is:
+// Package topicmap gives each device its own part of the broker's topics. Devices use topics
+// that are the same for all of them, such as v1/devices/me/telemetry, and the topics at the
+// broker show which device it is:
 //
 //	m, err := topicmap.Compile(topicmap.Options{Rules: []topicmap.Rule{
 //		{Device: "v1/devices/me/#", Broker: "v1/devices/${subject}/#"},
@@ -11,32 +11,34 @@
 //
 // # Rules
 //
-// A rule has a device side and a broker side. Both end in /#, which makes them a subtree
-// with its root, or neither does, which makes them one topic. The device side is literal,
-// or # alone for all topics. On the broker side whole levels may be placeholders: ${subject}
-// or ${attrs.NAME}. Rules are asked in order, and the first whose device side fits a topic
-// decides. Broker sides must not overlap, so that every topic of the broker has one place
-// on the device's side.
+// A rule has a device side and a broker side. If both end in /#, each is a topic with all
+// topics below it; if neither does, each is a single topic. The device side is literal, or #
+// alone for all topics. On the broker side, whole levels may be placeholders: ${subject} or
+// ${attrs.NAME}. The first rule whose device side matches a topic decides. Broker sides must
+// not overlap, so that every topic of the broker has at most one topic on the device's side.
 //
 // # What a device cannot reach
 //
 // The broker's side of a rule, with every placeholder replaced by +, is closed to devices
-// except through the rule. A topic in it is refused, and so is every filter that could
-// match something in it, such as # or v1/#. A filter is mapped if the first rule that it
-// touches covers it, which means that the levels of the rule's device side stand in it
-// literally; otherwise it is refused. What no rule touches passes as it is, or is refused
-// if [Options.RefuseUnmapped] says so.
+// except through the rule. A device's topic in it is refused, and so is every filter that
+// could match something in it, such as # or v1/#. A filter is mapped if the first rule whose
+// device side it overlaps contains it completely, which means that the filter has the levels
+// of the device side literally; otherwise it is refused. A topic or filter that overlaps no
+// rule passes as it is, or is refused if [Options.RefuseUnmapped] is set.
 //
 // A topic or filter that begins with $ is refused, unless the device side of a rule begins
-// with the same level. $share/GROUP/ in exactly this spelling is looked through.
+// with the same level. A prefix $share/GROUP/ in exactly this spelling is kept, and the rest of
+// the filter is mapped.
 //
 // # The other direction
 //
-// A topic of the broker inside the device's part is mapped back. One in the closed side
-// outside of it is refused: it comes from a queue of before a change, and must not reach
-// the device. Everything else follows [Options.RefuseUnmapped].
+// A topic of the broker in the device's own part is mapped back. A topic in the closed side of
+// a rule that belongs to another device is refused; the broker may have queued such a message
+// before the rules changed. A topic that looks like the device side of a rule is refused, too,
+// since the device would take it for its own. Everything else passes, or is refused if
+// [Options.RefuseUnmapped] is set.
 //
-// A [Map] is immutable and shared by all sessions; a [Bound] is one session's, takes a few
-// hundred bytes, and allocates nothing for a topic if the buffer that it is given is large
-// enough. Both may be used by many goroutines.
+// A [Map] is immutable and shared by all sessions. A [Bound] is for one session, takes a few
+// hundred bytes, and allocates nothing for a topic if the buffer is large enough. Both may be
+// used by many goroutines at once.
 package topicmap

@@ -83,8 +83,8 @@ func anySelects(filters []string, topic string) bool {
 	return false
 }
 
-// TestDeviceStaysInItsPart: whatever a device publishes lies in its own part or in nobody's,
-// and comes back to it as the topic that it used.
+// TestDeviceStaysInItsPart: whatever a device publishes lies in its own part or outside of all
+// parts, and comes back to it as the topic that it used.
 func TestDeviceStaysInItsPart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)
@@ -109,7 +109,7 @@ func TestDeviceStaysInItsPart(t *testing.T) {
 }
 
 // TestFilterSelectsOwnTopicsAlone: whatever a filter that is let through selects lies in the
-// device's part or in nobody's, and it selects all that the device asked for.
+// device's part or outside of all parts, and it selects all that the device asked for.
 func TestFilterSelectsOwnTopicsAlone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)
