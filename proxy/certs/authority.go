@@ -42,15 +42,15 @@ type Authority struct {
 
 // Status is what Ensure found and did.
 type Status struct {
-	// Own says that the files are of our making. If not, nothing else is
-	// set, and renewal is up to whoever made them.
+	// Own is set if this package has made the files. If not, nothing else is set, and
+	// renewal is up to the owner of the files.
 	Own bool
 
-	// AuthorityMade says that ca-root.pem was written. It verifies the same
+	// AuthorityMade is set if ca-root.pem was written. It verifies the same
 	// servers as the one before it, if there was one.
 	AuthorityMade bool
 
-	// CertificateMade says that server.pem was written: a Source over it
+	// CertificateMade is set if server.pem was written: a Source over it
 	// has something to reload.
 	CertificateMade bool
 

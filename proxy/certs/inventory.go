@@ -49,7 +49,7 @@ func readInventory(dir string) (*inventory, error) {
 	return have, nil
 }
 
-// isSymlink tells a link that leads nowhere from no file at all: the first
+// isSymlink distinguishes a link that leads nowhere from a missing file: the first
 // must not be taken for room to write.
 func isSymlink(path string) bool {
 	info, err := os.Lstat(path)

@@ -121,7 +121,7 @@ func checkKey(data []byte) error {
 	return errors.New("holds no private key; put it there in PEM form (-----BEGIN PRIVATE KEY-----)")
 }
 
-// cureMismatch says what to do about a key that is not the first certificate's.
+// cureMismatch returns what to do about a key that is not the first certificate's.
 func cureMismatch(chain []*x509.Certificate, key []byte) string {
 	for i, cert := range chain[1:] {
 		data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})

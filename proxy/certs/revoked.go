@@ -13,7 +13,7 @@ import (
 type serial struct{ issuer, number string }
 
 // parseRevoked reads a file of revocation lists, PEM or a single one in DER. Each
-// must be signed by one of the authorities: a list that anybody could have written
+// must be signed by one of the authorities: a list that anyone could have written
 // would lock out whom it likes.
 //
 // A list whose next update is overdue stays in force. To drop it would let the

@@ -70,8 +70,8 @@ type Source struct {
 	current atomic.Pointer[identity]
 }
 
-// Check reads, parses and checks the files as Load does. Files without a Certificate,
-// for one that has yet to be made, are checked for the rest.
+// Check reads, parses and checks the files as Load does. Without Files.Certificate, which may
+// have yet to be made, it checks the other files.
 func Check(files Files) error {
 	c, err := files.read()
 	if err == nil {
@@ -80,8 +80,8 @@ func Check(files Files) error {
 	return err
 }
 
-// Load reads, parses and checks the files. The error names the file, what is
-// wrong with it and what to do; it never holds any of the key.
+// Load reads, parses and checks the files. The error names the file, what is wrong with it and
+// what to do. It never contains any of the key.
 func Load(files Files) (*Source, error) {
 	if files.Certificate == "" {
 		return nil, errors.New("no certificate file is named")
@@ -94,23 +94,22 @@ func Load(files Files) (*Source, error) {
 	return s, nil
 }
 
-// Reload reads the files again and reports whether what they hold is new and
-// now in service. If anything is wrong with them it returns an error like
-// Load's and the identity of before stays; it does so again at each call
-// until the files are put right.
+// Reload reads the files again, and reports whether they have changed and are now in use. If
+// anything is wrong with them, it returns an error like Load's and keeps the certificates that
+// were in use. Each later call returns an error as well until the files are correct.
 func (s *Source) Reload() (changed bool, err error) {
 	changed, _, err = s.load(true)
 	return changed, err
 }
 
-// Poll is Reload for an owner that nobody has told of a change: something new is
-// taken up once two calls in a row have found it, since a file may be half written
-// when the first one looks, and half a list of revoked certificates is a good list of
-// fewer. pending reports that the next call may take something up.
+// Poll is Reload for an owner that calls it regularly. New content is used once two calls in a
+// row have found it: a file may be half written at the first call, and the first half of a list
+// of revoked certificates is a valid list with fewer entries. pending reports that the next
+// call may find the same new content again.
 func (s *Source) Poll() (changed, pending bool, err error) { return s.load(false) }
 
-// load takes up what the files hold, unless it is seen for the first time and hasty
-// is false.
+// load uses the content of the files, unless hasty is false and this is the first call that has
+// found it.
 func (s *Source) load(hasty bool) (changed, pending bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

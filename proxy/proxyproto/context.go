@@ -4,15 +4,14 @@ import "context"
 
 type contextKey struct{}
 
-// NewContext returns ctx with what whoever dials is to say about the connection
-// that it is for. header is called only if somebody wants to know, with every
-// [FromContext].
+// NewContext returns a context for dialing on behalf of a connection that header describes.
+// header is called at each [FromContext].
 func NewContext(ctx context.Context, header func() *Header) context.Context {
 	return context.WithValue(ctx, contextKey{}, header)
 }
 
-// FromContext returns the header of [NewContext]. It is nil, which appends as that
-// of the sender's own connection, if there is none: a health check, for example.
+// FromContext returns the header of [NewContext], or nil if there is none, as for a health
+// check. A nil header is appended as that of the sender's own connection.
 func FromContext(ctx context.Context) *Header {
 	if header, ok := ctx.Value(contextKey{}).(func() *Header); ok {
 		return header()

@@ -11,18 +11,18 @@ var ErrNoHeader = errors.New("no PROXY protocol header")
 // ErrMalformed is wrapped by the errors of headers that break the specification.
 var ErrMalformed = errors.New("malformed PROXY protocol header")
 
-// Header says whose connection follows. The zero value, and nil, say that it is
-// the sender's own.
+// Header describes the client of the connection. The zero value and nil mean that the sender
+// connects for itself.
 type Header struct {
-	// Local is set by a sender that connects for itself, most likely to see
-	// whether anybody answers: version 2 LOCAL, version 1 UNKNOWN.
+	// Local is set by a sender that connects for itself, most likely for a health check:
+	// LOCAL in version 2, UNKNOWN in version 1.
 	Local bool
-	// Source is the client's address and Destination the one it connected to, IPv4
-	// in its own form. Invalid if they are not known.
+	// Source is the client's address and Destination the one that it connected to. IPv4
+	// addresses are not mapped to IPv6. They are invalid if they are not known.
 	Source, Destination netip.AddrPort
 
 	// Authority is the host name that the client asked for (TLS SNI), ALPN the
-	// protocol that was agreed on. Version 2 only, as all that follows.
+	// negotiated protocol. These and all following fields exist in version 2 only.
 	Authority, ALPN string
 	// UniqueID is the sender's name for the connection, any bytes, up to 128.
 	UniqueID string

@@ -88,7 +88,7 @@ func readBody(r io.Reader, head [fixedSize]byte) (*Header, error) {
 	if err := readRest(r, raw[fixedSize:]); err != nil {
 		return nil, err
 	}
-	// Whatever else a LOCAL header says is to be ignored (section 2.2).
+	// The addresses in a LOCAL header are to be ignored (section 2.2).
 	if verCmd&^versionMask == cmdLocal {
 		return &Header{Local: true}, nil
 	}

@@ -162,7 +162,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// TestWrongFirstByteIsRefusedAtOnce: whoever sent it may wait for an answer.
+// TestWrongFirstByteIsRefusedAtOnce: its sender may wait for an answer.
 func TestWrongFirstByteIsRefusedAtOnce(t *testing.T) {
 	r, w := io.Pipe()
 	defer w.Close()

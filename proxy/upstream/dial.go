@@ -34,9 +34,9 @@ type Dialer struct {
 	// authorities, no client certificate and no resumption.
 	TLS *TLS
 	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol header that every
-	// connection begins with, before TLS; 0 for none. It says what
-	// [proxyproto.FromContext] finds in the context of Dial; without anything there,
-	// that the connection is the proxy's own.
+	// connection begins with, before TLS; 0 for none. The header is the one that
+	// [proxyproto.FromContext] finds in the context of Dial. If there is none, the header
+	// says that the proxy connects for itself.
 	ProxyProtocol int
 
 	// connect replaces the net.Dialer in tests.
@@ -52,8 +52,8 @@ type Dialer struct {
 // The end of ctx is the only limit for looking up, connecting and the TLS handshake
 // together; errors.Is(err, context.DeadlineExceeded) or context.Canceled then holds.
 //
-// With TLS 1.3 a client's handshake ends before the server has looked at the
-// client's certificate: a broker that refuses it says so at the first read.
+// With TLS 1.3 a client's handshake ends before the server has checked the client's
+// certificate. If the broker refuses it, the first read fails.
 func (d *Dialer) Dial(ctx context.Context, server Server) (net.Conn, error) {
 	if server == (Server{}) {
 		return nil, errors.New("empty server address")
@@ -86,8 +86,8 @@ func (d *Dialer) dialContext(ctx context.Context, network, address string) (net.
 	return dialer.DialContext(ctx, network, address)
 }
 
-// sendHeader begins the connection with a PROXY protocol header, if there is to be
-// one. It fits into the buffer of a new socket, so the write does not wait.
+// sendHeader sends the PROXY protocol header, if the connection begins with one. It fits into
+// the buffer of a new socket, so the write does not wait.
 func (d *Dialer) sendHeader(ctx context.Context, conn net.Conn) error {
 	if d.ProxyProtocol == 0 {
 		return nil
@@ -116,7 +116,7 @@ func (d *Dialer) handshake(ctx context.Context, conn net.Conn, host string) (net
 	return secured, nil
 }
 
-// explainHandshake adds which name was expected and what can be done.
+// explainHandshake adds to err which name was expected and what can be done.
 func (d *Dialer) explainHandshake(err error, name string) error {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Errorf("the certificate is not for %q; set the server name if the broker is known by another: %w", name, err)

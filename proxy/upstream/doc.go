@@ -1,8 +1,8 @@
-// Package upstream opens the proxy's connections to the broker and makes the
-// credentials the broker is shown.
+// Package upstream opens the proxy's connections to the broker, and makes the credentials that
+// the proxy sends to the broker.
 //
-// The owner of the configuration builds everything once, so that every fault
-// shows before the first device connects:
+// The owner of the configuration builds everything once, so that every fault is found before
+// the first device connects:
 //
 //	server, err := upstream.ParseServer("tls://broker.example")
 //	secure, err := upstream.LoadTLS(upstream.TLSOptions{CA: "/etc/proxy/broker-ca.pem"})
@@ -33,8 +33,8 @@
 //
 // A template is a text with placeholders that are replaced for each session:
 //
-//	${subject}      whom the token belongs to: the device
-//	${token_id}     the name of the token, which reveals nothing of it
+//	${subject}      the owner of the token: the device
+//	${token_id}     the name of the token, which does not reveal the token
 //	${client_id}    the client identifier the device sent
 //	${username}     the user name the device sent
 //	${token}        the token itself
@@ -47,16 +47,14 @@
 // Package placeholder has the other spellings of these names. The rules:
 //
 //   - Only ${ starts a placeholder; every other dollar sign stands for itself.
-//     $${ stands for a literal ${, therefore a dollar sign cannot stand directly in
-//     front of a placeholder.
+//     $${ is a literal ${, so a dollar sign cannot come directly before a placeholder.
 //   - A value is never expanded again.
 //   - Environment and files are read by [ParseTemplate] and [Template.Reload] and
 //     never by [Template.Expand]. One line break at the end of a file is dropped.
 //     A file may have up to 64 KiB.
-//   - A placeholder without a value is an error: a broker never sees a credential
-//     with a hole in it. The exception is a template that is ${client_id} or
-//     ${username} and nothing else, which hands on what the device sent, also
-//     nothing.
+//   - A placeholder without a value is an error, so that a broker never gets an incomplete
+//     credential. The exception is a template that is only ${client_id} or only ${username},
+//     which passes on what the device sent, even if that is empty.
 //   - A client id or user name is valid UTF-8 without control characters (MQTT 5.0
 //     section 1.5.4). A password may hold any byte. Each has at most 65535 bytes.
 //   - In a client id or user name with different placeholders, a value must not
@@ -73,6 +71,6 @@
 //
 // # Secrets
 //
-// Errors name placeholders, variables, files and addresses, never what is in them.
-// A [Template] that holds a secret and [Values] print masked.
+// Errors name placeholders, variables, files and addresses, and never contain their content.
+// [Values], and a [Template] with a secret, print a mask.
 package upstream

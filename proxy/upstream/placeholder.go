@@ -26,7 +26,7 @@ func grammar() *placeholder.Grammar {
 	}
 }
 
-// checkKey says what is wrong with what follows attrs., env: or file:.
+// checkKey returns an error if key cannot follow attrs., env: or file:.
 func checkKey(p placeholder.Part) error {
 	switch {
 	case p.Name == "attrs" && (!utf8.ValidString(p.Key) || strings.ContainsFunc(p.Key, isControlOrSpace)):

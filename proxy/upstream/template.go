@@ -25,7 +25,7 @@ const (
 	ClientID Field = iota
 	// Username is the user name.
 	Username
-	// Password is the password: binary data, and nobody's identity.
+	// Password is the password, which is binary data and identifies no device.
 	Password
 )
 
@@ -73,13 +73,13 @@ type segment struct {
 	separator string
 }
 
-// ValueError says that the value of a placeholder cannot be used for a session.
-// It holds no value.
+// ValueError is the error for a value of a placeholder that cannot be used for a session. It
+// does not contain the value.
 type ValueError struct {
 	// Placeholder is its name, whatever its spelling, such as "client_id" or
 	// "attrs.site".
 	Placeholder string
-	// Problem says what is wrong with its value.
+	// Problem describes what is wrong with its value.
 	Problem string
 }
 
@@ -105,8 +105,8 @@ func ParseTemplate(text string, field Field) (*Template, error) {
 	return t, nil
 }
 
-// Reload reads the environment variables and files again. If that fails, the
-// template goes on with what it had.
+// Reload reads the environment variables and files again. If that fails, the template keeps the
+// values that it had.
 func (t *Template) Reload() error {
 	segments, err := resolve(t.parts, t.field)
 	if err != nil {
@@ -146,7 +146,7 @@ func (t *Template) Expand(v Values) (string, error) {
 
 var errTooLong = errors.New("the template makes more than the 65535 bytes of an MQTT field")
 
-// expandAlone hands on what the device sent, also nothing.
+// expandAlone returns what the device sent, which may be empty.
 func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
 	if s.Name == "client_id" || s.Name == "username" {
 		if value, _ := v.lookup(&s.Part); value == "" {
@@ -232,12 +232,11 @@ func (t *Template) Format(s fmt.State, _ rune) {
 	_, _ = io.WriteString(s, text)
 }
 
-// identifies reports whether the broker tells devices apart by the field.
+// identifies reports whether the broker identifies devices by the field.
 func (f Field) identifies() bool { return f != Password }
 
-// fault says what forbids value in the field, or nothing. MQTT 5.0 section 1.5.4
-// leaves control characters to the receiver, who may close the connection for
-// them; they have no place in a name.
+// fault returns why the field cannot have the value, or "". MQTT 5.0 section 1.5.4 allows a
+// receiver to close the connection because of control characters, so names must not have any.
 func (f Field) fault(value string) string {
 	switch {
 	case f == Password:

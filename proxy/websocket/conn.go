@@ -55,7 +55,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, c.end
 }
 
-// conclude ends reading. The client is told, unless it has said goodbye itself.
+// conclude ends reading. The client gets a Close frame unless it has sent one itself.
 func (c *Conn) conclude(end error) {
 	c.end = end
 	var refused *FrameError
@@ -186,11 +186,10 @@ func appendHeader(dst []byte, opcode byte, size int) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, length64), uint64(size))
 }
 
-// SetCloseCode sets the code that [Conn.CloseWrite] tells the client. It waits for
-// nobody.
+// SetCloseCode sets the code that [Conn.CloseWrite] sends to the client. It does not block.
 func (c *Conn) SetCloseCode(code int) { c.code.Store(int32(code)) }
 
-// CloseWrite tells the client that nothing more will come: with a Close frame, and
+// CloseWrite ends the stream to the client with a Close frame, and
 // then in the way of the connection beneath, if it has one.
 func (c *Conn) CloseWrite() error {
 	code := int(c.code.Load())

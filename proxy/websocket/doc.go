@@ -7,15 +7,15 @@
 //
 // # Opening
 //
-// [Endpoint.Accept] reads one HTTP request from a connection and answers it, all on
-// the caller's goroutine and under the connection's deadline. It takes a GET of the
-// path with the subprotocol mqtt (or mqttv3.1) and answers everything else with a
-// status and a line of text. The request may have up to 16 KiB and 100 header
-// fields; nothing may follow it before the answer.
+// [Endpoint.Accept] reads one HTTP request from a connection and answers it, all on the caller's
+// goroutine and under the connection's deadline. It accepts a GET of a path in Endpoint.Paths
+// with the subprotocol mqtt (or mqttv3.1), and answers everything else with a status and a line
+// of text. The request may have up to 16 KiB and 100 header fields. Nothing may follow it before
+// the answer.
 //
-// A browser says which page a connection is for. A page of another host than the one
-// connected to is refused unless its origin is listed. A request without an Origin
-// is not a browser's and is let through.
+// A browser sends the origin of the page that opens the connection. The request is refused if
+// the page is from another host and Endpoint.Origins does not have its origin. A request
+// without an Origin does not come from a browser and is allowed.
 //
 // # Carrying
 //

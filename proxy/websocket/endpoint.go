@@ -39,14 +39,14 @@ func (e *StatusError) Error() string {
 // Endpoint accepts WebSocket connections. Its fields may not change after the first
 // Accept, which any number of goroutines may call at once.
 type Endpoint struct {
-	// Paths are those of the URLs that lead here, such as /mqtt.
+	// Paths are the paths of the URLs that are accepted, such as /mqtt.
 	Paths []string
 	// Origins are the pages and apps that may connect, besides pages of the host
 	// itself: https://app.example, https://*.app.example, file://, app://., null, or *
 	// for all.
 	Origins []string
 	// Trusted are the networks of reverse proxies whose X-Forwarded-For or
-	// Forwarded tells who the client is.
+	// Forwarded describes the client.
 	Trusted []netip.Prefix
 
 	buffers bufferPool
@@ -54,7 +54,7 @@ type Endpoint struct {
 
 // Request is what came with the opening of a connection.
 type Request struct {
-	// Client is the address that a trusted reverse proxy tells, invalid if there is
+	// Client is the address that a trusted reverse proxy has sent, invalid if there is
 	// none.
 	Client netip.Addr
 

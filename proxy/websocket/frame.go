@@ -18,13 +18,13 @@ const (
 	MessageTooBig   = 1009
 )
 
-// FrameError is a breach of the protocol by the client. It has been told the code.
+// FrameError is a breach of the protocol by the client, to which the code has been sent.
 type FrameError struct {
 	Code int
 	Text string
 }
 
-// Error says what was wrong.
+// Error describes the fault.
 func (e *FrameError) Error() string { return fmt.Sprintf("WebSocket: %s (%d)", e.Text, e.Code) }
 
 func breach(format string, args ...any) error {

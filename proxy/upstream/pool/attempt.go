@@ -81,7 +81,7 @@ func (a *attempt) share(ctx context.Context) (context.Context, context.CancelFun
 	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(a.waiting))
 }
 
-// settle tells the member what it did, unless the fault is not its own.
+// settle records the outcome for the member, unless the fault is not its own.
 func (a *attempt) settle(ctx context.Context, o Outcome, err error) {
 	switch {
 	case o == Answered:

@@ -1,5 +1,4 @@
-// Package pool spreads sessions over several brokers and keeps them away from
-// those that do not answer.
+// Package pool spreads sessions over several brokers and avoids those that do not answer.
 //
 //	p := pool.New(pool.Options{Servers: servers, Dial: dialer.Dial})
 //	go p.Run(ctx)
@@ -17,25 +16,25 @@
 // # One session
 //
 // A server that refuses the connection, does not finish TLS in time, or takes the
-// CONNECT and does not answer it, is passed over for the next one. All have to make
-// do with the deadline of the context: each gets an equal share of what is left when
-// its turn comes. A CONNACK of any kind is an answer; nobody is tried after it.
+// CONNECT and does not answer it, is skipped, and the next one is tried. All attempts together
+// have to end by the deadline of the context: each gets an equal share of the time that is
+// left when it begins. A CONNACK of any kind is an answer, after which no other is tried.
 //
-// To send the CONNECT again to another broker is safe: nothing else of the session
-// has been sent yet, and what the device sends early waits in its socket. A broker
-// that was only slow is told that the client has left (see proxy.Greet).
+// It is safe to send the CONNECT again to another broker: nothing else of the session has been
+// sent yet, and what the device sends early waits in its socket. A broker that was only slow
+// gets a DISCONNECT (see proxy.Greet).
 //
 // # Up and down
 //
-// A server is down after so many failures in a row, of sessions and of probes alike.
-// Want of descriptors or ports in this process, and sessions that were cancelled, are
-// not the server's failures.
+// A server is down after Options.Failures failures in a row, of sessions and of probes alike. A
+// lack of descriptors or ports in this process, and sessions that were cancelled, do not count
+// as failures of the server.
 //
-// A server that took a connection and did not answer the CONNECT may be dead, or may
-// dislike that one CONNECT: many brokers close the connection for it. So the pool
-// sends a CONNECT of its own at once, at most one a second. The server can only go
-// down if that is not answered either and, unless Health.MQTT says that probes are
-// answered, no session has been answered for ten seconds. No device can take a server from the others by what it sends.
+// A server that took a connection and did not answer the CONNECT may be dead, or may refuse
+// that one CONNECT: many brokers close the connection for it. So the pool sends a CONNECT of
+// its own at once, at most one a second. The server can only go down if that is not answered
+// either and, unless Health.MQTT is set, no session has been answered for ten seconds. So no
+// device can take a server from the others by what it sends.
 //
 // No session tries a server that is down. The pool itself tries it, again and again
 // with a pause that doubles from one second to thirty, jittered, and by a CONNECT of
@@ -45,16 +44,15 @@
 //
 // If nothing that is up has answered, servers that are down are the last resort: a
 // session tries them at once, but at most sixteen do at the same time, each for
-// another subject. The others fail right away, so that a whole fleet is told quickly
-// to come back, and no device is ever locked out: the first one that gets through
-// opens the way for all.
+// another subject. The others fail at once, so that a whole fleet learns quickly that it has
+// to try again. No device is locked out: the first session that gets an answer makes the
+// server up for all.
 //
 // # Probes
 //
-// A server that nobody has heard from for an interval is connected to, with TLS if
-// it has it, and is sent a CONNECT if Health says so. A server that has no other
-// beside it is probed only while it is down or did not answer: there is no choice to
-// prepare.
+// The pool probes a server that has not answered anything for Health.Interval. It connects,
+// with TLS if the server has it, and sends a CONNECT if Health.MQTT is set. The only server of
+// a pool is probed only while it is down or has not answered, since there is no choice.
 //
 // # Sessions on a dead server
 //

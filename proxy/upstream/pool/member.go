@@ -19,7 +19,7 @@ const (
 	// time.
 	maxTrials = 16
 	// recently is how long ago a server may have answered a session and still be taken
-	// for one that serves, whoever it did not answer meanwhile.
+	// for one that serves, even if it did not answer others meanwhile.
 	recently = 10 * time.Second
 	// leastWeight is the share of a server that has just recovered.
 	leastWeight = 0.1
@@ -44,7 +44,7 @@ type member struct {
 	failedAt time.Time
 	heard    time.Time // the last success
 	answered time.Time // the last success of a session
-	doubted  bool      // it did not answer a session; the next probe tells whose fault that is
+	doubted  bool      // it did not answer a session; the next probe shows whose fault that is
 	mute     bool      // it did not answer the last such probe either
 	probed   time.Time // the last probe
 	probes   int       // failed probes in a row
@@ -152,8 +152,7 @@ func (m *member) rouse() {
 func (p *Pool) succeeded(m *member) { p.recovered(m, true) }
 
 // recovered records that the server works. Only the success of a session ends the
-// growth of pauses: a server that answers probes and nobody else is tried less and
-// less.
+// growth of pauses: a server that answers only probes is tried less and less often.
 func (p *Pool) recovered(m *member, session bool) {
 	if m.succeed(session) {
 		if hook := p.options.Trace.Changed; hook != nil {

@@ -45,7 +45,7 @@ type Options struct {
 	SlowStart time.Duration
 	Health    Health
 	Trace     Trace
-	// Advice says what may be wrong with a server that takes connections but has
+	// Advice is what may be wrong with a server that takes connections but has
 	// answered no session yet. It is added to the error in parentheses.
 	Advice string
 	// Previous, if not nil, is the pool that this one replaces.
@@ -79,7 +79,7 @@ type Trace struct {
 	Changed func(s upstream.Server, up bool, reason error)
 	// Lost: the sessions on a server that is down will hear nothing any more.
 	Lost func(s upstream.Server)
-	// Panicked: a bug has ended a probe, which tells nothing then. The process goes on.
+	// Panicked: a panic has ended a probe, which then has no result. The process goes on.
 	Panicked func(value any, stack []byte)
 }
 

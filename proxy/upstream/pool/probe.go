@@ -91,7 +91,7 @@ func (m *member) untilProbe(interval, pause time.Duration) (wait time.Duration, 
 	return time.Until(last.Add(interval - rand.N(interval/10+1))), true
 }
 
-// probe asks the server whether it answers, and takes down what it says.
+// probe checks whether the server answers, and records the result.
 func (p *Pool) probe(ctx context.Context, m *member) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout())
 	defer cancel()
@@ -112,19 +112,18 @@ func (p *Pool) probe(ctx context.Context, m *member) error {
 	return err
 }
 
-// endProbe takes down when the server was probed.
+// endProbe records when the server was probed.
 func (m *member) endProbe(pause time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.probed, m.doubted = time.Now(), false
 	if m.down && !m.retryAt.After(m.probed) {
-		m.postpone(pause) // the probe has told nothing about the server
+		m.postpone(pause) // the probe had no result
 	}
 }
 
 // ask connects to the server. If it takes connections and does not answer, only a
-// CONNECT tells whether it is well. ask reports whether the connection was the part
-// that went well.
+// CONNECT shows whether it works. ask reports whether at least the connection succeeded.
 func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -148,7 +147,7 @@ func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	return true, nil
 }
 
-// mustAnswer reports whether a connection alone tells nothing about the server.
+// mustAnswer reports whether a connection alone does not show that the server works.
 func (m *member) mustAnswer() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -158,7 +157,7 @@ func (m *member) mustAnswer() bool {
 // maxAnswer is the size of the largest CONNACK that a probe accepts, in bytes.
 const maxAnswer = 4 << 10
 
-// greet sends a CONNECT and wants a CONNACK, whatever it says.
+// greet sends a CONNECT and waits for a CONNACK with any reason code.
 func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
@@ -186,7 +185,7 @@ func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
 	return nil
 }
 
-// giveUpOn tells that the sessions of a server are dead if enough probes have
+// giveUpOn reports that the sessions of a server are dead if enough probes have
 // failed and another server answers right now: if none does, the fault may be on
 // this side.
 func (p *Pool) giveUpOn(ctx context.Context, m *member) {

@@ -13,7 +13,7 @@ type State string
 
 // The states. The set is closed: it is safe as a metric label.
 const (
-	Unknown    State = "unknown"    // nobody has asked it yet; it is treated as Up
+	Unknown    State = "unknown"    // it has not been tried yet, and is treated as Up
 	Up         State = "up"         // it answers
 	Recovering State = "recovering" // it answers again and starts slowly
 	Down       State = "down"       // it does not
