@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 )
 
 var (
@@ -35,6 +36,21 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 	if len(documents) < 10 || links < 20 {
 		t.Errorf("only %d links in %d documents were found", links, len(documents))
+	}
+}
+
+// TestDocumentsFitTheScreen: a line of text has at most 100 columns. Tables, code and lists of
+// links may be wider.
+func TestDocumentsFitTheScreen(t *testing.T) {
+	for _, document := range markdownFiles(t, "..") {
+		if strings.Contains(document, "ISSUE_TEMPLATE") {
+			continue // GitHub keeps the line breaks of a template
+		}
+		for _, line := range prose(t, document) {
+			if utf8.RuneCountInString(line) > 100 && !strings.HasPrefix(line, "|") && !strings.Contains(line, "](") {
+				t.Errorf("%s: a line has more than 100 columns: %s", document, line)
+			}
+		}
 	}
 }
 
