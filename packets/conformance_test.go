@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// statement is one normative statement of section 3.1 and what it means to
-// whoever reads a CONNECT.
+// statement is one normative statement of section 3.1 and what it means to the reader of a
+// CONNECT.
 type statement struct {
 	id string
 	// breaks is refused with rule, or with id when rule is empty. Some breaks
@@ -17,7 +17,7 @@ type statement struct {
 	rule   string
 	// fits is a packet like breaks that keeps to the statement.
 	fits []byte
-	// unseen says why no CONNECT can break the statement in a reader's eyes.
+	// unseen is the reason why a reader cannot see a CONNECT break the statement.
 	unseen string
 }
 

@@ -23,15 +23,15 @@ const (
 )
 
 // Connect is a CONNECT packet, section 3.1 of each standard. It may be copied
-// and its fields replaced; Check tells whether the result can be sent.
+// and its fields replaced; Check reports whether the result can be sent.
 //
 // Username, Password and ClientID may each be a secret, so a Connect prints as
 // a summary without them.
 type Connect struct {
 	// Level is the protocol level: 3 for MQTT 3.1, 4 for 3.1.1, 5 for 5.0.
 	Level byte
-	// Bridge says that the level byte carries the bridge bit, 0x80, by which a
-	// broker connects to another one.
+	// Bridge is set if the level byte has the bridge bit, 0x80, with which a broker connects
+	// to another one.
 	Bridge bool
 	// CleanStart is the flag called Clean Session below MQTT 5.0.
 	CleanStart bool
@@ -80,8 +80,7 @@ func (c *Connect) MissingClientID() bool {
 // Check reports whether the Connect can be sent: a *ProtocolLevelError for a
 // level that is none of the three, or else a *MalformedError for the first
 // field that is too long, is not UTF-8 or breaks another rule that Parse would
-// have refused. A Connect that Parse returned passes as long as nobody changes
-// it.
+// have refused. A Connect from Parse passes unless it has been changed.
 func (c *Connect) Check() error {
 	if c.Level < 3 || c.Level > 5 {
 		return &ProtocolLevelError{Name: nameMQTT, Level: c.Level}
@@ -135,8 +134,8 @@ func (w *Will) fault() *fault {
 }
 
 // Append appends the packet to dst and returns the result. It allocates
-// nothing but the growth of dst, at most once. Check says beforehand whether
-// the packet is one that a broker takes.
+// nothing but the growth of dst, at most once. Check reports beforehand whether
+// the packet is valid.
 func (c *Connect) Append(dst []byte) []byte {
 	remaining := c.remaining()
 	dst = slices.Grow(dst, 1+varintLen(remaining)+remaining)

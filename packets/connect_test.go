@@ -281,7 +281,7 @@ func TestConnectCheck(t *testing.T) {
 	}
 }
 
-// A field that nobody checked must not be able to write the fields behind it.
+// An unchecked field must not be able to overwrite the fields after it.
 func TestConnectAppendKeepsFrame(t *testing.T) {
 	c := Connect{Level: 4, ClientID: strings.Repeat("x", 70000), HasUsername: true, Username: "user"}
 	out := mustConnect(t, c.Append(nil))

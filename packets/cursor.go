@@ -88,8 +88,8 @@ func (c *cursor) take(n int) ([]byte, bool) {
 	if c.need > len(c.b) {
 		return nil, false
 	}
-	// The capacity ends with the field: an append by whoever gets it must not
-	// run into the next one.
+	// The capacity ends with the field, so that an append to it does not overwrite the next
+	// one.
 	field := c.b[c.off:c.need:c.need]
 	c.off = c.need
 	return field, true

@@ -4,11 +4,11 @@
 // bit, 0x80 in the level byte, that Mosquitto and its kin set on bridge
 // connections.
 //
-// It knows the wire and nothing else: no sockets, no goroutines, no clock, no
-// opinion about who may connect. What arrives is taken as hostile. A packet is
-// judged by the rules of its own protocol level, everything the standard
-// forbids is refused and nothing is repaired, so no two readers of the same
-// bytes can disagree about what they say.
+// It deals with the encoding of packets and nothing else: it has no sockets, goroutines or
+// clock, and does not decide who may connect. It treats all input as hostile. A packet is
+// checked by the rules of its own protocol level. Everything the standard forbids is refused
+// and nothing is repaired, so that two readers of the same bytes cannot disagree about their
+// meaning.
 //
 // # Typical use
 //
@@ -35,13 +35,13 @@
 // acknowledgements of MQTT 5.0.
 //
 // Fields of type []byte and Properties point into the packet they were parsed
-// from. Strings do not, but those of one Connect share one copy of its whole
-// packet, so whoever keeps a client identifier for the length of a session
-// takes strings.Clone of it, or the password stays in memory as long.
+// from. Strings do not, but those of one Connect share one copy of its whole packet. To keep a
+// client identifier for the length of a session, take strings.Clone of it; otherwise the
+// password stays in memory as long.
 //
-// The methods named Append neither fail nor panic. A field longer than its
-// 16-bit length can say is cut at 65,535 bytes, which keeps the packet's frame
-// intact and nothing more; Connect.Check finds such a field before it is sent.
+// The methods named Append neither fail nor panic. A field of more than 65,535 bytes, which its
+// 16-bit length cannot express, is cut there, so that the packet can still be read;
+// Connect.Check finds such a field before the packet is sent.
 //
 // Every Append and Parse takes the protocol level of the connection, 3, 4 or 5,
 // as Connect.Level gives it. Levels below 5 have no properties: Append leaves
@@ -49,26 +49,26 @@
 //
 // # Errors
 //
-// Reading a CONNECT ends in one of these, told apart with errors.Is and
+// Reading a CONNECT returns one of these errors, to be distinguished with errors.Is and
 // errors.As:
 //
 //   - ErrNotConnect: the first packet is something else, perhaps not MQTT.
 //   - *ProtocolLevelError: a CONNECT of a protocol this package does not speak.
 //   - *TooLargeError: more bytes than the caller allows.
-//   - *MalformedError: the standard forbids it, and the error names the statement.
-//   - any other: what the reader returned, with io.ErrUnexpectedEOF for an end
-//     in mid-packet and io.EOF for an end before its first byte.
+//   - *MalformedError: the standard forbids the packet, and the error names the statement.
+//   - any other: the error of the reader, with io.ErrUnexpectedEOF for an end inside the
+//     packet and io.EOF for an end before its first byte.
 //
-// None of them repeats what a field held, so all of them may be logged.
+// None of them contains the value of a field, so all of them may be logged.
 //
 // # What is refused, and what is not
 //
-// MQTT 3.1 calls some bits unused, and some fields disregarded, where 3.1.1 demands
-// zero or presence; in packets of level 3 they pass. Identifiers of more than 23
-// bytes are no fault in any version, although 3.1 forbids them: old fleets use them
-// and the broker decides. U+0000 in a string, of which 3.1 says nothing, is refused.
+// In some places where 3.1.1 requires zero bits or a field, MQTT 3.1 leaves bits unused or
+// disregards fields; packets of level 3 are not refused for them. Identifiers of more than 23
+// bytes are accepted in every version, although 3.1 forbids them: old fleets use them, and the
+// broker decides. U+0000 in a string is refused, although 3.1 does not mention it.
 //
 // The standard advises against control characters and Unicode non-characters
-// in strings; they pass. A will payload is not checked against its Payload
-// Format Indicator: a broker may, and has its own reason code for it.
+// in strings; they are accepted. A will payload is not checked against its Payload Format
+// Indicator. A broker may check it, and has a reason code for that.
 package packets

@@ -7,7 +7,7 @@ import (
 
 // ErrNotConnect is returned by ReadConnect when the first byte cannot begin a
 // CONNECT: another MQTT packet, or another protocol. The error that wraps it
-// says which, as far as one byte tells. [MQTT-3.1.0-1]
+// describes what it may be instead. [MQTT-3.1.0-1]
 var ErrNotConnect = errors.New("first packet is not a CONNECT")
 
 // MalformedError reports a packet that the standard forbids.
@@ -25,7 +25,7 @@ type MalformedError struct {
 	// MalformedPacket for bytes that cannot be read, ProtocolError for content
 	// that is not allowed. Levels below 5 have no code for it.
 	Code ReasonCode
-	// Reason says in a few words what is wrong, without any of the content.
+	// Reason describes the fault in a few words, without any of the content.
 	Reason string
 }
 

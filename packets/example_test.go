@@ -83,7 +83,7 @@ func ExampleProperties_WithoutUserProperty() {
 	// User Property "\x00\x04site\x00\x01A"
 }
 
-// A client that sent no identifier is told the one that was made up for it.
+// A client that sent no identifier gets the one that was made for it.
 func ExampleProperties_With() {
 	ack := packets.Connack{}
 	if err := ack.Parse([]byte("\x20\x06\x00\x00\x03\x22\x00\x0A"), 5); err != nil {

@@ -5,40 +5,36 @@ import (
 	"io"
 )
 
-// Framer follows one direction of a connection and knows whether it stands
-// between two packets, which is where a packet of one's own may be put in. It
-// reads the fixed headers and skips the rest. The zero value stands before the
-// first packet, in 8 bytes.
+// Framer follows one direction of a connection and reports whether it is between two packets,
+// where another packet may be inserted. It reads the fixed headers and skips the rest. The zero
+// value is ready for the first packet. A Framer takes 8 bytes.
 //
-// A DISCONNECT is the last packet of either side [MQTT-3.14.4-1]: what follows it is
-// not followed any more. Apart from that a Framer does not judge what it follows. A
-// remaining length that takes more bytes than it needs, which MQTT 5.0 forbids, is
-// followed: the boundary is the same for all who read it.
+// A DISCONNECT is the last packet of either side [MQTT-3.14.4-1], after which the Framer stops.
+// It does not check packets otherwise. It accepts a remaining length that takes more bytes than
+// necessary, which MQTT 5.0 forbids, because every reader finds the same boundary.
 type Framer struct {
 	left uint32 // bytes of the body still to come, or the part of the length known so far
 	head uint8  // bytes of the fixed header seen, 0 outside of it
 	last bool   // the packet that has begun is the last one
 
-	// Forbidden is a type of packet that ends the stream with an error at its
-	// first byte; 0 forbids none. A proxy sets it to CONNECT: a client that has
-	// been let in must not present itself again, as somebody else, to a broker
-	// that might listen. [MQTT-3.1.0-2]
+	// Forbidden is a type of packet that ends the stream with an error at its first byte; 0
+	// forbids none. A proxy sets it to CONNECT: an accepted client must not send another
+	// CONNECT, with another identity, to a broker that might accept it. [MQTT-3.1.0-2]
 	Forbidden Type
-	// Level is the protocol level of a stream whose sender is to be told about
-	// faults, see Refusal. It may be 0.
+	// Level is the protocol level for which Refusal makes a packet. It may be 0.
 	Level byte
 }
 
-// In Framer.head these say that the stream is at its end for good: the boundaries
-// are lost, a forbidden packet has begun, or the last packet is complete.
+// These values of Framer.head mean that the stream has ended: the boundaries are not known any
+// more, a forbidden packet has begun, or the last packet is complete.
 const (
 	headLost      = 5
 	headForbidden = 6
 	headEnded     = 7
 )
 
-// AtBoundary reports whether everything given to Advance so far is a number of
-// whole packets, or nothing, and another packet may follow.
+// AtBoundary reports whether Advance has got only whole packets so far, or nothing, and another
+// packet may follow.
 func (f *Framer) AtBoundary() bool { return f.left == 0 && f.head == 0 }
 
 // Remaining returns how many bytes of the current packet's body are still to come: 0
@@ -125,8 +121,8 @@ func (f *Framer) step(b []byte) error {
 	return nil
 }
 
-// Refusal returns the DISCONNECT that tells the sender of the stream, if that speaks
-// MQTT 5.0, why it ends, and nil for every other sender.
+// Refusal returns the DISCONNECT with the reason code of err for a sender that speaks MQTT 5.0,
+// and nil for every other sender.
 func (f *Framer) Refusal(err error) []byte {
 	var malformed *MalformedError
 	if f.Level < 5 || !errors.As(err, &malformed) {

@@ -39,7 +39,7 @@ func FuzzReadConnect(f *testing.F) {
 		}
 		if err != nil {
 			if c != nil {
-				t.Fatal("a packet beside an error")
+				t.Fatal("a packet together with an error")
 			}
 			return
 		}

@@ -9,10 +9,9 @@ import (
 // Properties are the properties of one MQTT 5.0 packet or will as they are on
 // the wire, without the property length in front. Nil is none.
 //
-// The Parse methods have checked them against MQTT 5.0 table 2-4. On bytes that
-// nobody has checked, the methods stop at the first property they cannot read
-// and see none behind it. No method changes the bytes; With and the Without
-// methods return new ones.
+// The Parse methods have checked them against MQTT 5.0 table 2-4. On unchecked bytes, the
+// methods stop at the first property that they cannot read, and ignore all after it. No method
+// changes the bytes; With and the Without methods return new ones.
 type Properties []byte
 
 // All yields the properties in their order: the identifier, and the value as
@@ -58,16 +57,14 @@ func (p Properties) AssignedClientIdentifier() (string, bool) {
 	return p.text(AssignedClientIdentifier)
 }
 
-// ReasonString returns what the sender of a CONNACK, DISCONNECT or
-// acknowledgement has to say to a person.
+// ReasonString returns the text for people in a CONNACK, DISCONNECT or acknowledgement.
 func (p Properties) ReasonString() (string, bool) { return p.text(ReasonString) }
 
 // ServerReference returns the servers that a CONNACK or DISCONNECT sends the
 // client to. MQTT 5.0 section 4.11.
 func (p Properties) ServerReference() (string, bool) { return p.text(serverReference) }
 
-// ResponseTopic returns the topic name that a PUBLISH or will asks to be
-// answered on.
+// ResponseTopic returns the topic name for answers to a PUBLISH or will.
 func (p Properties) ResponseTopic() (string, bool) { return p.text(ResponseTopic) }
 
 // SessionExpiryInterval returns how many seconds the broker keeps the session
@@ -220,7 +217,7 @@ func next(b []byte) (id PropertyID, value []byte, size int) {
 }
 
 // valueLen returns the encoded length of the value at the start of b, which may
-// be more than b has, or -1 when not even that can be told.
+// be more than b has, or -1 if b is too short to determine it.
 func valueLen(e encoding, b []byte) int {
 	switch e {
 	case encByte:

@@ -22,7 +22,7 @@ type Publish struct {
 
 // Parse reads a PUBLISH of the given protocol level of which b holds the first
 // bytes, or more, and returns the size in bytes of everything that precedes the
-// payload. Payload is the part of it that b holds; PacketSize tells how much
+// payload. Payload is the part of it that b holds; PacketSize returns how much
 // more there is. All fields point into b afterwards.
 //
 // The error is io.ErrUnexpectedEOF when b ends before the payload begins, and

@@ -110,9 +110,9 @@ func beginsConnect(first byte) bool {
 	return Type(first>>4) == CONNECT && first != firstOfTLS
 }
 
-// notConnect says what the client seems to speak instead. An HTTP request and the
-// first version of a PROXY header begin with a capital letter, its second version
-// with a carriage return.
+// notConnect returns an error that names what the client seems to speak instead. An HTTP request
+// and a PROXY header of version 1 begin with a capital letter, and one of version 2 with a
+// carriage return.
 func notConnect(first byte) error {
 	like := "nothing known"
 	switch t := Type(first >> 4); {

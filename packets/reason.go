@@ -4,9 +4,8 @@ import "fmt"
 
 // ReasonCode is the outcome that a CONNACK, DISCONNECT or acknowledgement
 // carries: a return code up to MQTT 3.1.1, a reason code in MQTT 5.0 section
-// 2.4. Both are one byte and share this type; which of the two a value is, the
-// protocol level of the connection says. 0 is success in both. In MQTT 5.0,
-// 0x80 and above are failures.
+// 2.4. Both are one byte and share this type; the protocol level of the connection determines
+// which of the two a value is. 0 is success in both. In MQTT 5.0, 0x80 and above are failures.
 type ReasonCode byte
 
 // Success accepts, at every level.

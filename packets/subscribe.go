@@ -19,8 +19,8 @@ type Subscribe struct {
 // of raw, and sets Type to which it is. Payload and the properties point into
 // raw afterwards. The error is a *MalformedError.
 //
-// The filters are not empty and are UTF-8. Whether their wildcards stand where
-// they may is not looked at: that is for whoever matches them.
+// The filters are not empty and are UTF-8. Parse does not check the places of their wildcards,
+// which is up to the code that matches filters.
 func (s *Subscribe) Parse(raw []byte, level byte) error {
 	*s = Subscribe{Type: SUBSCRIBE}
 	if len(raw) > 0 && Type(raw[0]>>4) == UNSUBSCRIBE {
