@@ -10,16 +10,16 @@ import (
 
 // direction moves bytes from one end to the other. The comments on its fields say who may
 // use them; the server of a pair is its goroutines, or a loop while the pair is quiet.
+// There are two of them for every session, so the order of the fields leaves few gaps.
 type direction struct {
-	// Set before the pair starts.
-	from, to *end
-	framer   Framer
-	filtered *filtered // nil if neither direction of the pair has a filter
-	side     Side      // of from
-
 	// For any goroutine.
 	moved   atomic.Int64 // bytes written
 	drained atomic.Bool  // the source is known to hold nothing, not even inside of TLS
+
+	// Guarded by the session's mu.
+	parked  bool // no goroutine serves this direction, and it has not ended
+	waiting bool // since the pair was parked, an event of the source waits for its turn
+	hungUp  bool // since the pair was parked, an event announced the end of the source
 
 	// For this direction's goroutine while it has one. Otherwise guarded by the session's mu,
 	// and after both directions have ended for the goroutine that ended last.
@@ -28,10 +28,11 @@ type direction struct {
 	broken     bool      // the receiver takes nothing more
 	closed     bool      // the receiver's end of stream has been sent, or the receiver is broken
 
-	// Guarded by the session's mu.
-	parked  bool // no goroutine serves this direction, and it has not ended
-	waiting bool // since the pair was parked, an event of the source waits for its turn
-	hungUp  bool // since the pair was parked, an event announced the end of the source
+	// Set before the pair starts.
+	side     Side // of from
+	from, to *end
+	framer   Framer
+	filtered *filtered // nil if neither direction of the pair has a filter
 }
 
 // leftover is what a loop has read and not passed on, because of writeErr if that is set,

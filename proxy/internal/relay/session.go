@@ -14,8 +14,8 @@ type Session struct {
 	up, down         direction
 	done             func(Result)
 
-	running      atomic.Int32 // directions that have not ended
 	movedAtSweep int64        // bytes moved at the last sweep; guarded by the pump's mu
+	running      atomic.Int32 // directions that have not ended
 
 	mu    sync.Mutex // guards the following fields and the read deadlines of both ends
 	state state
