@@ -78,7 +78,9 @@ func TestNothingStaysChargedUnderLoad(t *testing.T) {
 	}
 	last.disconnect()
 	for id := range 4 {
-		connect(t, b, "d", login{version: 5, id: fmt.Sprint(id)}).disconnect()
+		c := connect(t, b, "d", login{version: 5, id: fmt.Sprint(id)})
+		c.Send([]byte{tDisconnect, 0})
+		_, _ = io.Copy(io.Discard, c) // a will that was on its way to the session before may come
 	}
 	eventually(t, "nothing is charged", func() bool { return b.Stats().Memory == 0 })
 	if s := b.Stats(); s.Panics != 0 || s.Sessions != 0 || s.Subscriptions != 0 {
