@@ -25,15 +25,15 @@ type Options struct {
 
 	// Protocols are the names of the application protocol (ALPN, RFC 7301) that are
 	// agreed on with clients that offer one of them. Clients that offer no name at
-	// all are accepted, and so are those that offer only names nobody here knows:
+	// all are accepted, and so are those that offer only names that are not known here:
 	// a token decides who comes in, and the firmware of a device that claims to
 	// speak "mqttv3.1" cannot be changed. Only clients that want to speak HTTP, and
-	// nothing in Protocols, are refused: a browser that was led here by somebody
+	// nothing in Protocols, are refused: a browser that was led here by someone
 	// else must find that out before it sends a cookie.
 	Protocols []string
 
 	// Compatible also accepts, in TLS 1.2, what Go does not by itself: the exchange of
-	// keys by RSA encryption, and CBC with SHA-256. The first lets whoever gets
+	// keys by RSA encryption, and CBC with SHA-256. The first lets anyone who gets
 	// hold of the server's key read all that was recorded before; the second
 	// takes a time that depends on what it decrypts. RC4 and 3DES stay refused.
 	Compatible bool
@@ -69,7 +69,7 @@ func (s *Source) ServerConfig(o Options) *tls.Config {
 		NextProtos:       slices.Clone(o.Protocols),
 		GetCertificate:   s.getCertificate,
 		// Never nil: crypto/tls would take the system's authorities then,
-		// and let in whoever has a certificate of the public web.
+		// and accept anyone who has a certificate of the public web.
 		ClientCAs: s.current.Load().clientCAs,
 	}
 	if s.files.ClientCRL != "" {
@@ -84,7 +84,7 @@ type generation struct {
 	id     *identity
 	epoch  int64
 	config *tls.Config
-	// foreign is for clients whose protocols nobody here knows.
+	// foreign is for clients that offer only protocols that are not known here.
 	foreign *tls.Config
 }
 
