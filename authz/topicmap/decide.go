@@ -229,7 +229,7 @@ func (m *Map) back(i int, rest string) (string, bool) {
 	return rest, true
 }
 
-// fits reports whether the device side of r matches the topic root+rest.
+// fits reports whether the device side of r, which is not #, matches the topic root+rest.
 func (r *rule) fits(root, rest string) bool {
 	n := len(root) + len(rest)
 	if n < len(r.root) {
@@ -242,13 +242,10 @@ func (r *rule) fits(root, rest string) bool {
 	if n == len(r.root) {
 		return true
 	}
-	next := byte('/')
 	if len(r.root) < len(root) {
-		next = root[len(r.root)]
-	} else {
-		next = rest[len(r.root)-len(root)]
+		return r.subtree && root[len(r.root)] == '/'
 	}
-	return r.root == "" || r.subtree && next == '/'
+	return r.subtree && rest[len(r.root)-len(root)] == '/'
 }
 
 // text returns b as a string without a copy. b must not change while the string is in use.

@@ -8,6 +8,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -56,4 +58,10 @@ func (p *program) flush() {
 	for _, o := range p.detached {
 		o.Close(flushTimeout)
 	}
+}
+
+// redirectStandardLog sends what libraries log by package log to w.
+func redirectStandardLog(w io.Writer) {
+	log.SetFlags(0)
+	log.SetOutput(w)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -59,12 +58,6 @@ func (p *program) serve(ctx context.Context) error {
 	}
 	defer s.Close()
 	return s.Run(p.signals, p.stdout)
-}
-
-// redirectStandardLog sends what libraries log by package log to w.
-func redirectStandardLog(w io.Writer) {
-	log.SetFlags(0)
-	log.SetOutput(w)
 }
 
 // logFormat returns the configured format. Without one it is console on a terminal and json

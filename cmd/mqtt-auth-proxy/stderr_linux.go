@@ -24,14 +24,14 @@ func ownStderr(f *os.File) *os.File {
 	if err != nil {
 		return f
 	}
-	defer unix.Close(crash)
+	defer func() { _ = unix.Close(crash) }()
 	own, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		return f
 	}
 	_, _ = unix.FcntlInt(2, unix.F_SETPIPE_SZ, pipeSize)
 	if err := unix.Dup3(crash, 2, 0); err != nil {
-		unix.Close(own)
+		_ = unix.Close(own)
 		return f
 	}
 	return os.NewFile(uintptr(own), f.Name())

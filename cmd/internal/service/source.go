@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -106,6 +107,8 @@ func newSource(c config.Source, whole *config.Config, version string, in inputs)
 	case c.JWT != nil:
 		s, err = newJWTSource(c.JWT)
 		return "jwt", s, err
+	case c.File != nil:
+		return "file", newFileSource(c.File), nil
 	}
-	return "file", newFileSource(c.File), nil
+	return "", nil, errors.New("a kind of source that newSource does not know")
 }
