@@ -29,7 +29,8 @@
 // are put in front of them (cache, guard and denylist) are packages below this one. They
 // import this package and never one another, and each of them passes the suite in package
 // authztest. What several of them need is in packages bucket, files and placeholder, which
-// import nothing of the project, and in internal.
+// import nothing of the project, and in internal. Package topicmap maps the topics of
+// devices to those of the broker.
 //
 // # Contents
 //

@@ -27,8 +27,9 @@ type Trace struct {
 	Refused func(Refusal)
 	// Opened: a session has begun, and its client has been sent the CONNACK.
 	Opened func(*Client)
-	// Denied: a message or a subscription of a session did not reach the broker,
-	// because the topic rules of its grant do not allow it. The goroutine that calls it
+	// Denied: a message or a subscription of a session did not reach the broker, or a
+	// message of the broker did not reach the client, because topic rules or the topic map
+	// do not allow it. The goroutine that calls it
 	// serves other sessions too, which wait for it, and holds a lock of this one: the
 	// hook must not end sessions.
 	Denied func(*Client, Denied)
