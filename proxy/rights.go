@@ -61,7 +61,7 @@ func (c *conn) bindRights() error {
 		if err != nil {
 			return refuse(TopicNotUsable, fmt.Errorf("topic map: %w", err))
 		}
-		c.login.rights.topics = bound
+		c.login.rights.topics, c.login.session.extras.topics = bound, bound
 	}
 	if !c.login.connect.HasWill || !c.login.rights.any() {
 		return nil

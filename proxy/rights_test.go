@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
@@ -107,4 +108,32 @@ func TestRulesOfThePolicy(t *testing.T) {
 			t.Errorf("answer % x, %v; want PUBACK 0x87", raw, err)
 		}
 	})
+}
+
+// TestAttributesThatChange end a session only if its topics move with them.
+func TestAttributesThatChange(t *testing.T) {
+	for name, tt := range map[string]struct {
+		changed string
+		ends    bool
+	}{"in the map": {"site", true}, "elsewhere": {"firmware", false}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.Recheck = time.Minute
+				b.policy.Topics = mapOf(t, topicmap.Rule{Device: "me/#", Broker: "${attrs.site}/${subject}/#"})
+				b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+					attrs := map[string]string{"site": "north", "firmware": "1"}
+					if r.Purpose == authz.Recheck {
+						attrs[tt.changed] = "2"
+					}
+					return &authz.Grant{Subject: "alpha", Attrs: attrs}, nil
+				})
+				b.mustLogin(with(5, "d", goodToken))
+				time.Sleep(3 * time.Minute)
+				if live := b.srv.Stats().Sessions; (live == 0) != tt.ends {
+					t.Errorf("%d sessions are left", live)
+				}
+			})
+		})
+	}
 }

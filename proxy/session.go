@@ -3,12 +3,12 @@ package proxy
 import (
 	"context"
 	"errors"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
@@ -48,7 +48,8 @@ type session struct {
 // extras is what only sessions over WebSocket or with topic rules need.
 type extras struct {
 	ws     *websocket.Conn // nil without WebSocket
-	denied atomic.Int64    // messages and subscriptions that the topic rules did not allow
+	denied atomic.Int64    // messages and subscriptions that were not allowed
+	topics *topicmap.Bound // nil without a topic map
 }
 
 // current returns the session's Client as it is now.
@@ -172,7 +173,7 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		// The token belongs to somebody else now.
 		s.cut(ErrRevoked)
 		return old.Grant
-	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, !maps.Equal(grant.Attrs, old.Grant.Attrs) && s.extras != nil:
+	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, s.movesTopics(grant):
 		// The filter of a session is made when the session begins. The device gets its
 		// new rights by connecting again.
 		s.cut(ErrKicked)
@@ -183,6 +184,11 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 	s.publish(&renewed)
 	s.expireAt(grant.Expires)
 	return grant
+}
+
+// movesTopics reports whether the topic map gives the session other topics with a new grant.
+func (s *session) movesTopics(g *authz.Grant) bool {
+	return s.extras != nil && s.extras.topics != nil && !s.extras.topics.SameFor(g.Subject, g.Attrs)
 }
 
 // moved returns the bytes that the session has passed on so far.

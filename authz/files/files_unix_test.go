@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestPipesAreRefusedWithoutWaiting: nobody writes to the pipe, so that a read of it
+// TestPipesAreRefusedWithoutWaiting: nothing writes to the pipe, so that a read of it
 // would never return.
 func TestPipesAreRefusedWithoutWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")

@@ -3,6 +3,7 @@ package topicmap
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -41,6 +42,13 @@ func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
 		b.roots[i] = strings.Join(levels, "/")
 	}
 	return b, nil
+}
+
+// SameFor reports whether a device with that subject and these attributes would have the
+// same topics.
+func (b *Bound) SameFor(subject string, attrs map[string]string) bool {
+	other, err := b.m.Bind(subject, attrs)
+	return err == nil && slices.Equal(b.roots, other.roots)
 }
 
 // usable returns nil if a value can be a level of a topic. The error does not contain the
