@@ -2,7 +2,7 @@
 // holds the repository to rules that no single package can see.
 //
 // Most stories need tools that do not come with Go (Mosquitto and its clients, Node,
-// HAProxy, nginx, Chromium). They have the build tag integration:
+// HAProxy, nginx, Chromium, PostgreSQL). They have the build tag integration:
 //
 //	make integration
 //
