@@ -25,6 +25,7 @@ var arrows = []struct {
 	{pkg: "packets/packetstest", may: []string{"packets"}, library: true},
 	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true},
 	{pkg: "authz/bucket", library: true},
+	{pkg: "authz/certtest", library: true},
 	{pkg: "authz/files", library: true},
 	{pkg: "authz/placeholder", library: true},
 	{pkg: "authz/internal/*", library: true},
@@ -51,14 +52,14 @@ var arrows = []struct {
 	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*", "cmd/internal/telemetry/sqlite"}},
 	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "cmd/internal/*"}},
 	{pkg: "integration"},
-	{pkg: "integration/harness", may: []string{"packets", "packets/packetstest"}},
+	{pkg: "integration/harness", may: []string{"authz/certtest", "packets", "packets/packetstest"}},
 	{pkg: "integration/recipes"},
 	{pkg: "integration/soak"},
-	{pkg: "integration/bench", may: []string{"packets"}},
+	{pkg: "integration/bench", may: []string{"authz/certtest", "packets"}},
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.
-var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
+var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{

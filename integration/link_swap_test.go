@@ -60,8 +60,8 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 		return p.ConfigWith(strings.TrimSuffix(s.Upstream(), "}\n")+", password_file: password}\nconnect: {timeout: "+timeout+"}\nauth: {sources: [{file: {path: "+r.dir+"/current/conf/tokens.jsonl}}]}\n",
 			fmt.Sprintf("{name: plain, address: '%s'}", p.Plain), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: server.pem, key: server-key.pem}}", p.TLS))
 	}
-	cert1, key1 := harness.ServerCertificate(t, 1)
-	cert2, key2 := harness.ServerCertificate(t, 2)
+	cert1, key1 := harness.ServerCertificate(1)
+	cert2, key2 := harness.ServerCertificate(2)
 	r.write("1", map[string]string{"tokens.jsonl": fleetFile(40), "proxy.yaml": config("11s"), "server.pem": cert1, "server-key.pem": key1, "password": "first"})
 	r.write("2", map[string]string{"tokens.jsonl": fleetFile(15), "proxy.yaml": config("12s"), "server.pem": cert2, "server-key.pem": key2, "password": "second"})
 	r.publish("1")

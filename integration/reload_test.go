@@ -37,8 +37,8 @@ func TestCertificateReplacedUnderLoad(t *testing.T) {
 	p := harness.NewProxy(t, "")
 	token := p.Token("thermometer")
 	certificate, key := filepath.Join(t.TempDir(), "server.pem"), filepath.Join(t.TempDir(), "server-key.pem")
-	cert1, key1 := harness.ServerCertificate(t, 1)
-	cert2, key2 := harness.ServerCertificate(t, 2)
+	cert1, key1 := harness.ServerCertificate(1)
+	cert2, key2 := harness.ServerCertificate(2)
 	harness.WriteFile(t, certificate, cert1)
 	harness.WriteFile(t, key, key1)
 	harness.WriteFile(t, p.Config, p.ConfigWith(s.Upstream(), fmt.Sprintf("{name: tls, address: '%s', tls: {certificate: %s, key: %s}}", p.TLS, certificate, key)))
@@ -194,7 +194,7 @@ func TestTicketsAcrossProcesses(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	dir := t.TempDir()
-	cert, key := harness.ServerCertificate(t, 7)
+	cert, key := harness.ServerCertificate(7)
 	harness.WriteFile(t, filepath.Join(dir, "server.pem"), cert)
 	harness.WriteFile(t, filepath.Join(dir, "server-key.pem"), key)
 	replica := func(secret string) (*harness.Proxy, string) {
@@ -245,7 +245,7 @@ func TestMountedConfig(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(mount, dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		cert, key := harness.ServerCertificate(t, serial)
+		cert, key := harness.ServerCertificate(serial)
 		harness.WriteFile(t, filepath.Join(mount, dir, "server.pem"), cert)
 		harness.WriteFile(t, filepath.Join(mount, dir, "server-key.pem"), key)
 		harness.WriteFile(t, filepath.Join(mount, dir, "proxy.yaml"), p.ConfigWith(s.Upstream(), listeners...))

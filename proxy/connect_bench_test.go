@@ -56,7 +56,7 @@ func newConnectRig(b *testing.B) *connectRig {
 	if err != nil {
 		b.Fatal(err)
 	}
-	certificate, pool := testCertificate(b)
+	certificate, pool := testCertificate()
 	r.tls = &tls.Config{RootCAs: pool, ServerName: "localhost"}
 	for address, ln := range map[*string]*Listener{
 		&r.plain: {}, &r.secured: {TLS: &tls.Config{Certificates: []tls.Certificate{certificate}}},

@@ -2,16 +2,12 @@ package proxy
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"strings"
 	"sync"
@@ -22,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
@@ -259,34 +256,18 @@ func TestPolicyMustBeWhole(t *testing.T) {
 }
 
 // testCertificate makes a self-signed certificate for localhost.
-func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+func testCertificate() (tls.Certificate, *x509.CertPool) {
+	c := certtest.SelfSigned(&x509.Certificate{
+		DNSNames:    []string{"localhost"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+	})
+	return c.TLS(), c.Pool()
 }
 
 // serveTLS runs a server with a TLS listener on a real socket.
 func serveTLS(t *testing.T, configure func(*Server, *Policy)) (addr string, pool *x509.CertPool) {
 	t.Helper()
-	cert, pool := testCertificate(t)
+	cert, pool := testCertificate()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -411,7 +392,7 @@ func TestPlainClientOnTheTLSPort(t *testing.T) {
 // TestCertificateAsToken: a device without a token of its own is known by its
 // verified certificate.
 func TestCertificateAsToken(t *testing.T) {
-	cert, pool := testCertificate(t)
+	cert, pool := testCertificate()
 	digest := sha256.Sum256(cert.Certificate[0])
 	fingerprint := "certificate:" + hex.EncodeToString(digest[:])
 	username, err := ParseTokenLocation("username")

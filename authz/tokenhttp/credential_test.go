@@ -1,16 +1,11 @@
 package tokenhttp
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,14 +13,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
-
-func pemOf(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
@@ -105,28 +96,15 @@ func TestUnauthorizedProxy(t *testing.T) {
 }
 
 // certificate makes a self-signed client certificate in PEM.
-func certificate(t *testing.T, name string) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pemOf(der)), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+func certificate(name string) (cert, key string) {
+	c := certtest.SelfSigned(&x509.Certificate{Subject: pkix.Name{CommonName: name}})
+	return string(c.PEM()), string(c.KeyPEM())
 }
 
 func TestClientCertificateRotates(t *testing.T) {
 	dir := t.TempDir()
 	certPath, keyPath, caPath := filepath.Join(dir, "cert"), filepath.Join(dir, "key"), filepath.Join(dir, "ca")
-	cert, key := certificate(t, "first")
+	cert, key := certificate("first")
 	write(t, certPath, cert)
 	write(t, keyPath, key)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -136,14 +114,14 @@ func TestClientCertificateRotates(t *testing.T) {
 	server.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	write(t, caPath, string(pemOf(server.Certificate().Raw)))
+	write(t, caPath, string(certtest.PEM(server.Certificate())))
 	s := sourceOf(t, Options{URL: server.URL, CAFile: caPath, CertificateFile: certPath, KeyFile: keyPath})
 	for _, want := range []string{"first", "second"} {
 		g, err := s.Authorize(t.Context(), pump())
 		if err != nil || g.Subject != want {
 			t.Fatalf("the service sees %v (%v), want %s", g, err, want)
 		}
-		cert, key := certificate(t, "second")
+		cert, key := certificate("second")
 		write(t, certPath, cert)
 		s.pair.Refresh()
 		if _, err := s.pair.Get(); err == nil {
@@ -165,7 +143,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("a certificate of nobody's is taken: %v", err)
 	}
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pemOf(server.Certificate().Raw), 0o600); err != nil {
+	if err := os.WriteFile(ca, certtest.PEM(server.Certificate()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := sourceOf(t, Options{URL: server.URL, CAFile: ca}).Authorize(t.Context(), pump()); err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 // severalNames is a source with certificates for localhost (ECDSA), other.test (ECDSA)
@@ -17,9 +19,9 @@ func severalNames(t *testing.T, root *issuer) (*Source, Files) {
 	t.Helper()
 	dir := t.TempDir()
 	files := pair(t, root, dir)
-	key := ecdsaKey(t)
-	other := root.sign(t, key, &x509.Certificate{Subject: pkix.Name{CommonName: "other"}, DNSNames: []string{"other.test"}})
-	put(t, filepath.Join(dir, "other.pem"), certificatePEM(other), privatePEM(t, key))
+	key := certtest.NewKey()
+	other := root.sign(key, &x509.Certificate{Subject: pkix.Name{CommonName: "other"}, DNSNames: []string{"other.test"}})
+	put(t, filepath.Join(dir, "other.pem"), certtest.PEM(other), certtest.KeyPEM(key))
 	cert, rsa := root.server(t, rsaKey(t))
 	put(t, filepath.Join(dir, "rsa.pem"), cert)
 	put(t, filepath.Join(dir, "rsa-key.pem"), rsa)
@@ -166,7 +168,7 @@ func ticketServer(t *testing.T, root *issuer, secret string, devices ...*issuer)
 	put(t, files.TicketSecret, []byte(secret))
 	for _, d := range devices {
 		files.ClientCA, options.ClientAuth = filepath.Join(dir, "devices.pem"), tls.RequireAndVerifyClientCert
-		put(t, files.ClientCA, certificatePEM(d.cert))
+		put(t, files.ClientCA, certtest.PEM(d.cert))
 	}
 	src := mustLoad(t, files)
 	return src.ServerConfig(options), src, files

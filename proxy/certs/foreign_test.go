@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 // Files that somebody else made are served and never written, whatever the
@@ -30,14 +32,14 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 			return root.cert
 		}},
 		{"all four, by an authority that bears our name", func(t *testing.T, a *testAuthority) *x509.Certificate {
-			key := ecdsaKey(t)
+			key := certtest.NewKey()
 			look := &issuer{key: key}
-			look.cert = (&issuer{}).sign(t, key, &x509.Certificate{Subject: authoritySubject(&key.PublicKey), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-			put(t, a.CertificateFile(), certificatePEM(look.cert))
-			put(t, filepath.Join(a.Dir, authorityKeyFile), privatePEM(t, key))
-			leaf := ecdsaKey(t)
-			put(t, a.Files().Key, privatePEM(t, leaf))
-			put(t, a.Files().Certificate, certificatePEM(look.sign(t, leaf, &x509.Certificate{Subject: serverSubject(), DNSNames: []string{"localhost"}})))
+			look.cert = (&issuer{}).sign(key, &x509.Certificate{Subject: authoritySubject(&key.PublicKey), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+			put(t, a.CertificateFile(), certtest.PEM(look.cert))
+			put(t, filepath.Join(a.Dir, authorityKeyFile), certtest.KeyPEM(key))
+			leaf := certtest.NewKey()
+			put(t, a.Files().Key, certtest.KeyPEM(leaf))
+			put(t, a.Files().Certificate, certtest.PEM(look.sign(leaf, &x509.Certificate{Subject: serverSubject(), DNSNames: []string{"localhost"}})))
 			return look.cert
 		}},
 		{"another pair in the place of ours", func(t *testing.T, a *testAuthority) *x509.Certificate {
@@ -47,18 +49,18 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 		}},
 		{"our key, another authority's certificate", func(t *testing.T, a *testAuthority) *x509.Certificate {
 			own(t, a)
-			put(t, a.Files().Certificate, certificatePEM(root.sign(t, parseOwnKey(get(t, a.Files().Key)), &x509.Certificate{Subject: serverSubject(), DNSNames: []string{"localhost"}})))
+			put(t, a.Files().Certificate, certtest.PEM(root.sign(parseOwnKey(get(t, a.Files().Key)), &x509.Certificate{Subject: serverSubject(), DNSNames: []string{"localhost"}})))
 			return root.cert
 		}},
 		{"a certificate that was issued with our authority by hand", func(t *testing.T, a *testAuthority) *x509.Certificate {
 			trusted := own(t, a)
 			authority := &issuer{trusted, parseOwnKey(get(t, filepath.Join(a.Dir, authorityKeyFile)))}
-			put(t, a.Files().Certificate, certificatePEM(authority.sign(t, parseOwnKey(get(t, a.Files().Key)), &x509.Certificate{Subject: pkix.Name{CommonName: "by hand"}, DNSNames: []string{"localhost"}})))
+			put(t, a.Files().Certificate, certtest.PEM(authority.sign(parseOwnKey(get(t, a.Files().Key)), &x509.Certificate{Subject: pkix.Name{CommonName: "by hand"}, DNSNames: []string{"localhost"}})))
 			return trusted
 		}},
 		{"our certificate with its authority appended", func(t *testing.T, a *testAuthority) *x509.Certificate {
 			trusted := own(t, a)
-			put(t, a.Files().Certificate, get(t, a.Files().Certificate), certificatePEM(trusted))
+			put(t, a.Files().Certificate, get(t, a.Files().Certificate), certtest.PEM(trusted))
 			return trusted
 		}},
 		{"the authority's key was taken away", func(t *testing.T, a *testAuthority) *x509.Certificate {
@@ -98,7 +100,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 // Part of a set by somebody else is an error that says which part is missing.
 func TestForeignFilesIncomplete(t *testing.T) {
 	root := newIssuer(t, "root")
-	cert, key := root.server(t, ecdsaKey(t))
+	cert, key := root.server(t, certtest.NewKey())
 	tests := []struct {
 		name  string
 		files map[string][]byte

@@ -8,16 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 func TestParseErrors(t *testing.T) {
 	root := newIssuer(t, "root")
 	middle := root.subordinate(t, "middle")
-	cert, key := middle.server(t, ecdsaKey(t))
-	_, otherKey := middle.server(t, ecdsaKey(t))
+	cert, key := middle.server(t, certtest.NewKey())
+	_, otherKey := middle.server(t, certtest.NewKey())
 	_, rsa := middle.server(t, rsaKey(t))
-	middlePEM, rootPEM := certificatePEM(middle.cert), certificatePEM(root.cert)
-	namesake := certificatePEM(root.subordinate(t, "middle").cert)
+	middlePEM, rootPEM := certtest.PEM(middle.cert), certtest.PEM(root.cert)
+	namesake := certtest.PEM(root.subordinate(t, "middle").cert)
 	junk := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("junk")})
 	junkKey := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("junk")})
 	sealed := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("junk")})
@@ -76,7 +78,7 @@ func TestParseErrors(t *testing.T) {
 // All that openssl writes by itself must load.
 func TestKeyForms(t *testing.T) {
 	root := newIssuer(t, "root")
-	ec, rsa := ecdsaKey(t), rsaKey(t)
+	ec, rsa := certtest.NewKey(), rsaKey(t)
 	sec1, err := x509.MarshalECPrivateKey(ec)
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +89,8 @@ func TestKeyForms(t *testing.T) {
 	for name, files := range map[string][2][]byte{
 		"SEC 1":  {ecCert, join(parameters, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: sec1}))},
 		"PKCS 1": {rsaCert, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(rsa)})},
-		"text":   {join([]byte("Certificate:\n  Data:\n"), ecCert), privatePEM(t, ec)},
-		"CRLF":   {bytes.ReplaceAll(ecCert, []byte("\n"), []byte("\r\n")), privatePEM(t, ec)},
+		"text":   {join([]byte("Certificate:\n  Data:\n"), ecCert), certtest.KeyPEM(ec)},
+		"CRLF":   {bytes.ReplaceAll(ecCert, []byte("\n"), []byte("\r\n")), certtest.KeyPEM(ec)},
 	} {
 		if _, err := parseIdentity(Files{}, contents{pairs: []pairContents{{files[0], files[1]}}}); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -98,8 +100,8 @@ func TestKeyForms(t *testing.T) {
 
 func FuzzParseIdentity(f *testing.F) {
 	root := newIssuer(f, "root")
-	cert, key := root.server(f, ecdsaKey(f))
-	rootPEM := certificatePEM(root.cert)
+	cert, key := root.server(f, certtest.NewKey())
+	rootPEM := certtest.PEM(root.cert)
 	f.Add(cert, key, rootPEM)
 	f.Add(join(cert, rootPEM), join(cert, key), []byte(nil))
 	f.Add(cert[:len(cert)/2], join([]byte("text\n"), key), rootPEM[:30])

@@ -3,21 +3,19 @@ package certs
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 // issuer is somebody else's authority.
@@ -33,8 +31,8 @@ func newIssuer(t testing.TB, name string) *issuer {
 // subordinate returns an authority that i issued, or a root if i is zero.
 func (i *issuer) subordinate(t testing.TB, name string) *issuer {
 	t.Helper()
-	key := ecdsaKey(t)
-	cert := i.sign(t, key, &x509.Certificate{
+	key := certtest.NewKey()
+	cert := i.sign(key, &x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -43,52 +41,30 @@ func (i *issuer) subordinate(t testing.TB, name string) *issuer {
 	return &issuer{cert, key}
 }
 
-// sign fills in the dates unless they are set.
-func (i *issuer) sign(t testing.TB, key crypto.Signer, template *x509.Certificate) *x509.Certificate {
-	t.Helper()
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().AddDate(-1, 0, 0), time.Now().AddDate(1, 0, 0)
+// sign makes a certificate for key, which i signs unless it is zero.
+func (i *issuer) sign(key crypto.Signer, template *x509.Certificate) *x509.Certificate {
+	if i.cert == nil {
+		return certtest.SelfSignedWith(key, template).Certificate
 	}
-	parent, signer := i.cert, i.key
-	if parent == nil {
-		parent, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
+	return certtest.Certificate{Certificate: i.cert, Key: i.key}.IssueWith(key, template).Certificate
 }
 
 // server returns the PEM of a certificate for localhost and of its key.
 func (i *issuer) server(t testing.TB, key crypto.Signer) (certPEM, keyPEM []byte) {
 	t.Helper()
-	cert := i.sign(t, key, &x509.Certificate{Subject: pkix.Name{CommonName: "server"}, DNSNames: []string{"localhost"}})
-	return certificatePEM(cert), privatePEM(t, key)
+	cert := i.sign(key, &x509.Certificate{Subject: pkix.Name{CommonName: "server"}, DNSNames: []string{"localhost"}})
+	return certtest.PEM(cert), certtest.KeyPEM(key)
 }
 
 // device returns a client certificate.
 func (i *issuer) device(t testing.TB) tls.Certificate {
 	t.Helper()
-	key := ecdsaKey(t)
-	cert := i.sign(t, key, &x509.Certificate{
+	key := certtest.NewKey()
+	cert := i.sign(key, &x509.Certificate{
 		Subject:     pkix.Name{CommonName: "device"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
-func ecdsaKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }
 
 func rsaKey(t testing.TB) *rsa.PrivateKey {
@@ -98,23 +74,6 @@ func rsaKey(t testing.TB) *rsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
-}
-
-func certificatePEM(certs ...*x509.Certificate) []byte {
-	var data []byte
-	for _, cert := range certs {
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
-	}
-	return data
-}
-
-func privatePEM(t testing.TB, key crypto.Signer) []byte {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
 // trust returns a client's config that knows localhost by the authorities.
@@ -187,7 +146,7 @@ func mustParse(t testing.TB, path string) *x509.Certificate {
 func pair(t testing.TB, root *issuer, dir string) Files {
 	t.Helper()
 	files := Files{Certificate: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server-key.pem")}
-	cert, key := root.server(t, ecdsaKey(t))
+	cert, key := root.server(t, certtest.NewKey())
 	put(t, files.Certificate, cert)
 	put(t, files.Key, key)
 	return files

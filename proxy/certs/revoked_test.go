@@ -11,12 +11,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 // newCRLIssuer returns an authority that may sign revocation lists.
 func newCRLIssuer(t testing.TB, name string) *issuer {
-	key := ecdsaKey(t)
-	return &issuer{key: key, cert: (&issuer{}).sign(t, key, &x509.Certificate{
+	key := certtest.NewKey()
+	return &issuer{key: key, cert: (&issuer{}).sign(key, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte(name),
 	})}
@@ -45,8 +47,8 @@ func crlPEM(der []byte) []byte {
 // numberedDevice returns a client certificate with a serial number of its own.
 func (i *issuer) numberedDevice(t testing.TB, number int64) tls.Certificate {
 	t.Helper()
-	key := ecdsaKey(t)
-	cert := i.sign(t, key, &x509.Certificate{
+	key := certtest.NewKey()
+	cert := i.sign(key, &x509.Certificate{
 		SerialNumber: big.NewInt(number), Subject: pkix.Name{CommonName: "device"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
@@ -60,7 +62,7 @@ func revokingServer(t *testing.T, ca *issuer, list []byte) (*Source, Files, *tls
 	root, dir := newIssuer(t, "root"), t.TempDir()
 	files := pair(t, root, dir)
 	files.ClientCA, files.ClientCRL = filepath.Join(dir, "devices-ca.pem"), filepath.Join(dir, "devices.crl")
-	put(t, files.ClientCA, certificatePEM(ca.cert))
+	put(t, files.ClientCA, certtest.PEM(ca.cert))
 	put(t, files.ClientCRL, list)
 	return mustLoad(t, files), files, trust(root.cert)
 }
@@ -131,7 +133,7 @@ func TestBadRevocationListChangesNothing(t *testing.T) {
 		"text":               []byte("no list\n"),
 		"another authority":  crlPEM(other.revoke(t, soon)),
 		"a namesake":         crlPEM(namesake.revoke(t, soon)),
-		"a certificate":      certificatePEM(ca.cert),
+		"a certificate":      certtest.PEM(ca.cert),
 		"half a list":        crlPEM(ca.revoke(t, soon)[:50]),
 		"one good, one cut":  append(crlPEM(ca.revoke(t, soon)), crlPEM(ca.revoke(t, soon, device.Leaf))[:60]...),
 		"one good, one half": append(crlPEM(ca.revoke(t, soon)), crlPEM(ca.revoke(t, soon)[:50])...),
@@ -189,7 +191,7 @@ func TestAcceptsWhatAHandshakeWould(t *testing.T) {
 		{"both authorities", []*x509.Certificate{other.cert, ca.cert}, crlPEM(other.revoke(t, soon)), true, false},
 	} {
 		before := src.Version()
-		put(t, files.ClientCA, certificatePEM(step.authorities...))
+		put(t, files.ClientCA, certtest.PEM(step.authorities...))
 		put(t, files.ClientCRL, step.crl)
 		if _, err := src.Reload(); err != nil {
 			t.Fatal(err)
@@ -217,7 +219,7 @@ func TestRenewedAuthorityIsTheSame(t *testing.T) {
 	chains := [][]*x509.Certificate{{ca.numberedDevice(t, 7).Leaf, ca.cert}}
 	renewed := *ca.cert
 	renewed.SerialNumber = big.NewInt(4711)
-	put(t, files.ClientCA, certificatePEM(ca.sign(t, ca.key, &renewed)))
+	put(t, files.ClientCA, certtest.PEM(ca.sign(ca.key, &renewed)))
 	mustReload(t, src, true)
 	if !src.Accepts(chains) {
 		t.Error("refused")

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 func TestVersions(t *testing.T) {
@@ -57,7 +59,7 @@ func TestSessionsResumeOverReloads(t *testing.T) {
 				client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
 				if mutual {
 					files.ClientCA = filepath.Join(dir, "devices.pem")
-					put(t, files.ClientCA, certificatePEM(devices.cert))
+					put(t, files.ClientCA, certtest.PEM(devices.cert))
 					options.ClientAuth = tls.RequireAndVerifyClientCert
 					client.Certificates = []tls.Certificate{devices.device(t)}
 				}
@@ -89,7 +91,7 @@ func TestTicketKeysSetLater(t *testing.T) {
 	root, devices, dir := newIssuer(t, "root"), newIssuer(t, "devices"), t.TempDir()
 	files := pair(t, root, dir)
 	files.ClientCA = filepath.Join(dir, "devices.pem")
-	put(t, files.ClientCA, certificatePEM(devices.cert))
+	put(t, files.ClientCA, certtest.PEM(devices.cert))
 	client := trust(root.cert)
 	client.Certificates = []tls.Certificate{devices.device(t)}
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(1)
@@ -117,7 +119,7 @@ func TestClientCertificates(t *testing.T) {
 	root, old, fresh, dir := newIssuer(t, "root"), newIssuer(t, "old devices"), newIssuer(t, "new devices"), t.TempDir()
 	files := pair(t, root, dir)
 	files.ClientCA = filepath.Join(dir, "devices.pem")
-	put(t, files.ClientCA, certificatePEM(old.cert))
+	put(t, files.ClientCA, certtest.PEM(old.cert))
 	src := mustLoad(t, files)
 	server := src.ServerConfig(Options{ClientAuth: tls.RequireAndVerifyClientCert})
 
@@ -150,7 +152,7 @@ func TestClientCertificates(t *testing.T) {
 		t.Errorf("device that insists: %q", got)
 	}
 
-	put(t, files.ClientCA, certificatePEM(fresh.cert))
+	put(t, files.ClientCA, certtest.PEM(fresh.cert))
 	mustReload(t, src, true)
 	if got := connect(newDevice); got != "" {
 		t.Errorf("device of the new authority: %q", got)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 func TestSourceServesWhatTheFilesHold(t *testing.T) {
@@ -39,7 +41,7 @@ func TestSourceOfOneFile(t *testing.T) {
 	middle := root.subordinate(t, "middle")
 	cert, key := middle.server(t, rsaKey(t))
 	path := filepath.Join(t.TempDir(), "all.pem")
-	put(t, path, key, cert, certificatePEM(middle.cert))
+	put(t, path, key, cert, certtest.PEM(middle.cert))
 	src := mustLoad(t, Files{Certificate: path})
 	mustServe(t, src, root.cert)
 	if !src.RSA() {
@@ -48,14 +50,14 @@ func TestSourceOfOneFile(t *testing.T) {
 }
 
 func TestSourceServesExpired(t *testing.T) {
-	root, key, dir := newIssuer(t, "root"), ecdsaKey(t), t.TempDir()
-	cert := root.sign(t, key, &x509.Certificate{
+	root, key, dir := newIssuer(t, "root"), certtest.NewKey(), t.TempDir()
+	cert := root.sign(key, &x509.Certificate{
 		DNSNames:  []string{"localhost"},
 		NotBefore: time.Now().Add(-48 * time.Hour),
 		NotAfter:  time.Now().Add(-24 * time.Hour),
 	})
 	path := filepath.Join(dir, "all.pem")
-	put(t, path, certificatePEM(cert), privatePEM(t, key))
+	put(t, path, certtest.PEM(cert), certtest.KeyPEM(key))
 	src := mustLoad(t, Files{Certificate: path})
 	if !src.Leaf().NotAfter.Before(time.Now()) {
 		t.Error("Leaf() does not show that it has expired")
@@ -142,7 +144,7 @@ func link(t testing.TB, to, path string) {
 func TestReloadWhilePairIsWritten(t *testing.T) {
 	before, after, dir := newIssuer(t, "before"), newIssuer(t, "after"), t.TempDir()
 	src := mustLoad(t, pair(t, before, dir))
-	cert, key := after.server(t, ecdsaKey(t))
+	cert, key := after.server(t, certtest.NewKey())
 	states := []struct {
 		path string
 		data []byte
@@ -280,7 +282,7 @@ func TestPollWaitsForTheWriter(t *testing.T) {
 	first, second, dir := newIssuer(t, "first"), newIssuer(t, "second"), t.TempDir()
 	files := pair(t, newIssuer(t, "root"), dir)
 	files.ClientCA = filepath.Join(dir, "devices.pem")
-	put(t, files.ClientCA, certificatePEM(first.cert, second.cert))
+	put(t, files.ClientCA, certtest.PEM(first.cert, second.cert))
 	src := mustLoad(t, files)
 	poll := func(wantChanged, wantPending bool) {
 		t.Helper()
@@ -289,9 +291,9 @@ func TestPollWaitsForTheWriter(t *testing.T) {
 		}
 	}
 	poll(false, false)
-	put(t, files.ClientCA, certificatePEM(first.cert))
+	put(t, files.ClientCA, certtest.PEM(first.cert))
 	poll(false, true)
-	put(t, files.ClientCA, certificatePEM(first.cert, second.cert, first.cert))
+	put(t, files.ClientCA, certtest.PEM(first.cert, second.cert, first.cert))
 	poll(false, true)
 	if n := len(src.ClientCAs()); n != 2 {
 		t.Errorf("%d authorities, want 2 still", n)
@@ -303,6 +305,6 @@ func TestPollWaitsForTheWriter(t *testing.T) {
 	if _, _, err := src.Poll(); err == nil {
 		t.Error("an empty file is taken up")
 	}
-	put(t, files.ClientCA, certificatePEM(first.cert))
+	put(t, files.ClientCA, certtest.PEM(first.cert))
 	mustReload(t, src, true) // on demand at once
 }

@@ -41,11 +41,11 @@ func BenchmarkDial(b *testing.B) {
 	})
 	// Client and broker share the process: the figures hold both halves of the
 	// handshake.
-	ca := newAuthority(b, "ca")
+	ca := newAuthority("ca")
 	dir := b.TempDir()
-	certificate, key := ca.issue(b, "client", time.Now().Add(time.Hour))
+	certificate, key := ca.issue("client", time.Now().Add(time.Hour))
 	options := TLSOptions{
-		CA:          write(b, dir, "ca.pem", ca.pem()),
+		CA:          write(b, dir, "ca.pem", ca.PEM()),
 		Certificate: write(b, dir, "client.pem", certificate),
 		Key:         write(b, dir, "key.pem", key),
 	}

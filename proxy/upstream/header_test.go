@@ -38,9 +38,9 @@ func headed(headers chan<- *proxyproto.Header, next func(net.Conn)) func(net.Con
 }
 
 func TestDialSendsHeader(t *testing.T) {
-	ca := newAuthority(t, "ca")
+	ca := newAuthority("ca")
 	config := ca.broker(t, "127.0.0.1")
-	secure, err := LoadTLS(TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.pem())})
+	secure, err := LoadTLS(TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.PEM())})
 	if err != nil {
 		t.Fatal(err)
 	}

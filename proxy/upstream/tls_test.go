@@ -74,7 +74,7 @@ func dialEcho(t *testing.T, d toServer) (resumed bool) {
 }
 
 func TestDialTLS(t *testing.T) {
-	ca := newAuthority(t, "ca")
+	ca := newAuthority("ca")
 	config := ca.broker(t, brokerName)
 	names := make(chan string, 1)
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -82,7 +82,7 @@ func TestDialTLS(t *testing.T) {
 		return nil, nil
 	}
 	ln, clients := serveTLS(t, config)
-	d := tlsDialer(t, ln, TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.pem())})
+	d := tlsDialer(t, ln, TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.PEM())})
 	conn, err := d.Dial(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -101,9 +101,9 @@ func TestDialTLS(t *testing.T) {
 }
 
 func TestDialTLSByAddress(t *testing.T) {
-	ca := newAuthority(t, "ca")
+	ca := newAuthority("ca")
 	ln, _ := serveTLS(t, ca.broker(t, "127.0.0.1"))
-	secure, err := LoadTLS(TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.pem())})
+	secure, err := LoadTLS(TLSOptions{CA: write(t, t.TempDir(), "ca.pem", ca.PEM())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +111,9 @@ func TestDialTLSByAddress(t *testing.T) {
 }
 
 func TestDialTLSServerName(t *testing.T) {
-	ca := newAuthority(t, "ca")
+	ca := newAuthority("ca")
 	ln, _ := serveTLS(t, ca.broker(t, "other.example"))
-	path := write(t, t.TempDir(), "ca.pem", ca.pem())
+	path := write(t, t.TempDir(), "ca.pem", ca.PEM())
 	dialEcho(t, tlsDialer(t, ln, TLSOptions{CA: path, ServerName: "other.example"}))
 
 	_, err := tlsDialer(t, ln, TLSOptions{CA: path}).Dial(t.Context())
@@ -123,9 +123,9 @@ func TestDialTLSServerName(t *testing.T) {
 }
 
 func TestDialTLSRefusesBrokers(t *testing.T) {
-	ca := newAuthority(t, "ca")
-	trusted := write(t, t.TempDir(), "ca.pem", ca.pem())
-	expired, err := tls.X509KeyPair(ca.issue(t, brokerName, time.Now().Add(-time.Minute)))
+	ca := newAuthority("ca")
+	trusted := write(t, t.TempDir(), "ca.pem", ca.PEM())
+	expired, err := tls.X509KeyPair(ca.issue(brokerName, time.Now().Add(-time.Minute)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func TestDialTLSRefusesBrokers(t *testing.T) {
 		broker func(net.Conn)
 		says   string
 	}{
-		{"unknown authority", secured(newAuthority(t, "ca").broker(t, brokerName)), `certificate for "broker.example" is from an unknown authority; set the CA file`},
+		{"unknown authority", secured(newAuthority("ca").broker(t, brokerName)), `certificate for "broker.example" is from an unknown authority; set the CA file`},
 		{"expired", secured(&tls.Config{Certificates: []tls.Certificate{expired}}), `certificate for "broker.example" is not valid`},
 		{"TLS 1.1", secured(old), "protocol version"},
 		{"not TLS", answer("\x20\x02\x00\x01 and more"), "is this its tcp:// port?"},
@@ -178,7 +178,7 @@ func TestDialTLSRefusesBrokers(t *testing.T) {
 // Without options the system's authorities decide, and none of them knows the
 // test's.
 func TestDialTLSZero(t *testing.T) {
-	ln, _ := serveTLS(t, newAuthority(t, "ca").broker(t, brokerName))
+	ln, _ := serveTLS(t, newAuthority("ca").broker(t, brokerName))
 	for name, secure := range map[string]*TLS{"nil": nil, "zero": {}} {
 		d := tlsDialer(t, ln, TLSOptions{})
 		d.TLS = secure
@@ -193,24 +193,24 @@ func TestDialTLSZero(t *testing.T) {
 type rotation struct {
 	t       *testing.T
 	dir     string
-	ca      *authority
+	ca      authority
 	dialer  toServer
 	clients chan string
 }
 
 func newRotation(t *testing.T) *rotation {
 	t.Helper()
-	r := &rotation{t: t, dir: t.TempDir(), ca: newAuthority(t, "ca")}
+	r := &rotation{t: t, dir: t.TempDir(), ca: newAuthority("ca")}
 	config := r.ca.broker(t, brokerName)
 	// The broker lists authorities that did not sign the client certificate,
 	// which must be sent nevertheless.
 	config.ClientAuth = tls.RequireAnyClientCert
-	config.ClientCAs = newAuthority(t, "another").pool()
+	config.ClientCAs = newAuthority("another").Pool()
 	ln, clients := serveTLS(t, config)
 	r.clients = clients
 	r.install("first")
 	r.dialer = tlsDialer(t, ln, TLSOptions{
-		CA:          write(t, r.dir, "ca.pem", r.ca.pem()),
+		CA:          write(t, r.dir, "ca.pem", r.ca.PEM()),
 		Certificate: filepath.Join(r.dir, "client.pem"),
 		Key:         filepath.Join(r.dir, "client-key.pem"),
 	})
@@ -220,7 +220,7 @@ func newRotation(t *testing.T) *rotation {
 // install stores a new client certificate for name.
 func (r *rotation) install(name string) {
 	r.t.Helper()
-	certificate, key := r.ca.issue(r.t, name, time.Now().Add(time.Hour))
+	certificate, key := r.ca.issue(name, time.Now().Add(time.Hour))
 	write(r.t, r.dir, "client.pem", certificate)
 	write(r.t, r.dir, "client-key.pem", key)
 }
@@ -272,14 +272,14 @@ func TestTLSAuthoritiesChange(t *testing.T) {
 	r := newRotation(t)
 	r.expect("first connection", "first", false)
 
-	write(t, r.dir, "ca.pem", newAuthority(t, "new").pem())
+	write(t, r.dir, "ca.pem", newAuthority("new").PEM())
 	r.expect("with new authorities before the reload", "first", true)
 	r.reload()
 	if _, err := r.dialer.Dial(t.Context()); err == nil || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("with new authorities: got %v", err)
 	}
 
-	write(t, r.dir, "ca.pem", r.ca.pem())
+	write(t, r.dir, "ca.pem", r.ca.PEM())
 	r.reload()
 	r.expect("with the old authorities again", "first", false)
 
@@ -291,9 +291,9 @@ func TestTLSAuthoritiesChange(t *testing.T) {
 // Handshakes and reloads meet while the files change; the race detector watches.
 func TestTLSConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, "ca")
-	write(t, dir, "ca.pem", ca.pem())
-	certificate, key := ca.issue(t, "client", time.Now().Add(time.Hour))
+	ca := newAuthority("ca")
+	write(t, dir, "ca.pem", ca.PEM())
+	certificate, key := ca.issue("client", time.Now().Add(time.Hour))
 	write(t, dir, "client.pem", certificate)
 	write(t, dir, "key.pem", key)
 	secure, err := LoadTLS(TLSOptions{
@@ -317,7 +317,7 @@ func TestTLSConcurrentUse(t *testing.T) {
 		})
 	}
 	for range 20 {
-		certificate, key := ca.issue(t, "client", time.Now().Add(time.Hour))
+		certificate, key := ca.issue("client", time.Now().Add(time.Hour))
 		write(t, dir, "client.pem", certificate)
 		write(t, dir, "key.pem", key)
 	}
@@ -329,9 +329,9 @@ func TestTLSConcurrentUse(t *testing.T) {
 
 func TestLoadTLSRefuses(t *testing.T) {
 	dir := t.TempDir()
-	ca := newAuthority(t, "ca")
-	certificate, key := ca.issue(t, "client", time.Now().Add(time.Hour))
-	_, otherKey := ca.issue(t, "other", time.Now().Add(time.Hour))
+	ca := newAuthority("ca")
+	certificate, key := ca.issue("client", time.Now().Add(time.Hour))
+	_, otherKey := ca.issue("other", time.Now().Add(time.Hour))
 	junk := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("junk")})
 	locked := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("junk")})
 	certFile := write(t, dir, "client.pem", certificate)
@@ -347,7 +347,7 @@ func TestLoadTLSRefuses(t *testing.T) {
 		{"no CA file", TLSOptions{CA: filepath.Join(dir, "none.pem")}, []string{"CA file", "none.pem", "no such file"}},
 		{"empty CA file", TLSOptions{CA: write(t, dir, "empty.pem", nil)}, []string{"empty.pem", "no certificate in it"}},
 		{"key as CA file", TLSOptions{CA: keyFile}, []string{"key.pem", "no certificate in it"}},
-		{"junk after a CA", TLSOptions{CA: write(t, dir, "junk.pem", append(ca.pem(), junk...))}, []string{"junk.pem", "certificate number 2"}},
+		{"junk after a CA", TLSOptions{CA: write(t, dir, "junk.pem", append(ca.PEM(), junk...))}, []string{"junk.pem", "certificate number 2"}},
 		{"directory as CA file", TLSOptions{CA: dir}, []string{dir, "not a regular file"}},
 		{"huge CA file", TLSOptions{CA: write(t, dir, "huge.pem", make([]byte, maxPEM+1))}, []string{"huge.pem", "more than 1048576 bytes"}},
 		{"certificate alone", TLSOptions{Certificate: certFile}, []string{"both"}},

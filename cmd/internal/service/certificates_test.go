@@ -1,49 +1,36 @@
 package service
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 // selfSigned writes a certificate for localhost that ends at the given time, and its key.
 func selfSigned(t *testing.T, dir, name string, ends time.Time) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name + ".test"},
+	c := certtest.SelfSigned(&x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name + ".test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: ends, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
+	})
+	writeCertificate(t, c, filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem"))
+}
+
+// writeCertificate writes a certificate and its key.
+func writeCertificate(t *testing.T, c certtest.Certificate, certificate, key string) {
+	t.Helper()
+	if err := errors.Join(os.WriteFile(certificate, c.PEM(), 0o600), os.WriteFile(key, c.KeyPEM(), 0o600)); err != nil {
 		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{
-		name + ".pem":     {Type: "CERTIFICATE", Bytes: der},
-		name + "-key.pem": {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 

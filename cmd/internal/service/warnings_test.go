@@ -2,44 +2,27 @@ package service
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
 // pair writes a certificate and its key and returns their paths.
 func pair(t *testing.T, name string, key crypto.Signer) (certificate, private string) {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now(), NotAfter: time.Now().Add(1000 * time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(file, kind string, b []byte) string {
-		path := filepath.Join(t.TempDir(), file)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
+	dir := t.TempDir()
+	certificate, private = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, certtest.SelfSignedWith(key, &x509.Certificate{DNSNames: []string{name}}), certificate, private)
+	return certificate, private
 }
 
 func TestCheckAdvisesAgainstRSA(t *testing.T) {
@@ -47,14 +30,10 @@ func TestCheckAdvisesAgainstRSA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	quick, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, tt := range map[string]struct {
 		key  crypto.Signer
 		want int
-	}{"rsa": {slow, 1}, "ecdsa": {quick, 0}} {
+	}{"rsa": {slow, 1}, "ecdsa": {certtest.NewKey(), 0}} {
 		certificate, private := pair(t, name, tt.key)
 		path := filepath.Join(t.TempDir(), "proxy.yaml")
 		text := "data: " + t.TempDir() + "\nlisteners:\n  - address: 127.0.0.1:8883\n    tls: {certificate: " + certificate + ", key: " + private + "}\n"

@@ -1,14 +1,10 @@
 package relay
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +14,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
 func TestMain(m *testing.M) {
@@ -222,18 +220,7 @@ func secure(t testing.TB, a, b net.Conn, weAreServer bool, version uint16) (peer
 }
 
 // certificate is made once for all tests, which do not verify it.
-var certificate = sync.OnceValue(func() tls.Certificate {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		panic(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-})
+var certificate = sync.OnceValue(func() tls.Certificate { return certtest.SelfSigned(&x509.Certificate{}).TLS() })
 
 // lengthFramer follows packets made of a length, four bytes, and as many bytes.
 type lengthFramer struct {
