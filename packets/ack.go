@@ -5,17 +5,16 @@ package packets
 type Ack struct {
 	// Type is PUBACK, PUBREC, PUBREL or PUBCOMP.
 	Type Type
-	// PacketID is that of the PUBLISH, never 0.
+	// PacketID is the packet identifier of the PUBLISH. It is never 0.
 	PacketID uint16
-	// Code is of MQTT 5.0. Levels below have none and are always Success.
+	// Code is a reason code of MQTT 5.0. Lower levels have none, so there it is always Success.
 	Code ReasonCode
 	// Properties of MQTT 5.0, section 3.4.2.2.
 	Properties Properties
 }
 
-// Parse reads one of the four packets, of the given protocol level, that is all
-// of raw, and sets Type to what it is. The properties point into raw
-// afterwards. The error is a *MalformedError.
+// Parse reads one of the four packets, of the given protocol level, which must be all of raw,
+// and sets Type. The properties then point into raw. The error is a *MalformedError.
 func (a *Ack) Parse(raw []byte, level byte) error {
 	*a = Ack{Type: PUBACK}
 	if len(raw) > 0 {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// parser is what all packets but CONNECT and PUBLISH have in common.
+// parser is implemented by all packets but CONNECT and PUBLISH.
 type parser interface {
 	Parse(raw []byte, level byte) error
 	Append(dst []byte, level byte) []byte
@@ -118,8 +118,8 @@ func TestAnswersRefused(t *testing.T) {
 	}
 }
 
-// Below level 5 nothing of MQTT 5.0 is written.
-func TestAppendLeavesOutWhatTheLevelHasNot(t *testing.T) {
+// Fields that only MQTT 5.0 has are omitted below level 5.
+func TestAppendOmitsFieldsOfOtherLevels(t *testing.T) {
 	reason := Properties(text(ReasonString, "r"))
 	for _, test := range []struct {
 		packet parser

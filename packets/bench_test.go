@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The packets of the benchmarks: what mosquitto_pub and a client of MQTT 5.0
-// send with a token of 40 characters.
+// The packets of the benchmarks are those of mosquitto_pub and a client of MQTT 5.0 with a
+// token of 40 characters.
 func typical311() []byte {
 	return connect(4, 0x82, field("device-0001-client"), field(strings.Repeat("t", 40)))
 }
@@ -20,8 +20,8 @@ func typical5() []byte {
 		field("device-0001"), field(strings.Repeat("t", 40)))
 }
 
-// What the data path counts on. It writes into a buffer of its own: the growth of
-// one takes an allocation more under the race detector than without.
+// The data path relies on these numbers. The test appends to a buffer that is large enough,
+// because growing one takes an additional allocation under the race detector.
 func TestAllocations(t *testing.T) {
 	connect, publish := typical311(), packet(0x32, field("v1/devices/me/telemetry/é"), "\x00\x01", "payload")
 	r := bytes.NewReader(nil)
@@ -90,8 +90,8 @@ func BenchmarkConnectAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkRewrite is the whole way of a CONNECT through a proxy: read, put
-// other credentials in, check, write into a buffer of its own.
+// BenchmarkRewrite measures what a proxy does with a CONNECT: read it, replace the credentials,
+// check it, and append it to a buffer.
 func BenchmarkRewrite(b *testing.B) {
 	for _, test := range []struct {
 		name string

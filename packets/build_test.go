@@ -6,29 +6,29 @@ import (
 	"testing"
 )
 
-// packet puts a fixed header in front of the parts.
+// packet returns a packet with a fixed header and the parts.
 func packet(first byte, parts ...string) []byte {
 	body := strings.Join(parts, "")
 	return append(appendVarint([]byte{first}, len(body)), body...)
 }
 
-// field is a string or binary field with its length.
+// field returns a string or binary field with its length.
 func field(s string) string { return string(appendField(nil, s)) }
 
-// props is a property length and the properties.
+// props returns properties with their length.
 func props(parts ...string) string {
 	p := strings.Join(parts, "")
 	return string(appendVarint(nil, len(p))) + p
 }
 
-// text, pairOf and num are encoded properties.
+// text, pairOf and num return encoded properties.
 func text(id PropertyID, value string) string { return string(rune(id)) + field(value) }
 
 func pairOf(name, value string) string { return "\x26" + field(name) + field(value) }
 
 func num(id PropertyID, value ...byte) string { return string(rune(id)) + string(value) }
 
-// wantRule fails unless err is the refusal of that rule.
+// wantRule fails the test unless err is a violation of that rule.
 func wantRule(t *testing.T, err error, rule string) {
 	t.Helper()
 	var malformed *MalformedError

@@ -5,18 +5,18 @@ import "slices"
 // Connack is a CONNACK packet, section 3.2 of each standard. The zero value is
 // success without a session.
 type Connack struct {
-	// SessionPresent must be false unless Code is Success. Parse does not insist,
-	// so that a broker's reason for a refusal is not lost to its slip.
+	// SessionPresent must be false unless Code is Success. Parse accepts it anyway, so that a
+	// broker's mistake does not hide its reason for a refusal.
 	SessionPresent bool
-	// Code is a return code below MQTT 5.0 and a reason code there. All but
-	// Success refuse.
+	// Code is a return code below MQTT 5.0 and a reason code there. Every code but Success is a
+	// refusal.
 	Code ReasonCode
 	// Properties of MQTT 5.0, section 3.2.2.3.
 	Properties Properties
 }
 
-// Parse reads a CONNACK of the given protocol level that is all of raw. The
-// properties point into raw afterwards. The error is a *MalformedError.
+// Parse reads a CONNACK of the given protocol level, which must be all of raw. The properties
+// then point into raw. The error is a *MalformedError.
 func (a *Connack) Parse(raw []byte, level byte) error {
 	*a = Connack{}
 	cur, err := open(raw, CONNACK, level)

@@ -35,12 +35,12 @@ type Connect struct {
 	Bridge bool
 	// CleanStart is the flag called Clean Session below MQTT 5.0.
 	CleanStart bool
-	// HasWill, HasUsername and HasPassword say whether the fields of that name
-	// are in the packet, where they may be empty. Without, they are ignored.
+	// HasWill, HasUsername and HasPassword say whether the fields of that name are in the
+	// packet, where they may be empty. If one is false, its field is ignored.
 	HasWill     bool
 	HasUsername bool
 	HasPassword bool
-	// KeepAlive is the longest silence of the client in seconds; 0 for any.
+	// KeepAlive is the longest time in seconds that the client may be silent. 0 means no limit.
 	KeepAlive uint16
 	// Properties of MQTT 5.0, section 3.1.2.11.
 	Properties Properties
@@ -48,9 +48,8 @@ type Connect struct {
 	ClientID string
 	Will     Will
 	Username string
-	// Password is binary data, of any bytes. It is a string because it then
-	// shares the one copy of the packet that ClientID and Username share, and
-	// costs no allocation of its own.
+	// Password is binary data. It is a string so that it can share the one copy of the packet
+	// that ClientID and Username share, and costs no allocation of its own.
 	Password string
 }
 
@@ -68,11 +67,10 @@ type Will struct {
 	Properties Properties
 }
 
-// MissingClientID reports whether the client lacks the identifier that its protocol
-// level demands: always in MQTT 3.1, and in 3.1.1 if the session is to be kept.
-// Unlike every other fault this has an answer, return code RefusedIdentifier, so
-// Parse lets it pass and the caller gives that answer. MQTT 3.1 section 3.1,
-// [MQTT-3.1.3-8]
+// MissingClientID reports whether the client lacks the identifier that its protocol level
+// demands: always in MQTT 3.1, and in 3.1.1 if the session is to be kept. Unlike every other
+// fault this one is answered, with return code RefusedIdentifier. Parse therefore accepts the
+// packet, and the caller sends the answer. MQTT 3.1 section 3.1, [MQTT-3.1.3-8]
 func (c *Connect) MissingClientID() bool {
 	return c.ClientID == "" && (c.Level == 3 || c.Level == 4 && !c.CleanStart)
 }
@@ -133,9 +131,8 @@ func (w *Will) fault() *fault {
 	return w.Properties.fault(typeWill)
 }
 
-// Append appends the packet to dst and returns the result. It allocates
-// nothing but the growth of dst, at most once. Check reports beforehand whether
-// the packet is valid.
+// Append appends the packet to dst and returns the result. It allocates only to grow dst, at
+// most once. Check reports beforehand whether the packet is valid.
 func (c *Connect) Append(dst []byte) []byte {
 	remaining := c.remaining()
 	dst = slices.Grow(dst, 1+varintLen(remaining)+remaining)
@@ -209,8 +206,8 @@ func (c *Connect) flags() byte {
 	return flags
 }
 
-// String returns a summary such as "CONNECT level 4, clean start, user name":
-// which fields there are, and what is in none of them.
+// String returns a summary such as "CONNECT level 4, clean start, user name". It names the
+// fields that are present, without their content.
 func (c Connect) String() string {
 	s := strings.Builder{}
 	s.WriteString("CONNECT level " + string('0'+rune(c.Level%10)))

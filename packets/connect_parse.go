@@ -1,8 +1,8 @@
 package packets
 
-// Parse reads a CONNECT that is all of raw. Will.Payload and the properties
-// point into raw afterwards. The error is a *ProtocolLevelError or a
-// *MalformedError, and c then holds nothing to rely on.
+// Parse reads a CONNECT, which must be all of raw. Will.Payload and the properties then point
+// into raw. The error is a *ProtocolLevelError or a *MalformedError. After an error the content
+// of c is undefined.
 func (c *Connect) Parse(raw []byte) error {
 	*c = Connect{}
 	cur, err := open(raw, CONNECT, 0)
@@ -20,8 +20,8 @@ func (c *Connect) Parse(raw []byte) error {
 	return c.Check()
 }
 
-// protocol reads the protocol name and the level, which it sets in c. By them it
-// checks the fixed header.
+// protocol reads the protocol name and the level. It sets the level in c, and checks the fixed
+// header by the rules of that level.
 func (c *cursor) protocol() (bridge bool, err error) {
 	n, ok := c.uint16()
 	if !ok {
@@ -56,7 +56,7 @@ func (c *cursor) protocol() (bridge bool, err error) {
 	return bridge, c.checkHeader(head)
 }
 
-// decode reads everything behind the level.
+// decode reads everything after the level.
 func (c *Connect) decode(cur *cursor) error {
 	flags, ok := cur.byte()
 	if !ok {
@@ -89,8 +89,8 @@ func (c *Connect) decode(cur *cursor) error {
 	return c.decodeCredentials(cur)
 }
 
-// flagsFault checks the connect flags. MQTT 3.1 section 3.1 does not use the lowest
-// bit and disregards those of a will that is not there.
+// flagsFault checks the connect flags. MQTT 3.1 section 3.1 does not use the lowest bit and
+// ignores the flags of a will that is not present.
 func flagsFault(flags, level byte) *fault {
 	will := flags&flagWill != 0
 	switch {
@@ -125,10 +125,10 @@ func (w *Will) decode(cur *cursor) (err error) {
 	return nil
 }
 
-// decodeCredentials reads the last two fields and checks that nothing follows.
-// Bytes that do are most often a field whose flag was forgotten. In MQTT 3.1 the
-// remaining length takes precedence over the flags: a packet may end before a user
-// name or password that it has announced, and then has none (section 3.1).
+// decodeCredentials reads the last two fields and checks that nothing follows. Extra bytes are
+// most often a field whose flag was not set. In MQTT 3.1 the remaining length takes precedence
+// over the flags: a packet may end before a user name or password that it has announced, and
+// then has none (section 3.1).
 func (c *Connect) decodeCredentials(cur *cursor) error {
 	var ok bool
 	c.HasUsername = c.HasUsername && (c.Level > 3 || cur.left())

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// connect is a CONNECT of the level, from the flags on: level 3 has the name of
-// MQTT 3.1. Parts follow the keep alive of 60 s.
+// connect returns a CONNECT of the level, with the protocol name of that level. The parts
+// follow the keep alive of 60 s.
 func connect(level, flags byte, parts ...string) []byte {
 	name := "\x00\x04MQTT"
 	if level&^bridgeBit == 3 {
@@ -34,7 +34,7 @@ func mustConnect(t testing.TB, raw []byte) *Connect {
 	return c
 }
 
-// The rules of other sections than 3.1 that a CONNECT can break.
+// The rules of sections other than 3.1 that a CONNECT can violate.
 func TestConnectRefused(t *testing.T) {
 	const id = "\x00\x02id"
 	will5 := func(p string, topic string) []byte {
@@ -106,12 +106,13 @@ func TestConnectRefused(t *testing.T) {
 	}
 }
 
-// longer returns a packet of less than 128 bytes with a remaining length of three.
+// longer returns a packet of less than 128 bytes whose remaining length is encoded in three
+// bytes.
 func longer(raw []byte) []byte {
 	return slices.Concat(raw[:1], []byte{raw[1] | 0x80, 0x80, 0}, raw[2:])
 }
 
-// Only MQTT 5.0 wants the remaining length in its shortest form.
+// Only MQTT 5.0 requires the remaining length in its shortest form.
 func TestConnectWithALongRemainingLength(t *testing.T) {
 	for _, level := range []byte{3, 4} {
 		raw := connect(level, 0x82, field("id"), field("token"))
@@ -147,7 +148,7 @@ func TestConnectRefused31(t *testing.T) {
 	}
 }
 
-// What MQTT 3.1 does not use or disregards is not passed on either.
+// Bits and fields that MQTT 3.1 does not use are not passed on either.
 func TestConnectAccepted31(t *testing.T) {
 	const id = "\x00\x02id"
 	user := field("u")
@@ -303,7 +304,7 @@ func TestConnectPrintsNoSecret(t *testing.T) {
 	}
 }
 
-// Parse takes what ReadConnect has delimited, and nothing else.
+// Parse accepts only a packet that is exactly all of raw.
 func TestConnectParse(t *testing.T) {
 	raw := connect(4, 6, field("id"), field("w"), field("payload"))
 	c := Connect{Username: "left over", HasUsername: true}

@@ -7,19 +7,19 @@ import (
 	"unicode/utf8"
 )
 
-// cursor reads the fields of one packet in their order.
+// cursor reads the fields of one packet in order.
 type cursor struct {
 	b     []byte // the packet, or the part of it that has arrived
-	text  string // the same bytes, where strings are wanted
-	off   int    // of the next field in b
-	need  int    // where the field ends that could not be read
-	size  int    // of the whole packet, len(b) or more
+	text  string // the same bytes, for fields of type string
+	off   int    // offset of the next field in b
+	need  int    // where the field that could not be read ends
+	size  int    // of the whole packet: len(b) or more
 	typ   Type
 	level byte // 0 until it is known
 }
 
-// openPart begins to read a packet of type t of which b holds the first bytes,
-// at least the fixed header, or more than the packet.
+// openPart begins to read a packet of type t. b has its first bytes, at least the fixed header,
+// and may have bytes beyond the packet.
 func openPart(b []byte, t Type, level byte) (cursor, error) {
 	head, size, err := header(b)
 	switch {
@@ -37,8 +37,8 @@ func openPart(b []byte, t Type, level byte) (cursor, error) {
 	return c, c.checkHeader(head)
 }
 
-// checkHeader checks the fixed header, which has head bytes, by the rules of the
-// packet's protocol level.
+// checkHeader checks the fixed header, which has head bytes, by the rules of the packet's
+// protocol level.
 func (c *cursor) checkHeader(head int) error {
 	switch {
 	case !c.typ.allows(c.b[0], c.level):
@@ -49,7 +49,7 @@ func (c *cursor) checkHeader(head int) error {
 	return nil
 }
 
-// open begins to read a packet of type t that is all of raw.
+// open begins to read a packet of type t, which must be all of raw.
 func open(raw []byte, t Type, level byte) (cursor, error) {
 	c, err := openPart(raw, t, level)
 	if err == io.ErrUnexpectedEOF || err == nil && c.size != len(raw) {
@@ -58,13 +58,14 @@ func open(raw []byte, t Type, level byte) (cursor, error) {
 	return c, err
 }
 
-// refuse returns the fault as this packet's error.
+// refuse returns the fault as an error of this packet.
 func (c *cursor) refuse(f *fault) error {
 	return f.in(c.typ, c.level)
 }
 
-// short explains why a field could not be read: it runs past the end of the
-// packet, which is the fault, or only past the part that has arrived.
+// short returns the error for a field that could not be read: fault f if the field extends
+// beyond the packet, and io.ErrUnexpectedEOF if it only extends beyond the part that has
+// arrived.
 func (c *cursor) short(f *fault) error {
 	if c.need > c.size {
 		return c.refuse(f)
@@ -88,8 +89,8 @@ func (c *cursor) take(n int) ([]byte, bool) {
 	if c.need > len(c.b) {
 		return nil, false
 	}
-	// The capacity ends with the field, so that an append to it does not overwrite the next
-	// one.
+	// The capacity ends with the field, so that appending to it does not overwrite the next
+	// field.
 	field := c.b[c.off:c.need:c.need]
 	c.off = c.need
 	return field, true
@@ -129,8 +130,8 @@ func (c *cursor) string() (string, bool) {
 	return c.text[c.off-len(b) : c.off], true
 }
 
-// properties reads a property length and the properties, without a look at
-// them. Below level 5 there is nothing to read.
+// properties reads the property length and the properties, without checking them. Below level 5
+// there are none.
 func (c *cursor) properties() (Properties, error) {
 	if c.level < 5 {
 		return nil, nil
@@ -178,13 +179,13 @@ func (c *cursor) packetID() (uint16, error) {
 	return id, nil
 }
 
-// textFault checks the content of a string; malformed is the fault of one that
-// is not UTF-8. Surrogates are not UTF-8 to package utf8 either.
+// textFault checks the content of a string. It returns malformed if the string is not UTF-8.
+// Package utf8 refuses surrogates, too.
 func textFault(b []byte, malformed *fault) *fault {
 	return contentFault(len(b), utf8.Valid(b), bytes.IndexByte(b, 0) >= 0, malformed)
 }
 
-// stringFault is textFault for a string, which as a slice would be a copy.
+// stringFault is textFault for a string, which would have to be copied to become a slice.
 func stringFault(s string, malformed *fault) *fault {
 	return contentFault(len(s), utf8.ValidString(s), strings.IndexByte(s, 0) >= 0, malformed)
 }

@@ -1,16 +1,16 @@
 package packets
 
-// Disconnect is a DISCONNECT packet, section 3.14 of each standard. The zero
-// value is a normal disconnection, on which a broker forgets the will. Below
-// MQTT 5.0 there is no other, and only the client may send it.
+// Disconnect is a DISCONNECT packet, section 3.14 of each standard. The zero value is a normal
+// disconnection, after which a broker discards the will. Below MQTT 5.0 there is no other kind,
+// and only the client may send it.
 type Disconnect struct {
 	Code ReasonCode
 	// Properties of MQTT 5.0, section 3.14.2.2.
 	Properties Properties
 }
 
-// Parse reads a DISCONNECT of the given protocol level that is all of raw. The
-// properties point into raw afterwards. The error is a *MalformedError.
+// Parse reads a DISCONNECT of the given protocol level which must be all of raw. The properties
+// then point into raw. The error is a *MalformedError.
 func (d *Disconnect) Parse(raw []byte, level byte) error {
 	*d = Disconnect{}
 	cur, err := open(raw, DISCONNECT, level)
@@ -27,8 +27,8 @@ func (d *Disconnect) Append(dst []byte, level byte) []byte {
 	return appendOutcome(dst, level, d.Code, d.Properties)
 }
 
-// outcome reads a reason code and properties up to the end of the packet. Both
-// may be left out: no code is success. MQTT 5.0 sections 3.4.2 and 3.14.2.
+// outcome reads a reason code and properties up to the end of the packet. Both may be omitted;
+// without a code the outcome is success. MQTT 5.0 sections 3.4.2 and 3.14.2.
 func (c *cursor) outcome() (code ReasonCode, p Properties, err error) {
 	if c.level < 5 {
 		return Success, nil, c.done()

@@ -12,18 +12,18 @@ var ErrNotConnect = errors.New("first packet is not a CONNECT")
 
 // MalformedError reports a packet that the standard forbids.
 type MalformedError struct {
-	// Type is the packet's type, 0 where it is not known.
+	// Type is the packet's type, or 0 if it is not known.
 	Type Type
-	// Level is the packet's protocol level, 0 when the fault was found before
-	// the level was.
+	// Level is the packet's protocol level, or 0 if the fault was found before the level was
+	// known.
 	Level byte
-	// Rule is the statement that is broken, in the standard of the packet's own
-	// level: "MQTT-3.1.2-3", or "section 2.2.3" where no statement has a
-	// number. MQTT 3.1 has no numbers; those of 3.1.1 stand in.
+	// Rule is the statement that the packet violates, in the standard of the packet's own
+	// level: "MQTT-3.1.2-3", or "section 2.2.3" if the statement has no number. MQTT 3.1 has no
+	// numbers; the error uses those of 3.1.1.
 	Rule string
-	// Code is the reason code that MQTT 5.0 section 4.13 asks for:
-	// MalformedPacket for bytes that cannot be read, ProtocolError for content
-	// that is not allowed. Levels below 5 have no code for it.
+	// Code is the reason code that MQTT 5.0 section 4.13 asks for: MalformedPacket for bytes
+	// that cannot be read, ProtocolError for content that is not allowed. Levels below 5 have
+	// no such code.
 	Code ReasonCode
 	// Reason describes the fault in a few words, without any of the content.
 	Reason string
@@ -38,15 +38,15 @@ func (e *MalformedError) Error() string {
 // ProtocolLevelError reports a CONNECT of a protocol other than MQTT 3.1, 3.1.1
 // and 5.0. [MQTT-3.1.2-1], [MQTT-3.1.2-2]
 type ProtocolLevelError struct {
-	// Name is the protocol name, "MQTT" or "MQIsdp". It is empty for any other,
-	// which is not kept.
+	// Name is the protocol name, "MQTT" or "MQIsdp". It is empty for any other name, which is
+	// not kept.
 	Name string
-	// Level is the protocol level without the bridge bit. It is 0 when Name is
-	// empty: without the name, the place of the level is not known either.
+	// Level is the protocol level without the bridge bit. It is 0 when Name is empty: without a
+	// known name, the position of the level is not known either.
 	Level byte
 }
 
-// Error names the protocol that was asked for.
+// Error names the protocol that the client asked for.
 func (e *ProtocolLevelError) Error() string {
 	if e.Name == "" {
 		return "unknown protocol name in CONNECT"

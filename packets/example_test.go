@@ -8,8 +8,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// A client has sent a CONNECT with a token as its user name, and a PINGREQ right
-// behind it. The broker gets credentials of the proxy's own.
+// A client has sent a CONNECT with a token as its user name, followed at once by a PINGREQ. The
+// broker gets the proxy's own credentials.
 func ExampleReadConnect() {
 	conn := strings.NewReader("\x10\x16\x00\x04MQTT\x04\x82\x00\x3C\x00\x02id\x00\x06t0k3n!" + "\xC0\x00")
 
@@ -36,8 +36,7 @@ func ExampleReadConnect() {
 	// 2 bytes left
 }
 
-// A client that is not allowed to know more gets the answer its protocol level
-// has, if any.
+// A refused client gets the answer that its protocol level has, if any, and no details.
 func ExampleReadConnect_refused() {
 	for _, sent := range []string{
 		"GET / HTTP/1.1\r\n",
@@ -70,7 +69,7 @@ func ExampleReadConnect_refused() {
 	// 20 03 00 95 00: packet of 2097155 bytes exceeds the limit of 65536 bytes
 }
 
-// The token came in an MQTT 5.0 user property, and the broker shall not see it.
+// The token came in an MQTT 5.0 user property that the broker must not see.
 func ExampleProperties_WithoutUserProperty() {
 	p := packets.Properties("\x26\x00\x05token\x00\x03abc" + "\x26\x00\x04site\x00\x01A")
 	token, ok := p.UserProperty("token")
@@ -83,7 +82,7 @@ func ExampleProperties_WithoutUserProperty() {
 	// User Property "\x00\x04site\x00\x01A"
 }
 
-// A client that sent no identifier gets the one that was made for it.
+// A client that sent no client identifier gets the one that was assigned to it.
 func ExampleProperties_With() {
 	ack := packets.Connack{}
 	if err := ack.Parse([]byte("\x20\x06\x00\x00\x03\x22\x00\x0A"), 5); err != nil {
@@ -96,7 +95,7 @@ func ExampleProperties_With() {
 	// " \f\x00\x00\t\"\x00\n\x12\x00\x03p-1"
 }
 
-// A DISCONNECT may be put in only where no packet is under way.
+// A DISCONNECT may be inserted only between two packets.
 func ExampleFramer() {
 	var f packets.Framer
 	for _, chunk := range []string{"\x30\x05\x00\x01", "t25", "\xC0\x00\xC0"} {

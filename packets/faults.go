@@ -1,16 +1,14 @@
 package packets
 
-// fault is one thing that the standard forbids: the number of the statement in
-// MQTT 3.1.1 and in MQTT 5.0, the reason code of MQTT 5.0, and what to tell a
-// person.
+// fault is one thing that the standard forbids: the number of the statement in MQTT 3.1.1 and
+// in MQTT 5.0, the reason code of MQTT 5.0, and a description.
 type fault struct {
 	v3, v5 string
 	code   ReasonCode
 	reason string
 }
 
-// in returns the fault as the error of a packet. A level of 0 is one not known
-// yet.
+// in returns the fault as the error of a packet. Level 0 means that the level is not known yet.
 func (f *fault) in(t Type, level byte) error {
 	rule := f.v3
 	if level == 5 {
@@ -19,7 +17,7 @@ func (f *fault) in(t Type, level byte) error {
 	return &MalformedError{Type: t, Level: level, Rule: rule, Code: f.code, Reason: f.reason}
 }
 
-// property returns the fault with the property's name in front.
+// property returns the fault with the property's name before the description.
 func (f *fault) property(id PropertyID) *fault {
 	named := *f
 	named.reason = id.String() + ": " + f.reason
@@ -73,7 +71,7 @@ var (
 var (
 	faultVarintLong      = &fault{"", "MQTT-1.5.5-1", MalformedPacket, "variable byte integer is longer than four bytes or than it needs to be"}
 	faultPropertyLength  = &fault{"", "MQTT-2.2.2-1", MalformedPacket, "property length is missing or runs past the end of the packet"}
-	faultProperty        = &fault{"", "section 2.2.2.2", MalformedPacket, "unknown property, or one that is cut off"}
+	faultProperty        = &fault{"", "section 2.2.2.2", MalformedPacket, "unknown property, or one that is truncated"}
 	faultPropertyPlace   = &fault{"", "section 2.2.2.2", MalformedPacket, "property does not belong in this packet"}
 	faultPropertyTwice   = &fault{"", "section 2.2.2.2", ProtocolError, "property appears more than once"}
 	faultPropertyValue   = &fault{"", "section 2.2.2.2", ProtocolError, "value is not allowed"}

@@ -7,7 +7,7 @@ import (
 
 // Framer follows one direction of a connection and reports whether it is between two packets,
 // where another packet may be inserted. It reads the fixed headers and skips the rest. The zero
-// value is ready for the first packet. A Framer takes 8 bytes.
+// value is ready for the first packet. A Framer occupies 8 bytes.
 //
 // A DISCONNECT is the last packet of either side [MQTT-3.14.4-1], after which the Framer stops.
 // It does not check packets otherwise. It accepts a remaining length that takes more bytes than
@@ -25,21 +25,20 @@ type Framer struct {
 	Level byte
 }
 
-// These values of Framer.head mean that the stream has ended: the boundaries are not known any
-// more, a forbidden packet has begun, or the last packet is complete.
+// These values of Framer.head mean that the stream has ended: the boundaries are no longer
+// known, a forbidden packet has begun, or the last packet is complete.
 const (
 	headLost      = 5
 	headForbidden = 6
 	headEnded     = 7
 )
 
-// AtBoundary reports whether Advance has got only whole packets so far, or nothing, and another
-// packet may follow.
+// AtBoundary reports whether all packets that Advance has received are complete, and another
+// packet may follow. It is true at the start of the stream.
 func (f *Framer) AtBoundary() bool { return f.left == 0 && f.head == 0 }
 
-// Remaining returns how many bytes of the current packet's body are still to come: 0
-// between packets, inside of a fixed header, inside of a DISCONNECT and at the end for
-// good.
+// Remaining returns how many bytes of the current packet's body are still to come. It is 0
+// between packets, within a fixed header, within a DISCONNECT, and after the end of the stream.
 func (f *Framer) Remaining() int {
 	if f.head != 0 || f.last {
 		return 0
@@ -51,18 +50,18 @@ func (f *Framer) Remaining() int {
 // be more than Remaining returns.
 func (f *Framer) Skip(n int) { f.left -= uint32(min(n, f.Remaining())) }
 
-// Advance takes the next bytes of the stream, in chunks of any size. It returns how
-// many of them belong to the stream, which is all of them unless the stream ends here:
+// Advance receives the next bytes of the stream, in chunks of any size. It returns how many of
+// them belong to the stream, which is all of them unless the stream ends in b:
 //
-//   - The error is io.EOF if the stream ends with a DISCONNECT, the last byte of which
-//     is the last one counted.
-//   - It is a *MalformedError for a remaining length of more than four bytes or for a
-//     forbidden packet. The bytes that count are the whole packets before that one.
+//   - The error is io.EOF if the stream ends with a DISCONNECT. Its last byte is the last one
+//     that n counts.
+//   - It is a *MalformedError for a remaining length of more than four bytes or for a forbidden
+//     packet. n then counts the complete packets before that one.
 //
-// Every later call returns the error again, and 0.
+// Every later call returns 0 and the same error.
 func (f *Framer) Advance(b []byte) (n int, err error) {
 	rest := b
-	after := len(b) // how many bytes of b come after the last whole packet
+	after := len(b) // number of bytes of b after the last complete packet
 	for {
 		if f.head == 0 {
 			body := min(len(rest), int(f.left))
@@ -92,7 +91,7 @@ func (f *Framer) Advance(b []byte) (n int, err error) {
 	}
 }
 
-// step takes one byte of a fixed header.
+// step processes one byte of a fixed header.
 func (f *Framer) step(b []byte) error {
 	switch f.head {
 	case headLost:

@@ -12,7 +12,7 @@ func TestFramer(t *testing.T) {
 	stream := string(connect(4, 2, field("id"))) + string(packet(0xC0)) + string(packet(0x30, field("t"))) +
 		string(packet(0x30, field("t"), strings.Repeat("p", 200))) + string(packet(0x30, field("t"), strings.Repeat("p", 20000))) +
 		string(packet(0xD0))
-	// The boundaries by reading one packet at a time.
+	// The boundaries, found by reading one packet at a time.
 	boundary := map[int]bool{0: true}
 	for at := 0; at < len(stream); {
 		size, err := PacketSize([]byte(stream[at:]), 0)
@@ -48,7 +48,7 @@ func TestFramerLengths(t *testing.T) {
 		{"\x30\x7F", 127},
 		{"\x30\x80\x01", 128},
 		{"\x30\xFF\xFF\xFF\x7F", maxRemaining},
-		{"\x30\x82\x00", 2},         // longer than needed, and the same to all readers
+		{"\x30\x82\x00", 2},         // longer than needed, but unambiguous
 		{"\x30\x80\x80\x80\x00", 0}, // likewise
 	} {
 		var f Framer
@@ -105,8 +105,8 @@ func TestFramerForbids(t *testing.T) {
 	}
 }
 
-// advance gives stream to f in chunks until one is refused, and returns how many bytes
-// were taken.
+// advance passes stream to f in chunks until one is refused, and returns how many bytes were
+// accepted.
 func advance(f *Framer, stream string, chunk int) (taken int, err error) {
 	for len(stream) > 0 && err == nil {
 		n := min(chunk, len(stream))
@@ -117,8 +117,7 @@ func advance(f *Framer, stream string, chunk int) (taken int, err error) {
 	return taken, err
 }
 
-// TestFramerEndsWithDisconnect: what follows a DISCONNECT does not belong to the
-// stream, whatever it is.
+// TestFramerEndsWithDisconnect: bytes after a DISCONNECT do not belong to the stream.
 func TestFramerEndsWithDisconnect(t *testing.T) {
 	for _, disconnect := range []string{"\xE0\x00", "\xE0\x80\x00", "\xE0\x02\x04\x00", "\xE0\x80\x01" + strings.Repeat("x", 128)} {
 		for _, rest := range []string{"", "\xC0\x00", "\x30\xFF\xFF\xFF\xFF", "\xE0\x00"} {
@@ -137,7 +136,7 @@ func TestFramerEndsWithDisconnect(t *testing.T) {
 	}
 }
 
-// TestFramerKeepsWholePackets: what came before a malformed packet counts.
+// TestFramerKeepsWholePackets: the packets before a malformed one count.
 func TestFramerKeepsWholePackets(t *testing.T) {
 	whole := string(packet(0xC0)) + string(packet(0x30, field("t"), "payload"))
 	for _, bad := range []string{"\x30\x80\x80\x80\x80\x01", string(connect(4, 2, field("id")))} {

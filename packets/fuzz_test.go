@@ -10,8 +10,8 @@ import (
 	"testing/iotest"
 )
 
-// FuzzReadConnect: what is accepted is written back as it was, nothing behind
-// it is read, and it does not matter in which pieces it came.
+// FuzzReadConnect: a packet that is accepted is written back unchanged, no byte after it is
+// read, and the result does not depend on how the bytes are split.
 func FuzzReadConnect(f *testing.F) {
 	for _, raw := range connects() {
 		f.Add(raw)
@@ -55,8 +55,8 @@ func FuzzReadConnect(f *testing.F) {
 	})
 }
 
-// FuzzConnack covers the packets that are parsed whole; the first byte and the
-// level choose which.
+// FuzzConnack tests the packets that are parsed as a whole; the first byte and the level select
+// the type.
 func FuzzConnack(f *testing.F) {
 	for _, level := range []byte{3, 4, 5} {
 		f.Add(packet(0x20, "\x01\x00"), level)
@@ -144,8 +144,8 @@ func splitPair(id PropertyID, value []byte) (name, text string) {
 	return string(n), string(v)
 }
 
-// FuzzPublish: a packet that is accepted is written back to the same content,
-// and its header is found as soon as it has arrived.
+// FuzzPublish: a packet that is accepted is written back with the same content, and its header
+// is parsed as soon as it has arrived.
 func FuzzPublish(f *testing.F) {
 	for _, level := range []byte{3, 4, 5} {
 		f.Add(packet(0x30, field("v1/devices/me/telemetry"), `{"temperature":25}`), level)
@@ -179,8 +179,8 @@ func FuzzPublish(f *testing.F) {
 	})
 }
 
-// FuzzFramer: in whichever chunks the bytes come, the boundaries are those of a
-// reader that takes one byte at a time, and so is the end.
+// FuzzFramer: however the bytes are split, the boundaries and the end are those of a reader
+// that takes one byte at a time.
 func FuzzFramer(f *testing.F) {
 	f.Add([]byte("\xC0\x00\x30\x03\x00\x01t\xE0\x00"), []byte{1, 4, 2})
 	f.Add([]byte("\xC0\x00\xE0\x02\x04\x00\xC0\x00\x10"), []byte{1, 4, 2})
@@ -214,10 +214,10 @@ func FuzzFramer(f *testing.F) {
 	})
 }
 
-// boundaries reads the stream packet by packet, after MQTT 5.0 section 1.5.5, up to a
-// DISCONNECT, a CONNECT or a length that is too long. It returns where packets end and
-// where the last one does, and the offset behind the byte that is one too many, or
-// behind the DISCONNECT, or 0.
+// boundaries reads the stream packet by packet, according to MQTT 5.0 section 1.5.5, up to a
+// DISCONNECT, a CONNECT or a length that is too long. It returns where packets end, where the
+// last one ends, and the offset after the first byte that is too many, or after the DISCONNECT,
+// or 0.
 func boundaries(stream []byte) (at map[int]bool, whole, lost, end int) {
 	at = map[int]bool{0: true}
 	for pos := 0; pos < len(stream); whole = pos {

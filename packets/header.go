@@ -7,11 +7,11 @@ const (
 	wildcards = "+#" // not in a topic name, MQTT 5.0 section 4.7.1
 )
 
-// PacketSize returns the whole size in bytes, fixed header included, of the
-// packet that b begins, or 0 when b is too short to tell. Five bytes are always
-// enough. level is the protocol level of the connection, 0 while it is not known.
-// The error is a *MalformedError for a remaining length of more than four bytes,
-// and in MQTT 5.0 for one of more bytes than it needs. [MQTT-1.5.5-1]
+// PacketSize returns the whole size in bytes, including the fixed header, of the packet at the
+// beginning of b. It returns 0 if b is too short; five bytes are always enough. level is the
+// protocol level of the connection, or 0 if it is not known yet. The error is a *MalformedError
+// for a remaining length of more than four bytes, and in MQTT 5.0 for one of more bytes than it
+// needs. [MQTT-1.5.5-1]
 func PacketSize(b []byte, level byte) (int, error) {
 	head, size, err := header(b)
 	if err == nil && size > 0 && level >= 5 && !shortest(head, size) {
@@ -39,9 +39,9 @@ func header(b []byte) (head, size int, err error) {
 // packet of size bytes can be.
 func shortest(head, size int) bool { return head == 1+varintLen(size-head) }
 
-// varint reads a variable byte integer, MQTT 5.0 section 1.5.5, and returns the
-// bytes it takes: 0 when b ends inside of it, -1 when it takes more than four. It
-// may take more than it needs: MQTT 5.0 alone forbids that.
+// varint reads a variable byte integer, MQTT 5.0 section 1.5.5, and returns its size in bytes:
+// 0 if b ends within it, and -1 if it has more than four bytes. It need not be in its shortest
+// form, which only MQTT 5.0 requires.
 func varint(b []byte) (value, size int) {
 	for i, c := range b[:min(len(b), 4)] {
 		value |= int(c&0x7F) << (7 * i)
@@ -55,8 +55,8 @@ func varint(b []byte) (value, size int) {
 	return 0, 0
 }
 
-// shortVarint is varint for a place that only MQTT 5.0 has: the size is -1 as well
-// when the integer takes more bytes than it needs.
+// shortVarint is varint for fields that only MQTT 5.0 has. The size is -1 also if the integer
+// is not in its shortest form.
 func shortVarint(b []byte) (value, size int) {
 	value, size = varint(b)
 	if size > varintLen(value) {
@@ -85,8 +85,8 @@ func appendUint16(dst []byte, n uint16) []byte {
 	return append(dst, byte(n>>8), byte(n))
 }
 
-// appendField writes a length and a string or binary field, cut where its
-// length could not be said: a longer one would be read as further fields.
+// appendField appends a length and a string or binary field. A field that is too long for its
+// length is truncated, because the rest would be read as further fields.
 func appendField[T string | []byte](dst []byte, field T) []byte {
 	field = field[:min(len(field), maxField)]
 	dst = appendUint16(dst, uint16(len(field)))

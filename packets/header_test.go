@@ -63,7 +63,7 @@ func TestPacketSize(t *testing.T) {
 	wantRule(t, err, "section 2.2.3")
 }
 
-// MQTT 5.0 alone demands the shortest form of a remaining length.
+// Only MQTT 5.0 requires the shortest form of a remaining length.
 func TestRemainingLengthLongerThanNeeded(t *testing.T) {
 	for _, b := range []string{"\xC0\x80\x00", "\xC0\x80\x80\x80\x00"} {
 		for _, level := range []byte{0, 3, 4} {
@@ -104,8 +104,8 @@ func propsOf(level byte) string {
 	return props()
 }
 
-// MQTT 3.1 does not use the bits that 3.1.1 wants to be 0, and has DUP in everything
-// that is acknowledged.
+// MQTT 3.1 does not use the bits that must be 0 in 3.1.1, and allows DUP in every packet that
+// is acknowledged.
 func TestUnusedBitsOfMQTT31(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -145,7 +145,7 @@ func TestUnusedBitsOfMQTT31(t *testing.T) {
 	}
 }
 
-// publishParser is a Publish as a parser.
+// publishParser makes a Publish a parser.
 type publishParser struct{ Publish }
 
 func (p *publishParser) Parse(raw []byte, level byte) error {

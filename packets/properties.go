@@ -6,17 +6,16 @@ import (
 	"slices"
 )
 
-// Properties are the properties of one MQTT 5.0 packet or will as they are on
-// the wire, without the property length in front. Nil is none.
+// Properties are the encoded properties of one MQTT 5.0 packet or will, without the property
+// length. Nil means none.
 //
-// The Parse methods have checked them against MQTT 5.0 table 2-4. On unchecked bytes, the
-// methods stop at the first property that they cannot read, and ignore all after it. No method
-// changes the bytes; With and the Without methods return new ones.
+// The Parse methods have checked them against MQTT 5.0 table 2-4. If the bytes were not
+// checked, the methods stop at the first property that they cannot read, and ignore the rest.
+// No method changes the bytes; With and the Without methods return new ones.
 type Properties []byte
 
-// All yields the properties in their order: the identifier, and the value as
-// encoded, with the length in front where its type has one. Values point into
-// p.
+// All yields the properties in order: the identifier, and the encoded value, including its
+// length if its type has one. Values point into p.
 func (p Properties) All() iter.Seq2[PropertyID, []byte] {
 	return func(yield func(PropertyID, []byte) bool) {
 		for rest := p; len(rest) > 0; {
@@ -29,8 +28,8 @@ func (p Properties) All() iter.Seq2[PropertyID, []byte] {
 	}
 }
 
-// UserProperty returns the value of the first user property of that name, and
-// whether there is one. Names may repeat, and are case-sensitive.
+// UserProperty returns the value of the first user property with that name, and whether there
+// is one. Names may repeat, and are case-sensitive.
 func (p Properties) UserProperty(name string) (value string, ok bool) {
 	for id, v := range p.All() {
 		if id != UserProperty {
@@ -51,25 +50,25 @@ func (p Properties) AuthenticationMethod() (string, bool) { return p.text(Authen
 // into p.
 func (p Properties) AuthenticationData() ([]byte, bool) { return p.field(AuthenticationData) }
 
-// AssignedClientIdentifier returns the identifier that a broker has made up, in
-// a CONNACK.
+// AssignedClientIdentifier returns the client identifier that a broker has assigned in a
+// CONNACK.
 func (p Properties) AssignedClientIdentifier() (string, bool) {
 	return p.text(AssignedClientIdentifier)
 }
 
-// ReasonString returns the text for people in a CONNACK, DISCONNECT or acknowledgement.
+// ReasonString returns the human-readable text of a CONNACK, DISCONNECT or acknowledgement.
 func (p Properties) ReasonString() (string, bool) { return p.text(ReasonString) }
 
-// ServerReference returns the servers that a CONNACK or DISCONNECT sends the
-// client to. MQTT 5.0 section 4.11.
+// ServerReference returns the other servers that a CONNACK or DISCONNECT refers the client to.
+// MQTT 5.0 section 4.11.
 func (p Properties) ServerReference() (string, bool) { return p.text(serverReference) }
 
 // ResponseTopic returns the topic name for answers to a PUBLISH or will.
 func (p Properties) ResponseTopic() (string, bool) { return p.text(ResponseTopic) }
 
-// SessionExpiryInterval returns how many seconds the broker keeps the session
-// when the connection is gone, 0xFFFFFFFF for ever. Absent is 0 in a CONNECT,
-// and as the client asked in a CONNACK.
+// SessionExpiryInterval returns how many seconds the broker keeps the session after the
+// connection has ended; 0xFFFFFFFF means forever. If it is absent, it is 0 in a CONNECT, and in
+// a CONNACK the value that the client asked for.
 func (p Properties) SessionExpiryInterval() (uint32, bool) {
 	n, ok := p.number(sessionExpiryInterval)
 	return uint32(n), ok
@@ -82,24 +81,23 @@ func (p Properties) ServerKeepAlive() (uint16, bool) {
 	return uint16(n), ok
 }
 
-// ReceiveMaximum returns how many messages of QoS 1 and 2 the sender of a
-// CONNECT or CONNACK takes at a time. Absent is 65,535.
+// ReceiveMaximum returns how many messages of QoS 1 and 2 the sender of a CONNECT or CONNACK
+// accepts at a time. If it is absent, the value is 65,535.
 func (p Properties) ReceiveMaximum() (uint16, bool) {
 	n, ok := p.number(receiveMaximum)
 	return uint16(n), ok
 }
 
-// MaximumPacketSize returns the largest packet in bytes, fixed header included,
-// that the sender of a CONNECT or CONNACK takes. Absent is no limit. A reason
-// string must be left out of an answer that it would make larger.
-// [MQTT-3.2.2-19]
+// MaximumPacketSize returns the largest packet in bytes, including the fixed header, that the
+// sender of a CONNECT or CONNACK accepts. If it is absent, there is no limit. A reason string
+// must be left out of an answer that it would make larger. [MQTT-3.2.2-19]
 func (p Properties) MaximumPacketSize() (uint32, bool) {
 	n, ok := p.number(MaximumPacketSize)
 	return uint32(n), ok
 }
 
-// TopicAliasMaximum returns the highest topic alias that the sender of a CONNECT
-// or CONNACK takes. Absent is 0, none.
+// TopicAliasMaximum returns the highest topic alias that the sender of a CONNECT or CONNACK
+// accepts. If it is absent, the value is 0 and no alias is accepted.
 func (p Properties) TopicAliasMaximum() (uint16, bool) {
 	n, ok := p.number(TopicAliasMaximum)
 	return uint16(n), ok
@@ -111,9 +109,9 @@ func (p Properties) TopicAlias() (uint16, bool) {
 	return uint16(n), ok
 }
 
-// With returns p with value as the property id, appended at the end, in place
-// of any that p has. The property must be one of text or binary data, or p
-// itself is returned. A value of more than 65,535 bytes is cut there.
+// With returns p with value as the property id, appended at the end. It replaces all properties
+// id that p has. If the property does not have the type text or binary data, With returns p
+// unchanged. A value of more than 65,535 bytes is truncated.
 func (p Properties) With(id PropertyID, value string) Properties {
 	rule := id.rule()
 	if rule == nil || rule.encoding != encText && rule.encoding != encBinary {
@@ -131,14 +129,14 @@ func (p Properties) WithMaximumPacketSize(bytes uint32) Properties {
 	return binary.BigEndian.AppendUint32(append(slices.Clip(p), byte(MaximumPacketSize)), bytes)
 }
 
-// Without returns p without the properties of the given identifiers. It is p
-// itself if there are none.
+// Without returns p without the properties that have the given identifiers. If there are none,
+// it returns p itself.
 func (p Properties) Without(ids ...PropertyID) Properties {
 	return p.filter(func(id PropertyID, _ []byte) bool { return slices.Contains(ids, id) })
 }
 
-// WithoutUserProperty returns p without the user properties of that name. It is
-// p itself if there are none.
+// WithoutUserProperty returns p without the user properties that have that name. If there are
+// none, it returns p itself.
 func (p Properties) WithoutUserProperty(name string) Properties {
 	return p.filter(func(id PropertyID, value []byte) bool {
 		if id != UserProperty {
@@ -165,7 +163,7 @@ func (p Properties) filter(remove func(PropertyID, []byte) bool) Properties {
 	return p
 }
 
-// find returns the value of the first property id as it is encoded.
+// find returns the encoded value of the first property id.
 func (p Properties) find(id PropertyID) ([]byte, bool) {
 	for rest := p; len(rest) > 0; {
 		found, value, size := next(rest)
@@ -201,8 +199,8 @@ func (p Properties) number(id PropertyID) (int, bool) {
 	return number(id.rule().encoding, value), true
 }
 
-// next reads the first property of b, which is not empty. The size is 0 when it
-// is none that is known, or is cut off.
+// next reads the first property of b, which is not empty. The size is 0 if the property is
+// unknown or truncated.
 func next(b []byte) (id PropertyID, value []byte, size int) {
 	id = PropertyID(b[0])
 	rule := id.rule()
@@ -239,7 +237,7 @@ func valueLen(e encoding, b []byte) int {
 	return n
 }
 
-// fieldEnd returns where the field ends that begins at off.
+// fieldEnd returns where the field that begins at off ends.
 func fieldEnd(b []byte, off int) int {
 	if off+2 > len(b) {
 		return -1
@@ -266,8 +264,7 @@ func number(e encoding, value []byte) int {
 	return n
 }
 
-// append appends the property length and the properties, which levels below 5
-// do not have.
+// append appends the property length and the properties. Levels below 5 have neither.
 func (p Properties) append(dst []byte, level byte) []byte {
 	if level < 5 {
 		return dst

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// sample is a value that every property of the encoding may have.
+// sample returns a value that every property with the encoding may have.
 func sample(id PropertyID) string {
 	switch id.rule().encoding {
 	case encByte, encVarint:
@@ -21,8 +21,7 @@ func sample(id PropertyID) string {
 	return text(id, "x")
 }
 
-// table24 is MQTT 5.0 table 2-4, written from the packets' side: what may stand
-// in each.
+// table24 is MQTT 5.0 table 2-4 by packet: the properties that each may have.
 var table24 = map[Type][]PropertyID{
 	CONNECT:     {0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x26, 0x27},
 	typeWill:    {0x01, 0x02, 0x03, 0x08, 0x09, 0x18, 0x26},
@@ -70,7 +69,7 @@ func TestPropertyTable(t *testing.T) {
 	}
 }
 
-// The numbers with a least or most value, in the packets of table24.
+// The numbers with a minimum or maximum, in the packets of table24.
 func TestPropertyValues(t *testing.T) {
 	for _, test := range []struct {
 		place Type
@@ -187,7 +186,7 @@ func TestPropertyEdits(t *testing.T) {
 			func(p Properties) Properties { return p.With(ReasonString, strings.Repeat("r", 65536)) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			p := append(make(Properties, 0, 4096), original...) // room behind it that an edit could write to
+			p := append(make(Properties, 0, 4096), original...) // spare capacity that an edit could write to
 			got := test.edit(p)
 			if string(got) != test.want {
 				t.Errorf("got %q, want %q", got, test.want)

@@ -9,8 +9,8 @@ import (
 // identifier of this version is one byte long.
 type PropertyID byte
 
-// The properties that a proxy takes out of a packet or puts in. All others are
-// read with the methods of Properties, or by number.
+// The properties that a proxy removes from a packet or adds to one. All others are read with
+// the methods of Properties, or by number.
 const (
 	AssignedClientIdentifier PropertyID = 0x12
 	AuthenticationMethod     PropertyID = 0x15
@@ -21,7 +21,7 @@ const (
 	UserProperty             PropertyID = 0x26
 )
 
-// Those that only the methods of Properties need.
+// Properties that only the methods of Properties need.
 const (
 	ResponseTopic         PropertyID = 0x08
 	sessionExpiryInterval PropertyID = 0x11
@@ -53,8 +53,8 @@ const (
 	encPair
 )
 
-// places is the set of packet types a property may stand in: bit 1<<t for
-// packet type t, bit 0 for the will.
+// places is the set of packet types in which a property is allowed: bit 1<<t for packet type t,
+// bit 0 for the will.
 type places uint16
 
 func in(types ...Type) (set places) {
@@ -66,13 +66,13 @@ func in(types ...Type) (set places) {
 
 func (set places) has(t Type) bool { return set>>t&1 != 0 }
 
-// propertyRule is one row of MQTT 5.0 table 2-4, with what the sections of the
-// packets say of values and repetition.
+// propertyRule is one row of MQTT 5.0 table 2-4, with the rules on values and repetition from
+// the sections on the packets.
 type propertyRule struct {
 	name     string
 	encoding encoding
 	places   places
-	// least and most bound the value of a number. A most of 0 is no bound.
+	// least and most bound the value of a number. A most of 0 means no bound.
 	least, most int
 	repeats     places
 }

@@ -10,20 +10,20 @@ type Publish struct {
 	Dup    bool
 	QoS    byte // 0, 1 or 2
 	Retain bool
-	// Topic is the topic name. It may be empty in MQTT 5.0, when the properties
-	// hold a topic alias.
+	// Topic is the topic name. In MQTT 5.0 it may be empty if the properties contain a topic
+	// alias.
 	Topic []byte
-	// PacketID is 0 with QoS 0, and only then.
+	// PacketID is 0 if and only if QoS is 0.
 	PacketID uint16
 	// Properties of MQTT 5.0, section 3.3.2.3.
 	Properties Properties
 	Payload    []byte
 }
 
-// Parse reads a PUBLISH of the given protocol level of which b holds the first
-// bytes, or more, and returns the size in bytes of everything that precedes the
-// payload. Payload is the part of it that b holds; PacketSize returns how much
-// more there is. All fields point into b afterwards.
+// Parse reads a PUBLISH of the given protocol level. b has at least its first bytes and may
+// have more than the packet. Parse returns the size in bytes of everything before the payload.
+// Payload is the part of the payload that is in b; PacketSize returns the size of the whole
+// packet. All fields then point into b.
 //
 // The error is io.ErrUnexpectedEOF when b ends before the payload begins, and
 // otherwise a *MalformedError.
@@ -37,7 +37,7 @@ func (p *Publish) Parse(b []byte, level byte) (int, error) {
 	switch {
 	case p.QoS == 3:
 		return 0, cur.refuse(faultPublishQoS)
-	case p.Dup && p.QoS == 0 && level > 3: // MQTT 3.1 gives it no meaning there
+	case p.Dup && p.QoS == 0 && level > 3: // MQTT 3.1 gives DUP no meaning with QoS 0
 		return 0, cur.refuse(faultPublishDup)
 	}
 	var ok bool
@@ -76,8 +76,8 @@ func (p *Publish) Append(dst []byte, level byte) []byte {
 	return append(p.AppendHeader(dst, level, len(p.Payload)), p.Payload...)
 }
 
-// AppendHeader appends everything that precedes the payload, for a payload of
-// the given size in bytes that the caller sends on itself. It ignores Payload.
+// AppendHeader appends everything before the payload. The caller sends the payload, which has
+// the given size in bytes. It ignores Payload.
 func (p *Publish) AppendHeader(dst []byte, level byte, payload int) []byte {
 	header := fieldLen(p.Topic) + p.Properties.size(level)
 	if p.QoS > 0 {

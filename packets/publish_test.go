@@ -42,8 +42,8 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// checkPublishParts parses every beginning of raw: the header is readable as
-// soon as it is there, and not before.
+// checkPublishParts parses every prefix of raw: the header can be parsed as soon as it is
+// complete, and not before.
 func checkPublishParts(t *testing.T, raw []byte, level byte, head int) {
 	t.Helper()
 	for n := range raw {

@@ -6,26 +6,25 @@ import (
 )
 
 const (
-	// connectHead bytes can be asked for before anything is known: no valid
-	// CONNECT is shorter, and the fixed header, the protocol name and the
-	// level, at most 5 + 2+6 + 1, are all within.
+	// connectHead is how many bytes can be read before anything is known. No valid CONNECT is
+	// shorter, and it includes the fixed header, the protocol name and the level, which have at
+	// most 5 + 2+6 + 1 bytes.
 	connectHead = 14
-	// smallPacket is what is set aside for a packet in the allocation of its
-	// Connect. Most CONNECTs fit: an identifier, a token and a few properties.
+	// smallPacket is the size of the buffer that is allocated together with a Connect. Most
+	// CONNECTs fit: a client identifier, a token and a few properties.
 	smallPacket = 256
 )
 
-// ReadConnect reads one CONNECT from r: up to its last byte and never a byte
-// more, so that whatever the client sent behind it stays in r. It calls
-// r.Read twice when the bytes are there, and refuses a first byte that cannot
-// be a CONNECT's without waiting for a second.
+// ReadConnect reads one CONNECT from r, and never a byte beyond it, so everything that the
+// client sent after it stays in r. It calls r.Read twice if all bytes are available, and
+// refuses a first byte that cannot begin a CONNECT without waiting for a second.
 //
-// max is the largest packet in bytes that is accepted, fixed header included.
-// Nothing is allocated for a packet before its length is known to be within
-// max; of one that is not, no more than 14 bytes are read.
+// max is the size in bytes of the largest packet that is accepted, including the fixed header.
+// No memory is allocated before the length is known to be within max, and of a longer packet no
+// more than 14 bytes are read.
 //
-// The errors are described at the top of the package. After an error r is of no
-// further use: some of the packet is read, and some may not be.
+// The package comment describes the errors. After an error r cannot be used any further,
+// because a part of the packet may have been read.
 func ReadConnect(r io.Reader, max int) (*Connect, error) {
 	in := new(struct {
 		Connect
@@ -43,8 +42,8 @@ func ReadConnect(r io.Reader, max int) (*Connect, error) {
 		raw = make([]byte, size)
 		copy(raw, in.buf[:n])
 	}
-	// A packet of fewer bytes than were asked for is not valid: what was read
-	// of the next one is lost, and Parse refuses this one.
+	// A packet of fewer bytes than were read is not valid, and Parse refuses it. The bytes of
+	// the next packet that were read with it are therefore not needed.
 	if n < size {
 		if _, err := io.ReadFull(r, raw[n:]); err != nil {
 			return nil, inPacket(err)
@@ -56,8 +55,8 @@ func ReadConnect(r io.Reader, max int) (*Connect, error) {
 	return &in.Connect, nil
 }
 
-// readHead fills head, or as much of it as the packet has bytes, and returns
-// the number of bytes read and the size of the packet.
+// readHead fills head, or as much of it as the packet has bytes, and returns the number of
+// bytes read and the size of the packet.
 func readHead(r io.Reader, head []byte) (n, size int, err error) {
 	for {
 		m, err := r.Read(head[n:])
@@ -83,7 +82,7 @@ func readHead(r io.Reader, head []byte) (n, size int, err error) {
 	}
 }
 
-// checkHead decides from the first bytes whether the rest is worth reading.
+// checkHead decides from the first bytes whether to read the rest.
 func checkHead(head []byte, size, max int) error {
 	cur, err := openPart(head, CONNECT, 0)
 	if err != nil {
@@ -100,12 +99,12 @@ func checkHead(head []byte, size, max int) error {
 	return nil
 }
 
-// firstOfTLS begins a TLS client hello.
+// firstOfTLS is the first byte of a TLS ClientHello.
 const firstOfTLS = 0x16
 
-// beginsConnect reports whether a CONNECT of some protocol level can begin with
-// first. Four bits are unused in MQTT 3.1, but a client that sets just those that
-// make it look like TLS, the QoS 3 that does not exist, is not worth waiting for.
+// beginsConnect reports whether first can begin a CONNECT of some protocol level. MQTT 3.1
+// leaves four bits unused, but a byte with those bits of a TLS record, which stand for the
+// impossible QoS 3, is refused at once.
 func beginsConnect(first byte) bool {
 	return Type(first>>4) == CONNECT && first != firstOfTLS
 }
@@ -128,17 +127,17 @@ func notConnect(first byte) error {
 	return fmt.Errorf("%w: looks like %s", ErrNotConnect, like)
 }
 
-// ReadPacket reads one packet of any type from r, whole and never a byte more,
-// such as the answer of a broker to a CONNECT: CONNACK, or AUTH in MQTT 5.0. It
-// does not look inside; Type(raw[0] >> 4) is the packet's type.
+// ReadPacket reads one complete packet of any type from r, and never a byte beyond it. It is
+// for the broker's answer to a CONNECT, which is a CONNACK or, in MQTT 5.0, an AUTH. It does
+// not check the content; Type(raw[0] >> 4) is the packet's type.
 //
-// max is the largest packet in bytes that is accepted, fixed header included;
-// nothing is allocated for a larger one. The errors are *TooLargeError,
-// *MalformedError for a bad remaining length, and those of r, with
-// io.ErrUnexpectedEOF for an end in mid-packet and io.EOF for one before it.
+// max is the size in bytes of the largest packet that is accepted, including the fixed header;
+// nothing is allocated for a larger one. The errors are *TooLargeError, *MalformedError for a
+// bad remaining length, and those of r, with io.ErrUnexpectedEOF if the stream ends within the
+// packet and io.EOF if it ends before it.
 func ReadPacket(r io.Reader, max int) ([]byte, error) {
-	// Two bytes are the shortest packet there is, and nearly every first answer
-	// fits in what is allocated with them.
+	// The shortest packet has two bytes, and nearly every answer to a CONNECT fits into the
+	// capacity that is allocated with them.
 	raw := make([]byte, 2, 64)
 	if _, err := io.ReadFull(r, raw); err != nil {
 		return nil, err
@@ -169,7 +168,7 @@ func ReadPacket(r io.Reader, max int) ([]byte, error) {
 	return raw, nil
 }
 
-// inPacket returns the error of a read that a packet was cut short by.
+// inPacket returns the error for a read that ended within a packet.
 func inPacket(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF

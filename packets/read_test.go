@@ -10,8 +10,7 @@ import (
 	"testing/iotest"
 )
 
-// connects are valid packets of every level and of sizes on both sides of what
-// is allocated at first.
+// connects returns valid packets of every level, smaller and larger than the first buffer.
 func connects() [][]byte {
 	long := func(n int) string { return field(strings.Repeat("a", n)) }
 	return [][]byte{
@@ -79,7 +78,7 @@ func TestReadConnectCallsReadTwice(t *testing.T) {
 	}
 }
 
-// What is no CONNECT is refused on its first byte, even when no second comes.
+// A packet that is no CONNECT is refused on its first byte, even if no second byte arrives.
 func TestReadConnectNotConnect(t *testing.T) {
 	for _, test := range []struct{ name, sent, want string }{
 		{"HTTP", "GET / HTTP/1.1\r\n", "looks like HTTP"},
@@ -130,7 +129,7 @@ func TestReadConnectTooLarge(t *testing.T) {
 		{connect(3, 2, id), 3},
 		{connect(4|bridgeBit, 2, id), 4},
 		{connect(5, 2, props(), id), 5},
-		{[]byte("\x10\xFF\xFF\xFF\x7F\x00\x06MQIsdp\x03"), 3}, // all 14 bytes needed
+		{[]byte("\x10\xFF\xFF\xFF\x7F\x00\x06MQIsdp\x03"), 3}, // all 14 bytes are needed
 	} {
 		r := &countingReader{r: iotest.OneByteReader(bytes.NewReader(test.raw))}
 		_, err := ReadConnect(r, 500)
@@ -171,8 +170,8 @@ func TestReadConnectCutOff(t *testing.T) {
 	}
 }
 
-// A packet too short to be valid is refused when it is there, not when the 14
-// bytes of a valid one are.
+// A packet that is too short to be valid is refused as soon as it is complete, without waiting
+// for the 14 bytes of a valid one.
 func TestReadConnectShort(t *testing.T) {
 	raw := packet(0x10, "\x00\x04MQTT\x05\x02\x00\x3C")
 	_, err := ReadConnect(io.MultiReader(bytes.NewReader(raw), iotest.ErrReader(errors.New("a read too many"))), 1<<10)

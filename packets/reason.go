@@ -21,8 +21,8 @@ const (
 	RefusedNotAuthorized     ReasonCode = 5
 )
 
-// Reason codes of MQTT 5.0, section 2.4, those that a proxy gives or acts on.
-// The others are plain numbers that String knows.
+// Reason codes of MQTT 5.0 (section 2.4) that a proxy sends or acts on. String knows the names
+// of the others, too.
 const (
 	MalformedPacket            ReasonCode = 0x81
 	ProtocolError              ReasonCode = 0x82
@@ -41,10 +41,9 @@ const (
 	ConnectionRateExceeded     ReasonCode = 0x9F
 )
 
-// String returns the standard's name for the code, for a log or a reason
-// string. 1 to 5 are named as the CONNACK return codes of MQTT 3.1.1, where a
-// proxy meets them; the few reason codes of MQTT 5.0 with the same numbers
-// belong to SUBACK and DISCONNECT.
+// String returns the standard's name for the code, for a log or a reason string. The numbers 1
+// to 5 have the names of the CONNACK return codes of MQTT 3.1.1. MQTT 5.0 uses the same numbers
+// for a few reason codes of SUBACK and DISCONNECT.
 func (c ReasonCode) String() string {
 	switch {
 	case int(c) < len(returnCodeNames):

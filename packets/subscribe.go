@@ -11,16 +11,16 @@ type Subscribe struct {
 	PacketID uint16
 	// Properties of MQTT 5.0, sections 3.8.2.1 and 3.10.2.1.
 	Properties Properties
-	// Payload holds the topic filters as they are on the wire: see All and Add.
+	// Payload has the encoded topic filters: see All and Add.
 	Payload []byte
 }
 
-// Parse reads a SUBSCRIBE or UNSUBSCRIBE of the given protocol level that is all
-// of raw, and sets Type to which it is. Payload and the properties point into
-// raw afterwards. The error is a *MalformedError.
+// Parse reads a SUBSCRIBE or UNSUBSCRIBE of the given protocol level which must be all of raw,
+// and sets Type. Payload and the properties then point into raw. The error is a
+// *MalformedError.
 //
-// The filters are not empty and are UTF-8. Parse does not check the places of their wildcards,
-// which is up to the code that matches filters.
+// Parse checks that filters are UTF-8 and not empty. It does not check their wildcards; that is
+// up to the code that matches filters.
 func (s *Subscribe) Parse(raw []byte, level byte) error {
 	*s = Subscribe{Type: SUBSCRIBE}
 	if len(raw) > 0 && Type(raw[0]>>4) == UNSUBSCRIBE {
@@ -75,9 +75,9 @@ func (c *cursor) filter() (filter []byte, options byte, ok bool) {
 	return filter, options, ok
 }
 
-// optionsFault checks the subscription options of one filter: QoS in bits 0 and
-// 1, retain handling in bits 4 and 5, the upper two reserved. In MQTT 3.1.1 all but the
-// QoS is reserved, in 3.1 unused.
+// optionsFault checks the subscription options of one filter: QoS in bits 0 and 1, retain
+// handling in bits 4 and 5, the upper two bits are reserved. All bits but the QoS are reserved
+// in MQTT 3.1.1 and unused in 3.1.
 func optionsFault(options, level byte) *fault {
 	reserved := byte(0xC0)
 	switch level {
@@ -95,9 +95,9 @@ func optionsFault(options, level byte) *fault {
 	return nil
 }
 
-// All yields the topic filters in their order and the subscription options of
-// each, 0 in an UNSUBSCRIBE. The lower two bits of the options are the QoS
-// asked for; the others mean something in MQTT 5.0 only, section 3.8.3.1.
+// All yields the topic filters in their order and the subscription options of each, 0 in an
+// UNSUBSCRIBE. The lower two bits of the options are the QoS asked for; the other bits are used
+// only in MQTT 5.0, section 3.8.3.1.
 func (s *Subscribe) All() iter.Seq2[string, byte] {
 	return func(yield func(string, byte) bool) {
 		cur := cursor{b: s.Payload, typ: s.Type}
@@ -110,9 +110,8 @@ func (s *Subscribe) All() iter.Seq2[string, byte] {
 	}
 }
 
-// Add appends a topic filter, with its options unless Type is UNSUBSCRIBE. Type
-// must be set before. The Payload that Parse left in its packet is copied, not
-// written over.
+// Add appends a topic filter, with its options if Type is SUBSCRIBE. Type must be set before.
+// If Parse has set Payload, Add copies it and does not overwrite the parsed packet.
 func (s *Subscribe) Add(filter string, options byte) {
 	s.Payload = appendField(s.Payload[:len(s.Payload):len(s.Payload)], filter)
 	if s.Type == SUBSCRIBE {
@@ -142,9 +141,8 @@ type Suback struct {
 	Codes []ReasonCode
 }
 
-// Parse reads a SUBACK or UNSUBACK of the given protocol level that is all of
-// raw, and sets Type to which it is. The properties point into raw afterwards.
-// The error is a *MalformedError.
+// Parse reads a SUBACK or UNSUBACK of the given protocol level which must be all of raw, and
+// sets Type. The properties then point into raw. The error is a *MalformedError.
 func (s *Suback) Parse(raw []byte, level byte) error {
 	*s = Suback{Type: SUBACK}
 	if len(raw) > 0 && Type(raw[0]>>4) == UNSUBACK {

@@ -4,8 +4,7 @@ package packets
 // Type(b[0] >> 4). MQTT 5.0 section 2.1.2.
 type Type byte
 
-// The control packet types, spelled as in the standard. AUTH exists in MQTT 5.0
-// only.
+// The control packet types, spelled as in the standard. AUTH exists only in MQTT 5.0.
 const (
 	CONNECT     Type = 1
 	CONNACK     Type = 2
@@ -38,11 +37,11 @@ func (t Type) String() string {
 	return names[t]
 }
 
-// allows reports whether a packet of this type and protocol level may begin with
-// first, whose upper half is the type. MQTT 3.1.1 fixes the lower half for every type
-// but PUBLISH. MQTT 3.1 section 2.1 has DUP in what is acknowledged, and leaves unused
-// what has no meaning for the type: RETAIN outside of PUBLISH, and all four bits of
-// the types that nothing answers or that are answers themselves.
+// allows reports whether a packet of this type and protocol level may begin with first, whose
+// upper half is the type. MQTT 3.1.1 fixes the lower half for every type but PUBLISH. MQTT 3.1
+// section 2.1 allows DUP in packets that are acknowledged, and leaves the bits unused that have
+// no meaning for the type: RETAIN outside of PUBLISH, and all four bits of types that are not
+// answered or that are answers themselves.
 func (t Type) allows(first, level byte) bool {
 	switch {
 	case t == PUBLISH, first == t.firstByte():
@@ -54,11 +53,11 @@ func (t Type) allows(first, level byte) bool {
 	return qos == 0 || first&flagQoS == qos
 }
 
-// flagQoS is the place of the QoS in the first byte.
+// flagQoS is the position of the QoS in the first byte.
 const flagQoS = 0x06
 
-// firstByte returns the only first byte that a packet of this type may have,
-// for every type but PUBLISH. MQTT 5.0 table 2-2.
+// firstByte returns the only first byte that a packet of this type may have. It is not for
+// PUBLISH. MQTT 5.0 table 2-2.
 func (t Type) firstByte() byte {
 	switch t {
 	case PUBREL, SUBSCRIBE, UNSUBSCRIBE:

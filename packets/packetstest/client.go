@@ -12,7 +12,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// A client waits so long for what ought to come at once, and takes packets of any size.
+// patience is how long a client waits for a packet, and maxPacket is the size of the largest.
 const (
 	patience  = 20 * time.Second
 	maxPacket = 5 + 268_435_455 // section 2.1.4
@@ -25,11 +25,11 @@ type Client struct {
 
 	t      testing.TB
 	lastID uint16
-	inbox  []packets.Publish // received while something else was waited for
+	inbox  []packets.Publish // received while waiting for something else
 }
 
-// New returns a client for a connection on which a CONNECT is still to be sent. The
-// connection is closed when the test ends.
+// New returns a client for a connection on which no CONNECT has been sent. The connection is
+// closed when the test ends.
 func New(t testing.TB, conn net.Conn, level byte) *Client {
 	t.Cleanup(func() { conn.Close() })
 	return &Client{Conn: conn, Level: level, t: t}
@@ -41,7 +41,7 @@ func Identity(level byte, clientID, token string) *packets.Connect {
 	return &packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: clientID, HasUsername: true, Username: token}
 }
 
-// Dial connects by TCP until the test ends.
+// Dial connects by TCP. The connection is closed when the test ends.
 func Dial(t testing.TB, address string) net.Conn {
 	t.Helper()
 	return dial(t, &net.Dialer{Timeout: patience}, address)
@@ -63,7 +63,7 @@ func dial(t testing.TB, d *net.Dialer, address string) net.Conn {
 	return conn
 }
 
-// Connect sends a CONNECT, which must be accepted.
+// Connect sends a CONNECT and fails the test unless it is accepted.
 func Connect(t testing.TB, conn net.Conn, connect *packets.Connect) *Client {
 	t.Helper()
 	c, ack := Present(t, conn, connect)
@@ -95,8 +95,8 @@ func Try(conn net.Conn, connect *packets.Connect) (*Client, packets.Connack, err
 	return c, ack, err
 }
 
-// Exchange sends bytes and returns all that comes back until the connection ends,
-// which it must within the limit.
+// Exchange sends bytes and returns everything that arrives until the connection ends. The test
+// fails if it does not end within the limit.
 func Exchange(t testing.TB, conn net.Conn, sent string, limit time.Duration) string {
 	t.Helper()
 	if _, err := conn.Write([]byte(sent)); err != nil {
@@ -112,13 +112,13 @@ func Exchange(t testing.TB, conn net.Conn, sent string, limit time.Duration) str
 	return string(answer)
 }
 
-// IsTimeout reports whether err says that a deadline has passed.
+// IsTimeout reports whether err means that a deadline has passed.
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// Send writes bytes as they are.
+// Send writes bytes unchanged.
 func (c *Client) Send(b []byte) {
 	c.t.Helper()
 	_ = c.SetWriteDeadline(time.Now().Add(patience))
@@ -132,13 +132,13 @@ func (c *Client) Send(b []byte) {
 func (c *Client) ReadPacket() (Packet, error) { return c.read(patience) }
 
 func (c *Client) read(limit time.Duration) (Packet, error) {
-	_ = c.SetReadDeadline(time.Now().Add(limit)) // what is closed says so when it is read
+	_ = c.SetReadDeadline(time.Now().Add(limit)) // a closed connection fails in the read
 	raw, err := packets.ReadPacket(c.Conn, maxPacket)
 	_ = c.SetReadDeadline(time.Time{})
 	return raw, err
 }
 
-// ReadConnack returns the next packet, which must be a CONNACK.
+// ReadConnack returns the next packet, and an error if it is not a CONNACK.
 func (c *Client) ReadConnack() (ack packets.Connack, err error) {
 	raw, err := c.ReadPacket()
 	if err != nil {
@@ -169,7 +169,7 @@ func (c *Client) ReadType(want packets.Type) (Packet, error) {
 	}
 }
 
-// Expect returns the next packet, which must be of that type.
+// Expect returns the next packet, and fails the test if it has another type.
 func (c *Client) Expect(want packets.Type) Packet {
 	c.t.Helper()
 	p, err := c.ReadPacket()
@@ -193,7 +193,8 @@ func (c *Client) ExpectAck(want packets.Type, id uint16, code packets.ReasonCode
 	}
 }
 
-// ExpectEnd reads until the connection ends. Exactly these bytes must come before.
+// ExpectEnd reads until the connection ends, and fails the test unless it receives exactly
+// these bytes before.
 func (c *Client) ExpectEnd(before ...byte) {
 	c.t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(patience))
@@ -203,8 +204,8 @@ func (c *Client) ExpectEnd(before ...byte) {
 	}
 }
 
-// AwaitEnd reads until the connection ends, closes it, and returns the reason code
-// of the DISCONNECT that came before, 0 if none did.
+// AwaitEnd reads until the connection ends, closes it, and returns the reason code of the
+// DISCONNECT that came last, or 0 if there was none.
 func (c *Client) AwaitEnd(limit time.Duration) (code packets.ReasonCode, err error) {
 	defer c.Close()
 	for until := time.Now().Add(limit); ; {
@@ -224,14 +225,15 @@ func (c *Client) AwaitEnd(limit time.Duration) (code packets.ReasonCode, err err
 	}
 }
 
-// Ping returns when the other side has read all that was sent before.
+// Ping returns when the other side has read everything that was sent before.
 func (c *Client) Ping() {
 	c.t.Helper()
 	c.Send([]byte{0xC0, 0})
 	c.Expect(packets.PINGRESP)
 }
 
-// Disconnect ends the session in order and returns when the other side has closed.
+// Disconnect ends the session normally and returns when the other side has closed the
+// connection.
 func (c *Client) Disconnect() {
 	c.t.Helper()
 	c.Send((&packets.Disconnect{}).Append(nil, c.Level))

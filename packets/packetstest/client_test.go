@@ -10,7 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// exchanges plays the broker: it expects each packet and then sends its answer.
+// exchanges acts as the broker: it expects each packet and then sends its answer.
 func exchanges(t *testing.T, conn net.Conn, all ...[2]string) {
 	for _, e := range all {
 		if raw, err := packets.ReadPacket(conn, 100); err != nil || string(raw) != e[0] {
@@ -23,7 +23,7 @@ func exchanges(t *testing.T, conn net.Conn, all ...[2]string) {
 	conn.Close()
 }
 
-// TestMessagesBeforeTheAnswerAreKept: a message of QoS 2 that comes before the SUBACK is
+// TestMessagesBeforeTheAnswerAreKept: a message of QoS 2 that arrives before the SUBACK is
 // acknowledged in full and returned by Next.
 func TestMessagesBeforeTheAnswerAreKept(t *testing.T) {
 	near, far := net.Pipe()
@@ -46,8 +46,8 @@ func TestMessagesBeforeTheAnswerAreKept(t *testing.T) {
 	c.Disconnect()
 }
 
-// TestAwaitEnd returns the reason of the DISCONNECT, and an error for a connection that
-// does not end in time.
+// TestAwaitEnd: AwaitEnd returns the reason of the DISCONNECT, and an error for a connection
+// that does not end in time.
 func TestAwaitEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -67,7 +67,7 @@ func TestAwaitEnd(t *testing.T) {
 	})
 }
 
-// TestPacket reads the body behind a length of two bytes.
+// TestPacket reads the body of a packet whose length has two bytes.
 func TestPacket(t *testing.T) {
 	p := Packet(slices.Concat([]byte{0x40, 0x80, 0x01, 0x12, 0x34, 0x87}, make([]byte, 125)))
 	if p.Type() != packets.PUBACK || len(p.Body()) != 128 || p.PacketID() != 0x1234 || p.Code() != packets.NotAuthorized {

@@ -7,7 +7,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// NextID returns a packet identifier that was not used lately.
+// NextID returns a packet identifier that was not used recently.
 func (c *Client) NextID() uint16 {
 	c.lastID++
 	if c.lastID == 0 {
@@ -47,8 +47,8 @@ func (c *Client) Publish(topic, payload string) error {
 	return c.PublishAll(topic, [][]byte{[]byte(payload)}, func([]byte) {})
 }
 
-// PublishAll publishes payloads at QoS 1, all before the first acknowledgement is
-// read, and calls acked with each that was acknowledged.
+// PublishAll publishes all payloads at QoS 1 before it reads the first acknowledgement, and
+// calls acked for each payload that was acknowledged.
 func (c *Client) PublishAll(topic string, payloads [][]byte, acked func(payload []byte)) error {
 	var b []byte
 	waiting := make(map[uint16][]byte, len(payloads))
@@ -82,7 +82,7 @@ func (c *Client) PublishAll(topic string, payloads [][]byte, acked func(payload 
 	return nil
 }
 
-// Next returns the next message, which it has acknowledged as its QoS asks.
+// Next returns the next message. It has been acknowledged if its QoS requires that.
 func (c *Client) Next(limit time.Duration) (packets.Publish, error) {
 	for len(c.inbox) == 0 {
 		p, err := c.read(limit)
@@ -101,7 +101,7 @@ func (c *Client) Next(limit time.Duration) (packets.Publish, error) {
 	return m, nil
 }
 
-// receive keeps a message and acknowledges it.
+// receive stores a message and acknowledges it.
 func (c *Client) receive(raw Packet) error {
 	var m packets.Publish
 	if _, err := m.Parse(raw, c.Level); err != nil {

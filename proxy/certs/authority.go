@@ -19,39 +19,39 @@ const (
 	serverFile       = "server.pem"
 )
 
-// maxSteps ends an Ensure that never comes to rest. Alone it takes four
-// writes, and each of them can be lost to another process once.
+// maxSteps ends an Ensure that makes no progress. Without other processes it takes four writes,
+// and another process can undo each of them once.
 const maxSteps = 16
 
-// An Authority is a certificate authority of our own and the one server
-// certificate that it issued, in a directory. It keeps nothing in memory: any
-// number of goroutines and processes may call Ensure on one directory at once.
+// An Authority is the proxy's own certificate authority, with the one server certificate that
+// it issued, in a directory. It keeps nothing in memory: any number of goroutines and processes
+// may call Ensure on one directory at once.
 type Authority struct {
-	// Dir holds the files, and should hold nothing else. Ensure makes it,
-	// with mode 0700, if there is none.
+	// Dir contains the files, and should contain nothing else. Ensure creates it, with mode
+	// 0700, if it does not exist.
 	Dir string
 
-	// Names are the host names and IP addresses that the server certificate
-	// is for. None means LocalNames, asked at each Ensure. Processes that
-	// share a directory must want the same.
+	// Names are the host names and IP addresses of the server certificate. Empty means the
+	// result of LocalNames at each Ensure. Processes that share a directory must use the same
+	// names.
 	Names []string
 
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
 }
 
-// Status is what Ensure found and did.
+// Status is the result of Ensure.
 type Status struct {
-	// Own is set if this package has made the files. If not, nothing else is set, and
-	// renewal is up to the owner of the files.
+	// Own reports that this package made the files. If it did not, no other field is set, and
+	// the owner of the files must renew them.
 	Own bool
 
-	// AuthorityMade is set if ca-root.pem was written. It verifies the same
-	// servers as the one before it, if there was one.
+	// AuthorityMade reports that ca-root.pem was written. It verifies the same servers as its
+	// predecessor, if there was one.
 	AuthorityMade bool
 
-	// CertificateMade is set if server.pem was written: a Source over it
-	// has something to reload.
+	// CertificateMade reports that server.pem was written, so a Source that uses it should be
+	// reloaded.
 	CertificateMade bool
 
 	// RenewAt is the earliest time at which an Ensure will write again,
@@ -59,7 +59,7 @@ type Status struct {
 	RenewAt time.Time
 }
 
-// Files returns what Load needs to serve the certificate.
+// Files returns the argument of Load that serves the certificate.
 func (a *Authority) Files() Files {
 	return Files{
 		Certificate: filepath.Join(a.Dir, serverFile),
@@ -67,23 +67,21 @@ func (a *Authority) Files() Files {
 	}
 }
 
-// CertificateFile returns the path of ca-root.pem, which devices are given.
+// CertificateFile returns the path of ca-root.pem, the certificate that devices must trust.
 func (a *Authority) CertificateFile() string {
 	return filepath.Join(a.Dir, authorityFile)
 }
 
-// Ensure makes the files that are missing and renews the certificates of which
-// less than a third of their life is left or that lack one of the names. An
-// authority lives ten years, a server certificate 397 days, both counted from
-// an hour ago for the sake of devices whose clock is slow.
+// Ensure creates missing files. It renews certificates that have less than a third of their
+// lifetime left or that lack one of the names. An authority is valid for ten years and a server
+// certificate for 397 days, both counted from one hour ago for devices whose clock is slow.
 //
-// Files that are not ours are left alone; it is an error if they do not
-// include both server.pem and server-key.pem. An error never spoils what is
-// there already: Load may still succeed.
+// Ensure does not touch files that this package did not make; it is an error if they do not
+// include both server.pem and server-key.pem. An error never damages existing files: Load may
+// still succeed.
 //
-// Each round looks at the files afresh and makes the one that is needed next,
-// so that a crash at any point, or another process that is at the same work,
-// is nothing special.
+// Each round reads the files again and makes the one that is needed next. It therefore does not
+// matter if an earlier Ensure crashed or if another process works on the same directory.
 func (a *Authority) Ensure() (Status, error) {
 	names, err := a.names()
 	if err != nil {
@@ -159,7 +157,7 @@ func (a *Authority) issueServer(have *inventory, names []string, now time.Time) 
 	return a.write(serverFile, data, 0o644, have.server != nil)
 }
 
-// write replaces only what the inventory has seen to be ours.
+// write creates a file, or replaces one that this package made.
 func (a *Authority) write(name string, data []byte, mode fs.FileMode, replaces bool) error {
 	path := filepath.Join(a.Dir, name)
 	var err error

@@ -15,8 +15,7 @@ import (
 
 var allFiles = []string{authorityKeyFile, authorityFile, serverKeyFile, serverFile}
 
-// testAuthority has names that do not depend on the machine, and a clock that
-// the test moves.
+// testAuthority has names that do not depend on the machine, and a clock that the test sets.
 type testAuthority struct {
 	*Authority
 	now time.Time
@@ -41,7 +40,7 @@ func mustEnsure(t testing.TB, a *Authority) Status {
 	return status
 }
 
-// snapshot is the content and the time of every file in a directory.
+// snapshot returns the content and the time of every file in a directory.
 func snapshot(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -59,7 +58,7 @@ func snapshot(t testing.TB, dir string) map[string]string {
 	return files
 }
 
-// mustDiffer wants exactly these files to be new or changed since before.
+// mustDiffer checks that exactly these files are new or have changed since before.
 func mustDiffer(t testing.TB, dir string, before map[string]string, want ...string) {
 	t.Helper()
 	wanted := make(map[string]bool)
@@ -103,7 +102,7 @@ func TestEnsureMakesWhatClientsAccept(t *testing.T) {
 	mustDiffer(t, a.Dir, before)
 }
 
-// The zero Authority takes the machine's own names.
+// The zero Authority uses the machine's own names.
 func TestEnsureDefaults(t *testing.T) {
 	a := &Authority{Dir: t.TempDir()}
 	mustEnsure(t, a)
@@ -161,8 +160,8 @@ func TestModes(t *testing.T) {
 	check()
 }
 
-// A crash after any number of writes, in the middle of one even, leaves a
-// directory that the next start completes without touching what is there.
+// After a crash at any point, even within a write, the next start completes the directory
+// without changing the files that are there.
 func TestEnsureAfterCrash(t *testing.T) {
 	for writes := range len(allFiles) + 1 {
 		a := newTestAuthority(t.TempDir())
@@ -183,9 +182,9 @@ func TestEnsureAfterCrash(t *testing.T) {
 	}
 }
 
-// Losing one of our files, or a certificate that is not for the key any more,
-// is repaired as long as the authority's key is there; devices notice nothing.
-func TestEnsureRepairsOurOwn(t *testing.T) {
+// If one of the files is lost, or a certificate no longer belongs to its key, Ensure makes it
+// again as long as the authority's key exists; devices do not notice.
+func TestEnsureRepairsItsOwnFiles(t *testing.T) {
 	tests := []struct {
 		lost    []string
 		written []string
@@ -212,9 +211,9 @@ func TestEnsureRepairsOurOwn(t *testing.T) {
 	}
 }
 
-// One that looks while another is at work must not take a set that is not
-// complete yet for somebody else's.
-func TestLookWhileAnotherStarts(t *testing.T) {
+// An Ensure that runs while another one creates files must not mistake the incomplete set for
+// files of a foreign authority.
+func TestEnsureWhileAnotherCreates(t *testing.T) {
 	for range 60 {
 		a := newTestAuthority(t.TempDir())
 		done := make(chan struct{})
@@ -232,7 +231,7 @@ func TestLookWhileAnotherStarts(t *testing.T) {
 	}
 }
 
-// Authorities share no memory, so these might be processes as well.
+// Authorities share no memory, so these goroutines stand for processes as well.
 func TestEnsureConcurrently(t *testing.T) {
 	dir := t.TempDir()
 	for _, years := range []int{0, 1, 8} {

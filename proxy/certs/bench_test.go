@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkHandshake is both ends of a full TLS 1.3 handshake with Go's
-// defaults, up to the first byte from the server, without a network between.
+// BenchmarkHandshake measures both ends of a full TLS 1.3 handshake with Go's defaults, up to
+// the first byte from the server, without a network.
 func BenchmarkHandshake(b *testing.B) {
 	a := newTestAuthority(b.TempDir())
 	mustEnsure(b, a.Authority)
@@ -47,7 +47,7 @@ func benchmarkHandshake(b *testing.B, src *Source, client *tls.Config) {
 	}
 }
 
-// BenchmarkReload is a poll that finds nothing new.
+// BenchmarkReload measures a reload of unchanged files.
 func BenchmarkReload(b *testing.B) {
 	src := mustLoad(b, pair(b, newIssuer(b, "root"), b.TempDir()))
 	b.ReportAllocs()
@@ -56,7 +56,7 @@ func BenchmarkReload(b *testing.B) {
 	}
 }
 
-// BenchmarkEnsure is a poll that finds nothing to do.
+// BenchmarkEnsure measures an Ensure that has nothing to do.
 func BenchmarkEnsure(b *testing.B) {
 	a := newTestAuthority(b.TempDir())
 	mustEnsure(b, a.Authority)

@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
-// severalNames is a source with certificates for localhost (ECDSA), other.test (ECDSA)
-// and localhost (RSA), in this order.
+// severalNames returns a source with certificates for localhost (ECDSA), other.test (ECDSA) and
+// localhost (RSA), in this order.
 func severalNames(t *testing.T, root *issuer) (*Source, Files) {
 	t.Helper()
 	dir := t.TempDir()
@@ -158,7 +158,7 @@ func TestCompatibility(t *testing.T) {
 	}
 }
 
-// ticketServer is a server of its own files with the given ticket secret, and with
+// ticketServer returns a server with files of its own and the given ticket secret, and with
 // client authorities if there are any.
 func ticketServer(t *testing.T, root *issuer, secret string, devices ...*issuer) (*tls.Config, *Source, Files) {
 	t.Helper()
@@ -174,8 +174,8 @@ func ticketServer(t *testing.T, root *issuer, secret string, devices ...*issuer)
 	return src.ServerConfig(options), src, files
 }
 
-// TestTicketsOfAnotherServer: what one server gave, another takes that has the same
-// secret and trusts the same devices, and nobody else.
+// TestTicketsOfAnotherServer: a ticket is accepted by every server with the same secret and the
+// same client authorities, and by no other.
 func TestTicketsOfAnotherServer(t *testing.T) {
 	root, devices, strangers := newIssuer(t, "root"), newIssuer(t, "devices"), newIssuer(t, "strangers")
 	secret, another := strings.Repeat("s", 32), strings.Repeat("a", 32)
@@ -255,7 +255,7 @@ func TestBadTicketSecret(t *testing.T) {
 	root := newIssuer(t, "root")
 	_, src, files := ticketServer(t, root, strings.Repeat("s", 32))
 	put(t, files.TicketSecret, []byte(strings.Repeat("s", 31)+"\n"))
-	if _, err := src.Reload(); err == nil || !strings.Contains(err.Error(), "31 bytes are too few") || strings.Contains(err.Error(), "sss") {
+	if _, err := src.Reload(); err == nil || !strings.Contains(err.Error(), "31 bytes is too short") || strings.Contains(err.Error(), "sss") {
 		t.Errorf("a short secret: %v", err)
 	}
 	files.TicketSecret += "-missing"

@@ -15,9 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
-// Files that somebody else made are served and never written, whatever the
-// date and the names.
-func TestForeignFilesAreLeftAlone(t *testing.T) {
+// Files that another program made are served and never written, whatever their dates and names.
+func TestForeignFilesAreNotWritten(t *testing.T) {
 	root := newIssuer(t, "root")
 	own := func(t *testing.T, a *testAuthority) *x509.Certificate {
 		mustEnsure(t, a.Authority)
@@ -97,7 +96,8 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 	}
 }
 
-// Part of a set by somebody else is an error that says which part is missing.
+// If only some of the files exist and another program made them, the error says which one is
+// missing.
 func TestForeignFilesIncomplete(t *testing.T) {
 	root := newIssuer(t, "root")
 	cert, key := root.server(t, certtest.NewKey())
@@ -123,7 +123,7 @@ func TestForeignFilesIncomplete(t *testing.T) {
 			if err == nil || status != (Status{}) {
 				t.Fatalf("Ensure() = %+v, %v", status, err)
 			}
-			for _, want := range append(test.want, a.Dir, "move those away") {
+			for _, want := range append(test.want, a.Dir, "move those files away") {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%v\nlacks %q", err, want)
 				}
@@ -133,7 +133,7 @@ func TestForeignFilesIncomplete(t *testing.T) {
 	}
 }
 
-// A file that comes in while we make the same one is not replaced.
+// A file that appears while Ensure makes the same one is not replaced.
 func TestForeignFileArrives(t *testing.T) {
 	a := newTestAuthority(t.TempDir())
 	mustEnsure(t, a.Authority)
@@ -152,8 +152,8 @@ func TestForeignFileArrives(t *testing.T) {
 	mustDiffer(t, a.Dir, before)
 }
 
-// An authority of ours that was copied from another machine, so that devices
-// need to trust only one, issues the certificate of this machine.
+// An authority that was copied from another machine, so that devices need to trust only one,
+// issues the certificate of this machine.
 func TestSharedAuthority(t *testing.T) {
 	first, second := newTestAuthority(t.TempDir()), newTestAuthority(t.TempDir())
 	mustEnsure(t, first.Authority)

@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// inventory is what the directory of an Authority holds. The keys and
-// certificates are nil where there is no file or where it is not ours.
+// inventory describes the directory of an Authority. A key or certificate is nil if the file
+// does not exist or was not made by this package.
 type inventory struct {
 	dir          string
-	files        map[string][]byte // by name, those that exist
+	files        map[string][]byte // the files that exist, by name
 	authorityKey *ecdsa.PrivateKey
 	authority    *x509.Certificate
 	serverKey    *ecdsa.PrivateKey
 	server       *x509.Certificate
 }
 
-// readInventory reads what is made last first: a set that another process is
-// making at the same time then never seems to lack what came before.
+// readInventory reads the files in the reverse order of their creation. If another process
+// creates them at the same time, a file that is found then never lacks the files it depends on.
 func readInventory(dir string) (*inventory, error) {
 	have := &inventory{dir: dir, files: make(map[string][]byte)}
 	for _, name := range []string{serverFile, serverKeyFile, authorityFile, authorityKeyFile} {
@@ -49,15 +49,15 @@ func readInventory(dir string) (*inventory, error) {
 	return have, nil
 }
 
-// isSymlink distinguishes a link that leads nowhere from a missing file: the first
-// must not be taken for room to write.
+// isSymlink distinguishes a broken link from a missing file. A broken link must not be
+// replaced.
 func isSymlink(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
-// ours reports whether every file there is ours. Certificates are only
-// recognised with the authority's key at hand. No file at all is ours, too.
+// ours reports whether this package made every file that exists. Certificates are only
+// recognized together with the authority's key. An empty directory counts as ours.
 func (have *inventory) ours() bool {
 	var count int
 	for _, ours := range []bool{have.authorityKey != nil, have.authority != nil, have.serverKey != nil, have.server != nil} {
@@ -68,27 +68,27 @@ func (have *inventory) ours() bool {
 	return count == len(have.files)
 }
 
-// usable wants files that are not ours to include a certificate and its key.
-// Whether the two are any good is for Load to say.
+// usable returns an error unless files that are not ours include a certificate and its key.
+// Load checks their content.
 func (have *inventory) usable() error {
 	for _, name := range []string{serverFile, serverKeyFile} {
 		if _, ok := have.files[name]; !ok {
-			return fmt.Errorf("%s: missing, and not made because the directory holds files of somebody else or an authority without its key (%s); add it, or move those away to have all made anew",
+			return fmt.Errorf("%s: missing, and not made because the directory has files that the proxy did not make, or an authority without its key (%s); add the file, or move those files away to have all made anew",
 				filepath.Join(have.dir, name), strings.Join(slices.Sorted(maps.Keys(have.files)), ", "))
 		}
 	}
 	return nil
 }
 
-// serverFits reports whether the certificate is there, for the key that is
-// there, and for all of the names.
+// serverFits reports whether the server certificate exists, belongs to the key and has all of
+// the names.
 func (have *inventory) serverFits(names []string) bool {
 	return have.server != nil && have.serverKey.PublicKey.Equal(have.server.PublicKey) && covers(have.server, names)
 }
 
-// clock returns now, or, if that is later, the time at which the newest of the
-// certificates was valid already. Machines without a battery wake up in 1970;
-// a certificate issued then would have expired as soon as they learn the time.
+// clock returns now or, if that is later, the start of the validity of the newest certificate.
+// A machine without a battery for its clock starts in 1970, and a certificate issued then would
+// have expired as soon as the machine learns the time.
 func (have *inventory) clock(now time.Time) time.Time {
 	for _, cert := range []*x509.Certificate{have.authority, have.server} {
 		if cert != nil && now.Before(cert.NotBefore) {

@@ -16,14 +16,14 @@ import (
 
 const (
 	authorityYears = 10
-	// Apple's systems refuse more than 398 days of certificates that they
-	// were not told to trust by hand.
+	// Apple's systems refuse certificates that are valid for more than 398 days unless a user
+	// has trusted them explicitly.
 	serverLife = 397 * 24 * time.Hour
 	backdate   = time.Hour
 )
 
-// ownKeyMark is the first line of our keys. Text before the first block is
-// allowed (RFC 7468 section 5.2), and openssl keeps quiet about it.
+// ownKeyMark is the first line of our keys. Text before the first block is allowed (RFC 7468
+// section 5.2), and openssl ignores it.
 const ownKeyMark = "This key was made by mqtt-auth-proxy, which renews the certificates that belong to it.\n"
 
 func newKeyPEM() ([]byte, error) {
@@ -66,16 +66,15 @@ func newAuthorityPEM(key *ecdsa.PrivateKey, now time.Time) ([]byte, error) {
 		BasicConstraintsValid: true,
 		IsCA:                  true,
 		MaxPathLenZero:        true,
-		// Left to x509, it would follow the Go release, and a certificate
-		// renewed by the next one would not point to the copies of
-		// ca-root.pem that devices hold.
+		// The default of x509 could change with the Go release, and a certificate that the next
+		// release renews would not match the copies of ca-root.pem on devices.
 		SubjectKeyId: keyID(&key.PublicKey),
 	}
 	return issue(template, template, &key.PublicKey, key)
 }
 
-// newServerPEM makes the certificate alone, without the authority's: who does
-// not have that one already gains nothing from being sent it.
+// newServerPEM returns the server certificate alone, without the authority's. A client that
+// does not already trust the authority gains nothing from receiving it.
 func newServerPEM(have *inventory, names []string, now time.Time) ([]byte, error) {
 	template := &x509.Certificate{
 		Subject:               serverSubject(),
@@ -97,15 +96,15 @@ func issue(template, parent *x509.Certificate, public *ecdsa.PublicKey, signer *
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// parseIssued returns nil if data is not one certificate for subject that we
-// issued with the key of issuer. Its dates do not matter.
+// parseIssued returns nil unless data is one certificate for subject that was issued with the
+// key of issuer. Its dates do not matter.
 func parseIssued(data []byte, subject pkix.Name, issuer *ecdsa.PublicKey) *x509.Certificate {
 	certs, err := parseCertificates(data)
 	if err != nil || len(certs) != 1 || certs[0].Subject.String() != subject.String() {
 		return nil
 	}
 	cert := certs[0]
-	// Not CheckSignatureFrom: ca-root.pem may be the file that is missing.
+	// CheckSignatureFrom cannot be used, because ca-root.pem may be the file that is missing.
 	authority := &x509.Certificate{PublicKey: issuer}
 	if authority.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) != nil {
 		return nil
@@ -113,8 +112,8 @@ func parseIssued(data []byte, subject pkix.Name, issuer *ecdsa.PublicKey) *x509.
 	return cert
 }
 
-// authoritySubject follows from the key, so that the authority keeps its name
-// when it is renewed and two authorities never share one.
+// authoritySubject derives the name from the key, so that the authority keeps its name when it
+// is renewed and two authorities never have the same name.
 func authoritySubject(key *ecdsa.PublicKey) pkix.Name {
 	return subject("mqtt-auth-proxy CA " + hex.EncodeToString(keyID(key)[:4]))
 }
@@ -125,17 +124,17 @@ func subject(commonName string) pkix.Name {
 	return pkix.Name{Organization: []string{"mqtt-auth-proxy"}, CommonName: commonName}
 }
 
-// keyID is method 1 of RFC 7093 section 2.
+// keyID returns the key identifier by method 1 of RFC 7093 section 2.
 func keyID(key *ecdsa.PublicKey) []byte {
 	point, err := key.Bytes()
 	if err != nil {
-		return make([]byte, 20) // only a curve that we never use
+		return make([]byte, 20) // only for a curve that is never used here
 	}
 	sum := sha256.Sum256(point)
 	return sum[:20]
 }
 
-// renewAt is when a third of a certificate's life is left.
+// renewAt returns the time at which a third of a certificate's lifetime is left.
 func renewAt(cert *x509.Certificate) time.Time {
 	return cert.NotAfter.Add(-cert.NotAfter.Sub(cert.NotBefore) / 3)
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzOwn feeds the files that decide whether a directory is ours.
+// FuzzOwn tests the parsers that decide whether Ensure made the files of a directory.
 func FuzzOwn(f *testing.F) {
 	a := newTestAuthority(f.TempDir())
 	mustEnsure(f, a.Authority)

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// maxLocalNames bounds what LocalNames returns: some hosts bear thousands of
-// addresses, and devices have a few KiB to read a certificate into.
+// maxLocalNames bounds the result of LocalNames. Some hosts have thousands of addresses, and
+// devices have only a few KiB for a certificate.
 const maxLocalNames = 64
 
 // LocalNames returns the names and addresses by which devices may reach this
@@ -20,8 +20,7 @@ const maxLocalNames = 64
 // and the addresses of its interfaces, at most 64 in all. Link-local IPv6
 // addresses are left out, as they mean nothing without their zone.
 func LocalNames() []string {
-	// A system that does not tell its name or its addresses still has the
-	// loopback ones.
+	// If the system does not report its name or its addresses, the loopback ones remain.
 	host, _ := os.Hostname()
 	addrs, _ := net.InterfaceAddrs()
 	return localNames(host, addrs)
@@ -67,16 +66,15 @@ func addNames(template *x509.Certificate, names []string) {
 	}
 }
 
-// covers reports whether clients that know the server by any of names accept
-// the certificate.
+// covers reports whether clients that use any of names for the server accept the certificate.
 func covers(cert *x509.Certificate, names []string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {
 		return cert.VerifyHostname(name) != nil
 	})
 }
 
-// checkName refuses what no client would look for in a certificate, or what
-// x509 cannot put there.
+// checkName refuses names that no client looks for in a certificate, or that x509 cannot
+// encode.
 func checkName(name string) error {
 	if net.ParseIP(name) == nil && !isHostName(name) {
 		return fmt.Errorf("%q is neither a host name nor an IP address without a zone", name)
@@ -84,8 +82,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// isHostName is RFC 1123 section 2.1, and the underscore that some hosts bear
-// all the same.
+// isHostName checks for RFC 1123 section 2.1, and allows the underscore that some host names
+// have.
 func isHostName(name string) bool {
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 	for label := range strings.SplitSeq(name, ".") {

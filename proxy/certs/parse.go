@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// parseIdentity checks contents as strictly as the pickiest device would: what
-// is refused here would be refused, and harder to find, in some handshake.
+// parseIdentity checks contents as strictly as the strictest device would. A mistake that is
+// not found here would make some handshakes fail, where it is harder to find.
 func parseIdentity(f Files, c contents) (*identity, error) {
 	id := &identity{clientCAs: x509.NewCertPool()}
 	for i, p := range f.pairs() {
@@ -89,9 +89,9 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// decodePEM returns all blocks of a file. pem.Decode steps over what it cannot
-// decode; here that is an error, or a chain cut off by a writer that has not
-// finished would pass for a shorter one.
+// decodePEM returns all blocks of a file. pem.Decode skips what it cannot decode. Here that is
+// an error, because a chain of which only a part has been written would look like a shorter
+// chain.
 func decodePEM(data []byte) ([]*pem.Block, error) {
 	var blocks []*pem.Block
 	for b, rest := pem.Decode(data); b != nil; b, rest = pem.Decode(rest) {
@@ -103,7 +103,7 @@ func decodePEM(data []byte) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
-// checkKey finds what would make a key unusable, apart from its value.
+// checkKey finds what makes a key file unusable, apart from the value of the key.
 func checkKey(data []byte) error {
 	blocks, err := decodePEM(data)
 	if err != nil {
@@ -121,7 +121,7 @@ func checkKey(data []byte) error {
 	return errors.New("holds no private key; put it there in PEM form (-----BEGIN PRIVATE KEY-----)")
 }
 
-// cureMismatch returns what to do about a key that is not the first certificate's.
+// cureMismatch returns what to do about a key that does not belong to the first certificate.
 func cureMismatch(chain []*x509.Certificate, key []byte) string {
 	for i, cert := range chain[1:] {
 		data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
@@ -132,12 +132,11 @@ func cureMismatch(chain []*x509.Certificate, key []byte) string {
 	return "write both files, then reload"
 }
 
-// checkOrder wants each certificate to be signed by the next (RFC 5246 section
-// 7.4.2). TLS 1.3 lets the order be, but most of what runs on devices cannot
-// sort.
+// checkOrder checks that each certificate is signed by the next (RFC 5246 section 7.4.2). TLS
+// 1.3 allows any order, but most devices cannot sort the chain.
 func checkOrder(chain []*x509.Certificate) error {
 	for i, cert := range chain[:len(chain)-1] {
-		err := errors.New("it bears the name of another issuer")
+		err := errors.New("it names another issuer")
 		if bytes.Equal(cert.RawIssuer, chain[i+1].RawSubject) {
 			err = cert.CheckSignatureFrom(chain[i+1])
 		}

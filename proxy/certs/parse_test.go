@@ -75,7 +75,7 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// All that openssl writes by itself must load.
+// All forms that openssl writes by default must load.
 func TestKeyForms(t *testing.T) {
 	root := newIssuer(t, "root")
 	ec, rsa := certtest.NewKey(), rsaKey(t)

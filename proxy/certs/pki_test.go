@@ -18,7 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
-// issuer is somebody else's authority.
+// issuer is an authority that this package did not make.
 type issuer struct {
 	cert *x509.Certificate
 	key  crypto.Signer
@@ -76,7 +76,7 @@ func rsaKey(t testing.TB) *rsa.PrivateKey {
 	return key
 }
 
-// trust returns a client's config that knows localhost by the authorities.
+// trust returns a client config that verifies localhost by the authorities.
 func trust(certs ...*x509.Certificate) *tls.Config {
 	roots := x509.NewCertPool()
 	for _, cert := range certs {
@@ -85,9 +85,9 @@ func trust(certs ...*x509.Certificate) *tls.Config {
 	return &tls.Config{RootCAs: roots, ServerName: "localhost"}
 }
 
-// handshake connects client to server over TCP, has one byte sent down, and
-// returns what the client saw. The byte brings session tickets, and the
-// server's opinion of a client certificate, along with it.
+// handshake connects client to server over TCP, sends one byte from the server, and returns the
+// client's state. Session tickets, and the server's decision about a client certificate, arrive
+// with that byte.
 func handshake(t testing.TB, server, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -142,7 +142,7 @@ func mustParse(t testing.TB, path string) *x509.Certificate {
 	return certs[0]
 }
 
-// pair writes a new server certificate by root, and its key, into dir.
+// pair writes a new server certificate issued by root, and its key, to dir.
 func pair(t testing.TB, root *issuer, dir string) Files {
 	t.Helper()
 	files := Files{Certificate: filepath.Join(dir, "server.pem"), Key: filepath.Join(dir, "server-key.pem")}
@@ -169,7 +169,7 @@ func mustReload(t testing.TB, src *Source, want bool) {
 	}
 }
 
-// mustServe wants a client that trusts root to find src's server good.
+// mustServe fails the test unless a client that trusts root accepts src's server.
 func mustServe(t testing.TB, src *Source, root *x509.Certificate) {
 	t.Helper()
 	if _, err := handshake(t, src.ServerConfig(Options{}), trust(root)); err != nil {
@@ -177,7 +177,8 @@ func mustServe(t testing.TB, src *Source, root *x509.Certificate) {
 	}
 }
 
-// mustNotServe wants it to find the server's authority unknown.
+// mustNotServe fails the test unless a client that trusts root finds the server's authority
+// unknown.
 func mustNotServe(t testing.TB, src *Source, root *x509.Certificate) {
 	t.Helper()
 	_, err := handshake(t, src.ServerConfig(Options{}), trust(root))

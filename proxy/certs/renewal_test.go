@@ -41,14 +41,14 @@ func TestRenewal(t *testing.T) {
 	}
 }
 
-// Go derives key identifiers differently from release to release. Those of a
-// renewed authority must stay, or openssl rejects what it issues next with the
-// ca-root.pem that devices have.
+// The default key identifiers of Go differ between releases. Those of a renewed authority must
+// not change, or openssl rejects certificates that it issues next with the ca-root.pem on
+// devices.
 func TestRenewalKeepsKeyIdentifier(t *testing.T) {
 	a := newTestAuthority(t.TempDir())
 	mustEnsure(t, a.Authority)
 	old := mustParse(t, a.CertificateFile())
-	t.Setenv("GODEBUG", "x509sha256skid=0") // what Go 1.24 did
+	t.Setenv("GODEBUG", "x509sha256skid=0") // as in Go 1.24
 	a.now = a.now.AddDate(9, 0, 0)
 	if status := mustEnsure(t, a.Authority); !status.AuthorityMade || !status.CertificateMade {
 		t.Fatalf("nine years later: %+v", status)
@@ -58,9 +58,8 @@ func TestRenewalKeepsKeyIdentifier(t *testing.T) {
 	}
 }
 
-// A proxy that runs for 25 years serves, on every day of them, a certificate
-// that is good for months and that every ca-root.pem handed out and not yet
-// expired verifies.
+// A proxy that runs for 25 years serves, on every day, a certificate that is valid for months
+// and that every ca-root.pem verifies that was distributed and has not expired.
 func TestRenewalForALifetime(t *testing.T) {
 	a := newTestAuthority(t.TempDir())
 	var roots []*x509.Certificate
@@ -118,8 +117,8 @@ func TestNamesChange(t *testing.T) {
 	}
 }
 
-// A machine without a battery starts in 1970 until the network tells it the
-// time. Nothing that it does by then may be out of date afterwards.
+// A machine without a battery for its clock starts in 1970 until it gets the time from the
+// network. Nothing that it makes before may be expired afterwards.
 func TestClockStartsIn1970(t *testing.T) {
 	a := newTestAuthority(t.TempDir())
 	today := a.now
@@ -143,8 +142,8 @@ func TestClockStartsIn1970(t *testing.T) {
 	mustServe(t, mustLoad(t, a.Files()), mustParse(t, a.CertificateFile()))
 }
 
-// If the very first start is in 1970 the next Ensure after it puts all right,
-// with the same keys.
+// If the very first start is in 1970, the next Ensure with the correct time makes valid
+// certificates with the same keys.
 func TestClockStartedIn1970(t *testing.T) {
 	a := newTestAuthority(t.TempDir())
 	today := a.now

@@ -9,19 +9,17 @@ import (
 	"slices"
 )
 
-// serial names a certificate as a revocation list does (RFC 5280 section 5.1.2.6).
+// serial identifies a certificate as a revocation list does (RFC 5280 section 5.1.2.6).
 type serial struct{ issuer, number string }
 
-// parseRevoked reads a file of revocation lists, PEM or a single one in DER. Each
-// must be signed by one of the authorities: a list that anyone could have written
-// would lock out whom it likes.
+// parseRevoked parses a file of revocation lists, in PEM or as a single list in DER. Each list
+// must be signed by one of the authorities, because a forged list could lock out any device.
 //
-// A list whose next update is overdue stays in force. To drop it would let the
-// revoked in again, to refuse everybody would lock out a fleet because a cron job
-// failed.
+// A list whose next update is overdue stays in force. Dropping it would accept revoked devices
+// again; refusing every device would lock out a fleet because a cron job failed.
 func parseRevoked(data []byte, authorities []*x509.Certificate) (map[serial]struct{}, error) {
 	revoked := make(map[serial]struct{})
-	// A list that is cut off must not be left out: who is in it would be let in again.
+	// Skipping a truncated list would accept the devices in it again.
 	blocks, err := decodePEM(data)
 	if err != nil {
 		return nil, err
@@ -66,11 +64,11 @@ func signedByAny(list *x509.RevocationList, authorities []*x509.Certificate) boo
 	return false
 }
 
-// errRevoked is what a handshake with a revoked certificate ends with.
+// errRevoked is the error of a handshake with a revoked certificate.
 var errRevoked = errors.New("the client's certificate, or that of its authority, has been revoked")
 
-// refuseRevoked lets a connection through unless every verified chain has a
-// certificate that was revoked. It is asked for resumed sessions as well.
+// refuseRevoked refuses a connection if every verified chain contains a revoked certificate. It
+// is also called for resumed sessions.
 func (s *Source) refuseRevoked(state tls.ConnectionState) error {
 	if s.Revokes(state.VerifiedChains) {
 		return errRevoked
@@ -78,9 +76,9 @@ func (s *Source) refuseRevoked(state tls.ConnectionState) error {
 	return nil
 }
 
-// Revokes reports whether the revocation lists of now mean the certificate of a client
-// that was verified by these chains: each has a certificate that is in one. Nothing is
-// revoked without a chain.
+// Revokes reports whether the current revocation lists revoke the certificate of a client that
+// was verified by these chains: each chain contains a revoked certificate. Without a chain
+// nothing is revoked.
 func (s *Source) Revokes(chains [][]*x509.Certificate) bool {
 	revoked := s.current.Load().revoked
 	if len(revoked) == 0 || len(chains) == 0 {
@@ -94,11 +92,10 @@ func (s *Source) Revokes(chains [][]*x509.Certificate) bool {
 	return true
 }
 
-// Accepts reports whether a client that was verified by these chains would be let in by
-// the authorities and revocation lists of now: by one of the chains, which leads to an
-// authority and has no revoked certificate. It does not look at dates. A client without
-// a chain showed no certificate and is accepted, and so is every client if no ClientCA
-// file says which are.
+// Accepts reports whether the current authorities and revocation lists accept a client that was
+// verified by these chains: one of the chains leads to an authority and contains no revoked
+// certificate. Accepts does not check dates. A client without a chain presented no certificate
+// and is accepted. Without a ClientCA file every client is accepted.
 func (s *Source) Accepts(chains [][]*x509.Certificate) bool {
 	id := s.current.Load()
 	if len(chains) == 0 || len(id.authorities) == 0 {
@@ -112,8 +109,8 @@ func (s *Source) Accepts(chains [][]*x509.Certificate) bool {
 	return false
 }
 
-// trusts reports whether an authority of now issued the chain. One whose certificate was
-// renewed with the same name and key is the same.
+// trusts reports whether a current authority issued the chain. An authority whose certificate
+// was renewed with the same name and key is still the same authority.
 func (id *identity) trusts(chain []*x509.Certificate) bool {
 	return slices.ContainsFunc(chain, func(cert *x509.Certificate) bool {
 		return slices.ContainsFunc(id.authorities, func(ca *x509.Certificate) bool {
@@ -122,7 +119,7 @@ func (id *identity) trusts(chain []*x509.Certificate) bool {
 	})
 }
 
-// Revoked returns how many certificates the revocation lists of now have.
+// Revoked returns the number of certificates in the current revocation lists.
 func (s *Source) Revoked() int { return len(s.current.Load().revoked) }
 
 func anyRevoked(chain []*x509.Certificate, revoked map[serial]struct{}) bool {

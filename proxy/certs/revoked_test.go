@@ -24,7 +24,7 @@ func newCRLIssuer(t testing.TB, name string) *issuer {
 	})}
 }
 
-// revoke returns a list of certificates in DER.
+// revoke returns a revocation list in DER.
 func (i *issuer) revoke(t testing.TB, nextUpdate time.Time, revoked ...*x509.Certificate) []byte {
 	t.Helper()
 	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: nextUpdate.Add(-time.Hour), NextUpdate: nextUpdate}
@@ -55,8 +55,8 @@ func (i *issuer) numberedDevice(t testing.TB, number int64) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
 }
 
-// revokingServer returns a source that checks clients of ca against a list, and
-// the config of a client that trusts it.
+// revokingServer returns a source that checks clients of ca against a list, and the config of a
+// client that trusts it.
 func revokingServer(t *testing.T, ca *issuer, list []byte) (*Source, Files, *tls.Config) {
 	t.Helper()
 	root, dir := newIssuer(t, "root"), t.TempDir()
@@ -91,7 +91,7 @@ func TestRevokedCertificateIsRefused(t *testing.T) {
 	if err := connect(good); err != nil {
 		t.Errorf("another certificate of the same authority: %v", err)
 	}
-	// An overdue list, in DER this time, goes on to count.
+	// An overdue list, here in DER, stays in force.
 	put(t, files.ClientCRL, ca.revoke(t, time.Now().Add(-time.Hour), bad.Leaf))
 	mustReload(t, src, true)
 	if err := connect(bad); err == nil {
@@ -99,7 +99,7 @@ func TestRevokedCertificateIsRefused(t *testing.T) {
 	}
 }
 
-// TestRevokedCertificateDoesNotResume: a ticket from before is no way around.
+// TestRevokedCertificateDoesNotResume: a ticket from before the revocation does not help.
 func TestRevokedCertificateDoesNotResume(t *testing.T) {
 	ca := newCRLIssuer(t, "devices")
 	device := ca.numberedDevice(t, 7)
@@ -121,7 +121,7 @@ func TestRevokedCertificateDoesNotResume(t *testing.T) {
 	}
 }
 
-// TestBadRevocationListChangesNothing: the one before stays in force.
+// TestBadRevocationListChangesNothing: the previous list stays in force.
 func TestBadRevocationListChangesNothing(t *testing.T) {
 	ca, other := newCRLIssuer(t, "devices"), newCRLIssuer(t, "others")
 	namesake := newCRLIssuer(t, "devices")
@@ -163,9 +163,9 @@ func FuzzParseRevoked(f *testing.F) {
 	})
 }
 
-// TestAcceptsWhatAHandshakeWould: the chains of a session that lives are held against
-// the files of now as a new handshake would be.
-func TestAcceptsWhatAHandshakeWould(t *testing.T) {
+// TestAcceptsLikeAHandshake: Accepts decides about the chains of a live session as a new
+// handshake would.
+func TestAcceptsLikeAHandshake(t *testing.T) {
 	ca, other := newCRLIssuer(t, "devices"), newCRLIssuer(t, "others")
 	soon := time.Now().Add(time.Hour)
 	src, files, client := revokingServer(t, ca, crlPEM(ca.revoke(t, soon)))
@@ -211,8 +211,8 @@ func TestAcceptsWhatAHandshakeWould(t *testing.T) {
 	}
 }
 
-// TestRenewedAuthorityIsTheSame: an authority whose certificate is renewed with its key
-// has not withdrawn what it issued.
+// TestRenewedAuthorityIsTheSame: certificates stay valid if their authority is renewed with the
+// same key.
 func TestRenewedAuthorityIsTheSame(t *testing.T) {
 	ca := newCRLIssuer(t, "devices")
 	src, files, _ := revokingServer(t, ca, crlPEM(ca.revoke(t, time.Now().Add(time.Hour))))

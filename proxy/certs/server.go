@@ -7,39 +7,37 @@ import (
 	"time"
 )
 
-// Options are what a listener may choose about its TLS. The zero value is TLS
-// 1.2 and 1.3 without client certificates.
+// Options are the TLS options of a listener. The zero value means TLS 1.2 and 1.3 without
+// client certificates.
 type Options struct {
-	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13. Zero, and anything
-	// lower, means TLS 1.2 (RFC 8996 forbids what came before).
+	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13. Lower values, including zero, mean
+	// TLS 1.2 (RFC 8996 forbids earlier versions).
 	MinVersion uint16
 
-	// ClientAuth says whether devices show a certificate. Those that are
-	// verified are verified against the ClientCA file alone: without one,
-	// every certificate is refused.
+	// ClientAuth says whether devices present a certificate. Certificates are verified against
+	// the ClientCA file only: without that file, every certificate is refused.
 	ClientAuth tls.ClientAuthType
 
-	// Curves are the key exchanges that are accepted; Go chooses among them. Empty
-	// means Go's default, which has hybrids that hold against quantum computers.
+	// Curves are the key exchanges that are accepted; Go chooses among them. Empty means Go's
+	// default, which includes hybrids that resist quantum computers.
 	Curves []tls.CurveID
 
-	// Protocols are the names of the application protocol (ALPN, RFC 7301) that are
-	// agreed on with clients that offer one of them. Clients that offer no name at
-	// all are accepted, and so are those that offer only names that are not known here:
-	// a token decides who comes in, and the firmware of a device that claims to
-	// speak "mqttv3.1" cannot be changed. Only clients that want to speak HTTP, and
-	// nothing in Protocols, are refused: a browser that was led here by someone
-	// else must find that out before it sends a cookie.
+	// Protocols are the names of the application protocol (ALPN, RFC 7301) that may be
+	// negotiated. A client that offers no name is accepted, and so is one that offers only
+	// unknown names, because the token decides about access and the firmware of a device that
+	// offers "mqttv3.1" cannot be changed. Only a client that offers HTTP, and nothing in
+	// Protocols, is refused: a browser that a foreign page directed here must find out before
+	// it sends a cookie.
 	Protocols []string
 
-	// Compatible also accepts, in TLS 1.2, what Go does not by itself: the exchange of
-	// keys by RSA encryption, and CBC with SHA-256. The first lets anyone who gets
-	// hold of the server's key read all that was recorded before; the second
-	// takes a time that depends on what it decrypts. RC4 and 3DES stay refused.
+	// Compatible also enables key exchange by RSA encryption and CBC with SHA-256 in TLS 1.2,
+	// which Go disables by default. With the first, anyone who obtains the server's key can
+	// decrypt all recorded connections; the second has a timing side channel. RC4 and 3DES stay
+	// disabled.
 	Compatible bool
 }
 
-// cipherSuites returns those of TLS 1.2, nil for Go's default.
+// cipherSuites returns the cipher suites for TLS 1.2, or nil for Go's default.
 func (o Options) cipherSuites() []uint16 {
 	if !o.Compatible {
 		return nil
@@ -54,12 +52,12 @@ func (o Options) cipherSuites() []uint16 {
 		tls.TLS_RSA_WITH_AES_128_CBC_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
 }
 
-// ServerConfig returns a config for servers whose every handshake uses the
-// identity that is current at that moment. Tickets stay good over reloads, unless
-// they stand for a client certificate that the new ClientCA file would not accept.
+// ServerConfig returns a config that uses the current identity for every handshake. Tickets
+// stay valid over reloads, unless they stand for a client certificate that the new ClientCA
+// file would not accept.
 //
-// The config is complete: its fields must not be changed afterwards. Without a
-// TicketSecret file SetSessionTicketKeys may be called on it at any time.
+// The config is complete: its fields must not be changed afterwards. If there is no
+// TicketSecret file, SetSessionTicketKeys may be called on it at any time.
 func (s *Source) ServerConfig(o Options) *tls.Config {
 	config := &tls.Config{
 		MinVersion:       max(o.MinVersion, tls.VersionTLS12),
@@ -68,8 +66,8 @@ func (s *Source) ServerConfig(o Options) *tls.Config {
 		CipherSuites:     o.cipherSuites(),
 		NextProtos:       slices.Clone(o.Protocols),
 		GetCertificate:   s.getCertificate,
-		// Never nil: crypto/tls would take the system's authorities then,
-		// and accept anyone who has a certificate of the public web.
+		// This is never nil. With nil, crypto/tls would use the system's authorities and accept
+		// every certificate of the public web.
 		ClientCAs: s.current.Load().clientCAs,
 	}
 	if s.files.ClientCRL != "" {
@@ -79,23 +77,22 @@ func (s *Source) ServerConfig(o Options) *tls.Config {
 	return config
 }
 
-// generation is the configs of one identity and epoch of ticket keys.
+// generation has the configs for one identity and one epoch of ticket keys.
 type generation struct {
 	id     *identity
 	epoch  int64
 	config *tls.Config
-	// foreign is for clients that offer only protocols that are not known here.
+	// foreign is for clients that offer only unknown protocols.
 	foreign *tls.Config
 }
 
-// configForClient returns what chooses the config of a handshake: template with the
-// current client authorities and ticket keys, which, unlike the certificate,
-// crypto/tls cannot ask for by itself. It makes one for each load and epoch, not one
-// a handshake.
+// configForClient returns the callback that chooses the config of a handshake: template with
+// the current client authorities and ticket keys. For these, unlike for the certificate,
+// crypto/tls has no callback. A config is made for each load and epoch, not for each handshake.
 //
-// Ticket keys are those of the config that the callback is set on as long as
-// the one it returns has none set explicitly. That is why template is a copy
-// made before the caller can set any: keys it sets later must win.
+// crypto/tls uses the ticket keys of the config that has the callback, unless the returned
+// config has explicit ones. template is therefore a copy made before the caller can set keys:
+// keys that the caller sets later must take effect.
 func (s *Source) configForClient(template *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
 	var latest atomic.Pointer[generation]
 	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -133,8 +130,7 @@ func newGeneration(template *tls.Config, id *identity, epoch int64) (*generation
 	return g, nil
 }
 
-// isForeign reports whether a client offers names of protocols of which none is
-// known, HTTP included.
+// isForeign reports whether a client offers protocols of which none is known, HTTP included.
 func isForeign(offered, known []string) bool {
 	return !slices.ContainsFunc(offered, func(name string) bool {
 		return slices.Contains(known, name) || name == "h2" || name == "http/1.1"

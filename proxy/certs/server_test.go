@@ -38,7 +38,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// resumes connects twice and reports whether the second is the first resumed.
+// resumes connects twice and reports whether the second connection resumes the first.
 func resumes(t *testing.T, server, client *tls.Config) bool {
 	t.Helper()
 	state, err := handshake(t, server, client)
@@ -85,8 +85,8 @@ func TestSessionsResumeOverReloads(t *testing.T) {
 	}
 }
 
-// Two proxies that are given the same ticket keys, one after its first
-// handshake and one before, take each other's tickets until a key is changed.
+// Two proxies get the same ticket keys, one after its first handshake and one before. They
+// accept each other's tickets until a key is changed.
 func TestTicketKeysSetLater(t *testing.T) {
 	root, devices, dir := newIssuer(t, "root"), newIssuer(t, "devices"), t.TempDir()
 	files := pair(t, root, dir)
@@ -140,8 +140,8 @@ func TestClientCertificates(t *testing.T) {
 	if got := connect(oldDevice); got != "" {
 		t.Errorf("device of the authority: %q", got)
 	}
-	// A client offers a certificate only if the server asks for one of its
-	// issuer, so what it gets to hear is that it gave none.
+	// A client sends a certificate only if the server asks for one by its issuer, so the error
+	// says that the client sent none.
 	if got := connect(newDevice); !strings.Contains(got, required) {
 		t.Errorf("device of another authority: %q", got)
 	}
@@ -157,13 +157,13 @@ func TestClientCertificates(t *testing.T) {
 	if got := connect(newDevice); got != "" {
 		t.Errorf("device of the new authority: %q", got)
 	}
-	// It still has a session ticket of the time when it was welcome.
+	// It still has a session ticket from the time when it was accepted.
 	if got := connect(oldDevice); got == "" {
 		t.Error("device of the old authority was let in")
 	}
 }
 
-// With no file the answer must be no, not the authorities of the public web.
+// Without a file every certificate is refused; the authorities of the public web are not used.
 func TestNoClientCATrustsNobody(t *testing.T) {
 	root := newIssuer(t, "root")
 	src := mustLoad(t, pair(t, root, t.TempDir()))

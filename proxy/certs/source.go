@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// Files names the files of a Source, PEM but for the ticket secret.
+// Files names the files of a Source. They are PEM, except for the ticket secret.
 type Files struct {
 	// Certificate holds the server's certificate, followed by the
 	// intermediate authorities in order of issue, if there are any.
@@ -26,23 +26,21 @@ type Files struct {
 	// Empty means that it is in the Certificate file.
 	Key string
 
-	// Others are further certificates of the server, for clients that ask for
-	// one of their names (RFC 6066 section 3) or cannot use the first.
+	// Others are further certificates of the server, for clients that ask for one of their
+	// names (RFC 6066 section 3) or cannot use the first.
 	Others []Pair
 
-	// ClientCA holds the authorities, in any order, whose certificates
-	// devices may show. Empty means none.
+	// ClientCA has the authorities, in any order, that issue client certificates. Empty means
+	// none.
 	ClientCA string
 
-	// ClientCRL holds revocation lists (RFC 5280 section 5) that authorities of
-	// the ClientCA file have signed. Certificates in them are refused. Empty
-	// means that nothing is revoked.
+	// ClientCRL has revocation lists (RFC 5280 section 5) that authorities of the ClientCA file
+	// have signed. Certificates in them are refused. Empty means that nothing is revoked.
 	ClientCRL string
 
-	// TicketSecret holds what the keys of session tickets are derived from, 32
-	// bytes or more, in any form; a newline at the end does not count. Servers
-	// that share it resume each other's sessions. Empty means keys of one's own
-	// that change every day.
+	// TicketSecret has the secret from which the keys of session tickets are derived: 32 bytes
+	// or more, in any form; a newline at the end is ignored. Servers with the same secret
+	// resume each other's sessions. Empty means random keys that change every day.
 	TicketSecret string
 }
 
@@ -70,8 +68,8 @@ type Source struct {
 	current atomic.Pointer[identity]
 }
 
-// Check reads, parses and checks the files as Load does. Without Files.Certificate, which may
-// have yet to be made, it checks the other files.
+// Check reads, parses and checks the files as Load does. If Files.Certificate is empty, because
+// the certificate has yet to be made, it checks the other files.
 func Check(files Files) error {
 	c, err := files.read()
 	if err == nil {
@@ -81,7 +79,7 @@ func Check(files Files) error {
 }
 
 // Load reads, parses and checks the files. The error names the file, what is wrong with it and
-// what to do. It never contains any of the key.
+// what to do. It never contains any part of the key.
 func Load(files Files) (*Source, error) {
 	if files.Certificate == "" {
 		return nil, errors.New("no certificate file is named")
@@ -102,14 +100,14 @@ func (s *Source) Reload() (changed bool, err error) {
 	return changed, err
 }
 
-// Poll is Reload for an owner that calls it regularly. New content is used once two calls in a
-// row have found it: a file may be half written at the first call, and the first half of a list
-// of revoked certificates is a valid list with fewer entries. pending reports that the next
-// call may find the same new content again.
+// Poll is like Reload, for an owner that calls it regularly. New content is used once two calls
+// in a row have found it, because a file may be half written at the first call, and the first
+// half of a file of revocation lists can be valid. pending reports that the next call may find
+// the same new content again.
 func (s *Source) Poll() (changed, pending bool, err error) { return s.load(false) }
 
-// load uses the content of the files, unless hasty is false and this is the first call that has
-// found it.
+// load uses the content of the files. If hasty is false, it does so only if the previous call
+// found the same content.
 func (s *Source) load(hasty bool) (changed, pending bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,22 +132,21 @@ func (s *Source) load(hasty bool) (changed, pending bool, err error) {
 	return true, false, nil
 }
 
-// Version names what the files hold that are in service, each kind by itself. Two are
-// equal where the content is.
+// Version has a digest of each kind of file in use. Two Versions are equal if the content is.
 type Version struct {
 	Certificates, ClientCA, ClientCRL, TicketSecret [sha256.Size]byte
 }
 
-// Version returns that of now.
+// Version returns the current version.
 func (s *Source) Version() Version { return s.current.Load().version }
 
-// Leaf returns the server's first certificate as it is served now, for its names
-// and dates. It may have expired. The caller must not change it.
+// Leaf returns the server's first certificate as it is currently served. It may have expired.
+// The caller must not change it.
 func (s *Source) Leaf() *x509.Certificate {
 	return s.current.Load().certificates[0].Leaf
 }
 
-// Leaves returns every certificate of the server as it is served now, Leaf first.
+// Leaves returns every certificate of the server as it is currently served, Leaf first.
 func (s *Source) Leaves() []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, c := range s.current.Load().certificates {
@@ -158,7 +155,7 @@ func (s *Source) Leaves() []*x509.Certificate {
 	return all
 }
 
-// ClientCAs returns the authorities whose certificates devices may show now.
+// ClientCAs returns the current authorities for client certificates.
 func (s *Source) ClientCAs() []*x509.Certificate {
 	return slices.Clone(s.current.Load().authorities)
 }
@@ -171,16 +168,15 @@ func (s *Source) Fingerprint() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// RSA reports whether the key is an RSA key, which makes handshakes several
-// times as dear as one of ECDSA P-256.
+// RSA reports whether the key is an RSA key. Handshakes with it cost several times as much as
+// with ECDSA P-256.
 func (s *Source) RSA() bool {
 	return s.Leaf().PublicKeyAlgorithm == x509.RSA
 }
 
-// getCertificate returns the first certificate that the client can use and that has
-// the name it asks for; for a name that none has, the first that it can use, and for
-// a client that can use none, the first, so that the handshake fails for the reason
-// that it has.
+// getCertificate returns the first certificate that the client can use and that has the name it
+// asks for. If none has the name, it returns the first that the client can use. If the client
+// can use none, it returns the first, so that the handshake fails with the right error.
 func (s *Source) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	all := s.current.Load().certificates
 	if len(all) == 1 {
@@ -198,7 +194,7 @@ func (s *Source) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	return &all[0], nil
 }
 
-// identity is what one successful load found. It is immutable.
+// identity is the result of one successful load. It is immutable.
 type identity struct {
 	certificates []tls.Certificate // at least one
 	authorities  []*x509.Certificate
@@ -208,7 +204,7 @@ type identity struct {
 	version      Version
 }
 
-// contents is what the files held at one moment.
+// contents has what the files contained at one moment.
 type contents struct {
 	pairs                             []pairContents
 	clientCA, clientCRL, ticketSecret []byte
@@ -244,7 +240,7 @@ func (f Files) read() (c contents, err error) {
 	return c, nil
 }
 
-// version returns digests of what the files hold.
+// version returns digests of the contents.
 func (c contents) version() Version {
 	var pairs [][]byte
 	for _, p := range c.pairs {
@@ -255,9 +251,8 @@ func (c contents) version() Version {
 	}
 }
 
-// maxFile bounds what is read of a file, in bytes: the bundles of all public
-// authorities are a sixtieth of it, a revocation list of 200,000 devices about a
-// half.
+// maxFile limits the size of a file in bytes. The bundle of all public authorities has a
+// sixtieth of that, a revocation list of 200,000 devices about half.
 const maxFile = 16 << 20
 
 func readFile(path string) ([]byte, error) {
@@ -265,7 +260,7 @@ func readFile(path string) ([]byte, error) {
 	if err == nil {
 		return data, nil
 	}
-	// The path is said already, and ahead of everything else.
+	// The message below begins with the path, so the path is removed from the error.
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err
 	}

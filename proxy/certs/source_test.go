@@ -92,7 +92,7 @@ func TestReloadByRename(t *testing.T) {
 	before, after, dir := newIssuer(t, "before"), newIssuer(t, "after"), t.TempDir()
 	src := mustLoad(t, pair(t, before, dir))
 	next := pair(t, after, t.TempDir())
-	// Content decides: an older file is as new as any.
+	// Only the content counts: an older file is accepted as well.
 	for _, path := range []string{next.Certificate, next.Key} {
 		if err := os.Chtimes(path, time.Unix(0, 0), time.Unix(0, 0)); err != nil {
 			t.Fatal(err)
@@ -107,8 +107,8 @@ func TestReloadByRename(t *testing.T) {
 	mustServe(t, src, after.cert)
 }
 
-// The way Kubernetes mounts secrets: server.pem -> ..data/server.pem, and
-// ..data -> ..2026_01, which is swapped.
+// Kubernetes mounts secrets like this: server.pem -> ..data/server.pem, and ..data ->
+// ..2026_01, which is swapped.
 func TestReloadBySymlinkSwap(t *testing.T) {
 	before, after, dir := newIssuer(t, "before"), newIssuer(t, "after"), t.TempDir()
 	for name, root := range map[string]*issuer{"..2026_01": before, "..2026_02": after} {
@@ -139,8 +139,8 @@ func link(t testing.TB, to, path string) {
 	}
 }
 
-// Every state that a writer passes through on the way to a new pair keeps the
-// old one in service, and the last one puts the new pair there.
+// The old pair stays in use in every state that a writer passes through on the way to a new
+// pair, and the last state puts the new pair into use.
 func TestReloadWhilePairIsWritten(t *testing.T) {
 	before, after, dir := newIssuer(t, "before"), newIssuer(t, "after"), t.TempDir()
 	src := mustLoad(t, pair(t, before, dir))
@@ -157,7 +157,7 @@ func TestReloadWhilePairIsWritten(t *testing.T) {
 	}
 	for _, s := range states {
 		put(t, s.path, s.data)
-		for range 2 { // an error is not swallowed the second time
+		for range 2 { // the error is reported every time
 			changed, err := src.Reload()
 			if changed || err == nil || !strings.HasPrefix(err.Error(), dir) {
 				t.Fatalf("%d bytes of %s: Reload() = %v, %v", len(s.data), filepath.Base(s.path), changed, err)
@@ -229,8 +229,8 @@ func TestHandshakesDuringReloads(t *testing.T) {
 	}
 }
 
-// reloadUntil has two goroutines reload src while its pair is replaced again
-// and again, until done. It returns how often a new pair was taken up.
+// reloadUntil reloads src on two goroutines while its pair is replaced again and again, until
+// done is closed. It returns how often a new pair was put into use.
 func reloadUntil(t *testing.T, done <-chan struct{}, src *Source, roots []*issuer) (swaps int) {
 	t.Helper()
 	var other sync.WaitGroup
@@ -277,7 +277,7 @@ func TestServerConfigDoesNotAllocateToPickACertificate(t *testing.T) {
 	}
 }
 
-// TestPollWaitsForTheWriter: what is seen for the first time may be half of it.
+// TestPollWaitsForTheWriter: a file may be half written when Poll first finds it changed.
 func TestPollWaitsForTheWriter(t *testing.T) {
 	first, second, dir := newIssuer(t, "first"), newIssuer(t, "second"), t.TempDir()
 	files := pair(t, newIssuer(t, "root"), dir)
@@ -306,5 +306,5 @@ func TestPollWaitsForTheWriter(t *testing.T) {
 		t.Error("an empty file is taken up")
 	}
 	put(t, files.ClientCA, certtest.PEM(first.cert))
-	mustReload(t, src, true) // on demand at once
+	mustReload(t, src, true) // Reload uses it at once
 }

@@ -12,16 +12,15 @@ import (
 const (
 	// minTicketSecret is the length of the shortest ticket secret, in bytes.
 	minTicketSecret = 32
-	// ticketEpoch is how long a key encrypts new tickets. It goes on decrypting for
-	// one epoch more, and begins to one epoch earlier, so that clocks of servers may
-	// differ by as much.
+	// ticketEpoch is how long a key encrypts new tickets. A key decrypts for one epoch before
+	// and one epoch after that, so the clocks of servers may differ by as much.
 	ticketEpoch = 12 * time.Hour
 )
 
 func parseTicketSecret(content []byte) ([]byte, error) {
 	secret := bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
 	if len(secret) < minTicketSecret {
-		return nil, fmt.Errorf("%d bytes are too few for a secret that session tickets hang on, use %d random ones or more (openssl rand -hex 32)", len(secret), minTicketSecret)
+		return nil, fmt.Errorf("a secret of %d bytes is too short for session tickets; use at least %d random bytes (openssl rand -hex 32)", len(secret), minTicketSecret)
 	}
 	return secret, nil
 }
@@ -29,12 +28,12 @@ func parseTicketSecret(content []byte) ([]byte, error) {
 // epochOf returns the number of the epoch that t is in.
 func epochOf(t time.Time) int64 { return t.Unix() / int64(ticketEpoch/time.Second) }
 
-// ticketKeys returns the keys of an epoch, of the one before and of the one after;
-// the first of them encrypts.
+// ticketKeys returns the keys of an epoch, of the one before and of the one after. The first of
+// them encrypts.
 //
-// The keys also depend on whom the listener trusts. A ticket stands for a client
-// certificate that was verified when it was made: no server may take it that would
-// not have accepted that certificate from the same authorities.
+// The keys also depend on the authorities that the listener trusts. A ticket stands for a
+// client certificate that was verified when the ticket was made, so a server that would not
+// have accepted that certificate must not accept the ticket.
 func (id *identity) ticketKeys(auth tls.ClientAuthType, epoch int64) ([][32]byte, error) {
 	var keys [][32]byte
 	for _, e := range []int64{epoch, epoch - 1, epoch + 1} {

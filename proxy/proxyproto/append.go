@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// Append appends the header in the form of the version, 1 or 2, to dst. Version 1
-// carries nothing but addresses. The only errors are another version, and a text
-// of more than 1024 bytes: none is shortened, because it may be an identity.
+// Append appends the header in version 1 or 2 to dst. Version 1 carries only addresses. Append
+// fails only for another version, and for a text of more than 1024 bytes: a text is never
+// shortened, because it may be an identity.
 //
-// Both addresses have the source's family. A destination of the other one, behind
-// a gateway between the two, is replaced by zeros.
+// Both addresses have the source's family. If the destination has the other family, because
+// there is a gateway in between, it is replaced by zeros.
 func (h *Header) Append(dst []byte, version int) ([]byte, error) {
 	if h == nil {
 		h = &Header{Local: true}
@@ -30,7 +30,7 @@ func (h *Header) Append(dst []byte, version int) ([]byte, error) {
 	return dst, fmt.Errorf("there is no version %d of the PROXY protocol", version)
 }
 
-// inFamily returns a in the family of like.
+// inFamily returns a in the address family of like.
 func inFamily(like netip.Addr, a netip.AddrPort) netip.AddrPort {
 	addr := a.Addr().Unmap().WithZone("")
 	switch {
@@ -83,8 +83,8 @@ func (h *Header) appendBody(dst []byte, source, destination netip.AddrPort) ([]b
 	return dst, nil
 }
 
-// appendElements appends what stands behind the addresses. No text is longer than
-// maxText, so the whole fits into its 16 bits of length.
+// appendElements appends the elements that follow the addresses. No text is longer than
+// maxText, so their length always fits into 16 bits.
 func (h *Header) appendElements(dst []byte) ([]byte, error) {
 	texts := []string{h.ALPN, h.Authority, h.UniqueID}
 	if h.SSL != nil {
@@ -107,8 +107,8 @@ func (h *Header) appendElements(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// append appends the value of the element about TLS. Its verify field is zero for
-// a certificate that is good, and for nothing else (section 2.2.6).
+// append appends the value of the TLS element. Its verify field is zero only for a certificate
+// that was verified (section 2.2.6).
 func (s *SSL) append(dst []byte) []byte {
 	flags, verify := byte(clientSSL), uint32(1)
 	if s.Verified {

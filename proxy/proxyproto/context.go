@@ -11,7 +11,7 @@ func NewContext(ctx context.Context, header func() *Header) context.Context {
 }
 
 // FromContext returns the header of [NewContext], or nil if there is none, as for a health
-// check. A nil header is appended as that of the sender's own connection.
+// check. A nil header stands for a connection of the sender itself.
 func FromContext(ctx context.Context) *Header {
 	if header, ok := ctx.Value(contextKey{}).(func() *Header); ok {
 		return header()

@@ -5,18 +5,17 @@ import (
 	"hash/crc32"
 )
 
-// each calls f with the type and value of every element in b. An element that is
-// cut off, or one of the known types that stands twice, is an error: which of the
-// two would count?
+// each calls f with the type and value of every element in b. A truncated element is an error,
+// and so is a known type that occurs twice, because it would be ambiguous.
 func each(b []byte, f func(kind byte, value []byte) error) error {
 	var seen [256]bool
 	for len(b) > 0 {
 		if len(b) < 3 || len(b)-3 < int(binary.BigEndian.Uint16(b[1:])) {
-			return malformed("an element is cut off")
+			return malformed("an element is truncated")
 		}
 		kind, end := b[0], 3+int(binary.BigEndian.Uint16(b[1:]))
 		if seen[kind] && known(kind) {
-			return malformed("element %#02x stands twice", kind)
+			return malformed("element %#02x occurs twice", kind)
 		}
 		seen[kind] = true
 		if err := f(kind, b[3:end]); err != nil {
@@ -27,8 +26,8 @@ func each(b []byte, f func(kind byte, value []byte) error) error {
 	return nil
 }
 
-// known reports whether elements of a type mean something here. The types of both
-// levels are disjoint.
+// known reports whether this package uses elements of that type. The types of both levels are
+// disjoint.
 func known(kind byte) bool {
 	switch kind {
 	case typeALPN, typeAuthority, typeCRC32C, typeUniqueID, typeSSL, subVersion, subCommonName, subCipher:
@@ -37,8 +36,8 @@ func known(kind byte) bool {
 	return false
 }
 
-// parseElements reads what stands behind the addresses. Types that are not known
-// are passed over (section 2.2).
+// parseElements reads the elements that follow the addresses. Unknown types are skipped
+// (section 2.2).
 func (h *Header) parseElements(raw, b []byte) error {
 	return each(b, func(kind byte, value []byte) error {
 		switch kind {
@@ -48,7 +47,7 @@ func (h *Header) parseElements(raw, b []byte) error {
 			h.Authority = string(value)
 		case typeCRC32C:
 			if !fits(raw, value) {
-				return malformed("the checksum does not fit")
+				return malformed("the checksum is wrong")
 			}
 		case typeUniqueID:
 			if len(value) > maxUniqueID {
@@ -62,8 +61,8 @@ func (h *Header) parseElements(raw, b []byte) error {
 	})
 }
 
-// fits reports whether sum, which is a part of raw, is the CRC-32C of raw with
-// zeros in its own place (section 2.2.3).
+// fits reports whether sum, which is a part of raw, is the CRC-32C of raw with zeros in place
+// of sum (section 2.2.3).
 func fits(raw, sum []byte) bool {
 	if len(sum) != 4 {
 		return false
@@ -73,11 +72,11 @@ func fits(raw, sum []byte) bool {
 	return crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli)) == want
 }
 
-// parseSSL reads the element about TLS (section 2.2.6). HAProxy also sends it for
-// clients without TLS, with no flag set.
+// parseSSL reads the TLS element (section 2.2.6). HAProxy also sends it for clients without
+// TLS, with no flag set.
 func (h *Header) parseSSL(b []byte) error {
 	if len(b) < 5 {
-		return malformed("%d bytes about TLS", len(b))
+		return malformed("a TLS element of %d bytes", len(b))
 	}
 	flags, verify := b[0], binary.BigEndian.Uint32(b[1:])
 	ssl := &SSL{

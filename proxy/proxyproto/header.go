@@ -5,40 +5,40 @@ import (
 	"net/netip"
 )
 
-// ErrNoHeader is the error of a connection that begins with something else.
+// ErrNoHeader is returned for a connection that does not begin with a header.
 var ErrNoHeader = errors.New("no PROXY protocol header")
 
-// ErrMalformed is wrapped by the errors of headers that break the specification.
+// ErrMalformed is wrapped by the errors for headers that violate the specification.
 var ErrMalformed = errors.New("malformed PROXY protocol header")
 
 // Header describes the client of the connection. The zero value and nil mean that the sender
 // connects for itself.
 type Header struct {
-	// Local is set by a sender that connects for itself, most likely for a health check:
-	// LOCAL in version 2, UNKNOWN in version 1.
+	// Local reports that the sender connects for itself, most likely for a health check: LOCAL
+	// in version 2, UNKNOWN in version 1.
 	Local bool
-	// Source is the client's address and Destination the one that it connected to. IPv4
-	// addresses are not mapped to IPv6. They are invalid if they are not known.
+	// Source is the client's address, and Destination the address that it connected to. IPv4
+	// addresses are not mapped to IPv6. An unknown address is invalid.
 	Source, Destination netip.AddrPort
 
-	// Authority is the host name that the client asked for (TLS SNI), ALPN the
-	// negotiated protocol. These and all following fields exist in version 2 only.
+	// Authority is the host name that the client asked for (TLS SNI). ALPN is the negotiated
+	// protocol. These and all following fields exist only in version 2.
 	Authority, ALPN string
-	// UniqueID is the sender's name for the connection, any bytes, up to 128.
+	// UniqueID is the sender's identifier for the connection: up to 128 arbitrary bytes.
 	UniqueID string
-	// SSL is nil if the client came without TLS, or if that is not known.
+	// SSL is nil if the client did not use TLS, or if that is not known.
 	SSL *SSL
 }
 
-// SSL is what is known of the client's TLS.
+// SSL describes the client's TLS.
 type SSL struct {
 	// Version and Cipher are as OpenSSL writes them: TLSv1.3,
 	// ECDHE-ECDSA-AES128-GCM-SHA256.
 	Version, Cipher string
-	// Verified is set if the client has shown a certificate that is good, and
-	// Resumed if it did so earlier in a TLS session that this connection resumes.
+	// Verified reports that the client presented a certificate that was verified. Resumed
+	// reports that it did so in an earlier TLS session that this connection resumes.
 	Verified, Resumed bool
-	// CommonName is that of the certificate.
+	// CommonName is the common name of the certificate.
 	CommonName string
 }
 
@@ -51,8 +51,8 @@ const (
 
 const (
 	fixedSize   = 16   // of version 2, in bytes
-	maxLine     = 107  // of version 1, in bytes, line end included
-	maxBody     = 4096 // of version 2 behind the fixed part, in bytes
+	maxLine     = 107  // of version 1, in bytes, including the line end
+	maxBody     = 4096 // of version 2 after the fixed part, in bytes
 	maxText     = 1024 // of one text that is sent, in bytes
 	maxUniqueID = 128  // section 2.2.5
 )
@@ -77,8 +77,7 @@ const (
 	unixSize = 2 * 108
 )
 
-// Types of the elements behind the addresses (section 2.2), and of those within
-// the one about TLS.
+// Types of the elements after the addresses (section 2.2), and of those within the TLS element.
 const (
 	typeALPN      = 0x01
 	typeAuthority = 0x02
@@ -91,7 +90,7 @@ const (
 	subCipher     = 0x23
 )
 
-// Flags of the element about TLS (section 2.2.6).
+// Flags of the TLS element (section 2.2.6).
 const (
 	clientSSL         = 0x01
 	clientCertConn    = 0x02

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// parseLine reads a header of version 1, line end taken off (section 2.1).
+// parseLine reads a header of version 1 without its line end (section 2.1).
 func parseLine(line string) (*Header, error) {
 	fields := strings.Split(line, " ")
 	family := fields[1]
 	switch {
 	case family == "UNKNOWN":
-		// What may follow is to be ignored.
+		// The rest of the line must be ignored.
 		return &Header{Local: true}, nil
 	case family != "TCP4" && family != "TCP6":
 		return nil, malformed("unknown family")
@@ -43,7 +43,7 @@ func parseAddress(family, host, port string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr.Unmap(), uint16(n)), nil
 }
 
-// parseBody reads a whole header of version 2 whose command is PROXY.
+// parseBody reads a complete header of version 2 whose command is PROXY.
 func parseBody(raw []byte) (*Header, error) {
 	family, body := raw[13], raw[fixedSize:]
 	h, size := new(Header), 0
@@ -56,10 +56,10 @@ func parseBody(raw []byte) (*Header, error) {
 	case unixStream:
 		size = unixSize
 	default:
-		return nil, malformed("family and protocol %#02x on a stream", family)
+		return nil, malformed("family and protocol %#02x are not those of a stream", family)
 	}
 	if len(body) < size {
-		return nil, malformed("%d bytes are no address of family and protocol %#02x", len(body), family)
+		return nil, malformed("%d bytes are too few for the addresses of family and protocol %#02x", len(body), family)
 	}
 	if family == tcp4 || family == tcp6 {
 		h.Source, h.Destination = addresses(body[:size])

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Read reads one header from r: up to its last byte and never a byte more. A first
-// byte that cannot be a header's is refused without waiting for a second.
+// Read reads one header from r, and not a byte beyond it. It refuses a first byte that cannot
+// begin a header without waiting for a second.
 //
-// The error is [io.EOF] if r ends before the first byte, [ErrNoHeader] if
-// something else begins there, one that wraps [ErrMalformed] if the header is not
-// valid, [io.ErrUnexpectedEOF] if it is cut off, else that of r. After an error r
-// is of no further use.
+// The error is [io.EOF] if r ends before the first byte, [ErrNoHeader] if r does not begin with
+// a header, an error that wraps [ErrMalformed] if the header is invalid, [io.ErrUnexpectedEOF]
+// if it is truncated, and otherwise the error of r. After an error r cannot be used any
+// further.
 func Read(r io.Reader) (*Header, error) {
 	var head [fixedSize]byte
 	if err := readSignature(r, head[:len(signature)]); err != nil {
@@ -29,7 +29,7 @@ func Read(r io.Reader) (*Header, error) {
 	return readBody(r, head)
 }
 
-// readSignature fills b with as much of a header as every version has.
+// readSignature fills b with the part of a header that has the same length in all versions.
 func readSignature(r io.Reader, b []byte) error {
 	for n := 0; n < len(b); {
 		m, err := r.Read(b[n:])
@@ -44,7 +44,7 @@ func readSignature(r io.Reader, b []byte) error {
 	return nil
 }
 
-// cutOff is the error of a header of which n bytes came.
+// cutOff returns the error for a header that ended after n bytes.
 func cutOff(err error, n int) error {
 	if errors.Is(err, io.EOF) && n > 0 {
 		return io.ErrUnexpectedEOF
@@ -57,8 +57,8 @@ func readRest(r io.Reader, b []byte) error {
 	return cutOff(err, 1)
 }
 
-// readLine reads the rest of a header of version 1. How long it is shows only at
-// its end, so its last part comes byte by byte.
+// readLine reads the rest of a header of version 1. Its length is known only at its end, so the
+// last part is read byte by byte.
 func readLine(r io.Reader, begun []byte) (*Header, error) {
 	line := append(make([]byte, 0, maxLine), begun...)
 	for !strings.HasSuffix(string(line), "\r\n") {
@@ -82,13 +82,13 @@ func readBody(r io.Reader, head [fixedSize]byte) (*Header, error) {
 	case verCmd&^versionMask > cmdProxy:
 		return nil, malformed("command %d", verCmd&^versionMask)
 	case size > maxBody:
-		return nil, malformed("it has %d bytes, at most %d are read", size, maxBody)
+		return nil, malformed("it has %d bytes, at most %d are allowed", size, maxBody)
 	}
 	raw := append(make([]byte, 0, fixedSize+size), head[:]...)[:fixedSize+size]
 	if err := readRest(r, raw[fixedSize:]); err != nil {
 		return nil, err
 	}
-	// The addresses in a LOCAL header are to be ignored (section 2.2).
+	// The addresses in a LOCAL header must be ignored (section 2.2).
 	if verCmd&^versionMask == cmdLocal {
 		return &Header{Local: true}, nil
 	}

@@ -23,8 +23,8 @@ var (
 
 const sig = "0d0a0d0a000d0a515549540a"
 
-// v2 is a header of version 2 in hexadecimal, without the signature; spaces are
-// for the reader.
+// v2 returns a header of version 2 that is given in hexadecimal without the signature. Spaces
+// are ignored.
 func v2(t testing.TB, text string) string {
 	t.Helper()
 	b, err := hex.DecodeString(sig + strings.ReplaceAll(text, " ", ""))
@@ -90,7 +90,7 @@ func TestRead(t *testing.T) {
 // checksumOf returns the checksum of a header that ends with it.
 func checksumOf(t testing.TB, text string) string {
 	t.Helper()
-	// Bit by bit, so that it does not share the implementation's table.
+	// This works bit by bit, so that it does not share the implementation's table.
 	crc := ^uint32(0)
 	for _, b := range []byte(v2(t, text+"00000000")) {
 		crc ^= uint32(b)
@@ -162,7 +162,7 @@ func TestReadRefuses(t *testing.T) {
 	}
 }
 
-// TestWrongFirstByteIsRefusedAtOnce: its sender may wait for an answer.
+// TestWrongFirstByteIsRefusedAtOnce: the sender may be waiting for an answer.
 func TestWrongFirstByteIsRefusedAtOnce(t *testing.T) {
 	r, w := io.Pipe()
 	defer w.Close()
@@ -190,13 +190,13 @@ func FuzzRead(f *testing.F) {
 			}
 			return
 		}
-		// What was read can be said again, and the same is understood.
+		// A header that was read can be appended, and reading that gives the same header.
 		if taken := len(raw) - r.Len(); taken > fixedSize+maxBody {
 			t.Fatalf("%d bytes were taken", taken)
 		}
 		again, err := h.Append(nil, 2)
 		if err != nil {
-			return // a text longer than is sent
+			return // a text longer than Append allows
 		}
 		got, err := Read(bytes.NewReader(again))
 		if err != nil {
@@ -211,9 +211,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// FuzzElements reads what stands behind the addresses, which FuzzRead seldom reaches since
-// all lengths have to agree: each element that means something counts once, or the header
-// is refused.
+// FuzzElements tests the elements after the addresses, which FuzzRead seldom reaches because
+// all lengths have to agree: each known element occurs at most once, or the header is refused.
 func FuzzElements(f *testing.F) {
 	for _, elements := range []string{
 		"", "01 0004 6d717474", "02 0004 686f7374", "05 0001 61", "04 0003 000000",

@@ -39,7 +39,7 @@ func BenchmarkDial(b *testing.B) {
 		path := filepath.Join(b.TempDir(), "broker.sock")
 		benchmarkDial(b, toServer{new(Dialer), server(b, "unix", serve(b, "unix", path, hangUp))})
 	})
-	// Client and broker share the process: the figures hold both halves of the
+	// The client and the broker run in this process, so the figures include both sides of the
 	// handshake.
 	ca := newAuthority("ca")
 	dir := b.TempDir()
@@ -66,9 +66,9 @@ func BenchmarkDial(b *testing.B) {
 	})
 }
 
-// benchmarkDial dials, reads what the broker sends first (session tickets come
-// with it) and hangs up. A reset instead of a FIN keeps the run from using up the
-// machine's ports.
+// benchmarkDial dials, reads what the broker sends first (session tickets arrive with it) and
+// closes the connection. It closes with a reset instead of a FIN, so that the run does not use
+// up the machine's ports.
 func benchmarkDial(b *testing.B, d toServer) {
 	first := make([]byte, 1)
 	b.ReportAllocs()

@@ -15,16 +15,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 )
 
-// Keep-alive of a broker's connection. It finds a broker that is gone while the
-// session is idle: Go's own 15 s would be thousands of probes a second with many
-// idle sessions, and a timer a connection would cost memory.
+// keepAlive is for connections to brokers. It finds a broker that is gone while the session is
+// idle. Go's default of 15 s would send thousands of probes per second when many sessions are
+// idle, and a timer for each connection would cost memory.
 const (
 	keepAliveIdle     = 60 * time.Second
 	keepAliveInterval = 15 * time.Second
 	keepAliveCount    = 4
-	// userTimeout is how long sent data may stay without acknowledgement. It is
-	// the time after which keep-alive gives up too; with any other value the
-	// kernel would ignore keepAliveCount.
+	// userTimeout is how long sent data may remain unacknowledged. Keep-alive gives up after
+	// the same time: with any other value the kernel would ignore keepAliveCount.
 	userTimeout = keepAliveIdle + keepAliveCount*keepAliveInterval
 )
 
@@ -33,26 +32,25 @@ type Dialer struct {
 	// TLS secures the connections to tls:// servers. Nil means the system's
 	// authorities, no client certificate and no resumption.
 	TLS *TLS
-	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol header that every
-	// connection begins with, before TLS; 0 for none. The header is the one that
-	// [proxyproto.FromContext] finds in the context of Dial. If there is none, the header
-	// says that the proxy connects for itself.
+	// ProxyProtocol is the version, 1 or 2, of the PROXY protocol header that every connection
+	// begins with, before TLS; 0 for none. Dial takes the header from its context (see
+	// [proxyproto.FromContext]). If there is none, the header says that the proxy connects for
+	// itself.
 	ProxyProtocol int
 
 	// connect replaces the net.Dialer in tests.
 	connect func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Dial returns a connection to the server. It is a *net.TCPConn, a
-// *net.UnixConn, or a *tls.Conn over a relay.Socket with its handshake done. It has
-// no deadline, and the end of ctx no longer affects it. Names are looked up at every
-// dial, so that a broker may move; the addresses of a name are tried in turn, those
-// of both families side by side (RFC 6555).
+// Dial returns a connection to the server. It is a *net.TCPConn, a *net.UnixConn, or a
+// *tls.Conn over a relay.Socket with its handshake done. It has no deadline, and the end of ctx
+// no longer affects it. Names are looked up at every dial, so that a broker may move. The
+// addresses of a name are tried in turn, IPv4 and IPv6 addresses in parallel (RFC 6555).
 //
-// The end of ctx is the only limit for looking up, connecting and the TLS handshake
-// together; errors.Is(err, context.DeadlineExceeded) or context.Canceled then holds.
+// The end of ctx is the only limit: it covers the lookup, the connection and the TLS handshake
+// together. The error then matches context.DeadlineExceeded or context.Canceled with errors.Is.
 //
-// With TLS 1.3 a client's handshake ends before the server has checked the client's
+// In TLS 1.3 the client's side of the handshake ends before the server has checked the client's
 // certificate. If the broker refuses it, the first read fails.
 func (d *Dialer) Dial(ctx context.Context, server Server) (net.Conn, error) {
 	if server == (Server{}) {
@@ -86,8 +84,8 @@ func (d *Dialer) dialContext(ctx context.Context, network, address string) (net.
 	return dialer.DialContext(ctx, network, address)
 }
 
-// sendHeader sends the PROXY protocol header, if the connection begins with one. It fits into
-// the buffer of a new socket, so the write does not wait.
+// sendHeader sends the PROXY protocol header if one is configured. The header fits into the
+// buffer of a new socket, so the write does not block.
 func (d *Dialer) sendHeader(ctx context.Context, conn net.Conn) error {
 	if d.ProxyProtocol == 0 {
 		return nil
@@ -116,7 +114,7 @@ func (d *Dialer) handshake(ctx context.Context, conn net.Conn, host string) (net
 	return secured, nil
 }
 
-// explainHandshake adds to err which name was expected and what can be done.
+// explainHandshake adds to err the name that was expected and what the operator can do.
 func (d *Dialer) explainHandshake(err error, name string) error {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return fmt.Errorf("the certificate is not for %q; set the server name if the broker is known by another: %w", name, err)
@@ -127,7 +125,8 @@ func (d *Dialer) explainHandshake(err error, name string) error {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fmt.Errorf("the certificate for %q is not valid: %w", name, err)
 	}
-	// A broker's plain port hangs up on a ClientHello, or resets it half read.
+	// A broker's plain-text port closes or resets the connection when it receives a
+	// ClientHello.
 	_, plain := errors.AsType[tls.RecordHeaderError](err)
 	silent := plain || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
 	if silent && d.ProxyProtocol != 0 {

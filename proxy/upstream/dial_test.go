@@ -23,8 +23,8 @@ func server(t testing.TB, scheme string, ln net.Listener) Server {
 	return s
 }
 
-// serve listens on network and address and hands each connection to handle, on a
-// goroutine that the end of the test waits for.
+// serve listens on network and address and calls handle for each connection on a goroutine of
+// its own. The end of the test waits for these goroutines.
 func serve(t testing.TB, network, address string, handle func(net.Conn)) net.Listener {
 	t.Helper()
 	ln, err := net.Listen(network, address)
@@ -60,7 +60,7 @@ func (d toServer) Dial(ctx context.Context) (net.Conn, error) { return d.Dialer.
 
 func echo(conn net.Conn) { _, _ = io.Copy(conn, conn) }
 
-// checkEcho sends a few bytes and wants them back.
+// checkEcho sends a few bytes and checks that they come back.
 func checkEcho(t *testing.T, conn net.Conn) {
 	t.Helper()
 	if _, err := conn.Write([]byte("ping")); err != nil {
@@ -83,7 +83,7 @@ func TestDialTCP(t *testing.T) {
 	if _, ok := conn.(*net.TCPConn); !ok {
 		t.Errorf("got a %T", conn)
 	}
-	cancel() // no longer matters
+	cancel() // ctx no longer affects the connection
 	checkEcho(t, conn)
 }
 
@@ -178,8 +178,8 @@ func (c *closeCounter) Close() error {
 	return c.Conn.Close()
 }
 
-// A broker that accepts and then says nothing to the ClientHello must not hold
-// the handshake for longer than its time, and its connection must be closed.
+// A broker that accepts the connection and does not answer the ClientHello must not block the
+// dial beyond its deadline, and its connection must be closed.
 func TestDialSilentHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := 0
@@ -206,7 +206,7 @@ func TestDialSilentHandshake(t *testing.T) {
 	})
 }
 
-// The real dialer has errors of its own for the end of a context.
+// The real dialer returns its own errors for the end of a context.
 func TestDialEndedContext(t *testing.T) {
 	d := toServer{new(Dialer), server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	cancelled, cancel := context.WithCancel(t.Context())
@@ -221,8 +221,8 @@ func TestDialEndedContext(t *testing.T) {
 	}
 }
 
-// A listener that nobody accepts from is a black hole for TLS: the kernel
-// connects and nobody answers.
+// A listener without Accept accepts connections in the kernel, but its TLS handshakes are never
+// answered.
 func TestDialUnacceptedHandshake(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,7 +1,7 @@
 // Package upstream opens the proxy's connections to the broker, and makes the credentials that
 // the proxy sends to the broker.
 //
-// The owner of the configuration builds everything once, so that every fault is found before
+// Everything is built once at startup, so that a mistake in the configuration is found before
 // the first device connects:
 //
 //	server, err := upstream.ParseServer("tls://broker.example")
@@ -16,8 +16,8 @@
 //
 // Package pool chooses among several servers.
 //
-// A [Dialer], a [TLS] and a [Template] may be used by any number of goroutines at
-// once, also while one of them reloads.
+// A [Dialer], a [TLS] and a [Template] may be used by any number of goroutines at once, even
+// while another goroutine reloads them.
 //
 // # Server addresses
 //
@@ -25,9 +25,8 @@
 //	tls://host[:port]     MQTT over TLS, port 8883 if none is given
 //	unix:///absolute/path MQTT over a Unix stream socket
 //
-// The host is a name, an IPv4 address or an IPv6 address in brackets. There is no
-// user name, path or query in an address. The path of a Unix socket is taken as it
-// is written, without percent-decoding.
+// The host is a name, an IPv4 address or an IPv6 address in brackets. An address has no user
+// name, path or query. The path of a Unix socket is used as written, without percent-decoding.
 //
 // # Templates
 //
@@ -44,30 +43,30 @@
 //	${env:NAME}     an environment variable
 //	${file:PATH}    the content of a file, given by an absolute path
 //
-// Package placeholder has the other spellings of these names. The rules:
+// Package placeholder lists other spellings of these names. The rules:
 //
-//   - Only ${ starts a placeholder; every other dollar sign stands for itself.
-//     $${ is a literal ${, so a dollar sign cannot come directly before a placeholder.
-//   - A value is never expanded again.
-//   - Environment and files are read by [ParseTemplate] and [Template.Reload] and
-//     never by [Template.Expand]. One line break at the end of a file is dropped.
-//     A file may have up to 64 KiB.
+//   - Only ${ starts a placeholder; every other dollar sign is literal. $${ is a literal ${, so
+//     a literal dollar sign cannot come directly before a placeholder.
+//   - Placeholders in a value are not expanded.
+//   - [ParseTemplate] and [Template.Reload] read the environment and the files;
+//     [Template.Expand] never does. One line break at the end of a file is removed. A file may
+//     have up to 64 KiB.
 //   - A placeholder without a value is an error, so that a broker never gets an incomplete
 //     credential. The exception is a template that is only ${client_id} or only ${username},
 //     which passes on what the device sent, even if that is empty.
-//   - A client id or user name is valid UTF-8 without control characters (MQTT 5.0
-//     section 1.5.4). A password may hold any byte. Each has at most 65535 bytes.
-//   - In a client id or user name with different placeholders, a value must not
-//     contain the character that follows its placeholder, and there must be such a
-//     character. The last value is free. So the user name ${subject}:${client_id}
-//     refuses a subject with a colon: else subject "a" with client id "b:c" and subject
-//     "a:b" with client id "c" would be one and the same to the broker. No two devices
-//     can arrive at the same text unless they agree in every placeholder used.
-//   - The client id ${subject}:${client_id} works for every subject: in the subject, a
-//     colon, a percent sign and what a client id may not hold are written as % and two
-//     hexadecimal digits a byte. A device whose client id is its subject gets the
-//     subject alone. A device of MQTT 3.1, which allows 23 characters, gets a digest of
-//     23 letters and digits where the text would be longer.
+//   - A client id or user name is valid UTF-8 without control characters (MQTT 5.0 section
+//     1.5.4). A password may contain any byte. Each may have up to 65535 bytes.
+//   - In a client id or user name with several placeholders, each placeholder but the last must
+//     be followed by a literal character, and its value must not contain that character. So the
+//     user name ${subject}:${client_id} refuses a subject with a colon. Otherwise subject "a"
+//     with client id "b:c" and subject "a:b" with client id "c" would have the same name at the
+//     broker. Two devices get the same text only if they have the same value for every
+//     placeholder.
+//   - The client id ${subject}:${client_id} works for every subject: in the subject, a colon, a
+//     percent sign and every byte that a client id may not contain are written as % and two
+//     hexadecimal digits. A device whose client id is its subject gets the subject alone. A
+//     device of MQTT 3.1, which allows 23 characters, gets a digest of 23 letters and digits
+//     where the text would be longer.
 //
 // # Secrets
 //

@@ -22,10 +22,10 @@ var origin = &proxyproto.Header{
 	SSL:         &proxyproto.SSL{Version: "TLSv1.3", CommonName: "pump", Verified: true},
 }
 
-// bare is what version 1 can carry of origin.
+// bare is the part of origin that version 1 can carry.
 var bare = &proxyproto.Header{Source: origin.Source, Destination: origin.Destination}
 
-// headed takes a header from each connection before it goes on.
+// headed reads a header from each connection and then calls next.
 func headed(headers chan<- *proxyproto.Header, next func(net.Conn)) func(net.Conn) {
 	return func(conn net.Conn) {
 		h, err := proxyproto.Read(conn)
@@ -89,7 +89,8 @@ func TestDialWithoutHeader(t *testing.T) {
 	checkEcho(t, conn)
 }
 
-// TestHeaderLeavesNoDeadline: the session's own writes would fail later.
+// TestHeaderLeavesNoDeadline: a deadline that was left on the connection would make the
+// session's writes fail later.
 func TestHeaderLeavesNoDeadline(t *testing.T) {
 	headers := make(chan *proxyproto.Header, 1)
 	const limit = 200 * time.Millisecond
@@ -105,8 +106,8 @@ func TestHeaderLeavesNoDeadline(t *testing.T) {
 	checkEcho(t, conn)
 }
 
-// TestDialRefusesWhatAHeaderCannotSay: an identity is not cut short.
-func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
+// TestDialRefusesTooLongHeader: an identity is never shortened.
+func TestDialRefusesTooLongHeader(t *testing.T) {
 	d := toServer{&Dialer{ProxyProtocol: 2}, server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	long := *origin
 	long.Authority = string(make([]byte, 2000))
@@ -116,8 +117,8 @@ func TestDialRefusesWhatAHeaderCannotSay(t *testing.T) {
 	}
 }
 
-// TestHandshakeErrorNamesTheHeader: a server that hangs up on the PROXY protocol
-// header is not only suspected to lack TLS.
+// TestHandshakeErrorNamesTheHeader: if a server closes the connection, the error names the
+// PROXY protocol header as a possible cause, besides missing TLS.
 func TestHandshakeErrorNamesTheHeader(t *testing.T) {
 	s := server(t, "tls", serve(t, "tcp", "127.0.0.1:0", func(conn net.Conn) {
 		_, _ = conn.Read(make([]byte, 1))

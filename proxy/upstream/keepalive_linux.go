@@ -9,19 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keepAlive makes the dialer's connections find a broker that is gone.
+// keepAlive sets socket options so that the dialer's connections find a broker that is gone.
 func keepAlive(d *net.Dialer) {
-	d.KeepAlive = -1 // not by the net package, which sets it for every broker
+	d.KeepAlive = -1 // Keep the net package from overriding the options set below.
 	d.Control = setDeadPeerLimits
 }
 
-// setDeadPeerLimits sets keep-alive, and how long the kernel keeps sending the same
-// data to a broker that does not acknowledge it (TCP_USER_TIMEOUT, RFC 5482).
-// Without that a dead peer with unsent data is given up after some 15 minutes:
-// keep-alive only runs on idle connections.
+// setDeadPeerLimits configures keep-alive, and limits how long the kernel keeps sending the
+// same data to a broker that does not acknowledge it (TCP_USER_TIMEOUT, RFC 5482). Keep-alive
+// runs only on idle connections, so without that limit a dead peer with unacknowledged data
+// would be noticed only after some 15 minutes.
 //
-// A broker on this very machine needs neither: the kernel that it dies under is the
-// one that would send the probes.
+// A broker on this machine needs neither: the same kernel would send the probes and answer
+// them.
 func setDeadPeerLimits(network, address string, raw syscall.RawConn) error {
 	if network == "unix" || isLoopback(address) {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDialSocketOptions looks at the socket of a dial to a broker elsewhere, which
-// need not answer for that, and of one to a broker on this machine.
+// TestDialSocketOptions checks the options of a socket that dials a broker elsewhere, which
+// need not answer, and of one that dials a broker on this machine.
 func TestDialSocketOptions(t *testing.T) {
 	for _, c := range []struct {
 		name, address string
@@ -23,7 +23,7 @@ func TestDialSocketOptions(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var lc net.ListenConfig
-			lc.SetMultipathTCP(false) // as a dialer's sockets
+			lc.SetMultipathTCP(false) // like the dialer's sockets
 			ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -41,7 +41,7 @@ func TestDialSocketOptions(t *testing.T) {
 	}
 }
 
-// TestDialSetsNoneOnLoopback follows a whole dial.
+// TestDialSetsNoneOnLoopback checks a socket that was dialed completely.
 func TestDialSetsNoneOnLoopback(t *testing.T) {
 	d := toServer{new(Dialer), server(t, "tcp", serve(t, "tcp", "127.0.0.1:0", echo))}
 	conn, err := d.Dial(t.Context())

@@ -15,7 +15,7 @@ import (
 // maxSecretFile is the largest file, in bytes, that ${file:PATH} reads.
 const maxSecretFile = 64 << 10
 
-// grammar returns what a template understands.
+// grammar returns the placeholders that a template may contain.
 func grammar() *placeholder.Grammar {
 	return &placeholder.Grammar{
 		Names: []string{
@@ -43,7 +43,7 @@ func isControlOrSpace(r rune) bool { return r == ' ' || isControl(r) }
 
 func notInVariable(r rune) bool { return r == '-' || notInLabel(r) }
 
-// lookup returns the value that v has for a placeholder, and whether there is one.
+// lookup returns the value that v has for a placeholder. found reports whether it has one.
 func (v *Values) lookup(p *placeholder.Part) (value string, found bool) {
 	switch p.Name {
 	case "subject":
@@ -65,8 +65,8 @@ func (v *Values) lookup(p *placeholder.Part) (value string, found bool) {
 	return value, found
 }
 
-// resolve reads what comes from the environment and from files, and works out
-// which characters keep the placeholders of field apart.
+// resolve reads the values that come from the environment and from files, and determines the
+// separators between the placeholders of field.
 func resolve(parts []placeholder.Part, field Field) ([]segment, error) {
 	var segments []segment
 	size := 0
@@ -100,8 +100,8 @@ func resolve(parts []placeholder.Part, field Field) ([]segment, error) {
 	return segments, separate(segments)
 }
 
-// constant returns the text of a part that is the same for all sessions, and
-// nothing for others.
+// constant returns the text of a literal, an environment variable or a file, which is the same
+// for all sessions. It returns "" for every other part.
 func constant(p *placeholder.Part) (string, error) {
 	switch p.Name {
 	case "":
@@ -129,10 +129,10 @@ func constant(p *placeholder.Part) (string, error) {
 	return "", nil
 }
 
-// separate sets the character that ends the value of each placeholder but the
-// last. A value without that character ends where it first occurs, so the result
-// can be read in one way only, from left to right. A single placeholder needs
-// nothing, even if it is used twice: the length of the result gives its own.
+// separate sets the character that ends the value of each placeholder but the last. No value
+// contains its separator, so the result can be split in only one way, from left to right. A
+// template with one placeholder needs no separator, even if it uses the placeholder twice: the
+// length of the result determines the length of the value.
 func separate(segments []segment) error {
 	first, last := -1, -1
 	several := false
@@ -155,7 +155,7 @@ func separate(segments []segment) error {
 		}
 		next := segments[i+1]
 		if next.Name != "" {
-			return fmt.Errorf("${%s} and ${%s} need a character between them, else two devices could get the same text",
+			return fmt.Errorf("${%s} and ${%s} need a character between them, otherwise two devices could get the same text",
 				segments[i], next)
 		}
 		_, size := utf8.DecodeRuneInString(next.Text)

@@ -11,15 +11,15 @@ import (
 // maxClientID31 is the longest client id of MQTT 3.1, in characters (section 3.1).
 const maxClientID31 = 23
 
-// scoped reports whether the template is ${subject}:${client_id} for the client id, by
-// which each subject has client ids of its own.
+// scoped reports whether the template is ${subject}:${client_id} for the client id, which gives
+// each subject client ids of its own.
 func (t *Template) scoped() bool {
 	return t.field == ClientID && len(t.parts) == 3 &&
 		t.parts[0].Name == "subject" && t.parts[1].Text == ":" && t.parts[2].Name == "client_id"
 }
 
-// expandScoped makes the client id that no other subject can have. The subject is
-// escaped, so it is what stands before the first colon, or all of the text.
+// expandScoped returns a client id that no other subject can have. The subject is escaped, so
+// it ends at the first colon or at the end of the text.
 func (t *Template) expandScoped(v *Values) (string, error) {
 	segments := t.resolved()
 	subject, err := t.value(&segments[0], &Values{Subject: escape(v.Subject)})
@@ -44,8 +44,8 @@ func (t *Template) expandScoped(v *Values) (string, error) {
 	return text, nil
 }
 
-// escape writes colons, percent signs, control characters and what is not UTF-8 as %
-// and two hexadecimal digits for each byte.
+// escape writes each byte of colons, percent signs, control characters and invalid UTF-8 as %
+// and two hexadecimal digits.
 func escape(text string) string {
 	unsafe := func(r rune) bool { return r == ':' || r == '%' || r == utf8.RuneError || isControl(r) }
 	if !strings.ContainsFunc(text, unsafe) {

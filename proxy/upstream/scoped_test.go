@@ -9,8 +9,8 @@ import (
 
 const scopedClientID = "${subject}:${client_id}"
 
-// TestScopedClientID: the default client id is made of the subject and the device's
-// own, and no subject is locked out by what it is called.
+// TestScopedClientID: the default client id consists of the subject and the device's own client
+// id, and works for every subject.
 func TestScopedClientID(t *testing.T) {
 	long := strings.Repeat("c", 40)
 	for _, tt := range []struct {
@@ -43,7 +43,7 @@ func TestScopedClientID(t *testing.T) {
 	}
 }
 
-// TestScopedClientIDRefuses: only the device's own client id can be at fault.
+// TestScopedClientIDRefuses: only a bad client id of the device is an error.
 func TestScopedClientIDRefuses(t *testing.T) {
 	template := mustParse(t, scopedClientID, ClientID)
 	for _, tt := range []struct {
@@ -61,9 +61,8 @@ func TestScopedClientIDRefuses(t *testing.T) {
 	}
 }
 
-// TestScopeIsOfClientIDsAlone: a user name or password of the same text has no such
-// rules.
-func TestScopeIsOfClientIDsAlone(t *testing.T) {
+// TestOnlyClientIDsAreScoped: a user name or password with the same template is not escaped.
+func TestOnlyClientIDsAreScoped(t *testing.T) {
 	for _, field := range []Field{Username, Password} {
 		got, err := mustParse(t, scopedClientID, field).Expand(Values{Subject: "pump-7", ClientID: "pump-7", Level: 3})
 		if err != nil || got != "pump-7:pump-7" {
@@ -72,8 +71,8 @@ func TestScopeIsOfClientIDsAlone(t *testing.T) {
 	}
 }
 
-// FuzzScopedClientID: two devices get the same client id only if they have the same
-// subject and the same id of their own.
+// FuzzScopedClientID: two devices get the same client id only if they have the same subject and
+// sent the same client id.
 func FuzzScopedClientID(f *testing.F) {
 	f.Add("a", "b:c", "a:b", "c", byte(4))
 	f.Add("a:b", "a:b", "a", "b", byte(5))

@@ -16,17 +16,17 @@ const (
 	defaultTLSPort = "8883"
 )
 
-// maxSocketPath is the longest path, in bytes, that this system's kernel takes
-// for a Unix socket: one byte of its field is for the terminating zero.
+// maxSocketPath is the longest path, in bytes, that the kernel accepts for a Unix socket. One
+// byte of its field is for the terminating zero.
 const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 const serverForms = "write tcp://host:port, tls://host:port or unix:///path"
 
-// ErrCredentials is the fault of a server address that carries a user name or password.
+// ErrCredentials is returned for a server address that contains a user name or password.
 var ErrCredentials = errors.New("carries a user name or password")
 
-// Server is the address of a broker. Servers are values and can be compared with
-// ==. The zero Server is no address: dialing it fails.
+// Server is the address of a broker. Servers can be compared with ==. Dialing the zero Server
+// fails.
 type Server struct {
 	scheme  string // tcp, tls or unix
 	host    string // as written, without brackets; empty for unix
@@ -115,8 +115,8 @@ func CheckHost(host string) error {
 			return errHost
 		}
 	}
-	// A name that ends in a number is a mistyped IPv4 address or a port alone, which some
-	// resolvers read as an address.
+	// A name that ends in a number is a mistyped IPv4 address or a port alone. Some resolvers
+	// read it as an address.
 	if strings.Trim(label, "0123456789") == "" {
 		return errHost
 	}
@@ -155,8 +155,8 @@ func (s Server) network() string {
 	return "tcp"
 }
 
-// name returns the name that the server's certificate must carry. A zone means
-// something on this machine only and is in no certificate.
+// name returns the name that the server's certificate must carry. A zone is local to this
+// machine, so no certificate contains it.
 func (s Server) name() string {
 	name, _, _ := strings.Cut(s.host, "%")
 	return name

@@ -37,7 +37,7 @@ func TestParseServer(t *testing.T) {
 	}
 }
 
-// checkSays wants all parts in the error, and no secret.
+// checkSays checks that the error contains all parts, and no secret.
 func checkSays(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	for _, part := range parts {

@@ -12,12 +12,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
-// maxField is the most bytes that a string or binary field of an MQTT packet can
-// have (MQTT 5.0 sections 1.5.4 and 1.5.6).
+// maxField is the maximum length of an MQTT string or binary field in bytes (MQTT 5.0 sections
+// 1.5.4 and 1.5.6).
 const maxField = 65535
 
-// Field is the field of the broker's CONNECT that a template fills. It decides
-// what the result may hold.
+// Field is the field of the CONNECT to the broker that a template fills. It determines which
+// values are allowed.
 type Field uint8
 
 const (
@@ -25,18 +25,18 @@ const (
 	ClientID Field = iota
 	// Username is the user name.
 	Username
-	// Password is the password, which is binary data and identifies no device.
+	// Password is the password. It is binary data and does not identify a device.
 	Password
 )
 
-// Values are the facts of one session that a template can use. They print masked,
-// because one of them is a secret and others may hold one.
+// Values are the properties of one session that a template can use. They print masked, because
+// they contain the token.
 type Values struct {
-	// Subject is whom the token belongs to.
+	// Subject is the owner of the token.
 	Subject string
-	// TokenID names the token.
+	// TokenID is the name of the token.
 	TokenID string
-	// ClientID is the client identifier the device sent, or that was made for it.
+	// ClientID is the client identifier that the device sent or that was generated for it.
 	ClientID string
 	// Username is the user name the device sent. It may be its token.
 	Username string
@@ -55,41 +55,39 @@ type Values struct {
 // Format prints a mask for every verb.
 func (Values) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "upstream.Values(masked)") }
 
-// Template makes one credential for the broker from the facts of a session. The
-// package comment has its grammar and rules. The zero Template is the empty text.
+// Template makes one credential for the broker from the values of a session. The package
+// comment describes its syntax. The zero Template expands to the empty text.
 type Template struct {
 	field Field
 	text  string
 	parts []placeholder.Part
-	// segments are the parts with environment and files filled in, and
-	// neighbouring literals joined.
+	// segments are the parts, with the environment and files filled in and adjacent literals
+	// joined.
 	segments atomic.Pointer[[]segment]
 }
 
-// A segment is a literal or a placeholder whose value each session brings.
+// A segment is a literal, or a placeholder whose value comes from each session.
 type segment struct {
 	placeholder.Part
 	// separator is the character that the value must not contain, if any.
 	separator string
 }
 
-// ValueError is the error for a value of a placeholder that cannot be used for a session. It
-// does not contain the value.
+// ValueError is the error for a value that a template cannot use. It does not contain the
+// value.
 type ValueError struct {
-	// Placeholder is its name, whatever its spelling, such as "client_id" or
-	// "attrs.site".
+	// Placeholder is its canonical name, such as "client_id" or "attrs.site".
 	Placeholder string
-	// Problem describes what is wrong with its value.
+	// Problem describes what is wrong with the value.
 	Problem string
 }
 
 // Error names the placeholder and the problem.
 func (e *ValueError) Error() string { return "${" + e.Placeholder + "} " + e.Problem }
 
-// ParseTemplate reads a template for the given field, with the environment
-// variables and files it names. The error gives the place of a mistake as a byte
-// of text, counted from 1, and what is allowed there; it does not repeat literal
-// text, which may be a password.
+// ParseTemplate reads a template for the given field, with the environment variables and files
+// it names. The error gives the position of a mistake as a byte of text, counted from 1, and
+// what is allowed there. It does not repeat literal text, which may be a password.
 func ParseTemplate(text string, field Field) (*Template, error) {
 	if len(text) > maxField {
 		return nil, errTooLong
@@ -105,8 +103,8 @@ func ParseTemplate(text string, field Field) (*Template, error) {
 	return t, nil
 }
 
-// Reload reads the environment variables and files again. If that fails, the template keeps the
-// values that it had.
+// Reload reads the environment variables and files again. If that fails, the template keeps its
+// values.
 func (t *Template) Reload() error {
 	segments, err := resolve(t.parts, t.field)
 	if err != nil {
@@ -146,7 +144,7 @@ func (t *Template) Expand(v Values) (string, error) {
 
 var errTooLong = errors.New("the template makes more than the 65535 bytes of an MQTT field")
 
-// expandAlone returns what the device sent, which may be empty.
+// expandAlone returns the value that the device sent, which may be empty.
 func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
 	if s.Name == "client_id" || s.Name == "username" {
 		if value, _ := v.lookup(&s.Part); value == "" {
@@ -160,8 +158,7 @@ func (t *Template) expandAlone(s *segment, v *Values) (string, error) {
 	return value, err
 }
 
-// value returns what stands for s in the result. Literals were checked when they
-// were resolved.
+// value returns the text for s. Literals were checked when they were resolved.
 func (t *Template) value(s *segment, v *Values) (string, error) {
 	if s.Name == "" {
 		return s.Text, nil
@@ -191,8 +188,8 @@ func (t *Template) resolved() []segment {
 	return nil
 }
 
-// Placeholders returns the names of the placeholders, whatever their spelling, such as
-// "subject", "attrs.site" or "env:HOME", each once.
+// Placeholders returns the canonical names of the placeholders, such as "subject", "attrs.site"
+// or "env:HOME", each once.
 func (t *Template) Placeholders() []string {
 	var names []string
 	for _, p := range t.parts {
@@ -203,9 +200,8 @@ func (t *Template) Placeholders() []string {
 	return names
 }
 
-// Is reports whether the template is the placeholder of that name and nothing
-// else: with "client_id", whether the device's client identifier is passed on as
-// it is.
+// Is reports whether the template consists of the placeholder with that name and nothing else.
+// If Is("client_id") is true, the device's client identifier is passed on unchanged.
 func (t *Template) Is(name string) bool {
 	return len(t.parts) == 1 && name != "" && t.parts[0].String() == name
 }
@@ -222,8 +218,8 @@ func (t *Template) Secret() bool {
 	})
 }
 
-// Format prints the text of the template, or a mask if it is [Template.Secret],
-// for every verb.
+// Format prints the text of the template for every verb, or a mask if [Template.Secret] is
+// true.
 func (t *Template) Format(s fmt.State, _ rune) {
 	text := t.text
 	if t.Secret() {
@@ -235,8 +231,8 @@ func (t *Template) Format(s fmt.State, _ rune) {
 // identifies reports whether the broker identifies devices by the field.
 func (f Field) identifies() bool { return f != Password }
 
-// fault returns why the field cannot have the value, or "". MQTT 5.0 section 1.5.4 allows a
-// receiver to close the connection because of control characters, so names must not have any.
+// fault returns why the field cannot have the value, or "". Control characters are refused in
+// names, because a receiver may close the connection for them (MQTT 5.0 section 1.5.4).
 func (f Field) fault(value string) string {
 	switch {
 	case f == Password:

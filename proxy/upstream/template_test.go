@@ -189,15 +189,15 @@ func TestTemplateFreeValues(t *testing.T) {
 		values Values
 		want   string
 	}{
-		// The last value of a name is free, and so is one that is alone.
+		// There is no restriction on the last value of a name, or on the only one.
 		{"${subject}:${client_id}", ClientID, Values{Subject: "a", ClientID: "b:c"}, "a:b:c"},
 		{"x:${client_id}:y", ClientID, Values{ClientID: "b:c"}, "x:b:c:y"},
 		{"${client_id}:${client_id}", ClientID, Values{ClientID: "b:c"}, "b:c:b:c"},
-		// Only the first character after a placeholder counts.
+		// Only the first character after a placeholder is its separator.
 		{"${subject}-:${client_id}", ClientID, Values{Subject: "a:b", ClientID: "c"}, "a:b-:c"},
-		// A password tells nobody apart and is binary.
+		// A password is binary and does not identify a device.
 		{"${subject}:${token}", Password, Values{Subject: "a:b", Token: "\x00\xff"}, "a:b:\x00\xff"},
-		// What the device did not send is passed on as such.
+		// Values that the device did not send are passed on as empty.
 		{"${client_id}", ClientID, Values{}, ""},
 		{"${username}", Username, Values{}, ""},
 	}
@@ -216,7 +216,7 @@ func TestTemplateLength(t *testing.T) {
 	for _, tt := range []struct {
 		text   string
 		values Values
-		want   int // 0: refused
+		want   int // 0 means that it is refused
 	}{
 		{"${client_id}", Values{ClientID: half + half}, 0},
 		{"${subject}/${client_id}", Values{Subject: half, ClientID: half}, 0},
@@ -230,7 +230,7 @@ func TestTemplateLength(t *testing.T) {
 	}
 }
 
-// TestTemplateAllocations holds Expand to what its documentation promises.
+// TestTemplateAllocations checks the allocations that the documentation of Expand promises.
 func TestTemplateAllocations(t *testing.T) {
 	for text, most := range map[string]float64{"proxy": 0, "${client_id}": 0, "${attrs.site}": 0, "${subject}:${client_id}": 1} {
 		template, values := mustParse(t, text, ClientID), sample()

@@ -13,50 +13,49 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// maxPEM is the largest certificate or key file, in bytes: several times a
-// system's whole bundle of authorities.
+// maxPEM is the maximum size of a certificate or key file in bytes. It is several times the
+// size of a system's bundle of authorities.
 const maxPEM = 1 << 20
 
-// TLSOptions say how connections to tls:// servers are secured. The files are
-// PEM. Empty fields leave the choice to the system.
+// TLSOptions configures connections to tls:// servers. The files are PEM. Empty fields select
+// the system's defaults.
 type TLSOptions struct {
 	// CA is a file with the certificates of the authorities that may sign a
 	// broker's certificate. Empty means the system's authorities.
 	CA string
-	// Certificate and Key are the files of the client certificate, with its
-	// intermediates, that the broker is shown. Both are given or neither is.
+	// Certificate and Key are the files of the client certificate that is presented to the
+	// broker. Certificate includes any intermediates. Both are set or neither is.
 	Certificate, Key string
 	// ServerName is the name that the broker's certificate must carry. Empty
 	// means the host in the server's address.
 	ServerName string
 }
 
-// TLS holds what [LoadTLS] loaded, and loads it again.
+// TLS holds what [LoadTLS] loaded, and can load it again.
 //
-// The client certificate is looked at before each handshake: a new pair is used
-// from the next connection on, a pair that does not load (half of it written, for
-// instance) leaves the old one in use. New authorities need [TLS.Reload], which
-// also reports what is wrong with the files; a periodic call to it finds
-// everything.
+// The files of the client certificate are checked before each handshake. A new pair is used
+// from the next connection on. A pair that does not load, for instance because half of it is
+// written, leaves the old one in use. New authorities are loaded only by [TLS.Reload], which
+// also reports what is wrong with the files. Call it periodically.
 //
-// Reconnects resume earlier TLS sessions. A change of any file ends that, since a
-// resumed session would stand for the certificates of the past.
+// Reconnects resume earlier TLS sessions. A change of any file discards those sessions, because
+// a resumed session is not verified again.
 type TLS struct {
 	options     TLSOptions
 	authorities files.Parsed[*x509.CertPool]
 	identity    files.Parsed[*tls.Certificate]
-	mu          sync.Mutex // one load at a time
+	mu          sync.Mutex // serializes loads
 	current     atomic.Pointer[trust]
 }
 
-// trust is one state of the files. It is never changed.
+// trust is one immutable state of the files.
 type trust struct {
 	authorities *files.Version[*x509.CertPool]
 	identity    *files.Version[*tls.Certificate]
 	config      *tls.Config // without a server name
 }
 
-// LoadTLS reads the files. Every error names the file that is to be mended.
+// LoadTLS reads the files. Every error names the file to correct.
 func LoadTLS(options TLSOptions) (*TLS, error) {
 	if (options.Certificate == "") != (options.Key == "") {
 		return nil, errors.New("a client certificate needs both the certificate's file and the key's file")
@@ -83,8 +82,8 @@ func LoadTLS(options TLSOptions) (*TLS, error) {
 	return t, nil
 }
 
-// Reload reads the files again. If one is faulty the error says which, and
-// everything stays as it was. Established connections are not affected.
+// Reload reads the files again. If one is faulty, the error names it and everything stays as it
+// was. Established connections are not affected.
 func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,8 +100,8 @@ func (t *TLS) Reload() error {
 	return nil
 }
 
-// refresh looks for a new client certificate, unless another goroutine does so now: no
-// handshake waits for a file that another one reads.
+// refresh checks for a new client certificate, unless another goroutine is doing so: a
+// handshake does not wait while another one reads the files.
 func (t *TLS) refresh() {
 	if t.options.Certificate == "" || !t.mu.TryLock() {
 		return
@@ -114,7 +113,7 @@ func (t *TLS) refresh() {
 	}
 }
 
-// loaded returns the current state, which is empty before the first load.
+// loaded returns the current state. It is the zero trust before the first load.
 func (t *TLS) loaded() trust {
 	if current := t.current.Load(); current != nil {
 		return *current
@@ -122,8 +121,8 @@ func (t *TLS) loaded() trust {
 	return trust{}
 }
 
-// swap publishes a new state unless it equals the current one, whose session
-// cache must then live on. It is called with mu held.
+// swap publishes a new state, unless it equals the current one, whose session cache must be
+// kept. t.mu is held.
 func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls.Certificate]) {
 	old := t.loaded()
 	if roots == old.authorities && own == old.identity {
@@ -135,8 +134,8 @@ func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
 	if own.Value != nil {
-		// Config.Certificates would be held back from a broker that lists other
-		// authorities, and the broker would then ask for what was given here.
+		// A certificate in Config.Certificates is not sent to a broker that lists other
+		// authorities, and the broker would then see no certificate at all.
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return own.Value, nil
 		}
@@ -144,8 +143,8 @@ func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls
 	t.current.Store(&trust{authorities: roots, identity: own, config: config})
 }
 
-// config returns the configuration for one handshake with host. A nil or zero
-// TLS works with defaults.
+// config returns the configuration for one handshake with host. A nil or zero TLS uses the
+// defaults.
 func (t *TLS) config(host string) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if t != nil {
@@ -161,11 +160,11 @@ func (t *TLS) config(host string) *tls.Config {
 	return config
 }
 
-// parseAuthorities is strict where CertPool.AppendCertsFromPEM is not: an
-// authority that cannot be read is not left out silently.
+// parseAuthorities returns an error for an authority that cannot be parsed, where
+// CertPool.AppendCertsFromPEM skips it silently.
 func (o *TLSOptions) parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
 	if len(contents) == 0 {
-		return nil, nil // the system's
+		return nil, nil // the system's authorities
 	}
 	pool := x509.NewCertPool()
 	n := 0

@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// brokerName is the host that tests dial; redirect knows where it is.
+// brokerName is the host that tests dial. redirect connects to its listener.
 const brokerName = "broker.example"
 
 // redirect connects to ln, whatever the address.
@@ -26,8 +26,8 @@ func redirect(ln net.Listener) func(context.Context, string, string) (net.Conn, 
 	}
 }
 
-// serveTLS runs a broker that completes handshakes and echoes. It sends the name
-// of each client certificate, or "none", into clients.
+// serveTLS runs a broker that completes handshakes and echoes. It sends the name of each client
+// certificate, or "none", to clients.
 func serveTLS(t testing.TB, config *tls.Config) (ln net.Listener, clients chan string) {
 	t.Helper()
 	clients = make(chan string, 16)
@@ -60,7 +60,7 @@ func tlsDialer(t testing.TB, ln net.Listener, options TLSOptions) toServer {
 	return toServer{&Dialer{TLS: secure, connect: redirect(ln)}, s}
 }
 
-// dialEcho dials, exchanges data so that session tickets arrive, hangs up, and
+// dialEcho dials, exchanges data so that session tickets arrive, closes the connection, and
 // reports whether the session was resumed.
 func dialEcho(t *testing.T, d toServer) (resumed bool) {
 	t.Helper()
@@ -175,8 +175,8 @@ func TestDialTLSRefusesBrokers(t *testing.T) {
 	}
 }
 
-// Without options the system's authorities decide, and none of them knows the
-// test's.
+// Without options the system's authorities are used, and none of them signed the test's
+// certificate.
 func TestDialTLSZero(t *testing.T) {
 	ln, _ := serveTLS(t, newAuthority("ca").broker(t, brokerName))
 	for name, secure := range map[string]*TLS{"nil": nil, "zero": {}} {
@@ -202,8 +202,8 @@ func newRotation(t *testing.T) *rotation {
 	t.Helper()
 	r := &rotation{t: t, dir: t.TempDir(), ca: newAuthority("ca")}
 	config := r.ca.broker(t, brokerName)
-	// The broker lists authorities that did not sign the client certificate,
-	// which must be sent nevertheless.
+	// The broker lists authorities that did not sign the client certificate. The certificate
+	// must be sent nevertheless.
 	config.ClientAuth = tls.RequireAnyClientCert
 	config.ClientCAs = newAuthority("another").Pool()
 	ln, clients := serveTLS(t, config)
@@ -243,7 +243,7 @@ func (r *rotation) reload() {
 	}
 }
 
-// reloadFails reloads and wants an error that says text.
+// reloadFails reloads and checks that the error contains text.
 func (r *rotation) reloadFails(text string) {
 	r.t.Helper()
 	if err := r.dialer.TLS.Reload(); err == nil || !strings.Contains(err.Error(), text) {
@@ -288,7 +288,7 @@ func TestTLSAuthoritiesChange(t *testing.T) {
 	r.expect("after an empty CA file", "first", true)
 }
 
-// Handshakes and reloads meet while the files change; the race detector watches.
+// Handshakes and reloads run concurrently while the files change, for the race detector.
 func TestTLSConcurrentUse(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority("ca")
@@ -312,7 +312,7 @@ func TestTLSConcurrentUse(t *testing.T) {
 				if pair, err := config.GetClientCertificate(nil); err != nil || pair == nil {
 					t.Errorf("no client certificate: %v", err)
 				}
-				_ = secure.Reload() // may see half a pair
+				_ = secure.Reload() // may find half a pair
 			}
 		})
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
-// drawTemplate returns a text of two or three placeholders. It has few characters,
-// as the values of the test have, so that they often meet.
+// drawTemplate returns a template with two or three placeholders. Like the values of the test,
+// it has few different characters, so that separators often occur in values.
 func drawTemplate(t *rapid.T) string {
 	name := rapid.SampledFrom([]string{"subject", "client_id", "attrs.x"})
 	plain := rapid.StringMatching(`[a:]{1,2}`)
@@ -31,7 +31,7 @@ func drawValues(t *rapid.T, label string, value *rapid.Generator[string]) Values
 	}
 }
 
-// sameIn reports whether a and b agree in every placeholder of the template.
+// sameIn reports whether a and b have the same value for every placeholder of the template.
 func sameIn(template *Template, a, b Values) bool {
 	return !slices.ContainsFunc(template.parts, func(p placeholder.Part) bool {
 		x, _ := a.lookup(&p)
@@ -40,9 +40,9 @@ func sameIn(template *Template, a, b Values) bool {
 	})
 }
 
-// Two devices get the same name only if they agree in all that is in it. The
-// second device takes its values out of the first one's name, like one that tries
-// to pass for it.
+// Two devices get the same name only if they have the same value for every placeholder. The
+// second device takes its values from the first one's name, like an attacker who wants to get
+// that name.
 func TestTemplateIsUnambiguous(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		template, err := ParseTemplate(drawTemplate(t), ClientID)
@@ -66,7 +66,7 @@ func TestTemplateIsUnambiguous(t *testing.T) {
 	})
 }
 
-// checkUnambiguous fails the test if a and b get the same text by accident.
+// checkUnambiguous fails the test if a and b get the same text from different values.
 func checkUnambiguous(t interface{ Fatalf(string, ...any) }, template *Template, a, b Values) {
 	x, err := template.Expand(a)
 	if err != nil {
@@ -87,7 +87,7 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("${env:HOME}${listener}${token_id}", "a", "a", "a", "a")
 	f.Fuzz(func(t *testing.T, text, s1, c1, s2, c2 string) {
 		if strings.Contains(text, "${file:") {
-			return // the fuzzer shall not read this machine's files
+			return // the fuzzer must not read this machine's files
 		}
 		facts := func(subject, id string) Values {
 			return Values{

@@ -10,31 +10,30 @@ import (
 	"time"
 )
 
-// Conn is the bytes of MQTT within a WebSocket connection. One goroutine may read
-// and another write; everything else may be called by any.
+// Conn is a net.Conn for the MQTT bytes within a WebSocket connection. One goroutine may read
+// while another writes. All other methods may be called from any goroutine.
 //
-// Reading ends with [io.EOF] when the client closes in order, and with a
-// [*FrameError] if it breaks the protocol; it has been answered then. Any other
-// error is that of the connection beneath, and the next read goes on where it
+// Reading ends with [io.EOF] when the client closes the connection normally, and with a
+// [*FrameError] after a violation of the protocol, which has been answered by then. Any other
+// error is that of the underlying connection, and the next read continues where this one
 // stopped.
 type Conn struct {
 	net.Conn
 	buffers *bufferPool
 
 	in  decoder
-	end error // of reading, for good
+	end error // the permanent error of Read, if any
 
-	code atomic.Int32 // of the Close frame that CloseWrite sends; 0 is NormalClosure
+	code atomic.Int32 // of the Close frame that CloseWrite sends; 0 means NormalClosure
 
-	writing   sync.Mutex // guards what follows
-	closeSent bool       // or a frame was cut off: nothing can be sent any more
+	writing   sync.Mutex // guards the following fields
+	closeSent bool       // or a frame was truncated: nothing can be sent any more
 }
 
-// NetConn returns the connection beneath.
+// NetConn returns the underlying connection.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// Read reads from the client. Every byte is decoded in b itself, so nothing is ever
-// left behind in here.
+// Read reads from the client. It decodes in place in b, so Conn never buffers any bytes.
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -55,7 +54,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, c.end
 }
 
-// conclude ends reading. The client gets a Close frame unless it has sent one itself.
+// conclude ends reading. It sends a Close frame to the client, unless the client has sent one
+// itself.
 func (c *Conn) conclude(end error) {
 	c.end = end
 	var refused *FrameError
@@ -64,8 +64,8 @@ func (c *Conn) conclude(end error) {
 	}
 }
 
-// decode leaves the payload of data frames at the beginning of b and returns its
-// size. What comes behind a Close frame means nothing.
+// decode moves the payload of data frames to the beginning of b and returns its size. Bytes
+// after a Close frame are ignored.
 func (c *Conn) decode(b []byte) (n int, err error) {
 	d := &c.in
 	for i := 0; i < len(b); {
@@ -105,7 +105,7 @@ func (c *Conn) beginFrame(b byte) error {
 	return c.endFrame()
 }
 
-// endFrame acts on a frame if that is complete.
+// endFrame handles a frame if it is complete.
 func (c *Conn) endFrame() error {
 	d := &c.in
 	d.inFrame = d.left > 0
@@ -115,12 +115,12 @@ func (c *Conn) endFrame() error {
 	return c.handleControl()
 }
 
-// handleControl answers a control frame that is complete.
+// handleControl answers a complete control frame.
 func (c *Conn) handleControl() error {
 	payload := c.in.control
 	switch c.in.opcode {
 	case ping:
-		// A failure shows in the next read or write as well.
+		// The next read or write fails as well, so the error is ignored.
 		_ = c.send(pong, payload)
 	case closing:
 		code, err := closeCode(payload)
@@ -133,8 +133,8 @@ func (c *Conn) handleControl() error {
 	return nil
 }
 
-// Write sends b as one binary message: all of it or, with an error, none that the
-// client could use.
+// Write sends b as one binary message: all of it or, with an error, nothing that the client
+// could use.
 func (c *Conn) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -147,7 +147,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return c.writeFrame(binaryData, b)
 }
 
-// send sends a control frame, unless everything is said.
+// send sends a control frame, unless a Close frame was sent.
 func (c *Conn) send(opcode byte, payload []byte) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -169,7 +169,7 @@ func (c *Conn) writeFrame(opcode byte, payload []byte) (int, error) {
 		return len(payload), nil
 	}
 	if n > 0 {
-		// Whatever came next would be taken for the rest of this frame.
+		// The client would take the following bytes for the rest of this frame.
 		c.closeSent = true
 	}
 	return 0, err
@@ -189,8 +189,8 @@ func appendHeader(dst []byte, opcode byte, size int) []byte {
 // SetCloseCode sets the code that [Conn.CloseWrite] sends to the client. It does not block.
 func (c *Conn) SetCloseCode(code int) { c.code.Store(int32(code)) }
 
-// CloseWrite ends the stream to the client with a Close frame, and
-// then in the way of the connection beneath, if it has one.
+// CloseWrite ends the stream to the client with a Close frame. It then calls CloseWrite of the
+// underlying connection, if there is one.
 func (c *Conn) CloseWrite() error {
 	code := int(c.code.Load())
 	if code == 0 {
@@ -203,7 +203,7 @@ func (c *Conn) CloseWrite() error {
 	return err
 }
 
-// sendClose sends the one Close frame.
+// sendClose sends the Close frame, at most once.
 func (c *Conn) sendClose(code int) error {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -215,7 +215,7 @@ func (c *Conn) sendClose(code int) error {
 	return err
 }
 
-// bufferPool is memory for frames that are being sent.
+// bufferPool has buffers for frames that are being sent.
 type bufferPool struct{ pool sync.Pool }
 
 // maxPooled is the capacity of the largest buffer that is kept, in bytes.

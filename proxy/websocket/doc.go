@@ -1,6 +1,6 @@
-// Package websocket lets MQTT clients in browsers connect: it accepts WebSocket
-// connections (RFC 6455) that carry MQTT (MQTT 5.0 section 6) and turns each into a
-// net.Conn of the bytes within.
+// Package websocket lets MQTT clients in browsers connect: it accepts WebSocket connections
+// (RFC 6455) that carry MQTT (MQTT 5.0 section 6) and turns each into a net.Conn for the MQTT
+// bytes.
 //
 //	endpoint := &websocket.Endpoint{Paths: []string{"/mqtt"}}
 //	conn, request, err := endpoint.Accept(nc, peer)
@@ -19,12 +19,11 @@
 //
 // # Carrying
 //
-// A [Conn] holds no buffer: it reads into the caller's, takes the frames apart there,
-// and keeps nothing but where it stands. A read that is interrupted, by a deadline or
-// because nothing is there, loses nothing. Packets may span frames and frames
-// packets.
+// A [Conn] has no buffer: it reads into the caller's buffer, decodes the frames in place, and
+// stores only the state of its decoder. A read that is interrupted by a deadline loses no data.
+// A packet may span several frames, and a frame may contain several packets.
 //
-// It is strict: frames have to be masked, binary, in their shortest form and without
-// extensions, and everything else closes the connection with the code that RFC 6455
-// section 7.4 has for it. Pings are answered. Compression is never agreed on.
+// Decoding is strict: frames must be masked, binary, in their shortest form and without
+// extensions. Any other frame closes the connection with the code from RFC 6455 section 7.4.
+// Pings are answered. Compression is never negotiated.
 package websocket

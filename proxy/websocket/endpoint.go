@@ -13,21 +13,21 @@ import (
 	"strings"
 )
 
-// ErrNotHTTP is the error of a connection that begins with something else than an
-// HTTP request. Nothing is answered.
+// ErrNotHTTP is returned for a connection that does not begin with an HTTP request. It is not
+// answered.
 var ErrNotHTTP = errors.New("not an HTTP request")
 
-// StatusError is a request that was refused. The client has got the status and,
-// but for what only the operator is to know, the text.
+// StatusError is the error for a request that was refused. The client has received the status
+// and the text, unless the text is only for the operator.
 type StatusError struct {
 	Status int
 	Text   string
-	// Origin is the page that a browser connected for, if that is why.
+	// Origin is the origin of the browser's page, if the request was refused because of it.
 	Origin string
 }
 
-// Error says it for a log. It repeats nothing of the request but the Origin: a path
-// or a query may hold a token.
+// Error formats the error for a log. It contains nothing of the request but the Origin, because
+// a path or a query may contain a token.
 func (e *StatusError) Error() string {
 	text := fmt.Sprintf("HTTP %d: %s", e.Status, e.Text)
 	if e.Origin != "" {
@@ -36,26 +36,24 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// Endpoint accepts WebSocket connections. Its fields may not change after the first
-// Accept, which any number of goroutines may call at once.
+// Endpoint accepts WebSocket connections. Its fields must not change after the first Accept.
+// Any number of goroutines may call Accept at once.
 type Endpoint struct {
-	// Paths are the paths of the URLs that are accepted, such as /mqtt.
+	// Paths are the accepted URL paths, such as /mqtt.
 	Paths []string
-	// Origins are the pages and apps that may connect, besides pages of the host
-	// itself: https://app.example, https://*.app.example, file://, app://., null, or *
-	// for all.
+	// Origins are the pages and apps that may connect, in addition to pages of the same host:
+	// https://app.example, https://*.app.example, file://, app://., null, or * for all.
 	Origins []string
-	// Trusted are the networks of reverse proxies whose X-Forwarded-For or
-	// Forwarded describes the client.
+	// Trusted are the networks of reverse proxies whose X-Forwarded-For or Forwarded header is
+	// used.
 	Trusted []netip.Prefix
 
 	buffers bufferPool
 }
 
-// Request is what came with the opening of a connection.
+// Request has the properties of the request that opened a connection.
 type Request struct {
-	// Client is the address that a trusted reverse proxy has sent, invalid if there is
-	// none.
+	// Client is the address from a trusted reverse proxy, or invalid if there is none.
 	Client netip.Addr
 
 	header http.Header
@@ -68,8 +66,8 @@ func (r *Request) Header(name string) []string { return r.header.Values(name) }
 // Query returns the values of a parameter in the URL.
 func (r *Request) Query(name string) []string { return r.query[name] }
 
-// Bearer returns the credentials of every Authorization header of the scheme Bearer
-// (RFC 6750 section 2.1).
+// Bearer returns the credentials of every Authorization header with the scheme Bearer (RFC 6750
+// section 2.1).
 func (r *Request) Bearer() (tokens []string) {
 	for _, v := range r.header.Values("Authorization") {
 		scheme, token, _ := strings.Cut(v, " ")
@@ -80,8 +78,8 @@ func (r *Request) Bearer() (tokens []string) {
 	return tokens
 }
 
-// Accept reads a request from nc and answers it. peer is who nc is from. The error
-// is [ErrNotHTTP], a [*StatusError], or that of nc; nc is not closed.
+// Accept reads a request from nc and answers it. peer is the address at the other end of nc.
+// The error is [ErrNotHTTP], a [*StatusError], or that of nc. Accept does not close nc.
 func (e *Endpoint) Accept(nc net.Conn, peer netip.Addr) (*Conn, *Request, error) {
 	r, err := readRequest(nc)
 	if err == nil {
@@ -107,7 +105,7 @@ func (e *Endpoint) Accept(nc net.Conn, peer netip.Addr) (*Conn, *Request, error)
 	return &Conn{Conn: nc, buffers: &e.buffers}, request, nil
 }
 
-// requestOf keeps what may be asked for later.
+// requestOf keeps the properties that may be needed later.
 func (e *Endpoint) requestOf(r *http.Request, peer netip.Addr) (*Request, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -120,31 +118,30 @@ func (e *Endpoint) requestOf(r *http.Request, peer netip.Addr) (*Request, error)
 	return &Request{Client: client, header: r.Header, query: query}, nil
 }
 
-// The subprotocols that carry MQTT. The standard's is mqtt ([MQTT-6.0.0-3]); the
-// other is what clients of MQTT 3.1 ask for.
+// The subprotocols that carry MQTT. The standard requires mqtt ([MQTT-6.0.0-3]); clients of
+// MQTT 3.1 ask for the other.
 const (
 	subprotocol    = "mqtt"
 	oldSubprotocol = "mqttv3.1"
 )
 
-// check goes through what RFC 6455 section 4.2.1 and MQTT 5.0 section 6 want of a
-// request.
+// check checks what RFC 6455 section 4.2.1 and MQTT 5.0 section 6 require of a request.
 func (e *Endpoint) check(r *http.Request) error {
 	switch {
 	case !slices.Contains(e.Paths, r.URL.Path):
-		return &StatusError{Status: http.StatusNotFound, Text: "there is nothing here"}
+		return &StatusError{Status: http.StatusNotFound, Text: "there is no endpoint at this path"}
 	case r.Method != http.MethodGet:
-		return &StatusError{Status: http.StatusMethodNotAllowed, Text: "GET alone is possible here"}
+		return &StatusError{Status: http.StatusMethodNotAllowed, Text: "only GET is allowed here"}
 	case !r.ProtoAtLeast(1, 1) || r.ContentLength != 0 || len(r.TransferEncoding) > 0:
-		return badRequest("this takes a GET of HTTP/1.1 without a body")
+		return badRequest("the request must be a GET of HTTP/1.1 without a body")
 	case !hasToken(r.Header, "Upgrade", "websocket") || !hasToken(r.Header, "Connection", "upgrade"):
 		return &StatusError{Status: http.StatusUpgradeRequired, Text: "this is MQTT over WebSocket: connect with an MQTT client"}
 	case r.Header.Get("Sec-WebSocket-Version") != version:
-		return &StatusError{Status: http.StatusUpgradeRequired, Text: "version 13 of the WebSocket protocol is spoken here"}
+		return &StatusError{Status: http.StatusUpgradeRequired, Text: "only version 13 of the WebSocket protocol is supported"}
 	case !goodKey(r.Header.Values("Sec-WebSocket-Key")):
-		return badRequest("Sec-WebSocket-Key is missing or not one of 16 bytes")
+		return badRequest("Sec-WebSocket-Key is missing or does not have 16 bytes")
 	case chosen(r.Header) == "":
-		return badRequest("the client has to offer the subprotocol mqtt")
+		return badRequest("the client must offer the subprotocol mqtt")
 	}
 	return e.checkOrigin(r.Header.Values("Origin"), r.Host)
 }
@@ -163,7 +160,7 @@ func goodKey(keys []string) bool {
 	return err == nil && len(b) == 16
 }
 
-// chosen returns the subprotocol to speak, empty if none is offered.
+// chosen returns the subprotocol to use, or "" if none was offered.
 func chosen(h http.Header) string {
 	offered := tokens(h, "Sec-WebSocket-Protocol")
 	for _, name := range []string{subprotocol, oldSubprotocol} {
@@ -174,7 +171,7 @@ func chosen(h http.Header) string {
 	return ""
 }
 
-// tokens returns the elements of a header field that is a list.
+// tokens returns the elements of a header field that has a list.
 func tokens(h http.Header, name string) (all []string) {
 	for _, line := range h.Values(name) {
 		for element := range strings.SplitSeq(line, ",") {
@@ -188,10 +185,10 @@ func hasToken(h http.Header, name, token string) bool {
 	return slices.ContainsFunc(tokens(h, name), func(t string) bool { return strings.EqualFold(t, token) })
 }
 
-// keySuffix is what the key is hashed with (RFC 6455 section 1.3).
+// keySuffix is appended to the key before it is hashed (RFC 6455 section 1.3).
 const keySuffix = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// agree answers that the connection speaks WebSocket from here on.
+// agree sends the answer that switches the connection to WebSocket.
 func agree(nc net.Conn, r *http.Request) error {
 	sum := sha1.Sum([]byte(r.Header.Get("Sec-WebSocket-Key") + keySuffix))
 	_, err := fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
@@ -199,7 +196,7 @@ func agree(nc net.Conn, r *http.Request) error {
 	return err
 }
 
-// refuse answers with a status. The connection is to be closed.
+// refuse answers with a status. The caller closes the connection.
 func refuse(nc net.Conn, e *StatusError) error {
 	extra := ""
 	switch e.Status {

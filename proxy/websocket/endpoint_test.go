@@ -13,8 +13,8 @@ import (
 	"testing/iotest"
 )
 
-// get is the request of a good client; each pair of name and value replaces a header
-// field, or adds one.
+// get returns the request of a correct client. Each pair of name and value replaces a header
+// field or adds one.
 func get(target string, fields ...string) string {
 	header := []string{
 		"Host", "broker.example:8084", "Upgrade", "websocket", "Connection", "Upgrade",
@@ -125,7 +125,7 @@ func TestAnswer(t *testing.T) {
 		if _, _, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}
-		// The key and its answer are RFC 6455's (section 1.3).
+		// The key and its answer are from RFC 6455 section 1.3.
 		if want := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: " + want + "\r\n\r\n"; p.written.String() != want {
 			t.Errorf("answered %q", p.written.String())
 		}
@@ -207,7 +207,7 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-func TestWhatCameWithTheRequest(t *testing.T) {
+func TestRequestHeadersAndQuery(t *testing.T) {
 	p := &pipe{r: strings.NewReader(get("/mqtt?token=a%20b&token=c&x", "Authorization", "bearer  secret ", "X-Token", "t"))}
 	_, r, err := (&Endpoint{Paths: []string{"/mqtt"}}).Accept(p, netip.Addr{})
 	if err != nil {

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// client returns the address that trusted reverse proxies tell, invalid if there is
-// none to be believed.
+// client returns the client's address as reported by trusted reverse proxies, or an invalid
+// address if there is none.
 //
-// Each proxy adds the address that it saw at the end of the list, so the list is
-// believed from its end on, as far as those who wrote it are trusted. Two lists that
-// tell different stories are refused: a proxy writes one of them and passes on what
-// a client put into the other.
+// Each proxy appends the address that it saw, so the list is evaluated from its end, as long as
+// the entries were written by trusted proxies. The request is refused if both headers exist and
+// give different addresses: a proxy writes only one of them and passes on what a client put
+// into the other.
 func (e *Endpoint) client(h http.Header, peer netip.Addr) (netip.Addr, error) {
 	if !e.trusts(peer) {
 		return netip.Addr{}, nil
@@ -25,7 +25,7 @@ func (e *Endpoint) client(h http.Header, peer netip.Addr) (netip.Addr, error) {
 		}
 		addr, ok := e.walk(hops)
 		if !ok {
-			return netip.Addr{}, badRequest("the address that the client was forwarded for cannot be read")
+			return netip.Addr{}, badRequest("the forwarded address of the client cannot be parsed")
 		}
 		addrs = append(addrs, addr)
 	}
@@ -42,7 +42,7 @@ func (e *Endpoint) trusts(a netip.Addr) bool {
 	return slices.ContainsFunc(e.Trusted, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// walk returns the last hop that is not trusted, or else the first.
+// walk returns the last hop that is not trusted, or the first hop if all are trusted.
 func (e *Endpoint) walk(hops []string) (addr netip.Addr, ok bool) {
 	for _, hop := range slices.Backward(hops) {
 		if addr, ok = parseHop(hop); !ok {
@@ -55,7 +55,7 @@ func (e *Endpoint) walk(hops []string) (addr netip.Addr, ok bool) {
 	return addr, ok
 }
 
-// parseHop reads an address with or without a port.
+// parseHop parses an address with or without a port.
 func parseHop(text string) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
 	if err != nil {
@@ -66,8 +66,8 @@ func parseHop(text string) (netip.Addr, bool) {
 	return addr.Unmap(), err == nil && addr.Zone() == ""
 }
 
-// forwardedFor returns the for parameters of the field Forwarded (RFC 7239 section
-// 4). What has none is a hop that cannot be read.
+// forwardedFor returns the for parameters of the Forwarded header (RFC 7239 section 4). An
+// element without one becomes a hop that cannot be parsed.
 func forwardedFor(h http.Header) (hops []string) {
 	for _, element := range tokens(h, "Forwarded") {
 		hop := ""

@@ -18,13 +18,14 @@ const (
 	MessageTooBig   = 1009
 )
 
-// FrameError is a breach of the protocol by the client, to which the code has been sent.
+// FrameError is a violation of the protocol by the client. The code has been sent to the
+// client.
 type FrameError struct {
 	Code int
 	Text string
 }
 
-// Error describes the fault.
+// Error describes the violation.
 func (e *FrameError) Error() string { return fmt.Sprintf("WebSocket: %s (%d)", e.Text, e.Code) }
 
 func breach(format string, args ...any) error {
@@ -49,40 +50,39 @@ const (
 	length16   = 126
 	length64   = 127
 
-	maxHeader  = 14  // in bytes, mask included
+	maxHeader  = 14  // in bytes, including the mask
 	maxControl = 125 // payload of a control frame, in bytes
-	// maxMessage is the size of the largest message, in bytes: that of the largest
-	// MQTT packet. It costs no memory.
+	// maxMessage is the size of the largest message, in bytes: that of the largest MQTT packet.
+	// Messages are not buffered, so the limit costs no memory.
 	maxMessage = 5 + 268435455
 )
 
-// A client may send so many frames that carry nothing in so much time, unless data
-// comes between them: each costs an answer, or at least a look.
+// A client may send this many frames without data in this time, unless data comes between them:
+// each has to be handled, and a ping has to be answered.
 const (
 	idleBurst  = 100
 	idlePeriod = 10 * time.Second
 )
 
-// decoder takes apart the frames of a client, wherever they are cut.
+// decoder decodes the frames of a client, wherever reads split them.
 type decoder struct {
-	head   [maxHeader]byte // of the frame that begins
-	n      int             // bytes of it
-	opcode byte            // of the frame at hand
+	head   [maxHeader]byte // of the current frame
+	n      int             // number of its bytes in head
+	opcode byte            // of the current frame
 	mask   [4]byte
 	at     int   // position in the mask
-	left   int64 // bytes of the payload that are to come
+	left   int64 // bytes of the payload that are still missing
 
 	inFrame bool // the header is complete, the payload is not
 
-	inMessage bool  // the last data frame was not its message's last
+	inMessage bool  // the last data frame was not the last of its message
 	size      int64 // of the message so far
 	control   []byte
-	idle      int       // frames that carried nothing
+	idle      int       // frames without data
 	since     time.Time // when counting them began
 }
 
-// header adds b to the header of the frame that begins. It reports whether that is
-// complete.
+// header adds b to the header of the current frame. It reports whether the header is complete.
 func (d *decoder) header(b byte) (done bool, err error) {
 	d.head[d.n] = b
 	d.n++
@@ -109,13 +109,13 @@ func (d *decoder) begin(b byte) error {
 		return &FrameError{Code: UnsupportedData, Text: "a text message: MQTT is binary"}
 	case d.opcode >= closing && d.opcode <= pong:
 		if !final {
-			return breach("a control frame in parts")
+			return breach("a fragmented control frame")
 		}
 		return nil
 	case d.opcode > binaryData:
 		return breach("opcode %d", d.opcode)
 	case (d.opcode == continuation) != d.inMessage:
-		return breach("a frame that does not continue its message")
+		return breach("a data frame out of sequence")
 	}
 	if !d.inMessage {
 		d.size = 0
@@ -135,7 +135,7 @@ func headerSize(second byte) int {
 	return 2 + 4
 }
 
-// open begins the payload of a frame whose header is complete.
+// open starts the payload of a frame whose header is complete.
 func (d *decoder) open() error {
 	size := uint64(d.head[1] & lengthBits)
 	shortest := uint64(0)
@@ -164,7 +164,7 @@ func (d *decoder) open() error {
 	return nil
 }
 
-// unmask undoes the mask of b, which is the next part of the payload.
+// unmask removes the mask from b, which is the next part of the payload.
 func (d *decoder) unmask(b []byte) {
 	d.left -= int64(len(b))
 	var key [8]byte
@@ -180,8 +180,7 @@ func (d *decoder) unmask(b []byte) {
 	}
 }
 
-// excess counts a frame that carries nothing, and reports whether there are too many
-// of them.
+// excess counts a frame without data, and reports whether there were too many of them.
 func (d *decoder) excess(now time.Time) bool {
 	if now.Sub(d.since) > idlePeriod {
 		d.since, d.idle = now, 0
@@ -190,8 +189,8 @@ func (d *decoder) excess(now time.Time) bool {
 	return d.idle > idleBurst
 }
 
-// closeCode returns the code of a client's Close frame that the answer repeats
-// (RFC 6455 section 5.5.1).
+// closeCode returns the code of a client's Close frame, which the answer repeats (RFC 6455
+// section 5.5.1).
 func closeCode(payload []byte) (int, error) {
 	switch {
 	case len(payload) == 0:
@@ -209,7 +208,7 @@ func closeCode(payload []byte) (int, error) {
 	return code, nil
 }
 
-// mayBeSent reports whether a code may stand in a Close frame.
+// mayBeSent reports whether a Close frame may have the code.
 func mayBeSent(code int) bool {
 	switch {
 	case code >= 1000 && code <= 1003, code >= 1007 && code <= 1014, code >= 3000 && code <= 4999:

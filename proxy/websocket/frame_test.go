@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// frame returns a frame as a client sends it, mask and all.
+// frame returns a masked frame as a client sends it.
 func frame(first byte, payload string) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
@@ -40,7 +40,7 @@ func frame(first byte, payload string) []byte {
 
 func join(frames ...[]byte) []byte { return bytes.Join(frames, nil) }
 
-// pipe is a connection that reads what a test says and keeps what is written.
+// pipe is a connection that reads the bytes of a test and keeps what is written.
 type pipe struct {
 	net.Conn
 	r       io.Reader
@@ -66,7 +66,7 @@ func TestRead(t *testing.T) {
 		frames   []byte
 		want     string
 		answered string
-		code     int // of the FrameError; 0 is an orderly end
+		code     int // of the FrameError; 0 means a normal end
 	}{
 		{name: "one message", frames: frame(0x82, "abc"), want: "abc"},
 		{name: "lengths of every form", frames: join(frame(0x82, longer), frame(0x82, long), frame(0x82, strings.Repeat("z", 125)), frame(0x82, strings.Repeat("z", 126))), want: longer + long + strings.Repeat("z", 251)},
@@ -121,7 +121,7 @@ func TestRead(t *testing.T) {
 	}
 }
 
-// TestInterruptedReadLosesNothing: "not now" comes at every place.
+// TestInterruptedReadLosesNothing interrupts the read at every byte.
 func TestInterruptedReadLosesNothing(t *testing.T) {
 	raw := join(frame(0x02, "abc"), frame(0x89, "ping"), frame(0x80, strings.Repeat("d", 200)), frame(0x82, "e"))
 	c, p := newConn(nil)
@@ -167,7 +167,8 @@ func TestCloseWrite(t *testing.T) {
 	if _, err := c.Write([]byte("more")); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("a write afterwards: %v", err)
 	}
-	// What the client still sends arrives; its Close is the end and not answered.
+	// Data that the client still sends arrives. Its Close frame ends reading and is not
+	// answered.
 	if got, err := io.ReadAll(c); string(got) != "data" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -190,7 +191,7 @@ func TestFloodOfEmptyFrames(t *testing.T) {
 	}
 }
 
-// TestSlowPingsAreNoFlood: a client without anything to say may ping for ever.
+// TestSlowPingsAreNoFlood: a client without data may send pings forever.
 func TestSlowPingsAreNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -209,7 +210,7 @@ func TestSlowPingsAreNoFlood(t *testing.T) {
 	})
 }
 
-// TestDeadlineLeavesTheConnectionGood is what the relay's interruptions need.
+// TestDeadlineLeavesTheConnectionGood: the relay interrupts reads with a deadline.
 func TestDeadlineLeavesTheConnectionGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -230,7 +231,7 @@ func TestDeadlineLeavesTheConnectionGood(t *testing.T) {
 	})
 }
 
-// FuzzDecode: however the bytes are cut, the same comes out.
+// FuzzDecode: the result does not depend on how the bytes are split.
 func FuzzDecode(f *testing.F) {
 	f.Add(join(frame(0x02, "a"), frame(0x89, "p"), frame(0x80, strings.Repeat("b", 200)), frame(0x88, "\x03\xe8")), uint64(1))
 	f.Add(frame(0x81, "text"), uint64(2))

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// anyOrigin in a list of origins stands for all.
+// anyOrigin in a list of origins allows all of them.
 const anyOrigin = "*"
 
-// checkOrigin decides about the page that a browser connects for (RFC 6454 section
-// 7, RFC 6455 section 10.2). Without an Origin it is no browser.
+// checkOrigin decides about the page that a browser connects for (RFC 6454 section 7, RFC 6455
+// section 10.2). A request without an Origin does not come from a browser.
 func (e *Endpoint) checkOrigin(origins []string, host string) error {
 	switch {
 	case len(origins) == 0:
@@ -28,8 +28,8 @@ func (e *Endpoint) checkOrigin(origins []string, host string) error {
 	return &StatusError{Status: http.StatusForbidden, Text: "pages of this origin may not connect here", Origin: origins[0]}
 }
 
-// sameHost reports whether a page comes from the host that it connects to, by
-// whatever port: the page is most often served by another program.
+// sameHost reports whether a page comes from the host that it connects to. The port may differ,
+// because another program usually serves the page.
 func sameHost(origin, host string) bool {
 	page, err := url.Parse(origin)
 	if err != nil || page.Hostname() == "" {
@@ -39,7 +39,7 @@ func sameHost(origin, host string) bool {
 	return strings.EqualFold(page.Hostname(), here.Hostname())
 }
 
-// matchesOrigin compares an origin with one of the list.
+// matchesOrigin compares an origin with an entry of the list.
 func matchesOrigin(allowed, origin string) bool {
 	if allowed == anyOrigin || strings.EqualFold(allowed, origin) {
 		return true

@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// TestAgainstAnotherImplementation sends bytes both ways in pieces of all sizes.
+// TestAgainstAnotherImplementation sends data both ways in pieces of all sizes.
 func TestAgainstAnotherImplementation(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -64,7 +64,7 @@ func TestAgainstAnotherImplementation(t *testing.T) {
 	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
 		t.Fatalf("%v, the same: %v", err, bytes.Equal(got, sent))
 	}
-	// The pong comes with what is read, or behind it.
+	// The pong arrives together with the data or after it.
 	go io.ReadFull(conn, make([]byte, 1))
 	if err := <-pinged; err != nil {
 		t.Errorf("ping: %v", err)

@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// maxHead is the size of the largest request, in bytes. Cookies and tokens make
-	// them large.
+	// maxHead is the size of the largest request, in bytes. It leaves room for cookies and
+	// tokens.
 	maxHead = 16 << 10
-	// firstRead is what is read at once; most requests fit.
+	// firstRead is the size of the first read, in bytes. Most requests fit into it.
 	firstRead = 2 << 10
-	// maxFields bounds the number of header fields: each costs more memory than its
+	// maxFields bounds the number of header fields, because each needs more memory than its
 	// bytes.
 	maxFields = 100
 )
@@ -37,9 +37,8 @@ func readRequest(r io.Reader) (*http.Request, error) {
 	return request, nil
 }
 
-// readHead reads up to the empty line. A client has to wait for the answer before
-// it sends anything else (RFC 6455 section 4.1), so bytes behind it are refused: there
-// is no place for them.
+// readHead reads up to the empty line. A client must wait for the answer before it sends
+// anything else (RFC 6455 section 4.1), so further bytes are refused.
 func readHead(r io.Reader) ([]byte, error) {
 	head := make([]byte, 0, firstRead)
 	for {
@@ -66,6 +65,6 @@ func readHead(r io.Reader) ([]byte, error) {
 	}
 }
 
-// isLetter reports whether a method can begin with b. An MQTT packet or a TLS
-// record cannot.
+// isLetter reports whether a method can begin with b. No MQTT packet and no TLS record begins
+// with a letter.
 func isLetter(b byte) bool { return 'A' <= b && b <= 'Z' }

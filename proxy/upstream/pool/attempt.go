@@ -10,23 +10,22 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// attempt is one session on its way to a server, and which servers it has tried.
+// attempt is the attempt to connect one session to a server, with the servers it has tried.
 type attempt struct {
 	pool    *Pool
-	key     uint64 // of the client id
-	keyed   bool   // there is one
+	key     uint64 // hash of the client id
+	keyed   bool   // whether the session has a client id
 	subject uint64
 	greet   proxy.Greet
 
 	tried   uint64 // a bit for each member
 	member  *member
-	last    bool // the member is down, and the last resort
-	waiting int  // members whose turn could still come, this one included
+	last    bool // the member is down and is tried as the last resort
+	waiting int  // members that could still be tried, including this one
 	outcome Outcome
 }
 
-// try connects to the member that next has chosen, and gives its place back
-// unless it succeeds.
+// try connects to the member that next has chosen. It releases the member's place if it fails.
 func (a *attempt) try(ctx context.Context) (link proxy.Link, err error) {
 	started := time.Now()
 	share, cancel := a.share(ctx)
@@ -67,7 +66,7 @@ func (a *attempt) try(ctx context.Context) (link proxy.Link, err error) {
 	return proxy.Link{Conn: conn, Server: a.member.name, Release: a.member.release}, nil
 }
 
-// advise adds to the error of a server that did not answer what may be wrong with it.
+// advise adds a hint at the likely cause to the error of a server that did not answer.
 func (p *Pool) advise(m *member, err error) error {
 	if p.options.Advice == "" || m.hasServed() {
 		return err
@@ -75,13 +74,13 @@ func (p *Pool) advise(m *member, err error) error {
 	return fmt.Errorf("%w (%s)", err, p.options.Advice)
 }
 
-// share returns the part of the time left that the chosen member gets.
+// share returns a context that gives the chosen member its part of the time left.
 func (a *attempt) share(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, _ := ctx.Deadline()
 	return context.WithTimeout(ctx, time.Until(deadline)/time.Duration(a.waiting))
 }
 
-// settle records the outcome for the member, unless the fault is not its own.
+// settle records the outcome for the member, unless the failure is not the member's fault.
 func (a *attempt) settle(ctx context.Context, o Outcome, err error) {
 	switch {
 	case o == Answered:

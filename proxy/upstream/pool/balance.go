@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// next chooses the member that is tried next and takes a place there. It reports
-// false if there is none left.
+// next chooses the member to try next and takes a place there. It reports false if no member is
+// left.
 func (a *attempt) next() bool {
 	p := a.pool
 	p.mu.Lock()
@@ -55,9 +55,9 @@ func (p *Pool) choose(set uint64, a *attempt) int {
 	return p.home(set, a.key)
 }
 
-// home returns the member in the set that scores highest with the key: rendezvous
-// hashing (Thaler and Ravishankar 1998). Taking a member away changes nothing for
-// the keys of the others.
+// home returns the member in the set that has the highest score for the key (rendezvous
+// hashing, Thaler and Ravishankar 1998). Removing a member does not move the keys of the
+// others.
 func (p *Pool) home(set, key uint64) int {
 	best, highest := -1, uint64(0)
 	for ; set != 0; set &= set - 1 {
@@ -69,8 +69,8 @@ func (p *Pool) home(set, key uint64) int {
 	return best
 }
 
-// leastLoaded returns the member with the fewest sessions for its weight. Equals
-// take turns.
+// leastLoaded returns the member with the fewest sessions relative to its weight. Members with
+// equal load take turns.
 func (p *Pool) leastLoaded(set uint64) int {
 	now := time.Now()
 	best, lowest := -1, 0.0
@@ -89,8 +89,8 @@ func (p *Pool) leastLoaded(set uint64) int {
 	return best
 }
 
-// nextInTurn returns the next member in turn. One that starts slowly lets some of
-// its turns pass.
+// nextInTurn returns the next member in turn. A member in its slow start skips some of its
+// turns.
 func (p *Pool) nextInTurn(set uint64) int {
 	now := time.Now()
 	first := -1
@@ -112,8 +112,8 @@ func (p *Pool) nextInTurn(set uint64) int {
 	return first
 }
 
-// hash is FNV-1a. It has to be the same in every process and version: where a
-// client id is at home depends on it.
+// hash is FNV-1a. It must be the same in every process and version, because it determines the
+// server of a client id.
 func hash(text string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(text) {
@@ -122,8 +122,8 @@ func hash(text string) uint64 {
 	return h
 }
 
-// mix is the finalizer of SplitMix64: FNV alone leaves texts that differ in their
-// last letters too close together.
+// mix is the finalizer of SplitMix64. FNV alone gives similar hashes to texts that differ only
+// in their last characters.
 func mix(h uint64) uint64 {
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>27) * 0x94d049bb133111eb

@@ -12,7 +12,7 @@ import (
 
 const fleet = 20000
 
-// homes returns where each client id of a fleet is at home.
+// homes returns the server of each client id of a fleet.
 func homes(p *Pool) []string {
 	all := make([]string, fleet)
 	for i := range all {
@@ -39,8 +39,8 @@ func TestHomesAreSpreadEvenly(t *testing.T) {
 	}
 }
 
-// TestHomesAreStable: a server that goes or comes moves its own share alone, and
-// the order in the config means nothing.
+// TestHomesAreStable: adding or removing a server moves only its own share, and the order in
+// the config does not matter.
 func TestHomesAreStable(t *testing.T) {
 	n := newNetwork(t)
 	four := homes(New(n.options(ClientID, "a", "b", "c", "d")))
@@ -59,8 +59,8 @@ func TestHomesAreStable(t *testing.T) {
 	}
 }
 
-// TestHomesAreKnown: the mapping may never change, or every upgrade would part
-// devices from their sessions.
+// TestHomesAreKnown: the mapping must never change, or every upgrade would separate devices
+// from their sessions.
 func TestHomesAreKnown(t *testing.T) {
 	p := New(newNetwork(t).options(ClientID, "a", "b", "c"))
 	got := homes(p)[:12]
@@ -89,7 +89,7 @@ func TestClientFindsItsHomeAgain(t *testing.T) {
 	})
 }
 
-// TestNoClientIDTakesTurns: the broker makes an id up, so any will do.
+// TestNoClientIDTakesTurns: the broker assigns the client id, so any server will do.
 func TestNoClientIDTakesTurns(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b", "c"))
@@ -160,9 +160,8 @@ func TestLeastConnections(t *testing.T) {
 	})
 }
 
-// TestFailedSessionsLeaveNoTrace: whatever becomes of a session, its place is
-// given back.
-func TestFailedSessionsLeaveNoTrace(t *testing.T) {
+// TestFailedSessionsReleaseTheirPlace: however a session ends, its place is released.
+func TestFailedSessionsReleaseTheirPlace(t *testing.T) {
 	for _, m := range []mode{refuses, swallows, silent, hangsUp} {
 		bubble(t, func(t *testing.T, n *network) {
 			p := New(n.options(LeastConnections, "a", "b"))
@@ -182,8 +181,8 @@ func TestFailedSessionsLeaveNoTrace(t *testing.T) {
 	}
 }
 
-// TestSlowStart: a server that has recovered gets a tenth of its share first, half
-// of it after half of the time, and all of it in the end.
+// TestSlowStart: a server that has recovered first gets a tenth of its share, half of it after
+// half of the time, and all of it in the end.
 func TestSlowStart(t *testing.T) {
 	for _, balance := range []Balance{RoundRobin, LeastConnections} {
 		bubble(t, func(t *testing.T, n *network) {

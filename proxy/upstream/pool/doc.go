@@ -6,47 +6,47 @@
 //
 // # Which server
 //
-// [ClientID] gives every client id one server (rendezvous hashing), so that a
-// persistent session finds the broker that keeps it, from every proxy with the same
-// servers, in whatever order they are listed. If a server fails or is taken out,
-// only its own clients move; if it comes back, they return when they next connect.
-// [LeastConnections] chooses the server with the fewest sessions of this process,
-// [RoundRobin] one after the other.
+// [ClientID] gives every client id one server (rendezvous hashing), so that a persistent
+// session always reaches the broker that stores it. Every proxy with the same list of servers
+// chooses the same one; the order of the list does not matter. If a server fails or is removed,
+// only its own clients move to another. When it is back, they return the next time they
+// connect. [LeastConnections] chooses the server with the fewest sessions of this process, and
+// [RoundRobin] chooses the servers in turn.
 //
 // # One session
 //
-// A server that refuses the connection, does not finish TLS in time, or takes the
-// CONNECT and does not answer it, is skipped, and the next one is tried. All attempts together
-// have to end by the deadline of the context: each gets an equal share of the time that is
-// left when it begins. A CONNACK of any kind is an answer, after which no other is tried.
+// A server that refuses the connection, does not finish TLS in time, or takes the CONNECT and
+// does not answer it, is skipped, and the next one is tried. All attempts together must end by
+// the deadline of the context. An attempt gets an equal share of the time that is left when it
+// begins. Any CONNACK, even a refusal, is an answer, and no other server is tried after it.
 //
-// It is safe to send the CONNECT again to another broker: nothing else of the session has been
-// sent yet, and what the device sends early waits in its socket. A broker that was only slow
-// gets a DISCONNECT (see proxy.Greet).
+// It is safe to send the CONNECT again to another broker, because nothing else has been sent
+// for the session: packets that the device sends early wait in its socket. If the first broker
+// was only slow, it gets a DISCONNECT (see proxy.Greet).
 //
 // # Up and down
 //
-// A server is down after Options.Failures failures in a row, of sessions and of probes alike. A
-// lack of descriptors or ports in this process, and sessions that were cancelled, do not count
-// as failures of the server.
+// A server is down after Options.Failures failures in a row; both sessions and probes count. A
+// session that was cancelled, or that failed because this process ran out of descriptors or
+// ports, does not count as a failure of the server.
 //
 // A server that took a connection and did not answer the CONNECT may be dead, or may refuse
-// that one CONNECT: many brokers close the connection for it. So the pool sends a CONNECT of
-// its own at once, at most one a second. The server can only go down if that is not answered
-// either and, unless Health.MQTT is set, no session has been answered for ten seconds. So no
-// device can take a server from the others by what it sends.
+// that one CONNECT: many brokers refuse by closing the connection. So the pool sends a CONNECT
+// of its own at once, at most one per second. The server goes down only if it does not answer
+// that CONNECT either and, unless Health.MQTT is set, has not answered any session for ten
+// seconds. A device therefore cannot make a server look down to others by sending a bad
+// CONNECT.
 //
-// No session tries a server that is down. The pool itself tries it, again and again
-// with a pause that doubles from one second to thirty, jittered, and by a CONNECT of
-// its own if the server had taken connections and not answered. The first success
-// makes it up again. Under the balances that look at load it then gets its full
-// share only after the slow start.
+// Sessions do not try a server that is down. The pool probes it with a jittered pause that
+// doubles from one second to thirty seconds. The probe includes a CONNECT if the server went
+// down because it accepted connections and did not answer. The first success brings the server
+// up again. With [LeastConnections] and [RoundRobin] it gets its full share only after the slow
+// start.
 //
-// If nothing that is up has answered, servers that are down are the last resort: a
-// session tries them at once, but at most sixteen do at the same time, each for
-// another subject. The others fail at once, so that a whole fleet learns quickly that it has
-// to try again. No device is locked out: the first session that gets an answer makes the
-// server up for all.
+// If no server that is up has answered, servers that are down are the last resort. At most
+// sixteen sessions, each with a different subject, try them at the same time; all other
+// sessions fail at once, so that their devices soon try again. No device is locked out: the
+// first session that gets an answer brings the server up for all.
 //
 // # Probes
 //
@@ -56,15 +56,14 @@
 //
 // # Sessions on a dead server
 //
-// If the network swallows packets, live sessions notice after minutes. Trace.Lost is
-// called when a server has failed as many probes in a row as make it down, and
-// another server has answered at that very moment: then it is not this machine that
-// is cut off, and its sessions are better ended so that their devices come back by
-// the other one.
+// If the network drops packets, existing sessions notice it only after minutes. Trace.Lost is
+// called when a server has failed Options.Failures probes in a row and another server answers
+// at that moment. The answer shows that this machine is not cut off, so ending the sessions of
+// the dead server lets their devices reconnect through another one.
 //
 // # Reload
 //
-// A new pool that is given the previous one takes over what is known of the servers
-// in both, and their sessions: a [proxy.Link] outlives its pool. Run of the old pool ends
-// with its context; Connect goes on working.
+// A new pool with Options.Previous takes over the state and the sessions of the servers that
+// are in both pools: a [proxy.Link] outlives its pool. Run of the old pool ends with its
+// context; its Connect keeps working.
 package pool

@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// fault is why one server was of no use.
+// fault says why an attempt with one server failed.
 type fault struct {
 	server upstream.Server
 	err    error
@@ -18,11 +18,11 @@ type fault struct {
 func (f fault) Error() string { return f.server.String() + ": " + f.err.Error() }
 func (f fault) Unwrap() error { return f.err }
 
-// failures are the faults of all servers that were tried, one each.
+// failures has the faults of all servers that were tried, one for each.
 type failures []error
 
-// Error joins them in one line. Names in a foreign certificate get into errors,
-// hence the control characters are taken out.
+// Error joins the errors in one line. It removes control characters, because the names in a
+// broker's certificate become part of the errors.
 func (f failures) Error() string {
 	texts := make([]string, len(f))
 	for i, err := range f {
@@ -36,14 +36,14 @@ func (f failures) Error() string {
 	}, strings.Join(texts, "; "))
 }
 
-// Unwrap lets errors.Is and errors.As see each of them.
+// Unwrap lets errors.Is and errors.As see each error.
 func (f failures) Unwrap() []error { return f }
 
-// errPanic is the end of a probe that a bug has ended.
+// errPanic is the result of a probe that ended in a panic.
 var errPanic = errors.New("internal error")
 
-// ours reports whether a dial failed for want of something in this process or
-// machine, or because of a bug.
+// ours reports whether a dial failed because of this process or machine: it lacks a resource,
+// or it has a bug.
 func ours(err error) bool {
 	for _, want := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, errPanic} {
 		if errors.Is(err, want) {

@@ -18,7 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// at returns a client id that is at home on the server, the i-th of those.
+// at returns the i-th client id whose server is the given one.
 func at(t *testing.T, p *Pool, server string, i int) string {
 	t.Helper()
 	for k := range 10000 {
@@ -33,8 +33,8 @@ func at(t *testing.T, p *Pool, server string, i int) string {
 	return ""
 }
 
-// TestFailover: the next server gets the session at once where the first says
-// no, and after the first one's share of the time where it says nothing.
+// TestFailover: the session goes to the next server at once if the first one refuses, and after
+// the first one's share of the time if that does not answer.
 func TestFailover(t *testing.T) {
 	for _, tt := range []struct {
 		mode    mode
@@ -83,10 +83,10 @@ func TestTimeIsShared(t *testing.T) {
 	})
 }
 
-// TestDeadServerCostsNobodyTime: once it is down, no session waits for it. One that
-// takes connections and is silent is down once the proxy's own CONNECT has not been
-// answered either.
-func TestDeadServerCostsNobodyTime(t *testing.T) {
+// TestNoSessionWaitsForADeadServer: no session waits for a server that is down. A server that
+// accepts connections and does not answer is down once it has not answered the pool's own
+// CONNECT either.
+func TestNoSessionWaitsForADeadServer(t *testing.T) {
 	for _, m := range []mode{swallows, silent} {
 		bubble(t, func(t *testing.T, n *network) {
 			p := New(n.options(ClientID, "a", "b"))
@@ -115,8 +115,8 @@ func TestDeadServerCostsNobodyTime(t *testing.T) {
 	}
 }
 
-// TestPausesGrow: a server that stays down is probed after a second, two, four, up
-// to thirty, each less up to a half.
+// TestPausesGrow: a server that stays down is probed after one second, two, four, and so on up
+// to thirty; each pause is shortened by up to a half.
 func TestPausesGrow(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a"))
@@ -144,9 +144,9 @@ func TestPausesGrow(t *testing.T) {
 	})
 }
 
-// TestAnswersProbesAndNobodyElse: such a server is tried less and less, until a
-// session gets through.
-func TestAnswersProbesAndNobodyElse(t *testing.T) {
+// TestServerThatAnswersOnlyProbes: such a server is tried less and less often, until a session
+// gets an answer.
+func TestServerThatAnswersOnlyProbes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
 		m := p.member(mustServer(t, "a"))
@@ -171,14 +171,14 @@ func TestAnswersProbesAndNobodyElse(t *testing.T) {
 	})
 }
 
-// TestDislikedDevicesCannotTakeAServer: CONNECTs that a broker does not answer harm
-// their senders alone, however many these are and whoever else connects meanwhile.
-func TestDislikedDevicesCannotTakeAServer(t *testing.T) {
+// TestUnansweredConnectsDoNotTakeAServerDown: CONNECTs that a broker does not answer affect
+// only their senders, however many they are and whether or not others connect meanwhile.
+func TestUnansweredConnectsDoNotTakeAServerDown(t *testing.T) {
 	disliked := func(context.Context, net.Conn) (bool, error) { return false, io.EOF }
 	for _, tt := range []struct {
 		name   string
-		mode   mode          // of the server, towards probes and other devices
-		others time.Duration // between two devices that are served, 0 for none
+		mode   mode          // how the server treats probes and other devices
+		others time.Duration // time between two devices that get an answer; 0 for none
 	}{
 		{"answers probes", healthy, 0},
 		{"answers probes and others", healthy, 5 * time.Second},
@@ -216,8 +216,7 @@ func TestDislikedDevicesCannotTakeAServer(t *testing.T) {
 	}
 }
 
-// TestSilentToOneSubject: a fleet with one single subject marks a silent server down
-// as well.
+// TestSilentToOneSubject: a silent server goes down even if all sessions have the same subject.
 func TestSilentToOneSubject(t *testing.T) {
 	for _, m := range []mode{silent, hangsUp} {
 		bubble(t, func(t *testing.T, n *network) {
@@ -235,10 +234,9 @@ func TestSilentToOneSubject(t *testing.T) {
 	}
 }
 
-// TestServerThatServedIsDownAtLast: that it has answered a session keeps a server that
-// has become silent up for a while only, and not at all if probes by CONNECT are what
-// its owner has chosen.
-func TestServerThatServedIsDownAtLast(t *testing.T) {
+// TestSilentServerGoesDownAfterItServed: a server that becomes silent stays up only for a while
+// because it has answered a session before, and not at all if Health.MQTT is set.
+func TestSilentServerGoesDownAfterItServed(t *testing.T) {
 	for health, limit := range map[Health]time.Duration{
 		{}:             recently + DefaultTimeout,
 		{Interval: -1}: recently + DefaultTimeout,
@@ -279,9 +277,9 @@ func TestFailuresCountInARow(t *testing.T) {
 	})
 }
 
-// TestOnesOwnFaultsAreNobodysFailure: neither a lack of descriptors here nor a
-// device that left says anything about a server.
-func TestOnesOwnFaultsAreNobodysFailure(t *testing.T) {
+// TestLocalErrorsDoNotCount: a lack of descriptors in this process, or a device that
+// disconnected, is no failure of the server.
+func TestLocalErrorsDoNotCount(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		o := n.options(ClientID, "a", "b")
 		o.Dial = func(context.Context, upstream.Server) (net.Conn, error) {
@@ -314,7 +312,7 @@ func TestOnesOwnFaultsAreNobodysFailure(t *testing.T) {
 	})
 }
 
-// TestRefusalIsAnAnswer: no other server is asked for another opinion.
+// TestRefusalIsAnAnswer: after a refusal no other server is tried.
 func TestRefusalIsAnAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
@@ -326,8 +324,8 @@ func TestRefusalIsAnAnswer(t *testing.T) {
 	})
 }
 
-// TestLastResort: with everything down, a few sessions try at once, the others
-// are told so at once, and the first success opens the way for all.
+// TestLastResort: if all servers are down, a few sessions try at once, the others fail at once,
+// and the first success brings the server up for all.
 func TestLastResort(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
@@ -370,7 +368,7 @@ func TestLastResort(t *testing.T) {
 		<-time.After(time.Second)
 		for i := range 100 {
 			if server := visit(p, fmt.Sprint(i)); server != "b" {
-				// Those at home on a try it first, for their share of the time.
+				// The client ids of server a try it first, for their share of the time.
 				t.Fatalf("session %d went to %q", i, server)
 			}
 		}
@@ -378,7 +376,7 @@ func TestLastResort(t *testing.T) {
 	})
 }
 
-// TestOneSubjectTriesOnce: nobody can take all the places of a last resort.
+// TestOneSubjectTriesOnce: one subject cannot take all the places of the last resort.
 func TestOneSubjectTriesOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a"))
@@ -405,8 +403,8 @@ func TestOneSubjectTriesOnce(t *testing.T) {
 	})
 }
 
-// TestSilentServerNeedsAnAnswer: that it takes connections does not bring a
-// server up that was down although it took connections.
+// TestSilentServerNeedsAnAnswer: a server that went down although it accepted connections does
+// not come up because it accepts one.
 func TestSilentServerNeedsAnAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b"))
@@ -427,8 +425,8 @@ func TestSilentServerNeedsAnAnswer(t *testing.T) {
 	})
 }
 
-// TestProbes: a server that is quiet is asked every interval, one that has just
-// answered a session is not, and a server alone is not while it is up.
+// TestProbes: a server without an answer is probed every interval, one that has just answered a
+// session is not, and the only server of a pool is not while it is up.
 func TestProbes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		o := n.options(ClientID, "a", "b")
@@ -478,8 +476,7 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// TestProbeCredentials: the probe's CONNECT is a valid one and carries what it was
-// given.
+// TestProbeCredentials: the probe's CONNECT is valid and carries the credentials of Health.
 func TestProbeCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := make(chan *packets.Connect, 1)
@@ -515,8 +512,8 @@ func TestProbeCredentials(t *testing.T) {
 	})
 }
 
-// TestLostSessions: they are given up when probes fail and another server answers,
-// once, and never when nothing answers.
+// TestLostSessions: sessions are given up once when probes fail and another server answers, and
+// never when no server answers.
 func TestLostSessions(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		o := n.options(ClientID, "a", "b", "c")
@@ -538,7 +535,7 @@ func TestLostSessions(t *testing.T) {
 		}
 		n.set("a", healthy)
 		<-time.After(time.Minute)
-		n.setAll(swallows, "a", "b", "c") // the cable is pulled here
+		n.setAll(swallows, "a", "b", "c") // the network fails here
 		<-time.After(10 * time.Minute)
 		if lost := n.lostServers(); !slices.Equal(lost, []string{"a"}) {
 			t.Errorf("lost %q although nothing answered", lost)
@@ -552,8 +549,8 @@ func (n *network) lostServers() []string {
 	return slices.Clone(n.lost)
 }
 
-// TestReplacement: the new pool knows what the old one knew of the servers that
-// are in both, and sessions of the old one give their places back.
+// TestReplacement: the new pool takes over the state of the servers that are in both pools, and
+// sessions of the old pool release their places.
 func TestReplacement(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		o := n.options(LeastConnections, "a", "b")
@@ -583,7 +580,7 @@ func TestReplacement(t *testing.T) {
 	})
 }
 
-// TestAnswers: what is known is enough; else everybody is asked, once, at the same
+// TestAnswers: a known answer is enough. Otherwise every server is asked, once, at the same
 // time.
 func TestAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
@@ -606,8 +603,8 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
-// TestPanicGivesThePlaceBack: a bug in one session must not cost the server.
-func TestPanicGivesThePlaceBack(t *testing.T) {
+// TestPanicReleasesThePlace: a bug in one session must not block the server.
+func TestPanicReleasesThePlace(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a"))
 		func() {
@@ -649,8 +646,8 @@ func sorted(s []string) []string {
 	return s
 }
 
-// TestAdviceForAServerThatNeverAnswered: the error of a server that takes connections
-// says what may be wrong, until it has answered a session.
+// TestAdviceForAServerThatNeverAnswered: until a server has answered a session, the error says
+// what may be wrong with it.
 func TestAdviceForAServerThatNeverAnswered(t *testing.T) {
 	for _, tt := range []struct {
 		mode    mode
@@ -677,8 +674,8 @@ func TestAdviceForAServerThatNeverAnswered(t *testing.T) {
 	}
 }
 
-// A bug that a probe meets ends that probe, which then tells nothing of the server.
-func TestAPanicEndsOneProbe(t *testing.T) {
+// A panic in a probe ends that probe, which then says nothing about the server.
+func TestPanicEndsOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		o := n.options(ClientID, "a", "b")

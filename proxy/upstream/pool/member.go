@@ -11,50 +11,47 @@ import (
 )
 
 const (
-	// minPause and maxPause bound the time until a server that is down is tried
-	// again.
+	// minPause and maxPause bound the time between attempts with a server that is down.
 	minPause = time.Second
 	maxPause = 30 * time.Second
-	// maxTrials is how many sessions may try a server that is down at the same
-	// time.
+	// maxTrials is how many sessions may try a server that is down at the same time.
 	maxTrials = 16
-	// recently is how long ago a server may have answered a session and still be taken
-	// for one that serves, even if it did not answer others meanwhile.
+	// recently is how long an answer to one session shows that the server works, even if the
+	// server has not answered other sessions since.
 	recently = 10 * time.Second
 	// leastWeight is the share of a server that has just recovered.
 	leastWeight = 0.1
 )
 
-// member is what is known of one server. It is shared by a pool and the one that
-// replaces it.
+// member is the state of one server. A pool shares it with the pool that replaces it.
 type member struct {
 	server   upstream.Server
 	name     string
 	seed     uint64
 	sessions atomic.Int64
-	release  func()        // made once: every link carries it
-	wake     chan struct{} // the time of the next probe has changed
+	release  func()        // made once because every link carries it
+	wake     chan struct{} // signals that the time of the next probe has changed
 
 	mu       sync.Mutex
 	down     bool
-	silent   bool      // it went down because it took connections and did not answer
+	silent   bool      // it went down because it accepted connections and did not answer
 	since    time.Time // when it went down or came up; zero before anything is known
 	failures int       // in a row
 	err      error     // of the last failure
 	failedAt time.Time
 	heard    time.Time // the last success
 	answered time.Time // the last success of a session
-	doubted  bool      // it did not answer a session; the next probe shows whose fault that is
-	mute     bool      // it did not answer the last such probe either
+	doubted  bool      // it did not answer a session; the next probe shows whether the server is the cause
+	mute     bool      // it did not answer that probe either
 	probed   time.Time // the last probe
 	probes   int       // failed probes in a row
 	lost     bool      // its sessions have been given up
-	downs    int       // times that it went down without a session since
+	downs    int       // how often it went down since the last session
 	retries  int       // failed probes since it went down
 	retryAt  time.Time // next probe while down
 	trials   []uint64  // subjects that are trying it although it is down
 	ramp     time.Time // start of the slow start
-	credit   float64   // of turns that it let pass
+	credit   float64   // of turns that it skipped
 }
 
 func newMember(s upstream.Server) *member {
@@ -76,10 +73,10 @@ func (m *member) hasServed() bool {
 	return !m.answered.IsZero()
 }
 
-// failure is what a server did wrong.
+// failure describes how a server failed.
 type failure struct {
 	err    error
-	silent bool // it took the connection
+	silent bool // it accepted the connection
 	probe  bool
 }
 
@@ -92,7 +89,7 @@ func (p *Pool) failed(m *member, f failure) {
 	}
 }
 
-// fail reports whether the server has gone down by this failure.
+// fail reports whether this failure takes the server down.
 func (p *Pool) fail(m *member, f failure) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,7 +110,7 @@ func (p *Pool) fail(m *member, f failure) bool {
 		m.mute = true
 	} else if f.silent && !m.doubted {
 		m.doubted = true
-		m.rouse()
+		m.notify()
 	}
 	if m.failures < p.threshold() || f.silent && p.mayServe(m) {
 		return false
@@ -124,10 +121,10 @@ func (p *Pool) fail(m *member, f failure) bool {
 	return true
 }
 
-// mayServe reports whether a server that took a connection and did not answer may serve
-// others: the CONNECT may be one that it dislikes. It may if it has answered the last
-// probe. If it has not, it may dislike that as well, unless its owner has chosen probes
-// by CONNECT; then what it has answered of late counts. m.mu is held.
+// mayServe reports whether a server that accepted a connection and did not answer may still
+// serve other sessions, because it only refuses this one CONNECT. That is so if it answered the
+// last probe. If it did not, it may refuse the probe's CONNECT as well, so a recent answer to a
+// session counts, unless Health.MQTT says that it answers probes. m.mu is held.
 func (p *Pool) mayServe(m *member) bool {
 	served := !m.answered.IsZero() && time.Since(m.answered) < recently
 	return !m.mute || served && !p.options.Health.MQTT
@@ -137,11 +134,11 @@ func (p *Pool) mayServe(m *member) bool {
 func (m *member) postpone(pause time.Duration) {
 	pause = min(pause<<min(m.downs-1+m.retries, 10), maxPause)
 	m.retryAt = time.Now().Add(pause - rand.N(pause/2+1))
-	m.rouse()
+	m.notify()
 }
 
-// rouse makes the goroutine that watches the server look when the next probe is due.
-func (m *member) rouse() {
+// notify makes the goroutine that watches the server check when the next probe is due.
+func (m *member) notify() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -151,8 +148,8 @@ func (m *member) rouse() {
 // succeeded records that a session got an answer.
 func (p *Pool) succeeded(m *member) { p.recovered(m, true) }
 
-// recovered records that the server works. Only the success of a session ends the
-// growth of pauses: a server that answers only probes is tried less and less often.
+// recovered records that the server works. Only the success of a session resets the pause
+// between attempts, so a server that answers nothing but probes is tried less and less often.
 func (p *Pool) recovered(m *member, session bool) {
 	if m.succeed(session) {
 		if hook := p.options.Trace.Changed; hook != nil {
@@ -161,7 +158,7 @@ func (p *Pool) recovered(m *member, session bool) {
 	}
 }
 
-// succeed reports whether the server has come up by this success.
+// succeed reports whether this success brings the server up.
 func (m *member) succeed(session bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,7 +177,7 @@ func (m *member) succeed(session bool) bool {
 	return true
 }
 
-// beginTrial takes a place among those that try a server which is down.
+// beginTrial takes a place among the sessions that try a server that is down.
 func (m *member) beginTrial(subject uint64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +206,7 @@ func (m *member) weight(now time.Time, slowStart time.Duration) float64 {
 	return min(1, max(leastWeight, float64(now.Sub(m.ramp))/float64(slowStart)))
 }
 
-// takesTurn reports whether a server of that weight takes the turn that has come.
+// takesTurn reports whether a server of that weight takes its turn or skips it.
 func (m *member) takesTurn(weight float64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

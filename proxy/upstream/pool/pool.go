@@ -13,8 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// DefaultTimeout is the limit of [Pool.Connect] under a context without a
-// deadline.
+// DefaultTimeout limits [Pool.Connect] if its context has no deadline.
 const DefaultTimeout = 5 * time.Second
 
 // MaxServers is how many servers a pool may have.
@@ -30,7 +29,7 @@ const (
 	RoundRobin       Balance = "round_robin"
 )
 
-// Options is what a pool is made of.
+// Options configures a pool.
 type Options struct {
 	// Servers has from one to MaxServers different servers.
 	Servers []upstream.Server
@@ -45,8 +44,8 @@ type Options struct {
 	SlowStart time.Duration
 	Health    Health
 	Trace     Trace
-	// Advice is what may be wrong with a server that takes connections but has
-	// answered no session yet. It is added to the error in parentheses.
+	// Advice says what may be wrong with a server that accepts connections but has not answered
+	// any session yet. It is added to the error in parentheses.
 	Advice string
 	// Previous, if not nil, is the pool that this one replaces.
 	Previous *Pool
@@ -54,32 +53,30 @@ type Options struct {
 
 // Health is how servers are probed.
 type Health struct {
-	// Interval is how long a server may be unheard of before it is probed; 0 or less
-	// means that only servers that are down are.
+	// Interval is how long a server may go without an answer before it is probed; 0 or less
+	// means that only servers that are down are probed.
 	Interval time.Duration
 	// Timeout is the time for one probe; 0 means 2 s.
 	Timeout time.Duration
-	// MQTT probes with a CONNECT, which must be answered by a CONNACK of any
-	// kind, instead of a mere connection. Username and Password go with it, if
-	// there is a Username.
+	// MQTT makes a probe send a CONNECT, which must be answered by any CONNACK. Otherwise a
+	// successful connection is enough. The CONNECT has Username and Password if Username is not
+	// empty.
 	MQTT               bool
 	Username, Password string
 }
 
-// Trace is a set of hooks that a pool calls as things happen. Any may be nil.
-// They are called from many goroutines at the same time and must be quick, but for
-// Lost.
+// Trace is a set of hooks that a pool calls. Any of them may be nil. They are called from many
+// goroutines at the same time. All but Lost must return quickly.
 type Trace struct {
-	// Tried: an attempt to connect a session is over. Outcome is one of the
-	// Outcome constants.
+	// Tried is called when an attempt to connect a session has ended.
 	Tried func(s upstream.Server, outcome Outcome, took time.Duration)
-	// Probed: a probe is over.
+	// Probed is called when a probe has ended.
 	Probed func(s upstream.Server, err error)
-	// Changed: a server is down for the reason given, or up again.
+	// Changed is called when a server went down for the reason given, or came up again.
 	Changed func(s upstream.Server, up bool, reason error)
-	// Lost: the sessions on a server that is down will hear nothing any more.
+	// Lost is called when the sessions on a server that is down can get no more data.
 	Lost func(s upstream.Server)
-	// Panicked: a panic has ended a probe, which then has no result. The process goes on.
+	// Panicked is called when a panic has ended a probe, which then has no result.
 	Panicked func(value any, stack []byte)
 }
 
@@ -88,10 +85,10 @@ type Outcome string
 
 // The outcomes. The set is closed: it is safe as a metric label.
 const (
-	Answered    Outcome = "answered"    // with a CONNACK, or the session ended after an answer
+	Answered    Outcome = "answered"    // it sent a CONNACK, or the session ended after an answer
 	Unreachable Outcome = "unreachable" // no connection, or no TLS
 	Unanswered  Outcome = "unanswered"  // a connection, but no answer to the CONNECT
-	Abandoned   Outcome = "abandoned"   // not the server's fault: cancelled, or this process lacks something
+	Abandoned   Outcome = "abandoned"   // not the server's fault: the session was cancelled, or this process lacks a resource
 )
 
 // Outcomes returns all of them.
@@ -105,12 +102,12 @@ type Pool struct {
 	members []*member
 	probeID string // the client id of probes
 
-	mu   sync.Mutex // one choice at a time
-	turn uint       // of RoundRobin, and of equals
+	mu   sync.Mutex // guards the choice of a server
+	turn uint       // of RoundRobin, and among members with equal load
 }
 
-// New returns a pool, which has started nothing. The options must be good: it
-// panics without servers, with too many, or without Dial.
+// New returns a pool. It starts nothing. New panics if there are no servers, more than
+// MaxServers, or no Dial.
 func New(o Options) *Pool {
 	if len(o.Servers) == 0 || len(o.Servers) > MaxServers || o.Dial == nil {
 		panic("pool: bad options")
@@ -127,7 +124,7 @@ func New(o Options) *Pool {
 	return p
 }
 
-// member returns what is known of a server, nil if there is nothing.
+// member returns the state of a server, or nil if the pool does not have the server.
 func (p *Pool) member(s upstream.Server) *member {
 	if p == nil {
 		return nil
@@ -176,20 +173,21 @@ func (p *Pool) Connect(ctx context.Context, r *proxy.ConnectRequest, greet proxy
 	return proxy.Link{}, failed
 }
 
-// over reports whether ctx has ended or is about to: a share of it ends at the same
+// over reports whether ctx has ended or is about to: a share of its time ends at the same
 // moment.
 func over(ctx context.Context) bool {
 	deadline, _ := ctx.Deadline()
 	return ctx.Err() != nil || time.Until(deadline) <= 0
 }
 
-// down returns why there is nothing to try.
+// down returns an error that says why there is no server to try.
 func (p *Pool) down() error {
 	all := make(failures, 0, len(p.members))
 	for _, m := range p.members {
 		reason := "is down"
 		if err := m.status().LastError; err != nil {
-			// As a text: a timeout of the past is none of this session.
+			// The old errors are only quoted: a timeout of the past is not a timeout of this
+			// session.
 			reason += ": " + err.Error()
 		}
 		all = append(all, fault{m.server, errors.New(reason)})

@@ -14,9 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Run probes the servers until ctx ends, and returns when every probe has. Without
-// it, nothing but a last resort brings a server up again, and a server that takes
-// connections is never down.
+// Run probes the servers until ctx ends, and returns when all probes have ended. Without Run, a
+// server that is down comes up only if a session tries it as the last resort, and a server that
+// accepts connections is never considered down.
 func (p *Pool) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	for _, m := range p.members {
@@ -25,7 +25,7 @@ func (p *Pool) Run(ctx context.Context) {
 	watching.Wait()
 }
 
-// watch probes one server whenever it is time to.
+// watch probes one server whenever a probe is due.
 func (p *Pool) watch(ctx context.Context, m *member) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -49,7 +49,7 @@ func (p *Pool) watch(ctx context.Context, m *member) {
 	}
 }
 
-// interval returns how long a server may be unheard of, 0 for ever.
+// interval returns how long a server may go without an answer, or 0 for no limit.
 func (p *Pool) interval() time.Duration {
 	if len(p.members) == 1 {
 		return 0
@@ -61,8 +61,7 @@ func (p *Pool) timeout() time.Duration {
 	return cmp.Or(p.options.Health.Timeout, 2*time.Second)
 }
 
-// firstPause is the time from the moment that a server goes down until it is tried
-// again.
+// firstPause is the time between a server going down and the first attempt to reach it.
 func (p *Pool) firstPause() time.Duration {
 	if i := p.options.Health.Interval; i > 0 {
 		return min(i, minPause)
@@ -70,8 +69,8 @@ func (p *Pool) firstPause() time.Duration {
 	return minPause
 }
 
-// untilProbe returns the time until the server is to be probed. due is false if
-// it is not.
+// untilProbe returns the time until the server is to be probed. due is false if no probe is
+// planned.
 func (m *member) untilProbe(interval, pause time.Duration) (wait time.Duration, due bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -122,8 +121,8 @@ func (m *member) endProbe(pause time.Duration) {
 	}
 }
 
-// ask connects to the server. If it takes connections and does not answer, only a
-// CONNECT shows whether it works. ask reports whether at least the connection succeeded.
+// ask connects to the server. If the server went down because it accepted connections and did
+// not answer, ask also sends a CONNECT. silent reports that the connection at least succeeded.
 func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -180,14 +179,13 @@ func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
 	if t := packets.Type(raw[0] >> 4); t != packets.CONNACK {
 		return fmt.Errorf("the broker answered CONNECT with %v", t)
 	}
-	// A broker that refused may be gone already; it has answered.
+	// A broker that refused may have closed the connection already, but it has answered.
 	_, _ = conn.Write((&packets.Disconnect{}).Append(nil, connect.Level))
 	return nil
 }
 
-// giveUpOn reports that the sessions of a server are dead if enough probes have
-// failed and another server answers right now: if none does, the fault may be on
-// this side.
+// giveUpOn calls Trace.Lost for a server if enough probes have failed and another server
+// answers right now. If none does, the fault may be on this side.
 func (p *Pool) giveUpOn(ctx context.Context, m *member) {
 	hook := p.options.Trace.Lost
 	if hook == nil || ctx.Err() != nil || !m.seemsLost(p.threshold()) {
@@ -209,8 +207,8 @@ func (m *member) seemsLost(threshold int) bool {
 	return m.down && !m.lost && m.probes >= threshold
 }
 
-// lose reports whether the sessions are to be given up now, unless the server has
-// come up meanwhile.
+// lose reports whether the sessions are to be given up now. It reports false if the server has
+// come up in the meantime.
 func (m *member) lose() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

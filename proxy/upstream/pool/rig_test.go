@@ -24,14 +24,13 @@ type mode int
 const (
 	healthy       mode = iota
 	refuses            // connections
-	swallows           // connections: nobody ever answers
-	silent             // takes connections and answers nothing
-	hangsUp            // takes connections and closes them
-	refusesProbes      // closes them if the CONNECT is a probe's
+	swallows           // never completes a connection
+	silent             // accepts connections and answers nothing
+	hangsUp            // accepts connections and closes them
+	refusesProbes      // closes a connection if its CONNECT is a probe's
 )
 
-// network is a number of fake servers. Greeting one is an exchange of packets
-// over a pipe.
+// network is a set of fake servers. Greeting one is an exchange of packets over a pipe.
 type network struct {
 	t *testing.T
 
@@ -40,7 +39,7 @@ type network struct {
 	probeID string         // the client id of probes
 	dials   map[string]int // by server
 	connect map[string]int // CONNECTs by server
-	downs   []string       // what Trace.Changed said
+	downs   []string       // calls of Trace.Changed
 	lost    []string
 	tried   map[Outcome]int
 	probes  map[string]int
@@ -68,7 +67,7 @@ func (n *network) count(m map[string]int, server string) int {
 	return m[server]
 }
 
-// names makes tcp://a:1883 of a.
+// mustServer returns tcp://a:1883 for a.
 func mustServer(t testing.TB, name string) upstream.Server {
 	t.Helper()
 	s, err := upstream.ParseServer("tcp://" + name)
@@ -80,7 +79,7 @@ func mustServer(t testing.TB, name string) upstream.Server {
 
 func nameOf(s upstream.Server) string { return shortName(s.String()) }
 
-// shortName makes a of tcp://a:1883.
+// shortName returns a for tcp://a:1883.
 func shortName(server string) string { return server[len("tcp://") : len(server)-len(":1883")] }
 
 func (n *network) dial(ctx context.Context, s upstream.Server) (net.Conn, error) {
@@ -129,7 +128,7 @@ func (n *network) serve(name string, m mode, conn net.Conn) {
 	}
 }
 
-// greet is what a session does with a connection.
+// greet does what a session does with a connection.
 func greet(ctx context.Context, nc net.Conn) (bool, error) {
 	defer context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })()
 	c := packets.Connect{Level: 4, CleanStart: true, ClientID: "d"}
@@ -185,13 +184,13 @@ func run(t *testing.T, p *Pool) {
 	t.Cleanup(func() { cancel(); <-done })
 }
 
-// request is that of a client with a client id and a subject.
+// request returns the request of a client with a client id and a subject.
 func request(id, subject string) *proxy.ConnectRequest {
 	return &proxy.ConnectRequest{Client: &proxy.Client{Grant: &authz.Grant{Subject: subject}}, Out: &packets.Connect{ClientID: id}}
 }
 
-// connect connects a session and returns its server, or the error and how long
-// it took.
+// connect connects a session and returns its server and link, or the error, and how long that
+// took.
 func connect(p *Pool, id string) (server string, link proxy.Link, took time.Duration, err error) {
 	start := time.Now()
 	link, err = p.Connect(context.Background(), request(id, id), greet)
@@ -201,13 +200,13 @@ func connect(p *Pool, id string) (server string, link proxy.Link, took time.Dura
 	return server, link, time.Since(start), err
 }
 
-// end ends a session in order.
+// end ends a session normally.
 func end(l proxy.Link) {
 	_ = l.Conn.Close()
 	l.Release()
 }
 
-// visit connects a session and ends it. It returns an empty name after an error.
+// visit connects a session and ends it. It returns "" after an error.
 func visit(p *Pool, id string) string {
 	server, link, _, err := connect(p, id)
 	if err == nil {

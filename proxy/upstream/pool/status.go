@@ -8,36 +8,36 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// State is how a server is.
+// State is the state of a server.
 type State string
 
 // The states. The set is closed: it is safe as a metric label.
 const (
-	Unknown    State = "unknown"    // it has not been tried yet, and is treated as Up
+	Unknown    State = "unknown"    // it has not been tried yet and is treated as Up
 	Up         State = "up"         // it answers
-	Recovering State = "recovering" // it answers again and starts slowly
-	Down       State = "down"       // it does not
+	Recovering State = "recovering" // it answers again and is in its slow start
+	Down       State = "down"       // it does not answer
 )
 
 // States returns all of them.
 func States() []State { return []State{Unknown, Up, Recovering, Down} }
 
-// Status is what is known of one server.
+// Status describes one server.
 type Status struct {
 	Server upstream.Server
 	State  State
-	// Since is when it went down or came up, zero if it is Unknown.
+	// Since is when the server went down or came up. It is zero if the state is Unknown.
 	Since time.Time
-	// Sessions counts those of this process, also those that are connecting.
+	// Sessions counts the sessions of this process, including those that are connecting.
 	Sessions int
 	// Failures is the number of failures in a row.
 	Failures int
-	// LastError is the last failure and Failed its time, also after a recovery.
+	// LastError is the last failure and Failed is its time. Both are kept after a recovery.
 	LastError error
 	Failed    time.Time
 }
 
-// Status returns what is known of the servers, in the order they were given in.
+// Status returns the status of every server, in the order of Options.Servers.
 func (p *Pool) Status() []Status {
 	all := make([]Status, 0, len(p.members))
 	for _, m := range p.members {
@@ -66,9 +66,8 @@ func (m *member) status() Status {
 	return s
 }
 
-// Answers returns nil if some server is known to answer: one whose last word was a
-// success. If there is none, every server is asked at once, and the error names them
-// all.
+// Answers returns nil if the last attempt with some server succeeded. Otherwise it asks every
+// server at once; the error names all of them.
 func (p *Pool) Answers(ctx context.Context) error {
 	for _, m := range p.members {
 		if s := m.status(); s.State == Up && s.Failures == 0 {
