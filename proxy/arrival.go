@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/proxyproto"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
@@ -28,7 +29,7 @@ type arrival struct {
 	header *proxyproto.Header // of the load balancer in front; nil if none is required
 	probe  bool               // the load balancer connects on its own behalf
 
-	transport net.Conn             // carries MQTT: the socket of raw, or TLS and WebSocket over it
+	transport relay.Stack          // carries MQTT: the socket of raw, TLS and WebSocket over it; zero until TLS begins
 	tls       *tls.ConnectionState // nil without TLS
 	peer      *x509.Certificate    // the verified certificate of the client; nil without one
 	ws        *websocket.Conn      // nil without WebSocket
@@ -51,7 +52,7 @@ func (c *conn) readConnect() error {
 	if err := c.openTransport(deadline); err != nil {
 		return c.noConnect(err)
 	}
-	connect, err := packets.ReadConnect(c.arrival.transport, c.policy.maxConnect())
+	connect, err := packets.ReadConnect(c.arrival.transport.Conn, c.policy.maxConnect())
 	if err != nil {
 		return c.noConnect(c.connectError(err))
 	}

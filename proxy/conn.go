@@ -79,7 +79,7 @@ func (c *conn) establish() (err error) {
 // only deadlines are those of the relay.
 func (c *conn) startRelay() error {
 	c.srv.untrackConn(c)
-	if err := c.arrival.transport.SetDeadline(time.Time{}); err != nil {
+	if err := c.arrival.transport.Conn.SetDeadline(time.Time{}); err != nil {
 		return refuse(ConnectionLost, err)
 	}
 	if err := c.link.conn.SetDeadline(time.Time{}); err != nil {
@@ -96,7 +96,7 @@ func (c *conn) startRelay() error {
 	s.framers[0].Forbidden, s.framers[0].Level = packets.CONNECT, c.login.level
 	pair := relay.Pair{
 		Client:       c.arrival.transport,
-		Upstream:     c.link.conn,
+		Upstream:     relay.NewStack(c.link.conn),
 		FromClient:   &s.framers[0],
 		FromUpstream: &s.framers[1],
 		Done:         s.ended,

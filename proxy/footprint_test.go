@@ -82,7 +82,7 @@ func relayFootprint(number int) int {
 	pairs := make([]*relay.Session, 0, number)
 	n := heapOf(func() {
 		for range number {
-			pairs = append(pairs, pump.Start(relay.Pair{Client: relay.NewSocket(newStillConn(nil)), Upstream: newStillConn(nil)}))
+			pairs = append(pairs, pump.Start(relay.Pair{Client: relay.NewStack(newStillConn(nil)), Upstream: relay.NewStack(newStillConn(nil))}))
 		}
 	})
 	for _, p := range pairs {

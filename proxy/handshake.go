@@ -113,7 +113,7 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 // handshake does the TLS handshake, if the listener is one for TLS.
 func (c *conn) handshake(deadline time.Time) error {
 	if c.listener.tls == nil {
-		c.arrival.transport = relay.NewSocket(c.arrival.raw)
+		c.arrival.transport = relay.NewStack(c.arrival.raw)
 		return nil
 	}
 	begin := time.Now()
@@ -122,14 +122,14 @@ func (c *conn) handshake(deadline time.Time) error {
 	gate := &handshakeGate{slots: c.policy.handshakes}
 	socket := relay.NewSocket(gate.guard(c.arrival.raw))
 	tc := tls.Server(socket, c.listener.tls)
-	c.arrival.transport = socket
+	c.arrival.transport = relay.NewStack(socket)
 	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
 	gate.release()
 	if err != nil {
 		return handshakeError(err, &gate.last)
 	}
 	state := tc.ConnectionState()
-	c.arrival.transport, c.arrival.tls = tc, &state
+	c.arrival.transport, c.arrival.tls = relay.NewStack(tc), &state
 	if hook := c.srv.Trace.Secured; hook != nil {
 		hook(Handshake{Listener: c.listener.name, Resumed: state.DidResume, Duration: time.Since(begin)})
 	}

@@ -200,9 +200,7 @@ func (c *conn) closeAfterRefusal(answered bool) {
 		now := time.Now()
 		_ = c.arrival.raw.SetDeadline(now.Add(lingerTimeout))
 		c.srv.admission.linger(c, now)
-		if w, ok := c.arrival.transport.(interface{ CloseWrite() error }); ok {
-			_ = w.CloseWrite()
-		}
+		_ = c.arrival.transport.Conn.CloseWrite()
 		c.discardInput()
 	}
 	// Not the TLS connection: closing that would write, and wait up to five seconds for it.

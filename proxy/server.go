@@ -218,7 +218,7 @@ func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) 
 		return nil, false
 	}
 	c := &conn{srv: s, policy: p, listener: l}
-	c.arrival = arrival{accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc, transport: nc}
+	c.arrival = arrival{accepted: time.Now(), addr: addrPortOf(nc.RemoteAddr()), raw: nc}
 	c.ctx, c.abort = context.WithCancelCause(ctx)
 	if !s.admission.admit(c) {
 		c.abort(nil)

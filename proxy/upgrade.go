@@ -13,11 +13,11 @@ func (c *conn) upgrade() error {
 	if c.listener.ws == nil {
 		return nil
 	}
-	ws, request, err := c.listener.ws.Accept(c.arrival.transport, c.arrival.addr.Addr())
+	ws, request, err := c.listener.ws.Accept(c.arrival.transport.Conn, c.arrival.addr.Addr())
 	if err != nil {
 		return upgradeError(err)
 	}
-	c.arrival.transport, c.arrival.ws, c.arrival.opening = ws, ws, request
+	c.arrival.transport.Conn, c.arrival.ws, c.arrival.opening = ws, ws, request
 	if !request.Client.IsValid() {
 		return nil
 	}

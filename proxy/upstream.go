@@ -146,7 +146,7 @@ func (c *conn) authRound(nc net.Conn, raw []byte) error {
 	if err := c.write(raw, c.policy.connectTimeout()); err != nil {
 		return refuse(ConnectionLost, err)
 	}
-	answer, err := packets.ReadPacket(c.arrival.transport, c.policy.maxConnect())
+	answer, err := packets.ReadPacket(c.arrival.transport.Conn, c.policy.maxConnect())
 	if err != nil {
 		return c.connectError(err)
 	}
@@ -162,6 +162,6 @@ func (c *conn) write(b []byte, within time.Duration) error {
 	if err := c.arrival.raw.SetDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
-	_, err := c.arrival.transport.Write(b)
+	_, err := c.arrival.transport.Conn.Write(b)
 	return err
 }

@@ -30,9 +30,6 @@ type Conn struct {
 	closeSent bool       // or a frame was truncated: nothing can be sent any more
 }
 
-// NetConn returns the underlying connection.
-func (c *Conn) NetConn() net.Conn { return c.Conn }
-
 // Read reads from the client. It decodes in place in b, so Conn never buffers any bytes.
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {

@@ -88,7 +88,7 @@ func TestInRelay(t *testing.T) {
 	ended := make(chan relay.Result, 1)
 	var pump relay.Pump
 	pump.Start(relay.Pair{
-		Client: nearClient, Upstream: nearBroker,
+		Client: relay.NewStack(nearClient), Upstream: relay.NewStack(nearBroker),
 		FromClient: &packets.Framer{Forbidden: packets.CONNECT}, FromUpstream: &packets.Framer{},
 		FilterUp: up, FilterDown: down,
 		Done: func(r relay.Result) { ended <- r },

@@ -62,7 +62,7 @@ func BenchmarkStartEnd(b *testing.B) {
 			device, client := pair()
 			broker, upstream := pair()
 			done := make(chan struct{})
-			p.Start(Pair{Client: client, Upstream: upstream, Done: func(Result) { close(done) }})
+			p.Start(Pair{Client: NewStack(client), Upstream: NewStack(upstream), Done: func(Result) { close(done) }})
 			device.Close()
 			discard(broker)
 			broker.Close()
@@ -82,7 +82,7 @@ func BenchmarkCut(b *testing.B) {
 			broker, upstream := pair()
 			done := make(chan struct{})
 			s := p.Start(Pair{
-				Client: client, Upstream: upstream,
+				Client: NewStack(client), Upstream: NewStack(upstream),
 				FromClient: &lengthFramer{}, FromUpstream: &lengthFramer{},
 				Done: func(Result) { close(done) },
 			})

@@ -30,7 +30,7 @@ type direction struct {
 
 	// Set before the pair starts.
 	side     Side // of from
-	from, to *end
+	from, to *Stack
 	framer   Framer
 	filtered *filtered // nil if neither direction of the pair has a filter
 }
@@ -137,7 +137,7 @@ func (d *direction) forward(s *Session, r *reader) bool {
 	r.shortRead = d.filtered != nil
 	defer r.detach()
 	if !r.tryNow() {
-		return len(d.from.socket.pending) == 0
+		return len(d.from.Socket.pending) == 0
 	}
 	b := r.buf.b[:r.n]
 	err := r.err
@@ -152,7 +152,7 @@ func (d *direction) forward(s *Session, r *reader) bool {
 	}
 	more := r.n == largeBuffer || r.lent != nil || r.shortRead && r.full()
 	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
-		len(d.from.socket.pending) == 0
+		len(d.from.Socket.pending) == 0
 }
 
 // deliverNow is deliver without waiting. What cannot be written goes to the leftover; the
@@ -179,7 +179,7 @@ func (d *direction) carried() int {
 
 // stuck reports whether something could not be written without waiting.
 func (d *direction) stuck() bool {
-	return d.leftover != nil || len(d.to.socket.pending) > 0
+	return d.leftover != nil || len(d.to.Socket.pending) > 0
 }
 
 // write writes all of b. With now it does not wait: the leftover gets what the socket does

@@ -3,7 +3,11 @@
 // A [Pump] takes over both connections and returns at once. The goroutine that accepted the
 // connection can end, and a callback reports the end of the pair:
 //
-//	session := pump.Start(relay.Pair{Client: c, Upstream: u, Done: ended})
+//	session := pump.Start(relay.Pair{
+//		Client:   relay.NewStack(c),
+//		Upstream: relay.NewStack(u),
+//		Done:     ended,
+//	})
 //	...
 //	session.Cut(relay.CloseNotice{Client: disconnect, Err: errRevoked})
 //
@@ -85,9 +89,7 @@
 // While crypto/tls reads, it works on a buffer that is lent to it for that time; see lend.go
 // for the reason, and for what happens if a Go release does not allow that.
 //
-// What holds for TLS holds for every connection on top of a [Socket] that returns the
-// connection below it (NetConn) and has a half close (CloseWrite), for example WebSocket over
-// TLS. Such a connection must pass EAGAIN on, lose no bytes when it does, and hold back no
-// bytes that it has read. Any other connection works as well, with a small buffer that it
-// keeps while it waits.
+// What holds for TLS holds for every other layer of a [Stack], for example WebSocket over TLS.
+// A connection without a descriptor works as well, with a small buffer that it keeps while it
+// waits.
 package relay

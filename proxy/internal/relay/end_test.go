@@ -108,12 +108,12 @@ func (*panickingFramer) Advance([]byte) (int, error) { panic("bug in a framer") 
 func panickingFilter([]byte) (pass, back []byte, err error) { panic("bug in a filter") }
 
 type panickingLayer struct {
-	layer
+	Conn
 	read, write, end bool
 }
 
 func (l *panickingLayer) Read(b []byte) (int, error) {
-	n, err := l.layer.Read(b)
+	n, err := l.Conn.Read(b)
 	if l.read && n > 0 {
 		panic("bug in reading")
 	}
@@ -124,22 +124,22 @@ func (l *panickingLayer) Write(b []byte) (int, error) {
 	if l.write {
 		panic("bug in writing")
 	}
-	return l.layer.Write(b)
+	return l.Conn.Write(b)
 }
 
 func (l *panickingLayer) CloseWrite() error {
 	if l.end {
 		panic("bug at the end")
 	}
-	return l.layer.CloseWrite()
+	return l.Conn.CloseWrite()
 }
 
 // A panic ends the pair that it belongs to, and no other; it is reported once.
 func TestPanicEndsOnePair(t *testing.T) {
 	layer := func(bug panickingLayer) func(r *rig) {
 		return func(r *rig) {
-			bug.layer = r.pair.Client.(layer)
-			r.pair.Client = &bug
+			bug.Conn = r.pair.Client.Conn
+			r.pair.Client.Conn = &bug
 		}
 	}
 	bugs := map[string]func(r *rig){
@@ -182,7 +182,7 @@ func TestPanicAtTheEnd(t *testing.T) {
 		var panics atomic.Int32
 		p.Panicked = func(any, []byte) { panics.Add(1) }
 		r := newRig(t, p, "tls1.3", "tcp").framed()
-		r.pair.Client = &panickingLayer{layer: r.pair.Client.(layer), end: true}
+		r.pair.Client.Conn = &panickingLayer{Conn: r.pair.Client.Conn, end: true}
 		done := make(chan Result, 1)
 		r.pair.Done = func(got Result) {
 			done <- got

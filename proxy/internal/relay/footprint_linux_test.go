@@ -100,21 +100,21 @@ func slowFilter(b []byte) (pass, back []byte, err error) {
 }
 
 func relayTo(p *Pump, c net.Conn, pair Pair, config *tls.Config, secured bool, broker string) {
-	client := net.Conn(NewSocket(c))
+	client := NewStack(c)
 	if secured {
-		server := tls.Server(client, config)
+		server := tls.Server(client.Socket, config)
 		if server.Handshake() != nil {
 			c.Close()
 			return
 		}
-		client = server
+		client = NewStack(server)
 	}
 	upstream, err := dialBroker(broker)
 	if err != nil {
 		c.Close()
 		return
 	}
-	pair.Client, pair.Upstream = client, upstream
+	pair.Client, pair.Upstream = client, NewStack(upstream)
 	p.Start(pair)
 }
 

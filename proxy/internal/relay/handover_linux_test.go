@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"crypto/tls"
 	"io"
 	"runtime"
 	"testing"
@@ -9,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pending returns how many bytes the socket under c has received and that have not been read.
-func pending(t testing.TB, c *tls.Conn) (n int) {
+// pending returns how many bytes the socket has received and that have not been read.
+func pending(t testing.TB, s *Socket) (n int) {
 	t.Helper()
-	err := c.NetConn().(*Socket).raw.Control(func(fd uintptr) {
+	err := s.raw.Control(func(fd uintptr) {
 		n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ)
 	})
 	if err != nil {
@@ -33,13 +32,13 @@ func TestBytesReadBeforeStart(t *testing.T) {
 			for {
 				// Two records are at most 72 bytes: all three are there before
 				// the first is read.
-				if pending(t, r.pair.Client.(*tls.Conn)) > 80 {
+				if pending(t, r.pair.Client.Socket) > 80 {
 					break
 				}
 				runtime.Gosched()
 			}
 			first := make([]byte, len("CONNECT"))
-			if _, err := io.ReadFull(r.pair.Client, first); err != nil || string(first) != "CONNECT" {
+			if _, err := io.ReadFull(r.pair.Client.Conn, first); err != nil || string(first) != "CONNECT" {
 				t.Fatalf("read %q, %v", first, err)
 			}
 			r.start()

@@ -19,7 +19,7 @@ func (s *Session) Idle() (idle time.Duration, ok bool) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	socket := s.client.socket
+	socket := s.client.Socket
 	switch {
 	case s.loop != nil:
 		ask(uintptr(socket.in))

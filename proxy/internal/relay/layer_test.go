@@ -13,8 +13,6 @@ type frameConn struct {
 	left int
 }
 
-func (c *frameConn) NetConn() net.Conn { return c.Conn }
-
 func (c *frameConn) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
@@ -63,12 +61,12 @@ func (c *frameConn) CloseWrite() error {
 }
 
 // layerPair is frames over TCP, or over TLS.
-func layerPair(t testing.TB, server, secured bool) (peer, ours net.Conn) {
+func layerPair(t testing.TB, server, secured bool) (peer net.Conn, ours Stack) {
 	if secured {
 		peer, ours = tlsPair(t, server, tls.VersionTLS13)
 	} else {
-		peer, ours = tcpPair(t)
-		ours = NewSocket(ours)
+		peer, ours = stacked(tcpPair(t))
 	}
-	return &frameConn{Conn: peer}, &frameConn{Conn: ours}
+	ours.Conn = &frameConn{Conn: ours.Conn}
+	return &frameConn{Conn: peer}, ours
 }

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"crypto/tls"
 	"strings"
 	"testing"
 )
@@ -44,7 +43,7 @@ func TestNothingKeptAfterLargeRecords(t *testing.T) {
 		r.expectEnd(r.broker, "")
 		r.broker.Close()
 		r.end()
-		in := lendable().of(r.pair.Client.(*tls.Conn))
+		in := lendable().of(r.pair.Client.TLS)
 		if kept := in.raw.Cap() + in.hand.Cap(); kept > 0 {
 			t.Errorf("%d bytes are kept", kept)
 		}

@@ -241,7 +241,7 @@ func (l *loop) add(s *Session) error {
 	for _, d := range []*direction{&s.up, &s.down} {
 		d.waiting, d.hungUp = false, false
 		e := d.from
-		fd := int(e.socket.in)
+		fd := int(e.Socket.in)
 		l.set(fd, s)
 		// With EPOLLRDHUP, the event of the last bytes also reports an end of stream that came
 		// with them. Otherwise every read would have to go on until nothing is left.
@@ -255,8 +255,8 @@ func (l *loop) add(s *Session) error {
 }
 
 func (l *loop) remove(s *Session) {
-	for _, e := range []*end{s.up.from, s.down.from} {
-		fd := int(e.socket.in)
+	for _, e := range []*Stack{s.up.from, s.down.from} {
+		fd := int(e.Socket.in)
 		_ = unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, nil)
 		l.set(fd, nil)
 	}
@@ -322,7 +322,7 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 	s.mu.Lock()
 	if s.loop == l {
 		for _, d := range []*direction{&s.up, &s.down} {
-			if d.from.socket.in == fd {
+			if d.from.Socket.in == fd {
 				return s, d
 			}
 		}

@@ -12,7 +12,7 @@ var errParked = errors.New("parked")
 
 // canPark reports whether a loop can serve the pair.
 func (s *Session) canPark() bool {
-	return canPark && !s.pump.Goroutines && s.up.from.socket.raw != nil && s.down.from.socket.raw != nil
+	return canPark && !s.pump.Goroutines && s.up.from.Socket.raw != nil && s.down.from.Socket.raw != nil
 }
 
 // sweep looks for pairs that have moved nothing since the last sweep, and asks both of their
@@ -96,9 +96,9 @@ func (s *Session) interrupted(d *direction, err error) error {
 	switch {
 	case s.cut != nil || !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
-	case !s.endBy.IsZero():
-		if time.Now().Before(s.endBy) { // this is the deadline set by askToPark
-			d.from.readUntil(s.endBy)
+	case s.endBy != nil:
+		if time.Now().Before(*s.endBy) { // this is the deadline set by askToPark
+			d.from.readUntil(*s.endBy)
 			return nil
 		}
 		return err
@@ -152,8 +152,8 @@ func (s *Session) forward(d *direction, r *reader) (done bool) {
 func (s *Session) park() {
 	l, err := s.pump.loop()
 	if err == nil {
-		if err = s.up.from.socket.detach(); err == nil {
-			if err = s.down.from.socket.detach(); err == nil {
+		if err = s.up.from.Socket.detach(); err == nil {
+			if err = s.down.from.Socket.detach(); err == nil {
 				err = l.add(s)
 			}
 		}
@@ -184,7 +184,7 @@ func (s *Session) resume() {
 			// end, and the other side may end first.
 			s.concludeFrom(d)
 		}
-		d.from.socket.attach(s.pump.writeTimeout())
+		d.from.Socket.attach(s.pump.writeTimeout())
 		d.from.readUntil(time.Time{})
 	}
 	if s.up.parked && s.down.parked {

@@ -76,7 +76,7 @@ func TestQuietPairEnds(t *testing.T) {
 
 func TestQuietPairIsReset(t *testing.T) {
 	eachQuiet(t, func(t *testing.T, r *rig) {
-		if _, ok := r.pair.Upstream.(*net.UnixConn); ok {
+		if _, ok := r.broker.(*net.UnixConn); ok {
 			r.broker.Close() // there is no reset
 			r.device.Close()
 			r.end()

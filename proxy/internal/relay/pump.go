@@ -3,7 +3,6 @@ package relay
 import (
 	"cmp"
 	"errors"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,10 +52,9 @@ type Refuser interface {
 // Pair describes the two connections that [Pump.Start] takes over. Neither may have a deadline
 // set, and no goroutine may read from one.
 type Pair struct {
-	// Client and Upstream are sockets, TLS connections over a [Socket], or any
-	// other net.Conn. The pump owns and closes them. Their addresses may be unknown
-	// afterwards, so the caller must read them before.
-	Client, Upstream net.Conn
+	// Client and Upstream are the connections. The pump owns and closes them. Their addresses
+	// may be unknown afterwards, so the caller must read them before.
+	Client, Upstream Stack
 	// FromClient and FromUpstream follow the packets of their direction. Without one, the
 	// receiver of that direction gets no last packet.
 	FromClient, FromUpstream Framer
@@ -161,7 +159,7 @@ func (p *Pump) quietAfter() time.Duration   { return cmp.Or(p.QuietAfter, 2*time
 // goroutine, but not after Wait.
 func (p *Pump) Start(pair Pair) *Session {
 	s := &Session{pump: p, done: pair.Done}
-	s.client, s.upstream = newEnd(pair.Client), newEnd(pair.Upstream)
+	s.client, s.upstream = pair.Client, pair.Upstream
 	s.up.from, s.up.to, s.up.side, s.up.framer = &s.client, &s.upstream, Client, pair.FromClient
 	s.down.from, s.down.to, s.down.side, s.down.framer = &s.upstream, &s.client, Upstream, pair.FromUpstream
 	filterPair(&s.up, &s.down, pair)
@@ -173,8 +171,8 @@ func (p *Pump) Start(pair Pair) *Session {
 	if s.canPark() {
 		s.startQuiet()
 	} else {
-		s.client.socket.attach(p.writeTimeout())
-		s.upstream.socket.attach(p.writeTimeout())
+		s.client.Socket.attach(p.writeTimeout())
+		s.upstream.Socket.attach(p.writeTimeout())
 		go s.runUp()
 		go s.runDown()
 	}

@@ -141,7 +141,7 @@ func TestBytesBeforeResetArrive(t *testing.T) {
 func TestStalledReceiverStopsSender(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")
-		for _, c := range []net.Conn{r.device, r.broker, r.pair.Client, r.pair.Upstream} {
+		for _, c := range []net.Conn{r.device, r.broker, r.pair.Client.Socket.Conn, r.pair.Upstream.Socket.Conn} {
 			_ = c.(*net.TCPConn).SetReadBuffer(16 << 10)
 			_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
 		}
@@ -220,7 +220,7 @@ func descriptors(t testing.TB) int {
 func TestUnknownConnection(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")
-		r.pair.Client = struct{ net.Conn }{r.pair.Client}
+		r.pair.Client = NewStack(struct{ net.Conn }{r.pair.Client.Socket.Conn})
 		r.start()
 		r.send(r.device, []byte("up"))
 		r.expect(r.broker, "up")
@@ -238,7 +238,7 @@ func TestUnknownConnection(t *testing.T) {
 func TestForgottenDeadline(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")
-		_ = r.pair.Client.SetReadDeadline(longAgo)
+		_ = r.pair.Client.Conn.SetReadDeadline(longAgo)
 		r.start()
 		r.send(r.device, []byte("up"))
 		r.expect(r.broker, "up")

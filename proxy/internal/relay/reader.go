@@ -5,7 +5,7 @@ import "sync/atomic"
 // reader reads from an end. It has a buffer only between next and release. It is for one
 // goroutine at a time.
 type reader struct {
-	end  *end
+	end  *Stack
 	pool *buffers
 	try  func(fd uintptr) bool // r.tryRead, made once: a closure a read would cost an allocation
 
@@ -22,16 +22,16 @@ type reader struct {
 	drained *atomic.Bool // whether the last try found nothing
 }
 
-func newReader(e *end, pool *buffers) *reader {
+func newReader(e *Stack, pool *buffers) *reader {
 	r := &reader{pool: pool}
 	r.try = r.tryRead
 	r.attach(e)
 	return r
 }
 
-func (r *reader) attach(e *end) {
+func (r *reader) attach(e *Stack) {
 	r.end, r.input, r.lent = e, tlsInput{}, nil
-	if c := e.records(); c != nil && (e.socket.raw != nil || e.socket.in != noDescriptor) {
+	if c := e.TLS; c != nil && (e.Socket.raw != nil || e.Socket.in != noDescriptor) {
 		if o := lendable(); o != nil {
 			r.input = o.of(c)
 		}
@@ -53,12 +53,12 @@ func (r *reader) detach() {
 // before, and TLS may hold bytes that arrived long ago.
 func (r *reader) next() ([]byte, error) {
 	r.n, r.err = 0, nil
-	if r.end.socket.raw == nil {
+	if r.end.Socket.raw == nil {
 		r.buf = r.pool.get(smallBuffer)
 		r.n, r.err = r.end.read(r.buf.b)
 		return r.buf.b[:r.n], r.err
 	}
-	if err := r.end.socket.raw.Read(r.try); err != nil && r.err == nil {
+	if err := r.end.Socket.raw.Read(r.try); err != nil && r.err == nil {
 		r.err = err
 	}
 	if r.buf == nil {
@@ -69,9 +69,9 @@ func (r *reader) next() ([]byte, error) {
 
 // tryRead reads all that is ready. If nothing is ready it reports false and keeps no buffer.
 func (r *reader) tryRead(fd uintptr) bool {
-	r.end.socket.in = descriptor(fd)
+	r.end.Socket.in = descriptor(fd)
 	some := r.tryNow()
-	r.end.socket.in = noDescriptor
+	r.end.Socket.in = noDescriptor
 	r.drained.Store(!some)
 	return some
 }
@@ -149,7 +149,7 @@ func (r *reader) fillLending() {
 			}
 			r.input.lend(r.lent.b)
 			room := r.lent.b[r.input.raw.Len():]
-			m, err := readNow(r.end.socket.in, room)
+			m, err := readNow(r.end.Socket.in, room)
 			r.input.received(r.lent.b, m)
 			if again(err) {
 				return

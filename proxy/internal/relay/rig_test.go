@@ -43,13 +43,13 @@ func eachPump(t *testing.T, f func(t *testing.T, newPump func() *Pump)) {
 
 // transports are the ways to connect; proxyIsServer tells which side of a TLS
 // connection the relay holds.
-var transports = map[string]func(t testing.TB, proxyIsServer bool) (peer, ours net.Conn){
-	"tcp":    func(t testing.TB, _ bool) (net.Conn, net.Conn) { return tcpPair(t) },
-	"unix":   func(t testing.TB, _ bool) (net.Conn, net.Conn) { return unixPair(t) },
-	"tls1.2": func(t testing.TB, server bool) (net.Conn, net.Conn) { return tlsPair(t, server, tls.VersionTLS12) },
-	"tls1.3": func(t testing.TB, server bool) (net.Conn, net.Conn) { return tlsPair(t, server, tls.VersionTLS13) },
-	"layer":  func(t testing.TB, server bool) (net.Conn, net.Conn) { return layerPair(t, server, false) },
-	"layers": func(t testing.TB, server bool) (net.Conn, net.Conn) { return layerPair(t, server, true) },
+var transports = map[string]func(t testing.TB, proxyIsServer bool) (peer net.Conn, ours Stack){
+	"tcp":    func(t testing.TB, _ bool) (net.Conn, Stack) { return stacked(tcpPair(t)) },
+	"unix":   func(t testing.TB, _ bool) (net.Conn, Stack) { return stacked(unixPair(t)) },
+	"tls1.2": func(t testing.TB, server bool) (net.Conn, Stack) { return tlsPair(t, server, tls.VersionTLS12) },
+	"tls1.3": func(t testing.TB, server bool) (net.Conn, Stack) { return tlsPair(t, server, tls.VersionTLS13) },
+	"layer":  func(t testing.TB, server bool) (net.Conn, Stack) { return layerPair(t, server, false) },
+	"layers": func(t testing.TB, server bool) (net.Conn, Stack) { return layerPair(t, server, true) },
 }
 
 // eachTransport runs f with every pump over every useful combination of transports.
@@ -193,11 +193,14 @@ func dialled(t testing.TB, network, address string) (a, b net.Conn) {
 }
 
 // tlsPair returns the peer's end and ours, with the handshake done.
-func tlsPair(t testing.TB, weAreServer bool, version uint16) (peer, ours net.Conn) {
+func tlsPair(t testing.TB, weAreServer bool, version uint16) (peer net.Conn, ours Stack) {
 	t.Helper()
 	a, b := tcpPair(t)
-	return secure(t, a, b, weAreServer, version)
+	return stacked(secure(t, a, b, weAreServer, version))
 }
+
+// stacked returns ours as a stack.
+func stacked(peer, ours net.Conn) (net.Conn, Stack) { return peer, NewStack(ours) }
 
 func secure(t testing.TB, a, b net.Conn, weAreServer bool, version uint16) (peer, ours *tls.Conn) {
 	t.Helper()

@@ -10,7 +10,7 @@ import (
 type Session struct {
 	// Set before the pair starts.
 	pump             *Pump
-	client, upstream end
+	client, upstream Stack
 	up, down         direction
 	done             func(Result)
 
@@ -22,8 +22,8 @@ type Session struct {
 	by    Side  // why the pair is over, see Result; set with the state
 	err   error // as by
 	cut   *closing
-	endBy time.Time // when the second direction has to end; zero while both go on
-	loop  *loop     // the loop that serves the pair; nil if goroutines do
+	endBy *time.Time // when the second direction has to end; nil while both go on
+	loop  *loop      // the loop that serves the pair; nil if goroutines do
 }
 
 // state is where a pair is in its life; see the package comment.
@@ -73,8 +73,8 @@ func (s *Session) end(n CloseNotice, by Side) {
 	s.cut = &closing{n, until}
 	s.conclude(by, n.Err)
 	s.resumeParked()
-	s.up.to.socket.out.finishBy(half)
-	s.down.to.socket.out.finishBy(until)
+	s.up.to.Socket.out.finishBy(half)
+	s.down.to.Socket.out.finishBy(until)
 	s.up.from.stopReading()
 	if n.Flush {
 		s.down.from.readUntil(half)
@@ -87,7 +87,7 @@ func (s *Session) end(n CloseNotice, by Side) {
 func (s *Session) hasten() {
 	s.cut.until = time.Now()
 	for _, d := range []*direction{&s.up, &s.down} {
-		d.to.socket.out.finishBy(s.cut.until)
+		d.to.Socket.out.finishBy(s.cut.until)
 		d.from.stopReading()
 	}
 }
@@ -166,7 +166,7 @@ func (s *Session) settle(d, other *direction, err error) *closing {
 	switch {
 	case err == nil:
 		s.conclude(d.side, nil)
-		if s.endBy.IsZero() { // the other direction has not ended before
+		if s.endBy == nil { // the other direction has not ended before
 			s.await(other)
 		}
 	case err == ErrPanic:
@@ -190,12 +190,12 @@ func (s *Session) await(d *direction) {
 		return
 	}
 	s.limit(d, time.Now().Add(s.pump.grace()))
-	d.to.socket.out.finishBy(s.endBy)
+	d.to.Socket.out.finishBy(*s.endBy)
 }
 
 // limit makes the second direction, d, end at t. s.mu is held.
 func (s *Session) limit(d *direction, t time.Time) {
-	s.endBy = t
+	s.endBy = &t
 	d.from.readUntil(t)
 }
 
@@ -204,8 +204,8 @@ func (s *Session) fail(d, other *direction, f *fault) {
 	by, cause := d.blame(f)
 	s.conclude(by, cause)
 	until := time.Now().Add(s.pump.grace())
-	d.to.socket.out.finishBy(until)
-	other.to.socket.out.finishBy(until)
+	d.to.Socket.out.finishBy(until)
+	other.to.Socket.out.finishBy(until)
 	if by != d.side && cause != ErrStalled {
 		// The receiver is gone, but what it sent before, most likely a DISCONNECT, may
 		// still be in the socket's buffer.

@@ -114,4 +114,5 @@ func (s *Socket) CloseWrite() error {
 	return nil
 }
 
+// closeWriter is a connection with a half close.
 type closeWriter interface{ CloseWrite() error }

@@ -24,7 +24,7 @@ func (d *direction) spliceable() int {
 	switch {
 	case d.filtered != nil || d.from.layered() || d.to.layered():
 		return 0
-	case d.from.socket.raw == nil || d.to.socket.raw == nil:
+	case d.from.Socket.raw == nil || d.to.Socket.raw == nil:
 		return 0
 	case d.framer == nil:
 		return math.MaxInt
@@ -60,7 +60,7 @@ func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
 	}
 	defer func() { p.put(pipe) }()
 	for left > 0 {
-		n, err := pipe.fill(d.from.socket, left)
+		n, err := pipe.fill(d.from.Socket, left)
 		if n == 0 || err != nil {
 			return err, nil
 		}
@@ -68,7 +68,7 @@ func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
 		if s, ok := d.framer.(Skipper); ok {
 			s.Skip(n)
 		}
-		n, err = d.to.socket.out.drain(pipe)
+		n, err = d.to.Socket.out.drain(pipe)
 		d.moved.Add(int64(n))
 		if err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func TestStalledReceiversKeepFewPipes(t *testing.T) {
 	rigs := make([]*rig, maxPipes+6)
 	for i := range rigs {
 		r := newRig(t, p, "tcp", "tcp")
-		for _, c := range []net.Conn{r.device, r.pair.Client} {
+		for _, c := range []net.Conn{r.device, r.pair.Client.Socket.Conn} {
 			_ = c.(*net.TCPConn).SetReadBuffer(128 << 10)
 			_ = c.(*net.TCPConn).SetWriteBuffer(128 << 10)
 		}

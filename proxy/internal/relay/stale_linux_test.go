@@ -68,7 +68,7 @@ func (l *loop) pass(r *rig, label string) {
 func (r *rig) sockets() (client, upstream descriptor) {
 	r.session.mu.Lock()
 	defer r.session.mu.Unlock()
-	return r.session.client.socket.in, r.session.upstream.socket.in
+	return r.session.client.Socket.in, r.session.upstream.Socket.in
 }
 
 // An event may name a descriptor that is closed, or one that the pair it was of does

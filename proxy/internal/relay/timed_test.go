@@ -33,11 +33,11 @@ func (c *pipeConn) Close() error                       { c.w.Close(); return c.C
 // inBubble runs f with a pair over pipes, plain and with TLS on both sides, under a
 // fake clock.
 func inBubble(t *testing.T, f func(t *testing.T, r *rig)) {
-	for name, pair := range map[string]func(t testing.TB, server bool) (net.Conn, net.Conn){
-		"plain": func(testing.TB, bool) (net.Conn, net.Conn) { return pipePair() },
-		"tls": func(t testing.TB, server bool) (net.Conn, net.Conn) {
+	for name, pair := range map[string]func(t testing.TB, server bool) (net.Conn, Stack){
+		"plain": func(testing.TB, bool) (net.Conn, Stack) { return stacked(pipePair()) },
+		"tls": func(t testing.TB, server bool) (net.Conn, Stack) {
 			a, b := pipePair()
-			return secure(t, a, b, server, tls.VersionTLS13)
+			return stacked(secure(t, a, b, server, tls.VersionTLS13))
 		},
 	} {
 		certificate() // made outside of the bubble
@@ -136,8 +136,8 @@ func TestWriteTimeoutOfAnswers(t *testing.T) {
 func TestSlowReceiverIsNotStalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{TB: t, pump: &Pump{WriteTimeout: time.Second}}
-		r.device, r.pair.Client = pipePair()
-		r.broker, r.pair.Upstream = pipePair()
+		r.device, r.pair.Client = stacked(pipePair())
+		r.broker, r.pair.Upstream = stacked(pipePair())
 		r.start()
 		r.send(r.broker, []byte("0123456789"))
 		for i := range 10 {
@@ -343,8 +343,8 @@ func TestFlushOfUpstreamThatDoesNotEnd(t *testing.T) {
 func TestEndWithoutHalfClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{TB: t, pump: &Pump{}}
-		r.device, r.pair.Client = net.Pipe()
-		r.broker, r.pair.Upstream = pipePair()
+		r.device, r.pair.Client = stacked(net.Pipe())
+		r.broker, r.pair.Upstream = stacked(pipePair())
 		r.start()
 		start := time.Now()
 		go func() {
@@ -401,7 +401,7 @@ func TestBlame(t *testing.T) {
 				r := &rig{TB: t, pump: &Pump{}}
 				r.device, c.client.Conn = pipePair()
 				r.broker, c.upstream.Conn = pipePair()
-				r.pair.Client, r.pair.Upstream = &c.client, &c.upstream
+				r.pair.Client, r.pair.Upstream = NewStack(&c.client), NewStack(&c.upstream)
 				r.start()
 				go r.device.Write([]byte("x"))
 				go r.broker.Write([]byte("x"))

@@ -43,9 +43,9 @@ func eachRaw(t *testing.T, f func(t *testing.T, r *rawRig)) {
 // plain.
 func (r *rig) connect(side Side, ours net.Conn) (far net.Conn) {
 	far, other := tcpPair(r.TB)
-	r.pair.Client, r.pair.Upstream = ours, other
+	r.pair.Client, r.pair.Upstream = NewStack(ours), NewStack(other)
 	if side == Upstream {
-		r.pair.Client, r.pair.Upstream = other, ours
+		r.pair.Client, r.pair.Upstream = NewStack(other), NewStack(ours)
 	}
 	return far
 }

@@ -48,12 +48,9 @@ func (f *recordingFilter) Filter(b []byte) (pass, back []byte, err error) {
 // recordingLayer changes nothing and remembers where the bytes were that it was given
 // to write.
 type recordingLayer struct {
-	net.Conn
+	Conn
 	written chunks
 }
-
-func (c *recordingLayer) NetConn() net.Conn { return c.Conn }
-func (c *recordingLayer) CloseWrite() error { return c.Conn.(closeWriter).CloseWrite() }
 
 func (c *recordingLayer) Write(b []byte) (int, error) {
 	c.written.add(b)
@@ -65,9 +62,9 @@ func (c *recordingLayer) Write(b []byte) (int, error) {
 func TestFilteredBytesAreNotCopied(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp").framed()
-		client := &recordingLayer{Conn: NewSocket(r.pair.Client)}
-		upstream := &recordingLayer{Conn: NewSocket(r.pair.Upstream)}
-		r.pair.Client, r.pair.Upstream = client, upstream
+		client := &recordingLayer{Conn: r.pair.Client.Conn}
+		upstream := &recordingLayer{Conn: r.pair.Upstream.Conn}
+		r.pair.Client.Conn, r.pair.Upstream.Conn = client, upstream
 		var up, down recordingFilter
 		r.pair.FilterUp, r.pair.FilterDown = &up, &down
 		r.start()
@@ -184,7 +181,7 @@ func TestStalledReceiversHoldLittle(t *testing.T) {
 		for i := range rigs {
 			rigs[i] = newRig(t, p, "tcp", "tcp")
 			_ = rigs[i].device.(*net.TCPConn).SetReadBuffer(4 << 10)
-			_ = rigs[i].pair.Client.(*net.TCPConn).SetWriteBuffer(4 << 10)
+			_ = rigs[i].pair.Client.Socket.Conn.(*net.TCPConn).SetWriteBuffer(4 << 10)
 			rigs[i].start()
 		}
 		for _, r := range rigs {
