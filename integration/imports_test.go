@@ -13,17 +13,21 @@ import (
 
 const module = "github.com/mqtt-auth-proxy/mqtt-auth-proxy"
 
+// arrow is what a package may import.
+type arrow struct {
+	pkg     string
+	may     []string
+	library bool     // for others to build on: no flags, YAML, metrics, loggers, brokers, clients
+	oracles []string // of otherMQTT, what its tests alone may import, to compare with
+}
+
 // arrows says which package may import which inside the module. The
 // first pattern that matches a package counts; a package that none matches has no
 // place in the tree. Patterns are those of path.Match.
-var arrows = []struct {
-	pkg     string
-	may     []string
-	library bool // for others to build on: no flags, YAML, metrics, loggers, brokers
-}{
+var arrows = []arrow{
 	{pkg: "packets", library: true},
 	{pkg: "packets/packetstest", may: []string{"packets"}, library: true},
-	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true},
+	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true, oracles: []string{"github.com/mochi-mqtt/"}},
 	{pkg: "authz/bucket", library: true},
 	{pkg: "authz/certtest", library: true},
 	{pkg: "authz/files", library: true},
@@ -37,7 +41,8 @@ var arrows = []struct {
 	{pkg: "proxy/proxyproto", library: true},
 	{pkg: "proxy/websocket", library: true},
 	{pkg: "proxy/internal/relay", library: true},
-	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz", "authz/topicmap"}, library: true},
+	{pkg: "proxy/internal/inspect", may: []string{"packets", "authz", "authz/topicmap"}, library: true,
+		oracles: []string{"github.com/mochi-mqtt/", "github.com/eclipse/paho.golang/"}},
 	{pkg: "cmd/internal/config", may: []string{"cmd/internal/config/schema", "proxy/upstream", "proxy/upstream/pool"}},
 	{pkg: "cmd/internal/config/schema", may: []string{"authz/files"}},
 	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz", "authz/files", "cmd/internal/problem"}},
@@ -63,19 +68,16 @@ var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest"
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{
-	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "github.com/mochi-mqtt/", "modernc.org/",
+	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "modernc.org/",
 }
+
+// otherMQTT are other implementations of MQTT, which no library package may pull in.
+var otherMQTT = []string{"github.com/mochi-mqtt/", "github.com/eclipse/paho.golang/"}
 
 func TestArrowsPointOneWay(t *testing.T) {
 	for _, p := range listPackages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
-		i := slices.IndexFunc(arrows, func(a struct {
-			pkg     string
-			may     []string
-			library bool
-		}) bool {
-			return matches(a.pkg, name)
-		})
+		i := slices.IndexFunc(arrows, func(a arrow) bool { return matches(a.pkg, name) })
 		if i < 0 {
 			t.Errorf("%s has no place among the arrows", name)
 			continue
@@ -85,13 +87,35 @@ func TestArrowsPointOneWay(t *testing.T) {
 			switch {
 			case isOwn && !slices.ContainsFunc(arrows[i].may, func(pattern string) bool { return matches(pattern, own) }):
 				t.Errorf("%s imports %s, which it may not", name, own)
-			case !isOwn && arrows[i].library && slices.ContainsFunc(foreign, func(f string) bool { return strings.HasPrefix(imported, f) }):
+			case !isOwn && arrows[i].library && begins(imported, slices.Concat(foreign, otherMQTT)):
 				t.Errorf("%s imports %s: it is a library and must leave that to commands", name, imported)
 			case !isOwn && slices.Contains(standardOnly, name) && strings.Contains(strings.Split(imported, "/")[0], "."):
 				t.Errorf("%s imports %s: the standard library must do", name, imported)
 			}
 		}
 	}
+}
+
+// TestOraclesAreChosen: the tests of a library package import another implementation of MQTT
+// only where that one has to say what is right.
+func TestOraclesAreChosen(t *testing.T) {
+	for _, p := range listPackages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		i := slices.IndexFunc(arrows, func(a arrow) bool { return matches(a.pkg, name) })
+		if i < 0 || !arrows[i].library {
+			continue
+		}
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			if begins(imported, otherMQTT) && !begins(imported, arrows[i].oracles) {
+				t.Errorf("the tests of %s import %s, which is not among its oracles", name, imported)
+			}
+		}
+	}
+}
+
+// begins reports whether a path begins with one of the prefixes.
+func begins(path string, prefixes []string) bool {
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(path, prefix) })
 }
 
 // TestEveryPackageIsDocumented: the package comment is the manual.
@@ -109,13 +133,13 @@ func matches(pattern, name string) bool {
 }
 
 type goPackage struct {
-	ImportPath, Doc string
-	Imports         []string
+	ImportPath, Doc                    string
+	Imports, TestImports, XTestImports []string
 }
 
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Doc,Imports", "../...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Doc,Imports,TestImports,XTestImports", "../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}

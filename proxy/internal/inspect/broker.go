@@ -107,9 +107,7 @@ func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 		out.Topic = b.name
 	}
 	if bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties) {
-		if aliased {
-			b.aliases.passed(alias)
-		}
+		b.passed(&p, alias)
 		return verdict{}, nil
 	}
 	b.scratch = out.AppendHeader(b.scratch, b.level, size-n)
@@ -117,10 +115,18 @@ func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 		b.scratch = b.scratch[:0]
 		return b.drop(&p), nil
 	}
-	if aliased {
+	b.passed(&p, alias)
+	return verdict{instead: b.scratch}, nil
+}
+
+// passed records that p is passed on. alias is 0 if it has none.
+func (b *fromBroker) passed(p *packets.Publish, alias uint16) {
+	if alias != 0 {
 		b.aliases.passed(alias)
 	}
-	return verdict{instead: b.scratch}, nil
+	if p.QoS == 2 && b.received != nil {
+		b.received.remove(p.PacketID) // its PUBREL is for the device
+	}
 }
 
 // down returns the device's name of a topic, or the reason why the topic is not for the device.

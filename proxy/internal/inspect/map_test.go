@@ -99,6 +99,8 @@ func TestMapFromBroker(t *testing.T) {
 			{"another device's, QoS 1", publish(level, "v1/devices/other/x", 1, "x"), "", ack(level, packets.PUBACK, 0)},
 			{"another device's, QoS 2", publish(level, "v2/other/x", 2, "x") + ack(level, packets.PUBREL, 0) + ack(level, packets.PUBREL, 0), ack(level, packets.PUBREL, 0),
 				ack(level, packets.PUBREC, 0) + ack(level, packets.PUBCOMP, 0)},
+			{"QoS 2 whose identifier was that of another device's", publish(level, "v2/other/x", 2, "x") + publish(level, pump, 2, "x") + ack(level, packets.PUBREL, 0),
+				publish(level, me, 2, "x") + ack(level, packets.PUBREL, 0), ack(level, packets.PUBREC, 0)},
 			{"what would look like a topic of the map", publish(level, "cmd", 0, "x"), "", ""},
 		}
 		if level == 5 {

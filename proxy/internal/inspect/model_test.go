@@ -13,15 +13,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
-// broker reads what has passed the filter as a broker would, and complains about
+// receiver reads what has passed the filter as a broker would, and complains about
 // everything that should not have.
-type broker struct {
+type receiver struct {
 	level   byte
 	acl     *authz.BoundACL
 	aliases map[uint16]string
 }
 
-func (b *broker) read(stream []byte) error {
+func (b *receiver) read(stream []byte) error {
 	b.aliases = map[uint16]string{}
 	for len(stream) > 0 {
 		size, err := packets.PacketSize(stream, b.level)
@@ -45,7 +45,7 @@ func (b *broker) read(stream []byte) error {
 	return nil
 }
 
-func (b *broker) publish(raw []byte) error {
+func (b *receiver) publish(raw []byte) error {
 	var p packets.Publish
 	if _, err := p.Parse(raw, b.level); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (b *broker) publish(raw []byte) error {
 	return nil
 }
 
-func (b *broker) subscribe(raw []byte) error {
+func (b *receiver) subscribe(raw []byte) error {
 	var s packets.Subscribe
 	if err := s.Parse(raw, b.level); err != nil {
 		return err
@@ -126,7 +126,7 @@ func TestPiecesMakeNoDifference(t *testing.T) {
 		if string(pass) != wantPass || string(back) != wantBack || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 			t.Fatalf("%x, %x, %v; in one piece %x, %x, %v", pass, back, err, wantPass, wantBack, wantErr)
 		}
-		if err := (&broker{level: level, acl: acl}).read(pass); err != nil {
+		if err := (&receiver{level: level, acl: acl}).read(pass); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -210,7 +210,7 @@ func FuzzFromClient(f *testing.F) {
 		if pass != wantPass || back != wantBack || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 			t.Errorf("%x, %x, %v; in one piece %x, %x, %v", pass, back, err, wantPass, wantBack, wantErr)
 		}
-		if err := (&broker{level: level, acl: acl}).read([]byte(pass)); err != nil {
+		if err := (&receiver{level: level, acl: acl}).read([]byte(pass)); err != nil {
 			t.Error(err)
 		}
 	})
