@@ -150,6 +150,17 @@ func (r Revocation) Matches(g *Grant, hash [32]byte) bool {
 	return r.TokenHash != [32]byte{} && r.TokenHash == hash
 }
 
+// Canonical returns the revocation with the one field that Matches goes by.
+func (r Revocation) Canonical() Revocation {
+	switch {
+	case r.TokenID != "":
+		return Revocation{TokenID: r.TokenID}
+	case r.Subject != "":
+		return Revocation{Subject: r.Subject}
+	}
+	return r
+}
+
 // Parts is a set of parts of a [Request] besides the token.
 type Parts uint8
 

@@ -16,7 +16,7 @@ const maxRecent = 1024
 //
 // A revocation that names nothing does nothing.
 func (c *Cache) Revoke(r authz.Revocation) (entries int) {
-	r = canonical(r)
+	r = r.Canonical()
 	if r == everything {
 		return 0
 	}
@@ -58,17 +58,6 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 
 // everything is the revocation that names every answer, also a denial.
 var everything = authz.Revocation{}
-
-// canonical leaves in r the one field that r.Matches goes by.
-func canonical(r authz.Revocation) authz.Revocation {
-	switch {
-	case r.TokenID != "":
-		return authz.Revocation{TokenID: r.TokenID}
-	case r.Subject != "":
-		return authz.Revocation{Subject: r.Subject}
-	}
-	return r
-}
 
 // revocations are the latest ones, numbered from one.
 type revocations struct {

@@ -51,7 +51,7 @@ type denial struct {
 // comment, and never ends before one that it replaces. The error is [ErrFull] or
 // [ErrNothing].
 func (l *List) Deny(r authz.Revocation, until time.Time, follow bool) error {
-	r = canonical(r)
+	r = r.Canonical()
 	if r == (authz.Revocation{}) {
 		return ErrNothing
 	}
@@ -81,17 +81,6 @@ func whole(t time.Time) time.Time {
 		return last
 	}
 	return t.Add(time.Second - 1).Truncate(time.Second)
-}
-
-// canonical leaves in r the one field that r.Matches goes by.
-func canonical(r authz.Revocation) authz.Revocation {
-	switch {
-	case r.TokenID != "":
-		return authz.Revocation{TokenID: r.TokenID}
-	case r.Subject != "":
-		return authz.Revocation{Subject: r.Subject}
-	}
-	return r
 }
 
 // purge removes the denials that have ended. l.mu is held.
