@@ -34,7 +34,7 @@ func create(path string, data []byte, mode fs.FileMode, link func(from, to strin
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // Replace puts a new file in the place of the one at path, if there is one. Readers and
@@ -47,7 +47,7 @@ func Replace(path string, data []byte, mode fs.FileMode) error {
 	if err := os.Rename(temp, path); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // writeTemp writes a file next to path, syncs it, and returns its name.
@@ -64,8 +64,9 @@ func writeTemp(path string, data []byte, mode fs.FileMode) (name string, err err
 	return f.Name(), nil
 }
 
-// syncDir makes the names in a directory last through a power cut.
-func syncDir(dir string) error {
+// SyncDir makes the names in a directory last through a power cut, such as that of a file
+// that was renamed.
+func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be synced there
 	}

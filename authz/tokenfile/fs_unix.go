@@ -3,7 +3,6 @@
 package tokenfile
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,15 +11,6 @@ import (
 
 // keepsOpen is whether a file may be replaced while it is open.
 const keepsOpen = true
-
-// syncDir makes a rename in dir last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
 
 // takeOwner gives f the owner and group of like.
 func takeOwner(f *os.File, like fs.FileInfo) error {

@@ -8,10 +8,9 @@ import (
 // keepsOpen is whether a file may be replaced while it is open.
 const keepsOpen = false
 
-// The rest does nothing: Windows syncs a rename by itself, and files inherit
-// owner and access from their directory, not from a mode.
+// The rest does nothing: files inherit owner and access from their directory, not from a
+// mode.
 
-func syncDir(string) error                  { return nil }
 func takeOwner(*os.File, fs.FileInfo) error { return nil }
 func takeDirOwner(*os.File, string) error   { return nil }
 func openTo(fs.FileMode) string             { return "" }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/filelock"
 )
 
@@ -60,7 +61,7 @@ func replaceFile(path string, data []byte, old fs.FileInfo) error {
 	if err := os.Rename(temp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return files.SyncDir(dir)
 }
 
 func fill(temp *os.File, data []byte, old fs.FileInfo) error {
