@@ -30,12 +30,13 @@ var arrows = []arrow{
 	{pkg: "authz", may: []string{"authz/placeholder", "authz/internal/*"}, library: true, oracles: []string{"github.com/mochi-mqtt/"}},
 	{pkg: "authz/bucket", library: true},
 	{pkg: "authz/certtest", library: true},
+	{pkg: "authz/clienttls", library: true},
 	{pkg: "authz/files", library: true},
 	{pkg: "authz/placeholder", library: true},
 	{pkg: "authz/internal/*", library: true},
-	{pkg: "authz/*", may: []string{"authz", "authz/bucket", "authz/files", "authz/placeholder", "authz/internal/*"}, library: true},
+	{pkg: "authz/*", may: []string{"authz", "authz/bucket", "authz/clienttls", "authz/files", "authz/placeholder", "authz/internal/*"}, library: true},
 	{pkg: "proxy", may: []string{"packets", "authz", "authz/bucket", "authz/topicmap", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
-	{pkg: "proxy/upstream", may: []string{"authz/files", "authz/placeholder", "proxy/proxyproto", "proxy/internal/relay"}, library: true},
+	{pkg: "proxy/upstream", may: []string{"authz/clienttls", "authz/files", "authz/placeholder", "proxy/proxyproto", "proxy/internal/relay"}, library: true},
 	{pkg: "proxy/upstream/pool", may: []string{"packets", "proxy", "proxy/upstream"}, library: true},
 	{pkg: "proxy/certs", may: []string{"authz/files"}, library: true},
 	{pkg: "proxy/proxyproto", library: true},
@@ -64,7 +65,7 @@ var arrows = []arrow{
 }
 
 // standardOnly lists the packages that import nothing from outside Go itself.
-var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
+var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest", "authz/clienttls", "authz/files", "authz/placeholder", "authz/internal/strictjson", "proxy", "proxy/proxyproto", "proxy/websocket"}
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{

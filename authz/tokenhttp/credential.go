@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/clienttls"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
@@ -57,9 +58,5 @@ func basicText(contents [][]byte) (string, error) {
 
 // keyPair makes the client certificate. The error does not repeat the files.
 func keyPair(contents [][]byte) (*tls.Certificate, error) {
-	pair, err := tls.X509KeyPair(contents[0], contents[1])
-	if err != nil {
-		return nil, fmt.Errorf("not a certificate and its key in PEM: %w", err)
-	}
-	return &pair, nil
+	return clienttls.KeyPair(contents[0], contents[1])
 }

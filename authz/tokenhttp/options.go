@@ -3,7 +3,6 @@ package tokenhttp
 import (
 	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/clienttls"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
@@ -190,15 +190,14 @@ func (s *Source) openFiles(o *Options) error {
 }
 
 func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
-	conf := &tls.Config{ServerName: o.ServerName, MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{ServerName: o.ServerName, MinVersion: clienttls.MinVersion}
 	if o.CAFile != "" {
 		text, _, err := files.Read(o.CAFile, maxFile)
 		if err != nil {
 			return nil, fmt.Errorf("tls.ca: %w", err)
 		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("tls.ca: %s: no certificate in PEM in it", o.CAFile)
+		if conf.RootCAs, err = clienttls.Roots(text); err != nil {
+			return nil, fmt.Errorf("tls.ca: %s: %w", o.CAFile, err)
 		}
 	}
 	if o.CertificateFile == "" && o.KeyFile == "" {

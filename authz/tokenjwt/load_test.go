@@ -108,7 +108,7 @@ func TestPrivateAuthority(t *testing.T) {
 		"no authority":    {TLSFiles{Certificate: certificate, Key: keyFile}, "unknown authority"},
 		"no certificate":  {TLSFiles{CA: certificate}, "403"},
 		"another name":    {TLSFiles{CA: certificate, ServerName: "elsewhere.test"}, "elsewhere.test"},
-		"a bad authority": {TLSFiles{CA: bad}, "no certificate in PEM"},
+		"a bad authority": {TLSFiles{CA: bad}, "no certificate in it"},
 		"no such file":    {TLSFiles{CA: bad + "x"}, "no such file"},
 		"a bad key":       {TLSFiles{CA: certificate, Certificate: certificate, Key: bad}, "not a certificate and its key"},
 		"a lone file":     {TLSFiles{Certificate: certificate}, "both the certificate's file and the key's"},

@@ -2,26 +2,25 @@ package tokenjwt
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/clienttls"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // transport returns what asks the URL once, by what the files hold now.
 func (f TLSFiles) transport() (*http.Transport, error) {
-	conf := &tls.Config{ServerName: f.ServerName, MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{ServerName: f.ServerName, MinVersion: clienttls.MinVersion}
 	if f.CA != "" {
 		content, _, err := files.Read(f.CA, maxContent)
 		if err != nil {
 			return nil, fmt.Errorf("tls: ca: %w", err)
 		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(content) {
-			return nil, fmt.Errorf("tls: ca: %s: no certificate in PEM in it", f.CA)
+		if conf.RootCAs, err = clienttls.Roots(content); err != nil {
+			return nil, fmt.Errorf("tls: ca: %s: %w", f.CA, err)
 		}
 	}
 	if f.Certificate != "" {
@@ -29,7 +28,7 @@ func (f TLSFiles) transport() (*http.Transport, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tls: %w", err)
 		}
-		conf.Certificates = []tls.Certificate{pair}
+		conf.Certificates = []tls.Certificate{*pair}
 	}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -40,15 +39,15 @@ func (f TLSFiles) transport() (*http.Transport, error) {
 	}, nil
 }
 
-func (f TLSFiles) keyPair() (tls.Certificate, error) {
+func (f TLSFiles) keyPair() (*tls.Certificate, error) {
 	certificate, _, err := files.Read(f.Certificate, maxContent)
 	key, _, keyErr := files.Read(f.Key, maxContent)
 	if err := errors.Join(err, keyErr); err != nil {
-		return tls.Certificate{}, err
+		return nil, err
 	}
-	pair, err := tls.X509KeyPair(certificate, key)
+	pair, err := clienttls.KeyPair(certificate, key)
 	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("%s, %s: not a certificate and its key in PEM: %w", f.Certificate, f.Key, err)
+		return nil, fmt.Errorf("%s, %s: %w", f.Certificate, f.Key, err)
 	}
 	return pair, nil
 }

@@ -1,15 +1,14 @@
 package upstream
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/clienttls"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
@@ -129,7 +128,7 @@ func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls
 		return
 	}
 	config := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
+		MinVersion:         clienttls.MinVersion,
 		RootCAs:            roots.Value,
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
@@ -146,7 +145,7 @@ func (t *TLS) swap(roots *files.Version[*x509.CertPool], own *files.Version[*tls
 // config returns the configuration for one handshake with host. A nil or zero TLS uses the
 // defaults.
 func (t *TLS) config(host string) *tls.Config {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	config := &tls.Config{MinVersion: clienttls.MinVersion}
 	if t != nil {
 		t.refresh()
 		if current := t.current.Load(); current != nil {
@@ -160,27 +159,14 @@ func (t *TLS) config(host string) *tls.Config {
 	return config
 }
 
-// parseAuthorities returns an error for an authority that cannot be parsed, where
-// CertPool.AppendCertsFromPEM skips it silently.
+// parseAuthorities makes the pool of authorities.
 func (o *TLSOptions) parseAuthorities(contents [][]byte) (*x509.CertPool, error) {
 	if len(contents) == 0 {
 		return nil, nil // the system's authorities
 	}
-	pool := x509.NewCertPool()
-	n := 0
-	for block, rest := pem.Decode(contents[0]); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		n++
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("%s: certificate number %d: %w", o.CA, n, err)
-		}
-		pool.AddCert(certificate)
-	}
-	if n == 0 {
-		return nil, fmt.Errorf("%s: no certificate in it; it must hold the authority's certificate in PEM form (BEGIN CERTIFICATE)", o.CA)
+	pool, err := clienttls.Roots(contents[0])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.CA, err)
 	}
 	return pool, nil
 }
@@ -190,13 +176,9 @@ func (o *TLSOptions) parseIdentity(contents [][]byte) (*tls.Certificate, error) 
 	if len(contents) == 0 {
 		return nil, nil // no client certificate
 	}
-	certificate, key := contents[0], contents[1]
-	pair, err := tls.X509KeyPair(certificate, key)
+	pair, err := clienttls.KeyPair(contents[0], contents[1])
 	if err != nil {
-		if bytes.Contains(key, []byte("ENCRYPTED")) {
-			return nil, fmt.Errorf("the key %s is encrypted; store it without a passphrase", o.Key)
-		}
 		return nil, fmt.Errorf("%s with key %s: %w", o.Certificate, o.Key, err)
 	}
-	return &pair, nil
+	return pair, nil
 }
