@@ -52,7 +52,7 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 // initialize makes the files of the server.
 func (p *Postgres) initialize() {
 	p.t.Helper()
-	certificate, key := ServerCertificate(p.t, 1)
+	certificate, key := ServerCertificate(1)
 	WriteFile(p.t, p.CAFile(), certificate)
 	WriteFile(p.t, filepath.Join(p.Dir, "key.pem"), key)
 	if os.Geteuid() == 0 {
