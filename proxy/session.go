@@ -92,7 +92,7 @@ func (s *session) cut(cause error) bool {
 // cutRelay ends the relay for s.cause. The caller holds s.mu.
 func (s *session) cutRelay() {
 	if s.extras != nil && s.extras.ws != nil {
-		s.extras.ws.SetCloseCode(closeCode(s.cause))
+		s.extras.ws.SetCloseCode(cutInfo(s.cause).closeCode)
 	}
 	s.relay.Cut(closeNotice(s.cause, s.current().Level))
 	if errors.Is(s.cause, errClosed) {

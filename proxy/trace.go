@@ -104,7 +104,7 @@ type Denied struct {
 type End struct {
 	// By is who ended it: client, upstream or proxy.
 	By string
-	// Err is nil after an orderly close by either side, and the cause that was passed to
+	// Err is nil after an orderly close by either side, and the error that was passed to
 	// [Server.Kick] if the session was cut. Otherwise it is what went wrong.
 	Err error
 	// Up and Down are the bytes passed to the broker and to the client after

@@ -107,7 +107,7 @@ func (c *conn) upstreamError(ctx context.Context, err error) error {
 	switch cause := context.Cause(ctx); {
 	case cause == nil, errors.Is(cause, context.DeadlineExceeded):
 	default:
-		return refuse(cutReason(cause), fmt.Errorf("%w while connecting", cause))
+		return refuse(cutInfo(cause).refused, fmt.Errorf("%w while connecting", cause))
 	}
 	if errors.As(err, &refused) {
 		return err

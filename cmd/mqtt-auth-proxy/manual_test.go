@@ -50,21 +50,35 @@ func refusalTable() string {
 	var b strings.Builder
 	b.WriteString("| reason | 3.1, 3.1.1 | 5.0 | fault of | level | situation |\n|---|---|---|---|---|---|\n")
 	for _, r := range proxy.Reasons() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Reason, answer(r, r.V3, "%d"), answer(r, r.V5, "0x%02X"),
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Reason, answer(r.Instead, r.V3, "%d"), answer(r.Instead, r.V5, "0x%02X"),
 			r.Fault, strings.ToLower(r.Level.String()), cell(r.Meaning))
 	}
 	return b.String()
 }
 
-// answer is what a client gets that is refused for a reason with that code.
-func answer(r proxy.ReasonInfo, code packets.ReasonCode, format string) string {
+// answer is what a client gets: a packet with that code, and otherwise what instead says.
+func answer(instead string, code packets.ReasonCode, format string) string {
 	switch {
 	case code != 0:
 		return fmt.Sprintf(format, byte(code))
-	case r.Instead != "":
-		return r.Instead
+	case instead != "":
+		return instead
 	}
 	return "closed"
+}
+
+// TestManualListsEveryCause: the manual's table is the one by which sessions end.
+func TestManualListsEveryCause(t *testing.T) { holdTable(t, "causes", causeTable()) }
+
+// causeTable is the manual's table of the ends of sessions, as the proxy knows them.
+func causeTable() string {
+	var b strings.Builder
+	b.WriteString("| cause | by | 5.0 | will | level | situation |\n|---|---|---|---|---|---|\n")
+	for _, c := range proxy.Causes() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.Cause, strings.Join(c.By, ", "), answer(c.Instead, c.Code, "0x%02X"),
+			c.Will, strings.ToLower(c.Level.String()), cell(c.Meaning))
+	}
+	return b.String()
 }
 
 // holdTable compares a table with the one between its marks in the manual, or with

@@ -48,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refused:      counter("connections_refused_total", "Connections that did not become a session, by reason.", "listener", "reason"),
 		opened:       counter("sessions_opened_total", "Sessions begun, by version of MQTT.", "listener", "version"),
 		closed: counter("sessions_closed_total",
-			"Sessions ended, by side (client, upstream, proxy) and cause: a reason of the table of refusals, closed, fault or cut.", "listener", "by", "cause"),
+			"Sessions ended, by side (client, upstream, proxy) and cause, see the table of ends.", "listener", "by", "cause"),
 		denied: counter("topics_denied_total",
 			"Messages (publish) and topic filters (subscribe) of devices, and messages of the broker (delivery), that topic rules or the topic map did not allow.", "listener", "kind"),
 		handshake: seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
@@ -86,8 +86,14 @@ type listenerMetrics struct {
 	deniedDelivery                  prometheus.Counter
 	refused                         map[proxy.Reason]prometheus.Counter
 	opened                          map[string]prometheus.Counter
-	closed                          map[[2]string]prometheus.Counter
+	closed                          map[closing]prometheus.Counter
 	fresh, resumed, connect         prometheus.Observer
+}
+
+// closing is how a session ended: the side that ended it, and why.
+type closing struct {
+	by    string
+	cause proxy.Cause
 }
 
 // of returns the metrics of a listener, all of which start at zero.
@@ -107,7 +113,7 @@ func (m *metrics) of(listener string) *listenerMetrics {
 		connect:         m.connect.WithLabelValues(listener),
 		refused:         make(map[proxy.Reason]prometheus.Counter),
 		opened:          make(map[string]prometheus.Counter),
-		closed:          make(map[[2]string]prometheus.Counter),
+		closed:          make(map[closing]prometheus.Counter),
 	}
 	for _, info := range proxy.Reasons() {
 		l.refused[info.Reason] = m.refused.WithLabelValues(listener, string(info.Reason))
@@ -115,9 +121,9 @@ func (m *metrics) of(listener string) *listenerMetrics {
 	for _, version := range []string{"3.1", "3.1.1", "5.0"} {
 		l.opened[version] = m.opened.WithLabelValues(listener, version)
 	}
-	for by, causes := range endings {
-		for _, cause := range causes {
-			l.closed[[2]string{by, cause}] = m.closed.WithLabelValues(listener, by, cause)
+	for _, info := range proxy.Causes() {
+		for _, by := range info.By {
+			l.closed[closing{by, info.Cause}] = m.closed.WithLabelValues(listener, by, string(info.Cause))
 		}
 	}
 	known, _ := m.listeners.LoadOrStore(listener, l)
@@ -131,11 +137,4 @@ func counterOf[K comparable](known map[K]prometheus.Counter, key K, missing func
 		return c
 	}
 	return missing()
-}
-
-// endings are the causes for which each side ends a session.
-var endings = map[string][]string{
-	"client":   {"closed", "fault"},
-	"upstream": {"closed", "fault"},
-	"proxy":    {"revoked", "expired", "displaced", "draining", "kicked", "upstream_lost", "cut"},
 }

@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -138,7 +137,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
 }
 
-// zapLevel returns the level of the log for a level of the proxy's table of reasons.
+// zapLevel returns the level of the log for a level of the proxy's tables.
 func zapLevel(l slog.Level) zapcore.Level {
 	switch {
 	case l >= slog.LevelError:
@@ -185,17 +184,17 @@ func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 }
 
 func (o *Observer) closed(c *proxy.Client, e proxy.End) {
-	why := cause(e)
-	counterOf(o.metrics.of(c.Listener).closed, [2]string{e.By, why}, func() prometheus.Counter {
-		return o.metrics.closed.WithLabelValues(c.Listener, e.By, why)
+	info := e.Cause().Info()
+	counterOf(o.metrics.of(c.Listener).closed, closing{e.By, info.Cause}, func() prometheus.Counter {
+		return o.metrics.closed.WithLabelValues(c.Listener, e.By, string(info.Cause))
 	}).Inc()
-	if entry := o.log.Check(zapcore.InfoLevel, "session end"); entry != nil {
-		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", why),
+	if entry := o.log.Check(zapLevel(info.Level), "session end"); entry != nil {
+		fields := append(clientFields(c), zap.String("by", e.By), zap.String("cause", string(info.Cause)),
 			zap.Int64("bytes_up", e.Up), zap.Int64("bytes_down", e.Down), zap.Duration("duration", e.Duration))
 		if e.Denied > 0 {
 			fields = append(fields, zap.Int64("denied", e.Denied))
 		}
-		if why == "fault" {
+		if info.Cause == proxy.CauseFault {
 			fields = append(fields, zap.Error(e.Err))
 		}
 		entry.Write(fields...)
@@ -236,30 +235,4 @@ func address(a netip.AddrPort) zap.Field {
 		return zap.Skip()
 	}
 	return zap.Stringer("addr", a)
-}
-
-// cause returns why a session ended, from a closed set.
-func cause(e proxy.End) string {
-	for _, known := range []struct {
-		err  error
-		name string
-	}{
-		{proxy.ErrRevoked, "revoked"},
-		{proxy.ErrExpired, "expired"},
-		{proxy.ErrDisplaced, "displaced"},
-		{proxy.ErrDraining, "draining"},
-		{proxy.ErrKicked, "kicked"},
-		{proxy.ErrUpstreamLost, "upstream_lost"},
-	} {
-		if errors.Is(e.Err, known.err) {
-			return known.name
-		}
-	}
-	switch {
-	case e.Err == nil:
-		return "closed"
-	case e.By == "proxy":
-		return "cut"
-	}
-	return "fault"
 }

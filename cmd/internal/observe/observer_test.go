@@ -98,7 +98,7 @@ func TestOneLineForASession(t *testing.T) {
 		{proxy.End{By: "proxy", Err: proxy.ErrDisplaced}, "displaced"},
 		{proxy.End{By: "proxy", Err: proxy.ErrDraining}, "draining"},
 		{proxy.End{By: "proxy", Err: proxy.ErrKicked}, "kicked"},
-		{proxy.End{By: "proxy", Err: errors.New("server closed")}, "cut"},
+		{proxy.End{By: "proxy", Err: proxy.CauseCut.Info().Err}, "cut"},
 	} {
 		trace, out, r := newTestObserver(t, zapcore.InfoLevel)
 		trace.Opened(testClient())
