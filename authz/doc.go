@@ -40,4 +40,5 @@
 //   - token.go: [Token]
 //   - topic.go: MQTT topic names and filters
 //   - acl.go, acl_parse.go, acl_bind.go: [ACL], the topic rules of a grant
+//   - limits.go: [Limits], what bounds the sessions of a grant
 package authz

@@ -22,6 +22,9 @@ type Grant struct {
 	// ACL is what the session may publish and subscribe to; nil leaves that to
 	// the configuration.
 	ACL *ACL
+	// Limits bound the sessions that use the grant. Those that are not set leave the
+	// choice to the configuration.
+	Limits Limits
 	// Superuser lifts the topic rules and the topic map of the configuration, never a limit.
 	Superuser bool
 	// Attrs are values for templates and topic rules.

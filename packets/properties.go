@@ -96,6 +96,20 @@ func (p Properties) MaximumPacketSize() (uint32, bool) {
 	return uint32(n), ok
 }
 
+// MaximumQoS returns the highest QoS that the sender of a CONNACK accepts: 0 or 1. If it is
+// absent, that is 2.
+func (p Properties) MaximumQoS() (byte, bool) {
+	n, ok := p.number(MaximumQoS)
+	return byte(n), ok
+}
+
+// RetainAvailable returns whether the sender of a CONNACK accepts retained messages. If it is
+// absent, the sender does.
+func (p Properties) RetainAvailable() (available, ok bool) {
+	n, ok := p.number(RetainAvailable)
+	return n != 0, ok
+}
+
 // TopicAliasMaximum returns the highest topic alias that the sender of a CONNECT or CONNACK
 // accepts. If it is absent, the value is 0 and no alias is accepted.
 func (p Properties) TopicAliasMaximum() (uint16, bool) {
@@ -127,6 +141,15 @@ func (p Properties) With(id PropertyID, value string) Properties {
 func (p Properties) WithMaximumPacketSize(bytes uint32) Properties {
 	p = p.Without(MaximumPacketSize)
 	return binary.BigEndian.AppendUint32(append(slices.Clip(p), byte(MaximumPacketSize)), bytes)
+}
+
+// WithByte returns p with a property whose value is one byte, such as [MaximumQoS] or
+// [RetainAvailable], instead of any that p has. For every other property it returns p itself.
+func (p Properties) WithByte(id PropertyID, value byte) Properties {
+	if rule := id.rule(); rule == nil || rule.encoding != encByte {
+		return p
+	}
+	return append(slices.Clip(p.Without(id)), byte(id), value)
 }
 
 // Without returns p without the properties that have the given identifiers. If there are none,

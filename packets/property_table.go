@@ -26,8 +26,11 @@ const (
 	ResponseTopic         PropertyID = 0x08
 	sessionExpiryInterval PropertyID = 0x11
 	serverKeepAlive       PropertyID = 0x13
+	WillDelayInterval     PropertyID = 0x18
 	serverReference       PropertyID = 0x1C
 	receiveMaximum        PropertyID = 0x21
+	MaximumQoS            PropertyID = 0x24
+	RetainAvailable       PropertyID = 0x25
 	MaximumPacketSize     PropertyID = 0x27
 )
 

@@ -37,7 +37,10 @@ const (
 	BadAuthenticationMethod    ReasonCode = 0x8C
 	SessionTakenOver           ReasonCode = 0x8E
 	PacketTooLarge             ReasonCode = 0x95
+	QuotaExceeded              ReasonCode = 0x97
 	AdministrativeAction       ReasonCode = 0x98
+	RetainNotSupported         ReasonCode = 0x9A
+	QoSNotSupported            ReasonCode = 0x9B
 	ConnectionRateExceeded     ReasonCode = 0x9F
 )
 

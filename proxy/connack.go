@@ -22,7 +22,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 	c.srv.acceptances.add(c.acceptanceKey(out))
 	c.link.takes = inspect.LimitsOf(ack.Properties)
 	changed := c.echoMethod(&ack, out)
-	changed = c.limitPacketSize(&ack) || changed
+	changed = c.announceLimits(&ack) || changed
 	if c.login.level == 5 && c.login.connect.ClientID == "" {
 		assigned, err := c.agreeOnClientID(&ack)
 		if err != nil {

@@ -86,10 +86,14 @@ func (c *conn) newClient(g *authz.Grant) *Client {
 // limitSubject applies the limit on the sessions of one subject.
 func (c *conn) limitSubject() error {
 	limits := c.policy.Limits
-	if limits.PerSubject <= 0 {
+	most := limits.PerSubject
+	if own := c.login.client.Grant.Limits.Sessions; own > 0 {
+		most = int(own)
+	}
+	if most <= 0 {
 		return nil
 	}
-	excess := c.srv.registry.excessOf(c.login.session, limits.PerSubject)
+	excess := c.srv.registry.excessOf(c.login.session, most)
 	if limits.RefuseNewest && len(excess) > 0 {
 		return refuse(Busy, errors.New("the limit on sessions of one subject is reached"))
 	}

@@ -53,6 +53,8 @@ type Policy struct {
 	// Topics maps the topics that devices use to those of the broker, and back. Nil maps
 	// none. Rules are about the topics that devices use.
 	Topics *topicmap.Map
+	// SessionLimits bound what each session may do. Those of its grant take precedence.
+	SessionLimits authz.Limits
 	// Limits bounds what clients may take.
 	Limits Limits
 	// Overload, if not nil, returns why the process has no room for one more connection,
@@ -81,8 +83,8 @@ type Limits struct {
 	Descriptors int
 	// UpstreamDescriptors is how many of them a connection to the broker takes; 0 means 1.
 	UpstreamDescriptors int
-	// PerSubject is the number of sessions of one subject. A client that takes over its
-	// own client id does not count twice.
+	// PerSubject is the number of sessions of one subject, unless the grant of the newest
+	// says otherwise. A client that takes over its own client id does not count twice.
 	PerSubject int
 	// RefuseNewest refuses a client beyond PerSubject as [Busy]. Without it the oldest
 	// session of the subject ends with [ErrDisplaced], so that a device whose connection

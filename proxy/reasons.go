@@ -62,6 +62,10 @@ const (
 	TopicNotUsable Reason = "topic_not_usable"
 	// WillTopic: the will's topic is one that the client may not publish to.
 	WillTopic Reason = "will_topic"
+	// WillQoS, WillRetain and WillTooLarge: the will is over a limit of the session.
+	WillQoS      Reason = "will_qos"
+	WillRetain   Reason = "will_retain"
+	WillTooLarge Reason = "will_too_large"
 	// SourceUnavailable: no token source could decide whether the token is good.
 	SourceUnavailable Reason = "source_unavailable"
 	// UpstreamUnavailable: the broker could not be reached or did not answer.
@@ -155,6 +159,12 @@ var reasons = []ReasonInfo{
 		"the subject, or an attribute, cannot be a level of a topic in the topic map"},
 	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,
 		"the client may not publish to the topic of its will"},
+	{WillQoS, packets.RefusedNotAuthorized, packets.QoSNotSupported, "", FaultClient, slog.LevelInfo,
+		"the QoS of the will is over the limit `max_qos` of the session"},
+	{WillRetain, packets.RefusedNotAuthorized, packets.RetainNotSupported, "", FaultClient, slog.LevelInfo,
+		"the will is to be retained, which the limit `retain` of the session forbids"},
+	{WillTooLarge, packets.RefusedNotAuthorized, packets.PacketTooLarge, "", FaultClient, slog.LevelInfo,
+		"the message of the will is over the limit `max_packet` of the session"},
 	{SourceUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable, "", FaultSource, slog.LevelWarn,
 		"no source can decide about the token, or the grant lacks what the broker is to see"},
 	{UpstreamUnavailable, packets.RefusedServerUnavailable, packets.ServerUnavailable, "", FaultBroker, slog.LevelWarn,

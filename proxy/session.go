@@ -45,11 +45,22 @@ type session struct {
 	earlier      *session // has claimed the same client id before, for the same subject
 }
 
-// extras is what only sessions over WebSocket or with topic rules need.
+// extras is what only sessions over WebSocket, or with topic rules or limits need.
 type extras struct {
 	ws     *websocket.Conn // nil without WebSocket
 	denied atomic.Int64    // messages and subscriptions that were not allowed
 	topics *topicmap.Bound // nil without a topic map
+	// limits are in force for the session. They may be replaced at any time, and apply from
+	// the next packet on. The pointer is nil for a session that began without limits.
+	limits *atomic.Pointer[authz.Limits]
+}
+
+// setLimits makes limits those of the session.
+func (x *extras) setLimits(l authz.Limits) {
+	if x.limits == nil {
+		x.limits = new(atomic.Pointer[authz.Limits])
+	}
+	x.limits.Store(&l)
 }
 
 // current returns the session's Client as it is now.
@@ -173,7 +184,8 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		// The token belongs to somebody else now.
 		s.cut(ErrRevoked)
 		return old.Grant
-	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, s.movesTopics(grant):
+	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, s.movesTopics(grant),
+		!s.adoptLimits(old.Grant.Limits, grant.Limits):
 		// The filter of a session is made when the session begins. The device gets its
 		// new rights by connecting again.
 		s.cut(ErrKicked)
@@ -184,6 +196,32 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 	s.publish(&renewed)
 	s.expireAt(grant.Expires)
 	return grant
+}
+
+// adoptLimits replaces the limits of a grant by those of the next one. It reports false if
+// that needs a new session: this one began without limits, or its client was sent wider ones
+// in the CONNACK of MQTT 5.0 and has to learn the new ones.
+func (s *session) adoptLimits(old, next authz.Limits) bool {
+	if next.Equal(old) {
+		return true
+	}
+	base := s.srv.policy.Load().SessionLimits
+	limits := next.Over(base)
+	if s.extras == nil || s.extras.limits == nil {
+		return !limits.Bound()
+	}
+	if was := s.extras.limits.Load(); s.current().Level >= 5 && announcesLess(*was, limits) {
+		return false
+	}
+	s.extras.setLimits(limits)
+	return true
+}
+
+// announcesLess reports whether a CONNACK with the limits next announces less than one with
+// the limits was.
+func announcesLess(was, next authz.Limits) bool {
+	return next.MaxPacket > 0 && (was.MaxPacket == 0 || next.MaxPacket < was.MaxPacket) ||
+		next.MostQoS() < was.MostQoS() || was.MayRetain() && !next.MayRetain()
 }
 
 // movesTopics reports whether the topic map gives the session other topics with a new grant.
@@ -218,7 +256,7 @@ func (s *session) activity() Activity {
 	return a
 }
 
-// denied counts and reports what the topic rules do not allow.
+// denied counts and reports what topic rules, topic map and limits do not allow.
 func (s *session) denied(d inspect.Denied) {
 	s.extras.denied.Add(1)
 	if hook := s.srv.Trace.Denied; hook != nil {

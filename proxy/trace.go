@@ -28,10 +28,10 @@ type Trace struct {
 	// Opened: a session has begun, and its client has been sent the CONNACK.
 	Opened func(*Client)
 	// Denied: a message or a subscription of a session did not reach the broker, or a
-	// message of the broker did not reach the client, because topic rules or the topic map
-	// do not allow it. The goroutine that calls it
-	// serves other sessions too, which wait for it, and holds a lock of this one: the
-	// hook must not end sessions.
+	// message of the broker did not reach the client, because topic rules, the topic map or
+	// the limits of the session do not allow it. The goroutine that calls it serves other
+	// sessions too, which wait for it, and holds a lock of this one: the hook must not end
+	// sessions.
 	Denied func(*Client, Denied)
 	// Revoked: a Notifier that the server watches has reported these revocations, and
 	// that many sessions are ended for it.
@@ -82,14 +82,15 @@ type Refusal struct {
 // Version returns the MQTT version: 3.1, 3.1.1 or 5.0, empty if it is not known.
 func (r Refusal) Version() string { return versionName(r.Level) }
 
-// Denied is a message, or one topic filter of a SUBSCRIBE, that topic rules or the topic
-// map do not allow.
+// Denied is a message, or one topic filter of a SUBSCRIBE, that topic rules, the topic map or
+// the limits of the session do not allow.
 type Denied struct {
 	// Type is PUBLISH or SUBSCRIBE.
 	Type packets.Type
 	// Down says that the message was the broker's, for the client.
 	Down bool
-	// Topic is the topic name or the topic filter. It is the client's own text, which has
+	// Topic is the topic name or the topic filter. It is empty for a message with a topic
+	// alias, and for a SUBSCRIBE, that is over a limit in MQTT 5.0. Otherwise it is the client's own text, which has
 	// to be printed quoted, and is valid during the call only.
 	Topic []byte
 	// QoS is that of the message, or the maximum that the subscription asks for.

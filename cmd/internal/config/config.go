@@ -98,7 +98,17 @@ type Limits struct {
 	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
 	Memory                 Memory        `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
 	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"which session gives way when a device has too many: its oldest, or the new one"`
+	Session                SessionLimits `yaml:"session"`
 	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"time for which a device or broker may accept no byte although data is waiting for it, before its session ends; a change needs a restart"`
+}
+
+// SessionLimits bounds what a session may do whose grant has no limits of its own.
+type SessionLimits struct {
+	// MaxPacket is in bytes.
+	MaxPacket     int64  `yaml:"max_packet" type:"size" default:"0" min:"0" max:"256MiB" zero:"none" doc:"largest packet that a device may send, its header included; 0 = unlimited"`
+	Subscriptions int    `yaml:"subscriptions" default:"0" min:"0" max:"10000" zero:"none" doc:"topic filters that a device may be subscribed to on one connection; 0 = unlimited"`
+	MaxQoS        string `yaml:"max_qos" default:"2" oneof:"0|1|2" required:"true" doc:"highest QoS of messages and subscriptions of a device"`
+	Retain        bool   `yaml:"retain" default:"true" doc:"whether a device may publish retained messages"`
 }
 
 // Token says where in the CONNECT the token is.

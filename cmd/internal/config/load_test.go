@@ -77,6 +77,7 @@ func embedded(data string) *Config {
 		Limits: Limits{
 			Connections: none, PerAddress: none, SessionsPerSubject: none, ConnectRate: none, ConnectRatePerAddress: none,
 			OverLimit: "kick_oldest", WriteTimeout: time.Minute, Memory: Memory{Auto: true},
+			Session: SessionLimits{MaxPacket: none, Subscriptions: none, MaxQoS: "2", Retain: true},
 		},
 		Token: Token{From: []string{"username"}},
 		Auth: Auth{
@@ -167,7 +168,8 @@ func full(work string) *Config {
 		Limits: Limits{
 			Connections: 1000, PerAddress: 10, Pending: 2000, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse", WriteTimeout: 90 * time.Second,
 			ConnectRate: 500, ConnectBurst: 2000, ConnectRatePerAddress: 5, ConnectBurstPerAddress: 20,
-			Memory: Memory{Size: 512 << 20},
+			Memory:  Memory{Size: 512 << 20},
+			Session: SessionLimits{MaxPacket: 256 << 10, Subscriptions: 100, MaxQoS: "1"},
 		},
 		Token: Token{From: []string{"password", "user_property:token"}},
 		Auth: Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}, {HTTP: &HTTPSource{

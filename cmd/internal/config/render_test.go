@@ -116,6 +116,11 @@ limits:
   connect_burst_per_address: 0 # default
   memory: auto # default
   over_limit: kick_oldest # default
+  session:
+    max_packet: '0' # default
+    subscriptions: 0 # default
+    max_qos: '2' # default
+    retain: true # default
   write_timeout: 1m # default
 token:
   from: [password, username] # environment

@@ -50,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		closed: counter("sessions_closed_total",
 			"Sessions ended, by side (client, upstream, proxy) and cause, see the table of ends.", "listener", "by", "cause"),
 		denied: counter("topics_denied_total",
-			"Messages (publish) and topic filters (subscribe) of devices, and messages of the broker (delivery), that topic rules or the topic map did not allow.", "listener", "kind"),
+			"Messages (publish) and topic filters (subscribe) of devices, and messages of the broker (delivery), that topic rules, the topic map or the limits of the session did not allow.", "listener", "kind"),
 		handshake: seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
 		connect:   seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
 		panics:    counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),

@@ -161,7 +161,7 @@ func (o *Observer) opened(c *proxy.Client) {
 	}
 }
 
-// denied counts and logs what topic rules do not allow. A device can cause it as fast as it
+// denied counts and logs what topic rules, topic map and limits do not allow. A device can cause it as fast as it
 // sends.
 func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 	l := o.metrics.of(c.Listener)

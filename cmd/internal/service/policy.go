@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -31,6 +33,8 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 			ConnectRate:  proxy.Rate{PerSecond: c.Limits.ConnectRate, Burst: c.Limits.ConnectBurst},
 			AddressRate:  proxy.Rate{PerSecond: c.Limits.ConnectRatePerAddress, Burst: c.Limits.ConnectBurstPerAddress},
 		},
+		SessionLimits: sessionLimits(c.Limits.Session),
+
 		Overload:    s.memory.Overload,
 		Recheck:     c.Auth.Recheck,
 		ClientIDKey: s.clientIDKey,
@@ -44,6 +48,19 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 		policy.Upstream = brokers.pool
 	}
 	return policy
+}
+
+// sessionLimits turns the config's limits of each session into those of package authz, where
+// what is not limited is not set.
+func sessionLimits(c config.SessionLimits) (l authz.Limits) {
+	l.MaxPacket, l.Subscriptions = max(0, c.MaxPacket), max(0, int64(c.Subscriptions))
+	if qos := c.MaxQoS[0] - '0'; qos < 2 {
+		l.MaxQoS = &qos
+	}
+	if !c.Retain {
+		l.Retain = &c.Retain
+	}
+	return l
 }
 
 // protocolLevels returns the protocol level of each version, as a CONNECT has it.

@@ -16,6 +16,8 @@ type fromBroker struct {
 	maxPacket uint32 // of the client, 0 for none
 	requests  *requests
 
+	subscriptions *subscriptions // nil if they are not limited
+
 	aliases  aliases
 	received *identifiers // dropped QoS 2 messages whose PUBREL has not come
 	name     []byte       // of the last topic
@@ -27,7 +29,7 @@ type fromBroker struct {
 func (b *fromBroker) need(packet []byte, size int) int {
 	switch packets.Type(packet[0] >> 4) {
 	case packets.SUBACK, packets.UNSUBACK:
-		if b.requests.any() {
+		if b.requests.any() || b.subscriptions.any() {
 			return size
 		}
 	case packets.PUBLISH:
@@ -66,6 +68,9 @@ func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	var ack packets.Suback
 	if err := ack.Parse(raw, b.level); err != nil {
 		return verdict{}, fmt.Errorf("the broker's answer: %w", err)
+	}
+	if ack.Type == packets.SUBACK {
+		b.subscriptions.answered(ack.PacketID, ack.Codes)
 	}
 	ours := b.requests.take(ack.PacketID, ack.Type)
 	if ours == nil {

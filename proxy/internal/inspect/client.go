@@ -15,6 +15,7 @@ type fromClient struct {
 	denied    func(Denied)
 	maxPacket uint32 // of the broker, 0 for none
 	requests  *requests
+	limits    limits
 
 	aliases  aliases
 	received *identifiers // before MQTT 5.0: dropped QoS 2 messages whose PUBREL has not come
@@ -23,13 +24,17 @@ type fromClient struct {
 }
 
 func (c *fromClient) need(b []byte, size int) int {
+	c.limits.load()
 	switch packets.Type(b[0] >> 4) {
 	case packets.PUBLISH:
+		if c.topics.none() && c.received == nil && c.limits.allow(b[0], size) {
+			return fixedHeader(b)
+		}
 		return publishHead(b, size, c.level)
 	case packets.SUBSCRIBE:
 		return size
 	case packets.UNSUBSCRIBE:
-		if c.topics.m != nil {
+		if c.topics.m != nil || c.limits.counted() {
 			return size
 		}
 	case packets.PUBREL:
@@ -42,13 +47,21 @@ func (c *fromClient) need(b []byte, size int) int {
 
 func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 	c.scratch = reuse(c.scratch)
-	switch packets.Type(head[0] >> 4) {
-	case packets.PUBLISH:
+	t := packets.Type(head[0] >> 4)
+	switch {
+	case t == packets.PUBLISH:
+		if c.topics.none() && c.received == nil && c.limits.allow(head[0], size) {
+			return verdict{}, nil
+		}
 		return c.publish(head, size)
+	case c.limits.tooLarge(size) && (t != packets.SUBSCRIBE || c.level >= 5):
+		return verdict{}, c.tooLarge(t, size)
+	}
+	switch t {
 	case packets.SUBSCRIBE:
 		return c.subscribe(head)
 	case packets.UNSUBSCRIBE:
-		if c.topics.m != nil {
+		if c.topics.m != nil || c.limits.counted() {
 			return c.unsubscribe(head)
 		}
 	case packets.PUBREL:
@@ -64,6 +77,13 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 	n, err := p.Parse(head, c.level)
 	if err != nil {
 		return verdict{}, err
+	}
+	if broken := c.limits.broken(&p, size); broken != nil {
+		c.tell(Denied{Type: packets.PUBLISH, Topic: p.Topic, QoS: p.QoS, Retain: p.Retain, Reason: broken.Error()})
+		if c.level >= 5 {
+			return verdict{}, broken
+		}
+		return c.refuse(&p, broken.code), nil
 	}
 	topic := p.Topic
 	alias, aliased := p.Properties.TopicAlias()
@@ -97,7 +117,7 @@ func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) ve
 		c.scratch = out.AppendHeader(c.scratch, c.level, payload)
 		if c.maxPacket > 0 && uint64(len(c.scratch)+payload) > uint64(c.maxPacket) {
 			c.scratch = c.scratch[:0]
-			return c.refuse(p, quotaExceeded)
+			return c.refuse(p, packets.QuotaExceeded)
 		}
 	}
 	if alias != 0 {
@@ -110,6 +130,16 @@ func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) ve
 		return verdict{}
 	}
 	return verdict{instead: c.scratch}
+}
+
+// tooLarge returns the error that ends the session for a packet over the limit max_packet.
+// Before MQTT 5.0 only messages and subscriptions can be refused on their own.
+func (c *fromClient) tooLarge(t packets.Type, size int) error {
+	err := c.limits.sizeError(size)
+	if t == packets.SUBSCRIBE {
+		c.tell(Denied{Type: t, Reason: err.Error()})
+	}
+	return err
 }
 
 func (c *fromClient) tell(d Denied) {
@@ -164,18 +194,25 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	}
 	var codes []packets.ReasonCode
 	var payload []byte // not Subscribe.Add, which would copy all of it for every filter
+	count := c.limits.count(len(raw))
 	for filter, options := range s.All() {
-		at := len(payload)
+		at, asked := len(payload), options&3
+		options = options&^3 | min(asked, c.limits.MostQoS())
 		out, denied := c.topics.subscribe(append(payload, 0, 0), filter, options&3)
+		code := packets.NotAuthorized
+		if denied == "" {
+			denied, code = count.add(filter), packets.QuotaExceeded
+		}
 		if denied != "" {
-			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: options & 3, Reason: denied})
-			codes = append(codes, refusedFilter(c.level, packets.NotAuthorized))
+			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: asked, Reason: denied})
+			codes = append(codes, refusedFilter(c.level, code))
 			continue
 		}
 		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
 		payload = append(out, options)
 		codes = append(codes, passedOn)
 	}
+	count.ask(s.PacketID)
 	return c.passFilters(&s, payload, codes)
 }
 
@@ -198,6 +235,7 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 			codes = append(codes, noSubscription)
 			continue
 		}
+		c.limits.subscriptions.remove(filter)
 		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
 		payload = out
 		codes = append(codes, passedOn)
@@ -226,8 +264,9 @@ func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []p
 		}
 		c.scratch = c.scratch[:0]
 		for i := range codes {
-			codes[i] = refusedFilter(c.level, quotaExceeded)
+			codes[i] = refusedFilter(c.level, packets.QuotaExceeded)
 		}
+		c.limits.subscriptions.answered(s.PacketID, codes)
 	}
 	ack := packets.Suback{Type: answer, PacketID: s.PacketID, Codes: codes}
 	c.scratch = ack.Append(c.scratch, c.level)

@@ -1,5 +1,5 @@
-// Package inspect applies the topic rules and the topic map of a device to its session. It
-// reads the packets of the client and of the broker as they pass, takes out or refuses what
+// Package inspect applies the topic rules, the topic map and the limits of a device to its
+// session. It reads the packets of the client and of the broker as they pass, takes out or refuses what
 // is not allowed, answers for the side that does not get to see it, and replaces topics.
 //
 // [New] returns the filters of both directions, for a session whose CONNECT has been
@@ -16,6 +16,22 @@
 // ([topicmap.Bound]) then replaces an allowed topic by the one that the broker uses, or
 // refuses it. Topics of messages from the broker are mapped back; the topic rules are not
 // applied to them. A session may have rules, a map, or both.
+//
+// # Limits
+//
+// The limits ([authz.Limits]) bound what the client sends, before rules and map decide. A
+// client of MQTT 5.0 knows from its CONNACK how large its packets and how high its QoS may be
+// and whether it may retain messages; if it breaks one of these limits, it gets a DISCONNECT
+// with 0x95, 0x9B or 0x9A. Before MQTT 5.0 such a message is dropped and acknowledged, as one
+// that the rules refuse. Of other packets that are too large, a SUBSCRIBE is refused then, and
+// the rest ends the session, since nothing else can answer them. In every version:
+//
+//   - SUBSCRIBE: the QoS of each filter is lowered to the limit, as the standard provides.
+//   - A filter beyond the limit on subscriptions is refused with 0x97 (before MQTT 5.0:
+//     0x80). The filters of this connection count, each once, unless the broker refuses
+//     them. Those that a broker has kept for a persistent session are not known.
+//
+// Limits may be replaced while a session lasts.
 //
 // # Packets of the client
 //
@@ -59,7 +75,7 @@
 // SUBSCRIBE, a PUBREL and an UNSUBSCRIBE, SUBACK or UNSUBACK that has to be changed are held
 // whole. That is bounded by 128 KiB. The topic aliases of one direction are bounded by 256
 // KiB, and the unanswered requests of a session by 64 KiB. A session that exceeds a bound
-// ends. Messages that pass as they are cost no allocation.
+// ends. With a limit on subscriptions, each of them takes some 30 bytes. Messages that pass as they are cost no allocation.
 //
 // # Faults
 //

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"errors"
+	"sync/atomic"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
@@ -16,10 +17,14 @@ type Session struct {
 	ACL *authz.BoundACL
 	// Topics maps the device's topics to the broker's and back. Nil leaves them as they are.
 	Topics *topicmap.Bound
+	// Limits bound what the client may send; nil sets no bounds. They may be replaced by any
+	// goroutine at any time, and then apply from the next packet on. The rates among them
+	// are not applied by the filters, but by a [Pace].
+	Limits *atomic.Pointer[authz.Limits]
 	// Broker and Client are the limits in the CONNACK and in the CONNECT.
 	Broker, Client Limits
-	// Denied, if not nil, is called for each message and each topic filter that the rules or
-	// the map refuse, by the goroutine that called Filter.
+	// Denied, if not nil, is called for each message and each topic filter that the rules,
+	// the map or the limits refuse, by the goroutine that called Filter.
 	Denied func(Denied)
 }
 
@@ -45,7 +50,9 @@ type Denied struct {
 	Type packets.Type
 	// Down is set if the broker sent the message.
 	Down bool
-	// Topic is the topic name or the filter. It is valid only during the call.
+	// Topic is the topic name or the filter. It is valid only during the call. It is empty
+	// for a message with a topic alias and for a SUBSCRIBE that end a session of MQTT 5.0
+	// because of a limit.
 	Topic []byte
 	// QoS is the QoS of the message, or the one that the subscription asks for.
 	QoS byte
@@ -59,14 +66,20 @@ type Denied struct {
 // one goroutine at a time, and the two may be used at the same time.
 func New(s Session) (up, down *Filter) {
 	requests, t := &requests{}, topics{s.ACL, s.Topics}
+	var count *subscriptions
+	if s.Limits != nil {
+		count = &subscriptions{}
+	}
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
 		judge: &fromClient{level: s.Level, topics: t, denied: s.Denied, maxPacket: s.Broker.MaximumPacketSize,
-			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum}},
+			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum},
+			limits: limits{current: s.Limits, level: s.Level, subscriptions: count}},
 	}
 	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, topics: t, denied: s.Denied,
-		maxPacket: s.Client.MaximumPacketSize, requests: requests, aliases: aliases{max: s.Client.TopicAliasMaximum}}}
+		maxPacket: s.Client.MaximumPacketSize, requests: requests, subscriptions: count,
+		aliases: aliases{max: s.Client.TopicAliasMaximum}}}
 }
 
 // Growth returns by how many bytes a packet of the client can grow on its way to the broker.
@@ -80,11 +93,8 @@ func Growth(m *topicmap.Bound) uint32 {
 	return uint32(2*up + 2)
 }
 
-// Reason codes of MQTT 5.0 that no other package needs.
-const (
-	noSubscription packets.ReasonCode = 0x11 // no subscription existed
-	quotaExceeded  packets.ReasonCode = 0x97
-)
+// noSubscription is a reason code of MQTT 5.0: no subscription existed.
+const noSubscription packets.ReasonCode = 0x11
 
 // refusedFilter returns the code with which a SUBACK refuses one filter.
 func refusedFilter(level byte, code packets.ReasonCode) packets.ReasonCode {
@@ -111,11 +121,14 @@ var (
 // reasonCode returns the reason code of err for a client of MQTT 5.0.
 func reasonCode(err error) packets.ReasonCode {
 	var malformed *packets.MalformedError
+	var limit *limitError
 	switch {
 	case errors.As(err, &malformed):
 		return malformed.Code
+	case errors.As(err, &limit):
+		return limit.code
 	case errors.Is(err, errHeld):
 		return packets.PacketTooLarge
 	}
-	return quotaExceeded
+	return packets.QuotaExceeded
 }

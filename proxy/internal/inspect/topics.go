@@ -19,6 +19,9 @@ type topics struct {
 	m   *topicmap.Bound
 }
 
+// none reports whether topics pass as they are.
+func (t topics) none() bool { return t.acl == nil && t.m == nil }
+
 // publish returns the broker's name of a topic that the client publishes to, or the reason
 // why the client may not. The name is topic itself or is in buf.
 func (t topics) publish(buf, topic []byte, qos byte, retain bool) (name []byte, denied string) {

@@ -1,0 +1,193 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+func limitsOf(t *testing.T, text string) authz.Limits {
+	t.Helper()
+	l, err := authz.ParseLimits([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestLimitsAreAnnounced in the CONNACK of MQTT 5.0, the broker's own where they are lower.
+func TestLimitsAreAnnounced(t *testing.T) {
+	const most, qos, retain = packets.MaximumPacketSize, packets.MaximumQoS, packets.RetainAvailable
+	size := func(n uint32) packets.Properties { return packets.Properties(nil).WithMaximumPacketSize(n) }
+	for name, tt := range map[string]struct {
+		policy, grant string
+		broker, want  packets.Properties
+	}{
+		"none":                       {`{}`, `{}`, nil, nil},
+		"no bounds":                  {`{"publish_rate":1}`, `{"max_qos":2,"retain":true}`, nil, nil},
+		"of the policy":              {`{"max_packet":1000,"max_qos":1,"retain":false}`, `{}`, nil, size(1000).WithByte(qos, 1).WithByte(retain, 0)},
+		"of the grant":               {`{"max_packet":1000,"max_qos":1,"retain":false}`, `{"max_packet":2000,"max_qos":0,"retain":true}`, nil, size(2000).WithByte(qos, 0)},
+		"the broker takes less":      {`{"max_packet":1000,"max_qos":1,"retain":false}`, `{}`, size(500).WithByte(qos, 0).WithByte(retain, 0), size(500).WithByte(qos, 0).WithByte(retain, 0)},
+		"the broker takes more":      {`{"max_packet":1000,"max_qos":0,"retain":false}`, `{}`, size(5000).WithByte(qos, 1).WithByte(retain, 1), size(1000).WithByte(qos, 0).WithByte(retain, 0)},
+		"the superuser has them too": {`{"max_qos":1}`, `{"sessions":1}`, nil, packets.Properties(nil).WithByte(qos, 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.SessionLimits = limitsOf(t, tt.policy)
+				b.policy.Authorizer = grantOf(authz.Grant{Subject: "alpha", Limits: limitsOf(t, tt.grant), Superuser: strings.HasPrefix(name, "the superuser")})
+				b.broker.answer.Properties = tt.broker
+				_, ack, err := b.login(with(5, "d", goodToken))
+				if err != nil || !bytes.Equal(ack.Properties, tt.want) {
+					t.Errorf("the CONNACK has % x, %v, want % x (%v)", []byte(ack.Properties), err, []byte(tt.want), most)
+				}
+			})
+		})
+	}
+}
+
+// TestWillOverALimit refuses the CONNECT.
+func TestWillOverALimit(t *testing.T) {
+	for name, tt := range map[string]struct {
+		limits string
+		reason Reason
+		code   packets.ReasonCode
+	}{
+		"QoS":    {`{"max_qos":0}`, WillQoS, packets.QoSNotSupported},
+		"retain": {`{"retain":false}`, WillRetain, packets.RetainNotSupported},
+		"size":   {`{"max_packet":50}`, WillTooLarge, packets.PacketTooLarge},
+	} {
+		for _, level := range []byte{3, 4, 5} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					b.policy.SessionLimits = limitsOf(t, tt.limits)
+					p := with(level, "d", goodToken)
+					p.HasWill, p.Will = true, packets.Will{Topic: "gone", QoS: 1, Retain: true, Payload: make([]byte, 100)}
+					_, ack, err := b.login(p)
+					want := packets.RefusedNotAuthorized
+					if level == 5 {
+						want = tt.code
+					}
+					if err != nil || ack.Code != want || b.lastRefusal().Reason != tt.reason || b.broker.lastConnect() != nil {
+						t.Errorf("level %d: CONNACK %v, %v, reason %s", level, ack.Code, err, b.lastRefusal().Reason)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestMessageOverALimitIsDenied: before MQTT 5.0 it is dropped and acknowledged, in 5.0 it ends
+// the session; it is counted in both.
+func TestMessageOverALimitIsDenied(t *testing.T) {
+	for _, level := range []byte{3, 4, 5} {
+		for limits, want := range map[string]packets.ReasonCode{
+			`{"max_packet":50}`: packets.PacketTooLarge, `{"max_qos":0}`: packets.QoSNotSupported, `{"retain":false}`: packets.RetainNotSupported,
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				var told []Denied
+				b.srv.Trace.Denied = func(_ *Client, d Denied) { told = append(told, d) }
+				b.policy.SessionLimits = limitsOf(t, limits)
+				c := b.mustLogin(with(level, "d", goodToken))
+				c.Send((&packets.Publish{Topic: []byte("t"), QoS: 1, PacketID: 9, Retain: true, Payload: make([]byte, 60)}).Append(nil, level))
+				answer := (&packets.Ack{Type: packets.PUBACK, PacketID: 9}).Append(nil, level)
+				if level == 5 {
+					answer = (&packets.Disconnect{Code: want}).Append(nil, level)
+				}
+				if raw, err := packets.ReadPacket(c, 100); err != nil || !bytes.Equal(raw, answer) {
+					t.Errorf("level %d, %s: answer % x, %v; want % x", level, limits, raw, err, answer)
+				}
+				c.Close()
+				if end := b.lastEnd(); end.Denied != 1 || len(told) != 1 || end.By != "client" || (end.Err != nil) != (level == 5) || len(b.broker.received()) > 0 {
+					t.Errorf("level %d, %s: %+v, told %v, the broker got % x", level, limits, end, told, b.broker.received())
+				}
+			})
+		}
+	}
+}
+
+// TestSessionsOfAGrant: the limit of the newest grant counts instead of the policy's.
+func TestSessionsOfAGrant(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy int
+		grant  string
+		live   int
+	}{
+		"more than the policy": {1, `{"sessions":3}`, 3},
+		"fewer":                {3, `{"sessions":2}`, 2},
+		"where it has none":    {0, `{"sessions":1}`, 1},
+		"none of its own":      {2, `{}`, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.Limits.PerSubject = tt.policy
+				b.policy.Authorizer = grantOf(authz.Grant{Subject: "alpha", Limits: limitsOf(t, tt.grant)})
+				for _, id := range []string{"a", "b", "c", "d"} {
+					c := b.mustLogin(with(5, id, goodToken))
+					go io.Copy(io.Discard, c)
+				}
+				time.Sleep(time.Minute)
+				if got := b.srv.Stats().Sessions; got != tt.live {
+					t.Errorf("%d sessions are left, want %d", got, tt.live)
+				}
+			})
+		})
+	}
+}
+
+// TestLimitsThatChange with a recheck apply to the live session, if its client need not be told.
+func TestLimitsThatChange(t *testing.T) {
+	for name, tt := range map[string]struct {
+		level    byte
+		old, now string
+		ends     bool
+	}{
+		"lower rate":                         {5, `{"publish_rate":9}`, `{"publish_rate":5}`, false},
+		"larger packets":                     {5, `{"max_packet":100}`, `{"max_packet":200}`, false},
+		"smaller packets":                    {5, `{"max_packet":200}`, `{"max_packet":100}`, true},
+		"smaller packets before 5.0":         {4, `{"max_packet":200}`, `{"max_packet":100}`, false},
+		"lower QoS":                          {5, `{"max_qos":1}`, `{"max_qos":0}`, true},
+		"lower QoS before 5.0":               {4, `{"max_qos":1}`, `{"max_qos":0}`, false},
+		"limits where there were none":       {4, `{}`, `{"max_qos":0}`, true},
+		"no limits where there were some":    {4, `{"max_qos":0}`, `{}`, false},
+		"another limit on the session count": {4, `{}`, `{"sessions":2}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.Recheck = time.Minute
+				b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+					limits := tt.old
+					if r.Purpose == authz.Recheck {
+						limits = tt.now
+					}
+					return &authz.Grant{Subject: "alpha", Limits: limitsOf(t, limits)}, nil
+				})
+				c := b.mustLogin(with(tt.level, "d", goodToken))
+				time.Sleep(3 * time.Minute)
+				if live := b.srv.Stats().Sessions; (live == 0) != tt.ends {
+					t.Fatalf("%d sessions are left", live)
+				}
+				if tt.level == 4 && tt.now == `{"max_qos":0}` && !tt.ends {
+					c.Send((&packets.Publish{Topic: []byte("t"), QoS: 1, PacketID: 9}).Append(nil, 4))
+					if raw, err := packets.ReadPacket(c, 100); err != nil || packets.Type(raw[0]>>4) != packets.PUBACK {
+						t.Errorf("answer % x, %v", raw, err)
+					}
+					if got := b.broker.received(); len(got) > 0 {
+						t.Errorf("the broker got % x", got)
+					}
+				}
+			})
+		})
+	}
+}
