@@ -9,21 +9,21 @@ import (
 	"sync"
 )
 
-// ACL is what a session may publish and subscribe to: rules in their order, of
-// which the first that fits decides. It is immutable and may be shared by any
-// number of grants. The zero value allows nothing.
+// ACL is what a session may publish and subscribe to: an ordered list of rules, of which the
+// first that matches decides. It is immutable and may be shared by any number of grants. The
+// zero value allows nothing.
 //
-// Topics of rules are topic filters. They may hold the placeholders ${client_id},
+// Topics of rules are topic filters. They may contain the placeholders ${client_id},
 // ${username}, ${subject} and ${attrs.NAME}, or their other spellings (see package
-// placeholder), which [ACL.Bind] fills in. A topic that begins with "eq " means the
-// rest literally, placeholders and wildcards included: "eq a/#" is the subscription to
-// a/# and no other.
+// placeholder), which [ACL.Bind] fills in. In a topic that begins with "eq ", the rest is
+// literal, including placeholders and wildcards: "eq a/#" matches only a subscription to
+// exactly a/#.
 //
-// Brokers give topics that begin with $ a meaning of their own: $SYS/, and prefixes
-// that hide the topic that is meant, such as $queue/ or $delayed/5/, or $share/ in
-// capitals. Where there are rules, such a topic or filter is therefore refused unless
-// the topic of a rule begins with the same first level. The standard's $share/group/
-// is looked through, in exactly this spelling.
+// Brokers treat topics that begin with $ specially: $SYS/, and prefixes in front of the actual
+// topic, such as $queue/ or $delayed/5/, or $share/ in capitals. If an ACL has rules, it
+// therefore refuses such a topic or filter unless the topic of a rule begins with the same
+// first level. Only the standard's $share/group/, in exactly this spelling, is removed before
+// the filter is matched.
 type ACL struct {
 	rules   []rule
 	rest    NoMatch
@@ -32,40 +32,40 @@ type ACL struct {
 
 	once  sync.Once
 	index *index   // if there are many topics; made by the first Bind
-	bound BoundACL // without placeholders this is what Bind returns; as the index
+	bound BoundACL // without placeholders, the result of every Bind; made by the first Bind
 }
 
-// MaxRules is how many rules an ACL has at most.
+// MaxRules is the maximum number of rules of an ACL.
 const MaxRules = 1000
 
 // Rule is one rule of an [ACL].
 type Rule struct {
-	// Deny makes the rule refuse what it fits, instead of allowing it.
+	// Deny makes the rule refuse what it matches, instead of allowing it.
 	Deny bool
-	// Publish and Subscribe are the actions that the rule is about; at least one is set.
+	// Publish and Subscribe are the actions that the rule applies to; at least one is set.
 	Publish, Subscribe bool
-	// Topics are the topic filters that the rule is about, at least one.
+	// Topics are the topic filters that the rule applies to, at least one.
 	Topics []string
-	// QoS lists the QoS levels the rule is about: that of the message, or that
-	// which a subscription asks for. Empty is all of them.
+	// QoS lists the QoS levels that the rule applies to: the QoS of a message, or the QoS that
+	// a subscription asks for. Empty means all of them.
 	QoS []int
-	// Retain narrows the rule to messages with that retain flag; nil is both.
-	// It does not concern subscriptions.
+	// Retain limits the rule to messages with that retain flag; nil means both. It does not
+	// affect subscriptions.
 	Retain *bool
 }
 
-// NoMatch is what happens to what no rule of an [ACL] fits.
+// NoMatch says what happens if no rule of an [ACL] matches.
 type NoMatch uint8
 
 const (
-	// DenyRest refuses it.
+	// DenyRest refuses the request.
 	DenyRest NoMatch = iota
-	// DeferRest leaves it to the broker, which means that it passes.
+	// DeferRest leaves the decision to the broker: the request is allowed.
 	DeferRest
 )
 
-// NewACL returns the ACL of the given rules, [MaxRules] at most. An error says which
-// rule, counted from 1, is not valid and why.
+// NewACL returns the ACL of the given rules, of which there may be [MaxRules]. An error names
+// the invalid rule, counted from 1.
 func NewACL(rest NoMatch, rules ...Rule) (*ACL, error) {
 	if len(rules) > MaxRules {
 		return nil, fmt.Errorf("%d rules, at most %d are allowed", len(rules), MaxRules)
@@ -92,7 +92,7 @@ const (
 	everyRetain = 1<<0 | 1<<1
 )
 
-// rule is a Rule as it is asked.
+// rule is a Rule in the form in which it is matched.
 type rule struct {
 	deny    bool
 	actions uint8
@@ -116,7 +116,7 @@ func (r *Rule) compile() (rule, error) {
 		c.actions |= subscribe
 	}
 	if c.actions == 0 {
-		return c, errors.New("neither about publishing nor about subscribing")
+		return c, errors.New("it is neither for publishing nor for subscribing")
 	}
 	if len(r.QoS) > 0 {
 		c.qos = 0
@@ -129,7 +129,7 @@ func (r *Rule) compile() (rule, error) {
 	}
 	if r.Retain != nil {
 		if !r.Publish {
-			return c, errors.New("retain is about publishing, and the rule is not")
+			return c, errors.New("retain applies to publishing, and the rule does not")
 		}
 		c.retain = 1 << retainBit(*r.Retain)
 	}
@@ -176,16 +176,16 @@ func checkPattern(filter string) error {
 	return nil
 }
 
-// maxRuleLevels is how many levels the topic of a rule has at most. Brokers that allow
-// more are not known.
+// maxRuleLevels is the maximum number of levels in the topic of a rule. No known broker allows
+// more.
 const maxRuleLevels = 200
 
-// isShare reports whether filter is a shared subscription for some broker.
+// isShare reports whether some broker takes filter for a shared subscription.
 func isShare(filter string) bool { return strings.EqualFold(firstLevel(filter), "$share") }
 
 var (
 	errNotFilter   = errors.New("not a topic filter")
-	errShared      = errors.New("$share/group/ is not looked at: leave it out")
+	errShared      = errors.New("it begins with $share/group/, which rules must omit: they apply to shared subscriptions, too")
 	errDollarValue = errors.New("a value at the beginning of a topic begins with $")
 )
 
@@ -193,8 +193,8 @@ func (r *rule) unbound() bool { return slices.ContainsFunc(r.topics, pattern.unb
 
 func (p pattern) unbound() bool { return !p.literal && strings.Contains(p.text, "${") }
 
-// Equal reports whether both consist of the same rules in the same order. Nil
-// equals nil only.
+// Equal reports whether both consist of the same rules in the same order. Nil is equal only to
+// nil.
 func (a *ACL) Equal(b *ACL) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -204,9 +204,9 @@ func (a *ACL) Equal(b *ACL) bool {
 	})
 }
 
-// String returns "deny" or "defer", which is what happens to the rest, and the
-// rules as [ParseACL] takes them. ACLs that are equal, and only those, have the same
-// String, so it is a key to share them by.
+// String returns "deny" or "defer", which says what happens if no rule matches, followed by the
+// rules in the form that [ParseACL] reads. Two ACLs have the same String if and only if they
+// are equal.
 func (a *ACL) String() string {
 	rest := "deny "
 	if a.rest == DeferRest {
@@ -223,7 +223,7 @@ func (a *ACL) String() string {
 	return rest + string(text)
 }
 
-// ruleJSON is a rule as it is written.
+// ruleJSON is the JSON form of a rule.
 type ruleJSON struct {
 	Permission string   `json:"permission"`
 	Action     string   `json:"action"`

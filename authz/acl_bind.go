@@ -8,23 +8,23 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
-// ACLValues are what the placeholders of an [ACL] stand for in one session.
+// ACLValues are the values of the placeholders of an [ACL] in one session.
 type ACLValues struct {
-	// ClientID is ${client_id}: the client identifier, which may have been assigned.
+	// ClientID is ${client_id}: the client identifier, which the proxy or broker may have
+	// assigned.
 	ClientID string
-	// Username is ${username}: the user name of the CONNECT, empty if that is the
-	// token.
+	// Username is ${username}: the user name of the CONNECT, or empty if that is the token.
 	Username string
-	// Subject is ${subject}: that of the [Grant].
+	// Subject is ${subject}: the subject of the [Grant].
 	Subject string
-	// Attrs are ${attrs.NAME}: those of the [Grant].
+	// Attrs are ${attrs.NAME}: the attributes of the [Grant].
 	Attrs map[string]string
 }
 
-// aclPlaceholders are those of an ACL. Nothing changes the variable.
+// aclPlaceholders are the placeholders of an ACL. The variable is never changed.
 var aclPlaceholders = placeholder.Grammar{Names: []string{"client_id", "username", "subject", "attrs.NAME"}}
 
-// value returns what p stands for.
+// value returns the value of p.
 func (v *ACLValues) value(p placeholder.Part) (value string, err error) {
 	switch p.Name {
 	case "client_id":
@@ -45,16 +45,16 @@ func (v *ACLValues) value(p placeholder.Part) (value string, err error) {
 	return value, nil
 }
 
-// sampleValue stands for any value.
+// sampleValue returns a value that is valid for every placeholder.
 func sampleValue(placeholder.Part) (string, error) { return "x", nil }
 
-// Bind fills in the placeholders. An ACL without any is bound to no session: Bind
-// returns the same BoundACL every time, and no error.
+// Bind replaces the placeholders. For an ACL without any, it returns the same BoundACL every
+// time, and no error.
 //
-// The error names the placeholder, never its value: one that is used has no value,
-// or one that would change the meaning of the rule, because it contains a wildcard,
-// a level separator or NUL, or begins a topic with $. The session must then be
-// refused. To leave out the rule instead would leave out denials as well.
+// The error names a placeholder, but never its value. The placeholder has no value, or a value
+// that would change the meaning of the rule, because it contains a wildcard, a level separator
+// or NUL, or begins a topic with $. The session must then be refused: leaving out the rule
+// instead could leave out a denial.
 func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 	a.once.Do(a.prepare)
 	switch {
@@ -81,8 +81,8 @@ func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 	return b, nil
 }
 
-// prepare makes what Bind needs: not before, because most answers of a token service
-// are an ACL that is known already.
+// prepare makes what Bind needs. NewACL does not do that, because most ACLs that a token
+// service sends are equal to one that is already known.
 func (a *ACL) prepare() {
 	a.bound.rest = a.rest
 	if a.topics > fewTopics {
@@ -114,17 +114,17 @@ func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 	return out, nil
 }
 
-// BoundACL is an [ACL] for one session. It is immutable and may be asked from any
-// goroutine. The zero value allows nothing.
+// BoundACL is an [ACL] for one session. It is immutable and may be used from any goroutine. The
+// zero value allows nothing.
 type BoundACL struct {
-	rules   []rule   // asked one by one, or
-	index   *index   // of many, and
-	values  []string // what the templates of the index stand for
+	rules   []rule   // used if there are few topics
+	index   *index   // used if there are many
+	values  []string // the values of the templates of the index
 	dollars []string // the first levels of the rules' topics that begin with $
 	rest    NoMatch
 }
 
-// dollarLevels returns the first levels that begin with $ of the topics of rules.
+// dollarLevels returns the first levels that begin with $ in the topics of rules.
 func dollarLevels(rules []rule) (levels []string) {
 	for i := range rules {
 		for _, p := range rules[i].topics {
@@ -136,9 +136,9 @@ func dollarLevels(rules []rule) (levels []string) {
 	return levels
 }
 
-// opaque reports whether only a broker knows what topic means: it begins with $, and
-// no rule is about topics that begin with the same level. Without rules the broker
-// decides about everything.
+// opaque reports whether only a broker knows the meaning of topic: it begins with $, and no
+// rule has a topic that begins with the same level. Without rules the broker decides about
+// everything.
 func opaque[T string | []byte](b *BoundACL, topic T) bool {
 	if len(topic) == 0 || topic[0] != '$' || len(b.rules) == 0 && b.index == nil {
 		return false
@@ -152,10 +152,10 @@ func opaque[T string | []byte](b *BoundACL, topic T) bool {
 	return true
 }
 
-// Publish reports whether a message may be published to topic, which is a topic name
-// in bytes, as a PUBLISH holds it. What cannot be a topic name is refused; whether
-// it is UTF-8 is not looked at again. So is what begins with $ unless a rule's topic
-// begins with the same level. It does not allocate.
+// Publish reports whether a message may be published to topic, which is the topic name of a
+// PUBLISH. It refuses what is not a topic name, but does not check again that it is UTF-8. It
+// also refuses a topic that begins with $ unless a rule's topic begins with the same level. It
+// does not allocate.
 func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
 	if !topicName(topic) || qos > 2 || opaque(b, topic) {
 		return false
@@ -179,11 +179,11 @@ func (b *BoundACL) Publish(topic []byte, qos byte, retain bool) bool {
 	return b.rest == DeferRest
 }
 
-// Subscribe reports whether filter may be subscribed to with the QoS asked for. What
-// is not a topic filter is refused. An allowing rule must contain filter, while a
-// denying one need only overlap it: part of what filter selects is denied, so all
-// of it is. $share/group/ in front of filter does not count; any other filter that
-// begins with $ is refused unless a rule's topic begins with the same level.
+// Subscribe reports whether filter may be subscribed to with the given QoS. It refuses what is
+// not a topic filter. An allowing rule must contain filter. A denying rule need only overlap
+// it: if a part of what filter selects is denied, all of it is. $share/group/ in front of
+// filter is ignored; any other filter that begins with $ is refused unless a rule's topic
+// begins with the same level.
 func (b *BoundACL) Subscribe(filter string, qos byte) bool {
 	if !ValidFilter(filter) || qos > 2 {
 		return false
@@ -224,8 +224,8 @@ func (p *pattern) contains(filter string) bool {
 	return Contains(p.text, filter)
 }
 
-// overlaps takes a literal filter with wildcards for that one subscription: a denial
-// of "eq #" is not about a/b. A literal topic is a topic like any other.
+// overlaps treats a literal filter with wildcards as that one subscription: a denial of "eq #"
+// does not match a/b. A literal without wildcards is a topic like any other.
 func (p *pattern) overlaps(filter string) bool {
 	if p.literal && strings.ContainsAny(p.text, wildcards) {
 		return filter == p.text

@@ -12,9 +12,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestBrokerDeliversNothingDenied: what the bundled broker understands by a filter that
-// is allowed holds no topic that a rule denies.
-func TestBrokerDeliversNothingDenied(t *testing.T) {
+// TestBrokerDeliversNoDeniedMessage: a filter that is allowed selects no topic, by the rules of
+// the bundled broker, that a rule denies.
+func TestBrokerDeliversNoDeniedMessage(t *testing.T) {
 	levels := []string{"$share", "$SHARE", "$Share", "$queue", "$SYS", "a", "b", "+", "#", ""}
 	topics := everyTopic()
 	topics = slices.DeleteFunc(topics, func(topic []string) bool { return len(topic) == 1 && topic[0] == "" })
@@ -42,8 +42,8 @@ func TestBrokerDeliversNothingDenied(t *testing.T) {
 			if found := broker.Subscribers(name); len(found.Subscriptions)+len(found.Shared) == 0 {
 				continue
 			}
-			// This broker lets $share/group/+ select topics that begin with $, against
-			// [MQTT-4.7.2-1]. The bundled one has no such topics.
+			// With this broker $share/group/+ selects topics that begin with $, against
+			// [MQTT-4.7.2-1]. The bundled broker has no such topics.
 			if inner := strings.Split(filter, "/"); inner[0] == "$share" && name[0] == '$' && strings.Contains("+#", inner[2]) {
 				continue
 			}

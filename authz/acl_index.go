@@ -8,20 +8,18 @@ import (
 	"unicode/utf8"
 )
 
-// An index answers what a list of rules answers, in the same way, but takes hardly
-// longer for a thousand rules than for one. It numbers the topics of all rules in
-// their order and keeps, for each level of a topic and each text that may stand
-// there, the set of those that have it. The sets of a topic's levels, intersected,
-// hold the topics of rules that fit, and the least number among them decides.
+// An index gives the same answers as a list of rules, but needs hardly more time for a thousand
+// rules than for one. It numbers the topics of all rules in order. For each level of a topic
+// and each text at that level it stores the set of topics that match. The intersection of the
+// sets of all levels is the set of topics that match, and the lowest number in it decides.
 //
-// An index belongs to an ACL. What differs between sessions is only what levels with
-// placeholders stand for, see bind.
+// An index belongs to an ACL and is shared by its sessions. The only difference between
+// sessions are the values of levels with placeholders, see bind.
 type index struct {
 	chunks []chunk
 	made   []template
 	sizes  []patternSize
-	// dollars are the first levels that begin with $, those with placeholders not
-	// included.
+	// dollars are the first levels that begin with $, without those that have placeholders.
 	dollars []string
 }
 
@@ -29,10 +27,10 @@ type index struct {
 type template struct {
 	text  string
 	first bool // it begins a topic
-	rule  int  // the first rule that has it, from 1 on
+	rule  int  // the first rule that has it, counted from 1
 }
 
-// patternSize is what the length of a topic with placeholders is made of.
+// patternSize describes the length of a topic with placeholders.
 type patternSize struct {
 	rule  int
 	fixed int   // bytes
@@ -40,26 +38,26 @@ type patternSize struct {
 }
 
 const (
-	// chunkSize is how many topics of rules a chunk holds.
+	// chunkSize is the number of topics in a chunk.
 	chunkSize = 1024
-	// fewTopics is how many topics of rules are asked one by one: that is as quick
-	// and takes less memory.
+	// fewTopics is the number of topics up to which rules are matched one by one, which is as
+	// fast and needs less memory.
 	fewTopics = 16
 )
 
-// set is a set of the topics of a chunk: bit n is the nth.
+// set is a set of the topics of a chunk: bit n stands for the nth topic.
 type set []uint64
 
 func (s set) add(n int) { s[n/64] |= 1 << (n % 64) }
 
-// questions are what a rule may be about or not: publishing with each QoS, retained or
-// not, and subscribing with each QoS.
+// questions is the number of actions that a rule may apply to: publishing with each QoS,
+// retained or not, and subscribing with each QoS.
 const questions = 3*2 + 3
 
 func publishing(qos byte, retain bool) int { return int(qos)*2 + int(retainBit(retain)) }
 func subscribing(qos byte) int             { return 3*2 + int(qos) }
 
-// about reports whether r is about question q.
+// about reports whether r applies to question q.
 func (r *rule) about(q int) bool {
 	if q >= subscribing(0) {
 		return r.actions&subscribe != 0 && r.qos&(1<<(q-subscribing(0))) != 0
@@ -67,33 +65,33 @@ func (r *rule) about(q int) bool {
 	return r.actions&publish != 0 && r.qos&(1<<(q/2)) != 0 && r.retain&(1<<(q%2)) != 0
 }
 
-// chunk is some of the topics of rules. A chunk fits into variables of a function.
+// chunk has some of the topics of rules. Its sets have a fixed size and need no allocation.
 type chunk struct {
 	asked  [questions]set
 	deny   set
 	levels []position
-	whole  position // "eq" with wildcards, which means one filter and no topic
+	whole  position // topics with "eq" and wildcards, which match one filter and no topic
 }
 
-// position is one level of the topics of a chunk. The last one has no topics with a
-// level there and stands for all that follow.
+// position is one level of the topics of a chunk. The last position has no topics with a level
+// there and stands for all levels that follow.
 type position struct {
-	texts   []posting // in the order of their texts
+	texts   []posting // sorted by text
 	made    []posting // levels with placeholders
 	numbers []uint16  // of postings with few topics
-	sets    []uint64  // of postings with many
-	open    set       // has + here, or # here or before
-	hash    set       // has # here or before
-	end     set       // selects topics that end before this level
-	longer  set       // has a level here; the first one: that does not begin with $
+	sets    []uint64  // of postings with many topics
+	open    set       // topics with + here, or # here or before
+	hash    set       // topics with # here or before
+	end     set       // topics that end before this level
+	longer  set       // topics that have this level; at the first position those that do not begin with $
 }
 
-// posting is the topics of rules that have a text at a position.
+// posting is the set of topics that have a text at a position.
 type posting struct {
 	text string
-	made int32 // the template in place of the text, -1 for none
-	at   int32 // where its topics are among the numbers of the position
-	n    int32 // how many they are, or -1: they are a set among the sets
+	made int32 // the template that replaces the text, or -1
+	at   int32 // where its topics begin in numbers or sets
+	n    int32 // how many topics it has, or -1 if they are a set in sets
 }
 
 // add adds the topics of a posting to s.
@@ -109,8 +107,8 @@ func (p *position) add(e *posting, s set) {
 	}
 }
 
-// bind returns what the templates of x stand for in a session, and the first levels
-// of its topics that begin with $. The errors are those of [ACL.Bind].
+// bind returns the values of the templates of x in a session, and the first levels of its
+// topics that begin with $. The errors are those of [ACL.Bind].
 func (x *index) bind(v *ACLValues) (values, dollars []string, err error) {
 	values, dollars = make([]string, len(x.made)), x.dollars
 	for i, t := range x.made {
@@ -149,8 +147,8 @@ func (t *template) bind(v *ACLValues) (string, error) {
 	return text, nil
 }
 
-// fits returns whether the first rule that fits denies, and whether there is one.
-// topic is a topic name or, if q is about subscribing, a filter.
+// fits returns whether the first rule that matches denies, and whether there is one. topic is a
+// topic name or, if q is a subscription, a filter.
 func fits[T string | []byte](x *index, values []string, q int, topic T) (deny, found bool) {
 	for i := range x.chunks {
 		c := &x.chunks[i]
@@ -161,7 +159,7 @@ func fits[T string | []byte](x *index, values []string, q int, topic T) (deny, f
 	return false, false
 }
 
-// firstIn returns the number of the first topic of c that fits.
+// firstIn returns the number of the first topic of c that matches.
 func firstIn[T string | []byte](c *chunk, values []string, q int, topic T) (n int, found bool) {
 	var aliveBits, fitBits [chunkSize / 64]uint64
 	alive, fit := set(aliveBits[:len(c.deny)]), set(fitBits[:len(c.deny)])
@@ -175,7 +173,7 @@ func firstIn[T string | []byte](c *chunk, values []string, q int, topic T) (n in
 		var level T
 		level, rest, more = cutLevel(rest)
 		if filter && string(level) == "#" {
-			// A topic that allows must have its own # by now.
+			// The topic of an allowing rule must have its own # at or before this level.
 			alive.intersect(c.levels[i].hash, c.deny)
 			break
 		}
@@ -199,9 +197,9 @@ func firstIn[T string | []byte](c *chunk, values []string, q int, topic T) (n in
 	return alive.first()
 }
 
-// fit sets s to what fits a level of a topic whatever its text, or, with plus, what
-// fits the + of a filter: an allowing topic must select all that it selects, a denying
-// one some of it.
+// fit sets s to the topics that match a level whatever its text. If plus is true, the level is
+// the + of a filter: an allowing topic must then select everything that the filter selects, and
+// a denying one a part of it.
 func (p *position) fit(s, deny set, plus bool) {
 	copy(s, p.open)
 	if plus {
@@ -211,7 +209,7 @@ func (p *position) fit(s, deny set, plus bool) {
 	}
 }
 
-// addText adds to s what has this text at p.
+// addText adds to s the topics that have this text at p.
 func addText[T string | []byte](p *position, values []string, text T, s set) {
 	low, high := 0, len(p.texts)
 	for low < high {
@@ -231,8 +229,8 @@ func addText[T string | []byte](p *position, values []string, text T, s set) {
 	}
 }
 
-// intersect leaves in s what is in t or, unless that is nil, in or as well, and reports
-// whether that is anything.
+// intersect removes from s what is neither in t nor in or, which may be nil. It reports whether
+// anything is left.
 func (s set) intersect(t, or set) bool {
 	var left uint64
 	for w := range s {
@@ -253,7 +251,7 @@ func (s set) join(t, u set) {
 	}
 }
 
-// first returns the least number in s.
+// first returns the lowest number in s.
 func (s set) first() (int, bool) {
 	for w, word := range s {
 		if word != 0 {

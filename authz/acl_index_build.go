@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// newIndex makes the index of rules.
+// newIndex returns the index of rules.
 func newIndex(rules []rule) *index {
 	x := &index{}
 	b := indexBuilder{index: x, templates: make(map[template]int), dollars: make(map[string]bool)}
@@ -18,10 +18,10 @@ func newIndex(rules []rule) *index {
 	return x
 }
 
-// indexBuilder collects a chunk at a time.
+// indexBuilder builds an index one chunk at a time.
 type indexBuilder struct {
 	*index
-	templates map[template]int // without their rules
+	templates map[template]int // keyed by templates without their rule
 	dollars   map[string]bool
 
 	rules   []*rule
@@ -29,15 +29,15 @@ type indexBuilder struct {
 	longest int // levels
 }
 
-// levels is a topic of a rule, taken apart.
+// levels is the topic of a rule, split into its levels.
 type levels struct {
 	texts []string
-	made  []int // the template of each level, -1 for none
-	hash  bool  // # follows
+	made  []int // the template of each level, or -1
+	hash  bool  // a # follows
 	whole string
 }
 
-// dollar reports whether the topic begins with $, whatever its placeholders stand for.
+// dollar reports whether the topic begins with $, independent of the values of placeholders.
 func (l *levels) dollar() bool {
 	return strings.HasPrefix(l.texts[0], "$") && (l.made[0] < 0 || !strings.HasPrefix(l.texts[0], "${"))
 }
@@ -92,7 +92,7 @@ func (b *indexBuilder) takeApart(p pattern, number int) (l levels) {
 	return l
 }
 
-// template returns the number of t.
+// template returns the number of t. It adds t if it is new.
 func (b *indexBuilder) template(t template, rule int) int {
 	n, known := b.templates[t]
 	if !known {
@@ -104,7 +104,7 @@ func (b *indexBuilder) template(t template, rule int) int {
 	return n
 }
 
-// splitLevels splits a topic at its slashes, but for those in placeholders.
+// splitLevels splits a topic at its slashes, except for those within placeholders.
 func splitLevels(text string, placeholders bool) (levels []string) {
 	from := 0
 	for i := 0; i < len(text); i++ {
@@ -119,7 +119,7 @@ func splitLevels(text string, placeholders bool) (levels []string) {
 	return append(levels, text[from:])
 }
 
-// flush makes a chunk of what has been added.
+// flush makes a chunk of the topics that have been added.
 func (b *indexBuilder) flush() {
 	if len(b.topics) == 0 {
 		return
@@ -149,10 +149,10 @@ func (b *indexBuilder) flush() {
 	b.rules, b.topics, b.longest = nil, nil, 0
 }
 
-// place enters topic n into the sets of its levels.
+// place adds topic n to the sets of its levels.
 func (c *chunk) place(n int, l levels) {
 	if l.whole != "" {
-		return // asked for by its text alone
+		return // it is matched only by its text
 	}
 	for i := range c.levels {
 		p := &c.levels[i]
@@ -176,7 +176,7 @@ func (c *chunk) place(n int, l levels) {
 	}
 }
 
-// key is what a posting is about.
+// key identifies a posting.
 type key struct {
 	text string
 	made int
@@ -206,7 +206,7 @@ func (b *indexBuilder) post(c *chunk) {
 	}
 }
 
-// post makes the postings of p. A set takes so many words.
+// post makes the postings of p. words is the size of a set.
 func (p *position) post(numbers map[key][]uint16, words int) {
 	for k, few := range numbers {
 		e := posting{text: k.text, made: int32(k.made), at: int32(len(p.numbers)), n: int32(len(few))}

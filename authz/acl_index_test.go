@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// indexed returns the ACL with an index, however few its topics are, and listed the one
-// whose rules are asked one by one, however many they are.
+// indexed returns the ACL with an index, even if it has few topics, and listed the one whose
+// rules are matched one by one, even if it has many.
 func indexed(a *ACL) *ACL {
 	x := &ACL{rules: a.rules, rest: a.rest, unbound: a.unbound, topics: fewTopics + 1}
 	return x
@@ -19,7 +19,8 @@ func indexed(a *ACL) *ACL {
 
 func listed(a *ACL) *ACL { return &ACL{rules: a.rules, rest: a.rest, unbound: a.unbound} }
 
-// drawFilter draws levels of rules, of topics and of filters alike, so that they meet.
+// drawFilter draws from the same few levels for rules, topics and filters, so that they often
+// match.
 func drawFilter(t *rapid.T, levels ...string) string {
 	f := rapid.SliceOfN(rapid.SampledFrom(levels), 1, 4).Draw(t, "levels")
 	if rapid.Bool().Draw(t, "deep") {
@@ -50,9 +51,8 @@ func drawRule(t *rapid.T) Rule {
 	return r
 }
 
-// TestIndexDecidesAsTheList: first match wins, whatever the rules, the session and the
-// question are.
-func TestIndexDecidesAsTheList(t *testing.T) {
+// TestIndexAgreesWithList: the first match decides, for all rules, sessions and questions.
+func TestIndexAgreesWithList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.SampledFrom([]int{1, 3, 8, 60, 500}).Draw(t, "rules")
 		drawn := make([]Rule, min(n, 8))
@@ -60,7 +60,7 @@ func TestIndexDecidesAsTheList(t *testing.T) {
 			drawn[i] = drawRule(t)
 		}
 		var rules []Rule
-		for i := range n { // many rules that nothing fits, and some that may
+		for i := range n { // many rules that never match, and some that may
 			r := Rule{Deny: true, Publish: true, Subscribe: true, Topics: []string{fmt.Sprintf("z/%d", i), fmt.Sprintf("z/+/%d/#", i), "eq z/+"}}
 			if i%max(n/len(drawn), 1) == 0 && i*len(drawn)/n < len(drawn) {
 				r = drawn[i*len(drawn)/n]
@@ -95,7 +95,7 @@ func TestIndexDecidesAsTheList(t *testing.T) {
 	})
 }
 
-// TestManyTopicsInOneRule: an index has no bound of its own.
+// TestManyTopicsInOneRule: an index has no limit of its own.
 func TestManyTopicsInOneRule(t *testing.T) {
 	r := Rule{Publish: true, Subscribe: true}
 	for i := range 3*chunkSize + 1 {
@@ -133,7 +133,7 @@ func TestTooManyRules(t *testing.T) {
 	}
 }
 
-// manyRules are those of a device that may do a little of what others may.
+// manyRules are those of a device that may do a few things that others may do as well.
 func manyRules(n int) []Rule {
 	rules := make([]Rule, n)
 	for i := range rules {
@@ -155,7 +155,7 @@ func bindMany(b testing.TB, n int, as func(*ACL) *ACL) *BoundACL {
 	return bound
 }
 
-// ways are how rules can be asked. The program takes as it is.
+// ways are the two ways to match rules, and the one that Bind selects.
 var ways = map[string]func(*ACL) *ACL{"list": listed, "index": indexed}
 
 func eachWay(b *testing.B, run func(b *testing.B, n int, as func(*ACL) *ACL)) {

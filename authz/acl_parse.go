@@ -12,28 +12,28 @@ import (
 
 // ACLOptions are the options of [ParseACL].
 type ACLOptions struct {
-	// Rest is what happens to what no rule fits. A map of allowed topics always
-	// denies it.
+	// Rest says what happens if no rule matches. It is not used for a map of allowed topics,
+	// which denies everything else.
 	Rest NoMatch
-	// Ignore lists keys of rules that are passed over with their values. Any
-	// other unknown key is an error: a condition that is dropped widens a right.
+	// Ignore lists keys of rules that are skipped together with their values. Any other unknown
+	// key is an error, because ignoring a condition would widen a right.
 	Ignore []string
 }
 
-// ParseACL reads an ACL from JSON in one of the two forms that EMQX knows. The first
-// is an array of rules in their order, of which an empty one allows nothing:
+// ParseACL reads an ACL from JSON in one of the two forms that EMQX knows. The first is an
+// ordered array of rules; an empty array allows nothing:
 //
 //	[{"permission": "allow", "action": "publish", "topics": ["v1/${client_id}/#"], "qos": [0, 1], "retain": false}]
 //
-// The action is publish, subscribe or all; "topic" with a single text may stand for
-// "topics"; "qos" may be a single number; "retain" may also be 0, 1 or "all". The
-// second form is a map of what is allowed, all else being denied:
+// The action is publish, subscribe or all; "topic" with a single string may be used instead of
+// "topics"; "qos" may be a single number; "retain" may also be 0, 1 or "all". The second form
+// is a map of what is allowed. Everything else is denied:
 //
 //	{"pub": ["a/b"], "sub": ["a/#"], "all": ["c"]}
 //
-// The error names the rule, counted from 1, and the key that is wrong. Keys are
-// case-sensitive, and no object may have two that differ at most in case. Null is an
-// error; leave the value out where there is no ACL. The caller bounds the size of raw.
+// The error names the rule, counted from 1, and the key that is wrong. Keys are case-sensitive,
+// and an object must not have two keys that are equal or differ only in case. Null is an error;
+// callers must omit the ACL instead. The caller must limit the size of raw.
 func ParseACL(raw []byte, o ACLOptions) (*ACL, error) {
 	var (
 		acl *ACL
@@ -140,8 +140,8 @@ func (r *Rule) setQoS(raw []byte) (err error) {
 	return err
 }
 
-// parseAllowed reads the map of allowed topics. All its rules allow, so that maps in
-// any order are the same ACL.
+// parseAllowed reads the map of allowed topics. The order of its rules does not matter, because
+// all of them allow.
 func parseAllowed(raw []byte) (*ACL, error) {
 	pub, sub, all := Rule{Publish: true}, Rule{Subscribe: true}, Rule{Publish: true, Subscribe: true}
 	parts := map[string]*Rule{"pub": &pub, "sub": &sub, "all": &all}
@@ -162,7 +162,7 @@ func parseAllowed(raw []byte) (*ACL, error) {
 	return NewACL(DenyRest, rules...)
 }
 
-// choose returns what raw stands for among the JSON values given.
+// choose returns the value that the JSON value raw stands for.
 func choose[T any](raw []byte, choices map[string]T) (T, error) {
 	if text, err := strictjson.Text(raw); err == nil {
 		raw = fmt.Appendf(nil, "%q", text)

@@ -37,8 +37,8 @@ func TestParseACLRefuses(t *testing.T) {
 		{`[{"permission":"allow","action":"all","topic":"a","username":"\ud800"},{}]`, "rule 2: permission is missing"},
 		{`[{"permission":"Allow","action":"all","topic":"a"}]`, "permission"},
 		{`[{"permission":"allow","action":"everything","topic":"a"}]`, "action"},
-		{`[{"permission":"deny","permission":"allow","action":"all","topic":"a"}]`, "column 23: permission: a key that the object has already"},
-		{`[{"permission":"allow","action":"all","topic":"a","username":1,"Username":2}]`, "username: a key that the object has already"},
+		{`[{"permission":"deny","permission":"allow","action":"all","topic":"a"}]`, "column 23: permission: a duplicate key"},
+		{`[{"permission":"allow","action":"all","topic":"a","username":1,"Username":2}]`, "username: a duplicate key"},
 		{rule(`,"topics":["b"]`), "rule 2: topics: given twice"},
 		{rule(`,"Qos":0`), "rule 2: Qos: unknown key"},
 		{rule(`,"ipaddr":"10.0.0.0/8"`), "rule 2: ipaddr: unknown key"},
@@ -53,7 +53,7 @@ func TestParseACLRefuses(t *testing.T) {
 		{rule(`,"retain":2`), "rule 2: retain"},
 		{`{"pub":["a"],"publish":["b"]}`, "publish: unknown key"},
 		{`{"Pub":["a"]}`, "Pub: unknown key"},
-		{`{"pub":["a"],"pub":["b"]}`, "column 14: pub: a key that the object has already"},
+		{`{"pub":["a"],"pub":["b"]}`, "column 14: pub: a duplicate key"},
 		{`{"pub":null}`, "pub"},
 		{`{"pub":"a"}`, "pub"},
 		{`{"pub":["a#"]}`, "not a topic filter"},
@@ -77,7 +77,7 @@ func TestParseACLIgnores(t *testing.T) {
 	}
 }
 
-// reparse returns what String says, parsed.
+// reparse parses the result of String.
 func reparse(acl *authz.ACL) (*authz.ACL, error) {
 	o := authz.ACLOptions{}
 	rest, text, _ := strings.Cut(acl.String(), " ")

@@ -10,7 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// bound parses an ACL that has to be good and binds it to a session.
+// bound parses a valid ACL and binds it to a session.
 func bound(t testing.TB, text string, o authz.ACLOptions) *authz.BoundACL {
 	t.Helper()
 	acl, err := authz.ParseACL([]byte(text), o)
@@ -118,8 +118,8 @@ func TestACLSubscribe(t *testing.T) {
 	}
 }
 
-// TestPrefixesOfBrokers: what only some brokers understand, or in another spelling,
-// leads around no rule.
+// TestPrefixesOfBrokers: no rule can be bypassed by prefixes or spellings that only some
+// brokers understand.
 func TestPrefixesOfBrokers(t *testing.T) {
 	const (
 		secret  = `{"permission":"deny","action":"all","topics":["secret/#"]}`
@@ -146,14 +146,14 @@ func TestPrefixesOfBrokers(t *testing.T) {
 		{secret, "open", true, true},
 		{stats, "$SYS/stats/x", true, true},
 		{stats, "$share/g/$SYS/stats/x", false, true},
-		{stats, "$SYS/other", true, true}, // no rule fits, and the rest is deferred
+		{stats, "$SYS/other", true, true}, // no rule matches, and the rest is deferred
 		{stats, "$sys/stats/x", false, false},
 		{stats, "$SYSTEM/x", false, false},
 		{queue, "$queue/x", false, false},
 		{queue, "$queue/y", true, true},
 		{devices, "$dev-c1/x", true, true},
 		{devices, "$dev-c2/x", false, false},
-		{``, "$SYS/x", true, true}, // without rules everything is the broker's
+		{``, "$SYS/x", true, true}, // without rules the broker decides about everything
 		{``, "$share/g/x", true, true},
 	} {
 		b := bound(t, "["+test.rules+"]", authz.ACLOptions{Rest: authz.DeferRest})
@@ -200,7 +200,7 @@ func TestACLBindRefuses(t *testing.T) {
 	}
 }
 
-// TestACLKnowsBothSpellings: a name means the same however it is spelled.
+// TestACLKnowsBothSpellings: all spellings of a placeholder have the same meaning.
 func TestACLKnowsBothSpellings(t *testing.T) {
 	acl, err := authz.ParseACL([]byte(`{"pub":["a/${clientid}/${client_id}/${client_attrs.k}/${attrs.k}"]}`), authz.ACLOptions{})
 	if err != nil {
@@ -212,7 +212,7 @@ func TestACLKnowsBothSpellings(t *testing.T) {
 	}
 }
 
-// A value is not looked into again, and what nobody asks for need not be good.
+// Placeholders in a value are not replaced, and a value that is not used need not be valid.
 func TestACLBindOnce(t *testing.T) {
 	acl, err := authz.NewACL(authz.DenyRest, authz.Rule{Publish: true, Topics: []string{"x-${clientid}"}})
 	if err != nil {
@@ -236,17 +236,17 @@ func TestACLBindOnce(t *testing.T) {
 func TestNewACLRefuses(t *testing.T) {
 	retain := true
 	for want, r := range map[string]authz.Rule{
-		"neither about":                        {Topics: []string{"a"}},
+		"neither for publishing":               {Topics: []string{"a"}},
 		"no topics":                            {Publish: true},
 		"qos is 3":                             {Publish: true, Topics: []string{"a"}, QoS: []int{0, 3}},
 		"qos is -1":                            {Publish: true, Topics: []string{"a"}, QoS: []int{-1}},
-		"retain is about publishing":           {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
+		"retain applies to publishing":         {Subscribe: true, Topics: []string{"a"}, Retain: &retain},
 		"not a topic filter":                   {Publish: true, Topics: []string{"a", "a#"}},
 		"is unknown; allowed are ${client_id}": {Publish: true, Topics: []string{"${password}"}},
 		"${client_attrs.}":                     {Publish: true, Topics: []string{"${client_attrs.}"}},
 		"has no closing brace":                 {Publish: true, Topics: []string{"a/${clientid"}},
 		"$share/group/":                        {Subscribe: true, Topics: []string{"$share/g/a"}},
-		"not looked at":                        {Subscribe: true, Topics: []string{"eq $SHARE/g/a"}},
+		"must omit":                            {Subscribe: true, Topics: []string{"eq $SHARE/g/a"}},
 	} {
 		good := authz.Rule{Publish: true, Topics: []string{"a"}}
 		_, err := authz.NewACL(authz.DenyRest, good, r)
@@ -318,7 +318,7 @@ func rules() *rapid.Generator[authz.Rule] {
 	})
 }
 
-// first returns what the first rule that fits says, and whether there is one.
+// first returns the decision of the first rule that matches, and whether there is one.
 func first(rules []authz.Rule, topic []string, fits func(authz.Rule) bool) (allow, found bool) {
 	for _, r := range rules {
 		for _, f := range r.Topics {
@@ -330,16 +330,15 @@ func first(rules []authz.Rule, topic []string, fits func(authz.Rule) bool) (allo
 	return false, false
 }
 
-// opaque reports whether topic begins with a level that begins with $ and that no rule
-// has.
+// opaque reports whether the first level of topic begins with $ and no rule has that level.
 func opaque(rules []authz.Rule, topic []string) bool {
 	return len(rules) > 0 && strings.HasPrefix(topic[0], "$") && !slices.ContainsFunc(rules, func(r authz.Rule) bool {
 		return slices.ContainsFunc(r.Topics, func(f string) bool { return strings.Split(f, "/")[0] == topic[0] })
 	})
 }
 
-// Publishing is decided by the first rule that fits. A subscription that is allowed
-// never delivers a topic that is not.
+// The first rule that matches decides about publishing. A subscription that is allowed never
+// delivers a topic that is not.
 func TestACLAgainstModel(t *testing.T) {
 	topics := everyTopic()
 	rapid.Check(t, func(t *rapid.T) {

@@ -11,31 +11,30 @@ import (
 
 // Authorizer decides whether the device behind a request may connect.
 //
-// Authorize returns a non-nil Grant and a nil error, or a nil Grant and an error
-// of one of two kinds: errors.Is(err, [ErrDenied]) is a decision and may be
-// remembered, everything else (including ctx's own error) means that no decision
-// could be made. The Grant is immutable: neither side changes it afterwards.
+// Authorize returns a non-nil Grant and a nil error, or a nil Grant and an error of one of two
+// kinds: if errors.Is(err, [ErrDenied]), the denial is a decision and may be remembered;
+// everything else, including ctx's own error, means that no decision could be made. The Grant
+// is immutable: neither side may change it afterwards.
 //
-// It is called from many goroutines at once, honours ctx, never panics on
-// input, and puts no secret into its error.
+// Authorize may be called from many goroutines at once. It must return when ctx is done, must
+// not panic on any input, and must not put a secret into its error.
 type Authorizer interface {
 	Authorize(ctx context.Context, r Request) (*Grant, error)
 }
 
-// Notifier is implemented by an [Authorizer] that learns of revocations by itself,
-// from a changed file or a message of its source.
+// Notifier is implemented by an [Authorizer] that notices revocations without being asked, from
+// a changed file or a message from its source.
 //
-// Notify blocks until ctx is done and calls revoked, one call at a time, for
-// every token or subject whose sessions must end, once Authorize no longer
-// grants it. What was withdrawn after a Grant was handed out and before Notify was
-// called is reported too. Notify returns nil when ctx is done, otherwise why it
-// can no longer watch.
+// Notify blocks until ctx is done and calls revoked, one call at a time, for every token or
+// subject whose sessions must end, once Authorize no longer grants it. It also reports tokens
+// that were withdrawn between a Grant and the call of Notify. Notify returns nil when ctx is
+// done, and an error if it can no longer watch.
 type Notifier interface {
 	Notify(ctx context.Context, revoked func(Revocation)) error
 }
 
-// The outcomes that are not a Grant. Any error that is not ErrDenied counts as
-// ErrUnavailable, whether it wraps that or not.
+// The outcomes other than a Grant. Any error that is not ErrDenied counts as ErrUnavailable,
+// whether it wraps that or not.
 var (
 	// ErrDenied is a decision: this device may not connect with this token.
 	ErrDenied = errors.New("denied")
@@ -44,24 +43,23 @@ var (
 	ErrUnknown = fmt.Errorf("%w: unknown token", ErrDenied)
 	// ErrUnavailable means that no decision could be made. It is not a denial.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrBusy is the kind of unavailable that comes from too much work at once, such
-	// as a full queue or a service that answers 429, and not from a fault. It is not
-	// an outage: no old answer is used in its place.
+	// ErrBusy means that the source is unavailable because of too much work, such as a full
+	// queue or a service that answers 429, and not because of a fault. It is not an outage: no
+	// old answer is used instead.
 	ErrBusy = fmt.Errorf("%w: busy", ErrUnavailable)
-	// ErrUnsure is the kind of unavailable in which a source does not know yet whether
-	// the token is one of its own. A [Chain] still asks the next sources, but of their
-	// answers only a Grant counts then.
+	// ErrUnsure means that a source does not know yet whether the token is one of its own. A
+	// [Chain] still asks the next sources, but then accepts only a Grant from them.
 	ErrUnsure = fmt.Errorf("%w: cannot tell yet", ErrUnavailable)
-	// ErrUnanswerable is the kind of unavailable that one request gets while the
-	// source answers those of other addresses: the fault lies in the request, or in
-	// the data that the source has for it.
+	// ErrUnanswerable means that a source is unavailable for one request while it answers those
+	// of other addresses: the fault lies in the request, or in the data that the source has for
+	// it.
 	ErrUnanswerable = fmt.Errorf("%w for this device, not for others", ErrUnavailable)
-	// ErrThrottled is the kind of unavailable in which the caller's address has
-	// used up its budget of failures. Like ErrBusy it is not an outage.
+	// ErrThrottled means that the caller's address has used up its budget of failures. Like
+	// ErrBusy it is not an outage.
 	ErrThrottled = fmt.Errorf("%w: too many failures from this address", ErrUnavailable)
 )
 
-// Purpose is why an Authorizer is asked.
+// Purpose says why an Authorizer is asked.
 type Purpose uint8
 
 const (
@@ -73,7 +71,7 @@ const (
 	Recheck
 )
 
-// String returns the purpose as a token service gets it.
+// String returns the purpose in the form that is sent to a token service.
 func (p Purpose) String() string {
 	switch p {
 	case Connect:
@@ -86,24 +84,24 @@ func (p Purpose) String() string {
 	return fmt.Sprintf("purpose(%d)", uint8(p))
 }
 
-// Request is what is known of a device that asks to connect.
+// Request describes a device that asks to connect.
 type Request struct {
 	// Token is the access token; never zero when an Authorizer is asked.
 	Token Token
 	// ClientID is the client identifier of the CONNECT, empty if it had none
 	// (MQTT 5.0 section 3.1.3.1).
 	ClientID string
-	// Username is the user name of the CONNECT where it is not the token
-	// itself, else empty (MQTT 5.0 section 3.1.3.5).
+	// Username is the user name of the CONNECT, or empty if that is the token (MQTT 5.0 section
+	// 3.1.3.5).
 	Username string
-	// Password is the password of the CONNECT where it is not the token itself
-	// (MQTT 5.0 section 3.1.3.6).
+	// Password is the password of the CONNECT, or zero if that is the token (MQTT 5.0 section
+	// 3.1.3.6).
 	Password Token
-	// Addr is the device's address; the zero value when it is not known.
+	// Addr is the device's address, or the zero value if it is not known.
 	Addr netip.AddrPort
-	// Listener is the name of the listener the connection came in by.
+	// Listener is the name of the listener that accepted the connection.
 	Listener string
-	// Peer is the verified client certificate, nil without one.
+	// Peer is the verified client certificate, or nil if there is none.
 	Peer *x509.Certificate
 	// Protocol is the protocol level: 3, 4 or 5.
 	Protocol byte
@@ -115,10 +113,10 @@ type Request struct {
 	Known bool
 }
 
-// Network returns the network by which limits and budgets count an address: the
-// address itself for IPv4, the /64 for IPv6, which is the smallest network that a
-// site gets. An IPv4-mapped IPv6 address counts as the IPv4 address. The zero Addr, of
-// a device whose address is not known, has the zero Prefix.
+// Network returns the network that limits and budgets use for an address: the address itself
+// for IPv4, the /64 for IPv6, which is the smallest network that a site gets. An IPv4-mapped
+// IPv6 address counts as the IPv4 address. The zero Addr, which stands for an unknown address,
+// has the zero Prefix.
 func Network(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	if !a.IsValid() {
@@ -131,7 +129,7 @@ func Network(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-// Revocation names tokens that are no longer good. Exactly one field is set.
+// Revocation names tokens that are no longer valid. Exactly one field is set.
 type Revocation struct {
 	TokenID   string
 	Subject   string
@@ -164,8 +162,8 @@ func (r Revocation) Canonical() Revocation {
 // Parts is a set of parts of a [Request] besides the token.
 type Parts uint8
 
-// The parts that may be in a [Parts]. The device's port is not among them: it is new
-// with every connection, so that an answer that depended on it could never be reused.
+// The parts that may be in a [Parts]. The device's port is not among them, because it is new
+// with every connection: an answer that depended on it could never be reused.
 const (
 	// PartClientID is Request.ClientID.
 	PartClientID Parts = 1 << iota
@@ -183,17 +181,18 @@ const (
 	PartProtocol
 )
 
-// Keep is how long an answer may be reused without asking again, and for which
-// requests. The zero value leaves that to the cache.
+// Keep says how long an answer may be reused without asking again, and for which requests. The
+// zero value leaves that to the cache.
 type Keep struct {
 	// TTL is the time an answer may be reused; negative means not at all.
 	TTL time.Duration
-	// Stale is the time after TTL in which the answer may still serve while the
-	// source is unavailable; negative means not at all.
+	// Stale is how long after TTL the answer may still be used while the source is unavailable;
+	// negative means not at all.
 	Stale time.Duration
-	// Narrow means that the answer depends only on the token and the parts in Vary, so
-	// that it may be reused for requests that differ in other parts. Without it, it may
-	// be reused only for requests that have all parts that the source looks at in common.
+	// Narrow means that the answer depends only on the token and the parts in Vary, so it may
+	// be reused for requests that differ in other parts. If Narrow is false, the answer may be
+	// reused only for requests that have the same values for all parts that the source looks
+	// at.
 	Narrow bool
 	Vary   Parts
 }

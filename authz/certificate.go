@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// A client certificate is named by its fingerprint or by a name in it.
+// The prefixes of certificate names. A certificate is named by its fingerprint or by a name in
+// it.
 const (
 	commonName      = "cn:"
 	alternativeName = "san:"
@@ -42,8 +43,7 @@ func CertificateFingerprint(cert *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// identifies reports whether peer, which may be nil, is one of the certificates
-// that are asked for.
+// identifies reports whether peer, which may be nil, is one of the certificates in c.
 func (c *Conditions) identifies(peer *x509.Certificate) bool {
 	if len(c.Certificates) == 0 {
 		return true
@@ -61,8 +61,8 @@ func isNamed(cert *x509.Certificate, name string) bool {
 	return CertificateFingerprint(cert) == name
 }
 
-// AlternativeNames returns the subject alternative names of a certificate as texts:
-// DNS names, e-mail addresses, URIs and IP addresses, in this order.
+// AlternativeNames returns the subject alternative names of a certificate as strings: DNS
+// names, e-mail addresses, URIs and IP addresses, in this order.
 func AlternativeNames(cert *x509.Certificate) []string {
 	names := slices.Concat(cert.DNSNames, cert.EmailAddresses)
 	for _, u := range cert.URIs {

@@ -11,14 +11,13 @@ import (
 
 // Chain asks its sources in order until one knows the token.
 //
-// A source that answers with [ErrUnknown] passes the question on; a Grant or any
-// other denial is the answer. A source that is unavailable ends the search too, because
-// a later source might grant a token that this one has disabled. A source that is
-// merely unsure ([ErrUnsure]) passes the question on, and its error is the answer
-// unless a later source grants.
+// If a source answers with [ErrUnknown], the next one is asked; a Grant or any other denial is
+// the answer. A source that is unavailable ends the search too, because a later source might
+// grant a token that this one has disabled. If a source is only unsure ([ErrUnsure]), the next
+// one is asked, and the error is the answer unless a later source grants.
 //
-// If no source knows the token, the denial holds the detail that each of them gave.
-// An empty Chain knows no token.
+// If no source knows the token, the denial contains the detail from each of them. An empty
+// Chain knows no token.
 type Chain []Authorizer
 
 var (
@@ -56,8 +55,8 @@ func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 	return nil, &Denial{Reason: Unknown, Detail: strings.Join(details, "; ")}
 }
 
-// Notify implements [Notifier]: it watches with every source that can. It
-// returns the first fault, after the others have stopped.
+// Notify implements [Notifier]: it watches with every source that is a Notifier. It returns the
+// first error, after all have stopped.
 func (c Chain) Notify(ctx context.Context, revoked func(Revocation)) error {
 	watching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// answer is a source that says the same to everyone.
+// answer is a source that always gives the same answer.
 type answer struct {
 	grant *authz.Grant
 	err   error
@@ -78,8 +78,8 @@ func TestChainAuthorize(t *testing.T) {
 	}
 }
 
-// TestChainSaysWhyNoneKnowsTheToken: the log is to tell what each source had against it.
-func TestChainSaysWhyNoneKnowsTheToken(t *testing.T) {
+// TestChainReportsWhyTokenIsUnknown: the log must have the detail from each source.
+func TestChainReportsWhyTokenIsUnknown(t *testing.T) {
 	because := func(detail string) answer {
 		return answer{err: fmt.Errorf("source: %w", &authz.Denial{Reason: authz.Unknown, Detail: detail})}
 	}
@@ -148,11 +148,11 @@ func TestChainNotifyOneAtATime(t *testing.T) {
 			if inside.Add(1) != 1 {
 				t.Error("two calls at once")
 			}
-			time.Sleep(10 * time.Second) // in the bubble: lets the others arrive
+			time.Sleep(10 * time.Second) // in the bubble: lets the others call as well
 			calls.Add(1)
 			inside.Add(-1)
 		})
-		// The context ends after six calls; those that wait by then still run.
+		// The context ends after six calls; those that are waiting then still run.
 		if err != nil || calls.Load() < 6 {
 			t.Errorf("Notify = %v after %d calls", err, calls.Load())
 		}

@@ -1,18 +1,18 @@
 package authz
 
-// Reason is why a token was refused, as logs and metrics have it. There are no other
-// values than those below, so it is safe as a metric label.
+// Reason is the reason for a denial in logs and metrics. It has only the values below, so it is
+// safe as a metric label.
 type Reason string
 
 // The reasons of a [Denial].
 const (
 	// Unknown: no source knows the token, or it is malformed.
 	Unknown Reason = "unknown_token"
-	// Expired: the grant's time is over.
+	// Expired: the grant has expired.
 	Expired Reason = "expired"
-	// NotYetValid: the grant's time has not begun.
+	// NotYetValid: the grant is not valid yet.
 	NotYetValid Reason = "not_yet_valid"
-	// Disabled: the token is known and switched off.
+	// Disabled: the token is known but disabled.
 	Disabled Reason = "disabled"
 	// Revoked: the token was withdrawn while it was being checked.
 	Revoked Reason = "revoked"
@@ -32,8 +32,8 @@ const (
 // errors.Is(d, [ErrUnknown]) if the reason is [Unknown].
 type Denial struct {
 	Reason Reason
-	// Detail is for the log: which condition failed, or the reason that the source gave.
-	// It never holds a secret and never reaches the device.
+	// Detail is for the log: it says which condition failed, or why the source denied. It never
+	// contains a secret and is never sent to the device.
 	Detail string
 	// Keep is how long the denial may be remembered.
 	Keep Keep
@@ -47,8 +47,7 @@ func (d *Denial) Error() string {
 	return "denied: " + string(d.Reason) + ": " + d.Detail
 }
 
-// Is makes a Denial match [ErrDenied], and [ErrUnknown] where that is its
-// reason.
+// Is makes a Denial match [ErrDenied], and [ErrUnknown] if that is its reason.
 func (d *Denial) Is(target error) bool {
 	return target == ErrDenied || target == ErrUnknown && d.Reason == Unknown
 }

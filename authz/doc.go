@@ -1,17 +1,15 @@
-// Package authz answers one question: may the holder of this token connect, as
-// whom, and under which conditions.
+// Package authz answers one question: may the holder of this token connect, under which
+// identity, and under which conditions?
 //
-// A [Request] carries what is known about a device from its CONNECT; an [Authorizer]
-// answers it with a [Grant] or an error. There are three outcomes, and they are
-// never mixed up:
+// A [Request] describes a device by its CONNECT; an [Authorizer] answers it with a [Grant] or
+// an error. There are three outcomes, which must be kept apart:
 //
 //   - allowed: a Grant and a nil error;
-//   - denied: an error for which errors.Is(err, [ErrDenied]) holds, usually a
-//     [*Denial] that says why. A denial with errors.Is(err, [ErrUnknown]) means
-//     that this source does not know the token: the next source of a [Chain]
-//     is asked;
-//   - unavailable: every other error. It never counts as a denial: the device may
-//     come back later, a live session goes on, and nothing is remembered.
+//   - denied: an error for which errors.Is(err, [ErrDenied]) holds, usually a [*Denial] that
+//     says why. A denial with errors.Is(err, [ErrUnknown]) means that this source does not know
+//     the token; a [Chain] then asks its next source;
+//   - unavailable: every other error. It never counts as a denial: the device may try again
+//     later, existing sessions continue, and nothing is remembered.
 //
 // A Grant is immutable and shared by every session that uses the same token. Its
 // own conditions (validity, client ids, addresses) are checked on every use with
@@ -19,18 +17,18 @@
 //
 // # Secrets
 //
-// A [Token] holds a secret and prints only a fingerprint, whichever way it is
-// printed. [Token.Reveal] is the only way to the text, so that a search for
-// "Reveal" finds every place that handles it.
+// A [Token] contains a secret, and every way to print it prints only a fingerprint.
+// [Token.Reveal] is the only way to get the secret, so a search for "Reveal" finds every place
+// that handles it.
 //
 // # Implementations
 //
-// The token sources (packages tokenfile, tokenhttp and tokenjwt) and the Authorizers that
-// are put in front of them (cache, guard and denylist) are packages below this one. They
-// import this package and never one another, and each of them passes the suite in package
-// authztest. What several of them need is in packages bucket, files and placeholder, which
-// import nothing of the project, and in internal. Package topicmap maps the topics of
-// devices to those of the broker.
+// The token sources (packages tokenfile, tokenhttp and tokenjwt) and the Authorizers that are
+// put in front of them (cache, guard and denylist) are packages below this one. They import
+// this package and never one another, and each of them passes the suite in package authztest.
+// Code that several of them share is in packages bucket, files and placeholder, which import no
+// other package of the project, and in internal. Package topicmap maps the topics of devices to
+// those of the broker.
 //
 // # Contents
 //

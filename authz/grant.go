@@ -6,21 +6,19 @@ import (
 	"time"
 )
 
-// Grant means that a token is good, and describes the device that it belongs to. It is
+// Grant means that a token is valid, and describes the device that it belongs to. It is
 // immutable once returned and may be shared by any number of sessions.
 type Grant struct {
-	// TokenID names the token without revealing it: unique within its source,
-	// at most 128 bytes. It is the handle for revocation.
+	// TokenID names the token without revealing it: unique within its source, at most 128
+	// bytes. It can be used to revoke the token.
 	TokenID string
-	// Subject is who the token belongs to: the device. Several tokens may share
-	// one subject.
+	// Subject is the owner of the token: the device. Several tokens may have the same subject.
 	Subject string
-	// Upstream overrides the configured credentials for the broker.
+	// Upstream replaces the configured credentials for the broker.
 	Upstream Upstream
 	// Only lists the conditions under which the grant may be used.
 	Only Conditions
-	// ACL is what the session may publish and subscribe to; nil leaves that to
-	// the configuration.
+	// ACL is what the session may publish and subscribe to; nil means the configured rules.
 	ACL *ACL
 	// Limits bound the sessions that use the grant. Those that are not set leave the
 	// choice to the configuration.
@@ -38,35 +36,34 @@ type Grant struct {
 	Keep Keep
 }
 
-// Upstream is the credentials for the broker that come with a grant. Empty fields leave
-// the choice to the configuration.
+// Upstream has the credentials for the broker that come with a grant. Empty fields mean the
+// configured ones.
 type Upstream struct {
 	Username string
 	Password Token
 	ClientID string
 }
 
-// Conditions narrow where, when and by whom a grant may be used. Zero fields do
-// not narrow anything.
+// Conditions limit where, when and by whom a grant may be used. Zero fields set no limit.
 type Conditions struct {
-	// ClientIDs lists the client identifiers that may use the grant. An entry
-	// that ends in * matches every identifier with that prefix.
+	// ClientIDs lists the client identifiers that may use the grant. An entry that ends in *
+	// matches every identifier with that prefix.
 	ClientIDs []string
 	// Usernames lists the MQTT user names, in the same form.
 	Usernames []string
-	// Certificates lists the client certificates of which the device must show
-	// one, by the names that [CheckCertificateName] describes. It is a second
-	// factor besides the token.
+	// Certificates lists the client certificates of which the device must present one, in the
+	// forms that [CheckCertificateName] describes. The certificate is a second factor besides
+	// the token.
 	Certificates []string
-	// Addrs lists the networks the device may come from.
+	// Addrs lists the networks from which the device may connect.
 	Addrs []netip.Prefix
-	// NotBefore is the time from which the grant holds.
+	// NotBefore is the time from which the grant is valid.
 	NotBefore time.Time
 }
 
-// Check checks the grant's own conditions: it returns nil if r may use the grant at the
-// time now, else a [*Denial]. It is called on every use, because a grant that was good
-// for one CONNECT need not be good for the next.
+// Check checks the grant's own conditions: it returns nil if r may use the grant at the time
+// now, and otherwise a [*Denial]. It must be called on every use, because a grant that allowed
+// one CONNECT need not allow the next.
 func (g *Grant) Check(r Request, now time.Time) error {
 	switch {
 	case !g.Expires.IsZero() && !now.Before(g.Expires):
@@ -95,8 +92,8 @@ func matchesAny(patterns []string, s string) bool {
 }
 
 func (c *Conditions) allows(a netip.Addr) bool {
-	// A v4 client of a dual-stack listener arrives as ::ffff:a.b.c.d, and a
-	// prefix never contains an address with a zone (fe80::1%eth0).
+	// An IPv4 client of a dual-stack listener has an address like ::ffff:a.b.c.d, and a prefix
+	// never contains an address with a zone (fe80::1%eth0).
 	a = a.Unmap().WithZone("")
 	for _, p := range c.Addrs {
 		if p.Contains(a) {

@@ -8,17 +8,16 @@ import (
 	"log/slog"
 )
 
-// Token is a secret a device or an upstream broker is shown: an access token or
-// a password. The zero Token means "none was given", which is not the same as a
-// Token made from the empty string; see [Token.IsZero].
+// Token is a secret of a device or for a broker: an access token or a password. The zero Token
+// means that there is none. It differs from a Token with the empty string; see [Token.IsZero].
 //
-// However it is printed, marshalled or logged, only its [Token.Fingerprint]
-// comes out. Compare tokens with [Token.Equal], which takes the same time
-// wherever the texts differ; == asks whether one is a copy of the other.
+// However it is printed, marshaled or logged, the output is its [Token.Fingerprint]. Compare
+// tokens with [Token.Equal], which runs in constant time; == reports only whether one is a copy
+// of the other.
 type Token struct {
-	// A pointer, because fmt calls no methods on a token in an unexported field,
-	// nor after a verb it does not know: it walks the memory, prints what it
-	// finds, and stops at pointers below the top level.
+	// The secret is behind a pointer because fmt calls no methods on a token in an unexported
+	// field, or for an unknown verb. It then prints the memory, but does not follow pointers
+	// below the top level.
 	secret *string
 }
 
@@ -27,17 +26,17 @@ var (
 	_ slog.LogValuer = Token{}
 )
 
-// NewToken wraps secret, which may hold any bytes.
+// NewToken returns a Token with the secret, which may contain any bytes.
 func NewToken(secret string) Token { return Token{secret: &secret} }
 
-// IsZero reports whether no token was given at all.
+// IsZero reports whether there is no token at all.
 func (t Token) IsZero() bool { return t.secret == nil }
 
-// Empty reports whether the token has no bytes, given or not.
+// Empty reports whether the token has no bytes or there is none.
 func (t Token) Empty() bool { return t.Reveal() == "" }
 
-// Reveal returns the secret itself. The result goes to the wire or into a hash,
-// never into a log, an error, a metric or a test's output.
+// Reveal returns the secret. The result may be sent over the network or hashed, but must not
+// get into a log, an error, a metric or a test's output.
 func (t Token) Reveal() string {
 	if t.secret == nil {
 		return ""
@@ -55,10 +54,10 @@ func (t Token) Equal(o Token) bool {
 	return t.IsZero() == o.IsZero() && subtle.ConstantTimeCompare([]byte(t.Reveal()), []byte(o.Reveal())) == 1
 }
 
-// Fingerprint returns the first eight hexadecimal digits of [Token.Hash], or
-// "none" when no token was given. It is the same in every process, so that a log
-// line can be matched with the entry of a token file. Thirty-two bits are enough
-// to find an entry and too few to test guesses of a weak secret against.
+// Fingerprint returns the first eight hexadecimal digits of [Token.Hash], or "none" if there is
+// no token. It is the same in every process, so a log line can be matched with an entry of a
+// token file. Thirty-two bits are enough to find an entry, but too few to verify guesses of a
+// weak secret.
 func (t Token) Fingerprint() string {
 	if t.IsZero() {
 		return "none"
@@ -76,8 +75,8 @@ func (t Token) String() string { return t.Fingerprint() }
 // GoString returns the fingerprint.
 func (t Token) GoString() string { return "authz.Token(" + t.Fingerprint() + ")" }
 
-// Format prints the fingerprint for every verb, also those that a String method
-// does not cover, such as %d.
+// Format prints the fingerprint for every verb, including those that a String method does not
+// cover, such as %d.
 func (t Token) Format(s fmt.State, verb rune) {
 	if verb == 'v' && s.Flag('#') {
 		_, _ = s.Write([]byte(t.GoString()))

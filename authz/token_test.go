@@ -21,8 +21,8 @@ import (
 
 const secret = "s3cr3t-Token-That-Must-Not-Leak"
 
-// holders are the shapes in which a token meets a printer. The unexported field
-// matters most: fmt cannot call a method on it and walks its memory instead.
+// holders are the ways in which a token gets to a printer. The unexported field matters most:
+// fmt cannot call a method on it and prints its memory instead.
 func holders() map[string]any {
 	type exported struct{ T authz.Token }
 	type unexported struct{ t authz.Token }
@@ -47,8 +47,7 @@ func holders() map[string]any {
 	}
 }
 
-// leaks reports whether text holds the secret in any of the spellings a printer
-// might choose.
+// leaks reports whether text contains the secret in any form that a printer might use.
 func leaks(text string) bool {
 	text = strings.ToLower(text)
 	spaced := strings.Trim(fmt.Sprint([]byte(secret)), "[]")

@@ -11,16 +11,14 @@ const (
 	shared    = "$share/"
 )
 
-// ValidTopic reports whether s is a topic name, which a message can be published
-// to: 1 to 65,535 bytes of UTF-8 without NUL and without wildcards. MQTT 5.0
-// section 4.7, [MQTT-3.3.2-2].
+// ValidTopic reports whether s is a topic name to which a message can be published: 1 to 65,535
+// bytes of UTF-8 without NUL and without wildcards. MQTT 5.0 section 4.7, [MQTT-3.3.2-2].
 func ValidTopic(s string) bool { return validText(s) && !strings.ContainsAny(s, wildcards) }
 
-// ValidFilter reports whether s is a topic filter, which can be subscribed to: like
-// a topic name, but + may stand for a whole level and # for all levels at the end
-// ([MQTT-4.7.1-1], [MQTT-4.7.1-2]). A shared subscription, $share/group/filter, is
-// one as well (MQTT 5.0 section 4.8.2), at every protocol level; one in another is
-// not, because brokers disagree about what it means.
+// ValidFilter reports whether s is a topic filter: like a topic name, but a level may be + and
+// the last level may be # ([MQTT-4.7.1-1], [MQTT-4.7.1-2]). A shared subscription,
+// $share/group/filter, is a filter as well (MQTT 5.0 section 4.8.2), at every protocol level. A
+// nested one is not, because brokers disagree about its meaning.
 func ValidFilter(s string) bool {
 	if !validText(s) {
 		return false
@@ -48,9 +46,9 @@ func validText(s string) bool {
 	return s != "" && len(s) <= maxTopic && utf8.ValidString(s) && strings.IndexByte(s, 0) < 0
 }
 
-// Match reports whether filter selects topic. A filter that begins with a wildcard
-// does not select topics that begin with $ ([MQTT-4.7.2-1]); $share/group/ in front
-// of a filter does not count. Both must be valid.
+// Match reports whether filter selects topic. A filter that begins with a wildcard does not
+// select topics that begin with $ ([MQTT-4.7.2-1]); $share/group/ in front of a filter is
+// ignored. Both arguments must be valid.
 func Match[T string | []byte](filter string, topic T) bool {
 	filter = unshared(filter)
 	if len(topic) > 0 && topic[0] == '$' && wild(filter) {
@@ -75,7 +73,7 @@ func Match[T string | []byte](filter string, topic T) bool {
 				t++
 			}
 		}
-		// The filter's level ends here, and so must the topic's.
+		// The filter's level ends here, and the topic's level must end as well.
 		switch {
 		case t == len(topic):
 			return f == len(filter) || filter[f:] == "/#"
@@ -88,8 +86,8 @@ func Match[T string | []byte](filter string, topic T) bool {
 	return t == len(topic)
 }
 
-// Contains reports whether filter selects every topic that sub selects. Both must
-// be valid; $share/group/ in front of either does not count.
+// Contains reports whether filter selects every topic that sub selects. Both must be valid;
+// $share/group/ in front of either is ignored.
 func Contains(filter, sub string) bool {
 	f, s := unshared(filter), expanded(unshared(sub))
 	if s != "" && s[0] == '$' && wild(f) {
@@ -112,8 +110,8 @@ func Contains(filter, sub string) bool {
 	}
 }
 
-// Overlaps reports whether there is a topic that both a and b select. Both must be
-// valid; $share/group/ in front of either does not count.
+// Overlaps reports whether there is a topic that both a and b select. Both must be valid;
+// $share/group/ in front of either is ignored.
 func Overlaps(a, b string) bool {
 	a, b = expanded(unshared(a)), expanded(unshared(b))
 	if a != "" && a[0] == '$' && wild(b) || b != "" && b[0] == '$' && wild(a) {
@@ -136,7 +134,7 @@ func Overlaps(a, b string) bool {
 	}
 }
 
-// unshared returns the filter of a shared subscription, and any other as it is.
+// unshared returns the filter of a shared subscription. It returns any other filter unchanged.
 func unshared(filter string) string {
 	if rest, ok := strings.CutPrefix(filter, shared); ok {
 		_, filter, _ = strings.Cut(rest, "/")
@@ -144,8 +142,8 @@ func unshared(filter string) string {
 	return filter
 }
 
-// expanded spells out what the two filters mean whose # would include its parent,
-// were that not the empty topic, which does not exist.
+// expanded replaces two filters whose # would include the parent level, because here the parent
+// is the empty topic, which does not exist.
 func expanded(filter string) string {
 	switch filter {
 	case "#":

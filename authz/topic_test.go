@@ -116,7 +116,7 @@ func TestContainsAndOverlaps(t *testing.T) {
 	}
 }
 
-// selects is the definition of MQTT 5.0 section 4.7, level by level.
+// selects is the definition from MQTT 5.0 section 4.7, level by level.
 func selects(filter, topic []string) bool {
 	if len(topic[0]) > 0 && topic[0][0] == '$' && (filter[0] == "+" || filter[0] == "#") {
 		return false
@@ -132,8 +132,8 @@ func selects(filter, topic []string) bool {
 	return len(filter) == len(topic)
 }
 
-// everyTopic holds all topics of up to four levels. The letter z is in no filter
-// and stands for everything else.
+// everyTopic has all topics of up to four levels. The letter z occurs in no filter and stands
+// for every other text.
 func everyTopic() (all [][]string) {
 	rows := [][]string{nil}
 	for range 4 {
@@ -145,7 +145,7 @@ func everyTopic() (all [][]string) {
 		}
 		all, rows = append(all, next...), next
 	}
-	return all[1:] // but for the empty one
+	return all[1:] // without the empty one
 }
 
 func filters() *rapid.Generator[[]string] {
@@ -187,7 +187,7 @@ func TestTopicsAgainstModel(t *testing.T) {
 	})
 }
 
-// FuzzTopics holds the laws that tie the functions together over all input.
+// FuzzTopics checks the laws that connect the functions.
 func FuzzTopics(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"a/+/#", "a/b/#", "a/b/c"}, {"#", "$SYS/#", "$SYS/x"}, {"$share/g/a", "a", "a"}, {"/#", "+", "/"}, {"a#", "\x00", ""},

@@ -1,14 +1,14 @@
-// Package bucket has a token bucket, which limits how often something happens.
+// Package bucket provides a token bucket, which limits the rate of events.
 //
-//	rate := bucket.PerSecond(10, 20) // ten a second, twenty at once after a rest
+//	rate := bucket.PerSecond(10, 20) // ten per second, twenty at once after a pause
 //	if !b.Take(time.Now(), rate) {
 //		return errTooOften
 //	}
 //
-// A [Bucket] remembers a single moment: when the next one is due at an even pace (the
-// generic cell rate algorithm). A moment in the past is a full bucket, so the zero
-// value is full. The rate is given with each call and may change from one to the next.
-// Nothing in the package reads a clock or locks.
+// A [Bucket] stores a single time: when the next event is due at an even pace (the generic cell
+// rate algorithm). A time in the past means a full bucket, so the zero value is full. The rate
+// is an argument of each call and may change between calls. The package does not read a clock
+// and has no locks.
 package bucket
 
 import (
@@ -16,39 +16,39 @@ import (
 	"time"
 )
 
-// Rate is how often something may happen. The zero value sets no bound.
+// Rate is the maximum rate of an event. The zero value sets no limit.
 type Rate struct {
-	// Interval is the time between two at an even pace; 0 or less sets no bound.
+	// Interval is the time between two events at an even pace; 0 or less sets no limit.
 	Interval time.Duration
-	// Burst is how many there may be at once after a rest; less than 1 means 1.
+	// Burst is how many events may happen at once after a pause; less than 1 means 1.
 	Burst int
 }
 
-// PerSecond returns the rate of n a second, with as many at once as burst says. An n of
-// 0 or less sets no bound.
+// PerSecond returns the rate of n per second with the given burst. An n of 0 or less sets no
+// limit.
 func PerSecond(n float64, burst int) Rate {
-	if !(n > 0) { // NaN neither
+	if !(n > 0) { // also true for NaN
 		return Rate{}
 	}
 	const longest = float64(math.MaxInt32 * int64(time.Second))
 	return Rate{Interval: time.Duration(max(1, min(float64(time.Second)/n, longest))), Burst: burst}
 }
 
-// tolerance is how far ahead of an even pace a burst may run.
+// tolerance is how far a burst may run ahead of the even pace.
 func (r Rate) tolerance() time.Duration { return r.Interval * time.Duration(max(r.Burst, 1)-1) }
 
-// Bucket is the state of one thing that is limited. It is not safe for concurrent use.
+// Bucket is the state of one limit. It is not safe for concurrent use.
 type Bucket struct {
-	// Due is when the next one is due at an even pace.
+	// Due is when the next event is due at an even pace.
 	Due time.Time
 }
 
-// Ready reports whether there may be one more now.
+// Ready reports whether an event may happen now.
 func (b *Bucket) Ready(now time.Time, r Rate) bool {
 	return r.Interval <= 0 || b.Due.Sub(now) <= r.tolerance()
 }
 
-// Take reports whether there may be one more now, and counts it if so.
+// Take reports whether an event may happen now, and counts it if so.
 func (b *Bucket) Take(now time.Time, r Rate) bool {
 	if !b.Ready(now, r) {
 		return false
@@ -57,8 +57,8 @@ func (b *Bucket) Take(now time.Time, r Rate) bool {
 	return true
 }
 
-// Charge counts one more, also where there may be none now. It returns how many that
-// makes in advance of the rate: up to the burst they were ready, beyond it they are
+// Charge counts an event even if the rate does not allow it now. It returns how many events
+// that makes in advance of the rate: up to the burst they were available, beyond it they are
 // owed.
 func (b *Bucket) Charge(now time.Time, r Rate) (ahead float64) {
 	if r.Interval <= 0 {

@@ -30,8 +30,9 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestZeroRateSetsNoBound: nor does it count for a bound that comes later.
-func TestZeroRateSetsNoBound(t *testing.T) {
+// TestZeroRateSetsNoLimit: what happens without a limit does not count for a later limit
+// either.
+func TestZeroRateSetsNoLimit(t *testing.T) {
 	var b Bucket
 	now := time.Now()
 	for range 1000 {
@@ -44,7 +45,7 @@ func TestZeroRateSetsNoBound(t *testing.T) {
 	}
 }
 
-// TestChargeLeavesDebt: what is owed is paid before there may be another.
+// TestChargeLeavesDebt: no event is ready before the debt is paid off.
 func TestChargeLeavesDebt(t *testing.T) {
 	var b Bucket
 	now, r := time.Unix(1_800_000_000, 0), PerSecond(2, 4)
@@ -74,8 +75,8 @@ func TestNoRate(t *testing.T) {
 	}
 }
 
-// TestNeverMoreThanTheRate: in any span there are at most the burst and what the rate
-// gives.
+// TestNeverMoreThanTheRate: in any span there are at most the burst and the events that the
+// rate allows in it.
 func TestNeverMoreThanTheRate(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := PerSecond(rapid.Float64Range(0.1, 1000).Draw(t, "rate"), rapid.IntRange(1, 50).Draw(t, "burst"))

@@ -86,7 +86,7 @@ func BenchmarkHitParallel(b *testing.B) {
 	})
 }
 
-// BenchmarkMiss asks for a new token each time: the cost on top of the source.
+// BenchmarkMiss asks for a new token each time: it measures the cost in addition to the source.
 func BenchmarkMiss(b *testing.B) {
 	c, _ := filled(b, 0, cache.Options{}, grantAll)
 	r := authz.Request{}
@@ -100,7 +100,7 @@ func BenchmarkMiss(b *testing.B) {
 	}
 }
 
-// BenchmarkRevoke withdraws one token of 100,000, and lets it in again.
+// BenchmarkRevoke revokes one token of 100,000 and stores it again.
 func BenchmarkRevoke(b *testing.B) {
 	c, requests := filled(b, 100_000, cache.Options{Size: 200_000}, grantAll)
 	ctx := b.Context()
@@ -116,8 +116,8 @@ func BenchmarkRevoke(b *testing.B) {
 	}
 }
 
-// BenchmarkFleet reports what a grant takes in memory where a fleet has many tokens and
-// few sets of attributes and topic rules, as most have.
+// BenchmarkFleet reports the memory of a grant if a fleet has many tokens and few different
+// attributes and topic rules, like most fleets.
 func BenchmarkFleet(b *testing.B) {
 	const n = 50_000
 	for name, rules := range map[string]string{

@@ -12,8 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Cache is an [authz.Authorizer] that remembers the answers of another one. It
-// is made by [New] and safe for concurrent use.
+// Cache is an [authz.Authorizer] that stores the answers of another one. It is made by [New]
+// and safe for concurrent use.
 type Cache struct {
 	source  authz.Authorizer
 	options Options
@@ -23,12 +23,12 @@ type Cache struct {
 	shared  *interner
 	shards  [shards]*shard
 
-	ctx     context.Context // of everything that runs
+	ctx     context.Context // canceled by Close
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
-	// mu orders answers and revocations: no answer is stored while one is
-	// applied. It is taken before a shard's lock, and not by hits.
+	// mu orders answers and revocations: no answer is stored while a revocation is applied. It
+	// is locked before a shard's lock. Hits do not lock it.
 	mu      sync.Mutex
 	closed  bool
 	flights map[key]*flight
@@ -42,7 +42,7 @@ var (
 	_ authz.Notifier   = (*Cache)(nil)
 )
 
-// New returns a Cache around source. [Cache.Close] ends it.
+// New returns a Cache for source. [Cache.Close] stops it.
 func New(source authz.Authorizer, o Options) *Cache {
 	o = o.withDefaults()
 	c := &Cache{
@@ -62,9 +62,9 @@ func New(source authz.Authorizer, o Options) *Cache {
 	return c
 }
 
-// Close ends all requests to the source and returns once they have ended. What
-// is stored is still used until it expires; everything else is unavailable from now
-// on. Close may be called more than once.
+// Close cancels all requests to the source and returns when they have ended. Stored answers are
+// still used until they expire; for everything else Authorize returns [authz.ErrUnavailable]
+// from then on. Close may be called more than once.
 func (c *Cache) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -95,7 +95,7 @@ func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 
 func (c *Cache) shard(k key) *shard { return c.shards[k[0]%shards] }
 
-// maxAge is the age up to which an answer from the stores is good enough.
+// maxAge is the maximum age of a stored answer that may be used.
 func maxAge(p authz.Purpose) time.Duration {
 	if p == authz.Connect {
 		return math.MaxInt64
@@ -106,7 +106,7 @@ func maxAge(p authz.Purpose) time.Duration {
 // jitter returns up to a tenth of d.
 func jitter(d time.Duration) time.Duration { return rand.N(d/10 + 1) }
 
-// ask gets the answer to r from the source, alone or with others.
+// ask gets the answer to r from the source, or shares the request of another caller.
 func (c *Cache) ask(ctx context.Context, k key, r authz.Request) (*authz.Grant, error) {
 	hash := r.Token.Hash()
 	for range attempts {
@@ -124,11 +124,11 @@ func (c *Cache) ask(ctx context.Context, k key, r authz.Request) (*authz.Grant, 
 			return c.orStale(k, f.grant, f.err)
 		}
 	}
-	return nil, fmt.Errorf("%w: revoked again and again while it was asked for", authz.ErrUnavailable)
+	return nil, fmt.Errorf("%w: the answers of the source were revoked again and again", authz.ErrUnavailable)
 }
 
-// join returns a flight that will have the answer to r, or the answer if it has come
-// in the meantime.
+// join returns a flight that will have the answer to r, or the answer if it has been stored in
+// the meantime.
 func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Grant, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -173,14 +173,14 @@ func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Gra
 	return f, nil, nil
 }
 
-// quit is called by a waiter that gives up; the flight goes on.
+// quit is called by a waiter that gives up; the flight continues.
 func (c *Cache) quit(f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f.waiters--
 }
 
-// overtaken reports whether a revocation came before f's answer could be used.
+// overtaken reports whether a revocation took effect before f's answer could be used.
 func (c *Cache) overtaken(f *flight) bool {
 	if f.void || f.grant == nil {
 		return f.void
@@ -190,9 +190,8 @@ func (c *Cache) overtaken(f *flight) bool {
 	return c.recent.mean(f.grant, f.hash, f.ended)
 }
 
-// orStale returns the answer, or an old grant in place of a fault of the source. If the
-// source was not asked at all there is no old grant: the holder of a withdrawn token
-// could cause that.
+// orStale returns the answer, or an old grant if the source has failed. If the source was not
+// asked at all, there is no old grant: the holder of a withdrawn token could cause that.
 func (c *Cache) orStale(k key, grant *authz.Grant, err error) (*authz.Grant, error) {
 	if err == nil || !outage(err) {
 		return grant, err
@@ -203,7 +202,7 @@ func (c *Cache) orStale(k key, grant *authz.Grant, err error) (*authz.Grant, err
 	return nil, err
 }
 
-// outage reports whether err is a fault of the source.
+// outage reports whether err is a failure of the source.
 func outage(err error) bool {
 	for _, other := range []error{authz.ErrDenied, authz.ErrBusy, authz.ErrThrottled, errClosed} {
 		if errors.Is(err, other) {
@@ -213,8 +212,8 @@ func outage(err error) bool {
 	return true
 }
 
-// refresh renews the answer to r in the background. If that is not possible now, the
-// next hit tries again.
+// refresh renews the answer to r in the background. If that is not possible now, the next hit
+// tries again.
 func (c *Cache) refresh(k key, r authz.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 )
 
-// fixture is a notifying source with every fault the suite asks for.
+// fixture is a Notifier with every fault that the suite asks for.
 func fixture(tb testing.TB, o cache.Options) authztest.Fixture {
 	var disabled, stalled sync.Map
 	reached := make(chan struct{})

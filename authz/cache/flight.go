@@ -23,16 +23,16 @@ type flight struct {
 	hash    [32]byte // of the token
 	request authz.Request
 	ticket  *ticket
-	began   uint64    // the latest revocation when it began
+	began   uint64    // the number of the latest revocation when it began
 	waiters int       // guarded by Cache.mu
 	asked   time.Time // when the source was asked; zero if it was not
 
-	// The answer; it is there once done is closed.
+	// The answer. It is set before done is closed.
 	done  chan struct{}
 	grant *authz.Grant
 	err   error
-	void  bool   // a revocation came first: ask again
-	ended uint64 // the latest revocation when it ended
+	void  bool   // it was revoked: ask again
+	ended uint64 // the number of the latest revocation when it ended
 }
 
 // launch starts a flight. c.mu is held.
@@ -86,7 +86,8 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 	case c.ctx.Err() != nil:
 		return nil, errClosed
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		// The context is not the caller's, who must not think that its own has ended.
+		// The context is not the caller's, so its error must not look like the end of the
+		// caller's context.
 		kind := authz.ErrUnavailable
 		if errors.Is(err, authz.ErrBusy) {
 			kind = authz.ErrBusy
@@ -98,8 +99,8 @@ func (c *Cache) call(r authz.Request) (grant *authz.Grant, err error) {
 	return nil, err
 }
 
-// crashed is the error for a source that panicked with p. It leaves out the text of p,
-// which may hold a token, unless it is the runtime's own.
+// crashed returns the error for a source that panicked with p. It omits the text of p, which
+// may contain a token, unless it is a runtime error.
 func crashed(p any) error {
 	if fault, ok := p.(runtime.Error); ok {
 		return fmt.Errorf("%w: the source panicked: %s", authz.ErrUnavailable, fault.Error())
@@ -118,8 +119,8 @@ func (c *Cache) land(f *flight, grant *authz.Grant, err error) {
 	close(f.done)
 }
 
-// store decides what the answer to f is, and keeps it. c.mu is held, so that no
-// revocation comes in between.
+// store decides about the answer to f, and stores it. c.mu is held, so no revocation can happen
+// in between.
 func (c *Cache) store(f *flight, grant *authz.Grant, err error) {
 	now := time.Now()
 	denied := errors.Is(err, authz.ErrDenied)
@@ -138,7 +139,7 @@ func (c *Cache) store(f *flight, grant *authz.Grant, err error) {
 	}
 }
 
-// keepGrant stores f's grant, or drops the one before if f's must not be kept.
+// keepGrant stores f's grant, or removes the previous one if f's must not be kept.
 func (c *Cache) keepGrant(f *flight, now time.Time) {
 	g := f.grant
 	k := c.keyFor(f, g.Keep)
@@ -160,7 +161,7 @@ func (c *Cache) keepGrant(f *flight, now time.Time) {
 	})
 }
 
-// keepDenial stores d, or drops the answer of f's key if d must not be kept.
+// keepDenial stores d, or removes the answer for f's key if d must not be kept.
 func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
 	k := c.keyFor(f, d.Keep)
 	ttl := narrowed(c.options.NegativeTTL, d.Keep.TTL)
@@ -171,11 +172,11 @@ func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
 	c.shard(k).putDenial(k, refusal{denial: d, asked: f.asked, ttl: ttl})
 }
 
-// maxDetail is the length in bytes to which a denial's detail is kept.
+// maxDetail is the maximum length in bytes of the detail that is stored for a denial.
 const maxDetail = 256
 
-// denialOf returns the denial in err, without the chain of errors around it, which may
-// be of any size, and with a bounded detail.
+// denialOf returns the denial in err, with a bounded detail and without the errors that wrap
+// it, which may have any size.
 func denialOf(err error) *authz.Denial {
 	d, ok := errors.AsType[*authz.Denial](err)
 	switch {

@@ -19,7 +19,7 @@ type answer struct {
 	at    time.Time
 }
 
-// begin asks for q in a goroutine of its own and returns once that waits.
+// begin asks for q in a goroutine of its own and returns when that is waiting.
 func (r rig) begin(q authz.Request) <-chan answer { return r.beginWith(r.Context(), q) }
 
 func (r rig) beginWith(ctx context.Context, q authz.Request) <-chan answer {
@@ -55,7 +55,7 @@ func TestSingleFlight(t *testing.T) {
 	})
 }
 
-// TestSingleFlightDetached lets the one who began give up.
+// TestSingleFlightDetached: the caller that began the request gives up.
 func TestSingleFlightDetached(t *testing.T) {
 	bubble(t, cache.Options{}, func(r rig) {
 		r.service.slow(3 * time.Second)
@@ -85,7 +85,7 @@ func TestSingleFlightDetached(t *testing.T) {
 			t.Errorf("afterwards it is %s, after %d calls", got, r.service.calls())
 		}
 	})
-	// The answer is kept even if nobody is left to hear it.
+	// The answer is stored even if no caller waits for it any more.
 	bubble(t, cache.Options{}, func(r rig) {
 		r.service.slow(3 * time.Second)
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
@@ -150,7 +150,7 @@ func TestSingleFlightPanic(t *testing.T) {
 	}
 }
 
-// TestRecheck lets the sessions of one token ask again, one after the other.
+// TestRecheck: the sessions of one token ask again, one after the other.
 func TestRecheck(t *testing.T) {
 	bubble(t, cache.Options{}, func(r rig) {
 		connect, again := request("t"), request("t")
@@ -169,11 +169,11 @@ func TestRecheck(t *testing.T) {
 		}
 		r.expect(again, after{0, cached}, after{time.Second, asked})
 		r.service.set(down)
-		r.expect(again, after{5 * time.Second, "granted after asking"}) // what is known is still good
+		r.expect(again, after{5 * time.Second, "granted after asking"}) // a stored grant stays valid
 		r.service.set(denyAll)
 		r.expect(again, after{5 * time.Second, askedNo}, after{9 * time.Second, refused}, after{10 * time.Second, askedNo})
 		r.expect(connect, after{0, refused})
-		// A grant takes the place of a denial that still had time.
+		// A grant replaces a denial that has not expired.
 		r.service.set(grantAll)
 		r.expect(again, after{5 * time.Second, asked})
 		r.Revoke(authz.Revocation{TokenHash: again.Token.Hash()})
@@ -201,11 +201,11 @@ func TestInvalidateRace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, cache.Options{}, func(r rig) {
-				revokeOthers(1500)(r.Cache) // what came before means nothing
+				revokeOthers(1500)(r.Cache) // earlier revocations have no effect
 				r.service.slow(time.Second)
 				first, second := r.begin(q), r.begin(q)
 				time.Sleep(500 * ms)
-				r.service.set(denyAll) // from now on; the request under way has its answer
+				r.service.set(denyAll) // from now on; the request in progress has its answer
 				tc.revoke(r.Cache)
 				for _, a := range []<-chan answer{first, second} {
 					if got := <-a; errors.Is(got.err, authz.ErrDenied) != tc.meant {
@@ -227,7 +227,7 @@ func TestInvalidateRace(t *testing.T) {
 	}
 }
 
-// revokeOthers revokes n subjects that nobody has.
+// revokeOthers revokes n subjects that no token has.
 func revokeOthers(n int) func(c *cache.Cache) {
 	return func(c *cache.Cache) {
 		for range n {
@@ -287,7 +287,7 @@ func TestClose(t *testing.T) {
 	t.Run("waits", func(t *testing.T) {
 		bubble(t, cache.Options{}, func(r rig) {
 			r.service.set(func(context.Context, authz.Request) (*authz.Grant, error) {
-				time.Sleep(3 * time.Second) // whatever its context says
+				time.Sleep(3 * time.Second) // whatever its context is
 				return nil, errDown
 			})
 			r.begin(request("t"))

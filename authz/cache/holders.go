@@ -2,21 +2,21 @@ package cache
 
 import "container/list"
 
-// holder is one token and the entries that were got with it. A token has several
-// where the source looks at more than the token.
+// holder is one token with its entries. A token has several if the source looks at more than
+// the token.
 type holder struct {
 	hash    [32]byte
-	entries list.List     // of *entry, the last used first
+	entries list.List     // of *entry, most recently used first
 	place   *list.Element // in the level of its number of entries
 }
 
-// holders orders the entries of a shard for eviction. The token that has the most
-// entries loses one first, so that one device with many client identifiers evicts its
-// own entries only. Among tokens with equally many, the one that was used least recently
-// loses one, which is plain LRU if each has one.
+// holders orders the entries of a shard for eviction. The token with the most entries loses one
+// first, so one device with many client identifiers evicts only its own entries. Among tokens
+// with the same number, the least recently used one loses an entry, which is plain LRU if each
+// token has one entry.
 type holders struct {
 	byHash map[[32]byte]*holder
-	levels map[int]*list.List // of *holder, by their number of entries, the last used first
+	levels map[int]*list.List // of *holder, by their number of entries, most recently used first
 	most   int                // the highest level that is not empty
 }
 
@@ -24,7 +24,7 @@ func newHolders() holders {
 	return holders{byHash: map[[32]byte]*holder{}, levels: map[int]*list.List{}}
 }
 
-// add adds e as the last one used.
+// add adds e as the most recently used.
 func (x *holders) add(e *entry) {
 	h := x.byHash[e.hash]
 	if h == nil {
@@ -45,7 +45,7 @@ func (x *holders) remove(e *entry) {
 	}
 }
 
-// move puts h from the level where it was to the one where it belongs.
+// move moves h from the given level to the one of its current size.
 func (x *holders) move(h *holder, from int) {
 	if from > 0 {
 		x.levels[from].Remove(h.place)
@@ -61,18 +61,18 @@ func (x *holders) move(h *holder, from int) {
 		h.place = x.levels[to].PushFront(h)
 	}
 	if x.most = max(x.most, to); x.levels[x.most] == nil {
-		x.most-- // only h was there, and it is one lower now
+		x.most-- // only h was there, and it moved one level down
 	}
 }
 
-// use makes e the last one used.
+// use makes e the most recently used.
 func (x *holders) use(e *entry) {
 	h := x.byHash[e.hash]
 	h.entries.MoveToFront(e.place)
 	x.levels[h.entries.Len()].MoveToFront(h.place)
 }
 
-// first returns the entry that is to be evicted first, nil if there is none.
+// first returns the entry to evict first, or nil if there is none.
 func (x *holders) first() *entry {
 	if x.most == 0 {
 		return nil

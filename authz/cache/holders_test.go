@@ -7,12 +7,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestHolders adds, uses and removes entries at random and compares the one that
-// is to give way with what a plain list says.
+// TestHolders adds, uses and removes entries at random and compares the entry to evict with
+// that of a plain list.
 func TestHolders(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := newHolders()
-		var order []*entry // the last used first
+		var order []*entry // most recently used first
 		count := func(hash [32]byte) (n int) {
 			for _, e := range order {
 				if e.hash == hash {

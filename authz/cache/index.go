@@ -1,6 +1,6 @@
 package cache
 
-// links are an entry's neighbours in one list of an [index].
+// links are an entry's neighbors in one list of an [index].
 type links struct{ prev, next *entry }
 
 // index finds the entries that share a handle: a token id or a subject. Its lists are
@@ -45,7 +45,7 @@ func (x *index[H]) keys(h H) (keys []key) {
 	return keys
 }
 
-// indexes are the ways besides the token in which a revocation names entries.
+// indexes find the entries that a revocation names by something other than the token.
 type indexes struct {
 	byTokenID index[string]
 	bySubject index[string]

@@ -6,8 +6,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestEqualRulesAreShared: between grants of different tokens too, and never
-// rules that differ.
+// TestEqualRulesAreShared: grants of different tokens share equal rules, and never different
+// ones.
 func TestEqualRulesAreShared(t *testing.T) {
 	grant := func(id, rules string) *authz.Grant {
 		acl, err := authz.ParseACL([]byte(rules), authz.ACLOptions{})

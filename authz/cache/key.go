@@ -26,10 +26,10 @@ const (
 	Protocol    = authz.PartProtocol
 )
 
-// key stands for the token and the varying fields of a request.
+// key is a digest of the token and the varying fields of a request.
 type key [sha256.Size]byte
 
-// keyer makes keys. It holds the secret they are made with.
+// keyer makes keys. It contains their secret.
 type keyer struct {
 	vary   Field
 	source string
@@ -44,7 +44,7 @@ type keyState struct {
 	sum  key
 }
 
-// maxPooled is the capacity in bytes above which a buffer is not used again.
+// maxPooled is the maximum capacity in bytes of a buffer that is reused.
 const maxPooled = 4 << 10
 
 func newKeyer(source string, vary Field) *keyer {
@@ -57,11 +57,11 @@ func newKeyer(source string, vary Field) *keyer {
 	return x
 }
 
-// of returns the key of r for answers that depend on all that the source looks at.
+// of returns the key of r for answers that depend on all parts that the source looks at.
 func (x *keyer) of(r *authz.Request) key { return x.narrowed(r, x.vary) }
 
-// narrowed returns the key of r for answers that depend on the given parts alone.
-// Keys of different sets of parts are never equal.
+// narrowed returns the key of r for answers that depend only on the given parts. Keys for
+// different sets of parts are never equal.
 func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 	s := x.pool.Get().(*keyState)
 	s.text = x.appendText(s.text[:0], r, vary)
@@ -69,7 +69,7 @@ func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 	s.mac.Write(s.text)
 	s.mac.Sum(s.sum[:0])
 	k := s.sum
-	clear(s.text) // it holds the token
+	clear(s.text) // it contains the token
 	if cap(s.text) > maxPooled {
 		s.text = nil
 	}
@@ -77,9 +77,9 @@ func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 	return k
 }
 
-// appendText appends what the key is made of. Every part begins with its length
-// and every part that may be missing with a byte that shows whether it is, so that no
-// two requests have the same text.
+// appendText appends the text from which the key is computed. Each part begins with its length,
+// and each optional part with a byte that says whether it is present, so no two requests have
+// the same text.
 func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
 	b = appendPart(append(b, byte(vary)), x.source)
 	b = appendToken(b, r.Token)
@@ -93,7 +93,7 @@ func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
 		b = appendToken(b, r.Password)
 	}
 	if vary&Addr != 0 {
-		// A v4 client of a dual-stack listener is the same client.
+		// An IPv4 client of a dual-stack listener is the same client.
 		var text [64]byte
 		b = appendPart(b, r.Addr.Addr().Unmap().AppendTo(text[:0]))
 	}
@@ -118,7 +118,7 @@ func appendPart[T string | []byte](b []byte, part T) []byte {
 	return append(b, part...)
 }
 
-// appendToken appends t such that a missing token and an empty one differ.
+// appendToken appends t so that a missing token and an empty one differ.
 func appendToken(b []byte, t authz.Token) []byte {
 	if t.IsZero() {
 		return append(b, 0)

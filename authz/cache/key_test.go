@@ -15,7 +15,7 @@ import (
 
 const allFields = ClientID | Username | Password | Addr | Listener | Certificate | Protocol
 
-// TestKeyText looks for two requests that would share a key.
+// TestKeyText looks for two requests that would have the same key.
 func TestKeyText(t *testing.T) {
 	token := authz.NewToken
 	at := func(s string) authz.Request { return authz.Request{Addr: netip.MustParseAddrPort(s)} }
@@ -62,12 +62,12 @@ func TestKeyText(t *testing.T) {
 	}
 }
 
-// TestKeyInputs asks for exactly the fields that vary.
+// TestKeyInputs: the key depends on exactly the fields in Vary.
 func TestKeyInputs(t *testing.T) {
 	base := authz.Request{Token: authz.NewToken("t"), Addr: netip.MustParseAddrPort("192.0.2.1:1000")}
 	for name, tc := range map[string]struct {
 		change func(*authz.Request)
-		field  Field // that makes it another key; zero for none
+		field  Field // the field that makes the key different; zero for none
 	}{
 		"client id":   {func(r *authz.Request) { r.ClientID = "x" }, ClientID},
 		"user name":   {func(r *authz.Request) { r.Username = "x" }, Username},
@@ -90,7 +90,7 @@ func TestKeyInputs(t *testing.T) {
 	}
 }
 
-// TestKeySecret holds the key to what it is said to be.
+// TestKeySecret: the key is an HMAC as documented.
 func TestKeySecret(t *testing.T) {
 	r := authz.Request{Token: authz.NewToken("a-token-that-is-secret")}
 	x, y := newKeyer("s", 0), newKeyer("s", 0)
@@ -131,8 +131,8 @@ func TestHitAllocates(t *testing.T) {
 		Token: authz.NewToken("a-token-of-a-usual-length-of-forty-bytes"), ClientID: "pump-7",
 		Addr: netip.MustParseAddrPort("[2001:db8::1]:1"), Peer: &x509.Certificate{Raw: make([]byte, 1000)},
 	}
-	// The least of many: a pool may be emptied at any time, and is at random under
-	// the race detector.
+	// The minimum of many runs: a pool may be emptied at any time, and is emptied at random
+	// under the race detector.
 	least := math.Inf(1)
 	for range 100 {
 		least = min(least, testing.AllocsPerRun(1, func() {

@@ -16,22 +16,22 @@ import (
 	"pgregory.net/rapid"
 )
 
-// moment is a point in the run of the model: the time, and the step that orders
-// what happens at one time.
+// moment is a point in the run of the model: the time, and the step that orders what happens at
+// the same time.
 type moment struct {
 	step int
 	time time.Time
 }
 
-// said is what the source said to one request: a grant, a denial, or an error.
-type said struct {
+// reply is the answer of the source to one request: a grant, a denial, or an error.
+type reply struct {
 	token         string
 	asked, landed moment
 	grant         *authz.Grant
 	denial        *authz.Denial
 }
 
-// withdrawn is a revocation, or a purge.
+// withdrawn is a revocation or a purge.
 type withdrawn struct {
 	at         moment
 	revocation authz.Revocation
@@ -43,8 +43,8 @@ func (w withdrawn) means(token string) bool {
 	return w.all || w.revocation.Matches(&g, authz.NewToken(token).Hash())
 }
 
-// model is a source, the history of what it said, and the rules that what a
-// Cache says must keep.
+// model is a source, the history of its answers, and the rules that the answers of a Cache must
+// follow.
 type model struct {
 	*rapid.T
 	cache *cache.Cache
@@ -55,15 +55,15 @@ type model struct {
 	up       bool
 	takes    time.Duration
 	denied   map[string]bool
-	shape    authz.Grant   // of grants to come: Keep
-	expires  time.Duration // of grants to come; zero means never
-	said     []said
+	shape    authz.Grant   // Keep of the next grants
+	expires  time.Duration // of the next grants; zero means never
+	replies  []reply
 	withdraw []withdrawn
 	running  sync.WaitGroup
 	faults   []string
 }
 
-// identity is who the holder of a token is: two tokens share a subject.
+// identity returns the subject of a token: two tokens share a subject.
 func identity(token string) authz.Grant {
 	subject := "s"
 	if token == "other-token" {
@@ -77,7 +77,7 @@ func (m *model) now() moment { return moment{m.step, time.Now()} }
 // Authorize is the source: it decides at once and answers after a while.
 func (m *model) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	m.mu.Lock()
-	s := said{token: r.Token.Reveal(), asked: m.now()}
+	s := reply{token: r.Token.Reveal(), asked: m.now()}
 	switch {
 	case !m.up:
 	case m.denied[s.token]:
@@ -102,7 +102,7 @@ func (m *model) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s.landed = m.now()
-	m.said = append(m.said, s)
+	m.replies = append(m.replies, s)
 	switch {
 	case s.grant != nil:
 		return s.grant, nil
@@ -112,7 +112,7 @@ func (m *model) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 	return nil, errDown
 }
 
-// ask puts one request to the Cache and judges the answer when it comes.
+// ask sends one request to the Cache and checks the answer when it arrives.
 func (m *model) ask(token string, purpose authz.Purpose) {
 	began := m.now()
 	owed := m.owed(token)
@@ -147,7 +147,8 @@ const (
 	recent   = 5 * time.Second
 )
 
-// span is what remains of d if the source wants another.
+// span returns how long an answer is kept, where d is the maximum and wanted is from the
+// source.
 func span(d, wanted time.Duration) time.Duration {
 	switch {
 	case wanted < 0:
@@ -158,9 +159,9 @@ func span(d, wanted time.Duration) time.Duration {
 	return d
 }
 
-// failed reports whether the source was in vain asked for the token just now.
+// failed reports whether the source has just failed to answer for the token.
 func (m *model) failed(token string, now moment) bool {
-	for _, s := range m.said {
+	for _, s := range m.replies {
 		if s.token == token && s.grant == nil && s.denial == nil && now.time.Sub(s.landed.time) < retry {
 			return true
 		}
@@ -168,7 +169,7 @@ func (m *model) failed(token string, now moment) bool {
 	return false
 }
 
-// ended reports whether what was asked for at a moment was withdrawn since.
+// ended reports whether an answer that was asked for at that moment was revoked since.
 func (m *model) ended(token string, asked moment, grant bool) bool {
 	for _, w := range m.withdraw {
 		if w.at.step > asked.step && (w.all || grant && w.means(token)) {
@@ -179,24 +180,24 @@ func (m *model) ended(token string, asked moment, grant bool) bool {
 }
 
 func (m *model) judgeGrant(token string, g *authz.Grant, purpose authz.Purpose, began, now moment) string {
-	i := slices.IndexFunc(m.said, func(s said) bool { return reflect.DeepEqual(s.grant, g) })
+	i := slices.IndexFunc(m.replies, func(s reply) bool { return reflect.DeepEqual(s.grant, g) })
 	if i < 0 {
 		return "a grant that the source never gave"
 	}
-	s := m.said[i]
+	s := m.replies[i]
 	if s.token != token {
 		return "the grant of another token"
 	}
 	if m.ended(token, s.asked, true) {
 		return "a grant after its revocation"
 	}
-	for _, d := range m.said {
+	for _, d := range m.replies {
 		if d.token == token && d.denial != nil && d.landed.step < began.step && s.landed.step < d.landed.step {
 			return "a grant from before a denial"
 		}
 	}
 	if s.landed.time.Equal(now.time) {
-		return "" // just come
+		return "" // it has just arrived
 	}
 	age, life := now.time.Sub(s.asked.time), span(ttl, g.Keep.TTL)
 	fresh := life
@@ -217,7 +218,7 @@ func (m *model) judgeGrant(token string, g *authz.Grant, purpose authz.Purpose, 
 }
 
 func (m *model) judgeDenial(token string, d *authz.Denial, purpose authz.Purpose, now moment) string {
-	for _, s := range m.said {
+	for _, s := range m.replies {
 		if s.token != token || s.denial == nil || m.ended(token, s.asked, false) {
 			continue
 		}
@@ -232,11 +233,11 @@ func (m *model) judgeDenial(token string, d *authz.Denial, purpose authz.Purpose
 	return "a denial that the source did not give, or too long ago"
 }
 
-// owed reports whether a grant for the token must be there.
+// owed reports whether a grant for the token must be in the cache.
 func (m *model) owed(token string) bool {
 	now := m.now()
-	last := said{}
-	for _, s := range m.said {
+	last := reply{}
+	for _, s := range m.replies {
 		if s.token == token && (s.grant != nil || s.denial != nil) {
 			last = s
 		}
@@ -249,7 +250,7 @@ func (m *model) owed(token string) bool {
 	return false
 }
 
-// act does one step.
+// act performs one step.
 func (m *model) act() {
 	some := func(ds ...time.Duration) time.Duration { return rapid.SampledFrom(ds).Draw(m.T, "duration") }
 	token := rapid.SampledFrom([]string{"token-one", "token-two", "other-token"}).Draw(m.T, "token")
@@ -306,10 +307,9 @@ func (m *model) revoke(all bool, token string) {
 	m.cache.Revoke(w.revocation)
 }
 
-// TestModel plays a source, devices and an administrator at random: there is
-// never a grant after its revocation, nor past its end; never an error that
-// became a denial; never a denial beyond its time; and no denial or fault for a
-// device whose grant is there.
+// TestModel runs a source, devices and an administrator at random. There is never a grant after
+// its revocation or past its expiry, never an error that became a denial, never a denial that
+// has expired, and no denial or error for a device whose grant is stored.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		rapid.SyncTest(rt, func(rt *rapid.T) {

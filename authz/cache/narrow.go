@@ -9,9 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// narrowings remembers the tokens whose answers depend on fewer parts of the request
-// than the source looks at. As long as there has been no such answer, nothing is looked
-// up.
+// narrowings stores the tokens whose answers depend on fewer parts of the request than the
+// source looks at. As long as there is none, no lookup is needed.
 type narrowings struct {
 	any  atomic.Bool
 	mu   sync.Mutex
@@ -24,7 +23,7 @@ func newNarrowings(size int) *narrowings {
 	return n
 }
 
-// key returns the key under which an answer to r would be found.
+// key returns the key under which an answer to r would be stored.
 func (c *Cache) key(r *authz.Request) key {
 	if !c.narrow.any.Load() {
 		return c.keys.of(r)
@@ -39,9 +38,9 @@ func (c *Cache) key(r *authz.Request) key {
 	return c.keys.narrowed(r, vary)
 }
 
-// keyFor returns the key under which f's answer is kept, and lets later requests
-// with the token look there. If that is another key than f's, the answer under f's key
-// is dropped, because no request would find it any more.
+// keyFor returns the key under which f's answer is stored, and makes later requests with the
+// token use it. If it differs from f's key, the answer under f's key is removed, because no
+// request would find it any more.
 func (c *Cache) keyFor(f *flight, keep authz.Keep) key {
 	if !keep.Narrow && !c.narrow.any.Load() {
 		return f.key

@@ -26,8 +26,8 @@ func with(token, clientID, username string) authz.Request {
 	return authz.Request{Token: authz.NewToken(token), ClientID: clientID, Username: username}
 }
 
-// TestNarrowAnswer: an answer that depends on nothing but the token serves a device
-// that has a new client id every time.
+// TestNarrowAnswer: an answer that depends only on the token is used for a device that has a
+// new client id every time.
 func TestNarrowAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &varying{answer: func(r authz.Request) (*authz.Grant, error) {
@@ -55,9 +55,9 @@ func TestNarrowAnswer(t *testing.T) {
 	})
 }
 
-// TestNarrowAnswerServesOnlyWhomItFits: what the answer does depend on tells
-// devices apart.
-func TestNarrowAnswerServesOnlyWhomItFits(t *testing.T) {
+// TestNarrowAnswerServesOnlyMatchingRequests: an answer is used only for requests that agree in
+// the parts it depends on.
+func TestNarrowAnswerServesOnlyMatchingRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &varying{answer: func(r authz.Request) (*authz.Grant, error) {
 			if r.Username != "good" {
@@ -83,8 +83,8 @@ func TestNarrowAnswerServesOnlyWhomItFits(t *testing.T) {
 	})
 }
 
-// TestNarrowAnswerWidens: a source that changes its mind about what counts is
-// believed from its next answer on.
+// TestNarrowAnswerWidens: if a source changes what its answers depend on, that takes effect
+// with its next answer.
 func TestNarrowAnswerWidens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		narrow := true
@@ -116,8 +116,7 @@ func TestNarrowAnswerWidens(t *testing.T) {
 	})
 }
 
-// TestNarrowingBeyondTheSource: what the source does not look at at all never
-// tells devices apart.
+// TestNarrowingBeyondTheSource: parts that the source does not look at never matter.
 func TestNarrowingBeyondTheSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &varying{answer: func(authz.Request) (*authz.Grant, error) {

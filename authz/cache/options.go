@@ -14,32 +14,32 @@ const (
 )
 
 const (
-	// cooldown is the time for which a key is not asked for after an error.
+	// cooldown is how long a key is not asked for after an error.
 	cooldown = time.Second
-	// recheckAge is the age up to which an answer serves a Recheck.
+	// recheckAge is the maximum age of an answer for a Recheck.
 	recheckAge = 5 * time.Second
 	// maxWaiters is how many callers may share one request to the source.
 	maxWaiters = 1024
-	// queueWait is how long a request may wait for a place at the source.
+	// queueWait is how long a request may wait for a place.
 	queueWait = 2 * time.Second
 	// attempts is how often a caller asks again because of revocations.
 	attempts = 4
 )
 
-// Options are the settings of a [Cache]. The zero value is good for a source
-// that looks at nothing but the token.
+// Options are the settings of a [Cache]. The zero value is right for a source that looks only
+// at the token.
 type Options struct {
 	// Source names the source; it is part of every key.
 	Source string
-	// Vary is the parts of a request, besides the token, that the source looks at.
-	// Requests that differ in one of them never share an answer. If a part is missing
-	// here, one device may get the answer of another.
+	// Vary has the parts of a request, besides the token, that the source looks at. Requests
+	// that differ in one of them do not share an answer. If a part is missing here, a device
+	// may get the answer of another one.
 	Vary Field
 
 	// Size and NegativeSize are the numbers of grants and of denials to keep;
 	// zero means 100,000 and 20,000. They are rounded up to multiples of 16.
 	Size, NegativeSize int
-	// Bytes bounds the memory that grants take, by estimate; zero means 256 MiB.
+	// Bytes limits the estimated memory of grants; zero means 256 MiB.
 	Bytes int
 
 	// TTL is how long a grant is used without asking again: zero means 60 s,
@@ -61,13 +61,13 @@ type Options struct {
 	// Concurrency is how many requests may be at the source at once; zero means
 	// 64. Tokens never seen before get half of it.
 	Concurrency int
-	// Queue is how many requests may wait up to two seconds for a place there;
-	// zero means 16,384, so that a fleet that comes back to an empty cache fits
-	// in. It is divided like the places.
+	// Queue is how many requests may wait for a place, each for up to two seconds; zero means
+	// 16,384, which is enough for a fleet that reconnects with an empty cache. It is divided
+	// like the places.
 	Queue int
 }
 
-// withDefaults returns o with every field as it is meant.
+// withDefaults returns o with defaults in place of zero values, and within the limits.
 func (o Options) withDefaults() Options {
 	o.Size = max(cmp.Or(o.Size, 100_000), 1)
 	o.NegativeSize = max(cmp.Or(o.NegativeSize, 20_000), 1)
@@ -85,8 +85,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// narrowed returns the shorter of d and the time that the source gave, of which zero
-// means d and a negative one nothing.
+// narrowed returns the shorter of d and the time that the source gave. Zero from the source
+// means d, and a negative time means zero.
 func narrowed(d, wanted time.Duration) time.Duration {
 	return min(d, max(cmp.Or(wanted, d), 0))
 }

@@ -6,15 +6,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// maxRecent is how many revocations are remembered. If more come while a request is
-// under way, its answer is discarded.
+// maxRecent is how many revocations are stored. If more happen during a request, its answer is
+// discarded.
 const maxRecent = 1024
 
-// Revoke drops every grant that r names and returns their number. Answers under way that
-// r names are discarded, and their callers ask again. Revoke does not end sessions that
-// use such a grant already, and does not change what the source answers.
+// Revoke removes every grant that r names and returns their number. It discards the answers of
+// requests in progress that r names, and their callers ask again. Revoke does not end sessions
+// that already use such a grant, and does not change the answers of the source.
 //
-// A revocation that names nothing does nothing.
+// A revocation that names nothing has no effect.
 func (c *Cache) Revoke(r authz.Revocation) (entries int) {
 	r = r.Canonical()
 	if r == everything {
@@ -29,8 +29,8 @@ func (c *Cache) Revoke(r authz.Revocation) (entries int) {
 	return entries
 }
 
-// Purge drops all grants and denials and returns their number. Answers under way are
-// discarded.
+// Purge removes all grants and denials and returns their number. It discards the answers of
+// requests in progress.
 func (c *Cache) Purge() (entries int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,8 +42,8 @@ func (c *Cache) Purge() (entries int) {
 	return entries
 }
 
-// Notify implements [authz.Notifier] for a source that does: by the time revoked
-// is called, the Cache has dropped the grants that the revocation names.
+// Notify implements [authz.Notifier] if the source does. When it calls revoked, the Cache has
+// already removed the grants that the revocation names.
 func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	n, ok := c.source.(authz.Notifier)
 	if !ok {
@@ -56,10 +56,10 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 	})
 }
 
-// everything is the revocation that names every answer, also a denial.
+// everything is the revocation that names every answer, including denials.
 var everything = authz.Revocation{}
 
-// revocations are the latest ones, numbered from one.
+// revocations has the latest revocations, numbered from one.
 type revocations struct {
 	last  uint64 // the number of the latest
 	items []authz.Revocation
@@ -73,9 +73,9 @@ func (l *revocations) add(r authz.Revocation) {
 	l.last++
 }
 
-// mean reports whether a revocation after number since names the answer for a token
-// with the digest hash; g is nil for an answer that is not a grant. If there were more
-// than are remembered, it reports true.
+// mean reports whether a revocation after number since names the answer for a token with the
+// digest hash. g is nil for an answer that is not a grant. If some of those revocations are no
+// longer stored, mean reports true.
 func (l *revocations) mean(g *authz.Grant, hash [32]byte, since uint64) bool {
 	n := l.last - since
 	if n > maxRecent {

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 )
 
-// registry answers with the grant that is under the text of the token.
+// registry answers with the grant that is stored under the text of the token.
 func registry(grants map[string]authz.Grant) authorizeFunc {
 	return func(_ context.Context, r authz.Request) (*authz.Grant, error) {
 		g, ok := grants[r.Token.Reveal()]
@@ -35,7 +35,7 @@ func TestRevoke(t *testing.T) {
 	for name, tc := range map[string]struct {
 		revocation authz.Revocation
 		entries    int
-		gone       string // tokens that are asked for again
+		gone       string // tokens that must be asked for again
 	}{
 		"token":           {authz.Revocation{TokenHash: hash}, 2, "a1"},
 		"token id":        {authz.Revocation{TokenID: "a-1"}, 2, "a1"},

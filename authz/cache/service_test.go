@@ -12,20 +12,20 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 )
 
-// service is a source whose answers, speed and faults a test sets.
+// service is a source whose answers, speed and errors a test sets.
 type service struct {
 	mu     sync.Mutex
 	answer authorizeFunc
 	takes  time.Duration // for each answer
 	asked  []authz.Request
-	waited int // of asked, while a device or session waited
+	waited int // requests while a device or session waited
 	inside int
-	most   int // at once
+	most   int // the highest number at once
 }
 
 var errDown = errors.New("connection refused")
 
-// down is the answer of a service that is not there.
+// down is the answer of a service that is unreachable.
 func down(context.Context, authz.Request) (*authz.Grant, error) { return nil, errDown }
 
 // grant answers with a copy of g.
@@ -50,7 +50,7 @@ func (s *service) slow(takes time.Duration) {
 	s.takes = takes
 }
 
-// calls returns how often the service was asked so far while someone waited.
+// calls returns how often the service was asked so far while a caller waited.
 func (s *service) calls() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *service) Authorize(ctx context.Context, r authz.Request) (*authz.Grant,
 	return answer(ctx, r)
 }
 
-// rig is a Cache around a service that grants everything, in a bubble.
+// rig is a Cache for a service that grants everything, in a bubble.
 type rig struct {
 	*testing.T
 	*cache.Cache
@@ -110,7 +110,7 @@ func bubble(t *testing.T, o cache.Options, f func(r rig)) {
 
 func request(token string) authz.Request { return authz.Request{Token: authz.NewToken(token)} }
 
-// after is a request made later.
+// after is a request that is made later.
 type after struct {
 	d    time.Duration
 	want outcome
@@ -129,7 +129,7 @@ const (
 	cachedOld outcome = "granted after its time without asking"
 )
 
-// ask authorizes q and says how that went.
+// ask authorizes q and describes the result.
 func (r rig) ask(q authz.Request) outcome {
 	r.Helper()
 	before, stale := r.service.calls(), r.Stats().Stale
@@ -161,7 +161,7 @@ func (r rig) ask(q authz.Request) outcome {
 	return failed
 }
 
-// expect asks for the same thing at several times, counted from now.
+// expect makes the same request at several times, counted from now.
 func (r rig) expect(q authz.Request, steps ...after) {
 	r.Helper()
 	start := time.Now()

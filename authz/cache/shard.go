@@ -9,27 +9,27 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// shards is the number of parts of the stores, each with its own lock.
+// shards is the number of parts of the stores. Each has its own lock.
 const shards = 16
 
-// entry is a grant that is kept. Its ages count from the time the source was asked. It
-// stays after it has expired, until others evict it: it may be used while the source is
-// down, and it shows that its key was good before.
+// entry is a stored grant. Its ages count from the time the source was asked. It remains after
+// it has expired until it is evicted: it may be used while the source is down, and it shows
+// that its key was valid before.
 type entry struct {
 	key     key
 	hash    [32]byte // of the token
 	grant   *authz.Grant
 	asked   time.Time
 	refresh time.Duration // age from which a hit starts a refresh
-	ttl     time.Duration // age from which it no longer serves
-	stale   time.Duration // age from which it does not serve even in an outage
-	counted bool          // its end was counted
+	ttl     time.Duration // age from which it is no longer used
+	stale   time.Duration // age from which it is not used even in an outage
+	counted bool          // its expiration was counted
 	bytes   int
-	place   *list.Element // among those of its token
+	place   *list.Element // in the list of its token
 	links   [2]links
 }
 
-// fresh reports whether e serves without asking the source.
+// fresh reports whether e may be used without asking the source.
 func (e *entry) fresh(now time.Time) bool {
 	return now.Sub(e.asked) < e.ttl && !expired(e.grant, now)
 }
@@ -38,7 +38,7 @@ func expired(g *authz.Grant, now time.Time) bool {
 	return !g.Expires.IsZero() && !now.Before(g.Expires)
 }
 
-// refusal is a denial that is kept.
+// refusal is a stored denial.
 type refusal struct {
 	denial *authz.Denial
 	asked  time.Time
@@ -52,7 +52,7 @@ type shard struct {
 	denials  *simplelru.LRU[key, refusal]
 	holders  holders
 	indexes  indexes
-	size     int // the most grants
+	size     int // the maximum number of grants
 	bytes    int // of all grants
 	maxBytes int
 	positive StoreStats
@@ -68,12 +68,12 @@ func newShard(o Options) *shard {
 		size:     (o.Size + shards - 1) / shards,
 		maxBytes: (o.Bytes + shards - 1) / shards,
 	}
-	// The size is not below one, the only fault there is.
+	// The only possible error is a size below one.
 	s.denials, _ = simplelru.NewLRU[key, refusal]((o.NegativeSize+shards-1)/shards, nil)
 	return s
 }
 
-// removeGrant forgets the grant of k, if there is one.
+// removeGrant removes the grant of k, if there is one.
 func (s *shard) removeGrant(k key) {
 	e, ok := s.grants[k]
 	if !ok {
@@ -91,11 +91,11 @@ func (s *shard) evictOne() {
 	s.positive.Evictions++
 }
 
-// found is the answer of the stores for a key.
+// found is the result of looking up a key.
 type found struct {
 	grant   *authz.Grant
 	denial  *authz.Denial
-	known   bool // a grant is there, in time or not
+	known   bool // there is a grant, expired or not
 	refresh bool // the grant should be renewed
 }
 
@@ -113,7 +113,7 @@ func (s *shard) find(k key, now time.Time, maxAge time.Duration) (f found) {
 			f.grant = e.grant
 			if age >= e.refresh {
 				f.refresh = true
-				e.refresh = age + cooldown // the next try, should this one fail
+				e.refresh = age + cooldown // the next attempt, if this one fails
 			}
 		case !fresh && !e.counted:
 			e.counted = true
@@ -134,7 +134,7 @@ func (s *shard) find(k key, now time.Time, maxAge time.Duration) (f found) {
 	return f
 }
 
-// findStale looks for a grant that serves while the source is unavailable.
+// findStale returns a grant that may be used while the source is unavailable.
 func (s *shard) findStale(k key, now time.Time) *authz.Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,7 +148,7 @@ func (s *shard) findStale(k key, now time.Time) *authz.Grant {
 	return e.grant
 }
 
-// putGrant stores e in place of whatever its key had.
+// putGrant stores e and replaces the previous answer for its key.
 func (s *shard) putGrant(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *shard) putGrant(e *entry) {
 	}
 }
 
-// putDenial stores r in place of whatever k had.
+// putDenial stores r and replaces the previous answer for k.
 func (s *shard) putDenial(k key, r refusal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +176,7 @@ func (s *shard) putDenial(k key, r refusal) {
 	}
 }
 
-// drop forgets k.
+// drop removes the answer for k.
 func (s *shard) drop(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *shard) drop(k key) {
 	s.denials.Remove(k)
 }
 
-// evict drops the grants that r names and returns their number.
+// evict removes the grants that r names and returns their number.
 func (s *shard) evict(r authz.Revocation) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -203,7 +203,7 @@ func (s *shard) evict(r authz.Revocation) int {
 	return len(keys)
 }
 
-// purge drops all answers and returns their number.
+// purge removes all answers and returns their number.
 func (s *shard) purge() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,8 +48,8 @@ func TestIndex(t *testing.T) {
 	})
 }
 
-// TestFreshAfterClockStep: the wall clock may be set forward, which ages do not
-// notice and Expires must.
+// TestFreshAfterClockStep: if the wall clock is set forward, ages do not change but Expires
+// takes effect.
 func TestFreshAfterClockStep(t *testing.T) {
 	now := time.Now()
 	e := &entry{grant: &authz.Grant{Expires: now}, asked: now, ttl: time.Minute, stale: time.Hour}
@@ -58,7 +58,7 @@ func TestFreshAfterClockStep(t *testing.T) {
 	}
 }
 
-// TestRefreshFlag: one hit a second takes on the renewal.
+// TestRefreshFlag: one hit per second starts the renewal.
 func TestRefreshFlag(t *testing.T) {
 	s, start := newShard(Options{}.withDefaults()), time.Now()
 	s.putGrant(&entry{grant: &authz.Grant{}, asked: start, refresh: 10 * time.Second, ttl: time.Minute})
@@ -92,9 +92,9 @@ func TestTimed(t *testing.T) {
 	}
 }
 
-// TestBetweenLandingAndWaking: an answer may be withdrawn when it is stored, but
-// before those who waited for it run.
-func TestBetweenLandingAndWaking(t *testing.T) {
+// TestRevokedBeforeWaitersRun: an answer may be revoked after it is stored, but before the
+// callers that wait for it run.
+func TestRevokedBeforeWaitersRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(static{&authz.Grant{TokenID: "a"}}, Options{})
 		defer c.Close()
@@ -116,7 +116,7 @@ func TestBetweenLandingAndWaking(t *testing.T) {
 	})
 }
 
-// TestLateLookup: an answer may come between a caller's lookup and its question.
+// TestLateLookup: an answer may be stored between a caller's lookup and its request.
 func TestLateLookup(t *testing.T) {
 	for name, source := range map[string]authz.Authorizer{"grant": static{&authz.Grant{}}, "denial": denier{}} {
 		c := New(source, Options{})

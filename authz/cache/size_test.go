@@ -28,7 +28,7 @@ func TestSize(t *testing.T) {
 		if s.Negative.Entries != 80 || s.Negative.Evictions != 5000-80 {
 			t.Errorf("denials: %+v, want 80", s.Negative)
 		}
-		// What was pushed out cannot be revoked any more, what is there can.
+		// Evicted grants cannot be revoked any more, the others can.
 		n := 0
 		for _, q := range fleet(5000) {
 			n += r.Revoke(authz.Revocation{Subject: q.Token.Fingerprint()})
@@ -39,7 +39,7 @@ func TestSize(t *testing.T) {
 	})
 }
 
-// TestSizeKeepsTheUsed pushes out what nobody asks for.
+// TestSizeKeepsTheUsed: the entries that are not used are evicted.
 func TestSizeKeepsTheUsed(t *testing.T) {
 	bubble(t, cache.Options{Size: 1600}, func(r rig) {
 		used := fleet(16)
@@ -136,9 +136,9 @@ func TestInternedGrants(t *testing.T) {
 	})
 }
 
-// TestOneTokenPushesOutOnlyItsOwn connects with one token and ever new client
-// identifiers, while twenty devices with tokens of their own are away.
-func TestOneTokenPushesOutOnlyItsOwn(t *testing.T) {
+// TestOneTokenEvictsOnlyItsOwn: one token connects with many client identifiers while twenty
+// devices with tokens of their own are disconnected.
+func TestOneTokenEvictsOnlyItsOwn(t *testing.T) {
 	bubble(t, cache.Options{Size: 160, Vary: cache.ClientID}, func(r rig) {
 		devices := fleet(20)
 		for _, q := range devices {

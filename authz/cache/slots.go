@@ -10,11 +10,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// class is the rank of a request to the source; lower goes first.
+// class is the priority of a request to the source; lower values go first.
 type class int
 
 const (
-	known   class = iota // the token was good before
+	known   class = iota // the token was valid before
 	unknown              // the token was not seen before
 	recheck              // no device waits
 	classes
@@ -22,22 +22,21 @@ const (
 
 // slots are the places at the source and the queue before them.
 //
-// Unknown tokens get half of the places, and together with rechecks three
-// quarters: what remains is for devices that wait with a token that was good
-// before. The queue is divided in the same way.
+// Unknown tokens get half of the places, and together with rechecks three quarters: the rest is
+// for devices whose token was valid before. The queue is divided in the same way.
 type slots struct {
 	size  int // places
-	wide  int // how many may wait
+	wide  int // how many requests may wait
 	mu    sync.Mutex
 	busy  [classes]int
 	queue [classes]list.List // of *ticket
 }
 
-// ticket is one request's right to a place, now or later.
+// ticket is one request's place, or its turn to get one.
 type ticket struct {
 	class   class
 	place   *list.Element // in the queue; nil outside it
-	started chan struct{} // closed when it may go
+	started chan struct{} // closed when it gets a place
 }
 
 var (
@@ -45,8 +44,8 @@ var (
 	errQueueTime = fmt.Errorf("%w: waited %v for a place at the source", authz.ErrBusy, queueWait)
 )
 
-// enter returns a ticket, or an error if the queue is full. The ticket's holder
-// calls wait and, if that succeeds, leave.
+// enter returns a ticket, or an error if the queue is full. The owner of the ticket must call
+// wait and, if that succeeds, leave.
 func (s *slots) enter(c class) (*ticket, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +61,7 @@ func (s *slots) enter(c class) (*ticket, error) {
 	return t, nil
 }
 
-// wait returns nil when t's holder may go on, or the reason why it must not.
+// wait returns nil when t has a place, or an error if it does not get one.
 func (s *slots) wait(ctx context.Context, t *ticket) error {
 	timer := time.NewTimer(queueWait)
 	defer timer.Stop()
@@ -78,14 +77,14 @@ func (s *slots) wait(ctx context.Context, t *ticket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t.place == nil {
-		return nil // it was started in the meantime
+		return nil // it got a place in the meantime
 	}
 	s.queue[t.class].Remove(t.place)
 	t.place = nil
 	return err
 }
 
-// promote moves t to the class c, if that is better and t still waits.
+// promote moves t to the class c if that has a higher priority and t is still waiting.
 func (s *slots) promote(t *ticket, c class) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +100,7 @@ func (s *slots) promote(t *ticket, c class) {
 	t.place = s.queue[c].PushBack(t)
 }
 
-// leave gives t's place to the next.
+// leave gives t's place to the next ticket.
 func (s *slots) leave(t *ticket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +127,7 @@ func (s *slots) queued() (n [classes]int) {
 	return n
 }
 
-// within reports whether one more of class c may join those in used, which share
+// within reports whether one more request of class c may be added to those in used, which share
 // size places.
 func within(c class, size int, used [classes]int) bool {
 	low := used[unknown] + used[recheck]
@@ -143,7 +142,7 @@ func within(c class, size int, used [classes]int) bool {
 	return c == recheck || used[unknown] < max(size/2, 1)
 }
 
-// count returns how many requests are at the source and how many wait.
+// count returns how many requests are at the source and how many are waiting.
 func (s *slots) count() (inFlight, queued int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

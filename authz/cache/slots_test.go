@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 )
 
-// crowd asks for n tokens, each in a goroutine of its own, and returns once all
-// have their answers.
+// crowd asks for n tokens, each in a goroutine of its own, and returns when all have their
+// answers.
 func (r rig) crowd(prefix string, n int, purpose authz.Purpose) *crowd {
 	c := &crowd{ended: make(map[string]int)}
 	for i := range n {
@@ -50,7 +50,7 @@ func (c *crowd) so(outcome string) int {
 	return c.ended[outcome]
 }
 
-// knows makes the Cache know n tokens, whose time is then over.
+// knows makes the Cache store n tokens, which then expire.
 func (r rig) knows(prefix string, n int) {
 	for i := range n {
 		r.ask(request(fmt.Sprint(prefix, i)))
@@ -78,7 +78,8 @@ func TestConcurrency(t *testing.T) {
 	})
 }
 
-// TestConcurrencyUnknown lets unknown tokens take what they can, then known ones.
+// TestConcurrencyUnknown: unknown tokens take all places that they can get, then known ones
+// ask.
 func TestConcurrencyUnknown(t *testing.T) {
 	bubble(t, never, func(r rig) {
 		r.knows("known", 64)
@@ -93,8 +94,8 @@ func TestConcurrencyUnknown(t *testing.T) {
 			t.Errorf("known tokens: %v after %v, want all after 2s", devices.ended, took)
 		}
 		flood.running.Wait()
-		// Two rounds of 32 come through before the wait of the others is over; a
-		// third begins at the same moment and may go either way.
+		// Two rounds of 32 succeed before the wait of the others is over. A third begins at the
+		// same moment and may succeed or not.
 		if n := flood.so("granted"); n < 64 || n > 96 || n+flood.so("busy") != 200 {
 			t.Errorf("unknown tokens: %v", flood.ended)
 		}
@@ -113,8 +114,8 @@ func TestConcurrencyRecheck(t *testing.T) {
 		unknown := r.crowd("unknown", 32, authz.Connect)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		// 48 known ones have come, then 12 unknown ones of 16 others; 12 = 48 - 36
-		// of the places that are not for known ones only.
+		// 48 known tokens are here, then 12 of 16 others that are unknown; 12 = 48 - 36 of the
+		// places that are not reserved for known tokens.
 		r.wantLoad(64, 52+32-16)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -132,7 +133,7 @@ func TestConcurrencyRefresh(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		r.service.slow(time.Second)
 		flood := r.crowd("unknown", 64, authz.Connect)
-		r.crowd("known", 64, authz.Connect).running.Wait() // hits that begin refreshes
+		r.crowd("known", 64, authz.Connect).running.Wait() // hits that start refreshes
 		r.wantLoad(64, 64)
 		time.Sleep(2*time.Second + 1)
 		flood.running.Wait()
@@ -167,7 +168,7 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// TestQueuePromotes lets a device wait for what began as a recheck.
+// TestQueuePromotes: a device waits for a request that began as a recheck.
 func TestQueuePromotes(t *testing.T) {
 	bubble(t, cache.Options{Concurrency: 2, RefreshAhead: -1}, func(r rig) {
 		r.knows("known", 3)
@@ -177,7 +178,7 @@ func TestQueuePromotes(t *testing.T) {
 		sessions := r.crowd("session", 1, authz.Recheck)
 		last := request("known2")
 		last.Purpose = authz.Recheck
-		r.begin(last) // is behind the other recheck
+		r.begin(last) // it is behind the other recheck
 		last.Purpose = authz.Connect
 		start := time.Now()
 		got := <-r.begin(last)
@@ -190,7 +191,7 @@ func TestQueuePromotes(t *testing.T) {
 	bubble(t, cache.Options{Concurrency: 4, RefreshAhead: -1}, func(r rig) {
 		r.knows("known", 1)
 		r.service.slow(time.Second)
-		sessions := r.crowd("session", 3, authz.Recheck) // all the places they get
+		sessions := r.crowd("session", 3, authz.Recheck) // all the places that rechecks get
 		q := request("known0")
 		q.Purpose = authz.Recheck
 		r.begin(q)
@@ -202,7 +203,7 @@ func TestQueuePromotes(t *testing.T) {
 	})
 }
 
-// TestFewPlaces holds small numbers to the same rules.
+// TestFewPlaces: the same rules hold for small numbers.
 func TestFewPlaces(t *testing.T) {
 	for size, want := range map[int][2]int{1: {1, 1}, 2: {1, 1}, 3: {1, 2}, 4: {2, 3}} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -220,7 +221,7 @@ func TestFewPlaces(t *testing.T) {
 	}
 }
 
-// TestFirstComeFirstServed holds the queue to its order.
+// TestFirstComeFirstServed checks the order of the queue.
 func TestFirstComeFirstServed(t *testing.T) {
 	bubble(t, cache.Options{Concurrency: 2}, func(r rig) { // one place for unknown tokens
 		r.service.slow(100 * ms)

@@ -20,8 +20,8 @@ func throttled(context.Context, authz.Request) (*authz.Grant, error) { return ni
 func panics(context.Context, authz.Request) (*authz.Grant, error) { panic("no") }
 
 func TestStaleIfError(t *testing.T) {
-	// An entry's own time is jittered; a minute of it and the whole of Stale
-	// bound what follows.
+	// The TTL of an entry is jittered; the steps below allow for a minute of it and all of
+	// Stale.
 	const certainly, latest = 354*time.Second - 1, 360 * time.Second
 	keep := func(ttl, stale time.Duration) authz.Grant {
 		return authz.Grant{Keep: authz.Keep{TTL: ttl, Stale: stale}}
@@ -95,7 +95,7 @@ func TestStaleNeverAfterRevocation(t *testing.T) {
 	})
 }
 
-// TestColdStart: without a grant from before, a source that is down lets nobody in.
+// TestColdStart: without an old grant, no device connects while the source is down.
 func TestColdStart(t *testing.T) {
 	bubble(t, cache.Options{}, func(r rig) {
 		r.service.set(down)
@@ -103,7 +103,7 @@ func TestColdStart(t *testing.T) {
 	})
 }
 
-// TestSlowOutage lets a source hang instead of failing.
+// TestSlowOutage: the source hangs instead of failing.
 func TestSlowOutage(t *testing.T) {
 	bubble(t, cache.Options{Timeout: 2 * time.Second, RefreshAhead: -1}, func(r rig) {
 		r.ask(request("t"))
@@ -120,9 +120,9 @@ func TestSlowOutage(t *testing.T) {
 	})
 }
 
-// TestNothingOldWithoutAsking: a grant whose time is over does not serve because the
-// source could not be asked.
-func TestNothingOldWithoutAsking(t *testing.T) {
+// TestNothingStaleWithoutAsking: an expired grant is not used because the source could not be
+// asked.
+func TestNothingStaleWithoutAsking(t *testing.T) {
 	q := request("known")
 	for name, keep := range map[string]func(r rig){
 		"no place in the queue": func(r rig) {
@@ -148,9 +148,9 @@ func TestNothingOldWithoutAsking(t *testing.T) {
 	}
 }
 
-// TestKnownIsTold: the source learns which questions it has granted before, whatever
-// the caller says.
-func TestKnownIsTold(t *testing.T) {
+// TestKnownIsSet: Known tells the source which requests it has granted before, whatever the
+// caller set.
+func TestKnownIsSet(t *testing.T) {
 	bubble(t, cache.Options{}, func(r rig) {
 		q := request("t")
 		q.Known = true

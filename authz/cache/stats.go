@@ -6,30 +6,28 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Stats are the numbers of a [Cache]. Counts only grow; the others are as of
-// now.
+// Stats are the numbers of a [Cache]. Counts only grow; the other numbers are current.
 type Stats struct {
 	Positive StoreStats // the store of grants
 	Negative StoreStats // the store of denials
 
-	// Misses counts requests that no store could answer.
+	// Misses counts requests for which no answer was stored.
 	Misses uint64
-	// Coalesced counts those of them that joined a request under way.
+	// Coalesced counts misses that joined a request in progress.
 	Coalesced uint64
-	// Cooled counts those that failed at once, because the same had failed less
-	// than a second ago.
+	// Cooled counts misses that failed at once, because a request with the same key had failed
+	// less than a second before.
 	Cooled uint64
-	// Busy counts requests to the source for which there was no place in time,
-	// and callers above the number that may wait for one answer.
+	// Busy counts requests to the source that did not get a place in time, and callers beyond
+	// the number that may wait for one answer.
 	Busy uint64
-	// Stale counts grants served after their time because the source was
-	// unavailable.
+	// Stale counts expired grants that were used because the source was unavailable.
 	Stale uint64
 	// Void counts answers that were discarded because of a revocation.
 	Void uint64
 
-	Source  Outcomes // of all requests to the source, but those that are Void
-	Refresh Outcomes // of those among them that renewed an answer ahead of time
+	Source  Outcomes // of all requests to the source, except those that are Void
+	Refresh Outcomes // of those that renewed an answer in advance
 
 	InFlight int // requests at the source
 	Queued   int // requests that wait for a place
@@ -37,15 +35,15 @@ type Stats struct {
 
 // StoreStats are the numbers of one store.
 type StoreStats struct {
-	// Entries is the number of answers held, with those whose time is over.
+	// Entries is the number of stored answers, including expired ones.
 	Entries int
-	// Bytes estimates the memory they take; it is not known of denials.
+	// Bytes estimates their memory; for denials it is 0.
 	Bytes int
-	// Hits counts requests that were answered from the store in time.
+	// Hits counts requests that were answered from the store.
 	Hits uint64
-	// Evictions counts answers pushed out by others.
+	// Evictions counts answers that were removed to make room.
 	Evictions uint64
-	// Expirations counts answers that were found when their time was over.
+	// Expirations counts answers that had expired when they were looked up.
 	Expirations uint64
 }
 

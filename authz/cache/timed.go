@@ -9,8 +9,8 @@ import (
 // timed is a bounded map whose entries end at a time of their own. It is not
 // safe for concurrent use.
 //
-// Keys are never moved on reading, so the oldest entry is the first that was
-// added. Since all entries live about equally long, it is also the first to end.
+// Reading does not reorder the entries, so the oldest entry is the one that was added first.
+// Since all entries live about equally long, it is also the first to end.
 type timed[K comparable, V any] struct {
 	lru *simplelru.LRU[K, lasting[V]]
 }
@@ -25,7 +25,7 @@ func newTimed[K comparable, V any](size int) timed[K, V] {
 	return timed[K, V]{lru: lru}
 }
 
-// add puts v under k until the given time, and drops what has ended.
+// add stores v under k until the given time, and removes entries that have expired.
 func (m timed[K, V]) add(k K, v V, now, until time.Time) {
 	for {
 		_, oldest, ok := m.lru.GetOldest()
@@ -37,7 +37,7 @@ func (m timed[K, V]) add(k K, v V, now, until time.Time) {
 	m.lru.Add(k, lasting[V]{v, until})
 }
 
-// get returns what is under k and when it ends.
+// get returns the value of k and when it expires.
 func (m timed[K, V]) get(k K, now time.Time) (v V, until time.Time, ok bool) {
 	l, ok := m.lru.Peek(k)
 	if !ok || !now.Before(l.until) {

@@ -15,7 +15,7 @@ import (
 
 const ms = time.Millisecond
 
-// never keeps background refreshes out of a test.
+// never disables background refreshes in a test.
 var never = cache.Options{RefreshAhead: -1}
 
 func TestPositiveTTL(t *testing.T) {
@@ -48,7 +48,7 @@ func TestPositiveTTL(t *testing.T) {
 	}
 }
 
-// TestJitter looks at when many entries that came together end.
+// TestJitter checks when many entries that were stored together expire.
 func TestJitter(t *testing.T) {
 	bubble(t, never, func(r rig) {
 		requests := fleet(500)
@@ -102,7 +102,7 @@ func TestNegativeTTL(t *testing.T) {
 	}
 }
 
-// TestNegativeHit holds what is kept of a denial to what it said.
+// TestNegativeHit: a stored denial is returned unchanged.
 func TestNegativeHit(t *testing.T) {
 	long := make([]byte, 1000)
 	for i := range long {
@@ -139,14 +139,14 @@ func TestNegativeHit(t *testing.T) {
 	}
 }
 
-// TestOneAnswerAtATime changes a source's mind, both ways.
+// TestOneAnswerAtATime: the source changes its answer, both ways.
 func TestOneAnswerAtATime(t *testing.T) {
 	bubble(t, never, func(r rig) {
 		r.expect(request("t"), after{0, asked})
 		r.service.set(denyAll)
 		r.expect(request("t"), after{0, cached}, after{time.Minute, askedNo}, after{61 * time.Second, refused})
 		r.service.set(down)
-		r.expect(request("t"), after{10 * time.Second, askedFail}) // the grant is no reserve any more
+		r.expect(request("t"), after{10 * time.Second, askedFail}) // the grant is not used as a stale one any more
 		r.service.set(grantAll)
 		r.expect(request("t"), after{time.Second, asked}, after{2 * time.Second, cached})
 		if s := r.Stats(); s.Positive.Entries != 1 || s.Negative.Entries != 0 {
@@ -155,7 +155,7 @@ func TestOneAnswerAtATime(t *testing.T) {
 	})
 }
 
-func TestErrorIsNeverAnEntry(t *testing.T) {
+func TestErrorsAreNotStored(t *testing.T) {
 	bubble(t, cache.Options{}, func(r rig) {
 		r.service.set(down)
 		r.expect(request("t"), after{0, askedFail})
@@ -183,25 +183,25 @@ func TestErrorCoolDown(t *testing.T) {
 	})
 }
 
-// TestCacheControl is about answers that the source does not want to be reused.
+// TestCacheControl: the source does not want answers to be reused.
 func TestCacheControl(t *testing.T) {
 	bubble(t, never, func(r rig) {
 		noStore := grant(authz.Grant{TokenID: "a", Keep: authz.Keep{TTL: -1}})
 		r.service.set(noStore)
 		r.expect(request("t"), after{0, asked}, after{0, asked})
-		// It also ends what an earlier answer allowed.
+		// It also removes an earlier answer that could be reused.
 		r.service.set(grantAll)
 		r.expect(request("u"), after{0, asked})
 		r.service.set(noStore)
 		r.expect(request("u"), after{time.Minute, asked})
 		r.service.set(down)
 		r.expect(request("u"), after{0, askedFail})
-		// must-revalidate: kept, but no reserve.
+		// must-revalidate: stored, but not used when stale
 		r.service.set(grant(authz.Grant{TokenID: "b", Keep: authz.Keep{Stale: -1}}))
 		r.expect(request("v"), after{0, asked}, after{0, cached})
 		r.service.set(down)
 		r.expect(request("v"), after{time.Minute, askedFail})
-		// A denial that is not to be kept ends the grant all the same.
+		// A denial that must not be stored removes the grant nevertheless.
 		r.service.set(grantAll)
 		r.expect(request("w"), after{0, asked})
 		r.service.set(deny(authz.Denial{Reason: authz.Disabled, Keep: authz.Keep{TTL: -1}}))
@@ -211,7 +211,7 @@ func TestCacheControl(t *testing.T) {
 	})
 }
 
-func TestNeverSliding(t *testing.T) {
+func TestHitsDoNotExtendTTL(t *testing.T) {
 	bubble(t, never, func(r rig) {
 		var steps []after
 		for at := time.Duration(0); at < 54*time.Second; at += time.Second {
@@ -283,7 +283,7 @@ func TestRefreshAhead(t *testing.T) {
 			r.ask(request("t"))
 			r.service.slow(3 * time.Second)
 			time.Sleep(50 * time.Second)
-			for range 20 { // 2 s of hits while the refresh is under way
+			for range 20 { // 2 s of hits during the refresh
 				if got := r.ask(request("t")); got == askedNo || got == askedFail {
 					r.Errorf("a hit is %s", got)
 				}
@@ -312,7 +312,7 @@ func TestRefreshAhead(t *testing.T) {
 			r.service.slow(2 * time.Second)
 			time.Sleep(48 * time.Second)
 			start := time.Now()
-			for time.Since(start) < 6*time.Second-1 { // a try, its second of rest, and again
+			for time.Since(start) < 6*time.Second-1 { // an attempt, its cooldown of a second, and again
 				_, _ = r.Authorize(r.Context(), request("t"))
 				time.Sleep(100 * ms)
 			}

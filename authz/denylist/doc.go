@@ -1,5 +1,5 @@
-// Package denylist refuses what an operator has withdrawn, whatever the token sources
-// answer: a token, a token id or a subject, until a given time.
+// Package denylist refuses what an operator has denied: a token, a token id or a subject, until
+// a given time. The answers of the token sources do not matter.
 //
 //	denials, err := denylist.Open(filepath.Join(dataDir, "denials.jsonl"))
 //	...
@@ -9,9 +9,9 @@
 //	... // end the sessions that the revocation matches
 //	err = denials.Save()
 //
-// A denial is in force when [List.Deny] returns. It ends no session: the caller does
-// that. [List.Save] makes it last. It is a step of its own so that a disk that is slow
-// or full keeps no withdrawn token in.
+// A denial is in force when [List.Deny] returns. It does not end sessions; that is up to the
+// caller. [List.Save] stores it in the file. Saving is a separate step, so that a denial takes
+// effect even if the disk is slow or full.
 //
 // # The file
 //
@@ -21,20 +21,18 @@
 //	{"token_id":"pump-7-k3x2aa","until":"2027-01-31T12:00:00Z","follow":true}
 //	{"subject":"pump-7","until":"2027-01-31T12:00:00Z"}
 //
-// It is replaced as a whole. Two processes may have the same file, such as the old and the
-// new one in a restart: Save takes a lock on a file next to it, path + ".lock", reads the
-// file again and merges, so that neither loses what the other denies. A program that shares
-// the file must call Save from time to time, and end the sessions that [List.Notify]
-// reports. A line that was taken out of the file by hand comes back; lift a denial with a
-// Deny that ends soon. A file that breaks the rules is an error of [Open] and of Save: to
-// pass over a line would let in again what it names. At most
-// [Max] denials are in force; one more is refused with [ErrFull], and none is dropped
-// before its time.
+// The file is always replaced as a whole. Two processes may use the same file, such as the old
+// and the new one during a restart: Save locks a file next to it, path + ".lock", reads the
+// file again and merges both lists, so that no denial is lost. A program that shares the file
+// must call Save from time to time, and end the sessions that [List.Notify] reports. A line
+// that is removed from the file by hand comes back; to lift a denial, replace it by one that
+// ends soon. Open and Save return an error if the file has an invalid line, because ignoring a
+// line would accept again what it denies. At most [Max] denials can be in force; Deny refuses a
+// further one with [ErrFull] and never drops an older one.
 //
 // # Denials that follow the token
 //
-// An operator wants a token gone for as long as it could be used, and rarely knows when
-// it ends. A denial that follows moves its end to that of the token when a source shows
-// it, if that is later. A subject has tokens of its own to come, so that its denial
-// follows none.
+// An operator wants to deny a token for as long as it is valid, and rarely knows when it
+// expires. A denial with follow is extended to the expiry of the token when a source reports
+// it. The denial of a subject cannot follow, because a subject may have several tokens.
 package denylist

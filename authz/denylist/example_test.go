@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 )
 
-// everybody lets every token in.
+// everybody grants every token.
 type everybody struct{}
 
 func (everybody) Authorize(context.Context, authz.Request) (*authz.Grant, error) {

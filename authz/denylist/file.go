@@ -17,11 +17,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// maxLine is the length of the longest line, in bytes: that of a subject of 256 bytes
-// each of which is escaped.
+// maxLine is the maximum length of a line in bytes: that of a subject of 256 bytes, each of
+// which is escaped.
 const maxLine = 4 << 10
 
-// line is a denial as the file has it. Exactly one of the first three is set.
+// line is a denial as it is written in the file. Exactly one of the first three fields is set.
 type line struct {
 	TokenSHA256 string    `json:"token_sha256,omitempty"`
 	TokenID     string    `json:"token_id,omitempty"`
@@ -30,8 +30,8 @@ type line struct {
 	Follow      bool      `json:"follow,omitempty"`
 }
 
-// Open reads the denials in the file at path. A file that is not there has none; it is
-// made by [List.Save]. Its directory must be there.
+// Open reads the denials in the file at path. If the file does not exist, there are none, and
+// [List.Save] creates it. Its directory must exist.
 func Open(path string) (*List, error) {
 	all, file, err := readFile(path)
 	if err != nil {
@@ -40,8 +40,8 @@ func Open(path string) (*List, error) {
 	return &List{path: path, denials: all, unsaved: make(map[authz.Revocation]bool), file: file}, nil
 }
 
-// readFile returns the denials in the file at path, and which file that is, nil if there
-// is none.
+// readFile returns the denials in the file at path, and the FileInfo of that file, or nil if it
+// does not exist.
 func readFile(path string) (map[authz.Revocation]denial, fs.FileInfo, error) {
 	f, info, err := files.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +53,7 @@ func readFile(path string) (map[authz.Revocation]denial, fs.FileInfo, error) {
 	defer func() { _ = f.Close() }()
 	all, err := read(f)
 	if err != nil {
-		return nil, nil, fmt.Errorf("denials: %s%w; repair the line, or remove the file, which lets in again what it denies", path, err)
+		return nil, nil, fmt.Errorf("denials: %s%w; correct the line, or remove the file, which lifts all its denials", path, err)
 	}
 	return all, info, nil
 }
@@ -81,7 +81,7 @@ func read(r io.Reader) (map[authz.Revocation]denial, error) {
 	return all, nil
 }
 
-// parse reads one line. Its errors repeat nothing of it.
+// parse parses one line. Its errors do not contain any of it.
 func parse(text []byte) (authz.Revocation, denial, error) {
 	in, err := decode(text)
 	if err != nil {
@@ -103,7 +103,7 @@ func parse(text []byte) (authz.Revocation, denial, error) {
 	}
 	switch {
 	case given != 1 || r == authz.Revocation{}:
-		return authz.Revocation{}, denial{}, errors.New("exactly one of token_sha256, token_id and subject must name something")
+		return authz.Revocation{}, denial{}, errors.New("exactly one of token_sha256, token_id and subject must be set")
 	case in.Until.IsZero():
 		return authz.Revocation{}, denial{}, errors.New("until is missing")
 	case in.Follow && in.Subject != "":
@@ -130,7 +130,7 @@ func decode(text []byte) (in line, err error) {
 		return err
 	})
 	if err == nil && until != "" && in.Until.UnmarshalText([]byte(until)) != nil {
-		err = errors.New("until is not a time after RFC 3339")
+		err = errors.New("until is not a time in the form of RFC 3339")
 	}
 	return in, err
 }

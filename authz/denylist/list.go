@@ -21,35 +21,34 @@ var (
 	ErrNothing = errors.New("the revocation names no token, token id or subject")
 )
 
-// List is a list of denials. It is made by [Open], and its methods may be called from
-// many goroutines.
+// List is a list of denials. It is made by [Open], and its methods may be called from many
+// goroutines.
 type List struct {
 	path string
 
 	mu      sync.RWMutex
 	denials map[authz.Revocation]denial
-	unsaved map[authz.Revocation]bool // made or changed here since the last Save; some have ended
+	unsaved map[authz.Revocation]bool // made or changed by this process since the last Save; some may have ended
 
 	saving sync.Mutex  // held by Save
-	file   fs.FileInfo // as it was last read or written, nil for none; guarded by saving
+	file   fs.FileInfo // as it was last read or written, or nil if it did not exist; guarded by saving
 
-	notifying  sync.Mutex // guards what follows
+	notifying  sync.Mutex // guards the following fields
 	listeners  []*func(authz.Revocation)
-	unreported []authz.Revocation // while there is no listener
+	unreported []authz.Revocation // denials of other processes before Notify is called
 }
 
 var _ authz.Notifier = (*List)(nil)
 
-// denial is how long something is denied.
+// denial says until when something is denied.
 type denial struct {
 	until  time.Time
-	follow bool // until moves to the end of the token when that is seen
+	follow bool // until is extended to the expiry of the token when that is known
 }
 
-// Deny refuses what r names until the given time. It takes the place of an earlier
-// denial of the same. With follow the denial follows the token, see the package
-// comment, and never ends before one that it replaces. The error is [ErrFull] or
-// [ErrNothing].
+// Deny refuses what r names until the given time. It replaces an earlier denial of the same.
+// With follow the denial follows the token, see the package comment, and does not end before
+// the one that it replaces. The error is [ErrFull] or [ErrNothing].
 func (l *List) Deny(r authz.Revocation, until time.Time, follow bool) error {
 	r = r.Canonical()
 	if r == (authz.Revocation{}) {
@@ -73,8 +72,8 @@ func (l *List) Deny(r authz.Revocation, until time.Time, follow bool) error {
 	return nil
 }
 
-// whole returns the first whole second from t on, as the file can have it: RFC 3339
-// knows years of four digits.
+// whole rounds t up to a whole second that the file can represent: RFC 3339 has years of four
+// digits.
 func whole(t time.Time) time.Time {
 	last := time.Date(9999, time.December, 31, 0, 0, 0, 0, time.UTC)
 	if t.After(last) {
@@ -100,8 +99,8 @@ func (l *List) Len() int {
 	return len(l.denials)
 }
 
-// Before returns an [authz.Authorizer] that refuses what is denied and asks next about
-// everything else. Its denials have the reason [authz.Revoked].
+// Before returns an [authz.Authorizer] that refuses what is denied and passes every other
+// request to next. Its denials have the reason [authz.Revoked].
 func (l *List) Before(next authz.Authorizer) authz.Authorizer { return guarded{l, next} }
 
 type guarded struct {
@@ -145,7 +144,7 @@ func (g guarded) Notify(ctx context.Context, revoked func(authz.Revocation)) err
 	return n.Notify(ctx, revoked)
 }
 
-// empty reports whether nothing is denied, which saves computing a digest.
+// empty reports whether there are no denials, in which case no digest is needed.
 func (l *List) empty() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -168,7 +167,7 @@ func (l *List) find(r authz.Revocation) (denial, bool) {
 	return d, ok && time.Now().Before(d.until)
 }
 
-// judge returns why the grant that a source gave for r does not count, nil if it does.
+// judge returns an error if the grant that a source gave for r is denied.
 func (l *List) judge(g *authz.Grant, r authz.Request) error {
 	if l.empty() {
 		return nil
@@ -193,8 +192,9 @@ func (l *List) judge(g *authz.Grant, r authz.Request) error {
 	return nil
 }
 
-// learn lets the denial of r follow a token that ends at the given time, and returns
-// what it is now. A token needs no source to be asked again once its end is known.
+// learn extends the denial of r if it follows a token that expires at the given time, and
+// returns the current denial. Once the expiry of a token is known, its source need not be asked
+// any more.
 func (l *List) learn(r authz.Revocation, end time.Time) denial {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -210,8 +210,8 @@ func (l *List) learn(r authz.Revocation, end time.Time) denial {
 	return learned
 }
 
-// refusal returns the denial of name. It is not to be kept, because the denial may be
-// ended early.
+// refusal returns the denial of name. It must not be cached, because the denial may be ended
+// early.
 func (d denial) refusal(name string) error {
 	return &authz.Denial{
 		Reason: authz.Revoked,

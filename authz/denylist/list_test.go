@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// source knows one token, counts the questions, and can be broken.
+// source knows one token, counts requests, and can be broken.
 type source struct {
 	expires time.Time
 	broken  atomic.Bool
@@ -40,7 +40,7 @@ func (s *source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 
 var good = authz.Request{Token: authz.NewToken("good-token-of-pump-7"), ClientID: "pump-7"}
 
-// three names the good token in each way.
+// three names of the valid token, one of each kind
 func three() map[string]authz.Revocation {
 	return map[string]authz.Revocation{
 		"token":    {TokenHash: good.Token.Hash()},
@@ -60,7 +60,7 @@ func open(t testing.TB, path string) *List {
 
 func filePath(t testing.TB) string { return filepath.Join(t.TempDir(), "denials.jsonl") }
 
-// refused reports whether the good token is denied as revoked.
+// refused reports whether the valid token is denied as revoked.
 func refused(t *testing.T, a authz.Authorizer) bool {
 	t.Helper()
 	_, err := a.Authorize(t.Context(), good)
@@ -82,8 +82,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestDenialStandsBeforeTheSource: whatever the source says, until its time is over.
-func TestDenialStandsBeforeTheSource(t *testing.T) {
+// TestDenialIsCheckedBeforeTheSource: whatever the source answers, until the denial ends.
+func TestDenialIsCheckedBeforeTheSource(t *testing.T) {
 	for name, r := range three() {
 		t.Run(name, func(t *testing.T) {
 			path := filePath(t)
@@ -112,7 +112,7 @@ func TestDenialStandsBeforeTheSource(t *testing.T) {
 	}
 }
 
-// TestDeniedTokenIsNotAskedFor: a source that is down or slow does not matter then.
+// TestDeniedTokenIsNotAskedFor: it then does not matter whether the source is down or slow.
 func TestDeniedTokenIsNotAskedFor(t *testing.T) {
 	l, s := open(t, filePath(t)), new(source)
 	if err := l.Deny(three()["token"], time.Now().Add(time.Hour), false); err != nil {
@@ -123,8 +123,8 @@ func TestDeniedTokenIsNotAskedFor(t *testing.T) {
 	}
 }
 
-// TestDenialLastsOverARestart, for what it names and until when it says.
-func TestDenialLastsOverARestart(t *testing.T) {
+// TestDenialSurvivesARestart: name and end stay the same.
+func TestDenialSurvivesARestart(t *testing.T) {
 	for name, r := range three() {
 		path := filePath(t)
 		l := open(t, path)
@@ -145,8 +145,7 @@ func TestDenialLastsOverARestart(t *testing.T) {
 	}
 }
 
-// TestDenialFollowsTheToken: one that was given no end holds as long as the token
-// could be used.
+// TestDenialFollowsTheToken: a denial without an end holds as long as the token could be used.
 func TestDenialFollowsTheToken(t *testing.T) {
 	for name, want := range map[string]time.Duration{"token": 720 * time.Hour, "token id": 720 * time.Hour, "subject": 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -180,8 +179,8 @@ func TestDenialFollowsTheToken(t *testing.T) {
 	}
 }
 
-// TestDenialThatFollowsHoldsMeanwhile: the source is asked for the end of a token, and
-// whatever it answers the token stays out.
+// TestDenialThatFollowsHoldsMeanwhile: the source is asked for the expiry of the token, and the
+// token is denied whatever it answers.
 func TestDenialThatFollowsHoldsMeanwhile(t *testing.T) {
 	l, s := open(t, filePath(t)), new(source)
 	if err := l.Deny(three()["token"], time.Now().Add(time.Hour), true); err != nil {
@@ -193,7 +192,7 @@ func TestDenialThatFollowsHoldsMeanwhile(t *testing.T) {
 	}
 }
 
-// TestLaterDenialReplaces: an operator may end a denial sooner, a default may not.
+// TestLaterDenialReplaces: an operator may end a denial earlier, a default may not.
 func TestLaterDenialReplaces(t *testing.T) {
 	l, now := open(t, filePath(t)), time.Now()
 	r := authz.Revocation{TokenID: "t1"}
@@ -214,7 +213,7 @@ func TestLaterDenialReplaces(t *testing.T) {
 	}
 }
 
-// TestFullListRefuses: no denial is lost to make room, and what has ended makes room.
+// TestFullListRefuses: no denial is removed to make room, except those that have ended.
 func TestFullListRefuses(t *testing.T) {
 	path := filePath(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -250,7 +249,7 @@ func TestDenyNeedsSomething(t *testing.T) {
 	}
 }
 
-// TestDenialHoldsThoughItCannotBeSaved, and is saved once it can be.
+// TestDenialHoldsThoughItCannotBeSaved: it is saved when that is possible again.
 func TestDenialHoldsThoughItCannotBeSaved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "denials.jsonl")
 	l := open(t, path)
@@ -290,7 +289,7 @@ func TestOpenRefusesABrokenFile(t *testing.T) {
 		`{"subject":"a"}`:                                                  ":1: until is missing",
 		`{"subject":"a","until":"tomorrow"}`:                               ":1: until is not a time",
 		`{"subject":"a","more":1,` + until + `}`:                           ":1: an unknown key",
-		`{"subject":"a","subject":"b",` + until + `}`:                      ":1: column 16: subject: a key that the object has already",
+		`{"subject":"a","subject":"b",` + until + `}`:                      ":1: column 16: subject: a duplicate key",
 		`{"subject":"a","follow":true,` + until + `}`:                      ":1: the denial of a subject",
 		`{"token_sha256":"abc",` + until + `}`:                             ":1: token_sha256 is not 64",
 		`{"token_sha256":"` + strings.Repeat("0", 64) + `",` + until + `}`: ":1: exactly one of",
@@ -315,7 +314,7 @@ func TestOpenWithoutAFile(t *testing.T) {
 	}
 }
 
-// TestNotifyIsThatOfTheSource: the list adds nothing to what a source reports.
+// TestNotifyIsThatOfTheSource: the list adds nothing to the revocations of a source.
 func TestNotifyIsThatOfTheSource(t *testing.T) {
 	reported := authz.Revocation{TokenID: "t1"}
 	a := open(t, filePath(t)).Before(notifier{reported})
@@ -364,8 +363,8 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// FuzzParse holds a line to its word: what is taken in says the same when it is
-// written again, and an error repeats nothing of the line.
+// FuzzParse: a line that is accepted has the same meaning when it is written again, and an
+// error contains nothing of the line.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{"subject":"a","until":"2100-01-01T00:00:00Z"}`, `{"token_id":"a","until":"2100-01-01T00:00:00.5+02:00","follow":true}`,
@@ -375,7 +374,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, d, err := parse(text)
-		if err != nil || !d.until.After(time.Time{}) { // which is not written once it has ended
+		if err != nil || !d.until.After(time.Time{}) { // a denial that has ended is not written
 			return
 		}
 		again, err := render(map[authz.Revocation]denial{r: d})

@@ -14,13 +14,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/filelock"
 )
 
-// lockPatience is how long Save waits for another process that saves.
+// lockPatience is how long Save waits for another process that is saving.
 const lockPatience = time.Second
 
-// Save writes the denials made here to the file, and puts those into force that another
-// process has written there, see the package comment. It does nothing if neither has
-// changed. An error leaves all denials in force until the process ends, and the next call
-// tries again.
+// Save writes the denials of this process to the file, and puts denials into force that another
+// process has written, see the package comment. It does nothing if neither has changed. After
+// an error all denials stay in force until the process ends, and the next call tries again.
 func (l *List) Save() error {
 	l.saving.Lock()
 	defer l.saving.Unlock()
@@ -48,8 +47,8 @@ func (l *List) Save() error {
 	return nil
 }
 
-// lock keeps other processes from changing the file until unlock is called. A file system
-// without locks is no reason to save nothing.
+// lock keeps other processes from changing the file until unlock is called. If the file system
+// does not support locks, the file is saved without one.
 func lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -63,7 +62,7 @@ func lock(path string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// isSaved reports whether no denial has been made or changed here since the last Save.
+// isSaved reports whether no denial was made or changed by this process since the last Save.
 func (l *List) isSaved() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -79,17 +78,17 @@ func (l *List) isFileUnchanged() bool {
 	return os.SameFile(now, l.file) && now.Size() == l.file.Size() && now.ModTime().Equal(l.file.ModTime())
 }
 
-// merged is what came of putting the denials here and those in the file together.
+// merged is the result of merging the denials of this process and those in the file.
 type merged struct {
-	inForce map[authz.Revocation]denial // what the file is to hold
-	taken   []authz.Revocation          // what was not in force here before
-	unsaved map[authz.Revocation]bool   // List.unsaved, of which the file takes care now
-	write   bool                        // the file lacks something
+	inForce map[authz.Revocation]denial // the new content of the file
+	taken   []authz.Revocation          // denials that were not in force in this process before
+	unsaved map[authz.Revocation]bool   // the new value of List.unsaved
+	write   bool                        // the file must be written
 }
 
-// merge puts the denials in the file into force. If both sides have a denial of the same,
-// the one that was made or changed here since the last Save counts, otherwise that of the
-// file. The error is ErrFull, and then the file must stay as it is.
+// merge puts the denials in the file into force. If both sides have a denial of the same, this
+// process's counts if it was made or changed since the last Save, and the file's otherwise. The
+// error is ErrFull; the file must then stay as it is.
 func (l *List) merge(inFile map[authz.Revocation]denial, now time.Time) (m merged, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -118,7 +117,7 @@ func (l *List) merge(inFile map[authz.Revocation]denial, now time.Time) (m merge
 	return m, nil
 }
 
-// write replaces the file and returns which one it is now.
+// write replaces the file and returns its FileInfo.
 func (l *List) write(m merged) (fs.FileInfo, error) {
 	text, err := render(m.inForce)
 	if err == nil {
@@ -135,8 +134,8 @@ func (l *List) write(m merged) (fs.FileInfo, error) {
 	return os.Stat(l.path)
 }
 
-// Notify implements [authz.Notifier]: it reports the denials that [List.Save] takes over
-// from another process. Those that are made here with [List.Deny] are known to the caller.
+// Notify implements [authz.Notifier]: it reports the denials that [List.Save] takes over from
+// another process. It does not report those of [List.Deny].
 func (l *List) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	listener := &revoked
 	l.notifying.Lock()
@@ -154,7 +153,7 @@ func (l *List) Notify(ctx context.Context, revoked func(authz.Revocation)) error
 	return nil
 }
 
-// report reports denials of another process, or keeps them for the first call of Notify.
+// report reports denials of another process, or stores them until Notify is called.
 func (l *List) report(all []authz.Revocation) {
 	l.notifying.Lock()
 	defer l.notifying.Unlock()

@@ -15,8 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestTwoProcessesShareAFile: each has what the other denies after a Save, and what both
-// deny is in the file.
+// TestTwoProcessesShareAFile: after a Save each process has the denials of the other, and the
+// file has all of them.
 func TestTwoProcessesShareAFile(t *testing.T) {
 	path := filePath(t)
 	before, next := open(t, path), open(t, path)
@@ -38,7 +38,7 @@ func TestTwoProcessesShareAFile(t *testing.T) {
 	}
 }
 
-// TestManyProcessesSaveAtOnce: none of what they deny is lost.
+// TestManyProcessesSaveAtOnce: no denial is lost.
 func TestManyProcessesSaveAtOnce(t *testing.T) {
 	path := filePath(t)
 	var all sync.WaitGroup
@@ -51,7 +51,7 @@ func TestManyProcessesSaveAtOnce(t *testing.T) {
 				if err := l.Deny(r, time.Now().Add(time.Hour), false); err != nil {
 					t.Error(err)
 				}
-				for l.Save() != nil { // others have the lock for long on a busy machine
+				for l.Save() != nil { // on a busy machine, others may hold the lock for long
 				}
 			}
 		})
@@ -62,8 +62,8 @@ func TestManyProcessesSaveAtOnce(t *testing.T) {
 	}
 }
 
-// TestLastChangeOfADenialCounts: a process that has not changed a denial takes over how
-// another has changed it, also when it has ended it.
+// TestLastChangeOfADenialCounts: a process that has not changed a denial takes over the change
+// of another one, even if that ended it.
 func TestLastChangeOfADenialCounts(t *testing.T) {
 	path := filePath(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestLastChangeOfADenialCounts(t *testing.T) {
 	})
 }
 
-// TestDenialThatEndsBeforeItIsSaved is not undone by the file, which has a longer one.
+// TestDenialThatEndsBeforeItIsSaved: a longer denial in the file does not undo the change.
 func TestDenialThatEndsBeforeItIsSaved(t *testing.T) {
 	path := filePath(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -107,8 +107,8 @@ func TestDenialThatEndsBeforeItIsSaved(t *testing.T) {
 	})
 }
 
-// TestDenialsOfAnotherProcessAreReported, so that sessions end: each once, also if it came
-// before Notify, and none that was made here.
+// TestDenialsOfAnotherProcessAreReported: they are reported once, so that sessions end, even if
+// they came before Notify. Denials of this process are not reported.
 func TestDenialsOfAnotherProcessAreReported(t *testing.T) {
 	path := filePath(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -136,8 +136,8 @@ func TestDenialsOfAnotherProcessAreReported(t *testing.T) {
 	})
 }
 
-// TestFileThatIsRemovedOrBroken: the denials here stay in force. A file that is gone is
-// written again, a broken one is left for the operator to repair.
+// TestFileThatIsRemovedOrBroken: the denials of this process stay in force. A file that was
+// removed is written again; a broken one is left for the operator to repair.
 func TestFileThatIsRemovedOrBroken(t *testing.T) {
 	path := filePath(t)
 	l := open(t, path)

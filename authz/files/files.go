@@ -1,23 +1,23 @@
 // Package files reads files that a configuration names, and writes files whole.
 //
-// What is read are secrets, certificates, keys and token files. They are read again and
-// again while the program runs, so a read must end, and must end soon:
+// The files are secrets, certificates, keys and token files. They are read repeatedly while the
+// program runs, so a read must not block:
 //
 //	content, _, err := files.Read("/run/secrets/token", 64<<10)
 //
-// Only regular files are read, and symbolic links are followed. A named pipe would
-// wait for a writer, a device may never end, and merely opening one can have effects;
-// each of them, a directory and a socket are refused with [ErrNotRegular] without
-// waiting. A file that is larger than its limit is refused with [ErrTooLarge].
+// Only regular files are read; symbolic links are followed. Reading a named pipe would wait for
+// a writer, a device may have no end, and opening one can have side effects. They, directories
+// and sockets are refused at once with [ErrNotRegular]. A file that is larger than its limit is
+// refused with [ErrTooLarge].
 //
-// [Parsed] makes a value from the contents of files, and a new one only when they have
-// changed. [Watched] does so by itself and keeps the last good value.
+// [Parsed] parses the contents of files, and parses them again only if they have changed.
+// [Watched] does so at intervals and keeps the last valid value.
 //
-// [Create] and [Replace] write a temporary file next to the path, sync it to the disk,
-// and put it in place in one step, so that no reader ever sees half of it.
+// [Create] and [Replace] write a temporary file next to the path, sync it to the disk, and move
+// it into place in one step, so that a reader never sees a part of it.
 //
-// Every error of [Open] and [Read] is an [*fs.PathError], so that a caller can name the
-// file in words of its own.
+// Every error of [Open] and [Read] is an [*fs.PathError], so that a caller can replace the path
+// in its message.
 package files
 
 import (
@@ -29,17 +29,15 @@ import (
 )
 
 var (
-	// ErrNotRegular means that the path leads to a pipe, a device, a directory or a
-	// socket.
+	// ErrNotRegular means that the path is a pipe, a device, a directory or a socket.
 	ErrNotRegular = errors.New("not a regular file")
 	// ErrTooLarge means that the file has more bytes than the limit.
 	ErrTooLarge = errors.New("too large")
 )
 
-// Open opens the regular file at path for reading. The FileInfo is that of the open
-// file.
+// Open opens the regular file at path for reading. The FileInfo describes the open file.
 func Open(path string) (*os.File, fs.FileInfo, error) {
-	// Look before opening: to open a device may have effects.
+	// Check before opening, because opening a device may have side effects.
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}
@@ -51,7 +49,7 @@ func Open(path string) (*os.File, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Look again, since another file may have taken the place of the first.
+	// Check again, because the file may have been replaced in between.
 	info, err = f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = &fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}

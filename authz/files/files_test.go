@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestRead: a regular file is read whole, by its name or by a link, or not at all.
+// TestRead: a regular file is read completely, directly or through a link, or not at all.
 func TestRead(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")

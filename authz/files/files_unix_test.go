@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestPipesAreRefusedWithoutWaiting: nothing writes to the pipe, so that a read of it
-// would never return.
+// TestPipesAreRefusedWithoutWaiting: no process writes to the pipe, so reading it would never
+// return.
 func TestPipesAreRefusedWithoutWaiting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
@@ -19,7 +19,7 @@ func TestPipesAreRefusedWithoutWaiting(t *testing.T) {
 	if _, _, err := Read(path, 8); !errors.Is(err, ErrNotRegular) {
 		t.Errorf("Read says %v, want %v", err, ErrNotRegular)
 	}
-	// What takes the file's place after the first look does not block either.
+	// A pipe that replaces the file after the first check does not block either.
 	f, err := openNow(path)
 	if err != nil {
 		t.Fatal(err)

@@ -4,5 +4,5 @@ package files
 
 import "os"
 
-// openNow opens a file. Where there is no Unix, no pipe has a place among the files.
+// openNow opens a file. Systems other than Unix have no pipes in the file system.
 func openNow(path string) (*os.File, error) { return os.Open(path) }

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Sum returns a digest of contents, which differs if any of them does, and if bytes move
-// from one to the next.
+// Sum returns a digest of contents. It changes if any of them changes, or if bytes move from
+// one to the next.
 func Sum(contents ...[]byte) [sha256.Size]byte {
 	sums := make([]byte, 0, len(contents)*sha256.Size)
 	for _, content := range contents {
@@ -18,25 +18,25 @@ func Sum(contents ...[]byte) [sha256.Size]byte {
 	return sha256.Sum256(sums)
 }
 
-// Parsed is a value that is made from the contents of files.
+// Parsed is a value that is parsed from the contents of files.
 type Parsed[T any] struct {
 	// Paths names the files.
 	Paths []string
-	// Limit is the size in bytes that none of them may exceed.
+	// Limit is the maximum size of each file in bytes.
 	Limit int64
-	// Parse makes the value. Its errors should name the file.
+	// Parse returns the value. Its errors should name the file.
 	Parse func(contents [][]byte) (T, error)
 }
 
-// Version is what one reading of the files led to. It is immutable.
+// Version is the result of reading the files once. It is immutable.
 type Version[T any] struct {
 	Value T
 	sum   [sha256.Size]byte
 }
 
-// Read reads the files. It returns old if their contents are the same as then, by which
-// it tells versions apart: a secret that is mounted into a container changes by a swap
-// of links, which may leave both time and size as they were. Old may be nil.
+// Read reads the files. It returns old if their contents have not changed. It compares
+// contents, because a secret that is mounted into a container is replaced by swapping links,
+// which may leave both time and size unchanged. old may be nil.
 func (p *Parsed[T]) Read(old *Version[T]) (*Version[T], error) {
 	contents := make([][]byte, len(p.Paths))
 	for i, path := range p.Paths {
@@ -56,27 +56,28 @@ func (p *Parsed[T]) Read(old *Version[T]) (*Version[T], error) {
 	return &Version[T]{Value: value, sum: sum}, nil
 }
 
-// Watched is a value that is made again when the contents of its files change. If what
-// they hold then is bad, the last good value stays in effect. It is made by [Watch] and
-// safe for concurrent use.
+// Watched is a value that is parsed again when its files change. If their new contents are
+// invalid, the last valid value stays in effect. It is made by [Watch] and safe for concurrent
+// use.
 type Watched[T any] struct {
 	parsed Parsed[T]
 	every  time.Duration
 
 	current atomic.Pointer[watchedState[T]]
-	// reading is held by the goroutine that reads the files. No other waits for it.
+	// reading is held by the goroutine that reads the files. No other goroutine waits for it.
 	reading sync.Mutex
 	checked time.Time
 }
 
-// watchedState is what is in effect, and why the files are not.
+// watchedState has the value that is in effect, and the error of the files if they are invalid
+// now.
 type watchedState[T any] struct {
 	version *Version[T]
 	fault   error
 }
 
-// Watch reads the files for the first time. [Watched.Get] reads them again, at most once
-// in the time given.
+// Watch reads the files for the first time. [Watched.Get] reads them again if that was longer
+// ago than every.
 func Watch[T any](p Parsed[T], every time.Duration) (*Watched[T], error) {
 	w := &Watched[T]{parsed: p, every: every, checked: time.Now()}
 	version, err := p.Read(nil)
@@ -87,9 +88,8 @@ func Watch[T any](p Parsed[T], every time.Duration) (*Watched[T], error) {
 	return w, nil
 }
 
-// Get returns the value that is in effect, and why the files as they are now are not, if
-// they are bad. While another goroutine reads the files, it does not wait and returns
-// what was in effect before.
+// Get returns the value that is in effect, and an error if the files are invalid now. While
+// another goroutine reads the files, Get does not wait and returns what was in effect before.
 func (w *Watched[T]) Get() (T, error) {
 	if w.reading.TryLock() {
 		if now := time.Now(); now.Sub(w.checked) >= w.every {

@@ -33,8 +33,8 @@ func parseText(contents [][]byte) (string, error) {
 	return string(contents[0]), nil
 }
 
-// TestReadTellsVersionsApart: the value is made anew only when the content is another.
-func TestReadTellsVersionsApart(t *testing.T) {
+// TestReadComparesContents: the value is parsed again only if the contents have changed.
+func TestReadComparesContents(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	p := Parsed[string]{Paths: []string{path}, Limit: 8, Parse: parseText}
 	put(t, path, "one")
@@ -58,7 +58,7 @@ func TestReadTellsVersionsApart(t *testing.T) {
 	}
 }
 
-// TestWatchedKeepsTheLastGoodValue, and looks no more often than it is to.
+// TestWatchedKeepsTheLastGoodValue, and reads no more often than configured.
 func TestWatchedKeepsTheLastGoodValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "file")
@@ -101,9 +101,9 @@ func TestWatchedKeepsTheLastGoodValue(t *testing.T) {
 	})
 }
 
-// TestSlowReadingHoldsUpNobodyElse: while one goroutine waits for a file system that
-// does not answer, the others go on with the last value.
-func TestSlowReadingHoldsUpNobodyElse(t *testing.T) {
+// TestSlowReadDoesNotBlockOthers: while one goroutine waits for a file system that does not
+// answer, the others use the last value.
+func TestSlowReadDoesNotBlockOthers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	put(t, path, "one")
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -8,12 +8,12 @@ import (
 	"runtime"
 )
 
-// Create makes a file that does not exist yet, whole or not at all, and lasting. If
-// there is one by then, even one that another process made just now, it stays as it is
+// Create creates a file that does not exist yet, completely or not at all, and syncs it to the
+// disk. If it exists by then, even if another process has just created it, it is not changed
 // and the error is [fs.ErrExist].
 //
-// File systems without links (FAT, some network shares) get a rename instead, which
-// is not atomic: another process may make the file just before it.
+// On file systems without links (FAT, some network shares) Create uses a rename instead, which
+// is not atomic: a file that another process creates just before it is replaced.
 func Create(path string, data []byte, mode fs.FileMode) error {
 	return create(path, data, mode, os.Link)
 }
@@ -37,8 +37,8 @@ func create(path string, data []byte, mode fs.FileMode, link func(from, to strin
 	return SyncDir(filepath.Dir(path))
 }
 
-// Replace puts a new file in the place of the one at path, if there is one. Readers and
-// crashes meet the old file or the new one, whole.
+// Replace replaces the file at path, or creates it. Readers, also after a crash, see either the
+// complete old file or the complete new one.
 func Replace(path string, data []byte, mode fs.FileMode) error {
 	temp, err := writeTemp(path, data, mode)
 	if err != nil {
@@ -64,8 +64,8 @@ func writeTemp(path string, data []byte, mode fs.FileMode) (name string, err err
 	return f.Name(), nil
 }
 
-// SyncDir makes the names in a directory last through a power cut, such as that of a file
-// that was renamed.
+// SyncDir makes the names in a directory survive a power failure, such as the new name of a
+// file that was renamed.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be synced there

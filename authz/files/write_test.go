@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// get returns what a file holds.
+// get returns the content of a file.
 func get(t *testing.T, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -21,7 +21,7 @@ func get(t *testing.T, path string) []byte {
 	return content
 }
 
-func noLinks(string, string) error { return syscall.EPERM } // what FAT says
+func noLinks(string, string) error { return syscall.EPERM } // like FAT
 
 func TestCreateNeverReplaces(t *testing.T) {
 	for name, link := range map[string]func(string, string) error{"link": os.Link, "rename": noLinks} {

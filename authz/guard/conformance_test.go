@@ -11,8 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
 )
 
-// upset is byToken with an end: it can be broken, stalled, and revoke good
-// tokens.
+// upset is byToken with faults: it can be broken or stalled, and can revoke valid tokens.
 type upset struct {
 	broken, stalled, revoked atomic.Bool
 	reached                  chan struct{}

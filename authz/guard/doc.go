@@ -1,5 +1,5 @@
-// Package guard protects token sources from clients that guess tokens. It has two
-// [authz.Authorizer]s that are put in front of others:
+// Package guard protects token sources from clients that guess tokens. It has two kinds of
+// [authz.Authorizer], which are placed in front of others:
 //
 //	answers := cache.New(tokenService, cache.Options{})
 //	form := guard.NewPrecheck(answers, guard.Format{Prefixes: []string{"map_"}})
@@ -7,31 +7,30 @@
 //
 // # Guard
 //
-// A [Guard] gives each address a budget of failures. It is put in front of all sources,
-// so that a token that only the second source knows costs nothing. A denial takes from
-// the budget, and so do a fault that the source has with this request alone
-// ([authz.ErrUnanswerable]) and a token that no source can place ([authz.ErrUnsure]). A
-// grant does not, nor does an outage. The same failure again is free for ten seconds,
-// because a device that repeats a wrong token guesses nothing.
+// A [Guard] gives each address a budget of failures. It is placed in front of all sources, so
+// that a token that only the second source knows is no failure. A denial counts as a failure,
+// and so do a fault that concerns only this request ([authz.ErrUnanswerable]) and a token that
+// no source can identify ([authz.ErrUnsure]). A grant or an outage does not. The same failure
+// is not counted again for ten seconds, because a device that repeats a wrong token does not
+// guess.
 //
-// An address that has used up its budget gets [authz.ErrThrottled], and no source is
-// asked. That is neither a denial nor an outage: it is not remembered, and no old answer
-// is used in its place. Two kinds of tokens pass all the same: those that were granted
-// before, about which the source then decides, and those of at least 20 bytes that a
-// source grants from memory, because they cannot be found by guessing.
+// An address that has used up its budget gets [authz.ErrThrottled], and no source is asked.
+// That is neither a denial nor an outage: it is not cached, and no old answer is used instead.
+// Two kinds of tokens are still accepted: those that were granted before, about which the
+// source decides again, and those of at least 20 bytes that a source grants from memory,
+// because they cannot be guessed.
 //
-// Addresses are counted as IPv4 /32 and IPv6 /64, the smallest network a site
-// gets. A request without an address (from a Unix socket) is not counted, nor
-// are refreshes and rechecks, because their tokens were good before.
+// Addresses are counted as IPv4 /32 and IPv6 /64, the smallest network a site gets. Requests
+// without an address (from a Unix socket) are not counted. Refreshes and rechecks are not
+// counted either, because their tokens were valid before.
 //
-// Requests of an address that are under way at the same time all pass, since a whole
-// site of devices with good tokens may come back at once. What they use beyond the
-// budget has to be made up before the next one passes. The rate therefore holds in the
-// long run, and the cache, which bounds the requests under way, bounds the excess.
+// Concurrent requests from an address are all accepted while budget is left, since a whole site
+// of devices with valid tokens may reconnect at once. Failures beyond the budget become a debt,
+// which must be paid off before the next request is accepted. The rate therefore holds in the
+// long run, and the excess is bounded by the cache, which limits concurrent requests.
 //
 // # Precheck
 //
-// A [Precheck] refuses what cannot be a token of a source by its form alone. It is put
-// in front of the cache, so that such a text takes neither an entry nor a place in a
-// queue.
+// A [Precheck] refuses tokens whose form shows that they cannot be valid. It is placed in front
+// of the cache, so that they use neither an entry nor a place in a queue.
 package guard

@@ -20,8 +20,8 @@ func guarded(source authz.Authorizer) (*guard.Guard, *cache.Cache) {
 	return guard.New(c, guard.Options{}), c
 }
 
-// TestNeighbour: behind the address of an attacker, a device that was there before
-// notices nothing, not even when its entry's time is over.
+// TestNeighbour: a device that has connected before and shares the address of an attacker
+// notices nothing, even when its entry has expired.
 func TestNeighbour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, c := guarded(authorizeFunc(byToken))
@@ -40,8 +40,8 @@ func TestNeighbour(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		// One that sleeps for five minutes finds its entry over, and its address
-		// throttled: the source is asked for it, and no old grant serves.
+		// A device that sleeps for five minutes finds its entry expired and its address
+		// throttled: the source is asked for it, and no old grant is used.
 		sleeper := request("good-sleeper", stranger)
 		outcome(t, g, sleeper)
 		time.Sleep(5 * time.Minute)
@@ -53,9 +53,9 @@ func TestNeighbour(t *testing.T) {
 	})
 }
 
-// TestThrottledIsNeverKept: what an attacker's address could not ask, another one
-// can.
-func TestThrottledIsNeverKept(t *testing.T) {
+// TestThrottledIsNotCached: a token that an attacker's address could not try works from another
+// address.
+func TestThrottledIsNotCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, c := guarded(authorizeFunc(byToken))
 		defer c.Close()
@@ -74,8 +74,8 @@ func TestThrottledIsNeverKept(t *testing.T) {
 	})
 }
 
-// TestWithdrawnStaysWithdrawn: the holder of a withdrawn token gains nothing by using
-// up the budget of its address.
+// TestWithdrawnStaysWithdrawn: the holder of a withdrawn token gains nothing by using up the
+// budget of its address.
 func TestWithdrawnStaysWithdrawn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var off atomic.Bool
@@ -99,8 +99,8 @@ func TestWithdrawnStaysWithdrawn(t *testing.T) {
 	})
 }
 
-// flood is 100,000 random tokens from 100 addresses against 20,000 devices that
-// come back, while their entries grow old.
+// flood sends 100,000 random tokens from 100 addresses while 20,000 devices reconnect and their
+// entries expire.
 type flood struct {
 	devices, guesses int
 	calls            atomic.Int64
@@ -134,7 +134,7 @@ func TestFlood(t *testing.T) {
 		f := &flood{devices: 20_000, guesses: 100_000}
 		g, c := guarded(f)
 		defer c.Close()
-		for i := range f.devices { // 50 s, so that some entries are old by now
+		for i := range f.devices { // 50 s, so that some entries have expired by now
 			if i%200 == 0 {
 				time.Sleep(500 * time.Millisecond)
 			}

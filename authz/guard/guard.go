@@ -16,37 +16,37 @@ import (
 )
 
 const (
-	// repeat is the time in which the same failure again costs nothing.
+	// repeat is how long the same failure is not counted again.
 	repeat = 10 * time.Second
-	// unguessable is the length in bytes from which a token cannot be found by
-	// guessing, at any rate.
+	// unguessable is the length in bytes from which a token cannot be found by guessing,
+	// however high the rate.
 	unguessable = 20
 )
 
-// Options are the settings of a [Guard]; the zero value has good ones.
+// Options are the settings of a [Guard]; the zero value has suitable defaults.
 type Options struct {
 	// Rate is how many failures per second an address may have in the long run;
 	// zero or less means 10.
 	Rate float64
 	// Burst is how many it may have at once; zero or less means 20.
 	Burst int
-	// Addresses is how many addresses, and how many of their failures, are remembered;
-	// zero or less means 50,000. The least recent ones are forgotten first.
+	// Addresses is how many addresses, and how many of their failures, are stored; zero or less
+	// means 50,000. The least recent ones are forgotten first.
 	Addresses int
-	// Tokens is how many tokens that were granted are remembered; zero or less means
-	// 100,000. They are not subject to a budget.
+	// Tokens is how many granted tokens are stored; zero or less means 100,000. They are not
+	// subject to a budget.
 	Tokens int
-	// Offline is the sources that answer from memory, nil if there are none. They are
-	// asked about tokens of at least 20 bytes also for an address that has used up its
-	// budget, because such a token cannot be found by guessing. They must be the first
-	// of all sources; otherwise a denial of an earlier one would be bypassed.
+	// Offline are the sources that answer from memory, or nil if there are none. They are asked
+	// about tokens of at least 20 bytes even for an address that has used up its budget,
+	// because such a token cannot be guessed. They must be the first of all sources; otherwise
+	// a denial of an earlier one would be bypassed.
 	Offline authz.Authorizer
-	// Exempt lists networks that have no budget. IPv4 networks are given as
-	// such, also where clients appear as ::ffff:a.b.c.d.
+	// Exempt lists networks that have no budget. An IPv4 network also applies to clients whose
+	// address has the form ::ffff:a.b.c.d.
 	Exempt []netip.Prefix
 }
 
-// withDefaults returns o with every field as it is meant.
+// withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	o.Rate = cmp.Or(max(o.Rate, 0), 10)
 	o.Burst = cmp.Or(max(o.Burst, 0), 20)
@@ -56,14 +56,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Guard is an [authz.Authorizer] that limits the failures an address may cause at
-// another one. It is made by [New] and safe for concurrent use.
+// Guard is an [authz.Authorizer] that limits how many failures an address may cause at another
+// one. It is made by [New] and safe for concurrent use.
 type Guard struct {
 	source, offline authz.Authorizer
 	*budgets
 }
 
-// budgets are the state that Guards in front of different sources may share.
+// budgets is state that Guards in front of different sources may share.
 type budgets struct {
 	options Options
 	rate    bucket.Rate
@@ -81,40 +81,39 @@ var (
 	_ authz.Notifier   = (*Guard)(nil)
 )
 
-// attempt is an address and the token that it tried.
+// attempt is an address with the token that it tried.
 type attempt struct {
 	from  netip.Prefix
 	token [32]byte
 }
 
-// failure is the last failure of an attempt that was charged.
+// failure is the last failure of an attempt that was counted.
 type failure struct {
 	at     time.Time
-	by     uint64 // stands for the rest of the request
+	by     uint64 // a digest of the rest of the request
 	denied bool
 }
 
-// Stats are the numbers of a [Guard]. Counts only grow.
+// Stats are the numbers of a [Guard]. Throttled and Charged only grow.
 type Stats struct {
 	Throttled uint64 // requests that were refused
-	Charged   uint64 // failures that an address paid for
-	Addresses int    // that are watched now
+	Charged   uint64 // failures that were counted
+	Addresses int    // addresses that are stored now
 }
 
-// New returns a Guard before source.
+// New returns a Guard for source.
 func New(source authz.Authorizer, o Options) *Guard {
 	b := &budgets{options: o.withDefaults(), seed: maphash.MakeSeed()}
 	b.rate = bucket.PerSecond(b.options.Rate, b.options.Burst)
-	// None of the sizes is below one, the only fault there is.
+	// The only possible error is a size below one.
 	b.buckets, _ = simplelru.NewLRU[netip.Prefix, bucket.Bucket](b.options.Addresses, nil)
 	b.failures, _ = simplelru.NewLRU[attempt, failure](b.options.Addresses, nil)
 	b.granted, _ = simplelru.NewLRU[uint64, struct{}](b.options.Tokens, nil)
 	return &Guard{source: source, offline: o.Offline, budgets: b}
 }
 
-// Before returns a Guard in front of another source that shares everything that g
-// remembers.
-// Offline is that of [Options].
+// Before returns a Guard for another source that shares the state of g. offline is like
+// [Options.Offline].
 func (g *Guard) Before(source, offline authz.Authorizer) *Guard {
 	return &Guard{source: source, offline: offline, budgets: g.budgets}
 }
@@ -151,12 +150,12 @@ func (g *Guard) unguessed(ctx context.Context, r authz.Request) (*authz.Grant, e
 	return nil, authz.ErrThrottled
 }
 
-// Notify implements [authz.Notifier] for a source that does.
+// Notify implements [authz.Notifier] if the source does.
 func (g *Guard) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	return notify(ctx, g.source, revoked)
 }
 
-// Stats returns the numbers of g and of all that share its budgets.
+// Stats returns the numbers of g and of all Guards that share its state.
 func (g *Guard) Stats() Stats {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,8 +170,7 @@ func (b *budgets) limited(a netip.Addr) bool {
 	return a.IsValid() && !slices.ContainsFunc(b.options.Exempt, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// rest returns a hash of the parts of r besides token and address that a source may look
-// at.
+// rest returns a hash of the parts of r, besides token and address, that a source may look at.
 func (b *budgets) rest(r *authz.Request) uint64 {
 	return maphash.Comparable(b.seed, struct {
 		clientID, username string
@@ -180,14 +178,14 @@ func (b *budgets) rest(r *authz.Request) uint64 {
 	}{r.ClientID, r.Username, r.Password.Hash()})
 }
 
-// remember notes that a token was granted.
+// remember stores that a token was granted.
 func (b *budgets) remember(token [32]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.granted.Add(maphash.Comparable(b.seed, token), struct{}{})
 }
 
-// admit reports whether a network may try a token. It always may try one that was good
+// admit reports whether a network may try a token. It may always try a token that was valid
 // before, unless that was denied just now.
 func (b *budgets) admit(who attempt) bool {
 	now := time.Now()
@@ -204,9 +202,9 @@ func (b *budgets) admit(who attempt) bool {
 	return ok
 }
 
-// charge takes one failure from the network's budget, unless it repeats the last one.
-// Only denials may exceed the budget by more than one burst: other failures may turn
-// out to be the source's, and must not keep a whole site out for long.
+// charge counts a failure against the network's budget, unless it repeats the last one. Only
+// denials may exceed the budget by more than one burst: other failures may turn out to be the
+// source's, and must not lock out a whole site for long.
 func (b *budgets) charge(who attempt, f failure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,7 +220,7 @@ func (b *budgets) charge(who attempt, f failure) {
 	b.buckets.Add(who.from, spent)
 }
 
-// notify passes on the revocations of source if it is a Notifier.
+// notify calls Notify of source if it is a Notifier.
 func notify(ctx context.Context, source authz.Authorizer, revoked func(authz.Revocation)) error {
 	if n, ok := source.(authz.Notifier); ok {
 		return n.Notify(ctx, revoked)

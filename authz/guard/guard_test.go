@@ -24,8 +24,8 @@ func (f authorizeFunc) Authorize(ctx context.Context, r authz.Request) (*authz.G
 
 var errDown = errors.New("connection refused")
 
-// byToken grants tokens that begin with "good", is unavailable for "down", for
-// "alone" in a way that others are not, unsure of "unsure", and denies the rest.
+// byToken grants tokens that begin with "good", is unavailable for "down", unanswerable for
+// "alone", unsure about "unsure", and denies the rest.
 func byToken(_ context.Context, r authz.Request) (*authz.Grant, error) {
 	switch text := r.Token.Reveal(); {
 	case len(text) >= 4 && text[:4] == "good":
@@ -50,7 +50,7 @@ func request(token, addr string) authz.Request {
 	return r
 }
 
-// outcome puts r to a and names the answer.
+// outcome sends r to a and describes the answer.
 func outcome(t *testing.T, a authz.Authorizer, r authz.Request) string {
 	t.Helper()
 	g, err := a.Authorize(t.Context(), r)
@@ -69,11 +69,11 @@ func outcome(t *testing.T, a authz.Authorizer, r authz.Request) string {
 	return err.Error()
 }
 
-// serial makes every token of until another.
+// serial makes every token of until different.
 var serial atomic.Int64
 
-// until counts how many tokens that begin like that of r are answered with want in a
-// row, up to limit.
+// until counts how many tokens that begin like that of r get the answer want in a row, up to
+// limit.
 func until(t *testing.T, a authz.Authorizer, r authz.Request, want string, limit int) int {
 	t.Helper()
 	text := r.Token.Reveal()
@@ -119,7 +119,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestWhatCosts holds the budget to denials of devices that connect.
+// TestWhatCosts: only denials of devices that connect use the budget.
 func TestWhatCosts(t *testing.T) {
 	as := func(p authz.Purpose, token string) authz.Request {
 		r := request(token, attacker)
@@ -160,7 +160,7 @@ func TestWhatCosts(t *testing.T) {
 				if s := g.Stats(); (s.Charged > 0) != tc.costs || (s.Addresses > 0) != tc.costs {
 					t.Errorf("%+v", s)
 				}
-				// A budget that is used up stops all that pay from it.
+				// A budget that is used up stops all devices that share it.
 				throttled := outcome(t, g, as(authz.Connect, "good")) == "throttled"
 				if throttled != tc.costs {
 					t.Errorf("afterwards a good token is throttled: %v", throttled)
@@ -195,7 +195,7 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-// TestManyAddresses bounds what is remembered of them.
+// TestManyAddresses: the number of stored addresses is bounded.
 func TestManyAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(authorizeFunc(byToken), guard.Options{Addresses: 10})
@@ -214,7 +214,7 @@ func TestManyAddresses(t *testing.T) {
 	})
 }
 
-// TestAtOnce lets many requests of one address be under way together.
+// TestAtOnce: many requests of one address are in progress together.
 func TestAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
@@ -239,7 +239,7 @@ func TestAtOnce(t *testing.T) {
 		if got := together("guess", 50); got["denied"] != 50 {
 			t.Errorf("guesses at once: %v", got)
 		}
-		// 30 over the budget are paid back first: 3.1 s to the next.
+		// The 30 failures over the budget are paid off first: 3.1 s until the next request.
 		time.Sleep(3*time.Second + 99*time.Millisecond)
 		if got := outcome(t, g, request("guess", attacker)); got != "throttled" {
 			t.Errorf("before the debt is paid, one more is %s", got)
@@ -284,7 +284,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// wrappers are this package's Authorizers, around another.
+// wrappers are this package's Authorizers for another one.
 func wrappers() map[string]func(authz.Authorizer) authz.Authorizer {
 	return map[string]func(authz.Authorizer) authz.Authorizer{
 		"Guard":    func(a authz.Authorizer) authz.Authorizer { return guard.New(a, guard.Options{}) },

@@ -12,9 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
 )
 
-// TestRepeatsAreFree: a device that repeats a wrong token costs its site one failure
-// in ten seconds, whatever the reason. The same token with another name is another
-// try.
+// TestRepeatsAreFree: a device that repeats a wrong token causes one failure in ten seconds at
+// its site, whatever the reason. The same token with another name is another attempt.
 func TestRepeatsAreFree(t *testing.T) {
 	for name, want := range map[string]string{"guess": "denied", "alone": "unavailable"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -41,9 +40,9 @@ func TestRepeatsAreFree(t *testing.T) {
 	}
 }
 
-// TestKnownPass: behind the address of an attacker, a device whose token was granted
-// before comes in, also if its source has to be asked. A token that is good no more is
-// denied, and then no better than others for a while.
+// TestKnownPass: a device whose token was granted before and that shares the address of an
+// attacker connects, even if its source has to be asked. A token that is no longer valid is
+// denied, and has no advantage over others for a while.
 func TestKnownPass(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var withdrawn, asked atomic.Int64
@@ -86,8 +85,8 @@ func TestKnownPass(t *testing.T) {
 	})
 }
 
-// TestUnguessable: sources that answer from memory let in a device with a long token,
-// whatever others at its address do; a short one might be a guess.
+// TestUnguessable: sources that answer from memory grant a long token even if other devices at
+// its address have used up the budget. A short token might be a guess.
 func TestUnguessable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := guard.New(authorizeFunc(byToken), guard.Options{Offline: authorizeFunc(byToken)})
@@ -109,8 +108,8 @@ func TestUnguessable(t *testing.T) {
 	})
 }
 
-// TestFaultsLeadIntoLittleDebt: a site whose devices met faults together, of which the
-// source was to blame after all, is not held up for more than two seconds.
+// TestFaultsLeadIntoLittleDebt: a site whose devices met faults together that turn out to be
+// the source's is not blocked for more than two seconds.
 func TestFaultsLeadIntoLittleDebt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {

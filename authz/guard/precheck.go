@@ -9,22 +9,22 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Format is the form that all tokens of a source have. Zero fields demand nothing.
+// Format is the form that all tokens of a source have. Zero fields accept everything.
 type Format struct {
-	// MinLength and MaxLength bound a token's length in bytes.
+	// MinLength and MaxLength limit a token's length in bytes.
 	MinLength, MaxLength int
-	// Charset holds the bytes that may occur in a token.
+	// Charset has the bytes that may occur in a token.
 	Charset string
-	// Prefixes lists texts; every token begins with one of them.
+	// Prefixes lists strings; every token begins with one of them.
 	Prefixes []string
-	// Valid is called last, for what the other fields cannot express, such as a
-	// checksum. It must be fast, since its result is not remembered, and safe for
-	// concurrent use; it must not keep the token.
+	// Valid is called last, for rules that the other fields cannot express, such as a checksum.
+	// It must be fast, because its result is not cached, and safe for concurrent use. It must
+	// not keep the token.
 	Valid func(token string) bool
 }
 
-// Precheck is an [authz.Authorizer] that asks another one only about tokens of
-// the right [Format]. It is made by [NewPrecheck] and safe for concurrent use.
+// Precheck is an [authz.Authorizer] that asks another one only about tokens that have the
+// [Format]. It is made by [NewPrecheck] and safe for concurrent use.
 type Precheck struct {
 	source   authz.Authorizer
 	format   Format
@@ -37,7 +37,7 @@ var (
 	_ authz.Notifier   = (*Precheck)(nil)
 )
 
-// NewPrecheck returns a Precheck before source.
+// NewPrecheck returns a Precheck for source.
 func NewPrecheck(source authz.Authorizer, f Format) *Precheck {
 	f.Prefixes = slices.Clone(f.Prefixes)
 	p := &Precheck{source: source, format: f}
@@ -47,9 +47,8 @@ func NewPrecheck(source authz.Authorizer, f Format) *Precheck {
 	return p
 }
 
-// Authorize implements [authz.Authorizer]. A token of another form is denied as
-// [authz.Unknown], so that the next source of a chain is asked; that denial is not to
-// be kept.
+// Authorize implements [authz.Authorizer]. A token that does not have the format is denied as
+// [authz.Unknown], so that the next source of a chain is asked; the denial must not be cached.
 func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if fault := p.fault(r.Token.Reveal()); fault != "" {
 		if err := ctx.Err(); err != nil {
@@ -61,15 +60,15 @@ func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant
 	return p.source.Authorize(ctx, r)
 }
 
-// Notify implements [authz.Notifier] for a source that does.
+// Notify implements [authz.Notifier] if the source does.
 func (p *Precheck) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	return notify(ctx, p.source, revoked)
 }
 
-// Rejected returns how many tokens were refused for their form.
+// Rejected returns how many tokens were refused because of their form.
 func (p *Precheck) Rejected() uint64 { return p.rejected.Load() }
 
-// fault returns why text cannot be a token, without repeating any of it.
+// fault returns why token cannot be valid, or "". It does not repeat any of it.
 func (p *Precheck) fault(token string) string {
 	f := &p.format
 	switch {

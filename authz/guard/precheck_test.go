@@ -64,7 +64,7 @@ func TestPrecheck(t *testing.T) {
 	}
 }
 
-// TestPrecheckKeepsItsFormat changes what it was made from.
+// TestPrecheckKeepsItsFormat: later changes to the Format have no effect.
 func TestPrecheckKeepsItsFormat(t *testing.T) {
 	prefixes := []string{"map_"}
 	p := guard.NewPrecheck(authorizeFunc(byToken), guard.Format{Prefixes: prefixes})
@@ -84,7 +84,7 @@ func TestPrecheckCanceled(t *testing.T) {
 	}
 }
 
-// TestPrecheckInChain leaves a token of another form to the next source.
+// TestPrecheckInChain: a token of another form is passed to the next source.
 func TestPrecheckInChain(t *testing.T) {
 	never := authorizeFunc(func(context.Context, authz.Request) (*authz.Grant, error) { panic("asked") })
 	chain := authz.Chain{guard.NewPrecheck(never, guard.Format{Prefixes: []string{"map_"}}), authorizeFunc(byToken)}

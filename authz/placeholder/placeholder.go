@@ -1,7 +1,7 @@
-// Package placeholder reads texts with placeholders, such as "v1/${client_id}/#".
+// Package placeholder parses texts with placeholders, such as "v1/${client_id}/#".
 //
-// The topics of an access list, the requests to a token service and the credentials
-// for the broker all have placeholders, with one vocabulary:
+// The topics of an access list, the requests to a token service and the credentials for the
+// broker all have placeholders with the same names:
 //
 //	${token}            the access token; ${token_b64} in base64
 //	${client_id}        the client identifier; also written ${clientid}
@@ -9,16 +9,16 @@
 //	${password}         the password of the CONNECT
 //	${client_addr}      the address the device connects from; also written ${peerhost}
 //	${listener}         the name of the listener
-//	${subject}          whom the token belongs to
+//	${subject}          the owner of the token
 //	${token_id}         the name of the token
 //	${attrs.NAME}       an attribute of the grant; also written ${client_attrs.NAME}
 //	${env:NAME}         an environment variable
 //	${file:PATH}        the content of a file
 //
-// and some that only requests have. No place knows them all: each has a [Grammar] with
-// the names that have a meaning there. The other spellings are those of other products;
-// they mean the same everywhere. Which values a place accepts and how it escapes them
-// is up to that place. A value is never looked into for placeholders again.
+// and some that exist only in requests. Each use has a [Grammar] with the placeholders that are
+// allowed there. The other spellings are those of other products; they mean the same
+// everywhere. The user of the package decides which values are accepted and how they are
+// escaped. Placeholders in a value are not replaced.
 package placeholder
 
 import (
@@ -29,12 +29,12 @@ import (
 
 // Part is literal text or a placeholder.
 type Part struct {
-	// Text is the literal text, or what stands between ${ and } as it is written.
+	// Text is the literal text, or the original text between ${ and }.
 	Text string
-	// Name is that of the placeholder, whatever its spelling: "client_id", and
-	// "attrs", "env" or "file" for those with a key. It is empty for literal text.
+	// Name is the canonical name of the placeholder: "client_id", and "attrs", "env" or "file"
+	// for those with a key. It is empty for literal text.
 	Name string
-	// Key is what follows the dot or colon.
+	// Key is the text after the dot or colon.
 	Key string
 }
 
@@ -65,23 +65,22 @@ func Named(text string) Part {
 	return Part{Text: text, Name: text}
 }
 
-// Grammar is what one place understands.
+// Grammar lists the placeholders that are allowed in one kind of text.
 type Grammar struct {
-	// Names are the placeholders that the place has, such as "client_id",
-	// "attrs.NAME" and "file:PATH".
+	// Names are the allowed placeholders, such as "client_id", "attrs.NAME" and "file:PATH".
 	Names []string
 	// Escaped makes $${ stand for a literal ${.
 	Escaped bool
-	// Percent holds placeholders that are also written as % and a letter.
+	// Percent has placeholders that can also be written as % and a letter.
 	Percent map[byte]string
-	// Check says what is wrong with a placeholder's key. The error goes on from
-	// "the placeholder at byte N". Nil accepts every key.
+	// Check returns an error if a placeholder's key is invalid. The message continues "the
+	// placeholder at byte N". Nil accepts every key.
 	Check func(Part) error
 }
 
-// Parse takes text apart. Errors give the place of a mistake as a byte of text, counted
-// from 1, and what is allowed there. They repeat nothing of text, which may hold a
-// secret.
+// Parse splits text into parts. An error has the position of the mistake as a byte of text,
+// counted from 1, and the placeholders that are allowed. It contains nothing of text, which may
+// contain a secret.
 func (g *Grammar) Parse(text string) (parts []Part, err error) {
 	err = g.each(text, func(p Part) error {
 		parts = append(parts, p)
@@ -104,9 +103,9 @@ func (g *Grammar) Expand(text string, value func(Part) (string, error)) (string,
 	return out.String(), err
 }
 
-// each calls f for each part of text, of which no literal is empty.
+// each calls f for each part of text. It omits empty literals.
 func (g *Grammar) each(text string, f func(Part) error) error {
-	from, at := 0, 0 // where the literal text begins, and where to look on
+	from, at := 0, 0 // the start of the literal text, and where to continue the search
 	for {
 		next := strings.IndexByte(text[at:], '$')
 		if g.Percent != nil {
@@ -149,8 +148,8 @@ func (g *Grammar) each(text string, f func(Part) error) error {
 	return f(Part{Text: text[from:]})
 }
 
-// placeholder reads the placeholder at the beginning of text and returns how many bytes
-// it takes, 0 if there is none.
+// placeholder parses the placeholder at the beginning of text and returns its size in bytes, or
+// 0 if there is none.
 func (g *Grammar) placeholder(text string) (p Part, size int, err error) {
 	if text[0] == '%' {
 		if len(text) < 2 || g.Percent[text[1]] == "" {
@@ -181,8 +180,7 @@ func (g *Grammar) placeholder(text string) (p Part, size int, err error) {
 	return p, size, err
 }
 
-// has reports whether the grammar has the placeholder, which has a key where it needs
-// one.
+// has reports whether the grammar has the placeholder, with a key if it needs one.
 func (g *Grammar) has(p Part) bool {
 	for _, name := range g.Names {
 		if known := Named(name); known.Name == p.Name && (known.Key == "") == (p.Key == "") {

@@ -10,7 +10,7 @@ import (
 
 func plain() *Grammar { return &Grammar{Names: []string{"client_id", "client_addr", "attrs.NAME"}} }
 
-// render writes parts as literal text and <name> of each placeholder.
+// render returns the parts, with <name> for each placeholder.
 func render(parts []Part) string {
 	var out strings.Builder
 	for _, p := range parts {
@@ -49,7 +49,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestParseRefuses: errors give the place, and repeat nothing that may be a secret.
+// TestParseRefuses: errors have the position, and contain nothing that may be a secret.
 func TestParseRefuses(t *testing.T) {
 	escaped := plain()
 	escaped.Escaped = true
@@ -89,7 +89,7 @@ func TestExpand(t *testing.T) {
 		if p.Key == "none" {
 			return "", errors.New("has no value")
 		}
-		return "${" + p.String() + "}", nil // is not looked into again
+		return "${" + p.String() + "}", nil // is not replaced again
 	}
 	if got, err := plain().Expand("a/${clientid}/${client_attrs.x}", value); got != "a/${client_id}/${attrs.x}" || err != nil {
 		t.Errorf("%q, %v", got, err)
@@ -99,7 +99,7 @@ func TestExpand(t *testing.T) {
 	}
 }
 
-// FuzzParse: what is accepted can be put together again, in every grammar.
+// FuzzParse: the parts of an accepted text can be joined again, in every grammar.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{"", "a${clientid}$${b}%c", "${attrs.x}${", "$$${}", "%%c${client_addr}"} {
 		f.Add(seed)

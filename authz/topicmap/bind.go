@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ErrNotUsable is the error of [Map.Bind] for a subject or an attribute that cannot be a
-// level of a topic.
+// ErrNotUsable is wrapped by the error of [Map.Bind] for a subject or an attribute that cannot
+// be a level of a topic.
 var ErrNotUsable = errors.New("cannot be a level of a topic")
 
 // Bound is a map for one device. It is immutable.

@@ -22,9 +22,9 @@ type Options struct {
 	// RefuseUnmapped refuses topics that no rule maps, in both directions. By default they
 	// pass as they are.
 	RefuseUnmapped bool
-	// Forbidden are characters that no topic, filter, subject or attribute may contain.
-	// They are for brokers that give more characters a meaning. RabbitMQ turns / into . and
-	// + into *, so for RabbitMQ it is ".*".
+	// Forbidden are characters that no topic, filter, subject or attribute may contain. They
+	// are for brokers that treat further characters specially. RabbitMQ turns / into . and +
+	// into *, so for RabbitMQ it is ".*".
 	Forbidden string
 }
 
@@ -112,13 +112,13 @@ func compileRule(i int, r Rule) (rule, error) {
 	case !authz.ValidFilter(r.Device), strings.ContainsAny(root, "+#"), strings.HasPrefix(r.Device, "$share"):
 		return fault("the device side %q is not a topic, nor one that ends in /#; only its end may be a wildcard", r.Device)
 	case strings.Contains(r.Device, "${"):
-		return fault("the device side %s must not have placeholders: devices use it as it stands", r.Device)
+		return fault("the device side %s must not have placeholders: devices use it literally", r.Device)
 	case deviceTree != brokerTree:
 		return fault("%s and %s must both end in /#, or neither", r.Device, r.Broker)
 	case broker == "" || !authz.ValidTopic(broker):
 		return fault("the broker side %q is not a topic, nor one that ends in /#", r.Broker)
 	case broker[0] == '$' && !strings.HasPrefix(broker, "${"):
-		return fault("the broker side %s must not begin with $, which brokers keep for themselves", r.Broker)
+		return fault("the broker side %s must not begin with $, which brokers reserve", r.Broker)
 	}
 	c.root, c.subtree, c.broker = root, deviceTree, strings.Split(broker, "/")
 	for _, level := range c.broker {

@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// selects is a matcher of its own, level by level, to hold the map against.
+// selects is an independent matcher, level by level, for comparison with the map.
 func selects(filter, topic string) bool {
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	if strings.HasPrefix(topic, "$") && (f[0] == "+" || f[0] == "#") {
@@ -93,8 +93,8 @@ func anySelects(filters []string, topic string) bool {
 	return false
 }
 
-// TestDeviceStaysInItsPart: whatever a device publishes lies in its own part or outside of all
-// parts, and comes back to it as the topic that it used.
+// TestDeviceStaysInItsPart: a topic that a device publishes to lies in its own part or outside
+// of all parts, and is mapped back to the topic that the device used.
 func TestDeviceStaysInItsPart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)
@@ -118,9 +118,9 @@ func TestDeviceStaysInItsPart(t *testing.T) {
 	})
 }
 
-// TestFilterSelectsOwnTopicsAlone: whatever a filter that is let through selects lies in the
-// device's part or outside of all parts, and it selects all that the device asked for.
-func TestFilterSelectsOwnTopicsAlone(t *testing.T) {
+// TestFilterSelectsOwnTopicsOnly: a filter that is allowed selects only topics in the device's
+// part or outside of all parts, and all topics that the device asked for.
+func TestFilterSelectsOwnTopicsOnly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)
 		subject := rapid.SampledFrom(subjects).Draw(t, "subject")
@@ -149,7 +149,7 @@ func TestFilterSelectsOwnTopicsAlone(t *testing.T) {
 	})
 }
 
-// TestMessagesOfOthersStayOut: what is in another device's part never comes down.
+// TestMessagesOfOthersStayOut: a message in another device's part is never delivered.
 func TestMessagesOfOthersStayOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)

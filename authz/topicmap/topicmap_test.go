@@ -162,7 +162,7 @@ func TestMountPoint(t *testing.T) {
 	}
 }
 
-// TestOrderDecides where device sides overlap.
+// TestOrderDecides if device sides overlap.
 func TestOrderDecides(t *testing.T) {
 	m, err := Compile(Options{Rules: []Rule{{"a/b", "one/${subject}"}, {"a/#", "two/${subject}/#"}}})
 	if err != nil {
@@ -247,7 +247,7 @@ func TestCompileErrors(t *testing.T) {
 	}
 }
 
-// TestEarlierRuleReplacesThePresets: what an earlier rule covers is never asked, so its
+// TestEarlierRuleReplacesThePresets: a rule that an earlier rule covers is never used, so its
 // broker side may be the same.
 func TestEarlierRuleReplacesThePresets(t *testing.T) {
 	b := bind(t, thingsboard(t, Options{Rules: []Rule{{"v1/devices/me/#", "v1/devices/${subject}/#"}, {"v2/#", "short/${subject}/#"}}}), "s")

@@ -1,9 +1,9 @@
-// Package filelock locks files, so that several processes can change another file one
-// after the other:
+// Package filelock locks files, so that several processes can change a shared file one at a
+// time:
 //
 //	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 //	...
-//	defer f.Close() // gives the lock back
+//	defer f.Close() // releases the lock
 //	err = filelock.Lock(ctx, f)
 //	... // read, change and replace the file at path
 package filelock
@@ -16,16 +16,16 @@ import (
 	"time"
 )
 
-// errLocked means that the lock is taken.
+// errLocked means that another process has the lock.
 var errLocked = errors.New("another process has locked the file")
 
 // retry is how long Lock waits before it tries again.
 const retry = 10 * time.Millisecond
 
-// Lock locks the open file f for this process, and waits until ctx is done if another one
-// has locked it. Closing f gives the lock back, and so does the end of the process. A file
-// that is replaced is locked by a file next to it, which stays there: if it were removed,
-// two processes could hold two locks.
+// Lock locks the open file f. If another process has locked it, Lock waits until ctx is done.
+// Closing f releases the lock, and so does the end of the process. To protect a file that is
+// replaced, lock a file next to it and never remove that: otherwise two processes could each
+// lock a different file.
 func Lock(ctx context.Context, f *os.File) error {
 	for {
 		err := tryLock(f)

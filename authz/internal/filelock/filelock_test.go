@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestLock: the second waits until the first has closed its file, but not for longer than
-// it wants to.
+// TestLock: the second call waits until the first has closed its file, or until its context
+// ends.
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.lock")
 	open := func() *os.File {

@@ -1,4 +1,4 @@
-// Package freshness reads how long an HTTP answer holds (RFC 9111).
+// Package freshness determines how long an HTTP response stays fresh (RFC 9111).
 package freshness
 
 import (
@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// Control is what Cache-Control and Age say (RFC 9111 sections 5.1 and 5.2.2). What
-// they say to caches that several users share, s-maxage and private, is left out.
+// Control has the content of Cache-Control and Age (RFC 9111 sections 5.1 and 5.2.2). It omits
+// the directives for shared caches, s-maxage and private.
 type Control struct {
-	// NoStore: the answer must not be used again (no-store or no-cache).
+	// NoStore: the response must not be used again (no-store or no-cache).
 	NoStore bool
-	// MustRevalidate: it must not be used once it is stale.
+	// MustRevalidate: the response must not be used once it is stale.
 	MustRevalidate bool
-	// MaxAge is how long it holds, the shortest if that is given more than once, and
-	// negative if it is not given. One that cannot be read is 0 (section 4.2.1).
+	// MaxAge is how long the response stays fresh: the shortest value if there are several, and
+	// negative if there is none. An invalid value counts as 0 (section 4.2.1).
 	MaxAge time.Duration
-	// Age is how long ago it was made.
+	// Age is how long ago the response was generated.
 	Age time.Duration
 }
 
-// Of reads the headers of an answer.
+// Of reads the header of a response.
 func Of(h http.Header) Control {
 	c := Control{MaxAge: -1, Age: Seconds(h.Get("Age"))}
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
@@ -42,12 +42,12 @@ func Of(h http.Header) Control {
 	return c
 }
 
-// Longest is the longest span that is read. It is far from what a time.Duration can
-// hold.
+// Longest is the longest time that Seconds returns. It is far below the maximum of a
+// time.Duration.
 const Longest = 10 * 365 * 24 * time.Hour
 
-// Seconds reads a number of seconds (delta-seconds, RFC 9111 section 1.2.2): 0 if text
-// is none, at most [Longest].
+// Seconds parses a number of seconds (delta-seconds, RFC 9111 section 1.2.2). It returns 0 if
+// text is not one, and at most [Longest].
 func Seconds(text string) time.Duration {
 	text = strings.TrimSpace(text)
 	if text == "" || strings.Trim(text, "0123456789") != "" {

@@ -32,7 +32,7 @@ func TestOf(t *testing.T) {
 	}
 }
 
-// FuzzOf holds every span to its bounds, and a directive to count wherever it stands.
+// FuzzOf: every duration is within its bounds, and the position of a directive does not matter.
 func FuzzOf(f *testing.F) {
 	f.Add("max-age=60", "", "10")
 	f.Add("max-age=5, max-age=10", `no-cache="Set-Cookie"`, "-1")

@@ -6,16 +6,16 @@ import (
 	"unicode"
 )
 
-// keys are those of one object. Most objects have a few, which are compared one by
-// one; a map takes over when there are many.
+// keys are the keys of one object. A few keys are compared one by one; a map is used when there
+// are many.
 type keys struct {
 	few  [24][]byte
 	n    int
 	many map[string][]byte // by Fold
 }
 
-// add adds key. It returns the key that the object has already and that differs from
-// it at most in case, nil if there is none.
+// add adds key. If the object already has a key that is equal or differs only in case, add
+// returns that key, and otherwise nil.
 func (k *keys) add(key []byte) (first []byte) {
 	if k.n < len(k.few) {
 		for _, other := range k.few[:k.n] {
@@ -41,8 +41,7 @@ func (k *keys) add(key []byte) (first []byte) {
 	return nil
 }
 
-// Fold returns a text that is the same for all keys that differ only in case, which is
-// what [strings.EqualFold] says.
+// Fold returns the same text for all keys that are equal by [strings.EqualFold].
 func Fold(key string) string {
 	return strings.Map(func(r rune) rune {
 		if 'a' <= r && r <= 'z' {

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 )
 
-// scanner walks over JSON text that is valid UTF-8.
+// scanner scans JSON text that is valid UTF-8.
 type scanner struct {
 	text []byte
 	pos  int
 }
 
-// fault returns an error about the scanner's place.
+// fault returns an error at the scanner's position.
 func (s *scanner) fault(reason string) *Error {
 	if s.pos >= len(s.text) {
 		return &Error{Reason: reason}
@@ -19,7 +19,7 @@ func (s *scanner) fault(reason string) *Error {
 	return &Error{Column: s.pos + 1, Reason: reason}
 }
 
-// peek returns the next byte, 0 at the end.
+// peek returns the next byte, or 0 at the end.
 func (s *scanner) peek() byte {
 	if s.pos < len(s.text) {
 		return s.text[s.pos]
@@ -39,7 +39,7 @@ func (s *scanner) space() {
 	}
 }
 
-// next skips white space, and c if it comes next.
+// next skips white space. If c comes next, it skips c and reports true.
 func (s *scanner) next(c byte) bool {
 	s.space()
 	if s.peek() != c {
@@ -49,8 +49,8 @@ func (s *scanner) next(c byte) bool {
 	return true
 }
 
-// object reads an object from its opening brace on. It calls member when a key and its
-// colon have been read; member reads the value.
+// object reads an object from its opening brace on. It calls member for each key after its
+// colon; member reads the value.
 func (s *scanner) object(depth int, member func(key []byte) error) error {
 	if depth > MaxDepth {
 		return s.fault("a value that nests too deeply")
@@ -69,7 +69,7 @@ func (s *scanner) object(depth int, member func(key []byte) error) error {
 		}
 		if first := seen.add(key); first != nil {
 			s.pos = start
-			return s.fault("a key that the object has already (upper and lower case count as the same); keep one").in(first)
+			return s.fault("a duplicate key (upper and lower case count as the same); keep one").in(first)
 		}
 		if !s.next(':') {
 			return s.fault("expected a colon after the key").in(key)
@@ -89,8 +89,8 @@ func (s *scanner) object(depth int, member func(key []byte) error) error {
 	}
 }
 
-// array reads a list from its opening bracket on. It calls element where a value
-// begins; element reads the value.
+// array reads a list from its opening bracket on. It calls element at the beginning of each
+// value; element reads the value.
 func (s *scanner) array(depth int, element func() error) error {
 	if depth > MaxDepth {
 		return s.fault("a value that nests too deeply")
@@ -112,7 +112,7 @@ func (s *scanner) array(depth int, element func() error) error {
 	}
 }
 
-// value reads any value, which may be nested to depth, and returns its text.
+// value reads any value and returns its text. depth is the number of levels that it may nest.
 func (s *scanner) value(depth int) (raw []byte, err error) {
 	s.space()
 	start := s.pos
@@ -131,7 +131,7 @@ func (s *scanner) value(depth int) (raw []byte, err error) {
 	return s.text[start:s.pos], err
 }
 
-// tree reads any value and returns what it means.
+// tree reads any value and returns it decoded.
 func (s *scanner) tree(depth int) (any, error) {
 	s.space()
 	start := s.pos
@@ -180,7 +180,7 @@ func (s *scanner) tree(depth int) (any, error) {
 	return json.Number(raw), nil
 }
 
-// key reads a quoted string and returns what it means.
+// key reads a quoted string and returns it decoded.
 func (s *scanner) key() ([]byte, error) {
 	start := s.pos
 	if s.peek() != '"' {
@@ -194,14 +194,14 @@ func (s *scanner) key() ([]byte, error) {
 	switch {
 	case str.damaged:
 		s.pos = start
-		return nil, s.fault("a key with NUL or half of a surrogate pair in it")
+		return nil, s.fault("a key that contains NUL or half of a surrogate pair")
 	case str.escaped:
 		return unquote(raw), nil
 	}
 	return raw[1 : len(raw)-1], nil
 }
 
-// form tells how a string is written.
+// form describes how a string is written.
 type form struct {
 	escaped bool // it has escape sequences
 	damaged bool // one of them is NUL or half of a surrogate pair
@@ -230,7 +230,7 @@ func (s *scanner) quoted() (f form, err error) {
 	return f, s.fault("expected a closing quote")
 }
 
-// escape reads an escape sequence from its backslash on, or the two of a surrogate
+// escape reads an escape sequence from its backslash on, or the two sequences of a surrogate
 // pair. It reports whether they stand for NUL or for half of a pair.
 func (s *scanner) escape() (damaged bool, err error) {
 	s.pos++
@@ -257,12 +257,12 @@ func (s *scanner) escape() (damaged bool, err error) {
 	if r = s.hex4(); low <= r && r < after {
 		return false, nil
 	}
-	s.pos = start // what follows is a sequence of its own
+	s.pos = start // the next sequence is not the other half of the pair
 	return true, nil
 }
 
-// hex4 reads the u and the digits of a \u escape; it returns -1 if they are not
-// four hexadecimal ones.
+// hex4 reads the u and the four hexadecimal digits of a \u escape. It returns -1 if they are
+// invalid.
 func (s *scanner) hex4() (r rune) {
 	if len(s.text)-s.pos < 5 {
 		return -1

@@ -1,20 +1,19 @@
-// Package strictjson reads JSON (RFC 8259) that decides who may do what.
+// Package strictjson reads JSON (RFC 8259) on which decisions about access depend.
 //
-// Two readers must not be able to understand such a text in two ways, so the package
-// refuses what encoding/json lets pass:
+// Two readers must not understand such a text differently, so the package refuses some texts
+// that encoding/json accepts:
 //
-//   - keys that an object has twice, or that differ only in upper and lower case;
-//   - text that is not UTF-8;
-//   - halves of surrogate pairs and NUL, in a key and in every text that is used;
-//   - values that nest more than [MaxDepth] levels deep.
+//   - two keys of an object that are equal or differ only in case;
+//   - invalid UTF-8;
+//   - halves of surrogate pairs and NUL, in keys and in every string that is used;
+//   - values that are nested more than [MaxDepth] levels deep.
 //
-// [EachMember] and [EachElement] walk over one object or list without copying it and
-// hand out the raw values, which [Text] and [Kind] look into. [Parse] returns a whole
-// object as a tree.
+// [EachMember] and [EachElement] iterate over one object or list without copying it and return
+// the raw values, for use with [Text] and [Kind]. [Parse] returns a whole object as a tree.
 //
-// Errors give the column, the path of keys that leads to it, and what is wrong. They
-// never repeat a value. A key is repeated only if it looks like the name of a field,
-// because people write tokens where the keys belong.
+// Errors have the column, the path of keys that leads to it, and a description. They never
+// contain a value, and contain a key only if it looks like the name of a field, because people
+// put tokens where the keys belong.
 package strictjson
 
 import (
@@ -29,7 +28,7 @@ import (
 // MaxDepth is the number of levels to which objects and lists may nest.
 const MaxDepth = 16
 
-// Object is a JSON object with its members in the order of the text.
+// Object is a JSON object with its members in their original order.
 type Object []Member
 
 // Member is a member of an object.
@@ -37,12 +36,12 @@ type Member struct {
 	Key string
 	// Value is an Object, []any, string, [Damaged], json.Number, bool or nil.
 	Value any
-	// Raw is the text of the value. It points into the text that was parsed.
+	// Raw is the encoded value. It points into the text that was parsed.
 	Raw []byte
 }
 
-// Damaged is a text with NUL or half of a surrogate pair in it, which U+FFFD replaces.
-// It is no string, so that a reader who expects one refuses it.
+// Damaged is a string that contained NUL or half of a surrogate pair, each replaced by U+FFFD.
+// It is not a Go string, so code that expects one refuses it.
 type Damaged string
 
 // Get returns the value of the member with exactly that key.
@@ -54,7 +53,7 @@ func (o Object) Get(key string) (value any, ok bool) {
 	return o[i].Value, true
 }
 
-// Parse reads text as one object with nothing after it.
+// Parse parses text as one object with nothing after it.
 func Parse(text []byte) (Object, error) {
 	s := scanner{text: text}
 	var o Object
@@ -66,9 +65,9 @@ func Parse(text []byte) (Object, error) {
 	return o, err
 }
 
-// EachMember calls f with the key and the raw value of each member of the one object
-// that text holds, and returns the first error of f as it is. The key is unescaped,
-// the value is not. Both may point into text.
+// EachMember calls f with the key and the raw value of each member of the one object in text,
+// and returns the first error of f unchanged. The key is unescaped, the value is not. Both may
+// point into text.
 func EachMember(text []byte, f func(key, value []byte) error) error {
 	s := scanner{text: text}
 	return s.only('{', func() error {
@@ -82,8 +81,8 @@ func EachMember(text []byte, f func(key, value []byte) error) error {
 	})
 }
 
-// EachElement calls f with each raw value of the one list that text holds, and
-// returns the first error of f as it is.
+// EachElement calls f with each raw value of the one list in text, and returns the first error
+// of f unchanged.
 func EachElement(text []byte, f func(value []byte) error) error {
 	s := scanner{text: text}
 	return s.only('[', func() error {
@@ -97,8 +96,8 @@ func EachElement(text []byte, f func(value []byte) error) error {
 	})
 }
 
-// Text returns what raw, a value that this package has handed out, means if it is a
-// string. The bytes may point into raw.
+// Text returns the decoded string raw, which must be a value from this package. The bytes may
+// point into raw.
 func Text(raw []byte) ([]byte, error) {
 	if raw[0] != '"' {
 		return nil, fmt.Errorf("want a string, got %s", Kind(raw))
@@ -113,9 +112,9 @@ func Text(raw []byte) ([]byte, error) {
 	return unquote(raw), nil
 }
 
-var errDamaged = errors.New("a text with NUL or half of a surrogate pair in it")
+var errDamaged = errors.New("a string that contains NUL or half of a surrogate pair")
 
-// Kind names the JSON type of raw, a value that this package has handed out.
+// Kind returns the JSON type of raw, which must be a value from this package.
 func Kind(raw []byte) string {
 	switch raw[0] {
 	case '"':
@@ -132,8 +131,8 @@ func Kind(raw []byte) string {
 	return "a number"
 }
 
-// Name returns a string, or a whole number as it is written, because many services name
-// things by the numbers of their database. Other numbers can be written in several ways.
+// Name returns a string, or a whole number in its original form: many services use the numbers
+// of their database as names. Other numbers have several forms and are refused.
 func Name(value any) (name string, ok bool) {
 	switch v := value.(type) {
 	case string:
@@ -144,23 +143,22 @@ func Name(value any) (name string, ok bool) {
 	return "", false
 }
 
-// unquote returns what raw, a string that the scanner has accepted, means. NUL stays,
-// and U+FFFD replaces half of a surrogate pair.
+// unquote decodes raw, a string that the scanner has accepted. NUL is kept, and U+FFFD replaces
+// half of a surrogate pair.
 func unquote(raw []byte) []byte {
 	var text string
 	_ = json.Unmarshal(raw, &text) // cannot fail: the scanner is stricter
 	return []byte(text)
 }
 
-// Error says what is wrong with a text, and where.
+// Error describes what is wrong with a text, and where.
 type Error struct {
-	// Column is the place of the byte, counted from 1; it is 0 if the text ends too
-	// early.
+	// Column is the position of the byte, counted from 1, or 0 if the text ends too early.
 	Column int
-	// Path holds the keys that lead to the place, joined by dots, as far as they may
-	// be repeated.
+	// Path has the keys that lead to the position, joined by dots, as far as they may be
+	// repeated.
 	Path string
-	// Reason says what is wrong.
+	// Reason describes the error.
 	Reason string
 }
 
@@ -188,15 +186,15 @@ func (e *Error) in(key []byte) *Error {
 	return e
 }
 
-// Nameable reports whether key may be repeated in an error: it looks like the name of
-// a field, and like no token.
+// Nameable reports whether key may be repeated in an error, because it looks like the name of a
+// field and not like a token.
 func Nameable(key []byte) bool {
 	const longest = 20
 	other := slices.ContainsFunc(key, func(c byte) bool { return c != '_' && (c < 'a' || c > 'z') })
 	return len(key) > 0 && len(key) <= longest && !other
 }
 
-// only reads the one value of the text, an object or a list by its opening delimiter.
+// only reads the one value of the text, an object or a list with the given opening delimiter.
 func (s *scanner) only(open byte, read func() error) error {
 	if !utf8.Valid(s.text) {
 		return errors.New("not UTF-8")

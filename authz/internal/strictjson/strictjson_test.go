@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// members renders what EachMember finds as key=value pairs.
+// members returns the result of EachMember as key=value pairs.
 func members(text string) (string, error) {
 	var found []string
 	err := EachMember([]byte(text), func(key, value []byte) error {
@@ -66,12 +66,12 @@ func TestEachMemberRefuses(t *testing.T) {
 		{`{"a":1 "b":2}`, "expected a comma or }"},
 		{`{"a":1}{"b":2}`, "column 8: more text after"},
 		{`{"a":1} x`, "more text after"},
-		{`{"a":1,"a":2}`, "column 8: a: a key that the object has already"},
-		{`{"a":1,"A":2}`, "has already"},
-		{`{"a":1,"\u0061":2}`, "has already"},
-		{`{"k":1,"` + "\u212a" + `":2}`, "has already"}, // the Kelvin sign folds to k
-		{`{"a":{"b":1,"B":2}}`, "column 13: a.b: a key that the object has already"},
-		{`{"a":[{"b":1,"b":2}]}`, "has already"},
+		{`{"a":1,"a":2}`, "column 8: a: a duplicate key"},
+		{`{"a":1,"A":2}`, "duplicate key"},
+		{`{"a":1,"\u0061":2}`, "duplicate key"},
+		{`{"k":1,"` + "\u212a" + `":2}`, "duplicate key"}, // the Kelvin sign folds to k
+		{`{"a":{"b":1,"B":2}}`, "column 13: a.b: a duplicate key"},
+		{`{"a":[{"b":1,"b":2}]}`, "duplicate key"},
 		{`{"a":x}`, "column 6: a: expected a value"},
 		{`{"a":tru}`, "expected a value"},
 		{`{"a":truex}`, "expected a comma or }"},
@@ -96,13 +96,13 @@ func TestEachMemberRefuses(t *testing.T) {
 		{`{"a":"\u12g4"}`, "four hexadecimal digits"},
 		{`{"a":"\u`, "four hexadecimal digits"},
 		{`{"a":` + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + `}`, "nests too deeply"},
-		{`{"\u0000":1}`, "column 2: a key with NUL"},
+		{`{"\u0000":1}`, "column 2: a key that contains NUL"},
 		{`{"\ud83d":1}`, "half of a surrogate pair"},
 		{"{\"a\":\"\xff\"}", "not UTF-8"},
 		{"{\"\xff\":1}", "not UTF-8"},
 		{strings.Repeat(`{"a":`, 10000), "nests too deeply"},
-		{`{` + many.String() + `"K77":1}`, "has already"},
-		{`{` + many.String() + `"K7":1}`, "has already"},
+		{`{` + many.String() + `"K77":1}`, "duplicate key"},
+		{`{` + many.String() + `"K7":1}`, "duplicate key"},
 		{`{/**/}`, "expected a key"},
 	} {
 		_, err := members(tc.text)
@@ -127,7 +127,7 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// TestErrorsRepeatNoToken: people write tokens where keys and values belong.
+// TestErrorsRepeatNoToken: people put tokens where keys and values belong.
 func TestErrorsRepeatNoToken(t *testing.T) {
 	const token = "kX9-secret-token"
 	for _, text := range []string{
@@ -140,8 +140,8 @@ func TestErrorsRepeatNoToken(t *testing.T) {
 	}
 }
 
-// TestText: a text that is used holds neither NUL nor half of a surrogate pair. One
-// that is passed over may.
+// TestText: a string that is used contains neither NUL nor half of a surrogate pair. One that
+// is skipped may.
 func TestText(t *testing.T) {
 	for _, tc := range []struct{ raw, want, fault string }{
 		{`""`, "", ""},
@@ -223,8 +223,8 @@ func TestEachElement(t *testing.T) {
 	}
 }
 
-// FuzzParse holds the package to be stricter than encoding/json, never laxer, and to
-// understand the rest as it does, by both ways of reading.
+// FuzzParse: the package is stricter than encoding/json and never laxer, and decodes the rest
+// in the same way, with both ways of reading.
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `{"a":1,"b":"x","c":[true,null],"d":{"e":-1.5e3}}`, `{"a":"\u00e9\ud83d\ude00\n"}`, `{"a":1,"A":2}`, `{"a":"\ud83d\ud83d\ude00\u0000"}`,
@@ -257,8 +257,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzKeys holds an object without doubled keys to be taken, and any other to be
-// refused, however many keys there are.
+// FuzzKeys: an object without duplicate keys is accepted, and any other refused, however many
+// keys there are.
 func FuzzKeys(f *testing.F) {
 	f.Add("a,b,c")
 	f.Add("a,A")
@@ -287,14 +287,14 @@ func FuzzKeys(f *testing.F) {
 
 func decode(t *testing.T, text []byte) (v any) {
 	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber() // 1e999 is a number, though no float64
+	dec.UseNumber() // 1e999 is a number, but no float64
 	if err := dec.Decode(&v); err != nil {
 		t.Errorf("passed %q: %v", text, err)
 	}
 	return v
 }
 
-// plain returns a value of this package as encoding/json has it.
+// plain converts a value of this package to that of encoding/json.
 func plain(value any) any {
 	switch v := value.(type) {
 	case Object:
