@@ -24,10 +24,11 @@ func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 		defer close(done)
 		reported.deliver(s.revoke)
 	}()
-	err := n.Notify(ctx, reported.add)
-	reported.close()
-	<-done
-	return err
+	defer func() { // also if Notify panics
+		reported.close()
+		<-done
+	}()
+	return n.Notify(ctx, reported.add)
 }
 
 // revoke ends the sessions that the revocations mean.

@@ -139,3 +139,29 @@ func TestRevocationsAreDeliveredTogether(t *testing.T) {
 		t.Errorf("batches of %d", batches)
 	}
 }
+
+type panickingNotifier struct{}
+
+func (panickingNotifier) Notify(_ context.Context, revoked func(authz.Revocation)) error {
+	revoked(authz.Revocation{Subject: "pump"})
+	panic("bug")
+}
+
+// TestPanicOfANotifierLosesNoRevocation: what was reported before the panic, which the
+// caller handles, still ends sessions.
+func TestPanicOfANotifierLosesNoRevocation(t *testing.T) {
+	var ended []authz.Revocation
+	s := &Server{Trace: Trace{Revoked: func(all []authz.Revocation, _ int) { ended = append(ended, all...) }}}
+	defer s.Close()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is lost")
+			}
+		}()
+		_ = s.Watch(t.Context(), panickingNotifier{})
+	}()
+	if len(ended) != 1 || ended[0].Subject != "pump" {
+		t.Errorf("ended %v", ended)
+	}
+}

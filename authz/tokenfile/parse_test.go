@@ -354,3 +354,11 @@ func TestParseEndsWithContext(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestPanicOfTheParserIsAFault: the file is refused like any other that cannot be read.
+func TestPanicOfTheParserIsAFault(t *testing.T) {
+	snap, err := safely(func() (*snapshot, error) { panic("token-in-the-value") })
+	if err == nil || snap != nil || strings.Contains(err.Error(), "token-in-the-value") {
+		t.Errorf("%v, %v", snap, err)
+	}
+}

@@ -98,7 +98,7 @@ func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version,
 	}
 	v := version{stamp: stamp{before}}
 	digest := sha256.New()
-	snap, err := parse(ctx, io.TeeReader(f, digest))
+	snap, err := safely(func() (*snapshot, error) { return parse(ctx, io.TeeReader(f, digest)) })
 	err = named(err, path)
 	// The digest also covers what a refused file has after its last reported fault.
 	if _, rest := io.Copy(digest, f); rest == nil {
@@ -112,6 +112,18 @@ func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version,
 		return nil, version{}, fmt.Errorf("%s: %w", path, errChanging)
 	}
 	return snap, v, err
+}
+
+// safely turns a panic of the parser into an error, so that a file that causes one is
+// refused like any other faulty file, and is read again only when it changes.
+func safely(parse func() (*snapshot, error)) (snap *snapshot, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			// The value may contain a part of the file.
+			snap, err = nil, fmt.Errorf("internal error while the tokens were parsed (%T)", v)
+		}
+	}()
+	return parse()
 }
 
 // fingerprint returns that of the file's content now.

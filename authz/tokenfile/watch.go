@@ -154,14 +154,18 @@ func (f *File) revoke(d difference) {
 	}
 }
 
+// due returns the ids whose sessions must end now.
+func (f *File) due() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.revoked.due(f.current.Load(), time.Now())
+	return slices.Sorted(maps.Keys(f.revoked.now))
+}
+
 // deliver hands out what is due. What it cannot hand out before ctx ends is left
 // for the next call of Notify.
 func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
-	f.mu.Lock()
-	f.revoked.due(f.current.Load(), time.Now())
-	ids := slices.Sorted(maps.Keys(f.revoked.now))
-	f.mu.Unlock()
-	for _, id := range ids {
+	for _, id := range f.due() {
 		if ctx.Err() != nil {
 			return
 		}

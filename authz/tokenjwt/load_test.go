@@ -1,6 +1,7 @@
 package tokenjwt
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -208,5 +209,22 @@ func TestOptionsAreChecked(t *testing.T) {
 		if err := o.check(); err != nil {
 			t.Errorf("%s: %v", o.Keys.URL, err)
 		}
+	}
+}
+
+// TestPanicOfTheLoaderLeavesTheKeys: a bug in what reads the keys is a failed reading, and
+// the last good keys stay in effect.
+func TestPanicOfTheLoaderLeavesTheKeys(t *testing.T) {
+	set := named(t, "k1", keyring().p256.Public())
+	calls := 0
+	s := loaded(t, strict(Keys{URL: "https://issuer.test"}), func(context.Context) (document, error) {
+		if calls++; calls > 1 {
+			panic("key-in-the-value")
+		}
+		return document{content: set}, nil
+	})
+	err := s.Reload(t.Context())
+	if err == nil || strings.Contains(err.Error(), "key-in-the-value") || s.Stats().Keys != 1 {
+		t.Errorf("Reload = %v, and there are %d keys", err, s.Stats().Keys)
 	}
 }

@@ -190,7 +190,7 @@ func (s *Source) readKeys(ctx context.Context) (age time.Duration, err error) {
 
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
-	read, err := s.load(ctx)
+	read, err := safely(func() (document, error) { return s.load(ctx) })
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,16 +208,16 @@ func (s *Source) readKeys(ctx context.Context) (age time.Duration, err error) {
 	return read.maxAge, err
 }
 
-// parseContent parses what was read from elsewhere. A panic of the parser is an error:
+// safely turns a panic of f, which reads or parses what comes from elsewhere, into an error:
 // this goroutine serves all devices.
-func (s *Source) parseContent(content []byte) (set *keySet, err error) {
+func safely[T any](f func() (T, error)) (value T, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			// The value may hold a part of a key.
-			err = fmt.Errorf("internal error while the keys were parsed (%T)", v)
+			// The value may contain a part of a key.
+			err = fmt.Errorf("internal error while the keys were read (%T)", v)
 		}
 	}()
-	return s.parse(content, s.algorithms)
+	return f()
 }
 
 // acceptLocked puts content into effect if it is good.
@@ -227,7 +227,7 @@ func (s *Source) acceptLocked(content []byte) error {
 		s.stats.Unchanged++
 		return nil
 	}
-	set, err := s.parseContent(content)
+	set, err := safely(func() (*keySet, error) { return s.parse(content, s.algorithms) })
 	if err != nil {
 		return err
 	}

@@ -7,12 +7,13 @@ import (
 	"log/slog"
 	"math"
 	"net"
-	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
 // ErrClosed is returned by Dial and Healthy after Shutdown or Close has been called.
@@ -221,19 +222,14 @@ func (b *Broker) establish(c *conn) error {
 // what was done for that device.
 func (b *Broker) recoverPanic(device string) {
 	if v := recover(); v != nil {
-		b.counts.panics.Add(1)
-		b.options.Logger.Error("panic in the bundled broker",
-			"device", device, "kind", panicKind(v), "stack", string(debug.Stack()))
+		b.panicked(device, &task.Panic{Kind: task.Kind(v), Stack: debug.Stack()})
 	}
 }
 
-// panicKind describes a panic. Only the runtime's own text is safe to repeat: any other value
-// may hold what a device has sent.
-func panicKind(v any) string {
-	if err, ok := v.(runtime.Error); ok {
-		return err.Error()
-	}
-	return fmt.Sprintf("%T", v)
+// panicked counts and logs a panic. The device is empty if the panic concerns none.
+func (b *Broker) panicked(device string, p *task.Panic) {
+	b.counts.panics.Add(1)
+	b.options.Logger.Error("panic in the bundled broker", "device", device, "kind", p.Kind, "stack", string(p.Stack))
 }
 
 // forget removes a session that ends with its connection. mochi does so itself, except after a

@@ -51,7 +51,7 @@ func (b *Broker) run() {
 	defer b.cancel()
 	ctx, cancel := context.WithCancel(b.storing)
 	var sweeping sync.WaitGroup
-	sweeping.Go(func() { b.sweep(ctx) })
+	sweeping.Go(func() { b.keepSweeping(ctx) })
 	<-b.stop
 	b.wills.close()
 	b.disconnectAll()
@@ -66,11 +66,17 @@ func (b *Broker) disconnectAll() {
 	conns := slices.Collect(maps.Keys(b.conns))
 	b.mu.Unlock()
 	for _, c := range conns {
-		if cl := c.client.Load(); cl != nil {
-			b.sessions.RLock() // not before CONNACK
-			_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
-			b.sessions.RUnlock()
-		}
-		_ = c.Close()
+		b.disconnect(c)
+	}
+}
+
+// disconnect ends one connection.
+func (b *Broker) disconnect(c *conn) {
+	defer b.recoverPanic(c.device)
+	defer func() { _ = c.Close() }()
+	if cl := c.client.Load(); cl != nil {
+		b.sessions.RLock() // not before CONNACK
+		defer b.sessions.RUnlock()
+		_ = b.server.DisconnectClient(cl, packets.ErrServerShuttingDown)
 	}
 }

@@ -6,12 +6,19 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
 const (
 	sessionSweep = time.Second // the resolution of a session's expiry
 	messageSweep = time.Minute // expired messages are not sent in the meantime either
 )
+
+// keepSweeping sweeps until the context ends, and goes on after a panic.
+func (b *Broker) keepSweeping(ctx context.Context) {
+	task.Run(ctx, func(p *task.Panic) { b.panicked("", p) }, b.sweep)
+}
 
 // sweep removes what has expired until the context ends.
 func (b *Broker) sweep(ctx context.Context) {
@@ -37,12 +44,19 @@ func (b *Broker) expireSessions(now time.Time) {
 		if left == 0 || now.Unix() <= left+b.sessionExpiry(cl) {
 			continue
 		}
-		b.sessions.Lock()
-		if current, ok := b.server.Clients.Get(id); ok && current == cl {
-			b.remove(cl)
-		}
-		b.sessions.Unlock()
+		b.withSessions(func() {
+			if current, ok := b.server.Clients.Get(id); ok && current == cl {
+				b.remove(cl)
+			}
+		})
 	}
+}
+
+// withSessions calls f with sessions held, and releases it also if f panics.
+func (b *Broker) withSessions(f func()) {
+	b.sessions.Lock()
+	defer b.sessions.Unlock()
+	f()
 }
 
 // sessionExpiry returns how many seconds a session outlives its connection. CONNACK has limited
@@ -73,9 +87,7 @@ func (b *Broker) expireMessages(now time.Time) {
 	}
 	for _, cl := range b.server.Clients.GetAll() {
 		if cl.Closed() {
-			b.sessions.Lock()
-			cl.ClearExpiredInflights(now.Unix(), 0)
-			b.sessions.Unlock()
+			b.withSessions(func() { cl.ClearExpiredInflights(now.Unix(), 0) })
 		}
 	}
 }

@@ -53,7 +53,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			"Messages (publish) and topic filters (subscribe) of devices, and messages of the broker (delivery), that topic rules, the topic map or the limits of the session did not allow.", "listener", "kind"),
 		handshake: seconds("tls_handshake_seconds", "Time of TLS handshakes that succeeded.", "listener", "resumed"),
 		connect:   seconds("connect_seconds", "Time from accept to the CONNACK of sessions that began.", "listener"),
-		panics:    counter("panics_total", "Bugs that ended one connection.").WithLabelValues(),
+		panics:    counter("panics_total", "Bugs that ended one connection or interrupted a task in the background.").WithLabelValues(),
 
 		dials: counter("upstream_dials_total",
 			"Attempts to connect a device to a broker, by outcome: answered, unreachable, unanswered or abandoned (by the device, or for want of something here).", "server", "outcome"),

@@ -1,10 +1,8 @@
 package observe
 
 import (
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +10,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -204,16 +203,27 @@ func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 func (o *Observer) panicked(value any, stack []byte) {
 	o.metrics.panics.Inc()
 	// Unlike the value, the stack cannot contain data of a client.
-	o.log.Error("a bug ended one connection; please report it", zap.String("kind", kindOf(value)), zap.ByteString("stack", stack))
+	o.log.Error("a bug ended one connection; please report it", zap.String("kind", task.Kind(value)), zap.ByteString("stack", stack))
 }
 
-// kindOf describes the value of a panic. Only the text of the runtime is safe to log: any
-// other value may contain data of a client.
-func kindOf(v any) string {
-	if err, ok := v.(runtime.Error); ok {
-		return err.Error()
+// TaskPanicked returns a hook for task.Run that counts and logs the panics of the task.
+func (o *Observer) TaskPanicked(name string) func(*task.Panic) {
+	return func(p *task.Panic) {
+		o.metrics.panics.Inc()
+		// Each task has a message of its own, so that none suppresses the stack of another.
+		o.log.Error("a bug interrupted the task "+name+", which starts again; please report it",
+			zap.String("kind", p.Kind), zap.ByteString("stack", p.Stack))
 	}
-	return fmt.Sprintf("%T", v)
+}
+
+// StoreFailed logs an error of the telemetry store that no caller waits for.
+func (o *Observer) StoreFailed(err error) {
+	fields := []zap.Field{zap.Error(err)}
+	if stack := task.StackOf(err); stack != nil {
+		o.metrics.panics.Inc()
+		fields = append(fields, zap.ByteString("stack", stack))
+	}
+	o.log.Error("telemetry store", fields...)
 }
 
 func clientFields(c *proxy.Client) []zap.Field {

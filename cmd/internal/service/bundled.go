@@ -35,7 +35,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		Retention:  c.Retention,
 		Durability: c.Durability,
 		MinFree:    c.MinFree,
-		OnError:    func(err error) { s.Log.Error("telemetry store", zap.Error(err)) },
+		OnError:    s.observer.StoreFailed,
 	})
 	if err != nil {
 		return nil, faultAt(p.Config, "telemetry.path", err)

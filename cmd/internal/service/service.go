@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -74,13 +75,18 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 		s.Close()
 		return nil, err
 	}
-	s.goroutines.Go(func() { s.reloader.run(ctx, s) })
-	s.goroutines.Go(func() {
+	s.background(ctx, "reload", func(ctx context.Context) { s.reloader.run(ctx, s) })
+	s.background(ctx, "memory", func(ctx context.Context) {
 		s.memory.Run(ctx, func() host.MemoryLimit { return host.MemoryLimit(s.current.Load().config.Limits.Memory) })
 	})
-	s.goroutines.Go(func() { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
-	s.goroutines.Go(func() { s.systemd.Report(ctx, s.alive, s.summary) })
+	s.background(ctx, "denials", func(ctx context.Context) { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
+	s.background(ctx, "systemd", func(ctx context.Context) { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
+}
+
+// background runs work until ctx is done, and again after a panic. Close waits for it.
+func (s *Service) background(ctx context.Context, name string, work func(context.Context)) {
+	s.goroutines.Go(func() { task.Run(ctx, s.observer.TaskPanicked(name), work) })
 }
 
 // denialsFile is in the data directory and holds what operators have withdrawn.

@@ -13,6 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/guard"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
 // sources are the token sources of a generation, in the order in which they are asked,
@@ -194,9 +195,11 @@ func (x *usedSource) watch(in *Service) {
 		if !ok {
 			return
 		}
-		if err := in.server.Watch(ctx, n); err != nil {
-			in.fail(fmt.Errorf("watch a token source: %w", err))
-		}
+		task.Run(ctx, in.observer.TaskPanicked("token source"), func(ctx context.Context) {
+			if err := in.server.Watch(ctx, n); err != nil {
+				in.fail(fmt.Errorf("watch a token source: %w", err))
+			}
+		})
 	}()
 }
 

@@ -102,7 +102,7 @@ func (b *brokers) begin(old *brokers, in *Service) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	in.goroutines.Go(func() { b.pool.Run(ctx) })
+	in.background(ctx, "brokers", b.pool.Run)
 }
 
 // retire ends the probes, unless next is the same value. Connections that have begun still

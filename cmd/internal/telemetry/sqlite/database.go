@@ -235,9 +235,10 @@ func (s *Store) transact(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return err
 	}
+	// This also ends the transaction after a panic. It fails after Commit, and on a full disk,
+	// where SQLite has already rolled back.
+	defer func() { _ = tx.Rollback() }()
 	if err := f(tx); err != nil {
-		// On a full disk SQLite has already rolled back, and this fails.
-		_ = tx.Rollback()
 		return err
 	}
 	return tx.Commit()

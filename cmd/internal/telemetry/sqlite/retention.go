@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
 const (
@@ -42,7 +44,11 @@ func (s *Store) upkeepEvery() time.Duration {
 
 // upkeep does one slice and returns the pause before the next.
 func (s *Store) upkeep() time.Duration {
-	more, err := s.upkeepSlice()
+	var more bool
+	err := task.Do(func() (err error) {
+		more, err = s.upkeepSlice()
+		return err
+	})
 	if err != nil {
 		s.background(fmt.Errorf("retention: %w", err))
 		s.prune = prune{}

@@ -68,8 +68,10 @@ type Options struct {
 	MinFree int64
 	// Now is the clock for retention; nil means time.Now.
 	Now func() time.Time
-	// OnError, if set, receives failures in the background, for which no caller waits. The
-	// writing goroutine calls it, so it must not block.
+	// OnError, if set, receives failures in the background, for which no caller waits, and
+	// every panic of the writing goroutine, as a *task.Panic. The requests that the panic
+	// concerns fail with telemetry.ErrStore, and the goroutine goes on. It calls OnError
+	// itself, so that OnError must not block.
 	OnError func(error)
 
 	free     func(dir string) (uint64, error) // bytes left on the file system

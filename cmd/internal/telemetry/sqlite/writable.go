@@ -93,9 +93,9 @@ func (s *Store) Writable() error {
 
 // probe finds out whether commits work again after one has failed. It does not wait for the
 // next message, because devices may be sent elsewhere meanwhile.
-func (s *Store) probe() {
+func (s *Store) probe() error {
 	if s.health.fault.Load() == nil || s.checkSpace() != nil {
-		return
+		return nil
 	}
 	ctx := context.Background()
 	s.health.begin()
@@ -103,4 +103,5 @@ func (s *Store) probe() {
 		_, err := tx.ExecContext(ctx, `INSERT INTO unflushed (messages) VALUES ('[]'); DELETE FROM unflushed WHERE messages = '[]'`)
 		return err
 	}))
+	return nil // Writable has the outcome
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -29,19 +30,19 @@ func (s *Store) run() {
 		case r := <-s.queue:
 			s.commit(s.gather(r))
 		case <-flush.C:
-			s.background(s.flush())
-			s.probe()
+			s.background(task.Do(s.flush))
+			s.background(task.Do(s.probe))
 		case <-upkeep.C:
 			upkeep.Reset(s.upkeep())
 		case <-s.closing:
 			s.drain()
-			s.background(s.flush())
+			s.background(task.Do(s.flush))
 			return
 		}
 	}
 }
 
-// background reports an error that no caller waits for.
+// background reports an error that no caller waits for, or whose stack no caller logs.
 func (s *Store) background(err error) {
 	if err != nil {
 		s.counters.errors.Add(1)
@@ -86,7 +87,7 @@ func (s *Store) commit(batch []*request) {
 	s.health.begin()
 	err := s.checkSpace()
 	if err == nil {
-		err = s.store(batch)
+		err = task.Do(func() error { return s.store(batch) })
 		s.health.end(err)
 	} else {
 		s.health.started.Store(0) // Writable looks at the space itself
@@ -95,6 +96,9 @@ func (s *Store) commit(batch []*request) {
 	if err != nil {
 		s.counters.errors.Add(1)
 		err = s.explain(err)
+		if task.StackOf(err) != nil {
+			s.opts.OnError(err)
+		}
 		s.keys = nil // because they count what is not stored
 	} else {
 		s.counters.commits.Add(1)
