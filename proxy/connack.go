@@ -147,7 +147,7 @@ func (c *conn) upstreamRefusal(raw []byte, code packets.ReasonCode, version byte
 		refused = fmt.Errorf("%w in the form of MQTT %s", refused, versionName(version))
 	}
 	if aboutCredentials(code) && !c.sameCredentials(out) && !c.srv.acceptances.likelyGood(c.acceptanceKey(out), c.login.client.Subject()) {
-		return refuse(UpstreamCredentials, fmt.Errorf("%w to the proxy's own credentials: check upstream.username and upstream.password", refused))
+		return refuse(UpstreamCredentials, fmt.Errorf("%w to the credentials that the proxy put in place of the client's", refused))
 	}
 	c.link.refusal, c.link.refusalCode = raw, translateCode(code, c.login.level)
 	if version != c.login.level || c.link.refusalCode != code {

@@ -104,6 +104,7 @@ func TestAPanicOfTheRevokedHook(t *testing.T) {
 			c := b.mustLogin(with(4, "a", goodToken))
 			n <- authz.Revocation{Subject: "alpha"}
 			c.ExpectEnd()
+			synctest.Wait() // the hook is called after the sessions have ended
 			if panics.Load() != i+1 {
 				t.Errorf("%d panics, want %d", panics.Load(), i+1)
 			}

@@ -138,7 +138,7 @@ func TestOpenRefuses(t *testing.T) {
 	reported := false
 	o := Options{OnReload: func(Reload) { reported = true }}
 	for path, want := range map[string]string{
-		filepath.Join(dir, "none"): "no such file or directory; make the first token with: mqtt-auth-proxy token create NAME --file",
+		filepath.Join(dir, "none"): "no such file or directory",
 		bad:                        bad + ":2: id: is missing",
 		dir:                        "is not a regular file",
 	} {

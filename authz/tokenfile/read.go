@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strconv"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
@@ -50,10 +49,7 @@ func (s stamp) unwritten(o stamp) bool {
 // open opens the regular file that path leads to.
 func open(path string) (*os.File, error) {
 	f, _, err := files.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w; make the first token with: mqtt-auth-proxy token create NAME --file %s", err, strconv.Quote(path))
-	case errors.Is(err, files.ErrNotRegular):
+	if errors.Is(err, files.ErrNotRegular) {
 		return nil, fmt.Errorf("%s is not a regular file; name the file with the tokens", path)
 	}
 	return f, err

@@ -52,6 +52,28 @@ func TestAdviceNamesWhatExists(t *testing.T) {
 	}
 }
 
+// TestLibrariesNameNoKeyOrCommand: what is below authz, packets and proxy is for any program,
+// whose keys and commands have other names. The command adds the advice.
+func TestLibrariesNameNoKeyOrCommand(t *testing.T) {
+	known, n := newVocabulary(), 0
+	for _, library := range []string{"authz", "packets", "proxy"} {
+		for _, x := range literals(t, "../../"+library) {
+			n++
+			for _, name := range dotted.FindAllString(x.text, -1) {
+				if known.isKey(index.ReplaceAllString(name, "")) {
+					t.Errorf("%s: %q names the key %s", x.at, x.text, name)
+				}
+			}
+			if m := command.FindStringSubmatch(x.text); m != nil && !slices.Contains(notCommands, m[1]) {
+				t.Errorf("%s: %q names the command %s", x.at, x.text, m[0])
+			}
+		}
+	}
+	if n < 200 {
+		t.Fatalf("%d texts were found, which cannot be all", n)
+	}
+}
+
 // TestVocabularyFindsWhatIsNotThere: the test above sees a name that was made up.
 func TestVocabularyFindsWhatIsNotThere(t *testing.T) {
 	known := newVocabulary()

@@ -241,7 +241,7 @@ func (t *tokens) lintCommand() *cobra.Command {
 			}
 			warnings, err := tokenfile.Lint(path)
 			if err != nil {
-				return err
+				return service.MissingTokenFile(path, err)
 			}
 			for _, w := range warnings {
 				fmt.Fprintln(t.stderr, "warning:", w)

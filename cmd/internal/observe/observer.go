@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -116,7 +117,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	fields := append(make([]zap.Field, 0, 11),
 		zap.String("reason", string(r.Reason)), address(r.Addr), zap.String("listener", r.Listener))
 	if r.Err != nil {
-		fields = append(fields, zap.NamedError("detail", r.Err))
+		fields = append(fields, zap.NamedError("detail", advised(r)))
 	}
 	if r.Level != 0 {
 		fields = append(fields, zap.String("version", r.Version()))
@@ -134,6 +135,14 @@ func (o *Observer) refused(r proxy.Refusal) {
 		fields = append(fields, zap.Uint8("code", uint8(r.Code)))
 	}
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
+}
+
+// advised adds to the error of a refusal which keys to look at. Package proxy knows no keys.
+func advised(r proxy.Refusal) error {
+	if r.Reason == proxy.UpstreamCredentials {
+		return fmt.Errorf("%w; check upstream.username and upstream.password, and the credentials that the token source gives for the broker", r.Err)
+	}
+	return r.Err
 }
 
 // zapLevel returns the level of the log for a level of the proxy's tables.

@@ -75,8 +75,12 @@ func TestOneLineForARefusal(t *testing.T) {
 			Reason: tt.reason, Err: errors.New("because"), Sent: true, Code: 5, Listener: "mqtt", ClientID: "dev", Level: 4,
 			Fingerprint: authz.NewToken("the-secret").Fingerprint(), Addr: netip.MustParseAddrPort("192.0.2.1:1000"),
 		})
+		detail := "because"
+		if tt.reason == proxy.UpstreamCredentials {
+			detail = "because; check upstream.username and upstream.password, and the credentials that the token source gives for the broker"
+		}
 		all := lines(t, out)
-		if len(all) != 1 || all[0]["level"] != tt.level || all[0]["reason"] != string(tt.reason) || all[0]["detail"] != "because" ||
+		if len(all) != 1 || all[0]["level"] != tt.level || all[0]["reason"] != string(tt.reason) || all[0]["detail"] != detail ||
 			all[0]["token"] != authz.NewToken("the-secret").Fingerprint() || all[0]["version"] != "3.1.1" || all[0]["code"] != 5.0 {
 			t.Errorf("%s: %v", tt.reason, all)
 		}
