@@ -120,5 +120,16 @@ func (s *Service) revoked(all []authz.Revocation, sessions int) {
 		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", sessions))
 		return
 	}
-	s.Log.Info("revoked", zap.String("token_id", all[0].TokenID), zap.String("subject", all[0].Subject), zap.Int("sessions", sessions))
+	s.Log.Info("revoked", withdrawnField(all[0]), zap.Int("sessions", sessions))
+}
+
+// withdrawnField is what a log line calls the tokens that r names.
+func withdrawnField(r authz.Revocation) zap.Field {
+	switch r = r.Canonical(); {
+	case r.TokenID != "":
+		return zap.String("token_id", r.TokenID)
+	case r.Subject != "":
+		return zap.String("subject", r.Subject)
+	}
+	return zap.String("token", authz.FingerprintOf(r.TokenHash))
 }

@@ -33,8 +33,8 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	}
 	entries = s.current.Load().sources.forget(w.Revocation)
 	s.observer.Revoked(observe.ByAdmin, 1)
-	s.Log.Info("revoked", zap.String("by", "admin"), zap.String("token_id", w.TokenID), zap.String("subject", w.Subject),
-		zap.Bool("deny", w.Deny), zap.Int("entries", entries))
+	s.Log.Info("revoked", zap.String("by", "admin"), withdrawnField(w.Revocation), zap.Bool("deny", w.Deny),
+		zap.Int("entries", entries))
 	return entries, nil
 }
 

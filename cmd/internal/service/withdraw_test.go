@@ -190,3 +190,23 @@ func TestDamagedDenialsStopTheStart(t *testing.T) {
 		t.Errorf("New = %v", err)
 	}
 }
+
+// TestRevocationIsLoggedByWhatItNames: by that field and no empty one, and a token by its
+// fingerprint.
+func TestRevocationIsLoggedByWhatItNames(t *testing.T) {
+	token := authz.NewToken("a-token-that-is-withdrawn")
+	for want, r := range map[string]authz.Revocation{
+		`"token_id":"pump-7-k3x2aa"`:            {TokenID: "pump-7-k3x2aa"},
+		`"subject":"pump-7"`:                    {Subject: "pump-7"},
+		`"token":"` + token.Fingerprint() + `"`: {TokenHash: token.Hash()},
+	} {
+		s, log := startService(t, bundledConfig)
+		s.revoked([]authz.Revocation{r}, 3)
+		if _, err := s.withdraw(admin.Withdrawal{Revocation: r}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(log.String(), want) != 2 || strings.Contains(log.String(), `:""`) {
+			t.Errorf("%s is not in both lines of %s", want, log.String())
+		}
+	}
+}
