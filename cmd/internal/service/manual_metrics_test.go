@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
 const root = "../../.."
@@ -32,7 +35,7 @@ func TestManualListsEveryMetric(t *testing.T) {
 	}
 	dir := t.TempDir()
 	selfSigned(t, dir, "devices", time.Now().Add(1000*time.Hour))
-	exported := map[string]exportedMetric{}
+	exported, kinds := map[string]exportedMetric{}, map[string]bool{}
 	for _, yaml := range []string{
 		fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0", tls: {auto: true, client_auth: request, client_ca: %q}}]
@@ -51,6 +54,14 @@ upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
 			t.Fatalf("reload: status %d, %s", status, body)
 		}
 		addExported(t, exported, s.observer.Metrics())
+		for _, x := range s.current.Load().sources.list {
+			kinds[x.kind] = true
+		}
+	}
+	for f := range reflect.TypeFor[config.Source]().Fields() {
+		if kind := f.Tag.Get("yaml"); !kinds[kind] {
+			t.Errorf("no configuration of this test has a source of the kind %s, whose metrics are then missing in the manual", kind)
+		}
 	}
 	holdMetricTable(t, metricTable(exported))
 	holdMetricNames(t, exported)

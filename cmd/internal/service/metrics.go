@@ -9,9 +9,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// exportMetrics gives package observe, which makes the metrics, the state to make them of.
-func (s *Service) exportMetrics() {
-	s.observer.Export(observe.State{
+// metricState returns the state of which package observe makes the metrics.
+func (s *Service) metricState() observe.State {
+	return observe.State{
 		Ready:  s.ready,
 		Server: s.server.Stats,
 		Memory: s.memory.Usage,
@@ -27,7 +27,7 @@ func (s *Service) exportMetrics() {
 		Brokers:      func() []pool.Status { return s.current.Load().upstream.poolStatus() },
 		Sources:      func(m observe.SourceMetrics) { s.current.Load().sources.collect(m) },
 		Bundled:      s.bundledState,
-	})
+	}
 }
 
 // certificateEnds returns when the certificates of each listener end. Of listeners on the

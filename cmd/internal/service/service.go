@@ -116,7 +116,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 		return err
 	}
 	s.reloader.begin(s)
-	s.exportMetrics()
+	s.observer.Export(s.metricState())
 	return nil
 }
 

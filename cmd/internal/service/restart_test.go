@@ -1,0 +1,85 @@
+package service
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+)
+
+// madeAtTheStart are the sections of which parts are made once, when the program starts.
+var madeAtTheStart = []string{"data", "sandbox", "log.", "telemetry."}
+
+// changesWhileRunning are keys in those sections that a reload nevertheless changes.
+var changesWhileRunning = map[string]bool{"log.level": true, "log.lines_per_second": true}
+
+// alsoAtTheStart are keys in other sections that a reload does not change.
+var alsoAtTheStart = map[string]bool{"limits.write_timeout": true}
+
+// TestReloadRefusesWhatNeedsARestart: a key whose value is used only at the start would
+// otherwise look as if it had been changed. A key that is new in one of the sections above
+// has its line in needsRestart, or is listed here.
+func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
+	now, seen := defaultConfig(t), 0
+	for _, k := range config.Keys() {
+		if strings.Contains(k.Path, "[]") {
+			continue
+		}
+		next := defaultConfig(t)
+		if !alter(reflect.ValueOf(next).Elem(), strings.Split(k.Path, ".")) {
+			continue // a list or a section that is absent
+		}
+		seen++
+		want := alsoAtTheStart[k.Path]
+		for _, section := range madeAtTheStart {
+			want = want || strings.HasPrefix(k.Path, section) && !changesWhileRunning[k.Path]
+		}
+		err := needsRestart(now, next)
+		if refused := err != nil && strings.Contains(err.Error(), k.Path+": has changed and needs a restart"); refused != want {
+			t.Errorf("%s: needsRestart = %v, want it refused: %v", k.Path, err, want)
+		}
+	}
+	if seen < 40 {
+		t.Errorf("only %d keys were changed", seen)
+	}
+}
+
+func defaultConfig(t *testing.T) *config.Config {
+	t.Helper()
+	c, err := config.Load(config.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// alter gives the key at path another value. It returns false if there is no such single
+// value in v.
+func alter(v reflect.Value, path []string) bool {
+	if len(path) > 0 {
+		if v.Kind() != reflect.Struct {
+			return false
+		}
+		for i := range v.NumField() {
+			f := v.Type().Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+			if name == path[0] && f.IsExported() {
+				return alter(v.Field(i), path[1:])
+			}
+		}
+		return false
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + int64(time.Second))
+	default:
+		return false
+	}
+	return true
+}
