@@ -189,6 +189,10 @@ var (
 	errDollarValue = errors.New("a value at the beginning of a topic begins with $")
 )
 
+func (r rule) equal(s rule) bool {
+	return r.deny == s.deny && r.actions == s.actions && r.qos == s.qos && r.retain == s.retain && slices.Equal(r.topics, s.topics)
+}
+
 func (r *rule) unbound() bool { return slices.ContainsFunc(r.topics, pattern.unbound) }
 
 func (p pattern) unbound() bool { return !p.literal && strings.Contains(p.text, "${") }
@@ -199,9 +203,7 @@ func (a *ACL) Equal(b *ACL) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.rest == b.rest && slices.EqualFunc(a.rules, b.rules, func(r, s rule) bool {
-		return r.deny == s.deny && r.actions == s.actions && r.qos == s.qos && r.retain == s.retain && slices.Equal(r.topics, s.topics)
-	})
+	return a.rest == b.rest && slices.EqualFunc(a.rules, b.rules, rule.equal)
 }
 
 // String returns "deny" or "defer", which says what happens if no rule matches, followed by the

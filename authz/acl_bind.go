@@ -65,9 +65,9 @@ func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &BoundACL{index: a.index, values: values, dollars: dollars, rest: a.rest}, nil
+		return &BoundACL{acl: a, index: a.index, values: values, dollars: dollars, rest: a.rest}, nil
 	}
-	b := &BoundACL{rest: a.rest, rules: make([]rule, len(a.rules))}
+	b := &BoundACL{acl: a, rest: a.rest, rules: make([]rule, len(a.rules))}
 	for i, r := range a.rules {
 		if r.unbound() {
 			var err error
@@ -84,7 +84,7 @@ func (a *ACL) Bind(v ACLValues) (*BoundACL, error) {
 // prepare makes what Bind needs. NewACL does not do that, because most ACLs that a token
 // service sends are equal to one that is already known.
 func (a *ACL) prepare() {
-	a.bound.rest = a.rest
+	a.bound.acl, a.bound.rest = a, a.rest
 	if a.topics > fewTopics {
 		a.index = newIndex(a.rules)
 		a.bound.index, a.bound.dollars = a.index, a.index.dollars
@@ -117,6 +117,7 @@ func bindTopics(topics []pattern, v *ACLValues) ([]pattern, error) {
 // BoundACL is an [ACL] for one session. It is immutable and may be used from any goroutine. The
 // zero value allows nothing.
 type BoundACL struct {
+	acl     *ACL     // without the values
 	rules   []rule   // used if there are few topics
 	index   *index   // used if there are many
 	values  []string // the values of the templates of the index
