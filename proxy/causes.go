@@ -14,11 +14,17 @@ import (
 // The errors with which [Server.Kick] ends a session, and which [End] has afterwards. Any other
 // error has the effect of ErrKicked. See [Causes] for what the client and the broker get.
 var (
-	ErrRevoked   = errors.New("revoked")
-	ErrExpired   = errors.New("expired")
-	ErrKicked    = errors.New("kicked")
-	ErrDisplaced = errors.New("displaced by a newer session")
-	ErrDraining  = errors.New("draining")
+	ErrRevoked = errors.New("revoked")
+	ErrExpired = errors.New("expired")
+	ErrKicked  = errors.New("kicked")
+	// ErrRightsChanged ends a session whose topic rules, topic map or limits have changed in a
+	// way that it cannot follow.
+	ErrRightsChanged = errors.New("rights have changed")
+	// ErrWillWithdrawn is ErrRightsChanged if the client's will is not known to be one that it
+	// still may have.
+	ErrWillWithdrawn = errors.New("rights have changed, and with them the will")
+	ErrDisplaced     = errors.New("displaced by a newer session")
+	ErrDraining      = errors.New("draining")
 	// ErrUpstreamLost ends a session before the session itself notices that its broker no
 	// longer answers.
 	ErrUpstreamLost = errors.New("the broker no longer answers")
@@ -81,7 +87,13 @@ var causes = []CauseInfo{
 		Meaning: "the token has expired"},
 	{Cause: "kicked", By: byProxy, Err: ErrKicked, Code: packets.AdministrativeAction, Will: "published",
 		closeCode: websocket.PolicyViolation, refused: Busy,
-		Meaning: "an operator ended the session, or the topic rules of its token have changed"},
+		Meaning: "an operator ended the session"},
+	{Cause: "rights_changed", By: byProxy, Err: ErrRightsChanged, Code: packets.AdministrativeAction, Will: "published",
+		closeCode: websocket.PolicyViolation, refused: Busy,
+		Meaning: "topic rules, topics or limits have changed, and the device has subscriptions that do not agree with that, or that are not known"},
+	{Cause: "will_withdrawn", By: byProxy, Err: ErrWillWithdrawn, Code: packets.AdministrativeAction, Will: "not published", disconnect: true,
+		closeCode: websocket.PolicyViolation, refused: Busy,
+		Meaning: "the same, but the device may not have its will any more, or its packets were not read so far"},
 	{Cause: "displaced", By: byProxy, Err: ErrDisplaced, Code: packets.SessionTakenOver, Will: "published",
 		closeCode: websocket.PolicyViolation, refused: Busy,
 		Meaning: "a newer session of the same subject took its place"},

@@ -20,7 +20,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		return c.upstreamRefusal(raw, ack.Code, version, out)
 	}
 	c.srv.acceptances.add(c.acceptanceKey(out))
-	c.link.takes = inspect.LimitsOf(ack.Properties)
+	c.link.takes, c.link.resumed = inspect.LimitsOf(ack.Properties), ack.SessionPresent
 	changed := c.echoMethod(&ack, out)
 	changed = c.announceLimits(&ack) || changed
 	if c.login.level == 5 && c.login.connect.ClientID == "" {

@@ -19,11 +19,12 @@ type login struct {
 	clientID string // by which the session is known, see chooseClientID
 	sentID   string // stands for the client id towards the broker
 
-	check   *check   // while the token is being checked
-	session *session // set once the token is good, and client with it
-	client  *Client  // the session's
-	rights  rights
-	will    packets.Will // of the CONNECT, as the broker gets it, if there are rights
+	check   *check       // while the token is being checked
+	session *session     // set once the token is good, and client with it
+	client  *Client      // the session's
+	will    packets.Will // of the CONNECT, as the broker gets it, if the session is filtered
+
+	filtered bool // there are rights to apply
 }
 
 // maxChecks is how often a token is checked because revocations came during the check
@@ -48,7 +49,7 @@ func (c *conn) authorize() error {
 		s := c.newSession(grant)
 		if c.srv.registry.register(c.login.check, s) {
 			c.login.check, c.login.session, c.login.client = nil, s, s.current()
-			s.expireAt(grant.Expires)
+			s.expireInTime()
 			return nil
 		}
 	}
@@ -57,8 +58,8 @@ func (c *conn) authorize() error {
 
 func (c *conn) newSession(g *authz.Grant) *session {
 	s := &session{srv: c.srv, abort: c.abort}
-	if c.arrival.ws != nil || c.policy.rightsOf(g).any() {
-		s.extras = &extras{ws: c.arrival.ws}
+	if r := c.newRules(g); c.arrival.ws != nil || r != nil {
+		s.extras = &extras{ws: c.arrival.ws, rules: r}
 	}
 	s.publish(c.newClient(g))
 	return s

@@ -39,10 +39,10 @@ func (c *conn) rewrite() (*ConnectRequest, error) {
 	out.Password, out.HasPassword = "", false
 	out.Properties = c.policy.withoutTokens(out.Properties)
 	// Topic rules may contain the client id, which has to be known now.
-	if c.login.level < 5 || in.ClientID != "" || c.login.rights.any() {
+	if c.login.level < 5 || in.ClientID != "" || c.login.filtered {
 		out.ClientID = c.login.sentID
 	}
-	if out.HasWill && c.login.rights.any() {
+	if out.HasWill && c.login.filtered {
 		out.Will = c.login.will
 	}
 	_, username := c.mask(in.Username)

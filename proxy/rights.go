@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"fmt"
+	"maps"
+	"strings"
+	"sync"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
@@ -10,77 +13,100 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-// rights are what one session may do with topics, what they are called at the broker, and the
-// session's limits.
-type rights struct {
-	acl    *authz.BoundACL // nil if the broker decides
-	topics *topicmap.Bound // nil if topics pass as they are
-	limits authz.Limits
+// rules is what the rights of a session follow from, together with its grant.
+type rules struct {
+	// These are set before the session is registered.
+	policy *Policy
+	values authz.ACLValues // without those of the grant
+	level  byte
+
+	will *packets.Will // without payload; nil if there is none that rights are about
+
+	mu      sync.Mutex
+	control inspect.Control
+	from    *authz.Grant   // that now follows from
+	now     inspect.Rights // in force
+	live    bool           // the relay filters the session
 }
 
-func (r rights) any() bool { return r.acl != nil || r.topics != nil || r.limits.Bound() }
-
-// policyRights are the rights that a policy gives the holder of a grant, before they are
-// bound to a session.
-type policyRights struct {
-	acl    *authz.ACL
-	topics *topicmap.Map
-	limits authz.Limits
-}
-
-func (r policyRights) any() bool { return r.acl != nil || r.topics != nil || r.limits.Bound() }
-
-// rightsOf returns the rules of the grant, or else of the policy, the map, and the limits of
-// the grant over those of the policy. Neither rules of the policy nor the map apply to a
-// superuser; limits do.
-func (p *Policy) rightsOf(g *authz.Grant) policyRights {
-	limits := g.Limits.Over(p.SessionLimits)
-	switch {
-	case g.Superuser:
-		return policyRights{acl: g.ACL, limits: limits}
-	case g.ACL != nil:
-		return policyRights{g.ACL, p.Topics, limits}
-	}
-	return policyRights{p.ACL, p.Topics, limits}
-}
-
-// bindRights binds topic rules and topic map to this session, and applies them to the
-// will. A value that would change what a rule means, such as a client id with a wildcard
-// in it, refuses the client: leaving the rule out might allow what it denies.
-func (c *conn) bindRights() error {
-	client := c.login.client
-	rights := c.policy.rightsOf(client.Grant)
-	if rights.limits.Bound() {
-		c.login.rights.limits = rights.limits
-		c.login.session.extras.setLimits(rights.limits)
-	}
-	if rights.acl != nil {
-		values := authz.ACLValues{ClientID: c.login.sentID, Subject: client.Subject(), Attrs: client.Grant.Attrs}
-		if c.login.location.place != username {
-			values.Username = c.login.connect.Username
-		}
-		bound, err := rights.acl.Bind(values)
-		if err != nil {
-			return refuse(ClientIDNotUsable, fmt.Errorf("topic rules: %w", err))
-		}
-		c.login.rights.acl = bound
-	}
-	if rights.topics != nil {
-		bound, err := rights.topics.Bind(client.Subject(), client.Grant.Attrs)
-		if err != nil {
-			return refuse(TopicNotUsable, fmt.Errorf("topic map: %w", err))
-		}
-		c.login.rights.topics, c.login.session.extras.topics = bound, bound
-	}
-	if !c.login.connect.HasWill || !c.login.rights.any() {
+// newRules returns the rules for a session with the grant g, or nil if nothing but another
+// grant could bring it any.
+func (c *conn) newRules(g *authz.Grant) *rules {
+	r := &rules{policy: c.policy.Policy, level: c.login.level, from: g}
+	if r.policy.ACL == nil && r.policy.Topics == nil && !r.apply(g) {
 		return nil
 	}
-	if code, err := inspect.WillLimit(c.login.rights.limits, c.login.level, c.login.connect.Will); err != nil {
+	r.values.ClientID = strings.Clone(c.login.sentID)
+	if c.login.location.place != username {
+		r.values.Username = strings.Clone(c.login.connect.Username)
+	}
+	return r
+}
+
+// of returns the rules of the grant, or else of the policy, the map, and the limits of the
+// grant over those of the policy. Neither rules of the policy nor the map apply to a superuser;
+// limits do.
+func (r *rules) of(g *authz.Grant) (*authz.ACL, *topicmap.Map, authz.Limits) {
+	limits := g.Limits.Over(r.policy.SessionLimits)
+	switch {
+	case g.Superuser:
+		return g.ACL, nil, limits
+	case g.ACL != nil:
+		return g.ACL, r.policy.Topics, limits
+	}
+	return r.policy.ACL, r.policy.Topics, limits
+}
+
+// apply reports whether there are any rights to apply to the holder of a grant.
+func (r *rules) apply(g *authz.Grant) bool {
+	acl, topics, limits := r.of(g)
+	return acl != nil || topics != nil || limits.Bound()
+}
+
+// bind returns the rights that the holder of a grant has in this session. A value that would
+// change what a rule means, such as a client id with a wildcard in it, is an error: leaving the
+// rule out might allow what it denies.
+func (r *rules) bind(g *authz.Grant) (rights inspect.Rights, err error) {
+	acl, topics, limits := r.of(g)
+	rights.Limits = limits
+	if acl != nil {
+		values := r.values
+		values.Subject, values.Attrs = g.Subject, g.Attrs
+		if rights.ACL, err = acl.Bind(values); err != nil {
+			return rights, refuse(ClientIDNotUsable, fmt.Errorf("topic rules: %w", err))
+		}
+	}
+	if topics != nil {
+		if rights.Topics, err = topics.Bind(g.Subject, g.Attrs); err != nil {
+			return rights, refuse(TopicNotUsable, fmt.Errorf("topic map: %w", err))
+		}
+	}
+	return rights, nil
+}
+
+// bindRights binds topic rules and topic map to this session, and applies them to the will.
+func (c *conn) bindRights() (err error) {
+	r := c.login.session.rules()
+	if r == nil || !r.apply(c.login.client.Grant) {
+		return nil
+	}
+	if r.now, err = r.bind(c.login.client.Grant); err != nil {
+		return err
+	}
+	c.login.filtered = true
+	if !c.login.connect.HasWill {
+		return nil
+	}
+	will := c.login.connect.Will
+	if code, err := inspect.WillLimit(r.now.Limits, c.login.level, will); err != nil {
 		return refuse(willReason(code), err)
 	}
-	var err error
-	if c.login.will, err = inspect.Will(c.login.rights.acl, c.login.rights.topics, c.login.connect.Will); err != nil {
+	if c.login.will, err = inspect.Will(r.now.ACL, r.now.Topics, will); err != nil {
 		return refuse(WillTopic, err)
+	}
+	r.will = &packets.Will{Topic: strings.Clone(will.Topic), QoS: will.QoS, Retain: will.Retain}
+	if topic, ok := will.Properties.ResponseTopic(); ok {
+		r.will.Properties = packets.Properties(nil).With(packets.ResponseTopic, topic)
 	}
 	return nil
 }
@@ -98,15 +124,18 @@ func willReason(code packets.ReasonCode) Reason {
 
 // addFilters makes the relay apply the session's rights, if it has any.
 func (c *conn) addFilters(pair *relay.Pair) {
-	if !c.login.rights.any() {
+	if !c.login.filtered {
 		return
 	}
+	r := c.login.session.rules()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	up, down := inspect.New(inspect.Session{
-		Level: c.login.level, ACL: c.login.rights.acl, Topics: c.login.rights.topics, Limits: c.login.session.extras.limits,
+		Level: c.login.level, ACL: r.now.ACL, Topics: r.now.Topics, Limits: r.now.Limits, Resumed: c.link.resumed, Control: &r.control,
 		Broker: c.link.takes, Client: inspect.LimitsOf(c.login.connect.Properties),
 		Denied: c.login.session.denied,
 	})
-	pair.FilterUp, pair.FilterDown = up, down
+	pair.FilterUp, pair.FilterDown, r.live = up, down, true
 }
 
 // announceLimits tells a 5.0 client, in the CONNACK, the limits of its session that are
@@ -117,9 +146,13 @@ func (c *conn) announceLimits(ack *packets.Connack) (changed bool) {
 		return false
 	}
 	set := func(p packets.Properties) { ack.Properties, changed = p, true }
-	limits, brokers := c.login.rights.limits, c.link.takes.MaximumPacketSize
+	var rights inspect.Rights
+	if c.login.filtered {
+		rights = c.login.session.rules().now
+	}
+	limits, brokers := rights.Limits, c.link.takes.MaximumPacketSize
 	most := brokers
-	if growth := inspect.Growth(c.login.rights.topics); most > 0 {
+	if growth := inspect.Growth(rights.Topics); most > 0 {
 		most = max(1, most-min(most, growth))
 	}
 	if own := uint32(limits.MaxPacket); own > 0 && (most == 0 || own < most) {
@@ -135,4 +168,80 @@ func (c *conn) announceLimits(ack *packets.Connack) (changed bool) {
 		set(ack.Properties.WithByte(packets.RetainAvailable, 0))
 	}
 	return changed
+}
+
+// Reasons why rights cannot be swapped under a session.
+var (
+	errUnread    = fmt.Errorf("%w: no packets have been read so far", ErrWillWithdrawn)
+	errWill      = fmt.Errorf("%w: the broker has a will that is not allowed any more", ErrWillWithdrawn)
+	errAnnounced = fmt.Errorf("%w: the client was sent wider limits in its CONNACK", ErrRightsChanged)
+)
+
+// follow makes the rights those that the session's grant gives, for all packets from now on. If
+// that is not possible, it ends the session.
+func (s *session) follow() {
+	r := s.rules()
+	if r == nil {
+		if g := s.current().Grant; g.ACL != nil || g.Limits.Bound() {
+			s.cut(errUnread)
+		}
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.swap(s.current().Grant); err != nil {
+		s.cut(err)
+	}
+}
+
+// swap is follow, with the cause for which the session ends. r.mu is held.
+func (r *rules) swap(g *authz.Grant) error {
+	if sameRights(r.from, g) || !r.live && !r.apply(g) {
+		return nil
+	}
+	next, err := r.bind(g)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrWillWithdrawn, err)
+	case !r.live:
+		return errUnread
+	case !r.keepsWill(next):
+		return errWill
+	case r.level >= 5 && announcesLess(r.now.Limits, next.Limits):
+		return errAnnounced
+	}
+	if err := r.control.Swap(next); err != nil {
+		return fmt.Errorf("%w: %w", ErrRightsChanged, err)
+	}
+	r.from, r.now = g, next
+	return nil
+}
+
+// sameRights reports whether both grants give the same rights in every session.
+func sameRights(a, b *authz.Grant) bool {
+	return a == b || a.ACL.Equal(b.ACL) && a.Superuser == b.Superuser && a.Limits.Equal(b.Limits) && maps.Equal(a.Attrs, b.Attrs)
+}
+
+// keepsWill reports whether the will that the broker has is one that the client may have with
+// the rights next.
+func (r *rules) keepsWill(next inspect.Rights) bool {
+	if r.will == nil {
+		return true
+	}
+	old, err := inspect.Will(r.now.ACL, r.now.Topics, *r.will)
+	if err != nil {
+		return false
+	}
+	will, err := inspect.Will(next.ACL, next.Topics, *r.will)
+	if _, over := inspect.WillLimit(next.Limits, r.level, *r.will); over != nil {
+		return false
+	}
+	return err == nil && will.Topic == old.Topic && string(will.Properties) == string(old.Properties)
+}
+
+// announcesLess reports whether a CONNACK with the limits next announces less than one with
+// the limits was.
+func announcesLess(was, next authz.Limits) bool {
+	return next.MaxPacket > 0 && (was.MaxPacket == 0 || next.MaxPacket < was.MaxPacket) ||
+		next.MostQoS() < was.MostQoS() || was.MayRetain() && !next.MayRetain()
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
@@ -49,18 +48,15 @@ type session struct {
 type extras struct {
 	ws     *websocket.Conn // nil without WebSocket
 	denied atomic.Int64    // messages and subscriptions that were not allowed
-	topics *topicmap.Bound // nil without a topic map
-	// limits are in force for the session. They may be replaced at any time, and apply from
-	// the next packet on. The pointer is nil for a session that began without limits.
-	limits *atomic.Pointer[authz.Limits]
+	rules  *rules          // nil if none can apply to the session
 }
 
-// setLimits makes limits those of the session.
-func (x *extras) setLimits(l authz.Limits) {
-	if x.limits == nil {
-		x.limits = new(atomic.Pointer[authz.Limits])
+// rules returns what the session's rights follow from, nil if there is nothing.
+func (s *session) rules() *rules {
+	if s.extras == nil {
+		return nil
 	}
-	x.limits.Store(&l)
+	return s.extras.rules
 }
 
 // current returns the session's Client as it is now.
@@ -136,11 +132,12 @@ func (s *session) unregister() {
 	}
 }
 
-// expireAt ends the session at t, in place of an earlier time. The zero Time means never
-// and costs nothing.
-func (s *session) expireAt(t time.Time) {
+// expireInTime ends the session when its grant expires, in place of an earlier time. A grant
+// that never expires costs nothing.
+func (s *session) expireInTime() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	t := s.current().Grant.Expires
 	if s.expiry != nil {
 		s.expiry.Stop()
 		s.expiry = nil
@@ -150,13 +147,16 @@ func (s *session) expireAt(t time.Time) {
 	}
 }
 
-// expire is what the timer of expireAt does.
+// expire is what the timer of expireInTime does.
 func (s *session) expire() {
 	defer func() { s.srv.recovered(recover()) }()
+	if e := s.current().Grant.Expires; e.IsZero() || time.Now().Before(e) {
+		return // a new grant has just taken the place of the one that has expired
+	}
 	s.cut(ErrExpired)
 }
 
-// stopExpiry stops the timer of expireAt for good.
+// stopExpiry stops the timer of expireInTime for good.
 func (s *session) stopExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,49 +184,14 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		// The token belongs to somebody else now.
 		s.cut(ErrRevoked)
 		return old.Grant
-	case !grant.ACL.Equal(old.Grant.ACL), grant.Superuser != old.Grant.Superuser, s.movesTopics(grant),
-		!s.adoptLimits(old.Grant.Limits, grant.Limits):
-		// The filter of a session is made when the session begins. The device gets its
-		// new rights by connecting again.
-		s.cut(ErrKicked)
-		return old.Grant
 	}
 	renewed := *old
 	renewed.Grant = grant
-	s.publish(&renewed)
-	s.expireAt(grant.Expires)
-	return grant
-}
-
-// adoptLimits replaces the limits of a grant by those of the next one. It reports false if
-// that needs a new session: this one began without limits, or its client was sent wider ones
-// in the CONNACK of MQTT 5.0 and has to learn the new ones.
-func (s *session) adoptLimits(old, next authz.Limits) bool {
-	if next.Equal(old) {
-		return true
+	if s.client.CompareAndSwap(old, &renewed) { // otherwise a newer grant is in force
+		s.expireInTime()
+		s.follow()
 	}
-	base := s.srv.policy.Load().SessionLimits
-	limits := next.Over(base)
-	if s.extras == nil || s.extras.limits == nil {
-		return !limits.Bound()
-	}
-	if was := s.extras.limits.Load(); s.current().Level >= 5 && announcesLess(*was, limits) {
-		return false
-	}
-	s.extras.setLimits(limits)
-	return true
-}
-
-// announcesLess reports whether a CONNACK with the limits next announces less than one with
-// the limits was.
-func announcesLess(was, next authz.Limits) bool {
-	return next.MaxPacket > 0 && (was.MaxPacket == 0 || next.MaxPacket < was.MaxPacket) ||
-		next.MostQoS() < was.MostQoS() || was.MayRetain() && !next.MayRetain()
-}
-
-// movesTopics reports whether the topic map gives the session other topics with a new grant.
-func (s *session) movesTopics(g *authz.Grant) bool {
-	return s.extras != nil && s.extras.topics != nil && !s.extras.topics.SameFor(g.Subject, g.Attrs)
+	return s.current().Grant
 }
 
 // moved returns the bytes that the session has passed on so far.

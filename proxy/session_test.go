@@ -656,23 +656,6 @@ func TestTopicRules(t *testing.T) {
 			}
 		})
 	})
-	t.Run("change at a recheck", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			b := newBench(t)
-			b.policy.Recheck = time.Minute
-			before, after := grants(t, rules), grants(t, `[]`)
-			b.policy.Authorizer = authorizerFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
-				if r.Purpose == authz.Recheck {
-					return after(ctx, r)
-				}
-				return before(ctx, r)
-			})
-			c := b.mustLogin(with(5, "d", goodToken))
-			if raw, err := packets.ReadPacket(c, 10); err != nil || !bytes.Equal(raw, []byte{0xe0, 0x01, 0x98}) {
-				t.Errorf("got % x, %v; want the session to end", raw, err)
-			}
-		})
-	})
 }
 
 // TestRequestSaysWhatTheClientSaid: nothing that is made up or is the token

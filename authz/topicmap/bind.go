@@ -44,11 +44,13 @@ func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
 	return b, nil
 }
 
-// SameFor reports whether a device with that subject and these attributes would have the
-// same topics.
-func (b *Bound) SameFor(subject string, attrs map[string]string) bool {
-	other, err := b.m.Bind(subject, attrs)
-	return err == nil && slices.Equal(b.roots, other.roots)
+// Equal reports whether both have the same rules and lead to the same topics. Nil equals nil
+// only.
+func (b *Bound) Equal(o *Bound) bool {
+	if b == nil || o == nil {
+		return b == o
+	}
+	return b.m == o.m && slices.Equal(b.roots, o.roots)
 }
 
 // usable returns nil if a value can be a level of a topic. The error does not contain the

@@ -47,6 +47,15 @@ func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
 	return t.topic, nil
 }
 
+// renamed records that the receiver may know topics by other names from now on.
+func (a *aliases) renamed() {
+	for id, t := range a.topics {
+		if t.known {
+			a.topics[id] = aliasedTopic{topic: t.topic}
+		}
+	}
+}
+
 // known reports whether the receiver knows what the alias stands for.
 func (a *aliases) known(id uint16) bool { return a.topics[id].known }
 

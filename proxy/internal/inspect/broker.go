@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
@@ -11,12 +12,13 @@ import (
 // were passed on in part, and maps the topics of messages back.
 type fromBroker struct {
 	level     byte
-	topics    topics
+	control   *Control
+	rights    *Rights // for the packet at hand
 	denied    func(Denied)
 	maxPacket uint32 // of the client, 0 for none
 	requests  *requests
 
-	subscriptions *subscriptions // nil if they are not limited
+	subscriptions *subscriptions
 
 	aliases  aliases
 	received *identifiers // dropped QoS 2 messages whose PUBREL has not come
@@ -27,13 +29,21 @@ type fromBroker struct {
 // need can be called before a request is added and decide after that. This does no harm: the
 // packet in between is not the answer to that request, which has not been passed on yet.
 func (b *fromBroker) need(packet []byte, size int) int {
+	if now := b.control.rights.Load(); b.rights != now {
+		b.rights = now
+		b.aliases.renamed()
+	}
 	switch packets.Type(packet[0] >> 4) {
-	case packets.SUBACK, packets.UNSUBACK:
+	case packets.UNSUBACK:
+		if b.level >= 5 || b.requests.any() {
+			return size
+		}
+	case packets.SUBACK:
 		if b.requests.any() || b.subscriptions.any() {
 			return size
 		}
 	case packets.PUBLISH:
-		if b.topics.m != nil {
+		if b.rights.Topics != nil {
 			return publishHead(packet, size, b.level)
 		}
 	case packets.PUBREL:
@@ -52,7 +62,7 @@ func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
 			return b.complete(head)
 		}
 	case packets.PUBLISH:
-		if b.topics.m != nil {
+		if b.rights.Topics != nil {
 			return b.publish(head, size)
 		}
 	case packets.PUBREL:
@@ -66,8 +76,15 @@ func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
 // complete adds the codes of the filters that were taken out to a SUBACK or an UNSUBACK.
 func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	var ack packets.Suback
-	if err := ack.Parse(raw, b.level); err != nil {
+	switch err := ack.Parse(raw, b.level); {
+	case err != nil && ack.Type == packets.UNSUBACK && !b.requests.any():
+		b.control.refused()
+		return verdict{}, nil // it is for the client to judge
+	case err != nil:
 		return verdict{}, fmt.Errorf("the broker's answer: %w", err)
+	}
+	if ack.Type == packets.UNSUBACK && slices.ContainsFunc(ack.Codes, func(c packets.ReasonCode) bool { return c >= 0x80 }) {
+		b.control.refused()
 	}
 	if ack.Type == packets.SUBACK {
 		b.subscriptions.answered(ack.PacketID, ack.Codes)
@@ -136,7 +153,7 @@ func (b *fromBroker) passed(p *packets.Publish, alias uint16) {
 
 // down returns the device's name of a topic, or the reason why the topic is not for the device.
 func (b *fromBroker) down(topic []byte) (name []byte, denied string) {
-	name, v := b.topics.m.Down(b.name[:0], topic)
+	name, v := b.rights.Topics.Down(b.name[:0], topic)
 	return name, refusal(v)
 }
 
@@ -147,7 +164,7 @@ func (b *fromBroker) withResponse(p packets.Properties) packets.Properties {
 	if !ok {
 		return p
 	}
-	name, v := b.topics.m.Down(nil, []byte(topic))
+	name, v := b.rights.Topics.Down(nil, []byte(topic))
 	switch {
 	case refusal(v) != "":
 		return p.Without(packets.ResponseTopic)

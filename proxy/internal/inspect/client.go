@@ -11,7 +11,8 @@ import (
 // fromClient is the judge of what the client sends.
 type fromClient struct {
 	level     byte
-	topics    topics
+	control   *Control
+	rights    *Rights // for the packet at hand
 	denied    func(Denied)
 	maxPacket uint32 // of the broker, 0 for none
 	requests  *requests
@@ -23,20 +24,24 @@ type fromClient struct {
 	scratch  []byte       // of the last verdict
 }
 
+// load takes over the rights that are in force.
+func (c *fromClient) load() {
+	if now := c.control.rights.Load(); c.rights != now {
+		c.rights, c.limits.Limits = now, now.Limits
+		c.aliases.renamed()
+	}
+}
+
 func (c *fromClient) need(b []byte, size int) int {
-	c.limits.load()
+	c.load()
 	switch packets.Type(b[0] >> 4) {
 	case packets.PUBLISH:
-		if c.topics.none() && c.received == nil && c.limits.allow(b[0], size) {
+		if c.rights.none() && c.received == nil && c.limits.allow(b[0], size) {
 			return fixedHeader(b)
 		}
 		return publishHead(b, size, c.level)
-	case packets.SUBSCRIBE:
+	case packets.SUBSCRIBE, packets.UNSUBSCRIBE:
 		return size
-	case packets.UNSUBSCRIBE:
-		if c.topics.m != nil || c.limits.counted() {
-			return size
-		}
 	case packets.PUBREL:
 		if c.received != nil {
 			return min(size, 4)
@@ -50,7 +55,7 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 	t := packets.Type(head[0] >> 4)
 	switch {
 	case t == packets.PUBLISH:
-		if c.topics.none() && c.received == nil && c.limits.allow(head[0], size) {
+		if c.rights.none() && c.received == nil && c.limits.allow(head[0], size) {
 			return verdict{}, nil
 		}
 		return c.publish(head, size)
@@ -61,9 +66,7 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 	case packets.SUBSCRIBE:
 		return c.subscribe(head)
 	case packets.UNSUBSCRIBE:
-		if c.topics.m != nil || c.limits.counted() {
-			return c.unsubscribe(head)
-		}
+		return c.unsubscribe(head)
 	case packets.PUBREL:
 		if c.received != nil {
 			return c.release(head)
@@ -93,14 +96,14 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 		}
 	}
 	out, denied := p, ""
-	if out.Topic, denied = c.topics.publish(c.name, topic, p.QoS, p.Retain); denied == "" {
-		out.Properties, denied = c.topics.withResponse(p.Properties)
+	if out.Topic, denied = c.rights.publish(c.name, topic, p.QoS, p.Retain); denied == "" {
+		out.Properties, denied = c.rights.withResponse(p.Properties)
 	}
 	if denied != "" {
 		c.tell(Denied{Type: packets.PUBLISH, Topic: topic, QoS: p.QoS, Retain: p.Retain, Reason: denied})
 		return c.refuse(&p, packets.NotAuthorized), nil
 	}
-	if c.topics.m != nil {
+	if c.rights.Topics != nil {
 		c.name = reuse(out.Topic)
 	}
 	return c.pass(&p, &out, alias, size-n), nil
@@ -192,13 +195,16 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	if c.requests.inUse(s.PacketID) {
 		return verdict{}, c.inUse()
 	}
+	c.control.mu.Lock()
+	defer c.control.mu.Unlock()
+	c.load()
 	var codes []packets.ReasonCode
 	var payload []byte // not Subscribe.Add, which would copy all of it for every filter
 	count := c.limits.count(len(raw))
 	for filter, options := range s.All() {
 		at, asked := len(payload), options&3
 		options = options&^3 | min(asked, c.limits.MostQoS())
-		out, denied := c.topics.subscribe(append(payload, 0, 0), filter, options&3)
+		out, denied := c.rights.subscribe(append(payload, 0, 0), filter, options&3)
 		code := packets.NotAuthorized
 		if denied == "" {
 			denied, code = count.add(filter), packets.QuotaExceeded
@@ -213,7 +219,12 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 		codes = append(codes, passedOn)
 	}
 	count.ask(s.PacketID)
-	return c.passFilters(&s, payload, codes)
+	asked := s
+	v, err := c.passFilters(&s, payload, codes)
+	if err == nil {
+		c.control.remember(&asked, codes, c.limits.MostQoS())
+	}
+	return v, err
 }
 
 // unsubscribe maps the filters of an UNSUBSCRIBE. For a filter that the client cannot have
@@ -230,7 +241,7 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	var payload []byte
 	for filter := range s.All() {
 		at := len(payload)
-		out, denied := c.topics.filter(append(payload, 0, 0), filter)
+		out, denied := c.rights.filter(append(payload, 0, 0), filter)
 		if denied != "" {
 			codes = append(codes, noSubscription)
 			continue
@@ -240,11 +251,17 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 		payload = out
 		codes = append(codes, passedOn)
 	}
-	return c.passFilters(&s, payload, codes)
+	asked := s
+	v, err := c.passFilters(&s, payload, codes)
+	if err == nil {
+		c.control.forget(&asked, codes)
+	}
+	return v, err
 }
 
 // passFilters passes on the remaining filters of a request, or answers it if none remains.
-// codes has an element for each filter that the client sent.
+// codes has an element for each filter that the client sent; it is passedOn afterwards for
+// those that are passed on.
 func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []packets.ReasonCode) (verdict, error) {
 	answer := packets.SUBACK
 	if s.Type == packets.UNSUBSCRIBE {

@@ -48,7 +48,6 @@
 //     0x80) at their places. If no filter remains, the broker does not see the packet.
 //   - UNSUBSCRIBE: with a map, filters are mapped, and those that the map refuses are taken
 //     out. The UNSUBACK of MQTT 5.0 has 0x11 (no subscription existed) at their places.
-//     Without a map the packet passes as it is.
 //   - A PUBLISH or a request that the map makes larger than the broker's Maximum Packet Size
 //     is refused with 0x97 (before MQTT 5.0: as above).
 //   - All other packets pass as they are.
@@ -68,12 +67,22 @@
 //   - All other packets pass as they are. Without a map, so does every message: what the
 //     broker kept for a session from before the rules changed is still delivered.
 //
+// # Rights that change
+//
+// A [Control] puts other rules and another map in the place of those in force while packets
+// pass. Each packet is judged by one or the other as a whole. The change is refused if it would
+// take a subscription from the client, or move it to other topics: so the filters of a session
+// are remembered, by the client's names, from the SUBSCRIBE that is passed on to the
+// UNSUBSCRIBE. If they are not known, because the broker has kept a session, because they exceed
+// 64 KiB, or because the broker has not ended a subscription, only a change that allows
+// everything that was allowed before goes through. The will is not looked at: see [Will].
+//
 // # Memory
 //
 // Payloads are never held, only passed on or dropped as they come. Of an incomplete packet,
 // the filter holds the fixed header and, for a PUBLISH, the topic and the properties. A
-// SUBSCRIBE, a PUBREL and an UNSUBSCRIBE, SUBACK or UNSUBACK that has to be changed are held
-// whole. That is bounded by 128 KiB. The topic aliases of one direction are bounded by 256
+// SUBSCRIBE, an UNSUBSCRIBE, a PUBREL and a SUBACK or UNSUBACK that may have to be changed are
+// held whole. That is bounded by 128 KiB. The topic aliases of one direction are bounded by 256
 // KiB, and the unanswered requests of a session by 64 KiB. A session that exceeds a bound
 // ends. With a limit on subscriptions, each of them takes some 30 bytes. Messages that pass as they are cost no allocation.
 //

@@ -101,7 +101,7 @@ func (f *Filter) hold(b []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n := min(need-len(f.held), len(b))
+	n := min(max(need-len(f.held), 0), len(b)) // rights that have changed may need less
 	f.held = append(f.held, b[:n]...)
 	need, size, err := f.need(f.held)
 	if err != nil || need > len(f.held) {

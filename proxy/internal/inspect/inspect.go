@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"errors"
-	"sync/atomic"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
@@ -13,14 +12,14 @@ import (
 type Session struct {
 	// Level is the protocol level: 3, 4 or 5.
 	Level byte
-	// ACL are the topic rules, which decide about the topics of the device. Nil allows all.
-	ACL *authz.BoundACL
-	// Topics maps the device's topics to the broker's and back. Nil leaves them as they are.
+	// ACL, Topics and Limits are the [Rights] with which the session begins.
+	ACL    *authz.BoundACL
 	Topics *topicmap.Bound
-	// Limits bound what the client may send; nil sets no bounds. They may be replaced by any
-	// goroutine at any time, and then apply from the next packet on. The rates among them
-	// are not applied by the filters, but by a [Pace].
-	Limits *atomic.Pointer[authz.Limits]
+	Limits authz.Limits
+	// Resumed is set if the broker has kept a session of the client, and with it subscriptions.
+	Resumed bool
+	// Control, if not nil, changes the rights later.
+	Control *Control
 	// Broker and Client are the limits in the CONNACK and in the CONNECT.
 	Broker, Client Limits
 	// Denied, if not nil, is called for each message and each topic filter that the rules,
@@ -65,19 +64,20 @@ type Denied struct {
 // New returns the filters of what the client sends and of what the broker sends. Each is for
 // one goroutine at a time, and the two may be used at the same time.
 func New(s Session) (up, down *Filter) {
-	requests, t := &requests{}, topics{s.ACL, s.Topics}
-	var count *subscriptions
-	if s.Limits != nil {
-		count = &subscriptions{}
+	control := s.Control
+	if control == nil {
+		control = &Control{}
 	}
+	control.begin(&s)
+	requests, count := &requests{}, &subscriptions{}
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
-		judge: &fromClient{level: s.Level, topics: t, denied: s.Denied, maxPacket: s.Broker.MaximumPacketSize,
+		judge: &fromClient{level: s.Level, control: control, denied: s.Denied, maxPacket: s.Broker.MaximumPacketSize,
 			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum},
-			limits: limits{current: s.Limits, level: s.Level, subscriptions: count}},
+			limits: limits{subscriptions: count}},
 	}
-	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, topics: t, denied: s.Denied,
+	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, control: control, denied: s.Denied,
 		maxPacket: s.Client.MaximumPacketSize, requests: requests, subscriptions: count,
 		aliases: aliases{max: s.Client.TopicAliasMaximum}}}
 }
@@ -106,10 +106,11 @@ func refusedFilter(level byte, code packets.ReasonCode) packets.ReasonCode {
 
 // Limits on the memory that one session can take, in bytes.
 const (
-	maxHeld     = 128 << 10
-	maxAliases  = 256 << 10
-	maxRequests = 64 << 10
-	overhead    = 64 // of an entry of a map, roughly
+	maxHeld       = 128 << 10
+	maxAliases    = 256 << 10
+	maxRequests   = 64 << 10
+	maxSubscribed = 64 << 10
+	overhead      = 64 // of an entry of a map, roughly
 )
 
 var (

@@ -2,7 +2,6 @@ package inspect
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -11,18 +10,8 @@ import (
 // limits applies the limits of a session, rates excepted, to what the client sends. The zero
 // value has none.
 type limits struct {
-	current       *atomic.Pointer[authz.Limits] // nil without limits
-	level         byte
-	subscriptions *subscriptions // nil without limits
-
-	authz.Limits // in force for the packet at hand
-}
-
-// load takes over the current limits for the next packet.
-func (l *limits) load() {
-	if l.current != nil {
-		l.Limits = *l.current.Load()
-	}
+	subscriptions *subscriptions
+	authz.Limits  // in force for the packet at hand
 }
 
 // limitError is why a packet breaks a limit. For a client of MQTT 5.0, which knows the limit
@@ -71,7 +60,7 @@ func WillLimit(l authz.Limits, level byte, w packets.Will) (packets.ReasonCode, 
 }
 
 // counted reports whether the subscriptions of the session are counted.
-func (l *limits) counted() bool { return l.Subscriptions > 0 && l.subscriptions != nil }
+func (l *limits) counted() bool { return l.Subscriptions > 0 }
 
 // counting is a SUBSCRIBE whose filters are being counted.
 type counting struct {

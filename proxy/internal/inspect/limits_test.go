@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -13,23 +12,28 @@ import (
 )
 
 // limited returns the filters of a session with limits, and what they tell of.
-func limited(t testing.TB, level byte, text string) (up, down *inspect.Filter, limits *atomic.Pointer[authz.Limits], told *[]string) {
+func limited(t testing.TB, level byte, text string) (up, down *inspect.Filter, limits *inspect.Control, told *[]string) {
 	t.Helper()
-	limits, told = new(atomic.Pointer[authz.Limits]), new([]string)
-	setLimits(t, limits, text)
-	up, down = inspect.New(inspect.Session{Level: level, Limits: limits, Denied: func(d inspect.Denied) {
+	limits, told = new(inspect.Control), new([]string)
+	l, err := authz.ParseLimits([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, down = inspect.New(inspect.Session{Level: level, Limits: l, Control: limits, Denied: func(d inspect.Denied) {
 		*told = append(*told, fmt.Sprintf("%v %s: %s", d.Type, d.Topic, d.Reason))
 	}})
 	return up, down, limits, told
 }
 
-func setLimits(t testing.TB, limits *atomic.Pointer[authz.Limits], text string) {
+func setLimits(t testing.TB, control *inspect.Control, text string) {
 	t.Helper()
 	l, err := authz.ParseLimits([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	limits.Store(&l)
+	if err := control.Swap(inspect.Rights{Limits: l}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func retained(level byte, topic string, qos byte) string {

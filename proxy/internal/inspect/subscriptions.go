@@ -9,7 +9,7 @@ import (
 
 // subscriptions counts the topic filters that a client is subscribed to on this connection.
 // Those that the broker refuses do not count. The filters of both directions use it at the
-// same time. Nil counts nothing.
+// same time.
 type subscriptions struct {
 	mu      sync.Mutex
 	seed    maphash.Seed
@@ -48,9 +48,6 @@ func (s *subscriptions) add(filter string, limit int) (key uint64, isNew, ok boo
 
 // remove ends the count of a filter.
 func (s *subscriptions) remove(filter string) {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.filters != nil {
@@ -69,9 +66,6 @@ func (s *subscriptions) ask(id uint16, added []addedFilter) {
 
 // any reports whether a SUBACK is waited for.
 func (s *subscriptions) any() bool {
-	if s == nil {
-		return false
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.waiting) > 0
@@ -79,9 +73,6 @@ func (s *subscriptions) any() bool {
 
 // answered ends the count of the filters that the broker's SUBACK refuses.
 func (s *subscriptions) answered(id uint16, codes []packets.ReasonCode) {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.waiting[id] {

@@ -12,31 +12,36 @@ import (
 // reasons of its own.
 const byRules = "the topic rules do not allow it"
 
-// topics applies the topic rules to the topics of the device and maps them to those of the
-// broker. Each field may be nil.
-type topics struct {
-	acl *authz.BoundACL
-	m   *topicmap.Bound
+// Rights are what a device may do with topics, what its topics are called at the broker, and
+// its limits. They must not be changed once they are given to a session.
+type Rights struct {
+	// ACL are the topic rules, which decide about the topics of the device. Nil allows all.
+	ACL *authz.BoundACL
+	// Topics maps the device's topics to the broker's and back. Nil leaves them as they are.
+	Topics *topicmap.Bound
+	// Limits bound what the device may send. The rates among them are not applied by the
+	// filters; see [Control.Limits].
+	Limits authz.Limits
 }
 
 // none reports whether topics pass as they are.
-func (t topics) none() bool { return t.acl == nil && t.m == nil }
+func (r *Rights) none() bool { return r.ACL == nil && r.Topics == nil }
 
 // publish returns the broker's name of a topic that the client publishes to, or the reason
 // why the client may not. The name is topic itself or is in buf.
-func (t topics) publish(buf, topic []byte, qos byte, retain bool) (name []byte, denied string) {
-	if t.acl != nil && !t.acl.Publish(topic, qos, retain) {
+func (r *Rights) publish(buf, topic []byte, qos byte, retain bool) (name []byte, denied string) {
+	if r.ACL != nil && !r.ACL.Publish(topic, qos, retain) {
 		return nil, byRules
 	}
-	return t.up(buf, topic)
+	return r.up(buf, topic)
 }
 
 // up returns the broker's name of a topic of the device, or the reason why the map refuses it.
-func (t topics) up(buf, topic []byte) (name []byte, denied string) {
-	if t.m == nil {
+func (r *Rights) up(buf, topic []byte) (name []byte, denied string) {
+	if r.Topics == nil {
 		return topic, ""
 	}
-	name, v := t.m.Up(buf[:0], topic)
+	name, v := r.Topics.Up(buf[:0], topic)
 	return name, refusal(v)
 }
 
@@ -50,11 +55,11 @@ func refusal(v topicmap.Verdict) string {
 
 // respond returns the broker's name of a response topic, or the reason why the client may
 // not use it. The client must be allowed to subscribe to it.
-func (t topics) respond(topic string) (name, denied string) {
-	if t.acl != nil && !t.acl.Subscribe(topic, 0) {
+func (r *Rights) respond(topic string) (name, denied string) {
+	if r.ACL != nil && !r.ACL.Subscribe(topic, 0) {
 		return "", "response topic: " + byRules
 	}
-	mapped, denied := t.up(nil, []byte(topic))
+	mapped, denied := r.up(nil, []byte(topic))
 	if denied != "" {
 		return "", "response topic: " + denied
 	}
@@ -63,12 +68,12 @@ func (t topics) respond(topic string) (name, denied string) {
 
 // withResponse returns p with the response topic, if there is one, replaced by the broker's
 // name, or the reason why the client may not use it.
-func (t topics) withResponse(p packets.Properties) (packets.Properties, string) {
+func (r *Rights) withResponse(p packets.Properties) (packets.Properties, string) {
 	topic, ok := p.ResponseTopic()
 	if !ok {
 		return p, ""
 	}
-	name, denied := t.respond(topic)
+	name, denied := r.respond(topic)
 	if denied != "" || name == topic {
 		return p, denied
 	}
@@ -77,31 +82,31 @@ func (t topics) withResponse(p packets.Properties) (packets.Properties, string) 
 
 // subscribe appends the broker's form of a filter to buf, or returns the reason why the
 // client may not subscribe to it.
-func (t topics) subscribe(buf []byte, filter string, qos byte) ([]byte, string) {
-	if t.acl != nil && !t.acl.Subscribe(filter, qos) {
+func (r *Rights) subscribe(buf []byte, filter string, qos byte) ([]byte, string) {
+	if r.ACL != nil && !r.ACL.Subscribe(filter, qos) {
 		return buf, byRules
 	}
-	return t.filter(buf, filter)
+	return r.filter(buf, filter)
 }
 
 // filter appends the broker's form of a filter to buf, or returns the reason why the map
 // refuses it.
-func (t topics) filter(buf []byte, filter string) ([]byte, string) {
-	if t.m == nil {
+func (r *Rights) filter(buf []byte, filter string) ([]byte, string) {
+	if r.Topics == nil {
 		return append(buf, filter...), ""
 	}
-	buf, v := t.m.Filter(buf, filter)
+	buf, v := r.Topics.Filter(buf, filter)
 	return buf, refusal(v)
 }
 
 // Will returns the will of a client with its topics mapped, as the broker gets it. The error
 // is the reason why the client may not have that will. Each of acl and m may be nil.
 func Will(acl *authz.BoundACL, m *topicmap.Bound, w packets.Will) (packets.Will, error) {
-	t := topics{acl, m}
-	name, denied := t.publish(nil, []byte(w.Topic), w.QoS, w.Retain)
+	r := Rights{ACL: acl, Topics: m}
+	name, denied := r.publish(nil, []byte(w.Topic), w.QoS, w.Retain)
 	if denied == "" {
 		w.Topic = string(name)
-		w.Properties, denied = t.withResponse(w.Properties)
+		w.Properties, denied = r.withResponse(w.Properties)
 	}
 	if denied != "" {
 		return packets.Will{}, fmt.Errorf("will: %s", denied)
