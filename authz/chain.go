@@ -56,7 +56,8 @@ func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 }
 
 // Notify implements [Notifier]: it watches with every source that is a Notifier. It returns the
-// first error, after all have stopped.
+// first error, after all have stopped. If one of them panics, Notify panics in the caller's
+// goroutine, after the others have stopped.
 func (c Chain) Notify(ctx context.Context, revoked func(Revocation)) error {
 	watching, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -67,12 +68,19 @@ func (c Chain) Notify(ctx context.Context, revoked func(Revocation)) error {
 		revoked(r)
 	}
 	var wg sync.WaitGroup
+	panics := make(chan any, len(c))
 	for i, source := range c {
 		n, ok := source.(Notifier)
 		if !ok {
 			continue
 		}
 		wg.Go(func() {
+			defer func() {
+				if value := recover(); value != nil {
+					panics <- value
+					stop(nil)
+				}
+			}()
 			if err := n.Notify(watching, serialized); err != nil {
 				stop(fmt.Errorf("source %d: %w", i, err))
 			}
@@ -80,6 +88,11 @@ func (c Chain) Notify(ctx context.Context, revoked func(Revocation)) error {
 	}
 	wg.Wait()
 	<-watching.Done()
+	select {
+	case value := <-panics:
+		panic(value)
+	default:
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -174,6 +174,24 @@ func TestChainNotifyFault(t *testing.T) {
 	})
 }
 
+// panicking is a Notifier with a bug.
+type panicking struct{ answer }
+
+func (panicking) Notify(context.Context, func(authz.Revocation)) error { panic("bug") }
+
+// A caller of Notify can recover from the panic of a source, and the other sources have stopped
+// by then.
+func TestChainNotifyPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if value := recover(); value != "bug" {
+				t.Errorf("recovered %v, want the panic of the source", value)
+			}
+		}()
+		_ = authz.Chain{notifier{}, panicking{}}.Notify(t.Context(), nil)
+	})
+}
+
 func TestChainNotifyWithoutNotifiers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

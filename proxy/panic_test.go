@@ -106,3 +106,77 @@ func TestAPanickingRefusalGivesEverythingBack(t *testing.T) {
 		}
 	})
 }
+
+// TestAPanicOfOverloadEndsOneConnection: a bug in the policy's Overload closes the connection for
+// which it was called, and keeps no place.
+func TestAPanicOfOverloadEndsOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		bug := true
+		b.policy.Overload = func() error {
+			if bug {
+				panic("bug")
+			}
+			return nil
+		}
+		b.srv.Trace.Dropped = func(string) { panic("another bug") }
+		b.connect().ExpectEnd()
+		synctest.Wait()
+		if st := b.srv.Stats(); st.Connections != 0 || panics.Load() != 2 {
+			t.Errorf("%d connections and %d panics, want none and two", st.Connections, panics.Load())
+		}
+		bug = false
+		b.mustLogin(with(4, "d", goodToken))
+	})
+}
+
+// TestAPanicDoesNotEndAListener: a bug in the hook for failures to accept neither ends Serve nor
+// takes its pause away.
+func TestAPanicDoesNotEndAListener(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.srv.Trace.AcceptFailed = func(string, error, time.Duration) { panic("bug") }
+		if err := b.srv.SetPolicy(&b.policy); err != nil {
+			t.Fatal(err)
+		}
+		ln := &scriptedListener{script: []any{errTest, errTest}, closed: make(chan struct{})}
+		start := time.Now()
+		served := make(chan error, 1)
+		go func() { served <- b.srv.Serve(ln) }()
+		time.Sleep(15 * time.Millisecond)
+		synctest.Wait()
+		if len(ln.script) != 0 || panics.Load() != 2 || time.Since(start) != 15*time.Millisecond {
+			t.Errorf("%d failures are left and %d panics were reported, want none and two", len(ln.script), panics.Load())
+		}
+		b.srv.Close()
+		if err := <-served; err != ErrServerClosed {
+			t.Errorf("Serve returned %v", err)
+		}
+	})
+}
+
+// TestAPanicDoesNotEndTheRechecksOfAToken: if a recheck cannot be completed because of a bug, it
+// is repeated a minute later.
+func TestAPanicDoesNotEndTheRechecksOfAToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		panics := b.countPanics()
+		b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) {
+			return &authz.Grant{Subject: "alpha", Recheck: time.Hour}, nil
+		})
+		b.mustLogin(with(5, "d", goodToken))
+		b.srv.rechecks.mu.Lock()
+		for _, g := range b.srv.rechecks.groups {
+			g.members[&session{srv: b.srv}] = authz.Request{} // which has no Client
+		}
+		b.srv.rechecks.mu.Unlock()
+		time.Sleep(time.Hour)
+		before := panics.Load()
+		time.Sleep(10 * time.Minute)
+		if n := panics.Load(); before == 0 || n < before+9 {
+			t.Errorf("%d panics were reported in the first hour, %d in ten minutes; want some, and more each minute", before, n-before)
+		}
+	})
+}

@@ -111,7 +111,12 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	defer r.asking.Done()
 	policy := srv.policy.Load()
 	every := time.Duration(0) // the shortest interval of any session
-	defer func() { r.schedule(key, g, every) }()
+	defer func() {
+		if srv.recovered(recover()) {
+			every = afterPanic
+		}
+		r.schedule(key, g, every)
+	}()
 	for _, same := range round {
 		grant, err := srv.askAgain(policy, same[0].request)
 		for _, m := range same {
@@ -121,6 +126,10 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 		}
 	}
 }
+
+// afterPanic is the time to the next recheck of a group if a recheck could not be completed
+// because of a panic.
+const afterPanic = time.Minute
 
 // schedule sets the time of the next recheck of a group, unless every is 0.
 func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) {

@@ -143,25 +143,17 @@ func (b *backoff) next() time.Duration {
 
 // acceptFailed reports an error of a listener and pauses before the next attempt.
 func (s *Server) acceptFailed(l *listenerSettings, err error, retry time.Duration) {
+	ctx := s.baseContext()
+	defer s.pauseUntil(ctx, time.Now().Add(retry))
+	defer func() { s.recovered(recover()) }()
 	if hook := s.Trace.AcceptFailed; hook != nil {
 		hook(l.name, err, retry)
-	}
-	pause := time.NewTimer(retry)
-	defer pause.Stop()
-	select {
-	case <-pause.C:
-	case <-s.baseContext().Done():
 	}
 }
 
 // accept starts the goroutine of one connection, or closes the connection if there is no
 // room even to refuse it.
 func (s *Server) accept(nc net.Conn, l *listenerSettings) {
-	defer func() {
-		if s.recovered(recover()) {
-			nc.Close()
-		}
-	}()
 	c, ok := s.newConn(s.baseContext(), nc, l)
 	if !ok {
 		s.drop(nc, l)
@@ -187,6 +179,7 @@ func (s *Server) recovered(value any) bool {
 
 // drop closes a connection that was not admitted.
 func (s *Server) drop(nc net.Conn, l *listenerSettings) {
+	defer func() { s.recovered(recover()) }()
 	nc.Close()
 	if hook := s.Trace.Dropped; hook != nil {
 		hook(l.name)
@@ -211,8 +204,14 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	c.serve()
 }
 
-// newConn admits a connection. It may wait until another one that gives way is closed.
-func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) (*conn, bool) {
+// newConn admits a connection. It may wait until another one that gives way is closed. After a
+// panic, which most likely comes from Policy.Overload, it does not admit the connection.
+func (s *Server) newConn(ctx context.Context, nc net.Conn, l *listenerSettings) (_ *conn, ok bool) {
+	defer func() {
+		if s.recovered(recover()) {
+			ok = false
+		}
+	}()
 	p := s.policy.Load()
 	if p == nil {
 		return nil, false

@@ -38,8 +38,8 @@ type Trace struct {
 	Revoked func(all []authz.Revocation, sessions int)
 	// Closed: a session has ended and both its connections are closed.
 	Closed func(*Client, End)
-	// Panicked: a bug has ended one connection, one session, or one recheck of a session.
-	// The process goes on.
+	// Panicked: a bug has ended one connection, one session, one recheck, or one call of a
+	// Notifier or of a hook. The process goes on.
 	Panicked func(value any, stack []byte)
 }
 

@@ -14,7 +14,8 @@ import (
 //
 // Watch may be called from any goroutine, also before Serve. It returns nil when ctx is
 // done or the server is closed, otherwise why n can no longer watch. The sessions
-// of everything that was reported have been cut by then.
+// of everything that was reported have been cut by then. If n panics, Watch does so after that; the
+// caller may recover and call Watch again, since n then reports what it would have missed.
 func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

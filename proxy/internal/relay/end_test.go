@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -198,6 +199,35 @@ func TestPanicAtTheEnd(t *testing.T) {
 		p.Wait()
 		if n := panics.Load(); n != 2 {
 			t.Errorf("%d panics were reported, want 2", n)
+		}
+	})
+}
+
+// panickingCloser is a connection whose Close has a bug.
+type panickingCloser struct{ net.Conn }
+
+func (c panickingCloser) Close() error {
+	_ = c.Conn.Close()
+	panic("bug in Close")
+}
+
+// A panic while the connections are closed is reported, and so is the result.
+func TestPanicWhileClosing(t *testing.T) {
+	eachPump(t, func(t *testing.T, newPump func() *Pump) {
+		p := newPump()
+		var panics atomic.Int32
+		p.Panicked = func(any, []byte) { panics.Add(1) }
+		r := newRig(t, p, "tcp", "tcp")
+		r.pair.Upstream = NewStack(panickingCloser{r.pair.Upstream.Socket.Conn})
+		r.start()
+		r.device.Close()
+		r.broker.Close()
+		if got := r.end(); got.Err != nil {
+			t.Errorf("result %+v, want an orderly end", got)
+		}
+		p.Wait()
+		if n := panics.Load(); n != 1 {
+			t.Errorf("%d panics were reported, want 1", n)
 		}
 	})
 }

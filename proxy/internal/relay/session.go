@@ -220,13 +220,14 @@ func (s *Session) fail(d, other *direction, f *fault) {
 func (s *Session) finish() {
 	defer s.pump.live.Done()
 	defer s.pump.forget(s)
+	defer s.report()
+	defer func() { s.pump.recoverPanic(recover()) }()
 	wait := s.sendClientLast()
 	s.up.to.close()
 	if wait {
 		s.readTheRest()
 	}
 	s.up.from.close()
-	s.report()
 }
 
 // sendClientLast sends the client its close notice, if there is one; the upstream has had

@@ -696,3 +696,21 @@ func TestPanicEndsOneProbe(t *testing.T) {
 		}
 	})
 }
+
+// A panic in a hook ends neither the probes nor the process.
+func TestPanicsOfHooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		o := n.options(ClientID, "a", "b")
+		o.Health = Health{Interval: time.Second, Timeout: time.Second}
+		var panics atomic.Int32
+		o.Trace.Panicked = func(any, []byte) { panics.Add(1) }
+		p := New(o)
+		p.options.Trace.Probed = func(upstream.Server, error) { panic("bug") }
+		run(t, p)
+		time.Sleep(time.Minute)
+		if got := panics.Load(); got < 60 {
+			t.Errorf("%d panics were reported in a minute, want two a second", got)
+		}
+	})
+}

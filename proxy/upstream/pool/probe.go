@@ -91,7 +91,13 @@ func (m *member) untilProbe(interval, pause time.Duration) (wait time.Duration, 
 }
 
 // probe checks whether the server answers, and records the result.
-func (p *Pool) probe(ctx context.Context, m *member) error {
+func (p *Pool) probe(ctx context.Context, m *member) (err error) {
+	defer func() {
+		if p.recoverPanic(recover()) {
+			err = errPanic
+			m.endProbe(p.firstPause())
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, p.timeout())
 	defer cancel()
 	silent, err := p.ask(ctx, m)
@@ -111,6 +117,18 @@ func (p *Pool) probe(ctx context.Context, m *member) error {
 	return err
 }
 
+// recoverPanic takes the result of recover. It reports a panic to Trace.Panicked, and reports
+// whether there was one.
+func (p *Pool) recoverPanic(value any) bool {
+	if value == nil {
+		return false
+	}
+	if hook := p.options.Trace.Panicked; hook != nil {
+		hook(value, debug.Stack())
+	}
+	return true
+}
+
 // endProbe records when the server was probed.
 func (m *member) endProbe(pause time.Duration) {
 	m.mu.Lock()
@@ -125,11 +143,8 @@ func (m *member) endProbe(pause time.Duration) {
 // not answer, ask also sends a CONNECT. silent reports that the connection at least succeeded.
 func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	defer func() {
-		if value := recover(); value != nil {
+		if p.recoverPanic(recover()) {
 			err = errPanic
-			if hook := p.options.Trace.Panicked; hook != nil {
-				hook(value, debug.Stack())
-			}
 		}
 	}()
 	conn, err := p.options.Dial(ctx, m.server)
@@ -187,6 +202,7 @@ func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
 // giveUpOn calls Trace.Lost for a server if enough probes have failed and another server
 // answers right now. If none does, the fault may be on this side.
 func (p *Pool) giveUpOn(ctx context.Context, m *member) {
+	defer func() { p.recoverPanic(recover()) }()
 	hook := p.options.Trace.Lost
 	if hook == nil || ctx.Err() != nil || !m.seemsLost(p.threshold()) {
 		return
