@@ -163,7 +163,7 @@ func startSink(ctx context.Context) (*process, string, error) {
 }
 
 func (b *bench) settings(t target, broker string) (s settings, err error) {
-	s = settings{Dir: b.dir, Broker: broker, Threads: b.threads, Splice: t.splice, Bundled: t.bundled}
+	s = settings{Dir: b.dir, Broker: broker, Threads: b.threads, Splice: t.splice, Bundled: t.bundled, Mapped: t.mapped}
 	for _, address := range []*string{&s.Plain, &s.TLS, &s.Admin} {
 		if *address, err = b.ports.address(); err != nil {
 			return s, err

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// Topics say what the sink does with a message.
+// The last level of a topic says what the sink does with a message. A map may have put levels
+// in front of it, with which the sink answers, too.
 const (
 	drop = "drop"
 	echo = "echo" // send one of the same size back
@@ -84,9 +86,12 @@ func (s *sink) handle(conn net.Conn, r *bufio.Reader, first byte, length int) (e
 }
 
 func (s *sink) publish(conn net.Conn, r *bufio.Reader, first byte, length int) error {
-	// Every topic that is used has four bytes, and a message more than the rest.
-	const header = 2 + len(drop)
-	head, err := r.Peek(header + 2)
+	size, err := r.Peek(2)
+	if err != nil {
+		return err
+	}
+	header := 2 + int(binary.BigEndian.Uint16(size))
+	head, err := r.Peek(header + 2) // a message has more than the rest of that
 	if err != nil {
 		return err
 	}
@@ -95,10 +100,10 @@ func (s *sink) publish(conn net.Conn, r *bufio.Reader, first byte, length int) e
 	switch {
 	case first&0x06 != 0:
 		answer = []byte{0x40, 2, id[0], id[1]}
-	case topic == echo:
-		answer = message(echo, length-header)
-	case topic == pour:
-		return s.pour(conn, r, length, header)
+	case strings.HasSuffix(topic, echo):
+		answer = message(topic, length-header)
+	case strings.HasSuffix(topic, pour):
+		return s.pour(conn, r, length, header, strings.TrimSuffix(topic, pour)+drop)
 	}
 	if err := s.skip(conn, r, length); err != nil || answer == nil {
 		return err
@@ -107,7 +112,7 @@ func (s *sink) publish(conn net.Conn, r *bufio.Reader, first byte, length int) e
 	return err
 }
 
-func (s *sink) pour(conn net.Conn, r *bufio.Reader, length, header int) error {
+func (s *sink) pour(conn net.Conn, r *bufio.Reader, length, header int, topic string) error {
 	request := make([]byte, length)
 	if _, err := io.ReadFull(r, request); err != nil {
 		return err
@@ -116,7 +121,7 @@ func (s *sink) pour(conn net.Conn, r *bufio.Reader, length, header int) error {
 	if _, err := fmt.Fscan(bytes.NewReader(request[header:]), &number, &size); err != nil {
 		return err
 	}
-	m := message(drop, size)
+	m := message(topic, size)
 	for range number {
 		if _, err := conn.Write(m); err != nil {
 			return err

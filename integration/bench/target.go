@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"text/template"
 )
 
@@ -28,6 +29,7 @@ type target struct {
 	version     []string // arguments that make it say its version
 	splice      bool
 	bundled     bool // no sink: the proxy's own broker answers
+	mapped      bool // topics are mapped, so that every packet is read
 	// files is how many an idle session takes, if not two.
 	files func(transport string) int
 	// collect says how its garbage collector is run; nil if it has none.
@@ -42,7 +44,8 @@ type settings struct {
 	Plain, TLS, Admin string // addresses
 	Broker            string // the sink's
 	Threads           int
-	Splice, Bundled   bool
+	Splice            bool
+	Bundled, Mapped   bool
 	Module            string // nginx's stream module, unless it is built in
 }
 
@@ -58,6 +61,13 @@ func targets() []target {
 			name: "proxy-bundled", title: "mqtt-auth-proxy, bundled broker", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, bundled: true,
 			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
 			only:      func(work, _ string) bool { return work == "quiet" },
+		},
+		{
+			name: "proxy-mapped", title: "mqtt-auth-proxy, mapped topics", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, mapped: true,
+			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
+			only: func(work, _ string) bool {
+				return slices.Contains([]string{"idle", "paced", "flat", "bulk"}, work)
+			},
 		},
 		{
 			name: "haproxy", title: "HAProxy", program: "haproxy", config: "haproxy.cfg", version: []string{"-v"},
@@ -108,7 +118,7 @@ func (t target) holds(sessions int, transport string) bool {
 // locate finds the program and its version.
 func (t *target) locate(o options) (version string, err error) {
 	switch t.name {
-	case "proxy", "proxy-bundled":
+	case "proxy", "proxy-bundled", "proxy-mapped":
 		t.program, err = filepath.Abs(o.binary)
 	case "relay":
 		t.program, err = os.Executable()
