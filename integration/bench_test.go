@@ -4,6 +4,7 @@ package integration
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,11 +26,12 @@ func TestComparison(t *testing.T) {
 		t.Fatalf("status %d\n%s", r.Status, r.Stderr)
 	}
 	lines := strings.Split(r.Stdout, "\n")
-	if want := "| | mqtt-auth-proxy | mqtt-auth-proxy, bundled broker | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
+	if want := "| | mqtt-auth-proxy | mqtt-auth-proxy, bundled broker | mqtt-auth-proxy, mapped topics | HAProxy | HAProxy, splicing | nginx | bare Go relay |"; lines[0] != want {
 		t.Errorf("table begins with %q, want %q", lines[0], want)
 	}
 	const rows = 2*(3+1+1) /* idle */ + 2*1 /* paced */ + 2*2 /* flat */ + 2*2*2*2 /* bulk */ + 2 + 4 /* connect */ + 2*3 /* latency */ +
 		2*1 /* quiet */ + 2*2*5 /* fair */ + 2*1 /* gc */
+	withMap := []string{"| 20 idle sessions", "| the program with", "| 5,000/s", "| flat out", "| up, ", "| down, "}
 	found := 0
 	for _, line := range lines[2:] {
 		if !strings.HasPrefix(line, "| ") {
@@ -43,6 +45,9 @@ func TestComparison(t *testing.T) {
 		case strings.HasPrefix(line, "| up, ") && strings.Contains(line, "plain"), strings.HasPrefix(line, "| down, ") && strings.Contains(line, "plain"),
 			strings.Contains(line, "of quiet"):
 			missing = 1
+		}
+		if !slices.ContainsFunc(withMap, func(work string) bool { return strings.HasPrefix(line, work) }) {
+			missing++
 		}
 		if got := strings.Count(line, "–"); got != missing {
 			t.Errorf("%d cells are empty, want %d: %s", got, missing, line)

@@ -9,7 +9,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/relay"
 )
 
-var _ relay.Filter = (*inspect.Filter)(nil)
+var _ interface {
+	relay.Filter
+	relay.Borrower
+	relay.Skipper
+} = (*inspect.Filter)(nil)
 
 // rights allow all but no/#, and q/# with QoS 0 only.
 func rights(t testing.TB) *authz.BoundACL {

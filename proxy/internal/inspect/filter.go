@@ -62,6 +62,22 @@ func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
 	return f.out.end(), f.back, f.err
 }
 
+// Borrow lends the filter a buffer for what it passes on, until Borrow(nil). It may be larger
+// after that. Without one, the filter has a buffer of its own.
+func (f *Filter) Borrow(buf *[]byte) { f.out.borrow(buf) }
+
+// Remaining returns how many bytes of the current packet are still to come and pass as they
+// are. If it is not 0, Skip may take their place in Filter.
+func (f *Filter) Remaining() int {
+	if f.drop || f.last || len(f.answer) > 0 || f.err != nil {
+		return 0
+	}
+	return f.remaining
+}
+
+// Skip records that the next n bytes, of those that Remaining counts, have been passed on.
+func (f *Filter) Skip(n int) { f.advance(n) }
+
 // step processes some of b, from at on, and returns how many bytes.
 func (f *Filter) step(b []byte, at int) (int, error) {
 	switch rest := b[at:]; {
@@ -170,10 +186,23 @@ type output struct {
 	from, to int
 	own      bool // buf holds the output
 	buf      []byte
+	lent     *[]byte // if not nil, where buf is from
+}
+
+func (o *output) borrow(buf *[]byte) {
+	if o.lent != nil {
+		*o.lent, o.buf = o.buf, nil
+	}
+	if o.lent = buf; buf != nil {
+		o.buf = *buf
+	}
 }
 
 func (o *output) begin(in []byte) {
-	o.in, o.from, o.to, o.own, o.buf = in, 0, 0, false, reuse(o.buf)
+	if o.lent == nil {
+		o.buf = reuse(o.buf)
+	}
+	o.in, o.from, o.to, o.own, o.buf = in, 0, 0, false, o.buf[:0]
 }
 
 // end returns the output and forgets the input.

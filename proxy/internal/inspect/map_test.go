@@ -224,3 +224,21 @@ func TestMappingAllocatesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestMappingManyAllocatesNothing: a large buffer of messages is mapped in a buffer that is lent.
+func TestMappingManyAllocatesNothing(t *testing.T) {
+	up, down := inspect.New(mapped(t, 4))
+	in := []byte(strings.Repeat(publish(4, "v1/devices/me/telemetry", 1, "{}"), 2000))
+	back := []byte(strings.Repeat(publish(4, "devices/pump/cmd", 1, "{}"), 2000))
+	buf := new([]byte)
+	run := func(f *inspect.Filter, in []byte) {
+		f.Borrow(buf)
+		if pass, _, err := f.Filter(in); err != nil || len(pass) == 0 {
+			t.Fatal(err)
+		}
+		f.Borrow(nil)
+	}
+	if n := testing.AllocsPerRun(10, func() { run(up, in); run(down, back) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

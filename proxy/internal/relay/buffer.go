@@ -12,7 +12,7 @@ const (
 type buffer struct{ b []byte }
 
 // buffers is a pool of buffers. The zero value is ready to use.
-type buffers struct{ small, large, lend sync.Pool }
+type buffers struct{ small, large, lend, grown sync.Pool }
 
 func (p *buffers) pool(size int) *sync.Pool {
 	switch size {
@@ -35,5 +35,23 @@ func (p *buffers) get(size int) *buffer {
 func (p *buffers) put(b *buffer) {
 	if b != nil {
 		p.pool(len(b.b)).Put(b)
+	}
+}
+
+// maxGrown is the largest buffer that is kept for the next filter. It is enough for a large
+// buffer of short packets that a filter makes several times as long.
+const maxGrown = 4 * largeBuffer
+
+// getGrown returns a buffer that has the size that filters have needed so far.
+func (p *buffers) getGrown() *[]byte {
+	if b, ok := p.grown.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+func (p *buffers) putGrown(b *[]byte) {
+	if cap(*b) <= maxGrown {
+		p.grown.Put(b)
 	}
 }

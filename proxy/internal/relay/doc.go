@@ -75,7 +75,7 @@
 //
 // On Linux, bulk between two plain sockets goes through a pipe inside the kernel, once a read
 // has filled the buffer: for as long as the framer reports that a packet's body goes on (see
-// [Skipper]), or without limit where there is no framer. A pipe is borrowed only while bytes
+// [Skipper]), or without limit where there is no framer. A filter has to agree. A pipe is borrowed only while bytes
 // flow.
 //
 // On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up its

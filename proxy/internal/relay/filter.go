@@ -20,6 +20,14 @@ type Filter interface {
 	Filter(b []byte) (pass, back []byte, err error)
 }
 
+// Borrower is an optional interface of a [Filter]. A filter that has it builds what it passes on
+// in buffers that the pump lends, and holds none while nothing arrives.
+type Borrower interface {
+	// Borrow is called before each call of Filter with a buffer that the filter may use and
+	// enlarge, and with nil when its results are not needed any more.
+	Borrow(buf *[]byte)
+}
+
 // Errors of a filter that answers.
 var (
 	errNoBoundaries = errors.New("filter answers in a direction without a framer")
@@ -33,7 +41,8 @@ const maxAnswers = 64 << 10
 // filtered is the part of a direction that is needed if either direction has a filter.
 type filtered struct {
 	d        *direction
-	filter   Filter // of this direction, or nil
+	filter   Filter   // of this direction, or nil
+	borrower Borrower // filter, if it is one
 	opposite *filtered
 
 	out     sync.Mutex // held while writing, which the goroutines of both directions do
@@ -47,14 +56,27 @@ func filterPair(up, down *direction, pair Pair) {
 	if pair.FilterUp == nil && pair.FilterDown == nil {
 		return
 	}
-	up.filtered = &filtered{d: up, filter: pair.FilterUp}
-	down.filtered = &filtered{d: down, filter: pair.FilterDown, opposite: up.filtered}
-	up.filtered.opposite = down.filtered
+	up.filtered = newFiltered(up, pair.FilterUp)
+	down.filtered = newFiltered(down, pair.FilterDown)
+	up.filtered.opposite, down.filtered.opposite = down.filtered, up.filtered
+}
+
+func newFiltered(d *direction, filter Filter) *filtered {
+	borrower, _ := filter.(Borrower)
+	return &filtered{d: d, filter: filter, borrower: borrower}
 }
 
 // deliver is direction.deliver for a filtered pair.
 func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 	var refused error
+	if f.borrower != nil {
+		buf := s.pump.buffers.getGrown()
+		f.borrower.Borrow(buf)
+		defer func() {
+			f.borrower.Borrow(nil)
+			s.pump.buffers.putGrown(buf)
+		}()
+	}
 	if f.filter != nil {
 		var back []byte
 		b, back, refused = f.filter.Filter(b)
@@ -146,6 +168,27 @@ func (f *filtered) sendAnswers(now bool) error {
 	f.answers = nil
 	if err := f.d.write(answers, now); err != nil && !now {
 		f.err = err
+	}
+	return f.err
+}
+
+// spliceable returns how many bytes the filter does not have to see, of left that the framer
+// does not.
+func (f *filtered) spliceable(left int) int {
+	if f.filter == nil {
+		return left
+	}
+	if s, ok := f.filter.(Skipper); ok {
+		return min(left, s.Remaining())
+	}
+	return 0
+}
+
+// skip records n bytes that are passed on without the filter. f.out is held, as long as they
+// are passed on.
+func (f *filtered) skip(n int) error {
+	if s, ok := f.filter.(Skipper); ok {
+		s.Skip(n)
 	}
 	return f.err
 }

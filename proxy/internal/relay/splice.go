@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// Skipper is an optional interface of a [Framer]. With it, the kernel may move the rest of a
-// packet's body from socket to socket, and the framer does not see those bytes.
+// Skipper is an optional interface of a [Framer] and of a [Filter]. If both have it, the kernel
+// may move the rest of a packet's body from socket to socket, and they do not see those bytes.
 type Skipper interface {
-	// Remaining returns how many bytes of the current packet are known to be still to come. It
-	// is 0 between packets and inside a header.
+	// Remaining returns how many bytes of the current packet are known to be still to come, and
+	// can be passed on as they are. It is 0 between packets and inside a header.
 	Remaining() int
-	// Skip records that n of those bytes, and not more, are passed on without Advance.
+	// Skip records that n of those bytes, and not more, are passed on without Advance or Filter.
 	Skip(n int)
 }
 
@@ -22,17 +22,23 @@ const spliceMin = 64 << 10
 // unless both ends are bare sockets.
 func (d *direction) spliceable() int {
 	switch {
-	case d.filtered != nil || d.from.layered() || d.to.layered():
+	case d.from.layered() || d.to.layered():
 		return 0
 	case d.from.Socket.raw == nil || d.to.Socket.raw == nil:
 		return 0
-	case d.framer == nil:
-		return math.MaxInt
 	}
-	if s, ok := d.framer.(Skipper); ok {
-		return s.Remaining()
+	left := math.MaxInt
+	if d.framer != nil {
+		s, ok := d.framer.(Skipper)
+		if !ok {
+			return 0
+		}
+		left = s.Remaining()
 	}
-	return 0
+	if d.filtered != nil {
+		return d.filtered.spliceable(left)
+	}
+	return left
 }
 
 // spliceBody splices the rest of a body of which r has just read a full buffer, if that pays.
@@ -65,16 +71,31 @@ func (d *direction) splice(p *pipes, left int) (readErr, writeErr error) {
 			return err, nil
 		}
 		left -= n
-		if s, ok := d.framer.(Skipper); ok {
-			s.Skip(n)
-		}
-		n, err = d.to.Socket.out.drain(pipe)
-		d.moved.Add(int64(n))
-		if err != nil {
+		if err := d.spliceOut(pipe, n); err != nil {
 			return nil, err
 		}
 	}
 	return nil, nil
+}
+
+// spliceOut passes on the n bytes in the pipe.
+func (d *direction) spliceOut(pipe *pipe, n int) error {
+	if d.filtered != nil {
+		d.filtered.out.Lock()
+		defer d.filtered.out.Unlock()
+		if err := d.filtered.skip(n); err != nil {
+			return err
+		}
+	}
+	if s, ok := d.framer.(Skipper); ok {
+		s.Skip(n)
+	}
+	n, err := d.to.Socket.out.drain(pipe)
+	d.moved.Add(int64(n))
+	if err == nil && d.filtered != nil && len(d.filtered.answers) > 0 {
+		err = d.filtered.sendAnswers(false)
+	}
+	return err
 }
 
 // Limits on the pipes of one pump. A receiver that takes nothing keeps its pipe until the write

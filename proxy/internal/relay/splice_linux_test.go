@@ -19,29 +19,53 @@ func bodies(sizes ...int) string {
 	return all.String()
 }
 
-// Large bodies pass by a pipe, the packets around them do not, and the framer knows
-// where it stands afterwards.
+// skipping is a filter that does not have to see the rest of a body.
+type skipping struct{ lengthFramer }
+
+func (f *skipping) Filter(b []byte) (pass, back []byte, err error) {
+	_, err = f.Advance(b)
+	return b, nil, err
+}
+
+// Large bodies pass by a pipe, the packets around them do not, and the framer and the filter
+// know where they stand afterwards.
 func TestSpliceKeepsBoundaries(t *testing.T) {
-	want := bodies(10, 3<<20, 1, spliceMin, spliceMin-1, 0, 2*largeBuffer, 1<<20, 5)
 	for _, transports := range [][2]string{{"tcp", "tcp"}, {"unix", "tcp"}, {"tcp", "unix"}} {
-		p := &Pump{QuietAfter: time.Hour}
-		r := newRig(t, p, transports[0], transports[1]).framed().start()
-		for _, way := range []struct{ from, to net.Conn }{{r.device, r.broker}, {r.broker, r.device}} {
-			go func() { _, _ = io.WriteString(way.from, want) }()
-			r.expect(way.to, want)
-		}
-		p.pipes.mu.Lock()
-		if p.pipes.open == 0 || len(p.pipes.idle) != p.pipes.open {
-			t.Errorf("%v: %d pipes open, %d idle; want all idle, and some", transports, p.pipes.open, len(p.pipes.idle))
-		}
-		p.pipes.mu.Unlock()
-		bye := packet("bye")
-		r.session.Cut(CloseNotice{Client: bye, Upstream: bye})
-		r.expectEnd(r.broker, string(bye))
-		r.expectEnd(r.device, string(bye))
-		r.device.Close()
-		r.end()
+		t.Run(transports[0]+"-"+transports[1], func(t *testing.T) {
+			p := &Pump{QuietAfter: time.Hour}
+			testSplice(t, p, newRig(t, p, transports[0], transports[1]))
+		})
 	}
+	t.Run("filtered", func(t *testing.T) {
+		p := &Pump{QuietAfter: time.Hour}
+		r := newRig(t, p, "tcp", "tcp")
+		up, down := &skipping{}, &skipping{}
+		r.pair.FilterUp, r.pair.FilterDown = up, down
+		testSplice(t, p, r)
+		if !up.AtBoundary() || !down.AtBoundary() {
+			t.Error("a filter has lost its place")
+		}
+	})
+}
+
+func testSplice(t *testing.T, p *Pump, r *rig) {
+	want := bodies(10, 3<<20, 1, spliceMin, spliceMin-1, 0, 2*largeBuffer, 1<<20, 5)
+	r.framed().start()
+	for _, way := range []struct{ from, to net.Conn }{{r.device, r.broker}, {r.broker, r.device}} {
+		go func() { _, _ = io.WriteString(way.from, want) }()
+		r.expect(way.to, want)
+	}
+	p.pipes.mu.Lock()
+	if p.pipes.open == 0 || len(p.pipes.idle) != p.pipes.open {
+		t.Errorf("%d pipes open, %d idle; want all idle, and some", p.pipes.open, len(p.pipes.idle))
+	}
+	p.pipes.mu.Unlock()
+	bye := packet("bye")
+	r.session.Cut(CloseNotice{Client: bye, Upstream: bye})
+	r.expectEnd(r.broker, string(bye))
+	r.expectEnd(r.device, string(bye))
+	r.device.Close()
+	r.end()
 }
 
 // A close notice never lands inside of a body of which the rest has not come.
