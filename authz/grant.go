@@ -20,10 +20,11 @@ type Grant struct {
 	Only Conditions
 	// ACL is what the session may publish and subscribe to; nil means the configured rules.
 	ACL *ACL
-	// Limits bound the sessions that use the grant. Those that are not set leave the
-	// choice to the configuration.
+	// Limits bound the sessions that use the grant. Limits that are not set are those of the
+	// configuration.
 	Limits Limits
-	// Superuser lifts the topic rules and the topic map of the configuration, never a limit.
+	// Superuser exempts the session from the configured topic rules and topic map, but never
+	// from a limit.
 	Superuser bool
 	// Attrs are values for templates and topic rules.
 	Attrs map[string]string

@@ -73,8 +73,8 @@ func checkUnavailable(tb testing.TB, s Suite) {
 	}
 }
 
-// checkExact holds the Authorizer to the bytes of the token: nothing is trimmed,
-// cut or folded.
+// checkExact checks that the Authorizer compares all bytes of the token: nothing is trimmed,
+// truncated or folded.
 func checkExact(tb testing.TB, s Suite) {
 	f := s.New(tb)
 	good := s.Good.Token.Reveal()
@@ -102,8 +102,8 @@ func checkExact(tb testing.TB, s Suite) {
 	}
 }
 
-// hostile returns texts that break parsers, templates, logs and loggers. Each
-// holds a mark long enough to be found in an error.
+// hostile returns texts that break parsers, templates, logs and loggers. Each contains a mark
+// that is long enough to be found in an error.
 func hostile() map[string]string {
 	const mark = "hostile-mark-7Qz"
 	return map[string]string{
@@ -138,7 +138,7 @@ func checkHostile(tb testing.TB, s Suite) {
 		r.ClientID, r.Username, r.Listener, r.Password = text, text, text, authz.NewToken(text)
 		refuse("an unknown token with a hostile "+name, r)
 		r.Token = s.Good.Token
-		ask(tb.Context(), tb, f.Authorizer, r) // granted or not: without a panic
+		ask(tb.Context(), tb, f.Authorizer, r) // granted or not: it must not panic
 	}
 	if got := ask(tb.Context(), tb, f.Authorizer, s.Good); got.outcome != granted {
 		tb.Errorf("Good is %s after hostile requests: %v", got.outcome, got.err)
@@ -213,8 +213,8 @@ func checkCanceledInFlight(tb testing.TB, s Suite) {
 	}
 }
 
-// checkConcurrent lets many callers ask for everything at once; the answers must
-// be those that each gets alone.
+// checkConcurrent makes all requests from many goroutines at once. The answers must be the same
+// as without concurrency.
 func checkConcurrent(tb testing.TB, s Suite) {
 	const callers, rounds = 8, 25
 	requests := append([]authz.Request{s.Good, s.Unknown}, slices.Collect(maps.Values(s.Denied))...)

@@ -20,7 +20,7 @@ const (
 	granted     outcome = "granted"
 	denied      outcome = "denied"
 	unavailable outcome = "unavailable"
-	malformed   outcome = "malformed" // reported by ask already
+	malformed   outcome = "malformed" // already reported by ask
 )
 
 // answer is an Authorizer's answer to one request.
@@ -30,8 +30,8 @@ type answer struct {
 	err     error
 }
 
-// ask puts r to a and reports whatever holds for every answer: exactly one of
-// grant and error, of one kind, without a secret in it, and no panic.
+// ask sends r to a and checks the rules for all answers: exactly one of grant and error, of one
+// kind, without a secret, and no panic.
 func ask(ctx context.Context, tb testing.TB, a authz.Authorizer, r authz.Request) (got answer) {
 	tb.Helper()
 	got.outcome = malformed
@@ -63,7 +63,7 @@ func ask(ctx context.Context, tb testing.TB, a authz.Authorizer, r authz.Request
 	return got
 }
 
-// kindOf returns whether err is a denial or unavailable, and reports one that is both.
+// kindOf returns whether err is a denial or unavailable, and reports an error that is both.
 func kindOf(tb testing.TB, err error) outcome {
 	tb.Helper()
 	if !errors.Is(err, authz.ErrDenied) {
@@ -84,7 +84,7 @@ func kindOf(tb testing.TB, err error) outcome {
 // shortestSecret is the length in bytes from which a secret is searched for.
 const shortestSecret = 8
 
-// texts returns every way in which err, or an error it wraps, may be printed.
+// texts returns every way in which err, or an error that it wraps, may be printed.
 func texts(err error) []string {
 	var all []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
@@ -107,8 +107,8 @@ func mentionsAny(text string, r authz.Request) bool {
 	return mentions(text, r.Token) || mentions(text, r.Password)
 }
 
-// mentions reports whether text holds the secret, or of a longer one the first
-// or last twelve bytes, plainly or in a usual encoding.
+// mentions reports whether text contains the secret or, if it is longer, its first or last
+// twelve bytes, in plain text or in a common encoding.
 func mentions(text string, secret authz.Token) bool {
 	s := secret.Reveal()
 	if len(s) < shortestSecret {
@@ -126,8 +126,8 @@ func mentions(text string, secret authz.Token) bool {
 			return true
 		}
 	}
-	// Base64 writes three bytes as four: a head of whole triples stays the same
-	// whatever follows it.
+	// Base64 writes three bytes as four, so the encoding of a prefix of whole triples does not
+	// depend on what follows it.
 	head := []byte(parts[0])[:len(parts[0])/3*3]
 	return strings.Contains(text, base64.StdEncoding.EncodeToString(head)) ||
 		strings.Contains(text, base64.URLEncoding.EncodeToString(head))

@@ -2,8 +2,8 @@ package authztest
 
 import "testing"
 
-// Checks returns the rules by name, so that a test can run one of them against
-// an Authorizer that breaks it.
+// Checks returns the rules by name, so that a test can run one of them for an Authorizer that
+// breaks it.
 func Checks() map[string]func(testing.TB, Suite) {
 	m := make(map[string]func(testing.TB, Suite))
 	for _, c := range checks() {

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// memory is an Authorizer that keeps the contract.
+// memory is an Authorizer that follows the contract.
 type memory struct {
 	mu       sync.Mutex
 	grants   map[[32]byte]*authz.Grant
@@ -70,7 +70,7 @@ func (m *memory) set(change func()) {
 
 func request(token string) authz.Request { return authz.Request{Token: authz.NewToken(token)} }
 
-// suite is what memory knows, with wrap around it.
+// suite returns the suite for memory, with wrap around it.
 func suite(wrap func(*memory) authz.Authorizer) authztest.Suite {
 	good, off, old := request("Good-token-of-pump-7"), request("disabled-token-of-pump-8"), request("expired-token-of-pump-9")
 	return authztest.Suite{
@@ -111,12 +111,12 @@ func TestConformance(t *testing.T) {
 	authztest.Run(t, suite(func(m *memory) authz.Authorizer { return m }))
 }
 
-// TestConformanceOfChain also holds the root package's own Authorizer to it.
+// TestConformanceOfChain checks the root package's own Authorizer, too.
 func TestConformanceOfChain(t *testing.T) {
 	authztest.Run(t, suite(func(m *memory) authz.Authorizer { return authz.Chain{authz.Chain{}, m} }))
 }
 
-// TestBareAuthorizer runs a suite without any means to upset the source.
+// TestBareAuthorizer runs a suite without any means to disturb the source.
 func TestBareAuthorizer(t *testing.T) {
 	s := suite(func(m *memory) authz.Authorizer { return struct{ authz.Authorizer }{m} })
 	upset := s.New

@@ -17,7 +17,7 @@ func checkNotifyEnds(tb testing.TB, s Suite) {
 		tb.Log("not checked: the Authorizer is no Notifier")
 		return
 	}
-	// Twice, since a proxy that is reconfigured ends one watch and begins another.
+	// Twice, since a proxy that is reconfigured ends one call and starts another.
 	for range 2 {
 		ctx, cancel := context.WithCancel(tb.Context())
 		w := watch(ctx, n, func(authz.Revocation) {})
@@ -51,7 +51,7 @@ func (w watching) wait(tb testing.TB) {
 	}
 }
 
-// checkNotifyRevokes withdraws Good while Notify runs, and before it does.
+// checkNotifyRevokes withdraws Good while Notify runs, and before.
 func checkNotifyRevokes(tb testing.TB, s Suite) {
 	for name, before := range map[string]bool{"while Notify runs": false, "before Notify runs": true} {
 		f := s.New(tb)
@@ -89,7 +89,7 @@ type listener struct {
 	suite   Suite
 	fixture Fixture
 	grant   *authz.Grant
-	named   chan struct{} // closed when the grant's revocation has come
+	named   chan struct{} // closed when the grant's revocation has arrived
 	found   atomic.Bool
 	inside  atomic.Int32
 }
@@ -99,7 +99,7 @@ func (l *listener) revoked(r authz.Revocation) {
 		l.tb.Error("revocations come two at a time")
 	}
 	defer l.inside.Add(-1)
-	for range 100 { // room for a second call to arrive in
+	for range 100 { // time for a second call to arrive in
 		runtime.Gosched()
 	}
 	if fields(r) != 1 {
@@ -108,7 +108,7 @@ func (l *listener) revoked(r authz.Revocation) {
 	if !r.Matches(l.grant, l.suite.Good.Token.Hash()) || l.found.Swap(true) {
 		return
 	}
-	// A device that is cut comes back at once: the answer must be new by now.
+	// A device whose session ends reconnects at once: the answer must be new by now.
 	if got := ask(l.tb.Context(), l.tb, l.fixture.Authorizer, l.suite.Good); got.outcome != denied {
 		l.tb.Errorf("Good is revoked and still %s: %v", got.outcome, got.err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// recorder is a test that may fail without failing this one.
+// recorder is a testing.TB that may fail without failing the test.
 type recorder struct {
 	testing.TB
 	ctx      context.Context
@@ -42,7 +42,7 @@ func (r *recorder) record(text string) {
 	r.failures = append(r.failures, text)
 }
 
-// failuresOf runs one check in a bubble, where waiting in vain takes no time.
+// failuresOf runs one check in a bubble, where waiting takes no real time.
 func failuresOf(t *testing.T, run func(testing.TB, authztest.Suite), s authztest.Suite) (failures []string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,8 +1,7 @@
-// Package authztest is the conformance suite of [authz.Authorizer] and
-// [authz.Notifier]: what a proxy relies on, and what no type can express.
+// Package authztest is the conformance suite for [authz.Authorizer] and [authz.Notifier]. It
+// checks the rules that a proxy relies on and that no type can express.
 //
-// An implementation calls [Run] from one of its tests with requests of which it
-// knows the answers:
+// An implementation calls [Run] from one of its tests with requests whose answers it knows:
 //
 //	func TestConformance(t *testing.T) {
 //		authztest.Run(t, authztest.Suite{
@@ -12,15 +11,14 @@
 //		})
 //	}
 //
-// The suite checks that every answer is exactly one of a grant and an error;
-// that granted, denied and unavailable stay distinct and never turn into one
-// another, least of all when a context ends; that no answer mentions a secret;
-// that hostile input neither panics nor is let in; that grants never change;
-// that concurrent callers get the answers a single one gets; and that
+// The suite checks that every answer is exactly one of a grant and an error; that granted,
+// denied and unavailable are never confused, in particular when a context ends; that no answer
+// mentions a secret; that hostile input neither causes a panic nor is granted; that grants
+// never change; that concurrent callers get the same answers as a single one; and that
 // revocations come one at a time, after the source has stopped granting.
 //
-// Run it with -race: a data race in an Authorizer is a fault like any other.
-// Rules that a [Fixture] gives no means to provoke are logged as not checked.
+// Run it with -race: a data race in an Authorizer is a fault like any other. If a [Fixture]
+// cannot provoke a situation, its rules are logged as not checked.
 package authztest
 
 import (
@@ -30,36 +28,36 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Suite describes one Authorizer and what it knows. The tokens must be at least
-// eight bytes long, so that finding one in a text is no accident.
+// Suite describes one Authorizer and the tokens it knows. The tokens must be at least eight
+// bytes long, so that one found in a text is there on purpose.
 type Suite struct {
-	// New makes a fresh Authorizer whose source is up and knows the requests
-	// below. It is called once for each check and cleans up with tb.Cleanup.
+	// New makes a new Authorizer whose source is up and knows the requests below. It is called
+	// once for each check and cleans up with tb.Cleanup.
 	New func(tb testing.TB) Fixture
 	// Good is a request that is granted.
 	Good authz.Request
 	// Unknown is a request with a token that the source does not know.
 	Unknown authz.Request
-	// Denied holds requests that are refused for the reason they stand under,
-	// by Authorize itself or by the Check of the grant it returns.
+	// Denied has requests that are refused for the reason that is their key, by Authorize
+	// itself or by the Check of the grant it returns.
 	Denied map[authz.Reason]authz.Request
 }
 
-// Fixture is one Authorizer under test and the ways to upset its source. A nil
-// function leaves the rules unchecked that need it.
+// Fixture is one Authorizer under test with the ways to disturb its source. If a function is
+// nil, the rules that need it are not checked.
 type Fixture struct {
 	Authorizer authz.Authorizer
-	// Break takes the source away: no decision can be made any more.
+	// Break takes the source down: it can make no more decisions.
 	Break func()
-	// Stall makes the source hang until the test's cleanup. The channel is
-	// closed when a request has reached the source.
+	// Stall makes the source hang until the test's cleanup. The channel is closed when a
+	// request has reached the source.
 	Stall func() <-chan struct{}
 	// Revoke withdraws Good's token at the source, and as many others as it can.
 	// The Authorizer must be a Notifier.
 	Revoke func()
 }
 
-// patience is how long the suite waits for what should come at once.
+// patience is how long the suite waits for an event that should happen at once.
 const patience = 10 * time.Second
 
 // check is one rule of the contract.
@@ -85,8 +83,7 @@ func checks() []check {
 	}
 }
 
-// Run checks the Authorizer that s describes against the contract, each rule in
-// a subtest of its own.
+// Run checks the Authorizer that s describes against the contract, each rule in a subtest.
 func Run(t *testing.T, s Suite) {
 	t.Helper()
 	if fault := s.fault(); fault != "" {

@@ -17,7 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// twisted is a memory whose answers, or whose notices, are bent.
+// twisted is a memory whose answers or revocations are changed.
 type twisted struct {
 	*memory
 	answer func(ctx context.Context, r authz.Request, g *authz.Grant, err error) (*authz.Grant, error)
@@ -41,7 +41,7 @@ func (b twisted) Notify(ctx context.Context, revoked func(authz.Revocation)) err
 
 type answerFunc = func(ctx context.Context, r authz.Request, g *authz.Grant, err error) (*authz.Grant, error)
 
-// onError bends the answers that are no grants.
+// onError changes the answers that are not grants.
 func onError(bend func(r authz.Request, err error) error) answerFunc {
 	return func(_ context.Context, r authz.Request, g *authz.Grant, err error) (*authz.Grant, error) {
 		if err != nil {
@@ -51,7 +51,7 @@ func onError(bend func(r authz.Request, err error) error) answerFunc {
 	}
 }
 
-// onGrant bends a copy of every grant.
+// onGrant changes a copy of every grant.
 func onGrant(bend func(r authz.Request, g *authz.Grant)) answerFunc {
 	return func(_ context.Context, r authz.Request, g *authz.Grant, err error) (*authz.Grant, error) {
 		if g != nil {
@@ -63,7 +63,7 @@ func onGrant(bend func(r authz.Request, g *authz.Grant)) answerFunc {
 	}
 }
 
-// brokenAnswers holds, for each check, Authorizers that must not pass it.
+// brokenAnswers has, for each check, Authorizers that must fail it.
 func brokenAnswers() map[string]map[string]answerFunc {
 	leak := func(format string) answerFunc {
 		return onError(func(r authz.Request, err error) error {
@@ -150,7 +150,7 @@ func brokenAnswers() map[string]map[string]answerFunc {
 	}
 }
 
-// hidden shows nothing of its cause but by Unwrap.
+// hidden reveals its cause only by Unwrap.
 type hidden struct{ cause, kind error }
 
 func (hidden) Error() string     { return "refused" }

@@ -16,9 +16,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// writeMany writes n entries as a provisioning system would: a device each, an
-// expiry, and a network and attributes that many share. Entry i has the token
-// "token-i" and, if changed says so, another site.
+// writeMany writes n entries like those of a provisioning system: a device each, an expiry, and
+// a network and attributes that many share. Entry i has the token "token-i" and, if changed
+// says so, another site.
 func writeMany(b *testing.B, path string, n int, changed func(i int) bool) {
 	b.Helper()
 	f, err := os.Create(path)
@@ -45,14 +45,14 @@ func never(int) bool { return false }
 
 func heap() uint64 {
 	runtime.GC()
-	runtime.GC() // what the first one swept
+	runtime.GC() // what the first call made unreachable
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
-// processorTime is what the process has used of the processors, which tells more
-// than the clock on a machine that is busy with other things.
+// processorTime returns the processor time of the process, which is more reliable than the
+// clock on a machine that is busy.
 func processorTime(b *testing.B) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -61,7 +61,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkLoadMillion reads a million tokens and reports what they hold then.
+// BenchmarkLoadMillion reads a million tokens and reports their memory.
 func BenchmarkLoadMillion(b *testing.B) {
 	const n = 1_000_000
 	path := tokenPath(b)
@@ -84,8 +84,7 @@ func BenchmarkLoadMillion(b *testing.B) {
 	}
 }
 
-// BenchmarkReload puts a version with ten changes among 100,000 entries into
-// effect.
+// BenchmarkReload loads a version with ten changes among 100,000 entries.
 func BenchmarkReload(b *testing.B) {
 	const n = 100_000
 	paths := [2]string{tokenPath(b), tokenPath(b)}

@@ -22,14 +22,13 @@ const (
 	maxID      = 128 // bytes, as the others
 	maxSubject = 256
 	maxComment = 1024
-	// minToken and strongToken are lengths in bytes: below the first a token is
-	// refused, below the second it is warned of. A token that a proxy accepts
-	// from anywhere is guessed at from everywhere: eight characters are the least
-	// that rate limits can defend, sixteen random ones need no defence.
+	// minToken and strongToken are lengths in bytes: below the first a token is refused, below
+	// the second there is a warning. A proxy on the internet must expect guesses from
+	// everywhere: eight characters are the least that rate limits can defend, and sixteen
+	// random ones need no defense.
 	minToken    = 8
 	strongToken = 16
-	// latest is the last second that is accepted: a larger number was meant as
-	// milliseconds.
+	// latest is the last second that is accepted. A larger number is probably in milliseconds.
 	latest = 100_000_000_000
 )
 
@@ -37,7 +36,7 @@ func wrongKind(want string, raw []byte) error {
 	return fmt.Errorf("want %s, got %s", want, strictjson.Kind(raw))
 }
 
-// decodeName returns a string that names something.
+// decodeName returns a string that is a name.
 func decodeName(raw []byte, limit int) ([]byte, error) {
 	text, err := strictjson.Text(raw)
 	if err != nil {
@@ -46,7 +45,7 @@ func decodeName(raw []byte, limit int) ([]byte, error) {
 	return text, checkName(string(text), limit)
 }
 
-// checkName holds a name to 1 to limit bytes of UTF-8 without control characters.
+// checkName checks that a name has 1 to limit bytes of UTF-8 without control characters.
 func checkName(name string, limit int) error {
 	switch {
 	case name == "":
@@ -56,7 +55,7 @@ func checkName(name string, limit int) error {
 	case !utf8.ValidString(name):
 		return errors.New("must be valid UTF-8")
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return errors.New("must not hold control characters")
+		return errors.New("must not contain control characters")
 	}
 	return nil
 }
@@ -71,8 +70,8 @@ func decodeBool(raw []byte) (bool, error) {
 	return false, wrongKind("true or false", raw)
 }
 
-// decodeTime returns a time in seconds since 1970, of an integer of those or of
-// a string after RFC 3339.
+// decodeTime returns a time in seconds since 1970, from an integer or from a string in the form
+// of RFC 3339.
 func decodeTime(raw []byte) (int64, error) {
 	if raw[0] == '"' {
 		text, err := strictjson.Text(raw)
@@ -98,7 +97,7 @@ func decodeTime(raw []byte) (int64, error) {
 func inRange(seconds int64) (int64, error) {
 	switch {
 	case seconds <= 0:
-		return 0, errors.New("a time in 1970 or before; leave the field out where there is no limit")
+		return 0, errors.New("a time in 1970 or before; omit the field if there is no limit")
 	case seconds > latest:
 		return 0, errors.New("too far in the future: milliseconds? Write seconds since 1970")
 	}
@@ -107,7 +106,7 @@ func inRange(seconds int64) (int64, error) {
 
 const hashHint = `want "sha256:" and the SHA-256 of the token, as 64 hexadecimal digits or 43 characters of base64url without padding`
 
-// decodeHash returns the digest of a token_hash.
+// decodeHash returns the digest in a token_hash.
 func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	text, err := strictjson.Text(raw)
 	if err != nil {
@@ -128,13 +127,13 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 		return hash, errors.New(hashHint)
 	}
 	if hash == sha256.Sum256(nil) || hash == [sha256.Size]byte{} {
-		return hash, errors.New("the hash of an empty text: whatever computed it was given no token")
+		return hash, errors.New("the hash of an empty text; compute it from the token")
 	}
 	return hash, nil
 }
 
-// checkToken returns an error if a device could not send the token in a CONNECT, or an
-// attacker could guess it.
+// checkToken returns an error if a device could not send the token in a CONNECT, or an attacker
+// could guess it.
 func checkToken(token authz.Token) error {
 	switch text := token.Reveal(); {
 	case len(text) < minToken:
@@ -142,13 +141,13 @@ func checkToken(token authz.Token) error {
 	case len(text) > 65535:
 		return errors.New("longer than the 65535 bytes that MQTT can carry")
 	case !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("holds control characters, such as a line end, or is not UTF-8")
+		return errors.New("contains control characters, such as a line end, or is not UTF-8")
 	}
 	return nil
 }
 
-// decodeStrings returns a string or the strings of a list, of which there must
-// be one. f turns each into what is wanted.
+// decodeStrings returns the values of a string or of a list of strings, which must not be
+// empty. f converts each of them.
 func decodeStrings[T any](raw []byte, f func(string) (T, error)) ([]T, error) {
 	var all []T
 	one := func(raw []byte) error {
@@ -166,7 +165,7 @@ func decodeStrings[T any](raw []byte, f func(string) (T, error)) ([]T, error) {
 		err = one(raw)
 	case '[':
 		if err = strictjson.EachElement(raw, one); err == nil && len(all) == 0 {
-			err = errors.New("an empty list; name at least one, or leave the field out")
+			err = errors.New("an empty list; name at least one, or omit the field")
 		}
 	default:
 		err = wrongKind("a string or a list of strings", raw)
@@ -180,7 +179,7 @@ func pattern(text string) (string, error) {
 		return "", err
 	}
 	if strings.Contains(text[:len(text)-1], "*") {
-		return "", errors.New("a * is allowed at the end only, where it stands for any rest")
+		return "", errors.New("a * is allowed only at the end, where it matches any rest")
 	}
 	return text, nil
 }
@@ -209,7 +208,7 @@ func network(text string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// decodeMap returns an object of strings, nil if it is empty.
+// decodeMap returns an object of strings, or nil if it is empty.
 func decodeMap(raw []byte) (map[string]string, error) {
 	if raw[0] != '{' {
 		return nil, wrongKind("an object of strings", raw)
@@ -250,7 +249,7 @@ func decodeUpstream(raw []byte) (up authz.Upstream, err error) {
 		case "clientid":
 			up.ClientID = text
 		default:
-			return up, errors.New("only username, password and clientid are known in here")
+			return up, errors.New("only username, password and clientid are allowed here")
 		}
 	}
 	return up, nil

@@ -11,16 +11,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// document is a token file being edited: its lines and what they mean. Lines that are
-// not changed keep every byte.
+// document is a token file being edited: its lines and their entries. Lines that are not
+// changed keep every byte.
 type document struct {
-	lines   [][]byte // with their line ends; nil for one that is taken out
+	lines   [][]byte // with their line ends; nil for one that was removed
 	snap    *snapshot
-	added   [][]byte // lines to be put after the last entry
+	added   [][]byte // lines to insert after the last entry
 	changed bool
 }
 
-// parseDocument takes data apart; a file that breaks the rules is not touched.
+// parseDocument parses data. It refuses a file that breaks the rules.
 func parseDocument(data []byte) (*document, error) {
 	snap, err := parse(context.Background(), bytes.NewReader(data))
 	if err != nil {
@@ -29,7 +29,7 @@ func parseDocument(data []byte) (*document, error) {
 	return &document{lines: slices.Collect(bytes.Lines(data)), snap: snap}, nil
 }
 
-// bytes renders the document.
+// bytes returns the content of the edited file.
 func (d *document) bytes() []byte {
 	end := len(d.lines)
 	if d.snap.end > 0 {
@@ -52,13 +52,13 @@ func (d *document) bytes() []byte {
 		}
 	}
 	if len(bytes.TrimSpace(out.Bytes())) == 0 {
-		// A file without a line is refused as the leftover of a failed write.
+		// A file without a line would be refused as the result of a failed write.
 		return header()
 	}
 	return out.Bytes()
 }
 
-// endLine renders the end line with the count of what is in the document now.
+// endLine returns the end line with the current number of entries.
 func (d *document) endLine() []byte {
 	count := len(d.added)
 	for e := range d.snap.entries() {
@@ -93,9 +93,9 @@ func (d *document) find(name string) ([]*entry, error) {
 	return found, nil
 }
 
-// record takes the line of e apart, for a change.
+// record parses the line of e in order to change it.
 func (d *document) record(e *entry) record {
-	rec, _ := scanRecord(bytes.TrimSpace(d.lines[e.line-1])) // has been parsed before
+	rec, _ := scanRecord(bytes.TrimSpace(d.lines[e.line-1])) // parsed before
 	return rec
 }
 
@@ -157,13 +157,13 @@ func (d *document) issue(rec *record, name string, token authz.Token, now time.T
 	return id
 }
 
-// exists reports whether id already names a token, or a device.
+// exists reports whether id is already the name of a token or a device.
 func (d *document) exists(id string) bool {
 	_, err := d.find(id)
 	return err == nil
 }
 
-// rotate gives a device a new token in the place of its last one.
+// rotate gives a device a new token that replaces its last one.
 func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Created, error) {
 	if overlap < 0 {
 		return Created{}, errors.New("the overlap is negative")
@@ -193,8 +193,8 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	return made, nil
 }
 
-// tokensOf returns the entries of a device, and the last of them that is not
-// disabled: the model for the next.
+// tokensOf returns the entries of a device, and the last of them that is not disabled, which is
+// the model for the next.
 func (d *document) tokensOf(name string) (all []*entry, model *entry) {
 	for e := range d.snap.entries() {
 		if e.subject != name {
@@ -208,8 +208,8 @@ func (d *document) tokensOf(name string) (all []*entry, model *entry) {
 	return all, model
 }
 
-// renewed returns the expiry of the successor of e: it lives as long as e was
-// meant to, or until e's expiry if it is not known when e was made.
+// renewed returns the expiry of the successor of e: it is valid for as long as e was, or until
+// e's expiry if the creation time of e is not known.
 func (d *document) renewed(e *entry, rec *record, now time.Time) time.Time {
 	if e.expires == 0 {
 		return time.Time{}
@@ -217,12 +217,12 @@ func (d *document) renewed(e *entry, rec *record, now time.Time) time.Time {
 	if rec[fieldCreatedAt] == nil {
 		return unix(e.expires)
 	}
-	created, _ := decodeTime(rec[fieldCreatedAt]) // has been parsed before
+	created, _ := decodeTime(rec[fieldCreatedAt]) // parsed before
 	return unix(now.Unix() + e.expires - created)
 }
 
-// retire ends an old token with the overlap, unless it expires before. One that is
-// not good at any time until then goes at once.
+// retire lets an old token expire at the end of the overlap, unless it expires before. It
+// removes a token that would not be valid in that time.
 func (d *document) retire(e *entry, overlap time.Duration, now time.Time) {
 	until := now.Add(overlap).Truncate(time.Second)
 	switch {
@@ -235,8 +235,8 @@ func (d *document) retire(e *entry, overlap time.Duration, now time.Time) {
 	}
 }
 
-// setDisabled switches tokens off or on; it returns the ids of all that were
-// named.
+// setDisabled disables or enables tokens. It returns the ids of all tokens that name stands
+// for.
 func (d *document) setDisabled(name string, off bool) ([]string, error) {
 	found, err := d.find(name)
 	if err != nil {
@@ -256,7 +256,8 @@ func (d *document) setDisabled(name string, off bool) ([]string, error) {
 	return ids(found), nil
 }
 
-// setExpiry gives tokens another end; it returns the ids of all that were named.
+// setExpiry changes the expiry of tokens. It returns the ids of all tokens that name stands
+// for.
 func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
 	found, err := d.find(name)
 	if err != nil {
@@ -276,7 +277,7 @@ func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
 	return ids(found), nil
 }
 
-// revoke takes tokens out and returns their ids.
+// revoke removes tokens and returns their ids.
 func (d *document) revoke(name string) ([]string, error) {
 	found, err := d.find(name)
 	if err != nil {
@@ -296,5 +297,5 @@ func ids(entries []*entry) []string {
 	return all
 }
 
-// stampText returns a time as the file has it.
+// stampText returns a time in the form of the file.
 func stampText(t time.Time) string { return t.UTC().Format(time.RFC3339) }

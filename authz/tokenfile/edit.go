@@ -12,34 +12,34 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// CreateOptions describes a token to be made.
+// CreateOptions describes a token to create.
 type CreateOptions struct {
-	// Name is the device: the grant's subject, 1 to 256 bytes without control
-	// characters, and neither "." nor "..". It may have tokens already; they stay good.
+	// Name is the device: the grant's subject, 1 to 256 bytes without control characters, and
+	// neither "." nor "..". It may already have tokens; they stay valid.
 	Name string
-	// Token is taken instead of a new one, for devices that have theirs already.
-	// It has 8 bytes or more, and should have 16.
+	// Token is used instead of a new one, for devices that already have a token. It must have
+	// at least 8 bytes, and should have at least 16.
 	Token authz.Token
-	// Expires is when the token ends, in whole seconds; zero means never.
+	// Expires is when the token expires, in whole seconds; zero means never.
 	Expires time.Time
-	// ClientIDs binds the token to client identifiers; an entry that ends in *
-	// stands for all that begin so. Empty means any.
+	// ClientIDs binds the token to client identifiers; an entry that ends in * matches every
+	// identifier with that prefix. Empty means any.
 	ClientIDs []string
-	// Comment is kept in the file and has no effect: at most 1024 bytes without
-	// control characters.
+	// Comment is stored in the file and has no effect: at most 1024 bytes without control
+	// characters.
 	Comment string
 }
 
-// Created is a token that was made.
+// Created is a token that was created.
 type Created struct {
-	// ID is the token's handle, Name the device.
+	// ID is the name of the token, and Name that of the device.
 	ID, Name string
-	// Token is what the device needs. The file has its hash only: this is the
-	// one chance to see it.
+	// Token is the secret for the device. The file has only its hash, so the token cannot be
+	// shown again.
 	Token authz.Token
-	// Expires is when the token ends; zero means never.
+	// Expires is when the token expires; zero means never.
 	Expires time.Time
-	// Warning is what is weak about a token that was given, empty if nothing is.
+	// Warning describes the weakness of a token that was given. It is empty if there is none.
 	Warning string
 }
 
@@ -82,8 +82,8 @@ func checkExpiry(expires, now time.Time) error {
 	return nil
 }
 
-// Create adds a token for a device to the file at path, which it makes if there
-// is none.
+// Create adds a token for a device to the file at path. It creates the file if it does not
+// exist.
 func Create(path string, o CreateOptions) (made Created, err error) {
 	err = edit(path, true, func(d *document) (err error) {
 		made, err = d.create(o, time.Now())
@@ -92,12 +92,11 @@ func Create(path string, o CreateOptions) (made Created, err error) {
 	return made, err
 }
 
-// Rotate makes a new token for a device that has one. The new token has the
-// conditions of the device's last one that is not disabled, and lives as long as
-// that was meant to. Without an overlap the old tokens are taken out in the same
-// write; with one they stay good that long, rounded down to seconds, unless they
-// expire before. Old tokens that have expired, or would not begin by then, are
-// taken out either way.
+// Rotate creates a new token for a device that has one. The new token has the conditions and
+// the lifetime of the device's last token that is not disabled. Without an overlap the old
+// tokens are removed in the same write. With an overlap they stay valid for that long, rounded
+// down to seconds, unless they expire before. Old tokens that have expired, or that would not
+// become valid in that time, are removed in any case.
 func Rotate(path, name string, overlap time.Duration) (made Created, err error) {
 	err = edit(path, false, func(d *document) (err error) {
 		made, err = d.rotate(name, overlap, time.Now())
@@ -106,8 +105,8 @@ func Rotate(path, name string, overlap time.Duration) (made Created, err error) 
 	return made, err
 }
 
-// Revoke takes tokens out of the file: the one of that id and all of the device
-// of that name. It returns their ids.
+// Revoke removes tokens from the file: the one with that id and all of the device with that
+// name. It returns their ids.
 func Revoke(path, idOrName string) (ids []string, err error) {
 	err = edit(path, false, func(d *document) (err error) {
 		ids, err = d.revoke(idOrName)
@@ -116,7 +115,7 @@ func Revoke(path, idOrName string) (ids []string, err error) {
 	return ids, err
 }
 
-// Disable switches tokens off, named as for [Revoke]. They stay in the file.
+// Disable disables tokens, which are named as for [Revoke]. They stay in the file.
 func Disable(path, idOrName string) (ids []string, err error) {
 	err = edit(path, false, func(d *document) (err error) {
 		ids, err = d.setDisabled(idOrName, true)
@@ -125,7 +124,7 @@ func Disable(path, idOrName string) (ids []string, err error) {
 	return ids, err
 }
 
-// Enable switches tokens on again, named as for [Revoke].
+// Enable enables tokens again, which are named as for [Revoke].
 func Enable(path, idOrName string) (ids []string, err error) {
 	err = edit(path, false, func(d *document) (err error) {
 		ids, err = d.setDisabled(idOrName, false)
@@ -134,9 +133,9 @@ func Enable(path, idOrName string) (ids []string, err error) {
 	return ids, err
 }
 
-// Extend gives tokens, named as for [Revoke], another end, in whole seconds; zero means
-// that they never end. An end that comes sooner than the one before ends their sessions
-// when it comes. It returns the ids.
+// Extend changes the expiry of tokens, which are named as for [Revoke], in whole seconds; zero
+// means that they never expire. An earlier expiry ends their sessions at that time. It returns
+// the ids.
 func Extend(path, idOrName string, expires time.Time) (ids []string, err error) {
 	if err := checkExpiry(expires, time.Now()); err != nil {
 		return nil, err
@@ -148,8 +147,8 @@ func Extend(path, idOrName string, expires time.Time) (ids []string, err error) 
 	return ids, err
 }
 
-// edit lets change work on the file at path, which may be a link, and writes the
-// result if there is one. Nothing is written unless it can be read back.
+// edit calls change with the content of the file at path, which may be a link, and writes the
+// result if there is a change. It writes nothing that it could not read again.
 func edit(path string, create bool, change func(*document) error) error {
 	target, err := resolve(path, create)
 	if err != nil {
@@ -178,22 +177,22 @@ func edit(path string, create bool, change func(*document) error) error {
 	return replaceFile(target, data, old)
 }
 
-// resolve follows links, so that the file is replaced and not the link to it. It
-// makes the directory of a file that is to be created.
+// resolve follows links, so that the file is replaced and not the link to it. It creates the
+// directory of a file that is to be created.
 func resolve(path string, create bool) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if err == nil || !create || !errors.Is(err, fs.ErrNotExist) {
 		return target, err
 	}
-	// A file may have been made in the meantime; a link that leads nowhere stays.
+	// The file may have been created in the meantime; a broken link remains.
 	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		return "", fmt.Errorf("%s is a link that leads nowhere; take it away, or make what it points to", path)
+		return "", fmt.Errorf("%s is a link to a file that does not exist; remove the link or create the file", path)
 	}
 	return path, os.MkdirAll(filepath.Dir(path), 0o700)
 }
 
-// contents reads the file whole. A file that is missing has the content with
-// which it is to be created.
+// contents reads the complete file. If the file is missing, it returns the content with which
+// the file is to be created.
 func contents(path string, create bool) ([]byte, fs.FileInfo, error) {
 	f, err := open(path)
 	if create && errors.Is(err, fs.ErrNotExist) {

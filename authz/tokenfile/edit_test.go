@@ -204,7 +204,7 @@ func TestListAndLint(t *testing.T) {
 	}
 }
 
-// TestExtend moves the end of tokens, by device and by id.
+// TestExtend changes the expiry of tokens, by device and by id.
 func TestExtend(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, line("a", `"subject":"x"`, `"expire_at":4000000000`), line("b", `"subject":"x"`), line("c"))

@@ -14,39 +14,39 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Options is how a token file is watched. The zero value is a good choice.
+// Options says how a token file is watched. The zero value is suitable for most uses.
 type Options struct {
-	// Interval is the time between two looks at the file; 0 means 250 ms. A change
-	// is read after it has held still for one interval, or after three of them.
+	// Interval is the time between two checks of the file; 0 means 250 ms. A changed file is
+	// read when it has not changed for one interval, or after three of them.
 	Interval time.Duration
-	// OnReload is called for every version of the file, one call at a time: for
-	// those that took effect, the one that Open read included, and for later ones
-	// that were refused. It must not call Reload. Nil means no calls.
+	// OnReload is called for every version of the file, one call at a time: for those that took
+	// effect, including the one that Open read, and for later ones that were refused. It must
+	// not call Reload. Nil means no calls.
 	OnReload func(Reload)
 }
 
 const defaultInterval = 250 * time.Millisecond
 
-// withDefaults returns o with every field as it is meant.
+// withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	o.Interval = cmp.Or(o.Interval, defaultInterval)
 	return o
 }
 
-// Reload is what became of one version of the file.
+// Reload describes the result of reading one version of the file.
 type Reload struct {
-	// Err is why the version was refused and the last good one stays in effect; nil
-	// if it took effect.
+	// Err is why the version was refused and the last valid one stays in effect; it is nil if
+	// the version took effect.
 	Err error
 	// Entries is the number of entries that are in effect.
 	Entries int
-	// Added, Removed and Changed count the entries by what happened to their id
-	// since the last version in effect.
+	// Added, Removed and Changed count the entries by what happened to their id since the
+	// previous version in effect.
 	Added, Removed, Changed int
 	// Revoked is the number of tokens whose sessions end at once.
 	Revoked int
-	// Trusted is why a version that lacks most of the old entries took effect
-	// nevertheless; it is empty for every other version. See the package comment.
+	// Trusted says why a version that lacks most of the old entries took effect nevertheless.
+	// It is empty for every other version. See the package comment.
 	Trusted string
 	// Warnings lists problems that are not errors, such as a file that everyone may read.
 	Warnings []string
@@ -55,30 +55,30 @@ type Reload struct {
 // Status describes a [File].
 type Status struct {
 	Path string
-	// Entries is the number of entries in effect, disabled ones included.
+	// Entries is the number of entries in effect, including disabled ones.
 	Entries int
 	// Fingerprint is the hexadecimal SHA-256 of the content in effect.
 	Fingerprint string
 	// Loaded is when the content in effect was last read or found unchanged.
 	Loaded time.Time
-	// Err is why a newer version is not in effect, nil if there is none.
+	// Err is why a newer version is not in effect, or nil if there is none.
 	Err error
 	// Warnings are those of the version in effect.
 	Warnings []string
 }
 
-// File is a token file in use. It answers from memory, without locks, and never
-// from a mix of two versions. Its methods may be called from many goroutines.
+// File is a token file in use. It answers from memory, without locks, and always from a single
+// version. Its methods may be called from many goroutines.
 //
-// It needs no closing. It must outlive a change of configuration; otherwise the removal of
-// a token at that moment goes unnoticed.
+// It need not be closed. If a configuration changes, keep using the same File; otherwise tokens
+// that are removed at that moment are not noticed.
 type File struct {
 	path    string
 	options Options
 	current atomic.Pointer[snapshot]
 
 	// Both are semaphores rather than mutexes so that waiting ends with a context.
-	reading  chan struct{} // held while the file is read and watch is touched
+	reading  chan struct{} // held while the file is read and watch is used
 	watching chan struct{} // held by the call of Notify that watches
 	news     chan struct{} // has one element if revocations may be waiting
 
@@ -94,8 +94,8 @@ var (
 	_ authz.Notifier   = (*File)(nil)
 )
 
-// Open reads the token file at path. A file that is missing or breaks the rules
-// is an error, a *[FormatError] in the second case.
+// Open reads the token file at path. If the file is missing or breaks the rules, it returns an
+// error, in the second case a *[FormatError].
 func Open(path string, o Options) (*File, error) {
 	f := &File{
 		path:     path,
@@ -112,8 +112,8 @@ func Open(path string, o Options) (*File, error) {
 	return f, nil
 }
 
-// Authorize implements [authz.Authorizer]. Its denials name the token's id and
-// the reason: unknown, disabled, or a condition of the grant that does not hold.
+// Authorize implements [authz.Authorizer]. Its denials have the token's id and the reason:
+// unknown, disabled, or a condition of the grant that is not met.
 func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("token file: %w", err)
@@ -132,10 +132,10 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	return g, nil
 }
 
-// Confirms reports whether the file knows a token, by its SHA-256 digest, and if so,
-// whether a session with the grant g may go on: the token is enabled and its grant is no
-// narrower and no other than g. It is for sessions that began before the file was added
-// to the configuration, for which Notify has no changes to report.
+// Confirms reports whether the file has the token with that SHA-256 digest, and whether a
+// session with the grant g may continue: the token is enabled and its grant is equal to g or
+// less restrictive. It is for sessions that began before the file was added to the
+// configuration, for which Notify has no changes to report.
 func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 	e := f.current.Load().byHash[hash]
 	if e == nil {
@@ -153,7 +153,7 @@ func sameRights(a, b *authz.Grant) bool {
 		slices.Equal(a.Only.Addrs, b.Only.Addrs) && slices.Equal(a.Only.Certificates, b.Only.Certificates)
 }
 
-// endsBefore reports whether a ends before b does.
+// endsBefore reports whether a expires before b.
 func endsBefore(a, b *authz.Grant) bool {
 	return !a.Expires.IsZero() && (b.Expires.IsZero() || a.Expires.Before(b.Expires))
 }
@@ -167,17 +167,17 @@ func (e *entry) denial(err error) error {
 	return &authz.Denial{Reason: d.Reason, Detail: "token " + e.id + ": " + d.Detail, Keep: notKept()}
 }
 
-// Status returns what is in effect and how the last reload went.
+// Status returns what is in effect and the result of the last reload.
 func (f *File) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status
 }
 
-// Reload reads the file now. A version that lacks most of the old entries is taken to be
-// intended. It returns nil if the content is in effect, else why the last good version
-// stays in effect: it cannot be read, breaks the rules
-// (a *[FormatError]), keeps changing, or is empty.
+// Reload reads the file now. It accepts a version that lacks most of the old entries as
+// intended. It returns nil if the content is in effect, and otherwise why the last valid
+// version stays in effect: the file cannot be read, breaks the rules (a *[FormatError]), keeps
+// changing, or is empty.
 func (f *File) Reload(ctx context.Context) error {
 	if err := acquire(ctx, f.reading); err != nil {
 		return err
@@ -197,7 +197,7 @@ func (f *File) Reload(ctx context.Context) error {
 	}
 }
 
-// acquire takes the semaphore, or gives up when ctx is done.
+// acquire acquires the semaphore, or gives up when ctx is done.
 func acquire(ctx context.Context, semaphore chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -210,8 +210,8 @@ func acquire(ctx context.Context, semaphore chan struct{}) error {
 	}
 }
 
-// load reads the file and, if it is good, puts it into effect; asked means that Reload
-// was called. The caller holds f.reading.
+// load reads the file and, if it is valid, puts it into effect. asked means that Reload was
+// called. The caller holds f.reading.
 func (f *File) load(ctx context.Context, asked bool) error {
 	snap, v, err := read(ctx, f.path)
 	if errors.Is(err, errChanging) || ctx.Err() != nil {
@@ -236,12 +236,12 @@ func (f *File) load(ctx context.Context, asked bool) error {
 	return nil
 }
 
-// maxGone is how many entries may be gone in one version, whatever their share. That few
-// fit into one write, which is not cut between two lines.
+// maxGone is how many entries may disappear in one version, whatever their share. So few
+// entries fit into one write, which is not cut between two lines.
 const maxGone = 16
 
-// trust decides whether snap may take the place of what is in effect. If it lacks
-// most of that, something must show that it is whole; trusted is what did.
+// trust decides whether snap may replace the version in effect. If it lacks most of the
+// entries, something must show that it is complete; trusted says what did.
 func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err error) {
 	had, has := len(f.current.Load().byID), len(snap.byID)
 	gone := had - has
@@ -249,15 +249,15 @@ func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err 
 	case had == 0:
 		return "", nil
 	case snap.blank:
-		return "", fmt.Errorf(`%s: empty, but %d entries are in effect; if it is meant, write the line {"end":true,"count":0} into it`, f.path, had)
+		return "", fmt.Errorf(`%s: empty, but %d entries are in effect; if that is intended, write the line {"end":true,"count":0} into it`, f.path, had)
 	case gone <= maxGone || has >= gone:
 		return "", nil
 	case snap.end != 0:
 		return "it has an end line", nil
 	case replaced:
-		return "it was put in the place of the old file", nil
+		return "it replaced the old file", nil
 	case asked:
-		return "the reload was asked for", nil
+		return "the reload was requested", nil
 	}
 	return "", &ShrinkError{Path: f.path, Gone: gone, Left: has}
 }
@@ -272,8 +272,8 @@ func (f *File) refuse(err error) {
 	}
 }
 
-// accept puts snap into effect and reports it. Content that is in effect already is
-// reported only after an error, or with other warnings.
+// accept puts snap into effect and reports it. Content that is already in effect is reported
+// only after an error, or with other warnings.
 func (f *File) accept(snap *snapshot, trusted string, now Status) {
 	was := f.Status()
 	if now.Fingerprint == was.Fingerprint {

@@ -21,7 +21,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// put writes a token file the way editors and provisioning tools do, in place.
+// put writes a token file in place, as editors and provisioning tools do.
 func put(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600); err != nil {
@@ -29,7 +29,7 @@ func put(t testing.TB, path string, lines ...string) {
 	}
 }
 
-// swap puts a new file in the place of the old one.
+// swap replaces the old file by a new one.
 func swap(t testing.TB, path string, lines ...string) {
 	t.Helper()
 	put(t, path+".new", lines...)
@@ -49,7 +49,7 @@ func mustOpen(t testing.TB, path string, o Options) *File {
 	return f
 }
 
-// with is a request with the token of the entry id that line makes.
+// with returns a request with the token of the entry id that line makes.
 func with(id string) authz.Request { return authz.Request{Token: authz.NewToken("token-of-" + id)} }
 
 func reasonOf(err error) authz.Reason {
@@ -222,8 +222,8 @@ func TestReloadOfMissingFile(t *testing.T) {
 	}
 }
 
-// meddler is a context that changes the file while it is read: the parser asks
-// it for its Err from time to time.
+// meddler is a context that changes the file while it is read: the parser calls its Err from
+// time to time.
 type meddler struct {
 	context.Context
 	path  string
@@ -250,7 +250,7 @@ func TestReloadOfChangingFile(t *testing.T) {
 		put(t, path, line("a"))
 		var reloads int
 		f := mustOpen(t, path, Options{OnReload: func(Reload) { reloads++ }})
-		put(t, path, line("b"), strings.Repeat("\n", 1024)) // one question a reading
+		put(t, path, line("b"), strings.Repeat("\n", 1024)) // one call in each read
 		if err := f.Reload(&meddler{t.Context(), path, 100}); !errors.Is(err, errChanging) {
 			t.Errorf("Reload = %v, want %v", err, errChanging)
 		}
@@ -279,9 +279,9 @@ func many(from, to int) (lines []string) {
 	return lines
 }
 
-// TestHalfWrittenFileEmptiesNoFleet: of a version that came in place and lacks most of
-// the entries it cannot be told whether it is whole.
-func TestHalfWrittenFileEmptiesNoFleet(t *testing.T) {
+// TestHalfWrittenFileRevokesNothing: if a version was written in place and lacks most of the
+// entries, nothing shows that it is complete.
+func TestHalfWrittenFileRevokesNothing(t *testing.T) {
 	const comment = "# all gone\n"
 	for _, tc := range []struct {
 		name     string
@@ -315,8 +315,8 @@ func TestHalfWrittenFileEmptiesNoFleet(t *testing.T) {
 	}
 }
 
-// TestMassWithdrawalCounts: a version that lacks most of the entries is taken if
-// something shows that it is whole, and the reload says what that was.
+// TestMassWithdrawalCounts: a version that lacks most of the entries is accepted if something
+// shows that it is complete, and the reload says what.
 func TestMassWithdrawalCounts(t *testing.T) {
 	left := many(0, 15)
 	end := append(slices.Clone(left), `{"end":true,"count":15}`+"\n")
@@ -325,34 +325,34 @@ func TestMassWithdrawalCounts(t *testing.T) {
 		withdraw func(t *testing.T, w *watched)
 		trusted  string
 	}{
-		{"by a rename", func(t *testing.T, w *watched) { swap(t, w.path, left...) }, "it was put in the place of the old file"},
+		{"by a rename", func(t *testing.T, w *watched) { swap(t, w.path, left...) }, "it replaced the old file"},
 		{"by a link", func(t *testing.T, w *watched) {
 			other := filepath.Join(t.TempDir(), "other")
 			put(t, other, left...)
 			if err := errors.Join(os.Symlink(other, w.path+".link"), os.Rename(w.path+".link", w.path)); err != nil {
 				t.Fatal(err)
 			}
-		}, "it was put in the place of the old file"},
+		}, "it replaced the old file"},
 		{"with an end line", func(t *testing.T, w *watched) { put(t, w.path, end...) }, "it has an end line"},
 		{"by a reload", func(t *testing.T, w *watched) {
 			put(t, w.path, left...)
 			if err := w.Reload(t.Context()); err != nil {
 				t.Error(err)
 			}
-		}, "the reload was asked for"},
+		}, "the reload was requested"},
 		{"by a rename while an older version is looked at", func(t *testing.T, w *watched) {
 			put(t, w.path, many(0, 39)...)
 			time.Sleep(defaultInterval)
 			swap(t, w.path, left...)
-		}, "it was put in the place of the old file"},
+		}, "it replaced the old file"},
 		{"one by one", func(t *testing.T, w *watched) {
-			// Each edit frees the number of a file for one of the next.
+			// Each edit frees the inode of a file for one of the next.
 			for i := 15; i < 40; i++ {
 				if _, err := Revoke(w.path, fmt.Sprint("id", i)); err != nil {
 					t.Fatal(err)
 				}
 			}
-		}, "it was put in the place of the old file"},
+		}, "it replaced the old file"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			watchFile(t, many(0, 40), func(t *testing.T, w *watched) {
@@ -374,8 +374,7 @@ func TestMassWithdrawalCounts(t *testing.T) {
 	}
 }
 
-// TestRefusedWithdrawalCanBeConfirmed: whatever the advice of the refusal says, it
-// works.
+// TestRefusedWithdrawalCanBeConfirmed: every step that the error advises works.
 func TestRefusedWithdrawalCanBeConfirmed(t *testing.T) {
 	for name, confirm := range map[string]func(t *testing.T, w *watched) error{
 		"reload": func(t *testing.T, w *watched) error { return w.Reload(t.Context()) },
@@ -406,14 +405,14 @@ func TestRefusedWithdrawalCanBeConfirmed(t *testing.T) {
 	}
 }
 
-// TestNewFileInTheMakingIsNoReplacement: a file that is taken away and written anew
-// under its name is not whole because it is another one.
-func TestNewFileInTheMakingIsNoReplacement(t *testing.T) {
+// TestRecreatedFileIsNoReplacement: a file that is removed and written again under its name is
+// not complete just because it is a different file.
+func TestRecreatedFileIsNoReplacement(t *testing.T) {
 	watchFile(t, many(0, 40), func(t *testing.T, w *watched) {
 		if err := os.Remove(w.path); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(defaultInterval / 2) // between two looks, so that each finds a change
+		time.Sleep(defaultInterval / 2) // between two checks, so that each finds a change
 		for n := range 15 {
 			put(t, w.path, many(0, n)...)
 			time.Sleep(defaultInterval)
@@ -430,8 +429,8 @@ func TestNewFileInTheMakingIsNoReplacement(t *testing.T) {
 	})
 }
 
-// TestReloadRefusesAnEmptyFile: a file without a line is what a failed write leaves,
-// whichever way it came.
+// TestReloadRefusesAnEmptyFile: a file without a line is the result of a failed write, however
+// it was made.
 func TestReloadRefusesAnEmptyFile(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, line("a"))
@@ -473,8 +472,8 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// TestLookupWhileReloading holds lookups to one version or the other: every
-// version has a and b with the same subject, and none has both states at once.
+// TestLookupWhileReloading: a lookup uses one version or the other. Every version has a and b
+// with the same subject, and none has both states at once.
 func TestLookupWhileReloading(t *testing.T) {
 	path := tokenPath(t)
 	version := func(n int) []string {
@@ -515,8 +514,8 @@ func TestLookupWhileReloading(t *testing.T) {
 	wg.Wait()
 }
 
-// TestConfirms: another file confirms a session whose token it would let in as the
-// same device under the same conditions.
+// TestConfirms: another file confirms a session if it would grant its token to the same device
+// under the same conditions.
 func TestConfirms(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, line("a", `"subject":"pump-7"`, `"expire_at":4000000000`))

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// keepsOpen is whether a file may be replaced while it is open.
+// keepsOpen says whether a file may be replaced while it is open.
 const keepsOpen = true
 
 // takeOwner gives f the owner and group of like.
@@ -29,8 +29,8 @@ func takeOwner(f *os.File, like fs.FileInfo) error {
 	return nil
 }
 
-// takeDirOwner gives f, which is new, to whom its directory belongs if root made
-// it: a service that runs as a user of its own could not read it otherwise.
+// takeDirOwner gives the new file f to the owner of its directory if root created it. Otherwise
+// a service that runs as a different user could not read it.
 func takeDirOwner(f *os.File, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -42,8 +42,8 @@ func takeDirOwner(f *os.File, dir string) error {
 	return takeOwner(f, info)
 }
 
-// openTo names what a mode allows to others than the owner, empty for nothing
-// worth a warning.
+// openTo describes what a mode allows others than the owner, or returns "" if no warning is
+// needed.
 func openTo(mode fs.FileMode) string {
 	switch {
 	case mode&0o002 != 0:

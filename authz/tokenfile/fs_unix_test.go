@@ -18,7 +18,7 @@ func TestEditsFollowLinks(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Dir(real), 0o700), os.Symlink(filepath.Join("real", "tokens"), link)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Create(link, CreateOptions{Name: "x"}); err == nil || !strings.Contains(err.Error(), "a link that leads nowhere") {
+	if _, err := Create(link, CreateOptions{Name: "x"}); err == nil || !strings.Contains(err.Error(), "a link to a file that does not exist") {
 		t.Errorf("Create through a dangling link = %v", err)
 	}
 	put(t, real, line("a"))
@@ -41,7 +41,7 @@ func TestEditsKeepModeAndOwner(t *testing.T) {
 	}
 	owner := os.Geteuid()
 	if owner == 0 {
-		owner = 12345 // root can give it away, and must give back what it rewrites
+		owner = 12345 // root can change the owner, and must keep it when it rewrites the file
 		if err := os.Chown(path, owner, owner); err != nil {
 			t.Fatal(err)
 		}
@@ -58,9 +58,9 @@ func TestEditsKeepModeAndOwner(t *testing.T) {
 	}
 }
 
-// TestRootGivesNewFilesAway makes files in a directory of a service's user. As
-// anybody but root it shows that making them changes nothing.
-func TestRootGivesNewFilesAway(t *testing.T) {
+// TestNewFilesOfRootGetTheOwnerOfTheDirectory creates files in a directory of a service's user.
+// As any other user than root it checks that the owner does not change.
+func TestNewFilesOfRootGetTheOwnerOfTheDirectory(t *testing.T) {
 	dir := t.TempDir()
 	owner := os.Geteuid()
 	if owner == 0 {
@@ -70,7 +70,7 @@ func TestRootGivesNewFilesAway(t *testing.T) {
 		}
 	}
 	path := filepath.Join(dir, "tokens.jsonl")
-	// The service might have laid a link where root will open its lock.
+	// The service might have made a link where root opens its lock.
 	victim := filepath.Join(t.TempDir(), "shadow")
 	put(t, victim, "x")
 	if err := os.Symlink(victim, filepath.Join(dir, "other.lock")); err != nil {

@@ -5,11 +5,11 @@ import (
 	"os"
 )
 
-// keepsOpen is whether a file may be replaced while it is open.
+// keepsOpen says whether a file may be replaced while it is open.
 const keepsOpen = false
 
-// The rest does nothing: files inherit owner and access from their directory, not from a
-// mode.
+// The other functions do nothing: files inherit owner and access from their directory, not from
+// a mode.
 
 func takeOwner(*os.File, fs.FileInfo) error { return nil }
 func takeDirOwner(*os.File, string) error   { return nil }

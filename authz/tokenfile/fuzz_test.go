@@ -28,7 +28,7 @@ func seeds() []string {
 	}
 }
 
-// render writes the file anew from what parse understood.
+// render writes the file again from the result of parse.
 func render(s *snapshot) []byte {
 	var out bytes.Buffer
 	for e := range s.entries() {
@@ -70,7 +70,7 @@ func render(s *snapshot) []byte {
 	return out.Bytes()
 }
 
-// meaning returns what each entry means, with what rendering may change leveled.
+// meaning returns the meaning of each entry, without differences that render makes.
 func meaning(s *snapshot) []Entry {
 	var all []Entry
 	for e := range s.entries() {
@@ -85,8 +85,8 @@ func meaning(s *snapshot) []Entry {
 	return all
 }
 
-// FuzzParse holds the parser to its word: it never panics, and what it lets pass
-// says the same when it is written anew.
+// FuzzParse: the parser never panics, and a file that it accepts has the same meaning when it
+// is written again.
 func FuzzParse(f *testing.F) {
 	for _, seed := range seeds() {
 		f.Add([]byte(seed))
@@ -115,8 +115,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzEdit edits a file and holds every line that was not meant to be the same,
-// to the byte, and the result to be good.
+// FuzzEdit edits a file and checks that every other line stays the same, to the byte, and that
+// the result is valid.
 func FuzzEdit(f *testing.F) {
 	for _, seed := range seeds() {
 		for op := range uint8(6) {
@@ -140,7 +140,7 @@ func FuzzEdit(f *testing.F) {
 		}
 		edited := d.bytes()
 		if _, err := parseDocument(edited); err != nil {
-			// A line at its limit can grow over it; edit would refuse to write this.
+			// A line at its limit can exceed it; edit would refuse to write this.
 			if !strings.Contains(err.Error(), "longer than 64 KiB") {
 				t.Fatalf("%q became %q: %v", data, edited, err)
 			}

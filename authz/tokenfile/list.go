@@ -11,13 +11,13 @@ import (
 
 // Entry is one token of the file.
 type Entry struct {
-	// ID is the token's handle, Subject the device it belongs to.
+	// ID is the name of the token, and Subject the device that it belongs to.
 	ID, Subject string
-	// Fingerprint is the token's; see [authz.Token.Fingerprint].
+	// Fingerprint is the token's fingerprint; see [authz.Token.Fingerprint].
 	Fingerprint string
 	Disabled    bool
-	// Expires is when the token ends, Created when it was made; zero if the file
-	// does not have it.
+	// Expires is when the token expires, and Created when it was created; zero if the file does
+	// not say.
 	Expires, Created time.Time
 	// Only, Upstream, ACL and Attrs are those of the token's grant.
 	Only     authz.Conditions
@@ -25,17 +25,16 @@ type Entry struct {
 	ACL      *authz.ACL
 	Attrs    map[string]string
 	Comment  string
-	// Line is where the entry stands, from 1.
+	// Line is the number of the entry's line, from 1.
 	Line int
 }
 
-// List returns the entries of the file at path in their order, disabled and
-// expired ones included.
+// List returns the entries of the file at path in order, including disabled and expired ones.
 func List(path string) ([]Entry, error) {
 	return entries(path, func(*entry) bool { return true })
 }
 
-// Show returns the entry of that id and all of the device of that name, or
+// Show returns the entry with that id and all entries of the device with that name, or
 // [ErrNotFound].
 func Show(path, idOrName string) ([]Entry, error) {
 	found, err := entries(path, func(e *entry) bool { return e.id == idOrName || e.subject == idOrName })
@@ -72,7 +71,7 @@ func (d *document) describe(e *entry) Entry {
 	}
 	rec := d.record(e)
 	if raw := rec[fieldCreatedAt]; raw != nil {
-		created, _ := decodeTime(raw) // has been parsed before, as the comment
+		created, _ := decodeTime(raw) // parsed before, like the comment
 		shown.Created = unix(created)
 	}
 	if raw := rec[fieldComment]; raw != nil {
@@ -82,9 +81,9 @@ func (d *document) describe(e *entry) Entry {
 	return shown
 }
 
-// Lint reads the file at path as [Open] would, and returns problems that are
-// not errors. A file that Open would refuse is an error, a *[FormatError]
-// if it breaks the rules.
+// Lint reads the file at path as [Open] would, and returns problems that are not errors. If
+// Open would refuse the file, Lint returns an error, which is a *[FormatError] if the file
+// breaks the rules.
 func Lint(path string) (warnings []string, err error) {
 	snap, version, err := read(context.Background(), path)
 	version.close()
@@ -98,7 +97,7 @@ func Lint(path string) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// expired counts the entries whose time is over.
+// expired counts the expired entries.
 func (s *snapshot) expired(now time.Time) (n int) {
 	for e := range s.entries() {
 		if e.expires != 0 && e.expires <= now.Unix() {

@@ -15,8 +15,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// model is what a token file and the sessions behind it should do, said as
-// simply as possible.
+// model is a simple description of what a token file and the sessions that use it should do.
 type model struct {
 	path    string
 	file    *File
@@ -32,11 +31,11 @@ type modelEntry struct {
 	token            authz.Token
 	created, expires time.Time
 	disabled         bool
-	longer           bool // a session may be in that knows of a later expiry, or of none
+	longer           bool // there may be a session with a later expiry, or with none
 }
 
-// step is the time between two edits. Whole hours never come to an end within
-// one look at the file after a multiple of it.
+// step is the time between two edits. Whole hours never end within one check of the file after
+// a multiple of it.
 const (
 	step = 30*time.Minute + 15*time.Second
 	look = 10 * time.Second
@@ -67,8 +66,8 @@ func (m *model) names() *rapid.Generator[string] {
 	return rapid.SampledFrom(append([]string{"x", "y", "nobody"}, m.order...))
 }
 
-// expect puts the edited file into effect and compares the revocations, those
-// that came since and those of now, with ids.
+// expect loads the edited file and compares the revocations since then, and those of now, with
+// ids.
 func (m *model) expect(t *rapid.T, ids ...string) {
 	if err := m.file.Reload(context.Background()); err != nil {
 		t.Fatalf("Reload = %v", err)
@@ -86,7 +85,7 @@ func (m *model) expect(t *rapid.T, ids ...string) {
 	clear(m.revoked)
 }
 
-// enabled returns those ids of which a session may be in.
+// enabled returns those ids that may have sessions.
 func (m *model) enabled(ids []string) []string {
 	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return m.entries[id].disabled })
 }
@@ -180,8 +179,8 @@ func (m *model) checkNamed(t *rapid.T, name string, ids []string, err error) {
 	}
 }
 
-// wait lets time pass. Of those whose time ends now only sessions that do not
-// know are revoked.
+// wait lets time pass. Of the tokens that expire now, only those with sessions that have
+// another expiry are revoked.
 func (m *model) wait(t *rapid.T) {
 	time.Sleep(step)
 	var gone []string
@@ -240,7 +239,7 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// inBubble runs f in a bubble of its own, and lets its failure out: rapid throws
+// inBubble runs f in a bubble of its own, and reports its failure outside: rapid panics with
 // it, and counts hours that pass in a bubble as its own.
 func inBubble(t *testing.T, rt *rapid.T, f func(t *rapid.T)) {
 	var thrown any

@@ -19,25 +19,25 @@ import (
 const (
 	formatName = "mqtt-auth-tokens/1"
 	maxLine    = 64 << 10 // bytes, without the line end
-	// maxShared bounds the distinct subjects and details that are remembered while
-	// parsing. Fleets have a few that all share, or one for each device; the
-	// second kind is not worth remembering.
+	// maxShared bounds the distinct subjects and details that are stored while parsing. A fleet
+	// has a few that all devices share, or a different one for each device, which need not be
+	// stored.
 	maxShared = 4096
 )
 
-// parser reads one version of the file, line by line.
+// parser parses one version of the file, line by line.
 type parser struct {
 	snap     *snapshot
 	faults   []Fault
-	subjects map[string]string  // those that many entries may share
+	subjects map[string]string  // shared by many entries
 	details  map[string]*detail // the same, by the raw JSON of their fields
 	raw      []byte             // scratch for a key of details
 	headed   bool               // the header has been read
-	entries  int                // lines with an entry, good or bad
+	entries  int                // lines with an entry, valid or not
 }
 
-// parse reads a token file from r. A file that breaks the rules yields a
-// *FormatError, without its path.
+// parse reads a token file from r. If the file breaks the rules, it returns a *FormatError
+// without a path.
 func parse(ctx context.Context, r io.Reader) (*snapshot, error) {
 	p := parser{
 		snap:     &snapshot{byHash: make(map[[sha256.Size]byte]*entry), byID: make(map[string]*entry), blank: true},
@@ -53,7 +53,7 @@ func parse(ctx context.Context, r io.Reader) (*snapshot, error) {
 	return p.snap, nil
 }
 
-// lines reads all lines, or as many as it takes to find enough faults.
+// lines reads all lines, or until there are enough faults.
 func (p *parser) lines(ctx context.Context, r io.Reader) error {
 	in := bufio.NewReaderSize(r, maxLine+2) // with room for CR and LF
 	for n := 1; len(p.faults) < maxFaults; n++ {
@@ -97,7 +97,7 @@ func (p *parser) line(n int, line []byte) {
 	p.snap.blank = false
 	switch {
 	case bytes.IndexByte(line, 0) >= 0:
-		p.fault(n, "", "holds a NUL byte: the file is damaged, or not UTF-8")
+		p.fault(n, "", "contains a NUL byte: the file is damaged, or not UTF-8")
 	case !utf8.Valid(line):
 		p.fault(n, "", "is not valid UTF-8")
 	case p.snap.end != 0:
@@ -132,7 +132,7 @@ func (p *parser) object(n int, line []byte) *Fault {
 	}
 	p.snap.byID[e.id] = e
 	if other := p.snap.byHash[e.hash]; other != nil {
-		return &Fault{Field: "token_hash", Reason: fmt.Sprintf("the same token as in line %d; take one of them out", other.line)}
+		return &Fault{Field: "token_hash", Reason: fmt.Sprintf("the same token as in line %d; remove one of them", other.line)}
 	}
 	p.snap.byHash[e.hash] = e
 	return nil
@@ -146,9 +146,9 @@ func (p *parser) header(rec *record) *Fault {
 	case string(text) != formatName:
 		return &Fault{Field: "format", Reason: "is not " + formatName + ", which is all that this version reads"}
 	case !rec.only(fieldFormat):
-		return &Fault{Field: "format", Reason: "no other field may stand beside it"}
+		return &Fault{Field: "format", Reason: "no other field is allowed next to it"}
 	case p.headed || p.entries > 0:
-		return &Fault{Field: "format", Reason: "must stand once, before the first entry"}
+		return &Fault{Field: "format", Reason: "must occur once, before the first entry"}
 	}
 	p.headed = true
 	return nil
@@ -183,7 +183,7 @@ func (p *parser) decode(rec *record, e *entry) *Fault {
 	case !rec.has(fieldTokenHash):
 		return &Fault{Field: "token_hash", Reason: "is missing; " + hashHint}
 	case e.notBefore != 0 && e.expires != 0 && e.notBefore >= e.expires:
-		return &Fault{Field: "not_before", Reason: "not before expire_at: the token would never be good"}
+		return &Fault{Field: "not_before", Reason: "not before expire_at: the token would never be valid"}
 	}
 	if e.subject == "" {
 		e.subject = e.id
@@ -191,8 +191,8 @@ func (p *parser) decode(rec *record, e *entry) *Fault {
 	return p.decodeDetail(rec, e)
 }
 
-// decodeField decodes one field of those that most entries have, and checks
-// those that none keeps.
+// decodeField decodes one of the fields that most entries have, and checks those that are not
+// stored.
 func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
 	var text []byte
 	switch f {
@@ -205,7 +205,7 @@ func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
 	case fieldTokenHash:
 		e.hash, err = decodeHash(raw)
 	case fieldToken:
-		err = errors.New("a token in the clear; write its hash as token_hash instead: " + hashHint)
+		err = errors.New("a token in plain text; write its hash as token_hash instead: " + hashHint)
 	case fieldDisabled:
 		e.disabled, err = decodeBool(raw)
 	case fieldExpireAt:
@@ -220,8 +220,8 @@ func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
 	return err
 }
 
-// subject returns text as a string that costs no memory where that can be had:
-// ids mostly begin with the subject, and other tokens may have the same.
+// subject returns text as a string that shares memory if possible: an id often begins with the
+// subject, and other tokens may have the same subject.
 func (p *parser) subject(text []byte, id string) string {
 	if strings.HasPrefix(id, string(text)) {
 		return id[:len(text)]
@@ -236,8 +236,7 @@ func (p *parser) subject(text []byte, id string) string {
 	return s
 }
 
-// decodeDetail decodes the rarer fields, or finds them decoded already: text
-// that is the same means the same.
+// decodeDetail decodes the rarer fields. It reuses the result for the same text.
 func (p *parser) decodeDetail(rec *record, e *entry) *Fault {
 	p.raw = p.raw[:0]
 	for f := fieldClientID; f <= fieldClientAttrs; f++ {

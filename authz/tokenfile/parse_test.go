@@ -152,7 +152,7 @@ func TestParseShares(t *testing.T) {
 	}
 }
 
-// TestParseRefuses holds one fault a line, and where and how it is reported.
+// TestParseRefuses has one fault per line, and where and how it is reported.
 func TestParseRefuses(t *testing.T) {
 	const ok = `"id":"a","token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`
 	for _, tc := range []struct {
@@ -162,18 +162,18 @@ func TestParseRefuses(t *testing.T) {
 		{"no object", "token", "1: column 1: expected one JSON object"},
 		{"truncated", `{` + ok, "1: the text ends early"},
 		{"two objects", `{` + ok + `}{}`, "1: column"},
-		{"unknown field", `{` + ok + `,"expires_at":1}`, "1: expires_at: a field of an unknown name"},
-		{"field of a later version", `{` + ok + `,"limits":{}}`, "1: limits: a field of an unknown name"},
-		{"unknown field that may be a token", `{"A1B2C3D4E5":"x"}`, "1: a field of an unknown name"},
+		{"unknown field", `{` + ok + `,"expires_at":1}`, "1: expires_at: an unknown field"},
+		{"field of a later version", `{` + ok + `,"limits":{}}`, "1: limits: an unknown field"},
+		{"unknown field that may be a token", `{"A1B2C3D4E5":"x"}`, "1: an unknown field"},
 		{"unknown field in capitals", `{` + ok + `,"Disabled":true}`, "1: disabled: write the field's name in lower case"},
 		{"doubled field", `{` + ok + `,"id":"b"}`, "1: column 98: id: a duplicate key"},
 		{"doubled field in capitals", `{` + ok + `,"ID":"b"}`, "1: column 98: id: a duplicate key"},
-		{"NUL", "{" + ok + "}\x00", "1: holds a NUL byte"},
-		{"NUL in a comment", "# \x00", "1: holds a NUL byte"},
-		{"zeros of a crash", "{" + ok + "}\n" + strings.Repeat("\x00", 4096), "2: holds a NUL byte"},
+		{"NUL", "{" + ok + "}\x00", "1: contains a NUL byte"},
+		{"NUL in a comment", "# \x00", "1: contains a NUL byte"},
+		{"zeros of a crash", "{" + ok + "}\n" + strings.Repeat("\x00", 4096), "2: contains a NUL byte"},
 		{"not UTF-8", `{` + ok + ",\"comment\":\"\xff\"}", "1: is not valid UTF-8"},
 		{"comment not UTF-8", "# \xff", "1: is not valid UTF-8"},
-		{"UTF-16", "\xff\xfe{\x00\"\x00", "1: holds a NUL byte"},
+		{"UTF-16", "\xff\xfe{\x00\"\x00", "1: contains a NUL byte"},
 		{"byte order mark", "\xef\xbb\xbf{" + ok + "}", "1: starts with a byte order mark"},
 		{"long line", "#" + strings.Repeat("x", maxLine), "1: longer than 64 KiB"},
 		{"very long line", line("a") + strings.Repeat("x", 5*maxLine) + "\n", "2: longer than 64 KiB"},
@@ -184,8 +184,8 @@ func TestParseRefuses(t *testing.T) {
 		{"id of a wrong type", `{"id":7}`, "1: id: want a string, got a number"},
 		{"id null", `{"id":null}`, "1: id: want a string, got null"},
 		{"long id", line(strings.Repeat("i", maxID+1)), "1: id: 129 bytes long"},
-		{"control character in the id", `{"id":"a\u0085"}`, "1: id: must not hold control characters"},
-		{"line end in the id", `{"id":"a\n"}`, "1: id: must not hold control characters"},
+		{"control character in the id", `{"id":"a\u0085"}`, "1: id: must not contain control characters"},
+		{"line end in the id", `{"id":"a\n"}`, "1: id: must not contain control characters"},
 		{"long subject", line("a", `"subject":"`+strings.Repeat("s", maxSubject+1)+`"`), "1: subject: 257 bytes long"},
 		{"empty subject", line("a", `"subject":""`), "1: subject: must not be empty"},
 		{"doubled id", line("a") + "\n" + line("b") + strings.Replace(line("c"), `"c"`, `"a"`, 1), "4: id: the same as in line 1"},
@@ -201,7 +201,7 @@ func TestParseRefuses(t *testing.T) {
 		{"base64 with bits left over", `{"id":"a","token_hash":"sha256:` + base64.RawURLEncoding.EncodeToString(sum("x"))[:42] + `_"}`, "1: token_hash: want \"sha256:\""},
 		{"hash of nothing", `{"id":"a","token_hash":"` + hashOf("") + `"}`, "1: token_hash: the hash of an empty text"},
 		{"hash of zeros", `{"id":"a","token_hash":"sha256:` + strings.Repeat("0", 64) + `"}`, "1: token_hash: the hash of an empty text"},
-		{"plain token", `{"id":"a","token":"plain-token-1"}`, "1: token: a token in the clear"},
+		{"plain token", `{"id":"a","token":"plain-token-1"}`, "1: token: a token in plain text"},
 
 		{"expiry in milliseconds", line("a", `"expire_at":1798761600000`), "1: expire_at: too far in the future: milliseconds?"},
 		{"expiry just too far", line("a", `"expire_at":100000000001`), "1: expire_at: too far in the future"},
@@ -229,8 +229,8 @@ func TestParseRefuses(t *testing.T) {
 		{"empty client id in a list", line("a", `"clientid":["c",""]`), "1: clientid: must not be empty"},
 		{"client ids of wrong types", line("a", `"clientid":["c",7]`), "1: clientid: want a string, got a number"},
 		{"client ids in an object", line("a", `"clientid":{"c":"d"}`), "1: clientid: want a string or a list of strings, got an object"},
-		{"star inside", line("a", `"clientid":"a*b"`), "1: clientid: a * is allowed at the end only"},
-		{"two stars", line("a", `"username":"a**"`), "1: username: a * is allowed at the end only"},
+		{"star inside", line("a", `"clientid":"a*b"`), "1: clientid: a * is allowed only at the end"},
+		{"two stars", line("a", `"username":"a**"`), "1: username: a * is allowed only at the end"},
 		{"bits set behind the mask", line("a", `"cidr":"10.1.0.0/8"`), "1: cidr: an address inside the range 10.0.0.0/8"},
 		{"no network", line("a", `"cidr":"localhost"`), "1: cidr: want an address or a range"},
 		{"mask too long", line("a", `"cidr":"10.0.0.0/33"`), "1: cidr: want an address or a range"},
@@ -247,9 +247,9 @@ func TestParseRefuses(t *testing.T) {
 		{"format of the future", `{"format":"mqtt-auth-tokens/2"}`, "1: format: is not mqtt-auth-tokens/1"},
 		{"format of a wrong type", `{"format":1}`, "1: format: want a string"},
 		{"format with more", `{"format":"mqtt-auth-tokens/1","id":"a"}`, "1: format: no other field"},
-		{"roles", `{"format":"mqtt-auth-tokens/1","roles":{}}`, "1: roles: a field of an unknown name"},
-		{"format behind an entry", line("a") + `{"format":"mqtt-auth-tokens/1"}`, "2: format: must stand once"},
-		{"format twice", strings.Repeat(`{"format":"mqtt-auth-tokens/1"}`+"\n", 2), "2: format: must stand once"},
+		{"roles", `{"format":"mqtt-auth-tokens/1","roles":{}}`, "1: roles: an unknown field"},
+		{"format behind an entry", line("a") + `{"format":"mqtt-auth-tokens/1"}`, "2: format: must occur once"},
+		{"format twice", strings.Repeat(`{"format":"mqtt-auth-tokens/1"}`+"\n", 2), "2: format: must occur once"},
 		{"count wrong", line("a") + `{"end":true,"count":2}`, "2: count: says 2, but there are 1 entries"},
 		{"count missing", line("a") + `{"end":true}`, "2: end: the end line must read"},
 		{"count alone", line("a") + `{"count":1}`, "2: end: the end line must read"},
@@ -295,8 +295,8 @@ func TestParseListsFaults(t *testing.T) {
 	}
 }
 
-// TestFaultsKeepSecrets puts a secret wherever it can be misplaced, and looks for
-// it, and for most of a hash, in what is said about it.
+// TestFaultsKeepSecrets puts a secret wherever it can be misplaced, and searches the errors for
+// it, and for most of its hash.
 func TestFaultsKeepSecrets(t *testing.T) {
 	const secret = "zQ7secretTokenOfPump7"
 	for _, text := range []string{

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// createMany is the child: it creates tokens and takes every second one back.
+// createMany is the child process: it creates tokens and revokes every second one.
 func createMany() int {
 	parts := strings.Split(os.Getenv(childEnv), ",")
 	count, _ := strconv.Atoi(parts[2])
@@ -45,8 +45,8 @@ func createMany() int {
 	return 0
 }
 
-// TestProcessesLoseNothing lets processes write to one file at once.
-func TestProcessesLoseNothing(t *testing.T) {
+// TestConcurrentProcessesLoseNothing lets processes write to one file at once.
+func TestConcurrentProcessesLoseNothing(t *testing.T) {
 	const processes, each = 6, 12
 	path := tokenPath(t)
 	self, err := os.Executable()

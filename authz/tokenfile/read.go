@@ -13,14 +13,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// errChanging means that the file was written to while it was read. It passes.
+// errChanging means that the file was changed while it was read. It is temporary.
 var errChanging = errors.New("the file changes while it is read")
 
-// stamp distinguishes versions of the file without reading it. The zero stamp is
-// that of no file.
+// stamp distinguishes versions of the file without reading it. The zero stamp stands for a
+// missing file.
 type stamp struct{ info fs.FileInfo }
 
-// stampOf returns the stamp of the file that path leads to, through any links.
+// stampOf returns the stamp of the file at path. It follows links.
 func stampOf(path string) stamp {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -36,17 +36,18 @@ func (s stamp) equal(o stamp) bool {
 	return s.unwritten(o) && s.info.Mode() == o.info.Mode()
 }
 
-// sameFile reports whether both are of one file, whatever it holds.
+// sameFile reports whether both stamps belong to the same file, whatever its content.
 func (s stamp) sameFile(o stamp) bool {
 	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)
 }
 
-// unwritten reports whether both are of one file that has not been written to.
+// unwritten reports whether both stamps belong to the same file and it was not changed in
+// between.
 func (s stamp) unwritten(o stamp) bool {
 	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
 
-// open opens the regular file that path leads to.
+// open opens the regular file at path.
 func open(path string) (*os.File, error) {
 	f, _, err := files.Open(path)
 	if errors.Is(err, files.ErrNotRegular) {
@@ -55,7 +56,7 @@ func open(path string) (*os.File, error) {
 	return f, err
 }
 
-// version is what is known of one version of the file, good or bad.
+// version describes one version of the file, valid or not.
 type version struct {
 	stamp       stamp
 	fingerprint string // hexadecimal SHA-256 of the content, empty if it could not be read
@@ -71,8 +72,8 @@ func (v version) close() {
 	}
 }
 
-// read parses the file. The version is of use even if there is an error, unless
-// that is errChanging or ctx's own. The caller closes it.
+// read parses the file. The version is valid even if there is an error, unless that is
+// errChanging or ctx's own. The caller closes it.
 func read(ctx context.Context, path string) (*snapshot, version, error) {
 	f, err := open(path)
 	if err != nil {
@@ -96,7 +97,7 @@ func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version,
 	digest := sha256.New()
 	snap, err := safely(func() (*snapshot, error) { return parse(ctx, io.TeeReader(f, digest)) })
 	err = named(err, path)
-	// The digest also covers what a refused file has after its last reported fault.
+	// The digest also covers the rest of a refused file after its last reported fault.
 	if _, rest := io.Copy(digest, f); rest == nil {
 		v.fingerprint = hex.EncodeToString(digest.Sum(nil))
 	}
@@ -122,7 +123,7 @@ func safely(parse func() (*snapshot, error)) (snap *snapshot, err error) {
 	return parse()
 }
 
-// fingerprint returns that of the file's content now.
+// fingerprint returns the fingerprint of the current content.
 func fingerprint(path string) (string, error) {
 	f, err := open(path)
 	if err != nil {
@@ -136,7 +137,7 @@ func fingerprint(path string) (string, error) {
 	return hex.EncodeToString(digest.Sum(nil)), nil
 }
 
-// warnings returns what is not wrong but should be seen to.
+// warnings returns problems that are not errors.
 func (s *snapshot) warnings(path string, v version) []string {
 	var all []string
 	if v.stamp.info != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// field is a key of a line's object.
+// field is a key of the object in a line.
 type field uint8
 
 // The fields, in the order in which an entry is checked and written.
@@ -42,10 +42,10 @@ var fieldNames = [numFields]string{
 	"clientid", "username", "cidr", "certificate", "upstream", "acl", "client_attrs", "created_at", "comment",
 }
 
-// String returns the field's spelling.
+// String returns the key.
 func (f field) String() string { return fieldNames[f] }
 
-// fieldOf returns the field of exactly that spelling.
+// fieldOf returns the field with exactly that key.
 func fieldOf(key []byte) (field, bool) {
 	for f, name := range fieldNames {
 		if string(key) == name {
@@ -55,11 +55,11 @@ func fieldOf(key []byte) (field, bool) {
 	return numFields, false
 }
 
-// record is a line's object taken apart: the raw JSON of each value, nil where
-// the field is absent. The values point into the line.
+// record has the raw JSON of each value in a line's object, or nil if the field is absent. The
+// values point into the line.
 type record [numFields][]byte
 
-// scanRecord takes the object in line apart. Its error never repeats a value.
+// scanRecord parses the object in line. Its error never contains a value.
 func scanRecord(line []byte) (rec record, fault *Fault) {
 	err := strictjson.EachMember(line, func(key, value []byte) error {
 		f, ok := fieldOf(key)
@@ -76,13 +76,13 @@ func scanRecord(line []byte) (rec record, fault *Fault) {
 	return rec, fault
 }
 
-// unknownField describes a key that is not a field. People who take the file for a map
-// write tokens as keys, so a key is repeated only if it does not look like a token.
+// unknownField describes a key that is not a field. People who take the file for a map write
+// tokens as keys, so a key is repeated only if it does not look like a token.
 func unknownField(key []byte) *Fault {
 	if f, ok := fieldOf(bytes.ToLower(key)); ok {
 		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}
 	}
-	fault := &Fault{Reason: "a field of an unknown name; known are id, subject, token_hash, disabled, expire_at, " +
+	fault := &Fault{Reason: "an unknown field; known are id, subject, token_hash, disabled, expire_at, " +
 		"not_before, clientid, username, cidr, certificate, upstream, acl, client_attrs, created_at, comment"}
 	if strictjson.Nameable(key) {
 		fault.Field = string(key)
@@ -100,7 +100,7 @@ func (rec *record) has(fields ...field) bool {
 	return false
 }
 
-// only reports whether no field is present but these.
+// only reports whether no other field is present.
 func (rec *record) only(fields ...field) bool {
 	rest := *rec
 	for _, f := range fields {
@@ -114,8 +114,7 @@ func (rec *record) only(fields ...field) bool {
 	return true
 }
 
-// set puts value, marshalled, in place of the field, or takes the field out if
-// value is nil.
+// set sets the field to value, encoded as JSON, or removes the field if value is nil.
 func (rec *record) set(f field, value any) {
 	if value == nil {
 		rec[f] = nil
@@ -124,7 +123,7 @@ func (rec *record) set(f field, value any) {
 	rec[f] = marshal(value)
 }
 
-// line renders rec as a line of the file, line end included.
+// line returns rec as a line of the file, including the line end.
 func (rec *record) line() []byte {
 	out := []byte{'{'}
 	for f, value := range rec {
@@ -140,8 +139,8 @@ func (rec *record) line() []byte {
 	return append(out, '}', '\n')
 }
 
-// marshal renders a string, number, bool or list of strings as JSON, with <, >
-// and & as they are.
+// marshal encodes a string, number, bool or list of strings as JSON, without escaping <, > and
+// &.
 func marshal(value any) []byte {
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)

@@ -89,7 +89,7 @@ func TestCertificateOfAFile(t *testing.T) {
 	}
 }
 
-// Every form in which a token service may state rules is good in a file too.
+// Every form of rules that a token service may send is valid in a file, too.
 func TestFormsOfTopicRules(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.jsonl")
 	for _, acl := range []string{

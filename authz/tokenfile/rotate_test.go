@@ -23,7 +23,7 @@ func TestRotate(t *testing.T) {
 	at := func(d time.Duration) string { return stampText(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Add(d)) }
 	expires := func(d time.Duration) string { return `"expire_at":"` + at(d) + `"` }
 	created := func(d time.Duration) string { return `"created_at":"` + at(d) + `"` }
-	// fresh is the entry that Rotate makes, with the new id and hash put back.
+	// fresh returns the entry that Rotate makes, with the old id and hash.
 	fresh := func(more ...string) string { return owned("new", more...) }
 	for _, tc := range []struct {
 		name    string

@@ -12,27 +12,27 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// snapshot is the content of one version of the file. It never changes.
+// snapshot is the content of one version of the file. It is immutable.
 type snapshot struct {
 	byHash map[[sha256.Size]byte]*entry
 	byID   map[string]*entry
 	chunks [][]entry // all entries, in the order of the file
-	end    int       // the number of the end line, 0 without one
-	blank  bool      // there is nothing but blank lines
+	end    int       // the line number of the end line, or 0
+	blank  bool      // all lines are blank
 }
 
-// entry is one token. A million of them are kept: what few have is in detail.
+// entry is one token. There may be a million, so the rarer fields are in detail.
 type entry struct {
 	id, subject        string
 	hash               [sha256.Size]byte
 	expires, notBefore int64 // seconds since 1970, 0 for none
 	detail             *detail
-	grant              atomic.Pointer[authz.Grant] // made when first asked for
+	grant              atomic.Pointer[authz.Grant] // made on first use
 	line               int32
 	disabled           bool
 }
 
-// detail holds an entry's rarer fields. Entries with equal ones share it.
+// detail has an entry's rarer fields. Entries with equal details share it.
 type detail struct {
 	clientIDs, usernames []string
 	addrs                []netip.Prefix
@@ -42,15 +42,15 @@ type detail struct {
 	attrs                map[string]string
 }
 
-// Chunks grow from the first size to the last, each twice the one before.
+// Each chunk is twice as large as the one before, from the first size to the last.
 const (
 	firstChunk = 16
 	doublings  = 8
 	maxChunk   = firstChunk << doublings
 )
 
-// add returns room for an entry. Chunks instead of one slice: that would be
-// copied as it grows, and half of it would be empty.
+// add returns space for an entry. A single slice would be copied as it grows, and half of it
+// would be unused.
 func (s *snapshot) add() *entry {
 	last := len(s.chunks) - 1
 	if last < 0 || len(s.chunks[last]) == cap(s.chunks[last]) {
@@ -75,11 +75,11 @@ func (s *snapshot) entries() iter.Seq[*entry] {
 	}
 }
 
-// notKept forbids to keep an answer: asking again costs a map probe, and a kept
-// answer would not know of the next version of the file.
+// notKept forbids caching an answer: a lookup is as fast, and a cached answer would not change
+// with the file.
 func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// authorization returns the entry's grant, the same one to everybody.
+// authorization returns the entry's grant, which all sessions share.
 func (e *entry) authorization() *authz.Grant {
 	if g := e.grant.Load(); g != nil {
 		return g
@@ -97,7 +97,7 @@ func (e *entry) authorization() *authz.Grant {
 	return g
 }
 
-// unix returns the time that a field holds, the zero time for none.
+// unix returns the time of a field, or the zero time if there is none.
 func unix(seconds int64) time.Time {
 	if seconds == 0 {
 		return time.Time{}
@@ -105,21 +105,20 @@ func unix(seconds int64) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// change is how an entry differs from the one of the same id in the last
-// version of the file.
+// change says how an entry differs from the one with the same id in the previous version.
 type change uint8
 
 const (
 	same change = iota
-	// kept: sessions go on.
+	// kept: sessions continue.
 	kept
-	// shortened: sessions go on until the new expiry.
+	// shortened: sessions continue until the new expiry.
 	shortened
-	// ended: sessions end, though their devices may be able to connect again.
+	// ended: sessions end, though their devices may be able to reconnect.
 	ended
 )
 
-// changeFrom compares the entry with the old one of the same id.
+// changeFrom compares the entry with the old one that has the same id.
 func (e *entry) changeFrom(old *entry) change {
 	identity := e.hash == old.hash && e.subject == old.subject && e.notBefore == old.notBefore && e.detail.equal(old.detail)
 	switch {
@@ -145,15 +144,15 @@ func (d *detail) equal(o *detail) bool {
 		d.upstream.ClientID == o.upstream.ClientID && maps.Equal(d.attrs, o.attrs)
 }
 
-// difference is what happened between two versions of the file.
+// difference says what changed between two versions of the file.
 type difference struct {
 	added, removed, changed int
 	ended, shortened        []string // ids, see change
 }
 
-// since compares the snapshot with an older one and takes over the grants of
-// entries that are the same, so that sessions go on sharing them. It must be
-// called before the snapshot is published.
+// since compares the snapshot with an older one. It also takes over the grants of unchanged
+// entries, so that sessions continue to share them. It must be called before the snapshot is
+// published.
 func (s *snapshot) since(old *snapshot) (d difference) {
 	for e := range s.entries() {
 		was := old.byID[e.id]

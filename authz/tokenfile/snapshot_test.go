@@ -61,7 +61,7 @@ func TestSnapshotSinceAddedAndRemoved(t *testing.T) {
 	if d.added != 3 || d.removed != 3 || d.changed != 0 {
 		t.Errorf("%d added, %d removed, %d changed; want 3, 3, 0", d.added, d.removed, d.changed)
 	}
-	// Nobody is in with b. The token of d goes on as g, but its sessions are d's.
+	// No session uses b. The token of d moves to g, but its sessions are d's.
 	if want := []string{"a", "d"}; !slices.Equal(d.ended, want) {
 		t.Errorf("ended %q, want %q", d.ended, want)
 	}

@@ -11,33 +11,31 @@ import (
 )
 
 const (
-	// fullCheck is the time after which the content is compared even if the stamp is
-	// the same: a clock that was set back, or two writes in one tick of it, hide a
-	// change from the stamp.
+	// fullCheck is how often the content is compared even if the stamp has not changed: if the
+	// clock was set back, or for two writes in one tick of the clock, the stamp does not show
+	// the change.
 	fullCheck = 10 * time.Second
-	// maxMoving is the number of looks after which a file that goes on changing
-	// is read nevertheless.
+	// maxMoving is the number of checks after which a file that keeps changing is read
+	// nevertheless.
 	maxMoving = 3
-	// maxTorn is the number of readings in a row during which the file changed,
-	// after which it is reported.
+	// maxTorn is the number of consecutive reads during which the file changed, after which
+	// that is reported.
 	maxTorn = 20
 )
 
-// watch is what is known of the file on disk. It belongs to the holder of
-// File.reading.
+// watch is the state of the file on disk. It belongs to the holder of File.reading.
 type watch struct {
-	read    version   // what was read last
-	met     stamp     // of the file that has the name, as it was when it was first seen
+	read    version   // the version that was read last
+	met     stamp     // of the current file, when it was first found under its name
 	moving  stamp     // of a change that has not been read yet
-	looks   int       // at that change
-	torn    int       // readings in a row during which the file changed
-	checked time.Time // when the content was compared
+	looks   int       // the number of checks since that change
+	torn    int       // consecutive reads during which the file changed
+	checked time.Time // when the content was last compared
 }
 
-// Notify implements [authz.Notifier]. While it runs the file is watched, by name
-// and through links, so that renames and exchanged links are seen, but not while
-// revoked runs. It revokes by token id. One call watches; another one waits for
-// its turn.
+// Notify implements [authz.Notifier]. While it runs, the file is watched by name and through
+// links, so renames and changed links are noticed, but not while revoked runs. It revokes by
+// token id. Only one call watches at a time; others wait.
 func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	if acquire(ctx, f.watching) != nil {
 		return nil
@@ -57,7 +55,7 @@ func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error
 	}
 }
 
-// look reads the file if it has changed and now holds still.
+// look reads the file if it has changed and is no longer being written.
 func (f *File) look(ctx context.Context) {
 	if acquire(ctx, f.reading) != nil {
 		return
@@ -87,24 +85,23 @@ func (f *File) look(ctx context.Context) {
 	}
 }
 
-// replaced reports whether v came by a rename or by a link that leads elsewhere: it is
-// the first version that is read of another file, and that file was not written to
-// since it got the name.
+// replaced reports whether v came by a rename or by a changed link: it is the first version of
+// another file that is read, and that file was not written to since it got the name.
 func (w *watch) replaced(v version) bool {
 	return !w.read.stamp.sameFile(v.stamp) && w.met.unwritten(v.stamp)
 }
 
-// contentChanged compares the content with what was read last.
+// contentChanged compares the content with the version that was read last.
 func (f *File) contentChanged() bool {
 	f.watch.checked = time.Now()
 	content, err := fingerprint(f.path)
 	return err == nil && content != f.watch.read.fingerprint
 }
 
-// revocations are ids whose sessions must end, now or at a time.
+// revocations has the ids whose sessions must end, now or later.
 type revocations struct {
 	now   map[string]struct{}
-	later map[string]struct{} // their expiry was moved nearer
+	later map[string]struct{} // their expiry is earlier now
 	next  int64               // the earliest expiry in later, in seconds since 1970
 }
 
@@ -120,11 +117,11 @@ func (r *revocations) add(d difference) {
 		r.later[id] = struct{}{}
 	}
 	if len(d.shortened) > 0 {
-		r.next = 0 // look at all of them again
+		r.next = 0 // check all of them again
 	}
 }
 
-// due moves what has come to its time from later to now.
+// due moves ids whose time has come from later to now.
 func (r *revocations) due(snap *snapshot, now time.Time) {
 	if len(r.later) == 0 || now.Unix() < r.next {
 		return
@@ -143,7 +140,7 @@ func (r *revocations) due(snap *snapshot, now time.Time) {
 	}
 }
 
-// revoke leaves the sessions that d ends to the running call of Notify, or the next.
+// revoke stores the sessions that d ends for the running call of Notify, or the next.
 func (f *File) revoke(d difference) {
 	f.mu.Lock()
 	f.revoked.add(d)
@@ -162,14 +159,14 @@ func (f *File) due() []string {
 	return slices.Sorted(maps.Keys(f.revoked.now))
 }
 
-// deliver hands out what is due. What it cannot hand out before ctx ends is left
-// for the next call of Notify.
+// deliver reports the revocations that are due. Those that it cannot report before ctx ends
+// remain for the next call of Notify.
 func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
 	for _, id := range f.due() {
 		if ctx.Err() != nil {
 			return
 		}
-		// Before the call: the id may be revoked once more while it runs.
+		// Remove it before the call, because the id may be revoked again while it runs.
 		f.mu.Lock()
 		delete(f.revoked.now, id)
 		f.mu.Unlock()

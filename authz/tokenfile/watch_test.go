@@ -55,7 +55,7 @@ func (w *watched) note(r authz.Revocation) {
 	w.revoked = append(w.revoked, r.TokenID)
 }
 
-// want waits and then expects these ids to have been revoked since the last time.
+// want waits and then checks that these ids have been revoked since the last call.
 func (w *watched) want(t *testing.T, wait time.Duration, ids ...string) {
 	t.Helper()
 	time.Sleep(wait)
@@ -68,7 +68,7 @@ func (w *watched) want(t *testing.T, wait time.Duration, ids ...string) {
 	w.revoked = nil
 }
 
-// took returns the reloads since the last time.
+// took returns the reloads since the last call.
 func (w *watched) took(t *testing.T) []Reload {
 	t.Helper()
 	w.mu.Lock()
@@ -119,8 +119,8 @@ func TestNotifySeesEveryKindOfChange(t *testing.T) {
 	}
 }
 
-// TestNotifySeesMountedFiles changes a file the way Kubernetes does: the name is
-// a link to ..data/NAME, and ..data a link that is exchanged.
+// TestNotifySeesMountedFiles changes a file as Kubernetes does: the name is a link to
+// ..data/NAME, and ..data is a link that is replaced.
 func TestNotifySeesMountedFiles(t *testing.T) {
 	dir := t.TempDir()
 	version := func(n string, lines ...string) {
@@ -154,8 +154,8 @@ func TestNotifySeesMountedFiles(t *testing.T) {
 	})
 }
 
-// TestNotifySeesHiddenChanges changes the content and nothing that the file
-// system says of it.
+// TestNotifySeesHiddenChanges changes the content and nothing that the file system reports
+// about it.
 func TestNotifySeesHiddenChanges(t *testing.T) {
 	watchFile(t, []string{line("a"), line("b")}, func(t *testing.T, w *watched) {
 		w.want(t, time.Minute)
@@ -181,7 +181,7 @@ func TestNotifyWaitsForWriters(t *testing.T) {
 		put(t, w.path, line("c"), "# b follows\n", line("b"))
 		w.want(t, time.Second, "a")
 
-		// One who never stops cannot keep a revocation back.
+		// A writer that never stops cannot delay a revocation indefinitely.
 		for n := range 8 {
 			put(t, w.path, line("c"), strings.Repeat("\n", n))
 			time.Sleep(defaultInterval)
@@ -200,7 +200,7 @@ func TestNotifyWaitsForWriters(t *testing.T) {
 	})
 }
 
-// TestLookAtChangingFile changes the file under every reading but the last.
+// TestLookAtChangingFile changes the file during every read but the last.
 func TestLookAtChangingFile(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, line("a"))
@@ -280,7 +280,7 @@ func TestNotifyAfterReload(t *testing.T) {
 		if err := w.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.want(t, 0, "a") // not at the next look: at once
+		w.want(t, 0, "a") // at once, not at the next check
 		w.want(t, time.Minute)
 	})
 }
@@ -296,7 +296,7 @@ func TestNotifyLosesNothingBetweenCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// The first call ends with its first revocation, the second goes on.
+		// The first call ends with its first revocation, the second continues.
 		ctx, cancel := context.WithCancel(t.Context())
 		err := first.Notify(ctx, func(r authz.Revocation) { first.note(r); cancel() })
 		if err != nil {
@@ -308,8 +308,8 @@ func TestNotifyLosesNothingBetweenCalls(t *testing.T) {
 		wg.Go(func() { _ = first.Notify(ctx, first.note) })
 		first.want(t, 0, "b")
 
-		// A call that waits for its turn hears nothing until then, whenever it
-		// would have looked at the file.
+		// A call that waits for its turn receives nothing until then, whenever it would have
+		// checked the file.
 		next, end := context.WithCancel(t.Context())
 		first.want(t, defaultInterval/2)
 		wg.Go(func() { _ = second.Notify(next, second.note) })
@@ -334,8 +334,8 @@ func TestNotifyLosesNothingBetweenCalls(t *testing.T) {
 	})
 }
 
-// TestNotifyOfExpiry moves expiries about: a session that began with no expiry,
-// or a later one, must end at the new one.
+// TestNotifyOfExpiry changes expiries: a session that began with no expiry, or a later one,
+// must end at the new one.
 func TestNotifyOfExpiry(t *testing.T) {
 	at := func(id string, t time.Time) string { return line(id, fmt.Sprintf(`"expire_at":%d`, t.Unix())) }
 	watchFile(t, []string{line("a"), line("b"), line("c"), line("d"), line("e")}, func(t *testing.T, w *watched) {
@@ -346,7 +346,7 @@ func TestNotifyOfExpiry(t *testing.T) {
 		if _, err := w.Authorize(t.Context(), with("a")); err != nil {
 			t.Errorf("a is refused before its expiry: %v", err)
 		}
-		// c is unlimited again, d gets more time, e is gone by another way.
+		// c has no expiry again, d gets a later one, e ends for another reason.
 		put(t, w.path, at("a", in(time.Minute)), at("b", in(-time.Minute)), line("c"), at("d", in(2*time.Minute)), line("e", `"disabled":true`))
 		w.want(t, time.Second, "e")
 		w.want(t, 57*time.Second)

@@ -12,14 +12,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/filelock"
 )
 
-// lock keeps other writers of path out until unlock is called. The lock is on a
-// file next to it, because path itself is replaced by every write.
+// lock keeps other writers of path out until unlock is called. It locks a file next to path,
+// because path itself is replaced by every write.
 func lock(path string) (unlock func(), err error) {
 	f, err := openLock(path + ".lock")
 	if err != nil {
 		return nil, err
 	}
-	// The lock file stays: taking it away would let two writers hold two locks.
+	// The lock file is not removed, because then two writers could each lock a different file.
 	unlock = func() { _ = f.Close() }
 	if err := filelock.Lock(context.Background(), f); err != nil {
 		unlock()
@@ -28,8 +28,8 @@ func lock(path string) (unlock func(), err error) {
 	return unlock, nil
 }
 
-// openLock opens the lock file, or makes it. Only a file that was made here is
-// given away: what is there already may be a link that somebody laid out for root.
+// openLock opens the lock file, or creates it. It changes the owner only of a file that it
+// created: an existing file may be a link that an attacker made for root.
 func openLock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -44,16 +44,16 @@ func openLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// replaceFile writes data to path so that a reader, or a crash, meets the old
-// file or the new one, whole. The new file takes owner and mode from old, or is
-// for its owner only if there is none.
+// replaceFile writes data to path so that a reader, also after a crash, sees either the
+// complete old file or the complete new one. The new file gets owner and mode from old. If old
+// is nil, only its owner may read it.
 func replaceFile(path string, data []byte, old fs.FileInfo) error {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(temp.Name()) // in vain after the rename
+	defer os.Remove(temp.Name()) // has no effect after the rename
 	err = fill(temp, data, old)
 	if err := errors.Join(err, temp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

@@ -14,42 +14,42 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// answer is what a service sent, read as far as any preset looks at it.
+// answer is the answer of a service, parsed as far as any preset needs.
 type answer struct {
 	status      int
 	contentType string
 	body        []byte
-	keep        authz.Keep // of the headers
+	keep        authz.Keep // from the headers
 	received    time.Time
-	after       time.Duration // Retry-After, 0 without one
+	after       time.Duration // Retry-After, 0 if there is none
 }
 
-// decision is an answer understood.
+// decision is an interpreted answer.
 type decision struct {
 	outcome Outcome
 	grant   *authz.Grant
 	denial  *authz.Denial
-	// passedOver are the restrictions of the answer that the grant does not carry.
+	// passedOver are the restrictions in the answer that the grant does not have.
 	passedOver []string
 }
 
-// reader understands answers: a preset and what the configuration changes in it.
+// reader interprets answers, by a preset and its changes in the configuration.
 type reader struct {
 	preset
 	allowStatus, denyStatus []int
-	// require holds paths and what must be found there.
+	// require has paths and the values that must be found there.
 	require map[string]string
-	// deviceAuth: the token itself is in the Authorization header, so that a 401
-	// is about the token and not about the proxy.
+	// deviceAuth means that the token is in the Authorization header, so that a 401 is about
+	// the token and not about the proxy.
 	deviceAuth bool
-	// vars are the variables that the service is shown.
+	// vars are the variables that are sent to the service.
 	vars []string
-	// pair: the service checks user name and token together, so that the user name
-	// it accepts is the device's.
+	// pair means that the service checks user name and token together, so that the user name it
+	// accepts is the device's.
 	pair bool
 }
 
-// byStatus returns what the status code alone decides; read means that the body does.
+// byStatus returns what the status code alone decides. read means that the body decides.
 func (p *reader) byStatus(status int) (then Outcome, read bool) {
 	switch {
 	case slices.Contains(p.denyStatus, status):
@@ -64,8 +64,7 @@ func (p *reader) byStatus(status int) (then Outcome, read bool) {
 	return Failed, p.read.has(status)
 }
 
-// decide returns what the answer means for r. Every error means that no decision
-// was made.
+// decide returns what the answer means for r. An error means that no decision was made.
 func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 	then, read := p.byStatus(a.status)
 	f := facts{keep: a.keep}
@@ -88,25 +87,25 @@ func (p *reader) decide(a answer, r *authz.Request) (decision, error) {
 	case Denied:
 		return p.denied(f, r)
 	case Ignored:
-		d := &authz.Denial{Reason: authz.Unknown, Detail: "the service leaves the token to others", Keep: f.keep}
+		d := &authz.Denial{Reason: authz.Unknown, Detail: "the service leaves the decision to the next source", Keep: f.keep}
 		return decision{outcome: Ignored, denial: d}, nil
 	}
 	return decision{}, statusFault(a.status)
 }
 
-// faulty returns the decision for an answer that has a fault: none, unless the device
-// itself chose the faulty value.
+// faulty returns the decision for an answer with a fault: none, unless the device itself chose
+// the faulty value.
 func (p *reader) faulty(err error, r *authz.Request) (decision, error) {
 	if f, ok := errors.AsType[*deviceFault](err); ok {
 		return refused(authz.NotAuthorized, f.Error(), authz.Keep{}), nil
 	}
 	if repeats(err.Error(), r) {
-		err = errors.New("its answer has a fault whose text repeats the secret")
+		err = errors.New("its answer has a fault whose description contains the secret")
 	}
 	return decision{}, err
 }
 
-// statusCode is the reason_code of a denial by status.
+// statusCode returns the reason_code of a denial by its status.
 func statusCode(status int) string {
 	if status == 401 || status == 404 {
 		return "bad_credentials"
@@ -128,7 +127,7 @@ func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
 	case textAnswer:
 		return p.text(a)
 	default:
-		err = errors.New("the answer's Content-Type is not one that is understood")
+		err = errors.New("the answer's Content-Type is not supported")
 	}
 	if err != nil {
 		return Failed, facts{}, err
@@ -148,13 +147,13 @@ func (p *reader) body(a answer, r *authz.Request) (Outcome, facts, error) {
 	if err == nil && then == Allowed {
 		var met bool
 		if met, err = p.meets(root); !met {
-			then, f.code, f.reason = Denied, "not_authorized", "a required claim is missing or another"
+			then, f.code, f.reason = Denied, "not_authorized", "a required claim is missing or has another value"
 		}
 	}
 	return then, f, err
 }
 
-// formatOf returns the format of the body, 0 if it is none of the preset's.
+// formatOf returns the format of the body, or 0 if the preset has no such format.
 func (p *reader) formatOf(a answer) answerFormat {
 	media, _, err := mime.ParseMediaType(a.contentType)
 	object := bytes.HasPrefix(bytes.TrimLeft(a.body, " \t\r\n"), []byte("{"))
@@ -167,8 +166,8 @@ func (p *reader) formatOf(a answer) answerFormat {
 	case media == "application/x-www-form-urlencoded":
 		found = formAnswer
 	case object && (media == "" || p.answers&textAnswer != 0 && p.answers&jsonAnswer != 0):
-		// Many servers send JSON as text/plain; where both may come, the brace
-		// shows which it is.
+		// Many servers send JSON as text/plain. If both are possible, the brace shows which it
+		// is.
 		found = jsonAnswer
 	}
 	if p.answers == textAnswer {
@@ -196,10 +195,10 @@ func (p *reader) outcome(root strictjson.Object) (then Outcome, why string, err 
 			}
 		}
 	}
-	return Failed, "", fmt.Errorf("%s is missing or none of its values", p.rules[0].path)
+	return Failed, "", fmt.Errorf("%s is missing or has an unknown value", p.rules[0].path)
 }
 
-// text reads a plain text.
+// text interprets plain text.
 func (p *reader) text(a answer) (Outcome, facts, error) {
 	f := facts{keep: a.keep}
 	text := strings.TrimRight(string(a.body), " \t\r\n")
@@ -214,7 +213,7 @@ func (p *reader) text(a answer) (Outcome, facts, error) {
 		case rule.then == Failed:
 			return Failed, f, errors.New("the answer is empty")
 		case rule.begin && rule.then == Denied:
-			f.reason = cmp.Or(rest, "the service says "+rule.word)
+			f.reason = cmp.Or(rest, "the service answered "+rule.word)
 		case rule.then == Denied:
 			f.reason = text
 		case rule.begin && rest != "":
@@ -222,11 +221,11 @@ func (p *reader) text(a answer) (Outcome, facts, error) {
 		}
 		return rule.then, f, nil
 	}
-	return Failed, f, errors.New("the answer is none of the words that are understood")
+	return Failed, f, errors.New("the answer is an unknown word")
 }
 
-// meets reports whether the answer has every required claim: a string that is the
-// value, a list that holds it, or, of scope, words of which it is one.
+// meets reports whether the answer has every required claim: a string that is equal to the
+// value, a list that contains it, or a scope that has it as one of its words.
 func (p *reader) meets(root strictjson.Object) (bool, error) {
 	for path, want := range p.require {
 		m, err := lookup(root, path)
@@ -275,7 +274,7 @@ func refused(reason authz.Reason, detail string, keep authz.Keep) decision {
 func (p *reader) denied(f facts, r *authz.Request) (decision, error) {
 	reason, detail := p.preset.denied, printable(f.reason)
 	if repeats(f.reason, r) {
-		detail = "(the service's reason repeats the secret)"
+		detail = "(the service's reason contains the secret)"
 	}
 	switch f.code {
 	case "":
@@ -284,16 +283,16 @@ func (p *reader) denied(f facts, r *authz.Request) (decision, error) {
 	case "banned":
 		reason = authz.Disabled
 	case "busy":
-		return decision{}, &fault{err: fmt.Errorf("%w: the service says so", authz.ErrBusy), blameless: true}
+		return decision{}, &fault{err: fmt.Errorf("%w: the service answered that it is busy", authz.ErrBusy), blameless: true}
 	case "use_another_server":
-		reason, detail = authz.NotAuthorized, strings.TrimSpace("another server is for it. "+detail)
+		reason, detail = authz.NotAuthorized, strings.TrimSpace("the service refers the device to another server. "+detail)
 	default:
 		reason = authz.NotAuthorized
 	}
 	return refused(reason, detail, f.keep), nil
 }
 
-// printable cuts a text of the service's to what a log line takes.
+// printable shortens and cleans a text of the service for a log line.
 func printable(s string) string {
 	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
 	return strings.Map(func(r rune) rune {

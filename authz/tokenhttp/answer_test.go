@@ -14,8 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
-// TestStrictAnswers holds that nothing a lenient parser would read as "allow" is
-// one.
+// TestStrictAnswers: an answer that only a lenient parser would read as "allow" does not allow.
 func TestStrictAnswers(t *testing.T) {
 	for _, body := range []string{
 		`{"result":"deny","RESULT":"allow"}`, `{"RESULT":"allow","result":"allow"}`,
@@ -53,8 +52,8 @@ func TestStrictAnswers(t *testing.T) {
 	}
 }
 
-// TestUnusedTextsMayBeDamaged: NUL and half of a surrogate pair spoil only what is used.
-// A password may hold NUL.
+// TestUnusedTextsMayBeDamaged: NUL and half of a surrogate pair matter only in values that are
+// used. A password may contain NUL.
 func TestUnusedTextsMayBeDamaged(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"result":"allow","note":"a\ud800b\u0000"}`:                                         "allow",
@@ -143,8 +142,8 @@ func TestMaxSessionEndsTheGrant(t *testing.T) {
 	}
 }
 
-// TestNamesComeFromTheCredential: what the device is called when the service does not
-// say depends on nothing that the device may choose freely.
+// TestNamesComeFromTheCredential: if the service does not name the device, its name does not
+// depend on anything that the device may choose freely.
 func TestNamesComeFromTheCredential(t *testing.T) {
 	allow := okJSON(`{"result":"allow"}`)
 	jwt := Options{Preset: "goauth", Headers: map[string]string{"Authorization": "Bearer ${token}"}}
@@ -195,8 +194,8 @@ func TestNamesComeFromTheCredential(t *testing.T) {
 	}
 }
 
-// TestNarrowAnswersKeepTheirSubject: an answer that is said to depend on the token alone
-// serves no other user name if its subject came from the user name.
+// TestNarrowAnswersKeepTheirSubject: an answer that depends only on the token is not used for
+// another user name if its subject came from the user name.
 func TestNarrowAnswersKeepTheirSubject(t *testing.T) {
 	for preset, want := range map[string]authz.Parts{"native": 0, "emqx": authz.PartUsername} {
 		g, err := asked(t, okJSON(`{"result":"allow","vary":[]}`), Options{Preset: preset, Fields: map[string]string{"vary": "vary"}}, pump())
@@ -206,8 +205,8 @@ func TestNarrowAnswersKeepTheirSubject(t *testing.T) {
 	}
 }
 
-// TestNamesAreNotTheToken: a device whose token is its name is let in, and the token
-// stands in nothing that is logged.
+// TestNamesAreNotTheToken: a device whose token is its name is accepted, and nothing that is
+// logged contains the token.
 func TestNamesAreNotTheToken(t *testing.T) {
 	same := pump()
 	same.Username = secretToken
@@ -224,8 +223,8 @@ func TestNamesAreNotTheToken(t *testing.T) {
 	}
 }
 
-// TestDeviceAnswersForItsOwnNames: a value that a device chose and that cannot be a
-// subject is no fault of its service.
+// TestDeviceAnswersForItsOwnNames: a value that a device chose and that cannot be a subject is
+// no fault of its service.
 func TestDeviceAnswersForItsOwnNames(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for name, c := range map[string]struct {
@@ -278,8 +277,8 @@ func TestDenials(t *testing.T) {
 	}
 }
 
-// TestDenialsSayWhy: the log is to hold the reason that the service gave, in whatever field.
-func TestDenialsSayWhy(t *testing.T) {
+// TestDenialReasons: the log must have the reason that the service gave, in whatever field.
+func TestDenialReasons(t *testing.T) {
 	for _, c := range []struct {
 		preset string
 		a      reply
@@ -288,7 +287,7 @@ func TestDenialsSayWhy(t *testing.T) {
 		{"native", okJSON(`{"result":"deny","reason":"out of funds"}`), "out of funds"},
 		{"native", okJSON(`{"result":"deny"}`), "result is deny"},
 		{"native", reply{status: 403}, "the service answers 403"},
-		{"native", okJSON(`{"result":"ignore"}`), "the service leaves the token to others"},
+		{"native", okJSON(`{"result":"ignore"}`), "the service leaves the decision to the next source"},
 		{"emqx", okJSON(`{"result":"deny"}`), "result is deny"},
 		{"emqx4", reply{status: 401}, "the service answers 401"},
 		{"goauth", okJSON(`{"ok":false,"error":"no such user"}`), "no such user"},
@@ -298,7 +297,7 @@ func TestDenialsSayWhy(t *testing.T) {
 		{"vernemq", okJSON(`{"result":{"error":{"code":7}}}`), "result.error"},
 		{"introspection", okJSON(`{"active":false}`), "active is false"},
 		{"rabbitmq", reply{status: 200, body: "deny blocked"}, "blocked"},
-		{"rabbitmq", reply{status: 200, body: "deny"}, "the service says deny"},
+		{"rabbitmq", reply{status: 200, body: "deny"}, "the service answered deny"},
 	} {
 		_, err := asked(t, c.a, Options{Preset: c.preset}, pump())
 		if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Detail != c.want {
@@ -307,7 +306,7 @@ func TestDenialsSayWhy(t *testing.T) {
 	}
 }
 
-// TestReasonsWithoutSecrets: services that echo what they were sent.
+// TestReasonsWithoutSecrets: some services repeat what they were sent.
 func TestReasonsWithoutSecrets(t *testing.T) {
 	for _, echo := range []string{
 		secretToken, "unknown: " + secretToken[:10] + "...", "..." + secretToken[10:], "U2VjcmV0LXRva2Vu", "5365637265742d74",
@@ -379,8 +378,8 @@ func TestKeepOfHeaders(t *testing.T) {
 	}
 }
 
-// TestVary: an answer may say that it depends on less than the service was shown,
-// and on nothing else.
+// TestVary: an answer may depend on fewer variables than the service was sent, and on no
+// others.
 func TestVary(t *testing.T) {
 	for vary, want := range map[string]*authz.Keep{
 		``:                                {},
@@ -389,7 +388,7 @@ func TestVary(t *testing.T) {
 		`,"vary":["clientid"]`:            {Narrow: true, Vary: authz.PartClientID},
 		`,"vary":["client_id"]`:           {Narrow: true, Vary: authz.PartClientID},
 		`,"vary":["clientid","username"]`: {Narrow: true, Vary: authz.PartClientID | authz.PartUsername},
-		`,"vary":["peerhost"]`:            nil, // which the service is not shown
+		`,"vary":["peerhost"]`:            nil, // a variable that is not sent to the service
 		`,"vary":["weather"]`:             nil,
 		`,"vary":"clientid"`:              nil,
 		`,"vary":[1]`:                     nil,

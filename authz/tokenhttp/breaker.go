@@ -15,22 +15,22 @@ import (
 )
 
 const (
-	// maxRemembered is how many addresses that met faults, and how many keys with a
-	// pause, are remembered.
+	// maxRemembered is how many addresses that met faults, and how many keys with a pause, are
+	// stored.
 	maxRemembered = 10_000
 	// recently is how long an answer to one address shows that the service works.
 	recently = 10 * time.Second
 )
 
-// question is what the breaker knows of a request.
+// question is a request as the breaker sees it.
 type question struct {
-	key   [32]byte     // of what the service is shown of the device
+	key   [32]byte     // of the data about the device that is sent to the service
 	from  netip.Prefix // the network it comes from
 	known bool         // it was granted before
-	probe *circuit     // of which this is the probe; nil if it is none
+	probe *circuit     // the circuit whose probe this is, or nil
 }
 
-// questionOf makes the question of r to a service that is shown the given parts.
+// questionOf returns the question for r to a service that is sent the given parts.
 func questionOf(r *authz.Request, parts authz.Parts) *question {
 	token, password := r.Token.Hash(), r.Password.Hash()
 	sum := sha256.New()
@@ -59,25 +59,25 @@ type verdict int
 const (
 	abandoned verdict = iota // nothing: the caller gave up
 	decided                  // it works: a decision, or an answer that it is busy
-	answered                 // it works, and has no decision for this question
+	answered                 // it works, but has no decision for this question
 	throttled                // it asks for a pause (429)
 	failing                  // it may be down: 5xx, or no answer
 )
 
-// report is how a question went: err is why there is no decision, and after is the
-// pause that the service asked for, 0 if none.
+// report is the result of a question: err is why there is no decision, and after is the pause
+// that the service asked for, or 0.
 type report struct {
 	verdict verdict
 	err     error
 	after   time.Duration
 }
 
-// breaker keeps questions from a service that is down or asked for a pause. The faults
-// of one device or address do not keep others out.
+// breaker protects a service that is down or asked for a pause from questions. Faults of one
+// device or address do not affect others.
 //
-// There is a circuit for all addresses and one for each that met faults. That of an
-// address opens when several keys met faults in a row there, that for all when
-// several keys and several addresses did. A decision closes both.
+// There is a circuit for all addresses, and one for each address that met faults. That of an
+// address opens if several keys met faults there in a row, and that for all if several keys and
+// several addresses did. A decision closes both.
 type breaker struct {
 	timeout time.Duration // of one question
 
@@ -85,15 +85,15 @@ type breaker struct {
 	all   circuit
 	each  *simplelru.LRU[netip.Prefix, *circuit]
 	keys  *simplelru.LRU[[32]byte, keyPause]
-	works visits // that got decisions
-	fails visits // that met faults
+	works visits // addresses that got decisions
+	fails visits // addresses that met faults
 }
 
-// keyPause is a time for which a key is not asked about, and why.
+// keyPause says until when a key is not asked about, and why.
 type keyPause struct {
 	until time.Time
 	err   error
-	busy  bool // the service asked for it (429), so that it applies to known keys too
+	busy  bool // the service asked for it (429), so that it applies to known keys, too
 }
 
 func newBreaker(timeout time.Duration) *breaker {
@@ -103,8 +103,8 @@ func newBreaker(timeout time.Duration) *breaker {
 	return b
 }
 
-// enter returns nil if q may be asked now, or why not. It waits while another question is
-// the probe. After nil, the caller asks q and then calls record and leave.
+// enter returns nil if q may be asked now, and otherwise why not. It waits while another
+// question is the probe. After nil, the caller asks q and then calls record and leave.
 func (b *breaker) enter(ctx context.Context, q *question) error {
 	for {
 		wait, err := b.admit(q, time.Now())
@@ -119,7 +119,7 @@ func (b *breaker) enter(ctx context.Context, q *question) error {
 	}
 }
 
-// admit is enter without the waiting.
+// admit is like enter but does not wait.
 func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -143,16 +143,16 @@ func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err e
 	case q.known:
 		return c.probe(q, now, b.timeout)
 	case now.Before(c.quiet), now.Sub(own.tried) < tryEvery, c == &b.all && !c.allow(now):
-		return nil, fmt.Errorf("not asked after too many faults, the last of which was: %w", c.why)
+		return nil, fmt.Errorf("not asked after too many faults; the last one was: %w", c.why)
 	}
 	b.circuitOf(q.from).tried = now
 	return nil, nil
 }
 
 // errPaused is the answer to questions that are not asked because of a pause.
-var errPaused = fmt.Errorf("%w: it asked to be spared for a while", authz.ErrBusy)
+var errPaused = fmt.Errorf("%w: it asked for a pause", authz.ErrBusy)
 
-// circuitOf returns the circuit of an address, which is remembered from now on.
+// circuitOf returns the circuit of an address. It creates one if there is none.
 func (b *breaker) circuitOf(from netip.Prefix) *circuit {
 	c, ok := b.each.Get(from)
 	if !ok {
@@ -162,7 +162,7 @@ func (b *breaker) circuitOf(from netip.Prefix) *circuit {
 	return c
 }
 
-// record counts how q went. It reports whether the fault lies in q itself, because the
+// record counts the result of q. It reports whether the fault lies in q itself, because the
 // service answers other addresses.
 func (b *breaker) record(q *question, r report) (own bool) {
 	now := time.Now()
@@ -188,7 +188,7 @@ func (b *breaker) record(q *question, r report) (own bool) {
 	return now.Sub(works) < recently && works.After(fails)
 }
 
-// leave ends the part of q as a probe, however it went.
+// leave ends q's role as a probe, whatever its result was.
 func (b *breaker) leave(q *question) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -209,8 +209,8 @@ func (b *breaker) reset(from netip.Prefix, now time.Time) {
 	}
 }
 
-// pause keeps q from the service, and all questions of its address, or of all addresses,
-// once threshold of them got the same answer.
+// pause stores the pause for q. It applies to all questions of the address, or of all
+// addresses, once threshold of them got the same answer.
 func (b *breaker) pause(q *question, r report, now time.Time) {
 	if r.after > 0 {
 		b.keys.Add(q.key, keyPause{until: now.Add(r.after), err: errPaused, busy: true})
@@ -247,7 +247,7 @@ func (b *breaker) fault(q *question, r report, now time.Time) {
 	}
 }
 
-// state is closed, half-open or open: that of the circuit for all.
+// state returns the state of the circuit for all addresses: closed, half-open or open.
 func (b *breaker) state() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -260,8 +260,8 @@ func (b *breaker) state() string {
 	return "open"
 }
 
-// visits are the last two addresses to which something happened, and when. For any
-// address they give the time when it last happened to another one.
+// visits has the last two addresses that had an event, and the times. For any address they give
+// the time of the last event of another one.
 type visits [2]struct {
 	from netip.Prefix
 	at   time.Time
@@ -274,8 +274,8 @@ func (v *visits) add(from netip.Prefix, now time.Time) {
 	v[0].at = now
 }
 
-// other returns when it last happened to an address other than from, the zero time
-// if it never did.
+// other returns when the last event of an address other than from was, or the zero time if
+// there was none.
 func (v *visits) other(from netip.Prefix) time.Time {
 	if v[0].from == from {
 		return v[1].at

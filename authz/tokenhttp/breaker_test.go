@@ -14,10 +14,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestFaultsOfOneAreItsOwn: a faulty record, a token that makes the service fail, a
-// pause for one device: whatever one key or one address meets closes the door for no
-// other address, however often it happens and though no other device comes meanwhile.
-func TestFaultsOfOneAreItsOwn(t *testing.T) {
+// TestFaultsOfOneDoNotAffectOthers: a faulty record, a token that makes the service fail, or a
+// pause for one device do not affect other addresses, however often they happen and even if no
+// other device asks in between.
+func TestFaultsOfOneDoNotAffectOthers(t *testing.T) {
 	for name, a := range map[string]reply{
 		"faulty record": faulty, "500": down, "429": hurried, "400": {status: 400},
 		"503": {status: 503, header: http.Header{"Retry-After": {"30"}}},
@@ -60,8 +60,9 @@ func TestFaultsOfOneAreItsOwn(t *testing.T) {
 	}
 }
 
-// TestContentNeverOpens: a service that answers, be it nonsense, is asked.
-func TestContentNeverOpens(t *testing.T) {
+// TestContentNeverOpensTheBreaker: a service that answers is asked, even if its answers make no
+// sense.
+func TestContentNeverOpensTheBreaker(t *testing.T) {
 	open(t, func(c *clinic) {
 		for _, a := range []reply{faulty, {status: 404}, {status: 302}, okJSON(`{}`), okJSON(strings.Repeat(" ", 300<<10))} {
 			c.set("", a)
@@ -75,12 +76,12 @@ func TestContentNeverOpens(t *testing.T) {
 	})
 }
 
-// TestOutage: what five devices at five addresses meet keeps the others from
-// asking, but for a few that find out.
+// TestOutage: after faults of five devices at five addresses the service is no longer asked,
+// except by the few that probe it.
 func TestOutage(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.outage()
-		for i := range 200 { // one of every address that met no fault yet, five a second
+		for i := range 200 { // each address that has met no fault yet, five per second
 			c.want("error", fmt.Sprint("next ", i), i, false)
 		}
 		if n := c.questions(); n != threshold {
@@ -92,7 +93,7 @@ func TestOutage(t *testing.T) {
 				c.want("error", "again", i, false)
 			}
 		}
-		// Ten seconds, of which the first address may try in the first and the sixth.
+		// Ten seconds; the first address may try in the first and the sixth of them.
 		if n := c.questions(); n > 3*threshold || n < threshold {
 			t.Errorf("five addresses asked %d times in ten seconds", n)
 		}
@@ -105,7 +106,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestOutageBehindOneAddress: where all devices share an address, five keys are enough.
+// TestOutageBehindOneAddress: if all devices share an address, five keys are enough.
 func TestOutageBehindOneAddress(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", down)
@@ -127,10 +128,10 @@ func TestOutageBehindOneAddress(t *testing.T) {
 	})
 }
 
-// TestKnownKeyFindsOut: while the breaker is open, one question about a known key goes
-// out each second. Its fault is that of all known keys until the next; a decision
-// closes the breaker.
-func TestKnownKeyFindsOut(t *testing.T) {
+// TestKnownKeyProbes: while the breaker is open, there is one question about a known key per
+// second. Its fault is the answer for all known keys until the next; a decision closes the
+// breaker.
+func TestKnownKeyProbes(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.outage()
 		for range 10 {
@@ -150,8 +151,8 @@ func TestKnownKeyFindsOut(t *testing.T) {
 	})
 }
 
-// TestKnownKeysWaitForTheProbe: nothing is known of an outage that began long ago, so
-// that known keys wait for the one that asks, and then ask themselves if it is over.
+// TestKnownKeysWaitForTheProbe: after a long outage it is not known whether it is over, so
+// known keys wait for the probe, and then ask themselves if the outage is over.
 func TestKnownKeysWaitForTheProbe(t *testing.T) {
 	for name, tc := range map[string]struct {
 		now       reply
@@ -183,7 +184,7 @@ func TestKnownKeysWaitForTheProbe(t *testing.T) {
 				if tc.want == "allow" {
 					return
 				}
-				// While the next finds out, which takes long, the others need not wait.
+				// While the next probe runs, which takes long, the others need not wait.
 				time.Sleep(probeEvery)
 				go func() { got <- c.ask("next", 1, true) }()
 				synctest.Wait()
@@ -198,7 +199,7 @@ func TestKnownKeysWaitForTheProbe(t *testing.T) {
 	}
 }
 
-// TestProbeThatIsGivenUp: the caller of a probe may leave; the next takes its place.
+// TestProbeThatIsGivenUp: the caller of a probe may give up; the next one takes its place.
 func TestProbeThatIsGivenUp(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.outage()
@@ -217,9 +218,9 @@ func TestProbeThatIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestWhoseFault: a fault is a question's own while other addresses get decisions, and
-// the service's when they meet faults too, or nobody else asks.
-func TestWhoseFault(t *testing.T) {
+// TestFaultAttribution: a fault belongs to its question while other addresses get decisions,
+// and to the service if they meet faults, too, or do not ask.
+func TestFaultAttribution(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("bad", down)
 		c.set("content", faulty)
@@ -241,8 +242,8 @@ func TestWhoseFault(t *testing.T) {
 	})
 }
 
-// TestRetryAfter: what the service says of its time holds for the key that it said it
-// to. A known key may ask on after a 503, since its grant may serve only then.
+// TestRetryAfter: the pause that the service asks for applies to the key that was asked about.
+// A known key may be asked about after a 503, since its old grant may be used only then.
 func TestRetryAfter(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"7": 7 * time.Second, "3600": time.Minute, "": 0, "soon": 0, "-5": 0,
@@ -280,7 +281,7 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// TestRetryAfterOfSeveral: an answer that five keys and addresses got holds for all.
+// TestRetryAfterOfSeveral: a pause that five keys and addresses got applies to all.
 func TestRetryAfterOfSeveral(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", hurried)
@@ -318,7 +319,7 @@ func TestRetryAfterOfSeveral(t *testing.T) {
 	})
 }
 
-// TestNoMoreThanRemembered bounds what is kept of addresses and keys.
+// TestNoMoreThanRemembered: the number of stored addresses and keys is bounded.
 func TestNoMoreThanRemembered(t *testing.T) {
 	b, now := newBreaker(time.Second), time.Now()
 	for i := range 3 * maxRemembered {
@@ -333,7 +334,7 @@ func TestNoMoreThanRemembered(t *testing.T) {
 	}
 }
 
-// TestQuestionsDiffer: the key has what the service is shown, and nothing else.
+// TestQuestionsDiffer: the key contains the data that is sent to the service, and nothing else.
 func TestQuestionsDiffer(t *testing.T) {
 	base := authz.Request{Token: authz.NewToken("t"), ClientID: "c", Username: "u", Password: authz.NewToken("p")}
 	all := authz.PartClientID | authz.PartUsername | authz.PartPassword
@@ -358,7 +359,7 @@ func TestQuestionsDiffer(t *testing.T) {
 	}
 }
 
-// TestTimeout holds the whole call, retries and body included, to its budget.
+// TestTimeout: the whole call, including retries and the body, ends within its timeout.
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := piped(t, func(w http.ResponseWriter, r *http.Request) {

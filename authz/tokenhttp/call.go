@@ -15,10 +15,10 @@ import (
 const (
 	// maxBody is the largest answer in bytes.
 	maxBody = 256 << 10
-	// maxDrain is how much of a body that is not needed is read, so that its
-	// connection can be used again.
+	// maxDrain is how many bytes of an unneeded body are read, so that its connection can be
+	// reused.
 	maxDrain = 64 << 10
-	// retryWait is the pause before a second try, for a service that restarts.
+	// retryWait is the pause before a second attempt, for a service that restarts.
 	retryWait = 50 * time.Millisecond
 )
 
@@ -29,7 +29,7 @@ type message struct {
 	body        []byte
 }
 
-// exchange asks the service, within the budget of s.timeout for everything.
+// exchange asks the service. Everything together may take s.timeout.
 func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, report) {
 	within, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -47,7 +47,7 @@ func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *
 	return d, report{a.verdict(err), err, a.after}
 }
 
-// silence is the verdict on an answer that could not be read.
+// silence returns the verdict on an answer that could not be read.
 func silence(err error) verdict {
 	if f, ok := errors.AsType[*fault](err); ok && f.blameless {
 		return answered
@@ -55,7 +55,7 @@ func silence(err error) verdict {
 	return failing
 }
 
-// verdict is what a shows about the service, if err is why it decides nothing.
+// verdict returns what a shows about the service if err is why it decides nothing.
 func (a *answer) verdict(err error) verdict {
 	switch {
 	case a.status == http.StatusTooManyRequests && err != nil:
@@ -68,12 +68,12 @@ func (a *answer) verdict(err error) verdict {
 	return answered
 }
 
-// roundTrip sends m and reads the answer; it tries a second time if the first
-// did not reach the service.
+// roundTrip sends m and reads the answer. It tries a second time if the first request did not
+// reach the service.
 func (s *Source) roundTrip(ctx context.Context, m *message, c *Call) (answer, error) {
 	response, err := s.send(ctx, m)
 	if err != nil && retryable(err) {
-		// What was kept open may lead to an address the name no longer has.
+		// Idle connections may lead to an address that the name no longer has.
 		s.transport.CloseIdleConnections()
 		if wait(ctx, retryWait) {
 			c.Retried = true
@@ -101,7 +101,7 @@ func (s *Source) roundTrip(ctx context.Context, m *message, c *Call) (answer, er
 	return a, err
 }
 
-// wait returns false if ctx ends first.
+// wait reports false if ctx ends first.
 func wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -113,8 +113,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// send sends m. It uses the transport and not an http.Client, which would follow
-// redirects and put the URL into errors.
+// send sends m. It uses the transport and not an http.Client, which would follow redirects and
+// put the URL into errors.
 func (s *Source) send(ctx context.Context, m *message) (*http.Response, error) {
 	var body io.Reader
 	if m.body != nil {
@@ -128,16 +128,15 @@ func (s *Source) send(ctx context.Context, m *message) (*http.Response, error) {
 	return s.transport.RoundTrip(q)
 }
 
-// readBody reads the body where it may decide; elsewhere it reads what is needed
-// to use the connection again.
+// readBody reads the body if it may decide. Otherwise it reads enough to reuse the connection.
 func (s *Source) readBody(response *http.Response) ([]byte, error) {
 	if _, read := s.reader.byStatus(response.StatusCode); !read {
 		_, _ = io.CopyN(io.Discard, response.Body, maxDrain)
 		return nil, nil
 	}
-	// No coding was asked for, and decoding one would undo the limit.
+	// No content coding was requested, and decoding would bypass the size limit.
 	if coding := response.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		return nil, &fault{err: errors.New("its answer is compressed, which was not asked for"), blameless: true}
+		return nil, &fault{err: errors.New("its answer is compressed, although that was not requested"), blameless: true}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxBody+1))
 	switch {

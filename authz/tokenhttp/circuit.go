@@ -7,25 +7,25 @@ import (
 )
 
 const (
-	// threshold is how many keys, and addresses, must meet a fault in a row before it
-	// counts as the service's own. Fewer may have caused it themselves.
+	// threshold is how many keys, and addresses, must meet a fault in a row before it counts as
+	// the service's. Fewer may have caused it themselves.
 	threshold = 5
-	// probeEvery is the time between two questions about known keys, and the time in
-	// which [threshold] addresses may ask about unknown ones, while a circuit is open.
+	// probeEvery is the time between two questions about known keys, and the time in which
+	// [threshold] addresses may ask about unknown ones, while a circuit is open.
 	probeEvery = time.Second
-	// tryEvery is how long an address waits after a fault before it may ask about an
-	// unknown key while a circuit is open.
+	// tryEvery is how long an address waits after a fault before it may ask about an unknown
+	// key while a circuit is open.
 	tryEvery = 5 * time.Second
 )
 
-// streak is the keys and addresses that met something since the last answer. Each counts
-// once, and no more than threshold are remembered.
+// streak has the keys and addresses with the same event since the last answer. Each counts
+// once, and at most threshold are stored.
 type streak struct {
 	keys  [][32]byte
 	froms []netip.Prefix
 }
 
-// add counts q and returns how many keys and addresses there are.
+// add counts q and returns the numbers of keys and addresses.
 func (r *streak) add(q *question) (keys, froms int) {
 	if len(r.keys) < threshold && !slices.Contains(r.keys, q.key) {
 		r.keys = append(r.keys, q.key)
@@ -36,19 +36,19 @@ func (r *streak) add(q *question) (keys, froms int) {
 	return len(r.keys), len(r.froms)
 }
 
-// circuit is what is known of the service's health, for all addresses or for one.
+// circuit is the state of the service's health, for all addresses or for one.
 type circuit struct {
 	faults streak
-	spares streak    // those that got 429
+	spares streak    // keys and addresses that got 429
 	paused time.Time // the end of the pause that the service asked for (429)
 
 	open  bool
 	why   error     // the last fault
-	quiet time.Time // until which no unknown key is asked about (503)
+	quiet time.Time // until when no unknown key is asked about (503)
 	tried time.Time // when an unknown key was asked about, or met a fault
 	tries int       // of all addresses, since tried
 
-	probing chan struct{} // closed when the probe under way is over; nil without one
+	probing chan struct{} // closed when the current probe has ended; nil without one
 	failed  time.Time     // when a probe last met a fault
 }
 
@@ -60,12 +60,12 @@ func (c *circuit) trip(err error, quiet time.Time) {
 	c.open, c.why, c.quiet = true, err, quiet
 }
 
-// reset closes c after an answer. A pause lasts: the answer may be older than it.
+// reset closes c after an answer. A pause remains: the answer may be older than the pause.
 func (c *circuit) reset() {
 	*c = circuit{paused: c.paused, probing: c.probing}
 }
 
-// allow reports whether one more of all addresses may ask about an unknown key.
+// allow reports whether one more address may ask about an unknown key.
 func (c *circuit) allow(now time.Time) bool {
 	if now.Sub(c.tried) >= probeEvery {
 		c.tried, c.tries = now, 0
@@ -74,9 +74,9 @@ func (c *circuit) allow(now time.Time) bool {
 	return c.tries <= threshold
 }
 
-// probe decides about a question about a known key while c is open. If err and wait are
-// nil, the question is the probe and may be asked. Otherwise err is the fault that a
-// probe met just now, or wait is closed when the probe under way has ended.
+// probe decides about a question for a known key while c is open. If err and wait are nil, the
+// question is the probe and may be asked. Otherwise err is the fault that a probe has just met,
+// or wait is closed when the current probe has ended.
 func (c *circuit) probe(q *question, now time.Time, timeout time.Duration) (wait <-chan struct{}, err error) {
 	age := now.Sub(c.failed)
 	switch {

@@ -16,8 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// pipes is a listener whose connections are pipes, which synctest knows to be
-// idle.
+// pipes is a listener whose connections are pipes, which synctest recognizes as idle.
 type pipes struct{ conns chan net.Conn }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -55,8 +54,8 @@ func piped(t *testing.T, handler http.HandlerFunc, o Options) *Source {
 	return s
 }
 
-// clinic is a service whose answer to each token a test sets, and a Source that asks
-// it, in a bubble.
+// clinic is a service whose answer to each token a test sets, and a Source that asks it, in a
+// bubble.
 type clinic struct {
 	*testing.T
 	source *Source
@@ -98,12 +97,12 @@ func (c *clinic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.ServeHTTP(w, r)
 }
 
-// from is the address of that number.
+// from returns the address with that number.
 func from(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 1)
 }
 
-// ask asks about a token that comes from the address of that number.
+// ask asks about a token from the address with that number.
 func (c *clinic) ask(token string, n int, known bool) string {
 	g, err := c.source.Authorize(c.Context(), authz.Request{Token: authz.NewToken(token), Addr: from(n), Known: known})
 	if errors.Is(err, authz.ErrUnanswerable) {

@@ -15,11 +15,11 @@ import (
 const (
 	// recheckFiles is how often the files of a credential are read again.
 	recheckFiles = time.Second
-	// maxFile is the largest such file in bytes.
+	// maxFile is the maximum size of such a file in bytes.
 	maxFile = 64 << 10
 )
 
-// watch returns a value that is made from files and made again when they change. Errors
+// watch returns a value that is parsed from files, and parsed again when they change. Errors
 // name the files.
 func watch[T any](parse func(contents [][]byte) (T, error), paths ...string) (*files.Watched[T], error) {
 	return files.Watch(files.Parsed[T]{Paths: paths, Limit: maxFile, Parse: func(contents [][]byte) (T, error) {
@@ -31,7 +31,7 @@ func watch[T any](parse func(contents [][]byte) (T, error), paths ...string) (*f
 	}}, recheckFiles)
 }
 
-// secretText reads a file that holds one line.
+// secretText reads a file that contains one line.
 func secretText(contents [][]byte) (string, error) {
 	text := strings.TrimRight(string(contents[0]), "\r\n")
 	switch {
@@ -56,7 +56,7 @@ func basicText(contents [][]byte) (string, error) {
 	return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)), err
 }
 
-// keyPair makes the client certificate. The error does not repeat the files.
+// keyPair returns the client certificate. The error contains nothing of the files.
 func keyPair(contents [][]byte) (*tls.Certificate, error) {
 	return clienttls.KeyPair(contents[0], contents[1])
 }

@@ -95,7 +95,7 @@ func TestUnauthorizedProxy(t *testing.T) {
 	}
 }
 
-// certificate makes a self-signed client certificate in PEM.
+// certificate returns a self-signed client certificate in PEM.
 func certificate(name string) (cert, key string) {
 	c := certtest.SelfSigned(&x509.Certificate{Subject: pkix.Name{CommonName: name}})
 	return string(c.PEM()), string(c.KeyPEM())
@@ -129,7 +129,7 @@ func TestClientCertificateRotates(t *testing.T) {
 		}
 		write(t, keyPath, key)
 		s.pair.Refresh()
-		_ = s.Close() // the certificate counts for new connections
+		_ = s.Close() // the certificate is used for new connections
 	}
 }
 

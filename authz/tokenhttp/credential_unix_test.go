@@ -13,9 +13,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// TestPipeAsCredentialHoldsUpNobody: a pipe to which nobody writes is refused, at the
-// start and later, when it takes the place of a file.
-func TestPipeAsCredentialHoldsUpNobody(t *testing.T) {
+// TestPipeAsCredentialDoesNotBlock: a pipe without a writer is refused, at the start and later,
+// when it replaces a file.
+func TestPipeAsCredentialDoesNotBlock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)

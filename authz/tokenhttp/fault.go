@@ -17,16 +17,16 @@ import (
 // fault is an error of a call, for the breaker.
 type fault struct {
 	err error
-	// blameless: the service works. It answered what one device sent, or the caller
-	// gave up.
+	// blameless means that the service works: its answer was about what one device sent, or the
+	// caller gave up.
 	blameless bool
 }
 
 func (f *fault) Error() string { return f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
 
-// statusFault is the error for a status that decides nothing. The service's own text
-// for the status code is not repeated.
+// statusFault returns the error for a status that decides nothing. It does not contain the
+// service's own text for the status code.
 func statusFault(status int) error {
 	text := fmt.Sprintf("it answers %d %s", status, http.StatusText(status))
 	switch {
@@ -42,8 +42,8 @@ func statusFault(status int) error {
 	return &fault{err: errors.New(text), blameless: 400 <= status && status < 500}
 }
 
-// transportFault describes err in words of its own. The text of net/http may repeat the
-// URL, or lines of an answer that echoes the request.
+// transportFault describes err without the text of net/http, which may contain the URL, or
+// lines of an answer that repeats the request.
 func transportFault(err error) error {
 	var (
 		operation *net.OpError
@@ -57,7 +57,7 @@ func transportFault(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return errors.New("no answer in time")
 	case errors.As(err, &dns):
-		return errors.New("its name is not resolved: " + dns.Err)
+		return errors.New("its name cannot be resolved: " + dns.Err)
 	case errors.As(err, &hostname):
 		return errors.New("its certificate is for another name")
 	case errors.As(err, &unknown):
@@ -75,7 +75,7 @@ func transportFault(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errors.New("it closed the connection within the answer or before it")
 	}
-	return errors.New("what it answers is not HTTP, or the connection broke")
+	return errors.New("its answer is not HTTP, or the connection broke")
 }
 
 func errnoText(err error) string {
@@ -88,8 +88,8 @@ func errnoText(err error) string {
 	return "the connection broke"
 }
 
-// retryable reports whether a second try may succeed: the connection was not made, or
-// was closed before any of the answer had come.
+// retryable reports whether a second attempt may succeed, because the connection was not
+// established, or was closed before any of the answer had arrived.
 func retryable(err error) bool {
 	var operation *net.OpError
 	if errors.As(err, &operation) && operation.Op == "dial" {

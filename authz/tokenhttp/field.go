@@ -25,11 +25,11 @@ const (
 	// milliseconds is where a time in seconds must be meant as milliseconds: the
 	// year 5138.
 	milliseconds = 100_000_000_000
-	// minInterval is the shortest revalidate_after and max_session in seconds.
+	// minInterval is the minimum of revalidate_after and max_session in seconds.
 	minInterval = 30
 )
 
-// fieldNames returns the fields of a native answer besides result.
+// fieldNames returns the fields of a native answer other than result.
 func fieldNames() []string {
 	return []string{
 		"reason", "reason_code", "expire_at", "expires_in", "not_before", "cache_ttl",
@@ -40,7 +40,7 @@ func fieldNames() []string {
 	}
 }
 
-// facts is what an answer holds besides its outcome.
+// facts has the content of an answer apart from its outcome.
 type facts struct {
 	reason, code       string
 	expires, notBefore time.Time
@@ -64,8 +64,8 @@ type fieldReader struct {
 	rest    authz.NoMatch // of access lists
 	ignore  []string      // keys of their rules
 	forbid  map[string]authz.Rule
-	vars    []string // that the service was shown
-	chosen  []string // texts that the device chose, which services repeat
+	vars    []string // that were sent to the service
+	chosen  []string // values that the device chose and that services repeat
 	err     error
 }
 
@@ -75,7 +75,7 @@ func (f *fieldReader) fail(name, why string) {
 	}
 }
 
-// get returns the member that holds the field, nil if there is none.
+// get returns the member that has the field, or nil if there is none.
 func (f *fieldReader) get(name string) *strictjson.Member {
 	path, ok := f.paths[name]
 	if !ok || f.err != nil {
@@ -89,7 +89,7 @@ func (f *fieldReader) get(name string) *strictjson.Member {
 	case m != nil && m.Value == nil && f.lenient:
 		return nil
 	case m != nil && m.Value == nil:
-		f.fail(name, "null; leave the field out")
+		f.fail(name, "null; omit the field")
 		return nil
 	}
 	return m
@@ -106,15 +106,15 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		upstream:  f.upstream(),
 		attrs:     f.attrs("client_attrs"),
 	}
-	// The reason is for the log alone and not worth an error.
+	// The reason is only for the log, and a bad one is no error.
 	if m, err := lookup(f.root, f.paths["reason"]); err == nil && m != nil {
 		a.reason, _ = m.Value.(string)
 	}
 	a.only.ClientIDs, a.only.Usernames = f.names("clientid"), f.names("username")
 	a.expires = earliest(f.instant("expire_at", time.Unix(0, 0)), f.instant("expires_in", f.now))
 	if d, ok := f.seconds("max_session", f.least(minInterval)); ok {
-		// The session's limit is put on the grant: a session that got it from a cache
-		// ends a little early, never late.
+		// The limit of the session becomes the expiry of the grant: a session whose grant comes
+		// from a cache ends a little early, never late.
 		a.expires = earliest(a.expires, f.now.Add(d))
 	}
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
@@ -123,7 +123,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	return a, f.err
 }
 
-// least is the lower bound of a span: other services' are taken as they come.
+// least returns the lower bound of a duration. Those of other services are not bounded.
 func (f *fieldReader) least(n float64) float64 {
 	if f.lenient {
 		return 1
@@ -155,8 +155,8 @@ func (f *fieldReader) keep(keep authz.Keep) authz.Keep {
 	return keep
 }
 
-// vary reads which of the variables that the service was shown its answer depends
-// on, besides the token. One that it was not shown is an error.
+// vary reads the variables that the answer depends on besides the token. A variable that was
+// not sent to the service is an error.
 func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 	m := f.get("vary")
 	if m == nil {
@@ -173,7 +173,7 @@ func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 		name := placeholder.Named(text).Name
 		part, known := partOf(name)
 		if !known || !slices.Contains(f.vars, name) {
-			f.fail("vary", "names something that the service is not shown")
+			f.fail("vary", "names a variable that is not sent to the service")
 			return keep
 		}
 		keep.Vary |= part
@@ -181,7 +181,7 @@ func (f *fieldReader) vary(keep authz.Keep) authz.Keep {
 	return keep
 }
 
-// partOf returns the part of a request that a variable shows.
+// partOf returns the part of a request that a variable contains.
 func partOf(variable string) (part authz.Parts, known bool) {
 	switch {
 	case variable == "token":
@@ -214,7 +214,7 @@ func (f *fieldReader) upstream() authz.Upstream {
 	}
 	if m := f.get("upstream.password"); m != nil {
 		s, ok := m.Value.(string)
-		if d, damaged := m.Value.(strictjson.Damaged); damaged { // a password may hold NUL
+		if d, damaged := m.Value.(strictjson.Damaged); damaged { // a password may contain NUL
 			s, ok = string(d), !strings.ContainsRune(string(d), utf8.RuneError)
 		}
 		if !ok || len(s) > maxValue {
@@ -225,8 +225,7 @@ func (f *fieldReader) upstream() authz.Upstream {
 	return u
 }
 
-// acl reads the access list. A superuser has one in which all is left to the
-// broker.
+// acl reads the access list. A superuser has one that leaves everything to the broker.
 func (f *fieldReader) acl(superuser bool) *authz.ACL {
 	o := authz.ACLOptions{Rest: f.rest, Ignore: f.ignore}
 	switch f.text("acl_no_match", maxReason) {
@@ -258,7 +257,7 @@ func (f *fieldReader) acl(superuser bool) *authz.ACL {
 	return list
 }
 
-// forbidden returns the rules for what the device may not do by the answer.
+// forbidden returns rules for the actions that the answer forbids to the device.
 func (f *fieldReader) forbidden() (rules []authz.Rule) {
 	for _, path := range slices.Sorted(maps.Keys(f.forbid)) {
 		m, err := lookup(f.root, path)
@@ -292,29 +291,29 @@ func (f *fieldReader) superuser() bool {
 	return m.Value == "true"
 }
 
-// onlyKeys refuses keys that are misspelled: the right one would be missed.
+// onlyKeys refuses unknown keys, because a misspelled key would otherwise be ignored.
 func (f *fieldReader) onlyKeys(name string, keys ...string) {
 	m, err := lookup(f.root, name)
 	if err != nil || m == nil {
-		return // get reports it
+		return // get reports the error
 	}
 	o, _ := m.Value.(strictjson.Object)
 	for _, k := range o {
 		if !slices.Contains(keys, k.Key) {
-			f.fail(name, "an unknown key in it; there are "+strings.Join(keys, ", "))
+			f.fail(name, "it has an unknown key; known keys are "+strings.Join(keys, ", "))
 		}
 	}
 }
 
-// enforceable refuses restrictions that a grant cannot carry: granting without
-// them would widen what the service allows.
+// enforceable refuses restrictions that a grant cannot express: a grant without them would
+// allow more than the service does.
 func (f *fieldReader) enforceable(refuse []string) error {
 	if f.text("upstream.pool", maxSubject) != "" {
 		f.fail("upstream.pool", "the proxy does not choose brokers by the answer")
 	}
 	if m := f.get("limits"); m != nil {
 		if o, ok := m.Value.(strictjson.Object); !ok || len(o) > 0 {
-			f.fail("limits", "the proxy does not enforce limits from a service; configure them or leave the field out")
+			f.fail("limits", "the proxy does not enforce limits from a service; configure them or omit the field")
 		}
 	}
 	for _, path := range refuse {
@@ -323,13 +322,13 @@ func (f *fieldReader) enforceable(refuse []string) error {
 			return err
 		}
 		if m != nil && m.Value != nil && m.Value != "" {
-			return errors.New(path + ": the proxy cannot follow it")
+			return errors.New(path + ": the proxy cannot enforce it")
 		}
 	}
 	return f.err
 }
 
-// present returns those of the paths at which the answer has something.
+// present returns the paths at which the answer has a value.
 func (f *fieldReader) present(paths []string) (found []string) {
 	for _, path := range paths {
 		if m, err := lookup(f.root, path); err == nil && m != nil && m.Value != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
-// maxPause is the longest Retry-After that is honoured.
+// maxPause is the longest Retry-After that is honored.
 const maxPause = time.Minute
 
-// notAtAll is for answers that must not be used again.
+// notAtAll is for answers that must not be reused.
 func notAtAll() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// keepOf returns how long an answer may be reused by its headers.
+// keepOf returns how long an answer may be reused according to its headers.
 func keepOf(h http.Header) authz.Keep {
 	var keep authz.Keep
 	c := freshness.Of(h)
@@ -31,7 +31,7 @@ func keepOf(h http.Header) authz.Keep {
 	return keep
 }
 
-// retryAfter reads Retry-After (RFC 9110 section 10.2.3).
+// retryAfter parses Retry-After (RFC 9110 section 10.2.3).
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	pause := freshness.Seconds(text)

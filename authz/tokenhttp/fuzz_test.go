@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
-// FuzzAnswers reads the same answer as every preset.
+// FuzzAnswers reads the same answer with every preset.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range []string{
 		`{"result":"allow","acl":[{"permission":"allow","action":"all","topics":["#"]}],"clientid":["a"],"upstream":{"password":"x"}}`,
@@ -54,8 +54,8 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// checkAllowed asks encoding/json, which reads more than it should, whether it
-// sees a reason against the grant too.
+// checkAllowed checks with encoding/json, which is more lenient, that nothing speaks against
+// the grant.
 func checkAllowed(t *testing.T, preset string, a answer, g *authz.Grant) {
 	t.Helper()
 	if n := len(g.TokenID); n == 0 || n > maxTokenID || g.Subject == "" {
@@ -86,9 +86,8 @@ func checkAllowed(t *testing.T, preset string, a answer, g *authz.Grant) {
 	}
 }
 
-// FuzzCacheControl holds what Cache-Control and Age say to the bounds of RFC 9111: a
-// time to keep is never longer than any max-age in the header, and what forbids reuse
-// does so wherever it stands.
+// FuzzCacheControl checks the bounds of RFC 9111: an answer is never kept longer than any
+// max-age in the header, and a directive that forbids reuse is effective at every position.
 func FuzzCacheControl(f *testing.F) {
 	for _, seed := range [][3]string{
 		{"max-age=60", "", "10"}, {"no-store", "max-age=60", ""}, {`Max-Age="60", must-revalidate`, "", "60"},

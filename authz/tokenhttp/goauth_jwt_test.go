@@ -9,8 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestGoauthJWT: services that were written for that plug-in's remote JWT mode get
-// the token as their caller's credential, so that 401 is about the token.
+// TestGoauthJWT: services that were written for the remote JWT mode of that plug-in get the
+// token as their caller's credential, so a 401 is about the token.
 func TestGoauthJWT(t *testing.T) {
 	var authorization, body string
 	status, answer := http.StatusOK, `{"ok":true,"error":""}`

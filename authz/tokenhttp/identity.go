@@ -8,13 +8,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// name gives the grant the names that its answer left out.
+// name sets the names in the grant that the answer does not have.
 //
-// A name may depend on nothing that the device is free to choose: the holder of one
-// token could otherwise pass for any device. The user name therefore counts only where
-// the service has checked it together with the token, or names it itself.
+// A name must not depend on a value that the device is free to choose, or the holder of one
+// token could impersonate any device. The user name is therefore used only if the service has
+// checked it together with the token, or sends it itself.
 func (p *reader) name(g *authz.Grant, r *authz.Request) error {
-	// Both are logged. A device whose token is its name has a weak token, but is let in.
+	// Both are logged. A device whose token is its name has a weak token, but is accepted.
 	if contains(g.TokenID, r.Token) {
 		g.TokenID = ""
 	}
@@ -39,8 +39,8 @@ func (p *reader) name(g *authz.Grant, r *authz.Request) error {
 	return nil
 }
 
-// handle makes a name for the credential: the token, or user name and token where
-// devices with user names of their own may share a password.
+// handle returns a name for the credential: for the token, or for user name and token if
+// devices with different user names may share a password.
 func (p *reader) handle(r *authz.Request) string {
 	hash := r.Token.Hash()
 	if p.pair && r.Username != "" {
@@ -49,7 +49,7 @@ func (p *reader) handle(r *authz.Request) string {
 	return hex.EncodeToString(hash[:8])
 }
 
-// username returns the user name that may be used as the subject, or nothing.
+// username returns the user name that may be used as the subject, or "".
 func (p *reader) username(g *authz.Grant, r *authz.Request) string {
 	if p.pair {
 		return r.Username
@@ -60,9 +60,8 @@ func (p *reader) username(g *authz.Grant, r *authz.Request) string {
 	return ""
 }
 
-// deviceFault is why the answer to what a device sent cannot become a grant: the
-// device chose a value that cannot stand where its service put it. It is a denial; the
-// service did nothing wrong.
+// deviceFault is why an answer cannot become a grant because of a value that the device chose.
+// It is a denial, since the service did nothing wrong.
 type deviceFault struct{ why string }
 
 func (f *deviceFault) Error() string { return f.why }

@@ -10,9 +10,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// lookup finds the member at path, whose names are divided by dots; a name may
-// list spellings: "ok|Ok". A key that differs from the wanted one in case only
-// is an error: other decoders would read it.
+// lookup finds the member at path, whose names are separated by dots. A name may list several
+// spellings: "ok|Ok". A key that differs from the name only in case is an error, because other
+// decoders would accept it.
 func lookup(o strictjson.Object, path string) (*strictjson.Member, error) {
 	name, rest, nested := strings.Cut(path, ".")
 	m, err := find(o, name)
@@ -42,7 +42,7 @@ func find(o strictjson.Object, name string) (*strictjson.Member, error) {
 	return nil, nil
 }
 
-// parseForm reads text as application/x-www-form-urlencoded.
+// parseForm parses text as application/x-www-form-urlencoded.
 func parseForm(text []byte) (strictjson.Object, error) {
 	values, err := url.ParseQuery(string(text))
 	if err != nil {

@@ -27,7 +27,7 @@ func serve(tb testing.TB, handler http.HandlerFunc) *httptest.Server {
 	return server
 }
 
-// sourceOf makes the Source of o, closed with the test.
+// sourceOf returns the Source of o, which is closed with the test.
 func sourceOf(tb testing.TB, o Options) *Source {
 	tb.Helper()
 	s, err := New(o)
@@ -58,8 +58,7 @@ func (a reply) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(a.body))
 }
 
-// asked returns how the Source of o, at a service that answers with a, decides
-// on r.
+// asked returns what the Source of o decides about r if its service answers with a.
 func asked(tb testing.TB, a reply, o Options, r authz.Request) (*authz.Grant, error) {
 	tb.Helper()
 	server := serve(tb, a.ServeHTTP)
@@ -67,7 +66,7 @@ func asked(tb testing.TB, a reply, o Options, r authz.Request) (*authz.Grant, er
 	return sourceOf(tb, o).Authorize(tb.Context(), r)
 }
 
-// outcomeOf names the kind of an answer, with the reason of a denial.
+// outcomeOf returns the kind of an answer, with the reason of a denial.
 func outcomeOf(g *authz.Grant, err error) string {
 	denial, denied := errors.AsType[*authz.Denial](err)
 	switch {

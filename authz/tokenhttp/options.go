@@ -14,74 +14,71 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// Options name the service, and describe its requests and answers. Only URL is required;
-// other fields that are left out are as Preset has them.
+// Options name the service, and describe its requests and answers. Only URL is required; empty
+// fields have the defaults of Preset.
 type Options struct {
-	// URL is where the service is: http or https, with variables in path and
-	// query.
+	// URL is the address of the service: http or https, with variables in path and query.
 	URL string
 	// Preset is one of [Presets]; empty means native.
 	Preset string
 	// Method is GET, HEAD, POST or PUT.
 	Method string
-	// Format is that of the request body: json, form, query (form in the URL) or
-	// none. GET and HEAD take query and none.
+	// Format is the format of the request body: json, form, query (a form in the URL) or none.
+	// GET and HEAD allow query and none.
 	Format string
-	// Body is the template of the body, in that format.
+	// Body is the template of the body in that format.
 	Body string
-	// Headers are further headers with templates as values.
+	// Headers are further headers, whose values are templates.
 	Headers map[string]string
 
-	// AllowStatus and DenyStatus list status codes that decide alone, whatever
-	// the body holds.
+	// AllowStatus and DenyStatus list status codes that decide regardless of the body.
 	AllowStatus, DenyStatus []int
-	// Fields maps fields of the native answer to where this service has them:
-	// {"subject": "ext.device"}. An empty path switches a field off.
+	// Fields maps fields of the native answer to their paths in the answers of this service:
+	// {"subject": "ext.device"}. An empty path disables a field.
 	Fields map[string]string
-	// Require maps paths in the answer to a text that must be there, or in the
-	// list that is there, or among the words of scope: {"iss":
-	// "https://login.example"}. Otherwise an answer that allows is a denial.
+	// Require maps paths in the answer to a value that must be there, or in the list at that
+	// path, or among the words of scope: {"iss": "https://login.example"}. Otherwise an answer
+	// that allows is a denial.
 	Require map[string]string
 
-	// BearerFile and BasicFile hold the proxy's own credential for the service:
-	// a token, or user:password. SecretFile holds what ${secret} stands for.
+	// BearerFile and BasicFile contain the proxy's own credential for the service: a token, or
+	// user:password. SecretFile contains the value of ${secret}.
 	BearerFile, BasicFile, SecretFile string
-	// CertificateFile and KeyFile are the proxy's client certificate, in PEM.
-	// CAFile holds the authorities that may have signed the service's; empty
-	// means those of the system.
+	// CertificateFile and KeyFile are the proxy's client certificate, in PEM. CAFile has the
+	// authorities for the service's certificate; empty means those of the system.
 	CertificateFile, KeyFile, CAFile string
-	// ServerName is the name in the service's certificate, if not that of URL.
+	// ServerName is the name in the service's certificate; empty means the host of URL.
 	ServerName string
 
-	// Timeout is how long one question may take in all, a second try included;
-	// zero means 3 s. Of it, connecting takes at most one second.
+	// Timeout limits one question, including a second attempt; zero means 3 s. Connecting takes
+	// at most one second of it.
 	Timeout time.Duration
-	// ProxyFromEnvironment uses the HTTP proxy that the environment names.
+	// ProxyFromEnvironment uses the HTTP proxy from the environment.
 	ProxyFromEnvironment bool
-	// IgnoreCacheControl leaves how long answers are reused to the fields of the
-	// answer, for services whose framework forbids it without being asked.
+	// IgnoreCacheControl ignores the headers about reuse, so that only the fields of the answer
+	// count. It is for services whose framework always forbids reuse.
 	IgnoreCacheControl bool
 	// UserAgent is the header of that name; empty means mqtt-auth-proxy.
 	UserAgent string
 
-	// OnCall is called after every question, by the goroutine that asked it.
+	// OnCall is called after every question, on the goroutine that asked it.
 	OnCall func(Call)
-	// OnPassedOver is called once for each field of answers, by its path, that
-	// restricts a device in what the proxy leaves to the broker, such as
-	// modifiers.max_message_size of VerneMQ.
+	// OnPassedOver is called once for each field of answers, with its path, that restricts a
+	// device and that the proxy leaves to the broker, such as modifiers.max_message_size of
+	// VerneMQ.
 	OnPassedOver func(path string)
 }
 
-// withDefaults returns o with every field as it is meant, but for those whose default
-// depends on the preset.
+// withDefaults returns o with defaults in place of zero values, except for defaults that depend
+// on the preset.
 func (o Options) withDefaults() Options {
 	o.Timeout = cmp.Or(o.Timeout, 3*time.Second)
 	o.UserAgent = cmp.Or(o.UserAgent, "mqtt-auth-proxy")
 	return o
 }
 
-// New returns the Source that o describes. The error names every option that is
-// wrong, in the form "url: what is wrong", one a line, and repeats no secret.
+// New returns the Source that o describes. The error names every wrong option, in the form
+// "url: what is wrong", one per line, and contains no secret.
 func New(o Options) (*Source, error) {
 	o = o.withDefaults()
 	p, ok := presetNamed(o.Preset)
@@ -142,10 +139,10 @@ func (o *Options) checkAnswers(p *preset) error {
 		}
 	}
 	if p.answers&(jsonAnswer|formAnswer) == 0 && len(o.Fields)+len(o.Require) > 0 {
-		faults = append(faults, errors.New("fields, require: the answers of this preset have none"))
+		faults = append(faults, errors.New("fields, require: the answers of this preset have no fields"))
 	}
 	if len(o.Require) > 0 && len(o.AllowStatus) > 0 {
-		faults = append(faults, errors.New("require, allow_status: a status that allows alone would pass by what is required"))
+		faults = append(faults, errors.New("require, allow_status: a status that allows would bypass the required fields"))
 	}
 	if o.Timeout < 0 {
 		faults = append(faults, errors.New("timeout: negative"))
@@ -212,7 +209,7 @@ func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
 	}
 	s.pair = pair
 	conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		// A fault is in Stats; the last good pair is likely to be valid still.
+		// A fault is in Stats; the last valid pair is probably still accepted.
 		c, _ := pair.Get()
 		return c, nil
 	}
@@ -221,22 +218,23 @@ func (s *Source) tlsConfig(o *Options) (*tls.Config, error) {
 
 const (
 	connectTimeout = time.Second
-	// idleTimeout ends connections so that a name is resolved anew.
+	// idleTimeout closes connections, so that the name is resolved again.
 	idleTimeout = 30 * time.Second
-	// idleConns is the number of connections kept; caches ask 64 at a time.
+	// idleConns is the number of idle connections that are kept; caches send up to 64 requests
+	// at once.
 	idleConns = 64
 	// maxAnswerHeader is in bytes.
 	maxAnswerHeader = 64 << 10
 )
 
-// newTransport speaks HTTP/1.1 only: there, a call that times out takes its
-// connection with it, while HTTP/2 would go on to use one that is dead.
+// newTransport returns a transport that uses only HTTP/1.1: there, a call that times out closes
+// its connection, while HTTP/2 would keep using a dead one.
 func newTransport(conf *tls.Config, proxy bool) *http.Transport {
 	t := &http.Transport{
 		DialContext:            dialer(),
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    2 * connectTimeout,
-		DisableCompression:     true, // a small answer that grows would pass the limit
+		DisableCompression:     true, // decompression would bypass the size limit
 		MaxIdleConns:           idleConns,
 		MaxIdleConnsPerHost:    idleConns,
 		IdleConnTimeout:        idleTimeout,

@@ -2,54 +2,54 @@ package tokenhttp
 
 import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 
-// Outcome is how one question to a service ended. The set is closed: it is safe
-// as a metric label.
+// Outcome is the result of one question to a service. The set is closed: it is safe as a metric
+// label.
 type Outcome string
 
 // The outcomes of a [Call].
 const (
 	Allowed Outcome = "allowed" // a grant
-	Denied  Outcome = "denied"  // a decision against the device
+	Denied  Outcome = "denied"  // the service denied the device
 	Ignored Outcome = "ignored" // the service leaves the decision to the next source
-	Failed  Outcome = "failed"  // no decision: a fault of the service or the way to it
+	Failed  Outcome = "failed"  // no decision: a fault of the service or of the way to it
 	Busy    Outcome = "busy"    // the service asks for a pause, or is not asked during one
-	Refused Outcome = "refused" // not asked: the device's data cannot stand in the request
+	Refused Outcome = "refused" // not asked: the device's data cannot be used in the request
 )
 
-// preset is how one kind of service is asked and understood.
+// preset describes the requests to one kind of service, and its answers.
 type preset struct {
 	method  string
 	format  string            // of the body: json, form, query or none
 	bodies  map[string]string // templates by format
 	binary  string            // the json body if the token is not UTF-8
-	body5   string            // the json body for MQTT 5, if another
+	body5   string            // the json body for MQTT 5, if different
 	headers map[string]string
 	// headers5 replaces headers for MQTT 5.
 	headers5 map[string]string
 	percent  bool
-	// pair: the service checks a user name and a password. Where the request has
-	// the user name besides the token, both together are the credential.
+	// pair means that the service checks a user name and a password. If the request has the
+	// user name besides the token, both together are the credential.
 	pair bool
 
-	allow, deny spans // status codes that decide alone
-	read        spans // status codes under which the body decides
+	allow, deny spans // status codes that decide without the body
+	read        spans // status codes with which the body decides
 	answers     answerFormat
 	rules       []rule
 	texts       []textRule
-	fold        bool              // texts are read in lower case and without space around
-	fields      map[string]string // names of the native answer to paths in this one
-	refuse      []string          // paths of restrictions that cannot be followed: errors
+	fold        bool              // texts are compared in lower case and without surrounding space
+	fields      map[string]string // fields of the native answer to paths in this one
+	refuse      []string          // paths of restrictions that cannot be enforced, which are errors
 	// forbid holds paths that are false if the device may not do what the rule is
 	// about, passOver those of restrictions that are left to the broker.
 	forbid   map[string]authz.Rule
 	passOver []string
-	denied   authz.Reason // of a denial that gives no reason
+	denied   authz.Reason // of a denial without a reason
 	// rest is what happens to what no rule of an access list fits, and
 	// ignoreInRules lists keys of rules that the broker passes over as well.
 	rest          authz.NoMatch
 	ignoreInRules []string
-	// lenient: null counts as absent, integers may be strings of digits, and
-	// attributes that are no strings are dropped.
+	// lenient: null counts as absent, integers may be strings of digits, and attributes that
+	// are not strings are ignored.
 	lenient bool
 }
 
@@ -67,7 +67,7 @@ func (s spans) has(status int) bool {
 	return false
 }
 
-// answerFormat is the set of forms an answer may have.
+// answerFormat is the set of formats that an answer may have.
 type answerFormat uint8
 
 const (
@@ -76,8 +76,8 @@ const (
 	textAnswer
 )
 
-// rule decides by a JSON value: the first that matches counts, and if none does
-// the answer is an error.
+// rule decides by a JSON value: the first that matches counts. If none does, the answer is an
+// error.
 type rule struct {
 	path string
 	is   any // a string, a bool, present or missing
@@ -91,7 +91,7 @@ const (
 	missing presence = false
 )
 
-// textRule decides by a text: it is the word, or begins with it and a space.
+// textRule decides by a text that is equal to the word, or begins with it and a space.
 type textRule struct {
 	word  string
 	begin bool
@@ -101,7 +101,7 @@ type textRule struct {
 
 const emqxJSON = `{"username":"${username}","password":"${password}","clientid":"${client_id}"}`
 
-// presetNamed returns the preset of that name.
+// presetNamed returns the preset with that name.
 func presetNamed(name string) (preset, bool) {
 	switch name {
 	case "", "native":
@@ -266,7 +266,7 @@ func vernemq() preset {
 	}
 }
 
-// introspection is RFC 7662.
+// introspection is OAuth 2 token introspection (RFC 7662).
 func introspection() preset {
 	return preset{
 		method: "POST", format: "form",
@@ -285,7 +285,7 @@ func introspection() preset {
 	}
 }
 
-// status asks any page that answers 200 to a good token.
+// status is any page that answers 200 to a valid token.
 func status() preset {
 	return preset{
 		method: "GET", format: "none",

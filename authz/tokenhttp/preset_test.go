@@ -174,8 +174,8 @@ func TestPresetAnswers(t *testing.T) {
 	}
 }
 
-// TestModifiersOfVerneMQ: what the proxy can follow it does, what it cannot is told once
-// and locks nobody out.
+// TestModifiersOfVerneMQ: the proxy follows the modifiers that it can. The others are reported
+// once and lock out no device.
 func TestModifiersOfVerneMQ(t *testing.T) {
 	server := serve(t, okJSON(`{"result":"ok","modifiers":{"allow_publish":false,"max_message_size":1024,"max_inflight_messages":20,"username":null}}`).ServeHTTP)
 	var told []string
@@ -195,12 +195,12 @@ func TestModifiersOfVerneMQ(t *testing.T) {
 	}
 }
 
-// sent is what a service got.
+// sent is what a service received.
 type sent struct {
 	Method, URL, ContentType, Hook, Authorization, Body string
 }
 
-// TestPresetRequests pins what each preset puts on the wire.
+// TestPresetRequests checks the requests of each preset.
 func TestPresetRequests(t *testing.T) {
 	const js, form = "application/json", "application/x-www-form-urlencoded"
 	body := `{"username":"pump","password":"` + secretToken + `","clientid":"pump-7"}`

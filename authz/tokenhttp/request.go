@@ -13,32 +13,32 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// requestBuilder makes requests: a preset's templates and those of the configuration.
+// requestBuilder builds requests from the templates of a preset and of the configuration.
 type requestBuilder struct {
 	method  string
 	url     template
 	query   template // appended to the URL's own query
 	headers map[string]template
-	// headers5 and body5 replace their likes for MQTT 5, binary replaces the body
-	// if the token is not UTF-8; nil means that nothing differs.
+	// headers5 and body5 replace headers and body for MQTT 5, and binary replaces the body if
+	// the token is not UTF-8. Nil means that there is no difference.
 	headers5            map[string]template
 	body, body5, binary template
 
-	vars          []string // what the answer may depend on, sorted
-	deviceAuth    bool     // the Authorization header holds the token
+	vars          []string // the variables that the answer may depend on, sorted
+	deviceAuth    bool     // the Authorization header contains the token
 	authorization bool     // a template sets Authorization
 	secret        bool     // a template uses ${secret}
-	pair          bool     // body or query show the user name besides the token
+	pair          bool     // the body or the query contains the user name besides the token
 }
 
-// request is the configuration of a requestBuilder, filled up from the preset.
+// request is the configuration of a requestBuilder, completed from the preset.
 type request struct {
 	method, format      string
 	body, body5, binary string
 	headers, headers5   map[string]string
 }
 
-// compile makes the requestBuilder of o. Its error names every wrong template.
+// compile returns the requestBuilder of o. Its error names every wrong template.
 func (o *Options) compile(p *preset) (*requestBuilder, error) {
 	q, err := o.request(p)
 	if err != nil {
@@ -67,11 +67,11 @@ func (o *Options) compile(p *preset) (*requestBuilder, error) {
 	return a, errors.Join(faults...)
 }
 
-// request joins the configuration with the preset.
+// request combines the configuration with the preset.
 func (o *Options) request(p *preset) (*request, error) {
 	q := &request{method: cmp.Or(o.Method, p.method), format: o.Format, body: o.Body, headers: maps.Clone(p.headers)}
 	if !slices.Contains([]string{"GET", "HEAD", "POST", "PUT"}, q.method) {
-		return nil, errors.New("method: there are GET, HEAD, POST and PUT")
+		return nil, errors.New("method: use GET, HEAD, POST or PUT")
 	}
 	bodiless := q.method == "GET" || q.method == "HEAD"
 	switch {
@@ -87,11 +87,11 @@ func (o *Options) request(p *preset) (*request, error) {
 	}
 	switch {
 	case !slices.Contains([]string{"json", "form", "query", "none"}, q.format):
-		return nil, errors.New("format: there are json, form, query and none")
+		return nil, errors.New("format: use json, form, query or none")
 	case bodiless && (q.format == "json" || q.format == "form"):
 		return nil, errors.New("format: GET and HEAD have no body; use query or none")
 	case o.Body != "" && q.format == "none":
-		return nil, errors.New("body: the format is none; leave one of them out")
+		return nil, errors.New("body: the format is none; remove the body or change the format")
 	}
 	if q.headers == nil {
 		q.headers = make(map[string]string)
@@ -109,7 +109,7 @@ func (o *Options) request(p *preset) (*request, error) {
 	return q, nil
 }
 
-// standardBody takes the body of the preset.
+// standardBody sets the body of the preset.
 func (q *request) standardBody(p *preset) error {
 	kind := q.format
 	if kind == "query" {
@@ -147,9 +147,9 @@ func (c *compiler) headers(texts map[string]string) (map[string]template, error)
 		key := http.CanonicalHeaderKey(name)
 		switch {
 		case !validHeaderName(name):
-			return nil, errors.New("a name that is no HTTP header name")
+			return nil, errors.New("a name that is not an HTTP header name")
 		case slices.Contains([]string{"Host", "Connection", "Content-Length", "Transfer-Encoding", "Upgrade", "Te", "Trailer"}, key):
-			return nil, fmt.Errorf("%s is not for configurations to set", key)
+			return nil, fmt.Errorf("%s cannot be configured", key)
 		case all[key] != nil:
 			return nil, fmt.Errorf("%s is set twice", key)
 		}
@@ -236,7 +236,7 @@ func (a *requestBuilder) setDefaults(o *Options, format string) {
 	}
 }
 
-// message makes the request for r. Its error is an *invalidValue.
+// message returns the request for r. Its error is an *invalidValue.
 func (a *requestBuilder) message(r *authz.Request, secret string) (*message, error) {
 	in := &input{request: r, secret: secret}
 	target, err := a.url.append(make([]byte, 0, 256), in)

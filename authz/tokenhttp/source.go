@@ -14,8 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// Source asks a token service over HTTP. Make one with [New]; any number of
-// goroutines may use it.
+// Source asks a token service over HTTP. It is made by [New] and safe for concurrent use.
 type Source struct {
 	builder            requestBuilder
 	reader             reader
@@ -23,7 +22,7 @@ type Source struct {
 	ignoreCacheControl bool
 	onCall             func(Call)
 	onPassedOver       func(path string)
-	passedOver         sync.Map // the paths, some of the preset's few, that it was called with
+	passedOver         sync.Map // the paths, from the preset, for which it was called
 
 	transport             *http.Transport
 	breaker               *breaker
@@ -34,10 +33,10 @@ type Source struct {
 
 var _ authz.Authorizer = (*Source)(nil)
 
-// Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial],
-// [authz.ErrBusy] when the service asks for a pause, [authz.ErrUnanswerable] when it
-// has no answer for this request but has for others, or [authz.ErrUnavailable], all
-// with what is wrong. The conditions of the grant are for the caller to check.
+// Authorize implements [authz.Authorizer]. Its errors are an [*authz.Denial], [authz.ErrBusy]
+// if the service asks for a pause, [authz.ErrUnanswerable] if the service answers other
+// requests but not this one, or [authz.ErrUnavailable]. The caller must check the conditions of
+// the grant.
 func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("token service: %w: %w", authz.ErrUnavailable, err)
@@ -99,7 +98,7 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 	return d, nil
 }
 
-// message makes the request with the proxy's own credential in it.
+// message returns the request with the proxy's own credential.
 func (s *Source) message(r *authz.Request) (*message, error) {
 	secret := ""
 	if s.secret != nil {
@@ -116,15 +115,15 @@ func (s *Source) message(r *authz.Request) (*message, error) {
 		}
 	}
 	if _, set := m.header["Idempotency-Key"]; !set {
-		// An entry without values is not sent, but lets net/http repeat a POST
-		// whose kept connection the service had closed in the meantime.
+		// An entry without values is not sent, but allows net/http to repeat a POST if the
+		// service had closed the idle connection.
 		m.header["Idempotency-Key"] = []string{}
 	}
 	return m, nil
 }
 
-// Parts returns the parts of a request, besides the token, that the service is shown. The
-// answer may depend on them, so that a cache must have them in its key.
+// Parts returns the parts of a request, besides the token, that are sent to the service. The
+// answer may depend on them, so a cache must have them in its key.
 func (s *Source) Parts() (parts authz.Parts) {
 	for _, v := range s.builder.vars {
 		part, _ := partOf(v)
@@ -133,13 +132,11 @@ func (s *Source) Parts() (parts authz.Parts) {
 	return parts
 }
 
-// NeedsUsername reports whether the service is asked with a user name and a password of
-// which the token is the password. A device whose token is its user name has no other
-// user name to show.
+// NeedsUsername reports whether the service checks a user name together with the token as the
+// password. A device that sends the token as its user name has no user name for it.
 func (s *Source) NeedsUsername() bool { return s.reader.pair }
 
-// Close closes the connections that are kept for the next question. A Source
-// that is asked afterwards opens new ones.
+// Close closes idle connections. Further calls of Authorize open new ones.
 func (s *Source) Close() error {
 	s.transport.CloseIdleConnections()
 	return nil

@@ -5,35 +5,35 @@ import (
 	"time"
 )
 
-// Call describes one question and its answer, for metrics and logs. It holds nothing
-// about the device.
+// Call describes one question and its answer, for metrics and logs. It contains nothing about
+// the device.
 type Call struct {
-	// Outcome is how it ended.
+	// Outcome is the result.
 	Outcome Outcome
-	// Status is the HTTP status code, 0 if no answer came.
+	// Status is the HTTP status code, or 0 if there was no answer.
 	Status int
 	// Duration is the time it took.
 	Duration time.Duration
-	// Retried is true if the request was sent twice.
+	// Retried reports that the request was sent twice.
 	Retried bool
-	// NoStore is true if the service decided and forbade to reuse it. A service
-	// that always does defeats the cache before it.
+	// NoStore reports that the service decided and forbade reusing the decision. A service that
+	// always does so makes the cache useless.
 	NoStore bool
 }
 
-// Stats are the counters of a [Source] since it was made.
+// Stats are the counters of a [Source] since it was created.
 type Stats struct {
 	Allowed, Denied, Ignored, Failed, Busy, Refused uint64
-	// Retries counts requests that were sent twice, NoStore decisions that may
-	// not be reused.
+	// Retries counts requests that were sent twice, and NoStore decisions that must not be
+	// reused.
 	Retries, NoStore uint64
-	// Time is the time spent on all calls together.
+	// Time is the total time of all calls.
 	Time time.Duration
-	// Breaker is closed, open while the service is not asked as usual because several
-	// keys and addresses met faults, or half-open while a question finds out.
+	// Breaker is closed, open while the service is asked less often because several keys and
+	// addresses met faults, or half-open while a probe is in progress.
 	Breaker string
-	// Credential is why the files of the proxy's own credential could not be
-	// read again; nil if all is well. The last good content stays in use.
+	// Credential is why the files of the proxy's own credential could not be read again, or
+	// nil. The last valid content stays in use.
 	Credential error
 }
 
@@ -68,7 +68,7 @@ func (n *counters) count(c Call) {
 	n.nanoseconds.Add(int64(c.Duration))
 }
 
-// Stats returns the counters as they are now.
+// Stats returns the current counters.
 func (s *Source) Stats() Stats {
 	n := &s.counters
 	return Stats{

@@ -13,8 +13,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
-// position is where in a request a value stands; it decides how the value is
-// escaped and what cannot stand there at all.
+// position is the place of a value in a request. It determines how the value is escaped and
+// which values are not allowed.
 type position uint8
 
 const (
@@ -26,16 +26,15 @@ const (
 )
 
 const (
-	// maxValue is the longest value in bytes: the longest field of a CONNECT
-	// (MQTT 5.0 section 1.5.4).
+	// maxValue is the longest value in bytes: the longest field of a CONNECT (MQTT 5.0 section
+	// 1.5.4).
 	maxValue = 65535
-	// maxLineValue is the same for the URL and the headers. Servers answer
-	// longer ones with 414 and 431, which one device could use to make the
-	// service look ill.
+	// maxLineValue is the same for the URL and the headers. Servers answer longer ones with 414
+	// and 431, with which one device could make the service look faulty.
 	maxLineValue = 4096
 )
 
-// template is text with places for variables.
+// template is text with variables.
 type template []part
 
 // part is literal text, or a variable.
@@ -45,7 +44,7 @@ type part struct {
 	at       position
 }
 
-// invalidValue means that a value cannot be used where the template has its variable.
+// invalidValue means that a value cannot be used at the position of its variable.
 type invalidValue struct {
 	variable string
 	why      string
@@ -53,7 +52,7 @@ type invalidValue struct {
 
 func (e *invalidValue) Error() string { return "${" + e.variable + "} " + e.why }
 
-// append appends the template's text for the request that in holds.
+// append appends the template's text for the request in.
 func (t template) append(b []byte, in *input) ([]byte, error) {
 	for _, p := range t {
 		if p.variable == nil {
@@ -69,12 +68,12 @@ func (t template) append(b []byte, in *input) ([]byte, error) {
 	return b, nil
 }
 
-// shows reports whether the variable of that name stands in the template.
+// shows reports whether the template has the variable with that name.
 func (t template) shows(name string) bool {
 	return slices.ContainsFunc(t, func(p part) bool { return p.variable != nil && p.variable.name == name })
 }
 
-// rejects returns why value cannot be used at p, or nothing if it can.
+// rejects returns why value cannot be used at p, or "".
 func (p position) rejects(value string) string {
 	limit := maxValue
 	if p != inJSON && p != inForm {
@@ -87,19 +86,19 @@ func (p position) rejects(value string) string {
 	case p == inJSON && !utf8.ValidString(value):
 		return "is not UTF-8"
 	case p == inHeader && control, p == inPath && control:
-		return "holds a control character"
+		return "contains a control character"
 	case p == inHeader && strings.Trim(value, " ") != value:
-		// net/http and many servers trim it: another token would be checked
-		// than the one that was shown.
+		// net/http and many servers trim it, so a different token would be checked than the
+		// device sent.
 		return "begins or ends with a space"
 	case p == inPath && leavesRoute(value):
-		return "is no path segment"
+		return "is not a path segment"
 	}
 	return ""
 }
 
-// leavesRoute reports whether a path with value in it may end up at another route
-// of a server that decodes and cleans paths before it looks.
+// leavesRoute reports whether a path that contains value may lead to another route of a server
+// that decodes and cleans paths first.
 func leavesRoute(value string) bool {
 	segments := strings.FieldsFunc(value, func(r rune) bool { return r == '/' || r == '\\' })
 	return len(segments) == 0 || slices.Contains(segments, ".") || slices.Contains(segments, "..")
@@ -117,8 +116,8 @@ func (p position) escape(b []byte, value string) []byte {
 	return append(b, value...)
 }
 
-// appendJSON appends value, which is valid UTF-8, as it stands between the
-// quotes of a JSON string (RFC 8259 section 7).
+// appendJSON appends value, which is valid UTF-8, as the content of a JSON string (RFC 8259
+// section 7).
 func appendJSON(b []byte, value string) []byte {
 	const hex = "0123456789abcdef"
 	for i := range len(value) {
@@ -134,19 +133,19 @@ func appendJSON(b []byte, value string) []byte {
 	return b
 }
 
-// compiler turns the texts of one request into templates.
+// compiler compiles the templates of one request.
 type compiler struct {
 	grammar placeholder.Grammar
-	// passwordIsToken: no template names the token, so ${password} is it.
+	// passwordIsToken means that no template uses ${token}, so ${password} is the token.
 	passwordIsToken bool
-	// used collects the names of all variables.
+	// used has the names of all variables.
 	used map[string]bool
 }
 
-// compile reads text, whose variables all stand at one position.
+// compile compiles text, whose variables all have the same position.
 func (c *compiler) compile(text string, at position) (template, error) {
 	if strings.Contains(text, "${peerport}") {
-		return nil, errors.New("${peerport} is new with every connection, so that no answer would ever be reused; leave it out")
+		return nil, errors.New("${peerport} is new with every connection, so no answer could ever be reused; remove it")
 	}
 	parts, err := c.grammar.Parse(text)
 	t := make(template, len(parts))
@@ -168,7 +167,7 @@ func (c *compiler) variable(name string) *variable {
 	return &v
 }
 
-// json reads a text that is JSON, with variables inside its strings.
+// json compiles a JSON text with variables inside its strings.
 func (c *compiler) json(text string) (template, error) {
 	t, err := c.compile(text, inJSON)
 	if err != nil {
@@ -185,7 +184,7 @@ func (c *compiler) json(text string) (template, error) {
 			}
 		}
 		if p.variable != nil && !quoted {
-			return nil, fmt.Errorf(`${%s} stands outside quotes; write "${%[1]s}"`, p.variable.name)
+			return nil, fmt.Errorf(`${%s} is outside quotes; write "${%[1]s}"`, p.variable.name)
 		}
 	}
 	if !json.Valid([]byte(t.sample())) {
@@ -194,22 +193,22 @@ func (c *compiler) json(text string) (template, error) {
 	return t, nil
 }
 
-// url reads a URL with variables in its path and query.
+// url compiles a URL with variables in its path and query.
 func (c *compiler) url(text string) (template, error) {
 	path, _, _ := strings.Cut(text, "?")
 	scheme, rest, found := strings.Cut(path, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	switch {
 	case text == "":
-		return nil, errors.New("missing; it is where the service is: https://host/path")
+		return nil, errors.New("missing; set it to the address of the service: https://host/path")
 	case !found || scheme != "https" && scheme != "http":
 		return nil, errors.New("must begin with https:// or http://")
 	case host == "" || strings.Contains(host, "$"):
 		return nil, errors.New("a host name without variables must follow ://")
 	case strings.Contains(host, "@"):
-		return nil, errors.New("no user name and password in it; put them into the basic file")
+		return nil, errors.New("it must not contain a user name or password; put them into the basic file")
 	case strings.Contains(text, "#"):
-		return nil, errors.New("no fragment (#...) in it; servers never see one")
+		return nil, errors.New("it must not have a fragment (#...), which is never sent to a server")
 	}
 	t, err := c.compile(text, inPath)
 	if err != nil {
@@ -223,7 +222,7 @@ func (c *compiler) url(text string) (template, error) {
 		}
 	}
 	if _, err := url.Parse(t.sample()); err != nil {
-		// The error of url.Parse repeats the text, which may hold secrets.
+		// The error of url.Parse contains the text, which may contain secrets.
 		return nil, errors.New("not a valid URL")
 	}
 	return t, nil
@@ -241,7 +240,7 @@ func (t template) sample() string {
 	return b.String()
 }
 
-// refusal is the denial of a request that cannot be put to the service.
+// refusal returns the denial of a request that cannot be sent to the service.
 func (e *invalidValue) refusal() *authz.Denial {
 	reason := authz.NotAuthorized
 	if e.variable == "token" || e.variable == "token_b64" {

@@ -15,8 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// TestHostileValues: no value leaves its place, and what cannot stand there is
-// refused without a call.
+// TestHostileValues: no value affects the text around it, and a value that is not allowed at
+// its position is refused without a call.
 func TestHostileValues(t *testing.T) {
 	compiled := func(o Options) *requestBuilder {
 		p, _ := presetNamed(o.Preset)
@@ -83,8 +83,9 @@ func TestHostileValues(t *testing.T) {
 	}
 }
 
-// TestRefusalOfUnfit tells a token that cannot be good from other data.
-func TestRefusalOfUnfit(t *testing.T) {
+// TestRefusalOfInvalidValues: a token that cannot be valid is denied in another way than other
+// data.
+func TestRefusalOfInvalidValues(t *testing.T) {
 	server := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("the service is asked") })
 	s := sourceOf(t, Options{Preset: "status", URL: server.URL, Headers: map[string]string{"X-T": "${token}", "X-C": "${clientid}"}})
 	r := pump()
@@ -126,7 +127,7 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// TestVariablesHaveOtherSpellings: those of EMQX mean the same.
+// TestVariablesHaveOtherSpellings: the names of EMQX have the same meaning.
 func TestVariablesHaveOtherSpellings(t *testing.T) {
 	c := &compiler{grammar: grammar(true), used: map[string]bool{}}
 	tm, err := c.compile("${clientid}=${client_id}=%c ${peerhost}=${client_addr}=%a", inForm)
@@ -154,8 +155,8 @@ func TestOptionsErrors(t *testing.T) {
 		"a scheme":            {Options{URL: "ftp://x/"}, "url: must begin"},
 		"a host":              {Options{URL: "https:///x"}, "url: a host"},
 		"a variable host":     {Options{URL: "https://${clientid}/"}, "url: a host"},
-		"credentials":         {Options{URL: "https://a:hunter2@x/"}, "url: no user name"},
-		"a fragment":          {Options{URL: at + "#x"}, "url: no fragment"},
+		"credentials":         {Options{URL: "https://a:hunter2@x/"}, "url: it must not contain a user name"},
+		"a fragment":          {Options{URL: at + "#x"}, "url: it must not have a fragment"},
 		"an escape":           {Options{URL: at + "%zz"}, "url: not a valid"},
 		"a variable":          {Options{URL: at + "${topic}"}, "url: the placeholder at byte 22 is unknown; allowed are ${token}, ${token_b64}, "},
 		"an open variable":    {Options{URL: at + "${token"}, "url: the placeholder at byte 22 has no closing brace"},

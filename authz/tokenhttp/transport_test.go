@@ -59,7 +59,7 @@ func conformanceFixture(tb testing.TB) authztest.Fixture {
 			okJSON(`{"result":"deny","reason_code":"banned"}`).ServeHTTP(w, r)
 		case m.Value == "expired-token-of-pump-9":
 			okJSON(`{"result":"allow","expire_at":1700000000}`).ServeHTTP(w, r)
-		default: // an echo: the worst a service can say
+		default: // repeating the request is the worst possible answer
 			okJSON(fmt.Sprintf(`{"result":"ignore","reason":%q}`, "unknown")).ServeHTTP(w, r)
 		}
 	})
@@ -71,7 +71,8 @@ func conformanceFixture(tb testing.TB) authztest.Fixture {
 	}
 }
 
-// TestConformanceInURL holds the templates to the same where they are narrowest.
+// TestConformanceInURL runs the suite with templates in the URL, where the rules for values are
+// strictest.
 func TestConformanceInURL(t *testing.T) {
 	for name, o := range map[string]Options{
 		"path":   {Preset: "status", URL: "/v1/${token}/attributes"},
@@ -102,7 +103,7 @@ func TestConformanceInURL(t *testing.T) {
 	}
 }
 
-// raw starts a server that does to each connection whatever f does.
+// raw starts a server that calls f for each connection.
 func raw(t *testing.T, f func(n int, c net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,7 +127,7 @@ func raw(t *testing.T, f func(n int, c net.Conn)) string {
 	return "http://" + ln.Addr().String()
 }
 
-// request reads one request without a body of more than the buffer holds.
+// request reads one request whose body fits into the buffer.
 func readRequest(c net.Conn) *bufio.Reader {
 	b := bufio.NewReader(c)
 	if q, err := http.ReadRequest(b); err == nil {
@@ -135,8 +136,8 @@ func readRequest(c net.Conn) *bufio.Reader {
 	return b
 }
 
-// TestBrokenServices: whatever a service does on the wire is unavailable, in
-// time, and says nothing that it echoes.
+// TestBrokenServices: every fault of a service on the wire is unavailable, in time, and the
+// error contains nothing that the service repeats.
 func TestBrokenServices(t *testing.T) {
 	const head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 	for name, f := range map[string]func(n int, c net.Conn){
@@ -190,7 +191,7 @@ func TestBrokenServices(t *testing.T) {
 	}
 }
 
-// drip sends a good answer, too slowly.
+// drip sends a valid answer, too slowly.
 func drip(_ int, c net.Conn) {
 	readRequest(c)
 	for _, b := range []byte("HTTP/1.1 204 No Content\r\n\r\n") {
@@ -217,7 +218,7 @@ func TestLargeAnswers(t *testing.T) {
 	}
 }
 
-// TestCompressedAnswers: no coding is asked for, and a bomb is not unpacked.
+// TestCompressedAnswers: no coding is requested, and a compressed answer is not decompressed.
 func TestCompressedAnswers(t *testing.T) {
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Accept-Encoding") != "" {
@@ -254,8 +255,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// TestServiceRestarts: connections that are kept from before a restart cost no
-// answer, not even with POST.
+// TestServiceRestarts: idle connections from before a restart cause no error, even with POST.
 func TestServiceRestarts(t *testing.T) {
 	listen := func(address string) (*httptest.Server, string) {
 		ln, err := net.Listen("tcp", address)
@@ -287,8 +287,8 @@ func TestServiceRestarts(t *testing.T) {
 	server.Close()
 }
 
-// TestKeptConnectionIsClosed: a POST on a connection that the service closes
-// instead of answering goes out again on a new one, before any retry of ours.
+// TestKeptConnectionIsClosed: a POST on an idle connection that the service closes instead of
+// answering is sent again on a new one, before any retry of ours.
 func TestKeptConnectionIsClosed(t *testing.T) {
 	url := raw(t, func(_ int, c net.Conn) {
 		readRequest(c)
@@ -338,9 +338,8 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestCallerLeaves: the context's error comes through and the breaker does not
-// count it.
-func TestCallerLeaves(t *testing.T) {
+// TestCanceledCaller: the context's error is returned and the breaker does not count it.
+func TestCanceledCaller(t *testing.T) {
 	arrived := make(chan struct{}, 20)
 	url := raw(t, func(_ int, c net.Conn) { readRequest(c); arrived <- struct{}{}; _, _ = io.Copy(io.Discard, c) })
 	s := sourceOf(t, Options{URL: url})
@@ -368,7 +367,7 @@ func TestCallerLeaves(t *testing.T) {
 	}
 }
 
-// TestProxyOnRequest: the environment's proxy is not used unasked.
+// TestProxyOnRequest: the environment's proxy is used only if that is configured.
 func TestProxyOnRequest(t *testing.T) {
 	if newTransport(nil, false).Proxy != nil || newTransport(nil, true).Proxy == nil {
 		t.Error("the option does not decide about the proxy")

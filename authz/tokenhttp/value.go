@@ -25,29 +25,28 @@ func (f *fieldReader) text(name string, limit int) string {
 	case !ok:
 		f.fail(name, "neither a string nor a whole number")
 	case len(s) > limit && f.tooLongByDevice(s, limit):
-		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats what the device sent and is longer than %d bytes", name, limit)})
+		f.err = cmp.Or[error](f.err, &deviceFault{fmt.Sprintf("%s repeats a value that the device sent and is longer than %d bytes", name, limit)})
 	case len(s) > limit:
 		f.fail(name, fmt.Sprintf("longer than %d bytes", limit))
 	case !intact(s):
-		f.fail(name, "holds NUL or U+FFFD")
+		f.fail(name, "contains NUL or U+FFFD")
 	}
 	return s
 }
 
-// intact reports whether s is free of NUL and of U+FFFD, which many decoders put in the
-// place of a character that they cannot read, so that several texts become one.
+// intact reports whether s contains neither NUL nor U+FFFD. Many decoders replace a character
+// that they cannot decode by U+FFFD, so that different texts become equal.
 func intact(s string) bool { return !strings.ContainsAny(s, "\x00\ufffd") }
 
-// tooLongByDevice reports whether s would not be longer than limit without a text that the
-// device chose.
+// tooLongByDevice reports whether s would not exceed limit without a value that the device
+// chose.
 func (f *fieldReader) tooLongByDevice(s string, limit int) bool {
 	return slices.ContainsFunc(f.chosen, func(c string) bool {
 		return c != "" && len(s)-len(c) <= limit && strings.Contains(s, c)
 	})
 }
 
-// number reads a number. Languages without integers write times with a fraction or
-// an exponent.
+// number reads a number. Languages without integers write times with a fraction or an exponent.
 func (f *fieldReader) number(name string) (n float64, ok bool) {
 	m := f.get(name)
 	if m == nil {
@@ -58,7 +57,7 @@ func (f *fieldReader) number(name string) (n float64, ok bool) {
 	case json.Number:
 		digits = v.String()
 	case string:
-		if f.lenient && json.Valid([]byte(v)) { // which Inf, 0x1 and 1_000 are not
+		if f.lenient && json.Valid([]byte(v)) { // refuses Inf, 0x1 and 1_000
 			digits = v
 		}
 	}
@@ -70,7 +69,7 @@ func (f *fieldReader) number(name string) (n float64, ok bool) {
 	return n, true
 }
 
-// seconds reads a span of at least least seconds.
+// seconds reads a duration of at least least seconds.
 func (f *fieldReader) seconds(name string, least float64) (d time.Duration, ok bool) {
 	n, ok := f.number(name)
 	if ok && n < least {
@@ -93,8 +92,8 @@ func (f *fieldReader) instant(name string, base time.Time) time.Time {
 	return time.Unix(base.Unix()+int64(whole), int64(fraction*1e9))
 }
 
-// names reads a name or a list of names that narrows a grant. An empty list would read
-// as "no condition" further on, so it is refused.
+// names reads a name or a list of names that restricts a grant. An empty list is refused,
+// because it would be taken for no restriction.
 func (f *fieldReader) names(name string) []string {
 	m := f.get(name)
 	if m == nil {
@@ -120,8 +119,7 @@ func (f *fieldReader) names(name string) []string {
 	return all
 }
 
-// attrs reads an object of strings. Numbers and booleans become what they are written
-// as.
+// attrs reads an object of strings. Numbers and booleans become strings in their original form.
 func (f *fieldReader) attrs(name string) map[string]string {
 	m := f.get(name)
 	if m == nil {
@@ -148,7 +146,7 @@ func (f *fieldReader) attrs(name string) map[string]string {
 		if ok && a.Key != "" && len(a.Key)+len(s) <= maxAttr && intact(a.Key+s) {
 			all[a.Key] = s
 		} else if !f.lenient {
-			f.fail(name, "a value that is a list or an object, is too long, has an empty key, or holds NUL or U+FFFD")
+			f.fail(name, "a value that is a list or an object, is too long, has an empty key, or contains NUL or U+FFFD")
 		}
 	}
 	return all

@@ -12,17 +12,17 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/placeholder"
 )
 
-// input is what variables take their values from.
+// input has the values of variables.
 type input struct {
 	request *authz.Request
 	secret  string // of Options.SecretFile
 }
 
-// variable is a name that may stand in a template.
+// variable is a name that a template may contain.
 type variable struct {
 	name  string
 	value func(in *input) string
-	// neutral: the value does not bear on the answer and stays out of the key.
+	// neutral means that the value does not influence the answer and is not part of the key.
 	neutral bool
 }
 
@@ -60,8 +60,8 @@ func variableNamed(name string) (variable, bool) {
 	return all[i], true
 }
 
-// grammar returns what templates understand. With percent they also have the variables
-// that EMQX 4 wrote as % and a letter.
+// grammar returns the placeholders of templates. With percent they include the variables that
+// EMQX 4 wrote as % and a letter.
 func grammar(percent bool) placeholder.Grammar {
 	var g placeholder.Grammar
 	for _, v := range allVariables() {

@@ -151,7 +151,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// TestForm signs what is not a token with a good key.
+// TestForm signs texts that are not tokens with a valid key.
 func TestForm(t *testing.T) {
 	k := keyring()
 	type header = map[jose.HeaderKey]any
@@ -199,7 +199,7 @@ func TestForm(t *testing.T) {
 	}
 }
 
-// TestNamesMayBeNumbers: issuers name devices and tokens by the numbers of a database.
+// TestNamesMayBeNumbers: some issuers name devices and tokens by the numbers of a database.
 func TestNamesMayBeNumbers(t *testing.T) {
 	o := strict(Keys{})
 	o.ClientID = "clients"
@@ -212,7 +212,7 @@ func TestNamesMayBeNumbers(t *testing.T) {
 	}
 }
 
-// TestEd25519HasTwoNames: an issuer may write either of both, in tokens and in keys.
+// TestEd25519HasTwoNames: an issuer may use either name, in tokens and in keys.
 func TestEd25519HasTwoNames(t *testing.T) {
 	k := keyring()
 	token := func(alg string) string {
@@ -245,9 +245,9 @@ func TestEd25519HasTwoNames(t *testing.T) {
 	}
 }
 
-// TestDenialsSayWhy: each refusal has its own words in the log, and none of them repeats
-// more of the token than what anybody may know.
-func TestDenialsSayWhy(t *testing.T) {
+// TestDenialReasons: each refusal has its own text in the log, and none of them contains more
+// of the token than its public parts.
+func TestDenialReasons(t *testing.T) {
 	k := keyring()
 	s := loaded(t, strict(Keys{}), always(jwks(t, jwk(t, k.p256.Public(), map[string]any{"kid": "k1"}), jwk(t, k.rsa.Public(), map[string]any{"kid": "r1"}))))
 	long := strings.Repeat("k", 500)
@@ -259,10 +259,10 @@ func TestDenialsSayWhy(t *testing.T) {
 		"a JWT whose claims are not a JSON object":     signed(t, jose.ES256, k.p256, "k1", "[]"),
 		`a JWT of issuer "https://evil.example/"`:      signed(t, jose.ES256, k.p256, "k1", claims(map[string]any{"iss": "https://evil.example/"})),
 		"a JWT that names no issuer":                   signed(t, jose.ES256, k.p256, "k1", claims(map[string]any{"iss": nil})),
-		`does not fit key "k1", which it names`:        signed(t, jose.ES256, k.other, "k1", claims(nil)),
+		`does not match key "k1", which it names`:      signed(t, jose.ES256, k.other, "k1", claims(nil)),
 		`names key "r1", which is not for algorithm "`: signed(t, jose.ES256, k.p256, "r1", claims(nil)),
-		"a JWT whose signature fits no key":            signed(t, jose.ES256, k.other, "", claims(nil)),
-		`which was not there when the keys were last`:  signed(t, jose.ES256, k.other, "k2", claims(nil)),
+		"a JWT whose signature matches no key":         signed(t, jose.ES256, k.other, "", claims(nil)),
+		`which did not exist when the keys were last`:  signed(t, jose.ES256, k.other, "k2", claims(nil)),
 		`"` + long[:64] + `"...`:                       signed(t, jose.ES256, k.other, long, claims(nil)),
 	} {
 		_, err := s.Authorize(t.Context(), request(token))
@@ -277,7 +277,7 @@ func TestDenialsSayWhy(t *testing.T) {
 	}
 }
 
-// TestHeaderIsStrict holds headers that no library would write to the rules.
+// TestHeaderIsStrict checks headers that no library would write.
 func TestHeaderIsStrict(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"alg":"ES256"}`:                        true,
@@ -309,8 +309,8 @@ func TestHeaderIsStrict(t *testing.T) {
 	}
 }
 
-// TestCanonical tries every last character: only what encoding gives is accepted, so
-// that a token has one text.
+// TestCanonical tries every last character: only the canonical encoding is accepted, so that a
+// token has one text.
 func TestCanonical(t *testing.T) {
 	for _, head := range []string{"", "A", "AA", "AAA"} {
 		for c := range 256 {
@@ -341,8 +341,8 @@ func TestRuleFault(t *testing.T) {
 
 func nested(depth int) string { return strings.Repeat("[", depth) + strings.Repeat("]", depth) }
 
-// TestIDOutlivesSignature: a holder who signs again in another way, or varies the
-// signature, stays the same token for those who withdraw it.
+// TestIDOutlivesSignature: if the holder signs again in another way, or changes the signature,
+// the token keeps its id.
 func TestIDOutlivesSignature(t *testing.T) {
 	k := keyring()
 	s := loaded(t, strict(Keys{}), always(named(t, "k1", k.p256.Public())))

@@ -7,7 +7,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// BenchmarkAuthorize is the check of a good token, by algorithm.
+// BenchmarkAuthorize measures the check of a valid token, by algorithm.
 func BenchmarkAuthorize(b *testing.B) {
 	for _, alg := range []jose.SignatureAlgorithm{jose.ES256, jose.RS256, jose.EdDSA, jose.HS256} {
 		b.Run(string(alg), func(b *testing.B) {
@@ -28,7 +28,7 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// BenchmarkRefuse is what a flood costs: texts that are no tokens, and forged ones.
+// BenchmarkRefuse measures the cost of a flood: texts that are no tokens, and forged tokens.
 func BenchmarkRefuse(b *testing.B) {
 	s := loaded(b, strict(Keys{}), always(named(b, "k1", keyring().p256.Public())))
 	for name, text := range map[string]string{

@@ -20,16 +20,16 @@ const (
 	latestSecond = 253402300799 // the end of the year 9999
 )
 
-// notKept has every request asked anew.
+// notKept forbids caching, so that every request is checked again.
 func notKept() authz.Keep { return authz.Keep{TTL: -1, Stale: -1} }
 
-// unknown returns the denial of a token that another source may know. The detail is why
-// this one does not accept it.
+// unknown returns the denial of a token that another source may know. The detail says why this
+// source does not accept it.
 func unknown(format string, args ...any) error {
 	return &authz.Denial{Reason: authz.Unknown, Detail: fmt.Sprintf(format, args...), Keep: notKept()}
 }
 
-// refused is the denial of a token with a good signature.
+// refused returns the denial of a token with a valid signature.
 func refused(detail string) error {
 	return &authz.Denial{Reason: authz.NotAuthorized, Detail: detail, Keep: notKept()}
 }
@@ -43,7 +43,7 @@ func withTokenID(id string, err error) error {
 	return &authz.Denial{Reason: d.Reason, Detail: "token " + id + ": " + d.Detail, Keep: notKept()}
 }
 
-// checkIssuer returns an error unless the claims are of one of the accepted issuers.
+// checkIssuer returns an error unless the claims name one of the accepted issuers.
 func (o *Options) checkIssuer(claims strictjson.Object) error {
 	issuer, ok := textOf(claims, "iss")
 	switch {
@@ -57,7 +57,7 @@ func (o *Options) checkIssuer(claims strictjson.Object) error {
 	return fmt.Errorf("a JWT of issuer %s, which is not among the accepted ones", quoted(issuer))
 }
 
-// grant returns what a verified token grants, or a denial.
+// grant returns the grant for a verified token, or a denial.
 func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 	id, err := t.id()
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 	if err := s.setValidity(g, t.claims); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())
 	}
-	if err := g.Check(authz.Request{}, now); err != nil { // of the times: nothing else is set yet
+	if err := g.Check(authz.Request{}, now); err != nil { // only the times: nothing else is set yet
 		return nil, withTokenID(id, err)
 	}
 	if err := s.mapping.fill(g, t.claims); err != nil {
@@ -79,8 +79,8 @@ func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 	return g, nil
 }
 
-// id returns the jti, or a name made from a hash. That is one of what is signed,
-// since the holder may be able to vary a signature that fits.
+// id returns the jti, or a name that is a hash of the signed part. The signature is not
+// included, since the holder may be able to change it and keep it valid.
 func (t *token) id() (string, error) {
 	if value, ok := t.claims.Get("jti"); ok {
 		return nameOf(value, maxTokenID)
@@ -89,13 +89,13 @@ func (t *token) id() (string, error) {
 	return "jwt-" + hex.EncodeToString(sum[:16]), nil
 }
 
-// checkUse checks what the token is and whom it is for.
+// checkUse checks the type and the audience of the token.
 func (s *Source) checkUse(t *token) error {
 	if !accepts(t.typ) {
 		return errors.New("typ: not an accepted type of token")
 	}
 	if _, ok := t.claims.Get("cnf"); ok {
-		return errors.New("cnf: the token is bound to a key, which cannot be checked here")
+		return errors.New("cnf: the token is bound to a key, which the proxy cannot check")
 	}
 	value, present := t.claims.Get("aud")
 	switch {
@@ -125,7 +125,7 @@ func accepts(typ string) bool {
 	return slices.ContainsFunc([]string{"", "JWT", "at+jwt"}, func(t string) bool { return strings.EqualFold(t, typ) })
 }
 
-// setValidity sets when the grant begins and ends.
+// setValidity sets from when and until when the grant is valid.
 func (s *Source) setValidity(g *authz.Grant, claims strictjson.Object) (err error) {
 	times := map[string]time.Time{}
 	for _, name := range []string{"exp", "nbf", "iat"} {
@@ -149,8 +149,8 @@ func (s *Source) setValidity(g *authz.Grant, claims strictjson.Object) (err erro
 	return nil
 }
 
-// timeOf reads a NumericDate (RFC 7519 section 2). One that is after the year 9999
-// is in milliseconds.
+// timeOf returns a NumericDate (RFC 7519 section 2). A date after the year 9999 is in
+// milliseconds and refused.
 func timeOf(value any) (time.Time, error) {
 	number, ok := value.(json.Number)
 	if !ok {

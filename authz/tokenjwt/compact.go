@@ -13,25 +13,25 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// token is a JWT taken apart; nothing of it is true before a key has verified it.
+// token is a parsed JWT. Nothing in it can be trusted before a key has verified it.
 type token struct {
 	signed    *jose.JSONWebSignature
-	input     string // what the signature is over: header and claims as they came
+	input     string // the signed text: header and claims in their original form
 	algorithm jose.SignatureAlgorithm
 	kid       string // empty if it names no key
-	typ       string // as the header has it
+	typ       string // in its original form
 	claims    strictjson.Object
 }
 
-// The ways in which a text is not a token of ours. What they repeat of it is the
-// algorithm, the key id and the issuer: the parts that are known to anybody.
+// The errors for texts that are not tokens of this source. Of the token they contain only the
+// algorithm, the key id and the issuer, which are not secret.
 var (
 	errForm   = errors.New("not a signed JWT")
 	errHeader = errors.New("a JWT whose header is not a JSON object, or has a key twice")
 	errClaims = errors.New("a JWT whose claims are not a JSON object, or have a key twice")
 )
 
-// parse takes text apart, with no work for what is not three parts of base64url.
+// parse parses text. It does no work for a text that is not three parts of base64url.
 func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*token, error) {
 	if len(text) > maxSize {
 		return nil, fmt.Errorf("not a JWT of at most %d bytes", maxSize)
@@ -46,17 +46,16 @@ func parse(text string, maxSize int, algorithms []jose.SignatureAlgorithm) (*tok
 		return nil, err
 	}
 	if t.signed, err = jose.ParseSignedCompact(text, []jose.SignatureAlgorithm{t.algorithm}); err != nil {
-		return nil, errHeader // the cause repeats what the header holds
+		return nil, errHeader // the cause contains the content of the header
 	}
-	// Verify checks the signature over these bytes, so what is read here is what
-	// is signed if it succeeds.
+	// Verify checks the signature over these bytes, so what is read here is what was signed.
 	if t.claims, err = strictjson.Parse(t.signed.UnsafePayloadWithoutVerification()); err != nil {
 		return nil, errClaims
 	}
 	return t, nil
 }
 
-// split returns the header of text if its form is that of a compact JWS.
+// split returns the header of text if text has the form of a compact JWS.
 func split(text string) (header []byte, ok bool) {
 	if strings.Count(text, ".") != 2 {
 		return nil, false
@@ -70,9 +69,8 @@ func split(text string) (header []byte, ok bool) {
 	return header, err == nil
 }
 
-// canonical reports whether part is not empty and the only base64url text of its
-// bytes. The decoder passes over line ends and, like that of the JOSE library, over
-// bits that are left at the end, so that one token would have many texts.
+// canonical reports whether part is not empty and is the only base64url form of its bytes.
+// Decoders ignore line ends and unused bits at the end, so one token would have many forms.
 func canonical(part string) bool {
 	for i := range len(part) {
 		if sextet(part[i]) < 0 {
@@ -90,7 +88,7 @@ func canonical(part string) bool {
 	return false
 }
 
-// sextet returns what c stands for in base64url, or -1 (RFC 4648 section 5).
+// sextet returns the value of c in base64url, or -1 (RFC 4648 section 5).
 func sextet(c byte) int {
 	switch {
 	case 'A' <= c && c <= 'Z':
@@ -107,15 +105,15 @@ func sextet(c byte) int {
 	return -1
 }
 
-// readHeader returns an error unless the header is acceptable. Members that point to
-// keys elsewhere (jku, x5u, x5c) are allowed and never followed.
+// readHeader returns an error unless the header is acceptable. Members that refer to keys
+// elsewhere (jku, x5u, x5c) are allowed but never followed.
 func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) error {
 	header, err := strictjson.Parse(text)
 	if err != nil {
 		return errHeader
 	}
-	// crit and b64 change how the rest is read; a token that brings its own key is
-	// a proof of possession, not an access token; zip and enc are of JWE.
+	// crit and b64 change how the rest is read; a token with its own key is a proof of
+	// possession, not an access token; zip and enc belong to JWE.
 	for _, name := range []string{"crit", "b64", "jwk", "zip", "enc"} {
 		if _, ok := header.Get(name); ok {
 			return fmt.Errorf("a JWT with %q in its header, which is not accepted", name)
@@ -134,7 +132,7 @@ func (t *token) readHeader(text []byte, algorithms []jose.SignatureAlgorithm) er
 	return nil
 }
 
-// textOf returns the named text, empty if there is none; not ok if it is not text.
+// textOf returns the member, or "" if there is none. ok is false if it is not a string.
 func textOf(object strictjson.Object, name string) (text string, ok bool) {
 	value, present := object.Get(name)
 	if !present {
@@ -144,7 +142,7 @@ func textOf(object strictjson.Object, name string) (text string, ok bool) {
 	return text, ok
 }
 
-// verifiedBy reports whether one of the keys fits the token's signature.
+// verifiedBy reports whether one of the keys verifies the token's signature.
 func (t *token) verifiedBy(keys []key) bool {
 	return slices.ContainsFunc(keys, func(k key) bool {
 		if public, ok := k.material.(ed25519.PublicKey); ok && t.algorithm == ed25519Name {

@@ -16,8 +16,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
 )
 
-// exchangeable passes questions on to the source of the moment: an issuer that is
-// down matters to one that has just begun, not to one that has its keys.
+// exchangeable passes requests to the current source. An issuer that is down affects only a
+// source that has just started, and not one that has its keys.
 type exchangeable struct{ atomic.Pointer[Source] }
 
 func (e *exchangeable) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
@@ -67,7 +67,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestRotation walks through the life of an issuer's keys behind a real server.
+// TestRotation goes through the life of an issuer's keys with a real server.
 func TestRotation(t *testing.T) {
 	k := keyring()
 	var answer atomic.Pointer[[]byte] // nil: the issuer is down

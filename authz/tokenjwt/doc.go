@@ -1,5 +1,5 @@
-// Package tokenjwt is an [authz.Authorizer] that checks JSON Web Tokens with the keys of
-// their issuer ([Open]), without a question for each token.
+// Package tokenjwt has an [authz.Authorizer] that checks JSON Web Tokens with the keys of their
+// issuer ([Open]), without a request for each token.
 //
 //	source, err := tokenjwt.Open(ctx, tokenjwt.Options{
 //		Keys:      tokenjwt.Keys{URL: "https://id.example/.well-known/jwks.json"},
@@ -16,73 +16,71 @@
 //
 // # Keys
 //
-// The keys come from one place, see [Keys]: a JWK Set (RFC 7517) at a URL or in a file,
-// public keys in PEM, or a secret. They are read again in intervals, and
-// when a token comes that none of them fits, but not more than once in ten seconds.
-// Options.TLS has the authority of an issuer whose certificate is not a public one.
-// If they cannot be read or break the rules, the last good keys stay in effect;
-// [Source.Stats] has the reason and the time.
+// The keys come from one place, see [Keys]: a JWK Set (RFC 7517) at a URL or in a file, public
+// keys in PEM, or a secret. They are read again at intervals, and when none of them fits a
+// token, but not more than once in ten seconds. If the certificate of the issuer is not a
+// public one, set Options.TLS. If the keys cannot be read or are invalid, the last valid keys
+// stay in effect; [Source.Stats] has the reason and the time.
 //
-// A key decides which algorithms it is good for, never the token:
+// The key, never the token, determines the algorithms that are accepted:
 //
 //	RSA, 2048 to 4096 bits   RS256 RS384 RS512 PS256 PS384 PS512
 //	EC P-256, P-384, P-521   ES256, ES384, ES512
 //	Ed25519                  EdDSA, Ed25519 (RFC 9864: two names of one algorithm)
 //	a secret of n bytes      HS256, HS384 from 48 bytes, HS512 from 64 bytes
 //
-// The alg, use and key_ops members of a JWK narrow that further, as does
-// Options.Algorithms. Members of a set that are of other kinds, too weak, meant for
-// encryption, symmetric, or private, are passed over and counted.
+// The alg, use and key_ops members of a JWK restrict them further, and so does
+// Options.Algorithms. Keys in a set that are of another kind, too weak, for encryption,
+// symmetric, or private are ignored and counted.
 //
-// Keys are chosen by the kid of the token. Keys that have none, such as those in
-// PEM, are tried for every token, and a token without a kid is tried with every
-// key of its algorithm, 16 at most. A key that was replaced under the same kid is
-// noticed when the keys are next due.
+// Keys are chosen by the kid of the token. Keys without a kid, such as those in PEM, are tried
+// for every token, and a token without a kid is tried with every key of its algorithm, but at
+// most 16. A key that was replaced under the same kid is noticed the next time that the keys
+// are read.
 //
 // # Answers
 //
-// Until the signature is good, nothing is known about a token, and the answer is
-// [authz.Unknown], so that a chain asks its next source: for a text that is no JWT,
-// one with a doubled JSON key, one of another issuer, one with a signature that no
-// key fits. Nothing is lost by asking on: another source can only let in what it
-// knows itself. The denial's detail names the reason.
+// Nothing is known about a token until its signature has been verified. Until then the answer
+// is [authz.Unknown], so that a chain asks its next source: for a text that is no JWT, for a
+// JWT with a duplicate JSON key, for one of another issuer, and for one whose signature no key
+// verifies. That is safe, because another source grants only tokens that it knows itself. The
+// denial's detail has the reason.
 //
-// A token with a good signature is this source's, and a denial is final: it has
-// expired, is not yet valid, or is not authorized, for it is meant for another
-// audience or lacks a claim that is needed.
+// A token with a valid signature belongs to this source, and its denial is final: it has
+// expired, is not valid yet, or is not authorized, because it is for another audience or lacks
+// a required claim.
 //
-// What cannot be decided is unavailable ([authz.ErrUnsure], so that a chain still asks
-// its next source): there are no keys yet, none fits the token and the newest cannot be
-// had, or the token names a key that has never been there and the keys were read less
-// than ten seconds ago, so that it may be a newer one.
+// If the source cannot decide, it is unavailable ([authz.ErrUnsure], so that a chain still asks
+// its next source): there are no keys yet, no key fits the token and newer keys cannot be read,
+// or the token names a key that was never there and the keys were read less than ten seconds
+// ago, so it may be a newer key.
 //
-// Errors name a token by its id. Of one without a good signature they name the issuer,
-// the key and the algorithm, cut at 64 bytes. They repeat nothing else of it.
+// Errors name a token by its id. If its signature was not verified, they name the issuer, the
+// key and the algorithm, each truncated to 64 bytes. They contain nothing else of it.
 //
 // Grants and denials must not be cached, and their Keep forbids it: checking a token again
-// costs a signature check and takes account of keys that were removed.
+// costs only a signature check, and takes removed keys into account.
 //
 // # Claims
 //
-// Claims are named by a path: member names joined by dots (realm_access.site), or
-// a JSON pointer where names hold dots themselves (/https:~1~1example.com~1site,
-// RFC 6901). A token with a claim of a wrong form is denied; no claim is repaired or
-// ignored.
+// Claims are named by a path: member names joined by dots (realm_access.site), or a JSON
+// pointer if names contain dots (/https:~1~1example.com~1site, RFC 6901). A token that has a
+// claim with a wrong form is denied; no claim is repaired or ignored.
 //
-//	exp        required, and the end of the grant to the second: sessions end with it
+//	exp        required; the grant and its sessions end exactly then
 //	nbf, iat   must not lie in the future by more than Options.Leeway
 //	iss        one of Options.Issuers, if there are any
 //	aud        must name one of Options.Audiences; with none, it must be absent
-//	cnf        denies: the token is bound to a key that an MQTT device cannot show
+//	cnf        denied: the token is bound to a key that an MQTT device cannot present
 //	sub        the subject, or the claim that Options.Subject names; required
-//	jti        the token id; without it the id is made from a hash
+//	jti        the token id; without it the id is a hash
 //
-// Leeway does not prolong exp: a session that begins in the leeway would end at once.
+// Leeway does not extend exp: a session that begins in the leeway would end at once.
 //
 // # Withdrawing a token
 //
-// A JWT is good until it expires, so a Source cannot revoke it; package denylist can.
-// It should be named there by its token id or subject: with some algorithms, such as
-// ES256, the holder can change the text of a token, and with it its hash, and keep the
-// signature good. Neither token id nor subject changes with that.
+// A JWT is valid until it expires, and a Source cannot revoke it; package denylist can. Deny it
+// by its token id or subject, not by its hash: with some algorithms, such as ES256, the holder
+// can change the text of a token, and thereby its hash, and keep the signature valid. That
+// changes neither the token id nor the subject.
 package tokenjwt

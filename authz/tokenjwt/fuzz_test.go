@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// FuzzAuthorize: no text but the seed that is good is let in.
+// FuzzAuthorize: no text but the valid seed is granted.
 func FuzzAuthorize(f *testing.F) {
 	k := keyring()
 	good := signed(f, jose.ES256, k.p256, "k1", claims(nil))
@@ -28,7 +28,7 @@ func FuzzAuthorize(f *testing.F) {
 	})
 }
 
-// FuzzParseJWKS: sets that are accepted hold keys that are good for something.
+// FuzzParseJWKS: a set that is accepted contains usable keys.
 func FuzzParseJWKS(f *testing.F) {
 	k := keyring()
 	f.Add(jwks(f, jwk(f, k.rsa.Public(), map[string]any{"alg": "PS256", "use": "sig"}), jwk(f, k.p52.Public(), map[string]any{"key_ops": []string{"verify"}})))
@@ -56,8 +56,7 @@ func FuzzParseJWKS(f *testing.F) {
 	})
 }
 
-// TestTampering: whatever is done to a byte of a good token, it grants what the
-// issuer signed or nothing.
+// TestTampering: a valid token with a changed byte grants what the issuer signed, or nothing.
 func TestTampering(t *testing.T) {
 	o := strict(Keys{})
 	var sources []*Source

@@ -27,7 +27,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// ring is a key of each kind. Making the RSA one takes long, so all tests share it.
+// ring has a key of each kind. All tests share it, because making the RSA key takes long.
 type ring struct {
 	rsa                    *rsa.PrivateKey
 	p256, other, p384, p52 *ecdsa.PrivateKey
@@ -57,7 +57,7 @@ var keyring = sync.OnceValue(func() ring {
 	}
 })
 
-// signed is a token of the given claims.
+// signed returns a token with the given claims.
 func signed(tb testing.TB, alg jose.SignatureAlgorithm, private any, kid string, claims any) string {
 	tb.Helper()
 	header := map[jose.HeaderKey]any{}
@@ -92,7 +92,7 @@ func signedWith(tb testing.TB, alg jose.SignatureAlgorithm, private any, header 
 	return text
 }
 
-// claims returns those of a good token with changes; a nil takes a claim out.
+// claims returns the claims of a valid token with changes; nil removes a claim.
 func claims(changes map[string]any) map[string]any {
 	all := map[string]any{
 		"iss": "https://id.example/", "aud": "mqtt", "sub": "pump-7", "jti": "pump-7-a",
@@ -103,7 +103,7 @@ func claims(changes map[string]any) map[string]any {
 	return all
 }
 
-// jwk is the public form of a key with more members.
+// jwk returns the public form of a key with further members.
 func jwk(tb testing.TB, public any, members map[string]any) map[string]any {
 	tb.Helper()
 	raw, err := jose.JSONWebKey{Key: public}.MarshalJSON()
@@ -127,7 +127,7 @@ func jwks(tb testing.TB, members ...map[string]any) []byte {
 	return raw
 }
 
-// named is the set of one key with a kid.
+// named returns the set of one key with a kid.
 func named(tb testing.TB, kid string, public any) []byte {
 	tb.Helper()
 	return jwks(tb, jwk(tb, public, map[string]any{"kid": kid}))
@@ -195,8 +195,8 @@ func always(content []byte) loader {
 
 func request(token string) authz.Request { return authz.Request{Token: authz.NewToken(token)} }
 
-// outcome asks and returns "granted", the reason of a denial, or "unavailable". It
-// reports answers that mention the token.
+// outcome asks and returns "granted", the reason of a denial, or "unavailable". It reports
+// answers that contain the token.
 func outcome(tb testing.TB, s *Source, r authz.Request) string {
 	tb.Helper()
 	g, err := s.Authorize(tb.Context(), r)
@@ -218,8 +218,8 @@ func outcome(tb testing.TB, s *Source, r authz.Request) string {
 	return "unavailable"
 }
 
-// mentions reports whether err holds twelve characters of the token in a row, as
-// they are or decoded. The issuer, the key and the algorithm may be named.
+// mentions reports whether err contains twelve consecutive characters of the token, encoded or
+// decoded. The issuer, the key and the algorithm may be named.
 func mentions(err error, token string) bool {
 	text := err.Error()
 	for _, name := range []string{"iss", "kid", "alg"} {

@@ -24,33 +24,33 @@ const (
 	maxTries = 16 // keys for one token
 )
 
-// key is one that tokens may be verified with.
+// key is a key for verifying tokens.
 type key struct {
 	id         string // empty if it has none
 	algorithms []jose.SignatureAlgorithm
 	material   any // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or []byte
 }
 
-// keySet is what one version of a place holds. It is immutable.
+// keySet has the keys from one read. It is immutable.
 type keySet struct {
 	keys     []key
-	ignored  int               // members that are of no use here
-	unusable map[string]string // why, by the ids of those that have one
+	ignored  int               // keys that cannot be used
+	unusable map[string]string // why, by the id of the key
 }
 
-// verdict is what a set of keys makes of a signature.
+// verdict is the result of checking a signature with a set of keys.
 type verdict int
 
 const (
-	noKey    verdict = iota // it has no key that the token could be signed with
-	noneFits                // none of the keys that were tried fits
-	wrongKey                // the key that the token names does not fit
+	noKey    verdict = iota // it has no key that could have signed the token
+	noneFits                // none of the keys that were tried verifies it
+	wrongKey                // the key that the token names does not verify it
 	wrongAlg                // the key that the token names is for other algorithms
-	badKey                  // the key that the token names is of no use here
+	badKey                  // the key that the token names cannot be used
 	verified
 )
 
-// verify returns whether a key of the set fits t.
+// verify returns whether a key of the set verifies t.
 func (s *keySet) verify(t *token) verdict {
 	var fit []key
 	named := false
@@ -61,7 +61,7 @@ func (s *keySet) verify(t *token) verdict {
 			fit = append(fit, k)
 		}
 	}
-	if named { // a key without an id is only for what no other is meant for
+	if named { // a key without an id is used only if no key has that id
 		fit = slices.DeleteFunc(fit, func(k key) bool { return k.id != t.kid })
 	}
 	switch {
@@ -96,7 +96,7 @@ func rsaAlgorithms() []jose.SignatureAlgorithm {
 	return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512}
 }
 
-// algorithmsOf returns what a public key is good for, by its type and size alone.
+// algorithmsOf returns the algorithms that a public key can be used with, by its type and size.
 func algorithmsOf(material any) ([]jose.SignatureAlgorithm, error) {
 	switch k := material.(type) {
 	case *rsa.PublicKey:
@@ -119,7 +119,7 @@ func algorithmsOf(material any) ([]jose.SignatureAlgorithm, error) {
 	return nil, errors.New("a key of another type than RSA, EC P-256, P-384, P-521 and Ed25519")
 }
 
-// narrow keeps those algorithms of k that are allowed.
+// narrow keeps only those algorithms of k that are allowed.
 func (k *key) narrow(allowed []jose.SignatureAlgorithm) error {
 	k.algorithms = slices.DeleteFunc(k.algorithms, func(a jose.SignatureAlgorithm) bool { return !slices.Contains(allowed, a) })
 	if len(k.algorithms) == 0 {
@@ -128,8 +128,8 @@ func (k *key) narrow(allowed []jose.SignatureAlgorithm) error {
 	return nil
 }
 
-// parseJWKS reads a JWK Set (RFC 7517 section 5). A set without a usable key is an
-// error: it is more likely a fault than the wish to lock everyone out.
+// parseJWKS parses a JWK Set (RFC 7517 section 5). A set without a usable key is an error: it
+// is more likely a mistake than the intention to lock out all devices.
 func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	object, err := strictjson.Parse(content)
 	if err != nil {
@@ -158,12 +158,12 @@ func parseJWKS(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, erro
 	case len(set.keys) == 0:
 		return nil, fmt.Errorf("no key to verify with: %w", fault)
 	case len(set.keys) > maxKeys:
-		return nil, fmt.Errorf("%d keys, of which at most %d are accepted", len(set.keys), maxKeys)
+		return nil, fmt.Errorf("%d keys; at most %d are accepted", len(set.keys), maxKeys)
 	}
 	return set, nil
 }
 
-// parseJWK reads one member of a set. Its error never repeats a value.
+// parseJWK parses one member of a set. Its error never contains a value.
 func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 	object, ok := member.(strictjson.Object)
 	if !ok {
@@ -203,15 +203,15 @@ func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 	return k, k.narrow(allowed)
 }
 
-// forVerifying reports whether key_ops, if there is one, holds "verify".
+// forVerifying reports whether key_ops is absent or contains "verify".
 func forVerifying(object strictjson.Object) bool {
 	value, present := object.Get("key_ops")
 	operations, _ := value.([]any)
 	return !present || slices.Contains(operations, any("verify"))
 }
 
-// materialOf has the JOSE library read the public members, and only them: it
-// refuses keys for what is in their certificates, which are not used here.
+// materialOf lets the JOSE library parse only the public members, because it refuses keys for
+// the content of their certificates, which are not used here.
 func materialOf(object strictjson.Object) (any, error) {
 	public := map[string]string{}
 	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {

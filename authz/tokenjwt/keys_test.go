@@ -12,7 +12,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signers are all algorithms with a key for each.
+// signers has all algorithms with a key for each.
 func signers() map[jose.SignatureAlgorithm]any {
 	k := keyring()
 	all := map[jose.SignatureAlgorithm]any{
@@ -25,8 +25,8 @@ func signers() map[jose.SignatureAlgorithm]any {
 	return all
 }
 
-// TestAlgorithms signs with every algorithm and asks sources of every kind of key:
-// only those let in whose key is meant for it.
+// TestAlgorithms signs with every algorithm and asks sources with every kind of key: only a
+// source whose key is meant for the algorithm grants.
 func TestAlgorithms(t *testing.T) {
 	k := keyring()
 	rs := "RS256 RS384 RS512 PS256 PS384 PS512"
@@ -69,8 +69,7 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// TestConfusion signs by HMAC with what everyone knows: the public key, in the forms
-// in which it is published.
+// TestConfusion signs by HMAC with the public key, in the forms in which it is published.
 func TestConfusion(t *testing.T) {
 	k := keyring()
 	pemText := publicPEM(t, k.rsa.Public())
@@ -104,8 +103,8 @@ func TestConfusion(t *testing.T) {
 	}
 }
 
-// TestSet reads sets with one key of interest beside a good one that keeps the set
-// usable, and sees whether the one of interest is used.
+// TestSet parses sets with one key of interest besides a valid one that keeps the set usable,
+// and checks whether the key of interest is used.
 func TestSet(t *testing.T) {
 	k := keyring()
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
@@ -173,7 +172,7 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// TestChoice: which keys a token is tried with.
+// TestChoice: which keys are tried for a token.
 func TestChoice(t *testing.T) {
 	k := keyring()
 	id := func(id string) map[string]any {
@@ -211,7 +210,7 @@ func TestChoice(t *testing.T) {
 	}
 }
 
-// TestRefusedKeys are contents that no source begins with.
+// TestRefusedKeys has contents with which no source starts.
 func TestRefusedKeys(t *testing.T) {
 	k := keyring()
 	der, err := x509.MarshalPKCS8PrivateKey(k.p256)

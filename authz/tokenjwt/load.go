@@ -13,16 +13,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/freshness"
 )
 
-// maxContent is the size in bytes of the largest file or answer that is read.
+// maxContent is the maximum size in bytes of a file or answer.
 const maxContent = 256 << 10
 
 // document is what was read from the place of the keys.
 type document struct {
 	content []byte
-	maxAge  time.Duration // how long it holds; 0 if it is not given
+	maxAge  time.Duration // how long it stays fresh; 0 if that is not known
 }
 
-// loader reads the place of the keys.
+// loader reads the keys from their place.
 type loader func(ctx context.Context) (document, error)
 
 func (o *Options) loader() loader {
@@ -49,7 +49,7 @@ func readAll(r io.Reader) ([]byte, error) {
 
 func fromURL(address string, files TLSFiles) loader {
 	return func(ctx context.Context) (document, error) {
-		// Readings are seldom, so that none has a use for the connection of another.
+		// The keys are read so rarely that an idle connection would be useless.
 		transport, err := files.transport()
 		if err != nil {
 			return document{}, err
@@ -77,7 +77,7 @@ func fromURL(address string, files TLSFiles) loader {
 	}
 }
 
-// withoutURL takes the URL out of an error: its query may hold a secret.
+// withoutURL removes the URL from an error, because its query may contain a secret.
 func withoutURL(err error) error {
 	if e, ok := errors.AsType[*url.Error](err); ok {
 		return e.Err
@@ -85,14 +85,14 @@ func withoutURL(err error) error {
 	return err
 }
 
-// maxAge returns how long an answer holds, at most a day, and 0 if that is not given. A
-// header that forbids storing does not count as a time: frameworks put it on every
-// answer, and it is about caches.
+// maxAge returns how long an answer stays fresh, at most a day, or 0 if that is not known. A
+// header that forbids storing is ignored: frameworks add it to every answer, and it is meant
+// for caches.
 func maxAge(h http.Header) time.Duration {
 	c := freshness.Of(h)
 	if c.NoStore || c.MaxAge <= 0 {
 		return 0
 	}
-	// What has been on the way for longer than it holds is due at once.
+	// If the answer is older than that, the keys are due at once.
 	return min(max(c.MaxAge-c.Age, time.Nanosecond), 24*time.Hour)
 }

@@ -78,8 +78,8 @@ func TestFromURL(t *testing.T) {
 	}
 }
 
-// TestPrivateAuthority: an issuer may have a certificate of an authority of one's own, and
-// may want to see one. What the files hold counts from the next reading on.
+// TestPrivateAuthority: an issuer may have a certificate of a private authority, and may
+// require a client certificate. A change of the files takes effect with the next read.
 func TestPrivateAuthority(t *testing.T) {
 	set := named(t, "k1", keyring().p256.Public())
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -179,24 +179,24 @@ func TestFromFile(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	url := Keys{URL: "https://id.example/"}
 	for says, o := range map[string]Options{
-		"0 places":            {},
-		"2 places":            {Keys: Keys{URL: "https://id.example/", File: "x"}},
-		"too often":           {Keys: url, Refresh: time.Second},
-		"is too often":        {Keys: url, Refresh: -time.Hour},
-		"any audience":        {Keys: url, Audiences: []string{"x"}, AnyAudience: true},
-		"not valid":           {Keys: Keys{URL: "https://s3cr3t:%zz@id.example/"}},
-		"user information":    {Keys: Keys{URL: "https://u:s3cr3t@id.example/"}},
-		"begin with https://": {Keys: Keys{URL: "file:///etc/passwd"}},
-		"and a host":          {Keys: Keys{URL: "https:///jwks"}},
-		"can issue tokens":    {Keys: Keys{URL: "http://id.example/"}},
-		"does not go with":    {Keys: url, Algorithms: []string{"HS256"}},
-		`"none"`:              {Keys: url, Algorithms: []string{"none"}},
-		`"RS256" does not`:    {Keys: Keys{Secret: "x"}, Algorithms: []string{"RS256"}},
-		"subject: a path":     {Keys: url, Subject: "a..b"},
-		"acl: a JSON pointer": {Keys: url, ACL: "/~"},
-		`attrs: "x": a path`:  {Keys: url, Attrs: map[string]string{"x": "."}},
-		`attrs: "x": needs`:   {Keys: url, Attrs: map[string]string{"x": ""}},
-		`attrs: "": needs`:    {Keys: url, Attrs: map[string]string{"": "x"}},
+		"0 places":               {},
+		"2 places":               {Keys: Keys{URL: "https://id.example/", File: "x"}},
+		"too short":              {Keys: url, Refresh: time.Second},
+		"is too short":           {Keys: url, Refresh: -time.Hour},
+		"any audience":           {Keys: url, Audiences: []string{"x"}, AnyAudience: true},
+		"not valid":              {Keys: Keys{URL: "https://s3cr3t:%zz@id.example/"}},
+		"user information":       {Keys: Keys{URL: "https://u:s3cr3t@id.example/"}},
+		"begin with https://":    {Keys: Keys{URL: "file:///etc/passwd"}},
+		"and a host":             {Keys: Keys{URL: "https:///jwks"}},
+		"can issue tokens":       {Keys: Keys{URL: "http://id.example/"}},
+		"cannot be used with":    {Keys: url, Algorithms: []string{"HS256"}},
+		`"none"`:                 {Keys: url, Algorithms: []string{"none"}},
+		`"RS256" cannot be used`: {Keys: Keys{Secret: "x"}, Algorithms: []string{"RS256"}},
+		"subject: a path":        {Keys: url, Subject: "a..b"},
+		"acl: a JSON pointer":    {Keys: url, ACL: "/~"},
+		`attrs: "x": a path`:     {Keys: url, Attrs: map[string]string{"x": "."}},
+		`attrs: "x": needs`:      {Keys: url, Attrs: map[string]string{"x": ""}},
+		`attrs: "": needs`:       {Keys: url, Attrs: map[string]string{"": "x"}},
 	} {
 		_, err := Open(t.Context(), o)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "s3cr3t") {
@@ -212,8 +212,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// TestPanicOfTheLoaderLeavesTheKeys: a bug in what reads the keys is a failed reading, and
-// the last good keys stay in effect.
+// TestPanicOfTheLoaderLeavesTheKeys: a bug in the code that reads the keys is a failed read,
+// and the last valid keys stay in effect.
 func TestPanicOfTheLoaderLeavesTheKeys(t *testing.T) {
 	set := named(t, "k1", keyring().p256.Public())
 	calls := 0

@@ -16,7 +16,7 @@ const (
 	maxAttrs = 64
 )
 
-// mapping is where in the claims the parts of a grant are.
+// mapping has the paths of the claims that become the parts of a grant.
 type mapping struct {
 	subject, clientID, username, acl path
 	attrs                            map[string]path
@@ -81,9 +81,8 @@ func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
 	return nil
 }
 
-// literals returns the patterns that match the texts at p, and nothing else. A
-// text that ends in * would be a pattern of many, and an empty list no condition at
-// all; both are refused.
+// literals returns patterns that match exactly the strings at p. A string that ends in * would
+// be a pattern that matches several, and an empty list no condition at all; both are refused.
 func (p path) literals(claims strictjson.Object) ([]string, error) {
 	if p == nil {
 		return nil, nil
@@ -104,7 +103,7 @@ func (p path) literals(claims strictjson.Object) ([]string, error) {
 	return list, err
 }
 
-// rules returns the ACL at p, nil if there is none.
+// rules returns the ACL at p, or nil if there is none.
 func (p path) rules(claims strictjson.Object) (*authz.ACL, error) {
 	claim, ok := p.in(claims)
 	if !ok {
@@ -117,7 +116,8 @@ func (p path) rules(claims strictjson.Object) (*authz.ACL, error) {
 	return acl, nil
 }
 
-// ruleFault names the wrong rule. The whole error repeats parts of the token.
+// ruleFault names the wrong rule, without the rest of the error, which contains parts of the
+// token.
 func ruleFault(err error) error {
 	var n int
 	if _, none := fmt.Sscanf(err.Error(), "acl: rule %d:", &n); none == nil {

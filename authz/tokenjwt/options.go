@@ -13,90 +13,87 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Keys names the one place the keys come from: exactly one field is set.
+// Keys says where the keys come from: exactly one field is set.
 type Keys struct {
-	// URL is that of a JWK Set: https, or http on this machine, without user
-	// information. It is asked for with GET; redirects are not followed.
+	// URL is the address of a JWK Set: https, or http on this machine, without user
+	// information. It is requested with GET; redirects are not followed.
 	URL string
 	// File is the path of a JWK Set.
 	File string
 	// PEM is the path of one or more public keys ("PUBLIC KEY" as in RFC 5280, or
 	// "RSA PUBLIC KEY" as in PKCS #1).
 	PEM string
-	// Secret is the path of a secret of at least 32 bytes: what the file holds
-	// without one line end after it, or after "base64:" its decoding.
+	// Secret is the path of a secret of at least 32 bytes: the content of the file without one
+	// line end after it or, if it begins with "base64:", the decoded rest.
 	Secret string
 }
 
-// TLSFiles are the PEM files for requests to an https URL. They are read before each
-// reading of the keys, so that a new certificate is used from the next one on.
+// TLSFiles are the PEM files for requests to an https URL. They are read each time before the
+// keys are, so a new certificate is used the next time.
 type TLSFiles struct {
-	// CA holds the authorities that may have signed the issuer's certificate; empty
-	// means those of the system.
+	// CA has the authorities for the issuer's certificate; empty means those of the system.
 	CA string
-	// Certificate and Key are the client certificate that the issuer is shown; both
-	// are given or neither is.
+	// Certificate and Key are the client certificate that is presented to the issuer; both are
+	// set or neither is.
 	Certificate, Key string
-	// ServerName is the name in the issuer's certificate, if not that of the URL.
+	// ServerName is the name in the issuer's certificate; empty means the host of the URL.
 	ServerName string
 }
 
-// Options is where the keys of a [Source] are and what it demands of tokens. Only
-// Keys is required.
+// Options says where the keys of a [Source] are and what it requires of tokens. Only Keys must
+// be set.
 type Options struct {
 	Keys Keys
-	// StartWithoutKeys lets Open return before there are keys. Until there are,
-	// tokens are neither good nor bad.
+	// StartWithoutKeys lets Open return before there are keys. Until then tokens are neither
+	// granted nor denied.
 	StartWithoutKeys bool
-	// Refresh is the longest time until the keys are read again, at least 10 s; 0
-	// means 300 s for a URL and 10 s for a file. The max-age of an answer may
-	// shorten it, down to 10 s.
+	// Refresh is the longest time until the keys are read again, at least 10 s; 0 means 300 s
+	// for a URL and 10 s for a file. The max-age of an answer may shorten it to 10 s.
 	Refresh time.Duration
-	// Timeout bounds one reading of the keys; 0 means 5 s.
+	// Timeout limits one read of the keys; 0 means 5 s.
 	Timeout time.Duration
 	// TLS is for requests to an https URL.
 	TLS TLSFiles
 
-	// Algorithms narrows the alg of tokens to these; empty means all that the
-	// keys are good for.
+	// Algorithms restricts the alg of tokens; empty means all that the keys can be used with.
 	Algorithms []string
 	// Issuers lists the accepted iss claims; empty means any.
 	Issuers []string
-	// Audiences lists the accepted aud claims, of which a token must name one.
-	// Empty means that tokens must not have an aud (RFC 7519 section 4.1.3).
+	// Audiences lists the accepted aud claims, of which a token must name one. Empty means that
+	// tokens must not have an aud (RFC 7519 section 4.1.3).
 	Audiences []string
 	// AnyAudience accepts tokens for every audience.
 	AnyAudience bool
-	// Leeway is how far the issuer's clock may be ahead; 0 means 30 s, negative
+	// Leeway is how far the issuer's clock may be ahead; 0 means 30 s, and a negative value
 	// none.
 	Leeway time.Duration
-	// AllowNoExpiry accepts tokens without exp, which are good forever.
+	// AllowNoExpiry accepts tokens without exp, which are valid forever.
 	AllowNoExpiry bool
 
-	// Subject is the path of the claim that names the device: a text of 1 to 256
-	// bytes, or a whole number. Empty means sub.
+	// Subject is the path of the claim that names the device: a string of 1 to 256 bytes, or a
+	// whole number. Empty means sub.
 	Subject string
-	// ClientID is the path of the claim that lists the client identifiers that
-	// may use the token, a text or a list of them, each meant literally. If it is
-	// set, tokens must have the claim.
+	// ClientID is the path of the claim with the client identifiers that may use the token, a
+	// string or a list of strings, which are matched literally. If it is set, tokens must have
+	// the claim.
 	ClientID string
 	// Username is the same for MQTT user names.
 	Username string
-	// ACL is the path of the claim that holds topic rules, see [authz.ParseACL].
-	// Tokens without it have a grant without rules. What no rule fits is denied.
+	// ACL is the path of the claim with topic rules, see [authz.ParseACL]. The grant of a token
+	// without it has no rules. A topic that no rule matches is denied.
 	ACL string
-	// Attrs maps the names of attributes to the paths of their claims: texts,
-	// numbers or booleans. A claim that is absent makes no attribute.
+	// Attrs maps the names of attributes to the paths of their claims: strings, numbers or
+	// booleans. If a claim is absent, so is the attribute.
 	Attrs map[string]string
 }
 
 const (
-	// minRefresh is the least time between two readings of the keys.
+	// minRefresh is the shortest time between two reads of the keys.
 	minRefresh = 10 * time.Second
 	maxToken   = 16 << 10 // bytes
 )
 
-// withDefaults returns o with every field as it is meant.
+// withDefaults returns o with defaults in place of zero values.
 func (o Options) withDefaults() Options {
 	refresh := minRefresh
 	if o.Keys.URL != "" {
@@ -109,7 +106,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// check returns what is wrong with the options.
+// check returns an error if the options are wrong.
 func (o *Options) check() error {
 	set := 0
 	for _, place := range []string{o.Keys.URL, o.Keys.File, o.Keys.PEM, o.Keys.Secret} {
@@ -121,16 +118,16 @@ func (o *Options) check() error {
 		return fmt.Errorf("keys: %d places are given; give one of URL, JWKS file, PEM file, secret file", set)
 	}
 	if o.Refresh != 0 && o.Refresh < minRefresh {
-		return fmt.Errorf("refresh: %v is too often; the least is %v", o.Refresh, minRefresh)
+		return fmt.Errorf("refresh: %v is too short; the minimum is %v", o.Refresh, minRefresh)
 	}
 	if len(o.Audiences) > 0 && o.AnyAudience {
-		return errors.New("audiences: given although any audience is accepted; leave out one of both")
+		return errors.New("audiences: set although any audience is accepted; remove one of the two")
 	}
 	if (o.TLS.Certificate == "") != (o.TLS.Key == "") {
 		return errors.New("tls: a client certificate needs both the certificate's file and the key's file")
 	}
 	if o.TLS != (TLSFiles{}) && !strings.HasPrefix(o.Keys.URL, "https:") {
-		return errors.New("tls: given although the keys do not come from an https URL")
+		return errors.New("tls: set although the keys do not come from an https URL")
 	}
 	if o.Keys.URL != "" {
 		return checkURL(o.Keys.URL)
@@ -142,9 +139,9 @@ func checkURL(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return errors.New("keys: the URL is not valid") // the error repeats it, user information included
+		return errors.New("keys: the URL is not valid") // the error contains it, with user information
 	case u.User != nil:
-		return errors.New("keys: the URL holds user information; leave it out")
+		return errors.New("keys: the URL contains user information; remove it")
 	case u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
 		return errors.New("keys: the URL must begin with https:// and a host")
 	case u.Scheme == "http" && !loopback(u.Hostname()):
@@ -158,7 +155,7 @@ func loopback(host string) bool {
 	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
-// algorithms returns those that tokens may have, given what the place can hold.
+// algorithms returns the algorithms that tokens may have, given the kind of keys.
 func (o *Options) algorithms() ([]jose.SignatureAlgorithm, error) {
 	possible := slices.Concat(rsaAlgorithms(), []jose.SignatureAlgorithm{jose.ES256, jose.ES384, jose.ES512, jose.EdDSA, ed25519Name})
 	if o.Keys.Secret != "" {
@@ -171,7 +168,7 @@ func (o *Options) algorithms() ([]jose.SignatureAlgorithm, error) {
 	for _, name := range o.Algorithms {
 		alg := jose.SignatureAlgorithm(name)
 		if !slices.Contains(possible, alg) {
-			return nil, fmt.Errorf("algorithms: %q does not go with these keys; known are %s", name, join(possible))
+			return nil, fmt.Errorf("algorithms: %q cannot be used with these keys; known are %s", name, join(possible))
 		}
 		chosen = append(chosen, alg)
 	}

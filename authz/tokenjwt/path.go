@@ -8,11 +8,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// path leads to a claim, a member's name for each step; nil leads nowhere.
+// path is the path of a claim, with a member's name for each step; nil stands for no claim.
 type path []string
 
-// parsePath reads names joined by dots, or a JSON pointer (RFC 6901). Pointers do not
-// lead into lists.
+// parsePath parses names joined by dots, or a JSON pointer (RFC 6901). Pointers into lists are
+// not supported.
 func parsePath(text string) (path, error) {
 	if text == "" {
 		return nil, nil
@@ -36,7 +36,7 @@ func parsePath(text string) (path, error) {
 	return p, nil
 }
 
-// in returns the member that p leads to.
+// in returns the member at p.
 func (p path) in(claims strictjson.Object) (claim strictjson.Member, ok bool) {
 	claim.Value = claims
 	for _, name := range p {

@@ -13,8 +13,7 @@ import (
 // errClosed is why a closed source has no newer keys.
 var errClosed = fmt.Errorf("%w: the source of keys is closed", authz.ErrUnavailable)
 
-// flight is one reading of the keys, or one that is asked for. Any number of
-// callers wait for it.
+// flight is a requested or running read of the keys. Any number of callers wait for it.
 type flight struct {
 	done chan struct{} // closed when err is set
 	err  error
@@ -22,42 +21,42 @@ type flight struct {
 
 // refreshing is the state of reading the keys; Source.mu guards it.
 type refreshing struct {
-	asked   *flight // wanted, not begun
+	asked   *flight // requested, but not started
 	running *flight
 	ended   time.Time // of the last one
 	err     error     // of the last one
 	content [sha256.Size]byte
-	gone    []string // ids of keys that were taken out, the last maxGone
+	gone    []string // ids of keys that were removed, the last maxGone
 	stats   Stats
 }
 
-// maxGone is how many ids of keys that were taken out are remembered.
+// maxGone is how many ids of removed keys are stored.
 const maxGone = 256
 
 // Stats describes the keys of a [Source].
 type Stats struct {
 	// Keys is the number of keys in effect.
 	Keys int
-	// Ignored is the number of members of the set in effect that are of no use.
+	// Ignored is the number of members of the set in effect that cannot be used.
 	Ignored int
-	// Changed, Unchanged and Failed count the readings of the keys by outcome:
-	// they brought something new, nothing new, or nothing that is good.
+	// Changed, Unchanged and Failed count the reads of the keys by result: new keys, the same
+	// keys, or no valid keys.
 	Changed, Unchanged, Failed uint64
 	// LastSuccess is when the keys in effect were last read or found unchanged.
 	LastSuccess time.Time
-	// Err is why the last reading failed, nil if it did not.
+	// Err is why the last read failed, or nil.
 	Err error
 }
 
-// Stats returns the figures of now.
+// Stats returns the current numbers.
 func (s *Source) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats
 }
 
-// Reload reads the keys now. It returns nil if what it read is in effect, else why
-// the last good keys go on.
+// Reload reads the keys now. It returns nil if they are in effect, and otherwise why the last
+// valid keys stay in effect.
 func (s *Source) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	f := s.requestLocked()
@@ -65,7 +64,7 @@ func (s *Source) Reload(ctx context.Context) error {
 	return s.wait(ctx, f)
 }
 
-// requestLocked asks for a reading that begins after now.
+// requestLocked requests a read that starts after now.
 func (s *Source) requestLocked() *flight {
 	if s.asked == nil {
 		s.asked = &flight{done: make(chan struct{})}
@@ -74,9 +73,9 @@ func (s *Source) requestLocked() *flight {
 	return s.asked
 }
 
-// newer returns keys that are newer than seen, or seen if there are none. It reads
-// them unless that was done less than minRefresh ago, and returns an error if they cannot
-// be read. They are fresh if they were read after the call.
+// newer returns keys that are newer than seen, or seen if there are none. It reads them unless
+// that was done less than minRefresh ago, and returns an error if they cannot be read. fresh
+// reports that they were read after the call.
 func (s *Source) newer(ctx context.Context, seen *keySet) (newer *keySet, fresh bool, err error) {
 	s.mu.Lock()
 	f := s.running
@@ -105,16 +104,16 @@ func inKeys(err error) error {
 	return fmt.Errorf("keys: %w", err)
 }
 
-// retired reports whether the keys had one of that id once, and no longer do. It is
-// unlikely to come back, and the holder of a token that it signed must not be able to
-// delay the denial by having the keys read again and again.
+// retired reports whether there was a key with that id that has been removed. It is unlikely to
+// come back, and the holder of a token that it signed must not be able to delay the denial by
+// causing further reads.
 func (s *Source) retired(kid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Contains(s.gone, kid)
 }
 
-// retireLocked remembers the ids that next no longer has.
+// retireLocked stores the ids that next no longer has.
 func (s *Source) retireLocked(next *keySet) {
 	ids := next.ids()
 	for _, id := range s.keys.Load().ids() {
@@ -136,12 +135,12 @@ func (s *Source) wait(ctx context.Context, f *flight) error {
 	}
 }
 
-// keepFresh reads the keys when asked to and when they are due, until ctx is done.
-// It is the only one that does.
+// keepFresh reads the keys when that is requested and when they are due, until ctx is done.
+// Only this goroutine reads them.
 func (s *Source) keepFresh(ctx context.Context) {
 	defer close(s.closed)
 	due := time.NewTimer(0)
-	<-due.C // the first reading is asked for
+	<-due.C // the first read is requested
 	defer due.Stop()
 	failures := 0
 	for {
@@ -160,8 +159,8 @@ func (s *Source) keepFresh(ctx context.Context) {
 	}
 }
 
-// pause returns the time until the next reading: the max-age of the last answer, but at
-// most Options.Refresh, or after failures a time that doubles up to that.
+// pause returns the time until the next read: the max-age of the last answer, but at most
+// Options.Refresh, or after failures a time that doubles up to that.
 func (s *Source) pause(age time.Duration, failures int) time.Duration {
 	longest := s.options.Refresh
 	switch {
@@ -181,7 +180,7 @@ func (s *Source) readKeys(ctx context.Context) (age time.Duration, err error) {
 		f = &flight{done: make(chan struct{})}
 	} else {
 		select {
-		case <-s.wake: // when the timer was first
+		case <-s.wake: // the timer was first
 		default:
 		}
 	}
@@ -220,7 +219,7 @@ func safely[T any](f func() (T, error)) (value T, err error) {
 	return f()
 }
 
-// acceptLocked puts content into effect if it is good.
+// acceptLocked puts content into effect if it is valid.
 func (s *Source) acceptLocked(content []byte) error {
 	sum := sha256.Sum256(content)
 	if s.keys.Load() != nil && sum == s.content {

@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// issuer is a place of keys that tests turn on and off.
+// issuer is a source of keys that tests turn on and off.
 type issuer struct {
 	mu      sync.Mutex
 	start   time.Time
@@ -44,7 +44,7 @@ func (i *issuer) set(change func()) {
 	change()
 }
 
-// times returns when the issuer was asked, and forgets.
+// times returns when the issuer was asked since the last call.
 func (i *issuer) times() []time.Duration {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -53,9 +53,9 @@ func (i *issuer) times() []time.Duration {
 	return asked
 }
 
-// bubble runs the test with an issuer of one key, k1, and a source open on it.
+// bubble runs the test with an issuer of one key, k1, and a source that was opened on it.
 func bubble(t *testing.T, o Options, test func(t *testing.T, i *issuer, s *Source)) {
-	keyring() // takes long, and time in the bubble stands still meanwhile
+	keyring() // takes long, while time in the bubble stands still
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{start: time.Now(), content: named(t, "k1", keyring().p256.Public())}
 		s := loaded(t, o, i.load)
@@ -168,7 +168,7 @@ func TestUnknownKeyIsAskedForSeldom(t *testing.T) {
 			t.Errorf("asked at %v, want %v", got, want)
 		}
 		time.Sleep(minRefresh)
-		for range 5 { // no reason to ask for another key
+		for range 5 { // no reason to read the keys again
 			outcome(t, s, forged)
 			outcome(t, s, foreign)
 			outcome(t, s, request("opaque-token"))
@@ -183,16 +183,16 @@ func TestUnknownKeyIsAskedForSeldom(t *testing.T) {
 	})
 }
 
-// TestWithdrawnKeyIsUnknownAtOnce: a key that was there and was taken out is not one
-// that may be about to come, or whoever has the keys read every ten seconds would keep
-// its tokens alive.
+// TestWithdrawnKeyIsUnknownAtOnce: a removed key does not count as one that may be new.
+// Otherwise the holder of its tokens could keep them undecided by causing a read every ten
+// seconds.
 func TestWithdrawnKeyIsUnknownAtOnce(t *testing.T) {
 	bubble(t, strict(Keys{}), func(t *testing.T, i *issuer, s *Source) {
 		old := request(signed(t, jose.ES256, keyring().p256, "k1", claims(map[string]any{"exp": time.Now().Unix() + 9999})))
 		fresh := request(signed(t, jose.ES256, keyring().other, "k3", claims(nil)))
 		i.set(func() { i.content = named(t, "k2", keyring().other.Public()) })
 		time.Sleep(minRefresh)
-		if got := outcome(t, s, fresh); got != "unknown_token" { // has the keys read
+		if got := outcome(t, s, fresh); got != "unknown_token" { // causes a read of the keys
 			t.Errorf("a key that is not there after a reading is %s", got)
 		}
 		for range 20 {
@@ -321,8 +321,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestReloadBeginsAfterwards: a reading that was under way may have missed what the
-// caller has just written.
+// TestReloadBeginsAfterwards: a read in progress may have missed what the caller has just
+// written.
 func TestReloadBeginsAfterwards(t *testing.T) {
 	bubble(t, strict(Keys{}), func(t *testing.T, i *issuer, s *Source) {
 		i.set(func() { i.takes = time.Second })

@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Source checks tokens with the keys of an issuer. Its methods may be called from
-// many goroutines.
+// Source checks tokens with the keys of an issuer. Its methods may be called from many
+// goroutines.
 type Source struct {
 	options    Options
 	mapping    mapping
@@ -33,15 +33,15 @@ type Source struct {
 	refreshing
 }
 
-// ErrNoKeys is why [Open] fails where only Options.StartWithoutKeys was missing: the
-// options are good, and the keys cannot be had now.
+// ErrNoKeys means that [Open] would have succeeded with Options.StartWithoutKeys: the options
+// are correct, but the keys cannot be read now.
 var ErrNoKeys = errors.New("the keys cannot be read")
 
 var _ authz.Authorizer = (*Source)(nil)
 
-// Open reads the keys and begins to keep them fresh, which lasts until Close. It
-// fails if the options are wrong, if there are no keys before ctx is done, or if the
-// first reading fails; with Options.StartWithoutKeys it does not wait for the keys.
+// Open reads the keys and starts to refresh them, until Close. It fails if the options are
+// wrong, if there are no keys before ctx is done, or if the first read fails. With
+// Options.StartWithoutKeys it does not wait for the keys.
 func Open(ctx context.Context, o Options) (*Source, error) {
 	s, err := open(ctx, o, o.loader())
 	if err != nil {
@@ -55,7 +55,7 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The caller may go on to use its slices.
+	// The caller may continue to use its slices.
 	o.Issuers, o.Audiences = slices.Clone(o.Issuers), slices.Clone(o.Audiences)
 	s := &Source{
 		options: o, mapping: mapping, algorithms: algorithms, load: load, parse: o.parser(),
@@ -77,13 +77,13 @@ func open(ctx context.Context, o Options, load loader) (*Source, error) {
 	return s, nil
 }
 
-// Check returns what is wrong with the options. It reads no file and asks no issuer.
+// Check returns an error if the options are wrong. It does not read files or send requests.
 func (o Options) Check() error {
 	_, _, err := o.compile()
 	return err
 }
 
-// Probe is Check, and reads the files that the options name. It asks no issuer.
+// Probe is like Check, but also reads the files that the options name. It sends no requests.
 func (o Options) Probe() error {
 	algorithms, _, err := o.compile()
 	if err != nil {
@@ -103,7 +103,7 @@ func (o Options) Probe() error {
 	return nil
 }
 
-// compile fills in the defaults and returns what the options mean.
+// compile sets the defaults and returns the compiled options.
 func (o *Options) compile() (algorithms []jose.SignatureAlgorithm, m mapping, err error) {
 	if err = o.check(); err != nil {
 		return nil, m, err
@@ -125,8 +125,8 @@ func (o *Options) parser() func([]byte, []jose.SignatureAlgorithm) (*keySet, err
 	return parseJWKS
 }
 
-// Close stops reading keys and waits until that has ended. The Source goes on with
-// the keys it has. Close may be called more than once.
+// Close stops reading keys and waits until that has ended. The Source continues with the keys
+// it has. Close may be called more than once.
 func (s *Source) Close() {
 	s.stop()
 	<-s.closed
@@ -159,8 +159,8 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	return g, nil
 }
 
-// verify returns nil if a key fits the signature of t. Newer keys are asked for
-// unless the key that t names is at hand.
+// verify returns nil if a key verifies the signature of t. It reads newer keys unless the key
+// that t names is known.
 func (s *Source) verify(ctx context.Context, t *token) error {
 	set := s.keys.Load()
 	if set != nil {
@@ -180,7 +180,7 @@ func (s *Source) verify(ctx context.Context, t *token) error {
 	case v == verified:
 		return nil
 	case v == noKey && t.kid != "" && !fresh && !s.retired(t.kid):
-		return fmt.Errorf("jwt source: %w: a JWT names key %s, which was not there when the keys were last read; they are read again after %v",
+		return fmt.Errorf("jwt source: %w: a JWT names key %s, which did not exist when the keys were last read; they can be read again after %v",
 			authz.ErrUnsure, quoted(t.kid), minRefresh)
 	}
 	return t.unverified(v, newer)
@@ -190,13 +190,13 @@ func (s *Source) verify(ctx context.Context, t *token) error {
 func (t *token) unverified(v verdict, set *keySet) error {
 	switch v {
 	case badKey:
-		return unknown("a JWT that names key %s, which is of no use here: %s", quoted(t.kid), set.unusable[t.kid])
+		return unknown("a JWT that names key %s, which cannot be used: %s", quoted(t.kid), set.unusable[t.kid])
 	case wrongKey:
-		return unknown("a JWT whose signature does not fit key %s, which it names", quoted(t.kid))
+		return unknown("a JWT whose signature does not match key %s, which it names", quoted(t.kid))
 	case wrongAlg:
 		return unknown("a JWT that names key %s, which is not for algorithm %s", quoted(t.kid), quoted(string(t.algorithm)))
 	case noKey:
 		return unknown("a JWT for which there is no key: it names key %s and algorithm %s", quoted(t.kid), quoted(string(t.algorithm)))
 	}
-	return unknown("a JWT whose signature fits no key")
+	return unknown("a JWT whose signature matches no key")
 }

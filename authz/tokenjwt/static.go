@@ -12,8 +12,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// parsePEM reads public keys. All of them must be good, because none is in the file by
-// accident.
+// parsePEM parses public keys. All of them must be valid, because each was put into the file on
+// purpose.
 func parsePEM(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	set := &keySet{}
 	for rest := content; len(bytes.TrimSpace(rest)) > 0; {
@@ -34,7 +34,7 @@ func parsePEM(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error
 	case n == 0:
 		return nil, errors.New("empty")
 	case n > maxTries: // they have no ids, so each is tried
-		return nil, fmt.Errorf("%d keys, of which at most %d are tried; use a JWK Set", n, maxTries)
+		return nil, fmt.Errorf("%d keys; at most %d can be tried; use a JWK Set", n, maxTries)
 	}
 	return set, nil
 }
@@ -59,7 +59,7 @@ func publicKey(block *pem.Block) (k key, err error) {
 	return k, err
 }
 
-// parseSecret reads the key of an HMAC, which must be as long as the hash (RFC 7518
+// parseSecret parses the key of an HMAC, which must be at least as long as the hash (RFC 7518
 // section 3.2).
 func parseSecret(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, error) {
 	secret := content
@@ -69,11 +69,11 @@ func parseSecret(content []byte, allowed []jose.SignatureAlgorithm) (*keySet, er
 	if encoded, ok := bytes.CutPrefix(secret, []byte("base64:")); ok {
 		decoded, err := base64.StdEncoding.Strict().DecodeString(string(encoded))
 		if err != nil {
-			return nil, errors.New("what follows base64: is not standard base64 with padding")
+			return nil, errors.New("the text after base64: is not standard base64 with padding")
 		}
 		secret = decoded
 	}
-	// Somebody who names a public key as the secret would let everyone sign.
+	// If a public key were used as the secret, anyone could sign tokens.
 	if block, _ := pem.Decode(secret); block != nil {
 		return nil, errors.New("a key in PEM is not a secret; name it as the PEM file")
 	}

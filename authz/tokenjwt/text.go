@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// quoted returns a text that anybody may have chosen as it stands in an error.
+// quoted returns a text that anyone may have chosen in a form that is safe in an error.
 func quoted(text string) string {
 	const longest = 64 // bytes
 	if len(text) > longest {
@@ -22,7 +22,7 @@ func quoted(text string) string {
 	return strconv.Quote(text)
 }
 
-// listOf returns a text as a list of one, and a list of texts.
+// listOf returns a string as a list of one, and a list of strings.
 func listOf(value any) ([]string, error) {
 	elements, ok := value.([]any)
 	if !ok {
@@ -53,7 +53,7 @@ func namesOf(value any) ([]string, error) {
 	return list, nil
 }
 
-// nameOf returns a text or a whole number of 1 to limit bytes.
+// nameOf returns a string or a whole number of 1 to limit bytes.
 func nameOf(value any, limit int) (string, error) {
 	text, ok := strictjson.Name(value)
 	if !ok {
@@ -62,7 +62,7 @@ func nameOf(value any, limit int) (string, error) {
 	return text, checkText(text, limit)
 }
 
-// scalarOf returns a text, a number as it is written, or a boolean.
+// scalarOf returns a string, a number in its original form, or a boolean.
 func scalarOf(value any) (string, error) {
 	switch v := value.(type) {
 	case string:
@@ -78,9 +78,9 @@ func scalarOf(value any) (string, error) {
 	return "", errors.New("not a text, number or boolean")
 }
 
-// checkText holds a text to 1 to limit bytes without control characters, and without
-// U+FFFD, which many encoders write for a character that they cannot read, so that
-// several texts become one.
+// checkText checks that a text has 1 to limit bytes and contains neither control characters nor
+// U+FFFD. Many encoders replace a character that they cannot encode by U+FFFD, so that
+// different texts become equal.
 func checkText(text string, limit int) error {
 	switch {
 	case text == "":
@@ -88,7 +88,7 @@ func checkText(text string, limit int) error {
 	case len(text) > limit:
 		return fmt.Errorf("longer than %d bytes", limit)
 	case strings.ContainsRune(text, utf8.RuneError) || strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("holds control characters or U+FFFD")
+		return errors.New("contains control characters or U+FFFD")
 	}
 	return nil
 }

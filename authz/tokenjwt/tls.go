@@ -11,7 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
-// transport returns what asks the URL once, by what the files hold now.
+// transport returns a transport for one request to the URL, with the current content of the
+// files.
 func (f TLSFiles) transport() (*http.Transport, error) {
 	conf := &tls.Config{ServerName: f.ServerName, MinVersion: clienttls.MinVersion}
 	if f.CA != "" {
