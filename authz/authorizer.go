@@ -129,11 +129,16 @@ func Network(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(a, bits).Masked()
 }
 
-// Revocation names tokens that are no longer valid. Exactly one field is set.
+// Revocation names tokens that are no longer valid. Exactly one of the first three fields is
+// set.
 type Revocation struct {
 	TokenID   string
 	Subject   string
 	TokenHash [32]byte // SHA-256 of the token
+	// Grant, if not nil, says that the token is still valid and grants this from now on, under
+	// the same conditions as before. An answer that is remembered must be forgotten. A session
+	// that has the old grant may go on with this one instead of ending. TokenHash is set then.
+	Grant *Grant
 }
 
 // Matches reports whether the revocation names the grant g, which was given for a
@@ -156,7 +161,7 @@ func (r Revocation) Canonical() Revocation {
 	case r.Subject != "":
 		return Revocation{Subject: r.Subject}
 	}
-	return r
+	return Revocation{TokenHash: r.TokenHash}
 }
 
 // Parts is a set of parts of a [Request] besides the token.

@@ -118,6 +118,9 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 		r.schedule(key, g, every)
 	}()
 	for _, same := range round {
+		for i := range same {
+			same[i].was = same[i].session.current()
+		}
 		grant, err := srv.askAgain(policy, same[0].request)
 		for _, m := range same {
 			if d := policy.interval(m.renew(grant, err)); d > 0 && (every == 0 || d < every) {
@@ -140,10 +143,12 @@ func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) 
 	}
 }
 
-// member is a session and the request with which it connected.
+// member is a session, the request with which it connected, and what it was when that was asked
+// again.
 type member struct {
 	session *session
 	request authz.Request
+	was     *Client
 }
 
 // renew is session.renew. A panic ends the session, so that the others are still
@@ -156,7 +161,7 @@ func (m member) renew(grant *authz.Grant, err error) (g *authz.Grant) {
 			g = s.current().Grant
 		}
 	}()
-	return s.renew(m.request, grant, err)
+	return s.renew(m, grant, err)
 }
 
 // startRound returns the members of a group for one recheck, by their requests, or nil if
@@ -171,7 +176,7 @@ func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]me
 	round := make(map[recheckKey][]member)
 	for s, request := range g.members {
 		what := recheckKeyOf(request)
-		round[what] = append(round[what], member{s, request})
+		round[what] = append(round[what], member{session: s, request: request})
 	}
 	return round
 }

@@ -168,11 +168,11 @@ func (s *session) stopExpiry() {
 
 // renew applies the answer of a recheck and returns the grant that the session goes on
 // with. Only a denial ends the session. Any other error is no answer: the session keeps
-// the grant that it has.
-func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *authz.Grant {
-	old := s.current()
+// the grant that it has, and so it does if that has changed since the question.
+func (s *session) renew(m member, grant *authz.Grant, err error) *authz.Grant {
+	old := m.was
 	if err == nil {
-		err = grant.Check(request, time.Now())
+		err = grant.Check(m.request, time.Now())
 	}
 	switch {
 	case errors.Is(err, authz.ErrDenied):
@@ -185,13 +185,21 @@ func (s *session) renew(request authz.Request, grant *authz.Grant, err error) *a
 		s.cut(ErrRevoked)
 		return old.Grant
 	}
+	s.regrant(old, grant)
+	return s.current().Grant
+}
+
+// regrant makes grant the one that the session goes on with. It reports false, and does nothing,
+// if the session is not what it was in old any more.
+func (s *session) regrant(old *Client, grant *authz.Grant) bool {
 	renewed := *old
 	renewed.Grant = grant
-	if s.client.CompareAndSwap(old, &renewed) { // otherwise a newer grant is in force
-		s.expireInTime()
-		s.follow()
+	if !s.client.CompareAndSwap(old, &renewed) {
+		return false
 	}
-	return s.current().Grant
+	s.expireInTime()
+	s.follow()
+	return true
 }
 
 // moved returns the bytes that the session has passed on so far.

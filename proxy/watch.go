@@ -32,9 +32,13 @@ func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 	return n.Notify(ctx, reported.add)
 }
 
-// revoke ends the sessions that the revocations mean.
+// revoke ends the sessions that the revocations mean, or gives them their new grants.
 func (s *Server) revoke(all []authz.Revocation) {
 	defer func() { s.recovered(recover()) }()
+	all = s.alter(all)
+	if len(all) == 0 {
+		return
+	}
 	meant := make(map[authz.Revocation]bool, len(all))
 	for _, r := range all {
 		meant[r] = true
@@ -48,6 +52,33 @@ func (s *Server) revoke(all []authz.Revocation) {
 	if hook := s.Trace.Revoked; hook != nil {
 		hook(all, n)
 	}
+}
+
+// alter gives sessions the new grants of their tokens, and returns the revocations that have
+// none. A grant of another source for the same token, which has another id or subject, is left
+// alone.
+func (s *Server) alter(all []authz.Revocation) (rest []authz.Revocation) {
+	grants := make(map[[32]byte]*authz.Grant)
+	for _, r := range all {
+		if r.Grant != nil {
+			grants[r.TokenHash] = r.Grant
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	if len(grants) == 0 {
+		return rest
+	}
+	altered := func(c *Client) bool {
+		g := grants[c.TokenHash]
+		return g != nil && g.TokenID == c.Grant.TokenID && g.Subject == c.Grant.Subject
+	}
+	for _, found := range s.registry.matching(altered) {
+		for c := found.current(); altered(c) && !found.regrant(c, grants[c.TokenHash]); {
+			c = found.current()
+		}
+	}
+	return rest
 }
 
 // revocations are those that a Notifier has reported and whose sessions have yet to end.

@@ -1,14 +1,17 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // notifier is a Notifier that reports what is sent to it and fails when it is closed.
@@ -165,4 +168,64 @@ func TestPanicOfANotifierLosesNoRevocation(t *testing.T) {
 	if len(ended) != 1 || ended[0].Subject != "pump" {
 		t.Errorf("ended %v", ended)
 	}
+}
+
+// TestWatchAltersGrants: a session goes on with the new grant of its token, which another
+// source's grant for the same token is not, and ends when that expires.
+func TestWatchAltersGrants(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.srv.Trace.Revoked = func(all []authz.Revocation, _ int) { t.Errorf("revoked %v", all) }
+		n := make(notifier)
+		go b.srv.Watch(t.Context(), n)
+		b.policy.Authorizer = grantOf(authz.Grant{TokenID: "id", Subject: "alpha", ACL: aclOf(t, authz.DenyRest, "a")})
+		c := b.mustLogin(with(4, "d", goodToken))
+		hash := authz.NewToken(goodToken).Hash()
+		wide := aclOf(t, authz.DenyRest, "a", "b")
+		n <- authz.Revocation{TokenHash: hash, Grant: &authz.Grant{TokenID: "other", Subject: "alpha"}}
+		n <- authz.Revocation{TokenHash: hash, Grant: &authz.Grant{TokenID: "id", Subject: "beta"}}
+		n <- authz.Revocation{TokenHash: hash, Grant: &authz.Grant{TokenID: "id", Subject: "alpha", ACL: wide, Expires: time.Now().Add(time.Hour)}}
+		synctest.Wait()
+		for client := range b.srv.Clients() {
+			if client.Grant.ACL != wide {
+				t.Errorf("the grant is %+v", client.Grant)
+			}
+		}
+		message := (&packets.Publish{Topic: []byte("b")}).Append(nil, 4)
+		c.Send(message)
+		if !bytes.Equal(b.broker.received(), message) {
+			t.Errorf("the broker got % x", b.broker.received())
+		}
+		if _, err := packets.ReadPacket(c, 100); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if end := b.lastEnd(); !errors.Is(end.Err, ErrExpired) {
+			t.Errorf("the session ended with %v", end.Err)
+		}
+	})
+}
+
+// TestGrantAlteredWhileItIsGiven: the client gets in with the new grant.
+func TestGrantAlteredWhileItIsGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		n := make(notifier)
+		go b.srv.Watch(t.Context(), n)
+		asked := 0
+		b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) {
+			g := &authz.Grant{TokenID: "id", Subject: "alpha", Attrs: map[string]string{"n": fmt.Sprint(asked)}}
+			if asked++; asked == 1 {
+				n <- authz.Revocation{TokenHash: authz.NewToken(goodToken).Hash(), Grant: g}
+				time.Sleep(second)
+			}
+			return g, nil
+		})
+		b.mustLogin(with(4, "d", goodToken))
+		for client := range b.srv.Clients() {
+			if client.Grant.Attrs["n"] != "1" {
+				t.Errorf("the session has the answer %s, which was overtaken", client.Grant.Attrs["n"])
+			}
+		}
+	})
 }

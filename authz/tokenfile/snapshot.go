@@ -114,40 +114,58 @@ const (
 	kept
 	// shortened: sessions continue until the new expiry.
 	shortened
+	// altered: sessions continue with the new grant.
+	altered
 	// ended: sessions end, though their devices may be able to reconnect.
 	ended
 )
 
 // changeFrom compares the entry with the old one that has the same id.
 func (e *entry) changeFrom(old *entry) change {
-	identity := e.hash == old.hash && e.subject == old.subject && e.notBefore == old.notBefore && e.detail.equal(old.detail)
+	identity := e.hash == old.hash && e.subject == old.subject && e.notBefore == old.notBefore && e.rest().sameConditions(old.rest())
+	rights := e.rest().sameRights(old.rest())
 	switch {
-	case identity && e.disabled == old.disabled && e.expires == old.expires:
+	case identity && rights && e.disabled == old.disabled && e.expires == old.expires:
 		return same
 	case old.disabled:
 		return kept // it has no sessions
 	case e.disabled || !identity:
 		return ended
+	case !rights:
+		return altered
 	case e.expires != 0 && (old.expires == 0 || e.expires < old.expires):
 		return shortened
 	}
 	return kept
 }
 
-func (d *detail) equal(o *detail) bool {
-	if d == nil || o == nil {
-		return d == o
+// rest returns the rarer fields, also of an entry that has none.
+func (e *entry) rest() *detail {
+	if e.detail == nil {
+		return &detail{}
 	}
+	return e.detail
+}
+
+// sameConditions reports whether both can be used by the same devices, with the same
+// credentials for the broker.
+func (d *detail) sameConditions(o *detail) bool {
 	return slices.Equal(d.clientIDs, o.clientIDs) && slices.Equal(d.usernames, o.usernames) && slices.Equal(d.addrs, o.addrs) &&
-		slices.Equal(d.certificates, o.certificates) && d.acl.Equal(o.acl) &&
+		slices.Equal(d.certificates, o.certificates) &&
 		d.upstream.Username == o.upstream.Username && d.upstream.Password.Equal(o.upstream.Password) &&
-		d.upstream.ClientID == o.upstream.ClientID && maps.Equal(d.attrs, o.attrs)
+		d.upstream.ClientID == o.upstream.ClientID
+}
+
+// sameRights reports whether both allow the same.
+func (d *detail) sameRights(o *detail) bool {
+	return d.acl.Equal(o.acl) && maps.Equal(d.attrs, o.attrs)
 }
 
 // difference says what changed between two versions of the file.
 type difference struct {
 	added, removed, changed int
-	ended, shortened        []string // ids, see change
+	// ids, see change
+	ended, shortened, altered []string
 }
 
 // since compares the snapshot with an older one. It also takes over the grants of unchanged
@@ -166,6 +184,8 @@ func (s *snapshot) since(old *snapshot) (d difference) {
 			continue
 		case ended:
 			d.ended = append(d.ended, e.id)
+		case altered:
+			d.altered = append(d.altered, e.id)
 		case shortened:
 			d.shortened = append(d.shortened, e.id)
 		}

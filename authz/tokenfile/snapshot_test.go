@@ -13,6 +13,7 @@ func TestSnapshotSince(t *testing.T) {
 		changed  int
 		ended    []string
 		later    []string
+		altered  []string
 	}{
 		{name: "same", old: line("a"), now: line("a")},
 		{name: "spelled otherwise", old: line("a", `"subject":"a"`, `"disabled":false`), now: "# x\n" + line("a", `"subject":"\u0061"`)},
@@ -33,7 +34,11 @@ func TestSnapshotSince(t *testing.T) {
 		{name: "upstream user", old: line("a", `"upstream":{"username":"u"}`), now: line("a", `"upstream":{"username":"v"}`), changed: 1, ended: []string{"a"}},
 		{name: "upstream password", old: line("a", `"upstream":{"password":"u"}`), now: line("a", `"upstream":{"password":"v"}`), changed: 1, ended: []string{"a"}},
 		{name: "upstream client id", old: line("a", `"upstream":{"clientid":"u"}`), now: line("a", `"upstream":{"clientid":"v"}`), changed: 1, ended: []string{"a"}},
-		{name: "attributes", old: line("a", `"client_attrs":{"k":"v"}`), now: line("a", `"client_attrs":{"k":"w"}`), changed: 1, ended: []string{"a"}},
+		{name: "attributes", old: line("a", `"client_attrs":{"k":"v"}`), now: line("a", `"client_attrs":{"k":"w"}`), changed: 1, altered: []string{"a"}},
+		{name: "rules", old: line("a"), now: line("a", `"acl":[]`), changed: 1, altered: []string{"a"}},
+		{name: "rules and expiry", old: line("a", `"acl":[]`), now: line("a", `"expire_at":50`), changed: 1, altered: []string{"a"}},
+		{name: "rules and client id", old: line("a", `"acl":[]`), now: line("a", `"clientid":"c"`), changed: 1, ended: []string{"a"}},
+		{name: "rules while disabled", old: line("a", `"acl":[]`), now: line("a", `"disabled":true`), changed: 1, ended: []string{"a"}},
 
 		{name: "expiry set", old: line("a"), now: line("a", `"expire_at":50`), changed: 1, later: []string{"a"}},
 		{name: "expiry nearer", old: line("a", `"expire_at":50`), now: line("a", `"expire_at":49`), changed: 1, later: []string{"a"}},
@@ -47,8 +52,8 @@ func TestSnapshotSince(t *testing.T) {
 			if d.added != 0 || d.removed != 0 || d.changed != tc.changed {
 				t.Errorf("%d added, %d removed, %d changed; want %d changed", d.added, d.removed, d.changed, tc.changed)
 			}
-			if !slices.Equal(d.ended, tc.ended) || !slices.Equal(d.shortened, tc.later) {
-				t.Errorf("ended %q, shortened %q; want %q, %q", d.ended, d.shortened, tc.ended, tc.later)
+			if !slices.Equal(d.ended, tc.ended) || !slices.Equal(d.shortened, tc.later) || !slices.Equal(d.altered, tc.altered) {
+				t.Errorf("ended %q, shortened %q, altered %q; want %q, %q, %q", d.ended, d.shortened, d.altered, tc.ended, tc.later, tc.altered)
 			}
 		})
 	}

@@ -98,16 +98,20 @@ func (f *File) contentChanged() bool {
 	return err == nil && content != f.watch.read.fingerprint
 }
 
-// revocations has the ids whose sessions must end, now or later.
+// revocations has the ids whose sessions must end, now or later, or get a new grant.
 type revocations struct {
-	now   map[string]struct{}
-	later map[string]struct{} // their expiry is earlier now
-	next  int64               // the earliest expiry in later, in seconds since 1970
+	now     map[string]struct{}
+	altered map[string]struct{} // what they allow has changed
+	later   map[string]struct{} // their expiry is earlier now
+	next    int64               // the earliest expiry in later, in seconds since 1970
 }
 
 func (r *revocations) add(d difference) {
 	if r.now == nil {
-		r.now, r.later = make(map[string]struct{}), make(map[string]struct{})
+		r.now, r.altered, r.later = make(map[string]struct{}), make(map[string]struct{}), make(map[string]struct{})
+	}
+	for _, id := range d.altered {
+		r.altered[id] = struct{}{}
 	}
 	for _, id := range d.ended {
 		r.now[id] = struct{}{}
@@ -151,25 +155,40 @@ func (f *File) revoke(d difference) {
 	}
 }
 
-// due returns the ids whose sessions must end now.
-func (f *File) due() []string {
+// due returns the ids whose sessions must end now, and those whose sessions get a new grant.
+func (f *File) due() (end, alter []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.revoked.due(f.current.Load(), time.Now())
-	return slices.Sorted(maps.Keys(f.revoked.now))
+	return slices.Sorted(maps.Keys(f.revoked.now)), slices.Sorted(maps.Keys(f.revoked.altered))
 }
 
 // deliver reports the revocations that are due. Those that it cannot report before ctx ends
 // remain for the next call of Notify.
 func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
-	for _, id := range f.due() {
+	end, alter := f.due()
+	for _, id := range end {
 		if ctx.Err() != nil {
 			return
 		}
-		// Remove it before the call, because the id may be revoked again while it runs.
-		f.mu.Lock()
-		delete(f.revoked.now, id)
-		f.mu.Unlock()
+		f.reported(f.revoked.now, id)
 		revoked(authz.Revocation{TokenID: id})
 	}
+	for _, id := range alter {
+		if ctx.Err() != nil {
+			return
+		}
+		f.reported(f.revoked.altered, id)
+		if e := f.current.Load().byID[id]; e != nil && !e.disabled {
+			revoked(authz.Revocation{TokenHash: e.hash, Grant: e.authorization()})
+		}
+	}
+}
+
+// reported removes an id. It is called before the report, because the id may be added again while
+// that runs.
+func (f *File) reported(from map[string]struct{}, id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(from, id)
 }

@@ -52,6 +52,9 @@ func watchFile(t *testing.T, lines []string, test func(t *testing.T, w *watched)
 func (w *watched) note(r authz.Revocation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if r.Grant != nil {
+		r.TokenID = fmt.Sprintf("%s for %x now %v", r.Grant.TokenID, r.TokenHash[:2], r.Grant.Attrs["k"])
+	}
 	w.revoked = append(w.revoked, r.TokenID)
 }
 
@@ -392,4 +395,15 @@ func TestStamp(t *testing.T) {
 			t.Errorf("%s: the change goes unseen", name)
 		}
 	}
+}
+
+// TestWhatATokenAllowsChanges: its sessions get the latest grant instead of ending.
+func TestWhatATokenAllowsChanges(t *testing.T) {
+	hash := authz.NewToken("token-of-a").Hash()
+	watchFile(t, []string{line("a", `"client_attrs":{"k":"1"}`), line("b")}, func(t *testing.T, w *watched) {
+		put(t, w.path, line("a", `"client_attrs":{"k":"2"}`), line("b"))
+		w.want(t, 2*time.Second, fmt.Sprintf("a for %x now 2", hash[:2]))
+		put(t, w.path, line("a", `"client_attrs":{"k":"3"}`, `"disabled":true`), line("b"))
+		w.want(t, 2*time.Second, "a")
+	})
 }
