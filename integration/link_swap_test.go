@@ -98,7 +98,7 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	// The start has logged that files elsewhere need a restart.
 	for _, dir := range []string{r.dir, p.Data} {
 		p.AwaitLog("start", func(l harness.LogLine) bool {
-			return l.String("message") == "new versions of files are taken up from a directory" && l.String("path") == dir
+			return l.String("message") == "new versions of files are read from a directory" && l.String("path") == dir
 		})
 	}
 	elsewhere := releaseDir{t, t.TempDir()}

@@ -13,17 +13,17 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// adminSide is what one configuration says about the admin side. The HTTP server behind it
-// lasts as long as the service.
+// adminSide is the admin part of one configuration. The HTTP server behind it lasts as long as
+// the service.
 type adminSide struct {
-	socket     *socket // nil for none
+	socket     *socket // nil if there is none
 	token      string
 	pushSecret string
-	inputs     inputs // the files of both
+	inputs     inputs // the files of both secrets
 }
 
-// openAdmin opens the socket of the admin side, unless the configuration has none, and reads
-// its secrets.
+// openAdmin opens the socket of the admin side, if the configuration has one, and reads its
+// secrets.
 func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, err error) {
 	side.inputs = inputs{}
 	if c.Admin.Address == "" {
@@ -46,13 +46,13 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 	return side, nil
 }
 
-// readToken reads the admin token, or makes it where there was none. A file that has been
-// there and is gone is most likely about to be replaced: a new token made at that moment
-// would lock out everyone who has the old one.
+// readToken reads the admin token, or creates it if there has never been one. A file that
+// existed and is missing now is most likely about to be replaced: a token created at that
+// moment would lock out everyone who has the old one.
 func (a *adminSide) readToken(path string, old *generation) (err error) {
 	a.inputs.add(path)
 	if _, err := os.Stat(path); err != nil && old.admin.token != "" && path == old.config.Admin.TokenFile {
-		return fmt.Errorf("%w; put it there again, or restart and a new one is made", err)
+		return fmt.Errorf("%w; restore the file, or restart, which makes a new one", err)
 	}
 	a.token, err = admin.EnsureToken(path)
 	if a.inputs[path] == (inputs{})[path] {
@@ -61,11 +61,10 @@ func (a *adminSide) readToken(path string, old *generation) (err error) {
 	return err
 }
 
-// minPushSecret is the length of the shortest secret that pushes may be signed
-// with, in bytes.
+// minPushSecret is the length of the shortest push secret that is accepted, in bytes.
 const minPushSecret = 32
 
-// pushSecret reads the secret that token services sign pushes with. Without a file it is
+// pushSecret reads the secret with which token services sign pushes. Without a file it is
 // empty.
 func pushSecret(path string) (string, error) {
 	if path == "" {
@@ -97,7 +96,7 @@ func (s *Service) openHTTP() {
 	s.http = admin.NewServer(options)
 }
 
-// api returns what the admin side acts on.
+// api returns what the admin side can do with the service.
 func (s *Service) api() *admin.API {
 	return &admin.API{
 		Status:   s.status,
@@ -110,7 +109,7 @@ func (s *Service) api() *admin.API {
 	}
 }
 
-// purge makes the sources forget everything. It returns how many answers that were.
+// purge makes the sources forget all answers and returns their number.
 func (s *Service) purge() int {
 	s.swap.RLock()
 	defer s.swap.RUnlock()

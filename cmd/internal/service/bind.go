@@ -12,17 +12,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
-// binder opens listening sockets for a configuration that is about to take the place of the
-// one of old.
+// binder opens listening sockets for a configuration that will replace that of old.
 type binder struct {
 	config    *config.Config
 	old       *generation
 	inherited host.Sockets
 }
 
-// listen opens a TCP socket, or takes over one that systemd has opened. If every socket of
-// old that the address may overlap is about to be closed, such as that of 127.0.0.1:1883
-// when :1883 is opened, they do not stand in the way where the system allows that.
+// listen opens a TCP socket, or takes over one that systemd has opened. If all sockets of old
+// that overlap the address will be closed, such as that of 127.0.0.1:1883 when :1883 is opened,
+// they do not prevent it on systems that allow that.
 func (b binder) listen(address string, shared bool) (net.Listener, error) {
 	if name, ok := config.Inherited(address); ok {
 		return b.inherited.Listen(name)
@@ -34,7 +33,7 @@ func (b binder) listen(address string, shared bool) (net.Listener, error) {
 	ln, err := host.Listen(address, o)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE) && len(own) > 0:
-		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: take that one out first and reload, or restart", address, slices.Sorted(maps.Keys(own))[0])
+		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: remove that address first and reload, or restart", address, slices.Sorted(maps.Keys(own))[0])
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s is in use: stop the program that listens there (a broker, another proxy) or choose another address", address)
 	case errors.Is(err, syscall.EACCES):
@@ -43,8 +42,8 @@ func (b binder) listen(address string, shared bool) (net.Listener, error) {
 	return ln, err
 }
 
-// socketsAt returns the sockets of g that have the port of an address, by the addresses that
-// they have in the configuration.
+// socketsAt returns the sockets of g that have the port of an address, by their addresses in
+// the configuration.
 func (g *generation) socketsAt(address string) map[string]net.Listener {
 	_, port, _ := net.SplitHostPort(address)
 	found := make(map[string]net.Listener)

@@ -45,7 +45,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		Telemetry:  intake.Telemetry,
 		Attributes: intake.Attributes,
 		BadPayload: isBadPayload,
-		// A quarter of the limit of the process; 0, without a limit, is none.
+		// A quarter of the memory limit of the process, or 0 if there is none.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
 		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
@@ -64,7 +64,7 @@ func isBadPayload(err error) bool {
 	return errors.As(err, &bad)
 }
 
-// ready returns why devices cannot be served, nil if they can be.
+// ready returns why devices cannot be served, or nil.
 func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.store.Writable()) }
 
 // api serves the stored telemetry.
@@ -73,7 +73,7 @@ func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store) }
 // bundledShutdownTimeout is how long the bundled broker may take to end.
 const bundledShutdownTimeout = 10 * time.Second
 
-// close ends the broker and then the store that it writes to.
+// close ends the broker and then its store.
 func (b *bundledBroker) close(log *zap.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), bundledShutdownTimeout)
 	defer cancel()

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// warnInterval is the time after which the end of a certificate is logged again.
+	// warnInterval is how often the expiry of a certificate is logged.
 	warnInterval = 24 * time.Hour
-	// endsSoon is how long before the end of a certificate that begins: time enough to get
-	// a new one, and twice what an automatic renewal leaves.
+	// endsSoon is how long before its expiry a certificate is reported: long enough to get a
+	// new one, and twice the time that an automatic renewal leaves.
 	endsSoon = 14 * 24 * time.Hour
 )
 
-// warnOfExpiry logs which certificates and client CAs have ended or will soon end.
+// warnOfExpiry logs which certificates and client CAs have expired or will soon expire.
 func (s *Service) warnOfExpiry() {
 	for _, l := range s.current.Load().listeners {
 		if l.identity == nil {
@@ -34,7 +34,7 @@ func (s *Service) warnOfExpiry() {
 	}
 }
 
-// warnOf logs that a certificate has ended or will soon end, if that is so.
+// warnOf logs that a certificate has expired or will soon expire.
 func (s *Service) warnOf(what, listener string, cert *x509.Certificate) {
 	what += " ends soon"
 	switch left := time.Until(cert.NotAfter); {
@@ -49,7 +49,7 @@ func (s *Service) warnOf(what, listener string, cert *x509.Certificate) {
 // rsaAdvice is the warning about a server certificate with an RSA key.
 const rsaAdvice = "the server certificate has an RSA key: an ECDSA P-256 key makes a handshake several times cheaper"
 
-// rsaWarnings returns rsaAdvice for each listener that needs it.
+// rsaWarnings returns rsaAdvice for each listener with an RSA key.
 func rsaWarnings(c *config.Config) (all []config.Fault) {
 	for i, l := range c.Listeners {
 		if l.TLS == nil || l.TLS.Auto {
@@ -62,7 +62,7 @@ func rsaWarnings(c *config.Config) (all []config.Fault) {
 	return all
 }
 
-// warnOfRSA logs rsaAdvice if l, whose certificate has just been loaded, needs it.
+// warnOfRSA logs rsaAdvice if l, whose certificate has just been loaded, has an RSA key.
 func (s *Service) warnOfRSA(l *listener) {
 	if l.identity != nil && l.identity.source.RSA() {
 		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))

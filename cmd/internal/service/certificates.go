@@ -11,15 +11,15 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 )
 
-// certificates are the identity of one TLS listener.
+// certificates is the identity of one TLS listener.
 type certificates struct {
 	source    *certs.Source
 	authority *certs.Authority // nil if the operator provides the files
 	tls       *tls.Config
 }
 
-// openCertificates loads the identity of a TLS listener. If the listener is to make its
-// certificate itself, the authority signs it.
+// openCertificates loads the identity of a TLS listener. If tls.auto is set, the authority
+// makes the certificate.
 func openCertificates(c *config.ListenerTLS, authority *certs.Authority, protocols []string) (*certificates, error) {
 	own, files := &certificates{}, certificateFiles(c)
 	if c.Auto {
@@ -44,8 +44,8 @@ func openCertificates(c *config.ListenerTLS, authority *certs.Authority, protoco
 	return own, nil
 }
 
-// certificateFiles returns the files that the configuration of a listener names. If there is
-// a list of certificates alone, its first element is the main one.
+// certificateFiles returns the files in the configuration of a listener. If it has only a list
+// of certificates, the first of them is the main one.
 func certificateFiles(c *config.ListenerTLS) certs.Files {
 	files := certs.Files{
 		Certificate: c.Certificate, Key: c.Key,
@@ -66,10 +66,10 @@ func ownAuthority(c *config.Config) *certs.Authority {
 	return &certs.Authority{Dir: filepath.Join(c.Data, "tls")}
 }
 
-// refresh renews the certificate of the own authority if it ends soon, and loads files that
-// have changed: at once if now is set, else when they have stayed the same since the last
-// call. It reports whether something new is in use, and whether something may be after the
-// next call.
+// refresh renews the certificate of the own authority if it expires soon, and loads files that
+// have changed: at once if now is set, and otherwise if they have not changed since the last
+// call. It reports whether something new is in use, and whether that may be so after the next
+// call.
 func (c *certificates) refresh(now bool) (changed, pending bool, err error) {
 	if c.authority != nil {
 		_, err = c.authority.Ensure()
@@ -119,7 +119,7 @@ func curves(names []string) []tls.CurveID {
 	return ids
 }
 
-// clientAuth returns what the value of client_auth means.
+// clientAuth translates the value of client_auth.
 func clientAuth(name string) tls.ClientAuthType {
 	switch name {
 	case "request":
@@ -130,7 +130,7 @@ func clientAuth(name string) tls.ClientAuthType {
 	return tls.NoClientCert
 }
 
-// tlsVersion returns what the value of min_version means.
+// tlsVersion translates the value of min_version.
 func tlsVersion(name string) uint16 {
 	if name == "1.3" {
 		return tls.VersionTLS13

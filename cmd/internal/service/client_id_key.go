@@ -23,10 +23,10 @@ const (
 	maxClientIDKey = 4 << 10
 )
 
-// openClientIDKey reads the key by which a client id that is a token is replaced towards the
-// broker, or makes it at the first start. If the key cannot be kept, as on a full disk,
-// devices get in all the same: the proxy then has another key after each start, and the
-// devices whose client id is their token do not find their sessions again.
+// openClientIDKey reads the key with which a client id that is a token is replaced towards the
+// broker, or creates it at the first start. If the key cannot be stored, as on a full disk,
+// devices can connect nevertheless: the proxy then has a new key after each start, and devices
+// whose client id is their token lose their sessions.
 func openClientIDKey(data string, log *zap.Logger) ([]byte, error) {
 	path := filepath.Join(data, clientIDKeyFile)
 	key, err := readClientIDKey(path)
@@ -34,7 +34,7 @@ func openClientIDKey(data string, log *zap.Logger) ([]byte, error) {
 		return key, err
 	}
 	random := make([]byte, minClientIDKey)
-	_, _ = rand.Read(random) // which never fails
+	_, _ = rand.Read(random) // never fails
 	made := []byte(hex.EncodeToString(random))
 	err = files.Create(path, append(made, '\n'), 0o600)
 	switch {

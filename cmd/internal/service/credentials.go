@@ -10,20 +10,19 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// credentials are what the broker is shown for a session: what the session's grant says, or
-// else what templates make of the session.
+// credentials makes the credentials for the broker: those in the session's grant, or else the
+// result of the configured templates.
 type credentials struct {
 	username, password, clientID *upstream.Template
-	// generateID makes a client id for a 5.0 client without one. If the broker chose it,
-	// the client would not get the same one of several brokers again.
+	// generateID makes a client id for a 5.0 client without one. If a broker chose it, the
+	// client would not get the same id from another broker.
 	generateID bool
 	// checkWill refuses a will topic; nil allows all.
 	checkWill func(topic string) error
 }
 
 // rewriter returns the Rewrite of a proxy.Policy. It checks the client's certificate again,
-// because one that was revoked between the handshake and the CONNECT had no session yet that
-// could be ended.
+// because there was no session to end if it was revoked between the handshake and the CONNECT.
 func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error {
 	return func(r *proxy.ConnectRequest) error {
 		if err := s.current.Load().checkCertificate(r.Client); err != nil {
@@ -33,7 +32,7 @@ func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error
 	}
 }
 
-// rewrite fills in the CONNECT that is sent to the broker.
+// rewrite completes the CONNECT for the broker.
 func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	if r.In.HasWill && c.checkWill != nil {
 		if err := c.checkWill(r.In.Will.Topic); err != nil {
@@ -63,7 +62,7 @@ func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
 	return nil
 }
 
-// orTemplate returns fixed if it is not empty, else what the template makes.
+// orTemplate returns fixed if it is not empty, and otherwise the result of the template.
 func orTemplate(fixed string, t *upstream.Template, v upstream.Values) (string, error) {
 	if fixed != "" {
 		return fixed, nil
@@ -85,14 +84,14 @@ func valuesOf(r *proxy.ConnectRequest) upstream.Values {
 	}
 }
 
-// templateError says whose fault it is that the template at key cannot use a value: that of
-// the device for its own names, that of the token source for what it says about the device.
-// It is never that of the broker.
+// templateError attributes the error of the template at key, which cannot use a value: to the
+// device if it chose the value, and to the token source if the value came with the grant. It is
+// never the fault of the broker.
 func templateError(key string, err error) error {
 	reason := proxy.IdentityNotUsable
 	value, ok := errors.AsType[*upstream.ValueError](err)
 	switch {
-	case ok && value.Placeholder == "client_id", !ok && key == "upstream.client_id": // else it is too long
+	case ok && value.Placeholder == "client_id", !ok && key == "upstream.client_id": // otherwise the result is too long
 		reason = proxy.ClientIDNotUsable
 	case ok && !slices.Contains([]string{"subject", "username", "token"}, value.Placeholder):
 		reason = proxy.SourceUnavailable

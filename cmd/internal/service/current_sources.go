@@ -6,9 +6,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// currentSources asks the sources that are in force now, also for a connection that began
-// under an earlier policy. If the sources are replaced during the call it asks again: the
-// old ones no longer report revocations.
+// currentSources asks the sources that are in force now, even for a connection that began under
+// an earlier policy. If the sources are replaced during the call, it asks again, because the
+// old sources no longer report revocations.
 type currentSources struct{ *Service }
 
 // Authorize implements authz.Authorizer.

@@ -20,33 +20,33 @@ import (
 )
 
 const (
-	// demoDevice is the device that a first start of the bundled broker makes.
+	// demoDevice is the device that is created at the first start of the bundled broker.
 	demoDevice = "demo"
-	// demoLife is how long its token is good: long enough to try the program, but not for
-	// ever, because everyone who can read the output of a first start has seen the token.
+	// demoLife is how long its token is valid: long enough to try the program, but not forever,
+	// because everyone who can read the output of a first start has seen the token.
 	demoLife = 24 * time.Hour
 )
 
-// demo is the device of a first start, with what its user has to know to connect as it.
+// demo is the device of a first start, with the information that its user needs to connect.
 type demo struct {
 	token       authz.Token
 	expires     time.Time
 	data        string
-	plain, tls  net.Addr // nil without such a listener; tls has a certificate of the own authority
+	plain, tls  net.Addr // nil if there is no such listener; tls has a certificate of the own authority
 	adminSide   net.Addr
 	authority   string // path of the CA certificate
 	adminSecret string // path of the admin token
 }
 
-// telemetryTail is the end of both commands. A shell removes the quotes in the payload, and
-// the bundled broker reads what is left.
+// telemetryTail is the end of both commands. A shell removes the quotes in the payload, and the
+// bundled broker reads the rest.
 const telemetryTail = `-t v1/devices/me/telemetry -u "%s" -m {"temperature":25}` + "\n"
 
 // printTimeout is how long the reader of stdout may take to read the demo token.
 const printTimeout = time.Second
 
-// printDemo prints the token of a first start, if this is one. If it cannot be printed, the
-// service runs all the same.
+// printDemo prints the token if this is a first start. If it cannot be printed, the service
+// starts nevertheless.
 func (s *Service) printDemo(stdout io.Writer) {
 	if s.demo == nil {
 		return
@@ -61,7 +61,7 @@ func (s *Service) printDemo(stdout io.Writer) {
 	}
 }
 
-// print prints the token and what to do with it.
+// print prints the token and how to use it.
 func (d *demo) print(w io.Writer) error {
 	text := "\nThis is a first start. A device named \"demo\" was made; its token is shown only now:\n\n  " + d.token.Reveal() + "\n\n"
 	text += "Send telemetry as this device:\n\n"
@@ -81,7 +81,7 @@ func (d *demo) print(w io.Writer) error {
 	return err
 }
 
-// shellWord returns text as one word of a POSIX shell, in quotes if it needs them.
+// shellWord returns text as one word of a POSIX shell, quoted if necessary.
 func shellWord(text string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)
@@ -99,9 +99,9 @@ func portOf(a net.Addr) int {
 	return 0
 }
 
-// demoFile returns the token file that a first start makes. It returns "" if a start would
-// not be the first one, which is that of the bundled broker on a fresh data directory. In
-// front of another broker a demo device would be a way in that its operator did not ask for.
+// demoFile returns the token file that a first start creates. It returns "" if this is not the
+// first start with the bundled broker and a new data directory. In front of another broker a
+// demo device would be an access that its operator did not ask for.
 func demoFile(c *config.Config) string {
 	if path := missingTokenFile(c); c.Upstream.Bundled() && filepath.Dir(path) == c.Data {
 		return path
@@ -109,7 +109,7 @@ func demoFile(c *config.Config) string {
 	return ""
 }
 
-// makeDemo makes the demo device if this is a first start. It returns nil if it is not.
+// makeDemo creates the demo device if this is a first start, and returns nil otherwise.
 func makeDemo(g *generation) (*demo, error) {
 	path := demoFile(g.config)
 	if path == "" {
@@ -136,9 +136,8 @@ func makeDemo(g *generation) (*demo, error) {
 	return d, nil
 }
 
-// missingTokenFile returns the only token file of the configuration that is not there,
-// empty if all are there. It is also empty if several are not: then the sources cannot be
-// opened.
+// missingTokenFile returns the only token file of the configuration that does not exist. It
+// returns "" if all exist, and also if several do not: then the sources cannot be opened.
 func missingTokenFile(c *config.Config) (path string) {
 	for _, source := range c.Auth.Sources {
 		if source.File == nil {

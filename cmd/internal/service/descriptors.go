@@ -6,25 +6,25 @@ import (
 )
 
 const (
-	// reservedDescriptors stay free for everything that is not a device's connection:
-	// the token file, certificates, the config, databases, the admin side.
+	// reservedDescriptors are kept free for everything other than connections of devices: the
+	// token file, certificates, the config, databases, the admin side.
 	reservedDescriptors = 64
-	// sourceDescriptors stay free for the questions to one token source that is asked over
-	// a network. A cache asks as many at a time by default.
+	// sourceDescriptors are kept free for requests to one token source that is asked over a
+	// network. By default a cache sends that many at a time.
 	sourceDescriptors = 64
-	// assumedDescriptors is a number for systems that have no limit.
+	// assumedDescriptors is used on systems that have no limit.
 	assumedDescriptors = 65_536
 )
 
-// deviceDescriptors returns how many file descriptors are for devices and their connections
-// to the broker, in a process that may have limit of them and asks that many sources over a
-// network.
+// deviceDescriptors returns how many file descriptors are for devices and their connections to
+// the broker. limit is the limit of the process, and remote the number of sources that are
+// asked over a network.
 func deviceDescriptors(limit, sources int) int {
 	return max(limit-reservedDescriptors-sources*sourceDescriptors, limit/2)
 }
 
-// limitDescriptors returns how many descriptors devices may take, 0 for any number, and
-// how many connections may be without a CONNECT.
+// limitDescriptors returns how many descriptors devices may use, or 0 for no limit, and how
+// many connections may be without a CONNECT.
 func limitDescriptors(c config.Limits, sources int) (devices, pending int) {
 	all, limited := host.DescriptorLimit()
 	if !limited {

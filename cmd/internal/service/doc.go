@@ -1,5 +1,5 @@
-// Package service is the running program: it makes every part that a configuration names,
-// serves, reloads what changes, and ends in order.
+// Package service is the running program: it creates every part that a configuration names,
+// serves devices, reloads changes, and shuts down in order.
 //
 //	plan, err := service.Load(options, version)
 //	if err != nil {
@@ -14,18 +14,18 @@
 //
 // # Generations
 //
-// A [Service] lasts as long as the process. What one configuration decides about is a
-// generation: its listeners, token sources, brokers and policy. A reload has three steps:
+// A [Service] lasts as long as the process. The parts that depend on the configuration form a
+// generation: listeners, token sources, brokers and policy. A reload has three steps:
 //
-//   - [Load] reads the configuration, checks it, and parses once everything in it that has a
-//     language of its own. The result is a [Plan].
-//   - prepare opens the parts of the next generation next to those in force and takes over
-//     those that have not changed. It can fail, and then nothing has changed.
-//   - install puts the generation into force and ends what only the one before had. It
-//     cannot fail.
+//   - [Load] reads and checks the configuration, and parses the templates, addresses and rules
+//     in it. The result is a [Plan].
+//   - prepare opens the parts of the next generation while the current one stays in force, and
+//     takes over the parts that have not changed. If it fails, nothing has changed.
+//   - install puts the generation into force and ends the parts that only the previous one had.
+//     It cannot fail.
 //
-// The start does the same from an empty generation, and makes what lasts as long as the
-// process. This package is the only place that turns a configuration into parts.
+// The start does the same from an empty generation, and also creates the parts that last as
+// long as the process. Only this package creates parts from a configuration.
 //
 // # Adding a kind of token source
 //
@@ -36,7 +36,7 @@
 //     newSource,
 //   - if it has metrics of its own, a method of [observe.SourceMetrics].
 //
-// A source that is asked over a network is put behind a cache by cached, which also shares
-// a question among all devices that ask the same, refuses tokens of the wrong form, and has
-// metrics. What else a source can do is found by the optional interfaces in source.go.
+// The function cached puts a source that is asked over a network behind a cache, which also
+// combines equal questions, refuses tokens of the wrong form, and has metrics. Further
+// abilities of a source are optional interfaces in source.go.
 package service

@@ -14,22 +14,21 @@ import (
 )
 
 const (
-	// endInterval is the time between the ends of two sessions in a drain. With it 500
-	// devices a second connect elsewhere, if each does so at once.
+	// endInterval is the time between the ends of two sessions in a drain. If each device
+	// reconnects at once, 500 devices per second connect elsewhere.
 	endInterval = 2 * time.Millisecond
-	// divertTime is how long connections that have begun may take to become sessions
-	// while another process accepts the new ones. A client repeats a SYN that is not
-	// answered after a second.
+	// divertTime is how long connections that have begun may take to become sessions while
+	// another process accepts the new ones. A client repeats an unanswered SYN after a second.
 	divertTime = 500 * time.Millisecond
-	// closeMargin is more than closing everything takes after a drain.
+	// closeMargin is enough time to close everything after a drain.
 	closeMargin = 10 * time.Second
 )
 
 // errCut is the error of a drain that did not finish.
 var errCut = errors.New("sessions were cut before they had ended")
 
-// drain ends the sessions in order. A second signal, or the end of the time that the
-// configuration allows, cuts those that are left.
+// drain ends the sessions in order. Sessions that are left are cut by a second signal, or when
+// the configured time is over.
 func (s *Service) drain(signals <-chan os.Signal, delay time.Duration) error {
 	s.draining.Store(true)
 	c := s.current.Load().config.Shutdown
@@ -49,8 +48,8 @@ func spread(c config.Shutdown, sessions int) time.Duration {
 	return min(c.Spread, c.Drain/2, time.Duration(sessions)*endInterval)
 }
 
-// keepServing waits for d while the service goes on as before. It returns false if a signal
-// has ended the wait.
+// keepServing waits for d while the service continues as before. It returns false if a signal
+// ended the wait.
 func (s *Service) keepServing(signals <-chan os.Signal, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -69,7 +68,7 @@ func (s *Service) keepServing(signals <-chan os.Signal, d time.Duration) bool {
 	}
 }
 
-// endSessions ends all sessions and waits for their end. A signal cuts them.
+// endSessions ends all sessions and waits until they have ended. A signal cuts them.
 func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os.Signal, spread time.Duration) error {
 	done := make(chan error, 1)
 	go func() { done <- s.server.Drain(ctx, spread) }()
@@ -90,8 +89,8 @@ func (s *Service) endSessions(ctx context.Context, cut func(), signals <-chan os
 	}
 }
 
-// divert leaves new connections to another process that accepts them on the same sockets,
-// now or later. It returns how long those that have begun here may take.
+// divert leaves new connections to another process that accepts them on the same sockets, now
+// or later. It returns how long connections that have begun here may take.
 func (s *Service) divert() (wait time.Duration) {
 	for _, l := range s.current.Load().listeners {
 		_, inherited := config.Inherited(l.config.Address)

@@ -20,15 +20,15 @@ type TopicQuestion struct {
 	Retain            bool
 }
 
-// TopicAnswer is what the configuration makes of it.
+// TopicAnswer is the result for a [TopicQuestion].
 type TopicAnswer struct {
 	Allowed bool
 	Broker  string   // what the broker sees, if it is allowed
-	Because []string // what decided, with file, line and key where it was a rule
+	Because []string // what decided, with file, line and key if it was a rule
 }
 
-// ExplainTopic says what topics.acl and the map make of a topic, with the code that filters
-// sessions. Rules of a grant take the place of topics.acl; they are not known here.
+// ExplainTopic says what topics.acl and the map do with a topic, using the code that filters
+// sessions. The rules of a grant, which replace topics.acl, are not known here.
 func (p *Plan) ExplainTopic(q TopicQuestion) (TopicAnswer, error) {
 	var a TopicAnswer
 	allowed, err := p.explainRules(q, &a)
@@ -56,7 +56,7 @@ func (p *Plan) ExplainTopic(q TopicQuestion) (TopicAnswer, error) {
 	return a, nil
 }
 
-// explainRules asks the rules of topics.acl.
+// explainRules applies the rules of topics.acl.
 func (p *Plan) explainRules(q TopicQuestion, a *TopicAnswer) (allowed bool, err error) {
 	if p.acl == nil {
 		a.Because = append(a.Because, "there are no rules in topics.acl")
@@ -80,8 +80,8 @@ func (p *Plan) explainRules(q TopicQuestion, a *TopicAnswer) (allowed bool, err 
 	return allowed, err
 }
 
-// decidingRule finds the rule of topics.acl that decides: the first with which it no longer
-// matters what becomes of the rest.
+// decidingRule finds the rule of topics.acl that decides: the first one that makes the
+// remaining rules irrelevant.
 func (p *Plan) decidingRule(q TopicQuestion, ask func(*authz.ACL) (bool, error)) (string, error) {
 	t := p.Topics
 	for n := range len(t.ACL) + 1 {
@@ -111,7 +111,7 @@ func (p *Plan) decidingRule(q TopicQuestion, ask func(*authz.ACL) (bool, error))
 			return p.Fault(fmt.Sprintf("topics.acl[%d]", n-1), verb).String(), nil
 		}
 	}
-	return p.Fault("topics.acl_no_match", "decides: no rule of topics.acl fits").String(), nil
+	return p.Fault("topics.acl_no_match", "decides: no rule of topics.acl matches").String(), nil
 }
 
 // reserved reports whether a topic begins with $ and no rule is about such topics.

@@ -36,8 +36,8 @@ func emptyGeneration() *generation {
 	return &generation{config: new(config.Config), sources: new(sources)}
 }
 
-// prepare is the half of a change that can fail: it makes the generation that p describes,
-// with what old has in common with it, and changes nothing that is in force.
+// prepare is the part of a change that can fail: it makes the generation that p describes, and
+// takes over what it has in common with old. It changes nothing that is in force.
 func (s *Service) prepare(ctx context.Context, p *Plan, old *generation) (*generation, error) {
 	g := newGeneration(p)
 	if err := g.openSockets(old, s.Sockets); err != nil {
@@ -50,8 +50,8 @@ func (s *Service) prepare(ctx context.Context, p *Plan, old *generation) (*gener
 }
 
 // prepareFirst is prepare at the start of the program. After the sockets it opens the bundled
-// broker and makes the demo device of a first start. An address that is in use, which is the
-// usual reason why a start fails, is then found before either.
+// broker and creates the demo device of a first start, so that an address in use, which is the
+// most common reason for a failed start, is found before either.
 func (s *Service) prepareFirst(ctx context.Context, p *Plan) (*generation, error) {
 	g, old := newGeneration(p), emptyGeneration()
 	var err error
@@ -84,7 +84,7 @@ func (g *generation) openSockets(old *generation, inherited host.Sockets) (err e
 	return err
 }
 
-// openBehind makes what is behind the sockets of g: sources, brokers, policy.
+// openBehind opens the parts behind the sockets of g: sources, brokers, policy.
 func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *generation) (err error) {
 	if g.sources, err = openSources(ctx, p, old.sources, s.denials, s.sourceEnv()); err != nil {
 		return err
@@ -98,20 +98,19 @@ func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *g
 	return nil
 }
 
-// discard ends a generation that cannot be finished because of err, which it returns.
+// discard closes a generation that cannot be completed because of err, which it returns.
 func (g *generation) discard(p *Plan, old *generation, err error) error {
 	g.retire(old)
 	p.Close()
 	return err
 }
 
-// faultAt returns an error which says that what a key of c asks for cannot be had, and
-// where the key is.
+// faultAt returns an error which says that a key of c cannot take effect, and where the key is.
 func faultAt(c *config.Config, key string, err error) error {
 	return &config.Error{Faults: []config.Fault{c.Fault(key, textOf(err))}}
 }
 
-// textOf returns the text of an error in one line, empty for nil.
+// textOf returns the text of an error in one line, or "" for nil.
 func textOf(err error) string {
 	if err == nil {
 		return ""
@@ -119,9 +118,9 @@ func textOf(err error) string {
 	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
-// install is the half of a change that cannot fail: it puts g into force and ends what only
-// the generation before had. Its error is that of a policy which lacks a part, a bug that is
-// found before anything has changed.
+// install is the part of a change that cannot fail: it puts g into force and ends the parts
+// that only the previous generation had. Its error means that the policy lacks a part, which is
+// a bug that is found before anything has changed.
 func (s *Service) install(g *generation) error {
 	s.swap.Lock()
 	defer s.swap.Unlock()

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// ready returns why devices cannot be served, nil if they can be.
+// ready returns why devices cannot be served, or nil.
 func (s *Service) ready() error {
 	switch {
 	case s.draining.Load():
@@ -16,7 +16,7 @@ func (s *Service) ready() error {
 	return s.current.Load().upstream.answers()
 }
 
-// summary says in one line what the service is doing.
+// summary describes in one line what the service is doing.
 func (s *Service) summary() string {
 	doing := "serving"
 	if s.draining.Load() {
@@ -26,9 +26,9 @@ func (s *Service) summary() string {
 	return fmt.Sprintf("%s: %d sessions, %d connections", doing, st.Sessions, st.Connections)
 }
 
-// alive returns an error if the process itself cannot serve devices. A broker that is down
-// does not count, because a restart of the proxy would not help. If a lock is held for
-// ever, alive does not return.
+// alive returns an error if the process itself cannot serve devices. A broker that is down does
+// not count, because restarting the proxy would not help. If a lock is never released, alive
+// does not return.
 func (s *Service) alive() error {
 	s.swap.RLock()
 	defer s.swap.RUnlock()

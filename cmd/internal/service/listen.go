@@ -11,27 +11,27 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/websocket"
 )
 
-// listeners are where devices connect in one generation.
+// listeners are the listeners of one generation.
 type listeners []*listener
 
-// listener is one address that devices connect to, in one generation. Listeners of
-// the same address share the socket.
+// listener is one address that devices connect to, in one generation. Listeners with the same
+// address share the socket.
 type listener struct {
 	*socket
 	config   config.Listener
-	nth      int // among those of the same address, which port 0 allows
+	nth      int // position among those with the same address, which is possible with port 0
 	settings *proxy.Listener
 	identity *certificates // nil without TLS
 }
 
-// served returns the listener that the proxy serves on the socket of l.
+// served returns the proxy.Listener that is served on the socket of l.
 func (l *listener) served() *proxy.Listener { return l.socket.Listener.(*proxy.Listener) }
 
 func listenerKey(i int) string { return fmt.Sprintf("listeners[%d]", i) }
 
 // openListeners opens the sockets that devices connect to and loads their certificates.
-// Listeners of which the configuration says the same as before are those of old; others
-// keep the socket of their address. With an error it returns what it has opened so far.
+// Listeners whose configuration has not changed are those of old; others keep the socket of
+// their address. With an error it returns the listeners that it has opened so far.
 func openListeners(c *config.Config, old listeners, bind binder) (all listeners, err error) {
 	for i, lc := range c.Listeners {
 		l := &listener{config: lc, nth: all.count(lc.Address), settings: settingsOf(lc)}
@@ -51,7 +51,7 @@ func openListeners(c *config.Config, old listeners, bind binder) (all listeners,
 	return all, nil
 }
 
-// settingsOf returns how connections of a listener begin, TLS aside.
+// settingsOf returns the settings for connections of a listener, except TLS.
 func settingsOf(c config.Listener) *proxy.Listener {
 	l := &proxy.Listener{Name: c.Name}
 	if c.ProxyProtocol != nil {
@@ -63,9 +63,9 @@ func settingsOf(c config.Listener) *proxy.Listener {
 	return l
 }
 
-// secure makes l a TLS listener if it is to be one. The certificates of the listener
-// before, if there is one, are kept, with what they were loaded from, where the
-// configuration says the same.
+// secure makes l a TLS listener if that is configured. If the configuration has not changed, it
+// keeps the certificates of the previous listener, with the versions of the files that they
+// were loaded from.
 func (l *listener) secure(before *listener, authority *certs.Authority) (err error) {
 	c := l.config
 	switch {
@@ -82,7 +82,7 @@ func (l *listener) secure(before *listener, authority *certs.Authority) (err err
 	return nil
 }
 
-// open gives l the socket of the listener before, or a new one if there is none.
+// open gives l the socket of the previous listener, or a new one if there is none.
 func (l *listener) open(before *listener, bind binder) (err error) {
 	if before != nil {
 		l.socket = before.socket
@@ -95,7 +95,7 @@ func (l *listener) open(before *listener, bind binder) (err error) {
 	return nil
 }
 
-// networks parses what the config package has checked to be networks.
+// networks parses networks that the config package has checked.
 func networks(texts []string) []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range texts {
@@ -106,7 +106,7 @@ func networks(texts []string) []netip.Prefix {
 	return all
 }
 
-// protocols returns the ALPN names of what a listener carries.
+// protocols returns the ALPN names of the protocol of a listener.
 func protocols(c config.Listener) []string {
 	if c.WebSocket != nil {
 		return []string{"http/1.1"}
@@ -114,7 +114,7 @@ func protocols(c config.Listener) []string {
 	return []string{"mqtt"}
 }
 
-// at returns the nth listener of an address, nil if there is none.
+// at returns the nth listener with an address, or nil if there is none.
 func (all listeners) at(address string, nth int) *listener {
 	for _, l := range all {
 		if l.config.Address == address && l.nth == nth {

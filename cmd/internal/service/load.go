@@ -13,23 +13,23 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// Plan is a configuration together with everything in it that has a language of its own:
-// templates, addresses of brokers, token services. Each of them is parsed once, when the
-// configuration is checked, and used as it is when the configuration is put into force.
+// Plan is a configuration together with the parsed form of its templates, broker addresses,
+// token services and rules. They are parsed once, when the configuration is checked, and used
+// when it takes effect.
 type Plan struct {
 	*config.Config
-	inputs      inputs // files that the plan was made from
+	inputs      inputs // files from which the plan was made
 	tokenFrom   []proxy.TokenLocation
 	servers     []upstream.Server // none with the bundled broker
 	credentials *credentials
 	sources     []*usedSource // not yet open
-	topics      *topicmap.Map // nil maps none
-	acl         *authz.ACL    // of sessions whose grant has none; nil allows all
+	topics      *topicmap.Map // nil if no topic is mapped
+	acl         *authz.ACL    // for sessions whose grant has none; nil allows all
 }
 
 // Load reads and checks the configuration that o describes, without starting anything. Its
-// error lists every fault. The version is what the program calls itself towards token
-// services. The plan is for one call of [New]; without that, [Plan.Close] ends it.
+// error lists every fault. The version is part of the requests to token services. The plan is
+// for one call of [New]; without that, [Plan.Close] releases it.
 func Load(o config.Options, version string) (*Plan, error) {
 	p := &Plan{inputs: inputs{}, credentials: new(credentials)}
 	o.Check = func(c *config.Config, fault func(key, reason string)) { p.parse(c, version, fault) }
@@ -41,7 +41,7 @@ func Load(o config.Options, version string) (*Plan, error) {
 	return p, nil
 }
 
-// Close ends what belongs to the plan. It may be called more than once.
+// Close releases the resources of the plan. It may be called more than once.
 func (p *Plan) Close() {
 	for _, x := range p.sources {
 		x.Close()
@@ -64,7 +64,7 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 	p.parseTopics(c.Topics, c.Upstream.Bundled(), report)
 	for i, source := range c.Auth.Sources {
 		if source == (config.Source{}) {
-			continue // which is a fault that the config package reports
+			continue // the config package reports that fault
 		}
 		made, err := makeSource(source, c, version)
 		if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// metricState returns the state of which package observe makes the metrics.
+// metricState returns the state from which package observe makes the metrics.
 func (s *Service) metricState() observe.State {
 	return observe.State{
 		Ready:  s.ready,
@@ -30,8 +30,8 @@ func (s *Service) metricState() observe.State {
 	}
 }
 
-// certificateEnds returns when the certificates of each listener end. Of listeners on the
-// same address, whose names may be the same, the first counts.
+// certificateEnds returns when the certificates of each listener expire. If several listeners
+// have the same address and name, the first counts.
 func (g *generation) certificateEnds() (all []observe.Certificate) {
 	for _, l := range g.listeners {
 		if l.identity != nil && l.nth == 0 {
@@ -44,7 +44,7 @@ func (g *generation) certificateEnds() (all []observe.Certificate) {
 	return all
 }
 
-// firstEnd returns the end of the certificate that ends first, or the zero time.
+// firstEnd returns the earliest expiry, or the zero time.
 func firstEnd(all []*x509.Certificate) time.Time {
 	if len(all) == 0 {
 		return time.Time{}
@@ -52,7 +52,7 @@ func firstEnd(all []*x509.Certificate) time.Time {
 	return slices.MinFunc(all, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
 }
 
-// poolStatus returns the state of each broker outside the program.
+// poolStatus returns the state of each external broker.
 func (b *brokers) poolStatus() []pool.Status {
 	if b == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// newPolicy turns the plan, and what has been opened for it, into what the proxy does with
-// connections.
+// newPolicy returns the policy of the proxy for the plan and the parts that have been opened
+// for it.
 func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.Policy {
 	c := p.Config
 	descriptors, pending := limitDescriptors(c.Limits, sources.remote())
@@ -63,7 +63,7 @@ func sessionLimits(c config.SessionLimits) (l authz.Limits) {
 	return l
 }
 
-// protocolLevels returns the protocol level of each version, as a CONNECT has it.
+// protocolLevels returns the protocol level of each version.
 func protocolLevels(versions []string) []byte {
 	levels := make([]byte, 0, len(versions))
 	for _, v := range versions {

@@ -15,8 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// Probe reads the files that the plan names, without starting anything or making any file,
-// so that the check command finds what would keep the proxy from starting. Its error is a
+// Probe reads the files that the plan names, without starting anything or creating any file, so
+// that the check command finds what would keep the proxy from starting. Its error is a
 // [config.Error] with every fault.
 func (p *Plan) Probe() error {
 	var faults []config.Fault
@@ -60,7 +60,7 @@ func (p *Plan) probeAdmin(report func(key string, err error)) {
 	if p.Admin.Address == "" {
 		return
 	}
-	if _, err := os.Stat(p.Admin.TokenFile); err == nil { // else a start makes it
+	if _, err := os.Stat(p.Admin.TokenFile); err == nil { // otherwise a start creates it
 		_, err := admin.EnsureToken(p.Admin.TokenFile)
 		report("admin.token_file", err)
 	}
@@ -68,7 +68,7 @@ func (p *Plan) probeAdmin(report func(key string, err error)) {
 	report("admin.push_secret_file", err)
 }
 
-// probeData reads the files that the proxy itself has written into the data directory.
+// probeData reads the files that the proxy itself has written to the data directory.
 func (p *Plan) probeData(report func(key string, err error)) {
 	if _, err := readClientIDKey(filepath.Join(p.Data, clientIDKeyFile)); !errors.Is(err, fs.ErrNotExist) {
 		report("data", err)

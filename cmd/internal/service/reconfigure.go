@@ -8,8 +8,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// changedOnDisk returns a digest of the configuration on disk and of the files that it was
-// made from, empty if they are those in force.
+// changedOnDisk returns a digest of the configuration on disk and of the files that it uses, or
+// "" if they are those in force.
 func (s *Service) changedOnDisk() string {
 	options, in := s.Config, s.current.Load()
 	hash := in.config.Hash

@@ -15,36 +15,35 @@ import (
 const (
 	// pollInterval is how often the files other than token files are checked for changes.
 	pollInterval = 10 * time.Second
-	// settleTime is how long a file must stay the same before the poll reloads it. Half of
-	// a file that is being written may be good YAML, without the line that asks for client
+	// settleTime is how long a file must not change before the poll reloads it. Half of a file
+	// that is being written may be valid YAML, without the line that requires client
 	// certificates.
 	settleTime = time.Second
 )
 
-// byPoll is the cause of a reload that the poll begins by itself.
+// byPoll is the cause of a reload that the poll starts.
 const byPoll = "poll"
 
 // errEnded is why there is no reload.
 var errEnded = errors.New("the proxy is shutting down")
 
-// reloader puts into force what has changed on disk: when it is asked to, and when it finds
-// a change in a check every ten seconds.
+// reloader puts changes on disk into force: on request, and when it finds a change in its check
+// every ten seconds.
 //
-// Three things are reloaded independently of each other, so that a fault in one does not
-// hold up the others: the configuration with the secrets that it names (all of it or
-// nothing, see Service.prepare and Service.install), the certificates of each listener, and
-// the token sources. A configuration that has been left broken does not prevent that a
-// certificate is renewed.
+// Three things are reloaded independently of each other, so that a fault in one does not affect
+// the others: the configuration with the secrets that it names (all of it or nothing, see
+// Service.prepare and Service.install), the certificates of each listener, and the token
+// sources. A broken configuration does not prevent the renewal of a certificate.
 type reloader struct {
 	asked chan struct{} // by a signal; has room for one
 
-	mu     sync.Mutex // held for the length of a reload
+	mu     sync.Mutex // held during a reload
 	ended  bool
 	logged string // the faults that were logged last, without those that sources log
 	warned time.Time
 
 	last atomic.Pointer[reloadStatus]
-	good atomic.Pointer[time.Time] // when a reload was last without a fault
+	good atomic.Pointer[time.Time] // when a reload last had no fault
 }
 
 // begin is called when the first generation is in force, before all other methods.
@@ -56,7 +55,7 @@ func (r *reloader) begin(s *Service) {
 	r.good.Store(&now)
 }
 
-// end prevents further reloads and waits for one that is running.
+// end prevents further reloads and waits for a running one.
 func (r *reloader) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -67,7 +66,7 @@ func (r *reloader) end() {
 func (r *reloader) ask() {
 	select {
 	case r.asked <- struct{}{}:
-	default: // a reload is about to begin, and finds every change
+	default: // a reload is about to start and will find every change
 	}
 }
 
@@ -80,14 +79,14 @@ func (r *reloader) run(ctx context.Context, s *Service) {
 		case <-ctx.Done():
 			return
 		case <-r.asked:
-			_ = r.now(ctx, s, "signal") // it is logged
+			_ = r.now(ctx, s, "signal") // now has logged the error
 		case <-tick.C:
 			r.poll(ctx, s)
 		}
 	}
 }
 
-// now reloads everything. It has logged its error when it returns.
+// now reloads everything. When it returns, it has logged its error.
 func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -105,7 +104,7 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	return r.conclude(s, by, changed || renewed, errors.Join(own, notRead), errors.Join(own, unlogged))
 }
 
-// poll reloads what has changed and has then stayed the same for a while.
+// poll reloads files that have changed and have then not changed for settleTime.
 func (r *reloader) poll(ctx context.Context, s *Service) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,8 +135,8 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 	}
 }
 
-// conclude notes what came of a reload, and logs it unless it is what the poll finds again
-// and again. Of err, the part unlogged is logged nowhere else.
+// conclude records the result of a reload, and logs it unless it is the same as in the last
+// poll. unlogged is the part of err that has not been logged yet.
 func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
 	news := by != byPoll || changed || textOf(unlogged) != r.logged
 	r.logged = textOf(unlogged)

@@ -6,13 +6,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// needsRestart returns an error that lists the keys which differ in next and which a running
-// proxy cannot change, nil if there are none.
+// needsRestart returns an error that lists the changed keys in next that a running proxy cannot
+// change, or nil if there are none.
 func needsRestart(now, next *config.Config) error {
 	var faults []config.Fault
 	refuse := func(key string, differs bool) {
 		if differs {
-			faults = append(faults, next.Fault(key, "has changed and needs a restart to take effect; nothing of this configuration is in force until then, or until the key is as it was"))
+			faults = append(faults, next.Fault(key, "has changed and needs a restart to take effect; nothing of this configuration is in force until then, or until the key has its old value"))
 		}
 	}
 	withBundled := now.Upstream.Bundled()

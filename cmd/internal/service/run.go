@@ -12,10 +12,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal
-// drains, a second one cuts the sessions that are left. Run prints the token of a first
-// start to stdout, which should be an observe.Output, so that a reader that stalls does not
-// hold up the service. It is called once.
+// Run serves until a signal or a fault ends it. SIGHUP reloads, the first other signal drains,
+// and a second one cuts the remaining sessions. Run prints the token of a first start to
+// stdout, which should be an observe.Output, so that a reader that stalls does not hold up the
+// service. It is called once.
 func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.warn()
 	s.server.HoldThreads = host.AddProcessors(proxy.EventLoops)

@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
-// confine takes from the process the right to use files that the service does not need.
-// It is called when everything is open.
+// confine gives up the right of the process to use files that the service does not need. It is
+// called when everything is open.
 func (s *Service) confine() {
 	g := s.current.Load()
 	if g.config.Sandbox == "off" {
@@ -29,29 +29,29 @@ func (s *Service) confine() {
 		s.Log.Warn("no sandbox", zap.Error(err))
 	default:
 		s.confined = true
-		s.Log.Info("confined to the directories of its files, as they are now: a file that comes to lie elsewhere needs a restart")
+		s.Log.Info("confined to the directories of its files, as they are now: a file that moves elsewhere needs a restart")
 		s.logConfinement(confined)
 	}
 }
 
-// logConfinement logs from which directories new versions of files are read, and which
-// links must stay as they are.
+// logConfinement logs the directories from which new versions of files are read, and the links
+// that must not change.
 func (s *Service) logConfinement(c host.Confinement) {
 	for _, dir := range c.Directories {
-		s.Log.Debug("new versions of files are taken up from a directory", zap.String("path", dir))
+		s.Log.Debug("new versions of files are read from a directory", zap.String("path", dir))
 	}
 	for _, link := range c.Links {
-		s.Log.Info("a link that comes to lead elsewhere needs a restart", zap.String("path", link))
+		s.Log.Info("a link that is changed to point elsewhere needs a restart", zap.String("path", link))
 	}
 }
 
-// access returns what the service reads and writes as long as it runs.
+// access returns the files that the service reads and writes while it runs.
 func (g *generation) access() host.Access {
 	paths := g.config.Paths()
 	delete(paths, "data") // is a directory, and among those that may be written to
 	a := host.Access{
 		Files: slices.Concat(g.config.Files, slices.Collect(maps.Keys(g.inputs)), slices.Collect(maps.Values(paths))),
-		// The database sorts what does not fit into memory in temporary files.
+		// The database sorts data that does not fit into memory in temporary files.
 		Write: []string{g.config.Data, os.TempDir(), "/var/tmp", os.DevNull},
 	}
 	if g.upstream == nil {
@@ -60,7 +60,7 @@ func (g *generation) access() host.Access {
 	return a
 }
 
-// explain adds to the text of an error what the sandbox may have to do with it.
+// explain adds to the text of an error how the sandbox may have caused it.
 func (s *Service) explain(text string) string {
 	if !s.confined || !strings.Contains(text, syscall.EACCES.Error()) {
 		return text

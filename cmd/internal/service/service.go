@@ -20,8 +20,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Service is the running program: what lasts as long as the process, and the generation that
-// is in force.
+// Service is the running program: the parts that last as long as the process, and the current
+// generation.
 type Service struct {
 	Process
 
@@ -30,41 +30,42 @@ type Service struct {
 	observer    *observe.Observer
 	server      *proxy.Server
 	http        *http.Server   // of the admin side
-	bundled     *bundledBroker // nil with brokers outside the program
+	bundled     *bundledBroker // nil with external brokers
 	demo        *demo          // nil unless this is a first start
 	denials     *denylist.List
 	clientIDKey []byte
 	memory      host.MemoryGuard
 	systemd     host.Systemd
 	reloader    reloader
-	confined    bool // by a sandbox; set before anything is served
+	confined    bool // by a sandbox; set before serving starts
 
-	// Only install changes the generation in force. What must not see two generations
-	// holds swap for reading.
+	// Only install changes the current generation. Code that must not see two generations holds
+	// swap for reading.
 	current atomic.Pointer[generation]
 	swap    sync.RWMutex
 
 	draining   atomic.Bool
 	fatal      chan error         // faults that end the service, see fail
-	cancel     context.CancelFunc // ends the goroutines that work in the background
-	goroutines sync.WaitGroup     // all of them; Close waits
+	cancel     context.CancelFunc // ends the background goroutines
+	goroutines sync.WaitGroup     // all of them; Close waits for them
 }
 
-// Process is what a service needs from the process around it.
+// Process is what a service needs from its process.
 type Process struct {
 	Log    *observe.Log
 	Level  zap.AtomicLevel // of Log
 	Config config.Options  // where the configuration comes from
 	// Version is the version of the program in metrics, status and requests.
 	Version string
-	// Sockets are those that the service manager has opened.
+	// Sockets are the sockets that the service manager has opened.
 	Sockets host.Sockets
-	// SetHeap limits the memory of the Go runtime, in bytes. Nil leaves it as it is.
+	// SetHeap limits the memory of the Go runtime, in bytes. If it is nil, the limit is not
+	// changed.
 	SetHeap func(int64)
 }
 
-// New makes every part of the service and opens every socket, but does not serve yet. The
-// plan belongs to the service from now on. Everything that can fail fails here.
+// New makes every part of the service and opens every socket, but does not serve yet. It takes
+// over the plan. Everything that can fail fails here.
 func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s := &Service{Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version), fatal: make(chan error, 8)}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
@@ -89,7 +90,7 @@ func (s *Service) background(ctx context.Context, name string, work func(context
 	s.goroutines.Go(func() { task.Run(ctx, s.observer.TaskPanicked(name), work) })
 }
 
-// denialsFile is in the data directory and holds what operators have withdrawn.
+// denialsFile is the file in the data directory with the denials of operators.
 const denialsFile = "denials.jsonl"
 
 // open makes the lasting parts and the first generation.
@@ -120,7 +121,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	return nil
 }
 
-// openServer makes the proxy. Each generation gives it a policy.
+// openServer makes the proxy. Each generation sets its policy.
 func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked

@@ -17,11 +17,10 @@ import (
 // change.
 const recheckTime = time.Minute
 
-// reviewSessions ends the live sessions that the new generation would not let in, where its
-// listeners or sources are others than those of old. Sources that know their tokens
-// themselves decide at once; the others are asked over the next minute, where sessions are
-// asked about at all. A connection whose token is just being checked is not missed, because
-// currentSources asks the new sources about it.
+// reviewSessions ends the live sessions that the new generation would not accept, if its
+// listeners or sources have changed. Sources that know their tokens themselves decide at once.
+// The others are asked over the next minute if rechecks are configured. Connections whose token
+// is being checked are not missed, because currentSources asks the new sources about them.
 func (s *Service) reviewSessions(old, now *generation) {
 	if old.sources != now.sources {
 		if n := s.server.Kick(now.sources.withdrawn(old.sources), proxy.ErrRevoked); n > 0 {
@@ -36,11 +35,10 @@ func (s *Service) reviewSessions(old, now *generation) {
 	}
 }
 
-// withdrawn returns a function that reports whether a session which began under old may no
-// longer go on under s, as far as that can be found out without asking a service or an
-// issuer. It may not go on
+// withdrawn returns a function that reports whether a session that began under old must end
+// under s, as far as that is known without asking a service or an issuer. It must end
 //   - if the first source that knows the token does not confirm it,
-//   - if no source could know the token, or
+//   - if no source can know the token, or
 //   - if the token was known to a source of old that is gone.
 func (s *sources) withdrawn(old *sources) func(*proxy.Client) bool {
 	var gone []confirmer
@@ -69,8 +67,8 @@ func (s *sources) withdrawn(old *sources) func(*proxy.Client) bool {
 	}
 }
 
-// reviewCertificates ends the live sessions whose client certificates the listeners in force
-// no longer accept.
+// reviewCertificates ends the live sessions whose client certificates the current listeners no
+// longer accept.
 func (s *Service) reviewCertificates() {
 	in := s.current.Load()
 	if n := s.server.Kick(func(c *proxy.Client) bool { return in.checkCertificate(c) != nil }, proxy.ErrRevoked); n > 0 {
@@ -78,12 +76,12 @@ func (s *Service) reviewCertificates() {
 	}
 }
 
-// errCertificate is why a session ends whose client certificate is no longer accepted.
+// errCertificate is why a session ends if its client certificate is no longer accepted.
 var errCertificate = errors.New("the client certificate has been revoked, or its authority is no longer accepted")
 
-// checkCertificate returns an error if the client's listener, as it is now, does not accept
-// the client's certificate. If the listener is gone or has another name now, the certificate
-// is not accepted if the revocation lists of any other listener revoke it.
+// checkCertificate returns an error if the client's listener, in its current form, does not
+// accept the client's certificate. If the listener no longer exists or has another name, the
+// certificate is refused if the revocation lists of any listener revoke it.
 func (g *generation) checkCertificate(c *proxy.Client) error {
 	chains := c.VerifiedChains()
 	if len(chains) == 0 {
@@ -106,7 +104,7 @@ func (g *generation) checkCertificate(c *proxy.Client) error {
 }
 
 // cutSessions ends the sessions on a broker that no longer answers, so that their devices
-// connect again and get another broker.
+// reconnect and get another broker.
 func (s *Service) cutSessions(server upstream.Server) {
 	name := server.String()
 	n := s.server.Kick(func(c *proxy.Client) bool { return c.Server == name }, proxy.ErrUpstreamLost)
@@ -123,7 +121,7 @@ func (s *Service) revoked(all []authz.Revocation, sessions int) {
 	s.Log.Info("revoked", withdrawnField(all[0]), zap.Int("sessions", sessions))
 }
 
-// withdrawnField is what a log line calls the tokens that r names.
+// withdrawnField returns the log field for the tokens that r names.
 func withdrawnField(r authz.Revocation) zap.Field {
 	switch r = r.Canonical(); {
 	case r.TokenID != "":

@@ -19,7 +19,7 @@ func (s *Service) start() {
 	s.serveSockets(s.current.Load())
 }
 
-// serveSockets serves on those sockets of g that are new. s.swap is held.
+// serveSockets serves on the new sockets of g. s.swap is held.
 func (s *Service) serveSockets(g *generation) {
 	for _, l := range g.listeners {
 		s.serve(l.socket, s.server.Serve)
@@ -43,7 +43,7 @@ func (k *socket) retire() {
 	k.Close()
 }
 
-// serve serves on a socket, if that has not begun yet.
+// serve serves on a socket unless that has started already.
 func (s *Service) serve(k *socket, on func(net.Listener) error) {
 	if k.served {
 		return

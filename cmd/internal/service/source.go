@@ -9,33 +9,32 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// source is one token source, of whatever kind. Everything outside the constructors works
-// with this interface, with the optional interfaces below, which [find] looks for, and
-// with [authz.Notifier].
+// source is one token source of any kind. All code outside the constructors uses this
+// interface, with the optional interfaces below, which [find] looks for, and with
+// [authz.Notifier].
 //
-// A constructor has no side effects: it makes the source from its section of the
-// configuration and finds what is wrong with the section, so that the check command can
-// call it too.
+// A constructor has no side effects: it makes the source from its section of the configuration
+// and checks the section, so that the check command can call it, too.
 type source interface {
 	authz.Authorizer
 
-	// Open reads what the source must have before it can answer. It is called once,
-	// before all other methods except Close.
+	// Open reads what the source needs before it can answer. It is called once, before all
+	// other methods except Close.
 	Open(ctx context.Context, env sourceEnv) error
 
-	// Reload reads now what the source otherwise reads at times of its own. It returns
-	// an error if the newest version is not in effect.
+	// Reload reads now what the source otherwise reads at its own times. It returns an error if
+	// the newest version is not in effect.
 	Reload(ctx context.Context) error
 
-	// Fault returns why the newest version of what the source has read is not in effect,
-	// or nil. The last good version stays in effect.
+	// Fault returns why the newest version of what the source has read is not in effect, or
+	// nil. The last valid version stays in effect.
 	Fault() error
 
 	// Collect makes the metrics that only sources of this kind have. A new kind adds a method
 	// for them to [observe.SourceMetrics].
 	Collect(m observe.SourceMetrics)
 
-	// Close ends the goroutines and connections of the source. The source still answers
+	// Close ends the goroutines and connections of the source. The source must still answer
 	// afterwards, because connections that have already begun may ask it.
 	Close()
 }
@@ -44,25 +43,26 @@ type source interface {
 type sourceEnv struct {
 	log      *observe.Log
 	observer *observe.Observer
-	// explain adds to the text of an error what the sandbox may have to do with it.
+	// explain adds to the text of an error how the sandbox may have caused it.
 	explain func(text string) string
 }
 
-// A local source answers from memory, so it is also asked about the tokens of addresses that
-// have used up their budget. Every other source counts as asked over a network: descriptors
-// are reserved for its questions, and its name is added to its faults if there are several.
+// A local source answers from memory, so it is also asked about tokens from addresses that have
+// used up their budget. Every other source counts as asked over a network: file descriptors are
+// reserved for its requests, and the name of its host is added to its errors if there are
+// several such sources.
 type local interface{ AnswersFromMemory() }
 
-// A confirmer knows its tokens by their digests. When it is new to the configuration it
-// therefore decides about the live sessions without their tokens.
+// A confirmer knows its tokens by their digests. When it is added to the configuration, it can
+// therefore decide about the live sessions, whose tokens are no longer known.
 type confirmer interface {
-	// Confirms reports whether the source knows the token with that SHA-256 digest, and
-	// whether a session with the grant may go on.
+	// Confirms reports whether the source knows the token with that SHA-256 digest, and whether
+	// a session with the grant may continue.
 	Confirms(tokenHash [32]byte, g *authz.Grant) (known, good bool)
 }
 
-// A rememberer keeps answers and can be made to forget them. Its methods return how many it
-// has forgotten.
+// A rememberer stores answers and can forget them. Its methods return how many it has
+// forgotten.
 type rememberer interface {
 	Revoke(authz.Revocation) (entries int)
 	Purge() (entries int)
@@ -72,16 +72,16 @@ type rememberer interface {
 type faultLogger interface{ LogsFaults() }
 
 // A prober reads files when it is opened. Probe reads them without any effect, so that the
-// check command finds what would keep the source of the configuration c from being opened.
+// check command finds out whether the source of the configuration c could be opened.
 type prober interface{ Probe(c *config.Config) error }
 
-// A hosted source has the name of the host that it asks, which is added to its faults.
+// A hosted source asks a host, whose name is added to its faults.
 type hosted interface{ Host() string }
 
-// A reporter has something of its own to show in /v1/status.
+// A reporter has a section of its own in /v1/status.
 type reporter interface{ report(*status) }
 
-// find returns the first of s and the sources that it wraps which is a T.
+// find returns the first of s and the sources that it wraps that is a T.
 func find[T any](s source) (found T, ok bool) {
 	for s != nil {
 		if found, ok = s.(T); ok {
@@ -96,9 +96,9 @@ func find[T any](s source) (found T, ok bool) {
 	return found, false
 }
 
-// newSource makes the source that c describes. It also returns the kind, which is the key
-// of its section in the configuration. A file that the constructor reads, and that nothing
-// reads again, is added to in before that.
+// newSource makes the source that c describes. It also returns the kind, which is the key of
+// its section in the configuration. Before the constructor reads a file that is not read again
+// later, it adds the file to in.
 func newSource(c config.Source, whole *config.Config, version string, in inputs) (kind string, s source, err error) {
 	switch {
 	case c.HTTP != nil:
@@ -110,5 +110,5 @@ func newSource(c config.Source, whole *config.Config, version string, in inputs)
 	case c.File != nil:
 		return "file", newFileSource(c.File), nil
 	}
-	return "", nil, errors.New("a kind of source that newSource does not know")
+	return "", nil, errors.New("a kind of source that is not supported")
 }

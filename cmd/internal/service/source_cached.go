@@ -11,17 +11,17 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// cachedSource is a source behind a cache, which also shares one question among all
-// connections that ask the same, behind a check of the token's form.
+// cachedSource is a source behind a cache, which combines equal questions of several
+// connections, and behind a check of the token's form.
 type cachedSource struct {
 	source
 	answers *cache.Cache
 	form    *guard.Precheck
 }
 
-// cached puts a source of any kind behind a cache and a check of the token's form. The
-// caller sets in o what is particular to the source: Source, Vary, Timeout, Concurrency. The
-// rest is the same for all cached sources and comes from the configuration.
+// cached puts a source of any kind behind a cache and a check of the token's form. The caller
+// sets the options that are specific to the source: Source, Vary, Timeout, Concurrency. The
+// others are the same for all cached sources and come from the configuration.
 func cached(s source, auth config.Auth, o cache.Options) *cachedSource {
 	c := auth.Cache
 	o.Size, o.NegativeSize = c.Size, c.NegativeSize
@@ -62,7 +62,7 @@ func (c *cachedSource) Close() {
 	c.source.Close()
 }
 
-// tokenFormat returns the form that the tokens of cached sources have.
+// tokenFormat returns the form of the tokens of cached sources.
 func tokenFormat(g config.Guard) guard.Format {
 	f := guard.Format{MinLength: g.MinLength, MaxLength: g.MaxLength, Charset: g.Charset}
 	if g.Checksum {

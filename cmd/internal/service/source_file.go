@@ -29,7 +29,7 @@ func (f *fileSource) Open(_ context.Context, env sourceEnv) (err error) {
 	return MissingTokenFile(f.path, err)
 }
 
-// Probe implements prober. A first start makes the file.
+// Probe implements prober. A first start creates the file.
 func (f *fileSource) Probe(c *config.Config) error {
 	if f.path == demoFile(c) {
 		return nil
@@ -47,7 +47,7 @@ func (f *fileSource) LogsFaults() {}
 // AnswersFromMemory implements local.
 func (f *fileSource) AnswersFromMemory() {}
 
-// Close implements source. A token file has nothing open but in Notify.
+// Close implements source. A token file is open only during Notify.
 func (f *fileSource) Close() {}
 
 // Collect implements source.
@@ -61,7 +61,7 @@ func (f *fileSource) report(to *status) {
 	})
 }
 
-// logReload logs and counts what became of a version of the file.
+// logReload logs and counts the result of reading a version of the file.
 func (f *fileSource) logReload(r tokenfile.Reload) {
 	log, path := f.env.log, zap.String("path", f.path)
 	for _, w := range r.Warnings {
@@ -69,7 +69,7 @@ func (f *fileSource) logReload(r tokenfile.Reload) {
 	}
 	if r.Err != nil {
 		f.env.observer.TokenFileReloaded(false)
-		log.Error("token file rejected, the tokens in force stay", path, zap.String("error", f.env.explain(textOf(advise(r.Err)))))
+		log.Error("token file rejected, the previous tokens stay in force", path, zap.String("error", f.env.explain(textOf(advise(r.Err)))))
 		return
 	}
 	f.env.observer.TokenFileReloaded(true)
@@ -89,8 +89,8 @@ func MissingTokenFile(path string, err error) error {
 	return err
 }
 
-// advise says how to have a token file accepted that lacks most of its entries, and
-// returns every other error as it is.
+// advise adds how to have a token file accepted that lacks most of its entries. It returns
+// every other error unchanged.
 func advise(err error) error {
 	if _, ok := errors.AsType[*tokenfile.ShrinkError](err); ok {
 		return fmt.Errorf("%w (send SIGHUP or POST /v1/reload to reload)", err)

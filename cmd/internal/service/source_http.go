@@ -36,18 +36,18 @@ func newHTTPSource(c *config.HTTPSource, whole *config.Config, version string, i
 	username, password := slices.Index(whole.Token.From, "username"), slices.Index(whole.Token.From, "password")
 	if h.NeedsUsername() && username >= 0 && (password < 0 || username < password) {
 		return nil, fmt.Errorf("preset %s asks with a user name and a password, but by token.from the user name is the token, "+
-			"so that none would be left to ask with; set token.from: [password], or write a body that holds ${token}", c.Preset)
+			"so that none would be left to ask with; set token.from: [password], or write a body that contains ${token}", c.Preset)
 	}
 	return cached(h, whole.Auth, cache.Options{
 		Source: c.URL,
 		Vary:   h.Parts(),
-		// The service's own time must be over first, so that its error is the answer.
+		// The service's own timeout must be shorter, so that its error is the answer.
 		Timeout:     c.Timeout + time.Second,
 		Concurrency: c.Concurrency,
 	}), nil
 }
 
-// Open implements source. Questions open their connections themselves.
+// Open implements source. Connections are opened when they are needed.
 func (h *httpSource) Open(_ context.Context, env sourceEnv) error {
 	h.log = env.log.Logger
 	return nil
@@ -72,9 +72,9 @@ func (h *httpSource) Host() string {
 	return u.Host
 }
 
-// logPassedOver logs what answers of the service restrict in vain.
+// logPassedOver logs restrictions in the service's answers that the proxy does not enforce.
 func (h *httpSource) logPassedOver(path string) {
-	h.log.Warn("a token service restricts devices in what is the broker's to enforce; configure the broker for it",
+	h.log.Warn("a token service restricts devices in a way that only the broker can enforce; configure the broker to do so",
 		zap.String("preset", h.config.Preset), zap.String("field", path))
 }
 

@@ -31,13 +31,13 @@ func (j *jwtSource) Probe(*config.Config) error {
 // Open implements source.
 func (j *jwtSource) Open(ctx context.Context, _ sourceEnv) (err error) {
 	if j.Source, err = tokenjwt.Open(ctx, jwtOptions(j.config)); errors.Is(err, tokenjwt.ErrNoKeys) {
-		return fmt.Errorf("%w; set start_without_keys: true to start before they can be", err)
+		return fmt.Errorf("%w; set start_without_keys: true to start before they can be read", err)
 	}
 	return err
 }
 
-// Fault implements source. An issuer that cannot be reached is no fault: its keys stay
-// good until it can be reached again.
+// Fault implements source. An issuer that cannot be reached is no fault, because its keys stay
+// valid until it can be reached again.
 func (j *jwtSource) Fault() error {
 	if j.config.URL != "" {
 		return nil
@@ -58,7 +58,7 @@ func (j *jwtSource) AnswersFromMemory() {}
 // Collect implements source.
 func (j *jwtSource) Collect(m observe.SourceMetrics) { m.Issuer(j.Stats()) }
 
-// jwtOptions turns the config of an issuer into options.
+// jwtOptions translates the config of an issuer.
 func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 	o := tokenjwt.Options{
 		Keys:             tokenjwt.Keys{URL: c.URL, File: c.JWKSFile, PEM: c.PublicKeyFile, Secret: c.SecretFile},
@@ -78,7 +78,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		TLS:              tokenjwt.TLSFiles{CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName},
 	}
 	if c.URL == "" {
-		o.Refresh = 0 // a file is read again sooner than an issuer is asked
+		o.Refresh = 0 // a file is read again more often than an issuer is asked
 	}
 	return o
 }

@@ -16,18 +16,18 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
-// sources are the token sources of a generation, in the order in which they are asked,
-// behind the list of denials and one guard. Generations that ask the same sources in the
-// same order behind the same guard share one value.
+// sources are the token sources of a generation, in the order in which they are asked, behind
+// the list of denials and one guard. Generations with the same sources in the same order and
+// the same guard share one value.
 type sources struct {
 	list    []*usedSource
 	guard   *guard.Guard
-	guarded config.Guard // what guard was made from
+	guarded config.Guard // the config from which guard was made
 }
 
-// usedSource is a source with what it was made from. It lasts as long as a generation in
-// force has it, so that what it remembers, and what it is about to report, outlives changes
-// elsewhere in the configuration.
+// usedSource is a source with the recipe from which it was made. It lasts as long as some
+// generation in force has it, so that its cached answers and pending revocations survive
+// changes in other parts of the configuration.
 type usedSource struct {
 	source
 	kind   string
@@ -37,8 +37,8 @@ type usedSource struct {
 	watched chan struct{}      // closed when it is no longer watched
 }
 
-// recipe is everything that a source is made from. Only sources of equal recipes are the
-// same source: an answer that one of them remembers says nothing about another.
+// recipe is everything from which a source is made. Only sources with equal recipes are the
+// same source: a cached answer of one says nothing about another.
 type recipe struct {
 	source config.Source
 	files  inputs // those that the source reads only when it is made
@@ -60,8 +60,8 @@ func makeSource(c config.Source, whole *config.Config, version string) (*usedSou
 	return x, nil
 }
 
-// openSources opens the sources of the plan. In place of those that old has too it takes
-// the old ones, with what they remember. With an error it returns what it has opened so
+// openSources opens the sources of the plan. It uses the sources of old if old has the same
+// ones, with their cached answers. With an error it returns the sources that it has opened so
 // far.
 func openSources(ctx context.Context, p *Plan, old *sources, denials *denylist.List, env sourceEnv) (*sources, error) {
 	s := &sources{guarded: p.Auth.Guard}
@@ -90,11 +90,12 @@ func openSources(ctx context.Context, p *Plan, old *sources, denials *denylist.L
 	return s, nil
 }
 
-// sourceKey is the key of a source in the configuration.
+// sourceKey returns the key of a source in the configuration.
 func sourceKey(i int, x *usedSource) string { return fmt.Sprintf("auth.sources[%d].%s", i, x.kind) }
 
-// guardOptions returns the options of the guard before all sources. It remembers as many
-// tokens as the caches remember grants. The sources in memory come first among all.
+// guardOptions returns the options of the guard in front of all sources. It stores as many
+// granted tokens as the caches store grants. Its offline sources are the local sources at the
+// beginning of the list.
 func guardOptions(c config.Auth, memory authz.Authorizer) guard.Options {
 	return guard.Options{
 		Rate: float64(c.Guard.Rate), Burst: c.Guard.Burst, Exempt: networks(c.Guard.Exempt),
@@ -102,8 +103,8 @@ func guardOptions(c config.Auth, memory authz.Authorizer) guard.Options {
 	}
 }
 
-// like returns a source of that recipe that is not among those taken already, nil if
-// there is none.
+// like returns a source with that recipe that is not among those taken already, or nil if there
+// is none.
 func (s *sources) like(r recipe, taken []*usedSource) *usedSource {
 	for _, x := range s.list {
 		if reflect.DeepEqual(x.recipe, r) && !slices.Contains(taken, x) {
@@ -113,7 +114,7 @@ func (s *sources) like(r recipe, taken []*usedSource) *usedSource {
 	return nil
 }
 
-// chains returns all sources, and those at the beginning that answer from memory.
+// chains returns all sources, and the local ones at the beginning of the list.
 func (s *sources) chains() (all, memory authz.Chain) {
 	names, remote := s.names(), s.remote()
 	for i, x := range s.list {
@@ -130,8 +131,8 @@ func (s *sources) chains() (all, memory authz.Chain) {
 	return all, memory
 }
 
-// names returns the names of the sources in metrics and logs: the kind, and the position
-// among the sources of that kind.
+// names returns the names of the sources in metrics and logs: the kind, and the position among
+// the sources of that kind.
 func (s *sources) names() []string {
 	names, seen := make([]string, len(s.list)), map[string]int{}
 	for i, x := range s.list {
@@ -157,7 +158,7 @@ type named struct {
 	name string
 }
 
-// hostOf returns what a name has after the kind and position of a source.
+// hostOf returns the part of a name after the kind and position of a source.
 func hostOf(x *usedSource) string {
 	if h, ok := find[hosted](x.source); ok {
 		return ", " + h.Host()
@@ -184,7 +185,7 @@ func (s *sources) begin(in *Service) {
 	}
 }
 
-// watch ends the sessions of what the source revokes, until the source is retired.
+// watch ends the sessions of tokens that the source revokes, until the source is retired.
 func (x *usedSource) watch(in *Service) {
 	var ctx context.Context
 	ctx, x.stop = context.WithCancel(context.Background())
@@ -221,7 +222,7 @@ func (x *usedSource) retire() {
 	x.Close()
 }
 
-// each calls do for each source that is a T, or wraps one.
+// each calls do for each source that is a T or wraps one.
 func each[T any](s *sources, do func(T)) {
 	for _, x := range s.list {
 		if t, ok := find[T](x.source); ok {
@@ -230,20 +231,19 @@ func each[T any](s *sources, do func(T)) {
 	}
 }
 
-// forget makes the sources forget what they remember of r. It returns how many answers
-// that were.
+// forget makes the sources forget their answers that r names. It returns their number.
 func (s *sources) forget(r authz.Revocation) (entries int) {
 	each(s, func(m rememberer) { entries += m.Revoke(r) })
 	return entries
 }
 
-// purge makes the sources forget everything that they remember.
+// purge makes the sources forget all their answers. It returns their number.
 func (s *sources) purge() (entries int) {
 	each(s, func(m rememberer) { entries += m.Purge() })
 	return entries
 }
 
-// inputs are the files that the sources have read only when they were made.
+// inputs returns the files that the sources have read only when they were made.
 func (s *sources) inputs() inputs {
 	all := inputs{}
 	for _, x := range s.list {
@@ -252,7 +252,8 @@ func (s *sources) inputs() inputs {
 	return all
 }
 
-// reload makes every source read what it reads now. It returns what is not in effect.
+// reload makes every source read its files or keys now. It returns the errors of those that are
+// not in effect.
 func (s *sources) reload(ctx context.Context, c *config.Config) error {
 	var errs []error
 	for i, x := range s.list {
@@ -265,7 +266,7 @@ func (s *sources) reload(ctx context.Context, c *config.Config) error {
 	return errors.Join(errs...)
 }
 
-// faults returns what of the sources is not in effect: all of it, and the part that the
+// faults returns why versions of the sources are not in effect: all errors, and those that the
 // sources do not log themselves.
 func (s *sources) faults(c *config.Config) (all, unlogged error) {
 	var errs, quiet []error
@@ -279,7 +280,7 @@ func (s *sources) faults(c *config.Config) (all, unlogged error) {
 	return errors.Join(errs...), errors.Join(quiet...)
 }
 
-// locate adds to a fault of the source, which may be nil, where the source stands in the
+// locate adds to a fault of the source, which may be nil, the position of the source in the
 // configuration. A source that logs its faults itself names its file in them.
 func (x *usedSource) locate(c *config.Config, i int, err error) error {
 	if _, logs := find[faultLogger](x.source); err == nil || logs {
@@ -288,7 +289,7 @@ func (x *usedSource) locate(c *config.Config, i int, err error) error {
 	return faultAt(c, sourceKey(i, x), err)
 }
 
-// sourceEnv is what the sources of s may use.
+// sourceEnv returns the part of the service that the sources of s may use.
 func (s *Service) sourceEnv() sourceEnv {
 	return sourceEnv{log: s.Log, observer: s.observer, explain: s.explain}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// status is what /v1/status answers.
+// status is the answer of /v1/status.
 type status struct {
 	Version      string              `json:"version"`
 	Started      time.Time           `json:"started"`
@@ -22,13 +22,13 @@ type status struct {
 	LastReload   *reloadStatus       `json:"last_reload,omitempty"`
 }
 
-// configStatus is the configuration in force.
+// configStatus describes the configuration in force.
 type configStatus struct {
 	Fingerprint string    `json:"fingerprint"`
 	Loaded      time.Time `json:"loaded"`
 }
 
-// tokenFileStatus is a token file.
+// tokenFileStatus describes a token file.
 type tokenFileStatus struct {
 	Path        string    `json:"path"`
 	Entries     int       `json:"entries"`
@@ -39,15 +39,15 @@ type tokenFileStatus struct {
 	Warnings []string `json:"warnings,omitempty"`
 }
 
-// certificateStatus is a server certificate in use.
+// certificateStatus describes a server certificate in use.
 type certificateStatus struct {
 	Listener    string    `json:"listener"`
 	NotAfter    time.Time `json:"not_after"`
 	Fingerprint string    `json:"sha256"`
 }
 
-// reloadStatus is the outcome of the last reload that was asked for, or in which the poll
-// has found something new.
+// reloadStatus is the result of the last reload that was requested, or in which the poll found
+// a change.
 type reloadStatus struct {
 	At      time.Time `json:"at"`
 	By      string    `json:"by"`
@@ -82,7 +82,7 @@ func (s *Service) status() any {
 	return st
 }
 
-// fingerprint returns a digest of what the configuration says.
+// fingerprint returns a digest of the content of the configuration.
 func (g *generation) fingerprint() string {
 	name, err := g.config.Fingerprint()
 	if err != nil {

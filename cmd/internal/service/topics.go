@@ -41,7 +41,7 @@ func compileMap(t config.Topics, report func(key string, err error)) *topicmap.M
 		if fault, ok := errors.AsType[*topicmap.RuleError](err); ok {
 			key = ruleKey(fault.Rule, len(t.Map))
 			if fault.Other >= 0 {
-				err = fmt.Errorf("collides with %s: %w", ruleKey(fault.Other, len(t.Map)), err)
+				err = fmt.Errorf("conflicts with %s: %w", ruleKey(fault.Other, len(t.Map)), err)
 			}
 		}
 		report(key, err)
@@ -49,7 +49,8 @@ func compileMap(t config.Topics, report func(key string, err error)) *topicmap.M
 	return m
 }
 
-// ruleKey is the key of the rule at an index: those of the preset follow the map's own.
+// ruleKey returns the key of the rule at an index: the rules of the preset follow those of the
+// map.
 func ruleKey(i, own int) string {
 	if i >= own {
 		return "topics.preset"
@@ -57,7 +58,7 @@ func ruleKey(i, own int) string {
 	return fmt.Sprintf("topics.map[%d]", i)
 }
 
-// joined returns the errors that errors.Join has put into one.
+// joined returns the errors that errors.Join has joined.
 func joined(err error) []error {
 	if all, ok := err.(interface{ Unwrap() []error }); ok {
 		return all.Unwrap()
@@ -89,7 +90,7 @@ func newACL(t config.Topics) (*authz.ACL, error) {
 	return authz.NewACL(rest, rules...)
 }
 
-// sharedTopics returns the rules of the map whose broker side all devices share.
+// sharedTopics returns the rules of the map whose broker side is the same for all devices.
 func sharedTopics(c *config.Config) (all []config.Fault) {
 	m := compileMap(c.Topics, func(string, error) {})
 	if m == nil {

@@ -11,16 +11,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// brokers are the brokers outside the program, one or several.
+// brokers are the external brokers, one or several.
 type brokers struct {
 	pool *pool.Pool
 	tls  *upstream.TLS
-	stop context.CancelFunc // ends the probes; nil before they began
+	stop context.CancelFunc // ends the probes; nil before they started
 }
 
-// openUpstream makes the way to the brokers outside, nil with the bundled broker. Where
-// the configuration says the same as that of old, the brokers of old are kept; otherwise
-// what is known of the servers that stay is kept.
+// openUpstream connects to the external brokers. It returns nil with the bundled broker. If the
+// configuration has not changed, it keeps the brokers of old; otherwise it keeps the state of
+// the servers that remain.
 func openUpstream(p *Plan, old *generation, trace pool.Trace) (*brokers, error) {
 	switch {
 	case p.servers == nil:
@@ -35,15 +35,14 @@ func openUpstream(p *Plan, old *generation, trace pool.Trace) (*brokers, error) 
 	return b, nil
 }
 
-// reach returns what c says about how to reach the brokers, without the credentials that a
-// broker is shown for each session.
+// reach returns the part of c about reaching the brokers, without the credentials of sessions.
 func reach(c config.Upstream) config.Upstream {
 	c.Username, c.Password, c.ClientID = "", "", ""
 	return c
 }
 
-// newBrokers makes the way to the brokers. It takes over what previous, which may be nil,
-// knows about servers that stay.
+// newBrokers makes the connection to the brokers. It takes over the state of servers that
+// remain from previous, which may be nil.
 func newBrokers(p *Plan, trace pool.Trace, previous *brokers) (*brokers, error) {
 	c := p.Upstream
 	o := poolOptions(c, trace)
@@ -78,8 +77,8 @@ func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
 	}
 }
 
-// advice says what may be wrong with a broker that accepts connections and answers nothing:
-// the two sides may disagree about the PROXY protocol, which neither can find out.
+// advice says what may be wrong with a broker that accepts connections and answers nothing: the
+// two sides may disagree about the PROXY protocol, which neither can detect.
 func advice(c config.Upstream) string {
 	if proxyProtocolVersion(c.ProxyProtocol) != 0 {
 		return "does this listener of the broker expect the PROXY protocol header that upstream.proxy_protocol: " + c.ProxyProtocol + " sends?"
@@ -87,7 +86,7 @@ func advice(c config.Upstream) string {
 	return "is this a listener for MQTT, and does it work without a PROXY protocol header, see upstream.proxy_protocol?"
 }
 
-// proxyProtocolVersion returns the version that the configuration names, 0 for off.
+// proxyProtocolVersion returns the configured version, or 0 for off.
 func proxyProtocolVersion(name string) int {
 	return map[string]int{"v1": 1, "v2": 2}[name]
 }
@@ -113,14 +112,14 @@ func (b *brokers) retire(next *brokers) {
 	}
 }
 
-// poolTrace returns the hooks by which the pool reports what happens to brokers.
+// poolTrace returns the hooks with which the pool reports the state of brokers.
 func (s *Service) poolTrace() pool.Trace {
 	trace := s.observer.PoolTrace()
 	trace.Lost = s.cutSessions
 	return trace
 }
 
-// readyTimeout is how long the brokers have to answer when readiness is asked for.
+// readyTimeout is how long the brokers may take to answer a readiness check.
 const readyTimeout = 2 * time.Second
 
 // answers returns nil if a broker answers.

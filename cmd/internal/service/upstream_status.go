@@ -6,7 +6,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// brokerStatus is one broker as /v1/status shows it.
+// brokerStatus is one broker in /v1/status.
 type brokerStatus struct {
 	Server   string     `json:"server"`
 	State    pool.State `json:"state"`
@@ -18,7 +18,7 @@ type brokerStatus struct {
 	LastFailed *time.Time `json:"last_failed,omitempty"`
 }
 
-// status returns the state of each broker, nil with the bundled broker.
+// status returns the state of each broker, or nil with the bundled broker.
 func (b *brokers) status() []brokerStatus {
 	var all []brokerStatus
 	for _, s := range b.poolStatus() {
@@ -30,7 +30,7 @@ func (b *brokers) status() []brokerStatus {
 	return all
 }
 
-// timeOrNone returns t in UTC, nil for the zero time.
+// timeOrNone returns t in UTC, or nil for the zero time.
 func timeOrNone(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

@@ -16,15 +16,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Warnings returns what does not stop the program and should be corrected: what the config
-// package has found, plain listeners that can be reached over a network, secrets that
-// everyone on the machine may read, too little disk space for telemetry, and certificates
-// with RSA keys.
+// Warnings returns problems that do not prevent a start and should be corrected: those from the
+// config package, plain listeners that can be reached over a network, secrets that everyone on
+// the machine may read, too little disk space for telemetry, and certificates with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
 	return slices.Concat(warnings(c), rsaWarnings(c), sharedTopics(c))
 }
 
-// warnings are Warnings without those about certificates, which are logged whenever a
+// warnings returns Warnings without those about certificates, which are logged whenever a
 // certificate is loaded.
 func warnings(c *config.Config) []config.Fault {
 	all := slices.Clone(c.Warnings)
@@ -48,16 +47,16 @@ func warnings(c *config.Config) []config.Fault {
 	return all
 }
 
-// secret reports whether the file that a key names is a secret. The packages that read
-// values from files, and token files, check those themselves.
+// secret reports whether the file at a key is a secret. Packages that read secrets themselves
+// check the mode of those files.
 func secret(key string) bool {
 	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "bearer_file", "basic_file", ".token_file"}, func(s string) bool {
 		return strings.HasSuffix(key, s) && !strings.HasSuffix(key, "public_key_file")
 	})
 }
 
-// exposed reports whether an address is open to more than the machine itself and
-// private networks.
+// exposed reports whether an address can be reached from outside the machine and private
+// networks.
 func exposed(address string) bool {
 	name, _, err := net.SplitHostPort(address)
 	if _, inherited := config.Inherited(address); err != nil || inherited || name == "localhost" {
@@ -71,7 +70,7 @@ func exposed(address string) bool {
 	return !addr.IsLoopback() && !addr.IsPrivate() && !addr.IsLinkLocalUnicast()
 }
 
-// warn logs what does not stop the service but should be corrected.
+// warn logs problems that do not prevent a start and should be corrected.
 func (s *Service) warn() {
 	in := s.current.Load()
 	c := in.config
@@ -82,14 +81,14 @@ func (s *Service) warn() {
 	if !proxy.LendsTLSBuffers() {
 		s.Log.Warn("each TLS connection may keep up to 17 KiB: the release of Go that this program was built with is not one that it was made for")
 	}
-	// A session has two descriptors: one to the device, one to the broker.
+	// A session needs two descriptors: one to the device, one to the broker.
 	if devices, _ := limitDescriptors(c.Limits, in.sources.remote()); devices > 0 && devices < 2*c.Limits.Connections {
-		s.Log.Warn("limits.connections is more than the file descriptors are for: raise LimitNOFILE or ulimit -n",
+		s.Log.Warn("limits.connections is higher than the file descriptors allow: raise LimitNOFILE or ulimit -n",
 			zap.Int("connections", c.Limits.Connections), zap.Int("descriptors", devices))
 	}
 }
 
-// warnOfSockets logs which sockets of systemd no listener uses.
+// warnOfSockets logs the sockets from systemd that no listener uses.
 func (s *Service) warnOfSockets(c *config.Config) {
 	used := map[string]bool{}
 	for _, l := range c.Listeners {

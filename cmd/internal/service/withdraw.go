@@ -13,9 +13,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// withdraw is the part of the service in a withdrawal by the admin side: it denies the token
-// if the request wants that, and makes the sources forget it. It returns how many remembered
-// answers there were.
+// withdraw performs a withdrawal by the admin side: it denies the token if the request asks for
+// that, and makes the sources forget their answers about it. It returns how many stored answers
+// there were.
 func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	s.swap.RLock()
 	defer s.swap.RUnlock()
@@ -26,7 +26,7 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 		}
 		switch err := s.denials.Deny(w.Revocation, until, follow); {
 		case errors.Is(err, denylist.ErrFull):
-			return 0, fmt.Errorf("%w: %w; withdraw the token where it comes from, or end another denial by one of the same name with an until that is near", admin.ErrFull, err)
+			return 0, fmt.Errorf("%w: %w; withdraw the token at its source, or end another denial by replacing it with one that ends soon", admin.ErrFull, err)
 		case err != nil:
 			return 0, err
 		}
@@ -38,12 +38,12 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	return entries, nil
 }
 
-// denyFor is how long a denial holds for which nothing gives an end.
+// denyFor is how long a denial lasts if nothing determines its end.
 const denyFor = 24 * time.Hour
 
 // denyUntil returns until when to deny what r names if the operator does not say: until the
-// last token of the live sessions ends, or for a day without such sessions. A subject may
-// get other tokens, so it is denied for a day at least.
+// last token of the live sessions expires, or for a day if there are none. The denial of a
+// subject lasts at least a day, because the subject may get other tokens.
 func (s *Service) denyUntil(r authz.Revocation, now time.Time) time.Time {
 	var last time.Time
 	for c := range s.server.Clients() {
