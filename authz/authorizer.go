@@ -86,8 +86,12 @@ func (p Purpose) String() string {
 
 // Request describes a device that asks to connect.
 type Request struct {
-	// Token is the access token; never zero when an Authorizer is asked.
+	// Token is the access token. It is zero if the device sent none, or if the source that
+	// is asked takes pairs only; then there is a Pair.
 	Token Token
+	// Pair is the user name and the password. It is zero if the device sent none, and for
+	// sources that do not take pairs, see [Taker].
+	Pair Pair
 	// ClientID is the client identifier of the CONNECT, empty if it had none
 	// (MQTT 5.0 section 3.1.3.1).
 	ClientID string

@@ -9,7 +9,9 @@ import (
 	"sync"
 )
 
-// Chain asks its sources in order until one knows the token.
+// Chain asks its sources in order until one knows the token, or the user name of the pair.
+// A source sees of these only what it takes, see [Taker], and is passed over if the device
+// has not sent that.
 //
 // If a source answers with [ErrUnknown], the next one is asked; a Grant or any other denial is
 // the answer. A source that is unavailable ends the search too, because a later source might
@@ -23,14 +25,23 @@ type Chain []Authorizer
 var (
 	_ Authorizer = Chain(nil)
 	_ Notifier   = Chain(nil)
+	_ Taker      = Chain(nil)
 )
+
+// Takes implements [Taker].
+func (c Chain) Takes() (all Credentials) {
+	for _, source := range c {
+		all |= Takes(source)
+	}
+	return all
+}
 
 // Authorize implements [Authorizer].
 func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 	var unsure error
 	var details []string
 	for _, source := range c {
-		g, err := source.Authorize(ctx, r)
+		g, err := ask(ctx, source, r)
 		switch {
 		case err == nil:
 			return g, nil
@@ -53,6 +64,19 @@ func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 		return nil, ErrUnknown
 	}
 	return nil, &Denial{Reason: Unknown, Detail: strings.Join(details, "; ")}
+}
+
+// ask asks a source about the part of r that it takes.
+func ask(ctx context.Context, source Authorizer, r Request) (*Grant, error) {
+	takes := Takes(source)
+	r, ok := r.only(takes)
+	switch {
+	case ok:
+		return source.Authorize(ctx, r)
+	case takes == Pairs:
+		return nil, &Denial{Reason: Unknown, Detail: "no user name and password"}
+	}
+	return nil, ErrUnknown
 }
 
 // Notify implements [Notifier]: it watches with every source that is a Notifier. It returns the

@@ -16,6 +16,8 @@ const (
 	Disabled Reason = "disabled"
 	// Revoked: the token was withdrawn while it was being checked.
 	Revoked Reason = "revoked"
+	// WrongPassword: the source knows the user name, and the password is another.
+	WrongPassword Reason = "wrong_password"
 	// WrongClientID: the token is bound to other client identifiers.
 	WrongClientID Reason = "wrong_client_id"
 	// WrongUsername: the token is bound to other user names.

@@ -21,14 +21,21 @@
 // [Token.Reveal] is the only way to get the secret, so a search for "Reveal" finds every place
 // that handles it.
 //
+// # Tokens and pairs
+//
+// Most sources take a token: a random secret, by which they also find the device. Others
+// take a [Pair]: they find the device by its user name and check its password against a
+// hash. A source says which by [Taker]. A pair is never turned into a token, because the
+// digest of a password would let it be guessed: see [PairHash].
+//
 // # Implementations
 //
-// The token sources (packages tokenfile, tokenhttp and tokenjwt) and the Authorizers that are
-// put in front of them (cache, guard and denylist) are packages below this one. They import
-// this package and never one another, and each of them passes the suite in package authztest.
-// Code that several of them share is in packages bucket, files and placeholder, which import no
-// other package of the project, and in internal. Package topicmap maps the topics of devices to
-// those of the broker.
+// The token sources (packages tokenfile, tokenhttp, tokenjwt and passwdfile) and the Authorizers
+// that are put in front of them (cache, guard and denylist) are packages below this one. They
+// import this package and never one another, and each of them passes the suite in package
+// authztest. Code that several of them share is in packages bucket, files and placeholder, which
+// import no other package of the project, in passwordhash, and in internal. Package topicmap maps
+// the topics of devices to those of the broker.
 //
 // # Contents
 //
@@ -36,6 +43,7 @@
 //   - grant.go, denial.go, certificate.go: the answers and their conditions
 //   - chain.go: [Chain], several sources in order
 //   - token.go: [Token]
+//   - pair.go: [Pair], [Taker]
 //   - topic.go: MQTT topic names and filters
 //   - acl.go, acl_parse.go, acl_bind.go: [ACL], the topic rules of a grant
 //   - limits.go: [Limits], what bounds the sessions of a grant

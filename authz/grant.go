@@ -14,6 +14,9 @@ type Grant struct {
 	TokenID string
 	// Subject is the owner of the token: the device. Several tokens may have the same subject.
 	Subject string
+	// PairHash shows that the grant was given for the Pair of the request and not for its token.
+	// It is then what the function of that name returns. For a token it is zero.
+	PairHash [32]byte
 	// Upstream replaces the configured credentials for the broker.
 	Upstream Upstream
 	// Only lists the conditions under which the grant may be used.
@@ -66,22 +69,29 @@ type Conditions struct {
 // now, and otherwise a [*Denial]. It must be called on every use, because a grant that allowed
 // one CONNECT need not allow the next.
 func (g *Grant) Check(r Request, now time.Time) error {
+	clientID, username, name := r.ClientID, r.Username, "token"
+	if g.IsPair() {
+		clientID, username, name = r.Pair.ClientID, r.Pair.Username, "user name"
+	}
 	switch {
 	case !g.Expires.IsZero() && !now.Before(g.Expires):
 		return &Denial{Reason: Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339)}
 	case now.Before(g.Only.NotBefore):
 		return &Denial{Reason: NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339)}
-	case !matchesAny(g.Only.ClientIDs, r.ClientID):
-		return &Denial{Reason: WrongClientID, Detail: "the token is bound to other client ids"}
-	case !matchesAny(g.Only.Usernames, r.Username):
-		return &Denial{Reason: WrongUsername, Detail: "the token is bound to other user names"}
+	case !matchesAny(g.Only.ClientIDs, clientID):
+		return &Denial{Reason: WrongClientID, Detail: "the " + name + " is bound to other client ids"}
+	case !matchesAny(g.Only.Usernames, username):
+		return &Denial{Reason: WrongUsername, Detail: "the " + name + " is bound to other user names"}
 	case !g.Only.allows(r.Addr.Addr()):
-		return &Denial{Reason: WrongAddress, Detail: "the token is bound to other networks"}
+		return &Denial{Reason: WrongAddress, Detail: "the " + name + " is bound to other networks"}
 	case !g.Only.identifies(r.Peer):
-		return &Denial{Reason: WrongCertificate, Detail: "the token is bound to other client certificates"}
+		return &Denial{Reason: WrongCertificate, Detail: "the " + name + " is bound to other client certificates"}
 	}
 	return nil
 }
+
+// IsPair reports whether the grant was given for a pair.
+func (g *Grant) IsPair() bool { return g.PairHash != [32]byte{} }
 
 func matchesAny(patterns []string, s string) bool {
 	for _, p := range patterns {

@@ -73,11 +73,11 @@ func checkUnavailable(tb testing.TB, s Suite) {
 	}
 }
 
-// checkExact checks that the Authorizer compares all bytes of the token: nothing is trimmed,
-// truncated or folded.
+// checkExact checks that the Authorizer compares all bytes of the token or password: nothing is
+// trimmed, truncated or folded.
 func checkExact(tb testing.TB, s Suite) {
 	f := s.New(tb)
-	good := s.Good.Token.Reveal()
+	good := secretOf(s.Good).Reveal()
 	last := good[len(good)-1]
 	for name, text := range map[string]string{
 		"a space behind":    good + " ",
@@ -94,10 +94,8 @@ func checkExact(tb testing.TB, s Suite) {
 		if text == good {
 			continue
 		}
-		r := s.Good
-		r.Token = authz.NewToken(text)
-		if got := ask(tb.Context(), tb, f.Authorizer, r); got.outcome == granted {
-			tb.Errorf("Good's token with %s is granted", name)
+		if got := ask(tb.Context(), tb, f.Authorizer, withSecret(s.Good, text)); got.outcome == granted {
+			tb.Errorf("Good's token or password with %s is granted", name)
 		}
 	}
 }
@@ -130,19 +128,27 @@ func checkHostile(tb testing.TB, s Suite) {
 		}
 	}
 	refuse("an empty token", authz.Request{Token: authz.NewToken("")})
+	refuse("an empty password", withSecret(s.Good, ""))
 	for name, text := range hostile() {
-		r := s.Good
-		r.Token = authz.NewToken(text)
-		refuse("a hostile token: "+name, r)
-		r = s.Unknown
+		refuse("a hostile token: "+name, withSecret(s.Good, text))
+		r := withPairOf(s.Unknown, text)
 		r.ClientID, r.Username, r.Listener, r.Password = text, text, text, authz.NewToken(text)
 		refuse("an unknown token with a hostile "+name, r)
-		r.Token = s.Good.Token
+		r.Token, r.Pair = s.Good.Token, s.Good.Pair
+		r.Pair.ClientID = text
 		ask(tb.Context(), tb, f.Authorizer, r) // granted or not: it must not panic
 	}
 	if got := ask(tb.Context(), tb, f.Authorizer, s.Good); got.outcome != granted {
 		tb.Errorf("Good is %s after hostile requests: %v", got.outcome, got.err)
 	}
+}
+
+// withPairOf returns r with a pair of that text only, if it has one.
+func withPairOf(r authz.Request, text string) authz.Request {
+	if !r.Pair.IsZero() {
+		r.Pair = authz.Pair{ClientID: text, Username: text, Password: authz.NewToken(text)}
+	}
+	return r
 }
 
 func checkImmutable(tb testing.TB, s Suite) {
@@ -153,6 +159,7 @@ func checkImmutable(tb testing.TB, s Suite) {
 	}
 	before := clone(first.grant)
 	other := s.Good
+	other.Pair.ClientID = "another"
 	other.ClientID, other.Username, other.Purpose = "another", "another", authz.Recheck
 	for _, r := range []authz.Request{s.Good, other, s.Unknown, s.Good} {
 		ask(tb.Context(), tb, f.Authorizer, r)

@@ -104,7 +104,7 @@ func texts(err error) []string {
 }
 
 func mentionsAny(text string, r authz.Request) bool {
-	return mentions(text, r.Token) || mentions(text, r.Password)
+	return mentions(text, r.Token) || mentions(text, r.Password) || mentions(text, r.Pair.Password)
 }
 
 // mentions reports whether text contains the secret or, if it is longer, its first or last

@@ -105,7 +105,7 @@ func (l *listener) revoked(r authz.Revocation) {
 	if fields(r) != 1 {
 		l.tb.Errorf("the revocation names %d things, want one", fields(r))
 	}
-	if !r.Matches(l.grant, l.suite.Good.Token.Hash()) || l.found.Swap(true) {
+	if !r.Matches(l.grant, l.hash()) || l.found.Swap(true) {
 		return
 	}
 	// A device whose session ends reconnects at once: the answer must be new by now.
@@ -113,6 +113,14 @@ func (l *listener) revoked(r authz.Revocation) {
 		l.tb.Errorf("Good is revoked and still %s: %v", got.outcome, got.err)
 	}
 	close(l.named)
+}
+
+// hash returns what stands for Good's credential.
+func (l *listener) hash() [32]byte {
+	if l.grant.IsPair() {
+		return l.grant.PairHash
+	}
+	return l.suite.Good.Token.Hash()
 }
 
 func fields(r authz.Revocation) int {

@@ -28,15 +28,16 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Suite describes one Authorizer and the tokens it knows. The tokens must be at least eight
-// bytes long, so that one found in a text is there on purpose.
+// Suite describes one Authorizer and the credentials it knows. The requests have tokens, or
+// pairs and no tokens if that is what the Authorizer takes ([authz.Taker]). Tokens and passwords
+// must be at least eight bytes long, so that one found in a text is there on purpose.
 type Suite struct {
 	// New makes a new Authorizer whose source is up and knows the requests below. It is called
 	// once for each check and cleans up with tb.Cleanup.
 	New func(tb testing.TB) Fixture
 	// Good is a request that is granted.
 	Good authz.Request
-	// Unknown is a request with a token that the source does not know.
+	// Unknown is a request with a token, or a user name, that the source does not know.
 	Unknown authz.Request
 	// Denied has requests that are refused for the reason that is their key, by Authorize
 	// itself or by the Check of the grant it returns.
@@ -99,16 +100,34 @@ func (s Suite) fault() string {
 	if s.New == nil {
 		return "Suite.New is missing"
 	}
-	if len(s.Good.Token.Reveal()) < shortestSecret || len(s.Unknown.Token.Reveal()) < shortestSecret {
-		return "Suite.Good and Suite.Unknown need tokens of at least 8 bytes"
+	if len(secretOf(s.Good).Reveal()) < shortestSecret || len(secretOf(s.Unknown).Reveal()) < shortestSecret {
+		return "Suite.Good and Suite.Unknown need tokens, or passwords, of at least 8 bytes"
 	}
-	if s.Good.Token.Equal(s.Unknown.Token) {
-		return "Suite.Good and Suite.Unknown have the same token"
+	if s.Good.Token.Equal(s.Unknown.Token) && s.Good.Pair.Username == s.Unknown.Pair.Username {
+		return "Suite.Good and Suite.Unknown have the same token or user name"
 	}
 	for reason, r := range s.Denied {
-		if len(r.Token.Reveal()) < shortestSecret {
-			return "Suite.Denied: the request for " + string(reason) + " needs a token of at least 8 bytes"
+		if len(secretOf(r).Reveal()) < shortestSecret {
+			return "Suite.Denied: the request for " + string(reason) + " needs a token, or a password, of at least 8 bytes"
 		}
 	}
 	return ""
+}
+
+// secretOf returns the token of r, or the password if it has no token.
+func secretOf(r authz.Request) authz.Token {
+	if r.Token.IsZero() {
+		return r.Pair.Password
+	}
+	return r.Token
+}
+
+// withSecret returns r with another token, or password if it has no token.
+func withSecret(r authz.Request, text string) authz.Request {
+	if r.Token.IsZero() && !r.Pair.IsZero() {
+		r.Pair.Password = authz.NewToken(text)
+		return r
+	}
+	r.Token = authz.NewToken(text)
+	return r
 }

@@ -40,6 +40,7 @@ type Cache struct {
 var (
 	_ authz.Authorizer = (*Cache)(nil)
 	_ authz.Notifier   = (*Cache)(nil)
+	_ authz.Taker      = (*Cache)(nil)
 )
 
 // New returns a Cache for source. [Cache.Close] stops it.
@@ -73,6 +74,9 @@ func (c *Cache) Close() {
 	c.running.Wait()
 }
 
+// Takes implements [authz.Taker].
+func (c *Cache) Takes() authz.Credentials { return authz.Takes(c.source) }
+
 // Authorize implements [authz.Authorizer]. Besides the source's own errors it
 // returns [authz.ErrBusy] when too many requests wait for the source.
 func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
@@ -80,7 +84,7 @@ func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 		return nil, err
 	}
 	k := c.key(&r)
-	found := c.shard(k).find(k, time.Now(), maxAge(r.Purpose))
+	found := c.shard(k).find(k, time.Now(), c.maxAge(r.Purpose))
 	switch {
 	case found.grant != nil:
 		if found.refresh {
@@ -96,8 +100,8 @@ func (c *Cache) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 func (c *Cache) shard(k key) *shard { return c.shards[k[0]%shards] }
 
 // maxAge is the maximum age of a stored answer that may be used.
-func maxAge(p authz.Purpose) time.Duration {
-	if p == authz.Connect {
+func (c *Cache) maxAge(p authz.Purpose) time.Duration {
+	if p == authz.Connect || c.options.Watched {
 		return math.MaxInt64
 	}
 	return recheckAge
@@ -108,7 +112,7 @@ func jitter(d time.Duration) time.Duration { return rand.N(d/10 + 1) }
 
 // ask gets the answer to r from the source, or shares the request of another caller.
 func (c *Cache) ask(ctx context.Context, k key, r authz.Request) (*authz.Grant, error) {
-	hash := r.Token.Hash()
+	hash := holderOf(&r)
 	for range attempts {
 		f, grant, err := c.join(k, hash, r)
 		if f == nil {
@@ -133,7 +137,7 @@ func (c *Cache) join(k key, hash [32]byte, r authz.Request) (*flight, *authz.Gra
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
-	found := c.shard(k).find(k, now, maxAge(r.Purpose))
+	found := c.shard(k).find(k, now, c.maxAge(r.Purpose))
 	switch {
 	case found.grant != nil:
 		return nil, found.grant, nil
@@ -224,5 +228,5 @@ func (c *Cache) refresh(k key, r authz.Request) {
 		return
 	}
 	r.Purpose, r.Known = authz.Refresh, true
-	_, _ = c.launch(k, r.Token.Hash(), r, known)
+	_, _ = c.launch(k, holderOf(&r), r, known)
 }

@@ -20,7 +20,7 @@ var (
 // flight is one request to the source, shared by all callers that wait for its answer.
 type flight struct {
 	key     key
-	hash    [32]byte // of the token
+	hash    [32]byte // of the token, see holderOf
 	request authz.Request
 	ticket  *ticket
 	began   uint64    // the number of the latest revocation when it began
@@ -125,7 +125,7 @@ func (c *Cache) store(f *flight, grant *authz.Grant, err error) {
 	now := time.Now()
 	denied := errors.Is(err, authz.ErrDenied)
 	switch {
-	case (grant != nil || denied) && c.recent.mean(grant, f.hash, f.began):
+	case (grant != nil || denied) && c.recent.mean(grant, f.hash, f.began), denied && c.options.Watched && f.began != c.recent.last:
 		f.void = true
 	case denied:
 		f.err = err

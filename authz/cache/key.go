@@ -26,7 +26,7 @@ const (
 	Protocol    = authz.PartProtocol
 )
 
-// key is a digest of the token and the varying fields of a request.
+// key is a digest of the token, the pair and the varying fields of a request.
 type key [sha256.Size]byte
 
 // keyer makes keys. It contains their secret.
@@ -82,9 +82,9 @@ func (x *keyer) narrowed(r *authz.Request, vary Field) key {
 // the same text.
 func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
 	b = appendPart(append(b, byte(vary)), x.source)
-	b = appendToken(b, r.Token)
+	b = appendPair(appendToken(b, r.Token), r.Pair)
 	if vary&ClientID != 0 {
-		b = appendPart(b, r.ClientID)
+		b = appendPart(appendPart(b, r.ClientID), r.Pair.ClientID)
 	}
 	if vary&Username != 0 {
 		b = appendPart(b, r.Username)
@@ -111,6 +111,24 @@ func (x *keyer) appendText(b []byte, r *authz.Request, vary Field) []byte {
 		b = append(b, r.Protocol)
 	}
 	return b
+}
+
+// appendPair appends p, of which the client id is left to the varying fields, such that a
+// missing pair and every other one differ.
+func appendPair(b []byte, p authz.Pair) []byte {
+	if p.IsZero() {
+		return append(b, 0)
+	}
+	return appendToken(appendPart(append(b, 1), p.Username), p.Password)
+}
+
+// holderOf returns the digest by which the answers of one device are counted together: that
+// of its token, or else of its user name.
+func holderOf(r *authz.Request) [sha256.Size]byte {
+	if r.Token.IsZero() {
+		return authz.PairHash(r.Pair.Username, "")
+	}
+	return r.Token.Hash()
 }
 
 func appendPart[T string | []byte](b []byte, part T) []byte {

@@ -40,6 +40,11 @@ func TestKeyText(t *testing.T) {
 		"empty certificate":   {Peer: &x509.Certificate{}},
 		"protocol":            {Protocol: 5},
 		"other protocol":      {Protocol: 4},
+		"pair":                {Pair: authz.Pair{Username: "a", Password: token("b")}},
+		"pair, moved":         {Pair: authz.Pair{Username: "ab", Password: token("b")}},
+		"pair, other":         {Pair: authz.Pair{Username: "a", Password: token("bb")}},
+		"pair, as parts":      {Username: "a", Password: token("b")},
+		"pair of client id":   {Pair: authz.Pair{ClientID: "a", Password: token("b")}},
 		"address as client":   {ClientID: "192.0.2.1"},
 		"address as listener": {Listener: "192.0.2.1"},
 	}

@@ -36,6 +36,12 @@ type Options struct {
 	// may get the answer of another one.
 	Vary Field
 
+	// Watched means that the source reports with Notify every change of its answers, but for
+	// an unknown device that becomes known, whose denials it does not let be kept. An answer
+	// from the stores is then as good as a new one: it serves a Recheck too and is not
+	// renewed ahead, and any revocation that the source reports drops all denials.
+	Watched bool
+
 	// Size and NegativeSize are the numbers of grants and of denials to keep;
 	// zero means 100,000 and 20,000. They are rounded up to multiples of 16.
 	Size, NegativeSize int
@@ -76,7 +82,7 @@ func (o Options) withDefaults() Options {
 	o.NegativeTTL = min(max(cmp.Or(o.NegativeTTL, 10*time.Second), 0), MaxNegativeTTL)
 	o.Stale = max(cmp.Or(o.Stale, 5*time.Minute), 0)
 	o.RefreshAhead = cmp.Or(o.RefreshAhead, 0.8)
-	if o.RefreshAhead < 0 || o.RefreshAhead > 1 {
+	if o.RefreshAhead < 0 || o.RefreshAhead > 1 || o.Watched {
 		o.RefreshAhead = 1
 	}
 	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)

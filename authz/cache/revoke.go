@@ -52,8 +52,21 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 	}
 	return n.Notify(ctx, func(r authz.Revocation) {
 		c.Revoke(r)
+		if c.options.Watched {
+			c.dropDenials()
+		}
 		revoked(r)
 	})
+}
+
+// dropDenials drops all denials, since the source would decide otherwise about some of them
+// now. Denials under way are discarded, see Cache.store.
+func (c *Cache) dropDenials() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.shards {
+		s.dropDenials()
+	}
 }
 
 // everything is the revocation that names every answer, including denials.

@@ -213,6 +213,13 @@ func (s *shard) purge() int {
 	return n
 }
 
+// dropDenials drops all denials.
+func (s *shard) dropDenials() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denials.Purge()
+}
+
 // addTo adds the shard's numbers to t.
 func (s *shard) addTo(t *Stats) {
 	s.mu.Lock()

@@ -111,7 +111,11 @@ type guarded struct {
 var (
 	_ authz.Authorizer = guarded{}
 	_ authz.Notifier   = guarded{}
+	_ authz.Taker      = guarded{}
 )
+
+// Takes implements [authz.Taker].
+func (g guarded) Takes() authz.Credentials { return authz.Takes(g.next) }
 
 // Authorize implements [authz.Authorizer].
 func (g guarded) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {

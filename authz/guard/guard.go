@@ -3,6 +3,7 @@ package guard
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"hash/maphash"
 	"net/netip"
@@ -79,12 +80,25 @@ type budgets struct {
 var (
 	_ authz.Authorizer = (*Guard)(nil)
 	_ authz.Notifier   = (*Guard)(nil)
+	_ authz.Taker      = (*Guard)(nil)
 )
 
-// attempt is an address with the token that it tried.
+// attempt is an address with the credential that it tried.
 type attempt struct {
 	from  netip.Prefix
 	token [32]byte
+}
+
+// credentialOf returns a digest of the token of r, and of the pair if there is one. A user
+// name may be the token, and a password the token of several devices; so a pair that was
+// granted says nothing about another one that has one of them in common with it.
+func credentialOf(r *authz.Request) [sha256.Size]byte {
+	token := r.Token.Hash()
+	if r.Pair.IsZero() {
+		return token
+	}
+	pair := authz.PairHash(r.Pair.Username, r.Pair.Password.Reveal())
+	return sha256.Sum256(append(token[:], pair[:]...))
 }
 
 // failure is the last failure of an attempt that was counted.
@@ -121,7 +135,7 @@ func (g *Guard) Before(source, offline authz.Authorizer) *Guard {
 // Authorize implements [authz.Authorizer]. Besides the source's own errors it
 // returns [authz.ErrThrottled].
 func (g *Guard) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
-	who := attempt{from: authz.Network(r.Addr.Addr()), token: r.Token.Hash()}
+	who := attempt{from: authz.Network(r.Addr.Addr()), token: credentialOf(&r)}
 	limited := r.Purpose == authz.Connect && g.limited(r.Addr.Addr())
 	if limited && !g.admit(who) {
 		return g.unguessed(ctx, r)
@@ -138,9 +152,11 @@ func (g *Guard) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 
 // unguessed returns the answer for an address that has used up its budget.
 func (g *Guard) unguessed(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	credential := credentialOf(&r)
+	r.Pair = authz.Pair{} // a password can be guessed
 	if g.offline != nil && len(r.Token.Reveal()) >= unguessable {
 		if grant, err := g.offline.Authorize(ctx, r); err == nil {
-			g.remember(r.Token.Hash())
+			g.remember(credential)
 			return grant, nil
 		}
 	}
@@ -154,6 +170,9 @@ func (g *Guard) unguessed(ctx context.Context, r authz.Request) (*authz.Grant, e
 func (g *Guard) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	return notify(ctx, g.source, revoked)
 }
+
+// Takes implements [authz.Taker].
+func (g *Guard) Takes() authz.Credentials { return authz.Takes(g.source) }
 
 // Stats returns the numbers of g and of all Guards that share its state.
 func (g *Guard) Stats() Stats {
@@ -170,7 +189,8 @@ func (b *budgets) limited(a netip.Addr) bool {
 	return a.IsValid() && !slices.ContainsFunc(b.options.Exempt, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// rest returns a hash of the parts of r, besides token and address, that a source may look at.
+// rest returns a hash of the parts of r, besides credential and address, that a source may look
+// at.
 func (b *budgets) rest(r *authz.Request) uint64 {
 	return maphash.Comparable(b.seed, struct {
 		clientID, username string

@@ -35,6 +35,7 @@ type Precheck struct {
 var (
 	_ authz.Authorizer = (*Precheck)(nil)
 	_ authz.Notifier   = (*Precheck)(nil)
+	_ authz.Taker      = (*Precheck)(nil)
 )
 
 // NewPrecheck returns a Precheck for source.
@@ -49,8 +50,9 @@ func NewPrecheck(source authz.Authorizer, f Format) *Precheck {
 
 // Authorize implements [authz.Authorizer]. A token that does not have the format is denied as
 // [authz.Unknown], so that the next source of a chain is asked; the denial must not be cached.
+// A request without a token passes, because the format is not that of pairs.
 func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
-	if fault := p.fault(r.Token.Reveal()); fault != "" {
+	if fault := p.fault(r.Token.Reveal()); fault != "" && !(r.Token.IsZero() && !r.Pair.IsZero()) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -64,6 +66,9 @@ func (p *Precheck) Authorize(ctx context.Context, r authz.Request) (*authz.Grant
 func (p *Precheck) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	return notify(ctx, p.source, revoked)
 }
+
+// Takes implements [authz.Taker].
+func (p *Precheck) Takes() authz.Credentials { return authz.Takes(p.source) }
 
 // Rejected returns how many tokens were refused because of their form.
 func (p *Precheck) Rejected() uint64 { return p.rejected.Load() }
