@@ -20,7 +20,7 @@ type Client struct {
 	ClientID string
 	// Grant is the answer of the Authorizer that is in force.
 	Grant *authz.Grant
-	// TokenHash is the SHA-256 digest of the token.
+	// TokenHash is the SHA-256 digest of the token, or else the PairHash of the grant.
 	TokenHash [32]byte
 	// Addr is the client's address, the zero value if the connection has none.
 	Addr netip.AddrPort
@@ -51,7 +51,7 @@ func (c *Client) VerifiedChains() [][]*x509.Certificate {
 // Subject returns the device or user that the token belongs to.
 func (c *Client) Subject() string { return c.Grant.Subject }
 
-// Fingerprint returns the printable fingerprint of the token.
+// Fingerprint returns the printable fingerprint of TokenHash.
 func (c *Client) Fingerprint() string { return authz.FingerprintOf(c.TokenHash) }
 
 // Version returns the MQTT version: 3.1, 3.1.1 or 5.0.

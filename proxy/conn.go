@@ -49,7 +49,7 @@ func (c *conn) establish() (err error) {
 	if err := c.checkAdmission(); err != nil {
 		return err
 	}
-	if err := c.findToken(); err != nil {
+	if err := c.findCredentials(); err != nil {
 		return err
 	}
 	c.chooseClientID()

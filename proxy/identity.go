@@ -28,16 +28,37 @@ func (c *conn) chooseClientID() {
 	c.login.clientID, c.login.sentID = c.mask(c.login.connect.ClientID)
 }
 
+// shownDigits is how many digits of a pseudonym stand for a password in logs.
+const shownDigits = 8
+
+// fingerprint returns what stands for the credential in the log of a refusal. The
+// fingerprint of a password would let it be guessed, so that a client whose token may be a
+// password is shown by its user name.
+func (c *conn) fingerprint() string {
+	switch {
+	case c.login.client != nil:
+		return c.login.client.Fingerprint()
+	case !c.login.pair.IsZero() && (c.login.token.IsZero() || c.login.token.Equal(c.login.pair.Password)):
+		return authz.NewToken(c.login.pair.Username).Fingerprint()
+	}
+	return c.login.token.Fingerprint()
+}
+
 // mask returns what stands for a field of the CONNECT in logs and towards the broker. If the
 // field is the token or the password, that is its fingerprint and its pseudonym, otherwise a
-// copy of the field. The fields of a CONNECT are parts of one string, so a session that
+// copy of the field. A password that is half of a pair can be guessed from its fingerprint,
+// so that the beginning of its pseudonym is shown. The fields of a CONNECT are parts of one string, so a session that
 // kept one of them would keep the password in memory.
 func (c *conn) mask(field string) (shown, sent string) {
 	text := authz.NewToken(field)
-	for _, secret := range []authz.Token{c.login.token, authz.NewToken(c.login.connect.Password)} {
-		if field != "" && text.Equal(secret) {
-			return secret.Fingerprint(), c.pseudonym(secret)
-		}
+	password := authz.NewToken(c.login.connect.Password)
+	switch {
+	case field == "":
+	case text.Equal(password) && !c.login.pair.IsZero():
+		sent = c.pseudonym(password)
+		return sent[:shownDigits], sent
+	case text.Equal(c.login.token), text.Equal(password):
+		return text.Fingerprint(), c.pseudonym(text)
 	}
 	own := strings.Clone(field)
 	return own, own

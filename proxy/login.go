@@ -15,6 +15,7 @@ type login struct {
 	level    byte             // of the protocol; 0 while it is unknown
 	token    authz.Token
 	location TokenLocation // where the token was
+	pair     authz.Pair    // if the Authorizer takes pairs
 
 	clientID string // by which the session is known, see chooseClientID
 	sentID   string // stands for the client id towards the broker
@@ -46,6 +47,9 @@ func (c *conn) authorize() error {
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
+		if grant.IsPair() {
+			c.dropToken()
+		}
 		s := c.newSession(grant)
 		if c.srv.registry.register(c.login.check, s) {
 			c.login.check, c.login.session, c.login.client = nil, s, s.current()
@@ -54,6 +58,24 @@ func (c *conn) authorize() error {
 		}
 	}
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
+}
+
+// dropToken is called for a client that is known by its pair: what was taken for its token
+// is not one. A user name is no secret, so that a client id may be the same.
+func (c *conn) dropToken() {
+	if c.login.location.place == nowhere {
+		return
+	}
+	c.login.token, c.login.location = authz.Token{}, TokenLocation{place: nowhere}
+	c.chooseClientID()
+}
+
+// tokenHash returns what stands for the client's credential.
+func (c *conn) tokenHash(g *authz.Grant) [32]byte {
+	if g.IsPair() {
+		return g.PairHash
+	}
+	return c.login.token.Hash()
 }
 
 func (c *conn) newSession(g *authz.Grant) *session {
@@ -69,7 +91,7 @@ func (c *conn) newClient(g *authz.Grant) *Client {
 	client := &Client{
 		ClientID:  c.login.clientID,
 		Grant:     g,
-		TokenHash: c.login.token.Hash(),
+		TokenHash: c.tokenHash(g),
 		Addr:      c.arrival.addr,
 		Listener:  c.listener.name,
 		Level:     c.login.level,

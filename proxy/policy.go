@@ -15,7 +15,9 @@ type Policy struct {
 	// Token lists where the token may be; the first location that is not empty counts. An
 	// empty list means the user name.
 	Token []TokenLocation
-	// Authorizer decides about the token. It must be set.
+	// Authorizer decides about the token. It must be set. If it is an [authz.Taker] that
+	// takes pairs, it is also given the user name and the password, and a client needs no
+	// token if it has these.
 	Authorizer authz.Authorizer
 	// Rewrite fills in what the broker is sent; nil adds nothing. An error refuses the
 	// client: a [*RefusedError] with its own reason, any other error as

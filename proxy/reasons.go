@@ -123,6 +123,8 @@ type ReasonInfo struct {
 var reasons = []ReasonInfo{
 	{Reason(authz.Unknown), packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, "", FaultClient, slog.LevelInfo,
 		"the token is unknown or wrong"},
+	{Reason(authz.WrongPassword), packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, "", FaultClient, slog.LevelInfo,
+		"the user name is known, but the password is wrong"},
 	{MalformedToken, packets.RefusedNotAuthorized, packets.BadUserNameOrPassword, "", FaultClient, slog.LevelInfo,
 		"the token is empty, there is more than one, or it is a certificate's that was sent as text"},
 	{Reason(authz.Expired), packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,

@@ -196,7 +196,7 @@ func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, er
 // recheckKey is everything in a request that an answer may depend on, besides the token.
 type recheckKey struct {
 	clientID, username, listener, certificate string
-	password                                  [32]byte
+	password, pair                            [32]byte
 	addr                                      netip.Addr
 	protocol                                  byte
 }
@@ -204,7 +204,7 @@ type recheckKey struct {
 func recheckKeyOf(r authz.Request) recheckKey {
 	s := recheckKey{
 		clientID: r.ClientID, username: r.Username, listener: r.Listener,
-		password: r.Password.Hash(), addr: r.Addr.Addr(), protocol: r.Protocol,
+		password: r.Password.Hash(), pair: authz.PairHash(r.Pair.Username, r.Pair.Password.Reveal()), addr: r.Addr.Addr(), protocol: r.Protocol,
 	}
 	if r.Peer != nil {
 		s.certificate = string(r.Peer.Raw)

@@ -125,7 +125,7 @@ func (c *conn) describeRefusal(refused *RefusedError) Refusal {
 		Duration: time.Since(c.arrival.accepted),
 	}
 	if c.login.connect != nil {
-		r.Fingerprint = c.login.token.Fingerprint()
+		r.Fingerprint = c.fingerprint()
 		if c.login.connect.ClientID != "" {
 			r.ClientID = c.login.clientID
 		}

@@ -13,7 +13,7 @@ type ConnectRequest struct {
 	// Client is the client that connects. Its ClientID is never empty: one is made up for
 	// a client that sent none.
 	Client *Client
-	// Token is the client's token.
+	// Token is the client's token; zero if it is known by its user name and password.
 	Token authz.Token
 	// ClientID and Username stand for those of the client towards the broker. They are
 	// what the client sent, or the client id that was made up. If one of them is the token

@@ -32,6 +32,7 @@ const (
 	certificate
 	certificateCN
 	certificateSAN
+	nowhere // of a client that is known by its user name and password
 )
 
 const (
@@ -166,6 +167,25 @@ func (l TokenLocation) certificateName(peer *x509.Certificate) string {
 	return ""
 }
 
+// findCredentials finds the token and where it was, and the pair, if the Authorizer takes
+// pairs. One of the two is enough.
+func (c *conn) findCredentials() error {
+	if connect := c.login.connect; authz.Takes(c.policy.Authorizer)&authz.Pairs != 0 {
+		c.login.pair = authz.Pair{
+			ClientID: strings.Clone(connect.ClientID), Username: connect.Username, Password: authz.NewToken(connect.Password),
+		}
+	}
+	err := c.findToken()
+	if errors.Is(err, errNoToken) && !c.login.pair.IsZero() {
+		c.login.location = TokenLocation{place: nowhere}
+		return nil
+	}
+	return err
+}
+
+// errNoToken is in the refusal of a client that has sent no token.
+var errNoToken = errors.New("no token")
+
 // findToken finds the token and where it was: the first location counts that is not
 // empty. If there are several values at one location, none of them can be said to be the
 // token, and the client is refused.
@@ -187,9 +207,9 @@ func (c *conn) findToken() error {
 	case empty:
 		return refuse(MalformedToken, errors.New("the token is empty"))
 	case c.login.connect.ClientID != "":
-		return refuse(NoToken, fmt.Errorf("nothing at %v", locations))
+		return refuse(NoToken, fmt.Errorf("%w at %v", errNoToken, locations))
 	}
-	return refuse(NoIdentity, fmt.Errorf("nothing at %v and no client id", locations))
+	return refuse(NoIdentity, fmt.Errorf("%w at %v and no client id", errNoToken, locations))
 }
 
 // checkToken refuses the token of a certificate that was sent as text.
@@ -212,6 +232,7 @@ func (p *Policy) tokenLocations() []TokenLocation {
 func (c *conn) request() authz.Request {
 	r := authz.Request{
 		Token:    c.login.token,
+		Pair:     c.login.pair,
 		Addr:     c.arrival.addr,
 		Listener: c.listener.name,
 		Peer:     c.arrival.peer,
