@@ -1,0 +1,95 @@
+package passwordhash
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+)
+
+// Hash is a stored hash of a password. [Parse] returns one; the zero Hash fits no password.
+// It prints nothing of what is stored.
+type Hash struct {
+	// An interface that holds pointers, at which package fmt stops.
+	scheme scheme
+}
+
+// scheme is an algorithm with the parameters, the salt and the digest of one hash.
+type scheme interface {
+	// matches computes the hash of a password and compares.
+	matches(password string) (bool, error)
+	cost() cost
+}
+
+// cost is what a check takes.
+type cost struct {
+	processors int
+	memory     int64 // in bytes
+}
+
+// maxText is the length in bytes of the longest hash that is looked at.
+const maxText = 1024
+
+// Parse reads a stored hash. Its error says what is wrong without repeating any of it.
+func Parse(text string) (Hash, error) {
+	if len(text) > maxText {
+		return Hash{}, fmt.Errorf("a hash of more than %d bytes", maxText)
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) { // base64 passes over line ends
+		return Hash{}, errors.New("a hash with control characters")
+	}
+	for _, f := range []struct {
+		prefix string
+		parse  func(rest string) (scheme, error)
+	}{
+		{"$7$", parseMosquittoPBKDF2}, {"$6$", parseMosquittoSHA512},
+		{"$2a$", parseBcrypt}, {"$2b$", parseBcrypt}, {"$2y$", parseBcrypt},
+		{"$argon2id$", parseArgon2id},
+		{"PBKDF2$", parseGoAuth}, {"$pbkdf2-sha512$", parseGoAuthPHC},
+	} {
+		rest, ok := strings.CutPrefix(text, f.prefix)
+		if !ok {
+			continue
+		}
+		if f.prefix[1] == '2' {
+			rest = text // bcrypt reads the version too
+		}
+		s, err := f.parse(rest)
+		if err != nil {
+			return Hash{}, err
+		}
+		return Hash{s}, nil
+	}
+	return Hash{}, unsupported(text)
+}
+
+const supported = "supported are PBKDF2 ($7$, PBKDF2$sha512$, PBKDF2$sha256$, $pbkdf2-sha512$), " +
+	"SHA-512 of Mosquitto ($6$), bcrypt ($2a$, $2b$, $2y$) and argon2id"
+
+// unsupported returns the error for a hash of another algorithm.
+func unsupported(text string) error {
+	for _, known := range []struct{ prefix, name string }{
+		{"$apr1$", "MD5 of Apache ($apr1$)"}, {"$1$", "MD5 ($1$)"}, {"$5$", "SHA-256 crypt ($5$)"},
+		{"{SHA}", "SHA-1 ({SHA})"}, {"{SSHA}", "SHA-1 ({SSHA})"}, {"$2x$", "the faulty bcrypt of old PHP ($2x$)"},
+		{"$argon2i$", "argon2i"}, {"$argon2d$", "argon2d"}, {"$y$", "yescrypt ($y$)"}, {"$scrypt$", "scrypt"},
+		{"$pbkdf2-sha256$", "PBKDF2 in this spelling ($pbkdf2-sha256$)"}, {"$pbkdf2$", "PBKDF2 with SHA-1 ($pbkdf2$)"},
+	} {
+		if strings.HasPrefix(text, known.prefix) {
+			return fmt.Errorf("%s is not supported; %s", known.name, supported)
+		}
+	}
+	return errors.New("not a hash of a known form, perhaps a password in the clear or a hash of crypt; " + supported)
+}
+
+// Matches computes the hash of the password, which may take more than a second and 128 MiB,
+// and reports whether it is h. An error means that it could not be computed.
+// [Workers.Check] bounds how many do that at once.
+func (h Hash) Matches(password authz.Token) (bool, error) {
+	text := password.Reveal()
+	if h.scheme == nil || strings.IndexByte(text, 0) >= 0 {
+		return false, nil
+	}
+	return h.scheme.matches(text)
+}
