@@ -1,0 +1,139 @@
+package passwdfile
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+)
+
+const (
+	// fullCheck is the time after which the content is compared even if the file looks the
+	// same: a clock that was set back, or two writes in one tick of it, hide a change.
+	fullCheck = 10 * time.Second
+	// maxMoving is the number of looks after which a file that goes on changing is read
+	// nevertheless.
+	maxMoving = 3
+)
+
+// stamp distinguishes versions of the file without reading it. The zero stamp is that of no
+// file.
+type stamp struct{ info fs.FileInfo }
+
+// stampOf returns the stamp of the file that path leads to, through any links.
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{info}
+}
+
+func (s stamp) equal(o stamp) bool {
+	if s.info == nil || o.info == nil {
+		return s.info == o.info
+	}
+	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
+}
+
+// sameFile reports whether both are of one file, whatever it holds.
+func (s stamp) sameFile(o stamp) bool {
+	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)
+}
+
+// watch is what is known of the file on disk. It belongs to the holder of File.reading.
+type watch struct {
+	read    stamp             // of what was read last
+	sum     [sha256.Size]byte // of its content
+	moving  stamp             // of a change that has not been read yet
+	looks   int               // at that change
+	checked time.Time         // when the content was compared
+}
+
+// Notify implements [authz.Notifier]. While it runs the file is watched, by name and through
+// links, so that renames and exchanged links are seen. It revokes by token id. One call
+// watches; another one waits for its turn.
+func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	if acquire(ctx, f.watching) != nil {
+		return nil
+	}
+	defer func() { <-f.watching }()
+	tick := time.NewTicker(f.options.Interval)
+	defer tick.Stop()
+	for {
+		f.deliver(ctx, revoked)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-f.news:
+		case <-tick.C:
+			f.look(ctx)
+		}
+	}
+}
+
+// look reads the file if it has changed and now holds still.
+func (f *File) look(ctx context.Context) {
+	if acquire(ctx, f.reading) != nil {
+		return
+	}
+	defer func() { <-f.reading }()
+	w, now := &f.watch, stampOf(f.path)
+	switch {
+	case now.equal(w.read):
+		w.looks = 0
+		if time.Since(w.checked) < fullCheck {
+			return
+		}
+		w.checked = time.Now()
+		if content, _, err := files.Read(f.path, maxSize); err != nil || files.Sum(content) == w.sum {
+			return
+		}
+	case w.looks == 0 || !now.equal(w.moving) && w.looks < maxMoving:
+		w.moving = now
+		w.looks++
+		return
+	}
+	// A file that was written to meanwhile is looked at again. Every other error is reported.
+	if err := f.load(false); !errors.Is(err, errChanging) {
+		w.looks = 0
+	}
+}
+
+// revoke leaves the sessions of these tokens to the running call of Notify, or the next.
+func (f *File) revoke(ids []string) {
+	f.mu.Lock()
+	for _, id := range ids {
+		f.revoked[id] = struct{}{}
+	}
+	f.mu.Unlock()
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
+}
+
+// deliver hands out what is waiting. What it cannot hand out before ctx ends is left for the
+// next call of Notify.
+func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
+	f.mu.Lock()
+	ids := slices.Sorted(maps.Keys(f.revoked))
+	f.mu.Unlock()
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			return
+		}
+		// Before the call: the id may be revoked once more while it runs.
+		f.mu.Lock()
+		delete(f.revoked, id)
+		f.mu.Unlock()
+		revoked(authz.Revocation{TokenID: id})
+	}
+}
