@@ -25,6 +25,7 @@
 //	first_start            the program with nothing configured, and a port that is in use
 //	commands               the commands token, check and version, and mistakes on the command line
 //	token_file             edits of the token file of every kind, and a mistake in one
+//	password_file          the files of mosquitto_passwd and htpasswd, and guessed passwords
 //	withdrawal             revoked, disabled, rotated and expired tokens end their sessions
 //	mass_withdrawal        a token file that shrinks, and one that is half written
 //	denial                 JWTs that are revoked before they expire

@@ -126,9 +126,10 @@ type Auth struct {
 
 // Source is one token source: exactly one of its fields is set.
 type Source struct {
-	File *FileSource `yaml:"file"`
-	HTTP *HTTPSource `yaml:"http"`
-	JWT  *JWTSource  `yaml:"jwt"`
+	File   *FileSource   `yaml:"file"`
+	HTTP   *HTTPSource   `yaml:"http"`
+	JWT    *JWTSource    `yaml:"jwt"`
+	Passwd *PasswdSource `yaml:"passwd"`
 }
 
 // JWTSource checks JSON Web Tokens with the keys of an issuer. Exactly one of
@@ -202,6 +203,12 @@ type HTTPSource struct {
 // FileSource is a file of tokens, one JSON object a line.
 type FileSource struct {
 	Path string `yaml:"path" type:"data path" default:"tokens.jsonl" required:"true" doc:"token file, JSON Lines"`
+}
+
+// PasswdSource is a file of user names and password hashes that belongs to another program.
+type PasswdSource struct {
+	Path   string `yaml:"path" type:"path" required:"true" doc:"password file, with user:hash on each line"`
+	Format string `yaml:"format" default:"mosquitto" oneof:"mosquitto|htpasswd|goauth" required:"true" doc:"program that the file belongs to: mosquitto ($7$, $6$, argon2id), htpasswd (bcrypt) or goauth, which is mosquitto-go-auth (PBKDF2, bcrypt, argon2id)"`
 }
 
 // Upstream is the broker behind the proxy, and what the proxy sends to it. Username,

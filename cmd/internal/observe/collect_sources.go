@@ -1,8 +1,10 @@
 package observe
 
 import (
+	"time"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 )
@@ -34,10 +36,16 @@ func (m SourceMetrics) Throttled(n uint64) {
 	m.count("auth_rate_limited_total", rateLimited, float64(n), "source", "all", "scope", "address")
 }
 
-// TokenFile exports the state of a token file.
-func (m SourceMetrics) TokenFile(s tokenfile.Status) {
-	m.gauge("token_file_entries", "Tokens in force, disabled ones included.", float64(s.Entries), m.of()...)
-	m.since1970("token_file_last_success_timestamp_seconds", "When the tokens in force were last found good, in seconds since 1970.", s.Loaded, m.of()...)
+// Passwords exports how many password hashes were computed. It concerns all sources.
+func (m SourceMetrics) Passwords(s passwordhash.Stats) {
+	m.count("password_hashes_total", "Password hashes that were computed to check a password. A password that the cache knows costs none.", float64(s.Hashes))
+	m.count("password_hash_seconds_total", "Time that this took, in seconds.", s.Time.Seconds())
+}
+
+// TokenFile exports the state of a token file or a password file.
+func (m SourceMetrics) TokenFile(entries int, loaded time.Time) {
+	m.gauge("token_file_entries", "Tokens and users of a file in force, disabled ones included.", float64(entries), m.of()...)
+	m.since1970("token_file_last_success_timestamp_seconds", "When what is in force of a file was last found good, in seconds since 1970.", loaded, m.of()...)
 }
 
 // Issuer exports the state of an issuer's keys.

@@ -11,6 +11,11 @@ import (
 // old sources no longer report revocations.
 type currentSources struct{ *Service }
 
+var _ authz.Taker = currentSources{}
+
+// Takes implements authz.Taker.
+func (c currentSources) Takes() authz.Credentials { return c.current.Load().sources.guard.Takes() }
+
 // Authorize implements authz.Authorizer.
 func (c currentSources) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	for {

@@ -45,9 +45,9 @@ auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: "http://127.0.0.1:1/
 		fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
-auth: {sources: [{file: {path: %q}}]}
+auth: {sources: [{file: {path: %q}}, {passwd: {path: %q, format: htpasswd}}]}
 upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
-`, emptyTokenFile(t)),
+`, emptyTokenFile(t), htpasswd(t, "pump-7")),
 	} {
 		s, _ := startService(t, yaml)
 		if status, body := call(t, s, http.MethodPost, "/v1/reload", ""); status != http.StatusOK {

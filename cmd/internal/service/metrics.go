@@ -25,8 +25,11 @@ func (s *Service) metricState() observe.State {
 		},
 		Certificates: func() []observe.Certificate { return s.current.Load().certificateEnds() },
 		Brokers:      func() []pool.Status { return s.current.Load().upstream.poolStatus() },
-		Sources:      func(m observe.SourceMetrics) { s.current.Load().sources.collect(m) },
-		Bundled:      s.bundledState,
+		Sources: func(m observe.SourceMetrics) {
+			m.Passwords(s.workers.Stats())
+			s.current.Load().sources.collect(m)
+		},
+		Bundled: s.bundledState,
 	}
 }
 

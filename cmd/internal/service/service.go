@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -33,6 +34,7 @@ type Service struct {
 	bundled     *bundledBroker // nil with external brokers
 	demo        *demo          // nil unless this is a first start
 	denials     *denylist.List
+	workers     *passwordhash.Workers
 	clientIDKey []byte
 	memory      host.MemoryGuard
 	systemd     host.Systemd
@@ -67,7 +69,10 @@ type Process struct {
 // New makes every part of the service and opens every socket, but does not serve yet. It takes
 // over the plan. Everything that can fail fails here.
 func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
-	s := &Service{Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version), fatal: make(chan error, 8)}
+	s := &Service{
+		Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version),
+		workers: passwordhash.NewWorkers(0), fatal: make(chan error, 8),
+	}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
 	s.systemd.Log = p.Log.Logger
 	s.current.Store(emptyGeneration())

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
@@ -17,6 +18,9 @@ import (
 // and checks the section, so that the check command can call it, too.
 type source interface {
 	authz.Authorizer
+
+	// Takes says whether the source looks at tokens, at pairs or at both.
+	Takes() authz.Credentials
 
 	// Open reads what the source needs before it can answer. It is called once, before all
 	// other methods except Close.
@@ -43,6 +47,8 @@ type source interface {
 type sourceEnv struct {
 	log      *observe.Log
 	observer *observe.Observer
+	// workers bound the checks of passwords, for all sources together.
+	workers *passwordhash.Workers
 	// explain adds to the text of an error how the sandbox may have caused it.
 	explain func(text string) string
 }
@@ -109,6 +115,8 @@ func newSource(c config.Source, whole *config.Config, version string, in inputs)
 		return "jwt", s, err
 	case c.File != nil:
 		return "file", newFileSource(c.File), nil
+	case c.Passwd != nil:
+		return "passwd", newPasswdSource(c.Passwd), nil
 	}
 	return "", nil, errors.New("a kind of source that is not supported")
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -51,7 +52,13 @@ func (f *fileSource) AnswersFromMemory() {}
 func (f *fileSource) Close() {}
 
 // Collect implements source.
-func (f *fileSource) Collect(m observe.SourceMetrics) { m.TokenFile(f.Status()) }
+func (f *fileSource) Collect(m observe.SourceMetrics) {
+	s := f.Status()
+	m.TokenFile(s.Entries, s.Loaded)
+}
+
+// Takes implements source.
+func (f *fileSource) Takes() authz.Credentials { return authz.Tokens }
 
 // report implements reporter.
 func (f *fileSource) report(to *status) {

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -46,6 +47,10 @@ func newHTTPSource(c *config.HTTPSource, whole *config.Config, version string, i
 		Concurrency: c.Concurrency,
 	}), nil
 }
+
+// Takes implements source. A preset that asks with a user name and a password gets those that
+// are not the token.
+func (h *httpSource) Takes() authz.Credentials { return authz.Tokens }
 
 // Open implements source. Connections are opened when they are needed.
 func (h *httpSource) Open(_ context.Context, env sourceEnv) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -19,6 +20,9 @@ type jwtSource struct {
 func newJWTSource(c *config.JWTSource) (source, error) {
 	return &jwtSource{config: c}, jwtOptions(c).Check()
 }
+
+// Takes implements source.
+func (j *jwtSource) Takes() authz.Credentials { return authz.Tokens }
 
 // Probe implements prober.
 func (j *jwtSource) Probe(*config.Config) error {

@@ -16,7 +16,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
@@ -37,11 +36,12 @@ func (d *directory) Authorize(_ context.Context, r authz.Request) (*authz.Grant,
 	return &authz.Grant{Subject: subject}, nil
 }
 
+func (d *directory) Takes() authz.Credentials              { return authz.Tokens }
 func (d *directory) Open(context.Context, sourceEnv) error { return nil }
 func (d *directory) Reload(context.Context) error          { return nil }
 func (d *directory) Fault() error                          { return errors.New("a replica is behind") }
 func (d *directory) Collect(m observe.SourceMetrics) {
-	m.TokenFile(tokenfile.Status{Entries: len(d.tokens)})
+	m.TokenFile(len(d.tokens), time.Time{})
 }
 func (d *directory) Close() { d.closed = true }
 

@@ -166,6 +166,9 @@ func hostOf(x *usedSource) string {
 	return ""
 }
 
+// Takes implements authz.Taker.
+func (n named) Takes() authz.Credentials { return authz.Takes(n.Authorizer) }
+
 // Authorize implements authz.Authorizer.
 func (n named) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	grant, err := n.Authorizer.Authorize(ctx, r)
@@ -291,5 +294,5 @@ func (x *usedSource) locate(c *config.Config, i int, err error) error {
 
 // sourceEnv returns the part of the service that the sources of s may use.
 func (s *Service) sourceEnv() sourceEnv {
-	return sourceEnv{log: s.Log, observer: s.observer, explain: s.explain}
+	return sourceEnv{log: s.Log, observer: s.observer, workers: s.workers, explain: s.explain}
 }

@@ -8,18 +8,19 @@ import (
 
 // status is the answer of /v1/status.
 type status struct {
-	Version      string              `json:"version"`
-	Started      time.Time           `json:"started"`
-	Ready        bool                `json:"ready"`
-	NotReady     string              `json:"not_ready,omitempty"`
-	Connections  int                 `json:"connections"`
-	Sessions     int                 `json:"sessions"`
-	Denials      int                 `json:"denials"` // in force, see POST /v1/revocations
-	TokenFiles   []tokenFileStatus   `json:"token_files"`
-	Certificates []certificateStatus `json:"certificates,omitempty"`
-	Upstream     []brokerStatus      `json:"upstream,omitempty"`
-	Config       configStatus        `json:"config"`
-	LastReload   *reloadStatus       `json:"last_reload,omitempty"`
+	Version       string              `json:"version"`
+	Started       time.Time           `json:"started"`
+	Ready         bool                `json:"ready"`
+	NotReady      string              `json:"not_ready,omitempty"`
+	Connections   int                 `json:"connections"`
+	Sessions      int                 `json:"sessions"`
+	Denials       int                 `json:"denials"` // in force, see POST /v1/revocations
+	TokenFiles    []tokenFileStatus   `json:"token_files"`
+	PasswordFiles []tokenFileStatus   `json:"password_files,omitempty"`
+	Certificates  []certificateStatus `json:"certificates,omitempty"`
+	Upstream      []brokerStatus      `json:"upstream,omitempty"`
+	Config        configStatus        `json:"config"`
+	LastReload    *reloadStatus       `json:"last_reload,omitempty"`
 }
 
 // configStatus describes the configuration in force.
@@ -28,7 +29,7 @@ type configStatus struct {
 	Loaded      time.Time `json:"loaded"`
 }
 
-// tokenFileStatus describes a token file.
+// tokenFileStatus describes a token file or a password file.
 type tokenFileStatus struct {
 	Path        string    `json:"path"`
 	Entries     int       `json:"entries"`
