@@ -24,14 +24,16 @@ type API struct {
 	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
-	// Withdraw removes what is withdrawn from the caches and, if the withdrawal asks for
-	// it, denies it. It returns how many entries it has removed. Its error may be [ErrFull].
+	// Withdraw removes the answers that the withdrawal names from the caches and, if the
+	// withdrawal asks for it, denies the token. It returns how many entries it has removed. Its
+	// error may be [ErrFull].
 	Withdraw func(Withdrawal) (entries int, err error)
-	// Save makes denials outlast a restart.
+	// Save stores denials, so that they survive a restart.
 	Save func() error
 	// Purge empties the caches and returns how many entries it has removed.
 	Purge func() int
-	// Reload reads the configuration and its files again and returns what is wrong.
+	// Reload reads the configuration and its files again and returns an error that lists the
+	// faults.
 	Reload func(context.Context) error
 }
 
@@ -64,10 +66,10 @@ type Session struct {
 	BytesDown int64 `json:"bytes_down"`
 	// Denied is how many messages and topic filters its topic rules did not allow.
 	Denied int64 `json:"denied"`
-	// IdleSeconds is how long ago data last came from or went to the device, nil if the
+	// IdleSeconds is how long ago data last came from or went to the device, or nil if the
 	// system does not know.
 	IdleSeconds *int64 `json:"idle_seconds,omitempty"`
-	// Expires is when the grant ends, nil for never.
+	// Expires is when the grant expires, or nil for never.
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
@@ -139,13 +141,13 @@ func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 // Withdrawal is a request to POST /v1/revocations.
 type Withdrawal struct {
 	authz.Revocation
-	// Deny means that what is withdrawn is refused even if a token source grants it, until
-	// the time Until. The zero time leaves it to [API.Withdraw] until when.
+	// Deny means that the token is refused even if a token source grants it, until the time
+	// Until. If Until is zero, [API.Withdraw] chooses the time.
 	Deny  bool
 	Until time.Time
 }
 
-// ErrFull means that there is no room for one more denial.
+// ErrFull means that no further denial can be stored.
 var ErrFull = errors.New("there is no room for one more denial")
 
 // revocation is the body of POST /v1/revocations. Exactly one of the first three is set.
@@ -190,7 +192,7 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 	if withdrawal.Deny {
 		if err := a.Save(); err != nil {
 			problem.Write(w, http.StatusInternalServerError, fmt.Sprintf(
-				"the denial holds and %d sessions have ended, but it does not last over a restart until it can be saved: %v", sessions, err))
+				"the denial is in force and %d sessions have ended, but it will not survive a restart until it can be saved: %v", sessions, err))
 			return
 		}
 	}
@@ -219,7 +221,7 @@ func (b revocation) withdrawal(now time.Time) (Withdrawal, error) {
 	case b.Until == "":
 		return w, nil
 	case !w.Deny:
-		return Withdrawal{}, errors.New("until goes with mode deny alone")
+		return Withdrawal{}, errors.New("until is allowed only with mode deny")
 	}
 	var err error
 	if w.Until, err = time.Parse(time.RFC3339, b.Until); err != nil {
@@ -231,8 +233,8 @@ func (b revocation) withdrawal(now time.Time) (Withdrawal, error) {
 	return w, nil
 }
 
-// decode reads a JSON object strictly. Its errors repeat nothing of the content, which may
-// be a token.
+// decode reads a JSON object strictly. Its errors contain nothing of the content, which may be
+// a token.
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
@@ -240,7 +242,7 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 		return errors.New("the body is not a JSON object with the fields of this call")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the body goes on after its JSON object")
+		return errors.New("the body has more text after its JSON object")
 	}
 	return nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
-// Options are the parts of the admin side. A path whose handler is nil does not exist. The
+// Options are the parts of the admin side. If a handler is nil, its path does not exist. The
 // functions are called for every request, from many goroutines.
 type Options struct {
-	// Token returns the admin token, which callers send as bearer token (RFC 6750 section
-	// 2.1). While it is empty every path that needs it refuses. It must be set.
+	// Token returns the admin token, which callers send as bearer token (RFC 6750 section 2.1).
+	// While it is empty, every path that needs it refuses requests. Token must be set.
 	Token func() string
-	// Ready returns nil while the proxy can serve devices, otherwise why not. It must be
+	// Ready returns nil while the proxy can serve devices, and otherwise why not. It must be
 	// set.
 	Ready func() error
 	// Metrics serves /metrics.
@@ -26,8 +26,8 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
-	// PushSecret returns the secret with which token services sign pushes. While it is
-	// empty every push is refused. Nil means that there is no /v1/push.
+	// PushSecret returns the secret with which token services sign pushes. While it is empty,
+	// every push is refused. If PushSecret is nil, there is no /v1/push.
 	PushSecret func() string
 }
 
@@ -81,7 +81,7 @@ func requireToken(current func() string, next http.Handler) http.Handler {
 		token := current()
 		want := sha256.Sum256([]byte(token))
 		given, ok := bearer(r.Header.Get("Authorization"))
-		// Digests are of one length, so the time of the comparison reveals nothing about
+		// The digests have the same length, so the time of the comparison reveals nothing about
 		// the length of the token.
 		got := sha256.Sum256([]byte(given))
 		if !ok || token == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {

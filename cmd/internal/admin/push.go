@@ -26,19 +26,19 @@ import (
 // minutes off, and each signature is accepted once.
 const (
 	pushSkew = 5 * time.Minute
-	// maxPushes is how many signatures are remembered. Further pushes are refused, because
-	// they could be replays.
+	// maxPushes is how many signatures are stored. Further pushes are refused, because they
+	// could be replays.
 	maxPushes = 100_000
 )
 
-// pushVerifier passes on pushes with a good signature, each once.
+// pushVerifier passes on pushes with a valid signature, each once.
 type pushVerifier struct {
 	secret func() string
 	now    func() time.Time
 	next   http.Handler
 
 	mu   sync.Mutex
-	seen map[[sha256.Size]byte]time.Time // until when to remember it
+	seen map[[sha256.Size]byte]time.Time // until when the signature is stored
 }
 
 func newPushVerifier(secret func() string, next http.Handler) *pushVerifier {
@@ -49,7 +49,7 @@ func newPushVerifier(secret func() string, next http.Handler) *pushVerifier {
 func (v *pushVerifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		problem.Write(w, http.StatusBadRequest, "the body is too large or did not arrive whole")
+		problem.Write(w, http.StatusBadRequest, "the body is too large or did not arrive completely")
 		return
 	}
 	signature, ok := v.verify(r.Header.Get("X-Timestamp"), r.Header.Get("X-Signature"), body)
@@ -58,14 +58,14 @@ func (v *pushVerifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !v.first(signature) {
-		problem.Write(w, http.StatusConflict, "this push has come before, or too many have: sign each one anew")
+		problem.Write(w, http.StatusConflict, "this push was received before, or there were too many: sign each one anew")
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	v.next.ServeHTTP(w, r)
 }
 
-// verify returns the signature, and whether it is good and recent enough.
+// verify returns the signature, and whether it is valid and recent enough.
 func (v *pushVerifier) verify(timestamp, header string, body []byte) (signature [sha256.Size]byte, ok bool) {
 	given, ok := strings.CutPrefix(header, "hmac-sha256=")
 	raw, err := hex.DecodeString(given)
@@ -105,7 +105,7 @@ func (v *pushVerifier) first(signature [sha256.Size]byte) bool {
 	if len(v.seen) >= maxPushes {
 		return false
 	}
-	// The timestamp may lie in the future by as much as in the past.
+	// The timestamp may be as far in the future as in the past.
 	v.seen[signature] = now.Add(2 * pushSkew)
 	return true
 }

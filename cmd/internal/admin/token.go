@@ -18,8 +18,8 @@ const minToken = 16
 // MaxSecret is the size of the largest file with a secret of the admin side, in bytes.
 const MaxSecret = 64 << 10
 
-// EnsureToken returns the admin token in the file at path. If there is no file, it makes
-// one with a new token that only its owner can read.
+// EnsureToken returns the admin token in the file at path. If there is no file, it creates one
+// with a new token that only its owner can read.
 func EnsureToken(path string) (string, error) {
 	b, _, err := files.Read(path, MaxSecret)
 	switch {
@@ -30,7 +30,7 @@ func EnsureToken(path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken {
-		return "", fmt.Errorf("admin token: %s: %d characters are too few, use %d or more, or remove the file and a new one is made", path, len(token), minToken)
+		return "", fmt.Errorf("admin token: %s: %d characters are too few; use %d or more, or remove the file to have a new one made", path, len(token), minToken)
 	}
 	return token, nil
 }
@@ -44,7 +44,7 @@ func createToken(path string) (string, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return EnsureToken(path) // another process has just made it
+		return EnsureToken(path) // another process has just created it
 	case err != nil:
 		return "", fmt.Errorf("admin token: %w", err)
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// checker looks at what concerns several keys.
+// checker checks rules that concern several keys.
 type checker struct {
 	*Config
 	report *schema.Report
@@ -80,7 +80,7 @@ func (c *checker) pair(path, certificate, key string) {
 	}
 }
 
-// address reports an address that a listener before the given position has.
+// address reports an address that conflicts with that of an earlier listener.
 func (c *checker) address(path, address string, before int) {
 	if address == "" {
 		return
@@ -160,7 +160,7 @@ func (c *checker) jwt(path string, s *JWTSource) {
 // guard compares the bounds on the length of a token.
 func (c *checker) guard() {
 	if g := c.Auth.Guard; g.MinLength > g.MaxLength {
-		c.report.Fault("auth.guard.min_length", "is more than max_length; no token would be good")
+		c.report.Fault("auth.guard.min_length", "is more than max_length; no token would be valid")
 	}
 }
 
@@ -177,8 +177,8 @@ func (c *checker) upstream() {
 	}
 }
 
-// servers looks at the brokers together. A server that is at fault or bundled parses as the
-// zero Server.
+// servers checks the brokers together. A server that is at fault or bundled parses as the zero
+// Server.
 func (c *checker) servers(texts []string) {
 	servers := make([]upstream.Server, len(texts))
 	for i, text := range texts {
@@ -258,7 +258,7 @@ func (c *checker) webSocket(path string, w *WebSocket) {
 	}
 }
 
-// webSocketTokens reports places of the token that no listener has.
+// webSocketTokens reports places of the token that no listener supports.
 func (c *checker) webSocketTokens() {
 	if slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.WebSocket != nil }) {
 		return

@@ -7,9 +7,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
-// Config is the configuration in force, with defaults filled in and absolute paths. It does
-// not change after [Load]. The doc tag of each field is what the operator's manual says
-// about the key. Comments here add what a programmer needs.
+// Config is the configuration in force, with defaults and absolute paths. It does not change
+// after [Load]. The doc tag of each field is the text about the key in the operator's manual.
+// Comments here are for programmers.
 type Config struct {
 	Data      string     `yaml:"data" type:"data directory" default:"./mqtt-auth-proxy-data" required:"true" doc:"data directory, for everything the proxy itself writes"`
 	Listeners []Listener `yaml:"listeners" default:"[{address: '127.0.0.1:1883'}, {address: ':8883', tls: {auto: true}}]" min:"1" doc:"where devices connect; setting one replaces both defaults"`
@@ -25,8 +25,8 @@ type Config struct {
 	Telemetry Telemetry  `yaml:"telemetry"`
 	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"drop the right to use files that the process does not need, where the system supports it (Linux, Landlock)"`
 
-	// Origins says where the values were set. Its Files do not include certificates, which
-	// the code that loads them also watches.
+	// Origins says where the values were set. Its Files do not include certificates, which are
+	// watched by the code that loads them.
 	schema.Origins `yaml:"-"`
 }
 

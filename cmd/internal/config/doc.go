@@ -1,19 +1,19 @@
-// Package config holds the keys of the configuration and what concerns several of them. It
-// turns the config file and the environment into a checked [Config].
+// Package config defines the keys of the configuration and the checks that concern several of
+// them. It turns the config file and the environment into a checked [Config].
 //
 //	c, err := config.Load(config.Options{Path: "proxy.yaml", Environ: os.Environ()})
 //	if err != nil {
 //		return err // an *Error: every fault, one line each
 //	}
 //
-// How files, variables and secrets are read is the business of package schema, whose
-// comment says what a value may look like and which value takes precedence. Variables begin
-// with MQTT_AUTH_PROXY_, and MQTT_AUTH_PROXY_CONFIG names the config file when no flag does.
+// Package schema reads files, variables and secrets; its comment describes the form of values
+// and their precedence. Variables begin with MQTT_AUTH_PROXY_. MQTT_AUTH_PROXY_CONFIG names the
+// config file if no flag does.
 //
-// Only the command reads a Config. It hands plain fields to the components, none of which
-// knows that a file exists. They take 0 for their default, while an operator writes 0 for
-// none. A key whose tag says zero:"none" therefore holds [schema.None] when 0 is written,
-// which every component takes for none.
+// Only the command reads a Config. It passes plain fields to the components, which know nothing
+// of a config file. For a component 0 means its default, while for an operator it means none. A
+// key with the tag zero:"none" therefore has the value [schema.None] if 0 is written, which
+// means none to every component.
 //
 // # Adding a key
 //

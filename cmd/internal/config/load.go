@@ -6,7 +6,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
-// What a configuration consists of, apart from its keys.
+// These are the parts of a configuration other than its keys.
 type (
 	Secret = schema.Secret
 	Key    = schema.Key
@@ -17,8 +17,8 @@ type (
 // prefix begins the name of every variable of the program.
 const prefix = "MQTT_AUTH_PROXY_"
 
-// Options say where a configuration comes from. The zero value is the embedded default in
-// the working directory, whatever the environment says.
+// Options say where a configuration comes from. The zero value means the embedded default in
+// the working directory, without the environment.
 type Options struct {
 	// Path is the config file. Empty means the file that MQTT_AUTH_PROXY_CONFIG names, or
 	// none.
@@ -29,14 +29,13 @@ type Options struct {
 	WorkDir string
 	// DataDir is the value of the --data flag. Empty means that the flag was not given.
 	DataDir string
-	// Whole makes a file without a single key a fault, see [schema.Options].
+	// Whole makes a file without any key a fault, see [schema.Options].
 	Whole bool
-	// Check looks at what this package cannot judge, such as templates, and reports
-	// through fault, whose key is a path such as upstream.username. Keys already at
-	// fault hold their defaults or are empty, and are not reported again, nor are
-	// sections with a key at fault. What the
-	// check depends on besides the Config is not in [schema.Origins.Hash]. Nil means no
-	// further checks.
+	// Check checks what this package cannot check, such as templates. It reports faults through
+	// fault, whose key is a path such as upstream.username. A key that already has a fault has
+	// its default or is empty; faults of such keys, and of sections that contain them, are not
+	// reported again. [schema.Origins.Hash] covers only the Config, and nothing else that Check
+	// reads. Nil means no further checks.
 	Check func(c *Config, fault func(key, reason string))
 }
 
@@ -80,5 +79,5 @@ func Keys() []Key { return schema.Keys[Config](prefix) }
 // Render returns the effective configuration as YAML, see [schema.Origins.Render].
 func (c *Config) Render() ([]byte, error) { return c.Origins.Render(c) }
 
-// Fingerprint names what the configuration says, see [schema.Origins.Fingerprint].
+// Fingerprint identifies the values of the configuration, see [schema.Origins.Fingerprint].
 func (c *Config) Fingerprint() (string, error) { return c.Origins.Fingerprint(c) }

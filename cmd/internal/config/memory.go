@@ -6,11 +6,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 )
 
-// Memory bounds the memory of the process. The zero value is "off".
+// Memory is the memory limit of the process. The zero value is "off".
 type Memory struct {
-	// Auto means what the system allows.
+	// Auto means the limit that the system sets.
 	Auto bool
-	// Size is in bytes; 0 without Auto means no bound.
+	// Size is in bytes; 0 without Auto means no limit.
 	Size int64
 }
 
@@ -25,7 +25,7 @@ func (m Memory) String() string {
 	return schema.FormatSize(m.Size)
 }
 
-// minMemory is the smallest bound that the program can work with, in bytes.
+// minMemory is the smallest limit with which the program can work, in bytes.
 const minMemory = 32 << 20
 
 func parseMemory(text string) (any, error) {

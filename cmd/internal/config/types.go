@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// types are what type tags in this package name besides the types of package schema.
+// types are the types for type tags in this package, in addition to those of package schema.
 func types() map[string]schema.Type {
 	return map[string]schema.Type{
 		"address": text(checkListen),  // host:port, or systemd:NAME
@@ -33,11 +33,11 @@ func text(check func(string) error) schema.Type {
 	return func(text string) (any, error) { return text, check(text) }
 }
 
-// inherited begins a listener's address for a socket that systemd has opened.
+// inherited is the prefix of a listener's address that stands for a socket from systemd.
 const inherited = "systemd:"
 
-// Inherited returns the name of the socket that a listener's address takes over from
-// systemd. It returns false for an ordinary address.
+// Inherited returns the name of the systemd socket in a listener's address. It returns false
+// for an ordinary address.
 func Inherited(address string) (name string, ok bool) { return strings.CutPrefix(address, inherited) }
 
 // checkListen accepts an address to listen on.
@@ -115,8 +115,8 @@ func checkServer(server string) error {
 	return err
 }
 
-// checkOrigin accepts what a browser or an app made of web pages can send as Origin, with
-// *. for the first labels of the host, and * alone.
+// checkOrigin accepts the values that a browser, or an app made of web pages, sends as Origin,
+// with *. for the first labels of the host, and * for all.
 func checkOrigin(origin string) error {
 	if origin == "*" || origin == "null" || appOrigin.MatchString(origin) && !webOrigin(origin) {
 		return nil
@@ -129,8 +129,8 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// appOrigin is the origin of an app with a scheme of its own. Its host may be anything, or
-// be missing: file://, app://., capacitor://localhost.
+// appOrigin is the origin of an app with a scheme of its own. The host may be anything, or
+// missing: file://, app://., capacitor://localhost.
 var appOrigin = regexp.MustCompile(`^[a-z][a-z0-9+.-]*://[A-Za-z0-9._~:-]*$`)
 
 func webOrigin(origin string) bool {

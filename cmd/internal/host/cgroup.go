@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// cgroups reads the memory controllers of the control groups that the process is in: its
-// own and those around it, as a container runtime or a service manager sets them up. root
-// is the file system from / on.
+// cgroups reads the memory controllers of the control groups that the process is in: its own
+// and those around it, as a container runtime or a service manager sets them up. root is the
+// root of the file system.
 //
-// What counts as used is the working set: page cache that the kernel would give up first
-// is not part of it.
+// The usage is the working set: it does not include page cache that the kernel would reclaim
+// first.
 type cgroups struct{ root fs.FS }
 
-// cgroupVersion is where one of the two versions of control groups keeps things.
+// cgroupVersion describes the files of one of the two versions of control groups.
 type cgroupVersion struct {
 	base        string   // the mount point
 	limits      []string // the smallest number in these files is the limit
@@ -37,7 +37,7 @@ func cgroupVersions() []cgroupVersion {
 	}}
 }
 
-// usage returns that of the group that is closest to its limit. It is false if no group
+// usage returns the usage of the group that is closest to its limit. ok is false if no group
 // has a limit, or if nothing can be read.
 func (g cgroups) usage() (tightest usage, ok bool) {
 	for _, v := range cgroupVersions() {
@@ -53,8 +53,8 @@ func (g cgroups) usage() (tightest usage, ok bool) {
 	return tightest, ok
 }
 
-// pathOf returns the process's own group below the mount point. In a container where that
-// group itself is mounted there is nothing at the path, but usage then gets to its root.
+// pathOf returns the process's own group below the mount point. In a container in which that
+// group itself is mounted, the path does not exist, but usage then reads its root.
 func (g cgroups) pathOf(v cgroupVersion) string {
 	text, _ := fs.ReadFile(g.root, "proc/self/cgroup")
 	for line := range strings.Lines(string(text)) {
@@ -66,7 +66,7 @@ func (g cgroups) pathOf(v cgroupVersion) string {
 	return "/"
 }
 
-// read returns the usage of one group, false if it has no limit.
+// read returns the usage of one group, or false if it has no limit.
 func (g cgroups) read(v cgroupVersion, dir string) (usage, bool) {
 	u := usage{limit: math.MaxInt64}
 	for _, name := range v.limits {
@@ -74,7 +74,7 @@ func (g cgroups) read(v cgroupVersion, dir string) (usage, bool) {
 			u.limit = min(u.limit, n)
 		}
 	}
-	// Version 1 writes "no limit" as more bytes than any machine has.
+	// Version 1 writes "no limit" as a number that is larger than the memory of any machine.
 	if u.limit >= 1<<60 {
 		return usage{}, false
 	}
@@ -86,7 +86,7 @@ func (g cgroups) read(v cgroupVersion, dir string) (usage, bool) {
 	return u, true
 }
 
-// number reads a file with one number. It is false for anything else, such as "max".
+// number reads a file with one number. It returns false for anything else, such as "max".
 func (g cgroups) number(name string) (int64, bool) {
 	text, err := fs.ReadFile(g.root, name)
 	if err != nil {
@@ -96,7 +96,8 @@ func (g cgroups) number(name string) (int64, bool) {
 	return n, err == nil
 }
 
-// statistic reads one of the lines "name number" of a file, 0 without it.
+// statistic reads one of the lines "name number" of a file. It returns 0 if there is no such
+// line.
 func (g cgroups) statistic(name, key string) int64 {
 	text, _ := fs.ReadFile(g.root, name)
 	for line := range strings.Lines(string(text)) {

@@ -20,15 +20,15 @@ const (
 // another process that listens on the same address (see ListenOptions.Shared). Connections
 // that have begun can still be accepted, while closing the socket would reset them.
 //
-// Without it, 20 restarts in front of 32 clients that connect as fast as they can reset some
-// 150 connections; with it, none.
+// Without it, 20 restarts reset some 150 connections of 32 clients that connect as fast as they
+// can; with it, none.
 //
 // Connections that are accepted from now on inherit the filter, which matches none of
 // their packets.
 func Divert(ln net.Listener) error { return onSocket(ln, dropBeginnings) }
 
 func dropBeginnings(raw syscall.RawConn) (setErr error) {
-	// Load the flags; of SYN and ACK only SYN: drop, else take all of it.
+	// Load the flags. If of SYN and ACK only SYN is set, drop the packet; otherwise accept it.
 	filter := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: tcpFlags},
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: tcpSYN | tcpACK},

@@ -1,7 +1,6 @@
-// Package host is what the process needs from the machine that it runs on, and what it
-// gives up there:
+// Package host deals with the machine that the process runs on:
 //
-//   - [Systemd] reports to the service manager, and [Sockets] are those that the manager
+//   - [Systemd] reports to the service manager, and [Sockets] are the sockets that the manager
 //     has opened for the process.
 //   - [Listen] opens listening sockets whose connections notice dead peers, and [Divert]
 //     hands new connections over to the next process.
@@ -10,6 +9,6 @@
 //     collection.
 //   - [AddProcessors] and [DescriptorLimit] concern processors and file descriptors.
 //
-// What a system lacks is either no error, such as a service manager that is not there, or
-// one that names it, such as [ErrNoSandbox].
+// If the system lacks a feature, that is either no error, as for a missing service manager, or
+// a specific one such as [ErrNoSandbox].
 package host

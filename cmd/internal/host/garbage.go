@@ -6,18 +6,18 @@ import (
 	"runtime/metrics"
 )
 
-// garbageRoom is how much garbage may gather before it is collected, in bytes. Go lets as
-// much gather as is in use, so that a fleet's sessions cost twice what they hold. Sessions
-// live for months and the relay allocates nothing, so collecting earlier costs next to
-// nothing: with it a TLS session takes 6.0 KiB instead of 8.1.
+// garbageRoom is how much garbage may accumulate before it is collected, in bytes. By default
+// Go lets as much accumulate as is in use, which doubles the memory of a fleet's sessions.
+// Sessions live for months and the relay allocates nothing, so collecting earlier costs almost
+// nothing: with garbageRoom a TLS session takes 6.0 KiB instead of 8.1.
 const garbageRoom = 4 << 20
 
-// Bounds of garbageRoom in percent of the memory in use (see [debug.SetGCPercent]). Below
-// the lower one collecting would cost more processor time than the memory is worth: each
-// cycle looks at everything in use.
+// Bounds of garbageRoom in percent of the memory in use (see [debug.SetGCPercent]). Below the
+// lower bound, collecting would cost more processor time than the memory is worth, because each
+// cycle scans everything in use.
 const minGarbage, maxGarbage = 50, 100
 
-// garbagePace fits the pace of garbage collection to the memory in use.
+// garbagePace adapts the pace of garbage collection to the memory in use.
 type garbagePace struct {
 	percent int // in force, 0 if the operator has set it (GOGC)
 	sample  []metrics.Sample
@@ -32,8 +32,8 @@ func newGarbagePace() *garbagePace {
 	return p
 }
 
-// adjust goes by what the last cycle has found. Setting the pace stops the process for a
-// moment, so it is set only when it changes by a tenth or more.
+// adjust uses the result of the last cycle. Setting the pace stops the process for a moment, so
+// it is set only if it changes by a tenth or more.
 func (p *garbagePace) adjust() {
 	if p.percent == 0 {
 		return

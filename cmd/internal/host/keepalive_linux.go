@@ -8,13 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setKeepAlive sets what finds dead peers once, on the listening socket, from which every
-// connection inherits it in Linux. Package net would set it again for each connection,
-// with four system calls, and does not know TCP_USER_TIMEOUT.
+// setKeepAlive sets the options for detecting dead peers once, on the listening socket, from
+// which every connection inherits them on Linux. Package net would set them again for each
+// connection, with four system calls, and does not know TCP_USER_TIMEOUT.
 func setKeepAlive(lc *net.ListenConfig) {
-	lc.KeepAlive = -1 // each connection has it already
+	lc.KeepAlive = -1 // each connection inherits it
 	lc.Control = func(_, _ string, raw syscall.RawConn) error { return setDeadPeerLimits(raw) }
-	// Go opens a listener for multipath TCP where the kernel can, and that has no
+	// Go opens a listener for multipath TCP if the kernel supports it, and that has no
 	// TCP_USER_TIMEOUT.
 	lc.SetMultipathTCP(false)
 }

@@ -4,5 +4,5 @@ package host
 
 import "net"
 
-// setKeepAlive lets package net set what finds dead peers on each connection.
+// setKeepAlive lets package net set the options for detecting dead peers on each connection.
 func setKeepAlive(lc *net.ListenConfig) { lc.KeepAliveConfig = keepAlive }

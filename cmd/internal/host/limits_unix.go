@@ -21,8 +21,8 @@ func allowSharing(raw syscall.RawConn) error {
 	return setErr
 }
 
-// DescriptorLimit returns how many file descriptors the process may have open, false if
-// there is no limit. The Go runtime has raised the limit as far as the system lets it.
+// DescriptorLimit returns how many file descriptors the process may have open, or false if
+// there is no limit. The Go runtime has raised the limit as far as the system allows.
 func DescriptorLimit() (int, bool) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Cur) > math.MaxInt32 {

@@ -9,37 +9,37 @@ import (
 	"time"
 )
 
-// keepAlive finds devices that are gone within about three minutes. It costs one probe a
-// minute for each connection that carries nothing else.
+// keepAlive detects devices that are gone within about three minutes. It costs one probe per
+// minute for each connection that is otherwise idle.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 30 * time.Second, Count: 4}
 
-// userTimeout is how long sent data may stay without acknowledgement, on systems that
-// have such a limit (TCP_USER_TIMEOUT, RFC 5482): keep-alive covers only connections that
-// have nothing to send. It is the time after which keep-alive gives up too; with any other
-// value Linux would ignore the number of probes.
+// userTimeout is how long sent data may remain unacknowledged, on systems that have such a
+// limit (TCP_USER_TIMEOUT, RFC 5482), because keep-alive covers only connections that have
+// nothing to send. Keep-alive gives up after the same time: with any other value Linux would
+// ignore the number of probes.
 const userTimeout = 3 * time.Minute
 
-// ListenOptions change how [Listen] opens a socket. The zero value means the address
-// belongs to the socket alone.
+// ListenOptions change how [Listen] opens a socket. With the zero value, no other socket may
+// use the address.
 type ListenOptions struct {
-	// Shared lets other processes listen on the same address (SO_REUSEPORT), as the next
-	// process does in a restart without a gap.
+	// Shared lets other processes listen on the same address (SO_REUSEPORT), such as the next
+	// process in a restart without a gap.
 	Shared bool
-	// Replaced are listeners of this process that may overlap the address and will be
-	// closed soon, such as that of 127.0.0.1:1883 when :1883 is opened. On Linux they do
-	// not stand in the way.
+	// Replaced are listeners of this process that may overlap the address and will be closed
+	// soon, such as that of 127.0.0.1:1883 when :1883 is opened. On Linux they do not prevent
+	// opening the new one.
 	Replaced []net.Listener
 }
 
-// Listen opens a TCP socket. Its connections notice within about three minutes that their
-// peer is gone. The error is that of package net; [syscall.EADDRINUSE] may mean that a
-// listener to be replaced stands in the way.
+// Listen opens a TCP socket. Its connections detect within about three minutes that their peer
+// is gone. The error is that of package net; [syscall.EADDRINUSE] may mean that a listener in
+// Replaced still uses the address.
 func Listen(address string, o ListenOptions) (net.Listener, error) {
 	ln, err := listen(address, o.Shared)
 	if !errors.Is(err, syscall.EADDRINUSE) || len(o.Replaced) == 0 {
 		return ln, err
 	}
-	if ln, err = listenBeside(o.Replaced, address); err != nil || !o.Shared {
+	if ln, err = listenOverlapping(o.Replaced, address); err != nil || !o.Shared {
 		return ln, err
 	}
 	if err := onSocket(ln, allowSharing); err != nil {
@@ -69,13 +69,13 @@ type keepingAlive struct{ net.Listener }
 func (k keepingAlive) Accept() (net.Conn, error) {
 	conn, err := k.Listener.Accept()
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		// Without it the connection works as well.
+		// The connection works without it as well.
 		_ = tcp.SetKeepAliveConfig(keepAlive)
 	}
 	return conn, err
 }
 
-// onSocket does something to the socket of a listener.
+// onSocket calls a function with the socket of a listener.
 func onSocket(ln net.Listener, do func(syscall.RawConn) error) error {
 	conn, ok := ln.(syscall.Conn)
 	if !ok {

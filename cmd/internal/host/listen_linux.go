@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenBeside opens a socket whose address overlaps those of the process's own sockets,
-// which share their port with it for as long as that takes (SO_REUSEPORT, socket(7)). They
-// do not share it for good, because any other program of the same user could then join.
+// listenOverlapping opens a socket whose address overlaps those of the process's own sockets.
+// These share their port only while it is opened (SO_REUSEPORT, socket(7)), because otherwise
+// any other program of the same user could listen on it.
 //
-// With it an address widens in one reload, in which a socket listens at any time. Otherwise
-// it takes two reloads, and between them, for ten seconds and more if the program finds the
-// changes by itself, every connection is refused.
-func listenBeside(own []net.Listener, address string) (ln net.Listener, err error) {
+// With it a single reload can replace an address by a wider one, and a socket is listening at
+// all times. Otherwise that would take two reloads, and every connection between them would be
+// refused, for ten seconds and more if the program finds the changes itself.
+func listenOverlapping(own []net.Listener, address string) (ln net.Listener, err error) {
 	for _, o := range own {
 		before, err := sharePort(o, 1)
 		if err != nil {
 			return nil, errors.Join(syscall.EADDRINUSE, err)
 		}
-		// The socket stays in use if the reload fails later on.
+		// The socket remains usable if the reload fails later.
 		defer func() { _, _ = sharePort(o, before) }()
 	}
 	var lc net.ListenConfig
@@ -42,7 +42,7 @@ func listenBeside(own []net.Listener, address string) (ln net.Listener, err erro
 }
 
 // sharePort sets whether other sockets may listen on the address of ln (1) or not (0), and
-// returns what was set before.
+// returns the previous value.
 func sharePort(ln net.Listener, value int) (before int, err error) {
 	err = onSocket(ln, func(raw syscall.RawConn) error {
 		var sockErr error

@@ -7,6 +7,6 @@ import (
 	"syscall"
 )
 
-// listenBeside opens a socket whose address overlaps those of the process's own sockets.
+// listenOverlapping opens a socket whose address overlaps those of the process's own sockets.
 // Only Linux can do that without a moment in which no socket listens.
-func listenBeside([]net.Listener, string) (net.Listener, error) { return nil, syscall.EADDRINUSE }
+func listenOverlapping([]net.Listener, string) (net.Listener, error) { return nil, syscall.EADDRINUSE }

@@ -15,12 +15,12 @@ import (
 
 const (
 	memoryPoll = time.Second
-	// memoryFull is the share of the limit at which connections are refused, memoryFree
-	// the share at which they are accepted again.
+	// memoryFull is the share of the limit at which connections are refused, and memoryFree the
+	// share at which they are accepted again.
 	memoryFull, memoryFree = 0.90, 0.85
-	// heapShare is the share of the limit above which the Go runtime collects garbage
-	// harder. The rest is for the database of the bundled broker and for what the kernel
-	// keeps for the sockets.
+	// heapShare is the share of the limit above which the Go runtime collects garbage more
+	// often. The rest is for the database of the bundled broker and for the kernel's memory for
+	// sockets.
 	heapShare = 0.80
 )
 
@@ -40,26 +40,26 @@ type MemoryUsage struct {
 	Full bool
 }
 
-// MemoryGuard has new connections refused before the kernel ends the process at its
-// memory limit, and every session with it. It also sets the limit and the pace at which
-// the Go runtime collects garbage. Its methods may be called from many goroutines, but
-// Check and Run from one at a time.
+// MemoryGuard has new connections refused before the process reaches its memory limit, at which
+// the kernel would end it with all sessions. It also sets the limit and the pace of the Go
+// runtime's garbage collection. Its methods may be called from many goroutines, except that
+// Check and Run must be called from one at a time.
 type MemoryGuard struct {
-	// Log takes a line when memory becomes short and when there is enough again.
+	// Log receives a line when memory becomes short and when there is enough again.
 	Log *zap.Logger
-	// SetHeap sets the memory limit of the Go runtime in bytes, see [HeapLimiter]. Nil
-	// leaves the limit as it is.
+	// SetHeap sets the memory limit of the Go runtime in bytes, see [HeapLimiter]. If it is
+	// nil, the limit is not changed.
 	SetHeap func(limit int64)
 
 	read  func(MemoryLimit) (usage, bool) // nil means readUsage
-	usage atomic.Pointer[usage]           // as Check last found it; nil without a limit
+	usage atomic.Pointer[usage]           // the result of the last Check; nil without a limit
 	full  atomic.Bool
 }
 
 var errMemoryFull = errors.New("the memory that the process may take is nearly used up")
 
-// Overload returns an error while new connections must be refused. It costs nothing: it
-// goes by what Check last found.
+// Overload returns an error while new connections must be refused. It is fast, because it uses
+// the result of the last Check.
 func (g *MemoryGuard) Overload() error {
 	if g.full.Load() {
 		return errMemoryFull
@@ -67,7 +67,7 @@ func (g *MemoryGuard) Overload() error {
 	return nil
 }
 
-// Usage returns what Check last found.
+// Usage returns the result of the last Check.
 func (g *MemoryGuard) Usage() MemoryUsage {
 	u := g.usage.Load()
 	if u == nil {
@@ -76,7 +76,7 @@ func (g *MemoryGuard) Usage() MemoryUsage {
 	return MemoryUsage{Used: u.used, Limit: u.limit, Full: g.full.Load()}
 }
 
-// Run checks once a second, against the limit of that moment, until ctx is done.
+// Run calls Check once a second, with the current limit, until ctx is done.
 func (g *MemoryGuard) Run(ctx context.Context, limit func() MemoryLimit) {
 	tick := time.NewTicker(memoryPoll)
 	defer tick.Stop()
@@ -92,7 +92,7 @@ func (g *MemoryGuard) Run(ctx context.Context, limit func() MemoryLimit) {
 	}
 }
 
-// Check looks how much of the limit is used now.
+// Check measures how much of the limit is used now.
 func (g *MemoryGuard) Check(limit MemoryLimit) {
 	read := g.read
 	if read == nil {
@@ -111,19 +111,19 @@ func (g *MemoryGuard) Check(limit MemoryLimit) {
 	}
 }
 
-// judge decides whether there is room for connections, and logs when that changes.
+// judge decides whether there is memory for connections, and logs when that changes.
 func (g *MemoryGuard) judge(u usage) {
 	switch share := u.share(); {
 	case share >= memoryFull && g.full.CompareAndSwap(false, true):
-		g.Log.Error("memory is nearly used up: new connections are refused, sessions go on",
+		g.Log.Error("memory is nearly used up: new connections are refused, sessions continue",
 			zap.Int64("used", u.used), zap.Int64("limit", u.limit))
 	case share <= memoryFree && g.full.CompareAndSwap(true, false):
-		g.Log.Info("there is memory again: new connections are let in", zap.Int64("used", u.used), zap.Int64("limit", u.limit))
+		g.Log.Info("there is memory again: new connections are accepted", zap.Int64("used", u.used), zap.Int64("limit", u.limit))
 	}
 }
 
-// HeapLimiter returns what sets the memory limit of the Go runtime, nil if the operator
-// has set it (GOMEMLIMIT).
+// HeapLimiter returns the function that sets the memory limit of the Go runtime, or nil if the
+// operator has set it (GOMEMLIMIT).
 func HeapLimiter() func(limit int64) {
 	if debug.SetMemoryLimit(-1) != math.MaxInt64 {
 		return nil
@@ -131,7 +131,7 @@ func HeapLimiter() func(limit int64) {
 	return func(limit int64) { debug.SetMemoryLimit(limit) }
 }
 
-// heapLimit returns the limit of the Go runtime for that of the process, 0 for none.
+// heapLimit returns the limit of the Go runtime for a limit of the process, or 0 for none.
 func heapLimit(limit int64) int64 {
 	if limit == 0 {
 		return math.MaxInt64
@@ -139,7 +139,7 @@ func heapLimit(limit int64) int64 {
 	return int64(float64(limit) * heapShare)
 }
 
-// usage is how much is used of a limit, both in bytes.
+// usage is the used memory and its limit, both in bytes.
 type usage struct{ used, limit int64 }
 
 // share returns the used part of the limit: 1 is all of it.
@@ -150,7 +150,7 @@ func (u usage) share() float64 {
 	return float64(u.used) / float64(u.limit)
 }
 
-// readUsage returns how much is used of the limit, false if there is none.
+// readUsage returns how much of the limit is used, or false if there is none.
 func readUsage(limit MemoryLimit) (usage, bool) {
 	switch {
 	case limit.Auto:
@@ -161,7 +161,7 @@ func readUsage(limit MemoryLimit) (usage, bool) {
 	return usage{}, false
 }
 
-// runtimeMemory returns what the Go runtime holds of the system's memory, in bytes.
+// runtimeMemory returns the memory that the Go runtime has obtained from the system, in bytes.
 func runtimeMemory() int64 {
 	const total, released = "/memory/classes/total:bytes", "/memory/classes/heap/released:bytes"
 	samples := []metrics.Sample{{Name: total}, {Name: released}}

@@ -12,36 +12,35 @@ import (
 // ErrNoSandbox means that the system has no sandbox.
 var ErrNoSandbox = errors.New("the system has none")
 
-// Access is what the process reads and writes for the rest of its life.
+// Access lists the files that the process uses for the rest of its life.
 type Access struct {
-	// Files are read, and so are the files that take their place later on.
+	// Files are read, and so are the files that replace them.
 	Files []string
-	// Write are directories, or files, that are read and written. A directory stands for
+	// Write are directories, or files, that are read and written. A directory includes
 	// everything below it.
 	Write []string
 }
 
-// Confinement is what [Confine] has allowed.
+// Confinement describes what [Confine] has allowed.
 type Confinement struct {
-	// Directories are those in which files may be used, without those that every Go
-	// program reads, such as /etc.
+	// Directories are those in which files may be used, except those that every Go program
+	// reads, such as /etc.
 	Directories []string
-	// Links are symbolic links in the paths of files that must keep leading where they
-	// lead now, because their target lies in the root directory: everything below that
-	// would be too much to allow.
+	// Links are symbolic links in the paths of files that must not change, because their target
+	// is in the root directory: allowing everything below that would be too much.
 	Links []string
 }
 
-// Confine takes the right to use any other files away from the process, so that an
-// attacker who can run code in it does not get the files of the machine. It uses Landlock
-// (Linux 5.13 and later), which needs no privilege, holds for every thread and cannot be
-// undone. Open files stay open; neither the network nor Unix sockets are restricted. What
-// does not exist is left out. Where there is no Landlock the error is [ErrNoSandbox].
+// Confine gives up the right of the process to use any other files, so that an attacker who can
+// run code in it cannot read the files of the machine. It uses Landlock (Linux 5.13 and later),
+// which needs no privilege, holds for every thread and cannot be undone. Open files stay open;
+// neither the network nor Unix sockets are restricted. Files that do not exist are ignored.
+// Without Landlock the error is [ErrNoSandbox].
 //
-// A rule is about the file that has a name now, while a file that is replaced, by a rename
-// or by a link that leads elsewhere, is another one. So the rules are about directories:
-// those of the files and those to which links in their paths lead. A directory that is
-// itself replaced, or a link that later leads somewhere else entirely, needs a restart.
+// A rule applies to the file that has a name now, and not to a file that replaces it by a
+// rename or a changed link. The rules are therefore about directories: those of the files, and
+// those of the targets of links in their paths. If a directory itself is replaced, or a link is
+// changed to point to a different directory, a restart is needed.
 func Confine(a Access) (Confinement, error) {
 	files := slices.Clone(a.Files)
 	for _, name := range []string{"SSL_CERT_FILE", "HOSTALIASES", "ZONEINFO"} {
@@ -60,16 +59,16 @@ func Confine(a Access) (Confinement, error) {
 	return Confinement{Directories: slices.Compact(all), Links: fixed}, nil
 }
 
-// systemPaths returns what a Go program reads by itself: names and addresses, the root
-// certificates, time zones, and what the kernel says about the process. All of /etc is
-// part of it, because files such as resolv.conf are replaced.
+// systemPaths returns the files that every Go program reads: for names and addresses, root
+// certificates, time zones, and the kernel's information about the process. It includes all of
+// /etc, because files such as resolv.conf are replaced.
 func systemPaths() []string {
 	dirs := []string{
 		"/etc", "/usr/share", "/usr/local/share", "/usr/lib/ssl", "/var/lib/ca-certificates", "/system/etc",
 		"/proc", "/sys/fs/cgroup", "/sys/kernel/mm", "/sys/devices/system/cpu",
 		"/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager",
 	}
-	// On some systems /etc consists of links that lead out of it.
+	// On some systems /etc consists of links to other directories.
 	linked, _ := directories([]string{
 		"/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/localtime",
 		"/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem",
@@ -77,10 +76,10 @@ func systemPaths() []string {
 	return append(dirs, linked...)
 }
 
-// directories returns the directories in which the files can be read now and after they
-// have been replaced: their own; for each symbolic link in a path the directory of its
-// target, since the next target will lie next to it; and those in which the files really
-// are. fixed lists the links whose target lies in the root directory, see Confinement.
+// directories returns the directories in which the files can be read now and after they have
+// been replaced: their own; for each symbolic link in a path the directory of its target, since
+// the next target will be next to it; and the real directories of the files. fixed lists the
+// links whose target is in the root directory, see Confinement.
 func directories(files []string) (dirs, fixed []string) {
 	for _, f := range files {
 		d, x := follow(f)
@@ -91,10 +90,10 @@ func directories(files []string) (dirs, fixed []string) {
 	return slices.Compact(dirs), slices.Compact(fixed)
 }
 
-// maxLinks is how many links a path may lead through, as in the kernel (path_resolution(7)).
+// maxLinks is how many links a path may contain, as in the kernel (path_resolution(7)).
 const maxLinks = 40
 
-// follow walks along the path of a file, link by link, as far as the path exists.
+// follow resolves the path of a file, link by link, as far as the path exists.
 func follow(file string) (dirs, fixed []string) {
 	root := filepath.VolumeName(file) + string(filepath.Separator)
 	dirs = append(dirs, filepath.Dir(file))

@@ -2,5 +2,5 @@
 
 package host
 
-// restrict would allow the use of these directories and files only.
+// restrict would allow the use of only these directories and files.
 func restrict(_, _ []string) error { return ErrNoSandbox }

@@ -29,9 +29,9 @@ func InheritSockets() Sockets {
 // Names returns the names of the sockets, sorted.
 func (s Sockets) Names() []string { return slices.Sorted(maps.Keys(s)) }
 
-// Listen returns a listener on the socket of that name, whose connections notice dead
-// peers as those of [Listen] do. It may be called again after the listener has been
-// closed. The error says how to name the sockets in their units.
+// Listen returns a listener on the socket with that name, whose connections detect dead peers
+// like those of [Listen]. It may be called again after the listener has been closed. The error
+// says how to name the sockets in their units.
 func (s Sockets) Listen(name string) (net.Listener, error) {
 	switch files := s[name]; {
 	case len(s) == 0:

@@ -14,14 +14,14 @@ import (
 // statusInterval is the longest time between two reports to systemd.
 const statusInterval = 10 * time.Second
 
-// Systemd reports to systemd how the process is, as sd_notify(3) describes. Where systemd
-// is not the service manager its methods do nothing.
+// Systemd reports the state of the process to systemd, as sd_notify(3) describes. If systemd is
+// not the service manager, its methods do nothing.
 type Systemd struct {
-	// Log takes what goes wrong with a report, which stops nothing else.
+	// Log receives errors of reports, which have no other effect.
 	Log *zap.Logger
 }
 
-// Ready reports that the process serves, at its start or after a reload. The status is
+// Ready reports that the process is serving, after its start or after a reload. The status is
 // one line of text for systemctl status.
 func (s Systemd) Ready(status string) { s.send(daemon.SdNotifyReady, statusState(status)) }
 
@@ -36,9 +36,8 @@ func (s Systemd) Stopping(status string, within time.Duration) {
 }
 
 // Report reports the status whenever it has changed and, if systemd watches the process
-// (WatchdogSec), that the process is alive. It returns when ctx is done. While alive
-// returns an error, or does not return at all, systemd hears nothing and in the end
-// restarts the process.
+// (WatchdogSec), that the process is alive. It returns when ctx is done. While alive returns an
+// error, or does not return at all, systemd gets no report and finally restarts the process.
 func (s Systemd) Report(ctx context.Context, alive func() error, status func() string) {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return
@@ -86,8 +85,8 @@ func (s Systemd) send(states ...string) {
 	}
 }
 
-// watchdogTimeout returns how long systemd waits for the next sign of life before it
-// restarts the process, 0 if it does not watch the process (sd_watchdog_enabled(3)).
+// watchdogTimeout returns how long systemd waits for the next report before it restarts the
+// process, or 0 if it does not watch the process (sd_watchdog_enabled(3)).
 func watchdogTimeout() (time.Duration, error) {
 	d, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

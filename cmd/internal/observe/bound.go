@@ -16,8 +16,8 @@ const (
 	maxStack = 8 << 10
 )
 
-// boundedCore writes lines of a bounded size, no more of each kind than rates allows. It
-// is the only way to the log, so that code that logs need not think of bounds.
+// boundedCore writes lines of a bounded size, and of each kind no more than rates allows. All
+// lines pass through it, so code that logs need not think of bounds.
 type boundedCore struct {
 	zapcore.Core
 	rates *rateLimiter
@@ -60,8 +60,7 @@ func hasStack(fields []zapcore.Field) bool {
 	return false
 }
 
-// bounded returns fields of a bounded size, without the stack trace unless withStack is
-// true.
+// bounded returns fields of a bounded size. It omits the stack trace unless withStack is true.
 func bounded(fields []zapcore.Field, withStack bool) []zapcore.Field {
 	out := make([]zapcore.Field, 0, len(fields)+1)
 	for _, f := range fields {
@@ -80,8 +79,8 @@ func bounded(fields []zapcore.Field, withStack bool) []zapcore.Field {
 	return out
 }
 
-// boundedField returns f with at most limit bytes of text. Numbers, times and the like
-// stay as they are; a value of any other type becomes text.
+// boundedField returns f with at most limit bytes of text. Numbers, times and the like are not
+// changed; a value of any other type becomes text.
 func boundedField(f zapcore.Field, limit int) zapcore.Field {
 	switch f.Type {
 	case zapcore.StringType:
@@ -105,8 +104,8 @@ func boundedField(f zapcore.Field, limit int) zapcore.Field {
 	return zap.String(f.Key, cut(fmt.Sprint(value), limit))
 }
 
-// cut returns at most limit bytes of text. If that is not all of it, the length of the text
-// follows.
+// cut returns at most limit bytes of text. If it truncates the text, it appends the length of
+// the text.
 func cut(text string, limit int) string {
 	if len(text) <= limit {
 		return text

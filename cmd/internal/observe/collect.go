@@ -12,9 +12,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// State is where the metrics come from that are read at each scrape, instead of being
-// counted as things happen. Each function returns a snapshot and is called once a scrape,
-// possibly by several goroutines at once. A part without a function has no metrics.
+// State has the sources of the metrics that are read at each scrape, rather than counted when
+// an event happens. Each function returns a snapshot and is called once per scrape, possibly by
+// several goroutines at once. If a function is nil, its metrics do not exist.
 type State struct {
 	Ready        func() error // nil means ready
 	Server       func() proxy.Stats
@@ -26,22 +26,22 @@ type State struct {
 	Bundled      func() (b Bundled, ok bool) // false if there is no bundled broker
 }
 
-// Config is the configuration in force.
+// Config describes the configuration in force.
 type Config struct {
 	Fingerprint string
-	ReloadGood  bool      // false if the last reload left something as it was before
-	Succeeded   time.Time // the end of the last good reload, or the start
+	ReloadGood  bool      // false if a part of the last reload failed
+	Succeeded   time.Time // the end of the last successful reload, or the start
 }
 
-// Certificate is when the certificates of a listener end. A time is zero if there is no
+// Certificate has the expiry of the certificates of a listener. A time is zero if there is no
 // such certificate.
 type Certificate struct {
 	Listener string
-	Server   time.Time // of several, the first to end
-	ClientCA time.Time // of several, the first to end
+	Server   time.Time // the earliest, if there are several
+	ClientCA time.Time // the earliest, if there are several
 }
 
-// Bundled is the state of the bundled broker and its store.
+// Bundled describes the bundled broker and its store.
 type Bundled struct {
 	Broker   broker.Stats
 	Intake   telemetry.IntakeStats
@@ -49,21 +49,21 @@ type Bundled struct {
 	Writable bool
 }
 
-// Export adds what is read at each scrape. It must be called once.
+// Export adds the metrics that are read at each scrape. It must be called once.
 func (o *Observer) Export(s State) { o.registry.MustRegister(collector(s.collect)) }
 
 // collector makes metrics at each scrape.
 type collector func(emitter)
 
-// Describe implements prometheus.Collector. Which metrics there are depends on the
-// configuration, so none are announced.
+// Describe implements prometheus.Collector. The set of metrics depends on the configuration, so
+// none are announced.
 func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) { c(emitter{ch}) }
 
-// emitter makes the metrics of one scrape. The labels of a metric are names and values in
-// turn. The help is also the text of the manual.
+// emitter makes the metrics of one scrape. The labels of a metric are given as alternating
+// names and values. The help text also appears in the manual.
 type emitter struct{ ch chan<- prometheus.Metric }
 
 func (e emitter) count(name, help string, value float64, labels ...string) {
@@ -83,7 +83,7 @@ func (e emitter) flag(name, help string, is bool, labels ...string) {
 	e.gauge(name, help, value, labels...)
 }
 
-// since1970 makes a gauge of a time, or nothing of the zero time.
+// since1970 makes a gauge of a time, or nothing for the zero time.
 func (e emitter) since1970(name, help string, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		e.gauge(name, help, float64(t.UnixMilli())/1000, labels...)

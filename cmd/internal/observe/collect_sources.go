@@ -9,14 +9,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
 )
 
-// SourceMetrics are the metrics of token sources in one scrape. Of names the source that
-// they are about.
+// SourceMetrics makes the metrics of token sources in one scrape. Of selects the source.
 type SourceMetrics struct {
 	emitter
 	source string
 }
 
-// Of returns the metrics of the source of that name, such as http0.
+// Of returns the metrics of the source with that name, such as http0.
 func (m SourceMetrics) Of(source string) SourceMetrics {
 	m.source = source
 	return m
@@ -30,8 +29,8 @@ func (m SourceMetrics) of(labels ...string) []string {
 // rateLimited is the help of a metric with several scopes.
 const rateLimited = "Requests that were refused before a source was asked, by scope: address (the budget of an address, source all) or form (it cannot be a token of this source)."
 
-// Throttled exports how many requests were refused because their addresses had used up
-// their budgets. It concerns all sources.
+// Throttled exports how many requests were refused because their addresses had used up their
+// budgets. It applies to all sources together.
 func (m SourceMetrics) Throttled(n uint64) {
 	m.count("auth_rate_limited_total", rateLimited, float64(n), "source", "all", "scope", "address")
 }
@@ -57,7 +56,7 @@ func (m SourceMetrics) Issuer(s tokenjwt.Stats) {
 	m.since1970("jwt_keys_last_success_timestamp_seconds", "When the keys of an issuer were last read, in seconds since 1970.", s.LastSuccess, m.of()...)
 }
 
-// TokenService exports what a token service was asked.
+// TokenService exports the requests to a token service.
 func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 	for outcome, n := range map[string]uint64{
 		"allowed": s.Allowed, "denied": s.Denied, "ignored": s.Ignored, "failed": s.Failed, "busy": s.Busy, "refused": s.Refused,
@@ -72,8 +71,8 @@ func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 	}
 }
 
-// Cache exports the counts of the cache before a source, and of the check of the tokens'
-// form before that, which has rejected malformed of them.
+// Cache exports the counts of the cache in front of a source. malformed is the number of tokens
+// that were refused before the cache because of their form.
 func (m SourceMetrics) Cache(s cache.Stats, malformed uint64) {
 	for store, st := range map[string]cache.StoreStats{"positive": s.Positive, "negative": s.Negative} {
 		labels := m.of("store", store)
@@ -97,7 +96,7 @@ func (m SourceMetrics) Cache(s cache.Stats, malformed uint64) {
 	m.decisions(s, malformed)
 }
 
-// decisions exports where the answers about tokens came from.
+// decisions exports how many answers about tokens came from where.
 func (m SourceMetrics) decisions(s cache.Stats, malformed uint64) {
 	for _, d := range []struct {
 		result, origin string

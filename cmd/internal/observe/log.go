@@ -67,22 +67,21 @@ func lossNotice(encoder zapcore.Encoder, lost uint64) []byte {
 	return append([]byte(nil), line.Bytes()...)
 }
 
-// SetRate limits the lines of each kind to so many a second on average and ten times as
-// many at once; at level debug to a hundred times more. Lines are of one kind if message
-// and reason (or cause) are the same. The next line of a kind has the field "suppressed",
-// which says how many were left out. 0 means no limit, as it is before the first call.
-// SetRate may be called at any time.
+// SetRate limits the lines of each kind to so many a second on average and ten times as many at
+// once; at level debug to a hundred times more. Lines are of one kind if they have the same
+// message and reason (or cause). The next line of a kind has the field "suppressed" with the
+// number of lines that were suppressed. 0 means no limit, which is the default. SetRate may be
+// called at any time.
 func (l *Log) SetRate(perSecond int) { l.rates.setRate(float64(perSecond)) }
 
-// wants reports whether a line of this level and kind would be written now, and counts it
-// as suppressed if only its rate is too high. It saves the work for lines that an attacker
-// causes.
+// wants reports whether a line of this level and kind would be written now. If only its rate is
+// too high, wants counts it as suppressed. That saves work for lines that an attacker causes.
 func (l *Log) wants(level zapcore.Level, k kind) bool {
 	return l.Core().Enabled(level) && !l.rates.suppress(k)
 }
 
-// Writer returns a writer that logs each text that is written to it, for code that uses
-// package log. What follows the first line of a text is taken for a stack trace.
+// Writer returns a writer that logs each text that is written to it, for code that uses package
+// log. The text after the first line is taken for a stack trace.
 func (l *Log) Writer() io.Writer { return standardWriter{l.Logger} }
 
 type standardWriter struct{ log *zap.Logger }
@@ -97,7 +96,7 @@ func (w standardWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// collect makes metrics of the lines that are not in the log.
+// collect makes the metrics of lines that are not in the log.
 func (l *Log) collect(e emitter) {
 	l.rates.totals(func(k kind, n int64) {
 		e.count("log_suppressed_total", "Log lines that were suppressed because too many of their kind came at once. The reason is that of a refusal or the cause of a session's end.",

@@ -11,8 +11,8 @@ import (
 // namespace begins the name of every metric.
 const namespace = "mqtt_auth_proxy_"
 
-// metrics are those of events, which are counted as they happen. What is read at each
-// scrape instead is in [State].
+// metrics has the metrics of events, which are counted when they happen. Metrics that are read
+// at each scrape are in [State].
 type metrics struct {
 	accepted, dropped, acceptFailed, refused, opened, closed, denied *prometheus.CounterVec
 	handshake, connect                                               *prometheus.HistogramVec
@@ -70,16 +70,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// startAtZero makes the series of these values of the only label. Rate and increase in
-// Prometheus miss the first event of a series that does not begin with zero.
+// startAtZero creates the series for these values of the only label. The functions rate and
+// increase of Prometheus miss the first event of a series that does not start at zero.
 func startAtZero(c *prometheus.CounterVec, values ...string) {
 	for _, v := range values {
 		c.WithLabelValues(v)
 	}
 }
 
-// listenerMetrics are the metrics of one listener. To look a series up by its labels costs
-// as much as ten increments, so it is done once.
+// listenerMetrics has the metrics of one listener. They are looked up once, because a lookup by
+// labels costs as much as ten increments.
 type listenerMetrics struct {
 	accepted, dropped, acceptFailed prometheus.Counter
 	deniedPublish, deniedSubscribe  prometheus.Counter
@@ -90,7 +90,7 @@ type listenerMetrics struct {
 	fresh, resumed, connect         prometheus.Observer
 }
 
-// closing is how a session ended: the side that ended it, and why.
+// closing describes how a session ended: the side that ended it, and why.
 type closing struct {
 	by    string
 	cause proxy.Cause
@@ -130,8 +130,8 @@ func (m *metrics) of(listener string) *listenerMetrics {
 	return known.(*listenerMetrics)
 }
 
-// counterOf returns the counter of key, or calls missing for a key that has come to exist
-// since known was made.
+// counterOf returns the counter of key in known, or calls missing if known does not have it,
+// because the key is newer than known.
 func counterOf[K comparable](known map[K]prometheus.Counter, key K, missing func() prometheus.Counter) prometheus.Counter {
 	if c, ok := known[key]; ok {
 		return c

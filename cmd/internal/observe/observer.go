@@ -23,8 +23,8 @@ type Observer struct {
 	metrics  *metrics
 }
 
-// New returns an Observer that logs to log and has a registry of its own. The version of
-// the program becomes the label of a metric.
+// New returns an Observer that logs to log and has a registry of its own. version is the label
+// of a metric.
 func New(log *Log, version string) *Observer {
 	for _, info := range proxy.Reasons() {
 		log.rates.startAtZero(kind{refusedLine, string(info.Reason)})
@@ -37,8 +37,7 @@ func New(log *Log, version string) *Observer {
 	return &Observer{log: log, registry: r, metrics: newMetrics(r)}
 }
 
-// Metrics returns everything that is counted and exported, for a handler of package
-// promhttp.
+// Metrics returns all metrics, for a handler of package promhttp.
 func (o *Observer) Metrics() prometheus.Gatherer { return o.registry }
 
 // refusedLine is the message of lines about refusals.
@@ -137,7 +136,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
 }
 
-// advised adds to the error of a refusal which keys to look at. Package proxy knows no keys.
+// advised adds the keys to look at to the error of a refusal. Package proxy knows no keys.
 func advised(r proxy.Refusal) error {
 	if r.Reason == proxy.UpstreamCredentials {
 		return fmt.Errorf("%w; check upstream.username and upstream.password, and the credentials that the token source gives for the broker", r.Err)
@@ -169,8 +168,8 @@ func (o *Observer) opened(c *proxy.Client) {
 	}
 }
 
-// denied counts and logs what topic rules, topic map and limits do not allow. A device can cause it as fast as it
-// sends.
+// denied counts and logs actions that topic rules, topic map and limits do not allow. A device
+// can cause it as fast as it sends.
 func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 	l := o.metrics.of(c.Listener)
 	denied, message := l.deniedPublish, "publish denied"

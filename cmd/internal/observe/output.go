@@ -9,27 +9,26 @@ import (
 )
 
 const (
-	// maxPending is how many bytes an Output holds for a slow reader.
+	// maxPending is how many bytes an Output buffers for a slow reader.
 	maxPending = 1 << 20
-	// maxWrite is how many bytes are written at once: a pipe does not mix that many with
-	// what other processes write (PIPE_BUF on Linux).
+	// maxWrite is how many bytes are written at once: a pipe does not mix that many with the
+	// output of other processes (PIPE_BUF on Linux).
 	maxWrite = 4096
 )
 
-// Output is a writer that never makes its callers wait. It holds what they write, up to
-// 1 MiB, and a goroutine passes it on to the real writer. Lines that find no room, or that
-// the real writer refuses, are lost and counted. So a reader of the log that stops reading
-// or goes away cannot hold up the process.
+// Output is a writer that never blocks. It buffers up to 1 MiB, and a goroutine writes that to
+// the real writer. Lines that do not fit, or that the real writer refuses, are lost and
+// counted. A reader of the log that stops reading or ends can therefore not block the process.
 //
 // Each Write is one line. [NewOutput] makes an Output, and Close ends it.
 type Output struct {
 	w    io.Writer
-	wake chan struct{} // holds one element while there is something to do
+	wake chan struct{} // has one element while there is something to do
 	done chan struct{} // closed when the goroutine has ended
 
 	mu         sync.Mutex
 	pending    []byte
-	busy       bool // the goroutine has taken what was pending
+	busy       bool // the goroutine is writing what was pending
 	idle       *sync.Cond
 	lost       uint64
 	unreported uint64 // lost lines that no notice has reported
@@ -37,7 +36,7 @@ type Output struct {
 	notice     func(lost uint64) []byte
 }
 
-// NewOutput returns an Output that passes on to w. The caller must call Close.
+// NewOutput returns an Output that writes to w. The caller must call Close.
 func NewOutput(w io.Writer) *Output {
 	o := &Output{w: w, wake: make(chan struct{}, 1), done: make(chan struct{})}
 	o.idle = sync.NewCond(&o.mu)
@@ -45,7 +44,7 @@ func NewOutput(w io.Writer) *Output {
 	return o
 }
 
-// Write takes one line. It does not block and returns no error.
+// Write accepts one line. It does not block and returns no error.
 func (o *Output) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -76,8 +75,8 @@ func (o *Output) onLoss(notice func(lost uint64) []byte) { o.notice = notice }
 // ErrLost is returned by Flush when a line has not been written.
 var ErrLost = errors.New("the reader of the output does not read")
 
-// Flush waits until everything has been written, but not longer than timeout. It returns
-// ErrLost if that was too short or if a line was lost at any time before.
+// Flush waits until everything has been written, but at most for timeout. It returns ErrLost if
+// the timeout was too short or if a line was lost at any time before.
 func (o *Output) Flush(timeout time.Duration) error {
 	late := false
 	timer := time.AfterFunc(timeout, func() {
@@ -98,9 +97,9 @@ func (o *Output) Flush(timeout time.Duration) error {
 	return nil
 }
 
-// Close writes what is held and ends the goroutine. It does not wait longer than timeout: a
-// goroutine in a write that never returns ends with the process. What is written later is
-// lost. Close may be called again.
+// Close writes what is pending and ends the goroutine. It waits at most for timeout: a
+// goroutine in a write that never returns ends with the process. Later writes are lost. Close
+// may be called again.
 func (o *Output) Close(timeout time.Duration) {
 	o.mu.Lock()
 	if !o.closed {
@@ -124,8 +123,8 @@ func (o *Output) run() {
 	o.drain()
 }
 
-// drain writes until nothing is pending. The notice about lines that found no room follows
-// those that did.
+// drain writes until nothing is pending. The notice about lost lines follows the lines that
+// were not lost.
 func (o *Output) drain() {
 	for text, lost := o.takePending(); text != nil; text, lost = o.takePending() {
 		for len(text) > 0 {
@@ -139,8 +138,7 @@ func (o *Output) drain() {
 	}
 }
 
-// takePending returns what is pending, nil for nothing, and how many lines were lost until
-// now that no notice has reported.
+// takePending returns what is pending, or nil, and how many lost lines no notice has reported.
 func (o *Output) takePending() (text []byte, lost uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -175,7 +173,7 @@ func (o *Output) countLost(text []byte) {
 	o.unreported += lines
 }
 
-// firstLines returns as many whole lines from the beginning of text as may be written at
+// firstLines returns as many complete lines from the beginning of text as may be written at
 // once, but at least one.
 func firstLines(text []byte) []byte {
 	if len(text) <= maxWrite {

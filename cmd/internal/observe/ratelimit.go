@@ -11,19 +11,20 @@ import (
 )
 
 const (
-	// burstSeconds is for how many seconds' worth of lines of one kind there may be a burst.
+	// burstSeconds is the burst of one kind of lines, in seconds of its rate.
 	burstSeconds = 10
-	// debugFactor is how many times as many lines there may be at level debug.
+	// debugFactor is how many times the rate is higher at level debug.
 	debugFactor = 100
 	// stackInterval is the shortest time between two stack traces of one kind.
 	stackInterval = time.Minute
-	// maxKinds is how many kinds are told apart. All further ones are the kind "other".
+	// maxKinds is the number of kinds that are distinguished. All further ones count as the
+	// kind "other".
 	maxKinds = 256
 )
 
-// kind is what the lines have in common that share a rate: the message, and the reason or
-// cause if they have one. Lines about guessed tokens then do not suppress lines about s
-// broker that is down.
+// kind identifies the lines that share a rate: by their message, and by their reason or cause
+// if they have one. Lines about guessed tokens therefore do not suppress lines about a broker
+// that is down.
 type kind struct{ message, reason string }
 
 func lineKind(message string, fields []zapcore.Field) kind {
@@ -60,8 +61,7 @@ func (l *rateLimiter) setRate(rate float64) {
 	l.rate = rate
 }
 
-// startAtZero makes the counter of suppressed lines start at zero instead of with the first
-// suppressed line of kind k.
+// startAtZero makes the counter of suppressed lines of kind k start at zero.
 func (l *rateLimiter) startAtZero(k kind) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,8 +96,8 @@ func (l *rateLimiter) allow(k kind) (suppressed int64, ok bool) {
 	return suppressed, true
 }
 
-// suppress reports whether a line must not be written now, and if so, counts it. It saves
-// the work for a line that allow would suppress.
+// suppress reports whether a line must not be written now, and if so, counts it. It saves the
+// work for a line that allow would suppress.
 func (l *rateLimiter) suppress(k kind) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,8 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// ExpectServer makes the metrics of a broker start at zero instead of with the first
-// event.
+// ExpectServer makes the metrics of a broker start at zero.
 func (o *Observer) ExpectServer(s upstream.Server) {
 	for _, outcome := range pool.Outcomes() {
 		o.metrics.dials.WithLabelValues(s.String(), string(outcome))
