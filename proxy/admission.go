@@ -25,8 +25,8 @@ const (
 var errDisplaced = errors.New("displaced by a newer connection")
 
 // admission counts the open connections and their file descriptors, in all and per network
-// (see [authz.Network]), and limits how many new ones come in a second. At a limit it
-// decides which connection gives way, see pending.
+// (see [authz.Network]), and limits the new connections per second. At a limit it decides which
+// pending connection is closed for a new one, see pending.
 type admission struct {
 	mu          sync.Mutex
 	open        int // connections
@@ -93,10 +93,10 @@ func (a *admission) displace(c *conn) {
 	_ = c.arrival.raw.SetDeadline(time.Unix(1, 0))
 }
 
-// yieldsTo reports whether the pending connection old gives way to the newcomer c at a
-// limit on all connections. It does if it has been silent for some time or if its network
-// has more of them. Otherwise a storm of devices, none of which is slow, would only push
-// one another out.
+// yieldsTo reports whether the pending connection old is closed in favor of the new connection c
+// at a limit on all connections. It is if it has been silent for some time or if its network has
+// more pending connections. Otherwise many devices that connect at once, none of which is slow,
+// would only displace one another.
 func (a *admission) yieldsTo(old, c *conn) bool {
 	silent := c.arrival.accepted.Sub(old.arrival.waiting.since)
 	return silent >= lingerTimeout || old.arrival.waiting.among.n > a.pending.of(authz.Network(c.arrival.addr.Addr()))+1

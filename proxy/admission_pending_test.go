@@ -49,9 +49,9 @@ func (b *admissionBench) enter(addr string) (*conn, bool) {
 	return c, b.admission.admit(c) && b.admission.countAddress(c)
 }
 
-// TestPendingGiveWay: at the limit the oldest connection of the address that has most
-// gives way.
-func TestPendingGiveWay(t *testing.T) {
+// TestPendingLimit: at the limit the oldest connection of the address that has most of them is
+// closed.
+func TestPendingLimit(t *testing.T) {
 	for _, tt := range []struct{ name, enter, want string }{
 		{"one address", "a1 a2 a3 a4 a5", "a1 a2"},
 		{"another comes", "a1 a2 a3 b1 b2", "a1 a2"},
@@ -128,9 +128,9 @@ func TestPendingModel(t *testing.T) {
 	})
 }
 
-// TestSilentConnectionsYield: at a limit on all connections a newcomer takes the place
+// TestSilentConnectionsAreReplaced: at a limit on all connections a new one takes the place
 // of one that has been silent, or whose address has more of them, and of no other.
-func TestSilentConnectionsYield(t *testing.T) {
+func TestSilentConnectionsAreReplaced(t *testing.T) {
 	for _, limits := range []Limits{{Connections: 4}, {Descriptors: 7}} { // 2 for a pipe, 1 to refuse
 		b := newAdmissionBench(&Policy{Limits: limits})
 		enter := func(addr string) bool {
@@ -163,10 +163,9 @@ func TestSilentConnectionsYield(t *testing.T) {
 	}
 }
 
-// TestDescriptorsAreNeverPassed: connections and sessions never
-// have more descriptors than they may, and a session always finds some as long as
-// others are pending.
-func TestDescriptorsAreNeverPassed(t *testing.T) {
+// TestDescriptorLimitIsNeverExceeded: connections and sessions together never have more
+// descriptors than the limit, and a new session gets one as long as a connection is pending.
+func TestDescriptorLimitIsNeverExceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Limits.Descriptors = 20 // of which 2 are for a pipe, and 2 to refuse
@@ -219,9 +218,9 @@ func TestSilentConnectionIsDisplaced(t *testing.T) {
 	})
 }
 
-// TestRefusedConnectionGivesWay: a client that does not close after its CONNACK keeps no
-// other client out.
-func TestRefusedConnectionGivesWay(t *testing.T) {
+// TestRefusedConnectionIsPending: a client that does not close after its CONNACK does not keep
+// other clients out.
+func TestRefusedConnectionIsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Limits.Pending = 2

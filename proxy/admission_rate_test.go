@@ -44,7 +44,7 @@ func TestRate(t *testing.T) {
 	}
 }
 
-func TestPaceOfAddresses(t *testing.T) {
+func TestRatesOfAddresses(t *testing.T) {
 	var a addressRates
 	now, rate := time.Now(), Rate{PerSecond: 2}
 	block := func(n uint32) netip.Prefix {
@@ -97,21 +97,21 @@ func TestLimitOnConnectRate(t *testing.T) {
 	})
 }
 
-// TestRefusingIsPaced: a flood costs less than what it is refused for.
-func TestRefusingIsPaced(t *testing.T) {
+// TestRefusalsAreLimited: connections beyond the rate of refusals are closed without an answer.
+func TestRefusalsAreLimited(t *testing.T) {
 	b := newAdmissionBench(&Policy{Limits: Limits{Connections: 1}})
 	if c, ok := b.enter("192.0.2.1"); !ok || c.arrival.excess != nil {
 		t.Fatal("the first was not admitted")
 	}
-	told := 0
+	refused := 0
 	for range 10 * maxRefusingRate {
 		if c, ok := b.enter("192.0.2.1"); ok {
-			told++
+			refused++
 			b.release(c)
 		}
 	}
-	if told != maxRefusingRate {
-		t.Errorf("%d were told at once, want %d", told, maxRefusingRate)
+	if refused != maxRefusingRate {
+		t.Errorf("%d were refused at once, want %d", refused, maxRefusingRate)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
 	}
 	var refused *RefusedError
 	if excess, ok := arrive("2001:db8::2"); !ok || !errors.As(excess, &refused) || refused.Reason != RateExceeded {
-		t.Errorf("the third of a /64 has %v, want to be told", excess)
+		t.Errorf("the third of a /64 has %v, want a refusal", excess)
 	}
 	if excess, ok := arrive("2001:db8:0:1::1"); !ok || excess != nil {
 		t.Error("another /64 is refused")
@@ -137,7 +137,7 @@ func TestLimitOnConnectRateOfAnAddress(t *testing.T) {
 		arrive("2001:db8::2")
 	}
 	if _, ok := arrive("2001:db8::2"); ok {
-		t.Error("a flood has room to be told")
+		t.Error("a flood gets more refusals than the limit")
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestClientThatLacksTheCA: the log says so, also where the client's alert of TLS 1.3 is
+// TestClientWithoutTheCA: the refusal says so, also where the client's alert of TLS 1.3 is
 // not encrypted, as OpenSSL's is.
-func TestClientThatLacksTheCA(t *testing.T) {
+func TestClientWithoutTheCA(t *testing.T) {
 	refused := make(chan Refusal, 1)
 	addr, _ := serveTLS(t, func(s *Server, _ *Policy) { s.Trace.Refused = func(r Refusal) { refused <- r } })
 	dial := func(t *testing.T) net.Conn {

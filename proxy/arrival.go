@@ -74,9 +74,9 @@ func (c *conn) openTransport(deadline time.Time) error {
 // setReadDeadline ends reading earlier. It may be called from any goroutine.
 func (c *conn) setReadDeadline(t time.Time) { _ = c.arrival.raw.SetReadDeadline(t) }
 
-// noConnect returns why a connection ends that has not sent its CONNECT. That is err,
-// unless there is a cause behind it: the connection was closed to make room, had little
-// time because it was to be refused in any case, or was a health check.
+// noConnect returns the error for a connection that has not sent its CONNECT. It is err, unless
+// the connection was closed to make room, had little time because it was to be refused in any
+// case, or was a health check.
 func (c *conn) noConnect(err error) error {
 	var refused *RefusedError
 	switch {

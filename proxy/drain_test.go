@@ -21,7 +21,7 @@ func (b *bench) fleet(size int) (ends func() []time.Time) {
 	for i := range size {
 		c := b.mustLogin(with(5, fmt.Sprint("device-", i), goodToken))
 		go func() {
-			if said, err := io.ReadAll(c); err == nil && string(said) == "\xe0\x01\x8b" {
+			if got, err := io.ReadAll(c); err == nil && string(got) == "\xe0\x01\x8b" {
 				mu.Lock()
 				defer mu.Unlock()
 				all = append(all, time.Now())
@@ -36,8 +36,8 @@ func (b *bench) fleet(size int) (ends func() []time.Time) {
 	}
 }
 
-// TestDrainSpreadsGoodbyes: no moment of a drain sends a whole fleet elsewhere.
-func TestDrainSpreadsGoodbyes(t *testing.T) {
+// TestDrainSpreadsDisconnects: each second of a drain ends the same number of sessions.
+func TestDrainSpreadsDisconnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		const size, spread = 100, 10 * second
@@ -46,21 +46,21 @@ func TestDrainSpreadsGoodbyes(t *testing.T) {
 		if err := b.srv.Drain(t.Context(), spread); err != nil || time.Since(start) > spread+2*second {
 			t.Errorf("Drain returned %v after %v", err, time.Since(start))
 		}
-		told := ends()
+		ended := ends()
 		bySecond := map[int]int{}
-		for _, end := range told {
-			bySecond[int(end.Sub(told[0])/second)]++
+		for _, end := range ended {
+			bySecond[int(end.Sub(ended[0])/second)]++
 		}
 		for s := range 10 {
 			if n := bySecond[s]; n != size/10 {
-				t.Errorf("%d devices were told in second %d, want %d", n, s, size/10)
+				t.Errorf("%d devices were disconnected in second %d, want %d", n, s, size/10)
 			}
 		}
 	})
 }
 
-// TestDrainIsCutShort: who cannot wait for the spread does not have to.
-func TestDrainIsCutShort(t *testing.T) {
+// TestDrainEndsEarly: the end of the context and Close end a drain before its spread is over.
+func TestDrainEndsEarly(t *testing.T) {
 	for name, hurry := range map[string]func(b *bench, cancel func()){
 		"by its context": func(_ *bench, cancel func()) { cancel() },
 		"by Close":       func(b *bench, _ func()) { b.srv.Close() },
@@ -80,7 +80,7 @@ func TestDrainIsCutShort(t *testing.T) {
 					t.Errorf("Drain returned %v after %v", err, time.Since(start))
 				}
 				if n := len(ends()); n != 5 {
-					t.Errorf("%d devices were told, want 5", n)
+					t.Errorf("%d devices were disconnected, want 5", n)
 				}
 				if n := b.srv.Stats().Connections; n != 0 {
 					t.Errorf("%d connections are open", n)

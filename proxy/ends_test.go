@@ -41,9 +41,9 @@ func publishOf(level byte, id uint16) []byte {
 	return p.Append(nil, level)
 }
 
-// What a device has said whole reaches the broker, and so does the broker's answer
-// reach the device, whatever follows in the same segment.
-func TestWholePacketsBeforeAMalformedOneCount(t *testing.T) {
+// Whole packets of a device reach the broker, and the broker's answers reach the device, also if
+// a malformed packet follows in the same segment.
+func TestPacketsBeforeAMalformedOneArrive(t *testing.T) {
 	connect := with(4, "d", goodToken)
 	for _, fault := range []struct {
 		name string
@@ -56,15 +56,15 @@ func TestWholePacketsBeforeAMalformedOneCount(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 				c := b.mustLogin(with(level, "d", goodToken))
-				said := append(publishOf(level, 1), publishOf(level, 2)...)
-				go c.Write(append(bytes.Clone(said), fault.raw...))
-				want := bytes.Clone(said) // which the broker sends back
+				sent := append(publishOf(level, 1), publishOf(level, 2)...)
+				go c.Write(append(bytes.Clone(sent), fault.raw...))
+				want := bytes.Clone(sent) // which the broker sends back
 				if level == 5 {
 					want = append(want, 0xe0, 0x01, fault.code)
 				}
 				c.ExpectEnd(want...)
-				if got := b.broker.received(); !bytes.Equal(got, said) {
-					t.Errorf("the broker got % x, want % x", got, said)
+				if got := b.broker.received(); !bytes.Equal(got, sent) {
+					t.Errorf("the broker got % x, want % x", got, sent)
 				}
 				if e := b.lastEnd(); e.By != "client" || !errors.As(e.Err, new(*packets.MalformedError)) {
 					t.Errorf("end %+v", e)
@@ -86,31 +86,31 @@ func TestNoDisconnectInsideAPacketAfterAFault(t *testing.T) {
 	})
 }
 
-// TestWholePacketsOfTheBrokerCount: a whole packet of the broker reaches the device also
-// if a fault follows it.
-func TestWholePacketsOfTheBrokerCount(t *testing.T) {
+// TestPacketsOfTheBrokerBeforeAMalformedOneArrive: whole packets of the broker reach the device
+// also if a malformed one follows.
+func TestPacketsOfTheBrokerBeforeAMalformedOneArrive(t *testing.T) {
 	withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
-		said := publishOf(level, 1)
-		b.broker.raw = append((&packets.Connack{}).Append(nil, level), append(bytes.Clone(said), "\x30\x80\x80\x80\x80\x01"...)...)
+		sent := publishOf(level, 1)
+		b.broker.raw = append((&packets.Connack{}).Append(nil, level), append(bytes.Clone(sent), "\x30\x80\x80\x80\x80\x01"...)...)
 		c := b.mustLogin(with(level, "d", goodToken))
-		c.ExpectEnd(said...)
+		c.ExpectEnd(sent...)
 		if e := b.lastEnd(); e.By != "upstream" || !errors.As(e.Err, new(*packets.MalformedError)) {
 			t.Errorf("end %+v", e)
 		}
 	})
 }
 
-// After its DISCONNECT nothing that a device sends counts. The broker gets the
-// DISCONNECT, so that it does not send the will.
-func TestNothingCountsAfterADisconnect(t *testing.T) {
+// What a device sends after its DISCONNECT is ignored. The broker gets the DISCONNECT, so that it
+// does not publish the will.
+func TestPacketsAfterADisconnectAreIgnored(t *testing.T) {
 	for _, rest := range []string{"", "\x30\x80\x80\x80\x80\x01", string(publishOf(4, 2)), "\xe0\x00"} {
 		t.Run(fmt.Sprintf("%x", rest), func(t *testing.T) {
 			withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 				c := b.mustLogin(with(level, "d", goodToken))
-				said := append(publishOf(level, 1), (&packets.Disconnect{}).Append(nil, level)...)
-				c.Send(append(bytes.Clone(said), rest...))
-				if got := b.broker.received(); !bytes.Equal(got, said) {
-					t.Errorf("the broker got % x, want % x", got, said)
+				sent := append(publishOf(level, 1), (&packets.Disconnect{}).Append(nil, level)...)
+				c.Send(append(bytes.Clone(sent), rest...))
+				if got := b.broker.received(); !bytes.Equal(got, sent) {
+					t.Errorf("the broker got % x, want % x", got, sent)
 				}
 				c.Close()
 				if e := b.lastEnd(); e.By != "client" || e.Err != nil {
@@ -136,8 +136,8 @@ func (b *bench) leavingBroker(level byte, serve func(broker net.Conn)) {
 	})
 }
 
-// The one who sends a DISCONNECT ends the session, also if the other closes first.
-func TestADisconnectTellsWhoHasEndedTheSession(t *testing.T) {
+// The side that sends a DISCONNECT ends the session, also if the other side closes first.
+func TestSenderOfADisconnectEndsTheSession(t *testing.T) {
 	withAndWithoutRules(t, func(t *testing.T, b *bench, level byte) {
 		b.leavingBroker(level, func(broker net.Conn) {
 			for {

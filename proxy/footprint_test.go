@@ -72,7 +72,7 @@ func sessionFootprint(t testing.TB, number int) int {
 		t.Fatalf("%d sessions, want %d", n, number)
 	}
 	srv.Close()
-	settle()
+	waitForGoroutines()
 	return (sessions - alone) / number
 }
 
@@ -89,13 +89,13 @@ func relayFootprint(number int) int {
 		p.Cut(relay.CloseNotice{})
 	}
 	pump.Wait()
-	settle()
+	waitForGoroutines()
 	return n
 }
 
-// settle waits for goroutines that have nothing left to do but to end, so that others
-// can have their memory.
-func settle() {
+// waitForGoroutines waits for goroutines that are about to end, so that their memory can be used
+// again.
+func waitForGoroutines() {
 	for limit := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > 100 && time.Now().Before(limit); {
 		runtime.Gosched()
 	}
@@ -119,7 +119,7 @@ func liveHeap() int {
 	return int(m.HeapAlloc)
 }
 
-// stillConn is a connection whose peer says one thing and then nothing more.
+// stillConn is a connection whose peer sends some bytes and then nothing more.
 type stillConn struct {
 	said  []byte
 	mu    sync.Mutex

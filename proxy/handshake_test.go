@@ -10,10 +10,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestHandshakesAreTold: each that succeeds, once, with whether it was resumed.
-func TestHandshakesAreTold(t *testing.T) {
-	told := make(chan Handshake, 2)
-	addr, pool := serveTLS(t, func(s *Server, _ *Policy) { s.Trace.Secured = func(h Handshake) { told <- h } })
+// TestHandshakesAreReported: each handshake that succeeds is reported once, and whether it was
+// resumed.
+func TestHandshakesAreReported(t *testing.T) {
+	reported := make(chan Handshake, 2)
+	addr, pool := serveTLS(t, func(s *Server, _ *Policy) { s.Trace.Secured = func(h Handshake) { reported <- h } })
 	config := &tls.Config{RootCAs: pool, ServerName: "localhost", ClientSessionCache: tls.NewLRUClientSessionCache(1)}
 	for _, resumed := range []bool{false, true} {
 		conn, err := tls.Dial("tcp", addr, config)
@@ -27,12 +28,12 @@ func TestHandshakesAreTold(t *testing.T) {
 			t.Fatal(ack, err)
 		}
 		conn.Close()
-		if h := <-told; h.Listener != "mqtts" || h.Resumed != resumed || h.Duration <= 0 {
+		if h := <-reported; h.Listener != "mqtts" || h.Resumed != resumed || h.Duration <= 0 {
 			t.Errorf("%+v, want one with Resumed %v", h, resumed)
 		}
 	}
-	if len(told) != 0 {
-		t.Errorf("%d more were told", len(told))
+	if len(reported) != 0 {
+		t.Errorf("%d more were reported", len(reported))
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestTokenInTheClientIDGoesNowhere: a client id or a user name that is the token or
-// the password is shown as a fingerprint, and the broker gets digits in its place,
-// which are the same each time.
-func TestTokenInTheClientIDGoesNowhere(t *testing.T) {
+// TestTokenInTheClientIDIsReplaced: a client id or a user name that is the token or
+// the password is shown as a fingerprint, and the broker gets a pseudonym in its place,
+// which is the same each time.
+func TestTokenInTheClientIDIsReplaced(t *testing.T) {
 	const pass = "another-secret"
 	credentials := func(level byte, id, user, secret string) packets.Connect {
 		p := with(level, id, user)
@@ -88,9 +88,9 @@ func TestRefusedTokenInTheClientIDIsNotShown(t *testing.T) {
 	})
 }
 
-// TestStandInDependsOnTheKey: with the same key every server sends the same, without
-// one each has its own.
-func TestStandInDependsOnTheKey(t *testing.T) {
+// TestPseudonymDependsOnTheKey: servers with the same key make the same pseudonyms, and servers
+// without a key make different ones.
+func TestPseudonymDependsOnTheKey(t *testing.T) {
 	sent := func(key string) (id string) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t)
@@ -105,7 +105,7 @@ func TestStandInDependsOnTheKey(t *testing.T) {
 	}
 }
 
-// TestOtherNamesPassUnchanged: what is no secret stays as it is.
+// TestOtherNamesPassUnchanged: a client id or user name that is no secret stays as it is.
 func TestOtherNamesPassUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -138,7 +138,7 @@ func TestTopicRulesKnowTheClientID(t *testing.T) {
 		_, ack, err := b.login(with(5, "", goodToken))
 		id, _ := ack.Properties.AssignedClientIdentifier()
 		if err != nil || id == "" || b.broker.lastConnect().ClientID != id {
-			t.Errorf("the client is told %q, the broker %q; error %v", id, b.broker.lastConnect().ClientID, err)
+			t.Errorf("the client gets %q, the broker %q; error %v", id, b.broker.lastConnect().ClientID, err)
 		}
 	})
 }

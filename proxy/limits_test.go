@@ -94,8 +94,8 @@ func TestMessageOverALimitIsDenied(t *testing.T) {
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t)
-				var told []Denied
-				b.srv.Trace.Denied = func(_ *Client, d Denied) { told = append(told, d) }
+				var reported []Denied
+				b.srv.Trace.Denied = func(_ *Client, d Denied) { reported = append(reported, d) }
 				b.policy.SessionLimits = limitsOf(t, limits)
 				c := b.mustLogin(with(level, "d", goodToken))
 				c.Send((&packets.Publish{Topic: []byte("t"), QoS: 1, PacketID: 9, Retain: true, Payload: make([]byte, 60)}).Append(nil, level))
@@ -107,8 +107,8 @@ func TestMessageOverALimitIsDenied(t *testing.T) {
 					t.Errorf("level %d, %s: answer % x, %v; want % x", level, limits, raw, err, answer)
 				}
 				c.Close()
-				if end := b.lastEnd(); end.Denied != 1 || len(told) != 1 || end.By != "client" || (end.Err != nil) != (level == 5) || len(b.broker.received()) > 0 {
-					t.Errorf("level %d, %s: %+v, told %v, the broker got % x", level, limits, end, told, b.broker.received())
+				if end := b.lastEnd(); end.Denied != 1 || len(reported) != 1 || end.By != "client" || (end.Err != nil) != (level == 5) || len(b.broker.received()) > 0 {
+					t.Errorf("level %d, %s: %+v, reported %v, the broker got % x", level, limits, end, reported, b.broker.received())
 				}
 			})
 		}
@@ -145,22 +145,22 @@ func TestSessionsOfAGrant(t *testing.T) {
 	}
 }
 
-// TestLimitsThatChange with a recheck apply to the live session, if its client need not be told.
+// TestLimitsThatChange with a recheck apply to the live session, unless its client would have to be informed.
 func TestLimitsThatChange(t *testing.T) {
 	for name, tt := range map[string]struct {
 		level    byte
 		old, now string
 		ends     bool
 	}{
-		"lower rate":                         {5, `{"publish_rate":9}`, `{"publish_rate":5}`, false},
-		"larger packets":                     {5, `{"max_packet":100}`, `{"max_packet":200}`, false},
-		"smaller packets":                    {5, `{"max_packet":200}`, `{"max_packet":100}`, true},
-		"smaller packets before 5.0":         {4, `{"max_packet":200}`, `{"max_packet":100}`, false},
-		"lower QoS":                          {5, `{"max_qos":1}`, `{"max_qos":0}`, true},
-		"lower QoS before 5.0":               {4, `{"max_qos":1}`, `{"max_qos":0}`, false},
-		"limits where there were none":       {4, `{}`, `{"max_qos":0}`, true},
-		"no limits where there were some":    {4, `{"max_qos":0}`, `{}`, false},
-		"another limit on the session count": {4, `{}`, `{"sessions":2}`, false},
+		"lower rate":                      {5, `{"publish_rate":9}`, `{"publish_rate":5}`, false},
+		"larger packets":                  {5, `{"max_packet":100}`, `{"max_packet":200}`, false},
+		"smaller packets":                 {5, `{"max_packet":200}`, `{"max_packet":100}`, true},
+		"smaller packets before 5.0":      {4, `{"max_packet":200}`, `{"max_packet":100}`, false},
+		"lower QoS":                       {5, `{"max_qos":1}`, `{"max_qos":0}`, true},
+		"lower QoS before 5.0":            {4, `{"max_qos":1}`, `{"max_qos":0}`, false},
+		"limits where there were none":    {4, `{}`, `{"max_qos":0}`, true},
+		"no limits where there were some": {4, `{"max_qos":0}`, `{}`, false},
+		"another limit on sessions":       {4, `{}`, `{"sessions":2}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

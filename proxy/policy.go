@@ -59,9 +59,9 @@ type Policy struct {
 	SessionLimits authz.Limits
 	// Limits bounds what clients may take.
 	Limits Limits
-	// Overload, if not nil, returns why the process has no room for one more connection,
-	// or nil if it has. With an error new clients are refused as [Busy], while sessions
-	// go on. It is called for every connection and must be quick.
+	// Overload, if not nil, returns an error if the process has no room for one more
+	// connection. New clients are then refused as [Busy], while sessions continue. It is
+	// called for every connection and must be quick.
 	Overload func() error
 }
 
@@ -78,12 +78,12 @@ type Limits struct {
 	// of the address that has most of them is closed, as [Displaced].
 	Pending int
 	// Descriptors is the number of file descriptors that connections and sessions may
-	// take. It must be the same in all policies of a server. At this limit, and at that
-	// on Connections, a new connection takes the place of a pending one that is a second
-	// old or whose address has more of them. A client that is about to become a session
-	// takes the place of any pending connection.
+	// take. It must be the same in all policies of a server. At this limit, and at the
+	// limit Connections, the server closes a pending connection to make room for a new
+	// one, if the pending one is at least a second old or its address has more pending
+	// connections. For a client whose token is good it closes any pending connection.
 	Descriptors int
-	// UpstreamDescriptors is how many of them a connection to the broker takes; 0 means 1.
+	// UpstreamDescriptors is how many descriptors a connection to the broker takes; 0 means 1.
 	UpstreamDescriptors int
 	// PerSubject is the number of sessions of one subject, unless the grant of the newest
 	// says otherwise. A client that takes over its own client id does not count twice.

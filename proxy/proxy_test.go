@@ -17,7 +17,7 @@ import (
 
 var levels = []byte{3, 4, 5}
 
-func TestGoodTokenIsLetThrough(t *testing.T) {
+func TestGoodTokenIsAccepted(t *testing.T) {
 	for _, level := range levels {
 		t.Run(versionName(level), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -197,7 +197,7 @@ func TestNeitherTokenNorClientID(t *testing.T) {
 	}
 }
 
-func TestKeptSessionNeedsAClientID(t *testing.T) {
+func TestPersistentSessionNeedsAClientID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		p := with(4, "", goodToken)

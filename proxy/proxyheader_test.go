@@ -51,7 +51,7 @@ const (
 	localV2  = "\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
 )
 
-func TestHeaderTellsTheClientsAddress(t *testing.T) {
+func TestHeaderHasTheClientsAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		c := b.connectFrom(balanced(), balancer)

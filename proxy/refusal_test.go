@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestConnackFitsTheClient: a 5.0 client that has said how large a packet may be gets
+// TestConnackFitsTheClient: a 5.0 client with a Maximum Packet Size gets
 // no larger CONNACK, of the proxy or of the broker.
 func TestConnackFitsTheClient(t *testing.T) {
 	maximum := func(n byte) packets.Properties { return packets.Properties{0x27, 0, 0, 0, n} }

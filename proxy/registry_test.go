@@ -50,9 +50,9 @@ func TestClientIDStaysWithItsSubject(t *testing.T) {
 	}
 }
 
-// TestRegistryForgets removes sessions from anywhere and expects the rest, with room
-// given back after a storm.
-func TestRegistryForgets(t *testing.T) {
+// TestRegistryRemove: a session can be removed from any place without a loss of others, and memory
+// is freed when many have been removed.
+func TestRegistryRemove(t *testing.T) {
 	const number = 10 * smallRegistry
 	var r registry
 	all := make([]*session, number)

@@ -100,7 +100,7 @@ func TestRecheckCanBeSwitchedOffAndOn(t *testing.T) {
 	})
 }
 
-func TestListenerBecomes(t *testing.T) {
+func TestListenerUpdate(t *testing.T) {
 	one, two := new(tls.Config), new(tls.Config)
 	socket, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -52,9 +52,9 @@ func TestTopicMap(t *testing.T) {
 	})
 }
 
-// TestMappedClientKnowsHowLargeItsPacketsMayBe: the broker's limit less what a PUBLISH may
-// grow by.
-func TestMappedClientKnowsHowLargeItsPacketsMayBe(t *testing.T) {
+// TestMaximumPacketSizeOfAMappedClient: the CONNACK has the broker's limit, less the bytes by
+// which the map can make a PUBLISH grow.
+func TestMaximumPacketSizeOfAMappedClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Topics = mapOf(t, topicmap.Rule{Device: "me/#", Broker: "devices/${subject}/#"})
@@ -68,8 +68,8 @@ func TestMappedClientKnowsHowLargeItsPacketsMayBe(t *testing.T) {
 	})
 }
 
-// TestWhoseTopicsCannotBeMapped is refused, and a superuser has no map.
-func TestWhoseTopicsCannotBeMapped(t *testing.T) {
+// TestSubjectThatCannotBeMapped is refused, unless it is a superuser, who has no map.
+func TestSubjectThatCannotBeMapped(t *testing.T) {
 	for name, tt := range map[string]struct {
 		grant authz.Grant
 		code  packets.ReasonCode

@@ -152,7 +152,7 @@ func TestLimitPerAddress(t *testing.T) {
 	}
 }
 
-func TestShutdownTellsEverySessionAndWaits(t *testing.T) {
+func TestShutdownDisconnectsEverySession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		c := b.mustLogin(with(5, "d", goodToken))
@@ -171,7 +171,7 @@ func TestShutdownTellsEverySessionAndWaits(t *testing.T) {
 	})
 }
 
-func TestConnectDuringShutdownIsToldToComeBack(t *testing.T) {
+func TestConnectDuringShutdownIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		c := b.connect()
@@ -213,8 +213,8 @@ func TestShutdownEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// TestSecondEndIsAtOnce: a hard close does not wait for the goodbyes of a drain.
-func TestSecondEndIsAtOnce(t *testing.T) {
+// TestCloseDuringShutdownIsImmediate: Close does not wait for the last packets of a shutdown.
+func TestCloseDuringShutdownIsImmediate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.mustLogin(with(4, "d", goodToken)) // which neither reads nor closes
@@ -245,7 +245,7 @@ func TestServeNeedsAPolicy(t *testing.T) {
 	}
 }
 
-func TestPolicyMustBeWhole(t *testing.T) {
+func TestPolicyMustBeComplete(t *testing.T) {
 	var s Server
 	if err := s.SetPolicy(&Policy{}); err == nil {
 		t.Error("a policy without authorizer is accepted")

@@ -24,14 +24,14 @@ func subject(name string) func(*Client) bool {
 
 // TestEndsOfASession: what a device and the broker get for every cause.
 func TestEndsOfASession(t *testing.T) {
-	goodbye := []byte{0xe0, 0x00}
+	disconnect := []byte{0xe0, 0x00}
 	for _, tt := range []struct {
 		cause    error
 		v5       byte
 		upstream []byte
 	}{
-		{ErrRevoked, 0x98, goodbye},
-		{fmt.Errorf("file: %w", ErrRevoked), 0x98, goodbye},
+		{ErrRevoked, 0x98, disconnect},
+		{fmt.Errorf("file: %w", ErrRevoked), 0x98, disconnect},
 		{ErrExpired, 0x87, nil},
 		{ErrDisplaced, 0x8e, nil},
 		{ErrKicked, 0x98, nil},
@@ -141,8 +141,8 @@ func TestRevocationOvertakesACheck(t *testing.T) {
 	})
 }
 
-// TestOtherRevocationsDoNotRepeatACheck: only a revocation that means this very
-// client costs another question.
+// TestOtherRevocationsDoNotRepeatACheck: the Authorizer is asked again only
+// after a revocation that applies to the client itself.
 func TestOtherRevocationsDoNotRepeatACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -515,9 +515,9 @@ func TestRecheck(t *testing.T) {
 	})
 }
 
-// TestRecheckTellsClientsApart: an answer about one client id neither ends nor saves
-// the session of another that came with the same token.
-func TestRecheckTellsClientsApart(t *testing.T) {
+// TestRecheckAsksAboutEachClientID: an answer about one client id has no effect on the session of
+// another with the same token.
+func TestRecheckAsksAboutEachClientID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Recheck = time.Minute
@@ -545,8 +545,8 @@ func TestRecheckTellsClientsApart(t *testing.T) {
 	})
 }
 
-// TestRecheckMovesTheEnd: a new grant's expiry takes the old one's place.
-func TestRecheckMovesTheEnd(t *testing.T) {
+// TestRecheckChangesTheExpiry: the expiry of the new grant replaces that of the old one.
+func TestRecheckChangesTheExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		start := time.Now()
@@ -566,7 +566,7 @@ func TestRecheckMovesTheEnd(t *testing.T) {
 	})
 }
 
-func TestRecheckOfATokenThatChangedHands(t *testing.T) {
+func TestRecheckOfATokenWithANewSubject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.policy.Recheck = time.Minute
@@ -658,9 +658,9 @@ func TestTopicRules(t *testing.T) {
 	})
 }
 
-// TestRequestSaysWhatTheClientSaid: nothing that is made up or is the token
-// itself, so that answers can be remembered by it.
-func TestRequestSaysWhatTheClientSaid(t *testing.T) {
+// TestRequestHasTheClientsOwnValues: it has no client id that was made up, and no token in place
+// of one, so that a cache can use it as a key.
+func TestRequestHasTheClientsOwnValues(t *testing.T) {
 	for _, tt := range []struct {
 		from    TokenLocation
 		connect packets.Connect

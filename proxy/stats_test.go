@@ -44,8 +44,8 @@ func TestBytesCountWhileASessionLives(t *testing.T) {
 	})
 }
 
-// TestBytesNeverGoBack: sessions begin, move bytes and end while they are counted.
-func TestBytesNeverGoBack(t *testing.T) {
+// TestBytesNeverDecrease: sessions begin, move bytes and end while they are counted.
+func TestBytesNeverDecrease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
 		b.mustLogin(with(4, "first", goodToken)).Close() // sets the policy

@@ -57,9 +57,9 @@ func withTwoBrokers(t *testing.T) (*bench, *twoBrokers) {
 	return b, u
 }
 
-// TestSilentBrokerIsPassedOver: the device waits a little longer and notices
-// nothing else. A broker that wakes up later gets a DISCONNECT, so that it publishes no will.
-func TestSilentBrokerIsPassedOver(t *testing.T) {
+// TestSilentBrokerIsSkipped: the next broker answers the device, which only waits longer. If the
+// silent broker reads on later, it gets a DISCONNECT, so that it does not publish the will.
+func TestSilentBrokerIsSkipped(t *testing.T) {
 	for _, level := range levels {
 		synctest.Test(t, func(t *testing.T) {
 			b, u := withTwoBrokers(t)
@@ -92,8 +92,8 @@ func TestSilentBrokerIsPassedOver(t *testing.T) {
 	}
 }
 
-// TestWhatCountsAsAnAnswer: only an answer counts as one.
-func TestWhatCountsAsAnAnswer(t *testing.T) {
+// TestAnsweredByTheBroker: greet reports an answer only if there was one.
+func TestAnsweredByTheBroker(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		broker   *fakeBroker

@@ -46,13 +46,13 @@ func TestWatchEndsWhatIsRevoked(t *testing.T) {
 				b.srv.Trace.Revoked = func(_ []authz.Revocation, sessions int) { ended = append(ended, sessions) }
 				n := make(notifier)
 				go b.srv.Watch(t.Context(), n)
-				meant := b.mustLogin(with(4, "a", goodToken))
+				revoked := b.mustLogin(with(4, "a", goodToken))
 				other := b.mustLogin(with(4, "b", "good-beta"))
 				n <- authz.Revocation{}
 				n <- authz.Revocation{Subject: "stranger"}
 				synctest.Wait()
 				n <- r
-				meant.ExpectEnd()
+				revoked.ExpectEnd()
 				if end := b.lastEnd(); !errors.Is(end.Err, ErrRevoked) {
 					t.Errorf("the session ended with %v", end.Err)
 				}
