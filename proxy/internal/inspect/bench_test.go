@@ -1,6 +1,7 @@
 package inspect_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -62,5 +63,31 @@ func BenchmarkMapped(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkStream is a large buffer of messages of 100 bytes, as a device sends them at full
+// speed. The time is that of one message.
+func BenchmarkStream(b *testing.B) {
+	for name, test := range map[string]struct {
+		topic string
+		from  int
+	}{"up": {"v1/devices/me/telemetry", 0}, "down": {"v1/devices/pump/telemetry", 1}} {
+		for _, level := range []byte{4, 5} {
+			b.Run(fmt.Sprintf("%s/level%d", name, level), func(b *testing.B) {
+				up, fromBroker := inspect.New(mapped(b, level))
+				f, buf := []*inspect.Filter{up, fromBroker}[test.from], new([]byte)
+				const messages = 500
+				in := []byte(strings.Repeat(publish(level, test.topic, 0, strings.Repeat("x", 100)), messages))
+				b.ReportAllocs()
+				for range b.N/messages + 1 {
+					f.Borrow(buf)
+					if _, _, err := f.Filter(in); err != nil {
+						b.Fatal(err)
+					}
+					f.Borrow(nil)
+				}
+			})
+		}
 	}
 }

@@ -15,15 +15,16 @@ type fromBroker struct {
 	control   *Control
 	rights    *Rights // for the packet at hand
 	denied    func(Denied)
-	maxPacket uint32 // of the client, 0 for none
+	maxPacket int // the largest that the client takes, in bytes
 	requests  *requests
 
 	subscriptions *subscriptions
 
 	aliases  aliases
 	received *identifiers // dropped QoS 2 messages whose PUBREL has not come
-	name     []byte       // of the last topic
-	scratch  []byte       // of the last verdict
+	recent   recent
+	name     []byte // of the last topic
+	scratch  []byte // of the last verdict
 }
 
 // need can be called before a request is added and decide after that. This does no harm: the
@@ -62,9 +63,13 @@ func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
 			return b.complete(head)
 		}
 	case packets.PUBLISH:
-		if b.rights.Topics != nil {
-			return b.publish(head, size)
+		if b.rights.Topics == nil {
+			break
 		}
+		if v, ok := b.again(head, size); ok {
+			return v, nil
+		}
+		return b.publish(head, size)
 	case packets.PUBREL:
 		if b.received != nil && len(head) == size {
 			return b.release(head)
@@ -103,6 +108,18 @@ func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	return verdict{instead: b.scratch}, nil
 }
 
+// again decides about a message that is like the last one.
+func (b *fromBroker) again(head []byte, size int) (verdict, bool) {
+	if b.recent.rights != b.rights || b.received != nil {
+		return verdict{}, false
+	}
+	v, ok := b.recent.again(b.scratch, head, size, b.level, b.maxPacket)
+	if v.instead != nil {
+		b.scratch = v.instead
+	}
+	return v, ok
+}
+
 // publish maps the topic of a message back. It drops a message that is not for the device, or
 // too large for it [MQTT-3.1.2-25].
 func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
@@ -129,22 +146,25 @@ func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 		out.Topic = b.name
 	}
 	if bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties) {
-		b.passed(&p, alias)
+		b.passed(head[0], &p, alias)
 		return verdict{}, nil
 	}
 	b.scratch = out.AppendHeader(b.scratch, b.level, size-n)
-	if b.maxPacket > 0 && uint64(len(b.scratch)+size-n) > uint64(b.maxPacket) {
+	if len(b.scratch)+size-n > b.maxPacket {
 		b.scratch = b.scratch[:0]
 		return b.drop(&p), nil
 	}
-	b.passed(&p, alias)
+	b.passed(head[0], &p, alias)
 	return verdict{instead: b.scratch}, nil
 }
 
-// passed records that p is passed on. alias is 0 if it has none.
-func (b *fromBroker) passed(p *packets.Publish, alias uint16) {
+// passed records that p, with b.name for its topic, is passed on. first is the first byte of the
+// packet, and alias is 0 if it has none.
+func (b *fromBroker) passed(first byte, p *packets.Publish, alias uint16) {
 	if alias != 0 {
 		b.aliases.passed(alias)
+	} else {
+		b.recent.remember(b.rights, first, p, b.name)
 	}
 	if p.QoS == 2 && b.received != nil {
 		b.received.remove(p.PacketID) // its PUBREL is for the device

@@ -14,14 +14,15 @@ type fromClient struct {
 	control   *Control
 	rights    *Rights // for the packet at hand
 	denied    func(Denied)
-	maxPacket uint32 // of the broker, 0 for none
+	maxPacket int // the largest that the broker takes, in bytes
 	requests  *requests
 	limits    limits
 
 	aliases  aliases
 	received *identifiers // before MQTT 5.0: dropped QoS 2 messages whose PUBREL has not come
-	name     []byte       // of the last topic
-	scratch  []byte       // of the last verdict
+	recent   recent
+	name     []byte // of the last topic
+	scratch  []byte // of the last verdict
 }
 
 // load takes over the rights that are in force.
@@ -58,6 +59,9 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 		if c.rights.none() && c.received == nil && c.limits.allow(head[0], size) {
 			return verdict{}, nil
 		}
+		if v, ok := c.again(head, size); ok {
+			return v, nil
+		}
 		return c.publish(head, size)
 	case c.limits.tooLarge(size) && (t != packets.SUBSCRIBE || c.level >= 5):
 		return verdict{}, c.tooLarge(t, size)
@@ -73,6 +77,18 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 		}
 	}
 	return verdict{}, nil
+}
+
+// again decides about a message that is like the last one.
+func (c *fromClient) again(head []byte, size int) (verdict, bool) {
+	if c.recent.rights != c.rights || c.received != nil || !c.limits.allow(head[0], size) {
+		return verdict{}, false
+	}
+	v, ok := c.recent.again(c.scratch, head, size, c.level, c.maxPacket)
+	if v.instead != nil {
+		c.scratch = v.instead
+	}
+	return v, ok
 }
 
 func (c *fromClient) publish(head []byte, size int) (verdict, error) {
@@ -106,7 +122,11 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 	if c.rights.Topics != nil {
 		c.name = reuse(out.Topic)
 	}
-	return c.pass(&p, &out, alias, size-n), nil
+	v := c.pass(&p, &out, alias, size-n)
+	if !v.drop && !aliased {
+		c.recent.remember(c.rights, head[0], &p, out.Topic)
+	}
+	return v, nil
 }
 
 // pass passes p on as out, which has the broker's topics. payload is the length of the
@@ -118,7 +138,7 @@ func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) ve
 	same := bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties)
 	if !same {
 		c.scratch = out.AppendHeader(c.scratch, c.level, payload)
-		if c.maxPacket > 0 && uint64(len(c.scratch)+payload) > uint64(c.maxPacket) {
+		if len(c.scratch)+payload > c.maxPacket {
 			c.scratch = c.scratch[:0]
 			return c.refuse(p, packets.QuotaExceeded)
 		}
@@ -273,7 +293,7 @@ func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []p
 	if len(payload) > 0 {
 		s.Payload = payload
 		c.scratch = s.Append(c.scratch, c.level)
-		if c.maxPacket == 0 || uint64(len(c.scratch)) <= uint64(c.maxPacket) {
+		if len(c.scratch) <= c.maxPacket {
 			if !slices.ContainsFunc(codes, func(code packets.ReasonCode) bool { return code != passedOn }) || answer == packets.UNSUBACK && c.level < 5 {
 				return verdict{instead: c.scratch}, nil
 			}

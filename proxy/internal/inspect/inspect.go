@@ -35,6 +35,20 @@ type Limits struct {
 	MaximumPacketSize uint32
 }
 
+// The largest fixed header, and the largest packet that it can announce, in bytes.
+const (
+	maxFixedHeader = 5
+	maxPacketSize  = maxFixedHeader + 268_435_455
+)
+
+// maxPacket returns the size of the largest packet that may be sent to that side.
+func (l Limits) maxPacket() int {
+	if l.MaximumPacketSize == 0 {
+		return maxPacketSize
+	}
+	return int(min(l.MaximumPacketSize, maxPacketSize))
+}
+
 // LimitsOf returns the limits in the properties of a CONNECT or a CONNACK.
 func LimitsOf(p packets.Properties) Limits {
 	var l Limits
@@ -73,12 +87,12 @@ func New(s Session) (up, down *Filter) {
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
-		judge: &fromClient{level: s.Level, control: control, denied: s.Denied, maxPacket: s.Broker.MaximumPacketSize,
+		judge: &fromClient{level: s.Level, control: control, denied: s.Denied, maxPacket: s.Broker.maxPacket(),
 			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum},
 			limits: limits{subscriptions: count}},
 	}
 	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, control: control, denied: s.Denied,
-		maxPacket: s.Client.MaximumPacketSize, requests: requests, subscriptions: count,
+		maxPacket: s.Client.maxPacket(), requests: requests, subscriptions: count,
 		aliases: aliases{max: s.Client.TopicAliasMaximum}}}
 }
 

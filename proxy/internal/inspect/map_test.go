@@ -176,6 +176,45 @@ func TestMappedPacketsFitTheirReceiver(t *testing.T) {
 	}
 }
 
+// TestMappedPacketsFitTheirLength: a packet of the largest size that there is cannot grow.
+func TestMappedPacketsFitTheirLength(t *testing.T) {
+	const topic, payload = "v1/devices/me/x", 268_435_455 - (2 + len("v1/devices/me/x") + 2)
+	for _, level := range []byte{3, 4} {
+		up, _ := inspect.New(mapped(t, level))
+		if pass, _, err := feed(up, publish(level, topic, 1, "x"), 100); len(pass) == 0 || err != nil {
+			t.Fatal(pass, err)
+		}
+		p := packets.Publish{Topic: []byte(topic), QoS: 1, PacketID: 7}
+		if pass, _, err := feed(up, string(p.AppendHeader(nil, level, payload)), 100); pass != "" || err != nil {
+			t.Errorf("level %d: passes %q, %v", level, pass, err)
+		}
+	}
+}
+
+// TestRepeatedMessages: a message like the one before is decided like it, as long as the rights
+// are the same, and one that only begins like it is not.
+func TestRepeatedMessages(t *testing.T) {
+	const me, pump = "v1/devices/me/t", "v1/devices/pump/t"
+	for _, level := range []byte{3, 4, 5} {
+		message := publish(level, me, 1, "x")
+		noID := strings.Replace(message, "/t\x00\x07", "/t\x00\x00", 1)
+		for _, test := range []struct{ in, pass string }{
+			{message, publish(level, pump, 1, "x")},
+			{publish(level, me, 1, strings.Repeat("x", 110)), publish(level, pump, 1, strings.Repeat("x", 110))},
+			{publish(level, me, 0, "x"), publish(level, pump, 0, "x")},
+			{publish(level, me+"u", 1, "x"), publish(level, pump+"u", 1, "x")},
+			{"\x3A" + message[1:], "\x3A" + publish(level, pump, 1, "x")[1:]},
+			{noID, ""},
+		} {
+			up, _ := inspect.New(mapped(t, level))
+			pass, _, err := feed(up, message+test.in, 1000)
+			if want := publish(level, pump, 1, "x") + test.pass; pass != want || err != nil != (test.pass == "") {
+				t.Errorf("level %d: after %q %q passes as %q, %v; want %q", level, message, test.in, pass, err, want)
+			}
+		}
+	}
+}
+
 func TestMapOfAWill(t *testing.T) {
 	m := pumpMap(t)
 	w, err := inspect.Will(nil, m, packets.Will{Topic: "v1/devices/me/gone", Properties: packets.Properties{}.With(packets.ResponseTopic, "cmd")})
