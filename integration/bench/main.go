@@ -1,6 +1,6 @@
 //go:build linux
 
-// Bench measures the proxy next to HAProxy, nginx and a bare Go relay on the same work
+// Command bench measures the proxy next to HAProxy, nginx and a bare Go relay on the same work
 // and prints one table. See README.md.
 package main
 
