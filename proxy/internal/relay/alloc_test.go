@@ -11,7 +11,7 @@ import (
 // A relayed chunk allocates nothing.
 func TestNoAllocations(t *testing.T) { testNoAllocations(t, func(*Pair) {}) }
 
-// Nor does one that filters pass on as it is.
+// A chunk that filters pass on unchanged allocates nothing either.
 func TestNoAllocationsWithFilters(t *testing.T) {
 	testNoAllocations(t, func(p *Pair) { p.FilterUp, p.FilterDown = &counting{}, &counting{} })
 }

@@ -53,7 +53,7 @@ func bulk(b *testing.B, from, to net.Conn) {
 	}
 }
 
-// BenchmarkStartEnd is a pair that carries nothing: dialling included.
+// BenchmarkStartEnd starts and ends a pair that carries nothing. It includes dialing.
 func BenchmarkStartEnd(b *testing.B) {
 	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
 		newRig(b, p, "tcp", "tcp").start() // others are there, as a rule

@@ -23,19 +23,19 @@ type rawTLS12 struct {
 	seq  uint64
 }
 
-// heardConn keeps what is read and written.
-type heardConn struct {
+// recordedConn keeps a copy of all bytes that are read and written.
+type recordedConn struct {
 	net.Conn
 	in, out bytes.Buffer
 }
 
-func (c *heardConn) Read(b []byte) (int, error) {
+func (c *recordedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.in.Write(b[:n])
 	return n, err
 }
 
-func (c *heardConn) Write(b []byte) (int, error) {
+func (c *recordedConn) Write(b []byte) (int, error) {
 	c.out.Write(b)
 	return c.Conn.Write(b)
 }
@@ -44,18 +44,18 @@ func (c *heardConn) Write(b []byte) (int, error) {
 func newRawTLS12(t testing.TB, weAreServer bool) (*rawTLS12, *tls.Conn) {
 	t.Helper()
 	a, b := tcpPair(t)
-	heard := &heardConn{Conn: a}
+	recorded := &recordedConn{Conn: a}
 	var log bytes.Buffer
 	client := &tls.Config{
 		InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, KeyLogWriter: &log,
 		CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 	}
 	server := &tls.Config{Certificates: []tls.Certificate{certificate()}, SessionTicketsDisabled: true}
-	peer, ours := tls.Client(heard, client), tls.Server(NewSocket(b), server)
-	hello := &heard.in
+	peer, ours := tls.Client(recorded, client), tls.Server(NewSocket(b), server)
+	hello := &recorded.in
 	if !weAreServer {
-		peer, ours = tls.Server(heard, server), tls.Client(NewSocket(b), client)
-		hello = &heard.out
+		peer, ours = tls.Server(recorded, server), tls.Client(NewSocket(b), client)
+		hello = &recorded.out
 	}
 	errs := make(chan error, 1)
 	go func() { errs <- peer.Handshake() }()

@@ -33,27 +33,27 @@ func (f *endingFramer) Advance(b []byte) (int, error) {
 
 func (f *endingFramer) Refusal(error) []byte { return packet("why") }
 
-// The last packet of a side tells who ends the pair, also if the other side closes
-// first. Nothing that follows it is passed on.
-func TestLastPacketTellsWhoEnds(t *testing.T) {
+// The side that sends its last packet first ends the pair, also if the other side closes first.
+// Nothing that follows that packet is passed on.
+func TestLastPacketEndsPair(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
 		r.start()
-		said := append(packet("message"), packet("bye")...)
-		r.send(r.device, append(bytes.Clone(said), packet("never mind")...))
-		r.expectEnd(r.broker, string(said))
+		sent := append(packet("message"), packet("bye")...)
+		r.send(r.device, append(bytes.Clone(sent), packet("never mind")...))
+		r.expectEnd(r.broker, string(sent))
 		r.send(r.broker, packet("answer"))
 		r.broker.Close()
 		r.expectEnd(r.device, string(packet("answer")))
 		r.device.Close()
-		want := Result{Up: int64(len(said)), Down: int64(len(packet("answer"))), By: Client}
+		want := Result{Up: int64(len(sent)), Down: int64(len(packet("answer"))), By: Client}
 		if got := r.end(); got != want {
 			t.Errorf("result %+v, want %+v", got, want)
 		}
 	})
 }
 
-func TestLastPacketOfUpstreamTellsWhoEnds(t *testing.T) {
+func TestLastPacketOfUpstreamEndsPair(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
 		r.start()
@@ -68,8 +68,8 @@ func TestLastPacketOfUpstreamTellsWhoEnds(t *testing.T) {
 	})
 }
 
-// What a side has sent before what a framer refuses is passed on, and so are the
-// upstream's answers, before the client gets the reason.
+// The bytes before a packet that the framer refuses are passed on, and so are the upstream's answers
+// to them, before the client gets the reason.
 func TestBytesBeforeRefusalArrive(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pump.Grace = time.Minute
@@ -176,7 +176,7 @@ func TestPanicEndsOnePair(t *testing.T) {
 	})
 }
 
-// Nor does a panic at the very end keep a pair from ending.
+// A panic at the very end does not keep a pair from ending.
 func TestPanicAtTheEnd(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		p := newPump()

@@ -125,7 +125,7 @@ func (s *Session) waitAnswers(n int) {
 }
 
 // What a filter has passed on before a fault reaches the upstream, and the upstream's
-// answer the client before the client hears of the fault.
+// answer the client before the client gets the reason.
 func TestFilterEndsPair(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, transport := range []string{"tcp", "tls1.3"} {

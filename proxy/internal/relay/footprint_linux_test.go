@@ -250,8 +250,8 @@ func (c *child) dial() (device net.Conn) {
 	return device
 }
 
-// settle waits for the relay to come to rest.
-func (c *child) settle() { <-time.After(1500 * time.Millisecond) }
+// waitUntilIdle gives the relay the time to park all pairs.
+func (c *child) waitUntilIdle() { <-time.After(1500 * time.Millisecond) }
 
 func eachChild(b *testing.B, f func(b *testing.B, c *child)) {
 	for _, pump := range []string{"goroutines", "parking"} {
@@ -261,7 +261,7 @@ func eachChild(b *testing.B, f func(b *testing.B, c *child)) {
 	}
 }
 
-// BenchmarkIdlePair tells how much memory an idle pair costs: once it has carried a
+// BenchmarkIdlePair measures how much memory an idle pair costs: once it has carried a
 // small message, and after some records of 16 KiB. RELAY_TEST_PAIRS is how many there
 // are, 1,000 if it is not set.
 func BenchmarkIdlePair(b *testing.B) {
@@ -275,19 +275,19 @@ func BenchmarkIdlePair(b *testing.B) {
 		}
 		device, broker := c.connect() // what is needed once
 		exchange(device, broker, 200<<10)
-		c.settle()
+		c.waitUntilIdle()
 		before, _, _ := c.usage()
 		all := make([][2]net.Conn, pairs)
 		for i := range all {
 			all[i][0], all[i][1] = c.connect()
 			exchange(all[i][0], all[i][1], 100)
 		}
-		c.settle()
+		c.waitUntilIdle()
 		small, _, quiet := c.usage()
 		for _, pair := range all {
 			exchange(pair[0], pair[1], 200<<10)
 		}
-		c.settle()
+		c.waitUntilIdle()
 		large, _, _ := c.usage()
 		for b.Loop() {
 		}
@@ -298,7 +298,7 @@ func BenchmarkIdlePair(b *testing.B) {
 	})
 }
 
-// BenchmarkPaced tells the CPU time that a message of 100 bytes costs the relay when
+// BenchmarkPaced measures the CPU time that a message of 100 bytes costs the relay when
 // 200 devices send 5,000 a second in all.
 func BenchmarkPaced(b *testing.B) {
 	eachChild(b, func(b *testing.B, c *child) {
@@ -312,7 +312,7 @@ func BenchmarkPaced(b *testing.B) {
 			readers.Go(func() { discard(broker) })
 			defer broker.Close()
 		}
-		c.settle()
+		c.waitUntilIdle()
 		message := bytes.Repeat([]byte("m"), 100)
 		_, before, _ := c.usage()
 		for b.Loop() {
@@ -333,7 +333,7 @@ func BenchmarkPaced(b *testing.B) {
 	})
 }
 
-// BenchmarkAnswerAfterQuiet tells how long a message and its answer take when nothing
+// BenchmarkAnswerAfterQuiet measures how long a message and its answer take when nothing
 // has come for a while, with a broker of its own process and with one in the process
 // of the relay, whose goroutines need the thread that waits for the network.
 func BenchmarkAnswerAfterQuiet(b *testing.B) {
@@ -353,10 +353,10 @@ func BenchmarkAnswerAfterQuiet(b *testing.B) {
 	}
 }
 
-// BenchmarkBesideFilteredFlood tells how long a message and its answer take on a pair
+// BenchmarkNextToFilteredFlood measures how long a message and its answer take on a pair
 // that is not filtered, alone and next to 20 filtered ones, each of which sends 60 KB
 // every four seconds that take 120 ms to filter: three fifths of a processor.
-func BenchmarkBesideFilteredFlood(b *testing.B) {
+func BenchmarkNextToFilteredFlood(b *testing.B) {
 	for _, pump := range []string{"goroutines", "parking", "holding"} {
 		b.Run(pump, func(b *testing.B) {
 			const floods, every = 20, 4 * time.Second
@@ -414,7 +414,7 @@ func roundTrips(b *testing.B, device net.Conn, number int, pause time.Duration) 
 	return took
 }
 
-// quantiles returns the median and what one in a hundred exceeds, in microseconds.
+// quantiles returns the median and the 99th percentile, in microseconds.
 func quantiles(took []time.Duration) (p50, p99 float64) {
 	slices.Sort(took)
 	at := func(q float64) float64 { return float64(took[int(q*float64(len(took)-1))].Nanoseconds()) / 1000 }

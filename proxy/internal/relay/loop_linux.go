@@ -47,7 +47,7 @@ type loop struct {
 //
 // While some pairs have goroutines, most likely to move bulk, the loop waits for a shorter
 // time. The goroutines and the loop then take turns more often, and quiet pairs wait less.
-const holdTime, holdTimeBesideBulk = 20 * time.Millisecond, 2 * time.Millisecond
+const holdTime, holdTimeDuringBulk = 20 * time.Millisecond, 2 * time.Millisecond
 
 // pace is the average time between two wake-ups of a loop.
 type pace struct {
@@ -189,7 +189,7 @@ func (l *loop) holdTime() time.Duration {
 	case l.pace.gap > holdTime:
 		return 0
 	case l.pump.anyBusy.Load():
-		return holdTimeBesideBulk
+		return holdTimeDuringBulk
 	}
 	return holdTime
 }

@@ -87,9 +87,9 @@ func (s *Session) askToPark() {
 	}
 }
 
-// interrupted is called by the goroutine of d after a deadline has ended its read with err. It
-// returns errParked if the goroutine has to end, nil if it has to continue, and err if the
-// direction ends.
+// interrupted handles a read of d that failed with err because of a deadline. The goroutine of d
+// calls it. It returns errParked if the goroutine must end because a loop serves the pair now, nil
+// if the goroutine must read again, and err if the direction has ended.
 func (s *Session) interrupted(d *direction, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

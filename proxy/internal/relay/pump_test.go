@@ -216,8 +216,8 @@ func descriptors(t testing.TB) int {
 	return len(list)
 }
 
-// A connection that the relay knows nothing about works by blocking calls.
-func TestUnknownConnection(t *testing.T) {
+// A connection without a descriptor is read and written with blocking calls.
+func TestConnectionWithoutDescriptor(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")
 		r.pair.Client = NewStack(struct{ net.Conn }{r.pair.Client.Socket.Conn})

@@ -41,7 +41,7 @@ func eachPump(t *testing.T, f func(t *testing.T, newPump func() *Pump)) {
 	}
 }
 
-// transports are the ways to connect; proxyIsServer tells which side of a TLS
+// transports are the ways to connect; proxyIsServer says which side of a TLS
 // connection the relay holds.
 var transports = map[string]func(t testing.TB, proxyIsServer bool) (peer net.Conn, ours Stack){
 	"tcp":    func(t testing.TB, _ bool) (net.Conn, Stack) { return stacked(tcpPair(t)) },

@@ -140,7 +140,7 @@ func (s *Session) windUp(d, other *direction, err error) {
 	if d.filtered != nil {
 		d.filtered.close()
 	}
-	switch notice := s.settle(d, other, err); {
+	switch notice := s.decideEnd(d, other, err); {
 	case notice == nil:
 		if !d.closed && !d.to.closeWrite() {
 			s.mu.Lock()
@@ -153,9 +153,9 @@ func (s *Session) windUp(d, other *direction, err error) {
 	}
 }
 
-// settle decides what the end of d means for the pair. It returns the close notice if the
+// decideEnd decides what the end of d means for the pair. It returns the close notice if the
 // pair has been cut; the other direction has then been asked to end.
-func (s *Session) settle(d, other *direction, err error) *closing {
+func (s *Session) decideEnd(d, other *direction, err error) *closing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cut != nil {

@@ -120,7 +120,7 @@ func (p *Pump) busyPipes() int {
 }
 
 // A pipe with bytes of one session in it is never lent to another.
-func TestDirtyPipeIsClosed(t *testing.T) {
+func TestPipeWithBytesIsClosed(t *testing.T) {
 	var p pipes
 	dirty := p.get()
 	dirty.held = 1

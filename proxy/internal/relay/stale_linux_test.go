@@ -100,8 +100,8 @@ func TestEventsOfForeignDescriptors(t *testing.T) {
 	}
 }
 
-// Flags are hints: those that say that nothing has come leave the pair alone, and
-// those that speak of an end give it goroutines, which find none.
+// The flags of an event are only hints: an event without data leaves the pair as it is, and an event
+// that reports an end gives the pair goroutines, which then find that there is none.
 func TestSpuriousFlags(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.2", "tls1.3"} {
 		for _, flags := range []uint32{0, unix.EPOLLIN, unix.EPOLLOUT | unix.EPOLLPRI, unix.EPOLLRDHUP, unix.EPOLLHUP, unix.EPOLLERR, anyEvent} {

@@ -81,7 +81,7 @@ func TestLingerEndsSecondDirection(t *testing.T) {
 }
 
 // An upstream that has ended is not waited for, nor is a client that does not close
-// then, although the upstream takes nothing of what the client says.
+// then, although the upstream takes nothing of what the client sends.
 func TestPairEndsSoonAfterItsUpstream(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
@@ -183,7 +183,7 @@ func TestSecondCutEndsTheGrace(t *testing.T) {
 	})
 }
 
-// The upstream hears of the end first: until it has taken its close notice, the client
+// The upstream gets its close notice first: until it has taken its close notice, the client
 // gets none.
 func TestUpstreamCloseNoticeComesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {

@@ -69,8 +69,8 @@ func (r *rawRig) bothWays(label string) {
 	}
 }
 
-// What everything here stands on: crypto/tls goes on after a temporary read error,
-// EAGAIN is one, and it comes through as it is.
+// The relay depends on this: crypto/tls continues after a temporary read error, EAGAIN is such an
+// error, and crypto/tls returns it unchanged.
 func TestTemporaryReadErrorsAreNotLatched(t *testing.T) {
 	if e := net.Error(syscall.EAGAIN); !e.Temporary() { //nolint:staticcheck // Temporary is what crypto/tls asks
 		t.Fatal("EAGAIN is not temporary")
