@@ -9,9 +9,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
-// TestDeniedIsTold: every message and every filter that is not allowed, by the topic
-// that it means, once however it comes in pieces.
-func TestDeniedIsTold(t *testing.T) {
+// TestDeniedIsReported: every message and every filter that is not allowed is reported once, with
+// its topic, also if the packet arrives in several pieces.
+func TestDeniedIsReported(t *testing.T) {
 	for _, level := range []byte{3, 4, 5} {
 		in := publish(level, "a", 1, "x") + publish(level, "no/x", 0, "x") + publish(level, "no/x", 2, "x") +
 			subscribe(level, packets.SUBSCRIBE, "a", "no/y", "a#")

@@ -1,6 +1,6 @@
 // Package inspect applies the topic rules, the topic map and the limits of a device to its
-// session. It reads the packets of the client and of the broker as they pass, takes out or refuses what
-// is not allowed, answers for the side that does not get to see it, and replaces topics.
+// session. It reads the packets of the client and of the broker as they pass. It removes or refuses
+// what is not allowed, answers in place of the side that does not receive it, and replaces topics.
 //
 // [New] returns the filters of both directions, for a session whose CONNECT has been
 // accepted:

@@ -64,9 +64,9 @@ func TestFromClient(t *testing.T) {
 	}
 }
 
-// Before MQTT 5.0 a dropped message of QoS 2 is acknowledged to the end, without the
-// broker.
-func TestReleaseOfRefused(t *testing.T) {
+// Before MQTT 5.0 the filter completes the acknowledgement of a dropped message of QoS 2 without
+// the broker.
+func TestReleaseOfRefusedMessage(t *testing.T) {
 	refused, allowed := publish(4, "no", 2, "x"), publish(4, "a", 2, "x")
 	rec, rel, comp := ack(4, packets.PUBREC, 0), ack(4, packets.PUBREL, 0), ack(4, packets.PUBCOMP, 0)
 	for _, test := range []struct{ in, pass, back string }{
@@ -152,7 +152,7 @@ func TestTopicAliases(t *testing.T) {
 	}
 }
 
-// Whatever came before the fault passes, and a client of MQTT 5.0 is told.
+// What came before the fault passes, and a client of MQTT 5.0 gets a DISCONNECT with the reason.
 func TestClientFaults(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -186,7 +186,7 @@ func TestClientFaults(t *testing.T) {
 			}
 			var d packets.Disconnect
 			if e := d.Parse([]byte(back), 5); e != nil || test.code != 0 && d.Code != test.code || d.Code < 0x80 {
-				t.Errorf("%s: the client is told %x (%v), want %v", test.name, back, e, test.code)
+				t.Errorf("%s: the client gets %x (%v), want %v", test.name, back, e, test.code)
 			}
 			if pass, back, again := up.Filter([]byte(pingreq)); again != err || pass != nil || back != nil {
 				t.Errorf("%s: then %x, %x, %v", test.name, pass, back, again)

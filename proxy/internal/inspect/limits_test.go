@@ -11,18 +11,18 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
-// limited returns the filters of a session with limits, and what they tell of.
-func limited(t testing.TB, level byte, text string) (up, down *inspect.Filter, limits *inspect.Control, told *[]string) {
+// limited returns the filters of a session with limits, and what they report.
+func limited(t testing.TB, level byte, text string) (up, down *inspect.Filter, limits *inspect.Control, reported *[]string) {
 	t.Helper()
-	limits, told = new(inspect.Control), new([]string)
+	limits, reported = new(inspect.Control), new([]string)
 	l, err := authz.ParseLimits([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	up, down = inspect.New(inspect.Session{Level: level, Limits: l, Control: limits, Denied: func(d inspect.Denied) {
-		*told = append(*told, fmt.Sprintf("%v %s: %s", d.Type, d.Topic, d.Reason))
+		*reported = append(*reported, fmt.Sprintf("%v %s: %s", d.Type, d.Topic, d.Reason))
 	}})
-	return up, down, limits, told
+	return up, down, limits, reported
 }
 
 func setLimits(t testing.TB, control *inspect.Control, text string) {
@@ -44,7 +44,7 @@ func retained(level byte, topic string, qos byte) string {
 	return string(p.Append(nil, level))
 }
 
-func goodbye(code packets.ReasonCode) string {
+func disconnectWith(code packets.ReasonCode) string {
 	return string((&packets.Disconnect{Code: code}).Append(nil, 5))
 }
 
@@ -67,18 +67,18 @@ func TestMessagesOverALimit(t *testing.T) {
 			{"retain with QoS 1", `{"retain":false}`, retained(level, "a", 1), 0x9A, ack(level, packets.PUBACK, 0), "the limit retain"},
 		} {
 			for _, n := range []int{1, 7, 1 << 20} {
-				up, _, _, told := limited(t, level, test.limits)
+				up, _, _, reported := limited(t, level, test.limits)
 				good := pingreq + publish(level, "b", 0, "x")
 				pass, back, err := feed(up, good+test.over+good, n)
 				wantPass, wantBack := good+good, test.back
 				if level >= 5 {
-					wantPass, wantBack = good, goodbye(test.code)
+					wantPass, wantBack = good, disconnectWith(test.code)
 				}
 				if pass != wantPass || back != wantBack || (err != nil) != (level >= 5) {
 					t.Errorf("level %d, %s in pieces of %d: passes %x, answers %x, %v; want %x, %x", level, test.name, n, pass, back, err, wantPass, wantBack)
 				}
-				if len(*told) != 1 || !strings.HasPrefix((*told)[0], "PUBLISH a: ") || !strings.Contains((*told)[0], test.reason) {
-					t.Errorf("level %d, %s: told %q", level, test.name, *told)
+				if len(*reported) != 1 || !strings.HasPrefix((*reported)[0], "PUBLISH a: ") || !strings.Contains((*reported)[0], test.reason) {
+					t.Errorf("level %d, %s: reported %q", level, test.name, *reported)
 				}
 			}
 		}
@@ -89,10 +89,10 @@ func TestMessagesOverALimit(t *testing.T) {
 func TestMessagesWithinTheLimits(t *testing.T) {
 	for _, level := range []byte{3, 4, 5} {
 		largest := publish(level, "a", 1, strings.Repeat("x", 60))
-		up, _, _, told := limited(t, level, fmt.Sprintf(`{"max_packet":%d,"max_qos":1}`, len(largest)))
+		up, _, _, reported := limited(t, level, fmt.Sprintf(`{"max_packet":%d,"max_qos":1}`, len(largest)))
 		in := largest + retained(level, "a", 0) + subscribe(level, packets.UNSUBSCRIBE, "a") + publish(level, "a", 1, "") + disconnect
-		if pass, back, err := feed(up, in, 3); pass != in || back != "" || err != nil || len(*told) > 0 {
-			t.Errorf("level %d: passes %x, answers %x, %v, told %q", level, pass, back, err, *told)
+		if pass, back, err := feed(up, in, 3); pass != in || back != "" || err != nil || len(*reported) > 0 {
+			t.Errorf("level %d: passes %x, answers %x, %v, reported %q", level, pass, back, err, *reported)
 		}
 	}
 }
@@ -123,9 +123,9 @@ func TestSubscriptionsGetTheLowerQoS(t *testing.T) {
 			if level >= 5 {
 				local = 0x04 // No Local, which stays
 			}
-			up, _, _, told := limited(t, level, fmt.Sprintf(`{"max_qos":%d}`, most))
+			up, _, _, reported := limited(t, level, fmt.Sprintf(`{"max_qos":%d}`, most))
 			pass, back, err := feed(up, ask(0, 1|local, 2), 4)
-			if want := ask(0, min(1, most)|local, min(2, most)); pass != want || back != "" || err != nil || len(*told) > 0 {
+			if want := ask(0, min(1, most)|local, min(2, most)); pass != want || back != "" || err != nil || len(*reported) > 0 {
 				t.Errorf("level %d, max_qos %d: passes %x, answers %x, %v, want %x", level, most, pass, back, err, want)
 			}
 		}
@@ -140,7 +140,7 @@ func TestSubscriptionsAreCounted(t *testing.T) {
 		if level >= 5 {
 			no = 0x97
 		}
-		up, down, limits, told := limited(t, level, `{"subscriptions":2}`)
+		up, down, limits, reported := limited(t, level, `{"subscriptions":2}`)
 		step := func(in, wantPass, wantBack string) {
 			t.Helper()
 			if pass, back, err := feed(up, in, 5); pass != wantPass || back != wantBack || err != nil {
@@ -166,8 +166,8 @@ func TestSubscriptionsAreCounted(t *testing.T) {
 		setLimits(t, limits, `{"subscriptions":3}`)
 		step(subscribe(level, packets.SUBSCRIBE, "g", "h"), subscribe(level, packets.SUBSCRIBE, "g"), "")
 		want := []string{"SUBSCRIBE c: the limit subscriptions is 2", "SUBSCRIBE d: the limit subscriptions is 2", "SUBSCRIBE h: the limit subscriptions is 3"}
-		if !slices.Equal(*told, want) {
-			t.Errorf("level %d: told %q", level, *told)
+		if !slices.Equal(*reported, want) {
+			t.Errorf("level %d: reported %q", level, *reported)
 		}
 	}
 }
@@ -177,14 +177,14 @@ func TestSubscriptionsAreCounted(t *testing.T) {
 func TestOtherPacketsOverMaxPacket(t *testing.T) {
 	filters := []string{strings.Repeat("f", 40), strings.Repeat("g", 40)}
 	for _, level := range []byte{3, 4, 5} {
-		up, _, _, told := limited(t, level, `{"max_packet":50}`)
+		up, _, _, reported := limited(t, level, `{"max_packet":50}`)
 		pass, back, err := feed(up, subscribe(level, packets.SUBSCRIBE, filters...), 9)
 		want, ends := suback(level, 0x80, 0x80), false
 		if level >= 5 {
-			want, ends = goodbye(packets.PacketTooLarge), true
+			want, ends = disconnectWith(packets.PacketTooLarge), true
 		}
-		if pass != "" || back != want || (err != nil) != ends || len(*told) == 0 {
-			t.Errorf("level %d: passes %x, answers %x, %v, told %q", level, pass, back, err, *told)
+		if pass != "" || back != want || (err != nil) != ends || len(*reported) == 0 {
+			t.Errorf("level %d: passes %x, answers %x, %v, reported %q", level, pass, back, err, *reported)
 		}
 		up, _, _, _ = limited(t, level, `{"max_packet":50}`)
 		if pass, _, err := feed(up, pingreq+subscribe(level, packets.UNSUBSCRIBE, filters...), 9); pass != pingreq || err == nil {

@@ -228,8 +228,8 @@ func TestMapOfAWill(t *testing.T) {
 	}
 }
 
-// TestMapDeniedIsTold with the topic that the sender used.
-func TestMapDeniedIsTold(t *testing.T) {
+// TestMapDeniedIsReported: what the map refuses is reported with the topic that the sender used.
+func TestMapDeniedIsReported(t *testing.T) {
 	var got []string
 	s := mapped(t, 5)
 	s.Denied = func(d inspect.Denied) { got = append(got, fmt.Sprintf("%v %v %s", d.Type, d.Down, d.Topic)) }

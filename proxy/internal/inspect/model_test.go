@@ -105,8 +105,9 @@ func packet(level byte) *rapid.Generator[string] {
 	})
 }
 
-// However the stream is cut, the same comes out, and nothing that is not allowed.
-func TestPiecesMakeNoDifference(t *testing.T) {
+// The output does not depend on the pieces in which the stream arrives, and has nothing that is not
+// allowed.
+func TestOutputDoesNotDependOnPieces(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		level := rapid.SampledFrom([]byte{3, 4, 5}).Draw(t, "level")
 		acl := testRights(t)

@@ -138,9 +138,9 @@ func oracleFilter(t testing.TB, level byte, down bool, model mapModel) *inspect.
 	return up
 }
 
-// TestOthersReadTheSame: what a filter lets through is to other decoders the packet that went
-// in, with the topics of the map.
-func TestOthersReadTheSame(t *testing.T) {
+// TestOtherDecodersAgree: other decoders find in what a filter passes on the packet that went
+// in, with the topics replaced by the map.
+func TestOtherDecodersAgree(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		level, down := rapid.SampledFrom([]byte{3, 4, 5}).Draw(rt, "level"), rapid.Bool().Draw(rt, "down")
 		model := rapid.SampledFrom(mapModels()).Draw(rt, "map")
@@ -220,8 +220,8 @@ var publishProperties = rapid.Custom(func(t *rapid.T) (p packets.Properties) {
 	return p
 })
 
-// FuzzOthersReadTheSame is the same for any stream.
-func FuzzOthersReadTheSame(f *testing.F) {
+// FuzzOtherDecodersAgree is the same for any stream.
+func FuzzOtherDecodersAgree(f *testing.F) {
 	for _, level := range []byte{3, 4, 5} {
 		f.Add([]byte(publish(level, "v1/devices/me/x", 2, "x")+publish(level, "v2/boiler/x", 2, "x")+ack(level, packets.PUBREL, 0)), level, byte(3), byte(0))
 		f.Add([]byte(subscribe(level, packets.SUBSCRIBE, "cmd", "$share/g/v2/#", "#")+pingreq), level, byte(1), byte(0))
