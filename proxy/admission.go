@@ -76,7 +76,7 @@ func (a *admission) admit(c *conn) (ok bool) {
 	return true
 }
 
-// addPending makes c pending. If there are too many of those, the first one gives way.
+// addPending makes c pending. If there are too many pending connections, the first one is closed.
 func (a *admission) addPending(c *conn, now time.Time) {
 	a.pending.add(c, authz.Network(c.arrival.addr.Addr()), now)
 	if limit := c.policy.Limits.Pending; limit > 0 && a.pending.n > limit {
@@ -193,8 +193,8 @@ func (a *admission) countAddress(c *conn) (ok bool) {
 	return true
 }
 
-// endPending takes a connection that has sent its CONNECT out of the pending ones. It
-// reports false if the connection has been displaced.
+// endPending removes a connection that has sent its CONNECT from the pending ones. It reports
+// false if the connection has been displaced.
 func (a *admission) endPending(c *conn) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -55,7 +55,7 @@ func (p *pending) add(c *conn, network netip.Prefix, now time.Time) {
 	heap.Fix(&p.most, all.index)
 }
 
-// remove takes c out, if it is pending.
+// remove removes c, if it is pending.
 func (p *pending) remove(c *conn) {
 	at := &c.arrival.waiting
 	all := at.among
@@ -91,7 +91,7 @@ func (p *pending) of(network netip.Prefix) int {
 	return 0
 }
 
-// first returns the connection that gives way first, nil if there is none. It is the oldest
+// first returns the connection that is to be closed first, nil if there is none. It is the oldest
 // one of the network that has most of them, and of several such networks the oldest.
 func (p *pending) first() *conn {
 	if len(p.most) == 0 {

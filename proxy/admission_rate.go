@@ -13,7 +13,7 @@ import (
 type Rate struct {
 	// PerSecond is how often on average.
 	PerSecond int
-	// Burst is how often at once after a rest; 0 means as often as in a second.
+	// Burst is how often at once after a pause; 0 means PerSecond.
 	Burst int
 }
 
@@ -22,16 +22,16 @@ func (r Rate) bucket() bucket.Rate {
 	return bucket.PerSecond(float64(r.PerSecond), cmp.Or(r.Burst, r.PerSecond))
 }
 
-// The networks whose rate is known at a time are kept in sets of a few, so that a look-up
-// costs the same however many there are.
+// The networks whose rates are known are kept in small sets, so that the time of a look-up does not
+// depend on their number.
 const (
 	rateSets = 4096
 	rateWays = 8
 )
 
 // addressRates has a bucket for each of many networks in a fixed amount of memory, half a
-// megabyte. If there are too many networks, the one that has rested longest is forgotten.
-// That only ever allows more: an attacker with many addresses gains nothing beyond what
+// megabyte. If there are too many networks, the one that has been idle longest is forgotten.
+// That can only allow more connections: an attacker with many addresses gains nothing beyond what
 // these addresses may do in any case.
 type addressRates struct {
 	seed maphash.Seed

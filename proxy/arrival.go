@@ -29,7 +29,9 @@ type arrival struct {
 	header *proxyproto.Header // of the load balancer in front; nil if none is required
 	probe  bool               // the load balancer connects on its own behalf
 
-	transport relay.Stack          // carries MQTT: the socket of raw, TLS and WebSocket over it; zero until TLS begins
+	// transport carries MQTT: the socket of raw, and TLS and WebSocket over it. It is zero
+	// until the TLS handshake begins.
+	transport relay.Stack
 	tls       *tls.ConnectionState // nil without TLS
 	peer      *x509.Certificate    // the verified certificate of the client; nil without one
 	ws        *websocket.Conn      // nil without WebSocket

@@ -17,12 +17,12 @@ import (
 // nothing of what the server sends costs no CPU time and must not keep others out.
 const slotHold = time.Second
 
-// handshakeKey is the key of the gate in the context of a handshake.
+// handshakeKey is the key of the slot in the context of a handshake.
 type handshakeKey struct{}
 
-// handshakeGate lets a bounded number of handshakes compute at the same time. Each
-// handshake has its own gate, and all gates of a policy share the slots.
-type handshakeGate struct {
+// handshakeSlot is the place of one handshake among those that may compute at the same time. All
+// handshakes of a policy share the channel slots.
+type handshakeSlot struct {
 	slots    chan struct{}
 	giveBack func() // nil while the handshake has no slot
 	last     lastRead
@@ -30,60 +30,59 @@ type handshakeGate struct {
 
 // acquire waits for a slot. It is called once the whole ClientHello has been read, so that
 // a silent client takes none.
-func (g *handshakeGate) acquire(ctx context.Context) error {
+func (h *handshakeSlot) acquire(ctx context.Context) error {
 	select {
-	case g.slots <- struct{}{}:
+	case h.slots <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	var once sync.Once
-	giveBack := func() { once.Do(func() { <-g.slots }) }
+	giveBack := func() { once.Do(func() { <-h.slots }) }
 	timer := time.AfterFunc(slotHold, giveBack)
-	g.giveBack = func() { timer.Stop(); giveBack() }
+	h.giveBack = func() { timer.Stop(); giveBack() }
 	return nil
 }
 
 // release gives the slot back, if the handshake has one.
-func (g *handshakeGate) release() {
-	if g.giveBack != nil {
-		g.giveBack()
-		g.giveBack = nil
+func (h *handshakeSlot) release() {
+	if h.giveBack != nil {
+		h.giveBack()
+		h.giveBack = nil
 	}
 }
 
-// gatedConn gives the slot back before it waits for the client. Nearly all of the computing
-// lies between the ClientHello and the server's own flight, and a slot that is held for a
-// round trip would serve one device in the time of many. The relay reads and writes the
-// socket itself.
-type gatedConn struct {
+// slotConn gives the slot back before it waits for the client. The server computes nearly
+// everything between the ClientHello and its own flight, and a slot that is held for a round trip
+// would serve one device in the time of many. The relay reads and writes the socket itself.
+type slotConn struct {
 	net.Conn
-	gate *handshakeGate
+	slot *handshakeSlot
 }
 
-// gatedSocket is a gatedConn that has a socket.
-type gatedSocket struct {
-	gatedConn
+// slotSocket is a slotConn that has a socket.
+type slotSocket struct {
+	slotConn
 	syscall.Conn
 }
 
 // guard returns conn with reads that release the slot.
-func (g *handshakeGate) guard(conn net.Conn) net.Conn {
-	gated := gatedConn{conn, g}
+func (h *handshakeSlot) guard(conn net.Conn) net.Conn {
+	guarded := slotConn{conn, h}
 	if socket, ok := conn.(syscall.Conn); ok {
-		return gatedSocket{gated, socket}
+		return slotSocket{guarded, socket}
 	}
-	return gated
+	return guarded
 }
 
-func (c gatedConn) Read(b []byte) (int, error) {
-	c.gate.release()
+func (c slotConn) Read(b []byte) (int, error) {
+	c.slot.release()
 	n, err := c.Conn.Read(b)
-	c.gate.last.add(b[:n])
+	c.slot.last.add(b[:n])
 	return n, err
 }
 
 // CloseWrite closes the writing side, if the connection can do that.
-func (c gatedConn) CloseWrite() error {
+func (c slotConn) CloseWrite() error {
 	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return w.CloseWrite()
 	}
@@ -97,8 +96,8 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 	limited := config.Clone()
 	inner := config.GetConfigForClient
 	limited.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if gate, ok := hello.Context().Value(handshakeKey{}).(*handshakeGate); ok {
-			if err := gate.acquire(hello.Context()); err != nil {
+		if slot, ok := hello.Context().Value(handshakeKey{}).(*handshakeSlot); ok {
+			if err := slot.acquire(hello.Context()); err != nil {
 				return nil, fmt.Errorf("waiting for a handshake slot: %w", err)
 			}
 		}
@@ -119,14 +118,14 @@ func (c *conn) handshake(deadline time.Time) error {
 	begin := time.Now()
 	ctx, cancel := context.WithDeadline(c.ctx, deadline)
 	defer cancel()
-	gate := &handshakeGate{slots: c.policy.handshakes}
-	socket := relay.NewSocket(gate.guard(c.arrival.raw))
+	slot := &handshakeSlot{slots: c.policy.handshakes}
+	socket := relay.NewSocket(slot.guard(c.arrival.raw))
 	tc := tls.Server(socket, c.listener.tls)
 	c.arrival.transport = relay.NewStack(socket)
-	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, gate))
-	gate.release()
+	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, slot))
+	slot.release()
 	if err != nil {
-		return handshakeError(err, &gate.last)
+		return handshakeError(err, &slot.last)
 	}
 	state := tc.ConnectionState()
 	c.arrival.transport, c.arrival.tls = relay.NewStack(tc), &state

@@ -46,9 +46,9 @@ func (c *conn) fingerprint() string {
 
 // mask returns what stands for a field of the CONNECT in logs and towards the broker. If the
 // field is the token or the password, that is its fingerprint and its pseudonym, otherwise a
-// copy of the field. A password that is half of a pair can be guessed from its fingerprint,
-// so that the beginning of its pseudonym is shown. The fields of a CONNECT are parts of one string, so a session that
-// kept one of them would keep the password in memory.
+// copy of the field. A password that is half of a pair can be guessed from its fingerprint, so
+// the beginning of its pseudonym is shown instead. The fields of a CONNECT are parts of one
+// string, so a session that kept one of them would keep the password in memory.
 func (c *conn) mask(field string) (shown, sent string) {
 	text := authz.NewToken(field)
 	password := authz.NewToken(c.login.connect.Password)

@@ -145,7 +145,8 @@ func TestSessionsOfAGrant(t *testing.T) {
 	}
 }
 
-// TestLimitsThatChange with a recheck apply to the live session, unless its client would have to be informed.
+// TestLimitsThatChange: limits that change with a recheck apply to the live session, unless its
+// client would have to be informed.
 func TestLimitsThatChange(t *testing.T) {
 	for name, tt := range map[string]struct {
 		level    byte

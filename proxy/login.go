@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// login is what a client says in its CONNECT, and what becomes of it.
+// login is what a client has sent in its CONNECT, and the session that results from it.
 type login struct {
 	connect  *packets.Connect // nil until it has been read
 	level    byte             // of the protocol; 0 while it is unknown

@@ -79,7 +79,7 @@ func (c *conn) asHealthCheck(err error) error {
 }
 
 // proxyHeader returns what a PROXY protocol header can say to the broker about the client.
-// What a load balancer in front has said counts more than what can be seen here.
+// What the header of a load balancer says takes precedence over what the proxy itself sees.
 func (a *arrival) proxyHeader() *proxyproto.Header {
 	h := &proxyproto.Header{Source: a.addr, Destination: addrPortOf(a.raw.LocalAddr())}
 	if a.header != nil {

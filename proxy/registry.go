@@ -178,7 +178,7 @@ func (r *registry) removeFromList(s *session) {
 	}
 }
 
-// smallRegistry is a number of sessions for which freeing memory is not worth while.
+// smallRegistry is the number of sessions up to which no memory is freed.
 const smallRegistry = 1024
 
 // matching returns the sessions that match, and adds match to the kicks of all checks.

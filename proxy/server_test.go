@@ -352,12 +352,12 @@ func TestSilentClientsDoNotBlockHandshakes(t *testing.T) {
 func TestHandshakeSlotIsGivenBackByAStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slots := handshakeSlots(1)
-		stalled := &handshakeGate{slots: slots}
+		stalled := &handshakeSlot{slots: slots}
 		if err := stalled.acquire(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		next := &handshakeGate{slots: slots}
+		next := &handshakeSlot{slots: slots}
 		if err := next.acquire(t.Context()); err != nil || time.Since(start) != slotHold {
 			t.Errorf("entered with %v after %v, want %v", err, time.Since(start), slotHold)
 		}

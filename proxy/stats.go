@@ -62,7 +62,8 @@ type Activity struct {
 	// Up and Down are the bytes passed to the broker and to the client after
 	// CONNECT and CONNACK.
 	Up, Down int64
-	// Denied is how many messages and subscriptions its topic rules, its topic map or its limits did not allow.
+	// Denied is how many messages and subscriptions its topic rules, its topic map or its
+	// limits did not allow.
 	Denied int64
 	// Idle is the time since data last came from or went to the client, in whole
 	// milliseconds. It is negative if that is not known, as on systems other than Linux.

@@ -90,14 +90,14 @@ type Denied struct {
 	// Down says that the message was the broker's, for the client.
 	Down bool
 	// Topic is the topic name or the topic filter. It is empty for a message with a topic
-	// alias, and for a SUBSCRIBE, that is over a limit in MQTT 5.0. Otherwise it is the client's own text, which has
-	// to be printed quoted, and is valid during the call only.
+	// alias and for a SUBSCRIBE if they are over a limit in MQTT 5.0. Otherwise it is the
+	// client's own text, which has to be printed quoted, and is valid during the call only.
 	Topic []byte
 	// QoS is that of the message, or the maximum that the subscription asks for.
 	QoS byte
 	// Retain is the flag of the message.
 	Retain bool
-	// Reason says why, in words.
+	// Reason is the reason as a text for people.
 	Reason string
 }
 

@@ -95,8 +95,8 @@ func (c *conn) connectUpstream(r *ConnectRequest) error {
 }
 
 // greet sends the CONNECT and returns the CONNACK as it came. If there is none, it sends a
-// DISCONNECT: a broker that was only slow would take the end of the connection alone for the
-// death of the client, and publish the will.
+// DISCONNECT: if the connection ended without one, a broker that was only slow would publish the
+// will.
 func (c *conn) greet(ctx context.Context, nc net.Conn, out *packets.Connect) (raw []byte, answered bool, err error) {
 	raw, answered, err = c.exchange(ctx, nc, out)
 	if err != nil && nc.SetDeadline(time.Now().Add(disconnectTimeout)) == nil {

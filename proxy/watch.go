@@ -14,8 +14,9 @@ import (
 //
 // Watch may be called from any goroutine, also before Serve. It returns nil when ctx is
 // done or the server is closed, otherwise why n can no longer watch. The sessions
-// of everything that was reported have been cut by then. If n panics, Watch does so after that; the
-// caller may recover and call Watch again, since n then reports what it would have missed.
+// of everything that was reported have been cut by then. A panic of n reaches the caller after
+// that. The caller may recover and call Watch again, because a Notifier also reports what was
+// withdrawn before the call.
 func (s *Server) Watch(ctx context.Context, n authz.Notifier) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
