@@ -45,7 +45,7 @@ func TestChainAuthorize(t *testing.T) {
 		{"empty", authz.Chain{}, nil, authz.ErrUnknown, 0},
 		{"first knows", authz.Chain{yes, no}, grant, nil, 1},
 		{"second knows", authz.Chain{unknown, yes, no}, grant, nil, 2},
-		{"nobody knows", authz.Chain{unknown, unknown}, nil, authz.ErrUnknown, 2},
+		{"no source knows", authz.Chain{unknown, unknown}, nil, authz.ErrUnknown, 2},
 		{"a denial ends it", authz.Chain{denied, yes}, nil, denied.err, 1},
 		{"a late denial ends it", authz.Chain{unknown, denied, yes}, nil, denied.err, 2},
 		{"a fault ends it", authz.Chain{down, yes}, nil, down.err, 1},

@@ -209,7 +209,7 @@ func TestTokenZeroAndEqual(t *testing.T) {
 		t.Error("two tokens of the same text differ")
 	}
 	if none.Hash() != empty.Hash() || none.Fingerprint() != "none" || empty.Fingerprint() == "none" {
-		t.Error("the zero token hashes as the empty text and is told apart by its fingerprint")
+		t.Error("the zero token hashes like the empty text but has another fingerprint")
 	}
 }
 

@@ -72,7 +72,7 @@
 //	storm                  a fleet that reconnects over TLS
 //	low_disk               no room for telemetry
 //	sandbox                what a running program may still read
-//	log_reader             a log that nobody reads, or that cannot be written
+//	log_reader             a log without a reader, or that cannot be written
 //
 // The end of the process:
 //
@@ -80,7 +80,7 @@
 //	drain                  a thousand devices are sent away one after the other
 //	crash                  what was acknowledged is kept when the process is killed
 //	restart                restarts under systemd and with two processes lose no connection
-//	notify                 what systemd is told
+//	notify                 the reports to systemd
 //
 // The repository:
 //

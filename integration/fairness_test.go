@@ -46,10 +46,10 @@ func TestFairness(t *testing.T) {
 // unfair returns what is wrong with the figures for one transport.
 func unfair(t testing.TB, figures benchFigures) (faults []string) {
 	for _, way := range []string{"up", "down"} {
-		beside, unit := "QoS 1 p50, 100 sessions beside bulk "+way, "times that before"
-		ratio := figures.get(t, benchFigure{beside, unit})
-		straight := figures.get(t, benchFigure{beside + ", straight to the sink", unit})
-		bulk := figures.get(t, benchFigure{"bulk " + way + " beside 100 sessions", "MB/s"})
+		withBulk, unit := "QoS 1 p50, 100 sessions next to bulk "+way, "times that before"
+		ratio := figures.get(t, benchFigure{withBulk, unit})
+		straight := figures.get(t, benchFigure{withBulk + ", straight to the sink", unit})
+		bulk := figures.get(t, benchFigure{"bulk " + way + " next to 100 sessions", "MB/s"})
 		t.Logf("bulk %s: %.2f times as long, straight to the broker %.2f; %.0f MB/s", way, ratio, straight, bulk)
 		if most := max(3, 1.25*straight); ratio > most {
 			faults = append(faults, fmt.Sprintf("bulk %s: the quiet ones wait %.2f times as long, want at most %.2f", way, ratio, most))

@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestFirstStart: somebody runs the program with nothing configured and pastes the
+// TestFirstStart: a user runs the program without a configuration and pastes the
 // commands that it prints into a shell.
 func TestFirstStart(t *testing.T) {
 	t.Parallel()

@@ -16,9 +16,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestProxyProtocolThatTheBrokerDoesNotKnow: Mosquitto 2.0 closes the connection when it
+// TestProxyProtocolUnknownToTheBroker: Mosquitto 2.0 closes the connection when it
 // gets the header, and the error names the likely reason.
-func TestProxyProtocolThatTheBrokerDoesNotKnow(t *testing.T) {
+func TestProxyProtocolUnknownToTheBroker(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
 	p := harness.NewProxy(t, strings.Replace(m.Upstream(), "upstream: {", "upstream: {proxy_protocol: v2, ", 1))

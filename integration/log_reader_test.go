@@ -99,8 +99,8 @@ func TestLogOnAFullDisk(t *testing.T) {
 	p.Stop()
 }
 
-// TestLogReaderStalled: while nobody reads the log, devices are refused and served, and
-// signals work. Once somebody reads again, the log says how many lines were lost.
+// TestLogReaderStalled: while the log is not read, devices are refused and served, and
+// signals work. Once it is read again, the log says how many lines were lost.
 func TestLogReaderStalled(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "console"} {
@@ -145,7 +145,7 @@ func TestLogReaderStalled(t *testing.T) {
 }
 
 // TestSecondSignalWhileLogReaderIsStalled: a second signal ends the program at once,
-// although nobody reads the log.
+// although the log is not read.
 func TestSecondSignalWhileLogReaderIsStalled(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "shutdown: {drain: 10m}\n")
@@ -190,7 +190,7 @@ func TestCrashDoesNotWaitForLogReader(t *testing.T) {
 	}
 	log.Close()
 
-	// If somebody reads, the runtime's report arrives.
+	// If the log is read, the runtime's report arrives.
 	log = p.StartWithLogPipe("json")
 	var text bytes.Buffer
 	read := make(chan struct{})

@@ -161,7 +161,7 @@ func TestFramerRefusal(t *testing.T) {
 		f := Framer{Forbidden: CONNECT, Level: c.level}
 		_, err := f.Advance([]byte(c.stream))
 		if got := string(f.Refusal(err)); got != c.want {
-			t.Errorf("%x at level %d: %v is told as %x, want %x", c.stream, c.level, err, got, c.want)
+			t.Errorf("%x at level %d: %v is reported as %x, want %x", c.stream, c.level, err, got, c.want)
 		}
 	}
 }

@@ -164,7 +164,7 @@ func TestKnownIsSet(t *testing.T) {
 			got = append(got, asked.Known)
 		}
 		if want := []bool{false, true, true, true, false}; !slices.Equal(got, want) {
-			r.Errorf("the source was told %v, want %v", got, want)
+			r.Errorf("the source received Known %v, want %v", got, want)
 		}
 	})
 }

@@ -151,7 +151,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("a missing file is not fs.ErrNotExist: %v", err)
 	}
 	if reported {
-		t.Error("OnReload was told what Open returned")
+		t.Error("OnReload reported what Open returned")
 	}
 }
 

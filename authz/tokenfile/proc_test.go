@@ -77,7 +77,7 @@ func TestConcurrentProcessesLoseNothing(t *testing.T) {
 	all := strings.Join(outputs, "")
 	for _, e := range entries {
 		if !strings.Contains(all, e.ID+" true\n") {
-			t.Errorf("%s is in the file, but nobody made it or it was taken back", e.ID)
+			t.Errorf("%s is in the file, but was not created or was revoked", e.ID)
 		}
 	}
 	if strings.Count(all, " true\n") != len(entries) {

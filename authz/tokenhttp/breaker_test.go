@@ -226,7 +226,7 @@ func TestFaultAttribution(t *testing.T) {
 		c.set("content", faulty)
 		c.set("busy", hurried)
 		c.set("later", okJSON(`{"result":"deny","reason_code":"busy"}`))
-		c.want("error", "bad", 1, false) // nobody else has asked
+		c.want("error", "bad", 1, false) // no other device has asked
 		c.want("allow", "good", 1, false)
 		c.want("error", "bad", 1, false) // nor has another address
 		c.want("allow", "good", 2, false)

@@ -140,7 +140,7 @@ func TestTLS(t *testing.T) {
 	t.Cleanup(server.Close)
 	g, err := sourceOf(t, Options{URL: server.URL}).Authorize(t.Context(), pump())
 	if outcomeOf(g, err) != "error" || !strings.Contains(err.Error(), "unknown authority") {
-		t.Errorf("a certificate of nobody's is taken: %v", err)
+		t.Errorf("an untrusted certificate is accepted: %v", err)
 	}
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, certtest.PEM(server.Certificate()), 0o600); err != nil {

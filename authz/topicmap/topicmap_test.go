@@ -53,13 +53,13 @@ func TestUp(t *testing.T) {
 		"/provision/request":         "refused: it is reserved",
 	} {
 		got, v := b.Up(nil, []byte(topic))
-		if text := said(got, v); text != want {
+		if text := describe(got, v); text != want {
 			t.Errorf("%s: %s, want %s", topic, text, want)
 		}
 	}
 }
 
-func said(topic []byte, v Verdict) string {
+func describe(topic []byte, v Verdict) string {
 	if v.Outcome == Refused {
 		return "refused: " + v.Reason.String()
 	}
@@ -97,7 +97,7 @@ func TestFilter(t *testing.T) {
 		"v1/#/x":                              "refused: it is not valid",
 	} {
 		got, v := b.Filter(nil, filter)
-		if text := said(got, v); text != want {
+		if text := describe(got, v); text != want {
 			t.Errorf("%s: %s, want %s", filter, text, want)
 		}
 	}
@@ -117,7 +117,7 @@ func TestDown(t *testing.T) {
 		"cmd":                           "refused: no rule of the map covers it",
 	} {
 		got, v := b.Down(nil, []byte(topic))
-		if text := said(got, v); text != want {
+		if text := describe(got, v); text != want {
 			t.Errorf("%s: %s, want %s", topic, text, want)
 		}
 	}

@@ -47,7 +47,7 @@ func TestAdviceNamesWhatExists(t *testing.T) {
 	}
 	for _, x := range texts {
 		for _, unknown := range known.lacks(x.text) {
-			t.Errorf("%s: %q names %s, which is not there; if it is somebody else's, add it to foreign", x.at, x.text, unknown)
+			t.Errorf("%s: %q names %s, which is not there; if it belongs to another program, add it to foreign", x.at, x.text, unknown)
 		}
 	}
 }

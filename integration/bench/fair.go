@@ -30,12 +30,12 @@ func (l *load) fair() error {
 		if err != nil {
 			return err
 		}
-		beside := "100 sessions beside bulk " + way.name
+		withBulk := "100 sessions next to bulk " + way.name
 		l.report("QoS 1 p50, 100 sessions before bulk "+way.name, "us", there.alone)
-		l.report("QoS 1 p50, "+beside, "us", there.beside)
-		l.report("QoS 1 p50, "+beside, "times that before", there.ratio())
-		l.report("QoS 1 p50, "+beside+", straight to the sink", "times that before", here.ratio())
-		l.report("bulk "+way.name+" beside 100 sessions", "MB/s", there.bulk)
+		l.report("QoS 1 p50, "+withBulk, "us", there.withBulk)
+		l.report("QoS 1 p50, "+withBulk, "times that before", there.ratio())
+		l.report("QoS 1 p50, "+withBulk+", straight to the sink", "times that before", here.ratio())
+		l.report("bulk "+way.name+" next to 100 sessions", "MB/s", there.bulk)
 	}
 	return nil
 }
@@ -50,9 +50,9 @@ type crowd struct {
 
 // comparison is the median of the median round trips without and with the greedy
 // session, in microseconds, and what that one moved, in megabytes a second.
-type comparison struct{ alone, beside, bulk float64 }
+type comparison struct{ alone, withBulk, bulk float64 }
 
-func (c comparison) ratio() float64 { return c.beside / c.alone }
+func (c comparison) ratio() float64 { return c.withBulk / c.alone }
 
 func newCrowd(address string, config *tls.Config) (*crowd, error) {
 	const sessions = 100
@@ -67,7 +67,7 @@ func newCrowd(address string, config *tls.Config) (*crowd, error) {
 
 // compare takes turns without and with the greedy session.
 func (c *crowd) compare(s size, way bulkWay) (comparison, error) {
-	var alone, beside, bulk []float64
+	var alone, withBulk, bulk []float64
 	for range s.turns {
 		took, err := c.roundTrips(s.turn)
 		if err != nil {
@@ -82,10 +82,10 @@ func (c *crowd) compare(s size, way bulkWay) (comparison, error) {
 		if err := errors.Join(err, stop()); err != nil {
 			return comparison{}, err
 		}
-		beside = append(beside, microseconds(quantile(took, 0.5), 1))
+		withBulk = append(withBulk, microseconds(quantile(took, 0.5), 1))
 		bulk = append(bulk, float64(moved)/1e6/spent.Seconds())
 	}
-	return comparison{median(alone), median(beside), median(bulk)}, nil
+	return comparison{median(alone), median(withBulk), median(bulk)}, nil
 }
 
 // roundTrips has one quiet session after the other send a message, one each

@@ -266,7 +266,7 @@ func (l *load) latency() error {
 	return nil
 }
 
-// quiet measures how long an acknowledgement takes when nothing has been said for a
+// quiet measures how long an acknowledgement takes when no packet has been sent for a
 // while. It shows what the target does to save time while it is idle.
 func (l *load) quiet() error {
 	d, err := dial(l.Address, l.config, 0)

@@ -92,7 +92,7 @@ func TestEnsureMakesWhatClientsAccept(t *testing.T) {
 	stranger := trust(root)
 	stranger.ServerName = "elsewhere"
 	if _, err := handshake(t, server, stranger); err == nil {
-		t.Error("a name of somebody else was accepted")
+		t.Error("a foreign name was accepted")
 	}
 
 	before := snapshot(t, a.Dir)

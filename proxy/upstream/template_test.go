@@ -263,7 +263,7 @@ func TestTemplateReload(t *testing.T) {
 
 	write(t, dir, "separator", nil)
 	if err := template.Reload(); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("Reload said %v", err)
+		t.Errorf("Reload returned %v", err)
 	}
 	expand("a:b", "a:b/c")
 }

@@ -247,7 +247,7 @@ func (r *rotation) reload() {
 func (r *rotation) reloadFails(text string) {
 	r.t.Helper()
 	if err := r.dialer.TLS.Reload(); err == nil || !strings.Contains(err.Error(), text) {
-		r.t.Errorf("Reload said %v, want %q", err, text)
+		r.t.Errorf("Reload returned %v, want %q", err, text)
 	}
 }
 

@@ -73,7 +73,7 @@ func TestRead(t *testing.T) {
 		{name: "a message in parts", frames: join(frame(0x02, "a"), frame(0x00, "bc"), frame(0x80, "")), want: "abc"},
 		{name: "a ping within a message", frames: join(frame(0x02, "a"), frame(0x89, "hello"), frame(0x80, "b")), want: "ab", answered: "\x8a\x05hello"},
 		{name: "an empty ping", frames: frame(0x89, ""), answered: "\x8a\x00"},
-		{name: "a pong nobody asked for", frames: join(frame(0x8A, "x"), frame(0x82, "a")), want: "a"},
+		{name: "an unsolicited pong", frames: join(frame(0x8A, "x"), frame(0x82, "a")), want: "a"},
 		{name: "an empty message", frames: join(frame(0x82, ""), frame(0x82, "a")), want: "a"},
 		{name: "close", frames: join(frame(0x82, "a"), frame(0x88, "\x03\xe9gone"), frame(0x82, "b")), want: "a", answered: closeFrame(1001)},
 		{name: "close without a code", frames: frame(0x88, ""), answered: closeFrame(1000)},

@@ -121,7 +121,7 @@ func TestSessionsAreListedAndFiltered(t *testing.T) {
 	}
 }
 
-func TestSessionSaysWhoItIsAndNoSecret(t *testing.T) {
+func TestSessionIsIdentifiedWithoutSecrets(t *testing.T) {
 	_, body := call(newFakeProxy().handler(), "GET", "/v1/sessions?subject=alpha", "")
 	var got Sessions
 	if err := json.Unmarshal([]byte(body), &got); err != nil {

@@ -100,7 +100,7 @@ func TestOtherSitesCannotWrite(t *testing.T) {
 	}
 }
 
-func TestTokenFileIsMadeOnceForTheOwnerAlone(t *testing.T) {
+func TestTokenFileIsCreatedOnceForOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data", "admin-token")
 	tokens := make([]string, 8)
 	var wg sync.WaitGroup

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-func TestConnackTellsTheLimits(t *testing.T) {
+func TestConnackAnnouncesTheLimits(t *testing.T) {
 	b, _ := newBroker(t, func(o *Options) { o.SessionExpiry = time.Hour })
 	_, ack := connack(t, b, "d", login{version: 5, id: "c", props: prop32(0x11, math.MaxUint32)})
 	for name, prop := range map[string][]byte{

@@ -344,7 +344,7 @@ func TestManyQoS2MessagesAtOnce(t *testing.T) {
 }
 
 // Writing to a device that has gone must not lose what it has sent before.
-func TestLastWordsAreHeard(t *testing.T) {
+func TestDataBeforeTheEndIsProcessed(t *testing.T) {
 	b, m := newBroker(t, nil)
 	const n = 1000
 	for round := range 20 {

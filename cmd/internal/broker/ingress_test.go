@@ -36,9 +36,9 @@ func TestPacketsAreFollowedInAnyPieces(t *testing.T) {
 	}
 }
 
-// TestDupIsForMQTT31Alone: MQTT 3.1 may repeat a SUBSCRIBE with the DUP flag, in which mochi
+// TestDupOnlyInMQTT31: MQTT 3.1 may repeat a SUBSCRIBE with the DUP flag, in which mochi
 // sees a malformed packet. From 3.1.1 on that is right.
-func TestDupIsForMQTT31Alone(t *testing.T) {
+func TestDupOnlyInMQTT31(t *testing.T) {
 	for version, ok := range map[byte]bool{3: true, 3 | bridgeBit: true, 4: false, 5: false} {
 		b, _ := newBroker(t, nil)
 		for name, p := range map[string]func(c *client) []byte{

@@ -40,7 +40,7 @@ func TestSharedSubscription(t *testing.T) {
 	}
 }
 
-func TestSharedSubscriptionPrefersWhoIsThere(t *testing.T) {
+func TestSharedSubscriptionPrefersConnectedClients(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	away := connect(t, b, "a", login{id: "away", persist: true})
 	away.subscribe("$share/g/x", 1)

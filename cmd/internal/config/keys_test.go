@@ -137,9 +137,9 @@ func faultOf(t *testing.T, k Key, value string) string {
 	return ""
 }
 
-// TestZeroMeansWhatTheTagSays: a key that may be 0 has to say what that means, and 0 is
+// TestZeroHasTheMeaningOfItsTag: a key that may be 0 has to say what that means, and 0 is
 // handed to the components as none or as their default accordingly.
-func TestZeroMeansWhatTheTagSays(t *testing.T) {
+func TestZeroHasTheMeaningOfItsTag(t *testing.T) {
 	for _, k := range Keys() {
 		low, _, _ := strings.Cut(strings.TrimPrefix(k.Allowed, "at least "), " to ")
 		if k.Type != "integer" && k.Type != "duration" && k.Type != "size" || low != "" && faultOf(t, k, "0") != "" {

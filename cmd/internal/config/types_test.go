@@ -75,9 +75,9 @@ func TestTypesOfTexts(t *testing.T) {
 	}
 }
 
-// TestServersAreJudgedOnce: what the config takes the proxy can dial, and what the proxy
+// TestServersAreCheckedOnce: what the config takes the proxy can dial, and what the proxy
 // refuses is a fault of the config for the same reason.
-func TestServersAreJudgedOnce(t *testing.T) {
+func TestServersAreCheckedOnce(t *testing.T) {
 	for _, text := range []string{
 		"tcp://broker", "tls://[::1]:8883", "unix:///run/b.sock", "unix:///run/", "unix:///" + strings.Repeat("a", 104),
 		"tcp://:1", "tcp://a:0", "tls://a/b", "mqtt://a", "ws://a", "tcp://-a:1", "tcp://10.0.0.256",

@@ -22,7 +22,7 @@ func TestAddProcessorsLeavesAsManyForWork(t *testing.T) {
 	}
 }
 
-func TestAddProcessorsLeavesTheOperatorsNumber(t *testing.T) {
+func TestAddProcessorsKeepsGOMAXPROCSOfTheOperator(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
 	t.Setenv("GOMAXPROCS", "3")

@@ -49,7 +49,7 @@ func labelsOf(m *dto.Metric) map[string]string {
 	return labels
 }
 
-func TestListenersBeginAtZero(t *testing.T) {
+func TestListenersStartAtZero(t *testing.T) {
 	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
 	o.Expect("mqtts")
 	for _, series := range []struct {
@@ -69,7 +69,7 @@ func TestListenersBeginAtZero(t *testing.T) {
 	}
 }
 
-func TestEveryReasonBeginsAtZero(t *testing.T) {
+func TestEveryReasonStartsAtZero(t *testing.T) {
 	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
 	o.Expect("mqtt")
 	for _, info := range proxy.Reasons() {
@@ -87,7 +87,7 @@ func TestHandshakesAreTimed(t *testing.T) {
 	wantMetric(t, r, namespace+"tls_handshake_seconds", map[string]string{"listener": "mqtts", "resumed": "true"}, 2)
 }
 
-func TestServerIsLookedAtOnceAScrape(t *testing.T) {
+func TestServerIsReadOncePerScrape(t *testing.T) {
 	looks := 0
 	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
 	r := o.registry

@@ -41,9 +41,9 @@ func (r *reader) setGone(gone bool) {
 	r.gone = gone
 }
 
-// TestStalledReaderHoldsUpNoCaller: lines are lost, those before them stay in order, and a
+// TestStalledReaderDoesNotBlockCallers: lines are lost, those before them stay in order, and a
 // notice in their place says how many are missing.
-func TestStalledReaderHoldsUpNoCaller(t *testing.T) {
+func TestStalledReaderDoesNotBlockCallers(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		synctest.Test(t, func(t *testing.T) {
 			r := &reader{resume: make(chan struct{})}

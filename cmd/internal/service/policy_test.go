@@ -9,9 +9,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
-// TestNoBrokerIsBlamedForNames: the names of a device or its grant may not fit into a
+// TestBadNamesAreNoBrokerFault: the names of a device or its grant may not fit into a
 // template, and then the reason says whose fault that is.
-func TestNoBrokerIsBlamedForNames(t *testing.T) {
+func TestBadNamesAreNoBrokerFault(t *testing.T) {
 	for _, c := range []struct {
 		template string
 		values   upstream.Values

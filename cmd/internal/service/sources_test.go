@@ -35,9 +35,9 @@ func useUpBudget(t *testing.T, s *Service) {
 	t.Fatal("200 wrong tokens from one address, and each was checked")
 }
 
-// TestGuardStandsBeforeTokenFiles: an address may try only so many tokens, also after a
+// TestGuardProtectsTokenFiles: an address may try only so many tokens, also after a
 // reload. Devices behind it get in if they are known or if their token cannot be guessed.
-func TestGuardStandsBeforeTokenFiles(t *testing.T) {
+func TestGuardProtectsTokenFiles(t *testing.T) {
 	tokens := filepath.Join(t.TempDir(), "tokens.jsonl")
 	for _, token := range []string{"short-tk", "other-tk", "a-token-of-twenty-by"} {
 		if _, err := tokenfile.Create(tokens, tokenfile.CreateOptions{Name: token, Token: authz.NewToken(token)}); err != nil {

@@ -172,8 +172,8 @@ func (s *slowStore) Keys(context.Context, string) iter.Seq2[string, error] {
 	}
 }
 
-// TestQuestionsWaitTheirTurn: each may take memory, so that only a few are answered at once.
-func TestQuestionsWaitTheirTurn(t *testing.T) {
+// TestQueriesWaitTheirTurn: each may take memory, so that only a few are answered at once.
+func TestQueriesWaitTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const atOnce = 4
 		s := &slowStore{gate: make(chan struct{})}

@@ -494,9 +494,9 @@ func TestProbeCredentials(t *testing.T) {
 					}
 					got <- c
 					_, _ = far.Write((&packets.Connack{}).Append(nil, c.Level))
-					goodbye, err := packets.ReadPacket(far, 10)
-					if err != nil || packets.Type(goodbye[0]>>4) != packets.DISCONNECT {
-						t.Errorf("the probe ended with % x, %v", goodbye, err)
+					disconnect, err := packets.ReadPacket(far, 10)
+					if err != nil || packets.Type(disconnect[0]>>4) != packets.DISCONNECT {
+						t.Errorf("the probe ended with % x, %v", disconnect, err)
 					}
 				}()
 				return near, nil

@@ -73,7 +73,7 @@ func load(t *testing.T, o Options[settings]) (*settings, *Origins) {
 }
 
 // Data paths start at the data directory wherever its key stands.
-func TestPathsStartWhereTheirTypeSays(t *testing.T) {
+func TestPathsStartAtTheDirectoryOfTheirType(t *testing.T) {
 	o := options(t, "cache: c\n")
 	o.Environ = []string{"APP_DATA=d"}
 	v, origins := load(t, o)
@@ -86,7 +86,7 @@ func TestPathsStartWhereTheirTypeSays(t *testing.T) {
 	}
 }
 
-func TestZeroIsHandedAsTheTagSays(t *testing.T) {
+func TestZeroFollowsTheTag(t *testing.T) {
 	v, origins := load(t, options(t, "limit: 0\npool: 0\nwait: 0s\nroom: 0\n"))
 	if v.Limit != None || v.Wait != None || v.Room != None || v.Pool != 0 {
 		t.Errorf("%+v; want %d for none and 0 for the default", v, None)

@@ -193,7 +193,7 @@ func TestFailedCommitLeavesNothing(t *testing.T) {
 	check(t, "repaired", span(t, s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 9}), `4@4 1@1`)
 }
 
-func TestFailedFlushIsToldAndRetried(t *testing.T) {
+func TestFailedFlushIsReportedAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reported []error
 		s := open(t, Options{OnError: func(err error) { reported = append(reported, err) }})
@@ -312,8 +312,8 @@ func TestDamagedRows(t *testing.T) {
 	publish(t, s, "d", `{"ts":2,"values":{"b":1}}`)
 }
 
-// TestDamagedRowHurtsItsDeviceAlone: others in the same commit are stored.
-func TestDamagedRowHurtsItsDeviceAlone(t *testing.T) {
+// TestDamagedRowAffectsOnlyItsDevice: others in the same commit are stored.
+func TestDamagedRowAffectsOnlyItsDevice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	ours(t, path)
 	execOn(t, path, `INSERT INTO telemetry VALUES ('damaged', 1, 0, '{"a":')`)

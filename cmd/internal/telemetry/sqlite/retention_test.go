@@ -34,7 +34,7 @@ func TestRetentionWalksManyDevices(t *testing.T) {
 	})
 }
 
-func TestRetentionFailureIsToldAndRetried(t *testing.T) {
+func TestRetentionFailureIsReportedAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reported := 0
 		s := open(t, Options{Retention: time.Hour, OnError: func(error) { reported++ }})

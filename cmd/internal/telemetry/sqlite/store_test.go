@@ -76,7 +76,7 @@ func TestDevicesShareCommits(t *testing.T) {
 	}
 }
 
-func TestFilesAreForTheOwnerAlone(t *testing.T) {
+func TestFilesAreReadableByOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "odd ?name=%41#x&y.db")
 	s := open(t, Options{Path: path})
 	publish(t, s, "d", `{"a":1}`)
