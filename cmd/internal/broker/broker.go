@@ -126,8 +126,8 @@ type Broker struct {
 	// which messages and sessions would be lost, and read-locked for each delivery. Nothing
 	// done under it waits for a device or for the store.
 	sessions sync.RWMutex
-	// retained guards what the topic tree holds about retained messages, which mochi reads
-	// without a lock.
+	// retained guards the retained messages in the topic tree, which mochi reads without a
+	// lock.
 	retained sync.RWMutex
 
 	storing context.Context // ends when the context of Shutdown does
@@ -158,8 +158,8 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Dial connects the device of that name and returns its end of the connection, on which the
-// caller sends CONNECT next. It is a *net.UnixConn where the system has socket pairs. Dial
+// Dial connects the device with that name and returns its end of the connection, on which the
+// caller must send a CONNECT. It is a *net.UnixConn where the system has socket pairs. Dial
 // returns ErrClosed after Shutdown, the error of ctx once that is done, and otherwise fails
 // only without file descriptors.
 func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
@@ -193,7 +193,7 @@ func (b *Broker) admit(c *conn) error {
 	return nil
 }
 
-// serve runs one connection and cleans up after it, however it has ended.
+// serve runs one connection and cleans up after it, however it ends.
 func (b *Broker) serve(c *conn) {
 	defer b.work.Done()
 	err := b.establish(c)
@@ -218,15 +218,15 @@ func (b *Broker) establish(c *conn) error {
 	return b.server.EstablishConnection(listenerID, c)
 }
 
-// recoverPanic is deferred: a panic, which a device can cause in mochi's decoder, ends only
-// what was done for that device.
+// recoverPanic is deferred. A device can cause a panic in mochi's decoder, which ends only the
+// work for that device.
 func (b *Broker) recoverPanic(device string) {
 	if v := recover(); v != nil {
 		b.panicked(device, &task.Panic{Kind: task.Kind(v), Stack: debug.Stack()})
 	}
 }
 
-// panicked counts and logs a panic. The device is empty if the panic concerns none.
+// panicked counts and logs a panic. device is empty if the panic does not concern a device.
 func (b *Broker) panicked(device string, p *task.Panic) {
 	b.counts.panics.Add(1)
 	b.options.Logger.Error("panic in the bundled broker", "device", device, "kind", p.Kind, "stack", string(p.Stack))

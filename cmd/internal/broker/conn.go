@@ -11,13 +11,13 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// DISCONNECT with a reason code, for what only Read notices.
+// Reason codes of DISCONNECT for errors that only Read detects.
 var (
 	keepAliveTimeout = [...]byte{0xE0, 0x01, 0x8D}
 	quotaExceeded    = [...]byte{0xE0, 0x01, 0x97}
 )
 
-// errNoMemory ends a connection that begins a packet for which there is no room.
+// errNoMemory ends a connection that begins a packet for which there is no memory.
 var errNoMemory = errors.New("the memory of the device, or of all devices, is used up")
 
 // conn is the broker's end of one connection, as mochi needs it. It knows the device.
@@ -100,7 +100,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close drops what the device has not read.
+// Close discards data that the device has not read.
 func (c *conn) Close() error {
 	c.out.close()
 	return nil

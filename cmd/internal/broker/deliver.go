@@ -128,7 +128,7 @@ func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
 	return true
 }
 
-// forgetRetained removes the retained message of a topic. Called with retained held.
+// forgetRetained removes the retained message of a topic. b.retained is held.
 func (b *Broker) forgetRetained(topic string) {
 	b.ledger.release(topic)
 	b.server.Topics.RetainMessage(packets.Packet{TopicName: topic}) // without a payload

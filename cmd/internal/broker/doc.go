@@ -1,9 +1,9 @@
-// Package broker is the bundled MQTT broker, which stands behind the proxy when no other
-// broker is configured.
+// Package broker is the bundled MQTT broker, which the proxy uses if no other broker is
+// configured.
 //
 // It runs inside the proxy's process and owns no listening socket. The only way in is
-// [Broker.Dial], which the proxy calls for a device whose token is good. The identity given
-// to Dial says who the device is; nothing in CONNECT does.
+// [Broker.Dial], which the proxy calls for a device whose token has been accepted. The identity
+// of the device is the one given to Dial; nothing in CONNECT changes it.
 //
 //	b, err := broker.New(broker.Options{Telemetry: storeTelemetry, Attributes: storeAttributes})
 //	...
@@ -79,7 +79,7 @@
 // # The parts
 //
 // The broker is mochi-mqtt v2.7.9 behind a layer that corrects it; the tests are named after
-// what is corrected. The layer consists of
+// what is corrected. The layer consists of these files:
 //
 //	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
 //	                      that it gets wrong

@@ -71,7 +71,7 @@ func newEgress(socket net.Conn, timeout time.Duration) (*egress, error) {
 	return e, nil
 }
 
-// connect sets what the client said about itself in CONNECT. Zero means no limit.
+// connect sets the limits of the client from CONNECT. Zero means no limit.
 func (e *egress) connect(version byte, receiveMax uint16, maxPacket uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -82,7 +82,7 @@ func (e *egress) connect(version byte, receiveMax uint16, maxPacket uint32) {
 	}
 }
 
-// send takes one packet. It fails only if the connection is closed.
+// send sends one packet. It fails only if the connection is closed.
 func (e *egress) send(packet []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -124,7 +124,7 @@ func (e *egress) publish(packet []byte) {
 	}
 }
 
-// acked notes that the exchange about an outbound message is over.
+// acked records that the exchange for an outbound message is complete.
 func (e *egress) acked(id uint16) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -138,7 +138,7 @@ func (e *egress) room() bool {
 	return !e.disconnected && !e.closed && len(e.unacknowledged) < e.receiveMax && e.unread < highWater
 }
 
-// release sends what was held back, as far as there is room. Called with mu held.
+// release sends held messages, as far as there is room. e.mu is held.
 func (e *egress) release() {
 	for len(e.held) > 0 && e.room() {
 		next := e.held[0]
@@ -160,7 +160,7 @@ func (e *egress) deliver(id uint16, packet []byte) {
 	e.put(packet)
 }
 
-// put writes what the socket takes and keeps the rest. Called with mu held.
+// put writes what the socket accepts and keeps the rest. e.mu is held.
 func (e *egress) put(packet []byte) {
 	if !e.draining {
 		n, err := e.try.write(packet)
@@ -185,7 +185,7 @@ func (e *egress) put(packet []byte) {
 	}
 }
 
-// drain writes the backlog and ends when there is none.
+// drain writes the backlog and returns when it is empty.
 func (e *egress) drain() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -209,7 +209,7 @@ func (e *egress) drain() {
 	_ = e.socket.SetWriteDeadline(time.Time{})
 }
 
-// flush writes all of b unless the device reads nothing for the timeout.
+// flush writes all of b, unless the device reads nothing for the timeout.
 func (e *egress) flush(b []byte) error {
 	for len(b) > 0 {
 		if err := e.socket.SetWriteDeadline(time.Now().Add(e.timeout)); err != nil {

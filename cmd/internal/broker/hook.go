@@ -12,8 +12,8 @@ import (
 // bridgeBit in the protocol level marks a bridge, as mosquitto sends it with MQTT 3.1 and 3.1.1.
 const bridgeBit = 0x80
 
-// longestKeepAlive is the longest keep alive, in seconds, of which mochi computes one and a
-// half without an overflow.
+// longestKeepAlive is the longest keep alive, in seconds, for which mochi's computation of one
+// and a half keep alives does not overflow.
 const longestKeepAlive = 43690
 
 // hook is what mochi calls while it processes packets.
@@ -65,7 +65,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Disconnect:
 		c.readDisconnect(&pk)
 	case packets.Auth:
-		return pk, packets.ErrRejectPacket // no authentication is under way here
+		return pk, packets.ErrRejectPacket // no authentication is in progress here
 	}
 	return pk, nil
 }
@@ -192,8 +192,8 @@ func (*hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
 	return write || readable(topic)
 }
 
-// OnSubscribe judges the filters of a SUBSCRIBE. Until OnSubscribed the session cannot be
-// taken over: mochi would leave subscriptions behind that belong to no session.
+// OnSubscribe checks the filters of a SUBSCRIBE. Until OnSubscribed the session cannot be taken
+// over: mochi would leave subscriptions behind that belong to no session.
 func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := cl.Net.Conn.(*conn)
 	c.holdSessions()
@@ -243,7 +243,7 @@ func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 	}
 }
 
-// OnPacketProcessed does what comes after the answer to a packet.
+// OnPacketProcessed does the work that follows the answer to a packet.
 func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) {
 	c := cl.Net.Conn.(*conn)
 	switch {

@@ -1,9 +1,9 @@
 package broker
 
-// ingress follows the packets that a connection receives, in whatever pieces they come.
-// mochi allocates the whole of a packet as soon as it has read its length, and a copy when
-// it has come, so that a few bytes on many connections could take all memory. The ledger has
-// to know before.
+// ingress follows the packets that a connection receives, in whatever pieces they come. mochi
+// allocates the whole of a packet as soon as it has read its length, and a copy when it has
+// come, so that a few bytes on many connections could take all memory. The ledger must
+// therefore be charged before that.
 type ingress struct {
 	large func(bytes int) // called when a large packet begins, and with 0 when it has ended
 
@@ -20,7 +20,7 @@ const (
 	// largePacket is the length from which a packet counts on its own; what smaller ones take
 	// is a part of sessionCost.
 	largePacket = 4 << 10
-	// packetCopies is how often mochi holds a packet while it reads it.
+	// packetCopies is how many copies of a packet mochi has while it reads it.
 	packetCopies = 2
 	// dup is the DUP flag in the first byte of a packet.
 	dup = 0x08

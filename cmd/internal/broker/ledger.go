@@ -100,7 +100,7 @@ func (l *ledger) closeSession(clientID string) {
 	delete(l.sessions, clientID)
 }
 
-// roomFor reports whether a session may take so many bytes more.
+// roomFor reports whether a session may take that many more bytes.
 func (l *ledger) roomFor(clientID string, bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,7 +108,7 @@ func (l *ledger) roomFor(clientID string, bytes int64) bool {
 	return a != nil && l.lacks(a.device, bytes, bytes) == dropNone
 }
 
-// setSubscriptions sets which filters a session has.
+// setSubscriptions sets the filters of a session.
 func (l *ledger) setSubscriptions(clientID string, filters map[string]packets.Subscription) {
 	var n int64
 	for filter := range filters {
@@ -179,7 +179,7 @@ func (l *ledger) unqueue(a *account, id uint16) {
 }
 
 // retain charges a device for a retained message, which replaces the one of that topic. It
-// returns false if there is no room; then the one before stays.
+// returns false if there is no room; then the previous one remains.
 func (l *ledger) retain(topic, device string, b *body) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,7 +211,7 @@ func (l *ledger) release(topic string) {
 	}
 }
 
-// chargeWill charges a device for a will of so many bytes, unless there is no room.
+// chargeWill charges a device for a will with that many bytes, unless there is no room.
 func (l *ledger) chargeWill(device string, bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -229,7 +229,7 @@ func (l *ledger) releaseWill(device string, bytes int64) {
 	l.add(device, -bytes, -bytes)
 }
 
-// retainedBody returns the content of a retained message, as it is charged for.
+// retainedBody returns the charged content of a retained message.
 func (l *ledger) retainedBody(pk packets.Packet) *body {
 	l.mu.Lock()
 	defer l.mu.Unlock()

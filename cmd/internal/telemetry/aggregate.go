@@ -8,11 +8,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// aggregate gathers the values of one key in one interval.
+// aggregate collects the values of one key in one interval.
 type aggregate struct {
 	values  int64
 	numbers int64
-	best    payload.Value // the least or greatest so far, or none
+	best    payload.Value // the minimum or maximum so far, or none
 	sum     float64
 	// longs is the sum as an integer. inexact says that it is not the sum, because a double
 	// was among the numbers or the sum did not fit.
@@ -51,7 +51,7 @@ func (a *aggregate) addNumber(v payload.Value) {
 	a.longs = total
 }
 
-// result returns the aggregate, and whether there were values for it.
+// result returns the aggregate, and whether there were any values for it.
 func (a *aggregate) result(name string) (payload.Value, bool) {
 	finite := !math.IsInf(a.sum, 0) && !math.IsNaN(a.sum)
 	switch name {

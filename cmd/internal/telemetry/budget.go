@@ -6,13 +6,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// answerBytes bounds what one answer holds in memory.
+// answerBytes is how many bytes of memory one answer may take.
 const answerBytes = 16 << 20
 
-// valueBytes is about what a value takes besides its text, in memory and as JSON.
+// valueBytes is about how many bytes a value takes in addition to its text, in memory and as
+// JSON.
 const valueBytes = 64
 
-// budget is how many bytes an answer may still take.
+// budget is how many more bytes an answer may take.
 type budget int
 
 // spend returns an error once the answer would be too large.
@@ -23,8 +24,8 @@ func (b *budget) spend(bytes int) error {
 	return nil
 }
 
-// clone spends the bytes of a value and returns a copy of it, which does not keep the whole
-// message in memory.
+// clone charges the bytes of a value to the budget and returns a copy, which does not keep the
+// whole message in memory.
 func (b *budget) clone(v payload.Value) (payload.Value, error) {
 	if err := b.spend(valueBytes + v.TextSize()); err != nil {
 		return payload.Value{}, err

@@ -57,9 +57,9 @@ func Handler(store Reader) http.Handler {
 }
 
 const (
-	// maxAtOnce is how many questions are answered at once, of which each may hold 16 MiB.
+	// maxAtOnce is how many requests are answered at once. Each may take 16 MiB.
 	maxAtOnce = 4
-	// longestWait is how long another one waits.
+	// longestWait is how long a further request waits.
 	longestWait = 10 * time.Second
 )
 
@@ -81,7 +81,7 @@ func inTurn(h http.Handler) http.Handler {
 	})
 }
 
-// statusError is an error with the HTTP status that it is answered with.
+// statusError is an error with the HTTP status of its answer.
 type statusError struct {
 	status int
 	detail string
@@ -288,7 +288,7 @@ func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
 	return keys, err
 }
 
-// clientAttributes refuses the other scopes that ThingsBoard has: an empty answer would say
+// clientAttributes refuses the other scopes of ThingsBoard, because an empty answer would mean
 // that there are no such attributes.
 func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]KeyPoint, error) {
 	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {

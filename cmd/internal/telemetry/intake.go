@@ -12,12 +12,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// Intake takes the payloads that devices publish, parses them and stores what they hold.
-// Its methods may be called from any number of goroutines; its fields must not change once
-// one of them has been called.
+// Intake receives the payloads that devices publish, parses them and stores their content. Its
+// methods may be called from any number of goroutines; its fields must not change once one of
+// them has been called.
 //
-// The payloads that are parsed or wait for the store take at most 32 MiB of memory. Calls
-// beyond that wait, in the order in which they came.
+// The payloads that are parsed or wait for the store take at most 32 MiB of memory. Further
+// calls wait, in the order in which they were made.
 type Intake struct {
 	// Store is where the payloads go. It is required.
 	Store Writer
@@ -35,7 +35,7 @@ type Intake struct {
 // IntakeStats are totals since the first call.
 type IntakeStats struct {
 	Refused int64 // calls that failed with a [*PayloadError]
-	Ahead   int64 // messages whose ts lay too far ahead and became the time of arrival
+	Ahead   int64 // messages whose ts was too far ahead and was replaced by the time of arrival
 }
 
 // Stats returns the totals.
@@ -90,11 +90,11 @@ func (i *Intake) withMemory(ctx context.Context, data []byte, store func(now tim
 	return err
 }
 
-// intakeMemory bounds what payloads take while they are parsed and stored, in bytes.
+// intakeMemory is how many bytes payloads may take while they are parsed and stored.
 const intakeMemory = 32 << 20
 
-// parsedSize returns how much memory a payload takes with all that is made of it, in bytes.
-// The estimate is high for short payloads, of which there is room for thousands.
+// parsedSize estimates how many bytes a payload takes with everything that is made from it. The
+// estimate is high for short payloads, of which there is room for thousands.
 func parsedSize(data []byte) int64 {
 	const (
 		perCall   = 1 << 10

@@ -8,11 +8,11 @@ import (
 	"unicode/utf8"
 )
 
-// params are the parameters of one question.
+// params are the parameters of one request.
 type params url.Values
 
-// parseParams parses a query string. A part that cannot be parsed is an error: without it this
-// would be another question.
+// parseParams parses a query string. A part that cannot be parsed is an error, because ignoring
+// it would change the query.
 func parseParams(query string) (params, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 	"strings"
 )
 
-// ErrQuery is wrapped by errors that the question has caused and not the store.
+// ErrQuery is wrapped by errors that are caused by the query and not by the store.
 var ErrQuery = errors.New("telemetry query")
 
 const (
 	defaultLimit = 100
-	// maxPoints bounds the points of one answer, all keys together.
+	// maxPoints is the maximum number of points in one answer, for all keys together.
 	maxPoints = 200_000
-	// maxIntervals is ThingsBoard's bound.
+	// maxIntervals is the limit of ThingsBoard.
 	maxIntervals = 700
 )
 
@@ -50,7 +50,7 @@ type Query struct {
 	Interval int64
 }
 
-// check sets the defaults and refuses what cannot be answered.
+// check sets the defaults and returns an error if the query cannot be answered.
 func (q *Query) check() error {
 	switch q.Aggregate {
 	case "":

@@ -16,8 +16,8 @@ type request struct {
 	attributes []payload.Field
 	updated    int64
 
-	canceled <-chan struct{} // closed when the caller does not wait any more
-	refused  error           // why this request is not stored, though others are
+	canceled <-chan struct{} // closed when the caller no longer waits
+	refused  error           // why this request is not stored, although others are
 	done     chan error      // receives the outcome once; has room for it
 }
 
@@ -47,7 +47,7 @@ func (s *Store) Append(ctx context.Context, device string, messages []payload.Me
 	return s.submit(ctx, &request{device: device, rows: rows})
 }
 
-// submit hands the request to the writing goroutine and waits for the outcome.
+// submit passes the request to the writing goroutine and waits for the outcome.
 func (s *Store) submit(ctx context.Context, r *request) error {
 	if r.device == "" || !utf8.ValidString(r.device) {
 		return errors.New("device name is empty or not UTF-8")

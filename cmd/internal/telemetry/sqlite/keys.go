@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// maxCounted is for how many devices there are counts at once.
+// maxCounted is the number of devices for which there are counts at the same time.
 const maxCounted = 100_000
 
 // keyCounts bounds the keys of each device. To count them for each message would be slow.
@@ -25,7 +25,7 @@ type keyCount struct {
 	fresh map[string]bool // if exact: keys that the next flush brings into the table
 }
 
-// admit refuses the requests of a batch that would give a device too many keys.
+// admit refuses those requests of a batch that would give a device too many keys.
 func (s *Store) admit(batch []*request) error {
 	for _, r := range batch {
 		var bad *telemetry.PayloadError

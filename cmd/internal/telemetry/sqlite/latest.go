@@ -15,8 +15,8 @@ import (
 )
 
 // recent holds the newest values that are committed but not yet in the table latest. Readers
-// look here first and then in the table. They miss nothing, because an entry is removed only
-// after the commit that has put it into the table.
+// look here first and then in the table. Readers find every value, because an entry is removed
+// only after the commit that put it into the table.
 type recent struct {
 	mu      sync.Mutex
 	devices map[string]map[string]telemetry.Point

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// A slice of upkeep ends after this many rows or devices, and a pause follows, so that it
-	// delays messages by milliseconds only.
+	// A slice of upkeep ends after this many rows or devices, followed by a pause, so that it
+	// delays messages only by milliseconds.
 	sliceRows    = 500
 	sliceDevices = 100
 	slicePause   = 20 * time.Millisecond
@@ -113,7 +113,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
 		return deleted, err
 	}
-	delete(s.keys, device) // because its count is not right any more
+	delete(s.keys, device) // because its count is no longer right
 	if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, old); err != nil {
 		return deleted, err
 	}

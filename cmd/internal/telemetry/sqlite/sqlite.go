@@ -6,8 +6,8 @@
 //	...
 //	err = store.Close()
 //
-// [Store] is a telemetry.Store, where the meaning of its methods is described. What follows
-// is particular to SQLite.
+// [Store] is a telemetry.Store, which describes the meaning of its methods. The rest of this
+// comment is specific to SQLite.
 //
 // # Durability
 //
@@ -26,11 +26,11 @@
 //
 // # Failures
 //
-// A database that is damaged, of another program or of a newer version is never touched:
-// Open fails and says what to do. Open brings a database of an older version to the present
-// format, all or nothing. A full disk, an I/O error, or less free space than
-// [Options.MinFree] fails appends with telemetry.ErrStore; deletions go on.
-// [Store.Writable] reports whether the store can store.
+// A database that is damaged, of another program or of a newer version is never changed: Open
+// fails and says what to do. Open brings a database of an older version to the present format,
+// all or nothing. A full disk, an I/O error, or less free space than [Options.MinFree] fails
+// appends with telemetry.ErrStore; deletions go on. [Store.Writable] reports whether the store
+// can store.
 package sqlite
 
 import (
@@ -48,7 +48,7 @@ import (
 
 var _ telemetry.Store = (*Store)(nil)
 
-// errClosed is what a closed store answers.
+// errClosed is returned by a closed store.
 var errClosed = fmt.Errorf("%w: closed", telemetry.ErrStore)
 
 // Options configure a [Store]. Only Path is required.
@@ -59,9 +59,9 @@ type Options struct {
 	Path string
 	// Retention is how long messages are kept by their own time; 0 or less means for ever.
 	Retention time.Duration
-	// Durability is what stored data survives. "sync" (also if empty): the loss of power.
-	// "os": the end of the process; a loss of power takes the last commits. "none": the end
-	// of the process; a loss of power may damage the file.
+	// Durability says which failures stored data survives. "sync" (also if empty): the loss of
+	// power. "os": the end of the process; a loss of power takes the last commits. "none": the
+	// end of the process; a loss of power may damage the file.
 	Durability string
 	// MinFree is how many bytes the file system must have left for appends to be accepted;
 	// 0 or less means that only a full disk stops them.

@@ -14,8 +14,8 @@ type turns struct {
 
 const (
 	restFactor = 3
-	// longestRest bounds the rest after a query that took long, because it had to wait for a
-	// processor perhaps.
+	// longestRest is the longest pause after a slow query, which may only have waited for a
+	// processor.
 	longestRest = 100 * time.Millisecond
 )
 

@@ -50,7 +50,7 @@ func checkSpace(dir string, minFree int64, free func(string) (uint64, error)) er
 // slowCommit is how long a commit may take before the store counts as unable to write.
 const slowCommit = 10 * time.Second
 
-// health is how the last commit has ended, and since when another one runs.
+// health says how the last commit ended, and since when another one has been running.
 type health struct {
 	started atomic.Int64 // nanoseconds since 1970 when a commit began, 0 if none runs
 	fault   atomic.Pointer[error]
@@ -91,8 +91,8 @@ func (s *Store) Writable() error {
 	return nil
 }
 
-// probe finds out whether commits work again after one has failed. It does not wait for the
-// next message, because devices may be sent elsewhere meanwhile.
+// probe checks whether commits work again after one has failed. It does not wait for the next
+// message, because devices may be sent elsewhere in the meantime.
 func (s *Store) probe() error {
 	if s.health.fault.Load() == nil || s.checkSpace() != nil {
 		return nil
@@ -103,5 +103,5 @@ func (s *Store) probe() error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO unflushed (messages) VALUES ('[]'); DELETE FROM unflushed WHERE messages = '[]'`)
 		return err
 	}))
-	return nil // Writable has the outcome
+	return nil // Writable reports the outcome
 }

@@ -14,7 +14,7 @@ const (
 	queueLength = 1024 // requests
 	// batchRows is how many rows a batch has at most, unless one request has more.
 	batchRows = 2000
-	// flushEvery is how long the table latest may lag behind.
+	// flushEvery is how old the table latest may become.
 	flushEvery = 5 * time.Second
 )
 
@@ -62,7 +62,7 @@ func (s *Store) drain() {
 	}
 }
 
-// gather returns first and what is queued behind it.
+// gather returns first and the requests that are queued behind it.
 func (s *Store) gather(first *request) []*request {
 	batch := []*request{first}
 	for rows := len(first.rows); rows < batchRows && len(batch) < queueLength; {
@@ -90,7 +90,7 @@ func (s *Store) commit(batch []*request) {
 		err = task.Do(func() error { return s.store(batch) })
 		s.health.end(err)
 	} else {
-		s.health.started.Store(0) // Writable looks at the space itself
+		s.health.started.Store(0) // Writable checks the space itself
 	}
 	s.counters.commitTime.Add(int64(time.Since(start)))
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Store) commit(batch []*request) {
 		if task.StackOf(err) != nil {
 			s.opts.OnError(err)
 		}
-		s.keys = nil // because they count what is not stored
+		s.keys = nil // because they count rows that were not stored
 	} else {
 		s.counters.commits.Add(1)
 		s.recent.add(batch)
