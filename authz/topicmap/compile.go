@@ -3,6 +3,7 @@ package topicmap
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -64,6 +65,9 @@ func Compile(o Options) (*Map, error) {
 	var errs []error
 	for i, r := range o.Rules {
 		compiled, err := compileRule(i, r)
+		if err == nil && compiled.contains(o.Forbidden) {
+			err = &RuleError{i, -1, fmt.Sprintf("%s and %s: none may contain the forbidden characters %s", r.Device, r.Broker, o.Forbidden)}
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -160,6 +164,13 @@ func placeholder(level string) (name string, ok bool) {
 	}
 	name, ok = strings.CutSuffix(name, "}")
 	return name, ok && !strings.Contains(name, "${")
+}
+
+// contains reports whether either side of the rule has one of the characters, placeholders aside.
+func (r *rule) contains(chars string) bool {
+	return strings.ContainsAny(r.root, chars) || slices.ContainsFunc(r.broker, func(level string) bool {
+		return !strings.HasPrefix(level, "${") && strings.ContainsAny(level, chars)
+	})
 }
 
 // closed returns the filter of all topics on the broker side of the rule, for all devices.

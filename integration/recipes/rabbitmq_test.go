@@ -92,6 +92,61 @@ func TestRabbitMQRecipe(t *testing.T) {
 	}
 }
 
+// TestRabbitMQMapsTopics: with the section of the README every device has its own part of the
+// topics, which no topic, filter or name with a dot leaves.
+func TestRabbitMQMapsTopics(t *testing.T) {
+	t.Parallel()
+	r, address, password := copyRecipe(t, "rabbitmq"), harness.FreeAddress(t), rand.Text()
+	r.replace("rabbitmq.conf", "127.0.0.1:1884", address, "mqtt.proxy_protocol = true", "") // for the consumer
+	r.write("rabbitmq.conf", "listeners.tcp = none\n"+r.read("rabbitmq.conf"))
+	r.write("upstream-password", password+"\n")
+	n := startRabbit(t, r)
+	n.control("add_user", "proxy", password)
+	n.control(permissions(t, r)...)
+	r.replace("proxy.yaml", "  proxy_protocol: v2\n", "")
+	_, section, _ := strings.Cut(r.read("README.md"), "```yaml\n")
+	section, _, _ = strings.Cut(section, "```")
+	r.write("proxy.yaml", r.read("proxy.yaml")+section)
+	p := r.proxy("tcp://" + address)
+	p.AddSecret(password)
+	pump, boiler, dotted := p.Token("pump"), p.Token("boiler"), p.Token("boiler.telemetry")
+	r.check(p)
+	p.Start()
+
+	host, port, _ := net.SplitHostPort(address)
+	direct := []string{"-h", host, "-p", port, "-u", "proxy", "-P", password, "-q", "1"}
+	all := harness.Subscribe(t, append(direct, "-t", "#")...)
+	d := packetstest.Connect(t, packetstest.Dial(t, p.Plain), packetstest.Identity(4, "one", pump))
+	d.MustSubscribe("v1/devices/me/rpc/request/+", 1)
+	for _, topic := range []string{"v1.devices.boiler.telemetry", "v1/devices.boiler/telemetry", "v1/devices/me/a.b", "v1/devices/boiler/telemetry", "a.b", "*/x"} {
+		if err := d.Publish(topic, "forged"); err != nil {
+			t.Errorf("%s is not acknowledged: %v", topic, err)
+		}
+	}
+	for _, filter := range []string{"v1.devices.boiler.#", "v1/devices.boiler/#", "v1.#", "*/devices/#", "*.*.#", "#", "+/devices/#"} {
+		if code := d.Subscribe(filter, 1); code != 0x80 {
+			t.Errorf("%s is granted with %#x", filter, code)
+		}
+	}
+	if _, ack := p.Present(t, 4, "dotted", dotted); ack.Code != 2 {
+		t.Errorf("a device whose name has a dot is answered %v", ack.Code)
+	}
+	harness.Publish(t, append(p.ClientArgs(boiler), "-q", "1", "-t", "v1/devices/me/telemetry", "-m", "boiler")...)
+	if err := d.Publish("v1/devices/me/telemetry", "pump"); err != nil {
+		t.Error(err)
+	}
+	seen := all.Messages(2)
+	if len(seen) != 2 || seen[0].Topic != "v1/devices/boiler/telemetry" || seen[1].Topic != "v1/devices/pump/telemetry" {
+		t.Errorf("behind RabbitMQ arrives %v", seen)
+	}
+	for _, device := range []string{"boiler", "pump"} {
+		harness.Publish(t, append(direct, "-t", "v1/devices/"+device+"/rpc/request/1", "-m", device)...)
+	}
+	if got, err := d.Next(harness.Patience); err != nil || string(got.Topic) != "v1/devices/me/rpc/request/1" || string(got.Payload) != "pump" {
+		t.Errorf("the pump gets %s on %s, %v", got.Payload, got.Topic, err)
+	}
+}
+
 // permissions returns the arguments of the README's set_permissions command.
 func permissions(t *testing.T, r *recipe) []string {
 	t.Helper()

@@ -278,7 +278,7 @@ type Topics struct {
 	Preset     string      `yaml:"preset" oneof:"thingsboard" doc:"rules behind those of topics.map, which give the device topics of ThingsBoard a place for each device"`
 	Map        []TopicRule `yaml:"map" doc:"topics of devices and of the broker, asked in order; the first whose device side fits decides"`
 	Unmapped   string      `yaml:"unmapped" default:"pass" oneof:"pass|refuse" required:"true" doc:"what becomes of topics that no rule of the map covers"`
-	Forbidden  string      `yaml:"forbidden" doc:"characters that no topic, filter or subject may have in sessions with a map; RabbitMQ needs .*"`
+	Forbidden  string      `yaml:"forbidden" doc:"characters that no topic or filter of a device may have, nor a subject in the map; RabbitMQ needs .*"`
 	ACL        []ACLRule   `yaml:"acl" doc:"topic rules for sessions whose grant has none, about the topics that devices use; the first that fits decides"`
 	ACLNoMatch string      `yaml:"acl_no_match" default:"deny" oneof:"deny|defer" required:"true" doc:"what becomes of topics that no rule of topics.acl fits: deny, or defer to the broker"`
 }

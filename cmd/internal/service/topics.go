@@ -17,7 +17,9 @@ func (p *Plan) parseTopics(t config.Topics, bundled bool, report func(key string
 		report("topics.map", errors.New(own))
 	case bundled && t.Preset != "":
 		report("topics.preset", errors.New(own))
-	case len(t.Map) > 0 || t.Preset != "":
+	case bundled && t.Forbidden != "":
+		report("topics.forbidden", errors.New(own))
+	case len(t.Map) > 0 || t.Preset != "" || t.Forbidden != "": // a map without rules forbids, too
 		p.topics = compileMap(t, report)
 	}
 	if t.ACL != nil {
