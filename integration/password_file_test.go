@@ -206,3 +206,40 @@ func TestFloodOfPasswords(t *testing.T) {
 		t.Errorf("%d answers from the cache for %d known devices", denials, 20*devices)
 	}
 }
+
+// TestPasswordInTheTokenFile: the token commands keep devices that have a password, too.
+func TestPasswordInTheTokenFile(t *testing.T) {
+	t.Parallel()
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream())
+	token := p.Token("valve-1")
+	file, password, next := filepath.Join(t.TempDir(), "password"), rand.Text(), rand.Text()
+	p.AddSecret(password)
+	p.AddSecret(next)
+	harness.WriteFile(t, file, password+"\n")
+	if r := p.TokenCommand("create", "pump-7", "--username", "u7", "--password-file", file); r.Status != 0 || !strings.HasPrefix(r.Stdout, "pump-7-") {
+		t.Fatalf("status %d\n%s", r.Status, r.Output())
+	}
+	if r := p.TokenCommand("create", "pump-7", "--username", "u7", "--password-file", file); r.Status == 0 || !strings.Contains(r.Output(), "already, as pump-7-") {
+		t.Errorf("the same user name again: status %d\n%s", r.Status, r.Output())
+	}
+	if r := p.TokenCommand("list"); !strings.Contains(r.Stdout, "password") {
+		t.Errorf("list: %s", r.Output())
+	}
+	p.Start()
+	p.Connect(t, 4, "valve", token)
+	connect := packetstest.Identity(4, "pump", "u7")
+	connect.HasPassword, connect.Password = true, password
+	live := packetstest.Connect(t, packetstest.Dial(t, p.Plain), connect)
+	harness.WriteFile(t, file, next)
+	if r := p.TokenCommand("rotate", "pump-7", "--password-file", file); r.Status != 0 {
+		t.Fatalf("status %d\n%s", r.Status, r.Output())
+	}
+	if _, err := io.ReadAll(live); err != nil {
+		t.Errorf("the session with the old password: %v", err)
+	}
+	if _, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), connect); ack.Code != packets.RefusedNotAuthorized {
+		t.Errorf("the old password: %v", ack.Code)
+	}
+	connect.Password = next
+	packetstest.Connect(t, packetstest.Dial(t, p.Plain), connect)
+}

@@ -152,8 +152,12 @@ func (c *Cache) keepGrant(f *flight, now time.Time) {
 		c.shard(k).drop(k)
 		return
 	}
+	hash := f.hash
+	if g.IsPair() {
+		hash = g.PairHash
+	}
 	c.shard(k).putGrant(&entry{
-		key: k, hash: f.hash, grant: g, asked: f.asked,
+		key: k, hash: hash, grant: g, asked: f.asked,
 		refresh: time.Duration(float64(ttl) * c.options.RefreshAhead),
 		ttl:     ttl,
 		stale:   ttl + narrowed(c.options.Stale, g.Keep.Stale),

@@ -62,6 +62,10 @@ func TestUsersOfOnePasswordAreRevokedAlone(t *testing.T) {
 		}
 		r.expect(login("a", "good"), after{0, cached})
 		r.expect(login("b", "good"), after{0, asked})
+		if n := r.Revoke(authz.Revocation{TokenHash: authz.PairHash("c", "stored")}); n != 1 {
+			t.Errorf("%d grants of c by the hash of its pair", n)
+		}
+		r.expect(login("c", "good"), after{0, asked})
 	})
 }
 

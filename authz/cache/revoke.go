@@ -90,6 +90,9 @@ func (l *revocations) add(r authz.Revocation) {
 // digest hash. g is nil for an answer that is not a grant. If some of those revocations are no
 // longer stored, mean reports true.
 func (l *revocations) mean(g *authz.Grant, hash [32]byte, since uint64) bool {
+	if g != nil && g.IsPair() {
+		hash = g.PairHash
+	}
 	n := l.last - since
 	if n > maxRecent {
 		return true

@@ -24,9 +24,13 @@
 //
 //	id            the name of the token, 1 to 128 bytes, unique; required
 //	token_hash    "sha256:" and the SHA-256 of the token in 64 hexadecimal digits
-//	              or 43 characters of unpadded base64url, unique; required
-//	subject       the device, 1 to 256 bytes; if absent, the id. Tokens of the same
-//	              subject are valid at the same time, so that they can be replaced
+//	              or 43 characters of unpadded base64url, unique; required, unless
+//	password_hash is there: the hash of a password in a form that package passwordhash
+//	              reads. The device shows it with the user name in username, which is
+//	              then a single one, unique among such entries
+//	subject       the device, 1 to 256 bytes; if absent, the id, or the user name next
+//	              to a password_hash. Tokens of the same subject are valid at the same
+//	              time, so that they can be replaced
 //	expire_at     the time at which the token expires
 //	not_before    the time from which it is valid; both in seconds since 1970, or as a
 //	              string such as "2027-01-31T12:00:00Z" (RFC 3339)
@@ -43,13 +47,14 @@
 //	created_at    when the token was made, in the form of expire_at
 //	comment       anything
 //
-// Tokens are looked up by an unsalted hash. That is safe only for random tokens of at least 128
+// [File] answers about tokens, and [File.Users] about user names and passwords. Tokens are looked
+// up by an unsalted hash. That is safe only for random tokens of at least 128
 // bits, like those of [Create].
 //
 // # Strictness
 //
 // A file is accepted or refused as a whole. An unknown or duplicate field, a value of the wrong
-// type, a duplicate id or token, and a wrong count are errors: a misspelled field that was
+// type, a duplicate id, token or user name, and a wrong count are errors: a misspelled field that was
 // meant to restrict a token must not be ignored. The error is a [*FormatError] with up to 20
 // faults. Each has its line and says what to do; none contains a secret.
 //
@@ -76,7 +81,7 @@
 // A change takes effect for new connections and is then reported through
 // [File.Notify], by token id:
 //
-//   - an entry that was removed, disabled, or changed in its token, subject,
+//   - an entry that was removed, disabled, or changed in its token, password, subject,
 //     not_before, clientid, username, cidr, certificate, upstream, acl or
 //     client_attrs ends its sessions; their devices may connect again under the new
 //     entry;

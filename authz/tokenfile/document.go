@@ -130,6 +130,9 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	if o.Comment != "" {
 		rec.set(fieldComment, o.Comment)
 	}
+	if o.Username != "" {
+		return d.createUser(&rec, o, now)
+	}
 	token := o.Token
 	if token.IsZero() {
 		token = generate()
@@ -145,13 +148,16 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	return made, nil
 }
 
-// issue adds rec as a new token of the device and returns its id.
+// issue adds rec as a new token of the device, or as its user name and password if token is
+// zero, and returns its id.
 func (d *document) issue(rec *record, name string, token authz.Token, now time.Time) (id string) {
 	for id = newID(name); d.exists(id); {
 		id = newID(name)
 	}
 	rec.set(fieldID, id)
-	rec.set(fieldTokenHash, fmt.Sprintf("sha256:%x", token.Hash()))
+	if !token.IsZero() {
+		rec.set(fieldTokenHash, fmt.Sprintf("sha256:%x", token.Hash()))
+	}
 	rec.set(fieldCreatedAt, stampText(now))
 	d.add(rec)
 	return id
@@ -170,6 +176,9 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	}
 	old, model := d.tokensOf(name)
 	if len(old) == 0 {
+		if d.hasUser(name) {
+			return Created{}, errors.New("the device has a user name and a password, and no token; give it another password instead")
+		}
 		return Created{}, ErrNotFound
 	}
 	if model == nil {
@@ -193,11 +202,11 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	return made, nil
 }
 
-// tokensOf returns the entries of a device, and the last of them that is not disabled, which is
+// tokensOf returns the entries of a device that have a token, and the last of them that is not disabled, which is
 // the model for the next.
 func (d *document) tokensOf(name string) (all []*entry, model *entry) {
 	for e := range d.snap.entries() {
-		if e.subject != name {
+		if e.subject != name || e.isPair() {
 			continue
 		}
 		all = append(all, e)

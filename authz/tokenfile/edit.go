@@ -20,6 +20,10 @@ type CreateOptions struct {
 	// Token is used instead of a new one, for devices that already have a token. It must have
 	// at least 8 bytes, and should have at least 16.
 	Token authz.Token
+	// Username and Password are what the device shows instead of a token. The user name is one
+	// that the file does not have; the password has at least 8 bytes.
+	Username string
+	Password authz.Token
 	// Expires is when the token expires, in whole seconds; zero means never.
 	Expires time.Time
 	// ClientIDs binds the token to client identifiers; an entry that ends in * matches every
@@ -37,6 +41,8 @@ type Created struct {
 	// Token is the secret for the device. The file has only its hash, so the token cannot be
 	// shown again.
 	Token authz.Token
+	// Username is that of a device that has a password instead of a token.
+	Username string
 	// Expires is when the token expires; zero means never.
 	Expires time.Time
 	// Warning describes the weakness of a token that was given. It is empty if there is none.
@@ -49,6 +55,9 @@ func (o CreateOptions) check(now time.Time) error {
 	}
 	if o.Name == "." || o.Name == ".." {
 		return errors.New("the name: . and .. cannot be in the path of a URL, so that the device could not be queried; choose another")
+	}
+	if err := o.checkUser(); err != nil {
+		return err
 	}
 	if !o.Token.IsZero() {
 		if err := checkGiven(o.Token); err != nil {
@@ -82,7 +91,7 @@ func checkExpiry(expires, now time.Time) error {
 	return nil
 }
 
-// Create adds a token for a device to the file at path. It creates the file if it does not
+// Create adds a token, or a user name and a password, for a device to the file at path. It creates the file if it does not
 // exist.
 func Create(path string, o CreateOptions) (made Created, err error) {
 	err = edit(path, true, func(d *document) (err error) {

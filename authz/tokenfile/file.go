@@ -119,10 +119,18 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 		return nil, fmt.Errorf("token file: %w", err)
 	}
 	e := f.current.Load().byHash[r.Token.Hash()]
-	switch {
-	case e == nil:
-		return nil, &authz.Denial{Reason: authz.Unknown, Detail: "not in the token file", Keep: notKept()}
-	case e.disabled:
+	if e == nil || e.isPair() {
+		return nil, errNotInFile
+	}
+	return e.allow(r)
+}
+
+// errNotInFile is the denial of what the file does not have.
+var errNotInFile = &authz.Denial{Reason: authz.Unknown, Detail: "not in the token file", Keep: notKept()}
+
+// allow returns the entry's grant if r may use it now.
+func (e *entry) allow(r authz.Request) (*authz.Grant, error) {
+	if e.disabled {
 		return nil, &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
 	}
 	g := e.authorization()
@@ -137,8 +145,14 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 // less restrictive. It is for sessions that began before the file was added to the
 // configuration, for which Notify has no changes to report.
 func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
-	e := f.current.Load().byHash[hash]
-	if e == nil {
+	snap := f.current.Load()
+	e := snap.byHash[hash]
+	if g.IsPair() {
+		if e = snap.byID[g.TokenID]; e != nil && e.sessionHash() != hash {
+			e = nil
+		}
+	}
+	if e == nil || e.isPair() != g.IsPair() {
 		return false, false
 	}
 	now := e.authorization()

@@ -13,9 +13,13 @@ import (
 type Entry struct {
 	// ID is the name of the token, and Subject the device that it belongs to.
 	ID, Subject string
-	// Fingerprint is the token's fingerprint; see [authz.Token.Fingerprint].
+	// Fingerprint is the token's fingerprint; see [authz.Token.Fingerprint]. For a password it is
+	// one of the user name and the stored hash.
 	Fingerprint string
-	Disabled    bool
+	// Password means that the device shows a password, with the one user name in Only, instead
+	// of a token.
+	Password bool
+	Disabled bool
 	// Expires is when the token expires, and Created when it was created; zero if the file does
 	// not say.
 	Expires, Created time.Time
@@ -66,7 +70,7 @@ func entries(path string, match func(*entry) bool) ([]Entry, error) {
 func (d *document) describe(e *entry) Entry {
 	g := e.authorization()
 	shown := Entry{
-		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.hash), Disabled: e.disabled, Line: int(e.line),
+		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: int(e.line),
 		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Attrs: g.Attrs,
 	}
 	rec := d.record(e)

@@ -131,7 +131,12 @@ func (p *parser) object(n int, line []byte) *Fault {
 		return &Fault{Field: "id", Reason: fmt.Sprintf("the same as in line %d; give each entry an id of its own", other.line)}
 	}
 	p.snap.byID[e.id] = e
-	if other := p.snap.byHash[e.hash]; other != nil {
+	if e.isPair() {
+		p.snap.pairs++
+	}
+	if other := p.snap.byHash[e.hash]; other != nil && e.isPair() {
+		return &Fault{Field: "username", Reason: fmt.Sprintf("the same user name as in line %d; remove one of them", other.line)}
+	} else if other != nil {
 		return &Fault{Field: "token_hash", Reason: fmt.Sprintf("the same token as in line %d; remove one of them", other.line)}
 	}
 	p.snap.byHash[e.hash] = e
@@ -180,15 +185,23 @@ func (p *parser) decode(rec *record, e *entry) *Fault {
 	switch {
 	case e.id == "":
 		return &Fault{Field: "id", Reason: "is missing; every entry needs one, to be revoked and logged by"}
-	case !rec.has(fieldTokenHash):
+	case rec.has(fieldTokenHash) && rec.has(fieldPasswordHash):
+		return &Fault{Field: "password_hash", Reason: "is next to token_hash; an entry has one of the two"}
+	case !rec.has(fieldTokenHash, fieldPasswordHash):
 		return &Fault{Field: "token_hash", Reason: "is missing; " + hashHint}
 	case e.notBefore != 0 && e.expires != 0 && e.notBefore >= e.expires:
 		return &Fault{Field: "not_before", Reason: "not before expire_at: the token would never be valid"}
 	}
+	if f := p.decodeDetail(rec, e); f != nil {
+		return f
+	}
+	if rec.has(fieldPasswordHash) {
+		return e.pairUp()
+	}
 	if e.subject == "" {
 		e.subject = e.id
 	}
-	return p.decodeDetail(rec, e)
+	return nil
 }
 
 // decodeField decodes one of the fields that most entries have, and checks those that are not
@@ -261,7 +274,8 @@ func (p *parser) decodeDetail(rec *record, e *entry) *Fault {
 		}
 	}
 	e.detail = d
-	if len(p.details) < maxShared {
+	if len(p.details) < maxShared && d.password == nil { // no other entry has the same password
+
 		p.details[string(p.raw)] = d
 	}
 	return nil
@@ -273,6 +287,8 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 		d.clientIDs, err = decodeStrings(raw, pattern)
 	case fieldUsername:
 		d.usernames, err = decodeStrings(raw, pattern)
+	case fieldPasswordHash:
+		d.password, err = decodePassword(raw)
 	case fieldCIDR:
 		d.addrs, err = decodeStrings(raw, network)
 	case fieldCertificate:

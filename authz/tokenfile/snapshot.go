@@ -17,6 +17,7 @@ type snapshot struct {
 	byHash map[[sha256.Size]byte]*entry
 	byID   map[string]*entry
 	chunks [][]entry // all entries, in the order of the file
+	pairs  int       // how many entries have a user name and a password
 	end    int       // the line number of the end line, or 0
 	blank  bool      // all lines are blank
 }
@@ -35,6 +36,7 @@ type entry struct {
 // detail has an entry's rarer fields. Entries with equal details share it.
 type detail struct {
 	clientIDs, usernames []string
+	password             *password // of the one user name, instead of a token
 	addrs                []netip.Prefix
 	certificates         []string
 	upstream             authz.Upstream
@@ -88,6 +90,9 @@ func (e *entry) authorization() *authz.Grant {
 	g.Only.NotBefore = unix(e.notBefore)
 	if d := e.detail; d != nil {
 		g.Only.ClientIDs, g.Only.Usernames, g.Only.Addrs = d.clientIDs, d.usernames, d.addrs
+		if d.password != nil {
+			g.PairHash, g.Keep = d.password.pair, authz.Keep{}
+		}
 		g.Only.Certificates = d.certificates
 		g.Upstream, g.ACL, g.Attrs = d.upstream, d.acl, d.attrs
 	}
@@ -151,7 +156,7 @@ func (e *entry) rest() *detail {
 // credentials for the broker.
 func (d *detail) sameConditions(o *detail) bool {
 	return slices.Equal(d.clientIDs, o.clientIDs) && slices.Equal(d.usernames, o.usernames) && slices.Equal(d.addrs, o.addrs) &&
-		slices.Equal(d.certificates, o.certificates) &&
+		slices.Equal(d.certificates, o.certificates) && d.password.equal(o.password) &&
 		d.upstream.Username == o.upstream.Username && d.upstream.Password.Equal(o.upstream.Password) &&
 		d.upstream.ClientID == o.upstream.ClientID
 }

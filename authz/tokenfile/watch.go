@@ -180,7 +180,7 @@ func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
 		}
 		f.reported(f.revoked.altered, id)
 		if e := f.current.Load().byID[id]; e != nil && !e.disabled {
-			revoked(authz.Revocation{TokenHash: e.hash, Grant: e.authorization()})
+			revoked(authz.Revocation{TokenHash: e.sessionHash(), Grant: e.authorization()})
 		}
 	}
 }

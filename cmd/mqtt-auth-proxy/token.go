@@ -65,14 +65,22 @@ func (t *tokens) path() (string, error) {
 }
 
 func (t *tokens) createCommand() *cobra.Command {
-	var expires, token string
+	var expires, token, passwordFile string
+	var o tokenfile.CreateOptions
 	c := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make a token for a device and print it, once",
-		Args:  one("device name"),
+		Long: `Make a token for a device and print it, once.
+
+With --username and --password-file the device shows these instead of a token. The
+file gets a hash of the password, and the id is printed.`,
+		Args: one("device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
-			o := tokenfile.CreateOptions{Name: args[0]}
+			o.Name = args[0]
 			var err error
+			if o.Password, err = givenPassword(passwordFile); err != nil {
+				return err
+			}
 			if o.Expires, err = parseExpiry(expires, time.Now()); err != nil {
 				return err
 			}
@@ -91,6 +99,8 @@ func (t *tokens) createCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
+	c.Flags().StringVar(&o.Username, "username", "", "`USER` name that the device shows with a password, instead of a token")
+	passwordFlag(c, &passwordFile)
 	c.Flags().StringVar(&token, "token", "", "take this `TOKEN` instead of a new one; - reads it from stdin, where no process list shows it")
 	t.jsonFlag(c)
 	return c
@@ -98,12 +108,14 @@ func (t *tokens) createCommand() *cobra.Command {
 
 func (t *tokens) rotateCommand() *cobra.Command {
 	var overlap time.Duration
+	var passwordFile string
 	c := &cobra.Command{
 		Use:   "rotate NAME",
 		Short: "Make a new token for a device that has one, and print it, once",
 		Long: `Make a new token for a device that has one, and print it, once.
 
-Without --overlap the old token and its sessions end at once.`,
+Without --overlap the old token and its sessions end at once. With --password-file a
+device that has a user name gets that password; the old one and its sessions end.`,
 		Args: one("device name"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if overlap < 0 {
@@ -113,6 +125,9 @@ Without --overlap the old token and its sessions end at once.`,
 			if err != nil {
 				return err
 			}
+			if passwordFile != "" {
+				return t.setPassword(path, args[0], passwordFile, overlap)
+			}
 			made, err := tokenfile.Rotate(path, args[0], overlap)
 			if err != nil {
 				return notFound(err, path, args[0])
@@ -120,6 +135,7 @@ Without --overlap the old token and its sessions end at once.`,
 			return t.printCreated(made)
 		},
 	}
+	passwordFlag(c, &passwordFile)
 	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays good, such as 24h")
 	t.jsonFlag(c)
 	return c

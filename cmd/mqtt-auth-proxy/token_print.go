@@ -15,6 +15,7 @@ type tokenView struct {
 	ID          string            `json:"id"`
 	Subject     string            `json:"subject"`
 	Fingerprint string            `json:"fingerprint"`
+	Password    bool              `json:"password,omitempty"` // instead of a token
 	State       string            `json:"state"`
 	Expires     *time.Time        `json:"expire_at,omitempty"`
 	NotBefore   *time.Time        `json:"not_before,omitempty"`
@@ -41,7 +42,7 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 	views := make([]tokenView, 0, len(entries))
 	for _, e := range entries {
 		v := tokenView{
-			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: stateOf(e, now),
+			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, Password: e.Password, State: stateOf(e, now),
 			Expires: orNil(e.Expires), NotBefore: orNil(e.Only.NotBefore), Created: orNil(e.Created),
 			ClientIDs: e.Only.ClientIDs, Usernames: e.Only.Usernames, Addrs: e.Only.Addrs,
 			Certs: e.Only.Certificates, Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
@@ -88,15 +89,20 @@ func (t *tokens) printCreated(made tokenfile.Created) error {
 		fmt.Fprintln(t.stderr, "warning:", made.Warning)
 	}
 	if !t.asJSON {
-		_, err := fmt.Fprintln(t.stdout, made.Token.Reveal())
+		shown := made.Token.Reveal()
+		if made.Username != "" {
+			shown = made.ID // the password is known already
+		}
+		_, err := fmt.Fprintln(t.stdout, shown)
 		return err
 	}
 	return t.printJSON(struct {
-		ID      string     `json:"id"`
-		Subject string     `json:"subject"`
-		Token   string     `json:"token"`
-		Expires *time.Time `json:"expire_at,omitempty"`
-	}{made.ID, made.Name, made.Token.Reveal(), orNil(made.Expires)})
+		ID       string     `json:"id"`
+		Subject  string     `json:"subject"`
+		Token    string     `json:"token,omitempty"`
+		Username string     `json:"username,omitempty"`
+		Expires  *time.Time `json:"expire_at,omitempty"`
+	}{made.ID, made.Name, made.Token.Reveal(), made.Username, orNil(made.Expires)})
 }
 
 func (p *program) printJSON(v any) error {
@@ -118,7 +124,11 @@ func (t *tokens) printList(entries []tokenfile.Entry) error {
 		if v.Expires != nil {
 			expires = v.Expires.Format(time.RFC3339)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), v.Fingerprint, v.State, expires)
+		token := v.Fingerprint
+		if v.Password {
+			token = "password"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), token, v.State, expires)
 	}
 	return w.Flush()
 }

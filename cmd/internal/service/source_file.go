@@ -9,14 +9,17 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
-// fileSource is a token file.
+// fileSource is a token file. The entries that have a user name and a password are behind a
+// cache.
 type fileSource struct {
 	*tokenfile.File // nil until it is open
+	users           *cache.Cache
 	path            string
 	env             sourceEnv
 }
@@ -27,7 +30,28 @@ func newFileSource(c *config.FileSource) source { return &fileSource{path: c.Pat
 func (f *fileSource) Open(_ context.Context, env sourceEnv) (err error) {
 	f.env = env
 	f.File, err = tokenfile.Open(f.path, tokenfile.Options{OnReload: f.logReload})
+	if err == nil {
+		f.users = cachePasswords(f.Users(env.workers), f.path, env.workers)
+	}
 	return MissingTokenFile(f.path, err)
+}
+
+// Takes implements source. User names and passwords are looked at only while the file has any.
+func (f *fileSource) Takes() authz.Credentials {
+	if f.HasUsers() {
+		return authz.Tokens | authz.Pairs
+	}
+	return authz.Tokens
+}
+
+// Authorize implements authz.Authorizer.
+func (f *fileSource) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	return authz.Chain{f.File, f.users}.Authorize(ctx, r)
+}
+
+// Notify implements authz.Notifier.
+func (f *fileSource) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
+	return f.users.Notify(ctx, revoked)
 }
 
 // Probe implements prober. A first start creates the file.
@@ -49,16 +73,17 @@ func (f *fileSource) LogsFaults() {}
 func (f *fileSource) AnswersFromMemory() {}
 
 // Close implements source. A token file is open only during Notify.
-func (f *fileSource) Close() {}
+func (f *fileSource) Close() {
+	if f.users != nil {
+		f.users.Close()
+	}
+}
 
 // Collect implements source.
 func (f *fileSource) Collect(m observe.SourceMetrics) {
 	s := f.Status()
 	m.TokenFile(s.Entries, s.Loaded)
 }
-
-// Takes implements source.
-func (f *fileSource) Takes() authz.Credentials { return authz.Tokens }
 
 // report implements reporter.
 func (f *fileSource) report(to *status) {

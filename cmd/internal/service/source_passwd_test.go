@@ -252,3 +252,80 @@ func awaitEnd(t *testing.T, nc io.Reader) {
 		t.Errorf("the session goes on: %v", err)
 	}
 }
+
+// TestUsersOfATokenFile: entries with a user name and a password are behind a cache that notices
+// every change of the file, and a file without any looks at tokens alone.
+func TestUsersOfATokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	if _, err := tokenfile.Create(path, tokenfile.CreateOptions{Name: "valve-1"}); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := startService(t, bundledConfig+"auth: {sources: [{file: {path: "+path+"}}]}\n")
+	in := currentSources{s}
+	if in.Takes() != authz.Tokens {
+		t.Error("pairs are looked at without any in the file")
+	}
+	made, err := tokenfile.Create(path, tokenfile.CreateOptions{Name: "pump-7", Username: "u7", Password: authz.NewToken("correct horse")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err != nil || in.Takes() != authz.Tokens|authz.Pairs {
+		t.Fatalf("%v; the file takes %v", err, in.Takes())
+	}
+	connect := packets.Connect{Level: 5, CleanStart: true, ClientID: "c", HasUsername: true, Username: "u7", HasPassword: true, Password: "correct horse"}
+	live, ack := login(t, s, connect)
+	if ack.Code != packets.Success {
+		t.Fatal(ack.Code)
+	}
+	ask := func() *authz.Grant {
+		t.Helper()
+		g, err := in.Authorize(t.Context(), authz.Request{Pair: authz.Pair{Username: "u7", Password: authz.NewToken("correct horse")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	for range 100 {
+		ask()
+	}
+	if n := s.workers.Stats().Hashes; n != 1 {
+		t.Errorf("%d hashes for one user", n)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.Replace(string(content), `"username":"u7"`, `"username":"u7","client_attrs":{"site":"north"}`, 1)
+	if err := os.WriteFile(path, []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ask().Attrs["site"] != "north"; <-time.After(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the cache has the grant of an older version")
+		}
+	}
+	if !alive(t, live) {
+		t.Error("another attribute has ended the session")
+	}
+	for c := range s.server.Clients() {
+		if c.Grant.Attrs["site"] != "north" || c.Grant.TokenID != made.ID {
+			t.Errorf("the session has the grant %+v", c.Grant)
+		}
+	}
+	if _, err := tokenfile.Disable(path, "pump-7"); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	awaitEnd(t, live)
+	if code := codeOfUser(t, s, "u7", "correct horse"); code != packets.NotAuthorized {
+		t.Errorf("a disabled user gets %v", code)
+	}
+	if code := codeOfUser(t, s, "u7", "wrong-password"); code != packets.BadUserNameOrPassword {
+		t.Errorf("a wrong password of a disabled user gets %v", code)
+	}
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// maxPasswordFile is the size in bytes of the largest file with a password.
+const maxPasswordFile = 64 << 10
+
+func passwordFlag(c *cobra.Command, file *string) {
+	c.Flags().StringVar(file, "password-file", "", "`FILE` with the password of the user name; - reads it from stdin")
+}
+
+// givenPassword returns the password in the file that the flag names, without the line end, or
+// zero without the flag.
+func givenPassword(file string) (authz.Token, error) {
+	var content []byte
+	var err error
+	switch file {
+	case "":
+		return authz.Token{}, nil
+	case "-":
+		content, err = io.ReadAll(io.LimitReader(os.Stdin, maxPasswordFile))
+	default:
+		content, _, err = files.Read(file, maxPasswordFile)
+	}
+	if err != nil {
+		return authz.Token{}, fmt.Errorf("read the password: %w", err)
+	}
+	return authz.NewToken(strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")), nil
+}
+
+// setPassword gives a device another password.
+func (t *tokens) setPassword(path, idOrName, file string, overlap time.Duration) error {
+	if overlap != 0 {
+		return errors.New("--overlap is for tokens; a user name has one password at a time")
+	}
+	password, err := givenPassword(file)
+	if err != nil {
+		return err
+	}
+	id, err := tokenfile.SetPassword(path, idOrName, password)
+	if err != nil {
+		return notFound(err, path, idOrName)
+	}
+	_, err = fmt.Fprintf(t.stdout, "password set: %s\n", id)
+	return err
+}
