@@ -106,6 +106,69 @@ func BenchmarkReload(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendToMillion appends a line to a file of a million entries and has it taken up,
+// and reports how much more is held after that than before.
+func BenchmarkAppendToMillion(b *testing.B) {
+	const n = 1_000_000
+	path := tokenPath(b)
+	writeMany(b, path, n, never)
+	var last Reload
+	f := mustOpen(b, path, Options{OnReload: func(r Reload) { last = r }})
+	before, busy, i := heap(), processorTime(b), 0
+	b.ReportAllocs()
+	for b.Loop() {
+		i++
+		appendLine(b, path, line(fmt.Sprintf("new-%d", i)))
+		if err := f.Reload(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		if last.Added != 1 || last.Changed+last.Removed != 0 {
+			b.Fatalf("%+v", last)
+		}
+	}
+	b.ReportMetric((processorTime(b)-busy).Seconds()/float64(i), "cpu-s/op")
+	b.ReportMetric(float64(int64(heap())-int64(before))/(1<<20), "more-MB")
+	runtime.KeepAlive(f)
+	b.ReportMetric(float64(before)/(1<<20), "heap-MB")
+}
+
+func appendLine(b *testing.B, path, text string) {
+	b.Helper()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, err = f.WriteString(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkEditMillion makes the edits of the token commands to a file of a million entries.
+func BenchmarkEditMillion(b *testing.B) {
+	const n = 1_000_000
+	path := tokenPath(b)
+	writeMany(b, path, n, never)
+	i := 0
+	for name, edit := range map[string]func(device string) error{
+		"create": func(device string) error { _, err := Create(path, CreateOptions{Name: "new-" + device}); return err },
+		"rotate": func(device string) error { _, err := Rotate(path, device, 0); return err },
+		"revoke": func(device string) error { _, err := Revoke(path, device); return err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			busy := processorTime(b)
+			runs := 0
+			for b.Loop() {
+				i, runs = i+7919, runs+1
+				if err := edit(fmt.Sprintf("device-%07d", i%n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric((processorTime(b)-busy).Seconds()/float64(runs), "cpu-s/op")
+		})
+	}
+}
+
 func BenchmarkAuthorize(b *testing.B) {
 	path := tokenPath(b)
 	writeMany(b, path, 100_000, never)

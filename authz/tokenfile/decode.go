@@ -1,6 +1,7 @@
 package tokenfile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -112,16 +113,16 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	if err != nil {
 		return hash, err
 	}
-	digest, ok := strings.CutPrefix(string(text), "sha256:")
+	digest, ok := bytes.CutPrefix(text, []byte("sha256:"))
 	if !ok {
 		return hash, errors.New(hashHint)
 	}
 	var n int
 	switch len(digest) {
 	case hex.EncodedLen(sha256.Size):
-		n, err = hex.Decode(hash[:], []byte(digest))
+		n, err = hex.Decode(hash[:], digest)
 	case base64.RawURLEncoding.EncodedLen(sha256.Size):
-		n, err = base64.RawURLEncoding.Strict().Decode(hash[:], []byte(digest))
+		n, err = base64.RawURLEncoding.Strict().Decode(hash[:], digest)
 	}
 	if err != nil || n != sha256.Size {
 		return hash, errors.New(hashHint)

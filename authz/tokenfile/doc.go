@@ -90,12 +90,21 @@
 //     expiry that it began with, and its device reconnects;
 //   - a change of only comment, created_at, order or spelling has no effect.
 //
+// # Large files
+//
+// A file is compared with the last good version in blocks of some tens of lines, and only
+// blocks that are new are parsed. The versions share everything else, so a change of a few
+// lines in a million costs the reading of the file and next to no memory. The rules hold for
+// the whole file all the same: an id or a token must not be twice in it, wherever the two
+// lines are.
+//
 // # Edits
 //
 // An edit locks a file next to the token file, path + ".lock", which is not removed. It reads
 // the token file with all of the checks, and does not change a broken one. It changes only the
-// lines concerned, and replaces the file by a synced copy. Readers, also after a crash, see
-// either the old or the new file. Owner and mode are kept. Only the owner may read a new file;
-// if root creates it, it belongs to the owner of the directory. If the path is a link, the file
-// that it points to is edited.
+// lines concerned, reads the copy with all of the checks, and replaces the file by it, synced.
+// Readers, also after a crash, see either the old or the new file. If another program writes to
+// the file meanwhile, without the lock, the edit fails. Owner and mode are kept. Only the owner
+// may read a new file; if root creates it, it belongs to the owner of the directory. If the path
+// is a link, the file that it points to is edited.
 package tokenfile

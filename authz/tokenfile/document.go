@@ -1,69 +1,124 @@
 package tokenfile
 
 import (
+	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// document is a token file being edited: its lines and their entries. Lines that are not
-// changed keep every byte.
+// document is a token file being edited. Lines that are not changed keep every byte, and are
+// not held in memory.
 type document struct {
-	lines   [][]byte // with their line ends; nil for one that was removed
+	content io.ReaderAt
 	snap    *snapshot
-	added   [][]byte // lines to insert after the last entry
+	edits   map[int][]byte // by the number of the line; nil for one that is taken out
+	added   [][]byte       // lines to be put after the last entry
 	changed bool
 }
 
-// parseDocument parses data. It refuses a file that breaks the rules.
-func parseDocument(data []byte) (*document, error) {
-	snap, err := parse(context.Background(), bytes.NewReader(data))
+// found is an entry with the number of its line.
+type found struct {
+	*entry
+	line int
+}
+
+// newDocument parses content; a file that breaks the rules is not touched.
+func newDocument(content file) (*document, error) {
+	snap, err := parseWith(context.Background(), content, &snapshot{}, noDigest{})
 	if err != nil {
 		return nil, err
 	}
-	return &document{lines: slices.Collect(bytes.Lines(data)), snap: snap}, nil
+	return &document{content: content, snap: snap, edits: make(map[int][]byte)}, nil
 }
 
-// bytes returns the content of the edited file.
-func (d *document) bytes() []byte {
-	end := len(d.lines)
+// file is what an edit reads: an open file, or the content of one that is to be created.
+type file interface {
+	io.ReadSeeker
+	io.ReaderAt
+}
+
+// writeTo writes the document as it is after the edits.
+func (d *document) writeTo(w io.Writer) error {
 	if d.snap.end > 0 {
-		end = d.snap.end - 1
+		d.edits[d.snap.end] = bytes.Join(append(d.added, d.endLine()), nil)
 	}
-	var out bytes.Buffer
-	for _, line := range d.lines[:end] {
-		out.Write(line)
-	}
-	if n := out.Len(); len(d.added) > 0 && n > 0 && out.Bytes()[n-1] != '\n' {
-		out.WriteByte('\n')
-	}
-	for _, line := range d.added {
-		out.Write(line)
-	}
-	if d.snap.end > 0 {
-		out.Write(d.endLine())
-		for _, line := range d.lines[d.snap.end:] {
-			out.Write(line)
+	out := &lineWriter{w: bufio.NewWriterSize(w, 1<<20)}
+	lines := slices.Sorted(maps.Keys(d.edits))
+	for _, b := range d.snap.blocks {
+		n, _ := slices.BinarySearch(lines, b.line)
+		section := io.NewSectionReader(d.content, b.offset, b.size)
+		if n == len(lines) || lines[n] >= b.line+b.lines {
+			if _, err := io.Copy(out, section); err != nil {
+				return err
+			}
+		} else if err := d.writeBlock(out, b, section); err != nil {
+			return err
 		}
 	}
-	if len(bytes.TrimSpace(out.Bytes())) == 0 {
-		// A file without a line would be refused as the result of a failed write.
-		return header()
+	if d.snap.end == 0 && len(d.added) > 0 {
+		if out.last != 0 && out.last != '\n' {
+			_, _ = out.Write([]byte{'\n'})
+		}
+		_, _ = out.Write(bytes.Join(d.added, nil))
 	}
-	return out.Bytes()
+	if !out.text {
+		// A file without a line would be refused as the result of a failed write.
+		_, _ = out.Write(header())
+	}
+	return cmp.Or(out.err, out.w.Flush())
+}
+
+// writeBlock writes a block of which lines are edited.
+func (d *document) writeBlock(out *lineWriter, b placed, section io.Reader) error {
+	data, err := io.ReadAll(section)
+	if err != nil {
+		return err
+	}
+	n := b.line
+	for line := range bytes.Lines(data) {
+		if edited, ok := d.edits[n]; ok {
+			line = edited
+		}
+		_, _ = out.Write(line)
+		n++
+	}
+	return nil
+}
+
+// lineWriter writes, and remembers what decides how a file ends. After an error it writes
+// nothing more.
+type lineWriter struct {
+	w    *bufio.Writer
+	err  error
+	last byte // 0 at the beginning
+	text bool // there was more than white space
+}
+
+func (o *lineWriter) Write(b []byte) (int, error) {
+	if o.err == nil && len(b) > 0 {
+		o.last = b[len(b)-1]
+		o.text = o.text || len(bytes.TrimSpace(b)) > 0
+		_, o.err = o.w.Write(b)
+	}
+	return len(b), o.err
 }
 
 // endLine returns the end line with the current number of entries.
 func (d *document) endLine() []byte {
-	count := len(d.added)
-	for e := range d.snap.entries() {
-		if d.lines[e.line-1] != nil {
-			count++
+	count := d.snap.len() + len(d.added)
+	for line, edited := range d.edits {
+		if edited == nil && line != d.snap.end {
+			count--
 		}
 	}
 	var rec record
@@ -80,32 +135,53 @@ func header() []byte {
 }
 
 // find returns the entries with that id and those of that device.
-func (d *document) find(name string) ([]*entry, error) {
-	var found []*entry
-	for e := range d.snap.entries() {
+func (d *document) find(name string) ([]found, error) {
+	var all []found
+	for line, e := range d.snap.entries() {
 		if e.id == name || e.subject == name {
-			found = append(found, e)
+			all = append(all, found{e, line})
 		}
 	}
-	if len(found) == 0 {
+	if len(all) == 0 {
 		return nil, ErrNotFound
 	}
-	return found, nil
+	return all, nil
 }
 
 // record parses the line of e in order to change it.
-func (d *document) record(e *entry) record {
-	rec, _ := scanRecord(bytes.TrimSpace(d.lines[e.line-1])) // parsed before
-	return rec
+func (d *document) record(e found) (record, error) {
+	i, _ := slices.BinarySearchFunc(d.snap.blocks, e.line, func(b placed, line int) int { return b.line + b.lines - 1 - line })
+	b := d.snap.blocks[i]
+	data := make([]byte, b.size)
+	if _, err := d.content.ReadAt(data, b.offset); err != nil {
+		return record{}, err
+	}
+	line, _ := nth(bytes.Lines(data), e.line-b.line)
+	rec, fault := scanRecord(bytes.TrimSpace(line)) // has been parsed before
+	if fault != nil {
+		return record{}, errChanging
+	}
+	return rec, nil
 }
 
-func (d *document) replace(e *entry, rec *record) {
-	d.lines[e.line-1] = rec.line()
+// nth returns element n of the sequence.
+func nth[T any](all iter.Seq[T], n int) (element T, ok bool) {
+	for x := range all {
+		if n == 0 {
+			return x, true
+		}
+		n--
+	}
+	return element, false
+}
+
+func (d *document) replace(e found, rec *record) {
+	d.edits[e.line] = rec.line()
 	d.changed = true
 }
 
-func (d *document) remove(e *entry) {
-	d.lines[e.line-1] = nil
+func (d *document) remove(e found) {
+	d.edits[e.line] = nil
 	d.changed = true
 }
 
@@ -137,7 +213,8 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	if token.IsZero() {
 		token = generate()
 	}
-	if other := d.snap.byHash[token.Hash()]; other != nil {
+	hash := token.Hash()
+	if other := d.snap.withHash(&hash); other != nil {
 		return Created{}, fmt.Errorf("the token is in the file already, as %s", other.id)
 	}
 	made := Created{Name: o.Name, Token: token, Expires: o.Expires.Truncate(time.Second)}
@@ -184,8 +261,11 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	if model == nil {
 		return Created{}, errors.New("all tokens of the device are disabled; enable or revoke them first")
 	}
-	rec := d.record(model)
-	expires := d.renewed(model, &rec, now)
+	rec, err := d.record(*model)
+	if err != nil {
+		return Created{}, err
+	}
+	expires := d.renewed(model.entry, &rec, now)
 	if !expires.IsZero() && !expires.After(now) {
 		return Created{}, errors.New("the token has expired, and when it was made is not known; revoke it and create a new one")
 	}
@@ -197,21 +277,23 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	made := Created{Name: name, Token: generate(), Expires: expires}
 	made.ID = d.issue(&rec, name, made.Token, now)
 	for _, e := range old {
-		d.retire(e, overlap, now)
+		if err := d.retire(e, overlap, now); err != nil {
+			return Created{}, err
+		}
 	}
 	return made, nil
 }
 
-// tokensOf returns the entries of a device that have a token, and the last of them that is not disabled, which is
-// the model for the next.
-func (d *document) tokensOf(name string) (all []*entry, model *entry) {
-	for e := range d.snap.entries() {
+// tokensOf returns the entries of a device that have a token, and the last of them that is not
+// disabled, which is the model for the next.
+func (d *document) tokensOf(name string) (all []found, model *found) {
+	for line, e := range d.snap.entries() {
 		if e.subject != name || e.isPair() {
 			continue
 		}
-		all = append(all, e)
+		all = append(all, found{e, line})
 		if !e.disabled {
-			model = e
+			model = &all[len(all)-1]
 		}
 	}
 	return all, model
@@ -232,16 +314,20 @@ func (d *document) renewed(e *entry, rec *record, now time.Time) time.Time {
 
 // retire lets an old token expire at the end of the overlap, unless it expires before. It
 // removes a token that would not be valid in that time.
-func (d *document) retire(e *entry, overlap time.Duration, now time.Time) {
+func (d *document) retire(e found, overlap time.Duration, now time.Time) error {
 	until := now.Add(overlap).Truncate(time.Second)
 	switch {
 	case !until.After(now), e.expires != 0 && e.expires <= now.Unix(), e.notBefore >= until.Unix():
 		d.remove(e)
 	case e.expires == 0 || e.expires > until.Unix():
-		rec := d.record(e)
+		rec, err := d.record(e)
+		if err != nil {
+			return err
+		}
 		rec.set(fieldExpireAt, stampText(until))
 		d.replace(e, &rec)
 	}
+	return nil
 }
 
 // setDisabled disables or enables tokens. It returns the ids of all tokens that name stands
@@ -255,7 +341,10 @@ func (d *document) setDisabled(name string, off bool) ([]string, error) {
 		if e.disabled == off {
 			continue
 		}
-		rec := d.record(e)
+		rec, err := d.record(e)
+		if err != nil {
+			return nil, err
+		}
 		rec.set(fieldDisabled, nil)
 		if off {
 			rec.set(fieldDisabled, true)
@@ -276,7 +365,10 @@ func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
 		if unix(e.expires).Equal(expires.Truncate(time.Second)) {
 			continue
 		}
-		rec := d.record(e)
+		rec, err := d.record(e)
+		if err != nil {
+			return nil, err
+		}
 		rec.set(fieldExpireAt, nil)
 		if !expires.IsZero() {
 			rec.set(fieldExpireAt, stampText(expires))
@@ -298,7 +390,7 @@ func (d *document) revoke(name string) ([]string, error) {
 	return ids(found), nil
 }
 
-func ids(entries []*entry) []string {
+func ids(entries []found) []string {
 	all := make([]string, len(entries))
 	for i, e := range entries {
 		all[i] = e.id

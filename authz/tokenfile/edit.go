@@ -1,6 +1,8 @@
 package tokenfile
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -168,22 +170,41 @@ func edit(path string, create bool, change func(*document) error) error {
 		return err
 	}
 	defer unlock()
-	data, old, err := contents(target, create)
+	content, old, err := contents(target, create)
 	if err != nil {
 		return err
 	}
-	d, err := parseDocument(data)
+	defer content.Close()
+	d, err := newDocument(content)
 	if err != nil {
 		return named(err, path)
 	}
 	if err := change(d); err != nil || !d.changed {
 		return err
 	}
-	data = d.bytes()
-	if _, err := parseDocument(data); err != nil {
-		return fmt.Errorf("the change would break the file: %w", named(err, path))
+	return replaceFile(target, old, func(f *os.File) error {
+		if err := errors.Join(d.writeTo(f), unchanged(content, old)); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		if _, err := parseWith(context.Background(), f, d.snap, noDigest{}); err != nil {
+			return fmt.Errorf("the change would break the file: %w", named(err, path))
+		}
+		return nil
+	})
+}
+
+// unchanged returns an error if the file was written to since it had the FileInfo old: what
+// was to be one line may be another by now. Only a writer that takes no lock does that.
+func unchanged(content file, old fs.FileInfo) error {
+	f, ok := content.(*os.File)
+	if !ok {
+		return nil
 	}
-	return replaceFile(target, data, old)
+	now, err := f.Stat()
+	if err == nil && !(stamp{old}).equal(stamp{now}) {
+		err = errChanging
+	}
+	return err
 }
 
 // resolve follows links, so that the file is replaced and not the link to it. It creates the
@@ -200,21 +221,31 @@ func resolve(path string, create bool) (string, error) {
 	return path, os.MkdirAll(filepath.Dir(path), 0o700)
 }
 
-// contents reads the complete file. If the file is missing, it returns the content with which
-// the file is to be created.
-func contents(path string, create bool) ([]byte, fs.FileInfo, error) {
+// contents opens the file. A file that is missing has the content with which it is to be
+// created, and no FileInfo.
+func contents(path string, create bool) (closingFile, fs.FileInfo, error) {
 	f, err := open(path)
 	if create && errors.Is(err, fs.ErrNotExist) {
-		return header(), nil, nil
+		return inMemory{bytes.NewReader(header())}, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	data, err := io.ReadAll(f)
-	return data, info, err
+	return f, info, nil
 }
+
+// closingFile is a file that is closed after the edit.
+type closingFile interface {
+	file
+	io.Closer
+}
+
+// inMemory is the content of a file that does not exist yet.
+type inMemory struct{ *bytes.Reader }
+
+// Close does nothing.
+func (inMemory) Close() error { return nil }

@@ -118,7 +118,8 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("token file: %w", err)
 	}
-	e := f.current.Load().byHash[r.Token.Hash()]
+	hash := r.Token.Hash()
+	e := f.current.Load().withHash(&hash)
 	if e == nil || e.isPair() {
 		return nil, errNotInFile
 	}
@@ -146,9 +147,9 @@ func (e *entry) allow(r authz.Request) (*authz.Grant, error) {
 // configuration, for which Notify has no changes to report.
 func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 	snap := f.current.Load()
-	e := snap.byHash[hash]
+	e := snap.withHash(&hash)
 	if g.IsPair() {
-		if e = snap.byID[g.TokenID]; e != nil && e.sessionHash() != hash {
+		if e = snap.withID(g.TokenID); e != nil && e.sessionHash() != hash {
 			e = nil
 		}
 	}
@@ -227,7 +228,7 @@ func acquire(ctx context.Context, semaphore chan struct{}) error {
 // load reads the file and, if it is valid, puts it into effect. asked means that Reload was
 // called. The caller holds f.reading.
 func (f *File) load(ctx context.Context, asked bool) error {
-	snap, v, err := read(ctx, f.path)
+	snap, v, err := read(ctx, f.path, f.current.Load())
 	if errors.Is(err, errChanging) || ctx.Err() != nil {
 		v.close()
 		return err
@@ -244,7 +245,7 @@ func (f *File) load(ctx context.Context, asked bool) error {
 		return err
 	}
 	f.accept(snap, trusted, Status{
-		Path: f.path, Entries: len(snap.byID), Fingerprint: v.fingerprint, Loaded: time.Now(),
+		Path: f.path, Entries: snap.len(), Fingerprint: v.fingerprint, Loaded: time.Now(),
 		Warnings: snap.warnings(f.path, v),
 	})
 	return nil
@@ -257,7 +258,7 @@ const maxGone = 16
 // trust decides whether snap may replace the version in effect. If it lacks most of the
 // entries, something must show that it is complete; trusted says what did.
 func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err error) {
-	had, has := len(f.current.Load().byID), len(snap.byID)
+	had, has := f.current.Load().len(), snap.len()
 	gone := had - has
 	switch {
 	case had == 0:

@@ -38,6 +38,11 @@ func swap(t testing.TB, path string, lines ...string) {
 	}
 }
 
+// writing returns what fills a file with data.
+func writing(data []byte) func(*os.File) error {
+	return func(f *os.File) error { _, err := f.Write(data); return err }
+}
+
 func tokenPath(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.jsonl") }
 
 func mustOpen(t testing.TB, path string, o Options) *File {
@@ -488,7 +493,7 @@ func TestLookupWhileReloading(t *testing.T) {
 		wg.Go(func() {
 			for !done.Load() {
 				snap := f.current.Load()
-				a, b := snap.byID["a"].authorization(), snap.byID["b"].authorization()
+				a, b := snap.withID("a").authorization(), snap.withID("b").authorization()
 				if a.Subject != b.Subject {
 					t.Error("a mix of two versions")
 				}

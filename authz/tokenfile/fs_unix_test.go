@@ -108,7 +108,7 @@ func TestFailedWriteLeavesNothing(t *testing.T) {
 	if err := os.Mkdir(path, 0o700); err != nil { // cannot be replaced by a file
 		t.Fatal(err)
 	}
-	if err := replaceFile(path, []byte("x"), nil); err == nil {
+	if err := replaceFile(path, nil, writing([]byte("x"))); err == nil {
 		t.Error("a directory was replaced")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {

@@ -1,8 +1,10 @@
 package tokenfile
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -49,31 +51,47 @@ func Show(path, idOrName string) ([]Entry, error) {
 }
 
 func entries(path string, match func(*entry) bool) ([]Entry, error) {
-	data, _, err := contents(path, false)
+	content, _, err := contents(path, false)
 	if err != nil {
 		return nil, err
 	}
-	d, err := parseDocument(data)
+	defer content.Close()
+	d, err := newDocument(content)
 	if err != nil {
 		return nil, named(err, path)
 	}
 	var all []Entry
-	for e := range d.snap.entries() {
-		if match(e) {
-			all = append(all, d.describe(e))
+	for _, b := range d.snap.blocks {
+		var lines [][]byte // read for the first entry that matches
+		for i := range b.entries {
+			e := &b.entries[i]
+			if !match(e) {
+				continue
+			}
+			if lines == nil {
+				data := make([]byte, b.size)
+				if _, err := content.ReadAt(data, b.offset); err != nil {
+					return nil, err
+				}
+				lines = slices.Collect(bytes.Lines(data))
+			}
+			if int(e.line) >= len(lines) {
+				return nil, errChanging
+			}
+			all = append(all, describe(e, b.line+int(e.line), lines[e.line]))
 		}
 	}
 	return all, nil
 }
 
 // describe returns e with the fields that only its line has.
-func (d *document) describe(e *entry) Entry {
+func describe(e *entry, number int, line []byte) Entry {
 	g := e.authorization()
 	shown := Entry{
-		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: int(e.line),
+		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: number,
 		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Attrs: g.Attrs,
 	}
-	rec := d.record(e)
+	rec, _ := scanRecord(bytes.TrimSpace(line)) // has been parsed before
 	if raw := rec[fieldCreatedAt]; raw != nil {
 		created, _ := decodeTime(raw) // parsed before, like the comment
 		shown.Created = unix(created)
@@ -89,7 +107,7 @@ func (d *document) describe(e *entry) Entry {
 // Open would refuse the file, Lint returns an error, which is a *[FormatError] if the file
 // breaks the rules.
 func Lint(path string) (warnings []string, err error) {
-	snap, version, err := read(context.Background(), path)
+	snap, version, err := read(context.Background(), path, &snapshot{})
 	version.close()
 	if err != nil {
 		return nil, err
@@ -103,7 +121,7 @@ func Lint(path string) (warnings []string, err error) {
 
 // expired counts the expired entries.
 func (s *snapshot) expired(now time.Time) (n int) {
-	for e := range s.entries() {
+	for _, e := range s.entries() {
 		if e.expires != 0 && e.expires <= now.Unix() {
 			n++
 		}

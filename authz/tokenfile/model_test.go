@@ -253,7 +253,7 @@ func inBubble(t *testing.T, rt *rapid.T, f func(t *rapid.T)) {
 }
 
 func newModel(t *rapid.T, path string) *model {
-	if err := replaceFile(path, header(), nil); err != nil {
+	if err := replaceFile(path, nil, writing(header())); err != nil {
 		t.Fatal(err)
 	}
 	f, err := Open(path, Options{Interval: look})

@@ -1,18 +1,16 @@
 package tokenfile
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+	"sync"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -25,122 +23,180 @@ const (
 	maxShared = 4096
 )
 
-// parser parses one version of the file, line by line.
+const tooLong = "longer than 64 KiB"
+
+// parser puts one version of the file together from its blocks.
 type parser struct {
-	snap     *snapshot
-	faults   []Fault
-	subjects map[string]string  // shared by many entries
-	details  map[string]*detail // the same, by the raw JSON of their fields
-	raw      []byte             // scratch for a key of details
-	headed   bool               // the header has been read
-	entries  int                // lines with an entry, valid or not
+	snap   *snapshot
+	old    *snapshot       // the version before, whose blocks are used again; may be empty
+	used   map[*block]bool // the blocks of old that this version has
+	lines  lineParser      // for what depends on the lines before
+	next   placed          // where the next block stands
+	faults []Fault
+	headed bool // the header has been read
+	count  int  // lines with an entry, good or bad
 }
 
-// parse reads a token file from r. If the file breaks the rules, it returns a *FormatError
-// without a path.
-func parse(ctx context.Context, r io.Reader) (*snapshot, error) {
-	p := parser{
-		snap:     &snapshot{byHash: make(map[[sha256.Size]byte]*entry), byID: make(map[string]*entry), blank: true},
-		subjects: make(map[string]string),
-		details:  make(map[string]*detail),
-	}
-	if err := p.lines(ctx, r); err != nil {
+// parse reads a token file from r. A file that breaks the rules yields a *FormatError,
+// without its path.
+//
+// What the file has in common with an older version, which may be empty, is shared with it
+// and not parsed again. There the faults of a *FormatError may be incomplete: they are exact
+// without an older version.
+func parse(ctx context.Context, r io.Reader, old *snapshot) (*snapshot, error) {
+	p := parser{snap: &snapshot{blank: true}, old: old, used: make(map[*block]bool), next: placed{line: 1}}
+	p.lines.values = &sharedValues{}
+	err := readBlocks(ctx, r, old, p.lines.values, p.take)
+	if err != nil && !errors.Is(err, errFaults) {
 		return nil, err
+	}
+	if len(old.blocks) == 0 {
+		p.indexAll()
+	} else if len(p.faults) == 0 {
+		p.indexChanges()
 	}
 	if len(p.faults) > 0 {
 		return nil, &FormatError{Faults: p.faults}
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	return p.snap, nil
 }
 
-// lines reads all lines, or until there are enough faults.
-func (p *parser) lines(ctx context.Context, r io.Reader) error {
-	in := bufio.NewReaderSize(r, maxLine+2) // with room for CR and LF
-	for n := 1; len(p.faults) < maxFaults; n++ {
-		if n%1024 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		line, err := in.ReadSlice('\n')
-		long := errors.Is(err, bufio.ErrBufferFull)
-		for errors.Is(err, bufio.ErrBufferFull) {
-			_, err = in.ReadSlice('\n')
-		}
-		if err != nil && err != io.EOF {
-			return err
-		}
-		if long || len(bytes.TrimRight(line, "\r\n")) > maxLine {
-			p.fault(n, "", "longer than 64 KiB")
-		} else {
-			p.line(n, line)
-		}
-		if err == io.EOF {
-			return nil
-		}
+// errFaults ends the reading because there are enough faults.
+var errFaults = errors.New("faults")
+
+// take adds the next block.
+func (p *parser) take(j *job) error {
+	first := p.next.line == 1
+	if first || !j.block.plain || p.snap.end != 0 || p.used[j.block] {
+		p.inOrder(j)
+	} else {
+		p.used[j.block] = true
+		p.count += j.count
+	}
+	b := p.next
+	b.block = j.block
+	p.snap.blocks = append(p.snap.blocks, b)
+	p.snap.blank = p.snap.blank && b.blank
+	p.snap.pairs += b.pairs
+	p.next.line, p.next.offset = b.line+b.lines, b.offset+b.size
+	for i := range j.faults {
+		j.faults[i].Line += b.line
+	}
+	slices.SortStableFunc(j.faults, func(a, b Fault) int { return a.Line - b.Line })
+	p.faults = append(p.faults, j.faults...)
+	if len(p.faults) >= maxFaults || len(p.faults) > 0 && len(p.old.blocks) > 0 {
+		p.faults = p.faults[:min(len(p.faults), maxFaults)]
+		return errFaults
 	}
 	return nil
 }
 
-func (p *parser) fault(line int, f string, reason string) {
-	p.faults = append(p.faults, Fault{Line: line, Field: f, Reason: reason})
-}
-
-// line parses line n.
-func (p *parser) line(n int, line []byte) {
-	if n == 1 && bytes.HasPrefix(line, []byte("\xef\xbb\xbf")) {
-		p.fault(n, "", "starts with a byte order mark; save the file as UTF-8 without one")
-		return
-	}
-	line = bytes.Trim(line, " \t\r\n")
-	if len(line) == 0 {
-		return
-	}
-	p.snap.blank = false
-	switch {
-	case bytes.IndexByte(line, 0) >= 0:
-		p.fault(n, "", "contains a NUL byte: the file is damaged, or not UTF-8")
-	case !utf8.Valid(line):
-		p.fault(n, "", "is not valid UTF-8")
-	case p.snap.end != 0:
-		p.fault(n, "", fmt.Sprintf("is after the end line, line %d", p.snap.end))
-	case line[0] != '#':
-		if f := p.object(n, line); f != nil {
+// inOrder parses a block whose lines depend on those before.
+func (p *parser) inOrder(j *job) {
+	b := &block{sum: j.block.sum, size: j.size, lines: j.lines, blank: true}
+	j.block, j.faults = b, nil
+	p.lines.begin(b)
+	before, n := p.count, 0
+	for line := range bytes.Lines(j.data) {
+		f := p.line(p.next.line+n, n, line)
+		p.count = before + p.lines.count
+		if slices.Contains(j.long, n) {
+			f = &Fault{Reason: tooLong}
+		}
+		if f != nil {
 			f.Line = n
-			p.faults = append(p.faults, *f)
+			j.faults = append(j.faults, *f)
 		}
+		n++
 	}
+	p.lines.end(b)
 }
 
-// object parses a line that is neither blank nor a comment.
-func (p *parser) object(n int, line []byte) *Fault {
-	rec, f := scanRecord(line)
+// line parses line n, which is number k of its block.
+func (p *parser) line(n, k int, line []byte) *Fault {
+	if n == 1 && bytes.HasPrefix(line, []byte("\xef\xbb\xbf")) {
+		return &Fault{Reason: "starts with a byte order mark; save the file as UTF-8 without one"}
+	}
+	if p.snap.end != 0 {
+		line, f := p.lines.text(line)
+		if f == nil && len(line) > 0 {
+			f = &Fault{Reason: fmt.Sprintf("is after the end line, line %d", p.snap.end)}
+		}
+		return f
+	}
+	f, special := p.lines.line(k, line)
 	switch {
-	case f != nil:
+	case special == nil:
 		return f
-	case rec.has(fieldFormat):
-		return p.header(&rec)
-	case rec.has(fieldEnd, fieldCount):
-		return p.endLine(n, &rec)
+	case special.has(fieldFormat):
+		return p.header(special)
 	}
-	p.entries++
-	e := p.snap.add()
-	e.line = int32(n)
-	if f := p.decode(&rec, e); f != nil {
-		return f
+	return p.endLine(n, special)
+}
+
+// indexAll makes the indexes of all entries.
+func (p *parser) indexAll() {
+	var uniqueIDs, uniqueHashes bool
+	var other sync.WaitGroup
+	other.Go(func() {
+		p.snap.byHash, uniqueHashes = newIndex(p.count, p.snap.all(), sumOfHash, func(a, b *entry) bool { return a.hash == b.hash })
+	})
+	p.snap.byID, uniqueIDs = newIndex(p.count, p.snap.all(), sumOfID, func(a, b *entry) bool { return a.id == b.id })
+	other.Wait()
+	if uniqueIDs && uniqueHashes {
+		return
 	}
-	if other := p.snap.byID[e.id]; other != nil {
-		return &Fault{Field: "id", Reason: fmt.Sprintf("the same as in line %d; give each entry an id of its own", other.line)}
+	p.faults = append(p.faults, p.duplicates()...)
+	slices.SortStableFunc(p.faults, func(a, b Fault) int { return a.Line - b.Line })
+	p.faults = p.faults[:min(len(p.faults), maxFaults)]
+}
+
+// duplicates returns the faults of entries that have the id or the token of another.
+func (p *parser) duplicates() (faults []Fault) {
+	ids, hashes := make(map[string]int), make(map[[sha256.Size]byte]int)
+	for line, e := range p.snap.entries() {
+		if other, ok := ids[e.id]; ok {
+			faults = append(faults, Fault{Line: line, Field: "id",
+				Reason: fmt.Sprintf("the same as in line %d; give each entry an id of its own", other)})
+			continue
+		}
+		ids[e.id] = line
+		if other, ok := hashes[e.hash]; ok && e.isPair() {
+			faults = append(faults, Fault{Line: line, Field: "username",
+				Reason: fmt.Sprintf("the same user name as in line %d; remove one of them", other)})
+			continue
+		} else if ok {
+			faults = append(faults, Fault{Line: line, Field: "token_hash",
+				Reason: fmt.Sprintf("the same token as in line %d; remove one of them", other)})
+			continue
+		}
+		hashes[e.hash] = line
 	}
-	p.snap.byID[e.id] = e
-	if e.isPair() {
-		p.snap.pairs++
+	return faults
+}
+
+// indexChanges makes the indexes from those of the old version.
+func (p *parser) indexChanges() {
+	s := p.snap
+	s.byID, s.byHash = p.old.byID.clone(), p.old.byHash.clone()
+	for e := range p.old.without(s) {
+		s.byID.remove(slot{sumOfID(e), e})
+		s.byHash.remove(slot{sumOfHash(e), e})
 	}
-	if other := p.snap.byHash[e.hash]; other != nil && e.isPair() {
-		return &Fault{Field: "username", Reason: fmt.Sprintf("the same user name as in line %d; remove one of them", other.line)}
-	} else if other != nil {
-		return &Fault{Field: "token_hash", Reason: fmt.Sprintf("the same token as in line %d; remove one of them", other.line)}
+	for e := range s.without(p.old) {
+		if s.withID(e.id) != nil || s.withHash(&e.hash) != nil {
+			p.faults = p.duplicates()
+			return
+		}
+		s.byID.add(slot{sumOfID(e), e})
+		s.byHash.add(slot{sumOfHash(e), e})
 	}
-	p.snap.byHash[e.hash] = e
-	return nil
+	if s.byID.crowded() {
+		p.indexAll()
+	}
 }
 
 // header parses the line that names the format.
@@ -152,7 +208,7 @@ func (p *parser) header(rec *record) *Fault {
 		return &Fault{Field: "format", Reason: "is not " + formatName + ", which is all that this version reads"}
 	case !rec.only(fieldFormat):
 		return &Fault{Field: "format", Reason: "no other field is allowed next to it"}
-	case p.headed || p.entries > 0:
+	case p.headed || p.count > 0:
 		return &Fault{Field: "format", Reason: "must occur once, before the first entry"}
 	}
 	p.headed = true
@@ -166,139 +222,8 @@ func (p *parser) endLine(n int, rec *record) *Fault {
 	if string(rec[fieldEnd]) != "true" || err != nil || count < 0 || !rec.only(fieldEnd, fieldCount) {
 		return &Fault{Field: "end", Reason: `the end line must read {"end":true,"count":N}, N being the number of entries`}
 	}
-	if count != p.entries {
-		return &Fault{Field: "count", Reason: fmt.Sprintf("says %d, but there are %d entries: some were lost, or added by hand", count, p.entries)}
+	if count != p.count {
+		return &Fault{Field: "count", Reason: fmt.Sprintf("says %d, but there are %d entries: some were lost, or added by hand", count, p.count)}
 	}
 	return nil
-}
-
-// decode fills e from rec, field by field.
-func (p *parser) decode(rec *record, e *entry) *Fault {
-	for f := fieldID; f < numFields; f++ {
-		if rec[f] == nil {
-			continue
-		}
-		if err := p.decodeField(f, rec[f], e); err != nil {
-			return &Fault{Field: f.String(), Reason: err.Error()}
-		}
-	}
-	switch {
-	case e.id == "":
-		return &Fault{Field: "id", Reason: "is missing; every entry needs one, to be revoked and logged by"}
-	case rec.has(fieldTokenHash) && rec.has(fieldPasswordHash):
-		return &Fault{Field: "password_hash", Reason: "is next to token_hash; an entry has one of the two"}
-	case !rec.has(fieldTokenHash, fieldPasswordHash):
-		return &Fault{Field: "token_hash", Reason: "is missing; " + hashHint}
-	case e.notBefore != 0 && e.expires != 0 && e.notBefore >= e.expires:
-		return &Fault{Field: "not_before", Reason: "not before expire_at: the token would never be valid"}
-	}
-	if f := p.decodeDetail(rec, e); f != nil {
-		return f
-	}
-	if rec.has(fieldPasswordHash) {
-		return e.pairUp()
-	}
-	if e.subject == "" {
-		e.subject = e.id
-	}
-	return nil
-}
-
-// decodeField decodes one of the fields that most entries have, and checks those that are not
-// stored.
-func (p *parser) decodeField(f field, raw []byte, e *entry) (err error) {
-	var text []byte
-	switch f {
-	case fieldID:
-		text, err = decodeName(raw, maxID)
-		e.id = string(text)
-	case fieldSubject:
-		text, err = decodeName(raw, maxSubject)
-		e.subject = p.subject(text, e.id)
-	case fieldTokenHash:
-		e.hash, err = decodeHash(raw)
-	case fieldToken:
-		err = errors.New("a token in plain text; write its hash as token_hash instead: " + hashHint)
-	case fieldDisabled:
-		e.disabled, err = decodeBool(raw)
-	case fieldExpireAt:
-		e.expires, err = decodeTime(raw)
-	case fieldNotBefore:
-		e.notBefore, err = decodeTime(raw)
-	case fieldCreatedAt:
-		_, err = decodeTime(raw)
-	case fieldComment:
-		_, err = strictjson.Text(raw)
-	}
-	return err
-}
-
-// subject returns text as a string that shares memory if possible: an id often begins with the
-// subject, and other tokens may have the same subject.
-func (p *parser) subject(text []byte, id string) string {
-	if strings.HasPrefix(id, string(text)) {
-		return id[:len(text)]
-	}
-	s, ok := p.subjects[string(text)]
-	if !ok {
-		s = string(text)
-		if len(p.subjects) < maxShared {
-			p.subjects[s] = s
-		}
-	}
-	return s
-}
-
-// decodeDetail decodes the rarer fields. It reuses the result for the same text.
-func (p *parser) decodeDetail(rec *record, e *entry) *Fault {
-	p.raw = p.raw[:0]
-	for f := fieldClientID; f <= fieldClientAttrs; f++ {
-		if rec[f] != nil {
-			p.raw = append(append(p.raw, byte(f)), rec[f]...)
-		}
-	}
-	if len(p.raw) == 0 {
-		return nil
-	}
-	if d, ok := p.details[string(p.raw)]; ok {
-		e.detail = d
-		return nil
-	}
-	d := &detail{}
-	for f := fieldClientID; f <= fieldClientAttrs; f++ {
-		if rec[f] == nil {
-			continue
-		}
-		if err := d.decodeField(f, rec[f]); err != nil {
-			return &Fault{Field: f.String(), Reason: err.Error()}
-		}
-	}
-	e.detail = d
-	if len(p.details) < maxShared && d.password == nil { // no other entry has the same password
-
-		p.details[string(p.raw)] = d
-	}
-	return nil
-}
-
-func (d *detail) decodeField(f field, raw []byte) (err error) {
-	switch f {
-	case fieldClientID:
-		d.clientIDs, err = decodeStrings(raw, pattern)
-	case fieldUsername:
-		d.usernames, err = decodeStrings(raw, pattern)
-	case fieldPasswordHash:
-		d.password, err = decodePassword(raw)
-	case fieldCIDR:
-		d.addrs, err = decodeStrings(raw, network)
-	case fieldCertificate:
-		d.certificates, err = decodeStrings(raw, certificate)
-	case fieldUpstream:
-		d.upstream, err = decodeUpstream(raw)
-	case fieldACL:
-		d.acl, err = authz.ParseACL(raw, authz.ACLOptions{})
-	case fieldClientAttrs:
-		d.attrs, err = decodeMap(raw)
-	}
-	return err
 }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"pgregory.net/rapid"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
@@ -30,10 +32,10 @@ func line(id string, more ...string) string {
 }
 
 func parseText(text string) (*snapshot, error) {
-	return parse(context.Background(), strings.NewReader(text))
+	return parse(context.Background(), strings.NewReader(text), &snapshot{})
 }
 
-func mustParse(t testing.TB, text string) *snapshot {
+func mustParse(t rapid.TB, text string) *snapshot {
 	t.Helper()
 	s, err := parseText(text)
 	if err != nil {
@@ -74,9 +76,10 @@ func TestParseEntry(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := mustParse(t, tc.text)
-			e := s.byHash[sha256.Sum256([]byte("token-of-a"))]
-			if e == nil || len(s.byID) != 1 || len(s.byHash) != 1 {
-				t.Fatalf("%d entries, %d hashes, found %v", len(s.byID), len(s.byHash), e != nil)
+			hash := sha256.Sum256([]byte("token-of-a"))
+			e := s.withHash(&hash)
+			if e == nil || s.len() != 1 || s.byHash.count != 1 {
+				t.Fatalf("%d entries, %d hashes, found %v", s.len(), s.byHash.count, e != nil)
 			}
 			tc.want.Keep = notKept()
 			if diff := cmp.Diff(tc.want, *e.authorization(), compareTokens, comparePrefixes, cmp.Comparer(time.Time.Equal)); diff != "" {
@@ -119,7 +122,7 @@ func TestParseFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for e := range s.entries() {
+			for _, e := range s.entries() {
 				got = append(got, e.id)
 			}
 			if !slices.Equal(got, tc.ids) {
@@ -132,7 +135,7 @@ func TestParseFile(t *testing.T) {
 func TestParseShares(t *testing.T) {
 	const more = `"subject":"s","clientid":["c"],"client_attrs":{"k":"v"},"upstream":{"password":"p"}`
 	s := mustParse(t, line("a", more)+line("b", more)+line("c", more, `"cidr":"::1"`))
-	a, b, c := s.byID["a"], s.byID["b"], s.byID["c"]
+	a, b, c := s.withID("a"), s.withID("b"), s.withID("c")
 	if a.detail == nil || a.detail != b.detail || a.detail == c.detail {
 		t.Error("equal details are not one")
 	}
@@ -140,10 +143,10 @@ func TestParseShares(t *testing.T) {
 		t.Error("equal subjects are not one")
 	}
 	s = mustParse(t, line("a", `"clientid":"x"`)+line("b", `"username":"x"`))
-	if a, b := s.byID["a"].detail, s.byID["b"].detail; a == b || a.usernames != nil || b.clientIDs != nil {
+	if a, b := s.withID("a").detail, s.withID("b").detail; a == b || a.usernames != nil || b.clientIDs != nil {
 		t.Error("one value of two fields makes one detail")
 	}
-	d := mustParse(t, line("pump-7-x", `"subject":"pump-7"`)).byID["pump-7-x"]
+	d := mustParse(t, line("pump-7-x", `"subject":"pump-7"`)).withID("pump-7-x")
 	if d.subject != "pump-7" || unsafe.StringData(d.subject) != unsafe.StringData(d.id) {
 		t.Error("a subject with which the id begins takes memory of its own")
 	}
@@ -341,12 +344,12 @@ func TestFaultsKeepSecrets(t *testing.T) {
 func TestParseEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := parse(ctx, bytes.NewReader(bytes.Repeat([]byte("#\n"), 5000)))
+	_, err := parse(ctx, bytes.NewReader(bytes.Repeat([]byte("#\n"), 5000)), &snapshot{})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("parse = %v", err)
 	}
 	broken := errors.New("disk")
-	if _, err := parse(t.Context(), readerFunc(func([]byte) (int, error) { return 0, broken })); !errors.Is(err, broken) {
+	if _, err := parse(t.Context(), readerFunc(func([]byte) (int, error) { return 0, broken }), &snapshot{}); !errors.Is(err, broken) {
 		t.Errorf("parse = %v", err)
 	}
 }

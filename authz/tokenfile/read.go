@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -72,14 +73,14 @@ func (v version) close() {
 	}
 }
 
-// read parses the file. The version is valid even if there is an error, unless that is
-// errChanging or ctx's own. The caller closes it.
-func read(ctx context.Context, path string) (*snapshot, version, error) {
+// read parses the file, of which old is the last good version. The version is of use even
+// if there is an error, unless that is errChanging or ctx's own. The caller closes it.
+func read(ctx context.Context, path string, old *snapshot) (*snapshot, version, error) {
 	f, err := open(path)
 	if err != nil {
 		return nil, version{stamp: stampOf(path)}, err
 	}
-	snap, v, err := readOpen(ctx, f, path)
+	snap, v, err := readOpen(ctx, f, path, old)
 	if keepsOpen && v.stamp.info != nil {
 		v.file = f
 	} else {
@@ -88,19 +89,15 @@ func read(ctx context.Context, path string) (*snapshot, version, error) {
 	return snap, v, err
 }
 
-func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version, error) {
+func readOpen(ctx context.Context, f *os.File, path string, old *snapshot) (*snapshot, version, error) {
 	before, err := f.Stat()
 	if err != nil {
 		return nil, version{}, err
 	}
 	v := version{stamp: stamp{before}}
-	digest := sha256.New()
-	snap, err := safely(func() (*snapshot, error) { return parse(ctx, io.TeeReader(f, digest)) })
+	snap, sum, err := parseFile(ctx, f, old)
+	v.fingerprint = sum
 	err = named(err, path)
-	// The digest also covers the rest of a refused file after its last reported fault.
-	if _, rest := io.Copy(digest, f); rest == nil {
-		v.fingerprint = hex.EncodeToString(digest.Sum(nil))
-	}
 	after, statErr := f.Stat()
 	switch {
 	case statErr != nil:
@@ -111,13 +108,44 @@ func readOpen(ctx context.Context, f *os.File, path string) (*snapshot, version,
 	return snap, v, err
 }
 
+// parseFile parses f from its beginning on, like parse, with exact faults. It returns the
+// fingerprint as well, of a refused file too unless it cannot be read.
+func parseFile(ctx context.Context, f io.ReadSeeker, old *snapshot) (snap *snapshot, sum string, err error) {
+	digest := sha256.New()
+	snap, err = parseWith(ctx, f, old, digest)
+	// The digest also covers the rest of a refused file after its last reported fault.
+	if _, rest := io.Copy(digest, f); rest == nil {
+		sum = hex.EncodeToString(digest.Sum(nil))
+	}
+	return snap, sum, err
+}
+
+// noDigest is for edits, which need no fingerprint.
+type noDigest struct{ hash.Hash }
+
+func (noDigest) Write(b []byte) (int, error) { return len(b), nil }
+func (noDigest) Reset()                      {}
+
+// parseWith parses f from its beginning on and writes to digest what it has read.
+func parseWith(ctx context.Context, f io.ReadSeeker, old *snapshot, digest hash.Hash) (*snapshot, error) {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	digest.Reset()
+	snap, err := safely(func() (*snapshot, error) { return parse(ctx, io.TeeReader(f, digest), old) })
+	if _, faulty := errors.AsType[*FormatError](err); faulty && len(old.blocks) > 0 {
+		return parseWith(ctx, f, &snapshot{}, digest) // for the exact faults
+	}
+	return snap, err
+}
+
 // safely turns a panic of the parser into an error, so that a file that causes one is
 // refused like any other faulty file, and is read again only when it changes.
-func safely(parse func() (*snapshot, error)) (snap *snapshot, err error) {
+func safely[T any](parse func() (T, error)) (value T, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			// The value may contain a part of the file.
-			snap, err = nil, fmt.Errorf("internal error while the tokens were parsed (%T)", v)
+			err = fmt.Errorf("internal error while the tokens were parsed (%T)", v)
 		}
 	}()
 	return parse()

@@ -62,6 +62,13 @@ type record [numFields][]byte
 
 // scanRecord parses the object in line. Its error never contains a value.
 func scanRecord(line []byte) (rec record, fault *Fault) {
+	fault = rec.scan(line)
+	return rec, fault
+}
+
+// scan is scanRecord into a record that is used again for each line.
+func (rec *record) scan(line []byte) (fault *Fault) {
+	*rec = record{}
 	err := strictjson.EachMember(line, func(key, value []byte) error {
 		f, ok := fieldOf(key)
 		if !ok {
@@ -74,7 +81,7 @@ func scanRecord(line []byte) (rec record, fault *Fault) {
 	if err != nil && fault == nil {
 		fault = &Fault{Reason: err.Error()}
 	}
-	return rec, fault
+	return fault
 }
 
 // unknownField describes a key that is not a field. People who take the file for a map write

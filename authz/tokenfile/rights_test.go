@@ -51,11 +51,11 @@ func TestTopicRulesOfAFile(t *testing.T) {
 	if !bound.Publish([]byte("devices/a/x"), 0, false) || bound.Publish([]byte("devices/b/x"), 0, false) || bound.Subscribe("devices/a/x", 0) {
 		t.Error("the rules are not those of the file")
 	}
-	if d := snapshotOf(t, path).byID["a"].changeFrom(f.current.Load().byID["a"]); d != same {
+	if d := snapshotOf(t, path).withID("a").changeFrom(f.current.Load().withID("a")); d != same {
 		t.Errorf("the same rules read again are change %d", d)
 	}
 	rightsFile(t, path, `,"acl":[]`)
-	if d := snapshotOf(t, path).byID["a"].changeFrom(f.current.Load().byID["a"]); d != altered {
+	if d := snapshotOf(t, path).withID("a").changeFrom(f.current.Load().withID("a")); d != altered {
 		t.Errorf("other rules are change %d: its sessions would keep the old ones, or end", d)
 	}
 }

@@ -2,6 +2,7 @@ package tokenfile
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"iter"
 	"maps"
 	"net/netip"
@@ -12,14 +13,59 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// snapshot is the content of one version of the file. It is immutable.
+// snapshot is the content of one version of the file. It is immutable. Versions share the
+// blocks, and the parts of the indexes, that are the same in both.
 type snapshot struct {
-	byHash map[[sha256.Size]byte]*entry
-	byID   map[string]*entry
-	chunks [][]entry // all entries, in the order of the file
-	pairs  int       // how many entries have a user name and a password
-	end    int       // the line number of the end line, or 0
-	blank  bool      // all lines are blank
+	byHash, byID index
+	blocks       []placed // the whole file
+	pairs        int      // how many entries have a user name and a password
+	end          int      // the line number of the end line, or 0
+	blank        bool     // all lines are blank
+}
+
+// withHash returns the entry of the token with that digest, nil if there is none.
+func (s *snapshot) withHash(hash *[sha256.Size]byte) *entry {
+	sum := binary.LittleEndian.Uint64(hash[:])
+	for _, c := range s.byHash.with(sum) {
+		if c.sum == sum && c.entry.hash == *hash {
+			return c.entry
+		}
+	}
+	return nil
+}
+
+// withID returns the entry with that id, nil if there is none.
+func (s *snapshot) withID(id string) *entry {
+	sum := sumOfText(id)
+	for _, c := range s.byID.with(sum) {
+		if c.sum == sum && c.entry.id == id {
+			return c.entry
+		}
+	}
+	return nil
+}
+
+// len returns the number of entries.
+func (s *snapshot) len() int { return s.byID.count }
+
+// bySum returns the blocks that a later version may use again.
+func (s *snapshot) bySum() map[[sha256.Size]byte]*block {
+	all := make(map[[sha256.Size]byte]*block, len(s.blocks))
+	for _, b := range s.blocks {
+		if b.plain {
+			all[b.sum] = b.block
+		}
+	}
+	return all
+}
+
+// blockSet returns the blocks.
+func (s *snapshot) blockSet() map[*block]bool {
+	all := make(map[*block]bool, len(s.blocks))
+	for _, b := range s.blocks {
+		all[b.block] = true
+	}
+	return all
 }
 
 // entry is one token. There may be a million, so the rarer fields are in detail.
@@ -29,7 +75,7 @@ type entry struct {
 	expires, notBefore int64 // seconds since 1970, 0 for none
 	detail             *detail
 	grant              atomic.Pointer[authz.Grant] // made on first use
-	line               int32
+	line               int32                       // see block
 	disabled           bool
 }
 
@@ -44,32 +90,32 @@ type detail struct {
 	attrs                map[string]string
 }
 
-// Each chunk is twice as large as the one before, from the first size to the last.
-const (
-	firstChunk = 16
-	doublings  = 8
-	maxChunk   = firstChunk << doublings
-)
-
-// add returns space for an entry. A single slice would be copied as it grows, and half of it
-// would be unused.
-func (s *snapshot) add() *entry {
-	last := len(s.chunks) - 1
-	if last < 0 || len(s.chunks[last]) == cap(s.chunks[last]) {
-		s.chunks = append(s.chunks, make([]entry, 0, firstChunk<<min(len(s.chunks), doublings)))
-		last++
+// entries returns all entries in the order of the file, each with the number of its line.
+func (s *snapshot) entries() iter.Seq2[int, *entry] {
+	return func(yield func(int, *entry) bool) {
+		for _, b := range s.blocks {
+			for i := range b.entries {
+				if e := &b.entries[i]; !yield(b.line+int(e.line), e) {
+					return
+				}
+			}
+		}
 	}
-	chunk := &s.chunks[last]
-	*chunk = (*chunk)[:len(*chunk)+1]
-	return &(*chunk)[len(*chunk)-1]
 }
 
-// entries returns all entries in the order of the file.
-func (s *snapshot) entries() iter.Seq[*entry] {
+// all returns all entries in the order of the file.
+func (s *snapshot) all() iter.Seq[*entry] { return s.without(&snapshot{}) }
+
+// without returns the entries that stand in blocks which other does not have.
+func (s *snapshot) without(other *snapshot) iter.Seq[*entry] {
+	shared := other.blockSet()
 	return func(yield func(*entry) bool) {
-		for _, chunk := range s.chunks {
-			for i := range chunk {
-				if !yield(&chunk[i]) {
+		for _, b := range s.blocks {
+			if shared[b.block] {
+				continue
+			}
+			for i := range b.entries {
+				if !yield(&b.entries[i]) {
 					return
 				}
 			}
@@ -161,6 +207,9 @@ func (d *detail) sameConditions(o *detail) bool {
 		d.upstream.ClientID == o.upstream.ClientID
 }
 
+// equal reports whether both say the same.
+func (d *detail) equal(o *detail) bool { return d.sameConditions(o) && d.sameRights(o) }
+
 // sameRights reports whether both allow the same.
 func (d *detail) sameRights(o *detail) bool {
 	return d.acl.Equal(o.acl) && maps.Equal(d.attrs, o.attrs)
@@ -173,12 +222,13 @@ type difference struct {
 	ended, shortened, altered []string
 }
 
-// since compares the snapshot with an older one. It also takes over the grants of unchanged
-// entries, so that sessions continue to share them. It must be called before the snapshot is
-// published.
+// since compares the snapshot with an older one, and takes over the grants of entries that
+// are the same, so that sessions go on sharing them. It must be called before the snapshot
+// is published.
 func (s *snapshot) since(old *snapshot) (d difference) {
-	for e := range s.entries() {
-		was := old.byID[e.id]
+	s.shareDetails(old)
+	for e := range s.without(old) {
+		was := old.withID(e.id)
 		if was == nil {
 			d.added++
 			continue
@@ -196,8 +246,8 @@ func (s *snapshot) since(old *snapshot) (d difference) {
 		}
 		d.changed++
 	}
-	for was := range old.entries() {
-		if s.byID[was.id] != nil {
+	for was := range old.without(s) {
+		if s.withID(was.id) != nil {
 			continue
 		}
 		d.removed++
@@ -206,4 +256,30 @@ func (s *snapshot) since(old *snapshot) (d difference) {
 		}
 	}
 	return d
+}
+
+// maxCandidates is among how many details of an older version one that is equal is looked
+// for. The lines around a change mostly have the same few.
+const maxCandidates = 16
+
+// shareDetails gives entries that were parsed anew the details of the entries that they
+// replace, where these are equal. Without that, each change would leave a copy behind.
+func (s *snapshot) shareDetails(old *snapshot) {
+	var candidates []*detail
+	for e := range old.without(s) {
+		if e.detail != nil && !slices.Contains(candidates, e.detail) {
+			candidates = append(candidates, e.detail)
+		}
+		if len(candidates) == maxCandidates {
+			break
+		}
+	}
+	for e := range s.without(old) {
+		if e.detail == nil {
+			continue
+		}
+		if i := slices.IndexFunc(candidates, e.detail.equal); i >= 0 {
+			e.detail = candidates[i]
+		}
+	}
 }

@@ -127,7 +127,8 @@ func (u *Users) find(p authz.Pair) *entry {
 	if p.IsZero() || p.Username == "" {
 		return nil
 	}
-	if e := u.file.current.Load().byHash[hashOfUser(p.Username)]; e != nil && e.isPair() {
+	hash := hashOfUser(p.Username)
+	if e := u.file.current.Load().withHash(&hash); e != nil && e.isPair() {
 		return e
 	}
 	return nil
@@ -181,7 +182,8 @@ func (o CreateOptions) checkUser() error {
 
 // createUser adds a user name and a password of a device.
 func (d *document) createUser(rec *record, o CreateOptions, now time.Time) (Created, error) {
-	if other := d.snap.byHash[hashOfUser(o.Username)]; other != nil {
+	user := hashOfUser(o.Username)
+	if other := d.snap.withHash(&user); other != nil {
 		return Created{}, fmt.Errorf("the user name is in the file already, as %s; to give it another password, rotate that", other.id)
 	}
 	hash, err := newPasswordHash(o.Password)
@@ -197,7 +199,7 @@ func (d *document) createUser(rec *record, o CreateOptions, now time.Time) (Crea
 
 // hasUser reports whether the device with that name has a user name and a password.
 func (d *document) hasUser(name string) bool {
-	for e := range d.snap.entries() {
+	for _, e := range d.snap.entries() {
 		if e.subject == name && e.isPair() {
 			return true
 		}
@@ -207,12 +209,12 @@ func (d *document) hasUser(name string) bool {
 
 // setPassword replaces the password_hash of an entry, and returns its id.
 func (d *document) setPassword(name, hash string) (id string, err error) {
-	found, err := d.find(name)
+	all, err := d.find(name)
 	if err != nil {
 		return "", err
 	}
-	var with []*entry
-	for _, e := range found {
+	var with []found
+	for _, e := range all {
 		if e.isPair() {
 			with = append(with, e)
 		}
@@ -221,7 +223,10 @@ func (d *document) setPassword(name, hash string) (id string, err error) {
 	case 0:
 		return "", errors.New("the device has tokens and no password; create one with a user name and a password")
 	case 1:
-		rec := d.record(with[0])
+		rec, err := d.record(with[0])
+		if err != nil {
+			return "", err
+		}
 		rec.set(fieldPasswordHash, hash)
 		d.replace(with[0], &rec)
 		return with[0].id, nil

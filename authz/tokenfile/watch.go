@@ -132,7 +132,7 @@ func (r *revocations) due(snap *snapshot, now time.Time) {
 	}
 	r.next = latest
 	for id := range r.later {
-		switch e := snap.byID[id]; {
+		switch e := snap.withID(id); {
 		case e == nil || e.expires == 0: // ended otherwise, or unlimited again
 			delete(r.later, id)
 		case e.expires <= now.Unix():
@@ -179,7 +179,7 @@ func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
 			return
 		}
 		f.reported(f.revoked.altered, id)
-		if e := f.current.Load().byID[id]; e != nil && !e.disabled {
+		if e := f.current.Load().withID(id); e != nil && !e.disabled {
 			revoked(authz.Revocation{TokenHash: e.sessionHash(), Grant: e.authorization()})
 		}
 	}

@@ -221,14 +221,14 @@ func TestLookAtChangingFile(t *testing.T) {
 		}
 	}
 	look(maxTorn)
-	if e := f.current.Load(); len(e.byID) != 1 || e.byID["a"] == nil || refused != 0 {
+	if e := f.current.Load(); e.len() != 1 || e.withID("a") == nil || refused != 0 {
 		t.Errorf("a changing file took effect, or was refused %d times", refused)
 	}
 	ctx.times = 0
 	look(2)
 	ctx.times = 1000
 	look(maxTorn)
-	if f.current.Load().byID["b"] == nil || refused != 0 {
+	if f.current.Load().withID("b") == nil || refused != 0 {
 		t.Errorf("a file that rested in between did not take effect, or was refused %d times", refused)
 	}
 	put(t, path, line("c"), strings.Repeat("\n", 1024))
@@ -238,7 +238,7 @@ func TestLookAtChangingFile(t *testing.T) {
 	}
 	ctx.times = 0
 	look(2)
-	if f.current.Load().byID["c"] == nil || f.Status().Err != nil {
+	if f.current.Load().withID("c") == nil || f.Status().Err != nil {
 		t.Error("the file came to rest and is not in effect")
 	}
 }

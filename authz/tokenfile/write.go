@@ -44,18 +44,20 @@ func openLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// replaceFile writes data to path so that a reader, also after a crash, sees either the
-// complete old file or the complete new one. The new file gets owner and mode from old. If old
-// is nil, only its owner may read it.
-func replaceFile(path string, data []byte, old fs.FileInfo) error {
+// replaceFile has write fill a new file and puts it in the place of path, so that a reader,
+// or a crash, meets the old file or the new one, whole. The new file takes owner and mode
+// from old, or is for its owner only if there is none.
+func replaceFile(path string, old fs.FileInfo, write func(*os.File) error) error {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp.Name()) // has no effect after the rename
-	err = fill(temp, data, old)
-	if err := errors.Join(err, temp.Close()); err != nil {
+	if err := write(temp); err != nil {
+		return errors.Join(err, temp.Close())
+	}
+	if err := errors.Join(takeRights(temp, old), temp.Sync(), temp.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if err := os.Rename(temp.Name(), path); err != nil {
@@ -64,18 +66,13 @@ func replaceFile(path string, data []byte, old fs.FileInfo) error {
 	return files.SyncDir(dir)
 }
 
-func fill(temp *os.File, data []byte, old fs.FileInfo) error {
-	if _, err := temp.Write(data); err != nil {
-		return err
-	}
+// takeRights gives temp the owner and the mode of old.
+func takeRights(temp *os.File, old fs.FileInfo) error {
 	if old == nil {
-		return errors.Join(takeDirOwner(temp, filepath.Dir(temp.Name())), temp.Sync())
+		return takeDirOwner(temp, filepath.Dir(temp.Name()))
 	}
 	if err := takeOwner(temp, old); err != nil {
 		return err
 	}
-	if err := temp.Chmod(old.Mode().Perm()); err != nil {
-		return err
-	}
-	return temp.Sync()
+	return temp.Chmod(old.Mode().Perm())
 }
