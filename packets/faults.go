@@ -34,6 +34,7 @@ var (
 	faultShort    = &fault{"section 2.2.3", "section 2.1.4", MalformedPacket, "packet ends before its last field"}
 	faultPacketID = &fault{"MQTT-2.3.1-1", "MQTT-2.2.1-3", ProtocolError, "packet identifier is 0"}
 	faultSecond   = &fault{"MQTT-3.1.0-2", "MQTT-3.1.0-2", ProtocolError, "a packet of this type may not be sent here"}
+	faultNoAuth   = &fault{"", "MQTT-4.12.0-7", ProtocolError, "there is no authentication to go on with"}
 	faultTooLong  = &fault{"section 2.2.3", "section 1.5.5", MalformedPacket, "packet is longer than 268435460 bytes"}
 )
 
@@ -98,6 +99,8 @@ var (
 	faultFilterEmpty       = &fault{"MQTT-4.7.3-1", "MQTT-4.7.3-1", ProtocolError, "topic filter is empty"}
 	faultSubscribeReserved = &fault{"MQTT-3.8.3-4", "MQTT-3.8.3-5", MalformedPacket, "reserved subscription options are set"}
 	faultSubscribeOptions  = &fault{"MQTT-3.8.3-4", "section 3.8.3.1", ProtocolError, "QoS or retain handling is 3"}
+	faultAuthCode          = &fault{"", "MQTT-3.15.2-1", ProtocolError, "reason code is none of AUTH"}
+	faultAuthMethod        = &fault{"", "section 3.15.2.2.2", ProtocolError, "packet has no authentication method"}
 	faultSubackEmpty       = &fault{"section 3.9.3", "section 3.9.3", MalformedPacket, "packet holds no reason code"}
 	faultUnsubackEmpty     = &fault{"", "section 3.11.3", MalformedPacket, "packet holds no reason code"}
 )

@@ -17,10 +17,8 @@ type Framer struct {
 	head uint8  // bytes of the fixed header seen, 0 outside of it
 	last bool   // the packet that has begun is the last one
 
-	// Forbidden is a type of packet that ends the stream with an error at its first byte; 0
-	// forbids none. A proxy sets it to CONNECT: an accepted client must not send another
-	// CONNECT, with another identity, to a broker that might accept it. [MQTT-3.1.0-2]
-	Forbidden Type
+	// Forbidden has the types of packets that end the stream with an error at their first byte.
+	Forbidden Forbidden
 	// Level is the protocol level for which Refusal makes a packet. It may be 0.
 	Level byte
 }
@@ -74,7 +72,7 @@ func (f *Framer) Advance(b []byte) (n int, err error) {
 				}
 			}
 			if len(rest) >= 2 && rest[1] < 0x80 { // most packets, in one step
-				if t := Type(rest[0] >> 4); t != DISCONNECT && t != f.Forbidden {
+				if t := Type(rest[0] >> 4); t != DISCONNECT && !f.Forbidden.has(t) {
 					f.left = uint32(rest[1])
 					rest = rest[2:]
 					continue
@@ -97,15 +95,15 @@ func (f *Framer) step(b []byte) error {
 	case headLost:
 		return faultVarint.in(0, f.Level)
 	case headForbidden:
-		return faultSecond.in(f.Forbidden, f.Level)
+		return f.forbidden()
 	case headEnded:
 		return io.EOF
 	case 0:
 		t := Type(b[0] >> 4)
 		f.head, f.last = 1, t == DISCONNECT
-		if f.Forbidden != 0 && t == f.Forbidden {
-			f.head = headForbidden
-			return faultSecond.in(f.Forbidden, f.Level)
+		if f.Forbidden.has(t) {
+			f.head, f.left = headForbidden, uint32(t)
+			return f.forbidden()
 		}
 		return nil
 	}
@@ -118,6 +116,31 @@ func (f *Framer) step(b []byte) error {
 		return faultVarint.in(0, f.Level)
 	}
 	return nil
+}
+
+// forbidden returns the error for a forbidden packet, whose type is in f.left.
+func (f *Framer) forbidden() error {
+	if Type(f.left) == AUTH {
+		return faultNoAuth.in(AUTH, f.Level)
+	}
+	return faultSecond.in(CONNECT, f.Level)
+}
+
+// Forbidden is a set of types of packets, see [Framer].
+type Forbidden uint8
+
+// A proxy forbids CONNECT to a client that has been accepted: it must not send another one, with
+// another identity, to a broker that might accept it. [MQTT-3.1.0-2]
+//
+// It forbids AUTH, which exists in MQTT 5.0 only, where the other side has not been sent an
+// authentication method. [MQTT-4.12.0-6], [MQTT-4.12.0-7]
+const (
+	ForbidCONNECT Forbidden = 1 << iota
+	ForbidAUTH
+)
+
+func (f Forbidden) has(t Type) bool {
+	return t == CONNECT && f&ForbidCONNECT != 0 || t == AUTH && f&ForbidAUTH != 0
 }
 
 // Refusal returns the DISCONNECT with the reason code of err for a sender that speaks MQTT 5.0,

@@ -83,7 +83,7 @@ func TestFramerForbids(t *testing.T) {
 	ping := packet(0xC0)
 	for _, stream := range []string{string(second), string(ping) + string(second), string(ping) + string(ping) + string(second)} {
 		for _, chunk := range []int{1, 3, len(stream)} {
-			f := Framer{Forbidden: CONNECT}
+			f := Framer{Forbidden: ForbidCONNECT}
 			n, err := advance(&f, stream, chunk)
 			if want := len(stream) - len(second); n != want {
 				t.Errorf("%x in chunks of %d: %d bytes count, want %d", stream, chunk, n, want)
@@ -99,7 +99,7 @@ func TestFramerForbids(t *testing.T) {
 			}
 		}
 	}
-	f := Framer{Forbidden: CONNECT}
+	f := Framer{Forbidden: ForbidCONNECT}
 	if _, err := advance(&f, string(packet(0x30, field("t"), string(second))), 5); err != nil {
 		t.Errorf("a payload that looks like a CONNECT: %v", err)
 	}
@@ -140,7 +140,7 @@ func TestFramerEndsWithDisconnect(t *testing.T) {
 func TestFramerKeepsWholePackets(t *testing.T) {
 	whole := string(packet(0xC0)) + string(packet(0x30, field("t"), "payload"))
 	for _, bad := range []string{"\x30\x80\x80\x80\x80\x01", string(connect(4, 2, field("id")))} {
-		f := Framer{Forbidden: CONNECT}
+		f := Framer{Forbidden: ForbidCONNECT}
 		if n, err := f.Advance([]byte(whole + bad)); n != len(whole) || !errors.As(err, new(*MalformedError)) {
 			t.Errorf("%x: %d bytes, %v, want %d", bad, n, err, len(whole))
 		}
@@ -158,7 +158,7 @@ func TestFramerRefusal(t *testing.T) {
 		{"\x10", 4, ""},
 		{"\xE0\x00", 5, ""},
 	} {
-		f := Framer{Forbidden: CONNECT, Level: c.level}
+		f := Framer{Forbidden: ForbidCONNECT, Level: c.level}
 		_, err := f.Advance([]byte(c.stream))
 		if got := string(f.Refusal(err)); got != c.want {
 			t.Errorf("%x at level %d: %v is reported as %x, want %x", c.stream, c.level, err, got, c.want)

@@ -63,13 +63,14 @@ func FuzzConnack(f *testing.F) {
 		f.Add(packet(0x20, "\x00\x86", props(text(ReasonString, "r"), pairOf("a", "b"))), level)
 		f.Add(packet(0xE0, "\x98", props(text(serverReference, "s"))), level)
 		f.Add(packet(0x62, "\x00\x01\x92"), level)
+		f.Add(packet(0xF0, "\x19", props(text(AuthenticationMethod, "m"), text(AuthenticationData, "d"))), level)
 		f.Add(packet(0x82, "\x00\x01", field("a/#"), "\x01"), level)
 		f.Add(packet(0x82, "\x00\x01", props(num(0x0B, 1)), field("a/#"), "\x01"), level)
 		f.Add(packet(0xB0, "\x00\x01", props(), "\x11\x80"), level)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, level byte) {
 		level = 3 + level%3
-		for _, p := range []parser{&Connack{}, &Disconnect{}, &Ack{}, &Subscribe{}, &Suback{}} {
+		for _, p := range []parser{&Connack{}, &Disconnect{}, &Ack{}, &Subscribe{}, &Suback{}, &Auth{}} {
 			if p.Parse(raw, level) != nil {
 				continue
 			}
@@ -189,7 +190,7 @@ func FuzzFramer(f *testing.F) {
 	f.Add([]byte("\x30\x80\x00\x30\x80\x80\x80\x00\x10\x00\xC0\x00"), []byte{1})
 	f.Fuzz(func(t *testing.T, stream, chunks []byte) {
 		boundary, whole, lost, end := boundaries(stream)
-		framer := Framer{Forbidden: CONNECT}
+		framer := Framer{Forbidden: ForbidCONNECT | ForbidAUTH}
 		at := 0
 		for i := 0; at < len(stream); i++ {
 			n := len(stream) - at
@@ -215,14 +216,14 @@ func FuzzFramer(f *testing.F) {
 }
 
 // boundaries reads the stream packet by packet, according to MQTT 5.0 section 1.5.5, up to a
-// DISCONNECT, a CONNECT or a length that is too long. It returns where packets end, where the
+// DISCONNECT, a CONNECT, an AUTH or a length that is too long. It returns where packets end, where the
 // last one ends, and the offset after the first byte that is too many, or after the DISCONNECT,
 // or 0.
 func boundaries(stream []byte) (at map[int]bool, whole, lost, end int) {
 	at = map[int]bool{0: true}
 	for pos := 0; pos < len(stream); whole = pos {
 		length, shift, kind := 0, 0, Type(stream[pos]>>4)
-		if kind == CONNECT {
+		if kind == CONNECT || kind == AUTH {
 			return at, whole, pos + 1, 0
 		}
 		for pos++; ; pos++ {

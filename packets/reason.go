@@ -24,6 +24,8 @@ const (
 // Reason codes of MQTT 5.0 (section 2.4) that a proxy sends or acts on. String knows the names
 // of the others, too.
 const (
+	ContinueAuthentication     ReasonCode = 0x18
+	Reauthenticate             ReasonCode = 0x19
 	MalformedPacket            ReasonCode = 0x81
 	ProtocolError              ReasonCode = 0x82
 	UnsupportedProtocolVersion ReasonCode = 0x84

@@ -93,7 +93,7 @@ func (c *conn) startRelay() error {
 	}
 	srv.sessions.Add(1)
 	// A second CONNECT would be a login that was not checked.
-	s.framers[0].Forbidden, s.framers[0].Level = packets.CONNECT, c.login.level
+	s.framers[0].Forbidden, s.framers[0].Level = packets.ForbidCONNECT, c.login.level
 	pair := relay.Pair{
 		Client:       c.arrival.transport,
 		Upstream:     relay.NewStack(c.link.conn),

@@ -91,7 +91,7 @@ func TestInRelay(t *testing.T) {
 	var pump relay.Pump
 	pump.Start(relay.Pair{
 		Client: relay.NewStack(nearClient), Upstream: relay.NewStack(nearBroker),
-		FromClient: &packets.Framer{Forbidden: packets.CONNECT}, FromUpstream: &packets.Framer{},
+		FromClient: &packets.Framer{Forbidden: packets.ForbidCONNECT}, FromUpstream: &packets.Framer{},
 		FilterUp: up, FilterDown: down,
 		Done: func(r relay.Result) { ended <- r },
 	})
@@ -127,7 +127,7 @@ func TestBodiesPassInOneOrder(t *testing.T) {
 	var pump relay.Pump
 	session := pump.Start(relay.Pair{
 		Client: relay.NewStack(nearClient), Upstream: relay.NewStack(nearBroker),
-		FromClient: &packets.Framer{Forbidden: packets.CONNECT}, FromUpstream: &packets.Framer{},
+		FromClient: &packets.Framer{Forbidden: packets.ForbidCONNECT}, FromUpstream: &packets.Framer{},
 		FilterUp: up, FilterDown: down, Done: func(relay.Result) {},
 	})
 	large := strings.Repeat("0123456789abcde\n", 32<<10)

@@ -49,6 +49,8 @@ type filtered struct {
 	answers []byte     // packets that wait for the end of another; guarded by out
 	shut    bool       // nothing more is sent to the receiver; guarded by out
 	err     error      // of writing an answer; guarded by out
+
+	sends int // calls of Session.Send that write; guarded by the session's mu
 }
 
 // filterPair sets up both directions if the pair has a filter.
@@ -192,6 +194,49 @@ func (f *filtered) skip(n int) error {
 	}
 	return f.err
 }
+
+// Send sends whole packets to the client between two packets of the upstream. It may be called
+// from any goroutine. A client that takes nothing delays the caller for the write timeout, and a
+// fault ends the pair. The pair must have a filter, and a [Framer] for what the upstream sends.
+// After the end of the pair Send does nothing.
+func (s *Session) Send(packets []byte) {
+	down := s.down.filtered
+	if s.sendQuiet(down, packets) {
+		return
+	}
+	f, _ := down.answer(packets, false).(*fault)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	down.sends--
+	if f != nil && s.cut == nil {
+		by, err := s.up.blame(f)
+		s.end(CloseNotice{Err: err}, by)
+	}
+}
+
+// sendQuiet is Send for a pair that is over or in a loop, where nothing waits. It reports false
+// if goroutines serve the pair, which stays so until down.sends is lowered again.
+func (s *Session) sendQuiet(down *filtered, packets []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.state == over:
+		return true
+	case s.loop == nil:
+		down.sends++
+		return false
+	}
+	if err := down.answer(packets, true); err != nil {
+		s.down.leftovers().writeErr = err
+	}
+	if s.down.stuck() {
+		s.resume()
+	}
+	return true
+}
+
+// sending reports whether a call of Session.Send writes. The session's mu is held.
+func (f *filtered) sending() bool { return f != nil && f.sends > 0 }
 
 // close prevents answers from being sent after the end of the direction. It is called by the
 // goroutine of the direction.

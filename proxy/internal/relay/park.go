@@ -107,8 +107,8 @@ func (s *Session) interrupted(d *direction, err error) error {
 		// the connection, with which every read would end at once.
 		d.from.readUntil(time.Time{})
 		return nil
-	case !d.drained.Load():
-		// The connection may hold bytes for which there will be no event.
+	case !d.drained.Load(), s.down.filtered.sending():
+		// The connection may hold bytes for which there will be no event, or Send writes to it.
 		s.resume()
 		return nil
 	}
