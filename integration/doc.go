@@ -42,6 +42,7 @@
 //	browser                a web page in Chromium
 //	websocket              MQTT over WebSocket, directly and behind nginx
 //	identity               client identifiers: shared, assigned, and tokens in their place
+//	renewal                tokens that devices renew by AUTH without reconnecting
 //	changed_rules          topic rules that change while a device is connected
 //	topic_map              topics that are mapped to a part of the broker for each device
 //	refusal                what a refused device sees, in every version

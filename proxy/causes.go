@@ -23,6 +23,11 @@ var (
 	// ErrWillWithdrawn is ErrRightsChanged if the client's will is not known to be one that it
 	// still may have.
 	ErrWillWithdrawn = errors.New("rights have changed, and with them the will")
+	// ErrRenewalDenied ends a session whose client has sent a token in AUTH that it may not use.
+	ErrRenewalDenied = errors.New("the new token is denied")
+	// ErrRenewalFailed ends a session whose client has sent a token in AUTH about which no source
+	// could decide.
+	ErrRenewalFailed = errors.New("nothing could decide about the new token")
 	ErrDisplaced     = errors.New("displaced by a newer session")
 	ErrDraining      = errors.New("draining")
 	// ErrUpstreamLost ends a session before the session itself notices that its broker no
@@ -85,6 +90,12 @@ var causes = []CauseInfo{
 	{Cause: "expired", By: byProxy, Err: ErrExpired, Code: packets.NotAuthorized, Will: "published",
 		closeCode: websocket.PolicyViolation, refused: Reason(authz.Expired),
 		Meaning: "the token has expired"},
+	{Cause: "renewal_denied", By: byProxy, Err: ErrRenewalDenied, Code: packets.NotAuthorized, Will: "published",
+		closeCode: websocket.PolicyViolation, refused: Reason(authz.NotAuthorized),
+		Meaning: "the new token in an AUTH is denied, or belongs to another device"},
+	{Cause: "renewal_failed", By: byProxy, Err: ErrRenewalFailed, Code: packets.ServerBusy, Will: "published",
+		closeCode: websocket.PolicyViolation, refused: SourceUnavailable, Level: slog.LevelWarn,
+		Meaning: "no source could decide about the new token in an AUTH, or the address has used up its budget of failures"},
 	{Cause: "kicked", By: byProxy, Err: ErrKicked, Code: packets.AdministrativeAction, Will: "published",
 		closeCode: websocket.PolicyViolation, refused: Busy,
 		Meaning: "an operator ended the session"},

@@ -94,6 +94,10 @@ func (c *conn) startRelay() error {
 	srv.sessions.Add(1)
 	// A second CONNECT would be a login that was not checked.
 	s.framers[0].Forbidden, s.framers[0].Level = packets.ForbidCONNECT, c.login.level
+	if c.ownsAuth() {
+		s.framers[0].Forbidden |= packets.ForbidAUTH // but for what the filter takes out
+		s.framers[1].Forbidden = packets.ForbidAUTH
+	}
 	pair := relay.Pair{
 		Client:       c.arrival.transport,
 		Upstream:     relay.NewStack(c.link.conn),

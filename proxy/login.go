@@ -81,7 +81,7 @@ func (c *conn) tokenHash(g *authz.Grant) [32]byte {
 func (c *conn) newSession(g *authz.Grant) *session {
 	s := &session{srv: c.srv, abort: c.abort}
 	if r := c.newRules(g); c.arrival.ws != nil || r != nil {
-		s.extras = &extras{ws: c.arrival.ws, rules: r}
+		s.extras = &extras{ws: c.arrival.ws, rules: r, renewal: c.newRenewal()}
 	}
 	s.publish(c.newClient(g))
 	return s

@@ -46,6 +46,9 @@ const (
 	NoToken Reason = "no_token"
 	// NoIdentity: the CONNECT has neither a client id nor a token.
 	NoIdentity Reason = "no_identity"
+	// WrongAuthMethod: the CONNECT asks for enhanced authentication without the token in its
+	// first packet.
+	WrongAuthMethod Reason = "auth_method"
 	// MalformedToken: what the CONNECT has in place of a token cannot be one.
 	MalformedToken Reason = "malformed_token"
 	// NoClientID: the CONNECT has no client id where the standard requires one.
@@ -149,6 +152,8 @@ var reasons = []ReasonInfo{
 		"there is a client id, but no token"},
 	{NoIdentity, packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,
 		"there is neither a client id nor a token"},
+	{WrongAuthMethod, packets.RefusedNotAuthorized, packets.BadAuthenticationMethod, "", FaultClient, slog.LevelInfo,
+		"there is an authentication method, but no authentication data and no token elsewhere"},
 	{NoClientID, packets.RefusedIdentifier, packets.ClientIDNotValid, "", FaultClient, slog.LevelInfo,
 		"there is no client id: in 3.1 always, in 3.1.1 without a clean session, in 5.0 never"},
 	{ClientIDInUse, packets.RefusedIdentifier, packets.ClientIDNotValid, "", FaultClient, slog.LevelInfo,

@@ -38,18 +38,35 @@ func (p *Policy) interval(g *authz.Grant) time.Duration {
 
 // add adds the session of c, if its grant or the policy wants rechecks.
 func (r *rechecks) add(c *conn) {
-	every := c.srv.policy.Load().interval(c.login.client.Grant)
-	if every <= 0 {
+	if c.srv.policy.Load().interval(c.login.client.Grant) <= 0 {
 		return
 	}
-	request := c.request()
-	request.Purpose = authz.Recheck
-	key := c.login.client.TokenHash
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
+	r.join(c.login.session, c.request())
+}
+
+// renewed moves a session to the group of its new token. request has that, and old is the
+// digest of the one before.
+func (r *rechecks) renewed(s *session, old [32]byte, request authz.Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(s, old)
+	if !s.renewal().gone {
+		r.join(s, request)
+	}
+}
+
+// join adds a session to the group of its token, if the grant or the policy wants rechecks. r.mu
+// is held.
+func (r *rechecks) join(s *session, request authz.Request) {
+	client := s.current()
+	every := s.srv.policy.Load().interval(client.Grant)
+	if every <= 0 || r.closed {
 		return
 	}
+	request.Purpose = authz.Recheck
+	key := client.TokenHash
 	g := r.groups[key]
 	if g == nil {
 		if r.groups == nil {
@@ -57,10 +74,10 @@ func (r *rechecks) add(c *conn) {
 		}
 		g = &recheckGroup{members: make(map[*session]authz.Request)}
 		r.groups[key] = g
-		g.timer = time.AfterFunc(jittered(every), func() { r.ask(c.srv, key, g) })
+		g.timer = time.AfterFunc(jittered(every), func() { r.ask(s.srv, key, g) })
 	}
-	g.members[c.login.session] = request
-	c.login.session.rechecked = true
+	g.members[s] = request
+	s.rechecked = true
 }
 
 // Recheck asks the Authorizer again about every live session that is rechecked at all,
@@ -83,12 +100,20 @@ func jittered(d time.Duration) time.Duration { return d - rand.N(d/10+1) }
 
 // remove removes a session that has ended from its group.
 func (r *rechecks) remove(s *session) {
-	if !s.rechecked {
+	renewal := s.renewal()
+	if renewal == nil && !s.rechecked {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := s.current().TokenHash
+	if renewal != nil {
+		renewal.gone = true
+	}
+	r.leave(s, s.current().TokenHash)
+}
+
+// leave removes a session from a group, if it is in that. r.mu is held.
+func (r *rechecks) leave(s *session, key [32]byte) {
 	g := r.groups[key]
 	if g == nil {
 		return
@@ -121,7 +146,7 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 		for i := range same {
 			same[i].was = same[i].session.current()
 		}
-		grant, err := srv.askAgain(policy, same[0].request)
+		grant, err := srv.askAgain(srv.baseContext(), policy, same[0].request)
 		for _, m := range same {
 			if d := policy.interval(m.renew(grant, err)); d > 0 && (every == 0 || d < every) {
 				every = d
@@ -149,6 +174,7 @@ type member struct {
 	session *session
 	request authz.Request
 	was     *Client
+	key     [32]byte // of the group
 }
 
 // renew is session.renew. A panic ends the session, so that the others are still
@@ -176,19 +202,19 @@ func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]me
 	round := make(map[recheckKey][]member)
 	for s, request := range g.members {
 		what := recheckKeyOf(request)
-		round[what] = append(round[what], member{session: s, request: request})
+		round[what] = append(round[what], member{session: s, request: request, key: key})
 	}
 	return round
 }
 
 // askAgain asks the Authorizer about a live session. A panic is an error, not a denial.
-func (s *Server) askAgain(p *installed, r authz.Request) (grant *authz.Grant, err error) {
+func (s *Server) askAgain(ctx context.Context, p *installed, r authz.Request) (grant *authz.Grant, err error) {
 	defer func() {
 		if s.recovered(recover()) {
 			err = relay.ErrPanic
 		}
 	}()
-	ctx, cancel := context.WithTimeout(s.baseContext(), p.connectTimeout())
+	ctx, cancel := context.WithTimeout(ctx, p.connectTimeout())
 	defer cancel()
 	return p.Authorizer.Authorize(ctx, r)
 }

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 // registry has all sessions, all connections whose token is being checked, and the owners
@@ -63,6 +65,28 @@ func (r *registry) register(c *check, s *session) bool {
 	s.place = int32(len(r.sessions))
 	r.addToSubject(s)
 	return true
+}
+
+// renew ends the check and makes the token with that digest and the grant g those of s. It
+// returns what s was before, or nil, and changes nothing, if a kick that came during the check
+// applies to what s would be.
+func (r *registry) renew(c *check, s *session, hash [32]byte, g *authz.Grant) (old *Client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.checks, c)
+	for {
+		old = s.current()
+		next := *old
+		next.TokenHash, next.Grant = hash, g
+		for _, match := range c.kicks {
+			if match(&next) {
+				return nil
+			}
+		}
+		if s.client.CompareAndSwap(old, &next) {
+			return old
+		}
+	}
 }
 
 // addToSubject makes s the newest session of its subject. r.mu is held.

@@ -33,7 +33,7 @@ type rules struct {
 // grant could bring it any.
 func (c *conn) newRules(g *authz.Grant) *rules {
 	r := &rules{policy: c.policy.Policy, level: c.login.level, from: g}
-	if r.policy.ACL == nil && r.policy.Topics == nil && !r.apply(g) {
+	if r.policy.ACL == nil && r.policy.Topics == nil && !r.apply(g) && c.login.location.place != authData {
 		return nil
 	}
 	r.values.ClientID = strings.Clone(c.login.sentID)
@@ -122,18 +122,20 @@ func willReason(code packets.ReasonCode) Reason {
 	return WillTooLarge
 }
 
-// addFilters makes the relay apply the session's rights, if it has any.
+// addFilters makes the relay apply the session's rights, if it has any, and read AUTH packets if
+// they are the proxy's.
 func (c *conn) addFilters(pair *relay.Pair) {
-	if !c.login.filtered {
+	s := c.login.session
+	if !c.login.filtered && s.renewal() == nil {
 		return
 	}
-	r := c.login.session.rules()
+	r := s.rules()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	up, down := inspect.New(inspect.Session{
 		Level: c.login.level, ACL: r.now.ACL, Topics: r.now.Topics, Limits: r.now.Limits, Resumed: c.link.resumed, Control: &r.control,
 		Broker: c.link.takes, Client: inspect.LimitsOf(c.login.connect.Properties),
-		Denied: c.login.session.denied,
+		Denied: s.denied, Renewal: s.renewal().inspection(s),
 	})
 	pair.FilterUp, pair.FilterDown, r.live = up, down, true
 }

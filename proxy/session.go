@@ -49,6 +49,8 @@ type extras struct {
 	ws     *websocket.Conn // nil without WebSocket
 	denied atomic.Int64    // messages and subscriptions that were not allowed
 	rules  *rules          // nil if none can apply to the session
+	// renewal is nil if the client cannot renew its token.
+	renewal *renewal
 }
 
 // rules returns what the session's rights follow from, nil if there is nothing.
@@ -125,6 +127,7 @@ func (s *session) ended(r relay.Result) {
 // admission.
 func (s *session) unregister() {
 	s.stopExpiry()
+	s.renewal().end()
 	s.srv.rechecks.remove(s)
 	s.srv.registry.remove(s)
 	if s.release != nil {
@@ -171,6 +174,9 @@ func (s *session) stopExpiry() {
 // the grant that it has, and so it does if that has changed since the question.
 func (s *session) renew(m member, grant *authz.Grant, err error) *authz.Grant {
 	old := m.was
+	if s.current().TokenHash != m.key {
+		return s.current().Grant // the client has renewed its token meanwhile
+	}
 	if err == nil {
 		err = grant.Check(m.request, time.Now())
 	}

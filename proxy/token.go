@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -203,13 +204,22 @@ func (c *conn) findToken() error {
 		}
 		empty = empty || ok
 	}
+	_, method := c.login.connect.Properties.AuthenticationMethod()
 	switch {
 	case empty:
 		return refuse(MalformedToken, errors.New("the token is empty"))
+	case method && c.ownsAuth():
+		return refuse(WrongAuthMethod, fmt.Errorf("%w: no authentication data", errNoToken))
 	case c.login.connect.ClientID != "":
 		return refuse(NoToken, fmt.Errorf("%w at %v", errNoToken, locations))
 	}
 	return refuse(NoIdentity, fmt.Errorf("%w at %v and no client id", errNoToken, locations))
+}
+
+// ownsAuth reports whether enhanced authentication (MQTT 5.0 section 4.12) is between the client
+// and the proxy. The broker is then sent neither the method nor any AUTH.
+func (c *conn) ownsAuth() bool {
+	return c.login.level == 5 && slices.Contains(c.policy.tokenLocations(), TokenLocation{place: authData})
 }
 
 // checkToken refuses the token of a certificate that was sent as text.

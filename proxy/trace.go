@@ -36,6 +36,8 @@ type Trace struct {
 	// Revoked: a Notifier that the server watches has reported these revocations, and
 	// that many sessions are ended for it.
 	Revoked func(all []authz.Revocation, sessions int)
+	// Renewed: a client has renewed its token by AUTH. The Client has the new one.
+	Renewed func(*Client)
 	// Closed: a session has ended and both its connections are closed.
 	Closed func(*Client, End)
 	// Panicked: a bug has ended one connection, one session, one recheck, or one call of a

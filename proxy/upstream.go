@@ -165,9 +165,9 @@ func (c *conn) upstreamError(ctx context.Context, err error) error {
 	return refuse(UpstreamUnavailable, err)
 }
 
-// readAnswer returns the broker's CONNACK as it came. It passes AUTH packets before the
-// CONNACK to the client, and the client's answers back. An AUTH is an answer of the broker
-// too: from then on no other broker can take its place.
+// readAnswer returns the broker's CONNACK as it came. It passes AUTH packets before the CONNACK to
+// the client, and the client's answers back, unless they are between client and proxy. An AUTH is
+// an answer of the broker too: from then on no other broker can take its place.
 func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 	for range maxRounds {
 		raw, err := packets.ReadPacket(nc, maxAnswer)
@@ -177,7 +177,7 @@ func (c *conn) readAnswer(nc net.Conn) (raw []byte, answered bool, err error) {
 		switch t := packets.Type(raw[0] >> 4); {
 		case t == packets.CONNACK:
 			return raw, true, nil
-		case t != packets.AUTH || c.login.level != 5:
+		case t != packets.AUTH || c.login.level != 5 || c.ownsAuth():
 			return nil, answered, fmt.Errorf("the broker answered CONNECT with %v", t)
 		}
 		answered = true

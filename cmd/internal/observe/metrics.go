@@ -14,9 +14,9 @@ const namespace = "mqtt_auth_proxy_"
 // metrics has the metrics of events, which are counted when they happen. Metrics that are read
 // at each scrape are in [State].
 type metrics struct {
-	accepted, dropped, acceptFailed, refused, opened, closed, denied *prometheus.CounterVec
-	handshake, connect                                               *prometheus.HistogramVec
-	panics                                                           prometheus.Counter
+	accepted, dropped, acceptFailed, refused, opened, renewed, closed, denied *prometheus.CounterVec
+	handshake, connect                                                        *prometheus.HistogramVec
+	panics                                                                    prometheus.Counter
 
 	dials, probes *prometheus.CounterVec
 	dialSeconds   *prometheus.HistogramVec
@@ -47,6 +47,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		acceptFailed: counter("accept_errors_total", "Failures to accept a connection, such as a lack of file descriptors.", "listener"),
 		refused:      counter("connections_refused_total", "Connections that did not become a session, by reason.", "listener", "reason"),
 		opened:       counter("sessions_opened_total", "Sessions begun, by version of MQTT.", "listener", "version"),
+		renewed:      counter("tokens_renewed_total", "Tokens that devices have renewed by AUTH without reconnecting.", "listener"),
 		closed: counter("sessions_closed_total",
 			"Sessions ended, by side (client, upstream, proxy) and cause, see the table of ends.", "listener", "by", "cause"),
 		denied: counter("topics_denied_total",
@@ -82,6 +83,7 @@ func startAtZero(c *prometheus.CounterVec, values ...string) {
 // labels costs as much as ten increments.
 type listenerMetrics struct {
 	accepted, dropped, acceptFailed prometheus.Counter
+	renewed                         prometheus.Counter
 	deniedPublish, deniedSubscribe  prometheus.Counter
 	deniedDelivery                  prometheus.Counter
 	refused                         map[proxy.Reason]prometheus.Counter
@@ -105,6 +107,7 @@ func (m *metrics) of(listener string) *listenerMetrics {
 		accepted:        m.accepted.WithLabelValues(listener),
 		dropped:         m.dropped.WithLabelValues(listener),
 		acceptFailed:    m.acceptFailed.WithLabelValues(listener),
+		renewed:         m.renewed.WithLabelValues(listener),
 		deniedPublish:   m.denied.WithLabelValues(listener, "publish"),
 		deniedSubscribe: m.denied.WithLabelValues(listener, "subscribe"),
 		deniedDelivery:  m.denied.WithLabelValues(listener, "delivery"),

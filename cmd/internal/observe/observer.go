@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -85,6 +86,7 @@ func (o *Observer) Trace() proxy.Trace {
 		Refused:      o.refused,
 		Opened:       o.opened,
 		Denied:       o.denied,
+		Renewed:      o.renewed,
 		Closed:       o.closed,
 		Panicked:     o.panicked,
 	}
@@ -190,6 +192,13 @@ func (o *Observer) denied(c *proxy.Client, d proxy.Denied) {
 	o.log.Info(message, fields...)
 }
 
+func (o *Observer) renewed(c *proxy.Client) {
+	o.metrics.of(c.Listener).renewed.Inc()
+	if entry := o.log.Check(zapcore.DebugLevel, "token renewed"); entry != nil {
+		entry.Write(clientFields(c)...)
+	}
+}
+
 func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 	info := e.Cause().Info()
 	counterOf(o.metrics.of(c.Listener).closed, closing{e.By, info.Cause}, func() prometheus.Counter {
@@ -201,7 +210,7 @@ func (o *Observer) closed(c *proxy.Client, e proxy.End) {
 		if e.Denied > 0 {
 			fields = append(fields, zap.Int64("denied", e.Denied))
 		}
-		if info.Cause == proxy.CauseFault {
+		if info.Cause == proxy.CauseFault || e.Err != info.Err && errors.Is(e.Err, info.Err) {
 			fields = append(fields, zap.Error(e.Err))
 		}
 		entry.Write(fields...)

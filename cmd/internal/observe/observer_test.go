@@ -112,11 +112,20 @@ func TestOneLineForASession(t *testing.T) {
 		if len(all) != 1 || all[0]["cause"] != tt.cause || all[0]["by"] != tt.end.By || all[0]["subject"] != "pump-7" || all[0]["client_id"] != "dev\n1" {
 			t.Errorf("%s: %v", tt.cause, all)
 		}
-		if (all[0]["error"] != nil) != (tt.cause == "fault") {
+		if detail := tt.end.Err != nil && tt.end.Err != tt.end.Cause().Info().Err; (all[0]["error"] != nil) != detail {
 			t.Errorf("%s: error %v", tt.cause, all[0]["error"])
 		}
 		wantMetric(t, r, "mqtt_auth_proxy_sessions_opened_total", map[string]string{"listener": "mqtts", "version": "5.0"}, 1)
 		wantMetric(t, r, "mqtt_auth_proxy_sessions_closed_total", map[string]string{"listener": "mqtts", "by": tt.end.By, "cause": tt.cause}, 1)
+	}
+}
+
+func TestRenewalsAreCounted(t *testing.T) {
+	trace, out, r := newTestObserver(t, zapcore.DebugLevel)
+	trace.Renewed(testClient())
+	wantMetric(t, r, "mqtt_auth_proxy_tokens_renewed_total", map[string]string{"listener": "mqtts"}, 1)
+	if all := lines(t, out); len(all) != 1 || all[0]["message"] != "token renewed" || all[0]["subject"] != "pump-7" {
+		t.Errorf("%v", all)
 	}
 }
 

@@ -13,6 +13,7 @@ type fromClient struct {
 	level     byte
 	control   *Control
 	rights    *Rights // for the packet at hand
+	renewal   *Renewal
 	denied    func(Denied)
 	maxPacket int // the largest that the broker takes, in bytes
 	requests  *requests
@@ -43,6 +44,10 @@ func (c *fromClient) need(b []byte, size int) int {
 		return publishHead(b, size, c.level)
 	case packets.SUBSCRIBE, packets.UNSUBSCRIBE:
 		return size
+	case packets.AUTH:
+		if c.renewal != nil {
+			return size
+		}
 	case packets.PUBREL:
 		if c.received != nil {
 			return min(size, 4)
@@ -71,6 +76,10 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 		return c.subscribe(head)
 	case packets.UNSUBSCRIBE:
 		return c.unsubscribe(head)
+	case packets.AUTH:
+		if c.renewal != nil {
+			return c.auth(head)
+		}
 	case packets.PUBREL:
 		if c.received != nil {
 			return c.release(head)

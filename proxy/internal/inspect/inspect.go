@@ -20,6 +20,8 @@ type Session struct {
 	Resumed bool
 	// Control, if not nil, changes the rights later.
 	Control *Control
+	// Renewal, if not nil, handles the client's AUTH packets. Without it they pass as they are.
+	Renewal *Renewal
 	// Broker and Client are the limits in the CONNACK and in the CONNECT.
 	Broker, Client Limits
 	// Denied, if not nil, is called for each message and each topic filter that the rules,
@@ -87,7 +89,7 @@ func New(s Session) (up, down *Filter) {
 	up = &Filter{
 		level:      s.Level,
 		disconnect: s.Level >= 5,
-		judge: &fromClient{level: s.Level, control: control, denied: s.Denied, maxPacket: s.Broker.maxPacket(),
+		judge: &fromClient{level: s.Level, control: control, renewal: s.Renewal, denied: s.Denied, maxPacket: s.Broker.maxPacket(),
 			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum},
 			limits: limits{subscriptions: count}},
 	}
