@@ -42,20 +42,20 @@ type Listener struct {
 	WebSocket     *WebSocket     `yaml:"websocket"`
 }
 
-// ProxyProtocol makes a listener one for load balancers that send the client's address.
+// ProxyProtocol configures a listener for load balancers that send the client's address.
 type ProxyProtocol struct {
 	Trusted []string `yaml:"trusted" type:"network" min:"1" doc:"networks of the load balancers in front, which begin every connection with a PROXY protocol header (version 1 or 2); every other connection is closed"`
 }
 
-// WebSocket makes a listener one for MQTT over WebSocket.
+// WebSocket configures a listener for MQTT over WebSocket.
 type WebSocket struct {
 	Path    []string `yaml:"path" default:"[/mqtt]" min:"1" single:"true" doc:"path of the URL that clients connect to, or a list of them"`
 	Origins []string `yaml:"origins" type:"origin" doc:"web pages and apps that may connect, besides pages of the listener's own host: https://app.example, https://*.app.example, file://, app://name, null, or * for all"`
 	Trusted []string `yaml:"trusted" type:"network" doc:"networks of reverse proxies whose X-Forwarded-For or Forwarded is believed"`
 }
 
-// ListenerTLS makes a listener one for MQTTS. Either Auto is set, or Certificate and Key are,
-// or there are Certificates, the first of which then takes their place.
+// ListenerTLS configures a listener for MQTT over TLS. Either Auto is set, or Certificate and Key
+// are set, or only Certificates is set, and the first of them is the default.
 type ListenerTLS struct {
 	Auto        bool   `yaml:"auto" default:"false" doc:"use a certificate of the proxy's own CA, made in the data directory on first start"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
@@ -89,7 +89,7 @@ type Connect struct {
 type Limits struct {
 	Connections            int           `yaml:"connections" default:"0" min:"0" zero:"none" doc:"connections at once, all listeners together; 0 = unlimited"`
 	PerAddress             int           `yaml:"per_address" default:"0" min:"0" zero:"none" doc:"connections at once from one client address; 0 = unlimited"`
-	Pending                int           `yaml:"pending" default:"0" min:"0" zero:"default" doc:"connections without a CONNECT at once; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
+	Pending                int           `yaml:"pending" default:"0" min:"0" zero:"default" doc:"connections at once that have not sent a CONNECT yet; beyond that the oldest of the address that has most of them is closed; 0 = a quarter of the file descriptors"`
 	Handshakes             int           `yaml:"handshakes" default:"0" min:"0" zero:"default" doc:"TLS handshakes that compute at the same time; others wait; 0 = automatic, from the number of CPUs"`
 	SessionsPerSubject     int           `yaml:"sessions_per_subject" default:"0" min:"0" zero:"none" doc:"live sessions of one device; 0 = unlimited"`
 	ConnectRate            int           `yaml:"connect_rate" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second, all listeners together; 0 = unlimited"`
@@ -97,12 +97,12 @@ type Limits struct {
 	ConnectRatePerAddress  int           `yaml:"connect_rate_per_address" default:"0" min:"0" max:"1000000" zero:"none" doc:"new connections a second from one client address; 0 = unlimited"`
 	ConnectBurstPerAddress int           `yaml:"connect_burst_per_address" default:"0" min:"0" max:"1000000" zero:"default" doc:"new connections that may come from it at once after a rest; 0 = as many as in a second"`
 	Memory                 Memory        `yaml:"memory" type:"memory" default:"auto" required:"true" doc:"memory that the process may take: auto = what the control groups allow, off, or a size; at 90 % of it new connections are refused"`
-	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"which session gives way when a device has too many: its oldest, or the new one"`
+	OverLimit              string        `yaml:"over_limit" default:"kick_oldest" oneof:"kick_oldest|refuse" required:"true" doc:"what happens when a device has too many sessions: its oldest ends, or the new one is refused"`
 	Session                SessionLimits `yaml:"session"`
 	WriteTimeout           time.Duration `yaml:"write_timeout" default:"60s" min:"1s" max:"1h" doc:"time for which a device or broker may accept no byte although data is waiting for it, before its session ends; a change needs a restart"`
 }
 
-// SessionLimits bounds what a session may do whose grant has no limits of its own.
+// SessionLimits bounds what a session may do if its grant has no limits of its own.
 type SessionLimits struct {
 	// MaxPacket is in bytes.
 	MaxPacket     int64  `yaml:"max_packet" type:"size" default:"0" min:"0" max:"256MiB" zero:"none" doc:"largest packet that a device may send, its header included; 0 = unlimited"`
@@ -111,17 +111,17 @@ type SessionLimits struct {
 	Retain        bool   `yaml:"retain" default:"true" doc:"whether a device may publish retained messages"`
 }
 
-// Token says where in the CONNECT the token is.
+// Token configures where in the CONNECT the token is.
 type Token struct {
 	From []string `yaml:"from" default:"[username]" oneof:"username|password|client_id|user_property:NAME|auth_data|websocket_header|websocket_header:NAME|query:NAME|certificate|certificate_cn|certificate_san" min:"1" doc:"where in the CONNECT the token is; the first place that is not empty counts"`
 }
 
-// Auth says which sources decide about tokens.
+// Auth configures the sources that decide about tokens.
 type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
 	Cache   Cache         `yaml:"cache"`
 	Guard   Guard         `yaml:"guard"`
-	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions; an answer from the last 5s is good enough; 0s = never; changes of a token file take effect by themselves"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions; an answer from the last 5s is used again; 0s = never; changes of a token file take effect without it"`
 }
 
 // Source is one token source: exactly one of its fields is set.
@@ -155,7 +155,7 @@ type JWTSource struct {
 	TLS              UpstreamTLS   `yaml:"tls"`
 }
 
-// Cache bounds what is remembered of the answers of HTTP sources.
+// Cache bounds the cache of answers from HTTP sources.
 type Cache struct {
 	Size         int           `yaml:"size" default:"100000" min:"1" max:"100000000" doc:"grants remembered"`
 	TTL          time.Duration `yaml:"ttl" default:"60s" min:"0s" max:"1h" zero:"none" doc:"how long a grant is used without asking the source again, unless the source says how long; 0s = not at all"`
@@ -181,7 +181,7 @@ type Guard struct {
 // does not parse.
 type HTTPSource struct {
 	URL                  string        `yaml:"url" required:"true" doc:"where the token service is: http:// or https://"`
-	Preset               string        `yaml:"preset" default:"native" oneof:"native|emqx|emqx4|goauth|vernemq|introspection|status|rabbitmq" required:"true" doc:"whose contract the service speaks"`
+	Preset               string        `yaml:"preset" default:"native" oneof:"native|emqx|emqx4|goauth|vernemq|introspection|status|rabbitmq" required:"true" doc:"contract that the service implements"`
 	Method               string        `yaml:"method" oneof:"GET|HEAD|POST|PUT" doc:"HTTP method; that of the preset when empty"`
 	Format               string        `yaml:"format" oneof:"json|form|query|none" doc:"form of the request's body; that of the preset when empty"`
 	Body                 string        `yaml:"body" doc:"template of the body, instead of the preset's"`
@@ -226,13 +226,13 @@ type Upstream struct {
 	TLS            UpstreamTLS   `yaml:"tls"`
 }
 
-// Bundled is the server that stands for the broker inside the program.
+// Bundled is the entry of Upstream.Servers that selects the broker inside the program.
 const Bundled = "bundled"
 
 // Bundled reports whether the broker is the one inside the program.
 func (u Upstream) Bundled() bool { return slices.Contains(u.Servers, Bundled) }
 
-// Health says how the proxy finds out which brokers answer.
+// Health configures how the proxy finds out which brokers answer.
 type Health struct {
 	Interval    time.Duration `yaml:"interval" default:"10s" min:"0s" max:"1h" zero:"none" doc:"time without an answer after which one of several brokers is probed; 0s = only brokers that are down are probed"`
 	Timeout     time.Duration `yaml:"timeout" default:"2s" min:"10ms" max:"1m" doc:"time for one probe"`
@@ -243,7 +243,7 @@ type Health struct {
 	CutSessions bool          `yaml:"cut_sessions" default:"false" doc:"end the sessions on a broker that is down by its probes while another broker answers, so that their devices come back at once"`
 }
 
-// UpstreamTLS is used towards tls:// brokers and https:// services.
+// UpstreamTLS configures connections to tls:// brokers and https:// services.
 type UpstreamTLS struct {
 	CA          string `yaml:"ca" type:"path" doc:"PEM file with the CAs that may sign the other side's certificate; those of the system when empty"`
 	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the client certificate shown to it"`
@@ -251,54 +251,54 @@ type UpstreamTLS struct {
 	ServerName  string `yaml:"server_name" type:"host" doc:"name that its certificate must carry; the host when empty"`
 }
 
-// Admin is the listener of probes, metrics, API and dashboard.
+// Admin configures the listener for probes, metrics, and the admin API.
 type Admin struct {
 	Address        string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
 	TokenFile      string `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the bearer token of the admin API, made on first start"`
-	PushSecretFile string `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; none are taken when empty"`
+	PushSecretFile string `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; when empty no such revocation is accepted"`
 }
 
-// Log is how the program logs.
+// Log configures the log of the program.
 type Log struct {
 	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"lowest level that is logged"`
 	Format         string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
 	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason); ten times as many at once, and a hundred times as many at level debug; further lines are counted but not logged"`
 }
 
-// Shutdown is how the program ends.
+// Shutdown configures how the program ends.
 type Shutdown struct {
-	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time for which the program goes on as before with /readyz at 503, so that load balancers notice"`
+	Delay  time.Duration `yaml:"delay" default:"0s" min:"0s" max:"1h" zero:"none" doc:"time for which the program continues to serve devices while /readyz is already 503, so that load balancers notice"`
 	Drain  time.Duration `yaml:"drain" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time for sessions to end, after the delay; then they are cut"`
 	Spread time.Duration `yaml:"spread" default:"10s" min:"0s" max:"1h" zero:"none" doc:"longest time over which sessions are ended one after the other, at most half of drain; a few sessions take 2ms each; 0s = all at once"`
 }
 
-// Topics says what the topics of devices are called at the broker, and what devices may do
-// whose grant has no topic rules.
+// Topics maps topics of devices to topics of the broker, and has the topic rules for devices whose
+// grant has none.
 type Topics struct {
-	Preset     string      `yaml:"preset" oneof:"thingsboard" doc:"rules behind those of topics.map, which give the device topics of ThingsBoard a place for each device"`
-	Map        []TopicRule `yaml:"map" doc:"topics of devices and of the broker, asked in order; the first whose device side fits decides"`
-	Unmapped   string      `yaml:"unmapped" default:"pass" oneof:"pass|refuse" required:"true" doc:"what becomes of topics that no rule of the map covers"`
+	Preset     string      `yaml:"preset" oneof:"thingsboard" doc:"rules that come after those of topics.map and map the device topics of ThingsBoard to topics of each device"`
+	Map        []TopicRule `yaml:"map" doc:"rules that map topics of devices to topics of the broker; the first whose device side matches decides"`
+	Unmapped   string      `yaml:"unmapped" default:"pass" oneof:"pass|refuse" required:"true" doc:"whether topics that no rule of the map covers pass unchanged or are refused"`
 	Forbidden  string      `yaml:"forbidden" doc:"characters that no topic or filter of a device may have, nor a subject in the map; RabbitMQ needs .*"`
-	ACL        []ACLRule   `yaml:"acl" doc:"topic rules for sessions whose grant has none, about the topics that devices use; the first that fits decides"`
-	ACLNoMatch string      `yaml:"acl_no_match" default:"deny" oneof:"deny|defer" required:"true" doc:"what becomes of topics that no rule of topics.acl fits: deny, or defer to the broker"`
+	ACL        []ACLRule   `yaml:"acl" doc:"topic rules for sessions whose grant has none, for the topics as devices write them; the first that matches decides"`
+	ACLNoMatch string      `yaml:"acl_no_match" default:"deny" oneof:"deny|defer" required:"true" doc:"what happens to topics that no rule of topics.acl matches: deny, or defer to the broker"`
 }
 
 // TopicRule maps a topic, or with /# at the end of both sides a subtree.
 type TopicRule struct {
 	Device string `yaml:"device" required:"true" doc:"topic that devices use, or a subtree that ends in /#"`
-	Broker string `yaml:"broker" required:"true" doc:"what it is called at the broker; whole levels may be ${subject} or ${attrs.NAME}"`
+	Broker string `yaml:"broker" required:"true" doc:"the topic at the broker; whole levels may be ${subject} or ${attrs.NAME}"`
 }
 
 // ACLRule is a topic rule. See authz.Rule.
 type ACLRule struct {
-	Permission string   `yaml:"permission" default:"allow" oneof:"allow|deny" required:"true" doc:"what the rule does with what it fits"`
-	Action     string   `yaml:"action" default:"all" oneof:"publish|subscribe|all" required:"true" doc:"what the rule is about"`
-	Topics     []string `yaml:"topics" min:"1" doc:"topic filters that the rule is about; may have placeholders such as ${subject}"`
-	QoS        []int    `yaml:"qos" doc:"QoS levels that the rule is about; all when empty"`
-	Retain     string   `yaml:"retain" oneof:"true|false" doc:"narrows the rule to messages with that retain flag"`
+	Permission string   `yaml:"permission" default:"allow" oneof:"allow|deny" required:"true" doc:"whether the rule allows or denies what it matches"`
+	Action     string   `yaml:"action" default:"all" oneof:"publish|subscribe|all" required:"true" doc:"operations that the rule matches"`
+	Topics     []string `yaml:"topics" min:"1" doc:"topic filters that the rule matches; may have placeholders such as ${subject}"`
+	QoS        []int    `yaml:"qos" doc:"QoS levels that the rule matches; all when empty"`
+	Retain     string   `yaml:"retain" oneof:"true|false" doc:"retain flag of the messages that the rule matches; both when empty"`
 }
 
-// Telemetry is the store behind the bundled broker.
+// Telemetry configures the store behind the bundled broker.
 type Telemetry struct {
 	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" required:"true" doc:"database file of the bundled broker's telemetry"`
 	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`

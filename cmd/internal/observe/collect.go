@@ -130,7 +130,7 @@ func (s State) collect(e emitter) {
 
 func (e emitter) server(s proxy.Stats) {
 	const bytes = "Bytes of sessions after CONNECT and CONNACK, up to the broker and down to devices, live sessions included."
-	const relayed = "Sessions whose bytes flow: quiet ones cost two descriptors and little else, busy ones have goroutines and buffers as well."
+	const relayed = "Sessions that relay bytes, by state: quiet ones need two descriptors and little memory, busy ones have goroutines and buffers as well."
 	e.gauge("connections", "Open connections, sessions included.", float64(s.Connections))
 	e.gauge("connections_pending", "Open connections that have not sent a CONNECT, or are refused and not yet closed by the device.", float64(s.Pending))
 	e.gauge("sessions", "Live sessions: connections whose token was accepted.", float64(s.Sessions))
@@ -139,7 +139,7 @@ func (e emitter) server(s proxy.Stats) {
 	e.gauge("relay_sessions", relayed, float64(s.Quiet), "state", "quiet")
 	e.gauge("relay_sessions", relayed, float64(s.Busy), "state", "busy")
 	e.count("relay_escalations_total", "How often a quiet session became busy.", float64(s.Escalations))
-	e.flag("tls_buffers_lent", "1 if idle TLS connections need no buffer, 0 if the program was built with a release of Go that does not allow that: each may then keep up to 17 KiB.", proxy.LendsTLSBuffers())
+	e.flag("tls_buffers_lent", "1 if idle TLS connections need no buffer, 0 if the program was built with a release of Go with which each of them may keep up to 17 KiB.", proxy.LendsTLSBuffers())
 }
 
 func (e emitter) memory(u host.MemoryUsage) {

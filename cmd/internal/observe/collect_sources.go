@@ -38,13 +38,13 @@ func (m SourceMetrics) Throttled(n uint64) {
 // Passwords exports how many password hashes were computed. It concerns all sources.
 func (m SourceMetrics) Passwords(s passwordhash.Stats) {
 	m.count("password_hashes_total", "Password hashes that were computed to check a password. A password that the cache knows costs none.", float64(s.Hashes))
-	m.count("password_hash_seconds_total", "Time that this took, in seconds.", s.Time.Seconds())
+	m.count("password_hash_seconds_total", "Time that computing password hashes took, in seconds.", s.Time.Seconds())
 }
 
 // TokenFile exports the state of a token file or a password file.
 func (m SourceMetrics) TokenFile(entries int, loaded time.Time) {
 	m.gauge("token_file_entries", "Tokens and users of a file in force, disabled ones included.", float64(entries), m.of()...)
-	m.since1970("token_file_last_success_timestamp_seconds", "When what is in force of a file was last found good, in seconds since 1970.", loaded, m.of()...)
+	m.since1970("token_file_last_success_timestamp_seconds", "When the version of a file that is in force was last found valid, in seconds since 1970.", loaded, m.of()...)
 }
 
 // Issuer exports the state of an issuer's keys.
@@ -66,7 +66,7 @@ func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 	m.count("auth_source_seconds_total", "Time that requests to a token service took, in seconds.", s.Time.Seconds(), m.of()...)
 	m.count("auth_source_retries_total", "Requests to a token service that were sent twice.", float64(s.Retries), m.of()...)
 	for _, state := range []string{"closed", "half-open", "open"} {
-		m.flag("auth_breaker_state", "1 for the state of a token service's circuit breaker: closed, open (devices at several addresses met faults) or half-open (one request finds out).",
+		m.flag("auth_breaker_state", "1 for the state of a token service's circuit breaker: closed, open (devices at several addresses met faults) or half-open (one request tests whether it answers again).",
 			s.Breaker == state, m.of("state", state)...)
 	}
 }

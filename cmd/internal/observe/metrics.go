@@ -57,7 +57,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		panics:    counter("panics_total", "Bugs that ended one connection or interrupted a task in the background.").WithLabelValues(),
 
 		dials: counter("upstream_dials_total",
-			"Attempts to connect a device to a broker, by outcome: answered, unreachable, unanswered or abandoned (by the device, or for want of something here).", "server", "outcome"),
+			"Attempts to connect a device to a broker, by outcome: answered, unreachable, unanswered or abandoned (the device left, or the proxy lacked a resource such as a file descriptor).", "server", "outcome"),
 		probes:      counter("upstream_probes_total", "Probes of a broker, by outcome: passed or failed.", "server", "outcome"),
 		dialSeconds: seconds("upstream_dial_seconds", "Time from the dial to the broker's answer to the CONNECT, of brokers that answered.", "server"),
 
