@@ -33,6 +33,7 @@ var arrows = []arrow{
 	{pkg: "authz/clienttls", library: true},
 	{pkg: "authz/files", library: true},
 	{pkg: "authz/placeholder", library: true},
+	{pkg: "authz/internal/breaker", may: []string{"authz"}, library: true},
 	{pkg: "authz/internal/*", library: true},
 	{pkg: "authz/passwordhash", may: []string{"authz"}, library: true},
 	{pkg: "authz/*", may: []string{"authz", "authz/bucket", "authz/clienttls", "authz/files", "authz/passwordhash", "authz/placeholder", "authz/internal/*"}, library: true},

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 )
 
 // TestFaultsOfOneDoNotAffectOthers: a faulty record, a token that makes the service fail, or a
@@ -84,20 +84,20 @@ func TestOutage(t *testing.T) {
 		for i := range 200 { // each address that has met no fault yet, five per second
 			c.want("error", fmt.Sprint("next ", i), i, false)
 		}
-		if n := c.questions(); n != threshold {
-			t.Errorf("%d questions at once, want %d", n, threshold)
+		if n := c.questions(); n != breaker.Threshold {
+			t.Errorf("%d questions at once, want %d", n, breaker.Threshold)
 		}
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)
-			for i := range threshold {
+			for i := range breaker.Threshold {
 				c.want("error", "again", i, false)
 			}
 		}
 		// Ten seconds; the first address may try in the first and the sixth of them.
-		if n := c.questions(); n > 3*threshold || n < threshold {
+		if n := c.questions(); n > 3*breaker.Threshold || n < breaker.Threshold {
 			t.Errorf("five addresses asked %d times in ten seconds", n)
 		}
-		time.Sleep(tryEvery)
+		time.Sleep(breaker.TryEvery)
 		c.set("", reply{status: 403})
 		c.want("deny not_authorized", "one", 1, false)
 		for i := range 100 {
@@ -110,7 +110,7 @@ func TestOutage(t *testing.T) {
 func TestOutageBehindOneAddress(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", down)
-		for i := range threshold {
+		for i := range breaker.Threshold {
 			c.want("error", fmt.Sprint("device ", i), 1, false)
 		}
 		c.questions()
@@ -122,7 +122,7 @@ func TestOutageBehindOneAddress(t *testing.T) {
 		}
 		c.want("error", "first", 2, false)
 		c.set("", reply{status: 204})
-		time.Sleep(tryEvery)
+		time.Sleep(breaker.TryEvery)
 		c.want("allow", "one", 1, false)
 		c.want("allow", "two", 1, false)
 	})
@@ -141,7 +141,7 @@ func TestKnownKeyProbes(t *testing.T) {
 			if n := c.questions(); n != 1 {
 				t.Fatalf("%d questions in a second, want 1", n)
 			}
-			time.Sleep(probeEvery)
+			time.Sleep(breaker.ProbeEvery)
 		}
 		c.set("withdrawn", reply{status: 403})
 		c.want("deny not_authorized", "withdrawn", 1, true)
@@ -185,7 +185,7 @@ func TestKnownKeysWaitForTheProbe(t *testing.T) {
 					return
 				}
 				// While the next probe runs, which takes long, the others need not wait.
-				time.Sleep(probeEvery)
+				time.Sleep(breaker.ProbeEvery)
 				go func() { got <- c.ask("next", 1, true) }()
 				synctest.Wait()
 				began := time.Now()
@@ -237,7 +237,7 @@ func TestFaultAttribution(t *testing.T) {
 		c.want("error", "bad", 2, false)
 		c.want("error", "bad", 3, false) // after 2
 		c.want("allow", "good", 4, false)
-		time.Sleep(recently)
+		time.Sleep(breaker.Recently)
 		c.want("error", "bad", 1, false) // too long ago
 	})
 }
@@ -285,7 +285,7 @@ func TestRetryAfter(t *testing.T) {
 func TestRetryAfterOfSeveral(t *testing.T) {
 	open(t, func(c *clinic) {
 		c.set("", hurried)
-		for i := range threshold {
+		for i := range breaker.Threshold {
 			c.want("busy", fmt.Sprint("device ", i), i, false)
 		}
 		c.set("", reply{status: 204})
@@ -317,46 +317,6 @@ func TestRetryAfterOfSeveral(t *testing.T) {
 			}
 		})
 	})
-}
-
-// TestNoMoreThanRemembered: the number of stored addresses and keys is bounded.
-func TestNoMoreThanRemembered(t *testing.T) {
-	b, now := newBreaker(time.Second), time.Now()
-	for i := range 3 * maxRemembered {
-		r := authz.Request{Token: authz.NewToken(fmt.Sprint(i)), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)}
-		q := questionOf(&r, 0)
-		b.record(q, report{verdict: throttled, err: errPaused, after: time.Minute})
-		b.record(q, report{verdict: failing, err: errPaused})
-		_, _ = b.admit(q, now)
-	}
-	if b.each.Len() != maxRemembered || b.keys.Len() != maxRemembered {
-		t.Errorf("%d addresses and %d keys are remembered, want %d", b.each.Len(), b.keys.Len(), maxRemembered)
-	}
-}
-
-// TestQuestionsDiffer: the key contains the data that is sent to the service, and nothing else.
-func TestQuestionsDiffer(t *testing.T) {
-	base := authz.Request{Token: authz.NewToken("t"), ClientID: "c", Username: "u", Password: authz.NewToken("p")}
-	all := authz.PartClientID | authz.PartUsername | authz.PartPassword
-	for name, tc := range map[string]struct {
-		change func(r *authz.Request)
-		part   authz.Parts
-	}{
-		"token":     {func(r *authz.Request) { r.Token = authz.NewToken("o") }, 0},
-		"client id": {func(r *authz.Request) { r.ClientID = "o" }, authz.PartClientID},
-		"user name": {func(r *authz.Request) { r.Username = "o" }, authz.PartUsername},
-		"password":  {func(r *authz.Request) { r.Password = authz.NewToken("o") }, authz.PartPassword},
-		"shifted":   {func(r *authz.Request) { r.ClientID, r.Username = "cu", "" }, authz.PartClientID},
-	} {
-		other := base
-		tc.change(&other)
-		if questionOf(&base, all).key == questionOf(&other, all).key {
-			t.Errorf("%s: the keys are equal", name)
-		}
-		if tc.part != 0 && name != "shifted" && questionOf(&base, all&^tc.part).key != questionOf(&other, all&^tc.part).key {
-			t.Errorf("%s: the keys differ in what is not shown", name)
-		}
-	}
 }
 
 // TestTimeout: the whole call, including retries and the body, ends within its timeout.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 )
 
 const (
@@ -30,42 +31,42 @@ type message struct {
 }
 
 // exchange asks the service. Everything together may take s.timeout.
-func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, report) {
+func (s *Source) exchange(ctx context.Context, m *message, r *authz.Request, c *Call) (decision, breaker.Report) {
 	within, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	a, err := s.roundTrip(within, m, c)
 	if err != nil {
 		if ctx.Err() != nil {
-			return decision{}, report{abandoned, ctx.Err(), 0}
+			return decision{}, breaker.Report{Verdict: breaker.Abandoned, Err: ctx.Err()}
 		}
-		return decision{}, report{silence(err), err, 0}
+		return decision{}, breaker.Report{Verdict: silence(err), Err: err}
 	}
 	d, err := s.reader.decide(a, r)
 	if errors.Is(err, authz.ErrBusy) {
 		c.Outcome = Busy
 	}
-	return d, report{a.verdict(err), err, a.after}
+	return d, breaker.Report{Verdict: a.verdict(err), Err: err, After: a.after}
 }
 
 // silence returns the verdict on an answer that could not be read.
-func silence(err error) verdict {
+func silence(err error) breaker.Verdict {
 	if f, ok := errors.AsType[*fault](err); ok && f.blameless {
-		return answered
+		return breaker.Answered
 	}
-	return failing
+	return breaker.Failing
 }
 
 // verdict returns what a shows about the service if err is why it decides nothing.
-func (a *answer) verdict(err error) verdict {
+func (a *answer) verdict(err error) breaker.Verdict {
 	switch {
 	case a.status == http.StatusTooManyRequests && err != nil:
-		return throttled
+		return breaker.Throttled
 	case err == nil, errors.Is(err, authz.ErrBusy): // by its reason_code
-		return decided
+		return breaker.Decided
 	case a.status >= 500:
-		return failing
+		return breaker.Failing
 	}
-	return answered
+	return breaker.Answered
 }
 
 // roundTrip sends m and reads the answer. It tries a second time if the first request did not

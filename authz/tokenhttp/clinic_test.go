@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 )
 
 // pipes is a listener whose connections are pipes, which synctest recognizes as idle.
@@ -134,15 +135,15 @@ var (
 	hurried = reply{status: 429, header: http.Header{"Retry-After": {"30"}}}
 )
 
-// outage makes threshold devices at several addresses meet faults.
+// outage makes breaker.Threshold devices at several addresses meet faults.
 func (c *clinic) outage() {
 	c.Helper()
 	c.set("", down)
-	for i := range threshold {
+	for i := range breaker.Threshold {
 		c.want("error", fmt.Sprint("device ", i), i, false)
 	}
 	if b := c.source.Stats().Breaker; b != "open" {
-		c.Fatalf("after faults of %d devices the breaker is %s", threshold, b)
+		c.Fatalf("after faults of %d devices the breaker is %s", breaker.Threshold, b)
 	}
 	c.questions()
 }

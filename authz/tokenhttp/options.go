@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/clienttls"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 )
 
 // Options name the service, and describe its requests and answers. Only URL is required; empty
@@ -91,7 +92,7 @@ func New(o Options) (*Source, error) {
 		onCall:             o.OnCall,
 		onPassedOver:       o.OnPassedOver,
 	}
-	s.breaker = newBreaker(s.timeout)
+	s.breaker = breaker.New(s.timeout)
 	builder, err := o.compile(&p)
 	if err != nil {
 		return nil, err

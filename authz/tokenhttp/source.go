@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 )
 
 // Source asks a token service over HTTP. It is made by [New] and safe for concurrent use.
@@ -25,7 +26,7 @@ type Source struct {
 	passedOver         sync.Map // the paths, from the preset, for which it was called
 
 	transport             *http.Transport
-	breaker               *breaker
+	breaker               *breaker.Breaker
 	bearer, basic, secret *files.Watched[string]
 	pair                  *files.Watched[*tls.Certificate]
 	counters              counters
@@ -73,20 +74,20 @@ func (s *Source) ask(ctx context.Context, r *authz.Request, c *Call) (decision, 
 	} else if err != nil {
 		return decision{}, err
 	}
-	q := questionOf(r, s.Parts())
-	if err := s.breaker.enter(ctx, q); err != nil {
+	q := breaker.QuestionOf(r, s.Parts())
+	if err := s.breaker.Enter(ctx, q); err != nil {
 		if errors.Is(err, authz.ErrBusy) {
 			c.Outcome = Busy
 		}
 		return decision{}, err
 	}
-	defer s.breaker.leave(q)
+	defer s.breaker.Leave(q)
 	d, result := s.exchange(ctx, m, r, c)
-	if s.breaker.record(q, result) {
-		return decision{}, fmt.Errorf("%w: %w", authz.ErrUnanswerable, result.err)
+	if s.breaker.Record(q, result) {
+		return decision{}, fmt.Errorf("%w: %w", authz.ErrUnanswerable, result.Err)
 	}
-	if result.err != nil {
-		return decision{}, result.err
+	if result.Err != nil {
+		return decision{}, result.Err
 	}
 	for _, path := range d.passedOver {
 		if _, warned := s.passedOver.LoadOrStore(path, true); !warned && s.onPassedOver != nil {

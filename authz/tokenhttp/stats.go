@@ -76,7 +76,7 @@ func (s *Source) Stats() Stats {
 		Failed: n.failed.Load(), Busy: n.busy.Load(), Refused: n.refused.Load(),
 		Retries: n.retries.Load(), NoStore: n.noStore.Load(),
 		Time:       time.Duration(n.nanoseconds.Load()),
-		Breaker:    s.breaker.state(),
+		Breaker:    s.breaker.State(),
 		Credential: s.credentialFault(),
 	}
 }

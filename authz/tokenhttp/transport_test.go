@@ -18,6 +18,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/breaker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -343,7 +344,7 @@ func TestCanceledCaller(t *testing.T) {
 	arrived := make(chan struct{}, 20)
 	url := raw(t, func(_ int, c net.Conn) { readRequest(c); arrived <- struct{}{}; _, _ = io.Copy(io.Discard, c) })
 	s := sourceOf(t, Options{URL: url})
-	for i := range 2 * threshold {
+	for i := range 2 * breaker.Threshold {
 		r := authz.Request{Token: authz.NewToken(fmt.Sprint("device ", i)), Addr: from(i)}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()

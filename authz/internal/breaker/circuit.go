@@ -1,4 +1,4 @@
-package tokenhttp
+package breaker
 
 import (
 	"net/netip"
@@ -7,30 +7,30 @@ import (
 )
 
 const (
-	// threshold is how many keys, and addresses, must meet a fault in a row before it counts as
+	// Threshold is how many keys, and addresses, must meet a fault in a row before it counts as
 	// the service's. Fewer may have caused it themselves.
-	threshold = 5
-	// probeEvery is the time between two questions about known keys, and the time in which
-	// [threshold] addresses may ask about unknown ones, while a circuit is open.
-	probeEvery = time.Second
-	// tryEvery is how long an address waits after a fault before it may ask about an unknown
+	Threshold = 5
+	// ProbeEvery is the time between two questions about known keys, and the time in which
+	// [Threshold] addresses may ask about unknown ones, while a circuit is open.
+	ProbeEvery = time.Second
+	// TryEvery is how long an address waits after a fault before it may ask about an unknown
 	// key while a circuit is open.
-	tryEvery = 5 * time.Second
+	TryEvery = 5 * time.Second
 )
 
 // streak has the keys and addresses with the same event since the last answer. Each counts
-// once, and at most threshold are stored.
+// once, and at most Threshold are stored.
 type streak struct {
 	keys  [][32]byte
 	froms []netip.Prefix
 }
 
 // add counts q and returns the numbers of keys and addresses.
-func (r *streak) add(q *question) (keys, froms int) {
-	if len(r.keys) < threshold && !slices.Contains(r.keys, q.key) {
+func (r *streak) add(q *Question) (keys, froms int) {
+	if len(r.keys) < Threshold && !slices.Contains(r.keys, q.key) {
 		r.keys = append(r.keys, q.key)
 	}
-	if len(r.froms) < threshold && !slices.Contains(r.froms, q.from) {
+	if len(r.froms) < Threshold && !slices.Contains(r.froms, q.from) {
 		r.froms = append(r.froms, q.from)
 	}
 	return len(r.keys), len(r.froms)
@@ -67,20 +67,20 @@ func (c *circuit) reset() {
 
 // allow reports whether one more address may ask about an unknown key.
 func (c *circuit) allow(now time.Time) bool {
-	if now.Sub(c.tried) >= probeEvery {
+	if now.Sub(c.tried) >= ProbeEvery {
 		c.tried, c.tries = now, 0
 	}
 	c.tries++
-	return c.tries <= threshold
+	return c.tries <= Threshold
 }
 
 // probe decides about a question for a known key while c is open. If err and wait are nil, the
 // question is the probe and may be asked. Otherwise err is the fault that a probe has just met,
 // or wait is closed when the current probe has ended.
-func (c *circuit) probe(q *question, now time.Time, timeout time.Duration) (wait <-chan struct{}, err error) {
+func (c *circuit) probe(q *Question, now time.Time, timeout time.Duration) (wait <-chan struct{}, err error) {
 	age := now.Sub(c.failed)
 	switch {
-	case age < probeEvery, c.probing != nil && age < probeEvery+timeout:
+	case age < ProbeEvery, c.probing != nil && age < ProbeEvery+timeout:
 		return nil, c.why
 	case c.probing != nil:
 		return c.probing, nil

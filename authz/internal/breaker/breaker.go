@@ -1,4 +1,17 @@
-package tokenhttp
+// Package breaker protects a service that decides about tokens, over HTTP or in a database, from
+// questions while it is down or has asked for a pause. Faults that one device or one address
+// meets do not affect the others.
+//
+//	q := breaker.QuestionOf(&request, parts)
+//	if err := b.Enter(ctx, q); err != nil {
+//		return err // not asked
+//	}
+//	defer b.Leave(q)
+//	... // ask
+//	own := b.Record(q, breaker.Report{Verdict: breaker.Decided})
+//
+// The rules are in the comment of package tokenhttp, under "The service's health".
+package breaker
 
 import (
 	"context"
@@ -18,27 +31,29 @@ const (
 	// maxRemembered is how many addresses that met faults, and how many keys with a pause, are
 	// stored.
 	maxRemembered = 10_000
-	// recently is how long an answer to one address shows that the service works.
-	recently = 10 * time.Second
+	// Recently is how long an answer to one address shows that the service works.
+	Recently = 10 * time.Second
 )
 
-// question is a request as the breaker sees it.
-type question struct {
+// Question is a request as the breaker sees it. [QuestionOf] makes one.
+type Question struct {
 	key   [32]byte     // of the data about the device that is sent to the service
 	from  netip.Prefix // the network it comes from
 	known bool         // it was granted before
 	probe *circuit     // the circuit whose probe this is, or nil
 }
 
-// questionOf returns the question for r to a service that is sent the given parts.
-func questionOf(r *authz.Request, parts authz.Parts) *question {
+// QuestionOf returns the question for r to a service that is sent the given parts.
+func QuestionOf(r *authz.Request, parts authz.Parts) *Question {
 	token, password := r.Token.Hash(), r.Password.Hash()
+	pair := authz.PairHash(r.Pair.Username, r.Pair.Password.Reveal())
 	sum := sha256.New()
 	for _, part := range []struct {
 		shown bool
 		text  string
 	}{
 		{true, string(token[:])},
+		{!r.Pair.IsZero(), string(pair[:])},
 		{parts&authz.PartClientID != 0, r.ClientID},
 		{parts&authz.PartUsername != 0, r.Username},
 		{parts&authz.PartPassword != 0, string(password[:])},
@@ -48,37 +63,39 @@ func questionOf(r *authz.Request, parts authz.Parts) *question {
 			_, _ = sum.Write([]byte(part.text))
 		}
 	}
-	q := &question{from: authz.Network(r.Addr.Addr()), known: r.Known}
+	q := &Question{from: authz.Network(r.Addr.Addr()), known: r.Known}
 	sum.Sum(q.key[:0])
 	return q
 }
 
-// verdict is what an answer, or the lack of one, shows about the service.
-type verdict int
+// Verdict is what an answer, or the lack of one, shows about the service.
+type Verdict int
 
+// The verdicts.
 const (
-	abandoned verdict = iota // nothing: the caller gave up
-	decided                  // it works: a decision, or an answer that it is busy
-	answered                 // it works, but has no decision for this question
-	throttled                // it asks for a pause (429)
-	failing                  // it may be down: 5xx, or no answer
+	Abandoned Verdict = iota // nothing: the caller gave up
+	Decided                  // it works: a decision, or an answer that it is busy
+	Answered                 // it works, but has no decision for this question
+	Throttled                // it asks for a pause (429 of HTTP)
+	Failing                  // it may be down: 5xx of HTTP, or no answer
 )
 
-// report is the result of a question: err is why there is no decision, and after is the pause
+// Report is the result of a question: Err is why there is no decision, and After is the pause
 // that the service asked for, or 0.
-type report struct {
-	verdict verdict
-	err     error
-	after   time.Duration
+type Report struct {
+	Verdict Verdict
+	Err     error
+	After   time.Duration
 }
 
-// breaker protects a service that is down or asked for a pause from questions. Faults of one
+// Breaker protects a service that is down or asked for a pause from questions. Faults of one
 // device or address do not affect others.
 //
 // There is a circuit for all addresses, and one for each address that met faults. That of an
 // address opens if several keys met faults there in a row, and that for all if several keys and
-// several addresses did. A decision closes both.
-type breaker struct {
+// several addresses did. A decision closes both. A Breaker is made by [New] and safe for
+// concurrent use.
+type Breaker struct {
 	timeout time.Duration // of one question
 
 	mu    sync.Mutex
@@ -96,16 +113,17 @@ type keyPause struct {
 	busy  bool // the service asked for it (429), so that it applies to known keys, too
 }
 
-func newBreaker(timeout time.Duration) *breaker {
-	b := &breaker{timeout: timeout}
+// New returns a Breaker for a service that answers one question within timeout.
+func New(timeout time.Duration) *Breaker {
+	b := &Breaker{timeout: timeout}
 	b.each, _ = simplelru.NewLRU[netip.Prefix, *circuit](maxRemembered, nil) // the size is not below one
 	b.keys, _ = simplelru.NewLRU[[32]byte, keyPause](maxRemembered, nil)
 	return b
 }
 
-// enter returns nil if q may be asked now, and otherwise why not. It waits while another
-// question is the probe. After nil, the caller asks q and then calls record and leave.
-func (b *breaker) enter(ctx context.Context, q *question) error {
+// Enter returns nil if q may be asked now, and otherwise why not. It waits while another
+// question is the probe. After nil, the caller asks q and then calls Record and Leave.
+func (b *Breaker) Enter(ctx context.Context, q *Question) error {
 	for {
 		wait, err := b.admit(q, time.Now())
 		if wait == nil {
@@ -119,8 +137,8 @@ func (b *breaker) enter(ctx context.Context, q *question) error {
 	}
 }
 
-// admit is like enter but does not wait.
-func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err error) {
+// admit is like Enter but does not wait.
+func (b *Breaker) admit(q *Question, now time.Time) (wait <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if s, ok := b.keys.Peek(q.key); ok && now.Before(s.until) && (s.busy || !q.known) {
@@ -131,7 +149,7 @@ func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err e
 		own = &circuit{}
 	}
 	if now.Before(own.paused) || now.Before(b.all.paused) {
-		return nil, errPaused
+		return nil, ErrPaused
 	}
 	c := &b.all
 	if !c.open {
@@ -142,18 +160,18 @@ func (b *breaker) admit(q *question, now time.Time) (wait <-chan struct{}, err e
 		return nil, nil
 	case q.known:
 		return c.probe(q, now, b.timeout)
-	case now.Before(c.quiet), now.Sub(own.tried) < tryEvery, c == &b.all && !c.allow(now):
+	case now.Before(c.quiet), now.Sub(own.tried) < TryEvery, c == &b.all && !c.allow(now):
 		return nil, fmt.Errorf("not asked after too many faults; the last one was: %w", c.why)
 	}
 	b.circuitOf(q.from).tried = now
 	return nil, nil
 }
 
-// errPaused is the answer to questions that are not asked because of a pause.
-var errPaused = fmt.Errorf("%w: it asked for a pause", authz.ErrBusy)
+// ErrPaused is the answer to questions that are not asked because of a pause.
+var ErrPaused = fmt.Errorf("%w: it asked for a pause", authz.ErrBusy)
 
 // circuitOf returns the circuit of an address. It creates one if there is none.
-func (b *breaker) circuitOf(from netip.Prefix) *circuit {
+func (b *Breaker) circuitOf(from netip.Prefix) *circuit {
 	c, ok := b.each.Get(from)
 	if !ok {
 		c = &circuit{}
@@ -162,34 +180,34 @@ func (b *breaker) circuitOf(from netip.Prefix) *circuit {
 	return c
 }
 
-// record counts the result of q. It reports whether the fault lies in q itself, because the
+// Record counts the result of q. It reports whether the fault lies in q itself, because the
 // service answers other addresses.
-func (b *breaker) record(q *question, r report) (own bool) {
+func (b *Breaker) Record(q *Question, r Report) (own bool) {
 	now := time.Now()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch r.verdict {
-	case decided:
+	switch r.Verdict {
+	case Decided:
 		b.works.add(q.from, now)
 		b.keys.Remove(q.key)
 		b.reset(q.from, now)
-	case answered:
+	case Answered:
 		b.reset(q.from, now)
-	case throttled:
+	case Throttled:
 		b.pause(q, r, now)
-	case failing:
+	case Failing:
 		b.fault(q, r, now)
 	}
-	if r.verdict != answered && r.verdict != failing {
+	if r.Verdict != Answered && r.Verdict != Failing {
 		return false
 	}
 	b.fails.add(q.from, now)
 	works, fails := b.works.other(q.from), b.fails.other(q.from)
-	return now.Sub(works) < recently && works.After(fails)
+	return now.Sub(works) < Recently && works.After(fails)
 }
 
-// leave ends q's role as a probe, whatever its result was.
-func (b *breaker) leave(q *question) {
+// Leave ends q's role as a probe, whatever its result was.
+func (b *Breaker) Leave(q *Question) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if q.probe != nil {
@@ -199,7 +217,7 @@ func (b *breaker) leave(q *question) {
 }
 
 // reset closes the circuits after an answer to an address.
-func (b *breaker) reset(from netip.Prefix, now time.Time) {
+func (b *Breaker) reset(from netip.Prefix, now time.Time) {
 	b.all.reset()
 	if c, ok := b.each.Peek(from); ok {
 		c.reset()
@@ -210,45 +228,45 @@ func (b *breaker) reset(from netip.Prefix, now time.Time) {
 }
 
 // pause stores the pause for q. It applies to all questions of the address, or of all
-// addresses, once threshold of them got the same answer.
-func (b *breaker) pause(q *question, r report, now time.Time) {
-	if r.after > 0 {
-		b.keys.Add(q.key, keyPause{until: now.Add(r.after), err: errPaused, busy: true})
+// addresses, once Threshold of them got the same answer.
+func (b *Breaker) pause(q *Question, r Report, now time.Time) {
+	if r.After > 0 {
+		b.keys.Add(q.key, keyPause{until: now.Add(r.After), err: ErrPaused, busy: true})
 	}
-	after := r.after
+	after := r.After
 	if after == 0 {
-		after = tryEvery
+		after = TryEvery
 	}
 	own := b.circuitOf(q.from)
-	if keys, _ := own.spares.add(q); keys == threshold {
+	if keys, _ := own.spares.add(q); keys == Threshold {
 		own.paused, own.spares = now.Add(after), streak{}
 	}
-	if keys, froms := b.all.spares.add(q); keys == threshold && froms == threshold {
+	if keys, froms := b.all.spares.add(q); keys == Threshold && froms == Threshold {
 		b.all.paused, b.all.spares = now.Add(after), streak{}
 	}
 }
 
 // fault counts a fault of the service.
-func (b *breaker) fault(q *question, r report, now time.Time) {
-	quiet := now.Add(r.after)
-	if r.after > 0 {
-		b.keys.Add(q.key, keyPause{until: quiet, err: r.err})
+func (b *Breaker) fault(q *Question, r Report, now time.Time) {
+	quiet := now.Add(r.After)
+	if r.After > 0 {
+		b.keys.Add(q.key, keyPause{until: quiet, err: r.Err})
 	}
 	own := b.circuitOf(q.from)
 	own.tried = now
-	if keys, _ := own.faults.add(q); keys == threshold {
-		own.trip(r.err, quiet)
+	if keys, _ := own.faults.add(q); keys == Threshold {
+		own.trip(r.Err, quiet)
 	}
-	if keys, froms := b.all.faults.add(q); keys == threshold && froms == threshold {
-		b.all.trip(r.err, quiet)
+	if keys, froms := b.all.faults.add(q); keys == Threshold && froms == Threshold {
+		b.all.trip(r.Err, quiet)
 	}
 	if q.probe != nil {
 		q.probe.failed = now
 	}
 }
 
-// state returns the state of the circuit for all addresses: closed, half-open or open.
-func (b *breaker) state() string {
+// State returns the state of the circuit for all addresses: closed, half-open or open.
+func (b *Breaker) State() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
