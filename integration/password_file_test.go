@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwdfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
@@ -242,4 +243,65 @@ func TestPasswordInTheTokenFile(t *testing.T) {
 	}
 	connect.Password = next
 	packetstest.Connect(t, packetstest.Dial(t, p.Plain), connect)
+}
+
+// hashing is a program that makes lines of a password file, for Python's hashlib.
+const hashing = `
+import base64, hashlib, os, sys
+b = lambda x: base64.b64encode(x).decode()
+for i, line in enumerate(map(os.fsencode, sys.argv[1:])):
+    salt, rounds = os.urandom(12 + i), 1 + 100 * i
+    name = ("sha512", "sha256")[i % 2]
+    digest = hashlib.pbkdf2_hmac(name, line, salt, rounds, (64, 32)[i % 2])
+    print("user-%d:PBKDF2$%s$%d$%s$%s" % (i, name, rounds, b(salt), b(digest)))
+`
+
+// TestHashesOfRealPrograms: whatever mosquitto_passwd, htpasswd and hashlib make of passwords of
+// every kind lets in the user with that password, and nobody with another.
+func TestHashesOfRealPrograms(t *testing.T) {
+	t.Parallel()
+	passwords := []string{"plain", "with blanks in it", " at the ends ", "$7$101$not-a-hash", "p:w", "#", "ünïcödé", "日本語のパスワード", strings.Repeat("long", 17), "'\"\\%s%n"}
+	mosquitto, apache, python := harness.Need(t, "mosquitto_passwd"), harness.Need(t, "htpasswd"), harness.Need(t, "python3")
+	for format, write := range map[passwdfile.Format]func(file string){
+		passwdfile.Mosquitto: func(file string) {
+			harness.WriteFile(t, file, "")
+			for i, p := range passwords {
+				hash := []string{"sha512-pbkdf2", "sha512"}[i%2]
+				if r := harness.Run(t, mosquitto, "-H", hash, "-b", file, fmt.Sprint("user-", i), p); r.Status != 0 {
+					t.Fatal(r.Output())
+				}
+			}
+		},
+		passwdfile.Htpasswd: func(file string) {
+			harness.WriteFile(t, file, "")
+			for i, p := range passwords {
+				if r := harness.Run(t, apache, "-b", "-B", "-C", "4", file, fmt.Sprint("user-", i), p); r.Status != 0 {
+					t.Fatal(r.Output())
+				}
+			}
+		},
+		passwdfile.GoAuth: func(file string) {
+			r := harness.Run(t, append([]string{python, "-c", hashing}, passwords...)...)
+			if r.Status != 0 {
+				t.Fatal(r.Output())
+			}
+			harness.WriteFile(t, file, r.Stdout)
+		},
+	} {
+		file := filepath.Join(t.TempDir(), string(format))
+		write(file)
+		f, err := passwdfile.Open(file, passwdfile.Options{Format: format})
+		if err != nil {
+			t.Errorf("%s: %v", format, err)
+			continue
+		}
+		for i := range passwords {
+			for j, p := range passwords {
+				r := authz.Request{Pair: authz.Pair{Username: fmt.Sprint("user-", i), Password: authz.NewToken(p)}}
+				if _, err := f.Authorize(t.Context(), r); (err == nil) != (i == j) {
+					t.Errorf("%s: the user of password %d with password %d: %v", format, i, j, err)
+				}
+			}
+		}
+	}
 }

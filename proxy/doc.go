@@ -1,5 +1,5 @@
-// Package proxy connects MQTT clients that have a good token to a broker, and refuses all
-// others.
+// Package proxy connects MQTT clients that have a good token, or a good user name and password,
+// to a broker, and refuses all others.
 //
 // A [Server] reads one packet of a connection, the CONNECT, asks an [authz.Authorizer]
 // about the token in it, replaces the credentials, passes the CONNECT to a broker and the

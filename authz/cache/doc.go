@@ -43,6 +43,14 @@
 // asked within the last five seconds, which lets all sessions of one token share a
 // request.
 //
+// # Sources that report every change
+//
+// A source that reads a file and checks passwords reports each change, while each question
+// costs it a slow hash. With [Options.Watched] an answer is as good as new until then. Its
+// places are those of the processors, of which passwords that were not good before get half.
+// The key of an answer always contains the user name and the password together, because
+// several devices may have the same password.
+//
 // # Revocation
 //
 // [Cache.Revoke] and revocations that the source itself reports to [Cache.Notify] take effect

@@ -18,7 +18,8 @@
 // That is neither a denial nor an outage: it is not cached, and no old answer is used instead.
 // Two kinds of tokens are still accepted: those that were granted before, about which the
 // source decides again, and those of at least 20 bytes that a source grants from memory,
-// because they cannot be guessed.
+// because they cannot be guessed. A pair of user name and password can be, so that it is
+// accepted only if the very pair was granted before.
 //
 // Addresses are counted as IPv4 /32 and IPv6 /64, the smallest network a site gets. Requests
 // without an address (from a Unix socket) are not counted. Refreshes and rechecks are not

@@ -120,19 +120,11 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	}
 	hash := r.Token.Hash()
 	e := f.current.Load().withHash(&hash)
-	if e == nil || e.isPair() {
-		return nil, errNotInFile
-	}
-	return e.allow(r)
-}
-
-// errNotInFile is the denial of what the file does not have.
-var errNotInFile = &authz.Denial{Reason: authz.Unknown, Detail: "not in the token file", Keep: notKept()}
-
-// allow returns the entry's grant if r may use it now.
-func (e *entry) allow(r authz.Request) (*authz.Grant, error) {
-	if e.disabled {
-		return nil, &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
+	switch {
+	case e == nil || e.isPair():
+		return nil, notInFile()
+	case e.disabled:
+		return nil, e.disabledDenial()
 	}
 	g := e.authorization()
 	if err := g.Check(r, time.Now()); err != nil {
@@ -171,6 +163,14 @@ func sameRights(a, b *authz.Grant) bool {
 // endsBefore reports whether a expires before b.
 func endsBefore(a, b *authz.Grant) bool {
 	return !a.Expires.IsZero() && (b.Expires.IsZero() || a.Expires.Before(b.Expires))
+}
+
+func notInFile() error {
+	return &authz.Denial{Reason: authz.Unknown, Detail: "not in the token file", Keep: notKept()}
+}
+
+func (e *entry) disabledDenial() error {
+	return &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
 }
 
 // denial adds the token's id to an error of the grant's Check.

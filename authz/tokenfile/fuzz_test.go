@@ -23,6 +23,7 @@ func seeds() []string {
 		line("a", `"expire_at":1798761600`, `"not_before":"2026-01-01T00:00:00Z"`, `"created_at":1700000000`),
 		line("a", `"clientid":["c","d*"]`, `"username":"u"`, `"cidr":["::1","10.0.0.0/8"]`),
 		line("a", `"upstream":{"username":"u","password":"p","clientid":"c"}`, `"client_attrs":{"k":"v","l":""}`),
+		userLine("a", "u", "a-password") + line("b"), userLine("a", "u", "x") + userLine("b", "u", "x"), userLine("a", "u*", "x"),
 		`{"id":"a","token":"plain-token-1"}`, line("a") + line("a"), line("a")[:40], "{}", "\xef\xbb\xbf" + line("a"), "\x00", "\xff",
 		`{"end":true,"count":0}` + "\n" + line("a"), `{"id":"a","token_hash":"sha256:` + strings.Repeat("A", 43) + `"}`,
 	}
@@ -101,6 +102,9 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("the error is no text: %q", err)
 			}
 			return
+		}
+		if s.pairs > 0 {
+			return // the text of a password_hash is not kept
 		}
 		again, err := parse(t.Context(), bytes.NewReader(render(s)), &snapshot{})
 		if err != nil {

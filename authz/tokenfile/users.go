@@ -98,8 +98,10 @@ func (u *Users) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 	return u.file.Notify(ctx, revoked)
 }
 
-// Authorize implements [authz.Authorizer]. A wrong password is the answer also for an entry that
-// is disabled or has expired, about which only the device itself may know.
+// Authorize implements [authz.Authorizer]. It looks at nothing but the pair, since a cache gives
+// its answer to all devices that show the same: the caller checks the conditions of the grant. A
+// wrong password is the answer also for an entry that is disabled, about which only the device
+// itself may know.
 func (u *Users) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("token file: %w", err)
@@ -107,18 +109,21 @@ func (u *Users) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 	for {
 		e := u.find(r.Pair)
 		if e == nil {
-			return nil, errNotInFile
+			return nil, notInFile()
 		}
 		good, err := u.workers.Check(ctx, e.detail.password.hash, r.Pair.Password)
+		now := u.find(r.Pair)
 		switch {
 		case err != nil:
 			return nil, err
-		case !u.has(e, r.Pair): // it was changed in the meantime
+		case now == nil || !now.detail.password.equal(e.detail.password): // changed in the meantime
 			continue
 		case !good:
-			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: "token " + e.id}
+			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: "token " + now.id}
+		case now.disabled:
+			return nil, now.disabledDenial()
 		}
-		return e.allow(r)
+		return now.authorization(), nil
 	}
 }
 
@@ -132,12 +137,6 @@ func (u *Users) find(p authz.Pair) *entry {
 		return e
 	}
 	return nil
-}
-
-// has reports whether the entry of p has the same password as e.
-func (u *Users) has(e *entry, p authz.Pair) bool {
-	now := u.find(p)
-	return now != nil && now.detail.password.equal(e.detail.password)
 }
 
 // SetPassword gives the entry with that id, or the only one of the device with that name that has

@@ -63,6 +63,23 @@ func TestUsersConformance(t *testing.T) {
 	})
 }
 
+// TestUserAnswerIsForEveryDevice: the answer about a pair does not depend on the client id, so
+// that devices that share it in a cache get what they would get alone.
+func TestUserAnswerIsForEveryDevice(t *testing.T) {
+	_, u := openUsers(t, userLine("a-1", "a", "the-password-of-a", `"clientid":"right"`))
+	for id, want := range map[string]authz.Reason{"right": "", "wrong": authz.WrongClientID} {
+		r := login("a", "the-password-of-a")
+		r.Pair.ClientID = id
+		g, err := u.Authorize(t.Context(), r)
+		if err != nil {
+			t.Fatalf("client id %s: %v", id, err)
+		}
+		if got := reasonOf(g.Check(r, time.Now())); got != want {
+			t.Errorf("client id %s: %q, want %q", id, got, want)
+		}
+	}
+}
+
 // TestUserIsNoToken: neither a password nor what the file stores lets anyone in as a token, and
 // no token as a password.
 func TestUserIsNoToken(t *testing.T) {

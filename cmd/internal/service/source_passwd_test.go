@@ -3,6 +3,7 @@ package service
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -327,5 +328,33 @@ func TestUsersOfATokenFile(t *testing.T) {
 	}
 	if code := codeOfUser(t, s, "u7", "wrong-password"); code != packets.BadUserNameOrPassword {
 		t.Errorf("a wrong password of a disabled user gets %v", code)
+	}
+}
+
+// TestPairsAreListedAndDenied: the admin side shows sessions of user names by their subject, and
+// a denial of the subject counts for them.
+func TestPairsAreListedAndDenied(t *testing.T) {
+	s, _ := startService(t, bundledConfig+"auth: {sources: [{passwd: {path: "+htpasswd(t, "pump-7")+", format: htpasswd}}]}\n")
+	live, ack := login(t, s, packets.Connect{Level: 5, CleanStart: true, ClientID: "pump-7", HasUsername: true, Username: "pump-7", HasPassword: true, Password: "password-of-pump-7"})
+	if ack.Code != packets.Success {
+		t.Fatal(ack.Code)
+	}
+	_, body := get(t, s, "/v1/sessions")
+	for _, want := range []string{`"subject":"pump-7"`, `"token_id":"pump-7"`, `"client_id":"pump-7"`} {
+		if !strings.Contains(strings.ReplaceAll(body, ": ", ":"), want) {
+			t.Errorf("the list of sessions lacks %s: %s", want, body)
+		}
+	}
+	for _, password := range []string{authz.NewToken("password-of-pump-7").Fingerprint(), authz.NewToken("pump-7password-of-pump-7").Fingerprint()} {
+		if strings.Contains(body, password) {
+			t.Error("the list has a digest of the password")
+		}
+	}
+	if status, answer := call(t, s, http.MethodPost, "/v1/revocations", `{"subject":"pump-7","mode":"deny"}`); status != http.StatusOK || !strings.Contains(answer, `"sessions":1`) {
+		t.Errorf("the denial: %d %s", status, answer)
+	}
+	awaitEnd(t, live)
+	if code := codeOfUser(t, s, "pump-7", "password-of-pump-7"); code != packets.NotAuthorized {
+		t.Errorf("after the denial: %v", code)
 	}
 }
