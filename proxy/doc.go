@@ -60,6 +60,11 @@
 // at that moment: if it matches them afterwards, they are checked again. So no grant is
 // used that was withdrawn while it was on its way.
 //
+// The grant of a session can change: a recheck and an [authz.Notifier] bring a new one for the
+// same token, and a client of MQTT 5.0 whose token is its authentication data sends a new token
+// by AUTH. Expiry, topic rules, topic map and limits then change under the session. If that is
+// not possible without taking something from the client, the session ends.
+//
 // # Changes at run time
 //
 // A [Policy] is immutable and replaced as a whole by [Server.SetPolicy]; a connection
@@ -69,9 +74,10 @@
 // # Locks
 //
 // A goroutine that holds one of these locks may only take one that stands further right,
-// and holds at most one of the first two:
+// and holds at most one of each column:
 //
-//	registry.mu, rechecks.mu  ->  session.mu  ->  relay.Session.mu  ->  relay.Pump.mu
+//	registry.mu, rechecks.mu, rules.mu  ->  session.mu  ->  relay.Session.mu
+//	  ->  relay.Pump.mu, renewal.mu, inspect.Control.mu
 //
 // Server.mu, admission.mu, acceptances.mu and revocations.mu are never held together with
 // another lock of this package. Functions of the embedding program are called without

@@ -50,6 +50,9 @@
 //     out. The UNSUBACK of MQTT 5.0 has 0x11 (no subscription existed) at their places.
 //   - A PUBLISH or a request that the map makes larger than the broker's Maximum Packet Size
 //     is refused with 0x97 (before MQTT 5.0: as above).
+//   - AUTH: in a session with a [Renewal] the packet is taken out and its authentication data
+//     handed on as the client's new token. Any AUTH but one that begins another authentication by
+//     the method of the session ends it.
 //   - All other packets pass as they are.
 //
 // Topic aliases of the client are followed and [MQTT-3.3.2-9] is enforced. If a message that

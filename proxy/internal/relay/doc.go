@@ -61,7 +61,7 @@
 // goroutines, works on a direction without a goroutine only while it holds Session.mu. The
 // locks are taken in this order: Session.mu, then Pump.mu, loop.mu or output.mu. A filter's
 // lock comes before Session.mu in a goroutine and after it in a loop, which cannot meet: a loop
-// serves only pairs without goroutines.
+// serves only pairs without goroutines. A goroutine in [Session.Send] keeps the pair out of a loop.
 //
 // # How it waits
 //
