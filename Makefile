@@ -24,7 +24,7 @@ check: lint cross ## test with the race detector, lint, build for every platform
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt'ed:"; gofmt -l .; exit 1; }
 	go vet ./...
-	go vet -tags integration ./integration/...
+	go vet -tags integration ./...
 	go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI) run --build-tags integration
 
 cross:
@@ -35,7 +35,7 @@ cross:
 
 integration: build ## stories against real brokers and clients; installs what it needs where it may
 	./integration/install
-	go test -tags integration -count=1 -timeout 10m -p 1 ./integration/...
+	go test -tags integration -count=1 -timeout 10m -p 1 ./integration/... ./cmd/internal/telemetry/postgres
 
 soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time
 	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK)

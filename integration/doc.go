@@ -34,6 +34,7 @@
 //	link_swap              a symbolic link above all files is replaced, inside the sandbox
 //	admin                  who may read what on the admin side, and what the metrics count
 //	telemetry              the store has one owner and keeps every message
+//	telemetry_postgres     PostgreSQL as the store: outages, kills, two proxies, another server
 //
 // Devices:
 //

@@ -54,11 +54,11 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/task"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/problem", "cmd/internal/telemetry/payload"}},
 	{pkg: "cmd/internal/telemetry/payload"},
-	{pkg: "cmd/internal/telemetry/*", may: []string{"cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload"}},
+	{pkg: "cmd/internal/telemetry/*", may: []string{"cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
 	{pkg: "cmd/internal/problem"},
 	{pkg: "cmd/internal/task"},
 	{pkg: "cmd/internal/host"},
-	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*", "cmd/internal/telemetry/sqlite"}},
+	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*", "cmd/internal/telemetry/postgres", "cmd/internal/telemetry/sqlite"}},
 	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "cmd/internal/*"}},
 	{pkg: "integration"},
 	{pkg: "integration/harness", may: []string{"authz/certtest", "packets", "packets/packetstest"}},
@@ -72,7 +72,7 @@ var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest"
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{
-	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "modernc.org/",
+	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "modernc.org/", "github.com/jackc/",
 }
 
 // otherMQTT are other implementations of MQTT, which no library package may pull in.

@@ -134,7 +134,7 @@ var (
 	command  = regexp.MustCompile(`mqtt-auth-proxy ([a-z]+)(?: ([a-z]+))?([^,;()]*)`)
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 	endpoint = regexp.MustCompile(`(?:GET|POST|PUT|DELETE) /[a-z0-9/_{}-]*`)
-	database = regexp.MustCompile(`(?i)^(?:\s|%s)*(select|insert|update|delete|create|pragma|alter|drop|with)\b`)
+	database = regexp.MustCompile(`(?i)^(?:\s|%s)*(select|insert|update|delete|create|pragma|alter|drop|with|(?-i:BEGIN|LOCK TABLE|TRUNCATE))\b`)
 )
 
 // lacks returns the names in text that are not there.

@@ -43,8 +43,14 @@ func StartPostgres(t testing.TB, settings ...string) *Postgres {
 		Eventually(t, "the end of PostgreSQL's files", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	p.initialize()
+	// The server ends after all that was started later, also if it was started again since.
+	t.Cleanup(func() {
+		if p.Process != nil {
+			p.Signal(syscall.SIGQUIT)
+			p.Wait(t, Patience)
+		}
+	})
 	p.Start()
-	t.Cleanup(func() { p.Stop() })
 	p.SQL("postgres", fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", Role, p.Password))
 	return p
 }
@@ -112,7 +118,7 @@ func (p *Postgres) Start() {
 	// After a kill the server does not start until the last of its processes has ended.
 	Eventually(p.t, "PostgreSQL", func() bool {
 		if p.Process == nil || p.ended() {
-			p.Process = Launch(p.t, nil, argv...)
+			p.Process = start(p.t, nil, nil, argv...)
 		}
 		return Run(p.t, p.tool("pg_isready"), "-q", "-h", p.Dir, "-p", Port(p.Addr)).Status == 0
 	})

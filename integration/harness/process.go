@@ -67,6 +67,14 @@ func Launch(t testing.TB, environ []string, argv ...string) *Process {
 // launchWith is Launch for a program that inherits files, from descriptor 3 on.
 func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string) *Process {
 	t.Helper()
+	p := start(t, files, environ, argv...)
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// start is launchWith for a program that the caller ends.
+func start(t testing.TB, files []*os.File, environ []string, argv ...string) *Process {
+	t.Helper()
 	p := &Process{Cmd: exec.Command(argv[0], argv[1:]...), Stdout: NewOutput(), Stderr: NewOutput(), Exited: make(chan struct{})}
 	p.Cmd.Env, p.Cmd.Stdout, p.Cmd.Stderr, p.Cmd.ExtraFiles = environ, p.Stdout, p.Stderr, files
 	// Its children may outlive it for a while and hold its output open.
@@ -79,7 +87,6 @@ func launchWith(t testing.TB, files []*os.File, environ []string, argv ...string
 		_ = p.Cmd.Wait()
 		p.status = p.Cmd.ProcessState.ExitCode()
 	}()
-	t.Cleanup(p.Kill)
 	return p
 }
 

@@ -25,6 +25,7 @@ func (c *checker) all() {
 	c.sources()
 	c.guard()
 	c.upstream()
+	c.telemetry()
 	c.dataFiles()
 }
 
@@ -208,6 +209,20 @@ func (c *checker) health() {
 		c.report.Fault(path+".username", "is empty although a password is set, which MQTT does not allow; set a username or remove the password")
 	case h.Username != "" && !h.MQTT:
 		c.report.Fault(path+".username", "has no effect, since a probe sends no CONNECT; set mqtt: true, or remove it")
+	}
+}
+
+// telemetry reports two stores, or none. It leaves no path to a store in PostgreSQL.
+func (c *checker) telemetry() {
+	const path = "telemetry.path"
+	t := &c.Telemetry
+	switch {
+	case t.Postgres == nil && t.Path == "":
+		c.report.Fault(path, "is empty; write a file name, or set postgres for a store in PostgreSQL")
+	case t.Postgres != nil && t.Path != "" && c.report.IsSet(path):
+		c.report.Fault(path, "is set together with postgres; keep one of the two")
+	case t.Postgres != nil:
+		t.Path = ""
 	}
 }
 

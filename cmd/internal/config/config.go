@@ -300,9 +300,16 @@ type ACLRule struct {
 
 // Telemetry configures the store behind the bundled broker.
 type Telemetry struct {
-	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" required:"true" doc:"database file of the bundled broker's telemetry"`
+	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" doc:"database file of the bundled broker's telemetry, unless postgres is set"`
 	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`
-	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory"`
-	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full"`
+	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory; PostgreSQL decides for itself"`
+	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full; without effect with postgres"`
 	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
+	Postgres   *Postgres     `yaml:"postgres"`
+}
+
+// Postgres makes a PostgreSQL database the store behind the bundled broker.
+type Postgres struct {
+	DSNFile     string `yaml:"dsn_file" type:"path" required:"true" doc:"file with the connection string of the PostgreSQL database that stores telemetry, read at each connect"`
+	Connections int    `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections that write; as many again are opened for readers when they are needed"`
 }

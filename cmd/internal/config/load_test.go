@@ -211,11 +211,12 @@ func full(work string) *Config {
 			Preset: "thingsboard", Map: []TopicRule{{"cmd", "devices/${subject}/cmd"}}, Unmapped: "refuse", Forbidden: ".*",
 			ACL: []ACLRule{{"deny", "publish", []string{"a/#"}, []int{1, 2}, "true"}}, ACLNoMatch: "defer",
 		},
-		Admin:     Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
-		Log:       Log{Level: "debug", Format: "console", LinesPerSecond: 50},
-		Shutdown:  Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
-		Sandbox:   "off",
-		Telemetry: Telemetry{Path: at("state/t.db"), Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true},
+		Admin:    Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
+		Log:      Log{Level: "debug", Format: "console", LinesPerSecond: 50},
+		Shutdown: Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
+		Sandbox:  "off",
+		Telemetry: Telemetry{Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true,
+			Postgres: &Postgres{DSNFile: at("database"), Connections: 7}},
 	}
 }
 

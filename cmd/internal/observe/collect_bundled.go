@@ -31,7 +31,7 @@ func (e emitter) telemetry(b Bundled) {
 	e.count("telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
 	e.count("telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))
 	e.count("telemetry_commit_seconds_total", "Time that commits took, in seconds.", s.CommitTime.Seconds())
-	e.flag("telemetry_writable", "1 if the store can store, 0 while the disk has less room than telemetry.min_free, commits fail or one hangs.", b.Writable)
+	e.flag("telemetry_writable", "1 if the store can store, 0 while the disk has less room than telemetry.min_free, the database cannot be reached, commits fail or one hangs.", b.Writable)
 	e.gauge("telemetry_queued", "Messages that wait for a commit.", float64(s.Queued))
-	e.gauge("telemetry_database_bytes", "Size of the database with its log, in bytes.", float64(s.DatabaseBytes))
+	e.gauge("telemetry_database_bytes", "Size of the database with its log, in bytes; of PostgreSQL the tables with their indexes.", float64(s.DatabaseBytes))
 }

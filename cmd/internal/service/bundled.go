@@ -13,7 +13,9 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 )
 
@@ -29,18 +31,11 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	if p.servers != nil {
 		return nil, nil
 	}
-	c := p.Telemetry
-	store, err := sqlite.Open(ctx, sqlite.Options{
-		Path:       c.Path,
-		Retention:  c.Retention,
-		Durability: c.Durability,
-		MinFree:    c.MinFree,
-		OnError:    s.observer.StoreFailed,
-	})
+	store, err := s.openStore(ctx, p.Config)
 	if err != nil {
-		return nil, faultAt(p.Config, "telemetry.path", err)
+		return nil, err
 	}
-	intake := &telemetry.Intake{Store: store, StrictJSON: c.StrictJSON}
+	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON}
 	b, err := broker.New(broker.Options{
 		Telemetry:  intake.Telemetry,
 		Attributes: intake.Attributes,
@@ -53,6 +48,34 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, errors.Join(err, store.Close())
 	}
 	return &bundledBroker{broker: b, intake: intake, store: store}, nil
+}
+
+// openStore opens the store that the configuration names.
+func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.Store, error) {
+	t := c.Telemetry
+	if t.Postgres != nil {
+		store, err := postgres.Open(ctx, postgres.Options{
+			DSNFile:     t.Postgres.DSNFile,
+			Connections: t.Postgres.Connections,
+			Retention:   t.Retention,
+			OnError:     s.observer.StoreFailed,
+		})
+		if err != nil {
+			return nil, faultAt(c, "telemetry.postgres.dsn_file", err)
+		}
+		return store, nil
+	}
+	store, err := sqlite.Open(ctx, sqlite.Options{
+		Path:       t.Path,
+		Retention:  t.Retention,
+		Durability: t.Durability,
+		MinFree:    t.MinFree,
+		OnError:    s.observer.StoreFailed,
+	})
+	if err != nil {
+		return nil, faultAt(c, "telemetry.path", err)
+	}
+	return store, nil
 }
 
 // noStack is above every level, because an error that a device causes needs no stack trace.

@@ -8,6 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
@@ -61,6 +62,9 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 		p.tokenFrom = append(p.tokenFrom, location)
 	}
 	p.parseUpstream(c.Upstream, report)
+	if t := c.Telemetry.Postgres; t != nil && c.Upstream.Bundled() {
+		report("telemetry.postgres.dsn_file", postgres.CheckDSN(t.DSNFile))
+	}
 	p.parseTopics(c.Topics, c.Upstream.Bundled(), report)
 	for i, source := range c.Auth.Sources {
 		if source == (config.Source{}) {

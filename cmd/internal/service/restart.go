@@ -1,6 +1,7 @@
 package service
 
 import (
+	"reflect"
 	"slices"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -31,6 +32,7 @@ func needsRestart(now, next *config.Config) error {
 		refuse("telemetry.retention", now.Telemetry.Retention != next.Telemetry.Retention)
 		refuse("telemetry.durability", now.Telemetry.Durability != next.Telemetry.Durability)
 		refuse("telemetry.min_free", now.Telemetry.MinFree != next.Telemetry.MinFree)
+		refuse("telemetry.postgres", !reflect.DeepEqual(now.Telemetry.Postgres, next.Telemetry.Postgres))
 		refuse("telemetry.strict_json", now.Telemetry.StrictJSON != next.Telemetry.StrictJSON)
 	}
 	if faults == nil {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 )
 
 // confine gives up the right of the process to use files that the service does not need. It is
@@ -54,8 +55,12 @@ func (g *generation) access() host.Access {
 		// The database sorts data that does not fit into memory in temporary files.
 		Write: []string{g.config.Data, os.TempDir(), "/var/tmp", os.DevNull},
 	}
-	if g.upstream == nil {
-		a.Write = append(a.Write, filepath.Dir(g.config.Telemetry.Path))
+	switch t := g.config.Telemetry; {
+	case g.upstream != nil:
+	case t.Postgres != nil:
+		a.Files = append(a.Files, postgres.Files(t.Postgres.DSNFile)...)
+	default:
+		a.Write = append(a.Write, filepath.Dir(t.Path))
 	}
 	return a
 }

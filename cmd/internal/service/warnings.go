@@ -39,7 +39,7 @@ func warnings(c *config.Config) []config.Fault {
 			all = append(all, c.Fault(key, "is a secret that everyone on this machine may read; chmod o-r "+paths[key]))
 		}
 	}
-	if c.Upstream.Bundled() {
+	if c.Upstream.Bundled() && c.Telemetry.Postgres == nil {
 		if err := sqlite.CheckSpace(c.Telemetry.Path, c.Telemetry.MinFree); err != nil {
 			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
 		}
@@ -50,7 +50,7 @@ func warnings(c *config.Config) []config.Fault {
 // secret reports whether the file at a key is a secret. Packages that read secrets themselves
 // check the mode of those files.
 func secret(key string) bool {
-	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "bearer_file", "basic_file", ".token_file", ".passwd.path"}, func(s string) bool {
+	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "dsn_file", "bearer_file", "basic_file", ".token_file", ".passwd.path"}, func(s string) bool {
 		return strings.HasSuffix(key, s) && !strings.HasSuffix(key, "public_key_file")
 	})
 }

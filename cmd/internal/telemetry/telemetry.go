@@ -1,6 +1,6 @@
 // Package telemetry takes what devices publish to the bundled broker and answers what
-// users ask about it. What is stored where is up to a [Store]; package sqlite is the one
-// that keeps everything in a file.
+// users ask about it. What is stored where is up to a [Store]: package sqlite keeps everything
+// in a file, package postgres in a database that several processes share.
 //
 //	store, err := sqlite.Open(ctx, sqlite.Options{Path: "telemetry.db", Retention: 720 * time.Hour})
 //	...

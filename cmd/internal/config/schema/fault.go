@@ -87,6 +87,12 @@ func (r *Report) Fault(key, reason string) {
 	}
 }
 
+// IsSet reports whether a key has a value that is not its default.
+func (r *Report) IsSet(key string) bool {
+	at, ok := r.origins.at[key]
+	return ok && at.from != fromDefault
+}
+
 // Faulty reports whether any of the keys, or a section around one, is at fault.
 func (r *Report) Faulty(keys ...string) bool {
 	for _, path := range keys {

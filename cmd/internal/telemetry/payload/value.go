@@ -120,6 +120,23 @@ func AppendObject(dst []byte, fields []Field) []byte {
 	return append(dst, '}')
 }
 
+// Merge returns old with the values of update in place of those of the same keys, and what
+// update has besides at the end. It changes old.
+func Merge(old, update []Field) []Field {
+	place := make(map[string]int, len(old))
+	for i, f := range old {
+		place[f.Key] = i
+	}
+	for _, f := range update {
+		if i, ok := place[f.Key]; ok {
+			old[i].Value = f.Value
+		} else {
+			old = append(old, f)
+		}
+	}
+	return old
+}
+
 // storedDepth bounds the nesting of what is decoded. It only keeps a damaged
 // store from exhausting the stack.
 const storedDepth = 1000

@@ -208,7 +208,7 @@ func TestFailedFlushIsReportedAndRetried(t *testing.T) {
 		check(t, "before", latest(t, s, "d"), `a=1@1`)
 		time.Sleep(flushEvery)
 		synctest.Wait()
-		if n := len(s.recent.of("d")); n != 0 || len(reported) != 2 {
+		if n := len(s.recent.Of("d")); n != 0 || len(reported) != 2 {
 			t.Errorf("%d keys wait for a flush, reported %v", n, reported)
 		}
 		check(t, "after", latest(t, s, "d"), `a=1@1`)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/recent"
 )
 
 // maxCounted is the number of devices for which there are counts at the same time.
@@ -54,8 +55,8 @@ func (s *Store) admitRows(device string, rows []row) error {
 		if err != nil {
 			return err
 		}
-		if c = s.newCount(device); n+len(s.recent.devices[device])+fields <= s.opts.maxKeys {
-			c.n = n + len(s.recent.devices[device]) + fields
+		if c = s.newCount(device); n+len(s.recent.All()[device])+fields <= s.opts.maxKeys {
+			c.n = n + len(s.recent.All()[device]) + fields
 			return nil
 		}
 		// After a flush the table has all that was committed, and the count is exact.
@@ -99,7 +100,7 @@ func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 }
 
 func (s *Store) knowsKey(device string, c *keyCount, f payload.Field) (bool, error) {
-	if _, waits := s.recent.devices[device][f.Key]; waits || c.fresh[f.Key] {
+	if _, waits := s.recent.All()[device][f.Key]; waits || c.fresh[f.Key] {
 		return true, nil
 	}
 	var one int
@@ -126,9 +127,9 @@ func (s *Store) countKeys(device string) (n int, err error) {
 	return n, err
 }
 
-// flushed counts what a flush has brought from recent into the table.
-func (k keyCounts) flushed(recent map[string]map[string]telemetry.Point) {
-	for device, keys := range recent {
+// flushed counts what a flush has brought into the table.
+func (k keyCounts) flushed(table map[string]recent.Points) {
+	for device, keys := range table {
 		c := k[device]
 		if c == nil || len(c.fresh) == 0 {
 			continue

@@ -17,72 +17,42 @@ const pageRows = 512
 // Keys implements [telemetry.Reader].
 func (s *Store) Keys(ctx context.Context, device string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		// recent is read before the table: what leaves it later is in the table by then.
-		recent := s.recent.of(device)
-		for key := range recent {
-			if !yield(key, nil) {
-				return
+		s.recent.Of(device).MergeKeys(func(yield func(string, error) bool) {
+			for rows, err := range s.query(ctx, `SELECT key FROM latest WHERE device = ?`, device) {
+				var key string
+				if err == nil {
+					err = s.explain(rows.Scan(&key))
+				}
+				if !yield(key, err) || err != nil {
+					return
+				}
 			}
-		}
-		for rows, err := range s.query(ctx, `SELECT key FROM latest WHERE device = ?`, device) {
-			var key string
-			if err == nil {
-				err = s.explain(rows.Scan(&key))
-			}
-			if _, known := recent[key]; known {
-				continue
-			}
-			if !yield(key, err) || err != nil {
-				return
-			}
-		}
+		})(yield)
 	}
 }
 
 // Latest implements [telemetry.Reader].
 func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
 	return func(yield func(telemetry.KeyPoint, error) bool) {
-		// recent is read before the table: what leaves it later is in the table by then.
-		recent := s.recent.of(device)
-		if len(keys) == 0 {
-			for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ?`, device) {
-				if r, ok := recent[p.Key]; ok && r.TS >= p.TS {
-					continue
-				}
-				delete(recent, p.Key)
-				if !yield(p, err) {
-					return
-				}
-			}
-			for key, p := range recent {
-				if !yield(telemetry.KeyPoint{Key: key, Point: p}, nil) {
-					return
-				}
-			}
-			return
+		table := s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ?`, device)
+		if len(keys) > 0 {
+			table = s.latest(ctx, device, keys)
 		}
-		for _, key := range keys {
-			p, err := s.latest(ctx, device, key)
-			if r, ok := recent[key]; ok && err == nil && (p == nil || r.TS >= p.TS) {
-				p = &telemetry.KeyPoint{Key: key, Point: r}
-			}
-			switch {
-			case err != nil:
-				yield(telemetry.KeyPoint{}, err)
-				return
-			case p != nil && !yield(*p, nil):
-				return
-			}
-		}
+		s.recent.Of(device).Merge(table, keys...)(yield)
 	}
 }
 
-// latest returns what the table latest has of a key, nil if it has nothing.
-func (s *Store) latest(ctx context.Context, device, key string) (*telemetry.KeyPoint, error) {
-	for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ? AND key = ?`, device, key) {
-		return &p, err
+// latest returns what the table latest has of some keys.
+func (s *Store) latest(ctx context.Context, device string, keys []string) iter.Seq2[telemetry.KeyPoint, error] {
+	return func(yield func(telemetry.KeyPoint, error) bool) {
+		for _, key := range keys {
+			for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ? AND key = ?`, device, key) {
+				if !yield(p, err) || err != nil {
+					return
+				}
+			}
+		}
 	}
-	return nil, nil
 }
 
 // Attributes implements [telemetry.Reader].

@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/recent"
 )
 
 var _ telemetry.Store = (*Store)(nil)
@@ -110,7 +111,7 @@ type Store struct {
 	close   func() error
 
 	write    statements
-	recent   recent
+	recent   recent.Values
 	turns    turns
 	keys     keyCounts
 	prune    prune

@@ -195,7 +195,7 @@ func TestFlushKeepsMemoryBounded(t *testing.T) {
 		if err := s.Append(t.Context(), fmt.Sprint(device), []payload.Message{message(1, fields...)}); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(s.recent.of("0")) + len(s.recent.of("1")) + len(s.recent.of("2")); n > maxRecent {
+		if n := len(s.recent.Of("0")) + len(s.recent.Of("1")) + len(s.recent.Of("2")); n > maxRecent {
 			t.Errorf("%d keys wait after device %d", n, device)
 		}
 	}

@@ -89,7 +89,7 @@ func (w tableWriter) merge(device string, m row) error {
 		return err
 	}
 	newest := rows[0]
-	newest.fields = mergeFields(newest.fields, m.Fields)
+	newest.fields = payload.Merge(newest.fields, m.Fields)
 	data := string(payload.AppendObject(nil, newest.fields))
 	if len(data) > max(telemetry.MaxPayload, len(m.data)) {
 		return &telemetry.PayloadError{Reason: "too many values for one timestamp"}
@@ -144,21 +144,6 @@ func storedRows(ctx context.Context, get *sql.Stmt, device string, ts int64, lim
 		return nil
 	})
 	return list, err
-}
-
-func mergeFields(old, update []payload.Field) []payload.Field {
-	place := make(map[string]int, len(old))
-	for i, f := range old {
-		place[f.Key] = i
-	}
-	for _, f := range update {
-		if i, ok := place[f.Key]; ok {
-			old[i].Value = f.Value
-		} else {
-			old = append(old, f)
-		}
-	}
-	return old
 }
 
 func (w tableWriter) attributes(r *request) error {

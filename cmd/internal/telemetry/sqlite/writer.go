@@ -102,7 +102,7 @@ func (s *Store) commit(batch []*request) {
 		s.keys = nil // because they count rows that were not stored
 	} else {
 		s.counters.commits.Add(1)
-		s.recent.add(batch)
+		s.remember(batch)
 	}
 	for _, r := range batch {
 		switch {
@@ -133,7 +133,7 @@ func withoutCanceled(batch []*request) []*request {
 }
 
 func (s *Store) store(batch []*request) error {
-	if s.recent.full() {
+	if s.recent.Len() >= maxRecent {
 		if err := s.flush(); err != nil {
 			return err
 		}

@@ -1,0 +1,127 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// maxDevice is the longest name of a device in bytes. An entry of an index of PostgreSQL has at
+// most 2700 bytes, and a key may take 1020 of them.
+const maxDevice = 1024
+
+// request is the data of one call for the goroutine of a connection.
+type request struct {
+	device string
+	rows   []row // telemetry, or
+	// attributes and when they were set, in milliseconds
+	attributes []payload.Field
+	updated    int64
+
+	canceled <-chan struct{} // closed when the caller does not wait any more
+	refused  error           // why this request is not stored, though others are
+	done     chan error      // receives the outcome once; has room for it
+}
+
+// row is one message in its stored form.
+type row struct {
+	payload.Message
+	data string
+}
+
+// SetAttributes implements [telemetry.Writer].
+func (s *Store) SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error {
+	if err := checkKeys(fields); err != nil || len(fields) == 0 {
+		return err
+	}
+	return s.submit(ctx, &request{device: device, attributes: fields, updated: updated})
+}
+
+// Append implements [telemetry.Writer].
+func (s *Store) Append(ctx context.Context, device string, messages []payload.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	rows := make([]row, len(messages))
+	for i, m := range messages {
+		if err := checkKeys(m.Fields); err != nil {
+			return err
+		}
+		rows[i] = row{Message: m, data: string(payload.AppendObject(nil, m.Fields))}
+	}
+	return s.submit(ctx, &request{device: device, rows: rows})
+}
+
+// checkKeys refuses what the type text cannot hold. Values are stored as JSON, which can.
+func checkKeys(fields []payload.Field) error {
+	for _, f := range fields {
+		if strings.ContainsRune(f.Key, 0) {
+			return &telemetry.PayloadError{Reason: "key holds a NUL character, which PostgreSQL cannot store"}
+		}
+	}
+	return nil
+}
+
+func checkDevice(name string) error {
+	switch {
+	case name == "" || !utf8.ValidString(name):
+		return errors.New("device name is empty or not UTF-8")
+	case strings.ContainsRune(name, 0):
+		return &telemetry.PayloadError{Reason: "device name holds a NUL character, which PostgreSQL cannot store"}
+	case len(name) > maxDevice:
+		return &telemetry.PayloadError{Reason: fmt.Sprintf("device name is longer than the %d bytes that PostgreSQL can store", maxDevice)}
+	}
+	return nil
+}
+
+// workerOf returns the worker that stores what a device sends.
+func (s *Store) workerOf(device string) *worker {
+	return s.workers[maphash.String(s.seed, device)%uint64(len(s.workers))]
+}
+
+// submit hands the request to the connection of its device and waits for the outcome.
+func (s *Store) submit(ctx context.Context, r *request) error {
+	if err := checkDevice(r.device); err != nil {
+		return err
+	}
+	r.canceled, r.done = ctx.Done(), make(chan error, 1)
+	w := s.workerOf(r.device)
+	if s.closing.Err() != nil {
+		return errClosed
+	}
+	select {
+	case w.queue <- r:
+	case <-ctx.Done():
+		return w.late(ctx)
+	case <-s.closing.Done():
+		return errClosed
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return w.late(ctx)
+	case <-w.ended:
+	}
+	// The goroutine has ended: the outcome is here, or the request came too late.
+	select {
+	case err := <-r.done:
+		return err
+	default:
+		return errClosed
+	}
+}
+
+// late returns the error of ctx and, if there is one, the fault for which the caller waited.
+func (w *worker) late(ctx context.Context) error {
+	if fault := w.fault.Load(); fault != nil {
+		return fmt.Errorf("%w: %w", *fault, ctx.Err())
+	}
+	return ctx.Err()
+}

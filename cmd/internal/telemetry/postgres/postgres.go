@@ -1,0 +1,205 @@
+// Package postgres keeps telemetry in a PostgreSQL database, which several proxies may share.
+//
+//	store, err := postgres.Open(ctx, postgres.Options{DSNFile: "dsn", Retention: 720 * time.Hour})
+//	...
+//	err = store.Append(ctx, device, messages)
+//	...
+//	err = store.Close()
+//
+// [Store] is a telemetry.Store, where the meaning of its methods is described. What follows
+// is particular to PostgreSQL.
+//
+// # Tables
+//
+// All tables are in the schema mqtt_auth_proxy, which the store creates and brings up to date
+// under an advisory lock. The table telemetry has one row for each message, with the values as
+// a JSON object in text, and is partitioned by ts. Partitions are made when the first message
+// of their time comes, under the same lock. Messages outside of the time that partitions cover
+// are in the default partition.
+//
+// # Writing
+//
+// Append and SetAttributes return nil only after the commit that holds the data. A device
+// always has the same of the writing connections. Each connection commits, as one group, what
+// was queued while it committed the group before. A group is one INSERT ... ON CONFLICT DO
+// NOTHING of arrays, which here is twice as fast as COPY into a temporary table. If a row of a
+// group exists already, the group is tried again with the rows that are there, which are locked
+// and merged with what has come.
+//
+// The table latest, the newest values, is written once a second. Until then they are in memory,
+// where readers of the same store see them; readers of other stores see them a second later. A
+// row of the table unflushed says since when a connection has stored messages that latest may
+// not have. What a process left behind that was killed is found by it and brought up to date
+// by the next process that starts, or by another one after some seconds.
+//
+// # Failures
+//
+// Open succeeds whether the database can be reached or not. While it cannot, calls wait in the
+// queue until their context ends, and the connections try again, at most a few seconds apart. A
+// group whose commit was sent but not answered is looked up before it is stored again. Errors
+// that the database reports, a full disk for example, fail the calls at once. The queue holds
+// what callers wait for and nothing else; telemetry.Intake bounds it in bytes.
+//
+// # Connections
+//
+// Statements are neither prepared by name nor dependent on the state of a session, so that the
+// DSN may lead to PgBouncer in transaction mode. The DSN is read anew for each connection. It
+// is never part of an error.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+)
+
+var _ telemetry.Store = (*Store)(nil)
+
+// errClosed is what a closed store answers.
+var errClosed = fmt.Errorf("%w: closed", telemetry.ErrStore)
+
+// DefaultConnections is how many connections write if [Options.Connections] is 0.
+const DefaultConnections = 4
+
+// Options configure a [Store]. Only DSNFile is required.
+type Options struct {
+	// DSNFile is the file with the connection string of the database, as a URL or as a list of
+	// key=value.
+	DSNFile string
+	// Connections is how many connections write. As many more are opened for readers when they
+	// are needed. 0 stands for [DefaultConnections].
+	Connections int
+	// Retention is how long messages are kept by their own time; 0 or less means for ever. It
+	// should be the same in all stores of a database, because the shortest counts.
+	Retention time.Duration
+	// Now is the clock for retention; nil means the clock of the database.
+	Now func() time.Time
+	// OnError, if set, receives failures in the background, and every ten seconds at most one
+	// of those that also fail callers. A panic is a *task.Panic. Any goroutine of the store may
+	// call it.
+	OnError func(error)
+}
+
+// Store is a telemetry store. Its methods may be called from any number of goroutines.
+type Store struct {
+	opts    Options
+	dsn     *dsn
+	readers *pgxpool.Pool
+	workers []*worker
+	seed    maphash.Seed
+
+	closing context.Context // ends when Close is called
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	close   func() error
+
+	reported   atomic.Int64 // when OnError last got a fault of a connection, in nanoseconds since 1970
+	ahead      atomic.Int64 // how far the clock of the database is ahead of ours
+	partitions partitions
+	counters   counters
+}
+
+// Open reads the DSN and starts the goroutines of the store, which [Store.Close] ends. It
+// returns once every writing connection has tried to connect and what killed processes have left
+// is brought up to date, or ctx has ended. A database that cannot be reached is no error: [Store.Writable] says so until it can.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Connections == 0 {
+		opts.Connections = DefaultConnections
+	}
+	if opts.OnError == nil {
+		opts.OnError = func(error) {}
+	}
+	d := &dsn{path: opts.DSNFile}
+	pool, err := d.pool(opts.Connections)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{opts: opts, dsn: d, seed: maphash.MakeSeed()}
+	if s.readers, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
+		return nil, errDSN // it holds nothing else that could be wrong
+	}
+	s.closing, s.stop = context.WithCancel(context.Background())
+	s.close = sync.OnceValue(s.closeAll)
+	var tried sync.WaitGroup
+	for range opts.Connections {
+		w := newWorker(s)
+		s.workers = append(s.workers, w)
+		tried.Add(1)
+		s.running.Go(func() { w.run(tried.Done) })
+	}
+	started := make(chan struct{})
+	s.running.Go(func() {
+		tried.Wait()
+		s.tend(0)
+		close(started)
+		s.upkeep()
+	})
+	select {
+	case <-started:
+	case <-ctx.Done():
+	}
+	return s, nil
+}
+
+// Close commits what is queued, waits for the goroutines and closes the connections. What
+// cannot be stored within a few seconds fails with telemetry.ErrStore, and so do calls that
+// come later. A second Close returns what the first did.
+func (s *Store) Close() error { return s.close() }
+
+func (s *Store) closeAll() error {
+	s.stop()
+	s.running.Wait()
+	s.readers.Close()
+	var errs []error
+	for _, w := range s.workers {
+		errs = append(errs, w.unwritten)
+	}
+	return errors.Join(errs...)
+}
+
+// Writable implements [telemetry.Store]. A store cannot store if one of its connections could
+// not connect or commit when it last tried. A connection tries again by itself, and one that
+// has nothing to do tries every five seconds whether it could.
+func (s *Store) Writable() error {
+	if s.closing.Err() != nil {
+		return errClosed
+	}
+	for _, w := range s.workers {
+		if fault := w.fault.Load(); fault != nil {
+			return *fault
+		}
+	}
+	return nil
+}
+
+// now returns the time by which messages are old.
+func (s *Store) now() time.Time {
+	if s.opts.Now != nil {
+		return s.opts.Now()
+	}
+	return time.Now().Add(time.Duration(s.ahead.Load()))
+}
+
+// background reports an error that no caller waits for.
+func (s *Store) background(err error) {
+	if err != nil && s.closing.Err() == nil {
+		s.counters.errors.Add(1)
+		s.opts.OnError(explain(err))
+	}
+}
+
+// explain wraps an error of the database. It returns nil for nil.
+func explain(err error) error {
+	if err == nil || errors.Is(err, telemetry.ErrStore) {
+		return err
+	}
+	return fmt.Errorf("%w: PostgreSQL: %w", telemetry.ErrStore, err)
+}

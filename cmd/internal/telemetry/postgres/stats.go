@@ -1,0 +1,40 @@
+package postgres
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+)
+
+type counters struct {
+	messages, points, attributes atomic.Int64
+	errors, commits              atomic.Int64
+	commitTime                   atomic.Int64
+	size                         atomic.Int64 // of the tables, when last measured
+}
+
+func (c *counters) stored(r *request) {
+	c.messages.Add(int64(len(r.rows)))
+	for _, m := range r.rows {
+		c.points.Add(int64(len(m.Fields)))
+	}
+	c.attributes.Add(int64(len(r.attributes)))
+}
+
+// Stats implements [telemetry.Store]. It does not wait for the database.
+func (s *Store) Stats() telemetry.Stats {
+	stats := telemetry.Stats{
+		Messages:      s.counters.messages.Load(),
+		Points:        s.counters.points.Load(),
+		Attributes:    s.counters.attributes.Load(),
+		Errors:        s.counters.errors.Load(),
+		Commits:       s.counters.commits.Load(),
+		CommitTime:    time.Duration(s.counters.commitTime.Load()),
+		DatabaseBytes: s.counters.size.Load(),
+	}
+	for _, w := range s.workers {
+		stats.Queued += len(w.queue) + int(w.held.Load())
+	}
+	return stats
+}
