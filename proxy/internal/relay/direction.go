@@ -131,12 +131,15 @@ func (d *direction) outcome(err, readErr error) (bool, error) {
 // pair needs goroutines for the rest, which is then in the leftover. s.mu is held.
 //
 // All other pairs of the loop wait while a filter works. So forward reads little of a
-// filtered pair, and leaves more than that to a goroutine.
+// filtered pair; see filtered.another for the rest.
 func (d *direction) forward(s *Session, r *reader) bool {
 	r.attach(d.from)
 	r.shortRead = d.filtered != nil
 	defer r.detach()
 	if !r.tryNow() {
+		if d.filtered != nil {
+			d.filtered.another(r)
+		}
 		return len(d.from.Socket.pending) == 0
 	}
 	b := r.buf.b[:r.n]
@@ -150,7 +153,10 @@ func (d *direction) forward(s *Session, r *reader) bool {
 		// asked for is empty.
 		d.sourceDone = d.hungUp && !d.from.layered() && !r.full()
 	}
-	more := r.n == largeBuffer || r.lent != nil || r.shortRead && r.full()
+	more := r.n == largeBuffer || r.lent != nil
+	if d.filtered != nil {
+		more = d.filtered.another(r)
+	}
 	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
 		len(d.from.Socket.pending) == 0
 }

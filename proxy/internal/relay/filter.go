@@ -45,6 +45,10 @@ type filtered struct {
 	borrower Borrower // filter, if it is one
 	opposite *filtered
 
+	// Turns of a loop in a row after which the source had more to read. Guarded by the session's
+	// mu while a loop serves the pair.
+	turns int8
+
 	out     sync.Mutex // held while writing, which the goroutines of both directions do
 	answers []byte     // packets that wait for the end of another; guarded by out
 	shut    bool       // nothing more is sent to the receiver; guarded by out
@@ -93,6 +97,22 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 		return err
 	}
 	return refused
+}
+
+// another is called after each turn of a loop. If there may be more to read it counts the turn,
+// and reports whether the rest is left to a goroutine, as it is after as many turns as it takes
+// to fill a large buffer. Otherwise another turn has to read the rest. What TLS has in a buffer
+// that is lent to it does not wait for a turn, since thousands of pairs might keep one.
+func (f *filtered) another(r *reader) (bulk bool) {
+	switch {
+	case r.lent != nil:
+		return true
+	case !r.full():
+		f.turns = 0
+		return false
+	}
+	f.turns++
+	return f.turns >= largeBuffer/smallBuffer
 }
 
 // pass writes b, and the waiting answers as soon as a packet in b ends.

@@ -301,7 +301,7 @@ func (l *loop) handle(fd descriptor, events uint32) {
 }
 
 // filter handles an event of a filtered pair that has waited for its turn, and returns how many
-// bytes were read.
+// bytes were read. What remains to be read waits for another turn.
 func (l *loop) filter(fd descriptor) int {
 	s, d := l.lock(fd)
 	if d == nil {
@@ -310,6 +310,10 @@ func (l *loop) filter(fd descriptor) int {
 	defer s.mu.Unlock()
 	d.waiting = false
 	l.forward(s, d)
+	if d.filtered.turns > 0 {
+		d.waiting = true
+		l.later = append(l.later, fd)
+	}
 	return l.reader.n
 }
 

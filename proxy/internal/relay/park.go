@@ -130,7 +130,7 @@ func (s *Session) startQuiet() {
 	for _, d := range []*direction{&s.up, &s.down} {
 		// TLS may hold bytes that arrived together with those read before Start, and for
 		// which there will be no event.
-		if s.loop != nil && d.from.layered() && !s.forward(d, r) {
+		if s.loop != nil && d.from.layered() && (!s.forward(d, r) || d.filtered != nil && d.filtered.turns > 0) {
 			s.resume()
 		}
 	}
@@ -179,6 +179,9 @@ func (s *Session) resume() {
 		s.state = running
 	}
 	for _, d := range []*direction{&s.up, &s.down} {
+		if d.filtered != nil {
+			d.filtered.turns = 0
+		}
 		if d.parked && d.leftover != nil {
 			// This cannot wait for the goroutine: after a reset, its read may find an orderly
 			// end, and the other side may end first.

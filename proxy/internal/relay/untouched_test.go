@@ -114,7 +114,7 @@ func TestIdleFilteredPairHoldsNothing(t *testing.T) {
 					r := newRig(t, p, transport, "tcp").framed()
 					r.pair.FilterUp, r.pair.FilterDown = &counting{}, &counting{}
 					r.start()
-					for _, size := range []int{1, 100, 3 * smallBuffer} { // the last takes large buffers
+					for _, size := range []int{1, 100, 3 * largeBuffer} { // the last takes large buffers
 						message := packet(strings.Repeat("m", size))
 						go r.device.Write(message)
 						r.expect(r.broker, string(message))
