@@ -18,8 +18,8 @@ func (p Pair) IsZero() bool { return p.Password.Empty() || p.Username == "" && p
 
 // PairHash returns the digest that takes the place of a token's in a [Grant] that was given
 // for a pair: that of the user name and the hash of the password as the source stores it.
-// It changes whenever the password does. Who does not know the stored hash cannot test
-// guesses of the password against it.
+// It changes whenever the password does. Without the stored hash, guesses of the password
+// cannot be tested against it.
 func PairHash(username, stored string) [sha256.Size]byte {
 	return sha256.Sum256([]byte("pair\x00" + username + "\x00" + stored))
 }

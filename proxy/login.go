@@ -47,9 +47,8 @@ func (c *conn) authorize() error {
 		if err := grant.Check(request, time.Now()); err != nil {
 			return authError(err)
 		}
-		if grant.IsPair() {
-			c.dropToken()
-		}
+		c.settle(grant)
+		request = c.request()
 		s := c.newSession(grant)
 		if c.srv.registry.register(c.login.check, s) {
 			c.login.check, c.login.session, c.login.client = nil, s, s.current()
@@ -60,9 +59,14 @@ func (c *conn) authorize() error {
 	return authError(&authz.Denial{Reason: authz.Revoked, Detail: "withdrawn while it was being checked"})
 }
 
-// dropToken is called for a client that is known by its pair: what was taken for its token
-// is not one. A user name is no secret, so that a client id may be the same.
-func (c *conn) dropToken() {
+// settle drops the credential for which the grant was not given, so that every later question
+// is about the other one. What was taken for the token of a client that is known by its pair is
+// not one: a user name is no secret, and a client id may be the same.
+func (c *conn) settle(g *authz.Grant) {
+	if !g.IsPair() {
+		c.login.pair = authz.Pair{}
+		return
+	}
 	if c.login.location.place == nowhere {
 		return
 	}

@@ -184,6 +184,38 @@ func TestPairsAreRechecked(t *testing.T) {
 	})
 }
 
+// withdrawable grants a token until it is withdrawn, and every pair the same subject.
+type withdrawable struct{ gone atomic.Bool }
+
+func (*withdrawable) Takes() authz.Credentials { return authz.Tokens | authz.Pairs }
+
+func (w *withdrawable) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+	if !r.Token.IsZero() && !w.gone.Load() {
+		return knowsGood(ctx, r)
+	}
+	if r.Pair.IsZero() {
+		return nil, authz.ErrUnknown
+	}
+	return &authz.Grant{TokenID: "pair", Subject: "alpha", PairHash: authz.PairHash("alpha", "stored")}, nil
+}
+
+// TestWithdrawnTokenIsNotKeptByAPair: a session that began with a token is asked about by that
+// alone, whatever else its client has sent.
+func TestWithdrawnTokenIsNotKeptByAPair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newPairBench(t)
+		w := &withdrawable{}
+		b.policy.Authorizer, b.policy.Recheck = w, time.Minute
+		b.mustLogin(pairLogin(4, "c", goodToken, "any password"))
+		w.gone.Store(true)
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if n := b.srv.Stats().Sessions; n != 0 {
+			t.Error("the session goes on by its pair")
+		}
+	})
+}
+
 // TestPairRulesHaveTheUserName: the placeholders of topic rules have a value although the
 // user name stands where tokens are.
 func TestPairRulesHaveTheUserName(t *testing.T) {

@@ -23,8 +23,8 @@
 // error of [Open]. Later, the last good version stays in effect, and [Status] and
 // Options.OnReload give the reason.
 //
-// mosquitto_passwd writes into the file that is there, so that a reader may meet half of it.
-// A change is therefore read when the file has held still for a while. A version that has
+// mosquitto_passwd writes into the existing file, so that a reader may see half of it. A change
+// is therefore read when the file has not changed for a while. A version that has
 // lost more than 16 lines, and more than half of all, takes effect only if it is another
 // file, put in the place of the old one by a rename, or if [File.Reload] was called. A file
 // without any line never takes the place of one that has some.
@@ -34,8 +34,8 @@
 // The subject of a grant is the user name, and so is its token id as far as there is room.
 // A user name that the file does not have is unknown, so that the next source is asked. For a
 // wrong password the denial is [authz.WrongPassword], which ends the search. The two take
-// different times: an attacker who measures can find out which user names there are. Those
-// are no secret here, and a hash for every unknown one would let a flood of made-up names
+// different times, so an attacker who measures can find out which user names exist. User names
+// are not treated as secrets: if each unknown one cost a hash, a flood of made-up names could
 // take the processors.
 //
 // # What a change does to sessions

@@ -102,7 +102,7 @@ func TestTwoDevicesWithOnePassword(t *testing.T) {
 	}
 }
 
-// TestOnlyPairsLogIn: a token is no password, and a password alone is nobody's.
+// TestOnlyPairsLogIn: a token is no password, and a password alone lets no device in.
 func TestOnlyPairsLogIn(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))
@@ -139,7 +139,7 @@ func TestBusyIsNoDenial(t *testing.T) {
 	}
 }
 
-// TestUnknownUserCostsNoHash: names that nobody has cannot take the processors.
+// TestUnknownUserCostsNoHash: made-up names cannot take the processors.
 func TestUnknownUserCostsNoHash(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))

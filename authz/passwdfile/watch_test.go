@@ -101,7 +101,7 @@ func TestGrantIsShared(t *testing.T) {
 	})
 }
 
-// TestBadVersionKeepsTheLastGood: nobody is locked out, and nobody let in.
+// TestBadVersionKeepsTheLastGood: no device is locked out, and none is let in.
 func TestBadVersionKeepsTheLastGood(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path string){
 		"a bad line": func(t *testing.T, path string) { put(t, path, line("a", of("a")), "b\n") },
