@@ -27,6 +27,7 @@ type rules struct {
 	from    *authz.Grant   // that now follows from
 	now     inspect.Rights // in force
 	live    bool           // the relay filters the session
+	paced   bool           // the relay holds the client to rates
 }
 
 // newRules returns the rules for a session with the grant g, or nil if nothing but another
@@ -122,6 +123,9 @@ func willReason(code packets.ReasonCode) Reason {
 	return WillTooLarge
 }
 
+// hasRate reports whether l holds a client to a rate.
+func hasRate(l authz.Limits) bool { return l.PublishRate > 0 || l.ByteRate > 0 }
+
 // addFilters makes the relay apply the session's rights, if it has any, and read AUTH packets if
 // they are the proxy's.
 func (c *conn) addFilters(pair *relay.Pair) {
@@ -138,6 +142,9 @@ func (c *conn) addFilters(pair *relay.Pair) {
 		Denied: s.denied, Renewal: s.renewal().inspection(s),
 	})
 	pair.FilterUp, pair.FilterDown, r.live = up, down, true
+	if r.paced = hasRate(r.now.Limits); r.paced {
+		pair.PaceUp = inspect.NewPace(r.control.Limits)
+	}
 }
 
 // announceLimits tells a 5.0 client, in the CONNACK, the limits of its session that are
@@ -176,6 +183,7 @@ func (c *conn) announceLimits(ack *packets.Connack) (changed bool) {
 var (
 	errUnread    = fmt.Errorf("%w: no packets have been read so far", ErrWillWithdrawn)
 	errWill      = fmt.Errorf("%w: the broker has a will that is not allowed any more", ErrWillWithdrawn)
+	errUnpaced   = fmt.Errorf("%w: the client was not held to a rate so far", ErrRightsChanged)
 	errAnnounced = fmt.Errorf("%w: the client was sent wider limits in its CONNACK", ErrRightsChanged)
 )
 
@@ -211,6 +219,8 @@ func (r *rules) swap(g *authz.Grant) error {
 		return errWill
 	case r.level >= 5 && announcesLess(r.now.Limits, next.Limits):
 		return errAnnounced
+	case hasRate(next.Limits) && !r.paced:
+		return errUnpaced
 	}
 	if err := r.control.Swap(next); err != nil {
 		return fmt.Errorf("%w: %w", ErrRightsChanged, err)

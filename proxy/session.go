@@ -228,6 +228,7 @@ func (s *session) activity() Activity {
 	if started == nil {
 		return a
 	}
+	a.Holds = started.Holds()
 	a.Up, a.Down = started.Bytes()
 	if idle, ok := started.Idle(); ok {
 		a.Idle = idle

@@ -22,6 +22,10 @@ type Stats struct {
 	// of those that have goroutines. Escalations is how often a quiet one became busy.
 	Quiet, Busy int
 	Escalations int64
+	// Held is the number of sessions that are held to a rate now: something that the client
+	// has sent waits. Holds is how often that began.
+	Held  int
+	Holds int64
 }
 
 // Stats returns the statistics of the server. It takes time in proportion to the number of
@@ -32,6 +36,7 @@ func (s *Server) Stats() Stats {
 	st.Sessions, st.Up, st.Down = s.registry.moved()
 	p := s.pump.Stats()
 	st.Quiet, st.Busy, st.Escalations = p.Quiet, p.Busy, p.Escalations
+	st.Held, st.Holds = p.Held, p.Holds
 	return st
 }
 
@@ -65,6 +70,8 @@ type Activity struct {
 	// Denied is how many messages and subscriptions its topic rules, its topic map or its
 	// limits did not allow.
 	Denied int64
+	// Holds is how often the client was held to a rate.
+	Holds int64
 	// Idle is the time since data last came from or went to the client, in whole
 	// milliseconds. It is negative if that is not known, as on systems other than Linux.
 	Idle time.Duration

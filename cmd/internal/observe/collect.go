@@ -139,6 +139,8 @@ func (e emitter) server(s proxy.Stats) {
 	e.gauge("relay_sessions", relayed, float64(s.Quiet), "state", "quiet")
 	e.gauge("relay_sessions", relayed, float64(s.Busy), "state", "busy")
 	e.count("relay_escalations_total", "How often a quiet session became busy.", float64(s.Escalations))
+	e.gauge("sessions_held", "Sessions whose device is over a rate of its limits: what it has sent waits, and nothing more is read from it.", float64(s.Held))
+	e.count("session_holds_total", "How often a device went over a rate of its limits.", float64(s.Holds))
 	e.flag("tls_buffers_lent", "1 if idle TLS connections need no buffer, 0 if the program was built with a release of Go with which each of them may keep up to 17 KiB.", proxy.LendsTLSBuffers())
 }
 

@@ -33,6 +33,7 @@ type direction struct {
 	from, to *Stack
 	framer   Framer
 	filtered *filtered // nil if neither direction of the pair has a filter
+	paced    *paced    // nil if the direction has no pacer
 }
 
 // leftover is what a loop has read and not passed on, because of writeErr if that is set,
@@ -60,9 +61,9 @@ func (d *direction) copy(s *Session) error {
 		return err
 	}
 	r := newReader(d.from, &s.pump.buffers)
-	r.drained = &d.drained
+	r.drained, r.paced = &d.drained, d.paced != nil
 	for {
-		b, readErr := r.next()
+		b, readErr := d.next(r)
 		err := d.deliver(s, b, r)
 		full := r.full()
 		r.release()
@@ -79,6 +80,14 @@ func (d *direction) copy(s *Session) error {
 			return err
 		}
 	}
+}
+
+// next returns the next bytes to pass on; see reader.next.
+func (d *direction) next(r *reader) ([]byte, error) {
+	if d.paced != nil {
+		return d.paced.next(r)
+	}
+	return r.next()
 }
 
 // unload passes on the leftover of a loop.
@@ -133,6 +142,9 @@ func (d *direction) outcome(err, readErr error) (bool, error) {
 // All other pairs of the loop wait while a filter works. So forward reads little of a
 // filtered pair; see filtered.another for the rest.
 func (d *direction) forward(s *Session, r *reader) bool {
+	if r.paced = d.paced != nil; r.paced {
+		return d.forwardPaced(s, r)
+	}
 	r.attach(d.from)
 	r.shortRead = d.filtered != nil
 	defer r.detach()
@@ -153,12 +165,16 @@ func (d *direction) forward(s *Session, r *reader) bool {
 		// asked for is empty.
 		d.sourceDone = d.hungUp && !d.from.layered() && !r.full()
 	}
-	more := r.n == largeBuffer || r.lent != nil
+	more := r.more()
 	if d.filtered != nil {
 		more = d.filtered.another(r)
 	}
-	return err == nil && !more && !d.stuck() && (d.filtered == nil || !d.filtered.opposite.d.stuck()) &&
-		len(d.from.Socket.pending) == 0
+	return err == nil && !more && !d.jammed()
+}
+
+// jammed reports whether something of the pair could not be written without waiting.
+func (d *direction) jammed() bool {
+	return d.stuck() || d.filtered != nil && d.filtered.opposite.d.stuck() || len(d.from.Socket.pending) > 0
 }
 
 // deliverNow is deliver without waiting. What cannot be written goes to the leftover; the
@@ -223,7 +239,13 @@ func (d *direction) deliver(s *Session, b []byte, r *reader) error {
 		return d.filtered.deliver(s, b, false)
 	}
 	n, err := d.follow(s, b, false)
-	if writeErr := d.pass(b[:n], r); writeErr != nil {
+	writeErr := error(nil)
+	if d.paced != nil { // b may be what was held, and not r's
+		writeErr = d.write(b[:n], false)
+	} else {
+		writeErr = d.pass(b[:n], r)
+	}
+	if writeErr != nil {
 		return &fault{in: writing, err: writeErr}
 	}
 	return err

@@ -36,8 +36,9 @@ type loop struct {
 	pace       pace
 	interrupts atomic.Int64 // how many waits the runtime has interrupted
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the following fields
 	sessions []*Session // by descriptor
+	pauses   pauses
 }
 
 // holdTime is how long a loop waits on its thread. It is enough for a fleet that sends a
@@ -122,6 +123,7 @@ func (l *loop) stop() { _ = l.gate.Close() }
 func (l *loop) run() {
 	defer l.pump.live.Done()
 	defer func() { _ = unix.Close(l.fd) }()
+	defer l.closeTimer()
 	raw, err := l.gate.SyscallConn()
 	if err != nil {
 		return
@@ -148,7 +150,9 @@ func (l *loop) run() {
 func (l *loop) turn(wait time.Duration) bool {
 	if l.collect(wait) {
 		l.pace.note(time.Now())
-	} else if len(l.later) == 0 {
+	}
+	l.release()
+	if l.n <= 0 && len(l.later) == 0 {
 		return false
 	}
 	for _, event := range l.events[:l.n] {
@@ -240,6 +244,9 @@ func epollWaitHolding(fd int, events []unix.EpollEvent, wait int) (n int, err sy
 func (l *loop) add(s *Session) error {
 	for _, d := range []*direction{&s.up, &s.down} {
 		d.waiting, d.hungUp = false, false
+		if d.paced != nil {
+			d.paced.scheduled = false
+		}
 		e := d.from
 		fd := int(e.Socket.in)
 		l.set(fd, s)
@@ -292,11 +299,20 @@ func (l *loop) handle(fd descriptor, events uint32) {
 		d.hungUp = true
 	}
 	switch {
-	case d.filtered == nil:
+	case d.paced != nil && d.paced.scheduled:
+		// What the source has ready is read when the hold is over.
+	case d.filtered == nil && d.paced == nil:
 		l.forward(s, d)
-	case !d.waiting:
+	default:
+		l.postpone(d)
+	}
+}
+
+// postpone makes d wait for its turn. The session's mu is held.
+func (l *loop) postpone(d *direction) {
+	if !d.waiting {
 		d.waiting = true
-		l.later = append(l.later, fd)
+		l.later = append(l.later, d.from.Socket.in)
 	}
 }
 
@@ -310,7 +326,7 @@ func (l *loop) filter(fd descriptor) int {
 	defer s.mu.Unlock()
 	d.waiting = false
 	l.forward(s, d)
-	if d.filtered.turns > 0 {
+	if d.filtered != nil && d.filtered.turns > 0 && !d.waiting {
 		d.waiting = true
 		l.later = append(l.later, fd)
 	}
@@ -338,7 +354,8 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 // forward moves what d has ready, and gives the pair its goroutines back if they are needed for
 // the rest. s.mu is held.
 func (l *loop) forward(s *Session, d *direction) {
-	if done := s.forward(d, l.reader); s.loop != nil && (!done || d.hungUp) {
+	done := s.forward(d, l.reader)
+	if s.loop != nil && (!done || d.hungUp && !d.holds()) {
 		s.resume()
 	}
 	l.yield = l.yield || s.loop == nil // the new goroutines may need this processor

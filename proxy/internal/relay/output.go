@@ -14,6 +14,8 @@ type output struct {
 	conn net.Conn
 	raw  syscall.RawConn       // nil if the connection has no descriptor
 	try  func(fd uintptr) bool // o.tryWrite, made once: a closure a write would cost an allocation
+	// paced, if not nil, is that of what the peer sends. A peer that is held need not read.
+	paced *paced
 
 	writing sync.Mutex // guards the following fields: flush can run at the same time as write
 	queue   []byte     // written before everything else
@@ -85,7 +87,7 @@ func (o *output) flush() error {
 
 func (o *output) runLocked(b []byte, wait bool) (int, error) {
 	o.b, o.n, o.err, o.wait, o.waited = b, 0, nil, wait, false
-	err := o.raw.Write(o.try)
+	err := o.attempt(o.try)
 	if o.err != nil {
 		err = o.err
 	}
@@ -94,6 +96,34 @@ func (o *output) runLocked(b []byte, wait bool) (int, error) {
 	}
 	o.b = nil
 	return o.n, err
+}
+
+// attempt calls try until it is done or the peer has taken nothing for too long.
+func (o *output) attempt(try func(fd uintptr) bool) error {
+	for {
+		if err := o.raw.Write(try); !errors.Is(err, os.ErrDeadlineExceeded) || !o.excused() {
+			return err
+		}
+	}
+}
+
+// excused reports whether the deadline is to be ignored, because the peer has been held. It then
+// sets the next one. What the caller of finishBy wants still counts.
+func (o *output) excused() bool {
+	if o.paced == nil || o.expired() {
+		return false
+	}
+	t := o.paced.excuse(o.limit)
+	if !time.Now().Before(t) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.until.IsZero() && o.until.Before(t) {
+		t = o.until
+	}
+	_ = o.conn.SetWriteDeadline(t)
+	return true
 }
 
 func (o *output) tryWrite(fd uintptr) bool {
@@ -120,6 +150,9 @@ func (o *output) writeBlocking(b []byte) (n int, err error) {
 	for n < len(b) {
 		o.arm()
 		m, err := o.conn.Write(b[n:])
+		for m == 0 && errors.Is(err, os.ErrDeadlineExceeded) && o.excused() {
+			m, err = o.conn.Write(b[n:])
+		}
 		n += m
 		if err != nil && (m == 0 || !errors.Is(err, os.ErrDeadlineExceeded) || o.expired()) {
 			return n, err

@@ -30,7 +30,10 @@ func (p *Pump) unmoved() (found []*Session) {
 	defer p.mu.Unlock()
 	for s := range p.busy {
 		up, down := s.Bytes()
-		if moved := up + down; moved != s.movedAtSweep || !s.up.drained.Load() || !s.down.drained.Load() {
+		if s.up.paced != nil && s.up.paced.holding.Load() {
+			up = 0 // what a pacer lets pass is little, and a loop can do that
+		}
+		if moved := up + down; moved != s.movedAtSweep || !s.up.empty() || !s.down.empty() {
 			s.movedAtSweep = moved
 			continue
 		}
@@ -82,8 +85,8 @@ func (s *Session) askToPark() {
 	defer s.mu.Unlock()
 	if s.state == running {
 		s.state = parking
-		s.up.from.stopReading()
-		s.down.from.stopReading()
+		s.up.stopReading()
+		s.down.stopReading()
 	}
 }
 
@@ -98,16 +101,16 @@ func (s *Session) interrupted(d *direction, err error) error {
 		return err
 	case s.endBy != nil:
 		if time.Now().Before(*s.endBy) { // this is the deadline set by askToPark
-			d.from.readUntil(*s.endBy)
+			d.readUntil(*s.endBy)
 			return nil
 		}
 		return err
 	case s.state != parking:
 		// The pair has been resumed or is over. Or the caller of Start left a deadline on
 		// the connection, with which every read would end at once.
-		d.from.readUntil(time.Time{})
+		d.readUntil(time.Time{})
 		return nil
-	case !d.drained.Load(), s.down.filtered.sending():
+	case !d.empty(), s.down.filtered.sending():
 		// The connection may hold bytes for which there will be no event, or Send writes to it.
 		s.resume()
 		return nil
@@ -163,6 +166,9 @@ func (s *Session) park() {
 		return
 	}
 	s.loop, s.state = l, quiet
+	if s.up.paced != nil && len(s.up.paced.held) > 0 {
+		l.pause(s, &s.up)
+	}
 	s.pump.removeBusy(s)
 	s.pump.quiet.Add(1)
 }
@@ -187,9 +193,10 @@ func (s *Session) resume() {
 			// end, and the other side may end first.
 			s.concludeFrom(d)
 		}
-		d.from.Socket.attach(s.pump.writeTimeout())
-		d.from.readUntil(time.Time{})
 	}
+	s.attach()
+	s.up.readUntil(time.Time{})
+	s.down.readUntil(time.Time{})
 	if s.up.parked && s.down.parked {
 		s.pump.addBusy(s)
 	}
@@ -201,6 +208,18 @@ func (s *Session) resume() {
 		s.down.parked = false
 		go s.runDown()
 	}
+}
+
+// attach makes both sockets ready for use by goroutines.
+func (s *Session) attach() {
+	s.client.Socket.attach(s.pump.writeTimeout(), s.up.paced)
+	s.upstream.Socket.attach(s.pump.writeTimeout(), nil)
+}
+
+// empty reports whether no event of the source can be missed by a loop: it has nothing ready,
+// or a pacer has the loop read later on.
+func (d *direction) empty() bool {
+	return d.drained.Load() || d.paced != nil && d.paced.holding.Load()
 }
 
 // concludeFrom records who has ended the pair if the leftover of d shows that. s.mu is held.
@@ -233,8 +252,9 @@ func (s *Socket) detach() error {
 	return nil
 }
 
-// attach makes the socket ready for use by goroutines, at the start and after detach.
-func (s *Socket) attach(limit time.Duration) {
+// attach makes the socket ready for use by goroutines, at the start and after detach. The pacer,
+// if not nil, is that of what the peer sends.
+func (s *Socket) attach(limit time.Duration, pacer *paced) {
 	if s.out != nil {
 		return
 	}
@@ -245,7 +265,7 @@ func (s *Socket) attach(limit time.Duration) {
 		s.attachment, s.in = &attachment{Conn: &fileConn{File: f}, raw: raw}, noDescriptor
 	}
 	s.out = newOutput(s.Conn, s.raw, limit)
-	s.out.queue, s.pending = pending, nil
+	s.out.queue, s.out.paced, s.pending = pending, pacer, nil
 }
 
 // closedConn takes the place of the connection of a detached socket.

@@ -61,6 +61,8 @@ type Pair struct {
 	// FilterUp and FilterDown, if not nil, filter what the client and the upstream send,
 	// before it gets to the framers.
 	FilterUp, FilterDown Filter
+	// PaceUp, if not nil, holds what the client sends to a rate, before FilterUp gets it.
+	PaceUp Pacer
 	// Done, if not nil, is called once, when nothing of the pair is left.
 	Done func(Result)
 }
@@ -120,6 +122,8 @@ type Pump struct {
 	live        sync.WaitGroup
 	buffers     buffers
 	pipes       pipes
+	clock       func() time.Time // for pacers; nil means time.Now
+	held, holds atomic.Int64
 	quiet       atomic.Int64
 	escalations atomic.Int64
 	anyBusy     atomic.Bool // busy is not empty
@@ -140,6 +144,10 @@ type Stats struct {
 	Quiet, Busy int
 	// Escalations counts how often a quiet pair got its goroutines back.
 	Escalations int64
+	// Held is the number of pairs of which something waits because of the [Pacer], and Holds
+	// how often that began.
+	Held  int
+	Holds int64
 }
 
 // Stats returns the current numbers. It may be called from any goroutine.
@@ -147,7 +155,17 @@ func (p *Pump) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	quiet := int(p.quiet.Load())
-	return Stats{Quiet: quiet, Busy: max(0, p.sessions-quiet), Escalations: p.escalations.Load()}
+	return Stats{
+		Quiet: quiet, Busy: max(0, p.sessions-quiet), Escalations: p.escalations.Load(),
+		Held: int(p.held.Load()), Holds: p.holds.Load(),
+	}
+}
+
+func (p *Pump) now() time.Time {
+	if p.clock != nil {
+		return p.clock()
+	}
+	return time.Now()
 }
 
 func (p *Pump) writeTimeout() time.Duration { return cmp.Or(p.WriteTimeout, 60*time.Second) }
@@ -163,6 +181,9 @@ func (p *Pump) Start(pair Pair) *Session {
 	s.up.from, s.up.to, s.up.side, s.up.framer = &s.client, &s.upstream, Client, pair.FromClient
 	s.down.from, s.down.to, s.down.side, s.down.framer = &s.upstream, &s.client, Upstream, pair.FromUpstream
 	filterPair(&s.up, &s.down, pair)
+	if pair.PaceUp != nil {
+		s.up.paced = &paced{pacer: pair.PaceUp, pump: p}
+	}
 	s.running.Store(2)
 	p.live.Add(1)
 	p.mu.Lock()
@@ -171,8 +192,7 @@ func (p *Pump) Start(pair Pair) *Session {
 	if s.canPark() {
 		s.startQuiet()
 	} else {
-		s.client.Socket.attach(p.writeTimeout())
-		s.upstream.Socket.attach(p.writeTimeout())
+		s.attach()
 		go s.runUp()
 		go s.runDown()
 	}

@@ -18,9 +18,19 @@ type reader struct {
 	bulk bool // the last read did not fit into a small buffer
 	// shortRead limits a read to a small buffer: what follows may be spliced, or is filtered.
 	shortRead bool
+	// paced is set for a source with a pacer, of which little is read at a time. Nothing but
+	// whole TLS records, and the beginning of one, then waits in the TLS connection, and none
+	// in a lent buffer.
+	paced   bool
+	records bool // such records wait
 
 	drained *atomic.Bool // whether the last try found nothing
 }
+
+// pacedInput is how many bytes at most are read at once into a TLS connection with a pacer. With
+// what it has already, a part of a record, and what was read before, less than 64 KiB of a
+// client wait.
+const pacedInput = 20 << 10
 
 func newReader(e *Stack, pool *buffers) *reader {
 	r := &reader{pool: pool}
@@ -80,7 +90,8 @@ func (r *reader) tryRead(fd uintptr) bool {
 func (r *reader) tryNow() bool {
 	r.n, r.err = 0, nil
 	r.read()
-	if r.lent != nil && !r.input.ready() {
+	if r.lent != nil && (r.paced || !r.input.ready()) {
+		r.records = r.input.ready()
 		r.input.takeBack()
 		r.pool.put(r.lent)
 		r.lent = nil
@@ -93,22 +104,49 @@ func (r *reader) tryNow() bool {
 }
 
 func (r *reader) read() {
-	size := smallBuffer
-	if r.bulk && !r.shortRead {
+	size, short := smallBuffer, r.shortRead || r.paced
+	if r.records = false; r.bulk && !short {
 		size = largeBuffer
 	}
 	r.buf = r.pool.get(size)
 	r.fill()
-	if r.n == smallBuffer && size == smallBuffer && !r.shortRead && r.err == nil {
-		small := r.buf
-		r.buf = r.pool.get(largeBuffer)
-		copy(r.buf.b, small.b)
-		r.pool.put(small)
+	if r.n == smallBuffer && size == smallBuffer && !short && r.err == nil {
+		r.enlarge()
 		r.fill()
 	}
-	if !r.shortRead {
+	if !short {
 		r.bulk = r.n > smallBuffer
 	}
+	if r.paced && r.input.raw != nil {
+		r.finishRecord()
+	}
+}
+
+// enlarge moves what has been read to a large buffer.
+func (r *reader) enlarge() {
+	small := r.buf
+	r.buf = r.pool.get(largeBuffer)
+	copy(r.buf.b, small.b)
+	r.pool.put(small)
+}
+
+// finishRecord reads the rest of a TLS record of which a part has been read. It is at most
+// maxPlaintext.
+func (r *reader) finishRecord() {
+	if r.input.opened.Len() > 0 && len(r.buf.b) == smallBuffer {
+		r.enlarge()
+	}
+	for r.input.opened.Len() > 0 && r.n < len(r.buf.b) && r.err == nil {
+		m, err := r.end.read(r.buf.b[r.n:])
+		if r.n += m; !again(err) {
+			r.err = err
+		}
+	}
+}
+
+// more reports whether the source is likely to have more ready than was read.
+func (r *reader) more() bool {
+	return r.n == largeBuffer || r.lent != nil || r.records || (r.shortRead || r.paced) && r.n >= smallBuffer
 }
 
 // fill reads until the source is empty or the buffer is full. A plain socket that returns less
@@ -149,6 +187,9 @@ func (r *reader) fillLending() {
 			}
 			r.input.lend(r.lent.b)
 			room := r.lent.b[r.input.raw.Len():]
+			if r.paced {
+				room = room[:min(len(room), pacedInput)]
+			}
 			m, err := readNow(r.end.Socket.in, room)
 			r.input.received(r.lent.b, m)
 			if again(err) {

@@ -45,6 +45,14 @@ type closing struct {
 // Bytes returns what has been written to the upstream and to the client so far.
 func (s *Session) Bytes() (up, down int64) { return s.up.moved.Load(), s.down.moved.Load() }
 
+// Holds returns how often the [Pacer] of the pair had something held.
+func (s *Session) Holds() int64 {
+	if s.up.paced == nil {
+		return 0
+	}
+	return s.up.paced.holds.Load()
+}
+
 // Cut ends the pair and returns at once; Done follows within about [Pump.Grace]. It may be
 // called from any goroutine. Only the first Cut counts, except that a later one without
 // packets and without Flush ends the grace of the first. Cut does not change the result of
@@ -75,11 +83,11 @@ func (s *Session) end(n CloseNotice, by Side) {
 	s.resumeParked()
 	s.up.to.Socket.out.finishBy(half)
 	s.down.to.Socket.out.finishBy(until)
-	s.up.from.stopReading()
+	s.up.stopReading()
 	if n.Flush {
-		s.down.from.readUntil(half)
+		s.down.readUntil(half)
 	} else {
-		s.down.from.stopReading()
+		s.down.stopReading()
 	}
 }
 
@@ -88,7 +96,7 @@ func (s *Session) hasten() {
 	s.cut.until = time.Now()
 	for _, d := range []*direction{&s.up, &s.down} {
 		d.to.Socket.out.finishBy(s.cut.until)
-		d.from.stopReading()
+		d.stopReading()
 	}
 }
 
@@ -139,6 +147,9 @@ func (s *Session) windUp(d, other *direction, err error) {
 	defer func() { s.pump.recoverPanic(recover()) }()
 	if d.filtered != nil {
 		d.filtered.close()
+	}
+	if d.paced != nil {
+		d.paced.forget()
 	}
 	switch notice := s.decideEnd(d, other, err); {
 	case notice == nil:
@@ -196,7 +207,7 @@ func (s *Session) await(d *direction) {
 // limit makes the second direction, d, end at t. s.mu is held.
 func (s *Session) limit(d *direction, t time.Time) {
 	s.endBy = &t
-	d.from.readUntil(t)
+	d.readUntil(t)
 }
 
 // fail ends the pair because of a fault of d. s.mu is held.
@@ -264,7 +275,7 @@ func (s *Session) readTheRest() {
 	if s.cut != nil {
 		until = s.cut.until
 	}
-	s.up.from.readUntil(until)
+	s.up.readUntil(until)
 	s.mu.Unlock()
 	b := s.pump.buffers.get(smallBuffer)
 	s.up.from.discard(b.b)

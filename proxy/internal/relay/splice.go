@@ -18,7 +18,7 @@ type Skipper interface {
 // spliceMin is the smallest number of bytes for which a pipe pays.
 const spliceMin = 64 << 10
 
-// spliceable returns how many bytes the framer and the filter do not have to see. It is 0
+// spliceable returns how many bytes the framer, the filter and the pacer do not have to see. It is 0
 // unless both ends are bare sockets.
 func (d *direction) spliceable() int {
 	switch {
@@ -36,7 +36,10 @@ func (d *direction) spliceable() int {
 		left = s.Remaining()
 	}
 	if d.filtered != nil {
-		return d.filtered.spliceable(left)
+		left = d.filtered.spliceable(left)
+	}
+	if d.paced != nil {
+		left = d.paced.spliceable(left)
 	}
 	return left
 }
@@ -89,6 +92,9 @@ func (d *direction) spliceOut(pipe *pipe, n int) error {
 	}
 	if s, ok := d.framer.(Skipper); ok {
 		s.Skip(n)
+	}
+	if d.paced != nil {
+		d.paced.pacer.Skip(n)
 	}
 	n, err := d.to.Socket.out.drain(pipe)
 	d.moved.Add(int64(n))

@@ -70,7 +70,7 @@ func (o *output) drain(p *pipe) (int, error) {
 	defer o.writing.Unlock()
 	had := p.held
 	p.output, p.err, o.waited = o, nil, false
-	err := o.raw.Write(p.out)
+	err := o.attempt(p.out)
 	if p.err != nil {
 		err = p.err
 	}
