@@ -192,3 +192,82 @@ func TestLimitsThatChange(t *testing.T) {
 		})
 	}
 }
+
+// TestRatesHoldAClient: over a rate nothing is read from it until it may go on. Nothing is lost,
+// the order stays, a PINGREQ is answered in its turn, and the broker's messages do not wait.
+func TestRatesHoldAClient(t *testing.T) {
+	for name, tt := range map[string]struct {
+		limits string
+		last   time.Duration // of 30 messages of 20 bytes and a PINGREQ
+	}{
+		"messages":           {`{"publish_rate":10,"publish_burst":5}`, 2500 * time.Millisecond},
+		"burst of a second":  {`{"publish_rate":10}`, 2 * time.Second},
+		"bytes":              {`{"byte_rate":100}`, 5020 * time.Millisecond},
+		"both, bytes matter": {`{"publish_rate":1000,"byte_rate":100,"max_qos":1}`, 5020 * time.Millisecond},
+		"within the rate":    {`{"publish_rate":1000,"byte_rate":100000}`, 0},
+	} {
+		for _, level := range []byte{3, 4, 5} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBench(t)
+					b.policy.SessionLimits = limitsOf(t, tt.limits)
+					c := b.mustLogin(with(level, "d", goodToken))
+					var sent []byte
+					for i := range 30 {
+						p := packets.Publish{Topic: []byte("t"), Payload: make([]byte, 15)}
+						if level == 5 {
+							p.Payload = p.Payload[1:]
+						}
+						p.Payload[0] = byte(i)
+						sent = p.Append(sent, level)
+					}
+					sent = append(sent, ping...)
+					start := time.Now()
+					go c.Write(sent)
+					time.AfterFunc(tt.last/2, func() {
+						if st := b.srv.Stats(); tt.last > 0 && (st.Held != 1 || st.Holds == 0) {
+							t.Errorf("level %d: %d sessions are held, %d holds", level, st.Held, st.Holds)
+						}
+					})
+					// The broker sends everything back.
+					back := make([]byte, len(sent))
+					if _, err := io.ReadFull(c, back); err != nil || !bytes.Equal(back, sent) {
+						t.Fatalf("level %d: % x came back, %v", level, back, err)
+					}
+					took := time.Since(start)
+					if took < tt.last-30*time.Millisecond || took > tt.last+30*time.Millisecond {
+						t.Errorf("level %d: took %v, want %v", level, took, tt.last)
+					}
+					if st := b.srv.Stats(); st.Held != 0 {
+						t.Errorf("level %d: %d sessions are held at the end", level, st.Held)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestRateThatChanges applies to a session that is held.
+func TestRateThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.policy.Recheck = time.Minute
+		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
+			limits := `{"publish_rate":1,"publish_burst":1}`
+			if r.Purpose == authz.Recheck {
+				limits = `{}`
+			}
+			return &authz.Grant{Subject: "alpha", Limits: limitsOf(t, limits)}, nil
+		})
+		c := b.mustLogin(with(4, "d", goodToken))
+		sent := bytes.Repeat((&packets.Publish{Topic: []byte("t")}).Append(nil, 4), 1000)
+		start := time.Now()
+		go c.Write(sent)
+		if _, err := io.ReadFull(c, make([]byte, len(sent))); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took < 50*time.Second || took > 62*time.Second {
+			t.Errorf("took %v, want as long as until the recheck", took)
+		}
+	})
+}

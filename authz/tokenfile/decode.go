@@ -255,3 +255,12 @@ func decodeUpstream(raw []byte) (up authz.Upstream, err error) {
 	}
 	return up, nil
 }
+
+// decodeLimits returns limits. The error does not repeat the name of the field.
+func decodeLimits(raw []byte) (authz.Limits, error) {
+	limits, err := authz.ParseLimits(raw)
+	if err != nil {
+		err = errors.New(strings.TrimPrefix(err.Error(), "limits: "))
+	}
+	return limits, err
+}

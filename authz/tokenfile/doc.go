@@ -43,6 +43,7 @@
 //	              hexadecimal digits, "cn:NAME" or "san:NAME", or a list of them
 //	upstream      {"username":...,"password":...,"clientid":...} for the broker
 //	acl           what its sessions may publish and subscribe to, see [authz.ParseACL]
+//	limits        what bounds its sessions, see [authz.ParseLimits]
 //	client_attrs  an object of strings for templates and topic rules, at most 64
 //	created_at    when the token was made, in the form of expire_at
 //	comment       anything
@@ -82,9 +83,10 @@
 // [File.Notify], by token id:
 //
 //   - an entry that was removed, disabled, or changed in its token, password, subject,
-//     not_before, clientid, username, cidr, certificate, upstream, acl or
-//     client_attrs ends its sessions; their devices may connect again under the new
-//     entry;
+//     not_before, clientid, username, cidr, certificate or upstream ends its sessions;
+//     their devices may connect again under the new entry;
+//   - other values of acl, limits or client_attrs ask for the grants of its sessions again,
+//     which go on with the new ones where that is possible;
 //   - an earlier expiry ends them at that time, or at once if it has passed;
 //   - a later expiry, or none, changes nothing for existing sessions: a session ends at the
 //     expiry that it began with, and its device reconnects;

@@ -203,6 +203,9 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	if len(o.ClientIDs) > 0 {
 		rec.set(fieldClientID, o.ClientIDs)
 	}
+	if !o.Limits.Equal(authz.Limits{}) {
+		rec[fieldLimits] = []byte(o.Limits.String())
+	}
 	if o.Comment != "" {
 		rec.set(fieldComment, o.Comment)
 	}

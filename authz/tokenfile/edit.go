@@ -31,6 +31,8 @@ type CreateOptions struct {
 	// ClientIDs binds the token to client identifiers; an entry that ends in * matches every
 	// identifier with that prefix. Empty means any.
 	ClientIDs []string
+	// Limits are those of the token's grant.
+	Limits authz.Limits
 	// Comment is stored in the file and has no effect: at most 1024 bytes without control
 	// characters.
 	Comment string

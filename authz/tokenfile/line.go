@@ -246,6 +246,8 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 		d.upstream, err = decodeUpstream(raw)
 	case fieldACL:
 		d.acl, err = authz.ParseACL(raw, authz.ACLOptions{})
+	case fieldLimits:
+		d.limits, err = decodeLimits(raw)
 	case fieldClientAttrs:
 		d.attrs, err = decodeMap(raw)
 	}

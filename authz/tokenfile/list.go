@@ -25,10 +25,11 @@ type Entry struct {
 	// Expires is when the token expires, and Created when it was created; zero if the file does
 	// not say.
 	Expires, Created time.Time
-	// Only, Upstream, ACL and Attrs are those of the token's grant.
+	// Only, Upstream, ACL, Limits and Attrs are those of the token's grant.
 	Only     authz.Conditions
 	Upstream authz.Upstream
 	ACL      *authz.ACL
+	Limits   authz.Limits
 	Attrs    map[string]string
 	Comment  string
 	// Line is the number of the entry's line, from 1.
@@ -89,7 +90,7 @@ func describe(e *entry, number int, line []byte) Entry {
 	g := e.authorization()
 	shown := Entry{
 		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: number,
-		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Attrs: g.Attrs,
+		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Limits: g.Limits, Attrs: g.Attrs,
 	}
 	rec, _ := scanRecord(bytes.TrimSpace(line)) // has been parsed before
 	if raw := rec[fieldCreatedAt]; raw != nil {

@@ -166,7 +166,7 @@ func TestParseRefuses(t *testing.T) {
 		{"truncated", `{` + ok, "1: the text ends early"},
 		{"two objects", `{` + ok + `}{}`, "1: column"},
 		{"unknown field", `{` + ok + `,"expires_at":1}`, "1: expires_at: an unknown field"},
-		{"field of a later version", `{` + ok + `,"limits":{}}`, "1: limits: an unknown field"},
+		{"field of a later version", `{` + ok + `,"quota":{}}`, "1: quota: an unknown field"},
 		{"unknown field that may be a token", `{"A1B2C3D4E5":"x"}`, "1: an unknown field"},
 		{"unknown field in capitals", `{` + ok + `,"Disabled":true}`, "1: disabled: write the field's name in lower case"},
 		{"doubled field", `{` + ok + `,"id":"b"}`, "1: column 98: id: a duplicate key"},

@@ -118,11 +118,38 @@ func TestBadRights(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens.jsonl")
 	for fields, field := range map[string]string{
 		`,"acl":"all"`: "acl", `,"acl":[{"permission":"maybe"}]`: "acl", `,"acl":[{"permission":"allow","action":"all","topic":"a/#/b"}]`: "acl",
+		`,"limits":"all"`: "limits", `,"limits":{"publish_rate":0}`: "limits: publish_rate", `,"limits":{"publish_rates":5}`: "limits", `,"limits":null`: "limits",
 		`,"certificate":"pump-7"`: "certificate", `,"certificate":["cn:"]`: "certificate", `,"certificate":[]`: "certificate",
 	} {
 		rightsFile(t, path, fields)
 		if _, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), ":1: "+field+": ") {
 			t.Errorf("%s: %v", fields, err)
 		}
+	}
+}
+
+// TestLimitsOfATokenFile are those of the grant, and apply to live sessions when they change.
+func TestLimitsOfATokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	const text = `{"max_packet":1024,"publish_rate":5,"max_qos":0,"retain":false,"sessions":2}`
+	rightsFile(t, path, `,"limits":`+text)
+	old := snapshotOf(t, path).withID("a")
+	if got := old.authorization().Limits.String(); got != text {
+		t.Errorf("the grant has the limits %s", got)
+	}
+	rightsFile(t, path, `,"limits":{"max_qos":1}`)
+	if d := snapshotOf(t, path).withID("a").changeFrom(old); d != altered {
+		t.Errorf("other limits are the change %v", d)
+	}
+	limits, err := authz.ParseLimits([]byte(`{"byte_rate":100,"subscriptions":3}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Create(path, CreateOptions{Name: "new", Limits: limits}); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := Show(path, "new")
+	if err != nil || len(shown) != 1 || !shown[0].Limits.Equal(limits) {
+		t.Errorf("the new token has %v, %v", shown, err)
 	}
 }

@@ -87,6 +87,7 @@ type detail struct {
 	certificates         []string
 	upstream             authz.Upstream
 	acl                  *authz.ACL
+	limits               authz.Limits
 	attrs                map[string]string
 }
 
@@ -140,7 +141,7 @@ func (e *entry) authorization() *authz.Grant {
 			g.PairHash, g.Keep = d.password.pair, authz.Keep{}
 		}
 		g.Only.Certificates = d.certificates
-		g.Upstream, g.ACL, g.Attrs = d.upstream, d.acl, d.attrs
+		g.Upstream, g.ACL, g.Limits, g.Attrs = d.upstream, d.acl, d.limits, d.attrs
 	}
 	if !e.grant.CompareAndSwap(nil, g) {
 		return e.grant.Load()
@@ -212,7 +213,7 @@ func (d *detail) equal(o *detail) bool { return d.sameConditions(o) && d.sameRig
 
 // sameRights reports whether both allow the same.
 func (d *detail) sameRights(o *detail) bool {
-	return d.acl.Equal(o.acl) && maps.Equal(d.attrs, o.attrs)
+	return d.acl.Equal(o.acl) && d.limits.Equal(o.limits) && maps.Equal(d.attrs, o.attrs)
 }
 
 // difference says what changed between two versions of the file.

@@ -48,7 +48,7 @@
 //	acl               topic rules, see [authz.ParseACL]; [] allows nothing
 //	acl_no_match      deny (default) or defer, for topics that no rule matches
 //	is_superuser      true: no topic rules, the broker decides
-//	limits            refused unless empty: the proxy does not enforce them
+//	limits            what bounds the device's sessions, see [authz.ParseLimits]
 //
 // Names may be strings or whole numbers. Times and durations may have a fraction, and
 // is_superuser may be 0 or 1.

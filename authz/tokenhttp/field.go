@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ type facts struct {
 	upstream           authz.Upstream
 	attrs              map[string]string
 	acl                *authz.ACL
+	limits             authz.Limits
 	superuser          bool
 	passedOver         []string
 }
@@ -120,6 +122,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
 	a.superuser = f.superuser()
 	a.acl = f.acl(a.superuser)
+	a.limits = f.limits()
 	return a, f.err
 }
 
@@ -257,6 +260,49 @@ func (f *fieldReader) acl(superuser bool) *authz.ACL {
 	return list
 }
 
+// limits reads the limits of the device's sessions. VerneMQ has two of them under other names.
+func (f *fieldReader) limits() (l authz.Limits) {
+	if m := f.get("limits"); m != nil {
+		var err error
+		if l, err = authz.ParseLimits(m.Raw); err != nil {
+			f.fail("limits", strings.TrimPrefix(err.Error(), "limits: "))
+		}
+	}
+	if n := f.whole("max_message_size"); n > 0 {
+		l.MaxPacket = packetSize(n)
+	}
+	if n := f.whole("max_message_rate"); n > 0 {
+		l.PublishRate = n
+	}
+	return l
+}
+
+// whole reads a whole number that is at least 0. One that is above every limit counts as 0, which
+// sets no limit.
+func (f *fieldReader) whole(name string) int64 {
+	n, ok := f.number(name)
+	switch {
+	case !ok:
+		return 0
+	case n < 0 || n != math.Trunc(n):
+		f.fail(name, "not a whole number of at least 0")
+		return 0
+	case n > authz.MaxPacketSize:
+		return 0
+	}
+	return int64(n)
+}
+
+// packetSize returns the size of a packet whose remaining length is n, because VerneMQ's
+// max_message_size does not include the fixed header.
+func packetSize(n int64) int64 {
+	header := int64(2)
+	for rest := n; rest > 0x7F; rest >>= 7 {
+		header++
+	}
+	return min(n+header, authz.MaxPacketSize)
+}
+
 // forbidden returns rules for the actions that the answer forbids to the device.
 func (f *fieldReader) forbidden() (rules []authz.Rule) {
 	for _, path := range slices.Sorted(maps.Keys(f.forbid)) {
@@ -310,11 +356,6 @@ func (f *fieldReader) onlyKeys(name string, keys ...string) {
 func (f *fieldReader) enforceable(refuse []string) error {
 	if f.text("upstream.pool", maxSubject) != "" {
 		f.fail("upstream.pool", "the proxy does not choose brokers by the answer")
-	}
-	if m := f.get("limits"); m != nil {
-		if o, ok := m.Value.(strictjson.Object); !ok || len(o) > 0 {
-			f.fail("limits", "the proxy does not enforce limits from a service; configure them or omit the field")
-		}
 	}
 	for _, path := range refuse {
 		m, err := lookup(f.root, path)

@@ -65,8 +65,8 @@ type Options struct {
 	// OnCall is called after every question, on the goroutine that asked it.
 	OnCall func(Call)
 	// OnPassedOver is called once for each field of answers, with its path, that restricts a
-	// device and that the proxy leaves to the broker, such as modifiers.max_message_size of
-	// VerneMQ.
+	// device and that the proxy leaves to the broker, such as modifiers.max_inflight_messages
+	// of VerneMQ.
 	OnPassedOver func(path string)
 }
 

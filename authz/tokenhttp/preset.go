@@ -248,6 +248,7 @@ func vernemq() preset {
 			"reason":            "result.error",
 			"max_session":       "modifiers.max_connection_lifetime",
 			"upstream.clientid": "modifiers.client_id", "upstream.username": "modifiers.username",
+			"max_message_size": "modifiers.max_message_size", "max_message_rate": "modifiers.max_message_rate",
 		},
 		refuse: []string{"modifiers.mountpoint", "modifiers.subscriber_id"},
 		forbid: map[string]authz.Rule{
@@ -255,7 +256,7 @@ func vernemq() preset {
 			"modifiers.allow_subscribe": {Deny: true, Subscribe: true, Topics: []string{"#"}},
 		},
 		passOver: []string{
-			"modifiers.max_message_size", "modifiers.max_message_rate", "modifiers.max_inflight_messages",
+			"modifiers.max_inflight_messages",
 			"modifiers.max_online_messages", "modifiers.max_offline_messages", "modifiers.max_drain_time",
 			"modifiers.max_msgs_per_drain_step", "modifiers.queue_type", "modifiers.queue_deliver_mode",
 			"modifiers.clean_session", "modifiers.retry_interval", "modifiers.upgrade_qos",

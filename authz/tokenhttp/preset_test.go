@@ -122,6 +122,9 @@ func TestPresetAnswers(t *testing.T) {
 		{"vernemq", okJSON(`{"result":"ok","modifiers":{"mountpoint":"tenant"}}`), "error"},
 		{"vernemq", okJSON(`{"result":"ok","modifiers":{"allow_publish":true}}`), "allow"},
 		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_rate":5}}`), "allow"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_rate":0,"max_message_size":0}}`), "allow"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_rate":"many"}}`), "error"},
+		{"vernemq", okJSON(`{"result":"ok","modifiers":{"max_message_size":-1}}`), "error"},
 		{"vernemq", okJSON(`{"result":"next"}`), "deny unknown_token"},
 		{"vernemq", okJSON(`{"result":{"error":"not_allowed"}}`), "deny not_authorized"},
 		{"vernemq", okJSON(`{"result":{}}`), "error"},
@@ -177,7 +180,7 @@ func TestPresetAnswers(t *testing.T) {
 // TestModifiersOfVerneMQ: the proxy follows the modifiers that it can. The others are reported
 // once and lock out no device.
 func TestModifiersOfVerneMQ(t *testing.T) {
-	server := serve(t, okJSON(`{"result":"ok","modifiers":{"allow_publish":false,"max_message_size":1024,"max_inflight_messages":20,"username":null}}`).ServeHTTP)
+	server := serve(t, okJSON(`{"result":"ok","modifiers":{"allow_publish":false,"max_message_size":1024,"max_message_rate":5,"max_inflight_messages":20,"username":null}}`).ServeHTTP)
 	var told []string
 	s := sourceOf(t, Options{URL: server.URL, Preset: "vernemq", OnPassedOver: func(path string) { told = append(told, path) }})
 	for range 3 {
@@ -189,8 +192,12 @@ func TestModifiersOfVerneMQ(t *testing.T) {
 		if !g.ACL.Equal(want) {
 			t.Errorf("the rules are %v, want %v", g.ACL, want)
 		}
+		// A remaining length of 1024 and a fixed header of three bytes.
+		if want := (authz.Limits{MaxPacket: 1027, PublishRate: 5}); !g.Limits.Equal(want) {
+			t.Errorf("the limits are %v, want %v", g.Limits, want)
+		}
 	}
-	if want := []string{"modifiers.max_message_size", "modifiers.max_inflight_messages"}; !slices.Equal(told, want) {
+	if want := []string{"modifiers.max_inflight_messages"}; !slices.Equal(told, want) {
 		t.Errorf("told of %q, want %q", told, want)
 	}
 }

@@ -18,8 +18,8 @@ const (
 
 // mapping has the paths of the claims that become the parts of a grant.
 type mapping struct {
-	subject, clientID, username, acl path
-	attrs                            map[string]path
+	subject, clientID, username, acl, limits path
+	attrs                                    map[string]path
 }
 
 func (o *Options) mapping() (m mapping, err error) {
@@ -30,7 +30,7 @@ func (o *Options) mapping() (m mapping, err error) {
 	for _, p := range []struct {
 		option, text string
 		to           *path
-	}{{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}} {
+	}{{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}, {"limits", o.Limits, &m.limits}} {
 		if *p.to, err = parsePath(p.text); err != nil {
 			return m, fmt.Errorf("%s: %w", p.option, err)
 		}
@@ -63,6 +63,11 @@ func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
 	}
 	if g.ACL, err = m.acl.rules(claims); err != nil {
 		return fmt.Errorf("%s: %w", m.acl, err)
+	}
+	if claim, ok := m.limits.in(claims); ok {
+		if g.Limits, err = authz.ParseLimits(claim.Raw); err != nil {
+			return fmt.Errorf("%s: %w", m.limits, err)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.attrs)) {
 		claim, ok := m.attrs[name].in(claims)

@@ -82,6 +82,9 @@ type Options struct {
 	// ACL is the path of the claim with topic rules, see [authz.ParseACL]. The grant of a token
 	// without it has no rules. A topic that no rule matches is denied.
 	ACL string
+	// Limits is the path of the claim with limits, see [authz.ParseLimits]. The grant of a token
+	// without it has no limits.
+	Limits string
 	// Attrs maps the names of attributes to the paths of their claims: strings, numbers or
 	// booleans. If a claim is absent, so is the attribute.
 	Attrs map[string]string

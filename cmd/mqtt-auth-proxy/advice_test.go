@@ -22,7 +22,6 @@ import (
 // foreign are names in texts of the program that it does not define itself.
 var foreign = map[string]string{
 	"key_ops": "a member of a JWK", "mosquitto_pub": "a program", "mosquitto_passwd": "a program", "not_before": "a field of token files and answers",
-	"publish_rate": "a limit of a grant", "publish_burst": "a limit of a grant", "byte_rate": "a limit of a grant",
 	"token_hash": "a field of token files", "password_hash": "a field of token files", "created_at": "a field of token files", "expire_at": "a field of token files and answers",
 	"client_attrs": "a field of token files and answers", "token_id": "a field of answers and of POST /v1/revocations",
 	"token_sha256": "a field of denials.jsonl", "client_addr": "a placeholder",

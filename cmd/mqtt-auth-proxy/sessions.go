@@ -78,9 +78,9 @@ func (s *sessions) list(ctx context.Context) error {
 		return s.printJSON(found)
 	}
 	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSUBJECT\tCLIENT ID\tADDRESS\tLISTENER\tMQTT\tTLS\tSINCE\tUP\tDOWN\tDENIED\tIDLE")
+	fmt.Fprintln(w, "ID\tSUBJECT\tCLIENT ID\tADDRESS\tLISTENER\tMQTT\tTLS\tSINCE\tUP\tDOWN\tDENIED\tHOLDS\tIDLE")
 	for _, v := range found.Sessions {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", v.ID, printable(v.Subject), printable(v.ClientID), v.Address, v.Listener, v.Version, v.TLS, v.Since.Format(time.RFC3339), v.BytesUp, v.BytesDown, v.Denied, idle(v.IdleSeconds))
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\n", v.ID, printable(v.Subject), printable(v.ClientID), v.Address, v.Listener, v.Version, v.TLS, v.Since.Format(time.RFC3339), v.BytesUp, v.BytesDown, v.Denied, v.Holds, idle(v.IdleSeconds))
 	}
 	if err := w.Flush(); err != nil {
 		return err

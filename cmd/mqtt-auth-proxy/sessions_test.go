@@ -31,7 +31,7 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 		err := root.ExecuteContext(t.Context())
 		return out.String(), err
 	}
-	if out, err := run("sessions", "list", "--subject", "pump"); err != nil || !regexp.MustCompile(`1 +pump +test +127\.0\.0\.1:\d+ .*Z +\d+ +\d+ +0 +\S+\n`).MatchString(out) {
+	if out, err := run("sessions", "list", "--subject", "pump"); err != nil || !regexp.MustCompile(`1 +pump +test +127\.0\.0\.1:\d+ .*Z +\d+ +\d+ +0 +0 +\S+\n`).MatchString(out) {
 		t.Errorf("list: %v\n%s", err, out)
 	}
 	if out, err := run("sessions", "list", "--client-id", "unknown", "--json"); err != nil || !strings.Contains(out, `"total": 0`) {

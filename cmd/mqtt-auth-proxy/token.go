@@ -66,6 +66,7 @@ func (t *tokens) path() (string, error) {
 
 func (t *tokens) createCommand() *cobra.Command {
 	var expires, token, passwordFile string
+	var limits []string
 	var o tokenfile.CreateOptions
 	c := &cobra.Command{
 		Use:   "create NAME",
@@ -87,6 +88,9 @@ file gets a hash of the password, and the id is printed.`,
 			if o.Token, err = t.givenToken(token); err != nil {
 				return err
 			}
+			if o.Limits, err = parseLimits(limits); err != nil {
+				return err
+			}
 			path, err := t.path()
 			if err != nil {
 				return err
@@ -101,6 +105,7 @@ file gets a hash of the password, and the id is printed.`,
 	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
 	c.Flags().StringVar(&o.Username, "username", "", "`USER` name that the device shows with a password, instead of a token")
 	passwordFlag(c, &passwordFile)
+	c.Flags().StringArrayVar(&limits, "limit", nil, "a limit of the device's sessions as `NAME=VALUE`, such as publish_rate=50; may be repeated")
 	c.Flags().StringVar(&token, "token", "", "take this `TOKEN` instead of a new one; - reads it from stdin, where no process list shows it")
 	t.jsonFlag(c)
 	return c
@@ -285,6 +290,25 @@ func (t *tokens) givenToken(flag string) (authz.Token, error) {
 		return authz.NewToken(strings.TrimRight(line, "\r\n")), nil
 	}
 	return authz.NewToken(flag), nil
+}
+
+// parseLimits reads the --limit flags.
+func parseLimits(flags []string) (l authz.Limits, err error) {
+	seen := map[string]bool{}
+	for _, flag := range flags {
+		name, value, ok := strings.Cut(flag, "=")
+		switch {
+		case !ok:
+			return l, fmt.Errorf("--limit %q: want NAME=VALUE, such as publish_rate=50", flag)
+		case seen[name]:
+			return l, fmt.Errorf("--limit %s is given twice", name)
+		}
+		seen[name] = true
+		if err := l.ParseLimit(name, value); err != nil {
+			return l, fmt.Errorf("--limit %s: %w", flag, err)
+		}
+	}
+	return l, nil
 }
 
 // parseExpiry reads a time from now, a date, or never, for which it returns the zero

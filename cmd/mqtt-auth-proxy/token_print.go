@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 )
 
@@ -26,6 +27,7 @@ type tokenView struct {
 	Certs       []string          `json:"certificate,omitempty"`
 	Upstream    *upstreamView     `json:"upstream,omitempty"`
 	ACL         string            `json:"acl,omitempty"`
+	Limits      json.RawMessage   `json:"limits,omitempty"`
 	Attrs       map[string]string `json:"client_attrs,omitempty"`
 	Comment     string            `json:"comment,omitempty"`
 	Line        int               `json:"line"`
@@ -49,6 +51,9 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 		}
 		if e.ACL != nil {
 			v.ACL = e.ACL.String()
+		}
+		if !e.Limits.Equal(authz.Limits{}) {
+			v.Limits = json.RawMessage(e.Limits.String())
 		}
 		if u := e.Upstream; u.Username != "" || !u.Password.IsZero() || u.ClientID != "" {
 			v.Upstream = &upstreamView{Username: u.Username, ClientID: u.ClientID}

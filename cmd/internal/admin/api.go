@@ -64,8 +64,10 @@ type Session struct {
 	// BytesUp and BytesDown are the bytes sent to the broker and to the device.
 	BytesUp   int64 `json:"bytes_up"`
 	BytesDown int64 `json:"bytes_down"`
-	// Denied is how many messages and topic filters its topic rules did not allow.
+	// Denied is how many messages and topic filters its topic rules, topic map or limits did not allow.
 	Denied int64 `json:"denied"`
+	// Holds is how often the device went over a rate of its limits.
+	Holds int64 `json:"holds"`
 	// IdleSeconds is how long ago data last came from or went to the device, or nil if the
 	// system does not know.
 	IdleSeconds *int64 `json:"idle_seconds,omitempty"`
@@ -113,7 +115,7 @@ func sessionOf(c *proxy.Client, a proxy.Activity) Session {
 	s := Session{
 		ID: c.ID, Subject: c.Subject(), TokenID: c.Grant.TokenID, Fingerprint: c.Fingerprint(), ClientID: c.ClientID,
 		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Server: c.Server, Since: c.Since.UTC(),
-		BytesUp: a.Up, BytesDown: a.Down, Denied: a.Denied,
+		BytesUp: a.Up, BytesDown: a.Down, Denied: a.Denied, Holds: a.Holds,
 	}
 	if a.Idle >= 0 {
 		idle := int64(a.Idle.Seconds())

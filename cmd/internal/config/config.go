@@ -105,7 +105,11 @@ type Limits struct {
 // SessionLimits bounds what a session may do if its grant has no limits of its own.
 type SessionLimits struct {
 	// MaxPacket is in bytes.
-	MaxPacket     int64  `yaml:"max_packet" type:"size" default:"0" min:"0" max:"256MiB" zero:"none" doc:"largest packet that a device may send, its header included; 0 = unlimited"`
+	MaxPacket    int64 `yaml:"max_packet" type:"size" default:"0" min:"0" max:"256MiB" zero:"none" doc:"largest packet that a device may send, its header included; 0 = unlimited"`
+	PublishRate  int   `yaml:"publish_rate" default:"0" min:"0" max:"1000000" zero:"none" doc:"messages a second that a device may publish; beyond that nothing is read from it until it may go on; 0 = unlimited"`
+	PublishBurst int   `yaml:"publish_burst" default:"0" min:"0" max:"1000000" zero:"default" doc:"messages that it may publish at once after a rest; 0 = as many as in a second"`
+	// ByteRate is in bytes a second.
+	ByteRate      int64  `yaml:"byte_rate" type:"size" default:"0" min:"0" max:"1024GiB" zero:"none" doc:"bytes a second that a device may send, after TLS; beyond that nothing is read from it until it may go on; 0 = unlimited"`
 	Subscriptions int    `yaml:"subscriptions" default:"0" min:"0" max:"10000" zero:"none" doc:"topic filters that a device may be subscribed to on one connection; 0 = unlimited"`
 	MaxQoS        string `yaml:"max_qos" default:"2" oneof:"0|1|2" required:"true" doc:"highest QoS of messages and subscriptions of a device"`
 	Retain        bool   `yaml:"retain" default:"true" doc:"whether a device may publish retained messages"`
@@ -151,6 +155,7 @@ type JWTSource struct {
 	ClientID         string        `yaml:"client_id" doc:"claim that lists the client ids that may use the token"`
 	Username         string        `yaml:"username" doc:"claim that lists the user names that may use the token"`
 	ACL              string        `yaml:"acl" doc:"claim that holds topic rules"`
+	Limits           string        `yaml:"limits" doc:"claim that holds limits"`
 	Attrs            []string      `yaml:"attrs" type:"pair" doc:"attributes for templates, each as name=claim"`
 	TLS              UpstreamTLS   `yaml:"tls"`
 }

@@ -77,7 +77,7 @@ func embedded(data string) *Config {
 		Limits: Limits{
 			Connections: none, PerAddress: none, SessionsPerSubject: none, ConnectRate: none, ConnectRatePerAddress: none,
 			OverLimit: "kick_oldest", WriteTimeout: time.Minute, Memory: Memory{Auto: true},
-			Session: SessionLimits{MaxPacket: none, Subscriptions: none, MaxQoS: "2", Retain: true},
+			Session: SessionLimits{MaxPacket: none, PublishRate: none, ByteRate: none, Subscriptions: none, MaxQoS: "2", Retain: true},
 		},
 		Token: Token{From: []string{"username"}},
 		Auth: Auth{
@@ -169,7 +169,7 @@ func full(work string) *Config {
 			Connections: 1000, PerAddress: 10, Pending: 2000, Handshakes: 64, SessionsPerSubject: 3, OverLimit: "refuse", WriteTimeout: 90 * time.Second,
 			ConnectRate: 500, ConnectBurst: 2000, ConnectRatePerAddress: 5, ConnectBurstPerAddress: 20,
 			Memory:  Memory{Size: 512 << 20},
-			Session: SessionLimits{MaxPacket: 256 << 10, Subscriptions: 100, MaxQoS: "1"},
+			Session: SessionLimits{MaxPacket: 256 << 10, PublishRate: 50, PublishBurst: 100, ByteRate: 1 << 20, Subscriptions: 100, MaxQoS: "1"},
 		},
 		Token: Token{From: []string{"password", "user_property:token"}},
 		Auth: Auth{Sources: []Source{{File: &FileSource{Path: at("state/devices.jsonl")}}, {File: &FileSource{Path: "/srv/more.jsonl"}}, {HTTP: &HTTPSource{
@@ -181,7 +181,7 @@ func full(work string) *Config {
 		}}, {JWT: &JWTSource{
 			URL: "https://id.example/jwks.json", Algorithms: []string{"ES256"}, Issuers: []string{"https://id.example/"}, Audiences: []string{"mqtt"},
 			AllowNoExpiry: true, StartWithoutKeys: true, Leeway: time.Second, Refresh: 11 * time.Second,
-			Subject: "device", ClientID: "cid", Username: "user", ACL: "rights", Attrs: []string{"site=realm.site"},
+			Subject: "device", ClientID: "cid", Username: "user", ACL: "rights", Limits: "quota", Attrs: []string{"site=realm.site"},
 			TLS: UpstreamTLS{CA: at("issuer-ca.pem"), Certificate: at("issuer-client.pem"), Key: at("issuer-key.pem"), ServerName: "id.example"},
 		}},
 			{JWT: &JWTSource{JWKSFile: at("jwks.json"), AnyAudience: true, Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},

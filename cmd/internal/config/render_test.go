@@ -118,6 +118,9 @@ limits:
   over_limit: kick_oldest # default
   session:
     max_packet: '0' # default
+    publish_rate: 0 # default
+    publish_burst: 0 # default
+    byte_rate: '0' # default
     subscriptions: 0 # default
     max_qos: '2' # default
     retain: true # default

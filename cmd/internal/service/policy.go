@@ -54,6 +54,7 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 // what is not limited is not set.
 func sessionLimits(c config.SessionLimits) (l authz.Limits) {
 	l.MaxPacket, l.Subscriptions = max(0, c.MaxPacket), max(0, int64(c.Subscriptions))
+	l.PublishRate, l.PublishBurst, l.ByteRate = max(0, int64(c.PublishRate)), int64(c.PublishBurst), max(0, c.ByteRate)
 	if qos := c.MaxQoS[0] - '0'; qos < 2 {
 		l.MaxQoS = &qos
 	}

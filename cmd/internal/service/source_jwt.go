@@ -78,6 +78,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		ClientID:         c.ClientID,
 		Username:         c.Username,
 		ACL:              c.ACL,
+		Limits:           c.Limits,
 		Attrs:            pairs(c.Attrs, "="),
 		TLS:              tokenjwt.TLSFiles{CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName},
 	}

@@ -31,7 +31,8 @@
 //     0x80). The filters of this connection count, each once, unless the broker refuses
 //     them. Those that a broker has kept for a persistent session are not known.
 //
-// Limits may be replaced while a session lasts.
+// The rates among the limits are applied by a [Pace], which tells the relay how much of what the
+// client has sent may go on. Limits may be replaced while a session lasts.
 //
 // # Packets of the client
 //

@@ -28,6 +28,11 @@
 //   - A side that takes no byte for [Pump.WriteTimeout] ends the pair. Until then nothing is
 //     read from the other side, so that memory stays bounded by one buffer per direction.
 //     That holds for a filter's answers, too.
+//   - A [Pacer] decides how much of what the client sends may be passed on now. Nothing more is
+//     read from a client of which something is held, and at most 64 KiB of it wait. The write
+//     timeout of the client begins again with the end of a hold, since a simple device does not
+//     read while its own write waits. The end of the client comes after all that is held. A
+//     pair that ends for another reason drops it.
 //   - A [Framer] follows what is passed on, so that the packet of a [CloseNotice] never lands
 //     inside another packet. A [Filter] may change what is passed on, or answer it.
 //   - A panic in a goroutine of the pair, which includes its framers, filters and layers, ends
@@ -77,6 +82,11 @@
 // has filled the buffer: for as long as the framer reports that a packet's body goes on (see
 // [Skipper]), or without limit where there is no framer. A filter has to agree. A pipe is borrowed only while bytes
 // flow.
+//
+// A goroutine whose client is held waits for a timer. A loop has one timer for all clients that
+// it holds, passes over their events, and reads again when their time has come (see
+// paced_linux.go). So a pair that has goroutines and is held becomes parking like one that has
+// nothing to move, and a client that goes on sending too fast stays in the loop.
 //
 // On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up its
 // goroutines, its buffers and the net.Conn, and keeps two descriptors in an event loop (see
