@@ -46,6 +46,7 @@
 //	renewal                tokens that devices renew by AUTH without reconnecting
 //	changed_rules          topic rules that change while a device is connected
 //	topic_map              topics that are mapped to a part of the broker for each device
+//	topic_map_clients      the same with Paho and mqtt.js, and a map that changes
 //	refusal                what a refused device sees, in every version
 //
 // Token services:
