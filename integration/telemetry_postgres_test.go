@@ -38,7 +38,8 @@ func awaitReady(t *testing.T, p *harness.Proxy) {
 func TestPostgresAndProxyAreKilledInTurn(t *testing.T) {
 	t.Parallel()
 	server := harness.StartPostgres(t)
-	p, _ := proxyWithPostgres(t, server, server.Database("fleet"))
+	server.Database("fleet")
+	p, _ := proxyWithPostgres(t, server, server.TLSDSN("fleet"))
 	token := p.Token("fleet")
 	p.Start()
 	awaitReady(t, p)
@@ -115,7 +116,7 @@ func TestTwoProxiesFailOver(t *testing.T) {
 	first, second := harness.StartPostgres(t), harness.StartPostgres(t)
 	dsn := first.Database("fleet")
 	a, fileOfA := proxyWithPostgres(t, first, dsn)
-	b, fileOfB := proxyWithPostgres(t, first, dsn)
+	b, fileOfB := proxyWithPostgres(t, first, first.SocketDSN("fleet"))
 	proxies := []*harness.Proxy{a, b}
 	tokens := make([]string, len(proxies))
 	for i, p := range proxies {

@@ -40,7 +40,7 @@ func BenchmarkStores(b *testing.B) {
 
 func benchmarkStores(b *testing.B, devices int) {
 	server := harness.StartPostgres(b, "max_wal_size=4GB")
-	ours := open(b, Options{DSNFile: dsnFile(b, server.Database("ours")+"&application_name=bench")})
+	ours := open(b, Options{DSNFile: dsnFile(b, server.Database("ours"))})
 	lite, err := sqlite.Open(b.Context(), sqlite.Options{Path: filepath.Join(b.TempDir(), "t.db")})
 	if err != nil {
 		b.Fatal(err)

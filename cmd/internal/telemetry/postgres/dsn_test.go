@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,7 +85,7 @@ func FuzzDSN(f *testing.F) {
 	f.Add("postgres://proxy:secret@db:5432/fleet?sslmode=verify-full")
 	f.Add("host=db user=proxy password='secret' sslkey=k")
 	f.Fuzz(func(t *testing.T, text string) {
-		if _, err := parseDSN(text); err != nil && err != errDSN {
+		if _, err := parseDSN(text); err != nil && !errors.Is(err, errDSN) {
 			t.Errorf("the error may quote the text: %v", err)
 		}
 	})

@@ -80,7 +80,7 @@ func (w *worker) flush(ctx context.Context) error {
 
 const (
 	// abandoned is after how many milliseconds another store takes over a note. A store that
-	// lives flushes every second.
+	// lives flushes every two seconds.
 	abandoned = 10_000
 	// clockSlack is how far the clock of the database may have been set back, in milliseconds.
 	clockSlack = 5_000

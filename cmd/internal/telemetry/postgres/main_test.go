@@ -4,6 +4,7 @@ package postgres
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -17,7 +18,13 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// A store takes longer to open than one of SQLite. The flag of the command line counts.
+	if err := flag.Set("rapid.checks", "20"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // dsnFile writes a DSN to a file of its own.
 func dsnFile(t testing.TB, text string) string {

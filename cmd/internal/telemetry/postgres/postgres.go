@@ -21,16 +21,17 @@
 //
 // Append and SetAttributes return nil only after the commit that holds the data. A device
 // always has the same of the writing connections. Each connection commits, as one group, what
-// was queued while it committed the group before. A group is one INSERT ... ON CONFLICT DO
-// NOTHING of arrays, which here is twice as fast as COPY into a temporary table. If a row of a
-// group exists already, the group is tried again with the rows that are there, which are locked
-// and merged with what has come.
+// was queued while it committed the group before. A group is one INSERT of arrays, which takes
+// half the time of COPY into a temporary table. If a row of a group exists already, the INSERT
+// fails. The group is then stored in a transaction that locks the rows that are there, merges
+// them with what has come, and inserts the rest with ON CONFLICT DO NOTHING. For some seconds
+// the connection stores all groups in that way.
 //
-// The table latest, the newest values, is written once a second. Until then they are in memory,
-// where readers of the same store see them; readers of other stores see them a second later. A
+// The table latest, the newest values, is written every two seconds. Until then they are in
+// memory, where readers of the same store see them; readers of other stores see them later. A
 // row of the table unflushed says since when a connection has stored messages that latest may
-// not have. What a process left behind that was killed is found by it and brought up to date
-// by the next process that starts, or by another one after some seconds.
+// not have. If the process is killed, the next process that starts, or another one after some
+// seconds, finds the row and brings latest up to date.
 //
 // # Failures
 //
