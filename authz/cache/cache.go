@@ -31,6 +31,7 @@ type Cache struct {
 	// is locked before a shard's lock. Hits do not lock it.
 	mu      sync.Mutex
 	closed  bool
+	used    bool // there has been a flight
 	flights map[key]*flight
 	recent  revocations
 	cooling timed[key, error]

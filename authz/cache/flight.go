@@ -43,7 +43,7 @@ func (c *Cache) launch(k key, hash [32]byte, r authz.Request, as class) (*flight
 		return nil, err
 	}
 	f := &flight{key: k, hash: hash, request: r, ticket: t, began: c.recent.last, done: make(chan struct{})}
-	c.flights[k] = f
+	c.flights[k], c.used = f, true
 	c.running.Go(func() { c.fly(f) })
 	return f, nil
 }

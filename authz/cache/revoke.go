@@ -51,12 +51,22 @@ func (c *Cache) Notify(ctx context.Context, revoked func(authz.Revocation)) erro
 		return nil
 	}
 	return n.Notify(ctx, func(r authz.Revocation) {
-		c.Revoke(r)
-		if c.options.Watched {
-			c.dropDenials()
+		if c.hasBeenUsed() {
+			c.Revoke(r)
+			if c.options.Watched {
+				c.dropDenials()
+			}
 		}
 		revoked(r)
 	})
+}
+
+// hasBeenUsed reports whether the source has been asked. Until then there is nothing to remove,
+// which matters for a source that withdraws a million tokens about which it is not asked here.
+func (c *Cache) hasBeenUsed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
 }
 
 // dropDenials drops all denials, since the source would decide otherwise about some of them
