@@ -15,24 +15,24 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 )
 
-// Options is how a file is read. Only Format must be set.
+// Options configure how a file is read. Only Format is required.
 type Options struct {
 	Format Format
 	// Workers bounds the checks; nil means workers of the file's own.
 	Workers *passwordhash.Workers
-	// Interval is the time between two looks at the file; 0 means 250 ms. A change is read
-	// after it has held still for one interval, or after three of them.
+	// Interval is the time between two checks of the file; 0 means 250 ms. A change is read once
+	// the file has not changed for one interval, or after three intervals at the latest.
 	Interval time.Duration
-	// OnReload is called for every version of the file, one call at a time: for those that
-	// took effect, the one that Open read included, and for later ones that were refused. It
-	// must not call Reload. Nil means no calls.
+	// OnReload is called for every version of the file that took effect, including the one that
+	// Open read, and for every later version that was refused. Calls do not overlap. It must not
+	// call Reload. Nil means no calls.
 	OnReload func(Reload)
 }
 
-// Reload is what became of one version of the file.
+// Reload describes the outcome for one version of the file.
 type Reload struct {
-	// Err is why the version was refused and the last good one stays in effect; nil if it
-	// took effect.
+	// Err is the reason why the version was refused and the last good one stays in effect. It is
+	// nil if the version took effect.
 	Err error
 	// Entries is the number of users that are in effect.
 	Entries int
@@ -50,12 +50,12 @@ type Status struct {
 	Fingerprint string
 	// Loaded is when the content in effect was last read or found unchanged.
 	Loaded time.Time
-	// Err is why a newer version is not in effect, nil if there is none.
+	// Err is the reason why a newer version is not in effect, or nil if there is none.
 	Err error
 }
 
-// File is a password file in use. Its methods may be called from many goroutines. It needs no
-// closing.
+// File is a password file in use. Its methods may be called by many goroutines at once. It need not
+// be closed.
 type File struct {
 	path    string
 	options Options
@@ -136,16 +136,16 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 	}
 }
 
-// has reports whether e is in effect as it is.
+// has reports whether e is still in effect, unchanged.
 func (f *File) has(e *entry) bool {
 	now := f.current.Load().users[e.user]
 	return now != nil && now.pair == e.pair
 }
 
-// Confirms reports whether the file knows the user of the grant g, and if so, whether a
-// session with it may go on: the hash of the password is the same. It is for sessions that
-// began before the file was added to the configuration, for which Notify has no changes to
-// report. The digest is g's own.
+// Confirms reports whether the file knows the user of the grant g, and if so, whether a session
+// with it may continue, because the hash of the password is the same. It is for sessions that began
+// before the file was added to the configuration, about which Notify does not report changes. The
+// digest is g's own.
 func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 	e := f.current.Load().users[g.Subject]
 	if e == nil || !g.IsPair() {
@@ -161,9 +161,9 @@ func (f *File) Status() Status {
 	return f.status
 }
 
-// Reload reads the file now. A version that lacks most of the old lines is taken to be
-// intended. It returns nil if the content is in effect, else why the last good version stays
-// in effect.
+// Reload reads the file now. It accepts a version that lacks most of the old lines, because the
+// caller has asked for it. It returns nil if the content is in effect, and otherwise the reason why
+// the last good version stays in effect.
 func (f *File) Reload(ctx context.Context) error {
 	if err := acquire(ctx, f.reading); err != nil {
 		return err
@@ -183,10 +183,10 @@ func (f *File) Reload(ctx context.Context) error {
 	}
 }
 
-// errChanging means that the file was written to while it was read. It passes.
+// errChanging means that the file was written to while it was read. It is temporary.
 var errChanging = errors.New("the file changes while it is read")
 
-// acquire takes the semaphore, or gives up when ctx is done.
+// acquire takes the semaphore, or returns an error when ctx is done.
 func acquire(ctx context.Context, semaphore chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -199,8 +199,8 @@ func acquire(ctx context.Context, semaphore chan struct{}) error {
 	}
 }
 
-// load reads the file and, if it is good, puts it into effect; asked means that Reload was
-// called. The caller holds f.reading.
+// load reads the file and, if it is valid, puts it into effect; asked means that Reload was called.
+// The caller holds f.reading.
 func (f *File) load(asked bool) error {
 	content, info, err := files.Read(f.path, maxSize)
 	if err != nil {
@@ -231,7 +231,7 @@ func (f *File) load(asked bool) error {
 		broken.Path = f.path
 	}
 	if err == nil && snap.blank && len(f.current.Load().users) > 0 {
-		err = fmt.Errorf("%s: empty, but %d users are in effect; if it is meant, write a line with a # into it", f.path, len(f.current.Load().users))
+		err = fmt.Errorf("%s: the file is empty, but %d users are in effect; if that is intended, write a line with a # into it", f.path, len(f.current.Load().users))
 	}
 	if err != nil {
 		return f.refuse(err)
@@ -240,10 +240,10 @@ func (f *File) load(asked bool) error {
 	return nil
 }
 
-// maxGone is how many lines may be gone in one version, whatever their share.
+// maxGone is how many lines a version may always lack, however few there were.
 const maxGone = 16
 
-// trust returns an error if snap lacks most of what is in effect and may be half a file.
+// trust returns an error if snap lacks most of what is in effect and may be an incomplete file.
 func (f *File) trust(snap *snapshot, replaced bool) error {
 	has := len(snap.users)
 	gone := len(f.current.Load().users) - has
@@ -253,22 +253,22 @@ func (f *File) trust(snap *snapshot, replaced bool) error {
 	return &ShrinkError{Path: f.path, Gone: gone, Left: has}
 }
 
-// ShrinkError is returned for a version of the file that lacks most of the users in effect
-// and of which nothing shows that it is whole.
+// ShrinkError is returned for a version of the file that lacks most of the users in effect and may
+// be incomplete.
 type ShrinkError struct {
 	// Path is the file as it was named by the caller.
 	Path string
-	// Gone and Left are how many users the version lacks and has.
+	// Gone is how many users the version lacks, Left how many it has.
 	Gone, Left int
 }
 
 // Error includes what to do if the change is intended.
 func (e *ShrinkError) Error() string {
 	return fmt.Sprintf("%s: %d of %d users are gone, and the file was written in place, where a write may have been cut short; "+
-		"if it is meant, reload, or rename a whole file over this one", e.Path, e.Gone, e.Gone+e.Left)
+		"if that is intended, request a reload, or rename a complete file over this one", e.Path, e.Gone, e.Gone+e.Left)
 }
 
-// refuse reports a version that does not take effect, and returns why.
+// refuse reports a version that does not take effect, and returns the reason.
 func (f *File) refuse(err error) error {
 	s := f.Status()
 	s.Err = err

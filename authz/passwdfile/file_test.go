@@ -84,7 +84,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestTwoDevicesWithOnePassword: each is who it is, whatever the other one is.
+// TestTwoDevicesWithOnePassword: each device gets the grant of its own user name.
 func TestTwoDevicesWithOnePassword(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", "the same for all"), line("b", "the same for all"))
@@ -102,13 +102,13 @@ func TestTwoDevicesWithOnePassword(t *testing.T) {
 	}
 }
 
-// TestOnlyPairsLogIn: a token is no password, and a password alone lets no device in.
+// TestOnlyPairsLogIn: neither a token nor a password without its user name is accepted.
 func TestOnlyPairsLogIn(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))
 	f := mustOpen(t, path, Options{})
 	if authz.Takes(f) != authz.Pairs {
-		t.Error("the file takes something else than pairs")
+		t.Error("the file accepts credentials other than pairs")
 	}
 	for name, r := range map[string]authz.Request{
 		"a token":         {Token: authz.NewToken(of("a")), Username: "a", Password: authz.NewToken(of("a"))},
@@ -125,7 +125,7 @@ func TestOnlyPairsLogIn(t *testing.T) {
 	}
 }
 
-// TestBusyIsNoDenial: a check without room says nothing about the password.
+// TestBusyIsNoDenial: a check for which there is no worker is not a denial.
 func TestBusyIsNoDenial(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))
@@ -139,7 +139,7 @@ func TestBusyIsNoDenial(t *testing.T) {
 	}
 }
 
-// TestUnknownUserCostsNoHash: made-up names cannot take the processors.
+// TestUnknownUserCostsNoHash: made-up user names cannot occupy the processors.
 func TestUnknownUserCostsNoHash(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))
@@ -219,7 +219,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no colon":           {Mosquitto, good + "# x\npump-7\n", ":3: no colon"},
 		"no user":            {Mosquitto, ":$6$x$y\n", ":1: no user name"},
 		"no hash":            {Mosquitto, "pump-7:\n", ":1: no hash after the colon"},
-		"in the clear":       {Mosquitto, good + "pump-7:hunter2hunter2\n", ":2: a password in the clear; mosquitto_passwd -U"},
+		"plain text": {Mosquitto, good + "pump-7:hunter2hunter2\n", ":2: a password in plain text; mosquitto_passwd -U"},
 		"twice":              {Mosquitto, good + line("b", "x") + good, ":3: the same user name as in line 1"},
 		"long user":          {Mosquitto, strings.Repeat("u", 257) + ":x\n", ":1: a user name of 257 bytes"},
 		"NUL":                {Mosquitto, "a\x00b:x\n", "control characters"},
@@ -279,7 +279,7 @@ func TestWindowsLineEnds(t *testing.T) {
 	}
 }
 
-// FuzzParse: no content panics, and what is accepted gives each line its user.
+// FuzzParse: no content causes a panic, and each line of an accepted file has a user.
 func FuzzParse(f *testing.F) {
 	f.Add("mosquitto", "# x\n\n"+line("a", "b")+line("c", "d"))
 	f.Add("htpasswd", "u:$2y$04$mNh1CP47W4hkLTwhmEg1nOt21Kf0sctMV.KMI7s1Kz3YQw8UqXpCa\r\n")

@@ -47,11 +47,11 @@ const (
 	maxFaults = 20
 )
 
-// Fault is one thing that is wrong with a file.
+// Fault is one mistake in a file.
 type Fault struct {
 	// Line counts from 1.
 	Line int
-	// Reason is what is wrong and what to do, without a user name or a hash in it.
+	// Reason says what is wrong and what to do. It contains no user name and no hash.
 	Reason string
 }
 
@@ -60,8 +60,7 @@ type Fault struct {
 type FormatError struct {
 	// Path is the file as it was named by the caller.
 	Path string
-	// Faults holds the first of the faults, at least one and at most 20, in the order of
-	// their lines.
+	// Faults has the first faults, at least one and at most 20, in the order of their lines.
 	Faults []Fault
 }
 
@@ -83,7 +82,7 @@ func (e *FormatError) Error() string {
 // snapshot is the content of one version of the file. It never changes.
 type snapshot struct {
 	users map[string]*entry
-	blank bool // there is nothing but blank lines
+	blank bool // there are only blank lines
 }
 
 // entry is one line.
@@ -95,7 +94,7 @@ type entry struct {
 	grant atomic.Pointer[authz.Grant] // made when first asked for
 }
 
-// authorization returns the entry's grant, the same one to everybody.
+// authorization returns the entry's grant, which all its sessions share.
 func (e *entry) authorization() *authz.Grant {
 	if g := e.grant.Load(); g != nil {
 		return g
@@ -163,7 +162,7 @@ func (p *parser) line(n int, line []byte) error {
 	case !utf8.Valid(line):
 		return errors.New("is not valid UTF-8")
 	case bytes.ContainsFunc(line, unicode.IsControl):
-		return errors.New("holds control characters, such as NUL: the file is damaged")
+		return errors.New("the line has control characters, such as NUL: the file is damaged")
 	}
 	user, stored, ok := strings.Cut(string(line), ":")
 	switch {
@@ -191,9 +190,9 @@ func (p *parser) hash(stored string) (passwordhash.Hash, error) {
 	case stored == "":
 		return h, errors.New("no hash after the colon; a user without a password cannot be let in")
 	case err != nil && p.format == Mosquitto && !strings.Contains(stored, "$"):
-		return h, errors.New("a password in the clear; mosquitto_passwd -U hashes all of a file")
+		return h, errors.New("a password in plain text; mosquitto_passwd -U hashes all passwords of a file")
 	case err != nil && p.format == Htpasswd:
-		return h, fmt.Errorf("%w; htpasswd -B makes bcrypt", err)
+		return h, fmt.Errorf("%w; htpasswd -B makes bcrypt hashes", err)
 	case err == nil && !slices.ContainsFunc(p.hashes, func(s string) bool { return strings.HasPrefix(stored, s) }):
 		return h, fmt.Errorf("a hash that files of format %s do not have; these begin with %s", p.format, strings.Join(p.hashes, ", "))
 	default:
@@ -207,9 +206,8 @@ type difference struct {
 	ended                   []string // token ids
 }
 
-// since compares the snapshot with an older one and takes over the entries that are the
-// same, so that sessions go on sharing their grants. It must be called before the snapshot is
-// published.
+// since compares the snapshot with an older one and adopts the entries that have not changed, so
+// that sessions continue to share their grants. It must be called before the snapshot is published.
 func (s *snapshot) since(old *snapshot) (d difference) {
 	for user, e := range s.users {
 		was := old.users[user]

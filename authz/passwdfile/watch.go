@@ -18,7 +18,7 @@ const (
 	// fullCheck is the time after which the content is compared even if the file looks the
 	// same: a clock that was set back, or two writes in one tick of it, hide a change.
 	fullCheck = 10 * time.Second
-	// maxMoving is the number of looks after which a file that goes on changing is read
+	// maxMoving is the number of checks after which a file that keeps changing is read
 	// nevertheless.
 	maxMoving = 3
 )
@@ -27,7 +27,7 @@ const (
 // file.
 type stamp struct{ info fs.FileInfo }
 
-// stampOf returns the stamp of the file that path leads to, through any links.
+// stampOf returns the stamp of the file at path, following symbolic links.
 func stampOf(path string) stamp {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -43,23 +43,23 @@ func (s stamp) equal(o stamp) bool {
 	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
 }
 
-// sameFile reports whether both are of one file, whatever it holds.
+// sameFile reports whether both stamps are of the same file, even if its content differs.
 func (s stamp) sameFile(o stamp) bool {
 	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)
 }
 
-// watch is what is known of the file on disk. It belongs to the holder of File.reading.
+// watch is what is known about the file on disk. Only the holder of File.reading may use it.
 type watch struct {
 	read    stamp             // of what was read last
 	sum     [sha256.Size]byte // of its content
 	moving  stamp             // of a change that has not been read yet
-	looks   int               // at that change
+	looks int // checks since that change was seen
 	checked time.Time         // when the content was compared
 }
 
-// Notify implements [authz.Notifier]. While it runs the file is watched, by name and through
-// links, so that renames and exchanged links are seen. It revokes by token id. One call
-// watches; another one waits for its turn.
+// Notify implements [authz.Notifier]. While it runs, it watches the file by name and follows
+// symbolic links, so it also notices renames and links that are swapped. It revokes by token id.
+// One call at a time watches; further calls wait until it ends.
 func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
 	if acquire(ctx, f.watching) != nil {
 		return nil
@@ -79,7 +79,7 @@ func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error
 	}
 }
 
-// look reads the file if it has changed and now holds still.
+// look reads the file if it has changed and is no longer being written.
 func (f *File) look(ctx context.Context) {
 	if acquire(ctx, f.reading) != nil {
 		return
@@ -101,7 +101,7 @@ func (f *File) look(ctx context.Context) {
 		w.looks++
 		return
 	}
-	// A file that was written to meanwhile is looked at again. Every other error is reported.
+	// A file that was written to meanwhile is checked again. Every other error is reported.
 	if err := f.load(false); !errors.Is(err, errChanging) {
 		w.looks = 0
 	}
@@ -120,8 +120,8 @@ func (f *File) revoke(ids []string) {
 	}
 }
 
-// deliver hands out what is waiting. What it cannot hand out before ctx ends is left for the
-// next call of Notify.
+// deliver reports the revocations that are waiting. Those that it cannot report before ctx ends are
+// left for the next call of Notify.
 func (f *File) deliver(ctx context.Context, revoked func(authz.Revocation)) {
 	f.mu.Lock()
 	ids := slices.Sorted(maps.Keys(f.revoked))

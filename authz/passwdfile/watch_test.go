@@ -101,7 +101,7 @@ func TestGrantIsShared(t *testing.T) {
 	})
 }
 
-// TestBadVersionKeepsTheLastGood: no device is locked out, and none is let in.
+// TestBadVersionKeepsTheLastGood: a bad version changes nothing about who may connect.
 func TestBadVersionKeepsTheLastGood(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, path string){
 		"a bad line": func(t *testing.T, path string) { put(t, path, line("a", of("a")), "b\n") },
@@ -135,7 +135,7 @@ func TestBadVersionKeepsTheLastGood(t *testing.T) {
 	}
 }
 
-// TestHalfOfAFileIsNotBelieved: unless something shows that it is meant.
+// TestHalfOfAFileIsNotBelieved: it takes effect only if it was renamed or a reload was requested.
 func TestHalfOfAFileIsNotBelieved(t *testing.T) {
 	var lines, ids []string
 	for i := range 40 {
@@ -164,7 +164,7 @@ func TestHalfOfAFileIsNotBelieved(t *testing.T) {
 	})
 }
 
-// TestWriteIsWaitedFor: a file that is being written is read when it holds still.
+// TestWriteIsWaitedFor: a file that is being written is read once it no longer changes.
 func TestWriteIsWaitedFor(t *testing.T) {
 	watchFile(t, []string{line("a", of("a")), line("b", of("b"))}, func(t *testing.T, w *watched) {
 		put(t, w.path, line("a", of("a")))

@@ -9,10 +9,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// Hash is a stored hash of a password. [Parse] returns one; the zero Hash fits no password.
-// It prints nothing of what is stored.
+// Hash is a stored hash of a password. [Parse] returns one; the zero Hash matches no password.
+// Package fmt prints no part of the stored hash.
 type Hash struct {
-	// An interface that holds pointers, at which package fmt stops.
+	// The interface contains a pointer, which package fmt does not follow.
 	scheme scheme
 }
 
@@ -23,13 +23,13 @@ type scheme interface {
 	cost() cost
 }
 
-// cost is what a check takes.
+// cost is the time and memory of a check.
 type cost struct {
 	processors int
 	memory     int64 // in bytes
 }
 
-// maxText is the length in bytes of the longest hash that is looked at.
+// maxText is the length of the longest hash that is parsed, in bytes.
 const maxText = 1024
 
 // Parse reads a stored hash. Its error says what is wrong without repeating any of it.
@@ -37,7 +37,7 @@ func Parse(text string) (Hash, error) {
 	if len(text) > maxText {
 		return Hash{}, fmt.Errorf("a hash of more than %d bytes", maxText)
 	}
-	if strings.ContainsFunc(text, unicode.IsControl) { // base64 passes over line ends
+	if strings.ContainsFunc(text, unicode.IsControl) { // base64 ignores line ends
 		return Hash{}, errors.New("a hash with control characters")
 	}
 	for _, f := range []struct {
@@ -80,12 +80,12 @@ func unsupported(text string) error {
 			return fmt.Errorf("%s is not supported; %s", known.name, supported)
 		}
 	}
-	return errors.New("not a hash of a known form, perhaps a password in the clear or a hash of crypt; " + supported)
+	return errors.New("not a hash of a known form, perhaps a password in plain text or a hash of crypt; " + supported)
 }
 
-// Matches computes the hash of the password, which may take more than a second and 128 MiB,
-// and reports whether it is h. An error means that it could not be computed.
-// [Workers.Check] bounds how many do that at once.
+// Matches computes the hash of the password, which may take more than a second and 128 MiB, and
+// reports whether it is h. An error means that the hash could not be computed. [Workers.Check]
+// bounds how many calls run at once.
 func (h Hash) Matches(password authz.Token) (bool, error) {
 	text := password.Reveal()
 	if h.scheme == nil || strings.IndexByte(text, 0) >= 0 {

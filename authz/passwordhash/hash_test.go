@@ -65,7 +65,7 @@ func TestHashesOfOtherPrograms(t *testing.T) {
 	}
 }
 
-// TestMadeHashFits: what Make returns is read back, fits the password and no other.
+// TestMadeHashFits: Parse reads what Make returns, and it matches the password and no other.
 func TestMadeHashFits(t *testing.T) {
 	first, err := Make(authz.NewToken(password))
 	if err != nil {
@@ -83,7 +83,7 @@ func TestMadeHashFits(t *testing.T) {
 	}
 }
 
-// TestBcryptLooksAt72Bytes: as every other bcrypt does.
+// TestBcryptLooksAt72Bytes: only the first 72 bytes count, as in other implementations.
 func TestBcryptLooksAt72Bytes(t *testing.T) {
 	h := mustParse(t, "$2y$04$abcdefghijklmnopqrstuubzadhGtS2zEF.gu0yd0opP6cVzb.e0i") // of 80 x, by crypt
 	if !fits(t, h, strings.Repeat("x", 80)) || !fits(t, h, strings.Repeat("x", 72)) || fits(t, h, strings.Repeat("x", 71)) {
@@ -95,7 +95,7 @@ func TestParseRefuses(t *testing.T) {
 	digest := strings.Repeat("A", 86) + "=="
 	for text, want := range map[string]string{
 		"":                                  "not a hash",
-		"hunter2":                           "in the clear",
+		"hunter2": "in plain text",
 		"$apr1$fq2vEoCQ$q.Er9B6TN.xvb8qMX6": "MD5 of Apache ($apr1$) is not supported; supported are",
 		"{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=": "SHA-1",
 		"$5$RkqDRQ06ukgurzv1$ecY1esOPOTU":   "SHA-256 crypt",
@@ -189,8 +189,8 @@ func TestArgonParameters(t *testing.T) {
 	})
 }
 
-// FuzzParse: no text panics, costs more than the bounds or comes back in an error, and what
-// is accepted is accepted again.
+// FuzzParse: no text causes a panic, exceeds the bounds on cost or appears in an error, and a text
+// that was accepted is accepted again.
 func FuzzParse(f *testing.F) {
 	for _, text := range foreignHashes {
 		f.Add(text)

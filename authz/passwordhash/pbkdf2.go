@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// maxRounds is the most rounds of PBKDF2.
+	// maxRounds is the largest number of PBKDF2 rounds that is accepted.
 	maxRounds = 2_000_000
-	// madeRounds is how many a hash of Make has.
+	// madeRounds is the number of rounds in a hash of Make.
 	madeRounds = 210_000
 	// minDigest and maxDigest are the lengths in bytes that a digest may have.
 	minDigest, maxDigest = 16, 64
@@ -29,7 +29,7 @@ const (
 type pbkdf2Hash struct {
 	sha256 bool // instead of SHA-512
 	rounds int
-	salts  [][]byte // the one that was meant is not known if there are several
+	salts [][]byte // several if it is not known which one was meant
 	digest []byte
 }
 
@@ -56,9 +56,9 @@ func derive(newHash func() hash.Hash, password string, salt []byte, rounds, leng
 
 func (p *pbkdf2Hash) cost() cost { return cost{processors: 1} }
 
-// Make returns a hash of the password with a salt of its own, for [Parse]: PBKDF2 with
-// SHA-512 and 210,000 rounds, in the form of Mosquitto. That takes about a tenth of a second
-// of a processor, and passwords may have any length.
+// Make returns a hash of the password with a salt of its own, for [Parse]: PBKDF2 with SHA-512 and
+// 210,000 rounds, in the form of Mosquitto. That takes about a tenth of a second of processor time.
+// Passwords may have any length.
 func Make(password authz.Token) (string, error) {
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails
@@ -115,7 +115,7 @@ func parseGoAuthPHC(rest string) (scheme, error) {
 	return s, err
 }
 
-// goAuth returns a hash whose salt may be meant as it is written.
+// goAuth returns a hash whose salt may be base64 or plain text.
 func goAuth(encoding *base64.Encoding, sha256 bool, rounds, salt, digest string) (scheme, error) {
 	h := &pbkdf2Hash{sha256: sha256}
 	var err error
@@ -184,7 +184,7 @@ func decodeDigest(encoding *base64.Encoding, digest string) ([]byte, error) {
 	d, err := encoding.Strict().DecodeString(digest)
 	switch {
 	case err != nil:
-		return nil, errors.New("the hash is not base64: it was cut, or is of another program")
+		return nil, errors.New("the hash is not base64: it is incomplete or belongs to another program")
 	case len(d) < minDigest || len(d) > maxDigest:
 		return nil, fmt.Errorf("the hash has %d bytes; %d to %d are allowed", len(d), minDigest, maxDigest)
 	}

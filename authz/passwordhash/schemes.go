@@ -16,7 +16,7 @@ import (
 const (
 	maxBcryptCost = 14
 	bcryptLength  = 60
-	// maxArgonKiB is the most memory of argon2id, and the rest what it may do with it.
+	// maxArgonKiB is the largest memory of argon2id; the others bound its time.
 	maxArgonKiB, maxArgonPasses, maxArgonLanes = 128 << 10, 16, 16
 )
 
