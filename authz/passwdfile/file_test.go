@@ -219,7 +219,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no colon":           {Mosquitto, good + "# x\npump-7\n", ":3: no colon"},
 		"no user":            {Mosquitto, ":$6$x$y\n", ":1: no user name"},
 		"no hash":            {Mosquitto, "pump-7:\n", ":1: no hash after the colon"},
-		"plain text": {Mosquitto, good + "pump-7:hunter2hunter2\n", ":2: a password in plain text; mosquitto_passwd -U"},
+		"plain text":         {Mosquitto, good + "pump-7:hunter2hunter2\n", ":2: a password in plain text; mosquitto_passwd -U"},
 		"twice":              {Mosquitto, good + line("b", "x") + good, ":3: the same user name as in line 1"},
 		"long user":          {Mosquitto, strings.Repeat("u", 257) + ":x\n", ":1: a user name of 257 bytes"},
 		"NUL":                {Mosquitto, "a\x00b:x\n", "control characters"},

@@ -188,7 +188,7 @@ func (p *parser) line(n int, line []byte) error {
 func (p *parser) hash(stored string) (passwordhash.Hash, error) {
 	switch h, err := passwordhash.Parse(stored); {
 	case stored == "":
-		return h, errors.New("no hash after the colon; a user without a password cannot be let in")
+		return h, errors.New("no hash after the colon; a user without a password cannot connect")
 	case err != nil && p.format == Mosquitto && !strings.Contains(stored, "$"):
 		return h, errors.New("a password in plain text; mosquitto_passwd -U hashes all passwords of a file")
 	case err != nil && p.format == Htpasswd:

@@ -53,7 +53,7 @@ type watch struct {
 	read    stamp             // of what was read last
 	sum     [sha256.Size]byte // of its content
 	moving  stamp             // of a change that has not been read yet
-	looks int // checks since that change was seen
+	looks   int               // checks since that change was seen
 	checked time.Time         // when the content was compared
 }
 

@@ -6,7 +6,9 @@
 //	workers := passwordhash.NewWorkers(0)
 //	good, err := workers.Check(ctx, hash, password)
 //
-// # Hashes [Parse] recognizes these by their prefix:
+// # Hashes
+//
+// [Parse] recognizes these by their prefix:
 //
 //	$7$ROUNDS$SALT$HASH                  Mosquitto 1.6 and later: PBKDF2 with SHA-512
 //	$6$SALT$HASH                         Mosquitto before: SHA-512 of password and salt

@@ -95,7 +95,7 @@ func TestParseRefuses(t *testing.T) {
 	digest := strings.Repeat("A", 86) + "=="
 	for text, want := range map[string]string{
 		"":                                  "not a hash",
-		"hunter2": "in plain text",
+		"hunter2":                           "in plain text",
 		"$apr1$fq2vEoCQ$q.Er9B6TN.xvb8qMX6": "MD5 of Apache ($apr1$) is not supported; supported are",
 		"{SHA}EfatjsUqKYSrqv18O1FlA3hcIHI=": "SHA-1",
 		"$5$RkqDRQ06ukgurzv1$ecY1esOPOTU":   "SHA-256 crypt",

@@ -29,7 +29,7 @@ const (
 type pbkdf2Hash struct {
 	sha256 bool // instead of SHA-512
 	rounds int
-	salts [][]byte // several if it is not known which one was meant
+	salts  [][]byte // several if it is not known which one was meant
 	digest []byte
 }
 

@@ -12,12 +12,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-// maxMemory is how many bytes all checks together may take.
+// maxMemory bounds the memory of all checks together, in bytes.
 const maxMemory = 256 << 20
 
-// Workers bounds the checks that run at once, by processors and by memory. It is made by
-// [NewWorkers] and safe for concurrent use. It has no goroutines of its own: a check runs in
-// that of its caller.
+// Workers bounds the checks that run at once, by processors and by memory. Make one with
+// [NewWorkers]. It is safe for concurrent use. It has no goroutines of its own: a check runs in the
+// goroutine of its caller.
 type Workers struct {
 	size               int
 	processors, memory *semaphore.Weighted
@@ -40,12 +40,12 @@ func NewWorkers(n int) *Workers {
 	return &Workers{size: n, processors: semaphore.NewWeighted(int64(n)), memory: semaphore.NewWeighted(maxMemory)}
 }
 
-// Size returns how many checks run at once, for the places of a cache before a source.
+// Size returns how many checks run at once. A cache in front of a source should let as many
+// through.
 func (w *Workers) Size() int { return w.size }
 
-// Check reports whether the password is the one of the hash. It waits until there is room
-// for the check. If ctx ends before, the error is [authz.ErrBusy]; a check that has begun is
-// not cut off.
+// Check reports whether the password is the one of the hash. It waits until there is room for the
+// check. If ctx ends first, the error is [authz.ErrBusy]; a check that has begun runs to its end.
 func (w *Workers) Check(ctx context.Context, h Hash, password authz.Token) (bool, error) {
 	if h.scheme == nil {
 		return false, nil

@@ -38,9 +38,9 @@ func run(args []string) int {
 	return 0
 }
 
-// detach makes a command that serves independent of the reader of its output. A reader that
-// ends must not end the program (a write to a pipe without a reader raises SIGPIPE), and one
-// that stalls must not hold it up. Every other command ends when its output has been read.
+// detach makes a command that serves devices independent of the reader of its output. A reader that
+// ends must not end the program (a write to a pipe without a reader raises SIGPIPE), and one that
+// stalls must not block it. Every other command may depend on its reader.
 func (p *program) detach() {
 	signal.Ignore(syscall.SIGPIPE)
 	if f, ok := p.stderr.(*os.File); ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
-// program is what every command works with: the streams, environment and signals of the
+// program is the environment of a command: the streams, environment variables and signals of the
 // process.
 type program struct {
 	stdout, stderr io.Writer
@@ -46,13 +46,13 @@ Without any configuration it runs with a bundled broker that stores telemetry:
 	return root
 }
 
-// configFlags adds the flags that say where the configuration is.
+// configFlags adds the flags that name the configuration.
 func (p *program) configFlags(c *cobra.Command) {
 	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment apply")
 	c.Flags().StringVar(&p.dataDir, "data", "", "data `DIR`, instead of the config's (default ./mqtt-auth-proxy-data)")
 }
 
-// one makes a command demand exactly one argument, which its errors call what.
+// one makes a command require exactly one argument, which its errors call what.
 func one(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {

@@ -99,8 +99,8 @@ func idle(seconds *int64) string {
 	return (time.Duration(*seconds) * time.Second).String()
 }
 
-// printable returns a text that a device or a file has chosen: as it is if a terminal can
-// show it, else quoted.
+// printable returns a text from a device or a file: unchanged if a terminal can show it, and
+// otherwise quoted.
 func printable(text string) string {
 	if quoted := strconv.Quote(text); quoted != `"`+text+`"` {
 		return quoted

@@ -12,8 +12,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// flatten turns a config file into the environment that says the same, with the
-// help of nothing but the naming rule.
+// flatten turns a config file into the environment that says the same, with the help of the naming
+// rule alone.
 func flatten(v any, name string) []string {
 	var environ []string
 	switch v := v.(type) {

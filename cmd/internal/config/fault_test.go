@@ -47,7 +47,7 @@ func TestManyFaultsAreCounted(t *testing.T) {
 		fmt.Fprintf(&text, "key%d: x\n", i)
 	}
 	lines := strings.Split(reasons(t, write(t, text.String())), "\n")
-	if len(lines) != 101 || lines[100] != "proxy.yaml: 150 more faults are not listed; mend these first" {
+	if len(lines) != 101 || lines[100] != "proxy.yaml: 150 more faults are not listed; correct these first" {
 		t.Errorf("%d lines, last %q", len(lines), lines[len(lines)-1])
 	}
 }

@@ -397,7 +397,7 @@ func TestUnreadableFile(t *testing.T) {
 
 // A txtar file cannot hold these.
 func TestBadText(t *testing.T) {
-	const bad = "holds a byte that YAML text cannot hold; save the file as UTF-8 without control characters"
+	const bad = "has a byte that is not allowed in YAML; save the file as UTF-8 without control characters"
 	for text, want := range map[string]string{
 		"log:\n  level: \xff":     "proxy.yaml:2: " + bad,
 		"\n\nlog: {level: \x01}":  "proxy.yaml:3: " + bad,
@@ -415,7 +415,7 @@ func TestBadText(t *testing.T) {
 
 func TestFlagFaults(t *testing.T) {
 	o := Options{WorkDir: t.TempDir(), DataDir: "a\nb"}
-	if got, want := reasons(t, o), "flag: --data: holds a control character or is not UTF-8; remove it"; got != want {
+	if got, want := reasons(t, o), "flag: --data: has a control character or is not UTF-8; remove it"; got != want {
 		t.Errorf("faults %s, want %s", got, want)
 	}
 	o = Options{WorkDir: t.TempDir(), Path: "a\nb"}

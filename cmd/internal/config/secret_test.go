@@ -154,7 +154,7 @@ func TestExposedSecretsAreWarnings(t *testing.T) {
 	}
 	config := filepath.Join(o.WorkDir, o.Path)
 	put(t, config, "upstream: {password: x}", 0o644)
-	want = "proxy.yaml:1: upstream.password: stands in a file that everyone on this machine may read; chmod o-r the file, or move the secret to password_file"
+	want = "proxy.yaml:1: upstream.password: is in a file that everyone on this machine may read; chmod o-r the file, or move the secret to password_file"
 	if c := load(t, o); len(c.Warnings) != 1 || c.Warnings[0].String() != want {
 		t.Errorf("Warnings = %v, want %s", c.Warnings, want)
 	}

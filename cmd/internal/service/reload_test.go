@@ -98,7 +98,7 @@ func TestBadConfigChangesNothing(t *testing.T) {
 	for name, tt := range map[string]struct{ yaml, want string }{
 		"typing mistake": {"listenerz: []\n", "proxy.yaml:1: listenerz: is an unknown key"},
 		"not YAML":       {"listeners: [\n", "proxy.yaml:"},
-		"empty":          {"\n# nothing\n", "the file says nothing"},
+		"empty":          {"\n# nothing\n", "the file has no keys"},
 		"restart":        {bundledConfig + "data: elsewhere\n", "proxy.yaml:5: data: has changed and needs a restart"},
 		"write timeout":  {bundledConfig + "limits: {write_timeout: 2s}\n", "proxy.yaml:5: limits.write_timeout: has changed and needs a restart"},
 		"other broker":   {bundledConfig + "upstream: {servers: ['tcp://127.0.0.1:1']}\n", "upstream.servers: has changed and needs a restart"},

@@ -17,7 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
-// Handler serves the reading part of ThingsBoard's telemetry REST API from store, under
+// Handler serves the part of ThingsBoard's telemetry REST API that reads, from store, under
 // /api/plugins/telemetry/DEVICE/{subject}, where subject is the device's percent-encoded name:
 //
 //	GET .../keys/timeseries
@@ -26,15 +26,15 @@ import (
 //	GET .../keys/attributes[/CLIENT_SCOPE]
 //	GET .../values/attributes[/CLIENT_SCOPE]?keys=a,b
 //
-// key=a&key=b asks for the same as keys=a,b and is the only way to ask for a key with a comma.
-// Without startTs and endTs the answer is the newest value of each key, or of all if no key is
-// named, and null at the present time for a key that the device does not have. The other
-// parameters are those of [Query]. Values are strings unless useStrictDataTypes is true;
-// attributes always have their own type.
+// key=a&key=b means the same as keys=a,b and is the only way to name a key with a comma. Without
+// startTs and endTs the answer is the newest value of each key, or of all if no key is named, and
+// null at the present time for a key that the device does not have. The other parameters are those
+// of [Query]. Values are strings unless useStrictDataTypes is true; attributes always have their
+// own type.
 //
-// An answer is at most about 16 MiB of values. Four questions are answered at once, others
-// wait up to ten seconds. Errors are problem details (RFC 9457): 400 for the question, also
-// for one whose answer would be larger, 503 for the store or too many questions. The caller
+// An answer has at most about 16 MiB of values. Four requests are answered at once; others wait up
+// to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at fault or its
+// answer would be too large, 503 if the store fails or there are too many requests. The caller
 // authenticates the readers.
 func Handler(store Reader) http.Handler {
 	api := readAPI{store}
@@ -75,7 +75,7 @@ func inTurn(h http.Handler) http.Handler {
 			h.ServeHTTP(w, r)
 		case <-timeout.C:
 			w.Header().Set("Retry-After", "1")
-			problem.Write(w, http.StatusServiceUnavailable, "too many questions are asked at once: ask again later")
+			problem.Write(w, http.StatusServiceUnavailable, "there are too many requests at once: try again later")
 		case <-r.Context().Done():
 		}
 	})
@@ -173,7 +173,7 @@ func (a readAPI) values(r *http.Request, p params) (any, error) {
 	return timeseries{points, strict}, nil
 }
 
-// timeseries is written as JSON value by value, so that a large answer is in memory once.
+// timeseries is written as JSON value by value, so that a large answer is in memory only once.
 type timeseries struct {
 	points map[string][]Point
 	strict bool

@@ -87,7 +87,7 @@ func TestHandlerProblems(t *testing.T) {
 		"values/timeseries?keys=a&startTs=0&endTs=1&orderBy=up":           `{"title":"Bad Request","status":400,"detail":"telemetry query: order is neither ASC nor DESC"}`,
 		"values/timeseries?keys=a&startTs=0&endTs=1&intervalType=WEEK":    `{"title":"Bad Request","status":400,"detail":"intervalType: only MILLISECONDS is served"}`,
 		"values/timeseries?startTs=0&endTs=1":                             `{"title":"Bad Request","status":400,"detail":"telemetry query: no keys"}`,
-		"values/timeseries?keys=a&startTs=1&endTs=0":                      `{"title":"Bad Request","status":400,"detail":"telemetry query: the end lies before the start"}`,
+		"values/timeseries?keys=a&startTs=1&endTs=0":                      `{"title":"Bad Request","status":400,"detail":"telemetry query: the end is before the start"}`,
 		"values/timeseries?keys=a&useStrictDataTypes=yes":                 `{"title":"Bad Request","status":400,"detail":"useStrictDataTypes: neither true nor false"}`,
 		"values/timeseries?keys=%zz":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
 		"values/timeseries?keys=a;b":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid semicolon separator in query"}`,

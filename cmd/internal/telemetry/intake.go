@@ -21,7 +21,7 @@ import (
 type Intake struct {
 	// Store is where the payloads go. It is required.
 	Store Writer
-	// StrictJSON refuses what is not RFC 8259 and casts nothing.
+	// StrictJSON refuses payloads that are not RFC 8259 and converts no strings to numbers.
 	StrictJSON bool
 	// Now is the clock for messages without a ts; nil means time.Now.
 	Now func() time.Time
@@ -43,9 +43,9 @@ func (i *Intake) Stats() IntakeStats {
 	return IntakeStats{Refused: i.refused.Load(), Ahead: i.ahead.Load()}
 }
 
-// Telemetry stores a payload published to v1/devices/me/telemetry, which may hold nothing.
-// It returns nil once the payload is durable, a [*PayloadError] if it can never be stored,
-// and any other error if it was not stored now.
+// Telemetry stores a payload published to v1/devices/me/telemetry, which may be empty. It returns
+// nil once the payload is durable, a [*PayloadError] if it can never be stored, and any other error
+// if it was not stored now.
 func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) error {
 	return i.withMemory(ctx, data, func(now time.Time) error {
 		messages, err := payload.Parse(data, now, i.grammar())
@@ -110,8 +110,8 @@ func (i *Intake) grammar() payload.Options {
 	return payload.Options{Strict: i.StrictJSON, MaxBytes: MaxPayload}
 }
 
-// checkAhead gives messages whose ts lies too far ahead the time of arrival, because the
-// clock that it comes from does not show when they were made. Strict JSON refuses them.
+// checkAhead replaces a ts that is too far ahead of the clock by the time of arrival, because the
+// device's clock must be wrong. With strict JSON it refuses such messages.
 func (i *Intake) checkAhead(messages []payload.Message, now time.Time) error {
 	if !ClockIsSet(now) {
 		return nil
@@ -122,7 +122,7 @@ func (i *Intake) checkAhead(messages []payload.Message, now time.Time) error {
 		switch {
 		case m.TS <= last:
 		case i.StrictJSON:
-			return &PayloadError{Reason: "ts lies more than a day ahead"}
+			return &PayloadError{Reason: "ts is more than a day ahead"}
 		default:
 			m.TS, m.Arrived = now.UnixMilli(), true
 			i.ahead.Add(1)

@@ -113,7 +113,7 @@ func TestIntakeCountsWhatTheStoreRefuses(t *testing.T) {
 	}
 }
 
-// TestTimeFarAheadBecomesThatOfArrival: it must not stay the newest for ever.
+// TestTimeFarAheadBecomesThatOfArrival: otherwise it would be the newest value for years.
 func TestTimeFarAheadBecomesThatOfArrival(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 	var r recorder

@@ -39,9 +39,9 @@ func (p params) one(name string) (string, error) {
 	return "", badRequest("%s: given more than once", name)
 }
 
-// keys returns the keys of the question, each once; nil means all. The parameter keys is a
-// list with commas. The parameter key is one key as it is, and the only way to ask for one
-// with a comma. Both may be repeated. As in ThingsBoard, an empty list means all.
+// keys returns the keys of the request, each once; nil means all. The parameter keys is a list with
+// commas. The parameter key is one key as it is, and the only way to ask for one with a comma. Both
+// may be repeated. As in ThingsBoard, an empty list means all.
 func (p params) keys() ([]string, error) {
 	var keys []string
 	for _, key := range p["key"] {

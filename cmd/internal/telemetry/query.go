@@ -28,10 +28,10 @@ type Query struct {
 	// Start and End are in milliseconds since 1970-01-01 UTC. Start belongs to the span, End
 	// does not.
 	Start, End int64
-	// Limit is the most points for each key; 0 means 100. Keys times Limit may not exceed
-	// 200,000. Aggregates have no limit. The points of one time stay together, even beyond the
-	// limit, so that a reader misses nothing who continues with the time of the last point as
-	// End or, in ascending order, with the millisecond after it as Start.
+	// Limit is the most points for each key; 0 means 100. Keys times Limit may not exceed 200,000.
+	// Aggregates have no limit. The points of one time stay together, even beyond the limit, so
+	// that a reader misses nothing when it continues with the time of the last point as End or, in
+	// ascending order, with the millisecond after it as Start.
 	Limit int
 	// Order is "ASC", the oldest first, or "DESC". Empty means DESC, and ASC for aggregates.
 	// Points of one time are in the order of their arrival, or in its reverse.
@@ -69,7 +69,7 @@ func (q *Query) check() error {
 	case len(q.Keys) == 0:
 		return fmt.Errorf("%w: no keys", ErrQuery)
 	case q.End < q.Start:
-		return fmt.Errorf("%w: the end lies before the start", ErrQuery)
+		return fmt.Errorf("%w: the end is before the start", ErrQuery)
 	case q.Order != "" && q.Order != "ASC" && q.Order != "DESC":
 		return fmt.Errorf("%w: order is neither ASC nor DESC", ErrQuery)
 	case q.Interval < 0:
@@ -93,9 +93,8 @@ func (q *Query) intervals() uint64 {
 	return n
 }
 
-// Points returns the points that q asks for, by key. Keys without points are missing. An
-// error wraps [ErrQuery] if the question is at fault, also if the answer would be larger
-// than 16 MiB.
+// Points returns the points that q asks for, by key. Keys without points are missing. An error
+// wraps [ErrQuery] if the query is at fault or the answer would be larger than 16 MiB.
 func Points(ctx context.Context, store Reader, q Query) (map[string][]Point, error) {
 	if err := q.check(); err != nil {
 		return nil, err

@@ -205,7 +205,7 @@ func (d *decoder) secret(v reflect.Value, f field, n *node, path string) {
 	if file == nil {
 		d.field(v, f, inline, at)
 		if inline != nil && inline.origin.from == fromFile && d.exposed && v.String() != "" {
-			d.warn(inline.origin, at, "stands in a file that everyone on this machine may read; chmod o-r the file, or move the secret to "+f.pair)
+			d.warn(inline.origin, at, "is in a file that everyone on this machine may read; chmod o-r the file, or move the secret to "+f.pair)
 		}
 		return
 	}

@@ -47,15 +47,14 @@
 //
 // # Strictness
 //
-// Unknown keys, unknown variables, keys set twice, keys without a value, a second document,
-// merge keys (<<), tags (!!int) and values out of range are faults. All are reported at
-// once. A value is its text: 1.2 and "1.2" are the same, and a version is never rounded to
-// a number on its way. Aliases work and are bounded, as is the size of the file. An empty
-// file is the default configuration.
+// Unknown keys, unknown variables, keys set twice, keys without a value, a second document, merge
+// keys (<<), tags (!!int) and values out of range are faults. All are reported at once. A value is
+// read from its text: 1.2 and "1.2" are the same, and a version is never rounded to a number.
+// Aliases work; their number and the size of the file are bounded. An empty file is the default
+// configuration.
 //
-// Variables that Kubernetes adds to a pod for a Service (APP_SERVICE_HOST,
-// APP_PORT=tcp://...) are ignored, because the most natural name of the Service must not
-// stop the program.
+// Variables that Kubernetes adds to a pod for a Service (APP_SERVICE_HOST, APP_PORT=tcp://...) are
+// ignored, because otherwise the program could not start next to a Service with its own name.
 //
 // # Paths
 //

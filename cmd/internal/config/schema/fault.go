@@ -63,15 +63,14 @@ func sortFaults(faults []Fault) []Fault {
 	if len(faults) <= maxFaults {
 		return faults
 	}
-	rest := Fault{Source: faults[0].Source, Reason: fmt.Sprintf("%d more faults are not listed; mend these first", len(faults)-maxFaults)}
+	rest := Fault{Source: faults[0].Source, Reason: fmt.Sprintf("%d more faults are not listed; correct these first", len(faults)-maxFaults)}
 	return append(faults[:maxFaults:maxFaults], rest)
 }
 
 func rank(f Fault) int { return slices.Index([]string{"default", "flag", "environment"}, f.Source) }
 
-// Report collects the faults of a configuration while it is loaded. Checks of several
-// keys use it to leave alone what is at fault already, so that one mistake is reported
-// once.
+// Report collects the faults of a configuration while it is loaded. Checks of several keys use it
+// to skip keys that are already at fault, so that a mistake is reported only once.
 type Report struct {
 	origins    *Origins
 	faults     []Fault

@@ -9,29 +9,29 @@ import (
 	"slices"
 )
 
-// Options say how a T is written and where one comes from.
+// Options configure how a T is written and where its values come from.
 type Options[T any] struct {
 	// Prefix begins the name of every variable of the program, such as "APP_". A
 	// variable named by the prefix and CONFIG names the config file.
 	Prefix string
-	// Types are the types that type tags name and the engine does not know.
+	// Types are further types that type tags may name.
 	Types map[string]Type
-	// Example is a line of a config file, for a fault that has to show one.
+	// Example is a line of a config file, which some faults show.
 	Example string
-	// Check looks at what concerns several keys. A key at fault holds its default or
-	// is empty. Nil means no further checks.
+	// Check checks rules about several keys. A key at fault has its default or is empty. Nil means
+	// no further checks.
 	Check func(v *T, r *Report)
 
 	// Path is the config file. Empty means the file that the environment names, or none.
 	Path string
-	// Environ is the environment as of [os.Environ].
+	// Environ is the environment, in the form of [os.Environ].
 	Environ []string
 	// Flags take precedence over the environment.
 	Flags []Flag
 	// WorkDir is the working directory. Empty means that of the process.
 	WorkDir string
-	// Whole makes a file without a single key a fault. At the start of a program such a
-	// file means the defaults. Later on it is what a write that failed has left.
+	// Whole makes a file without any key a fault. At the start of a program such a file means the
+	// defaults. In a running program it is more likely what a failed write has left.
 	Whole bool
 }
 
@@ -108,7 +108,7 @@ func (d *decoder) read(path string, whole bool, example string) *node {
 	root := newTreeReader(fromFile, d.report.add).read(data)
 	switch {
 	case whole && root != nil && root.form == section && len(root.entries) == 0:
-		d.report.add(origin{from: fromFile}, "", "the file says nothing, which a running program does not take for the defaults; write at least one key, or restart")
+		d.report.add(origin{from: fromFile}, "", "the file has no keys, which a running program does not take for the defaults; write at least one key, or restart")
 		return nil
 	case root == nil || root.form == section:
 		return root

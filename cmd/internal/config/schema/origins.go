@@ -8,13 +8,13 @@ import (
 
 // Origins says where the values of a loaded configuration were set.
 type Origins struct {
-	// Hash names the content that was loaded, in hexadecimal: the config file, the
-	// environment, the flags and every secret file. Content with the same hash yields
-	// the same configuration. Keep it to yourself: a weak secret can be guessed from it.
+	// Hash names the content that was loaded, in hexadecimal: the config file, the environment, the
+	// flags and every secret file. Content with the same hash yields the same configuration. Do not
+	// publish it: a weak secret can be guessed from it.
 	Hash string
 	// Files are the absolute paths of the files whose content is in Hash.
 	Files []string
-	// Warnings are mistakes that stop nothing: secrets that every user of the machine
+	// Warnings are mistakes that do not stop the program: secrets that every user of the machine
 	// may read.
 	Warnings []Fault
 
@@ -27,8 +27,8 @@ type Origins struct {
 // Paths returns every file and directory that the configuration names, by key.
 func (o *Origins) Paths() map[string]string { return maps.Clone(o.paths) }
 
-// Fault returns a mistake that came to light after [Load], such as a file that cannot be
-// opened. Its place is where the key, or else the section around it, was set.
+// Fault returns a mistake that was found after [Load], such as a file that cannot be opened. Its
+// place is where the key, or else the section around it, was set.
 func (o *Origins) Fault(key, reason string) Fault { return o.fault(o.of(key), key, reason) }
 
 // of returns where a key or, failing that, the section around it was set.

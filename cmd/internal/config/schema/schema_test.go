@@ -99,7 +99,7 @@ func TestZeroFollowsTheTag(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	if _, _, err := Load(options(t, "limit: -1")); err == nil {
-		t.Error("the value that stands for none can be written itself")
+		t.Error("the value that means none can be written in a file")
 	}
 }
 

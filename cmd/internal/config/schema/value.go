@@ -20,15 +20,15 @@ import (
 // repeat text that may hold a credential.
 type Type func(text string) (value any, err error)
 
-// None is what a key whose tag says zero:"none" holds when 0 is written. Libraries take
-// 0 for their default and everything below for none.
+// None is the value of a key with the tag zero:"none" when 0 is written. Libraries take 0 for their
+// default and negative values for none.
 const None = -1
 
 // types are those of [Options].
 type types map[string]Type
 
-// read parses the text of a field and holds it against the field's tags. It returns an
-// int64 for everything that has bounds. Its errors are reasons of faults.
+// read parses the text of a field and checks it against the field's tags. It returns an int64 for
+// everything that has bounds. Its errors are reasons of faults.
 func (t types) read(f field, text string) (any, error) {
 	if text == "" && f.typ.Kind() == reflect.String {
 		if f.required {
@@ -85,7 +85,7 @@ func (t types) parse(k kind, text string) (any, error) {
 		return text, nil
 	}
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
-		return nil, errors.New("holds a control character or is not UTF-8; remove it")
+		return nil, errors.New("has a control character or is not UTF-8; remove it")
 	}
 	switch k {
 	case kindString, kindPath, kindDataPath, kindDataDir:
@@ -184,8 +184,7 @@ func FormatSize(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// Quote returns a value as it may stand in the reason of a fault: quoted, and at most 64
-// bytes of it.
+// Quote returns a value for use in the reason of a fault: quoted, and at most 64 bytes of it.
 func Quote(text string) string {
 	const longest = 64
 	if len(text) > longest {

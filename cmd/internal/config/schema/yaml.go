@@ -19,9 +19,8 @@ const (
 	maxNodes = 5_000     // values, each use of an alias counted anew
 )
 
-// treeReader turns YAML into nodes. The library only parses. Keys and values are judged
-// here and by the decoder, because the library's own messages name Go types and quote
-// values.
+// treeReader turns YAML into nodes. The library only parses. Keys and values are checked here and
+// by the decoder, because the library's own messages name Go types and quote values.
 type treeReader struct {
 	from  from
 	fault func(at origin, path, reason string)
@@ -38,7 +37,7 @@ func newTreeReader(from from, fault func(at origin, path, reason string)) *treeR
 // returns nil after a fault that makes the rest unreadable.
 func (r *treeReader) read(data []byte) *node {
 	if line := badText(data); line > 0 {
-		r.fault(r.at(line), "", "holds a byte that YAML text cannot hold; save the file as UTF-8 without control characters")
+		r.fault(r.at(line), "", "has a byte that is not allowed in YAML; save the file as UTF-8 without control characters")
 		return nil
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(data), yaml.WithPlugin(loaderlimits.New(loaderlimits.DepthValue(maxDepth))))
@@ -111,7 +110,7 @@ func (r *treeReader) syntax(err error) {
 func (r *treeReader) node(y *yaml.Node, at origin) *node {
 	if r.nodes++; !r.full && r.nodes > maxNodes {
 		r.full = true
-		r.fault(at, "", "holds too many values, or aliases that repeat too many; write a smaller file")
+		r.fault(at, "", "has too many values, or aliases that repeat too many; write a smaller file")
 	}
 	switch {
 	case r.full:
@@ -162,8 +161,8 @@ func (r *treeReader) section(y *yaml.Node, at origin) *node {
 	return n
 }
 
-// printableKey returns a key as it may stand in a fault: unchanged if it consists of the
-// characters of keys, else quoted, and cut after longest bytes.
+// printableKey returns a key for use in a fault: unchanged if it consists of the characters of
+// keys, else quoted, and cut after longest bytes.
 func printableKey(key string, longest int) string {
 	if len(key) > longest {
 		key = key[:longest] + "..."

@@ -14,19 +14,19 @@
 //	{"ts": ms, "values": {"key": value}}   one message at the device's time
 //	[ ... ]                                several messages of either shape
 //
-// The second shape needs both members. Without "values", "ts" is a key like any other; with
-// both, other members are ignored. ts counts milliseconds since 1970. An attributes payload is
-// one object of the first shape. [] and {} are valid and hold nothing.
+// The second shape needs both members. Without "values", "ts" is a key like any other; with both,
+// other members are ignored. ts counts milliseconds since 1970. An attributes payload is one object
+// of the first shape. [] and {} are valid and empty.
 //
 // # Grammar
 //
 // The default grammar is RFC 8259 and, beyond it: keys and values without quotes or in single
-// quotes, = and => for the colon, ; for the comma, /* */, // and # comments, raw control
-// characters and \' in strings, an array element that is left out as null, true, false and null
-// in any case, a UTF-8 byte order mark, and the prefix )]}'. A shell that removes the quotes
-// from {"temperature":25} therefore does no harm. An unquoted value ends at white space and at
-// any of { } [ ] : , ; = / \ #. A byte that is not part of UTF-8 becomes U+FFFD. A trailing
-// comma in an object, a second document, and a document that is a scalar are errors.
+// quotes, = and => for the colon, ; for the comma, /* */, // and # comments, raw control characters
+// and \' in strings, an array element that is left out as null, true, false and null in any case, a
+// UTF-8 byte order mark, and the prefix )]}'. The text {temperature:25}, which is left when a shell
+// removes the quotes, is therefore accepted. An unquoted value ends at white space and at any of {
+// } [ ] : , ; = / \ #. A byte that is not part of UTF-8 becomes U+FFFD. A trailing comma in an
+// object, a second document, and a document that is a scalar are errors.
 //
 // # Types
 //
@@ -75,7 +75,7 @@ const maxKey = 255
 // Options bound and select the grammar. The zero value is the lenient grammar
 // with the default limits.
 type Options struct {
-	// Strict accepts only RFC 8259, and casts nothing.
+	// Strict accepts only RFC 8259 and converts no strings to numbers.
 	Strict bool
 	// MaxBytes is the longest payload in bytes; 0 means 1 MiB. Numbers whose exponent is
 	// written out may add no more than that again.
@@ -117,8 +117,8 @@ type Field struct {
 	Value Value
 }
 
-// Error says why a payload was refused. It is permanent: the same payload fails every time. It
-// never quotes the payload.
+// Error says why a payload was refused. It is permanent: the same payload fails every time. Its
+// text does not quote the payload.
 type Error struct {
 	// Offset is the byte in the payload, from 0, at which the fault was found.
 	Offset int

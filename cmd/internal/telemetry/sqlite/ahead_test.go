@@ -10,6 +10,6 @@ import (
 func TestClockThatIsNotSet(t *testing.T) {
 	s := open(t, Options{Now: func() time.Time { return time.UnixMilli(1000) }, Retention: time.Second})
 	if _, ok := s.aheadCutoff(s.opts.Now()); ok {
-		t.Error("retention deletes what lies ahead of a clock that is not set")
+		t.Error("retention deletes messages ahead of a clock that is not set")
 	}
 }

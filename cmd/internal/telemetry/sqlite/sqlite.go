@@ -58,7 +58,7 @@ type Options struct {
 	// with 0700. SQLite keeps a -wal and a -shm file next to it, and the file with .lock at
 	// its end holds the id of the process that has it open.
 	Path string
-	// Retention is how long messages are kept by their own time; 0 or less means for ever.
+	// Retention is how long messages are kept by their own time; 0 or less means forever.
 	Retention time.Duration
 	// Durability says which failures stored data survives. "sync" (also if empty): the loss of
 	// power. "os": the end of the process; a loss of power takes the last commits. "none": the

@@ -56,7 +56,7 @@ func checkHTTP(t *testing.T, s Suite) {
 	}
 }
 
-// checkHTTPSubjects: devices may have any names, which a path holds percent-encoded.
+// checkHTTPSubjects: a device may have any name, which is percent-encoded in the path.
 func checkHTTPSubjects(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	for i, subject := range []string{"plain", "with space", "a/b", "a%2Fb", "..", ".", "日本", "a?b#c", "CN=dev,O=x", "a+b", `q"q`, "100%"} {

@@ -77,7 +77,8 @@ func genMessages(t *rapid.T) []payload.Message {
 	}), 1, 4).Draw(t, "messages")
 }
 
-// checkModel appends and reopens at random and asks random questions.
+// checkModel appends messages and reopens the store at random, and compares random queries with the
+// model.
 func checkModel(t *testing.T, s Suite) {
 	rapid.Check(t, func(rt *rapid.T) {
 		f, m := s.open(t, 0), model{}

@@ -90,8 +90,8 @@ func checkMergeBound(t *testing.T, s Suite) {
 	f.check("latest", f.latest("d", "b", "c"), `c=1@5`)
 }
 
-// checkAllOrNothing: a message that is refused takes the others of its payload along, and
-// nothing of other devices.
+// checkAllOrNothing: if one message of a payload is refused, none of the payload is stored. Other
+// devices are not affected.
 func checkAllOrNothing(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	text := strings.Repeat("x", telemetry.MaxPayload*6/10)
@@ -162,7 +162,7 @@ func checkAttributeBound(t *testing.T, s Suite) {
 	}
 }
 
-// checkKeyBound: no device makes the list of its keys so long that reading it hurts others.
+// checkKeyBound: no device can have so many keys that reading them slows others down.
 func checkKeyBound(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	send := func(device string, from, to int) error {
