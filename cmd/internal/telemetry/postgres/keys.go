@@ -31,6 +31,7 @@ const (
 // admit refuses the requests of a group that would give a device too many keys.
 func (w *worker) admit(ctx context.Context, group []*request) error {
 	if err := w.meet(ctx, group); err != nil {
+		w.keys = nil // because it has devices that were not counted
 		return err
 	}
 	for i, r := range group {
@@ -38,7 +39,10 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 		for _, m := range r.rows {
 			fields += len(m.Fields)
 		}
-		if w.keys[r.device]+fields <= telemetry.MaxKeys || fields == 0 {
+		if fields == 0 {
+			continue
+		}
+		if w.keys[r.device]+fields <= telemetry.MaxKeys {
 			w.keys[r.device] += fields
 			continue
 		}
