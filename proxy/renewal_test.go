@@ -331,22 +331,25 @@ func TestRecheckOfARenewedToken(t *testing.T) {
 
 // TestRenewalBringsRules which take effect at once, or end the session.
 func TestRenewalBringsRules(t *testing.T) {
+	first := aclOf(t, authz.DenyRest, "a", "gone")
 	for name, tt := range map[string]struct {
+		first  *authz.ACL
 		topics []string
-		will   bool
 		ends   Cause
 	}{
-		"wider":                  {topics: []string{"a", "b", "gone"}},
-		"narrower, subscription": {topics: []string{"gone"}, ends: "rights_changed"},
-		"narrower, will":         {topics: []string{"a"}, ends: "will_withdrawn"},
+		"wider":                       {first, []string{"a", "b", "gone"}, ""},
+		"narrower, subscription":      {first, []string{"gone"}, "rights_changed"},
+		"narrower, will":              {first, []string{"a"}, "will_withdrawn"},
+		"the first":                   {nil, []string{"a", "b", "gone"}, ""},
+		"the first, not for the will": {nil, []string{"a", "b"}, "will_withdrawn"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newAuthBench(t)
-				first, later := aclOf(t, authz.DenyRest, "a", "gone"), aclOf(t, authz.DenyRest, tt.topics...)
+				later := aclOf(t, authz.DenyRest, tt.topics...)
 				b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
 					if r.Token.Reveal() == "alpha/1" {
-						return &authz.Grant{Subject: "alpha", ACL: first}, nil
+						return &authz.Grant{Subject: "alpha", ACL: tt.first}, nil
 					}
 					return &authz.Grant{Subject: "alpha", ACL: later}, nil
 				})

@@ -20,7 +20,7 @@ type rules struct {
 	values authz.ACLValues // without those of the grant
 	level  byte
 
-	will *packets.Will // without payload; nil if there is none that rights are about
+	will *packets.Will // without payload; nil if there is none
 
 	mu      sync.Mutex
 	control inspect.Control
@@ -88,7 +88,11 @@ func (r *rules) bind(g *authz.Grant) (rights inspect.Rights, err error) {
 // bindRights binds topic rules and topic map to this session, and applies them to the will.
 func (c *conn) bindRights() (err error) {
 	r := c.login.session.rules()
-	if r == nil || !r.apply(c.login.client.Grant) {
+	if r == nil {
+		return nil
+	}
+	r.rememberWill(c.login.connect)
+	if !r.apply(c.login.client.Grant) {
 		return nil
 	}
 	if r.now, err = r.bind(c.login.client.Grant); err != nil {
@@ -105,11 +109,19 @@ func (c *conn) bindRights() (err error) {
 	if c.login.will, err = inspect.Will(r.now.ACL, r.now.Topics, will); err != nil {
 		return refuse(WillTopic, err)
 	}
-	r.will = &packets.Will{Topic: strings.Clone(will.Topic), QoS: will.QoS, Retain: will.Retain}
-	if topic, ok := will.Properties.ResponseTopic(); ok {
+	return nil
+}
+
+// rememberWill remembers the will of p. Rights that come later may not allow it, even if there are
+// none now.
+func (r *rules) rememberWill(p *packets.Connect) {
+	if !p.HasWill {
+		return
+	}
+	r.will = &packets.Will{Topic: strings.Clone(p.Will.Topic), QoS: p.Will.QoS, Retain: p.Will.Retain}
+	if topic, ok := p.Will.Properties.ResponseTopic(); ok {
 		r.will.Properties = packets.Properties(nil).With(packets.ResponseTopic, topic)
 	}
-	return nil
 }
 
 // willReason is the reason for the code with which a will is over a limit.
