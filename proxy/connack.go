@@ -128,10 +128,7 @@ func (c *conn) agreeOnClientID(ack *packets.Connack) (changed bool, err error) {
 	if !ok {
 		return false, nil
 	}
-	client := *c.login.client
-	client.ClientID = id
-	c.login.client = &client
-	c.login.session.publish(c.login.client)
+	c.login.client = c.login.session.change(func(client *Client) { client.ClientID = id })
 	if !c.srv.registry.claim(c.login.session, id) {
 		return false, refuse(UpstreamUnavailable, errors.New("the broker assigned a client id with which another subject has a session"))
 	}

@@ -87,7 +87,7 @@ func (c *conn) newSession(g *authz.Grant) *session {
 	if r := c.newRules(g); c.arrival.ws != nil || r != nil {
 		s.extras = &extras{ws: c.arrival.ws, rules: r, renewal: c.newRenewal()}
 	}
-	s.publish(c.newClient(g))
+	s.client.Store(c.newClient(g))
 	return s
 }
 

@@ -11,7 +11,7 @@ import (
 func newSession(t *testing.T, r *registry, subject string) *session {
 	t.Helper()
 	s := &session{}
-	s.publish(&Client{ClientID: "of-" + subject, Grant: &authz.Grant{Subject: subject}})
+	s.client.Store(&Client{ClientID: "of-" + subject, Grant: &authz.Grant{Subject: subject}})
 	if !r.register(r.beginCheck(), s) {
 		t.Fatal("not admitted")
 	}

@@ -64,8 +64,18 @@ func (s *session) rules() *rules {
 // current returns the session's Client as it is now.
 func (s *session) current() *Client { return s.client.Load() }
 
-// publish replaces the session's Client.
-func (s *session) publish(c *Client) { s.client.Store(c) }
+// change replaces the session's Client by a copy with a change, and returns that. The grant may
+// be replaced at the same time, by that of a token file that was edited.
+func (s *session) change(change func(*Client)) *Client {
+	for {
+		old := s.current()
+		next := *old
+		change(&next)
+		if s.client.CompareAndSwap(old, &next) {
+			return &next
+		}
+	}
+}
 
 // start hands the pair to the pump. A session that was cut before ends at once, but with
 // a DISCONNECT: its client has received a CONNACK already.

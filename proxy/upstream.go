@@ -125,10 +125,7 @@ func (c *conn) exchange(ctx context.Context, nc net.Conn, out *packets.Connect) 
 func (c *conn) attach(l Link) {
 	c.link.conn, c.login.session.release = l.Conn, l.Release
 	if l.Server != "" {
-		client := *c.login.client
-		client.Server = l.Server
-		c.login.client = &client
-		c.login.session.publish(c.login.client)
+		c.login.client = c.login.session.change(func(client *Client) { client.Server = l.Server })
 	}
 }
 

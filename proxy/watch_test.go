@@ -229,3 +229,44 @@ func TestGrantAlteredWhileItIsGiven(t *testing.T) {
 		}
 	})
 }
+
+// beforeLink is an Upstream that calls a function before it returns a connection.
+type beforeLink struct {
+	Upstream
+	call func()
+}
+
+func (u beforeLink) Connect(ctx context.Context, r *ConnectRequest, greet Greet) (Link, error) {
+	link, err := u.Upstream.Connect(ctx, r, greet)
+	u.call()
+	return link, err
+}
+
+// TestGrantAlteredDuringTheConnectionToTheBroker: the session begins with the new grant and ends
+// when that expires.
+func TestGrantAlteredDuringTheConnectionToTheBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, u := withTwoBrokers(t)
+		n := make(notifier)
+		go b.srv.Watch(t.Context(), n)
+		b.policy.Authorizer = grantOf(authz.Grant{TokenID: "id", Subject: "alpha"})
+		b.policy.Upstream = beforeLink{u, func() {
+			n <- authz.Revocation{TokenHash: authz.NewToken(goodToken).Hash(), Grant: &authz.Grant{
+				TokenID: "id", Subject: "alpha", Attrs: map[string]string{"n": "1"}, Expires: time.Now().Add(time.Minute),
+			}}
+			time.Sleep(second)
+		}}
+		p := with(5, "", goodToken)
+		u.first.answer.Properties = packets.Properties(nil).With(packets.AssignedClientIdentifier, "made-up")
+		b.mustLogin(p)
+		for client := range b.srv.Clients() {
+			if client.Grant.Attrs["n"] != "1" || client.Server != "first" || client.ClientID != "made-up" {
+				t.Errorf("the session has %+v", client)
+			}
+		}
+		time.Sleep(time.Hour)
+		if end := b.lastEnd(); !errors.Is(end.Err, ErrExpired) {
+			t.Errorf("the session ended with %v", end.Err)
+		}
+	})
+}
