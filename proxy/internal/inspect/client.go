@@ -275,7 +275,6 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 			codes = append(codes, noSubscription)
 			continue
 		}
-		c.limits.subscriptions.remove(filter)
 		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
 		payload = out
 		codes = append(codes, passedOn)
@@ -284,6 +283,7 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	v, err := c.passFilters(&s, payload, codes)
 	if err == nil {
 		c.control.forget(&asked, codes)
+		c.limits.subscriptions.remove(&asked, codes)
 	}
 	return v, err
 }
@@ -312,7 +312,9 @@ func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []p
 		for i := range codes {
 			codes[i] = refusedFilter(c.level, packets.QuotaExceeded)
 		}
-		c.limits.subscriptions.answered(s.PacketID, codes)
+		if answer == packets.SUBACK {
+			c.limits.subscriptions.answered(s.PacketID, codes)
+		}
 	}
 	ack := packets.Suback{Type: answer, PacketID: s.PacketID, Codes: codes}
 	c.scratch = ack.Append(c.scratch, c.level)

@@ -92,9 +92,9 @@ func (c *counting) add(filter string) (denied string) {
 	return ""
 }
 
-// ask records that the broker is asked about the filters that were added.
+// ask records that the broker is asked about the filters that are passed on.
 func (c *counting) ask(id uint16) {
-	if len(c.added) > 0 {
+	if c.passed > 0 && c.limits.counted() {
 		c.limits.subscriptions.ask(id, c.added)
 	}
 }

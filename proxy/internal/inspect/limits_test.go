@@ -156,6 +156,7 @@ func TestSubscriptionsAreCounted(t *testing.T) {
 		step(subscribe(level, packets.SUBSCRIBE, "a", "b", "c"), subscribe(level, packets.SUBSCRIBE, "a", "b"), "")
 		answer(suback(level, 1, 1), suback(level, 1, 1, no))
 		step(subscribe(level, packets.SUBSCRIBE, "b"), subscribe(level, packets.SUBSCRIBE, "b"), "")
+		answer(suback(level, 1), suback(level, 1))
 		step(subscribe(level, packets.SUBSCRIBE, "d"), "", suback(level, no))
 		step(subscribe(level, packets.UNSUBSCRIBE, "a"), subscribe(level, packets.UNSUBSCRIBE, "a"), "")
 		// The broker refuses one, which then does not count.
@@ -169,6 +170,55 @@ func TestSubscriptionsAreCounted(t *testing.T) {
 		if !slices.Equal(*reported, want) {
 			t.Errorf("level %d: reported %q", level, *reported)
 		}
+	}
+}
+
+// TestSubscriptionsOfOnePacketIdentifier: a client that uses an identifier again before the answer
+// gets no room by a filter that the broker refuses.
+func TestSubscriptionsOfOnePacketIdentifier(t *testing.T) {
+	for _, level := range []byte{4, 5} {
+		for name, first := range map[string][]string{"new": {"a"}, "counted already": {"a", "a"}} {
+			up, down, _, _ := limited(t, level, `{"subscriptions":2}`)
+			pass := func(f *inspect.Filter, in string) string {
+				t.Helper()
+				out, _, err := feed(f, in, len(in))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return out
+			}
+			for _, filter := range first {
+				pass(up, subscribe(level, packets.SUBSCRIBE, filter))
+			}
+			for range len(first) - 1 {
+				pass(down, suback(level, 0x80))
+			}
+			pass(up, subscribe(level, packets.SUBSCRIBE, "b"))
+			pass(down, suback(level, 0x80)) // for a
+			pass(down, suback(level, 0))    // for b
+			pass(up, subscribe(level, packets.SUBSCRIBE, "c"))
+			pass(down, suback(level, 0))
+			if more := pass(up, subscribe(level, packets.SUBSCRIBE, "d")); more != "" {
+				t.Errorf("level %d, %s: a filter too many is passed on: %x", level, name, more)
+			}
+		}
+	}
+}
+
+// TestUnsubscribeThatIsTooLarge for the broker leaves its filters counted.
+func TestUnsubscribeThatIsTooLarge(t *testing.T) {
+	limits, err := authz.ParseLimits([]byte(`{"subscriptions":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, _ := inspect.New(inspect.Session{Level: 5, Limits: limits, Topics: pumpMap(t), Broker: inspect.Limits{MaximumPacketSize: 64}})
+	feed(up, subscribe(5, packets.SUBSCRIBE, "v1/devices/me/a"), 100)
+	pass, back, err := feed(up, subscribe(5, packets.UNSUBSCRIBE, "v1/devices/me/a", "v1/devices/me/b", "v1/devices/me/c"), 100)
+	if pass != "" || back == "" || err != nil {
+		t.Fatalf("passes %x, answers %x, %v", pass, back, err)
+	}
+	if more, _, _ := feed(up, subscribe(5, packets.SUBSCRIBE, "v1/devices/me/d"), 100); more != "" {
+		t.Errorf("a filter too many is passed on: %x", more)
 	}
 }
 

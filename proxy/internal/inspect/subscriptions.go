@@ -13,8 +13,17 @@ import (
 type subscriptions struct {
 	mu      sync.Mutex
 	seed    maphash.Seed
-	filters map[uint64]struct{}      // by their hash, those asked for included
-	waiting map[uint16][]addedFilter // by packet identifier, those whose SUBACK has not come
+	filters map[uint64]struct{} // by their hash, those asked for included
+	waiting map[uint16]asked    // by packet identifier, those whose SUBACK has not come
+	blind   bool                // there was a SUBSCRIBE that is not in waiting
+}
+
+// asked is what is waited for under one packet identifier.
+type asked struct {
+	answers int
+	// added is empty if there is more than one answer, since a client that uses an identifier
+	// again could have the wrong filters counted as refused.
+	added []addedFilter
 }
 
 // addedFilter is a filter that a SUBSCRIBE has added.
@@ -23,8 +32,8 @@ type addedFilter struct {
 	key uint64 // in subscriptions.filters
 }
 
-// maxWaiting bounds the SUBSCRIBEs whose answers are waited for. The filters of those beyond
-// it count as if they were granted.
+// maxWaiting bounds the SUBSCRIBEs whose answers are waited for. Once there are more, all filters
+// count as if they were granted.
 const maxWaiting = 1024
 
 // add counts a filter. It reports whether it was not counted before, and ok as false if that
@@ -33,7 +42,7 @@ func (s *subscriptions) add(filter string, limit int) (key uint64, isNew, ok boo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.filters == nil {
-		s.filters, s.waiting, s.seed = map[uint64]struct{}{}, map[uint16][]addedFilter{}, maphash.MakeSeed()
+		s.filters, s.waiting, s.seed = map[uint64]struct{}{}, map[uint16]asked{}, maphash.MakeSeed()
 	}
 	key = maphash.String(s.seed, filter)
 	if _, ok := s.filters[key]; ok {
@@ -46,22 +55,31 @@ func (s *subscriptions) add(filter string, limit int) (key uint64, isNew, ok boo
 	return key, true, true
 }
 
-// remove ends the count of a filter.
-func (s *subscriptions) remove(filter string) {
+// remove ends the count of the filters of an UNSUBSCRIBE that are passed on.
+func (s *subscriptions) remove(u *packets.Subscribe, codes []packets.ReasonCode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.filters != nil {
-		delete(s.filters, maphash.String(s.seed, filter))
+	i := -1
+	for filter := range u.All() {
+		if i++; s.filters != nil && codes[i] == passedOn {
+			delete(s.filters, maphash.String(s.seed, filter))
+		}
 	}
 }
 
-// ask records which filters a SUBSCRIBE has added, before it is passed on.
+// ask records which filters a SUBSCRIBE has added, if any, before it is passed on.
 func (s *subscriptions) ask(id uint16, added []addedFilter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.waiting) < maxWaiting {
-		s.waiting[id] = added
+	w := s.waiting[id]
+	switch {
+	case w.answers > 0:
+		added = nil
+	case len(s.waiting) == maxWaiting:
+		s.blind = true
+		return
 	}
+	s.waiting[id] = asked{w.answers + 1, added}
 }
 
 // any reports whether a SUBACK is waited for.
@@ -75,10 +93,18 @@ func (s *subscriptions) any() bool {
 func (s *subscriptions) answered(id uint16, codes []packets.ReasonCode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, f := range s.waiting[id] {
+	w := s.waiting[id]
+	if w.answers > 1 {
+		s.waiting[id] = asked{answers: w.answers - 1}
+		return
+	}
+	delete(s.waiting, id)
+	if s.blind {
+		return
+	}
+	for _, f := range w.added {
 		if f.at < len(codes) && codes[f.at] >= 0x80 {
 			delete(s.filters, f.key)
 		}
 	}
-	delete(s.waiting, id)
 }
