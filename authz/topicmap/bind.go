@@ -13,33 +13,22 @@ var ErrNotUsable = errors.New("cannot be a level of a topic")
 
 // Bound is a map for one device. It is immutable.
 type Bound struct {
-	m     *Map
-	roots []string // of the broker sides, without /#
+	m      *Map
+	values []string // of the placeholders, in the order of Map.names
 }
 
 // Bind replaces the placeholders by the values of one device. Its error wraps [ErrNotUsable] if
 // a value is missing or empty, or contains a character that a level cannot have: /, +, #, NUL,
 // one of [Options.Forbidden], or $ at the beginning of a topic.
 func (m *Map) Bind(subject string, attrs map[string]string) (*Bound, error) {
-	b := &Bound{m: m, roots: make([]string, len(m.rules))}
-	for i := range m.rules {
-		levels := make([]string, len(m.rules[i].broker))
-		for j, level := range m.rules[i].broker {
-			name, ok := placeholder(level)
-			if !ok {
-				levels[j] = level
-				continue
-			}
-			value := subject
-			if attr, ok := strings.CutPrefix(name, "attrs."); ok {
-				value = attrs[attr]
-			}
-			if err := m.usable(value, j == 0); err != nil {
-				return nil, fmt.Errorf("${%s} %w: %w", name, ErrNotUsable, err)
-			}
-			levels[j] = value
+	b := &Bound{m: m, values: make([]string, len(m.names))}
+	for i, name := range m.names {
+		if b.values[i] = subject; name != "subject" {
+			b.values[i] = attrs[strings.TrimPrefix(name, "attrs.")]
 		}
-		b.roots[i] = strings.Join(levels, "/")
+		if err := m.usable(b.values[i], m.begin[i]); err != nil {
+			return nil, fmt.Errorf("${%s} %w: %w", name, ErrNotUsable, err)
+		}
 	}
 	return b, nil
 }
@@ -50,7 +39,41 @@ func (b *Bound) Equal(o *Bound) bool {
 	if b == nil || o == nil {
 		return b == o
 	}
-	return b.m == o.m && slices.Equal(b.roots, o.roots)
+	return b.m == o.m && slices.Equal(b.values, o.values)
+}
+
+// text returns a part of a broker side for this device.
+func (b *Bound) text(p part) string {
+	if p.value < 0 {
+		return p.text
+	}
+	return b.values[p.value]
+}
+
+// rootLen returns the length of the broker side of a rule, without /#.
+func (b *Bound) rootLen(r *rule) (n int) {
+	for _, p := range r.parts {
+		n += len(b.text(p))
+	}
+	return n
+}
+
+// appendRoot appends the broker side of a rule, without /#.
+func (b *Bound) appendRoot(dst []byte, r *rule) []byte {
+	for _, p := range r.parts {
+		dst = append(dst, b.text(p)...)
+	}
+	return dst
+}
+
+// cutRoot returns what follows the broker side of a rule in a topic, and whether it begins so.
+func (b *Bound) cutRoot(topic string, r *rule) (rest string, ok bool) {
+	for _, p := range r.parts {
+		if topic, ok = strings.CutPrefix(topic, b.text(p)); !ok {
+			return "", false
+		}
+	}
+	return topic, true
 }
 
 // usable returns nil if a value can be a level of a topic. The error does not contain the
@@ -72,12 +95,12 @@ func (m *Map) usable(value string, first bool) error {
 // Growth returns by how many bytes a topic can grow on its way to the broker and on its way to
 // the device.
 func (b *Bound) Growth() (up, down int) {
-	for i, root := range b.roots {
-		device := len(b.m.rules[i].root)
+	for i := range b.m.rules {
+		device, broker := len(b.m.rules[i].root), b.rootLen(&b.m.rules[i])
 		if device == 0 {
 			device = -1 // the slash after the root is missing, too
 		}
-		up, down = max(up, len(root)-device), max(down, device-len(root))
+		up, down = max(up, broker-device), max(down, device-broker)
 	}
 	return up, down
 }

@@ -32,6 +32,8 @@ type Options struct {
 // Map is a compiled map. It is immutable.
 type Map struct {
 	rules     []rule
+	names     []string // of the placeholders in the rules
+	begin     []bool   // whether a topic begins with that placeholder
 	closed    []string // the filters of all broker sides, + for each placeholder
 	refused   []string
 	strict    bool
@@ -44,7 +46,42 @@ type rule struct {
 	pattern string   // the device side as a topic filter
 	root    string   // the device side without /#; empty for all topics
 	broker  []string // the levels of the broker side without #
+	parts   []part   // the same, with the slashes between them
 	subtree bool
+}
+
+// part is a part of a broker side: a text, or the placeholder with an index into Map.names.
+type part struct {
+	text  string
+	value int // -1 for a text
+}
+
+// split sets the parts of a rule.
+func (m *Map) split(r *rule) {
+	text := ""
+	for i, level := range r.broker {
+		if i > 0 {
+			text += "/"
+		}
+		name, ok := placeholder(level)
+		if !ok {
+			text += level
+			continue
+		}
+		value := slices.Index(m.names, name)
+		if value < 0 {
+			value = len(m.names)
+			m.names, m.begin = append(m.names, name), append(m.begin, false)
+		}
+		m.begin[value] = m.begin[value] || i == 0
+		if text != "" {
+			r.parts = append(r.parts, part{text, -1})
+		}
+		r.parts, text = append(r.parts, part{value: value}), ""
+	}
+	if text != "" {
+		r.parts = append(r.parts, part{text, -1})
+	}
 }
 
 // RuleError describes a fault of a rule. Other is the rule that it conflicts with, or -1 if the
@@ -75,6 +112,7 @@ func Compile(o Options) (*Map, error) {
 		if m.covers(compiled.pattern) {
 			continue
 		}
+		m.split(&compiled)
 		closed := compiled.closed()
 		for j, other := range m.closed {
 			if authz.Overlaps(closed, other) {

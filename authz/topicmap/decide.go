@@ -63,7 +63,7 @@ func (b *Bound) Up(dst, topic []byte) ([]byte, Verdict) {
 		if !ok {
 			continue
 		}
-		if len(b.roots[i])+len(rest)+1 > maxTopic {
+		if b.rootLen(r)+len(rest)+1 > maxTopic {
 			return dst, refuse(TooLong, r.index)
 		}
 		return b.mapped(dst, i, rest), Verdict{Mapped, None, r.index}
@@ -81,7 +81,7 @@ func (b *Bound) Up(dst, topic []byte) ([]byte, Verdict) {
 
 // mapped appends the broker's form of a topic or filter that has rest after the root of rule i.
 func (b *Bound) mapped(dst []byte, i int, rest string) []byte {
-	dst = append(dst, b.roots[i]...)
+	dst = b.appendRoot(dst, &b.m.rules[i])
 	if b.m.rules[i].root == "" {
 		dst = append(dst, '/')
 	}
@@ -149,7 +149,7 @@ func (b *Bound) Filter(dst []byte, filter string) ([]byte, Verdict) {
 			continue
 		case !authz.Contains(r.pattern, inner):
 			return dst, refuse(Several, r.index)
-		case len(group)+len(b.roots[i])+len(inner)-len(r.root)+1 > maxTopic:
+		case len(group)+b.rootLen(r)+len(inner)-len(r.root)+1 > maxTopic:
 			return dst, refuse(TooLong, r.index)
 		}
 		return b.mapped(append(dst, group...), i, inner[len(r.root):]), Verdict{Mapped, None, r.index}
@@ -182,7 +182,7 @@ func (b *Bound) Down(dst, topic []byte) ([]byte, Verdict) {
 	t := text(topic)
 	for i := range b.m.rules {
 		r := &b.m.rules[i]
-		rest, ok := strings.CutPrefix(t, b.roots[i])
+		rest, ok := b.cutRoot(t, r)
 		if !ok || rest != "" && (rest[0] != '/' || !r.subtree) {
 			continue
 		}

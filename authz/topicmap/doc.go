@@ -38,7 +38,7 @@
 // since the device would take it for its own. Everything else passes, or is refused if
 // [Options.RefuseUnmapped] is set.
 //
-// A [Map] is immutable and shared by all sessions. A [Bound] is for one session, takes a few
+// A [Map] is immutable and shared by all sessions. A [Bound] is for one session, takes about a
 // hundred bytes, and allocates nothing for a topic if the buffer is large enough. Both may be
 // used by many goroutines at once.
 package topicmap

@@ -29,7 +29,7 @@ type fromClient struct {
 // load takes over the rights that are in force.
 func (c *fromClient) load() {
 	if now := c.control.rights.Load(); c.rights != now {
-		c.rights, c.limits.Limits = now, now.Limits
+		c.rights, c.limits.Limits = now, &now.Limits
 		c.aliases.renamed()
 	}
 }

@@ -18,7 +18,7 @@ type Filter struct {
 
 	ended bool // a DISCONNECT is complete, and what follows is ignored
 
-	out  output
+	buf  *[]byte // for what is passed on; nil if none is needed
 	back []byte
 	err  error
 }
@@ -49,22 +49,26 @@ func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
 	if f.err != nil {
 		return nil, nil, f.err
 	}
-	f.out.begin(b)
+	if f.buf == nil {
+		f.buf = new([]byte)
+	}
+	out := output{in: b, buf: (*f.buf)[:0]}
 	f.back = reuse(f.back)
 	for at := 0; at < len(b) && f.err == nil && !f.ended; {
 		var n int
-		n, f.err = f.step(b, at)
+		n, f.err = f.step(&out, at)
 		at += n
 	}
 	if f.err != nil && f.disconnect {
 		f.back = (&packets.Disconnect{Code: reasonCode(f.err)}).Append(f.back, f.level)
 	}
-	return f.out.end(), f.back, f.err
+	*f.buf = out.buf
+	return out.passed(), f.back, f.err
 }
 
 // Borrow lends the filter a buffer for what it passes on, until Borrow(nil). It may be larger
-// after that. Without one, the filter has a buffer of its own.
-func (f *Filter) Borrow(buf *[]byte) { f.out.borrow(buf) }
+// after that. Without one, the filter makes a buffer of its own and keeps it.
+func (f *Filter) Borrow(buf *[]byte) { f.buf = buf }
 
 // Remaining returns how many bytes of the current packet are still to come and pass as they
 // are. If it is not 0, Skip may take their place in Filter.
@@ -78,18 +82,18 @@ func (f *Filter) Remaining() int {
 // Skip records that the next n bytes, of those that Remaining counts, have been passed on.
 func (f *Filter) Skip(n int) { f.advance(n) }
 
-// step processes some of b, from at on, and returns how many bytes.
-func (f *Filter) step(b []byte, at int) (int, error) {
-	switch rest := b[at:]; {
+// step processes some of the input of out, from at on, and returns how many bytes.
+func (f *Filter) step(out *output, at int) (int, error) {
+	switch rest := out.in[at:]; {
 	case f.remaining > 0:
 		n := min(f.remaining, len(rest))
 		if !f.drop {
-			f.out.keep(at, at+n)
+			out.keep(at, at+n)
 		}
 		f.advance(n)
 		return n, nil
 	case len(f.held) > 0:
-		return f.hold(rest)
+		return f.hold(out, rest)
 	default:
 		need, size, err := f.need(rest)
 		if err != nil {
@@ -103,16 +107,16 @@ func (f *Filter) step(b []byte, at int) (int, error) {
 		switch {
 		case err != nil, v.drop:
 		case v.instead != nil:
-			f.out.insert(v.instead)
+			out.insert(v.instead)
 		default:
-			f.out.keep(at, at+need)
+			out.keep(at, at+need)
 		}
 		return need, err
 	}
 }
 
 // hold appends as much of b to the held bytes as is needed next, and decides if that is enough.
-func (f *Filter) hold(b []byte) (int, error) {
+func (f *Filter) hold(out *output, b []byte) (int, error) {
 	need, _, err := f.need(f.held)
 	if err != nil {
 		return 0, err
@@ -127,9 +131,9 @@ func (f *Filter) hold(b []byte) (int, error) {
 	switch {
 	case err != nil, v.drop:
 	case v.instead != nil:
-		f.out.insert(v.instead)
+		out.insert(v.instead)
 	default:
-		f.out.insert(f.held)
+		out.insert(f.held)
 	}
 	f.held = reuse(f.held)
 	return n, err
@@ -186,33 +190,14 @@ type output struct {
 	from, to int
 	own      bool // buf holds the output
 	buf      []byte
-	lent     *[]byte // if not nil, where buf is from
 }
 
-func (o *output) borrow(buf *[]byte) {
-	if o.lent != nil {
-		*o.lent, o.buf = o.buf, nil
-	}
-	if o.lent = buf; buf != nil {
-		o.buf = *buf
-	}
-}
-
-func (o *output) begin(in []byte) {
-	if o.lent == nil {
-		o.buf = reuse(o.buf)
-	}
-	o.in, o.from, o.to, o.own, o.buf = in, 0, 0, false, o.buf[:0]
-}
-
-// end returns the output and forgets the input.
-func (o *output) end() []byte {
-	b := o.in[o.from:o.to]
-	o.in = nil
+// passed returns all that is passed on.
+func (o *output) passed() []byte {
 	if o.own {
 		return o.buf
 	}
-	return b
+	return o.in[o.from:o.to]
 }
 
 // keep passes on the input from i to j.

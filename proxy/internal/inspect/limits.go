@@ -11,7 +11,7 @@ import (
 // value has none.
 type limits struct {
 	subscriptions *subscriptions
-	authz.Limits  // in force for the packet at hand
+	*authz.Limits // in force for the packet at hand
 }
 
 // limitError is why a packet breaks a limit. For a client of MQTT 5.0, which knows the limit
@@ -53,7 +53,7 @@ func WillLimit(l authz.Limits, level byte, w packets.Will) (packets.ReasonCode, 
 	p := packets.Publish{Topic: []byte(w.Topic), QoS: w.QoS, Retain: w.Retain, PacketID: 1,
 		Properties: w.Properties.Without(packets.WillDelayInterval)}
 	size := len(p.AppendHeader(nil, level, len(w.Payload))) + len(w.Payload)
-	if broken := (&limits{Limits: l}).broken(&p, size); broken != nil {
+	if broken := (&limits{Limits: &l}).broken(&p, size); broken != nil {
 		return broken.code, fmt.Errorf("will: %w", broken)
 	}
 	return packets.Success, nil
