@@ -220,7 +220,7 @@ func TestPasswordInTheTokenFile(t *testing.T) {
 	if r := p.TokenCommand("create", "pump-7", "--username", "u7", "--password-file", file); r.Status != 0 || !strings.HasPrefix(r.Stdout, "pump-7-") {
 		t.Fatalf("status %d\n%s", r.Status, r.Output())
 	}
-	if r := p.TokenCommand("create", "pump-7", "--username", "u7", "--password-file", file); r.Status == 0 || !strings.Contains(r.Output(), "already, as pump-7-") {
+	if r := p.TokenCommand("create", "pump-7", "--another", "--username", "u7", "--password-file", file); r.Status == 0 || !strings.Contains(r.Output(), "already, as pump-7-") {
 		t.Errorf("the same user name again: status %d\n%s", r.Status, r.Output())
 	}
 	if r := p.TokenCommand("list"); !strings.Contains(r.Stdout, "password") {

@@ -227,7 +227,7 @@ func TestEditOfAFileThatChangesMeanwhile(t *testing.T) {
 	meanwhile := "# " + line("c") + line("b")
 	err := edit(path, false, func(d *document) error {
 		put(t, path, meanwhile)
-		_, err := d.revoke("a")
+		_, err := d.revoke([]string{"a"})
 		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), errChanging.Error()) {

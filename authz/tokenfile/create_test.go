@@ -113,7 +113,7 @@ func TestCreateRefuses(t *testing.T) {
 		"two dots":          {CreateOptions{Name: ".."}, "the name: . and .. cannot be"},
 		"past expiry":       {CreateOptions{Name: "x", Expires: time.Now()}, "the expiry has passed"},
 		"far expiry":        {CreateOptions{Name: "x", Expires: time.Unix(latest+1, 0)}, "the expiry is too far"},
-		"client id":         {CreateOptions{Name: "x", ClientIDs: []string{"*a"}}, "the client id: a *"},
+		"client id":         {CreateOptions{Name: "x", ClientIDs: []string{"*a"}}, "clientid: a *"},
 		"comment":           {CreateOptions{Name: "x", Comment: "a\x00"}, "the comment: must not contain"},
 		"empty token":       {CreateOptions{Name: "x", Token: authz.NewToken("")}, "the token: shorter than 8"},
 		"short token":       {CreateOptions{Name: "x", Token: authz.NewToken("1234567")}, "the token: shorter than 8"},
@@ -124,7 +124,7 @@ func TestCreateRefuses(t *testing.T) {
 		"start of a token":  {CreateOptions{Name: "x", Token: authz.NewToken(cut[:20])}, "the token: begins with map_, but"},
 		"mistyped token":    {CreateOptions{Name: "x", Token: authz.NewToken(string(mistyped))}, "the token: begins with map_, but"},
 		"token of another":  {CreateOptions{Name: "x", Token: authz.NewToken("token-of-a")}, "in the file already, as a"},
-		"long line":         {CreateOptions{Name: "x", ClientIDs: []string{strings.Repeat("x", 40000), strings.Repeat("y", 40000)}}, "the change would break the file"},
+		"long line":         {CreateOptions{Name: "x", ClientIDs: []string{strings.Repeat("x", 40000), strings.Repeat("y", 40000)}}, "the entry would be a line of more than 64 KiB"},
 	} {
 		_, err := Create(path, tc.o)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {

@@ -264,3 +264,12 @@ func decodeLimits(raw []byte) (authz.Limits, error) {
 	}
 	return limits, err
 }
+
+// decodeACL returns topic rules. The error does not repeat the name of the field.
+func decodeACL(raw []byte) (*authz.ACL, error) {
+	acl, err := authz.ParseACL(raw, authz.ACLOptions{})
+	if err != nil {
+		err = errors.New(strings.TrimPrefix(err.Error(), "acl: "))
+	}
+	return acl, err
+}

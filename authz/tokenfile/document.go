@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +13,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 // document is a token file being edited. Lines that are not changed keep every byte, and are
@@ -24,6 +23,13 @@ type document struct {
 	edits   map[int][]byte // by the number of the line; nil for one that is taken out
 	added   [][]byte       // lines to be put after the last entry
 	changed bool
+
+	byName    map[string][]found         // by id and device, of an edit that looks for several
+	searches  int                        // of find
+	taken     map[string]bool            // ids and devices of what was added
+	hashes    map[[sha256.Size]byte]bool // tokens and user names of what was added
+	line      []byte                     // the last block that was read for record
+	lineBlock int64                      // and its offset in the file, from 1
 }
 
 // found is an entry with the number of its line.
@@ -38,7 +44,10 @@ func newDocument(content file) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &document{content: content, snap: snap, edits: make(map[int][]byte)}, nil
+	return &document{
+		content: content, snap: snap, edits: make(map[int][]byte),
+		taken: make(map[string]bool), hashes: make(map[[sha256.Size]byte]bool),
+	}, nil
 }
 
 // file is what an edit reads: an open file, or the content of one that is to be created.
@@ -134,16 +143,55 @@ func header() []byte {
 	return rec.line()
 }
 
-// find returns the entries with that id and those of that device.
+// find returns the entries with that id and those of that device. From the second call on it
+// looks them up in a map, so that an edit of thousands of names takes no longer than a few.
 func (d *document) find(name string) ([]found, error) {
+	d.searches++
 	var all []found
-	for line, e := range d.snap.entries() {
-		if e.id == name || e.subject == name {
-			all = append(all, found{e, line})
+	switch {
+	case d.byName != nil:
+		all = d.byName[name]
+	case d.searches > 1:
+		d.indexNames()
+		all = d.byName[name]
+	default:
+		for line, e := range d.snap.entries() {
+			if e.id == name || e.subject == name {
+				all = append(all, found{e, line})
+			}
 		}
 	}
 	if len(all) == 0 {
-		return nil, ErrNotFound
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
+	}
+	return all, nil
+}
+
+func (d *document) indexNames() {
+	d.byName = make(map[string][]found, d.snap.len())
+	for line, e := range d.snap.entries() {
+		d.byName[e.subject] = append(d.byName[e.subject], found{e, line})
+		if e.id != e.subject {
+			d.byName[e.id] = append(d.byName[e.id], found{e, line})
+		}
+	}
+}
+
+// findAll returns the entries that any of the names stands for, each once.
+func (d *document) findAll(names []string) ([]found, error) {
+	var all []found
+	seen := make(map[int]bool)
+	for _, name := range names {
+		entries, err := d.find(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if !seen[e.line] {
+				seen[e.line] = true
+				all = append(all, e)
+			}
+		}
 	}
 	return all, nil
 }
@@ -152,11 +200,13 @@ func (d *document) find(name string) ([]found, error) {
 func (d *document) record(e found) (record, error) {
 	i, _ := slices.BinarySearchFunc(d.snap.blocks, e.line, func(b placed, line int) int { return b.line + b.lines - 1 - line })
 	b := d.snap.blocks[i]
-	data := make([]byte, b.size)
-	if _, err := d.content.ReadAt(data, b.offset); err != nil {
-		return record{}, err
+	if d.lineBlock != b.offset+1 {
+		d.line, d.lineBlock = make([]byte, b.size), b.offset+1
+		if _, err := d.content.ReadAt(d.line, b.offset); err != nil {
+			return record{}, err
+		}
 	}
-	line, _ := nth(bytes.Lines(data), e.line-b.line)
+	line, _ := nth(bytes.Lines(d.line), e.line-b.line)
 	rec, fault := scanRecord(bytes.TrimSpace(line)) // has been parsed before
 	if fault != nil {
 		return record{}, errChanging
@@ -185,70 +235,6 @@ func (d *document) remove(e found) {
 	d.changed = true
 }
 
-func (d *document) add(rec *record) {
-	d.added = append(d.added, rec.line())
-	d.changed = true
-}
-
-// create adds a token for a device.
-func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
-	if err := o.check(now); err != nil {
-		return Created{}, err
-	}
-	var rec record
-	rec.set(fieldSubject, o.Name)
-	if !o.Expires.IsZero() {
-		rec.set(fieldExpireAt, stampText(o.Expires))
-	}
-	if len(o.ClientIDs) > 0 {
-		rec.set(fieldClientID, o.ClientIDs)
-	}
-	if !o.Limits.Equal(authz.Limits{}) {
-		rec[fieldLimits] = []byte(o.Limits.String())
-	}
-	if o.Comment != "" {
-		rec.set(fieldComment, o.Comment)
-	}
-	if o.Username != "" {
-		return d.createUser(&rec, o, now)
-	}
-	token := o.Token
-	if token.IsZero() {
-		token = generate()
-	}
-	hash := token.Hash()
-	if other := d.snap.withHash(&hash); other != nil {
-		return Created{}, fmt.Errorf("the token is in the file already, as %s", other.id)
-	}
-	made := Created{Name: o.Name, Token: token, Expires: o.Expires.Truncate(time.Second)}
-	if len(token.Reveal()) < strongToken {
-		made.Warning = fmt.Sprintf("the token is shorter than %d bytes; one that is not random can be guessed", strongToken)
-	}
-	made.ID = d.issue(&rec, o.Name, token, now)
-	return made, nil
-}
-
-// issue adds rec as a new token of the device, or as its user name and password if token is
-// zero, and returns its id.
-func (d *document) issue(rec *record, name string, token authz.Token, now time.Time) (id string) {
-	for id = newID(name); d.exists(id); {
-		id = newID(name)
-	}
-	rec.set(fieldID, id)
-	if !token.IsZero() {
-		rec.set(fieldTokenHash, fmt.Sprintf("sha256:%x", token.Hash()))
-	}
-	rec.set(fieldCreatedAt, stampText(now))
-	d.add(rec)
-	return id
-}
-
-// exists reports whether id is already the name of a token or a device.
-func (d *document) exists(id string) bool {
-	_, err := d.find(id)
-	return err == nil
-}
-
 // rotate gives a device a new token that replaces its last one.
 func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Created, error) {
 	if overlap < 0 {
@@ -259,7 +245,7 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 		if d.hasUser(name) {
 			return Created{}, errors.New("the device has a user name and a password, and no token; give it another password instead")
 		}
-		return Created{}, ErrNotFound
+		return Created{}, fmt.Errorf("%w: %q", ErrNotFound, name)
 	}
 	if model == nil {
 		return Created{}, errors.New("all tokens of the device are disabled; enable or revoke them first")
@@ -278,7 +264,9 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 		rec.set(fieldExpireAt, stampText(expires))
 	}
 	made := Created{Name: name, Token: generate(), Expires: expires}
-	made.ID = d.issue(&rec, name, made.Token, now)
+	if made.ID, err = d.issue(&rec, name, made.Token, now); err != nil {
+		return Created{}, err
+	}
 	for _, e := range old {
 		if err := d.retire(e, overlap, now); err != nil {
 			return Created{}, err
@@ -290,11 +278,12 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 // tokensOf returns the entries of a device that have a token, and the last of them that is not
 // disabled, which is the model for the next.
 func (d *document) tokensOf(name string) (all []found, model *found) {
-	for line, e := range d.snap.entries() {
+	named, _ := d.find(name) // none are none of the device
+	for _, e := range named {
 		if e.subject != name || e.isPair() {
 			continue
 		}
-		all = append(all, found{e, line})
+		all = append(all, e)
 		if !e.disabled {
 			model = &all[len(all)-1]
 		}
@@ -333,10 +322,10 @@ func (d *document) retire(e found, overlap time.Duration, now time.Time) error {
 	return nil
 }
 
-// setDisabled disables or enables tokens. It returns the ids of all tokens that name stands
+// setDisabled disables or enables tokens. It returns the ids of all tokens that the names stand
 // for.
-func (d *document) setDisabled(name string, off bool) ([]string, error) {
-	found, err := d.find(name)
+func (d *document) setDisabled(off bool, names []string) ([]string, error) {
+	found, err := d.findAll(names)
 	if err != nil {
 		return nil, err
 	}
@@ -357,10 +346,10 @@ func (d *document) setDisabled(name string, off bool) ([]string, error) {
 	return ids(found), nil
 }
 
-// setExpiry changes the expiry of tokens. It returns the ids of all tokens that name stands
+// setExpiry changes the expiry of tokens. It returns the ids of all tokens that the names stand
 // for.
-func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
-	found, err := d.find(name)
+func (d *document) setExpiry(expires time.Time, names []string) ([]string, error) {
+	found, err := d.findAll(names)
 	if err != nil {
 		return nil, err
 	}
@@ -382,8 +371,8 @@ func (d *document) setExpiry(name string, expires time.Time) ([]string, error) {
 }
 
 // revoke removes tokens and returns their ids.
-func (d *document) revoke(name string) ([]string, error) {
-	found, err := d.find(name)
+func (d *document) revoke(names []string) ([]string, error) {
+	found, err := d.findAll(names)
 	if err != nil {
 		return nil, err
 	}

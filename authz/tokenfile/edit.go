@@ -19,6 +19,8 @@ type CreateOptions struct {
 	// Name is the device: the grant's subject, 1 to 256 bytes without control characters, and
 	// neither "." nor "..". It may already have tokens; they stay valid.
 	Name string
+	// New makes it an error, [ErrExists], if the file has the device or a token with that id.
+	New bool
 	// Token is used instead of a new one, for devices that already have a token. It must have
 	// at least 8 bytes, and should have at least 16.
 	Token authz.Token
@@ -28,11 +30,29 @@ type CreateOptions struct {
 	Password authz.Token
 	// Expires is when the token expires, in whole seconds; zero means never.
 	Expires time.Time
+	// NotBefore is when the token becomes valid, in whole seconds; zero means at once.
+	NotBefore time.Time
+	// Disabled creates the token without letting its device in.
+	Disabled bool
 	// ClientIDs binds the token to client identifiers; an entry that ends in * matches every
 	// identifier with that prefix. Empty means any.
 	ClientIDs []string
 	// Limits are those of the token's grant.
 	Limits authz.Limits
+	// Usernames binds the token to user names, in the same form. A device with a password has
+	// Username instead.
+	Usernames []string
+	// Addrs binds the token to addresses and networks, such as 10.1.2.3 and 10.0.0.0/8.
+	Addrs []string
+	// Certificates binds the token to client certificates, in the forms of
+	// [authz.CheckCertificateName].
+	Certificates []string
+	// Upstream are the credentials for the broker, in the place of configured ones.
+	Upstream authz.Upstream
+	// ACL are the topic rules in the JSON that [authz.ParseACL] reads; empty means none.
+	ACL []byte
+	// Attrs are the attributes of the token's grant.
+	Attrs map[string]string
 	// Comment is stored in the file and has no effect: at most 1024 bytes without control
 	// characters.
 	Comment string
@@ -76,10 +96,8 @@ func (o CreateOptions) check(now time.Time) error {
 			return fmt.Errorf("the comment: %w", err)
 		}
 	}
-	for _, id := range o.ClientIDs {
-		if _, err := pattern(id); err != nil {
-			return fmt.Errorf("the client id: %w", err)
-		}
+	if o.Username != "" && len(o.Usernames) > 0 {
+		return errors.New("a device that has a user name and a password is bound to that user name")
 	}
 	return nil
 }
@@ -95,66 +113,49 @@ func checkExpiry(expires, now time.Time) error {
 	return nil
 }
 
-// Create adds a token, or a user name and a password, for a device to the file at path. It creates the file if it does not
-// exist.
+// Create adds a token, or a user name and a password, for a device to the file at path. It
+// creates the file if it does not exist.
 func Create(path string, o CreateOptions) (made Created, err error) {
-	err = edit(path, true, func(d *document) (err error) {
-		made, err = d.create(o, time.Now())
+	err = Update(path, true, func(e *Edit) (err error) {
+		made, err = e.Create(o)
 		return err
 	})
 	return made, err
 }
 
-// Rotate creates a new token for a device that has one. The new token has the conditions and
-// the lifetime of the device's last token that is not disabled. Without an overlap the old
-// tokens are removed in the same write. With an overlap they stay valid for that long, rounded
-// down to seconds, unless they expire before. Old tokens that have expired, or that would not
-// become valid in that time, are removed in any case.
+// Rotate is [Edit.Rotate] of one device.
 func Rotate(path, name string, overlap time.Duration) (made Created, err error) {
-	err = edit(path, false, func(d *document) (err error) {
-		made, err = d.rotate(name, overlap, time.Now())
+	err = Update(path, false, func(e *Edit) (err error) {
+		made, err = e.Rotate(name, overlap)
 		return err
 	})
 	return made, err
 }
 
-// Revoke removes tokens from the file: the one with that id and all of the device with that
-// name. It returns their ids.
-func Revoke(path, idOrName string) (ids []string, err error) {
-	err = edit(path, false, func(d *document) (err error) {
-		ids, err = d.revoke(idOrName)
-		return err
-	})
-	return ids, err
+// Revoke is [Edit.Revoke] of one name.
+func Revoke(path, idOrName string) ([]string, error) {
+	return changed(path, func(e *Edit) ([]string, error) { return e.Revoke(idOrName) })
 }
 
-// Disable disables tokens, which are named as for [Revoke]. They stay in the file.
-func Disable(path, idOrName string) (ids []string, err error) {
-	err = edit(path, false, func(d *document) (err error) {
-		ids, err = d.setDisabled(idOrName, true)
-		return err
-	})
-	return ids, err
+// Disable is [Edit.Disable] of one name.
+func Disable(path, idOrName string) ([]string, error) {
+	return changed(path, func(e *Edit) ([]string, error) { return e.Disable(idOrName) })
 }
 
-// Enable enables tokens again, which are named as for [Revoke].
-func Enable(path, idOrName string) (ids []string, err error) {
-	err = edit(path, false, func(d *document) (err error) {
-		ids, err = d.setDisabled(idOrName, false)
-		return err
-	})
-	return ids, err
+// Enable is [Edit.Enable] of one name.
+func Enable(path, idOrName string) ([]string, error) {
+	return changed(path, func(e *Edit) ([]string, error) { return e.Enable(idOrName) })
 }
 
-// Extend changes the expiry of tokens, which are named as for [Revoke], in whole seconds; zero
-// means that they never expire. An earlier expiry ends their sessions at that time. It returns
-// the ids.
-func Extend(path, idOrName string, expires time.Time) (ids []string, err error) {
-	if err := checkExpiry(expires, time.Now()); err != nil {
-		return nil, err
-	}
-	err = edit(path, false, func(d *document) (err error) {
-		ids, err = d.setExpiry(idOrName, expires)
+// Extend is [Edit.Extend] of one name.
+func Extend(path, idOrName string, expires time.Time) ([]string, error) {
+	return changed(path, func(e *Edit) ([]string, error) { return e.Extend(expires, idOrName) })
+}
+
+// changed makes one change of entries and returns their ids.
+func changed(path string, do func(*Edit) ([]string, error)) (ids []string, err error) {
+	err = Update(path, false, func(e *Edit) (err error) {
+		ids, err = do(e)
 		return err
 	})
 	return ids, err

@@ -6,9 +6,13 @@ import (
 	"strings"
 )
 
-// ErrNotFound is returned by [Rotate], [Extend], [Revoke], [Disable], [Enable] and [Show] if no
+// ErrNotFound is wrapped by the errors of [Show] and of the changes of an [Edit] if no
 // entry has the id or belongs to the device.
 var ErrNotFound = errors.New("no such token or device")
+
+// ErrExists is returned by [Edit.Create] for a device that is to be new, and by [Edit.Import], if
+// the file has it.
+var ErrExists = errors.New("the name is in the file already")
 
 // Fault is one mistake in a token file.
 type Fault struct {
@@ -19,6 +23,14 @@ type Fault struct {
 	Field string
 	// Reason says what is wrong and what to do. It contains no secret.
 	Reason string
+}
+
+// Error returns the field and the reason. It does not name the line.
+func (f *Fault) Error() string {
+	if f.Field == "" {
+		return f.Reason
+	}
+	return f.Field + ": " + f.Reason
 }
 
 // FormatError is returned for a file that was refused because of its content. None of the file
@@ -60,10 +72,7 @@ func (e *FormatError) Error() string {
 		if f.Line > 0 {
 			fmt.Fprintf(&text, ":%d", f.Line)
 		}
-		if f.Field != "" {
-			text.WriteString(": " + f.Field)
-		}
-		text.WriteString(": " + f.Reason)
+		text.WriteString(": " + f.Error())
 	}
 	if len(e.Faults) == maxFaults {
 		text.WriteString("\n" + e.Path + ": there may be more; these are the first 20")

@@ -177,9 +177,9 @@ func applyEdit(d *document, op uint8, name string) bool {
 		func() error { _, err := d.create(CreateOptions{Name: name, Comment: "c"}, now); return err },
 		func() error { _, err := d.rotate(name, 0, now); return err },
 		func() error { _, err := d.rotate(name, time.Hour, now); return err },
-		func() error { _, err := d.revoke(name); return err },
-		func() error { _, err := d.setDisabled(name, true); return err },
-		func() error { _, err := d.setDisabled(name, false); return err },
+		func() error { _, err := d.revoke([]string{name}); return err },
+		func() error { _, err := d.setDisabled(true, []string{name}); return err },
+		func() error { _, err := d.setDisabled(false, []string{name}); return err },
 	}
 	return edits[int(op)%len(edits)]() == nil
 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"unicode/utf8"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -245,7 +244,7 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 	case fieldUpstream:
 		d.upstream, err = decodeUpstream(raw)
 	case fieldACL:
-		d.acl, err = authz.ParseACL(raw, authz.ACLOptions{})
+		d.acl, err = decodeACL(raw)
 	case fieldLimits:
 		d.limits, err = decodeLimits(raw)
 	case fieldClientAttrs:

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,8 +147,8 @@ func SetPassword(path, idOrName string, password authz.Token) (id string, err er
 	if err != nil {
 		return "", err
 	}
-	err = edit(path, false, func(d *document) (err error) {
-		id, err = d.setPassword(idOrName, hash)
+	err = Update(path, false, func(e *Edit) (err error) {
+		id, err = e.d.setPassword(idOrName, hash)
 		return err
 	})
 	return id, err
@@ -192,18 +193,14 @@ func (d *document) createUser(rec *record, o CreateOptions, now time.Time) (Crea
 	rec.set(fieldUsername, o.Username)
 	rec.set(fieldPasswordHash, hash)
 	made := Created{Name: o.Name, Username: o.Username, Expires: o.Expires.Truncate(time.Second)}
-	made.ID = d.issue(rec, o.Name, authz.Token{}, now)
-	return made, nil
+	made.ID, err = d.issue(rec, o.Name, authz.Token{}, now)
+	return made, err
 }
 
 // hasUser reports whether the device with that name has a user name and a password.
 func (d *document) hasUser(name string) bool {
-	for _, e := range d.snap.entries() {
-		if e.subject == name && e.isPair() {
-			return true
-		}
-	}
-	return false
+	named, _ := d.find(name) // none are none of the device
+	return slices.ContainsFunc(named, func(e found) bool { return e.subject == name && e.isPair() })
 }
 
 // setPassword replaces the password_hash of an entry, and returns its id.

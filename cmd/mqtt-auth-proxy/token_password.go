@@ -13,6 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // maxPasswordFile is the size in bytes of the largest file with a password.
@@ -52,7 +53,10 @@ func (t *tokens) setPassword(path, idOrName, file string, overlap time.Duration)
 	}
 	id, err := tokenfile.SetPassword(path, idOrName, password)
 	if err != nil {
-		return notFound(err, path, idOrName)
+		if errors.Is(err, tokenfile.ErrNotFound) {
+			return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, path)
+		}
+		return service.MissingTokenFile(path, err)
 	}
 	_, err = fmt.Fprintf(t.stdout, "password set: %s\n", id)
 	return err

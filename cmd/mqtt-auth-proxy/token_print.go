@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -101,13 +102,44 @@ func (t *tokens) printCreated(made tokenfile.Created) error {
 		_, err := fmt.Fprintln(t.stdout, shown)
 		return err
 	}
-	return t.printJSON(struct {
-		ID       string     `json:"id"`
-		Subject  string     `json:"subject"`
-		Token    string     `json:"token,omitempty"`
-		Username string     `json:"username,omitempty"`
-		Expires  *time.Time `json:"expire_at,omitempty"`
-	}{made.ID, made.Name, made.Token.Reveal(), made.Username, orNil(made.Expires)})
+	return t.printJSON(viewOf(made))
+}
+
+// createdView is a new token as it is printed as JSON, once.
+type createdView struct {
+	ID       string     `json:"id"`
+	Subject  string     `json:"subject"`
+	Token    string     `json:"token,omitempty"`
+	Username string     `json:"username,omitempty"`
+	Expires  *time.Time `json:"expire_at,omitempty"`
+}
+
+func viewOf(made tokenfile.Created) createdView {
+	return createdView{made.ID, made.Name, made.Token.Reveal(), made.Username, orNil(made.Expires)}
+}
+
+// printAllCreated prints a line for each token: the device, a tab and the token, or JSON.
+func (t *tokens) printAllCreated(made []tokenfile.Created) error {
+	out := bufio.NewWriter(t.stdout)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	for _, m := range made {
+		if t.asJSON {
+			_ = enc.Encode(viewOf(m)) // out keeps the error
+			continue
+		}
+		fmt.Fprintf(out, "%s\t%s\n", m.Name, m.Token.Reveal())
+	}
+	return out.Flush()
+}
+
+// printEach prints the texts, each on a line of its own.
+func (t *tokens) printEach(prefix string, texts []string) error {
+	out := bufio.NewWriter(t.stdout)
+	for _, text := range texts {
+		fmt.Fprintf(out, "%s%s\n", prefix, text)
+	}
+	return out.Flush()
 }
 
 func (p *program) printJSON(v any) error {

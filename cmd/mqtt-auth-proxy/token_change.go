@@ -1,0 +1,219 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// selection says which tokens or devices a command is to change.
+type selection struct {
+	match       string // flag
+	yes, dryRun bool   // flags
+}
+
+// errNothingDone ends an edit that only shows what it would do.
+var errNothingDone = errors.New("nothing has been changed")
+
+func (s *selection) addFlags(c *cobra.Command, what string) {
+	c.Flags().StringVar(&s.match, "match", "", "all "+what+" that the `PATTERN` matches, in which * stands for any text and ? for one character")
+	c.Flags().BoolVar(&s.yes, "yes", false, "change all that --match has found")
+	c.Flags().BoolVar(&s.dryRun, "dry-run", false, "only say what would be changed")
+}
+
+// names returns the arguments, each once, with the lines of stdin in the place of -.
+func (s *selection) names(c *cobra.Command, args []string) (names []string, err error) {
+	switch {
+	case s.match == "" && len(args) == 0:
+		return nil, fmt.Errorf("say which: by name, with --match, or - to read names from stdin: %s", c.UseLine())
+	case s.match != "" && len(args) > 0:
+		return nil, errors.New("give names or --match, not both")
+	case s.yes && s.match == "":
+		return nil, errors.New("--yes is for --match; names are changed without it")
+	}
+	for _, arg := range args {
+		more := []string{arg}
+		if arg == "-" {
+			if more, err = namesFrom("-"); err != nil {
+				return nil, err
+			}
+		}
+		names = append(names, more...)
+	}
+	seen := make(map[string]bool, len(names))
+	return slices.DeleteFunc(names, func(name string) bool {
+		again := seen[name]
+		seen[name] = true
+		return again
+	}), nil
+}
+
+// held reports whether the edit is not to take effect.
+func (s *selection) held() bool { return s.dryRun || s.match != "" && !s.yes }
+
+// settle returns nil if the edit that ended with err is one whose result is to be printed: it was
+// made, or is only to be shown. Otherwise it says why not.
+func (s *selection) settle(t *tokens, err error, verb string, found int) error {
+	switch {
+	case !errors.Is(err, errNothingDone):
+		return err
+	case !s.dryRun:
+		return fmt.Errorf("--match %s finds %d; add --yes to %s them all, or --dry-run to list them", s.match, found, verb)
+	}
+	fmt.Fprintln(t.stderr, "dry run: nothing has been changed")
+	return nil
+}
+
+// change applies do to what was selected. With devices the names of devices are wanted, not ids.
+// It returns errNothingDone if that was not to take effect.
+func (t *tokens) change(s *selection, names []string, devices bool, do func(e *tokenfile.Edit, names []string) error) ([]string, error) {
+	err := t.update(false, func(e *tokenfile.Edit) error {
+		if s.match != "" {
+			if names = e.Match(s.match); devices {
+				names = e.MatchDevices(s.match)
+			}
+			if len(names) == 0 {
+				return fmt.Errorf("--match %s finds nothing", s.match)
+			}
+		}
+		if err := do(e, names); err != nil {
+			return err
+		}
+		if s.held() {
+			return errNothingDone
+		}
+		return nil
+	})
+	return names, err
+}
+
+// changeCommand makes a command that changes entries by id or name.
+func (t *tokens) changeCommand(verb, short string, change func(e *tokenfile.Edit, names ...string) ([]string, error)) *cobra.Command {
+	s := &selection{}
+	c := &cobra.Command{
+		Use:   verb + " ID|NAME...",
+		Short: short,
+		Long: short + `, each by its id or its device. - reads ids and names from
+stdin, one on each line. Either all are changed or, after an error, none.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return t.changeEntries(c, s, args, verb+"d", func(e *tokenfile.Edit, names []string) ([]string, error) { return change(e, names...) })
+		},
+	}
+	s.addFlags(c, "ids and devices")
+	return c
+}
+
+// changeEntries changes the entries that were selected and prints a line with done for each.
+func (t *tokens) changeEntries(c *cobra.Command, s *selection, args []string, done string, change func(*tokenfile.Edit, []string) ([]string, error)) error {
+	names, err := s.names(c, args)
+	if err != nil {
+		return err
+	}
+	var ids []string
+	_, err = t.change(s, names, false, func(e *tokenfile.Edit, names []string) (err error) {
+		ids, err = change(e, names)
+		return err
+	})
+	if err := s.settle(t, err, c.Name(), len(ids)); err != nil {
+		return err
+	}
+	return t.printEach(done+": ", ids)
+}
+
+func (t *tokens) extendCommand() *cobra.Command {
+	var expires string
+	s := &selection{}
+	c := &cobra.Command{
+		Use:   "extend ID|NAME... --expires TIME|never",
+		Short: "Let tokens, or all of a device, end at another time, or never",
+		RunE: func(c *cobra.Command, args []string) error {
+			if expires == "" {
+				return errors.New("say when the token ends with --expires: a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never")
+			}
+			at, err := parseTime("expires", expires, time.Now())
+			if err != nil {
+				return err
+			}
+			end := "never"
+			if !at.IsZero() {
+				end = at.UTC().Format(time.RFC3339)
+			}
+			return t.changeEntries(c, s, args, "expires "+end, func(e *tokenfile.Edit, names []string) ([]string, error) { return e.Extend(at, names...) })
+		},
+	}
+	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never")
+	s.addFlags(c, "ids and devices")
+	return c
+}
+
+func (t *tokens) rotateCommand() *cobra.Command {
+	var overlap time.Duration
+	var passwordFile string
+	s := &selection{}
+	c := &cobra.Command{
+		Use:   "rotate NAME...",
+		Short: "Make a new token for each device that has one, and print it, once",
+		Long: `Make a new token for each device that has one, and print it, once. - reads names from
+stdin, one on each line. For several devices a line has the name, a tab and the token.
+Either all devices get a new token or, after an error, none.
+
+Without --overlap the old token and its sessions end at once. With --password-file a
+device that has a user name gets that password; the old one and its sessions end.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			names, err := s.names(c, args)
+			switch {
+			case err != nil:
+				return err
+			case overlap < 0:
+				return errors.New("--overlap cannot be negative")
+			case passwordFile == "":
+				return t.rotate(s, names, overlap, len(args) == 1 && args[0] != "-")
+			case len(names) != 1 || s.dryRun:
+				return errors.New("--password-file is for one name, without --match and --dry-run")
+			}
+			path, err := t.path()
+			if err != nil {
+				return err
+			}
+			return t.setPassword(path, names[0], passwordFile, overlap)
+		},
+	}
+	passwordFlag(c, &passwordFile)
+	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays good, such as 24h")
+	s.addFlags(c, "devices with a token")
+	t.jsonFlag(c)
+	return c
+}
+
+// rotate makes the new tokens. A single one is printed alone.
+func (t *tokens) rotate(s *selection, names []string, overlap time.Duration, single bool) error {
+	var made []tokenfile.Created
+	names, err := t.change(s, names, true, func(e *tokenfile.Edit, names []string) error {
+		for _, name := range names {
+			x, err := e.Rotate(name, overlap)
+			if errors.Is(err, tokenfile.ErrNotFound) {
+				return err
+			}
+			if err != nil {
+				return fmt.Errorf("%q: %w", name, err)
+			}
+			made = append(made, x)
+		}
+		return nil
+	})
+	if err := s.settle(t, err, "rotate", len(names)); err != nil {
+		return err
+	}
+	switch {
+	case s.dryRun:
+		return t.printEach("rotated: ", names)
+	case single:
+		return t.printCreated(made[0])
+	}
+	return t.printAllCreated(made)
+}
