@@ -153,7 +153,8 @@ func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 }
 
 func sameRights(a, b *authz.Grant) bool {
-	return a.TokenID == b.TokenID && a.Subject == b.Subject && a.ACL.Equal(b.ACL) && maps.Equal(a.Attrs, b.Attrs) &&
+	return a.TokenID == b.TokenID && a.Subject == b.Subject && a.Superuser == b.Superuser &&
+		a.ACL.Equal(b.ACL) && a.Limits.Equal(b.Limits) && maps.Equal(a.Attrs, b.Attrs) &&
 		a.Upstream.Username == b.Upstream.Username && a.Upstream.ClientID == b.Upstream.ClientID &&
 		a.Upstream.Password.Equal(b.Upstream.Password) && a.Only.NotBefore.Equal(b.Only.NotBefore) &&
 		slices.Equal(a.Only.ClientIDs, b.Only.ClientIDs) && slices.Equal(a.Only.Usernames, b.Only.Usernames) &&

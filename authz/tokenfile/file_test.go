@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -548,5 +549,68 @@ func TestConfirms(t *testing.T) {
 		if known, good := mustOpen(t, other, Options{}).Confirms(request.Token.Hash(), grant); known != tc.known || good != tc.good {
 			t.Errorf("%s: known %v, good %v", name, known, good)
 		}
+	}
+}
+
+// TestConfirmsLooksAtAllOfAGrant: a session whose grant differs from that of its token in any
+// field is not confirmed, except for how long an answer is kept.
+func TestConfirmsLooksAtAllOfAGrant(t *testing.T) {
+	path := tokenPath(t)
+	put(t, path, line("a"))
+	f, request := mustOpen(t, path, Options{}), with("a")
+	grant, err := f.Authorize(t.Context(), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	differ := func(name string, set func(*authz.Grant)) {
+		other := *grant
+		set(&other)
+		if _, good := f.Confirms(request.Token.Hash(), &other); good {
+			t.Errorf("a session with another %s is confirmed", name)
+		}
+	}
+	fields := reflect.TypeFor[authz.Grant]()
+	for i := range fields.NumField() {
+		switch field := fields.Field(i); {
+		case field.Name == "Keep", field.Name == "Recheck", field.Name == "Expires": // which ends the session itself
+		case field.Type.Kind() == reflect.Struct:
+			for j := range field.Type.NumField() {
+				differ(field.Name+"."+field.Type.Field(j).Name, func(g *authz.Grant) { fill(t, reflect.ValueOf(g).Elem().Field(i).Field(j)) })
+			}
+		default:
+			differ(field.Name, func(g *authz.Grant) { fill(t, reflect.ValueOf(g).Elem().Field(i)) })
+		}
+	}
+}
+
+// fill gives v, a field of a grant, a value that no grant of these tests has.
+func fill(t *testing.T, v reflect.Value) {
+	switch value := v.Addr().Interface().(type) {
+	case *string:
+		*value = "other"
+	case *bool:
+		*value = true
+	case *int64:
+		*value = 1
+	case *[32]byte:
+		value[0] = 1
+	case *authz.Token:
+		*value = authz.NewToken("other")
+	case **authz.ACL:
+		*value = &authz.ACL{}
+	case **byte:
+		*value = new(byte)
+	case **bool:
+		*value = new(bool)
+	case *map[string]string:
+		*value = map[string]string{"k": "other"}
+	case *time.Time:
+		*value = time.Now()
+	case *[]string:
+		*value = []string{"other"}
+	case *[]netip.Prefix:
+		*value = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	default:
+		t.Fatalf("no value for a field of type %s", v.Type())
 	}
 }
