@@ -1,0 +1,48 @@
+//go:build integration
+
+package tokenpostgres
+
+import (
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+)
+
+func TestConformance(t *testing.T) {
+	server := harness.StartPostgres(t)
+	fixture := func(o Options) func(tb testing.TB) authztest.Fixture {
+		return func(tb testing.TB) authztest.Fixture {
+			d := newDatabase(tb, server)
+			return authztest.Fixture{Authorizer: d.source(o), Break: d.refuse, Stall: d.stall}
+		}
+	}
+	for name, o := range map[string]Options{"prepared": {Query: byToken}, "unprepared": {Query: byToken, Unprepared: true}} {
+		t.Run("tokens, "+name, func(t *testing.T) {
+			authztest.Run(t, authztest.Suite{
+				New:     fixture(o),
+				Good:    tokenRequest(goodToken),
+				Unknown: tokenRequest("Another-token-altogether"),
+				Denied: map[authz.Reason]authz.Request{
+					authz.Disabled:      tokenRequest("Good-token-of-disabled"),
+					authz.Expired:       tokenRequest("Good-token-of-expired"),
+					authz.WrongClientID: tokenRequest("Good-token-of-bound"),
+				},
+			})
+		})
+	}
+	t.Run("passwords", func(t *testing.T) {
+		authztest.Run(t, authztest.Suite{
+			New:     fixture(Options{Query: byName}),
+			Good:    pairRequest("pump-7", goodWord),
+			Unknown: pairRequest("pump-99", goodWord),
+			Denied: map[authz.Reason]authz.Request{
+				authz.WrongPassword: pairRequest("pump-7", "Another-password"),
+				authz.Disabled:      pairRequest("disabled", goodWord),
+				authz.Expired:       pairRequest("expired", goodWord),
+				authz.WrongClientID: pairRequest("bound", goodWord),
+			},
+		})
+	})
+}

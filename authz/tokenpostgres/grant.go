@@ -1,0 +1,130 @@
+package tokenpostgres
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+)
+
+// decide returns the grant of a row, after the password has been checked if the device is looked
+// up by its name.
+func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*authz.Grant, error) {
+	g := &authz.Grant{
+		TokenID: found.tokenID, Subject: found.subject, Upstream: found.upstream, Only: found.only,
+		Limits: found.limits, Superuser: found.superuser, Attrs: found.attrs, Expires: found.expires,
+	}
+	g.Only.NotBefore = found.notBefore
+	if s.Takes() == authz.Pairs {
+		if err := s.checkPassword(ctx, found, r); err != nil {
+			return nil, err
+		}
+		g.PairHash = authz.PairHash(r.Pair.Username, *found.hash)
+	}
+	now := time.Now()
+	switch {
+	case found.disabled:
+		return nil, &authz.Denial{Reason: authz.Disabled}
+	case !g.Expires.IsZero() && !now.Before(g.Expires):
+		return nil, &authz.Denial{Reason: authz.Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339)}
+	case now.Before(g.Only.NotBefore):
+		return nil, &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339), Keep: authz.Keep{TTL: g.Only.NotBefore.Sub(now)}}
+	}
+	if err := s.name(g, r); err != nil {
+		return nil, fmt.Errorf("%w: the row of this device: %w", authz.ErrUnanswerable, err)
+	}
+	var err error
+	if g.ACL, err = found.acl(); err != nil {
+		return nil, fmt.Errorf("%w: the row of this device: column %w", authz.ErrUnanswerable, err)
+	}
+	return g, nil
+}
+
+// checkPassword compares the password of the pair with the hash of the row.
+func (s *Source) checkPassword(ctx context.Context, found *row, r *authz.Request) error {
+	if found.hash == nil {
+		return &authz.Denial{Reason: authz.WrongPassword, Detail: "no password is set for " + s.called(r)}
+	}
+	hash, err := passwordhash.Parse(*found.hash)
+	if err != nil {
+		return fmt.Errorf("%w: the row of this device: column password_hash: %w", authz.ErrUnanswerable, err)
+	}
+	good, err := s.workers.Check(ctx, hash, r.Pair.Password)
+	switch {
+	case err != nil:
+		return err
+	case !good:
+		return &authz.Denial{Reason: authz.WrongPassword, Detail: s.called(r)}
+	}
+	return nil
+}
+
+// called says for the log by which name the device was looked up.
+func (s *Source) called(r *authz.Request) string {
+	const most = 128
+	if s.query.uses(paramUsername) {
+		return fmt.Sprintf("user %.*q", most, r.Pair.Username)
+	}
+	return fmt.Sprintf("client id %.*q", most, r.Pair.ClientID)
+}
+
+// name sets the names that the row does not have. A name must not depend on what the device is
+// free to choose: that of a pair is the one by which the row was found.
+func (s *Source) name(g *authz.Grant, r *authz.Request) error {
+	if s.Takes() == authz.Tokens {
+		hash := r.Token.Hash()
+		if g.TokenID == "" {
+			g.TokenID = hex.EncodeToString(hash[:8])
+		}
+		if g.Subject == "" {
+			g.Subject = g.TokenID
+		}
+		// Both are logged.
+		if token := r.Token.Reveal(); strings.Contains(g.Subject, token) || strings.Contains(g.TokenID, token) {
+			return errors.New("the subject or the token_id contains the token")
+		}
+		return nil
+	}
+	by := r.Pair.Username
+	if !s.query.uses(paramUsername) {
+		by = r.Pair.ClientID
+	}
+	if g.Subject == "" {
+		g.Subject = by
+	}
+	if g.TokenID == "" {
+		g.TokenID = tokenIDOf(by)
+	}
+	if err := checkName(g.Subject, maxSubject); err != nil {
+		return fmt.Errorf("its name cannot be a subject: %w", err)
+	}
+	return nil
+}
+
+// tokenIDOf returns the token id of a pair whose row has none: the name, or if it is too long
+// its beginning and a digest.
+func tokenIDOf(name string) string {
+	if len(name) <= maxTokenID {
+		return name
+	}
+	whole := authz.PairHash(name, "")
+	suffix := fmt.Sprintf("-%x", whole[:8])
+	return strings.ToValidUTF8(name[:maxTokenID-len(suffix)], "") + suffix
+}
+
+// acl returns the topic rules of a row, nil if it has none. Those of a superuser leave
+// everything to the broker.
+func (r *row) acl() (*authz.ACL, error) {
+	switch {
+	case r.superuser:
+		return authz.NewACL(authz.DeferRest)
+	case r.rules == nil:
+		return nil, nil
+	}
+	return authz.ParseACL(r.rules, authz.ACLOptions{Rest: r.rest})
+}
