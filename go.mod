@@ -27,17 +27,7 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require (
-	github.com/jackc/pgx/v5 v5.12.0
-	golang.org/x/crypto v0.59.0
-)
-
-require (
-	github.com/jackc/pgpassfile v1.0.0 // indirect
-	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/jackc/puddle/v2 v2.2.3 // indirect
-	golang.org/x/text v0.44.0 // indirect
-)
+require golang.org/x/crypto v0.59.0
 
 require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect

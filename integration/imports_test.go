@@ -72,7 +72,7 @@ var standardOnly = []string{"packets", "authz", "authz/bucket", "authz/certtest"
 
 // foreign are the modules that no library package may pull in.
 var foreign = []string{
-	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "modernc.org/", "github.com/jackc/",
+	"flag", "go.uber.org/zap", "github.com/prometheus/", "github.com/spf13/", "go.yaml.in/", "modernc.org/",
 }
 
 // otherMQTT are other implementations of MQTT, which no library package may pull in.

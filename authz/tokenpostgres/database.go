@@ -67,7 +67,7 @@ func (s *Source) prepare(ctx context.Context, conn *pgx.Conn) error {
 		name = statementName
 		// The server ends a query by itself even if a cancel request does not reach it. Behind a
 		// pooler the setting would last for other sessions.
-		set := "SET statement_timeout = " + strconv.FormatInt(s.options.Timeout.Milliseconds(), 10)
+		set := "SELECT set_config('statement_timeout', '" + strconv.FormatInt(s.options.Timeout.Milliseconds(), 10) + "', false)"
 		if _, err := c.Exec(ctx, set).ReadAll(); err != nil {
 			return err
 		}

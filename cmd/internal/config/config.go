@@ -130,10 +130,11 @@ type Auth struct {
 
 // Source is one token source: exactly one of its fields is set.
 type Source struct {
-	File   *FileSource   `yaml:"file"`
-	HTTP   *HTTPSource   `yaml:"http"`
-	JWT    *JWTSource    `yaml:"jwt"`
-	Passwd *PasswdSource `yaml:"passwd"`
+	File     *FileSource     `yaml:"file"`
+	HTTP     *HTTPSource     `yaml:"http"`
+	JWT      *JWTSource      `yaml:"jwt"`
+	Passwd   *PasswdSource   `yaml:"passwd"`
+	Postgres *PostgresSource `yaml:"postgres"`
 }
 
 // JWTSource checks JSON Web Tokens with the keys of an issuer. Exactly one of
@@ -214,6 +215,15 @@ type FileSource struct {
 type PasswdSource struct {
 	Path   string `yaml:"path" type:"path" required:"true" doc:"password file, with user:hash on each line"`
 	Format string `yaml:"format" default:"mosquitto" oneof:"mosquitto|htpasswd|goauth" required:"true" doc:"program that the file belongs to: mosquitto ($7$, $6$, argon2id), htpasswd (bcrypt) or goauth, which is mosquitto-go-auth (PBKDF2, bcrypt, argon2id)"`
+}
+
+// PostgresSource is a query in a PostgreSQL database.
+type PostgresSource struct {
+	DSNFile            string        `yaml:"dsn_file" type:"path" required:"true" doc:"file with the connection string of the PostgreSQL database, read again when it changes"`
+	Query              string        `yaml:"query" required:"true" doc:"query that finds the row of a device by @token_sha256, @username, @client_id and @address"`
+	Timeout            time.Duration `yaml:"timeout" default:"2s" min:"100ms" max:"1m" doc:"time for one lookup, a second attempt included"`
+	Connections        int           `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections to the database that are open at most"`
+	PreparedStatements bool          `yaml:"prepared_statements" default:"true" doc:"whether the query is prepared once on each connection; false for PgBouncer in transaction mode"`
 }
 
 // Upstream is the broker behind the proxy, and what the proxy sends to it. Username,

@@ -34,6 +34,10 @@ func TestManualListsEveryMetric(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
+	dsn := filepath.Join(dir, "dsn")
+	if err := os.WriteFile(dsn, []byte("postgres://user@127.0.0.1:1/nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	selfSigned(t, dir, "devices", time.Now().Add(1000*time.Hour))
 	exported, kinds := map[string]exportedMetric{}, map[string]bool{}
 	for _, yaml := range []string{
@@ -45,9 +49,9 @@ auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: "http://127.0.0.1:1/
 		fmt.Sprintf(`
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
-auth: {sources: [{file: {path: %q}}, {passwd: {path: %q, format: htpasswd}}]}
+auth: {sources: [{file: {path: %q}}, {passwd: {path: %q, format: htpasswd}}, {postgres: {dsn_file: %q, query: "SELECT subject FROM devices WHERE token = @token_sha256"}}]}
 upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
-`, emptyTokenFile(t), htpasswd(t, "pump-7")),
+`, emptyTokenFile(t), htpasswd(t, "pump-7"), dsn),
 	} {
 		s, _ := startService(t, yaml)
 		if status, body := call(t, s, http.MethodPost, "/v1/reload", ""); status != http.StatusOK {

@@ -11,8 +11,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 )
 
 // confine gives up the right of the process to use files that the service does not need. It is
@@ -55,10 +55,15 @@ func (g *generation) access() host.Access {
 		// The database sorts data that does not fit into memory in temporary files.
 		Write: []string{g.config.Data, os.TempDir(), "/var/tmp", os.DevNull},
 	}
+	for _, source := range g.config.Auth.Sources {
+		if source.Postgres != nil {
+			a.Files = append(a.Files, pgdsn.Files(source.Postgres.DSNFile)...)
+		}
+	}
 	switch t := g.config.Telemetry; {
 	case g.upstream != nil:
 	case t.Postgres != nil:
-		a.Files = append(a.Files, postgres.Files(t.Postgres.DSNFile)...)
+		a.Files = append(a.Files, pgdsn.Files(t.Postgres.DSNFile)...)
 	default:
 		a.Write = append(a.Write, filepath.Dir(t.Path))
 	}

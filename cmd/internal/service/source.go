@@ -117,6 +117,9 @@ func newSource(c config.Source, whole *config.Config, version string, in inputs)
 		return "file", newFileSource(c.File), nil
 	case c.Passwd != nil:
 		return "passwd", newPasswdSource(c.Passwd), nil
+	case c.Postgres != nil:
+		s, err = newPostgresSource(c.Postgres, whole)
+		return "postgres", s, err
 	}
 	return "", nil, errors.New("a kind of source that is not supported")
 }

@@ -1,0 +1,65 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenhttp"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenpostgres"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+)
+
+// postgresSource is a query in a PostgreSQL database.
+type postgresSource struct {
+	*tokenpostgres.Source
+	config *config.PostgresSource
+}
+
+// maxHashTime is how long the check of a password may wait for its turn after the lookup.
+const maxHashTime = 5 * time.Second
+
+// newPostgresSource makes the source that c describes, behind a cache.
+func newPostgresSource(c *config.PostgresSource, whole *config.Config) (source, error) {
+	s, err := tokenpostgres.New(tokenpostgres.Options{
+		DSNFile: c.DSNFile, Query: c.Query, Timeout: c.Timeout, Connections: c.Connections,
+		Unprepared: !c.PreparedStatements,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return cached(&postgresSource{Source: s, config: c}, whole.Auth, cache.Options{
+		Source: c.DSNFile + "\x00" + c.Query,
+		Vary:   s.Parts(),
+		// The timeout of the lookup must be shorter, so that its error is the answer.
+		Timeout: c.Timeout + maxHashTime,
+		// A password is checked after its connection has been given back.
+		Concurrency: c.Connections + passwordhash.NewWorkers(0).Size(),
+	}), nil
+}
+
+// Open implements source. A query that the database does not accept is an error. A database
+// that cannot be reached is none: devices are told to try again until it can.
+func (p *postgresSource) Open(ctx context.Context, env sourceEnv) error {
+	return p.Source.Open(ctx, env.workers)
+}
+
+// Reload implements source.
+func (p *postgresSource) Reload(ctx context.Context) error {
+	p.Refresh()
+	return p.Check(ctx)
+}
+
+// Close implements source.
+func (p *postgresSource) Close() { p.Source.Close() }
+
+// Collect implements source.
+func (p *postgresSource) Collect(m observe.SourceMetrics) {
+	s := p.Stats()
+	m.TokenService(tokenhttp.Stats{
+		Allowed: s.Allowed, Denied: s.Denied, Ignored: s.Unknown, Failed: s.Failed, Busy: s.Busy,
+		Retries: s.Retries, Time: s.Time, Breaker: s.Breaker,
+	})
+}

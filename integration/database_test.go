@@ -1,0 +1,276 @@
+//go:build integration && linux
+
+package integration
+
+import (
+	"context"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha512"
+	"encoding/base64"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
+)
+
+// deviceTable is a database with tokens of devices, and the proxy in front of a broker that
+// looks them up there.
+type deviceTable struct {
+	*harness.Proxy
+	t        testing.TB
+	server   *harness.Postgres
+	database string
+	dsn      string // the file
+}
+
+// newDeviceTable makes a database. through returns the connection string for the proxy, and
+// source has further keys of the source.
+func newDeviceTable(t *testing.T, through func(*harness.Postgres, string) string, source, sections string) *deviceTable {
+	t.Helper()
+	d := &deviceTable{t: t, server: harness.StartPostgres(t), database: "fleet", dsn: filepath.Join(t.TempDir(), "dsn")}
+	d.server.Database(d.database)
+	harness.WriteFile(t, d.dsn, through(d.server, d.database)+"\n")
+	d.sql(`CREATE TABLE tokens (device text PRIMARY KEY, digest bytea UNIQUE); GRANT SELECT ON tokens TO ` + harness.Role)
+	m := harness.StartMosquitto(t)
+	d.Proxy = harness.NewProxy(t, m.Upstream()+sections+fmt.Sprintf(
+		"auth: {cache: {ttl: 1s, negative_ttl: 0s}, guard: {exempt: [127.0.0.0/8]}, sources: [{postgres: {dsn_file: '%s', query: 'SELECT device AS subject, device AS token_id FROM tokens WHERE digest = @token_sha256'%s}}]}\n", d.dsn, source))
+	d.AddSecret(d.server.Password)
+	return d
+}
+
+func direct(p *harness.Postgres, database string) string { return p.DSN(database) }
+
+func (d *deviceTable) sql(statements string) string {
+	d.t.Helper()
+	return d.server.SQL(d.database, statements)
+}
+
+// device adds a device and returns its token.
+func (d *deviceTable) device(name string) string {
+	d.t.Helper()
+	token := rand.Text()
+	d.AddSecret(token)
+	d.sql(fmt.Sprintf("INSERT INTO tokens VALUES ('%s', sha256('%s'))", name, token))
+	return token
+}
+
+// status returns with what mosquitto_pub ends, in the version and the one of MQTT 5.0.
+func (d *deviceTable) status(token string) (old, five int) {
+	d.t.Helper()
+	args := append(d.ClientArgs(token), "-q", "1", "-t", "a", "-m", "b")
+	return harness.MosquittoPub(d.t, args...).Status, harness.MosquittoPub(d.t, append(args, "-V", "5")...).Status
+}
+
+// goAuthHash returns a hash as pw of mosquitto-go-auth writes it.
+func goAuthHash(t *testing.T, password string) string {
+	t.Helper()
+	salt := []byte(rand.Text())[:16]
+	key, err := pbkdf2.Key(sha512.New, password, salt, 1000, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "PBKDF2$sha512$1000$" + base64.StdEncoding.EncodeToString(salt) + "$" + base64.StdEncoding.EncodeToString(key)
+}
+
+// TestTablesOfMosquittoGoAuth: its own tables are read as they are, with the query of the
+// manual. Its users connect with their passwords and have the rights of the table, next to
+// devices with tokens.
+func TestTablesOfMosquittoGoAuth(t *testing.T) {
+	t.Parallel()
+	server := harness.StartPostgres(t)
+	dsn := filepath.Join(t.TempDir(), "dsn")
+	harness.WriteFile(t, dsn, server.Database("goauth"))
+	users := map[string]string{"pump-7": rand.Text(), "boss": rand.Text()}
+	server.SQL("goauth", fmt.Sprintf(`
+		CREATE TABLE test_user (id bigserial primary key, username character varying (100) not null, password_hash character varying (200) not null, is_admin boolean not null);
+		CREATE TABLE test_acl (id bigserial primary key, test_user_id bigint not null references test_user on delete cascade, topic character varying (200) not null, rw int not null);
+		INSERT INTO test_user (username, password_hash, is_admin) VALUES ('pump-7', '%s', false), ('boss', '%s', true);
+		INSERT INTO test_acl (test_user_id, topic, rw) VALUES (1, 'from/%%u', 2), (1, 'to/%%u/#', 4);
+		GRANT SELECT ON test_user, test_acl TO %s`, goAuthHash(t, users["pump-7"]), goAuthHash(t, users["boss"]), harness.Role))
+	m := harness.StartMosquitto(t)
+	p := harness.NewProxy(t, m.Upstream()+"auth: {sources: [{postgres: {dsn_file: '"+dsn+"', query: "+queryOfTheManual(t)+"}}, {file: {path: tokens.jsonl}}]}\n")
+	p.AddSecret(server.Password)
+	for _, password := range users {
+		p.AddSecret(password)
+		p.AddSecret(authz.NewToken(password).Fingerprint())
+	}
+	token := p.Token("valve-1")
+	p.Start()
+
+	behind := harness.Subscribe(t, append(m.ClientArgs(), "-t", "#", "-C", "3")...)
+	publish := func(user, password, topic string) int {
+		return harness.MosquittoPub(t, append(p.ClientArgs(user), "-P", password, "-q", "1", "-t", topic, "-m", "x")...).Status
+	}
+	publish("pump-7", users["pump-7"], "to/pump-7/x") // may not
+	for _, c := range []struct{ user, topic string }{{"pump-7", "from/pump-7"}, {"boss", "anywhere"}} {
+		if status := publish(c.user, users[c.user], c.topic); status != 0 {
+			t.Errorf("%s: status %d", c.user, status)
+		}
+	}
+	harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "from/valve-1", "-m", "x")...)
+	var topics []string
+	for _, message := range behind.Messages(3) {
+		topics = append(topics, message.Topic)
+	}
+	if got := strings.Join(topics, " "); got != "from/pump-7 anywhere from/valve-1" {
+		t.Errorf("the broker got %s", got)
+	}
+	wrong := rand.Text()
+	p.AddSecret(wrong)
+	p.AddSecret(authz.NewToken(wrong).Fingerprint())
+	for user, reason := range map[string]string{"pump-7": "wrong_password", "pump-8": "unknown_token"} {
+		if status := publish(user, wrong, "a"); status != 5 {
+			t.Errorf("%s with a wrong password: status %d", user, status)
+		}
+		p.AwaitLog("refused "+user, func(l harness.LogLine) bool { return l.String("reason") == reason })
+	}
+}
+
+// queryOfTheManual returns the query for mosquitto-go-auth, with its placeholders replaced as
+// the manual says, as a value of YAML.
+func queryOfTheManual(t *testing.T) string {
+	t.Helper()
+	manual := harness.ReadFile(t, "..", "cmd", "mqtt-auth-proxy", "README.md")
+	_, rest, _ := strings.Cut(manual, "```sql\nSELECT u.username")
+	query, _, ok := strings.Cut(rest, "```")
+	_, replacement, found := strings.Cut(manual, "Replace `%u` and `%c` in its topics: `")
+	replacement, _, _ = strings.Cut(replacement, "`")
+	if !ok || !found {
+		t.Fatal("the manual has no query for the tables of mosquitto-go-auth")
+	}
+	query = strings.Replace(query, "a.topic, 'action'", strings.ReplaceAll(replacement, "\n", " ")+", 'action'", 1)
+	return "'SELECT u.username" + strings.ReplaceAll(strings.ReplaceAll(query, "'", "''"), "\n", " ") + "'"
+}
+
+// TestDatabaseAway: while PostgreSQL is stopped, devices that are known go on and others are
+// asked to come back; none is denied. When it is there again, all get in. The program starts
+// without its database too.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	d := newDeviceTable(t, direct, "", "")
+	known, unseen := d.device("known"), d.device("unseen")
+	d.Start()
+	if old, five := d.status(known); old != 0 || five != 0 {
+		t.Fatalf("a good token: status %d and %d", old, five)
+	}
+	live := d.Connect(t, 4, "live", known)
+	d.server.Stop()
+	hits := `mqtt_auth_proxy_cache_stale_served_total{source="postgres0"} `
+	harness.Eventually(t, "an old answer in use", func() bool {
+		old, five := d.status(known)
+		if old != 0 || five != 0 {
+			t.Fatalf("a known device without the database: status %d and %d", old, five)
+		}
+		return harness.Metric(t, d.Proxy, strings.TrimSpace(hits)) > 0
+	})
+	if old, five := d.status(unseen); old != 3 || five != 0x88 {
+		t.Errorf("a device that was never seen, without the database: status %d and %d", old, five)
+	}
+	if err := live.Publish("a", "b"); err != nil {
+		t.Errorf("a live session without the database: %v", err)
+	}
+	d.server.Start()
+	harness.Eventually(t, "the device that was never seen", func() bool {
+		old, _ := d.status(unseen)
+		if old != 0 && old != 3 {
+			t.Fatalf("when the database is there again: status %d", old)
+		}
+		return old == 0
+	})
+	d.server.Stop()
+	d.Stop()
+	d.Start()
+	if old, _ := d.status(known); old != 3 {
+		t.Errorf("after a start without the database: status %d", old)
+	}
+	d.server.Start()
+	harness.Eventually(t, "devices after that start", func() bool { old, _ := d.status(known); return old == 0 })
+}
+
+// TestDatabaseConnectionsKilled: connections to PostgreSQL are killed again and again while
+// devices connect. None is denied, and live sessions stay.
+func TestDatabaseConnectionsKilled(t *testing.T) {
+	t.Parallel()
+	d := newDeviceTable(t, direct, ", timeout: 10s", "")
+	var tokens []string
+	for i := range 8 {
+		tokens = append(tokens, d.device(fmt.Sprint("device-", i)))
+	}
+	d.Start()
+	live := d.Connect(t, 4, "live", tokens[0])
+	ctx, stop := context.WithCancel(t.Context())
+	var accepted atomic.Int64
+	var devices sync.WaitGroup
+	for i, token := range tokens {
+		devices.Go(func() {
+			for ctx.Err() == nil {
+				conn := packetstest.Dial(t, d.Plain)
+				_, ack := packetstest.Present(t, conn, packetstest.Identity(4, fmt.Sprint("id-", i), token))
+				switch ack.Code {
+				case packets.Success:
+					accepted.Add(1)
+				case packets.RefusedServerUnavailable:
+				default:
+					t.Errorf("CONNACK %v", ack.Code)
+				}
+				_ = conn.Close()
+			}
+		})
+	}
+	for range 5 {
+		before := accepted.Load()
+		d.server.CutConnections()
+		harness.Eventually(t, "further connections", func() bool { return accepted.Load() > before+20 })
+		// The answers in the cache expire after a second, so that the database is asked again.
+		asked := `mqtt_auth_proxy_auth_source_requests_total{outcome="allowed",source="postgres0"}`
+		now := harness.Metric(t, d.Proxy, asked)
+		harness.Eventually(t, "further answers of the database", func() bool { return harness.Metric(t, d.Proxy, asked) > now })
+	}
+	stop()
+	devices.Wait()
+	if err := live.Publish("a", "b"); err != nil {
+		t.Errorf("the live session: %v", err)
+	}
+}
+
+// TestDatabaseThroughPgBouncer in transaction mode.
+func TestDatabaseThroughPgBouncer(t *testing.T) {
+	t.Parallel()
+	bouncer := func(p *harness.Postgres, database string) string { return p.StartPgBouncer(t, database) }
+	d := newDeviceTable(t, bouncer, ", prepared_statements: false, connections: 8", "")
+	d.Start()
+	for i := range 10 {
+		if old, five := d.status(d.device(fmt.Sprint("device-", i))); old != 0 || five != 0 {
+			t.Errorf("device %d: status %d and %d", i, old, five)
+		}
+	}
+	if old, _ := d.status(rand.Text()); old != 5 {
+		t.Errorf("another token: status %d", old)
+	}
+}
+
+// TestQueryThatTheDatabaseRefuses keeps the program from starting, with the reason and the place
+// in the configuration; check finds parameters that do not exist.
+func TestQueryThatTheDatabaseRefuses(t *testing.T) {
+	t.Parallel()
+	d := newDeviceTable(t, direct, "", "")
+	config := harness.ReadFile(t, d.Config)
+	for _, c := range []struct{ from, to, command, want string }{
+		{"device AS token_id", "device AS id", "serve", `auth.sources[0].postgres: query: "id" is not a column that has a meaning`},
+		{"FROM tokens", "FROM token", "serve", `relation "token" does not exist`},
+		{"@token_sha256", "@token", "check", "auth.sources[0].postgres: query: @token is not a parameter"},
+	} {
+		harness.WriteFile(t, d.Config, strings.Replace(config, c.from, c.to, 1))
+		if r := harness.Run(t, harness.Binary(), c.command, "--config", d.Config); r.Status == 0 || !strings.Contains(r.Output(), c.want) {
+			t.Errorf("%s with %s: status %d\n%s", c.command, c.to, r.Status, r.Output())
+		}
+	}
+}
