@@ -2,6 +2,7 @@ package service
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -66,6 +67,9 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 		report("telemetry.postgres.dsn_file", postgres.CheckDSN(t.DSNFile))
 	}
 	p.parseTopics(c.Topics, c.Upstream.Bundled(), report)
+	if n := c.Limits.Session.MaxPacket; n > 0 {
+		report("limits.session.max_packet", new(authz.Limits).ParseLimit("max_packet", strconv.FormatInt(n, 10)))
+	}
 	for i, source := range c.Auth.Sources {
 		if source == (config.Source{}) {
 			continue // the config package reports that fault

@@ -26,6 +26,7 @@ func TestCheckFindsWhatAStartWould(t *testing.T) {
 		"upstream: {servers: ['tcp://127.0.0.1'], username: '${'}": "upstream.username: ",
 		"upstream: {servers: ['gopher://127.0.0.1']}":              "upstream.servers[0]: ",
 		"token: {from: ['user_property:']}":                        "token.from[0]: ",
+		"limits: {session: {max_packet: 15}}":                      "limits.session.max_packet: ",
 	} {
 		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
 			t.Fatal(err)
