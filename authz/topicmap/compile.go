@@ -38,7 +38,12 @@ type Map struct {
 	refused   []string
 	strict    bool
 	forbidden string
+	idle      []IdleRule
 }
+
+// IdleRule is a rule that never decides, because another one before it covers its device side.
+// Both are indexes into [Options.Rules].
+type IdleRule struct{ Rule, By int }
 
 // rule is a compiled Rule.
 type rule struct {
@@ -109,7 +114,8 @@ func Compile(o Options) (*Map, error) {
 			errs = append(errs, err)
 			continue
 		}
-		if m.covers(compiled.pattern) {
+		if by := m.covers(compiled.pattern); by >= 0 {
+			m.idle = append(m.idle, IdleRule{i, by})
 			continue
 		}
 		m.split(&compiled)
@@ -133,14 +139,15 @@ func Compile(o Options) (*Map, error) {
 	return m, nil
 }
 
-// covers reports whether one of the rules so far decides about every topic of a device side.
-func (m *Map) covers(pattern string) bool {
+// covers returns the index of a rule so far that decides about every topic of a device side, or -1
+// if there is none.
+func (m *Map) covers(pattern string) int {
 	for i := range m.rules {
 		if authz.Contains(m.rules[i].pattern, pattern) {
-			return true
+			return m.rules[i].index
 		}
 	}
-	return false
+	return -1
 }
 
 func compileRule(i int, r Rule) (rule, error) {
@@ -151,8 +158,10 @@ func compileRule(i int, r Rule) (rule, error) {
 	root, deviceTree := cutSubtree(r.Device)
 	broker, brokerTree := cutSubtree(r.Broker)
 	switch {
-	case !authz.ValidFilter(r.Device), strings.ContainsAny(root, "+#"), strings.HasPrefix(r.Device, "$share"):
+	case !authz.ValidFilter(r.Device), strings.ContainsAny(root, "+#"):
 		return fault("the device side %q is not a topic, nor one that ends in /#; only its end may be a wildcard", r.Device)
+	case isShare(root):
+		return fault("the device side %s begins like a shared subscription; the rest of it would decide", r.Device)
 	case strings.Contains(r.Device, "${"):
 		return fault("the device side %s must not have placeholders: devices use it literally", r.Device)
 	case deviceTree != brokerTree:
@@ -169,6 +178,13 @@ func compileRule(i int, r Rule) (rule, error) {
 		}
 	}
 	return c, nil
+}
+
+// isShare reports whether the first level is that of a shared subscription, in any spelling: some
+// brokers ignore the case.
+func isShare(root string) bool {
+	first, _, _ := strings.Cut(root, "/")
+	return strings.EqualFold(first, "$share")
 }
 
 // cutSubtree removes a final /# and reports whether there was one.
@@ -240,6 +256,9 @@ func (m *Map) Shared() []int {
 	}
 	return shared
 }
+
+// Idle returns the rules that never decide.
+func (m *Map) Idle() []IdleRule { return m.idle }
 
 // Preset returns the rules and the refused filters of a preset, and reports whether there is
 // one of that name. The only preset is thingsboard.

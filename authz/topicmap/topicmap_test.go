@@ -228,6 +228,8 @@ func TestCompileErrors(t *testing.T) {
 		{[]Rule{{"a/#", "b/${subject}"}}, "must both end in /#", -1},
 		{[]Rule{{"a/+/b", "b/${subject}"}}, "only its end may be a wildcard", -1},
 		{[]Rule{{"a/${subject}", "b/${subject}"}}, "must not have placeholders", -1},
+		{[]Rule{{"$share/g/a", "b/${subject}"}}, "shared subscription", -1},
+		{[]Rule{{"$SHARE/#", "b/${subject}/#"}}, "shared subscription", -1},
 		{[]Rule{{"a", "b/+"}}, "is not a topic", -1},
 		{[]Rule{{"a", "$SYS/${subject}"}}, "must not begin with $", -1},
 		{[]Rule{{"a", "b/x-${subject}"}}, "must be a whole level", -1},
@@ -260,6 +262,13 @@ func TestSharedRulesAreKnown(t *testing.T) {
 	m := thingsboard(t, Options{Rules: []Rule{{"a", "site/${attrs.site}/a"}, {"b", "b2"}, {"c", "c/${subject}"}}})
 	if got := m.Shared(); !slices.Equal(got, []int{0, 1}) {
 		t.Errorf("shared rules %v, want 0 and 1", got)
+	}
+}
+
+func TestIdleRulesAreKnown(t *testing.T) {
+	m := thingsboard(t, Options{Rules: []Rule{{"a/#", "a/${subject}/#"}, {"b", "b/${subject}"}, {"a/b", "c/${subject}"}, {"b", "d/${subject}"}}})
+	if got := m.Idle(); !slices.Equal(got, []IdleRule{{2, 0}, {3, 1}}) {
+		t.Errorf("idle rules %v", got)
 	}
 }
 

@@ -92,15 +92,21 @@ func newACL(t config.Topics) (*authz.ACL, error) {
 	return authz.NewACL(rest, rules...)
 }
 
-// sharedTopics returns the rules of the map whose broker side is the same for all devices.
-func sharedTopics(c *config.Config) (all []config.Fault) {
-	m := compileMap(c.Topics, func(string, error) {})
+// topicWarnings returns the rules of the map whose broker side is the same for all devices, and
+// those that never decide.
+func topicWarnings(c *config.Config) (all []config.Fault) {
+	m, own := compileMap(c.Topics, func(string, error) {}), len(c.Topics.Map)
 	if m == nil {
 		return nil
 	}
 	for _, i := range m.Shared() {
-		if i < len(c.Topics.Map) {
-			all = append(all, c.Fault(ruleKey(i, len(c.Topics.Map)), "has no ${subject} on the broker's side, so that devices share these topics; what one sends there, others may read"))
+		if i < own {
+			all = append(all, c.Fault(ruleKey(i, own), "has no ${subject} on the broker's side, so that devices share these topics; what one sends there, others may read"))
+		}
+	}
+	for _, r := range m.Idle() {
+		if r.Rule < own {
+			all = append(all, c.Fault(ruleKey(r.Rule, own), fmt.Sprintf("never decides, because %s comes first and covers its device side; remove it, or move it up", ruleKey(r.By, own))))
 		}
 	}
 	return all

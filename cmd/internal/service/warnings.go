@@ -20,7 +20,7 @@ import (
 // config package, plain listeners that can be reached over a network, secrets that everyone on
 // the machine may read, too little disk space for telemetry, and certificates with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
-	return slices.Concat(warnings(c), rsaWarnings(c), sharedTopics(c))
+	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c))
 }
 
 // warnings returns Warnings without those about certificates, which are logged whenever a

@@ -95,3 +95,31 @@ admin: {push_secret_file: push}
 		t.Errorf("warned about %q, want %q", got, want)
 	}
 }
+
+// TestWarningsAboutTheMap: a rule that never decides is named with the one that comes before it.
+func TestWarningsAboutTheMap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "proxy.yaml")
+	text := `
+upstream: {servers: ["tcp://127.0.0.1"]}
+topics:
+  preset: thingsboard
+  map:
+    - {device: "v2/#", broker: "short/${subject}/#"}
+    - {device: "v2/x", broker: "x/${subject}"}
+    - {device: "all", broker: "all"}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(config.Options{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range topicWarnings(c) {
+		got = append(got, w.String())
+	}
+	if len(got) != 2 || !strings.Contains(got[0], ":8: topics.map[2]: has no ${subject}") || !strings.Contains(got[1], ":7: topics.map[1]: never decides, because topics.map[0]") {
+		t.Errorf("warnings %q", got)
+	}
+}
