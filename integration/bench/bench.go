@@ -46,7 +46,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	}
 	for round := range b.rounds {
 		for _, it := range b.items() {
-			// The order changes, in case it matters.
+			// The order changes in each round, in case it matters.
 			for i := range present {
 				t := present[(i+round)%len(present)]
 				if !t.does(it.work, it.transport) {
@@ -61,7 +61,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	return nil
 }
 
-// locate finds the targets that were chosen and are there.
+// locate finds the chosen targets that are installed.
 func (b *bench) locate() ([]target, error) {
 	b.versions = map[string]string{}
 	var present []target
@@ -99,7 +99,7 @@ func (b *bench) items() []item {
 	return all
 }
 
-// one measures one item on one target, with a fresh process for each part.
+// one measures one item on one target, with a new process for each part.
 func (b *bench) one(ctx context.Context, round int, it item, t target) error {
 	if !t.holds(it.sessions, it.transport) {
 		fmt.Fprintf(b.progress, "%s cannot hold %d sessions within a limit of 20,000 files\n", t.title, it.sessions)
@@ -172,7 +172,7 @@ func (b *bench) settings(t target, broker string) (s settings, err error) {
 	return s, nil
 }
 
-// hand gives the job to another process.
+// hand passes the job to another process.
 func (j job) hand(ctx context.Context) (result outcome, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()

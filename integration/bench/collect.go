@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// collect is how the collector of a Go program is made to run: by asking for a heap
-// profile, or by SIGUSR1 if that cannot be had.
+// collect describes how to make the garbage collector of a Go program run: by a request for a heap
+// profile or, if the program has none, by SIGUSR1.
 type collect struct{ Profile, TokenFile string }
 
-// profile is how the proxy's is. The file comes into being while it starts.
+// profile is the way for the proxy, which creates the file with its token while it starts.
 func (s settings) profile() collect {
 	return collect{"http://" + s.Admin + "/debug/pprof/heap", filepath.Join(s.Dir, "admin-token")}
 }
 
-// collectOnSignal is the other side of SIGUSR1.
+// collectOnSignal runs the collector when SIGUSR1 arrives.
 func collectOnSignal() {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGUSR1)
@@ -33,10 +33,9 @@ func collectOnSignal() {
 	}
 }
 
-// collect has the target's collector run again and again while sessions are idle, and
-// reports what one cycle costs, sweeping included: what the target computes more than
-// without it. What the program's own trace says is more: it takes what idle processors
-// are lent for by the clock on the wall.
+// collect runs the target's collector repeatedly while sessions are idle, and reports the cost of
+// one cycle, sweeping included: the processor time in addition to that of an idle target. The
+// program's own trace would show more, because it counts the wall clock time of idle processors.
 func (l *load) collect() error {
 	devices, err := l.open(0, l.Sessions)
 	if err != nil {
@@ -62,7 +61,7 @@ func (l *load) collect() error {
 	return ping(devices)
 }
 
-// ask returns how long the target computes for a heap profile.
+// ask returns the processor time that the target needs for a heap profile.
 func (l *load) ask(query string) (time.Duration, error) {
 	computed, _, err := l.spend(func() (err error) {
 		switch {

@@ -15,14 +15,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 )
 
-// mostSessions leaves a target that needs two files a session within 20,000.
+// mostSessions keeps a target with two files for each session below 20,000 files.
 const mostSessions = 9000
 
-// tokenOf is the token of a device. Every device has one of its own.
+// tokenOf returns the token of a device. Every device has its own.
 func tokenOf(device int) string { return fmt.Sprintf("token-of-device-%05d", device%mostSessions) }
 
-// writeCredentials makes what targets and devices need: a certificate with an
-// ECDSA key on P-256, and a token for each device.
+// writeCredentials writes the credentials of targets and devices: a certificate with an ECDSA key
+// on P-256, and a token for each device.
 func writeCredentials(dir string) error {
 	made := certtest.SelfSigned(&x509.Certificate{DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	cert, key := made.PEM(), made.KeyPEM()

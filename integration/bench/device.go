@@ -17,7 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// message is a PUBLISH at QoS 0 with a payload of so many bytes.
+// message returns a PUBLISH at QoS 0 with a payload of so many bytes.
 func message(topic string, size int) []byte { return publish(topic, bytes.Repeat([]byte{'x'}, size)) }
 
 func publish(topic string, payload []byte) []byte {
@@ -31,8 +31,8 @@ type device struct {
 	wire *wire
 }
 
-// wire is the connection below TLS. While it holds, what is written is kept, so
-// that many records leave in one write.
+// wire is the connection below TLS. While hold is set it keeps what is written, so that many
+// records are sent with one write.
 type wire struct {
 	net.Conn
 	holds bool
@@ -47,14 +47,14 @@ func (w *wire) Write(b []byte) (int, error) {
 	return w.Conn.Write(b)
 }
 
-// release lets go of what was held.
+// release writes everything that was kept.
 func (w *wire) release() error {
 	_, err := w.Conn.Write(w.held)
 	w.holds, w.held = false, w.held[:0]
 	return err
 }
 
-// dial connects a device, by TLS if config is not nil, and presents it.
+// dial connects a device, with TLS if config is not nil, and sends its CONNECT.
 func dial(address string, config *tls.Config, number int) (*device, error) {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *device) present(number int) error {
 		return err
 	}
 	if secure, ok := d.Conn.(*tls.Conn); ok {
-		// Another version or cipher suite would cost something else.
+		// Another version or cipher suite would have a different cost.
 		if s := secure.ConnectionState(); s.Version != tls.VersionTLS13 || s.CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
 			return fmt.Errorf("speaks %s, %s", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite))
 		}
@@ -106,7 +106,7 @@ func (d *device) expect(sent []byte, answer ...byte) error {
 	return nil
 }
 
-// ping makes sure that all that was sent before has arrived.
+// ping waits until everything that was sent before has arrived.
 func (d *device) ping() error { return d.expect([]byte{0xC0, 0}, 0xD0, 0) }
 
 // echo sends a message and reads one of the same size.
@@ -129,7 +129,7 @@ func (d *device) drain(n int, buffer []byte) error {
 	return nil
 }
 
-// leave ends the session as a client does that has nothing more to say.
+// leave ends the session with a DISCONNECT.
 func (d *device) leave() error {
 	if _, err := d.Write([]byte{0xE0, 0}); err != nil {
 		return err

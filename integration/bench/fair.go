@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// fair measures what one session that moves bulk as fast as it goes does to 100 that
-// send little. On few cores load and sink slow each other down as well. How much,
-// is measured without the target, directly at the sink and without TLS.
+// fair measures how much one session that moves bulk as fast as possible slows down 100 sessions
+// that send little. On few cores load and sink slow each other down as well. How much they do is
+// measured without the target, directly at the sink and without TLS.
 func (l *load) fair() error {
 	by, err := newCrowd(l.Address, l.config)
 	if err != nil {
@@ -40,7 +40,7 @@ func (l *load) fair() error {
 	return nil
 }
 
-// crowd is many quiet sessions and a greedy one.
+// crowd consists of many quiet sessions and a greedy one.
 type crowd struct {
 	quiet  []*device
 	greedy *device
@@ -48,8 +48,8 @@ type crowd struct {
 	moved  atomic.Int64 // by the greedy one, in bytes
 }
 
-// comparison is the median of the median round trips without and with the greedy
-// session, in microseconds, and what that one moved, in megabytes a second.
+// comparison has the medians of the median round trips without and with the greedy session, in
+// microseconds, and the rate of the greedy one, in megabytes a second.
 type comparison struct{ alone, withBulk, bulk float64 }
 
 func (c comparison) ratio() float64 { return c.withBulk / c.alone }
@@ -65,7 +65,7 @@ func newCrowd(address string, config *tls.Config) (*crowd, error) {
 	return &crowd{quiet: quiet, greedy: greedy}, err
 }
 
-// compare takes turns without and with the greedy session.
+// compare measures alternately without and with the greedy session.
 func (c *crowd) compare(s size, way bulkWay) (comparison, error) {
 	var alone, withBulk, bulk []float64
 	for range s.turns {
@@ -88,8 +88,7 @@ func (c *crowd) compare(s size, way bulkWay) (comparison, error) {
 	return comparison{median(alone), median(withBulk), median(bulk)}, nil
 }
 
-// roundTrips has one quiet session after the other send a message, one each
-// millisecond at most.
+// roundTrips lets one quiet session after the other send a message, at most one each millisecond.
 func (c *crowd) roundTrips(d time.Duration) (took []time.Duration, err error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -104,7 +103,7 @@ func (c *crowd) roundTrips(d time.Duration) (took []time.Duration, err error) {
 	return took, nil
 }
 
-// saturate has the greedy session move bulk until it is stopped.
+// saturate makes the greedy session move bulk until it is stopped.
 func (c *crowd) saturate(way bulkWay) (stop func() error) {
 	const payload, messages = 256 << 10, 8
 	var stopped atomic.Bool

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// job is one piece of work on one target, for a process of its own.
+// job describes the work on one target that a separate process does.
 type job struct {
 	Work                   string
 	TLS                    bool
@@ -36,7 +36,7 @@ type figure struct {
 	Value  float64 `json:"value"`
 }
 
-// work is what a target can be measured on.
+// work is one kind of work on which targets are measured.
 type work struct {
 	name string
 	do   func(*load) error
@@ -64,7 +64,7 @@ func workNames() []string {
 	return names
 }
 
-// size is how much work is done.
+// size says how much work is done.
 type size struct {
 	calm            time.Duration // before memory is read
 	warm, paced     time.Duration
@@ -108,7 +108,7 @@ func (j job) do() (outcome, error) {
 		if !roots.AppendCertsFromPEM(j.Certificate) {
 			return outcome{}, errors.New("no certificate")
 		}
-		// Post-quantum key exchange is another price, and not all targets know it.
+		// Post-quantum key exchange has a different cost, and not all targets support it.
 		l.config = &tls.Config{RootCAs: roots, ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519}}
 	}
 	before, err := readMachine()
@@ -135,7 +135,7 @@ func (j job) do() (outcome, error) {
 	return outcome{l.figures, n}, err
 }
 
-// own is the processor time of all processes that take part in the work.
+// own returns the processor time of all processes that take part in the work.
 func (l *load) own() (total time.Duration, err error) {
 	for _, pid := range []int{l.TargetProcess, l.SinkPID, os.Getpid()} {
 		spent, err := sum(pid, processorTime)
@@ -161,12 +161,12 @@ func (l *load) open(first, number int) ([]*device, error) {
 	return opened, err
 }
 
-// ping makes sure that everything has arrived that devices sent.
+// ping waits until everything that the devices sent has arrived.
 func ping(devices []*device) error {
 	return each(len(devices), 16, func(i int) error { return devices[i].ping() })
 }
 
-// spend returns how long f took, and the processor time of the target meanwhile.
+// spend returns how long f took, and the processor time of the target in that time.
 func (l *load) spend(f func() error) (computed, took time.Duration, err error) {
 	before, err := sum(l.TargetProcess, processorTime)
 	if err != nil {
@@ -185,12 +185,12 @@ func microseconds(d time.Duration, per int) float64 {
 	return float64(d.Nanoseconds()) / 1000 / float64(per)
 }
 
-// baseSessions are open before memory is read for the first time, so that what is
-// needed once is not counted for the others.
+// baseSessions is the number of sessions that are open before memory is read for the first time, so
+// that memory that is needed only once is not counted for the others.
 const baseSessions = 10
 
-// idle measures what a session takes that does nothing: after one small message,
-// after a larger one each way, and after all had much to send and receive at once.
+// idle measures the memory of an idle session: after one small message, after a larger one each
+// way, and after all sessions have sent and received much at once.
 func (l *load) idle() error {
 	number := l.Sessions
 	devices, err := l.open(0, baseSessions)

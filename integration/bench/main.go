@@ -28,8 +28,7 @@ func main() {
 	}
 }
 
-// run is the program. The tool starts itself again for the parts that need a
-// process of their own.
+// run is the program. It starts itself again for the parts that need a separate process.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) > 0 {
 		switch args[0] {
@@ -82,9 +81,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	sessions := f.String("sessions", "1000,9000", "how many sessions are idle at once, at most 9000")
 	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, in turns; 0 only prints the table of -o")
 	f.IntVar(&o.threads, "threads", 1, "threads of HAProxy, workers of nginx")
-	f.BoolVar(&o.quick, "quick", false, "do little of everything, to see that it works; the figures mean nothing")
+	f.BoolVar(&o.quick, "quick", false, "do only a little of everything, to test the tool; the figures mean nothing")
 	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
-	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of all that it holds")
+	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of everything in it")
 	f.Float64Var(&o.noise, "noise", 100, "leave out of the table what was measured, but for memory, while other processes took more than this `percentage` of the machine")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -112,7 +111,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// choose splits a list of names and keeps them in the order of all that there are.
+// choose splits a list of names and returns them in the order of all.
 func choose(flag, list string, all []string) ([]string, error) {
 	chosen := strings.Split(list, ",")
 	for _, name := range chosen {

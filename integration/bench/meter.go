@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree returns a process and all that descend from it.
+// tree returns a process and all its descendants.
 func tree(pid int) ([]int, error) {
 	all := []int{pid}
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -40,7 +40,7 @@ func tree(pid int) ([]int, error) {
 	return all, nil
 }
 
-// sum adds up what f says of a process and all that descend from it.
+// sum adds up the results of f for a process and all its descendants.
 func sum[N ~int | ~int64](pid int, f func(pid int) (N, error)) (N, error) {
 	all, err := tree(pid)
 	if err != nil {
@@ -57,8 +57,8 @@ func sum[N ~int | ~int64](pid int, f func(pid int) (N, error)) (N, error) {
 	return total, nil
 }
 
-// processorTime returns how long all threads of a process have computed, those
-// that have ended among them, in user and kernel mode.
+// processorTime returns the processor time of all threads of a process, including those that have
+// ended, in user and kernel mode.
 func processorTime(pid int) (time.Duration, error) {
 	// The clock of another process, as clock_getcpuclockid(3) makes it up.
 	const scheduled = 2
@@ -69,8 +69,8 @@ func processorTime(pid int) (time.Duration, error) {
 	return time.Duration(ts.Nano()), nil
 }
 
-// memory returns the proportional set size of a process in bytes: what would be
-// free without it.
+// memory returns the proportional set size of a process in bytes: the memory that would be free if
+// the process ended.
 func memory(pid int) (int64, error) {
 	name := fmt.Sprintf("/proc/%d/smaps_rollup", pid)
 	text, err := os.ReadFile(name)
@@ -92,7 +92,7 @@ func descriptors(pid int) (int, error) {
 	return len(entries), err
 }
 
-// machine is what all processors have done since the start, in ticks.
+// machine has the time that all processors have spent since the start, in ticks.
 type machine struct{ busy, stolen, total int64 }
 
 func readMachine() (machine, error) {
@@ -124,14 +124,15 @@ func readMachine() (machine, error) {
 	return m, nil
 }
 
-// noise is what may have spoiled a measurement: which part of the machine went to
-// other virtual machines, and which to processes that are none of ours.
+// noise is what may have disturbed a measurement: the share of the machine that other virtual
+// machines used, and the share of processes that are not part of the benchmark.
 type noise struct {
 	Steal  float64 `json:"steal"`
 	Others float64 `json:"others"`
 }
 
-// noiseSince compares with the machine before; own is what our processes computed.
+// noiseSince returns the noise since before; own is the processor time of the benchmark's
+// processes.
 func noiseSince(before machine, own time.Duration) (noise, error) {
 	now, err := readMachine()
 	if err != nil || now.total == before.total {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// patience is how long something may take that should happen at once.
+// patience is how long to wait for something that should happen at once.
 const patience = 20 * time.Second
 
 // tail keeps the last lines that a process has written.
@@ -50,7 +50,7 @@ type process struct {
 // start runs a program that is killed when this process ends. stdout may be nil.
 func start(ctx context.Context, stdout io.Writer, argv ...string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), words: &tail{}, exited: make(chan struct{})}
-	// Its children are killed with it, and it is killed with this process.
+	// The program's children are killed with it, and it is killed with this process.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 	p.cmd.Stderr, p.cmd.Stdout = p.words, p.words
@@ -94,13 +94,13 @@ func (p *process) serves(ctx context.Context, address string) error {
 	}
 }
 
-// ourselves runs the tool again as one of its parts.
+// ourselves runs this tool again as one of its parts.
 func ourselves(args ...string) ([]string, error) {
 	self, err := os.Executable()
 	return append([]string{self}, args...), err
 }
 
-// find returns the path of a program that may be where users do not look.
+// find returns the path of a program, which may be in a directory that is not in a user's PATH.
 func find(program string) (string, error) {
 	for _, name := range []string{program, "/usr/sbin/" + program, "/usr/local/sbin/" + program} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -110,8 +110,8 @@ func find(program string) (string, error) {
 	return "", exec.ErrNotFound
 }
 
-// ports hands out free ports below those that the system takes by itself, so that
-// no connection takes one between choice and use.
+// ports hands out free ports below those that the system assigns to connections, so that no
+// connection takes a port after it was chosen.
 type ports struct{ last int }
 
 func (p *ports) address() (string, error) {

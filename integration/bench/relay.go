@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// runRelay is the simplest relay in Go: for each connection two
-// goroutines with io.Copy, and crypto/tls. It knows nothing of MQTT.
+// runRelay is the simplest relay in Go: for each connection two goroutines with io.Copy, and
+// crypto/tls. It does not know MQTT.
 func runRelay(args []string) error {
 	if len(args) != 4 {
 		return fmt.Errorf("relay: want PLAIN TLS DIR BROKER, have %q", args)

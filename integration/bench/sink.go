@@ -23,8 +23,8 @@ const (
 	pour = "pour" // send as many back as the payload says: "number size"
 )
 
-// sink is a broker that costs as little as can be: it lets everybody in, answers
-// what must be answered and drops the rest.
+// sink is a broker that costs as little as possible: it accepts every client, answers what must be
+// answered and drops the rest.
 type sink struct {
 	large sync.Pool // buffers for reading what is dropped
 }
@@ -66,7 +66,7 @@ func (s *sink) serve(conn net.Conn) {
 	}
 }
 
-// handle takes in the rest of a packet and answers it.
+// handle reads the rest of a packet and answers it.
 func (s *sink) handle(conn net.Conn, r *bufio.Reader, first byte, length int) (err error) {
 	switch packets.Type(first >> 4) {
 	case packets.CONNECT:
@@ -130,8 +130,8 @@ func (s *sink) pour(conn net.Conn, r *bufio.Reader, length, header int, topic st
 	return nil
 }
 
-// skip reads so many bytes, in large pieces where they are many, and holds no
-// large buffer while nothing comes.
+// skip reads so many bytes, in large pieces if there are many, and keeps no large buffer while it
+// waits.
 func (s *sink) skip(conn net.Conn, r *bufio.Reader, length int) error {
 	n, err := r.Discard(min(length, r.Buffered()))
 	length -= n

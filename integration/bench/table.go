@@ -15,18 +15,17 @@ import (
 	"strings"
 )
 
-// row is what stands in one line of the table.
+// row identifies a line of the table.
 type row struct{ work, metric, unit, transport string }
 
-// cell is what stands in one column of it.
+// cell identifies a cell of the table.
 type cell struct {
 	row
 	target string
 }
 
-// printTable prints medians and ranges, and what is to be known of their noise,
-// without the records during which others took more of the machine than a part.
-// Memory is not affected by others.
+// printTable prints medians, ranges and the noise. It leaves out records during which other
+// processes used more than part of the machine, except those of memory, which others do not affect.
 func printTable(w io.Writer, records []record, noise float64) error {
 	all := len(records)
 	records = slices.DeleteFunc(slices.Clone(records), func(r record) bool { return r.Others > noise && r.Work != "idle" })
@@ -96,7 +95,7 @@ func rows(records []record) []row {
 	return all
 }
 
-// spread is a median with the range in parentheses.
+// spread returns a median with the range in parentheses.
 func spread(values []float64) string {
 	switch len(values) {
 	case 0:
@@ -112,7 +111,7 @@ func median(values []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-// number writes three digits that count.
+// number formats a number with three significant digits.
 func number(v float64) string {
 	if math.Abs(v) >= 1000 {
 		return thousands(int64(math.Round(v)))
@@ -137,7 +136,7 @@ func notes(records []record, values map[cell][]float64, columns []target) string
 	var steal, others, spreads []float64
 	onlyIdle := !slices.ContainsFunc(records, func(r record) bool { return r.Work != "idle" })
 	for _, r := range records {
-		if r.Work != "idle" || onlyIdle { // memory does not mind
+		if r.Work != "idle" || onlyIdle { // noise does not affect memory
 			steal, others = append(steal, 100*r.Steal), append(others, 100*r.Others)
 		}
 	}
@@ -166,7 +165,7 @@ func notes(records []record, values map[cell][]float64, columns []target) string
 	return b.String()
 }
 
-// versions are all of a target that the records mix.
+// versions returns all versions of a target in the records.
 func versions(records []record, target string) []string {
 	var all []string
 	for _, r := range records {

@@ -72,7 +72,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// TestMeter: a process and its child are both seen.
+// TestMeter: a process and its child are both measured.
 func TestMeter(t *testing.T) {
 	child := exec.Command("sleep", "60")
 	if err := child.Start(); err != nil {

@@ -26,19 +26,19 @@ type target struct {
 	program     string // to be found, empty for the tool itself
 	config      string // template for its config file
 	arguments   func(settings) []string
-	version     []string // arguments that make it say its version
+	version     []string // arguments that make it print its version
 	splice      bool
 	bundled     bool // no sink: the proxy's own broker answers
 	mapped      bool // topics are mapped, so that every packet is read
-	// files is how many an idle session takes, if not two.
+	// files is the number of files of an idle session, if not two.
 	files func(transport string) int
-	// collect says how its garbage collector is run; nil if it has none.
+	// collect says how to run its garbage collector; nil if it has none.
 	collect func(settings) collect
-	// only restricts what it is measured on.
+	// only restricts the work on which it is measured.
 	only func(work, transport string) bool
 }
 
-// settings are what the config files are filled in with.
+// settings are the values for the templates of the config files.
 type settings struct {
 	Dir, Config       string // of this target
 	Plain, TLS, Admin string // addresses
@@ -104,13 +104,12 @@ func targetNames() []string {
 	return names
 }
 
-// does reports whether a target can be measured on this work.
+// does reports whether the target can do this work.
 func (t target) does(work, transport string) bool {
 	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc")
 }
 
-// holds reports whether a target can have so many sessions within a limit of 20,000
-// files.
+// holds reports whether the target can have so many sessions with a limit of 20,000 files.
 func (t target) holds(sessions int, transport string) bool {
 	return t.files == nil || sessions*t.files(transport) < 20_000
 }

@@ -16,8 +16,7 @@ import (
 
 const smallPayload = 100
 
-// paced measures small messages that come one by one: 5,000 a second over 200
-// sessions.
+// paced measures small messages that are sent one by one: 5,000 a second over 200 sessions.
 func (l *load) paced() error {
 	const sessions, rate = 200, 5000
 	devices, err := l.open(0, sessions)
@@ -52,8 +51,8 @@ func (l *load) paced() error {
 	return ping(devices)
 }
 
-// flat measures small messages as fast as they go: 50 sessions, 32 in each write,
-// by TLS in a record each.
+// flat measures small messages as fast as possible: 50 sessions, 32 messages in each write, with
+// TLS one in each record.
 func (l *load) flat() error {
 	const sessions, batch = 50, 32
 	devices, err := l.open(0, sessions)
@@ -136,7 +135,7 @@ func (l *load) bulk() error {
 	return nil
 }
 
-// bulkWay is a way for so many messages with payloads of so many bytes.
+// bulkWay is a direction in which so many messages with payloads of so many bytes are sent.
 type bulkWay struct {
 	name string
 	move func(d *device, number, payload int) error
@@ -165,8 +164,7 @@ func (d *device) download(number, payload int) error {
 	return d.drain(number*len(message(drop, payload)), make([]byte, 128<<10))
 }
 
-// connects measures whole visits, 16 at a time: handshake, CONNECT, CONNACK,
-// DISCONNECT.
+// connects measures complete short sessions, 16 at a time: handshake, CONNECT, CONNACK, DISCONNECT.
 func (l *load) connects() error {
 	if !l.TLS {
 		return l.visit("", l.size.plain, func(int) *tls.Config { return nil })
@@ -196,7 +194,7 @@ func (l *load) connects() error {
 	return nil
 }
 
-// visitors is how many connect at a time.
+// visitors is how many devices connect at a time.
 const visitors = 16
 
 func (l *load) visit(kind string, number int, config func(visitor int) *tls.Config) error {
@@ -236,8 +234,8 @@ func (l *load) visit(kind string, number int, config func(visitor int) *tls.Conf
 	return nil
 }
 
-// latency measures how long an acknowledgement takes at low load, in turns by the
-// target and straight from the sink.
+// latency measures how long an acknowledgement takes at low load, alternately through the target
+// and directly from the sink.
 func (l *load) latency() error {
 	by, err := dial(l.Address, l.config, 0)
 	if err != nil {
@@ -293,7 +291,7 @@ func (d *device) acknowledged(id uint16) error {
 	return d.expect(p.Append(nil, 4), b...)
 }
 
-// quantile returns the value below which a part q of all values are.
+// quantile returns the value below which the share q of all values lies.
 func quantile[T cmp.Ordered](values []T, q float64) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[int(q*float64(len(sorted)-1)+0.5)]

@@ -14,7 +14,7 @@ import (
 type direction struct {
 	// For any goroutine.
 	moved   atomic.Int64 // bytes written
-	drained atomic.Bool  // the source is known to hold nothing, not even inside of TLS
+	drained atomic.Bool  // the source is known to have nothing ready, not even inside TLS
 
 	// Guarded by the session's mu.
 	parked  bool // no goroutine serves this direction, and it has not ended
@@ -25,7 +25,7 @@ type direction struct {
 	// and after both directions have ended for the goroutine that ended last.
 	leftover   *leftover // nil unless a loop has left something
 	sourceDone bool      // nothing is left to read: the source has closed, or failed
-	broken     bool      // the receiver takes nothing more
+	broken     bool      // the receiver accepts nothing more
 	closed     bool      // the receiver's end of stream has been sent, or the receiver is broken
 
 	// Set before the pair starts.
@@ -112,8 +112,8 @@ func (d *direction) unload() (done bool, err error) {
 	return d.outcome(nil, left.err)
 }
 
-// outcome reports whether the direction has ended, and returns the reason: err if what was
-// read last could not be delivered, else readErr.
+// outcome reports whether the direction has ended, and returns the reason: err if what was read
+// last could not be delivered, and otherwise readErr.
 func (d *direction) outcome(err, readErr error) (bool, error) {
 	if err == nil {
 		err = readErr

@@ -78,10 +78,10 @@
 // error with Temporary() == true is not kept for later calls, and EAGAIN is such an error.
 // Write errors are always kept, so a write never returns EAGAIN.
 //
-// On Linux, bulk between two plain sockets goes through a pipe inside the kernel, once a read
-// has filled the buffer: for as long as the framer reports that a packet's body goes on (see
-// [Skipper]), or without limit where there is no framer. A filter has to agree. A pipe is borrowed only while bytes
-// flow.
+// On Linux, bulk between two plain sockets goes through a pipe inside the kernel, once a read has
+// filled the buffer: for as long as the framer reports that a packet's body goes on (see
+// [Skipper]), or without limit where there is no framer. A filter has to agree. A pipe is borrowed
+// only while bytes flow.
 //
 // A goroutine whose client is held waits for a timer. A loop has one timer for all clients that
 // it holds, passes over their events, and reads again when their time has come (see

@@ -68,8 +68,8 @@ func TestLastPacketOfUpstreamEndsPair(t *testing.T) {
 	})
 }
 
-// The bytes before a packet that the framer refuses are passed on, and so are the upstream's answers
-// to them, before the client gets the reason.
+// The bytes before a packet that the framer refuses are passed on, and so are the upstream's
+// answers to them, before the client gets the reason.
 func TestBytesBeforeRefusalArrive(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pump.Grace = time.Minute

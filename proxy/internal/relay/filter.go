@@ -145,8 +145,8 @@ func (f *filtered) write(b []byte, now bool) error {
 	return nil
 }
 
-// toBoundary follows b up to the end of the packet that has begun, and returns how many bytes
-// that takes.
+// toBoundary follows b up to the end of the packet that has begun, and returns how many bytes that
+// is.
 func (f *filtered) toBoundary(s *Session, b []byte, now bool) (n int, err error) {
 	for n < len(b) && !f.d.framer.AtBoundary() {
 		m, err := f.d.follow(s, b[n:n+1], now)

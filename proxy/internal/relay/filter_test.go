@@ -94,7 +94,7 @@ func TestAnswersOfFilter(t *testing.T) {
 	})
 }
 
-// An answer waits for the end of the packet that is on its way to the device.
+// An answer waits for the end of the packet that is being sent to the device.
 func TestAnswerWaitsForBoundary(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp").framed()
@@ -148,8 +148,8 @@ func TestFilterEndsPair(t *testing.T) {
 	})
 }
 
-// A client that sends what a filter answers, and reads no answer, is stopped, and given
-// up after the write timeout. No packet lands inside of another.
+// A client that sends packets that a filter answers, and reads no answer, is stopped, and its pair
+// ends after the write timeout. No packet is sent inside another.
 func TestClientThatReadsNoAnswers(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, transport := range []string{"tcp", "tls1.3"} {
@@ -161,8 +161,8 @@ func TestClientThatReadsNoAnswers(t *testing.T) {
 			r.start()
 			go flood(r.device, bytes.Repeat(packet("denied"), 300))
 			go flood(r.broker, packet("from the broker"))
-			// Where the goroutine that sends what a loop has left begins late, answers pile
-			// up to their bound.
+			// If the goroutine that sends the leftover of a loop starts late, answers accumulate up
+			// to their bound.
 			if got := r.end(); got.By != Client || !errors.Is(got.Err, ErrStalled) && !errors.Is(got.Err, errAnswers) {
 				t.Errorf("%s: result %+v, want a stall of the client", transport, got)
 			}

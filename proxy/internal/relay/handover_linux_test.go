@@ -20,8 +20,8 @@ func pending(t testing.TB, s *Socket) (n int) {
 	return n
 }
 
-// Bytes that came in the same segment as what was read before the relay began sit
-// inside the TLS connection; no readiness will ever announce them.
+// Bytes that arrived in the same segment as those read before the relay began are inside the TLS
+// connection, so the socket does not become readable for them.
 func TestBytesReadBeforeStart(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, version := range []string{"tls1.2", "tls1.3"} {

@@ -73,7 +73,7 @@ func countStops() error {
 	return err
 }
 
-// A loop holds its thread for what comes often, and not for single messages and their
+// A loop holds its thread while messages are frequent, and not for single messages and their
 // answers.
 func TestLoopHoldsForSteadyTrafficOnly(t *testing.T) {
 	for _, c := range []struct {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// frameConn is a layer with frames: a length of one byte, and so many bytes that
-// differ from those they stand for. A read that brings nothing but lengths reads on.
+// frameConn is a layer with frames: a length of one byte, and so many bytes in an encoded form. A
+// read that gets only lengths continues.
 type frameConn struct {
 	net.Conn
 	left int

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// With this Go release buffers can be lent. A release with which they cannot must be
-// noticed here, not by growing memory.
+// With this Go release buffers can be lent. This test shows when a release no longer allows it,
+// before memory grows.
 func TestLendable(t *testing.T) {
 	o, ok := findTLSInput()
 	if !ok {
@@ -20,7 +20,7 @@ func TestLendable(t *testing.T) {
 	}
 }
 
-// The wrong offsets are noticed before a connection is harmed by them.
+// Wrong offsets are detected before a real connection uses them.
 func TestLendingToTheWrongField(t *testing.T) {
 	o, ok := findTLSInput()
 	if !ok {
@@ -32,7 +32,7 @@ func TestLendingToTheWrongField(t *testing.T) {
 	}
 }
 
-// A connection that has read large records keeps nothing of them.
+// A connection that has read large records keeps no memory for them.
 func TestNothingKeptAfterLargeRecords(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tls1.3", "tcp").start()

@@ -23,8 +23,8 @@ type pause struct {
 	fd      descriptor
 }
 
-// pauseTick is what the end of a pause is rounded up to, so that a loop does not wake up for each of
-// thousands of pairs.
+// pauseTick is what the end of a pause is rounded up to, so that a loop does not wake up for each
+// of thousands of pairs.
 const pauseTick = 4 * time.Millisecond
 
 // pause makes the loop serve d again when its pacer allows that. s.mu is held.

@@ -139,8 +139,8 @@ func (f *refusingFramer) Advance(b []byte) (int, error) {
 }
 func (*refusingFramer) AtBoundary() bool { return true }
 
-// A stalled receiver costs a quiet pair its place in the loop, and then the write
-// timeout counts.
+// If the receiver of a quiet pair stalls, the pair leaves the loop, and then the write timeout
+// applies.
 func TestQuietPairStalls(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.3"} {
 		t.Run(transport, func(t *testing.T) {
@@ -190,7 +190,7 @@ func TestSoak(t *testing.T) {
 	}
 	all.Wait()
 	if s := p.Stats(); s.Escalations < 10 {
-		t.Errorf("%+v: too quiet for the test to mean anything", s)
+		t.Errorf("%+v: pairs were parked too seldom for the test to prove anything", s)
 	}
 }
 

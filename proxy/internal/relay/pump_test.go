@@ -103,8 +103,8 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// A broker that throws a client out sends DISCONNECT and closes; if it has not read
-// everything by then, that is a reset, which must not swallow the DISCONNECT.
+// A broker that ends a session sends DISCONNECT and closes. If it has not read everything by then,
+// the close is a reset, and the DISCONNECT must arrive nevertheless.
 func TestBytesBeforeResetArrive(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for range 20 {
@@ -136,8 +136,8 @@ func TestBytesBeforeResetArrive(t *testing.T) {
 	})
 }
 
-// A receiver that does not read stops the sender too: what is under way fits into
-// the sockets' buffers and one of ours.
+// A receiver that does not read stops the sender, too: the bytes on their way fit into the sockets'
+// buffers and one of ours.
 func TestStalledReceiverStopsSender(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp")

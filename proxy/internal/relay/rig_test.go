@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// pumps are the pumps every test of behaviour runs with.
+// pumps are the pumps that every test of behaviour runs with.
 func pumps() map[string]func() *Pump {
 	return map[string]func() *Pump{
 		"goroutines": func() *Pump { return &Pump{Goroutines: true} },

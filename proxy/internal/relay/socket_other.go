@@ -4,8 +4,8 @@ package relay
 
 import "errors"
 
-// descriptor stands for a file descriptor where sockets cannot be read without
-// waiting; every connection is then relayed with blocking calls.
+// descriptor replaces a file descriptor on systems where sockets cannot be read without waiting.
+// Every connection is then relayed with blocking calls.
 type descriptor int32
 
 const (

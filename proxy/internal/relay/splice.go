@@ -18,8 +18,8 @@ type Skipper interface {
 // spliceMin is the smallest number of bytes for which a pipe pays.
 const spliceMin = 64 << 10
 
-// spliceable returns how many bytes the framer, the filter and the pacer do not have to see. It is 0
-// unless both ends are bare sockets.
+// spliceable returns how many bytes the framer, the filter and the pacer do not have to see. It is
+// 0 unless both ends are bare sockets.
 func (d *direction) spliceable() int {
 	switch {
 	case d.from.layered() || d.to.layered():

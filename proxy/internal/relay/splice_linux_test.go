@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// bodies returns packets of the given sizes, none like another.
+// bodies returns packets of the given sizes, all different.
 func bodies(sizes ...int) string {
 	var all bytes.Buffer
 	for i, size := range sizes {
@@ -27,8 +27,8 @@ func (f *skipping) Filter(b []byte) (pass, back []byte, err error) {
 	return b, nil, err
 }
 
-// Large bodies pass by a pipe, the packets around them do not, and the framer and the filter
-// know where they stand afterwards.
+// Large bodies pass through a pipe, the packets around them do not, and the framer and the filter
+// know their position afterwards.
 func TestSpliceKeepsBoundaries(t *testing.T) {
 	for _, transports := range [][2]string{{"tcp", "tcp"}, {"unix", "tcp"}, {"tcp", "unix"}} {
 		t.Run(transports[0]+"-"+transports[1], func(t *testing.T) {
@@ -68,7 +68,7 @@ func testSplice(t *testing.T, p *Pump, r *rig) {
 	r.end()
 }
 
-// A close notice never lands inside of a body of which the rest has not come.
+// A close notice is never sent inside a body whose rest has not arrived.
 func TestCutInsideSplicedBody(t *testing.T) {
 	r := newRig(t, &Pump{}, "tcp", "tcp").framed().start()
 	whole := bodies(8 << 20)
@@ -79,8 +79,8 @@ func TestCutInsideSplicedBody(t *testing.T) {
 	r.expectEnd(r.broker, "")
 }
 
-// Receivers that stand still keep a bounded number of pipes; the sessions beyond go
-// on without, and none of them loses anything.
+// Receivers that do not read keep a bounded number of pipes. Further sessions continue without a
+// pipe, and none of them loses anything.
 func TestStalledReceiversKeepFewPipes(t *testing.T) {
 	p := &Pump{WriteTimeout: time.Hour, Linger: time.Hour}
 	want := bodies(2 << 20)
@@ -119,7 +119,7 @@ func (p *Pump) busyPipes() int {
 	return p.pipes.open - len(p.pipes.idle)
 }
 
-// A pipe with bytes of one session in it is never lent to another.
+// A pipe that contains bytes of one session is never given to another.
 func TestPipeWithBytesIsClosed(t *testing.T) {
 	var p pipes
 	dirty := p.get()

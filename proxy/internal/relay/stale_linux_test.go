@@ -32,7 +32,7 @@ func drivenLoop(t *testing.T) (*Pump, *loop) {
 	return p, l
 }
 
-// gather waits for events and leaves them where they are.
+// gather waits for events without handling them.
 func (l *loop) gather(t testing.TB) []unix.EpollEvent {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); !l.collect(0); runtime.Gosched() {
@@ -71,8 +71,8 @@ func (r *rig) sockets() (client, upstream descriptor) {
 	return r.session.client.Socket.in, r.session.upstream.Socket.in
 }
 
-// An event may name a descriptor that is closed, or one that the pair it was of does
-// not have any more, or a pair that is with another loop.
+// An event may name a descriptor that is closed, one that its pair no longer has, or one of a pair
+// that another loop serves.
 func TestEventsOfForeignDescriptors(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.3"} {
 		p, l := drivenLoop(t)
@@ -100,8 +100,8 @@ func TestEventsOfForeignDescriptors(t *testing.T) {
 	}
 }
 
-// The flags of an event are only hints: an event without data leaves the pair as it is, and an event
-// that reports an end gives the pair goroutines, which then find that there is none.
+// The flags of an event are only hints: an event without data leaves the pair as it is, and an
+// event that reports an end gives the pair goroutines, which then find that there is none.
 func TestSpuriousFlags(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.2", "tls1.3"} {
 		for _, flags := range []uint32{0, unix.EPOLLIN, unix.EPOLLOUT | unix.EPOLLPRI, unix.EPOLLRDHUP, unix.EPOLLHUP, unix.EPOLLERR, anyEvent} {
@@ -135,8 +135,8 @@ func TestSpuriousFlags(t *testing.T) {
 	}
 }
 
-// A descriptor of an event that has been collected may belong to the next pair when
-// the event is handled: that pair loses nothing and gets nothing of the other.
+// A descriptor of an event that has been collected may belong to the next pair when the event is
+// handled. That pair loses nothing and gets nothing of the other.
 func TestEventsOfReusedDescriptors(t *testing.T) {
 	for _, flags := range []uint32{unix.EPOLLIN, anyEvent} {
 		p, l := drivenLoop(t)
@@ -176,7 +176,7 @@ func TestEventsOfReusedDescriptors(t *testing.T) {
 			r.end()
 		}
 		if reused == 0 {
-			t.Error("no descriptor was used again: the test means nothing")
+			t.Error("no descriptor was used again, so the test proves nothing")
 		}
 		if !keeper.session.isQuiet() {
 			t.Error("the pair next to them was disturbed")

@@ -80,8 +80,8 @@ func TestLingerEndsSecondDirection(t *testing.T) {
 	})
 }
 
-// An upstream that has ended is not waited for, nor is a client that does not close
-// then, although the upstream takes nothing of what the client sends.
+// After the upstream has ended, the pair ends soon, even if the client does not close and the
+// upstream reads nothing of what the client sends.
 func TestPairEndsSoonAfterItsUpstream(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.start()
@@ -108,8 +108,8 @@ func TestWriteTimeout(t *testing.T) {
 	})
 }
 
-// The write timeout holds for a filter's answers, too. What the client has got of one
-// is the last that it gets.
+// The write timeout applies to a filter's answers, too. After a part of an answer the client gets
+// nothing more.
 func TestWriteTimeoutOfAnswers(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.pump.WriteTimeout = 20 * time.Second

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// splitConn is what a TLS peer writes to in order to decide itself what becomes of its
-// records.
+// splitConn is the connection under a TLS peer that splits or keeps its records, as the test
+// decides.
 type splitConn struct {
 	net.Conn
 	piece int  // writes no more than so many bytes at once, if set
@@ -42,7 +42,7 @@ func (c *splitConn) Write(b []byte) (int, error) {
 // SetWriteDeadline does nothing: crypto/tls would end all writing with its alert.
 func (c *splitConn) SetWriteDeadline(time.Time) error { return nil }
 
-// take returns what was kept.
+// take returns the bytes that were kept.
 func (c *splitConn) take() []byte {
 	b := c.held
 	c.held = nil
@@ -79,7 +79,7 @@ func eachSplit(t *testing.T, f func(t *testing.T, r *splitRig)) {
 	})
 }
 
-// release sends b as it is.
+// release sends b unchanged.
 func (r *splitRig) release(b []byte) {
 	r.Helper()
 	r.send(r.wire.Conn, b)

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// chunk is where some bytes are, and how far what they are part of goes.
+// chunk says where some bytes are in memory, and the capacity behind them.
 type chunk struct {
 	start     *byte
 	len, room int
@@ -57,8 +57,8 @@ func (c *recordingLayer) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// What a filter leaves as it is goes from the buffer that it was read into straight
-// to the receiver: it is not copied.
+// Bytes that a filter does not change are written from the buffer that they were read into. They
+// are not copied.
 func TestFilteredBytesAreNotCopied(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tcp", "tcp").framed()
@@ -165,12 +165,12 @@ func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); !done(); runtime.Gosched() {
 		if time.Now().After(limit) {
-			t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("%s: not within the time limit", what)
 		}
 	}
 }
 
-// Many receivers that stand still hold what is left for each, not a large buffer.
+// If many receivers do not read, each keeps only its remaining bytes, not a large buffer.
 func TestStalledReceiversHoldLittle(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		const pairs, message = 100, 6000
@@ -195,7 +195,7 @@ func TestStalledReceiversHoldLittle(t *testing.T) {
 			}
 		}
 		if made := large.made.Load(); made == 0 {
-			t.Error("no large buffer was needed: the test means nothing")
+			t.Error("no large buffer was needed, so the test proves nothing")
 		}
 		eventually(t, "large buffers to be given up", func() bool {
 			runtime.GC() // empties the pools
@@ -207,7 +207,7 @@ func TestStalledReceiversHoldLittle(t *testing.T) {
 	})
 }
 
-// reaches waits a moment for down bytes to be written to the device.
+// reaches waits for a moment until so many bytes have been written to the device.
 func reaches(r *rig, down int64) bool {
 	for range 2000 {
 		if _, n := r.session.Bytes(); n >= down {
