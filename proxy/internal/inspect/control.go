@@ -81,7 +81,7 @@ func (c *Control) allowed(next, old *Rights) error {
 	case c.up.lost() && !next.none(), c.down.lost() && next.Topics != nil:
 		return errAliased
 	case len(c.subscribed) > int(next.Limits.Subscriptions) && next.Limits.Subscriptions > 0:
-		return errNarrow
+		return fmt.Errorf("%w: the limit subscriptions is %d", errNarrow, next.Limits.Subscriptions)
 	}
 	wider := next.Limits.MostQoS() >= old.Limits.MostQoS()
 	switch {
@@ -92,7 +92,10 @@ func (c *Control) allowed(next, old *Rights) error {
 	}
 	for filter, qos := range c.subscribed {
 		to, denied := next.subscribe(nil, filter, qos)
-		if denied != "" || qos > next.Limits.MostQoS() {
+		if most := next.Limits.MostQoS(); denied == "" && qos > most {
+			denied = fmt.Sprintf("the limit max_qos is %d", most)
+		}
+		if denied != "" {
 			return fmt.Errorf("%w: %s", errNarrow, denied)
 		}
 		if at, _ := old.filter(nil, filter); string(at) != string(to) {

@@ -2,6 +2,7 @@ package inspect_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -79,6 +80,18 @@ func TestSwapKnowsWhatIsSubscribed(t *testing.T) {
 		mustFeed(t, down, string((&packets.Suback{Type: packets.UNSUBACK, PacketID: 7, Codes: []packets.ReasonCode{packets.NotAuthorized}}).Append(nil, 5)))
 		if err := c.Swap(inspect.Rights{ACL: only(t, "x")}); err == nil {
 			t.Error("rules without a subscription that the broker has kept")
+		}
+	}
+}
+
+// TestSwapNamesTheLimit that the subscriptions of the device are over.
+func TestSwapNamesTheLimit(t *testing.T) {
+	none := byte(0)
+	for limit, limits := range map[string]authz.Limits{"subscriptions is 1": {Subscriptions: 1}, "max_qos is 0": {MaxQoS: &none}} {
+		up, _, c, _ := limited(t, 4, `{"subscriptions":5}`)
+		mustFeed(t, up, subscribe(4, packets.SUBSCRIBE, "a", "b"))
+		if err := c.Swap(inspect.Rights{Limits: limits}); err == nil || !strings.HasSuffix(err.Error(), ": the limit "+limit) {
+			t.Errorf("%+v: %v", limits, err)
 		}
 	}
 }
