@@ -48,6 +48,8 @@
 //	changed_rules          topic rules that change while a device is connected
 //	topic_map              topics that are mapped to a part of the broker for each device
 //	topic_map_clients      the same with Paho and mqtt.js, and a map that changes
+//	limits                 packets, messages, rates and sessions over the limits of a device
+//	limits_edited          limits that change while a device is held to them
 //	refusal                what a refused device sees, in every version
 //
 // Token services:

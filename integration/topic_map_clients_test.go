@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -21,25 +22,31 @@ import (
 // pahoClient is a client of paho.golang with what it has received.
 type pahoClient struct {
 	*paho.Client
+	conn     net.Conn
+	connack  *paho.Connack
 	received chan *paho.Publish
+	ended    chan byte // reason code of a DISCONNECT
 }
 
 // connectPaho connects with MQTT 5.0.
 func connectPaho(ctx context.Context, t *testing.T, address string, c *paho.Connect) pahoClient {
 	t.Helper()
-	received := make(chan *paho.Publish, 16)
+	received, ended := make(chan *paho.Publish, 32), make(chan byte, 1)
+	conn := packets.NewThreadSafeConn(packetstest.Dial(t, address))
 	client := paho.NewClient(paho.ClientConfig{
-		ClientID: c.ClientID, Conn: packets.NewThreadSafeConn(packetstest.Dial(t, address)),
+		ClientID: c.ClientID, Conn: conn,
+		OnServerDisconnect: func(d *paho.Disconnect) { ended <- d.ReasonCode },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
 			received <- r.Packet
 			return true, nil
 		}},
 	})
 	c.CleanStart, c.KeepAlive, c.UsernameFlag = true, 30, true
-	if _, err := client.Connect(ctx, c); err != nil {
+	connack, err := client.Connect(ctx, c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return pahoClient{client, received}
+	return pahoClient{client, conn, connack, received, ended}
 }
 
 func (c pahoClient) subscribe(ctx context.Context, filter string, id *int) error {

@@ -146,9 +146,10 @@ func (r Result) Output() string { return r.Stdout + r.Stderr }
 
 // Command is a program that runs until it ends by itself.
 type Command struct {
-	Dir  string
-	Env  []string // nil stands for the environment of the test
-	Args []string
+	Dir   string
+	Env   []string // nil stands for the environment of the test
+	Args  []string
+	Stdin string
 }
 
 // Run runs a command with the environment of the test.
@@ -159,6 +160,7 @@ func (c Command) Run(t testing.TB) Result {
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = c.Dir, c.Env, &stdout, &stderr
+	cmd.Stdin = strings.NewReader(c.Stdin)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
