@@ -10,8 +10,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestAdminSide: everybody may ask the probes, everything else requires the admin token,
-// and the metrics count events without naming devices.
+// TestAdminSide: every client may request the probes, everything else requires the admin token, and
+// the metrics count events without naming devices.
 func TestAdminSide(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, "")
@@ -69,7 +69,7 @@ func TestAdminSide(t *testing.T) {
 	_, metrics := p.Get("/metrics")
 	for _, private := range []string{token, "wrong-wrong", "client-of-gauge", "stranger", `"gauge"`} {
 		if strings.Contains(metrics, private) {
-			t.Errorf("the metrics tell %.6s...", private)
+			t.Errorf("the metrics contain %.6s...", private)
 		}
 	}
 	if status, body := p.Get("/api/plugins/telemetry/DEVICE/gauge/keys/timeseries"); status != 200 || !strings.Contains(body, `"flow"`) || !strings.Contains(body, `"level"`) {

@@ -52,8 +52,8 @@ func TestBrowser(t *testing.T) {
 		return l.String("listener") == "wss" && l.String("reason") == "unknown_token"
 	})
 
-	// The page of another host has the token and may connect all the same only if
-	// the operator has listed it.
+	// The page of another host has a good token, but may connect only if the operator has listed
+	// it.
 	visit(t, ctx, "http://127.0.0.1:"+port+"/page.html?url="+broker+"#"+token, "state", "closed")
 	screenshot(t, ctx, "foreign.png")
 	p.AwaitLog("refusal of the page", func(l harness.LogLine) bool {

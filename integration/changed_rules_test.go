@@ -12,8 +12,8 @@ import (
 )
 
 // TestRulesEditedUnderASession: an edit of the token file changes what a device of 3.1.1 may do
-// while it is connected. It ends only if it would lose a subscription, or if its subscriptions
-// are from an earlier connection.
+// while it is connected. Its session ends only if it would lose a subscription, or if its
+// subscriptions are from an earlier connection.
 func TestRulesEditedUnderASession(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)

@@ -62,7 +62,7 @@ func (d *deviceTable) device(name string) string {
 	return token
 }
 
-// status returns with what mosquitto_pub ends, in the version and the one of MQTT 5.0.
+// status returns the exit status of mosquitto_pub with that version, and with MQTT 5.0.
 func (d *deviceTable) status(token string) (old, five int) {
 	d.t.Helper()
 	args := append(d.ClientArgs(token), "-q", "1", "-t", "a", "-m", "b")
@@ -80,9 +80,9 @@ func goAuthHash(t *testing.T, password string) string {
 	return "PBKDF2$sha512$1000$" + base64.StdEncoding.EncodeToString(salt) + "$" + base64.StdEncoding.EncodeToString(key)
 }
 
-// TestTablesOfMosquittoGoAuth: its own tables are read as they are, with the query of the
-// manual. Its users connect with their passwords and have the rights of the table, next to
-// devices with tokens.
+// TestTablesOfMosquittoGoAuth: the tables of mosquitto-go-auth are read unchanged, with the query
+// of the manual. Its users connect with their passwords and have the rights in the table, and other
+// devices connect with tokens.
 func TestTablesOfMosquittoGoAuth(t *testing.T) {
 	t.Parallel()
 	server := harness.StartPostgres(t)
@@ -150,9 +150,9 @@ func queryOfTheManual(t *testing.T) string {
 	return "'SELECT u.username" + strings.ReplaceAll(strings.ReplaceAll(query, "'", "''"), "\n", " ") + "'"
 }
 
-// TestDatabaseAway: while PostgreSQL is stopped, devices that are known go on and others are
-// asked to come back; none is denied. When it is there again, all get in. The program starts
-// without its database too.
+// TestDatabaseAway: while PostgreSQL is stopped, known devices can connect and others are asked to
+// try again later; none is denied. When PostgreSQL runs again, all can connect. The program also
+// starts without its database.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	d := newDeviceTable(t, direct, "", "")
@@ -241,7 +241,7 @@ func TestDatabaseConnectionsKilled(t *testing.T) {
 	}
 }
 
-// TestDatabaseThroughPgBouncer in transaction mode.
+// TestDatabaseThroughPgBouncer: tokens are found through PgBouncer in transaction mode.
 func TestDatabaseThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	bouncer := func(p *harness.Postgres, database string) string { return p.StartPgBouncer(t, database) }
@@ -257,8 +257,9 @@ func TestDatabaseThroughPgBouncer(t *testing.T) {
 	}
 }
 
-// TestQueryThatTheDatabaseRefuses keeps the program from starting, with the reason and the place
-// in the configuration; check finds parameters that do not exist.
+// TestQueryThatTheDatabaseRefuses: the program does not start with such a query, and the error has
+// the reason and the place in the configuration. The command check finds parameters that do not
+// exist.
 func TestQueryThatTheDatabaseRefuses(t *testing.T) {
 	t.Parallel()
 	d := newDeviceTable(t, direct, "", "")

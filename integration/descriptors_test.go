@@ -15,9 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// TestSilentFlood: a client that opens connections from one address and sends nothing
-// cannot use up the descriptors that the token file needs, or the places of devices at
-// other addresses.
+// TestSilentFlood: a client that opens connections from one address and sends nothing cannot use up
+// the descriptors that the token file needs, or the places of devices at other addresses.
 func TestSilentFlood(t *testing.T) {
 	t.Parallel()
 	const all, reserved = 200, 64
@@ -33,7 +32,7 @@ func TestSilentFlood(t *testing.T) {
 
 	stop := floodSilently(t, "127.0.0.3", p.Plain)
 	displaced := `mqtt_auth_proxy_connections_refused_total{listener="plain",reason="displaced"}`
-	harness.Eventually(t, "silent connections that give way", func() bool { return harness.Metric(t, p, displaced) > 2*all })
+	harness.Eventually(t, "silent connections that are replaced", func() bool { return harness.Metric(t, p, displaced) > 2*all })
 	for range 20 {
 		if n := harness.Descriptors(t, p); n > all-reserved/2 {
 			t.Errorf("%d of %d descriptors are in use", n, all)
@@ -88,8 +87,8 @@ func floodSilently(t *testing.T, from, to string) (stop func()) {
 	return stop
 }
 
-// TestOutOfDescriptors: devices that exceed the limit of open files are refused with a
-// code that makes them try again, and get in once there is room.
+// TestOutOfDescriptors: devices that exceed the limit of open files are refused with a code that
+// makes them try again, and can connect once there is room.
 func TestOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)

@@ -33,7 +33,7 @@
 //	client_certificate     client certificates that are withdrawn
 //	reload                 configuration, listeners and certificates that change under load
 //	link_swap              a symbolic link above all files is replaced, inside the sandbox
-//	admin                  who may read what on the admin side, and what the metrics count
+//	admin                  what each client may read on the admin side, and what the metrics count
 //	telemetry              the store has one owner and keeps every message
 //	telemetry_postgres     PostgreSQL as the store: outages, kills, two proxies, another server
 //
@@ -56,7 +56,7 @@
 //
 //	token_service          every answer that a service can give, and its outage
 //	token_service_rules    topic rules, rechecks, introspection, services behind a token file
-//	token_service_faults   faults that concern one device stay with that device
+//	token_service_faults   faults that concern one device do not affect others
 //	token_service_fleet    thousands of devices, one token for many, and guessed tokens
 //	token_service_example  the example service and the configurations of its manual
 //	token_service_readme   the example in the manual is the one that is run
@@ -83,7 +83,7 @@
 // The end of the process:
 //
 //	shutdown               what was acknowledged is kept, and devices learn why they are cut off
-//	drain                  a thousand devices are sent away one after the other
+//	drain                  a thousand devices are disconnected one after the other
 //	crash                  what was acknowledged is kept when the process is killed
 //	restart                restarts under systemd and with two processes lose no connection
 //	notify                 the reports to systemd

@@ -66,6 +66,6 @@ func TestGreedyDevice(t *testing.T) {
 		t.Errorf("another device got %d bytes, %v", len(got.Payload), err)
 	}
 	if !p.HasMetric("mqtt_auth_proxy_memory_full 0") {
-		t.Error("newcomers are turned away for want of memory")
+		t.Error("new connections are refused because memory is used up")
 	}
 }

@@ -18,12 +18,12 @@ type arrow struct {
 	pkg     string
 	may     []string
 	library bool     // for others to build on: no flags, YAML, metrics, loggers, brokers, clients
-	oracles []string // of otherMQTT, what its tests alone may import, to compare with
+	oracles []string // packages of otherMQTT that only its tests may import, to compare results
 }
 
-// arrows says which package may import which inside the module. The
-// first pattern that matches a package counts; a package that none matches has no
-// place in the tree. Patterns are those of path.Match.
+// arrows says which package may import which inside the module. The first pattern that matches a
+// package applies; a package that none matches has no place in the tree. Patterns are those of
+// path.Match.
 var arrows = []arrow{
 	{pkg: "packets", library: true},
 	{pkg: "packets/packetstest", may: []string{"packets"}, library: true},
@@ -100,8 +100,8 @@ func TestArrowsPointOneWay(t *testing.T) {
 	}
 }
 
-// TestOraclesAreChosen: the tests of a library package import another implementation of MQTT
-// only where that one has to say what is right.
+// TestOraclesAreChosen: the tests of a library package import another implementation of MQTT only
+// if they compare results with it.
 func TestOraclesAreChosen(t *testing.T) {
 	for _, p := range listPackages(t) {
 		name := strings.TrimPrefix(p.ImportPath, module+"/")
@@ -126,7 +126,7 @@ func begins(path string, prefixes []string) bool {
 func TestEveryPackageIsDocumented(t *testing.T) {
 	for _, p := range listPackages(t) {
 		if len(p.Doc) < 40 {
-			t.Errorf("%s has no package comment to speak of", p.ImportPath)
+			t.Errorf("the package comment of %s is missing or too short", p.ImportPath)
 		}
 	}
 }

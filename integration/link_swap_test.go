@@ -53,7 +53,7 @@ func TestLinkSwapUnderTheSandbox(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
 	p := harness.NewProxy(t, "")
-	// The program may write to the directory for temporary files, where the stories live.
+	// The program may write to the directory for temporary files, in which the stories run.
 	p.Env = append(p.Env, "TMPDIR="+t.TempDir())
 	r := releaseDir{t, t.TempDir()}
 	config := func(timeout string) string {

@@ -94,13 +94,12 @@ listen tls
 	})
 	for line := range strings.Lines(p.Stderr.String()) {
 		if strings.Contains(line, "health_check") && !strings.Contains(line, `"level":"debug"`) {
-			t.Errorf("a health check makes noise: %s", line)
+			t.Errorf("a health check is logged: %s", line)
 		}
 	}
 }
 
-// checkHeaderIsRequired: no client gets in past the load balancer, with or without a
-// header.
+// checkHeaderIsRequired: no client can connect past the load balancer, with or without a header.
 func checkHeaderIsRequired(t *testing.T, p *harness.Proxy, address, token string) {
 	t.Helper()
 	packet := string(packetstest.Identity(4, "direct", token).Append(nil))

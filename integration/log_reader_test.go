@@ -45,7 +45,7 @@ func overflow(t testing.TB, p *harness.Proxy) {
 			return
 		}
 	}
-	t.Fatal("the log has found room for everything")
+	t.Fatal("no line of the log was lost")
 }
 
 // awaitLostLines waits until the metrics count lines of the log that were lost.
@@ -54,8 +54,8 @@ func awaitLostLines(t testing.TB, p *harness.Proxy) {
 	harness.Eventually(t, "a lost line in the metrics", func() bool { return !p.HasMetric("mqtt_auth_proxy_log_lost_total 0") })
 }
 
-// TestLogReaderGone: the program goes on when the reader of its log ends, and shuts down
-// in order.
+// TestLogReaderGone: the program continues when the reader of its log ends, and shuts down in
+// order.
 func TestLogReaderGone(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"json", "console"} {

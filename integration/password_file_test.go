@@ -44,9 +44,9 @@ func (p *passwords) connect(user string) *packets.Connect {
 	return c
 }
 
-// TestMosquittoPasswordFile: a file that mosquitto_passwd has written is read as it is. Its
-// devices connect as they are, next to others with tokens; a wrong password is refused; who is
-// taken out of the file loses the session.
+// TestMosquittoPasswordFile: a file that mosquitto_passwd has written is read without conversion.
+// Its devices connect with their passwords, and others with tokens. A wrong password is refused,
+// and a user who is removed from the file loses the session.
 func TestMosquittoPasswordFile(t *testing.T) {
 	t.Parallel()
 	tool := harness.Need(t, "mosquitto_passwd")
@@ -142,8 +142,8 @@ func TestBadPasswordFile(t *testing.T) {
 	packetstest.Connect(t, packetstest.Dial(t, p.Plain), users.connect("pump-7"))
 }
 
-// TestFloodOfPasswords: wrong passwords from many addresses, each of which would cost a slow
-// hash, keep no known device out, and their hashes are few.
+// TestFloodOfPasswords: wrong passwords from many addresses, each of which would cost a slow hash,
+// keep no known device from connecting, and few hashes are computed for them.
 func TestFloodOfPasswords(t *testing.T) {
 	tool := harness.Need(t, "htpasswd")
 	const devices, addresses = 20, 40
@@ -201,14 +201,14 @@ func TestFloodOfPasswords(t *testing.T) {
 	hashes := int64(harness.Metric(t, p, "mqtt_auth_proxy_password_hashes_total"))
 	t.Logf("%d wrong passwords were denied and %d put off, with %d hashes", denied.Load(), busy.Load(), hashes-devices)
 	if let.Load() != 0 || hashes < devices+denied.Load() {
-		t.Errorf("%d wrong passwords are good, %d hashes for %d denials", let.Load(), hashes-devices, denied.Load())
+		t.Errorf("%d wrong passwords are accepted, %d hashes for %d denials", let.Load(), hashes-devices, denied.Load())
 	}
 	if denials := int64(harness.Metric(t, p, "mqtt_auth_proxy_cache_hits_total{source=\"passwd0\",store=\"positive\"}")); denials < 20*devices {
 		t.Errorf("%d answers from the cache for %d known devices", denials, 20*devices)
 	}
 }
 
-// TestPasswordInTheTokenFile: the token commands keep devices that have a password, too.
+// TestPasswordInTheTokenFile: the token commands also manage devices that have a password.
 func TestPasswordInTheTokenFile(t *testing.T) {
 	t.Parallel()
 	p := harness.NewProxy(t, harness.StartSink(t).Upstream())
@@ -245,7 +245,7 @@ func TestPasswordInTheTokenFile(t *testing.T) {
 	packetstest.Connect(t, packetstest.Dial(t, p.Plain), connect)
 }
 
-// hashing is a program that makes lines of a password file, for Python's hashlib.
+// hashing is a Python program that writes lines of a password file with hashlib.
 const hashing = `
 import base64, hashlib, os, sys
 b = lambda x: base64.b64encode(x).decode()
@@ -256,8 +256,8 @@ for i, line in enumerate(map(os.fsencode, sys.argv[1:])):
     print("user-%d:PBKDF2$%s$%d$%s$%s" % (i, name, rounds, b(salt), b(digest)))
 `
 
-// TestHashesOfRealPrograms: whatever mosquitto_passwd, htpasswd and hashlib make of passwords of
-// every kind lets in the user with that password, and nobody with another.
+// TestHashesOfRealPrograms: the hashes that mosquitto_passwd, htpasswd and hashlib make of
+// passwords of every kind match those passwords and no others.
 func TestHashesOfRealPrograms(t *testing.T) {
 	t.Parallel()
 	passwords := []string{"plain", "with blanks in it", " at the ends ", "$7$101$not-a-hash", "p:w", "#", "ünïcödé", "日本語のパスワード", strings.Repeat("long", 17), "'\"\\%s%n"}

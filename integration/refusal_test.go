@@ -28,7 +28,7 @@ func TestRefusals(t *testing.T) {
 	soon := time.Now().Add(1100 * time.Millisecond)
 	p.Start()
 	time.Sleep(time.Until(soon))
-	wrong := "a-token-that-nobody-was-given"
+	wrong := "a-token-that-does-not-exist"
 	p.AddSecret(wrong)
 	for _, tt := range []struct {
 		name   string

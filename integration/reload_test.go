@@ -130,13 +130,13 @@ func TestBrokenConfig(t *testing.T) {
 	p.Reload(p.Config, strings.Replace(broken, "conections", "connections", 1), "applied")
 	packetstest.Connect(t, packetstest.Dial(t, second), packetstest.Identity(4, "second", token))
 	if _, status := p.Get("/v1/status"); strings.Contains(status, "limits.conections") {
-		t.Errorf("the mended mistake is still in the status: %s", status)
+		t.Errorf("the corrected mistake is still in the status: %s", status)
 	}
 	if !p.HasMetric("mqtt_auth_proxy_config_last_reload_successful 1") {
 		t.Error("the metric does not recover")
 	}
 	if err := live.Publish("a", "b"); err != nil {
-		t.Errorf("a live session after the mended config: %v", err)
+		t.Errorf("a live session after the corrected config: %v", err)
 	}
 
 	p.Reload(p.Config, strings.Replace(good, "data: ", "data: /elsewhere", 1), "failed")

@@ -72,9 +72,9 @@ func (r renewer) renew(ctx context.Context, t *testing.T, name string) byte {
 	}
 }
 
-// TestRenewalByAuth: a device whose tokens are good for five seconds stays connected to Mosquitto
-// with eleven of them. A token that is denied or another device's ends the session, and so does
-// a service that does not answer, after which the will is published. The broker sees nothing of it.
+// TestRenewalByAuth: a device whose tokens are valid for five seconds stays connected to Mosquitto
+// with eleven of them. A token that is denied or belongs to another device ends the session, and so
+// does a service that does not answer. The will is then published. The broker gets no AUTH.
 func TestRenewalByAuth(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -105,7 +105,7 @@ func TestRenewalByAuth(t *testing.T) {
 		}
 	}
 	if lived := time.Since(began); lived < 5*time.Second {
-		t.Errorf("the story took %v, less than a token lives", lived)
+		t.Errorf("the story took %v, less than the lifetime of a token", lived)
 	}
 	if status, sessions := p.Get("/v1/sessions"); status != 200 || !strings.Contains(sessions, `"pump-10"`) || strings.Contains(sessions, `"pump-9"`) {
 		t.Errorf("status %d: %s", status, sessions)
@@ -140,8 +140,8 @@ func TestRenewalByAuth(t *testing.T) {
 	}
 }
 
-// TestMethodThatNothingKnows is refused with 0x8C, by Mosquitto, by the bundled broker, and by
-// the proxy if it reads authentication data and there is none.
+// TestMethodThatNothingKnows: an unknown authentication method is refused with 0x8C, by Mosquitto,
+// by the bundled broker, and by the proxy if it reads authentication data and there is none.
 func TestMethodThatNothingKnows(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)

@@ -122,8 +122,8 @@ func TestRestartBySystemd(t *testing.T) {
 	c.stop(t)
 }
 
-// TestSocketOfAnotherName: if systemd passes no socket of the configured name, the error
-// tells what to check in the units.
+// TestSocketOfAnotherName: if systemd passes no socket of the configured name, the error says what
+// to check in the units.
 func TestSocketOfAnotherName(t *testing.T) {
 	t.Parallel()
 	p := newProxyOn(t, "address: 'systemd:mqtt'", "tokens.jsonl", harness.StartSink(t))

@@ -125,11 +125,11 @@ func (w route) testWill(t *testing.T) {
 	polite := mortal("left", "-C", "1")
 	harness.Publish(t, w.as(w.dashboard, "-q", "1", "-t", w.topic("left"), "-m", "you may go")...)
 	if status := polite.Wait(t, harness.Patience); status != 0 || !strings.Contains(polite.Stdout.String(), "sending DISCONNECT") {
-		t.Fatalf("mosquitto_sub did not take its leave: status %d\n%s", status, polite.Stdout)
+		t.Fatalf("mosquitto_sub did not disconnect in order: status %d\n%s", status, polite.Stdout)
 	}
 	harness.Publish(t, w.as(w.sensor, "-q", "1", "-t", w.topic("will/marker"), "-m", "now")...)
 	if got := observer.Messages(2); got[1].Topic != w.topic("will/marker") {
-		t.Errorf("received %v, want no will of a device that has left", got[1])
+		t.Errorf("received %v, want no will of a device that has disconnected", got[1])
 	}
 }
 

@@ -14,9 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestSandbox: the running program cannot read files that its config did not name at the
-// start. A reload that needs one fails with that reason, and the program goes on as
-// before.
+// TestSandbox: the running program cannot read files that its config did not name at the start. A
+// reload that needs one fails with that reason, and the program continues as before.
 func TestSandbox(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"auto", "off"} {
@@ -60,7 +59,7 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// isConfined reports whether the kernel has what the sandbox needs.
+// isConfined reports whether the kernel supports the sandbox.
 func isConfined(t *testing.T, p *harness.Proxy) bool {
 	t.Helper()
 	return strings.Contains(p.Stderr.String(), "confined to the directories of its files")

@@ -43,7 +43,7 @@ func TestSubscriberThatStopsReading(t *testing.T) {
 		if time.Since(start) > harness.Patience {
 			t.Fatalf("the session does not end\n%s", p.Stderr)
 		}
-		// 32 MiB are more than the sockets in between hold; the rest has to wait.
+		// 32 MiB are more than fits into the sockets in between; the rest has to wait.
 		for range 8 {
 			if time.Since(start) < timeout/2 {
 				if _, err := publisher.Conn.Write(raw); err != nil {

@@ -136,7 +136,7 @@ func measureRoundTrips(t testing.TB, p *harness.Proxy, token string, devices int
 	return all
 }
 
-// percentiles returns the 50th and the 99th percentile of what has come since the last call.
+// percentiles returns the 50th and the 99th percentile of the round trips since the last call.
 func (a *roundTrips) percentiles() (p50, p99 time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -173,7 +173,8 @@ func measureStorm(t testing.TB, sections string, devices, atOnce int) (r stormRe
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Devices usually run on other machines; here they get what the program leaves.
+	// Devices usually run on other machines. Here they get the processor time that the program
+	// leaves.
 	process := harness.Launch(t, append(os.Environ(), stormVariable+"="+string(spec)), "nice", "-n", "19", os.Args[0])
 	if status := process.Wait(t, 3*harness.Patience); status != 0 {
 		t.Fatalf("the storm ended with status %d\n%s", status, process.Stderr)

@@ -69,8 +69,8 @@ func TestPostgresAndProxyAreKilledInTurn(t *testing.T) {
 	}
 }
 
-// TestPostgresAway: without its database the program starts, is not ready, acknowledges
-// nothing, and heals by itself. Nothing that it prints holds the password.
+// TestPostgresAway: without its database the program starts, is not ready, acknowledges nothing,
+// and recovers by itself. It never prints the password.
 func TestPostgresAway(t *testing.T) {
 	t.Parallel()
 	server := harness.StartPostgres(t)

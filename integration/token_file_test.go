@@ -49,10 +49,10 @@ func TestBadEdit(t *testing.T) {
 	took := time.Since(mended)
 	t.Logf("a new token is good after %v", took.Round(time.Millisecond))
 	if took > harness.WithdrawalLimit+harness.Slack {
-		t.Errorf("the mended file took %v, want %v", took, harness.WithdrawalLimit)
+		t.Errorf("the corrected file took %v, want %v", took, harness.WithdrawalLimit)
 	}
 	if err := live.Publish("a", "b"); err != nil {
-		t.Errorf("a live session after the mended edit: %v", err)
+		t.Errorf("a live session after the corrected edit: %v", err)
 	}
 }
 

@@ -211,7 +211,7 @@ func TestRevokeFleet(t *testing.T) {
 	}
 	for i, a := range f.connectAll(devices) {
 		if want := map[byte]packets.ReasonCode{4: packets.RefusedNotAuthorized, 5: packets.NotAuthorized}[a.Level]; a.err != nil || a.code != want {
-			t.Fatalf("device %d comes back and gets %v, %v, want %v", i, a.code, a.err, want)
+			t.Fatalf("device %d connects again and gets %v, %v, want %v", i, a.code, a.err, want)
 		}
 	}
 }

@@ -52,7 +52,7 @@ func TestTokenFileThenService(t *testing.T) {
 	}
 	service.Change(func(harness.Question) harness.Reply { return harness.ReplyJSON(`{"result":"ignore"}`) })
 	if _, code := presentToken(t, p, 5, "nobody"); code != packets.BadUserNameOrPassword {
-		t.Errorf("a token that nobody knows gets %v, want %v", code, packets.BadUserNameOrPassword)
+		t.Errorf("a token that no source knows gets %v, want %v", code, packets.BadUserNameOrPassword)
 	}
 	service.Stop()
 	if _, code := presentToken(t, p, 5, "later"); code != packets.ServerUnavailable {
@@ -118,7 +118,7 @@ func TestTopicRulesOfAnAnswer(t *testing.T) {
 	}
 	for i, m := range observer.Messages(2) {
 		if want := []string{"plant/gauge/level", "plant/gauge/last"}; i >= 2 || m.Topic != want[i] {
-			t.Errorf("message %d came through on %s", i, m.Topic)
+			t.Errorf("message %d reached the broker on %s", i, m.Topic)
 		}
 	}
 }

@@ -41,8 +41,8 @@ func faults() map[string]harness.Reply {
 	}
 }
 
-// TestTokenServiceOutcomes: the exit status of mosquitto_pub shows what every answer
-// means. An answer that is none is never "wrong password".
+// TestTokenServiceOutcomes: the exit status of mosquitto_pub shows what every answer means. An
+// answer that is not a decision never becomes "wrong password".
 func TestTokenServiceOutcomes(t *testing.T) {
 	t.Parallel()
 	broken := faults()

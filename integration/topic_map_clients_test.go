@@ -179,8 +179,8 @@ func TestTopicMapWithMQTTJS(t *testing.T) {
 	}
 }
 
-// TestQueueFromBeforeTheMap: what the broker kept for a device under a map that has changed is
-// not given to it under another name. It is acknowledged, so that the queue moves on.
+// TestQueueFromBeforeTheMap: messages that the broker queued for a device before the map changed
+// are not delivered under another topic. They are acknowledged, so that the queue moves on.
 func TestQueueFromBeforeTheMap(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)

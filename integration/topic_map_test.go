@@ -19,9 +19,9 @@ topics:
   map: [{device: cmd, broker: "devices/${subject}/cmd"}]
 `
 
-// TestTopicMap: two devices publish to the same topic, and behind Mosquitto they are told
-// apart. A command reaches one of them. None reaches the other's part by any topic or
-// filter, and wills, retained messages and kept sessions follow the map.
+// TestTopicMap: two devices publish to the same topic, and a client of Mosquitto can distinguish
+// them. A command reaches one of them. Neither reaches the other's part by any topic or filter, and
+// the map also applies to wills, retained messages and persistent sessions.
 func TestTopicMap(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
@@ -84,8 +84,8 @@ func unhex(t *testing.T, text string) string {
 	return string(b)
 }
 
-// TestKeptSessionOfAMappedDevice: the subscription and the queue of a session at the broker
-// are found again after a restart of the proxy, by the topics that the device knows.
+// TestKeptSessionOfAMappedDevice: the subscription and the queue of a session at the broker are
+// still there after a restart of the proxy, under the topics that the device uses.
 func TestKeptSessionOfAMappedDevice(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// connected is the sessions of one token, one in each version of MQTT and each with a
-// will, and two other clients.
+// connected has the sessions of one token, one in each version of MQTT and each with a will, and
+// two other clients.
 type connected struct {
 	proxy    *harness.Proxy
 	sessions map[byte]*packetstest.Client

@@ -85,7 +85,7 @@ func installPackage(t *testing.T, deb string) {
 		return r
 	}
 	if r := dpkg("-i", deb); !strings.Contains(r.Stdout, "systemctl enable --now") {
-		t.Errorf("a first installation does not say how to go on:\n%s", r.Output())
+		t.Errorf("a first installation does not say what to do next:\n%s", r.Output())
 	}
 	var uid, gid uint32
 	for line := range strings.Lines(harness.ReadFile(t, root, "etc/passwd")) {
@@ -108,11 +108,11 @@ func installPackage(t *testing.T, deb string) {
 		t.Fatal(err)
 	}
 	if r := dpkg("-i", deb); harness.ReadFile(t, edited) != "# edited\n" || strings.Contains(r.Stdout, "systemctl enable") {
-		t.Errorf("an upgrade does not leave the configuration alone:\n%s", r.Output())
+		t.Errorf("an upgrade changes the configuration:\n%s", r.Output())
 	}
 	dpkg("-r", "mqtt-auth-proxy")
 	if _, err := os.Stat(edited); err != nil {
-		t.Errorf("a removal takes the configuration: %v", err)
+		t.Errorf("a removal deletes the configuration: %v", err)
 	}
 	dpkg("-P", "mqtt-auth-proxy")
 	for _, gone := range []string{"etc/mqtt-auth-proxy", "var/lib/mqtt-auth-proxy", "usr/bin/mqtt-auth-proxy"} {

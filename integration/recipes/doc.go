@@ -1,4 +1,3 @@
-// Package recipes tests the recipes in its folders as they stand: what each README
-// promises is done with the files next to it. Its tests carry the build tag
-// integration; see package integration.
+// Package recipes tests the recipes in its folders: each test follows the README with the files
+// next to it. The tests have the build tag integration; see package integration.
 package recipes

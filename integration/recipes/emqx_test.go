@@ -22,7 +22,7 @@ func TestEMQXRecipe(t *testing.T) {
 	}
 	for _, kind := range []string{"ssl", "ws", "wss"} {
 		if lookup(t, conf, "listeners", kind, "default", "enable") != false {
-			t.Errorf("listener %s is a second door", kind)
+			t.Errorf("devices can bypass the proxy through listener %s", kind)
 		}
 	}
 	upstream := lookup(t, r.documents("proxy.yaml")[0], "upstream", "servers", 0)
@@ -45,7 +45,7 @@ func TestEMQXRecipe(t *testing.T) {
 		t.Errorf("PROXY protocol version %d, want 2", header.Version)
 	}
 	if _, connects := h.Reached(); len(connects) != 1 || connects[0].Username != "proxy" || connects[0].Password != "the password of the proxy" || connects[0].ClientID != "sensor-17" {
-		t.Errorf("%d CONNECTs, not as the proxy's user", len(connects))
+		t.Errorf("%d CONNECTs, want one as the proxy's user", len(connects))
 	}
 }
 

@@ -81,7 +81,7 @@ func checkTypes(t *testing.T, r *recipe, objects map[string]map[string]any) {
 			"--noEmit", "--strict", "--skipLibCheck", "--module", "esnext", "--moduleResolution", "bundler", "objects.ts"}}.Run(t)
 	}
 	if c := compile(source.String()); c.Status != 0 {
-		t.Errorf("mqtt.yaml is not what Kubernetes takes:\n%s", c.Output())
+		t.Errorf("Kubernetes does not accept mqtt.yaml:\n%s", c.Output())
 	}
 	if c := compile(strings.Replace(source.String(), `"readOnlyRootFilesystem"`, `"readOnlyRootFileSystem"`, 1)); c.Status == 0 {
 		t.Error("the compiler does not see a field with a wrong name")

@@ -79,8 +79,8 @@ func TestMosquittoRecipeWithACL(t *testing.T) {
 	}
 }
 
-// TestMosquittoMapsTopics: the variant in which every device has its own place for the
-// topics that all of them use.
+// TestMosquittoMapsTopics: the variant in which all devices use the same topics, and each has its
+// own part at the broker.
 func TestMosquittoMapsTopics(t *testing.T) {
 	t.Parallel()
 	r, address, password := copyRecipe(t, "mosquitto"), harness.FreeAddress(t), rand.Text()

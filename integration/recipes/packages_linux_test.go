@@ -86,7 +86,7 @@ func serveInEmptyRoot(t *testing.T, root string) {
 	})
 }
 
-// giveTo lets another user reach the test's directory and own its data directory.
+// giveTo makes another user the owner of the data directory and lets it enter the test's directory.
 func giveTo(t *testing.T, root string, uid int) {
 	t.Helper()
 	if err := os.Chown(filepath.Join(root, "data"), uid, uid); err != nil {

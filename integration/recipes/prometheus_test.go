@@ -68,7 +68,7 @@ func TestPrometheus(t *testing.T) {
 	if err := d.Publish("v1/devices/me/telemetry", `{"level":1}`); err != nil {
 		t.Fatal(err)
 	}
-	if _, ack := bundled.Present(t, 5, "d", "nobody's-token"); ack.Code != packets.BadUserNameOrPassword {
+	if _, ack := bundled.Present(t, 5, "d", "an-unknown-token"); ack.Code != packets.BadUserNameOrPassword {
 		t.Fatalf("a wrong token gets %v", ack.Code)
 	}
 	harness.Eventually(t, "a scrape after these", func() bool {

@@ -15,8 +15,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// rabbitNode is a RabbitMQ node with a port mapper of its own, so that it meets no other
-// node of this machine.
+// rabbitNode is a RabbitMQ node with a port mapper of its own, so that it does not find other nodes
+// on this machine.
 type rabbitNode struct {
 	*harness.Process
 	t       *testing.T
@@ -93,7 +93,7 @@ func TestRabbitMQRecipe(t *testing.T) {
 }
 
 // TestRabbitMQMapsTopics: with the section of the README every device has its own part of the
-// topics, which no topic, filter or name with a dot leaves.
+// topics, and cannot leave it with a topic, a filter or a name that has a dot.
 func TestRabbitMQMapsTopics(t *testing.T) {
 	t.Parallel()
 	r, address, password := copyRecipe(t, "rabbitmq"), harness.FreeAddress(t), rand.Text()
@@ -137,7 +137,7 @@ func TestRabbitMQMapsTopics(t *testing.T) {
 	}
 	seen := all.Messages(2)
 	if len(seen) != 2 || seen[0].Topic != "v1/devices/boiler/telemetry" || seen[1].Topic != "v1/devices/pump/telemetry" {
-		t.Errorf("behind RabbitMQ arrives %v", seen)
+		t.Errorf("RabbitMQ's client gets %v", seen)
 	}
 	for _, device := range []string{"boiler", "pump"} {
 		harness.Publish(t, append(direct, "-t", "v1/devices/"+device+"/rpc/request/1", "-m", device)...)
