@@ -210,7 +210,7 @@ func (f *File) load(asked bool) error {
 	if !stampOf(f.path).equal(stamp{info}) {
 		return fmt.Errorf("%s: %w", f.path, errChanging)
 	}
-	replaced := !f.watch.read.sameFile(stamp{info})
+	replaced := f.watch.replaced(stamp{info})
 	f.watch.read = stamp{info}
 	sum := files.Sum(content)
 	f.watch.sum = sum

@@ -40,7 +40,12 @@ func (s stamp) equal(o stamp) bool {
 	if s.info == nil || o.info == nil {
 		return s.info == o.info
 	}
-	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime()) && s.info.Mode() == o.info.Mode()
+	return s.unwritten(o) && s.info.Mode() == o.info.Mode()
+}
+
+// unwritten reports whether both are of one file that was not written to in between.
+func (s stamp) unwritten(o stamp) bool {
+	return s.sameFile(o) && s.info.Size() == o.info.Size() && s.info.ModTime().Equal(o.info.ModTime())
 }
 
 // sameFile reports whether both stamps are of the same file, even if its content differs.
@@ -52,10 +57,15 @@ func (s stamp) sameFile(o stamp) bool {
 type watch struct {
 	read    stamp             // of what was read last
 	sum     [sha256.Size]byte // of its content
+	met     stamp             // of the present file, when it was first found under its name
 	moving  stamp             // of a change that has not been read yet
 	looks   int               // checks since that change was seen
 	checked time.Time         // when the content was compared
 }
+
+// replaced reports whether now came by a rename or by a changed link: it is another file than the
+// one that was read last, and was not written to since it got the name.
+func (w *watch) replaced(now stamp) bool { return !w.read.sameFile(now) && w.met.unwritten(now) }
 
 // Notify implements [authz.Notifier]. While it runs, it watches the file by name and follows
 // symbolic links, so it also notices renames and links that are swapped. It revokes by token id.
@@ -86,6 +96,9 @@ func (f *File) look(ctx context.Context) {
 	}
 	defer func() { <-f.reading }()
 	w, now := &f.watch, stampOf(f.path)
+	if !w.met.sameFile(now) {
+		w.met = now
+	}
 	switch {
 	case now.equal(w.read):
 		w.looks = 0

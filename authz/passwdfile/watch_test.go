@@ -158,6 +158,14 @@ func TestHalfOfAFileIsNotBelieved(t *testing.T) {
 		swap(t, w.path, lines[:10]...)
 		w.want(t, ids[10:]...)
 	})
+	watchFile(t, lines, func(t *testing.T, w *watched) { // a new file that is not complete yet
+		swap(t, w.path, lines[:5]...)
+		time.Sleep(defaultInterval)
+		put(t, w.path, lines[:10]...)
+		w.want(t)
+		put(t, w.path, lines...)
+		w.want(t)
+	})
 	watchFile(t, lines, func(t *testing.T, w *watched) {
 		put(t, w.path, lines[:24]...)
 		w.want(t, ids[24:]...)
