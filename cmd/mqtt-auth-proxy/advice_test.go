@@ -31,8 +31,8 @@ var foreign = map[string]string{
 // notCommands are words that follow the name of the program in a sentence.
 var notCommands = []string{"stands", "session", "server"}
 
-// TestAdviceNamesWhatExists: every key, command, flag, endpoint and variable that a text
-// of the program names is there. A text is a string literal of more than one word.
+// TestAdviceNamesWhatExists: every key, command, flag, endpoint and variable that a text of the
+// program names exists. A text is a string literal of more than one word.
 func TestAdviceNamesWhatExists(t *testing.T) {
 	known := newVocabulary()
 	texts := literals(t, "../..")
@@ -51,8 +51,8 @@ func TestAdviceNamesWhatExists(t *testing.T) {
 	}
 }
 
-// TestLibrariesNameNoKeyOrCommand: what is below authz, packets and proxy is for any program,
-// whose keys and commands have other names. The command adds the advice.
+// TestLibrariesNameNoKeyOrCommand: the packages below authz, packets and proxy are for any program,
+// which may have other keys and commands. The command adds such advice to their errors.
 func TestLibrariesNameNoKeyOrCommand(t *testing.T) {
 	known, n := newVocabulary(), 0
 	for _, library := range []string{"authz", "packets", "proxy"} {
@@ -73,7 +73,7 @@ func TestLibrariesNameNoKeyOrCommand(t *testing.T) {
 	}
 }
 
-// TestVocabularyFindsWhatIsNotThere: the test above sees a name that was made up.
+// TestVocabularyFindsWhatIsNotThere: the test above detects names that do not exist.
 func TestVocabularyFindsWhatIsNotThere(t *testing.T) {
 	known := newVocabulary()
 	known.endpoints = []string{"POST /v1/reload"}
@@ -97,7 +97,7 @@ func TestVocabularyFindsWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// vocabulary is what texts may name.
+// vocabulary has the names that texts may use.
 type vocabulary struct {
 	keys      []string // config keys, without indices
 	words     []string // parts and values of keys
@@ -136,7 +136,7 @@ var (
 	database = regexp.MustCompile(`(?i)^(?:\s|%s)*(select|insert|update|delete|create|pragma|alter|drop|with|(?-i:BEGIN|LOCK TABLE|TRUNCATE))\b`)
 )
 
-// lacks returns the names in text that are not there.
+// lacks returns the names in text that do not exist.
 func (v *vocabulary) lacks(text string) (unknown []string) {
 	miss := func(name string, there bool) {
 		if !there && foreign[name] == "" && !slices.Contains(unknown, name) {
@@ -173,7 +173,7 @@ func (v *vocabulary) isKey(path string) bool {
 	return slices.ContainsFunc(v.keys, func(key string) bool { return key == path || strings.HasPrefix(key, path+".") })
 }
 
-// lacksCommands returns the commands and flags in text that are not there.
+// lacksCommands returns the commands and flags in text that do not exist.
 func (v *vocabulary) lacksCommands(text string) (unknown []string) {
 	for _, m := range command.FindAllStringSubmatch(text, -1) {
 		if slices.Contains(notCommands, m[1]) {

@@ -42,7 +42,7 @@ func code(s string) string {
 
 func TestManualListsEveryKey(t *testing.T) { holdTable(t, "keys", keyTable()) }
 
-// TestManualListsEveryRefusal: the manual's table is the one by which the proxy refuses.
+// TestManualListsEveryRefusal: the manual's table agrees with that of the proxy.
 func TestManualListsEveryRefusal(t *testing.T) { holdTable(t, "refusals", refusalTable()) }
 
 // refusalTable is the manual's table of refusals, as the proxy knows them.
@@ -67,7 +67,7 @@ func answer(instead string, code packets.ReasonCode, format string) string {
 	return "closed"
 }
 
-// TestManualListsEveryCause: the manual's table is the one by which sessions end.
+// TestManualListsEveryCause: the manual's table agrees with that of the proxy.
 func TestManualListsEveryCause(t *testing.T) { holdTable(t, "causes", causeTable()) }
 
 // causeTable is the manual's table of the ends of sessions, as the proxy knows them.
@@ -81,8 +81,8 @@ func causeTable() string {
 	return b.String()
 }
 
-// holdTable compares a table with the one between its marks in the manual, or with
-// -update writes it there.
+// holdTable compares a table with the one between its marks in the manual. With -update it writes
+// the table there.
 func holdTable(t *testing.T, name, table string) {
 	t.Helper()
 	begin := "<!-- " + name + ": go test ./cmd/mqtt-auth-proxy -run Manual -update -->\n"
@@ -105,7 +105,7 @@ func holdTable(t *testing.T, name, table string) {
 	}
 }
 
-// TestManualListsEveryCommand: what help shows stands in the manual.
+// TestManualListsEveryCommand: the manual has the usage line of every command.
 func TestManualListsEveryCommand(t *testing.T) {
 	text := manualText(t)
 	root := (&program{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}).rootCommand()

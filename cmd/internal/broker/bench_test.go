@@ -60,7 +60,8 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleClient reports what an idle connection holds, both ends of its socket pair included.
+// BenchmarkIdleClient reports the memory of an idle connection, including both ends of its socket
+// pair.
 func BenchmarkIdleClient(b *testing.B) {
 	broker := benchmarkBroker(b)
 	const n = 1000

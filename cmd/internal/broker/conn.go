@@ -91,8 +91,8 @@ func (c *conn) noteLarge(bytes int) {
 	c.overfull = bytes > 0 && !c.broker.ledger.room(c.device)
 }
 
-// Write takes one packet: mochi joins packets only while its own queue of messages is in use,
-// which it never is.
+// Write writes one packet. mochi joins packets only if it uses its own queue of messages, which it
+// never does here.
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.out.send(p); err != nil {
 		return 0, err

@@ -109,9 +109,9 @@ func identifiers(sub packets.Subscription) []int {
 	return ids
 }
 
-// retain keeps a message for future subscribers, or forgets the one it replaces if it is
-// empty. It returns false if there is no room: the device's memory is used up, or that of
-// all, or there are too many retained messages.
+// retain keeps a message for future subscribers. An empty message only removes the one that it
+// replaces. It returns false if there is no room: the device's memory is used up, or that of all,
+// or there are too many retained messages.
 func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
 	b.retained.Lock()
 	defer b.retained.Unlock()

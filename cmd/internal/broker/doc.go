@@ -1,9 +1,9 @@
 // Package broker is the bundled MQTT broker, which the proxy uses if no other broker is
 // configured.
 //
-// It runs inside the proxy's process and owns no listening socket. The only way in is
-// [Broker.Dial], which the proxy calls for a device whose token has been accepted. The identity
-// of the device is the one given to Dial; nothing in CONNECT changes it.
+// It runs inside the proxy's process and owns no listening socket. Connections are only made by
+// [Broker.Dial], which the proxy calls for a device whose token has been accepted. The identity of
+// the device is the one given to Dial; nothing in CONNECT changes it.
 //
 //	b, err := broker.New(broker.Options{Telemetry: storeTelemetry, Attributes: storeAttributes})
 //	...
@@ -23,13 +23,13 @@
 //	                                          clients an acknowledgement
 //	everything else                           an ordinary topic, shared by all devices
 //
-// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN,
-// and never reaches a subscriber. A payload that can never be stored is acknowledged and
-// dropped (MQTT 5: reason code 0x99, payload format invalid), and the device stays connected.
-// If storing fails, a message of QoS 1 or 2 stays unacknowledged and the connection is closed
-// (MQTT 5: DISCONNECT 0x83), so that the device sends it again on its next connection; a
-// message of QoS 0 is counted and lost. The server closes the connection then, so the
-// device's Will is published, as MQTT requires.
+// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN, and
+// never reaches a subscriber. A payload that can never be stored is acknowledged and dropped (MQTT
+// 5: reason code 0x99, payload format invalid), and the device stays connected. If storing fails, a
+// message of QoS 1 or 2 stays unacknowledged and the connection is closed (MQTT 5: DISCONNECT
+// 0x83), so that the device sends it again on its next connection; a message of QoS 0 is counted
+// and lost. Since the server closes the connection, the device's Will is published, as MQTT
+// requires.
 //
 // Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason
 // code 0x97 above that). Nothing is ever sent on the device topics above. There may be 100,000
@@ -37,10 +37,10 @@
 //
 // # Memory
 //
-// What is kept for a device is bounded in bytes: its sessions with their client identifiers,
-// subscriptions, queues and open handshakes, its Wills, its retained messages, long packets
-// that are being received, and what its connections have not read take [Options.DeviceMemory]
-// at most. All devices together take [Options.Memory] at most. Without room
+// The memory of a device is bounded in bytes. Its sessions with their client identifiers,
+// subscriptions, queues and open handshakes, its Wills, its retained messages, long packets that
+// are being received, and data that its connections have not read take at most
+// [Options.DeviceMemory]. All devices together take at most [Options.Memory]. When there is no room
 //
 //   - a retained message is answered like a refused one (MQTT 5: 0x97),
 //   - a subscription gets 0x97 or, before MQTT 5, 0x80,
@@ -65,21 +65,21 @@
 // is acknowledged to its publisher. Of the members of a shared subscription one that is
 // connected is chosen at random.
 //
-// The keep alive is the client's own. One of 0 stays unlimited, because the proxy notices
-// devices that have gone.
+// The keep alive is the one that the client chooses. With 0 there is no limit, because the proxy
+// notices when a device has gone.
 //
 // Wills are kept by this package. They are published or stored like any message of the device
 // when a connection ends without a DISCONNECT, also when the broker ends it, with all their
 // MQTT 5 properties and their delay. [CheckWill] reports beforehand whether the topic is
 // acceptable.
 //
-// Bridges (bit 0x80 in the protocol level) get neither their own messages nor live ones
-// without their RETAIN flag.
+// Bridges (bit 0x80 in the protocol level) do not get their own messages, and live messages keep
+// their RETAIN flag for them.
 //
 // # The parts
 //
-// The broker is mochi-mqtt v2.7.9 behind a layer that corrects it; the tests are named after
-// what is corrected. The layer consists of these files:
+// The broker is mochi-mqtt v2.7.9 behind a layer that corrects its faults; the tests are named
+// after the corrections. The layer consists of these files:
 //
 //	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
 //	                      that it gets wrong

@@ -8,7 +8,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestPacketsAreFollowedInAnyPieces: how a stream is cut says nothing about its packets.
+// TestPacketsAreFollowedInAnyPieces: the same packets are found however the stream is split.
 func TestPacketsAreFollowedInAnyPieces(t *testing.T) {
 	connect := login{version: 3, id: "c"}.encode()
 	subscribe := packet(tSubscribe|2|dup, u16(1), str("x"), []byte{0})
@@ -58,7 +58,7 @@ func TestDupOnlyInMQTT31(t *testing.T) {
 	}
 }
 
-// FuzzIngress holds that no stream makes it panic, or leaves something charged.
+// FuzzIngress: no stream causes a panic or leaves memory charged.
 func FuzzIngress(f *testing.F) {
 	f.Add(join(login{version: 3, id: "c"}.encode(), packet(tPublish, str("x"), make([]byte, largePacket))), 5)
 	f.Add([]byte{tConnect, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1}, 1)

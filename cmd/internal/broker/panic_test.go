@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 )
 
-// TestSweepGoesOnAfterAPanic: what has expired would pile up otherwise, and the process
-// would end.
+// TestSweepGoesOnAfterAPanic: otherwise expired sessions and messages would accumulate, and the
+// process would end.
 func TestSweepGoesOnAfterAPanic(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -27,7 +27,7 @@ func TestSweepGoesOnAfterAPanic(t *testing.T) {
 	})
 }
 
-// TestPanicReleasesTheSessions: a lock that stayed held would stop all devices.
+// TestPanicReleasesTheSessions: a lock that is never released would stop all devices.
 func TestPanicReleasesTheSessions(t *testing.T) {
 	b := &Broker{options: Options{Logger: slog.New(slog.DiscardHandler)}}
 	func() {

@@ -10,7 +10,7 @@ import (
 
 var (
 	errBadPayload = errors.New("payload is not acceptable")
-	// errNotStored also ends the reading from the connection.
+	// errNotStored also ends reading from the connection.
 	errNotStored = errors.New("device data was not stored")
 )
 
@@ -47,7 +47,7 @@ func (b *Broker) openHandshake(cl *mqtt.Client, id uint16) bool {
 	return !cl.IsTakenOver() && b.ledger.enqueue(cl.ID, id, new(body)) == dropNone
 }
 
-// accept does what a message is for and returns what mochi is to do with it.
+// accept stores or publishes a message, and returns what mochi is to do with it.
 func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 	switch r := routeOf(pk.TopicName); r {
 	case routeTelemetry, routeAttributes:

@@ -13,9 +13,9 @@ const (
 	// it to close them.
 	listenerID = "bundled"
 
-	// maxQueued is how many messages of QoS 1 and 2 wait in one session, if they are so
-	// small that the device's memory has room for more. It leaves packet identifiers for
-	// the other direction.
+	// maxQueued bounds the messages of QoS 1 and 2 that wait in one session, even if they are so
+	// small that the device's memory has room for more. It leaves packet identifiers for the other
+	// direction.
 	maxQueued        = 50_000
 	maxSubscriptions = 1000 // of one session
 	maxRetained      = 100_000

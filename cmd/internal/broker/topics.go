@@ -13,7 +13,7 @@ const maxLevels = 128
 // U+0000 is not allowed in a string [MQTT-1.5.4-2].
 const refusedTopic = "\x00"
 
-// filterOverQuota replaces a filter for which there is no room. No device may read it.
+// filterOverQuota replaces a filter for which there is no room. No device may subscribe to it.
 const filterOverQuota = "$over quota"
 
 // route is where a message goes.

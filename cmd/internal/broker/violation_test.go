@@ -7,9 +7,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestProtocolErrorsEndTheConnection sends what mochi itself would accept. Each
-// packet follows a message of QoS 1 with identifier 1 and one of QoS 2 with identifier 2
-// that the broker has sent and the device has not acknowledged.
+// TestProtocolErrorsEndTheConnection sends packets that mochi itself would accept. Each packet
+// follows a message of QoS 1 with identifier 1 and one of QoS 2 with identifier 2 that the broker
+// has sent and the device has not acknowledged.
 func TestProtocolErrorsEndTheConnection(t *testing.T) {
 	for name, tt := range map[string]struct {
 		v4, v5 []byte
@@ -71,8 +71,8 @@ func TestAcknowledgementsThatAreNoErrors(t *testing.T) {
 	c.Ping()
 }
 
-// TestUnknownAuthenticationMethod: the proxy answers for the methods that it knows and takes
-// them out of CONNECT, so what arrives here cannot be continued.
+// TestUnknownAuthenticationMethod: the proxy handles the methods that it knows and removes them
+// from the CONNECT, so a method that arrives here is unknown.
 func TestUnknownAuthenticationMethod(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	if _, ack := connack(t, b, "d", login{version: 5, id: "c", props: append([]byte{0x15}, str("SCRAM-SHA-1")...)}); ack.Code != 0x8C {

@@ -170,7 +170,7 @@ func TestDelayedWillAndReconnect(t *testing.T) {
 	}
 }
 
-// TestWillDelay is about the clock alone.
+// TestWillDelay tests the delay with a fake clock.
 func TestWillDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

@@ -111,7 +111,7 @@ func TestHandlerProblems(t *testing.T) {
 	}
 }
 
-// TestUnknownKeysAreNull: at the present time, as at ThingsBoard.
+// TestUnknownKeysAreNull: the answer has null at the present time, as with ThingsBoard.
 func TestUnknownKeysAreNull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t)
@@ -158,7 +158,7 @@ func TestHandlerStoreFailure(t *testing.T) {
 	}
 }
 
-// slowStore answers when it is let.
+// slowStore answers when the test lets it.
 type slowStore struct {
 	telemetry.Reader
 	asked atomic.Int32
@@ -213,8 +213,8 @@ func TestQueriesWaitTheirTurn(t *testing.T) {
 	})
 }
 
-// TestAnswersAreBounded: what devices store must not decide how much memory a question
-// takes. The answer to one that is too large says what to narrow.
+// TestAnswersAreBounded: the memory of a request does not depend on how much devices have stored.
+// If the answer would be too large, the error says how to narrow the request.
 func TestAnswersAreBounded(t *testing.T) {
 	const values, size = 20, 1_000_000
 	s := open(t)

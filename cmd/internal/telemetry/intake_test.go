@@ -98,7 +98,7 @@ func TestBadPayloadIsPermanent(t *testing.T) {
 	}
 }
 
-// TestIntakeCountsWhatTheStoreRefuses, and not what the store could not take for now.
+// TestIntakeCountsWhatTheStoreRefuses: temporary failures of the store are not counted as refused.
 func TestIntakeCountsWhatTheStoreRefuses(t *testing.T) {
 	r := recorder{err: fmt.Errorf("%w: no room", ErrStore)}
 	i := Intake{Store: &r}
@@ -157,8 +157,8 @@ func TestClockThatIsNotSet(t *testing.T) {
 	r.check(t, `d 1767225600000 false {"a":1}`)
 }
 
-// TestPayloadsThatWaitAreBoundedInBytes: as many devices as there are may publish the
-// largest payloads while the store is slow.
+// TestPayloadsThatWaitAreBoundedInBytes: all devices may publish the largest payloads at once while
+// the store is slow.
 func TestPayloadsThatWaitAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := recorder{gate: make(chan struct{})}

@@ -114,7 +114,7 @@ func TestOneOwner(t *testing.T) {
 	check(t, "latest of the next owner", latest(t, s, "d"), `a=1@1`)
 }
 
-// TestOwnerWithoutName: the lock counts and not what the file says.
+// TestOwnerWithoutName: the lock decides, and not the content of the file.
 func TestOwnerWithoutName(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	write(t, path+".lock", []byte("4711\n"))

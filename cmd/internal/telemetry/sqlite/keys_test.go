@@ -58,8 +58,8 @@ func TestKeysAreBounded(t *testing.T) {
 	}
 }
 
-// TestSameKeysAreCountedOnce: a device that sends the same keys again and again never
-// comes to the bound.
+// TestSameKeysAreCountedOnce: a device that sends the same keys again and again never reaches the
+// bound.
 func TestSameKeysAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, Options{Durability: "none", maxKeys: fewKeys})
@@ -77,7 +77,7 @@ func TestSameKeysAreCountedOnce(t *testing.T) {
 	})
 }
 
-// TestForgottenKeysMakeRoom: what retention deletes counts no more.
+// TestForgottenKeysMakeRoom: keys that retention deletes no longer count.
 func TestForgottenKeysMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, Options{Durability: "none", Retention: time.Hour, maxKeys: fewKeys})

@@ -52,8 +52,8 @@ func TestReadersTakeTurnsWhileMessagesWait(t *testing.T) {
 	})
 }
 
-// TestReaderWaitsForACommit: a reader that comes while a commit hangs is let through after
-// its turn, not held up until the commit ends.
+// TestReaderWaitsForACommit: a reader that arrives while a commit hangs is served after its pause,
+// before the commit ends.
 func TestReaderWaitsForACommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, gate := gated(t)
