@@ -3,6 +3,7 @@ package tokenfile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -120,6 +121,31 @@ func sameDifferences(t *rapid.T, got, want difference) {
 	if got.added != want.added || got.removed != want.removed || got.changed != want.changed ||
 		!slices.Equal(got.ended, want.ended) || !slices.Equal(got.altered, want.altered) {
 		t.Fatalf("%+v, want %+v", got, want)
+	}
+}
+
+// seeks is a file that counts how often it is read from the beginning.
+type seeks struct {
+	*strings.Reader
+	n int
+}
+
+func (s *seeks) Seek(offset int64, whence int) (int64, error) {
+	s.n++
+	return s.Reader.Seek(offset, whence)
+}
+
+// TestDuplicatesAreFoundInOneReading, since the faults of a large file take long to find, and a
+// revocation may be waiting.
+func TestDuplicatesAreFoundInOneReading(t *testing.T) {
+	lines := manyLines(3000)
+	old := mustParse(t, strings.Join(lines, ""))
+	next := slices.Concat(lines[:100], lines[2000:2050], lines[100:])
+	f := &seeks{Reader: strings.NewReader(strings.Join(next, ""))}
+	_, _, err := parseFile(t.Context(), f, old)
+	broken, ok := errors.AsType[*FormatError](err)
+	if !ok || len(broken.Faults) != maxFaults || broken.Faults[0].Line != 2051 || f.n != 1 {
+		t.Errorf("%d readings, %v", f.n, err)
 	}
 }
 

@@ -40,6 +40,8 @@ type FormatError struct {
 	Path string
 	// Faults has the first faults, at least one and at most 20, in the order of their lines.
 	Faults []Fault
+
+	incomplete bool // the lines that an older version has as well were not looked at
 }
 
 // ShrinkError is returned for a version of the file that lacks most of the entries in effect,

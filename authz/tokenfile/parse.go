@@ -40,9 +40,8 @@ type parser struct {
 // parse reads a token file from r. A file that breaks the rules yields a *FormatError,
 // without its path.
 //
-// What the file has in common with an older version, which may be empty, is shared with it
-// and not parsed again. There the faults of a *FormatError may be incomplete: they are exact
-// without an older version.
+// What the file has in common with an older version, which may be empty, is shared with it and not
+// parsed again. A *FormatError then says whether its faults are incomplete.
 func parse(ctx context.Context, r io.Reader, old *snapshot) (*snapshot, error) {
 	p := parser{snap: &snapshot{blank: true}, old: old, used: make(map[*block]bool), next: placed{line: 1}}
 	p.lines.values = &sharedValues{}
@@ -56,7 +55,7 @@ func parse(ctx context.Context, r io.Reader, old *snapshot) (*snapshot, error) {
 		p.indexChanges()
 	}
 	if len(p.faults) > 0 {
-		return nil, &FormatError{Faults: p.faults}
+		return nil, &FormatError{Faults: p.faults, incomplete: err != nil && len(old.blocks) > 0}
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
@@ -154,10 +153,13 @@ func (p *parser) indexAll() {
 	p.faults = p.faults[:min(len(p.faults), maxFaults)]
 }
 
-// duplicates returns the faults of entries that have the id or the token of another.
+// duplicates returns the faults of the first entries that have the id or the token of another.
 func (p *parser) duplicates() (faults []Fault) {
-	ids, hashes := make(map[string]int), make(map[[sha256.Size]byte]int)
+	ids, hashes := make(map[string]int, p.count), make(map[[sha256.Size]byte]int, p.count)
 	for line, e := range p.snap.entries() {
+		if len(faults) == maxFaults {
+			break
+		}
 		if other, ok := ids[e.id]; ok {
 			faults = append(faults, Fault{Line: line, Field: "id",
 				Reason: fmt.Sprintf("the same as in line %d; give each entry an id of its own", other)})

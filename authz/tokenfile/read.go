@@ -133,7 +133,7 @@ func parseWith(ctx context.Context, f io.ReadSeeker, old *snapshot, digest hash.
 	}
 	digest.Reset()
 	snap, err := safely(func() (*snapshot, error) { return parse(ctx, io.TeeReader(f, digest), old) })
-	if _, faulty := errors.AsType[*FormatError](err); faulty && len(old.blocks) > 0 {
+	if broken, ok := errors.AsType[*FormatError](err); ok && broken.incomplete {
 		return parseWith(ctx, f, &snapshot{}, digest) // for the exact faults
 	}
 	return snap, err
