@@ -94,7 +94,8 @@
 // at once. Anything else gives the pair its goroutines back: an end of stream, an error, a
 // receiver that does not take everything, more than fits into a buffer, a Cut. So everything
 // difficult is done in one place, and the loop has no states of its own. A pair with a filter
-// may fill only a small buffer in a loop, since all other pairs wait while the filter works.
+// may fill only a small buffer in one turn of a loop, or complete a TLS record, since all other
+// pairs wait while the filter works.
 //
 // While crypto/tls reads, it works on a buffer that is lent to it for that time; see lend.go
 // for the reason, and for what happens if a Go release does not allow that.

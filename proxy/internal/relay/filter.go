@@ -45,8 +45,8 @@ type filtered struct {
 	borrower Borrower // filter, if it is one
 	opposite *filtered
 
-	// Turns of a loop in a row after which the source had more to read. Guarded by the session's
-	// mu while a loop serves the pair.
+	// Turns of a loop in a row after which the source had more to read; one that read more than a
+	// small buffer counts as several. Guarded by the session's mu while a loop serves the pair.
 	turns int8
 
 	out     sync.Mutex // held while writing, which the goroutines of both directions do
@@ -100,18 +100,14 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 }
 
 // another is called after each turn of a loop. If there may be more to read it counts the turn,
-// and reports whether the rest is left to a goroutine, as it is after as many turns as it takes
-// to fill a large buffer. Otherwise another turn has to read the rest. What TLS has in a buffer
-// that is lent to it does not wait for a turn, since thousands of pairs might keep one.
+// and reports whether the rest is left to a goroutine, as it is after as much as fills a large
+// buffer. Otherwise another turn has to read the rest.
 func (f *filtered) another(r *reader) (bulk bool) {
-	switch {
-	case r.lent != nil:
-		return true
-	case !r.full():
+	if !r.more() {
 		f.turns = 0
 		return false
 	}
-	f.turns++
+	f.turns += int8(max(1, r.n/smallBuffer))
 	return f.turns >= largeBuffer/smallBuffer
 }
 

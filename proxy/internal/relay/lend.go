@@ -90,8 +90,18 @@ func (in tlsInput) ready() bool {
 	return n > maxRecord || len(b) >= recordHeader+n
 }
 
-// takeBack ends the loan to a connection that is not ready. The beginning of the next record,
-// if there is one, moves to memory of its own.
+// missing returns how many bytes are to be read next for a connection that is not ready and of
+// which little is read: those that complete the record that has begun, or a small buffer.
+func (in tlsInput) missing() int {
+	b := in.raw.Bytes()
+	if len(b) < recordHeader {
+		return smallBuffer
+	}
+	return recordHeader + int(b[3])<<8 + int(b[4]) - len(b)
+}
+
+// takeBack ends the loan to a connection that has no opened bytes left. The records that it has
+// not opened, and the beginning of the next one, move to memory of its own.
 func (in tlsInput) takeBack() {
 	var rest bytes.Buffer
 	if in.raw.Len() > 0 {

@@ -16,21 +16,15 @@ type reader struct {
 	n    int
 	err  error
 	bulk bool // the last read did not fit into a small buffer
-	// shortRead limits a read to a small buffer: what follows may be spliced, or is filtered.
+	// shortRead limits a read to a small buffer, or to one TLS record: what follows may be
+	// spliced, or is filtered. What the TLS connection has read then waits in memory of its own,
+	// which is less than a record or less than a small buffer, and not in a lent buffer.
 	shortRead bool
-	// paced is set for a source with a pacer, of which little is read at a time. Nothing but
-	// whole TLS records, and the beginning of one, then waits in the TLS connection, and none
-	// in a lent buffer.
-	paced   bool
-	records bool // such records wait
+	paced     bool // the same, for a source with a pacer
+	records   bool // whole TLS records wait
 
 	drained *atomic.Bool // whether the last try found nothing
 }
-
-// pacedInput is how many bytes at most are read at once into a TLS connection with a pacer. With
-// what it has already, a part of a record, and what was read before, less than 64 KiB of a
-// client wait.
-const pacedInput = 20 << 10
 
 func newReader(e *Stack, pool *buffers) *reader {
 	r := &reader{pool: pool}
@@ -90,7 +84,7 @@ func (r *reader) tryRead(fd uintptr) bool {
 func (r *reader) tryNow() bool {
 	r.n, r.err = 0, nil
 	r.read()
-	if r.lent != nil && (r.paced || !r.input.ready()) {
+	if r.lent != nil && (r.little() || !r.input.ready()) {
 		r.records = r.input.ready()
 		r.input.takeBack()
 		r.pool.put(r.lent)
@@ -103,8 +97,11 @@ func (r *reader) tryNow() bool {
 	return false
 }
 
+// little reports whether little is read at a time.
+func (r *reader) little() bool { return r.shortRead || r.paced }
+
 func (r *reader) read() {
-	size, short := smallBuffer, r.shortRead || r.paced
+	size, short := smallBuffer, r.little()
 	if r.records = false; r.bulk && !short {
 		size = largeBuffer
 	}
@@ -117,7 +114,7 @@ func (r *reader) read() {
 	if !short {
 		r.bulk = r.n > smallBuffer
 	}
-	if r.paced && r.input.raw != nil {
+	if short && r.input.raw != nil {
 		r.finishRecord()
 	}
 }
@@ -146,7 +143,7 @@ func (r *reader) finishRecord() {
 
 // more reports whether the source is likely to have more ready than was read.
 func (r *reader) more() bool {
-	return r.n == largeBuffer || r.lent != nil || r.records || (r.shortRead || r.paced) && r.n >= smallBuffer
+	return r.n == largeBuffer || r.lent != nil || r.records || r.little() && r.n >= smallBuffer
 }
 
 // fill reads until the source is empty or the buffer is full. A plain socket that returns less
@@ -187,8 +184,8 @@ func (r *reader) fillLending() {
 			}
 			r.input.lend(r.lent.b)
 			room := r.lent.b[r.input.raw.Len():]
-			if r.paced {
-				room = room[:min(len(room), pacedInput)]
+			if r.little() {
+				room = room[:min(len(room), r.input.missing())]
 			}
 			m, err := readNow(r.end.Socket.in, room)
 			r.input.received(r.lent.b, m)

@@ -69,33 +69,49 @@ func (r *rig) awaitClient() {
 }
 
 // Of a filtered pair that has more to say than fits into a small buffer, the loop filters no more
-// than that in one turn, and the rest in the next turns. A plain pair needs no goroutines for that.
+// than that in one turn, or with TLS no more than completes a record, and the rest in the next
+// turns. The pair needs no goroutines for that, and TLS keeps no more than a record meanwhile.
 func TestLoopFiltersLittleInOneTurn(t *testing.T) {
-	p, l := drivenLoop(t)
-	most, all := 0, 0
-	r := newRig(t, p, "tcp", "tcp").framed()
-	r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) {
-		most, all = max(most, len(b)), all+len(b)
-		return b, nil, nil
-	})
-	r.start()
-	message := packet(strings.Repeat("m", 16_000))
-	r.send(r.device, message)
-	for all < len(message) && r.session.isQuiet() {
-		if len(l.later) == 0 {
-			r.awaitClient()
-		}
-		l.turn(0)
-	}
-	r.expect(r.broker, string(message))
-	if most > smallBuffer || !r.session.isQuiet() {
-		t.Errorf("%d bytes were filtered in one turn, want %d at most; quiet %v", most, smallBuffer, r.session.isQuiet())
+	for transport, limit := range map[string]int{
+		"tcp": smallBuffer, "tls1.2": smallBuffer + maxPlaintext, "tls1.3": smallBuffer + maxPlaintext, "layers": smallBuffer + maxPlaintext,
+	} {
+		t.Run(transport, func(t *testing.T) {
+			p, l := drivenLoop(t)
+			most, all, waits := 0, 0, 0
+			r := newRig(t, p, transport, "tcp").framed()
+			r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) {
+				most, all = max(most, len(b)), all+len(b)
+				return b, nil, nil
+			})
+			r.start()
+			message := packet(strings.Repeat("m", 16_000))
+			for range 12 { // crypto/tls begins with small records
+				all = 0
+				r.send(r.device, message)
+				for (all < len(message) || len(l.later) > 0) && r.session.isQuiet() {
+					if len(l.later) == 0 {
+						r.awaitClient()
+					}
+					l.turn(0)
+					if c := r.session.up.from.TLS; c != nil {
+						waits = max(waits, lendable().of(c).raw.Cap())
+					}
+				}
+				r.expect(r.broker, string(message))
+			}
+			if most > limit || !r.session.isQuiet() {
+				t.Errorf("%d bytes were filtered in one turn, want %d at most; quiet %v", most, limit, r.session.isQuiet())
+			}
+			if waits > maxRecord+recordHeader {
+				t.Errorf("TLS keeps %d bytes between two turns", waits)
+			}
+		})
 	}
 }
 
-// After as many turns in a row as fill a large buffer, goroutines take over.
+// After as much as fills a large buffer in turns in a row, goroutines take over.
 func TestLoopLeavesBulkOfFilteredPairs(t *testing.T) {
-	full, empty := &reader{buf: &buffer{make([]byte, 1)}, n: 1}, &reader{}
+	full, empty := &reader{shortRead: true, n: smallBuffer}, &reader{}
 	var f filtered
 	for range 2 {
 		for turn := range largeBuffer/smallBuffer - 1 {
@@ -112,5 +128,12 @@ func TestLoopLeavesBulkOfFilteredPairs(t *testing.T) {
 	}
 	if !f.another(full) {
 		t.Error("the loop goes on")
+	}
+	f.turns = 0
+	record := &reader{shortRead: true, n: maxPlaintext}
+	for turn := 1; !f.another(record); turn++ {
+		if turn == largeBuffer/maxPlaintext {
+			t.Fatalf("the loop goes on after %d records", turn)
+		}
 	}
 }
