@@ -41,20 +41,38 @@ const maxAnswers = 64 << 10
 // filtered is the part of a direction that is needed if either direction has a filter.
 type filtered struct {
 	d        *direction
-	filter   Filter   // of this direction, or nil
-	borrower Borrower // filter, if it is one
+	filter   Filter // of this direction, or nil
 	opposite *filtered
+	unsent   *unsent // nil as long as there was none; guarded by out
 
+	out  sync.Mutex // held while writing, which the goroutines of both directions do
+	shut bool       // nothing more is sent to the receiver; guarded by out
 	// Turns of a loop in a row after which the source had more to read; one that read more than a
 	// small buffer counts as several. Guarded by the session's mu while a loop serves the pair.
 	turns int8
+	sends int32 // calls of Session.Send that write; guarded by the session's mu
+}
 
-	out     sync.Mutex // held while writing, which the goroutines of both directions do
-	answers []byte     // packets that wait for the end of another; guarded by out
-	shut    bool       // nothing more is sent to the receiver; guarded by out
-	err     error      // of writing an answer; guarded by out
+// unsent is what a filter has answered and what has not been sent.
+type unsent struct {
+	answers []byte // packets that wait for the end of another
+	err     error  // of writing an answer
+}
 
-	sends int // calls of Session.Send that write; guarded by the session's mu
+// failed returns the error of writing an answer. f.out is held.
+func (f *filtered) failed() error {
+	if f.unsent == nil {
+		return nil
+	}
+	return f.unsent.err
+}
+
+// waiting returns how many bytes of answers wait for the end of a packet. f.out is held.
+func (f *filtered) waiting() int {
+	if f.unsent == nil {
+		return 0
+	}
+	return len(f.unsent.answers)
 }
 
 // filterPair sets up both directions if the pair has a filter.
@@ -62,24 +80,20 @@ func filterPair(up, down *direction, pair Pair) {
 	if pair.FilterUp == nil && pair.FilterDown == nil {
 		return
 	}
-	up.filtered = newFiltered(up, pair.FilterUp)
-	down.filtered = newFiltered(down, pair.FilterDown)
-	up.filtered.opposite, down.filtered.opposite = down.filtered, up.filtered
-}
-
-func newFiltered(d *direction, filter Filter) *filtered {
-	borrower, _ := filter.(Borrower)
-	return &filtered{d: d, filter: filter, borrower: borrower}
+	var both [2]filtered // most sessions are idle, so that their size counts
+	both[0] = filtered{d: up, filter: pair.FilterUp, opposite: &both[1]}
+	both[1] = filtered{d: down, filter: pair.FilterDown, opposite: &both[0]}
+	up.filtered, down.filtered = &both[0], &both[1]
 }
 
 // deliver is direction.deliver for a filtered pair.
 func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 	var refused error
-	if f.borrower != nil {
+	if borrower, ok := f.filter.(Borrower); ok {
 		buf := s.pump.buffers.getGrown()
-		f.borrower.Borrow(buf)
+		borrower.Borrow(buf)
 		defer func() {
-			f.borrower.Borrow(nil)
+			borrower.Borrow(nil)
 			s.pump.buffers.putGrown(buf)
 		}()
 	}
@@ -115,10 +129,10 @@ func (f *filtered) another(r *reader) (bulk bool) {
 func (f *filtered) pass(s *Session, b []byte, now bool) error {
 	f.out.Lock()
 	defer f.out.Unlock()
-	if f.err != nil {
-		return &fault{in: writing, err: f.err}
+	if err := f.failed(); err != nil {
+		return &fault{in: writing, err: err}
 	}
-	if len(f.answers) > 0 {
+	if f.waiting() > 0 {
 		n, err := f.toBoundary(s, b, now)
 		if err := cmp.Or(f.write(b[:n], now), err); err != nil {
 			return err
@@ -162,32 +176,43 @@ func (f *filtered) answer(packets []byte, now bool) error {
 	switch {
 	case f.d.framer == nil:
 		return &fault{in: judging, err: errNoBoundaries}
-	case f.err != nil:
-		return &fault{in: answering, err: f.err}
+	case f.failed() != nil:
+		return &fault{in: answering, err: f.failed()}
 	case f.shut:
 		return nil
-	case len(f.answers)+len(packets)+f.d.carried() > maxAnswers:
+	case f.waiting()+len(packets)+f.d.carried() > maxAnswers:
 		return &fault{in: judging, err: errAnswers}
+	case f.waiting() == 0 && f.d.framer.AtBoundary():
+		if err := f.send(packets, now); err != nil {
+			return &fault{in: answering, err: err}
+		}
+		return nil
 	}
-	f.answers = append(f.answers, packets...)
-	if err := f.sendAnswers(now); err != nil {
-		return &fault{in: answering, err: err}
+	if f.unsent == nil {
+		f.unsent = &unsent{}
 	}
+	f.unsent.answers = append(f.unsent.answers, packets...)
 	return nil
 }
 
-// sendAnswers sends the waiting answers if no packet has begun. After an error nothing more
-// is written in this direction, since a part of an answer may have been sent. f.out is held.
+// sendAnswers sends the waiting answers if no packet has begun. f.out is held.
 func (f *filtered) sendAnswers(now bool) error {
 	if !f.d.framer.AtBoundary() {
 		return nil
 	}
-	answers := f.answers
-	f.answers = nil
-	if err := f.d.write(answers, now); err != nil && !now {
-		f.err = err
+	answers := f.unsent.answers
+	f.unsent = nil
+	return f.send(answers, now)
+}
+
+// send writes whole packets. After an error nothing more is written in this direction, since a
+// part of a packet may have been sent. f.out is held.
+func (f *filtered) send(packets []byte, now bool) error {
+	if err := f.d.write(packets, now); err != nil && !now {
+		f.unsent = &unsent{err: err}
+		return err
 	}
-	return f.err
+	return nil
 }
 
 // spliceable returns how many bytes the filter does not have to see, of left that the framer
@@ -208,7 +233,7 @@ func (f *filtered) skip(n int) error {
 	if s, ok := f.filter.(Skipper); ok {
 		s.Skip(n)
 	}
-	return f.err
+	return f.failed()
 }
 
 // Send sends whole packets to the client between two packets of the upstream. It may be called
@@ -260,7 +285,7 @@ func (f *filtered) close() {
 	f.out.Lock()
 	defer f.out.Unlock()
 	f.shut = true
-	if f.err != nil {
+	if f.failed() != nil {
 		f.d.broken, f.d.closed = true, true
 	}
 }

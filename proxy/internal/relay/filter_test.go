@@ -115,7 +115,7 @@ func TestAnswerWaitsForBoundary(t *testing.T) {
 func (s *Session) waitAnswers(n int) {
 	for f := s.down.filtered; ; {
 		f.out.Lock()
-		waiting := len(f.answers)
+		waiting := f.waiting()
 		f.out.Unlock()
 		if waiting >= n {
 			return

@@ -98,7 +98,7 @@ func (d *direction) spliceOut(pipe *pipe, n int) error {
 	}
 	n, err := d.to.Socket.out.drain(pipe)
 	d.moved.Add(int64(n))
-	if err == nil && d.filtered != nil && len(d.filtered.answers) > 0 {
+	if err == nil && d.filtered != nil && d.filtered.waiting() > 0 {
 		err = d.filtered.sendAnswers(false)
 	}
 	return err
