@@ -60,7 +60,7 @@ func (t *tokens) path() (string, error) {
 }
 
 // update makes one edit of the tokens, which takes effect as a whole or not at all. Every command
-// that changes tokens calls it. The file is made if create says so.
+// that changes tokens calls it. If create is true, a missing file is created.
 func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
 	path, err := t.path()
 	if err != nil {
@@ -79,7 +79,7 @@ func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
 func (t *tokens) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the tokens, without showing them",
+		Short: "List the entries of the token file, without the tokens themselves",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := t.path()

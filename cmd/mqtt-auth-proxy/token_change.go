@@ -17,16 +17,16 @@ type selection struct {
 	yes, dryRun bool   // flags
 }
 
-// errNothingDone ends an edit that only shows what it would do.
+// errNothingDone ends an edit that only shows what it would change.
 var errNothingDone = errors.New("nothing has been changed")
 
 func (s *selection) addFlags(c *cobra.Command, what string) {
-	c.Flags().StringVar(&s.match, "match", "", "all "+what+" that the `PATTERN` matches, in which * stands for any text and ? for one character")
-	c.Flags().BoolVar(&s.yes, "yes", false, "change all that --match has found")
-	c.Flags().BoolVar(&s.dryRun, "dry-run", false, "only say what would be changed")
+	c.Flags().StringVar(&s.match, "match", "", "all "+what+" that the `PATTERN` matches, in which * matches any text and ? one character")
+	c.Flags().BoolVar(&s.yes, "yes", false, "change all that --match finds")
+	c.Flags().BoolVar(&s.dryRun, "dry-run", false, "show what would be changed, and change nothing")
 }
 
-// names returns the arguments, each once, with the lines of stdin in the place of -.
+// names returns the arguments, each once, with the lines of stdin in place of -.
 func (s *selection) names(c *cobra.Command, args []string) (names []string, err error) {
 	switch {
 	case s.match == "" && len(args) == 0:
@@ -53,11 +53,11 @@ func (s *selection) names(c *cobra.Command, args []string) (names []string, err 
 	}), nil
 }
 
-// held reports whether the edit is not to take effect.
+// held reports whether the edit is only to be shown.
 func (s *selection) held() bool { return s.dryRun || s.match != "" && !s.yes }
 
-// settle returns nil if the edit that ended with err is one whose result is to be printed: it was
-// made, or is only to be shown. Otherwise it says why not.
+// settle returns nil if the result of an edit that ended with err is to be printed, because it was
+// made or is only to be shown. Otherwise it returns the error to report.
 func (s *selection) settle(t *tokens, err error, verb string, found int) error {
 	switch {
 	case !errors.Is(err, errNothingDone):
@@ -69,8 +69,8 @@ func (s *selection) settle(t *tokens, err error, verb string, found int) error {
 	return nil
 }
 
-// change applies do to what was selected. With devices the names of devices are wanted, not ids.
-// It returns errNothingDone if that was not to take effect.
+// change applies do to everything that was selected. If devices is true, names are those of
+// devices, not ids. It returns errNothingDone if the edit was only to be shown.
 func (t *tokens) change(s *selection, names []string, devices bool, do func(e *tokenfile.Edit, names []string) error) ([]string, error) {
 	err := t.update(false, func(e *tokenfile.Edit) error {
 		if s.match != "" {
@@ -184,7 +184,7 @@ device that has a user name gets that password; the old one and its sessions end
 		},
 	}
 	passwordFlag(c, &passwordFile)
-	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays good, such as 24h")
+	c.Flags().DurationVar(&overlap, "overlap", 0, "how long the old token stays valid, such as 24h")
 	s.addFlags(c, "devices with a token")
 	t.jsonFlag(c)
 	return c

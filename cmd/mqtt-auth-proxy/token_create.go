@@ -31,7 +31,7 @@ type creation struct {
 	another                   bool
 }
 
-// maxCount is how many tokens one command makes at most.
+// maxCount is the largest number of tokens that one command makes.
 const maxCount = 1_000_000
 
 func (t *tokens) createCommand() *cobra.Command {
@@ -49,23 +49,23 @@ file gets a hash of the password, and the id is printed.`,
 	f, o := c.Flags(), &n.options
 	f.IntVar(&n.count, "count", 0, "make `N` tokens, for the devices NAME-1 to NAME-N, with leading zeros")
 	f.StringVar(&n.fromFile, "from-file", "", "`FILE` with the names, one on each line; - reads stdin")
-	f.BoolVar(&n.another, "another", false, "a device that has a token gets one more; the old one stays good")
+	f.BoolVar(&n.another, "another", false, "make an additional token for a device that has one; the old one stays valid")
 	f.StringVar(&n.expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
-	f.StringVar(&n.notBefore, "not-before", "", "when the token becomes good: a `TIME` as for --expires")
-	f.BoolVar(&o.Disabled, "disabled", false, "make the token, and let the device in once token enable says so")
-	f.StringVar(&o.Username, "username", "", "`USER` name that the device shows with a password, instead of a token")
+	f.StringVar(&n.notBefore, "not-before", "", "when the token becomes valid: a `TIME` as for --expires")
+	f.BoolVar(&o.Disabled, "disabled", false, "make a token that is not valid until token enable")
+	f.StringVar(&o.Username, "username", "", "`USER` name that the device sends with a password, instead of a token")
 	passwordFlag(c, &n.passwordFile)
-	f.StringVar(&n.token, "token", "", "take this `TOKEN` instead of a new one; - reads it from stdin, where no process list shows it")
-	f.StringArrayVar(&o.ClientIDs, "client-id", nil, "client `ID` with which alone the token is good; PREFIX* stands for all that begin so; may be repeated")
-	f.StringArrayVar(&o.Usernames, "only-username", nil, "user `NAME` with which alone the token is good, like --client-id; may be repeated")
-	f.StringArrayVar(&o.Addrs, "cidr", nil, "address or `NETWORK` from which alone the token is good; may be repeated")
-	f.StringArrayVar(&o.Certificates, "certificate", nil, "client `CERTIFICATE` that the device has to show: its SHA-256, cn:NAME or san:NAME; may be repeated")
+	f.StringVar(&n.token, "token", "", "use this `TOKEN` instead of a new one; - reads it from stdin, so that no process list shows it")
+	f.StringArrayVar(&o.ClientIDs, "client-id", nil, "accept the token only with this client `ID`; PREFIX* matches all that begin with PREFIX; may be repeated")
+	f.StringArrayVar(&o.Usernames, "only-username", nil, "accept the token only with this user `NAME`, like --client-id; may be repeated")
+	f.StringArrayVar(&o.Addrs, "cidr", nil, "accept the token only from this address or `NETWORK`; may be repeated")
+	f.StringArrayVar(&o.Certificates, "certificate", nil, "accept the token only with this client `CERTIFICATE`: its SHA-256, cn:NAME or san:NAME; may be repeated")
 	f.StringVar(&n.acl, "acl", "", "topic rules as `JSON`, or @FILE with them")
 	f.StringArrayVar(&n.attrs, "attr", nil, "an attribute for templates and topic rules as `NAME=VALUE`; may be repeated")
 	f.StringArrayVar(&n.limits, "limit", nil, "a limit of the device's sessions as `NAME=VALUE`, such as publish_rate=50; may be repeated")
-	f.StringVar(&o.Upstream.Username, "upstream-username", "", "user `NAME` that the broker is shown, instead of the config's")
-	f.StringVar(&n.upstreamPasswordFile, "upstream-password-file", "", "`FILE` with the password that the broker is shown; the token file gets it as it is")
-	f.StringVar(&o.Upstream.ClientID, "upstream-client-id", "", "client `ID` that the broker is shown, instead of the config's")
+	f.StringVar(&o.Upstream.Username, "upstream-username", "", "user `NAME` for the broker, instead of the config's")
+	f.StringVar(&n.upstreamPasswordFile, "upstream-password-file", "", "`FILE` with the password for the broker, which the token file contains in plain text")
+	f.StringVar(&o.Upstream.ClientID, "upstream-client-id", "", "client `ID` for the broker, instead of the config's")
 	f.StringVar(&o.Comment, "comment", "", "a `TEXT` for people")
 	t.jsonFlag(c)
 	return c

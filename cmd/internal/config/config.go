@@ -222,8 +222,8 @@ type PostgresSource struct {
 	DSNFile            string        `yaml:"dsn_file" type:"path" required:"true" doc:"file with the connection string of the PostgreSQL database, read again when it changes"`
 	Query              string        `yaml:"query" required:"true" doc:"query that finds the row of a device by @token_sha256, @username, @client_id and @address"`
 	Timeout            time.Duration `yaml:"timeout" default:"2s" min:"100ms" max:"1m" doc:"time for one lookup, a second attempt included"`
-	Connections        int           `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections to the database that are open at most"`
-	PreparedStatements bool          `yaml:"prepared_statements" default:"true" doc:"whether the query is prepared once on each connection; false for PgBouncer in transaction mode"`
+	Connections        int           `yaml:"connections" default:"4" min:"1" max:"64" doc:"largest number of open connections to the database"`
+	PreparedStatements bool          `yaml:"prepared_statements" default:"true" doc:"prepare the query once on each connection; false for PgBouncer in transaction mode"`
 }
 
 // Upstream is the broker behind the proxy, and what the proxy sends to it. Username,

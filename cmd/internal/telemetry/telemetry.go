@@ -32,15 +32,15 @@
 // if several have the same time, and the attributes. A device has at most [MaxKeys] keys
 // and [MaxAttributes] attributes; a payload that would add one more is refused.
 //
-// A ts that lies more than [MaxAhead] ahead of the clock is replaced by the time of arrival,
-// or refused with [Intake.StrictJSON]. It would otherwise stay the newest one for years. A
-// clock that shows a year before 2025 has not been set, and then no ts is too far ahead.
+// A ts more than [MaxAhead] ahead of the clock is replaced by the time of arrival, or refused with
+// [Intake.StrictJSON]. It would otherwise stay the newest one for years. A clock that shows a year
+// before 2025 has not been set, and then no ts is too far ahead.
 //
-// A store with a retention deletes messages and newest values whose own time lies further
-// back than that, a few at a time in the background. It also deletes those that lie further
-// ahead than the retention and [MaxAhead]; they were stored by older versions, or before
-// the clock was set back. The message's own time counts: what a device sends with an old ts
-// is deleted in the next round. Attributes have no end.
+// A store with a retention deletes messages and newest values whose own time is further back than
+// that, a few at a time in the background. It also deletes those that are further ahead than the
+// retention and [MaxAhead]; they were stored by older versions, or before the clock was set back.
+// The message's own time counts: what a device sends with an old ts is deleted in the next round.
+// Attributes are kept.
 //
 // # Errors
 //

@@ -24,7 +24,7 @@ type request struct {
 	attributes []payload.Field
 	updated    int64
 
-	canceled <-chan struct{} // closed when the caller does not wait any more
+	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, though others are
 	done     chan error      // receives the outcome once; has room for it
 }
@@ -58,11 +58,11 @@ func (s *Store) Append(ctx context.Context, device string, messages []payload.Me
 	return s.submit(ctx, &request{device: device, rows: rows})
 }
 
-// checkKeys refuses what the type text cannot hold. Values are stored as JSON, which can.
+// checkKeys refuses keys that the type text cannot store. Values are stored as JSON, which can.
 func checkKeys(fields []payload.Field) error {
 	for _, f := range fields {
 		if strings.ContainsRune(f.Key, 0) {
-			return &telemetry.PayloadError{Reason: "key holds a NUL character, which PostgreSQL cannot store"}
+			return &telemetry.PayloadError{Reason: "key has a NUL character, which PostgreSQL cannot store"}
 		}
 	}
 	return nil
@@ -73,7 +73,7 @@ func checkDevice(name string) error {
 	case name == "" || !utf8.ValidString(name):
 		return errors.New("device name is empty or not UTF-8")
 	case strings.ContainsRune(name, 0):
-		return &telemetry.PayloadError{Reason: "device name holds a NUL character, which PostgreSQL cannot store"}
+		return &telemetry.PayloadError{Reason: "device name has a NUL character, which PostgreSQL cannot store"}
 	case len(name) > maxDevice:
 		return &telemetry.PayloadError{Reason: fmt.Sprintf("device name is longer than the %d bytes that PostgreSQL can store", maxDevice)}
 	}
@@ -85,7 +85,7 @@ func (s *Store) workerOf(device string) *worker {
 	return s.workers[maphash.String(s.seed, device)%uint64(len(s.workers))]
 }
 
-// submit hands the request to the connection of its device and waits for the outcome.
+// submit passes the request to the connection of its device and waits for the outcome.
 func (s *Store) submit(ctx context.Context, r *request) error {
 	if err := checkDevice(r.device); err != nil {
 		return err

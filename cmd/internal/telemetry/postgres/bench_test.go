@@ -25,11 +25,11 @@ const benchPayload = `{"temperature":21.5,"humidity":40,"battery":3.71,"rssi":-7
 // turn is how long a contender runs before the next one does.
 const turn = 2 * time.Second
 
-// BenchmarkStores lets contenders write the same messages in turns: a bare loop that copies
-// groups into a temporary table, one that inserts arrays, this store, and the one of SQLite.
-// Each device of a store waits for its own commit; payloads are parsed already. The bare loops have as many connections as the
-// store and write groups as large as it has just made. Reported are the medians over the turns,
-// and the lowest and the highest.
+// BenchmarkStores lets contenders write the same messages in turns: a bare loop that copies groups
+// into a temporary table, one that inserts arrays, this store, and the one of SQLite. Each device
+// of a store waits for its own commit; payloads are parsed already. The bare loops have as many
+// connections as the store and write groups as large as it has just made. Reported are the medians
+// over the turns, and the lowest and the highest.
 //
 //	go test -tags integration -run '^$' -bench Stores -benchtime 5x ./cmd/internal/telemetry/postgres
 func BenchmarkStores(b *testing.B) {

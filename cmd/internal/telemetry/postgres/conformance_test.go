@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestConformance: this store and the one of SQLite answer alike.
+// TestConformance: this store and the one of SQLite give the same answers.
 func TestConformance(t *testing.T) {
 	server := harness.StartPostgres(t, "fsync=off")
 	var databases atomic.Int64

@@ -21,10 +21,10 @@ const connectTimeout = 5 * time.Second
 // maxDSN bounds the file with the DSN in bytes.
 const maxDSN = 64 << 10
 
-// errDSN does not wrap what the parser says, which may quote the password.
+// errDSN does not wrap the error of the parser, which may quote the password.
 var errDSN = errors.New("is not the connection string of a PostgreSQL database, such as postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full on one line: look for characters of the password that are not percent-encoded, for parameters that do not exist, and for files of certificates that cannot be read")
 
-// CheckDSN returns an error if the file does not hold a connection string. It does not connect.
+// CheckDSN returns an error if the file does not contain a connection string. It does not connect.
 func CheckDSN(path string) error {
 	_, err := (&dsn{path: path}).config()
 	return err
@@ -39,7 +39,7 @@ type dsn struct {
 	parsed *pgx.ConnConfig // of text
 }
 
-// config returns what the file says now.
+// config returns the configuration that is in the file now.
 func (d *dsn) config() (*pgx.ConnConfig, error) {
 	text, err := readDSN(d.path)
 	if err != nil {
@@ -124,8 +124,8 @@ func (d *dsn) pool(connections int) (*pgxpool.Config, error) {
 // fileParameters are the parameters of a DSN that name files, in both of its forms.
 var fileParameters = regexp.MustCompile(`\b(?:sslrootcert|sslcert|sslkey|passfile|servicefile)\s*=\s*(?:'([^']*)'|([^\s&']+))`)
 
-// Files returns the files that the DSN in a file names, certificates for example, for a sandbox
-// that must leave them open. It returns none for a file that cannot be read.
+// Files returns the files that the DSN in a file names, such as certificates, so that a sandbox can
+// allow reading them. It returns none for a file that cannot be read.
 func Files(path string) (files []string) {
 	text, err := readDSN(path)
 	if err != nil {

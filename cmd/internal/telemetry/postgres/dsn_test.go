@@ -54,7 +54,7 @@ func TestDSN(t *testing.T) {
 	}
 }
 
-// TestEveryConnectionReadsTheDSN: a password that was changed is taken up.
+// TestEveryConnectionReadsTheDSN: new connections use a password that was changed.
 func TestEveryConnectionReadsTheDSN(t *testing.T) {
 	d := &dsn{path: write(t, "host=db user=a password=first")}
 	for _, password := range []string{"first", "second"} {

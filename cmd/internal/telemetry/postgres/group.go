@@ -30,7 +30,7 @@ type stored struct {
 	claimed bool // is taken for the outcome of a message of this group
 }
 
-// plan works out the rows that a group leaves behind, from those that are there.
+// plan computes the rows after a group is stored, from the existing ones.
 type plan struct {
 	rows map[place][]stored // at each place, the newest last
 	// unsure says that messages of the group may be among the rows already.

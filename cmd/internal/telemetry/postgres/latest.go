@@ -31,7 +31,7 @@ const (
 		ON CONFLICT (device, key) DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE excluded.ts >= latest.ts`
 )
 
-// remember takes up the newest values of a group that is committed.
+// remember records the newest values of a group that was committed.
 func (w *worker) remember(group []*request) {
 	for _, r := range group {
 		if r.refused != nil {
@@ -79,8 +79,8 @@ func (w *worker) flush(ctx context.Context) error {
 }
 
 const (
-	// abandoned is after how many milliseconds another store takes over a note. A store that
-	// lives flushes every two seconds.
+	// abandoned is the age in milliseconds at which another store takes over a note. A running
+	// store flushes every two seconds.
 	abandoned = 10_000
 	// clockSlack is how far the clock of the database may have been set back, in milliseconds.
 	clockSlack = 5_000

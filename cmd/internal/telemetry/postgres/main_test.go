@@ -87,7 +87,7 @@ func startLoad(t *testing.T, s *Store, prefix string, devices int) *load {
 		l.devices = append(l.devices, d)
 		l.running.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				// A device that is told that its message was not stored sends it again.
+				// A device whose message was not stored sends it again.
 				for s.Append(t.Context(), d.name, number(int64(n/4), n)) != nil {
 					if ctx.Err() != nil {
 						return

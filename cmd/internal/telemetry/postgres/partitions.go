@@ -12,21 +12,21 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
-// widths are the lengths of partitions. The shortest is taken with which retention needs no
-// more than partitionsPerRetention of them, or the last.
+// widths are the possible lengths of partitions. The store uses the shortest with which the
+// retention has at most partitionsPerRetention partitions, or the last.
 var widths = [...]time.Duration{time.Hour, 6 * time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 28 * 24 * time.Hour}
 
 const partitionsPerRetention = 60
 
-// foreverPast is how far back partitions are made if messages are kept for ever. Older messages
-// are in the default partition.
+// foreverPast is how far back partitions are made if messages are kept forever. Older messages are
+// in the default partition.
 const foreverPast = 10 * 365 * 24 * time.Hour
 
 // retryPartitions is how long the store leaves a partition alone that it could not make. The
 // messages are in the default partition meanwhile.
 const retryPartitions = time.Minute
 
-// partitions are those of the table telemetry as far as they are known.
+// partitions are the known partitions of the table telemetry.
 type partitions struct {
 	mu     sync.Mutex
 	ranges []partition // in order
@@ -163,7 +163,7 @@ func (s *Store) makePartition(ctx context.Context, c beginner, ts int64) error {
 	})
 }
 
-// gap returns a partition of ts that lies between its neighbours, which may have another width.
+// gap returns a partition for ts that fits between its neighbours, which may have another width.
 func gap(ranges []partition, at int, ts, width int64) partition {
 	start := ts - ((ts%width)+width)%width
 	end := start + width

@@ -6,8 +6,8 @@
 //	...
 //	err = store.Close()
 //
-// [Store] is a telemetry.Store, where the meaning of its methods is described. What follows
-// is particular to PostgreSQL.
+// [Store] is a telemetry.Store, which describes the meaning of its methods. The rest of this
+// comment is specific to PostgreSQL.
 //
 // # Tables
 //
@@ -19,13 +19,13 @@
 //
 // # Writing
 //
-// Append and SetAttributes return nil only after the commit that holds the data. A device
-// always has the same of the writing connections. Each connection commits, as one group, what
-// was queued while it committed the group before. A group is one INSERT of arrays, which takes
-// half the time of COPY into a temporary table. If a row of a group exists already, the INSERT
-// fails. The group is then stored in a transaction that locks the rows that are there, merges
-// them with what has come, and inserts the rest with ON CONFLICT DO NOTHING. For some seconds
-// the connection stores all groups in that way.
+// Append and SetAttributes return nil only after the commit that holds the data. A device always
+// has the same of the writing connections. Each connection commits, as one group, what was queued
+// while it committed the group before. A group is one INSERT of arrays, which takes half the time
+// of COPY into a temporary table. If a row of a group exists already, the INSERT fails. The group
+// is then stored in a transaction that locks the existing rows, merges the new values into them,
+// and inserts the rest with ON CONFLICT DO NOTHING. For some seconds the connection stores all
+// groups in that way.
 //
 // The table latest, the newest values, is written every two seconds. Until then they are in
 // memory, where readers of the same store see them; readers of other stores see them later. A
@@ -36,10 +36,11 @@
 // # Failures
 //
 // Open succeeds whether the database can be reached or not. While it cannot, calls wait in the
-// queue until their context ends, and the connections try again, at most a few seconds apart. A
-// group whose commit was sent but not answered is looked up before it is stored again. Errors
-// that the database reports, a full disk for example, fail the calls at once. The queue holds
-// what callers wait for and nothing else; telemetry.Intake bounds it in bytes.
+// queue until their context ends, and the connections try again, at most a few seconds apart. If
+// the commit of a group was sent but not answered, the store finds out whether it took effect
+// before it stores the group again. Errors that the database reports, such as a full disk, fail the
+// calls at once. The queue has only requests that callers wait for; telemetry.Intake bounds it in
+// bytes.
 //
 // # Connections
 //
@@ -64,7 +65,7 @@ import (
 
 var _ telemetry.Store = (*Store)(nil)
 
-// errClosed is what a closed store answers.
+// errClosed is returned by a closed store.
 var errClosed = fmt.Errorf("%w: closed", telemetry.ErrStore)
 
 // DefaultConnections is how many connections write if [Options.Connections] is 0.
@@ -75,11 +76,11 @@ type Options struct {
 	// DSNFile is the file with the connection string of the database, as a URL or as a list of
 	// key=value.
 	DSNFile string
-	// Connections is how many connections write. As many more are opened for readers when they
-	// are needed. 0 stands for [DefaultConnections].
+	// Connections is how many connections write. As many more are opened for readers when they are
+	// needed. 0 means [DefaultConnections].
 	Connections int
-	// Retention is how long messages are kept by their own time; 0 or less means for ever. It
-	// should be the same in all stores of a database, because the shortest counts.
+	// Retention is how long messages are kept by their own time; 0 or less means forever. It should
+	// be the same in all stores of a database, because the shortest one applies.
 	Retention time.Duration
 	// Now is the clock for retention; nil means the clock of the database.
 	Now func() time.Time
@@ -108,9 +109,10 @@ type Store struct {
 	counters   counters
 }
 
-// Open reads the DSN and starts the goroutines of the store, which [Store.Close] ends. It
-// returns once every writing connection has tried to connect and what killed processes have left
-// is brought up to date, or ctx has ended. A database that cannot be reached is no error: [Store.Writable] says so until it can.
+// Open reads the DSN and starts the goroutines of the store, which [Store.Close] ends. It returns
+// once every writing connection has tried to connect and what killed processes have left is brought
+// up to date, or ctx has ended. A database that cannot be reached is no error: [Store.Writable]
+// reports it until it can be reached.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Connections == 0 {
 		opts.Connections = DefaultConnections
@@ -166,9 +168,9 @@ func (s *Store) closeAll() error {
 	return errors.Join(errs...)
 }
 
-// Writable implements [telemetry.Store]. A store cannot store if one of its connections could
-// not connect or commit when it last tried. A connection tries again by itself, and one that
-// has nothing to do tries every five seconds whether it could.
+// Writable implements [telemetry.Store]. A store cannot store if one of its connections could not
+// connect or commit when it last tried. A connection tries again by itself, and an idle one checks
+// every five seconds whether it can write.
 func (s *Store) Writable() error {
 	if s.closing.Err() != nil {
 		return errClosed

@@ -100,7 +100,7 @@ func (s *Store) Messages(ctx context.Context, r telemetry.Range) iter.Seq2[paylo
 	}
 }
 
-// at is where a message stands among those of its device.
+// at is the position of a message among those of its device.
 type at struct {
 	ts int64
 	n  int32

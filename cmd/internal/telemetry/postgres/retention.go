@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// tendEvery is how often the store looks for what killed stores have left.
+	// tendEvery is how often the store looks for the notes of stores that were killed.
 	tendEvery = 5 * time.Second
 
 	longestRound  = 10 * time.Minute
@@ -65,7 +65,7 @@ func (s *Store) roundEvery() time.Duration {
 	return min(max(s.opts.Retention/roundsPerRetention, shortestRound), longestRound)
 }
 
-// errBusy says that another store does what this one was about to do.
+// errBusy means that another store does the same work at the moment.
 var errBusy = errors.New("another store does it")
 
 // round makes the next partition, deletes what is old or too far ahead, and measures the
@@ -151,9 +151,8 @@ func (s *Store) nextPartition(ctx context.Context) error {
 	return nil
 }
 
-// dropPartitions drops the partitions that hold nothing but old messages, or nothing but
-// messages that lie too far ahead. It gives way to long queries and tries again in the next
-// round.
+// dropPartitions drops the partitions that have only old messages, or only messages that are too
+// far ahead. It does not wait for long queries, and tries again in the next round.
 func (s *Store) dropPartitions(ctx context.Context) error {
 	first, last := s.keeps()
 	return s.alone(ctx, beginExclusive, func(tx pgx.Tx) error {
@@ -179,8 +178,8 @@ func (s *Store) dropPartitions(ctx context.Context) error {
 	})
 }
 
-// emptyDefault deletes from the default partition what no partition is made for. If that is
-// all, as for a fleet that counts time in seconds, it costs nothing.
+// emptyDefault deletes the messages in the default partition for which there will be no partition.
+// If that is all of them, as for a fleet that counts time in seconds, it costs nothing.
 func (s *Store) emptyDefault(ctx context.Context) error {
 	first, last := s.keeps()
 	if first > last {
@@ -230,7 +229,7 @@ func (s *Store) forgetOld(ctx context.Context) error {
 		SELECT ctid FROM mqtt_auth_proxy.latest WHERE ts < $1 LIMIT $2)) AND ts < $1`, first)
 }
 
-// forgetAhead deletes newest values that lie too far ahead, and finds those that are the newest
+// forgetAhead deletes newest values that are too far ahead, and finds those that are the newest
 // now.
 func (s *Store) forgetAhead(ctx context.Context) error {
 	first, last := s.keeps()

@@ -12,8 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestRetentionDropsPartitions: what is old goes with its partition, and what lies outside of
-// all partitions is emptied.
+// TestRetentionDropsPartitions: old messages are dropped with their partition, and those outside
+// all partitions are deleted.
 func TestRetentionDropsPartitions(t *testing.T) {
 	const hour, retention = int64(time.Hour / time.Millisecond), 48 * time.Hour
 	server := harness.StartPostgres(t)
@@ -107,7 +107,7 @@ func TestOneStoreDoesUpkeep(t *testing.T) {
 	}
 }
 
-// TestRetentionGivesWay: a long query of somebody else delays retention and not the devices.
+// TestRetentionGivesWay: a long query of another program delays retention, but not the devices.
 func TestRetentionGivesWay(t *testing.T) {
 	server := harness.StartPostgres(t)
 	var reported reports

@@ -192,7 +192,8 @@ func checkKeyBound(t *testing.T, s Suite) {
 }
 
 // checkNames: names and texts come from devices. A store keeps them as they are, or refuses
-// for good what its database cannot hold: an error that passes would be sent again for ever.
+// permanently what its database cannot store: after a temporary error a device would send it
+// forever.
 func checkNames(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	for _, device := range []string{"a b", "a/b", "日本", "'; DROP TABLE telemetry", `\`, "%s", strings.Repeat("n", 1000)} {

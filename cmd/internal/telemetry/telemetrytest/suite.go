@@ -29,7 +29,7 @@ type Suite struct {
 // Fixture is one store and the ways to move it on.
 type Fixture struct {
 	Store telemetry.Store
-	// Now returns the time of the store's clock, which lies in 2025 or later.
+	// Now returns the time of the store's clock, which is in 2025 or later.
 	Now func() time.Time
 	// Advance moves the store's clock on by d, and returns once the store has done what it
 	// does in the background in that time.
