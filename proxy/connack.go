@@ -20,7 +20,7 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		return c.upstreamRefusal(raw, ack.Code, version, out)
 	}
 	c.srv.acceptances.add(c.acceptanceKey(out))
-	c.link.takes, c.link.resumed = inspect.LimitsOf(ack.Properties), ack.SessionPresent
+	c.link.takes, c.link.resumed = inspect.LimitsOf(ack.Properties), c.mayBeResumed(ack.SessionPresent)
 	changed := c.echoMethod(&ack, out)
 	changed = c.announceLimits(&ack) || changed
 	if c.login.level == 5 && c.login.connect.ClientID == "" {
@@ -41,6 +41,12 @@ func (c *conn) passAnswer(raw []byte, out *packets.Connect) error {
 		return refuse(ConnectionLost, fmt.Errorf("send CONNACK: %w", err))
 	}
 	return nil
+}
+
+// mayBeResumed reports whether the broker may have kept a session of the client. The CONNACK of
+// MQTT 3.1 does not say so.
+func (c *conn) mayBeResumed(present bool) bool {
+	return present || c.login.level == 3 && !c.login.connect.CleanStart
 }
 
 // readConnack reads the broker's answer to a CONNECT of the given level. A broker that does

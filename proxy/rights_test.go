@@ -217,6 +217,25 @@ func TestRightsThatChange(t *testing.T) {
 	}
 }
 
+// TestNarrowerRulesOfMQTT31: a CONNACK of MQTT 3.1 never says that the broker has kept a session, so
+// what a client may be subscribed to that has not asked for a clean one is not known.
+func TestNarrowerRulesOfMQTT31(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			b.policy.Recheck = time.Minute
+			b.policy.Authorizer = changing(authz.Grant{Subject: "alpha", ACL: aclOf(t, authz.DenyRest, "a", "b")}, authz.Grant{Subject: "alpha", ACL: aclOf(t, authz.DenyRest, "a")})
+			p := with(3, "d", goodToken)
+			p.CleanStart = clean
+			b.mustLogin(p)
+			time.Sleep(3 * time.Minute)
+			if live := b.srv.Stats().Sessions == 1; live != clean {
+				t.Errorf("clean session %v: live %v", clean, live)
+			}
+		})
+	}
+}
+
 // TestNarrowerRulesOfMQTT5: the client learns why with 0x98.
 func TestNarrowerRulesOfMQTT5(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -72,7 +72,7 @@ type link struct {
 	conn     net.Conn       // nil until the broker has answered
 	assignID bool           // the CONNACK must have the id that was made up for a 5.0 client
 	takes    inspect.Limits // what the broker takes, as its CONNACK says
-	resumed  bool           // the broker has kept a session of the client, as its CONNACK says
+	resumed  bool           // the broker may have kept a session of the client
 
 	refusal     []byte // the broker's CONNACK if it refuses, as the client will get it
 	refusalCode packets.ReasonCode
