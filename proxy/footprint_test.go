@@ -19,30 +19,49 @@ import (
 // it, in bytes, its grant not included: sources share those.
 const maxFootprint = 512
 
-// TestSessionFootprint counts bytes, not time: it cannot fail because a machine is
-// busy. Buckets of maps make the figure move by some 60 bytes with the number of
-// sessions.
+// maxLimitsFootprint is the number of bytes that limits may add to that.
+const maxLimitsFootprint = 1792
+
+// footprints are the kinds of sessions whose memory is measured.
+var footprints = map[string]struct {
+	limits string
+	most   int
+}{
+	"raw":    {`{}`, maxFootprint},
+	"limits": {`{"max_packet":1000,"publish_rate":5,"byte_rate":1000,"subscriptions":10,"max_qos":1,"retain":false}`, maxFootprint + maxLimitsFootprint},
+}
+
+// TestSessionFootprint counts bytes, not time: it cannot fail because a machine is busy. Buckets of
+// maps make the result change by about 60 bytes with the number of sessions.
 func TestSessionFootprint(t *testing.T) {
-	n := 0
-	for range 3 { // other tests' garbage may come between
-		if n = sessionFootprint(t, 4000); n <= maxFootprint {
-			return
+	for name, kind := range footprints {
+		n, limits := 0, limitsOf(t, kind.limits)
+		for range 3 { // other tests' garbage may be counted
+			if n = sessionFootprint(t, 4000, limits); n <= kind.most {
+				break
+			}
+		}
+		if n > kind.most {
+			t.Errorf("%s: a session takes %d bytes besides the relay's pair, want at most %d", name, n, kind.most)
 		}
 	}
-	t.Errorf("a session costs %d bytes besides the relay's pair, want at most %d", n, maxFootprint)
 }
 
 // BenchmarkSessionFootprint reports what TestSessionFootprint bounds.
 func BenchmarkSessionFootprint(b *testing.B) {
-	for range b.N {
-		b.ReportMetric(float64(sessionFootprint(b, 10_000)), "B/session")
+	for name, kind := range footprints {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				b.ReportMetric(float64(sessionFootprint(b, 10_000, limitsOf(b, kind.limits))), "B/session")
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
 }
 
-// sessionFootprint returns how much more memory so many sessions take than the same
-// connections take in a relay alone.
-func sessionFootprint(t testing.TB, number int) int {
+// sessionFootprint returns how much more memory so many sessions with these limits take than the
+// same connections take in a relay alone.
+func sessionFootprint(t testing.TB, number int, limits authz.Limits) int {
 	relayFootprint(number) // the runtime keeps what goroutines need for the next ones
 	alone := relayFootprint(number)
 	srv, grants := &Server{}, make(map[string]*authz.Grant)
@@ -54,6 +73,7 @@ func sessionFootprint(t testing.TB, number int) int {
 		Authorizer: authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
 			return grants[r.Token.Reveal()], nil
 		}),
+		SessionLimits: limits,
 		Upstream: DialFunc(func(context.Context, *Client) (net.Conn, error) {
 			return newStillConn((&packets.Connack{}).Append(nil, 4)), nil
 		}),

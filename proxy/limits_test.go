@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-func limitsOf(t *testing.T, text string) authz.Limits {
+func limitsOf(t testing.TB, text string) authz.Limits {
 	t.Helper()
 	l, err := authz.ParseLimits([]byte(text))
 	if err != nil {
