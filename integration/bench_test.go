@@ -30,7 +30,7 @@ func TestComparison(t *testing.T) {
 		t.Errorf("table begins with %q, want %q", lines[0], want)
 	}
 	const rows = 2*(3+1+1) /* idle */ + 2*1 /* paced */ + 2*2 /* flat */ + 2*2*2*2 /* bulk */ + 2 + 4 /* connect */ + 2*3 /* latency */ +
-		2*1 /* quiet */ + 2*2*5 /* fair */ + 2*1 /* gc */
+		2*1 /* quiet */ + 2*2*5 /* fair */ + 2*4 /* held */ + 2*1 /* gc */
 	withMap := []string{"| 20 idle sessions", "| the program with", "| 5,000/s", "| flat out", "| up, ", "| down, "}
 	found := 0
 	for _, line := range lines[2:] {
@@ -42,6 +42,8 @@ func TestComparison(t *testing.T) {
 		switch {
 		case strings.Contains(line, "collector"):
 			missing = 4 // only Go programs have one
+		case strings.Contains(line, "next to 20 "), strings.Contains(line, "100 sessions alone"):
+			missing = 5 // only the proxy has limits
 		case strings.HasPrefix(line, "| up, ") && strings.Contains(line, "plain"), strings.HasPrefix(line, "| down, ") && strings.Contains(line, "plain"),
 			strings.Contains(line, "of quiet"):
 			missing = 1

@@ -18,8 +18,16 @@ import (
 // mostSessions keeps a target with two files for each session below 20,000 files.
 const mostSessions = 9000
 
+// firstHeld is the number of the first of the devices whose tokens have a limit.
+const firstHeld = 100_000
+
 // tokenOf returns the token of a device. Every device has its own.
-func tokenOf(device int) string { return fmt.Sprintf("token-of-device-%05d", device%mostSessions) }
+func tokenOf(device int) string {
+	if device < firstHeld {
+		device %= mostSessions
+	}
+	return fmt.Sprintf("token-of-device-%05d", device)
+}
 
 // writeCredentials writes the credentials of targets and devices: a certificate with an ECDSA key
 // on P-256, and a token for each device.
@@ -37,8 +45,14 @@ func writeCredentials(dir string) error {
 
 func tokenFile() []byte {
 	var b bytes.Buffer
+	write := func(device int, limits string) {
+		fmt.Fprintf(&b, `{"id":"device-%d","token_hash":"sha256:%x"%s}`+"\n", device, sha256.Sum256([]byte(tokenOf(device))), limits)
+	}
 	for i := range mostSessions {
-		fmt.Fprintf(&b, `{"id":"device-%d","token_hash":"sha256:%x"}`+"\n", i, sha256.Sum256([]byte(tokenOf(i))))
+		write(i, "")
+	}
+	for i := range heldDevices {
+		write(firstHeld+i, fmt.Sprintf(`,"limits":{"publish_rate":%d,"publish_burst":1}`, heldRate))
 	}
 	return b.Bytes()
 }

@@ -52,6 +52,7 @@ func works() []work {
 		{"latency", (*load).latency},
 		{"quiet", (*load).quiet},
 		{"fair", (*load).fair},
+		{"held", (*load).held},
 		{"gc", (*load).collect},
 	}
 }
@@ -75,7 +76,8 @@ type size struct {
 	pause           time.Duration
 	pauses          int // of quiet
 	turn            time.Duration
-	turns, cycles   int // of fairness, of the collector
+	turns, cycles   int // of fairness and limits, of the collector
+	busy            int // sessions that are held, and as many that are not
 }
 
 func (j job) size() size {
@@ -83,13 +85,13 @@ func (j job) size() size {
 		return size{
 			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, flat: 20 * time.Millisecond,
 			bulk: 16, connects: 32, plain: 32, samples: 10, pause: 25 * time.Millisecond, pauses: 4,
-			turn: 10 * time.Millisecond, turns: 1, cycles: 2,
+			turn: 10 * time.Millisecond, turns: 1, cycles: 2, busy: 20,
 		}
 	}
 	return size{
 		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 4 * time.Second, flat: 2 * time.Second,
 		bulk: 3072, connects: 2000, plain: 5000, samples: 600, pause: 300 * time.Millisecond, pauses: 30,
-		turn: 100 * time.Millisecond, turns: 5, cycles: 10,
+		turn: 100 * time.Millisecond, turns: 5, cycles: 10, busy: heldDevices,
 	}
 }
 

@@ -30,6 +30,7 @@ type target struct {
 	splice      bool
 	bundled     bool // no sink: the proxy's own broker answers
 	mapped      bool // topics are mapped, so that every packet is read
+	limits      bool // it can hold devices to a rate
 	// files is the number of files of an idle session, if not two.
 	files func(transport string) int
 	// collect says how to run its garbage collector; nil if it has none.
@@ -55,7 +56,7 @@ func targets() []target {
 		{
 			name: "proxy", title: "mqtt-auth-proxy", config: "mqtt-auth-proxy.yaml", version: []string{"version"},
 			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
-			collect:   settings.profile,
+			collect:   settings.profile, limits: true,
 		},
 		{
 			name: "proxy-bundled", title: "mqtt-auth-proxy, bundled broker", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, bundled: true,
@@ -106,7 +107,7 @@ func targetNames() []string {
 
 // does reports whether the target can do this work.
 func (t target) does(work, transport string) bool {
-	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc")
+	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc") && (t.limits || work != "held")
 }
 
 // holds reports whether the target can have so many sessions with a limit of 20,000 files.

@@ -24,31 +24,31 @@ func (l *load) paced() error {
 		return err
 	}
 	small := message(drop, smallPayload)
-	pace := func(d time.Duration) func() error {
-		return func() error {
-			tick := time.NewTicker(time.Millisecond)
-			defer tick.Stop()
-			messages := int(d.Seconds() * rate)
-			start := time.Now()
-			for sent := 0; sent < messages; <-tick.C {
-				for due := min(messages, int(time.Since(start).Seconds()*rate)); sent < due; sent++ {
-					if _, err := devices[sent%sessions].Write(small); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		}
-	}
-	if err := pace(l.warm)(); err != nil {
+	if err := pace(devices, small, rate, l.warm); err != nil {
 		return err
 	}
-	computed, _, err := l.spend(pace(l.size.paced))
+	computed, _, err := l.spend(func() error { return pace(devices, small, rate, l.size.paced) })
 	if err != nil {
 		return err
 	}
 	l.report("5,000/s over 200 sessions", "us CPU/message", microseconds(computed, int(l.size.paced.Seconds()*rate)))
 	return ping(devices)
+}
+
+// pace has one device after the other write b, so many of them a second.
+func pace(devices []*device, b []byte, rate int, d time.Duration) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	writes := int(d.Seconds() * float64(rate))
+	start := time.Now()
+	for sent := 0; sent < writes; <-tick.C {
+		for due := min(writes, int(time.Since(start).Seconds()*float64(rate))); sent < due; sent++ {
+			if _, err := devices[sent%len(devices)].Write(b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // flat measures small messages as fast as possible: 50 sessions, 32 messages in each write, with
