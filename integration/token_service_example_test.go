@@ -70,7 +70,10 @@ func TestExampleService(t *testing.T) {
 			}
 		}
 	}
-	d := p.Connect(t, 5, "gauge", "gauge-3-token")
+	d, connack := p.Present(t, 5, "gauge", "gauge-3-token")
+	if qos, ok := connack.Properties.MaximumQoS(); !ok || qos != 1 {
+		t.Errorf("the limit max_qos of the example: Maximum QoS %d, %v", qos, ok)
+	}
 	if err := d.Publish("elsewhere", "x"); err == nil || !strings.Contains(err.Error(), packets.NotAuthorized.String()) {
 		t.Errorf("a topic that the example does not allow: %v", err)
 	}

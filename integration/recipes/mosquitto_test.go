@@ -102,4 +102,8 @@ func TestMosquittoMapsTopics(t *testing.T) {
 	if got := behind.Messages(1)[0]; got.Topic != "v1/devices/sensor-17/telemetry" || got.Payload != "37" {
 		t.Errorf("got %v", got)
 	}
+	_, connack := p.Present(t, 5, "limited", token)
+	if size, ok := connack.Properties.MaximumPacketSize(); !ok || size != 256<<10 {
+		t.Errorf("Maximum Packet Size %d, %v, want the limit of the recipe", size, ok)
+	}
 }

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 DEVICES = {  # stands for your database: what the proxy shall know of each token
     "pump-7-token": {"subject": "pump-7", "cache_ttl": 60},
-    "gauge-3-token": {"subject": "gauge-3", "acl": [
+    "gauge-3-token": {"subject": "gauge-3", "limits": {"publish_rate": 5, "max_qos": 1}, "acl": [
         {"permission": "allow", "action": "publish", "topics": ["v1/devices/me/telemetry"]}]},
     "guest-token": {"subject": "guest", "expire_at": 1700000000},
 }
