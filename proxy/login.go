@@ -40,6 +40,7 @@ func (c *conn) authorize() error {
 	request := c.request()
 	for range maxChecks {
 		c.login.check = c.srv.registry.beginCheck()
+		rechecks := c.srv.rechecks.count()
 		grant, err := c.policy.Authorizer.Authorize(ctx, request)
 		if err != nil {
 			return authError(err)
@@ -50,6 +51,7 @@ func (c *conn) authorize() error {
 		c.settle(grant)
 		request = c.request()
 		s := c.newSession(grant)
+		s.rechecks = rechecks
 		if c.srv.registry.register(c.login.check, s) {
 			c.login.check, c.login.session, c.login.client = nil, s, s.current()
 			s.expireInTime()

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -20,12 +21,16 @@ type rechecks struct {
 	groups map[[32]byte]*recheckGroup // by the digest of the token
 	asking sync.WaitGroup
 	closed bool
+
+	wanted uint64        // how often Recheck was called
+	within time.Duration // of the last call
 }
 
 // recheckGroup is the sessions of one token. It is guarded by rechecks.mu.
 type recheckGroup struct {
 	members map[*session]authz.Request
 	timer   *time.Timer
+	soon    bool // Recheck has set the timer, and a round that is under way must not move it
 }
 
 // interval returns the time between two rechecks of a grant; 0 means that there are none.
@@ -78,20 +83,40 @@ func (r *rechecks) join(s *session, request authz.Request) {
 	}
 	g.members[s] = request
 	s.rechecked = true
+	if s.rechecks != r.wanted { // the answer of the Authorizer is older than the call
+		s.rechecks = r.wanted
+		r.hasten(g)
+	}
 }
 
 // Recheck asks the Authorizer again about every live session that is rechecked at all,
 // spread over the time within. It is for changes that no Notifier reports, such as another
-// policy.
+// policy. A connection whose token is being checked during the call, or that has yet to reach
+// the broker, is asked about when it has become a session.
 func (s *Server) Recheck(within time.Duration) {
 	s.rechecks.mu.Lock()
 	defer s.rechecks.mu.Unlock()
 	if s.rechecks.closed {
 		return
 	}
+	s.rechecks.wanted++
+	s.rechecks.within = max(within, 1)
 	for _, g := range s.rechecks.groups {
-		g.timer.Reset(rand.N(max(within, 1)))
+		s.rechecks.hasten(g)
 	}
+}
+
+// hasten has a group rechecked within the time of the last call of Recheck. r.mu is held.
+func (r *rechecks) hasten(g *recheckGroup) {
+	g.soon = true
+	g.timer.Reset(rand.N(r.within))
+}
+
+// count returns how often Recheck was called.
+func (r *rechecks) count() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted
 }
 
 // jittered returns d less up to a tenth of it, so that sessions that began at the same time
@@ -136,9 +161,12 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	defer r.asking.Done()
 	policy := srv.policy.Load()
 	every := time.Duration(0) // the shortest interval of any session
+	unanswered := false
 	defer func() {
 		if srv.recovered(recover()) {
-			every = afterPanic
+			every = afterFault
+		} else if unanswered {
+			every = min(every, afterFault)
 		}
 		r.schedule(key, g, every)
 	}()
@@ -147,6 +175,7 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 			same[i].was = same[i].session.current()
 		}
 		grant, err := srv.askAgain(srv.baseContext(), policy, same[0].request)
+		unanswered = unanswered || err != nil && !errors.Is(err, authz.ErrDenied)
 		for _, m := range same {
 			if d := policy.interval(m.renew(grant, err)); d > 0 && (every == 0 || d < every) {
 				every = d
@@ -155,15 +184,16 @@ func (r *rechecks) ask(srv *Server, key [32]byte, g *recheckGroup) {
 	}
 }
 
-// afterPanic is the time to the next recheck of a group if a recheck could not be completed
-// because of a panic.
-const afterPanic = time.Minute
+// afterFault is the longest time to the next recheck of a group if a recheck could not be
+// completed because of a panic, or of a source that gave no answer: a change that the recheck was
+// to find must not wait for the interval.
+const afterFault = time.Minute
 
 // schedule sets the time of the next recheck of a group, unless every is 0.
 func (r *rechecks) schedule(key [32]byte, g *recheckGroup, every time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if every > 0 && !r.closed && r.groups[key] == g {
+	if every > 0 && !r.closed && r.groups[key] == g && !g.soon {
 		g.timer.Reset(jittered(every))
 	}
 }
@@ -199,6 +229,7 @@ func (r *rechecks) startRound(key [32]byte, g *recheckGroup) map[recheckKey][]me
 		return nil
 	}
 	r.asking.Add(1)
+	g.soon = false
 	round := make(map[recheckKey][]member)
 	for s, request := range g.members {
 		what := recheckKeyOf(request)

@@ -126,3 +126,61 @@ func TestListenerUpdate(t *testing.T) {
 		t.Error("still TLS")
 	}
 }
+
+// TestRecheckIsNotLost: a session whose Authorizer was asked before a call of Recheck is asked
+// about after it, also if a recheck was under way, gave no answer, or the session had not begun.
+func TestRecheckIsNotLost(t *testing.T) {
+	for _, when := range []string{"live", "under way", "no answer", "not begun"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.policy.Recheck = 24 * time.Hour
+				var revoked, down atomic.Bool
+				slow := make(chan struct{})
+				var rechecks atomic.Int32
+				b.policy.Authorizer = authorizerFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
+					denied, recheck := revoked.Load(), r.Purpose == authz.Recheck
+					if when == "under way" && recheck && rechecks.Add(1) == 1 || when == "not begun" && !recheck {
+						<-slow
+					}
+					switch {
+					case down.Load():
+						return nil, errTest
+					case denied && recheck:
+						return nil, &authz.Denial{Reason: authz.Revoked}
+					}
+					return knowsGood(ctx, r)
+				})
+				change := func() {
+					revoked.Store(true)
+					down.Store(when == "no answer")
+					b.srv.Recheck(10 * time.Second)
+					if when == "under way" || when == "not begun" {
+						close(slow)
+					}
+				}
+				if when == "not begun" {
+					time.AfterFunc(time.Second, change)
+				}
+				b.mustLogin(with(5, "d", goodToken))
+				synctest.Wait()
+				if when == "under way" {
+					b.srv.Recheck(time.Second)
+					time.Sleep(time.Second)
+					synctest.Wait()
+				}
+				if when != "not begun" {
+					change()
+				}
+				time.Sleep(10*time.Second + second)
+				if down.Swap(false) {
+					time.Sleep(time.Minute)
+				}
+				synctest.Wait()
+				if e := b.lastEnd(); !errors.Is(e.Err, ErrRevoked) {
+					t.Errorf("ended with %v, want it to be revoked", e.Err)
+				}
+			})
+		})
+	}
+}

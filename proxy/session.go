@@ -27,7 +27,8 @@ type session struct {
 	extras    *extras // nil in most sessions
 	release   func()  // gives the session's place at the broker back; may be nil
 	ticket    ticket
-	rechecked bool // the session is in srv.rechecks
+	rechecked bool   // the session is in srv.rechecks
+	rechecks  uint64 // srv.rechecks.count() when the Authorizer was asked
 	framers   [2]packets.Framer
 
 	mu     sync.Mutex              // guards what follows
