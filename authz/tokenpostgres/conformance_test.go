@@ -15,7 +15,15 @@ func TestConformance(t *testing.T) {
 	fixture := func(o Options) func(tb testing.TB) authztest.Fixture {
 		return func(tb testing.TB) authztest.Fixture {
 			d := newDatabase(tb, server)
-			return authztest.Fixture{Authorizer: d.source(o), Break: d.refuse, Stall: d.stall}
+			o.Channel = "changes"
+			s := d.source(o)
+			if err := s.Open(tb.Context(), s.workers); err != nil {
+				tb.Fatal(err)
+			}
+			harness.Eventually(tb, "listening", func() bool { return s.Stats().Listening })
+			return authztest.Fixture{Authorizer: s, Break: d.refuse, Stall: d.stall, Revoke: func() {
+				d.sql(`UPDATE devices SET disabled = true; NOTIFY changes, '{"subject":"pump-8"}'; NOTIFY changes, '{"subject":"pump-7"}'`)
+			}}
 		}
 	}
 	for name, o := range map[string]Options{"prepared": {Query: byToken}, "unprepared": {Query: byToken, Unprepared: true}} {

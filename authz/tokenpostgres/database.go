@@ -114,7 +114,7 @@ func (s *Source) attempt(ctx context.Context, r *authz.Request) (*row, error) {
 		if fault := s.queryFault(); fault != nil {
 			return nil, fault
 		}
-		return nil, s.connectFault(err)
+		return nil, connectFault(err)
 	}
 	defer conn.Release() // closes a broken one
 	described := s.statement.Load()

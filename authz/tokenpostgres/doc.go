@@ -69,6 +69,20 @@
 // The query is prepared once on each connection. Set Options.Unprepared behind a pooler that
 // gives each transaction another connection, such as PgBouncer in transaction mode.
 //
+// # Notifications
+//
+// With Options.Channel the source listens on a connection of its own, from [Source.Open] on, and
+// [Source.Notify] reports what notifications withdraw. The payload is a JSON object with exactly
+// one member:
+//
+//	{"subject": "pump-7"}     the tokens and pairs of a device
+//	{"token_id": "t-1"}       one token
+//	{"token_sha256": "2bb8"}  one token by its digest, in 64 hexadecimal digits
+//	{"username": "pump-7"}    the pair of a user; for queries that use @username
+//
+// Any other payload, and more than 10,000 that wait, mean that anything may have changed. So does
+// a connection that was lost, once there is another one. Options.OnMissed is called then.
+//
 // # Secrets
 //
 // Errors contain no value of a row or a parameter and nothing of the connection string. They

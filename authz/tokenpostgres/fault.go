@@ -68,7 +68,7 @@ func queryError(ctx context.Context, err error) error {
 
 // connectFault describes why there is no connection. It contains nothing of the connection
 // string.
-func (s *Source) connectFault(err error) error {
+func connectFault(err error) error {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return unavailable("it refuses the connection: "+codeText(refused.Code), false)
 	}

@@ -30,6 +30,19 @@ type Options struct {
 	// Unprepared has the query parsed each time, because a pooler may send the parts of a
 	// session to different connections of the server.
 	Unprepared bool
+
+	// Channel is the channel on which the database notifies of changes; empty means none.
+	Channel string
+	// ListenDSNFile is the file with the connection string for these notifications; empty means
+	// DSNFile. It must not lead through a pooler in transaction mode.
+	ListenDSNFile string
+	// OnMissed is called by [Source.Notify] when changes may have been missed: after each
+	// connection to the channel, and for a notification that does not say what is withdrawn. The
+	// caller must forget all answers of the source, and ask again about live sessions.
+	OnMissed func()
+	// OnListening is called when the source begins to hear notifications, with nil, and when it
+	// could not connect or does not hear them any more, with the reason.
+	OnListening func(error)
 }
 
 func (o Options) withDefaults() Options {
@@ -48,6 +61,8 @@ type Source struct {
 	pool    *pgxpool.Pool
 	breaker *breaker.Breaker
 	workers *passwordhash.Workers
+	// listener is nil without a channel.
+	listener *listener
 
 	version   atomic.Value // of the connection string that the pool uses, boxed
 	statement atomic.Pointer[statement]
@@ -58,6 +73,7 @@ type Source struct {
 var (
 	_ authz.Authorizer = (*Source)(nil)
 	_ authz.Taker      = (*Source)(nil)
+	_ authz.Notifier   = (*Source)(nil)
 )
 
 // New returns the Source that o describes. It reads the connection string and checks the
@@ -73,17 +89,29 @@ func New(o Options) (*Source, error) {
 	if s.dsn, err = pgdsn.Open(o.DSNFile); err != nil {
 		return nil, fmt.Errorf("dsn_file: %w", err)
 	}
+	if o.Channel != "" {
+		if s.listener, err = newListener(o, s); err != nil {
+			return nil, fmt.Errorf("listen_dsn_file: %w", err)
+		}
+	}
 	if s.pool, err = s.newPool(); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Open has workers bound the checks of passwords, and does what [Source.Check] does. It is called
-// before Authorize, if at all: a Source that was not opened has workers of its own.
+// Open has workers bound the checks of passwords, does what [Source.Check] does, and begins to
+// listen for notifications, if that succeeds. It is called once, before Authorize. A Source that
+// was not opened has workers of its own and hears nothing.
 func (s *Source) Open(ctx context.Context, workers *passwordhash.Workers) error {
 	s.workers = workers
-	return s.Check(ctx)
+	if err := s.Check(ctx); err != nil {
+		return err
+	}
+	if s.listener != nil {
+		s.listener.begin()
+	}
+	return nil
 }
 
 // Check connects and has the server describe the query. Its error is why the query cannot be
@@ -99,7 +127,12 @@ func (s *Source) Check(ctx context.Context) error {
 }
 
 // Close closes the connections. Every later answer is [authz.ErrUnavailable].
-func (s *Source) Close() { s.pool.Close() }
+func (s *Source) Close() {
+	if s.listener != nil {
+		s.listener.close()
+	}
+	s.pool.Close()
+}
 
 // Takes implements [authz.Taker]: tokens if the query uses @token_sha256, otherwise pairs.
 func (s *Source) Takes() authz.Credentials { return s.query.takes() }
@@ -110,10 +143,21 @@ func (s *Source) Parts() authz.Parts { return s.query.parts() }
 
 // Fault returns why the query or the newest connection string is not in effect, or nil. A
 // database that cannot be reached is no fault of these.
-func (s *Source) Fault() error { return errors.Join(s.queryFault(), s.dsn.Fault()) }
+func (s *Source) Fault() error {
+	fault := errors.Join(s.queryFault(), s.dsn.Fault())
+	if s.listener != nil && s.listener.dsn != s.dsn {
+		fault = errors.Join(fault, s.listener.dsn.Fault())
+	}
+	return fault
+}
 
-// Refresh reads the file with the connection string now.
-func (s *Source) Refresh() { s.dsn.Refresh() }
+// Refresh reads the files with connection strings now.
+func (s *Source) Refresh() {
+	s.dsn.Refresh()
+	if s.listener != nil {
+		s.listener.dsn.Refresh()
+	}
+}
 
 func (s *Source) queryFault() error {
 	if fault := s.fault.Load(); fault != nil {

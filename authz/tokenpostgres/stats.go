@@ -20,6 +20,8 @@ type Stats struct {
 	// Breaker is closed, open while the database is asked less often because several devices
 	// and addresses met faults, or half-open while a probe is in progress.
 	Breaker string
+	// Listening reports whether notifications are heard; it is false without a channel.
+	Listening bool
 }
 
 // counters are the parts of Stats that are counted.
@@ -48,7 +50,8 @@ func (n *counters) count(err error, took time.Duration) {
 func (s *Source) Stats() Stats {
 	n := &s.counters
 	return Stats{
-		Allowed: n.allowed.Load(), Denied: n.denied.Load(), Unknown: n.unknown.Load(), Failed: n.failed.Load(), Busy: n.busy.Load(),
+		Listening: s.listener != nil && s.listener.listening.Load(),
+		Allowed:   n.allowed.Load(), Denied: n.denied.Load(), Unknown: n.unknown.Load(), Failed: n.failed.Load(), Busy: n.busy.Load(),
 		Retries: n.retries.Load(), Time: time.Duration(n.nanoseconds.Load()), Breaker: s.breaker.State(),
 	}
 }
