@@ -29,21 +29,30 @@ type deviceTable struct {
 	server   *harness.Postgres
 	database string
 	dsn      string // the file
+	sections string // of the config
 }
 
-// newDeviceTable makes a database. through returns the connection string for the proxy, and
-// source has further keys of the source.
-func newDeviceTable(t *testing.T, through func(*harness.Postgres, string) string, source, sections string) *deviceTable {
+// newDeviceTable makes a database. through returns the connection string for the proxy, source
+// has further keys of the source, and ttl is how long answers are remembered.
+func newDeviceTable(t *testing.T, through func(*harness.Postgres, string) string, source, ttl string) *deviceTable {
 	t.Helper()
 	d := &deviceTable{t: t, server: harness.StartPostgres(t), database: "fleet", dsn: filepath.Join(t.TempDir(), "dsn")}
 	d.server.Database(d.database)
 	harness.WriteFile(t, d.dsn, through(d.server, d.database)+"\n")
 	d.sql(`CREATE TABLE tokens (device text PRIMARY KEY, digest bytea UNIQUE); GRANT SELECT ON tokens TO ` + harness.Role)
 	m := harness.StartMosquitto(t)
-	d.Proxy = harness.NewProxy(t, m.Upstream()+sections+fmt.Sprintf(
-		"auth: {cache: {ttl: 1s, negative_ttl: 0s}, guard: {exempt: [127.0.0.0/8]}, sources: [{postgres: {dsn_file: '%s', query: 'SELECT device AS subject, device AS token_id FROM tokens WHERE digest = @token_sha256'%s}}]}\n", d.dsn, source))
-	d.AddSecret(d.server.Password)
+	d.sections = m.Upstream() + fmt.Sprintf(
+		"auth: {cache: {ttl: %s, negative_ttl: 0s}, guard: {exempt: [127.0.0.0/8]}, sources: [{postgres: {dsn_file: '%s', query: 'SELECT device AS subject, device AS token_id FROM tokens WHERE digest = @token_sha256'%s}}]}\n", ttl, d.dsn, source)
+	d.Proxy = d.replica()
 	return d
+}
+
+// replica returns another proxy with the same broker and database.
+func (d *deviceTable) replica() *harness.Proxy {
+	d.t.Helper()
+	p := harness.NewProxy(d.t, d.sections)
+	p.AddSecret(d.server.Password)
+	return p
 }
 
 func direct(p *harness.Postgres, database string) string { return p.DSN(database) }
@@ -155,7 +164,7 @@ func queryOfTheManual(t *testing.T) string {
 // starts without its database.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
-	d := newDeviceTable(t, direct, "", "")
+	d := newDeviceTable(t, direct, "", "1s")
 	known, unseen := d.device("known"), d.device("unseen")
 	d.Start()
 	if old, five := d.status(known); old != 0 || five != 0 {
@@ -199,7 +208,7 @@ func TestDatabaseAway(t *testing.T) {
 // devices connect. None is denied, and live sessions stay.
 func TestDatabaseConnectionsKilled(t *testing.T) {
 	t.Parallel()
-	d := newDeviceTable(t, direct, ", timeout: 10s", "")
+	d := newDeviceTable(t, direct, ", timeout: 10s", "1s")
 	var tokens []string
 	for i := range 8 {
 		tokens = append(tokens, d.device(fmt.Sprint("device-", i)))
@@ -245,7 +254,7 @@ func TestDatabaseConnectionsKilled(t *testing.T) {
 func TestDatabaseThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	bouncer := func(p *harness.Postgres, database string) string { return p.StartPgBouncer(t, database) }
-	d := newDeviceTable(t, bouncer, ", prepared_statements: false, connections: 8", "")
+	d := newDeviceTable(t, bouncer, ", prepared_statements: false, connections: 8", "1s")
 	d.Start()
 	for i := range 10 {
 		if old, five := d.status(d.device(fmt.Sprint("device-", i))); old != 0 || five != 0 {
@@ -262,7 +271,7 @@ func TestDatabaseThroughPgBouncer(t *testing.T) {
 // exist.
 func TestQueryThatTheDatabaseRefuses(t *testing.T) {
 	t.Parallel()
-	d := newDeviceTable(t, direct, "", "")
+	d := newDeviceTable(t, direct, "", "1s")
 	config := harness.ReadFile(t, d.Config)
 	for _, c := range []struct{ from, to, command, want string }{
 		{"device AS token_id", "device AS id", "serve", `auth.sources[0].postgres: query: "id" is not a column that has a meaning`},

@@ -27,6 +27,7 @@
 //	token_file             edits of the token file of every kind, and a mistake in one
 //	password_file          the files of mosquitto_passwd and htpasswd, and guessed passwords
 //	database               tokens and passwords in PostgreSQL, also through PgBouncer, and its outages
+//	database_notify        tokens withdrawn in PostgreSQL end their sessions on all replicas
 //	withdrawal             revoked, disabled, rotated and expired tokens end their sessions
 //	mass_withdrawal        a token file that shrinks, and one that is half written
 //	denial                 JWTs that are revoked before they expire

@@ -136,6 +136,23 @@ func (c *checker) sources() {
 		if s.JWT != nil {
 			c.jwt(path+".jwt", s.JWT)
 		}
+		if s.Postgres != nil {
+			c.postgres(path+".postgres", s.Postgres)
+		}
+	}
+}
+
+// postgres reports a channel that PostgreSQL would cut off, or that a pooler does not deliver.
+func (c *checker) postgres(path string, s *PostgresSource) {
+	const longest = 63 // bytes of a name in PostgreSQL
+	switch {
+	case c.report.FaultyWithin(path):
+	case len(s.Notify) > longest:
+		c.report.Fault(path+".notify", "is longer than the 63 bytes of a name in PostgreSQL; choose a shorter one")
+	case s.Notify == "" && s.ListenDSNFile != "":
+		c.report.Fault(path+".listen_dsn_file", "has no effect without notify; set notify to a channel, or remove it")
+	case s.Notify != "" && !s.PreparedStatements && s.ListenDSNFile == "":
+		c.report.Fault(path+".listen_dsn_file", "is missing; a pooler in transaction mode delivers no notifications, so name a file with a connection string that leads to the database itself")
 	}
 }
 

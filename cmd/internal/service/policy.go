@@ -3,6 +3,8 @@ package service
 import (
 	"context"
 	"net"
+	"slices"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -36,7 +38,7 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 		SessionLimits: sessionLimits(c.Limits.Session),
 
 		Overload:    s.memory.Overload,
-		Recheck:     c.Auth.Recheck,
+		Recheck:     recheckInterval(c.Auth),
 		ClientIDKey: s.clientIDKey,
 		ACL:         p.acl,
 		Topics:      p.topics,
@@ -48,6 +50,17 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 		policy.Upstream = brokers.pool
 	}
 	return policy
+}
+
+// recheckInterval returns how often the sources are asked again about live sessions. A source
+// that reports changes must be able to ask when it may have missed some, so that its sessions
+// are rechecked once a day at least.
+func recheckInterval(c config.Auth) time.Duration {
+	reports := func(s config.Source) bool { return s.Postgres != nil && s.Postgres.Notify != "" }
+	if c.Recheck <= 0 && slices.ContainsFunc(c.Sources, reports) {
+		return 24 * time.Hour
+	}
+	return c.Recheck
 }
 
 // sessionLimits turns the config's limits of each session into those of package authz, where

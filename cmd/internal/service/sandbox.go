@@ -57,7 +57,7 @@ func (g *generation) access() host.Access {
 	}
 	for _, source := range g.config.Auth.Sources {
 		if source.Postgres != nil {
-			a.Files = append(a.Files, pgdsn.Files(source.Postgres.DSNFile)...)
+			a.Files = slices.Concat(a.Files, pgdsn.Files(source.Postgres.DSNFile), pgdsn.Files(source.Postgres.ListenDSNFile))
 		}
 	}
 	switch t := g.config.Telemetry; {

@@ -35,6 +35,13 @@ func (s *Service) reviewSessions(old, now *generation) {
 	}
 }
 
+// recheckSoon asks the sources again about the live sessions, after a source may have missed
+// changes. It takes ten seconds, or longer if so many sessions would overload the source.
+func (s *Service) recheckSoon() {
+	const least, each = 10 * time.Second, time.Second / 2000
+	s.server.Recheck(max(least, time.Duration(s.server.Stats().Sessions)*each))
+}
+
 // withdrawn returns a function that reports whether a session that began under old must end
 // under s, as far as that is known without asking a service or an issuer. It must end
 //   - if the first source that knows the token does not confirm it,

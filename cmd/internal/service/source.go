@@ -49,6 +49,8 @@ type sourceEnv struct {
 	observer *observe.Observer
 	// workers bound the checks of passwords, for all sources together.
 	workers *passwordhash.Workers
+	// recheck asks again about the live sessions that are rechecked at all.
+	recheck func()
 	// explain adds to the text of an error how the sandbox may have caused it.
 	explain func(text string) string
 }

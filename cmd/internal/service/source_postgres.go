@@ -2,7 +2,10 @@ package service
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
@@ -15,7 +18,10 @@ import (
 // postgresSource is a query in a PostgreSQL database.
 type postgresSource struct {
 	*tokenpostgres.Source
-	config *config.PostgresSource
+	config  *config.PostgresSource
+	answers rememberer
+	env     sourceEnv
+	deaf    atomic.Bool // the last attempt to listen has failed
 }
 
 // maxHashTime is how long the check of a password may wait for its turn after the lookup.
@@ -23,26 +29,51 @@ const maxHashTime = 5 * time.Second
 
 // newPostgresSource makes the source that c describes, behind a cache.
 func newPostgresSource(c *config.PostgresSource, whole *config.Config) (source, error) {
-	s, err := tokenpostgres.New(tokenpostgres.Options{
+	p := &postgresSource{config: c}
+	var err error
+	p.Source, err = tokenpostgres.New(tokenpostgres.Options{
 		DSNFile: c.DSNFile, Query: c.Query, Timeout: c.Timeout, Connections: c.Connections,
 		Unprepared: !c.PreparedStatements,
+		Channel:    c.Notify, ListenDSNFile: c.ListenDSNFile, OnMissed: p.missed, OnListening: p.logListening,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return cached(&postgresSource{Source: s, config: c}, whole.Auth, cache.Options{
+	behind := cached(p, whole.Auth, cache.Options{
 		Source: c.DSNFile + "\x00" + c.Query,
-		Vary:   s.Parts(),
+		Vary:   p.Parts(),
 		// The timeout of the lookup must be shorter, so that its error is the answer.
 		Timeout: c.Timeout + maxHashTime,
 		// A password is checked after its connection has been given back.
 		Concurrency: c.Connections + passwordhash.NewWorkers(0).Size(),
-	}), nil
+	})
+	p.answers = behind
+	return behind, nil
+}
+
+// missed forgets all answers and asks again about the live sessions.
+func (p *postgresSource) missed() {
+	entries := p.answers.Purge()
+	p.env.log.Info("changes in the database may have been missed, asking again about all devices",
+		zap.String("channel", p.config.Notify), zap.Int("entries", entries))
+	p.env.recheck()
+}
+
+// logListening logs that notifications are heard, or why not.
+func (p *postgresSource) logListening(err error) {
+	channel := zap.String("channel", p.config.Notify)
+	switch was := p.deaf.Swap(err != nil); {
+	case err == nil:
+		p.env.log.Info("listening to the database", channel)
+	case !was: // and not again for each attempt to connect
+		p.env.log.Warn("not listening to the database, trying again", channel, zap.Error(err))
+	}
 }
 
 // Open implements source. A query that the database does not accept is an error. A database
 // that cannot be reached is none: devices are told to try again until it can.
 func (p *postgresSource) Open(ctx context.Context, env sourceEnv) error {
+	p.env = env
 	return p.Source.Open(ctx, env.workers)
 }
 
@@ -62,4 +93,7 @@ func (p *postgresSource) Collect(m observe.SourceMetrics) {
 		Allowed: s.Allowed, Denied: s.Denied, Ignored: s.Unknown, Failed: s.Failed, Busy: s.Busy,
 		Retries: s.Retries, Time: s.Time, Breaker: s.Breaker,
 	})
+	if p.config.Notify != "" {
+		m.Listening(s.Listening)
+	}
 }
