@@ -114,7 +114,6 @@ func (s *Stack) writeNow(b []byte) (int, error) {
 // longAgo is a deadline that ends every wait at once.
 var longAgo = time.Unix(1, 0)
 
-func (s *Stack) stopReading()          { s.readUntil(longAgo) }
 func (s *Stack) readUntil(t time.Time) { _ = s.Socket.Conn.SetReadDeadline(t) }
 
 // closeWrite sends an end of stream on every layer. It reports false if no layer has one.

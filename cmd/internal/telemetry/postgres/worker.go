@@ -78,7 +78,7 @@ func (w *worker) run(tried func()) {
 			probe.Reset(w.untilProbe())
 		case <-flush.C:
 			if w.conn != nil {
-				w.flushInTime(w.closing)
+				_ = w.flushInTime(w.closing) // is counted, and tried again at the next tick
 			}
 		case <-probe.C:
 			w.probe()
