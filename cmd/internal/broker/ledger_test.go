@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestOneDeviceCannotTakeTheMemoryOfOthers fills the share of one device in each way.
@@ -84,14 +85,17 @@ func TestOneDeviceCannotTakeTheMemoryOfOthers(t *testing.T) {
 			for i := range 40 {
 				l := login{version: 5, id: fmt.Sprintf("absent-%d", i), props: prop32(0x11, 3600)}
 				l.will = &lastWill{topic: "w", payload: big(50_000), props: prop32(0x18, 3600)}
-				c, ack := connack(t, b, "greedy", l)
-				switch code := ack.Code; {
-				case code == 0:
-					c.Close()
-				case code == 0x97 && i >= 15:
+				nc, err := b.Dial(t.Context(), "greedy")
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, ack, err := packetstest.Try(nc, l.connect())
+				_ = c.Close()
+				switch full := i >= 15; {
+				case full && (err != nil || ack.Code == 0x97): // no room to receive the CONNECT, or for the will
 					return
-				default:
-					t.Fatalf("will %d: code %#x", i, code)
+				case err != nil || ack.Code != 0:
+					t.Fatalf("will %d: code %#x, error %v", i, ack.Code, err)
 				}
 			}
 			t.Error("40 wills fit")
