@@ -64,8 +64,8 @@ func TestLimits(t *testing.T) {
 	})
 }
 
-// limitCodes are the status with which mosquitto_pub ends for a will over max_qos, retain and
-// max_packet, and the code of the SUBACK for a filter beyond the limit.
+// limitCodes are the exit status of mosquitto_pub for a will over max_qos, retain and max_packet,
+// and the code of the SUBACK for a filter beyond the limit.
 type limitCodes struct {
 	will         [3]int
 	subscription int
@@ -88,7 +88,7 @@ func limitsFromTokenFile(t *testing.T, upstream string) limitsStory {
 	return s
 }
 
-// setLimits gives limits to all devices of the token file.
+// setLimits sets the limits of all devices in the token file.
 func setLimits(t *testing.T, p *harness.Proxy, limits string) {
 	t.Helper()
 	file := filepath.Join(p.Data, "tokens.jsonl")
@@ -230,8 +230,8 @@ func (s limitsStory) connectPaho(ctx context.Context, t *testing.T) pahoClient {
 	return connectPaho(ctx, t, s.Plain, &paho.Connect{ClientID: "paho", Username: s.sensor})
 }
 
-// testPaho: a client of MQTT 5.0 learns the limits from the CONNACK, and its filters are
-// counted. Of its messages none is lost at the rate.
+// testPaho: a client of MQTT 5.0 learns the limits from the CONNACK, and its filters are counted.
+// None of its messages is lost because of the rate.
 func (s limitsStory) testPaho(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
@@ -374,8 +374,7 @@ func (s limitsStory) testCounts(t *testing.T) {
 	d.Disconnect()
 }
 
-// listSession returns what the command sessions list prints of a session in the columns DENIED
-// and HOLDS.
+// listSession returns the columns DENIED and HOLDS of a session in the output of sessions list.
 func (s limitsStory) listSession(t *testing.T, clientID string) map[string]string {
 	t.Helper()
 	r := harness.Run(t, harness.Binary(), "sessions", "list", "--config", s.Config, "--client-id", clientID)

@@ -229,9 +229,9 @@ func (e *egress) flush(b []byte) error {
 	return nil
 }
 
-// wait returns when fewer than highWater bytes are unread, or at the end of the connection.
-// Only the goroutine that reads from the connection may call it, because that one stops
-// nothing else.
+// wait returns when fewer than highWater bytes are unread, or at the end of the connection. Only
+// the goroutine that reads from the connection may call it, because no other connection depends on
+// it.
 func (e *egress) wait() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -247,8 +247,8 @@ func (e *egress) close() {
 	e.report()
 }
 
-// mute ends writing to a device that has gone. What it has sent before is still to be read, so
-// the socket stays open. Called with mu held.
+// mute ends writing to a device that has gone. The socket stays open, because what the device sent
+// before is still to be read. Called with mu held.
 func (e *egress) mute() {
 	e.disconnected = true
 	e.unread, e.heldBytes = 0, 0

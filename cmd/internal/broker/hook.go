@@ -70,12 +70,12 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	return pk, nil
 }
 
-// inward negates the packet identifiers that clients choose, and back: 1 becomes 65535.
-// Clients and mochi both count from 1, and mochi keeps both in one map, where the same
-// identifier of one direction erases the message of the other.
+// inward negates the packet identifiers that clients choose, and back: 1 becomes 65535. Clients and
+// mochi both count from 1, and mochi keeps both in one map, where the same identifier of one
+// direction erases the message of the other.
 func inward(id uint16) uint16 { return -id }
 
-// readConnect removes the credentials, which nothing here needs, and changes what mochi would
+// readConnect removes the credentials, which are not needed here, and changes what mochi would
 // refuse without reason.
 func (c *conn) readConnect(pk *packets.Packet) {
 	pk.Connect.Username, pk.Connect.Password = nil, nil

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Pacer holds what the client sends to a rate. The pump reads no more from a client while what
-// it has read may not be passed on yet, so that the client has to wait, and nothing is lost. It
-// is called by one goroutine at a time.
+// Pacer limits the rate of what the client sends. While the pump has bytes of a client that may not
+// be passed on yet, it reads no more from that client. The client then has to wait, and nothing is
+// lost. It is called by one goroutine at a time.
 type Pacer interface {
 	// Admit returns how many of the bytes b, which the client has sent next, may be passed on
 	// at the time now. If these are not all, wait is the time, more than 0, after which more
@@ -42,8 +42,8 @@ type paced struct {
 	wake     chan struct{}
 }
 
-// pausing is how long after a hold a client is expected to be held again. A loop serves such a
-// client on its own, although there is much to move.
+// pausing is the time after a hold in which a client is expected to be held again. A loop serves
+// such a client without goroutines, even if there is much to move.
 const pausing = time.Second
 
 // admit returns how many of the bytes b, at most the first most, may be passed on now, and keeps
@@ -160,14 +160,14 @@ func (p *paced) setDeadline(t time.Time) {
 	}
 }
 
-// forget drops what is held, at the end of the direction.
+// forget drops the bytes that are held, at the end of the direction.
 func (p *paced) forget() {
 	p.held, p.err = nil, nil
 	p.ended()
 }
 
-// excuse returns until when the client need not take a byte because it was held: a simple device
-// does not read while its own write waits. The time is zero if that was never so.
+// excuse returns the time until which the client need not read, because it was held: a simple
+// device does not read while its own write waits. The time is zero if the client was never held.
 func (p *paced) excuse(limit time.Duration) time.Time {
 	last := p.last.Load()
 	if last == 0 {

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// stepPacer lets a number of bytes pass, and as many again each time a step has passed since it
-// has held something.
+// stepPacer lets a number of bytes pass, and the same number again after each step of time in which
+// it holds something.
 type stepPacer struct {
 	size int
 	step time.Duration
@@ -38,8 +38,8 @@ func (p *stepPacer) Admit(now time.Time, b []byte) (n int, wait time.Duration) {
 func (*stepPacer) Remaining() int { return 0 }
 func (*stepPacer) Skip(int)       {}
 
-// TestPacedBytesArrive in order and all of them, with the end of the client after them, and what
-// the broker sends is not held.
+// TestPacedBytesArrive: all bytes arrive in order, and then the end of the client. The bytes of the
+// broker are not held.
 func TestPacedBytesArrive(t *testing.T) {
 	eachTransport(t, func(t *testing.T, r *rig) {
 		r.pair.PaceUp = &stepPacer{size: 3000, step: time.Millisecond, left: 100}
@@ -83,7 +83,7 @@ func TestPacedWithAFilter(t *testing.T) {
 	})
 }
 
-// TestHoldTakesAsLongAsThePacerSays, and the rest follows in its turn.
+// TestHoldTakesAsLongAsThePacerSays: afterwards the rest follows in order.
 func TestHoldTakesAsLongAsThePacerSays(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.pair.PaceUp = &stepPacer{size: 4, step: 15 * time.Second, left: 4}
@@ -120,7 +120,7 @@ func TestHeldClientNeedNotRead(t *testing.T) {
 	})
 }
 
-// TestEndsOfAHeldPair do not wait for the hold.
+// TestEndsOfAHeldPair: the end of a pair does not wait for the hold.
 func TestEndsOfAHeldPair(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  func(r *rig)
@@ -180,7 +180,8 @@ func TestHeldPairsNeedNoGoroutines(t *testing.T) {
 	}
 }
 
-// TestRecordsOfAHeldClient: of TLS, too, little waits in the proxy, and all of it comes through.
+// TestRecordsOfAHeldClient: with TLS, too, only few bytes wait in the proxy, and all of them
+// arrive.
 func TestRecordsOfAHeldClient(t *testing.T) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		r := newRig(t, newPump(), "tls1.3", "tcp")

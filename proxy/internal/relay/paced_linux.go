@@ -23,8 +23,8 @@ type pause struct {
 	fd      descriptor
 }
 
-// pauseTick is what the end of a pause is rounded up to, so that a loop does not wake up for each
-// of thousands of pairs.
+// The end of a pause is rounded up to a multiple of pauseTick, so that a loop does not wake up for
+// each of thousands of pairs.
 const pauseTick = 4 * time.Millisecond
 
 // pause makes the loop serve d again when its pacer allows that. s.mu is held.
@@ -98,7 +98,7 @@ func (l *loop) release() {
 	}
 }
 
-// over takes the pauses that are over out of the queue, and sets the timer to the next.
+// over removes the pauses that are over from the queue, and sets the timer to the next.
 func (l *loop) over() (all []pause) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

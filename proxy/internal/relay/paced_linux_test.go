@@ -16,7 +16,7 @@ func clocked(t *testing.T) (*Pump, *loop, *time.Time) {
 	return p, l, &now
 }
 
-// settle turns the loop until it has nothing to do.
+// settle runs turns of the loop until it has nothing to do.
 func (l *loop) settle(r *rig) {
 	r.awaitClient()
 	for l.turn(0) {
@@ -73,7 +73,8 @@ func TestLoopTimerEndsHolds(t *testing.T) {
 	}
 }
 
-// TestLittleOfAHeldClientWaits: at most 64 KiB of what it sends, sealed or not.
+// TestLittleOfAHeldClientWaits: at most 64 KiB of a held client wait in the proxy, with TLS or
+// without.
 func TestLittleOfAHeldClientWaits(t *testing.T) {
 	for _, transport := range []string{"tcp", "tls1.2", "tls1.3", "layer", "layers"} {
 		p, l, now := clocked(t)
