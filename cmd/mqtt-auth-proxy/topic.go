@@ -49,6 +49,9 @@ func (t *topic) explain(text string) error {
 	if t.qos < 0 || t.qos > 2 {
 		return fmt.Errorf("--qos is %d; it must be 0, 1 or 2", t.qos)
 	}
+	if t.publish && !authz.ValidTopic(text) {
+		return fmt.Errorf("%q is not a topic that a message can have, such as v1/x, without + and #", text)
+	}
 	attrs, err := parseAttrs(t.attrs)
 	if err != nil {
 		return err
