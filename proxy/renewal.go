@@ -19,7 +19,7 @@ import (
 // 4.12.1), because the token was the authentication data of its CONNECT.
 type renewal struct {
 	method  string
-	request authz.Request // of the CONNECT
+	request authz.Request // of the CONNECT, without token
 	gone    bool          // the session has left the rechecks; guarded by rechecks.mu
 
 	mu     sync.Mutex         // guards what follows
@@ -39,7 +39,12 @@ func (c *conn) newRenewal() *renewal {
 	}
 	method, _ := c.login.connect.Properties.AuthenticationMethod()
 	r := &renewal{method: method, request: c.request()}
+	// The fields of a CONNECT are parts of one text, which may be large.
 	r.request.Username = strings.Clone(r.request.Username)
+	if !r.request.Password.IsZero() {
+		r.request.Password = authz.NewToken(strings.Clone(r.request.Password.Reveal()))
+	}
+	r.request.Token = authz.Token{}
 	r.request.Pair = authz.Pair{} // with it, a wrong token would be no fault
 	return r
 }

@@ -200,6 +200,20 @@ func TestWhatARenewedSessionIsKnownBy(t *testing.T) {
 	})
 }
 
+// TestWhatARenewalKeeps of the CONNECT: what a source may look at, but not the token.
+func TestWhatARenewalKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAuthBench(t)
+		p := authLogin()
+		p.Username, p.HasUsername, p.Password, p.HasPassword = "user", true, "password", true
+		b.mustLogin(p)
+		kept := b.srv.registry.all()[0].renewal().request
+		if kept.Username != "user" || kept.Password.Reveal() != "password" || !kept.Token.IsZero() || !kept.Pair.IsZero() {
+			t.Error("the request is another one")
+		}
+	})
+}
+
 // TestRevocationDuringARenewal: the answer is not used if the new token is revoked meanwhile, and
 // the session ends at once if the old one is.
 func TestRevocationDuringARenewal(t *testing.T) {
