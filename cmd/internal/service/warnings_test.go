@@ -96,6 +96,28 @@ admin: {push_secret_file: push}
 	}
 }
 
+// TestEveryFileIsSecretOrPublic: a key of a file that is new is named like a secret, see
+// [secret], or it is listed here. Otherwise nothing would warn if everyone may read the file.
+func TestEveryFileIsSecretOrPublic(t *testing.T) {
+	public := map[string]bool{
+		"listeners[].tls.certificate": true, "listeners[].tls.certificates[].certificate": true,
+		"listeners[].tls.client_ca": true, "listeners[].tls.client_crl": true,
+		"auth.sources[].http.tls.ca": true, "auth.sources[].http.tls.certificate": true,
+		"auth.sources[].jwt.tls.ca": true, "auth.sources[].jwt.tls.certificate": true,
+		"auth.sources[].jwt.jwks_file": true, "auth.sources[].jwt.public_key_file": true,
+		"upstream.tls.ca": true, "upstream.tls.certificate": true,
+		// Packages check the mode of these themselves, or make them.
+		"auth.sources[].file.path": true, "upstream.password_file": true, "upstream.health.password_file": true,
+		"data": true, "telemetry.path": true,
+	}
+	for _, k := range config.Keys() {
+		isFile := k.Type == "path" || strings.HasPrefix(k.Type, "data ")
+		if isFile && secret(k.Path) == public[k.Path] {
+			t.Errorf("%s: taken for a secret: %v, listed as another file: %v", k.Path, secret(k.Path), public[k.Path])
+		}
+	}
+}
+
 // TestWarningsAboutTheMap: a rule that never decides is named with the one that comes before it.
 func TestWarningsAboutTheMap(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.yaml")

@@ -1,25 +1,55 @@
 package service
 
 import (
+	"encoding/json"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
+
+// zeros adds to a configuration a 0 for every key of which it means none. Keys of lists are left
+// out.
+func zeros(t *testing.T, root map[string]any) map[string]any {
+	t.Helper()
+	set := 0
+	for _, k := range config.Keys() {
+		if k.Zero != "none" || strings.Contains(k.Path, "[]") {
+			continue
+		}
+		at, path := root, strings.Split(k.Path, ".")
+		for _, section := range path[:len(path)-1] {
+			if at[section] == nil {
+				at[section] = map[string]any{}
+			}
+			at = at[section].(map[string]any)
+		}
+		at[path[len(path)-1]] = 0
+		if k.Type == "duration" {
+			at[path[len(path)-1]] = "0s"
+		}
+		set++
+	}
+	if set < 20 {
+		t.Errorf("only %d keys were set", set)
+	}
+	return root
+}
 
 // TestZeroIsNone: with 0 for every key of which it means none, devices connect and publish
 // as often as they like, and a drain ends their sessions at once.
 func TestZeroIsNone(t *testing.T) {
-	s, _ := startService(t, `
-listeners: [{address: "127.0.0.1:0"}]
-admin: {address: ""}
-limits: {connections: 0, per_address: 0, sessions_per_subject: 0, connect_rate: 0, connect_rate_per_address: 0}
-auth: {recheck: 0s, cache: {ttl: 0s, negative_ttl: 0s, stale_if_error: 0s}}
-upstream: {slow_start: 0s, health: {interval: 0s}}
-shutdown: {delay: 0s, drain: 0s, spread: 0s}
-telemetry: {retention: 0s, min_free: 0}
-`)
+	text, err := json.Marshal(zeros(t, map[string]any{
+		"listeners": []any{map[string]any{"address": "127.0.0.1:0"}},
+		"admin":     map[string]any{"address": ""},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := startService(t, string(text))
 	for range 3 {
 		nc, ack := login(t, s, asDemo(s, 4))
 		if ack.Code != packets.Success {
