@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
 // wantMetric fails unless the series has the value. That of a histogram is its count.
@@ -74,6 +76,37 @@ func TestEveryReasonStartsAtZero(t *testing.T) {
 	o.Expect("mqtt")
 	for _, info := range proxy.Reasons() {
 		wantMetric(t, o.registry, namespace+"connections_refused_total", map[string]string{"listener": "mqtt", "reason": string(info.Reason)}, 0)
+	}
+}
+
+// TestEveryMetricStartsAtZero: each metric of events has a series before its first event, so that
+// rate does not miss that event and the manual's table, which is made of what is exported, has it.
+func TestEveryMetricStartsAtZero(t *testing.T) {
+	o := New(newTestLog(t, io.Discard, zap.InfoLevel), "")
+	o.Expect("mqtt")
+	o.ExpectServer(upstream.Server{})
+	families, err := o.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported := map[string]bool{}
+	for _, f := range families {
+		exported[f.GetName()] = true
+	}
+	described, name := make(chan *prometheus.Desc, 1000), regexp.MustCompile(`fqName: "(`+namespace+`[^"]*)"`)
+	o.registry.Describe(described)
+	close(described)
+	found := 0
+	for d := range described {
+		if m := name.FindStringSubmatch(d.String()); m != nil {
+			found++
+			if !exported[m[1]] {
+				t.Errorf("%s has no series before its first event", m[1])
+			}
+		}
+	}
+	if found < 15 {
+		t.Errorf("only %d metrics were found", found)
 	}
 }
 

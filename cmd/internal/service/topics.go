@@ -33,7 +33,7 @@ func (p *Plan) parseTopics(t config.Topics, bundled bool, report func(key string
 func compileMap(t config.Topics, report func(key string, err error)) *topicmap.Map {
 	o := topicmap.Options{RefuseUnmapped: t.Unmapped == "refuse", Forbidden: t.Forbidden}
 	for _, r := range t.Map {
-		o.Rules = append(o.Rules, topicmap.Rule(r))
+		o.Rules = append(o.Rules, topicmap.Rule{Device: r.Device, Broker: r.Broker})
 	}
 	preset, refused, _ := topicmap.Preset(t.Preset)
 	o.Rules, o.Refused = append(o.Rules, preset...), refused
