@@ -3,7 +3,10 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
@@ -48,4 +51,26 @@ func TestLimitsEditedUnderASession(t *testing.T) {
 			t.Errorf("message %q", unhex(t, m.Payload))
 		}
 	})
+}
+
+// setLimits sets the limits of all devices in the token file.
+func setLimits(t *testing.T, p *harness.Proxy, limits string) {
+	t.Helper()
+	file := filepath.Join(p.Data, "tokens.jsonl")
+	var lines strings.Builder
+	for line := range strings.Lines(harness.ReadFile(t, file)) {
+		if strings.HasPrefix(line, `{"format":`) {
+			lines.WriteString(line)
+			continue
+		}
+		var device map[string]any
+		if err := json.Unmarshal([]byte(line), &device); err != nil {
+			t.Fatal(err)
+		}
+		device["limits"] = json.RawMessage(limits)
+		if err := json.NewEncoder(&lines).Encode(device); err != nil {
+			t.Fatal(err)
+		}
+	}
+	harness.WriteFile(t, file, lines.String())
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,9 +19,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// The limits of TestLimits. After a burst both rates let a second's worth pass in a second.
 const (
-	sessionLimits = `"max_packet":3000,"max_qos":1,"retain":false,"subscriptions":2,"publish_rate":20,"publish_burst":10,"byte_rate":8000`
+	// sessionLimits are the limits of TestLimits, in YAML and in JSON.
+	sessionLimits = `"max_packet":3000,"max_qos":1,"retain":false,"subscriptions":2,"publish_rate":40,"publish_burst":10,"byte_rate":12000`
 	// otherLimits must have no effect on devices with limits of their own.
 	otherLimits = `"max_packet":100,"max_qos":0,"retain":true,"subscriptions":1,"publish_rate":1,"publish_burst":1,"byte_rate":100`
 )
@@ -35,17 +34,18 @@ type limitsStory struct {
 }
 
 // TestLimits: what real clients see of each limit, with both brokers, and the same whether the
-// limits are those of the config, of the token file or of a token service.
+// limits are those of the config, of the token file, of a token service or of a JWT.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {
 		for name, start := range map[string]func(t *testing.T, upstream string) limitsStory{
-			"config": limitsFromConfig, "file": limitsFromTokenFile, "service": limitsFromService,
+			"config": limitsFromConfig, "file": limitsFromTokenFile, "service": limitsFromService, "jwt": limitsFromJWT,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				s := start(t, upstream)
 				for version, codes := range map[string]limitCodes{
+					"mqttv31":  {will: [3]int{5, 5, 5}, subscription: 0x80},
 					"mqttv311": {will: [3]int{5, 5, 5}, subscription: 0x80},
 					"mqttv5":   {will: [3]int{0x9B, 0x9A, 0x95}, subscription: 0x97},
 				} {
@@ -88,28 +88,6 @@ func limitsFromTokenFile(t *testing.T, upstream string) limitsStory {
 	return s
 }
 
-// setLimits sets the limits of all devices in the token file.
-func setLimits(t *testing.T, p *harness.Proxy, limits string) {
-	t.Helper()
-	file := filepath.Join(p.Data, "tokens.jsonl")
-	var lines strings.Builder
-	for line := range strings.Lines(harness.ReadFile(t, file)) {
-		if strings.HasPrefix(line, `{"format":`) {
-			lines.WriteString(line)
-			continue
-		}
-		var device map[string]any
-		if err := json.Unmarshal([]byte(line), &device); err != nil {
-			t.Fatal(err)
-		}
-		device["limits"] = json.RawMessage(limits)
-		if err := json.NewEncoder(&lines).Encode(device); err != nil {
-			t.Fatal(err)
-		}
-	}
-	harness.WriteFile(t, file, lines.String())
-}
-
 func limitsFromService(t *testing.T, upstream string) limitsStory {
 	service := harness.StartTokenService(t, func(q harness.Question) harness.Reply {
 		return harness.ReplyJSON(`{"result":"allow","subject":%q,"limits":{"sessions":2,`+sessionLimits+`}}`, strings.TrimSuffix(q.Token, harness.SecretTail))
@@ -118,6 +96,21 @@ func limitsFromService(t *testing.T, upstream string) limitsStory {
 	p.AddSecret(harness.SecretTail)
 	p.Start()
 	return limitsStory{p, "service", "service-sensor" + harness.SecretTail, "service-dashboard" + harness.SecretTail}
+}
+
+func limitsFromJWT(t *testing.T, upstream string) limitsStory {
+	issuer := harness.NewIssuer(t, "key")
+	service, publish := harness.PublishKeys(t)
+	publish(issuer.Keys())
+	service.Start()
+	p := harness.NewProxy(t, upstream+otherLimitsInConfig+strings.Replace(harness.JWTAuth(service), "acl: rights", "limits: bounds", 1))
+	token := func(subject string) string {
+		claims := harness.Claims(subject)
+		claims["bounds"] = json.RawMessage(`{"sessions":2,` + sessionLimits + `}`)
+		return issuer.Sign(p, claims)
+	}
+	p.Start()
+	return limitsStory{p, "jwt", token("jwt-sensor"), token("jwt-dashboard")}
 }
 
 func (s limitsStory) as(token, version string, args ...string) []string {
@@ -194,8 +187,8 @@ func (s limitsStory) testSubscriptions(t *testing.T, version string, codes limit
 func (s limitsStory) testRates(t *testing.T, version string) {
 	t.Helper()
 	for name, of := range map[string]struct{ messages, size int }{
-		"publish_rate": {40, 10},   // 10 at once, 30 at 20 a second
-		"byte_rate":    {10, 2000}, // 8,000 bytes at once, more than 12,000 at 8,000 a second
+		"publish_rate": {40, 10},   // 10 at once, 30 at 40 a second
+		"byte_rate":    {10, 2000}, // 12,000 bytes at once, more than 8,000 at 12,000 a second
 	} {
 		topic := s.source + "/rates/" + version + "/" + name
 		sub := harness.Subscribe(t, s.as(s.dashboard, version, "-q", "1", "-t", topic)...)
@@ -215,8 +208,8 @@ func (s limitsStory) testRates(t *testing.T, version string) {
 		for _, m := range sub.Messages(of.messages) {
 			got = append(got, unhex(t, m.Payload))
 		}
-		if took := time.Since(start); took < 1400*time.Millisecond {
-			t.Errorf("%s: %s: took %v, want at least 1.5 s", version, name, took)
+		if took := time.Since(start); took < 600*time.Millisecond {
+			t.Errorf("%s: %s: took %v, want at least 0.6 s", version, name, took)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %s: %d messages arrived that are not the %d sent, in order", version, name, len(got), len(want))
@@ -263,8 +256,8 @@ func (s limitsStory) testPaho(t *testing.T) {
 			t.Errorf("message %d is %s", i, got)
 		}
 	}
-	if took := time.Since(start); took < 700*time.Millisecond {
-		t.Errorf("%d messages took %v, want at least 0.75 s", messages, took)
+	if took := time.Since(start); took < 350*time.Millisecond {
+		t.Errorf("%d messages took %v, want at least 0.35 s", messages, took)
 	}
 	if err := c.Disconnect(&paho.Disconnect{}); err != nil {
 		t.Error(err)
@@ -317,8 +310,8 @@ func (s limitsStory) testPing(t *testing.T) {
 			}
 		}
 		d.Expect(packets.PINGRESP)
-		if took := time.Since(start); took < 1400*time.Millisecond {
-			t.Errorf("level %d: PINGRESP after %v, want at least 1.5 s", level, took)
+		if took := time.Since(start); took < 700*time.Millisecond {
+			t.Errorf("level %d: PINGRESP after %v, want at least 0.7 s", level, took)
 		}
 		d.Disconnect()
 	}
