@@ -92,6 +92,7 @@
 // The repository:
 //
 //	imports                which package may import which
+//	keys                   each key of the configuration has an effect
 //	links                  documents link to what exists, and name every package
 //	skip                   no test is skipped where CI=true
 //	list                   this list is complete
