@@ -88,6 +88,7 @@ func (k kind) accepts(oid uint32) bool {
 type row struct {
 	subject, tokenID   string
 	hash               *string // nil is NULL
+	byToken            bool    // of our own schema: it is the row of a token, not of a user
 	disabled           bool
 	expires, notBefore time.Time
 	only               authz.Conditions
@@ -118,6 +119,7 @@ func columns() map[string]column {
 	return map[string]column{
 		"subject":            {nameKind, false, func(r *row, v value) error { return setName(&r.subject, v, maxSubject) }},
 		"token_id":           {nameKind, false, func(r *row, v value) error { return setName(&r.tokenID, v, maxTokenID) }},
+		byToken:              {boolKind, true, func(r *row, v value) error { return setBool(&r.byToken, v) }},
 		"password_hash":      {textKind, false, func(r *row, v value) error { r.hash = &v.text; return nil }},
 		"disabled":           {boolKind, true, func(r *row, v value) error { return setBool(&r.disabled, v) }},
 		"expires_at":         {timeKind, false, func(r *row, v value) error { return setExpiry(&r.expires, v) }},
@@ -137,7 +139,15 @@ func columns() map[string]column {
 	}
 }
 
-func columnNames() []string { return slices.Sorted(maps.Keys(columns())) }
+// byToken is the column that only the query for the schema of this package has.
+const byToken = "by_token"
+
+// columnNames returns the columns that a query of an operator may have.
+func columnNames() []string {
+	all := columns()
+	delete(all, byToken)
+	return slices.Sorted(maps.Keys(all))
+}
 
 // cell is a value of a row; text is nil for NULL.
 type cell struct {

@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 			}}
 		}
 	}
-	for name, o := range map[string]Options{"prepared": {Query: byToken}, "unprepared": {Query: byToken, Unprepared: true}} {
+	for name, o := range map[string]Options{"prepared": {Query: tokensQuery}, "unprepared": {Query: tokensQuery, Unprepared: true}} {
 		t.Run("tokens, "+name, func(t *testing.T) {
 			authztest.Run(t, authztest.Suite{
 				New:     fixture(o),
@@ -42,7 +42,7 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("passwords", func(t *testing.T) {
 		authztest.Run(t, authztest.Suite{
-			New:     fixture(Options{Query: byName}),
+			New:     fixture(Options{Query: usersQuery}),
 			Good:    pairRequest("pump-7", goodWord),
 			Unknown: pairRequest("pump-99", goodWord),
 			Denied: map[authz.Reason]authz.Request{

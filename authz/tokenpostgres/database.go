@@ -72,6 +72,11 @@ func (s *Source) prepare(ctx context.Context, conn *pgx.Conn) error {
 			return err
 		}
 	}
+	if s.query.schema {
+		if err := s.checkSchema(ctx, conn); err != nil {
+			return err
+		}
+	}
 	d, err := c.Prepare(ctx, name, s.query.sql, nil)
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok && isFaultOfQuery(refused.Code) {
 		err = prepareFault(refused)
@@ -88,6 +93,18 @@ func (s *Source) prepare(ctx context.Context, conn *pgx.Conn) error {
 	s.statement.Store(described)
 	s.fault.Store(nil)
 	return nil
+}
+
+// checkSchema checks that the database has the schema that the query is for.
+func (s *Source) checkSchema(ctx context.Context, conn *pgx.Conn) error {
+	version, err := schemaVersion(ctx, conn)
+	if err == nil && version != SchemaVersion {
+		err = wrongVersion(version)
+	}
+	if errors.Is(err, ErrSchema) {
+		s.fault.Store(&err)
+	}
+	return err
 }
 
 // lookup returns the row of a device, nil if there is none. If a connection turns out to be

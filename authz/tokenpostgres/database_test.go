@@ -35,7 +35,7 @@ func outcome(s *Source, t *testing.T, r authz.Request) string {
 // with the row of one device is no answer about it.
 func TestAnswersAboutPasswords(t *testing.T) {
 	d := newDatabase(t, harness.StartPostgres(t))
-	s := d.source(Options{Query: byName})
+	s := d.source(Options{Query: usersQuery})
 	if err := s.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestTablesThatChange(t *testing.T) {
 func TestRestartedDatabase(t *testing.T) {
 	server := harness.StartPostgres(t)
 	d := newDatabase(t, server)
-	s := d.source(Options{Query: byToken, Timeout: 10 * time.Second})
+	s := d.source(Options{Query: tokensQuery, Timeout: 10 * time.Second})
 	var wg sync.WaitGroup
 	for range 4 { // all connections
 		wg.Go(func() { outcome(s, t, tokenRequest(goodToken)) })
@@ -173,7 +173,7 @@ func TestChangedConnectionString(t *testing.T) {
 	d := newDatabase(t, server)
 	path := t.TempDir() + "/dsn"
 	harness.WriteFile(t, path, d.dsn)
-	s := d.source(Options{Query: byToken, DSNFile: path})
+	s := d.source(Options{Query: tokensQuery, DSNFile: path})
 	if got := outcome(s, t, tokenRequest(goodToken)); got != "allowed" {
 		t.Fatal(got)
 	}
@@ -196,7 +196,7 @@ func TestPgBouncer(t *testing.T) {
 	server := harness.StartPostgres(t)
 	d := newDatabase(t, server)
 	d.dsn = server.StartPgBouncer(t, d.name)
-	s := d.source(Options{Query: byToken, Unprepared: true, Connections: 8})
+	s := d.source(Options{Query: tokensQuery, Unprepared: true, Connections: 8})
 	if err := s.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -222,11 +222,11 @@ func TestTLS(t *testing.T) {
 	server := harness.StartPostgres(t)
 	d := newDatabase(t, server)
 	d.dsn = server.TLSDSN(d.name)
-	if got := outcome(d.source(Options{Query: byToken}), t, tokenRequest(goodToken)); got != "allowed" {
+	if got := outcome(d.source(Options{Query: tokensQuery}), t, tokenRequest(goodToken)); got != "allowed" {
 		t.Errorf("with TLS: %s", got)
 	}
 	d.dsn, _, _ = strings.Cut(server.TLSDSN(d.name), "&sslrootcert")
-	_, err := d.source(Options{Query: byToken}).Authorize(t.Context(), tokenRequest(goodToken))
+	_, err := d.source(Options{Query: tokensQuery}).Authorize(t.Context(), tokenRequest(goodToken))
 	if !errors.Is(err, authz.ErrUnavailable) || !strings.Contains(err.Error(), "unknown authority") {
 		t.Errorf("without its authority: %v", err)
 	}

@@ -50,6 +50,13 @@
 // A query that uses @token_sha256 finds tokens. Any other one finds pairs, and must return
 // password_hash: a query in which no secret is checked is refused.
 //
+// # The schema
+//
+// Without a query the source finds tokens and users in a schema of its own, mqtt_auth_proxy, which
+// [Migrate] makes: see schema.sql. A device is found by its token, or else by its user name. A
+// database that has no such schema, or another version of it, is a fault that is [ErrSchema].
+// Triggers notify on [SchemaChannel] of rows that are withdrawn.
+//
 // # Answers
 //
 // No row means that the device is unknown, so that the next source is asked. With a wrong

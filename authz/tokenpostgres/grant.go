@@ -20,7 +20,7 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 		Limits: found.limits, Superuser: found.superuser, Attrs: found.attrs, Expires: found.expires,
 	}
 	g.Only.NotBefore = found.notBefore
-	if s.Takes() == authz.Pairs {
+	if s.isPair(found) {
 		if err := s.checkPassword(ctx, found, r); err != nil {
 			return nil, err
 		}
@@ -35,7 +35,7 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 	case now.Before(g.Only.NotBefore):
 		return nil, &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339), Keep: authz.Keep{TTL: g.Only.NotBefore.Sub(now)}}
 	}
-	if err := s.name(g, r); err != nil {
+	if err := s.name(g, found, r); err != nil {
 		return nil, fmt.Errorf("%w: the row of this device: %w", authz.ErrUnanswerable, err)
 	}
 	var err error
@@ -43,6 +43,14 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 		return nil, fmt.Errorf("%w: the row of this device: column %w", authz.ErrUnanswerable, err)
 	}
 	return g, nil
+}
+
+// isPair reports whether a row was found by a name, so that the password has to be checked.
+func (s *Source) isPair(found *row) bool {
+	if s.query.schema {
+		return !found.byToken
+	}
+	return s.Takes() == authz.Pairs
 }
 
 // checkPassword compares the password of the pair with the hash of the row.
@@ -75,8 +83,8 @@ func (s *Source) called(r *authz.Request) string {
 
 // name sets the names that the row does not have. A name must not depend on what the device is
 // free to choose: that of a pair is the one by which the row was found.
-func (s *Source) name(g *authz.Grant, r *authz.Request) error {
-	if s.Takes() == authz.Tokens {
+func (s *Source) name(g *authz.Grant, found *row, r *authz.Request) error {
+	if !s.isPair(found) {
 		hash := r.Token.Hash()
 		if g.TokenID == "" {
 			g.TokenID = hex.EncodeToString(hash[:8])

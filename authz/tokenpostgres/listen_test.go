@@ -34,8 +34,14 @@ func (h *heard) await(t *testing.T, what string, revocations, missed int) {
 // listening returns a Source that listens, and what it reports until the test ends.
 func (d *database) listening(t *testing.T, o Options) (*Source, *heard) {
 	t.Helper()
+	o.Query, o.Channel = tokensQuery, "Tokens changed"
+	return d.listeningTo(t, o)
+}
+
+// listeningTo is listening with a query and a channel of the caller.
+func (d *database) listeningTo(t *testing.T, o Options) (*Source, *heard) {
+	t.Helper()
 	h := &heard{}
-	o.Query, o.Channel = byToken, "Tokens changed"
 	o.OnMissed = func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()

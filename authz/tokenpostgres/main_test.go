@@ -25,8 +25,8 @@ const (
 	goodToken = "Good-token-of-pump-7"
 	goodWord  = "Good-password-of-pump-7"
 
-	byToken = "SELECT subject, token_id, disabled, expires_at, not_before, client_ids, cidrs, acl, limits, attrs, upstream_username FROM devices WHERE token = @token_sha256"
-	byName  = "SELECT username AS subject, password_hash, disabled, expires_at, client_ids FROM devices WHERE username = @username"
+	tokensQuery = "SELECT subject, token_id, disabled, expires_at, not_before, client_ids, cidrs, acl, limits, attrs, upstream_username FROM devices WHERE token = @token_sha256"
+	usersQuery  = "SELECT username AS subject, password_hash, disabled, expires_at, client_ids FROM devices WHERE username = @username"
 )
 
 // database is a database with a table of devices.

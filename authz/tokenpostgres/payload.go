@@ -37,7 +37,7 @@ func (s *Source) withdrawn(payload string) ([]authz.Revocation, bool) {
 // withdrawnToken returns the revocation of a token by its digest in hexadecimal digits.
 func (s *Source) withdrawnToken(digest string) ([]authz.Revocation, bool) {
 	hash, err := hex.DecodeString(digest)
-	if err != nil || len(hash) != sha256.Size || [sha256.Size]byte(hash) == [sha256.Size]byte{} || s.Takes() != authz.Tokens {
+	if err != nil || len(hash) != sha256.Size || [sha256.Size]byte(hash) == [sha256.Size]byte{} || s.Takes()&authz.Tokens == 0 {
 		return nil, false
 	}
 	return []authz.Revocation{{TokenHash: [sha256.Size]byte(hash)}}, true

@@ -29,6 +29,9 @@ const (
 type query struct {
 	sql    string
 	params []string // the names of $1, $2, ...
+	// schema means that it is the query for the schema of this package, which finds tokens and
+	// pairs, and whose rows say which they are.
+	schema bool
 }
 
 var (
@@ -83,6 +86,9 @@ func (q *query) uses(param string) bool { return slices.Contains(q.params, param
 // takes returns what the query looks up: a token by its digest, or else a user or client id
 // whose password is checked.
 func (q *query) takes() authz.Credentials {
+	if q.schema {
+		return authz.Tokens | authz.Pairs
+	}
 	if q.uses(paramToken) {
 		return authz.Tokens
 	}
@@ -92,7 +98,7 @@ func (q *query) takes() authz.Credentials {
 // parts returns the parts of a request, besides the token or pair, that the query looks at. The
 // user name of a pair is a part of the pair.
 func (q *query) parts() (parts authz.Parts) {
-	if q.uses(paramUsername) && q.takes() == authz.Tokens {
+	if q.uses(paramUsername) && q.takes() == authz.Tokens { // not with pairs
 		parts |= authz.PartUsername
 	}
 	if q.uses(paramClientID) {
@@ -121,7 +127,7 @@ func (q *query) describe(d *pgconn.StatementDescription) (*statement, error) {
 	for _, f := range d.Fields {
 		c, ok := columns()[f.Name]
 		switch {
-		case !ok:
+		case f.Name == byToken && !q.schema, !ok:
 			return nil, fmt.Errorf("query: %q is not a column that has a meaning; there are %s", f.Name, strings.Join(columnNames(), ", "))
 		case slices.Contains(s.fields, f.Name):
 			return nil, fmt.Errorf("query: two columns are named %s", f.Name)
@@ -132,6 +138,7 @@ func (q *query) describe(d *pgconn.StatementDescription) (*statement, error) {
 	}
 	has := slices.Contains(s.fields, "password_hash")
 	switch {
+	case q.schema:
 	case q.takes() == authz.Pairs && !has:
 		return nil, errors.New("query: it neither uses @token_sha256 nor returns password_hash, so no secret would be checked")
 	case q.takes() == authz.Tokens && has:
@@ -144,10 +151,14 @@ func (q *query) describe(d *pgconn.StatementDescription) (*statement, error) {
 // occur in a database: then there is no row for it.
 func (q *query) values(r *authz.Request, types []uint32) (values [][]byte, ok bool) {
 	username, clientID := r.Username, r.ClientID
-	if q.takes() == authz.Pairs {
+	if q.takes() != authz.Tokens {
 		username, clientID = r.Pair.Username, r.Pair.ClientID
 	}
 	for i, name := range q.params {
+		if name == paramUsername && q.schema && r.Pair.IsZero() || name == paramToken && r.Token.Empty() {
+			values = append(values, nil) // which is equal to nothing
+			continue
+		}
 		var text string
 		switch name {
 		case paramUsername:

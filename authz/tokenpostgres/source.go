@@ -16,11 +16,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 )
 
-// Options name the database and the query. DSNFile and Query are required.
+// Options name the database and the query. DSNFile is required.
 type Options struct {
 	// DSNFile is the file with the connection string, see package pgdsn.
 	DSNFile string
-	// Query finds the row of a device.
+	// Query finds the row of a device. If it is empty, devices are those of the schema that
+	// [Migrate] makes, tokens and users.
 	Query string
 	// Timeout limits one lookup, including the wait for a connection and a second attempt; zero
 	// means 2 s.
@@ -81,10 +82,11 @@ var (
 // "query: what is wrong", and contains no secret.
 func New(o Options) (*Source, error) {
 	o = o.withDefaults()
-	q, err := parseQuery(o.Query)
+	q, err := parseQuery(cmp.Or(o.Query, schemaQuery))
 	if err != nil {
 		return nil, err
 	}
+	q.schema = o.Query == ""
 	s := &Source{options: o, query: q, columns: columns(), breaker: breaker.New(o.Timeout), workers: passwordhash.NewWorkers(0)}
 	if s.dsn, err = pgdsn.Open(o.DSNFile); err != nil {
 		return nil, fmt.Errorf("dsn_file: %w", err)
@@ -134,7 +136,8 @@ func (s *Source) Close() {
 	s.pool.Close()
 }
 
-// Takes implements [authz.Taker]: tokens if the query uses @token_sha256, otherwise pairs.
+// Takes implements [authz.Taker]: tokens if the query uses @token_sha256, otherwise pairs, and both
+// without a query.
 func (s *Source) Takes() authz.Credentials { return s.query.takes() }
 
 // Parts returns the parts of a request, besides the token or pair, on which the answer may
@@ -187,7 +190,8 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 
 // ask looks up the row, unless the breaker is open, and decides by it.
 func (s *Source) ask(ctx context.Context, r *authz.Request) (*authz.Grant, error) {
-	if s.Takes() == authz.Tokens && r.Token.Empty() || s.Takes() == authz.Pairs && r.Pair.IsZero() {
+	takes := s.Takes()
+	if (takes&authz.Tokens == 0 || r.Token.Empty()) && (takes&authz.Pairs == 0 || r.Pair.IsZero()) {
 		return nil, &authz.Denial{Reason: authz.Unknown, Detail: "nothing that the database knows", Keep: authz.Keep{TTL: -1}}
 	}
 	q := breaker.QuestionOf(r, s.Parts())
