@@ -284,3 +284,44 @@ func TestQueryThatTheDatabaseRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnTables: without its tables the program does not start and says what to do. store migrate
+// makes them, once. Tokens and passwords in them let devices in, and a row that is disabled ends
+// its session at once.
+func TestOwnTables(t *testing.T) {
+	t.Parallel()
+	server := harness.StartPostgres(t)
+	dsn := filepath.Join(t.TempDir(), "dsn")
+	harness.WriteFile(t, dsn, server.Database("own"))
+	m := harness.StartMosquitto(t)
+	p := harness.NewProxy(t, m.Upstream()+"auth: {cache: {ttl: 1h}, sources: [{postgres: {dsn_file: '"+dsn+"'}}]}\n")
+	p.AddSecret(server.Password)
+	if r := harness.Run(t, harness.Binary(), "serve", "--config", p.Config); r.Status == 0 ||
+		!strings.Contains(r.Output(), "the schema in the database is missing; mqtt-auth-proxy store migrate") {
+		t.Errorf("serve without the tables: status %d\n%s", r.Status, r.Output())
+	}
+	for _, want := range []string{"made the schema, version 1", "the schema has version 1 already"} {
+		if r := harness.Run(t, harness.Binary(), "store", "migrate", "--config", p.Config); r.Status != 0 || !strings.Contains(r.Stdout, want) {
+			t.Errorf("store migrate: status %d, want %q\n%s", r.Status, want, r.Output())
+		}
+	}
+	token, password := rand.Text(), rand.Text()
+	for _, secret := range []string{token, password, authz.NewToken(password).Fingerprint()} {
+		p.AddSecret(secret)
+	}
+	server.SQL("own", fmt.Sprintf(`INSERT INTO mqtt_auth_proxy.tokens (token_id, subject, token_sha256) VALUES ('valve-1', 'valve-1', sha256('%s'));
+		INSERT INTO mqtt_auth_proxy.tokens (token_id, subject, username, password_hash) VALUES ('pump-7', 'pump-7', 'pump-7', '%s')`, token, goAuthHash(t, password)))
+	p.Start()
+	awaitListening(t, p)
+	harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "a", "-m", "b")...)
+	harness.Publish(t, append(p.ClientArgs("pump-7"), "-P", password, "-q", "1", "-t", "a", "-m", "b")...)
+	live := p.Connect(t, 4, "live", token)
+	server.SQL("own", "UPDATE mqtt_auth_proxy.tokens SET disabled = true WHERE token_id = 'valve-1'")
+	ended(t, live)
+	if _, ack := p.Present(t, 4, "live", token); ack.Code != packets.RefusedNotAuthorized {
+		t.Errorf("a disabled token: CONNACK %v", ack.Code)
+	}
+	if r := harness.MosquittoPub(t, append(p.ClientArgs("pump-7"), "-t", "a", "-m", "b")...); r.Status != 5 {
+		t.Errorf("a user name without a password: status %d", r.Status)
+	}
+}

@@ -149,9 +149,11 @@ func (c *checker) postgres(path string, s *PostgresSource) {
 	case c.report.FaultyWithin(path):
 	case len(s.Notify) > longest:
 		c.report.Fault(path+".notify", "is longer than the 63 bytes of a name in PostgreSQL; choose a shorter one")
-	case s.Notify == "" && s.ListenDSNFile != "":
+	case s.Query == "" && s.Notify != "":
+		c.report.Fault(path+".notify", "has no effect without a query, because the proxy's own tables have a channel; remove it")
+	case s.Notify == "" && s.Query != "" && s.ListenDSNFile != "":
 		c.report.Fault(path+".listen_dsn_file", "has no effect without notify; set notify to a channel, or remove it")
-	case s.Notify != "" && !s.PreparedStatements && s.ListenDSNFile == "":
+	case (s.Notify != "" || s.Query == "") && !s.PreparedStatements && s.ListenDSNFile == "":
 		c.report.Fault(path+".listen_dsn_file", "is missing; a pooler in transaction mode delivers no notifications, so name a file with a connection string that leads to the database itself")
 	}
 }

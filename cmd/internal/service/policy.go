@@ -56,7 +56,7 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 // that reports changes must be able to ask when it may have missed some, so that its sessions
 // are rechecked once a day at least.
 func recheckInterval(c config.Auth) time.Duration {
-	reports := func(s config.Source) bool { return s.Postgres != nil && s.Postgres.Notify != "" }
+	reports := func(s config.Source) bool { return s.Postgres != nil && channelOf(s.Postgres) != "" }
 	if c.Recheck <= 0 && slices.ContainsFunc(c.Sources, reports) {
 		return 24 * time.Hour
 	}

@@ -34,7 +34,7 @@ func newPostgresSource(c *config.PostgresSource, whole *config.Config) (source, 
 	p.Source, err = tokenpostgres.New(tokenpostgres.Options{
 		DSNFile: c.DSNFile, Query: c.Query, Timeout: c.Timeout, Connections: c.Connections,
 		Unprepared: !c.PreparedStatements,
-		Channel:    c.Notify, ListenDSNFile: c.ListenDSNFile, OnMissed: p.missed, OnListening: p.logListening,
+		Channel:    channelOf(c), ListenDSNFile: c.ListenDSNFile, OnMissed: p.missed, OnListening: p.logListening,
 	})
 	if err != nil {
 		return nil, err
@@ -51,17 +51,25 @@ func newPostgresSource(c *config.PostgresSource, whole *config.Config) (source, 
 	return behind, nil
 }
 
+// channelOf returns the channel on which the database notifies; the proxy's own tables have one.
+func channelOf(c *config.PostgresSource) string {
+	if c.Query == "" {
+		return tokenpostgres.SchemaChannel
+	}
+	return c.Notify
+}
+
 // missed forgets all answers and asks again about the live sessions.
 func (p *postgresSource) missed() {
 	entries := p.answers.Purge()
 	p.env.log.Info("changes in the database may have been missed, asking again about all devices",
-		zap.String("channel", p.config.Notify), zap.Int("entries", entries))
+		zap.String("channel", channelOf(p.config)), zap.Int("entries", entries))
 	p.env.recheck()
 }
 
 // logListening logs that notifications are heard, or why not.
 func (p *postgresSource) logListening(err error) {
-	channel := zap.String("channel", p.config.Notify)
+	channel := zap.String("channel", channelOf(p.config))
 	switch was := p.deaf.Swap(err != nil); {
 	case err == nil:
 		p.env.log.Info("listening to the database", channel)
@@ -74,13 +82,13 @@ func (p *postgresSource) logListening(err error) {
 // that cannot be reached is none: devices are told to try again until it can.
 func (p *postgresSource) Open(ctx context.Context, env sourceEnv) error {
 	p.env = env
-	return p.Source.Open(ctx, env.workers)
+	return adviseMigration(p.Source.Open(ctx, env.workers))
 }
 
 // Reload implements source.
 func (p *postgresSource) Reload(ctx context.Context) error {
 	p.Refresh()
-	return p.Check(ctx)
+	return adviseMigration(p.Check(ctx))
 }
 
 // Close implements source.
@@ -93,7 +101,7 @@ func (p *postgresSource) Collect(m observe.SourceMetrics) {
 		Allowed: s.Allowed, Denied: s.Denied, Ignored: s.Unknown, Failed: s.Failed, Busy: s.Busy,
 		Retries: s.Retries, Time: s.Time, Breaker: s.Breaker,
 	})
-	if p.config.Notify != "" {
+	if channelOf(p.config) != "" {
 		m.Listening(s.Listening)
 	}
 }

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
+)
+
+// migrateTime limits a migration, including the wait for another one.
+const migrateTime = 5 * time.Minute
+
+func (p *program) storeCommand() *cobra.Command {
+	store := &cobra.Command{Use: "store", Short: "Manage the tables of the proxy in PostgreSQL"}
+	migrate := &cobra.Command{
+		Use:   "migrate",
+		Short: "Make the tables for tokens in PostgreSQL, or bring them up to date",
+		Long: `Make the tables for tokens in the databases that the configuration names, or bring
+them up to date. That concerns every source postgres without a query.
+
+A migration is one transaction: it changes everything or nothing. Of several at the
+same time one works and the others wait. If there is nothing to do, nothing happens.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return p.migrate(c.Context()) },
+	}
+	p.configFlags(migrate)
+	store.AddCommand(migrate)
+	return store
+}
+
+func (p *program) migrate(ctx context.Context) error {
+	c, err := p.loadConfig()
+	if err != nil {
+		return err
+	}
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	ctx, cancel := context.WithTimeout(ctx, migrateTime)
+	defer cancel()
+	return service.MigrateStores(ctx, c, func(line string) { fmt.Fprintln(p.stdout, line) })
+}
