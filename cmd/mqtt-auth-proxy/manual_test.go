@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -102,6 +103,16 @@ func holdTable(t *testing.T, name, table string) {
 		}
 	default:
 		t.Errorf("the table of %s is not what the program has: run go test ./cmd/mqtt-auth-proxy -run Manual -update", name)
+	}
+}
+
+// TestManualShowsEveryKindOfSource: the manual has a configuration with each kind of token source.
+func TestManualShowsEveryKindOfSource(t *testing.T) {
+	text := manualText(t)
+	for f := range reflect.TypeFor[config.Source]().Fields() {
+		if kind := f.Tag.Get("yaml"); !strings.Contains(text, "    - "+kind+":") {
+			t.Errorf("the manual shows no source of the kind %s", kind)
+		}
 	}
 }
 

@@ -24,7 +24,7 @@
 //  2. If values of the key have a form of their own, add a type to types.go.
 //  3. If the key depends on others, add that to check.go.
 //  4. Hand the field to the component that needs it, in package service. If it cannot change
-//     while the proxy runs, add it to needsRestart there.
+//     while the proxy runs, add it to needsRestart there and to the manual's list of such keys.
 //  5. Set the key in testdata/full.yaml. The tests name the expectations that lack it, and
 //     "go test ./cmd/mqtt-auth-proxy -run Manual -update" adds it to the manual.
 package config

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -22,7 +23,7 @@ var alsoAtTheStart = map[string]bool{"limits.write_timeout": true}
 // otherwise look as if it had been changed. A key that is new in one of the sections above
 // has its line in needsRestart, or is listed here.
 func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
-	now, seen := defaultConfig(t), 0
+	now, seen, listed := defaultConfig(t), 0, restartParagraph(t)
 	for _, k := range config.Keys() {
 		if strings.Contains(k.Path, "[]") {
 			continue
@@ -40,10 +41,29 @@ func TestReloadRefusesWhatNeedsARestart(t *testing.T) {
 		if refused := err != nil && refuses(err, k.Path); refused != want {
 			t.Errorf("%s: needsRestart = %v, want it refused: %v", k.Path, err, want)
 		}
+		section, _, _ := strings.Cut(k.Path, ".")
+		if want && !strings.Contains(listed, "`"+k.Path+"`") && !strings.Contains(listed, "`"+section+".*`") {
+			t.Errorf("%s is not in the manual's list of keys that need a restart", k.Path)
+		}
 	}
 	if seen < 40 {
 		t.Errorf("only %d keys were changed", seen)
 	}
+}
+
+// restartParagraph returns what the manual says about keys that need a restart.
+func restartParagraph(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(manualPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(text), "**A restart is needed for**")
+	paragraph, _, _ := strings.Cut(after, "\n- ")
+	if !found {
+		t.Fatal("the manual has no list of keys that need a restart")
+	}
+	return paragraph
 }
 
 // refuses reports whether err is about the key or a section that it is in.
