@@ -30,12 +30,12 @@
 //
 // # Implementations
 //
-// The token sources (packages tokenfile, tokenhttp, tokenjwt and passwdfile) and the Authorizers
-// that are put in front of them (cache, guard and denylist) are packages below this one. They
-// import this package and never one another, and each of them passes the suite in package
-// authztest. Code that several of them share is in packages bucket, files and placeholder, which
-// import no other package of the project, in passwordhash, and in internal. Package topicmap maps
-// the topics of devices to those of the broker.
+// The token sources (packages tokenfile, tokenhttp, tokenjwt, tokenpostgres and passwdfile) and
+// the Authorizers that are put in front of them (cache, guard and denylist) are packages below this
+// one. They import this package and never one another, and each of them passes the suite in package
+// authztest. Code that several of them share is in packages bucket, clienttls, files, pgdsn and
+// placeholder, in passwordhash, and in internal. Package topicmap maps the topics of devices to
+// those of the broker.
 //
 // # Contents
 //
