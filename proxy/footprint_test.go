@@ -20,7 +20,7 @@ import (
 const maxFootprint = 512
 
 // maxLimitsFootprint is the number of bytes that limits may add to that.
-const maxLimitsFootprint = 1792
+const maxLimitsFootprint = 1664
 
 // footprints are the kinds of sessions whose memory is measured.
 var footprints = map[string]struct {
