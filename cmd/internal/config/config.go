@@ -224,8 +224,8 @@ type PostgresSource struct {
 	Timeout            time.Duration `yaml:"timeout" default:"2s" min:"100ms" max:"1m" doc:"time for one lookup, a second attempt included"`
 	Connections        int           `yaml:"connections" default:"4" min:"1" max:"64" doc:"largest number of open connections to the database"`
 	PreparedStatements bool          `yaml:"prepared_statements" default:"true" doc:"prepare the query once on each connection; false for PgBouncer in transaction mode"`
-	Notify             string        `yaml:"notify" doc:"channel on which the database notifies of withdrawn tokens; none when empty and query is set"`
-	ListenDSNFile      string        `yaml:"listen_dsn_file" type:"path" doc:"file with the connection string for these notifications, if dsn_file leads through a pooler"`
+	Notify             string        `yaml:"notify" doc:"channel on which the database sends notifications of withdrawn tokens; none when empty and query is set"`
+	ListenDSNFile      string        `yaml:"listen_dsn_file" type:"path" doc:"file with the connection string for these notifications, if that in dsn_file leads to a connection pooler"`
 }
 
 // Upstream is the broker behind the proxy, and what the proxy sends to it. Username,

@@ -73,7 +73,7 @@ func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 
 // Listening exports whether a source hears of changes in its database.
 func (m SourceMetrics) Listening(now bool) {
-	m.flag("auth_notify_listening", "1 while a source hears the notifications of its database.", now, m.of()...)
+	m.flag("auth_notify_listening", "1 while a source receives the notifications of its database.", now, m.of()...)
 }
 
 // Cache exports the counts of the cache in front of a source. malformed is the number of tokens
