@@ -16,6 +16,9 @@
 //	$argon2id$v=19$m=,t=,p=$SALT$HASH    argon2id, as Mosquitto 2.1 and others write it
 //	PBKDF2$sha512$ROUNDS$SALT$HASH       mosquitto-go-auth: PBKDF2, also with sha256
 //	$pbkdf2-sha512$i=,l=$SALT$HASH       mosquitto-go-auth: the same in another spelling
+//	$pbkdf2-sha256$ROUNDS$SALT$HASH      PBKDF2 as passlib writes it, also with sha512; see [PBKDF2]
+//	$sha256$salt=prefix$SALT$HASH        SHA-256 of salt and password, with suffix of password and
+//	                                     salt; also sha512; see [Salted]
 //
 // Anything else is an error. It names the algorithm, if it is known, and those that are supported,
 // and never repeats a part of the hash. mosquitto-go-auth can be configured to use a salt as it is

@@ -47,7 +47,10 @@ func Parse(text string) (Hash, error) {
 		{"$7$", parseMosquittoPBKDF2}, {"$6$", parseMosquittoSHA512},
 		{"$2a$", parseBcrypt}, {"$2b$", parseBcrypt}, {"$2y$", parseBcrypt},
 		{"$argon2id$", parseArgon2id},
-		{"PBKDF2$", parseGoAuth}, {"$pbkdf2-sha512$", parseGoAuthPHC},
+		{"PBKDF2$", parseGoAuth}, {"$pbkdf2-sha512$", parsePHC512},
+		{"$pbkdf2-sha256$", func(rest string) (scheme, error) { return parsePasslib(true, rest) }},
+		{"$sha256$", func(rest string) (scheme, error) { return parseSalted(false, rest) }},
+		{"$sha512$", func(rest string) (scheme, error) { return parseSalted(true, rest) }},
 	} {
 		rest, ok := strings.CutPrefix(text, f.prefix)
 		if !ok {
@@ -65,8 +68,8 @@ func Parse(text string) (Hash, error) {
 	return Hash{}, unsupported(text)
 }
 
-const supported = "supported are PBKDF2 ($7$, PBKDF2$sha512$, PBKDF2$sha256$, $pbkdf2-sha512$), " +
-	"SHA-512 of Mosquitto ($6$), bcrypt ($2a$, $2b$, $2y$) and argon2id"
+const supported = "supported are PBKDF2 ($7$, PBKDF2$sha512$, PBKDF2$sha256$, $pbkdf2-sha512$, $pbkdf2-sha256$), " +
+	"SHA-512 of Mosquitto ($6$), salted SHA-256 and SHA-512 ($sha256$salt=, $sha512$salt=), bcrypt ($2a$, $2b$, $2y$) and argon2id"
 
 // unsupported returns the error for a hash of another algorithm.
 func unsupported(text string) error {
@@ -74,7 +77,7 @@ func unsupported(text string) error {
 		{"$apr1$", "MD5 of Apache ($apr1$)"}, {"$1$", "MD5 ($1$)"}, {"$5$", "SHA-256 crypt ($5$)"},
 		{"{SHA}", "SHA-1 ({SHA})"}, {"{SSHA}", "SHA-1 ({SSHA})"}, {"$2x$", "the faulty bcrypt of old PHP ($2x$)"},
 		{"$argon2i$", "argon2i"}, {"$argon2d$", "argon2d"}, {"$y$", "yescrypt ($y$)"}, {"$scrypt$", "scrypt"},
-		{"$pbkdf2-sha256$", "PBKDF2 in this spelling ($pbkdf2-sha256$)"}, {"$pbkdf2$", "PBKDF2 with SHA-1 ($pbkdf2$)"},
+		{"$pbkdf2$", "PBKDF2 with SHA-1 ($pbkdf2$)"},
 	} {
 		if strings.HasPrefix(text, known.prefix) {
 			return fmt.Errorf("%s is not supported; %s", known.name, supported)

@@ -29,6 +29,12 @@ var foreignHashes = map[string]string{
 	"hashlib, salt as written, which is base64 too": "PBKDF2$sha512$1000$saltsaltsaltsalt$EHLBej+uEvxlmr0QnHnceg1vM6h1wbwSP5XErh3Smiw=",
 	"hashlib, salt as written":                      "PBKDF2$sha512$1000$not base64!$f6HOyUYOVW1VdS20J9gtdiN3RWSxMGYDVOujs2KcFj4=",
 	"hashlib, goauth in PHC":                        "$pbkdf2-sha512$i=1000,l=64$AAECAwQFBgcICQoLDA0ODw$Xpx07WjVx4vCIvrmBRj8uOoVVtGqJqtUv2J5bhizSQs7osCteF7W4A61dZDqSIqQjO+dxO6p5FT/Uy7QRBXSXA",
+	"hashlib, pbkdf2-sha256":                        "$pbkdf2-sha256$4096$cGVwcGVyK3NhbHQ$qmm5z8m8g56CU4h4IW/vmh5RqmrPxBpXATiSlaf7gaA",
+	"hashlib, pbkdf2-sha512":                        "$pbkdf2-sha512$4096$cGVwcGVyK3NhbHQ$xUZj1wdgqQBKybaVUHwMsS0MT1SWrWdVYmxLUL4Z2PKCLd34sqhpfZuTJd1LkmhV/ObDSocuU9mQGAp./9LT5Q",
+	"hashlib, salt before":                          "$sha256$salt=prefix$cGVwcGVyK3NhbHQ$Q3LABrmROQWILWsl20rAfmxWqlPS9eoR+Q/M5weWVc4",
+	"hashlib, salt after":                           "$sha256$salt=suffix$cGVwcGVyK3NhbHQ$PvGRTNK7yvAZTKsE2a0yQUBHluDA/10Xv1Ut0nSHW7c",
+	"hashlib, sha512 with salt after":               "$sha512$salt=suffix$cGVwcGVyK3NhbHQ$uTRWOKBMPmpz3ucATsnsDIuv2gDOFcoeqJvD0uSIPJtPKfXLGHgtq/S6rhbBKo0k5v5xi+sa9x0kGwiXHqco3A",
+	"hashlib, sha512 without salt":                  "$sha512$salt=prefix$$VraY3v7bWkNbY0r+MyC7rz/c2SC2xQOkRvx7endrKY1HnRumqLYXgI6wv1ec6aldZoNHvKtxSQhayTyyeZUZew",
 }
 
 func mustParse(t testing.TB, text string) Hash {

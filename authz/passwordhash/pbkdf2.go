@@ -56,17 +56,45 @@ func derive(newHash func() hash.Hash, password string, salt []byte, rounds, leng
 
 func (p *pbkdf2Hash) cost() cost { return cost{processors: 1} }
 
-// Make returns a hash of the password with a salt of its own, for [Parse]: PBKDF2 with SHA-512 and
-// 210,000 rounds, in the form of Mosquitto. That takes about a tenth of a second of processor time.
-// Passwords may have any length.
-func Make(password authz.Token) (string, error) {
+// Make returns a hash of the password with a salt of its own, for [Parse]: PBKDF2 with
+// SHA-512 and 210,000 rounds, in the form of Mosquitto. That takes about a tenth of a second
+// of a processor, and passwords may have any length.
+func Make(password authz.Token) (string, error) { return MakeRounds(password, 0) }
+
+// MakeRounds is Make with another number of rounds, at most 2,000,000. Zero means that of Make.
+// Fewer are enough for random passwords, which cannot be guessed however fast a guess is.
+func MakeRounds(password authz.Token, rounds int) (string, error) {
+	switch {
+	case rounds == 0:
+		rounds = madeRounds
+	case rounds < 0 || rounds > maxRounds:
+		return "", fmt.Errorf("%d rounds of PBKDF2; 1 to %d are allowed", rounds, maxRounds)
+	}
 	salt := make([]byte, 16)
 	_, _ = rand.Read(salt) // never fails
-	digest, err := derive(sha512.New, password.Reveal(), salt, madeRounds, sha512.Size)
+	digest, err := derive(sha512.New, password.Reveal(), salt, rounds, sha512.Size)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("$7$%d$%s$%s", madeRounds, base64.StdEncoding.EncodeToString(salt), base64.StdEncoding.EncodeToString(digest)), nil
+	return fmt.Sprintf("$7$%d$%s$%s", rounds, base64.StdEncoding.EncodeToString(salt), base64.StdEncoding.EncodeToString(digest)), nil
+}
+
+// parsePasslib parses ROUNDS$SALT$HASH, in which salt and hash have . in the place of +.
+func parsePasslib(sha256 bool, rest string) (scheme, error) {
+	parts := strings.Split(rest, "$")
+	if len(parts) != 3 {
+		return nil, errors.New("PBKDF2 in this spelling must have rounds, salt and hash with $ between them")
+	}
+	rounds, err := parseRounds(parts[0])
+	if err != nil {
+		return nil, err
+	}
+	plus := strings.NewReplacer(".", "+", "+", "!") // a + is not of this spelling
+	salt, digest, err := saltAndDigest(base64.RawStdEncoding, plus.Replace(parts[1]), plus.Replace(parts[2]))
+	if err != nil {
+		return nil, err
+	}
+	return &pbkdf2Hash{sha256: sha256, rounds: rounds, salts: [][]byte{salt}, digest: digest}, nil
 }
 
 // parseMosquittoPBKDF2 parses ROUNDS$SALT$HASH.
@@ -98,8 +126,11 @@ func parseGoAuth(rest string) (scheme, error) {
 	return goAuth(base64.StdEncoding, parts[0] == "sha256", parts[1], parts[2], parts[3])
 }
 
-// parseGoAuthPHC parses i=ROUNDS,l=LENGTH$SALT$HASH.
-func parseGoAuthPHC(rest string) (scheme, error) {
+// parsePHC512 parses i=ROUNDS,l=LENGTH$SALT$HASH of mosquitto-go-auth, or the spelling of passlib.
+func parsePHC512(rest string) (scheme, error) {
+	if !strings.HasPrefix(rest, "i=") {
+		return parsePasslib(false, rest)
+	}
 	parts := strings.Split(rest, "$")
 	if len(parts) != 3 {
 		return nil, errors.New("$pbkdf2-sha512$ must be followed by i=ROUNDS,l=LENGTH, salt and hash with $ between them")

@@ -111,8 +111,13 @@ func (d *document) add(rec *record) error {
 	case d.hashes[e.hash]:
 		return errors.New("the token or the user name is given twice")
 	}
+	d.append(&e, line)
+	return nil
+}
+
+// append adds the line of an entry that has been checked.
+func (d *document) append(e *entry, line []byte) {
 	d.taken[e.id], d.taken[e.subject], d.hashes[e.hash] = true, true, true
 	d.added = append(d.added, line)
 	d.changed = true
-	return nil
 }

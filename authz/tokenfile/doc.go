@@ -1,7 +1,8 @@
 // Package tokenfile stores tokens in a file. It has an [authz.Authorizer] that answers from the
 // file and notices its changes ([Open]), and edits for a command line ([Create], [Rotate],
 // [Extend], [Revoke], [Disable], [Enable], [List], [Show], [Lint]), which any number of
-// processes may use at once.
+// processes may use at once. [Update] makes several changes in one edit, and [NewBatch] checks
+// entries from elsewhere for [Edit.Import].
 //
 //	made, err := tokenfile.Create("tokens.jsonl", tokenfile.CreateOptions{Name: "pump-7"})
 //	...

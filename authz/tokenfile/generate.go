@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
@@ -66,11 +67,16 @@ func checkGiven(token authz.Token) error {
 
 // newID returns an id for a token of the device: its name, truncated if necessary, and six
 // random characters.
-func newID(name string) string {
-	const suffix = 6
-	for len(name) > maxID-1-suffix {
-		runes := []rune(name)
-		name = string(runes[:len(runes)-1])
+func newID(name string) string { return idOf(name, strings.ToLower(rand.Text()[:idSuffix])) }
+
+// idSuffix is the number of characters after the name in an id.
+const idSuffix = 6
+
+// idOf returns the id that has the first six characters of suffix.
+func idOf(name, suffix string) string {
+	for len(name) > maxID-1-idSuffix {
+		_, size := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-size]
 	}
-	return name + "-" + strings.ToLower(rand.Text()[:suffix])
+	return name + "-" + suffix[:idSuffix]
 }

@@ -76,8 +76,8 @@ func (x *index) with(sum uint64) []slot {
 // clone returns a copy to be changed.
 func (x *index) clone() index { return index{shards: slices.Clone(x.shards), count: x.count} }
 
-// crowded reports whether the index should be made anew.
-func (x *index) crowded() bool { return x.count > manySlots*len(x.shards) }
+// crowdedBy reports whether n entries are too many for the index, which should be made anew then.
+func (x *index) crowdedBy(n int) bool { return n > manySlots*len(x.shards) }
 
 // add adds an entry to an index with shards. Older versions may share the shard with this
 // one; they do not look behind their own end of it.

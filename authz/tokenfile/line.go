@@ -171,6 +171,8 @@ func (p *lineParser) decodeField(f field, raw []byte, e *entry) (err error) {
 		e.hash, err = decodeHash(raw)
 	case fieldToken:
 		err = errors.New("a token in plain text; write its hash as token_hash instead: " + hashHint)
+	case fieldPassword:
+		err = errors.New("a password in plain text; write a hash of it as password_hash instead")
 	case fieldDisabled:
 		e.disabled, err = decodeBool(raw)
 	case fieldExpireAt:

@@ -51,17 +51,26 @@ func Show(path, idOrName string) ([]Entry, error) {
 	return found, err
 }
 
-func entries(path string, match func(*entry) bool) ([]Entry, error) {
+func entries(path string, match func(*entry) bool) (all []Entry, err error) {
+	err = eachEntry(path, match, func(e *entry, number int, line []byte) error {
+		all = append(all, describe(e, number, line))
+		return nil
+	})
+	return all, err
+}
+
+// eachEntry calls do with each entry of the file at path that matches, with the number and the
+// content of its line.
+func eachEntry(path string, match func(*entry) bool, do func(e *entry, number int, line []byte) error) error {
 	content, _, err := contents(path, false)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer content.Close()
 	d, err := newDocument(content)
 	if err != nil {
-		return nil, named(err, path)
+		return named(err, path)
 	}
-	var all []Entry
 	for _, b := range d.snap.blocks {
 		var lines [][]byte // read for the first entry that matches
 		for i := range b.entries {
@@ -72,17 +81,19 @@ func entries(path string, match func(*entry) bool) ([]Entry, error) {
 			if lines == nil {
 				data := make([]byte, b.size)
 				if _, err := content.ReadAt(data, b.offset); err != nil {
-					return nil, err
+					return err
 				}
 				lines = slices.Collect(bytes.Lines(data))
 			}
 			if int(e.line) >= len(lines) {
-				return nil, errChanging
+				return errChanging
 			}
-			all = append(all, describe(e, b.line+int(e.line), lines[e.line]))
+			if err := do(e, b.line+int(e.line), lines[e.line]); err != nil {
+				return err
+			}
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // describe returns e with the fields that only its line has.

@@ -180,8 +180,13 @@ func (p *parser) duplicates() (faults []Fault) {
 	return faults
 }
 
-// indexChanges makes the indexes from those of the old version.
+// indexChanges makes the indexes from those of the old version, unless so much is new that they
+// would be slow.
 func (p *parser) indexChanges() {
+	if p.old.byID.crowdedBy(p.count) {
+		p.indexAll()
+		return
+	}
 	s := p.snap
 	s.byID, s.byHash = p.old.byID.clone(), p.old.byHash.clone()
 	for e := range p.old.without(s) {
@@ -195,9 +200,6 @@ func (p *parser) indexChanges() {
 		}
 		s.byID.add(slot{sumOfID(e), e})
 		s.byHash.add(slot{sumOfHash(e), e})
-	}
-	if s.byID.crowded() {
-		p.indexAll()
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	fieldSubject
 	fieldTokenHash
 	fieldToken
+	fieldPassword
 	fieldDisabled
 	fieldExpireAt
 	fieldNotBefore
@@ -40,7 +41,7 @@ const (
 
 // fieldNames holds the spelling of each field; it is never written to.
 var fieldNames = [numFields]string{
-	"format", "end", "count", "id", "subject", "token_hash", "token", "disabled", "expire_at", "not_before",
+	"format", "end", "count", "id", "subject", "token_hash", "token", "password", "disabled", "expire_at", "not_before",
 	"clientid", "username", "password_hash", "cidr", "certificate", "upstream", "acl", "limits", "client_attrs", "created_at", "comment",
 }
 

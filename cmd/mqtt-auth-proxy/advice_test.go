@@ -24,6 +24,7 @@ var foreign = map[string]string{
 	"key_ops": "a member of a JWK", "mosquitto_pub": "a program", "mosquitto_passwd": "a program", "not_before": "a field of token files and answers",
 	"token_hash": "a field of token files", "password_hash": "a field of token files", "created_at": "a field of token files", "expire_at": "a field of token files and answers",
 	"client_attrs": "a field of token files and answers", "token_id": "a field of answers and of POST /v1/revocations",
+	"user_id": "a column of EMQX", "is_superuser": "a column of EMQX",
 	"token_sha256": "a field of denials.jsonl", "client_addr": "a placeholder",
 	"--cafile": "a flag of mosquitto_pub", "device_memory": "a label of a metric", "too_large": "a label of a metric",
 }

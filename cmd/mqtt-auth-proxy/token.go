@@ -31,6 +31,7 @@ device. A command changes all that it names, or nothing if it fails.`,
 	}
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
+		t.importCommand(), t.exportCommand(),
 		t.changeCommand("revoke", "Withdraw tokens, or all of a device, for good", (*tokenfile.Edit).Revoke),
 		t.changeCommand("disable", "Switch tokens, or all of a device, off", (*tokenfile.Edit).Disable),
 		t.changeCommand("enable", "Switch tokens, or all of a device, on again", (*tokenfile.Edit).Enable),
@@ -59,6 +60,12 @@ func (t *tokens) path() (string, error) {
 	return "", errors.New("the config has no token file: name one with --file")
 }
 
+// isFormat reports whether an error has the lines of a file, which say where it is.
+func isFormat(err error) bool {
+	_, ok := errors.AsType[*tokenfile.FormatError](err)
+	return ok
+}
+
 // update makes one edit of the tokens, which takes effect as a whole or not at all. Every command
 // that changes tokens calls it. If create is true, a missing file is created.
 func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
@@ -70,7 +77,7 @@ func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
 	switch {
 	case errors.Is(err, tokenfile.ErrNotFound):
 		return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, path)
-	case create && err != nil && !errors.Is(err, errNothingDone):
+	case create && err != nil && !errors.Is(err, errNothingDone) && !isFormat(err):
 		return fmt.Errorf("make a token in %s: %w", path, err)
 	}
 	return service.MissingTokenFile(path, err)

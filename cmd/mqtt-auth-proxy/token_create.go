@@ -132,7 +132,7 @@ func (n *creation) readFlags(single bool) (err error) {
 	o, now := &n.options, time.Now()
 	o.New = !n.another
 	if !single && (n.token != "" || o.Username != "" || n.passwordFile != "") {
-		return errors.New("--token, --username and --password-file are for one device")
+		return errors.New("--token, --username and --password-file are for one device; mqtt-auth-proxy token import takes those of many")
 	}
 	if o.Password, err = givenPassword(n.passwordFile); err != nil {
 		return err
