@@ -67,28 +67,31 @@ func (c *conn) connectError(err error) error {
 	return refuse(ConnectionLost, err)
 }
 
-// authError returns the refusal for an error of an Authorizer. Every error that is not a
-// denial means that there was no decision, and must not make a device give up. A denial for
-// a reason that is not in the table counts as NotAuthorized.
-func authError(err error) error {
+// authError returns the refusal for an Authorizer's error.
+func authError(err error) error { return refuse(ReasonOf(err), err) }
+
+// ReasonOf returns the reason for which a client is refused after an error of an
+// [authz.Authorizer], or of [authz.Grant.Check]. Every error that is not a denial means that there
+// was no decision, and must not make a device give up. A denial for a reason that is not in the
+// table counts as NotAuthorized.
+func ReasonOf(err error) Reason {
 	var denial *authz.Denial
 	switch {
 	case errors.As(err, &denial):
-		reason := Reason(denial.Reason)
-		if _, known := reason.info(); !known {
-			reason = Reason(authz.NotAuthorized)
+		if _, known := Reason(denial.Reason).info(); known {
+			return Reason(denial.Reason)
 		}
-		return refuse(reason, err)
+		return Reason(authz.NotAuthorized)
 	case errors.Is(err, authz.ErrUnknown):
-		return refuse(Reason(authz.Unknown), err)
+		return Reason(authz.Unknown)
 	case errors.Is(err, authz.ErrDenied):
-		return refuse(Reason(authz.NotAuthorized), err)
+		return Reason(authz.NotAuthorized)
 	case errors.Is(err, authz.ErrThrottled):
-		return refuse(Throttled, err)
+		return Throttled
 	case errors.Is(err, authz.ErrBusy):
-		return refuse(Busy, err)
+		return Busy
 	}
-	return refuse(SourceUnavailable, err)
+	return SourceUnavailable
 }
 
 // isTimeout reports whether a deadline has passed.

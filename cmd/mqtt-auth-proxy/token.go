@@ -31,7 +31,7 @@ device. A command changes all that it names, or nothing if it fails.`,
 	}
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
-		t.importCommand(), t.exportCommand(),
+		t.importCommand(), t.exportCommand(), t.checkCommand(),
 		t.changeCommand("revoke", "Withdraw tokens, or all of a device, for good", (*tokenfile.Edit).Revoke),
 		t.changeCommand("disable", "Switch tokens, or all of a device, off", (*tokenfile.Edit).Disable),
 		t.changeCommand("enable", "Switch tokens, or all of a device, on again", (*tokenfile.Edit).Enable),
