@@ -41,6 +41,16 @@ func List(path string) ([]Entry, error) {
 	return entries(path, func(*entry) bool { return true })
 }
 
+// Match is List of the entries whose id or device the pattern matches, see [Edit.Match]; an empty
+// pattern matches all.
+func Match(path, pattern string) ([]Entry, error) { return entries(path, selects(pattern)) }
+
+// selects returns the function that applies a pattern, of which the empty one matches all.
+func selects(pattern string) func(*entry) bool {
+	match := matcher(pattern)
+	return func(e *entry) bool { return pattern == "" || match(e.id) || match(e.subject) }
+}
+
 // Show returns the entry with that id and all entries of the device with that name, or
 // [ErrNotFound].
 func Show(path, idOrName string) ([]Entry, error) {

@@ -73,15 +73,12 @@ func (r *reader) eachRow(header func(names []string) error, do func(line int, ce
 		case slices.ContainsFunc(cells, func(cell string) bool { return !utf8.ValidString(cell) }):
 			err = errors.New("is not valid UTF-8")
 		case first:
-			if err = header(slices.Clone(cells)); err != nil {
-				_ = r.fault(line, err)
-				return nil
-			}
+			err = header(slices.Clone(cells))
 		default:
 			err = do(line, cells)
 		}
 		if err != nil {
-			if err := r.fault(line, err); err != nil {
+			if err := r.fault(line, err); err != nil || first { // no row means anything without the names
 				return err
 			}
 		}

@@ -83,27 +83,6 @@ func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
 	return service.MissingTokenFile(path, err)
 }
 
-func (t *tokens) listCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the entries of the token file, without the tokens themselves",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			path, err := t.path()
-			if err != nil {
-				return err
-			}
-			entries, err := tokenfile.List(path)
-			if err != nil {
-				return service.MissingTokenFile(path, err)
-			}
-			return t.printList(entries)
-		},
-	}
-	t.jsonFlag(c)
-	return c
-}
-
 func (t *tokens) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID|NAME",

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"text/tabwriter"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -147,25 +146,4 @@ func (p *program) printJSON(v any) error {
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
-}
-
-func (t *tokens) printList(entries []tokenfile.Entry) error {
-	views := viewsOf(entries, time.Now())
-	if t.asJSON {
-		return t.printJSON(views)
-	}
-	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSUBJECT\tTOKEN\tSTATE\tEXPIRES")
-	for _, v := range views {
-		expires := "never"
-		if v.Expires != nil {
-			expires = v.Expires.Format(time.RFC3339)
-		}
-		token := v.Fingerprint
-		if v.Password {
-			token = "password"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), token, v.State, expires)
-	}
-	return w.Flush()
 }
