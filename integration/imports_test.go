@@ -55,7 +55,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/task"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/problem", "cmd/internal/telemetry/payload"}},
 	{pkg: "cmd/internal/telemetry/payload"},
-	{pkg: "cmd/internal/telemetry/*", may: []string{"cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
+	{pkg: "cmd/internal/telemetry/*", may: []string{"authz/pgdsn", "cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
 	{pkg: "cmd/internal/problem"},
 	{pkg: "cmd/internal/task"},
 	{pkg: "cmd/internal/host"},

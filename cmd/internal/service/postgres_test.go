@@ -55,8 +55,8 @@ func TestPostgresSection(t *testing.T) {
 		return Load(config.Options{Path: path, Environ: environ}, "test")
 	}
 	for text, want := range map[string]string{
-		"telemetry: {postgres: {dsn_file: none}}\n":          "proxy.yaml:1: telemetry.postgres.dsn_file: open ",
-		"telemetry: {postgres: {dsn_file: proxy.yaml}}\n":    "proxy.yaml:1: telemetry.postgres.dsn_file: " + path + " is not the connection string",
+		"telemetry: {postgres: {dsn_file: none}}\n":          "proxy.yaml:1: telemetry.postgres.dsn_file: stat ",
+		"telemetry: {postgres: {dsn_file: proxy.yaml}}\n":    "proxy.yaml:1: telemetry.postgres.dsn_file: " + path + ": not the connection string",
 		"telemetry: {path: a.db, postgres: {dsn_file: d}}\n": "proxy.yaml:1: telemetry.path: is set together with postgres",
 	} {
 		if _, err := load(text); err == nil || !strings.Contains(err.Error(), want) {

@@ -60,6 +60,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -93,7 +94,7 @@ type Options struct {
 // Store is a telemetry store. Its methods may be called from any number of goroutines.
 type Store struct {
 	opts    Options
-	dsn     *dsn
+	dsn     *pgdsn.File
 	readers *pgxpool.Pool
 	workers []*worker
 	seed    maphash.Seed
@@ -120,14 +121,13 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}
 	}
-	d := &dsn{path: opts.DSNFile}
-	pool, err := d.pool(opts.Connections)
+	d, err := pgdsn.Open(opts.DSNFile)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{opts: opts, dsn: d, seed: maphash.MakeSeed()}
-	if s.readers, err = pgxpool.NewWithConfig(ctx, pool); err != nil {
-		return nil, errDSN // it holds nothing else that could be wrong
+	if s.readers, err = newPool(ctx, d, opts.Connections); err != nil {
+		return nil, err
 	}
 	s.closing, s.stop = context.WithCancel(context.Background())
 	s.close = sync.OnceValue(s.closeAll)

@@ -265,7 +265,7 @@ func (w *worker) connect(ctx context.Context) error {
 		return nil
 	}
 	w.conn = nil
-	conn, err := w.dsn.connect(ctx)
+	conn, err := pgx.ConnectConfig(ctx, connConfig(w.dsn))
 	if err != nil {
 		return err
 	}
