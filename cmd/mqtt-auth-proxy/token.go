@@ -95,7 +95,7 @@ func (t *tokens) showCommand() *cobra.Command {
 			}
 			entries, err := tokenfile.Show(path, args[0])
 			if errors.Is(err, tokenfile.ErrNotFound) {
-				return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, path)
+				return fmt.Errorf("%q: %w in %s; mqtt-auth-proxy token list shows all", args[0], err, path)
 			}
 			if err != nil {
 				return service.MissingTokenFile(path, err)

@@ -54,7 +54,7 @@ func (t *tokens) setPassword(path, idOrName, file string, overlap time.Duration)
 	id, err := tokenfile.SetPassword(path, idOrName, password)
 	if err != nil {
 		if errors.Is(err, tokenfile.ErrNotFound) {
-			return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, path)
+			return fmt.Errorf("%q: %w in %s; mqtt-auth-proxy token list shows all", idOrName, err, path)
 		}
 		return service.MissingTokenFile(path, err)
 	}
