@@ -24,10 +24,7 @@ func main() {
 
 // run is the program. It returns the exit status.
 func run(args []string) int {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer signal.Stop(signals)
-	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ(), signals: signals}
+	p := &program{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}
 	defer p.flush()
 	root := p.rootCommand()
 	root.SetArgs(args)

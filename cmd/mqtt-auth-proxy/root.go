@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode"
 
@@ -15,12 +14,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
-// program is the environment of a command: the streams, environment variables and signals of the
+// program is the environment of a command: the streams and environment variables of the
 // process.
 type program struct {
 	stdout, stderr io.Writer
 	environ        []string
-	signals        <-chan os.Signal
 	detached       []*observe.Output // behind stdout and stderr after detach
 
 	configFile, dataDir string // flags

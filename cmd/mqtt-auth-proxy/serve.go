@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -33,7 +35,11 @@ makes a device "demo" and prints its token once; the token ends after a day.`,
 	return c
 }
 
+// serve takes the signals of the process. Every other command is ended by them at once.
 func (p *program) serve(ctx context.Context) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
 	terminal := isTerminal(p.stderr)
 	p.detach()
 	plan, err := p.loadPlan()
@@ -57,7 +63,7 @@ func (p *program) serve(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
-	return s.Run(p.signals, p.stdout)
+	return s.Run(signals, p.stdout)
 }
 
 // logFormat returns the configured format. Without one it is console on a terminal and json

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
@@ -127,7 +126,7 @@ type bar struct {
 }
 
 func newBar(w io.Writer, what string) *bar {
-	if f, ok := w.(*os.File); !ok || !isatty.IsTerminal(f.Fd()) {
+	if !isTerminal(w) {
 		w = nil
 	}
 	return &bar{w: w, what: what}
