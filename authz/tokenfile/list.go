@@ -56,7 +56,7 @@ func selects(pattern string) func(*entry) bool {
 func Show(path, idOrName string) ([]Entry, error) {
 	found, err := entries(path, func(e *entry) bool { return e.id == idOrName || e.subject == idOrName })
 	if err == nil && len(found) == 0 {
-		err = ErrNotFound
+		err = fmt.Errorf("%w: %q", ErrNotFound, idOrName)
 	}
 	return found, err
 }
