@@ -8,9 +8,9 @@ import (
 
 // aliases holds the topic aliases of one direction (MQTT 5.0 section 3.3.2.3.4).
 type aliases struct {
-	max    uint16
 	topics map[uint16]aliasedTopic
-	size   int // in bytes, with overhead for each
+	size   int32 // in bytes, with overhead for each
+	max    uint16
 }
 
 type aliasedTopic struct {
@@ -32,11 +32,11 @@ func (a *aliases) resolve(id uint16, topic []byte) ([]byte, error) {
 	case len(topic) == 0, set && bytes.Equal(t.topic, topic):
 		return t.topic, nil
 	case set:
-		a.size -= len(t.topic)
+		a.size -= int32(len(t.topic))
 	default:
 		a.size += overhead
 	}
-	if a.size += len(topic); a.size > maxAliases {
+	if a.size += int32(len(topic)); a.size > maxAliases {
 		return nil, errAliases
 	}
 	if a.topics == nil {

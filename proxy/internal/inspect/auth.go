@@ -16,12 +16,12 @@ type Renewal struct {
 // auth hands the token of an AUTH on. Whatever else an AUTH may be ends the session.
 func (c *fromClient) auth(raw []byte) (verdict, error) {
 	var a packets.Auth
-	if err := a.Parse(raw, c.level); err != nil {
+	if err := a.Parse(raw, c.filter.level); err != nil {
 		return verdict{}, err
 	}
 	method, _ := a.Properties.AuthenticationMethod()
 	token, _ := a.Properties.AuthenticationData()
-	broken := &packets.MalformedError{Type: packets.AUTH, Level: c.level, Rule: "section 4.12.1", Code: packets.ProtocolError}
+	broken := &packets.MalformedError{Type: packets.AUTH, Level: c.filter.level, Rule: "section 4.12.1", Code: packets.ProtocolError}
 	switch {
 	case a.Code != packets.Reauthenticate:
 		broken.Reason = "it does not begin another authentication"

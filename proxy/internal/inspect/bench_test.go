@@ -76,7 +76,7 @@ func BenchmarkStream(b *testing.B) {
 		for _, level := range []byte{4, 5} {
 			b.Run(fmt.Sprintf("%s/level%d", name, level), func(b *testing.B) {
 				up, fromBroker := inspect.New(mapped(b, level))
-				f, buf := []*inspect.Filter{up, fromBroker}[test.from], new([]byte)
+				f, buf := []*inspect.Filter{up, fromBroker}[test.from], new([4][]byte)
 				const messages = 500
 				in := []byte(strings.Repeat(publish(level, test.topic, 0, strings.Repeat("x", 100)), messages))
 				b.ReportAllocs()

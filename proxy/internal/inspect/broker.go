@@ -11,20 +11,13 @@ import (
 // fromBroker is the judge of what the broker sends. It completes the answers to requests that
 // were passed on in part, and maps the topics of messages back.
 type fromBroker struct {
-	level     byte
-	control   *Control
-	rights    *Rights // for the packet at hand
-	denied    func(Denied)
-	maxPacket int // the largest that the client takes, in bytes
-	requests  *requests
-
-	subscriptions *subscriptions
-
-	aliases  aliases
-	received *identifiers // dropped QoS 2 messages whose PUBREL has not come
-	recent   recent
-	name     []byte // of the last topic
-	scratch  []byte // of the last verdict
+	filter Filter
+	*shared
+	rights    *Rights      // for the packet at hand
+	received  *identifiers // dropped QoS 2 messages whose PUBREL has not come
+	aliases   aliases
+	recent    recent
+	maxPacket int32 // the largest that the client takes, in bytes
 }
 
 // need can be called before a request is added and decide after that. This does no harm: the
@@ -32,11 +25,12 @@ type fromBroker struct {
 func (b *fromBroker) need(packet []byte, size int) int {
 	if now := b.control.rights.Load(); b.rights != now {
 		b.rights = now
+		b.recent.forget()
 		b.aliases.renamed()
 	}
 	switch packets.Type(packet[0] >> 4) {
 	case packets.UNSUBACK:
-		if b.level >= 5 || b.requests.any() {
+		if b.filter.level >= 5 || b.requests.any() {
 			return size
 		}
 	case packets.SUBACK:
@@ -45,7 +39,7 @@ func (b *fromBroker) need(packet []byte, size int) int {
 		}
 	case packets.PUBLISH:
 		if b.rights.Topics != nil {
-			return publishHead(packet, size, b.level)
+			return publishHead(packet, size, b.filter.level)
 		}
 	case packets.PUBREL:
 		if b.received != nil {
@@ -56,7 +50,8 @@ func (b *fromBroker) need(packet []byte, size int) int {
 }
 
 func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
-	b.scratch = reuse(b.scratch)
+	work := b.filter.work
+	work[scratch] = work[scratch][:0]
 	switch packets.Type(head[0] >> 4) {
 	case packets.SUBACK, packets.UNSUBACK:
 		if len(head) == size {
@@ -81,7 +76,7 @@ func (b *fromBroker) decide(head []byte, size int) (verdict, error) {
 // complete adds the codes of the filters that were taken out to a SUBACK or an UNSUBACK.
 func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	var ack packets.Suback
-	switch err := ack.Parse(raw, b.level); {
+	switch err := ack.Parse(raw, b.filter.level); {
 	case err != nil && ack.Type == packets.UNSUBACK && !b.requests.any():
 		b.control.refused()
 		return verdict{}, nil // it is for the client to judge
@@ -100,22 +95,22 @@ func (b *fromBroker) complete(raw []byte) (verdict, error) {
 	}
 	codes, ok := merge(ours, ack.Codes)
 	if !ok {
-		return verdict{}, &packets.MalformedError{Type: ack.Type, Level: b.level,
+		return verdict{}, &packets.MalformedError{Type: ack.Type, Level: b.filter.level,
 			Rule: "MQTT-3.9.3-1", Code: packets.ProtocolError, Reason: "not one reason code for each topic filter"}
 	}
 	ack.Codes = codes
-	b.scratch = ack.Append(b.scratch, b.level)
-	return verdict{instead: b.scratch}, nil
+	b.filter.work[scratch] = ack.Append(b.filter.work[scratch], b.filter.level)
+	return verdict{instead: b.filter.work[scratch]}, nil
 }
 
 // again decides about a message that is like the last one.
 func (b *fromBroker) again(head []byte, size int) (verdict, bool) {
-	if b.recent.rights != b.rights || b.received != nil {
+	if b.received != nil {
 		return verdict{}, false
 	}
-	v, ok := b.recent.again(b.scratch, head, size, b.level, b.maxPacket)
+	v, ok := b.recent.again(b.filter.work[scratch], head, size, b.filter.level, int(b.maxPacket))
 	if v.instead != nil {
-		b.scratch = v.instead
+		b.filter.work[scratch] = v.instead
 	}
 	return v, ok
 }
@@ -124,7 +119,7 @@ func (b *fromBroker) again(head []byte, size int) (verdict, bool) {
 // too large for it [MQTT-3.1.2-25].
 func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 	var p packets.Publish
-	n, err := p.Parse(head, b.level)
+	n, err := p.Parse(head, b.filter.level)
 	if err != nil {
 		return verdict{}, fmt.Errorf("the broker's message: %w", err)
 	}
@@ -136,35 +131,35 @@ func (b *fromBroker) publish(head []byte, size int) (verdict, error) {
 		}
 	}
 	var denied string
-	if b.name, denied = b.down(topic); denied != "" {
+	if b.filter.work[topicName], denied = b.down(topic); denied != "" {
 		b.tell(Denied{Type: packets.PUBLISH, Down: true, Topic: topic, QoS: p.QoS, Retain: p.Retain, Reason: denied})
 		return b.drop(&p), nil
 	}
 	out := p
 	out.Properties = b.withResponse(p.Properties)
 	if known := aliased && b.aliases.known(alias); !known || len(p.Topic) > 0 {
-		out.Topic = b.name
+		out.Topic = b.filter.work[topicName]
 	}
 	if bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties) {
 		b.passed(head[0], &p, alias)
 		return verdict{}, nil
 	}
-	b.scratch = out.AppendHeader(b.scratch, b.level, size-n)
-	if len(b.scratch)+size-n > b.maxPacket {
-		b.scratch = b.scratch[:0]
+	b.filter.work[scratch] = out.AppendHeader(b.filter.work[scratch], b.filter.level, size-n)
+	if len(b.filter.work[scratch])+size-n > int(b.maxPacket) {
+		b.filter.work[scratch] = b.filter.work[scratch][:0]
 		return b.drop(&p), nil
 	}
 	b.passed(head[0], &p, alias)
-	return verdict{instead: b.scratch}, nil
+	return verdict{instead: b.filter.work[scratch]}, nil
 }
 
-// passed records that p, with b.name for its topic, is passed on. first is the first byte of the
-// packet, and alias is 0 if it has none.
+// passed records that p is passed on with the topicName of the work. first is the first byte of
+// the packet, and alias is 0 if it has none.
 func (b *fromBroker) passed(first byte, p *packets.Publish, alias uint16) {
 	if alias != 0 {
 		b.aliases.passed(alias)
 	} else {
-		b.recent.remember(b.rights, first, p, b.name)
+		b.recent.remember(first, p, b.filter.work[topicName])
 	}
 	if p.QoS == 2 && b.received != nil {
 		b.received.remove(p.PacketID) // its PUBREL is for the device
@@ -173,7 +168,7 @@ func (b *fromBroker) passed(first byte, p *packets.Publish, alias uint16) {
 
 // down returns the device's name of a topic, or the reason why the topic is not for the device.
 func (b *fromBroker) down(topic []byte) (name []byte, denied string) {
-	name, v := b.rights.Topics.Down(b.name[:0], topic)
+	name, v := b.rights.Topics.Down(b.filter.work[topicName][:0], topic)
 	return name, refusal(v)
 }
 
@@ -213,20 +208,20 @@ func (b *fromBroker) drop(p *packets.Publish) verdict {
 		}
 		b.received.add(p.PacketID)
 	}
-	b.scratch = ack.Append(b.scratch, b.level)
-	return verdict{drop: true, answer: b.scratch}
+	b.filter.work[scratch] = ack.Append(b.filter.work[scratch], b.filter.level)
+	return verdict{drop: true, answer: b.filter.work[scratch]}
 }
 
 // release answers the PUBREL of a dropped message.
 func (b *fromBroker) release(raw []byte) (verdict, error) {
 	var ack packets.Ack
-	if err := ack.Parse(raw, b.level); err != nil {
+	if err := ack.Parse(raw, b.filter.level); err != nil {
 		return verdict{}, fmt.Errorf("the broker's answer: %w", err)
 	}
 	if !b.received.remove(ack.PacketID) {
 		return verdict{}, nil
 	}
 	complete := packets.Ack{Type: packets.PUBCOMP, PacketID: ack.PacketID}
-	b.scratch = complete.Append(b.scratch, b.level)
-	return verdict{drop: true, answer: b.scratch}, nil
+	b.filter.work[scratch] = complete.Append(b.filter.work[scratch], b.filter.level)
+	return verdict{drop: true, answer: b.filter.work[scratch]}, nil
 }

@@ -10,26 +10,23 @@ import (
 
 // fromClient is the judge of what the client sends.
 type fromClient struct {
-	level     byte
-	control   *Control
-	rights    *Rights // for the packet at hand
-	renewal   *Renewal
-	denied    func(Denied)
-	maxPacket int // the largest that the broker takes, in bytes
-	requests  *requests
-	limits    limits
-
-	aliases  aliases
-	received *identifiers // before MQTT 5.0: dropped QoS 2 messages whose PUBREL has not come
-	recent   recent
-	name     []byte // of the last topic
-	scratch  []byte // of the last verdict
+	filter Filter
+	*shared
+	rights    *Rights      // for the packet at hand
+	received  *identifiers // before MQTT 5.0: dropped QoS 2 messages whose PUBREL has not come
+	aliases   aliases
+	recent    recent
+	maxPacket int32 // the largest that the broker takes, in bytes
 }
+
+// limits returns the limits for the packet at hand.
+func (c *fromClient) limits() limits { return limits{&c.subscriptions, &c.rights.Limits} }
 
 // load takes over the rights that are in force.
 func (c *fromClient) load() {
 	if now := c.control.rights.Load(); c.rights != now {
-		c.rights, c.limits.Limits = now, &now.Limits
+		c.rights = now
+		c.recent.forget()
 		c.aliases.renamed()
 	}
 }
@@ -38,10 +35,10 @@ func (c *fromClient) need(b []byte, size int) int {
 	c.load()
 	switch packets.Type(b[0] >> 4) {
 	case packets.PUBLISH:
-		if c.rights.none() && c.received == nil && c.limits.allow(b[0], size) {
+		if c.rights.none() && c.received == nil && c.limits().allow(b[0], size) {
 			return fixedHeader(b)
 		}
-		return publishHead(b, size, c.level)
+		return publishHead(b, size, c.filter.level)
 	case packets.SUBSCRIBE, packets.UNSUBSCRIBE:
 		return size
 	case packets.AUTH:
@@ -57,18 +54,19 @@ func (c *fromClient) need(b []byte, size int) int {
 }
 
 func (c *fromClient) decide(head []byte, size int) (verdict, error) {
-	c.scratch = reuse(c.scratch)
+	work := c.filter.work
+	work[scratch] = work[scratch][:0]
 	t := packets.Type(head[0] >> 4)
 	switch {
 	case t == packets.PUBLISH:
-		if c.rights.none() && c.received == nil && c.limits.allow(head[0], size) {
+		if c.rights.none() && c.received == nil && c.limits().allow(head[0], size) {
 			return verdict{}, nil
 		}
 		if v, ok := c.again(head, size); ok {
 			return v, nil
 		}
 		return c.publish(head, size)
-	case c.limits.tooLarge(size) && (t != packets.SUBSCRIBE || c.level >= 5):
+	case c.limits().tooLarge(size) && (t != packets.SUBSCRIBE || c.filter.level >= 5):
 		return verdict{}, c.tooLarge(t, size)
 	}
 	switch t {
@@ -90,25 +88,25 @@ func (c *fromClient) decide(head []byte, size int) (verdict, error) {
 
 // again decides about a message that is like the last one.
 func (c *fromClient) again(head []byte, size int) (verdict, bool) {
-	if c.recent.rights != c.rights || c.received != nil || !c.limits.allow(head[0], size) {
+	if c.received != nil || !c.limits().allow(head[0], size) {
 		return verdict{}, false
 	}
-	v, ok := c.recent.again(c.scratch, head, size, c.level, c.maxPacket)
+	v, ok := c.recent.again(c.filter.work[scratch], head, size, c.filter.level, int(c.maxPacket))
 	if v.instead != nil {
-		c.scratch = v.instead
+		c.filter.work[scratch] = v.instead
 	}
 	return v, ok
 }
 
 func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 	var p packets.Publish
-	n, err := p.Parse(head, c.level)
+	n, err := p.Parse(head, c.filter.level)
 	if err != nil {
 		return verdict{}, err
 	}
-	if broken := c.limits.broken(&p, size); broken != nil {
+	if broken := c.limits().broken(&p, size); broken != nil {
 		c.tell(Denied{Type: packets.PUBLISH, Topic: p.Topic, QoS: p.QoS, Retain: p.Retain, Reason: broken.Error()})
-		if c.level >= 5 {
+		if c.filter.level >= 5 {
 			return verdict{}, broken
 		}
 		return c.refuse(&p, broken.code), nil
@@ -121,7 +119,7 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 		}
 	}
 	out, denied := p, ""
-	if out.Topic, denied = c.rights.publish(c.name, topic, p.QoS, p.Retain); denied == "" {
+	if out.Topic, denied = c.rights.publish(c.filter.work[topicName], topic, p.QoS, p.Retain); denied == "" {
 		out.Properties, denied = c.rights.withResponse(p.Properties)
 	}
 	if denied != "" {
@@ -129,11 +127,11 @@ func (c *fromClient) publish(head []byte, size int) (verdict, error) {
 		return c.refuse(&p, packets.NotAuthorized), nil
 	}
 	if c.rights.Topics != nil {
-		c.name = reuse(out.Topic)
+		c.filter.work[topicName] = out.Topic
 	}
 	v := c.pass(&p, &out, alias, size-n)
 	if !v.drop && !aliased {
-		c.recent.remember(c.rights, head[0], &p, out.Topic)
+		c.recent.remember(head[0], &p, out.Topic)
 	}
 	return v, nil
 }
@@ -146,9 +144,9 @@ func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) ve
 	}
 	same := bytes.Equal(out.Topic, p.Topic) && bytes.Equal(out.Properties, p.Properties)
 	if !same {
-		c.scratch = out.AppendHeader(c.scratch, c.level, payload)
-		if len(c.scratch)+payload > c.maxPacket {
-			c.scratch = c.scratch[:0]
+		c.filter.work[scratch] = out.AppendHeader(c.filter.work[scratch], c.filter.level, payload)
+		if len(c.filter.work[scratch])+payload > int(c.maxPacket) {
+			c.filter.work[scratch] = c.filter.work[scratch][:0]
 			return c.refuse(p, packets.QuotaExceeded)
 		}
 	}
@@ -161,13 +159,13 @@ func (c *fromClient) pass(p, out *packets.Publish, alias uint16, payload int) ve
 	if same {
 		return verdict{}
 	}
-	return verdict{instead: c.scratch}
+	return verdict{instead: c.filter.work[scratch]}
 }
 
 // tooLarge returns the error that ends the session for a packet over the limit max_packet.
 // Before MQTT 5.0 only messages and subscriptions can be refused on their own.
 func (c *fromClient) tooLarge(t packets.Type, size int) error {
-	err := c.limits.sizeError(size)
+	err := c.limits().sizeError(size)
 	if t == packets.SUBSCRIBE {
 		c.tell(Denied{Type: t, Reason: err.Error()})
 	}
@@ -190,7 +188,7 @@ func (c *fromClient) refuse(p *packets.Publish, code packets.ReasonCode) verdict
 		ack.Type = packets.PUBREC
 	}
 	switch {
-	case c.level >= 5:
+	case c.filter.level >= 5:
 		ack.Code = code
 	case p.QoS == 2:
 		if c.received == nil {
@@ -198,27 +196,27 @@ func (c *fromClient) refuse(p *packets.Publish, code packets.ReasonCode) verdict
 		}
 		c.received.add(p.PacketID)
 	}
-	c.scratch = ack.Append(c.scratch, c.level)
-	return verdict{drop: true, answer: c.scratch}
+	c.filter.work[scratch] = ack.Append(c.filter.work[scratch], c.filter.level)
+	return verdict{drop: true, answer: c.filter.work[scratch]}
 }
 
 // release answers the PUBREL of a dropped message.
 func (c *fromClient) release(raw []byte) (verdict, error) {
 	var ack packets.Ack
-	if err := ack.Parse(raw, c.level); err != nil {
+	if err := ack.Parse(raw, c.filter.level); err != nil {
 		return verdict{}, err
 	}
 	if !c.received.remove(ack.PacketID) {
 		return verdict{}, nil
 	}
 	ack.Type = packets.PUBCOMP
-	c.scratch = ack.Append(c.scratch, c.level)
-	return verdict{drop: true, answer: c.scratch}, nil
+	c.filter.work[scratch] = ack.Append(c.filter.work[scratch], c.filter.level)
+	return verdict{drop: true, answer: c.filter.work[scratch]}, nil
 }
 
 func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	var s packets.Subscribe
-	if err := s.Parse(raw, c.level); err != nil {
+	if err := s.Parse(raw, c.filter.level); err != nil {
 		return verdict{}, err
 	}
 	if c.requests.inUse(s.PacketID) {
@@ -229,10 +227,10 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	c.load()
 	var codes []packets.ReasonCode
 	var payload []byte // not Subscribe.Add, which would copy all of it for every filter
-	count := c.limits.count(len(raw))
+	count := c.limits().count(len(raw))
 	for filter, options := range s.All() {
 		at, asked := len(payload), options&3
-		options = options&^3 | min(asked, c.limits.MostQoS())
+		options = options&^3 | min(asked, c.limits().MostQoS())
 		out, denied := c.rights.subscribe(append(payload, 0, 0), filter, options&3)
 		code := packets.NotAuthorized
 		if denied == "" {
@@ -240,7 +238,7 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 		}
 		if denied != "" {
 			c.tell(Denied{Type: packets.SUBSCRIBE, Topic: []byte(filter), QoS: asked, Reason: denied})
-			codes = append(codes, refusedFilter(c.level, code))
+			codes = append(codes, refusedFilter(c.filter.level, code))
 			continue
 		}
 		binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
@@ -251,7 +249,7 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 	asked := s
 	v, err := c.passFilters(&s, payload, codes)
 	if err == nil {
-		c.control.remember(&asked, codes, c.limits.MostQoS())
+		c.control.remember(&asked, codes, c.limits().MostQoS())
 	}
 	return v, err
 }
@@ -260,7 +258,7 @@ func (c *fromClient) subscribe(raw []byte) (verdict, error) {
 // subscribed to, the answer is that there was no such subscription.
 func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	var s packets.Subscribe
-	if err := s.Parse(raw, c.level); err != nil {
+	if err := s.Parse(raw, c.filter.level); err != nil {
 		return verdict{}, err
 	}
 	if c.requests.inUse(s.PacketID) {
@@ -283,7 +281,7 @@ func (c *fromClient) unsubscribe(raw []byte) (verdict, error) {
 	v, err := c.passFilters(&s, payload, codes)
 	if err == nil {
 		c.control.forget(&asked, codes)
-		c.limits.subscriptions.remove(&asked, codes)
+		c.subscriptions.remove(&asked, codes)
 	}
 	return v, err
 }
@@ -301,32 +299,32 @@ func (c *fromClient) passFilters(s *packets.Subscribe, payload []byte, codes []p
 	}
 	if len(payload) > 0 {
 		s.Payload = payload
-		c.scratch = s.Append(c.scratch, c.level)
-		if len(c.scratch) <= c.maxPacket {
-			if !slices.ContainsFunc(codes, func(code packets.ReasonCode) bool { return code != passedOn }) || answer == packets.UNSUBACK && c.level < 5 {
-				return verdict{instead: c.scratch}, nil
+		c.filter.work[scratch] = s.Append(c.filter.work[scratch], c.filter.level)
+		if len(c.filter.work[scratch]) <= int(c.maxPacket) {
+			if !slices.ContainsFunc(codes, func(code packets.ReasonCode) bool { return code != passedOn }) || answer == packets.UNSUBACK && c.filter.level < 5 {
+				return verdict{instead: c.filter.work[scratch]}, nil
 			}
-			return verdict{instead: c.scratch}, c.requests.add(s.PacketID, request{answer, codes})
+			return verdict{instead: c.filter.work[scratch]}, c.requests.add(s.PacketID, request{answer, codes})
 		}
-		c.scratch = c.scratch[:0]
+		c.filter.work[scratch] = c.filter.work[scratch][:0]
 		for i := range codes {
-			codes[i] = refusedFilter(c.level, packets.QuotaExceeded)
+			codes[i] = refusedFilter(c.filter.level, packets.QuotaExceeded)
 		}
 		if answer == packets.SUBACK {
-			c.limits.subscriptions.answered(s.PacketID, codes)
+			c.subscriptions.answered(s.PacketID, codes)
 		}
 	}
 	ack := packets.Suback{Type: answer, PacketID: s.PacketID, Codes: codes}
-	c.scratch = ack.Append(c.scratch, c.level)
-	return verdict{drop: true, answer: c.scratch}, nil
+	c.filter.work[scratch] = ack.Append(c.filter.work[scratch], c.filter.level)
+	return verdict{drop: true, answer: c.filter.work[scratch]}, nil
 }
 
 func (c *fromClient) inUse() error {
 	rule := "MQTT-2.2.1-3"
-	if c.level < 5 {
+	if c.filter.level < 5 {
 		rule = "MQTT-2.3.1-2"
 	}
-	return &packets.MalformedError{Type: packets.SUBSCRIBE, Level: c.level, Rule: rule,
+	return &packets.MalformedError{Type: packets.SUBSCRIBE, Level: c.filter.level, Rule: rule,
 		Code: packets.ProtocolError, Reason: "packet identifier is in use"}
 }
 

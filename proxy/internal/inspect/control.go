@@ -3,6 +3,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,11 +20,25 @@ type Control struct {
 	// The filters that the client has subscribed to. mu is held from the decision about a
 	// SUBSCRIBE until its filters are remembered, so that no change of rights comes in between.
 	mu         sync.Mutex
-	subscribed map[string]byte // the device's name of the filter, with its QoS
-	size       int             // in bytes
-	unknown    bool            // there may be others
+	subscribed []subscription // by filter
+	size       int32          // in bytes
+	unknown    bool           // there may be others
 
 	up, down aliasing
+}
+
+// subscription is one of the few that most devices have. A map would take several times as much.
+type subscription struct {
+	filter string // the device's name of it
+	qos    byte
+}
+
+// find returns the place of a filter among the subscriptions, and whether it is there. c.mu is
+// held.
+func (c *Control) find(filter string) (at int, known bool) {
+	return slices.BinarySearchFunc(c.subscribed, filter, func(s subscription, filter string) int {
+		return strings.Compare(s.filter, filter)
+	})
 }
 
 // aliasing is what is known of the topic aliases of a direction. They are followed only while
@@ -56,6 +71,9 @@ func (c *Control) set(r *Rights) {
 	c.down.unread = c.down.unread || r.Topics == nil
 	c.rights.Store(r)
 }
+
+// Rights returns the rights in force. It may be called from any goroutine after New.
+func (c *Control) Rights() *Rights { return c.rights.Load() }
 
 // Limits returns the limits in force. It may be called from any goroutine after New.
 func (c *Control) Limits() authz.Limits { return c.rights.Load().Limits }
@@ -90,7 +108,8 @@ func (c *Control) allowed(next, old *Rights) error {
 	case c.unknown:
 		return errUnknown
 	}
-	for filter, qos := range c.subscribed {
+	for _, s := range c.subscribed {
+		filter, qos := s.filter, s.qos
 		to, denied := next.subscribe(nil, filter, qos)
 		if most := next.Limits.MostQoS(); denied == "" && qos > most {
 			denied = fmt.Sprintf("the limit max_qos is %d", most)
@@ -113,17 +132,15 @@ func (c *Control) remember(s *packets.Subscribe, codes []packets.ReasonCode, qos
 		if i++; codes[i] != passedOn || c.unknown {
 			continue
 		}
-		if _, known := c.subscribed[filter]; !known {
-			if c.size += overhead + len(filter); c.size > maxSubscribed {
+		at, known := c.find(filter)
+		if !known {
+			if c.size += overhead + int32(len(filter)); c.size > maxSubscribed {
 				c.lose()
 				return
 			}
-			filter = strings.Clone(filter)
+			c.subscribed = slices.Insert(c.subscribed, at, subscription{filter: strings.Clone(filter)})
 		}
-		if c.subscribed == nil {
-			c.subscribed = map[string]byte{}
-		}
-		c.subscribed[filter] = min(options&3, qos)
+		c.subscribed[at].qos = min(options&3, qos)
 	}
 }
 
@@ -134,9 +151,9 @@ func (c *Control) forget(s *packets.Subscribe, codes []packets.ReasonCode) {
 	i := -1
 	for filter := range s.All() {
 		i++
-		if _, known := c.subscribed[filter]; known && codes[i] == passedOn {
-			delete(c.subscribed, filter)
-			c.size -= overhead + len(filter)
+		if at, known := c.find(filter); known && codes[i] == passedOn {
+			c.subscribed = slices.Delete(c.subscribed, at, at+1)
+			c.size -= overhead + int32(len(filter))
 		}
 	}
 }

@@ -4,23 +4,54 @@ import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 
 // Filter is the filter of one direction; see [New].
 type Filter struct {
-	judge      judge
-	level      byte
-	disconnect bool // the sender gets a DISCONNECT after a fault
-
-	held []byte // the beginning of a packet that has not been decided on
+	judge judge
+	work  *work // nil if none is needed
+	// unfinished is nil as long as there was nothing unfinished. It is kept after that, so that
+	// a packet in pieces does not cost an allocation.
+	unfinished *unfinished
 
 	// The packet that has been decided on and is not complete.
-	remaining int    // its bytes that are still to come
-	drop      bool   // they are dropped
-	answer    []byte // sent back once the packet is complete
-	last      bool   // it is a DISCONNECT
+	remaining int32 // its bytes that are still to come
+	drop      bool  // they are dropped
+	last      bool  // it is a DISCONNECT
 
-	ended bool // a DISCONNECT is complete, and what follows is ignored
+	ended      bool // a DISCONNECT is complete, and what follows is ignored
+	disconnect bool // the sender gets a DISCONNECT after a fault
+	level      byte
+}
 
-	buf  *[]byte // for what is passed on; nil if none is needed
-	back []byte
-	err  error
+// work is the buffers of a call of Filter. Their contents need not outlive it.
+type work [4][]byte
+
+// The buffers.
+const (
+	forwarded = iota // what is passed on
+	sentBack         // what is sent back
+	topicName        // the topic of a message as it is passed on
+	scratch          // a verdict
+)
+
+// unfinished is what is kept until more bytes come.
+type unfinished struct {
+	held   []byte // the beginning of a packet that has not been decided on
+	answer []byte // sent back once the packet is complete
+	err    error  // has ended the session
+}
+
+// later returns f.unfinished, and allocates it if there is none.
+func (f *Filter) later() *unfinished {
+	if f.unfinished == nil {
+		f.unfinished = &unfinished{}
+	}
+	return f.unfinished
+}
+
+// failed returns the error that has ended the session.
+func (f *Filter) failed() error {
+	if f.unfinished == nil {
+		return nil
+	}
+	return f.unfinished.err
 }
 
 // judge decides about the packets of one direction.
@@ -46,37 +77,40 @@ type verdict struct {
 // every later call returns it again; pass is then what came before the fault, and back ends
 // with the last packet for the sender. What follows a DISCONNECT is ignored [MQTT-3.14.4-1].
 func (f *Filter) Filter(b []byte) (pass, back []byte, err error) {
-	if f.err != nil {
-		return nil, nil, f.err
+	if err := f.failed(); err != nil {
+		return nil, nil, err
 	}
-	if f.buf == nil {
-		f.buf = new([]byte)
+	if f.work == nil {
+		f.work = &work{}
 	}
-	out := output{in: b, buf: (*f.buf)[:0]}
-	f.back = reuse(f.back)
-	for at := 0; at < len(b) && f.err == nil && !f.ended; {
+	out := output{in: b, buf: f.work[forwarded][:0]}
+	f.work[sentBack] = f.work[sentBack][:0]
+	for at := 0; at < len(b) && err == nil && !f.ended; {
 		var n int
-		n, f.err = f.step(&out, at)
+		n, err = f.step(&out, at)
 		at += n
 	}
-	if f.err != nil && f.disconnect {
-		f.back = (&packets.Disconnect{Code: reasonCode(f.err)}).Append(f.back, f.level)
+	if err != nil {
+		f.later().err = err
+		if f.disconnect {
+			f.work[sentBack] = (&packets.Disconnect{Code: reasonCode(err)}).Append(f.work[sentBack], f.level)
+		}
 	}
-	*f.buf = out.buf
-	return out.passed(), f.back, f.err
+	f.work[forwarded] = out.buf
+	return out.passed(), f.work[sentBack], err
 }
 
-// Borrow lends the filter a buffer for what it passes on, until Borrow(nil). It may be larger
-// after that. Without one, the filter makes a buffer of its own and keeps it.
-func (f *Filter) Borrow(buf *[]byte) { f.buf = buf }
+// Borrow lends the filter buffers to work with, until Borrow(nil). They may be larger after that.
+// Without them, the filter makes some of its own and keeps them.
+func (f *Filter) Borrow(bufs *[4][]byte) { f.work = (*work)(bufs) }
 
 // Remaining returns how many bytes of the current packet are still to come and pass as they
 // are. If it is not 0, Skip may take their place in Filter.
 func (f *Filter) Remaining() int {
-	if f.drop || f.last || len(f.answer) > 0 || f.err != nil {
+	if f.drop || f.last || f.failed() != nil {
 		return 0
 	}
-	return f.remaining
+	return int(f.remaining)
 }
 
 // Skip records that the next n bytes, of those that Remaining counts, have been passed on.
@@ -86,13 +120,13 @@ func (f *Filter) Skip(n int) { f.advance(n) }
 func (f *Filter) step(out *output, at int) (int, error) {
 	switch rest := out.in[at:]; {
 	case f.remaining > 0:
-		n := min(f.remaining, len(rest))
+		n := min(int(f.remaining), len(rest))
 		if !f.drop {
 			out.keep(at, at+n)
 		}
 		f.advance(n)
 		return n, nil
-	case len(f.held) > 0:
+	case f.unfinished != nil && len(f.unfinished.held) > 0:
 		return f.hold(out, rest)
 	default:
 		need, size, err := f.need(rest)
@@ -100,7 +134,8 @@ func (f *Filter) step(out *output, at int) (int, error) {
 			return 0, err
 		}
 		if need > len(rest) {
-			f.held = append(f.held, rest...)
+			later := f.later()
+			later.held = append(later.held, rest...)
 			return len(rest), nil
 		}
 		v, err := f.decide(rest[:need], size)
@@ -117,25 +152,26 @@ func (f *Filter) step(out *output, at int) (int, error) {
 
 // hold appends as much of b to the held bytes as is needed next, and decides if that is enough.
 func (f *Filter) hold(out *output, b []byte) (int, error) {
-	need, _, err := f.need(f.held)
+	held := &f.unfinished.held
+	need, _, err := f.need(*held)
 	if err != nil {
 		return 0, err
 	}
-	n := min(max(need-len(f.held), 0), len(b)) // rights that have changed may need less
-	f.held = append(f.held, b[:n]...)
-	need, size, err := f.need(f.held)
-	if err != nil || need > len(f.held) {
+	n := min(max(need-len(*held), 0), len(b)) // rights that have changed may need less
+	*held = append(*held, b[:n]...)
+	need, size, err := f.need(*held)
+	if err != nil || need > len(*held) {
 		return n, err
 	}
-	v, err := f.decide(f.held, size)
+	v, err := f.decide(*held, size)
 	switch {
 	case err != nil, v.drop:
 	case v.instead != nil:
 		out.insert(v.instead)
 	default:
-		out.insert(f.held)
+		out.insert(*held)
 	}
-	f.held = reuse(f.held)
+	*held = reuse(*held)
 	return n, err
 }
 
@@ -159,7 +195,11 @@ func (f *Filter) need(b []byte) (need, size int, err error) {
 func (f *Filter) decide(head []byte, size int) (verdict, error) {
 	v, err := f.judge.decide(head, size)
 	if err == nil {
-		f.drop, f.answer, f.remaining = v.drop, v.answer, size
+		if len(v.answer) > 0 {
+			later := f.later()
+			later.answer = append(later.answer[:0], v.answer...)
+		}
+		f.drop, f.remaining = v.drop, int32(size)
 		f.last = packets.Type(head[0]>>4) == packets.DISCONNECT
 		f.advance(len(head))
 	}
@@ -168,9 +208,13 @@ func (f *Filter) decide(head []byte, size int) (verdict, error) {
 
 // advance counts n bytes of the packet. At the end of the packet it sends the answer back.
 func (f *Filter) advance(n int) {
-	if f.remaining -= n; f.remaining == 0 {
-		f.back = append(f.back, f.answer...)
-		f.answer, f.ended = nil, f.last
+	if f.remaining -= int32(n); f.remaining > 0 {
+		return
+	}
+	f.ended = f.last
+	if later := f.unfinished; later != nil && len(later.answer) > 0 {
+		f.work[sentBack] = append(f.work[sentBack], later.answer...)
+		later.answer = reuse(later.answer)
 	}
 }
 

@@ -44,11 +44,11 @@ const (
 )
 
 // maxPacket returns the size of the largest packet that may be sent to that side.
-func (l Limits) maxPacket() int {
+func (l Limits) maxPacket() int32 {
 	if l.MaximumPacketSize == 0 {
 		return maxPacketSize
 	}
-	return int(min(l.MaximumPacketSize, maxPacketSize))
+	return int32(min(l.MaximumPacketSize, maxPacketSize))
 }
 
 // LimitsOf returns the limits in the properties of a CONNECT or a CONNACK.
@@ -85,17 +85,28 @@ func New(s Session) (up, down *Filter) {
 		control = &Control{}
 	}
 	control.begin(&s)
-	requests, count := &requests{}, &subscriptions{}
-	up = &Filter{
-		level:      s.Level,
-		disconnect: s.Level >= 5,
-		judge: &fromClient{level: s.Level, control: control, renewal: s.Renewal, denied: s.Denied, maxPacket: s.Broker.maxPacket(),
-			requests: requests, aliases: aliases{max: s.Broker.TopicAliasMaximum},
-			limits: limits{subscriptions: count}},
+	// Most sessions are idle, so their size counts. This is one allocation of 320 bytes.
+	var all struct {
+		shared shared
+		client fromClient
+		broker fromBroker
 	}
-	return up, &Filter{level: s.Level, judge: &fromBroker{level: s.Level, control: control, denied: s.Denied,
-		maxPacket: s.Client.maxPacket(), requests: requests, subscriptions: count,
-		aliases: aliases{max: s.Client.TopicAliasMaximum}}}
+	all.shared = shared{control: control, renewal: s.Renewal, denied: s.Denied}
+	c, b := &all.client, &all.broker
+	c.shared, c.maxPacket, c.aliases.max = &all.shared, s.Broker.maxPacket(), s.Broker.TopicAliasMaximum
+	b.shared, b.maxPacket, b.aliases.max = &all.shared, s.Client.maxPacket(), s.Client.TopicAliasMaximum
+	c.filter = Filter{judge: c, level: s.Level, disconnect: s.Level >= 5}
+	b.filter = Filter{judge: b, level: s.Level}
+	return &c.filter, &b.filter
+}
+
+// shared is what the judges of both directions share.
+type shared struct {
+	control       *Control
+	renewal       *Renewal
+	denied        func(Denied)
+	requests      requests
+	subscriptions subscriptions
 }
 
 // Growth returns by how many bytes a packet of the client can grow on its way to the broker.

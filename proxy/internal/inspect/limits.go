@@ -24,14 +24,14 @@ type limitError struct {
 func (e *limitError) Error() string { return e.reason }
 
 // allow reports whether a PUBLISH whose first byte and size are given is within the limits.
-func (l *limits) allow(first byte, size int) bool {
+func (l limits) allow(first byte, size int) bool {
 	return !l.tooLarge(size) && first>>1&3 <= l.MostQoS() && (first&1 == 0 || l.MayRetain())
 }
 
-func (l *limits) tooLarge(size int) bool { return l.MaxPacket > 0 && int64(size) > l.MaxPacket }
+func (l limits) tooLarge(size int) bool { return l.MaxPacket > 0 && int64(size) > l.MaxPacket }
 
 // broken returns the limit that a PUBLISH of that size breaks, or nil.
-func (l *limits) broken(p *packets.Publish, size int) *limitError {
+func (l limits) broken(p *packets.Publish, size int) *limitError {
 	switch {
 	case l.tooLarge(size):
 		return l.sizeError(size)
@@ -43,7 +43,7 @@ func (l *limits) broken(p *packets.Publish, size int) *limitError {
 	return nil
 }
 
-func (l *limits) sizeError(size int) *limitError {
+func (l limits) sizeError(size int) *limitError {
 	return &limitError{packets.PacketTooLarge, fmt.Sprintf("a packet of %d bytes is over the limit max_packet, %d", size, l.MaxPacket)}
 }
 
@@ -53,25 +53,25 @@ func WillLimit(l authz.Limits, level byte, w packets.Will) (packets.ReasonCode, 
 	p := packets.Publish{Topic: []byte(w.Topic), QoS: w.QoS, Retain: w.Retain, PacketID: 1,
 		Properties: w.Properties.Without(packets.WillDelayInterval)}
 	size := len(p.AppendHeader(nil, level, len(w.Payload))) + len(w.Payload)
-	if broken := (&limits{Limits: &l}).broken(&p, size); broken != nil {
+	if broken := (limits{Limits: &l}).broken(&p, size); broken != nil {
 		return broken.code, fmt.Errorf("will: %w", broken)
 	}
 	return packets.Success, nil
 }
 
 // counted reports whether the subscriptions of the session are counted.
-func (l *limits) counted() bool { return l.Subscriptions > 0 }
+func (l limits) counted() bool { return l.Subscriptions > 0 }
 
 // counting is a SUBSCRIBE whose filters are being counted.
 type counting struct {
-	limits *limits
+	limits limits
 	size   int // of the packet
 	passed int // filters that have been passed on
 	added  []addedFilter
 }
 
 // count begins to count the filters of a SUBSCRIBE of that size.
-func (l *limits) count(size int) counting { return counting{limits: l, size: size} }
+func (l limits) count(size int) counting { return counting{limits: l, size: size} }
 
 // add counts a filter that is to be passed on, or returns the limit that this would break.
 func (c *counting) add(filter string) (denied string) {

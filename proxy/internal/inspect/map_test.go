@@ -269,7 +269,7 @@ func TestMappingManyAllocatesNothing(t *testing.T) {
 	up, down := inspect.New(mapped(t, 4))
 	in := []byte(strings.Repeat(publish(4, "v1/devices/me/telemetry", 1, "{}"), 2000))
 	back := []byte(strings.Repeat(publish(4, "devices/pump/cmd", 1, "{}"), 2000))
-	buf := new([]byte)
+	buf := new([4][]byte)
 	run := func(f *inspect.Filter, in []byte) {
 		f.Borrow(buf)
 		if pass, _, err := f.Filter(in); err != nil || len(pass) == 0 {

@@ -11,35 +11,49 @@ import (
 // messages of a device have the topic of the message before, and what was decided about that
 // holds again while the rights are the same.
 type recent struct {
-	rights *Rights // nil if there is none
-	first  byte    // of the packet: QoS and flags
-	same   bool    // topic and name are equal
-	topic  []byte  // as it came, with its length in front
-	name   []byte  // as it was passed on, with its length in front
+	// The topic as it came and then, if it is another one, as it was passed on, each with its
+	// length in front; empty if there is no such message.
+	topics []byte
+	name   uint16 // where the second one begins
+	same   bool   // there is no second one
+	first  byte   // of the packet: QoS and flags
 }
+
+// forget is called when the rights have changed.
+func (r *recent) forget() { r.topics = r.topics[:0] }
 
 // maxRecent bounds the topics that are remembered, in bytes.
 const maxRecent = 256
 
 // remember keeps what became of a message that was passed on without a topic alias.
-func (r *recent) remember(rights *Rights, first byte, p *packets.Publish, name []byte) {
+func (r *recent) remember(first byte, p *packets.Publish, name []byte) {
 	if len(p.Properties) > 0 || max(len(p.Topic), len(name)) > maxRecent {
 		return
 	}
-	r.rights, r.first, r.same = rights, first, bytes.Equal(p.Topic, name)
-	r.topic = append(binary.BigEndian.AppendUint16(r.topic[:0], uint16(len(p.Topic))), p.Topic...)
-	r.name = append(binary.BigEndian.AppendUint16(r.name[:0], uint16(len(name))), name...)
+	r.first, r.same = first, bytes.Equal(p.Topic, name)
+	all := 2 + len(p.Topic)
+	if r.name = uint16(all); !r.same {
+		all += 2 + len(name)
+	}
+	if cap(r.topics) < all {
+		r.topics = make([]byte, 0, all)
+	}
+	r.topics = append(binary.BigEndian.AppendUint16(r.topics[:0], uint16(len(p.Topic))), p.Topic...)
+	if !r.same {
+		r.topics = append(binary.BigEndian.AppendUint16(r.topics, uint16(len(name))), name...)
+	}
 }
 
 // again returns what is done with a PUBLISH, as judge.decide does, if it differs from the
 // remembered one in packet identifier and payload alone. most is the size of the largest packet
 // that may be made of it. It reports false for any other packet, malformed ones included.
 func (r *recent) again(scratch, head []byte, size int, level byte, most int) (verdict, bool) {
-	if head[0] != r.first {
+	if head[0] != r.first || len(r.topics) == 0 {
 		return verdict{}, false
 	}
+	topic, name := r.topics[:r.name], r.topics[r.name:]
 	start := fixedHeader(head)
-	rest, ok := bytes.CutPrefix(head[start:], r.topic)
+	rest, ok := bytes.CutPrefix(head[start:], topic)
 	if !ok {
 		return verdict{}, false
 	}
@@ -54,7 +68,7 @@ func (r *recent) again(scratch, head []byte, size int, level byte, most int) (ve
 			return verdict{}, false
 		}
 	}
-	length := size - start - len(r.topic) + len(r.name)
+	length := size - start - len(topic) + len(name)
 	switch {
 	case len(rest) != end || !r.same && length+maxFixedHeader > most:
 		return verdict{}, false
@@ -62,5 +76,5 @@ func (r *recent) again(scratch, head []byte, size int, level byte, most int) (ve
 		return verdict{}, true
 	}
 	out := binary.AppendUvarint(append(scratch, r.first), uint64(length)) // as MQTT encodes a length
-	return verdict{instead: append(append(out, r.name...), rest...)}, true
+	return verdict{instead: append(append(out, name...), rest...)}, true
 }

@@ -62,7 +62,9 @@ func (r *requests) take(id uint16, answer packets.Type) []packets.ReasonCode {
 	if !ok || wait.answer != answer {
 		return nil
 	}
-	delete(r.waiting, id)
+	if delete(r.waiting, id); len(r.waiting) == 0 {
+		r.waiting = nil // an empty map keeps its memory
+	}
 	r.size -= overhead + len(wait.codes)
 	return wait.codes
 }

@@ -11,7 +11,12 @@ import (
 // Those that the broker refuses do not count. The filters of both directions use it at the
 // same time.
 type subscriptions struct {
-	mu      sync.Mutex
+	mu       sync.Mutex
+	*counted // nil as long as none was counted
+}
+
+// counted is what subscriptions guards.
+type counted struct {
 	seed    maphash.Seed
 	filters map[uint64]struct{} // by their hash, those asked for included
 	waiting map[uint16]asked    // by packet identifier, those whose SUBACK has not come
@@ -41,8 +46,8 @@ const maxWaiting = 1024
 func (s *subscriptions) add(filter string, limit int) (key uint64, isNew, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.filters == nil {
-		s.filters, s.waiting, s.seed = map[uint64]struct{}{}, map[uint16]asked{}, maphash.MakeSeed()
+	if s.counted == nil {
+		s.counted = &counted{filters: map[uint64]struct{}{}, seed: maphash.MakeSeed()}
 	}
 	key = maphash.String(s.seed, filter)
 	if _, ok := s.filters[key]; ok {
@@ -59,9 +64,12 @@ func (s *subscriptions) add(filter string, limit int) (key uint64, isNew, ok boo
 func (s *subscriptions) remove(u *packets.Subscribe, codes []packets.ReasonCode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.counted == nil {
+		return
+	}
 	i := -1
 	for filter := range u.All() {
-		if i++; s.filters != nil && codes[i] == passedOn {
+		if i++; codes[i] == passedOn {
 			delete(s.filters, maphash.String(s.seed, filter))
 		}
 	}
@@ -79,6 +87,9 @@ func (s *subscriptions) ask(id uint16, added []addedFilter) {
 		s.blind = true
 		return
 	}
+	if s.waiting == nil {
+		s.waiting = map[uint16]asked{}
+	}
 	s.waiting[id] = asked{w.answers + 1, added}
 }
 
@@ -86,19 +97,24 @@ func (s *subscriptions) ask(id uint16, added []addedFilter) {
 func (s *subscriptions) any() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.waiting) > 0
+	return s.counted != nil && len(s.waiting) > 0
 }
 
 // answered ends the count of the filters that the broker's SUBACK refuses.
 func (s *subscriptions) answered(id uint16, codes []packets.ReasonCode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.counted == nil {
+		return
+	}
 	w := s.waiting[id]
 	if w.answers > 1 {
 		s.waiting[id] = asked{answers: w.answers - 1}
 		return
 	}
-	delete(s.waiting, id)
+	if delete(s.waiting, id); len(s.waiting) == 0 {
+		s.waiting = nil // an empty map keeps its memory
+	}
 	if s.blind {
 		return
 	}

@@ -38,20 +38,20 @@ func (p *buffers) put(b *buffer) {
 	}
 }
 
-// maxGrown is the largest buffer that is kept for the next filter. It is enough for a large
-// buffer of short packets that a filter makes several times as long.
+// maxGrown is how large the buffers of a filter may be in all to be kept for the next one. It is
+// enough for a large buffer of short packets that a filter makes several times as long.
 const maxGrown = 4 * largeBuffer
 
-// getGrown returns a buffer that has the size that filters have needed so far.
-func (p *buffers) getGrown() *[]byte {
-	if b, ok := p.grown.Get().(*[]byte); ok {
+// getGrown returns buffers that have the size that filters have needed so far.
+func (p *buffers) getGrown() *[4][]byte {
+	if b, ok := p.grown.Get().(*[4][]byte); ok {
 		return b
 	}
-	return new([]byte)
+	return new([4][]byte)
 }
 
-func (p *buffers) putGrown(b *[]byte) {
-	if cap(*b) <= maxGrown {
+func (p *buffers) putGrown(b *[4][]byte) {
+	if cap(b[0])+cap(b[1])+cap(b[2])+cap(b[3]) <= maxGrown {
 		p.grown.Put(b)
 	}
 }

@@ -20,12 +20,12 @@ type Filter interface {
 	Filter(b []byte) (pass, back []byte, err error)
 }
 
-// Borrower is an optional interface of a [Filter]. A filter that has it builds what it passes on
-// in buffers that the pump lends, and holds none while nothing arrives.
+// Borrower is an optional interface of a [Filter]. A filter that has it works in buffers that the
+// pump lends, and holds none while nothing arrives.
 type Borrower interface {
-	// Borrow is called before each call of Filter with a buffer that the filter may use and
+	// Borrow is called before each call of Filter with buffers that the filter may use and
 	// enlarge, and with nil when its results are not needed any more.
-	Borrow(buf *[]byte)
+	Borrow(bufs *[4][]byte)
 }
 
 // Errors of a filter that answers.
@@ -90,11 +90,11 @@ func filterPair(up, down *direction, pair Pair) {
 func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 	var refused error
 	if borrower, ok := f.filter.(Borrower); ok {
-		buf := s.pump.buffers.getGrown()
-		borrower.Borrow(buf)
+		bufs := s.pump.buffers.getGrown()
+		borrower.Borrow(bufs)
 		defer func() {
 			borrower.Borrow(nil)
-			s.pump.buffers.putGrown(buf)
+			s.pump.buffers.putGrown(bufs)
 		}()
 	}
 	if f.filter != nil {
