@@ -7,6 +7,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/internal/inspect"
 )
 
 // login is what a client has sent in its CONNECT, and the session that results from it.
@@ -25,7 +26,8 @@ type login struct {
 	client  *Client      // the session's
 	will    packets.Will // of the CONNECT, as the broker gets it, if the session is filtered
 
-	filtered bool // there are rights to apply
+	rights   inspect.Rights // with which the session begins, if it is filtered
+	filtered bool           // there are rights to apply
 }
 
 // maxChecks is how often a token is checked because revocations came during the check

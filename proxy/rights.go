@@ -16,18 +16,16 @@ import (
 // rules is what the rights of a session follow from, together with its grant.
 type rules struct {
 	// These are set before the session is registered.
-	policy *Policy
-	values authz.ACLValues // without those of the grant
-	level  byte
-
-	will *packets.Will // without payload; nil if there is none
+	policy             *Policy
+	clientID, username string        // of [authz.ACLValues]
+	will               *packets.Will // without payload; nil if there is none
 
 	mu      sync.Mutex
 	control inspect.Control
-	from    *authz.Grant   // that now follows from
-	now     inspect.Rights // in force
-	live    bool           // the relay filters the session
-	paced   bool           // the relay holds the client to rates
+	from    *authz.Grant // that the rights in force follow from
+	live    bool         // the relay filters the session
+	paced   bool         // the relay holds the client to rates
+	level   byte         // of the protocol; set as policy is
 }
 
 // newRules returns the rules for a session with the grant g, or nil if nothing but another
@@ -37,9 +35,9 @@ func (c *conn) newRules(g *authz.Grant) *rules {
 	if r.policy.ACL == nil && r.policy.Topics == nil && !r.apply(g) && c.login.location.place != authData {
 		return nil
 	}
-	r.values.ClientID = strings.Clone(c.login.sentID)
+	r.clientID = strings.Clone(c.login.sentID)
 	if c.login.location.place != username {
-		r.values.Username = strings.Clone(c.login.connect.Username)
+		r.username = strings.Clone(c.login.connect.Username)
 	}
 	return r
 }
@@ -71,8 +69,7 @@ func (r *rules) bind(g *authz.Grant) (rights inspect.Rights, err error) {
 	acl, topics, limits := r.of(g)
 	rights.Limits = limits
 	if acl != nil {
-		values := r.values
-		values.Subject, values.Attrs = g.Subject, g.Attrs
+		values := authz.ACLValues{ClientID: r.clientID, Username: r.username, Subject: g.Subject, Attrs: g.Attrs}
 		if rights.ACL, err = acl.Bind(values); err != nil {
 			return rights, refuse(ClientIDNotUsable, fmt.Errorf("topic rules: %w", err))
 		}
@@ -95,18 +92,20 @@ func (c *conn) bindRights() (err error) {
 	if !r.apply(c.login.client.Grant) {
 		return nil
 	}
-	if r.now, err = r.bind(c.login.client.Grant); err != nil {
+	rights, err := r.bind(c.login.client.Grant)
+	if err != nil {
 		return err
 	}
+	c.login.rights = rights
 	c.login.filtered = true
 	if !c.login.connect.HasWill {
 		return nil
 	}
 	will := c.login.connect.Will
-	if code, err := inspect.WillLimit(r.now.Limits, c.login.level, will); err != nil {
+	if code, err := inspect.WillLimit(rights.Limits, c.login.level, will); err != nil {
 		return refuse(willReason(code), err)
 	}
-	if c.login.will, err = inspect.Will(r.now.ACL, r.now.Topics, will); err != nil {
+	if c.login.will, err = inspect.Will(rights.ACL, rights.Topics, will); err != nil {
 		return refuse(WillTopic, err)
 	}
 	return nil
@@ -145,16 +144,16 @@ func (c *conn) addFilters(pair *relay.Pair) {
 	if !c.login.filtered && s.renewal() == nil {
 		return
 	}
-	r := s.rules()
+	r, rights := s.rules(), c.login.rights
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	up, down := inspect.New(inspect.Session{
-		Level: c.login.level, ACL: r.now.ACL, Topics: r.now.Topics, Limits: r.now.Limits, Resumed: c.link.resumed, Control: &r.control,
+		Level: c.login.level, ACL: rights.ACL, Topics: rights.Topics, Limits: rights.Limits, Resumed: c.link.resumed, Control: &r.control,
 		Broker: c.link.takes, Client: inspect.LimitsOf(c.login.connect.Properties),
 		Denied: s.denied, Renewal: s.renewal().inspection(s),
 	})
 	pair.FilterUp, pair.FilterDown, r.live = up, down, true
-	if r.paced = hasRate(r.now.Limits); r.paced {
+	if r.paced = hasRate(rights.Limits); r.paced {
 		pair.PaceUp = inspect.NewPace(r.control.Limits)
 	}
 }
@@ -167,10 +166,7 @@ func (c *conn) announceLimits(ack *packets.Connack) (changed bool) {
 		return false
 	}
 	set := func(p packets.Properties) { ack.Properties, changed = p, true }
-	var rights inspect.Rights
-	if c.login.filtered {
-		rights = c.login.session.rules().now
-	}
+	rights := c.login.rights
 	limits, brokers := rights.Limits, c.link.takes.MaximumPacketSize
 	most := brokers
 	if growth := inspect.Growth(rights.Topics); most > 0 {
@@ -229,7 +225,7 @@ func (r *rules) swap(g *authz.Grant) error {
 		return errUnread
 	case !r.keepsWill(next):
 		return errWill
-	case r.level >= 5 && announcesLess(r.now.Limits, next.Limits):
+	case r.level >= 5 && announcesLess(r.control.Limits(), next.Limits):
 		return errAnnounced
 	case hasRate(next.Limits) && !r.paced:
 		return errUnpaced
@@ -237,7 +233,7 @@ func (r *rules) swap(g *authz.Grant) error {
 	if err := r.control.Swap(next); err != nil {
 		return fmt.Errorf("%w: %w", ErrRightsChanged, err)
 	}
-	r.from, r.now = g, next
+	r.from = g
 	return nil
 }
 
@@ -252,7 +248,8 @@ func (r *rules) keepsWill(next inspect.Rights) bool {
 	if r.will == nil {
 		return true
 	}
-	old, err := inspect.Will(r.now.ACL, r.now.Topics, *r.will)
+	now := r.control.Rights()
+	old, err := inspect.Will(now.ACL, now.Topics, *r.will)
 	if err != nil {
 		return false
 	}

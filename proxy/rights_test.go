@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-func mapOf(t *testing.T, rules ...topicmap.Rule) *topicmap.Map {
+func mapOf(t testing.TB, rules ...topicmap.Rule) *topicmap.Map {
 	t.Helper()
 	m, err := topicmap.Compile(topicmap.Options{Rules: rules})
 	if err != nil {
@@ -122,7 +122,7 @@ func changing(first, later authz.Grant) authorizerFunc {
 	}
 }
 
-func aclOf(t *testing.T, rest authz.NoMatch, topics ...string) *authz.ACL {
+func aclOf(t testing.TB, rest authz.NoMatch, topics ...string) *authz.ACL {
 	t.Helper()
 	var rules []authz.Rule
 	for _, topic := range topics {
