@@ -149,9 +149,7 @@ func (d *direction) forward(s *Session, r *reader) bool {
 	r.shortRead = d.filtered != nil
 	defer r.detach()
 	if !r.tryNow() {
-		if d.filtered != nil {
-			d.filtered.another(r)
-		}
+		d.filtered.another(r.more(), 0)
 		return len(d.from.Socket.pending) == 0
 	}
 	b := r.buf.b[:r.n]
@@ -165,10 +163,7 @@ func (d *direction) forward(s *Session, r *reader) bool {
 		// asked for is empty.
 		d.sourceDone = d.hungUp && !d.from.layered() && !r.full()
 	}
-	more := r.more()
-	if d.filtered != nil {
-		more = d.filtered.another(r)
-	}
+	more := d.filtered.another(r.more(), r.n)
 	return err == nil && !more && !d.jammed()
 }
 

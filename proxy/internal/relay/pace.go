@@ -203,6 +203,7 @@ func (d *direction) forwardPaced(s *Session, r *reader) bool {
 	more := true // of what the source has ready, events may have been passed over
 	if len(b) == 0 && err == nil {
 		if !r.tryNow() {
+			d.filtered.another(false, 0)
 			return len(d.from.Socket.pending) == 0
 		}
 		b, err, more = r.buf.b[:r.n], r.err, r.more()
@@ -213,14 +214,16 @@ func (d *direction) forwardPaced(s *Session, r *reader) bool {
 	case fault != nil:
 		err = fault
 	case len(p.held) > 0:
+		d.filtered.another(false, 0) // before the end of the hold
 		s.loop.pause(s, d)
 		return !d.jammed()
 	case err == nil && more && p.recent(now):
+		d.filtered.another(false, 0)
 		p.until = now
 		s.loop.pause(s, d)
 		return !d.jammed()
 	case err == nil:
-		return !more && !d.jammed()
+		return !d.filtered.another(more, r.n) && !d.jammed()
 	}
 	p.forget()
 	d.leftovers().err = err

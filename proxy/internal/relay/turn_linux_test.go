@@ -72,10 +72,12 @@ func (r *rig) awaitClient() {
 // than that in one turn, or with TLS no more than completes a record, and the rest in the next
 // turns. The pair needs no goroutines for that, and TLS keeps no more than a record meanwhile.
 func TestLoopFiltersLittleInOneTurn(t *testing.T) {
-	for transport, limit := range map[string]int{
-		"tcp": smallBuffer, "tls1.2": smallBuffer + maxPlaintext, "tls1.3": smallBuffer + maxPlaintext, "layers": smallBuffer + maxPlaintext,
+	for name, limit := range map[string]int{
+		"tcp": smallBuffer, "tls1.2": smallBuffer + maxPlaintext, "tls1.3": smallBuffer + maxPlaintext,
+		"layers": smallBuffer + maxPlaintext, "tcp paced": smallBuffer,
 	} {
-		t.Run(transport, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			transport, paced := strings.CutSuffix(name, " paced")
 			p, l := drivenLoop(t)
 			most, all, waits := 0, 0, 0
 			r := newRig(t, p, transport, "tcp").framed()
@@ -83,6 +85,9 @@ func TestLoopFiltersLittleInOneTurn(t *testing.T) {
 				most, all = max(most, len(b)), all+len(b)
 				return b, nil, nil
 			})
+			if paced {
+				r.pair.PaceUp = &bodyPacer{}
+			}
 			r.start()
 			message := packet(strings.Repeat("m", 16_000))
 			for range 12 { // crypto/tls begins with small records
@@ -111,27 +116,25 @@ func TestLoopFiltersLittleInOneTurn(t *testing.T) {
 
 // After as much as fills a large buffer in turns in a row, goroutines take over.
 func TestLoopLeavesBulkOfFilteredPairs(t *testing.T) {
-	full, empty := &reader{shortRead: true, n: smallBuffer}, &reader{}
 	var f filtered
 	for range 2 {
 		for turn := range largeBuffer/smallBuffer - 1 {
-			if f.another(full) {
+			if f.another(true, smallBuffer) {
 				t.Fatalf("left to goroutines after %d turns", turn+1)
 			}
 		}
-		if f.another(empty) || f.turns != 0 {
+		if f.another(false, 0) || f.turns != 0 {
 			t.Fatal("an empty source does not end the row")
 		}
 	}
 	for range largeBuffer/smallBuffer - 1 {
-		f.another(full)
+		f.another(true, smallBuffer)
 	}
-	if !f.another(full) {
+	if !f.another(true, smallBuffer) {
 		t.Error("the loop goes on")
 	}
 	f.turns = 0
-	record := &reader{shortRead: true, n: maxPlaintext}
-	for turn := 1; !f.another(record); turn++ {
+	for turn := 1; !f.another(true, maxPlaintext); turn++ {
 		if turn == largeBuffer/maxPlaintext {
 			t.Fatalf("the loop goes on after %d records", turn)
 		}
