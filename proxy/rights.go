@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"strings"
@@ -35,7 +36,9 @@ func (c *conn) newRules(g *authz.Grant) *rules {
 	if r.policy.ACL == nil && r.policy.Topics == nil && !r.apply(g) && c.login.location.place != authData {
 		return nil
 	}
-	r.clientID = strings.Clone(c.login.sentID)
+	if r.clientID = c.login.clientID; c.login.sentID != r.clientID {
+		r.clientID = strings.Clone(c.login.sentID)
+	}
 	if c.login.location.place != username {
 		r.username = strings.Clone(c.login.connect.Username)
 	}
@@ -45,8 +48,12 @@ func (c *conn) newRules(g *authz.Grant) *rules {
 // of returns the rules of the grant, or else of the policy, the map, and the limits of the
 // grant over those of the policy. Neither rules of the policy nor the map apply to a superuser;
 // limits do.
-func (r *rules) of(g *authz.Grant) (*authz.ACL, *topicmap.Map, authz.Limits) {
-	limits := g.Limits.Over(r.policy.SessionLimits)
+func (r *rules) of(g *authz.Grant) (*authz.ACL, *topicmap.Map, *authz.Limits) {
+	limits := &r.policy.SessionLimits // shared by all sessions without limits of their own
+	if g.Limits != (authz.Limits{}) {
+		own := g.Limits.Over(*limits)
+		limits = &own
+	}
 	switch {
 	case g.Superuser:
 		return g.ACL, nil, limits
@@ -102,7 +109,7 @@ func (c *conn) bindRights() (err error) {
 		return nil
 	}
 	will := c.login.connect.Will
-	if code, err := inspect.WillLimit(rights.Limits, c.login.level, will); err != nil {
+	if code, err := inspect.WillLimit(*rights.Limits, c.login.level, will); err != nil {
 		return refuse(willReason(code), err)
 	}
 	if c.login.will, err = inspect.Will(rights.ACL, rights.Topics, will); err != nil {
@@ -134,8 +141,11 @@ func willReason(code packets.ReasonCode) Reason {
 	return WillTooLarge
 }
 
+// limits returns the limits with which the session begins, also if it is not filtered.
+func (c *conn) limits() *authz.Limits { return cmp.Or(c.login.rights.Limits, &authz.Limits{}) }
+
 // hasRate reports whether l holds a client to a rate.
-func hasRate(l authz.Limits) bool { return l.PublishRate > 0 || l.ByteRate > 0 }
+func hasRate(l *authz.Limits) bool { return l.PublishRate > 0 || l.ByteRate > 0 }
 
 // addFilters makes the relay apply the session's rights, if it has any, and read AUTH packets if
 // they are the proxy's.
@@ -153,7 +163,7 @@ func (c *conn) addFilters(pair *relay.Pair) {
 		Denied: s.denied, Renewal: s.renewal().inspection(s),
 	})
 	pair.FilterUp, pair.FilterDown, r.live = up, down, true
-	if r.paced = hasRate(rights.Limits); r.paced {
+	if r.paced = hasRate(c.limits()); r.paced {
 		pair.PaceUp = inspect.NewPace(r.control.Limits)
 	}
 }
@@ -167,7 +177,7 @@ func (c *conn) announceLimits(ack *packets.Connack) (changed bool) {
 	}
 	set := func(p packets.Properties) { ack.Properties, changed = p, true }
 	rights := c.login.rights
-	limits, brokers := rights.Limits, c.link.takes.MaximumPacketSize
+	limits, brokers := c.limits(), c.link.takes.MaximumPacketSize
 	most := brokers
 	if growth := inspect.Growth(rights.Topics); most > 0 {
 		most = max(1, most-min(most, growth))
@@ -225,7 +235,7 @@ func (r *rules) swap(g *authz.Grant) error {
 		return errUnread
 	case !r.keepsWill(next):
 		return errWill
-	case r.level >= 5 && announcesLess(r.control.Limits(), next.Limits):
+	case r.level >= 5 && announcesLess(r.control.Rights().Limits, next.Limits):
 		return errAnnounced
 	case hasRate(next.Limits) && !r.paced:
 		return errUnpaced
@@ -254,7 +264,7 @@ func (r *rules) keepsWill(next inspect.Rights) bool {
 		return false
 	}
 	will, err := inspect.Will(next.ACL, next.Topics, *r.will)
-	if _, over := inspect.WillLimit(next.Limits, r.level, *r.will); over != nil {
+	if _, over := inspect.WillLimit(*next.Limits, r.level, *r.will); over != nil {
 		return false
 	}
 	return err == nil && will.Topic == old.Topic && string(will.Properties) == string(old.Properties)
@@ -262,7 +272,7 @@ func (r *rules) keepsWill(next inspect.Rights) bool {
 
 // announcesLess reports whether a CONNACK with the limits next announces less than one with
 // the limits was.
-func announcesLess(was, next authz.Limits) bool {
+func announcesLess(was, next *authz.Limits) bool {
 	return next.MaxPacket > 0 && (was.MaxPacket == 0 || next.MaxPacket < was.MaxPacket) ||
 		next.MostQoS() < was.MostQoS() || was.MayRetain() && !next.MayRetain()
 }

@@ -20,7 +20,7 @@ type fromClient struct {
 }
 
 // limits returns the limits for the packet at hand.
-func (c *fromClient) limits() limits { return limits{&c.subscriptions, &c.rights.Limits} }
+func (c *fromClient) limits() limits { return limits{&c.subscriptions, c.rights.Limits} }
 
 // load takes over the rights that are in force.
 func (c *fromClient) load() {

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -63,9 +64,10 @@ var (
 func (c *Control) begin(s *Session) {
 	c.unknown = s.Resumed
 	c.up.allowed, c.down.allowed = s.Broker.TopicAliasMaximum > 0, s.Client.TopicAliasMaximum > 0
-	c.set(&Rights{ACL: s.ACL, Topics: s.Topics, Limits: s.Limits})
+	c.set(&Rights{ACL: s.ACL, Topics: s.Topics, Limits: cmp.Or(s.Limits, &authz.Limits{})})
 }
 
+// set makes r the rights in force. Its limits are not nil.
 func (c *Control) set(r *Rights) {
 	c.up.unread = c.up.unread || r.none()
 	c.down.unread = c.down.unread || r.Topics == nil
@@ -76,7 +78,7 @@ func (c *Control) set(r *Rights) {
 func (c *Control) Rights() *Rights { return c.rights.Load() }
 
 // Limits returns the limits in force. It may be called from any goroutine after New.
-func (c *Control) Limits() authz.Limits { return c.rights.Load().Limits }
+func (c *Control) Limits() authz.Limits { return *c.rights.Load().Limits }
 
 // Swap makes next decide about every packet that is decided on from now on, whole packets in
 // both directions. It refuses, and changes nothing, if the client has a subscription that next
@@ -84,6 +86,7 @@ func (c *Control) Limits() authz.Limits { return c.rights.Load().Limits }
 // known, it refuses unless next allows all that was allowed before and keeps the topics where
 // they are. Swap may be called from any goroutine after New.
 func (c *Control) Swap(next Rights) error {
+	next.Limits = cmp.Or(next.Limits, &authz.Limits{})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.allowed(&next, c.rights.Load()); err != nil {

@@ -90,7 +90,7 @@ func TestSwapNamesTheLimit(t *testing.T) {
 	for limit, limits := range map[string]authz.Limits{"subscriptions is 1": {Subscriptions: 1}, "max_qos is 0": {MaxQoS: &none}} {
 		up, _, c, _ := limited(t, 4, `{"subscriptions":5}`)
 		mustFeed(t, up, subscribe(4, packets.SUBSCRIBE, "a", "b"))
-		if err := c.Swap(inspect.Rights{Limits: limits}); err == nil || !strings.HasSuffix(err.Error(), ": the limit "+limit) {
+		if err := c.Swap(inspect.Rights{Limits: &limits}); err == nil || !strings.HasSuffix(err.Error(), ": the limit "+limit) {
 			t.Errorf("%+v: %v", limits, err)
 		}
 	}

@@ -15,7 +15,7 @@ type Session struct {
 	// ACL, Topics and Limits are the [Rights] with which the session begins.
 	ACL    *authz.BoundACL
 	Topics *topicmap.Bound
-	Limits authz.Limits
+	Limits *authz.Limits
 	// Resumed is set if the broker has kept a session of the client, and with it subscriptions.
 	Resumed bool
 	// Control, if not nil, changes the rights later.

@@ -19,7 +19,7 @@ func limited(t testing.TB, level byte, text string) (up, down *inspect.Filter, l
 	if err != nil {
 		t.Fatal(err)
 	}
-	up, down = inspect.New(inspect.Session{Level: level, Limits: l, Control: limits, Denied: func(d inspect.Denied) {
+	up, down = inspect.New(inspect.Session{Level: level, Limits: &l, Control: limits, Denied: func(d inspect.Denied) {
 		*reported = append(*reported, fmt.Sprintf("%v %s: %s", d.Type, d.Topic, d.Reason))
 	}})
 	return up, down, limits, reported
@@ -31,7 +31,7 @@ func setLimits(t testing.TB, control *inspect.Control, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := control.Swap(inspect.Rights{Limits: l}); err != nil {
+	if err := control.Swap(inspect.Rights{Limits: &l}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -211,7 +211,7 @@ func TestUnsubscribeThatIsTooLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up, _ := inspect.New(inspect.Session{Level: 5, Limits: limits, Topics: pumpMap(t), Broker: inspect.Limits{MaximumPacketSize: 64}})
+	up, _ := inspect.New(inspect.Session{Level: 5, Limits: &limits, Topics: pumpMap(t), Broker: inspect.Limits{MaximumPacketSize: 64}})
 	feed(up, subscribe(5, packets.SUBSCRIBE, "v1/devices/me/a"), 100)
 	pass, back, err := feed(up, subscribe(5, packets.UNSUBSCRIBE, "v1/devices/me/a", "v1/devices/me/b", "v1/devices/me/c"), 100)
 	if pass != "" || back == "" || err != nil {

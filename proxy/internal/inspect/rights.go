@@ -19,9 +19,9 @@ type Rights struct {
 	ACL *authz.BoundACL
 	// Topics maps the device's topics to the broker's and back. Nil leaves them as they are.
 	Topics *topicmap.Bound
-	// Limits bound what the device may send. The rates among them are not applied by the
-	// filters; see [Control.Limits].
-	Limits authz.Limits
+	// Limits, if not nil, bound what the device may send. The rates among them are not applied
+	// by the filters; see [Control.Limits].
+	Limits *authz.Limits
 }
 
 // none reports whether topics pass as they are.
