@@ -67,6 +67,7 @@
 //
 //	existing_broker        Mosquitto: credentials, refusals, outages, versions
 //	several_brokers        brokers that die, freeze or never answer
+//	replicas               several proxies that share what is withdrawn
 //	load_balancer          the PROXY protocol from HAProxy and to the broker
 //
 // Attacks and overload:

@@ -99,6 +99,31 @@ func (l *List) Len() int {
 	return len(l.denials)
 }
 
+// Denial is a denial in an answer of [List.All].
+type Denial struct {
+	authz.Revocation
+	Until  time.Time
+	Follow bool // see the package comment
+}
+
+// All returns the denials in force, in no order.
+func (l *List) All() []Denial {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.purge(time.Now())
+	all := make([]Denial, 0, len(l.denials))
+	for r, d := range l.denials {
+		all = append(all, Denial{r, d.until, d.follow})
+	}
+	return all
+}
+
+// Has reports whether a denial of exactly what r names is in force.
+func (l *List) Has(r authz.Revocation) bool {
+	_, ok := l.find(r.Canonical())
+	return ok
+}
+
 // Before returns an [authz.Authorizer] that refuses what is denied and passes every other
 // request to next. Its denials have the reason [authz.Revoked].
 func (l *List) Before(next authz.Authorizer) authz.Authorizer { return guarded{l, next} }

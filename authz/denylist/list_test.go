@@ -387,3 +387,27 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestDenialsInForceAreListed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := Open(filepath.Join(t.TempDir(), "denials.jsonl"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pump, valve := authz.Revocation{Subject: "pump"}, authz.Revocation{TokenID: "valve"}
+		until := time.Now().Add(time.Hour)
+		for r, end := range map[authz.Revocation]time.Time{pump: time.Now().Add(time.Minute), valve: until} {
+			if err := l.Deny(r, end, r == valve); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		all := l.All()
+		if len(all) != 1 || all[0].Revocation != valve || !all[0].Until.Equal(until) || !all[0].Follow {
+			t.Errorf("in force: %v", all)
+		}
+		if l.Has(pump) || !l.Has(valve) {
+			t.Errorf("pump is denied: %t, valve: %t, want the valve alone", l.Has(pump), l.Has(valve))
+		}
+	})
+}

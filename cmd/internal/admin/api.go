@@ -24,6 +24,9 @@ type API struct {
 	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
+	// KickSubject ends the sessions of a subject with proxy.ErrKicked, here and on all other
+	// replicas. It returns how many have ended here.
+	KickSubject func(subject string) int
 	// Withdraw removes the answers that the withdrawal names from the caches and, if the
 	// withdrawal asks for it, denies the token. It returns how many entries it has removed. Its
 	// error may be [ErrFull].
@@ -41,6 +44,7 @@ func (a *API) mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
 	mux.HandleFunc("GET /v1/sessions", a.sessions)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", a.kick)
+	mux.HandleFunc("DELETE /v1/sessions", a.kickSubject)
 	mux.HandleFunc("POST /v1/revocations", a.revoke)
 	mux.HandleFunc("DELETE /v1/cache", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]int{"entries": a.Purge()})
@@ -138,6 +142,17 @@ func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// kickSubject ends the sessions of the subject in the query.
+func (a *API) kickSubject(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	subject := q.Get("subject")
+	if len(q) != 1 || subject == "" || len(subject) > maxSubject {
+		problem.Write(w, http.StatusBadRequest, fmt.Sprintf("name the device as ?subject=NAME, with at most %d bytes, and nothing else", maxSubject))
+		return
+	}
+	writeJSON(w, map[string]int{"sessions": a.KickSubject(subject)})
 }
 
 // Withdrawal is a request to POST /v1/revocations.

@@ -52,6 +52,11 @@ func (f *fakeProxy) handler() http.Handler {
 			f.clients, f.cause = slices.DeleteFunc(f.clients, match), cause
 			return before - len(f.clients)
 		},
+		KickSubject: func(subject string) int {
+			before := len(f.clients)
+			f.clients = slices.DeleteFunc(f.clients, func(c *proxy.Client) bool { return c.Subject() == subject })
+			return before - len(f.clients)
+		},
 		Withdraw: func(w Withdrawal) (int, error) {
 			f.asked = append(f.asked, w)
 			return 3, f.full
@@ -118,6 +123,22 @@ func TestSessionsAreListedAndFiltered(t *testing.T) {
 		if status, _ := call(h, "GET", "/v1/sessions?limit="+bad, ""); status != 400 {
 			t.Errorf("limit %s: status %d", bad, status)
 		}
+	}
+}
+
+func TestSubjectIsKicked(t *testing.T) {
+	f := newFakeProxy()
+	h := f.handler()
+	for _, query := range []string{"", "?subject=", "?client_id=a", "?subject=beta&client_id=b", "?subject=" + strings.Repeat("x", 257)} {
+		if status, body := call(h, "DELETE", "/v1/sessions"+query, ""); status != 400 || len(f.clients) != 2 {
+			t.Errorf("%q: status %d, %s; %d sessions are left, want 2", query, status, body, len(f.clients))
+		}
+	}
+	if status, body := call(h, "DELETE", "/v1/sessions?subject=beta", ""); status != 200 || body != "{\"sessions\":1}\n" {
+		t.Errorf("status %d, %s", status, body)
+	}
+	if len(f.clients) != 1 || f.clients[0].Subject() != "alpha" {
+		t.Errorf("%d sessions are left, want that of alpha", len(f.clients))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config/schema"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
@@ -26,6 +27,7 @@ func (c *checker) all() {
 	c.guard()
 	c.upstream()
 	c.telemetry()
+	c.replicas()
 	c.dataFiles()
 }
 
@@ -244,6 +246,29 @@ func (c *checker) telemetry() {
 		t.Path = ""
 	}
 }
+
+// replicas reports a bus that cannot work.
+func (c *checker) replicas() {
+	const path = "replicas"
+	r := c.Replicas
+	switch {
+	case c.report.FaultyWithin(path):
+	case !r.Enabled() && (r.SecretFile != "" || r.Name != "" || r.Username != "" || r.PasswordFile != ""):
+		c.report.Fault(path+".bus", "is none, so that the other keys of this section have no effect; set bus: mqtt, or remove them")
+	case !r.Enabled():
+	case c.Upstream.Bundled() && !c.report.FaultyWithin("upstream.servers"):
+		c.report.Fault(path+".bus", "is mqtt, which needs a broker that several proxies share, and the bundled one belongs to this proxy alone; set upstream.servers, or remove the section")
+	case r.SecretFile == "":
+		c.report.Fault(path+".secret_file", "is missing; name a file with a secret of 32 bytes or more that all proxies share")
+	case len(r.Name) > maxReplicaName || strings.ContainsFunc(r.Name, unicode.IsControl):
+		c.report.Fault(path+".name", fmt.Sprintf("is not a name of at most %d bytes without control characters; write a shorter one", maxReplicaName))
+	case r.PasswordFile != "" && r.Username == "":
+		c.report.Fault(path+".username", "is missing; a password needs a user name, so set both or none")
+	}
+}
+
+// maxReplicaName is the length of the longest name of a replica, in bytes.
+const maxReplicaName = 64
 
 // dataFiles reports files that the proxy would write for two purposes.
 func (c *checker) dataFiles() {

@@ -23,6 +23,7 @@ type Config struct {
 	Log       Log        `yaml:"log"`
 	Shutdown  Shutdown   `yaml:"shutdown"`
 	Telemetry Telemetry  `yaml:"telemetry"`
+	Replicas  Replicas   `yaml:"replicas"`
 	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"drop the right to use files that the process does not need, where the system supports it (Linux, Landlock)"`
 
 	// Origins says where the values were set. Its Files do not include certificates, which are
@@ -330,3 +331,16 @@ type Postgres struct {
 	DSNFile     string `yaml:"dsn_file" type:"path" required:"true" doc:"file with the connection string of the PostgreSQL database that stores telemetry, read at each connect"`
 	Connections int    `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections that write; as many again are opened for readers when they are needed"`
 }
+
+// Replicas connects this proxy to the others of an installation.
+type Replicas struct {
+	Bus          string `yaml:"bus" default:"none" oneof:"none|mqtt" required:"true" doc:"how several proxies tell each other what is withdrawn: not at all, or through the brokers in upstream.servers, which must speak MQTT 5.0"`
+	SecretFile   string `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that all of them share"`
+	Topic        string `yaml:"topic" default:"mqtt-auth-proxy/bus" required:"true" doc:"topic of the bus; the same for all of them, and not for devices"`
+	Name         string `yaml:"name" doc:"name of this proxy for the others; the name of the machine when empty"`
+	Username     string `yaml:"username" doc:"user name with which the proxy itself connects to the brokers; none is sent when empty"`
+	PasswordFile string `yaml:"password_file" type:"path" doc:"file with the password for it, read at each connect"`
+}
+
+// Enabled reports whether there is a bus.
+func (r Replicas) Enabled() bool { return r.Bus == "mqtt" }

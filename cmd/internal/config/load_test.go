@@ -100,6 +100,7 @@ func embedded(data string) *Config {
 		Admin:     Admin{Address: "127.0.0.1:9883", TokenFile: filepath.Join(data, "admin-token")},
 		Log:       Log{Level: "info", LinesPerSecond: 10},
 		Shutdown:  Shutdown{Delay: none, Drain: 30 * time.Second, Spread: 10 * time.Second},
+		Replicas:  Replicas{Bus: "none", Topic: "mqtt-auth-proxy/bus"},
 		Sandbox:   "auto",
 		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20},
 	}
@@ -215,6 +216,7 @@ func full(work string) *Config {
 		Admin:    Admin{Address: ":9000", TokenFile: at("state/token-of-the-admin"), PushSecretFile: at("pushed")},
 		Log:      Log{Level: "debug", Format: "console", LinesPerSecond: 50},
 		Shutdown: Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
+		Replicas: Replicas{Bus: "mqtt", SecretFile: at("bus-secret"), Topic: "proxies/bus", Name: "proxy-1", Username: "proxy", PasswordFile: at("bus-password")},
 		Sandbox:  "off",
 		Telemetry: Telemetry{Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true,
 			Postgres: &Postgres{DSNFile: at("database"), Connections: 7}},

@@ -195,6 +195,13 @@ telemetry:
   durability: sync # default
   min_free: 64MiB # default
   strict_json: false # default
+replicas:
+  bus: none # default
+  secret_file: '' # default
+  topic: mqtt-auth-proxy/bus # default
+  name: '' # default
+  username: '' # default
+  password_file: '' # default
 sandbox: auto # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
@@ -23,7 +24,15 @@ type State struct {
 	Certificates func() []Certificate
 	Brokers      func() []pool.Status
 	Sources      func(SourceMetrics)
-	Bundled      func() (b Bundled, ok bool) // false if there is no bundled broker
+	Bundled      func() (b Bundled, ok bool)  // false if there is no bundled broker
+	Replicas     func() (r Replicas, ok bool) // false without a bus
+}
+
+// Replicas describes the other replicas and the bus.
+type Replicas struct {
+	Heard   []replicas.Peer
+	Servers []replicas.Server
+	Stats   replicas.Stats
 }
 
 // Config describes the configuration in force.
@@ -119,6 +128,11 @@ func (s State) collect(e emitter) {
 	}
 	if s.Sources != nil {
 		s.Sources(SourceMetrics{emitter: e})
+	}
+	if s.Replicas != nil {
+		if r, ok := s.Replicas(); ok {
+			e.replicas(r)
+		}
 	}
 	if s.Bundled != nil {
 		if b, ok := s.Bundled(); ok {

@@ -67,7 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	startAtZero(m.reloads, ReloadApplied, ReloadUnchanged, ReloadFailed)
 	startAtZero(m.tokenFileReloads, tokenFileAccepted, tokenFileRejected)
-	startAtZero(m.revocations, BySource, ByAdmin)
+	startAtZero(m.revocations, BySource, ByAdmin, ByReplica)
 	return m
 }
 

@@ -69,9 +69,9 @@ func (o *Observer) TokenFileReloaded(accepted bool) {
 }
 
 // Where a revocation can come from.
-const BySource, ByAdmin = "source", "admin"
+const BySource, ByAdmin, ByReplica = "source", "admin", "replica"
 
-// Revoked counts n revocations by BySource or ByAdmin.
+// Revoked counts n revocations by BySource, ByAdmin or ByReplica.
 func (o *Observer) Revoked(by string, n int) {
 	o.metrics.revocations.WithLabelValues(by).Add(float64(n))
 }

@@ -40,7 +40,7 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 		return side, faultAt(c, "admin.token_file", err)
 	}
 	side.inputs.add(c.Admin.PushSecretFile)
-	if side.pushSecret, err = pushSecret(c.Admin.PushSecretFile); err != nil {
+	if side.pushSecret, err = sharedSecret(c.Admin.PushSecretFile); err != nil {
 		return side, faultAt(c, "admin.push_secret_file", err)
 	}
 	return side, nil
@@ -61,12 +61,12 @@ func (a *adminSide) readToken(path string, old *generation) (err error) {
 	return err
 }
 
-// minPushSecret is the length of the shortest push secret that is accepted, in bytes.
-const minPushSecret = 32
+// minSecret is the length of the shortest secret that is accepted, in bytes.
+const minSecret = 32
 
-// pushSecret reads the secret with which token services sign pushes. Without a file it is
-// empty.
-func pushSecret(path string) (string, error) {
+// sharedSecret reads a secret that the proxy shares with others: the one with which token services
+// sign pushes, or that of the bus. Without a file it is empty.
+func sharedSecret(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
@@ -75,8 +75,8 @@ func pushSecret(path string) (string, error) {
 		return "", err
 	}
 	secret := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
-	if len(secret) < minPushSecret {
-		return "", fmt.Errorf("%s: %d bytes are too few, use %d or more", path, len(secret), minPushSecret)
+	if len(secret) < minSecret {
+		return "", fmt.Errorf("%s: %d bytes are too few, use %d or more", path, len(secret), minSecret)
 	}
 	return secret, nil
 }
@@ -99,13 +99,14 @@ func (s *Service) openHTTP() {
 // api returns what the admin side can do with the service.
 func (s *Service) api() *admin.API {
 	return &admin.API{
-		Status:   s.status,
-		Sessions: s.server.Sessions,
-		Kick:     s.server.Kick,
-		Withdraw: s.withdraw,
-		Save:     s.denials.Save,
-		Purge:    s.purge,
-		Reload:   func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
+		Status:      s.status,
+		Sessions:    s.server.Sessions,
+		Kick:        s.server.Kick,
+		Withdraw:    s.withdraw,
+		KickSubject: s.kickSubject,
+		Save:        s.denials.Save,
+		Purge:       s.purgeAll,
+		Reload:      func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
 	}
 }
 

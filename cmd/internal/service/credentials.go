@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
@@ -28,7 +30,13 @@ func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error
 		if err := s.current.Load().checkCertificate(r.Client); err != nil {
 			return &proxy.RefusedError{Reason: proxy.Reason(authz.Revoked), Err: err}
 		}
-		return creds.rewrite(r)
+		if err := creds.rewrite(r); err != nil {
+			return err
+		}
+		if s.replicas != nil && strings.HasPrefix(r.Out.ClientID, replicas.ClientIDPrefix) {
+			return &proxy.RefusedError{Reason: proxy.ClientIDNotUsable, Err: errBusClientID}
+		}
+		return nil
 	}
 }
 

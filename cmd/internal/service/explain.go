@@ -83,13 +83,14 @@ func (p *Plan) explainRules(q TopicQuestion, a *TopicAnswer) (allowed bool, err 
 // decidingRule finds the rule of topics.acl that decides: the first one that makes the
 // remaining rules irrelevant.
 func (p *Plan) decidingRule(q TopicQuestion, ask func(*authz.ACL) (bool, error)) (string, error) {
-	t := p.Topics
-	for n := range len(t.ACL) + 1 {
+	c := *p.Config
+	t := &c.Topics
+	for n := range len(p.Topics.ACL) + 1 {
 		t.ACL = p.Topics.ACL[:n]
 		var answers [2]bool
 		for i, rest := range []string{"deny", "defer"} {
 			t.ACLNoMatch = rest
-			acl, err := newACL(t)
+			acl, err := newACL(&c)
 			if err != nil {
 				return "", err
 			}
@@ -99,6 +100,8 @@ func (p *Plan) decidingRule(q TopicQuestion, ask func(*authz.ACL) (bool, error))
 		}
 		switch {
 		case answers[0] != answers[1]:
+		case n == 0 && q.Topic == busTopic(&c):
+			return "it is the topic of the bus, see replicas.topic, which is closed to devices", nil
 		case n == 0:
 			return "it is not a valid topic", nil
 		case !answers[0] && p.reserved(q):

@@ -66,7 +66,10 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 	if t := c.Telemetry.Postgres; t != nil && c.Upstream.Bundled() {
 		report("telemetry.postgres.dsn_file", postgres.CheckDSN(t.DSNFile))
 	}
-	p.parseTopics(c.Topics, c.Upstream.Bundled(), report)
+	if c.Replicas.Enabled() {
+		report("replicas.topic", checkBusTopic(c.Replicas.Topic))
+	}
+	p.parseTopics(c, report)
 	if n := c.Limits.Session.MaxPacket; n > 0 {
 		report("limits.session.max_packet", new(authz.Limits).ParseLimit("max_packet", strconv.FormatInt(n, 10)))
 	}

@@ -51,7 +51,8 @@ listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 auth: {sources: [{file: {path: %q}}, {passwd: {path: %q, format: htpasswd}}, {postgres: {dsn_file: %q, query: "SELECT subject FROM devices WHERE token = @token_sha256", notify: tokens}}]}
 upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
-`, emptyTokenFile(t), htpasswd(t, "pump-7"), dsn),
+replicas: {bus: mqtt, secret_file: %q}
+`, emptyTokenFile(t), htpasswd(t, "pump-7"), dsn, secret),
 	} {
 		s, _ := startService(t, yaml)
 		if status, body := call(t, s, http.MethodPost, "/v1/reload", ""); status != http.StatusOK {

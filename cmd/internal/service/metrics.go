@@ -29,7 +29,8 @@ func (s *Service) metricState() observe.State {
 			m.Passwords(s.workers.Stats())
 			s.current.Load().sources.collect(m)
 		},
-		Bundled: s.bundledState,
+		Bundled:  s.bundledState,
+		Replicas: s.replicasState,
 	}
 }
 

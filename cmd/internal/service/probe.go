@@ -28,6 +28,7 @@ func (p *Plan) Probe() error {
 	p.probeListeners(report)
 	p.probeSources(report)
 	p.probeAdmin(report)
+	p.probeReplicas(report)
 	p.probeData(report)
 	if p.servers != nil {
 		_, err := newBrokers(p, pool.Trace{}, nil)
@@ -64,8 +65,18 @@ func (p *Plan) probeAdmin(report func(key string, err error)) {
 		_, err := admin.EnsureToken(p.Admin.TokenFile)
 		report("admin.token_file", err)
 	}
-	_, err := pushSecret(p.Admin.PushSecretFile)
+	_, err := sharedSecret(p.Admin.PushSecretFile)
 	report("admin.push_secret_file", err)
+}
+
+func (p *Plan) probeReplicas(report func(key string, err error)) {
+	if !p.Replicas.Enabled() {
+		return
+	}
+	_, err := sharedSecret(p.Replicas.SecretFile)
+	report("replicas.secret_file", err)
+	_, err = busPassword(p.Replicas.PasswordFile)
+	report("replicas.password_file", err)
 }
 
 // probeData reads the files that the proxy itself has written to the data directory.

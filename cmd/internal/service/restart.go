@@ -26,6 +26,13 @@ func needsRestart(now, next *config.Config) error {
 	}
 	refuse("limits.write_timeout", now.Limits.WriteTimeout != next.Limits.WriteTimeout)
 	refuse("log.format", now.Log.Format != next.Log.Format)
+	was, is := now.Replicas, next.Replicas
+	refuse("replicas.bus", was.Bus != is.Bus)
+	refuse("replicas.secret_file", was.SecretFile != is.SecretFile)
+	refuse("replicas.topic", was.Topic != is.Topic)
+	refuse("replicas.name", was.Name != is.Name)
+	refuse("replicas.username", was.Username != is.Username)
+	refuse("replicas.password_file", was.PasswordFile != is.PasswordFile)
 	refuse("upstream.servers", withBundled != next.Upstream.Bundled())
 	if withBundled {
 		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)

@@ -11,7 +11,7 @@ import (
 )
 
 // madeAtTheStart are the sections of which parts are made once, when the program starts.
-var madeAtTheStart = []string{"data", "sandbox", "log.", "telemetry."}
+var madeAtTheStart = []string{"data", "sandbox", "log.", "telemetry.", "replicas."}
 
 // changesWhileRunning are keys in those sections that a reload nevertheless changes.
 var changesWhileRunning = map[string]bool{"log.level": true, "log.lines_per_second": true}

@@ -17,6 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -34,6 +35,7 @@ type Service struct {
 	bundled     *bundledBroker // nil with external brokers
 	demo        *demo          // nil unless this is a first start
 	denials     *denylist.List
+	replicas    *replicas.Replicas // nil without a bus
 	workers     *passwordhash.Workers
 	clientIDKey []byte
 	memory      host.MemoryGuard
@@ -85,6 +87,9 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s.background(ctx, "memory", func(ctx context.Context) {
 		s.memory.Run(ctx, func() host.MemoryLimit { return host.MemoryLimit(s.current.Load().config.Limits.Memory) })
 	})
+	if s.replicas != nil {
+		s.background(ctx, "replicas", s.replicas.Run)
+	}
 	s.background(ctx, "denials", func(ctx context.Context) { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
 	s.background(ctx, "systemd", func(ctx context.Context) { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
@@ -109,6 +114,9 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 		return err
 	}
 	if s.denials, err = denylist.Open(filepath.Join(c.Data, denialsFile)); err != nil {
+		return err
+	}
+	if err := s.openReplicas(c); err != nil {
 		return err
 	}
 	s.openServer()

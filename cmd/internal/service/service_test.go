@@ -322,17 +322,17 @@ func TestShellWord(t *testing.T) {
 
 func TestPushSecretFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
-	if secret, err := pushSecret(""); secret != "" || err != nil {
+	if secret, err := sharedSecret(""); secret != "" || err != nil {
 		t.Errorf("without a file: %d bytes, %v", len(secret), err)
 	}
-	if _, err := pushSecret(path); err == nil {
+	if _, err := sharedSecret(path); err == nil {
 		t.Error("a missing file is accepted")
 	}
 	for content, ok := range map[string]bool{strings.Repeat("k", 32) + "\n": true, strings.Repeat("k", 31) + "\n": false} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if secret, err := pushSecret(path); (err == nil) != ok || ok && len(secret) != 32 {
+		if secret, err := sharedSecret(path); (err == nil) != ok || ok && len(secret) != 32 {
 			t.Errorf("%d bytes: %v", len(content), err)
 		}
 	}

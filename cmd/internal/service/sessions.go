@@ -121,6 +121,7 @@ func (s *Service) cutSessions(server upstream.Server) {
 // revoked counts and logs what a source has revoked. The proxy has ended the sessions.
 func (s *Service) revoked(all []authz.Revocation, sessions int) {
 	s.observer.Revoked(observe.BySource, len(all))
+	s.shareRevoked(all)
 	if len(all) > 1 {
 		s.Log.Info("revoked", zap.Int("tokens", len(all)), zap.Int("sessions", sessions))
 		return

@@ -19,6 +19,7 @@ type status struct {
 	PasswordFiles []tokenFileStatus   `json:"password_files,omitempty"`
 	Certificates  []certificateStatus `json:"certificates,omitempty"`
 	Upstream      []brokerStatus      `json:"upstream,omitempty"`
+	Replicas      *replicasStatus     `json:"replicas,omitempty"`
 	Config        configStatus        `json:"config"`
 	LastReload    *reloadStatus       `json:"last_reload,omitempty"`
 }
@@ -68,6 +69,7 @@ func (s *Service) status() any {
 		st.Ready, st.NotReady = false, err.Error()
 	}
 	st.Upstream = in.upstream.status()
+	st.Replicas = s.replicasStatus()
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()

@@ -3,6 +3,7 @@ package service
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
@@ -10,8 +11,9 @@ import (
 )
 
 // parseTopics makes the topic map and the topic rules of the config.
-func (p *Plan) parseTopics(t config.Topics, bundled bool, report func(key string, err error)) {
+func (p *Plan) parseTopics(c *config.Config, report func(key string, err error)) {
 	const own = "has no effect with the bundled broker, which knows its devices by their connection; remove it, or set upstream.servers"
+	t, bundled := c.Topics, c.Upstream.Bundled()
 	switch {
 	case bundled && len(t.Map) > 0:
 		report("topics.map", errors.New(own))
@@ -20,23 +22,27 @@ func (p *Plan) parseTopics(t config.Topics, bundled bool, report func(key string
 	case bundled && t.Forbidden != "":
 		report("topics.forbidden", errors.New(own))
 	case len(t.Map) > 0 || t.Preset != "" || t.Forbidden != "": // a map without rules forbids, too
-		p.topics = compileMap(t, report)
+		p.topics = compileMap(c, report)
 	}
 	if t.ACL != nil {
 		var err error
-		p.acl, err = newACL(t)
+		p.acl, err = newACL(c)
 		report("topics.acl", err)
 	}
 }
 
 // compileMap returns the map, or reports what is wrong with its rules.
-func compileMap(t config.Topics, report func(key string, err error)) *topicmap.Map {
+func compileMap(c *config.Config, report func(key string, err error)) *topicmap.Map {
+	t := c.Topics
 	o := topicmap.Options{RefuseUnmapped: t.Unmapped == "refuse", Forbidden: t.Forbidden}
 	for _, r := range t.Map {
 		o.Rules = append(o.Rules, topicmap.Rule{Device: r.Device, Broker: r.Broker})
 	}
 	preset, refused, _ := topicmap.Preset(t.Preset)
 	o.Rules, o.Refused = append(o.Rules, preset...), refused
+	if bus := busTopic(c); bus != "" && len(o.Rules) > 0 {
+		o.Refused = append(slices.Clip(o.Refused), bus)
+	}
 	m, err := topicmap.Compile(o)
 	for _, err := range joined(err) {
 		key := "topics.map"
@@ -71,7 +77,9 @@ func joined(err error) []error {
 	return []error{err}
 }
 
-func newACL(t config.Topics) (*authz.ACL, error) {
+// newACL makes the topic rules of the config. They do not let a device publish to the bus.
+func newACL(c *config.Config) (*authz.ACL, error) {
+	t := c.Topics
 	rest := authz.DenyRest
 	if t.ACLNoMatch == "defer" {
 		rest = authz.DeferRest
@@ -89,13 +97,19 @@ func newACL(t config.Topics) (*authz.ACL, error) {
 		}
 		rules = append(rules, rule)
 	}
-	return authz.NewACL(rest, rules...)
+	acl, err := authz.NewACL(rest, rules...)
+	bus := busTopic(c)
+	if err != nil || bus == "" {
+		return acl, err
+	}
+	closed := authz.Rule{Deny: true, Publish: true, Topics: []string{bus}}
+	return authz.NewACL(rest, append([]authz.Rule{closed}, rules...)...)
 }
 
 // topicWarnings returns the rules of the map whose broker side is the same for all devices, and
 // those that never decide.
 func topicWarnings(c *config.Config) (all []config.Fault) {
-	m, own := compileMap(c.Topics, func(string, error) {}), len(c.Topics.Map)
+	m, own := compileMap(c, func(string, error) {}), len(c.Topics.Map)
 	if m == nil {
 		return nil
 	}

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"net"
 	"reflect"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 // brokers are the external brokers, one or several.
 type brokers struct {
 	pool *pool.Pool
+	dial func(context.Context, upstream.Server) (net.Conn, error)
 	tls  *upstream.TLS
 	stop context.CancelFunc // ends the probes; nil before they started
 }
@@ -57,7 +59,7 @@ func newBrokers(p *Plan, trace pool.Trace, previous *brokers) (*brokers, error) 
 	if previous != nil {
 		o.Previous = previous.pool
 	}
-	return &brokers{pool: pool.New(o), tls: secure}, nil
+	return &brokers{pool: pool.New(o), dial: o.Dial, tls: secure}, nil
 }
 
 func poolOptions(c config.Upstream, trace pool.Trace) pool.Options {
@@ -96,9 +98,12 @@ func (b *brokers) begin(old *brokers, in *Service) {
 	if b == nil || b == old {
 		return
 	}
+	var servers []upstream.Server
 	for _, s := range b.pool.Status() {
 		in.observer.ExpectServer(s.Server)
+		servers = append(servers, s.Server)
 	}
+	in.replicas.Connect(servers)
 	ctx, stop := context.WithCancel(context.Background())
 	b.stop = stop
 	in.background(ctx, "brokers", b.pool.Run)

@@ -11,6 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 )
 
 // withdraw performs a withdrawal by the admin side: it denies the token if the request asks for
@@ -19,6 +20,7 @@ import (
 func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	s.swap.RLock()
 	defer s.swap.RUnlock()
+	shared := replicas.Withdrawal{Revocation: w.Revocation}
 	if w.Deny {
 		until, follow := w.Until, false
 		if until.IsZero() {
@@ -30,7 +32,9 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 		case err != nil:
 			return 0, err
 		}
+		shared.Until, shared.Follow = until, follow
 	}
+	s.replicas.Withdraw(shared)
 	entries = s.current.Load().sources.forget(w.Revocation)
 	s.observer.Revoked(observe.ByAdmin, 1)
 	s.Log.Info("revoked", zap.String("by", "admin"), withdrawnField(w.Revocation), zap.Bool("deny", w.Deny),

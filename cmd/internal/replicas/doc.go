@@ -1,0 +1,35 @@
+// Package replicas lets several proxies act as one where tokens are withdrawn: what one of them
+// revokes, kicks or forgets, all of them do. They talk through the MQTT broker that they all use
+// anyway, on a topic of their own, the bus.
+//
+//	r, err := replicas.New(replicas.Options{Name: "proxy-1", Secret: secret, Topic: topic, ...})
+//	...
+//	go r.Run(ctx)
+//	r.Connect(servers)
+//	...
+//	r.Withdraw(replicas.Withdrawal{Revocation: authz.Revocation{Subject: "pump-7"}})
+//
+// # Messages
+//
+// A message is a JSON object that is encrypted and authenticated with AES-256-GCM. The key is
+// derived from the secret and the topic with HKDF-SHA-256 (RFC 5869), so that a client of the
+// broker that can read or write the topic learns nothing and can do nothing. Tokens are not in
+// messages, only their SHA-256 digests. Each message has the name of its sender, a random number
+// of the sender's process, which is its instance, a count, and the time. A message counts once,
+// whichever broker it comes from, and only if its time is within [MaxSkew] of the receiver's
+// clock.
+//
+// # Gaps
+//
+// Each replica sends at least one message every two seconds. A message that was lost is therefore
+// noticed soon, because the count of its sender has a gap. So is a connection that was down. The
+// receiver then catches up: it calls [Options.Recover], in which the program forgets all answers
+// of token sources and asks them about the live sessions, and it asks the other replicas for what
+// they have withdrawn since, and for the denials in force. For that each replica keeps the
+// withdrawals of the last 24 hours, at most 100,000.
+//
+// # Nothing waits for the bus
+//
+// The methods that send return at once. What cannot be sent, because a broker is down or too slow,
+// is dropped and counted. Its number is used up, so the others notice the gap and catch up.
+package replicas
