@@ -95,6 +95,7 @@
 //	imports                which package may import which
 //	keys                   each key of the configuration has an effect
 //	links                  documents link to what exists, and name every package
+//	make                   make integration runs every package that has such tests
 //	skip                   no test is skipped where CI=true
 //	list                   this list is complete
 //	bench                  the tool in the folder bench produces its table

@@ -149,7 +149,7 @@ func (b *bar) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.shown.IsZero() {
-		fmt.Fprint(b.w, "\r\x1b[K")
+		_, _ = fmt.Fprint(b.w, "\r\x1b[K")
 		b.shown = time.Time{}
 	}
 }

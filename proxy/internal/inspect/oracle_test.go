@@ -38,12 +38,14 @@ func checkStream(level byte, down bool, model mapModel, filter *inspect.Filter, 
 			out = out[:min(len(out), len(want))] // the filter may know what to do with the rest
 		}
 		if !reflect.DeepEqual(out, want) && len(out)+len(want) > 0 {
-			return fmt.Errorf("to %s %+v becomes\n%+v, %v, want\n%+v; the filter says %w", name, in, out, outErr, want, err)
+			return fmt.Errorf("to %s %+v becomes\n%+v, %s, want\n%+v; the filter says %s",
+				name, in, out, fmt.Sprint(outErr), want, fmt.Sprint(err))
 		}
 		answers, answersErr := readAll(level, []byte(back), decode)
 		if err == nil && inErr == nil {
 			if err := sameAnswers(answers, wantBack); err != nil || answersErr != nil {
-				return fmt.Errorf("to %s the answers to %+v are %+v, %v: %w", name, in, answers, answersErr, err)
+				return fmt.Errorf("to %s the answers to %+v are %+v, %s: %s",
+					name, in, answers, fmt.Sprint(answersErr), fmt.Sprint(err))
 			}
 		}
 		for _, m := range all {
