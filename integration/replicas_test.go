@@ -55,12 +55,11 @@ func startBusGate(t *testing.T, broker string) *busGate {
 // pass connects the two sides of one connection.
 func (g *busGate) pass(conn net.Conn, broker string) {
 	defer conn.Close()
-	first := make([]byte, 4096)
-	n, err := conn.Read(first)
+	connect, err := packets.ReadPacket(conn, 64<<10)
 	if err != nil {
 		return
 	}
-	if bytes.Contains(first[:n], []byte("mqtt-auth-proxy-bus-")) && !g.admit(conn) {
+	if bytes.Contains(connect, []byte("mqtt-auth-proxy-bus-")) && !g.admit(conn) {
 		return
 	}
 	up, err := net.Dial("tcp", broker)
@@ -68,7 +67,7 @@ func (g *busGate) pass(conn net.Conn, broker string) {
 		return
 	}
 	defer up.Close()
-	if _, err := up.Write(first[:n]); err != nil {
+	if _, err := up.Write(connect); err != nil {
 		return
 	}
 	go func() {
