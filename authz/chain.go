@@ -40,11 +40,14 @@ func (c Chain) Takes() (all Credentials) {
 func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 	var unsure error
 	var details []string
+	wantPair := false
 	for _, source := range c {
 		g, err := ask(ctx, source, r)
 		switch {
 		case err == nil:
 			return g, nil
+		case errors.Is(err, errNoPair):
+			wantPair = true
 		case errors.Is(err, ErrUnknown):
 			if d, ok := errors.AsType[*Denial](err); ok && d.Detail != "" && !slices.Contains(details, d.Detail) {
 				details = append(details, d.Detail)
@@ -60,6 +63,8 @@ func (c Chain) Authorize(ctx context.Context, r Request) (*Grant, error) {
 	switch {
 	case unsure != nil:
 		return nil, unsure
+	case details == nil && wantPair:
+		return nil, errNoPair
 	case details == nil:
 		return nil, ErrUnknown
 	}
@@ -74,10 +79,14 @@ func ask(ctx context.Context, source Authorizer, r Request) (*Grant, error) {
 	case ok:
 		return source.Authorize(ctx, r)
 	case takes == Pairs:
-		return nil, &Denial{Reason: Unknown, Detail: "no user name and password"}
+		return nil, errNoPair
 	}
 	return nil, ErrUnknown
 }
+
+// errNoPair is the answer for a source that takes only pairs, if the client has sent none.
+// It says more than ErrUnknown only if no other source has said anything.
+var errNoPair = &Denial{Reason: Unknown, Detail: "no user name and password"}
 
 // Notify implements [Notifier]: it watches with every source that is a Notifier. It returns the
 // first error, after all have stopped. If one of them panics, Notify panics in the caller's

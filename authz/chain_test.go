@@ -89,6 +89,16 @@ func TestChainReportsWhyTokenIsUnknown(t *testing.T) {
 	if !ok || d.Reason != authz.Unknown || d.Detail != "not in the file; another issuer" {
 		t.Errorf("the denial is %v", err)
 	}
+	token := authz.Request{Token: authz.NewToken("t")}
+	for want, chain := range map[string]authz.Chain{
+		"not in the file":           {&taker{takes: authz.Pairs}, because("not in the file")},
+		"no user name and password": {because(""), &taker{takes: authz.Pairs}},
+	} {
+		_, err := chain.Authorize(t.Context(), token)
+		if d, ok := errors.AsType[*authz.Denial](err); !ok || d.Reason != authz.Unknown || d.Detail != want {
+			t.Errorf("the denial is %v, want the detail %q", err, want)
+		}
+	}
 }
 
 // notifier is a source that revokes subjects at an interval, or fails.

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -71,7 +72,8 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 	}
 	p.parseTopics(c, report)
 	if n := c.Limits.Session.MaxPacket; n > 0 {
-		report("limits.session.max_packet", new(authz.Limits).ParseLimit("max_packet", strconv.FormatInt(n, 10)))
+		err := new(authz.Limits).ParseLimit("max_packet", strconv.FormatInt(n, 10))
+		report("limits.session.max_packet", errors.Unwrap(err)) // which names no key
 	}
 	for i, source := range c.Auth.Sources {
 		if source == (config.Source{}) {
