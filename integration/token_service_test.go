@@ -37,7 +37,7 @@ func faults() map[string]harness.Reply {
 		"two results":    harness.ReplyJSON(`{"result":"allow","result":"deny"}`),
 		"milliseconds":   harness.ReplyJSON(`{"result":"allow","expire_at":%d}`, time.Now().Add(time.Hour).UnixMilli()),
 		"cut off":        {Status: 200, Header: map[string]string{"Content-Type": "application/json", "Content-Length": "100"}, Body: `{"result":"deny"}`},
-		"unknown limits": harness.ReplyJSON(`{"result":"allow","limits":{"publish_rate":1}}`),
+		"unknown limits": harness.ReplyJSON(`{"result":"allow","limits":{"publishes":1}}`),
 	}
 }
 
