@@ -78,8 +78,8 @@ func (p *postgresSource) logListening(err error) {
 	}
 }
 
-// Open implements source. A query that the database does not accept is an error. A database
-// that cannot be reached is none: devices are told to try again until it can.
+// Open implements source. It returns an error if the database does not accept the query, but not
+// if the database cannot be reached: until it can, devices are refused as unavailable.
 func (p *postgresSource) Open(ctx context.Context, env sourceEnv) error {
 	p.env = env
 	return adviseMigration(p.Source.Open(ctx, env.workers))
