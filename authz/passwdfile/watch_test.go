@@ -51,6 +51,13 @@ func watchFile(t *testing.T, lines []string, test func(t *testing.T, w *watched)
 	})
 }
 
+// tick waits for one check of the file to be over. A sleep alone would end at the same instant as
+// the check begins, and what the test does next could come before it.
+func (w *watched) tick() {
+	time.Sleep(defaultInterval)
+	synctest.Wait()
+}
+
 // want waits a second and then expects these ids to have been revoked since the last time.
 func (w *watched) want(t *testing.T, ids ...string) {
 	t.Helper()
@@ -160,7 +167,7 @@ func TestHalfOfAFileIsNotBelieved(t *testing.T) {
 	})
 	watchFile(t, lines, func(t *testing.T, w *watched) { // a new file that is not complete yet
 		swap(t, w.path, lines[:5]...)
-		time.Sleep(defaultInterval)
+		w.tick()
 		put(t, w.path, lines[:10]...)
 		w.want(t)
 		put(t, w.path, lines...)
@@ -176,7 +183,7 @@ func TestHalfOfAFileIsNotBelieved(t *testing.T) {
 func TestWriteIsWaitedFor(t *testing.T) {
 	watchFile(t, []string{line("a", of("a")), line("b", of("b"))}, func(t *testing.T, w *watched) {
 		put(t, w.path, line("a", of("a")))
-		time.Sleep(defaultInterval)
+		w.tick()
 		put(t, w.path, line("a", of("a")), line("b", of("b")), line("c", of("c")))
 		w.want(t)
 		w.lets(t, "c", of("c"), "")
