@@ -19,8 +19,8 @@ import (
 // API serves the paths below /v1 with these functions, all of which must be set. They may
 // be called from many goroutines.
 type API struct {
-	// Status returns the answer of /v1/status, a value for encoding/json.
-	Status func() any
+	// Status returns the answer of /v1/status.
+	Status func() Status
 	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
 
@@ -42,7 +43,7 @@ type reloader struct {
 	logged string // the faults that were logged last, without those that sources log
 	warned time.Time
 
-	last atomic.Pointer[reloadStatus]
+	last atomic.Pointer[admin.ReloadStatus]
 	good atomic.Pointer[time.Time] // when a reload last had no fault
 }
 
@@ -140,7 +141,7 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
 	news := by != byPoll || changed || textOf(unlogged) != r.logged
 	r.logged = textOf(unlogged)
-	now := &reloadStatus{At: time.Now().UTC(), By: by, Outcome: observe.ReloadUnchanged, Error: s.explain(textOf(err))}
+	now := &admin.ReloadStatus{At: time.Now().UTC(), By: by, Outcome: observe.ReloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
 		now.Outcome = observe.ReloadFailed

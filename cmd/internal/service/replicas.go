@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
@@ -196,39 +197,17 @@ func (s *Service) shareRevoked(all []authz.Revocation) {
 // errBusClientID is why a device may not have the client id of a replica at the broker.
 var errBusClientID = errors.New("client ids at the broker that begin with " + replicas.ClientIDPrefix + " belong to the proxies themselves")
 
-// replicasStatus is the section replicas of /v1/status.
-type replicasStatus struct {
-	Bus      string          `json:"bus"`
-	Name     string          `json:"name"`
-	Servers  []busStatus     `json:"servers"`
-	Heard    []replicaStatus `json:"heard"` // in the last ten minutes
-	CatchUps uint64          `json:"catch_ups"`
-}
-
-// busStatus is the connection of the bus to one broker.
-type busStatus struct {
-	Server    string `json:"server"`
-	Connected bool   `json:"connected"`
-	LastError string `json:"last_error,omitempty"` // since the last connect
-}
-
-// replicaStatus is another replica.
-type replicaStatus struct {
-	Name             string  `json:"name"`
-	LastHeardSeconds float64 `json:"last_heard_seconds"`
-}
-
 // replicasStatus returns the state of the bus, or nil if there is none.
-func (s *Service) replicasStatus() *replicasStatus {
+func (s *Service) replicasStatus() *admin.ReplicasStatus {
 	if s.replicas == nil {
 		return nil
 	}
-	st := &replicasStatus{Bus: s.current.Load().config.Replicas.Bus, Name: s.replicas.Name(), Servers: []busStatus{}, Heard: []replicaStatus{}, CatchUps: s.replicas.Stats().CatchUps}
+	st := &admin.ReplicasStatus{Bus: s.current.Load().config.Replicas.Bus, Name: s.replicas.Name(), Servers: []admin.BusStatus{}, Heard: []admin.ReplicaStatus{}, CatchUps: s.replicas.Stats().CatchUps}
 	for _, o := range s.replicas.Servers() {
-		st.Servers = append(st.Servers, busStatus{o.Server.String(), o.Connected, textOf(o.Err)})
+		st.Servers = append(st.Servers, admin.BusStatus{Server: o.Server.String(), Connected: o.Connected, LastError: textOf(o.Err)})
 	}
 	for _, p := range s.replicas.Peers() {
-		st.Heard = append(st.Heard, replicaStatus{p.Name, time.Since(p.Heard).Round(time.Millisecond).Seconds()})
+		st.Heard = append(st.Heard, admin.ReplicaStatus{Name: p.Name, LastHeardSeconds: time.Since(p.Heard).Round(time.Millisecond).Seconds()})
 	}
 	return st
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
@@ -87,7 +88,7 @@ type prober interface{ Probe(c *config.Config) error }
 type hosted interface{ Host() string }
 
 // A reporter has a section of its own in /v1/status.
-type reporter interface{ report(*status) }
+type reporter interface{ report(*admin.Status) }
 
 // find returns the first of s and the sources that it wraps that is a T.
 func find[T any](s source) (found T, ok bool) {

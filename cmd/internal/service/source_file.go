@@ -11,6 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
@@ -86,9 +87,9 @@ func (f *fileSource) Collect(m observe.SourceMetrics) {
 }
 
 // report implements reporter.
-func (f *fileSource) report(to *status) {
+func (f *fileSource) report(to *admin.Status) {
 	s := f.Status()
-	to.TokenFiles = append(to.TokenFiles, tokenFileStatus{
+	to.TokenFiles = append(to.TokenFiles, admin.FileStatus{
 		Path: s.Path, Entries: s.Entries, Fingerprint: s.Fingerprint, Loaded: s.Loaded.UTC(), Error: textOf(f.Fault()), Warnings: s.Warnings,
 	})
 }

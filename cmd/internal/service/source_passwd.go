@@ -11,6 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/cache"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwdfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 )
@@ -91,9 +92,9 @@ func (p *passwdSource) Collect(m observe.SourceMetrics) {
 }
 
 // report implements reporter.
-func (p *passwdSource) report(to *status) {
+func (p *passwdSource) report(to *admin.Status) {
 	s := p.Status()
-	to.PasswordFiles = append(to.PasswordFiles, tokenFileStatus{
+	to.PasswordFiles = append(to.PasswordFiles, admin.FileStatus{
 		Path: s.Path, Entries: s.Entries, Fingerprint: s.Fingerprint, Loaded: s.Loaded.UTC(), Error: textOf(p.Fault()),
 	})
 }

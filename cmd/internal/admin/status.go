@@ -1,0 +1,89 @@
+package admin
+
+import "time"
+
+// Status is the answer to GET /v1/status.
+type Status struct {
+	Version       string          `json:"version"`
+	Started       time.Time       `json:"started"`
+	Ready         bool            `json:"ready"`
+	NotReady      string          `json:"not_ready,omitempty"`
+	Connections   int             `json:"connections"`
+	Sessions      int             `json:"sessions"`
+	Denials       int             `json:"denials"` // in force, see POST /v1/revocations
+	TokenFiles    []FileStatus    `json:"token_files"`
+	PasswordFiles []FileStatus    `json:"password_files,omitempty"`
+	Certificates  []Certificate   `json:"certificates,omitempty"`
+	Upstream      []BrokerStatus  `json:"upstream,omitempty"`
+	Replicas      *ReplicasStatus `json:"replicas,omitempty"`
+	Config        ConfigStatus    `json:"config"`
+	LastReload    *ReloadStatus   `json:"last_reload,omitempty"`
+}
+
+// ConfigStatus describes the configuration in force.
+type ConfigStatus struct {
+	Fingerprint string    `json:"fingerprint"`
+	Loaded      time.Time `json:"loaded"`
+}
+
+// FileStatus describes a token file or a password file.
+type FileStatus struct {
+	Path        string    `json:"path"`
+	Entries     int       `json:"entries"`
+	Fingerprint string    `json:"sha256"`
+	Loaded      time.Time `json:"loaded"`
+	// Error says why a newer version is not in force.
+	Error    string   `json:"error,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Certificate describes a server certificate in use.
+type Certificate struct {
+	Listener    string    `json:"listener"`
+	NotAfter    time.Time `json:"not_after"`
+	Fingerprint string    `json:"sha256"`
+}
+
+// BrokerStatus describes one external broker.
+type BrokerStatus struct {
+	Server string `json:"server"`
+	// State is one of the states of package pool.
+	State    string     `json:"state"`
+	Since    *time.Time `json:"since,omitempty"`
+	Sessions int        `json:"sessions"`
+	Failures int        `json:"failures"`
+	// LastError and LastFailed stay after a recovery.
+	LastError  string     `json:"last_error,omitempty"`
+	LastFailed *time.Time `json:"last_failed,omitempty"`
+}
+
+// ReplicasStatus describes the bus and the other replicas.
+type ReplicasStatus struct {
+	Bus      string          `json:"bus"`
+	Name     string          `json:"name"`
+	Servers  []BusStatus     `json:"servers"`
+	Heard    []ReplicaStatus `json:"heard"` // in the last ten minutes
+	CatchUps uint64          `json:"catch_ups"`
+}
+
+// BusStatus describes the connection of the bus to one broker.
+type BusStatus struct {
+	Server    string `json:"server"`
+	Connected bool   `json:"connected"`
+	LastError string `json:"last_error,omitempty"` // since the last connect
+}
+
+// ReplicaStatus describes another replica.
+type ReplicaStatus struct {
+	Name             string  `json:"name"`
+	LastHeardSeconds float64 `json:"last_heard_seconds"`
+}
+
+// ReloadStatus is the result of the last reload that was requested, or in which the poll found
+// a change.
+type ReloadStatus struct {
+	At      time.Time `json:"at"`
+	By      string    `json:"by"`
+	Outcome string    `json:"outcome"`
+	Error   string    `json:"error,omitempty"`
+}
