@@ -1,0 +1,112 @@
+package replicas
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestStrangersCanDoNothing: messages without the secret, of another topic, altered, repeated, or
+// from another time have no effect.
+func TestStrangersCanDoNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)
+		run(t, a, b)
+		seal := func(secret []byte, topic string, m message) []byte {
+			c, err := newCodec(secret, topic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload, err := c.seal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return payload
+		}
+		now := time.Now()
+		m := message{Name: "x", Instance: "0123456789abcdef", Number: 1, Sent: now.UnixMilli(), Kick: []string{"pump"}}
+		late, early := m, m
+		late.Sent, early.Sent = now.Add(-MaxSkew-time.Second).UnixMilli(), now.Add(MaxSkew+time.Second).UnixMilli()
+		altered := seal(testSecret, "bus", m)
+		altered[len(altered)/2] ^= 1
+		for name, payload := range map[string][]byte{
+			"empty": nil, "text": []byte(`{"name":"x"}`), "large": make([]byte, maxMessage+1), "altered": altered,
+			"other secret": seal([]byte("another secret of more than 32 bytes"), "bus", m), "other topic": seal(testSecret, "other", m),
+			"late": seal(testSecret, "bus", late), "early": seal(testSecret, "bus", early),
+		} {
+			b.receive(payload)
+			if _, kicked, purges, _ := b.see(); kicked != nil || purges != 0 {
+				t.Errorf("%s: kicked %v", name, kicked)
+			}
+		}
+		good := seal(testSecret, "bus", m)
+		for range 3 {
+			b.receive(good)
+		}
+		if _, kicked, _, _ := b.see(); len(kicked) != 1 {
+			t.Errorf("a message that came three times had effect %d times", len(kicked))
+		}
+		if s := b.Stats(); s.Unreadable != 6 || s.Late != 2 || s.Repeated != 2 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestMessageTellsNothing(t *testing.T) {
+	c, err := newCodec(testSecret, "bus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload, err := c.seal(message{Name: "proxy-1", Withdraw: []entry{{Subject: "pump-7"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"proxy-1", "pump-7", "withdraw"} {
+		if slices.ContainsFunc(windows(payload, len(text)), func(w string) bool { return w == text }) {
+			t.Errorf("the message shows %q", text)
+		}
+	}
+}
+
+// windows returns all parts of b with that length.
+func windows(b []byte, length int) (all []string) {
+	for i := 0; i+length <= len(b); i++ {
+		all = append(all, string(b[i:i+length]))
+	}
+	return all
+}
+
+// FuzzReceive: no payload, and no text that somebody with the secret sends, breaks a replica, and
+// what is accepted has bounds.
+func FuzzReceive(f *testing.F) {
+	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":1,"sent":1,"withdraw":[{"subject":"pump","at":5,"until":9,"follow":true}],"kick":["x"],"purge":true,"ask":0,"to":"0123456789abcdef","denials":[{"token_id":"t"}]}`))
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":18446744073709551615,"sent":-1}`))
+	c, err := newCodec(testSecret, "bus")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if _, err := c.open(text); err == nil {
+			t.Error("a payload without the secret was accepted")
+		}
+		m, err := parse(text)
+		if err != nil {
+			return
+		}
+		if m.Name == "" || len(m.Name) > maxText || len(withdrawals(m.Withdraw)) != len(m.Withdraw) || len(withdrawals(m.Denials)) != len(m.Denials) {
+			t.Errorf("accepted %+v", m)
+		}
+		if payload, err := c.seal(m); err == nil {
+			if again, err := c.open(payload); err != nil || again.Number != m.Number {
+				t.Errorf("sealed and opened: %+v, %v", again, err)
+			}
+		}
+		n := newNode(t, "b", testSecret)
+		m.Sent = time.Now().UnixMilli()
+		if payload, err := n.codec.seal(m); err == nil {
+			n.receive(payload)
+		}
+	})
+}
