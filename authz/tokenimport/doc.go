@@ -38,6 +38,12 @@
 // Other columns are passed over. Lower and upper case are the same in names of columns, and so are
 // blanks and underscores. A user name without a password is a token.
 //
+// [HiveMQ] is the credentials.xml of its File RBAC extension. The hashes are those that the
+// extension's generator writes; with Options.Hash "plain" the passwords are texts. The permissions
+// of a user's roles become topic rules. Permissions that depend on whether a subscription is shared
+// are faults, because topic rules cannot say that. A DOCTYPE, unknown elements and entities other
+// than the five of XML are faults too.
+//
 // # Errors
 //
 // A source is taken as a whole or refused as a whole. The faults that [Read] finds are among the

@@ -11,12 +11,13 @@ import (
 // FuzzRead: a source of any format yields entries that a token file may have, or an error with
 // lines, and never a panic.
 func FuzzRead(f *testing.F) {
-	for i, text := range []string{
-		"subject,token,clientid,client_attrs.a\nd,12345678,\"[\"\"x\"\"]\",b\n", `{"subject":"d","token":"12345678"}`, "u:$6$AAAA$" + strings.Repeat("A", 86) + "==\n",
-		"user_id,password_hash,salt\nu," + emqxPrefix + "," + emqxSalt, "name,credentials_type,credentials_id,credentials_value\nd,MQTT_BASIC,x,{}\n",
-		`[{"user_id":"u","password_hash":"` + emqxPrefix + `","salt":"x"}]`,
+	for kind, text := range map[uint8]string{
+		0: "subject,token,clientid,client_attrs.a\nd,12345678,\"[\"\"x\"\"]\",b\n", 1: `{"subject":"d","token":"12345678"}`,
+		2: "u:$6$AAAA$" + strings.Repeat("A", 86) + "==\n", 3: "user_id,password_hash,salt\nu," + emqxPrefix + "," + emqxSalt,
+		4: "name,credentials_type,credentials_id,credentials_value\nd,MQTT_BASIC,x,{}\n", 5: hivemqXML(hivemqPass1, hivemqTopicA),
+		129: `[{"user_id":"u","password_hash":"` + emqxPrefix + `","salt":"x"}]`, 131: hivemqXML("secret", hivemqTopicA),
 	} {
-		f.Add(uint8(i), text)
+		f.Add(kind, text)
 	}
 	hashes := []string{"bcrypt", "sha256:prefix", "sha512:suffix", "sha256:none", "pbkdf2:sha256:1"}
 	f.Fuzz(func(t *testing.T, kind uint8, text string) {
@@ -26,6 +27,9 @@ func FuzzRead(f *testing.F) {
 			if kind >= 128 {
 				o.Source = "x.json"
 			}
+		}
+		if o.Format == HiveMQ && kind >= 128 {
+			o.Hash = "plain"
 		}
 		found, err := Read(strings.NewReader(text), o)
 		if err != nil {

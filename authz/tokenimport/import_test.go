@@ -64,6 +64,8 @@ func TestImportedDevicesConnectWithTheirOldPassword(t *testing.T) {
 		"emqx, JSON":          {Options{Format: EMQX, Hash: "sha256:prefix", Source: "x.JSON"}, `[{"user_id":"u","password_hash":"` + emqxPrefix + `","salt":"` + emqxSalt + `","is_superuser":false}]`},
 		"thingsboard":         {Options{Format: ThingsBoard}, bulk},
 		"thingsboard, a dump": {Options{Format: ThingsBoard}, "name,credentials_type,credentials_id,credentials_value\nd,MQTT_BASIC,x,\"{\"\"userName\"\":\"\"u\"\",\"\"password\"\":\"\"correct horse\"\",\"\"clientId\"\":null}\"\n"},
+		"hivemq":              {Options{Format: HiveMQ}, hivemqXML(hivemqHorse, hivemqTopicA)},
+		"hivemq, plain":       {Options{Format: HiveMQ, Hash: "plain"}, hivemqXML("correct&#32;horse", hivemqTopicA)},
 		"csv":                 {Options{Format: CSV}, "username,password\nu,correct horse\n"},
 		"jsonl":               {Options{Format: JSONL}, "# comment\n" + `{"username":"u","password":"correct horse"}` + "\n"},
 	} {

@@ -24,10 +24,11 @@ const (
 	Mosquitto   Format = "mosquitto"
 	EMQX        Format = "emqx"
 	ThingsBoard Format = "thingsboard"
+	HiveMQ      Format = "hivemq"
 )
 
 // Formats returns all formats that can be read.
-func Formats() []Format { return []Format{CSV, JSONL, Mosquitto, EMQX, ThingsBoard} }
+func Formats() []Format { return []Format{CSV, JSONL, Mosquitto, EMQX, ThingsBoard, HiveMQ} }
 
 // Options say what is read.
 type Options struct {
@@ -36,7 +37,8 @@ type Options struct {
 	Source string
 	// Hash is how [EMQX] made its hashes: "bcrypt", "sha256:prefix", "sha256:suffix" or
 	// "sha256:none" for the place of the salt, the same with sha512, or "pbkdf2:sha256:ROUNDS" and
-	// "pbkdf2:sha512:ROUNDS". Other formats have none.
+	// "pbkdf2:sha512:ROUNDS". With [HiveMQ] "plain" says that the passwords are not hashed. Other
+	// formats have none.
 	Hash string
 }
 
@@ -61,10 +63,10 @@ func Read(r io.Reader, o Options) (Found, error) {
 	if !slices.Contains(Formats(), o.Format) {
 		return Found{}, fmt.Errorf("unknown format %q: want %s", string(o.Format), formatList())
 	}
-	if o.Hash != "" && o.Format != EMQX {
-		return Found{}, fmt.Errorf("the hashes of format %s say themselves how they were made; only %s needs that", o.Format, EMQX)
+	if o.Hash != "" && o.Format != EMQX && o.Format != HiveMQ {
+		return Found{}, fmt.Errorf("the hashes of format %s say themselves how they were made; only %s and %s need that", o.Format, EMQX, HiveMQ)
 	}
-	in := &reader{in: io.LimitReader(r, maxSource), source: o.Source}
+	in := &reader{in: &bounded{r, maxSource}, source: o.Source}
 	var err error
 	switch o.Format {
 	case CSV:
@@ -77,6 +79,8 @@ func Read(r io.Reader, o Options) (Found, error) {
 		err = in.emqx(o.Hash)
 	case ThingsBoard:
 		err = in.thingsBoard()
+	case HiveMQ:
+		err = in.hivemq(o.Hash)
 	}
 	switch {
 	case errors.Is(err, errFaults):
@@ -86,6 +90,21 @@ func Read(r io.Reader, o Options) (Found, error) {
 		return Found{}, fmt.Errorf("%s holds nothing to import", o.Source)
 	}
 	return in.found, nil
+}
+
+// bounded is a reader that fails where a source goes beyond its limit, so that no part of one is
+// taken for all of it.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, fmt.Errorf("larger than %d GiB; import it in parts", int64(maxSource>>30))
+	}
+	return n, err
 }
 
 func formatList() string {
@@ -135,11 +154,13 @@ type credential struct {
 	Username     string `json:"username,omitempty"`
 	Password     string `json:"password,omitempty"`
 	PasswordHash string `json:"password_hash,omitempty"`
+
+	ACL json.RawMessage `json:"acl,omitempty"`
 }
 
 // addCredential adds an entry that has these fields.
 func (r *reader) addCredential(line int, c credential) {
-	entry, _ := json.Marshal(c) // strings alone
+	entry, _ := json.Marshal(c) // strings, and an ACL that was made here
 	r.add(line, entry)
 }
 

@@ -66,7 +66,7 @@ func thingsBoardDevice(row map[string]string) (credential, error) {
 	}
 	basic := credential{ClientID: row["mqttclientid"], Username: row["mqttusername"], Password: row["mqttpassword"]}
 	kinds := 0
-	for _, given := range []bool{row["accesstoken"] != "", row["x509"] != "", basic != credential{}} {
+	for _, given := range []bool{row["accesstoken"] != "", row["x509"] != "", basic.ClientID+basic.Username+basic.Password != ""} {
 		if given {
 			kinds++
 		}

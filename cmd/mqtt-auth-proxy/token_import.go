@@ -29,7 +29,7 @@ type imports struct {
 func (t *tokens) importCommand() *cobra.Command {
 	m := &imports{tokens: t}
 	c := &cobra.Command{
-		Use:   "import FILE --format csv|jsonl|mosquitto|emqx|thingsboard",
+		Use:   "import FILE --format csv|jsonl|mosquitto|emqx|thingsboard|hivemq",
 		Short: "Take over the credentials that a fleet has already",
 		Long: `Take over the credentials that a fleet has already. - reads stdin. Either all entries
 are taken over or, after an error, none; every fault is named by its line.
@@ -40,9 +40,9 @@ of a processor; for random passwords --rounds 1000 is enough, and takes next to 
 		RunE: func(c *cobra.Command, args []string) error { return m.run(c.Context(), args[0]) },
 	}
 	f := c.Flags()
-	f.StringVar(&m.format, "format", "", "`FORMAT` of the file: csv, jsonl, mosquitto, emqx or thingsboard")
+	f.StringVar(&m.format, "format", "", "`FORMAT` of the file: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
 	f.StringVar(&t.file, "to", "", "token `FILE`, like --file")
-	f.StringVar(&m.hash, "hash", "", "how EMQX made its `HASHES`: bcrypt, sha256:prefix, sha256:suffix, sha256:none, the same with sha512, or pbkdf2:sha256:ROUNDS")
+	f.StringVar(&m.hash, "hash", "", "how EMQX made its `HASHES`: bcrypt, sha256:prefix, sha256:suffix, sha256:none, the same with sha512, or pbkdf2:sha256:ROUNDS; plain for a file of HiveMQ without hashes")
 	f.IntVar(&m.rounds, "rounds", 0, "rounds of PBKDF2 for passwords that are not hashed yet, `N` instead of 210000")
 	f.BoolVar(&m.replace, "replace", false, "a device that exists loses its entries to the new ones")
 	f.BoolVar(&m.skip, "skip-existing", false, "a device that exists stays as it is")
@@ -53,7 +53,7 @@ of a processor; for random passwords --rounds 1000 is enough, and takes next to 
 
 func (m *imports) run(ctx context.Context, file string) error {
 	if m.format == "" {
-		return errors.New("say with --format what the file is: csv, jsonl, mosquitto, emqx or thingsboard")
+		return errors.New("say with --format what the file is: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
 	}
 	batch, err := m.read(ctx, file)
 	if err != nil {
