@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -53,6 +54,20 @@ func refusalTable() string {
 	for _, r := range proxy.Reasons() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Reason, answer(r.Instead, r.V3, "%d"), answer(r.Instead, r.V5, "0x%02X"),
 			r.Fault, strings.ToLower(r.Level.String()), cell(r.Meaning))
+	}
+	return b.String()
+}
+
+// TestManualSaysWhatToDo: the manual has the advice of the program about each refusal.
+func TestManualSaysWhatToDo(t *testing.T) { holdTable(t, "advice", adviceTable()) }
+
+func adviceTable() string {
+	var b strings.Builder
+	b.WriteString("| reason | what to do |\n|---|---|\n")
+	for _, r := range proxy.Reasons() {
+		if advice := refusals.Advice(r.Reason); advice != "" {
+			fmt.Fprintf(&b, "| `%s` | %s |\n", r.Reason, cell(advice))
+		}
 	}
 	return b.String()
 }

@@ -146,8 +146,8 @@ func (s *sessions) find(ctx context.Context, limit int) (found admin.Sessions, e
 
 // call asks the admin side and decodes the answer into the value at into, which is nil if
 // there is no content to expect.
-func (s *sessions) call(ctx context.Context, method, path string, into any) error {
-	c, err := s.loadConfig()
+func (p *program) call(ctx context.Context, method, path string, into any) error {
+	c, err := p.loadConfig()
 	if err != nil {
 		return err
 	}

@@ -8,15 +8,17 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// API serves the paths below /v1 with these functions, all of which must be set. They may
+// API serves the paths below /v1 with these parts, all of which must be set. They may
 // be called from many goroutines.
 type API struct {
 	// Status returns the answer of /v1/status.
@@ -24,6 +26,8 @@ type API struct {
 	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
+	// Refusals are the last refusals of the proxy.
+	Refusals *refusals.Store
 	// KickSubject ends the sessions of a subject with proxy.ErrKicked, here and on all other
 	// replicas. It returns how many have ended here.
 	KickSubject func(subject string) int
@@ -43,6 +47,7 @@ type API struct {
 func (a *API) mount(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
 	mux.HandleFunc("GET /v1/sessions", a.sessions)
+	mux.HandleFunc("GET /v1/refusals", a.refusals)
 	mux.HandleFunc("DELETE /v1/sessions/{id}", a.kick)
 	mux.HandleFunc("DELETE /v1/sessions", a.kickSubject)
 	mux.HandleFunc("POST /v1/revocations", a.revoke)
@@ -94,14 +99,10 @@ const (
 // sessions lists the sessions with the subject and client_id of the query.
 func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	limit := defaultLimit
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			problem.Write(w, http.StatusBadRequest, fmt.Sprintf("limit is a number from 1 to %d", maxLimit))
-			return
-		}
-		limit = n
+	limit, err := limitOf(q)
+	if err != nil {
+		problem.Write(w, http.StatusBadRequest, err.Error())
+		return
 	}
 	found := Sessions{Sessions: []Session{}}
 	for c, activity := range a.Sessions() {
@@ -113,6 +114,19 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, found)
+}
+
+// limitOf returns how many entries a list may have.
+func limitOf(q url.Values) (int, error) {
+	text := q.Get("limit")
+	if text == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, fmt.Errorf("limit is a number from 1 to %d", maxLimit)
+	}
+	return n, nil
 }
 
 func sessionOf(c *proxy.Client, a proxy.Activity) Session {

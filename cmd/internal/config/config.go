@@ -273,6 +273,7 @@ type UpstreamTLS struct {
 type Admin struct {
 	Address        string `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
 	TokenFile      string `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the bearer token of the admin API, made on first start"`
+	Refusals       int    `yaml:"refusals" default:"10000" min:"0" max:"100000" zero:"none" doc:"refusals that are kept in memory, see GET /v1/refusals; each takes up to 1 KiB"`
 	PushSecretFile string `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; when empty no such revocation is accepted"`
 }
 

@@ -180,6 +180,7 @@ topics:
 admin:
   address: 127.0.0.1:9883 # default
   token_file: /data/admin-token # default
+  refusals: 10000 # default
   push_secret_file: '' # default
 log:
   level: warn # proxy.yaml:2

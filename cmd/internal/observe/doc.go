@@ -13,7 +13,8 @@
 // A line is written when a session ends and when a connection is refused; the beginning of a
 // session is logged at level debug. Nothing that is logged or counted contains a token, a
 // password or a payload: tokens appear as fingerprints, and the values of a label are a closed
-// set, such as the listeners, the reasons and the servers.
+// set, such as the listeners, the reasons and the servers. The last refusals are kept as well,
+// whether they are logged or not: see package refusals.
 //
 // # Metrics
 //

@@ -12,16 +12,18 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Observer logs and counts what happens in the program.
+// Observer logs and counts what happens in the program, and keeps the last refusals.
 type Observer struct {
 	log      *Log
 	registry *prometheus.Registry
 	metrics  *metrics
+	refusals *refusals.Store
 }
 
 // New returns an Observer that logs to log and has a registry of its own. version is the label
@@ -35,8 +37,11 @@ func New(log *Log, version string) *Observer {
 	r.MustRegister(collector(func(e emitter) {
 		e.gauge("build_info", "Constant 1, labelled with the version.", 1, "version", version)
 	}))
-	return &Observer{log: log, registry: r, metrics: newMetrics(r)}
+	return &Observer{log: log, registry: r, metrics: newMetrics(r), refusals: refusals.New(0)}
 }
+
+// Refusals returns the last refusals. It keeps none until its limit is set.
+func (o *Observer) Refusals() *refusals.Store { return o.refusals }
 
 // Metrics returns all metrics, for a handler of package promhttp.
 func (o *Observer) Metrics() prometheus.Gatherer { return o.registry }
@@ -111,6 +116,7 @@ func (o *Observer) refused(r proxy.Refusal) {
 	counterOf(l.refused, r.Reason, func() prometheus.Counter {
 		return o.metrics.refused.WithLabelValues(r.Listener, string(r.Reason))
 	}).Inc()
+	o.refusals.Add(r)
 	level := zapLevel(r.Reason.Info().Level)
 	if !o.log.wants(level, kind{refusedLine, string(r.Reason)}) {
 		return

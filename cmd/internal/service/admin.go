@@ -101,6 +101,7 @@ func (s *Service) api() *admin.API {
 	return &admin.API{
 		Status:      s.status,
 		Sessions:    s.server.Sessions,
+		Refusals:    s.observer.Refusals(),
 		Kick:        s.server.Kick,
 		Withdraw:    s.withdraw,
 		KickSubject: s.kickSubject,

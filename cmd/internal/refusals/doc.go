@@ -1,0 +1,25 @@
+// Package refusals keeps the last refusals of a proxy, so that an operator can ask why a device
+// is refused, and counts them by reason.
+//
+//	kept := refusals.New(10000)
+//	srv := &proxy.Server{Trace: proxy.Trace{Refused: kept.Add}}
+//	page := kept.List(refusals.Filter{ClientID: "pump-7", Limit: 100}) // newest first
+//
+// All refusals of one device for one reason are one row, with a count and the times of the first
+// and the last, so that a device that tries again and again takes no room from others. A device is
+// its subject if its token was good, and otherwise what it calls itself together with where it
+// comes from: client id and address (IPv6: /64), or the address alone. What is shown in a row is
+// that of the last refusal.
+//
+// # Bounds
+//
+// Rows are bounded in number and in bytes, see [New]. Texts are the choice of devices: they are
+// truncated, and what cannot be printed in them is escaped, so a row can be shown in a terminal or
+// a page of HTML as any other text. A row has the fingerprint of a token, never the token.
+//
+// When there is no room, the party with the most rows loses its oldest one, and among equals the
+// one whose row is the oldest. A party is a subject, or an address for devices without a good
+// token. Devices without a good token lose rows first while they have more than half of the room.
+// A flood from one address, or of guessed client ids, therefore does not push out what is known of
+// others.
+package refusals
