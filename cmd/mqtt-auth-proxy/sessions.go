@@ -157,7 +157,7 @@ func (p *program) call(ctx context.Context, method, path string, into any) error
 	if c.Admin.Address == "" {
 		return errors.New("the config has no admin side: admin.address is empty")
 	}
-	token, _, err := files.Read(c.Admin.TokenFile, admin.MaxSecret)
+	token, err := adminToken(c, method)
 	if err != nil {
 		return fmt.Errorf("admin token: %w; is this the data directory of the running proxy?", err)
 	}
@@ -167,13 +167,25 @@ func (p *program) call(ctx context.Context, method, path string, into any) error
 	if err != nil {
 		return err
 	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	r.Header.Set("Authorization", "Bearer "+token)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return fmt.Errorf("no answer from the admin side at %s: %w; is the proxy running?", c.Admin.Address, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	return readAnswer(resp, into)
+}
+
+// adminToken returns the token for a request to the admin side. Who may not read the file of the
+// role operate can still use that of the role read, for requests that change nothing.
+func adminToken(c *config.Config, method string) (string, error) {
+	token, _, err := files.Read(c.Admin.TokenFile, admin.MaxSecret)
+	if err != nil && method == http.MethodGet && c.Admin.ReadTokenFile != "" {
+		if other, _, readErr := files.Read(c.Admin.ReadTokenFile, admin.MaxSecret); readErr == nil {
+			token, err = other, nil
+		}
+	}
+	return strings.TrimSpace(string(token)), err
 }
 
 // readAnswer decodes an answer. If it reports a problem, that is the error.

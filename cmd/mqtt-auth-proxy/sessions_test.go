@@ -47,6 +47,15 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 		t.Errorf("kick: %v\n%s", err, out)
 	}
 	nc.ExpectEnd(0xe0, 1, 0x98) // DISCONNECT: administrative action
+	if err := os.Remove(filepath.Join(data, "admin-token")); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run("sessions", "list"); err != nil {
+		t.Errorf("list with the token of the role read: %v\n%s", err, out)
+	}
+	if _, err := run("sessions", "kick", "1"); err == nil || !strings.Contains(err.Error(), "admin-token") {
+		t.Errorf("kick without the token of the role operate: %v", err)
+	}
 }
 
 // serveOne runs a service with one token until the test ends. It returns where each

@@ -218,8 +218,10 @@ func (p *Proxy) inspect() {
 	if p.Process != nil && p.Running() {
 		p.Stop()
 	}
-	if token, err := os.ReadFile(filepath.Join(p.Data, "admin-token")); err == nil {
-		p.AddSecret(strings.TrimSpace(string(token)))
+	for _, name := range []string{"admin-token", "admin-read-token", "admin-metrics-token"} {
+		if token, err := os.ReadFile(filepath.Join(p.Data, name)); err == nil {
+			p.AddSecret(strings.TrimSpace(string(token)))
+		}
 	}
 	for _, run := range p.Processes {
 		for _, fault := range []string{"panic:", "DATA RACE", "a bug ended one connection"} {

@@ -57,7 +57,7 @@ func TestPrometheus(t *testing.T) {
 	}
 
 	r.replace("prometheus.yaml", "127.0.0.1:9883", bundled.Admin, "15s", "200ms",
-		"/etc/prometheus/mqtt-auth-proxy-admin-token", filepath.Join(bundled.Data, "admin-token"))
+		"/etc/prometheus/mqtt-auth-proxy-metrics-token", filepath.Join(bundled.Data, "admin-metrics-token"))
 	if c := (harness.Command{Dir: r.dir, Args: []string{promtool, "check", "config", "prometheus.yaml"}}).Run(t); c.Status != 0 {
 		t.Fatalf("promtool check config: status %d\n%s", c.Status, c.Output())
 	}

@@ -44,17 +44,23 @@ type API struct {
 	Reload func(context.Context) error
 }
 
-func (a *API) mount(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) })
-	mux.HandleFunc("GET /v1/sessions", a.sessions)
-	mux.HandleFunc("GET /v1/refusals", a.refusals)
-	mux.HandleFunc("DELETE /v1/sessions/{id}", a.kick)
-	mux.HandleFunc("DELETE /v1/sessions", a.kickSubject)
-	mux.HandleFunc("POST /v1/revocations", a.revoke)
-	mux.HandleFunc("DELETE /v1/cache", func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, map[string]int{"entries": a.Purge()})
-	})
-	mux.HandleFunc("POST /v1/reload", a.reload)
+func (a *API) routes() []Route {
+	return []Route{
+		{"GET /v1/status", Read, http.HandlerFunc(a.status)},
+		{"GET /v1/sessions", Read, http.HandlerFunc(a.sessions)},
+		{"GET /v1/refusals", Read, http.HandlerFunc(a.refusals)},
+		{"DELETE /v1/sessions/{id}", Operate, http.HandlerFunc(a.kick)},
+		{"DELETE /v1/sessions", Operate, http.HandlerFunc(a.kickSubject)},
+		{"POST /v1/revocations", Operate, http.HandlerFunc(a.revoke)},
+		{"DELETE /v1/cache", Operate, http.HandlerFunc(a.purge)},
+		{"POST /v1/reload", Operate, http.HandlerFunc(a.reload)},
+	}
+}
+
+func (a *API) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) }
+
+func (a *API) purge(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, map[string]int{"entries": a.Purge()})
 }
 
 // Session is a live session in an answer of the API.
@@ -210,24 +216,32 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	entries, err := a.Withdraw(withdrawal)
+	entries, sessions, err := a.Revoke(withdrawal)
 	switch {
 	case errors.Is(err, ErrFull):
-		problem.Write(w, http.StatusInsufficientStorage, "nothing has changed: "+err.Error())
-		return
+		problem.Write(w, http.StatusInsufficientStorage, err.Error())
 	case err != nil:
-		problem.Write(w, http.StatusInternalServerError, "nothing has changed: "+err.Error())
-		return
+		problem.Write(w, http.StatusInternalServerError, err.Error())
+	default:
+		writeJSON(w, map[string]int{"entries": entries, "sessions": sessions})
 	}
-	sessions := a.Kick(func(c *proxy.Client) bool { return withdrawal.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
-	if withdrawal.Deny {
+}
+
+// Revoke does what POST /v1/revocations does: it withdraws what w names and ends its sessions. It
+// returns how many remembered answers and how many sessions there were. Its error says what has
+// happened nevertheless, and may be ErrFull.
+func (a *API) Revoke(w Withdrawal) (entries, sessions int, err error) {
+	if entries, err = a.Withdraw(w); err != nil {
+		return 0, 0, fmt.Errorf("nothing has changed: %w", err)
+	}
+	sessions = a.Kick(func(c *proxy.Client) bool { return w.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
+	if w.Deny {
 		if err := a.Save(); err != nil {
-			problem.Write(w, http.StatusInternalServerError, fmt.Sprintf(
-				"the denial is in force and %d sessions have ended, but it will not survive a restart until it can be saved: %v", sessions, err))
-			return
+			return entries, sessions, fmt.Errorf(
+				"the denial is in force and %d sessions have ended, but it will not survive a restart until it can be saved: %w", sessions, err)
 		}
 	}
-	writeJSON(w, map[string]int{"entries": entries, "sessions": sessions})
+	return entries, sessions, nil
 }
 
 // withdrawal returns the request, or an error for the client.

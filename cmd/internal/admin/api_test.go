@@ -44,7 +44,7 @@ func newFakeProxy() *fakeProxy {
 }
 
 func (f *fakeProxy) handler() http.Handler {
-	return newHandler(Options{Token: fixed(testToken), PushSecret: fixed(testSecret), API: &API{
+	return newHandler(Options{Access: operator(testToken), PushSecret: fixed(testSecret), API: &API{
 		Status:   func() Status { return Status{Version: "test"} },
 		Sessions: f.sessions,
 		Kick: func(match func(*proxy.Client) bool, cause error) int {

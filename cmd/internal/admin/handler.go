@@ -1,11 +1,9 @@
 package admin
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"html/template"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
@@ -14,9 +12,8 @@ import (
 // Options are the parts of the admin side. If a handler is nil, its path does not exist. The
 // functions are called for every request, from many goroutines.
 type Options struct {
-	// Token returns the admin token, which callers send as bearer token (RFC 6750 section 2.1).
-	// While it is empty, every path that needs it refuses requests. Token must be set.
-	Token func() string
+	// Access returns who may use the admin side, and by which names. It must be set.
+	Access func() *Access
 	// Ready returns nil while the proxy can serve devices, and otherwise why not. It must be
 	// set.
 	Ready func() error
@@ -26,6 +23,8 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
+	// Page are the routes for browsers, among them "/{$}".
+	Page []Route
 	// PushSecret returns the secret with which token services sign pushes. While it is empty,
 	// every push is refused. If PushSecret is nil, there is no /v1/push.
 	PushSecret func() string
@@ -45,66 +44,98 @@ func NewServer(o Options) *http.Server {
 }
 
 func newHandler(o Options) http.Handler {
+	gate := &gate{access: o.Access, form: template.Must(template.New("sign-in").Parse(signInHTML))}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := o.Ready(); err != nil {
+	for _, route := range o.routes() {
+		mux.Handle(route.Pattern, gate.protect(route, false))
+	}
+	for _, route := range o.pages(gate) {
+		mux.Handle(route.Pattern, gate.protect(route, true))
+	}
+	return harden(mux)
+}
+
+// routes returns the routes for programs.
+func (o Options) routes() []Route {
+	all := []Route{
+		{"GET /livez", Everyone, http.HandlerFunc(livez)},
+		{"GET /readyz", Everyone, readyz(o.Ready)},
+		{"/", Metrics, http.HandlerFunc(nothing)},
+	}
+	if o.Metrics != nil {
+		all = append(all, Route{"GET /metrics", Metrics, o.Metrics})
+	}
+	if o.Telemetry != nil {
+		all = append(all, Route{"/api/plugins/telemetry/", Read, o.Telemetry})
+	}
+	all = append(all, profiles()...)
+	if o.API != nil {
+		all = append(all, o.API.routes()...)
+	}
+	if o.API != nil && o.PushSecret != nil {
+		all = append(all, Route{"POST /v1/push", Everyone, newPushVerifier(o.PushSecret, http.HandlerFunc(o.API.revoke))})
+	}
+	return all
+}
+
+// pages returns the routes for browsers.
+func (o Options) pages(g *gate) []Route {
+	all := []Route{
+		{"POST /sign-in", Everyone, http.HandlerFunc(g.signIn)},
+		{"POST /sign-out", Everyone, http.HandlerFunc(g.signOut)},
+	}
+	if o.Page == nil {
+		return append(all, Route{"/{$}", Read, http.HandlerFunc(g.root)})
+	}
+	return append(all, o.Page...)
+}
+
+func livez(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }
+
+func readyz(ready func() error) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
 			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
 			return
 		}
 		writeText(w, http.StatusOK, "ready")
-	})
-	private := http.NewServeMux()
-	if o.Metrics != nil {
-		private.Handle("GET /metrics", o.Metrics)
 	}
-	if o.Telemetry != nil {
-		private.Handle("/api/plugins/telemetry/", o.Telemetry)
-	}
-	mountProfiles(private)
-	if o.API != nil {
-		o.API.mount(private)
-	}
-	private.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem.Write(w, http.StatusNotFound, "there is nothing at this path")
-	})
-	if o.API != nil && o.PushSecret != nil {
-		mux.Handle("POST /v1/push", newPushVerifier(o.PushSecret, http.HandlerFunc(o.API.revoke)))
-	}
-	mux.Handle("/", http.NewCrossOriginProtection().Handler(requireToken(o.Token, private)))
-	return mux
 }
 
-// requireToken answers 401 to requests without the bearer token.
-func requireToken(current func() string, next http.Handler) http.Handler {
+func nothing(w http.ResponseWriter, _ *http.Request) {
+	problem.Write(w, http.StatusNotFound, "there is nothing at this path")
+}
+
+// harden refuses requests that pages of other origins cause and that could change something. It
+// sets headers with which browsers load nothing from elsewhere, show no answer in a frame, and
+// store none.
+func harden(next http.Handler) http.Handler {
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem.Write(w, http.StatusForbidden, "the request comes from a page of another origin")
+	}))
+	next = origin.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token := current()
-		want := sha256.Sum256([]byte(token))
-		given, ok := bearer(r.Header.Get("Authorization"))
-		// The digests have the same length, so the time of the comparison reveals nothing about
-		// the length of the token.
-		got := sha256.Sum256([]byte(given))
-		if !ok || token == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="mqtt-auth-proxy"`)
-			problem.Write(w, http.StatusUnauthorized, "send the admin token as bearer token: it is in the file that admin.token_file names")
-			return
+		for name, value := range map[string]string{
+			"Cache-Control": "no-store",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+				"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+			"Cross-Origin-Opener-Policy":   "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"Permissions-Policy":           "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
+			"Referrer-Policy":              "no-referrer",
+			"X-Content-Type-Options":       "nosniff",
+			"X-Frame-Options":              "DENY",
+		} {
+			w.Header().Set(name, value)
 		}
-		w.Header().Set("Cache-Control", "no-store")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// bearer returns the token in an Authorization header. The scheme is case-insensitive (RFC
-// 9110 section 11.1).
-func bearer(header string) (string, bool) {
-	scheme, rest, ok := strings.Cut(header, " ")
-	return strings.TrimLeft(rest, " "), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // writeText answers with a line of text.
 func writeText(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text+"\n")
 }

@@ -29,9 +29,14 @@ func get(t *testing.T, h http.Handler, path, authorization string) *http.Respons
 // fixed returns a secret that never changes.
 func fixed(secret string) func() string { return func() string { return secret } }
 
+// operator returns an Access with the token of the role operate alone.
+func operator(token string) func() *Access {
+	return func() *Access { return &Access{Tokens: Tokens{Operate: token}} }
+}
+
 func TestOnlyProbesNeedNoToken(t *testing.T) {
 	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
-	h := newHandler(Options{Token: fixed(testToken), Ready: func() error { return nil }, Metrics: served, Telemetry: served})
+	h := newHandler(Options{Access: operator(testToken), Ready: func() error { return nil }, Metrics: served, Telemetry: served})
 	for _, tt := range []struct {
 		path, authorization string
 		want                int
@@ -57,14 +62,14 @@ func TestOnlyProbesNeedNoToken(t *testing.T) {
 }
 
 func TestEmptyTokenOpensNothing(t *testing.T) {
-	h := newHandler(Options{Token: fixed(""), Ready: func() error { return nil }, Metrics: http.NotFoundHandler()})
+	h := newHandler(Options{Access: operator(""), Ready: func() error { return nil }, Metrics: http.NotFoundHandler()})
 	if got := get(t, h, "/metrics", "Bearer ").StatusCode; got != 401 {
 		t.Errorf("status %d, want 401", got)
 	}
 }
 
 func TestNotReadySaysWhy(t *testing.T) {
-	h := newHandler(Options{Token: fixed(""), Ready: func() error { return errors.New("draining") }})
+	h := newHandler(Options{Access: operator(""), Ready: func() error { return errors.New("draining") }})
 	resp := get(t, h, "/readyz", "")
 	body, _ := io.ReadAll(resp.Body)
 	if resp.StatusCode != 503 || !strings.Contains(string(body), "draining") {
@@ -73,7 +78,7 @@ func TestNotReadySaysWhy(t *testing.T) {
 }
 
 func TestErrorsAreProblemDetails(t *testing.T) {
-	h := newHandler(Options{Token: fixed(testToken)})
+	h := newHandler(Options{Access: operator(testToken)})
 	resp := get(t, h, "/metrics", "Bearer wrong")
 	var problem struct {
 		Title  string
@@ -89,7 +94,7 @@ func TestErrorsAreProblemDetails(t *testing.T) {
 }
 
 func TestOtherSitesCannotWrite(t *testing.T) {
-	h := newHandler(Options{Token: fixed(testToken), Telemetry: http.NotFoundHandler()})
+	h := newHandler(Options{Access: operator(testToken), Telemetry: http.NotFoundHandler()})
 	r := httptest.NewRequest(http.MethodPost, "/api/plugins/telemetry/x", nil)
 	r.Header.Set("Authorization", "Bearer "+testToken)
 	r.Header.Set("Sec-Fetch-Site", "cross-site")

@@ -13,9 +13,9 @@ import (
 // WriteTimeout of the server.
 const maxProfile = 30
 
-// mountProfiles mounts the profiles for go tool pprof. They consist of numbers and names of
-// functions, and contain no data of clients.
-func mountProfiles(mux *http.ServeMux) {
+// profiles returns the routes of the profiles for go tool pprof. They consist of numbers and
+// names of functions, and contain no data of clients.
+func profiles() (all []Route) {
 	for path, h := range map[string]http.HandlerFunc{
 		"":        pprof.Index, // which also serves the profiles by name
 		"cmdline": pprof.Cmdline,
@@ -23,8 +23,9 @@ func mountProfiles(mux *http.ServeMux) {
 		"symbol":  pprof.Symbol,
 		"trace":   pprof.Trace,
 	} {
-		mux.HandleFunc("GET /debug/pprof/"+path, boundProfile(h))
+		all = append(all, Route{"GET /debug/pprof/" + path, Operate, boundProfile(h)})
 	}
+	return all
 }
 
 // boundProfile refuses profiles that are longer than maxProfile, which is also the default

@@ -10,7 +10,7 @@ import (
 )
 
 func TestProfilesAreForOperators(t *testing.T) {
-	s := httptest.NewServer(newHandler(Options{Token: fixed(testToken), Ready: func() error { return nil }}))
+	s := httptest.NewServer(newHandler(Options{Access: operator(testToken), Ready: func() error { return nil }}))
 	defer s.Close()
 	get := func(path, token string) (int, []byte) {
 		t.Helper()
@@ -56,7 +56,7 @@ func TestProfilesAreForOperators(t *testing.T) {
 // TestNoProfilesWithoutAToken: while there is no admin token, only the probes answer.
 func TestNoProfilesWithoutAToken(t *testing.T) {
 	w := httptest.NewRecorder()
-	newHandler(Options{Token: fixed("")}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))
+	newHandler(Options{Access: operator("")}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))
 	if w.Code != http.StatusUnauthorized {
 		t.Errorf("status %d", w.Code)
 	}

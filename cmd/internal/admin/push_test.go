@@ -68,7 +68,7 @@ func TestUnsignedPushDoesNothing(t *testing.T) {
 }
 
 func TestNoPushWithoutASecret(t *testing.T) {
-	h := newHandler(Options{Token: fixed(testToken), PushSecret: fixed(""), API: &API{}})
+	h := newHandler(Options{Access: operator(testToken), PushSecret: fixed(""), API: &API{}})
 	now := fmt.Sprint(time.Now().Unix())
 	if status := push(h, now, sign("", now, "{}"), "{}"); status != 401 {
 		t.Errorf("status %d, want 401", status)

@@ -24,7 +24,7 @@ func refusing() http.Handler {
 	kept.Add(proxy.Refusal{
 		Reason: proxy.Busy, Addr: netip.MustParseAddrPort("[2001:db8::1]:1000"), ClientID: "v", Subject: "valve", Fingerprint: "12345678", Listener: "mqtts",
 	})
-	return newHandler(Options{Token: fixed(testToken), API: &API{Refusals: kept}})
+	return newHandler(Options{Access: operator(testToken), API: &API{Refusals: kept}})
 }
 
 func TestRefusalsAreListedAndFiltered(t *testing.T) {

@@ -18,7 +18,7 @@ const minToken = 16
 // MaxSecret is the size of the largest file with a secret of the admin side, in bytes.
 const MaxSecret = 64 << 10
 
-// EnsureToken returns the admin token in the file at path. If there is no file, it creates one
+// EnsureToken returns the token in the file at path. If there is no file, it creates one
 // with a new token that only its owner can read.
 func EnsureToken(path string) (string, error) {
 	b, _, err := files.Read(path, MaxSecret)

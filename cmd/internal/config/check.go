@@ -280,6 +280,8 @@ func (c *checker) dataFiles() {
 		}
 	}
 	c.unique(files, "admin.token_file", c.Admin.TokenFile, reason)
+	c.unique(files, "admin.read_token_file", c.Admin.ReadTokenFile, reason)
+	c.unique(files, "admin.metrics_token_file", c.Admin.MetricsTokenFile, reason)
 	c.unique(files, "telemetry.path", c.Telemetry.Path, reason)
 }
 

@@ -19,7 +19,7 @@ upstream: {password_file: broker-password}
 		"data": "/data", "listeners[1].tls.certificate": "/tls/a.pem", "listeners[1].tls.key": "/tls/a-key.pem",
 		"auth.sources[0].http.bearer_file": "/secrets/bearer", "auth.sources[1].file.path": "/data/t.jsonl",
 		"upstream.password_file": o.WorkDir + "/broker-password",
-		"admin.token_file":       "/data/admin-token", "telemetry.path": "/data/telemetry.db",
+		"admin.token_file":       "/data/admin-token", "admin.read_token_file": "/data/admin-read-token", "admin.metrics_token_file": "/data/admin-metrics-token", "telemetry.path": "/data/telemetry.db",
 	}
 	if diff := cmp.Diff(want, load(t, o).Paths()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

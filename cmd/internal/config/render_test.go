@@ -180,6 +180,9 @@ topics:
 admin:
   address: 127.0.0.1:9883 # default
   token_file: /data/admin-token # default
+  read_token_file: /data/admin-read-token # default
+  metrics_token_file: /data/admin-metrics-token # default
+  hosts: [] # default
   refusals: 10000 # default
   push_secret_file: '' # default
 log:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -17,15 +18,16 @@ import (
 // the service.
 type adminSide struct {
 	socket     *socket // nil if there is none
-	token      string
+	access     admin.Access
 	pushSecret string
-	inputs     inputs // the files of both secrets
+	inputs     inputs // the files of the tokens and the secret
 }
 
 // openAdmin opens the socket of the admin side, if the configuration has one, and reads its
-// secrets.
+// tokens and its secret.
 func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, err error) {
 	side.inputs = inputs{}
+	side.access = admin.Access{Address: c.Admin.Address, Hosts: c.Admin.Hosts}
 	if c.Admin.Address == "" {
 		return side, nil
 	}
@@ -36,8 +38,8 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 		}
 		side.socket = &socket{Listener: inner, label: "admin"}
 	}
-	if err := side.readToken(c.Admin.TokenFile, old); err != nil {
-		return side, faultAt(c, "admin.token_file", err)
+	if err := side.readTokens(c, old); err != nil {
+		return side, err
 	}
 	side.inputs.add(c.Admin.PushSecretFile)
 	if side.pushSecret, err = sharedSecret(c.Admin.PushSecretFile); err != nil {
@@ -46,19 +48,54 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 	return side, nil
 }
 
-// readToken reads the admin token, or creates it if there has never been one. A file that
-// existed and is missing now is most likely about to be replaced: a token created at that
-// moment would lock out everyone who has the old one.
-func (a *adminSide) readToken(path string, old *generation) (err error) {
-	a.inputs.add(path)
-	if _, err := os.Stat(path); err != nil && old.admin.token != "" && path == old.config.Admin.TokenFile {
-		return fmt.Errorf("%w; restore the file, or restart, which makes a new one", err)
+// tokenFile is the file with the token of a role of the admin side.
+type tokenFile struct {
+	role      admin.Role
+	key, path string
+}
+
+// adminTokenFiles returns the token files of a configuration.
+func adminTokenFiles(c *config.Config) []tokenFile {
+	all := []tokenFile{
+		{admin.Operate, "admin.token_file", c.Admin.TokenFile},
+		{admin.Read, "admin.read_token_file", c.Admin.ReadTokenFile},
+		{admin.Metrics, "admin.metrics_token_file", c.Admin.MetricsTokenFile},
 	}
-	a.token, err = admin.EnsureToken(path)
+	return slices.DeleteFunc(all, func(f tokenFile) bool { return f.path == "" })
+}
+
+// readTokens reads the tokens of the roles. No two roles may have the same.
+func (a *adminSide) readTokens(c *config.Config, old *generation) error {
+	a.access.Tokens = admin.Tokens{}
+	before := adminTokenFiles(old.config)
+	keys := map[string]string{} // by token
+	for _, f := range adminTokenFiles(c) {
+		existed := slices.Contains(before, f) && old.admin.access.Tokens[f.role] != ""
+		token, err := a.readToken(f.path, existed)
+		if first := keys[token]; err == nil && first != "" {
+			err = fmt.Errorf("%s has the same token as the file of %s; give each role its own, or remove the file to have a new one made", f.path, first)
+		}
+		if err != nil {
+			return faultAt(c, f.key, err)
+		}
+		a.access.Tokens[f.role], keys[token] = token, f.key
+	}
+	return nil
+}
+
+// readToken reads a token, or creates it if there has never been one. A file that existed and is
+// missing now is most likely about to be replaced: a token created at that moment would lock out
+// everyone who has the old one.
+func (a *adminSide) readToken(path string, existed bool) (token string, err error) {
+	a.inputs.add(path)
+	if _, err := os.Stat(path); err != nil && existed {
+		return "", fmt.Errorf("%w; restore the file, or restart, which makes a new one", err)
+	}
+	token, err = admin.EnsureToken(path)
 	if a.inputs[path] == (inputs{})[path] {
 		a.inputs.add(path) // it has just been made
 	}
-	return err
+	return token, err
 }
 
 // minSecret is the length of the shortest secret that is accepted, in bytes.
@@ -84,7 +121,7 @@ func sharedSecret(path string) (string, error) {
 // openHTTP makes the HTTP server of the admin side, which serves all generations.
 func (s *Service) openHTTP() {
 	options := admin.Options{
-		Token:      func() string { return s.current.Load().admin.token },
+		Access:     func() *admin.Access { return &s.current.Load().admin.access },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
 		Ready:      s.ready,
 		Metrics:    promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),

@@ -61,9 +61,11 @@ func (p *Plan) probeAdmin(report func(key string, err error)) {
 	if p.Admin.Address == "" {
 		return
 	}
-	if _, err := os.Stat(p.Admin.TokenFile); err == nil { // otherwise a start creates it
-		_, err := admin.EnsureToken(p.Admin.TokenFile)
-		report("admin.token_file", err)
+	for _, f := range adminTokenFiles(p.Config) {
+		if _, err := os.Stat(f.path); err == nil { // otherwise a start creates it
+			_, err := admin.EnsureToken(f.path)
+			report(f.key, err)
+		}
 	}
 	_, err := sharedSecret(p.Admin.PushSecretFile)
 	report("admin.push_secret_file", err)

@@ -183,6 +183,12 @@ func TestAdminSideMovesAndItsTokenChanges(t *testing.T) {
 	if status, _ := get(t, s, "/v1/status"); status != 200 {
 		t.Errorf("status %d with the new token", status)
 	}
+	if err := os.WriteFile(s.current.Load().config.Admin.ReadTokenFile, []byte(strings.Repeat("n", 20)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := reload(t, s); err == nil || !strings.Contains(err.Error(), "admin.read_token_file") || !strings.Contains(err.Error(), "same token") {
+		t.Errorf("two roles have one token, and the reload says %v", err)
+	}
 	if err := os.Remove(s.current.Load().config.Admin.TokenFile); err != nil {
 		t.Fatal(err)
 	}

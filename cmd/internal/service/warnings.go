@@ -50,7 +50,7 @@ func warnings(c *config.Config) []config.Fault {
 // secret reports whether the file at a key is a secret. Packages that read secrets themselves
 // check the mode of those files.
 func secret(key string) bool {
-	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "replicas.password_file", "dsn_file", "bearer_file", "basic_file", ".token_file", ".passwd.path"}, func(s string) bool {
+	return slices.ContainsFunc([]string{".key", "_key_file", "secret_file", "replicas.password_file", "dsn_file", "bearer_file", "basic_file", "token_file", ".passwd.path"}, func(s string) bool {
 		return strings.HasSuffix(key, s) && !strings.HasSuffix(key, "public_key_file")
 	})
 }
