@@ -151,7 +151,9 @@ func TestNothingIsLostInTakeovers(t *testing.T) {
 	})
 	seen := make(map[string]bool)
 	for len(seen) < n {
+		old := sub
 		sub = connect(t, b, "d", l)
+		_ = old.Close()
 		for range min(20, n-len(seen)) {
 			if m := sub.take(); !seen[m.payload] {
 				seen[m.payload] = true
