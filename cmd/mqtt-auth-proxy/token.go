@@ -100,7 +100,7 @@ func (t *tokens) showCommand() *cobra.Command {
 			if err != nil {
 				return service.MissingTokenFile(path, err)
 			}
-			return t.printJSON(viewsOf(entries, time.Now()))
+			return t.printJSON(t.seen(viewsOf(entries, time.Now())))
 		},
 	}
 	return c

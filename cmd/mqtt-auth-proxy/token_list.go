@@ -68,7 +68,7 @@ func (l *listing) run() error {
 	if err != nil {
 		return err
 	}
-	if err := l.print(viewsOf(chosen, time.Now())); err != nil {
+	if err := l.print(l.seen(viewsOf(chosen, time.Now()))); err != nil {
 		return err
 	}
 	if more > 0 {
@@ -116,7 +116,7 @@ func (l *listing) print(views []tokenView) error {
 		return out.Flush()
 	}
 	w := tabwriter.NewWriter(l.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "ID\tSUBJECT\tTOKEN\tSTATE\tEXPIRES")
+	fmt.Fprintln(w, "ID\tSUBJECT\tTOKEN\tSTATE\tEXPIRES\tLAST SEEN")
 	for _, v := range views {
 		expires := "never"
 		if v.Expires != nil {
@@ -126,7 +126,7 @@ func (l *listing) print(views []tokenView) error {
 		if v.Password {
 			token = "password"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), token, v.State, expires)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", printable(v.ID), printable(v.Subject), token, v.State, expires, timeOrDash(v.LastSeen))
 	}
 	return w.Flush()
 }

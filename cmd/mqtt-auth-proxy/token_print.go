@@ -21,6 +21,7 @@ type tokenView struct {
 	Expires     *time.Time        `json:"expire_at,omitempty"`
 	NotBefore   *time.Time        `json:"not_before,omitempty"`
 	Created     *time.Time        `json:"created_at,omitempty"`
+	LastSeen    *time.Time        `json:"last_seen,omitempty"`
 	ClientIDs   []string          `json:"clientid,omitempty"`
 	Usernames   []string          `json:"username,omitempty"`
 	Addrs       []netip.Prefix    `json:"cidr,omitempty"`

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -23,6 +24,8 @@ import (
 type API struct {
 	// Status returns the answer of /v1/status.
 	Status func() Status
+	// Devices is the method of presence.Recorder.
+	Devices func(context.Context, presence.Query) (presence.Page, error)
 	// Sessions and Kick are the methods of proxy.Server.
 	Sessions func() iter.Seq2[*proxy.Client, func() proxy.Activity]
 	Kick     func(match func(*proxy.Client) bool, cause error) int
@@ -48,6 +51,7 @@ func (a *API) routes() []Route {
 	return []Route{
 		{"GET /v1/status", Read, http.HandlerFunc(a.status)},
 		{"GET /v1/sessions", Read, http.HandlerFunc(a.sessions)},
+		{"GET /v1/devices", Read, http.HandlerFunc(a.devices)},
 		{"GET /v1/refusals", Read, http.HandlerFunc(a.refusals)},
 		{"DELETE /v1/sessions/{id}", Operate, http.HandlerFunc(a.kick)},
 		{"DELETE /v1/sessions", Operate, http.HandlerFunc(a.kickSubject)},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -27,6 +28,7 @@ func allParts() Options {
 		PushSecret: fixed(testSecret), API: &API{
 			Status: func() Status { return Status{} }, Sessions: newFakeProxy().sessions, Refusals: refusals.New(1),
 			Kick:        func(func(*proxy.Client) bool, error) int { return 1 },
+			Devices:     func(context.Context, presence.Query) (presence.Page, error) { return presence.Page{}, nil },
 			KickSubject: func(string) int { return 1 },
 			Withdraw:    func(Withdrawal) (int, error) { return 1, nil },
 			Save:        func() error { return nil }, Purge: func() int { return 1 },
@@ -43,7 +45,7 @@ func TestEachRoleHasItsRoutes(t *testing.T) {
 		"POST /v1/push": Everyone, // signed
 		"POST /sign-in": Everyone, "POST /sign-out": Everyone,
 		"GET /metrics": Metrics, "/": Metrics,
-		"/{$}": Read, "GET /v1/status": Read, "GET /v1/sessions": Read, "GET /v1/refusals": Read, "/api/plugins/telemetry/": Read,
+		"/{$}": Read, "GET /v1/status": Read, "GET /v1/sessions": Read, "GET /v1/devices": Read, "GET /v1/refusals": Read, "/api/plugins/telemetry/": Read,
 		"DELETE /v1/sessions/{id}": Operate, "DELETE /v1/sessions": Operate, "POST /v1/revocations": Operate,
 		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate,
 		"GET /debug/pprof/": Operate, "GET /debug/pprof/cmdline": Operate, "GET /debug/pprof/profile": Operate,

@@ -16,8 +16,16 @@ type Status struct {
 	Certificates  []Certificate   `json:"certificates,omitempty"`
 	Upstream      []BrokerStatus  `json:"upstream,omitempty"`
 	Replicas      *ReplicasStatus `json:"replicas,omitempty"`
+	Presence      PresenceStatus  `json:"presence"`
 	Config        ConfigStatus    `json:"config"`
 	LastReload    *ReloadStatus   `json:"last_reload,omitempty"`
+}
+
+// PresenceStatus describes where it is recorded when devices were seen.
+type PresenceStatus struct {
+	Store string `json:"store"` // the file
+	// Error says why nothing is recorded.
+	Error string `json:"error,omitempty"`
 }
 
 // ConfigStatus describes the configuration in force.

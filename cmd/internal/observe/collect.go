@@ -7,6 +7,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -26,6 +27,13 @@ type State struct {
 	Sources      func(SourceMetrics)
 	Bundled      func() (b Bundled, ok bool)  // false if there is no bundled broker
 	Replicas     func() (r Replicas, ok bool) // false without a bus
+	Presence     func() Presence
+}
+
+// Presence describes the records of when devices were seen.
+type Presence struct {
+	presence.Stats
+	Recorded bool // false while the store cannot be used
 }
 
 // Replicas describes the other replicas and the bus.
@@ -134,6 +142,9 @@ func (s State) collect(e emitter) {
 			e.replicas(r)
 		}
 	}
+	if s.Presence != nil {
+		e.presence(s.Presence())
+	}
 	if s.Bundled != nil {
 		if b, ok := s.Bundled(); ok {
 			e.bundledBroker(b.Broker)
@@ -156,6 +167,12 @@ func (e emitter) server(s proxy.Stats) {
 	e.gauge("sessions_held", "Sessions whose device is over a rate of its limits: what it has sent waits, and nothing more is read from it.", float64(s.Held))
 	e.count("session_holds_total", "How often a device went over a rate of its limits.", float64(s.Holds))
 	e.flag("tls_buffers_lent", "1 if idle TLS connections need no buffer, 0 if the program was built with a release of Go with which each of them may keep up to 17 KiB.", proxy.LendsTLSBuffers())
+}
+
+func (e emitter) presence(p Presence) {
+	e.flag("presence_recorded", "1 if it is recorded when devices were seen, 0 while state.db cannot be written. Devices are served either way.", p.Recorded)
+	e.gauge("presence_pending", "Devices whose record waits to be written.", float64(p.Pending))
+	e.count("presence_lost_total", "Records of devices and tokens seen that were lost because they could not be written for too long.", float64(p.Lost))
 }
 
 func (e emitter) memory(u host.MemoryUsage) {

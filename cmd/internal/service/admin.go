@@ -137,6 +137,7 @@ func (s *Service) openHTTP() {
 func (s *Service) api() *admin.API {
 	return &admin.API{
 		Status:      s.status,
+		Devices:     s.presence.Devices,
 		Sessions:    s.server.Sessions,
 		Refusals:    s.observer.Refusals(),
 		Kick:        s.server.Kick,

@@ -1,12 +1,10 @@
 package service
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -34,12 +32,8 @@ func (s *Service) openReplicas(c *config.Config) error {
 	if _, err := busPassword(c.Replicas.PasswordFile); err != nil {
 		return faultAt(c, "replicas.password_file", err)
 	}
-	name, err := os.Hostname()
-	if err != nil {
-		name = "unknown"
-	}
 	s.replicas, err = replicas.New(replicas.Options{
-		Name: cmp.Or(c.Replicas.Name, name), Secret: []byte(secret), Log: s.Log.Logger,
+		Name: proxyName(c), Secret: []byte(secret), Log: s.Log.Logger,
 		Bus: replicas.Bus{
 			Topic: c.Replicas.Topic, Username: c.Replicas.Username,
 			Password: func() (string, error) { return busPassword(c.Replicas.PasswordFile) },

@@ -17,6 +17,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -36,6 +37,7 @@ type Service struct {
 	demo        *demo          // nil unless this is a first start
 	denials     *denylist.List
 	replicas    *replicas.Replicas // nil without a bus
+	presence    *presence.Recorder
 	workers     *passwordhash.Workers
 	clientIDKey []byte
 	memory      host.MemoryGuard
@@ -90,6 +92,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	if s.replicas != nil {
 		s.background(ctx, "replicas", s.replicas.Run)
 	}
+	s.background(ctx, "presence", s.presence.Run)
 	s.background(ctx, "denials", func(ctx context.Context) { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
 	s.background(ctx, "systemd", func(ctx context.Context) { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
@@ -119,6 +122,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	if err := s.openReplicas(c); err != nil {
 		return err
 	}
+	s.openPresence()
 	s.openServer()
 	s.memory.Check(host.MemoryLimit(c.Limits.Memory))
 	first, err := s.prepareFirst(ctx, p)
@@ -138,7 +142,22 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
+	trace.Opened = both(trace.Opened, s.presence.Opened)
+	trace.Renewed = both(trace.Renewed, s.presence.Renewed)
+	closed := trace.Closed
+	trace.Closed = func(c *proxy.Client, e proxy.End) {
+		closed(c, e)
+		s.presence.Closed(c, e)
+	}
 	s.server = &proxy.Server{Trace: trace}
+}
+
+// both returns a hook that calls two.
+func both(first, second func(*proxy.Client)) func(*proxy.Client) {
+	return func(c *proxy.Client) {
+		first(c)
+		second(c)
+	}
 }
 
 // adminShutdownTimeout is how long a running admin request may take after the drain.
@@ -161,6 +180,9 @@ func (s *Service) Close() {
 	}
 	s.current.Load().retire(emptyGeneration())
 	s.goroutines.Wait()
+	if s.presence != nil {
+		s.closePresence()
+	}
 	if s.denials != nil {
 		if err := s.denials.Save(); err != nil {
 			s.Log.Error("denials are lost", zap.Error(err))

@@ -20,6 +20,7 @@ func (s *Service) status() admin.Status {
 	}
 	st.Upstream = in.upstream.status()
 	st.Replicas = s.replicasStatus()
+	st.Presence = s.presenceStatus()
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()

@@ -1,0 +1,32 @@
+// Package presence records when each device, and each token, was seen first and last.
+//
+//	recorder := presence.New(presence.Options{
+//		Target:  func() presence.Target { return presence.Target{Path: "state.db"} },
+//		Clients: server.Clients,
+//	})
+//	server.Trace.Opened, server.Trace.Closed, server.Trace.Renewed = recorder.Opened, recorder.Closed, recorder.Renewed
+//	go recorder.Run(ctx)
+//	...
+//	page, err := recorder.Devices(ctx, presence.Query{Limit: 100})
+//	...
+//	recorder.Close(ctx)
+//
+// # What is recorded
+//
+// For each subject: when its first session began, when it was seen last, the address that it had
+// then, and whether it is connected. For each token id: when it was used last. A device is seen when
+// a session of it begins or ends, and every hour while it is connected, so that after a crash the
+// time is at most an hour too early. The oldest of more than [MaxSubjects] are deleted.
+//
+// # Nothing waits for it
+//
+// The hooks only write into a map, with one entry for a subject, which Run writes to the store every
+// ten seconds and Close at the end. If the map is full because the store fails, further subjects are
+// counted as lost. The store is never needed to serve devices: while it cannot be used, Run tries
+// again every ten seconds, and [Recorder.Fault] says why.
+//
+// # The store
+//
+// It is an SQLite file. One that is damaged is renamed and a new one made. One of another program or
+// of a newer version is left alone, and nothing is recorded.
+package presence

@@ -1,0 +1,28 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// TokensSeen returns when the token ids were last used, from the store of a proxy that may be
+// running. Those that never were are not in it. A file that does not exist is no error.
+func TokensSeen(ctx context.Context, t Target, ids []string) (map[string]time.Time, error) {
+	if _, err := os.Stat(t.Path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	db, err := connectSQLite(t.Path, "ro", 1)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Path, err)
+	}
+	defer db.Close()
+	seen, err := (&sqliteStore{readers: db}).tokens(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Path, err)
+	}
+	return seen, nil
+}

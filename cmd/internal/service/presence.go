@@ -1,0 +1,74 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"iter"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// stateFile is the file in the data directory that says when devices were seen.
+const stateFile = "state.db"
+
+// openPresence makes what records first and last seen.
+func (s *Service) openPresence() {
+	s.presence = presence.New(presence.Options{
+		Target:  func() presence.Target { return PresenceTarget(s.current.Load().config) },
+		Clients: func() iter.Seq[*proxy.Client] { return s.server.Clients() },
+		Changed: func(fault error) {
+			if fault != nil {
+				s.Log.Error("first and last seen are not recorded, trying again; devices are served", zap.Error(fault))
+				return
+			}
+			s.Log.Info("first and last seen are recorded again")
+		},
+		Aside: func(path string, err error) {
+			s.Log.Error("the file with first and last seen was damaged; it was renamed, and a new one begins", zap.String("renamed_to", path), zap.Error(err))
+		},
+	})
+}
+
+// PresenceTarget returns where first and last seen are recorded.
+func PresenceTarget(c *config.Config) presence.Target {
+	return presence.Target{Path: filepath.Join(c.Data, stateFile)}
+}
+
+// proxyName returns the name of this proxy for others.
+func proxyName(c *config.Config) string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown"
+	}
+	return cmp.Or(c.Replicas.Name, name)
+}
+
+// presenceCloseTimeout is how long the last records may take.
+const presenceCloseTimeout = 5 * time.Second
+
+// closePresence writes the last records.
+func (s *Service) closePresence() {
+	ctx, cancel := context.WithTimeout(context.Background(), presenceCloseTimeout)
+	defer cancel()
+	if err := s.presence.Close(ctx); err != nil {
+		s.Log.Error("the last records of first and last seen are lost", zap.Int("devices", s.presence.Stats().Pending), zap.Error(err))
+	}
+}
+
+func (s *Service) presenceStatus() admin.PresenceStatus {
+	target := PresenceTarget(s.current.Load().config)
+	return admin.PresenceStatus{Store: target.Path, Error: textOf(s.presence.Fault())}
+}
+
+func (s *Service) presenceState() observe.Presence {
+	return observe.Presence{Stats: s.presence.Stats(), Recorded: s.presence.Fault() == nil}
+}

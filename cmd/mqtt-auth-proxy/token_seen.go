@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
+)
+
+// seenTimeout is how long a command waits to learn when tokens were used.
+const seenTimeout = 10 * time.Second
+
+// seen adds to the tokens when they were last used, if that is known. It is no reason for a
+// command to fail.
+func (t *tokens) seen(views []tokenView) []tokenView {
+	c, err := t.loadConfig()
+	if err != nil || len(views) == 0 {
+		return views // --file needs no configuration
+	}
+	ids := make([]string, len(views))
+	for i, v := range views {
+		ids[i] = v.ID
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), seenTimeout)
+	defer cancel()
+	seen, err := presence.TokensSeen(ctx, service.PresenceTarget(c), ids)
+	if err != nil {
+		fmt.Fprintln(t.stderr, "warning: it is not known when tokens were last seen:", printable(err.Error()))
+		return views
+	}
+	for i, v := range views {
+		views[i].LastSeen = orNil(seen[v.ID])
+	}
+	return views
+}
+
+// timeOrDash returns a time as it is printed in a table.
+func timeOrDash(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
