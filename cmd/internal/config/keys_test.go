@@ -100,7 +100,7 @@ func TestFullFileIsFull(t *testing.T) {
 
 // The bounds and the doc of each key are fit for use.
 func TestKeysAreWellDescribed(t *testing.T) {
-	builtin := []string{"string", "boolean", "integer", "duration", "ratio", "secret", "section", "size", "path", "data directory", "data path"}
+	builtin := []string{"string", "boolean", "integer", "duration", "ratio", "secret", "section", "size", "path", "data directory", "data path", "text"}
 	for _, k := range Keys() {
 		parts := strings.Split(k.Type, "list of ")
 		kind := parts[len(parts)-1]

@@ -189,7 +189,7 @@ func full(work string) *Config {
 			{JWT: &JWTSource{PublicKeyFile: at("issuer.pem"), Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
 			{JWT: &JWTSource{SecretFile: at("issuer-secret"), Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},
 			{Passwd: &PasswdSource{Path: at("passwd"), Format: "goauth"}},
-			{Postgres: &PostgresSource{DSNFile: at("source-dsn"), Query: "SELECT password_hash FROM users WHERE username = @username", Timeout: 14 * time.Second, Connections: 15, Notify: "tokens", ListenDSNFile: at("direct-dsn")}},
+			{Postgres: &PostgresSource{DSNFile: at("source-dsn"), Query: "SELECT password_hash\n\tFROM users WHERE username = @username", Timeout: 14 * time.Second, Connections: 15, Notify: "tokens", ListenDSNFile: at("direct-dsn")}},
 		},
 			Cache:   Cache{Size: 5, TTL: 6 * time.Second, NegativeSize: 7, NegativeTTL: 8 * time.Second, StaleIfError: 9 * time.Second, RefreshAhead: 0.5},
 			Guard:   Guard{Rate: 1, Burst: 2, Exempt: []string{"10.0.0.0/8"}, MinLength: 3, MaxLength: 4, Prefix: "map_", Charset: "abc", Checksum: true},

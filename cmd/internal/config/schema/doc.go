@@ -25,8 +25,9 @@
 // The tags say the rest:
 //
 //	yaml      the name of the key; "-" for a field that is none
-//	type      the type, where the Go type does not tell: size (int64, in bytes), path, data
-//	          directory and data path (strings, see below), or one of Options.Types
+//	type      the type, where the Go type does not tell: size (int64, in bytes), text (a string
+//	          of several lines), path, data directory and data path (strings, see below), or one
+//	          of Options.Types
 //	default   the default as it is written in a file
 //	required  "true": the value must not be empty
 //	oneof     the choices, separated by |; prefix:NAME stands for any text with the prefix

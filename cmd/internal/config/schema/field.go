@@ -19,6 +19,7 @@ const (
 	kindSecret   kind = "secret"         // Secret
 	kindSection  kind = "section"        // a struct, or a pointer to one
 	kindSize     kind = "size"           // by tag: int64, in bytes
+	kindText     kind = "text"           // by tag: string of several lines
 	kindPath     kind = "path"           // by tag: string
 	kindDataDir  kind = "data directory" // by tag: string, the path of the data directory
 	kindDataPath kind = "data path"      // by tag: string, a path relative to the data directory

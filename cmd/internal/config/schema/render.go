@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -86,5 +87,9 @@ func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
 }
 
 func text(value, comment string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value, LineComment: comment}
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value, LineComment: comment}
+	if strings.Contains(value, "\n") {
+		n.Style = yaml.DoubleQuotedStyle // the comment of a block would become a part of it
+	}
+	return n
 }

@@ -84,11 +84,15 @@ func (t types) parse(k kind, text string) (any, error) {
 	if k == kindSecret {
 		return text, nil
 	}
-	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) {
+	refused := unicode.IsControl
+	if k == kindText {
+		refused = func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	}
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, refused) {
 		return nil, errors.New("has a control character or is not UTF-8; remove it")
 	}
 	switch k {
-	case kindString, kindPath, kindDataPath, kindDataDir:
+	case kindString, kindText, kindPath, kindDataPath, kindDataDir:
 		return text, nil
 	case kindBoolean:
 		if text != "true" && text != "false" {

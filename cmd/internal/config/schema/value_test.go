@@ -40,6 +40,9 @@ func TestParse(t *testing.T) {
 		{kindString, "é", "é"},
 		{kindString, "a\nb", nil},
 		{kindString, "\xff", nil},
+		{kindText, "a\n\tb\n", "a\n\tb\n"},
+		{kindText, "a\rb", nil},
+		{kindText, "\xff", nil},
 		{kindPath, "a\x00b", nil},
 		{kindSecret, "\xff\n", "\xff\n"},
 	} {
