@@ -4,10 +4,7 @@ package integration
 
 import (
 	"context"
-	"crypto/pbkdf2"
 	"crypto/rand"
-	"crypto/sha512"
-	"encoding/base64"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -76,87 +73,6 @@ func (d *deviceTable) status(token string) (old, five int) {
 	d.t.Helper()
 	args := append(d.ClientArgs(token), "-q", "1", "-t", "a", "-m", "b")
 	return harness.MosquittoPub(d.t, args...).Status, harness.MosquittoPub(d.t, append(args, "-V", "5")...).Status
-}
-
-// goAuthHash returns a hash as pw of mosquitto-go-auth writes it.
-func goAuthHash(t *testing.T, password string) string {
-	t.Helper()
-	salt := []byte(rand.Text())[:16]
-	key, err := pbkdf2.Key(sha512.New, password, salt, 1000, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return "PBKDF2$sha512$1000$" + base64.StdEncoding.EncodeToString(salt) + "$" + base64.StdEncoding.EncodeToString(key)
-}
-
-// TestTablesOfMosquittoGoAuth: the tables of mosquitto-go-auth are read unchanged, with the query
-// of the manual. Its users connect with their passwords and have the rights in the table, and other
-// devices connect with tokens.
-func TestTablesOfMosquittoGoAuth(t *testing.T) {
-	t.Parallel()
-	server := harness.StartPostgres(t)
-	dsn := filepath.Join(t.TempDir(), "dsn")
-	harness.WriteFile(t, dsn, server.Database("goauth"))
-	users := map[string]string{"pump-7": rand.Text(), "boss": rand.Text()}
-	server.SQL("goauth", fmt.Sprintf(`
-		CREATE TABLE test_user (id bigserial primary key, username character varying (100) not null, password_hash character varying (200) not null, is_admin boolean not null);
-		CREATE TABLE test_acl (id bigserial primary key, test_user_id bigint not null references test_user on delete cascade, topic character varying (200) not null, rw int not null);
-		INSERT INTO test_user (username, password_hash, is_admin) VALUES ('pump-7', '%s', false), ('boss', '%s', true);
-		INSERT INTO test_acl (test_user_id, topic, rw) VALUES (1, 'from/%%u', 2), (1, 'to/%%u/#', 4);
-		GRANT SELECT ON test_user, test_acl TO %s`, goAuthHash(t, users["pump-7"]), goAuthHash(t, users["boss"]), harness.Role))
-	m := harness.StartMosquitto(t)
-	p := harness.NewProxy(t, m.Upstream()+"auth: {sources: [{postgres: {dsn_file: '"+dsn+"', query: "+queryOfTheManual(t)+"}}, {file: {path: tokens.jsonl}}]}\n")
-	p.AddSecret(server.Password)
-	for _, password := range users {
-		p.AddSecret(password)
-		p.AddSecret(authz.NewToken(password).Fingerprint())
-	}
-	token := p.Token("valve-1")
-	p.Start()
-
-	behind := harness.Subscribe(t, append(m.ClientArgs(), "-t", "#", "-C", "3")...)
-	publish := func(user, password, topic string) int {
-		return harness.MosquittoPub(t, append(p.ClientArgs(user), "-P", password, "-q", "1", "-t", topic, "-m", "x")...).Status
-	}
-	publish("pump-7", users["pump-7"], "to/pump-7/x") // may not
-	for _, c := range []struct{ user, topic string }{{"pump-7", "from/pump-7"}, {"boss", "anywhere"}} {
-		if status := publish(c.user, users[c.user], c.topic); status != 0 {
-			t.Errorf("%s: status %d", c.user, status)
-		}
-	}
-	harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "from/valve-1", "-m", "x")...)
-	var topics []string
-	for _, message := range behind.Messages(3) {
-		topics = append(topics, message.Topic)
-	}
-	if got := strings.Join(topics, " "); got != "from/pump-7 anywhere from/valve-1" {
-		t.Errorf("the broker got %s", got)
-	}
-	wrong := rand.Text()
-	p.AddSecret(wrong)
-	p.AddSecret(authz.NewToken(wrong).Fingerprint())
-	for user, reason := range map[string]string{"pump-7": "wrong_password", "pump-8": "unknown_token"} {
-		if status := publish(user, wrong, "a"); status != 5 {
-			t.Errorf("%s with a wrong password: status %d", user, status)
-		}
-		p.AwaitLog("refused "+user, func(l harness.LogLine) bool { return l.String("reason") == reason })
-	}
-}
-
-// queryOfTheManual returns the query for mosquitto-go-auth, with its placeholders replaced as
-// the manual says, as a value of YAML.
-func queryOfTheManual(t *testing.T) string {
-	t.Helper()
-	manual := harness.ReadFile(t, "..", "cmd", "mqtt-auth-proxy", "README.md")
-	_, rest, _ := strings.Cut(manual, "```sql\nSELECT u.username")
-	query, _, ok := strings.Cut(rest, "```")
-	_, replacement, found := strings.Cut(manual, "Replace `%u` and `%c` in its topics: `")
-	replacement, _, _ = strings.Cut(replacement, "`")
-	if !ok || !found {
-		t.Fatal("the manual has no query for the tables of mosquitto-go-auth")
-	}
-	query = strings.Replace(query, "a.topic, 'action'", strings.ReplaceAll(replacement, "\n", " ")+", 'action'", 1)
-	return "'SELECT u.username" + strings.ReplaceAll(strings.ReplaceAll(query, "'", "''"), "\n", " ") + "'"
 }
 
 // TestDatabaseAway: while PostgreSQL is stopped, known devices can connect and others are asked to
