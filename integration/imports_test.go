@@ -57,7 +57,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/problem", "cmd/internal/telemetry/payload"}},
 	{pkg: "cmd/internal/telemetry/payload"},
 	{pkg: "cmd/internal/telemetry/*", may: []string{"authz/pgdsn", "cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
-	{pkg: "cmd/internal/replicas", may: []string{"authz", "cmd/internal/task", "proxy/upstream"}},
+	{pkg: "cmd/internal/replicas", may: []string{"authz", "authz/pgdsn", "cmd/internal/task", "proxy/upstream"}},
 	{pkg: "cmd/internal/presence", may: []string{"proxy"}},
 	{pkg: "cmd/internal/problem"},
 	{pkg: "cmd/internal/task"},

@@ -144,12 +144,14 @@ func (c *checker) sources() {
 	}
 }
 
+// longestName is the length of the longest name in PostgreSQL, in bytes.
+const longestName = 63
+
 // postgres reports a channel that PostgreSQL would cut off, or that a pooler does not deliver.
 func (c *checker) postgres(path string, s *PostgresSource) {
-	const longest = 63 // bytes of a name in PostgreSQL
 	switch {
 	case c.report.FaultyWithin(path):
-	case len(s.Notify) > longest:
+	case len(s.Notify) > longestName:
 		c.report.Fault(path+".notify", "is longer than the 63 bytes of a name in PostgreSQL; choose a shorter one")
 	case s.Query == "" && s.Notify != "":
 		c.report.Fault(path+".notify", "has no effect without a query, because the proxy's own tables have a channel; remove it")
@@ -253,17 +255,41 @@ func (c *checker) replicas() {
 	r := c.Replicas
 	switch {
 	case c.report.FaultyWithin(path):
-	case !r.Enabled() && (r.SecretFile != "" || r.Name != "" || r.Username != "" || r.PasswordFile != ""):
-		c.report.Fault(path+".bus", "is none, so that the other keys of this section have no effect; set bus: mqtt, or remove them")
+	case !r.Enabled() && (r.SecretFile != "" || r.Name != "" || r.Username != "" || r.PasswordFile != "" || r.DSNFile != ""):
+		c.report.Fault(path+".bus", "is none, so that the other keys of this section have no effect; set bus: mqtt or bus: postgres, or remove them")
 	case !r.Enabled():
-	case c.Upstream.Bundled() && !c.report.FaultyWithin("upstream.servers"):
-		c.report.Fault(path+".bus", "is mqtt, which needs a broker that several proxies share, and the bundled one belongs to this proxy alone; set upstream.servers, or remove the section")
+	case r.OnBrokers() && c.Upstream.Bundled() && !c.report.FaultyWithin("upstream.servers"):
+		c.report.Fault(path+".bus", "is mqtt, which needs a broker that several proxies share, and the bundled one belongs to this proxy alone; set upstream.servers or bus: postgres, or remove the section")
 	case r.SecretFile == "":
 		c.report.Fault(path+".secret_file", "is missing; name a file with a secret of 32 bytes or more that all proxies share")
 	case len(r.Name) > maxReplicaName || strings.ContainsFunc(r.Name, unicode.IsControl):
 		c.report.Fault(path+".name", fmt.Sprintf("is not a name of at most %d bytes without control characters; write a shorter one", maxReplicaName))
+	case r.OnBrokers():
+		c.busOnBrokers(path, r)
+	default:
+		c.busInDatabase(path, r)
+	}
+}
+
+func (c *checker) busOnBrokers(path string, r Replicas) {
+	switch {
+	case r.DSNFile != "":
+		c.report.Fault(path+".dsn_file", "has no effect with bus: mqtt; set bus: postgres, or remove it")
 	case r.PasswordFile != "" && r.Username == "":
 		c.report.Fault(path+".username", "is missing; a password needs a user name, so set both or none")
+	}
+}
+
+func (c *checker) busInDatabase(path string, r Replicas) {
+	switch {
+	case r.DSNFile == "":
+		c.report.Fault(path+".dsn_file", "is missing; name a file with the connection string of a database that all proxies share; it must lead to the database itself, since a pooler in transaction mode delivers no notifications")
+	case r.Username != "":
+		c.report.Fault(path+".username", "has no effect with bus: postgres, whose user is in dsn_file; remove it")
+	case r.PasswordFile != "":
+		c.report.Fault(path+".password_file", "has no effect with bus: postgres, whose password is in dsn_file; remove it")
+	case len(r.Topic) > longestName:
+		c.report.Fault(path+".topic", "is longer than the 63 bytes of a name in PostgreSQL; choose a shorter one")
 	}
 }
 

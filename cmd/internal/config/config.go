@@ -338,13 +338,17 @@ type Postgres struct {
 
 // Replicas connects this proxy to the others of an installation.
 type Replicas struct {
-	Bus          string `yaml:"bus" default:"none" oneof:"none|mqtt" required:"true" doc:"how several proxies tell each other what is withdrawn: not at all, or through the brokers in upstream.servers, which must speak MQTT 5.0"`
+	Bus          string `yaml:"bus" default:"none" oneof:"none|mqtt|postgres" required:"true" doc:"how several proxies tell each other what is withdrawn: not at all, through the brokers in upstream.servers, which must speak MQTT 5.0, or through a PostgreSQL database"`
 	SecretFile   string `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that all of them share"`
-	Topic        string `yaml:"topic" default:"mqtt-auth-proxy/bus" required:"true" doc:"topic of the bus; the same for all of them, and not for devices"`
+	Topic        string `yaml:"topic" default:"mqtt-auth-proxy/bus" required:"true" doc:"topic of the bus, or its channel in PostgreSQL; the same for all of them, and not for devices"`
 	Name         string `yaml:"name" doc:"name of this proxy for the others; the name of the machine when empty"`
 	Username     string `yaml:"username" doc:"user name with which the proxy itself connects to the brokers; none is sent when empty"`
 	PasswordFile string `yaml:"password_file" type:"path" doc:"file with the password for it, read at each connect"`
+	DSNFile      string `yaml:"dsn_file" type:"path" doc:"file with the connection string of the PostgreSQL database for bus: postgres, read again when it changes; it must lead to the database itself, not to a pooler"`
 }
 
 // Enabled reports whether there is a bus.
-func (r Replicas) Enabled() bool { return r.Bus == "mqtt" }
+func (r Replicas) Enabled() bool { return r.Bus != "none" }
+
+// OnBrokers reports whether the bus is a topic of the brokers.
+func (r Replicas) OnBrokers() bool { return r.Bus == "mqtt" }

@@ -206,6 +206,7 @@ replicas:
   name: '' # default
   username: '' # default
   password_file: '' # default
+  dsn_file: '' # default
 sandbox: auto # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {

@@ -16,11 +16,11 @@ func (e emitter) replicas(r Replicas) {
 	}
 	e.gauge("replicas_heard", "Other replicas that were heard in the last 10 seconds. Alert if this is less than the number of proxies minus one.", float64(heard))
 	for _, s := range r.Servers {
-		e.flag("replicas_connected", "1 while the proxy itself is connected to the broker for the bus, else 0.", s.Connected, "server", s.Server.String())
+		e.flag("replicas_connected", "1 while the proxy itself is connected to the server for the bus, a broker or PostgreSQL, else 0.", s.Connected, "server", s.Name)
 	}
-	e.count("replicas_messages_sent_total", "Messages for other replicas, counted for each broker.", float64(r.Stats.Sent))
+	e.count("replicas_messages_sent_total", "Messages for other replicas, counted for each server.", float64(r.Stats.Sent))
 	e.count("replicas_messages_received_total", "Messages of other replicas that took effect.", float64(r.Stats.Received))
-	e.count("replicas_messages_dropped_total", "Messages for other replicas that a broker did not take, counted for each broker. The others catch up.", float64(r.Stats.Dropped))
+	e.count("replicas_messages_dropped_total", "Messages for other replicas that a server did not take, counted for each server. The others catch up.", float64(r.Stats.Dropped))
 	e.count("replicas_messages_ignored_total", ignored, float64(r.Stats.Unreadable), "cause", "unreadable")
 	e.count("replicas_messages_ignored_total", ignored, float64(r.Stats.Late), "cause", "late")
 	e.count("replicas_messages_ignored_total", ignored, float64(r.Stats.Repeated), "cause", "repeated")

@@ -69,16 +69,6 @@ func (r *Replicas) recoverIfDue(now time.Time) {
 	r.send(message{Ask: &ask})
 }
 
-// connected reports whether a server is connected. r.mu is held.
-func (r *Replicas) connected() bool {
-	for _, o := range r.outlets {
-		if o.up {
-			return true
-		}
-	}
-	return false
-}
-
 // hearAsk has the instance answered.
 func (r *Replicas) hearAsk(instance string, since time.Time) {
 	r.mu.Lock()
@@ -113,12 +103,12 @@ func (r *Replicas) answerOne(ctx context.Context, instance string, since time.Ti
 	r.mu.Lock()
 	missed := entries(r.history.since(since.Add(-MaxSkew)))
 	r.mu.Unlock()
-	for part := range parts(missed, entry.size) {
+	for part := range parts(missed, r.codec.content()) {
 		if !r.sendSlowly(ctx, message{To: instance, Withdraw: part}) {
 			return
 		}
 	}
-	for part := range parts(entries(r.options.Denials()), entry.size) {
+	for part := range parts(entries(r.options.Denials()), r.codec.content()) {
 		if !r.sendSlowly(ctx, message{To: instance, Denials: part}) {
 			return
 		}
@@ -137,7 +127,7 @@ func entries(all []Withdrawal) []entry {
 func (r *Replicas) sendSlowly(ctx context.Context, m message) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !r.queuesBelow(queueLength / 2) {
+	for !r.queuesBelow(r.queueLength() / 2) {
 		select {
 		case <-ctx.Done():
 			return false
@@ -174,38 +164,5 @@ func (r *Replicas) takeAnswer(m message) {
 	}
 	if len(denials) > 0 {
 		r.options.Adopt(denials)
-	}
-}
-
-// linkUp records that a server is connected. If none was, messages may have been missed.
-func (r *Replicas) linkUp(o *outlet) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.connected() {
-		r.catchUp.up = time.Now()
-		r.missed(r.catchUp.down)
-	}
-	o.up, o.err = true, nil
-	r.send(message{})
-}
-
-// linkDown records that a server is not connected, and why.
-func (r *Replicas) linkDown(o *outlet, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	was := o.up
-	o.up = false
-	if err != nil {
-		o.err = err
-	}
-	for len(o.queue) > 0 {
-		select {
-		case <-o.queue:
-			r.stats.Dropped++
-		default:
-		}
-	}
-	if was && !r.connected() {
-		r.catchUp.down = time.Now().Add(-silence)
 	}
 }

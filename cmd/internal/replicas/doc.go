@@ -1,11 +1,11 @@
 // Package replicas lets several proxies act as one where tokens are withdrawn: what one of them
-// revokes, kicks or forgets, all of them do. They talk through the MQTT broker that they all use
-// anyway, on a topic of their own, the bus.
+// revokes, kicks or forgets, all of them do. They talk on a bus, which is a topic of the MQTT
+// brokers that they all use anyway, or a channel of a PostgreSQL database.
 //
 //	r, err := replicas.New(replicas.Options{Name: "proxy-1", Secret: secret, Topic: topic, ...})
 //	...
 //	go r.Run(ctx)
-//	r.Connect(servers)
+//	r.Connect(brokers) // unless the bus is in a database
 //	...
 //	r.Withdraw(replicas.Withdrawal{Revocation: authz.Revocation{Subject: "pump-7"}})
 //
@@ -13,11 +13,19 @@
 //
 // A message is a JSON object that is encrypted and authenticated with AES-256-GCM. The key is
 // derived from the secret and the topic with HKDF-SHA-256 (RFC 5869), so that a client of the
-// broker that can read or write the topic learns nothing and can do nothing. Tokens are not in
+// broker or of the database that can read or write the topic learns nothing and can do nothing. Tokens are not in
 // messages, only their SHA-256 digests. Each message has the name of its sender, a random number
 // of the sender's process, which is its instance, a count, and the time. A message counts once,
 // whichever broker it comes from, and only if its time is within [MaxSkew] of the receiver's
-// clock.
+// clock. A list that is too long for one message becomes several: a broker carries 64 KiB, and a
+// notification of PostgreSQL 5,999 bytes, which are 7,999 in base64.
+//
+// # The database
+//
+// A replica has two connections to the database, one that sends (NOTIFY) and one that hears
+// (LISTEN). It also notifies itself on a channel of its own, and counts as connected only while it
+// hears that. A pooler in transaction mode, which delivers no notifications, is thus noticed, and
+// so is a dead connection.
 //
 // # Gaps
 //
@@ -30,6 +38,6 @@
 //
 // # Nothing waits for the bus
 //
-// The methods that send return at once. What cannot be sent, because a broker is down or too slow,
+// The methods that send return at once. What cannot be sent, because a server is down or too slow,
 // is dropped and counted. Its number is used up, so the others notice the gap and catch up.
 package replicas

@@ -11,17 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
 const (
-	// maxMessage is the size of the largest message, in bytes.
-	maxMessage = 64 << 10
-	// maxContent is how many bytes of withdrawals and subjects one message may carry, as
-	// estimated by size. The rest of maxMessage is for everything else.
-	maxContent = 48 << 10
 	// maxText is the longest name, subject or token id, in bytes.
 	maxText = 256
 	// instanceLength is the length of the number of a process, in hexadecimal digits.
@@ -70,10 +66,6 @@ type entry struct {
 	Follow      bool   `json:"follow,omitempty"`
 }
 
-// size is an upper bound of the size of the entry in a message, in bytes: each byte of a text may
-// need six in JSON.
-func (e entry) size() int { return 256 + 6*(len(e.TokenID)+len(e.Subject)) }
-
 // entryOf returns w in the form of a message.
 func entryOf(w Withdrawal) entry {
 	r := w.Canonical()
@@ -118,12 +110,39 @@ func (e entry) withdrawal() (w Withdrawal, err error) {
 	return w, nil
 }
 
+// parts cuts a list into parts that each take at most that many bytes in a message.
+func parts[T any](all []T, most int) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		begin, sum := 0, 0
+		for i, one := range all {
+			text, _ := json.Marshal(one) // which is possible for an entry and for a text
+			size := len(text) + len(",")
+			if i > begin && sum+size > most {
+				if !yield(all[begin:i]) {
+					return
+				}
+				begin, sum = i, 0
+			}
+			sum += size
+		}
+		if begin < len(all) {
+			yield(all[begin:])
+		}
+	}
+}
+
 // codec encrypts and decrypts messages.
-type codec struct{ aead cipher.AEAD }
+type codec struct {
+	aead    cipher.AEAD
+	largest int // size of the largest encrypted message, in bytes
+}
+
+// content returns how many bytes of lists a message may have. The rest is for everything else.
+func (c codec) content() int { return c.largest / 4 * 3 }
 
 // newCodec returns the codec for a bus. Messages of another topic or another form cannot be
 // decrypted with it.
-func newCodec(secret []byte, topic string) (codec, error) {
+func newCodec(secret []byte, topic string, largest int) (codec, error) {
 	key, err := hkdf.Key(sha256.New, secret, nil, "mqtt-auth-proxy/replicas/1 "+topic, 32)
 	if err != nil {
 		return codec{}, err
@@ -133,7 +152,7 @@ func newCodec(secret []byte, topic string) (codec, error) {
 		return codec{}, err
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
-	return codec{aead}, err
+	return codec{aead, largest}, err
 }
 
 // seal returns the message as it is sent.
@@ -142,7 +161,7 @@ func (c codec) seal(m message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(text)+c.aead.Overhead() > maxMessage {
+	if len(text)+c.aead.Overhead() > c.largest {
 		return nil, fmt.Errorf("a message of %d bytes is too large", len(text))
 	}
 	return c.aead.Seal(nil, nil, text, nil), nil
@@ -153,7 +172,7 @@ var errUnreadable = errors.New("the message was not made with the secret of thes
 
 // open returns the message in a payload that anyone may have sent.
 func (c codec) open(payload []byte) (message, error) {
-	if len(payload) <= c.aead.Overhead() || len(payload) > maxMessage {
+	if len(payload) <= c.aead.Overhead() || len(payload) > c.largest {
 		return message{}, errUnreadable
 	}
 	text, err := c.aead.Open(nil, nil, payload, nil)

@@ -1,7 +1,10 @@
 package replicas
 
 import (
+	"encoding/base64"
+	"math"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,7 +17,7 @@ func TestStrangersCanDoNothing(t *testing.T) {
 		a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)
 		run(t, a, b)
 		seal := func(secret []byte, topic string, m message) []byte {
-			c, err := newCodec(secret, topic)
+			c, err := newCodec(secret, topic, mqttMessage)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +34,7 @@ func TestStrangersCanDoNothing(t *testing.T) {
 		altered := seal(testSecret, "bus", m)
 		altered[len(altered)/2] ^= 1
 		for name, payload := range map[string][]byte{
-			"empty": nil, "text": []byte(`{"name":"x"}`), "large": make([]byte, maxMessage+1), "altered": altered,
+			"empty": nil, "text": []byte(`{"name":"x"}`), "large": make([]byte, mqttMessage+1), "altered": altered,
 			"other secret": seal([]byte("another secret of more than 32 bytes"), "bus", m), "other topic": seal(testSecret, "other", m),
 			"late": seal(testSecret, "bus", late), "early": seal(testSecret, "bus", early),
 		} {
@@ -54,7 +57,7 @@ func TestStrangersCanDoNothing(t *testing.T) {
 }
 
 func TestMessageTellsNothing(t *testing.T) {
-	c, err := newCodec(testSecret, "bus")
+	c, err := newCodec(testSecret, "bus", mqttMessage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,6 +69,41 @@ func TestMessageTellsNothing(t *testing.T) {
 		if slices.ContainsFunc(windows(payload, len(text)), func(w string) bool { return w == text }) {
 			t.Errorf("the message shows %q", text)
 		}
+	}
+}
+
+// TestListsFitIntoMessages: the longest names and subjects, and lists of them, leave as messages
+// that a bus can carry.
+func TestListsFitIntoMessages(t *testing.T) {
+	long := strings.Repeat("<", maxText) // each becomes six bytes
+	for _, largest := range []int{mqttMessage, notifyMessage} {
+		c, err := newCodec(testSecret, "bus", largest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries := slices.Repeat([]entry{{Subject: long, At: math.MinInt64, Until: math.MinInt64, Follow: true}}, 1000)
+		sent := 0
+		for part := range parts(entries, c.content()) {
+			sent += len(part)
+			m := message{Name: long[:64], Instance: "0123456789abcdef", Number: math.MaxUint64, Sent: math.MinInt64, To: "0123456789abcdef", Denials: part}
+			if payload, err := c.seal(m); err != nil {
+				t.Fatalf("a part of %d entries: %v", len(part), err)
+			} else if _, err := c.open(payload); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for part := range parts(slices.Repeat([]string{long}, 1000), c.content()) {
+			sent += len(part)
+			if _, err := c.seal(message{Name: long[:64], Kick: part}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sent != 2000 {
+			t.Errorf("%d of 2000 elements were sent", sent)
+		}
+	}
+	if n := base64.RawStdEncoding.EncodedLen(notifyMessage); n >= 8000 {
+		t.Errorf("a notification of %d bytes is too large for PostgreSQL", n)
 	}
 }
 
@@ -83,7 +121,7 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":1,"sent":1,"withdraw":[{"subject":"pump","at":5,"until":9,"follow":true}],"kick":["x"],"purge":true,"ask":0,"to":"0123456789abcdef","denials":[{"token_id":"t"}]}`))
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":18446744073709551615,"sent":-1}`))
-	c, err := newCodec(testSecret, "bus")
+	c, err := newCodec(testSecret, "bus", mqttMessage)
 	if err != nil {
 		f.Fatal(err)
 	}

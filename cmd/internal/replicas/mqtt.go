@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/autopaho"
@@ -26,19 +23,15 @@ import (
 const ClientIDPrefix = "mqtt-auth-proxy-bus-"
 
 const (
-	keepAlive = 5 * time.Second
-	// stepTimeout is how long a dial, a SUBACK or a PUBACK may take.
-	stepTimeout = 5 * time.Second
-	longestWait = 5 * time.Second // between two attempts to connect
-	// queueLength is how many messages wait for a server.
-	queueLength = 256
+	// mqttMessage is the size of the largest message that is sent through a broker, in bytes.
+	mqttMessage = 64 << 10
+	keepAlive   = 5 * time.Second
 	// receiveMaximum is how many messages the broker may send without an acknowledgement.
 	receiveMaximum = 64
 )
 
-// Bus is how replicas reach each other through MQTT brokers, which must speak MQTT 5.0.
-type Bus struct {
-	Topic    string
+// Brokers is how replicas reach each other through MQTT brokers, which must speak MQTT 5.0.
+type Brokers struct {
 	Username string // none is sent if it is empty
 	// Password returns the password. It is called for each connection.
 	Password func() (string, error)
@@ -46,89 +39,11 @@ type Bus struct {
 	Dial func(context.Context, upstream.Server) (net.Conn, error)
 }
 
-// outlet is the way to a server.
-type outlet struct {
-	server upstream.Server
-	queue  chan []byte
-
-	up  bool  // guarded by Replicas.mu
-	err error // why it was last not up; guarded by Replicas.mu
-}
-
-// Server is the connection to a server in an answer of [Replicas.Servers].
-type Server struct {
-	Server    upstream.Server
-	Connected bool
-	Err       error // why it was last not connected, or nil
-}
-
-// Servers returns the state of the connections.
-func (r *Replicas) Servers() (all []Server) {
-	if r == nil {
-		return nil
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, o := range r.outlets {
-		all = append(all, Server{o.server, o.up, o.err})
-	}
-	return all
-}
-
-// Connect makes the replica use these servers from now on.
-func (r *Replicas) Connect(servers []upstream.Server) {
-	if r == nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := r.outlets
-	r.outlets = nil
-	for _, server := range servers {
-		if i := slices.IndexFunc(before, func(o *outlet) bool { return o.server == server }); i >= 0 {
-			r.outlets = append(r.outlets, before[i])
-			continue
-		}
-		r.outlets = append(r.outlets, &outlet{server: server, queue: make(chan []byte, queueLength)})
-	}
-	signal(r.changed)
-}
-
-// connect keeps a connection to each server until ctx is done.
-func (r *Replicas) connect(ctx context.Context) {
-	links := make(map[*outlet]context.CancelFunc)
-	var linked sync.WaitGroup
-	defer linked.Wait()
-	for {
-		r.mu.Lock()
-		now := slices.Clone(r.outlets)
-		r.mu.Unlock()
-		for o, stop := range links {
-			if !slices.Contains(now, o) {
-				stop()
-				delete(links, o)
-			}
-		}
-		for _, o := range now {
-			if links[o] == nil {
-				inner, stop := context.WithCancel(ctx)
-				links[o] = stop
-				linked.Go(func() { task.Run(inner, r.options.Panicked, func(ctx context.Context) { r.link(ctx, o) }) })
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.changed:
-		}
-	}
-}
-
-// link keeps a connection to one server until ctx is done.
-func (r *Replicas) link(ctx context.Context, o *outlet) {
+// linkBroker keeps a connection to a broker until ctx is done.
+func (r *Replicas) linkBroker(ctx context.Context, server upstream.Server, o *outlet) {
 	defer r.linkDown(o, nil)
 	up := make(chan struct{}, 1)
-	manager, err := autopaho.NewConnection(ctx, r.clientConfig(o, up))
+	manager, err := autopaho.NewConnection(ctx, r.clientConfig(server, o, up))
 	if err != nil { // a config without a URL, which is a bug
 		panic(err)
 	}
@@ -139,22 +54,25 @@ func (r *Replicas) link(ctx context.Context, o *outlet) {
 			return
 		case <-up:
 			if err := r.subscribe(ctx, manager); err != nil {
-				r.failed(o, fmt.Errorf("subscribe to %s: %w", r.options.Bus.Topic, err))
+				r.failed(o, fmt.Errorf("subscribe to %s: %w", r.options.Topic, err))
 				time.AfterFunc(longestWait, func() { signal(up) })
 				continue
 			}
-			r.options.Log.Info("connected to the other replicas", zap.Stringer("server", o.server))
 			r.linkUp(o)
 		case payload := <-o.queue:
-			r.publish(ctx, manager, o, payload)
+			err := r.publish(ctx, manager, payload)
+			r.delivered(o, 1, err)
+			if err != nil {
+				r.options.Log.Warn("a message to the other replicas is lost", zap.String("server", o.name), zap.Error(err))
+			}
 		}
 	}
 }
 
 // clientConfig returns the configuration of the client. The client puts an element into up when a
 // connection is up.
-func (r *Replicas) clientConfig(o *outlet, up chan struct{}) autopaho.ClientConfig {
-	b := r.options.Bus
+func (r *Replicas) clientConfig(server upstream.Server, o *outlet, up chan struct{}) autopaho.ClientConfig {
+	b := r.options.Brokers
 	clientID := ClientIDPrefix + r.instance
 	c := autopaho.ClientConfig{
 		ServerUrls:                    []*url.URL{{Scheme: "mqtt", Host: "broker"}}, // AttemptConnection knows the server
@@ -167,7 +85,7 @@ func (r *Replicas) clientConfig(o *outlet, up chan struct{}) autopaho.ClientConf
 			defer cancel()
 			var conn net.Conn
 			err := task.Do(func() (err error) {
-				conn, err = b.Dial(ctx, o.server)
+				conn, err = b.Dial(ctx, server)
 				return err
 			})
 			if err != nil {
@@ -186,14 +104,8 @@ func (r *Replicas) clientConfig(o *outlet, up chan struct{}) autopaho.ClientConf
 	c.ClientID = clientID
 	c.PacketTimeout = stepTimeout
 	c.OnPublishReceived = []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
-		err := task.Do(func() error {
-			if !p.Packet.Retain { // no replica retains its messages
-				r.receive(p.Packet.Payload)
-			}
-			return nil
-		})
-		if bug := (*task.Panic)(nil); errors.As(err, &bug) {
-			r.options.Panicked(bug)
+		if !p.Packet.Retain { // no replica retains its messages
+			_ = r.guard(func() error { r.receive(p.Packet.Payload); return nil })
 		}
 		return true, nil
 	}}
@@ -201,9 +113,9 @@ func (r *Replicas) clientConfig(o *outlet, up chan struct{}) autopaho.ClientConf
 }
 
 // complete adds to a CONNECT what the config of the client cannot say.
-func (b Bus) complete(c *paho.Connect) (*paho.Connect, error) {
+func (b Brokers) complete(c *paho.Connect) (*paho.Connect, error) {
 	c.CleanStart = true // what a connection has missed is not worth waiting for
-	largest, unacknowledged := uint32(maxMessage+1024), uint16(receiveMaximum)
+	largest, unacknowledged := uint32(mqttMessage+1024), uint16(receiveMaximum)
 	c.Properties = &paho.ConnectProperties{MaximumPacketSize: &largest, ReceiveMaximum: &unacknowledged}
 	if b.Username == "" {
 		return c, nil
@@ -228,41 +140,21 @@ func reasonOf(err error) error {
 	return err
 }
 
-// backoff returns how long to wait before an attempt to connect.
-func backoff(attempt int) time.Duration {
-	if attempt == 0 {
-		return 0
-	}
-	wait := min(longestWait, 250*time.Millisecond<<min(attempt, 10))
-	return wait/2 + rand.N(wait/2)
-}
-
 func (r *Replicas) subscribe(ctx context.Context, manager *autopaho.ConnectionManager) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	_, err := manager.Subscribe(ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{
-		{Topic: r.options.Bus.Topic, QoS: 1, NoLocal: true, RetainHandling: 2},
+		{Topic: r.options.Topic, QoS: 1, NoLocal: true, RetainHandling: 2},
 	}})
 	return err
 }
 
 // publish sends one message. If that fails, the others notice that its number is missing.
-func (r *Replicas) publish(ctx context.Context, manager *autopaho.ConnectionManager, o *outlet, payload []byte) {
+func (r *Replicas) publish(ctx context.Context, manager *autopaho.ConnectionManager, payload []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	_, err := manager.Publish(ctx, &paho.Publish{Topic: r.options.Bus.Topic, QoS: 1, Payload: payload})
-	if err == nil {
-		return
+	if _, err := manager.Publish(ctx, &paho.Publish{Topic: r.options.Topic, QoS: 1, Payload: payload}); err != nil {
+		return fmt.Errorf("publish to %s: %w", r.options.Topic, err)
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stats.Dropped++
-	o.err = fmt.Errorf("publish to %s: %w", r.options.Bus.Topic, err)
-	r.options.Log.Warn("a message to the other replicas is lost", zap.Stringer("server", o.server), zap.Error(o.err))
-}
-
-// failed records and logs why a server is not connected.
-func (r *Replicas) failed(o *outlet, err error) {
-	r.linkDown(o, err)
-	r.options.Log.Warn("not connected to the other replicas", zap.Stringer("server", o.server), zap.Error(err))
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
@@ -30,13 +31,18 @@ const (
 // Options describe a replica. All functions must be set. They are called from one goroutine at a
 // time, without a lock of this package.
 type Options struct {
-	// Name identifies the replica to people.
+	// Name identifies the replica to people. It has at most 64 bytes.
 	Name string
 	// Secret is the secret that all replicas share.
 	Secret []byte
-	// Bus is how the broker is reached.
-	Bus Bus
-	Log *zap.Logger
+	// Topic is the name of the bus: a topic of the brokers, or a channel of the database, which has
+	// at most 63 bytes.
+	Topic string
+	// Brokers is how the brokers are reached that [Replicas.Connect] names.
+	Brokers Brokers
+	// Database is the database that takes the place of the brokers, unless it is nil.
+	Database *pgdsn.File
+	Log      *zap.Logger
 
 	// Apply withdraws tokens as another replica has done.
 	Apply func([]Withdrawal)
@@ -95,7 +101,11 @@ type Stats struct {
 
 // New returns a replica that is not connected yet.
 func New(o Options) (*Replicas, error) {
-	c, err := newCodec(o.Secret, o.Bus.Topic)
+	largest := mqttMessage
+	if o.Database != nil {
+		largest = notifyMessage
+	}
+	c, err := newCodec(o.Secret, o.Topic, largest)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +117,9 @@ func New(o Options) (*Replicas, error) {
 		peers: make(peers), asks: make(map[string]time.Time),
 	}
 	r.transport = r.connect
+	if o.Database != nil {
+		r.outlets = []*outlet{r.newOutlet("postgres", r.linkDatabase)}
+	}
 	return r, nil
 }
 
@@ -219,28 +232,11 @@ func (r *Replicas) flush() {
 	if all.Purge {
 		r.send(message{Purge: true})
 	}
-	for part := range parts(all.Withdraw, entry.size) {
+	for part := range parts(all.Withdraw, r.codec.content()) {
 		r.send(message{Withdraw: part})
 	}
-	for part := range parts(all.Kick, func(s string) int { return 16 + 6*len(s) }) {
+	for part := range parts(all.Kick, r.codec.content()) {
 		r.send(message{Kick: part})
-	}
-}
-
-// parts cuts a list into parts that each fit into a message.
-func parts[T any](all []T, size func(T) int) func(yield func([]T) bool) {
-	return func(yield func([]T) bool) {
-		for len(all) > 0 {
-			n, sum := 0, 0
-			for n < len(all) && (n == 0 || sum+size(all[n]) <= maxContent) {
-				sum += size(all[n])
-				n++
-			}
-			if !yield(all[:n]) {
-				return
-			}
-			all = all[n:]
-		}
 	}
 }
 
@@ -263,27 +259,12 @@ func (r *Replicas) send(m message) {
 		}
 		select {
 		case o.queue <- payload:
+			o.waiting++
 			r.stats.Sent++
 		default:
 			r.stats.Dropped++
 		}
 	}
-}
-
-// awaitQueues waits until all that was sent has left, at most for d.
-func (r *Replicas) awaitQueues(d time.Duration) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(d); time.Now().Before(end) && !r.queuesBelow(1); {
-		<-tick.C
-	}
-}
-
-// queuesBelow reports whether fewer than n messages wait for each connected server.
-func (r *Replicas) queuesBelow(n int) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !slices.ContainsFunc(r.outlets, func(o *outlet) bool { return o.up && len(o.queue) >= n })
 }
 
 // receive takes a payload from the bus, which anyone may have sent. It returns when the message

@@ -44,7 +44,7 @@ func newNode(t *testing.T, name string, secret []byte) *node {
 	}
 	var err error
 	n.Replicas, err = New(Options{
-		Name: name, Secret: secret, Bus: Bus{Topic: "bus"}, Log: zap.NewNop(),
+		Name: name, Secret: secret, Topic: "bus", Log: zap.NewNop(),
 		Apply:   func(all []Withdrawal) { lock(func() { n.applied = append(n.applied, all...) }) },
 		Adopt:   func(all []Withdrawal) { lock(func() { n.adopted = append(n.adopted, all...) }) },
 		Kick:    func(all []string) { lock(func() { n.kicked = append(n.kicked, all...) }) },
@@ -59,7 +59,7 @@ func newNode(t *testing.T, name string, secret []byte) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.way = &outlet{queue: make(chan []byte, queueLength)}
+	n.way = n.newOutlet("way", nil)
 	n.outlets = append(n.outlets, n.way)
 	n.transport = func(ctx context.Context) { <-ctx.Done() } // see run
 	return n
@@ -95,6 +95,7 @@ func run(t *testing.T, nodes ...*node) {
 							other.receive(payload)
 						}
 					}
+					n.delivered(n.way, 1, nil)
 				}
 			}
 		})

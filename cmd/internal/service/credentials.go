@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
@@ -19,6 +18,8 @@ type credentials struct {
 	// generateID makes a client id for a 5.0 client without one. If a broker chose it, the
 	// client would not get the same id from another broker.
 	generateID bool
+	// reserved begins client ids that no device may have at the broker; empty for none.
+	reserved string
 	// checkWill refuses a will topic; nil allows all.
 	checkWill func(topic string) error
 }
@@ -33,7 +34,7 @@ func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error
 		if err := creds.rewrite(r); err != nil {
 			return err
 		}
-		if s.replicas != nil && strings.HasPrefix(r.Out.ClientID, replicas.ClientIDPrefix) {
+		if creds.reserved != "" && strings.HasPrefix(r.Out.ClientID, creds.reserved) {
 			return &proxy.RefusedError{Reason: proxy.ClientIDNotUsable, Err: errBusClientID}
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/topicmap"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
@@ -69,6 +70,9 @@ func (p *Plan) parse(c *config.Config, version string, fault func(key, reason st
 	}
 	if c.Replicas.Enabled() {
 		report("replicas.topic", checkBusTopic(c.Replicas.Topic))
+	}
+	if c.Replicas.OnBrokers() {
+		p.credentials.reserved = replicas.ClientIDPrefix
 	}
 	p.parseTopics(c, report)
 	if n := c.Limits.Session.MaxPacket; n > 0 {

@@ -79,6 +79,8 @@ func (p *Plan) probeReplicas(report func(key string, err error)) {
 	report("replicas.secret_file", err)
 	_, err = busPassword(p.Replicas.PasswordFile)
 	report("replicas.password_file", err)
+	_, err = busDatabase(p.Replicas.DSNFile)
+	report("replicas.dsn_file", err)
 }
 
 // probeData reads the files that the proxy itself has written to the data directory.

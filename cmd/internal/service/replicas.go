@@ -12,6 +12,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -32,10 +33,15 @@ func (s *Service) openReplicas(c *config.Config) error {
 	if _, err := busPassword(c.Replicas.PasswordFile); err != nil {
 		return faultAt(c, "replicas.password_file", err)
 	}
+	database, err := busDatabase(c.Replicas.DSNFile)
+	if err != nil {
+		return faultAt(c, "replicas.dsn_file", err)
+	}
 	s.replicas, err = replicas.New(replicas.Options{
 		Name: proxyName(c), Secret: []byte(secret), Log: s.Log.Logger,
-		Bus: replicas.Bus{
-			Topic: c.Replicas.Topic, Username: c.Replicas.Username,
+		Topic: c.Replicas.Topic, Database: database,
+		Brokers: replicas.Brokers{
+			Username: c.Replicas.Username,
 			Password: func() (string, error) { return busPassword(c.Replicas.PasswordFile) },
 			Dial: func(ctx context.Context, server upstream.Server) (net.Conn, error) {
 				return s.current.Load().upstream.dial(ctx, server)
@@ -69,7 +75,17 @@ func busPassword(path string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 }
 
-// checkBusTopic returns an error if messages cannot be published to the topic of the bus.
+// busDatabase reads the connection string of the database of the bus. Without a file there is
+// none.
+func busDatabase(path string) (*pgdsn.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	return pgdsn.Open(path)
+}
+
+// checkBusTopic returns an error if messages cannot be published to the topic of the bus. A channel
+// of a database has the same form.
 func checkBusTopic(topic string) error {
 	if !authz.ValidTopic(topic) || topic[0] == '$' {
 		return fmt.Errorf("%q is not a topic that can be published to; write one such as mqtt-auth-proxy/bus, without + and #", topic)
@@ -77,9 +93,9 @@ func checkBusTopic(topic string) error {
 	return nil
 }
 
-// busTopic returns the topic of the bus, or "" if there is none.
+// busTopic returns the topic of the bus, or "" if the brokers have none.
 func busTopic(c *config.Config) string {
-	if !c.Replicas.Enabled() || checkBusTopic(c.Replicas.Topic) != nil {
+	if !c.Replicas.OnBrokers() || checkBusTopic(c.Replicas.Topic) != nil {
 		return ""
 	}
 	return c.Replicas.Topic
@@ -198,7 +214,7 @@ func (s *Service) replicasStatus() *admin.ReplicasStatus {
 	}
 	st := &admin.ReplicasStatus{Bus: s.current.Load().config.Replicas.Bus, Name: s.replicas.Name(), Servers: []admin.BusStatus{}, Heard: []admin.ReplicaStatus{}, CatchUps: s.replicas.Stats().CatchUps}
 	for _, o := range s.replicas.Servers() {
-		st.Servers = append(st.Servers, admin.BusStatus{Server: o.Server.String(), Connected: o.Connected, LastError: textOf(o.Err)})
+		st.Servers = append(st.Servers, admin.BusStatus{Server: o.Name, Connected: o.Connected, LastError: textOf(o.Err)})
 	}
 	for _, p := range s.replicas.Peers() {
 		st.Heard = append(st.Heard, admin.ReplicaStatus{Name: p.Name, LastHeardSeconds: time.Since(p.Heard).Round(time.Millisecond).Seconds()})

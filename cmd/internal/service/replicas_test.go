@@ -71,6 +71,7 @@ func loadReplicas(t *testing.T, secret, more string) (*Plan, error) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "proxy.yaml")
 	for name, text := range map[string]string{
+		"dsn": "postgres://proxy:hunter2@127.0.0.1:1/fleet", "bad-dsn": "postgres://proxy:%hunter2@127.0.0.1:1/fleet",
 		"proxy.yaml": fmt.Sprintf("{upstream: {servers: ['tcp://127.0.0.1:1']}, auth: {sources: [{file: {path: %q}}]},\n%s}", emptyTokenFile(t), more), "secret": secret,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -94,9 +95,13 @@ func TestBusIsChecked(t *testing.T) {
 		{good, "replicas: {bus: mqtt, secret_file: secret, topic: a/#}", "replicas.topic"},
 		{good, "replicas: {bus: mqtt, secret_file: secret, topic: $SYS/bus}", "replicas.topic"},
 		{good, "replicas: {bus: mqtt, secret_file: secret, username: u, password_file: missing}", "replicas.password_file"},
+		{good, "replicas: {bus: postgres, secret_file: secret, dsn_file: dsn}", ""},
+		{good, "replicas: {bus: postgres, secret_file: secret, dsn_file: missing}", "replicas.dsn_file"},
+		{good, "replicas: {bus: postgres, secret_file: secret, dsn_file: bad-dsn}", "replicas.dsn_file"},
+		{good, "replicas: {bus: postgres, secret_file: secret, dsn_file: dsn, topic: a/#}", "replicas.topic"},
 	} {
 		_, err := loadReplicas(t, tt.secret, tt.more)
-		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), "proxy.yaml:2: "+tt.want+": ") || strings.Count(err.Error(), "\n") > 0) {
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), "proxy.yaml:2: "+tt.want+": ") || strings.Count(err.Error(), "\n") > 0 || strings.Contains(err.Error(), "hunter2")) {
 			t.Errorf("%s: %v, want a fault of %q alone", tt.more, err, tt.want)
 		}
 	}
@@ -125,6 +130,51 @@ topics: {map: [{device: "me/#", broker: "devices/${subject}/#"}], acl: [{topics:
 	}
 	if _, v := topics.Up(nil, []byte(bus)); v.Outcome != topicmap.Refused {
 		t.Errorf("the map lets a device publish to the bus: %v", v)
+	}
+}
+
+// TestBusInADatabaseClosesNothing: it has no topic at the brokers and no client id there.
+func TestBusInADatabaseClosesNothing(t *testing.T) {
+	p, err := loadReplicas(t, strings.Repeat("s", 32), `replicas: {bus: postgres, secret_file: secret, dsn_file: dsn},
+topics: {acl: [{topics: ["#"]}]}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acl, err := p.acl.Bind(authz.ACLValues{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !acl.Publish([]byte(p.Replicas.Topic), 0, false) || p.credentials.reserved != "" {
+		t.Errorf("the topic is closed, or client ids that begin with %q are", p.credentials.reserved)
+	}
+}
+
+// TestBusInADatabaseThatIsAway: the proxy starts and is ready, its bundled broker serves devices,
+// and the status shows why the bus does not work, without the password.
+func TestBusInADatabaseThatIsAway(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, log := startService(t, bundledConfig+"replicas: {bus: postgres, name: left, secret_file: '"+secret+"', dsn_file: '"+dsnFile(t)+"'}\n")
+	if _, ack := login(t, s, asDemo(s, 5)); ack.Code != packets.Success {
+		t.Errorf("a device is refused with %#x", byte(ack.Code))
+	}
+	s.kickSubject("demo")
+	const want = `"replicas":{"bus":"postgres","name":"left","servers":[{"server":"postgres","connected":false,"last_error":"connect to the database: connection refused"}]`
+	await(t, "the fault in the status", func() bool {
+		_, body := get(t, s, "/v1/status")
+		return strings.Contains(body, want)
+	})
+	if status, body := get(t, s, "/readyz"); status != http.StatusOK {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if _, metrics := get(t, s, "/metrics"); !strings.Contains(metrics, `mqtt_auth_proxy_replicas_connected{server="postgres"} 0`) {
+		t.Error("no metric shows that the bus is not connected")
+	}
+	if strings.Contains(log.String(), "hunter2") {
+		t.Errorf("the log has the password:\n%s", log)
 	}
 }
 

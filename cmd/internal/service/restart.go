@@ -33,6 +33,7 @@ func needsRestart(now, next *config.Config) error {
 	refuse("replicas.name", was.Name != is.Name)
 	refuse("replicas.username", was.Username != is.Username)
 	refuse("replicas.password_file", was.PasswordFile != is.PasswordFile)
+	refuse("replicas.dsn_file", was.DSNFile != is.DSNFile)
 	refuse("upstream.servers", withBundled != next.Upstream.Bundled())
 	if withBundled {
 		refuse("telemetry.path", now.Telemetry.Path != next.Telemetry.Path)

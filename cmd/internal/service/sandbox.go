@@ -60,6 +60,9 @@ func (g *generation) access() host.Access {
 			a.Files = slices.Concat(a.Files, pgdsn.Files(source.Postgres.DSNFile), pgdsn.Files(source.Postgres.ListenDSNFile))
 		}
 	}
+	if name := g.config.Replicas.DSNFile; name != "" {
+		a.Files = append(a.Files, pgdsn.Files(name)...)
+	}
 	switch t := g.config.Telemetry; {
 	case g.upstream != nil:
 	case t.Postgres != nil:

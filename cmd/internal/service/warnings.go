@@ -2,6 +2,7 @@ package service
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"net/netip"
@@ -11,14 +12,16 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // Warnings returns problems that do not prevent a start and should be corrected: those from the
-// config package, plain listeners that can be reached over a network, secrets that everyone on
-// the machine may read, too little disk space for telemetry, and certificates with RSA keys.
+// config package, plain listeners that can be reached over a network, secrets that everyone on the
+// machine may read, notifications through a pooler, too little disk space for telemetry, and
+// certificates with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
 	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c))
 }
@@ -39,9 +42,34 @@ func warnings(c *config.Config) []config.Fault {
 			all = append(all, c.Fault(key, "is a secret that everyone on this machine may read; chmod o-r "+paths[key]))
 		}
 	}
+	all = append(all, poolerWarnings(c)...)
 	if c.Upstream.Bundled() && c.Telemetry.Postgres == nil {
 		if err := sqlite.CheckSpace(c.Telemetry.Path, c.Telemetry.MinFree); err != nil {
 			all = append(all, c.Fault("telemetry.min_free", "no telemetry is stored for now: "+err.Error()+"; make room, or lower the value"))
+		}
+	}
+	return all
+}
+
+// poolerWarnings returns the connection strings for notifications that probably lead to a pooler.
+func poolerWarnings(c *config.Config) (all []config.Fault) {
+	const poolerPort = 6432 // of PgBouncer by default
+	check := func(key, path string) {
+		if f, err := pgdsn.Open(path); err == nil && f.Config().Port == poolerPort {
+			all = append(all, c.Fault(key, "leads to port 6432, where poolers such as PgBouncer listen, which deliver no notifications in transaction mode; name a file whose connection string leads to the database itself"))
+		}
+	}
+	if c.Replicas.Enabled() && !c.Replicas.OnBrokers() {
+		check("replicas.dsn_file", c.Replicas.DSNFile)
+	}
+	for i, source := range c.Auth.Sources {
+		p := source.Postgres
+		switch key := fmt.Sprintf("auth.sources[%d].postgres", i); {
+		case p == nil || channelOf(p) == "":
+		case p.ListenDSNFile != "":
+			check(key+".listen_dsn_file", p.ListenDSNFile)
+		default:
+			check(key+".listen_dsn_file", p.DSNFile)
 		}
 	}
 	return all

@@ -54,6 +54,46 @@ func TestCheckAdvisesAgainstRSA(t *testing.T) {
 	}
 }
 
+// TestCheckWarnsOfPoolers: where notifications are to be heard.
+func TestCheckWarnsOfPoolers(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"pooler": "postgres://proxy@127.0.0.1:6432/fleet", "direct": "postgres://proxy@127.0.0.1:5432/fleet", "secret": strings.Repeat("s", 32),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const query = "query: 'SELECT password_hash FROM users WHERE username = @username'"
+	for text, want := range map[string]string{
+		"replicas: {bus: postgres, secret_file: secret, dsn_file: pooler}":                                            "replicas.dsn_file",
+		"replicas: {bus: postgres, secret_file: secret, dsn_file: direct}":                                            "",
+		"auth: {sources: [{postgres: {dsn_file: pooler}}]}":                                                           "auth.sources[0].postgres.listen_dsn_file",
+		"auth: {sources: [{postgres: {dsn_file: pooler, listen_dsn_file: direct}}]}":                                  "",
+		"auth: {sources: [{postgres: {dsn_file: direct, listen_dsn_file: pooler}}]}":                                  "auth.sources[0].postgres.listen_dsn_file",
+		"auth: {sources: [{postgres: {dsn_file: pooler, " + query + "}}]}":                                            "",
+		"auth: {sources: [{postgres: {dsn_file: pooler, " + query + ", notify: tokens, prepared_statements: true}}]}": "auth.sources[0].postgres.listen_dsn_file",
+	} {
+		path := filepath.Join(dir, "proxy.yaml")
+		if err := os.WriteFile(path, []byte("data: data\n"+text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(config.Options{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, w := range Warnings(c) {
+			if strings.Contains(w.String(), "port 6432") {
+				told = append(told, w.String())
+			}
+		}
+		if want == "" && told != nil || want != "" && (len(told) != 1 || !strings.Contains(told[0], "proxy.yaml:2: "+want+": ")) {
+			t.Errorf("%s: warnings %q, want one about %q", text, told, want)
+		}
+	}
+}
+
 func TestExposed(t *testing.T) {
 	for address, want := range map[string]bool{
 		":1883": true, "0.0.0.0:1883": true, "[::]:1883": true, "203.0.113.7:1883": true, "[2001:db8::1]:1883": true,

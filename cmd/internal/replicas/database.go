@@ -1,0 +1,216 @@
+package replicas
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
+)
+
+const (
+	// notifyMessage is the size of the largest message that is sent through a database, in bytes.
+	// In base64 it has 7999 bytes, and the payload of a notification has fewer than 8000.
+	notifyMessage = 5999
+	// largestAnswer limits a message of the server, in bytes. A notification is much smaller.
+	largestAnswer = 64 << 10
+	// connectTime is how long a connection to the hosts of the connection string may take.
+	connectTime = 30 * time.Second
+	// hearWithin is how long there may be no notification. The replica notifies itself every
+	// two seconds.
+	hearWithin = 8 * time.Second
+	// maxBatch is how many messages are sent in one transaction.
+	maxBatch = 64
+)
+
+// notify sends notifications in one transaction.
+const notify = "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS m (channel, payload)"
+
+// databaseLink is the connection to a database. It consists of two, because one that waits for
+// notifications can do nothing else meanwhile.
+type databaseLink struct {
+	replicas *Replicas
+	outlet   *outlet
+	version  any // of the connection string
+
+	listening, sending *pgx.Conn
+	// echo is a channel on which only this replica sends and listens. What it hears there proves
+	// that both connections work: a pooler may deliver no notifications at all.
+	echo  string
+	heard chan struct{} // holds an element after an echo
+}
+
+// linkDatabase keeps connected to the database until ctx is done.
+func (r *Replicas) linkDatabase(ctx context.Context, o *outlet) {
+	defer r.linkDown(o, nil)
+	for attempt := 1; ; attempt++ {
+		worked, err := r.useDatabase(ctx, o)
+		if ctx.Err() != nil {
+			return
+		}
+		if worked {
+			attempt = 1
+		}
+		r.failed(o, err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff(attempt)):
+		}
+	}
+}
+
+// useDatabase connects to the database and uses it until ctx is done or something fails. It reports
+// whether messages could be sent and heard, and what has failed.
+func (r *Replicas) useDatabase(ctx context.Context, o *outlet) (worked bool, err error) {
+	l := &databaseLink{
+		replicas: r, outlet: o, version: r.options.Database.Version(),
+		echo: ClientIDPrefix + r.instance, heard: make(chan struct{}, 1),
+	}
+	if err := l.connect(ctx); err != nil {
+		return false, err
+	}
+	defer l.close()
+	ctx, stop := context.WithCancelCause(ctx)
+	var hearing sync.WaitGroup
+	defer hearing.Wait()
+	defer stop(nil)
+	hearing.Go(func() { stop(r.guard(func() error { return l.hear(ctx) })) })
+	worked, err = l.send(ctx)
+	stop(err)
+	return worked, context.Cause(ctx)
+}
+
+// connect opens both connections, and listens.
+func (l *databaseLink) connect(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			l.close()
+			err = fmt.Errorf("connect to the database: %s", pgdsn.Reason(err))
+		}
+	}()
+	c := l.replicas.options.Database.Config()
+	c.RuntimeParams["client_encoding"] = "UTF8"
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec // it is only one statement
+	c.MaxProtocolMessageBodyLen = largestAnswer
+	if l.sending, err = pgx.ConnectConfig(ctx, c); err != nil {
+		return err
+	}
+	c = c.Copy()
+	c.OnNotification = func(_ *pgconn.PgConn, n *pgconn.Notification) { l.take(n) }
+	if l.listening, err = pgx.ConnectConfig(ctx, c); err != nil {
+		return err
+	}
+	for _, channel := range []string{l.replicas.options.Topic, l.echo} {
+		if _, err := l.listening.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close closes the connections that are open.
+func (l *databaseLink) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	for _, conn := range []*pgx.Conn{l.listening, l.sending} {
+		if conn != nil {
+			_ = conn.Close(ctx)
+		}
+	}
+}
+
+// hear waits for notifications until ctx is done or there are none any more.
+func (l *databaseLink) hear(ctx context.Context) error {
+	for {
+		waiting, cancel := context.WithTimeout(ctx, hearWithin)
+		err := l.listening.PgConn().WaitForNotification(waiting)
+		late := waiting.Err() != nil
+		cancel()
+		switch {
+		case err == nil:
+		case late:
+			return errors.New("listen to the database: there are no notifications, not even of the proxy itself; the connection string must lead to the database, and not to a pooler such as PgBouncer")
+		default:
+			return fmt.Errorf("listen to the database: %s", pgdsn.Reason(err))
+		}
+	}
+}
+
+// take receives what a notification carries. Anyone who may use the database may have sent it.
+func (l *databaseLink) take(n *pgconn.Notification) {
+	if n.Channel == l.echo {
+		signal(l.heard)
+		return
+	}
+	payload, err := base64.RawStdEncoding.DecodeString(n.Payload)
+	if err != nil {
+		payload = nil // which is not readable either
+	}
+	_ = l.replicas.guard(func() error { l.replicas.receive(payload); return nil })
+}
+
+// send sends the messages in the queue until ctx is done or something fails. It reports whether the
+// link has ever been up.
+func (l *databaseLink) send(ctx context.Context) (up bool, err error) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for err = l.notify(ctx, nil); err == nil; {
+		select {
+		case <-ctx.Done():
+			return up, ctx.Err()
+		case <-l.heard:
+			if !up {
+				up = true
+				l.replicas.linkUp(l.outlet)
+			}
+		case payload := <-l.outlet.queue:
+			batch := l.batch(payload)
+			err = l.notify(ctx, batch)
+			l.replicas.delivered(l.outlet, len(batch), err)
+		case <-tick.C:
+			if l.replicas.options.Database.Version() != l.version {
+				return up, errors.New("the connection string has changed")
+			}
+			err = l.notify(ctx, nil)
+		}
+	}
+	return up, err
+}
+
+// batch returns the message and more of the queue.
+func (l *databaseLink) batch(first []byte) [][]byte {
+	batch := [][]byte{first}
+	for len(batch) < maxBatch {
+		select {
+		case payload := <-l.outlet.queue:
+			batch = append(batch, payload)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// notify sends messages to all replicas and a notification to this one.
+func (l *databaseLink) notify(ctx context.Context, batch [][]byte) error {
+	channels, payloads := []string{l.echo}, []string{""}
+	for _, payload := range batch {
+		channels = append(channels, l.replicas.options.Topic)
+		payloads = append(payloads, base64.RawStdEncoding.EncodeToString(payload))
+	}
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	defer cancel()
+	if _, err := l.sending.Exec(ctx, notify, channels, payloads); err != nil {
+		return fmt.Errorf("send through the database: %s", pgdsn.Reason(err))
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+//go:build integration
+
+package replicas
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+)
+
+// databaseNode is a node whose bus is a database.
+type databaseNode struct {
+	*node
+	file string // with the connection string
+	stop func()
+}
+
+// inDatabase runs a node with the bus in the database that dsn leads to, until the test ends or
+// stop is called.
+func inDatabase(t *testing.T, name, dsn string) *databaseNode {
+	t.Helper()
+	n := &databaseNode{node: newNode(t, name, testSecret), file: filepath.Join(t.TempDir(), "dsn")}
+	harness.WriteFile(t, n.file, dsn+"\n")
+	options := n.options
+	var err error
+	if options.Database, err = pgdsn.Open(n.file); err != nil {
+		t.Fatal(err)
+	}
+	if n.Replicas, err = New(options); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { n.Run(ctx) })
+	n.stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *databaseNode) connected() bool { return n.Servers()[0].Connected }
+
+// awaitPeers waits until each node hears that many others.
+func awaitPeers(t *testing.T, count int, nodes ...*databaseNode) {
+	t.Helper()
+	for _, n := range nodes {
+		harness.Eventually(t, "the other replicas of "+n.Name(), func() bool { return len(n.Peers()) == count })
+	}
+}
+
+// TestDatabaseCarriesEveryMessageOnce: to each other replica, also a list that needs many
+// notifications, and the last words of a replica that ends.
+func TestDatabaseCarriesEveryMessageOnce(t *testing.T) {
+	server := harness.StartPostgres(t)
+	dsn := server.Database("fleet")
+	a := inDatabase(t, "a", dsn)
+	b := inDatabase(t, "b", dsn)
+	c := inDatabase(t, "c", dsn)
+	awaitPeers(t, 2, a, b, c)
+	many := make([]Withdrawal, 5000)
+	for i := range many {
+		many[i] = subject(fmt.Sprint("pump-", i))
+	}
+	a.Withdraw(many...)
+	a.Kick("valve")
+	a.stop()
+	for _, n := range []*databaseNode{b, c} {
+		harness.Eventually(t, "the messages", func() bool {
+			applied, kicked, _, _ := n.see()
+			return len(applied) >= len(many) && slices.Equal(kicked, []string{"valve"})
+		})
+		if applied, _, _, recoveries := n.see(); len(applied) != len(many) || applied[4999].Subject != "pump-4999" || recoveries != 1 {
+			t.Errorf("%s applied %d withdrawals and recovered %d times", n.Name(), len(applied), recoveries)
+		}
+		if s := n.Stats(); s.Unreadable+s.Late+s.Repeated+s.Dropped != 0 {
+			t.Errorf("%s has %+v", n.Name(), s)
+		}
+	}
+}
+
+// TestDatabaseThatWasAway: what was withdrawn meanwhile is caught up, whether the server was down
+// or only the connections were lost, and so are denials.
+func TestDatabaseThatWasAway(t *testing.T) {
+	server := harness.StartPostgres(t)
+	dsn := server.Database("fleet")
+	a := inDatabase(t, "a", dsn)
+	b := inDatabase(t, "b", dsn)
+	awaitPeers(t, 1, a, b)
+	for i, away := range []func(while func()){
+		func(while func()) {
+			server.Stop()
+			harness.Eventually(t, "the loss", func() bool { return !a.connected() && !b.connected() })
+			while()
+			server.Start()
+		},
+		func(while func()) {
+			server.SQL("postgres", "ALTER ROLE "+harness.Role+" NOLOGIN")
+			server.CutConnections()
+			harness.Eventually(t, "the loss", func() bool { return !a.connected() && !b.connected() })
+			while()
+			server.SQL("postgres", "ALTER ROLE "+harness.Role+" LOGIN")
+		},
+	} {
+		name := fmt.Sprint("pump-", i)
+		away(func() { a.Withdraw(subject(name)) })
+		harness.Eventually(t, "what was missed", func() bool {
+			applied, _, _, _ := b.see()
+			return slices.ContainsFunc(applied, func(w Withdrawal) bool { return w.Subject == name && w.Missed })
+		})
+		if _, _, _, recoveries := b.see(); recoveries < 2+i {
+			t.Errorf("b recovered %d times", recoveries)
+		}
+	}
+	for _, s := range slices.Concat(a.Servers(), b.Servers()) {
+		if s.Name != "postgres" || !s.Connected || s.Err != nil {
+			t.Errorf("server %+v", s)
+		}
+	}
+}
+
+// TestPoolerInBetweenIsNoticed: a pooler in transaction mode delivers no notifications, and what
+// the replica says about it has nothing of the connection string.
+func TestPoolerInBetweenIsNoticed(t *testing.T) {
+	server := harness.StartPostgres(t)
+	server.Database("fleet")
+	n := inDatabase(t, "a", server.StartPgBouncer(t, "fleet"))
+	harness.Eventually(t, "the fault", func() bool {
+		s := n.Servers()[0]
+		return !s.Connected && s.Err != nil && strings.Contains(s.Err.Error(), "pooler") && !strings.Contains(s.Err.Error(), server.Password)
+	})
+}
+
+// TestStrangerInTheDatabase: a role that may connect to the database sees nothing on the channel,
+// and what it sends there or repeats has no effect.
+func TestStrangerInTheDatabase(t *testing.T) {
+	server := harness.StartPostgres(t)
+	dsn := server.Database("fleet")
+	server.SQL("fleet", "CREATE ROLE stranger LOGIN PASSWORD 'stranger'")
+	a := inDatabase(t, "a", dsn)
+	b := inDatabase(t, "b", dsn)
+	awaitPeers(t, 1, a, b)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	stranger, err := pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%s dbname=fleet user=stranger password=stranger sslmode=disable", harness.Port(server.Addr)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Close(context.Background()) }()
+	send := func(payload string) {
+		if _, err := stranger.Exec(ctx, "SELECT pg_notify('bus', $1)", payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := stranger.Exec(ctx, "LISTEN bus"); err != nil {
+		t.Fatal(err)
+	}
+	a.Kick("pump-with-a-long-name")
+	for range 3 {
+		heard, err := stranger.WaitForNotification(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(heard.Payload, "pump") {
+			t.Error("a notification shows a name")
+		}
+		send(heard.Payload)
+	}
+	for range 500 {
+		send(rand.Text() + rand.Text())
+	}
+	for _, payload := range []string{"", "{}", "=", strings.Repeat("A", 7999)} {
+		send(payload)
+	}
+	harness.Eventually(t, "the unreadable messages", func() bool { return b.Stats().Unreadable == 504 })
+	a.Kick("last")
+	harness.Eventually(t, "the last kick", func() bool {
+		_, kicked, _, _ := b.see()
+		return slices.Contains(kicked, "last")
+	})
+	if _, kicked, purges, recoveries := b.see(); len(kicked) != 2 || purges != 0 || recoveries != 1 {
+		t.Errorf("b kicked %v, purged %d times and recovered %d times", kicked, purges, recoveries)
+	}
+	if !b.Servers()[0].Connected || b.Stats().Repeated == 0 {
+		t.Errorf("b has %+v and %+v", b.Servers(), b.Stats())
+	}
+}
+
+// TestConnectionStringThatChanges: the replica follows it to another database.
+func TestConnectionStringThatChanges(t *testing.T) {
+	server := harness.StartPostgres(t)
+	before, after := server.Database("fleet"), server.Database("other")
+	a := inDatabase(t, "a", before)
+	b := inDatabase(t, "b", after)
+	harness.Eventually(t, "the connections", func() bool { return a.connected() && b.connected() })
+	harness.WriteFile(t, a.file, after+"\n")
+	awaitPeers(t, 1, a, b)
+}
