@@ -69,6 +69,7 @@
 //	existing_broker        Mosquitto: credentials, refusals, outages, versions
 //	several_brokers        brokers that die, freeze or never answer
 //	replicas               several proxies that share what is withdrawn
+//	replicas_servers       brokers and a database that fail under the bus of several proxies
 //	load_balancer          the PROXY protocol from HAProxy and to the broker
 //
 // Attacks and overload:
