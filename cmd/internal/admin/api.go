@@ -120,7 +120,7 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		if found.Total++; found.Total <= limit {
-			found.Sessions = append(found.Sessions, sessionOf(c, activity()))
+			found.Sessions = append(found.Sessions, SessionOf(c, activity()))
 		}
 	}
 	writeJSON(w, found)
@@ -139,7 +139,8 @@ func limitOf(q url.Values) (int, error) {
 	return n, nil
 }
 
-func sessionOf(c *proxy.Client, a proxy.Activity) Session {
+// SessionOf returns what an answer says of a session.
+func SessionOf(c *proxy.Client, a proxy.Activity) Session {
 	s := Session{
 		ID: c.ID, Subject: c.Subject(), TokenID: c.Grant.TokenID, Fingerprint: c.Fingerprint(), ClientID: c.ClientID,
 		Listener: c.Listener, Version: c.Version(), TLS: c.TLSVersion(), Server: c.Server, Since: c.Since.UTC(),

@@ -86,7 +86,7 @@ func TestMemoryOfThisMachine(t *testing.T) {
 	if u, ok := (cgroups{os.DirFS("/")}).usage(); ok && (u.used <= 0 || u.limit <= 0) {
 		t.Errorf("%+v", u)
 	}
-	if n := runtimeMemory(); n < 1<<20 || n > 1<<40 {
+	if n := RuntimeMemory(); n < 1<<20 || n > 1<<40 {
 		t.Errorf("this process holds %d bytes", n)
 	}
 }

@@ -156,13 +156,13 @@ func readUsage(limit MemoryLimit) (usage, bool) {
 	case limit.Auto:
 		return cgroups{os.DirFS("/")}.usage()
 	case limit.Size > 0:
-		return usage{used: runtimeMemory(), limit: limit.Size}, true
+		return usage{used: RuntimeMemory(), limit: limit.Size}, true
 	}
 	return usage{}, false
 }
 
-// runtimeMemory returns the memory that the Go runtime has obtained from the system, in bytes.
-func runtimeMemory() int64 {
+// RuntimeMemory returns the memory that the Go runtime has obtained from the system, in bytes.
+func RuntimeMemory() int64 {
 	const total, released = "/memory/classes/total:bytes", "/memory/classes/heap/released:bytes"
 	samples := []metrics.Sample{{Name: total}, {Name: released}}
 	metrics.Read(samples)

@@ -12,6 +12,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
 )
 
 // adminSide is the admin part of one configuration. The HTTP server behind it lasts as long as
@@ -120,12 +121,15 @@ func sharedSecret(path string) (string, error) {
 
 // openHTTP makes the HTTP server of the admin side, which serves all generations.
 func (s *Service) openHTTP() {
+	api := s.api()
+	s.page = page.New(page.Options{API: api, History: &s.history, Panicked: s.observer.TaskPanicked("page")})
 	options := admin.Options{
 		Access:     func() *admin.Access { return &s.current.Load().admin.access },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
 		Ready:      s.ready,
 		Metrics:    promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
-		API:        s.api(),
+		API:        api,
+		Page:       s.page.Routes(),
 	}
 	if s.bundled != nil {
 		options.Telemetry = s.bundled.api()

@@ -17,6 +17,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
@@ -32,7 +34,9 @@ type Service struct {
 	started     time.Time
 	observer    *observe.Observer
 	server      *proxy.Server
-	http        *http.Server   // of the admin side
+	http        *http.Server // of the admin side
+	page        *page.Page   // of http
+	history     history.History
 	bundled     *bundledBroker // nil with external brokers
 	demo        *demo          // nil unless this is a first start
 	denials     *denylist.List
@@ -93,6 +97,8 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 		s.background(ctx, "replicas", s.replicas.Run)
 	}
 	s.background(ctx, "presence", s.presence.Run)
+	s.background(ctx, "history", s.recordHistory)
+	s.background(ctx, "page", s.page.Run)
 	s.background(ctx, "denials", func(ctx context.Context) { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
 	s.background(ctx, "systemd", func(ctx context.Context) { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil

@@ -1,0 +1,200 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// fleet is a list of sessions, and what was done to them.
+type fleet struct {
+	mu      sync.Mutex
+	clients []*proxy.Client
+}
+
+// newFleet returns n sessions.
+func newFleet(n int) *fleet {
+	f := &fleet{}
+	now := time.Now()
+	for i := range n {
+		f.clients = append(f.clients, &proxy.Client{
+			ID: uint64(i + 1), ClientID: fmt.Sprintf("client-%05d", i), Listener: "tls", Level: 5, TLS: 0x0304, Server: "tcp://10.0.0.1:1883",
+			Grant:     &authz.Grant{TokenID: fmt.Sprintf("pump-%05d-k3x2aa", i), Subject: fmt.Sprintf("pump-%05d", i)},
+			TokenHash: [32]byte{byte(i), byte(i >> 8)},
+			Addr:      netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), uint16(20000+i%40000)),
+			Since:     now.Add(-time.Duration(n-i) * 7 * time.Second),
+		})
+	}
+	return f
+}
+
+func (f *fleet) sessions() iter.Seq2[*proxy.Client, func() proxy.Activity] {
+	return func(yield func(*proxy.Client, func() proxy.Activity) bool) {
+		f.mu.Lock()
+		all := f.clients
+		f.mu.Unlock()
+		for _, c := range all {
+			if !yield(c, func() proxy.Activity {
+				return proxy.Activity{Up: int64(c.ID) * 1234, Down: int64(c.ID) * 87, Denied: int64(c.ID % 3), Idle: time.Duration(c.ID%60) * time.Second}
+			}) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fleet) kick(match func(*proxy.Client) bool, _ error) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var left []*proxy.Client
+	for _, c := range f.clients {
+		if !match(c) {
+			left = append(left, c)
+		}
+	}
+	n := len(f.clients) - len(left)
+	f.clients = left
+	return n
+}
+
+// fakeStatus is the status of a proxy that has n sessions and a few troubles.
+func fakeStatus(n int) admin.Status {
+	now := time.Now()
+	hourAgo := now.Add(-time.Hour)
+	return admin.Status{
+		Version: "v1.2.3", Started: now.Add(-50 * time.Hour), Ready: true, Connections: n + n/100, Sessions: n,
+		TokenFiles: []admin.FileStatus{{Path: "tokens.jsonl", Entries: n, Loaded: hourAgo}, {Path: "more.jsonl", Entries: 3, Loaded: hourAgo, Error: "more.jsonl:4: unknown field \"expires\"; did you mean expire_at?"}},
+		Upstream: []admin.BrokerStatus{
+			{Server: "tcp://10.0.0.1:1883", State: "up", Since: &hourAgo, Sessions: n},
+			{Server: "tcp://10.0.0.2:1883", State: "down", Since: &hourAgo, Failures: 12, LastError: "dial tcp 10.0.0.2:1883: connect: connection refused", LastFailed: &now},
+		},
+		Certificates: []admin.Certificate{{Listener: "tls", NotAfter: now.Add(9 * 24 * time.Hour)}},
+		Config:       admin.ConfigStatus{Fingerprint: "5f1c9a20", Loaded: hourAgo},
+		LastReload:   &admin.ReloadStatus{At: hourAgo, By: "signal", Outcome: "applied"},
+	}
+}
+
+// fakeHistory is a day of a proxy that has n sessions.
+func fakeHistory(n int) *history.History {
+	h := &history.History{}
+	totals := make(map[string]float64)
+	times := history.Buckets{}
+	begin := time.Now().Add(-24 * time.Hour)
+	for i := range 24 * 360 {
+		at := begin.Add(time.Duration(i+1) * history.Step)
+		wave := 1 + 0.2*math.Sin(float64(i)/700) + 0.02*math.Sin(float64(i*i))
+		load := float64(n) * wave
+		for name, v := range map[string]float64{
+			SeriesConnects: load / 600, SeriesBytesUp: load * 120, SeriesBytesDown: load * 40, SeriesMessagesIn: load / 10, SeriesMessagesOut: load / 30,
+			SeriesRefused + "unknown_token": load / 9000 * float64(1+i%7), SeriesRefused + "busy": load / 90000 * float64(i/700%5),
+			SeriesRefused + "expired": load / 50000, SeriesRefused + "not_mqtt": 0,
+		} {
+			totals[name] += v * history.Step.Seconds()
+		}
+		for b := range 24 {
+			times[b-44] += uint64(load / (5 + math.Pow(float64(b)-8, 2)*20) * 5)
+		}
+		r := history.Reading{At: at, Levels: map[string]float64{SeriesSessions: load, SeriesMemory: 40e6 + load*2000}, Totals: map[string]float64{}, Times: history.Buckets{}}
+		for name, v := range totals {
+			r.Totals[name] = v
+		}
+		for b, v := range times {
+			r.Times[b] = v
+		}
+		h.Add(r)
+	}
+	return h
+}
+
+// fakeRefusals are the refusals of a few devices.
+func fakeRefusals() *refusals.Store {
+	s := refusals.New(1000)
+	for i := range 120 {
+		s.Add(proxy.Refusal{
+			Reason: proxy.Reason(authz.Unknown), Err: &authz.Denial{Reason: authz.Unknown}, Sent: true, Code: 5, Level: 4, Listener: "tls",
+			Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i / 2)}), 4000), ClientID: fmt.Sprintf("meter-%d", i/2), Fingerprint: "sha256:5f1c9a20",
+		})
+	}
+	for range 5 {
+		s.Add(proxy.Refusal{
+			Reason: proxy.Reason(authz.Disabled), Err: &authz.Denial{Reason: authz.Disabled, Detail: "the token pump-00007-k3x2aa is disabled"}, Sent: true, Code: 0x87, Level: 5, Listener: "tls",
+			Addr: netip.MustParseAddrPort("10.1.0.7:20007"), ClientID: "client-00007", Fingerprint: "sha256:07000000", Subject: "pump-00007",
+		})
+	}
+	s.Add(proxy.Refusal{Reason: proxy.TLSFailed, Err: errors.New("remote error: tls: unknown certificate authority"), Listener: "tls", Addr: netip.MustParseAddrPort("[2001:db8::7]:20007")})
+	return s
+}
+
+// newPage returns a page that shows a fleet.
+func newPage(t testing.TB, f *fleet, change ...func(*Options)) *Page {
+	o := Options{
+		API: &admin.API{
+			Status:   func() admin.Status { return fakeStatus(len(f.clients)) },
+			Sessions: f.sessions,
+			Kick:     f.kick,
+			KickSubject: func(subject string) int {
+				return f.kick(func(c *proxy.Client) bool { return c.Subject() == subject }, nil)
+			},
+			Withdraw: func(admin.Withdrawal) (int, error) { return 1, nil },
+			Save:     func() error { return nil },
+			Refusals: fakeRefusals(),
+		},
+		History:  &history.History{},
+		Panicked: func(p *task.Panic) { t.Errorf("panic: %v\n%s", p, p.Stack) },
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	return New(o)
+}
+
+// The tokens of the roles in tests.
+const operateToken, readToken = "operate-token-for-tests", "read-token-for-tests"
+
+// handler serves a page behind the checks of the admin side.
+func handler(p *Page) http.Handler {
+	return admin.NewServer(admin.Options{
+		Access: func() *admin.Access {
+			return &admin.Access{Tokens: admin.Tokens{admin.Operate: operateToken, admin.Read: readToken}, Address: "127.0.0.1:9883"}
+		},
+		Page: p.Routes(),
+	}).Handler
+}
+
+func get(h http.Handler, path string) *httptest.ResponseRecorder {
+	return ask(h, httptest.NewRequest(http.MethodGet, path, nil), operateToken)
+}
+
+// getAsReader is get with the role read.
+func getAsReader(h http.Handler, path string) *httptest.ResponseRecorder {
+	return ask(h, httptest.NewRequest(http.MethodGet, path, nil), readToken)
+}
+
+func post(h http.Handler, path, form string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return ask(h, r, operateToken)
+}
+
+func ask(h http.Handler, r *http.Request, token string) *httptest.ResponseRecorder {
+	r.Host = "localhost"
+	r.Header.Set("Authorization", "Bearer "+token)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}

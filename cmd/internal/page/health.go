@@ -1,0 +1,111 @@
+package page
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+)
+
+// The states of a part of the proxy.
+const good, warn, bad = "good", "warn", "bad"
+
+// certificateSoon is how long before its end a certificate is shown as a warning.
+const certificateSoon = 14 * 24 * time.Hour
+
+// healthOf returns the state of every part, in an order that does not change.
+func healthOf(s admin.Status, now time.Time) []health {
+	ready := health{Part: "Devices", State: good, Text: "are served", Since: s.Started}
+	if !s.Ready {
+		ready.State, ready.Text, ready.Detail = bad, "are not served", s.NotReady
+	}
+	all := []health{ready}
+	for _, b := range s.Upstream {
+		all = append(all, brokerHealth(b))
+	}
+	for _, f := range s.TokenFiles {
+		all = append(all, fileHealth("Token file", f))
+	}
+	for _, f := range s.PasswordFiles {
+		all = append(all, fileHealth("Password file", f))
+	}
+	if s.Replicas != nil {
+		all = append(all, replicasHealth(s.Replicas)...)
+	}
+	for _, c := range s.Certificates {
+		all = append(all, certificateHealth(c, now))
+	}
+	if s.LastReload != nil {
+		all = append(all, reloadHealth(s.LastReload))
+	}
+	return append(all, health{Part: "Configuration", State: good, Text: "in force", Since: s.Config.Loaded, Detail: "fingerprint " + s.Config.Fingerprint})
+}
+
+func brokerHealth(b admin.BrokerStatus) health {
+	h := health{Part: "Broker " + b.Server, Text: b.State, Detail: fmt.Sprintf("%d sessions", b.Sessions)}
+	switch b.State {
+	case "up":
+		h.State = good
+	case "down":
+		h.State = bad
+	default:
+		h.State = warn
+	}
+	if b.Since != nil {
+		h.Since = *b.Since
+	}
+	if b.LastError != "" {
+		h.Detail += "; last error: " + b.LastError
+		if b.LastFailed != nil {
+			h.Detail += " (" + moment(*b.LastFailed) + ")"
+		}
+	}
+	return h
+}
+
+func fileHealth(kind string, f admin.FileStatus) health {
+	h := health{Part: kind + " " + f.Path, State: good, Text: "in force", Since: f.Loaded, Detail: fmt.Sprintf("%d entries", f.Entries)}
+	for _, w := range f.Warnings {
+		h.State = warn
+		h.Detail += "; " + w
+	}
+	if f.Error != "" {
+		h.State, h.Text = bad, "a newer version is not in force"
+		h.Detail += "; " + f.Error
+	}
+	return h
+}
+
+func replicasHealth(r *admin.ReplicasStatus) (all []health) {
+	for _, b := range r.Servers {
+		h := health{Part: "Bus of the replicas at " + b.Server, State: good, Text: "connected"}
+		if !b.Connected {
+			h.State, h.Text, h.Detail = bad, "not connected", b.LastError
+		}
+		all = append(all, h)
+	}
+	h := health{Part: "Other replicas", State: good, Text: fmt.Sprintf("%d heard", len(r.Heard)), Detail: "this one is " + r.Name}
+	if len(r.Heard) == 0 {
+		h.State, h.Text = warn, "none heard"
+	}
+	return append(all, h)
+}
+
+func certificateHealth(c admin.Certificate, now time.Time) health {
+	h := health{Part: "Certificate of listener " + c.Listener, State: good, Text: "valid", End: c.NotAfter}
+	switch {
+	case !now.Before(c.NotAfter):
+		h.State, h.Text = bad, "expired"
+	case c.NotAfter.Sub(now) < certificateSoon:
+		h.State, h.Text = warn, "expires soon"
+	}
+	return h
+}
+
+func reloadHealth(r *admin.ReloadStatus) health {
+	h := health{Part: "Last reload, by " + r.By, State: good, Text: r.Outcome, Since: r.At, Detail: r.Error}
+	if r.Error != "" {
+		h.State = bad
+	}
+	return h
+}

@@ -1,0 +1,312 @@
+package page
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// elements parses a page and calls do with each element. The page has to be well-formed enough for
+// that.
+func elements(t *testing.T, body string, do func(xml.StartElement)) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(body))
+	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, body)
+		}
+		if e, ok := token.(xml.StartElement); ok {
+			do(e)
+		}
+	}
+}
+
+// checkMarkup fails the test if a page has markup that it never has by itself, so that a text must
+// have become markup.
+func checkMarkup(t *testing.T, path, body string) {
+	t.Helper()
+	elements(t, body, func(e xml.StartElement) {
+		name := strings.ToLower(e.Name.Local)
+		attributes := make(map[string]string)
+		for _, a := range e.Attr {
+			attributes[strings.ToLower(a.Name.Local)] = a.Value
+		}
+		if name == "script" && attributes["src"] != "/assets/page.js" || name == "img" && attributes["src"] != "/assets/icon.svg" || name == "iframe" || name == "style" || name == "object" || name == "base" || name == "evil" {
+			t.Errorf("%s has the element %s with %v", path, name, attributes)
+		}
+		for a, value := range attributes {
+			if strings.HasPrefix(a, "on") || a == "style" || a == "srcdoc" {
+				t.Errorf("%s has the attribute %s=%q", path, a, value)
+			}
+			if (a == "href" || a == "action" || a == "src" || a == "data-live") && (!strings.HasPrefix(value, "/") && !strings.HasPrefix(value, "#") || strings.HasPrefix(value, "//")) {
+				t.Errorf("%s leads elsewhere: %s=%q", path, a, value)
+			}
+		}
+	})
+}
+
+// hostile texts are what a device, an operator or a token service may have named something.
+var hostile = []string{
+	`<script>alert(1)</script>`, `"><evil onload=alert(1)>`, `' onmouseover='alert(1)`, `javascript:alert(1)`, `//evil.example/x`,
+	`</title></desc></textarea><evil>`, "`<evil>`", `{{.Status}}`, "line\r\n\r\ndata: <evil>", `&lt;evil&gt;&#60;evil>`, `<!--`, `]]><evil>`, "\x00<evil>\x7f\u202e", `%3Cevil%3E`,
+}
+
+// hostilePage shows a text everywhere where strangers have a say.
+func hostilePage(t *testing.T, text string) *Page {
+	f := &fleet{clients: []*proxy.Client{{
+		ID: 1, ClientID: text, Listener: text, Server: text, Level: 5, Since: time.Now(), Addr: netip.MustParseAddrPort("192.0.2.1:1"),
+		Grant: &authz.Grant{TokenID: text, Subject: text},
+	}}}
+	kept := refusals.New(100)
+	for range 2 {
+		kept.Add(proxy.Refusal{Reason: proxy.Reason(authz.Unknown), Err: errors.New(text), Subject: text, ClientID: text, Listener: text, Fingerprint: text, Level: 4})
+	}
+	return newPage(t, f, func(o *Options) {
+		o.API.Refusals = kept
+		o.API.Status = func() admin.Status {
+			now := time.Now()
+			return admin.Status{
+				Version: text, NotReady: text, TokenFiles: []admin.FileStatus{{Path: text, Error: text, Warnings: []string{text}}}, PasswordFiles: []admin.FileStatus{{Path: text}},
+				Certificates: []admin.Certificate{{Listener: text}}, Upstream: []admin.BrokerStatus{{Server: text, State: text, LastError: text, LastFailed: &now}},
+				Replicas: &admin.ReplicasStatus{Name: text, Servers: []admin.BusStatus{{Server: text, LastError: text}}},
+				Config:   admin.ConfigStatus{Fingerprint: text}, LastReload: &admin.ReloadStatus{By: text, Outcome: text, Error: text},
+			}
+		}
+		for i := range 3 {
+			o.History.Add(history.Reading{At: now().Add(time.Duration(i-3) * history.Step), Totals: map[string]float64{SeriesRefused + text: float64(i)}})
+		}
+	})
+}
+
+// hostilePaths are the pages that show the text, or get it in their queries.
+func hostilePaths(text string) (all []string) {
+	q := url.QueryEscape(text)
+	return []string{
+		"/", "/?range=" + q, "/devices", "/devices?q=" + q, "/devices?sort=" + q, "/devices?page=" + q, "/device?subject=" + q,
+		"/refusals", "/refusals?subject=" + q, "/refusals?client_id=" + q, "/refusals?reason=" + q, "/refusals?since=" + q, "/refusals?address=" + q, "/refusals?" + q + "=" + q,
+		"/sessions/end?id=1", "/sessions/end?id=" + q, "/sessions/end?subject=" + q, "/tokens/withdraw?token_id=" + q, "/tokens/withdraw?subject=" + q + "&token_id=" + q,
+	}
+}
+
+func now() time.Time { return time.Now() }
+
+func TestHostileTextsStayTexts(t *testing.T) {
+	for _, text := range hostile {
+		h := handler(hostilePage(t, text))
+		for _, path := range hostilePaths(text) {
+			w := get(h, path)
+			if w.Code >= 500 {
+				t.Errorf("GET %s: status %d", path, w.Code)
+			}
+			checkMarkup(t, path, w.Body.String())
+		}
+	}
+}
+
+// TestHostileTextsDoNotEndAnEvent: a line of a text must not become a line of the stream.
+func TestHostileTextsDoNotEndAnEvent(t *testing.T) {
+	for line := range strings.Lines(string(event([]byte("a\r\n\r\nevent: evil\rdata: b\n\nid: 1")))) {
+		if line != "\n" && !strings.HasPrefix(line, "data: ") || strings.Contains(line, "\r") {
+			t.Errorf("the stream has the line %q", line)
+		}
+	}
+}
+
+// TestEveryPageIsAccessible: each field has a label, each picture a text, each page one heading and
+// a language.
+func TestEveryPageIsAccessible(t *testing.T) {
+	h := handler(newPage(t, newFleet(60), func(o *Options) { o.History = fakeHistory(60) }))
+	for _, path := range []string{"/", "/devices", "/device?subject=pump-00001", "/refusals", "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
+		body := get(h, path).Body.String()
+		headings, labels, language := 0, make(map[string]bool), ""
+		var fields []string
+		elements(t, body, func(e xml.StartElement) {
+			attributes := make(map[string]string)
+			for _, a := range e.Attr {
+				attributes[a.Name.Local] = a.Value
+			}
+			switch e.Name.Local {
+			case "h1":
+				headings++
+			case "html":
+				language = attributes["lang"]
+			case "label":
+				labels[attributes["for"]] = true
+			case "input", "select":
+				if kind := attributes["type"]; kind != "hidden" && kind != "radio" && kind != "checkbox" {
+					fields = append(fields, attributes["id"])
+				}
+			case "img":
+				if _, ok := attributes["alt"]; !ok {
+					t.Errorf("%s has a picture without a text", path)
+				}
+			case "th":
+				if attributes["scope"] == "" {
+					t.Errorf("%s has a heading of a table without a scope", path)
+				}
+			}
+		})
+		if headings != 1 || language != "en" {
+			t.Errorf("%s has %d headings and the language %q", path, headings, language)
+		}
+		for _, id := range fields {
+			if !labels[id] {
+				t.Errorf("%s has the field %q without a label", path, id)
+			}
+		}
+	}
+}
+
+func TestDevicesAreFoundBySubjectClientAndAddress(t *testing.T) {
+	h := handler(newPage(t, newFleet(1000)))
+	for _, tt := range []struct {
+		query string
+		want  int // rows
+		total string
+	}{
+		{"", 50, "1\u2009000 sessions"}, {"pump-00123", 1, "1 of 1\u2009000"}, {"CLIENT-0012", 10, "10 of"}, {"10.1.2.7:", 1, "1 of"}, {"no such device", 0, "0 of"}, {"%F0", 0, "0 of"},
+	} {
+		w := get(h, "/devices?q="+url.QueryEscape(tt.query))
+		if rows := strings.Count(w.Body.String(), `<tr><th scope="row"`); rows != tt.want || !strings.Contains(w.Body.String(), tt.total) {
+			t.Errorf("%q finds %d rows, want %d and %q:\n%s", tt.query, rows, tt.want, tt.total, w.Body)
+		}
+	}
+}
+
+func TestListHasEveryDeviceOnOnePage(t *testing.T) {
+	h := handler(newPage(t, newFleet(120)))
+	for _, sort := range []string{"newest", "subject", "client"} {
+		seen := make(map[string]int)
+		for page := 1; page <= 3; page++ {
+			body := get(h, "/devices?sort="+sort+"&page="+strconv.Itoa(page)).Body.String()
+			for _, part := range strings.Split(body, `href="/device?subject=`)[1:] {
+				name, _, _ := strings.Cut(part, `"`)
+				seen[name]++
+			}
+			if next := strings.Contains(body, `rel="next"`); next != (page < 3) {
+				t.Errorf("%s, page %d: next page %v", sort, page, next)
+			}
+		}
+		if len(seen) != 120 {
+			t.Errorf("%s: %d devices, want 120", sort, len(seen))
+		}
+		for name, n := range seen {
+			if n != 1 {
+				t.Errorf("%s: %s is there %d times", sort, name, n)
+			}
+		}
+	}
+}
+
+func TestSessionIsEndedAfterConfirmation(t *testing.T) {
+	f := newFleet(3)
+	h := handler(newPage(t, f))
+	w := get(h, "/sessions/end?id=2")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "End the session of pump-00001?") || len(f.clients) != 3 {
+		t.Fatalf("status %d, %d sessions are left:\n%s", w.Code, len(f.clients), w.Body)
+	}
+	if w = post(h, "/sessions/end", "id=2"); w.Code != 303 || w.Header().Get("Location") != "/device?subject=pump-00001" || len(f.clients) != 2 {
+		t.Errorf("status %d to %s, %d sessions are left", w.Code, w.Header().Get("Location"), len(f.clients))
+	}
+	if w = post(h, "/sessions/end", "id=2"); w.Code != 404 || !strings.Contains(w.Body.String(), "has ended already") {
+		t.Errorf("once more: status %d\n%s", w.Code, w.Body)
+	}
+	if w = post(h, "/sessions/end", "subject=pump-00002"); w.Code != 303 || len(f.clients) != 1 {
+		t.Errorf("of a device: status %d, %d sessions are left", w.Code, len(f.clients))
+	}
+}
+
+// TestReadersSeeEverythingAndChangeNothing: the role read gets no buttons, and its requests for
+// changes are refused.
+func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
+	f := newFleet(3)
+	h := handler(newPage(t, f))
+	for _, path := range []string{"/", "/devices", "/device?subject=pump-00001", "/refusals"} {
+		w := getAsReader(h, path)
+		if w.Code != 200 {
+			t.Errorf("GET %s: status %d", path, w.Code)
+		}
+		elements(t, w.Body.String(), func(e xml.StartElement) {
+			for _, a := range e.Attr {
+				if a.Name.Local == "href" && (strings.HasPrefix(a.Value, "/sessions/") || strings.HasPrefix(a.Value, "/tokens/")) {
+					t.Errorf("%s offers %s", path, a.Value)
+				}
+				if a.Name.Local == "method" && a.Value == "post" && !strings.Contains(w.Body.String(), `action="/sign-out"`) {
+					t.Errorf("%s has a form for a change", path)
+				}
+			}
+		})
+	}
+	for _, r := range newPage(t, f).changes() {
+		method, path, _ := strings.Cut(r.Pattern, " ")
+		if w := ask(h, httptest.NewRequest(method, path+"?id=1", nil), readToken); w.Code != 403 {
+			t.Errorf("%s as a reader: status %d, want 403", r.Pattern, w.Code)
+		}
+	}
+	if len(f.clients) != 3 {
+		t.Errorf("%d sessions are left", len(f.clients))
+	}
+}
+
+func TestRefusalSaysWhatToDo(t *testing.T) {
+	h := handler(newPage(t, newFleet(0)))
+	body := get(h, "/refusals?subject=pump-00007").Body.String()
+	for _, want := range []string{"1 row", "The token is known, but disabled.", "the token pump-00007-k3x2aa is disabled", "code 0x87", "<code>token enable</code>"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page does not say %q:\n%s", want, body)
+		}
+	}
+	if w := get(h, "/refusals?reason=nonsense"); w.Code != 400 || !strings.Contains(w.Body.String(), "reason is one of") {
+		t.Errorf("status %d\n%s", w.Code, w.Body)
+	}
+	next := ""
+	elements(t, get(h, "/refusals").Body.String(), func(e xml.StartElement) {
+		if len(e.Attr) == 2 && e.Attr[1].Value == "next" {
+			next = e.Attr[0].Value
+		}
+	})
+	older := get(h, next).Body.String()
+	if !strings.Contains(older, "client id meter-3,") || strings.Contains(older, "client id meter-40,") {
+		t.Errorf("the older rows at %s are not those:\n%s", next, older)
+	}
+}
+
+func TestUnknownAssetIsNotFound(t *testing.T) {
+	h := handler(newPage(t, newFleet(0)))
+	for path, want := range map[string]int{"/assets/page.css": 200, "/assets/nothing.css": 404, "/assets/..%2fpage.go": 404, "/assets/": 404} {
+		if w := get(h, path); w.Code != want {
+			t.Errorf("GET %s: status %d, want %d", path, w.Code, want)
+		}
+	}
+}
+
+func BenchmarkPages(b *testing.B) {
+	h := handler(newPage(b, newFleet(50_000), func(o *Options) { o.History = fakeHistory(50_000) }))
+	for _, path := range []string{"/", "/?range=day", "/devices", "/devices?sort=subject&page=500", "/devices?q=pump-04999", "/devices?q=10.1.7", "/device?subject=pump-04999", "/refusals"} {
+		b.Run(strings.NewReplacer("/", "_", "?", "_").Replace(path), func(b *testing.B) {
+			for b.Loop() {
+				if w := get(h, path); w.Code != 200 {
+					b.Fatal(w.Code)
+				}
+			}
+		})
+	}
+}
