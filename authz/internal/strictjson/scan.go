@@ -2,7 +2,9 @@ package strictjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 )
 
 // scanner scans JSON text that is valid UTF-8.
@@ -209,25 +211,51 @@ type form struct {
 
 // quoted reads a string from its opening quote on.
 func (s *scanner) quoted() (f form, err error) {
-	for s.pos++; s.pos < len(s.text); {
-		switch c := s.text[s.pos]; {
-		case c == '"':
+	s.pos++
+	for {
+		s.pos += ordinary(s.text[s.pos:])
+		if s.pos == len(s.text) {
+			return f, s.fault("expected a closing quote")
+		}
+		switch s.text[s.pos] {
+		case '"':
 			s.pos++
 			return f, nil
-		case c == '\\':
+		case '\\':
 			f.escaped = true
 			damaged, err := s.escape()
 			if err != nil {
 				return f, err
 			}
 			f.damaged = f.damaged || damaged
-		case c < ' ':
-			return f, s.fault("a control character in a string")
 		default:
-			s.pos++
+			return f, s.fault("a control character in a string")
 		}
 	}
-	return f, s.fault("expected a closing quote")
+}
+
+// ordinary returns how many bytes of a string stand for themselves, up to the first quote, backslash
+// or control character.
+func ordinary(text []byte) (n int) {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x80 * ones
+	)
+	// Eight bytes at a time: x-ones borrows into the high bit of a byte that is zero. Only the
+	// lowest bit that is set is exact, and only that one is used.
+	for ; len(text)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(text[n:])
+		quote, slash := w^'"'*ones, w^'\\'*ones
+		if found := ((quote-ones)&^quote | (slash-ones)&^slash | (w-' '*ones)&^w) & highs; found != 0 {
+			return n + bits.TrailingZeros64(found)/8
+		}
+	}
+	for ; n < len(text); n++ {
+		if c := text[n]; c == '"' || c == '\\' || c < ' ' {
+			break
+		}
+	}
+	return n
 }
 
 // escape reads an escape sequence from its backslash on, or the two sequences of a surrogate

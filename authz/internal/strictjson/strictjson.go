@@ -17,6 +17,7 @@
 package strictjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,7 +103,7 @@ func Text(raw []byte) ([]byte, error) {
 	if raw[0] != '"' {
 		return nil, fmt.Errorf("want a string, got %s", Kind(raw))
 	}
-	if !slices.Contains(raw, '\\') {
+	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw[1 : len(raw)-1], nil
 	}
 	s := scanner{text: raw}

@@ -70,6 +70,9 @@ func TestEachMemberRefuses(t *testing.T) {
 		{`{"a":1,"A":2}`, "duplicate key"},
 		{`{"a":1,"\u0061":2}`, "duplicate key"},
 		{`{"k":1,"` + "\u212a" + `":2}`, "duplicate key"}, // the Kelvin sign folds to k
+		{`{"` + "\u212a" + `":1,"K":2}`, "duplicate key"},
+		{`{"` + "\u017f" + `x":1,"b":2,"Sx":3}`, "duplicate key"}, // the long s folds to s
+		{`{"":1,"a":2,"":3}`, "duplicate key"},
 		{`{"a":{"b":1,"B":2}}`, "column 13: a.b: a duplicate key"},
 		{`{"a":[{"b":1,"b":2}]}`, "duplicate key"},
 		{`{"a":x}`, "column 6: a: expected a value"},
@@ -108,6 +111,23 @@ func TestEachMemberRefuses(t *testing.T) {
 		_, err := members(tc.text)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%.60s: %v, want ... %s ...", tc.text, err, tc.want)
+		}
+	}
+}
+
+// TestEveryByteOfAString: at each position of a string, each ASCII character has the meaning that
+// JSON gives it.
+func TestEveryByteOfAString(t *testing.T) {
+	for length := 1; length <= 20; length++ {
+		for at := range length {
+			for c := byte(0); c < utf8.RuneSelf; c++ {
+				inside := bytes.Repeat([]byte("a"), length)
+				inside[at] = c
+				text := fmt.Appendf(nil, `{"k":"%s"}`, inside)
+				if _, err := members(string(text)); (err == nil) != json.Valid(text) {
+					t.Fatalf("%q: %v, and encoding/json says %v", text, err, json.Valid(text))
+				}
+			}
 		}
 	}
 }
