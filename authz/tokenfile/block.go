@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"hash/maphash"
 	"io"
@@ -20,18 +19,27 @@ const (
 	blockLines = 1024     // lines, at most
 	blockBytes = 64 << 10 // and bytes; one line more fits
 	// ahead is how many blocks are read before the first of them has been taken over.
-	ahead = 64
+	ahead = 16
 )
 
 // block is a run of whole lines. It never changes, and versions of the file share it.
 type block struct {
-	sum     [sha256.Size]byte // of the bytes
+	sum     blockSum // of the bytes
 	size    int64
 	lines   int
 	entries []entry // their lines are counted from the beginning of the block, from 0
 	pairs   int     // how many entries have a user name and a password
 	plain   bool    // there are only entries, comments and blank lines
 	blank   bool    // there are only blank lines
+}
+
+// blockSum tells blocks apart by 128 bits, which depend on random seeds of this process: without
+// them nobody can write a block that is taken for another one. A SHA-256 of all blocks would take
+// several times as long.
+type blockSum [2]uint64
+
+func sumOfBlock(data []byte) blockSum {
+	return blockSum{maphash.Bytes(seed, data), maphash.Bytes(secondSeed, data)}
 }
 
 // placed is a block in one version of the file.
@@ -67,6 +75,7 @@ func (s *splitter) next() (*job, error) {
 	select {
 	case j.data = <-s.free:
 	default:
+		j.data = make([]byte, 0, blockBytes)
 	}
 	for {
 		line, err := s.in.ReadSlice('\n')
@@ -80,7 +89,7 @@ func (s *splitter) next() (*job, error) {
 		if err != nil && err != io.EOF {
 			return nil, err
 		}
-		if long || len(bytes.TrimRight(line, "\r\n")) > maxLine {
+		if long || len(line) > maxLine && len(bytes.TrimRight(line, "\r\n")) > maxLine {
 			j.long = append(j.long, j.lines)
 			line = []byte("\n")
 		}
@@ -157,8 +166,8 @@ func (s *splitter) all(ctx context.Context, to ...chan<- *job) error {
 }
 
 // block finds the block of j among those that are known, or parses it.
-func (p *lineParser) block(j *job, known map[[sha256.Size]byte]*block) {
-	sum := sha256.Sum256(j.data)
+func (p *lineParser) block(j *job, known map[blockSum]*block) {
+	sum := sumOfBlock(j.data)
 	if b := known[sum]; b != nil && len(j.long) == 0 {
 		j.block, j.count = b, len(b.entries)
 		return

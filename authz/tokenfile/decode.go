@@ -53,12 +53,24 @@ func checkName(name string, limit int) error {
 		return errors.New("must not be empty")
 	case len(name) > limit:
 		return fmt.Errorf("%d bytes long, at most %d are allowed", len(name), limit)
+	case isPrintable(name):
+		return nil
 	case !utf8.ValidString(name):
 		return errors.New("must be valid UTF-8")
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return errors.New("must not contain control characters")
 	}
 	return nil
+}
+
+// isPrintable reports whether text has nothing but printable ASCII characters, as most names do.
+func isPrintable(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func decodeBool(raw []byte) (bool, error) {
@@ -107,6 +119,9 @@ func inRange(seconds int64) (int64, error) {
 
 const hashHint = `want "sha256:" and the SHA-256 of the token, as 64 hexadecimal digits or 43 characters of base64url without padding`
 
+// emptyHash is the SHA-256 of no bytes.
+var emptyHash = sha256.Sum256(nil)
+
 // decodeHash returns the digest in a token_hash.
 func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	text, err := strictjson.Text(raw)
@@ -127,7 +142,7 @@ func decodeHash(raw []byte) (hash [sha256.Size]byte, err error) {
 	if err != nil || n != sha256.Size {
 		return hash, errors.New(hashHint)
 	}
-	if hash == sha256.Sum256(nil) || hash == [sha256.Size]byte{} {
+	if hash == emptyHash || hash == [sha256.Size]byte{} {
 		return hash, errors.New("the hash of an empty text; compute it from the token")
 	}
 	return hash, nil

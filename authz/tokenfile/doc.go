@@ -104,8 +104,9 @@
 // # Edits
 //
 // An edit locks a file next to the token file, path + ".lock", which is not removed. It reads
-// the token file with all of the checks, and does not change a broken one. It changes only the
-// lines concerned, reads the copy with all of the checks, and replaces the file by it, synced.
+// the token file with all of the checks, and does not change a broken one. It writes a copy in
+// which only the lines concerned are different, makes all of the checks of what it writes, and
+// replaces the file by the copy, synced.
 // Readers, also after a crash, see either the old or the new file. If another program writes to
 // the file meanwhile, without the lock, the edit fails. Owner and mode are kept. Only the owner
 // may read a new file; if root creates it, it belongs to the owner of the directory. If the path

@@ -24,18 +24,12 @@ type document struct {
 	added   [][]byte       // lines to be put after the last entry
 	changed bool
 
-	byName    map[string][]found         // by id and device, of an edit that looks for several
+	names     names                      // of an edit that looks for several
 	searches  int                        // of find
 	taken     map[string]bool            // ids and devices of what was added
 	hashes    map[[sha256.Size]byte]bool // tokens and user names of what was added
 	line      []byte                     // the last block that was read for record
 	lineBlock int64                      // and its offset in the file, from 1
-}
-
-// found is an entry with the number of its line.
-type found struct {
-	*entry
-	line int
 }
 
 // newDocument parses content; a file that breaks the rules is not touched.
@@ -61,18 +55,22 @@ func (d *document) writeTo(w io.Writer) error {
 	if d.snap.end > 0 {
 		d.edits[d.snap.end] = bytes.Join(append(d.added, d.endLine()), nil)
 	}
-	out := &lineWriter{w: bufio.NewWriterSize(w, 1<<20)}
+	out := &lineWriter{w: bufio.NewWriterSize(w, 1<<20), buffer: make([]byte, 1<<20)}
 	lines := slices.Sorted(maps.Keys(d.edits))
+	var from, to int64 // blocks that are not edited, which are copied together
 	for _, b := range d.snap.blocks {
 		n, _ := slices.BinarySearch(lines, b.line)
-		section := io.NewSectionReader(d.content, b.offset, b.size)
-		if n == len(lines) || lines[n] >= b.line+b.lines {
-			if _, err := io.Copy(out, section); err != nil {
+		if n < len(lines) && lines[n] < b.line+b.lines {
+			err := cmp.Or(out.copy(d.content, from, to), d.writeBlock(out, b))
+			if err != nil {
 				return err
 			}
-		} else if err := d.writeBlock(out, b, section); err != nil {
-			return err
+			from = b.offset + b.size
 		}
+		to = b.offset + b.size
+	}
+	if err := out.copy(d.content, from, to); err != nil {
+		return err
 	}
 	if d.snap.end == 0 && len(d.added) > 0 {
 		if out.last != 0 && out.last != '\n' {
@@ -88,9 +86,9 @@ func (d *document) writeTo(w io.Writer) error {
 }
 
 // writeBlock writes a block of which lines are edited.
-func (d *document) writeBlock(out *lineWriter, b placed, section io.Reader) error {
-	data, err := io.ReadAll(section)
-	if err != nil {
+func (d *document) writeBlock(out *lineWriter, b placed) error {
+	data := make([]byte, b.size)
+	if _, err := d.content.ReadAt(data, b.offset); err != nil {
 		return err
 	}
 	n := b.line
@@ -107,10 +105,17 @@ func (d *document) writeBlock(out *lineWriter, b placed, section io.Reader) erro
 // lineWriter writes, and remembers what decides how a file ends. After an error it writes
 // nothing more.
 type lineWriter struct {
-	w    *bufio.Writer
-	err  error
-	last byte // 0 at the beginning
-	text bool // there was more than white space
+	w      *bufio.Writer
+	buffer []byte // of copy
+	err    error
+	last   byte // 0 at the beginning
+	text   bool // there was more than white space
+}
+
+// copy writes the bytes of content between two offsets.
+func (o *lineWriter) copy(content io.ReaderAt, from, to int64) error {
+	_, err := io.CopyBuffer(o, io.NewSectionReader(content, from, to-from), o.buffer)
+	return err
 }
 
 func (o *lineWriter) Write(b []byte) (int, error) {
@@ -143,63 +148,9 @@ func header() []byte {
 	return rec.line()
 }
 
-// find returns the entries with that id and those of that device. From the second call on it
-// looks them up in a map, so that an edit of thousands of names takes no longer than a few.
-func (d *document) find(name string) ([]found, error) {
-	d.searches++
-	var all []found
-	switch {
-	case d.byName != nil:
-		all = d.byName[name]
-	case d.searches > 1:
-		d.indexNames()
-		all = d.byName[name]
-	default:
-		for line, e := range d.snap.entries() {
-			if e.id == name || e.subject == name {
-				all = append(all, found{e, line})
-			}
-		}
-	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
-	}
-	return all, nil
-}
-
-func (d *document) indexNames() {
-	d.byName = make(map[string][]found, d.snap.len())
-	for line, e := range d.snap.entries() {
-		d.byName[e.subject] = append(d.byName[e.subject], found{e, line})
-		if e.id != e.subject {
-			d.byName[e.id] = append(d.byName[e.id], found{e, line})
-		}
-	}
-}
-
-// findAll returns the entries that any of the names stands for, each once.
-func (d *document) findAll(names []string) ([]found, error) {
-	var all []found
-	seen := make(map[int]bool)
-	for _, name := range names {
-		entries, err := d.find(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range entries {
-			if !seen[e.line] {
-				seen[e.line] = true
-				all = append(all, e)
-			}
-		}
-	}
-	return all, nil
-}
-
 // record parses the line of e in order to change it.
 func (d *document) record(e found) (record, error) {
-	i, _ := slices.BinarySearchFunc(d.snap.blocks, e.line, func(b placed, line int) int { return b.line + b.lines - 1 - line })
-	b := d.snap.blocks[i]
+	b := d.snap.blockOf(e.line)
 	if d.lineBlock != b.offset+1 {
 		d.line, d.lineBlock = make([]byte, b.size), b.offset+1
 		if _, err := d.content.ReadAt(d.line, b.offset); err != nil {
@@ -380,14 +331,6 @@ func (d *document) revoke(names []string) ([]string, error) {
 		d.remove(e)
 	}
 	return ids(found), nil
-}
-
-func ids(entries []found) []string {
-	all := make([]string, len(entries))
-	for i, e := range entries {
-		all[i] = e.id
-	}
-	return all
 }
 
 // stampText returns a time in the form of the file.

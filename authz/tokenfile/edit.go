@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -186,14 +187,33 @@ func edit(path string, create bool, change func(*document) error) error {
 		return err
 	}
 	return replaceFile(target, old, func(f *os.File) error {
-		if err := errors.Join(d.writeTo(f), unchanged(content, old)); err != nil {
+		broken, err := d.writeChecked(f)
+		if err := errors.Join(err, unchanged(content, old)); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)
 		}
-		if _, err := parseWith(context.Background(), f, d.snap, noDigest{}); err != nil {
-			return fmt.Errorf("the change would break the file: %w", named(err, path))
+		if broken != nil {
+			return fmt.Errorf("the change would break the file: %w", named(broken, path))
 		}
 		return nil
 	})
+}
+
+// writeChecked writes the document to f and parses what it writes at the same time. broken is why
+// the result must not be used.
+func (d *document) writeChecked(f *os.File) (broken, err error) {
+	r, w := io.Pipe()
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		_, err = safely(func() (bool, error) { return true, d.writeTo(io.MultiWriter(f, w)) })
+		_ = w.CloseWithError(err) // never fails
+	})
+	_, broken = safely(func() (*snapshot, error) { return parse(context.Background(), r, d.snap) })
+	_, _ = io.Copy(io.Discard, r) // what the parser has left, for the writer to go on
+	writing.Wait()
+	if broken != nil && err == nil {
+		_, broken = parseWith(context.Background(), f, &snapshot{}, noDigest{}) // for the exact faults
+	}
+	return broken, err
 }
 
 // unchanged returns an error if the file was written to since it had the FileInfo old: what

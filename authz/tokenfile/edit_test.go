@@ -172,6 +172,33 @@ func TestEditsRefuseBrokenFiles(t *testing.T) {
 	}
 }
 
+// TestEditsRefuseToBreakTheFile: an edit writes nothing that could not be read again, and names
+// every fault with its line.
+func TestEditsRefuseToBreakTheFile(t *testing.T) {
+	path := tokenPath(t)
+	lines := manyLines(3000)
+	put(t, path, lines...)
+	before := text(t, path)
+	err := edit(path, false, func(d *document) error {
+		d.append(&entry{id: "x"}, []byte("{}\n"))
+		d.append(&entry{id: "y"}, []byte(lines[7]))
+		return nil
+	})
+	broken, ok := errors.AsType[*FormatError](err)
+	if !ok || !strings.HasPrefix(err.Error(), "the change would break the file: ") {
+		t.Fatalf("%v, want a FormatError", err)
+	}
+	if f := broken.Faults; len(f) != 2 || f[0].Line != len(lines)+1 || f[1].Line != len(lines)+2 || f[1].Field != "id" {
+		t.Errorf("%v", err)
+	}
+	if text(t, path) != before {
+		t.Error("the file was changed")
+	}
+	if left, _ := filepath.Glob(filepath.Join(filepath.Dir(path), ".*")); len(left) > 0 {
+		t.Errorf("%q are left", left)
+	}
+}
+
 func TestListAndLint(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, "# x\n",

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// seed makes the sums of ids and lines differ from one process to the next.
-var seed = maphash.MakeSeed()
+// The seeds make the sums of ids, lines and blocks differ from one process to the next.
+var seed, secondSeed = maphash.MakeSeed(), maphash.MakeSeed()
 
 // index finds entries by a sum. A copy shares everything with the original except what is
 // changed in it, so that the next version of a large file costs little: a Go map would have

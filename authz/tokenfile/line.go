@@ -13,10 +13,11 @@ import (
 // lineParser parses the lines of a block, each by itself.
 type lineParser struct {
 	values  *sharedValues
-	raw     []byte  // scratch for a key of details
-	record  record  // of the last line
-	entries []entry // of the block
-	count   int     // lines of the block with an entry, good or bad
+	ids     strings.Builder // see id
+	raw     []byte          // scratch for a key of details
+	record  record          // of the last line
+	entries []entry         // of the block
+	count   int             // lines of the block with an entry, good or bad
 	blank   bool
 }
 
@@ -65,10 +66,21 @@ func (p *lineParser) end(b *block) {
 	if b.blank = p.blank; len(p.entries) == 0 {
 		return
 	}
+	size := 0
+	for i := range p.entries {
+		size += len(p.entries[i].id)
+	}
+	var ids strings.Builder
+	ids.Grow(size)
 	b.entries = make([]entry, len(p.entries))
 	for i := range p.entries {
 		from, to := &p.entries[i], &b.entries[i]
-		to.id, to.subject, to.hash, to.expires, to.notBefore = from.id, from.subject, from.hash, from.expires, from.notBefore
+		ids.WriteString(from.id)
+		to.id, to.subject = ids.String()[ids.Len()-len(from.id):], from.subject
+		if strings.HasPrefix(to.id, to.subject) {
+			to.subject = to.id[:len(to.subject)]
+		}
+		to.hash, to.expires, to.notBefore = from.hash, from.expires, from.notBefore
 		to.detail, to.line, to.disabled = from.detail, from.line, from.disabled
 		if to.isPair() {
 			b.pairs++
@@ -163,7 +175,7 @@ func (p *lineParser) decodeField(f field, raw []byte, e *entry) (err error) {
 	switch f {
 	case fieldID:
 		text, err = decodeName(raw, maxID)
-		e.id = string(text)
+		e.id = p.id(text)
 	case fieldSubject:
 		text, err = decodeName(raw, maxSubject)
 		e.subject = p.subject(text, e.id)
@@ -185,6 +197,18 @@ func (p *lineParser) decodeField(f field, raw []byte, e *entry) (err error) {
 		_, err = strictjson.Text(raw)
 	}
 	return err
+}
+
+// id returns text as a string. It shares its memory with others, because a million small objects
+// cost the garbage collector more than a few large ones.
+func (p *lineParser) id(text []byte) string {
+	const together = 4096
+	if p.ids.Cap()-p.ids.Len() < len(text) {
+		p.ids.Reset()
+		p.ids.Grow(together)
+	}
+	p.ids.Write(text)
+	return p.ids.String()[p.ids.Len()-len(text):]
 }
 
 // subject returns text as a string that shares memory if possible: an id often begins with the

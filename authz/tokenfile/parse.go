@@ -44,6 +44,7 @@ type parser struct {
 // parsed again. A *FormatError then says whether its faults are incomplete.
 func parse(ctx context.Context, r io.Reader, old *snapshot) (*snapshot, error) {
 	p := parser{snap: &snapshot{blank: true}, old: old, used: make(map[*block]bool), next: placed{line: 1}}
+	p.snap.blocks = make([]placed, 0, len(old.blocks)+1)
 	p.lines.values = &sharedValues{}
 	err := readBlocks(ctx, r, old, p.lines.values, p.take)
 	if err != nil && !errors.Is(err, errFaults) {

@@ -48,11 +48,17 @@ var fieldNames = [numFields]string{
 // String returns the key.
 func (f field) String() string { return fieldNames[f] }
 
-// fieldOf returns the field with exactly that key.
-func fieldOf(key []byte) (field, bool) {
-	for f, name := range fieldNames {
-		if string(key) == name {
-			return field(f), true
+// fieldOf returns the field with exactly that key. It looks first among the fields after the one
+// named by after, since most lines have them in order.
+func fieldOf(key []byte, after field) (field, bool) {
+	for f := after; f < numFields; f++ {
+		if string(key) == fieldNames[f] {
+			return f, true
+		}
+	}
+	for f := range after {
+		if string(key) == fieldNames[f] {
+			return f, true
 		}
 	}
 	return numFields, false
@@ -71,13 +77,14 @@ func scanRecord(line []byte) (rec record, fault *Fault) {
 // scan is scanRecord into a record that is used again for each line.
 func (rec *record) scan(line []byte) (fault *Fault) {
 	*rec = record{}
+	last := fieldID
 	err := strictjson.EachMember(line, func(key, value []byte) error {
-		f, ok := fieldOf(key)
+		f, ok := fieldOf(key, last)
 		if !ok {
 			fault = unknownField(key)
 			return errors.New("unknown")
 		}
-		rec[f] = value
+		rec[f], last = value, f
 		return nil
 	})
 	if err != nil && fault == nil {
@@ -89,7 +96,7 @@ func (rec *record) scan(line []byte) (fault *Fault) {
 // unknownField describes a key that is not a field. People who take the file for a map write
 // tokens as keys, so a key is repeated only if it does not look like a token.
 func unknownField(key []byte) *Fault {
-	if f, ok := fieldOf(bytes.ToLower(key)); ok {
+	if f, ok := fieldOf(bytes.ToLower(key), fieldID); ok {
 		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}
 	}
 	fault := &Fault{Reason: "an unknown field; known are id, subject, token_hash, disabled, expire_at, " +

@@ -49,8 +49,8 @@ func (s *snapshot) withID(id string) *entry {
 func (s *snapshot) len() int { return s.byID.count }
 
 // bySum returns the blocks that a later version may use again.
-func (s *snapshot) bySum() map[[sha256.Size]byte]*block {
-	all := make(map[[sha256.Size]byte]*block, len(s.blocks))
+func (s *snapshot) bySum() map[blockSum]*block {
+	all := make(map[blockSum]*block, len(s.blocks))
 	for _, b := range s.blocks {
 		if b.plain {
 			all[b.sum] = b.block
