@@ -284,6 +284,7 @@ type Admin struct {
 type Log struct {
 	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"lowest level that is logged"`
 	Format         string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
+	Sessions       bool   `yaml:"sessions" default:"false" doc:"log the begin of each session at level info instead of debug; its end is at info anyway"`
 	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason); ten times as many at once, and a hundred times as many at level debug; further lines are counted but not logged"`
 }
 

@@ -217,7 +217,7 @@ func full(work string) *Config {
 			Address: ":9000", TokenFile: at("state/token-of-the-admin"), ReadTokenFile: at("state/token-of-readers"), MetricsTokenFile: at("state/token-of-prometheus"),
 			Hosts: []string{"proxy.example", "192.0.2.7"}, Refusals: 15, PushSecretFile: at("pushed"),
 		},
-		Log:      Log{Level: "debug", Format: "console", LinesPerSecond: 50},
+		Log:      Log{Level: "debug", Format: "console", Sessions: true, LinesPerSecond: 50},
 		Shutdown: Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
 		Replicas: Replicas{Bus: "mqtt", SecretFile: at("bus-secret"), Topic: "proxies/bus", Name: "proxy-1", Username: "proxy", PasswordFile: at("bus-password")},
 		Sandbox:  "off",
@@ -257,12 +257,12 @@ func TestPrecedence(t *testing.T) {
 	o := write(t, "data: file\nlog: {level: warn, format: json}\n")
 	sub := func(name string) string { return filepath.Join(o.WorkDir, name) }
 	c := load(t, o)
-	if c.Data != sub("file") || c.Log != (Log{"warn", "json", 10}) || c.Telemetry.Durability != "sync" {
+	if c.Data != sub("file") || c.Log != (Log{"warn", "json", false, 10}) || c.Telemetry.Durability != "sync" {
 		t.Errorf("file over default: data %s, log %+v, durability %s", c.Data, c.Log, c.Telemetry.Durability)
 	}
 	o.Environ = []string{"MQTT_AUTH_PROXY_DATA=env", "MQTT_AUTH_PROXY_LOG_LEVEL=error", "HOME=/root"}
 	c = load(t, o)
-	if c.Data != sub("env") || c.Log != (Log{"error", "json", 10}) {
+	if c.Data != sub("env") || c.Log != (Log{"error", "json", false, 10}) {
 		t.Errorf("environment over file: data %s, log %+v", c.Data, c.Log)
 	}
 	o.DataDir = "flag"

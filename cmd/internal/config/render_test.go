@@ -188,6 +188,7 @@ admin:
 log:
   level: warn # proxy.yaml:2
   format: '' # default
+  sessions: false # default
   lines_per_second: 10 # default
 shutdown:
   delay: 0s # default

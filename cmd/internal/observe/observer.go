@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,7 @@ type Observer struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	refusals *refusals.Store
+	sessions atomic.Bool // the begin of a session is logged at level info
 }
 
 // New returns an Observer that logs to log and has a registry of its own. version is the label
@@ -39,6 +41,10 @@ func New(log *Log, version string) *Observer {
 	}))
 	return &Observer{log: log, registry: r, metrics: newMetrics(r), refusals: refusals.New(0)}
 }
+
+// LogSessions sets whether the begin of a session is logged at level info instead of debug. It may
+// be called at any time.
+func (o *Observer) LogSessions(atInfo bool) { o.sessions.Store(atInfo) }
 
 // Refusals returns the last refusals. It keeps none until its limit is set.
 func (o *Observer) Refusals() *refusals.Store { return o.refusals }
@@ -171,8 +177,13 @@ func (o *Observer) opened(c *proxy.Client) {
 		return o.metrics.opened.WithLabelValues(c.Listener, version)
 	}).Inc()
 	l.connect.Observe(time.Since(c.Since).Seconds())
-	if entry := o.log.Check(zapcore.DebugLevel, "session open"); entry != nil {
-		entry.Write(clientFields(c)...)
+	const message = "session open"
+	level := zapcore.DebugLevel
+	if o.sessions.Load() {
+		level = zapcore.InfoLevel
+	}
+	if o.log.wants(level, kind{message: message}) {
+		o.log.Log(level, message, clientFields(c)...)
 	}
 }
 

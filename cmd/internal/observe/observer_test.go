@@ -63,6 +63,34 @@ func testClient() *proxy.Client {
 	}
 }
 
+// TestSessionsThatBeginAreLoggedWhereTheConfigSaysSo: at a pace like all other lines.
+func TestSessionsThatBeginAreLoggedWhereTheConfigSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := newTestLog(t, &out, zapcore.InfoLevel)
+		log.SetRate(10)
+		o := New(log, "")
+		opened := o.Trace().Opened
+		opened(testClient())
+		if out.Len() > 0 {
+			t.Errorf("without the key: %s", out.String())
+		}
+		o.LogSessions(true)
+		for range 150 {
+			opened(testClient())
+		}
+		all := lines(t, &out)
+		if len(all) != 100 || all[0]["message"] != "session open" || all[0]["level"] != "info" || all[0]["subject"] != "pump-7" {
+			t.Errorf("%d lines, the first is %v", len(all), all[0])
+		}
+		time.Sleep(time.Second)
+		opened(testClient())
+		if all = lines(t, &out); all[100]["suppressed"] != 50.0 {
+			t.Errorf("the next line is %v", all[100])
+		}
+	})
+}
+
 func TestOneLineForARefusal(t *testing.T) {
 	for _, tt := range []struct {
 		reason proxy.Reason

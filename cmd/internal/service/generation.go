@@ -131,6 +131,7 @@ func (s *Service) install(g *generation) error {
 	old := s.current.Swap(g)
 	s.setLevel(g.config.Log.Level)
 	s.Log.SetRate(g.config.Log.LinesPerSecond)
+	s.observer.LogSessions(g.config.Log.Sessions)
 	s.observer.Refusals().SetLimit(g.config.Admin.Refusals)
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)

@@ -81,3 +81,30 @@ func TestDevicesAreServedWithoutTheirRecord(t *testing.T) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 }
+
+// TestLogSessionsTakesEffectAtAReload: without a restart.
+func TestLogSessionsTakesEffectAtAReload(t *testing.T) {
+	s, log := startService(t, strings.Replace(bundledConfig, "debug", "info", 1))
+	begin := func() {
+		t.Helper()
+		if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
+			t.Fatalf("CONNACK %v", ack.Code)
+		}
+	}
+	begin()
+	await(t, "session", func() bool { devices := seenDevices(t, s); return len(devices) == 1 && devices[0].Connected })
+	if strings.Contains(log.String(), "session open") {
+		t.Error("a line without the key")
+	}
+	text := strings.Replace(bundledConfig, "level: debug", "level: info, sessions: true", 1)
+	if err := os.WriteFile(s.Config.Path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, body := call(t, s, "POST", "/v1/reload", ""); status != 200 {
+		t.Fatalf("reload: %d %s", status, body)
+	}
+	begin()
+	await(t, "line", func() bool {
+		return strings.Contains(log.String(), `"level":"info"`) && strings.Contains(log.String(), "session open")
+	})
+}

@@ -14,7 +14,7 @@ import (
 var madeAtTheStart = []string{"data", "sandbox", "log.", "telemetry.", "replicas."}
 
 // changesWhileRunning are keys in those sections that a reload nevertheless changes.
-var changesWhileRunning = map[string]bool{"log.level": true, "log.lines_per_second": true}
+var changesWhileRunning = map[string]bool{"log.level": true, "log.sessions": true, "log.lines_per_second": true}
 
 // alsoAtTheStart are keys in other sections that a reload does not change.
 var alsoAtTheStart = map[string]bool{"limits.write_timeout": true}
