@@ -80,3 +80,7 @@ func (s *Source) Stats() Stats {
 		Credential: s.credentialFault(),
 	}
 }
+
+// Down returns why the service decides nothing, and since when, or nil while it does or has not
+// been asked.
+func (s *Source) Down() (since time.Time, err error) { return s.breaker.Down() }

@@ -55,3 +55,7 @@ func (s *Source) Stats() Stats {
 		Retries: n.retries.Load(), Time: time.Duration(n.nanoseconds.Load()), Breaker: s.breaker.State(),
 	}
 }
+
+// Down returns why the database decides nothing, and since when, or nil while it does or has not
+// been asked.
+func (s *Source) Down() (since time.Time, err error) { return s.breaker.Down() }

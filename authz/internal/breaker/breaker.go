@@ -104,6 +104,8 @@ type Breaker struct {
 	keys  *simplelru.LRU[[32]byte, keyPause]
 	works visits // addresses that got decisions
 	fails visits // addresses that met faults
+
+	outage outage
 }
 
 // keyPause says until when a key is not asked about, and why.
@@ -188,6 +190,7 @@ func (b *Breaker) Record(q *Question, r Report) (own bool) {
 	defer b.mu.Unlock()
 	switch r.Verdict {
 	case Decided:
+		b.outage = outage{}
 		b.works.add(q.from, now)
 		b.keys.Remove(q.key)
 		b.reset(q.from, now)
@@ -203,7 +206,11 @@ func (b *Breaker) Record(q *Question, r Report) (own bool) {
 	}
 	b.fails.add(q.from, now)
 	works, fails := b.works.other(q.from), b.fails.other(q.from)
-	return now.Sub(works) < Recently && works.After(fails)
+	own = now.Sub(works) < Recently && works.After(fails)
+	if !own {
+		b.outage.fault(q, r, now)
+	}
+	return own
 }
 
 // Leave ends q's role as a probe, whatever its result was.
