@@ -155,7 +155,8 @@ func (p *Pool) ask(ctx context.Context, m *member) (silent bool, err error) {
 	if !p.options.Health.MQTT && !m.mustAnswer() {
 		return false, nil
 	}
-	if err := p.greet(ctx, conn); err != nil {
+	h := p.options.Health
+	if _, err := p.connect(ctx, conn, Login{h.Username, h.Password}); err != nil {
 		return true, p.advise(m, err)
 	}
 	return true, nil
@@ -171,32 +172,34 @@ func (m *member) mustAnswer() bool {
 // maxAnswer is the size of the largest CONNACK that a probe accepts, in bytes.
 const maxAnswer = 4 << 10
 
-// greet sends a CONNECT and waits for a CONNACK with any reason code.
-func (p *Pool) greet(ctx context.Context, conn net.Conn) error {
+// probeLevel is the protocol level of probes, 3.1.1.
+const probeLevel = 4
+
+// connect sends a CONNECT with a login and returns the CONNACK, of any reason code.
+func (p *Pool) connect(ctx context.Context, conn net.Conn, l Login) (connack []byte, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := conn.SetDeadline(deadline); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	h := p.options.Health
 	connect := packets.Connect{
-		Level: 4, CleanStart: true, KeepAlive: 60, ClientID: p.probeID,
-		HasUsername: h.Username != "", Username: h.Username, HasPassword: h.Username != "" && h.Password != "", Password: h.Password,
+		Level: probeLevel, CleanStart: true, KeepAlive: 60, ClientID: p.probeID,
+		HasUsername: l.Username != "", Username: l.Username, HasPassword: l.Username != "" && l.Password != "", Password: l.Password,
 	}
 	if _, err := conn.Write(connect.Append(nil)); err != nil {
-		return fmt.Errorf("send CONNECT: %w", err)
+		return nil, fmt.Errorf("send CONNECT: %w", err)
 	}
 	raw, err := packets.ReadPacket(conn, maxAnswer)
 	if err != nil {
-		return fmt.Errorf("read CONNACK: %w", err)
+		return nil, fmt.Errorf("read CONNACK: %w", err)
 	}
 	if t := packets.Type(raw[0] >> 4); t != packets.CONNACK {
-		return fmt.Errorf("the broker answered CONNECT with %v", t)
+		return nil, fmt.Errorf("the broker answered CONNECT with %v", t)
 	}
 	// A broker that refused may have closed the connection already, but it has answered.
 	_, _ = conn.Write((&packets.Disconnect{}).Append(nil, connect.Level))
-	return nil
+	return raw, nil
 }
 
 // giveUpOn calls Trace.Lost for a server if enough probes have failed and another server

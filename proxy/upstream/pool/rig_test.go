@@ -28,6 +28,7 @@ const (
 	silent             // accepts connections and answers nothing
 	hangsUp            // accepts connections and closes them
 	refusesProbes      // closes a connection if its CONNECT is a probe's
+	accepts            // answers CONNECT with success; a healthy server refuses it
 )
 
 // network is a set of fake servers. Greeting one is an exchange of packets over a pipe.
@@ -119,6 +120,11 @@ func (n *network) serve(name string, m mode, conn net.Conn) {
 		n.mu.Unlock()
 		if m == refusesProbes && probe {
 			return
+		}
+		if m == accepts {
+			if _, err := conn.Write((&packets.Connack{}).Append(nil, 4)); err != nil {
+				return
+			}
 		}
 		if m == healthy || m == refusesProbes {
 			if _, err := conn.Write((&packets.Connack{Code: packets.RefusedNotAuthorized}).Append(nil, 4)); err != nil {
