@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/hex"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -124,6 +125,20 @@ func TestBrokerRefusesProxy(t *testing.T) {
 	if !p.HasMetric(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="upstream_credentials"} 3`) {
 		t.Error("no metric counts the refusals")
 	}
+	ready := func() (int, string) { return harness.Fetch(t, "http://"+p.Admin+"/readyz", "") }
+	harness.Eventually(t, "/readyz says so", func() bool {
+		status, body := ready()
+		return status == 503 && strings.Contains(body, "refuses the proxy's credentials") && p.HasMetric("mqtt_auth_proxy_upstream_login_refused 1")
+	})
+	harness.WriteFile(t, p.Config, strings.Replace(harness.ReadFile(t, p.Config), "not-"+m.Password, m.Password, 1))
+	if status, body := p.Request(http.MethodPost, "/v1/reload", ""); status != 200 {
+		t.Fatalf("reload: %d %s", status, body)
+	}
+	p.Connect(t, 5, "d", token)
+	harness.Eventually(t, "/readyz with the right password", func() bool {
+		status, _ := ready()
+		return status == 200 && p.HasMetric("mqtt_auth_proxy_upstream_login_refused 0")
+	})
 }
 
 // TestTokenIsNotForwarded: the broker gets the proxy's credentials instead of the

@@ -175,6 +175,12 @@ func TestServiceThatIsDownIsNotBusy(t *testing.T) {
 	harness.Eventually(t, "one hundred refusals as source_unavailable", func() bool {
 		return p.HasMetric(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="source_unavailable"} 100`)
 	})
+	if status, body := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 || !strings.Contains(body, "degraded: token source http0") {
+		t.Errorf("/readyz: %d %s", status, body)
+	}
+	if n := harness.Metric(t, p, `mqtt_auth_proxy_auth_source_up{source="http0"}`); n != 0 {
+		t.Errorf("the source counts as up: %v", n)
+	}
 }
 
 // TestGuessedTokensAgainstTokenFile: an address may try few wrong tokens against a token

@@ -17,6 +17,9 @@ type Options struct {
 	// Ready returns nil while the proxy can serve devices, and otherwise why not. It must be
 	// set.
 	Ready func() error
+	// Degraded returns what does not work although devices can be served. If it is nil, that is
+	// not known.
+	Degraded func() []string
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	// Telemetry serves the paths below /api/plugins/telemetry/.
@@ -59,7 +62,7 @@ func newHandler(o Options) http.Handler {
 func (o Options) routes() []Route {
 	all := []Route{
 		{"GET /livez", Everyone, http.HandlerFunc(livez)},
-		{"GET /readyz", Everyone, readyz(o.Ready)},
+		{"GET /readyz", Everyone, readyz(o.Ready, o.Degraded)},
 		{"/", Metrics, http.HandlerFunc(nothing)},
 	}
 	if o.Metrics != nil {
@@ -92,13 +95,19 @@ func (o Options) pages(g *gate) []Route {
 
 func livez(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }
 
-func readyz(ready func() error) http.HandlerFunc {
+func readyz(ready func() error, degraded func() []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {
 			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
 			return
 		}
-		writeText(w, http.StatusOK, "ready")
+		text := "ready"
+		if degraded != nil {
+			for _, fault := range degraded() {
+				text += "\ndegraded: " + fault
+			}
+		}
+		writeText(w, http.StatusOK, text)
 	}
 }
 

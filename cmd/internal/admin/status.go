@@ -4,10 +4,13 @@ import "time"
 
 // Status is the answer to GET /v1/status.
 type Status struct {
-	Version       string          `json:"version"`
-	Started       time.Time       `json:"started"`
-	Ready         bool            `json:"ready"`
-	NotReady      string          `json:"not_ready,omitempty"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Ready    bool      `json:"ready"`
+	NotReady string    `json:"not_ready,omitempty"`
+	// Degraded has what does not work although devices can be served.
+	Degraded      []string        `json:"degraded,omitempty"`
+	Sources       []SourceStatus  `json:"sources"` // in the order in which they are asked
 	Connections   int             `json:"connections"`
 	Sessions      int             `json:"sessions"`
 	Denials       int             `json:"denials"` // in force, see POST /v1/revocations
@@ -43,6 +46,18 @@ type FileStatus struct {
 	// Error says why a newer version is not in force.
 	Error    string   `json:"error,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// SourceStatus describes a token source.
+type SourceStatus struct {
+	// Name is the kind and the position among the sources of that kind, as in the metrics.
+	Name string `json:"name"`
+	Host string `json:"host,omitempty"`
+	// Up is false while the source cannot decide about tokens that it does not know. LastError
+	// says why not, or what else it is missing; Since says since when.
+	Up        bool       `json:"up"`
+	Since     *time.Time `json:"since,omitempty"`
+	LastError string     `json:"last_error,omitempty"`
 }
 
 // Certificate describes a server certificate in use.

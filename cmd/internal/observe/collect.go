@@ -19,6 +19,8 @@ import (
 // several goroutines at once. If a function is nil, its metrics do not exist.
 type State struct {
 	Ready        func() error // nil means ready
+	Degraded     func() []string
+	LoginRefused func() bool // the brokers refuse the credentials of the proxy
 	Server       func() proxy.Stats
 	Memory       func() host.MemoryUsage
 	Config       func() Config
@@ -117,7 +119,13 @@ func (e emitter) emit(kind prometheus.ValueType, name, help string, value float6
 
 func (s State) collect(e emitter) {
 	if s.Ready != nil {
-		e.flag("ready", "1 if /readyz answers 200: devices can be served. 0 while draining, while no broker answers or while the bundled store cannot write.", s.Ready() == nil)
+		e.flag("ready", "1 if /readyz answers 200: devices can be served. 0 while draining, while no broker answers, while the brokers refuse the credentials of the proxy, or while the bundled store cannot write.", s.Ready() == nil)
+	}
+	if s.Degraded != nil {
+		e.flag("degraded", "1 while something does not work although devices can be served, such as a token source. GET /readyz and GET /v1/status say what.", len(s.Degraded()) > 0)
+	}
+	if s.LoginRefused != nil {
+		e.flag("upstream_login_refused", "1 while the brokers refuse the credentials that the proxy shows them, so that no device can connect.", s.LoginRefused())
 	}
 	if s.Server != nil {
 		e.server(s.Server())

@@ -56,6 +56,11 @@ func (m SourceMetrics) Issuer(s tokenjwt.Stats) {
 	m.since1970("jwt_keys_last_success_timestamp_seconds", "When the keys of an issuer were last read, in seconds since 1970.", s.LastSuccess, m.of()...)
 }
 
+// Up exports whether the source decides about tokens.
+func (m SourceMetrics) Up(is bool) {
+	m.flag("auth_source_up", "0 while a token source cannot decide: a token service or database does not answer, or no keys of an issuer could be read. 1 otherwise, also before it is asked.", is, m.of()...)
+}
+
 // TokenService exports the requests to a token service.
 func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 	for outcome, n := range map[string]uint64{

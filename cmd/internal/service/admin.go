@@ -127,6 +127,7 @@ func (s *Service) openHTTP() {
 		Access:     func() *admin.Access { return &s.current.Load().admin.access },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
 		Ready:      s.ready,
+		Degraded:   s.degraded,
 		Metrics:    promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
 		API:        api,
 		Page:       s.page.Routes(),

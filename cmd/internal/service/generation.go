@@ -29,6 +29,8 @@ type generation struct {
 	sources   *sources
 	upstream  *brokers // nil with the bundled broker
 	policy    *proxy.Policy
+
+	credentials *credentials // for the brokers
 }
 
 // emptyGeneration is in force before the first one.
@@ -92,6 +94,7 @@ func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *g
 	if g.upstream, err = openUpstream(p, old, s.poolTrace()); err != nil {
 		return err
 	}
+	g.credentials = p.credentials
 	g.policy = s.newPolicy(p, g.sources, g.upstream)
 	maps.Copy(g.inputs, g.admin.inputs)
 	maps.Copy(g.inputs, g.sources.inputs())

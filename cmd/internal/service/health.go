@@ -3,17 +3,91 @@ package service
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream/pool"
 )
 
-// ready returns why devices cannot be served, or nil.
+// ready returns why no device can be served, or nil.
 func (s *Service) ready() error {
+	in := s.current.Load()
 	switch {
 	case s.draining.Load():
 		return errors.New("draining")
 	case s.bundled != nil:
 		return s.bundled.ready()
 	}
-	return s.current.Load().upstream.answers()
+	if refused, _ := s.login.state(); refused != nil {
+		return fmt.Errorf("the broker refuses the proxy's credentials: %w", refused)
+	}
+	return in.upstream.answers()
+}
+
+// degraded returns what does not work although devices can be served: some may be refused.
+func (s *Service) degraded() (all []string) {
+	in := s.current.Load()
+	for _, x := range in.sources.status() {
+		if x.LastError != "" {
+			all = append(all, "token source "+strings.TrimSuffix(x.Name+", "+x.Host, ", ")+": "+x.LastError)
+		}
+	}
+	for _, b := range in.upstream.poolStatus() {
+		if b.State == pool.Down {
+			all = append(all, "broker "+b.Server.String()+" is down: "+printable(b.LastError))
+		}
+	}
+	if refused, suspicion := s.login.state(); refused == nil && suspicion != nil {
+		all = append(all, "the broker refuses the credentials of a device: "+printable(suspicion))
+	}
+	return all
+}
+
+// A monitored source depends on another machine, which may be away.
+type monitored interface {
+	// Health reports whether the source can decide about tokens that it does not know. With an
+	// error it cannot, or may be missing something, since that time. The time may be zero.
+	Health() (up bool, since time.Time, err error)
+}
+
+// status returns the state of each source, in the order in which they are asked.
+func (s *sources) status() (all []admin.SourceStatus) {
+	names := s.names()
+	for i, x := range s.list {
+		st := admin.SourceStatus{Name: names[i], Up: true}
+		if h, ok := find[hosted](x.source); ok {
+			st.Host = h.Host()
+		}
+		if m, ok := find[monitored](x.source); ok {
+			up, since, err := m.Health()
+			st.Up = up
+			if err != nil {
+				st.Since, st.LastError = timeOrNone(since), printable(err)
+			}
+		}
+		all = append(all, st)
+	}
+	return all
+}
+
+// maxFault is how many bytes of an error are shown.
+const maxFault = 512
+
+// printable returns the text of an error in one line that may be shown anywhere. An error may have
+// text from the other side in it.
+func printable(err error) string {
+	text := strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, textOf(err))
+	if len(text) > maxFault {
+		text = strings.ToValidUTF8(text[:maxFault], "") + "..."
+	}
+	return text
 }
 
 // summary describes in one line what the service is doing.

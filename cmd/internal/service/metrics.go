@@ -12,9 +12,11 @@ import (
 // metricState returns the state from which package observe makes the metrics.
 func (s *Service) metricState() observe.State {
 	return observe.State{
-		Ready:  s.ready,
-		Server: s.server.Stats,
-		Memory: s.memory.Usage,
+		Ready:        s.ready,
+		Degraded:     s.degraded,
+		LoginRefused: func() bool { refused, _ := s.login.state(); return refused != nil },
+		Server:       s.server.Stats,
+		Memory:       s.memory.Usage,
 		Config: func() observe.Config {
 			last := s.reloader.last.Load()
 			return observe.Config{
@@ -68,9 +70,11 @@ func (b *brokers) poolStatus() []pool.Status {
 // collect makes the metrics of the sources.
 func (s *sources) collect(m observe.SourceMetrics) {
 	m.Throttled(s.guard.Stats().Throttled)
-	names := s.names()
+	up := s.status()
 	for i, x := range s.list {
-		x.Collect(m.Of(names[i]))
+		of := m.Of(up[i].Name)
+		of.Up(up[i].Up)
+		x.Collect(of)
 	}
 }
 

@@ -43,6 +43,7 @@ type Service struct {
 	replicas    *replicas.Replicas // nil without a bus
 	presence    *presence.Recorder
 	workers     *passwordhash.Workers
+	login       *brokerLogin
 	clientIDKey []byte
 	memory      host.MemoryGuard
 	systemd     host.Systemd
@@ -80,6 +81,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s := &Service{
 		Process: p, started: time.Now(), observer: observe.New(p.Log, p.Version),
 		workers: passwordhash.NewWorkers(0), fatal: make(chan error, 8),
+		login: newBrokerLogin(),
 	}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
 	s.systemd.Log = p.Log.Logger
@@ -99,6 +101,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	s.background(ctx, "presence", s.presence.Run)
 	s.background(ctx, "history", s.recordHistory)
 	s.background(ctx, "page", s.page.Run)
+	s.background(ctx, "broker login", func(ctx context.Context) { s.login.run(ctx, s) })
 	s.background(ctx, "denials", func(ctx context.Context) { _ = s.server.Watch(ctx, s.denials) }) // which always returns nil
 	s.background(ctx, "systemd", func(ctx context.Context) { s.systemd.Report(ctx, s.alive, s.summary) })
 	return s, nil
@@ -148,7 +151,8 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
-	trace.Opened = both(trace.Opened, s.presence.Opened)
+	trace.Refused = both(trace.Refused, s.login.refused)
+	trace.Opened = both(both(trace.Opened, s.presence.Opened), s.login.accepted)
 	trace.Renewed = both(trace.Renewed, s.presence.Renewed)
 	closed := trace.Closed
 	trace.Closed = func(c *proxy.Client, e proxy.End) {
@@ -159,10 +163,10 @@ func (s *Service) openServer() {
 }
 
 // both returns a hook that calls two.
-func both(first, second func(*proxy.Client)) func(*proxy.Client) {
-	return func(c *proxy.Client) {
-		first(c)
-		second(c)
+func both[T any](first, second func(T)) func(T) {
+	return func(event T) {
+		first(event)
+		second(event)
 	}
 }
 

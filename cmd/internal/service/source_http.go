@@ -68,6 +68,12 @@ func (h *httpSource) Fault() error { return h.Stats().Credential }
 // Close implements source.
 func (h *httpSource) Close() { _ = h.Source.Close() }
 
+// Health implements monitored.
+func (h *httpSource) Health() (up bool, since time.Time, err error) {
+	since, err = h.Down()
+	return err == nil, since, err
+}
+
 // Host implements hosted.
 func (h *httpSource) Host() string {
 	u, err := url.Parse(h.config.URL)

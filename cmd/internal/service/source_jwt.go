@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenjwt"
@@ -47,6 +48,12 @@ func (j *jwtSource) Fault() error {
 		return nil
 	}
 	return j.Stats().Err
+}
+
+// Health implements monitored. While the keys cannot be read, those that are known still hold.
+func (j *jwtSource) Health() (up bool, since time.Time, err error) {
+	s := j.Stats()
+	return s.Keys > 0, s.LastSuccess, s.Err
 }
 
 // Close implements source.

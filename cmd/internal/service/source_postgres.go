@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -89,6 +90,16 @@ func (p *postgresSource) Open(ctx context.Context, env sourceEnv) error {
 func (p *postgresSource) Reload(ctx context.Context) error {
 	p.Refresh()
 	return adviseMigration(p.Check(ctx))
+}
+
+// Health implements monitored. A database that decides may still not notify of changes.
+func (p *postgresSource) Health() (up bool, since time.Time, err error) {
+	since, err = p.Down()
+	up = err == nil
+	if up && channelOf(p.config) != "" && !p.Stats().Listening {
+		err = errors.New("not listening for notifications of changes")
+	}
+	return up, since, err
 }
 
 // Close implements source.

@@ -18,6 +18,8 @@ func (s *Service) status() admin.Status {
 	if err := s.ready(); err != nil {
 		st.Ready, st.NotReady = false, err.Error()
 	}
+	st.Degraded = s.degraded()
+	st.Sources = in.sources.status()
 	st.Upstream = in.upstream.status()
 	st.Replicas = s.replicasStatus()
 	st.Presence = s.presenceStatus()
