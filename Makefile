@@ -6,6 +6,7 @@ export CGO_ENABLED ?= 0
 GOLANGCI := v2.15.0
 BENCHTIME ?= 1s
 SOAK ?= 10m
+DEVICES ?= 100000
 
 .PHONY: run build test check lint integration soak bench compare cross dist clean
 
@@ -37,8 +38,8 @@ integration: build ## stories against real brokers and clients; installs what it
 	./integration/install
 	go test -tags integration -count=1 -timeout 20m -p 1 ./integration/... ./authz/tokenpostgres ./cmd/internal/replicas ./cmd/internal/telemetry/postgres
 
-soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time
-	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK)
+soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time; then a fleet of DEVICES
+	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK) -soak.devices $(DEVICES) -soak.messages 20000
 
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

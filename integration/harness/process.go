@@ -139,6 +139,7 @@ func (p *Process) Await(t testing.TB, o *Output, what string, done func(text str
 type Result struct {
 	Status         int
 	Stdout, Stderr string
+	Processor      time.Duration // time of processors, of the command and its children
 }
 
 // Output returns all that the command has printed.
@@ -166,7 +167,7 @@ func (c Command) Run(t testing.TB) Result {
 	if ctx.Err() != nil || err != nil && !errors.As(err, &exit) {
 		t.Fatalf("%s: %v\n%s%s", c.Args[0], err, &stdout, &stderr)
 	}
-	return Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return Result{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}
 }
 
 func Run(t testing.TB, argv ...string) Result {
