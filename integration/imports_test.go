@@ -50,7 +50,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/config", may: []string{"cmd/internal/config/schema", "proxy/upstream", "proxy/upstream/pool"}},
 	{pkg: "cmd/internal/config/schema", may: []string{"authz/files"}},
 	{pkg: "cmd/internal/admin", may: []string{"proxy", "authz", "authz/files", "cmd/internal/presence", "cmd/internal/problem", "cmd/internal/refusals"}},
-	{pkg: "cmd/internal/page", may: []string{"authz", "proxy", "cmd/internal/admin", "cmd/internal/page/*", "cmd/internal/refusals", "cmd/internal/task"}},
+	{pkg: "cmd/internal/page", may: []string{"authz", "proxy", "cmd/internal/admin", "cmd/internal/page/*", "cmd/internal/presence", "cmd/internal/refusals", "cmd/internal/task", "cmd/internal/telemetry"}},
 	{pkg: "cmd/internal/page/*"},
 	{pkg: "cmd/internal/observe", may: []string{"packets", "proxy", "proxy/upstream", "proxy/upstream/pool", "authz", "authz/bucket",
 		"authz/cache", "authz/passwordhash", "authz/tokenhttp", "authz/tokenjwt", "cmd/internal/broker", "cmd/internal/host", "cmd/internal/presence", "cmd/internal/refusals", "cmd/internal/replicas", "cmd/internal/task", "cmd/internal/telemetry"}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -53,7 +54,7 @@ func (p *Page) devices(r *request) (any, error) {
 		d.Sort = "newest"
 		slices.SortFunc(found, func(a, b liveSession) int { return cmp.Compare(b.ID, a.ID) })
 	}
-	d.Pages = newPages("/devices", r.query, len(found))
+	d.Pages = newPages("/devices", r.query, len(found), pageSize)
 	for _, s := range found[d.Pages.First:d.Pages.End] {
 		d.Rows = append(d.Rows, admin.SessionOf(s.Client, s.activity()))
 	}
@@ -122,9 +123,12 @@ func lower(b byte) byte {
 // device is what the page of one device shows.
 type device struct {
 	Subject  string
+	Seen     *presence.Device // nil if it never was, or if that is not known
 	Sessions []admin.Session
 	More     int // sessions that are not shown
 	Refused  []refusedRow
+	// Telemetry says that there is a page with the telemetry of the device.
+	Telemetry bool
 }
 
 func (p *Page) device(r *request) (any, error) {
@@ -143,6 +147,10 @@ func (p *Page) device(r *request) (any, error) {
 		d.Sessions = append(d.Sessions, admin.SessionOf(c, activity()))
 	}
 	slices.SortFunc(d.Sessions, func(a, b admin.Session) int { return cmp.Compare(b.ID, a.ID) })
+	if seen, err := p.API.Devices(r, presence.Query{Subject: d.Subject, Limit: 1}); err == nil && len(seen.Devices) == 1 {
+		d.Seen = &seen.Devices[0]
+	}
+	d.Telemetry = p.Telemetry != nil
 	d.Refused = describe(p.API.Refusals.List(refusals.Filter{Subject: d.Subject, Limit: pageSize}).Refusals)
 	return d, nil
 }
@@ -156,14 +164,14 @@ type pages struct {
 	Next       string
 }
 
-// newPages returns the part of a list that a query asks for.
-func newPages(path string, query url.Values, total int) pages {
-	at := pages{Total: total, Page: 1, Last: max(1, (total+pageSize-1)/pageSize)}
+// newPages returns the part of a list that a query asks for, with size rows.
+func newPages(path string, query url.Values, total, size int) pages {
+	at := pages{Total: total, Page: 1, Last: max(1, (total+size-1)/size)}
 	if n, err := strconv.Atoi(query.Get("page")); err == nil {
 		at.Page = min(max(n, 1), at.Last)
 	}
-	at.First = (at.Page - 1) * pageSize
-	at.End = min(at.First+pageSize, total)
+	at.First = (at.Page - 1) * size
+	at.End = min(at.First+size, total)
 	if at.Page > 1 {
 		at.Previous = pageLink(path, query, at.Page-1)
 	}

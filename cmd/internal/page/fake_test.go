@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +18,11 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -140,6 +145,88 @@ func fakeRefusals() *refusals.Store {
 	return s
 }
 
+// fakeDevices lists the devices pump-0000 to pump-0999, of which the even ones are connected.
+func fakeDevices(_ context.Context, q presence.Query) (presence.Page, error) {
+	var page presence.Page
+	for i := range 1000 {
+		d := presence.Device{
+			Subject: fmt.Sprintf("pump-%04d", i), FirstSeen: time.Now().Add(-100 * time.Hour), LastSeen: time.Now().Add(-time.Duration(i) * time.Minute),
+			Address: "10.1.0.7", Connected: i%2 == 0,
+		}
+		switch {
+		case q.Subject != "" && q.Subject != d.Subject, d.Subject <= q.After, q.Connected != nil && *q.Connected != d.Connected:
+		case len(page.Devices) == q.Limit:
+			page.Next = page.Devices[q.Limit-1].Subject
+			return page, nil
+		default:
+			page.Devices = append(page.Devices, d)
+		}
+	}
+	return page, nil
+}
+
+// memory is a store of telemetry. Its device is called by any name.
+type memory struct {
+	latest, attributes map[string]payload.Value
+	messages           []payload.Message
+}
+
+// fakeTelemetry is what a device has sent in the last day.
+func fakeTelemetry() *memory {
+	m := &memory{
+		latest:     map[string]payload.Value{"temperature": payload.Double(21.5), "pressure": payload.Long(1013), "state": payload.Text("running"), "open": payload.Bool(false)},
+		attributes: map[string]payload.Value{"firmware": payload.Text("1.10"), "serial": payload.Text("007")},
+	}
+	for i := range 24 * 60 {
+		at := time.Now().Add(time.Duration(i-24*60) * time.Minute)
+		m.messages = append(m.messages, payload.Message{TS: at.UnixMilli(), Fields: []payload.Field{
+			{Key: "temperature", Value: payload.Double(21 + 3*math.Sin(float64(i)/60))}, {Key: "pressure", Value: payload.Long(int64(1013 + i%17))},
+		}})
+	}
+	return m
+}
+
+func (m *memory) Keys(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for key := range m.latest {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
+}
+
+func points(values map[string]payload.Value, keys []string) iter.Seq2[telemetry.KeyPoint, error] {
+	return func(yield func(telemetry.KeyPoint, error) bool) {
+		for key, v := range values {
+			if len(keys) > 0 && !slices.Contains(keys, key) {
+				continue
+			}
+			if !yield(telemetry.KeyPoint{Key: key, Point: telemetry.Point{TS: time.Now().UnixMilli(), Value: v}}, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (m *memory) Latest(_ context.Context, _ string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+	return points(m.latest, keys)
+}
+
+func (m *memory) Attributes(_ context.Context, _ string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+	return points(m.attributes, keys)
+}
+
+func (m *memory) Messages(_ context.Context, r telemetry.Range) iter.Seq2[payload.Message, error] {
+	return func(yield func(payload.Message, error) bool) {
+		for _, message := range m.messages {
+			if message.TS >= r.Start && message.TS < r.End && !yield(message, nil) {
+				return
+			}
+		}
+	}
+}
+
 // newPage returns a page that shows a fleet.
 func newPage(t testing.TB, f *fleet, change ...func(*Options)) *Page {
 	o := Options{
@@ -153,9 +240,11 @@ func newPage(t testing.TB, f *fleet, change ...func(*Options)) *Page {
 			Withdraw: func(admin.Withdrawal) (int, error) { return 1, nil },
 			Save:     func() error { return nil },
 			Refusals: fakeRefusals(),
+			Devices:  fakeDevices,
 		},
-		History:  &history.History{},
-		Panicked: func(p *task.Panic) { t.Errorf("panic: %v\n%s", p, p.Stack) },
+		History:   &history.History{},
+		Telemetry: fakeTelemetry(),
+		Panicked:  func(p *task.Panic) { t.Errorf("panic: %v\n%s", p, p.Stack) },
 	}
 	for _, c := range change {
 		c(&o)

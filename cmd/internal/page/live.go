@@ -158,7 +158,7 @@ func (p *Page) stream(v view) http.Handler {
 		}
 		key := fmt.Sprintf("%s?%s %v", r.URL.Path, query, q.operate)
 		events, leave, ok := p.live.join(key, v.live, func(ctx context.Context) ([]byte, error) {
-			return p.renderLive(v, &request{Context: ctx, query: q.query, operate: q.operate, now: time.Now()})
+			return p.renderLive(v, &request{Context: ctx, query: q.query, operate: q.operate, live: true, now: time.Now()})
 		})
 		if !ok {
 			w.Header().Set("Retry-After", "30")

@@ -27,11 +27,13 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 // Options are what the page shows. The functions may be called from many goroutines.
@@ -40,6 +42,8 @@ type Options struct {
 	API *admin.API
 	// History has the graphs of the overview. It must be set.
 	History *history.History
+	// Telemetry is what the bundled broker has stored, nil with other brokers.
+	Telemetry telemetry.Reader
 	// Panicked reports that the goroutine of a live view has panicked. It must be set.
 	Panicked func(*task.Panic)
 }
@@ -50,6 +54,7 @@ type Page struct {
 	templates templates
 	live      hub
 	views     []view
+	graphs    chan struct{} // has as many elements as graphs of telemetry are being drawn
 }
 
 // view is one page.
@@ -68,18 +73,26 @@ type request struct {
 	query url.Values
 	// operate reports whether the requester may change something.
 	operate bool
-	now     time.Time
+	// live reports whether only the part that changes is rendered.
+	live bool
+	now  time.Time
 }
 
 // New returns a page.
 func New(o Options) *Page {
-	p := &Page{Options: o, templates: parseTemplates()}
+	p := &Page{Options: o, templates: parseTemplates(), graphs: make(chan struct{}, graphsAtOnce)}
 	p.live.panicked = o.Panicked
 	p.views = []view{
 		{path: "/{$}", title: "Overview", template: "overview", live: history.Step, data: p.overview},
 		{path: "/devices", title: "Devices", template: "devices", live: 10 * time.Second, data: p.devices},
+		{path: "/devices/seen", title: "Devices", template: "seen", live: 10 * time.Second, data: p.seenDevices("/devices/seen", "/device")},
 		{path: "/device", title: "Device", template: "device", live: 10 * time.Second, data: p.device},
 		{path: "/refusals", title: "Refusals", template: "refusals", live: 2 * time.Second, data: p.refusals},
+	}
+	if o.Telemetry != nil {
+		p.views = append(p.views,
+			view{path: "/telemetry", title: "Telemetry", template: "telemetry", live: 10 * time.Second, data: p.seenDevices("/telemetry", "/telemetry/device")},
+			view{path: "/telemetry/device", title: "Telemetry", template: "telemetry-device", live: 5 * time.Second, data: p.deviceTelemetry})
 	}
 	return p
 }
@@ -162,11 +175,15 @@ func (p *Page) layout(r *http.Request, title string) shown {
 	}
 }
 
-// sections returns the navigation.
+// sections returns the navigation. The views whose paths begin with that of a section, or with its
+// singular, belong to it.
 func (p *Page) sections(path string) []section {
 	all := []section{{Path: "/", Title: "Overview"}, {Path: "/devices", Title: "Devices"}, {Path: "/refusals", Title: "Refusals"}}
-	for i := range all {
-		all[i].Current = all[i].Path == path || all[i].Path == "/devices" && path == "/device"
+	if p.Telemetry != nil {
+		all = append(all, section{Path: "/telemetry", Title: "Telemetry"})
+	}
+	for i, s := range all {
+		all[i].Current = path == s.Path || s.Path != "/" && strings.HasPrefix(path, strings.TrimSuffix(s.Path, "s"))
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"io"
@@ -15,7 +16,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -81,6 +84,13 @@ func hostilePage(t *testing.T, text string) *Page {
 	}
 	return newPage(t, f, func(o *Options) {
 		o.API.Refusals = kept
+		o.API.Devices = func(context.Context, presence.Query) (presence.Page, error) {
+			return presence.Page{Devices: []presence.Device{{Subject: text, Address: text}}, Next: text}, nil
+		}
+		o.Telemetry = &memory{
+			latest: map[string]payload.Value{text: payload.Text(text), "n" + text: payload.Long(1)}, attributes: map[string]payload.Value{text: payload.Text(text)},
+			messages: []payload.Message{{TS: time.Now().UnixMilli(), Fields: []payload.Field{{Key: "n" + text, Value: payload.Long(1)}}}},
+		}
 		o.API.Status = func() admin.Status {
 			now := time.Now()
 			return admin.Status{
@@ -102,6 +112,8 @@ func hostilePaths(text string) (all []string) {
 	return []string{
 		"/", "/?range=" + q, "/devices", "/devices?q=" + q, "/devices?sort=" + q, "/devices?page=" + q, "/device?subject=" + q,
 		"/refusals", "/refusals?subject=" + q, "/refusals?client_id=" + q, "/refusals?reason=" + q, "/refusals?since=" + q, "/refusals?address=" + q, "/refusals?" + q + "=" + q,
+		"/devices/seen", "/devices/seen?q=" + q, "/devices/seen?after=" + q + "&show=" + q, "/telemetry", "/telemetry?q=" + q,
+		"/telemetry/device?subject=" + q, "/telemetry/device?subject=" + q + "&range=" + q, "/telemetry/device?subject=" + q + "&range=week",
 		"/sessions/end?id=1", "/sessions/end?id=" + q, "/sessions/end?subject=" + q, "/tokens/withdraw?token_id=" + q, "/tokens/withdraw?subject=" + q + "&token_id=" + q,
 	}
 }
@@ -134,7 +146,7 @@ func TestHostileTextsDoNotEndAnEvent(t *testing.T) {
 // a language.
 func TestEveryPageIsAccessible(t *testing.T) {
 	h := handler(newPage(t, newFleet(60), func(o *Options) { o.History = fakeHistory(60) }))
-	for _, path := range []string{"/", "/devices", "/device?subject=pump-00001", "/refusals", "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
+	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
 		body := get(h, path).Body.String()
 		headings, labels, language := 0, make(map[string]bool), ""
 		var fields []string
@@ -239,7 +251,7 @@ func TestSessionIsEndedAfterConfirmation(t *testing.T) {
 func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 	f := newFleet(3)
 	h := handler(newPage(t, f))
-	for _, path := range []string{"/", "/devices", "/device?subject=pump-00001", "/refusals"} {
+	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x"} {
 		w := getAsReader(h, path)
 		if w.Code != 200 {
 			t.Errorf("GET %s: status %d", path, w.Code)
@@ -277,15 +289,74 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 	if w := get(h, "/refusals?reason=nonsense"); w.Code != 400 || !strings.Contains(w.Body.String(), "reason is one of") {
 		t.Errorf("status %d\n%s", w.Code, w.Body)
 	}
-	next := ""
-	elements(t, get(h, "/refusals").Body.String(), func(e xml.StartElement) {
+	next := nextOf(t, get(h, "/refusals").Body.String())
+	older := get(h, next).Body.String()
+	if !strings.Contains(older, "client id meter-3,") || strings.Contains(older, "client id meter-40,") {
+		t.Errorf("the older rows at %s are not those:\n%s", next, older)
+	}
+}
+
+// TestSeenDevicesAreFoundByTheirBegin, and each is on one page.
+func TestSeenDevicesAreFoundByTheirBegin(t *testing.T) {
+	h := handler(newPage(t, newFleet(0)))
+	for _, tt := range []struct {
+		query string
+		want  int
+	}{{"", 1000}, {"show=connected", 500}, {"show=away", 500}, {"q=pump-01", 100}, {"q=pump-0123", 1}, {"q=pump-01&show=away", 50}, {"q=none", 0}} {
+		seen := make(map[string]int)
+		for next := "/devices/seen?" + tt.query; next != ""; {
+			body := get(h, next).Body.String()
+			for _, part := range strings.Split(body, `href="/device?subject=`)[1:] {
+				name, _, _ := strings.Cut(part, `"`)
+				seen[name]++
+			}
+			next = nextOf(t, body)
+		}
+		if len(seen) != tt.want {
+			t.Errorf("%q: %d devices, want %d", tt.query, len(seen), tt.want)
+		}
+		for name, n := range seen {
+			if n != 1 {
+				t.Errorf("%q: %s is there %d times", tt.query, name, n)
+			}
+		}
+	}
+}
+
+// nextOf returns where the link to the next part of a list leads, or nothing.
+func nextOf(t *testing.T, body string) (next string) {
+	elements(t, body, func(e xml.StartElement) {
 		if len(e.Attr) == 2 && e.Attr[1].Value == "next" {
 			next = e.Attr[0].Value
 		}
 	})
-	older := get(h, next).Body.String()
-	if !strings.Contains(older, "client id meter-3,") || strings.Contains(older, "client id meter-40,") {
-		t.Errorf("the older rows at %s are not those:\n%s", next, older)
+	return next
+}
+
+func TestTelemetryIsShownAndDrawn(t *testing.T) {
+	h := handler(newPage(t, newFleet(0)))
+	for _, period := range []string{"", "day", "week", "month"} {
+		body := get(h, "/telemetry/device?subject=x&range="+period).Body.String()
+		if n := strings.Count(body, "<svg"); n != 2 {
+			t.Errorf("%q: %d graphs, want those of the two numbers", period, n)
+		}
+		for _, want := range []string{"temperature: now ", ">21.5<", ">running<", ">1.10<", ">007<"} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%q: the page does not have %q", period, want)
+			}
+		}
+	}
+}
+
+func TestWithoutBundledBrokerThereIsNoTelemetry(t *testing.T) {
+	h := handler(newPage(t, newFleet(1), func(o *Options) { o.Telemetry = nil }))
+	if w := get(h, "/telemetry"); w.Code != 404 {
+		t.Errorf("status %d", w.Code)
+	}
+	for _, path := range []string{"/", "/device?subject=pump-00000"} {
+		if body := get(h, path).Body.String(); strings.Contains(body, "/telemetry") {
+			t.Errorf("%s leads to it", path)
+		}
 	}
 }
 

@@ -122,7 +122,11 @@ func sharedSecret(path string) (string, error) {
 // openHTTP makes the HTTP server of the admin side, which serves all generations.
 func (s *Service) openHTTP() {
 	api := s.api()
-	s.page = page.New(page.Options{API: api, History: &s.history, Panicked: s.observer.TaskPanicked("page")})
+	shown := page.Options{API: api, History: &s.history, Panicked: s.observer.TaskPanicked("page")}
+	if s.bundled != nil {
+		shown.Telemetry = s.bundled.store
+	}
+	s.page = page.New(shown)
 	options := admin.Options{
 		Access:     func() *admin.Access { return &s.current.Load().admin.access },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },

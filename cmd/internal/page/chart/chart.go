@@ -273,6 +273,16 @@ func Number(v float64) string {
 	return digits(v)
 }
 
+// Plain writes a value with six digits and without a prefix, for values of which the reader knows
+// the unit and the chart does not.
+func Plain(v float64) string {
+	rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 6, 64), 64) // cannot fail
+	if size := math.Abs(rounded); size != 0 && (size < 1e-4 || size >= 1e7) {
+		return strconv.FormatFloat(rounded, 'g', -1, 64)
+	}
+	return strconv.FormatFloat(rounded, 'f', -1, 64)
+}
+
 // Bytes writes a number of bytes.
 func Bytes(v float64) string {
 	for _, unit := range []struct {

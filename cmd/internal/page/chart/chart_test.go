@@ -119,6 +119,7 @@ func TestDescriptionSaysWhatIsNowAndMost(t *testing.T) {
 func TestNumbersAreShort(t *testing.T) {
 	for _, tt := range []struct{ got, want string }{
 		{Number(0), "0"}, {Number(999.96), "1k"}, {Number(1234), "1.23k"}, {Number(50_000), "50k"}, {Number(-2.5e6), "-2.5M"}, {Number(0.12345), "0.123"},
+		{Plain(1012.5), "1012.5"}, {Plain(0.1 + 0.2), "0.3"}, {Plain(-1e9), "-1e+09"}, {Plain(0), "0"},
 		{Bytes(0), "0 B"}, {Bytes(1536), "1.5 KiB"}, {Bytes(1 << 30), "1 GiB"},
 		{Seconds(0.00042), "420 µs"}, {Seconds(0.0123), "12.3 ms"}, {Seconds(2.5), "2.5 s"}, {Seconds(600), "10 min"},
 	} {
