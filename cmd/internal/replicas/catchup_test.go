@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
 func TestMissedMessagesAreCaughtUp(t *testing.T) {
@@ -50,6 +51,28 @@ func TestReconnectedReplicaCatchesUpOnce(t *testing.T) {
 		applied, _, _, recoveries := c.see()
 		if len(applied) != 1 || applied[0].Subject != "pump" || recoveries != 2 {
 			t.Errorf("c applied %v and recovered %d times, want pump and 2 with the start", applied, recoveries)
+		}
+	})
+}
+
+// TestMessageThatPanicsIsCaughtUp: what it said is asked for again.
+func TestMessageThatPanicsIsCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)
+		apply, panics := b.options.Apply, 0
+		b.options.Panicked = func(*task.Panic) { panics++ }
+		b.options.Apply = func(all []Withdrawal) {
+			if panics == 0 {
+				panic("a bug")
+			}
+			apply(all)
+		}
+		run(t, a, b)
+		a.Withdraw(subject("pump"))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if applied, _, _, recoveries := b.see(); len(applied) != 1 || recoveries != 2 || panics != 1 {
+			t.Errorf("b applied %v, recovered %d times and panicked %d times", applied, recoveries, panics)
 		}
 	})
 }

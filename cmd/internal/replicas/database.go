@@ -25,7 +25,7 @@ const (
 	// hearWithin is how long there may be no notification. The replica notifies itself every
 	// two seconds.
 	hearWithin = 8 * time.Second
-	// maxBatch is how many messages are sent in one transaction.
+	// maxBatch is how many messages are sent in one transaction, and take effect together.
 	maxBatch = 64
 )
 
@@ -44,6 +44,10 @@ type databaseLink struct {
 	// that both connections work: a pooler may deliver no notifications at all.
 	echo  string
 	heard chan struct{} // holds an element after an echo
+	// arrived has messages that are to take effect.
+	arrived chan []byte
+	// stopping is closed when no more messages need to take effect.
+	stopping <-chan struct{}
 }
 
 // linkDatabase keeps connected to the database until ctx is done.
@@ -71,17 +75,20 @@ func (r *Replicas) linkDatabase(ctx context.Context, o *outlet) {
 func (r *Replicas) useDatabase(ctx context.Context, o *outlet) (worked bool, err error) {
 	l := &databaseLink{
 		replicas: r, outlet: o, version: r.options.Database.Version(),
-		echo: ClientIDPrefix + r.instance, heard: make(chan struct{}, 1),
+		echo: ClientIDPrefix + r.instance, heard: make(chan struct{}, 1), arrived: make(chan []byte, maxBatch),
 	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	l.stopping = ctx.Done()
 	if err := l.connect(ctx); err != nil {
 		return false, err
 	}
 	defer l.close()
-	ctx, stop := context.WithCancelCause(ctx)
 	var hearing sync.WaitGroup
 	defer hearing.Wait()
 	defer stop(nil)
 	hearing.Go(func() { stop(r.guard(func() error { return l.hear(ctx) })) })
+	hearing.Go(l.deliver)
 	worked, err = l.send(ctx)
 	stop(err)
 	return worked, context.Cause(ctx)
@@ -145,7 +152,7 @@ func (l *databaseLink) hear(ctx context.Context) error {
 	}
 }
 
-// take receives what a notification carries. Anyone who may use the database may have sent it.
+// take takes what a notification carries. Anyone who may use the database may have sent it.
 func (l *databaseLink) take(n *pgconn.Notification) {
 	if n.Channel == l.echo {
 		signal(l.heard)
@@ -155,7 +162,22 @@ func (l *databaseLink) take(n *pgconn.Notification) {
 	if err != nil {
 		payload = nil // which is not readable either
 	}
-	_ = l.replicas.guard(func() error { l.replicas.receive(payload); return nil })
+	select {
+	case l.arrived <- payload:
+	case <-l.stopping:
+	}
+}
+
+// deliver gives effect to messages that have arrived, until the link ends.
+func (l *databaseLink) deliver() {
+	for {
+		select {
+		case payload := <-l.arrived:
+			l.replicas.deliver(batch(payload, l.arrived)...)
+		case <-l.stopping:
+			return
+		}
+	}
 }
 
 // send sends the messages in the queue until ctx is done or something fails. It reports whether the
@@ -173,9 +195,9 @@ func (l *databaseLink) send(ctx context.Context) (up bool, err error) {
 				l.replicas.linkUp(l.outlet)
 			}
 		case payload := <-l.outlet.queue:
-			batch := l.batch(payload)
-			err = l.notify(ctx, batch)
-			l.replicas.delivered(l.outlet, len(batch), err)
+			payloads := batch(payload, l.outlet.queue)
+			err = l.notify(ctx, payloads)
+			l.replicas.delivered(l.outlet, len(payloads), err)
 		case <-tick.C:
 			if l.replicas.options.Database.Version() != l.version {
 				return up, errors.New("the connection string has changed")
@@ -186,24 +208,24 @@ func (l *databaseLink) send(ctx context.Context) (up bool, err error) {
 	return up, err
 }
 
-// batch returns the message and more of the queue.
-func (l *databaseLink) batch(first []byte) [][]byte {
-	batch := [][]byte{first}
-	for len(batch) < maxBatch {
+// batch returns the first message and those that are in the queue.
+func batch(first []byte, queue <-chan []byte) [][]byte {
+	all := [][]byte{first}
+	for len(all) < maxBatch {
 		select {
-		case payload := <-l.outlet.queue:
-			batch = append(batch, payload)
+		case payload := <-queue:
+			all = append(all, payload)
 		default:
-			return batch
+			return all
 		}
 	}
-	return batch
+	return all
 }
 
 // notify sends messages to all replicas and a notification to this one.
-func (l *databaseLink) notify(ctx context.Context, batch [][]byte) error {
+func (l *databaseLink) notify(ctx context.Context, all [][]byte) error {
 	channels, payloads := []string{l.echo}, []string{""}
-	for _, payload := range batch {
+	for _, payload := range all {
 		channels = append(channels, l.replicas.options.Topic)
 		payloads = append(payloads, base64.RawStdEncoding.EncodeToString(payload))
 	}

@@ -6,10 +6,12 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -126,6 +128,80 @@ func TestDatabaseThatWasAway(t *testing.T) {
 	for _, s := range slices.Concat(a.Servers(), b.Servers()) {
 		if s.Name != "postgres" || !s.Connected || s.Err != nil {
 			t.Errorf("server %+v", s)
+		}
+	}
+}
+
+// TestDeadConnectionIsNoticed: one on which nothing arrives any more, although it is not closed. What
+// was missed is caught up on the next one.
+func TestDeadConnectionIsNoticed(t *testing.T) {
+	server := harness.StartPostgres(t)
+	dsn := server.Database("fleet")
+	way := startLeaky(t, server.Addr)
+	a := inDatabase(t, "a", dsn)
+	b := inDatabase(t, "b", strings.Replace(dsn, server.Addr, way.addr, 1))
+	awaitPeers(t, 1, a, b)
+	way.dead.Store(true)
+	a.Withdraw(subject("pump"))
+	harness.Eventually(t, "the loss", func() bool { return !b.connected() })
+	way.dead.Store(false)
+	harness.Eventually(t, "what was missed", func() bool {
+		applied, _, _, _ := b.see()
+		return len(applied) == 1 && applied[0].Subject == "pump" && applied[0].Missed
+	})
+}
+
+// leaky leads to a server. While it is dead, it loses all bytes.
+type leaky struct {
+	addr string
+	dead atomic.Bool
+}
+
+func startLeaky(t *testing.T, server string) *leaky {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &leaky{addr: ln.Addr().String()}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		ln.Close()
+		running.Wait() // each connection ends with the replica or with the server
+	})
+	running.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", server)
+			if err != nil {
+				conn.Close()
+				return
+			}
+			running.Go(func() { l.pass(conn, up) })
+			running.Go(func() { l.pass(up, conn) })
+		}
+	})
+	return l
+}
+
+// pass moves bytes until one side ends.
+func (l *leaky) pass(to, from net.Conn) {
+	defer to.Close()
+	defer from.Close()
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		if l.dead.Load() {
+			continue
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
 		}
 	}
 }

@@ -38,14 +38,14 @@ func TestStrangersCanDoNothing(t *testing.T) {
 			"other secret": seal([]byte("another secret of more than 32 bytes"), "bus", m), "other topic": seal(testSecret, "other", m),
 			"late": seal(testSecret, "bus", late), "early": seal(testSecret, "bus", early),
 		} {
-			b.receive(payload)
+			b.deliver(payload)
 			if _, kicked, purges, _ := b.see(); kicked != nil || purges != 0 {
 				t.Errorf("%s: kicked %v", name, kicked)
 			}
 		}
 		good := seal(testSecret, "bus", m)
 		for range 3 {
-			b.receive(good)
+			b.deliver(good)
 		}
 		if _, kicked, _, _ := b.see(); len(kicked) != 1 {
 			t.Errorf("a message that came three times had effect %d times", len(kicked))
@@ -144,7 +144,7 @@ func FuzzReceive(f *testing.F) {
 		n := newNode(t, "b", testSecret)
 		m.Sent = time.Now().UnixMilli()
 		if payload, err := n.codec.seal(m); err == nil {
-			n.receive(payload)
+			n.deliver(payload)
 		}
 	})
 }

@@ -105,7 +105,7 @@ func (r *Replicas) clientConfig(server upstream.Server, o *outlet, up chan struc
 	c.PacketTimeout = stepTimeout
 	c.OnPublishReceived = []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 		if !p.Packet.Retain { // no replica retains its messages
-			_ = r.guard(func() error { r.receive(p.Packet.Payload); return nil })
+			r.deliver(p.Packet.Payload)
 		}
 		return true, nil
 	}}

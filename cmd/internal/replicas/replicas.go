@@ -267,30 +267,53 @@ func (r *Replicas) send(m message) {
 	}
 }
 
-// receive takes a payload from the bus, which anyone may have sent. It returns when the message
-// has taken effect.
-func (r *Replicas) receive(payload []byte) {
-	m, err := r.codec.open(payload)
-	r.applying.Lock()
-	defer r.applying.Unlock()
-	if !r.take(m, err, time.Now()) {
+// deliver takes payloads from the bus, which anyone may have sent. It returns when the messages have
+// taken effect. After a panic it has what they said sent again.
+func (r *Replicas) deliver(payloads ...[]byte) {
+	if r.guard(func() error { r.receive(payloads); return nil }) == nil {
 		return
 	}
-	if m.Purge {
-		r.options.Purge()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.missed(time.Now())
+}
+
+// receive gives effect to the messages in payloads. Those that withdraw tokens do so together,
+// because that takes a look at every session.
+func (r *Replicas) receive(payloads [][]byte) {
+	r.applying.Lock()
+	defer r.applying.Unlock()
+	var withdrawn []Withdrawal
+	apply := func() {
+		if len(withdrawn) > 0 {
+			r.options.Apply(withdrawn)
+			r.record(withdrawn)
+			withdrawn = nil
+		}
 	}
-	switch {
-	case m.To == r.instance:
-		r.takeAnswer(m)
-	case m.To == "" && len(m.Withdraw) > 0:
-		r.options.Apply(r.news(withdrawals(m.Withdraw)))
+	for _, payload := range payloads {
+		m, err := r.codec.open(payload)
+		if !r.take(m, err, time.Now()) {
+			continue
+		}
+		if m.Purge {
+			r.options.Purge()
+		}
+		switch {
+		case m.To == r.instance:
+			apply() // what is known by then is not missed
+			r.takeAnswer(m)
+		case m.To == "":
+			withdrawn = append(withdrawn, withdrawals(m.Withdraw)...)
+		}
+		if len(m.Kick) > 0 {
+			r.options.Kick(m.Kick)
+		}
+		if m.Ask != nil {
+			r.hearAsk(m.Instance, time.UnixMilli(*m.Ask))
+		}
 	}
-	if len(m.Kick) > 0 {
-		r.options.Kick(m.Kick)
-	}
-	if m.Ask != nil {
-		r.hearAsk(m.Instance, time.UnixMilli(*m.Ask))
-	}
+	apply()
 }
 
 // take reports whether a message is to take effect.
@@ -325,15 +348,14 @@ func (r *Replicas) take(m message, err error, now time.Time) bool {
 	return true
 }
 
-// news adds withdrawals of another replica to the history.
-func (r *Replicas) news(all []Withdrawal) []Withdrawal {
+// record adds withdrawals of another replica to the history.
+func (r *Replicas) record(all []Withdrawal) {
 	now := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, w := range all {
 		r.history.add(w, now)
 	}
-	return all
 }
 
 // Peer is another replica in an answer of [Replicas.Peers].

@@ -92,7 +92,7 @@ func run(t *testing.T, nodes ...*node) {
 				case payload := <-n.way.queue:
 					for _, other := range nodes {
 						if !other.isDeaf() {
-							other.receive(payload)
+							other.deliver(payload)
 						}
 					}
 					n.delivered(n.way, 1, nil)
