@@ -20,7 +20,8 @@ import (
 )
 
 // API serves the paths below /v1 with these parts, all of which must be set. They may
-// be called from many goroutines.
+// be called from many goroutines. Other packages that change something call the methods of API,
+// which record the change, and not the parts.
 type API struct {
 	// Status returns the answer of /v1/status.
 	Status func() Status
@@ -43,8 +44,10 @@ type API struct {
 	// Purge empties the caches and returns how many entries it has removed.
 	Purge func() int
 	// Reload reads the configuration and its files again and returns an error that lists the
-	// faults.
+	// faults. It records itself in Audit, for the requester of its context.
 	Reload func(context.Context) error
+	// Audit records every change. If it is nil, none is recorded.
+	Audit *Audit
 }
 
 func (a *API) routes() []Route {
@@ -56,15 +59,16 @@ func (a *API) routes() []Route {
 		{"DELETE /v1/sessions/{id}", Operate, http.HandlerFunc(a.kick)},
 		{"DELETE /v1/sessions", Operate, http.HandlerFunc(a.kickSubject)},
 		{"POST /v1/revocations", Operate, http.HandlerFunc(a.revoke)},
-		{"DELETE /v1/cache", Operate, http.HandlerFunc(a.purge)},
+		{"DELETE /v1/cache", Operate, http.HandlerFunc(a.clearCaches)},
 		{"POST /v1/reload", Operate, http.HandlerFunc(a.reload)},
+		{"GET /v1/audit", Operate, http.HandlerFunc(a.audit)},
 	}
 }
 
 func (a *API) status(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Status()) }
 
-func (a *API) purge(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, map[string]int{"entries": a.Purge()})
+func (a *API) clearCaches(w http.ResponseWriter, r *http.Request) {
+	writeJSON(w, map[string]int{"entries": a.ClearCaches(r.Context())})
 }
 
 // Session is a live session in an answer of the API.
@@ -162,7 +166,7 @@ func SessionOf(c *proxy.Client, a proxy.Activity) Session {
 
 func (a *API) kick(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-	if err != nil || a.Kick(func(c *proxy.Client) bool { return c.ID == id }, proxy.ErrKicked) == 0 {
+	if err != nil || !a.EndSession(r.Context(), id) {
 		problem.Write(w, http.StatusNotFound, "there is no live session with this id")
 		return
 	}
@@ -177,7 +181,7 @@ func (a *API) kickSubject(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusBadRequest, fmt.Sprintf("name the device as ?subject=NAME, with at most %d bytes, and nothing else", maxSubject))
 		return
 	}
-	writeJSON(w, map[string]int{"sessions": a.KickSubject(subject)})
+	writeJSON(w, map[string]int{"sessions": a.EndSessions(r.Context(), subject)})
 }
 
 // Withdrawal is a request to POST /v1/revocations.
@@ -221,7 +225,7 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	entries, sessions, err := a.Revoke(withdrawal)
+	entries, sessions, err := a.Revoke(r.Context(), withdrawal)
 	switch {
 	case errors.Is(err, ErrFull):
 		problem.Write(w, http.StatusInsufficientStorage, err.Error())
@@ -230,23 +234,6 @@ func (a *API) revoke(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeJSON(w, map[string]int{"entries": entries, "sessions": sessions})
 	}
-}
-
-// Revoke does what POST /v1/revocations does: it withdraws what w names and ends its sessions. It
-// returns how many remembered answers and how many sessions there were. Its error says what has
-// happened nevertheless, and may be ErrFull.
-func (a *API) Revoke(w Withdrawal) (entries, sessions int, err error) {
-	if entries, err = a.Withdraw(w); err != nil {
-		return 0, 0, fmt.Errorf("nothing has changed: %w", err)
-	}
-	sessions = a.Kick(func(c *proxy.Client) bool { return w.Matches(c.Grant, c.TokenHash) }, proxy.ErrRevoked)
-	if w.Deny {
-		if err := a.Save(); err != nil {
-			return entries, sessions, fmt.Errorf(
-				"the denial is in force and %d sessions have ended, but it will not survive a restart until it can be saved: %w", sessions, err)
-		}
-	}
-	return entries, sessions, nil
 }
 
 // withdrawal returns the request, or an error for the client.

@@ -44,7 +44,11 @@ func newFakeProxy() *fakeProxy {
 }
 
 func (f *fakeProxy) handler() http.Handler {
-	return newHandler(Options{Access: operator(testToken), PushSecret: fixed(testSecret), API: &API{
+	return newHandler(Options{Access: operator(testToken), PushSecret: fixed(testSecret), API: f.api()})
+}
+
+func (f *fakeProxy) api() *API {
+	return &API{
 		Status:   func() Status { return Status{Version: "test"} },
 		Sessions: f.sessions,
 		Kick: func(match func(*proxy.Client) bool, cause error) int {
@@ -64,7 +68,7 @@ func (f *fakeProxy) handler() http.Handler {
 		Save:   func() error { f.saved++; return f.save },
 		Purge:  func() int { return 7 },
 		Reload: func(context.Context) error { return f.reload },
-	}})
+	}
 }
 
 // sessions returns the sessions of f, the first of which is idle.

@@ -13,6 +13,8 @@ import (
 type gate struct {
 	access  func() *Access
 	form    *template.Template // signin.html
+	audit   *Audit
+	wrong   func(address string) // Options.WrongSignIn
 	signIns signIns
 }
 

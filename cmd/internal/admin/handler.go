@@ -28,6 +28,9 @@ type Options struct {
 	API *API
 	// Page are the routes for browsers, among them "/{$}".
 	Page []Route
+	// WrongSignIn is called with the address of a browser that has sent a wrong token, if it is not
+	// nil.
+	WrongSignIn func(address string)
 	// PushSecret returns the secret with which token services sign pushes. While it is empty,
 	// every push is refused. If PushSecret is nil, there is no /v1/push.
 	PushSecret func() string
@@ -47,7 +50,10 @@ func NewServer(o Options) *http.Server {
 }
 
 func newHandler(o Options) http.Handler {
-	gate := &gate{access: o.Access, form: template.Must(template.New("sign-in").Parse(signInHTML))}
+	gate := &gate{access: o.Access, form: template.Must(template.New("sign-in").Parse(signInHTML)), wrong: o.WrongSignIn}
+	if o.API != nil {
+		gate.audit = o.API.Audit
+	}
 	mux := http.NewServeMux()
 	for _, route := range o.routes() {
 		mux.Handle(route.Pattern, gate.protect(route, false))

@@ -26,6 +26,8 @@ import (
 // minutes off, and each signature is accepted once.
 const (
 	pushSkew = 5 * time.Minute
+	// byPush is the name of the requester of a push.
+	byPush = "push"
 	// maxPushes is how many signatures are stored. Further pushes are refused, because they
 	// could be replays.
 	maxPushes = 100_000
@@ -62,7 +64,9 @@ func (v *pushVerifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	v.next.ServeHTTP(w, r)
+	q := RequesterOf(r.Context())
+	q.Name = byPush
+	v.next.ServeHTTP(w, q.with(r))
 }
 
 // verify returns the signature, and whether it is valid and recent enough.

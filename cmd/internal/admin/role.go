@@ -62,7 +62,7 @@ func (t Tokens) role(given string) Role {
 type Requester struct {
 	Role Role
 	// Name says with which token the request came: operate, read or metrics, or push for a token
-	// service that has signed it.
+	// service that has signed it. See also By.
 	Name string
 	// Address is the IP address of the requester.
 	Address string

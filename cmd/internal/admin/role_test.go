@@ -12,7 +12,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // testTokens has a token for each role.
@@ -23,17 +22,12 @@ func testAccess() *Access { return &Access{Tokens: testTokens, Address: "127.0.0
 // allParts has every part of the admin side, so that every route exists.
 func allParts() Options {
 	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
+	api := newFakeProxy().api()
+	api.Refusals, api.Audit = refusals.New(1), new(Audit)
+	api.Devices = func(context.Context, presence.Query) (presence.Page, error) { return presence.Page{}, nil }
 	return Options{
 		Access: testAccess, Ready: func() error { return nil }, Metrics: served, Telemetry: served,
-		PushSecret: fixed(testSecret), API: &API{
-			Status: func() Status { return Status{} }, Sessions: newFakeProxy().sessions, Refusals: refusals.New(1),
-			Kick:        func(func(*proxy.Client) bool, error) int { return 1 },
-			Devices:     func(context.Context, presence.Query) (presence.Page, error) { return presence.Page{}, nil },
-			KickSubject: func(string) int { return 1 },
-			Withdraw:    func(Withdrawal) (int, error) { return 1, nil },
-			Save:        func() error { return nil }, Purge: func() int { return 1 },
-			Reload: func(context.Context) error { return nil },
-		},
+		PushSecret: fixed(testSecret), API: api,
 	}
 }
 
@@ -47,7 +41,7 @@ func TestEachRoleHasItsRoutes(t *testing.T) {
 		"GET /metrics": Metrics, "/": Metrics,
 		"/{$}": Read, "GET /v1/status": Read, "GET /v1/sessions": Read, "GET /v1/devices": Read, "GET /v1/refusals": Read, "/api/plugins/telemetry/": Read,
 		"DELETE /v1/sessions/{id}": Operate, "DELETE /v1/sessions": Operate, "POST /v1/revocations": Operate,
-		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate,
+		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate, "GET /v1/audit": Operate,
 		"GET /debug/pprof/": Operate, "GET /debug/pprof/cmdline": Operate, "GET /debug/pprof/profile": Operate,
 		"GET /debug/pprof/symbol": Operate, "GET /debug/pprof/trace": Operate,
 	}

@@ -157,11 +157,16 @@ func (g *gate) signIn(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
 		g.askToSignIn(w, r, http.StatusTooManyRequests, "There were too many wrong tokens from your address. Wait for a minute.")
 	case role == Everyone:
+		if g.wrong != nil {
+			g.wrong(RequesterOf(r.Context()).Address)
+		}
 		g.askToSignIn(w, r, http.StatusUnauthorized, "This is not a token of this proxy.")
 	case role == Metrics:
 		g.askToSignIn(w, r, http.StatusForbidden, "This token is for /metrics only. Sign in with that of the role read or operate.")
 	default:
 		setCookie(w, r, g.signIns.begin(role, access.Tokens))
+		q := Requester{Role: role, Name: role.String(), Address: RequesterOf(r.Context()).Address}
+		g.audit.Record(q.with(r).Context(), "sign in", "", "for "+signInTime.String())
 		redirect(w, r.PostForm.Get("next"))
 	}
 }
@@ -170,6 +175,9 @@ func (g *gate) signIn(w http.ResponseWriter, r *http.Request) {
 func (g *gate) signOut(w http.ResponseWriter, r *http.Request) {
 	if cookie, ok := cookieOf(r); ok {
 		g.signIns.end(cookie)
+	}
+	if RequesterOf(r.Context()).Role > Everyone {
+		g.audit.Record(r.Context(), "sign out", "", "the cookie no longer counts")
 	}
 	setCookie(w, r, "")
 	redirect(w, "/")

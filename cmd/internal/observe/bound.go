@@ -71,7 +71,7 @@ func bounded(fields []zapcore.Field, withStack bool) []zapcore.Field {
 				continue
 			}
 			limit = maxStack
-		case "error", "detail", "warning", "path", "text":
+		case "error", "detail", "warning", "path", "text", "outcome":
 			limit = maxText
 		}
 		out = append(out, boundedField(f, limit))

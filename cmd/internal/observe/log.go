@@ -14,8 +14,11 @@ import (
 // the rate of the lines of each kind are bounded: see [Log.SetRate].
 type Log struct {
 	*zap.Logger
-	rates *rateLimiter
-	lost  func() uint64
+	// Changes is for lines about what operators have done. Their rate is not limited, because no
+	// device can cause them.
+	Changes *zap.Logger
+	rates   *rateLimiter
+	lost    func() uint64
 }
 
 // NewLog returns a log that writes one line for each entry to w. The level may change at
@@ -37,6 +40,8 @@ func NewLog(w io.Writer, level zapcore.LevelEnabler, format string) (*Log, error
 	core := zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)
 	// Without an ErrorOutput of its own zap writes to stderr, whatever w is.
 	l.Logger = zap.New(&boundedCore{Core: core, rates: l.rates}, zap.ErrorOutput(zapcore.AddSync(io.Discard)))
+	unlimited := &rateLimiter{debug: l.rates.debug, kinds: make(map[kind]*kindState)}
+	l.Changes = zap.New(&boundedCore{Core: core, rates: unlimited}, zap.ErrorOutput(zapcore.AddSync(io.Discard)))
 	return l, nil
 }
 

@@ -160,3 +160,21 @@ func TestErrorsHaveNoStack(t *testing.T) {
 		}
 	}
 }
+
+// TestChangesAreNotLimited: whatever else is logged, every line about an operator's change is
+// written.
+func TestChangesAreNotLimited(t *testing.T) {
+	var out bytes.Buffer
+	log, err := NewLog(&out, zap.InfoLevel, "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.SetRate(1)
+	for range 500 {
+		log.Info("change")
+		log.Changes.Info("change", zap.String("by", "operate"))
+	}
+	if n := strings.Count(out.String(), `"by":"operate"`); n != 500 {
+		t.Errorf("%d of 500 lines are written", n)
+	}
+}

@@ -128,14 +128,14 @@ func (p *Page) askEnd(form url.Values) (confirmation, error) {
 
 func (p *Page) end(r *http.Request) (string, error) {
 	if subject := r.PostForm.Get("subject"); subject != "" {
-		p.API.KickSubject(subject)
+		p.API.EndSessions(r.Context(), subject)
 		return devicePath(subject), nil
 	}
 	c, err := p.session(r.PostForm.Get("id"))
 	if err != nil {
 		return "", err
 	}
-	p.API.Kick(func(other *proxy.Client) bool { return other.ID == c.ID }, proxy.ErrKicked)
+	p.API.EndSession(r.Context(), c.ID)
 	return devicePath(c.Subject()), nil
 }
 
@@ -173,7 +173,7 @@ func (p *Page) withdraw(r *http.Request) (string, error) {
 	if id == "" && subject == "" || mode != "deny" && mode != "evict" {
 		return "", &statusError{http.StatusBadRequest, "Name the token or the device, and how to withdraw it."}
 	}
-	if _, _, err := p.API.Revoke(w); err != nil {
+	if _, _, err := p.API.Revoke(r.Context(), w); err != nil {
 		return "", &statusError{http.StatusInternalServerError, err.Error()}
 	}
 	if subject == "" {

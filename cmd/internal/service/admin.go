@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
@@ -132,9 +133,12 @@ func (s *Service) openHTTP() {
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
 		Ready:      s.ready,
 		Degraded:   s.degraded,
-		Metrics:    promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
-		API:        api,
-		Page:       s.page.Routes(),
+		WrongSignIn: func(address string) {
+			s.Log.Warn("a wrong token at the sign-in of the admin side", zap.String("addr", address))
+		},
+		Metrics: promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
+		API:     api,
+		Page:    s.page.Routes(),
 	}
 	if s.bundled != nil {
 		options.Telemetry = s.bundled.api()
@@ -155,7 +159,19 @@ func (s *Service) api() *admin.API {
 		Save:        s.denials.Save,
 		Purge:       s.purgeAll,
 		Reload:      func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
+		Audit:       &s.audit,
 	}
+}
+
+// logChange logs what an operator or a token service has done. Only operators are trusted not to
+// flood the log.
+func (s *Service) logChange(c admin.Change) {
+	log := s.Log.Changes
+	if c.By == "push" {
+		log = s.Log.Logger
+	}
+	log.Info("change", zap.String("by", c.By), zap.String("addr", c.Address), zap.String("action", c.Action),
+		zap.String("object", c.Object), zap.String("outcome", c.Outcome))
 }
 
 // purge makes the sources forget all answers and returns their number.

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,7 +81,7 @@ func (r *reloader) run(ctx context.Context, s *Service) {
 		case <-ctx.Done():
 			return
 		case <-r.asked:
-			_ = r.now(ctx, s, "signal") // now has logged the error
+			_ = r.now(admin.By(ctx, "signal"), s, "signal") // now has logged the error
 		case <-tick.C:
 			r.poll(ctx, s)
 		}
@@ -102,7 +103,7 @@ func (r *reloader) now(ctx context.Context, s *Service, by string) error {
 	in := s.current.Load()
 	notRead := in.sources.reload(ctx, in.config)
 	_, unlogged := in.sources.faults(in.config)
-	return r.conclude(s, by, changed || renewed, errors.Join(own, notRead), errors.Join(own, unlogged))
+	return r.conclude(ctx, s, attempt{by, changed || renewed, errors.Join(own, notRead), errors.Join(own, unlogged)})
 }
 
 // poll reloads files that have changed and have then not changed for settleTime.
@@ -129,23 +130,32 @@ func (r *reloader) poll(ctx context.Context, s *Service) {
 	own := errors.Join(err, refreshErr, s.denials.Save())
 	in := s.current.Load()
 	all, unlogged := in.sources.faults(in.config)
-	_ = r.conclude(s, byPoll, changed || renewed, errors.Join(own, all), errors.Join(own, unlogged))
+	_ = r.conclude(admin.By(ctx, "file"), s, attempt{byPoll, changed || renewed, errors.Join(own, all), errors.Join(own, unlogged)})
 	if time.Since(r.warned) >= warnInterval {
 		s.warnOfExpiry()
 		r.warned = time.Now()
 	}
 }
 
+// attempt is a reload that has been attempted.
+type attempt struct {
+	by       string
+	changed  bool
+	err      error
+	unlogged error // the part of err that has not been logged yet
+}
+
 // conclude records the result of a reload, and logs it unless it is the same as in the last
-// poll. unlogged is the part of err that has not been logged yet.
-func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged error) error {
-	news := by != byPoll || changed || textOf(unlogged) != r.logged
-	r.logged = textOf(unlogged)
+// poll. ctx says who has caused it.
+func (r *reloader) conclude(ctx context.Context, s *Service, a attempt) error {
+	err, by := a.err, a.by
+	news := by != byPoll || a.changed || textOf(a.unlogged) != r.logged
+	r.logged = textOf(a.unlogged)
 	now := &admin.ReloadStatus{At: time.Now().UTC(), By: by, Outcome: observe.ReloadUnchanged, Error: s.explain(textOf(err))}
 	switch {
 	case err != nil:
 		now.Outcome = observe.ReloadFailed
-	case changed:
+	case a.changed:
 		now.Outcome = observe.ReloadApplied
 	}
 	if err == nil && news {
@@ -158,6 +168,7 @@ func (r *reloader) conclude(s *Service, by string, changed bool, err, unlogged e
 		return err
 	}
 	s.observer.Reloaded(now.Outcome)
+	s.audit.Record(ctx, "reload", "", strings.TrimSuffix(now.Outcome+": "+now.Error, ": "))
 	switch now.Outcome {
 	case observe.ReloadFailed:
 		s.Log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", now.Error))

@@ -2,9 +2,11 @@ package service
 
 import (
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
@@ -194,6 +197,32 @@ func TestAdminSideMovesAndItsTokenChanges(t *testing.T) {
 	}
 	if err := reload(t, s); err == nil || !strings.Contains(err.Error(), "admin.token_file") {
 		t.Errorf("the token file is gone, and the reload says %v", err)
+	}
+}
+
+// TestReloadsAreRecorded: the record and the log say who has caused a reload, and what came of it.
+func TestReloadsAreRecorded(t *testing.T) {
+	s, log := startService(t, bundledConfig)
+	edit(t, s, bundledConfig+"connect: {timeout: 3s}\n")
+	s.reloader.poll(t.Context(), s)
+	edit(t, s, bundledConfig+"connect: {timeout: never}\n")
+	if status, _ := call(t, s, http.MethodPost, "/v1/reload", ""); status != 422 {
+		t.Errorf("status %d", status)
+	}
+	_, body := get(t, s, "/v1/audit")
+	var found admin.Changes
+	if err := json.Unmarshal([]byte(body), &found); err != nil || len(found.Changes) != 2 {
+		t.Fatalf("%v, %s", err, body)
+	}
+	failed, applied := found.Changes[0], found.Changes[1]
+	if applied.By != "file" || applied.Action != "reload" || applied.Outcome != observe.ReloadApplied {
+		t.Errorf("by the poll: %+v", applied)
+	}
+	if failed.By != "operate" || failed.Address != "127.0.0.1" || !strings.HasPrefix(failed.Outcome, "failed: ") || !strings.Contains(failed.Outcome, "connect.timeout") {
+		t.Errorf("by the admin side: %+v", failed)
+	}
+	if lines := strings.Count(log.String(), `"message":"change"`); lines != 2 {
+		t.Errorf("%d lines about changes", lines)
 	}
 }
 

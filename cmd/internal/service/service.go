@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -48,6 +49,7 @@ type Service struct {
 	memory      host.MemoryGuard
 	systemd     host.Systemd
 	reloader    reloader
+	audit       admin.Audit
 	confined    bool // by a sandbox; set before serving starts
 
 	// Only install changes the current generation. Code that must not see two generations holds
@@ -85,6 +87,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	}
 	s.memory.Log, s.memory.SetHeap = p.Log.Logger, p.SetHeap
 	s.systemd.Log = p.Log.Logger
+	s.audit.Logged = s.logChange
 	s.current.Store(emptyGeneration())
 	ctx, s.cancel = context.WithCancel(ctx)
 	if err := s.open(ctx, plan); err != nil {

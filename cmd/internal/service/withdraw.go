@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/denylist"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
@@ -37,8 +35,6 @@ func (s *Service) withdraw(w admin.Withdrawal) (entries int, err error) {
 	s.replicas.Withdraw(shared)
 	entries = s.current.Load().sources.forget(w.Revocation)
 	s.observer.Revoked(observe.ByAdmin, 1)
-	s.Log.Info("revoked", zap.String("by", "admin"), withdrawnField(w.Revocation), zap.Bool("deny", w.Deny),
-		zap.Int("entries", entries))
 	return entries, nil
 }
 
