@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -88,6 +90,43 @@ func TestFaultsUnderLoad(t *testing.T) {
 	l.check(s)
 	if n := server.SQL("d", "SELECT count(*) FROM mqtt_auth_proxy.telemetry WHERE device = ''"); n != "0" {
 		t.Errorf("probes left %s rows", n)
+	}
+}
+
+// TestPartitionMadeMeanwhile: a message that is on its way to the default partition while another
+// store makes a partition for its time is stored.
+func TestPartitionMadeMeanwhile(t *testing.T) {
+	server := harness.StartPostgres(t)
+	dsn := server.Database("d")
+	var reported reports // other work may have to wait too long
+	s := open(t, Options{DSNFile: dsnFile(t, dsn), Connections: 1, OnError: reported.add})
+	harness.Eventually(t, "the partition that it makes at the start", func() bool { return s.partitions.covers(time.Now().UnixMilli()) })
+	s.partitions.postpone() // it makes no other
+	conn, err := pgx.Connect(t.Context(), dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	ts := time.Now().Add(-100 * 24 * time.Hour).UnixMilli()
+	if _, err := conn.Exec(t.Context(), fmt.Sprintf(`BEGIN;
+		LOCK TABLE mqtt_auth_proxy.telemetry_default;
+		CREATE TABLE mqtt_auth_proxy.telemetry_other (LIKE mqtt_auth_proxy.telemetry INCLUDING DEFAULTS);
+		ALTER TABLE mqtt_auth_proxy.telemetry ATTACH PARTITION mqtt_auth_proxy.telemetry_other FOR VALUES FROM (%d) TO (%d)`, ts-1000, ts+1000)); err != nil {
+		t.Fatal(err)
+	}
+	stored := make(chan error, 1)
+	go func() { stored <- s.Append(t.Context(), "pump", number(ts, 1)) }()
+	harness.Eventually(t, "a message that waits for the partition", func() bool {
+		return server.SQL("d", "SELECT count(*) FROM pg_stat_activity WHERE datname = 'd' AND wait_event_type = 'Lock'") != "0"
+	})
+	if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-stored; err != nil {
+		t.Fatal(err)
+	}
+	if n := server.SQL("d", "SELECT count(*) FROM mqtt_auth_proxy.telemetry_other"); n != "1" {
+		t.Errorf("%s messages in the new partition", n)
 	}
 }
 

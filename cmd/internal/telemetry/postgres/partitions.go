@@ -138,9 +138,9 @@ func (p *partitions) postpone() {
 // default partition has of its time. Attaching, unlike CREATE TABLE ... PARTITION OF, lets
 // others use the table meanwhile.
 func (s *Store) makePartition(ctx context.Context, c beginner, ts int64) error {
-	return exclusively(ctx, c, func(tx pgx.Tx) error {
-		ranges, err := listPartitions(ctx, tx)
-		if err != nil {
+	var ranges []partition
+	err := exclusively(ctx, c, func(tx pgx.Tx) (err error) {
+		if ranges, err = listPartitions(ctx, tx); err != nil {
 			return err
 		}
 		at, found := search(ranges, ts)
@@ -156,11 +156,13 @@ func (s *Store) makePartition(ctx context.Context, c beginner, ts int64) error {
 				table, p.start, p.end))
 			ranges = slices.Insert(ranges, at, p)
 		}
-		if err == nil {
-			s.partitions.set(ranges)
-		}
 		return err
 	})
+	if err == nil {
+		// Not before the commit, because others would write without it.
+		s.partitions.set(ranges)
+	}
+	return err
 }
 
 // gap returns a partition for ts that fits between its neighbours, which may have another width.

@@ -45,7 +45,8 @@ const (
 var errTaken = errors.New("a row is there already")
 
 const (
-	// mostAttempts bounds how often a group is tried while other stores write at the same places.
+	// mostAttempts bounds how often a group is tried while other stores write at the same places, or
+	// make partitions.
 	mostAttempts = 20
 	// careful is how long a worker looks for rows before it stores, after one was there. A
 	// statement that fails costs more, and PostgreSQL logs it.
@@ -70,12 +71,21 @@ func (w *worker) store(ctx context.Context, group []*request) error {
 			w.remember(group)
 			return nil
 		}
-		if !errors.Is(err, errTaken) {
+		switch {
+		case errors.Is(err, errTaken):
+			w.careful = time.Now().Add(careful)
+		case !isNewPartition(err):
 			return err
 		}
-		w.careful = time.Now().Add(careful)
 	}
 	return errTaken
+}
+
+// isNewPartition reports whether a row was on its way to the default partition while another store
+// made a partition for it. The next attempt finds that.
+func isNewPartition(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == checkViolation && e.TableName == "telemetry_default"
 }
 
 // attempt stores a group, or nothing and returns errTaken.
@@ -108,7 +118,7 @@ func (w *worker) insert(ctx context.Context, p *plan) error {
 	return err
 }
 
-const uniqueViolation = "23505"
+const uniqueViolation, checkViolation = "23505", "23514"
 
 // insertLookingUp stores a group in a transaction that first looks for the rows that are there.
 func (w *worker) insertLookingUp(ctx context.Context, group []*request, p *plan) error {
