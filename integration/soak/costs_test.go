@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ func TestCosts(t *testing.T) {
 		storeMessages(t, "telemetry: {postgres: {dsn_file: '"+dsn+"'}}\n", server)
 	})
 	t.Run("tokens in PostgreSQL", lookUpTokens)
+	t.Run("messages of quiet sessions", wakeSessions)
 }
 
 // costs compares the processor time before and after.
@@ -95,8 +97,14 @@ func storeMessages(t *testing.T, telemetry string, server *harness.Postgres) {
 		publishAll(t, clients, *messageCount)
 		c.end(fmt.Sprintf("a stored message, at %.0f a second", float64(*messageCount)/time.Since(begun).Seconds()), *messageCount)
 	}
-	for _, client := range clients {
-		client.Disconnect()
+	stored := devices + costRounds*(*messageCount/devices)*devices
+	if server != nil {
+		size := server.SQL("telemetry", "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE c.relnamespace = 'mqtt_auth_proxy'::regnamespace AND c.relkind = 'r'")
+		t.Logf("%s bytes in tables and indexes for %d messages", size, stored)
+	}
+	p.Stop()
+	if info, err := os.Stat(filepath.Join(p.Data, "telemetry.db")); err == nil {
+		t.Logf("%d bytes in telemetry.db for %d messages", info.Size(), stored)
 	}
 }
 
@@ -144,6 +152,8 @@ func lookUpTokens(t *testing.T) {
 			c.end(when, len(tokens))
 		}
 	}
+	t.Logf("%.0f bytes of memory for a remembered answer", harness.Metric(t, p, `mqtt_auth_proxy_cache_bytes{source="postgres0",store="positive"}`)/
+		harness.Metric(t, p, `mqtt_auth_proxy_cache_entries{source="postgres0",store="positive"}`))
 	if _, connects := sink.Reached(); len(connects) != 2*costRounds*(*deviceCount/costRounds) {
 		t.Errorf("the broker has seen %d connects", len(connects))
 	}
@@ -160,4 +170,36 @@ func insertTokens(server *harness.Postgres, round int) (tokens []string) {
 		server.SQL("tokens", "INSERT INTO mqtt_auth_proxy.tokens (token_id, subject, token_sha256) VALUES "+strings.Join(rows[part:min(part+500, len(rows))], ", "))
 	}
 	return tokens
+}
+
+// wakeSessions lets sessions that had been quiet send a message each.
+func wakeSessions(t *testing.T) {
+	sessions := min(*deviceCount, 2000)
+	for kind, dial := range map[string]func(p *harness.Proxy) net.Conn{
+		"plain": func(p *harness.Proxy) net.Conn { return packetstest.Dial(t, p.Plain) },
+		"TLS":   func(p *harness.Proxy) net.Conn { return p.DialTLS(t) },
+	} {
+		p := harness.NewProxy(t, harness.StartSink(t).Upstream())
+		p.Env = append(p.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=warn")
+		token := p.Token("fleet")
+		p.Start()
+		clients := make([]*packetstest.Client, 0, sessions)
+		for i := range sessions {
+			clients = append(clients, packetstest.Connect(t, dial(p), packetstest.Identity(4, fmt.Sprint("device-", i), token)))
+		}
+		c := &costs{t: t, proxy: p}
+		for range costRounds {
+			harness.Eventually(t, "quiet sessions", func() bool {
+				return int(harness.Metric(t, p, `mqtt_auth_proxy_relay_sessions{state="quiet"}`)) == sessions
+			})
+			c.begin()
+			for _, client := range clients {
+				if err := client.Publish("a", strings.Repeat("x", 100)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.end(kind+", a message of a quiet session and its PUBACK", sessions)
+		}
+		p.Stop()
+	}
 }
