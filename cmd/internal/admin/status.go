@@ -20,6 +20,8 @@ type Status struct {
 	Upstream      []BrokerStatus  `json:"upstream,omitempty"`
 	Replicas      *ReplicasStatus `json:"replicas,omitempty"`
 	Presence      PresenceStatus  `json:"presence"`
+	Memory        MemoryStatus    `json:"memory"`
+	Telemetry     *StoreStatus    `json:"telemetry,omitempty"` // nil without the bundled broker
 	Config        ConfigStatus    `json:"config"`
 	LastReload    *ReloadStatus   `json:"last_reload,omitempty"`
 }
@@ -58,6 +60,31 @@ type SourceStatus struct {
 	Up        bool       `json:"up"`
 	Since     *time.Time `json:"since,omitempty"`
 	LastError string     `json:"last_error,omitempty"`
+	// Cache describes what stands before the source. It is nil if the source needs none.
+	Cache *CacheStatus `json:"cache,omitempty"`
+}
+
+// CacheStatus describes the remembered answers of a token source.
+type CacheStatus struct {
+	Entries int    `json:"entries"`
+	Hits    uint64 `json:"hits"`
+	Misses  uint64 `json:"misses"`
+}
+
+// MemoryStatus describes the memory of the process, in bytes.
+type MemoryStatus struct {
+	Used  int64 `json:"used"`
+	Limit int64 `json:"limit,omitempty"` // 0 means none
+	// Full is true while new connections are refused because memory is nearly used up.
+	Full bool `json:"full"`
+}
+
+// StoreStatus describes the telemetry store of the bundled broker.
+type StoreStatus struct {
+	// Error says why it cannot write.
+	Error string `json:"error,omitempty"`
+	// Bytes is the size of its database, 0 if that is not known.
+	Bytes int64 `json:"bytes"`
 }
 
 // Certificate describes a server certificate in use.

@@ -83,6 +83,11 @@ func fakeStatus(n int) admin.Status {
 	hourAgo := now.Add(-time.Hour)
 	return admin.Status{
 		Version: "v1.2.3", Started: now.Add(-50 * time.Hour), Ready: true, Connections: n + n/100, Sessions: n,
+		Sources: []admin.SourceStatus{
+			{Name: "file0", Up: true}, {Name: "http0", Host: "tokens.example", Since: &hourAgo, LastError: "token service: unavailable: timeout after 2 s", Cache: &admin.CacheStatus{Entries: 41234, Hits: 99123, Misses: 877}},
+		},
+		Degraded: []string{"token source http0, tokens.example: token service: unavailable: timeout after 2 s"},
+		Memory:   admin.MemoryStatus{Used: 140 << 20, Limit: 1 << 30}, Telemetry: &admin.StoreStatus{Bytes: 12 << 30}, Presence: admin.PresenceStatus{Store: "state.db"},
 		TokenFiles: []admin.FileStatus{{Path: "tokens.jsonl", Entries: n, Loaded: hourAgo}, {Path: "more.jsonl", Entries: 3, Loaded: hourAgo, Error: "more.jsonl:4: unknown field \"expires\"; did you mean expire_at?"}},
 		Upstream: []admin.BrokerStatus{
 			{Server: "tcp://10.0.0.1:1883", State: "up", Since: &hourAgo, Sessions: n},

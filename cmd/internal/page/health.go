@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/chart"
 )
 
 // The states of a part of the proxy.
@@ -16,12 +17,18 @@ const certificateSoon = 14 * 24 * time.Hour
 // healthOf returns the state of every part, in an order that does not change.
 func healthOf(s admin.Status, now time.Time) []health {
 	ready := health{Part: "Devices", State: good, Text: "are served", Since: s.Started}
+	if len(s.Degraded) > 0 {
+		ready.State, ready.Text = warn, "are served, but something is missing"
+	}
 	if !s.Ready {
 		ready.State, ready.Text, ready.Detail = bad, "are not served", s.NotReady
 	}
 	all := []health{ready}
 	for _, b := range s.Upstream {
 		all = append(all, brokerHealth(b))
+	}
+	for _, x := range s.Sources {
+		all = append(all, sourceHealth(x))
 	}
 	for _, f := range s.TokenFiles {
 		all = append(all, fileHealth("Token file", f))
@@ -32,6 +39,10 @@ func healthOf(s admin.Status, now time.Time) []health {
 	if s.Replicas != nil {
 		all = append(all, replicasHealth(s.Replicas)...)
 	}
+	if s.Telemetry != nil {
+		all = append(all, storeHealth("Telemetry", s.Telemetry.Error, "the database has "+chart.Bytes(float64(s.Telemetry.Bytes))))
+	}
+	all = append(all, storeHealth("First and last seen", s.Presence.Error, s.Presence.Store), memoryHealth(s.Memory))
 	for _, c := range s.Certificates {
 		all = append(all, certificateHealth(c, now))
 	}
@@ -55,10 +66,57 @@ func brokerHealth(b admin.BrokerStatus) health {
 		h.Since = *b.Since
 	}
 	if b.LastError != "" {
-		h.Detail += "; last error: " + b.LastError
+		h.add("last error: " + b.LastError)
 		if b.LastFailed != nil {
 			h.Detail += " (" + moment(*b.LastFailed) + ")"
 		}
+	}
+	return h
+}
+
+func sourceHealth(s admin.SourceStatus) health {
+	h := health{Part: "Token source " + s.Name, State: good, Text: "answers", Detail: s.Host}
+	if s.LastError != "" {
+		h.State, h.Text = warn, "degraded"
+	}
+	if !s.Up {
+		h.State, h.Text = bad, "does not answer"
+	}
+	if s.Since != nil {
+		h.Since = *s.Since
+	}
+	if c := s.Cache; c != nil && c.Hits+c.Misses > 0 {
+		h.add(fmt.Sprintf("%.1f %% of requests answered by the cache, which has %d answers", 100*float64(c.Hits)/float64(c.Hits+c.Misses), c.Entries))
+	}
+	h.add(s.LastError)
+	return h
+}
+
+// add adds a text to the details.
+func (h *health) add(text string) {
+	if h.Detail != "" && text != "" {
+		h.Detail += "; "
+	}
+	h.Detail += text
+}
+
+func storeHealth(part, fault, detail string) health {
+	h := health{Part: part, State: good, Text: "is stored", Detail: detail}
+	if fault != "" {
+		h.State, h.Text = bad, "is not stored"
+		h.add(fault)
+	}
+	return h
+}
+
+func memoryHealth(m admin.MemoryStatus) health {
+	h := health{Part: "Memory", State: good, Text: "enough", Detail: chart.Bytes(float64(m.Used))}
+	if m.Limit > 0 {
+		h.Detail += " of " + chart.Bytes(float64(m.Limit))
+	}
+	if m.Full {
+		h.State, h.Text = bad, "nearly used up"
+		h.add("new connections are refused")
 	}
 	return h
 }
@@ -67,11 +125,11 @@ func fileHealth(kind string, f admin.FileStatus) health {
 	h := health{Part: kind + " " + f.Path, State: good, Text: "in force", Since: f.Loaded, Detail: fmt.Sprintf("%d entries", f.Entries)}
 	for _, w := range f.Warnings {
 		h.State = warn
-		h.Detail += "; " + w
+		h.add(w)
 	}
 	if f.Error != "" {
 		h.State, h.Text = bad, "a newer version is not in force"
-		h.Detail += "; " + f.Error
+		h.add(f.Error)
 	}
 	return h
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,7 +95,9 @@ func hostilePage(t *testing.T, text string) *Page {
 		o.API.Status = func() admin.Status {
 			now := time.Now()
 			return admin.Status{
-				Version: text, NotReady: text, TokenFiles: []admin.FileStatus{{Path: text, Error: text, Warnings: []string{text}}}, PasswordFiles: []admin.FileStatus{{Path: text}},
+				Version: text, NotReady: text, Degraded: []string{text}, Sources: []admin.SourceStatus{{Name: text, Host: text, LastError: text}},
+				Telemetry: &admin.StoreStatus{Error: text}, Presence: admin.PresenceStatus{Store: text, Error: text},
+				TokenFiles: []admin.FileStatus{{Path: text, Error: text, Warnings: []string{text}}}, PasswordFiles: []admin.FileStatus{{Path: text}},
 				Certificates: []admin.Certificate{{Listener: text}}, Upstream: []admin.BrokerStatus{{Server: text, State: text, LastError: text, LastFailed: &now}},
 				Replicas: &admin.ReplicasStatus{Name: text, Servers: []admin.BusStatus{{Server: text, LastError: text}}},
 				Config:   admin.ConfigStatus{Fingerprint: text}, LastReload: &admin.ReloadStatus{By: text, Outcome: text, Error: text},
@@ -356,6 +359,43 @@ func TestWithoutBundledBrokerThereIsNoTelemetry(t *testing.T) {
 	for _, path := range []string{"/", "/device?subject=pump-00000"} {
 		if body := get(h, path).Body.String(); strings.Contains(body, "/telemetry") {
 			t.Errorf("%s leads to it", path)
+		}
+	}
+}
+
+// TestEveryPartSaysHowItIs: the table of the overview has a line with the state of each part.
+func TestEveryPartSaysHowItIs(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		change func(*admin.Status)
+		want   health
+	}{
+		{func(*admin.Status) {}, health{Part: "Devices", State: good, Text: "are served"}},
+		{func(s *admin.Status) { s.Degraded = []string{"x"} }, health{Part: "Devices", State: warn, Text: "are served, but something is missing"}},
+		{func(s *admin.Status) { s.Ready, s.NotReady = false, "draining" }, health{Part: "Devices", State: bad, Text: "are not served", Detail: "draining"}},
+		{func(s *admin.Status) {
+			s.Sources = []admin.SourceStatus{{Name: "http0", Up: true, Cache: &admin.CacheStatus{Entries: 7, Hits: 3, Misses: 1}}}
+		},
+			health{Part: "Token source http0", State: good, Text: "answers", Detail: "75.0 % of requests answered by the cache, which has 7 answers"}},
+		{func(s *admin.Status) { s.Sources = []admin.SourceStatus{{Name: "http0", Host: "h", LastError: "e"}} }, health{Part: "Token source http0", State: bad, Text: "does not answer", Detail: "h; e"}},
+		{func(s *admin.Status) { s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "recovering"}} }, health{Part: "Broker tcp://a", State: warn, Text: "recovering", Detail: "0 sessions"}},
+		{func(s *admin.Status) {
+			s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "down", LastError: "e"}}
+		}, health{Part: "Broker tcp://a", State: bad, Text: "down", Detail: "0 sessions; last error: e"}},
+		{func(s *admin.Status) { s.TokenFiles = []admin.FileStatus{{Path: "f", Error: "e"}} }, health{Part: "Token file f", State: bad, Text: "a newer version is not in force", Detail: "0 entries; e"}},
+		{func(s *admin.Status) { s.Telemetry = &admin.StoreStatus{Error: "disk full"} }, health{Part: "Telemetry", State: bad, Text: "is not stored", Detail: "the database has 0 B; disk full"}},
+		{func(s *admin.Status) { s.Presence.Error = "e" }, health{Part: "First and last seen", State: bad, Text: "is not stored", Detail: "e"}},
+		{func(s *admin.Status) { s.Memory = admin.MemoryStatus{Used: 950 << 20, Limit: 1 << 30, Full: true} }, health{Part: "Memory", State: bad, Text: "nearly used up", Detail: "950 MiB of 1 GiB; new connections are refused"}},
+		{func(s *admin.Status) { s.Certificates = []admin.Certificate{{Listener: "l", NotAfter: now}} }, health{Part: "Certificate of listener l", State: bad, Text: "expired", End: now}},
+		{func(s *admin.Status) { s.LastReload = &admin.ReloadStatus{By: "file", Outcome: "failed", Error: "e"} }, health{Part: "Last reload, by file", State: bad, Text: "failed", Detail: "e"}},
+		{func(s *admin.Status) {
+			s.Replicas = &admin.ReplicasStatus{Name: "n", Servers: []admin.BusStatus{{Server: "b", LastError: "e"}}}
+		}, health{Part: "Bus of the replicas at b", State: bad, Text: "not connected", Detail: "e"}},
+	} {
+		s := admin.Status{Ready: true}
+		tt.change(&s)
+		if all := healthOf(s, now); !slices.Contains(all, tt.want) {
+			t.Errorf("%+v\nis not among\n%+v", tt.want, all)
 		}
 	}
 }

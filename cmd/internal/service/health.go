@@ -67,6 +67,10 @@ func (s *sources) status() (all []admin.SourceStatus) {
 				st.Since, st.LastError = timeOrNone(since), printable(err)
 			}
 		}
+		if c, ok := find[*cachedSource](x.source); ok {
+			s := c.answers.Stats()
+			st.Cache = &admin.CacheStatus{Entries: s.Positive.Entries + s.Negative.Entries, Hits: s.Positive.Hits + s.Negative.Hits, Misses: s.Misses}
+		}
 		all = append(all, st)
 	}
 	return all

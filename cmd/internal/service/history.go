@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 )
@@ -28,7 +27,7 @@ func (s *Service) reading() history.Reading {
 	now, totals, server := time.Now(), s.observer.Totals(), s.server.Stats()
 	r := history.Reading{
 		At:     now,
-		Levels: map[string]float64{page.SeriesSessions: float64(server.Sessions), page.SeriesMemory: float64(host.RuntimeMemory())},
+		Levels: map[string]float64{page.SeriesSessions: float64(server.Sessions), page.SeriesMemory: float64(s.memoryStatus().Used)},
 		Totals: map[string]float64{
 			page.SeriesConnects: totals.Opened, page.SeriesBytesUp: float64(server.Up), page.SeriesBytesDown: float64(server.Down),
 		},

@@ -23,6 +23,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -229,6 +230,9 @@ func TestTokenServiceBehindAFile(t *testing.T) {
 	if ack.Code != packets.Success || again.Code != packets.Success || asked.Load() != 1 {
 		t.Errorf("CONNACK %v and %v after %d questions, want one", ack.Code, again.Code, asked.Load())
 	}
+	if _, body := get(t, s, "/v1/status"); !strings.Contains(body, `"cache":{"entries":1,"hits":1,"misses":1}`) {
+		t.Errorf("the status does not say what the cache has answered: %s", body)
+	}
 	post := func(body string) (int, string) {
 		return call(t, s, http.MethodPost, "/v1/revocations", body)
 	}
@@ -304,6 +308,34 @@ func TestStatusSaysWhatIsInForce(t *testing.T) {
 	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
 		t.Errorf("CONNACK %v: the last good tokens are not in force", ack.Code)
 	}
+	if st := s.status(); st.Memory.Used < 1<<20 || st.Telemetry == nil || st.Telemetry.Error != "" || st.Telemetry.Bytes == 0 {
+		t.Errorf("memory %+v, telemetry %+v", st.Memory, st.Telemetry)
+	}
+}
+
+// TestPageShowsTheService: the page has what happens in the service, now and in its history.
+func TestPageShowsTheService(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	d, _ := login(t, s, asDemo(s, 5))
+	refused := asDemo(s, 5)
+	refused.Username = "a-token-nobody-knows"
+	login(t, s, refused)
+	r := s.reading()
+	if r.Levels[page.SeriesSessions] != 1 || r.Levels[page.SeriesMemory] < 1<<20 || r.Totals[page.SeriesConnects] != 1 || r.Totals[page.SeriesRefused+"unknown_token"] != 1 || len(r.Times) == 0 {
+		t.Errorf("the history gets %+v", r)
+	}
+	if _, ok := r.Totals[page.SeriesMessagesIn]; !ok {
+		t.Error("the history gets no messages")
+	}
+	for path, want := range map[string]string{
+		"/": "Telemetry", "/devices": "/device?subject=demo", "/device?subject=demo": "Session 1", "/refusals": "unknown_token",
+		"/telemetry/device?subject=demo": "no telemetry",
+	} {
+		if code, body := get(t, s, path); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("GET %s: status %d without %q:\n%s", path, code, want, body)
+		}
+	}
+	d.Close()
 }
 
 func TestShellWord(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
 // status returns the answer of /v1/status.
@@ -23,6 +24,10 @@ func (s *Service) status() admin.Status {
 	st.Upstream = in.upstream.status()
 	st.Replicas = s.replicasStatus()
 	st.Presence = s.presenceStatus()
+	st.Memory = s.memoryStatus()
+	if s.bundled != nil {
+		st.Telemetry = &admin.StoreStatus{Error: textOf(s.bundled.store.Writable()), Bytes: s.bundled.store.Stats().DatabaseBytes}
+	}
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()
@@ -36,6 +41,16 @@ func (s *Service) status() admin.Status {
 		}
 	}
 	return st
+}
+
+// memoryStatus returns the memory that counts towards the limit or, without one, that of the Go
+// runtime.
+func (s *Service) memoryStatus() admin.MemoryStatus {
+	u := s.memory.Usage()
+	if u.Limit == 0 {
+		u.Used = host.RuntimeMemory()
+	}
+	return admin.MemoryStatus{Used: u.Used, Limit: u.Limit, Full: u.Full}
 }
 
 // fingerprint returns a digest of the content of the configuration.
