@@ -26,7 +26,7 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	}
 	hash := token.Hash()
 	if other := d.snap.withHash(&hash); other != nil {
-		return Created{}, fmt.Errorf("the token is in the file already, as %s", other.id)
+		return Created{}, fmt.Errorf("the token exists already, as %s", other.id)
 	}
 	made := Created{Name: o.Name, Token: token, Expires: o.Expires.Truncate(time.Second)}
 	if len(token.Reveal()) < strongToken {
@@ -81,7 +81,7 @@ func (o CreateOptions) record() (rec record) {
 // issue adds rec as a new token of the device, or as its user name and password if token is
 // zero, and returns its id.
 func (d *document) issue(rec *record, name string, token authz.Token, now time.Time) (id string, err error) {
-	for id = newID(name); d.exists(id); {
+	for id = newID(name); d.taken[id] || len(d.search(id)) > 0; {
 		id = newID(name)
 	}
 	rec.set(fieldID, id)
@@ -121,3 +121,6 @@ func (d *document) append(e *entry, line []byte) {
 	d.added = append(d.added, line)
 	d.changed = true
 }
+
+// stampText returns a time in the form of the file.
+func stampText(t time.Time) string { return t.UTC().Format(time.RFC3339) }

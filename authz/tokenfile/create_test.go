@@ -123,7 +123,7 @@ func TestCreateRefuses(t *testing.T) {
 		"cut token":         {CreateOptions{Name: "x", Token: authz.NewToken(cut)}, "the token: begins with map_, but"},
 		"start of a token":  {CreateOptions{Name: "x", Token: authz.NewToken(cut[:20])}, "the token: begins with map_, but"},
 		"mistyped token":    {CreateOptions{Name: "x", Token: authz.NewToken(string(mistyped))}, "the token: begins with map_, but"},
-		"token of another":  {CreateOptions{Name: "x", Token: authz.NewToken("token-of-a")}, "in the file already, as a"},
+		"token of another":  {CreateOptions{Name: "x", Token: authz.NewToken("token-of-a")}, "exists already, as a"},
 		"long line":         {CreateOptions{Name: "x", ClientIDs: []string{strings.Repeat("x", 40000), strings.Repeat("y", 40000)}}, "the entry would be a line of more than 64 KiB"},
 	} {
 		_, err := Create(path, tc.o)

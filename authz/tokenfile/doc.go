@@ -2,7 +2,8 @@
 // file and notices its changes ([Open]), and edits for a command line ([Create], [Rotate],
 // [Extend], [Revoke], [Disable], [Enable], [List], [Show], [Lint]), which any number of
 // processes may use at once. [Update] makes several changes in one edit, and [NewBatch] checks
-// entries from elsewhere for [Edit.Import].
+// entries from elsewhere for [Edit.Import]. [EditLines] makes the same edits of entries in another
+// store, such as a database.
 //
 //	made, err := tokenfile.Create("tokens.jsonl", tokenfile.CreateOptions{Name: "pump-7"})
 //	...

@@ -28,6 +28,9 @@ type document struct {
 	searches  int                        // of find
 	taken     map[string]bool            // ids and devices of what was added
 	hashes    map[[sha256.Size]byte]bool // tokens and user names of what was added
+	models    map[string]string          // by the id of what was added: the id from which it has the conditions
+	scope     *Scope                     // nil for a whole file; see EditLines
+	inScope   func(name string) bool     // of the scope
 	line      []byte                     // the last block that was read for record
 	lineBlock int64                      // and its offset in the file, from 1
 }
@@ -40,7 +43,7 @@ func newDocument(content file) (*document, error) {
 	}
 	return &document{
 		content: content, snap: snap, edits: make(map[int][]byte),
-		taken: make(map[string]bool), hashes: make(map[[sha256.Size]byte]bool),
+		taken: make(map[string]bool), hashes: make(map[[sha256.Size]byte]bool), models: make(map[string]string),
 	}, nil
 }
 
@@ -218,6 +221,7 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	if made.ID, err = d.issue(&rec, name, made.Token, now); err != nil {
 		return Created{}, err
 	}
+	d.models[made.ID] = model.id
 	for _, e := range old {
 		if err := d.retire(e, overlap, now); err != nil {
 			return Created{}, err
@@ -332,6 +336,3 @@ func (d *document) revoke(names []string) ([]string, error) {
 	}
 	return ids(found), nil
 }
-
-// stampText returns a time in the form of the file.
-func stampText(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -11,8 +11,8 @@ import (
 var ErrNotFound = errors.New("no such token or device")
 
 // ErrExists is returned by [Edit.Create] for a device that is to be new, and by [Edit.Import], if
-// the file has it.
-var ErrExists = errors.New("the name is in the file already")
+// it exists.
+var ErrExists = errors.New("the name exists already")
 
 // Fault is one mistake in a token file.
 type Fault struct {

@@ -332,13 +332,13 @@ func (e *Edit) Import(b *Batch, existing Existing) (done Imported, err error) {
 			add = append(add, x)
 		default:
 			others = others || existing == ReplaceExisting
-			faults = append(faults, Fault{Line: x.line, Reason: fmt.Sprintf("%q is in the file already, in line %d", x.entry.subject, old[0].line)})
+			faults = append(faults, Fault{Line: x.line, Reason: fmt.Sprintf("%q exists already, as %s", x.entry.subject, old[0].id)})
 		}
 	}
 	for _, x := range add {
 		if other := d.snap.withHash(&x.entry.hash); other != nil && !gone[d.lineOf(other)] {
 			others = true
-			faults = append(faults, Fault{Line: x.line, Reason: fmt.Sprintf("the token or the user name is in the file already, as %s", other.id)})
+			faults = append(faults, Fault{Line: x.line, Reason: fmt.Sprintf("the token or the user name exists already, as %s", other.id)})
 		}
 		d.append(x.entry, x.text)
 	}

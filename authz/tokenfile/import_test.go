@@ -33,10 +33,10 @@ func TestImportAndNamesThatExist(t *testing.T) {
 		want     string // an error, or else the subjects
 	}{
 		{line("x"), RefuseExisting, Imported{2, 0, 0}, "x pump valve"},
-		{line("pump"), RefuseExisting, Imported{}, `source:1: "pump" is in the file already, in line 1`},
+		{line("pump"), RefuseExisting, Imported{}, `source:1: "pump" exists already, as pump`},
 		{line("pump") + line("y", `"subject":"pump"`) + line("z"), SkipExisting, Imported{1, 0, 1}, "pump pump z valve"},
 		{line("pump") + line("y", `"subject":"pump"`) + line("z"), ReplaceExisting, Imported{2, 2, 0}, "z pump valve"},
-		{line("pump", `"subject":"other"`), ReplaceExisting, Imported{}, `source:1: "pump" is in the file already, in line 1`},
+		{line("pump", `"subject":"other"`), ReplaceExisting, Imported{}, `source:1: "pump" exists already, as pump`},
 	} {
 		path := tokenPath(t)
 		put(t, path, tc.file)
@@ -74,8 +74,8 @@ func TestImportOfATokenThatIsThere(t *testing.T) {
 	path := tokenPath(t)
 	put(t, path, line("a"), line("b"))
 	for entry, want := range map[string]string{
-		`{"subject":"new","token":"token-of-a"}`: "in the file already, as a",
-		`{"subject":"b","token":"token-of-a"}`:   "in the file already, as a",
+		`{"subject":"new","token":"token-of-a"}`: "exists already, as a",
+		`{"subject":"b","token":"token-of-a"}`:   "exists already, as a",
 		`{"subject":"a","token":"token-of-a"}`:   "",
 	} {
 		err := Update(path, false, func(e *Edit) error {

@@ -41,24 +41,24 @@ func List(path string) ([]Entry, error) {
 	return entries(path, func(*entry) bool { return true })
 }
 
-// Match is List of the entries whose id or device the pattern matches, see [Edit.Match]; an empty
-// pattern matches all.
-func Match(path, pattern string) ([]Entry, error) { return entries(path, selects(pattern)) }
-
-// selects returns the function that applies a pattern, of which the empty one matches all.
-func selects(pattern string) func(*entry) bool {
-	match := matcher(pattern)
-	return func(e *entry) bool { return pattern == "" || match(e.id) || match(e.subject) }
-}
-
 // Show returns the entry with that id and all entries of the device with that name, or
 // [ErrNotFound].
 func Show(path, idOrName string) ([]Entry, error) {
-	found, err := entries(path, func(e *entry) bool { return e.id == idOrName || e.subject == idOrName })
+	found, err := entries(path, Scope{Names: []string{idOrName}}.selects())
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("%w: %q", ErrNotFound, idOrName)
 	}
 	return found, err
+}
+
+// Each calls do with the entries of the file at path that are in the scope, in the order of the
+// file, each with its line. A line is a JSON object without the line end, and valid until do
+// returns. It has the hashes of tokens and passwords, and the credentials for the broker as they
+// are.
+func Each(path string, s Scope, do func(e Entry, line []byte) error) error {
+	return eachEntry(path, s.selects(), func(e *entry, number int, line []byte) error {
+		return do(describe(e, number, line), bytes.TrimSpace(line))
+	})
 }
 
 func entries(path string, match func(*entry) bool) (all []Entry, err error) {

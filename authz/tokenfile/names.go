@@ -26,24 +26,29 @@ const fewSearches = 3
 
 // find returns the entries with that id and those of that device, in the order of the file.
 func (d *document) find(name string) ([]found, error) {
-	d.searches++
-	var all []found
-	if d.searches > fewSearches {
-		if d.names.shards == nil {
-			d.names = newNames(d.snap)
-		}
-		all = d.names.find(d.snap, name)
-	} else {
-		for line, e := range d.snap.entries() {
-			if e.isCalled(name) {
-				all = append(all, found{e, line})
-			}
-		}
-	}
+	d.mustCover(name)
+	all := d.search(name)
 	if len(all) == 0 {
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, name)
 	}
 	return all, nil
+}
+
+// search is find without a check of the scope.
+func (d *document) search(name string) (all []found) {
+	d.searches++
+	if d.searches > fewSearches {
+		if d.names.shards == nil {
+			d.names = newNames(d.snap)
+		}
+		return d.names.find(d.snap, name)
+	}
+	for line, e := range d.snap.entries() {
+		if e.isCalled(name) {
+			all = append(all, found{e, line})
+		}
+	}
+	return all
 }
 
 // isCalled reports whether the name is the id of the entry or that of its device.

@@ -20,7 +20,7 @@ func Update(path string, create bool, change func(*Edit) error) error {
 // Match returns the ids of the entries whose id or device the pattern matches, in the order of
 // the file. In the pattern * stands for any number of characters and ? for one.
 func (e *Edit) Match(pattern string) (ids []string) {
-	match := matcher(pattern)
+	match := e.d.matcher(pattern)
 	for _, x := range e.d.snap.entries() {
 		if match(x.id) || match(x.subject) {
 			ids = append(ids, x.id)
@@ -32,7 +32,7 @@ func (e *Edit) Match(pattern string) (ids []string) {
 // MatchDevices returns the devices that have a token, not disabled, and that the pattern matches,
 // each once and in the order of the file.
 func (e *Edit) MatchDevices(pattern string) (devices []string) {
-	match, seen := matcher(pattern), make(map[string]bool)
+	match, seen := e.d.matcher(pattern), make(map[string]bool)
 	for _, x := range e.d.snap.entries() {
 		if match(x.subject) && !x.isPair() && !x.disabled && !seen[x.subject] {
 			seen[x.subject] = true
@@ -44,6 +44,9 @@ func (e *Edit) MatchDevices(pattern string) (devices []string) {
 
 // matcher returns the function that applies a pattern.
 func matcher(pattern string) func(string) bool {
+	if pattern == "*" {
+		return func(string) bool { return true }
+	}
 	text := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
 	return regexp.MustCompile("(?s)^" + text + "$").MatchString
 }

@@ -142,16 +142,12 @@ func (u *Users) find(p authz.Pair) *entry {
 
 // SetPassword gives the entry with that id, or the only one of the device with that name that has
 // a user name and a password, another password. Its sessions end. It returns the id.
-func SetPassword(path, idOrName string, password authz.Token) (id string, err error) {
+func (e *Edit) SetPassword(idOrName string, password authz.Token) (id string, err error) {
 	hash, err := newPasswordHash(password)
 	if err != nil {
 		return "", err
 	}
-	err = Update(path, false, func(e *Edit) (err error) {
-		id, err = e.d.setPassword(idOrName, hash)
-		return err
-	})
-	return id, err
+	return e.d.setPassword(idOrName, hash)
 }
 
 // newPasswordHash returns the password_hash of a password that is being set.
@@ -184,7 +180,7 @@ func (o CreateOptions) checkUser() error {
 func (d *document) createUser(rec *record, o CreateOptions, now time.Time) (Created, error) {
 	user := hashOfUser(o.Username)
 	if other := d.snap.withHash(&user); other != nil {
-		return Created{}, fmt.Errorf("the user name is in the file already, as %s; to give it another password, rotate that", other.id)
+		return Created{}, fmt.Errorf("the user name exists already, as %s; to give it another password, rotate that", other.id)
 	}
 	hash, err := newPasswordHash(o.Password)
 	if err != nil {

@@ -190,7 +190,7 @@ func TestCreateUser(t *testing.T) {
 	if _, err := Rotate(path, "pump-7", 0); err == nil || errors.Is(err, ErrNotFound) {
 		t.Errorf("Rotate: %v", err)
 	}
-	if id, err := SetPassword(path, "pump-7", authz.NewToken("another horse")); err != nil || id != made.ID {
+	if id, err := setPassword(path, "pump-7", authz.NewToken("another horse")); err != nil || id != made.ID {
 		t.Errorf("SetPassword: %q, %v", id, err)
 	}
 	if err := f.Reload(t.Context()); err != nil {
@@ -233,11 +233,19 @@ func TestCreateUserRefuses(t *testing.T) {
 	}
 	put(t, path, line("a"), userLine("b-1", "b1", "x", `"subject":"b"`), userLine("b-2", "b2", "x", `"subject":"b"`))
 	for name, who := range map[string]string{"unknown": "c", "a token": "a", "two of them": "b"} {
-		if _, err := SetPassword(path, who, password); err == nil {
+		if _, err := setPassword(path, who, password); err == nil {
 			t.Errorf("%s gets a password", name)
 		}
 	}
-	if _, err := SetPassword(path, "b-2", password); err != nil {
+	if _, err := setPassword(path, "b-2", password); err != nil {
 		t.Error(err)
 	}
+}
+
+func setPassword(path, idOrName string, password authz.Token) (id string, err error) {
+	err = Update(path, false, func(e *Edit) (err error) {
+		id, err = e.SetPassword(idOrName, password)
+		return err
+	})
+	return id, err
 }

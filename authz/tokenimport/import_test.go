@@ -137,7 +137,7 @@ func TestTableKeepsEveryField(t *testing.T) {
 	first := importTo(t, Options{Format: JSONL}, entry)
 	var table bytes.Buffer
 	w := NewWriter(&table)
-	if err := errors.Join(tokenfile.Export(first, "", w.Write), w.Flush()); err != nil {
+	if err := errors.Join(tokenfile.Each(first, tokenfile.All(), func(_ tokenfile.Entry, line []byte) error { return w.Write(line) }), w.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	second := importTo(t, Options{Format: CSV}, table.String())
