@@ -37,6 +37,7 @@ var arrows = []arrow{
 	{pkg: "authz/internal/*", library: true},
 	{pkg: "authz/passwordhash", may: []string{"authz"}, library: true},
 	{pkg: "authz/tokenimport", may: []string{"authz", "authz/passwordhash", "authz/tokenfile", "authz/internal/strictjson"}, library: true},
+	{pkg: "authz/tokenpostgres", may: []string{"authz", "authz/passwordhash", "authz/pgdsn", "authz/tokenfile", "authz/internal/*"}, library: true},
 	{pkg: "authz/*", may: []string{"authz", "authz/bucket", "authz/clienttls", "authz/files", "authz/passwordhash", "authz/pgdsn", "authz/placeholder", "authz/internal/*"}, library: true},
 	{pkg: "proxy", may: []string{"packets", "authz", "authz/bucket", "authz/topicmap", "proxy/proxyproto", "proxy/websocket", "proxy/internal/*"}, library: true},
 	{pkg: "proxy/upstream", may: []string{"authz/clienttls", "authz/files", "authz/placeholder", "proxy/proxyproto", "proxy/internal/relay"}, library: true},

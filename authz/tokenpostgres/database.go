@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 )
 
 const (
@@ -46,8 +47,11 @@ func (s *Source) newPool() (*pgxpool.Pool, error) {
 }
 
 // connConfig returns the configuration of the next connection.
-func (s *Source) connConfig() *pgx.ConnConfig {
-	c := s.dsn.Config()
+func (s *Source) connConfig() *pgx.ConnConfig { return configOf(s.dsn) }
+
+// configOf returns the configuration of a connection.
+func configOf(dsn *pgdsn.File) *pgx.ConnConfig {
+	c := dsn.Config()
 	// Texts and times have one form, whatever the database is set to.
 	c.RuntimeParams["client_encoding"], c.RuntimeParams["datestyle"] = "UTF8", "ISO"
 	c.MaxProtocolMessageBodyLen = maxMessage
@@ -97,10 +101,7 @@ func (s *Source) prepare(ctx context.Context, conn *pgx.Conn) error {
 
 // checkSchema checks that the database has the schema that the query is for.
 func (s *Source) checkSchema(ctx context.Context, conn *pgx.Conn) error {
-	version, err := schemaVersion(ctx, conn)
-	if err == nil && version != SchemaVersion {
-		err = wrongVersion(version)
-	}
+	err := checkVersion(ctx, conn)
 	if errors.Is(err, ErrSchema) {
 		s.fault.Store(&err)
 	}

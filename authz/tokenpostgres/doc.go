@@ -1,5 +1,6 @@
 // Package tokenpostgres is a token source that looks up devices in a PostgreSQL database, with a
 // query of the operator's own: an [authz.Authorizer] for tokens or for user names and passwords.
+// A [Table] edits the tokens in tables of its own.
 //
 //	source, err := tokenpostgres.New(tokenpostgres.Options{
 //		DSNFile: "/run/secrets/dsn",
@@ -53,9 +54,14 @@
 // # The schema
 //
 // Without a query the source finds tokens and users in a schema of its own, mqtt_auth_proxy, which
-// [Migrate] makes: see schema.sql. A device is found by its token, or else by its user name. A
-// database that has no such schema, or another version of it, is a fault that is [ErrSchema].
-// Triggers notify on [SchemaChannel] of rows that are withdrawn.
+// [Migrate] makes: see schema-1.sql and the steps after it. A device is found by its token, or else
+// by its user name. A database that has no such schema, or a version of it that this program cannot
+// use, is a fault that is [ErrSchema]. Triggers notify on [SchemaChannel] of rows that are withdrawn.
+//
+// [Table.Update] makes the edits of package tokenfile. It loads the rows that an edit looks up as
+// lines of a token file, has them edited there, and writes back what has changed, in one
+// transaction. Edits take turns by an advisory lock. What no entry of a file has, such as
+// is_superuser, stays as it is, and is given to the new token when a token is rotated.
 //
 // # Answers
 //

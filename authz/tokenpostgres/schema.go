@@ -3,6 +3,7 @@ package tokenpostgres
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -13,9 +14,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
 )
 
-// SchemaVersion is the version of the schema that [Migrate] makes and that a Source without a
-// query needs.
-const SchemaVersion = 1
+// SchemaVersion is the version of the schema that [Migrate] makes. A [Source] without a query and a
+// [Table] need this version, or a newer one that says that programs of this version can use it.
+const SchemaVersion = 2
 
 // SchemaChannel is the channel on which the triggers of the schema notify.
 const SchemaChannel = "mqtt_auth_proxy"
@@ -23,19 +24,26 @@ const SchemaChannel = "mqtt_auth_proxy"
 // ErrSchema means that a database does not have the schema in the version that is needed.
 var ErrSchema = errors.New("the schema in the database")
 
-// schemaQuery finds a token by its digest or else a user by the name. A row is one or the other.
-const schemaQuery = `SELECT token_sha256 IS NOT NULL AS by_token, token_id, subject, password_hash, disabled, expires_at, not_before,
+// schemaRows returns what a grant is made from.
+const schemaRows = `SELECT token_sha256 IS NOT NULL AS by_token, token_id, subject, password_hash, disabled, expires_at, not_before,
 	client_ids, usernames, certificates, cidrs, acl, acl_no_match, is_superuser, limits, attrs,
 	upstream_username, upstream_password, upstream_client_id
-	FROM mqtt_auth_proxy.tokens WHERE token_sha256 = @token_sha256 OR username = @username
+	FROM mqtt_auth_proxy.tokens`
+
+// schemaQuery finds a token by its digest or else a user by the name. A row is one or the other.
+const schemaQuery = schemaRows + ` WHERE token_sha256 = @token_sha256 OR username = @username
 	ORDER BY token_sha256 IS NULL LIMIT 1`
 
-//go:embed schema.sql
-var schemaSQL string
+var (
+	//go:embed schema-1.sql
+	schema1 string
+	//go:embed schema-2.sql
+	schema2 string
+)
 
 // migrations returns the statements that lead from each version to the next, from version 0, which
 // is no schema.
-func migrations() []string { return []string{schemaSQL} }
+func migrations() []string { return []string{schema1, schema2} }
 
 // schemaLock is the number of the advisory lock under which the schema is changed.
 const schemaLock = 0x6d717474
@@ -65,11 +73,12 @@ func Migrate(ctx context.Context, dsnFile string) (before int, err error) {
 	if err := statements("BEGIN; SELECT pg_advisory_xact_lock(" + strconv.Itoa(schemaLock) + ")"); err != nil {
 		return 0, err
 	}
-	if before, err = schemaVersion(ctx, conn); err != nil {
+	found, err := readVersion(ctx, conn)
+	if err != nil {
 		return 0, fmt.Errorf("database: %w", err)
 	}
-	if before > SchemaVersion {
-		return before, wrongVersion(before)
+	if before = found.Version; before > SchemaVersion {
+		return before, newerVersion(before)
 	}
 	for _, migration := range migrations()[before:] {
 		if err := statements(migration); err != nil {
@@ -79,8 +88,14 @@ func Migrate(ctx context.Context, dsnFile string) (before int, err error) {
 	return before, statements("COMMIT")
 }
 
-// schemaVersion returns the version of the schema, 0 if there is none.
-func schemaVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
+// version is what the schema says about itself. A version 1 has no usable_from.
+type version struct {
+	Version    int `json:"version"`
+	UsableFrom int `json:"usable_from"`
+}
+
+// readVersion returns the version of the schema, zero if there is none.
+func readVersion(ctx context.Context, conn *pgx.Conn) (v version, err error) {
 	read := func(sql string) (string, error) {
 		results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 		if err != nil {
@@ -92,22 +107,35 @@ func schemaVersion(ctx context.Context, conn *pgx.Conn) (int, error) {
 		return string(results[0].Rows[0][0]), nil
 	}
 	if there, err := read("SELECT to_regclass('mqtt_auth_proxy.version') IS NOT NULL"); err != nil || there != "t" {
-		return 0, err
+		return v, err
 	}
-	text, err := read("SELECT version FROM mqtt_auth_proxy.version")
+	text, err := read("SELECT to_json(v) FROM mqtt_auth_proxy.version v")
 	if err != nil {
-		return 0, err
+		return v, err
 	}
-	return strconv.Atoi(text)
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		return v, fmt.Errorf("%w has no version that could be read", ErrSchema)
+	}
+	return v, nil
 }
 
-// wrongVersion returns the error for a database with another version.
-func wrongVersion(version int) error {
+// checkVersion returns an error if the database has no schema that this program can use.
+func checkVersion(ctx context.Context, conn *pgx.Conn) error {
+	v, err := readVersion(ctx, conn)
 	switch {
-	case version == 0:
+	case err != nil:
+		return err
+	case v.Version == 0:
 		return fmt.Errorf("%w is missing", ErrSchema)
-	case version < SchemaVersion:
-		return fmt.Errorf("%w has version %d, which is older than %d", ErrSchema, version, SchemaVersion)
+	case v.Version < SchemaVersion:
+		return fmt.Errorf("%w has version %d, which is older than %d", ErrSchema, v.Version, SchemaVersion)
+	case v.UsableFrom > SchemaVersion:
+		return newerVersion(v.Version)
 	}
+	return nil
+}
+
+// newerVersion returns the error for a version that this program does not know.
+func newerVersion(version int) error {
 	return fmt.Errorf("%w has version %d, which is newer than %d: a newer version of the program has made it", ErrSchema, version, SchemaVersion)
 }

@@ -123,8 +123,41 @@ func TestMigrate(t *testing.T) {
 	if _, err := Migrate(t.Context(), dsn); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("from a newer version: %v", err)
 	}
+	if err := d.source(Options{DSNFile: dsn}).Check(t.Context()); err != nil {
+		t.Errorf("a newer version that this one can use: %v", err)
+	}
+	d.sql("UPDATE mqtt_auth_proxy.version SET usable_from = 99")
 	if err := d.source(Options{DSNFile: dsn}).Check(t.Context()); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("a newer version: %v", err)
+	}
+}
+
+// TestMigrateKeepsRows: a database with the former version of the schema keeps its rows, which then
+// have the order in which they were added, and a Source without that step is refused.
+func TestMigrateKeepsRows(t *testing.T) {
+	d := newDatabase(t, harness.StartPostgres(t))
+	dsn := filepath.Join(t.TempDir(), "dsn")
+	harness.WriteFile(t, dsn, d.dsn)
+	d.sql("SET ROLE " + harness.Role + ";" + schema1)
+	d.sql(fmt.Sprintf(`INSERT INTO mqtt_auth_proxy.tokens (token_id, subject, token_sha256, is_superuser, comment) VALUES
+		('z', 'pump-7', sha256('%s'), true, 'first'), ('a', 'pump-8', sha256('another-token-of-8'), false, 'second')`, goodToken))
+	const rows = "SELECT to_jsonb(t) - 'number' FROM mqtt_auth_proxy.tokens t ORDER BY token_id"
+	before := d.sql(rows)
+	if err := d.source(Options{DSNFile: dsn}).Check(t.Context()); !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), "version 1, which is older") {
+		t.Errorf("with the former version: %v", err)
+	}
+	if from, err := Migrate(t.Context(), dsn); err != nil || from != 1 {
+		t.Fatalf("migrate: from version %d, %v", from, err)
+	}
+	if after := d.sql(rows); after != before {
+		t.Errorf("the rows were\n%s\nand are\n%s", before, after)
+	}
+	if order := d.sql("SELECT string_agg(token_id, ' ' ORDER BY number) FROM mqtt_auth_proxy.tokens"); order != "z a" {
+		t.Errorf("the order is %s", order)
+	}
+	g, err := d.source(Options{DSNFile: dsn}).Authorize(t.Context(), tokenRequest(goodToken))
+	if err != nil || g.TokenID != "z" || !g.Superuser {
+		t.Errorf("a token of the former version: %+v, %v", g, err)
 	}
 }
 

@@ -1,8 +1,12 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,8 +18,9 @@ import (
 // tokens is the token command, with the flags that its subcommands share.
 type tokens struct {
 	*program
-	file   string // flag
-	asJSON bool   // flag
+	file, source string // flags
+	to           string // flag of import
+	asJSON       bool   // flag
 }
 
 func (p *program) tokenCommand() *cobra.Command {
@@ -25,9 +30,11 @@ func (p *program) tokenCommand() *cobra.Command {
 		Short: "Make, list and withdraw tokens",
 		Long: `Make, list and withdraw tokens.
 
-The commands change the token file itself. A running proxy notices every change
-within a second and ends the sessions of a token that is withdrawn. NAME is the
-device. A command changes all that it names, or nothing if it fails.`,
+The commands change the token file itself, or the tables of the proxy in PostgreSQL:
+the first source of the config that is one of these, or the one that --file or
+--source names. A running proxy notices every change within a second and ends the
+sessions of a token that is withdrawn. NAME is the device. A command changes all
+that it names, or nothing if it fails.`,
 	}
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
@@ -38,26 +45,63 @@ device. A command changes all that it names, or nothing if it fails.`,
 	)
 	for _, sub := range c.Commands() {
 		p.configFlags(sub)
-		sub.Flags().StringVar(&t.file, "file", "", "token `FILE`, instead of the config's")
+		sub.Flags().StringVar(&t.file, "file", "", "token `FILE`, instead of a source of the config")
+		sub.Flags().StringVar(&t.source, "source", "", "`NAME` of the source to work on, such as file0 or postgres0, instead of the config's first")
+		exclusive := []string{"file", "source"}
+		if sub.Name() == "import" {
+			exclusive = append(exclusive, "to")
+		}
+		sub.MarkFlagsMutuallyExclusive(exclusive...)
 	}
 	return c
 }
 
-// path returns the token file that the flags or the config name.
-func (t *tokens) path() (string, error) {
+// store returns where the tokens are that the command works on.
+func (t *tokens) store() (service.TokenStore, error) {
 	if t.file != "" {
-		return t.file, nil
+		return service.TokenFile(t.file), nil
+	}
+	if t.to != "" && !isSourceName(t.to) {
+		return service.TokenFile(t.to), nil
 	}
 	c, err := t.loadConfig()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	for _, source := range c.Auth.Sources {
-		if source.File != nil {
-			return source.File.Path, nil
+	stores, err := service.TokenStores(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(stores) == 0 {
+		return nil, errors.New("the config has neither a token file nor a source postgres without a query: name a token file with --file")
+	}
+	name := cmp.Or(t.source, t.to)
+	if name == "" {
+		if len(stores) > 1 {
+			fmt.Fprintf(t.stderr, "working on %s; --source chooses another of %s\n", stores[0].Name, namesOf(stores))
+		}
+		return stores[0].TokenStore, nil
+	}
+	for _, s := range stores {
+		if s.Name == name {
+			return s.TokenStore, nil
 		}
 	}
-	return "", errors.New("the config has no token file: name one with --file")
+	return nil, fmt.Errorf("the config has no source %s with tokens to work on; it has %s", name, namesOf(stores))
+}
+
+// isSourceName reports whether a text is the name of a source and not that of a file. A file with
+// such a name is written ./NAME.
+func isSourceName(text string) bool {
+	return regexp.MustCompile(`^(file|postgres)[0-9]+$`).MatchString(text)
+}
+
+func namesOf(stores []service.NamedStore) string {
+	names := make([]string, len(stores))
+	for i, s := range stores {
+		names[i] = s.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // isFormat reports whether an error has the lines of a file, which say where it is.
@@ -67,38 +111,48 @@ func isFormat(err error) bool {
 }
 
 // update makes one edit of the tokens, which takes effect as a whole or not at all. Every command
-// that changes tokens calls it. If create is true, a missing file is created.
-func (t *tokens) update(create bool, change func(*tokenfile.Edit) error) error {
-	path, err := t.path()
+// that changes tokens calls it. The edit may look up only what is in the scope. If create is true,
+// a missing file is created.
+func (t *tokens) update(ctx context.Context, create bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error {
+	store, err := t.store()
 	if err != nil {
 		return err
 	}
-	err = tokenfile.Update(path, create, change)
-	switch {
-	case errors.Is(err, tokenfile.ErrNotFound):
-		return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, path)
-	case create && err != nil && !errors.Is(err, errNothingDone) && !isFormat(err):
-		return fmt.Errorf("make a token in %s: %w", path, err)
+	err = store.Update(ctx, create, s, change)
+	if create && err != nil && !errors.Is(err, errNothingDone) && !isFormat(err) {
+		return fmt.Errorf("make a token in %s: %w", store, err)
 	}
-	return service.MissingTokenFile(path, err)
+	return where(store, err)
+}
+
+// where adds to the error about a name that was not found where it was looked for.
+func where(store service.TokenStore, err error) error {
+	if errors.Is(err, tokenfile.ErrNotFound) {
+		return fmt.Errorf("%w in %s; mqtt-auth-proxy token list shows all", err, store)
+	}
+	return err
 }
 
 func (t *tokens) showCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show ID|NAME",
-		Short: "Show everything that the file says about a token, or about the tokens of a device",
+		Short: "Show everything that is known about a token, or about the tokens of a device",
 		Args:  one("token id or device name"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := t.path()
+		RunE: func(c *cobra.Command, args []string) error {
+			store, err := t.store()
 			if err != nil {
 				return err
 			}
-			entries, err := tokenfile.Show(path, args[0])
-			if errors.Is(err, tokenfile.ErrNotFound) {
-				return fmt.Errorf("%q: %w in %s; mqtt-auth-proxy token list shows all", args[0], err, path)
+			var entries []tokenfile.Entry
+			err = store.Each(c.Context(), tokenfile.Scope{Names: args}, func(e tokenfile.Entry, _ []byte) error {
+				entries = append(entries, e)
+				return nil
+			})
+			if err == nil && len(entries) == 0 {
+				err = fmt.Errorf("%w: %q", tokenfile.ErrNotFound, args[0])
 			}
 			if err != nil {
-				return service.MissingTokenFile(path, err)
+				return where(store, err)
 			}
 			return t.printJSON(t.seen(viewsOf(entries, time.Now())))
 		},
@@ -109,21 +163,21 @@ func (t *tokens) showCommand() *cobra.Command {
 func (t *tokens) lintCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "lint",
-		Short: "Check the token file and print what should be corrected",
+		Short: "Check all tokens and print what should be corrected",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			path, err := t.path()
+		RunE: func(c *cobra.Command, _ []string) error {
+			store, err := t.store()
 			if err != nil {
 				return err
 			}
-			warnings, err := tokenfile.Lint(path)
+			warnings, err := store.Lint(c.Context())
 			if err != nil {
-				return service.MissingTokenFile(path, err)
+				return err
 			}
 			for _, w := range warnings {
 				fmt.Fprintln(t.stderr, "warning:", w)
 			}
-			_, err = fmt.Fprintf(t.stdout, "%s: good\n", path)
+			_, err = fmt.Fprintf(t.stdout, "%s: good\n", store)
 			return err
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -71,8 +72,8 @@ func (s *selection) settle(t *tokens, err error, verb string, found int) error {
 
 // change applies do to everything that was selected. If devices is true, names are those of
 // devices, not ids. It returns errNothingDone if the edit was only to be shown.
-func (t *tokens) change(s *selection, names []string, devices bool, do func(e *tokenfile.Edit, names []string) error) ([]string, error) {
-	err := t.update(false, func(e *tokenfile.Edit) error {
+func (t *tokens) change(ctx context.Context, s *selection, names []string, devices bool, do func(e *tokenfile.Edit, names []string) error) ([]string, error) {
+	err := t.update(ctx, false, tokenfile.Scope{Names: names, Pattern: s.match}, func(e *tokenfile.Edit) error {
 		if s.match != "" {
 			if names = e.Match(s.match); devices {
 				names = e.MatchDevices(s.match)
@@ -115,7 +116,7 @@ func (t *tokens) changeEntries(c *cobra.Command, s *selection, args []string, do
 		return err
 	}
 	var ids []string
-	_, err = t.change(s, names, false, func(e *tokenfile.Edit, names []string) (err error) {
+	_, err = t.change(c.Context(), s, names, false, func(e *tokenfile.Edit, names []string) (err error) {
 		ids, err = change(e, names)
 		return err
 	})
@@ -172,15 +173,11 @@ device that has a user name gets that password; the old one and its sessions end
 			case overlap < 0:
 				return errors.New("--overlap cannot be negative")
 			case passwordFile == "":
-				return t.rotate(s, names, overlap, len(args) == 1 && args[0] != "-")
+				return t.rotate(c.Context(), s, names, overlap, len(args) == 1 && args[0] != "-")
 			case len(names) != 1 || s.dryRun:
 				return errors.New("--password-file is for one name, without --match and --dry-run")
 			}
-			path, err := t.path()
-			if err != nil {
-				return err
-			}
-			return t.setPassword(path, names[0], passwordFile, overlap)
+			return t.setPassword(c.Context(), names[0], passwordFile, overlap)
 		},
 	}
 	passwordFlag(c, &passwordFile)
@@ -191,9 +188,9 @@ device that has a user name gets that password; the old one and its sessions end
 }
 
 // rotate makes the new tokens. A single one is printed alone.
-func (t *tokens) rotate(s *selection, names []string, overlap time.Duration, single bool) error {
+func (t *tokens) rotate(ctx context.Context, s *selection, names []string, overlap time.Duration, single bool) error {
 	var made []tokenfile.Created
-	names, err := t.change(s, names, true, func(e *tokenfile.Edit, names []string) error {
+	names, err := t.change(ctx, s, names, true, func(e *tokenfile.Edit, names []string) error {
 		for _, name := range names {
 			x, err := e.Rotate(name, overlap)
 			if errors.Is(err, tokenfile.ErrNotFound) {

@@ -43,8 +43,8 @@ process list shows it.`,
 }
 
 func (k *tokenCheck) run(ctx context.Context, args []string) (err error) {
-	if k.file != "" {
-		return errors.New("--file is not for check, which asks all sources of the config")
+	if k.file != "" || k.source != "" {
+		return errors.New("--file and --source are not for check, which asks all sources of the config")
 	}
 	if len(args) == 1 {
 		if k.device.Token, err = givenToken(args[0]); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,9 +43,9 @@ func (t *tokens) createCommand() *cobra.Command {
 		Long: `Make a token for each device and print it, once. For several devices a line has the
 name, a tab and the token. Either all tokens are made or, after an error, none.
 
-With --username and --password-file the device shows these instead of a token. The
-file gets a hash of the password, and the id is printed.`,
-		RunE: func(_ *cobra.Command, args []string) error { return n.run(args) },
+With --username and --password-file the device shows these instead of a token. A hash
+of the password is stored, and the id is printed.`,
+		RunE: func(c *cobra.Command, args []string) error { return n.run(c.Context(), args) },
 	}
 	f, o := c.Flags(), &n.options
 	f.IntVar(&n.count, "count", 0, "make `N` tokens, for the devices NAME-1 to NAME-N, with leading zeros")
@@ -64,14 +65,14 @@ file gets a hash of the password, and the id is printed.`,
 	f.StringArrayVar(&n.attrs, "attr", nil, "an attribute for templates and topic rules as `NAME=VALUE`; may be repeated")
 	f.StringArrayVar(&n.limits, "limit", nil, "a limit of the device's sessions as `NAME=VALUE`, such as publish_rate=50; may be repeated")
 	f.StringVar(&o.Upstream.Username, "upstream-username", "", "user `NAME` for the broker, instead of the config's")
-	f.StringVar(&n.upstreamPasswordFile, "upstream-password-file", "", "`FILE` with the password for the broker, which the token file contains in plain text")
+	f.StringVar(&n.upstreamPasswordFile, "upstream-password-file", "", "`FILE` with the password for the broker, which is stored in plain text")
 	f.StringVar(&o.Upstream.ClientID, "upstream-client-id", "", "client `ID` for the broker, instead of the config's")
 	f.StringVar(&o.Comment, "comment", "", "a `TEXT` for people")
 	t.jsonFlag(c)
 	return c
 }
 
-func (n *creation) run(args []string) error {
+func (n *creation) run(ctx context.Context, args []string) error {
 	names, single, err := n.names(args)
 	if err != nil {
 		return err
@@ -80,7 +81,7 @@ func (n *creation) run(args []string) error {
 		return err
 	}
 	made := make([]tokenfile.Created, 0, len(names))
-	err = n.update(true, func(e *tokenfile.Edit) error {
+	err = n.update(ctx, true, n.scope(names), func(e *tokenfile.Edit) error {
 		for _, name := range names {
 			n.options.Name = name
 			x, err := e.Create(n.options)
@@ -101,6 +102,18 @@ func (n *creation) run(args []string) error {
 		return n.printCreated(made[0])
 	}
 	return n.printAllCreated(made)
+}
+
+// scope returns what the edit looks up: whether there are the names and the credentials already.
+func (n *creation) scope(names []string) tokenfile.Scope {
+	s := tokenfile.Scope{Names: names}
+	if !n.options.Token.IsZero() {
+		s.Tokens = append(s.Tokens, n.options.Token.Hash())
+	}
+	if n.options.Username != "" {
+		s.Usernames = append(s.Usernames, n.options.Username)
+	}
+	return s
 }
 
 // names returns the devices. It reports whether there is one, given as the only argument.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenimport"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // imports is the token import command and its flags.
@@ -34,14 +34,14 @@ func (t *tokens) importCommand() *cobra.Command {
 		Long: `Take over the credentials that a fleet has already. - reads stdin. Either all entries
 are taken over or, after an error, none; every fault is named by its line.
 
-Of formats that hold passwords the file gets hashes. A hash takes a tenth of a second
+Of formats that hold passwords only hashes are stored. A hash takes a tenth of a second
 of a processor; for random passwords --rounds 1000 is enough, and takes next to none.`,
 		Args: one("file to read"),
 		RunE: func(c *cobra.Command, args []string) error { return m.run(c.Context(), args[0]) },
 	}
 	f := c.Flags()
 	f.StringVar(&m.format, "format", "", "`FORMAT` of the file: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
-	f.StringVar(&t.file, "to", "", "token `FILE`, like --file")
+	f.StringVar(&t.to, "to", "", "token `FILE`, like --file, or the name of a source, like --source")
 	f.StringVar(&m.hash, "hash", "", "how EMQX made its `HASHES`: bcrypt, sha256:prefix, sha256:suffix, sha256:none, the same with sha512, or pbkdf2:sha256:ROUNDS; plain for a file of HiveMQ without hashes")
 	f.IntVar(&m.rounds, "rounds", 0, "rounds of PBKDF2 for passwords that are not hashed yet, `N` instead of 210000")
 	f.BoolVar(&m.replace, "replace", false, "a device that exists loses its entries to the new ones")
@@ -67,7 +67,7 @@ func (m *imports) run(ctx context.Context, file string) error {
 		existing = tokenfile.ReplaceExisting
 	}
 	var done tokenfile.Imported
-	err = m.update(true, func(e *tokenfile.Edit) (err error) {
+	err = m.update(ctx, true, batch.Scope(), func(e *tokenfile.Edit) (err error) {
 		if done, err = e.Import(batch, existing); err == nil && m.dryRun {
 			err = errNothingDone
 		}
@@ -162,20 +162,14 @@ func (t *tokens) exportCommand() *cobra.Command {
 		Long: `Print the entries as token import reads them. Tokens and passwords are hashes; the
 credentials for the broker are as the file has them. Keep the output like the file.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			path, err := t.path()
-			if err != nil {
-				return err
-			}
-			return t.export(path, format, match)
-		},
+		RunE: func(c *cobra.Command, _ []string) error { return t.export(c.Context(), format, match) },
 	}
 	c.Flags().StringVar(&format, "format", "jsonl", "`FORMAT` of the output: csv or jsonl")
 	c.Flags().StringVar(&match, "match", "", "only ids and devices that the `PATTERN` matches, in which * stands for any text and ? for one character")
 	return c
 }
 
-func (t *tokens) export(path, format, match string) error {
+func (t *tokens) export(ctx context.Context, format, match string) error {
 	out := bufio.NewWriter(t.stdout)
 	write, end := func(line []byte) error {
 		_, err := fmt.Fprintf(out, "%s\n", line)
@@ -189,8 +183,10 @@ func (t *tokens) export(path, format, match string) error {
 	default:
 		return fmt.Errorf("unknown format %q: want csv or jsonl", format)
 	}
-	if err := service.MissingTokenFile(path, tokenfile.Export(path, match, write)); err != nil {
+	store, err := t.store()
+	if err != nil {
 		return err
 	}
-	return end()
+	err = store.Each(ctx, matching(match), func(_ tokenfile.Entry, line []byte) error { return write(line) })
+	return cmp.Or(err, end())
 }

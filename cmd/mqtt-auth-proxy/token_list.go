@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // listing is the token list command and its flags.
@@ -32,10 +32,10 @@ func (t *tokens) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List the tokens, without showing them",
-		Long: `List the tokens, without showing them, in the order of the file. Of several flags that
-select tokens all have to hold.`,
+		Long: `List the tokens, without showing them, in the order in which they were added. Of
+several flags that select tokens all have to hold.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return l.run() },
+		RunE: func(c *cobra.Command, _ []string) error { return l.run(c.Context()) },
 	}
 	f := c.Flags()
 	f.StringVar(&l.match, "match", "", "only ids and devices that the `PATTERN` matches, in which * stands for any text and ? for one character")
@@ -49,57 +49,64 @@ select tokens all have to hold.`,
 	return c
 }
 
-func (l *listing) run() error {
+func (l *listing) run(ctx context.Context) error {
 	switch {
 	case l.state != "" && !slices.Contains(states(), l.state):
 		return fmt.Errorf("--state %q: want good, disabled, expired or 'not yet valid'", l.state)
 	case l.within < 0 || l.limit < 0:
 		return errors.New("--expires-within and --limit cannot be negative")
 	}
-	path, err := l.path()
+	store, err := l.store()
 	if err != nil {
 		return err
 	}
-	entries, err := tokenfile.Match(path, l.match)
-	if err != nil {
-		return service.MissingTokenFile(path, err)
+	page := page{listing: l, now: time.Now(), begun: l.after == ""}
+	err = store.Each(ctx, matching(l.match), page.take)
+	switch {
+	case err != nil && len(page.chosen) == 0:
+		return err
+	case err == nil && !page.begun:
+		return fmt.Errorf("--after %s: there is no such id among those that are listed", printable(l.after))
 	}
-	chosen, more, err := l.choose(entries, time.Now())
-	if err != nil {
+	if err := l.print(l.seen(viewsOf(page.chosen, page.now))); err != nil {
 		return err
 	}
-	if err := l.print(l.seen(viewsOf(chosen, time.Now()))); err != nil {
-		return err
+	if page.more > 0 {
+		fmt.Fprintf(l.stderr, "%d more; --after %s shows the next\n", page.more, printable(page.chosen[len(page.chosen)-1].ID))
 	}
-	if more > 0 {
-		fmt.Fprintf(l.stderr, "%d more; --after %s shows the next\n", more, printable(chosen[len(chosen)-1].ID))
-	}
-	return nil
+	return err // names rows that could not be listed
 }
 
-// choose returns the entries of the page, and how many more there are.
-func (l *listing) choose(entries []tokenfile.Entry, now time.Time) (chosen []tokenfile.Entry, more int, err error) {
-	if l.after != "" {
-		i := slices.IndexFunc(entries, func(e tokenfile.Entry) bool { return e.ID == l.after })
-		if i < 0 {
-			return nil, 0, fmt.Errorf("--after %s: there is no such id among those that are listed", printable(l.after))
-		}
-		entries = entries[i+1:]
+// matching returns the scope of the --match flag, which without it is that of all entries.
+func matching(pattern string) tokenfile.Scope {
+	if pattern == "" {
+		return tokenfile.All()
 	}
-	for _, e := range entries {
-		if l.state != "" && stateOf(e, now) != l.state {
-			continue
-		}
-		if l.within > 0 && (e.Expires.IsZero() || !e.Expires.After(now) || e.Expires.After(now.Add(l.within))) {
-			continue
-		}
-		if l.limit > 0 && len(chosen) == l.limit {
-			more++
-			continue
-		}
-		chosen = append(chosen, e)
+	return tokenfile.Scope{Pattern: pattern}
+}
+
+// page collects the entries of the page to be shown.
+type page struct {
+	*listing
+	now    time.Time
+	begun  bool // the entry that --after names has passed
+	chosen []tokenfile.Entry
+	more   int // entries behind the page
+}
+
+// take takes the next entry.
+func (p *page) take(e tokenfile.Entry, _ []byte) error {
+	switch {
+	case !p.begun:
+		p.begun = e.ID == p.after
+	case p.state != "" && stateOf(e, p.now) != p.state:
+	case p.within > 0 && (e.Expires.IsZero() || !e.Expires.After(p.now) || e.Expires.After(p.now.Add(p.within))):
+	case p.limit > 0 && len(p.chosen) == p.limit:
+		p.more++
+	default:
+		p.chosen = append(p.chosen, e)
 	}
-	return chosen, more, nil
+	return nil
 }
 
 func (l *listing) print(views []tokenView) error {

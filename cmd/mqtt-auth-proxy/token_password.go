@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
 // maxPasswordFile is the size in bytes of the largest file with a password.
@@ -43,7 +43,7 @@ func givenPassword(file string) (authz.Token, error) {
 }
 
 // setPassword gives a device another password.
-func (t *tokens) setPassword(path, idOrName, file string, overlap time.Duration) error {
+func (t *tokens) setPassword(ctx context.Context, idOrName, file string, overlap time.Duration) error {
 	if overlap != 0 {
 		return errors.New("--overlap is for tokens; a user name has one password at a time")
 	}
@@ -51,12 +51,13 @@ func (t *tokens) setPassword(path, idOrName, file string, overlap time.Duration)
 	if err != nil {
 		return err
 	}
-	id, err := tokenfile.SetPassword(path, idOrName, password)
+	var id string
+	err = t.update(ctx, false, tokenfile.Scope{Names: []string{idOrName}}, func(e *tokenfile.Edit) (err error) {
+		id, err = e.SetPassword(idOrName, password)
+		return err
+	})
 	if err != nil {
-		if errors.Is(err, tokenfile.ErrNotFound) {
-			return fmt.Errorf("%q: %w in %s; mqtt-auth-proxy token list shows all", idOrName, err, path)
-		}
-		return service.MissingTokenFile(path, err)
+		return err
 	}
 	_, err = fmt.Fprintf(t.stdout, "password set: %s\n", id)
 	return err

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 )
 
-// tokenView is an entry of the token file as it is printed. It holds no secret.
+// tokenView is an entry as it is printed. It holds no secret.
 type tokenView struct {
 	ID          string            `json:"id"`
 	Subject     string            `json:"subject"`
@@ -31,7 +31,7 @@ type tokenView struct {
 	Limits      json.RawMessage   `json:"limits,omitempty"`
 	Attrs       map[string]string `json:"client_attrs,omitempty"`
 	Comment     string            `json:"comment,omitempty"`
-	Line        int               `json:"line"`
+	Line        int               `json:"line,omitempty"` // of a file
 }
 
 // upstreamView is what the broker is shown for an entry, with the password masked.

@@ -1,0 +1,248 @@
+package tokenpostgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// tableWriter writes the changes of an edit.
+type tableWriter struct {
+	conn    *pgx.Conn
+	changes *tokenfile.Changes
+	loaded  map[string]*storedRow
+	written []string // ids of rows that are new or have other values
+}
+
+// rowColumns returns the columns that valuesOf has values for.
+func rowColumns() []string {
+	return []string{
+		"token_id", "subject", "token_sha256", "username", "password_hash", "disabled", "expires_at", "not_before",
+		"client_ids", "usernames", "certificates", "cidrs", "acl", "limits", "attrs",
+		"upstream_username", "upstream_password", "upstream_client_id", "created_at", "comment",
+	}
+}
+
+// valuesOf returns the values of a row, in the order of rowColumns.
+func valuesOf(r *tokenfile.Row) []any {
+	var hash []byte
+	var username *string
+	usernames := r.Only.Usernames
+	if r.Password {
+		username, usernames = &usernames[0], nil
+	} else {
+		hash = r.TokenHash[:]
+	}
+	created := r.Created
+	if created.IsZero() {
+		created = time.Now()
+	}
+	return []any{
+		r.ID, r.Subject, hash, username, textOrNull(r.PasswordHash), r.Disabled, timeOrNull(r.Expires), timeOrNull(r.Only.NotBefore),
+		r.Only.ClientIDs, usernames, r.Only.Certificates, r.Only.Addrs, jsonOrNull(r.RawACL), jsonOrNull(r.RawLimits), attrsOrNull(r.Attrs),
+		textOrNull(r.Upstream.Username), textOrNull(r.Upstream.Password.Reveal()), textOrNull(r.Upstream.ClientID), created, textOrNull(r.Comment),
+	}
+}
+
+func textOrNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+func jsonOrNull(raw []byte) *string { return textOrNull(string(raw)) }
+
+func attrsOrNull(attrs map[string]string) *string {
+	if len(attrs) == 0 {
+		return nil
+	}
+	raw, _ := json.Marshal(attrs) // strings cannot fail
+	return jsonOrNull(raw)
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// write writes all changes: first what is removed, because new entries may have its tokens.
+func (w *tableWriter) write(ctx context.Context) error {
+	for ids := range slices.Chunk(w.changes.Removed, rowsAtOnce) {
+		if err := w.exec(ctx, len(ids), "DELETE FROM mqtt_auth_proxy.tokens WHERE token_id = ANY($1::text[])", ids); err != nil {
+			return err
+		}
+	}
+	if err := w.update(ctx); err != nil {
+		return err
+	}
+	return w.insert(ctx)
+}
+
+// rowsAtOnce is how many rows one statement names at most.
+const rowsAtOnce = 10_000
+
+// exec runs a statement that concerns a number of rows, and returns an error if it has changed
+// another number.
+func (w *tableWriter) exec(ctx context.Context, rows int, sql string, args ...any) error {
+	tag, err := w.conn.Exec(ctx, sql, args...)
+	if err != nil {
+		return tableError(ctx, err)
+	}
+	if n := tag.RowsAffected(); n != int64(rows) {
+		return fmt.Errorf("database: %d of %d rows can be changed; is there a policy or a trigger that forbids it?", n, rows)
+	}
+	return nil
+}
+
+// sameChange are the rows that get the same values in the same columns.
+type sameChange struct {
+	columns []string
+	values  []any
+	ids     []string
+}
+
+// update changes only the columns whose values differ, so that a row keeps what no entry of a file
+// has. One statement serves all rows that change in the same way, such as those that are disabled.
+func (w *tableWriter) update(ctx context.Context) error {
+	var order []*sameChange
+	var moved []string
+	byValues := make(map[string]*sameChange)
+	for i := range w.changes.Changed {
+		change := &w.changes.Changed[i]
+		c := differences(change)
+		if change.Moved {
+			moved = append(moved, change.New.ID)
+		}
+		if len(c.columns) == 0 {
+			continue
+		}
+		key, err := json.Marshal([]any{c.columns, c.values})
+		if err != nil {
+			return err
+		}
+		if byValues[string(key)] == nil {
+			byValues[string(key)] = c
+			order = append(order, c)
+		}
+		c = byValues[string(key)]
+		c.ids = append(c.ids, change.New.ID)
+		w.written = append(w.written, change.New.ID)
+	}
+	for _, c := range order {
+		var set []string
+		for i, name := range c.columns {
+			set = append(set, fmt.Sprintf("%s = $%d", name, i+2))
+		}
+		sql := "UPDATE mqtt_auth_proxy.tokens SET " + strings.Join(set, ", ") + " WHERE token_id = ANY($1::text[])"
+		for ids := range slices.Chunk(c.ids, rowsAtOnce) {
+			if err := w.exec(ctx, len(ids), sql, append([]any{ids}, c.values...)...); err != nil {
+				return err
+			}
+		}
+	}
+	for ids := range slices.Chunk(moved, rowsAtOnce) {
+		if err := w.exec(ctx, len(ids), moveSQL, ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moveSQL makes rows the last ones, in the order of their ids in the parameter.
+const moveSQL = `UPDATE mqtt_auth_proxy.tokens SET number = last.number
+	FROM (SELECT id, nextval(pg_get_serial_sequence('mqtt_auth_proxy.tokens', 'number')) AS number
+		FROM unnest($1::text[]) WITH ORDINALITY AS named (id, place) ORDER BY place) AS last
+	WHERE token_id = last.id`
+
+// differences returns the columns whose values differ, with the new ones.
+func differences(change *tokenfile.Change) *sameChange {
+	c := &sameChange{}
+	old, now := valuesOf(&change.Old), valuesOf(&change.New)
+	for i, name := range rowColumns() {
+		if !reflect.DeepEqual(old[i], now[i]) {
+			c.columns, c.values = append(c.columns, name), append(c.values, now[i])
+		}
+	}
+	return c
+}
+
+// insert adds the new rows.
+func (w *tableWriter) insert(ctx context.Context) error {
+	rows := make([][]any, 0, len(w.changes.Added))
+	for i := range w.changes.Added {
+		r := &w.changes.Added[i]
+		model := w.loaded[r.SuccessorOf]
+		if model == nil {
+			model = &storedRow{}
+		}
+		rows = append(rows, append(valuesOf(r), model.noMatch, model.superuser))
+		w.written = append(w.written, r.ID)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	into := append(rowColumns(), "acl_no_match", "is_superuser")
+	_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"mqtt_auth_proxy", "tokens"}, into, pgx.CopyFromRows(rows))
+	return tableError(ctx, err)
+}
+
+// verify returns an error if one of the rows is not as a Source needs it.
+func (t *Table) verify(ctx context.Context, conn *pgx.Conn, ids []string) error {
+	types := pgtype.NewMap()
+	for ids := range slices.Chunk(ids, rowsAtOnce) {
+		list, err := types.Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, ids, nil)
+		if err != nil {
+			return err
+		}
+		result := conn.PgConn().ExecParams(ctx, schemaRows+" WHERE token_id = ANY($1::text[])",
+			[][]byte{list}, []uint32{pgtype.TextArrayOID}, nil, nil)
+		for result.NextRow() {
+			var cells []cell
+			for i, text := range result.Values() {
+				f := result.FieldDescriptions()[i]
+				cells = append(cells, cell{f.Name, f.DataTypeOID, text})
+			}
+			if err := t.checkRow(cells); err != nil {
+				return err
+			}
+		}
+		if _, err := result.Close(); err != nil {
+			return tableError(ctx, err)
+		}
+	}
+	return nil
+}
+
+// checkRow checks that a Source could read the row.
+func (t *Table) checkRow(cells []cell) error {
+	r, err := readRow(t.columns, cells)
+	if err == nil {
+		_, err = r.acl()
+	}
+	if err == nil && r.hash != nil {
+		_, err = passwordhash.Parse(*r.hash)
+	}
+	if err != nil {
+		name := ""
+		for _, c := range cells {
+			if c.name == "subject" {
+				name = string(c.text)
+			}
+		}
+		return fmt.Errorf("%q: the database could not be read with it: %w", name, err)
+	}
+	return nil
+}
