@@ -94,12 +94,13 @@ func TestDatabaseOfTheBusIsAway(t *testing.T) {
 		}
 	}
 	b.database.Start()
+	awaitServer(t, all, "postgres", 1)
 	awaitEnds(t, sessions[1:], time.Now(), packets.AdministrativeAction)
 	awaitReplicas(t, all)
 
 	b.database.CutConnections()
 	sessions = onEach(t, all, tokens[0])
 	ask(t, all[1], "POST", "/v1/revocations", `{"subject":"pump"}`)
-	awaitEnds(t, sessions, time.Now(), packets.AdministrativeAction)
 	awaitServer(t, all, "postgres", 1)
+	awaitEnds(t, sessions, time.Now(), packets.AdministrativeAction)
 }

@@ -14,22 +14,25 @@ const (
 
 // catchUp is what is known about missed messages. Replicas.mu guards it.
 type catchUp struct {
-	due   bool
-	since time.Time // messages may be missing from then on; zero for all
-	last  time.Time // when this replica last caught up
-	down  time.Time // when the last connection was lost; zero before the first
-	up    time.Time // when the first connection after that came up
+	due    bool
+	forget bool      // with due: not only ask the others, but forget all answers as well
+	since  time.Time // messages may be missing from then on; zero for all
+	last   time.Time // when this replica last caught up or asked
+	down   time.Time // when the last connection was lost; zero before the first
+	up     time.Time // when the first connection after that came up
 }
 
 // covered reports whether messages of a replica that was last heard at that time are missing only
-// because there was no connection: the replica catches up after that anyway.
+// because there was no connection: all answers are forgotten after that anyway.
 func (c *catchUp) covered(heard, now time.Time) bool {
 	return heard.Before(c.up) && now.Sub(c.up) < 3*beat
 }
 
-// missed makes the replica catch up soon. r.mu is held.
-func (r *Replicas) missed(since time.Time) {
+// missed makes the replica ask the others soon, and forget all answers of token sources before
+// that if forget is true. r.mu is held.
+func (r *Replicas) missed(since time.Time, forget bool) {
 	c := &r.catchUp
+	c.forget = c.forget || forget
 	if !c.due || since.Before(c.since) {
 		c.since = since
 	}
@@ -42,24 +45,26 @@ func (r *Replicas) recoverIfDue(now time.Time) {
 	r.mu.Lock()
 	c := &r.catchUp
 	due := c.due && now.Sub(c.last) >= askPause && r.connected()
-	since := c.since
+	since, forget := c.since, c.forget
 	first := c.last.IsZero() // then there is little to forget, and nothing to tell
 	if due {
-		c.due, c.last = false, now
+		c.due, c.forget, c.last = false, false, now
 	}
 	r.mu.Unlock()
 	if !due {
 		return
 	}
-	if !first {
+	if forget && !first {
 		r.options.Log.Warn("messages of other replicas were missed: all answers of token sources are forgotten, and live sessions are checked again")
 	}
-	r.applying.Lock()
-	r.options.Recover()
-	r.applying.Unlock()
+	if forget {
+		r.applying.Lock()
+		r.options.Recover()
+		r.applying.Unlock()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !first {
+	if forget && !first {
 		r.stats.CatchUps++
 	}
 	ask := int64(0)

@@ -55,6 +55,33 @@ func TestReconnectedReplicaCatchesUpOnce(t *testing.T) {
 	})
 }
 
+// TestReplicaThatReturnsLaterIsCaughtUp: after an outage of the bus the first replica that is back
+// asks when no other can answer. It gets what another has withdrawn meanwhile when that one is back.
+func TestReplicaThatReturnsLaterIsCaughtUp(t *testing.T) {
+	for _, later := range []time.Duration{time.Second, 4 * time.Second, 10 * time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)
+			run(t, a, b)
+			for _, n := range []*node{a, b} {
+				n.setDeaf(true)
+				n.linkDown(n.way, nil)
+			}
+			a.Withdraw(subject("pump"))
+			time.Sleep(time.Minute)
+			b.setDeaf(false)
+			b.linkUp(b.way)
+			time.Sleep(later)
+			a.setDeaf(false)
+			a.linkUp(a.way)
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if applied, _, _, _ := b.see(); len(applied) != 1 || !applied[0].Missed {
+				t.Errorf("%v later: b applied %v", later, applied)
+			}
+		})
+	}
+}
+
 // TestMessageThatPanicsIsCaughtUp: what it said is asked for again.
 func TestMessageThatPanicsIsCaughtUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

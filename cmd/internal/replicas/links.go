@@ -138,7 +138,7 @@ func (r *Replicas) linkUp(o *outlet) {
 	defer r.mu.Unlock()
 	if !r.connected() {
 		r.catchUp.up = time.Now()
-		r.missed(r.catchUp.down)
+		r.missed(r.catchUp.down, true)
 	}
 	o.up, o.err = true, nil
 	r.send(message{})

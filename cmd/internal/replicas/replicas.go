@@ -275,7 +275,7 @@ func (r *Replicas) deliver(payloads ...[]byte) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.missed(time.Now())
+	r.missed(time.Now(), true)
 }
 
 // receive gives effect to the messages in payloads. Those that withdraw tokens do so together,
@@ -342,8 +342,9 @@ func (r *Replicas) take(m message, err error, now time.Time) bool {
 		return false
 	}
 	r.stats.Received++
-	if gap && !r.catchUp.covered(since, now) {
-		r.missed(cmp.Or(since, r.catchUp.down))
+	// A replica that has come back later did not hear the question, unless this is its answer.
+	if covered := r.catchUp.covered(since, now); gap && !(covered && m.To == r.instance) {
+		r.missed(cmp.Or(since, r.catchUp.down), !covered)
 	}
 	return true
 }

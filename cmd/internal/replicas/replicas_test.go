@@ -155,6 +155,40 @@ func TestEventsReachEachOtherReplicaOnce(t *testing.T) {
 	})
 }
 
+// TestLastWordsAreAwaited: a replica ends when the server has what it has said, which takes half a
+// second here, and not when it is only on its way.
+func TestLastWordsAreAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, "a", testSecret)
+		said := 0
+		n.transport = func(ctx context.Context) {
+			for ctx.Err() == nil {
+				select {
+				case <-n.way.queue:
+					select {
+					case <-time.After(500 * time.Millisecond):
+						said++
+						n.delivered(n.way, 1, nil)
+					case <-ctx.Done():
+					}
+				case <-ctx.Done():
+				}
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		n.linkUp(n.way)
+		time.AfterFunc(11*time.Second, func() {
+			n.Kick("pump")
+			stop()
+		})
+		n.Run(ctx)
+		if sent := int(n.Stats().Sent); said != sent {
+			t.Errorf("%d of %d messages were said", said, sent)
+		}
+	})
+}
+
 func TestAloneReplicaDoesNothing(t *testing.T) {
 	var r *Replicas
 	r.Withdraw(subject("pump"))
