@@ -37,6 +37,9 @@ type Denial struct {
 	// Detail is for the log: it says which condition failed, or why the source denied. It never
 	// contains a secret and is never sent to the device.
 	Detail string
+	// Subject is the device that the token belongs to, if the source knows it, so that refusals can
+	// be found by device. For [WrongPassword] it is only whom the device claims to be.
+	Subject string
 	// Keep is how long the denial may be remembered.
 	Keep Keep
 }

@@ -75,19 +75,23 @@ func (g *Grant) Check(r Request, now time.Time) error {
 	}
 	switch {
 	case !g.Expires.IsZero() && !now.Before(g.Expires):
-		return &Denial{Reason: Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339)}
+		return g.denial(Expired, "since "+g.Expires.UTC().Format(time.RFC3339))
 	case now.Before(g.Only.NotBefore):
-		return &Denial{Reason: NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339)}
+		return g.denial(NotYetValid, "until "+g.Only.NotBefore.UTC().Format(time.RFC3339))
 	case !matchesAny(g.Only.ClientIDs, clientID):
-		return &Denial{Reason: WrongClientID, Detail: "the " + name + " is bound to other client ids"}
+		return g.denial(WrongClientID, "the "+name+" is bound to other client ids")
 	case !matchesAny(g.Only.Usernames, username):
-		return &Denial{Reason: WrongUsername, Detail: "the " + name + " is bound to other user names"}
+		return g.denial(WrongUsername, "the "+name+" is bound to other user names")
 	case !g.Only.allows(r.Addr.Addr()):
-		return &Denial{Reason: WrongAddress, Detail: "the " + name + " is bound to other networks"}
+		return g.denial(WrongAddress, "the "+name+" is bound to other networks")
 	case !g.Only.identifies(r.Peer):
-		return &Denial{Reason: WrongCertificate, Detail: "the " + name + " is bound to other client certificates"}
+		return g.denial(WrongCertificate, "the "+name+" is bound to other client certificates")
 	}
 	return nil
+}
+
+func (g *Grant) denial(r Reason, detail string) error {
+	return &Denial{Reason: r, Detail: detail, Subject: g.Subject}
 }
 
 // IsPair reports whether the grant was given for a pair.

@@ -62,6 +62,7 @@ func TestGrantCheck(t *testing.T) {
 		{name: "address, not known", grant: authz.Grant{Only: only{Addrs: prefixes("0.0.0.0/0", "::/0")}}, want: authz.WrongAddress},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			tc.grant.Subject = "pump"
 			err := tc.grant.Check(tc.request, now)
 			if tc.want == "" {
 				if err != nil {
@@ -70,8 +71,8 @@ func TestGrantCheck(t *testing.T) {
 				return
 			}
 			var denial *authz.Denial
-			if !errors.As(err, &denial) || denial.Reason != tc.want {
-				t.Fatalf("Check = %v, want reason %s", err, tc.want)
+			if !errors.As(err, &denial) || denial.Reason != tc.want || denial.Subject != "pump" {
+				t.Fatalf("Check = %#v, want reason %s for the subject", err, tc.want)
 			}
 			if !errors.Is(err, authz.ErrDenied) || errors.Is(err, authz.ErrUnknown) || errors.Is(err, authz.ErrUnavailable) {
 				t.Errorf("%v is not a plain denial", err)

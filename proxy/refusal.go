@@ -133,8 +133,12 @@ func (c *conn) describeRefusal(refused *RefusedError) Refusal {
 			r.ClientID = c.login.clientID
 		}
 	}
-	if c.login.client != nil {
+	var denial *authz.Denial
+	switch {
+	case c.login.client != nil:
 		r.Subject = c.login.client.Subject()
+	case errors.As(refused.Err, &denial):
+		r.Subject = denial.Subject
 	}
 	return r
 }

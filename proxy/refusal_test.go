@@ -1,13 +1,47 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
+
+// TestRefusalNamesTheDevice if the token is its own, good or not, and not if it is a guess.
+func TestRefusalNamesTheDevice(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func() (*authz.Grant, error)
+		want   string
+	}{
+		"expired":        {func() (*authz.Grant, error) { return &authz.Grant{Subject: "pump", Expires: time.Now()}, nil }, "pump"},
+		"disabled":       {func() (*authz.Grant, error) { return nil, &authz.Denial{Reason: authz.Disabled, Subject: "pump"} }, "pump"},
+		"unknown":        {func() (*authz.Grant, error) { return nil, &authz.Denial{Reason: authz.Unknown} }, ""},
+		"no such broker": {func() (*authz.Grant, error) { return &authz.Grant{Subject: "pump"}, nil }, "pump"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t)
+				b.broker.err = errTest
+				b.policy.Authorizer = authorizerFunc(func(context.Context, authz.Request) (*authz.Grant, error) { return tt.answer() })
+				c := b.connect()
+				p := with(4, "d", "token")
+				c.Send(p.Append(nil))
+				if _, err := c.ReadConnack(); err != nil {
+					t.Error(err)
+				}
+				c.ExpectEnd()
+				if r := b.lastRefusal(); r.Subject != tt.want {
+					t.Errorf("refusal %+v, want the device %q", r, tt.want)
+				}
+			})
+		})
+	}
+}
 
 // TestConnackFitsTheClient: a 5.0 client with a Maximum Packet Size gets
 // no larger CONNACK, of the proxy or of the broker.

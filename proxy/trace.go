@@ -75,7 +75,8 @@ type Refusal struct {
 	ClientID    string
 	Level       byte
 	Fingerprint string
-	// Subject is set if the token was good.
+	// Subject is the device that the token belongs to, whether or not the token is good, if it is
+	// known. For a wrong password it is only whom the client claims to be.
 	Subject string
 	// Duration is the time since the connection was accepted.
 	Duration time.Duration

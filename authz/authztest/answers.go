@@ -55,6 +55,10 @@ func checkDenied(tb testing.TB, s Suite) {
 		denial, ok := errors.AsType[*authz.Denial](err)
 		if !ok || !errors.Is(err, authz.ErrDenied) || denial.Reason != reason {
 			tb.Errorf("the request for %s is %s: %v", reason, got.outcome, err)
+			continue
+		}
+		if s.NamesDevices && denial.Subject == "" && reason != authz.NotAuthorized {
+			tb.Errorf("the denial for %s does not name the device", reason)
 		}
 	}
 }

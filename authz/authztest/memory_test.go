@@ -46,7 +46,7 @@ func (m *memory) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	case grant == nil:
 		return nil, &authz.Denial{Reason: authz.Unknown}
 	case off:
-		return nil, &authz.Denial{Reason: authz.Disabled}
+		return nil, &authz.Denial{Reason: authz.Disabled, Subject: grant.Subject}
 	}
 	return grant, nil
 }
@@ -78,8 +78,8 @@ func suite(wrap func(*memory) authz.Authorizer) authztest.Suite {
 			m := &memory{
 				grants: map[[32]byte]*authz.Grant{
 					good.Token.Hash(): {TokenID: "pump-7-a", Subject: "pump-7", Attrs: map[string]string{"site": "north"}},
-					off.Token.Hash():  {TokenID: "pump-8-a"},
-					old.Token.Hash():  {TokenID: "pump-9-a", Expires: time.Now().Add(-time.Hour)},
+					off.Token.Hash():  {TokenID: "pump-8-a", Subject: "pump-8"},
+					old.Token.Hash():  {TokenID: "pump-9-a", Subject: "pump-9", Expires: time.Now().Add(-time.Hour)},
 				},
 				disabled: map[[32]byte]bool{off.Token.Hash(): true},
 				reached:  make(chan struct{}),
@@ -104,6 +104,8 @@ func suite(wrap func(*memory) authz.Authorizer) authztest.Suite {
 		Good:    good,
 		Unknown: request("nobody-knows-this-token"),
 		Denied:  map[authz.Reason]authz.Request{authz.Disabled: off, authz.Expired: old},
+
+		NamesDevices: true,
 	}
 }
 

@@ -113,9 +113,15 @@ func brokenAnswers() map[string]map[string]answerFunc {
 		},
 		"Denied": {
 			"another reason": onError(func(authz.Request, error) error { return denied }),
-			"no reason":      onError(func(authz.Request, error) error { return authz.ErrDenied }),
-			"as a fault":     onError(func(authz.Request, error) error { return errors.New("status 403") }),
-			"no expiry":      onGrant(func(_ authz.Request, g *authz.Grant) { g.Expires = g.Only.NotBefore }),
+			"no device": onError(func(_ authz.Request, err error) error {
+				if d, ok := errors.AsType[*authz.Denial](err); ok {
+					return &authz.Denial{Reason: d.Reason}
+				}
+				return err
+			}),
+			"no reason":  onError(func(authz.Request, error) error { return authz.ErrDenied }),
+			"as a fault": onError(func(authz.Request, error) error { return errors.New("status 403") }),
+			"no expiry":  onGrant(func(_ authz.Request, g *authz.Grant) { g.Expires = g.Only.NotBefore }),
 		},
 		"Unavailable": {
 			"as a denial": onError(func(_ authz.Request, err error) error { return fmt.Errorf("%w: %w", denied, err) }),

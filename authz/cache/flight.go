@@ -176,22 +176,30 @@ func (c *Cache) keepDenial(f *flight, d *authz.Denial, now time.Time) {
 	c.shard(k).putDenial(k, refusal{denial: d, asked: f.asked, ttl: ttl})
 }
 
-// maxDetail is the maximum length in bytes of the detail that is stored for a denial.
+// maxDetail is the maximum length in bytes of the detail, and of the subject, that are stored for a
+// denial.
 const maxDetail = 256
 
-// denialOf returns the denial in err, with a bounded detail and without the errors that wrap
+// denialOf returns the denial in err, with bounded texts and without the errors that wrap
 // it, which may have any size.
 func denialOf(err error) *authz.Denial {
 	d, ok := errors.AsType[*authz.Denial](err)
 	switch {
-	case ok && len(d.Detail) <= maxDetail:
+	case ok && len(d.Detail) <= maxDetail && len(d.Subject) <= maxDetail:
 		return d
 	case ok:
 		short := *d
-		short.Detail = strings.ToValidUTF8(strings.Clone(d.Detail[:maxDetail]), "")
+		short.Detail, short.Subject = shortened(d.Detail), shortened(d.Subject)
 		return &short
 	case errors.Is(err, authz.ErrUnknown):
 		return &authz.Denial{Reason: authz.Unknown}
 	}
 	return &authz.Denial{Reason: authz.NotAuthorized}
+}
+
+func shortened(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(strings.Clone(text[:maxDetail]), "")
 }

@@ -115,6 +115,7 @@ func TestNegativeHit(t *testing.T) {
 	}{
 		"denial":       {&authz.Denial{Reason: authz.Disabled, Detail: "by hand"}, authz.Disabled, 7},
 		"long detail":  {&authz.Denial{Reason: authz.Disabled, Detail: string(long)}, authz.Disabled, 256},
+		"long subject": {&authz.Denial{Reason: authz.Disabled, Detail: "by hand", Subject: string(long)}, authz.Disabled, 7},
 		"cut in two":   {&authz.Denial{Reason: authz.Disabled, Detail: string(long[:255]) + "é"}, authz.Disabled, 255},
 		"bare denial":  {fmt.Errorf("no: %w", authz.ErrDenied), authz.NotAuthorized, 0},
 		"bare unknown": {fmt.Errorf("no: %w", authz.ErrUnknown), authz.Unknown, 0},
@@ -128,7 +129,7 @@ func TestNegativeHit(t *testing.T) {
 					r.Errorf("the first answer is %v, want the source's own", first)
 				}
 				d, ok := errors.AsType[*authz.Denial](second)
-				if !ok || d.Reason != tc.reason || len(d.Detail) != tc.detail {
+				if !ok || d.Reason != tc.reason || len(d.Detail) != tc.detail || len(d.Subject) > 256 {
 					r.Errorf("the second answer is %.40v, want reason %s and %d bytes of detail", second, tc.reason, tc.detail)
 				}
 				if errors.Is(first, authz.ErrUnknown) != errors.Is(second, authz.ErrUnknown) {

@@ -149,7 +149,7 @@ func (g guarded) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 	}
 	byToken, denied := g.list.findToken(r)
 	if denied && !byToken.follow {
-		return nil, byToken.refusal("token")
+		return nil, byToken.refusal("token", "")
 	}
 	grant, err := g.next.Authorize(ctx, r)
 	switch {
@@ -158,7 +158,7 @@ func (g guarded) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 			return nil, refusal
 		}
 	case denied: // whatever the source answered
-		return nil, byToken.refusal("token")
+		return nil, byToken.refusal("token", "")
 	}
 	return grant, err
 }
@@ -216,7 +216,7 @@ func (l *List) judge(g *authz.Grant, r authz.Request) error {
 		if d.follow {
 			d = l.learn(by.revocation, g.Expires)
 		}
-		return d.refusal(by.name)
+		return d.refusal(by.name, g.Subject)
 	}
 	return nil
 }
@@ -241,10 +241,11 @@ func (l *List) learn(r authz.Revocation, end time.Time) denial {
 
 // refusal returns the denial of name. It must not be cached, because the denial may be ended
 // early.
-func (d denial) refusal(name string) error {
+func (d denial) refusal(name, subject string) error {
 	return &authz.Denial{
-		Reason: authz.Revoked,
-		Detail: "the " + name + " is denied until " + d.until.UTC().Format(time.RFC3339),
-		Keep:   authz.Keep{TTL: -1, Stale: -1},
+		Reason:  authz.Revoked,
+		Detail:  "the " + name + " is denied until " + d.until.UTC().Format(time.RFC3339),
+		Subject: subject,
+		Keep:    authz.Keep{TTL: -1, Stale: -1},
 	}
 }

@@ -130,7 +130,7 @@ func (f *File) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, er
 		case !f.has(e): // it was changed in the meantime
 			continue
 		case !good:
-			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: fmt.Sprintf("user %q", e.user)}
+			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: fmt.Sprintf("user %q", e.user), Subject: e.user}
 		}
 		return e.authorization(), nil
 	}

@@ -70,6 +70,7 @@ func reasonOf(err error) authz.Reason {
 
 func TestConformance(t *testing.T) {
 	authztest.Run(t, authztest.Suite{
+		NamesDevices: true,
 		New: func(tb testing.TB) authztest.Fixture {
 			path := passwdPath(tb)
 			put(tb, path, "# the pumps\n", line("pump-7", of("pump-7")), "\n", line("pump-8", of("pump-7")))

@@ -171,7 +171,7 @@ func notInFile() error {
 }
 
 func (e *entry) disabledDenial() error {
-	return &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Keep: notKept()}
+	return &authz.Denial{Reason: authz.Disabled, Detail: "token " + e.id, Subject: e.subject, Keep: notKept()}
 }
 
 // denial adds the token's id to an error of the grant's Check.
@@ -180,7 +180,7 @@ func (e *entry) denial(err error) error {
 	if !ok {
 		return err
 	}
-	return &authz.Denial{Reason: d.Reason, Detail: "token " + e.id + ": " + d.Detail, Keep: notKept()}
+	return &authz.Denial{Reason: d.Reason, Detail: "token " + e.id + ": " + d.Detail, Subject: d.Subject, Keep: notKept()}
 }
 
 // Status returns what is in effect and the result of the last reload.

@@ -68,6 +68,7 @@ func reasonOf(err error) authz.Reason {
 func TestConformance(t *testing.T) {
 	future := `"expire_at":"2100-01-01T00:00:00Z"`
 	authztest.Run(t, authztest.Suite{
+		NamesDevices: true,
 		New: func(tb testing.TB) authztest.Fixture {
 			path := tokenPath(tb)
 			put(tb, path,

@@ -120,7 +120,7 @@ func (u *Users) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, e
 		case now == nil || !now.detail.password.equal(e.detail.password): // changed in the meantime
 			continue
 		case !good:
-			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: "token " + now.id}
+			return nil, &authz.Denial{Reason: authz.WrongPassword, Detail: "token " + now.id, Subject: now.subject}
 		case now.disabled:
 			return nil, now.disabledDenial()
 		}

@@ -42,6 +42,7 @@ func openUsers(t testing.TB, lines ...string) (*File, *Users) {
 
 func TestUsersConformance(t *testing.T) {
 	authztest.Run(t, authztest.Suite{
+		NamesDevices: true,
 		New: func(tb testing.TB) authztest.Fixture {
 			f, u := openUsers(tb,
 				userLine("good-1", "pump-7", "a-good-password"),

@@ -34,13 +34,13 @@ func refused(detail string) error {
 	return &authz.Denial{Reason: authz.NotAuthorized, Detail: detail, Keep: notKept()}
 }
 
-// withTokenID adds the token's id to an error of Grant.Check.
-func withTokenID(id string, err error) error {
+// withTokenID adds the token's id and subject to an error of Grant.Check.
+func withTokenID(id string, err error, subject string) error {
 	d, ok := errors.AsType[*authz.Denial](err)
 	if !ok {
 		return err
 	}
-	return &authz.Denial{Reason: d.Reason, Detail: "token " + id + ": " + d.Detail, Keep: notKept()}
+	return &authz.Denial{Reason: d.Reason, Detail: "token " + id + ": " + d.Detail, Subject: subject, Keep: notKept()}
 }
 
 // checkIssuer returns an error unless the claims name one of the accepted issuers.
@@ -71,7 +71,8 @@ func (s *Source) grant(t *token, now time.Time) (*authz.Grant, error) {
 		return nil, refused("token " + id + ": " + err.Error())
 	}
 	if err := g.Check(authz.Request{}, now); err != nil { // only the times: nothing else is set yet
-		return nil, withTokenID(id, err)
+		_ = s.mapping.fill(g, t.claims) // for the subject; that the token has expired counts
+		return nil, withTokenID(id, err, g.Subject)
 	}
 	if err := s.mapping.fill(g, t.claims); err != nil {
 		return nil, refused("token " + id + ": " + err.Error())

@@ -56,9 +56,10 @@ func TestConformance(t *testing.T) {
 		return request(signed(t, jose.ES256, k.p256, "k1", claims(changes)))
 	}
 	authztest.Run(t, authztest.Suite{
-		New:     fixture,
-		Good:    of(map[string]any{"roles": []string{"device"}}),
-		Unknown: request(signed(t, jose.ES256, k.other, "k1", claims(nil))),
+		NamesDevices: true,
+		New:          fixture,
+		Good:         of(map[string]any{"roles": []string{"device"}}),
+		Unknown:      request(signed(t, jose.ES256, k.other, "k1", claims(nil))),
 		Denied: map[authz.Reason]authz.Request{
 			authz.Expired:       of(map[string]any{"exp": time.Now().Unix() - 1}),
 			authz.NotYetValid:   of(map[string]any{"nbf": time.Now().Unix() + 600}),

@@ -154,7 +154,7 @@ func (s *Source) Authorize(ctx context.Context, r authz.Request) (*authz.Grant, 
 		return nil, err
 	}
 	if err := g.Check(r, now); err != nil {
-		return nil, withTokenID(g.TokenID, err)
+		return nil, withTokenID(g.TokenID, err, g.Subject)
 	}
 	return g, nil
 }

@@ -29,9 +29,10 @@ func TestConformance(t *testing.T) {
 	for name, o := range map[string]Options{"prepared": {Query: tokensQuery}, "unprepared": {Query: tokensQuery, Unprepared: true}} {
 		t.Run("tokens, "+name, func(t *testing.T) {
 			authztest.Run(t, authztest.Suite{
-				New:     fixture(o),
-				Good:    tokenRequest(goodToken),
-				Unknown: tokenRequest("Another-token-altogether"),
+				NamesDevices: true,
+				New:          fixture(o),
+				Good:         tokenRequest(goodToken),
+				Unknown:      tokenRequest("Another-token-altogether"),
 				Denied: map[authz.Reason]authz.Request{
 					authz.Disabled:      tokenRequest("Good-token-of-disabled"),
 					authz.Expired:       tokenRequest("Good-token-of-expired"),
@@ -42,9 +43,10 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("passwords", func(t *testing.T) {
 		authztest.Run(t, authztest.Suite{
-			New:     fixture(Options{Query: usersQuery}),
-			Good:    pairRequest("pump-7", goodWord),
-			Unknown: pairRequest("pump-99", goodWord),
+			NamesDevices: true,
+			New:          fixture(Options{Query: usersQuery}),
+			Good:         pairRequest("pump-7", goodWord),
+			Unknown:      pairRequest("pump-99", goodWord),
 			Denied: map[authz.Reason]authz.Request{
 				authz.WrongPassword: pairRequest("pump-7", "Another-password"),
 				authz.Disabled:      pairRequest("disabled", goodWord),

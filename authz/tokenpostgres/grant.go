@@ -29,11 +29,11 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 	now := time.Now()
 	switch {
 	case found.disabled:
-		return nil, &authz.Denial{Reason: authz.Disabled}
+		return nil, &authz.Denial{Reason: authz.Disabled, Subject: s.subject(found, r)}
 	case !g.Expires.IsZero() && !now.Before(g.Expires):
-		return nil, &authz.Denial{Reason: authz.Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339)}
+		return nil, &authz.Denial{Reason: authz.Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339), Subject: s.subject(found, r)}
 	case now.Before(g.Only.NotBefore):
-		return nil, &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339), Keep: authz.Keep{TTL: g.Only.NotBefore.Sub(now)}}
+		return nil, &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339), Subject: s.subject(found, r), Keep: authz.Keep{TTL: g.Only.NotBefore.Sub(now)}}
 	}
 	if err := s.name(g, found, r); err != nil {
 		return nil, fmt.Errorf("%w: the row of this device: %w", authz.ErrUnanswerable, err)
@@ -56,7 +56,7 @@ func (s *Source) isPair(found *row) bool {
 // checkPassword compares the password of the pair with the hash of the row.
 func (s *Source) checkPassword(ctx context.Context, found *row, r *authz.Request) error {
 	if found.hash == nil {
-		return &authz.Denial{Reason: authz.WrongPassword, Detail: "no password is set for " + s.called(r)}
+		return &authz.Denial{Reason: authz.WrongPassword, Detail: "no password is set for " + s.called(r), Subject: s.subject(found, r)}
 	}
 	hash, err := passwordhash.Parse(*found.hash)
 	if err != nil {
@@ -67,9 +67,23 @@ func (s *Source) checkPassword(ctx context.Context, found *row, r *authz.Request
 	case err != nil:
 		return err
 	case !good:
-		return &authz.Denial{Reason: authz.WrongPassword, Detail: s.called(r)}
+		return &authz.Denial{Reason: authz.WrongPassword, Detail: s.called(r), Subject: s.subject(found, r)}
 	}
 	return nil
+}
+
+// subject returns the subject of a row for a denial: without one of its own, a pair has the name by
+// which the row was found.
+func (s *Source) subject(found *row, r *authz.Request) string {
+	switch {
+	case !s.isPair(found) && !r.Token.Empty() && strings.Contains(found.subject, r.Token.Reveal()): // it is logged
+		return ""
+	case found.subject != "" || !s.isPair(found):
+		return found.subject
+	case s.query.uses(paramUsername):
+		return r.Pair.Username
+	}
+	return r.Pair.ClientID
 }
 
 // called says for the log by which name the device was looked up.
@@ -102,9 +116,7 @@ func (s *Source) name(g *authz.Grant, found *row, r *authz.Request) error {
 	if !s.query.uses(paramUsername) {
 		by = r.Pair.ClientID
 	}
-	if g.Subject == "" {
-		g.Subject = by
-	}
+	g.Subject = s.subject(found, r)
 	if g.TokenID == "" {
 		g.TokenID = tokenIDOf(by)
 	}

@@ -54,7 +54,8 @@ func TestSchemaConformance(t *testing.T) {
 	}
 	t.Run("tokens", func(t *testing.T) {
 		authztest.Run(t, authztest.Suite{
-			New: newFixture, Good: tokenRequest(goodToken), Unknown: tokenRequest("Another-token-altogether"),
+			NamesDevices: true,
+			New:          newFixture, Good: tokenRequest(goodToken), Unknown: tokenRequest("Another-token-altogether"),
 			Denied: map[authz.Reason]authz.Request{
 				authz.Disabled:      tokenRequest("Good-token-of-disabled"),
 				authz.Expired:       tokenRequest("Good-token-of-expired"),
@@ -64,7 +65,8 @@ func TestSchemaConformance(t *testing.T) {
 	})
 	t.Run("passwords", func(t *testing.T) {
 		authztest.Run(t, authztest.Suite{
-			New: newFixture, Good: pairRequest("pump-7", goodWord), Unknown: pairRequest("pump-99", goodWord),
+			NamesDevices: true,
+			New:          newFixture, Good: pairRequest("pump-7", goodWord), Unknown: pairRequest("pump-99", goodWord),
 			Denied: map[authz.Reason]authz.Request{authz.WrongPassword: pairRequest("pump-7", "Another-password")},
 		})
 	})

@@ -50,7 +50,7 @@ are one row: COUNT is how many there were, and the rest is that of the last one.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return r.list(c.Context()) },
 	}
-	c.Flags().StringVar(&r.subject, "subject", "", "refusals of this `DEVICE` only, as far as its token was good")
+	c.Flags().StringVar(&r.subject, "subject", "", "refusals of this `DEVICE` only, as far as its token is known")
 	c.Flags().StringVar(&r.clientID, "client-id", "", "refusals with this client `ID` only")
 	c.Flags().StringVar(&r.address, "address", "", "refusals from this `IP` address or network only")
 	c.Flags().StringVar(&r.reason, "reason", "", "refusals for this `REASON` only")

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestRefusalsCommandSaysWhy runs the command against a service that has refused a device twice.
 func TestRefusalsCommandSaysWhy(t *testing.T) {
-	addrs, data, _ := serveOne(t)
+	addrs, data, token := serveOne(t)
 	for _, version := range []byte{4, 5} {
 		c, _ := packetstest.Present(t, packetstest.Dial(t, addrs["127.0.0.1:0"]), packetstest.Identity(version, "test\u202e", "wrong"))
 		c.ExpectEnd() // after which the refusal is kept
@@ -32,6 +33,14 @@ func TestRefusalsCommandSaysWhy(t *testing.T) {
 	if out, err := run("refusals", "list", "--subject", "pump", "--json"); err != nil || !strings.Contains(out, `"total": 0`) {
 		t.Errorf("list of another device: %v\n%s", err, out)
 	}
+	if _, err := run("token", "disable", "pump"); err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, "the refusal of the disabled token", func() bool {
+		_, _, _ = packetstest.Try(packetstest.Dial(t, addrs["127.0.0.1:0"]), packetstest.Identity(4, "test", token))
+		out, err := run("refusals", "list", "--subject", "pump")
+		return err == nil && strings.Contains(out, "disabled")
+	})
 	if out, err := run("refusals", "list", "--reason", "tired"); err == nil || !strings.Contains(err.Error(), "reason is one of") {
 		t.Errorf("list for a reason that does not exist: %v\n%s", err, out)
 	}

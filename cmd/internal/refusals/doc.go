@@ -7,7 +7,7 @@
 //
 // All refusals of one device for one reason are one row, with a count and the times of the first
 // and the last, so that a device that tries again and again takes no room from others. A device is
-// its subject if its token was good, and otherwise what it calls itself together with where it
+// its subject if its token is known, and otherwise what it calls itself together with where it
 // comes from: client id and address (IPv6: /64), or the address alone. What is shown in a row is
 // that of the last refusal.
 //
@@ -18,8 +18,7 @@
 // a page of HTML as any other text. A row has the fingerprint of a token, never the token.
 //
 // When there is no room, the party with the most rows loses its oldest one, and among equals the
-// one whose row is the oldest. A party is a subject, or an address for devices without a good
-// token. Devices without a good token lose rows first while they have more than half of the room.
-// A flood from one address, or of guessed client ids, therefore does not push out what is known of
-// others.
+// one whose row is the oldest. A party is a subject, or an address for devices whose token is not
+// known. Those lose rows first while they have more than half of the room. A flood from one
+// address, or of guessed client ids, therefore does not push out what is known of others.
 package refusals

@@ -27,7 +27,8 @@ type Refusal struct {
 	// Code is the code in the CONNACK, in the numbers of Version; 0 if there was no CONNACK.
 	Code    uint8  `json:"code,omitempty"`
 	Version string `json:"version,omitempty"` // of MQTT
-	// Subject is the device that the token belongs to.
+	// Subject is the device that the token belongs to, if that is known, good or not. For a wrong
+	// password it is only whom the device claims to be.
 	Subject     string         `json:"subject,omitempty"`
 	ClientID    string         `json:"client_id,omitempty"`
 	Address     netip.AddrPort `json:"address,omitzero"`
@@ -45,7 +46,7 @@ type Store struct {
 	rows    []*row
 	byKey   map[key]*row
 	parties map[partyKey]*party
-	shelves [2]shelf // of parties without a good token, and with one
+	shelves [2]shelf // of parties without a known token, and with one
 	changed chan struct{}
 }
 
@@ -132,7 +133,7 @@ func (s *Store) put(next *Refusal) {
 	}
 }
 
-// keyOf returns what a refusal is about. Only a good token proves a subject: who sends a wrong
+// keyOf returns what a refusal is about. Only a known token proves a subject: who sends a wrong
 // password may not be the device.
 func keyOf(r *Refusal) key {
 	if r.Subject != "" && r.Reason != proxy.Reason(authz.WrongPassword) {
