@@ -170,8 +170,13 @@ func (s *Service) logChange(c admin.Change) {
 	if c.By == "push" {
 		log = s.Log.Logger
 	}
-	log.Info("change", zap.String("by", c.By), zap.String("addr", c.Address), zap.String("action", c.Action),
-		zap.String("object", c.Object), zap.String("outcome", c.Outcome))
+	var fields []zap.Field
+	for _, f := range [][2]string{{"by", c.By}, {"addr", c.Address}, {"action", c.Action}, {"object", c.Object}, {"outcome", c.Outcome}} {
+		if f[1] != "" {
+			fields = append(fields, zap.String(f[0], f[1]))
+		}
+	}
+	log.Info("change", fields...)
 }
 
 // purge makes the sources forget all answers and returns their number.

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,7 +167,7 @@ func (r *reloader) conclude(ctx context.Context, s *Service, a attempt) error {
 		return err
 	}
 	s.observer.Reloaded(now.Outcome)
-	s.audit.Record(ctx, "reload", "", strings.TrimSuffix(now.Outcome+": "+now.Error, ": "))
+	s.audit.Record(ctx, "reload", "", now.Outcome) // the line below has the faults
 	switch now.Outcome {
 	case observe.ReloadFailed:
 		s.Log.Error("reload failed, what was in force stays", zap.String("by", by), zap.String("error", now.Error))

@@ -195,18 +195,23 @@ func TestDamagedDenialsStopTheStart(t *testing.T) {
 // fingerprint.
 func TestRevocationIsLoggedByWhatItNames(t *testing.T) {
 	token := authz.NewToken("a-token-that-is-withdrawn")
-	for want, r := range map[string]authz.Revocation{
-		`"token_id":"pump-7-k3x2aa"`:            {TokenID: "pump-7-k3x2aa"},
-		`"subject":"pump-7"`:                    {Subject: "pump-7"},
-		`"token":"` + token.Fingerprint() + `"`: {TokenHash: token.Hash()},
+	for _, tt := range []struct {
+		field, object string
+		revocation    authz.Revocation
+	}{
+		{`"token_id":"pump-7-k3x2aa"`, `"object":"token id pump-7-k3x2aa"`, authz.Revocation{TokenID: "pump-7-k3x2aa"}},
+		{`"subject":"pump-7"`, `"object":"pump-7"`, authz.Revocation{Subject: "pump-7"}},
+		{`"token":"` + token.Fingerprint() + `"`, `"object":"token ` + token.Fingerprint() + `"`, authz.Revocation{TokenHash: token.Hash()}},
 	} {
 		s, log := startService(t, bundledConfig)
-		s.revoked([]authz.Revocation{r}, 3)
-		if _, err := s.withdraw(admin.Withdrawal{Revocation: r}); err != nil {
+		s.revoked([]authz.Revocation{tt.revocation}, 3)
+		if _, _, err := s.api().Revoke(admin.By(t.Context(), "test"), admin.Withdrawal{Revocation: tt.revocation}); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Count(log.String(), want) != 2 || strings.Contains(log.String(), `:""`) {
-			t.Errorf("%s is not in both lines of %s", want, log.String())
+		for _, want := range []string{tt.field, tt.object} {
+			if strings.Count(log.String(), want) != 1 || strings.Contains(log.String(), `:""`) {
+				t.Errorf("%s is not in one line of %s", want, log.String())
+			}
 		}
 	}
 }
