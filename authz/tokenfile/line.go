@@ -13,11 +13,12 @@ import (
 // lineParser parses the lines of a block, each by itself.
 type lineParser struct {
 	values  *sharedValues
-	ids     strings.Builder // see id
-	raw     []byte          // scratch for a key of details
-	record  record          // of the last line
-	entries []entry         // of the block
-	count   int             // lines of the block with an entry, good or bad
+	ids     strings.Builder    // see id
+	raw     []byte             // scratch for a key of details
+	details map[string]*detail // those of values that were used before, without a lock
+	record  record             // of the last line
+	entries []entry            // of the block
+	count   int                // lines of the block with an entry, good or bad
 	blank   bool
 }
 
@@ -235,8 +236,16 @@ func (p *lineParser) decodeDetail(rec *record, e *entry) *Fault {
 	if len(p.raw) == 0 {
 		return nil
 	}
+	if d, ok := p.details[string(p.raw)]; ok {
+		e.detail = d
+		return nil
+	}
 	if d, ok := p.values.details.get(p.raw); ok {
 		e.detail = d
+		if p.details == nil {
+			p.details = make(map[string]*detail)
+		}
+		p.details[string(p.raw)] = d
 		return nil
 	}
 	d := &detail{}
