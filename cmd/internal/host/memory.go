@@ -52,6 +52,8 @@ type MemoryGuard struct {
 	SetHeap func(limit int64)
 
 	read  func(MemoryLimit) (usage, bool) // nil means readUsage
+	free  func()                          // nil means debug.FreeOSMemory
+	trim  atomic.Bool                     // Trim was called since the last poll
 	usage atomic.Pointer[usage]           // the result of the last Check; nil without a limit
 	full  atomic.Bool
 }
@@ -76,16 +78,29 @@ func (g *MemoryGuard) Usage() MemoryUsage {
 	return MemoryUsage{Used: u.used, Limit: u.limit, Full: g.full.Load()}
 }
 
+// Trim says that something large was replaced, such as the content of a file. Within two seconds,
+// when no further call has come for one, Run collects the garbage and returns the memory that has
+// become free to the system. The Go runtime by itself would keep it for the next time.
+func (g *MemoryGuard) Trim() { g.trim.Store(true) }
+
 // Run calls Check once a second, with the current limit, until ctx is done.
 func (g *MemoryGuard) Run(ctx context.Context, limit func() MemoryLimit) {
 	tick := time.NewTicker(memoryPoll)
 	defer tick.Stop()
-	pace := newGarbagePace()
+	pace, wanted := newGarbagePace(), false
+	free := g.free
+	if free == nil {
+		free = debug.FreeOSMemory
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			was := wanted
+			if wanted = g.trim.Swap(false); was && !wanted {
+				free()
+			}
 			pace.adjust()
 			g.Check(limit())
 		}

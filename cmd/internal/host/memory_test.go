@@ -1,9 +1,12 @@
 package host
 
 import (
+	"context"
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/zap"
 )
@@ -41,6 +44,30 @@ func TestMemoryGuard(t *testing.T) {
 	if want := []int64{800, 8000, math.MaxInt64}; !slices.Equal(heap, want) {
 		t.Errorf("the runtime was limited to %d, want %d", heap, want)
 	}
+}
+
+// TestTrim: memory is returned to the system once after any number of large files, when no more
+// follow for a second.
+func TestTrim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		freed := 0
+		g := MemoryGuard{Log: zap.NewNop(), free: func() { freed++ }}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go g.Run(ctx, func() MemoryLimit { return MemoryLimit{} })
+		time.Sleep(memoryPoll / 2) // between two polls
+		for second, step := range []struct {
+			calls, freed int
+		}{{0, 0}, {1, 0}, {3, 0}, {0, 0}, {0, 1}, {0, 1}, {1, 1}, {0, 1}, {0, 2}, {0, 2}} {
+			if freed != step.freed {
+				t.Errorf("after %d seconds memory was returned %d times, want %d", second, freed, step.freed)
+			}
+			for range step.calls {
+				g.Trim()
+			}
+			time.Sleep(memoryPoll)
+		}
+	})
 }
 
 func TestReadUsage(t *testing.T) {

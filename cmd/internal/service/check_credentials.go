@@ -64,7 +64,7 @@ func (p *Plan) CheckCredentials(ctx context.Context, c Credentials) (Credentials
 	defer cancel()
 	opened, err := openSources(ctx, p, new(sources), denials, sourceEnv{
 		log: log, observer: observe.New(log, ""), workers: passwordhash.NewWorkers(0),
-		recheck: func() {}, explain: func(text string) string { return text },
+		recheck: func() {}, trim: func() {}, explain: func(text string) string { return text },
 	})
 	if err != nil {
 		return CredentialsAnswer{}, err

@@ -52,8 +52,22 @@ type sourceEnv struct {
 	workers *passwordhash.Workers
 	// recheck asks again about the live sessions that are rechecked at all.
 	recheck func()
+	// trim has memory returned to the system that has become free.
+	trim func()
 	// explain adds to the text of an error how the sandbox may have caused it.
 	explain func(text string) string
+}
+
+// manyEntries is the number of entries from which on it is worth a collection of the garbage to
+// return the memory that was used while they were read.
+const manyEntries = 100_000
+
+// fileRead is called after a version of a file was read, in effect or not. The file in effect has
+// that many entries.
+func (e sourceEnv) fileRead(entries int) {
+	if entries >= manyEntries {
+		e.trim()
+	}
 }
 
 // A local source answers from memory, so it is also asked about tokens from addresses that have

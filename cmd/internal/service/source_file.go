@@ -96,6 +96,7 @@ func (f *fileSource) report(to *admin.Status) {
 
 // logReload logs and counts the result of reading a version of the file.
 func (f *fileSource) logReload(r tokenfile.Reload) {
+	f.env.fileRead(r.Entries)
 	log, path := f.env.log, zap.String("path", f.path)
 	for _, w := range r.Warnings {
 		log.Warn("token file", path, zap.String("warning", w))

@@ -101,6 +101,7 @@ func (p *passwdSource) report(to *admin.Status) {
 
 // logReload logs and counts what became of a version of the file.
 func (p *passwdSource) logReload(r passwdfile.Reload) {
+	p.env.fileRead(r.Entries)
 	log, path := p.env.log, zap.String("path", p.config.Path)
 	p.env.observer.TokenFileReloaded(r.Err == nil)
 	if r.Err != nil {

@@ -294,5 +294,5 @@ func (x *usedSource) locate(c *config.Config, i int, err error) error {
 
 // sourceEnv returns the part of the service that the sources of s may use.
 func (s *Service) sourceEnv() sourceEnv {
-	return sourceEnv{log: s.Log, observer: s.observer, workers: s.workers, recheck: s.recheckSoon, explain: s.explain}
+	return sourceEnv{log: s.Log, observer: s.observer, workers: s.workers, recheck: s.recheckSoon, trim: s.memory.Trim, explain: s.explain}
 }
