@@ -91,6 +91,7 @@
 //	crash                  what was acknowledged is kept when the process is killed
 //	restart                restarts under systemd and with two processes lose no connection
 //	notify                 the reports to systemd
+//	events                 a service that was down gets the events of devices
 //
 // The repository:
 //

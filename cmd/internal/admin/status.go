@@ -22,6 +22,7 @@ type Status struct {
 	Presence      PresenceStatus  `json:"presence"`
 	Memory        MemoryStatus    `json:"memory"`
 	Telemetry     *StoreStatus    `json:"telemetry,omitempty"` // nil without the bundled broker
+	Hooks         *HooksStatus    `json:"hooks,omitempty"`
 	Config        ConfigStatus    `json:"config"`
 	LastReload    *ReloadStatus   `json:"last_reload,omitempty"`
 }
@@ -31,6 +32,20 @@ type PresenceStatus struct {
 	Store string `json:"store"` // the file
 	// Error says why nothing is recorded.
 	Error string `json:"error,omitempty"`
+}
+
+// HooksStatus describes the delivery of events.
+type HooksStatus struct {
+	Receiver string   `json:"receiver"` // its host
+	Events   []string `json:"events"`
+	// Queued is how many events wait. The others are counted since the start.
+	Queued        int        `json:"queued"`
+	Delivered     uint64     `json:"delivered"`
+	Dropped       uint64     `json:"dropped"`  // because there was no room
+	Rejected      uint64     `json:"rejected"` // by the receiver
+	LastDelivered *time.Time `json:"last_delivered,omitempty"`
+	// LastError is why the last request failed, empty if it did not.
+	LastError string `json:"last_error,omitempty"`
 }
 
 // ConfigStatus describes the configuration in force.

@@ -28,6 +28,7 @@ func (c *checker) all() {
 	c.upstream()
 	c.telemetry()
 	c.replicas()
+	c.hooks()
 	c.dataFiles()
 }
 
@@ -295,6 +296,22 @@ func (c *checker) busInDatabase(path string, r Replicas) {
 
 // maxReplicaName is the length of the longest name of a replica, in bytes.
 const maxReplicaName = 64
+
+// hooks reports keys that have no effect, and requests that nothing would sign.
+func (c *checker) hooks() {
+	const path = "hooks"
+	h := c.Hooks
+	c.pair(path+".tls", h.TLS.Certificate, h.TLS.Key)
+	switch {
+	case c.report.FaultyWithin(path):
+	case h.URL == "" && (h.SecretFile != "" || h.TLS != (UpstreamTLS{})):
+		c.report.Fault(path+".url", "is missing, so that the other keys of this section have no effect; write the URL of the service, or remove them")
+	case h.URL != "" && h.SecretFile == "":
+		c.report.Fault(path+".secret_file", "is missing; name a file with a secret of 32 bytes or more that the service knows too")
+	case h.TLS != (UpstreamTLS{}) && !strings.HasPrefix(h.URL, "https://"):
+		c.report.Fault(path+".tls", "is set but the url does not begin with https://; remove the section")
+	}
+}
 
 // dataFiles reports files that the proxy would write for two purposes.
 func (c *checker) dataFiles() {

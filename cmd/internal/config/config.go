@@ -24,6 +24,7 @@ type Config struct {
 	Shutdown  Shutdown   `yaml:"shutdown"`
 	Telemetry Telemetry  `yaml:"telemetry"`
 	Replicas  Replicas   `yaml:"replicas"`
+	Hooks     Hooks      `yaml:"hooks"`
 	Sandbox   string     `yaml:"sandbox" default:"auto" oneof:"auto|off" required:"true" doc:"drop the right to use files that the process does not need, where the system supports it (Linux, Landlock)"`
 
 	// Origins says where the values were set. Its Files do not include certificates, which are
@@ -335,6 +336,14 @@ type Telemetry struct {
 type Postgres struct {
 	DSNFile     string `yaml:"dsn_file" type:"path" required:"true" doc:"file with the connection string of the PostgreSQL database that stores telemetry, read at each connect"`
 	Connections int    `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections that write; as many again are opened for readers when they are needed"`
+}
+
+// Hooks configures the service that is told when devices connect and disconnect.
+type Hooks struct {
+	URL        string      `yaml:"url" type:"receiver" doc:"service that gets an HTTP request with events of devices, http:// or https://; none when empty"`
+	SecretFile string      `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that the requests are signed with"`
+	Events     []string    `yaml:"events" default:"[connected, disconnected, refused]" oneof:"connected|disconnected|refused" min:"1" doc:"events that it gets"`
+	TLS        UpstreamTLS `yaml:"tls"`
 }
 
 // Replicas connects this proxy to the others of an installation.

@@ -101,6 +101,7 @@ func embedded(data string) *Config {
 		Log:       Log{Level: "info", LinesPerSecond: 10},
 		Shutdown:  Shutdown{Delay: none, Drain: 30 * time.Second, Spread: 10 * time.Second},
 		Replicas:  Replicas{Bus: "none", Topic: "mqtt-auth-proxy/bus"},
+		Hooks:     Hooks{Events: []string{"connected", "disconnected", "refused"}},
 		Sandbox:   "auto",
 		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20},
 	}
@@ -220,7 +221,9 @@ func full(work string) *Config {
 		Log:      Log{Level: "debug", Format: "console", Sessions: true, LinesPerSecond: 50},
 		Shutdown: Shutdown{Delay: 5 * time.Second, Drain: none, Spread: time.Minute},
 		Replicas: Replicas{Bus: "mqtt", SecretFile: at("bus-secret"), Topic: "proxies/bus", Name: "proxy-1", Username: "proxy", PasswordFile: at("bus-password")},
-		Sandbox:  "off",
+		Hooks: Hooks{URL: "https://fleet.example/mqtt", SecretFile: at("hook-secret"), Events: []string{"refused", "connected"},
+			TLS: UpstreamTLS{CA: at("hook-ca.pem"), Certificate: at("hook-client.pem"), Key: at("hook-client-key.pem"), ServerName: "fleet.example"}},
+		Sandbox: "off",
 		Telemetry: Telemetry{Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, StrictJSON: true,
 			Postgres: &Postgres{DSNFile: at("database"), Connections: 7}},
 	}

@@ -208,6 +208,15 @@ replicas:
   username: '' # default
   password_file: '' # default
   dsn_file: '' # default
+hooks:
+  url: '' # default
+  secret_file: '' # default
+  events: [connected, disconnected, refused] # default
+  tls:
+    ca: '' # default
+    certificate: '' # default
+    key: '' # default
+    server_name: '' # default
 sandbox: auto # default
 `
 	if diff := cmp.Diff(want, string(text)); diff != "" {

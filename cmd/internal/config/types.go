@@ -17,14 +17,15 @@ import (
 // types are the types for type tags in this package, in addition to those of package schema.
 func types() map[string]schema.Type {
 	return map[string]schema.Type{
-		"address": text(checkListen),  // host:port, or systemd:NAME
-		"header":  text(checkHeader),  // Name: value
-		"host":    text(checkHost),    // a name or an IP address
-		"memory":  parseMemory,        // auto, off or a size
-		"network": text(checkNetwork), // address/bits
-		"origin":  text(checkOrigin),  // of a web page or an app
-		"pair":    text(checkPair),    // name=value
-		"server":  text(checkServer),  // bundled, or the address of a broker
+		"address":  text(checkListen),   // host:port, or systemd:NAME
+		"header":   text(checkHeader),   // Name: value
+		"host":     text(checkHost),     // a name or an IP address
+		"memory":   parseMemory,         // auto, off or a size
+		"network":  text(checkNetwork),  // address/bits
+		"origin":   text(checkOrigin),   // of a web page or an app
+		"pair":     text(checkPair),     // name=value
+		"receiver": text(checkReceiver), // the URL of a service
+		"server":   text(checkServer),   // bundled, or the address of a broker
 	}
 }
 
@@ -39,6 +40,21 @@ const inherited = "systemd:"
 // Inherited returns the name of the systemd socket in a listener's address. It returns false
 // for an ordinary address.
 func Inherited(address string) (name string, ok bool) { return strings.CutPrefix(address, inherited) }
+
+// checkReceiver accepts the URL of a service that gets events, or nothing.
+func checkReceiver(address string) error {
+	if address == "" {
+		return nil
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Fragment != "":
+		return fmt.Errorf("%s is not the URL of a service; write one such as https://fleet.example/mqtt", schema.Quote(address))
+	case u.User != nil:
+		return errors.New("has a user name or a password in the URL; remove it, since the requests are signed")
+	}
+	return nil
+}
 
 // checkListen accepts an address to listen on.
 func checkListen(address string) error {

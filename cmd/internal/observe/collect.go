@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/hooks"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
@@ -30,6 +31,7 @@ type State struct {
 	Bundled      func() (b Bundled, ok bool)  // false if there is no bundled broker
 	Replicas     func() (r Replicas, ok bool) // false without a bus
 	Presence     func() Presence
+	Hooks        func() (s hooks.Stats, ok bool) // false without a receiver
 }
 
 // Presence describes the records of when devices were seen.
@@ -153,6 +155,11 @@ func (s State) collect(e emitter) {
 	if s.Presence != nil {
 		e.presence(s.Presence())
 	}
+	if s.Hooks != nil {
+		if st, ok := s.Hooks(); ok {
+			e.hooks(st)
+		}
+	}
 	if s.Bundled != nil {
 		if b, ok := s.Bundled(); ok {
 			e.bundledBroker(b.Broker)
@@ -181,6 +188,16 @@ func (e emitter) presence(p Presence) {
 	e.flag("presence_recorded", "1 if it is recorded when devices were seen, 0 while state.db cannot be written. Devices are served either way.", p.Recorded)
 	e.gauge("presence_pending", "Devices whose record waits to be written.", float64(p.Pending))
 	e.count("presence_lost_total", "Records of devices and tokens seen that were lost because they could not be written for too long.", float64(p.Lost))
+}
+
+func (e emitter) hooks(s hooks.Stats) {
+	const lost = "Events that did not reach the receiver, by cause: dropped (there was no room for them) or rejected (the receiver refused them)."
+	e.flag("hooks_working", "1 if the last request to the receiver of events succeeded, 0 if it failed.", s.Fault == nil)
+	e.gauge("hooks_queued", "Events that wait for the receiver.", float64(s.Queued))
+	e.count("hooks_delivered_total", "Events that the receiver has taken.", float64(s.Delivered))
+	e.count("hooks_lost_total", lost, float64(s.Dropped), "cause", "dropped")
+	e.count("hooks_lost_total", lost, float64(s.Rejected), "cause", "rejected")
+	e.count("hooks_failures_total", "Requests that the receiver did not answer with 2xx.", float64(s.Failures))
 }
 
 func (e emitter) memory(u host.MemoryUsage) {

@@ -58,7 +58,7 @@ func (r *Recorder) Devices(ctx context.Context, q Query) (Page, error) {
 	}
 	open := r.store.Load()
 	if open == nil {
-		return Page{}, fmt.Errorf("%w: %w", ErrUnavailable, r.Fault())
+		return Page{}, fmt.Errorf("%w: %w", ErrUnavailable, *r.fault.Load())
 	}
 	now := time.Now()
 	found, next, err := r.find(ctx, open, q)
@@ -226,7 +226,7 @@ func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 func (r *Recorder) TokensSeen(ctx context.Context, ids []string) (map[string]time.Time, error) {
 	open := r.store.Load()
 	if open == nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, r.Fault())
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, *r.fault.Load())
 	}
 	seen, err := open.tokens(ctx, ids)
 	if err != nil {

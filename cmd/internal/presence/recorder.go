@@ -145,8 +145,13 @@ func (r *Recorder) Stats() Stats {
 	return Stats{Pending: len(r.pending.devices) + len(r.writing.devices), Lost: r.lost}
 }
 
-// Fault returns why nothing can be recorded, or nil.
-func (r *Recorder) Fault() error { return *r.fault.Load() }
+// Fault returns why nothing can be recorded. It is nil if that is not known yet.
+func (r *Recorder) Fault() error {
+	if err := *r.fault.Load(); !errors.Is(err, errNotOpen) {
+		return err
+	}
+	return nil
+}
 
 // sighting says that a device was seen. Times are in milliseconds since 1970.
 type sighting struct {

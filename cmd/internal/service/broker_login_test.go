@@ -14,7 +14,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/hooks"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
@@ -35,7 +37,7 @@ func newLoginRig(t *testing.T, username string) *loginRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &loginRig{Service: &Service{Process: Process{Log: log}, login: newBrokerLogin()}}
+	r := &loginRig{Service: &Service{Process: Process{Log: log}, login: newBrokerLogin(), presence: presence.New(presence.Options{}), hooks: hooks.New(nil)}}
 	server, err := upstream.ParseServer("tcp://broker:1883")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/hooks"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
@@ -30,7 +31,8 @@ type generation struct {
 	upstream  *brokers // nil with the bundled broker
 	policy    *proxy.Policy
 
-	credentials *credentials // for the brokers
+	credentials *credentials  // for the brokers
+	hooks       *hooks.Target // nil if events go nowhere
 }
 
 // emptyGeneration is in force before the first one.
@@ -94,6 +96,9 @@ func (s *Service) openBehind(ctx context.Context, g *generation, p *Plan, old *g
 	if g.upstream, err = openUpstream(p, old, s.poolTrace()); err != nil {
 		return err
 	}
+	if g.hooks, err = hookTarget(p.Config, s.Version, g.inputs); err != nil {
+		return err
+	}
 	g.credentials = p.credentials
 	g.policy = s.newPolicy(p, g.sources, g.upstream)
 	maps.Copy(g.inputs, g.admin.inputs)
@@ -135,6 +140,7 @@ func (s *Service) install(g *generation) error {
 	s.setLevel(g.config.Log.Level)
 	s.Log.SetRate(g.config.Log.LinesPerSecond)
 	s.observer.LogSessions(g.config.Log.Sessions)
+	s.hooks.Set(g.hooks)
 	s.observer.Refusals().SetLimit(g.config.Admin.Refusals)
 	for _, l := range g.listeners {
 		s.observer.Expect(l.config.Name)

@@ -42,6 +42,12 @@ func (s *Service) degraded() (all []string) {
 	if refused, suspicion := s.login.state(); refused == nil && suspicion != nil {
 		all = append(all, "the broker refuses the credentials of a device: "+printable(suspicion))
 	}
+	if fault := s.presence.Fault(); fault != nil {
+		all = append(all, "first and last seen are not recorded: "+printable(fault))
+	}
+	if fault := s.hooks.Stats().Fault; fault != nil {
+		all = append(all, "the receiver of events does not take them: "+printable(fault))
+	}
 	return all
 }
 

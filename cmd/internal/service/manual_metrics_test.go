@@ -52,6 +52,7 @@ admin: {address: "127.0.0.1:0"}
 auth: {sources: [{file: {path: %q}}, {passwd: {path: %q, format: htpasswd}}, {postgres: {dsn_file: %q, query: "SELECT subject FROM devices WHERE token = @token_sha256", notify: tokens}}]}
 upstream: {servers: ["tcp://127.0.0.1:1"], connect_timeout: 100ms}
 replicas: {bus: mqtt, secret_file: %q}
+hooks: {url: "http://127.0.0.1:1/", secret_file: %[4]q}
 `, emptyTokenFile(t), htpasswd(t, "pump-7"), dsn, secret),
 	} {
 		s, _ := startService(t, yaml)

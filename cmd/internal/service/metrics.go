@@ -34,6 +34,7 @@ func (s *Service) metricState() observe.State {
 		Bundled:  s.bundledState,
 		Replicas: s.replicasState,
 		Presence: s.presenceState,
+		Hooks:    s.hooksState,
 	}
 }
 

@@ -53,7 +53,7 @@ func proxyName(c *config.Config) string {
 }
 
 // presenceCloseTimeout is how long the last records may take.
-const presenceCloseTimeout = 5 * time.Second
+const presenceCloseTimeout = 3 * time.Second
 
 // closePresence writes the last records.
 func (s *Service) closePresence() {

@@ -29,6 +29,7 @@ func (p *Plan) Probe() error {
 	p.probeSources(report)
 	p.probeAdmin(report)
 	p.probeReplicas(report)
+	p.probeHooks(report)
 	p.probeData(report)
 	if p.servers != nil {
 		_, err := newBrokers(p, pool.Trace{}, nil)
@@ -81,6 +82,16 @@ func (p *Plan) probeReplicas(report func(key string, err error)) {
 	report("replicas.password_file", err)
 	_, err = busDatabase(p.Replicas.DSNFile)
 	report("replicas.dsn_file", err)
+}
+
+func (p *Plan) probeHooks(report func(key string, err error)) {
+	if p.Hooks.URL == "" {
+		return
+	}
+	_, err := sharedSecret(p.Hooks.SecretFile)
+	report("hooks.secret_file", err)
+	_, err = clientTLS(p.Hooks.TLS, inputs{})
+	report("hooks.tls", err)
 }
 
 // probeData reads the files that the proxy itself has written to the data directory.

@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/hooks"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
@@ -43,6 +44,7 @@ type Service struct {
 	denials     *denylist.List
 	replicas    *replicas.Replicas // nil without a bus
 	presence    *presence.Recorder
+	hooks       *hooks.Sender
 	workers     *passwordhash.Workers
 	login       *brokerLogin
 	clientIDKey []byte
@@ -102,6 +104,7 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 		s.background(ctx, "replicas", s.replicas.Run)
 	}
 	s.background(ctx, "presence", s.presence.Run)
+	s.background(ctx, "hooks", s.hooks.Run)
 	s.background(ctx, "history", s.recordHistory)
 	s.background(ctx, "page", s.page.Run)
 	s.background(ctx, "broker login", func(ctx context.Context) { s.login.run(ctx, s) })
@@ -135,6 +138,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 		return err
 	}
 	s.openPresence()
+	s.hooks = s.newHooks()
 	s.openServer()
 	s.memory.Check(host.MemoryLimit(c.Limits.Memory))
 	first, err := s.prepareFirst(ctx, p)
@@ -154,13 +158,14 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
-	trace.Refused = both(trace.Refused, s.login.refused)
-	trace.Opened = both(both(trace.Opened, s.presence.Opened), s.login.accepted)
+	trace.Refused = both(both(trace.Refused, s.login.refused), s.hooks.Refused)
+	trace.Opened = both(both(both(trace.Opened, s.presence.Opened), s.login.accepted), s.hooks.Opened)
 	trace.Renewed = both(trace.Renewed, s.presence.Renewed)
 	closed := trace.Closed
 	trace.Closed = func(c *proxy.Client, e proxy.End) {
 		closed(c, e)
 		s.presence.Closed(c, e)
+		s.hooks.Closed(c, e)
 	}
 	s.server = &proxy.Server{Trace: trace}
 }
@@ -193,6 +198,9 @@ func (s *Service) Close() {
 	}
 	s.current.Load().retire(emptyGeneration())
 	s.goroutines.Wait()
+	if s.hooks != nil {
+		s.closeHooks()
+	}
 	if s.presence != nil {
 		s.closePresence()
 	}

@@ -28,6 +28,7 @@ func (s *Service) status() admin.Status {
 	if s.bundled != nil {
 		st.Telemetry = &admin.StoreStatus{Error: textOf(s.bundled.store.Writable()), Bytes: s.bundled.store.Stats().DatabaseBytes}
 	}
+	st.Hooks = s.hooksStatus()
 	open := s.server.Stats()
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()

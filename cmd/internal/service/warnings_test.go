@@ -146,6 +146,7 @@ func TestEveryFileIsSecretOrPublic(t *testing.T) {
 		"auth.sources[].jwt.tls.ca": true, "auth.sources[].jwt.tls.certificate": true,
 		"auth.sources[].jwt.jwks_file": true, "auth.sources[].jwt.public_key_file": true,
 		"upstream.tls.ca": true, "upstream.tls.certificate": true,
+		"hooks.tls.ca": true, "hooks.tls.certificate": true,
 		// Packages check the mode of these themselves, or make them.
 		"auth.sources[].file.path": true, "upstream.password_file": true, "upstream.health.password_file": true,
 		"data": true, "telemetry.path": true,
