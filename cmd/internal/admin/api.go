@@ -9,7 +9,9 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -113,6 +115,10 @@ const (
 // sessions lists the sessions with the subject and client_id of the query.
 func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
+	if err := checkParameters(q, "subject", "client_id", "limit"); err != nil {
+		problem.Write(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	limit, err := limitOf(q)
 	if err != nil {
 		problem.Write(w, http.StatusBadRequest, err.Error())
@@ -128,6 +134,17 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	writeJSON(w, found)
+}
+
+// checkParameters returns an error if q has others, or one of them twice: what is passed over would
+// select more than was asked for.
+func checkParameters(q url.Values, names ...string) error {
+	for name, values := range q {
+		if !slices.Contains(names, name) || len(values) > 1 {
+			return errors.New("the parameters are " + strings.Join(names, ", ") + ", each at most once")
+		}
+	}
+	return nil
 }
 
 // limitOf returns how many entries a list may have.

@@ -123,9 +123,9 @@ func TestSessionsAreListedAndFiltered(t *testing.T) {
 			t.Errorf("%s: total %d, ids %v", tt.query, got.Total, ids)
 		}
 	}
-	for _, bad := range []string{"0", "-1", "x", "10001"} {
-		if status, _ := call(h, "GET", "/v1/sessions?limit="+bad, ""); status != 400 {
-			t.Errorf("limit %s: status %d", bad, status)
+	for _, bad := range []string{"limit=0", "limit=-1", "limit=x", "limit=10001", "offset=5", "subject=a&subject=b"} {
+		if status, _ := call(h, "GET", "/v1/sessions?"+bad, ""); status != 400 {
+			t.Errorf("%s: status %d", bad, status)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,11 +35,8 @@ func (a *API) refusals(w http.ResponseWriter, r *http.Request) {
 // RefusalFilter returns the filter of a query such as that of GET /v1/refusals. Parameters that
 // are empty select all. Its error is for the client.
 func RefusalFilter(q url.Values, now time.Time) (refusals.Filter, error) {
-	parameters := []string{"subject", "client_id", "address", "reason", "since", "limit", "before"}
-	for name, values := range q {
-		if !slices.Contains(parameters, name) || len(values) > 1 {
-			return refusals.Filter{}, errors.New("the parameters are " + strings.Join(parameters, ", ") + ", each at most once")
-		}
+	if err := checkParameters(q, "subject", "client_id", "address", "reason", "since", "limit", "before"); err != nil {
+		return refusals.Filter{}, err
 	}
 	f := refusals.Filter{Subject: q.Get("subject"), ClientID: q.Get("client_id"), Reason: proxy.Reason(q.Get("reason"))}
 	var err error

@@ -118,7 +118,7 @@ func TestWarnings(t *testing.T) {
 	}
 	write("proxy.yaml", `
 listeners: [{address: ":1883"}, {address: ":8884", proxy_protocol: {trusted: [10.0.0.0/8]}}, {address: ":8883", tls: {certificate: a.pem, key: a-key.pem}}]
-admin: {push_secret_file: push}
+admin: {address: ":9883", push_secret_file: push}
 `, 0o600)
 	write("a.pem", "x", 0o644)
 	write("a-key.pem", "x", 0o644)
@@ -131,7 +131,7 @@ admin: {push_secret_file: push}
 	for _, w := range warnings(c) {
 		got = append(got, w.Key)
 	}
-	if want := []string{"listeners[0].address", "listeners[2].tls.key"}; !slices.Equal(got, want) {
+	if want := []string{"listeners[0].address", "admin.address", "listeners[2].tls.key"}; !slices.Equal(got, want) {
 		t.Errorf("warned about %q, want %q", got, want)
 	}
 }
