@@ -26,6 +26,7 @@
 //	commands               the commands token, check and version, and mistakes on the command line
 //	token_file             edits of the token file of every kind, and a mistake in one
 //	password_file          the files of mosquitto_passwd and htpasswd, and guessed passwords
+//	growing                one token through all steps of the manual's page about growing
 //	migration              credentials of other programs, as the manual's page about them says
 //	database               tokens and passwords in PostgreSQL, also through PgBouncer, and its outages
 //	database_notify        tokens withdrawn in PostgreSQL end their sessions on all replicas
