@@ -77,7 +77,7 @@ type row struct {
 // without its texts: its parts, its share of the maps, and a party of its own.
 const (
 	averageBytes = 1024
-	rowBytes     = 640
+	rowBytes     = 768
 )
 
 // New returns a Store for at most limit rows, which take limit times 1 KiB of memory at most. With
