@@ -163,12 +163,16 @@ func (p *program) call(ctx context.Context, method, path string, into any) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, method, "http://"+reachable(c.Admin.Address)+path, nil)
+	client, scheme, err := adminClient(c)
+	if err != nil {
+		return err
+	}
+	r, err := http.NewRequestWithContext(ctx, method, scheme+"://"+reachable(c.Admin.Address)+path, nil)
 	if err != nil {
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+token)
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		return fmt.Errorf("no answer from the admin side at %s: %w; is the proxy running?", c.Admin.Address, errors.Unwrap(err))
 	}

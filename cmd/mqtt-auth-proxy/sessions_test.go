@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -12,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/certtest"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/observe"
@@ -58,9 +61,31 @@ func TestSessionsCommandListsAndKicks(t *testing.T) {
 	}
 }
 
-// serveOne runs a service with one token until the test ends. It returns where each
-// listener is, by name.
-func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
+// TestCommandsTrustTheAdminSidesOwnCertificate: and no other, to which they send no token.
+func TestCommandsTrustTheAdminSidesOwnCertificate(t *testing.T) {
+	addrs, data, _ := serveOne(t, "tls: {auto: true}")
+	run := func() error {
+		p := &program{stdout: io.Discard, stderr: io.Discard, environ: []string{"MQTT_AUTH_PROXY_ADMIN_ADDRESS=" + addrs["admin"]}}
+		root := p.rootCommand()
+		root.SetArgs([]string{"sessions", "list", "--config", filepath.Join(data, "proxy.yaml")})
+		return root.ExecuteContext(t.Context())
+	}
+	if err := run(); err != nil {
+		t.Error(err)
+	}
+	path := filepath.Join(data, "tls", "server.pem")
+	other := certtest.SelfSigned(&x509.Certificate{DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	if err := os.WriteFile(path, other.PEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := run(); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("another certificate: %v", err)
+	}
+}
+
+// serveOne runs a service with one token until the test ends, with further keys of the section
+// admin. It returns where each listener is, by name.
+func serveOne(t *testing.T, admin ...string) (addrs map[string]string, data, token string) {
 	t.Helper()
 	data = t.TempDir()
 	made, err := tokenfile.Create(filepath.Join(data, "tokens.jsonl"), tokenfile.CreateOptions{Name: "pump"})
@@ -68,7 +93,7 @@ func serveOne(t *testing.T) (addrs map[string]string, data, token string) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(data, "proxy.yaml")
-	text := "data: " + data + "\nlisteners: [{address: \"127.0.0.1:0\"}]\nadmin: {address: \"127.0.0.1:0\"}\nsandbox: off\n"
+	text := "data: " + data + "\nlisteners: [{address: \"127.0.0.1:0\"}]\nadmin: {" + strings.Join(append(admin, "address: \"127.0.0.1:0\""), ", ") + "}\nsandbox: off\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

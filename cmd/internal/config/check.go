@@ -45,19 +45,14 @@ func (c *checker) listeners() {
 		c.webSocket(path+".websocket", l.WebSocket)
 	}
 	c.address("admin.address", c.Admin.Address, len(c.Listeners))
+	if t := c.Admin.TLS; t != nil {
+		c.ownCertificate("admin.tls", t.Auto, t.Certificate, t.Key)
+	}
 }
 
 func (c *checker) listenerTLS(path string, t *ListenerTLS) {
-	files := t.Certificate != "" || t.Key != ""
-	switch {
-	case c.report.Misspelled(path) || c.report.Faulty(path, path+".auto", path+".certificate", path+".key"):
-	case t.Auto && files:
-		c.report.Fault(path+".auto", "makes the proxy's own certificate and is set together with certificate or key; keep one of the two")
-	case t.Auto:
-	case !files && len(t.Certificates) == 0:
-		c.report.Fault(path, "has no certificate; set certificate and key, or auto: true for one from the proxy's own CA")
-	default:
-		c.pair(path, t.Certificate, t.Key)
+	if t.Auto || t.Certificate != "" || t.Key != "" || len(t.Certificates) == 0 {
+		c.ownCertificate(path, t.Auto, t.Certificate, t.Key)
 	}
 	if t.Compatibility && t.MinVersion == "1.3" {
 		c.report.Fault(path+".compatibility", "is about TLS 1.2, which min_version excludes; remove one of the two")
@@ -70,6 +65,21 @@ func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 		c.report.Fault(path+".client_ca", "has no effect without client_auth; set client_auth to request or require")
 	case t.ClientCRL != "" && t.ClientCA == "":
 		c.report.Fault(path+".client_crl", "has no effect without client_ca, whose CAs have to sign it")
+	}
+}
+
+// ownCertificate reports a server that has no certificate, or two kinds of them.
+func (c *checker) ownCertificate(path string, auto bool, certificate, key string) {
+	files := certificate != "" || key != ""
+	switch {
+	case c.report.Misspelled(path) || c.report.Faulty(path, path+".auto", path+".certificate", path+".key"):
+	case auto && files:
+		c.report.Fault(path+".auto", "makes the proxy's own certificate and is set together with certificate or key; keep one of the two")
+	case auto:
+	case !files:
+		c.report.Fault(path, "has no certificate; set certificate and key, or auto: true for one from the proxy's own CA")
+	default:
+		c.pair(path, certificate, key)
 	}
 }
 

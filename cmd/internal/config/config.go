@@ -272,13 +272,22 @@ type UpstreamTLS struct {
 
 // Admin configures the listener for probes, metrics, and the admin API.
 type Admin struct {
-	Address          string   `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
-	TokenFile        string   `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the token of the role operate, which may do everything; made on first start"`
-	ReadTokenFile    string   `yaml:"read_token_file" type:"data path" default:"admin-read-token" doc:"file with the token of the role read, which sees status, sessions, refusals, telemetry and metrics, and changes nothing; made on first start; no such role when empty"`
-	MetricsTokenFile string   `yaml:"metrics_token_file" type:"data path" default:"admin-metrics-token" doc:"file with the token of the role metrics, which reads /metrics alone; made on first start; no such role when empty"`
-	Hosts            []string `yaml:"hosts" type:"host" doc:"further names by which browsers may reach the admin side, and may sign in even without tls"`
-	Refusals         int      `yaml:"refusals" default:"10000" min:"0" max:"100000" zero:"none" doc:"refusals that are kept in memory, see GET /v1/refusals; each takes up to 1 KiB"`
-	PushSecretFile   string   `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; when empty no such revocation is accepted"`
+	Address          string    `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
+	TokenFile        string    `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the token of the role operate, which may do everything; made on first start"`
+	ReadTokenFile    string    `yaml:"read_token_file" type:"data path" default:"admin-read-token" doc:"file with the token of the role read, which sees status, sessions, refusals, telemetry and metrics, and changes nothing; made on first start; no such role when empty"`
+	MetricsTokenFile string    `yaml:"metrics_token_file" type:"data path" default:"admin-metrics-token" doc:"file with the token of the role metrics, which reads /metrics alone; made on first start; no such role when empty"`
+	TLS              *AdminTLS `yaml:"tls"`
+	Hosts            []string  `yaml:"hosts" type:"host" doc:"further names by which browsers may reach the admin side, and may sign in even without tls"`
+	Refusals         int       `yaml:"refusals" default:"10000" min:"0" max:"100000" zero:"none" doc:"refusals that are kept in memory, see GET /v1/refusals; each takes up to 1 KiB"`
+	PushSecretFile   string    `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; when empty no such revocation is accepted"`
+}
+
+// AdminTLS configures HTTPS. Either Auto is set, or Certificate and Key are.
+type AdminTLS struct {
+	Auto        bool   `yaml:"auto" default:"false" doc:"use a certificate of the proxy's own CA, as listeners[].tls.auto does"`
+	Certificate string `yaml:"certificate" type:"path" doc:"PEM file with the certificate chain, the server's own first"`
+	Key         string `yaml:"key" type:"path" doc:"PEM file with the private key"`
+	MinVersion  string `yaml:"min_version" default:"1.2" oneof:"1.2|1.3" required:"true" doc:"lowest TLS version accepted"`
 }
 
 // Log configures the log of the program.

@@ -216,6 +216,7 @@ func full(work string) *Config {
 		},
 		Admin: Admin{
 			Address: ":9000", TokenFile: at("state/token-of-the-admin"), ReadTokenFile: at("state/token-of-readers"), MetricsTokenFile: at("state/token-of-prometheus"),
+			TLS:   &AdminTLS{Certificate: at("admin.pem"), Key: at("admin-key.pem"), MinVersion: "1.3"},
 			Hosts: []string{"proxy.example", "192.0.2.7"}, Refusals: 15, PushSecretFile: at("pushed"),
 		},
 		Log:      Log{Level: "debug", Format: "console", Sessions: true, LinesPerSecond: 50},

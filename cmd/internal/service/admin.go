@@ -2,10 +2,13 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
@@ -19,7 +22,8 @@ import (
 // adminSide is the admin part of one configuration. The HTTP server behind it lasts as long as
 // the service.
 type adminSide struct {
-	socket     *socket // nil if there is none
+	socket     *socket       // nil if there is none
+	identity   *certificates // nil without TLS
 	access     admin.Access
 	pushSecret string
 	inputs     inputs // the files of the tokens and the secret
@@ -38,7 +42,10 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 		if err != nil {
 			return adminSide{}, faultAt(c, "admin.address", err)
 		}
-		side.socket = &socket{Listener: inner, label: "admin"}
+		side.socket = &socket{Listener: &securedListener{Listener: inner}, label: "admin"}
+	}
+	if err := side.secure(c, old); err != nil {
+		return side, faultAt(c, "admin.tls", err)
 	}
 	if err := side.readTokens(c, old); err != nil {
 		return side, err
@@ -48,6 +55,72 @@ func openAdmin(c *config.Config, old *generation, bind binder) (side adminSide, 
 		return side, faultAt(c, "admin.push_secret_file", err)
 	}
 	return side, nil
+}
+
+// secure loads the certificate of the admin side, or takes over that of old if the configuration
+// of it is the same.
+func (a *adminSide) secure(c *config.Config, old *generation) (err error) {
+	t := adminTLS(c)
+	switch {
+	case t == nil:
+		return nil
+	case old.admin.identity != nil && *old.config.Admin.TLS == *c.Admin.TLS:
+		a.identity = old.admin.identity
+	default:
+		if a.identity, err = openCertificates(t, ownAuthority(c), []string{"http/1.1"}); err != nil {
+			return err
+		}
+	}
+	a.access.Certificates = a.identity.source.Leaves
+	return nil
+}
+
+// adminTLS returns admin.tls as the section of a listener, or nil.
+func adminTLS(c *config.Config) *config.ListenerTLS {
+	t := c.Admin.TLS
+	if t == nil || c.Admin.Address == "" {
+		return nil
+	}
+	return &config.ListenerTLS{Auto: t.Auto, Certificate: t.Certificate, Key: t.Key, MinVersion: t.MinVersion, ClientAuth: "none"}
+}
+
+// AdminCertificate returns the path of the certificate of the admin side, or "" without TLS.
+func AdminCertificate(c *config.Config) string {
+	switch t := adminTLS(c); {
+	case t == nil:
+		return ""
+	case t.Auto:
+		return ownAuthority(c).Files().Certificate
+	default:
+		return t.Certificate
+	}
+}
+
+// update makes the socket use TLS, or not, for connections accepted from now on.
+func (a *adminSide) update() {
+	if a.socket == nil {
+		return
+	}
+	var config *tls.Config
+	if a.identity != nil {
+		config = a.identity.tls
+	}
+	a.socket.Listener.(*securedListener).config.Store(config)
+}
+
+// securedListener is a listener whose use of TLS may change while it accepts.
+type securedListener struct {
+	net.Listener
+	config atomic.Pointer[tls.Config] // nil without TLS
+}
+
+// Accept implements net.Listener. It does no handshake.
+func (l *securedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if config := l.config.Load(); err == nil && config != nil {
+		return tls.Server(nc, config), nil
+	}
+	return nc, err
 }
 
 // tokenFile is the file with the token of a role of the admin side.

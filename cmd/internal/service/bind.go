@@ -56,7 +56,7 @@ func (g *generation) socketsAt(address string) map[string]net.Listener {
 		add(l.config.Address, l.served().Listener)
 	}
 	if g.admin.socket != nil {
-		add(g.config.Admin.Address, g.admin.socket.Listener)
+		add(g.config.Admin.Address, g.admin.socket.Listener.(*securedListener).Listener)
 	}
 	return found
 }

@@ -21,15 +21,12 @@ const (
 
 // warnOfExpiry logs which certificates and client CAs have expired or will soon expire.
 func (s *Service) warnOfExpiry() {
-	for _, l := range s.current.Load().listeners {
-		if l.identity == nil {
-			continue
+	for _, own := range s.current.Load().identities() {
+		for _, leaf := range own.source.Leaves() {
+			s.warnOf("the server certificate", own.listener, leaf)
 		}
-		for _, leaf := range l.identity.source.Leaves() {
-			s.warnOf("the server certificate", l.config.Name, leaf)
-		}
-		for _, ca := range l.identity.source.ClientCAs() {
-			s.warnOf("a client CA certificate", l.config.Name, ca)
+		for _, ca := range own.source.ClientCAs() {
+			s.warnOf("a client CA certificate", own.listener, ca)
 		}
 	}
 }
@@ -62,9 +59,9 @@ func rsaWarnings(c *config.Config) (all []config.Fault) {
 	return all
 }
 
-// warnOfRSA logs rsaAdvice if l, whose certificate has just been loaded, has an RSA key.
-func (s *Service) warnOfRSA(l *listener) {
-	if l.identity != nil && l.identity.source.RSA() {
-		s.Log.Warn(rsaAdvice, zap.String("listener", l.config.Name))
+// warnOfRSA logs rsaAdvice if a listener, whose certificate has just been loaded, has an RSA key.
+func (s *Service) warnOfRSA(listener string, own *certificates) {
+	if own != nil && own.source.RSA() {
+		s.Log.Warn(rsaAdvice, zap.String("listener", listener))
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/certs"
 )
 
-// certificates is the identity of one TLS listener.
+// certificates is the identity of one TLS listener, or of the admin side.
 type certificates struct {
 	source    *certs.Source
 	authority *certs.Authority // nil if the operator provides the files
@@ -83,14 +83,34 @@ func (c *certificates) refresh(now bool) (changed, pending bool, err error) {
 	return changed, pending, errors.Join(err, loadErr)
 }
 
-// certificatesChanged logs what is new in a listener's identity, and ends the sessions whose
-// client certificates are no longer accepted.
-func (s *Service) certificatesChanged(l *listener, before certs.Version) {
-	source, listener := l.identity.source, zap.String("listener", l.config.Name)
+// identity is the identity of a listener.
+type identity struct {
+	listener string // its name
+	key      string // of its TLS section in the configuration
+	*certificates
+}
+
+// identities returns the identities of all listeners and of the admin side.
+func (g *generation) identities() (all []identity) {
+	for i, l := range g.listeners {
+		if l.identity != nil {
+			all = append(all, identity{l.config.Name, listenerKey(i) + ".tls", l.identity})
+		}
+	}
+	if g.admin.identity != nil {
+		all = append(all, identity{g.admin.socket.label, "admin.tls", g.admin.identity})
+	}
+	return all
+}
+
+// certificatesChanged logs what is new in an identity, and ends the sessions whose client
+// certificates are no longer accepted.
+func (s *Service) certificatesChanged(own identity, before certs.Version) {
+	source, listener := own.source, zap.String("listener", own.listener)
 	now := source.Version()
 	if now.Certificates != before.Certificates {
 		s.Log.Info("new certificate", listener, zap.Time("not_after", source.Leaf().NotAfter))
-		s.warnOfRSA(l)
+		s.warnOfRSA(own.listener, own.certificates)
 	}
 	if now.ClientCA != before.ClientCA {
 		s.Log.Info("new client CA certificates", listener, zap.Int("certificates", len(source.ClientCAs())))

@@ -146,9 +146,10 @@ func (s *Service) install(g *generation) error {
 		s.observer.Expect(l.config.Name)
 		l.update()
 		if was := old.listeners.at(l.config.Address, l.nth); was == nil || was.identity != l.identity {
-			s.warnOfRSA(l)
+			s.warnOfRSA(l.config.Name, l.identity)
 		}
 	}
+	g.admin.update()
 	g.sources.begin(s)
 	g.upstream.begin(old.upstream, s)
 	if old.policy != nil {

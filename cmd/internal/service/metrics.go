@@ -39,15 +39,16 @@ func (s *Service) metricState() observe.State {
 }
 
 // certificateEnds returns when the certificates of each listener expire. If several listeners
-// have the same address and name, the first counts.
+// have the same name, the first counts.
 func (g *generation) certificateEnds() (all []observe.Certificate) {
-	for _, l := range g.listeners {
-		if l.identity != nil && l.nth == 0 {
-			source := l.identity.source
+	seen := map[string]bool{}
+	for _, own := range g.identities() {
+		if !seen[own.listener] {
 			all = append(all, observe.Certificate{
-				Listener: l.config.Name, Server: firstEnd(source.Leaves()), ClientCA: firstEnd(source.ClientCAs()),
+				Listener: own.listener, Server: firstEnd(own.source.Leaves()), ClientCA: firstEnd(own.source.ClientCAs()),
 			})
 		}
+		seen[own.listener] = true
 	}
 	return all
 }

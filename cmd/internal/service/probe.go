@@ -68,6 +68,9 @@ func (p *Plan) probeAdmin(report func(key string, err error)) {
 			report(f.key, err)
 		}
 	}
+	if t := adminTLS(p.Config); t != nil {
+		report("admin.tls", certs.Check(certificateFiles(t)))
+	}
 	_, err := sharedSecret(p.Admin.PushSecretFile)
 	report("admin.push_secret_file", err)
 }

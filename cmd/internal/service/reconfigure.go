@@ -64,19 +64,16 @@ const prepareTimeout = 30 * time.Second
 func (s *Service) refreshCertificates(now bool) (changed, pending bool, err error) {
 	var errs []error
 	in := s.current.Load()
-	for i, l := range in.listeners {
-		if l.identity == nil {
-			continue
-		}
-		before := l.identity.source.Version()
-		renewed, more, err := l.identity.refresh(now)
+	for _, own := range in.identities() {
+		before := own.source.Version()
+		renewed, more, err := own.refresh(now)
 		pending = pending || more
 		if renewed {
 			changed = true
-			s.certificatesChanged(l, before)
+			s.certificatesChanged(own, before)
 		}
 		if err != nil {
-			errs = append(errs, faultAt(in.config, listenerKey(i)+".tls", err))
+			errs = append(errs, faultAt(in.config, own.key, err))
 		}
 	}
 	if in.upstream != nil {

@@ -33,12 +33,10 @@ func (s *Service) status() admin.Status {
 	st.Connections, st.Sessions = open.Connections, open.Sessions
 	st.Denials = s.denials.Len()
 	each(in.sources, func(r reporter) { r.report(&st) })
-	for _, l := range in.listeners {
-		if l.identity != nil {
-			for _, leaf := range l.identity.source.Leaves() {
-				sum := sha256.Sum256(leaf.Raw)
-				st.Certificates = append(st.Certificates, admin.Certificate{Listener: l.config.Name, NotAfter: leaf.NotAfter.UTC(), Fingerprint: hex.EncodeToString(sum[:])})
-			}
+	for _, own := range in.identities() {
+		for _, leaf := range own.source.Leaves() {
+			sum := sha256.Sum256(leaf.Raw)
+			st.Certificates = append(st.Certificates, admin.Certificate{Listener: own.listener, NotAfter: leaf.NotAfter.UTC(), Fingerprint: hex.EncodeToString(sum[:])})
 		}
 	}
 	return st

@@ -19,9 +19,9 @@ import (
 )
 
 // Warnings returns problems that do not prevent a start and should be corrected: those from the
-// config package, plain listeners and an admin side that can be reached over a network, secrets that everyone on the
-// machine may read, notifications through a pooler, too little disk space for telemetry, and
-// certificates with RSA keys.
+// config package, plain listeners and a plain admin side that can be reached over a network, secrets
+// that everyone on the machine may read, notifications through a pooler, too little disk space for
+// telemetry, and certificates with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
 	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c))
 }
@@ -36,9 +36,9 @@ func warnings(c *config.Config) []config.Fault {
 				"is reached from other networks and has no TLS: everyone on the way can read the tokens; set tls, or a loopback or private address"))
 		}
 	}
-	if exposed(c.Admin.Address) {
+	if c.Admin.TLS == nil && exposed(c.Admin.Address) {
 		all = append(all, c.Fault("admin.address",
-			"is reached from other networks and has no TLS: everyone on the way can read the admin token; set a loopback or private address"))
+			"is reached from other networks and has no TLS: everyone on the way can read the tokens of the admin side; set admin.tls, or a loopback or private address"))
 	}
 	paths := c.Paths()
 	for _, key := range slices.Sorted(maps.Keys(paths)) {

@@ -141,7 +141,7 @@ admin: {address: ":9883", push_secret_file: push}
 func TestEveryFileIsSecretOrPublic(t *testing.T) {
 	public := map[string]bool{
 		"listeners[].tls.certificate": true, "listeners[].tls.certificates[].certificate": true,
-		"listeners[].tls.client_ca": true, "listeners[].tls.client_crl": true,
+		"admin.tls.certificate": true, "listeners[].tls.client_ca": true, "listeners[].tls.client_crl": true,
 		"auth.sources[].http.tls.ca": true, "auth.sources[].http.tls.certificate": true,
 		"auth.sources[].jwt.tls.ca": true, "auth.sources[].jwt.tls.certificate": true,
 		"auth.sources[].jwt.jwks_file": true, "auth.sources[].jwt.public_key_file": true,
