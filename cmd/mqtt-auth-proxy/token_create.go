@@ -248,8 +248,8 @@ func givenToken(flag string) (authz.Token, error) {
 	case "":
 		return authz.Token{}, nil
 	case "-":
-		line, err := bufio.NewReader(io.LimitReader(os.Stdin, 64<<10)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
+		line, err := readSecret(os.Stdin, '\n')
+		if err != nil {
 			return authz.Token{}, fmt.Errorf("read the token from stdin: %w", err)
 		}
 		return authz.NewToken(strings.TrimRight(line, "\r\n")), nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,19 @@ import (
 // maxPasswordFile is the size in bytes of the largest file with a password.
 const maxPasswordFile = 64 << 10
 
+// readSecret returns what r has, up to and with the first end byte. A secret that is longer than any
+// is an error, because a part of it would be another secret.
+func readSecret(r io.Reader, end byte) (string, error) {
+	text, err := bufio.NewReader(io.LimitReader(r, maxPasswordFile+1)).ReadString(end)
+	switch {
+	case len(text) > maxPasswordFile:
+		return "", errors.New("longer than 64 KiB")
+	case errors.Is(err, io.EOF):
+		err = nil
+	}
+	return text, err
+}
+
 func passwordFlag(c *cobra.Command, file *string) {
 	c.Flags().StringVar(file, "password-file", "", "`FILE` with the password of the user name; - reads it from stdin")
 }
@@ -26,20 +40,22 @@ func passwordFlag(c *cobra.Command, file *string) {
 // givenPassword returns the password in the file that the flag names, without the line end, or
 // zero without the flag.
 func givenPassword(file string) (authz.Token, error) {
-	var content []byte
+	var content string
 	var err error
 	switch file {
 	case "":
 		return authz.Token{}, nil
 	case "-":
-		content, err = io.ReadAll(io.LimitReader(os.Stdin, maxPasswordFile))
+		content, err = readSecret(os.Stdin, 0) // no password has a NUL
 	default:
-		content, _, err = files.Read(file, maxPasswordFile)
+		var b []byte
+		b, _, err = files.Read(file, maxPasswordFile)
+		content = string(b)
 	}
 	if err != nil {
 		return authz.Token{}, fmt.Errorf("read the password: %w", err)
 	}
-	return authz.NewToken(strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")), nil
+	return authz.NewToken(strings.TrimSuffix(strings.TrimSuffix(content, "\n"), "\r")), nil
 }
 
 // setPassword gives a device another password.
