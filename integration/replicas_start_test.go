@@ -101,13 +101,12 @@ func startReplicas(t *testing.T, b *bus, devices ...string) (all []*harness.Prox
 	for _, device := range devices {
 		tokens = append(tokens, all[0].Token(device))
 	}
-	file := harness.ReadFile(t, all[0].Data, "tokens.jsonl")
 	for i, p := range all {
-		if i > 0 {
+		if i > 0 && len(devices) > 0 {
 			if err := os.MkdirAll(p.Data, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			harness.WriteFile(t, filepath.Join(p.Data, "tokens.jsonl"), file)
+			harness.WriteFile(t, filepath.Join(p.Data, "tokens.jsonl"), harness.ReadFile(t, all[0].Data, "tokens.jsonl"))
 		}
 		p.Start()
 	}

@@ -198,6 +198,37 @@ func TestCutOffReplicaCatchesUp(t *testing.T) {
 	})
 }
 
+// TestReplicaAsksItsSourcesAfterAGap: also about sessions of which no other replica knows anything,
+// and without auth.recheck.
+func TestReplicaAsksItsSourcesAfterAGap(t *testing.T) {
+	b := busOnBroker(t)
+	service := harness.StartTokenService(t, harness.Allow)
+	sections := b.sections
+	b.sections = func(i int) string { return sections(i) + service.Auth() }
+	all, _ := startReplicas(t, b)
+	withdrawn, code := presentToken(t, all[2], 5, "withdrawn")
+	kept, codeOfKept := presentToken(t, all[2], 5, "kept")
+	if code != packets.Success || codeOfKept != packets.Success {
+		t.Fatalf("refused with %v, %v", code, codeOfKept)
+	}
+	b.gate.close()
+	harness.Eventually(t, "the silence of the third proxy", func() bool { return heard(t, all[2]) == 0 })
+	service.Change(func(q harness.Question) harness.Reply {
+		if strings.HasPrefix(q.Token, "withdrawn") {
+			return harness.ReplyJSON(`{"result":"deny","reason_code":"banned"}`)
+		}
+		return harness.Allow(q)
+	})
+	b.gate.open()
+	harness.Eventually(t, "the bus", func() bool { return heard(t, all[2]) == 2 })
+	if code, err := withdrawn.AwaitEnd(harness.Patience); err != nil || code != packets.AdministrativeAction && code != packets.NotAuthorized {
+		t.Errorf("the session of the withdrawn token ended with %v, %v", code, err)
+	}
+	if err := kept.Publish("a", "b"); err != nil {
+		t.Errorf("the other session: %v", err)
+	}
+}
+
 // TestHostileDeviceOnTheBus: a device that reads and writes the topic of the bus learns nothing
 // and can do nothing, and cannot take the client id of a replica.
 func TestHostileDeviceOnTheBus(t *testing.T) {

@@ -127,7 +127,7 @@ type Auth struct {
 	Sources []Source      `yaml:"sources" default:"[{file: {path: tokens.jsonl}}]" min:"1" doc:"token sources, asked in order until one knows the token"`
 	Cache   Cache         `yaml:"cache"`
 	Guard   Guard         `yaml:"guard"`
-	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions; an answer from the last 5s is used again; 0s = never; changes of a token file take effect without it"`
+	Recheck time.Duration `yaml:"recheck" default:"0s" min:"0s" max:"24h" zero:"none" doc:"how often the sources are asked again about the tokens of live sessions; an answer from the last 5s is used again; 0s = never, but once a day with notifications of a database or replicas.bus; changes of a token file take effect without it"`
 }
 
 // Source is one token source: exactly one of its fields is set.

@@ -38,7 +38,7 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 		SessionLimits: sessionLimits(c.Limits.Session),
 
 		Overload:    s.memory.Overload,
-		Recheck:     recheckInterval(c.Auth),
+		Recheck:     recheckInterval(c),
 		ClientIDKey: s.clientIDKey,
 		ACL:         p.acl,
 		Topics:      p.topics,
@@ -52,15 +52,15 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 	return policy
 }
 
-// recheckInterval returns how often the sources are asked again about live sessions. A source
-// that reports changes must be able to ask when it may have missed some, so that its sessions
-// are rechecked once a day at least.
-func recheckInterval(c config.Auth) time.Duration {
+// recheckInterval returns how often the sources are asked again about live sessions. Where changes
+// are reported, by a source or by other replicas, the sources must be asked when reports may have
+// been missed, so that sessions are rechecked once a day at least.
+func recheckInterval(c *config.Config) time.Duration {
 	reports := func(s config.Source) bool { return s.Postgres != nil && channelOf(s.Postgres) != "" }
-	if c.Recheck <= 0 && slices.ContainsFunc(c.Sources, reports) {
+	if c.Auth.Recheck <= 0 && (c.Replicas.Enabled() || slices.ContainsFunc(c.Auth.Sources, reports)) {
 		return 24 * time.Hour
 	}
-	return c.Recheck
+	return c.Auth.Recheck
 }
 
 // sessionLimits turns the config's limits of each session into those of package authz, where
