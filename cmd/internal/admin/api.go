@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
@@ -50,6 +51,13 @@ type API struct {
 	Reload func(context.Context) error
 	// Audit records every change. If it is nil, none is recorded.
 	Audit *Audit
+	// Tokens returns the token sources that can be changed, and TokensSeen is the method of
+	// presence.Recorder. If Tokens is nil, there are none; if TokensSeen is nil, nothing is known.
+	Tokens     func() ([]NamedStore, error)
+	TokensSeen func(ctx context.Context, ids []string) (map[string]time.Time, error)
+
+	once    sync.Once // makes reading
+	reading chan struct{}
 }
 
 func (a *API) routes() []Route {
@@ -64,6 +72,10 @@ func (a *API) routes() []Route {
 		{"DELETE /v1/cache", Operate, http.HandlerFunc(a.clearCaches)},
 		{"POST /v1/reload", Operate, http.HandlerFunc(a.reload)},
 		{"GET /v1/audit", Operate, http.HandlerFunc(a.audit)},
+		{"GET /v1/tokens", Read, http.HandlerFunc(a.listTokens)},
+		{"POST /v1/tokens", Operate, http.HandlerFunc(a.createToken)},
+		{"POST /v1/tokens/rotate", Operate, http.HandlerFunc(a.rotateToken)},
+		{"POST /v1/tokens/{change}", Operate, http.HandlerFunc(a.changeTokens)},
 	}
 }
 

@@ -18,9 +18,17 @@ const maxForm = 64 << 10
 type change struct {
 	path string
 	// ask returns what the confirmation shows.
-	ask func(form url.Values) (confirmation, error)
-	// do makes the change and returns where the browser goes next.
-	do func(r *http.Request) (next string, err error)
+	ask func(r *http.Request) (confirmation, error)
+	// do makes the change.
+	do func(r *http.Request) (result, error)
+}
+
+// result is what a browser gets after a change: it goes to the path next or, if that is empty, is
+// shown data with a template.
+type result struct {
+	next            string
+	template, title string
+	data            any
 }
 
 // confirmation is what a page shows that asks for confirmation.
@@ -29,8 +37,17 @@ type confirmation struct {
 	Text    []string // paragraphs
 	Fields  []field  // hidden
 	Choices []choice
+	Inputs  []input
 	Button  string
+	Mild    bool   // nothing is lost by the change
 	Back    string // where those go who change their minds
+}
+
+// input is a field of a form, a choice if it has options.
+type input struct {
+	Name, Label, Value, Note string
+	Required                 bool
+	Options                  []choice
 }
 
 // field is a hidden field of a form.
@@ -41,10 +58,14 @@ type choice struct{ Name, Value, Text string }
 
 // changes returns the routes of all changes.
 func (p *Page) changes() (all []admin.Route) {
-	for _, c := range []change{
+	changes := []change{
 		{"/sessions/end", p.askEnd, p.end},
 		{"/tokens/withdraw", p.askWithdraw, p.withdraw},
-	} {
+	}
+	if p.API.Tokens != nil {
+		changes = append(changes, p.tokenChanges()...)
+	}
+	for _, c := range changes {
 		all = append(all,
 			admin.Route{Pattern: "GET " + c.path, Role: admin.Operate, Handler: p.confirm(c)},
 			admin.Route{Pattern: "POST " + c.path, Role: admin.Operate, Handler: p.make(c)})
@@ -55,7 +76,7 @@ func (p *Page) changes() (all []admin.Route) {
 // confirm asks for confirmation.
 func (p *Page) confirm(c change) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ask, err := c.ask(r.URL.Query())
+		ask, err := c.ask(r)
 		if err != nil {
 			p.fail(w, r, err)
 			return
@@ -74,12 +95,17 @@ func (p *Page) make(c change) http.Handler {
 			p.fail(w, r, &statusError{http.StatusBadRequest, "The form cannot be read, or is too large."})
 			return
 		}
-		next, err := c.do(r)
-		if err != nil {
+		result, err := c.do(r)
+		switch {
+		case err != nil:
 			p.fail(w, r, err)
-			return
+		case result.next != "":
+			http.Redirect(w, r, result.next, http.StatusSeeOther)
+		default:
+			s := p.layout(r, result.title)
+			s.Data = result.data
+			p.write(w, http.StatusOK, result.template, s)
 		}
-		http.Redirect(w, r, next, http.StatusSeeOther)
 	})
 }
 
@@ -101,7 +127,8 @@ func (p *Page) session(id string) (*proxy.Client, error) {
 	return nil, &statusError{http.StatusNotFound, "This session has ended already."}
 }
 
-func (p *Page) askEnd(form url.Values) (confirmation, error) {
+func (p *Page) askEnd(r *http.Request) (confirmation, error) {
+	form := r.URL.Query()
 	if subject := form.Get("subject"); subject != "" {
 		return confirmation{
 			Title: "End all sessions of " + subject + "?",
@@ -126,20 +153,21 @@ func (p *Page) askEnd(form url.Values) (confirmation, error) {
 	}, nil
 }
 
-func (p *Page) end(r *http.Request) (string, error) {
+func (p *Page) end(r *http.Request) (result, error) {
 	if subject := r.PostForm.Get("subject"); subject != "" {
 		p.API.EndSessions(r.Context(), subject)
-		return devicePath(subject), nil
+		return result{next: devicePath(subject)}, nil
 	}
 	c, err := p.session(r.PostForm.Get("id"))
 	if err != nil {
-		return "", err
+		return result{}, err
 	}
 	p.API.EndSession(r.Context(), c.ID)
-	return devicePath(c.Subject()), nil
+	return result{next: devicePath(c.Subject())}, nil
 }
 
-func (p *Page) askWithdraw(form url.Values) (confirmation, error) {
+func (p *Page) askWithdraw(r *http.Request) (confirmation, error) {
+	form := r.URL.Query()
 	id, subject := form.Get("token_id"), form.Get("subject")
 	ask := confirmation{
 		Title: "Withdraw the token " + id + "?", Button: "Withdraw", Back: "/devices",
@@ -164,20 +192,20 @@ func (p *Page) askWithdraw(form url.Values) (confirmation, error) {
 	return ask, nil
 }
 
-func (p *Page) withdraw(r *http.Request) (string, error) {
+func (p *Page) withdraw(r *http.Request) (result, error) {
 	id, subject, mode := r.PostForm.Get("token_id"), r.PostForm.Get("subject"), r.PostForm.Get("mode")
 	w := admin.Withdrawal{Revocation: authz.Revocation{TokenID: id}, Deny: mode == "deny"}
 	if id == "" {
 		w.Revocation = authz.Revocation{Subject: subject}
 	}
 	if id == "" && subject == "" || mode != "deny" && mode != "evict" {
-		return "", &statusError{http.StatusBadRequest, "Name the token or the device, and how to withdraw it."}
+		return result{}, &statusError{http.StatusBadRequest, "Name the token or the device, and how to withdraw it."}
 	}
 	if _, _, err := p.API.Revoke(r.Context(), w); err != nil {
-		return "", &statusError{http.StatusInternalServerError, err.Error()}
+		return result{}, &statusError{http.StatusInternalServerError, err.Error()}
 	}
 	if subject == "" {
-		return "/devices", nil
+		return result{next: "/devices"}, nil
 	}
-	return devicePath(subject), nil
+	return result{next: devicePath(subject)}, nil
 }

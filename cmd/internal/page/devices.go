@@ -127,6 +127,9 @@ type device struct {
 	Sessions []admin.Session
 	More     int // sessions that are not shown
 	Refused  []refusedRow
+	Tokens   []oneToken
+	// Create says that a token can be made for the device.
+	Create bool
 	// Telemetry says that there is a page with the telemetry of the device.
 	Telemetry bool
 }
@@ -150,9 +153,34 @@ func (p *Page) device(r *request) (any, error) {
 	if seen, err := p.API.Devices(r, presence.Query{Subject: d.Subject, Limit: 1}); err == nil && len(seen.Devices) == 1 {
 		d.Seen = &seen.Devices[0]
 	}
+	d.Tokens, d.Create = p.tokensOf(r, d.Subject)
 	d.Telemetry = p.Telemetry != nil
 	d.Refused = describe(p.API.Refusals.List(refusals.Filter{Subject: d.Subject, Limit: pageSize}).Refusals)
 	return d, nil
+}
+
+// tokensOf returns the tokens of a device in all sources that can be changed, and whether there are
+// such sources. A source that cannot be read has none; its own page says why.
+func (p *Page) tokensOf(r *request, subject string) (all []oneToken, ok bool) {
+	if r.live {
+		return nil, false // they are not in the part that changes
+	}
+	sources, err := p.API.TokenSources()
+	if err != nil {
+		return nil, false
+	}
+	for _, source := range sources {
+		list, err := p.API.ListTokens(r, admin.TokenQuery{Source: source, Match: strings.ReplaceAll(subject, "*", "?"), Limit: pageSize})
+		if err != nil {
+			continue
+		}
+		for _, t := range list.Tokens {
+			if t.Subject == subject {
+				all = append(all, oneToken{t, source})
+			}
+		}
+	}
+	return all, len(sources) > 0
 }
 
 // pages says which part of a list is shown, and where the others are.
@@ -166,10 +194,8 @@ type pages struct {
 
 // newPages returns the part of a list that a query asks for, with size rows.
 func newPages(path string, query url.Values, total, size int) pages {
-	at := pages{Total: total, Page: 1, Last: max(1, (total+size-1)/size)}
-	if n, err := strconv.Atoi(query.Get("page")); err == nil {
-		at.Page = min(max(n, 1), at.Last)
-	}
+	at := pages{Total: total, Last: max(1, (total+size-1)/size)}
+	at.Page = min(pageNumber(query), at.Last)
 	at.First = (at.Page - 1) * size
 	at.End = min(at.First+size, total)
 	if at.Page > 1 {
@@ -179,6 +205,15 @@ func newPages(path string, query url.Values, total, size int) pages {
 		at.Next = pageLink(path, query, at.Page+1)
 	}
 	return at
+}
+
+// pageNumber returns the number of the part of a list that a query asks for, from 1.
+func pageNumber(query url.Values) int {
+	n, err := strconv.Atoi(query.Get("page"))
+	if err != nil || n < 1 || n > 1<<20 {
+		return 1
+	}
+	return n
 }
 
 // pageLink returns the path of another part of the same list.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
@@ -228,6 +230,42 @@ func (m *memory) Messages(_ context.Context, r telemetry.Range) iter.Seq2[payloa
 			if message.TS >= r.Start && message.TS < r.End && !yield(message, nil) {
 				return
 			}
+		}
+	}
+}
+
+// fileStore is the token file at a path.
+type fileStore string
+
+func (f fileStore) Update(_ context.Context, create bool, _ tokenfile.Scope, change func(*tokenfile.Edit) error) error {
+	return tokenfile.Update(string(f), create, change)
+}
+
+func (f fileStore) Each(_ context.Context, s tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
+	return tokenfile.Each(string(f), s, do)
+}
+
+// withTokens gives a page a token file with n devices, one token each.
+func withTokens(t testing.TB, n int) func(*Options) {
+	file := fileStore(filepath.Join(t.TempDir(), "tokens.jsonl"))
+	if err := file.Update(t.Context(), true, tokenfile.All(), func(e *tokenfile.Edit) error {
+		for i := range n {
+			if _, err := e.Create(tokenfile.CreateOptions{Name: fmt.Sprintf("pump-%05d", i), Disabled: i == 7}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return func(o *Options) {
+		o.API.Audit = &admin.Audit{}
+		o.API.Tokens = func() ([]admin.NamedStore, error) { return []admin.NamedStore{{Name: "file0", TokenStore: file}}, nil }
+		o.API.TokensSeen = func(_ context.Context, ids []string) (map[string]time.Time, error) {
+			return map[string]time.Time{ids[0]: time.Now().Add(-time.Hour)}, nil
+		}
+		o.Listeners = func() []Listener {
+			return []Listener{{Name: "plain", Port: 1883}, {Name: "tls", Port: 8883, TLS: true, CA: "ca-root.pem"}}
 		}
 	}
 }

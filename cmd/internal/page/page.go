@@ -44,6 +44,8 @@ type Options struct {
 	History *history.History
 	// Telemetry is what the bundled broker has stored, nil with other brokers.
 	Telemetry telemetry.Reader
+	// Listeners returns where devices connect, for the commands that are shown with a new token.
+	Listeners func() []Listener
 	// Panicked reports that the goroutine of a live view has panicked. It must be set.
 	Panicked func(*task.Panic)
 }
@@ -88,6 +90,11 @@ func New(o Options) *Page {
 		{path: "/devices/seen", title: "Devices", template: "seen", live: 10 * time.Second, data: p.seenDevices("/devices/seen", "/device")},
 		{path: "/device", title: "Device", template: "device", live: 10 * time.Second, data: p.device},
 		{path: "/refusals", title: "Refusals", template: "refusals", live: 2 * time.Second, data: p.refusals},
+	}
+	if o.API.Tokens != nil {
+		p.views = append(p.views,
+			view{path: "/tokens", title: "Tokens", template: "tokens", data: p.tokens},
+			view{path: "/token", title: "Token", template: "token", data: p.token})
 	}
 	if o.Telemetry != nil {
 		p.views = append(p.views,
@@ -179,6 +186,9 @@ func (p *Page) layout(r *http.Request, title string) shown {
 // singular, belong to it.
 func (p *Page) sections(path string) []section {
 	all := []section{{Path: "/", Title: "Overview"}, {Path: "/devices", Title: "Devices"}, {Path: "/refusals", Title: "Refusals"}}
+	if p.API.Tokens != nil {
+		all = append(all, section{Path: "/tokens", Title: "Tokens"})
+	}
 	if p.Telemetry != nil {
 		all = append(all, section{Path: "/telemetry", Title: "Telemetry"})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
@@ -84,6 +86,10 @@ func hostilePage(t *testing.T, text string) *Page {
 		kept.Add(proxy.Refusal{Reason: proxy.Reason(authz.Unknown), Err: errors.New(text), Subject: text, ClientID: text, Listener: text, Fingerprint: text, Level: 4})
 	}
 	return newPage(t, f, func(o *Options) {
+		o.API.Tokens = func() ([]admin.NamedStore, error) {
+			return []admin.NamedStore{{Name: text, TokenStore: hostileStore(text)}, {Name: "b", TokenStore: hostileStore(text)}}, nil
+		}
+		o.Listeners = func() []Listener { return []Listener{{Name: text, CA: text}} }
 		o.API.Refusals = kept
 		o.API.Devices = func(context.Context, presence.Query) (presence.Page, error) {
 			return presence.Page{Devices: []presence.Device{{Subject: text, Address: text}}, Next: text}, nil
@@ -109,12 +115,26 @@ func hostilePage(t *testing.T, text string) *Page {
 	})
 }
 
+// hostileStore has one token with that text everywhere.
+type hostileStore string
+
+func (s hostileStore) Update(context.Context, bool, tokenfile.Scope, func(*tokenfile.Edit) error) error {
+	return errors.New(string(s))
+}
+
+func (s hostileStore) Each(_ context.Context, _ tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
+	text := string(s)
+	return do(tokenfile.Entry{ID: text, Subject: text, Fingerprint: text, Comment: text, Only: authz.Conditions{ClientIDs: []string{text, text}}}, nil)
+}
+
 // hostilePaths are the pages that show the text, or get it in their queries.
 func hostilePaths(text string) (all []string) {
 	q := url.QueryEscape(text)
 	return []string{
 		"/", "/?range=" + q, "/devices", "/devices?q=" + q, "/devices?sort=" + q, "/devices?page=" + q, "/device?subject=" + q,
 		"/refusals", "/refusals?subject=" + q, "/refusals?client_id=" + q, "/refusals?reason=" + q, "/refusals?since=" + q, "/refusals?address=" + q, "/refusals?" + q + "=" + q,
+		"/tokens", "/tokens?q=" + q + "&state=" + q, "/tokens?page=" + q, "/tokens?source=" + q, "/token?id=" + q, "/token?id=" + q + "&source=" + q, "/tokens/new?subject=" + q,
+		"/tokens/rotate?id=" + q, "/tokens/disable?id=" + q, "/tokens/enable?id=" + q, "/tokens/revoke?id=" + q, "/tokens/extend?id=" + q,
 		"/devices/seen", "/devices/seen?q=" + q, "/devices/seen?after=" + q + "&show=" + q, "/telemetry", "/telemetry?q=" + q,
 		"/telemetry/device?subject=" + q, "/telemetry/device?subject=" + q + "&range=" + q, "/telemetry/device?subject=" + q + "&range=week",
 		"/sessions/end?id=1", "/sessions/end?id=" + q, "/sessions/end?subject=" + q, "/tokens/withdraw?token_id=" + q, "/tokens/withdraw?subject=" + q + "&token_id=" + q,
@@ -133,6 +153,17 @@ func TestHostileTextsStayTexts(t *testing.T) {
 			}
 			checkMarkup(t, path, w.Body.String())
 		}
+		form := url.Values{"id": {text}, "subject": {text}, "source": {text}, "mode": {text}, "clientid": {text}, "comment": {text}}.Encode()
+		for _, path := range []string{"/tokens/new", "/tokens/rotate", "/tokens/disable", "/tokens/revoke", "/tokens/withdraw", "/sessions/end"} {
+			w := post(h, path, form)
+			if w.Code >= 500 {
+				t.Errorf("POST %s: status %d", path, w.Code)
+			}
+			checkMarkup(t, path, w.Body.String())
+			if next := w.Header().Get("Location"); next != "" && !strings.HasPrefix(next, "/d") {
+				t.Errorf("POST %s leads to %s", path, next)
+			}
+		}
 	}
 }
 
@@ -148,8 +179,9 @@ func TestHostileTextsDoNotEndAnEvent(t *testing.T) {
 // TestEveryPageIsAccessible: each field has a label, each picture a text, each page one heading and
 // a language.
 func TestEveryPageIsAccessible(t *testing.T) {
-	h := handler(newPage(t, newFleet(60), func(o *Options) { o.History = fakeHistory(60) }))
-	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
+	h := handler(newPage(t, newFleet(60), withTokens(t, 60), func(o *Options) { o.History = fakeHistory(60) }))
+	id := tokenID(t, h, "pump-00001")
+	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/tokens", "/token?id=" + id, "/tokens/new", "/tokens/rotate?id=" + id, "/tokens/extend?id=" + id, "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
 		body := get(h, path).Body.String()
 		headings, labels, language := 0, make(map[string]bool), ""
 		var fields []string
@@ -253,8 +285,8 @@ func TestSessionIsEndedAfterConfirmation(t *testing.T) {
 // changes are refused.
 func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 	f := newFleet(3)
-	h := handler(newPage(t, f))
-	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x"} {
+	h := handler(newPage(t, f, withTokens(t, 3)))
+	for _, path := range []string{"/tokens", "/token?id=" + tokenID(t, h, "pump-00001"), "/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x"} {
 		w := getAsReader(h, path)
 		if w.Code != 200 {
 			t.Errorf("GET %s: status %d", path, w.Code)
@@ -270,7 +302,7 @@ func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 			}
 		})
 	}
-	for _, r := range newPage(t, f).changes() {
+	for _, r := range newPage(t, f, withTokens(t, 1)).changes() {
 		method, path, _ := strings.Cut(r.Pattern, " ")
 		if w := ask(h, httptest.NewRequest(method, path+"?id=1", nil), readToken); w.Code != 403 {
 			t.Errorf("%s as a reader: status %d, want 403", r.Pattern, w.Code)
@@ -406,6 +438,97 @@ func TestUnknownAssetIsNotFound(t *testing.T) {
 		if w := get(h, path); w.Code != want {
 			t.Errorf("GET %s: status %d, want %d", path, w.Code, want)
 		}
+	}
+}
+
+// tokenID returns the id of the first token of a device in the list.
+func tokenID(t *testing.T, h http.Handler, subject string) (id string) {
+	t.Helper()
+	elements(t, get(h, "/tokens?q="+subject).Body.String(), func(e xml.StartElement) {
+		for _, a := range e.Attr {
+			if u, err := url.Parse(a.Value); err == nil && u.Path == "/token" && id == "" {
+				id = u.Query().Get("id")
+			}
+		}
+	})
+	if id == "" {
+		t.Fatalf("%s has no token in the list", subject)
+	}
+	return id
+}
+
+func TestTokenIsCreatedAndShownOnce(t *testing.T) {
+	h := handler(newPage(t, newFleet(0), withTokens(t, 3)))
+	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "comment": {"hall"}}.Encode())
+	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
+	token, _, _ = strings.Cut(token, "<")
+	if w.Code != 200 || !tokenfile.WellFormed(token) || w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("status %d, %s\n%s", w.Code, w.Header(), w.Body)
+	}
+	for _, want := range []string{
+		"-h localhost -p 1883 -t v1/devices/me/telemetry -u " + token + " -m &#39;{&#34;temperature&#34;:25}&#39;", "mosquitto_pub --cafile ca-root.pem -d -q 1 -h localhost -p 8883", "It expires at ",
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("the page does not have %q:\n%s", want, w.Body)
+		}
+	}
+	page := get(h, "/token?id="+url.QueryEscape(tokenID(t, h, "meter"))).Body.String()
+	for _, want := range []string{">meter 9<", ">hall<", "a, b*", "in 23 h", ">good<"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page of the token does not have %q:\n%s", want, page)
+		}
+	}
+	if all := page + get(h, "/tokens").Body.String(); strings.Contains(all, token) {
+		t.Error("the token is shown again")
+	}
+	if w := post(h, "/tokens/new", "subject="); w.Code != 422 || !strings.Contains(w.Body.String(), "the name") {
+		t.Errorf("without a name: status %d\n%s", w.Code, w.Body)
+	}
+}
+
+func TestTokenIsChangedAfterConfirmation(t *testing.T) {
+	h := handler(newPage(t, newFleet(0), withTokens(t, 10)))
+	id := tokenID(t, h, "pump-00003")
+	state := func() string {
+		body := get(h, "/token?id="+id).Body.String()
+		_, text, _ := strings.Cut(body, `<span class="state `)
+		_, text, _ = strings.Cut(text, ">")
+		text, _, _ = strings.Cut(text, "<")
+		return text
+	}
+	for _, step := range []struct{ path, form, want string }{
+		{"/tokens/disable", "", "disabled"}, {"/tokens/enable", "", "good"}, {"/tokens/extend", "&expires=24h", "good"},
+	} {
+		before := state()
+		if w := get(h, step.path+"?id="+id); w.Code != 200 || !strings.Contains(w.Body.String(), id) || state() != before {
+			t.Errorf("GET %s: status %d, the token is %s\n%s", step.path, w.Code, state(), w.Body)
+		}
+		if w := post(h, step.path, "id="+id+step.form); w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "/token?id=") || state() != step.want {
+			t.Errorf("POST %s: status %d to %s, the token is %s", step.path, w.Code, w.Header().Get("Location"), state())
+		}
+	}
+	if body := get(h, "/token?id="+id).Body.String(); !strings.Contains(body, "in 23 h") {
+		t.Errorf("the expiry has not changed:\n%s", body)
+	}
+	w := post(h, "/tokens/rotate", "id="+id+"&overlap=24h")
+	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
+	if token, _, _ = strings.Cut(token, "<"); w.Code != 200 || !tokenfile.WellFormed(token) {
+		t.Errorf("rotate: status %d\n%s", w.Code, w.Body)
+	}
+	if list := get(h, "/tokens?q=pump-00003").Body.String(); !strings.Contains(list, "2 tokens") {
+		t.Errorf("after the rotation with an overlap:\n%s", list)
+	}
+	if w := post(h, "/tokens/revoke", "id="+id); w.Code != 303 {
+		t.Errorf("revoke: status %d\n%s", w.Code, w.Body)
+	}
+	if w := get(h, "/token?id="+id); w.Code != 404 {
+		t.Errorf("after it was revoked: status %d", w.Code)
+	}
+	if list := get(h, "/tokens?state=disabled").Body.String(); !strings.Contains(list, "1 token ") || !strings.Contains(list, "pump-00007") {
+		t.Errorf("disabled tokens:\n%s", list)
+	}
+	if body := get(h, "/device?subject=pump-00007").Body.String(); !strings.Contains(body, ">disabled<") || !strings.Contains(body, "/token?id=pump-00007-") {
+		t.Errorf("the page of the device does not show its token:\n%s", body)
 	}
 }
 

@@ -196,7 +196,7 @@ func sharedSecret(path string) (string, error) {
 // openHTTP makes the HTTP server of the admin side, which serves all generations.
 func (s *Service) openHTTP() {
 	api := s.api()
-	shown := page.Options{API: api, History: &s.history, Panicked: s.observer.TaskPanicked("page")}
+	shown := page.Options{API: api, History: &s.history, Listeners: s.listenersOfPage, Panicked: s.observer.TaskPanicked("page")}
 	if s.bundled != nil {
 		shown.Telemetry = s.bundled.store
 	}
@@ -233,6 +233,8 @@ func (s *Service) api() *admin.API {
 		Purge:       s.purgeAll,
 		Reload:      func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
 		Audit:       &s.audit,
+		Tokens:      s.tokenStores,
+		TokensSeen:  s.presence.TokensSeen,
 	}
 }
 

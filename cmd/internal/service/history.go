@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
@@ -43,4 +44,19 @@ func (s *Service) reading() history.Reading {
 		r.Totals[page.SeriesMessagesIn], r.Totals[page.SeriesMessagesOut] = float64(b.MessagesIn), float64(b.MessagesOut)
 	}
 	return r
+}
+
+// listenersOfPage returns where devices can connect with mosquitto_pub.
+func (s *Service) listenersOfPage() (all []page.Listener) {
+	in := s.current.Load()
+	for _, l := range in.listeners {
+		if port := portOf(l.Addr()); port > 0 && l.config.WebSocket == nil && l.nth == 0 {
+			shown := page.Listener{Name: l.config.Name, Port: port, TLS: l.config.TLS != nil}
+			if shown.TLS && l.config.TLS.Auto {
+				shown.CA = filepath.Base(ownAuthority(in.config).CertificateFile())
+			}
+			all = append(all, shown)
+		}
+	}
+	return all
 }

@@ -335,6 +335,13 @@ func TestPageShowsTheService(t *testing.T) {
 			t.Errorf("GET %s: status %d without %q:\n%s", path, code, want, body)
 		}
 	}
+	if _, body := get(t, s, "/tokens"); !strings.Contains(body, "/token?source=file0&amp;id=demo-") {
+		t.Errorf("the list of tokens does not have that of demo:\n%s", body)
+	}
+	ports := s.listenersOfPage()
+	if len(ports) == 0 || ports[0].Port == 0 {
+		t.Errorf("devices connect at %+v", ports)
+	}
 	d.Close()
 }
 

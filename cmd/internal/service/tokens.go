@@ -2,12 +2,15 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenpostgres"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
@@ -55,6 +58,30 @@ func TokenStores(c *config.Config) (all []NamedStore, err error) {
 		}
 	}
 	return all, nil
+}
+
+// tokenStores returns the token sources in force that the admin side can change.
+func (s *Service) tokenStores() (all []admin.NamedStore, err error) {
+	stores, err := TokenStores(s.current.Load().config)
+	for _, x := range stores {
+		all = append(all, admin.NamedStore{Name: x.Name, TokenStore: confinedStore{x.TokenStore, s.confined}})
+	}
+	return all, err
+}
+
+// confinedStore is a store that a process in the sandbox may not be able to change.
+type confinedStore struct {
+	TokenStore
+	confined bool
+}
+
+// Update implements TokenStore.
+func (c confinedStore) Update(ctx context.Context, create bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error {
+	err := c.TokenStore.Update(ctx, create, s, change)
+	if c.confined && errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; the sandbox lets the proxy write only below data: use the token commands, or set sandbox: off", err)
+	}
+	return err
 }
 
 // TokenFile is the store that is the token file at that path.
