@@ -26,7 +26,7 @@ type Options struct {
 	Telemetry http.Handler
 	// API serves the paths below /v1.
 	API *API
-	// Page are the routes for browsers, among them "/{$}".
+	// Page are the routes for browsers.
 	Page []Route
 	// WrongSignIn is called with the address of a browser that has sent a wrong token, if it is not
 	// nil.
@@ -89,14 +89,10 @@ func (o Options) routes() []Route {
 
 // pages returns the routes for browsers.
 func (o Options) pages(g *gate) []Route {
-	all := []Route{
+	return append([]Route{
 		{"POST /sign-in", Everyone, http.HandlerFunc(g.signIn)},
 		{"POST /sign-out", Everyone, http.HandlerFunc(g.signOut)},
-	}
-	if o.Page == nil {
-		return append(all, Route{"/{$}", Read, http.HandlerFunc(g.root)})
-	}
-	return append(all, o.Page...)
+	}, o.Page...)
 }
 
 func livez(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }

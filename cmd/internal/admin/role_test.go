@@ -27,7 +27,7 @@ func allParts() Options {
 	api.Devices = func(context.Context, presence.Query) (presence.Page, error) { return presence.Page{}, nil }
 	return Options{
 		Access: testAccess, Ready: func() error { return nil }, Metrics: served, Telemetry: served,
-		PushSecret: fixed(testSecret), API: api,
+		PushSecret: fixed(testSecret), API: api, Page: []Route{{"/{$}", Read, served}},
 	}
 }
 

@@ -211,28 +211,20 @@ type form struct {
 	// Again makes the browser ask again. It does not send the cookie if the user has followed a
 	// link from another site, but does so if the page itself asks.
 	Again bool
-	Role  string // of a browser that has signed in
 }
 
 // askToSignIn answers with the form that signs in. text says why an attempt has failed.
 func (g *gate) askToSignIn(w http.ResponseWriter, r *http.Request, status int, text string) {
-	f := form{Text: text, Next: r.URL.RequestURI(), Again: fromElsewhere(r)}
+	f := form{
+		Text: text, Next: r.URL.RequestURI(), Host: hostOf(r.Host),
+		Guarded: g.access().guarded(r), Again: fromElsewhere(r),
+	}
 	if r.Method == http.MethodPost {
 		f.Next, f.Again = localPath(r.PostForm.Get("next")), false
 	}
 	if status == http.StatusUnauthorized {
 		challenge(w)
 	}
-	g.show(w, r, status, f)
-}
-
-// root answers GET / if there is no page.
-func (g *gate) root(w http.ResponseWriter, r *http.Request) {
-	g.show(w, r, http.StatusOK, form{Role: RequesterOf(r.Context()).Role.String()})
-}
-
-func (g *gate) show(w http.ResponseWriter, r *http.Request, status int, f form) {
-	f.Host, f.Guarded = hostOf(r.Host), g.access().guarded(r)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_ = g.form.Execute(w, f) // fails only if the client has gone

@@ -121,6 +121,44 @@ func TestAdminSideUsesTLS(t *testing.T) {
 	}
 }
 
+// TestPageIsClosedWithoutARole: every route of the page but its assets needs a sign-in, and the
+// role metrics is not enough.
+func TestPageIsClosedWithoutARole(t *testing.T) {
+	s, _ := startService(t, bundledConfig)
+	metrics, err := os.ReadFile(s.current.Load().config.Admin.MetricsTokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := 0
+	for _, route := range s.page.Routes() {
+		method, path, ok := strings.Cut(route.Pattern, " ")
+		if !ok || strings.HasPrefix(path, "/assets/") {
+			continue
+		}
+		for authorization, want := range map[string]int{"": 401, "Bearer " + strings.TrimSpace(string(metrics)): 403} {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.current.Load().admin.socket.Addr().String()+strings.TrimSuffix(path, "{$}"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if authorization != "" {
+				r.Header.Set("Authorization", authorization)
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s: status %d, want %d", route.Pattern, resp.StatusCode, want)
+			}
+		}
+		closed++
+	}
+	if closed < 5 {
+		t.Errorf("only %d routes were asked", closed)
+	}
+}
+
 // TestSignInEndsWhenItsTokenFileChanges: with the next reload of the file.
 func TestSignInEndsWhenItsTokenFileChanges(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
