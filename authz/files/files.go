@@ -11,7 +11,9 @@
 // refused with [ErrTooLarge].
 //
 // [Parsed] parses the contents of files, and parses them again only if they have changed.
-// [Watched] does so at intervals and keeps the last valid value.
+// [Watched] does so at intervals and keeps the last valid value. [Follower] is for large files
+// that people and programs edit, in place or by a rename: it waits until a file is no longer
+// being written, and says how each version came about.
 //
 // [Create] and [Replace] write a temporary file next to the path, sync it to the disk, and move
 // it into place in one step, so that a reader never sees a part of it.

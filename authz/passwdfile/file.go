@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,14 +59,10 @@ type Status struct {
 // File is a password file in use. Its methods may be called by many goroutines at once. It need not
 // be closed.
 type File struct {
-	path    string
-	options Options
-	current atomic.Pointer[snapshot]
-
-	reading  chan struct{} // a semaphore, held while the file is read and watch is touched
-	watching chan struct{} // held by the call of Notify that watches
-	news     chan struct{} // has one element if revocations may be waiting
-	watch    watch
+	path     string
+	options  Options
+	current  atomic.Pointer[snapshot]
+	follower *files.Follower[*snapshot]
 
 	mu      sync.Mutex
 	status  Status
@@ -94,15 +92,8 @@ func Open(path string, o Options) (*File, error) {
 	if o.Workers == nil {
 		o.Workers = passwordhash.NewWorkers(0)
 	}
-	f := &File{
-		path:     path,
-		options:  o,
-		reading:  make(chan struct{}, 1),
-		watching: make(chan struct{}, 1),
-		news:     make(chan struct{}, 1),
-		status:   Status{Path: path},
-		revoked:  make(map[string]struct{}),
-	}
+	f := &File{path: path, options: o, status: Status{Path: path}, revoked: make(map[string]struct{})}
+	f.follower = files.Follow(path, o.Interval, f.parse, f.take, f.refuse)
 	f.current.Store(&snapshot{})
 	if err := f.Reload(context.Background()); err != nil {
 		return nil, err
@@ -165,92 +156,48 @@ func (f *File) Status() Status {
 // caller has asked for it. It returns nil if the content is in effect, and otherwise the reason why
 // the last good version stays in effect.
 func (f *File) Reload(ctx context.Context) error {
-	if err := acquire(ctx, f.reading); err != nil {
-		return err
-	}
-	defer func() { <-f.reading }()
-	const attempts = 4
-	for n := 1; ; n++ {
-		err := f.load(true)
-		if !errors.Is(err, errChanging) || n == attempts {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(f.options.Interval):
-		}
-	}
+	return f.follower.Reload(ctx)
 }
 
-// errChanging means that the file was written to while it was read. It is temporary.
-var errChanging = errors.New("the file changes while it is read")
-
-// acquire takes the semaphore, or returns an error when ctx is done.
-func acquire(ctx context.Context, semaphore chan struct{}) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// parse parses a version of the file. For the content that is in effect it returns the same
+// snapshot again.
+func (f *File) parse(_ context.Context, content io.ReadSeeker, digest hash.Hash) (*snapshot, error) {
+	data, err := io.ReadAll(io.TeeReader(io.LimitReader(content, maxSize+1), digest))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxSize:
+		return nil, fmt.Errorf("%s: %w: more than %d bytes", f.path, files.ErrTooLarge, maxSize)
+	case hex.EncodeToString(digest.Sum(nil)) == f.Status().Fingerprint:
+		return f.current.Load(), nil
 	}
-	select {
-	case semaphore <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	snap, err := parse(f.options.Format, data)
+	if broken, ok := errors.AsType[*FormatError](err); ok {
+		broken.Path = f.path
 	}
+	return snap, err
 }
 
-// load reads the file and, if it is valid, puts it into effect; asked means that Reload was called.
-// The caller holds f.reading.
-func (f *File) load(asked bool) error {
-	content, info, err := files.Read(f.path, maxSize)
-	if err != nil {
-		f.watch.read = stampOf(f.path)
-		return f.refuse(err)
-	}
-	if !stampOf(f.path).equal(stamp{info}) {
-		return fmt.Errorf("%s: %w", f.path, errChanging)
-	}
-	replaced := f.watch.replaced(stamp{info})
-	f.watch.read = stamp{info}
-	sum := files.Sum(content)
-	f.watch.sum = sum
-	now := Status{Path: f.path, Fingerprint: hex.EncodeToString(sum[:]), Loaded: time.Now()}
-	if was := f.Status(); was.Fingerprint == now.Fingerprint {
-		now.Entries = was.Entries
+// take puts a valid version into effect, unless it may be incomplete. Content that is in effect
+// already is reported only after an error.
+func (f *File) take(snap *snapshot, o files.Origin) error {
+	was, now := f.Status(), Status{Path: f.path, Fingerprint: o.Sum, Loaded: time.Now(), Entries: len(snap.users)}
+	if was.Fingerprint == now.Fingerprint {
 		f.setStatus(now)
 		if was.Err != nil {
 			f.report(Reload{Entries: now.Entries})
 		}
 		return nil
 	}
-	snap, err := parse(f.options.Format, content)
-	if err == nil && !asked {
-		err = f.trust(snap, replaced)
-	}
-	if broken, ok := errors.AsType[*FormatError](err); ok {
-		broken.Path = f.path
-	}
-	if err == nil && snap.blank && len(f.current.Load().users) > 0 {
-		err = fmt.Errorf("%s: the file is empty, but %d users are in effect; if that is intended, write a line with a # into it", f.path, len(f.current.Load().users))
-	}
-	if err != nil {
-		return f.refuse(err)
+	had := len(f.current.Load().users)
+	switch {
+	case snap.blank && had > 0:
+		return fmt.Errorf("%s: the file is empty, but %d users are in effect; if that is intended, write a line with a # into it", f.path, had)
+	case files.MostGone(had, now.Entries) && !o.Replaced && !o.Asked:
+		return &ShrinkError{Path: f.path, Gone: had - now.Entries, Left: now.Entries}
 	}
 	f.accept(snap, now)
 	return nil
-}
-
-// maxGone is how many lines a version may always lack, however few there were.
-const maxGone = 16
-
-// trust returns an error if snap lacks most of what is in effect and may be an incomplete file.
-func (f *File) trust(snap *snapshot, replaced bool) error {
-	has := len(snap.users)
-	gone := len(f.current.Load().users) - has
-	if gone <= maxGone || has >= gone || replaced {
-		return nil
-	}
-	return &ShrinkError{Path: f.path, Gone: gone, Left: has}
 }
 
 // ShrinkError is returned for a version of the file that lacks most of the users in effect and may
@@ -268,22 +215,20 @@ func (e *ShrinkError) Error() string {
 		"if that is intended, request a reload, or rename a complete file over this one", e.Path, e.Gone, e.Gone+e.Left)
 }
 
-// refuse reports a version that does not take effect, and returns the reason.
-func (f *File) refuse(err error) error {
+// refuse reports a version that does not take effect.
+func (f *File) refuse(err error) {
 	s := f.Status()
 	s.Err = err
 	f.setStatus(s)
 	if !s.Loaded.IsZero() {
 		f.report(Reload{Err: err, Entries: s.Entries})
 	}
-	return err
 }
 
 // accept puts snap into effect and reports it.
 func (f *File) accept(snap *snapshot, now Status) {
 	d := snap.since(f.current.Load())
 	f.current.Store(snap)
-	now.Entries = len(snap.users)
 	f.setStatus(now)
 	f.revoke(d.ended)
 	f.report(Reload{Entries: now.Entries, Added: d.added, Removed: d.removed, Changed: d.changed})

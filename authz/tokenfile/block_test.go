@@ -3,8 +3,11 @@ package tokenfile
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -13,6 +16,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // manyLines returns a file of n entries, in some tens of blocks.
@@ -122,6 +127,16 @@ func sameDifferences(t *rapid.T, got, want difference) {
 		!slices.Equal(got.ended, want.ended) || !slices.Equal(got.altered, want.altered) {
 		t.Fatalf("%+v, want %+v", got, want)
 	}
+}
+
+// parseFile parses f like a follower, and returns the fingerprint as well.
+func parseFile(ctx context.Context, f io.ReadSeeker, old *snapshot) (snap *snapshot, sum string, err error) {
+	digest := sha256.New()
+	snap, err = parseWith(ctx, f, old, digest)
+	if _, rest := io.Copy(digest, f); rest != nil {
+		return nil, "", rest
+	}
+	return snap, hex.EncodeToString(digest.Sum(nil)), err
 }
 
 // seeks is a file that counts how often it is read from the beginning.
@@ -256,7 +271,7 @@ func TestEditOfAFileThatChangesMeanwhile(t *testing.T) {
 		_, err := d.revoke([]string{"a"})
 		return err
 	})
-	if err == nil || !strings.Contains(err.Error(), errChanging.Error()) {
+	if err == nil || !strings.Contains(err.Error(), files.ErrChanging.Error()) {
 		t.Errorf("edit = %v", err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != meanwhile {

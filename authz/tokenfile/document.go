@@ -13,6 +13,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // document is a token file being edited. Lines that are not changed keep every byte, and are
@@ -163,7 +165,7 @@ func (d *document) record(e found) (record, error) {
 	line, _ := nth(bytes.Lines(d.line), e.line-b.line)
 	rec, fault := scanRecord(bytes.TrimSpace(line)) // has been parsed before
 	if fault != nil {
-		return record{}, errChanging
+		return record{}, files.ErrChanging
 	}
 	return rec, nil
 }

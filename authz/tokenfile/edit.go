@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // CreateOptions describes a token to create.
@@ -223,11 +224,7 @@ func unchanged(content file, old fs.FileInfo) error {
 	if !ok {
 		return nil
 	}
-	now, err := f.Stat()
-	if err == nil && !(stamp{old}).equal(stamp{now}) {
-		err = errChanging
-	}
-	return err
+	return files.Unchanged(f, old)
 }
 
 // resolve follows links, so that the file is replaced and not the link to it. It creates the

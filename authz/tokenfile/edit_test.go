@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 func text(t testing.TB, path string) string {
@@ -64,11 +65,11 @@ func TestEditsKeepOtherLines(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			path := tokenPath(t)
 			put(t, path, original)
-			before := stampOf(path)
+			before := files.StampOf(path)
 			if err := tc.edit(path); err != nil {
 				t.Fatal(err)
 			}
-			if stampOf(path).equal(before) != (tc.want == "") {
+			if files.StampOf(path).Equal(before) != (tc.want == "") {
 				t.Error("the file is written if and only if there is a change")
 			}
 			want := original

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // Options says how a token file is watched. The zero value is suitable for most uses.
@@ -73,16 +76,10 @@ type Status struct {
 // It need not be closed. If a configuration changes, keep using the same File; otherwise tokens
 // that are removed at that moment are not noticed.
 type File struct {
-	path    string
-	options Options
-	current atomic.Pointer[snapshot]
-
-	// Both are semaphores rather than mutexes so that waiting ends with a context.
-	reading  chan struct{} // held while the file is read and watch is used
-	watching chan struct{} // held by the call of Notify that watches
-	news     chan struct{} // has one element if revocations may be waiting
-
-	watch watch
+	path     string
+	options  Options
+	current  atomic.Pointer[snapshot]
+	follower *files.Follower[*snapshot]
 
 	mu      sync.Mutex
 	status  Status
@@ -97,14 +94,8 @@ var (
 // Open reads the token file at path. If the file is missing or breaks the rules, it returns an
 // error, in the second case a *[FormatError].
 func Open(path string, o Options) (*File, error) {
-	f := &File{
-		path:     path,
-		options:  o.withDefaults(),
-		reading:  make(chan struct{}, 1),
-		watching: make(chan struct{}, 1),
-		news:     make(chan struct{}, 1),
-		status:   Status{Path: path},
-	}
+	f := &File{path: path, options: o.withDefaults(), status: Status{Path: path}}
+	f.follower = files.Follow(path, f.options.Interval, f.parse, f.take, f.refuse)
 	f.current.Store(&snapshot{})
 	if err := f.Reload(context.Background()); err != nil {
 		return nil, err
@@ -195,91 +186,51 @@ func (f *File) Status() Status {
 // version stays in effect: the file cannot be read, breaks the rules (a *[FormatError]), keeps
 // changing, or is empty.
 func (f *File) Reload(ctx context.Context) error {
-	if err := acquire(ctx, f.reading); err != nil {
-		return err
-	}
-	defer func() { <-f.reading }()
-	const attempts = 4
-	for n := 1; ; n++ {
-		err := f.load(ctx, true)
-		if !errors.Is(err, errChanging) || n == attempts {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(f.options.Interval):
-		}
-	}
+	return explained(f.path, f.follower.Reload(ctx))
 }
 
-// acquire acquires the semaphore, or gives up when ctx is done.
-func acquire(ctx context.Context, semaphore chan struct{}) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	select {
-	case semaphore <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// parse parses a version of the file.
+func (f *File) parse(ctx context.Context, content io.ReadSeeker, digest hash.Hash) (*snapshot, error) {
+	snap, err := parseWith(ctx, content, f.current.Load(), digest)
+	return snap, named(err, f.path)
 }
 
-// load reads the file and, if it is valid, puts it into effect. asked means that Reload was
-// called. The caller holds f.reading.
-func (f *File) load(ctx context.Context, asked bool) error {
-	snap, v, err := read(ctx, f.path, f.current.Load())
-	if errors.Is(err, errChanging) || ctx.Err() != nil {
-		v.close()
-		return err
-	}
-	replaced := f.watch.replaced(v)
-	f.watch.read.close()
-	f.watch.read = v
-	var trusted string
-	if err == nil {
-		trusted, err = f.trust(snap, replaced, asked)
-	}
+// take puts a valid version into effect, unless it may be incomplete.
+func (f *File) take(snap *snapshot, o files.Origin) error {
+	trusted, err := f.trust(snap, o)
 	if err != nil {
-		f.refuse(err)
 		return err
 	}
 	f.accept(snap, trusted, Status{
-		Path: f.path, Entries: snap.len(), Fingerprint: v.fingerprint, Loaded: time.Now(),
-		Warnings: snap.warnings(f.path, v),
+		Path: f.path, Entries: snap.len(), Fingerprint: o.Sum, Loaded: time.Now(), Warnings: warnings(f.path, o.Mode),
 	})
 	return nil
 }
 
-// maxGone is how many entries may disappear in one version, whatever their share. So few
-// entries fit into one write, which is not cut between two lines.
-const maxGone = 16
-
 // trust decides whether snap may replace the version in effect. If it lacks most of the
 // entries, something must show that it is complete; trusted says what did.
-func (f *File) trust(snap *snapshot, replaced, asked bool) (trusted string, err error) {
+func (f *File) trust(snap *snapshot, o files.Origin) (trusted string, err error) {
 	had, has := f.current.Load().len(), snap.len()
-	gone := had - has
 	switch {
 	case had == 0:
 		return "", nil
 	case snap.blank:
 		return "", fmt.Errorf(`%s: empty, but %d entries are in effect; if that is intended, write the line {"end":true,"count":0} into it`, f.path, had)
-	case gone <= maxGone || has >= gone:
+	case !files.MostGone(had, has):
 		return "", nil
 	case snap.end != 0:
 		return "it has an end line", nil
-	case replaced:
+	case o.Replaced:
 		return "it replaced the old file", nil
-	case asked:
+	case o.Asked:
 		return "the reload was requested", nil
 	}
-	return "", &ShrinkError{Path: f.path, Gone: gone, Left: has}
+	return "", &ShrinkError{Path: f.path, Gone: had - has, Left: has}
 }
 
 // refuse reports a version that does not take effect.
 func (f *File) refuse(err error) {
+	err = explained(f.path, err)
 	s := f.Status()
 	s.Err = err
 	f.setStatus(s)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/authztest"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // put writes a token file in place, as editors and provisioning tools do.
@@ -258,8 +259,8 @@ func TestReloadOfChangingFile(t *testing.T) {
 		var reloads int
 		f := mustOpen(t, path, Options{OnReload: func(Reload) { reloads++ }})
 		put(t, path, line("b"), strings.Repeat("\n", 1024)) // one call in each read
-		if err := f.Reload(&meddler{t.Context(), path, 100}); !errors.Is(err, errChanging) {
-			t.Errorf("Reload = %v, want %v", err, errChanging)
+		if err := f.Reload(&meddler{t.Context(), path, 100}); !errors.Is(err, files.ErrChanging) {
+			t.Errorf("Reload = %v, want %v", err, files.ErrChanging)
 		}
 		if _, err := f.Authorize(t.Context(), with("a")); err != nil || f.Status().Err != nil || reloads != 1 {
 			t.Errorf("a changing file took effect: %v, %v, %d reloads", err, f.Status().Err, reloads)

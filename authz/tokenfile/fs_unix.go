@@ -9,9 +9,6 @@ import (
 	"syscall"
 )
 
-// keepsOpen says whether a file may be replaced while it is open.
-const keepsOpen = true
-
 // takeOwner gives f the owner and group of like.
 func takeOwner(f *os.File, like fs.FileInfo) error {
 	mine, err := f.Stat()

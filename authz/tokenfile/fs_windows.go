@@ -5,9 +5,6 @@ import (
 	"os"
 )
 
-// keepsOpen says whether a file may be replaced while it is open.
-const keepsOpen = false
-
 // The other functions do nothing: files inherit owner and access from their directory, not from
 // a mode.
 

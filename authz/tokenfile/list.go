@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -96,7 +97,7 @@ func eachEntry(path string, match func(*entry) bool, do func(e *entry, number in
 				lines = slices.Collect(bytes.Lines(data))
 			}
 			if int(e.line) >= len(lines) {
-				return errChanging
+				return files.ErrChanging
 			}
 			if err := do(e, b.line+int(e.line), lines[e.line]); err != nil {
 				return err
@@ -128,17 +129,28 @@ func describe(e *entry, number int, line []byte) Entry {
 // Lint reads the file at path as [Open] would, and returns problems that are not errors. If
 // Open would refuse the file, Lint returns an error, which is a *[FormatError] if the file
 // breaks the rules.
-func Lint(path string) (warnings []string, err error) {
-	snap, version, err := read(context.Background(), path, &snapshot{})
-	version.close()
+func Lint(path string) (problems []string, err error) {
+	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}
-	warnings = snap.warnings(path, version)
-	if n := snap.expired(time.Now()); n > 0 {
-		warnings = append(warnings, fmt.Sprintf("%s: %d tokens have expired; revoke them", path, n))
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
-	return warnings, nil
+	snap, err := parseWith(context.Background(), f, &snapshot{}, noDigest{})
+	if changed := files.Unchanged(f, info); changed != nil {
+		return nil, fmt.Errorf("%s: %w", path, changed)
+	}
+	if err != nil {
+		return nil, named(err, path)
+	}
+	problems = warnings(path, info.Mode())
+	if n := snap.expired(time.Now()); n > 0 {
+		problems = append(problems, fmt.Sprintf("%s: %d tokens have expired; revoke them", path, n))
+	}
+	return problems, nil
 }
 
 // expired counts the expired entries.

@@ -2,7 +2,6 @@ package tokenfile
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -10,92 +9,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 )
 
-const (
-	// fullCheck is how often the content is compared even if the stamp has not changed: if the
-	// clock was set back, or for two writes in one tick of the clock, the stamp does not show
-	// the change.
-	fullCheck = 10 * time.Second
-	// maxMoving is the number of checks after which a file that keeps changing is read
-	// nevertheless.
-	maxMoving = 3
-	// maxTorn is the number of consecutive reads during which the file changed, after which
-	// that is reported.
-	maxTorn = 20
-)
-
-// watch is the state of the file on disk. It belongs to the holder of File.reading.
-type watch struct {
-	read    version   // the version that was read last
-	met     stamp     // of the current file, when it was first found under its name
-	moving  stamp     // of a change that has not been read yet
-	looks   int       // the number of checks since that change
-	torn    int       // consecutive reads during which the file changed
-	checked time.Time // when the content was last compared
-}
-
 // Notify implements [authz.Notifier]. While it runs, the file is watched by name and through
 // links, so renames and changed links are noticed, but not while revoked runs. It revokes by
 // token id. Only one call watches at a time; others wait.
 func (f *File) Notify(ctx context.Context, revoked func(authz.Revocation)) error {
-	if acquire(ctx, f.watching) != nil {
-		return nil
-	}
-	defer func() { <-f.watching }()
-	tick := time.NewTicker(f.options.Interval)
-	defer tick.Stop()
-	for {
-		f.deliver(ctx, revoked)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.news:
-		case <-tick.C:
-			f.look(ctx)
-		}
-	}
-}
-
-// look reads the file if it has changed and is no longer being written.
-func (f *File) look(ctx context.Context) {
-	if acquire(ctx, f.reading) != nil {
-		return
-	}
-	defer func() { <-f.reading }()
-	w, now := &f.watch, stampOf(f.path)
-	if !w.met.sameFile(now) {
-		w.met = now
-	}
-	switch {
-	case now.equal(w.read.stamp):
-		if time.Since(w.checked) < fullCheck || !f.contentChanged() {
-			return
-		}
-	case w.looks == 0 || !now.equal(w.moving) && w.looks < maxMoving:
-		w.moving = now
-		w.looks++
-		return
-	}
-	err := f.load(ctx, false)
-	if !errors.Is(err, errChanging) {
-		w.looks, w.torn = 0, 0
-		return
-	}
-	if w.torn++; w.torn == maxTorn {
-		f.refuse(err)
-	}
-}
-
-// replaced reports whether v came by a rename or by a changed link: it is the first version of
-// another file that is read, and that file was not written to since it got the name.
-func (w *watch) replaced(v version) bool {
-	return !w.read.stamp.sameFile(v.stamp) && w.met.unwritten(v.stamp)
-}
-
-// contentChanged compares the content with the version that was read last.
-func (f *File) contentChanged() bool {
-	f.watch.checked = time.Now()
-	content, err := fingerprint(f.path)
-	return err == nil && content != f.watch.read.fingerprint
+	f.follower.Run(ctx, func() { f.deliver(ctx, revoked) })
+	return nil
 }
 
 // revocations has the ids whose sessions must end, now or later, or get a new grant.
@@ -149,10 +68,7 @@ func (f *File) revoke(d difference) {
 	f.mu.Lock()
 	f.revoked.add(d)
 	f.mu.Unlock()
-	select {
-	case f.news <- struct{}{}:
-	default:
-	}
+	f.follower.Wake()
 }
 
 // due returns the ids whose sessions must end now, and those whose sessions get a new grant.

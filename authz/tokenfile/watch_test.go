@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 )
 
 // watched is a File whose Notify runs in a bubble.
@@ -81,8 +82,12 @@ func (w *watched) took(t *testing.T) []Reload {
 	return r
 }
 
-// betweenChecks is a time after which the content is not compared for a while.
-const betweenChecks = 6*fullCheck + fullCheck/10
+const (
+	fullCheck = 10 * time.Second // see package files
+	maxTorn   = 20
+	// betweenChecks is a time after which the content is not compared for a while.
+	betweenChecks = 6*fullCheck + fullCheck/10
+)
 
 func TestNotifySeesEveryKindOfChange(t *testing.T) {
 	dir := t.TempDir()
@@ -217,7 +222,7 @@ func TestLookAtChangingFile(t *testing.T) {
 	ctx := &meddler{t.Context(), path, 1000}
 	look := func(n int) {
 		for range n {
-			f.look(ctx)
+			f.follower.Check(ctx)
 		}
 	}
 	look(maxTorn)
@@ -233,7 +238,7 @@ func TestLookAtChangingFile(t *testing.T) {
 	}
 	put(t, path, line("c"), strings.Repeat("\n", 1024))
 	look(3 * maxTorn)
-	if err := f.Status().Err; !errors.Is(err, errChanging) || refused != 1 {
+	if err := f.Status().Err; !errors.Is(err, files.ErrChanging) || refused != 1 {
 		t.Errorf("a file that never rests was reported %d times: %v", refused, err)
 	}
 	ctx.times = 0
@@ -358,43 +363,6 @@ func TestNotifyOfExpiry(t *testing.T) {
 		w.want(t, 2*time.Second, "d")
 		w.want(t, time.Hour)
 	})
-}
-
-func TestStamp(t *testing.T) {
-	path := tokenPath(t)
-	if s := stampOf(path); !s.equal(stamp{}) {
-		t.Error("a missing file has a stamp")
-	}
-	put(t, path, "x")
-	then := time.Unix(1_700_000_000, 0)
-	for name, change := range map[string]func() error{
-		"another file": func() error {
-			swap(t, path, "x")
-			return os.Chtimes(path, then, then)
-		},
-		"size": func() error {
-			put(t, path, "xy")
-			return os.Chtimes(path, then, then)
-		},
-		"time":    func() error { return os.Chtimes(path, then, then.Add(1)) },
-		"mode":    func() error { return os.Chmod(path, 0o640) },
-		"missing": func() error { return os.Remove(path) },
-	} {
-		put(t, path, "x")
-		if err := errors.Join(os.Chmod(path, 0o600), os.Chtimes(path, then, then)); err != nil {
-			t.Fatal(err)
-		}
-		before := stampOf(path)
-		if !before.equal(stampOf(path)) {
-			t.Errorf("%s: a stamp differs from itself", name)
-		}
-		if err := change(); err != nil {
-			t.Fatal(err)
-		}
-		if before.equal(stampOf(path)) {
-			t.Errorf("%s: the change goes unseen", name)
-		}
-	}
 }
 
 // TestWhatATokenAllowsChanges: its sessions get the latest grant instead of ending.
