@@ -30,6 +30,7 @@
 //	migration              credentials of other programs, as the manual's page about them says
 //	database               tokens and passwords in PostgreSQL, also through PgBouncer, and its outages
 //	database_notify        tokens withdrawn in PostgreSQL end their sessions on all replicas
+//	own_tables             the token commands on PostgreSQL, and a server that takes over from another
 //	withdrawal             revoked, disabled, rotated and expired tokens end their sessions
 //	mass_withdrawal        a token file that shrinks, and one that is half written
 //	denial                 JWTs that are revoked before they expire

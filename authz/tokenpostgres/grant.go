@@ -15,25 +15,15 @@ import (
 // decide returns the grant of a row, after the password has been checked if the device is looked
 // up by its name.
 func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*authz.Grant, error) {
-	g := &authz.Grant{
-		TokenID: found.tokenID, Subject: found.subject, Upstream: found.upstream, Only: found.only,
-		Limits: found.limits, Superuser: found.superuser, Attrs: found.attrs, Expires: found.expires,
-	}
-	g.Only.NotBefore = found.notBefore
+	g := found.grant()
 	if s.isPair(found) {
 		if err := s.checkPassword(ctx, found, r); err != nil {
 			return nil, err
 		}
 		g.PairHash = authz.PairHash(r.Pair.Username, *found.hash)
 	}
-	now := time.Now()
-	switch {
-	case found.disabled:
-		return nil, &authz.Denial{Reason: authz.Disabled, Subject: s.subject(found, r)}
-	case !g.Expires.IsZero() && !now.Before(g.Expires):
-		return nil, &authz.Denial{Reason: authz.Expired, Detail: "since " + g.Expires.UTC().Format(time.RFC3339), Subject: s.subject(found, r)}
-	case now.Before(g.Only.NotBefore):
-		return nil, &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + g.Only.NotBefore.UTC().Format(time.RFC3339), Subject: s.subject(found, r), Keep: authz.Keep{TTL: g.Only.NotBefore.Sub(now)}}
+	if err := found.denied(time.Now(), s.subject(found, r)); err != nil {
+		return nil, err
 	}
 	if err := s.name(g, found, r); err != nil {
 		return nil, fmt.Errorf("%w: the row of this device: %w", authz.ErrUnanswerable, err)
@@ -43,6 +33,29 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 		return nil, fmt.Errorf("%w: the row of this device: column %w", authz.ErrUnanswerable, err)
 	}
 	return g, nil
+}
+
+// grant returns the grant of a row as far as its columns are only copied.
+func (r *row) grant() *authz.Grant {
+	g := &authz.Grant{
+		TokenID: r.tokenID, Subject: r.subject, Upstream: r.upstream, Only: r.only,
+		Limits: r.limits, Superuser: r.superuser, Attrs: r.attrs, Expires: r.expires,
+	}
+	g.Only.NotBefore = r.notBefore
+	return g
+}
+
+// denied returns why the row lets no device in at that time, or nil. The denial has the subject.
+func (r *row) denied(now time.Time, subject string) error {
+	switch {
+	case r.disabled:
+		return &authz.Denial{Reason: authz.Disabled, Subject: subject}
+	case !r.expires.IsZero() && !now.Before(r.expires):
+		return &authz.Denial{Reason: authz.Expired, Detail: "since " + r.expires.UTC().Format(time.RFC3339), Subject: subject}
+	case now.Before(r.notBefore):
+		return &authz.Denial{Reason: authz.NotYetValid, Detail: "until " + r.notBefore.UTC().Format(time.RFC3339), Subject: subject, Keep: authz.Keep{TTL: r.notBefore.Sub(now)}}
+	}
+	return nil
 }
 
 // isPair reports whether a row was found by a name, so that the password has to be checked.

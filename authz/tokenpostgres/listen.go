@@ -30,7 +30,7 @@ type listener struct {
 	channel string
 	dsn     *pgdsn.File
 	// named returns what a payload withdraws. It reports false if that is not known.
-	named func(payload string) ([]authz.Revocation, bool)
+	named func(payload string) (withdrawal, bool)
 	onUp  func(error)
 	// answered reports whether there may be a grant that has become wrong.
 	answered func() bool
@@ -42,7 +42,7 @@ type listener struct {
 	watching chan struct{}
 
 	mu      sync.Mutex
-	waiting []authz.Revocation
+	waiting []withdrawal
 	missed  bool          // changes may have been missed
 	news    chan struct{} // has one element if there is something to report
 }
@@ -156,11 +156,16 @@ func exec(ctx context.Context, conn *pgx.Conn, statement string) error {
 
 // hear adds what a payload withdraws.
 func (l *listener) hear(payload string) {
-	all, ok := l.named(payload)
+	w, ok := l.named(payload)
 	if !ok {
 		l.miss()
 		return
 	}
+	l.wait(w)
+}
+
+// wait adds what is to be reported.
+func (l *listener) wait(all ...withdrawal) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.waiting = append(l.waiting, all...); len(l.waiting) > maxWaiting {
@@ -186,7 +191,7 @@ func (l *listener) wake() {
 }
 
 // take returns what is to be reported.
-func (l *listener) take() (all []authz.Revocation, missed bool) {
+func (l *listener) take() (all []withdrawal, missed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all, missed = l.waiting, l.missed
@@ -219,8 +224,28 @@ func (s *Source) Notify(ctx context.Context, revoked func(authz.Revocation)) err
 		if missed && s.options.OnMissed != nil {
 			s.options.OnMissed()
 		}
-		for _, r := range all {
-			revoked(r)
+		s.report(ctx, all, revoked)
+	}
+}
+
+// report calls revoked with what notifications said, in their order. What was altered waits until
+// the database says what it is now; the sessions keep their grants meanwhile.
+func (s *Source) report(ctx context.Context, all []withdrawal, revoked func(authz.Revocation)) {
+	var altered []withdrawal
+	for _, w := range all {
+		if w.altered {
+			altered = append(altered, w)
 		}
+	}
+	now, err := s.lookUpAltered(ctx, altered)
+	for _, w := range all {
+		if r, ok := now[w.TokenID]; w.altered && ok {
+			revoked(r)
+		} else if !w.altered || err == nil {
+			revoked(w.Revocation)
+		}
+	}
+	if err != nil {
+		time.AfterFunc(reconnectTime, func() { s.listener.wait(altered...) })
 	}
 }

@@ -9,52 +9,63 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
+// withdrawal is what a notification says.
+type withdrawal struct {
+	authz.Revocation
+	// altered means that the token that TokenID names may still be valid, and that what it
+	// allows, or until when, has changed.
+	altered bool
+}
+
 // withdrawn returns what the payload of a notification withdraws. It reports false if that is
 // not known, because the payload names nothing or cannot be read, or because a name in it does
 // not lead to the grants of the query.
-func (s *Source) withdrawn(payload string) ([]authz.Revocation, bool) {
+func (s *Source) withdrawn(payload string) (w withdrawal, known bool) {
 	o, err := strictjson.Parse([]byte(payload))
 	if err != nil || len(o) != 1 {
-		return nil, false
+		return w, false
 	}
 	name, ok := strictjson.Name(o[0].Value)
 	if !ok || name == "" {
-		return nil, false
+		return w, false
 	}
 	switch o[0].Key {
 	case "subject":
-		return []authz.Revocation{{Subject: name}}, true
+		w.Subject = name
 	case "token_id":
-		return []authz.Revocation{{TokenID: name}}, true
+		w.TokenID = name
+	case "altered": // of the triggers of the schema
+		w.TokenID, w.altered = name, true
+		return w, s.query.schema
 	case "token_sha256":
-		return s.withdrawnToken(name)
+		w.TokenHash, ok = s.withdrawnToken(name)
 	case "username":
-		return s.withdrawnUser(name)
+		w.Revocation, ok = s.withdrawnUser(name)
+	default:
+		return w, false
 	}
-	return nil, false
+	return w, ok
 }
 
-// withdrawnToken returns the revocation of a token by its digest in hexadecimal digits.
-func (s *Source) withdrawnToken(digest string) ([]authz.Revocation, bool) {
-	hash, err := hex.DecodeString(digest)
-	if err != nil || len(hash) != sha256.Size || [sha256.Size]byte(hash) == [sha256.Size]byte{} || s.Takes()&authz.Tokens == 0 {
-		return nil, false
-	}
-	return []authz.Revocation{{TokenHash: [sha256.Size]byte(hash)}}, true
+// withdrawnToken returns the digest of a token from its hexadecimal digits.
+func (s *Source) withdrawnToken(digits string) (hash [sha256.Size]byte, ok bool) {
+	n, err := hex.Decode(hash[:], []byte(digits[:min(len(digits), hex.EncodedLen(sha256.Size))]))
+	ok = err == nil && n == sha256.Size && len(digits) == hex.EncodedLen(n)
+	return hash, ok && hash != [sha256.Size]byte{} && s.Takes()&authz.Tokens != 0
 }
 
 // withdrawnUser returns the revocation of the pairs of a user. Their grants have the user name
 // as the token id or as the subject, unless the row has names of its own.
-func (s *Source) withdrawnUser(name string) ([]authz.Revocation, bool) {
+func (s *Source) withdrawnUser(name string) (r authz.Revocation, ok bool) {
 	described := s.statement.Load()
 	if described == nil || s.Takes() != authz.Pairs || !s.query.uses(paramUsername) {
-		return nil, false
+		return r, false
 	}
 	switch {
 	case !slices.Contains(described.fields, "token_id"):
-		return []authz.Revocation{{TokenID: tokenIDOf(name)}}, true
+		return authz.Revocation{TokenID: tokenIDOf(name)}, true
 	case !slices.Contains(described.fields, "subject"):
-		return []authz.Revocation{{Subject: name}}, true
+		return authz.Revocation{Subject: name}, true
 	}
-	return nil, false
+	return r, false
 }

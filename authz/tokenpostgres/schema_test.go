@@ -3,6 +3,7 @@
 package tokenpostgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -163,35 +164,68 @@ func TestMigrateKeepsRows(t *testing.T) {
 	}
 }
 
-// TestRowsThatWithdrawNothing: a comment and a later expiry end no session, an earlier one does.
-func TestRowsThatWithdrawNothing(t *testing.T) {
+// TestChangesOfRows: a comment and a later expiry concern no session. An earlier expiry and other
+// rights are reported with the new grant, and other conditions as a revocation.
+func TestChangesOfRows(t *testing.T) {
 	d, dsn := newSchema(t, harness.StartPostgres(t))
 	_, h := d.listeningTo(t, Options{DSNFile: dsn, Channel: SchemaChannel})
-	for _, change := range []struct {
-		set  string
-		want int
-	}{
-		{"comment = 'x'", 0}, {"expires_at = now() + interval '1 day'", 1}, {"expires_at = now() + interval '2 days'", 1},
-		{"expires_at = NULL", 1}, {"attrs = '{\"a\":1}'", 2}, {"attrs = '{\"a\":1}'", 2},
+	for _, change := range []struct{ id, set, want string }{
+		{"t-7", "comment = 'x'", ""},
+		{"t-7", "expires_at = now() + interval '1 day'", "granted"},
+		{"t-7", "expires_at = now() + interval '2 days'", ""},
+		{"t-7", "expires_at = NULL", ""},
+		{"t-7", "attrs = '{\"a\":1}'", "granted"},
+		{"t-7", "attrs = '{\"a\":1}'", ""},
+		{"t-7", "acl = '[]', limits = '{\"max_qos\":1}'", "granted"},
+		{"t-7", "acl = '7'", "revoked"}, // which no source can read
+		{"t-7", "acl = NULL, client_ids = '{a}'", "revoked"},
+		{"t-7", "expires_at = now()", "revoked"},
+		{"t-7", "expires_at = NULL, disabled = true", "revoked"},
+		{"u-7", "attrs = '{\"a\":1}'", "granted"},
+		{"u-7", "password_hash = 'x'", "revoked"},
 	} {
-		d.sql("UPDATE mqtt_auth_proxy.tokens SET " + change.set + " WHERE token_id = 't-7'")
+		d.sql("UPDATE mqtt_auth_proxy.tokens SET " + change.set + " WHERE token_id = '" + change.id + "'")
 		d.sql(`NOTIFY mqtt_auth_proxy, '{"subject":"mark"}'`)
+		var got []string
 		harness.Eventually(t, "the mark after "+change.set, func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			return len(h.all) > 0 && h.all[len(h.all)-1].Subject == "mark"
-		})
-		h.mu.Lock()
-		named := 0
-		for _, r := range h.all {
-			if r.TokenID == "t-7" {
-				named++
+			if len(h.all) == 0 || h.all[len(h.all)-1].Subject != "mark" {
+				return false
 			}
-		}
-		h.all[len(h.all)-1].Subject = "seen"
-		h.mu.Unlock()
-		if named != change.want {
-			t.Errorf("after %s, %d revocations, want %d", change.set, named, change.want)
+			for _, r := range h.all[:len(h.all)-1] {
+				switch {
+				case r.Grant != nil && r.Grant.TokenID == change.id && r.TokenHash != [32]byte{}:
+					got = append(got, "granted")
+				case r.TokenID == change.id:
+					got = append(got, "revoked")
+				}
+			}
+			h.all = nil
+			return true
+		})
+		if strings.Join(got, " ") != change.want {
+			t.Errorf("after %s: %q, want %q", change.set, got, change.want)
 		}
 	}
+}
+
+// TestAlteredWhileTheDatabaseIsAway: a session keeps its grant until the database says what the
+// token allows now.
+func TestAlteredWhileTheDatabaseIsAway(t *testing.T) {
+	d, dsn := newSchema(t, harness.StartPostgres(t))
+	s, h := d.listeningTo(t, Options{DSNFile: dsn, Channel: SchemaChannel, Connections: 1})
+	conn, err := s.pool.Acquire(t.Context()) // the only one
+	if err != nil {
+		t.Fatal(err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	s.report(canceled, []withdrawal{{authz.Revocation{TokenID: "t-7"}, true}}, func(r authz.Revocation) { t.Errorf("reported %+v", r) })
+	conn.Release()
+	harness.Eventually(t, "the grant", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.all) == 1 && h.all[0].Grant != nil
+	})
 }

@@ -20,6 +20,12 @@ type Stats struct {
 	// Breaker is closed, open while the database is asked less often because several devices
 	// and addresses met faults, or half-open while a probe is in progress.
 	Breaker string
+	// Used and Idle are the connections that are open, without that for notifications.
+	Used, Idle int
+	// Waits counts the lookups for which no connection was free, so that they waited for one or
+	// for a new one, and WaitTime is how long those took that got one.
+	Waits    uint64
+	WaitTime time.Duration
 	// Listening reports whether notifications are heard; it is false without a channel.
 	Listening bool
 }
@@ -48,8 +54,10 @@ func (n *counters) count(err error, took time.Duration) {
 
 // Stats returns the current counters.
 func (s *Source) Stats() Stats {
-	n := &s.counters
+	n, pool := &s.counters, s.pool.Stat()
 	return Stats{
+		Used: int(pool.AcquiredConns()), Idle: int(pool.IdleConns()),
+		Waits: uint64(pool.EmptyAcquireCount() + pool.CanceledAcquireCount()), WaitTime: pool.EmptyAcquireWaitTime(),
 		Listening: s.listener != nil && s.listener.listening.Load(),
 		Allowed:   n.allowed.Load(), Denied: n.denied.Load(), Unknown: n.unknown.Load(), Failed: n.failed.Load(), Busy: n.busy.Load(),
 		Retries: n.retries.Load(), Time: time.Duration(n.nanoseconds.Load()), Breaker: s.breaker.State(),

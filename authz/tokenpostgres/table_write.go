@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/passwordhash"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
@@ -90,9 +89,6 @@ func (w *tableWriter) write(ctx context.Context) error {
 	}
 	return w.insert(ctx)
 }
-
-// rowsAtOnce is how many rows one statement names at most.
-const rowsAtOnce = 10_000
 
 // exec runs a statement that concerns a number of rows, and returns an error if it has changed
 // another number.
@@ -201,29 +197,7 @@ func (w *tableWriter) insert(ctx context.Context) error {
 
 // verify returns an error if one of the rows is not as a Source needs it.
 func (t *Table) verify(ctx context.Context, conn *pgx.Conn, ids []string) error {
-	types := pgtype.NewMap()
-	for ids := range slices.Chunk(ids, rowsAtOnce) {
-		list, err := types.Encode(pgtype.TextArrayOID, pgtype.TextFormatCode, ids, nil)
-		if err != nil {
-			return err
-		}
-		result := conn.PgConn().ExecParams(ctx, schemaRows+" WHERE token_id = ANY($1::text[])",
-			[][]byte{list}, []uint32{pgtype.TextArrayOID}, nil, nil)
-		for result.NextRow() {
-			var cells []cell
-			for i, text := range result.Values() {
-				f := result.FieldDescriptions()[i]
-				cells = append(cells, cell{f.Name, f.DataTypeOID, text})
-			}
-			if err := t.checkRow(cells); err != nil {
-				return err
-			}
-		}
-		if _, err := result.Close(); err != nil {
-			return tableError(ctx, err)
-		}
-	}
-	return nil
+	return eachRowOf(ctx, conn, schemaRows+" WHERE token_id = ANY($1::text[])", ids, t.checkRow)
 }
 
 // checkRow checks that a Source could read the row.

@@ -178,6 +178,21 @@ func (p *Postgres) SQL(database, statements string) string {
 	return strings.TrimSuffix(r.Stdout, "\n")
 }
 
+// CopyTo copies what is in a database to the empty database of that name on another server.
+func (p *Postgres) CopyTo(other *Postgres, database string) {
+	p.t.Helper()
+	file := filepath.Join(p.Dir, database+".sql")
+	WriteFile(p.t, file, "")
+	for _, argv := range [][]string{
+		{Need(p.t, "pg_dump"), "-h", p.Dir, "-p", Port(p.Addr), "-U", "postgres", "-f", file, database},
+		{Need(p.t, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", other.Dir, "-p", Port(other.Addr), "-U", "postgres", "-d", database, "-f", file},
+	} {
+		if r := Run(p.t, argv...); r.Status != 0 {
+			p.t.Fatalf("%s: %s", argv[0], r.Output())
+		}
+	}
+}
+
 // CutConnections ends all connections of Role.
 func (p *Postgres) CutConnections() {
 	p.t.Helper()

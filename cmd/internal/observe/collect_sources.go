@@ -76,6 +76,23 @@ func (m SourceMetrics) TokenService(s tokenhttp.Stats) {
 	}
 }
 
+// Pool has the connections of a source to its database, how many lookups waited for one, and for
+// how long.
+type Pool struct {
+	Used, Idle int
+	Waits      uint64
+	WaitTime   time.Duration
+}
+
+// Connections exports a pool of connections to a database.
+func (m SourceMetrics) Connections(p Pool) {
+	for state, n := range map[string]int{"used": p.Used, "idle": p.Idle} {
+		m.gauge("auth_database_connections", "Open connections of a token source to its database, by state: used or idle.", float64(n), m.of("state", state)...)
+	}
+	m.count("auth_database_waits_total", "Lookups for which no connection was free, so that they waited for one or for a new one.", float64(p.Waits), m.of()...)
+	m.count("auth_database_wait_seconds_total", "Time that lookups waited for a connection until they got one, in seconds.", p.WaitTime.Seconds(), m.of()...)
+}
+
 // Listening exports whether a source hears of changes in its database.
 func (m SourceMetrics) Listening(now bool) {
 	m.flag("auth_notify_listening", "1 while a source receives the notifications of its database.", now, m.of()...)

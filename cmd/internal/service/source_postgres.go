@@ -112,6 +112,7 @@ func (p *postgresSource) Collect(m observe.SourceMetrics) {
 		Allowed: s.Allowed, Denied: s.Denied, Ignored: s.Unknown, Failed: s.Failed, Busy: s.Busy,
 		Retries: s.Retries, Time: s.Time, Breaker: s.Breaker,
 	})
+	m.Connections(observe.Pool{Used: s.Used, Idle: s.Idle, Waits: s.Waits, WaitTime: s.WaitTime})
 	if channelOf(p.config) != "" {
 		m.Listening(s.Listening)
 	}
