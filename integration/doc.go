@@ -12,7 +12,7 @@
 // has printed, at the level debug, is searched for every secret that was used.
 //
 // The flags -proxy.binary and -proxy.race choose another program, or one with the race
-// detector. TestBrowser keeps pictures of its pages on request:
+// detector. TestBrowser and TestPage keep pictures of their pages on request:
 //
 //	go test -tags integration ./integration -proxy.binary /usr/bin/mqtt-auth-proxy
 //	go test -tags integration ./integration -proxy.race
@@ -38,6 +38,7 @@
 //	reload                 configuration, listeners and certificates that change under load
 //	link_swap              a symbolic link above all files is replaced, inside the sandbox
 //	admin                  what each client may read on the admin side, and what the metrics count
+//	page                   an operator's work in a browser, hostile names, and pages of attackers
 //	telemetry              the store has one owner and keeps every message
 //	telemetry_postgres     PostgreSQL as the store: outages, kills, two proxies, another server
 //
