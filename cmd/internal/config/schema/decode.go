@@ -70,6 +70,10 @@ func (d *decoder) field(v reflect.Value, f field, n *node, path string) {
 	if n != nil && f.single && n.form == scalar {
 		n = &node{form: list, origin: n.origin, items: []*node{n}}
 	}
+	if n != nil && f.abbreviated(n) {
+		d.abbreviated(v, f, n, path)
+		return
+	}
 	if n != nil && n.form != f.shape() {
 		d.wrongForm(n, f, path)
 		n = nil
@@ -98,6 +102,19 @@ func (d *decoder) field(v reflect.Value, f field, n *node, path string) {
 	}
 }
 
+// abbreviated decodes a section that is written as the value of one of its keys. The path of that
+// key is the section's own, so that no fault names a key that the file does not have.
+func (d *decoder) abbreviated(v reflect.Value, f field, n *node, path string) {
+	for _, one := range fieldsOf(f.section()) {
+		if one.key == f.short {
+			d.field(v.Field(one.index), one, n, path)
+			d.origins.at[join(path, one.key)] = n.origin
+			continue
+		}
+		d.field(v.Field(one.index), one, nil, join(path, one.key))
+	}
+}
+
 // preset returns the default of f as a node.
 func (d *decoder) preset(f field, path string) *node {
 	if !f.list {
@@ -117,10 +134,12 @@ func (d *decoder) wrongForm(n *node, f field, path string) {
 		return
 	}
 	reason := fmt.Sprintf("is %s and must be %s", n.form, f.shape())
-	switch f.shape() {
-	case list:
+	switch {
+	case f.short != "" && !f.list:
+		reason = fmt.Sprintf("is %s and must be %s or %s; put text with special characters in quotes", n.form, scalar, section)
+	case f.list:
 		reason += "; write " + f.key + ": [...] or one line with a dash for each element"
-	case section:
+	case f.kind == kindSection:
 		reason += "; write its keys on the lines below, indented"
 	default:
 		reason += "; put text with special characters in quotes"

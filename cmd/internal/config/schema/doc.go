@@ -35,6 +35,7 @@
 //	zero      what 0 means where the range includes it: "none", or "default" where libraries
 //	          choose a value; a key with "none" holds the value [None] when 0 is written
 //	single    "true": a value that is no list is read as a list of one element
+//	short     of a list of sections: the key whose value alone may stand for an element
 //	doc       one line for the manual
 //
 // # Where a value comes from
@@ -42,7 +43,7 @@
 // A flag takes precedence over the environment, the environment over the file, and the
 // file over the default. The environment sets any key by the prefix and the path of the
 // key in capitals, with list positions that count from 0: APP_LISTENERS_0_ADDRESS. A list
-// of plain values is separated by commas. Position N of a list may be one past its end,
+// of plain values, or of sections with the tag short, is separated by commas. Position N of a list may be one past its end,
 // which extends the list. A hole is a fault. A list that is set anywhere replaces the whole
 // default list.
 //

@@ -154,7 +154,11 @@ func assign(n *node, steps []step, at origin, text string) error {
 		case last:
 			next.items[s.position] = v
 		}
-		n = next.items[s.position]
+		if n = next.items[s.position]; !last && one.abbreviated(n) {
+			value := *n
+			*n = node{form: section, origin: n.origin}
+			n.set(one.short, &value)
+		}
 	}
 	return nil
 }
@@ -162,7 +166,7 @@ func assign(n *node, steps []step, at origin, text string) error {
 // node returns the value of a variable in the form of its key.
 func (f field) node(at origin, text string) (*node, error) {
 	switch {
-	case f.kind == kindSection:
+	case f.kind == kindSection && f.short == "":
 		name := at.variable
 		if f.list {
 			name += "_0"

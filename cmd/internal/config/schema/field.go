@@ -31,6 +31,7 @@ type field struct {
 	kind     kind
 	list     bool   // a list of values of that kind
 	single   bool   // a value that is no list is read as a list of one element
+	short    string // of a list of sections: the key that an element has if it is written as its value
 	value    string // the default; of a list its YAML
 	allowed  []string
 	min, max string // bounds of the value, or of the length of a list
@@ -64,6 +65,7 @@ func fieldsOf(section reflect.Type) []field {
 			index:    i,
 			list:     sf.Type.Kind() == reflect.Slice,
 			single:   sf.Tag.Get("single") == "true",
+			short:    sf.Tag.Get("short"),
 			typ:      sf.Type,
 		}
 		f.none = f.zero == "none"
@@ -113,6 +115,9 @@ func (f field) section() reflect.Type {
 	}
 	return f.typ
 }
+
+// abbreviated reports whether an element of the list f is written as a single value.
+func (f field) abbreviated(element *node) bool { return f.short != "" && element.form == scalar }
 
 // shape returns the form that a value of the field has in a file.
 func (f field) shape() form {

@@ -1,7 +1,9 @@
 package schema
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -45,6 +47,9 @@ func (f field) describe(prefix, path string) Key {
 	switch {
 	case f.single:
 		k.Type += " or list of " + k.Type
+	case f.short != "":
+		i := slices.IndexFunc(fieldsOf(f.section()), func(one field) bool { return one.key == f.short })
+		k.Type = fmt.Sprintf("list of %s or section", fieldsOf(f.section())[i].kind)
 	case f.list:
 		k.Type = "list of " + k.Type
 	}

@@ -60,6 +60,9 @@ func (o *Origins) section(v reflect.Value, path string) *yaml.Node {
 func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
 	switch {
 	case f.list && f.kind == kindSection:
+		if short, ok := f.shortest(v); ok {
+			return o.value(short, field{list: true, kind: kindString}, path)
+		}
 		n := &yaml.Node{Kind: yaml.SequenceNode}
 		for i := range v.Len() {
 			n.Content = append(n.Content, o.section(v.Index(i), Element(path, i)))
@@ -84,6 +87,26 @@ func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
 		n.Tag = "!!float"
 	}
 	return n
+}
+
+// shortest returns the values that stand for the sections in v, if each of them can be written as
+// one value.
+func (f field) shortest(v reflect.Value) (values reflect.Value, ok bool) {
+	if f.short == "" {
+		return reflect.Value{}, false
+	}
+	all := []string{}
+	for i := range v.Len() {
+		for _, one := range fieldsOf(f.section()) {
+			text := one.format(v.Index(i).Field(one.index))
+			if one.key == f.short {
+				all = append(all, text)
+			} else if text != one.value {
+				return reflect.Value{}, false
+			}
+		}
+	}
+	return reflect.ValueOf(all), true
 }
 
 func text(value, comment string) *yaml.Node {

@@ -23,6 +23,7 @@ type settings struct {
 	Room   int64         `yaml:"room" type:"size" default:"1KiB" min:"0" zero:"none" doc:"0 = all"`
 	Colour colour        `yaml:"colour" type:"colour" default:"red" doc:"of the lamp"`
 	Doors  []door        `yaml:"doors" doc:"in the house"`
+	Lamps  []lamp        `yaml:"lamps" short:"place" doc:"in the house"`
 	Names  []string      `yaml:"names" single:"true" min:"1" default:"[a]" doc:"of the house"`
 	Data   string        `yaml:"data" type:"data directory" default:"here" doc:"data directory"`
 }
@@ -30,6 +31,11 @@ type settings struct {
 type door struct {
 	Code  Secret `yaml:"code" doc:"code of the door"`
 	Width int    `yaml:"width" required:"true" doc:"of the door"`
+}
+
+type lamp struct {
+	Place  string `yaml:"place" required:"true" doc:"of the lamp"`
+	Colour colour `yaml:"colour" type:"colour" default:"red" doc:"of the lamp"`
 }
 
 type colour struct{ red, green int }
@@ -186,10 +192,66 @@ func TestKeysDescribeTheStruct(t *testing.T) {
 		"doors[].code|APP_DOORS_N_CODE|secret|||",
 		"doors[].code_file|APP_DOORS_N_CODE_FILE|path|||",
 		"doors[].width|APP_DOORS_N_WIDTH|integer|||",
+		"lamps|APP_LAMPS|list of string or section|||",
+		"lamps[].place|APP_LAMPS_N_PLACE|string|||",
+		"lamps[].colour|APP_LAMPS_N_COLOUR|colour|red||",
 		"names|APP_NAMES|string or list of string|[a]||",
 		"data|APP_DATA|data directory|here||",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestElementsCanBeShort: an element of a list of sections may be written as one value, if the tag
+// short says of which key, in a file and in the environment.
+func TestElementsCanBeShort(t *testing.T) {
+	green := colour{green: 255}
+	for _, tc := range []struct {
+		name, text string
+		environ    []string
+		want       []lamp
+		rendered   string
+	}{
+		{"short", "lamps: [hall, attic]", nil, []lamp{{"hall", colour{red: 255}}, {"attic", colour{red: 255}}}, "lamps: [hall, attic] # app.yaml:1\n"},
+		{
+			"mixed", "lamps:\n- hall\n- {place: attic, colour: green}", nil, []lamp{{"hall", colour{red: 255}}, {"attic", green}},
+			"lamps:\n- place: hall # app.yaml:2\n  colour: red # default\n- place: attic # app.yaml:3\n  colour: green # app.yaml:3\n",
+		},
+		{"in the environment", "lamps: [x]", []string{"APP_LAMPS=hall, attic"}, []lamp{{"hall", colour{red: 255}}, {"attic", colour{red: 255}}}, "lamps: [hall, attic] # environment\n"},
+		{
+			"one key in the environment", "lamps: [hall]", []string{"APP_LAMPS_0_COLOUR=green", "APP_LAMPS_1=attic"},
+			[]lamp{{"hall", green}, {"attic", colour{red: 255}}},
+			"lamps:\n- place: hall # app.yaml:1\n  colour: green # environment\n- place: attic # environment\n  colour: red # default\n",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := options(t, tc.text)
+			o.Environ = tc.environ
+			v, origins := load(t, o)
+			if diff := cmp.Diff(tc.want, v.Lamps, cmp.AllowUnexported(colour{})); diff != "" {
+				t.Error(diff)
+			}
+			if text, err := origins.Render(v); err != nil || !strings.Contains(string(text), tc.rendered) {
+				t.Errorf("Render = %s, %v; want %s", text, err, tc.rendered)
+			}
+		})
+	}
+}
+
+// TestFaultOfAShortElement names no key that the file does not have.
+func TestFaultOfAShortElement(t *testing.T) {
+	for text, want := range map[string]string{
+		"lamps: [hall, hall]":                   "app.yaml:1: lamps[1]: is in the list twice; remove one",
+		"lamps: ['']":                           "app.yaml:1: lamps[0]: is empty",
+		"lamps: [[x]]":                          "app.yaml:1: lamps[0]: is a list and must be a plain value or a section; put text",
+		"lamps:\n- {place: hall, colour: blue}": "app.yaml:2: lamps[0].colour: is not a colour",
+		"lamps:\n- {colour: green}":             "app.yaml:2: lamps[0].place: is missing",
+		"doors: [1]":                            "app.yaml:1: doors[0]: is a plain value and must be a section",
+	} {
+		_, _, err := Load(options(t, text))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: fault %v, want %s", text, err, want)
+		}
 	}
 }
