@@ -30,6 +30,8 @@ var (
 	ErrRenewalFailed = errors.New("nothing could decide about the new token")
 	ErrDisplaced     = errors.New("displaced by a newer session")
 	ErrDraining      = errors.New("draining")
+	// ErrBrokerDrained ends a session whose broker is taken out of use.
+	ErrBrokerDrained = errors.New("the broker is taken out of use")
 	// ErrUpstreamLost ends a session before the session itself notices that its broker no
 	// longer answers.
 	ErrUpstreamLost = errors.New("the broker no longer answers")
@@ -111,6 +113,9 @@ var causes = []CauseInfo{
 	{Cause: "draining", By: byProxy, Err: ErrDraining, Code: packets.ServerShuttingDown, Will: "published", flush: true,
 		closeCode: websocket.GoingAway, refused: Draining,
 		Meaning: "the proxy shuts down; what the broker still has for the client is delivered first"},
+	{Cause: "broker_drained", By: byProxy, Err: ErrBrokerDrained, Code: packets.ServerShuttingDown, Will: "published", flush: true,
+		closeCode: websocket.GoingAway, refused: Busy,
+		Meaning: "an operator takes the broker out of use; what it still has for the client is delivered first"},
 	{Cause: "upstream_lost", By: byProxy, Err: ErrUpstreamLost, Code: packets.ServerShuttingDown, Will: "published if the broker lives",
 		closeCode: websocket.GoingAway, refused: UpstreamUnavailable,
 		Meaning: "the health check of its broker fails"},

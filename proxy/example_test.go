@@ -41,7 +41,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	brokers := pool.New(pool.Options{Servers: []upstream.Server{address}, Dial: new(upstream.Dialer).Dial})
+	brokers := pool.New(pool.Options{Servers: []pool.Server{{Server: address}}, Dial: new(upstream.Dialer).Dial})
 
 	// The proxy. The hooks are for logs and metrics.
 	events := make(chan string, 1)

@@ -21,7 +21,7 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.drainSessions(ctx, spread)
+		s.KickOver(ctx, spread, anyClient, ErrDraining)
 		s.wait()
 	}()
 	select {
@@ -34,18 +34,19 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	}
 }
 
-// drainSessions ends the sessions evenly over the time spread. It stops when ctx is done or
-// the server is closed; wait or Close then end those that are left.
-func (s *Server) drainSessions(ctx context.Context, spread time.Duration) {
+// KickOver is like [Server.Kick], but ends the sessions that match means when it is called evenly
+// over the time spread, in random order, so that they do not all connect elsewhere at once. It
+// returns when it has ended them, when ctx is done, or when the server is closed.
+func (s *Server) KickOver(ctx context.Context, spread time.Duration, match func(*Client) bool, cause error) {
 	defer func() { s.recovered(recover()) }()
-	sessions := s.registry.matching(anyClient)
+	sessions := s.registry.matching(match)
 	rand.Shuffle(len(sessions), func(i, j int) { sessions[i], sessions[j] = sessions[j], sessions[i] })
 	start, each := time.Now(), spread/time.Duration(max(len(sessions), 1))
 	for i, session := range sessions {
 		if !s.pauseUntil(ctx, start.Add(time.Duration(i)*each)) {
 			return
 		}
-		session.cut(ErrDraining)
+		session.cut(cause)
 	}
 }
 

@@ -214,12 +214,12 @@ func (c *checker) upstream() {
 
 // servers checks the brokers together. A server that is at fault or bundled parses as the zero
 // Server.
-func (c *checker) servers(texts []string) {
-	servers := make([]upstream.Server, len(texts))
-	for i, text := range texts {
-		servers[i], _ = upstream.ParseServer(text)
+func (c *checker) servers(all []Server) {
+	servers := make([]upstream.Server, len(all))
+	for i, s := range all {
+		servers[i], _ = upstream.ParseServer(s.Address)
 		switch first := slices.Index(servers, servers[i]); {
-		case text == Bundled && len(texts) > 1:
+		case s.Address == Bundled && len(all) > 1:
 			c.report.Fault(schema.Element("upstream.servers", i), "is bundled, which stands alone; remove it or the other servers")
 		case first < i:
 			c.report.Fault(schema.Element("upstream.servers", i), "is the same server as "+schema.Element("upstream.servers", first)+"; remove one")
@@ -227,6 +227,9 @@ func (c *checker) servers(texts []string) {
 	}
 	if len(servers) > pool.MaxServers {
 		c.report.Fault("upstream.servers", fmt.Sprintf("has %d servers and may have %d; remove some", len(servers), pool.MaxServers))
+	}
+	if !slices.ContainsFunc(all, func(s Server) bool { return !s.Backup }) && !c.report.FaultyWithin("upstream.servers") {
+		c.report.Fault("upstream.servers", "has nothing but backups; remove backup from the brokers that devices get first")
 	}
 	overTLS := slices.ContainsFunc(servers, upstream.Server.Secure)
 	if c.Upstream.TLS != (UpstreamTLS{}) && !overTLS && !c.report.FaultyWithin("upstream.servers") {

@@ -233,7 +233,7 @@ type PostgresSource struct {
 // Upstream is the broker behind the proxy, and what the proxy sends to it. Username,
 // Password and ClientID are templates, which this package does not parse.
 type Upstream struct {
-	Servers        []string      `yaml:"servers" type:"server" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or tcp://host:port, tls://host:port, unix:///path"`
+	Servers        []Server      `yaml:"servers" short:"address" default:"[bundled]" min:"1" doc:"brokers: bundled alone, or addresses, each alone or with its weight"`
 	Balance        string        `yaml:"balance" default:"client_id" oneof:"client_id|least_connections|round_robin" required:"true" doc:"which of several brokers a device gets: always the same one, the one with the fewest sessions of this proxy, or one after the other"`
 	SlowStart      time.Duration `yaml:"slow_start" default:"30s" min:"0s" max:"1h" zero:"none" doc:"time until a broker that has recovered gets its full share of devices, unless balance is client_id"`
 	Username       string        `yaml:"username" default:"${subject}" doc:"template of the username sent to the broker; none is sent when empty"`
@@ -245,11 +245,20 @@ type Upstream struct {
 	TLS            UpstreamTLS   `yaml:"tls"`
 }
 
+// Server is one broker. Its address alone may stand for it.
+type Server struct {
+	Address string `yaml:"address" type:"server" required:"true" doc:"tcp://host:port, tls://host:port, unix:///path, or bundled"`
+	Weight  int    `yaml:"weight" default:"1" min:"1" max:"100" doc:"share of the devices, relative to the weights of the other brokers"`
+	Backup  bool   `yaml:"backup" default:"false" doc:"devices get this broker only while no broker answers that is no backup"`
+}
+
 // Bundled is the entry of Upstream.Servers that selects the broker inside the program.
 const Bundled = "bundled"
 
 // Bundled reports whether the broker is the one inside the program.
-func (u Upstream) Bundled() bool { return slices.Contains(u.Servers, Bundled) }
+func (u Upstream) Bundled() bool {
+	return slices.ContainsFunc(u.Servers, func(s Server) bool { return s.Address == Bundled })
+}
 
 // Health configures how the proxy finds out which brokers answer.
 type Health struct {

@@ -103,9 +103,10 @@ func TestKeysAreWellDescribed(t *testing.T) {
 	builtin := []string{"string", "boolean", "integer", "duration", "ratio", "secret", "section", "size", "path", "data directory", "data path", "text"}
 	for _, k := range Keys() {
 		parts := strings.Split(k.Type, "list of ")
-		kind := parts[len(parts)-1]
-		if types()[kind] == nil && !slices.Contains(builtin, kind) {
-			t.Errorf("%s has the unknown type %q", k.Path, kind)
+		for kind := range strings.SplitSeq(parts[len(parts)-1], " or ") {
+			if types()[kind] == nil && !slices.Contains(builtin, kind) {
+				t.Errorf("%s has the unknown type %q", k.Path, kind)
+			}
 		}
 		if strings.ContainsAny(k.Doc, "\n|") || strings.HasSuffix(k.Doc, ".") {
 			t.Errorf("%s: doc %q does not fit into a table", k.Path, k.Doc)

@@ -87,7 +87,7 @@ func embedded(data string) *Config {
 			Recheck: none,
 		},
 		Upstream: Upstream{
-			Servers:        []string{"bundled"},
+			Servers:        []Server{{Address: "bundled", Weight: 1}},
 			Username:       "${subject}",
 			ClientID:       "${subject}:${client_id}",
 			ConnectTimeout: 5 * time.Second,
@@ -196,7 +196,7 @@ func full(work string) *Config {
 			Guard:   Guard{Rate: 1, Burst: 2, Exempt: []string{"10.0.0.0/8"}, MinLength: 3, MaxLength: 4, Prefix: "map_", Charset: "abc", Checksum: true},
 			Recheck: 5 * time.Minute},
 		Upstream: Upstream{
-			Servers:        []string{"tcp://broker.example:1883", "tls://10.0.0.2:8883", "unix:///run/broker.sock"},
+			Servers:        []Server{{Address: "tcp://broker.example:1883", Weight: 1}, {Address: "tls://10.0.0.2:8883", Weight: 2, Backup: true}, {Address: "unix:///run/broker.sock", Weight: 1}},
 			Username:       "proxy",
 			Password:       "hunter2 # not a comment",
 			ClientID:       "proxy-${client_id}",

@@ -85,7 +85,7 @@ func TestServersAreCheckedOnce(t *testing.T) {
 		_, err := upstream.ParseServer(text)
 		o := Options{WorkDir: t.TempDir(), Environ: []string{prefix + "UPSTREAM_SERVERS=" + text}}
 		if err == nil {
-			if got := load(t, o).Upstream.Servers[0]; got != text {
+			if got := load(t, o).Upstream.Servers[0].Address; got != text {
 				t.Errorf("%s is kept as %s", text, got)
 			}
 		} else if got, want := reasons(t, o), "environment: MQTT_AUTH_PROXY_UPSTREAM_SERVERS: element 0 "+err.Error(); got != want {

@@ -223,7 +223,7 @@ func (e emitter) certificates(all []Certificate) {
 func (e emitter) brokers(all []pool.Status) {
 	for _, b := range all {
 		server := b.Server.String()
-		e.flag("upstream_up", "1 if devices are sent to the broker, 0 while it is down.", b.State != pool.Down, "server", server)
+		e.flag("upstream_up", "0 while the broker is down, otherwise 1, also while an operator has taken it out of use.", b.State != pool.Down, "server", server)
 		e.gauge("upstream_sessions", "Sessions of this proxy on the broker, those that are connecting included.", float64(b.Sessions), "server", server)
 		for _, state := range pool.States() {
 			e.flag("upstream_state", "1 for the state that the broker is in: unknown, up, recovering or down.", b.State == state, "server", server, "state", string(state))

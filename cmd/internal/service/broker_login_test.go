@@ -49,7 +49,7 @@ func newLoginRig(t *testing.T, username string) *loginRig {
 		}
 	}
 	r.current.Store(&generation{config: new(config.Config), sources: new(sources), credentials: creds, upstream: &brokers{
-		pool: pool.New(pool.Options{Servers: []upstream.Server{server}, Dial: r.dial}),
+		pool: pool.New(pool.Options{Servers: []pool.Server{{Server: server}}, Dial: r.dial}),
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})

@@ -24,7 +24,7 @@ type Plan struct {
 	*config.Config
 	inputs      inputs // files from which the plan was made
 	tokenFrom   []proxy.TokenLocation
-	servers     []upstream.Server // none with the bundled broker
+	servers     []pool.Server // none with the bundled broker
 	credentials *credentials
 	sources     []*usedSource // not yet open
 	topics      *topicmap.Map // nil if no topic is mapped
@@ -119,9 +119,9 @@ func (p *Plan) parseUpstream(u config.Upstream, report func(key string, err erro
 		return
 	}
 	creds.generateID = len(u.Servers) > 1 && u.Balance == string(pool.ClientID)
-	for i, text := range u.Servers {
-		server, err := upstream.ParseServer(text)
+	for i, s := range u.Servers {
+		server, err := upstream.ParseServer(s.Address)
 		report(fmt.Sprintf("upstream.servers[%d]", i), err)
-		p.servers = append(p.servers, server)
+		p.servers = append(p.servers, pool.Server{Server: server, Weight: s.Weight, Backup: s.Backup})
 	}
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -11,18 +12,24 @@ func (a *attempt) next() bool {
 	p := a.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var up, down uint64
+	var up, backup, down uint64
 	for i, m := range p.members {
 		switch bit := uint64(1) << i; {
-		case a.tried&bit != 0:
-		case m.isUp():
-			up |= bit
-		default:
+		case a.tried&bit != 0 || m.drained.Load():
+		case !m.isUp():
 			down |= bit
+		case p.options.Servers[i].Backup:
+			backup |= bit
+		default:
+			up |= bit
 		}
 	}
+	waiting := bits.OnesCount64(up | backup)
+	if up == 0 {
+		up = backup
+	}
 	if up != 0 {
-		a.take(p.choose(up, a), bits.OnesCount64(up))
+		a.take(p.choose(up, a), waiting)
 		a.last = false
 		return true
 	}
@@ -59,10 +66,30 @@ func (p *Pool) choose(set uint64, a *attempt) int {
 // hashing, Thaler and Ravishankar 1998). Removing a member does not move the keys of the
 // others.
 func (p *Pool) home(set, key uint64) int {
+	if !p.even {
+		return p.weightedHome(set, key)
+	}
 	best, highest := -1, uint64(0)
 	for ; set != 0; set &= set - 1 {
 		i := bits.TrailingZeros64(set)
 		if score := mix(key ^ p.members[i].seed); best < 0 || score > highest {
+			best, highest = i, score
+		}
+	}
+	return best
+}
+
+// weightedHome is home for servers with different weights: it takes the hash as a random number
+// u from 0 to 1, and the score is weight / -ln(u). A member then has the highest score for its
+// share of the keys (Schindelhauer and Schomaker, Weighted Distributed Hash Tables, 2005), and a
+// changed weight moves keys only to or from that member. With equal weights the order of the
+// scores is that of the hashes.
+func (p *Pool) weightedHome(set, key uint64) int {
+	best, highest := -1, 0.0
+	for ; set != 0; set &= set - 1 {
+		i := bits.TrailingZeros64(set)
+		u := (float64(mix(key^p.members[i].seed)>>11) + 0.5) / (1 << 53)
+		if score := p.weight(i) / -math.Log(u); best < 0 || score > highest {
 			best, highest = i, score
 		}
 	}
@@ -82,18 +109,26 @@ func (p *Pool) leastLoaded(set uint64) int {
 			continue
 		}
 		m := p.members[i]
-		if load := float64(m.sessions.Load()+1) / m.weight(now, p.options.SlowStart); best < 0 || load < lowest {
+		if load := float64(m.sessions.Load()+1) / p.share(i, now); best < 0 || load < lowest {
 			best, lowest = i, load
 		}
 	}
 	return best
 }
 
-// nextInTurn returns the next member in turn. A member in its slow start skips some of its
-// turns.
+// share returns the weight of a member, reduced while it is in its slow start.
+func (p *Pool) share(i int, now time.Time) float64 {
+	return p.weight(i) * p.members[i].ramped(now, p.options.SlowStart)
+}
+
+// nextInTurn returns the next member in turn. A member skips some of its turns if another one
+// has a higher weight, or while it is in its slow start.
 func (p *Pool) nextInTurn(set uint64) int {
 	now := time.Now()
-	first := -1
+	first, heaviest := -1, 0.0
+	for rest := set; rest != 0; rest &= rest - 1 {
+		heaviest = max(heaviest, p.weight(bits.TrailingZeros64(rest)))
+	}
 	n := uint(len(p.members))
 	p.turn++
 	for k := range n {
@@ -104,7 +139,7 @@ func (p *Pool) nextInTurn(set uint64) int {
 		if first < 0 {
 			first = i
 		}
-		if m := p.members[i]; m.takesTurn(m.weight(now, p.options.SlowStart)) {
+		if p.members[i].takesTurn(p.share(i, now) / heaviest) {
 			p.turn += k
 			return i
 		}

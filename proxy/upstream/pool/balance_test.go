@@ -239,7 +239,7 @@ func BenchmarkChoose(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d", balance, n), func(b *testing.B) {
 				o := Options{Balance: balance, Dial: new(network).dial}
 				for i := range n {
-					o.Servers = append(o.Servers, mustServer(b, fmt.Sprint("broker-", i)))
+					o.Servers = append(o.Servers, Server{Server: mustServer(b, fmt.Sprint("broker-", i))})
 				}
 				p := New(o)
 				b.ReportAllocs()

@@ -11,7 +11,14 @@
 // chooses the same one; the order of the list does not matter. If a server fails or is removed,
 // only its own clients move to another. When it is back, they return the next time they
 // connect. [LeastConnections] chooses the server with the fewest sessions of this process, and
-// [RoundRobin] chooses the servers in turn.
+// [RoundRobin] chooses the servers in turn. Each takes the weights of the servers into account.
+// With [ClientID] a weight that changes moves only the clients that the server gains or loses.
+//
+// A backup gets a session only if no server that is no backup is up, or if all of them have failed
+// for that session. Its sessions stay there when the others are back, until their devices connect
+// again.
+//
+// A server that is drained ([Pool.Drain]) gets no session at all, not even as the last resort.
 //
 // # One session
 //

@@ -481,7 +481,7 @@ func TestProbeCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		got := make(chan *packets.Connect, 1)
 		p := New(Options{
-			Servers: []upstream.Server{mustServer(t, "a")},
+			Servers: []Server{{Server: mustServer(t, "a")}},
 			Health:  Health{MQTT: true, Username: "probe", Password: "secret"},
 			Dial: func(context.Context, upstream.Server) (net.Conn, error) {
 				near, far := net.Pipe()
@@ -618,7 +618,7 @@ func TestPanicReleasesThePlace(t *testing.T) {
 
 func TestBadOptions(t *testing.T) {
 	dial := new(network).dial
-	for _, o := range []Options{{Dial: dial}, {Servers: []upstream.Server{{}}}, {Dial: dial, Servers: make([]upstream.Server, MaxServers+1)}} {
+	for _, o := range []Options{{Dial: dial}, {Servers: []Server{{}}}, {Dial: dial, Servers: make([]Server, MaxServers+1)}} {
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -11,7 +11,7 @@ import (
 // Login is a user name and a password for the servers. None is sent if it is empty.
 type Login struct{ Username, Password string }
 
-// Refuses asks every server that is not down whether it accepts a login. It returns why they do
+// Refuses asks every server that is neither down nor drained whether it accepts a login. It returns why they do
 // not, or nil if a server accepts it or none says that it is wrong. It has a client id of its own
 // and connects for a moment only; the health of servers does not depend on it.
 func (p *Pool) Refuses(ctx context.Context, l Login) error {
@@ -21,7 +21,7 @@ func (p *Pool) Refuses(ctx context.Context, l Login) error {
 	good := make([]bool, len(p.members))
 	var asking sync.WaitGroup
 	for i, m := range p.members {
-		if m.isUp() {
+		if m.isUp() && !m.drained.Load() {
 			asking.Go(func() { good[i], answers[i] = p.try(ctx, m, l) })
 		}
 	}

@@ -45,7 +45,7 @@ func TestRefusesIsCertain(t *testing.T) {
 // TestRefusesSendsTheLogin, without a will, in a session of its own.
 func TestRefusesSendsTheLogin(t *testing.T) {
 	near, far := net.Pipe()
-	p := New(Options{Servers: []upstream.Server{mustServer(t, "a")}, Dial: func(context.Context, upstream.Server) (net.Conn, error) { return near, nil }})
+	p := New(Options{Servers: []Server{{Server: mustServer(t, "a")}}, Dial: func(context.Context, upstream.Server) (net.Conn, error) { return near, nil }})
 	got := make(chan *packets.Connect, 1)
 	go func() {
 		defer far.Close()

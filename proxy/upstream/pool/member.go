@@ -29,6 +29,7 @@ type member struct {
 	name     string
 	seed     uint64
 	sessions atomic.Int64
+	drained  atomic.Bool   // it takes no new sessions until it is enabled
 	release  func()        // made once because every link carries it
 	wake     chan struct{} // signals that the time of the next probe has changed
 
@@ -177,6 +178,13 @@ func (m *member) succeed(session bool) bool {
 	return true
 }
 
+// slowDown begins a slow start.
+func (m *member) slowDown() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ramp, m.credit = time.Now(), 0
+}
+
 // beginTrial takes a place among the sessions that try a server that is down.
 func (m *member) beginTrial(subject uint64) bool {
 	m.mu.Lock()
@@ -196,8 +204,8 @@ func (m *member) endTrial(subject uint64) {
 	}
 }
 
-// weight returns the share of the server, from leastWeight to 1.
-func (m *member) weight(now time.Time, slowStart time.Duration) float64 {
+// ramped returns how much of its share the server gets, from leastWeight to 1.
+func (m *member) ramped(now time.Time, slowStart time.Duration) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ramp.IsZero() || slowStart <= 0 {
@@ -206,14 +214,15 @@ func (m *member) weight(now time.Time, slowStart time.Duration) float64 {
 	return min(1, max(leastWeight, float64(now.Sub(m.ramp))/float64(slowStart)))
 }
 
-// takesTurn reports whether a server of that weight takes its turn or skips it.
-func (m *member) takesTurn(weight float64) bool {
+// takesTurn reports whether a server takes its turn or skips it. The share, at most 1, is how
+// many of its turns it takes.
+func (m *member) takesTurn(share float64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.credit += weight
+	m.credit += share
 	if m.credit < 1 {
 		return false
 	}
-	m.credit = 0
+	m.credit--
 	return true
 }

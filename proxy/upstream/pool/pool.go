@@ -29,10 +29,23 @@ const (
 	RoundRobin       Balance = "round_robin"
 )
 
+// MaxWeight is the highest weight of a server.
+const MaxWeight = 100
+
+// Server is a server of a pool.
+type Server struct {
+	upstream.Server
+	// Weight is the server's share of the sessions relative to that of the others, at most
+	// MaxWeight; 0 means 1.
+	Weight int
+	// Backup means that a session tries the server only after all servers that are no backup.
+	Backup bool
+}
+
 // Options configures a pool.
 type Options struct {
 	// Servers has from one to MaxServers different servers.
-	Servers []upstream.Server
+	Servers []Server
 	Balance Balance
 	// Dial opens a connection to one server, as [upstream.Dialer.Dial] does.
 	Dial func(ctx context.Context, s upstream.Server) (net.Conn, error)
@@ -99,8 +112,9 @@ var _ proxy.Upstream = (*Pool)(nil)
 // Pool is a set of servers. Its methods may be called from any goroutine.
 type Pool struct {
 	options Options
-	members []*member
-	probeID string // the client id of probes
+	members []*member // in the order of Options.Servers
+	even    bool      // all servers have the same weight
+	probeID string    // the client id of probes
 
 	mu   sync.Mutex // guards the choice of a server
 	turn uint       // of RoundRobin, and among members with equal load
@@ -112,13 +126,14 @@ func New(o Options) *Pool {
 	if len(o.Servers) == 0 || len(o.Servers) > MaxServers || o.Dial == nil {
 		panic("pool: bad options")
 	}
-	p := &Pool{options: o, probeID: "probe-" + rand.Text()[:16]}
-	for _, s := range o.Servers {
-		m := o.Previous.member(s)
+	p := &Pool{options: o, even: true, probeID: "probe-" + rand.Text()[:16]}
+	for i, s := range o.Servers {
+		m := o.Previous.member(s.Server)
 		if m == nil {
-			m = newMember(s)
+			m = newMember(s.Server)
 		}
 		p.members = append(p.members, m)
+		p.even = p.even && p.weight(i) == p.weight(0)
 	}
 	p.options.Previous = nil
 	return p
@@ -136,6 +151,9 @@ func (p *Pool) member(s upstream.Server) *member {
 	}
 	return nil
 }
+
+// weight returns the weight of the member with this index.
+func (p *Pool) weight(i int) float64 { return float64(cmp.Or(p.options.Servers[i].Weight, 1)) }
 
 func (p *Pool) threshold() int {
 	return cmp.Or(p.options.Failures, 3)
@@ -181,14 +199,17 @@ func over(ctx context.Context) bool {
 }
 
 // down returns an error that says why there is no server to try.
-func (p *Pool) down() error {
+func (p *Pool) down() failures {
 	all := make(failures, 0, len(p.members))
 	for _, m := range p.members {
 		reason := "is down"
-		if err := m.status().LastError; err != nil {
+		switch s := m.status(); {
+		case s.State == Drained:
+			reason = "takes no new sessions until an operator enables it"
+		case s.LastError != nil:
 			// The old errors are only quoted: a timeout of the past is not a timeout of this
 			// session.
-			reason += ": " + err.Error()
+			reason += ": " + s.LastError.Error()
 		}
 		all = append(all, fault{m.server, errors.New(reason)})
 	}

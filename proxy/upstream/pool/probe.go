@@ -211,7 +211,7 @@ func (p *Pool) giveUpOn(ctx context.Context, m *member) {
 		return
 	}
 	for _, other := range p.members {
-		if other != m && other.isUp() && p.probe(ctx, other) == nil {
+		if other != m && other.isUp() && !other.drained.Load() && p.probe(ctx, other) == nil {
 			if m.lose() {
 				hook(m.server)
 			}

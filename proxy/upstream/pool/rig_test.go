@@ -174,7 +174,7 @@ func (n *network) options(balance Balance, names ...string) Options {
 		},
 	}}
 	for _, name := range names {
-		o.Servers = append(o.Servers, mustServer(n.t, name))
+		o.Servers = append(o.Servers, Server{Server: mustServer(n.t, name)})
 	}
 	return o
 }

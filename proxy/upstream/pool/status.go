@@ -17,10 +17,11 @@ const (
 	Up         State = "up"         // it answers
 	Recovering State = "recovering" // it answers again and is in its slow start
 	Down       State = "down"       // it does not answer
+	Drained    State = "drained"    // it takes no new sessions, whether it answers or not
 )
 
 // States returns all of them.
-func States() []State { return []State{Unknown, Up, Recovering, Down} }
+func States() []State { return []State{Unknown, Up, Recovering, Down, Drained} }
 
 // Status describes one server.
 type Status struct {
@@ -42,7 +43,7 @@ func (p *Pool) Status() []Status {
 	all := make([]Status, 0, len(p.members))
 	for _, m := range p.members {
 		s := m.status()
-		if s.State == Up && p.options.Balance != ClientID && p.options.Balance != "" && m.weight(time.Now(), p.options.SlowStart) < 1 {
+		if s.State == Up && p.options.Balance != ClientID && p.options.Balance != "" && m.ramped(time.Now(), p.options.SlowStart) < 1 {
 			s.State = Recovering
 		}
 		all = append(all, s)
@@ -58,6 +59,8 @@ func (m *member) status() Status {
 		Failures: m.failures, LastError: m.err, Failed: m.failedAt,
 	}
 	switch {
+	case m.drained.Load():
+		s.State = Drained
 	case m.down:
 		s.State = Down
 	case m.since.IsZero():
@@ -66,18 +69,38 @@ func (m *member) status() Status {
 	return s
 }
 
-// Answers returns nil if the last attempt with some server succeeded. Otherwise it asks every
-// server at once; the error names all of them.
+// Drain takes a server out of use, or puts it back: a server that is drained takes no new
+// sessions. Sessions that it has, also those that are connecting, stay. Probes go on. A server that
+// is put back begins with its slow start. A pool that replaces this one and has the server keeps it
+// so. Drain returns false if the pool does not have the server.
+func (p *Pool) Drain(s upstream.Server, drained bool) bool {
+	m := p.member(s)
+	if m == nil {
+		return false
+	}
+	p.mu.Lock() // an attempt that is choosing a server has counted its session afterwards
+	defer p.mu.Unlock()
+	if m.drained.Swap(drained) && !drained {
+		m.slowDown()
+	}
+	return true
+}
+
+// Answers returns nil if the last attempt with some server that takes sessions succeeded.
+// Otherwise it asks all of these servers at once; the error names all servers.
 func (p *Pool) Answers(ctx context.Context) error {
 	for _, m := range p.members {
 		if s := m.status(); s.State == Up && s.Failures == 0 {
 			return nil
 		}
 	}
-	failed := make(failures, len(p.members))
+	failed := p.down()
 	answered := make([]bool, len(p.members))
 	var asking sync.WaitGroup
 	for i, m := range p.members {
+		if m.drained.Load() {
+			continue
+		}
 		asking.Go(func() {
 			err := p.probe(ctx, m)
 			failed[i], answered[i] = fault{m.server, err}, err == nil
