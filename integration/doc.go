@@ -71,6 +71,7 @@
 //
 //	existing_broker        Mosquitto: credentials, refusals, outages, versions
 //	several_brokers        brokers that die, freeze or never answer
+//	drained_broker         a broker that is taken out of use and put back
 //	replicas               several proxies that share what is withdrawn
 //	replicas_servers       brokers and a database that fail under the bus of several proxies
 //	load_balancer          the PROXY protocol from HAProxy and to the broker

@@ -40,7 +40,7 @@ Without any configuration it runs with a bundled broker that stores telemetry:
 	}
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	root.AddCommand(p.serveCommand(), p.checkCommand(), p.tokenCommand(), p.storeCommand(), p.sessionsCommand(), p.devicesCommand(), p.refusalsCommand(), p.topicCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.checkCommand(), p.tokenCommand(), p.storeCommand(), p.sessionsCommand(), p.devicesCommand(), p.brokersCommand(), p.refusalsCommand(), p.topicCommand(), p.versionCommand())
 	return root
 }
 

@@ -147,6 +147,11 @@ func (s *sessions) find(ctx context.Context, limit int) (found admin.Sessions, e
 // call asks the admin side and decodes the answer into the value at into, which is nil if
 // there is no content to expect.
 func (p *program) call(ctx context.Context, method, path string, into any) error {
+	return p.send(ctx, method, path, nil, into)
+}
+
+// send is call with a body, which may be nil.
+func (p *program) send(ctx context.Context, method, path string, body io.Reader, into any) error {
 	c, err := p.loadConfig()
 	if err != nil {
 		return err
@@ -167,7 +172,7 @@ func (p *program) call(ctx context.Context, method, path string, into any) error
 	if err != nil {
 		return err
 	}
-	r, err := http.NewRequestWithContext(ctx, method, scheme+"://"+reachable(c.Admin.Address)+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, scheme+"://"+reachable(c.Admin.Address)+path, body)
 	if err != nil {
 		return err
 	}

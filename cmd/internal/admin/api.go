@@ -46,6 +46,8 @@ type API struct {
 	Save func() error
 	// Purge empties the caches and returns how many entries it has removed.
 	Purge func() int
+	// Drain takes a broker out of use or puts it back. Its error may be [ErrNoBroker].
+	Drain func(BrokerChange) (BrokerStatus, error)
 	// Reload reads the configuration and its files again and returns an error that lists the
 	// faults. It records itself in Audit, for the requester of its context.
 	Reload func(context.Context) error
@@ -70,6 +72,8 @@ func (a *API) routes() []Route {
 		{"DELETE /v1/sessions", Operate, http.HandlerFunc(a.kickSubject)},
 		{"POST /v1/revocations", Operate, http.HandlerFunc(a.revoke)},
 		{"DELETE /v1/cache", Operate, http.HandlerFunc(a.clearCaches)},
+		{"POST /v1/brokers/drain", Operate, http.HandlerFunc(a.drain)},
+		{"POST /v1/brokers/enable", Operate, http.HandlerFunc(a.enable)},
 		{"POST /v1/reload", Operate, http.HandlerFunc(a.reload)},
 		{"GET /v1/audit", Operate, http.HandlerFunc(a.audit)},
 		{"GET /v1/tokens", Read, http.HandlerFunc(a.listTokens)},

@@ -41,7 +41,7 @@ func TestEachRoleHasItsRoutes(t *testing.T) {
 		"GET /metrics": Metrics, "/": Metrics,
 		"/{$}": Read, "GET /v1/status": Read, "GET /v1/sessions": Read, "GET /v1/devices": Read, "GET /v1/refusals": Read, "GET /v1/tokens": Read, "/api/plugins/telemetry/": Read,
 		"DELETE /v1/sessions/{id}": Operate, "DELETE /v1/sessions": Operate, "POST /v1/revocations": Operate,
-		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate, "GET /v1/audit": Operate, "POST /v1/tokens": Operate, "POST /v1/tokens/rotate": Operate, "POST /v1/tokens/{change}": Operate,
+		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate, "POST /v1/brokers/drain": Operate, "POST /v1/brokers/enable": Operate, "GET /v1/audit": Operate, "POST /v1/tokens": Operate, "POST /v1/tokens/rotate": Operate, "POST /v1/tokens/{change}": Operate,
 		"GET /debug/pprof/": Operate, "GET /debug/pprof/cmdline": Operate, "GET /debug/pprof/profile": Operate,
 		"GET /debug/pprof/symbol": Operate, "GET /debug/pprof/trace": Operate,
 	}

@@ -231,6 +231,7 @@ func (s *Service) api() *admin.API {
 		KickSubject: s.kickSubject,
 		Save:        s.denials.Save,
 		Purge:       s.purgeAll,
+		Drain:       s.drainBroker,
 		Reload:      func(ctx context.Context) error { return s.reloader.now(ctx, s, "admin") },
 		Audit:       &s.audit,
 		Tokens:      s.tokenStores,

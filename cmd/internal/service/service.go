@@ -52,6 +52,7 @@ type Service struct {
 	systemd     host.Systemd
 	reloader    reloader
 	audit       admin.Audit
+	drains      brokerDrains
 	confined    bool // by a sandbox; set before serving starts
 
 	// Only install changes the current generation. Code that must not see two generations holds
@@ -185,6 +186,7 @@ const adminShutdownTimeout = 2 * time.Second
 // every goroutine. It may be called more than once.
 func (s *Service) Close() {
 	s.cancel()
+	s.drains.stopAll()
 	s.reloader.end()
 	if s.server != nil {
 		s.server.Close()

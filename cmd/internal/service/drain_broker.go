@@ -1,0 +1,119 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// brokerDrains ends the sessions on brokers that are taken out of use. The zero value ends none.
+type brokerDrains struct {
+	mu     sync.Mutex
+	ends   map[string]context.CancelFunc // by server: ends what begin has returned last
+	closed bool
+}
+
+// begin returns a context for ending the sessions on a server. It ends at the next call of begin or
+// stop for that server, and at stopAll.
+func (d *brokerDrains) begin(server string) context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	if d.closed {
+		cancel()
+		return ctx
+	}
+	if end := d.ends[server]; end != nil {
+		end()
+	}
+	if d.ends == nil {
+		d.ends = make(map[string]context.CancelFunc)
+	}
+	d.ends[server] = cancel
+	return ctx
+}
+
+func (d *brokerDrains) stop(server string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if end := d.ends[server]; end != nil {
+		end()
+	}
+}
+
+func (d *brokerDrains) stopAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
+	for _, end := range d.ends {
+		end()
+	}
+}
+
+// drainBroker takes a broker out of use or puts it back.
+func (s *Service) drainBroker(change admin.BrokerChange) (admin.BrokerStatus, error) {
+	s.swap.RLock()
+	defer s.swap.RUnlock()
+	b := s.current.Load().upstream
+	all := b.poolStatus()
+	var names []string
+	for _, one := range all {
+		name := one.Server.String()
+		names = append(names, name)
+		if name != change.Server {
+			continue
+		}
+		b.pool.Drain(one.Server, change.Drained)
+		s.drains.stop(name)
+		if change.End {
+			s.endOn(name)
+		}
+	}
+	for _, status := range b.status() {
+		if status.Server == change.Server {
+			return status, nil
+		}
+	}
+	if names == nil {
+		return admin.BrokerStatus{}, fmt.Errorf("%w: the bundled broker is a part of this program and cannot be taken out of use", admin.ErrNoBroker)
+	}
+	return admin.BrokerStatus{}, fmt.Errorf("%w; there are %s", admin.ErrNoBroker, strings.Join(names, ", "))
+}
+
+// endOn ends the sessions on a broker over shutdown.spread, in the background.
+func (s *Service) endOn(server string) {
+	ctx := s.drains.begin(server)
+	if ctx.Err() != nil {
+		return
+	}
+	over := s.current.Load().config.Shutdown
+	s.background(ctx, "broker drain", func(ctx context.Context) {
+		on := func(c *proxy.Client) bool { return c.Server == server }
+		// Connections that had chosen the broker before become sessions meanwhile.
+		for n := s.sessionsOn(server); n > 0 && ctx.Err() == nil; n = s.sessionsOn(server) {
+			s.server.KickOver(ctx, min(over.Spread, time.Duration(n)*endInterval), on, proxy.ErrBrokerDrained)
+			pause(ctx, time.Second)
+		}
+		if ctx.Err() == nil {
+			s.Log.Info("no session is left on the broker", zap.String("server", server))
+		}
+	})
+}
+
+// sessionsOn returns how many sessions a broker has, including those that are connecting.
+func (s *Service) sessionsOn(server string) int {
+	all := s.current.Load().upstream.status()
+	i := slices.IndexFunc(all, func(b admin.BrokerStatus) bool { return b.Server == server })
+	if i < 0 {
+		return 0
+	}
+	return all[i].Sessions
+}

@@ -1,0 +1,85 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
+)
+
+// TestBrokerIsTakenOutOfUse takes one of two Mosquittos out of use while it has devices, and puts
+// it back. No device is refused, a reload changes nothing, and a device of MQTT 5.0 is told to
+// connect again.
+func TestBrokerIsTakenOutOfUse(t *testing.T) {
+	a := harness.StartMosquitto(t)
+	b := a.Sibling()
+	p := harness.NewProxy(t, severalBrokers(a, []string{b.Addr}, "balance: round_robin, slow_start: 0s")+"shutdown: {spread: 200ms}\n")
+	p.AddSecret(a.Password)
+	token := p.Token("fleet")
+	p.Start()
+	server := "tcp://" + a.Addr
+	brokers := func(args ...string) harness.Result {
+		t.Helper()
+		return harness.Run(t, append([]string{harness.Binary(), "brokers"}, append(args, "--config", p.Config)...)...)
+	}
+	sessions := func() (n int) {
+		t.Helper()
+		for line := range strings.SplitSeq(brokers("list").Stdout, "\n") {
+			if fields := strings.Fields(line); len(fields) > 3 && fields[0] == server {
+				_, _ = fmt.Sscan(fields[3], &n)
+			}
+		}
+		return n
+	}
+	connect := func(n int, name string) (all []*packetstest.Client) {
+		t.Helper()
+		for i := range n {
+			all = append(all, p.Connect(t, 5, fmt.Sprint(name, "-", i), token))
+		}
+		return all
+	}
+
+	devices := connect(8, "pump")
+	if n := sessions(); n != 4 {
+		t.Fatalf("%d sessions on the broker, want half of 8", n)
+	}
+	if r := brokers("drain", server); r.Stdout != server+" is drained, with 4 sessions\n" {
+		t.Errorf("drain: %s", r.Output())
+	}
+	connect(4, "new")
+	p.Reload(p.Config, harness.ReadFile(t, p.Config)+"# another version\n", "applied")
+	connect(4, "after the reload")
+	if n := sessions(); n != 4 {
+		t.Errorf("%d sessions on the broker that is out of use, want the 4 that it had", n)
+	}
+
+	brokers("drain", server, "--end")
+	harness.Eventually(t, "no session is left on the broker", func() bool { return sessions() == 0 })
+	ended := 0
+	for _, d := range devices {
+		if code, err := d.AwaitEnd(100 * time.Millisecond); err == nil && code == packets.ServerShuttingDown {
+			ended++
+		}
+	}
+	if ended != 4 {
+		t.Errorf("%d devices were told to connect again, want 4", ended)
+	}
+	p.AwaitLog("end of a session", func(l harness.LogLine) bool { return l.String("cause") == "broker_drained" })
+
+	if r := brokers("enable", server); !strings.HasPrefix(r.Stdout, server+" is up") {
+		t.Errorf("enable: %s", r.Output())
+	}
+	connect(4, "later")
+	if n := sessions(); n != 2 {
+		t.Errorf("%d of 4 sessions on the broker after it was enabled, want 2", n)
+	}
+	if r := brokers("drain", "tcp://elsewhere:1883"); r.Status != 1 || !strings.Contains(r.Stderr, "no such broker; there are "+server) {
+		t.Errorf("drain of a broker that does not exist: status %d, %s", r.Status, r.Output())
+	}
+}
