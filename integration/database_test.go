@@ -210,13 +210,14 @@ func TestOwnTables(t *testing.T) {
 	dsn := filepath.Join(t.TempDir(), "dsn")
 	harness.WriteFile(t, dsn, server.Database("own"))
 	m := harness.StartMosquitto(t)
-	p := harness.NewProxy(t, m.Upstream()+"auth: {cache: {ttl: 1h}, sources: [{postgres: {dsn_file: '"+dsn+"'}}]}\n")
+	sections := m.Upstream() + "auth: {cache: {ttl: 1h}, sources: [{postgres: {dsn_file: '" + dsn + "'}}]}\n"
+	p := harness.NewProxy(t, sections+"replicas: {name: one}\n")
 	p.AddSecret(server.Password)
 	if r := harness.Run(t, harness.Binary(), "serve", "--config", p.Config); r.Status == 0 ||
 		!strings.Contains(r.Output(), "the schema in the database is missing; mqtt-auth-proxy store migrate") {
 		t.Errorf("serve without the tables: status %d\n%s", r.Status, r.Output())
 	}
-	for _, want := range []string{"made the schema, version 2", "the schema has version 2 already"} {
+	for _, want := range []string{"made the schema, version 3", "the schema has version 3 already"} {
 		if r := harness.Run(t, harness.Binary(), "store", "migrate", "--config", p.Config); r.Status != 0 || !strings.Contains(r.Stdout, want) {
 			t.Errorf("store migrate: status %d, want %q\n%s", r.Status, want, r.Output())
 		}
@@ -239,5 +240,15 @@ func TestOwnTables(t *testing.T) {
 	}
 	if r := harness.MosquittoPub(t, append(p.ClientArgs("pump-7"), "-t", "a", "-m", "b")...); r.Status != 5 {
 		t.Errorf("a user name without a password: status %d", r.Status)
+	}
+	other := harness.NewProxy(t, sections+"replicas: {name: two}\n")
+	other.AddSecret(server.Password)
+	other.Start()
+	harness.Eventually(t, "the devices at the other proxy", func() bool {
+		r := harness.Run(t, harness.Binary(), "devices", "list", "--away", "--config", other.Config)
+		return strings.Contains(r.Stdout, "pump-7 ") && strings.Contains(r.Stdout, "valve-1 ")
+	})
+	if r := harness.Run(t, harness.Binary(), "token", "show", "valve-1", "--config", other.Config); !strings.Contains(r.Stdout, `"last_seen": "2`) {
+		t.Errorf("token show: %s", r.Output())
 	}
 }

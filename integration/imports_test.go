@@ -62,7 +62,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/telemetry/*", may: []string{"authz/pgdsn", "cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
 	{pkg: "cmd/internal/replicas", may: []string{"authz", "authz/pgdsn", "cmd/internal/task", "proxy/upstream"}},
 	{pkg: "cmd/internal/hooks", may: []string{"proxy"}},
-	{pkg: "cmd/internal/presence", may: []string{"proxy"}},
+	{pkg: "cmd/internal/presence", may: []string{"authz/pgdsn", "proxy"}},
 	{pkg: "cmd/internal/problem"},
 	{pkg: "cmd/internal/task"},
 	{pkg: "cmd/internal/host"},

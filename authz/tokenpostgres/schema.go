@@ -16,7 +16,7 @@ import (
 
 // SchemaVersion is the version of the schema that [Migrate] makes. A [Source] without a query and a
 // [Table] need this version, or a newer one that says that programs of this version can use it.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 // SchemaChannel is the channel on which the triggers of the schema notify.
 const SchemaChannel = "mqtt_auth_proxy"
@@ -39,11 +39,13 @@ var (
 	schema1 string
 	//go:embed schema-2.sql
 	schema2 string
+	//go:embed schema-3.sql
+	schema3 string
 )
 
 // migrations returns the statements that lead from each version to the next, from version 0, which
 // is no schema.
-func migrations() []string { return []string{schema1, schema2} }
+func migrations() []string { return []string{schema1, schema2, schema3} }
 
 // schemaLock is the number of the advisory lock under which the schema is changed.
 const schemaLock = 0x6d717474

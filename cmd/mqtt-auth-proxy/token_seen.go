@@ -10,7 +10,7 @@ import (
 )
 
 // seenTimeout is how long a command waits to learn when tokens were used.
-const seenTimeout = 10 * time.Second
+const seenTimeout = 5 * time.Second
 
 // seen adds to the tokens when they were last used, if that is known. It is no reason for a
 // command to fail.
@@ -19,13 +19,17 @@ func (t *tokens) seen(views []tokenView) []tokenView {
 	if err != nil || len(views) == 0 {
 		return views // --file needs no configuration
 	}
+	target := service.PresenceTarget(c)
+	if t.file != "" && target.DSNFile != "" {
+		return views // a command on a file needs no database
+	}
 	ids := make([]string, len(views))
 	for i, v := range views {
 		ids[i] = v.ID
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), seenTimeout)
 	defer cancel()
-	seen, err := presence.TokensSeen(ctx, service.PresenceTarget(c), ids)
+	seen, err := presence.TokensSeen(ctx, target, ids)
 	if err != nil {
 		fmt.Fprintln(t.stderr, "warning: it is not known when tokens were last seen:", printable(err.Error()))
 		return views

@@ -29,7 +29,7 @@ type Status struct {
 
 // PresenceStatus describes where it is recorded when devices were seen.
 type PresenceStatus struct {
-	Store string `json:"store"` // the file
+	Store string `json:"store"` // the file, or the file with the connection string of the database
 	// Error says why nothing is recorded.
 	Error string `json:"error,omitempty"`
 }

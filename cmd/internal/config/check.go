@@ -269,15 +269,15 @@ func (c *checker) replicas() {
 	r := c.Replicas
 	switch {
 	case c.report.FaultyWithin(path):
-	case !r.Enabled() && (r.SecretFile != "" || r.Name != "" || r.Username != "" || r.PasswordFile != "" || r.DSNFile != ""):
+	case len(r.Name) > maxReplicaName || strings.ContainsFunc(r.Name, unicode.IsControl):
+		c.report.Fault(path+".name", fmt.Sprintf("is not a name of at most %d bytes without control characters; write a shorter one", maxReplicaName))
+	case !r.Enabled() && (r.SecretFile != "" || r.Name != "" && !c.Auth.ownTables() || r.Username != "" || r.PasswordFile != "" || r.DSNFile != ""):
 		c.report.Fault(path+".bus", "is none, so that the other keys of this section have no effect; set bus: mqtt or bus: postgres, or remove them")
 	case !r.Enabled():
 	case r.OnBrokers() && c.Upstream.Bundled() && !c.report.FaultyWithin("upstream.servers"):
 		c.report.Fault(path+".bus", "is mqtt, which needs a broker that several proxies share, and the bundled one belongs to this proxy alone; set upstream.servers or bus: postgres, or remove the section")
 	case r.SecretFile == "":
 		c.report.Fault(path+".secret_file", "is missing; name a file with a secret of 32 bytes or more that all proxies share")
-	case len(r.Name) > maxReplicaName || strings.ContainsFunc(r.Name, unicode.IsControl):
-		c.report.Fault(path+".name", fmt.Sprintf("is not a name of at most %d bytes without control characters; write a shorter one", maxReplicaName))
 	case r.OnBrokers():
 		c.busOnBrokers(path, r)
 	default:
@@ -305,6 +305,11 @@ func (c *checker) busInDatabase(path string, r Replicas) {
 	case len(r.Topic) > longestName:
 		c.report.Fault(path+".topic", "is longer than the 63 bytes of a name in PostgreSQL; choose a shorter one")
 	}
+}
+
+// ownTables reports whether proxies share the proxy's own tables in PostgreSQL.
+func (a Auth) ownTables() bool {
+	return slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Postgres != nil && s.Postgres.Query == "" })
 }
 
 // maxReplicaName is the length of the longest name of a replica, in bytes.

@@ -185,7 +185,7 @@ func (e emitter) server(s proxy.Stats) {
 }
 
 func (e emitter) presence(p Presence) {
-	e.flag("presence_recorded", "1 if it is recorded when devices were seen, 0 while state.db cannot be written. Devices are served either way.", p.Recorded)
+	e.flag("presence_recorded", "1 if it is recorded when devices were seen, 0 while state.db or the database cannot be written. Devices are served either way.", p.Recorded)
 	e.gauge("presence_pending", "Devices whose record waits to be written.", float64(p.Pending))
 	e.count("presence_lost_total", "Records of devices and tokens seen that were lost because they could not be written for too long.", float64(p.Lost))
 }

@@ -27,6 +27,9 @@
 //
 // # The store
 //
-// It is an SQLite file. One that is damaged is renamed and a new one made. One of another program or
-// of a newer version is left alone, and nothing is recorded.
+// It is an SQLite file, or tables of the schema in package tokenpostgres that several proxies share.
+// A file that is damaged is renamed and a new one made. A file of another program or of a newer
+// version is left alone, and nothing is recorded. In the tables a device has the name of the proxy
+// that it is connected to, so that each proxy knows of the devices of the others, up to ten seconds
+// late.
 package presence

@@ -172,9 +172,15 @@ func TestASecondSessionKeepsADeviceConnected(t *testing.T) {
 
 // TestPagesHaveEveryDeviceOnce: whatever of it is written, page after page has the devices in order.
 func TestPagesHaveEveryDeviceOnce(t *testing.T) {
+	checkPages(t, 30, func() *fleet { return inFile(t, statePath(t)) })
+}
+
+// checkPages compares the pages of new fleets with what they should be.
+func checkPages(t *testing.T, rounds int, begin func() *fleet) {
+	t.Helper()
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 30 {
-		f := inFile(t, statePath(t))
+	for range rounds {
+		f := begin()
 		all, live := make(map[string]bool), make(map[string]*proxy.Client)
 		for range 1 + random.IntN(80) {
 			switch subject := fmt.Sprintf("d%02d", random.IntN(40)); {

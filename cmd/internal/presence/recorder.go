@@ -41,8 +41,14 @@ type Options struct {
 	max        int                                          // MaxSubjects if 0
 }
 
-// Target is where to record: the SQLite file at Path. The zero value is nowhere.
-type Target struct{ Path string }
+// Target is where to record: the SQLite file at Path, or the PostgreSQL database of the
+// connection string in DSNFile. The zero value is nowhere.
+type Target struct {
+	Path    string
+	DSNFile string
+	// Proxy is the name of this proxy for the others that share the database.
+	Proxy string
+}
 
 // Recorder records first and last seen. It is made by [New]. Its methods may be called by any
 // number of goroutines.

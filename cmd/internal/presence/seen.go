@@ -12,6 +12,14 @@ import (
 // TokensSeen returns when the token ids were last used, from the store of a proxy that may be
 // running. Those that never were are not in it. A file that does not exist is no error.
 func TokensSeen(ctx context.Context, t Target, ids []string) (map[string]time.Time, error) {
+	if t.DSNFile != "" {
+		s, err := connectPostgres(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		defer s.pool.Close()
+		return s.tokens(ctx, ids)
+	}
 	if _, err := os.Stat(t.Path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

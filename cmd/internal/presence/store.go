@@ -37,5 +37,8 @@ var errDamaged = errors.New("the database is damaged")
 
 // openStore opens the store of the target.
 func openStore(ctx context.Context, t Target, aside func(string, error)) (store, error) {
+	if t.DSNFile != "" {
+		return openPostgres(ctx, t)
+	}
 	return openSQLite(ctx, t.Path, aside)
 }

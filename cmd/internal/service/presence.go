@@ -38,8 +38,14 @@ func (s *Service) openPresence() {
 	})
 }
 
-// PresenceTarget returns where first and last seen are recorded.
+// PresenceTarget returns where first and last seen are recorded: in the database of the first
+// source with the proxy's own tables, or in a file of the data directory.
 func PresenceTarget(c *config.Config) presence.Target {
+	for _, source := range c.Auth.Sources {
+		if p := source.Postgres; p != nil && p.Query == "" {
+			return presence.Target{DSNFile: p.DSNFile, Proxy: proxyName(c)}
+		}
+	}
 	return presence.Target{Path: filepath.Join(c.Data, stateFile)}
 }
 
@@ -66,7 +72,7 @@ func (s *Service) closePresence() {
 
 func (s *Service) presenceStatus() admin.PresenceStatus {
 	target := PresenceTarget(s.current.Load().config)
-	return admin.PresenceStatus{Store: target.Path, Error: textOf(s.presence.Fault())}
+	return admin.PresenceStatus{Store: cmp.Or(target.Path, target.DSNFile), Error: textOf(s.presence.Fault())}
 }
 
 func (s *Service) presenceState() observe.Presence {
