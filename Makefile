@@ -11,7 +11,8 @@ DEVICES ?= 100000
 .PHONY: run build test check lint integration soak bench compare cross dist clean
 
 run: ## the proxy with its bundled broker, data in ./mqtt-auth-proxy-data
-	go run ./cmd/mqtt-auth-proxy serve
+	@echo 'Compiling the proxy. The first time takes minutes; each package is named when it is done.'
+	@go run -v ./cmd/mqtt-auth-proxy serve
 
 build: ## bin/mqtt-auth-proxy, one static binary
 	go build -trimpath $(if $(VERSION),-ldflags "-X main.release=$(VERSION)") -o bin/mqtt-auth-proxy ./cmd/mqtt-auth-proxy

@@ -67,7 +67,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/task"},
 	{pkg: "cmd/internal/host"},
 	{pkg: "cmd/internal/service", may: []string{"packets", "authz", "authz/*", "proxy", "proxy/*", "proxy/upstream/pool", "cmd/internal/*", "cmd/internal/page/history", "cmd/internal/telemetry/postgres", "cmd/internal/telemetry/sqlite"}},
-	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "authz/tokenimport", "cmd/internal/*"}},
+	{pkg: "cmd/mqtt-auth-proxy", may: []string{"authz", "authz/files", "authz/tokenfile", "authz/tokenimport", "cmd/internal/*", "cmd/internal/config/schema"}},
 	{pkg: "integration"},
 	{pkg: "integration/harness", may: []string{"authz/certtest", "packets", "packets/packetstest"}},
 	{pkg: "integration/recipes"},

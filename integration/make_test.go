@@ -10,6 +10,17 @@ import (
 	"testing"
 )
 
+// TestMakeRunSaysThatItCompiles: the first line of `make run` comes before Go compiles.
+func TestMakeRunSaysThatItCompiles(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^run:.*\n\t@echo 'Compiling .*\n\t@go run -v `).Match(makefile) {
+		t.Error("make run does not begin with a line that says what it does, or compiles without naming packages")
+	}
+}
+
 // TestMakeRunsEveryIntegrationTest: `make integration` names each package outside of this folder
 // that has tests with the build tag.
 func TestMakeRunsEveryIntegrationTest(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 )
 
 // foreign are names in texts of the program that it does not define itself.
@@ -110,7 +111,12 @@ type vocabulary struct {
 
 func newVocabulary() *vocabulary {
 	v := &vocabulary{root: (&program{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer)}).rootCommand()}
+	v.root.InitDefaultVersionFlag()
+	for _, c := range allCommands(v.root) {
+		c.InitDefaultHelpFlag()
+	}
 	v.variables = []string{"MQTT_AUTH_PROXY_CONFIG"}
+	v.words = refusals.Reasons()
 	for _, k := range config.Keys() {
 		paths := []string{k.Path}
 		if k.Type == "secret" {
@@ -132,7 +138,7 @@ var (
 	dotted   = regexp.MustCompile(`[a-z][a-z_]*(?:\[[0-9%d]*\])?(?:\.[a-z][a-z_]*(?:\[[0-9%d]*\])?)+`)
 	index    = regexp.MustCompile(`\[[^]]*\]`)
 	numbers  = regexp.MustCompile(`_[0-9]+(_|$)`)
-	command  = regexp.MustCompile(`mqtt-auth-proxy ([a-z]+)(?: ([a-z]+))?([^,;()]*)`)
+	command  = regexp.MustCompile(`mqtt-auth-proxy ([a-z]+)(?: ([a-z]+))?([^,;()\n]*)`)
 	flagName = regexp.MustCompile(`--[a-z][a-z-]*`)
 	endpoint = regexp.MustCompile(`(?:GET|POST|PUT|DELETE) /[a-z0-9/_{}-]*`)
 	database = regexp.MustCompile(`(?i)^(?:\s|%s)*(select|insert|update|delete|create|pragma|alter|drop|with|(?-i:BEGIN|LOCK TABLE|TRUNCATE))\b`)

@@ -30,6 +30,8 @@ func (p *program) brokersCommand() *cobra.Command {
 		Short: "List the brokers of a running proxy, and take them out of use",
 		Long: `List the brokers of a running proxy, and take them out of use, through its admin side.
 Address and token of the admin side are those of --config and --data.`,
+		Example: `  mqtt-auth-proxy brokers list
+  mqtt-auth-proxy brokers drain tcp://10.0.0.1:1883`,
 	}
 	c.AddCommand(b.listCommand(), b.drainCommand(), b.enableCommand())
 	for _, sub := range c.Commands() {
@@ -40,13 +42,11 @@ Address and token of the admin side are those of --config and --data.`,
 
 func (b *brokers) listCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List the brokers and their state",
-		Long: `List the brokers and their state.
-
-  mqtt-auth-proxy brokers list`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return b.list(c.Context()) },
+		Use:     "list",
+		Short:   "List the brokers and their state",
+		Example: "  mqtt-auth-proxy brokers list",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return b.list(c.Context()) },
 	}
 	c.Flags().BoolVar(&b.asJSON, "json", false, "print JSON")
 	return c
@@ -58,10 +58,10 @@ func (b *brokers) drainCommand() *cobra.Command {
 		Short: "Send no new sessions to a broker",
 		Long: `Send no new sessions to a broker, until it is enabled again or the proxy restarts. A
 reload does not change that. Sessions that it has stay there until their devices
-connect again, or end over the time shutdown.spread with --end.
-
-  mqtt-auth-proxy brokers drain tcp://10.0.0.1:1883 --end`,
-		Args: cobra.ExactArgs(1),
+connect again, or end over the time shutdown.spread with --end.`,
+		Example:           "  mqtt-auth-proxy brokers drain tcp://10.0.0.1:1883 --end",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: b.completeServers,
 		RunE: func(c *cobra.Command, args []string) error {
 			return b.change(c.Context(), "drain", map[string]any{"server": args[0], "end": b.end})
 		},
@@ -72,12 +72,12 @@ connect again, or end over the time shutdown.spread with --end.
 
 func (b *brokers) enableCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "enable SERVER",
-		Short: "Send sessions to a broker again",
-		Long: `Send sessions to a broker again that was drained.
-
-  mqtt-auth-proxy brokers enable tcp://10.0.0.1:1883`,
-		Args: cobra.ExactArgs(1),
+		Use:               "enable SERVER",
+		Short:             "Send sessions to a broker again",
+		Long:              `Send sessions to a broker again that was drained.`,
+		Example:           "  mqtt-auth-proxy brokers enable tcp://10.0.0.1:1883",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: b.completeServers,
 		RunE: func(c *cobra.Command, args []string) error {
 			return b.change(c.Context(), "enable", map[string]any{"server": args[0]})
 		},

@@ -18,8 +18,9 @@ Every fault is printed as file:line: key: reason, and the exit status is 1. File
 that the configuration names count: what would keep serve from starting is a fault,
 apart from addresses that are in use and what only a network can tell. If there is no
 fault, the configuration in force is printed, defaults filled in and secrets masked.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return p.check() },
+		Example: `  mqtt-auth-proxy check --config proxy.yaml`,
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return p.check() },
 	}
 	p.configFlags(c)
 	return c

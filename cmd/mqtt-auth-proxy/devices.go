@@ -25,17 +25,16 @@ type devices struct {
 
 func (p *program) devicesCommand() *cobra.Command {
 	d := &devices{program: p}
-	c := &cobra.Command{Use: "devices", Short: "List the devices that were seen by a running proxy"}
+	c := &cobra.Command{Use: "devices", Short: "List the devices that were seen by a running proxy", Example: "  mqtt-auth-proxy devices list --connected"}
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List devices with the times at which they were first and last seen",
 		Long: `List devices with the times at which they were first and last seen, in the order of
 their names, through the admin side of a running proxy. Address and token of the
-admin side are those of --config and --data.
-
-  mqtt-auth-proxy devices list --away --limit 20`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return d.list(c.Context()) },
+admin side are those of --config and --data.`,
+		Example: `  mqtt-auth-proxy devices list --away --limit 20`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return d.list(c.Context()) },
 	}
 	f := list.Flags()
 	f.StringVar(&d.subject, "subject", "", "this `DEVICE` only")
@@ -46,6 +45,7 @@ admin side are those of --config and --data.
 	f.BoolVar(&d.asJSON, "json", false, "print JSON")
 	list.MarkFlagsMutuallyExclusive("connected", "away")
 	p.configFlags(list)
+	p.completeSubject(list)
 	c.AddCommand(list)
 	return c
 }

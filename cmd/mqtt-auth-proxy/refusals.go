@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
 )
 
 // refused is the refusals command. It asks the admin side of the proxy that the configuration
@@ -30,6 +31,7 @@ func (p *program) refusalsCommand() *cobra.Command {
 		Short: "Show why devices were refused by a running proxy",
 		Long: `Show why devices were refused by a running proxy, through its admin side. Address and
 token of the admin side are those of --config and --data.`,
+		Example: `  mqtt-auth-proxy refusals list --since 1h`,
 	}
 	c.AddCommand(r.listCommand(), r.reasonsCommand())
 	for _, sub := range c.Commands() {
@@ -44,9 +46,9 @@ func (r *refused) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the last refusals, the newest first",
 		Long: `List the last refusals, the newest first. All refusals of one device for one reason
-are one row: COUNT is how many there were, and the rest is that of the last one.
-
-  mqtt-auth-proxy refusals list --client-id pump-7 --since 1h`,
+are one row: COUNT is how many there were, and the rest is that of the last one.`,
+		Example: `  mqtt-auth-proxy refusals list --client-id pump-7 --since 1h
+  mqtt-auth-proxy refusals list --reason unknown_token --address 203.0.113.0/24`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return r.list(c.Context()) },
 	}
@@ -56,15 +58,18 @@ are one row: COUNT is how many there were, and the rest is that of the last one.
 	c.Flags().StringVar(&r.reason, "reason", "", "refusals for this `REASON` only")
 	c.Flags().StringVar(&r.since, "since", "", "refusals since a `TIME` (RFC 3339) only, or of the last 90m")
 	c.Flags().IntVar(&r.limit, "limit", 100, "list at most `N` rows, 1 to 10000")
+	r.completeSubject(c)
+	completeChoices(c, "reason", refusals.Reasons()...)
 	return c
 }
 
 func (r *refused) reasonsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "reasons",
-		Short: "Count the refusals of the last hour and day, and say what to do",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return r.reasons(c.Context()) },
+		Use:     "reasons",
+		Short:   "Count the refusals of the last hour and day, and say what to do",
+		Example: `  mqtt-auth-proxy refusals reasons`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return r.reasons(c.Context()) },
 	}
 }
 

@@ -32,15 +32,17 @@ func (p *program) rootCommand() *cobra.Command {
 token, over plain MQTT or MQTTS; the proxy checks the token, replaces the
 credentials, connects to the broker and from then on moves bytes.
 
-Without any configuration it runs with a bundled broker that stores telemetry:
-
-  mqtt-auth-proxy serve`,
+Without any configuration it runs with a bundled broker that stores telemetry.`,
+		Example: `  mqtt-auth-proxy serve
+  mqtt-auth-proxy serve --config proxy.yaml
+  mqtt-auth-proxy token create pump-7`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
 	root.AddCommand(p.serveCommand(), p.checkCommand(), p.tokenCommand(), p.storeCommand(), p.sessionsCommand(), p.devicesCommand(), p.brokersCommand(), p.refusalsCommand(), p.topicCommand(), p.versionCommand())
+	complete(root)
 	return root
 }
 
@@ -48,6 +50,8 @@ Without any configuration it runs with a bundled broker that stores telemetry:
 func (p *program) configFlags(c *cobra.Command) {
 	c.Flags().StringVar(&p.configFile, "config", "", "config `FILE` (YAML); without it the defaults and the environment apply")
 	c.Flags().StringVar(&p.dataDir, "data", "", "data `DIR`, instead of the config's (default ./mqtt-auth-proxy-data)")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	_ = c.MarkFlagDirname("data")
 }
 
 // one makes a command require exactly one argument, which its errors call what.

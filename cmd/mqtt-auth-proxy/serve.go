@@ -28,6 +28,8 @@ Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
 a certificate of its own making), checks tokens against tokens.jsonl in the data
 directory and runs a bundled broker that stores telemetry. On the first start it
 makes a device "demo" and prints its token once; the token ends after a day.`,
+		Example: `  mqtt-auth-proxy serve
+  mqtt-auth-proxy serve --config /etc/mqtt-auth-proxy/proxy.yaml --data /var/lib/mqtt-auth-proxy`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return p.serve(c.Context()) },
 	}

@@ -37,12 +37,15 @@ func (p *program) sessionsCommand() *cobra.Command {
 		Short: "List and end live sessions of a running proxy",
 		Long: `List and end live sessions of a running proxy, through its admin side. Address and
 token of the admin side are those of --config and --data.`,
+		Example: `  mqtt-auth-proxy sessions list --subject pump-7
+  mqtt-auth-proxy sessions kick --client-id pump-7`,
 	}
 	c.AddCommand(s.listCommand(), s.kickCommand())
 	for _, sub := range c.Commands() {
 		p.configFlags(sub)
 		sub.Flags().StringVar(&s.subject, "subject", "", "sessions of this `DEVICE` only")
 		sub.Flags().StringVar(&s.clientID, "client-id", "", "sessions with this client `ID` only")
+		p.completeSubject(sub)
 	}
 	return c
 }
@@ -51,8 +54,10 @@ func (s *sessions) listCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "List live sessions",
-		Args:  cobra.NoArgs,
-		RunE:  func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
+		Example: `  mqtt-auth-proxy sessions list --limit 1000
+  mqtt-auth-proxy sessions list --subject pump-7 --json`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
 	}
 	c.Flags().IntVar(&s.limit, "limit", 100, "list at most `N` sessions, 1 to 10000")
 	c.Flags().BoolVar(&s.asJSON, "json", false, "print JSON")
@@ -65,6 +70,8 @@ func (s *sessions) kickCommand() *cobra.Command {
 		Short: "End sessions by their id, device or client id",
 		Long: `End sessions by their id, device or client id. A device that is still allowed to may
 connect again; to keep it out, withdraw its token.`,
+		Example: `  mqtt-auth-proxy sessions kick 4711
+  mqtt-auth-proxy sessions kick --subject pump-7`,
 		RunE: func(c *cobra.Command, ids []string) error { return s.kick(c.Context(), ids) },
 	}
 }

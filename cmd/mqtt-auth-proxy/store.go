@@ -14,7 +14,7 @@ import (
 const migrateTime = 5 * time.Minute
 
 func (p *program) storeCommand() *cobra.Command {
-	store := &cobra.Command{Use: "store", Short: "Manage the tables of the proxy in PostgreSQL"}
+	store := &cobra.Command{Use: "store", Short: "Manage the tables of the proxy in PostgreSQL", Example: "  mqtt-auth-proxy store migrate --config proxy.yaml"}
 	migrate := &cobra.Command{
 		Use:   "migrate",
 		Short: "Make the tables for tokens in PostgreSQL, or bring them up to date",
@@ -23,8 +23,9 @@ them up to date. That concerns every source postgres without a query.
 
 A migration is one transaction: it changes everything or nothing. Of several at the
 same time one works and the others wait. If there is nothing to do, nothing happens.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return p.migrate(c.Context()) },
+		Example: `  mqtt-auth-proxy store migrate --config proxy.yaml`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return p.migrate(c.Context()) },
 	}
 	p.configFlags(migrate)
 	store.AddCommand(migrate)

@@ -35,6 +35,9 @@ the first source of the config that is one of these, or the one that --file or
 --source names. A running proxy notices every change within a second and ends the
 sessions of a token that is withdrawn. NAME is the device. A command changes all
 that it names, or nothing if it fails.`,
+		Example: `  mqtt-auth-proxy token create pump-7
+  mqtt-auth-proxy token list --match 'pump-*'
+  mqtt-auth-proxy token revoke pump-7`,
 	}
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
@@ -52,6 +55,7 @@ that it names, or nothing if it fails.`,
 			exclusive = append(exclusive, "to")
 		}
 		sub.MarkFlagsMutuallyExclusive(exclusive...)
+		_ = sub.RegisterFlagCompletionFunc("source", t.completeSources)
 	}
 	return c
 }
@@ -135,9 +139,11 @@ func where(store service.TokenStore, err error) error {
 
 func (t *tokens) showCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "show ID|NAME",
-		Short: "Show everything that is known about a token, or about the tokens of a device",
-		Args:  one("token id or device name"),
+		Use:               "show ID|NAME",
+		Short:             "Show everything that is known about a token, or about the tokens of a device",
+		Example:           `  mqtt-auth-proxy token show pump-7`,
+		Args:              one("token id or device name"),
+		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			store, err := t.store()
 			if err != nil {
@@ -162,9 +168,10 @@ func (t *tokens) showCommand() *cobra.Command {
 
 func (t *tokens) lintCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "lint",
-		Short: "Check all tokens and print what should be corrected",
-		Args:  cobra.NoArgs,
+		Use:     "lint",
+		Short:   "Check all tokens and print what should be corrected",
+		Example: `  mqtt-auth-proxy token lint --file tokens.jsonl`,
+		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			store, err := t.store()
 			if err != nil {

@@ -101,6 +101,8 @@ func (t *tokens) changeCommand(verb, short string, change func(e *tokenfile.Edit
 		Short: short,
 		Long: short + `, each by its id or its device. - reads ids and names from
 stdin, one on each line. Either all are changed or, after an error, none.`,
+		Example:           "  mqtt-auth-proxy token " + verb + " pump-7\n  mqtt-auth-proxy token " + verb + " --match 'pump-*' --dry-run",
+		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			return t.changeEntries(c, s, args, verb+"d", func(e *tokenfile.Edit, names []string) ([]string, error) { return change(e, names...) })
 		},
@@ -132,6 +134,9 @@ func (t *tokens) extendCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "extend ID|NAME... --expires TIME|never",
 		Short: "Let tokens, or all of a device, end at another time, or never",
+		Example: `  mqtt-auth-proxy token extend pump-7 --expires 720h
+  mqtt-auth-proxy token extend pump-7 --expires 2027-01-31T00:00:00Z`,
+		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			if expires == "" {
 				return errors.New("say when the token ends with --expires: a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never")
@@ -165,6 +170,9 @@ Either all devices get a new token or, after an error, none.
 
 Without --overlap the old token and its sessions end at once. With --password-file a
 device that has a user name gets that password; the old one and its sessions end.`,
+		Example: `  mqtt-auth-proxy token rotate pump-7 --overlap 24h
+  mqtt-auth-proxy token rotate --match 'pump-*' --overlap 24h --yes > new-tokens.tsv`,
+		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			names, err := s.names(c, args)
 			switch {

@@ -30,6 +30,8 @@ a password, by asking the sources of the config as the proxy does. The exit stat
 if the device would be let in. A token service and a database are really asked; nothing
 is logged, and no budget of failures is charged. - reads the token from stdin, where no
 process list shows it.`,
+		Example: `  mqtt-auth-proxy token check - --client-id pump-7 < token
+  mqtt-auth-proxy token check --username pump-7 --password-file password --address 203.0.113.9`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return k.run(c.Context(), args) },
 	}

@@ -45,6 +45,10 @@ name, a tab and the token. Either all tokens are made or, after an error, none.
 
 With --username and --password-file the device shows these instead of a token. A hash
 of the password is stored, and the id is printed.`,
+		Example: `  mqtt-auth-proxy token create pump-7
+  mqtt-auth-proxy token create pump-7 --expires 720h --client-id pump-7 --cidr 203.0.113.0/24
+  mqtt-auth-proxy token create pump --count 500 > tokens.tsv
+  mqtt-auth-proxy token create pump-8 --username pump-8 --password-file password`,
 		RunE: func(c *cobra.Command, args []string) error { return n.run(c.Context(), args) },
 	}
 	f, o := c.Flags(), &n.options

@@ -36,6 +36,8 @@ are taken over or, after an error, none; every fault is named by its line.
 
 Of formats that hold passwords only hashes are stored. A hash takes a tenth of a second
 of a processor; for random passwords --rounds 1000 is enough, and takes next to none.`,
+		Example: `  mqtt-auth-proxy token import passwd --format mosquitto --dry-run
+  mqtt-auth-proxy token import devices.csv --format csv --skip-existing`,
 		Args: one("file to read"),
 		RunE: func(c *cobra.Command, args []string) error { return m.run(c.Context(), args[0]) },
 	}
@@ -48,6 +50,7 @@ of a processor; for random passwords --rounds 1000 is enough, and takes next to 
 	f.BoolVar(&m.skip, "skip-existing", false, "a device that exists stays as it is")
 	f.BoolVar(&m.dryRun, "dry-run", false, "only check, and say what would be done")
 	c.MarkFlagsMutuallyExclusive("replace", "skip-existing")
+	completeChoices(c, "format", "csv", "jsonl", "mosquitto", "emqx", "thingsboard", "hivemq")
 	return c
 }
 
@@ -161,10 +164,12 @@ func (t *tokens) exportCommand() *cobra.Command {
 		Short: "Print the entries as token import reads them",
 		Long: `Print the entries as token import reads them. Tokens and passwords are hashes; the
 credentials for the broker are as the file has them. Keep the output like the file.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return t.export(c.Context(), format, match) },
+		Example: `  (umask 077; mqtt-auth-proxy token export --format csv > tokens.csv)`,
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return t.export(c.Context(), format, match) },
 	}
 	c.Flags().StringVar(&format, "format", "jsonl", "`FORMAT` of the output: csv or jsonl")
+	completeChoices(c, "format", "csv", "jsonl")
 	c.Flags().StringVar(&match, "match", "", "only ids and devices that the `PATTERN` matches, in which * stands for any text and ? for one character")
 	return c
 }

@@ -34,6 +34,8 @@ func (t *tokens) listCommand() *cobra.Command {
 		Short: "List the tokens, without showing them",
 		Long: `List the tokens, without showing them, in the order in which they were added. Of
 several flags that select tokens all have to hold.`,
+		Example: `  mqtt-auth-proxy token list --match 'pump-*' --state good
+  mqtt-auth-proxy token list --expires-within 720h`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return l.run(c.Context()) },
 	}
@@ -45,6 +47,7 @@ several flags that select tokens all have to hold.`,
 	f.StringVar(&l.after, "after", "", "only tokens behind the one with this `ID`, for the next page")
 	f.BoolVar(&l.asLines, "jsonl", false, "print a JSON object on each line")
 	t.jsonFlag(c)
+	completeChoices(c, "state", states()...)
 	c.MarkFlagsMutuallyExclusive("json", "jsonl")
 	return c
 }

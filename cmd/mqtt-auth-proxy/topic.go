@@ -26,9 +26,9 @@ func (p *program) topicCommand() *cobra.Command {
 		Short: "Say what topic rules and topic map make of a topic",
 		Long: `Say what topics.acl and the topic map of the configuration make of a topic that a
 device uses, or of a filter that it subscribes to, and which rule decides. Topic
-rules of the device's own token take the place of topics.acl and are not looked at.
-
-  mqtt-auth-proxy topic v1/devices/me/telemetry --subject pump-7`,
+rules of the device's own token take the place of topics.acl and are not looked at.`,
+		Example: `  mqtt-auth-proxy topic v1/devices/me/telemetry --subject pump-7
+  mqtt-auth-proxy topic 'plant/+/state' --subject pump-7 --subscribe`,
 		Args: one("topic"),
 		RunE: func(_ *cobra.Command, args []string) error { return t.explain(args[0]) },
 	}
@@ -40,6 +40,8 @@ rules of the device's own token take the place of topics.acl and are not looked 
 	c.Flags().BoolVar(&t.subscribe, "subscribe", false, "show only what happens to a subscription")
 	c.Flags().IntVar(&t.qos, "qos", 0, "QoS of the message, or that the subscription asks for: 0, 1 or 2")
 	c.Flags().BoolVar(&t.question.Retain, "retain", false, "the message is to be retained")
+	p.completeSubject(c)
+	completeChoices(c, "qos", "0", "1", "2")
 	_ = c.MarkFlagRequired("subject")
 	c.MarkFlagsMutuallyExclusive("publish", "subscribe")
 	return c

@@ -19,7 +19,11 @@ func TestDebianPackage(t *testing.T) {
 	t.Parallel()
 	dpkg := harness.Need(t, "dpkg-deb")
 	out := t.TempDir()
-	if r := harness.Run(t, "packages/deb", "v1.2.3-4-gabc", releaseArch(), harness.Binary(), out); r.Status != 0 {
+	completion := filepath.Join(t.TempDir(), "completion")
+	if err := os.WriteFile(completion, []byte(harness.Run(t, harness.Binary(), "completion", "bash").Stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := harness.Run(t, "packages/deb", "v1.2.3-4-gabc", releaseArch(), harness.Binary(), completion, out); r.Status != 0 {
 		t.Fatalf("deb: status %d\n%s", r.Status, r.Output())
 	}
 	found, err := filepath.Glob(filepath.Join(out, "mqtt-auth-proxy_1.2.3.4.gabc_*.deb"))
@@ -38,10 +42,14 @@ func TestDebianPackage(t *testing.T) {
 	for path, mode := range map[string]os.FileMode{
 		"usr/bin/mqtt-auth-proxy": 0o755, "etc/mqtt-auth-proxy/proxy.yaml": 0o640,
 		"usr/lib/systemd/system/mqtt-auth-proxy.service": 0o644, "usr/share/doc/mqtt-auth-proxy/copyright": 0o644,
+		"usr/share/bash-completion/completions/mqtt-auth-proxy": 0o644,
 	} {
 		if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v; want mode %v", path, info, err, mode)
 		}
+	}
+	if text := harness.ReadFile(t, root, "usr/share/bash-completion/completions/mqtt-auth-proxy"); !strings.Contains(text, "complete -o default -F __start_mqtt-auth-proxy mqtt-auth-proxy") {
+		t.Errorf("the package completes nothing:\n%s", text)
 	}
 	unit := harness.ReadFile(t, root, "usr/lib/systemd/system/mqtt-auth-proxy.service")
 	if !strings.Contains(unit, "ExecStart=/usr/bin/mqtt-auth-proxy serve --config /etc/mqtt-auth-proxy/proxy.yaml\n") {

@@ -9,6 +9,14 @@ import (
 // an unknown reason.
 func Advice(r proxy.Reason) string { return advice[r] }
 
+// Reasons returns the names of all reasons.
+func Reasons() (names []string) {
+	for _, r := range proxy.Reasons() {
+		names = append(names, string(r.Reason))
+	}
+	return names
+}
+
 // advice is what to do about each reason. What a reason means is said by proxy.Reasons.
 var advice = map[proxy.Reason]string{
 	proxy.Reason(authz.Unknown):          "compare the fingerprint with `token list`. The device may send another token, an incomplete one, one with a line end, or one in a place that `token.from` does not name",

@@ -125,3 +125,12 @@ func (p *Plan) parseUpstream(u config.Upstream, report func(key string, err erro
 		p.servers = append(p.servers, pool.Server{Server: server, Weight: s.Weight, Backup: s.Backup})
 	}
 }
+
+// BrokerNames returns the names of the external brokers in logs, metrics and the admin side.
+func (p *Plan) BrokerNames() []string {
+	names := make([]string, len(p.servers))
+	for i, s := range p.servers {
+		names[i] = s.Server.String()
+	}
+	return names
+}

@@ -14,7 +14,7 @@ func (d *decoder) suggestKey(key string, fields []field) string {
 	for i, f := range fields {
 		names[i] = f.key
 	}
-	if name := nearest(key, names); name != "" {
+	if name := Nearest(key, names); name != "" {
 		return "did you mean " + name + "?"
 	}
 	for _, k := range keysOf(nil, "", d.root, "") {
@@ -48,15 +48,15 @@ func (d *decoder) suggestVariable(name string) string {
 		}
 		names = append(names, strings.Join(parts, "_"))
 	}
-	if near := nearest(name, append(names, d.origins.prefix+configVariable)); near != "" {
+	if near := Nearest(name, append(names, d.origins.prefix+configVariable)); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "unset it, or give the variable another name if it is not for this program"
 }
 
-// nearest returns the name that word was most likely meant to be, "" if none is close. The
+// Nearest returns the name that word was most likely meant to be, "" if none is close. The
 // beginning of a name is as close as a name with one wrong letter.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	const longest = 128 // of a word that can be a misspelled name
 	if len(word) > longest {
 		return ""

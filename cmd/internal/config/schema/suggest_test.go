@@ -13,8 +13,8 @@ func TestNearest(t *testing.T) {
 		"ssl": "", "tlss": "tls", "x": "", "": "", "bind": "", "version": "",
 		strings.Repeat("address", 100): "",
 	} {
-		if got := nearest(word, names); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", word, got, want)
+		if got := Nearest(word, names); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
 }
