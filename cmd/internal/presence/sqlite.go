@@ -65,11 +65,14 @@ func openSQLite(ctx context.Context, path string, aside func(string, error)) (st
 	return trySQLite(ctx, path)
 }
 
-// setAside renames a damaged file with its log to names that an earlier one may have had.
+// setAside renames a damaged file with its log. It replaces one that was renamed earlier.
 func setAside(path string) (to string, err error) {
 	to = path + ".damaged"
-	// Without its log the file might be read as it was earlier.
+	// A file must not be read with the log of another one.
 	for _, end := range []string{"-shm", "-wal", ""} {
+		if err := os.Remove(to + end); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
 		if err := os.Rename(path+end, to+end); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
