@@ -27,7 +27,7 @@ func TokensSeen(ctx context.Context, t Target, ids []string) (map[string]time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Path, err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	seen, err := (&sqliteStore{readers: db}).tokens(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Path, err)

@@ -161,7 +161,7 @@ func (s *sqliteStore) write(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		defer device.Close()
+		defer func() { _ = device.Close() }()
 		for _, d := range b.sortedDevices() {
 			if _, err := device.ExecContext(ctx, d.subject, d.first, d.last, d.address(), d.connected); err != nil {
 				return err
@@ -171,7 +171,7 @@ func (s *sqliteStore) write(ctx context.Context, b *batch) error {
 		if err != nil {
 			return err
 		}
-		defer token.Close()
+		defer func() { _ = token.Close() }()
 		for _, id := range b.sortedTokens() {
 			if _, err := token.ExecContext(ctx, id, b.tokens[id]); err != nil {
 				return err
