@@ -76,8 +76,8 @@ func (a *Audit) keep(c Change) {
 	a.next = (a.next + 1) % maxChanges
 }
 
-// latest returns the last n changes, the newest first.
-func (a *Audit) latest(n int) []Change {
+// Latest returns the last n changes, the newest first.
+func (a *Audit) Latest(n int) []Change {
 	all := []Change{}
 	if a == nil {
 		return all
@@ -110,5 +110,5 @@ func (a *API) audit(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	writeJSON(w, Changes{a.Audit.latest(limit)})
+	writeJSON(w, Changes{a.Audit.Latest(limit)})
 }

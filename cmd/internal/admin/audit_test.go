@@ -94,8 +94,8 @@ func TestPushesAreNotKept(t *testing.T) {
 	if status := push(h, now, sign(testSecret, now, body), body); status != 200 {
 		t.Fatalf("status %d", status)
 	}
-	if len(logged) != 1 || logged[0].By != "push" || logged[0].Object != "alpha" || len(api.Audit.latest(10)) != 0 {
-		t.Errorf("logged %+v, kept %+v", logged, api.Audit.latest(10))
+	if len(logged) != 1 || logged[0].By != "push" || logged[0].Object != "alpha" || len(api.Audit.Latest(10)) != 0 {
+		t.Errorf("logged %+v, kept %+v", logged, api.Audit.Latest(10))
 	}
 }
 
@@ -105,14 +105,14 @@ func TestRecordIsBounded(t *testing.T) {
 	for i := range maxChanges + 10 {
 		a.Record(ctx, "reload", fmt.Sprint(i), strings.Repeat("ä", 10_000))
 	}
-	last := a.latest(maxLimit)
+	last := a.Latest(maxLimit)
 	if len(last) != maxChanges || last[0].Object != fmt.Sprint(maxChanges+9) || last[maxChanges-1].Object != "10" {
 		t.Fatalf("%d changes, from %s to %s", len(last), last[0].Object, last[len(last)-1].Object)
 	}
 	if c := last[0]; len(c.Outcome) > maxChangeText || !strings.HasSuffix(c.Outcome, "...") || c.By != "signal" || c.Address != "" {
 		t.Errorf("change %+v", c)
 	}
-	if two := a.latest(2); len(two) != 2 || two[1].Object != fmt.Sprint(maxChanges+8) {
+	if two := a.Latest(2); len(two) != 2 || two[1].Object != fmt.Sprint(maxChanges+8) {
 		t.Errorf("the last two are %+v", two)
 	}
 }

@@ -45,7 +45,7 @@ func TestBrokersAreTakenOutOfUse(t *testing.T) {
 		t.Errorf("changes %s, want %s", got, want)
 	}
 	recorded := ""
-	for _, c := range api.Audit.latest(10) {
+	for _, c := range api.Audit.Latest(10) {
 		recorded += c.Action + " " + c.Object + ": " + c.Outcome + "\n"
 	}
 	if want := "enable broker tcp://a:1883: 3 sessions are on it\ndrain broker and end its sessions tcp://a:1883: 3 sessions are on it\ndrain broker tcp://a:1883: 3 sessions are on it\n"; recorded != want {

@@ -106,7 +106,7 @@ func TestTokensAreCreatedListedAndChanged(t *testing.T) {
 		t.Errorf("%d tokens are left", got.Total)
 	}
 
-	record, _ := json.Marshal(a.Audit.latest(100))
+	record, _ := json.Marshal(a.Audit.Latest(100))
 	for _, want := range []string{"create token", "rotate token", "disable token", "enable token", "extend token", "revoke token", "pump-7"} {
 		if !strings.Contains(string(record), want) {
 			t.Errorf("%q is not recorded: %s", want, record)
@@ -150,8 +150,8 @@ func TestChangesOfTokensThatAreRefused(t *testing.T) {
 	if list := listed(t, h, ""); list.Total != 1 {
 		t.Errorf("%d tokens, want the one", list.Total)
 	}
-	if !strings.Contains(a.Audit.latest(1)[0].Outcome, "failed") {
-		t.Errorf("the failure is not recorded: %+v", a.Audit.latest(1))
+	if !strings.Contains(a.Audit.Latest(1)[0].Outcome, "failed") {
+		t.Errorf("the failure is not recorded: %+v", a.Audit.Latest(1))
 	}
 	a.Tokens = nil
 	if status, _ := call(h, "GET", "/v1/tokens", ""); status != 404 {

@@ -109,6 +109,12 @@ func (p *Page) make(c change) http.Handler {
 	})
 }
 
+// recordedChanges returns the last changes, those through the API and by signals included.
+func (p *Page) recordedChanges(*request) (any, error) { return p.API.Audit.Latest(shownChanges), nil }
+
+// shownChanges is how many changes are listed, which is all that are kept.
+const shownChanges = 1000
+
 // devicePath returns the path of the page of a device.
 func devicePath(subject string) string {
 	return "/device?" + url.Values{"subject": {subject}}.Encode()

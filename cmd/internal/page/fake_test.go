@@ -259,7 +259,6 @@ func withTokens(t testing.TB, n int) func(*Options) {
 		t.Fatal(err)
 	}
 	return func(o *Options) {
-		o.API.Audit = &admin.Audit{}
 		o.API.Tokens = func() ([]admin.NamedStore, error) { return []admin.NamedStore{{Name: "file0", TokenStore: file}}, nil }
 		o.API.TokensSeen = func(_ context.Context, ids []string) (map[string]time.Time, error) {
 			return map[string]time.Time{ids[0]: time.Now().Add(-time.Hour)}, nil
@@ -284,6 +283,7 @@ func newPage(t testing.TB, f *fleet, change ...func(*Options)) *Page {
 			Save:     func() error { return nil },
 			Refusals: fakeRefusals(),
 			Devices:  fakeDevices,
+			Audit:    &admin.Audit{},
 		},
 		History:   &history.History{},
 		Telemetry: fakeTelemetry(),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -141,4 +142,57 @@ func TestStreamSendsThePartThatChanges(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Errorf("the stream ends with %v", err)
 	}
+}
+
+// TestStreamEndsWithTheSignIn: a requester who is no longer signed in gets nothing more.
+func TestStreamEndsWithTheSignIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		events := make(chan []byte, 1)
+		events <- []byte("one")
+		w := httptest.NewRecorder()
+		send(w, httptest.NewRequest(http.MethodGet, "/live/devices", nil), events)
+		if took := time.Since(began); took != checkEvery || !strings.Contains(w.Body.String(), "data: one\n\n") {
+			t.Errorf("the stream ended after %v:\n%s", took, w.Body)
+		}
+	})
+}
+
+// slowBrowser takes an event only after a long time.
+type slowBrowser struct {
+	*httptest.ResponseRecorder
+	deadline time.Time
+}
+
+func (s *slowBrowser) SetWriteDeadline(t time.Time) error { s.deadline = t; return nil }
+
+func (s *slowBrowser) Write([]byte) (int, error) {
+	time.Sleep(time.Until(s.deadline))
+	return 0, os.ErrDeadlineExceeded
+}
+
+// TestSlowBrowserIsLeftAlone: the others do not wait for it, and its stream ends.
+func TestSlowBrowserIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, r, _ := counting(t)
+		slow, leaveSlow, _ := h.join("view", time.Second, r)
+		fast, leave, _ := h.join("view", time.Second, r)
+		defer leave()
+		began, ended := time.Now(), time.Duration(0)
+		go func() {
+			send(&slowBrowser{ResponseRecorder: httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/live/devices", nil), slow)
+			ended = time.Since(began)
+			leaveSlow()
+		}()
+		for i := range 20 {
+			if got := string(<-fast); got != fmt.Sprint(i+1) {
+				t.Errorf("event %d is %s", i+1, got)
+			}
+		}
+		synctest.Wait()
+		if ended != sendTimeout {
+			t.Errorf("the stream of the slow browser ended after %v", ended)
+		}
+		h.close()
+	})
 }

@@ -23,6 +23,7 @@ package page
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -64,6 +65,8 @@ type view struct {
 	path     string // the pattern GET path
 	title    string
 	template string
+	// role is the role that the view needs; the zero value is Read.
+	role admin.Role
 	// live is how often the part that changes is rendered while a browser shows it; 0 is never.
 	live time.Duration
 	data func(*request) (any, error)
@@ -88,7 +91,8 @@ func New(o Options) *Page {
 		{path: "/{$}", title: "Overview", template: "overview", live: history.Step, data: p.overview},
 		{path: "/devices", title: "Devices", template: "devices", live: 10 * time.Second, data: p.devices},
 		{path: "/devices/seen", title: "Devices", template: "seen", live: 10 * time.Second, data: p.seenDevices("/devices/seen", "/device")},
-		{path: "/device", title: "Device", template: "device", live: 10 * time.Second, data: p.device},
+		{path: "/device", title: "Device", template: "device", live: 3 * time.Second, data: p.device},
+		{path: "/changes", title: "Changes", template: "changes", role: admin.Operate, data: p.recordedChanges},
 		{path: "/refusals", title: "Refusals", template: "refusals", live: 2 * time.Second, data: p.refusals},
 	}
 	if o.API.Tokens != nil {
@@ -114,9 +118,9 @@ func (p *Page) Run(ctx context.Context) {
 func (p *Page) Routes() []admin.Route {
 	all := []admin.Route{{Pattern: "GET /assets/{name}", Role: admin.Everyone, Handler: http.HandlerFunc(asset)}}
 	for _, v := range p.views {
-		all = append(all, admin.Route{Pattern: "GET " + v.path, Role: admin.Read, Handler: p.show(v)})
+		all = append(all, admin.Route{Pattern: "GET " + v.path, Role: cmp.Or(v.role, admin.Read), Handler: p.show(v)})
 		if v.live > 0 {
-			all = append(all, admin.Route{Pattern: "GET /live" + v.path, Role: admin.Read, Handler: p.stream(v)})
+			all = append(all, admin.Route{Pattern: "GET /live" + v.path, Role: cmp.Or(v.role, admin.Read), Handler: p.stream(v)})
 		}
 	}
 	return append(all, p.changes()...)
@@ -178,19 +182,22 @@ func (p *Page) layout(r *http.Request, title string) shown {
 	requester := admin.RequesterOf(r.Context())
 	return shown{
 		Title: title, Path: r.URL.Path, Role: requester.Role.String(), Operate: requester.Role >= admin.Operate,
-		Sections: p.sections(r.URL.Path), Now: time.Now(),
+		Sections: p.sections(r.URL.Path, requester.Role), Now: time.Now(),
 	}
 }
 
-// sections returns the navigation. The views whose paths begin with that of a section, or with its
+// sections returns the navigation of a role. The views whose paths begin with that of a section, or with its
 // singular, belong to it.
-func (p *Page) sections(path string) []section {
+func (p *Page) sections(path string, role admin.Role) []section {
 	all := []section{{Path: "/", Title: "Overview"}, {Path: "/devices", Title: "Devices"}, {Path: "/refusals", Title: "Refusals"}}
 	if p.API.Tokens != nil {
 		all = append(all, section{Path: "/tokens", Title: "Tokens"})
 	}
 	if p.Telemetry != nil {
 		all = append(all, section{Path: "/telemetry", Title: "Telemetry"})
+	}
+	if role >= admin.Operate {
+		all = append(all, section{Path: "/changes", Title: "Changes"})
 	}
 	for i, s := range all {
 		all[i].Current = path == s.Path || s.Path != "/" && strings.HasPrefix(path, strings.TrimSuffix(s.Path, "s"))

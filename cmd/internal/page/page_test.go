@@ -135,7 +135,7 @@ func hostilePaths(text string) (all []string) {
 		"/refusals", "/refusals?subject=" + q, "/refusals?client_id=" + q, "/refusals?reason=" + q, "/refusals?since=" + q, "/refusals?address=" + q, "/refusals?" + q + "=" + q,
 		"/tokens", "/tokens?q=" + q + "&state=" + q, "/tokens?page=" + q, "/tokens?source=" + q, "/token?id=" + q, "/token?id=" + q + "&source=" + q, "/tokens/new?subject=" + q,
 		"/tokens/rotate?id=" + q, "/tokens/disable?id=" + q, "/tokens/enable?id=" + q, "/tokens/revoke?id=" + q, "/tokens/extend?id=" + q,
-		"/devices/seen", "/devices/seen?q=" + q, "/devices/seen?after=" + q + "&show=" + q, "/telemetry", "/telemetry?q=" + q,
+		"/changes", "/devices/seen", "/devices/seen?q=" + q, "/devices/seen?after=" + q + "&show=" + q, "/telemetry", "/telemetry?q=" + q,
 		"/telemetry/device?subject=" + q, "/telemetry/device?subject=" + q + "&range=" + q, "/telemetry/device?subject=" + q + "&range=week",
 		"/sessions/end?id=1", "/sessions/end?id=" + q, "/sessions/end?subject=" + q, "/tokens/withdraw?token_id=" + q, "/tokens/withdraw?subject=" + q + "&token_id=" + q,
 	}
@@ -153,6 +153,7 @@ func TestHostileTextsStayTexts(t *testing.T) {
 			}
 			checkMarkup(t, path, w.Body.String())
 		}
+		checkMarkup(t, "/changes", get(h, "/changes").Body.String())
 		form := url.Values{"id": {text}, "subject": {text}, "source": {text}, "mode": {text}, "clientid": {text}, "comment": {text}}.Encode()
 		for _, path := range []string{"/tokens/new", "/tokens/rotate", "/tokens/disable", "/tokens/revoke", "/tokens/withdraw", "/sessions/end"} {
 			w := post(h, path, form)
@@ -181,7 +182,7 @@ func TestHostileTextsDoNotEndAnEvent(t *testing.T) {
 func TestEveryPageIsAccessible(t *testing.T) {
 	h := handler(newPage(t, newFleet(60), withTokens(t, 60), func(o *Options) { o.History = fakeHistory(60) }))
 	id := tokenID(t, h, "pump-00001")
-	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/tokens", "/token?id=" + id, "/tokens/new", "/tokens/rotate?id=" + id, "/tokens/extend?id=" + id, "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
+	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/changes", "/tokens", "/token?id=" + id, "/tokens/new", "/tokens/rotate?id=" + id, "/tokens/extend?id=" + id, "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
 		body := get(h, path).Body.String()
 		headings, labels, language := 0, make(map[string]bool), ""
 		var fields []string
@@ -273,6 +274,9 @@ func TestSessionIsEndedAfterConfirmation(t *testing.T) {
 	if w = post(h, "/sessions/end", "id=2"); w.Code != 303 || w.Header().Get("Location") != "/device?subject=pump-00001" || len(f.clients) != 2 {
 		t.Errorf("status %d to %s, %d sessions are left", w.Code, w.Header().Get("Location"), len(f.clients))
 	}
+	if body := get(h, "/changes").Body.String(); !strings.Contains(body, ">end session<") || !strings.Contains(body, "pump-00001") {
+		t.Errorf("it is not recorded:\n%s", body)
+	}
 	if w = post(h, "/sessions/end", "id=2"); w.Code != 404 || !strings.Contains(w.Body.String(), "has ended already") {
 		t.Errorf("once more: status %d\n%s", w.Code, w.Body)
 	}
@@ -310,6 +314,12 @@ func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 	}
 	if len(f.clients) != 3 {
 		t.Errorf("%d sessions are left", len(f.clients))
+	}
+	if w := getAsReader(h, "/changes"); w.Code != 403 {
+		t.Errorf("the record of changes as a reader: status %d", w.Code)
+	}
+	if body := getAsReader(h, "/").Body.String(); strings.Contains(body, "/changes") {
+		t.Error("a reader is led to the record of changes")
 	}
 }
 

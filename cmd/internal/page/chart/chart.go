@@ -6,8 +6,8 @@
 //	}.SVG()
 //
 // The picture has axes with round numbers, a title and a description for screen readers, and the
-// values as tooltips. It has no style of its own: the classes chart-grid, chart-label, chart-hit
-// and line-1 to line-6 are for the style sheet of the page. Every text may come from a stranger.
+// values as tooltips. It has no style of its own: the classes chart-grid, chart-label, chart-hit,
+// line-1 to line-6 and dot are for the style sheet of the page. Every text may come from a stranger.
 package chart
 
 import (
@@ -73,6 +73,9 @@ func (c Chart) SVG() template.HTML {
 	c.drawTimeAxis(&b)
 	for i, l := range c.Lines {
 		c.drawLine(&b, axis, i, l)
+	}
+	if first, end := c.inside(); first == end {
+		fmt.Fprintf(&b, `<text class="chart-label" x="%g" y="%g" text-anchor="middle">no values yet</text>`, left+plotWidth/2, top+plotHeight/2)
 	}
 	c.drawHits(&b)
 	b.WriteString(`</svg>`)
@@ -183,26 +186,33 @@ func (c Chart) inside() (first, end int) {
 	return first, end
 }
 
+// drawLine draws the pieces of a line. A piece of one value is a dot.
 func (c Chart) drawLine(b *strings.Builder, a axis, n int, l Line) {
+	var path, dots strings.Builder
 	first, end := c.inside()
-	fmt.Fprintf(b, `<path class="line line-%d" d="`, n+1)
-	drawing := false
-	var last time.Time
-	for i := first; i < min(end, len(l.Values)); i++ {
+	end = min(end, len(l.Values))
+	joined := func(i int) bool { // with the value before
+		return i > first && usable(l.Values[i-1]) && (c.Gap == 0 || c.Times[i].Sub(c.Times[i-1]) <= c.Gap)
+	}
+	for i := first; i < end; i++ {
 		if !usable(l.Values[i]) {
-			drawing = false
 			continue
 		}
-		at := c.Times[i]
-		if drawing && (c.Gap == 0 || at.Sub(last) <= c.Gap) {
-			fmt.Fprintf(b, "L%.1f %.1f", c.x(at), a.y(l.Values[i]))
-		} else {
-			// A line of no length is a dot, because of its round ends.
-			fmt.Fprintf(b, "M%.1f %.1fh0", c.x(at), a.y(l.Values[i]))
+		x, y := c.x(c.Times[i]), a.y(l.Values[i])
+		last := i+1 == end || !usable(l.Values[i+1]) || !joined(i+1)
+		switch {
+		case joined(i):
+			fmt.Fprintf(&path, "L%.1f %.1f", x, y)
+		case last:
+			fmt.Fprintf(&dots, "M%.1f %.1fh0", x, y)
+		default:
+			fmt.Fprintf(&path, "M%.1f %.1f", x, y)
 		}
-		drawing, last = true, at
 	}
-	b.WriteString(`"/>`)
+	fmt.Fprintf(b, `<path class="line line-%d" d="%s"/>`, n+1, path.String())
+	if dots.Len() > 0 {
+		fmt.Fprintf(b, `<path class="line line-%d dot" d="%s"/>`, n+1, dots.String())
+	}
 }
 
 // drawHits draws columns that cannot be seen and that show the values as tooltips.

@@ -109,6 +109,14 @@ func TestLongPauseInterruptsTheLine(t *testing.T) {
 	}
 }
 
+func TestSingleValueIsADot(t *testing.T) {
+	nan := math.NaN()
+	svg := string(example(nan, 5, nan, 1, 2).SVG())
+	if strings.Count(svg, "h0") != 1 || strings.Count(svg, `line-1 dot"`) != 1 || strings.Count(svg, "L") != 1 {
+		t.Errorf("want a dot and a line:\n%s", svg)
+	}
+}
+
 func TestDescriptionSaysWhatIsNowAndMost(t *testing.T) {
 	svg := string(example(5, 9, 3).SVG())
 	if !strings.Contains(svg, "<desc>sessions: now 3, at most 9.</desc>") {
