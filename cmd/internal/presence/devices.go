@@ -50,6 +50,9 @@ type Page struct {
 // ErrUnavailable is wrapped by the errors of [Recorder.Devices] while the store cannot be used.
 var ErrUnavailable = errors.New("first and last seen are not available")
 
+// readTimeout limits how long a read waits for the store.
+const readTimeout = 5 * time.Second
+
 // Devices returns a page of devices. It takes a few milliseconds at any number of devices,
 // provided that the store answers.
 func (r *Recorder) Devices(ctx context.Context, q Query) (Page, error) {
@@ -60,6 +63,8 @@ func (r *Recorder) Devices(ctx context.Context, q Query) (Page, error) {
 	if open == nil {
 		return Page{}, fmt.Errorf("%w: %w", ErrUnavailable, *r.fault.Load())
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	now := time.Now()
 	found, next, err := r.find(ctx, open, q)
 	if err != nil {
@@ -228,6 +233,8 @@ func (r *Recorder) TokensSeen(ctx context.Context, ids []string) (map[string]tim
 	if open == nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, *r.fault.Load())
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	seen, err := open.tokens(ctx, ids)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
