@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -47,17 +48,24 @@ func (a *API) enable(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *API) changeBroker(w http.ResponseWriter, r *http.Request, change BrokerChange) {
-	status, err := a.Drain(change)
+	status, err := a.ChangeBroker(r.Context(), change)
 	switch {
 	case errors.Is(err, ErrNoBroker):
 		problem.Write(w, http.StatusNotFound, err.Error())
-		return
 	case err != nil:
 		problem.Write(w, http.StatusInternalServerError, err.Error())
-		return
+	default:
+		writeJSON(w, status)
 	}
-	a.Audit.Record(r.Context(), change.action(), status.Server, fmt.Sprintf("%d sessions are on it", status.Sessions))
-	writeJSON(w, status)
+}
+
+// ChangeBroker takes a broker out of use or puts it back. Its error may be ErrNoBroker.
+func (a *API) ChangeBroker(ctx context.Context, change BrokerChange) (BrokerStatus, error) {
+	status, err := a.Drain(change)
+	if err == nil {
+		a.Audit.Record(ctx, change.action(), status.Server, fmt.Sprintf("%d sessions are on it", status.Sessions))
+	}
+	return status, err
 }
 
 // action names the change in the audit.

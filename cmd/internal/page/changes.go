@@ -61,6 +61,8 @@ func (p *Page) changes() (all []admin.Route) {
 	changes := []change{
 		{"/sessions/end", p.askEnd, p.end},
 		{"/tokens/withdraw", p.askWithdraw, p.withdraw},
+		{"/brokers/drain", p.askDrain, p.drain},
+		{"/brokers/enable", p.askEnable, p.enable},
 	}
 	if p.API.Tokens != nil {
 		changes = append(changes, p.tokenChanges()...)

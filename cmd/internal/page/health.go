@@ -46,6 +46,9 @@ func healthOf(s admin.Status, now time.Time) []health {
 	for _, c := range s.Certificates {
 		all = append(all, certificateHealth(c, now))
 	}
+	if s.Hooks != nil {
+		all = append(all, hooksHealth(s.Hooks))
+	}
 	if s.LastReload != nil {
 		all = append(all, reloadHealth(s.LastReload))
 	}
@@ -54,11 +57,15 @@ func healthOf(s admin.Status, now time.Time) []health {
 
 func brokerHealth(b admin.BrokerStatus) health {
 	h := health{Part: "Broker " + b.Server, Text: b.State, Detail: fmt.Sprintf("%d sessions", b.Sessions)}
+	h.Change, h.Path = "Take out of use", brokerPath("/brokers/drain", b.Server)
 	switch b.State {
 	case "up":
 		h.State = good
 	case "down":
 		h.State = bad
+	case "drained":
+		h.State, h.Text = warn, "out of use"
+		h.Change, h.Path = "Use again", brokerPath("/brokers/enable", b.Server)
 	default:
 		h.State = warn
 	}
@@ -105,6 +112,18 @@ func storeHealth(part, fault, detail string) health {
 	if fault != "" {
 		h.State, h.Text = bad, "is not stored"
 		h.add(fault)
+	}
+	return h
+}
+
+func hooksHealth(k *admin.HooksStatus) health {
+	h := health{Part: "Events to " + k.Receiver, State: good, Text: "are delivered", Detail: fmt.Sprintf("%d delivered, %d waiting, %d dropped, %d rejected", k.Delivered, k.Queued, k.Dropped, k.Rejected)}
+	if k.LastDelivered != nil {
+		h.Since = *k.LastDelivered
+	}
+	if k.LastError != "" {
+		h.State, h.Text = warn, "are not delivered"
+		h.add(k.LastError)
 	}
 	return h
 }

@@ -56,6 +56,8 @@ type health struct {
 	Since time.Time
 	// End is when a certificate expires.
 	End time.Time
+	// Change is what an operator can do, and Path the page that does it.
+	Change, Path string
 }
 
 func (p *Page) overview(r *request) (any, error) {

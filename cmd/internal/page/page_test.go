@@ -1,13 +1,8 @@
 package page
 
 import (
-	"context"
 	"encoding/xml"
-	"errors"
-	"io"
-	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -15,174 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/refusals"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
-
-// elements parses a page and calls do with each element. The page has to be well-formed enough for
-// that.
-func elements(t *testing.T, body string, do func(xml.StartElement)) {
-	t.Helper()
-	d := xml.NewDecoder(strings.NewReader(body))
-	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
-	for {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return
-		}
-		if err != nil {
-			t.Fatalf("%v in\n%s", err, body)
-		}
-		if e, ok := token.(xml.StartElement); ok {
-			do(e)
-		}
-	}
-}
-
-// checkMarkup fails the test if a page has markup that it never has by itself, so that a text must
-// have become markup.
-func checkMarkup(t *testing.T, path, body string) {
-	t.Helper()
-	elements(t, body, func(e xml.StartElement) {
-		name := strings.ToLower(e.Name.Local)
-		attributes := make(map[string]string)
-		for _, a := range e.Attr {
-			attributes[strings.ToLower(a.Name.Local)] = a.Value
-		}
-		if name == "script" && attributes["src"] != "/assets/page.js" || name == "img" && attributes["src"] != "/assets/icon.svg" || name == "iframe" || name == "style" || name == "object" || name == "base" || name == "evil" {
-			t.Errorf("%s has the element %s with %v", path, name, attributes)
-		}
-		for a, value := range attributes {
-			if strings.HasPrefix(a, "on") || a == "style" || a == "srcdoc" {
-				t.Errorf("%s has the attribute %s=%q", path, a, value)
-			}
-			if (a == "href" || a == "action" || a == "src" || a == "data-live") && (!strings.HasPrefix(value, "/") && !strings.HasPrefix(value, "#") || strings.HasPrefix(value, "//")) {
-				t.Errorf("%s leads elsewhere: %s=%q", path, a, value)
-			}
-		}
-	})
-}
-
-// hostile texts are what a device, an operator or a token service may have named something.
-var hostile = []string{
-	`<script>alert(1)</script>`, `"><evil onload=alert(1)>`, `' onmouseover='alert(1)`, `javascript:alert(1)`, `//evil.example/x`,
-	`</title></desc></textarea><evil>`, "`<evil>`", `{{.Status}}`, "line\r\n\r\ndata: <evil>", `&lt;evil&gt;&#60;evil>`, `<!--`, `]]><evil>`, "\x00<evil>\x7f\u202e", `%3Cevil%3E`,
-}
-
-// hostilePage shows a text everywhere where strangers have a say.
-func hostilePage(t *testing.T, text string) *Page {
-	f := &fleet{clients: []*proxy.Client{{
-		ID: 1, ClientID: text, Listener: text, Server: text, Level: 5, Since: time.Now(), Addr: netip.MustParseAddrPort("192.0.2.1:1"),
-		Grant: &authz.Grant{TokenID: text, Subject: text},
-	}}}
-	kept := refusals.New(100)
-	for range 2 {
-		kept.Add(proxy.Refusal{Reason: proxy.Reason(authz.Unknown), Err: errors.New(text), Subject: text, ClientID: text, Listener: text, Fingerprint: text, Level: 4})
-	}
-	return newPage(t, f, func(o *Options) {
-		o.API.Tokens = func() ([]admin.NamedStore, error) {
-			return []admin.NamedStore{{Name: text, TokenStore: hostileStore(text)}, {Name: "b", TokenStore: hostileStore(text)}}, nil
-		}
-		o.Listeners = func() []Listener { return []Listener{{Name: text, CA: text}} }
-		o.API.Refusals = kept
-		o.API.Devices = func(context.Context, presence.Query) (presence.Page, error) {
-			return presence.Page{Devices: []presence.Device{{Subject: text, Address: text}}, Next: text}, nil
-		}
-		o.Telemetry = &memory{
-			latest: map[string]payload.Value{text: payload.Text(text), "n" + text: payload.Long(1)}, attributes: map[string]payload.Value{text: payload.Text(text)},
-			messages: []payload.Message{{TS: time.Now().UnixMilli(), Fields: []payload.Field{{Key: "n" + text, Value: payload.Long(1)}}}},
-		}
-		o.API.Status = func() admin.Status {
-			now := time.Now()
-			return admin.Status{
-				Version: text, NotReady: text, Degraded: []string{text}, Sources: []admin.SourceStatus{{Name: text, Host: text, LastError: text}},
-				Telemetry: &admin.StoreStatus{Error: text}, Presence: admin.PresenceStatus{Store: text, Error: text},
-				TokenFiles: []admin.FileStatus{{Path: text, Error: text, Warnings: []string{text}}}, PasswordFiles: []admin.FileStatus{{Path: text}},
-				Certificates: []admin.Certificate{{Listener: text}}, Upstream: []admin.BrokerStatus{{Server: text, State: text, LastError: text, LastFailed: &now}},
-				Replicas: &admin.ReplicasStatus{Name: text, Servers: []admin.BusStatus{{Server: text, LastError: text}}},
-				Config:   admin.ConfigStatus{Fingerprint: text}, LastReload: &admin.ReloadStatus{By: text, Outcome: text, Error: text},
-			}
-		}
-		for i := range 3 {
-			o.History.Add(history.Reading{At: now().Add(time.Duration(i-3) * history.Step), Totals: map[string]float64{SeriesRefused + text: float64(i)}})
-		}
-	})
-}
-
-// hostileStore has one token with that text everywhere.
-type hostileStore string
-
-func (s hostileStore) Update(context.Context, bool, tokenfile.Scope, func(*tokenfile.Edit) error) error {
-	return errors.New(string(s))
-}
-
-func (s hostileStore) Each(_ context.Context, _ tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
-	text := string(s)
-	return do(tokenfile.Entry{ID: text, Subject: text, Fingerprint: text, Comment: text, Only: authz.Conditions{ClientIDs: []string{text, text}}}, nil)
-}
-
-// hostilePaths are the pages that show the text, or get it in their queries.
-func hostilePaths(text string) (all []string) {
-	q := url.QueryEscape(text)
-	return []string{
-		"/", "/?range=" + q, "/devices", "/devices?q=" + q, "/devices?sort=" + q, "/devices?page=" + q, "/device?subject=" + q,
-		"/refusals", "/refusals?subject=" + q, "/refusals?client_id=" + q, "/refusals?reason=" + q, "/refusals?since=" + q, "/refusals?address=" + q, "/refusals?" + q + "=" + q,
-		"/tokens", "/tokens?q=" + q + "&state=" + q, "/tokens?page=" + q, "/tokens?source=" + q, "/token?id=" + q, "/token?id=" + q + "&source=" + q, "/tokens/new?subject=" + q,
-		"/tokens/rotate?id=" + q, "/tokens/disable?id=" + q, "/tokens/enable?id=" + q, "/tokens/revoke?id=" + q, "/tokens/extend?id=" + q,
-		"/changes", "/devices/seen", "/devices/seen?q=" + q, "/devices/seen?after=" + q + "&show=" + q, "/telemetry", "/telemetry?q=" + q,
-		"/telemetry/device?subject=" + q, "/telemetry/device?subject=" + q + "&range=" + q, "/telemetry/device?subject=" + q + "&range=week",
-		"/sessions/end?id=1", "/sessions/end?id=" + q, "/sessions/end?subject=" + q, "/tokens/withdraw?token_id=" + q, "/tokens/withdraw?subject=" + q + "&token_id=" + q,
-	}
-}
-
-func now() time.Time { return time.Now() }
-
-func TestHostileTextsStayTexts(t *testing.T) {
-	for _, text := range hostile {
-		h := handler(hostilePage(t, text))
-		for _, path := range hostilePaths(text) {
-			w := get(h, path)
-			if w.Code >= 500 {
-				t.Errorf("GET %s: status %d", path, w.Code)
-			}
-			checkMarkup(t, path, w.Body.String())
-		}
-		checkMarkup(t, "/changes", get(h, "/changes").Body.String())
-		form := url.Values{"id": {text}, "subject": {text}, "source": {text}, "mode": {text}, "clientid": {text}, "comment": {text}}.Encode()
-		for _, path := range []string{"/tokens/new", "/tokens/rotate", "/tokens/disable", "/tokens/revoke", "/tokens/withdraw", "/sessions/end"} {
-			w := post(h, path, form)
-			if w.Code >= 500 {
-				t.Errorf("POST %s: status %d", path, w.Code)
-			}
-			checkMarkup(t, path, w.Body.String())
-			if next := w.Header().Get("Location"); next != "" && !strings.HasPrefix(next, "/d") {
-				t.Errorf("POST %s leads to %s", path, next)
-			}
-		}
-	}
-}
-
-// TestHostileTextsDoNotEndAnEvent: a line of a text must not become a line of the stream.
-func TestHostileTextsDoNotEndAnEvent(t *testing.T) {
-	for line := range strings.Lines(string(event([]byte("a\r\n\r\nevent: evil\rdata: b\n\nid: 1")))) {
-		if line != "\n" && !strings.HasPrefix(line, "data: ") || strings.Contains(line, "\r") {
-			t.Errorf("the stream has the line %q", line)
-		}
-	}
-}
 
 // TestEveryPageIsAccessible: each field has a label, each picture a text, each page one heading and
 // a language.
 func TestEveryPageIsAccessible(t *testing.T) {
 	h := handler(newPage(t, newFleet(60), withTokens(t, 60), func(o *Options) { o.History = fakeHistory(60) }))
 	id := tokenID(t, h, "pump-00001")
-	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/changes", "/tokens", "/token?id=" + id, "/tokens/new", "/tokens/rotate?id=" + id, "/tokens/extend?id=" + id, "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/device"} {
+	for _, path := range []string{"/", "/devices", "/devices/seen", "/device?subject=pump-00001", "/refusals", "/telemetry", "/telemetry/device?subject=x", "/changes", "/tokens", "/token?id=" + id, "/tokens/new", "/tokens/rotate?id=" + id, "/tokens/extend?id=" + id, "/sessions/end?id=1", "/tokens/withdraw?subject=pump-00001", "/brokers/drain?server=x", "/device"} {
 		body := get(h, path).Body.String()
 		headings, labels, language := 0, make(map[string]bool), ""
 		var fields []string
@@ -297,7 +133,7 @@ func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 		}
 		elements(t, w.Body.String(), func(e xml.StartElement) {
 			for _, a := range e.Attr {
-				if a.Name.Local == "href" && (strings.HasPrefix(a.Value, "/sessions/") || strings.HasPrefix(a.Value, "/tokens/")) {
+				if a.Name.Local == "href" && (strings.HasPrefix(a.Value, "/sessions/") || strings.HasPrefix(a.Value, "/tokens/") || strings.HasPrefix(a.Value, "/brokers/")) {
 					t.Errorf("%s offers %s", path, a.Value)
 				}
 				if a.Name.Local == "method" && a.Value == "post" && !strings.Contains(w.Body.String(), `action="/sign-out"`) {
@@ -320,6 +156,38 @@ func TestReadersSeeEverythingAndChangeNothing(t *testing.T) {
 	}
 	if body := getAsReader(h, "/").Body.String(); strings.Contains(body, "/changes") {
 		t.Error("a reader is led to the record of changes")
+	}
+}
+
+func TestBrokerIsTakenOutOfUseAfterConfirmation(t *testing.T) {
+	var made []admin.BrokerChange
+	h := handler(newPage(t, newFleet(1), func(o *Options) {
+		o.API.Drain = func(c admin.BrokerChange) (admin.BrokerStatus, error) {
+			if c.Server != "tcp://10.0.0.1:1883" {
+				return admin.BrokerStatus{}, admin.ErrNoBroker
+			}
+			made = append(made, c)
+			return admin.BrokerStatus{Server: c.Server}, nil
+		}
+	}))
+	const path, form = "/brokers/drain?server=tcp%3A%2F%2F10.0.0.1%3A1883", "server=tcp%3A%2F%2F10.0.0.1%3A1883"
+	if body := get(h, "/").Body.String(); !strings.Contains(body, path) {
+		t.Errorf("the overview does not lead to %s:\n%s", path, body)
+	}
+	if w := get(h, path); w.Code != 200 || len(made) != 0 {
+		t.Errorf("GET: status %d, changes %v", w.Code, made)
+	}
+	for _, step := range []struct{ path, form string }{{"/brokers/drain", form + "&end=true"}, {"/brokers/drain", form + "&end="}, {"/brokers/enable", form}} {
+		if w := post(h, step.path, step.form); w.Code != 303 || w.Header().Get("Location") != "/" {
+			t.Errorf("POST %s: status %d", step.path, w.Code)
+		}
+	}
+	const server = "tcp://10.0.0.1:1883"
+	if want := []admin.BrokerChange{{Server: server, Drained: true, End: true}, {Server: server, Drained: true}, {Server: server}}; !slices.Equal(made, want) {
+		t.Errorf("changes %v, want %v", made, want)
+	}
+	if w := post(h, "/brokers/drain", "server=other"); w.Code != 404 {
+		t.Errorf("another broker: status %d", w.Code)
 	}
 }
 
@@ -420,10 +288,12 @@ func TestEveryPartSaysHowItIs(t *testing.T) {
 		},
 			health{Part: "Token source http0", State: good, Text: "answers", Detail: "75.0 % of requests answered by the cache, which has 7 answers"}},
 		{func(s *admin.Status) { s.Sources = []admin.SourceStatus{{Name: "http0", Host: "h", LastError: "e"}} }, health{Part: "Token source http0", State: bad, Text: "does not answer", Detail: "h; e"}},
-		{func(s *admin.Status) { s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "recovering"}} }, health{Part: "Broker tcp://a", State: warn, Text: "recovering", Detail: "0 sessions"}},
+		{func(s *admin.Status) { s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "recovering"}} }, health{Part: "Broker tcp://a", State: warn, Text: "recovering", Detail: "0 sessions", Change: "Take out of use", Path: "/brokers/drain?server=tcp%3A%2F%2Fa"}},
 		{func(s *admin.Status) {
 			s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "down", LastError: "e"}}
-		}, health{Part: "Broker tcp://a", State: bad, Text: "down", Detail: "0 sessions; last error: e"}},
+		}, health{Part: "Broker tcp://a", State: bad, Text: "down", Detail: "0 sessions; last error: e", Change: "Take out of use", Path: "/brokers/drain?server=tcp%3A%2F%2Fa"}},
+		{func(s *admin.Status) { s.Upstream = []admin.BrokerStatus{{Server: "tcp://a", State: "drained"}} }, health{Part: "Broker tcp://a", State: warn, Text: "out of use", Detail: "0 sessions", Change: "Use again", Path: "/brokers/enable?server=tcp%3A%2F%2Fa"}},
+		{func(s *admin.Status) { s.Hooks = &admin.HooksStatus{Receiver: "h", Delivered: 7, LastError: "e"} }, health{Part: "Events to h", State: warn, Text: "are not delivered", Detail: "7 delivered, 0 waiting, 0 dropped, 0 rejected; e"}},
 		{func(s *admin.Status) { s.TokenFiles = []admin.FileStatus{{Path: "f", Error: "e"}} }, health{Part: "Token file f", State: bad, Text: "a newer version is not in force", Detail: "0 entries; e"}},
 		{func(s *admin.Status) { s.Telemetry = &admin.StoreStatus{Error: "disk full"} }, health{Part: "Telemetry", State: bad, Text: "is not stored", Detail: "the database has 0 B; disk full"}},
 		{func(s *admin.Status) { s.Presence.Error = "e" }, health{Part: "First and last seen", State: bad, Text: "is not stored", Detail: "e"}},
@@ -448,97 +318,6 @@ func TestUnknownAssetIsNotFound(t *testing.T) {
 		if w := get(h, path); w.Code != want {
 			t.Errorf("GET %s: status %d, want %d", path, w.Code, want)
 		}
-	}
-}
-
-// tokenID returns the id of the first token of a device in the list.
-func tokenID(t *testing.T, h http.Handler, subject string) (id string) {
-	t.Helper()
-	elements(t, get(h, "/tokens?q="+subject).Body.String(), func(e xml.StartElement) {
-		for _, a := range e.Attr {
-			if u, err := url.Parse(a.Value); err == nil && u.Path == "/token" && id == "" {
-				id = u.Query().Get("id")
-			}
-		}
-	})
-	if id == "" {
-		t.Fatalf("%s has no token in the list", subject)
-	}
-	return id
-}
-
-func TestTokenIsCreatedAndShownOnce(t *testing.T) {
-	h := handler(newPage(t, newFleet(0), withTokens(t, 3)))
-	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "comment": {"hall"}}.Encode())
-	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
-	token, _, _ = strings.Cut(token, "<")
-	if w.Code != 200 || !tokenfile.WellFormed(token) || w.Header().Get("Cache-Control") != "no-store" {
-		t.Fatalf("status %d, %s\n%s", w.Code, w.Header(), w.Body)
-	}
-	for _, want := range []string{
-		"-h localhost -p 1883 -t v1/devices/me/telemetry -u " + token + " -m &#39;{&#34;temperature&#34;:25}&#39;", "mosquitto_pub --cafile ca-root.pem -d -q 1 -h localhost -p 8883", "It expires at ",
-	} {
-		if !strings.Contains(w.Body.String(), want) {
-			t.Errorf("the page does not have %q:\n%s", want, w.Body)
-		}
-	}
-	page := get(h, "/token?id="+url.QueryEscape(tokenID(t, h, "meter"))).Body.String()
-	for _, want := range []string{">meter 9<", ">hall<", "a, b*", "in 23 h", ">good<"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page of the token does not have %q:\n%s", want, page)
-		}
-	}
-	if all := page + get(h, "/tokens").Body.String(); strings.Contains(all, token) {
-		t.Error("the token is shown again")
-	}
-	if w := post(h, "/tokens/new", "subject="); w.Code != 422 || !strings.Contains(w.Body.String(), "the name") {
-		t.Errorf("without a name: status %d\n%s", w.Code, w.Body)
-	}
-}
-
-func TestTokenIsChangedAfterConfirmation(t *testing.T) {
-	h := handler(newPage(t, newFleet(0), withTokens(t, 10)))
-	id := tokenID(t, h, "pump-00003")
-	state := func() string {
-		body := get(h, "/token?id="+id).Body.String()
-		_, text, _ := strings.Cut(body, `<span class="state `)
-		_, text, _ = strings.Cut(text, ">")
-		text, _, _ = strings.Cut(text, "<")
-		return text
-	}
-	for _, step := range []struct{ path, form, want string }{
-		{"/tokens/disable", "", "disabled"}, {"/tokens/enable", "", "good"}, {"/tokens/extend", "&expires=24h", "good"},
-	} {
-		before := state()
-		if w := get(h, step.path+"?id="+id); w.Code != 200 || !strings.Contains(w.Body.String(), id) || state() != before {
-			t.Errorf("GET %s: status %d, the token is %s\n%s", step.path, w.Code, state(), w.Body)
-		}
-		if w := post(h, step.path, "id="+id+step.form); w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "/token?id=") || state() != step.want {
-			t.Errorf("POST %s: status %d to %s, the token is %s", step.path, w.Code, w.Header().Get("Location"), state())
-		}
-	}
-	if body := get(h, "/token?id="+id).Body.String(); !strings.Contains(body, "in 23 h") {
-		t.Errorf("the expiry has not changed:\n%s", body)
-	}
-	w := post(h, "/tokens/rotate", "id="+id+"&overlap=24h")
-	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
-	if token, _, _ = strings.Cut(token, "<"); w.Code != 200 || !tokenfile.WellFormed(token) {
-		t.Errorf("rotate: status %d\n%s", w.Code, w.Body)
-	}
-	if list := get(h, "/tokens?q=pump-00003").Body.String(); !strings.Contains(list, "2 tokens") {
-		t.Errorf("after the rotation with an overlap:\n%s", list)
-	}
-	if w := post(h, "/tokens/revoke", "id="+id); w.Code != 303 {
-		t.Errorf("revoke: status %d\n%s", w.Code, w.Body)
-	}
-	if w := get(h, "/token?id="+id); w.Code != 404 {
-		t.Errorf("after it was revoked: status %d", w.Code)
-	}
-	if list := get(h, "/tokens?state=disabled").Body.String(); !strings.Contains(list, "1 token ") || !strings.Contains(list, "pump-00007") {
-		t.Errorf("disabled tokens:\n%s", list)
-	}
-	if body := get(h, "/device?subject=pump-00007").Body.String(); !strings.Contains(body, ">disabled<") || !strings.Contains(body, "/token?id=pump-00007-") {
-		t.Errorf("the page of the device does not show its token:\n%s", body)
 	}
 }
 

@@ -1,0 +1,102 @@
+package page
+
+import (
+	"encoding/xml"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+)
+
+// tokenID returns the id of the first token of a device in the list.
+func tokenID(t *testing.T, h http.Handler, subject string) (id string) {
+	t.Helper()
+	elements(t, get(h, "/tokens?q="+subject).Body.String(), func(e xml.StartElement) {
+		for _, a := range e.Attr {
+			if u, err := url.Parse(a.Value); err == nil && u.Path == "/token" && id == "" {
+				id = u.Query().Get("id")
+			}
+		}
+	})
+	if id == "" {
+		t.Fatalf("%s has no token in the list", subject)
+	}
+	return id
+}
+
+func TestTokenIsCreatedAndShownOnce(t *testing.T) {
+	h := handler(newPage(t, newFleet(0), withTokens(t, 3)))
+	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "comment": {"hall"}}.Encode())
+	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
+	token, _, _ = strings.Cut(token, "<")
+	if w.Code != 200 || !tokenfile.WellFormed(token) || w.Header().Get("Cache-Control") != "no-store" {
+		t.Fatalf("status %d, %s\n%s", w.Code, w.Header(), w.Body)
+	}
+	for _, want := range []string{
+		"-h localhost -p 1883 -t v1/devices/me/telemetry -u " + token + " -m &#39;{&#34;temperature&#34;:25}&#39;", "mosquitto_pub --cafile ca-root.pem -d -q 1 -h localhost -p 8883", "It expires at ",
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("the page does not have %q:\n%s", want, w.Body)
+		}
+	}
+	page := get(h, "/token?id="+url.QueryEscape(tokenID(t, h, "meter"))).Body.String()
+	for _, want := range []string{">meter 9<", ">hall<", "a, b*", "in 23 h", ">good<"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page of the token does not have %q:\n%s", want, page)
+		}
+	}
+	if all := page + get(h, "/tokens").Body.String(); strings.Contains(all, token) {
+		t.Error("the token is shown again")
+	}
+	if w := post(h, "/tokens/new", "subject="); w.Code != 422 || !strings.Contains(w.Body.String(), "the name") {
+		t.Errorf("without a name: status %d\n%s", w.Code, w.Body)
+	}
+}
+
+func TestTokenIsChangedAfterConfirmation(t *testing.T) {
+	h := handler(newPage(t, newFleet(0), withTokens(t, 10)))
+	id := tokenID(t, h, "pump-00003")
+	state := func() string {
+		body := get(h, "/token?id="+id).Body.String()
+		_, text, _ := strings.Cut(body, `<span class="state `)
+		_, text, _ = strings.Cut(text, ">")
+		text, _, _ = strings.Cut(text, "<")
+		return text
+	}
+	for _, step := range []struct{ path, form, want string }{
+		{"/tokens/disable", "", "disabled"}, {"/tokens/enable", "", "good"}, {"/tokens/extend", "&expires=24h", "good"},
+	} {
+		before := state()
+		if w := get(h, step.path+"?id="+id); w.Code != 200 || !strings.Contains(w.Body.String(), id) || state() != before {
+			t.Errorf("GET %s: status %d, the token is %s\n%s", step.path, w.Code, state(), w.Body)
+		}
+		if w := post(h, step.path, "id="+id+step.form); w.Code != 303 || !strings.HasPrefix(w.Header().Get("Location"), "/token?id=") || state() != step.want {
+			t.Errorf("POST %s: status %d to %s, the token is %s", step.path, w.Code, w.Header().Get("Location"), state())
+		}
+	}
+	if body := get(h, "/token?id="+id).Body.String(); !strings.Contains(body, "in 23 h") {
+		t.Errorf("the expiry has not changed:\n%s", body)
+	}
+	w := post(h, "/tokens/rotate", "id="+id+"&overlap=24h")
+	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
+	if token, _, _ = strings.Cut(token, "<"); w.Code != 200 || !tokenfile.WellFormed(token) {
+		t.Errorf("rotate: status %d\n%s", w.Code, w.Body)
+	}
+	if list := get(h, "/tokens?q=pump-00003").Body.String(); !strings.Contains(list, "2 tokens") {
+		t.Errorf("after the rotation with an overlap:\n%s", list)
+	}
+	if w := post(h, "/tokens/revoke", "id="+id); w.Code != 303 {
+		t.Errorf("revoke: status %d\n%s", w.Code, w.Body)
+	}
+	if w := get(h, "/token?id="+id); w.Code != 404 {
+		t.Errorf("after it was revoked: status %d", w.Code)
+	}
+	if list := get(h, "/tokens?state=disabled").Body.String(); !strings.Contains(list, "1 token ") || !strings.Contains(list, "pump-00007") {
+		t.Errorf("disabled tokens:\n%s", list)
+	}
+	if body := get(h, "/device?subject=pump-00007").Body.String(); !strings.Contains(body, ">disabled<") || !strings.Contains(body, "/token?id=pump-00007-") {
+		t.Errorf("the page of the device does not show its token:\n%s", body)
+	}
+}
