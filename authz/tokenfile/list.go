@@ -58,13 +58,16 @@ func Show(path, idOrName string) ([]Entry, error) {
 // are.
 func Each(path string, s Scope, do func(e Entry, line []byte) error) error {
 	return eachEntry(path, s.selects(), func(e *entry, number int, line []byte) error {
-		return do(describe(e, number, line), bytes.TrimSpace(line))
+		line = bytes.TrimSpace(line)
+		rec, _ := scanRecord(line) // has been parsed before
+		return do(describe(e, number, &rec), line)
 	})
 }
 
 func entries(path string, match func(*entry) bool) (all []Entry, err error) {
 	err = eachEntry(path, match, func(e *entry, number int, line []byte) error {
-		all = append(all, describe(e, number, line))
+		rec, _ := scanRecord(bytes.TrimSpace(line)) // has been parsed before
+		all = append(all, describe(e, number, &rec))
 		return nil
 	})
 	return all, err
@@ -107,14 +110,13 @@ func eachEntry(path string, match func(*entry) bool, do func(e *entry, number in
 	return nil
 }
 
-// describe returns e with the fields that only its line has.
-func describe(e *entry, number int, line []byte) Entry {
+// describe returns e with the fields that only the record of its line has.
+func describe(e *entry, number int, rec *record) Entry {
 	g := e.authorization()
 	shown := Entry{
 		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: number,
 		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, ACL: g.ACL, Limits: g.Limits, Attrs: g.Attrs,
 	}
-	rec, _ := scanRecord(bytes.TrimSpace(line)) // has been parsed before
 	if raw := rec[fieldCreatedAt]; raw != nil {
 		created, _ := decodeTime(raw) // parsed before, like the comment
 		shown.Created = unix(created)

@@ -57,6 +57,7 @@ func EditLines(lines []byte, s Scope, change func(*Edit) error) (*Changes, error
 // changes returns what the edit has changed.
 func (d *document) changes() (*Changes, error) {
 	c, gone := &Changes{}, make(map[string]Row)
+	var lines LineReader
 	for line, e := range d.snap.entries() {
 		edited, ok := d.edits[line]
 		if !ok {
@@ -66,7 +67,7 @@ func (d *document) changes() (*Changes, error) {
 		if err != nil {
 			return nil, err
 		}
-		old, err := rowOf(rec.line())
+		old, err := lines.row(rec.line())
 		if err != nil {
 			return nil, err
 		}
@@ -74,14 +75,14 @@ func (d *document) changes() (*Changes, error) {
 			gone[e.id] = old
 			continue
 		}
-		now, err := rowOf(edited)
+		now, err := lines.row(edited)
 		if err != nil {
 			return nil, err
 		}
 		c.Changed = append(c.Changed, Change{Old: old, New: now})
 	}
 	for _, line := range d.added {
-		row, err := rowOf(line)
+		row, err := lines.row(line)
 		if err != nil {
 			return nil, err
 		}
@@ -105,25 +106,26 @@ func (r *Row) credential() [sha256.Size]byte {
 	return r.TokenHash
 }
 
-// ParseLine returns the entry in a line of a token file. The error is a [*Fault] without the
-// number of the line.
-func ParseLine(line []byte) (Entry, error) {
-	row, err := rowOf(line)
-	return row.Entry, err
+// LineReader reads lines of a token file that are kept elsewhere. It shares memory among the
+// entries. The zero value is ready for use, by one goroutine at a time.
+type LineReader struct{ parser lineParser }
+
+// Entry returns the entry in a line. The error is a [*Fault] without the number of the line.
+func (r *LineReader) Entry(line []byte) (Entry, error) {
+	e, rec, err := r.read(line)
+	if err != nil {
+		return Entry{}, err
+	}
+	return describe(e, 0, rec), nil
 }
 
-// rowOf returns the row of a line.
-func rowOf(line []byte) (Row, error) {
-	rec, fault := scanRecord(bytes.TrimSpace(line))
-	if fault != nil {
-		return Row{}, fault
+// row returns the row of a line.
+func (r *LineReader) row(line []byte) (Row, error) {
+	e, rec, err := r.read(line)
+	if err != nil {
+		return Row{}, err
 	}
-	var e entry
-	p := lineParser{values: &sharedValues{}}
-	if fault := p.decode(&rec, &e); fault != nil {
-		return Row{}, fault
-	}
-	row := Row{Entry: describe(&e, 0, line), RawACL: rec[fieldACL], RawLimits: rec[fieldLimits]}
+	row := Row{Entry: describe(e, 0, rec), RawACL: rec[fieldACL], RawLimits: rec[fieldLimits]}
 	if !row.Password {
 		row.TokenHash = e.hash
 		return row, nil
@@ -131,4 +133,19 @@ func rowOf(line []byte) (Row, error) {
 	hash, err := strictjson.Text(rec[fieldPasswordHash])
 	row.PasswordHash = string(hash)
 	return row, err
+}
+
+// read returns the entry in a line, and its record, which is valid until the next call.
+func (r *LineReader) read(line []byte) (*entry, *record, error) {
+	if r.parser.values == nil {
+		r.parser.values = &sharedValues{}
+	}
+	e, rec := &entry{}, &r.parser.record
+	if fault := rec.scan(bytes.TrimSpace(line)); fault != nil {
+		return nil, nil, fault
+	}
+	if fault := r.parser.decode(rec, e); fault != nil {
+		return nil, nil, fault
+	}
+	return e, rec, nil
 }

@@ -41,8 +41,9 @@ func OpenTable(dsnFile string) (*Table, error) {
 func (t *Table) Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error {
 	return t.inTransaction(ctx, "BEGIN READ ONLY", func(conn *pgx.Conn) error {
 		var faults []string
+		var lines tokenfile.LineReader
 		err := eachRow(ctx, conn, s, "", func(r *storedRow) error {
-			e, err := tokenfile.ParseLine(r.line)
+			e, err := lines.Entry(r.line)
 			if err != nil {
 				if len(faults) < maxFaults {
 					faults = append(faults, fmt.Sprintf("the row with token_id %q: %s", r.id, err))
@@ -179,9 +180,6 @@ func (r *storedRow) acl(rules *authz.ACL) (*authz.ACL, error) {
 //go:embed lines.sql
 var linesSQL string
 
-// columnsOfTable is how many columns of linesSQL are not fields of a line.
-const columnsOfTable = 3
-
 // eachRow calls do with the rows in the scope, in the order in which they were added.
 func eachRow(ctx context.Context, conn *pgx.Conn, s tokenfile.Scope, lock string, do func(*storedRow) error) error {
 	where, args := condition(s)
@@ -190,20 +188,18 @@ func eachRow(ctx context.Context, conn *pgx.Conn, s tokenfile.Scope, lock string
 		return tableError(ctx, err)
 	}
 	defer rows.Close()
-	fields := rows.FieldDescriptions()[columnsOfTable:]
-	values := make([]*string, len(fields))
 	for rows.Next() {
 		r := &storedRow{}
-		into := []any{&r.id, &r.noMatch, &r.superuser}
-		for i := range values {
-			into = append(into, &values[i])
-		}
-		if err := rows.Scan(into...); err != nil {
+		var line []byte
+		if err := rows.Scan(&r.id, &r.noMatch, &r.superuser, &line); err != nil {
 			return errors.New("database: a row cannot be read")
 		}
-		if r.line, err = lineOf(fields, values); err != nil {
-			return err
+		// The server has spaces in its JSON, a line has none.
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, line); err != nil {
+			return errors.New("database: a row has JSON that cannot be read")
 		}
+		r.line = compact.Bytes()
 		if err := do(r); err != nil {
 			return err
 		}
@@ -211,28 +207,11 @@ func eachRow(ctx context.Context, conn *pgx.Conn, s tokenfile.Scope, lock string
 	return tableError(ctx, rows.Err())
 }
 
-// lineOf returns the line of a row. The server has spaces in its JSON, a line has none.
-func lineOf(fields []pgconn.FieldDescription, values []*string) ([]byte, error) {
-	var object, line bytes.Buffer
-	object.WriteByte('{')
-	for i, f := range fields {
-		if values[i] == nil {
-			continue
-		}
-		if object.Len() > 1 {
-			object.WriteByte(',')
-		}
-		fmt.Fprintf(&object, "%q:%s", f.Name, *values[i])
-	}
-	object.WriteByte('}')
-	if err := json.Compact(&line, object.Bytes()); err != nil {
-		return nil, errors.New("database: a row has JSON that cannot be read")
-	}
-	return line.Bytes(), nil
-}
-
 // condition returns the condition for the rows in the scope, and its parameters.
 func condition(s tokenfile.Scope) (where string, args []any) {
+	if s.Pattern == "*" {
+		return "true", nil
+	}
 	var either []string
 	add := func(format string, arg any) {
 		args = append(args, arg)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -108,21 +107,25 @@ type sameChange struct {
 	columns []string
 	values  []any
 	ids     []string
+	numbers []*int64 // of the rows that become the last ones; nil for the others
 }
 
 // update changes only the columns whose values differ, so that a row keeps what no entry of a file
 // has. One statement serves all rows that change in the same way, such as those that are disabled.
 func (w *tableWriter) update(ctx context.Context) error {
+	next, err := w.nextNumbers(ctx)
+	if err != nil {
+		return err
+	}
 	var order []*sameChange
-	var moved []string
 	byValues := make(map[string]*sameChange)
 	for i := range w.changes.Changed {
 		change := &w.changes.Changed[i]
 		c := differences(change)
+		var number *int64
 		if change.Moved {
-			moved = append(moved, change.New.ID)
-		}
-		if len(c.columns) == 0 {
+			number, next = &next[0], next[1:]
+		} else if len(c.columns) == 0 {
 			continue
 		}
 		key, err := json.Marshal([]any{c.columns, c.values})
@@ -134,34 +137,52 @@ func (w *tableWriter) update(ctx context.Context) error {
 			order = append(order, c)
 		}
 		c = byValues[string(key)]
-		c.ids = append(c.ids, change.New.ID)
+		c.ids, c.numbers = append(c.ids, change.New.ID), append(c.numbers, number)
 		w.written = append(w.written, change.New.ID)
 	}
 	for _, c := range order {
-		var set []string
-		for i, name := range c.columns {
-			set = append(set, fmt.Sprintf("%s = $%d", name, i+2))
-		}
-		sql := "UPDATE mqtt_auth_proxy.tokens SET " + strings.Join(set, ", ") + " WHERE token_id = ANY($1::text[])"
-		for ids := range slices.Chunk(c.ids, rowsAtOnce) {
-			if err := w.exec(ctx, len(ids), sql, append([]any{ids}, c.values...)...); err != nil {
-				return err
-			}
-		}
-	}
-	for ids := range slices.Chunk(moved, rowsAtOnce) {
-		if err := w.exec(ctx, len(ids), moveSQL, ids); err != nil {
+		if err := w.updateAll(ctx, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// moveSQL makes rows the last ones, in the order of their ids in the parameter.
-const moveSQL = `UPDATE mqtt_auth_proxy.tokens SET number = last.number
-	FROM (SELECT id, nextval(pg_get_serial_sequence('mqtt_auth_proxy.tokens', 'number')) AS number
-		FROM unnest($1::text[]) WITH ORDINALITY AS named (id, place) ORDER BY place) AS last
-	WHERE token_id = last.id`
+// nextNumbers returns a number for each row that becomes one of the last.
+func (w *tableWriter) nextNumbers(ctx context.Context) ([]int64, error) {
+	moved := 0
+	for i := range w.changes.Changed {
+		if w.changes.Changed[i].Moved {
+			moved++
+		}
+	}
+	if moved == 0 {
+		return nil, nil
+	}
+	rows, err := w.conn.Query(ctx, "SELECT nextval(pg_get_serial_sequence('mqtt_auth_proxy.tokens', 'number')) FROM generate_series(1, $1::integer)", moved)
+	if err != nil {
+		return nil, tableError(ctx, err)
+	}
+	numbers, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	return numbers, tableError(ctx, err)
+}
+
+// updateAll makes the same change of several rows.
+func (w *tableWriter) updateAll(ctx context.Context, c *sameChange) error {
+	sql := "UPDATE mqtt_auth_proxy.tokens SET "
+	for i, name := range c.columns {
+		sql += fmt.Sprintf("%s = $%d, ", name, i+3)
+	}
+	sql += "number = coalesce(change.number, tokens.number) FROM unnest($1::text[], $2::bigint[]) AS change (id, number) WHERE token_id = change.id"
+	for len(c.ids) > 0 {
+		n := min(len(c.ids), rowsAtOnce)
+		if err := w.exec(ctx, n, sql, append([]any{c.ids[:n], c.numbers[:n]}, c.values...)...); err != nil {
+			return err
+		}
+		c.ids, c.numbers = c.ids[n:], c.numbers[n:]
+	}
+	return nil
+}
 
 // differences returns the columns whose values differ, with the new ones.
 func differences(change *tokenfile.Change) *sameChange {
@@ -177,21 +198,20 @@ func differences(change *tokenfile.Change) *sameChange {
 
 // insert adds the new rows.
 func (w *tableWriter) insert(ctx context.Context) error {
-	rows := make([][]any, 0, len(w.changes.Added))
-	for i := range w.changes.Added {
+	if len(w.changes.Added) == 0 {
+		return nil
+	}
+	into := append(rowColumns(), "acl_no_match", "is_superuser")
+	rows := pgx.CopyFromSlice(len(w.changes.Added), func(i int) ([]any, error) {
 		r := &w.changes.Added[i]
 		model := w.loaded[r.SuccessorOf]
 		if model == nil {
 			model = &storedRow{}
 		}
-		rows = append(rows, append(valuesOf(r), model.noMatch, model.superuser))
 		w.written = append(w.written, r.ID)
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	into := append(rowColumns(), "acl_no_match", "is_superuser")
-	_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"mqtt_auth_proxy", "tokens"}, into, pgx.CopyFromRows(rows))
+		return append(valuesOf(r), model.noMatch, model.superuser), nil
+	})
+	_, err := w.conn.CopyFrom(ctx, pgx.Identifier{"mqtt_auth_proxy", "tokens"}, into, rows)
 	return tableError(ctx, err)
 }
 
