@@ -37,6 +37,30 @@ type Entry struct {
 	Line int
 }
 
+// The states of an entry. Only a good one lets its device in.
+const (
+	Good        = "good"
+	Disabled    = "disabled"
+	Expired     = "expired"
+	NotYetValid = "not yet valid"
+)
+
+// States returns all states of an entry.
+func States() []string { return []string{Good, Disabled, Expired, NotYetValid} }
+
+// State says whether the entry lets its device in at a time, and if not, why.
+func (e Entry) State(now time.Time) string {
+	switch {
+	case e.Disabled:
+		return Disabled
+	case !e.Expires.IsZero() && !now.Before(e.Expires):
+		return Expired
+	case now.Before(e.Only.NotBefore):
+		return NotYetValid
+	}
+	return Good
+}
+
 // List returns the entries of the file at path in order, including disabled and expired ones.
 func List(path string) ([]Entry, error) {
 	return entries(path, func(*entry) bool { return true })

@@ -24,9 +24,6 @@ type listing struct {
 	asLines             bool
 }
 
-// states are what stateOf returns.
-func states() []string { return []string{"good", "disabled", "expired", "not yet valid"} }
-
 func (t *tokens) listCommand() *cobra.Command {
 	l := &listing{tokens: t}
 	c := &cobra.Command{
@@ -47,14 +44,14 @@ several flags that select tokens all have to hold.`,
 	f.StringVar(&l.after, "after", "", "only tokens behind the one with this `ID`, for the next page")
 	f.BoolVar(&l.asLines, "jsonl", false, "print a JSON object on each line")
 	t.jsonFlag(c)
-	completeChoices(c, "state", states()...)
+	completeChoices(c, "state", tokenfile.States()...)
 	c.MarkFlagsMutuallyExclusive("json", "jsonl")
 	return c
 }
 
 func (l *listing) run(ctx context.Context) error {
 	switch {
-	case l.state != "" && !slices.Contains(states(), l.state):
+	case l.state != "" && !slices.Contains(tokenfile.States(), l.state):
 		return fmt.Errorf("--state %q: want good, disabled, expired or 'not yet valid'", l.state)
 	case l.within < 0 || l.limit < 0:
 		return errors.New("--expires-within and --limit cannot be negative")
@@ -102,7 +99,7 @@ func (p *page) take(e tokenfile.Entry, _ []byte) error {
 	switch {
 	case !p.begun:
 		p.begun = e.ID == p.after
-	case p.state != "" && stateOf(e, p.now) != p.state:
+	case p.state != "" && e.State(p.now) != p.state:
 	case p.within > 0 && (e.Expires.IsZero() || !e.Expires.After(p.now) || e.Expires.After(p.now.Add(p.within))):
 	case p.limit > 0 && len(p.chosen) == p.limit:
 		p.more++

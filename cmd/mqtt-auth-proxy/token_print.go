@@ -45,7 +45,7 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 	views := make([]tokenView, 0, len(entries))
 	for _, e := range entries {
 		v := tokenView{
-			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, Password: e.Password, State: stateOf(e, now),
+			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, Password: e.Password, State: e.State(now),
 			Expires: orNil(e.Expires), NotBefore: orNil(e.Only.NotBefore), Created: orNil(e.Created),
 			ClientIDs: e.Only.ClientIDs, Usernames: e.Only.Usernames, Addrs: e.Only.Addrs,
 			Certs: e.Only.Certificates, Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
@@ -74,19 +74,6 @@ func orNil(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-// stateOf says whether a token lets its device in, and if not, why.
-func stateOf(e tokenfile.Entry, now time.Time) string {
-	switch {
-	case e.Disabled:
-		return "disabled"
-	case !e.Expires.IsZero() && !now.Before(e.Expires):
-		return "expired"
-	case now.Before(e.Only.NotBefore):
-		return "not yet valid"
-	}
-	return "good"
 }
 
 // printCreated prints the token alone on stdout, so that a script can take it.

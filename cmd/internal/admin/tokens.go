@@ -30,7 +30,7 @@ type Token struct {
 	Subject     string     `json:"subject"`
 	Fingerprint string     `json:"fingerprint"`
 	Username    string     `json:"username,omitempty"` // of a device that has a password instead
-	State       string     `json:"state"`              // good, disabled, expired or "not yet valid"
+	State       string     `json:"state"`              // one of tokenfile.States
 	Expires     *time.Time `json:"expire_at,omitempty"`
 	NotBefore   *time.Time `json:"not_before,omitempty"`
 	Created     *time.Time `json:"created_at,omitempty"`
@@ -160,26 +160,13 @@ func (a *API) addLastSeen(ctx context.Context, tokens []Token) {
 // tokenOf returns what an answer says of an entry.
 func tokenOf(e tokenfile.Entry, now time.Time) Token {
 	t := Token{
-		ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: stateOf(e, now), Expires: timeOrNone(e.Expires),
+		ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: e.State(now), Expires: timeOrNone(e.Expires),
 		NotBefore: timeOrNone(e.Only.NotBefore), Created: timeOrNone(e.Created), ClientIDs: e.Only.ClientIDs, Comment: e.Comment,
 	}
 	if e.Password && len(e.Only.Usernames) == 1 {
 		t.Username = e.Only.Usernames[0]
 	}
 	return t
-}
-
-// stateOf says whether a token lets its device in, and if not, why.
-func stateOf(e tokenfile.Entry, now time.Time) string {
-	switch {
-	case e.Disabled:
-		return "disabled"
-	case !e.Expires.IsZero() && !now.Before(e.Expires):
-		return "expired"
-	case now.Before(e.Only.NotBefore):
-		return "not yet valid"
-	}
-	return "good"
 }
 
 // timeOrNone returns t in UTC, or nil for the zero time.

@@ -6,14 +6,12 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
-
-// tokenStates are the values of Token.State.
-func tokenStates() []string { return []string{"good", "disabled", "expired", "not yet valid"} }
 
 func (a *API) listTokens(w http.ResponseWriter, r *http.Request) {
 	values := r.URL.Query()
@@ -33,8 +31,8 @@ func (a *API) listTokens(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if q.State != "" && !slices.Contains(tokenStates(), q.State) {
-		problem.Write(w, http.StatusBadRequest, "state is good, disabled, expired or not yet valid")
+	if q.State != "" && !slices.Contains(tokenfile.States(), q.State) {
+		problem.Write(w, http.StatusBadRequest, "state is one of "+strings.Join(tokenfile.States(), ", "))
 		return
 	}
 	list, err := a.ListTokens(r.Context(), q)

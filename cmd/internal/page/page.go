@@ -191,7 +191,9 @@ func (p *Page) layout(r *http.Request, title string) shown {
 func (p *Page) sections(path string, role admin.Role) []section {
 	all := []section{{Path: "/", Title: "Overview"}, {Path: "/devices", Title: "Devices"}, {Path: "/refusals", Title: "Refusals"}}
 	if p.API.Tokens != nil {
-		all = append(all, section{Path: "/tokens", Title: "Tokens"})
+		if sources, err := p.API.TokenSources(); err != nil || len(sources) > 0 {
+			all = append(all, section{Path: "/tokens", Title: "Tokens"})
+		}
 	}
 	if p.Telemetry != nil {
 		all = append(all, section{Path: "/telemetry", Title: "Telemetry"})

@@ -33,7 +33,7 @@ type tokens struct {
 }
 
 func (p *Page) tokens(r *request) (any, error) {
-	t := tokens{Search: strings.TrimSpace(r.query.Get("q")), State: r.query.Get("state"), States: []string{"good", "disabled", "expired", "not yet valid"}}
+	t := tokens{Search: strings.TrimSpace(r.query.Get("q")), State: r.query.Get("state"), States: tokenfile.States()}
 	q := admin.TokenQuery{Source: r.query.Get("source"), Match: pattern(t.Search), State: t.State, Limit: pageSize}
 	// The number of the page says where it begins, before it is known how many there are.
 	q.First = (pageNumber(r.query) - 1) * pageSize

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 )
 
 // tokenID returns the id of the first token of a device in the list.
@@ -98,5 +99,18 @@ func TestTokenIsChangedAfterConfirmation(t *testing.T) {
 	}
 	if body := get(h, "/device?subject=pump-00007").Body.String(); !strings.Contains(body, ">disabled<") || !strings.Contains(body, "/token?id=pump-00007-") {
 		t.Errorf("the page of the device does not show its token:\n%s", body)
+	}
+}
+
+// TestWithoutSourcesThatCanBeChangedThereAreNoTokens: they come from a service, for example.
+func TestWithoutSourcesThatCanBeChangedThereAreNoTokens(t *testing.T) {
+	h := handler(newPage(t, newFleet(1), func(o *Options) { o.API.Tokens = func() ([]admin.NamedStore, error) { return nil, nil } }))
+	for _, path := range []string{"/", "/device?subject=pump-00000"} {
+		if w := get(h, path); w.Code != 200 || strings.Contains(w.Body.String(), `href="/tokens"`) || strings.Contains(w.Body.String(), "/tokens/new") {
+			t.Errorf("%s: status %d, or it leads to tokens", path, w.Code)
+		}
+	}
+	if w := get(h, "/tokens"); w.Code != 404 || !strings.Contains(w.Body.String(), "can be changed") {
+		t.Errorf("status %d\n%s", w.Code, w.Body)
 	}
 }
