@@ -30,5 +30,11 @@
 //   - No answer may be shown in a frame, stored, or load anything from elsewhere.
 //   - Over a network the form asks for no token without TLS, unless the operator has listed the host.
 //
+// # Floods
+//
+// [NewServer] bounds the number of connections, each request and its time, so that those who can
+// reach the admin side take nothing away from devices. Beyond the bound a connection is closed
+// that has sent no token, of the address that has most of them.
+//
 // Errors are problem details (RFC 9457), see package problem.
 package admin

@@ -52,14 +52,7 @@ func (f *failures) try(from netip.Addr, check func() bool) (wait time.Duration) 
 
 // place returns under which key the failures of an address are counted. f.mu is held.
 func (f *failures) place(from netip.Addr) netip.Prefix {
-	bits := 32
-	if from.Is6() {
-		bits = 64
-	}
-	at, err := from.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
+	at := networkOfAddr(from)
 	if _, ok := f.counts[at]; !ok && len(f.counts) >= maxFailing {
 		f.sweep()
 		if len(f.counts) >= maxFailing {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"html/template"
 	"io"
 	"net/http"
@@ -34,13 +35,22 @@ type Options struct {
 	// PushSecret returns the secret with which token services sign pushes. While it is empty,
 	// every push is refused. If PushSecret is nil, there is no /v1/push.
 	PushSecret func() string
+	// Connections is how many connections may be open at once, at least 1; 0 means MaxConnections.
+	Connections int
 }
 
-// NewServer returns an HTTP server for o that limits the time and memory of a request. Its
-// address is not set: call Serve.
+// MaxConnections is how many connections may be open at once if there are enough file descriptors:
+// enough for some dozens of browsers, each with a live view.
+const MaxConnections = 128
+
+// NewServer returns an HTTP server for o that limits the time and memory of a request, and the
+// number of connections. Its address is not set: call Serve.
 func NewServer(o Options) *http.Server {
+	open := &connections{most: cmp.Or(o.Connections, MaxConnections)}
 	return &http.Server{
 		Handler:           newHandler(o),
+		ConnState:         open.changed,
+		ConnContext:       open.inContext,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,

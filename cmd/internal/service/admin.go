@@ -209,9 +209,10 @@ func (s *Service) openHTTP() {
 		WrongSignIn: func(address string) {
 			s.Log.Warn("a wrong token at the sign-in of the admin side", zap.String("addr", address))
 		},
-		Metrics: promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
-		API:     api,
-		Page:    s.page.Routes(),
+		Metrics:     promhttp.HandlerFor(s.observer.Metrics(), promhttp.HandlerOpts{}),
+		API:         api,
+		Page:        s.page.Routes(),
+		Connections: limitAdmin(),
 	}
 	if s.bundled != nil {
 		options.Telemetry = s.bundled.api()

@@ -7,13 +7,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 )
 
-// TestDescriptorsAreReserved: 64 are kept from devices, more for each source that is asked
-// over a network, and never more than half.
+// TestDescriptorsAreReserved: 64 are kept from devices, more for the connections of the admin side
+// and for each source that is asked over a network, and never more than half.
 func TestDescriptorsAreReserved(t *testing.T) {
 	for _, tt := range []struct{ limit, sources, want int }{
-		{1024, 0, 960},
-		{1024, 2, 832},
-		{200, 0, 136},
+		{1024, 0, 832},
+		{1024, 2, 704},
+		{65536, 0, 65344},
+		{200, 0, 111},
 		{200, 1, 100},
 		{100, 0, 50},
 	} {
