@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -8,7 +9,14 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/service"
 )
 
+// check is the check command and its flags.
+type check struct {
+	*program
+	online, diff bool
+}
+
 func (p *program) checkCommand() *cobra.Command {
+	k := &check{program: p}
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and print what is in force",
@@ -17,17 +25,27 @@ func (p *program) checkCommand() *cobra.Command {
 Every fault is printed as file:line: key: reason, and the exit status is 1. Files
 that the configuration names count: what would keep serve from starting is a fault,
 apart from addresses that are in use and what only a network can tell. If there is no
-fault, the configuration in force is printed, defaults filled in and secrets masked.`,
-		Example: `  mqtt-auth-proxy check --config proxy.yaml`,
-		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return p.check() },
+fault, the configuration in force is printed, defaults filled in and secrets masked.
+
+With --online the brokers, token services and databases are tried instead. Each has a
+line that says what was tried, and if it failed, why and what to do; then the exit
+status is 1. A token service is asked about a token that does not exist. A broker gets
+a CONNECT if its credentials are the same for all devices. That takes as long as
+connect.timeout and upstream.connect_timeout at most, and changes nothing.`,
+		Example: `  mqtt-auth-proxy check --config proxy.yaml
+  mqtt-auth-proxy check --config proxy.yaml --diff
+  mqtt-auth-proxy check --config proxy.yaml --online`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return k.run(c.Context()) },
 	}
 	p.configFlags(c)
+	c.Flags().BoolVar(&k.online, "online", false, "try the brokers, token services and databases")
+	c.Flags().BoolVar(&k.diff, "diff", false, "print only what differs from the defaults, with its place")
 	return c
 }
 
-func (p *program) check() error {
-	plan, err := p.loadPlan()
+func (k *check) run(ctx context.Context) error {
+	plan, err := k.loadPlan()
 	if err != nil {
 		return err
 	}
@@ -36,12 +54,51 @@ func (p *program) check() error {
 		return err
 	}
 	for _, w := range service.Warnings(plan.Config) {
-		fmt.Fprintln(p.stderr, "warning:", w)
+		fmt.Fprintln(k.stderr, "warning:", w)
 	}
-	text, err := plan.Render()
+	if k.diff || !k.online {
+		if err := k.print(plan); err != nil {
+			return err
+		}
+	}
+	if k.online {
+		return k.try(ctx, plan)
+	}
+	return nil
+}
+
+// print prints the configuration, or what of it differs from the defaults.
+func (k *check) print(plan *service.Plan) error {
+	render := plan.Render
+	if k.diff {
+		render = plan.RenderChanged
+	}
+	text, err := render()
 	if err != nil {
 		return err
 	}
-	_, err = p.stdout.Write(text)
+	if len(text) == 0 {
+		fmt.Fprintln(k.stderr, "Nothing differs from the defaults.")
+	}
+	_, err = k.stdout.Write(text)
 	return err
+}
+
+// try prints a line for everything that devices depend on.
+func (k *check) try(ctx context.Context, plan *service.Plan) error {
+	failed, trials := 0, plan.TryOnline(ctx)
+	for _, t := range trials {
+		line := fmt.Sprintf("good  %s: %s", t.Key, t.What)
+		if t.Err != nil {
+			failed++
+			line = fmt.Sprintf("FAIL  %s: %s: %s. What to do: %s.", t.Key, t.What, printable(t.Err.Error()), t.Todo)
+		}
+		if _, err := fmt.Fprintln(k.stdout, line); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d trials failed", failed, len(trials))
+	}
+	return nil
 }

@@ -79,5 +79,8 @@ func Keys() []Key { return schema.Keys[Config](prefix) }
 // Render returns the effective configuration as YAML, see [schema.Origins.Render].
 func (c *Config) Render() ([]byte, error) { return c.Origins.Render(c) }
 
+// RenderChanged returns what differs from the defaults, see [schema.Origins.RenderChanged].
+func (c *Config) RenderChanged() ([]byte, error) { return c.Origins.RenderChanged(c) }
+
 // Fingerprint identifies the values of the configuration, see [schema.Origins.Fingerprint].
 func (c *Config) Fingerprint() (string, error) { return c.Origins.Fingerprint(c) }

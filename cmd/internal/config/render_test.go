@@ -232,3 +232,51 @@ func TestRenderWithoutOrigins(t *testing.T) {
 		t.Errorf("Render = %s, %v", text, err)
 	}
 }
+
+// TestRenderChanged: only what differs from the defaults is shown, with its place.
+func TestRenderChanged(t *testing.T) {
+	o := write(t, `
+log: {level: info}
+limits:
+  connections: 5
+  session: {publish_rate: 0}
+upstream:
+  servers: [bundled]
+  password: x
+connect: {protocols: ["3.1", "3.1.1", "5"]}
+listeners:
+- address: 127.0.0.1:2883
+- {address: ":8883", tls: {auto: true, client_auth: none}}
+auth:
+  sources: [{file: {path: /t.jsonl}}]
+`)
+	o.Environ = []string{"MQTT_AUTH_PROXY_SHUTDOWN_DRAIN=90s", "MQTT_AUTH_PROXY_TOKEN_FROM=password,username"}
+	text, err := load(t, o).RenderChanged()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `listeners:
+- address: 127.0.0.1:2883 # proxy.yaml:11
+- address: :8883 # proxy.yaml:12
+  tls:
+    auto: true # proxy.yaml:12
+limits:
+  connections: 5 # proxy.yaml:4
+token:
+  from: [password, username] # environment
+auth:
+  sources:
+  - file:
+      path: /t.jsonl # proxy.yaml:14
+upstream:
+  password: '***' # proxy.yaml:8
+shutdown:
+  drain: 1m30s # environment
+`
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Error(diff)
+	}
+	if text, err := load(t, write(t, "log: {level: info}")).RenderChanged(); len(text) > 0 || err != nil {
+		t.Errorf("without a change: %q, %v", text, err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
 )
 
 // Login is a user name and a password for the servers. None is sent if it is empty.
@@ -45,18 +46,52 @@ func (p *Pool) Refuses(ctx context.Context, l Login) error {
 // the server says that it is wrong.
 func (p *Pool) try(ctx context.Context, m *member, l Login) (good bool, refused error) {
 	defer func() { p.recoverPanic(recover()) }()
-	conn, err := p.options.Dial(ctx, m.server)
-	if err != nil {
+	code, err := p.login(ctx, m.server, &l)
+	switch {
+	case err != nil:
 		return false, nil
+	case code == packets.RefusedUserName, code == packets.RefusedNotAuthorized:
+		return false, answered(code)
+	}
+	return code == packets.Success, nil
+}
+
+// Try connects to a server and, if there is a login, sends a CONNECT with it, which starts a clean
+// session that ends at once. It returns why the server cannot be used. A server that refuses only
+// the client id, which is no device's, can be. The health of servers does not depend on Try.
+func (p *Pool) Try(ctx context.Context, s upstream.Server, l *Login) error {
+	code, err := p.login(ctx, s, l)
+	switch {
+	case err != nil:
+		return err
+	case code != packets.Success && code != packets.RefusedIdentifier:
+		return answered(code)
+	}
+	return nil
+}
+
+// login connects to a server and, if there is a login, returns its answer to a CONNECT with it.
+func (p *Pool) login(ctx context.Context, s upstream.Server, l *Login) (packets.ReasonCode, error) {
+	conn, err := p.options.Dial(ctx, s)
+	if err != nil {
+		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	raw, err := p.connect(ctx, conn, l)
-	var ack packets.Connack
-	switch {
-	case err != nil, ack.Parse(raw, probeLevel) != nil:
-		return false, nil
-	case ack.Code == packets.RefusedUserName, ack.Code == packets.RefusedNotAuthorized:
-		return false, fmt.Errorf("the broker answered %v (%d)", ack.Code, byte(ack.Code))
+	if l == nil {
+		return packets.Success, nil
 	}
-	return ack.Code == packets.Success, nil
+	raw, err := p.connect(ctx, conn, *l)
+	if err != nil {
+		if p.options.Advice != "" {
+			err = fmt.Errorf("%w (%s)", err, p.options.Advice)
+		}
+		return 0, err
+	}
+	var ack packets.Connack
+	err = ack.Parse(raw, probeLevel)
+	return ack.Code, err
+}
+
+func answered(code packets.ReasonCode) error {
+	return fmt.Errorf("the broker answered %v (%d)", code, byte(code))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy/upstream"
@@ -37,6 +38,37 @@ func TestRefusesIsCertain(t *testing.T) {
 				if s.State != Unknown || s.Failures != 0 {
 					t.Errorf("%s: the state of %v has changed", name, s.Server)
 				}
+			}
+		})
+	}
+}
+
+// TestTrySaysWhyAServerCannotBeUsed: without a login a connection is enough.
+func TestTrySaysWhyAServerCannotBeUsed(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mode  mode
+		login *Login
+		good  bool
+	}{
+		"accepts the login":              {accepts, &Login{"proxy", "secret"}, true},
+		"refuses the login":              {healthy, &Login{"proxy", "secret"}, false},
+		"would refuse the login":         {healthy, nil, true},
+		"is silent":                      {silent, &Login{}, false},
+		"hangs up":                       {hangsUp, &Login{}, false},
+		"refuses connections":            {refuses, nil, false},
+		"never completes a connection":   {swallows, nil, false},
+		"is silent, and was only dialed": {silent, nil, true},
+	} {
+		bubble(t, func(t *testing.T, n *network) {
+			p := New(n.options(ClientID, "a"))
+			n.set("a", tt.mode)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := p.Try(ctx, mustServer(t, "a"), tt.login); (err == nil) != tt.good {
+				t.Errorf("a server that %s: %v", name, err)
+			}
+			if s := p.Status()[0]; s.State != Unknown || s.Failures != 0 {
+				t.Errorf("%s: the state of the server has changed", name)
 			}
 		})
 	}

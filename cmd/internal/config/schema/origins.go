@@ -81,8 +81,11 @@ func (o *Origins) comment(path string) string {
 	case fromFlag:
 		return "# flag " + at.variable
 	}
-	return "# default"
+	return ofDefault
 }
+
+// ofDefault is the comment about a value that was set nowhere.
+const ofDefault = "# default"
 
 // origin is where one value was set.
 type origin struct {

@@ -15,8 +15,26 @@ import (
 // loaded with; with the zero Origins there are no comments. Secrets are masked, and one
 // that was read from a file is shown as that file. The result loads again to an equal
 // configuration, apart from masked secrets.
-func (o *Origins) Render(v any) ([]byte, error) {
-	text, err := yaml.Dump(o.section(reflect.ValueOf(v).Elem(), ""), yaml.WithLineWidth(-1))
+func (o *Origins) Render(v any) ([]byte, error) { return renderer{Origins: o}.render(v) }
+
+// RenderChanged is like Render with only those keys that have been set, to something else than
+// their defaults. It returns nothing if there are none.
+func (o *Origins) RenderChanged(v any) ([]byte, error) {
+	return renderer{Origins: o, changed: true}.render(v)
+}
+
+// renderer makes YAML of a configuration.
+type renderer struct {
+	*Origins
+	changed bool // leave out what has its default
+}
+
+func (o renderer) render(v any) ([]byte, error) {
+	top := o.section(reflect.ValueOf(v).Elem(), "")
+	if o.changed && len(top.Content) == 0 {
+		return nil, nil
+	}
+	text, err := yaml.Dump(top, yaml.WithLineWidth(-1))
 	if err != nil {
 		return nil, fmt.Errorf("render configuration: %w", err)
 	}
@@ -35,7 +53,7 @@ func (o *Origins) Fingerprint(v any) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-func (o *Origins) section(v reflect.Value, path string) *yaml.Node {
+func (o renderer) section(v reflect.Value, path string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range fieldsOf(v.Type()) {
 		if f.index < 0 {
@@ -52,20 +70,28 @@ func (o *Origins) section(v reflect.Value, path string) *yaml.Node {
 			n.Content = append(n.Content, text(f.pair, ""), text(file, o.comment(at)))
 			continue
 		}
-		n.Content = append(n.Content, text(f.key, ""), o.value(fv, f, at))
+		if value := o.value(fv, f, at); value != nil {
+			n.Content = append(n.Content, text(f.key, ""), value)
+		}
 	}
 	return n
 }
 
-func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
+// value returns nil if the value is to be left out.
+func (o renderer) value(v reflect.Value, f field, path string) *yaml.Node {
 	switch {
 	case f.list && f.kind == kindSection:
 		if short, ok := f.shortest(v); ok {
-			return o.value(short, field{list: true, kind: kindString}, path)
+			return o.value(short, field{list: true, kind: kindString, value: f.value}, path)
 		}
-		n := &yaml.Node{Kind: yaml.SequenceNode}
+		n, set := &yaml.Node{Kind: yaml.SequenceNode}, false
 		for i := range v.Len() {
-			n.Content = append(n.Content, o.section(v.Index(i), Element(path, i)))
+			element := o.section(v.Index(i), Element(path, i))
+			set = set || len(element.Content) > 0
+			n.Content = append(n.Content, element)
+		}
+		if o.changed && !set {
+			return nil
 		}
 		return n
 	case f.list:
@@ -73,9 +99,18 @@ func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
 		for i := range v.Len() {
 			n.Content = append(n.Content, text(f.format(v.Index(i)), ""))
 		}
+		if o.changed && (n.LineComment == ofDefault || strings.NewReplacer(`"`, "", "'", "").Replace(f.value) == listText(n.Content)) {
+			return nil
+		}
 		return n
 	case f.kind == kindSection:
-		return o.section(v, path)
+		n := o.section(v, path)
+		if o.changed && len(n.Content) == 0 {
+			return nil
+		}
+		return n
+	case o.changed && (o.comment(path) == ofDefault || f.format(v) == f.value):
+		return nil
 	}
 	n := text(f.format(v), o.comment(path))
 	switch f.kind {
@@ -87,6 +122,15 @@ func (o *Origins) value(v reflect.Value, f field, path string) *yaml.Node {
 		n.Tag = "!!float"
 	}
 	return n
+}
+
+// listText returns a list as the default of a key is written, without quotes.
+func listText(elements []*yaml.Node) string {
+	texts := make([]string, len(elements))
+	for i, e := range elements {
+		texts[i] = e.Value
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
 }
 
 // shortest returns the values that stand for the sections in v, if each of them can be written as

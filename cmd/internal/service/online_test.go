@@ -1,0 +1,131 @@
+package service
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// TestTryOnlineSaysWhatDoesNotWork: every source and every broker is tried once, and what does not
+// work is named with its key.
+func TestTryOnlineSaysWhatDoesNotWork(t *testing.T) {
+	dir := t.TempDir()
+	tokens := filepath.Join(dir, "tokens.jsonl")
+	if _, err := tokenfile.Create(tokens, tokenfile.CreateOptions{Name: "pump"}); err != nil {
+		t.Fatal(err)
+	}
+	dsn := filepath.Join(dir, "dsn")
+	host, port, _ := net.SplitHostPort(closedPort(t))
+	if err := os.WriteFile(dsn, []byte("host="+host+" port="+port+" user=proxy dbname=fleet sslmode=disable"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answering := func(status int) string {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+		t.Cleanup(s.Close)
+		return s.URL + "/?token=${token}"
+	}
+	text := fmt.Sprintf(`
+data: %s
+auth:
+  sources:
+  - file: {path: %s}
+  - http: {url: %q, preset: status}
+  - http: {url: %q, preset: status}
+  - http: {url: %q, preset: status}
+  - postgres: {dsn_file: %q, query: "SELECT subject FROM devices WHERE hash = @token_sha256"}
+upstream:
+  servers: [%q, %q, %q]
+  username: proxy
+  password: secret
+`, dir, tokens, answering(403), answering(200), answering(503), dsn, "tcp://"+fakeBroker(t, packets.Success), "tcp://"+fakeBroker(t, packets.RefusedNotAuthorized), "tcp://"+closedPort(t))
+	trials := tryOnline(t, text)
+	wants := []struct{ key, err string }{
+		{"auth.sources[0].file", ""},
+		{"auth.sources[1].http", ""},
+		{"auth.sources[2].http", "so every device"},
+		{"auth.sources[3].http", "503"},
+		{"auth.sources[4].postgres", "refused"},
+		{"upstream.servers[0]", ""},
+		{"upstream.servers[1]", "the broker answered Not authorized (5)"},
+		{"upstream.servers[2]", "refused"},
+	}
+	if len(trials) != len(wants) {
+		t.Fatalf("%d trials, want %d: %v", len(trials), len(wants), trials)
+	}
+	for i, want := range wants {
+		got := trials[i]
+		if got.Key != want.key || (got.Err == nil) != (want.err == "") || got.Err != nil && !strings.Contains(got.Err.Error(), want.err) || got.What == "" || got.Todo == "" {
+			t.Errorf("%+v, want %s: %q", got, want.key, want.err)
+		}
+	}
+}
+
+// TestTryOnlineSendsNoCredentialsOfDevices: if each device has its own at the broker, a connection
+// is all that is tried.
+func TestTryOnlineSendsNoCredentialsOfDevices(t *testing.T) {
+	dir := t.TempDir()
+	text := fmt.Sprintf("data: %s\nauth: {sources: [{file: {path: %s}}]}\nupstream: {servers: [%q]}\n",
+		dir, filepath.Join(dir, "tokens.jsonl"), "tcp://"+fakeBroker(t, packets.RefusedNotAuthorized))
+	trials := tryOnline(t, text)
+	if last := trials[len(trials)-1]; last.Err != nil || !strings.Contains(last.What, "without a CONNECT") {
+		t.Errorf("%+v", last)
+	}
+}
+
+func tryOnline(t *testing.T, text string) []Trial {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Load(config.Options{Path: path}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plan.Close()
+	return plan.TryOnline(t.Context())
+}
+
+// fakeBroker answers each CONNECT with that code.
+func fakeBroker(t *testing.T, code packets.ReasonCode) (address string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := packets.ReadConnect(conn, 1<<10); err == nil {
+				_, _ = conn.Write((&packets.Connack{Code: code}).Append(nil, 4))
+				_, _ = packets.ReadPacket(conn, 100)
+			}
+			_ = conn.Close()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// closedPort returns an address at which nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	return ln.Addr().String()
+}
