@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,8 +51,8 @@ func TestMemoryGuard(t *testing.T) {
 // follow for a second.
 func TestTrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		freed := 0
-		g := MemoryGuard{Log: zap.NewNop(), free: func() { freed++ }}
+		var freed atomic.Int32
+		g := MemoryGuard{Log: zap.NewNop(), free: func() { freed.Add(1) }}
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go g.Run(ctx, func() MemoryLimit { return MemoryLimit{} })
@@ -59,8 +60,8 @@ func TestTrim(t *testing.T) {
 		for second, step := range []struct {
 			calls, freed int
 		}{{0, 0}, {1, 0}, {3, 0}, {0, 0}, {0, 1}, {0, 1}, {1, 1}, {0, 1}, {0, 2}, {0, 2}} {
-			if freed != step.freed {
-				t.Errorf("after %d seconds memory was returned %d times, want %d", second, freed, step.freed)
+			if got := int(freed.Load()); got != step.freed {
+				t.Errorf("after %d seconds memory was returned %d times, want %d", second, got, step.freed)
 			}
 			for range step.calls {
 				g.Trim()
