@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,12 +107,18 @@ func (s *Service) endOn(server string) {
 	})
 }
 
-// sessionsOn returns how many sessions a broker has, including those that are connecting.
-func (s *Service) sessionsOn(server string) int {
-	all := s.current.Load().upstream.status()
-	i := slices.IndexFunc(all, func(b admin.BrokerStatus) bool { return b.Server == server })
-	if i < 0 {
-		return 0
+// sessionsOn returns how many sessions a broker has, including those that are connecting. A broker
+// that a reload has removed meanwhile keeps its sessions.
+func (s *Service) sessionsOn(server string) (n int) {
+	for _, b := range s.current.Load().upstream.status() {
+		if b.Server == server {
+			return b.Sessions
+		}
 	}
-	return all[i].Sessions
+	for c := range s.server.Clients() {
+		if c.Server == server {
+			n++
+		}
+	}
+	return n
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -113,6 +114,7 @@ var _ proxy.Upstream = (*Pool)(nil)
 type Pool struct {
 	options Options
 	members []*member // in the order of Options.Servers
+	left    []*member // of the pools before, not in Options.Servers, and with sessions or drained
 	even    bool      // all servers have the same weight
 	probeID string    // the client id of probes
 
@@ -127,23 +129,38 @@ func New(o Options) *Pool {
 		panic("pool: bad options")
 	}
 	p := &Pool{options: o, even: true, probeID: "probe-" + rand.Text()[:16]}
+	before := o.Previous.all()
 	for i, s := range o.Servers {
-		m := o.Previous.member(s.Server)
-		if m == nil {
-			m = newMember(s.Server)
-		}
+		m := take(&before, s.Server)
 		p.members = append(p.members, m)
 		p.even = p.even && p.weight(i) == p.weight(0)
 	}
+	p.left = slices.DeleteFunc(before, func(m *member) bool { return m.sessions.Load() == 0 && !m.drained.Load() })
 	p.options.Previous = nil
 	return p
 }
 
-// member returns the state of a server, or nil if the pool does not have the server.
-func (p *Pool) member(s upstream.Server) *member {
+// all returns the members of the pool and those that have left it.
+func (p *Pool) all() []*member {
 	if p == nil {
 		return nil
 	}
+	return slices.Concat(p.members, p.left)
+}
+
+// take removes the member of a server from a list and returns it, or a new one.
+func take(list *[]*member, s upstream.Server) *member {
+	i := slices.IndexFunc(*list, func(m *member) bool { return m.server == s })
+	if i < 0 {
+		return newMember(s)
+	}
+	m := (*list)[i]
+	*list = slices.Delete(*list, i, i+1)
+	return m
+}
+
+// member returns the state of a server, or nil if the pool does not have the server.
+func (p *Pool) member(s upstream.Server) *member {
 	for _, m := range p.members {
 		if m.server == s {
 			return m

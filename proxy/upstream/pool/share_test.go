@@ -187,6 +187,37 @@ func TestDrainedServerGetsNoSession(t *testing.T) {
 	})
 }
 
+// TestServerThatComesBackIsAsItWasLeft: a server that a reload removed and a later one put back has
+// the sessions that it has, and is drained if it was.
+func TestServerThatComesBackIsAsItWasLeft(t *testing.T) {
+	n := newNetwork(t)
+	o := n.options(RoundRobin, "a", "b", "c")
+	p := New(o)
+	drained, busy, quiet := o.Servers[0].Server, o.Servers[1].Server, o.Servers[2]
+	p.Drain(drained, true)
+	m := p.member(busy)
+	m.sessions.Add(1)
+	all := o.Servers
+	for range 3 { // it stays away for several reloads
+		o.Previous, o.Servers = p, []Server{quiet}
+		p = New(o)
+		if len(p.Status()) != 1 || p.Drain(drained, false) {
+			t.Fatal("a server that was removed is still there")
+		}
+	}
+	o.Previous, o.Servers = p, all
+	back := New(o)
+	if s := back.Status(); s[0].State != Drained || s[1].Sessions != 1 {
+		t.Errorf("back are %+v", s)
+	}
+	m.release()
+	back.Drain(drained, false)
+	o.Previous, o.Servers = back, []Server{quiet}
+	if left := New(o).left; len(left) != 0 {
+		t.Errorf("%d servers without sessions are remembered", len(left))
+	}
+}
+
 // TestSessionsAreNotGivenUpForADrainedServer: their devices could not go there.
 func TestSessionsAreNotGivenUpForADrainedServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
