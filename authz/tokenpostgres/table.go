@@ -144,6 +144,7 @@ func tableError(ctx context.Context, err error) error {
 		case "23514":
 			return fmt.Errorf("database: a value breaks the rule %s of the table", refused.ConstraintName)
 		}
+		return errors.New("database: " + pgdsn.Reason(refused))
 	}
 	return fmt.Errorf("database: %w", queryError(ctx, err))
 }

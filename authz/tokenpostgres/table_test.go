@@ -154,6 +154,26 @@ func TestUpdateIsWhole(t *testing.T) {
 	}
 }
 
+// TestServerThatAcceptsNoChanges: the error of an edit says why it cannot be made.
+func TestServerThatAcceptsNoChanges(t *testing.T) {
+	d, table := newTable(t)
+	d.sql("REVOKE DELETE ON mqtt_auth_proxy.tokens FROM " + harness.Role)
+	revoke := func() error {
+		return table.Update(t.Context(), scopeOf("pump-7"), func(e *tokenfile.Edit) error { _, err := e.Revoke("pump-7"); return err })
+	}
+	if err := revoke(); err == nil || !strings.Contains(err.Error(), "database: its role lacks a right") {
+		t.Errorf("without the right: %v", err)
+	}
+	d.sql("GRANT DELETE ON mqtt_auth_proxy.tokens TO " + harness.Role + "; ALTER ROLE " + harness.Role + " SET default_transaction_read_only = on")
+	if err := revoke(); err == nil || !strings.Contains(err.Error(), "database: it is read-only, as a standby is") {
+		t.Errorf("with a server that only reads: %v", err)
+	}
+	n := 0
+	if err := table.Each(t.Context(), tokenfile.All(), func(tokenfile.Entry, []byte) error { n++; return nil }); err != nil || n != 5 {
+		t.Errorf("%d rows are listed, %v", n, err)
+	}
+}
+
 // TestEditsTakeTurns: of two edits that make the same device, one finds that of the other.
 func TestEditsTakeTurns(t *testing.T) {
 	_, table := newTable(t)
