@@ -56,7 +56,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/observe", may: []string{"packets", "proxy", "proxy/upstream", "proxy/upstream/pool", "authz", "authz/bucket",
 		"authz/cache", "authz/passwordhash", "authz/tokenhttp", "authz/tokenjwt", "cmd/internal/broker", "cmd/internal/hooks", "cmd/internal/host", "cmd/internal/presence", "cmd/internal/refusals", "cmd/internal/replicas", "cmd/internal/task", "cmd/internal/telemetry"}},
 	{pkg: "cmd/internal/refusals", may: []string{"authz", "proxy"}},
-	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/task"}},
+	{pkg: "cmd/internal/broker", may: []string{"cmd/internal/task", "cmd/internal/telemetry/payload"}},
 	{pkg: "cmd/internal/telemetry", may: []string{"cmd/internal/problem", "cmd/internal/telemetry/payload"}},
 	{pkg: "cmd/internal/telemetry/payload"},
 	{pkg: "cmd/internal/telemetry/*", may: []string{"authz/pgdsn", "cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},

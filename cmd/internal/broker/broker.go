@@ -37,6 +37,9 @@ type Options struct {
 	// at a time for each connection, and may keep the payload.
 	Telemetry  func(ctx context.Context, device string, payload []byte) error
 	Attributes func(ctx context.Context, device string, payload []byte) error
+	// AttributeRequest returns the answer to a request of a device for attributes. It is called
+	// like them, and its errors are like theirs. Default: every request fails.
+	AttributeRequest func(ctx context.Context, device string, request []byte) (answer []byte, err error)
 	// BadPayload reports whether the payload itself caused an error of Telemetry or
 	// Attributes, so that sending it again cannot help. Default: no error.
 	BadPayload func(err error) bool
@@ -48,6 +51,9 @@ type Options struct {
 	// 5 clients learn it from CONNACK. Default 2 MiB, which leaves room for a payload of 1 MiB
 	// with any topic and properties.
 	MaxPacket int
+	// MaxPayload is the largest payload that Telemetry takes, in bytes, as devices are told that
+	// ask. Default: any.
+	MaxPayload int
 	// SessionExpiry is how long the session of a disconnected device is kept, unless an MQTT 5
 	// client asks for less. It is rounded down to whole seconds and must be at least one.
 	// Default 24 hours.
@@ -74,6 +80,14 @@ func (o *Options) validate() error {
 	}
 	if o.BadPayload == nil {
 		o.BadPayload = func(error) bool { return false }
+	}
+	if o.AttributeRequest == nil {
+		o.AttributeRequest = func(context.Context, string, []byte) ([]byte, error) {
+			return nil, errors.New("this broker has no attributes")
+		}
+	}
+	if o.MaxPayload == 0 {
+		o.MaxPayload = math.MaxInt
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -116,11 +130,12 @@ func (o *Options) validate() error {
 
 // Broker is a running broker. Its methods may be called by any goroutine.
 type Broker struct {
-	options Options
-	server  *mqtt.Server
-	wills   wills
-	ledger  *ledger
-	counts  counters
+	options  Options
+	server   *mqtt.Server
+	wills    wills
+	ledger   *ledger
+	counts   counters
+	unserved unserved
 
 	// sessions is locked while a session begins or ends, which mochi does in steps between
 	// which messages and sessions would be lost, and read-locked for each delivery. Nothing
@@ -158,11 +173,11 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Dial connects the device with that name and returns its end of the connection, on which the
+// Dial connects the device with that name, which must keep to limits, and returns its end of the connection, on which the
 // caller must send a CONNECT. It is a *net.UnixConn where the system has socket pairs. Dial
 // returns ErrClosed after Shutdown, the error of ctx once that is done, and otherwise fails
 // only without file descriptors.
-func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
+func (b *Broker) Dial(ctx context.Context, device string, limits Limits) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -172,6 +187,7 @@ func (b *Broker) Dial(ctx context.Context, device string) (net.Conn, error) {
 	}
 	c, err := newConn(b, near, device)
 	if err == nil {
+		c.limits = limits
 		err = b.admit(c)
 	}
 	if err != nil {

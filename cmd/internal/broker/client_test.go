@@ -85,7 +85,13 @@ func (l login) encode() []byte { return l.connect().Append(nil) }
 // dial opens a connection of the named device, with nothing sent yet.
 func dial(t testing.TB, b *Broker, device string) *client {
 	t.Helper()
-	nc, err := b.Dial(t.Context(), device)
+	return dialLimited(t, b, device, Limits{})
+}
+
+// dialLimited opens a connection of a device that must keep to limits.
+func dialLimited(t testing.TB, b *Broker, device string, limits Limits) *client {
+	t.Helper()
+	nc, err := b.Dial(t.Context(), device, limits)
 	if err != nil {
 		t.Fatalf("Dial(%q): %v", device, err)
 	}

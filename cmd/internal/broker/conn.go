@@ -25,6 +25,7 @@ type conn struct {
 	net.Conn // the socket; writes go through out
 	broker   *Broker
 	device   string
+	limits   Limits
 	out      *egress
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills

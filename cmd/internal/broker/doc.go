@@ -7,7 +7,7 @@
 //
 //	b, err := broker.New(broker.Options{Telemetry: storeTelemetry, Attributes: storeAttributes})
 //	...
-//	upstream, err := b.Dial(ctx, grant.Subject) // write the CONNECT, read the CONNACK, move bytes
+//	upstream, err := b.Dial(ctx, grant.Subject, broker.Limits{}) // write the CONNECT, read the CONNACK, move bytes
 //	...
 //	err = b.Shutdown(ctx)
 //
@@ -15,6 +15,13 @@
 //
 //	v1/devices/me/telemetry, v2/t, v2/t/j     stored as the device's telemetry
 //	v1/devices/me/attributes, v2/a, v2/a/j    stored as the device's attributes
+//	v1/devices/me/rpc/request/1, v2/r/req/1, v2/r/req/j/1
+//	                                          answered on v1/devices/me/rpc/response/1, v2/r/res/1 or
+//	                                          v2/r/res/j/1: getSessionLimits with the limits, every
+//	                                          other method with an error
+//	v1/devices/me/attributes/request/1, v2/a/req/1, v2/a/req/j/1
+//	                                          answered on v1/devices/me/attributes/response/1,
+//	                                          v2/a/res/1 or v2/a/res/j/1
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          dropped, counted and answered: MQTT 5 gets 0x90
 //	                                          (topic name invalid), older clients an acknowledgement
@@ -31,9 +38,16 @@
 // and lost. Since the server closes the connection, the device's Will is published, as MQTT
 // requires.
 //
+// An answer goes to the session that has asked, if it has a subscription that matches, with the
+// QoS of that subscription and at most 1. It is sent before the acknowledgement of the request. A
+// device that asks often only waits for itself. While the store does not answer there is no
+// answer (MQTT 5: PUBACK 0x83), because an error looks like an answer without attributes.
+//
 // Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason
-// code 0x97 above that). Nothing is ever sent on the device topics above. There may be 100,000
-// retained messages.
+// code 0x97 above that). A subscription to nothing but device topics on which nothing can come,
+// such as those for gateways, claiming, provisioning and firmware, is refused with 0x8F or, before
+// MQTT 5, 0x80. The use of such topics is counted by family, and logged once a day for a device.
+// There may be 100,000 retained messages.
 //
 // # Memory
 //
@@ -84,6 +98,8 @@
 //	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
 //	                      that it gets wrong
 //	violation.go          packets that the standard forbids and mochi accepts
+//	request.go            requests of devices and their answers
+//	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach
 //	ingress.go            the size of a packet before mochi allocates it

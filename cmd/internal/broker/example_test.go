@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer b.Close() // before the store, because Wills are stored too
 
-	upstream, err := b.Dial(ctx, "thermometer-17")
+	upstream, err := b.Dial(ctx, "thermometer-17", broker.Limits{})
 	if err != nil {
 		fmt.Println(err)
 		return

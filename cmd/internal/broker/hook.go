@@ -211,9 +211,13 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 		if shared || existed && sub.RetainHandling == 1 {
 			sub.RetainHandling = 2 // no retained messages
 		}
+		unserved, isUnserved := unservedFilter(sub.Filter)
 		switch {
 		case takenOver, !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
+		case isUnserved:
+			c.broker.refuseFilter(c.device, unserved)
+			sub.Filter = ""
 		case existed:
 		case room <= 0 || !c.broker.ledger.roomFor(cl.ID, cost+filterCost(sub.Filter)):
 			sub.Filter = filterOverQuota

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -180,7 +181,8 @@ func TestDeviceTopicsWithoutAService(t *testing.T) {
 			unsupported, refused = 0x90, 0x87
 		}
 		codes := map[string]packets.ReasonCode{
-			"v1/devices/me/rpc/request/1": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
+			"v1/devices/me/rpc/response/1": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
+			"v1/devices/me/rpc/request/x": unsupported, "v1/devices/me/claim": unsupported, "/provision/request": unsupported, "v2/fw/request/1/chunk/0": unsupported,
 			"v1/devices/other/telemetry": refused, "v1/devices/": refused, "$SYS/broker/x": refused, "$share": refused, "$share/g/x": refused, "$": refused,
 		}
 		for topic, code := range codes {
@@ -195,7 +197,8 @@ func TestDeviceTopicsWithoutAService(t *testing.T) {
 			}
 		}
 		witness.quiet()
-		if s := b.Stats(); s.Unsupported != 4*3 || s.Refused != 6*3 || s.Retained != 0 || len(m.records()) != 0 {
+		want := map[string]int64{"other": 3, "claim": 3, "firmware": 3, "gateway": 3, "protobuf": 3, "provision": 3, "rpc": 6}
+		if s := b.Stats(); !maps.Equal(s.Unsupported, want) || s.Refused != 6*3 || s.Retained != 0 || len(m.records()) != 0 {
 			t.Errorf("stats %+v, stored %q", s, m.records())
 		}
 	})

@@ -52,8 +52,11 @@ func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 	switch r := routeOf(pk.TopicName); r {
 	case routeTelemetry, routeAttributes:
 		return b.ingest(c, cl, pk, r)
+	case routeRPC, routeAttributeRequest:
+		_, topic := requestOf(pk.TopicName)
+		return b.request(c, cl, pk, r, topic)
 	case routeUnsupported:
-		b.counts.unsupported.Add(1)
+		b.refuseTopic(c.device, pk.TopicName)
 		return decline(cl, pk, packets.ErrTopicNameInvalid)
 	case routeRefused:
 		b.counts.refused.Add(1)

@@ -20,8 +20,11 @@ type Stats struct {
 	Stored      int64 // payloads stored
 	StoreErrors int64 // payloads that could not be stored now
 	BadPayloads int64 // payloads that can never be stored
-	Unsupported int64 // messages to device topics that have no function here
-	Refused     int64 // messages to topics that are not for devices
+	Answered    int64 // requests of devices that were answered, other than with an error of their payload
+	// Unsupported counts messages to device topics that have no function here, by family of
+	// topics, and calls of methods that there are not. UnsupportedFilters counts subscriptions.
+	Unsupported, UnsupportedFilters map[string]int64
+	Refused                         int64 // messages to topics that are not for devices
 
 	Panics int64 // connections closed after a panic; each is a bug
 }
@@ -29,25 +32,27 @@ type Stats struct {
 type counters struct {
 	dropped drops
 
-	stored, storeErrors, badPayloads, unsupported, refused, panics atomic.Int64
+	stored, storeErrors, badPayloads, answered, refused, panics atomic.Int64
 }
 
 // Stats returns the current figures. They are read one after another, not at one instant.
 func (b *Broker) Stats() Stats {
 	info := b.server.Info.Clone()
 	s := Stats{
-		Clients:     info.ClientsConnected,
-		Retained:    int64(b.server.Topics.Retained.Len()),
-		MessagesIn:  info.MessagesReceived,
-		MessagesOut: info.MessagesSent,
-		Dropped:     b.counts.dropped.byCause(),
-		Memory:      b.ledger.bytes(),
-		Stored:      b.counts.stored.Load(),
-		StoreErrors: b.counts.storeErrors.Load(),
-		BadPayloads: b.counts.badPayloads.Load(),
-		Unsupported: b.counts.unsupported.Load(),
-		Refused:     b.counts.refused.Load(),
-		Panics:      b.counts.panics.Load(),
+		Clients:            info.ClientsConnected,
+		Retained:           int64(b.server.Topics.Retained.Len()),
+		MessagesIn:         info.MessagesReceived,
+		MessagesOut:        info.MessagesSent,
+		Dropped:            b.counts.dropped.byCause(),
+		Memory:             b.ledger.bytes(),
+		Stored:             b.counts.stored.Load(),
+		StoreErrors:        b.counts.storeErrors.Load(),
+		BadPayloads:        b.counts.badPayloads.Load(),
+		Answered:           b.counts.answered.Load(),
+		Unsupported:        byFamily(&b.unserved.messages),
+		UnsupportedFilters: byFamily(&b.unserved.filters),
+		Refused:            b.counts.refused.Load(),
+		Panics:             b.counts.panics.Load(),
 	}
 	for _, cl := range b.server.Clients.GetAll() { // mochi's own sums drift when sessions are taken over
 		s.Sessions++

@@ -25,6 +25,9 @@ const (
 	routeAttributes               // stored
 	routeUnsupported              // a device topic that has no function here
 	routeRefused                  // not for devices
+
+	routeRPC              // a call that is answered
+	routeAttributeRequest // a question that is answered from the store
 )
 
 func routeOf(topic string) route {
@@ -40,7 +43,8 @@ func routeOf(topic string) route {
 	case topic[0] == '$':
 		return routeRefused
 	case within(topic, "v1/devices/me"), within(topic, "v1/gateway"), within(topic, "v2"), within(topic, "/provision"):
-		return routeUnsupported
+		r, _ := requestOf(topic)
+		return r
 	case strings.HasPrefix(topic, "v1/devices/"):
 		return routeRefused
 	case strings.Count(topic, "/") >= maxLevels:

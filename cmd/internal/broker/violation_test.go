@@ -88,7 +88,8 @@ func TestDevicesCannotCommandEachOther(t *testing.T) {
 		victim.subscribe(filter, 1)
 	}
 	attacker := connect(t, b, "attacker", login{version: 5, id: "a"})
-	for i, topic := range []string{"v2/r/req/1", "v2/a/res/1", "v2/fw/response/1/chunk/0", "v2/sw/response/1/chunk/0", "/provision/response", "v2"} {
+	attacker.publish(message{topic: "v2/r/req/1", payload: `{"method":"reboot"}`, qos: 1}) // a call that only it gets an answer to
+	for i, topic := range []string{"v2/a/res/1", "v2/fw/response/1/chunk/0", "v2/sw/response/1/chunk/0", "/provision/response", "v2"} {
 		id := uint16(i + 1)
 		attacker.Send(attacker.encode(message{topic: topic, payload: `{"method":"reboot"}`, qos: 1, id: id}))
 		attacker.ExpectAck(packets.PUBACK, id, 0x90)

@@ -170,8 +170,8 @@ func (b *Broker) fireWill(w *will) {
 	switch r := routeOf(w.message.TopicName); r {
 	case routeTelemetry, routeAttributes:
 		_ = b.store(w.device, r, w.message.Payload) // which counts and logs; the device has gone
-	case routeUnsupported:
-		b.counts.unsupported.Add(1)
+	case routeUnsupported, routeRPC, routeAttributeRequest: // there is no session for an answer
+		b.refuseTopic(w.device, w.message.TopicName)
 	case routeRefused:
 		b.counts.refused.Add(1)
 	case routeShared:

@@ -80,7 +80,7 @@ func TestWillWithDeviceDataIsStored(t *testing.T) {
 			t.Errorf("stored %q, want %q", got, want)
 		}
 		witness.quiet()
-		if s := b.Stats(); s.Unsupported != 1 || s.Retained != 0 {
+		if s := b.Stats(); s.Unsupported["rpc"] != 1 || s.Retained != 0 {
 			t.Errorf("stats %+v", s)
 		}
 	})

@@ -16,7 +16,13 @@ func (e emitter) bundledBroker(s broker.Stats) {
 			float64(n), "cause", cause)
 	}
 	e.count("bundled_messages_refused_total", "Messages to topics that are not for devices.", float64(s.Refused))
-	e.count("bundled_messages_unsupported_total", "Messages to device topics that the bundled broker has no function for.", float64(s.Unsupported))
+	for family, n := range s.Unsupported {
+		e.count("bundled_messages_unsupported_total", "Messages to topics of ThingsBoard that the bundled broker has no function for, by family of topics.", float64(n), "family", family)
+	}
+	for family, n := range s.UnsupportedFilters {
+		e.count("bundled_subscriptions_unsupported_total", "Subscriptions to topics of ThingsBoard that the bundled broker has no function for, by family of topics.", float64(n), "family", family)
+	}
+	e.count("bundled_requests_answered_total", "Requests of devices, calls and questions about attributes, that the bundled broker has answered.", float64(s.Answered))
 	e.count("bundled_store_errors_total", "Payloads that could not be stored at the time.", float64(s.StoreErrors))
 	e.count("bundled_panics_total", "Connections that a bug in the bundled broker ended.", float64(s.Panics))
 }

@@ -6,17 +6,20 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
 // bundledBroker is the broker inside the program and the store behind it.
@@ -36,10 +39,13 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, err
 	}
 	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON}
+	requests := &telemetry.Requests{Store: store}
 	b, err := broker.New(broker.Options{
-		Telemetry:  intake.Telemetry,
-		Attributes: intake.Attributes,
-		BadPayload: isBadPayload,
+		Telemetry:        intake.Telemetry,
+		Attributes:       intake.Attributes,
+		AttributeRequest: requests.Attributes,
+		BadPayload:       isBadPayload,
+		MaxPayload:       telemetry.MaxPayload,
 		// A quarter of the memory limit of the process, or 0 if there is none.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
 		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
@@ -76,6 +82,12 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 		return nil, faultAt(c, "telemetry.path", err)
 	}
 	return store, nil
+}
+
+// dial connects a device, which must keep to the limits of its grant and of the configuration.
+func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured authz.Limits) (net.Conn, error) {
+	l := c.Grant.Limits.Over(configured)
+	return b.broker.Dial(ctx, c.Subject(), broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst})
 }
 
 // noStack is above every level, because an error that a device causes needs no stack trace.

@@ -45,7 +45,9 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 	}
 	if b := s.bundled; b != nil {
 		policy.Limits.UpstreamDescriptors = 2 // both ends are in this process
-		policy.Upstream = proxy.DialFunc(func(ctx context.Context, c *proxy.Client) (net.Conn, error) { return b.broker.Dial(ctx, c.Subject()) })
+		policy.Upstream = proxy.DialFunc(func(ctx context.Context, c *proxy.Client) (net.Conn, error) {
+			return b.dial(ctx, c, policy.SessionLimits)
+		})
 	} else {
 		policy.Upstream = brokers.pool
 	}

@@ -7,6 +7,8 @@
 //	intake := &telemetry.Intake{Store: store}
 //	err = intake.Telemetry(ctx, device, packet.Payload)  // v1/devices/me/telemetry
 //	err = intake.Attributes(ctx, device, packet.Payload) // v1/devices/me/attributes
+//	requests := &telemetry.Requests{Store: store}
+//	answer, err := requests.Attributes(ctx, device, packet.Payload) // v1/devices/me/attributes/request/1
 //	...
 //	mux.Handle("/api/plugins/telemetry/", telemetry.Handler(store))
 //	...
@@ -18,7 +20,8 @@
 //
 // # Parts
 //
-// An [Intake] parses payloads and hands them to the store. [Handler] is the HTTP API; it
+// An [Intake] parses payloads and hands them to the store. [Requests] answers what devices ask
+// about themselves. [Handler] is the HTTP API; it
 // works out a [Query], with its aggregates, from the messages that the store returns. A
 // store therefore only appends and reads back. It knows no HTTP, no JSON grammar and no
 // aggregates. Package telemetrytest is the conformance suite that every store passes.

@@ -77,6 +77,8 @@ const maxKey = 255
 type Options struct {
 	// Strict accepts only RFC 8259 and converts no strings to numbers.
 	Strict bool
+	// KeepText leaves strings that look like numbers as they are.
+	KeepText bool
 	// MaxBytes is the longest payload in bytes; 0 means 1 MiB. Numbers whose exponent is
 	// written out may add no more than that again.
 	MaxBytes int
@@ -163,7 +165,8 @@ func ParseAttributes(data []byte, opts Options) ([]Field, error) {
 
 // converter turns the document's tree into typed values.
 type converter struct {
-	strict bool
+	strict   bool
+	keepText bool
 	// budget is how many bytes writing exponents out may still add.
 	budget int
 }
@@ -182,7 +185,7 @@ func read(data []byte, opts Options) (*converter, node, error) {
 	if err != nil {
 		return nil, node{}, err
 	}
-	return &converter{strict: opts.Strict, budget: opts.MaxBytes}, doc, nil
+	return &converter{strict: opts.Strict, keepText: opts.Strict || opts.KeepText, budget: opts.MaxBytes}, doc, nil
 }
 
 func firstInvalid(data []byte) int {
@@ -262,7 +265,7 @@ func (c *converter) value(n node) (Value, error) {
 	case number:
 		return c.number(n.text, n.offset)
 	case text:
-		if !c.strict && castable(n.text) {
+		if !c.keepText && castable(n.text) {
 			return c.number(n.text, n.offset)
 		}
 		return Text(n.text), nil

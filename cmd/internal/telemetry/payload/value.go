@@ -150,7 +150,7 @@ func DecodeObject(s string) ([]Field, error) {
 	if doc.kind != object {
 		return nil, &Error{doc.offset, "not an object"}
 	}
-	return (&converter{strict: true}).fields(doc)
+	return (&converter{strict: true, keepText: true}).fields(doc)
 }
 
 // DecodeValue reads what [Value.AppendJSON] wrote.
@@ -159,7 +159,7 @@ func DecodeValue(s string) (Value, error) {
 	if err != nil || doc.kind == null {
 		return Value{}, err
 	}
-	return (&converter{strict: true}).value(doc)
+	return (&converter{strict: true, keepText: true}).value(doc)
 }
 
 func decode(s string) (node, error) {

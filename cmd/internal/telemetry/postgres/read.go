@@ -64,7 +64,7 @@ func (s *Store) Keys(ctx context.Context, device string) iter.Seq2[string, error
 func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
 	return func(yield func(telemetry.KeyPoint, error) bool) {
 		table := s.keyPoints(ctx, `SELECT key, ts, value FROM mqtt_auth_proxy.latest
-			WHERE device = $1 AND ts >= $2 AND ($3::text[] IS NULL OR key = ANY ($3))`, device, s.oldest(), keys)
+			WHERE device = $1 AND ts >= $2 AND ($3::text[] IS NULL OR key = ANY ($3))`, device, s.oldest(), listOrNull(keys))
 		s.recent(device).Merge(table, keys...)(yield)
 	}
 }
@@ -72,7 +72,15 @@ func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.
 // Attributes implements [telemetry.Reader].
 func (s *Store) Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
 	return s.keyPoints(ctx, `SELECT key, ts, value FROM mqtt_auth_proxy.attributes
-		WHERE device = $1 AND ($2::text[] IS NULL OR key = ANY ($2))`, device, keys)
+		WHERE device = $1 AND ($2::text[] IS NULL OR key = ANY ($2))`, device, listOrNull(keys))
+}
+
+// listOrNull returns nil, which is NULL, for an empty list.
+func listOrNull(keys []string) []string {
+	if len(keys) == 0 {
+		return nil
+	}
+	return keys
 }
 
 // Messages implements [telemetry.Reader].

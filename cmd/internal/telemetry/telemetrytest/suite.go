@@ -61,6 +61,7 @@ func Run(t *testing.T, s Suite) {
 		{"Aggregates", checkAggregates},
 		{"Attributes", checkAttributes},
 		{"AttributesAreBounded", checkAttributeBound},
+		{"AttributeRequests", checkAttributeRequests},
 		{"KeysAreBounded", checkKeyBound},
 		{"Retention", checkRetention},
 		{"NoRetention", checkNoRetention},

@@ -1,0 +1,196 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// maxRequest is the longest payload of a request in bytes.
+const maxRequest = 64 << 10
+
+// Limits are what a device must keep to although the broker does not enforce it. A device that
+// calls getSessionLimits gets them. Zero fields set no limit.
+type Limits struct {
+	MaxPacket int64 // bytes of one packet
+	// PublishRate is how many messages a second, and PublishBurst how many at once; a burst of 0
+	// is that of one second.
+	PublishRate, PublishBurst int64
+}
+
+// requestOf returns the route of a request of a device and the topic of its answer, or
+// routeUnsupported. A request ends in its number.
+func requestOf(topic string) (route, string) {
+	for _, r := range [...]struct {
+		route
+		request, response string
+	}{
+		{routeRPC, "v1/devices/me/rpc/request/", "v1/devices/me/rpc/response/"},
+		{routeRPC, "v2/r/req/", "v2/r/res/"},
+		{routeRPC, "v2/r/req/j/", "v2/r/res/j/"},
+		{routeAttributeRequest, "v1/devices/me/attributes/request/", "v1/devices/me/attributes/response/"},
+		{routeAttributeRequest, "v2/a/req/", "v2/a/res/"},
+		{routeAttributeRequest, "v2/a/req/j/", "v2/a/res/j/"},
+	} {
+		if number, ok := strings.CutPrefix(topic, r.request); ok && isRequestNumber(number) {
+			return r.route, r.response + number
+		}
+	}
+	return routeUnsupported, ""
+}
+
+// isRequestNumber reports whether s is a number as ThingsBoard's clients count their requests.
+func isRequestNumber(s string) bool {
+	const longest = 10 // digits of 32 bits
+	return s != "" && len(s) <= longest && strings.Trim(s, "0123456789") == ""
+}
+
+// request answers a request of a device, and returns what mochi is to do with it. The goroutine
+// that reads from the device does it, so that a device waits for its own requests only.
+func (b *Broker) request(c *conn, cl *mqtt.Client, pk packets.Packet, r route, topic string) error {
+	var (
+		answer []byte
+		err    error
+	)
+	if r == routeRPC {
+		answer, err = b.call(c, pk.Payload)
+	} else {
+		answer, err = b.attributes(c, pk.Payload)
+	}
+	switch {
+	case err == nil:
+		b.counts.answered.Add(1)
+		b.answer(cl, topic, answer)
+		return packets.CodeSuccessIgnore
+	case errors.Is(err, errNotStored):
+		// No answer is better than one that looks as if there were no attributes.
+		return decline(cl, pk, packets.ErrImplementationSpecificError)
+	}
+	b.answer(cl, topic, errorJSON(err.Error()))
+	return decline(cl, pk, packets.ErrPayloadFormatInvalid)
+}
+
+// attributes returns the answer to a request for attributes. Its errors wrap errBadPayload or
+// errNotStored.
+func (b *Broker) attributes(c *conn, data []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
+	defer cancel()
+	answer, err := b.options.AttributeRequest(ctx, c.device, data)
+	switch {
+	case err == nil:
+		return answer, nil
+	case b.options.BadPayload(err):
+		b.counts.badPayloads.Add(1)
+		return nil, err
+	}
+	b.counts.storeErrors.Add(1)
+	b.options.Logger.Error("attributes not read for a device", "device", c.device, "error", err)
+	return nil, errNotStored
+}
+
+// call returns the answer to a remote procedure call of a device. An error means that the
+// payload is none.
+func (b *Broker) call(c *conn, data []byte) ([]byte, error) {
+	fields, err := payload.ParseAttributes(data, payload.Options{KeepText: true, MaxBytes: maxRequest})
+	var method payload.Value
+	for _, f := range fields {
+		if f.Key == "method" {
+			method = f.Value
+		}
+	}
+	switch {
+	case err != nil:
+		b.counts.badPayloads.Add(1)
+		return nil, err
+	case method.Kind() != payload.KindString:
+		b.counts.badPayloads.Add(1)
+		return nil, errNoMethod
+	case method.String() == "getSessionLimits":
+		return b.sessionLimits(c.limits), nil
+	}
+	b.unserved.messages[familyRPC].Add(1)
+	b.warnUnserved(c.device, familyRPC)
+	return errorJSON("the bundled broker of mqtt-auth-proxy has no rule engine that could answer this method; " +
+		"it answers getSessionLimits alone: use an ordinary topic, or connect the proxy to ThingsBoard"), nil
+}
+
+var errNoMethod = errors.New(`the payload has no method: send an object such as {"method":"getSessionLimits","params":{}}`)
+
+// sessionLimits returns the limits of a session in the form of ThingsBoard. It has one bound for
+// messages, which includes those of telemetry.
+func (b *Broker) sessionLimits(l Limits) []byte {
+	// topicAndHeader is how much of a packet is no payload, with the longest device topic.
+	const topicAndHeader = 64
+	most := int64(b.options.MaxPacket)
+	if l.MaxPacket > 0 {
+		most = min(most, l.MaxPacket)
+	}
+	most = min(max(most-topicAndHeader, 1), int64(b.options.MaxPayload))
+	messages := "null"
+	if rate := l.PublishRate; rate > 0 {
+		if l.PublishBurst > 0 {
+			rate = min(rate, l.PublishBurst)
+		}
+		messages = strconv.Quote(strconv.FormatInt(rate, 10) + ":1")
+	}
+	return []byte(`{"maxPayloadSize":` + strconv.FormatInt(most, 10) + `,"maxInflightMessages":` + strconv.Itoa(receiveMax) +
+		`,"rateLimits":{"messages":` + messages + `,"telemetryMessages":null,"telemetryDataPoints":null}}`)
+}
+
+func errorJSON(text string) []byte {
+	return append(payload.AppendString([]byte(`{"error":`), text), '}')
+}
+
+// answer sends a message of the broker to one session, with the QoS of its subscriptions, or not
+// at all if it has none that matches.
+func (b *Broker) answer(cl *mqtt.Client, topic string, data []byte) {
+	sub, ok := subscriptionTo(cl, topic)
+	if !ok {
+		return
+	}
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
+		TopicName:   topic, Payload: data, Created: time.Now().Unix(),
+	}
+	b.deliver(cl.ID, sub, pk, newBody(pk))
+}
+
+// subscriptionTo returns the subscriptions of a session that match a topic as one.
+func subscriptionTo(cl *mqtt.Client, topic string) (sub packets.Subscription, found bool) {
+	for filter, s := range cl.State.Subscriptions.GetAll() {
+		switch {
+		case !matches(filter, topic):
+		case found:
+			sub = sub.Merge(s)
+		default:
+			sub, found = s, true
+		}
+	}
+	return sub, found
+}
+
+// matches reports whether a valid filter that is not shared matches a topic (MQTT 5.0 section
+// 4.7).
+func matches(filter, topic string) bool {
+	for {
+		if filter == "#" {
+			return true
+		}
+		level, filterRest, more := strings.Cut(filter, "/")
+		name, topicRest, deeper := strings.Cut(topic, "/")
+		switch {
+		case level != "+" && level != name:
+			return false
+		case !more || !deeper:
+			return more == deeper || filterRest == "#"
+		}
+		filter, topic = filterRest, topicRest
+	}
+}
