@@ -26,6 +26,7 @@ type document struct {
 	added   [][]byte       // lines to be put after the last entry
 	changed bool
 
+	byID      bool                       // names of entries to change are ids alone
 	names     names                      // of an edit that looks for several
 	searches  int                        // of find
 	taken     map[string]bool            // ids and devices of what was added

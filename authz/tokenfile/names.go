@@ -60,6 +60,12 @@ func (d *document) findAll(names []string) ([]found, error) {
 	seen := make(map[int]bool)
 	for _, name := range names {
 		entries, err := d.find(name)
+		if d.byID {
+			entries = slices.DeleteFunc(entries, func(e found) bool { return e.id != name })
+		}
+		if err == nil && len(entries) == 0 {
+			err = fmt.Errorf("%w: %q", ErrNotFound, name)
+		}
 		if err != nil {
 			return nil, err
 		}

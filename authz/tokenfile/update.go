@@ -10,6 +10,10 @@ import (
 // do not see one another, except that what is added cannot be added twice: change no entry twice.
 type Edit struct{ d *document }
 
+// ByID makes Revoke, Disable, Enable and Extend take names for ids alone. A device may be called as
+// a token, which may even be one of its own.
+func (e *Edit) ByID() { e.d.byID = true }
+
 // Update locks the file at path, calls change, and writes what it has changed. After an error of
 // change, or if the result would break the rules, the file stays as it was. Without create a file
 // that does not exist is an error; with it the file begins empty, and is made if there is a change.

@@ -53,6 +53,9 @@ type TokenList struct {
 // TokenQuery selects tokens. What is empty selects all, of the source the first.
 type TokenQuery struct {
 	Source string
+	// ID selects one token, and Subject those of one device. At most one of ID, Subject and Match
+	// may be set.
+	ID, Subject string
 	// Match is a pattern for ids and subjects, in which * stands for any text and ? for one
 	// character.
 	Match string
@@ -117,12 +120,9 @@ func (a *API) ListTokens(ctx context.Context, q TokenQuery) (TokenList, error) {
 	case <-ctx.Done():
 		return list, ErrTooMany
 	}
-	scope, now := tokenfile.All(), time.Now()
-	if q.Match != "" {
-		scope = tokenfile.Scope{Pattern: q.Match}
-	}
-	err = s.Each(ctx, scope, func(e tokenfile.Entry, _ []byte) error {
-		if t := tokenOf(e, now); q.State == "" || q.State == t.State {
+	now := time.Now()
+	err = s.Each(ctx, q.scope(), func(e tokenfile.Entry, _ []byte) error {
+		if t := tokenOf(e, now); q.selects(t) {
 			if list.Total++; list.Total > q.First && len(list.Tokens) < q.Limit {
 				list.Tokens = append(list.Tokens, t)
 			}
@@ -131,6 +131,24 @@ func (a *API) ListTokens(ctx context.Context, q TokenQuery) (TokenList, error) {
 	})
 	a.addLastSeen(ctx, list.Tokens)
 	return list, err
+}
+
+// scope returns what has to be read for the query.
+func (q TokenQuery) scope() tokenfile.Scope {
+	switch {
+	case q.ID != "":
+		return tokenfile.Scope{Names: []string{q.ID}}
+	case q.Subject != "":
+		return tokenfile.Scope{Names: []string{q.Subject}}
+	case q.Match != "":
+		return tokenfile.Scope{Pattern: q.Match}
+	}
+	return tokenfile.All()
+}
+
+// selects reports whether the query selects a token within its scope.
+func (q TokenQuery) selects(t Token) bool {
+	return (q.ID == "" || t.ID == q.ID) && (q.Subject == "" || t.Subject == q.Subject) && (q.State == "" || t.State == q.State)
 }
 
 // turn has one element while a request reads tokens. Reading a large file takes a whole processor.
@@ -216,7 +234,18 @@ const (
 // ChangeTokens changes the tokens with these ids, and all tokens of the devices with these names.
 // expires is for ExtendToken; zero means never. It returns the ids.
 func (a *API) ChangeTokens(ctx context.Context, source string, c TokenChange, expires time.Time, names ...string) (ids []string, err error) {
+	return a.changeAll(ctx, source, c, expires, names, func(*tokenfile.Edit) {})
+}
+
+// ChangeToken changes the token with the id, and no other of a device that is called so.
+func (a *API) ChangeToken(ctx context.Context, source string, c TokenChange, expires time.Time, id string) error {
+	_, err := a.changeAll(ctx, source, c, expires, []string{id}, (*tokenfile.Edit).ByID)
+	return err
+}
+
+func (a *API) changeAll(ctx context.Context, source string, c TokenChange, expires time.Time, names []string, prepare func(*tokenfile.Edit)) (ids []string, err error) {
 	err = a.edit(ctx, source, tokenfile.Scope{Names: names}, func(e *tokenfile.Edit) (err error) {
+		prepare(e)
 		switch c {
 		case DisableToken:
 			ids, err = e.Disable(names...)

@@ -170,14 +170,12 @@ func (p *Page) tokensOf(r *request, subject string) (all []oneToken, ok bool) {
 		return nil, false
 	}
 	for _, source := range sources {
-		list, err := p.API.ListTokens(r, admin.TokenQuery{Source: source, Match: strings.ReplaceAll(subject, "*", "?"), Limit: pageSize})
+		list, err := p.API.ListTokens(r, admin.TokenQuery{Source: source, Subject: subject, Limit: pageSize})
 		if err != nil {
 			continue
 		}
 		for _, t := range list.Tokens {
-			if t.Subject == subject {
-				all = append(all, oneToken{t, source})
-			}
+			all = append(all, oneToken{t, source})
 		}
 	}
 	return all, len(sources) > 0

@@ -82,17 +82,17 @@ func (p *Page) token(r *request) (any, error) {
 // findToken returns the token that a query or a form names.
 func (p *Page) findToken(ctx context.Context, form url.Values) (oneToken, error) {
 	id := form.Get("id")
-	// An id may have characters that are wildcards in a pattern.
-	list, err := p.API.ListTokens(ctx, admin.TokenQuery{Source: form.Get("source"), Match: strings.NewReplacer("*", "?").Replace(id), Limit: pageSize})
+	if id == "" {
+		return oneToken{}, &statusError{http.StatusBadRequest, "Name the token: /token?id=ID."}
+	}
+	list, err := p.API.ListTokens(ctx, admin.TokenQuery{Source: form.Get("source"), ID: id, Limit: 1})
 	if err != nil {
 		return oneToken{}, tokenFault(err)
 	}
-	for _, t := range list.Tokens {
-		if t.ID == id {
-			return oneToken{t, list.Source}, nil
-		}
+	if len(list.Tokens) == 0 {
+		return oneToken{}, &statusError{http.StatusNotFound, "There is no such token. It may have been revoked."}
 	}
-	return oneToken{}, &statusError{http.StatusNotFound, "There is no such token. It may have been revoked."}
+	return oneToken{list.Tokens[0], list.Source}, nil
 }
 
 // Path returns the path of a page about the token.
@@ -245,7 +245,7 @@ func (p *Page) changeToken(c admin.TokenChange) func(*http.Request) (result, err
 		if err != nil {
 			return result{}, err
 		}
-		if _, err := p.API.ChangeTokens(r.Context(), t.Source, c, expires, t.ID); err != nil {
+		if err := p.API.ChangeToken(r.Context(), t.Source, c, expires, t.ID); err != nil {
 			return result{}, tokenFault(err)
 		}
 		if c == admin.RevokeToken {

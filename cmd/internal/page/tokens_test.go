@@ -2,8 +2,11 @@ package page
 
 import (
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -112,5 +115,44 @@ func TestWithoutSourcesThatCanBeChangedThereAreNoTokens(t *testing.T) {
 	}
 	if w := get(h, "/tokens"); w.Code != 404 || !strings.Contains(w.Body.String(), "can be changed") {
 		t.Errorf("status %d\n%s", w.Code, w.Body)
+	}
+}
+
+// TestOneTokenIsChangedAlone: a token may be called as its device, or as another one, whose tokens
+// stay. Its name may be a pattern for others.
+func TestOneTokenIsChangedAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	text := `{"format":"mqtt-auth-tokens/1"}` + "\n"
+	for i := range 60 {
+		text += fmt.Sprintf(`{"id":"pump-%02d","subject":"pump-%02d-x","token_hash":"sha256:%064x"}`+"\n", i, i, i+1)
+	}
+	for i, names := range [][2]string{{"pump", "pump"}, {"pump-new", "pump"}, {"other", "pump-??"}, {"pump-??", "other"}} {
+		text += fmt.Sprintf(`{"id":%q,"subject":%q,"token_hash":"sha256:%064x"}`+"\n", names[0], names[1], i+100)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := handler(newPage(t, newFleet(0), func(o *Options) {
+		o.API.Tokens = func() ([]admin.NamedStore, error) {
+			return []admin.NamedStore{{Name: "file0", TokenStore: fileStore(path)}}, nil
+		}
+	}))
+	for _, id := range []string{"pump", "pump-??"} {
+		if w := post(h, "/tokens/disable", url.Values{"source": {"file0"}, "id": {id}}.Encode()); w.Code != http.StatusSeeOther {
+			t.Fatalf("disable %s: status %d: %s", id, w.Code, w.Body)
+		}
+	}
+	all, err := tokenfile.List(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		if want := e.ID == "pump" || e.ID == "pump-??"; e.Disabled != want {
+			t.Errorf("the token %s of %s: disabled is %v", e.ID, e.Subject, e.Disabled)
+		}
+	}
+	page := get(h, "/device?subject="+url.QueryEscape("pump-??")).Body.String()
+	if !strings.Contains(page, ">other</a>") || strings.Contains(page, "pump-01") {
+		t.Errorf("the page of the device pump-?? has the tokens\n%s", page)
 	}
 }
