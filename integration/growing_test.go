@@ -40,7 +40,7 @@ func (g *guide) connectTLS(p *harness.Proxy, header, token string) *packetstest.
 // them ends the session at the other.
 func TestGrowing(t *testing.T) {
 	t.Parallel()
-	g := step(t, "## One binary")
+	g := step(t, "## One program")
 	p := g.proxy("")
 	p.Env = append(p.Env, "MQTT_AUTH_PROXY_LISTENERS_1_ADDRESS="+p.TLS)
 	token := p.Token("pump-7")
@@ -50,7 +50,7 @@ func TestGrowing(t *testing.T) {
 	}
 	p.Stop()
 
-	g = step(t, "## The proxy before a broker")
+	g = step(t, "## The proxy in front of a broker")
 	m, upstream := g.behind()
 	tokens := harness.ReadFile(t, p.Data, "tokens.jsonl")
 	p = g.proxy(upstream)
@@ -71,7 +71,7 @@ func TestGrowing(t *testing.T) {
 func severalProxies(t *testing.T, tokens, token string) {
 	t.Helper()
 	server, emqx := harness.StartPostgres(t), harness.StartHeaderSink(t)
-	g := step(t, "## Several proxies before a cluster", "10.0.0.0/24", "127.0.0.0/8")
+	g := step(t, "## Several proxies in front of a cluster", "10.0.0.0/24", "127.0.0.0/8")
 	g.write("dsn", server.Database("tokens")+"\n")
 	g.write("bus-secret", strings.Repeat("s", 32)+"\n")
 	g.write("upstream-password", "proxy\n")
