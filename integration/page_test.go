@@ -162,7 +162,7 @@ func TestPage(t *testing.T) {
 	o.visit("/refusals", "disabled")
 	o.await("The token is known, but disabled.")
 	o.look("refusals")
-	o.click(`a[href="/device?subject=broken"]`, "Enable the token with")
+	o.click(`a[href="/device?subject=broken"]`, "enable its token with")
 	o.click(`a[href^="/token?"]`, "Fingerprint")
 	o.click(`a[href^="/tokens/enable"]`, "Its device may connect again.")
 	o.click("main form button", "good")

@@ -155,14 +155,14 @@ func (g *gate) signIn(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case wait > 0:
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait/time.Second)+1))
-		g.askToSignIn(w, r, http.StatusTooManyRequests, "There were too many wrong tokens from your address. Wait for a minute.")
+		g.askToSignIn(w, r, http.StatusTooManyRequests, "There were too many wrong tokens from your address. Wait a minute and try again.")
 	case role == Everyone:
 		if g.wrong != nil {
 			g.wrong(RequesterOf(r.Context()).Address)
 		}
-		g.askToSignIn(w, r, http.StatusUnauthorized, "This is not a token of this proxy.")
+		g.askToSignIn(w, r, http.StatusUnauthorized, "This is not a token of this proxy. Copy it from the file that admin.token_file names.")
 	case role == Metrics:
-		g.askToSignIn(w, r, http.StatusForbidden, "This token is for /metrics only. Sign in with that of the role read or operate.")
+		g.askToSignIn(w, r, http.StatusForbidden, "This token is only for /metrics. Sign in with the token of the role read or operate.")
 	default:
 		setCookie(w, r, g.signIns.begin(role, access.Tokens))
 		q := Requester{Role: role, Name: role.String(), Address: RequesterOf(r.Context()).Address}
@@ -190,7 +190,7 @@ func redirect(w http.ResponseWriter, next string) {
 }
 
 // localPath returns next if it is a path of this server with a query, and otherwise /. Browsers
-// take // and /\ at the begin for another host.
+// take // and /\ at the beginning for another host.
 func localPath(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.Contains(next, `\`) {

@@ -141,7 +141,7 @@ func (p *Page) askEnd(r *http.Request) (confirmation, error) {
 		return confirmation{
 			Title: "End all sessions of " + subject + "?",
 			Text: []string{
-				"All connections of the device are closed, here and at the other replicas.",
+				"All connections of the device are closed, here and at the other proxies that share the bus.",
 				"The device may connect again at once: its token stays valid. To keep it out, withdraw its token.",
 			},
 			Fields: []field{{"subject", subject}}, Button: "End the sessions", Back: devicePath(subject),
@@ -179,10 +179,10 @@ func (p *Page) askWithdraw(r *http.Request) (confirmation, error) {
 	id, subject := form.Get("token_id"), form.Get("subject")
 	ask := confirmation{
 		Title: "Withdraw the token " + id + "?", Button: "Withdraw", Back: "/devices",
-		Text: []string{"Its sessions end at once, here and at the other replicas, and their wills are not published."},
+		Text: []string{"The sessions that use it end at once, here and at the other proxies that share the bus, and their wills are not published."},
 		Choices: []choice{
-			{"mode", "deny", "Refuse it for a day, or until it expires, whatever the token source says. Meanwhile remove it at its source."},
-			{"mode", "evict", "Ask the token source again. The device stays out only if its token has been removed there."},
+			{"mode", "deny", "Refuse it for a day, or until it expires, whatever the token source says. Remove it from its source before that."},
+			{"mode", "evict", "Forget the answer and ask the token source again. The device stays out only if its token has been removed there."},
 		},
 		Fields: []field{{"subject", subject}},
 	}

@@ -18,7 +18,7 @@ const certificateSoon = 14 * 24 * time.Hour
 func healthOf(s admin.Status, now time.Time) []health {
 	ready := health{Part: "Devices", State: good, Text: "are served", Since: s.Started}
 	if len(s.Degraded) > 0 {
-		ready.State, ready.Text = warn, "are served, but something is missing"
+		ready.State, ready.Text = warn, "are served, but something does not work"
 	}
 	if !s.Ready {
 		ready.State, ready.Text, ready.Detail = bad, "are not served", s.NotReady

@@ -281,7 +281,7 @@ func TestEveryPartSaysHowItIs(t *testing.T) {
 		want   health
 	}{
 		{func(*admin.Status) {}, health{Part: "Devices", State: good, Text: "are served"}},
-		{func(s *admin.Status) { s.Degraded = []string{"x"} }, health{Part: "Devices", State: warn, Text: "are served, but something is missing"}},
+		{func(s *admin.Status) { s.Degraded = []string{"x"} }, health{Part: "Devices", State: warn, Text: "are served, but something does not work"}},
 		{func(s *admin.Status) { s.Ready, s.NotReady = false, "draining" }, health{Part: "Devices", State: bad, Text: "are not served", Detail: "draining"}},
 		{func(s *admin.Status) {
 			s.Sources = []admin.SourceStatus{{Name: "http0", Up: true, Cache: &admin.CacheStatus{Entries: 7, Hits: 3, Misses: 1}}}

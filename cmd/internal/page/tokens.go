@@ -162,7 +162,7 @@ func (p *Page) askCreate(r *http.Request) (confirmation, error) {
 		Inputs: []input{
 			{Name: "subject", Label: "Device", Value: r.URL.Query().Get("subject"), Required: true, Note: "The subject: the name by which the broker, the log and this page know the device."},
 			expiryInput(),
-			{Name: "clientid", Label: "Client ids", Note: "Optional, separated by spaces. The token is then good for these only; one that ends in * is a prefix."},
+			{Name: "clientid", Label: "Client ids", Note: "Optional, separated by spaces. The token is then valid only for these; one that ends in * is a prefix."},
 			{Name: "comment", Label: "Comment"},
 		},
 	}
@@ -199,10 +199,10 @@ func (p *Page) askRotate(r *http.Request) (confirmation, error) {
 	t, err := p.findToken(r.Context(), r.URL.Query())
 	return confirmation{
 		Title: "Give " + t.Subject + " a new token?", Button: "Rotate", Back: t.Path("/token"), Mild: true,
-		Text:   []string{"The new token is shown once. It has the conditions and the lifetime of the last one. When the old tokens of the device end, so do the sessions that use them."},
+		Text:   []string{"The new token is shown once. It has the conditions and the lifetime of the last one. When the old tokens of the device expire, the sessions that use them end."},
 		Fields: []field{{"source", t.Source}, {"id", t.ID}},
-		Inputs: []input{{Name: "overlap", Label: "The old tokens", Options: []choice{
-			{Value: "24h", Text: "end in a day"}, {Value: "168h", Text: "end in a week"}, {Value: "720h", Text: "end in 30 days"}, {Value: "", Text: "end now"},
+		Inputs: []input{{Name: "overlap", Label: "The old tokens expire", Options: []choice{
+			{Value: "24h", Text: "in a day"}, {Value: "168h", Text: "in a week"}, {Value: "720h", Text: "in 30 days"}, {Value: "", Text: "now"},
 		}}},
 	}, err
 }
@@ -214,7 +214,7 @@ func (p *Page) rotate(r *http.Request) (result, error) {
 	}
 	overlap, err := admin.ParseOverlap(r.PostForm.Get("overlap"))
 	if err != nil {
-		return result{}, &statusError{http.StatusBadRequest, "Choose when the old tokens end."}
+		return result{}, &statusError{http.StatusBadRequest, "Choose when the old tokens expire."}
 	}
 	made, err := p.API.RotateToken(r.Context(), t.Source, t.Subject, overlap)
 	if err != nil {
@@ -260,9 +260,9 @@ func (p *Page) tokenChanges() []change {
 	return []change{
 		{"/tokens/new", p.askCreate, p.create},
 		{"/tokens/rotate", p.askRotate, p.rotate},
-		{"/tokens/disable", p.askChange(confirmation{Button: "Disable", Text: []string{"Its sessions end, and its device is refused until the token is enabled again."}}, "Disable the token %s?"), p.changeToken(admin.DisableToken)},
+		{"/tokens/disable", p.askChange(confirmation{Button: "Disable", Text: []string{"The sessions that use it end, and its device is refused until the token is enabled again."}}, "Disable the token %s?"), p.changeToken(admin.DisableToken)},
 		{"/tokens/enable", p.askChange(confirmation{Button: "Enable", Mild: true, Text: []string{"Its device may connect again."}}, "Enable the token %s?"), p.changeToken(admin.EnableToken)},
-		{"/tokens/revoke", p.askChange(confirmation{Button: "Revoke", Text: []string{"The token is removed for good, and its sessions end. This cannot be undone: the device would need a new token."}}, "Revoke the token %s?"), p.changeToken(admin.RevokeToken)},
-		{"/tokens/extend", p.askChange(confirmation{Button: "Change", Mild: true, Inputs: []input{expiryInput()}, Text: []string{"A session ends at the expiry that it began with. If the new one is earlier, it ends then."}}, "When is the token %s to expire?"), p.changeToken(admin.ExtendToken)},
+		{"/tokens/revoke", p.askChange(confirmation{Button: "Revoke", Text: []string{"The token is removed for good, and the sessions that use it end. This cannot be undone: to connect again, the device needs a new token."}}, "Revoke the token %s?"), p.changeToken(admin.RevokeToken)},
+		{"/tokens/extend", p.askChange(confirmation{Button: "Change", Mild: true, Inputs: []input{expiryInput()}, Text: []string{"A live session ends at the expiry that the token had when the session began, or at the new one if that is earlier."}}, "When should the token %s expire?"), p.changeToken(admin.ExtendToken)},
 	}
 }
