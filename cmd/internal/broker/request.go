@@ -117,8 +117,8 @@ func (b *Broker) call(c *conn, data []byte) ([]byte, error) {
 	}
 	b.unserved.messages[familyRPC].Add(1)
 	b.warnUnserved(c.device, familyRPC)
-	return errorJSON("the bundled broker of mqtt-auth-proxy has no rule engine that could answer this method; " +
-		"it answers getSessionLimits alone: use an ordinary topic, or connect the proxy to ThingsBoard"), nil
+	return errorJSON("the bundled broker has no rule engine that could answer this method; " +
+		"it only answers getSessionLimits: use an ordinary topic, or connect the proxy to ThingsBoard"), nil
 }
 
 var errNoMethod = errors.New(`the payload has no method: send an object such as {"method":"getSessionLimits","params":{}}`)
