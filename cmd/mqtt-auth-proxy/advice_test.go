@@ -32,7 +32,7 @@ var foreign = map[string]string{
 }
 
 // notCommands are words that follow the name of the program in a sentence.
-var notCommands = []string{"stands", "session", "server"}
+var notCommands = []string{"stands", "session", "server", "has"}
 
 // TestAdviceNamesWhatExists: every key, command, flag, endpoint and variable that a text of the
 // program names exists. A text is a string literal of more than one word.

@@ -91,7 +91,7 @@ func (k *check) try(ctx context.Context, plan *service.Plan) error {
 		line := fmt.Sprintf("good  %s: %s", t.Key, t.What)
 		if t.Err != nil {
 			failed++
-			line = fmt.Sprintf("FAIL  %s: %s: %s. What to do: %s.", t.Key, t.What, printable(t.Err.Error()), t.Todo)
+			line = fmt.Sprintf("FAIL  %s: %s: %s. What to do: %s.", t.Key, t.What, harmless(t.Err.Error()), t.Todo)
 		}
 		if _, err := fmt.Fprintln(k.stdout, line); err != nil {
 			return err

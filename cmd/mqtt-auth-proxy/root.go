@@ -92,6 +92,11 @@ func errorText(err error) string {
 	if errors.As(err, &faults) {
 		text = faults.Error()
 	}
+	return harmless(text)
+}
+
+// harmless replaces characters on which a terminal would act.
+func harmless(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && !unicode.IsPrint(r) {
 			return '?'

@@ -54,9 +54,7 @@ func newEncoder(format string) (zapcore.Encoder, error) {
 	case "json":
 		return zapcore.NewJSONEncoder(c), nil
 	case "console":
-		c.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-		c.EncodeLevel = zapcore.CapitalLevelEncoder
-		return zapcore.NewConsoleEncoder(c), nil
+		return newConsoleEncoder(c), nil
 	}
 	return nil, fmt.Errorf("log format %q: want json or console", format)
 }

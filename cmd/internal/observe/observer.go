@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -150,12 +151,23 @@ func (o *Observer) refused(r proxy.Refusal) {
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
 }
 
-// advised adds the keys to look at to the error of a refusal. Package proxy knows no keys.
+// advised adds the keys and files to look at to the error of a refusal, which package proxy does not
+// know.
 func advised(r proxy.Refusal) error {
-	if r.Reason == proxy.UpstreamCredentials {
+	switch {
+	case r.Reason == proxy.TLSFailed && distrusts(r.Err):
+		return fmt.Errorf("%w With tls.auto that is tls/ca-root.pem in the data directory", r.Err)
+	case r.Reason == proxy.UpstreamCredentials:
 		return fmt.Errorf("%w; check upstream.username and upstream.password, and the credentials that the token source gives for the broker", r.Err)
 	}
 	return r.Err
+}
+
+// distrusts reports whether a client has ended a handshake because it does not trust the
+// certificate: by one of the alerts bad_certificate, certificate_unknown and unknown_ca.
+func distrusts(err error) bool {
+	alert, ok := errors.AsType[tls.AlertError](err)
+	return ok && (alert == 42 || alert == 46 || alert == 48)
 }
 
 // zapLevel returns the level of the log for a level of the proxy's tables.

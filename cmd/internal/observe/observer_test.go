@@ -180,7 +180,7 @@ func TestLoggerTakesNoOtherFormats(t *testing.T) {
 	}
 	log.Info("unseen")
 	log.Warn("seen")
-	if text := out.String(); strings.Contains(text, "unseen") || !strings.Contains(text, "WARN\tseen") {
+	if text := out.String(); strings.Contains(text, "unseen") || !strings.Contains(text, "WARN  seen") {
 		t.Errorf("log: %q", text)
 	}
 }

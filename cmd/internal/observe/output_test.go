@@ -71,7 +71,7 @@ func TestStalledReaderDoesNotBlockCallers(t *testing.T) {
 				t.Fatalf("%d lines, want %d", len(all), want)
 			}
 			notice := all[len(all)-2]
-			if !strings.Contains(notice, "lines of the log were lost") || !strings.Contains(notice, fmt.Sprintf(`"lines": %d`, lost)) && !strings.Contains(notice, fmt.Sprintf(`"lines":%d`, lost)) {
+			if !strings.Contains(notice, "lines of the log were lost") || !strings.Contains(notice, fmt.Sprintf(`lines=%d`, lost)) && !strings.Contains(notice, fmt.Sprintf(`"lines":%d`, lost)) {
 				t.Errorf("the line before the last is %s", notice)
 			}
 			if !strings.Contains(all[len(all)-1], "afterwards") {

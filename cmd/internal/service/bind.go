@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
@@ -35,11 +36,20 @@ func (b binder) listen(address string, shared bool) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE) && len(own) > 0:
 		return nil, fmt.Errorf("%s overlaps %s, where the proxy itself listens now: remove that address first and reload, or restart", address, slices.Sorted(maps.Keys(own))[0])
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is in use: stop the program that listens there (a broker, another proxy) or choose another address", address)
+		return nil, inUse(address)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("no permission to listen on %s: ports below 1024 need a privilege", address)
 	}
 	return ln, err
+}
+
+// inUse is the error about an address at which another program listens, and names the likely one.
+func inUse(address string) error {
+	likely := "a broker, another proxy"
+	if strings.HasSuffix(address, ":9883") {
+		likely = "another proxy, or Mosquitto from 2.1 on, whose image has its dashboard there"
+	}
+	return fmt.Errorf("%s is in use: stop the program that listens there (%s) or choose another address", address, likely)
 }
 
 // socketsAt returns the sockets of g that have the port of an address, by their addresses in
