@@ -42,7 +42,7 @@ func TestDebianPackage(t *testing.T) {
 	for path, mode := range map[string]os.FileMode{
 		"usr/bin/mqtt-auth-proxy": 0o755, "etc/mqtt-auth-proxy/proxy.yaml": 0o640,
 		"usr/lib/systemd/system/mqtt-auth-proxy.service": 0o644, "usr/share/doc/mqtt-auth-proxy/copyright": 0o644,
-		"usr/share/bash-completion/completions/mqtt-auth-proxy": 0o644,
+		"usr/share/bash-completion/completions/mqtt-auth-proxy": 0o644, "usr/share/doc/mqtt-auth-proxy/prometheus/alerts.yaml": 0o644,
 	} {
 		if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v; want mode %v", path, info, err, mode)
@@ -50,6 +50,11 @@ func TestDebianPackage(t *testing.T) {
 	}
 	if text := harness.ReadFile(t, root, "usr/share/bash-completion/completions/mqtt-auth-proxy"); !strings.Contains(text, "complete -o default -F __start_mqtt-auth-proxy mqtt-auth-proxy") {
 		t.Errorf("the package completes nothing:\n%s", text)
+	}
+	for _, page := range []string{"README.md", "MIGRATION.md", "GROWING.md"} {
+		if text := harness.ReadFile(t, root, "usr/share/doc/mqtt-auth-proxy", page); strings.Contains(text, "](../") {
+			t.Errorf("%s links to files that the package does not have", page)
+		}
 	}
 	unit := harness.ReadFile(t, root, "usr/lib/systemd/system/mqtt-auth-proxy.service")
 	if !strings.Contains(unit, "ExecStart=/usr/bin/mqtt-auth-proxy serve --config /etc/mqtt-auth-proxy/proxy.yaml\n") {
