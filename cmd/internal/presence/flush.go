@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -177,10 +178,16 @@ func (b *batch) part(most int) *batch {
 func (r *Recorder) opened(ctx context.Context) (store, error) {
 	target := r.options.Target()
 	if open := r.store.Load(); open != nil {
-		if target == r.target {
+		switch {
+		case target != r.target:
+			r.shut()
+		case r.replaced():
+			r.shut()
+			r.missed.Store(true)
+			return nil, fmt.Errorf("%s was removed or replaced while it was in use, and what it held is no longer known", target.Path)
+		default:
 			return open.store, nil
 		}
-		r.shut()
 	}
 	if target == (Target{}) {
 		return nil, errNowhere
@@ -191,8 +198,19 @@ func (r *Recorder) opened(ctx context.Context) (store, error) {
 	}
 	// There may be too many already.
 	r.target, r.unpruned = target, r.options.max
+	r.file, _ = os.Stat(target.Path) // an error means that it is not known
 	r.store.Store(&opened{s})
 	return s, nil
+}
+
+// replaced reports whether the path of the store no longer leads to the file that is open. What is
+// written to that is lost with the process. r.flushing is held.
+func (r *Recorder) replaced() bool {
+	if r.file == nil {
+		return false
+	}
+	now, err := os.Stat(r.target.Path)
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, r.file)
 }
 
 var errNowhere = errors.New("there is no place for it")

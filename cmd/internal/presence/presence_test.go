@@ -291,6 +291,32 @@ func TestDamageWhileRunning(t *testing.T) {
 }
 
 // TestForeignFilesAreLeftAlone: those of other programs and of newer versions are not changed.
+// TestAFileThatIsRemovedIsMadeAgain: what is written to a file that has no name any more would be
+// lost with the process.
+func TestAFileThatIsRemovedIsMadeAgain(t *testing.T) {
+	path := statePath(t)
+	f := inFile(t, path)
+	f.open("live")
+	f.flushed()
+	for _, end := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + end); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	f.end(f.open("later"))
+	if err := f.flush(t.Context()); err == nil || !strings.Contains(err.Error(), path+" was removed or replaced") {
+		t.Errorf("a file that was removed: %v", err)
+	}
+	f.flushed()
+	if err := f.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	again := inFile(t, path)
+	if a, b := again.device("live"), again.device("later"); a.LastSeen.IsZero() || b.LastSeen.IsZero() {
+		t.Errorf("after a restart: %+v, %+v", a, b)
+	}
+}
+
 func TestForeignFilesAreLeftAlone(t *testing.T) {
 	for name, statement := range map[string]string{
 		"it belongs to another program": "CREATE TABLE x (y)",

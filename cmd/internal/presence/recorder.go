@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,9 +62,10 @@ type Recorder struct {
 	writing *batch         // what is being written
 	lost    int64
 
-	flushing sync.Mutex // held by flush; guards target and unpruned
+	flushing sync.Mutex // held by flush; guards target, file and unpruned
 	target   Target
-	unpruned int // rows written since the store was pruned
+	file     os.FileInfo // of the store that is open; nil if it is not known
+	unpruned int         // rows written since the store was pruned
 
 	missed atomic.Bool // records were lost since all live sessions were written
 	store  atomic.Pointer[opened]
