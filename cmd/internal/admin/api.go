@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -301,20 +300,6 @@ func (b revocation) withdrawal(now time.Time) (Withdrawal, error) {
 		return Withdrawal{}, errors.New("until has passed")
 	}
 	return w, nil
-}
-
-// decode reads a JSON object strictly. Its errors contain nothing of the content, which may be
-// a token.
-func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return errors.New("the body is not a JSON object with the fields of this call")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("the body has more text after its JSON object")
-	}
-	return nil
 }
 
 func (a *API) reload(w http.ResponseWriter, r *http.Request) {

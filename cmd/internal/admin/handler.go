@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
@@ -135,7 +136,7 @@ func harden(next http.Handler) http.Handler {
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		problem.Write(w, http.StatusForbidden, "the request comes from a page of another origin")
 	}))
-	next = origin.Handler(next)
+	next = origin.Handler(plainQuery(next))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for name, value := range map[string]string{
 			"Cache-Control": "no-store",
@@ -149,6 +150,18 @@ func harden(next http.Handler) http.Handler {
 			"X-Frame-Options":              "DENY",
 		} {
 			w.Header().Set(name, value)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// plainQuery refuses queries of which net/url would pass over a part: the rest may select more than
+// was asked for.
+func plainQuery(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+			problem.Write(w, http.StatusBadRequest, "the query cannot be read: write a semicolon as %3B and a percent sign as %25")
+			return
 		}
 		next.ServeHTTP(w, r)
 	})
