@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/spf13/cobra"
@@ -92,7 +94,25 @@ func errorText(err error) string {
 	if errors.As(err, &faults) {
 		text = faults.Error()
 	}
+	if advice := fileAdvice(err); advice != "" {
+		text += "\n" + advice
+	}
 	return harmless(text)
+}
+
+// fileAdvice says what to do about an error of the file system that has nothing to do with the
+// content of a file. It is empty for every other error.
+func fileAdvice(err error) string {
+	_, ofFile := errors.AsType[*fs.PathError](err)
+	switch {
+	case ofFile && errors.Is(err, fs.ErrPermission):
+		return "Run the command as the user that the file belongs to; of the service that is sudo -u mqtt-auth-proxy."
+	case errors.Is(err, syscall.EROFS):
+		return "The file system is mounted read-only, or the service manager makes it so: name another directory with --data."
+	case errors.Is(err, syscall.ENOSPC):
+		return "Make room on the file system."
+	}
+	return ""
 }
 
 // harmless replaces characters on which a terminal would act.
