@@ -38,7 +38,7 @@ type Denial struct {
 	// contains a secret and is never sent to the device.
 	Detail string
 	// Subject is the device that the token belongs to, if the source knows it, so that refusals can
-	// be found by device. For [WrongPassword] it is only whom the device claims to be.
+	// be found by device. For [WrongPassword] it is only the device that the client claims to be.
 	Subject string
 	// Keep is how long the denial may be remembered.
 	Keep Keep

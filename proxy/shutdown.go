@@ -34,9 +34,10 @@ func (s *Server) Drain(ctx context.Context, spread time.Duration) error {
 	}
 }
 
-// KickOver is like [Server.Kick], but ends the sessions that match means when it is called evenly
-// over the time spread, in random order, so that they do not all connect elsewhere at once. It
-// returns when it has ended them, when ctx is done, or when the server is closed.
+// KickOver is like [Server.Kick], but ends the sessions evenly over the time spread, in random
+// order, so that their clients do not all connect elsewhere at once. The sessions are those that
+// match at the time of the call. It returns when it has ended them, when ctx is done, or when the
+// server is closed.
 func (s *Server) KickOver(ctx context.Context, spread time.Duration, match func(*Client) bool, cause error) {
 	defer func() { s.recovered(recover()) }()
 	sessions := s.registry.matching(match)

@@ -76,7 +76,7 @@ type Refusal struct {
 	Level       byte
 	Fingerprint string
 	// Subject is the device that the token belongs to, whether or not the token is good, if it is
-	// known. For a wrong password it is only whom the client claims to be.
+	// known. For a wrong password it is only the device that the client claims to be.
 	Subject string
 	// Duration is the time since the connection was accepted.
 	Duration time.Duration

@@ -10,10 +10,10 @@
 // and sockets are refused at once with [ErrNotRegular]. A file that is larger than its limit is
 // refused with [ErrTooLarge].
 //
-// [Parsed] parses the contents of files, and parses them again only if they have changed.
-// [Watched] does so at intervals and keeps the last valid value. [Follower] is for large files
-// that people and programs edit, in place or by a rename: it waits until a file is no longer
-// being written, and says how each version came about.
+// [Parsed] parses the contents of files, and parses them again only if they have changed. [Watched]
+// does so at intervals and keeps the last valid value. [Follower] is for large files that people
+// and programs edit, in place or by a rename: it waits until a file is no longer being written, and
+// says how each version came to be.
 //
 // [Create] and [Replace] write a temporary file next to the path, sync it to the disk, and move
 // it into place in one step, so that a reader never sees a part of it.

@@ -21,12 +21,12 @@ const (
 	// that is reported.
 	maxTorn = 20
 	// maxGone is how many entries may disappear in one version, whatever their share. So few
-	// fit into one write, which is not cut between two lines.
+	// entries fit into one write, and a write is not cut short between two lines.
 	maxGone = 16
 )
 
-// ParseFunc parses the content of an open file from its beginning on, and writes all that it reads
-// of it to digest, once.
+// ParseFunc parses the content of an open file from its beginning. It writes everything that it
+// reads to digest, once.
 type ParseFunc[T any] func(ctx context.Context, f io.ReadSeeker, digest hash.Hash) (T, error)
 
 // Follower reads a file again whenever it has changed and is no longer being written. It is made
@@ -46,18 +46,19 @@ type Follower[T any] struct {
 	seen sight
 }
 
-// Origin says how a version of the file came about.
+// Origin says how a version of the file came to be.
 type Origin struct {
 	// Sum is the SHA-256 of the content in hexadecimal digits.
 	Sum string
 	// Mode has the permissions of the file.
 	Mode fs.FileMode
-	// Replaced means that the version came by a rename or by a changed link, and is complete
-	// therefore. Asked means that [Follower.Reload] was called.
+	// Replaced means that the version was put in place by a rename or a changed link, so that it is
+	// complete. Asked means that [Follower.Reload] was called.
 	Replaced, Asked bool
 }
 
-// sight is what is known about the file on disk. It belongs to the holder of Follower.reading.
+// sight is what the follower knows about the file on disk. It belongs to the holder of
+// Follower.reading.
 type sight struct {
 	read    version   // the version that was read last
 	met     Stamp     // of the current file, when it was first found under its name
@@ -67,10 +68,10 @@ type sight struct {
 	checked time.Time // when the content was last compared
 }
 
-// Follow returns a follower of the file at path, which checks it at that interval. Each version is
-// parsed, and one that has no fault is passed to accept, which puts it into effect or returns why
-// not. Every fault, and that of a file that cannot be read, is passed to refuse. There is one call
-// at a time.
+// Follow returns a follower that checks the file at path at the interval. It parses each version
+// and passes a valid one to accept, which puts it into effect or returns why not. It passes every
+// error, including that of a file that cannot be read, to refuse. Only one of the functions is
+// called at a time.
 func Follow[T any](path string, interval time.Duration, parse ParseFunc[T], accept func(T, Origin) error, refuse func(error)) *Follower[T] {
 	return &Follower[T]{
 		path: path, interval: interval, parse: parse, accept: accept, refuse: refuse,
@@ -78,8 +79,8 @@ func Follow[T any](path string, interval time.Duration, parse ParseFunc[T], acce
 	}
 }
 
-// MostGone reports whether a version with that many entries lacks so many of those that are in
-// effect that it may be the beginning of a file whose write was cut short.
+// MostGone reports whether a version with has entries may be the beginning of a file whose write
+// was cut short, because so many of the had entries that are in effect are missing.
 func MostGone(had, has int) bool {
 	gone := had - has
 	return gone > maxGone && has < gone
@@ -160,7 +161,7 @@ func (f *Follower[T]) Run(ctx context.Context, deliver func()) {
 	}
 }
 
-// Wake has the running call of [Follower.Run], or the next, call deliver soon.
+// Wake makes the running call of [Follower.Run], or the next one, call deliver soon.
 func (f *Follower[T]) Wake() {
 	select {
 	case f.news <- struct{}{}:
@@ -200,9 +201,9 @@ func (f *Follower[T]) Check(ctx context.Context) {
 	}
 }
 
-// replaced reports whether the version with that stamp came by a rename or by a changed link: it
-// is the first version of another file that is read, and that file was not written to since it
-// got the name.
+// replaced reports whether the version with that stamp was put in place by a rename or a changed
+// link: it is the first version that is read of another file, and that file has not been written to
+// since it got the name.
 func (s *sight) replaced(now Stamp) bool {
 	return !s.read.stamp.sameFile(now) && s.met.unwritten(now)
 }

@@ -60,9 +60,9 @@ func Unchanged(f *os.File, since fs.FileInfo) error {
 type version struct {
 	stamp Stamp
 	sum   string // hexadecimal SHA-256 of the content, empty if it could not be read
-	// file is open so that the system gives its number to no other file and os.SameFile is
-	// reliable. It is nil if the file could not be read, and on systems on which an open file
-	// cannot be replaced.
+	// file is kept open so that the system does not reuse its number for another file, and
+	// os.SameFile is reliable. It is nil if the file could not be read, and on systems on which an
+	// open file cannot be replaced.
 	file *os.File
 }
 
@@ -72,8 +72,8 @@ func (v version) close() {
 	}
 }
 
-// readVersion parses the file at path. The version is of use even if there is an error, unless
-// that is ErrChanging or ctx's own. The caller closes it.
+// readVersion parses the file at path. The version can be used even if there is an error, unless
+// that is ErrChanging or the error of ctx. The caller closes it.
 func readVersion[T any](ctx context.Context, path string, parse ParseFunc[T]) (value T, v version, err error) {
 	f, before, err := Open(path)
 	if err != nil {
@@ -81,7 +81,7 @@ func readVersion[T any](ctx context.Context, path string, parse ParseFunc[T]) (v
 	}
 	digest := sha256.New()
 	value, err = parse(ctx, f, digest)
-	// The digest also covers what the parser has left of a file that it refuses.
+	// The digest must also cover what the parser has not read of a file that it refuses.
 	if _, rest := io.Copy(digest, f); rest == nil {
 		v.sum = hex.EncodeToString(digest.Sum(nil))
 	}

@@ -192,7 +192,7 @@ func (f *File) take(snap *snapshot, o files.Origin) error {
 	had := len(f.current.Load().users)
 	switch {
 	case snap.blank && had > 0:
-		return fmt.Errorf("%s: the file is empty, but %d users are in effect; if that is intended, write a line with a # into it", f.path, had)
+		return fmt.Errorf("%s: the file is empty, but %d users are in effect; if that is intended, write a comment (# none) into it", f.path, had)
 	case files.MostGone(had, now.Entries) && !o.Replaced && !o.Asked:
 		return &ShrinkError{Path: f.path, Gone: had - now.Entries, Left: now.Entries}
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Reason describes an error of package pgx in words that follow the name of the database. The text
-// has nothing of the connection string, and nothing of what the server has written, because that
+// Reason describes an error of package pgx. The text reads well after the name of the database. It
+// contains nothing of the connection string and nothing that the server has written, because that
 // may repeat values.
 func Reason(err error) string {
 	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
@@ -26,7 +26,7 @@ func codeText(code string) string {
 	meaning := map[string]string{
 		"28P01": "the password of the connection string is wrong", "28000": "its role may not connect in this way", "3D000": "its database does not exist",
 		"42501": "its role lacks a right", "42P01": "a table is missing", "42703": "a column is missing",
-		"53300": "there are too many connections", "57P01": "the server shuts down", "57P03": "the server is starting", "57014": "it was canceled, no answer in time",
+		"53300": "there are too many connections", "57P01": "the server shuts down", "57P03": "the server is starting", "57014": "it did not finish in time and was canceled",
 		"22P02": "a value has the wrong form for a type of the query", "25006": "it is read-only, as a standby is",
 	}[code]
 	if meaning == "" {

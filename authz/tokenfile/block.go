@@ -33,9 +33,9 @@ type block struct {
 	blank   bool    // there are only blank lines
 }
 
-// blockSum tells blocks apart by 128 bits, which depend on random seeds of this process: without
-// them nobody can write a block that is taken for another one. A SHA-256 of all blocks would take
-// several times as long.
+// blockSum tells blocks apart by 128 bits, which depend on random seeds of this process: an
+// attacker who does not know them cannot write a block that is taken for another one. A SHA-256 of
+// all blocks would take several times as long.
 type blockSum [2]uint64
 
 func sumOfBlock(data []byte) blockSum {

@@ -63,7 +63,7 @@ func (d *document) writeTo(w io.Writer) error {
 	}
 	out := &lineWriter{w: bufio.NewWriterSize(w, 1<<20), buffer: make([]byte, 1<<20)}
 	lines := slices.Sorted(maps.Keys(d.edits))
-	var from, to int64 // blocks that are not edited, which are copied together
+	var from, to int64 // offsets of blocks that are not edited and are copied at once
 	for _, b := range d.snap.blocks {
 		n, _ := slices.BinarySearch(lines, b.line)
 		if n < len(lines) && lines[n] < b.line+b.lines {

@@ -199,8 +199,8 @@ func edit(path string, create bool, change func(*document) error) error {
 	})
 }
 
-// writeChecked writes the document to f and parses what it writes at the same time. broken is why
-// the result must not be used.
+// writeChecked writes the document to f and parses what it writes at the same time. If broken is
+// not nil, it says why the result must not be used.
 func (d *document) writeChecked(f *os.File) (broken, err error) {
 	r, w := io.Pipe()
 	var writing sync.WaitGroup
@@ -209,7 +209,7 @@ func (d *document) writeChecked(f *os.File) (broken, err error) {
 		_ = w.CloseWithError(err) // never fails
 	})
 	_, broken = safely(func() (*snapshot, error) { return parse(context.Background(), r, d.snap) })
-	_, _ = io.Copy(io.Discard, r) // what the parser has left, for the writer to go on
+	_, _ = io.Copy(io.Discard, r) // so that the writer does not wait for a parser that has stopped
 	writing.Wait()
 	if broken != nil && err == nil {
 		_, broken = parseWith(context.Background(), f, &snapshot{}, noDigest{}) // for the exact faults

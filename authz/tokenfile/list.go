@@ -78,8 +78,8 @@ func Show(path, idOrName string) ([]Entry, error) {
 
 // Each calls do with the entries of the file at path that are in the scope, in the order of the
 // file, each with its line. A line is a JSON object without the line end, and valid until do
-// returns. It has the hashes of tokens and passwords, and the credentials for the broker as they
-// are.
+// returns. It has the hashes of tokens and passwords, and the credentials for the broker in plain
+// text.
 func Each(path string, s Scope, do func(e Entry, line []byte) error) error {
 	return eachEntry(path, s.selects(), func(e *entry, number int, line []byte) error {
 		line = bytes.TrimSpace(line)

@@ -34,7 +34,7 @@ func (d *document) find(name string) ([]found, error) {
 	return all, nil
 }
 
-// search is find without a check of the scope.
+// search is like find, but does not check the scope.
 func (d *document) search(name string) (all []found) {
 	d.searches++
 	if d.searches > fewSearches {
@@ -51,7 +51,7 @@ func (d *document) search(name string) (all []found) {
 	return all
 }
 
-// isCalled reports whether the name is the id of the entry or that of its device.
+// isCalled reports whether the name is the id of the entry or the name of its device.
 func (e *entry) isCalled(name string) bool { return e.id == name || e.subject == name }
 
 // findAll returns the entries that any of the names stands for, each once.

@@ -9,7 +9,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
-// Row is an entry with all that a store other than a file keeps of it.
+// Row is an entry with everything that a store other than a file keeps about it.
 type Row struct {
 	Entry
 	// TokenHash is the SHA-256 of the token. It is zero if the entry has a password.
@@ -27,7 +27,7 @@ type Row struct {
 // name.
 type Change struct {
 	Old, New Row
-	// Moved means that the entry was removed and added again, and so is the last one now.
+	// Moved means that the entry was removed and added again, so that it is now the last one.
 	Moved bool
 }
 

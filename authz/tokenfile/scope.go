@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Scope selects entries: all that any of its fields names. It says what an edit of entries in
-// another store looks up, so that only these have to be loaded.
+// Scope selects the entries that any of its fields names. An edit of entries in another store looks
+// up only these, so that only these have to be loaded.
 type Scope struct {
 	// Names are ids and devices.
 	Names []string
@@ -14,7 +14,7 @@ type Scope struct {
 	Pattern string
 	// Tokens are SHA-256 digests of tokens.
 	Tokens [][sha256.Size]byte
-	// Usernames are those of entries with a password.
+	// Usernames are user names of entries with a password.
 	Usernames []string
 }
 

@@ -81,6 +81,6 @@ func (s *Source) Stats() Stats {
 	}
 }
 
-// Down returns why the service decides nothing, and since when, or nil while it does or has not
-// been asked.
+// Down returns why the service does not decide, and since when. It returns nil while the service
+// decides or has not been asked.
 func (s *Source) Down() (since time.Time, err error) { return s.breaker.Down() }

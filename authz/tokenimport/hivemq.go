@@ -65,8 +65,8 @@ func (r *reader) hivemq(hash string) error {
 	return nil
 }
 
-// document reads the file, whose only element is root. If it has faults, it returns errFaults,
-// because what follows from them would only confuse.
+// document reads the file, whose only element is root. If the file has faults, it returns
+// errFaults, because further errors that follow from them would only confuse.
 func (f *hivemqFile) document(root string, known elements) error {
 	found := false
 	err := f.children(elements{root: func(int) error {
@@ -200,7 +200,7 @@ func or(text *string, missing string) string {
 	return *text
 }
 
-// check returns what is wrong with the rule as topic rules go.
+// check returns what is wrong with the rule as a topic rule.
 func (rule *hivemqRule) check() error {
 	text, err := json.Marshal([]*hivemqRule{rule})
 	if err == nil {

@@ -92,8 +92,8 @@ func Read(r io.Reader, o Options) (Found, error) {
 	return in.found, nil
 }
 
-// bounded is a reader that fails where a source goes beyond its limit, so that no part of one is
-// taken for all of it.
+// bounded is a reader that fails when a source is larger than the limit, so that a part is never
+// taken for the whole.
 type bounded struct {
 	io.Reader
 	left int64

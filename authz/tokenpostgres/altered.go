@@ -14,7 +14,8 @@ import (
 // rowsAtOnce is how many rows one statement names at most.
 const rowsAtOnce = 10_000
 
-// alteredQuery returns rows of the schema by their ids, and by what a device was found.
+// alteredQuery returns rows of the schema by their ids, each with the digest or user name that
+// finds it.
 const alteredQuery = `SELECT encode(token_sha256, 'hex') AS digest, username AS found_by, granted.*
 	FROM mqtt_auth_proxy.tokens JOIN (` + schemaRows + `) AS granted USING (token_id) WHERE token_id = ANY($1::text[])`
 

@@ -12,8 +12,8 @@ import (
 // withdrawal is what a notification says.
 type withdrawal struct {
 	authz.Revocation
-	// altered means that the token that TokenID names may still be valid, and that what it
-	// allows, or until when, has changed.
+	// altered means that what the token with the id TokenID allows, or its expiry, has changed, and
+	// that it may still be valid.
 	altered bool
 }
 

@@ -15,7 +15,8 @@ import (
 )
 
 // SchemaVersion is the version of the schema that [Migrate] makes. A [Source] without a query and a
-// [Table] need this version, or a newer one that says that programs of this version can use it.
+// [Table] need this version, or a newer one whose tables say that programs of this version can use
+// them.
 const SchemaVersion = 3
 
 // SchemaChannel is the channel on which the triggers of the schema notify.

@@ -20,10 +20,10 @@ type Stats struct {
 	// Breaker is closed, open while the database is asked less often because several devices
 	// and addresses met faults, or half-open while a probe is in progress.
 	Breaker string
-	// Used and Idle are the connections that are open, without that for notifications.
+	// Used and Idle are how many connections are open, without the one for notifications.
 	Used, Idle int
-	// Waits counts the lookups for which no connection was free, so that they waited for one or
-	// for a new one, and WaitTime is how long those took that got one.
+	// Waits counts the lookups that had to wait for a connection, because none was free. WaitTime
+	// is how long those that got one have waited in all.
 	Waits    uint64
 	WaitTime time.Duration
 	// Listening reports whether notifications are heard; it is false without a channel.
@@ -64,6 +64,6 @@ func (s *Source) Stats() Stats {
 	}
 }
 
-// Down returns why the database decides nothing, and since when, or nil while it does or has not
-// been asked.
+// Down returns why the database does not decide, and since when. It returns nil while the database
+// decides or has not been asked.
 func (s *Source) Down() (since time.Time, err error) { return s.breaker.Down() }

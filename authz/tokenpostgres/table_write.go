@@ -102,7 +102,7 @@ func (w *tableWriter) exec(ctx context.Context, rows int, sql string, args ...an
 	return nil
 }
 
-// sameChange are the rows that get the same values in the same columns.
+// sameChange is a set of rows that get the same values in the same columns.
 type sameChange struct {
 	columns []string
 	values  []any

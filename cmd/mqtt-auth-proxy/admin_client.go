@@ -24,11 +24,11 @@ func adminClient(c *config.Config) (*http.Client, string, error) {
 	}
 	own, err := firstCertificate(path)
 	if err != nil {
-		return nil, "", fmt.Errorf("certificate of the admin side: %w; is this the data directory of the running proxy?", err)
+		return nil, "", fmt.Errorf("certificate of the admin side: %w; name the configuration and the data directory of the running proxy with --config and --data", err)
 	}
 	verify := func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 || !state.PeerCertificates[0].Equal(own) {
-			return fmt.Errorf("it does not show the certificate in %s", path)
+			return fmt.Errorf("it does not have the certificate in %s", path)
 		}
 		return nil
 	}

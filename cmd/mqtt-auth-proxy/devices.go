@@ -41,7 +41,7 @@ admin side are those of --config and --data.`,
 	f.BoolVar(&d.connected, "connected", false, "only devices that are connected")
 	f.BoolVar(&d.away, "away", false, "only devices that are not connected")
 	f.IntVar(&d.limit, "limit", 100, "at most `N` devices; 0 means all")
-	f.StringVar(&d.after, "after", "", "only devices behind this `DEVICE`, for the next page")
+	f.StringVar(&d.after, "after", "", "only devices after this `DEVICE`, for the next page")
 	f.BoolVar(&d.asJSON, "json", false, "print JSON")
 	list.MarkFlagsMutuallyExclusive("connected", "away")
 	p.configFlags(list)

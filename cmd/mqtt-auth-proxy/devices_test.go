@@ -75,5 +75,5 @@ func TestTokensSayWhenTheyWereSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(`good +never +-\n`, "token", "list")
-	run(`warning: it is not known when tokens were last seen: .*state.db`, "token", "list")
+	run(`warning: cannot read when tokens were last seen: .*state.db`, "token", "list")
 }

@@ -52,11 +52,11 @@ are one row: COUNT is how many there were, and the rest is that of the last one.
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return r.list(c.Context()) },
 	}
-	c.Flags().StringVar(&r.subject, "subject", "", "refusals of this `DEVICE` only, as far as its token is known")
-	c.Flags().StringVar(&r.clientID, "client-id", "", "refusals with this client `ID` only")
-	c.Flags().StringVar(&r.address, "address", "", "refusals from this `IP` address or network only")
-	c.Flags().StringVar(&r.reason, "reason", "", "refusals for this `REASON` only")
-	c.Flags().StringVar(&r.since, "since", "", "refusals since a `TIME` (RFC 3339) only, or of the last 90m")
+	c.Flags().StringVar(&r.subject, "subject", "", "only refusals of this `DEVICE` whose token is known")
+	c.Flags().StringVar(&r.clientID, "client-id", "", "only refusals with this client `ID`")
+	c.Flags().StringVar(&r.address, "address", "", "only refusals from this `IP` address or network")
+	c.Flags().StringVar(&r.reason, "reason", "", "only refusals for this `REASON`")
+	c.Flags().StringVar(&r.since, "since", "", "only refusals since this `TIME` (RFC 3339), or for so long, such as 90m")
 	c.Flags().IntVar(&r.limit, "limit", 100, "list at most `N` rows, 1 to 10000")
 	r.completeSubject(c)
 	completeChoices(c, "reason", refusals.Reasons()...)

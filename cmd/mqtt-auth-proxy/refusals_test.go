@@ -41,7 +41,7 @@ func TestRefusalsCommandSaysWhy(t *testing.T) {
 		out, err := run("refusals", "list", "--subject", "pump")
 		return err == nil && strings.Contains(out, "disabled")
 	})
-	if out, err := run("refusals", "list", "--reason", "tired"); err == nil || !strings.Contains(err.Error(), "reason is one of") {
+	if out, err := run("refusals", "list", "--reason", "tired"); err == nil || !strings.Contains(err.Error(), "reason must be one of") {
 		t.Errorf("list for a reason that does not exist: %v\n%s", err, out)
 	}
 	if out, err := run("refusals", "reasons"); err != nil || !strings.Contains(out, "unknown_token: 2 in the last hour, 2 in the last day\n") || !strings.Contains(out, "What to do: ") {

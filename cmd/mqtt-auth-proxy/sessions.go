@@ -43,8 +43,8 @@ token of the admin side are those of --config and --data.`,
 	c.AddCommand(s.listCommand(), s.kickCommand())
 	for _, sub := range c.Commands() {
 		p.configFlags(sub)
-		sub.Flags().StringVar(&s.subject, "subject", "", "sessions of this `DEVICE` only")
-		sub.Flags().StringVar(&s.clientID, "client-id", "", "sessions with this client `ID` only")
+		sub.Flags().StringVar(&s.subject, "subject", "", "only sessions of this `DEVICE`")
+		sub.Flags().StringVar(&s.clientID, "client-id", "", "only sessions with this client `ID`")
 		p.completeSubject(sub)
 	}
 	return c
@@ -171,7 +171,7 @@ func (p *program) send(ctx context.Context, method, path string, body io.Reader,
 	}
 	token, err := adminToken(c, method)
 	if err != nil {
-		return fmt.Errorf("admin token: %w; is this the data directory of the running proxy?", err)
+		return fmt.Errorf("admin token: %w; name the configuration and the data directory of the running proxy with --config and --data", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -192,8 +192,8 @@ func (p *program) send(ctx context.Context, method, path string, body io.Reader,
 	return readAnswer(resp, into)
 }
 
-// adminToken returns the token for a request to the admin side. Who may not read the file of the
-// role operate can still use that of the role read, for requests that change nothing.
+// adminToken returns the token for a request to the admin side. A user who may not read the file of
+// the role operate can still use that of the role read for requests that change nothing.
 func adminToken(c *config.Config, method string) (string, error) {
 	token, _, err := files.Read(c.Admin.TokenFile, admin.MaxSecret)
 	if err != nil && method == http.MethodGet && c.Admin.ReadTokenFile != "" {

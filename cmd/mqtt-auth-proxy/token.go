@@ -60,7 +60,7 @@ that it names, or nothing if it fails.`,
 	return c
 }
 
-// store returns where the tokens are that the command works on.
+// store returns the store that the command works on.
 func (t *tokens) store() (service.TokenStore, error) {
 	if t.file != "" {
 		return service.TokenFile(t.file), nil
@@ -77,7 +77,7 @@ func (t *tokens) store() (service.TokenStore, error) {
 		return nil, err
 	}
 	if len(stores) == 0 {
-		return nil, errors.New("the config has neither a token file nor a source postgres without a query: name a token file with --file")
+		return nil, errors.New("the config has neither a token file nor a source postgres without a query; name a token file with --file")
 	}
 	name := cmp.Or(t.source, t.to)
 	if name == "" {
@@ -94,8 +94,8 @@ func (t *tokens) store() (service.TokenStore, error) {
 	return nil, fmt.Errorf("the config has no source %s with tokens to work on; it has %s", name, namesOf(stores))
 }
 
-// isSourceName reports whether a text is the name of a source and not that of a file. A file with
-// such a name is written ./NAME.
+// isSourceName reports whether a text names a source and not a file. To name a file with such a
+// name, write ./NAME.
 func isSourceName(text string) bool {
 	return regexp.MustCompile(`^(file|postgres)[0-9]+$`).MatchString(text)
 }

@@ -20,8 +20,8 @@ import (
 // maxPasswordFile is the size in bytes of the largest file with a password.
 const maxPasswordFile = 64 << 10
 
-// readSecret returns what r has, up to and with the first end byte. A secret that is longer than any
-// is an error, because a part of it would be another secret.
+// readSecret reads from r up to and including the first end byte. A text that is longer than any
+// secret is an error, because a part of it would be a different secret.
 func readSecret(r io.Reader, end byte) (string, error) {
 	text, err := bufio.NewReader(io.LimitReader(r, maxPasswordFile+1)).ReadString(end)
 	switch {

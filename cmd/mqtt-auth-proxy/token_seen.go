@@ -12,8 +12,8 @@ import (
 // seenTimeout is how long a command waits to learn when tokens were used.
 const seenTimeout = 5 * time.Second
 
-// seen adds to the tokens when they were last used, if that is known. It is no reason for a
-// command to fail.
+// seen adds the times at which the tokens were last used. If these cannot be read, it warns, and
+// the command continues.
 func (t *tokens) seen(views []tokenView) []tokenView {
 	c, err := t.loadConfig()
 	if err != nil || len(views) == 0 {
@@ -31,7 +31,7 @@ func (t *tokens) seen(views []tokenView) []tokenView {
 	defer cancel()
 	seen, err := presence.TokensSeen(ctx, target, ids)
 	if err != nil {
-		fmt.Fprintln(t.stderr, "warning: it is not known when tokens were last seen:", printable(err.Error()))
+		fmt.Fprintln(t.stderr, "warning: cannot read when tokens were last seen:", printable(err.Error()))
 		return views
 	}
 	for i, v := range views {

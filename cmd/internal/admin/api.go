@@ -151,8 +151,8 @@ func (a *API) sessions(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, found)
 }
 
-// checkParameters returns an error if q has others, or one of them twice: what is passed over would
-// select more than was asked for.
+// checkParameters returns an error if q has a parameter with another name, or one of them twice: if
+// it were ignored, the answer would have more than was asked for.
 func checkParameters(q url.Values, names ...string) error {
 	for name, values := range q {
 		if !slices.Contains(names, name) || len(values) > 1 {

@@ -17,7 +17,7 @@ const (
 	maxChangeText = 256
 )
 
-// Change is something that somebody has done through the admin side, or by a signal or a file.
+// Change is a change that was made through the admin side, by a signal or by a changed file.
 type Change struct {
 	Time time.Time `json:"time"`
 	// By is the name of a [Requester]: operate, read, push, signal or file.
@@ -35,8 +35,8 @@ type Changes struct {
 	Changes []Change `json:"changes"` // the newest first
 }
 
-// Audit keeps the last 1,000 changes, except those that token services push: there can be so many
-// of them that nothing else would be left. A nil Audit keeps none.
+// Audit keeps the last 1,000 changes. It leaves out those that token services push, because there
+// can be so many that they would push out all others. A nil Audit keeps none.
 type Audit struct {
 	// Logged is called with every change, if it is not nil.
 	Logged func(Change)

@@ -34,7 +34,7 @@ func (a *API) EndSessions(ctx context.Context, subject string) int {
 
 // Revoke does what POST /v1/revocations does: it withdraws what w names and ends its sessions. It
 // returns how many remembered answers and how many sessions there were. Its error says what has
-// happened nevertheless, and may be ErrFull.
+// taken effect nevertheless, and may be ErrFull.
 func (a *API) Revoke(ctx context.Context, w Withdrawal) (entries, sessions int, err error) {
 	entries, sessions, err = a.revokeAll(w)
 	action, outcome := "revoke", fmt.Sprintf("%d remembered answers are forgotten, %d sessions have ended", entries, sessions)

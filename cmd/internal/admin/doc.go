@@ -13,12 +13,12 @@
 //
 // # Browsers
 //
-// A browser signs in with a token at POST /sign-in and gets a cookie, which counts for twelve
-// hours, until POST /sign-out, or until the file of the token has another one. A request without
-// a token whose Accept header names text/html is answered with the form. An address has ten wrong
-// attempts a minute.
+// A browser signs in with a token at POST /sign-in and gets a cookie, which is valid for twelve
+// hours, until POST /sign-out, or until the token file has another token. A request without a token
+// whose Accept header names text/html is answered with the form. After ten wrong tokens an address
+// has to wait for the rest of the minute.
 //
-// The pages of others must not make use of an operator's browser:
+// A page of another site must not be able to act through the browser of an operator:
 //
 //   - The cookie is not sent with requests that other sites cause (SameSite), and does not count if
 //     another origin has caused the request (Sec-Fetch-Site).

@@ -29,7 +29,8 @@ type failureCount struct {
 // try calls check, which reports whether a token is right, unless there were too many failures
 // from the address. In that case it returns how long to wait.
 func (f *failures) try(from netip.Addr, check func() bool) (wait time.Duration) {
-	// While the lock is held, many requests at once do not get further than one after the other.
+	// The lock is held during the check, so that many requests at once cannot make more attempts
+	// than requests one after the other.
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now, at := time.Now(), f.place(from)

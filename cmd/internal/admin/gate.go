@@ -35,7 +35,7 @@ func (g *gate) protect(route Route, named bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		access := g.access()
 		if (named || carriesCookie(r)) && !access.named(r) {
-			problem.Write(w, http.StatusMisdirectedRequest, "the admin side is not known by this name: if it should be, add the name to admin.hosts")
+			problem.Write(w, http.StatusMisdirectedRequest, "the admin side does not know this name as its own; if browsers should use it, add it to admin.hosts")
 			return
 		}
 		q := g.requester(access, r)

@@ -19,8 +19,8 @@ type Options struct {
 	// Ready returns nil while the proxy can serve devices, and otherwise why not. It must be
 	// set.
 	Ready func() error
-	// Degraded returns what does not work although devices can be served. If it is nil, that is
-	// not known.
+	// Degraded returns what does not work although devices can be served. If it is nil, nothing is
+	// reported.
 	Degraded func() []string
 	// Metrics serves /metrics.
 	Metrics http.Handler

@@ -51,7 +51,7 @@ func RefusalFilter(q url.Values, now time.Time) (refusals.Filter, error) {
 	}
 	if text := q.Get("before"); text != "" {
 		if f.Before, err = strconv.ParseUint(text, 10, 64); err != nil || f.Before == 0 {
-			return f, errors.New("before is the number in next of the page before")
+			return f, errors.New("before must be the value of next of the page before")
 		}
 	}
 	return f, checkReason(f.Reason)
@@ -65,7 +65,7 @@ func checkReason(r proxy.Reason) error {
 		}
 		known = append(known, string(info.Reason))
 	}
-	return errors.New("reason is one of " + strings.Join(known, ", "))
+	return errors.New("reason must be one of " + strings.Join(known, ", "))
 }
 
 // networkOf returns the network that text names: an address alone is a network of one.
@@ -79,7 +79,7 @@ func networkOf(text string) (netip.Prefix, error) {
 	}
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
-		return network, errors.New("address is an IP address, or a network such as 192.0.2.0/24")
+		return network, errors.New("address must be an IP address, or a network such as 192.0.2.0/24")
 	}
 	return network, nil
 }
@@ -94,7 +94,7 @@ func sinceOf(text string, now time.Time) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, fmt.Errorf("since is a time such as %s (RFC 3339), or how long ago, such as 90m", now.UTC().Format(time.RFC3339))
+		return t, fmt.Errorf("since must be a time such as %s (RFC 3339), or how long ago, such as 90m", now.UTC().Format(time.RFC3339))
 	}
 	return t, nil
 }

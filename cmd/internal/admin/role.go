@@ -13,7 +13,7 @@ type Role int
 
 // The roles. The zero value is none of them.
 const (
-	// Everyone is the role that a route needs which is open to all, such as a probe.
+	// Everyone is the role of routes that are open to all, such as a probe.
 	Everyone Role = iota + 1
 	// Metrics reads /metrics and nothing else.
 	Metrics

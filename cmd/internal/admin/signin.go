@@ -101,7 +101,7 @@ func cookieName(r *http.Request) string {
 	return name
 }
 
-// carriesCookie reports whether a request has the cookie, whatever its value.
+// carriesCookie reports whether a request has the cookie, with any value.
 func carriesCookie(r *http.Request) bool {
 	_, err := r.Cookie(cookieName(r))
 	return err == nil
@@ -208,8 +208,8 @@ type form struct {
 	Next    string // the path to show after the sign-in
 	Host    string // by which the browser knows the admin side
 	Guarded bool   // see Access.guarded
-	// Again makes the browser ask again. It does not send the cookie if the user has followed a
-	// link from another site, but does so if the page itself asks.
+	// Again makes the browser send the request again. A browser does not send the cookie when the
+	// user has followed a link from another site, but it does when this page makes the request.
 	Again bool
 }
 

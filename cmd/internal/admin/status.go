@@ -30,7 +30,7 @@ type Status struct {
 // PresenceStatus describes where it is recorded when devices were seen.
 type PresenceStatus struct {
 	Store string `json:"store"` // the file, or the file with the connection string of the database
-	// Error says why nothing is recorded.
+	// Error says why nothing can be recorded.
 	Error string `json:"error,omitempty"`
 }
 
@@ -70,12 +70,12 @@ type SourceStatus struct {
 	// Name is the kind and the position among the sources of that kind, as in the metrics.
 	Name string `json:"name"`
 	Host string `json:"host,omitempty"`
-	// Up is false while the source cannot decide about tokens that it does not know. LastError
-	// says why not, or what else it is missing; Since says since when.
+	// Up is false while the source cannot decide about tokens whose answers are not remembered.
+	// LastError says why, or what else does not work, and Since says since when.
 	Up        bool       `json:"up"`
 	Since     *time.Time `json:"since,omitempty"`
 	LastError string     `json:"last_error,omitempty"`
-	// Cache describes what stands before the source. It is nil if the source needs none.
+	// Cache describes the cache in front of the source. It is nil if the source needs none.
 	Cache *CacheStatus `json:"cache,omitempty"`
 }
 

@@ -44,13 +44,14 @@ type TokenList struct {
 	// Source is the source of the tokens, and Sources are all that can be named.
 	Source  string   `json:"source"`
 	Sources []string `json:"sources"`
-	// Tokens are those that match, in the order in which they were added, without the first ones
-	// and up to the limit of the query. Total is how many match.
+	// Tokens are the tokens that match, in the order in which they were added. The first ones are
+	// left out, and there are at most as many as the limit of the query. Total is how many match.
 	Tokens []Token `json:"tokens"`
 	Total  int     `json:"total"`
 }
 
-// TokenQuery selects tokens. What is empty selects all, of the source the first.
+// TokenQuery selects tokens. An empty field selects all tokens, and an empty Source the first
+// source.
 type TokenQuery struct {
 	Source string
 	// ID selects one token, and Subject those of one device. At most one of ID, Subject and Match
@@ -72,7 +73,7 @@ var (
 	ErrTooMany = errors.New("too many requests read tokens: try again later")
 )
 
-// longestTokenList is how long a request waits for others that read tokens, of which there is one at a time.
+// longestTokenList is how long a request to read tokens waits for others. Only one reads at a time.
 const longestTokenList = 10 * time.Second
 
 // store returns a source by its name, or the first one, and the names of all.

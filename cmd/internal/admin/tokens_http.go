@@ -27,7 +27,7 @@ func (a *API) listTokens(w http.ResponseWriter, r *http.Request) {
 	}
 	if text := values.Get("first"); text != "" {
 		if q.First, err = strconv.Atoi(text); err != nil || q.First < 0 {
-			problem.Write(w, http.StatusBadRequest, "first is how many tokens are left out")
+			problem.Write(w, http.StatusBadRequest, "first must be the number of tokens that are left out, 0 or more")
 			return
 		}
 	}
@@ -75,11 +75,11 @@ func timeOf(t *time.Time) time.Time {
 func (a *API) createToken(w http.ResponseWriter, r *http.Request) {
 	var body tokenRequest
 	if err := decode(w, r, &body); err != nil {
-		problem.Write(w, http.StatusBadRequest, err.Error()+"; times are such as 2027-01-31T00:00:00Z (RFC 3339)")
+		problem.Write(w, http.StatusBadRequest, err.Error()+"; write times like 2027-01-31T00:00:00Z (RFC 3339)")
 		return
 	}
 	if body.Names != nil || body.Overlap != "" {
-		problem.Write(w, http.StatusBadRequest, "the fields are source, subject, expire_at, not_before, clientid, cidr and comment")
+		problem.Write(w, http.StatusBadRequest, "the body may only have the fields source, subject, expire_at, not_before, clientid, cidr and comment")
 		return
 	}
 	made, err := a.CreateToken(r.Context(), body.Source, tokenfile.CreateOptions{
@@ -111,7 +111,7 @@ func ParseOverlap(text string) (time.Duration, error) {
 	}
 	overlap, err := time.ParseDuration(text)
 	if err != nil || overlap < 0 {
-		return 0, errors.New("overlap is a time such as 24h")
+		return 0, errors.New("overlap must be a duration such as 24h")
 	}
 	return overlap, nil
 }
@@ -128,7 +128,7 @@ func (a *API) changeTokens(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(body.Names) == 0 || len(body.Names) > maxNames {
-		problem.Write(w, http.StatusBadRequest, fmt.Sprintf("names are the ids of tokens or the subjects of devices, 1 to %d of them", maxNames))
+		problem.Write(w, http.StatusBadRequest, fmt.Sprintf("names must be a list of 1 to %d ids of tokens or subjects of devices", maxNames))
 		return
 	}
 	ids, err := a.ChangeTokens(r.Context(), body.Source, change, timeOf(body.Expires), body.Names...)

@@ -68,7 +68,7 @@ func (c *checker) listenerTLS(path string, t *ListenerTLS) {
 	}
 }
 
-// ownCertificate reports a server that has no certificate, or two kinds of them.
+// ownCertificate reports a fault if a server has no certificate, or both kinds.
 func (c *checker) ownCertificate(path string, auto bool, certificate, key string) {
 	files := certificate != "" || key != ""
 	switch {
@@ -229,7 +229,7 @@ func (c *checker) servers(all []Server) {
 		c.report.Fault("upstream.servers", fmt.Sprintf("has %d servers and may have %d; remove some", len(servers), pool.MaxServers))
 	}
 	if !slices.ContainsFunc(all, func(s Server) bool { return !s.Backup }) && !c.report.FaultyWithin("upstream.servers") {
-		c.report.Fault("upstream.servers", "has nothing but backups; remove backup from the brokers that devices get first")
+		c.report.Fault("upstream.servers", "has only backups; remove backup from the brokers that devices should get first")
 	}
 	overTLS := slices.ContainsFunc(servers, upstream.Server.Secure)
 	if c.Upstream.TLS != (UpstreamTLS{}) && !overTLS && !c.report.FaultyWithin("upstream.servers") {

@@ -249,7 +249,7 @@ type Upstream struct {
 type Server struct {
 	Address string `yaml:"address" type:"server" required:"true" doc:"tcp://host:port, tls://host:port, unix:///path, or bundled"`
 	Weight  int    `yaml:"weight" default:"1" min:"1" max:"100" doc:"share of the devices, relative to the weights of the other brokers"`
-	Backup  bool   `yaml:"backup" default:"false" doc:"devices get this broker only while no broker answers that is no backup"`
+	Backup  bool   `yaml:"backup" default:"false" doc:"devices get this broker only while none of the brokers that are not backups answers"`
 }
 
 // Bundled is the entry of Upstream.Servers that selects the broker inside the program.
@@ -284,10 +284,10 @@ type Admin struct {
 	Address          string    `yaml:"address" type:"address" default:"127.0.0.1:9883" doc:"host:port of the admin listener, or systemd:NAME; none when empty"`
 	TokenFile        string    `yaml:"token_file" type:"data path" default:"admin-token" required:"true" doc:"file with the token of the role operate, which may do everything; made on first start"`
 	ReadTokenFile    string    `yaml:"read_token_file" type:"data path" default:"admin-read-token" doc:"file with the token of the role read, which sees status, sessions, refusals, telemetry and metrics, and changes nothing; made on first start; no such role when empty"`
-	MetricsTokenFile string    `yaml:"metrics_token_file" type:"data path" default:"admin-metrics-token" doc:"file with the token of the role metrics, which reads /metrics alone; made on first start; no such role when empty"`
+	MetricsTokenFile string    `yaml:"metrics_token_file" type:"data path" default:"admin-metrics-token" doc:"file with the token of the role metrics, which only reads /metrics; made on first start; no such role when empty"`
 	TLS              *AdminTLS `yaml:"tls"`
-	Hosts            []string  `yaml:"hosts" type:"host" doc:"further names by which browsers may reach the admin side, and may sign in even without tls"`
-	Refusals         int       `yaml:"refusals" default:"10000" min:"0" max:"100000" zero:"none" doc:"refusals that are kept in memory, see GET /v1/refusals; each takes up to 1 KiB"`
+	Hosts            []string  `yaml:"hosts" type:"host" doc:"further names by which browsers may reach the admin side; at these they may sign in even without tls"`
+	Refusals         int       `yaml:"refusals" default:"10000" min:"0" max:"100000" zero:"none" doc:"number of refusals that are kept in memory, see GET /v1/refusals; each takes up to 1 KiB"`
 	PushSecretFile   string    `yaml:"push_secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that token services sign revocations with, see POST /v1/push; when empty no such revocation is accepted"`
 }
 
@@ -303,7 +303,7 @@ type AdminTLS struct {
 type Log struct {
 	Level          string `yaml:"level" default:"info" oneof:"debug|info|warn|error" required:"true" doc:"lowest level that is logged"`
 	Format         string `yaml:"format" oneof:"json|console" doc:"form of a log line; when empty console on a terminal, json elsewhere"`
-	Sessions       bool   `yaml:"sessions" default:"false" doc:"log the begin of each session at level info instead of debug; its end is at info anyway"`
+	Sessions       bool   `yaml:"sessions" default:"false" doc:"log the start of each session at level info instead of debug; its end is always at level info"`
 	LinesPerSecond int    `yaml:"lines_per_second" default:"10" min:"1" max:"100000" doc:"lines a second on average of each kind (message and reason); ten times as many at once, and a hundred times as many at level debug; further lines are counted but not logged"`
 }
 
@@ -360,7 +360,7 @@ type Postgres struct {
 type Hooks struct {
 	URL        string      `yaml:"url" type:"receiver" doc:"service that gets an HTTP request with events of devices, http:// or https://; none when empty"`
 	SecretFile string      `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that the requests are signed with"`
-	Events     []string    `yaml:"events" default:"[connected, disconnected, refused]" oneof:"connected|disconnected|refused" min:"1" doc:"events that it gets"`
+	Events     []string    `yaml:"events" default:"[connected, disconnected, refused]" oneof:"connected|disconnected|refused" min:"1" doc:"names of the events that are sent"`
 	TLS        UpstreamTLS `yaml:"tls"`
 }
 
@@ -368,7 +368,7 @@ type Hooks struct {
 type Replicas struct {
 	Bus          string `yaml:"bus" default:"none" oneof:"none|mqtt|postgres" required:"true" doc:"how several proxies tell each other what is withdrawn: not at all, through the brokers in upstream.servers, which must speak MQTT 5.0, or through a PostgreSQL database"`
 	SecretFile   string `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that all of them share"`
-	Topic        string `yaml:"topic" default:"mqtt-auth-proxy/bus" required:"true" doc:"topic of the bus, or its channel in PostgreSQL; the same for all of them, and not for devices"`
+	Topic        string `yaml:"topic" default:"mqtt-auth-proxy/bus" required:"true" doc:"topic of the bus, or its channel in PostgreSQL; all of them need the same, and devices must not use it"`
 	Name         string `yaml:"name" doc:"name of this proxy for the others; the name of the machine when empty"`
 	Username     string `yaml:"username" doc:"user name with which the proxy itself connects to the brokers; none is sent when empty"`
 	PasswordFile string `yaml:"password_file" type:"path" doc:"file with the password for it, read at each connect"`

@@ -22,17 +22,17 @@
 //
 // # Delivery
 //
-// An answer 2xx takes the events. After no answer, or an answer that says something about the
-// receiver and not about the events (3xx, 401, 403, 404, 408, 425, 429, 5xx), the same request is
-// repeated with a new timestamp, after one second and then after up to a minute. Events may arrive
-// twice, then. After any other answer the events are dropped, because they would be refused again.
-// Redirects are not followed.
+// With a 2xx answer the receiver has accepted the events. After no answer, or an answer that says
+// something about the receiver and not about the events (3xx, 401, 403, 404, 408, 425, 429, 5xx),
+// the same request is repeated with a new timestamp, after one second and then after up to a
+// minute. Events may therefore arrive twice. After any other answer the events are dropped, because
+// they would be refused again. Redirects are not followed.
 //
 // # Bounds
 //
 // The hooks encode an event and put it into a queue; nothing waits for the receiver. At most 10,000
 // events or 8 MiB are kept, and beyond that the oldest are dropped. Connects and disconnects have a
-// queue of their own, so that refusals, which everybody can cause, do not push them out. In each queue
-// one device, or one address that is refused, has at most a hundredth of the room, so that none pushes
-// out the events of others. [Stats] counts what is dropped.
+// queue of their own, so that refusals, which anyone can cause, do not push them out. In each
+// queue, one device or one refused address may take at most a hundredth of the room, so that it
+// cannot push out the events of others. [Stats] counts what is dropped.
 package hooks

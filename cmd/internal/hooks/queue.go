@@ -19,8 +19,8 @@ type entry struct {
 	text   []byte
 }
 
-// push adds an event, and drops the oldest that there is no room for: of the party if that has its
-// share, otherwise of all. It returns how many it has dropped.
+// push adds an event. If the party already has its share, its oldest event is dropped; if there is
+// no room, the oldest of all are dropped. It returns how many it has dropped.
 func (q *queue) push(e entry) (dropped int) {
 	if q.parties == nil {
 		q.parties = make(map[string][]*list.Element)

@@ -53,19 +53,19 @@ type batch struct {
 type Stats struct {
 	// Queued is how many events wait, those that are being delivered included.
 	Queued int
-	// Delivered counts events that the receiver has taken, Dropped those for which there was no
-	// room, and Rejected those that it has refused.
+	// Delivered counts events that the receiver has accepted, Dropped those for which there was no
+	// room, and Rejected those that the receiver has refused.
 	Delivered, Dropped, Rejected uint64
 	// Failures counts requests that were not answered with 2xx.
 	Failures uint64
-	// Last is when events were last taken.
+	// Last is when the receiver last accepted events.
 	Last time.Time
 	// Fault is why the last request failed, nil if it did not.
 	Fault error
 }
 
-// New returns a sender without a target, which drops all events. changed, if it is not nil, is
-// called when requests begin to fail, with the reason, and with nil when they succeed again.
+// New returns a sender without a target, which drops all events. If changed is not nil, it is
+// called with the reason when requests begin to fail, and with nil when they succeed again.
 func New(changed func(error)) *Sender {
 	return &Sender{
 		changed:  changed,

@@ -26,7 +26,7 @@ type Target struct {
 	Secret []byte
 	// Events are the names of the events that are sent.
 	Events []string
-	// TLS configures https://; nil means the authorities of the system.
+	// TLS configures https://; nil means that the CAs of the system are trusted.
 	TLS *tls.Config
 	// UserAgent is the name of the program.
 	UserAgent string
@@ -119,7 +119,7 @@ func retry(err error, pause time.Duration) (wait time.Duration, again bool) {
 	if err == nil {
 		return 0, false
 	}
-	// Several proxies that have lost the same receiver do not come back all at once.
+	// The pause is random, so that several proxies with one receiver do not all try again at once.
 	wait = pause/2 + rand.N(pause/2+1)
 	a, ok := errors.AsType[*answer](err)
 	if !ok {

@@ -79,8 +79,8 @@ func (g *MemoryGuard) Usage() MemoryUsage {
 }
 
 // Trim says that something large was replaced, such as the content of a file. Within two seconds,
-// when no further call has come for one, Run collects the garbage and returns the memory that has
-// become free to the system. The Go runtime by itself would keep it for the next time.
+// and once there was no further call for one second, Run collects the garbage and returns the freed
+// memory to the system. By itself the Go runtime would keep it.
 func (g *MemoryGuard) Trim() { g.trim.Store(true) }
 
 // Run calls Check once a second, with the current limit, until ctx is done.

@@ -121,13 +121,13 @@ func (e emitter) emit(kind prometheus.ValueType, name, help string, value float6
 
 func (s State) collect(e emitter) {
 	if s.Ready != nil {
-		e.flag("ready", "1 if /readyz answers 200: devices can be served. 0 while draining, while no broker answers, while the brokers refuse the credentials of the proxy, or while the bundled store cannot write.", s.Ready() == nil)
+		e.flag("ready", "1 if /readyz answers 200: devices can be served. 0 while the proxy shuts down, while no broker answers, while the brokers refuse the credentials of the proxy, or while the bundled store cannot write.", s.Ready() == nil)
 	}
 	if s.Degraded != nil {
 		e.flag("degraded", "1 while something does not work although devices can be served, such as a token source. GET /readyz and GET /v1/status say what.", len(s.Degraded()) > 0)
 	}
 	if s.LoginRefused != nil {
-		e.flag("upstream_login_refused", "1 while the brokers refuse the credentials that the proxy shows them, so that no device can connect.", s.LoginRefused())
+		e.flag("upstream_login_refused", "1 while the brokers refuse the credentials that the proxy sends, so that no device can connect.", s.LoginRefused())
 	}
 	if s.Server != nil {
 		e.server(s.Server())
@@ -185,16 +185,16 @@ func (e emitter) server(s proxy.Stats) {
 }
 
 func (e emitter) presence(p Presence) {
-	e.flag("presence_recorded", "1 if it is recorded when devices were seen, 0 while state.db or the database cannot be written. Devices are served either way.", p.Recorded)
-	e.gauge("presence_pending", "Devices whose record waits to be written.", float64(p.Pending))
-	e.count("presence_lost_total", "Records of devices and tokens seen that were lost because they could not be written for too long.", float64(p.Lost))
+	e.flag("presence_recorded", "1 while the proxy can record when devices were seen, 0 while state.db or the database cannot be written. Devices are served either way.", p.Recorded)
+	e.gauge("presence_pending", "Devices whose records wait to be written.", float64(p.Pending))
+	e.count("presence_lost_total", "Records of when devices and tokens were seen that were lost because they could not be written for too long.", float64(p.Lost))
 }
 
 func (e emitter) hooks(s hooks.Stats) {
 	const lost = "Events that did not reach the receiver, by cause: dropped (there was no room for them) or rejected (the receiver refused them)."
 	e.flag("hooks_working", "1 if the last request to the receiver of events succeeded, 0 if it failed.", s.Fault == nil)
 	e.gauge("hooks_queued", "Events that wait for the receiver.", float64(s.Queued))
-	e.count("hooks_delivered_total", "Events that the receiver has taken.", float64(s.Delivered))
+	e.count("hooks_delivered_total", "Events that the receiver has accepted.", float64(s.Delivered))
 	e.count("hooks_lost_total", lost, float64(s.Dropped), "cause", "dropped")
 	e.count("hooks_lost_total", lost, float64(s.Rejected), "cause", "rejected")
 	e.count("hooks_failures_total", "Requests that the receiver did not answer with 2xx.", float64(s.Failures))

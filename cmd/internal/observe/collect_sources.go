@@ -89,8 +89,8 @@ func (m SourceMetrics) Connections(p Pool) {
 	for state, n := range map[string]int{"used": p.Used, "idle": p.Idle} {
 		m.gauge("auth_database_connections", "Open connections of a token source to its database, by state: used or idle.", float64(n), m.of("state", state)...)
 	}
-	m.count("auth_database_waits_total", "Lookups for which no connection was free, so that they waited for one or for a new one.", float64(p.Waits), m.of()...)
-	m.count("auth_database_wait_seconds_total", "Time that lookups waited for a connection until they got one, in seconds.", p.WaitTime.Seconds(), m.of()...)
+	m.count("auth_database_waits_total", "Lookups that had to wait for a connection, because none was free.", float64(p.Waits), m.of()...)
+	m.count("auth_database_wait_seconds_total", "Time for which lookups have waited for a connection, in seconds.", p.WaitTime.Seconds(), m.of()...)
 }
 
 // Listening exports whether a source hears of changes in its database.

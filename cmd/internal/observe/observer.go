@@ -26,7 +26,7 @@ type Observer struct {
 	registry *prometheus.Registry
 	metrics  *metrics
 	refusals *refusals.Store
-	sessions atomic.Bool // the begin of a session is logged at level info
+	sessions atomic.Bool // the start of a session is logged at level info
 }
 
 // New returns an Observer that logs to log and has a registry of its own. version is the label
@@ -43,7 +43,7 @@ func New(log *Log, version string) *Observer {
 	return &Observer{log: log, registry: r, metrics: newMetrics(r), refusals: refusals.New(0)}
 }
 
-// LogSessions sets whether the begin of a session is logged at level info instead of debug. It may
+// LogSessions sets whether the start of a session is logged at level info instead of debug. It may
 // be called at any time.
 func (o *Observer) LogSessions(atInfo bool) { o.sessions.Store(atInfo) }
 

@@ -23,15 +23,15 @@ type change struct {
 	do func(r *http.Request) (result, error)
 }
 
-// result is what a browser gets after a change: it goes to the path next or, if that is empty, is
-// shown data with a template.
+// result is what a browser gets after a change: a redirect to the path next or, if that is empty,
+// data in a template.
 type result struct {
 	next            string
 	template, title string
 	data            any
 }
 
-// confirmation is what a page shows that asks for confirmation.
+// confirmation is the content of a page that asks for confirmation.
 type confirmation struct {
 	Title   string
 	Text    []string // paragraphs

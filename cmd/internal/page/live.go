@@ -46,8 +46,8 @@ type topic struct {
 // render renders the part of a view that changes.
 type render func(context.Context) ([]byte, error)
 
-// join returns a channel with what render returns, whenever that has changed. What the receiver
-// has not taken is replaced by what is newer. The channel is closed with the hub. The receiver
+// join returns a channel that gets the result of render whenever that has changed. A newer result
+// replaces one that the receiver has not taken. The channel is closed with the hub. The receiver
 // calls leave in the end. If there are too many streams already, join returns false.
 func (h *hub) join(key string, every time.Duration, r render) (events <-chan []byte, leave func(), ok bool) {
 	h.mu.Lock()

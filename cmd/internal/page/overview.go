@@ -13,7 +13,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 )
 
-// The series of the history that the overview draws, beside those of the times of connects.
+// The series of the history that the overview draws, in addition to those of the times of connects.
 const (
 	SeriesSessions    = "sessions"
 	SeriesConnects    = "connects"

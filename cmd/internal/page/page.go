@@ -1,5 +1,5 @@
-// Package page serves the page for operators at / of the admin side: what happens now, who is
-// connected, and who is refused and why. It is made by the server, so that it works without
+// Package page serves the page for operators at / of the admin side. It shows what happens now, who
+// is connected, and who is refused and why. The server renders it, so that it works without
 // scripts. Where there are scripts, the parts that change are kept up to date.
 //
 //	p := page.New(page.Options{API: api, History: h})
@@ -16,8 +16,8 @@
 // A change, such as ending a session, has a page of its own that says what will happen and asks
 // for confirmation, so that it works without scripts. It is made by a POST of that page.
 //
-// Everything that a device or an operator has named is hostile: package html/template escapes it
-// by its context, package chart escapes what is drawn, and the Content-Security-Policy of the
+// Every name that a device or an operator has chosen may be hostile: package html/template escapes
+// it by its context, package chart escapes what is drawn, and the Content-Security-Policy of the
 // admin side allows no script and no style within the page.
 package page
 

@@ -199,7 +199,7 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 			t.Errorf("the page does not say %q:\n%s", want, body)
 		}
 	}
-	if w := get(h, "/refusals?reason=nonsense"); w.Code != 400 || !strings.Contains(w.Body.String(), "reason is one of") {
+	if w := get(h, "/refusals?reason=nonsense"); w.Code != 400 || !strings.Contains(w.Body.String(), "reason must be one of") {
 		t.Errorf("status %d\n%s", w.Code, w.Body)
 	}
 	next := nextOf(t, get(h, "/refusals").Body.String())

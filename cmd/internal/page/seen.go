@@ -52,8 +52,8 @@ func (p *Page) seenDevices(path, devicePath string) func(*request) (any, error) 
 	}
 }
 
-// fill reads the rows of a page. With a search they are the devices whose names begin with it. The
-// list is in the order of the names, so that these follow one another.
+// fill reads the rows of a page. With a search they are the devices whose names begin with it,
+// which follow one another because the list is in the order of the names.
 func (s *seen) fill(ctx context.Context, list func(context.Context, presence.Query) (presence.Page, error), q presence.Query) (next string, err error) {
 	if q.After == "" && s.Search != "" {
 		found, err := list(ctx, presence.Query{Subject: s.Search, Connected: q.Connected, Limit: 1})

@@ -16,8 +16,9 @@ import (
 const (
 	// keysAtOnce is how many telemetry keys a page shows.
 	keysAtOnce = 24
-	// graphsAtOnce is how many pages with graphs are made at once, and graphTime how long the
-	// store may take for one. A long time with many messages is a lot to read.
+	// graphsAtOnce is how many pages with graphs are made at once, and graphTime is how long the
+	// store may take for one. To draw a long period with many messages, the store has to read a
+	// lot.
 	graphsAtOnce = 2
 	graphTime    = 8 * time.Second
 	// longestValue is how much of a value is shown, in bytes.
@@ -55,8 +56,8 @@ type deviceTelemetry struct {
 	Slow bool
 }
 
-// Steady reports whether the graphs are kept up to date. Those of a long time are not, because
-// they would be a lot to read again and again.
+// Steady reports whether the graphs are kept up to date. Graphs of a long period are not, because
+// the store would have to read a lot again and again.
 func (d deviceTelemetry) Steady() bool { return d.Range == "hour" }
 
 // value is a value of a key.

@@ -86,8 +86,8 @@ func (r *Recorder) Devices(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
-// find returns all devices that may be on the page, as far as the store knows them. If next is not
-// empty, devices after that are not complete.
+// find returns all devices that may be on the page, with what the store knows about them. If next
+// is not empty, devices after next may be missing.
 func (r *Recorder) find(ctx context.Context, s store, q Query) (found map[string]*Device, next string, err error) {
 	found = make(map[string]*Device)
 	var subjects []string
@@ -136,8 +136,8 @@ func kindOf(connected *bool) kind {
 	return awayDevices
 }
 
-// recent returns, in order, the first subjects after the given one of which the store may not know
-// that they are of the kind.
+// recent returns the first subjects after the given one, in order, that are of the kind although
+// the store may not know it yet.
 func (r *Recorder) recent(k kind, after string, limit int) []string {
 	found := smallest{limit: limit}
 	r.mu.Lock()
@@ -160,7 +160,7 @@ func (r *Recorder) recent(k kind, after string, limit int) []string {
 	return found.sorted()
 }
 
-// smallest collects the first texts in their order, each once, without sorting all of them.
+// smallest collects the texts that are first in order, each once, without sorting all texts.
 type smallest struct {
 	limit int
 	list  []string
@@ -213,7 +213,7 @@ func (r *Recorder) bringUpToDate(found map[string]*Device, now time.Time) {
 	}
 }
 
-// add adds a sighting.
+// add merges a sighting into d.
 func (d *Device) add(s sighting) {
 	first, last := fromMillis(s.first), fromMillis(s.last)
 	if d.FirstSeen.IsZero() || first.Before(d.FirstSeen) {
@@ -227,7 +227,8 @@ func (d *Device) add(s sighting) {
 
 func fromMillis(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
 
-// TokensSeen returns when the token ids were last used. Those that never were are not in it.
+// TokensSeen returns when each of the token ids was last used. Ids that were never used are
+// missing.
 func (r *Recorder) TokensSeen(ctx context.Context, ids []string) (map[string]time.Time, error) {
 	open := r.store.Load()
 	if open == nil {

@@ -118,8 +118,8 @@ func (b *batch) add(c *proxy.Client, now time.Time) {
 	}
 }
 
-// write writes b in parts, and removes from b what is written. It opens the store if that is
-// not open, and opens it anew if it is damaged. r.flushing is held.
+// write writes b in parts, and removes from b what it has written. It opens the store if necessary,
+// and opens it again if it is damaged. r.flushing is held.
 func (r *Recorder) write(ctx context.Context, b *batch) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -155,7 +155,7 @@ func (r *Recorder) write(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// part returns at most so many devices and token ids of b.
+// part returns a part of b with at most so many devices and token ids.
 func (b *batch) part(most int) *batch {
 	part := newBatch()
 	for subject, s := range b.devices {
@@ -173,8 +173,8 @@ func (b *batch) part(most int) *batch {
 	return part
 }
 
-// opened returns the store for the target, nil if that is nowhere. It opens the store if it is
-// not open. r.flushing is held.
+// opened returns the store for the target, which it opens if necessary. It returns nil if the
+// target is nowhere. r.flushing is held.
 func (r *Recorder) opened(ctx context.Context) (store, error) {
 	target := r.options.Target()
 	if open := r.store.Load(); open != nil {

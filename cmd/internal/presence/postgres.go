@@ -31,7 +31,7 @@ func openPostgres(ctx context.Context, t Target) (store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A process of this name that was killed has left devices as connected.
+	// A process with this name that was killed may have left rows of devices that say connected.
 	if _, err := s.pool.Exec(ctx, "UPDATE mqtt_auth_proxy.devices SET proxy = NULL WHERE proxy = $1", s.proxy); err != nil {
 		s.pool.Close()
 		return nil, databaseError(err)
@@ -84,9 +84,9 @@ func databaseError(err error) error {
 	return fmt.Errorf("database: %w", err)
 }
 
-// A later sighting decides about address and connection: another proxy may have written it. The
-// end of a session here says nothing about a session at another proxy. The order of the rows is the
-// same for all proxies, so that they do not wait for one another in a circle.
+// The later sighting decides about address and connection, because another proxy may have written
+// it. The end of a session here says nothing about a session at another proxy. The order of the
+// rows is the same for all proxies, so that they do not wait for one another in a circle.
 const (
 	upsertDevices = `INSERT INTO mqtt_auth_proxy.devices AS d (subject, first_seen, last_seen, address, proxy)
 	SELECT subject, first, last, nullif(address, '')::inet, CASE WHEN connected THEN $6 END

@@ -29,12 +29,12 @@ type Options struct {
 	// Target returns where to record. If it returns another value than before, the recorder
 	// changes to that at its next write.
 	Target func() Target
-	// Clients returns the live sessions, as proxy.Server does.
+	// Clients returns the live sessions; it is the method of proxy.Server.
 	Clients func() iter.Seq[*proxy.Client]
 	// Changed, if set, is called with the reason when the store can no longer be used, and with
 	// nil when it can again.
 	Changed func(fault error)
-	// Aside, if set, is called when a damaged file was renamed to path because of err.
+	// Aside, if set, is called after a damaged file was renamed to path because of err.
 	Aside func(path string, err error)
 
 	open       func(context.Context, Target) (store, error) // openStore if nil
@@ -188,7 +188,8 @@ func newBatch() *batch { return &batch{make(map[string]sighting), make(map[strin
 
 func (b *batch) empty() bool { return len(b.devices) == 0 && len(b.tokens) == 0 }
 
-// device adds a sighting, or returns 1 if it is lost because that would be more than most.
+// device adds a sighting. It returns 1 if the sighting is lost because there are already most
+// devices.
 func (b *batch) device(s sighting, most int) (lost int64) {
 	before, ok := b.devices[s.subject]
 	switch {
@@ -204,7 +205,8 @@ func (b *batch) device(s sighting, most int) (lost int64) {
 	return 0
 }
 
-// token adds the use of a token, or returns 1 if it is lost because that would be more than most.
+// token adds the use of a token. It returns 1 if the use is lost because there are already most
+// tokens.
 func (b *batch) token(id string, at int64, most int) (lost int64) {
 	before, ok := b.tokens[id]
 	if !ok && len(b.tokens) >= most {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TokensSeen returns when the token ids were last used, from the store of a proxy that may be
-// running. Those that never were are not in it. A file that does not exist is no error.
+// TokensSeen reads from the store when each of the token ids was last used. The proxy may be
+// running. Ids that were never used are missing. A file that does not exist is not an error.
 func TokensSeen(ctx context.Context, t Target, ids []string) (map[string]time.Time, error) {
 	if t.DSNFile != "" {
 		s, err := connectPostgres(ctx, t)

@@ -34,7 +34,8 @@ CREATE TABLE tokens (token_id TEXT NOT NULL PRIMARY KEY, last_seen INTEGER NOT N
 CREATE INDEX tokens_last_seen ON tokens (last_seen);
 `
 
-// A later sighting decides about address and connection: another process may have written it.
+// The later sighting decides about address and connection, because another process may have written
+// it.
 const (
 	upsertDevice = `INSERT INTO devices VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
 	address = CASE WHEN excluded.last_seen >= last_seen AND excluded.address <> '' THEN excluded.address ELSE address END,
@@ -89,7 +90,7 @@ func trySQLite(ctx context.Context, path string) (store, error) {
 		return nil, err
 	}
 	s := &sqliteStore{}
-	// The data survives the end of the process. A loss of power takes the last writes.
+	// The data survives the end of the process. A loss of power may lose the last writes.
 	s.db, err = connectSQLite(path, "rw", 1, "journal_mode(wal)", "synchronous(normal)", "journal_size_limit(8388608)")
 	if err != nil {
 		return nil, explain(path, err)
@@ -131,11 +132,11 @@ func (s *sqliteStore) prepare(ctx context.Context) error {
 			return err
 		})
 	case id != applicationID:
-		return errors.New("it belongs to another program: move it away")
+		return errors.New("it belongs to another program; move it away")
 	case version != formatVersion:
-		return fmt.Errorf("it has format %d, this version of the program reads %d: run the version that made it, or move it away", version, formatVersion)
+		return fmt.Errorf("it has format %d, and this version of the program reads format %d; run the version that made it, or move the file away", version, formatVersion)
 	}
-	// A process that was killed has left devices as connected.
+	// A process that was killed may have left rows of devices that say connected.
 	_, err = s.db.ExecContext(ctx, "UPDATE devices SET connected = 0 WHERE connected = 1")
 	return err
 }
@@ -233,8 +234,8 @@ func (s *sqliteStore) devices(ctx context.Context, query string, args ...any) ([
 	return list, rows.Err()
 }
 
-// fewTokens is up to how many token ids are looked up. It is faster to read all of them than to
-// look up more.
+// fewTokens is the largest number of token ids that are looked up one by one. For more of them it
+// is faster to read all rows.
 const fewTokens = 2000
 
 // tokens implements store.

@@ -11,14 +11,15 @@ import (
 type store interface {
 	// write writes all of b or nothing.
 	write(ctx context.Context, b *batch) error
-	// prune deletes all but the most devices, and token ids, that were seen last.
+	// prune deletes the oldest devices and token ids, so that at most most of each are left.
 	prune(ctx context.Context, most int) error
 	// page returns the devices of the kind whose subjects come after the given one, in the
 	// order of the bytes of the subjects, and at most limit.
 	page(ctx context.Context, k kind, after string, limit int) ([]Device, error)
 	// lookup returns the devices that are stored among the subjects, in any order.
 	lookup(ctx context.Context, subjects []string) ([]Device, error)
-	// tokens returns when the token ids were seen last; of those that never were, nothing.
+	// tokens returns when each of the token ids was last seen. Ids that were never seen are
+	// missing.
 	tokens(ctx context.Context, ids []string) (map[string]time.Time, error)
 	close() error
 }

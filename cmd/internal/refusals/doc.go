@@ -7,18 +7,18 @@
 //
 // All refusals of one device for one reason are one row, with a count and the times of the first
 // and the last, so that a device that tries again and again takes no room from others. A device is
-// its subject if its token is known, and otherwise what it calls itself together with where it
-// comes from: client id and address (IPv6: /64), or the address alone. What is shown in a row is
-// that of the last refusal.
+// identified by its subject if its token is known, and otherwise by its client id and address
+// (IPv6: /64), or by the address alone. A row shows the details of the last refusal.
 //
 // # Bounds
 //
-// Rows are bounded in number and in bytes, see [New]. Texts are the choice of devices: they are
-// truncated, and what cannot be printed in them is escaped, so a row can be shown in a terminal or
-// a page of HTML as any other text. A row has the fingerprint of a token, never the token.
+// Rows are bounded in number and in bytes, see [New]. Devices choose the texts, so these are
+// truncated, and characters that cannot be printed are escaped. A row can therefore be shown in a
+// terminal or a page of HTML like any other text. A row has the fingerprint of a token, never the
+// token.
 //
-// When there is no room, the party with the most rows loses its oldest one, and among equals the
-// one whose row is the oldest. A party is a subject, or an address for devices whose token is not
-// known. Those lose rows first while they have more than half of the room. A flood from one
-// address, or of guessed client ids, therefore does not push out what is known of others.
+// When there is no room, the party with the most rows loses its oldest row. If several have as
+// many, it is the one with the oldest row. A party is a subject, or an address for devices whose
+// token is not known. Addresses lose rows first while they have more than half of the room. A flood
+// from one address, or of guessed client ids, therefore does not push out the rows of others.
 package refusals

@@ -9,9 +9,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Filter selects rows. What is empty selects all.
+// Filter selects rows. An empty field selects all.
 type Filter struct {
-	// Subject and ClientID are the whole text, as the device sent it or as a row has it.
+	// Subject and ClientID must be equal to the whole text, as the device sent it or as a row shows
+	// it.
 	Subject, ClientID string
 	// Address is the network of the last refusal.
 	Address netip.Prefix

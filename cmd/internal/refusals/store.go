@@ -17,18 +17,19 @@ type Refusal struct {
 	// Number is that of the last refusal of the row. All refusals since the start are numbered,
 	// so a larger number is a newer one.
 	Number uint64 `json:"number"`
-	// Count is how many refusals the row stands for, First and Last when they were.
+	// Count is how many refusals the row stands for. First and Last are the times of the first and
+	// the last.
 	Count uint64    `json:"count"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
-	// The rest is that of the last refusal. What is not known is empty.
+	// The other fields describe the last refusal. A field that is not known is empty.
 	Reason proxy.Reason `json:"reason"`
 	Detail string       `json:"detail,omitempty"`
 	// Code is the code in the CONNACK, in the numbers of Version; 0 if there was no CONNACK.
 	Code    uint8  `json:"code,omitempty"`
 	Version string `json:"version,omitempty"` // of MQTT
 	// Subject is the device that the token belongs to, if that is known, good or not. For a wrong
-	// password it is only whom the device claims to be.
+	// password it is only the device that the client claims to be.
 	Subject     string         `json:"subject,omitempty"`
 	ClientID    string         `json:"client_id,omitempty"`
 	Address     netip.AddrPort `json:"address,omitzero"`
@@ -73,8 +74,8 @@ type row struct {
 	size    int
 }
 
-// averageBytes times the limit is what all rows may have together. rowBytes is what a row has
-// without its texts: its parts, its share of the maps, and a party of its own.
+// averageBytes times the limit is the size that all rows may have together. rowBytes is the size of
+// a row without its texts: its fields, its share of the maps, and a party of its own.
 const (
 	averageBytes = 1024
 	rowBytes     = 768
@@ -133,8 +134,8 @@ func (s *Store) put(next *Refusal) {
 	}
 }
 
-// keyOf returns what a refusal is about. Only a known token proves a subject: who sends a wrong
-// password may not be the device.
+// keyOf returns what a refusal is about. Only a known token proves a subject: a client that sends a
+// wrong password may be another device.
 func keyOf(r *Refusal) key {
 	if r.Subject != "" && r.Reason != proxy.Reason(authz.WrongPassword) {
 		return key{party: partyKey{subject: r.Subject}, reason: r.Reason}
@@ -225,7 +226,7 @@ func (s *Store) snapshot() []*Refusal {
 	return all
 }
 
-// party has the rows of one subject or of one network.
+// party is the owner of rows: a subject or a network.
 type party struct {
 	key   partyKey
 	shelf *shelf

@@ -15,7 +15,7 @@ const (
 // catchUp is what is known about missed messages. Replicas.mu guards it.
 type catchUp struct {
 	due    bool
-	forget bool      // with due: not only ask the others, but forget all answers as well
+	forget bool      // with due: forget all answers before asking the others
 	since  time.Time // messages may be missing from then on; zero for all
 	last   time.Time // when this replica last caught up or asked
 	down   time.Time // when the last connection was lost; zero before the first
@@ -28,8 +28,8 @@ func (c *catchUp) covered(heard, now time.Time) bool {
 	return heard.Before(c.up) && now.Sub(c.up) < 3*beat
 }
 
-// missed makes the replica ask the others soon, and forget all answers of token sources before
-// that if forget is true. r.mu is held.
+// missed makes the replica ask the others soon. If forget is true, it forgets all answers of token
+// sources before that. r.mu is held.
 func (r *Replicas) missed(since time.Time, forget bool) {
 	c := &r.catchUp
 	c.forget = c.forget || forget

@@ -22,8 +22,8 @@ const (
 	largestAnswer = 64 << 10
 	// connectTime is how long a connection to the hosts of the connection string may take.
 	connectTime = 30 * time.Second
-	// hearWithin is how long there may be no notification. The replica notifies itself every
-	// two seconds.
+	// hearWithin is the longest time without a notification after which the link is still alive.
+	// The replica notifies itself every two seconds.
 	hearWithin = 8 * time.Second
 	// maxBatch is how many messages are sent in one transaction, and take effect together.
 	maxBatch = 64
@@ -32,16 +32,16 @@ const (
 // notify sends notifications in one transaction.
 const notify = "SELECT pg_notify(channel, payload) FROM unnest($1::text[], $2::text[]) AS m (channel, payload)"
 
-// databaseLink is the connection to a database. It consists of two, because one that waits for
-// notifications can do nothing else meanwhile.
+// databaseLink is the link to a database. It has two connections, because a connection that waits
+// for notifications can do nothing else meanwhile.
 type databaseLink struct {
 	replicas *Replicas
 	outlet   *outlet
 	version  any // of the connection string
 
 	listening, sending *pgx.Conn
-	// echo is a channel on which only this replica sends and listens. What it hears there proves
-	// that both connections work: a pooler may deliver no notifications at all.
+	// echo is a channel on which only this replica sends and listens. A notification on it proves
+	// that both connections work, while a pooler may not deliver notifications at all.
 	echo  string
 	heard chan struct{} // holds an element after an echo
 	// arrived has messages that are to take effect.
@@ -145,7 +145,7 @@ func (l *databaseLink) hear(ctx context.Context) error {
 		switch {
 		case err == nil:
 		case late:
-			return errors.New("listen to the database: there are no notifications, not even of the proxy itself; the connection string must lead to the database, and not to a pooler such as PgBouncer")
+			return errors.New("listen to the database: no notifications arrive, not even those of the proxy itself; use a connection string that leads to the database itself and not to a pooler such as PgBouncer")
 		default:
 			return fmt.Errorf("listen to the database: %s", pgdsn.Reason(err))
 		}
@@ -168,7 +168,7 @@ func (l *databaseLink) take(n *pgconn.Notification) {
 	}
 }
 
-// deliver gives effect to messages that have arrived, until the link ends.
+// deliver applies the messages that have arrived, until the link ends.
 func (l *databaseLink) deliver() {
 	for {
 		select {

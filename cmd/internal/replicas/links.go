@@ -22,7 +22,7 @@ const (
 	longestWait = 5 * time.Second // between two attempts to connect
 )
 
-// outlet is the way to a server, which is a broker or the database.
+// outlet is the link to a server, which is a broker or the database, with its queue.
 type outlet struct {
 	name  string // of the server
 	queue chan []byte
@@ -122,7 +122,8 @@ func backoff(attempt int) time.Duration {
 	return wait/2 + rand.N(wait/2)
 }
 
-// guard returns the error of f. It reports a panic of f, which must not end the client of a server.
+// guard returns the error of f. It reports a panic of f, so that a panic does not end the link to
+// the server.
 func (r *Replicas) guard(f func() error) error {
 	err := task.Do(f)
 	if bug, ok := errors.AsType[*task.Panic](err); ok {
@@ -189,7 +190,7 @@ func (r *Replicas) connected() bool {
 	return slices.ContainsFunc(r.outlets, func(o *outlet) bool { return o.up })
 }
 
-// awaitQueues waits until all that was sent has left, at most for d.
+// awaitQueues waits until all queued messages have been sent, at most for d.
 func (r *Replicas) awaitQueues(d time.Duration) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -38,7 +38,7 @@ type Options struct {
 	// Topic is the name of the bus: a topic of the brokers, or a channel of the database, which has
 	// at most 63 bytes.
 	Topic string
-	// Brokers is how the brokers are reached that [Replicas.Connect] names.
+	// Brokers says how to connect to the brokers that [Replicas.Connect] names.
 	Brokers Brokers
 	// Database is the database that takes the place of the brokers, unless it is nil.
 	Database *pgdsn.File
@@ -278,8 +278,8 @@ func (r *Replicas) deliver(payloads ...[]byte) {
 	r.missed(time.Now(), true)
 }
 
-// receive gives effect to the messages in payloads. Those that withdraw tokens do so together,
-// because that takes a look at every session.
+// receive applies the messages in payloads. It applies all withdrawals of tokens together, because
+// each time it has to look at every session.
 func (r *Replicas) receive(payloads [][]byte) {
 	r.applying.Lock()
 	defer r.applying.Unlock()

@@ -108,7 +108,7 @@ func (a *adminSide) update() {
 	a.socket.Listener.(*securedListener).config.Store(config)
 }
 
-// securedListener is a listener whose use of TLS may change while it accepts.
+// securedListener is a listener that can begin or cease to use TLS while it accepts connections.
 type securedListener struct {
 	net.Listener
 	config atomic.Pointer[tls.Config] // nil without TLS
@@ -164,7 +164,7 @@ func (a *adminSide) readTokens(c *config.Config, old *generation) error {
 func (a *adminSide) readToken(path string, existed bool) (token string, err error) {
 	a.inputs.add(path)
 	if _, err := os.Stat(path); err != nil && existed {
-		return "", fmt.Errorf("%w; restore the file, or restart, which makes a new one", err)
+		return "", fmt.Errorf("%w; restore the file, or restart the program, which makes a new one", err)
 	}
 	token, err = admin.EnsureToken(path)
 	if a.inputs[path] == (inputs{})[path] {

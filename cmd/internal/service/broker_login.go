@@ -16,10 +16,10 @@ import (
 )
 
 // brokerLogin knows whether the brokers refuse the credentials that the proxy shows them, so that
-// no device can connect. A device that is refused raises the suspicion, but it may be refused for a
-// reason of its own, and must not be able to make the whole proxy look broken. If all devices share
-// the credentials, the proxy therefore tries them itself. If each has its own, those of several
-// devices must be refused. A session that begins ends the suspicion.
+// no device can connect. When the broker refuses a device, that is only a suspicion: the device may
+// be refused for a reason of its own, and one device must not be able to make /readyz fail. If all
+// devices share the credentials, the proxy therefore tries them itself. If each device has its own,
+// those of several devices must be refused. The suspicion ends when a session begins.
 type brokerLogin struct {
 	suspected atomic.Bool   // cheap to read when a session begins
 	asked     chan struct{} // wakes run
@@ -79,8 +79,8 @@ func (l *brokerLogin) clear() {
 	l.subjects, l.err, l.confirmed = nil, nil, nil
 }
 
-// state returns why the brokers refuse the proxy's credentials, or nil, and if that is nil, why
-// there is a suspicion.
+// state returns why the brokers refuse the proxy's credentials. If that is nil, it returns why
+// there is a suspicion, or nil if there is none.
 func (l *brokerLogin) state() (confirmed, suspicion error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

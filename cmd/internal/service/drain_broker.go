@@ -20,8 +20,8 @@ type brokerDrains struct {
 	closed bool
 }
 
-// begin returns a context for ending the sessions on a server. It ends at the next call of begin or
-// stop for that server, and at stopAll.
+// begin returns the context under which the sessions on a server are ended. It is canceled by the
+// next call of begin or stop for that server, and by stopAll.
 func (d *brokerDrains) begin(server string) context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -96,7 +96,7 @@ func (s *Service) endOn(server string) {
 	over := s.current.Load().config.Shutdown
 	s.background(ctx, "broker drain", func(ctx context.Context) {
 		on := func(c *proxy.Client) bool { return c.Server == server }
-		// Connections that had chosen the broker before become sessions meanwhile.
+		// Connections that chose the broker before it was drained may become sessions meanwhile.
 		for n := s.sessionsOn(server); n > 0 && ctx.Err() == nil; n = s.sessionsOn(server) {
 			s.server.KickOver(ctx, min(over.Spread, time.Duration(n)*endInterval), on, proxy.ErrBrokerDrained)
 			pause(ctx, time.Second)

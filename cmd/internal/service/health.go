@@ -43,18 +43,18 @@ func (s *Service) degraded() (all []string) {
 		all = append(all, "the broker refuses the credentials of a device: "+printable(suspicion))
 	}
 	if fault := s.presence.Fault(); fault != nil {
-		all = append(all, "first and last seen are not recorded: "+printable(fault))
+		all = append(all, "when devices were seen cannot be recorded: "+printable(fault))
 	}
 	if fault := s.hooks.Stats().Fault; fault != nil {
-		all = append(all, "the receiver of events does not take them: "+printable(fault))
+		all = append(all, "the receiver of events does not accept them: "+printable(fault))
 	}
 	return all
 }
 
-// A monitored source depends on another machine, which may be away.
+// A monitored source depends on another machine, which may be down.
 type monitored interface {
-	// Health reports whether the source can decide about tokens that it does not know. With an
-	// error it cannot, or may be missing something, since that time. The time may be zero.
+	// Health returns an error if the source cannot decide about tokens whose answers are not
+	// remembered, or if something else does not work, and since when. The time may be zero.
 	Health() (up bool, since time.Time, err error)
 }
 
@@ -85,8 +85,8 @@ func (s *sources) status() (all []admin.SourceStatus) {
 // maxFault is how many bytes of an error are shown.
 const maxFault = 512
 
-// printable returns the text of an error in one line that may be shown anywhere. An error may have
-// text from the other side in it.
+// printable returns the text of an error in one line that may be shown anywhere, because an error
+// may contain text that another program has sent.
 func printable(err error) string {
 	text := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

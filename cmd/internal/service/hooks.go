@@ -20,10 +20,10 @@ import (
 func (s *Service) newHooks() *hooks.Sender {
 	return hooks.New(func(fault error) {
 		if fault != nil {
-			s.Log.Warn("the receiver of events does not take them; they are kept and sent again while there is room", zap.Error(fault))
+			s.Log.Warn("the receiver of events does not accept them; they are kept while there is room, and sent again", zap.Error(fault))
 			return
 		}
-		s.Log.Info("the receiver of events takes them again")
+		s.Log.Info("the receiver of events accepts them again")
 	})
 }
 
@@ -113,7 +113,7 @@ func (s *Service) hooksStatus() *admin.HooksStatus {
 	}
 }
 
-// hooksState returns what package observe makes the metrics of events from.
+// hooksState returns the values of the metrics of events.
 func (s *Service) hooksState() (hooks.Stats, bool) {
 	return s.hooks.Stats(), s.current.Load().config.Hooks.URL != ""
 }

@@ -73,7 +73,7 @@ func TestEventsAreDelivered(t *testing.T) {
 		_, metrics := get(t, s, "/metrics")
 		return strings.Contains(status, `"last_error":"the receiver answers 401 Unauthorized: compare the secret`) && strings.Contains(metrics, "mqtt_auth_proxy_hooks_working 0\n")
 	})
-	if !strings.Contains(log.String(), "the receiver of events does not take them") {
+	if !strings.Contains(log.String(), "the receiver of events does not accept them") {
 		t.Error("the fault is not in the log")
 	}
 	put(r.secret)

@@ -54,9 +54,9 @@ func (s *Service) newPolicy(p *Plan, sources *sources, brokers *brokers) *proxy.
 	return policy
 }
 
-// recheckInterval returns how often the sources are asked again about live sessions. Where changes
-// are reported, by a source or by other replicas, the sources must be asked when reports may have
-// been missed, so that sessions are rechecked once a day at least.
+// recheckInterval returns how often the sources are asked again about live sessions. If a source or
+// other replicas report changes, a report may be missed, so the sources are asked at least once a
+// day.
 func recheckInterval(c *config.Config) time.Duration {
 	reports := func(s config.Source) bool { return s.Postgres != nil && channelOf(s.Postgres) != "" }
 	if c.Auth.Recheck <= 0 && (c.Replicas.Enabled() || slices.ContainsFunc(c.Auth.Sources, reports)) {

@@ -27,13 +27,13 @@ func (s *Service) openPresence() {
 		Clients: func() iter.Seq[*proxy.Client] { return s.server.Clients() },
 		Changed: func(fault error) {
 			if fault != nil {
-				s.Log.Error("first and last seen are not recorded, trying again; devices are served", zap.Error(fault))
+				s.Log.Error("when devices were seen cannot be recorded; the proxy tries again, and devices are served", zap.Error(fault))
 				return
 			}
-			s.Log.Info("first and last seen are recorded again")
+			s.Log.Info("when devices were seen is recorded again")
 		},
 		Aside: func(path string, err error) {
-			s.Log.Error("the file with first and last seen was damaged; it was renamed, and a new one begins", zap.String("renamed_to", path), zap.Error(err))
+			s.Log.Error("the file that records when devices were seen was damaged; it was renamed, and a new one was made", zap.String("renamed_to", path), zap.Error(err))
 		},
 	})
 }
@@ -49,7 +49,7 @@ func PresenceTarget(c *config.Config) presence.Target {
 	return presence.Target{Path: filepath.Join(c.Data, stateFile)}
 }
 
-// proxyName returns the name of this proxy for others.
+// proxyName returns the name by which other proxies know this one.
 func proxyName(c *config.Config) string {
 	name, err := os.Hostname()
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Service) closePresence() {
 	ctx, cancel := context.WithTimeout(context.Background(), presenceCloseTimeout)
 	defer cancel()
 	if err := s.presence.Close(ctx); err != nil {
-		s.Log.Error("the last records of first and last seen are lost", zap.Int("devices", s.presence.Stats().Pending), zap.Error(err))
+		s.Log.Error("the last records of when devices were seen are lost", zap.Int("devices", s.presence.Stats().Pending), zap.Error(err))
 	}
 }
 

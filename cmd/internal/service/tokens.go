@@ -14,8 +14,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 )
 
-// TokenStore is where tokens are kept that commands can change: a token file, or the proxy's own
-// tables in PostgreSQL.
+// TokenStore keeps tokens that commands can change: a token file, or the proxy's own tables in
+// PostgreSQL.
 type TokenStore interface {
 	// Update makes one edit, which takes effect as a whole or not at all. It may look up only
 	// what is in the scope. If create is true, a file that is missing is created.
@@ -79,7 +79,7 @@ type confinedStore struct {
 func (c confinedStore) Update(ctx context.Context, create bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error {
 	err := c.TokenStore.Update(ctx, create, s, change)
 	if c.confined && errors.Is(err, fs.ErrPermission) {
-		return fmt.Errorf("%w; the sandbox lets the proxy write only below data: use the token commands, or set sandbox: off", err)
+		return fmt.Errorf("%w; the sandbox lets the proxy write only below the directory data: use the token commands, or set sandbox: off", err)
 	}
 	return err
 }
@@ -90,7 +90,7 @@ type TokenFile string
 // String implements TokenStore.
 func (f TokenFile) String() string { return string(f) }
 
-// Update implements TokenStore. Edits of a file look up what they like.
+// Update implements TokenStore. It ignores the scope, since the whole file is read.
 func (f TokenFile) Update(_ context.Context, create bool, _ tokenfile.Scope, change func(*tokenfile.Edit) error) error {
 	return MissingTokenFile(string(f), tokenfile.Update(string(f), create, change))
 }
@@ -115,7 +115,7 @@ type tokenTable struct {
 // String implements TokenStore.
 func (t *tokenTable) String() string { return t.name }
 
-// Update implements TokenStore. The table is there.
+// Update implements TokenStore. It ignores create, since the table exists.
 func (t *tokenTable) Update(ctx context.Context, _ bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error {
 	return adviseMigration(t.table.Update(ctx, s, change))
 }

@@ -33,12 +33,12 @@ func warnings(c *config.Config) []config.Fault {
 	for i, l := range c.Listeners {
 		if l.TLS == nil && l.ProxyProtocol == nil && exposed(l.Address) {
 			all = append(all, c.Fault(listenerKey(i)+".address",
-				"is reached from other networks and has no TLS: everyone on the way can read the tokens; set tls, or a loopback or private address"))
+				"can be reached from other networks and has no TLS, so that tokens can be read on their way; set tls, or a loopback or private address"))
 		}
 	}
 	if c.Admin.TLS == nil && exposed(c.Admin.Address) {
 		all = append(all, c.Fault("admin.address",
-			"is reached from other networks and has no TLS: everyone on the way can read the tokens of the admin side; set admin.tls, or a loopback or private address"))
+			"can be reached from other networks and has no TLS, so that the tokens of the admin side can be read on their way; set admin.tls, or a loopback or private address"))
 	}
 	paths := c.Paths()
 	for _, key := range slices.Sorted(maps.Keys(paths)) {
@@ -60,7 +60,7 @@ func poolerWarnings(c *config.Config) (all []config.Fault) {
 	const poolerPort = 6432 // of PgBouncer by default
 	check := func(key, path string) {
 		if f, err := pgdsn.Open(path); err == nil && f.Config().Port == poolerPort {
-			all = append(all, c.Fault(key, "leads to port 6432, where poolers such as PgBouncer listen, which deliver no notifications in transaction mode; name a file whose connection string leads to the database itself"))
+			all = append(all, c.Fault(key, "leads to port 6432, which is that of PgBouncer, and a pooler in transaction mode delivers no notifications; name a file whose connection string leads to the database itself"))
 		}
 	}
 	if c.Replicas.Enabled() && !c.Replicas.OnBrokers() {

@@ -12,9 +12,9 @@ import (
 // Login is a user name and a password for the servers. None is sent if it is empty.
 type Login struct{ Username, Password string }
 
-// Refuses asks every server that is neither down nor drained whether it accepts a login. It returns why they do
-// not, or nil if a server accepts it or none says that it is wrong. It has a client id of its own
-// and connects for a moment only; the health of servers does not depend on it.
+// Refuses tries a login at every server that is neither down nor drained. It returns why they
+// refuse it, or nil if a server accepts it or none says that it is wrong. It connects only for a
+// moment, with a client id of its own, and does not change the health of the servers.
 func (p *Pool) Refuses(ctx context.Context, l Login) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout())
 	defer cancel()

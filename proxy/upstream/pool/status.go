@@ -69,10 +69,10 @@ func (m *member) status() Status {
 	return s
 }
 
-// Drain takes a server out of use, or puts it back: a server that is drained takes no new
-// sessions. Sessions that it has, also those that are connecting, stay. Probes go on. A server that
-// is put back begins with its slow start. A pool that replaces this one and has the server keeps it
-// so. Drain returns false if the pool does not have the server.
+// Drain takes a server out of use, or puts it back: a server that is drained takes no new sessions.
+// Sessions that it has, also those that are connecting, stay. Probes go on. A server that is put
+// back begins with its slow start. If another pool with the same server replaces this one, the
+// server stays drained in it. Drain returns false if the pool does not have the server.
 func (p *Pool) Drain(s upstream.Server, drained bool) bool {
 	m := p.member(s)
 	if m == nil {

@@ -7,7 +7,8 @@
 //
 // The picture has axes with round numbers, a title and a description for screen readers, and the
 // values as tooltips. It has no style of its own: the classes chart-grid, chart-label, chart-hit,
-// line-1 to line-6 and dot are for the style sheet of the page. Every text may come from a stranger.
+// line-1 to line-6 and dot are for the style sheet of the page. Every text may come from an
+// attacker.
 package chart
 
 import (

@@ -9,8 +9,8 @@
 //	sessions := hour.Series("sessions")
 //
 // A level, such as the number of sessions, is kept as it is. A total, such as the number of
-// connections ever accepted, is kept as its increase per second. Of times, such as those of
-// connects, the median and the 99th percentile are kept, as the series [Median] and [Percentile99].
+// connections ever accepted, is kept as its increase per second. For durations, such as those of
+// connects, the median and the 99th percentile are kept as the series [Median] and [Percentile99].
 //
 // A History has at most [MaxSeries] series and takes less than 512 KiB.
 package history
@@ -25,7 +25,7 @@ import (
 // Step is how often a reading is to be added.
 const Step = 10 * time.Second
 
-// MaxSeries is the most series of a History. Further ones are left out.
+// MaxSeries is the largest number of series of a History. Further series are left out.
 const MaxSeries = 100
 
 // The series of times, in seconds.
