@@ -38,6 +38,9 @@
 // and lost. Since the server closes the connection, the device's Will is published, as MQTT
 // requires.
 //
+// [Broker.PushAttributes] sends changes of shared attributes on v1/devices/me/attributes, v2/a and
+// v2/a/j to the sessions of one device.
+//
 // An answer goes to the session that has asked, if it has a subscription that matches, with the
 // QoS of that subscription and at most 1. It is sent before the acknowledgement of the request. A
 // device that asks often only waits for itself. While the store does not answer there is no
@@ -98,7 +101,7 @@
 //	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
 //	                      that it gets wrong
 //	violation.go          packets that the standard forbids and mochi accepts
-//	request.go            requests of devices and their answers
+//	request.go, push.go   requests of devices and their answers, and changes sent to devices
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach

@@ -122,6 +122,18 @@ func (l *ledger) setSubscriptions(clientID string, filters map[string]packets.Su
 	}
 }
 
+// sessionsOf returns the client identifiers of the sessions of a device.
+func (l *ledger) sessionsOf(device string) (ids []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, a := range l.sessions {
+		if a.device == device {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // keepQueued ends the charges for all messages of a queue that are not in use any more.
 func (l *ledger) keepQueued(clientID string, inUse func(id uint16) bool) {
 	l.mu.Lock()

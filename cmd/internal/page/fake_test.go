@@ -220,7 +220,7 @@ func (m *memory) Latest(_ context.Context, _ string, keys ...string) iter.Seq2[t
 	return points(m.latest, keys)
 }
 
-func (m *memory) Attributes(_ context.Context, _ string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+func (m *memory) Attributes(_ context.Context, _ string, _ telemetry.Scope, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
 	return points(m.attributes, keys)
 }
 

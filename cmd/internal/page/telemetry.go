@@ -114,7 +114,7 @@ func (d *deviceTelemetry) values(r *request, store telemetry.Reader) (numbers []
 			}
 		}
 	}
-	attributes, err := telemetry.Attributes(r, store, d.Subject)
+	attributes, err := telemetry.Attributes(r, store, d.Subject, telemetry.ClientScope)
 	for _, a := range attributes {
 		d.Attributes = append(d.Attributes, newValue(a))
 	}

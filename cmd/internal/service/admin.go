@@ -215,7 +215,7 @@ func (s *Service) openHTTP() {
 		Connections: limitAdmin(),
 	}
 	if s.bundled != nil {
-		options.Telemetry = s.bundled.api()
+		options.Telemetry = s.bundled.api(&s.audit)
 	}
 	s.http = admin.NewServer(options)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
@@ -102,8 +103,10 @@ func isBadPayload(err error) bool {
 // ready returns why devices cannot be served, or nil.
 func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.store.Writable()) }
 
-// api serves the stored telemetry.
-func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store) }
+// api serves the stored telemetry and changes shared attributes.
+func (b *bundledBroker) api(audit *admin.Audit) http.Handler {
+	return telemetry.Handler(b.store, &telemetry.Shared{Store: b.store, Push: b.broker.PushAttributes, Record: audit.Record})
+}
 
 // bundledShutdownTimeout is how long the bundled broker may take to end.
 const bundledShutdownTimeout = 10 * time.Second

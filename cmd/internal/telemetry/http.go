@@ -23,8 +23,13 @@ import (
 //	GET .../keys/timeseries
 //	GET .../values/timeseries?keys=a,b&useStrictDataTypes=true
 //	GET .../values/timeseries?keys=a,b&startTs=&endTs=&limit=&orderBy=&agg=&interval=
-//	GET .../keys/attributes[/CLIENT_SCOPE]
-//	GET .../values/attributes[/CLIENT_SCOPE]?keys=a,b
+//	GET .../keys/attributes[/CLIENT_SCOPE|/SHARED_SCOPE]
+//	GET .../values/attributes[/CLIENT_SCOPE|/SHARED_SCOPE]?keys=a,b
+//
+// and the part that changes attributes, unless shared is nil:
+//
+//	POST .../SHARED_SCOPE, .../attributes/SHARED_SCOPE   with an object
+//	DELETE .../SHARED_SCOPE?keys=a,b, .../CLIENT_SCOPE?keys=a,b
 //
 // key=a&key=b means the same as keys=a,b and is the only way to name a key with a comma. Without
 // startTs and endTs the answer is the newest value of each key, or of all if no key is named, and
@@ -35,8 +40,8 @@ import (
 // An answer has at most about 16 MiB of values. Four requests are answered at once; others wait up
 // to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at fault or its
 // answer would be too large, 503 if the store fails or there are too many requests. The caller
-// authenticates the readers.
-func Handler(store Reader) http.Handler {
+// authenticates the readers, and decides who may change something.
+func Handler(store Reader, shared *Shared) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()
 	const device = "/api/plugins/telemetry/DEVICE/{subject}/"
@@ -49,6 +54,10 @@ func Handler(store Reader) http.Handler {
 		"values/attributes/{scope}": api.attributes,
 	} {
 		mux.Handle(device+path, answer)
+	}
+	if shared != nil {
+		mux.Handle(device+"{scope}", changeAPI{shared})
+		mux.Handle(device+"attributes/{scope}", changeAPI{shared})
 	}
 	mux.Handle("/", answer(func(*http.Request, params) (any, error) {
 		return nil, &statusError{http.StatusNotFound, "there is nothing at this path"}
@@ -122,7 +131,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.As(err, &withStatus):
 		return withStatus.status
-	case errors.Is(err, ErrQuery):
+	case errors.Is(err, ErrQuery), isPayloadError(err):
 		return http.StatusBadRequest
 	}
 	return http.StatusServiceUnavailable
@@ -271,7 +280,7 @@ func (a readAPI) attributes(r *http.Request, p params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.clientAttributes(r, keys)
+	list, err := a.scoped(r, keys)
 	answer := make([]attributeJSON, len(list))
 	for i, attr := range list {
 		answer[i] = attributeJSON{attr.TS, attr.Key, valueJSON(attr.Value, true)}
@@ -280,19 +289,42 @@ func (a readAPI) attributes(r *http.Request, p params) (any, error) {
 }
 
 func (a readAPI) attributeKeys(r *http.Request, _ params) (any, error) {
-	list, err := a.clientAttributes(r, nil)
+	list, err := a.scoped(r, nil)
 	keys := make([]string, len(list))
 	for i, attr := range list {
 		keys[i] = attr.Key
 	}
-	return keys, err
+	return slices.Compact(keys), err
 }
 
-// clientAttributes refuses the other scopes of ThingsBoard, because an empty answer would mean
-// that there are no such attributes.
-func (a readAPI) clientAttributes(r *http.Request, keys []string) ([]KeyPoint, error) {
-	if scope := r.PathValue("scope"); scope != "" && scope != "CLIENT_SCOPE" {
-		return nil, &statusError{http.StatusNotFound, "only CLIENT_SCOPE attributes are stored"}
+// scoped returns the attributes of the scope in the path, or those of both without one.
+func (a readAPI) scoped(r *http.Request, keys []string) ([]KeyPoint, error) {
+	scopes := []Scope{ClientScope, SharedScope}
+	if name := r.PathValue("scope"); name != "" {
+		scope, err := scopeOf(name)
+		if err != nil {
+			return nil, err
+		}
+		scopes = []Scope{scope}
 	}
-	return Attributes(r.Context(), a.store, r.PathValue("subject"), keys...)
+	var all []KeyPoint
+	for _, scope := range scopes {
+		list, err := Attributes(r.Context(), a.store, r.PathValue("subject"), scope, keys...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	slices.SortStableFunc(all, func(a, b KeyPoint) int { return strings.Compare(a.Key, b.Key) })
+	return all, nil
+}
+
+// scopeOf refuses the other scopes of ThingsBoard, because an empty answer would mean that there
+// are no such attributes.
+func scopeOf(name string) (Scope, error) {
+	switch scope := Scope(name); scope {
+	case ClientScope, SharedScope:
+		return scope, nil
+	}
+	return "", &statusError{http.StatusNotFound, "only CLIENT_SCOPE and SHARED_SCOPE attributes are stored"}
 }

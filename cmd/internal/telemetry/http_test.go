@@ -73,7 +73,7 @@ func percentEncode(s string) string {
 
 func TestHandlerProblems(t *testing.T) {
 	s := open(t)
-	h := telemetry.Handler(s)
+	h := telemetry.Handler(s, nil)
 	for path, want := range map[string]string{
 		"values/timeseries?keys=a&startTs=1":                              `{"title":"Bad Request","status":400,"detail":"startTs and endTs belong together: one of them is missing"}`,
 		"values/timeseries?keys=a&endTs=1":                                `{"title":"Bad Request","status":400,"detail":"startTs and endTs belong together: one of them is missing"}`,
@@ -100,8 +100,8 @@ func TestHandlerProblems(t *testing.T) {
 		"values/attributes?keys=%zz":                                      `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
 		"keys/timeseries?a;b":                                             `{"title":"Bad Request","status":400,"detail":"query string: invalid semicolon separator in query"}`,
 		"keys/attributes?%zz":                                             `{"title":"Bad Request","status":400,"detail":"query string: invalid URL escape \"%zz\""}`,
-		"values/attributes/SERVER_SCOPE":                                  `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE attributes are stored"}`,
-		"keys/attributes/SHARED_SCOPE":                                    `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE attributes are stored"}`,
+		"values/attributes/SERVER_SCOPE":                                  `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE and SHARED_SCOPE attributes are stored"}`,
+		"keys/attributes/shared":                                          `{"title":"Not Found","status":404,"detail":"only CLIENT_SCOPE and SHARED_SCOPE attributes are stored"}`,
 		"values":                                                          `{"title":"Not Found","status":404,"detail":"there is nothing at this path"}`,
 	} {
 		status, got := get(t, h, devicePath("d1", path))
@@ -121,7 +121,7 @@ func TestUnknownKeysAreNull(t *testing.T) {
 			"keys=nope&useStrictDataTypes=true": `{"nope":[{"ts":946684800000,"value":null}]}`,
 			"key=a,b":                           `{"a,b":[{"ts":946684800000,"value":null}]}`,
 		} {
-			if status, got := get(t, telemetry.Handler(s), devicePath("d", "values/timeseries?"+query)); status != http.StatusOK || got != want {
+			if status, got := get(t, telemetry.Handler(s, nil), devicePath("d", "values/timeseries?"+query)); status != http.StatusOK || got != want {
 				t.Errorf("%s: got %d %s, want %s", query, status, got, want)
 			}
 		}
@@ -134,7 +134,7 @@ func TestHandlerMethods(t *testing.T) {
 		http.MethodGet: 200, http.MethodHead: 200, http.MethodPost: 405, http.MethodDelete: 405,
 	} {
 		w := httptest.NewRecorder()
-		telemetry.Handler(s).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, devicePath("d", "keys/timeseries"), nil))
+		telemetry.Handler(s, nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, devicePath("d", "keys/timeseries"), nil))
 		if w.Code != want {
 			t.Errorf("%s: status %d, want %d", method, w.Code, want)
 		}
@@ -146,7 +146,7 @@ func TestHandlerMethods(t *testing.T) {
 
 func TestHandlerStoreFailure(t *testing.T) {
 	s := open(t)
-	h := telemetry.Handler(s)
+	h := telemetry.Handler(s, nil)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestQueriesWaitTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const atOnce = 4
 		s := &slowStore{gate: make(chan struct{})}
-		h := telemetry.Handler(s)
+		h := telemetry.Handler(s, nil)
 		answers := make(chan *httptest.ResponseRecorder, 20)
 		ask := func(ctx context.Context) {
 			go func() {
@@ -227,7 +227,7 @@ func TestAnswersAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	h := telemetry.Handler(s)
+	h := telemetry.Handler(s, nil)
 	for path, want := range map[string]int{
 		"d/values/timeseries?keys=text&startTs=0&endTs=999":                                        400,
 		"d/values/timeseries?keys=text&startTs=0&endTs=999&limit=10":                               200,
@@ -275,7 +275,7 @@ func FuzzHandler(f *testing.F) {
 	}
 	s := open(f)
 	publish(f, s, "d", `[{"ts":1,"values":{"a":1,"b":"x"}},{"ts":50,"values":{"a":2.5}},{"ts":-9223372036854775808,"values":{"a":1}}]`)
-	h := telemetry.Handler(s)
+	h := telemetry.Handler(s, nil)
 	f.Fuzz(func(t *testing.T, subject, query string) {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)

@@ -67,7 +67,7 @@ func (i *Intake) Attributes(ctx context.Context, device string, data []byte) err
 		if err != nil || len(fields) == 0 {
 			return err
 		}
-		return i.Store.SetAttributes(ctx, device, now.UnixMilli(), fields)
+		return i.Store.SetAttributes(ctx, device, ClientScope, now.UnixMilli(), fields)
 	})
 }
 

@@ -37,7 +37,9 @@ func (r *recorder) Append(_ context.Context, device string, messages []payload.M
 	return r.err
 }
 
-func (r *recorder) SetAttributes(_ context.Context, device string, updated int64, fields []payload.Field) error {
+func (r *recorder) DeleteAttributes(context.Context, string, Scope, []string) error { return nil }
+
+func (r *recorder) SetAttributes(_ context.Context, device string, _ Scope, updated int64, fields []payload.Field) error {
 	r.calls = append(r.calls, fmt.Sprintf("%s %d %s", device, updated, payload.AppendObject(nil, fields)))
 	return r.err
 }

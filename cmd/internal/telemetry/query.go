@@ -205,10 +205,10 @@ func Latest(ctx context.Context, store Reader, device string, keys ...string) (m
 	return points, nil
 }
 
-// Attributes returns the attributes of the keys, or all if none is given, sorted by key.
-// Keys that the device does not have are missing. Errors are those of [Points].
-func Attributes(ctx context.Context, store Reader, device string, keys ...string) ([]KeyPoint, error) {
-	list, err := collect(store.Attributes(ctx, device, keys...))
+// Attributes returns the attributes of the keys in a scope, or all if none is given, sorted by
+// key. Keys that the device does not have are missing. Errors are those of [Points].
+func Attributes(ctx context.Context, store Reader, device string, scope Scope, keys ...string) ([]KeyPoint, error) {
+	list, err := collect(store.Attributes(ctx, device, scope, keys...))
 	slices.SortFunc(list, func(a, b KeyPoint) int { return strings.Compare(a.Key, b.Key) })
 	return list, err
 }

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"strings"
 	"sync"
 
@@ -34,10 +35,10 @@ type Requests struct {
 //
 //	{"clientKeys":"a,b","sharedKeys":"c"}
 //
-// with an object whose member client has those of the attributes that there are, by their keys. A
-// list may be empty, which means all, or an array of strings. Of a scope without a list nothing
+// with an object whose members client and shared have those of the attributes that there are, by
+// their keys. A list may be empty, which means all, or an array of strings. Of a scope without a list nothing
 // is returned, except that a request without any list asks for everything. A member without
-// attributes is left out. There are no shared attributes yet.
+// attributes is left out.
 //
 // An error is a [*PayloadError] if the same request can never be answered, because it is not JSON
 // or the answer would be longer than [MaxPayload]. Any other error means that the store did not
@@ -53,18 +54,25 @@ func (r *Requests) Attributes(ctx context.Context, device string, request []byte
 	}
 	defer r.turns.Release(1)
 	answer := []byte{'{'}
-	if asked.client != nil {
-		if answer, err = r.appendScope(ctx, answer, "client", device, *asked.client); err != nil {
+	for _, part := range []struct {
+		name  string
+		scope Scope
+		keys  *[]string
+	}{{"client", ClientScope, asked.client}, {"shared", SharedScope, asked.shared}} {
+		if part.keys == nil {
+			continue
+		}
+		if answer, err = appendAttributes(answer, part.name, r.Store.Attributes(ctx, device, part.scope, *part.keys...)); err != nil {
 			return nil, err
 		}
 	}
 	return append(answer, '}'), nil
 }
 
-// appendScope appends a member with attributes to an answer, unless there are none.
-func (r *Requests) appendScope(ctx context.Context, answer []byte, name, device string, keys []string) ([]byte, error) {
+// appendAttributes appends a member with attributes to an answer, unless there are none.
+func appendAttributes(answer []byte, name string, attributes iter.Seq2[KeyPoint, error]) ([]byte, error) {
 	empty := len(answer)
-	for p, err := range r.Store.Attributes(ctx, device, keys...) {
+	for p, err := range attributes {
 		if err != nil {
 			return nil, err
 		}

@@ -18,7 +18,7 @@ type heldStore struct {
 	gate  chan struct{}
 }
 
-func (s *heldStore) Attributes(context.Context, string, ...string) iter.Seq2[KeyPoint, error] {
+func (s *heldStore) Attributes(context.Context, string, Scope, ...string) iter.Seq2[KeyPoint, error] {
 	return func(yield func(KeyPoint, error) bool) {
 		s.asked.Add(1)
 		<-s.gate
@@ -98,6 +98,6 @@ func FuzzAttributeRequest(f *testing.F) {
 // empty is a store without attributes.
 type empty struct{ Reader }
 
-func (empty) Attributes(context.Context, string, ...string) iter.Seq2[KeyPoint, error] {
+func (empty) Attributes(context.Context, string, Scope, ...string) iter.Seq2[KeyPoint, error] {
 	return func(func(KeyPoint, error) bool) {}
 }

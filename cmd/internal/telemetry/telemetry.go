@@ -21,7 +21,7 @@
 // # Parts
 //
 // An [Intake] parses payloads and hands them to the store. [Requests] answers what devices ask
-// about themselves. [Handler] is the HTTP API; it
+// about themselves. [Shared] changes what operators set for them. [Handler] is the HTTP API; it
 // works out a [Query], with its aggregates, from the messages that the store returns. A
 // store therefore only appends and reads back. It knows no HTTP, no JSON grammar and no
 // aggregates. Package telemetrytest is the conformance suite that every store passes.
@@ -33,7 +33,7 @@
 // with a ts replaces the values that its keys have at that ts, so that a device may send it
 // again. The store also keeps the newest value of each key, which is the last one to arrive
 // if several have the same time, and the attributes. A device has at most [MaxKeys] keys
-// and [MaxAttributes] attributes; a payload that would add one more is refused.
+// and [MaxAttributes] attributes of each [Scope]; a payload that would add one more is refused.
 //
 // A ts more than [MaxAhead] ahead of the clock is replaced by the time of arrival, or refused with
 // [Intake.StrictJSON]. It would otherwise stay the newest one for years. A clock that shows a year
@@ -66,8 +66,8 @@ const (
 	// MaxKeys is the most telemetry keys of one device. A device that has more, from
 	// before there was a bound, keeps them.
 	MaxKeys = 10_000
-	// MaxAttributes is the most attributes of one device. Nothing else would bound them,
-	// because attributes have no time at which they end.
+	// MaxAttributes is the most attributes of one device in one scope. Nothing else would bound
+	// them, because attributes have no time at which they end.
 	MaxAttributes = 1000
 	// MaxPayload is the longest payload in bytes. A stored message to which others add
 	// values may become as large as this, or as the largest of them.
@@ -100,6 +100,16 @@ type Store interface {
 	Close() error
 }
 
+// Scope says who sets attributes. It is one of the constants below, which are ThingsBoard's names.
+// The same key may be in both scopes.
+type Scope string
+
+// The scopes.
+const (
+	ClientScope Scope = "CLIENT_SCOPE" // the device itself
+	SharedScope Scope = "SHARED_SCOPE" // operators, for the device to read
+)
+
 // Writer is the part of a [Store] that takes what devices publish.
 type Writer interface {
 	// Append stores messages of one device, all or none, in their order. It returns nil
@@ -107,10 +117,13 @@ type Writer interface {
 	// error if they were not stored now. If ctx ends first, its error is returned and the
 	// messages may or may not be stored. The caller must not change the messages later.
 	Append(ctx context.Context, device string, messages []payload.Message) error
-	// SetAttributes stores attributes of a device, all or none: they replace those of the
-	// same keys, the others stay. updated is in milliseconds since 1970-01-01 UTC. Errors
+	// SetAttributes stores attributes of a device in a scope, all or none: they replace those of
+	// the same keys, the others stay. updated is in milliseconds since 1970-01-01 UTC. Errors
 	// are those of Append.
-	SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error
+	SetAttributes(ctx context.Context, device string, scope Scope, updated int64, fields []payload.Field) error
+	// DeleteAttributes deletes those of the attributes of a device that there are. Errors are
+	// those of Append.
+	DeleteAttributes(ctx context.Context, device string, scope Scope, keys []string) error
 }
 
 // Reader is the part of a [Store] that answers. Its methods see everything whose storing
@@ -123,9 +136,9 @@ type Reader interface {
 	// Latest returns the newest value of each of the keys, or of all if none is given, in
 	// any order. Keys that the device does not have are missing.
 	Latest(ctx context.Context, device string, keys ...string) iter.Seq2[KeyPoint, error]
-	// Attributes returns the attributes of the keys, or all if none is given, like Latest.
-	// TS is when they were last set.
-	Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[KeyPoint, error]
+	// Attributes returns the attributes of the keys in a scope, or all if none is given, like
+	// Latest. TS is when they were last set.
+	Attributes(ctx context.Context, device string, scope Scope, keys ...string) iter.Seq2[KeyPoint, error]
 	// Messages returns the messages in a range, in order.
 	Messages(ctx context.Context, r Range) iter.Seq2[payload.Message, error]
 }

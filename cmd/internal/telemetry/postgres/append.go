@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -20,9 +21,11 @@ const maxDevice = 1024
 type request struct {
 	device string
 	rows   []row // telemetry, or
-	// attributes and when they were set, in milliseconds
+	// attributes of a scope and when they were set, in milliseconds, or keys to delete
+	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
+	deleted    []string
 
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, though others are
@@ -36,11 +39,21 @@ type row struct {
 }
 
 // SetAttributes implements [telemetry.Writer].
-func (s *Store) SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error {
+func (s *Store) SetAttributes(ctx context.Context, device string, scope telemetry.Scope, updated int64, fields []payload.Field) error {
 	if err := checkKeys(fields); err != nil || len(fields) == 0 {
 		return err
 	}
-	return s.submit(ctx, &request{device: device, attributes: fields, updated: updated})
+	return s.submit(ctx, &request{device: device, scope: scope, attributes: fields, updated: updated})
+}
+
+// DeleteAttributes implements [telemetry.Writer].
+func (s *Store) DeleteAttributes(ctx context.Context, device string, scope telemetry.Scope, keys []string) error {
+	// There is no attribute whose key PostgreSQL cannot store.
+	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return strings.ContainsRune(key, 0) || !utf8.ValidString(key) })
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: device, scope: scope, deleted: keys})
 }
 
 // Append implements [telemetry.Writer].

@@ -167,7 +167,7 @@ func TestSeveralStores(t *testing.T) {
 						t.Errorf("store %d: %v", i, err)
 					}
 				}
-				if err := s.SetAttributes(t.Context(), "shared", now, []payload.Field{{Key: fmt.Sprint(i), Value: payload.Long(int64(n))}}); err != nil {
+				if err := s.SetAttributes(t.Context(), "shared", telemetry.ClientScope, now, []payload.Field{{Key: fmt.Sprint(i), Value: payload.Long(int64(n))}}); err != nil {
 					t.Errorf("store %d: %v", i, err)
 				}
 			}
@@ -191,7 +191,7 @@ func TestSeveralStores(t *testing.T) {
 			keys, err := telemetry.Keys(t.Context(), s, "shared")
 			return err == nil && len(keys) == len(stores)*messages+1
 		})
-		if list, err := telemetry.Attributes(t.Context(), s, "shared"); err != nil || len(list) != len(stores) {
+		if list, err := telemetry.Attributes(t.Context(), s, "shared", telemetry.ClientScope); err != nil || len(list) != len(stores) {
 			t.Errorf("store %d sees attributes %v, error %v", i, list, err)
 		}
 	}
@@ -212,6 +212,24 @@ func TestOtherFormatIsLeftAlone(t *testing.T) {
 	}
 	server.SQL("d", "UPDATE mqtt_auth_proxy.telemetry_format SET version = 1")
 	harness.Eventually(t, "writable", func() bool { return s.Writable() == nil })
+}
+
+// TestSharedAttributesInAnOlderDatabase: it gets their table.
+func TestSharedAttributesInAnOlderDatabase(t *testing.T) {
+	server := harness.StartPostgres(t)
+	var reported reports
+	o := Options{DSNFile: dsnFile(t, server.Database("d")), OnError: reported.add}
+	if err := open(t, o).Close(); err != nil {
+		t.Fatal(err)
+	}
+	server.SQL("d", "DROP TABLE mqtt_auth_proxy.shared_attributes")
+	s := open(t, o)
+	if err := s.SetAttributes(t.Context(), "d", telemetry.SharedScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := telemetry.Attributes(t.Context(), s, "d", telemetry.SharedScope); err != nil || len(list) != 1 {
+		t.Errorf("attributes %v, error %v", list, err)
+	}
 }
 
 // TestServerThatCannotWrite: a replica, or a database without room, is not writable, and its

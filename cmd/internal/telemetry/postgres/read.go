@@ -70,9 +70,17 @@ func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.
 }
 
 // Attributes implements [telemetry.Reader].
-func (s *Store) Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
-	return s.keyPoints(ctx, `SELECT key, ts, value FROM mqtt_auth_proxy.attributes
+func (s *Store) Attributes(ctx context.Context, device string, scope telemetry.Scope, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+	return s.keyPoints(ctx, `SELECT key, ts, value FROM `+attributeTable(scope)+`
 		WHERE device = $1 AND ($2::text[] IS NULL OR key = ANY ($2))`, device, listOrNull(keys))
+}
+
+// attributeTable returns the table of a scope.
+func attributeTable(scope telemetry.Scope) string {
+	if scope == telemetry.SharedScope {
+		return "mqtt_auth_proxy.shared_attributes"
+	}
+	return "mqtt_auth_proxy.attributes"
 }
 
 // listOrNull returns nil, which is NULL, for an empty list.

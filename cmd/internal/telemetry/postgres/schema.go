@@ -36,11 +36,19 @@ CREATE TABLE mqtt_auth_proxy.latest (
 CREATE TABLE mqtt_auth_proxy.attributes (
 	device text NOT NULL, key text NOT NULL, ts bigint NOT NULL, value text NOT NULL, PRIMARY KEY (device, key)
 );
-CREATE TABLE mqtt_auth_proxy.unflushed (
+` + sharedTable + `CREATE TABLE mqtt_auth_proxy.unflushed (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, since bigint NOT NULL
 );
 CREATE TABLE mqtt_auth_proxy.telemetry_format (version integer NOT NULL);
 INSERT INTO mqtt_auth_proxy.telemetry_format VALUES (1);
+`
+
+// sharedTable is made also among tables that are older than it. Versions that do not know it leave
+// it alone.
+const sharedTable = `
+CREATE TABLE IF NOT EXISTS mqtt_auth_proxy.shared_attributes (
+	device text NOT NULL, key text NOT NULL, ts bigint NOT NULL, value text NOT NULL, PRIMARY KEY (device, key)
+);
 `
 
 // clock is an expression: the start of the transaction in milliseconds since 1970.
@@ -51,10 +59,11 @@ const clock = `(extract(epoch FROM now()) * 1000)::bigint`
 func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 	before := time.Now()
 	var (
-		made bool
-		now  time.Time
+		made, shared bool
+		now          time.Time
 	)
-	err := c.QueryRow(ctx, `SELECT to_regclass('mqtt_auth_proxy.telemetry_format') IS NOT NULL, now()`).Scan(&made, &now)
+	err := c.QueryRow(ctx, `SELECT to_regclass('mqtt_auth_proxy.telemetry_format') IS NOT NULL,
+		to_regclass('mqtt_auth_proxy.shared_attributes') IS NOT NULL, now()`).Scan(&made, &shared, &now)
 	if err != nil {
 		return err
 	}
@@ -71,6 +80,15 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 	if version != schemaVersion {
 		return fmt.Errorf("the tables have format %d, this version reads %d: run the version that made them, or use another database",
 			version, schemaVersion)
+	}
+	if made && !shared {
+		err := exclusively(ctx, c, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, sharedTable)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("create the table of shared attributes: %w", err)
+		}
 	}
 	return nil
 }

@@ -5,14 +5,10 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
 const (
@@ -32,11 +28,14 @@ const (
 		) AS r`
 	insertNote = `INSERT INTO mqtt_auth_proxy.unflushed (since) VALUES (` + clock + `) RETURNING id`
 
+	// TABLE stands for the table of a scope.
 	countAttributes = `SELECT device, count(*) FROM (
-			SELECT device, key FROM mqtt_auth_proxy.attributes WHERE device = ANY ($1)
+			SELECT device, key FROM TABLE WHERE device = ANY ($1)
 			UNION SELECT device, key FROM unnest($1::text[], $2::text[]) AS r (device, key)
 		) AS all_keys GROUP BY device`
-	upsertAttributes = `INSERT INTO mqtt_auth_proxy.attributes (device, key, ts, value)
+	deleteAttributes = `DELETE FROM TABLE AS t USING unnest($1::text[], $2::text[]) AS r (device, key)
+		WHERE t.device = r.device AND t.key = r.key`
+	upsertAttributes = `INSERT INTO TABLE (device, key, ts, value)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
 		ON CONFLICT (device, key) DO UPDATE SET ts = excluded.ts, value = excluded.value`
 )
@@ -91,7 +90,7 @@ func isNewPartition(err error) bool {
 // attempt stores a group, or nothing and returns errTaken.
 func (w *worker) attempt(ctx context.Context, group []*request) error {
 	p := plan{rows: make(map[place][]stored, len(group)), unsure: w.unsure}
-	attributes := slices.ContainsFunc(group, func(r *request) bool { return len(r.attributes) > 0 })
+	attributes := slices.ContainsFunc(group, (*request).ofAttributes)
 	if w.unsure || attributes || time.Now().Before(w.careful) {
 		return w.insertLookingUp(ctx, group, &p)
 	}
@@ -251,74 +250,5 @@ func (t *transaction) messages(ctx context.Context, p *plan, noted bool) (note i
 		if noted {
 			b.Queue(insertNote).QueryRow(func(row pgx.Row) error { return row.Scan(&note) })
 		}
-	})
-}
-
-// attributes writes the attributes of a group, and sets refused for devices that would have too
-// many. Of several requests of a device each is counted on its own.
-func (t *transaction) attributes(ctx context.Context, group []*request) error {
-	var rest []*request
-	for _, r := range group {
-		if r.refused == nil && len(r.attributes) > 0 {
-			rest = append(rest, r)
-		}
-	}
-	for len(rest) > 0 {
-		round := make(map[string]*request)
-		var later []*request
-		for _, r := range rest {
-			if round[r.device] == nil {
-				round[r.device] = r
-			} else {
-				later = append(later, r)
-			}
-		}
-		if err := t.attributesOf(ctx, round); err != nil {
-			return err
-		}
-		rest = later
-	}
-	return nil
-}
-
-// attributesOf writes the attributes of one request for each device.
-func (t *transaction) attributesOf(ctx context.Context, requests map[string]*request) error {
-	var (
-		devices, keys, values []string
-		updated               []int64
-	)
-	collect := func() {
-		devices, keys, values, updated = nil, nil, nil, nil
-		for _, device := range slices.Sorted(maps.Keys(requests)) {
-			r := requests[device]
-			for _, f := range slices.SortedFunc(slices.Values(r.attributes), func(a, b payload.Field) int { return strings.Compare(a.Key, b.Key) }) {
-				devices, keys = append(devices, device), append(keys, f.Key)
-				values, updated = append(values, string(f.Value.AppendJSON(nil))), append(updated, r.updated)
-			}
-		}
-	}
-	collect()
-	err := t.send(ctx, func(b *pgx.Batch) {
-		b.Queue(countAttributes, devices, keys).Query(func(rows pgx.Rows) error {
-			var (
-				device string
-				total  int
-			)
-			_, err := pgx.ForEachRow(rows, []any{&device, &total}, func() error {
-				if total > telemetry.MaxAttributes {
-					requests[device].refused = &telemetry.PayloadError{Reason: "too many attributes for one device"}
-					delete(requests, device)
-				}
-				return nil
-			})
-			return err
-		})
-	})
-	if err != nil || len(requests) == 0 {
-		return err
-	}
-	collect()
-	return t.send(ctx, func(b *pgx.Batch) {
-		b.Queue(upsertAttributes, devices, keys, updated, values)
 	})
 }

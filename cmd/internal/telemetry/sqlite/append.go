@@ -5,6 +5,7 @@ import (
 	"errors"
 	"unicode/utf8"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -12,9 +13,11 @@ import (
 type request struct {
 	device string
 	rows   []row // telemetry, or
-	// attributes and when they were set, in milliseconds
+	// attributes of a scope and when they were set, in milliseconds, or keys to delete
+	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
+	deleted    []string
 
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, although others are
@@ -28,11 +31,19 @@ type row struct {
 }
 
 // SetAttributes implements [telemetry.Writer].
-func (s *Store) SetAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error {
+func (s *Store) SetAttributes(ctx context.Context, device string, scope telemetry.Scope, updated int64, fields []payload.Field) error {
 	if len(fields) == 0 {
 		return nil
 	}
-	return s.submit(ctx, &request{device: device, attributes: fields, updated: updated})
+	return s.submit(ctx, &request{device: device, scope: scope, attributes: fields, updated: updated})
+}
+
+// DeleteAttributes implements [telemetry.Writer].
+func (s *Store) DeleteAttributes(ctx context.Context, device string, scope telemetry.Scope, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: device, scope: scope, deleted: keys})
 }
 
 // Append implements [telemetry.Writer].

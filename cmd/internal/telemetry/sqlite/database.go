@@ -50,12 +50,39 @@ INSERT INTO telemetry SELECT device, ts, 0, data FROM unnumbered;
 DROP TABLE unnumbered;
 `
 
+// sharedTable is made also in a database that is older than it. Versions that do not know it leave
+// it alone.
+const sharedTable = `
+CREATE TABLE IF NOT EXISTS shared_attributes (
+	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+`
+
+// attributeStatements are those for the attributes of one scope.
+type attributeStatements struct{ keys, set, forget *sql.Stmt }
+
+// attributes returns the statements for a scope.
+func (s *statements) attributes(scope telemetry.Scope) attributeStatements {
+	if scope == telemetry.SharedScope {
+		return s.shared
+	}
+	return s.client
+}
+
+// attributeTable returns the table of a scope.
+func attributeTable(scope telemetry.Scope) string {
+	if scope == telemetry.SharedScope {
+		return "shared_attributes"
+	}
+	return "attributes"
+}
+
 // statements are the prepared statements of the writing goroutine.
 type statements struct {
 	insert, insertNext      *sql.Stmt // telemetry
 	get, update             *sql.Stmt // telemetry
 	note, latest, flushed   *sql.Stmt // unflushed and latest
-	attribute, attributes   *sql.Stmt
+	client, shared          attributeStatements
 	nextDevice, pruneOld    *sql.Stmt
 	pruneLatest             *sql.Stmt
 	pruneAhead, latestAhead *sql.Stmt
@@ -96,7 +123,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.readers, err = connect(s.opts.Path, "ro", maxReaders); err != nil {
 		return s.explain(err)
 	}
-	for _, step := range []func(context.Context) error{s.inspect, s.create, s.prepare, s.replay} {
+	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createShared, s.prepare, s.replay} {
 		if err := step(ctx); err != nil {
 			return s.explain(err)
 		}
@@ -189,6 +216,12 @@ func (s *Store) create(ctx context.Context) error {
 	return err
 }
 
+// createShared makes the table of shared attributes. Of a database that has it, it writes nothing.
+func (s *Store) createShared(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, sharedTable)
+	return err
+}
+
 func (s *Store) prepare(ctx context.Context) error {
 	for _, p := range []struct {
 		stmt  **sql.Stmt
@@ -203,9 +236,14 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.latest, `INSERT INTO latest (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE excluded.ts >= latest.ts`},
 		{&s.write.flushed, `DELETE FROM unflushed`},
-		{&s.write.attributes, `SELECT key FROM attributes WHERE device = ?`},
-		{&s.write.attribute, `INSERT INTO attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
+		{&s.write.client.keys, `SELECT key FROM attributes WHERE device = ?`},
+		{&s.write.client.set, `INSERT INTO attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value`},
+		{&s.write.client.forget, `DELETE FROM attributes WHERE device = ? AND key = ?`},
+		{&s.write.shared.keys, `SELECT key FROM shared_attributes WHERE device = ?`},
+		{&s.write.shared.set, `INSERT INTO shared_attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
+			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value`},
+		{&s.write.shared.forget, `DELETE FROM shared_attributes WHERE device = ? AND key = ?`},
 		{&s.write.nextDevice, `SELECT device FROM latest WHERE device > ? ORDER BY device LIMIT 1`},
 		{&s.write.pruneOld, `DELETE FROM telemetry WHERE device = ?1 AND ts < ?2 AND ts <=
 			(SELECT max(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3))`},

@@ -296,7 +296,7 @@ func TestDamagedRows(t *testing.T) {
 	s = open(t, Options{Path: path})
 	for name, call := range map[string]func() error{
 		"latest":     func() error { _, err := telemetry.Latest(t.Context(), s, "d"); return err },
-		"attributes": func() error { _, err := telemetry.Attributes(t.Context(), s, "d"); return err },
+		"attributes": func() error { _, err := telemetry.Attributes(t.Context(), s, "d", telemetry.ClientScope); return err },
 		"range": func() error {
 			_, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: "d", Keys: []string{"a"}, End: 9})
 			return err

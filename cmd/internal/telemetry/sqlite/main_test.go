@@ -103,7 +103,7 @@ func span(t testing.TB, s *Store, q telemetry.Query) string {
 // attributes shows the device's attributes like latest.
 func attributes(t testing.TB, s *Store, device string, keys ...string) string {
 	t.Helper()
-	list, err := telemetry.Attributes(context.Background(), s, device, keys...)
+	list, err := telemetry.Attributes(context.Background(), s, device, telemetry.ClientScope, keys...)
 	if err != nil {
 		t.Fatal(err)
 	}

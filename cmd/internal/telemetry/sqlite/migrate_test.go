@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
 // format1 makes a database of format 1 as the versions that wrote it did.
@@ -52,8 +53,29 @@ func TestFormat1IsMigrated(t *testing.T) {
 	}
 	s = open(t, Options{Path: path})
 	check(t, "reopened", span(t, s, all), want)
-	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 4 || err != nil {
+	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 5 || err != nil {
 		t.Errorf("format %d with %d tables, error %v", version, tables, err)
+	}
+}
+
+// TestSharedAttributesInAnOlderDatabase: it gets their table, and an older version can still read
+// it.
+func TestSharedAttributesInAnOlderDatabase(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	if err := open(t, Options{Path: path}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	execOn(t, path, "DROP TABLE shared_attributes")
+	s := open(t, Options{Path: path})
+	if err := s.SetAttributes(t.Context(), "d", telemetry.SharedScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := telemetry.Attributes(t.Context(), s, "d", telemetry.SharedScope)
+	if err != nil || len(list) != 1 {
+		t.Errorf("attributes %v, error %v", list, err)
+	}
+	if _, version, _, err := s.identity(t.Context()); version != schemaVersion || err != nil {
+		t.Errorf("format %d, error %v", version, err)
 	}
 }
 

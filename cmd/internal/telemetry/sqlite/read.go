@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"iter"
-	"slices"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -36,17 +35,17 @@ func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.
 	return func(yield func(telemetry.KeyPoint, error) bool) {
 		table := s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ?`, device)
 		if len(keys) > 0 {
-			table = s.latest(ctx, device, keys)
+			table = s.ofKeys(ctx, "latest", device, keys)
 		}
 		s.recent.Of(device).Merge(table, keys...)(yield)
 	}
 }
 
-// latest returns what the table latest has of some keys.
-func (s *Store) latest(ctx context.Context, device string, keys []string) iter.Seq2[telemetry.KeyPoint, error] {
+// ofKeys returns what a table of keys has of some of them.
+func (s *Store) ofKeys(ctx context.Context, table, device string, keys []string) iter.Seq2[telemetry.KeyPoint, error] {
 	return func(yield func(telemetry.KeyPoint, error) bool) {
 		for _, key := range keys {
-			for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM latest WHERE device = ? AND key = ?`, device, key) {
+			for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM `+table+` WHERE device = ? AND key = ?`, device, key) {
 				if !yield(p, err) || err != nil {
 					return
 				}
@@ -56,17 +55,11 @@ func (s *Store) latest(ctx context.Context, device string, keys []string) iter.S
 }
 
 // Attributes implements [telemetry.Reader].
-func (s *Store) Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
-	return func(yield func(telemetry.KeyPoint, error) bool) {
-		for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM attributes WHERE device = ?`, device) {
-			if err == nil && len(keys) > 0 && !slices.Contains(keys, p.Key) {
-				continue
-			}
-			if !yield(p, err) {
-				return
-			}
-		}
+func (s *Store) Attributes(ctx context.Context, device string, scope telemetry.Scope, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+	if len(keys) > 0 {
+		return s.ofKeys(ctx, attributeTable(scope), device, keys)
 	}
+	return s.keyPoints(ctx, `SELECT key, ts, value FROM `+attributeTable(scope)+` WHERE device = ?`, device)
 }
 
 // Messages implements [telemetry.Reader].

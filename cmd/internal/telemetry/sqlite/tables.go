@@ -28,6 +28,8 @@ func (w tableWriter) request(r *request) error {
 	switch {
 	case len(r.attributes) > 0:
 		err = w.attributes(r)
+	case len(r.deleted) > 0:
+		err = w.deleteAttributes(r)
 	case len(r.rows) == 1:
 		err = w.message(r.device, r.rows[0])
 	default:
@@ -151,7 +153,7 @@ func (w tableWriter) attributes(r *request) error {
 	for _, f := range r.attributes {
 		fresh[f.Key] = true
 	}
-	rows, err := w.tx.StmtContext(w.ctx, w.write.attributes).QueryContext(w.ctx, r.device)
+	rows, err := w.tx.StmtContext(w.ctx, w.write.attributes(r.scope).keys).QueryContext(w.ctx, r.device)
 	if err != nil {
 		return err
 	}
@@ -173,7 +175,16 @@ func (w tableWriter) attributes(r *request) error {
 		return &telemetry.PayloadError{Reason: "too many attributes for one device"}
 	}
 	for _, f := range r.attributes {
-		if _, err := w.exec(w.write.attribute, r.device, f.Key, r.updated, string(f.Value.AppendJSON(nil))); err != nil {
+		if _, err := w.exec(w.write.attributes(r.scope).set, r.device, f.Key, r.updated, string(f.Value.AppendJSON(nil))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w tableWriter) deleteAttributes(r *request) error {
+	for _, key := range r.deleted {
+		if _, err := w.exec(w.write.attributes(r.scope).forget, r.device, key); err != nil {
 			return err
 		}
 	}

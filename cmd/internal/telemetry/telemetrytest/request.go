@@ -37,7 +37,7 @@ func checkAttributeRequests(t *testing.T, s Suite) {
 		f.refused(request[:min(40, len(request))], err)
 	}
 	half := []payload.Field{{Key: "h", Value: payload.Text(strings.Repeat("x", telemetry.MaxPayload*6/10))}, {Key: "i", Value: payload.Text(strings.Repeat("x", telemetry.MaxPayload*6/10))}}
-	if err := f.Store.SetAttributes(t.Context(), "large", 1, half); err != nil {
+	if err := f.Store.SetAttributes(t.Context(), "large", telemetry.ClientScope, 1, half); err != nil {
 		t.Fatal(err)
 	}
 	_, err := requests.Attributes(t.Context(), "large", []byte(`{}`))

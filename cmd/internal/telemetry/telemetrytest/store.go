@@ -144,7 +144,7 @@ func checkAttributes(t *testing.T, s Suite) {
 func checkAttributeBound(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	set := func(device string, from, to int) error {
-		return f.Store.SetAttributes(t.Context(), device, 1, numbered(from, to))
+		return f.Store.SetAttributes(t.Context(), device, telemetry.ClientScope, 1, numbered(from, to))
 	}
 	const most = telemetry.MaxAttributes
 	if err := set("d", 0, most); err != nil {
@@ -157,7 +157,7 @@ func checkAttributeBound(t *testing.T, s Suite) {
 	if err := set("e", 0, 1); err != nil {
 		t.Errorf("another device: %v", err)
 	}
-	if list, err := telemetry.Attributes(t.Context(), f.Store, "d"); err != nil || len(list) != most {
+	if list, err := telemetry.Attributes(t.Context(), f.Store, "d", telemetry.ClientScope); err != nil || len(list) != most {
 		t.Errorf("%d attributes, error %v", len(list), err)
 	}
 }
@@ -220,7 +220,7 @@ func checkNames(t *testing.T, s Suite) {
 	nul := []payload.Field{{Key: "a\x00b", Value: payload.Long(1)}}
 	for what, err := range map[string]error{
 		"telemetry":  f.Store.Append(t.Context(), "nul", []payload.Message{message(1, nul...)}),
-		"attributes": f.Store.SetAttributes(t.Context(), "nul", 1, nul),
+		"attributes": f.Store.SetAttributes(t.Context(), "nul", telemetry.ClientScope, 1, nul),
 	} {
 		if err != nil {
 			f.refused(what+" with a NUL in a key", err)

@@ -62,6 +62,9 @@ func Run(t *testing.T, s Suite) {
 		{"Attributes", checkAttributes},
 		{"AttributesAreBounded", checkAttributeBound},
 		{"AttributeRequests", checkAttributeRequests},
+		{"ScopesAreApart", checkScopes},
+		{"AttributesAreDeleted", checkDeletion},
+		{"SharedAttributes", checkShared},
 		{"KeysAreBounded", checkKeyBound},
 		{"Retention", checkRetention},
 		{"NoRetention", checkNoRetention},
@@ -128,7 +131,7 @@ func (f *fixture) setAttributes(device string, updated int64, data string) {
 	f.Helper()
 	fields, err := payload.ParseAttributes([]byte(data), payload.Options{})
 	if err == nil {
-		err = f.Store.SetAttributes(f.Context(), device, updated, fields)
+		err = f.Store.SetAttributes(f.Context(), device, telemetry.ClientScope, updated, fields)
 	}
 	if err != nil {
 		f.Errorf("attributes of %s: %v", device, err)
@@ -186,7 +189,7 @@ func (f *fixture) points(q telemetry.Query) string {
 // attributes shows the attributes of a device like latest.
 func (f *fixture) attributes(device string, keys ...string) string {
 	f.Helper()
-	list, err := telemetry.Attributes(f.Context(), f.Store, device, keys...)
+	list, err := telemetry.Attributes(f.Context(), f.Store, device, telemetry.ClientScope, keys...)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -221,7 +224,7 @@ func (f *fixture) get(path string) (int, string) {
 	f.Helper()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(f.Context(), http.MethodGet, "/api/plugins/telemetry/DEVICE/"+path, nil)
-	telemetry.Handler(f.Store).ServeHTTP(w, r)
+	telemetry.Handler(f.Store, nil).ServeHTTP(w, r)
 	if !json.Valid(w.Body.Bytes()) {
 		f.Errorf("%s: the answer is not JSON: %s", path, w.Body)
 	}
@@ -242,7 +245,7 @@ func (f *fixture) readers(ctx context.Context, device string) map[string]func() 
 		"Keys":         func() error { _, err := telemetry.Keys(ctx, f.Store, device); return err },
 		"Latest":       func() error { _, err := telemetry.Latest(ctx, f.Store, device); return err },
 		"Latest(keys)": func() error { _, err := telemetry.Latest(ctx, f.Store, device, "a", "b"); return err },
-		"Attributes":   func() error { _, err := telemetry.Attributes(ctx, f.Store, device); return err },
+		"Attributes":   func() error { _, err := telemetry.Attributes(ctx, f.Store, device, telemetry.ClientScope); return err },
 		"Messages": func() error {
 			_, err := telemetry.Points(ctx, f.Store, telemetry.Query{Device: device, Keys: []string{"a"}, End: 10})
 			return err

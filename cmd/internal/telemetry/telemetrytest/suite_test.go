@@ -53,11 +53,11 @@ func (f faulty) Messages(ctx context.Context, r telemetry.Range) iter.Seq2[paylo
 	return f.Store.Messages(ctx, r)
 }
 
-func (f faulty) Attributes(ctx context.Context, device string, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
+func (f faulty) Attributes(ctx context.Context, device string, scope telemetry.Scope, keys ...string) iter.Seq2[telemetry.KeyPoint, error] {
 	if f.fault == "ignores the keys" {
 		keys = nil
 	}
-	return f.Store.Attributes(ctx, device, keys...)
+	return f.Store.Attributes(ctx, device, scope, keys...)
 }
 
 // faultEnv holds the fault of the store that TestFaultyStore checks.

@@ -1,0 +1,17 @@
+package broker
+
+// PushAttributes sends a change of shared attributes to the sessions of a device that have
+// subscribed to v1/devices/me/attributes, v2/a or v2/a/j. Sessions without a connection get it
+// when they go on. It does not block. What does not fit into the memory of the device is dropped
+// and counted.
+func (b *Broker) PushAttributes(device string, change []byte) {
+	for _, id := range b.ledger.sessionsOf(device) {
+		cl, ok := b.server.Clients.Get(id)
+		if !ok {
+			continue
+		}
+		for _, topic := range []string{"v1/devices/me/attributes", "v2/a", "v2/a/j"} {
+			b.answer(cl, topic, change)
+		}
+	}
+}

@@ -1,0 +1,68 @@
+package broker
+
+import "testing"
+
+// TestSharedAttributesReachTheDevice, in the sessions that have subscribed to them, and no other
+// device.
+func TestSharedAttributesReachTheDevice(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, _ := newBroker(t, nil)
+		other := connect(t, b, "e", login{version: version, id: "o"})
+		other.thingsboard()
+		for filter, want := range map[string][]string{
+			"v1/devices/me/attributes": {"v1/devices/me/attributes"}, "v2/a": {"v2/a"}, "v2/a/j": {"v2/a/j"}, "v2/#": {"v2/a", "v2/a/j"}, "v2/t": nil,
+		} {
+			c := connect(t, b, "d", login{version: version, id: "c"})
+			c.subscribe(filter, 1)
+			b.PushAttributes("d", []byte(`{"interval":30}`))
+			for _, topic := range want {
+				if got := c.take(); got.topic != topic || got.payload != `{"interval":30}` || got.qos != 1 || got.retain {
+					t.Errorf("%s: got %+v", filter, got)
+				}
+			}
+			c.quiet()
+			c.disconnect()
+		}
+		other.quiet()
+	})
+}
+
+// TestSharedAttributesWaitForTheDevice in a session that outlives its connection, in order.
+func TestSharedAttributesWaitForTheDevice(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		b, _ := newBroker(t, nil)
+		l := login{version: version, id: "c", persist: true}
+		if version == 5 {
+			l.props = prop32(0x11, 3600)
+		}
+		c := connect(t, b, "d", l)
+		c.thingsboard()
+		c.disconnect()
+		eventually(t, "it is away", func() bool { return b.open() == 0 })
+		for _, change := range []string{`{"interval":30}`, `{"deleted":["interval"]}`} {
+			b.PushAttributes("d", []byte(change))
+		}
+		c = connect(t, b, "d", l)
+		for _, want := range []string{`{"interval":30}`, `{"deleted":["interval"]}`} {
+			if got := c.take(); got.payload != want {
+				t.Errorf("got %+v, want %s", got, want)
+			}
+		}
+	})
+}
+
+// TestUnreadPushesAreBounded by the share of the device.
+func TestUnreadPushesAreBounded(t *testing.T) {
+	const share = 64 << 10
+	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = share })
+	c := connect(t, b, "d", login{id: "c", persist: true})
+	c.thingsboard()
+	c.disconnect()
+	eventually(t, "it is away", func() bool { return b.open() == 0 })
+	for range 100 {
+		b.PushAttributes("d", []byte(big(2000)))
+	}
+	if s := b.Stats(); s.Memory > share || s.Dropped["device_memory"] == 0 || s.Queued == 0 {
+		t.Errorf("stats %+v", s)
+	}
+}

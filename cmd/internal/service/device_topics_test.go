@@ -1,0 +1,79 @@
+package service
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
+)
+
+// TestDevicesLearnTheLimitsInForce: getSessionLimits answers with the limits of the configuration.
+func TestDevicesLearnTheLimitsInForce(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+limits: {session: {publish_rate: 20, publish_burst: 50, max_packet: 10KiB}}
+`)
+	for _, level := range []byte{4, 5} {
+		nc, ack := login(t, s, asDemo(s, level))
+		if ack.Code != packets.Success {
+			t.Fatalf("CONNACK %v", ack.Code)
+		}
+		defer nc.Close()
+		c := packetstest.New(t, nc, level)
+		c.MustSubscribe("v1/devices/me/rpc/response/+", 1)
+		const call = `{"method": "getSessionLimits", "params": {"timeout": 5000}}`
+		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/rpc/request/1"), Payload: []byte(call), QoS: 1, PacketID: 3}).Append(nil, level))
+		answer, err := c.Next(5 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(answer.Payload); string(answer.Topic) != "v1/devices/me/rpc/response/1" || !strings.HasPrefix(got, `{"maxPayloadSize":10176,"maxInflightMessages":64,"rateLimits":{"messages":"20:1",`) {
+			t.Errorf("answer %s on %s", got, answer.Topic)
+		}
+	}
+}
+
+// TestOperatorsSetSharedAttributes: the device gets them at once and finds them later, and the
+// record of changes names who has set them, without the values.
+func TestOperatorsSetSharedAttributes(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+`)
+	for _, level := range []byte{4, 5} {
+		nc, ack := login(t, s, asDemo(s, level))
+		if ack.Code != packets.Success {
+			t.Fatalf("CONNACK %v", ack.Code)
+		}
+		defer nc.Close()
+		c := packetstest.New(t, nc, level)
+		c.MustSubscribe("v1/devices/me/attributes", 1)
+		c.MustSubscribe("v1/devices/me/attributes/response/+", 1)
+		expect := func(topic, payload string) {
+			t.Helper()
+			m, err := c.Next(5 * time.Second)
+			if err != nil || string(m.Topic) != topic || string(m.Payload) != payload {
+				t.Fatalf("got %s on %s, error %v, want %s", m.Payload, m.Topic, err, payload)
+			}
+		}
+		const device = "/api/plugins/telemetry/DEVICE/demo/"
+		if status, body := call(t, s, http.MethodPost, device+"SHARED_SCOPE", `{"interval": 30, "wifi": "hunter2"}`); status != 200 {
+			t.Fatalf("status %d: %s", status, body)
+		}
+		expect("v1/devices/me/attributes", `{"interval":30,"wifi":"hunter2"}`)
+		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/attributes/request/1"), Payload: []byte(`{"sharedKeys": "interval"}`), QoS: 0}).Append(nil, level))
+		expect("v1/devices/me/attributes/response/1", `{"shared":{"interval":30}}`)
+		if status, body := call(t, s, http.MethodDelete, device+"SHARED_SCOPE?keys=interval,wifi", ""); status != 200 {
+			t.Fatalf("status %d: %s", status, body)
+		}
+		expect("v1/devices/me/attributes", `{"deleted":["interval","wifi"]}`)
+		changes := s.audit.Latest(2)
+		if len(changes) != 2 || changes[1].Action != "set shared attributes" || changes[0].Action != "delete shared attributes" || changes[0].Object != "demo" || changes[0].By != "operate" || changes[1].Outcome != "2 keys" {
+			t.Errorf("changes %+v", changes)
+		}
+	}
+}
