@@ -81,6 +81,22 @@ func TestTryOnlineSendsNoCredentialsOfDevices(t *testing.T) {
 	}
 }
 
+// TestTryOnlineEnds: a broker and a service that accept connections and answer nothing are given up.
+func TestTryOnlineEnds(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // whose backlog takes the connections
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	text := fmt.Sprintf("data: %s\nconnect: {timeout: 300ms}\nauth: {sources: [{http: {url: \"http://%s\", timeout: 200ms}}]}\n"+
+		"upstream: {servers: [\"tcp://%s\"], username: proxy, password: x, connect_timeout: 200ms}\n", t.TempDir(), ln.Addr(), ln.Addr())
+	for _, trial := range tryOnline(t, text) {
+		if trial.Err == nil {
+			t.Errorf("%s works", trial.Key)
+		}
+	}
+}
+
 func tryOnline(t *testing.T, text string) []Trial {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "proxy.yaml")
