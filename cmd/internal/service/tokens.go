@@ -17,12 +17,7 @@ import (
 // TokenStore keeps tokens that commands can change: a token file, or the proxy's own tables in
 // PostgreSQL.
 type TokenStore interface {
-	// Update makes one edit, which takes effect as a whole or not at all. It may look up only
-	// what is in the scope. If create is true, a file that is missing is created.
-	Update(ctx context.Context, create bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error
-	// Each calls do with the entries in the scope, in the order in which they were added, and
-	// with the line of each in the form of a token file.
-	Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error
+	admin.TokenStore
 	// Lint returns what should be corrected although it is no error.
 	Lint(ctx context.Context) ([]string, error)
 	// String returns the path of a file, and otherwise the name of the source.
