@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -41,11 +43,17 @@ func (s *Store) Latest(ctx context.Context, device string, keys ...string) iter.
 	}
 }
 
-// ofKeys returns what a table of keys has of some of them.
+// ofKeys returns what a table of keys has of some of them. A query takes many at once, because
+// readers wait between queries.
 func (s *Store) ofKeys(ctx context.Context, table, device string, keys []string) iter.Seq2[telemetry.KeyPoint, error] {
 	return func(yield func(telemetry.KeyPoint, error) bool) {
-		for _, key := range keys {
-			for p, err := range s.keyPoints(ctx, `SELECT key, ts, value FROM `+table+` WHERE device = ? AND key = ?`, device, key) {
+		for part := range slices.Chunk(keys, pageRows) {
+			args := []any{device}
+			for _, key := range part {
+				args = append(args, key)
+			}
+			query := `SELECT key, ts, value FROM ` + table + ` WHERE device = ? AND key IN (?` + strings.Repeat(",?", len(part)-1) + `)`
+			for p, err := range s.keyPoints(ctx, query, args...) {
 				if !yield(p, err) || err != nil {
 					return
 				}
