@@ -33,7 +33,10 @@ func TestPrometheus(t *testing.T) {
 	}
 
 	sources := allSources(r)
-	bundled, outside := harness.NewProxy(t, sources), harness.NewProxy(t, sources+harness.StartSink(t).Upstream())
+	secret := filepath.Join(t.TempDir(), "events-secret")
+	harness.WriteFile(t, secret, strings.Repeat("s", 32))
+	bundled := harness.NewProxy(t, sources)
+	outside := harness.NewProxy(t, sources+harness.StartSink(t).Upstream()+fmt.Sprintf("hooks: {url: 'http://%s/events', secret_file: %q}\n", harness.FreeAddress(t), secret))
 	authority := filepath.Join(t.TempDir(), "devices-ca.pem")
 	harness.WriteFile(t, authority, harness.NewAuthority(t, "devices").PEM())
 	outside.ListenAlso(fmt.Sprintf("  - {name: mtls, address: '%s', tls: {auto: true, client_ca: '%s', client_auth: request}}\n", harness.FreeAddress(t), authority))
