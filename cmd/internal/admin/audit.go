@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,8 @@ import (
 const (
 	// maxChanges is how many changes are kept.
 	maxChanges = 1000
+	// maxReaders is how many of them may be sign-ins and sign-outs of the role read.
+	maxReaders = 100
 	// maxChangeText is the length of the longest text of a change, in bytes.
 	maxChangeText = 256
 )
@@ -36,14 +39,14 @@ type Changes struct {
 }
 
 // Audit keeps the last 1,000 changes. It leaves out those that token services push, because there
-// can be so many that they would push out all others. A nil Audit keeps none.
+// can be so many that they would push out all others. For the same reason it keeps at most 100
+// sign-ins and sign-outs of the role read. A nil Audit keeps none.
 type Audit struct {
 	// Logged is called with every change, if it is not nil.
 	Logged func(Change)
 
 	mu   sync.Mutex
-	ring []Change
-	next int // where the next change goes once the ring is full
+	kept []Change // the newest last
 }
 
 // Record keeps a change that the requester of ctx has made, see RequesterOf and By. Texts are cut
@@ -68,25 +71,43 @@ func (a *Audit) Record(ctx context.Context, action, object, outcome string) {
 func (a *Audit) keep(c Change) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.ring) < maxChanges {
-		a.ring = append(a.ring, c)
-		return
+	if byReader(c) {
+		a.forgetReader()
 	}
-	a.ring[a.next] = c
-	a.next = (a.next + 1) % maxChanges
+	if len(a.kept) >= maxChanges {
+		a.kept = slices.Delete(a.kept, 0, 1)
+	}
+	a.kept = append(a.kept, c)
+}
+
+// byReader reports whether the role read has made a change, which can only be to sign in or out.
+func byReader(c Change) bool { return c.By == Read.String() }
+
+// forgetReader removes the oldest change of the role read if there are as many as may be. a.mu is
+// held.
+func (a *Audit) forgetReader() {
+	n, first := 0, -1
+	for i, c := range a.kept {
+		if byReader(c) {
+			if n++; first < 0 {
+				first = i
+			}
+		}
+	}
+	if n >= maxReaders {
+		a.kept = slices.Delete(a.kept, first, first+1)
+	}
 }
 
 // Latest returns the last n changes, the newest first.
 func (a *Audit) Latest(n int) []Change {
-	all := []Change{}
 	if a == nil {
-		return all
+		return []Change{}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for i := range min(n, len(a.ring)) {
-		all = append(all, a.ring[(a.next+len(a.ring)-1-i)%len(a.ring)])
-	}
+	all := append([]Change{}, a.kept[max(0, len(a.kept)-n):]...)
+	slices.Reverse(all)
 	return all
 }
 

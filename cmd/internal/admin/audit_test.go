@@ -99,6 +99,26 @@ func TestPushesAreNotKept(t *testing.T) {
 	}
 }
 
+// TestReadersDisplaceNothing: the role read can sign in as often as it likes, which must neither
+// displace what operators have done, nor sign them out.
+func TestReadersDisplaceNothing(t *testing.T) {
+	api, h := newFakeProxy().audited()
+	operator := newBrowser(t, h)
+	operator.signIn(testTokens[Operate])
+	api.ClearCaches(By(t.Context(), "operate"))
+	reader := newBrowser(t, h)
+	for range maxChanges + maxSignIns {
+		reader.signIn(testTokens[Read])
+	}
+	kept := api.Audit.Latest(maxLimit)
+	if len(kept) != 2+maxReaders || kept[maxReaders].Action != "clear caches" || kept[maxReaders+1].By != "operate" {
+		t.Errorf("%d changes are kept, the oldest is %+v", len(kept), kept[len(kept)-1])
+	}
+	if status := operator.do("GET", "/v1/audit", nil).StatusCode; status != 200 {
+		t.Errorf("the operator is signed out: status %d", status)
+	}
+}
+
 func TestRecordIsBounded(t *testing.T) {
 	var a Audit
 	ctx := By(t.Context(), "signal")

@@ -17,8 +17,8 @@ import (
 const (
 	// signInTime is how long a browser stays signed in.
 	signInTime = 12 * time.Hour
-	// maxSignIns is how many browsers can be signed in at once. A further one signs out the one
-	// that signed in first.
+	// maxSignIns is how many browsers can be signed in at once with a role. A further one signs
+	// out the one of that role that signed in first.
 	maxSignIns = 1000
 	// maxForm is the size of the largest form, in bytes. The token has to fit.
 	maxForm = 2 * MaxSecret
@@ -61,9 +61,7 @@ func (s *signIns) begin(role Role, tokens Tokens) string {
 	cookie := rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= maxSignIns {
-		s.endFirst()
-	}
+	s.makeRoom(role)
 	if s.open == nil {
 		s.open = make(map[[sha256.Size]byte]signIn)
 	}
@@ -71,16 +69,22 @@ func (s *signIns) begin(role Role, tokens Tokens) string {
 	return cookie
 }
 
-// endFirst ends the oldest sign-in. s.mu is held.
-func (s *signIns) endFirst() {
+// makeRoom ends the oldest sign-in with a role if there are as many as may be. s.mu is held.
+func (s *signIns) makeRoom(role Role) {
 	var first [sha256.Size]byte
 	var until time.Time
+	n := 0
 	for id, in := range s.open {
-		if until.IsZero() || in.until.Before(until) {
+		if in.role != role {
+			continue
+		}
+		if n++; n == 1 || in.until.Before(until) {
 			first, until = id, in.until
 		}
 	}
-	delete(s.open, first)
+	if n >= maxSignIns {
+		delete(s.open, first)
+	}
 }
 
 // end signs the browser with a cookie out.

@@ -244,7 +244,7 @@ func (s *Service) api() *admin.API {
 // flood the log.
 func (s *Service) logChange(c admin.Change) {
 	log := s.Log.Changes
-	if c.By == "push" {
+	if c.By == "push" || c.By == admin.Read.String() {
 		log = s.Log.Logger
 	}
 	var fields []zap.Field
