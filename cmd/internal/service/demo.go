@@ -33,7 +33,8 @@ type demo struct {
 	expires     time.Time
 	data        string
 	plain, tls  net.Addr // nil if there is no such listener; tls has a certificate of the own authority
-	adminSide   net.Addr
+	adminSide   net.Addr // nil if there is none
+	adminTLS    bool
 	authority   string // path of the CA certificate
 	adminSecret string // path of the admin token
 }
@@ -72,13 +73,22 @@ func (d *demo) print(w io.Writer) error {
 		text += fmt.Sprintf("mosquitto_pub --cafile %s -d -q 1 -h localhost -p %d "+telemetryTail, shellWord(d.authority), portOf(d.tls), d.token.Reveal())
 	}
 	if d.adminSide != nil {
-		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" 'http://%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminSide)
+		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" '%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminURL())
+		text += fmt.Sprintf("\nSee devices, refusals and telemetry in a browser at %s/ and sign in with the content of %s\n", d.adminURL(), d.adminSecret)
 	}
 	text += fmt.Sprintf("\nThe token ends in a day, at %s. To keep it: mqtt-auth-proxy token extend demo --expires never --data %s\n",
 		d.expires.UTC().Format(time.RFC3339), shellWord(d.data))
 	text += "More devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
 	_, err := io.WriteString(w, text)
 	return err
+}
+
+// adminURL returns where the admin side is, without a path.
+func (d *demo) adminURL() string {
+	if d.adminTLS {
+		return "https://" + d.adminSide.String()
+	}
+	return "http://" + d.adminSide.String()
 }
 
 // shellWord returns text as one word of a POSIX shell, quoted if necessary.
@@ -131,7 +141,7 @@ func makeDemo(g *generation) (*demo, error) {
 		}
 	}
 	if k := g.admin.socket; k != nil {
-		d.adminSide = k.Addr()
+		d.adminSide, d.adminTLS = k.Addr(), g.config.Admin.TLS != nil
 	}
 	return d, nil
 }

@@ -379,7 +379,7 @@ func TestPushSecretFile(t *testing.T) {
 }
 
 // TestDemoTokenEndsAfterADay: the demo token ends after a day, and the greeting says how to
-// keep it.
+// keep it, and where the page is.
 func TestDemoTokenEndsAfterADay(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
 	file := s.current.Load().config.Auth.Sources[0].File.Path
@@ -394,7 +394,8 @@ func TestDemoTokenEndsAfterADay(t *testing.T) {
 	if err := s.demo.print(&greeting); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"ends in a day, at " + entries[0].Expires.UTC().Format(time.RFC3339), "mqtt-auth-proxy token extend demo --expires never --data "} {
+	for _, want := range []string{"ends in a day, at " + entries[0].Expires.UTC().Format(time.RFC3339), "mqtt-auth-proxy token extend demo --expires never --data ",
+		fmt.Sprintf("in a browser at http://%s/ and sign in with the content of %s\n", s.current.Load().admin.socket.Addr(), s.current.Load().config.Admin.TokenFile)} {
 		if !strings.Contains(greeting.String(), want) {
 			t.Errorf("the greeting lacks %q:\n%s", want, greeting.String())
 		}
