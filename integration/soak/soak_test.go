@@ -129,7 +129,8 @@ func startSoak(t *testing.T) *soak {
 		gate: make(chan struct{}, 32),
 	}
 	s.sink = harness.Launch(t, append(os.Environ(), fmt.Sprintf("%s=%s %d", sinkVariable, address, *seed)), os.Args[0])
-	s.Proxy = harness.NewProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], client_id: '${client_id}'}\nconnect: {timeout: 60s}\n", address))
+	// All devices have one address, so those of a disabled token would use up the budget of all.
+	s.Proxy = harness.NewProxy(t, fmt.Sprintf("upstream: {servers: ['tcp://%s'], client_id: '${client_id}'}\nconnect: {timeout: 60s}\nauth: {guard: {exempt: [127.0.0.0/8]}}\n", address))
 	// The end of every session is read from the log.
 	s.Env = append(s.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=info", "MQTT_AUTH_PROXY_LOG_LINES_PER_SECOND=100000")
 	for i := range subjectCount {
