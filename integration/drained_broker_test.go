@@ -79,6 +79,10 @@ func TestBrokerIsTakenOutOfUse(t *testing.T) {
 	if n := sessions(); n != 2 {
 		t.Errorf("%d of 4 sessions on the broker after it was enabled, want 2", n)
 	}
+	other := brokers("drain", "tcp://"+b.Addr)
+	if r := brokers("drain", server); strings.Contains(other.Stderr, "No broker") || !strings.Contains(r.Stderr, "No broker takes new sessions now") {
+		t.Errorf("drain of one and of both: %s%s", other.Output(), r.Output())
+	}
 	if r := brokers("drain", "tcp://elsewhere:1883"); r.Status != 1 || !strings.Contains(r.Stderr, "no such broker; there are "+server) {
 		t.Errorf("drain of a broker that does not exist: status %d, %s", r.Status, r.Output())
 	}

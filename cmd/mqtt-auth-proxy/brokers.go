@@ -118,6 +118,23 @@ func (b *brokers) change(ctx context.Context, action string, body map[string]any
 	if err := b.send(ctx, http.MethodPost, "/v1/brokers/"+action, bytes.NewReader(text), &s); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(b.stdout, "%s is %s, with %d sessions\n", s.Server, s.State, s.Sessions)
+	if _, err := fmt.Fprintf(b.stdout, "%s is %s, with %d sessions\n", s.Server, s.State, s.Sessions); err != nil {
+		return err
+	}
+	return b.warnOfNone(ctx)
+}
+
+// warnOfNone prints a warning if no broker takes sessions.
+func (b *brokers) warnOfNone(ctx context.Context) error {
+	var status admin.Status
+	if err := b.call(ctx, http.MethodGet, "/v1/status", &status); err != nil {
+		return err
+	}
+	for _, s := range status.Upstream {
+		if s.State != "drained" && s.State != "down" {
+			return nil
+		}
+	}
+	_, err := fmt.Fprintln(b.stderr, "No broker takes new sessions now: devices that connect are refused with 3 / 0x88.")
 	return err
 }
