@@ -14,8 +14,8 @@ import (
 )
 
 // TestBrokerIsTakenOutOfUse takes one of two Mosquittos out of use while it has devices, and puts
-// it back. No device is refused, a reload changes nothing, and a device of MQTT 5.0 is told to
-// connect again.
+// it back. No device is refused, a reload changes nothing, and a device of MQTT 5.0 gets the reason
+// code Server shutting down, after which it connects again.
 func TestBrokerIsTakenOutOfUse(t *testing.T) {
 	a := harness.StartMosquitto(t)
 	b := a.Sibling()
@@ -68,7 +68,7 @@ func TestBrokerIsTakenOutOfUse(t *testing.T) {
 		}
 	}
 	if ended != 4 {
-		t.Errorf("%d devices were told to connect again, want 4", ended)
+		t.Errorf("%d devices got DISCONNECT 0x8B, want 4", ended)
 	}
 	p.AwaitLog("end of a session", func(l harness.LogLine) bool { return l.String("cause") == "broker_drained" })
 

@@ -15,9 +15,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestEventsReachAReceiver: a service that is down while devices come, go and are refused gets their
-// events once it is there, and at the end of the proxy the last ones. The service is the example in
-// the manual, which takes only what is signed.
+// TestEventsReachAReceiver: a service that is down while devices come, go and are refused gets
+// their events once it is there, and at the end of the proxy the last ones. The service is the
+// example in the manual, which takes only what is signed.
 func TestEventsReachAReceiver(t *testing.T) {
 	t.Parallel()
 	python, secret := harness.Need(t, "python3"), rand.Text()+rand.Text()

@@ -31,8 +31,8 @@ func follow(t *testing.T, heading string, texts ...string) *guide {
 	return followPage(t, "MIGRATION.md", heading, texts...)
 }
 
-// followPage reads the section with that heading. Every block of code of it must be used by the test.
-// texts, each followed by another, are replaced in it.
+// followPage reads the section with that heading. Every block of code of it must be used by the
+// test. texts, each followed by another, are replaced in it.
 func followPage(t *testing.T, page, heading string, texts ...string) *guide {
 	t.Helper()
 	g := &guide{t: t, dir: t.TempDir(), blocks: map[string][]string{}, used: map[string]bool{}, texts: texts}

@@ -138,7 +138,8 @@ func moveTo(t *testing.T, p *harness.Proxy, host string) {
 // that the sessions of devices live on while their proxy is cut off from the others.
 type busGate struct {
 	addr string
-	// only is in the first packet of the connections of the bus. If it is empty, all are of the bus.
+	// only is in the first packet of the connections of the bus. If it is empty, all are of the
+	// bus.
 	only []byte
 
 	mu     sync.Mutex

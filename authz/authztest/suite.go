@@ -21,8 +21,8 @@ type Suite struct {
 	// Denied has requests that are refused for the reason that is their key, by Authorize
 	// itself or by the Check of the grant it returns.
 	Denied map[authz.Reason]authz.Request
-	// NamesDevices says that these denials name the device, except [authz.NotAuthorized], as those of
-	// a source that knows its devices should.
+	// NamesDevices says that these denials name the device, except [authz.NotAuthorized], as those
+	// of a source that knows its devices should.
 	NamesDevices bool
 }
 

@@ -56,9 +56,9 @@
 // Without a query the source finds tokens and users in a schema of its own, mqtt_auth_proxy, which
 // [Migrate] makes: see schema-1.sql and the steps after it. A device is found by its token, or else
 // by its user name. A database that has no such schema, or a version of it that this program cannot
-// use, is a fault that is [ErrSchema]. Triggers notify on [SchemaChannel] of rows that are withdrawn.
-// Of rows that still let their device in, but allow something else or only until an earlier time,
-// [Source.Notify] reports the new grant.
+// use, is a fault that is [ErrSchema]. Triggers notify on [SchemaChannel] of rows that are
+// withdrawn. Of rows that still let their device in, but allow something else or only until an
+// earlier time, [Source.Notify] reports the new grant.
 //
 // [Table.Update] makes the edits of package tokenfile. It loads the rows that an edit looks up as
 // lines of a token file, has them edited there, and writes back what has changed, in one

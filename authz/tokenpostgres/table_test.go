@@ -114,8 +114,8 @@ func TestFaultyRow(t *testing.T) {
 	}
 }
 
-// TestUpdateIsWhole: after an error nothing has changed, whether the edit, the rules of the table or
-// those of the source refuse a part of it.
+// TestUpdateIsWhole: after an error nothing has changed, whether the edit, the rules of the table
+// or those of the source refuse a part of it.
 func TestUpdateIsWhole(t *testing.T) {
 	d, table := newTable(t)
 	d.sql("ALTER TABLE mqtt_auth_proxy.tokens ADD CONSTRAINT no_gates CHECK (subject <> 'gate')")

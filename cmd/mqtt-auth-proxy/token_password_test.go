@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestLongSecretIsNotCut: a token or a password on stdin that is too long is an error. Its beginning
-// would be stored as another secret, which the device does not have.
+// TestLongSecretIsNotCut: a token or a password on stdin that is too long is an error. Its
+// beginning would be stored as another secret, which the device does not have.
 func TestLongSecretIsNotCut(t *testing.T) {
 	for _, end := range []string{"", "\n"} {
 		longest := strings.Repeat("x", maxPasswordFile-len(end)) + end

@@ -11,8 +11,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// TestRecipesBeginOnABareMachine: the commands of a recipe about the proxy work in their order where
-// nothing has been set up, and give no other user a secret.
+// TestRecipesBeginOnABareMachine: the commands of a recipe about the proxy work in their order
+// where nothing has been set up, and give no other user a secret.
 func TestRecipesBeginOnABareMachine(t *testing.T) {
 	for _, folder := range []string{"mosquitto", "emqx", "rabbitmq", "thingsboard"} {
 		r := copyRecipe(t, folder)

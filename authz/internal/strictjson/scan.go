@@ -234,8 +234,8 @@ func (s *scanner) quoted() (f form, err error) {
 	}
 }
 
-// ordinary returns how many bytes of a string stand for themselves, up to the first quote, backslash
-// or control character.
+// ordinary returns how many bytes of a string stand for themselves, up to the first quote,
+// backslash or control character.
 func ordinary(text []byte) (n int) {
 	const (
 		ones  = 0x0101010101010101

@@ -51,8 +51,8 @@ type Options struct {
 	// 5 clients learn it from CONNACK. Default 2 MiB, which leaves room for a payload of 1 MiB
 	// with any topic and properties.
 	MaxPacket int
-	// MaxPayload is the largest payload that Telemetry takes, in bytes, as devices are told that
-	// ask. Default: any.
+	// MaxPayload is the largest payload that Telemetry takes, in bytes. The answer to
+	// getSessionLimits has it. Default: any.
 	MaxPayload int
 	// SessionExpiry is how long the session of a disconnected device is kept, unless an MQTT 5
 	// client asks for less. It is rounded down to whole seconds and must be at least one.
@@ -173,10 +173,10 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Dial connects the device with that name, which must keep to limits, and returns its end of the connection, on which the
-// caller must send a CONNECT. It is a *net.UnixConn where the system has socket pairs. Dial
-// returns ErrClosed after Shutdown, the error of ctx once that is done, and otherwise fails
-// only without file descriptors.
+// Dial connects the device with that name, which must keep to limits, and returns its end of the
+// connection, on which the caller must send a CONNECT. It is a *net.UnixConn where the system has
+// socket pairs. Dial returns ErrClosed after Shutdown, the error of ctx once that is done, and
+// otherwise fails only without file descriptors.
 func (b *Broker) Dial(ctx context.Context, device string, limits Limits) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

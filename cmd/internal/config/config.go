@@ -356,7 +356,7 @@ type Postgres struct {
 	Connections int    `yaml:"connections" default:"4" min:"1" max:"64" doc:"connections that write; as many again are opened for readers when they are needed"`
 }
 
-// Hooks configures the service that is told when devices connect and disconnect.
+// Hooks configures the service that gets an event when a device connects or disconnects.
 type Hooks struct {
 	URL        string      `yaml:"url" type:"receiver" doc:"service that gets an HTTP request with events of devices, http:// or https://; none when empty"`
 	SecretFile string      `yaml:"secret_file" type:"path" doc:"file with the secret, 32 bytes or more, that the requests are signed with"`

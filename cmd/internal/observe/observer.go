@@ -151,8 +151,8 @@ func (o *Observer) refused(r proxy.Refusal) {
 	o.log.Log(level, refusedLine, append(fields, zap.Duration("duration", r.Duration))...)
 }
 
-// advised adds the keys and files to look at to the error of a refusal, which package proxy does not
-// know.
+// advised adds the keys and files to look at to the error of a refusal, which package proxy does
+// not know.
 func advised(r proxy.Refusal) error {
 	switch {
 	case r.Reason == proxy.TLSFailed && distrusts(r.Err):

@@ -186,8 +186,8 @@ func (p *Page) layout(r *http.Request, title string) shown {
 	}
 }
 
-// sections returns the navigation of a role. The views whose paths begin with that of a section, or with its
-// singular, belong to it.
+// sections returns the navigation of a role. The views whose paths begin with that of a section, or
+// with its singular, belong to it.
 func (p *Page) sections(path string, role admin.Role) []section {
 	all := []section{{Path: "/", Title: "Overview"}, {Path: "/devices", Title: "Devices"}, {Path: "/refusals", Title: "Refusals"}}
 	if p.API.Tokens != nil {

@@ -21,7 +21,8 @@ type seen struct {
 	Path string
 }
 
-// seenDevices lists the devices that were ever connected, for the views of devices and of telemetry.
+// seenDevices lists the devices that were ever connected, for the views of devices and of
+// telemetry.
 func (p *Page) seenDevices(path, devicePath string) func(*request) (any, error) {
 	return func(r *request) (any, error) {
 		s := seen{Search: strings.TrimSpace(r.query.Get("q")), Show: r.query.Get("show"), Path: devicePath}

@@ -45,7 +45,8 @@ func (p *Page) tokens(r *request) (any, error) {
 	return t, nil
 }
 
-// pattern returns the pattern for a search, which is for a part of the text unless it has wildcards.
+// pattern returns the pattern for a search, which is for a part of the text unless it has
+// wildcards.
 func pattern(search string) string {
 	if search == "" || strings.ContainsAny(search, "*?") {
 		return search

@@ -170,7 +170,8 @@ func TestASecondSessionKeepsADeviceConnected(t *testing.T) {
 	}
 }
 
-// TestPagesHaveEveryDeviceOnce: whatever of it is written, page after page has the devices in order.
+// TestPagesHaveEveryDeviceOnce: whatever of it is written, page after page has the devices in
+// order.
 func TestPagesHaveEveryDeviceOnce(t *testing.T) {
 	checkPages(t, 30, func() *fleet { return inFile(t, statePath(t)) })
 }

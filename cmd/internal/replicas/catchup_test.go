@@ -56,7 +56,8 @@ func TestReconnectedReplicaCatchesUpOnce(t *testing.T) {
 }
 
 // TestReplicaThatReturnsLaterIsCaughtUp: after an outage of the bus the first replica that is back
-// asks when no other can answer. It gets what another has withdrawn meanwhile when that one is back.
+// asks when no other can answer. It gets what another has withdrawn meanwhile when that one is
+// back.
 func TestReplicaThatReturnsLaterIsCaughtUp(t *testing.T) {
 	for _, later := range []time.Duration{time.Second, 4 * time.Second, 10 * time.Second, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {

@@ -129,8 +129,8 @@ func TestDatabaseThatWasAway(t *testing.T) {
 	}
 }
 
-// TestDeadConnectionIsNoticed: one on which nothing arrives any more, although it is not closed. What
-// was missed is caught up on the next one.
+// TestDeadConnectionIsNoticed: one on which nothing arrives any more, although it is not closed.
+// What was missed is caught up on the next one.
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	server := harness.StartPostgres(t)
 	dsn := server.Database("fleet")

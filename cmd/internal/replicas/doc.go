@@ -13,12 +13,12 @@
 //
 // A message is a JSON object that is encrypted and authenticated with AES-256-GCM. The key is
 // derived from the secret and the topic with HKDF-SHA-256 (RFC 5869), so that a client of the
-// broker or of the database that can read or write the topic learns nothing and can do nothing. Tokens are not in
-// messages, only their SHA-256 digests. Each message has the name of its sender, a random number
-// of the sender's process, which is its instance, a count, and the time. A message counts once,
-// whichever broker it comes from, and only if its time is within [MaxSkew] of the receiver's
-// clock. A list that is too long for one message becomes several: a broker carries 64 KiB, and a
-// notification of PostgreSQL 5,999 bytes, which are 7,999 in base64.
+// broker or of the database that can read or write the topic learns nothing and can do nothing.
+// Tokens are not in messages, only their SHA-256 digests. Each message has the name of its sender,
+// a random number of the sender's process, which is its instance, a count, and the time. A message
+// counts once, whichever broker it comes from, and only if its time is within [MaxSkew] of the
+// receiver's clock. A list that is too long for one message becomes several: a broker carries 64
+// KiB, and a notification of PostgreSQL 5,999 bytes, which are 7,999 in base64.
 //
 // # The database
 //

@@ -267,8 +267,8 @@ func (r *Replicas) send(m message) {
 	}
 }
 
-// deliver takes payloads from the bus, which anyone may have sent. It returns when the messages have
-// taken effect. After a panic it has what they said sent again.
+// deliver takes payloads from the bus, which anyone may have sent. It returns when the messages
+// have taken effect. After a panic it has what they said sent again.
 func (r *Replicas) deliver(payloads ...[]byte) {
 	if r.guard(func() error { r.receive(payloads); return nil }) == nil {
 		return

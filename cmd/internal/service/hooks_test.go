@@ -46,8 +46,8 @@ func (e *eventReceiver) got() string {
 	return e.bodies.String()
 }
 
-// TestEventsAreDelivered: over TLS of an own authority, signed with the secret in the file, which may
-// change at a reload, and the last ones when the service ends.
+// TestEventsAreDelivered: over TLS of an own authority, signed with the secret in the file, which
+// may change at a reload, and the last ones when the service ends.
 func TestEventsAreDelivered(t *testing.T) {
 	r := &eventReceiver{secret: strings.Repeat("k", 32)}
 	server := httptest.NewTLSServer(r)

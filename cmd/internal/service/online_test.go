@@ -81,7 +81,8 @@ func TestTryOnlineSendsNoCredentialsOfDevices(t *testing.T) {
 	}
 }
 
-// TestTryOnlineEnds: a broker and a service that accept connections and answer nothing are given up.
+// TestTryOnlineEnds: a broker and a service that accept connections and answer nothing are given
+// up.
 func TestTryOnlineEnds(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // whose backlog takes the connections
 	if err != nil {

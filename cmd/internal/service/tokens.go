@@ -24,8 +24,8 @@ type TokenStore interface {
 	String() string
 }
 
-// NamedStore is the TokenStore of a source, with the name of the source in metrics and logs, such as
-// file0 or postgres0.
+// NamedStore is the TokenStore of a source, with the name of the source in metrics and logs, such
+// as file0 or postgres0.
 type NamedStore struct {
 	Name string
 	TokenStore

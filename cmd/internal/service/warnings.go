@@ -19,9 +19,9 @@ import (
 )
 
 // Warnings returns problems that do not prevent a start and should be corrected: those from the
-// config package, plain listeners and a plain admin side that can be reached over a network, secrets
-// that everyone on the machine may read, notifications through a pooler, too little disk space for
-// telemetry, and certificates with RSA keys.
+// config package, plain listeners and a plain admin side that can be reached over a network,
+// secrets that everyone on the machine may read, notifications through a pooler, too little disk
+// space for telemetry, and certificates with RSA keys.
 func Warnings(c *config.Config) []config.Fault {
 	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c))
 }

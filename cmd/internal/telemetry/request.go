@@ -36,9 +36,9 @@ type Requests struct {
 //	{"clientKeys":"a,b","sharedKeys":"c"}
 //
 // with an object whose members client and shared have those of the attributes that there are, by
-// their keys. A list may be empty, which means all, or an array of strings. Of a scope without a list nothing
-// is returned, except that a request without any list asks for everything. A member without
-// attributes is left out.
+// their keys. A list may be empty, which means all, or an array of strings. Of a scope without a
+// list nothing is returned, except that a request without any list asks for everything. A member
+// without attributes is left out.
 //
 // An error is a [*PayloadError] if the same request can never be answered, because it is not JSON
 // or the answer would be longer than [MaxPayload]. Any other error means that the store did not

@@ -114,9 +114,9 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 }
 
 // another is called after each turn of a loop, with the number of bytes in it. If there may be more
-// to read it counts the turn, and reports whether the rest is left to a goroutine, as it is after as
-// much as fills a large buffer. Otherwise another turn has to read the rest. Without a filter there
-// are no other turns.
+// to read it counts the turn, and reports whether the rest is left to a goroutine, as it is after
+// as much as fills a large buffer. Otherwise another turn has to read the rest. Without a filter
+// there are no other turns.
 func (f *filtered) another(more bool, n int) (bulk bool) {
 	switch {
 	case f == nil:

@@ -43,9 +43,9 @@
 // A flag takes precedence over the environment, the environment over the file, and the
 // file over the default. The environment sets any key by the prefix and the path of the
 // key in capitals, with list positions that count from 0: APP_LISTENERS_0_ADDRESS. A list
-// of plain values, or of sections with the tag short, is separated by commas. Position N of a list may be one past its end,
-// which extends the list. A hole is a fault. A list that is set anywhere replaces the whole
-// default list.
+// of plain values, or of sections with the tag short, is separated by commas. Position N of a list
+// may be one past its end, which extends the list. A hole is a fault. A list that is set anywhere
+// replaces the whole default list.
 //
 // # Strictness
 //

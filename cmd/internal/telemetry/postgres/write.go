@@ -44,8 +44,8 @@ const (
 var errTaken = errors.New("a row is there already")
 
 const (
-	// mostAttempts bounds how often a group is tried while other stores write at the same places, or
-	// make partitions.
+	// mostAttempts bounds how often a group is tried while other stores write at the same places,
+	// or make partitions.
 	mostAttempts = 20
 	// careful is how long a worker looks for rows before it stores, after one was there. A
 	// statement that fails costs more, and PostgreSQL logs it.
