@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
@@ -324,7 +325,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 		"it has format 9":               fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 9; CREATE TABLE x (y)", applicationID),
 	} {
 		path := statePath(t)
-		db, err := connectSQLite(path, "rwc", 1)
+		db, err := sqlitefile.Connect(path, "rwc", 1, lockWait)
 		if err == nil {
 			_, err = db.Exec(statement)
 		}

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 )
 
 // TokensSeen reads from the store when each of the token ids was last used. The proxy may be
@@ -23,7 +25,7 @@ func TokensSeen(ctx context.Context, t Target, ids []string) (map[string]time.Ti
 	if _, err := os.Stat(t.Path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	db, err := connectSQLite(t.Path, "ro", 1)
+	db, err := sqlitefile.Connect(t.Path, "ro", 1, lockWait)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Path, err)
 	}

@@ -6,19 +6,20 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 )
 
 const (
 	applicationID = 0x4d415053 // "MAPS" in the file's header
 	formatVersion = 1
+
+	// lockWait is how long a statement waits for other processes.
+	lockWait = 2 * time.Second
 )
 
 // sqliteTables holds times in milliseconds since 1970.
@@ -82,39 +83,22 @@ func setAside(path string) (to string, err error) {
 }
 
 func trySQLite(ctx context.Context, path string) (store, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // SQLite would make it readable by all
-	if err != nil {
+	if err := sqlitefile.Create(path); err != nil {
 		return nil, err
 	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	s := &sqliteStore{}
 	// The data survives the end of the process. A loss of power may lose the last writes.
-	s.db, err = connectSQLite(path, "rw", 1, "journal_mode(wal)", "synchronous(normal)", "journal_size_limit(8388608)")
+	db, err := sqlitefile.Connect(path, "rw", 1, lockWait, "journal_mode(wal)", "synchronous(normal)", "journal_size_limit(8388608)")
 	if err != nil {
 		return nil, explain(path, err)
 	}
-	if s.readers, err = connectSQLite(path, "ro", 2); err == nil {
+	s := &sqliteStore{db: db}
+	if s.readers, err = sqlitefile.Connect(path, "ro", 2, lockWait); err == nil {
 		err = s.prepare(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(explain(path, err), s.close())
 	}
 	return s, nil
-}
-
-// connectSQLite returns a pool, which connects on first use.
-func connectSQLite(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(2000)")}
-	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
-	db, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
 }
 
 // prepare makes the tables of a new file, and refuses one of another program or version before it
@@ -285,10 +269,8 @@ func (s *sqliteStore) close() error {
 
 // damage wraps an error that says that the file is damaged.
 func damage(err error) error {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		if code := e.Code() & 0xff; code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB { // without the extension
-			return fmt.Errorf("%w: %w", errDamaged, err)
-		}
+	if sqlitefile.Damaged(err) {
+		return fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	return err
 }

@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
+	"time"
 
 	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -102,7 +102,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.lock, err = lock(s.opts.Path); err != nil {
 		return s.explain(err)
 	}
-	if err := createFile(s.opts.Path); err != nil {
+	if err := sqlitefile.Create(s.opts.Path); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
 	// SQLite's own builds use fdatasync, which halves the wait on a journaling file system.
@@ -117,10 +117,10 @@ func (s *Store) open(ctx context.Context) error {
 	if s.opts.maxPages > 0 {
 		pragmas = append(pragmas, fmt.Sprintf("max_page_count(%d)", s.opts.maxPages))
 	}
-	if s.db, err = connect(s.opts.Path, "rw", 1, pragmas...); err != nil {
+	if s.db, err = sqlitefile.Connect(s.opts.Path, "rw", 1, lockWait, pragmas...); err != nil {
 		return s.explain(err)
 	}
-	if s.readers, err = connect(s.opts.Path, "ro", maxReaders); err != nil {
+	if s.readers, err = sqlitefile.Connect(s.opts.Path, "ro", maxReaders, lockWait); err != nil {
 		return s.explain(err)
 	}
 	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createShared, s.prepare, s.replay} {
@@ -131,8 +131,12 @@ func (s *Store) open(ctx context.Context) error {
 	return nil
 }
 
-// maxReaders is how many reads run at once.
-const maxReaders = 4
+const (
+	// maxReaders is how many reads run at once.
+	maxReaders = 4
+	// lockWait is how long a statement waits for other connections.
+	lockWait = 5 * time.Second
+)
 
 func synchronous(durability string) (string, error) {
 	switch durability {
@@ -144,29 +148,6 @@ func synchronous(durability string) (string, error) {
 		return "off", nil
 	}
 	return "", fmt.Errorf("telemetry durability %q: use sync, os or none", durability)
-}
-
-// createFile creates the file, because SQLite would make it readable by all. SQLite gives the
-// -wal and -shm files the same mode.
-func createFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// connect returns a pool, which connects on first use.
-func connect(path, mode string, connections int, pragmas ...string) (*sql.DB, error) {
-	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": append(pragmas, "busy_timeout(5000)")}
-	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
-	db, err := sql.Open("sqlite", name.String())
-	if err != nil {
-		return nil, err
-	}
-	db.SetMaxOpenConns(connections)
-	db.SetMaxIdleConns(connections)
-	return db, nil
 }
 
 // inspect refuses the database of another program or of a newer version. It uses a reading
@@ -294,13 +275,7 @@ func (s *Store) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	damage := errors.Is(err, errDamaged)
-	var e *sqlite.Error
-	if errors.As(err, &e) {
-		code := e.Code() & 0xff // without the extension
-		damage = code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
-	}
-	if damage {
+	if errors.Is(err, errDamaged) || sqlitefile.Damaged(err) {
 		return fmt.Errorf("%w: %s is damaged: stop the proxy, move the file with its -wal and -shm files away or restore a backup, start again: %w",
 			telemetry.ErrStore, s.opts.Path, err)
 	}

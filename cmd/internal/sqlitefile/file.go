@@ -1,0 +1,58 @@
+// Package sqlitefile opens SQLite databases in files.
+//
+//	if err := sqlitefile.Create(path); err != nil { ... }
+//	writer, err := sqlitefile.Connect(path, "rw", 1, 5*time.Second, "journal_mode(wal)")
+//	readers, err := sqlitefile.Connect(path, "ro", 4, 5*time.Second)
+//
+// Each store has one connection that writes and several that read. What is in a database, and to
+// which program and version it belongs, is the store's own business.
+package sqlitefile
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// Create creates the file if it does not exist, with mode 0600: SQLite would make it readable by
+// all. SQLite gives the files with the endings -wal and -shm the same mode.
+func Create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Connect returns a pool of at most that many connections, which connects on first use. The mode is
+// one of SQLite: ro, rw, or rwc. A statement waits at most for wait, which is rounded down to
+// milliseconds, while another connection holds the lock of the database. Transactions take that
+// lock when they begin. The pragmas, such as "synchronous(full)", are for each connection.
+func Connect(path, mode string, connections int, wait time.Duration, pragmas ...string) (*sql.DB, error) {
+	pragmas = append(pragmas, fmt.Sprintf("busy_timeout(%d)", wait.Milliseconds()))
+	query := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": pragmas}
+	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: query.Encode()}
+	db, err := sql.Open("sqlite", name.String())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// Damaged reports whether err says that the file is damaged or is no database.
+func Damaged(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	code := e.Code() & 0xff // without the extension
+	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+}
