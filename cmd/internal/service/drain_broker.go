@@ -62,12 +62,11 @@ func (s *Service) drainBroker(change admin.BrokerChange) (admin.BrokerStatus, er
 	s.swap.RLock()
 	defer s.swap.RUnlock()
 	b := s.current.Load().upstream
-	all := b.poolStatus()
 	var names []string
-	for _, one := range all {
+	for _, one := range b.poolStatus() {
 		name := one.Server.String()
-		names = append(names, name)
 		if name != change.Server {
+			names = append(names, name)
 			continue
 		}
 		b.pool.Drain(one.Server, change.Drained)
@@ -75,11 +74,8 @@ func (s *Service) drainBroker(change admin.BrokerChange) (admin.BrokerStatus, er
 		if change.End {
 			s.endOn(name)
 		}
-	}
-	for _, status := range b.status() {
-		if status.Server == change.Server {
-			return status, nil
-		}
+		status, _ := b.statusOf(name)
+		return status, nil
 	}
 	if names == nil {
 		return admin.BrokerStatus{}, fmt.Errorf("%w: the bundled broker is a part of this program and cannot be taken out of use", admin.ErrNoBroker)
@@ -110,10 +106,8 @@ func (s *Service) endOn(server string) {
 // sessionsOn returns how many sessions a broker has, including those that are connecting. A broker
 // that a reload has removed meanwhile keeps its sessions.
 func (s *Service) sessionsOn(server string) (n int) {
-	for _, b := range s.current.Load().upstream.status() {
-		if b.Server == server {
-			return b.Sessions
-		}
+	if status, ok := s.current.Load().upstream.statusOf(server); ok {
+		return status.Sessions
 	}
 	for c := range s.server.Clients() {
 		if c.Server == server {

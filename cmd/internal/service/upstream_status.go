@@ -18,6 +18,16 @@ func (b *brokers) status() []admin.BrokerStatus {
 	return all
 }
 
+// statusOf returns the state of one broker. It returns false if there is none of that name.
+func (b *brokers) statusOf(server string) (status admin.BrokerStatus, ok bool) {
+	for _, one := range b.status() {
+		if one.Server == server {
+			return one, true
+		}
+	}
+	return admin.BrokerStatus{}, false
+}
+
 // timeOrNone returns t in UTC, or nil for the zero time.
 func timeOrNone(t time.Time) *time.Time {
 	if t.IsZero() {
