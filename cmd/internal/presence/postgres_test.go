@@ -108,15 +108,16 @@ func TestDatabaseThatIsAway(t *testing.T) {
 // TestDatabaseThatDoesNotFit: the fault says what to do.
 func TestDatabaseThatDoesNotFit(t *testing.T) {
 	s := newSharedStore(t)
-	for statement, want := range map[string]string{
-		"REVOKE ALL ON mqtt_auth_proxy.devices FROM " + harness.Role: "it needs SELECT, INSERT, UPDATE and DELETE on mqtt_auth_proxy.devices and mqtt_auth_proxy.token_uses",
-		"ALTER TABLE mqtt_auth_proxy.devices RENAME TO x":            "mqtt-auth-proxy store migrate makes them",
+	for _, c := range []struct{ statement, want string }{
+		{"REVOKE ALL ON mqtt_auth_proxy.devices FROM " + harness.Role,
+			"it needs SELECT, INSERT, UPDATE and DELETE on mqtt_auth_proxy.devices and mqtt_auth_proxy.token_uses"},
+		{"ALTER TABLE mqtt_auth_proxy.devices RENAME TO x", "mqtt-auth-proxy store migrate makes them"},
 	} {
-		s.server.SQL("fleet", statement)
+		s.server.SQL("fleet", c.statement)
 		f := newFleet(t, Options{Target: func() Target { return Target{DSNFile: s.dsn, Proxy: "one"} }})
 		f.open("pump")
-		if err := f.flush(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("after %s: %v", statement, err)
+		if err := f.flush(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("after %s: %v", c.statement, err)
 		}
 	}
 }
