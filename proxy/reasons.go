@@ -63,6 +63,9 @@ const (
 	// TopicNotUsable: the subject or an attribute of the token cannot be a level of the
 	// topics that the map gives to the client.
 	TopicNotUsable Reason = "topic_not_usable"
+	// SubjectNotUsable: the broker makes topics with the subject in them, in which it cannot
+	// be a level. [Policy.Rewrite] refuses for it.
+	SubjectNotUsable Reason = "subject_not_usable"
 	// WillTopic: the will's topic is one that the client may not publish to.
 	WillTopic Reason = "will_topic"
 	// WillQoS, WillRetain and WillTooLarge: the will is over a limit of the session.
@@ -164,6 +167,8 @@ var reasons = []ReasonInfo{
 		"the subject, the user name or the token cannot be used in what is sent to the broker"},
 	{TopicNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid, "", FaultClient, slog.LevelWarn,
 		"the subject, or an attribute, cannot be a level of a topic in the topic map"},
+	{SubjectNotUsable, packets.RefusedIdentifier, packets.ClientIDNotValid, "", FaultClient, slog.LevelWarn,
+		"the subject cannot be a level of the topics that the broker has for the client"},
 	{WillTopic, packets.RefusedNotAuthorized, packets.NotAuthorized, "", FaultClient, slog.LevelInfo,
 		"the client may not publish to the topic of its will"},
 	{WillQoS, packets.RefusedNotAuthorized, packets.QoSNotSupported, "", FaultClient, slog.LevelInfo,

@@ -39,6 +39,7 @@ var advice = map[proxy.Reason]string{
 	proxy.ClientIDNotUsable:              "give the device another client id; the detail says what is wrong with it",
 	proxy.IdentityNotUsable:              "change the subject or the user name, or the templates `upstream.username`, `upstream.password` and `upstream.client_id`; the detail says what is wrong",
 	proxy.TopicNotUsable:                 "change the subject or the attribute, which must be one level of a topic",
+	proxy.SubjectNotUsable:               "give the device a token with another name: the name stands in topics, so it must not be empty or `me`, nor contain `/`, `+`, `#` or control characters. An external broker takes every name",
 	proxy.WillTopic:                      "allow the topic in the topic rules, or change the will in the device",
 	proxy.WillQoS:                        "lower the QoS of the will in the device, or raise the limit",
 	proxy.WillRetain:                     "do not retain the will of the device, or change the limit",

@@ -20,6 +20,8 @@ type credentials struct {
 	generateID bool
 	// reserved begins client ids that no device may have at the broker; empty for none.
 	reserved string
+	// checkSubject refuses a subject; nil allows all.
+	checkSubject func(subject string) error
 	// checkWill refuses a will topic; nil allows all.
 	checkWill func(topic string) error
 }
@@ -43,6 +45,11 @@ func (s *Service) rewriter(creds *credentials) func(*proxy.ConnectRequest) error
 
 // rewrite completes the CONNECT for the broker.
 func (c *credentials) rewrite(r *proxy.ConnectRequest) error {
+	if c.checkSubject != nil {
+		if err := c.checkSubject(r.Client.Subject()); err != nil {
+			return &proxy.RefusedError{Reason: proxy.SubjectNotUsable, Err: err}
+		}
+	}
 	if r.In.HasWill && c.checkWill != nil {
 		if err := c.checkWill(r.In.Will.Topic); err != nil {
 			return &proxy.RefusedError{Reason: proxy.WillTopic, Err: err}

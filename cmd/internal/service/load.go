@@ -115,7 +115,7 @@ func (p *Plan) parseUpstream(u config.Upstream, report func(key string, err erro
 		}
 	}
 	if u.Bundled() {
-		creds.checkWill = broker.CheckWill
+		creds.checkSubject, creds.checkWill = broker.CheckSubject, broker.CheckWill
 		return
 	}
 	creds.generateID = len(u.Servers) > 1 && u.Balance == string(pool.ClientID)

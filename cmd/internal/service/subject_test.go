@@ -1,0 +1,79 @@
+package service
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
+)
+
+// TestSubjectThatCannotBeInATopicIsRefused: with the bundled broker, which has topics with the
+// subject in them.
+func TestSubjectThatCannotBeInATopicIsRefused(t *testing.T) {
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var question struct{ Token string }
+		_ = json.NewDecoder(r.Body).Decode(&question)
+		answer, _ := json.Marshal(map[string]string{"result": "allow", "subject": question.Token[len("subject="):], "token_id": "t"})
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(answer)
+	}))
+	defer source.Close()
+	s, _ := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+source.URL+"', body: '{\"token\":\"${token}\"}'}}]}\n")
+	for _, level := range []byte{3, 4, 5} {
+		want := packets.RefusedIdentifier
+		if level == 5 {
+			want = packets.ClientIDNotValid
+		}
+		for _, subject := range []string{"plant/pump", "me", "pump+", "#", "pump\u0001"} {
+			p := packets.Connect{Level: level, CleanStart: true, ClientID: "test", HasUsername: true, Username: "subject=" + subject}
+			if _, ack := login(t, s, p); ack.Code != want {
+				t.Errorf("level %d, subject %q: CONNACK %v, want %v", level, subject, ack.Code, want)
+			}
+		}
+		p := packets.Connect{Level: level, CleanStart: true, ClientID: "test", HasUsername: true, Username: "subject=pump (1)"}
+		if _, ack := login(t, s, p); ack.Code != packets.Success {
+			t.Errorf("level %d: CONNACK %v", level, ack.Code)
+		}
+	}
+	await(t, "all refusals are counted", func() bool { return s.reading().Totals[page.SeriesRefused+"subject_not_usable"] == 15 })
+}
+
+// TestSubjectsAreTheBusinessOfAnExternalBroker: it may have no topics with the subject in them.
+func TestSubjectsAreTheBusinessOfAnExternalBroker(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "proxy.yaml")
+	if err := os.WriteFile(path, []byte("upstream: {servers: ['tcp://127.0.0.1:1']}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	external, err := Load(config.Options{Path: path}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(bundledConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bundled, err := Load(config.Options{Path: path}, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	request := func() *proxy.ConnectRequest {
+		in := &packets.Connect{Level: 4, ClientID: "a"}
+		out := *in
+		return &proxy.ConnectRequest{Client: &proxy.Client{Grant: &authz.Grant{Subject: "plant/pump"}}, ClientID: "a", In: in, Out: &out}
+	}
+	if err := external.credentials.rewrite(request()); err != nil {
+		t.Errorf("external broker: %v", err)
+	}
+	refused, ok := errors.AsType[*proxy.RefusedError](bundled.credentials.rewrite(request()))
+	if !ok || refused.Reason != proxy.SubjectNotUsable {
+		t.Errorf("bundled broker: %v", refused)
+	}
+}
