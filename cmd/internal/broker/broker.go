@@ -173,11 +173,18 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Dial connects the device with that name, which must keep to limits, and returns its end of the
-// connection, on which the caller must send a CONNECT. It is a *net.UnixConn where the system has
-// socket pairs. Dial returns ErrClosed after Shutdown, the error of ctx once that is done, and
-// otherwise fails only without file descriptors.
-func (b *Broker) Dial(ctx context.Context, device string, limits Limits) (net.Conn, error) {
+// Device is who connects.
+type Device struct {
+	// Name is the identity of the device, for which [CheckSubject] returns nil.
+	Name string
+	// Limits are what its sessions must keep to.
+	Limits Limits
+}
+
+// Dial connects a device and returns its end of the connection, on which the caller must send a
+// CONNECT. It is a *net.UnixConn where the system has socket pairs. Dial returns ErrClosed after
+// Shutdown, the error of ctx once that is done, and otherwise fails only without file descriptors.
+func (b *Broker) Dial(ctx context.Context, device Device) (net.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -187,7 +194,6 @@ func (b *Broker) Dial(ctx context.Context, device string, limits Limits) (net.Co
 	}
 	c, err := newConn(b, near, device)
 	if err == nil {
-		c.limits = limits
 		err = b.admit(c)
 	}
 	if err != nil {

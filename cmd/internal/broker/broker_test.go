@@ -44,7 +44,7 @@ func TestOptions(t *testing.T) {
 func TestDial(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	nc, err := b.Dial(ctx, "d", Limits{})
+	nc, err := b.Dial(ctx, Device{Name: "d"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +53,14 @@ func TestDial(t *testing.T) {
 	}
 	cancel() // ends dialing, not what was dialed
 	packetstest.New(t, nc, 4).Send([]byte{tConnect})
-	if _, err := b.Dial(ctx, "d", Limits{}); !errors.Is(err, context.Canceled) {
+	if _, err := b.Dial(ctx, Device{Name: "d"}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Dial with a cancelled context: %v", err)
 	}
 	nc.Close()
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := b.Dial(t.Context(), "d", Limits{}); !errors.Is(err, ErrClosed) {
+	if _, err := b.Dial(t.Context(), Device{Name: "d"}); !errors.Is(err, ErrClosed) {
 		t.Errorf("Dial after Close: %v", err)
 	}
 	if err := b.Healthy(); !errors.Is(err, ErrClosed) {

@@ -91,7 +91,7 @@ func dial(t testing.TB, b *Broker, device string) *client {
 // dialLimited opens a connection of a device that must keep to limits.
 func dialLimited(t testing.TB, b *Broker, device string, limits Limits) *client {
 	t.Helper()
-	nc, err := b.Dial(t.Context(), device, limits)
+	nc, err := b.Dial(t.Context(), Device{Name: device, Limits: limits})
 	if err != nil {
 		t.Fatalf("Dial(%q): %v", device, err)
 	}

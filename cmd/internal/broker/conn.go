@@ -47,17 +47,17 @@ type conn struct {
 	holdsSessions bool // has locked Broker.sessions for reading
 }
 
-func newConn(b *Broker, socket net.Conn, device string) (*conn, error) {
+func newConn(b *Broker, socket net.Conn, device Device) (*conn, error) {
 	out, err := newEgress(socket, b.options.WriteTimeout)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: socket, broker: b, device: device, out: out}
+	c := &conn{Conn: socket, broker: b, device: device.Name, limits: device.Limits, out: out}
 	c.in.large = c.noteLarge
 	out.spawn = b.work.Go
 	out.drop = c.dropped
-	out.note = func(unread, copies int) { b.ledger.note(device, unread, copies) }
-	out.full = func() bool { return !b.ledger.room(device) }
+	out.note = func(unread, copies int) { b.ledger.note(c.device, unread, copies) }
+	out.full = func() bool { return !b.ledger.room(c.device) }
 	return c, nil
 }
 

@@ -7,7 +7,7 @@
 //
 //	b, err := broker.New(broker.Options{Telemetry: storeTelemetry, Attributes: storeAttributes})
 //	...
-//	upstream, err := b.Dial(ctx, grant.Subject, broker.Limits{}) // write the CONNECT, read the CONNACK, move bytes
+//	upstream, err := b.Dial(ctx, broker.Device{Name: grant.Subject}) // write the CONNECT, read the CONNACK, move bytes
 //	...
 //	err = b.Shutdown(ctx)
 //

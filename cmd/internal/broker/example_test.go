@@ -24,7 +24,7 @@ func Example() {
 	}
 	defer b.Close() // before the store, because Wills are stored too
 
-	upstream, err := b.Dial(ctx, "thermometer-17", broker.Limits{})
+	upstream, err := b.Dial(ctx, broker.Device{Name: "thermometer-17"})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -85,7 +85,7 @@ func TestOneDeviceCannotTakeTheMemoryOfOthers(t *testing.T) {
 			for i := range 40 {
 				l := login{version: 5, id: fmt.Sprintf("absent-%d", i), props: prop32(0x11, 3600)}
 				l.will = &lastWill{topic: "w", payload: big(50_000), props: prop32(0x18, 3600)}
-				nc, err := b.Dial(t.Context(), "greedy", Limits{})
+				nc, err := b.Dial(t.Context(), Device{Name: "greedy"})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -98,7 +98,7 @@ func chaos(t *testing.T, b *Broker, r *rand.Rand) {
 	if r.IntN(2) == 0 {
 		l.will = &lastWill{topic: "x/will", payload: big(r.IntN(1000)), qos: 1, props: prop32(0x18, uint32(r.IntN(2)*3600))}
 	}
-	nc, err := b.Dial(t.Context(), "d", Limits{})
+	nc, err := b.Dial(t.Context(), Device{Name: "d"})
 	if err != nil {
 		t.Error(err)
 		return

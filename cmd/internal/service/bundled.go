@@ -88,7 +88,10 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 // dial connects a device, which must keep to the limits of its grant and of the configuration.
 func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured authz.Limits) (net.Conn, error) {
 	l := c.Grant.Limits.Over(configured)
-	return b.broker.Dial(ctx, c.Subject(), broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst})
+	return b.broker.Dial(ctx, broker.Device{
+		Name:   c.Subject(),
+		Limits: broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst},
+	})
 }
 
 // noStack is above every level, because an error that a device causes needs no stack trace.
