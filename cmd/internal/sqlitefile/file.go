@@ -4,8 +4,9 @@
 //	writer, err := sqlitefile.Connect(path, "rw", 1, 5*time.Second, "journal_mode(wal)")
 //	readers, err := sqlitefile.Connect(path, "ro", 4, 5*time.Second)
 //
-// Each store has one connection that writes and several that read. What is in a database, and to
-// which program and version it belongs, is the store's own business.
+// Each store has one connection that writes and several that read. [Lock] keeps other processes
+// away from its file, and [CheckSpace] finds out whether the disk has room. What is in a database,
+// and to which program and version it belongs, is the store's own business.
 package sqlitefile
 
 import (

@@ -59,3 +59,12 @@ func TestDamaged(t *testing.T) {
 		t.Error("another error is taken for damage")
 	}
 }
+
+func TestFreeSpace(t *testing.T) {
+	if n, err := FreeSpace(t.TempDir()); err != nil || n == 0 {
+		t.Errorf("%d bytes are free, error %v", n, err)
+	}
+	if _, err := FreeSpace(filepath.Join(t.TempDir(), "missing")); err == nil {
+		t.Error("a directory that is not there has free space")
+	}
+}

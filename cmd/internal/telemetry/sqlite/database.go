@@ -99,7 +99,7 @@ func (s *Store) open(ctx context.Context) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
-	if s.lock, err = lock(s.opts.Path); err != nil {
+	if s.lock, err = sqlitefile.Lock(s.opts.Path); err != nil {
 		return s.explain(err)
 	}
 	if err := sqlitefile.Create(s.opts.Path); err != nil {

@@ -166,15 +166,6 @@ func TestUnknownDiskSpace(t *testing.T) {
 	}
 }
 
-func TestFreeSpace(t *testing.T) {
-	if n, err := freeSpace(t.TempDir()); err != nil || n == 0 {
-		t.Errorf("%d bytes are free, error %v", n, err)
-	}
-	if _, err := freeSpace(filepath.Join(t.TempDir(), "missing")); err == nil {
-		t.Error("a directory that is not there has free space")
-	}
-}
-
 func TestFailedCommitLeavesNothing(t *testing.T) {
 	s := open(t, Options{})
 	publish(t, s, "d", `{"ts":1,"values":{"a":1}}`)

@@ -75,7 +75,7 @@ type Options struct {
 	// itself, so that OnError must not block.
 	OnError func(error)
 
-	free     func(dir string) (uint64, error) // bytes left on the file system
+	free     func(dir string) (uint64, error) // bytes left on the file system; nil asks it
 	maxPages int                              // of the database; 0 is no limit
 	maxKeys  int                              // of one device; 0 is telemetry.MaxKeys
 }
@@ -89,9 +89,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnError == nil {
 		o.OnError = func(error) {}
-	}
-	if o.free == nil {
-		o.free = freeSpace
 	}
 	return o
 }

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
@@ -18,7 +19,7 @@ import (
 // bytes left, so that a store there could not store. The database and its directory need not
 // exist yet.
 func CheckSpace(path string, minFree int64) error {
-	return checkSpace(existingDirectory(path), minFree, freeSpace)
+	return sqlitefile.CheckSpace(existingDirectory(path), minFree, nil)
 }
 
 // existingDirectory returns the directory of path, or the closest one above it that exists.
@@ -34,17 +35,8 @@ func existingDirectory(path string) string {
 	}
 }
 
-func (s *Store) checkSpace() error { return checkSpace(s.dir, s.opts.MinFree, s.opts.free) }
-
-func checkSpace(dir string, minFree int64, free func(string) (uint64, error)) error {
-	n, err := free(dir)
-	if err != nil {
-		return fmt.Errorf("free disk space: %w", err)
-	}
-	if minFree > 0 && n < uint64(minFree) {
-		return fmt.Errorf("%d bytes of disk are free at %s, fewer than the %d to be left", n, dir, minFree)
-	}
-	return nil
+func (s *Store) checkSpace() error {
+	return sqlitefile.CheckSpace(s.dir, s.opts.MinFree, s.opts.free)
 }
 
 // slowCommit is how long a commit may take before the store counts as unable to write.

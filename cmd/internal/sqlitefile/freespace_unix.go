@@ -1,12 +1,12 @@
 //go:build linux || darwin || freebsd
 
-package sqlite
+package sqlitefile
 
 import "golang.org/x/sys/unix"
 
-// freeSpace returns how many bytes a user without privileges may still write
+// FreeSpace returns how many bytes a user without privileges may still write
 // to the file system of dir.
-func freeSpace(dir string) (uint64, error) {
+func FreeSpace(dir string) (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err

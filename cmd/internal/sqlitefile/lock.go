@@ -1,4 +1,4 @@
-package sqlite
+package sqlitefile
 
 import (
 	"errors"
@@ -12,12 +12,12 @@ import (
 // errInUse is what tryLock returns if the lock is held elsewhere.
 var errInUse = errors.New("lock is held")
 
-// lock makes this store the only one that uses the database, until the returned file is closed
-// or the process ends, in whatever way. It locks a file of its own, because SQLite releases its
-// locks on the database after each transaction. The file holds the owner's process id and is
-// never removed: otherwise a second process could lock the removed file and a third one the
-// new file.
-func lock(path string) (*os.File, error) {
+// Lock makes the caller the only one that uses the database at path, until the returned file is
+// closed or the process ends, in whatever way. It locks a file of its own, with .lock at the end of
+// its name, because SQLite releases its locks on the database after each transaction. The file
+// holds the owner's process id and is never removed: otherwise a second process could lock the
+// removed file and a third one the new file.
+func Lock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

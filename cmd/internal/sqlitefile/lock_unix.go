@@ -1,6 +1,6 @@
 //go:build unix && !aix && !solaris
 
-package sqlite
+package sqlitefile
 
 import (
 	"errors"
