@@ -29,6 +29,9 @@ type Grant struct {
 	// Superuser exempts the session from the configured topic rules and topic map, but never
 	// from a limit.
 	Superuser bool
+	// Gateway means that the device may speak for the devices behind it, on the topics that the
+	// bundled broker has for that. It has no effect with other brokers.
+	Gateway bool
 	// Attrs are values for templates and topic rules.
 	Attrs map[string]string
 	// Expires ends the grant and every session that uses it; zero means never.

@@ -217,7 +217,7 @@ func TestOwnTables(t *testing.T) {
 		!strings.Contains(r.Output(), "the schema in the database is missing; mqtt-auth-proxy store migrate") {
 		t.Errorf("serve without the tables: status %d\n%s", r.Status, r.Output())
 	}
-	for _, want := range []string{"made the schema, version 3", "the schema has version 3 already"} {
+	for _, want := range []string{"made the schema, version 4", "the schema has version 4 already"} {
 		if r := harness.Run(t, harness.Binary(), "store", "migrate", "--config", p.Config); r.Status != 0 || !strings.Contains(r.Stdout, want) {
 			t.Errorf("store migrate: status %d, want %q\n%s", r.Status, want, r.Output())
 		}

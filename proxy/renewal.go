@@ -187,7 +187,7 @@ func (s *session) askForToken(ctx context.Context, token authz.Token) error {
 		if old := s.srv.registry.renew(check, s, token.Hash(), grant); old != nil {
 			s.srv.rechecks.renewed(s, old.TokenHash, request)
 			s.expireInTime()
-			s.follow()
+			s.follow(old.Grant)
 			return nil
 		}
 	}

@@ -202,12 +202,18 @@ var (
 	errUnread    = fmt.Errorf("%w: no packets have been read so far", ErrWillWithdrawn)
 	errWill      = fmt.Errorf("%w: the broker has a will that is not allowed any more", ErrWillWithdrawn)
 	errUnpaced   = fmt.Errorf("%w: the client was not held to a rate so far", ErrRightsChanged)
+	errGateway   = fmt.Errorf("%w: the client is a gateway now, or is none any more", ErrRightsChanged)
 	errAnnounced = fmt.Errorf("%w: the client was sent wider limits in its CONNACK", ErrRightsChanged)
 )
 
 // follow makes the rights those that the session's grant gives, for all packets from now on. If
-// that is not possible, it ends the session.
-func (s *session) follow() {
+// that is not possible, it ends the session. A broker knows whether a session is that of a gateway
+// since its start, so a change of that, compared with the grant old, ends the session.
+func (s *session) follow(old *authz.Grant) {
+	if s.current().Grant.Gateway != old.Gateway {
+		s.cut(errGateway)
+		return
+	}
 	r := s.rules()
 	if r == nil {
 		if g := s.current().Grant; g.ACL != nil || g.Limits.Bound() {

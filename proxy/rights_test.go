@@ -172,6 +172,8 @@ func TestRightsThatChange(t *testing.T) {
 		"an attribute in the map, resumed":      {first: grant(nil, "north"), later: grant(nil, "south"), topics: siteMap, resumed: true, ends: true},
 		"an attribute besides the map":          {first: grant(nil, "north"), later: grant(nil, "south"), topics: subjectMap, resumed: true, subscribe: "me/x", publish: "me/x"},
 		"an attribute that cannot be a level":   {first: grant(nil, "north"), later: grant(nil, "a/b"), topics: siteMap, ends: true, silent: true},
+		"a gateway loses that":                  {first: authz.Grant{Subject: "alpha", Gateway: true}, later: grant(nil, "x"), ends: true},
+		"a device becomes a gateway":            {first: grant(a, "x"), later: authz.Grant{Subject: "alpha", Gateway: true, ACL: a}, ends: true},
 		"a superuser loses that":                {first: authz.Grant{Subject: "alpha", Superuser: true}, later: grant(nil, "x"), topics: subjectMap, ends: true, silent: true},
 	} {
 		t.Run(name, func(t *testing.T) {

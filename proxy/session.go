@@ -215,7 +215,7 @@ func (s *session) regrant(old *Client, grant *authz.Grant) bool {
 		return false
 	}
 	s.expireInTime()
-	s.follow()
+	s.follow(old.Grant)
 	return true
 }
 

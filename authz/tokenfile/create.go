@@ -52,8 +52,10 @@ func (o CreateOptions) record() (rec record) {
 			rec.set(f, texts)
 		}
 	}
-	if o.Disabled {
-		rec.set(fieldDisabled, true)
+	for f, set := range map[field]bool{fieldDisabled: o.Disabled, fieldGateway: o.Gateway} {
+		if set {
+			rec.set(f, true)
+		}
 	}
 	up := map[string]string{}
 	for key, text := range map[string]string{"username": o.Upstream.Username, "password": o.Upstream.Password.Reveal(), "clientid": o.Upstream.ClientID} {

@@ -44,6 +44,7 @@
 //	certificate   the client certificates it may be used with: the SHA-256 of one in 64
 //	              hexadecimal digits, "cn:NAME" or "san:NAME", or a list of them
 //	upstream      {"username":...,"password":...,"clientid":...} for the broker
+//	gateway       true lets the device speak for the devices behind it
 //	acl           what its sessions may publish and subscribe to, see [authz.ParseACL]
 //	limits        what bounds its sessions, see [authz.ParseLimits]
 //	client_attrs  an object of strings for templates and topic rules, at most 64
@@ -85,7 +86,7 @@
 // [File.Notify], by token id:
 //
 //   - an entry that was removed, disabled, or changed in its token, password, subject,
-//     not_before, clientid, username, cidr, certificate or upstream ends its sessions;
+//     not_before, clientid, username, cidr, certificate, upstream or gateway ends its sessions;
 //     their devices may connect again under the new entry;
 //   - other values of acl, limits or client_attrs ask for the grants of its sessions again,
 //     which go on with the new ones where that is possible;

@@ -51,6 +51,8 @@ type CreateOptions struct {
 	Certificates []string
 	// Upstream are the credentials for the broker, in the place of configured ones.
 	Upstream authz.Upstream
+	// Gateway lets the device speak for the devices behind it, see [authz.Grant].
+	Gateway bool
 	// ACL are the topic rules in the JSON that [authz.ParseACL] reads; empty means none.
 	ACL []byte
 	// Attrs are the attributes of the token's grant.

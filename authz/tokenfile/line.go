@@ -278,6 +278,8 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 		d.certificates, err = decodeStrings(raw, certificate)
 	case fieldUpstream:
 		d.upstream, err = decodeUpstream(raw)
+	case fieldGateway:
+		d.gateway, err = decodeBool(raw)
 	case fieldACL:
 		d.acl, err = decodeACL(raw)
 	case fieldLimits:

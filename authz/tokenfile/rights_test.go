@@ -119,6 +119,7 @@ func TestBadRights(t *testing.T) {
 	for fields, field := range map[string]string{
 		`,"acl":"all"`: "acl", `,"acl":[{"permission":"maybe"}]`: "acl", `,"acl":[{"permission":"allow","action":"all","topic":"a/#/b"}]`: "acl",
 		`,"limits":"all"`: "limits", `,"limits":{"publish_rate":0}`: "limits: publish_rate", `,"limits":{"publish_rates":5}`: "limits", `,"limits":null`: "limits",
+		`,"gateway":1`: "gateway", `,"gateway":"true"`: "gateway", `,"gateway":null`: "gateway",
 		`,"certificate":"pump-7"`: "certificate", `,"certificate":["cn:"]`: "certificate", `,"certificate":[]`: "certificate",
 	} {
 		rightsFile(t, path, fields)
@@ -151,5 +152,36 @@ func TestLimitsOfATokenFile(t *testing.T) {
 	shown, err := Show(path, "new")
 	if err != nil || len(shown) != 1 || !shown[0].Limits.Equal(limits) {
 		t.Errorf("the new token has %v, %v", shown, err)
+	}
+}
+
+// TestGatewayOfATokenFile is that of the grant. A change ends the sessions of the token, because the
+// broker knows since their start whether they are those of a gateway.
+func TestGatewayOfATokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	rightsFile(t, path, `,"gateway":false`)
+	plain := snapshotOf(t, path).withID("a")
+	rightsFile(t, path, `,"gateway":true`)
+	gateway := snapshotOf(t, path).withID("a")
+	if plain.authorization().Gateway || !gateway.authorization().Gateway {
+		t.Error("the grants are not those of the file")
+	}
+	if d := gateway.changeFrom(plain); d != ended {
+		t.Errorf("a device that becomes a gateway is the change %v", d)
+	}
+	if d := plain.changeFrom(gateway); d != ended {
+		t.Errorf("a gateway that becomes a device is the change %v", d)
+	}
+	made, err := Create(path, CreateOptions{Name: "new", Gateway: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := Rotate(path, "new", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown, err := Show(path, "new")
+	if err != nil || len(shown) != 1 || shown[0].ID != rotated.ID || rotated.ID == made.ID || !shown[0].Gateway {
+		t.Errorf("the new token has %+v, %v", shown, err)
 	}
 }

@@ -48,10 +48,11 @@
 //	acl               topic rules, see [authz.ParseACL]; [] allows nothing
 //	acl_no_match      deny (default) or defer, for topics that no rule matches
 //	is_superuser      true: no topic rules, the broker decides
+//	gateway           true lets the device speak for the devices behind it
 //	limits            what bounds the device's sessions, see [authz.ParseLimits]
 //
 // Names may be strings or whole numbers. Times and durations may have a fraction, and
-// is_superuser may be 0 or 1.
+// is_superuser and gateway may be 0 or 1.
 //
 // Other fields are ignored. So are a subject and a token_id that contain the token, because
 // both are logged.

@@ -37,7 +37,7 @@ func fieldNames() []string {
 		"stale_if_error", "vary", "revalidate_after", "max_session", "subject", "token_id",
 		"clientid", "username", "upstream.username", "upstream.password",
 		"upstream.clientid", "upstream.pool", "client_attrs", "acl", "acl_no_match",
-		"is_superuser", "limits",
+		"is_superuser", "gateway", "limits",
 	}
 }
 
@@ -53,7 +53,7 @@ type facts struct {
 	attrs              map[string]string
 	acl                *authz.ACL
 	limits             authz.Limits
-	superuser          bool
+	superuser, gateway bool
 	passedOver         []string
 }
 
@@ -120,7 +120,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 		a.expires = earliest(a.expires, f.now.Add(d))
 	}
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
-	a.superuser = f.superuser()
+	a.superuser, a.gateway = f.flag("is_superuser"), f.flag("gateway")
 	a.acl = f.acl(a.superuser)
 	a.limits = f.limits()
 	return a, f.err
@@ -320,8 +320,8 @@ func (f *fieldReader) forbidden() (rules []authz.Rule) {
 	return rules
 }
 
-func (f *fieldReader) superuser() bool {
-	m := f.get("is_superuser")
+func (f *fieldReader) flag(name string) bool {
+	m := f.get(name)
 	if m == nil {
 		return false
 	}
@@ -332,7 +332,7 @@ func (f *fieldReader) superuser() bool {
 		return false
 	}
 	if !f.lenient {
-		f.fail("is_superuser", "neither true nor false")
+		f.fail(name, "neither true nor false")
 	}
 	return m.Value == "true"
 }

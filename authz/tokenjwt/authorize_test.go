@@ -20,7 +20,7 @@ import (
 func TestGrant(t *testing.T) {
 	o := strict(Keys{})
 	o.Subject, o.ClientID, o.Username, o.ACL = "device.name", "/https:~1~1example.com~1clients", "login", "mqtt.acl"
-	o.Limits = "mqtt.limits"
+	o.Limits, o.Gateway = "mqtt.limits", "mqtt.gateway"
 	o.Attrs = map[string]string{"site": "device.site", "floor": "device.floor", "spare": "device.spare", "none": "device.none"}
 	s := loaded(t, o, always(named(t, "k1", keyring().p256.Public())))
 	now := time.Now().Unix()
@@ -30,7 +30,7 @@ func TestGrant(t *testing.T) {
 		"https://example.com/clients": []string{"c1", "c2"},
 		"login":                       "u",
 		"mqtt": map[string]any{"acl": []any{map[string]any{"permission": "allow", "action": "publish", "topics": []string{"<a>/#"}, "qos": []int{0}}},
-			"limits": map[string]any{"publish_rate": 5, "max_packet": 1024}},
+			"limits": map[string]any{"publish_rate": 5, "max_packet": 1024}, "gateway": true},
 	})))
 	r.ClientID, r.Username = "c2", "u"
 	got, err := s.Authorize(t.Context(), r)
@@ -43,10 +43,10 @@ func TestGrant(t *testing.T) {
 	}
 	want := &authz.Grant{
 		TokenID: "pump-7-a", Subject: "pump-7", Expires: time.Unix(now+100, 0), ACL: acl,
-		Limits: authz.Limits{PublishRate: 5, MaxPacket: 1024},
-		Only:   authz.Conditions{ClientIDs: []string{"c1", "c2"}, Usernames: []string{"u"}, NotBefore: time.Unix(now-80, 0)},
-		Attrs:  map[string]string{"site": "north", "floor": "2", "spare": "true"},
-		Keep:   authz.Keep{TTL: -1, Stale: -1},
+		Limits: authz.Limits{PublishRate: 5, MaxPacket: 1024}, Gateway: true,
+		Only:  authz.Conditions{ClientIDs: []string{"c1", "c2"}, Usernames: []string{"u"}, NotBefore: time.Unix(now-80, 0)},
+		Attrs: map[string]string{"site": "north", "floor": "2", "spare": "true"},
+		Keep:  authz.Keep{TTL: -1, Stale: -1},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -66,7 +66,7 @@ func TestGrant(t *testing.T) {
 func TestClaims(t *testing.T) {
 	now := time.Now().Unix()
 	withMapped := func(o *Options) {
-		o.ClientID, o.Username, o.ACL, o.Limits, o.Attrs = "clientid", "username", "acl", "limits", map[string]string{"a": "a"}
+		o.ClientID, o.Username, o.ACL, o.Limits, o.Gateway, o.Attrs = "clientid", "username", "acl", "limits", "gateway", map[string]string{"a": "a"}
 	}
 	for _, tc := range []struct {
 		name    string
@@ -127,6 +127,8 @@ func TestClaims(t *testing.T) {
 		{name: "acl empty", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": []any{}}, want: "granted"},
 		{name: "limits", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": map[string]any{"retain": false}}, want: "granted"},
 		{name: "limits of an unknown name", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": map[string]any{"rate": 1}}, want: "not_authorized"},
+		{name: "gateway", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "gateway": false}, want: "granted"},
+		{name: "gateway as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "gateway": "true"}, want: "not_authorized"},
 		{name: "limits as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": "none"}, want: "not_authorized"},
 		{name: "acl as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": "a/#"}, want: "not_authorized"},
 		{name: "acl null", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": (*int)(nil)}, want: "not_authorized"},

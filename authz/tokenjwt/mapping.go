@@ -18,8 +18,8 @@ const (
 
 // mapping has the paths of the claims that become the parts of a grant.
 type mapping struct {
-	subject, clientID, username, acl, limits path
-	attrs                                    map[string]path
+	subject, clientID, username, acl, limits, gateway path
+	attrs                                             map[string]path
 }
 
 func (o *Options) mapping() (m mapping, err error) {
@@ -30,7 +30,10 @@ func (o *Options) mapping() (m mapping, err error) {
 	for _, p := range []struct {
 		option, text string
 		to           *path
-	}{{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username}, {"acl", o.ACL, &m.acl}, {"limits", o.Limits, &m.limits}} {
+	}{
+		{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username},
+		{"acl", o.ACL, &m.acl}, {"limits", o.Limits, &m.limits}, {"gateway", o.Gateway, &m.gateway},
+	} {
 		if *p.to, err = parsePath(p.text); err != nil {
 			return m, fmt.Errorf("%s: %w", p.option, err)
 		}
@@ -67,6 +70,11 @@ func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
 	if claim, ok := m.limits.in(claims); ok {
 		if g.Limits, err = authz.ParseLimits(claim.Raw); err != nil {
 			return fmt.Errorf("%s: %w", m.limits, err)
+		}
+	}
+	if claim, ok := m.gateway.in(claims); ok {
+		if g.Gateway, ok = claim.Value.(bool); !ok {
+			return fmt.Errorf("%s: neither true nor false", m.gateway)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.attrs)) {

@@ -85,6 +85,9 @@ type Options struct {
 	// Limits is the path of the claim with limits, see [authz.ParseLimits]. The grant of a token
 	// without it has no limits.
 	Limits string
+	// Gateway is the path of a claim that is true or false. True lets the device speak for the
+	// devices behind it, see [authz.Grant]; a device whose token lacks the claim may not.
+	Gateway string
 	// Attrs maps the names of attributes to the paths of their claims: strings, numbers or
 	// booleans. If a claim is absent, so is the attribute.
 	Attrs map[string]string

@@ -94,7 +94,7 @@ type row struct {
 	only               authz.Conditions
 	rules              []byte
 	rest               authz.NoMatch
-	superuser          bool
+	superuser, gateway bool
 	limits             authz.Limits
 	attrs              map[string]string
 	upstream           authz.Upstream
@@ -131,6 +131,7 @@ func columns() map[string]column {
 		"acl":                {jsonKind, false, func(r *row, v value) error { r.rules = []byte(v.text); return nil }},
 		"acl_no_match":       {textKind, false, func(r *row, v value) error { return setRest(&r.rest, v) }},
 		"is_superuser":       {boolKind, true, func(r *row, v value) error { return setBool(&r.superuser, v) }},
+		"gateway":            {boolKind, true, func(r *row, v value) error { return setBool(&r.gateway, v) }},
 		"limits":             {jsonKind, false, func(r *row, v value) error { return setLimits(&r.limits, v) }},
 		"attrs":              {jsonKind, false, func(r *row, v value) error { return setAttrs(&r.attrs, v) }},
 		"upstream_username":  {textKind, false, func(r *row, v value) error { return setName(&r.upstream.Username, v, maxName) }},

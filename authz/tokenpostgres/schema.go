@@ -17,7 +17,7 @@ import (
 // SchemaVersion is the version of the schema that [Migrate] makes. A [Source] without a query and a
 // [Table] need this version, or a newer one whose tables say that programs of this version can use
 // them.
-const SchemaVersion = 3
+const SchemaVersion = 4
 
 // SchemaChannel is the channel on which the triggers of the schema notify.
 const SchemaChannel = "mqtt_auth_proxy"
@@ -27,7 +27,7 @@ var ErrSchema = errors.New("the schema in the database")
 
 // schemaRows returns what a grant is made from.
 const schemaRows = `SELECT token_sha256 IS NOT NULL AS by_token, token_id, subject, password_hash, disabled, expires_at, not_before,
-	client_ids, usernames, certificates, cidrs, acl, acl_no_match, is_superuser, limits, attrs,
+	client_ids, usernames, certificates, cidrs, acl, acl_no_match, is_superuser, gateway, limits, attrs,
 	upstream_username, upstream_password, upstream_client_id
 	FROM mqtt_auth_proxy.tokens`
 
@@ -42,11 +42,13 @@ var (
 	schema2 string
 	//go:embed schema-3.sql
 	schema3 string
+	//go:embed schema-4.sql
+	schema4 string
 )
 
 // migrations returns the statements that lead from each version to the next, from version 0, which
 // is no schema.
-func migrations() []string { return []string{schema1, schema2, schema3} }
+func migrations() []string { return []string{schema1, schema2, schema3, schema4} }
 
 // schemaLock is the number of the advisory lock under which the schema is changed.
 const schemaLock = 0x6d717474

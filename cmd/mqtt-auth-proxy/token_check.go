@@ -95,6 +95,7 @@ type checkView struct {
 	Expires *time.Time    `json:"expire_at,omitempty"`
 	ACL     string        `json:"acl,omitempty"`
 	Limits  string        `json:"limits,omitempty"`
+	Gateway bool          `json:"gateway,omitempty"`
 	Sources []checkedView `json:"sources"`
 }
 
@@ -131,6 +132,9 @@ func (k *tokenCheck) print(a service.CredentialsAnswer) error {
 		}
 		add("rules", rules)
 		add("limits", v.Limits)
+		if v.Gateway {
+			add("gateway", "yes")
+		}
 	} else {
 		add("reason", v.Reason)
 		add("detail", printable(v.Detail))
@@ -160,7 +164,7 @@ func viewOfCheck(a service.CredentialsAnswer) checkView {
 		}
 		return v
 	}
-	v.Subject, v.TokenID, v.Expires = g.Subject, g.TokenID, orNil(g.Expires)
+	v.Subject, v.TokenID, v.Expires, v.Gateway = g.Subject, g.TokenID, orNil(g.Expires), g.Gateway
 	if g.ACL != nil {
 		v.ACL = g.ACL.String()
 	}

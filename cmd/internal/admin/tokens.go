@@ -36,6 +36,7 @@ type Token struct {
 	Created     *time.Time `json:"created_at,omitempty"`
 	LastSeen    *time.Time `json:"last_seen,omitempty"`
 	ClientIDs   []string   `json:"clientid,omitempty"`
+	Gateway     bool       `json:"gateway,omitempty"`
 	Comment     string     `json:"comment,omitempty"`
 }
 
@@ -180,7 +181,7 @@ func (a *API) addLastSeen(ctx context.Context, tokens []Token) {
 func tokenOf(e tokenfile.Entry, now time.Time) Token {
 	t := Token{
 		ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: e.State(now), Expires: timeOrNone(e.Expires),
-		NotBefore: timeOrNone(e.Only.NotBefore), Created: timeOrNone(e.Created), ClientIDs: e.Only.ClientIDs, Comment: e.Comment,
+		NotBefore: timeOrNone(e.Only.NotBefore), Created: timeOrNone(e.Created), ClientIDs: e.Only.ClientIDs, Gateway: e.Gateway, Comment: e.Comment,
 	}
 	if e.Password && len(e.Only.Usernames) == 1 {
 		t.Username = e.Only.Usernames[0]

@@ -51,6 +51,7 @@ type tokenRequest struct {
 	NotBefore *time.Time `json:"not_before"` // create
 	ClientIDs []string   `json:"clientid"`   // create
 	Addrs     []string   `json:"cidr"`       // create
+	Gateway   bool       `json:"gateway"`    // create
 	Comment   string     `json:"comment"`    // create
 	Overlap   string     `json:"overlap"`    // rotate, such as 24h
 	Names     []string   `json:"names"`      // disable, enable, revoke, extend: ids and subjects
@@ -79,12 +80,12 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.Names != nil || body.Overlap != "" {
-		problem.Write(w, http.StatusBadRequest, "the body may only have the fields source, subject, expire_at, not_before, clientid, cidr and comment")
+		problem.Write(w, http.StatusBadRequest, "the body may only have the fields source, subject, expire_at, not_before, clientid, cidr, gateway and comment")
 		return
 	}
 	made, err := a.CreateToken(r.Context(), body.Source, tokenfile.CreateOptions{
 		Name: body.Subject, Expires: timeOf(body.Expires), NotBefore: timeOf(body.NotBefore),
-		ClientIDs: body.ClientIDs, Addrs: body.Addrs, Comment: body.Comment,
+		ClientIDs: body.ClientIDs, Addrs: body.Addrs, Gateway: body.Gateway, Comment: body.Comment,
 	})
 	writeNewToken(w, made, err)
 }

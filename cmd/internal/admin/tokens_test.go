@@ -62,7 +62,7 @@ func listed(t *testing.T, h http.Handler, query string) TokenList {
 
 func TestTokensAreCreatedListedAndChanged(t *testing.T) {
 	h, a := tokenAPI(t)
-	first := made(t, h, "/v1/tokens", `{"subject":"pump-7","expire_at":"2099-01-31T00:00:00Z","clientid":["p7"],"comment":"hall 3"}`)
+	first := made(t, h, "/v1/tokens", `{"subject":"pump-7","expire_at":"2099-01-31T00:00:00Z","clientid":["p7"],"gateway":true,"comment":"hall 3"}`)
 	if !tokenfile.WellFormed(first.Token) || first.Subject != "pump-7" || first.Expires == nil {
 		t.Errorf("made %+v", first)
 	}
@@ -73,7 +73,7 @@ func TestTokensAreCreatedListedAndChanged(t *testing.T) {
 	if list.Total != 3 || len(list.Tokens) != 2 || list.Source != "file0" || len(list.Sources) != 2 {
 		t.Errorf("list %+v", list)
 	}
-	if x := list.Tokens[0]; x.ID != first.ID || x.State != "good" || x.Comment != "hall 3" || x.Created == nil || x.LastSeen == nil || strings.Join(x.ClientIDs, "") != "p7" {
+	if x := list.Tokens[0]; x.ID != first.ID || x.State != "good" || x.Comment != "hall 3" || x.Created == nil || x.LastSeen == nil || strings.Join(x.ClientIDs, "") != "p7" || !x.Gateway || list.Tokens[1].Gateway {
 		t.Errorf("entry %+v", x)
 	}
 	if rest := listed(t, h, "?match=pump-*&limit=2&first=2"); len(rest.Tokens) != 1 || rest.Tokens[0].Subject != "pump-9" {

@@ -164,6 +164,7 @@ func (p *Page) askCreate(r *http.Request) (confirmation, error) {
 			{Name: "subject", Label: "Device", Value: r.URL.Query().Get("subject"), Required: true, Note: "The subject: the name by which the broker, the log and this page know the device."},
 			expiryInput(),
 			{Name: "clientid", Label: "Client ids", Note: "Optional, separated by spaces. The token is then valid only for these; one that ends in * is a prefix."},
+			{Name: "gateway", Label: "Kind", Options: []choice{{Text: "device"}, {Value: "true", Text: "gateway, which may speak for the devices behind it"}}},
 			{Name: "comment", Label: "Comment"},
 		},
 	}
@@ -188,7 +189,7 @@ func (p *Page) create(r *http.Request) (result, error) {
 	}
 	made, err := p.API.CreateToken(r.Context(), r.PostForm.Get("source"), tokenfile.CreateOptions{
 		Name: strings.TrimSpace(r.PostForm.Get("subject")), Expires: expires,
-		ClientIDs: strings.Fields(r.PostForm.Get("clientid")), Comment: strings.TrimSpace(r.PostForm.Get("comment")),
+		ClientIDs: strings.Fields(r.PostForm.Get("clientid")), Gateway: r.PostForm.Get("gateway") == "true", Comment: strings.TrimSpace(r.PostForm.Get("comment")),
 	})
 	if err != nil {
 		return result{}, tokenFault(err)

@@ -32,7 +32,7 @@ func tokenID(t *testing.T, h http.Handler, subject string) (id string) {
 
 func TestTokenIsCreatedAndShownOnce(t *testing.T) {
 	h := handler(newPage(t, newFleet(0), withTokens(t, 3)))
-	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "comment": {"hall"}}.Encode())
+	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "gateway": {"true"}, "comment": {"hall"}}.Encode())
 	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
 	token, _, _ = strings.Cut(token, "<")
 	if w.Code != 200 || !tokenfile.WellFormed(token) || w.Header().Get("Cache-Control") != "no-store" {
@@ -46,7 +46,7 @@ func TestTokenIsCreatedAndShownOnce(t *testing.T) {
 		}
 	}
 	page := get(h, "/token?id="+url.QueryEscape(tokenID(t, h, "meter"))).Body.String()
-	for _, want := range []string{">meter 9<", ">hall<", "a, b*", "in 23 h", ">good<"} {
+	for _, want := range []string{">meter 9<", ">hall<", "a, b*", "in 23 h", ">good<", "<dt>Gateway</dt>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page of the token does not have %q:\n%s", want, page)
 		}
