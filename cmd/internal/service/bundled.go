@@ -39,6 +39,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	if err != nil {
 		return nil, err
 	}
+	store = telemetry.WithChildren(store)
 	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON}
 	requests := &telemetry.Requests{Store: store}
 	b, err := broker.New(broker.Options{

@@ -44,6 +44,13 @@ func (r *recorder) SetAttributes(_ context.Context, device string, _ Scope, upda
 	return r.err
 }
 
+func (r *recorder) AppendAll(_ context.Context, parts []Part) error {
+	for _, p := range parts {
+		r.calls = append(r.calls, fmt.Sprintf("%s %d messages, %d attributes", p.Device, len(p.Messages), len(p.Attributes)))
+	}
+	return r.err
+}
+
 func (r *recorder) check(t *testing.T, want ...string) {
 	t.Helper()
 	if got := strings.Join(r.calls, "\n"); got != strings.Join(want, "\n") {

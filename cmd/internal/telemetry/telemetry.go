@@ -14,7 +14,7 @@
 //	...
 //	err = store.Close()
 //
-// A device is named by any non-empty UTF-8 text. Payloads and their types are those of
+// A device is named by any non-empty UTF-8 text, or by a [ChildID] if it is behind a gateway. Payloads and their types are those of
 // package payload. The package knows neither MQTT nor who may ask: callers authenticate
 // devices and readers.
 //
@@ -38,6 +38,9 @@
 // A ts more than [MaxAhead] ahead of the clock is replaced by the time of arrival, or refused with
 // [Intake.StrictJSON]. It would otherwise stay the newest one for years. A clock that shows a year
 // before 2025 has not been set, and then no ts is too far ahead.
+//
+// What belongs to a device behind a gateway is kept apart from what belongs to devices that connect
+// themselves, see [WithChildren]. A gateway has at most [MaxChildren] of them.
 //
 // A store with a retention deletes messages and newest values whose own time is further back than
 // that, a few at a time in the background. It also deletes those that are further ahead than the
@@ -89,6 +92,7 @@ var ErrStore = errors.New("telemetry store")
 type Store interface {
 	Writer
 	Reader
+	Children
 	// Writable returns nil while the store can store, and otherwise why it cannot, for
 	// readiness. A store that could not write finds out by itself when it can again.
 	Writable() error
@@ -117,6 +121,9 @@ type Writer interface {
 	// error if they were not stored now. If ctx ends first, its error is returned and the
 	// messages may or may not be stored. The caller must not change the messages later.
 	Append(ctx context.Context, device string, messages []payload.Message) error
+	// AppendAll stores what the devices behind one gateway have sent, all or none. Errors are those
+	// of Append.
+	AppendAll(ctx context.Context, parts []Part) error
 	// SetAttributes stores attributes of a device in a scope, all or none: they replace those of
 	// the same keys, the others stay. updated is in milliseconds since 1970-01-01 UTC. Errors
 	// are those of Append.
@@ -124,6 +131,15 @@ type Writer interface {
 	// DeleteAttributes deletes those of the attributes of a device that there are. Errors are
 	// those of Append.
 	DeleteAttributes(ctx context.Context, device string, scope Scope, keys []string) error
+}
+
+// Part is what one of several devices has sent: messages, or attributes of the client scope and when
+// they were set, in milliseconds since 1970-01-01 UTC. The devices differ.
+type Part struct {
+	Device     string
+	Messages   []payload.Message
+	Attributes []payload.Field
+	Updated    int64
 }
 
 // Reader is the part of a [Store] that answers. Its methods see everything whose storing

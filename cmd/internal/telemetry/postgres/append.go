@@ -20,16 +20,60 @@ const maxDevice = 1024
 // request is the data of one call for the goroutine of a connection.
 type request struct {
 	device string
-	rows   []row // telemetry, or
+	parts  []*request // of devices behind one gateway, stored all or none, or
+	rows   []row      // telemetry, or
 	// attributes of a scope and when they were set, in milliseconds, or keys to delete
 	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
 	deleted    []string
 
+	unit *request // of which r is a part
+
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, though others are
 	done     chan error      // receives the outcome once; has room for it
+}
+
+// each returns the requests of which r consists.
+func (r *request) each() []*request {
+	if r.parts != nil {
+		return r.parts
+	}
+	return []*request{r}
+}
+
+// size returns how many rows r has.
+func (r *request) size() (n int) {
+	for _, p := range r.each() {
+		n += len(p.rows)
+	}
+	return n
+}
+
+// partsOf returns the requests of which those of a group consist.
+func partsOf(group []*request) []*request {
+	parts := make([]*request, 0, len(group))
+	for _, r := range group {
+		parts = append(parts, r.each()...)
+	}
+	return parts
+}
+
+// refuseWhole refuses the requests of which a part is refused, with all their parts. It reports
+// whether there was one that was not refused before.
+func refuseWhole(parts []*request) (more bool) {
+	for _, p := range parts {
+		if p.unit != nil && p.refused != nil && p.unit.refused == nil {
+			p.unit.refused, more = p.refused, true
+		}
+	}
+	for _, p := range parts {
+		if p.unit != nil {
+			p.refused = p.unit.refused
+		}
+	}
+	return more
 }
 
 // row is one message in its stored form.
@@ -58,17 +102,46 @@ func (s *Store) DeleteAttributes(ctx context.Context, device string, scope telem
 
 // Append implements [telemetry.Writer].
 func (s *Store) Append(ctx context.Context, device string, messages []payload.Message) error {
-	if len(messages) == 0 {
+	rows, err := rowsOf(messages)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	return s.submit(ctx, &request{device: device, rows: rows})
+}
+
+// AppendAll implements [telemetry.Writer].
+func (s *Store) AppendAll(ctx context.Context, parts []telemetry.Part) error {
+	all := &request{}
+	for _, p := range parts {
+		rows, err := rowsOf(p.Messages)
+		if err == nil {
+			err = checkKeys(p.Attributes)
+		}
+		if err != nil {
+			return err
+		}
+		if len(rows)+len(p.Attributes) > 0 {
+			all.parts = append(all.parts, &request{
+				device: p.Device, rows: rows, scope: telemetry.ClientScope, attributes: p.Attributes, updated: p.Updated, unit: all,
+			})
+		}
+	}
+	if all.parts == nil {
 		return nil
 	}
+	all.device = all.parts[0].device
+	return s.submit(ctx, all)
+}
+
+func rowsOf(messages []payload.Message) ([]row, error) {
 	rows := make([]row, len(messages))
 	for i, m := range messages {
 		if err := checkKeys(m.Fields); err != nil {
-			return err
+			return nil, err
 		}
 		rows[i] = row{Message: m, data: string(payload.AppendObject(nil, m.Fields))}
 	}
-	return s.submit(ctx, &request{device: device, rows: rows})
+	return rows, nil
 }
 
 // checkKeys refuses keys that the type text cannot store. Values are stored as JSON, which can.
@@ -93,15 +166,18 @@ func checkDevice(name string) error {
 	return nil
 }
 
-// workerOf returns the worker that stores what a device sends.
+// workerOf returns the worker that stores what a device sends. It is the same one for all devices
+// behind a gateway.
 func (s *Store) workerOf(device string) *worker {
-	return s.workers[maphash.String(s.seed, device)%uint64(len(s.workers))]
+	return s.workers[maphash.String(s.seed, telemetry.OwnerOf(device))%uint64(len(s.workers))]
 }
 
 // submit passes the request to the connection of its device and waits for the outcome.
 func (s *Store) submit(ctx context.Context, r *request) error {
-	if err := checkDevice(r.device); err != nil {
-		return err
+	for _, p := range r.each() {
+		if err := checkDevice(p.device); err != nil {
+			return err
+		}
 	}
 	r.canceled, r.done = ctx.Done(), make(chan error, 1)
 	w := s.workerOf(r.device)

@@ -214,21 +214,43 @@ func TestOtherFormatIsLeftAlone(t *testing.T) {
 	harness.Eventually(t, "writable", func() bool { return s.Writable() == nil })
 }
 
-// TestSharedAttributesInAnOlderDatabase: it gets their table.
-func TestSharedAttributesInAnOlderDatabase(t *testing.T) {
+// TestOlderDatabaseGetsNewerTables, and two proxies that hear of a device behind a gateway at the
+// same time store under the same name.
+func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	server := harness.StartPostgres(t)
 	var reported reports
 	o := Options{DSNFile: dsnFile(t, server.Database("d")), OnError: reported.add}
-	if err := open(t, o).Close(); err != nil {
+	older := open(t, o)
+	if err := errors.Join(older.Append(t.Context(), "g/a", number(1, 1)), older.Close()); err != nil {
 		t.Fatal(err)
 	}
-	server.SQL("d", "DROP TABLE mqtt_auth_proxy.shared_attributes")
+	server.SQL("d", "DROP TABLE mqtt_auth_proxy.shared_attributes; DROP TABLE mqtt_auth_proxy.children")
 	s := open(t, o)
 	if err := s.SetAttributes(t.Context(), "d", telemetry.SharedScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := telemetry.Attributes(t.Context(), s, "d", telemetry.SharedScope); err != nil || len(list) != 1 {
 		t.Errorf("attributes %v, error %v", list, err)
+	}
+	var proxies sync.WaitGroup
+	for i, store := range []telemetry.Store{s, open(t, o)} {
+		family := telemetry.WithChildren(store)
+		proxies.Go(func() {
+			for k := range 10 {
+				part := telemetry.Part{Device: fmt.Sprint("g/", k), Messages: number(int64(i), 1)}
+				if err := family.AppendAll(t.Context(), []telemetry.Part{part, {Device: "g/a", Messages: number(int64(2+10*k+i), 1)}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	proxies.Wait()
+	const count = "SELECT count(DISTINCT c.device), count(*), min(c.child) FROM mqtt_auth_proxy.children c JOIN mqtt_auth_proxy.telemetry USING (device) WHERE gateway = 'g'"
+	if got := server.SQL("d", count); got != "11|40|0" {
+		t.Errorf("children and their messages: %s", got)
+	}
+	if got := server.SQL("d", "SELECT count(*) FROM mqtt_auth_proxy.telemetry WHERE device = 'g/a'"); got != "1" {
+		t.Errorf("a device called like a child has %s messages", got)
 	}
 }
 

@@ -36,18 +36,23 @@ CREATE TABLE mqtt_auth_proxy.latest (
 CREATE TABLE mqtt_auth_proxy.attributes (
 	device text NOT NULL, key text NOT NULL, ts bigint NOT NULL, value text NOT NULL, PRIMARY KEY (device, key)
 );
-` + sharedTable + `CREATE TABLE mqtt_auth_proxy.unflushed (
+` + newerTables + `CREATE TABLE mqtt_auth_proxy.unflushed (
 	id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, since bigint NOT NULL
 );
 CREATE TABLE mqtt_auth_proxy.telemetry_format (version integer NOT NULL);
 INSERT INTO mqtt_auth_proxy.telemetry_format VALUES (1);
 `
 
-// sharedTable is made also among tables that are older than it. Versions that do not know it leave
-// it alone.
-const sharedTable = `
+// newerTables are made also among tables that are older than they are. Versions that do not know
+// them leave them alone. The data of a child is in the other tables, under telemetry.ChildName.
+const newerTables = `
 CREATE TABLE IF NOT EXISTS mqtt_auth_proxy.shared_attributes (
 	device text NOT NULL, key text NOT NULL, ts bigint NOT NULL, value text NOT NULL, PRIMARY KEY (device, key)
+);
+CREATE TABLE IF NOT EXISTS mqtt_auth_proxy.children (
+	gateway text NOT NULL, child text NOT NULL, number bigint NOT NULL,
+	device text GENERATED ALWAYS AS ('/' || gateway || '/' || number::text) STORED,
+	PRIMARY KEY (gateway, child), UNIQUE (gateway, number)
 );
 `
 
@@ -59,11 +64,12 @@ const clock = `(extract(epoch FROM now()) * 1000)::bigint`
 func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 	before := time.Now()
 	var (
-		made, shared bool
-		now          time.Time
+		made, newer bool
+		now         time.Time
 	)
 	err := c.QueryRow(ctx, `SELECT to_regclass('mqtt_auth_proxy.telemetry_format') IS NOT NULL,
-		to_regclass('mqtt_auth_proxy.shared_attributes') IS NOT NULL, now()`).Scan(&made, &shared, &now)
+		to_regclass('mqtt_auth_proxy.shared_attributes') IS NOT NULL AND to_regclass('mqtt_auth_proxy.children') IS NOT NULL,
+		now()`).Scan(&made, &newer, &now)
 	if err != nil {
 		return err
 	}
@@ -81,13 +87,13 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 		return fmt.Errorf("the tables have format %d, this version reads %d: run the version that made them, or use another database",
 			version, schemaVersion)
 	}
-	if made && !shared {
+	if made && !newer {
 		err := exclusively(ctx, c, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, sharedTable)
+			_, err := tx.Exec(ctx, newerTables)
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("create the table of shared attributes: %w", err)
+			return fmt.Errorf("create the tables of this version: %w", err)
 		}
 	}
 	return nil

@@ -15,11 +15,13 @@ type counters struct {
 }
 
 func (c *counters) stored(r *request) {
-	c.messages.Add(int64(len(r.rows)))
-	for _, m := range r.rows {
-		c.points.Add(int64(len(m.Fields)))
+	for _, p := range r.each() {
+		c.messages.Add(int64(len(p.rows)))
+		for _, m := range p.rows {
+			c.points.Add(int64(len(m.Fields)))
+		}
+		c.attributes.Add(int64(len(p.attributes)))
 	}
-	c.attributes.Add(int64(len(r.attributes)))
 }
 
 // Stats implements [telemetry.Store]. It does not wait for the database.

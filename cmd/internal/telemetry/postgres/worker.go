@@ -122,11 +122,11 @@ func (w *worker) flushInTime(ctx context.Context) error {
 // gather returns first and what is queued behind it.
 func (w *worker) gather(first *request) []*request {
 	group := []*request{first}
-	for rows := len(first.rows); rows < groupRows && len(group) < queueLength; {
+	for rows := first.size(); rows < groupRows && len(group) < queueLength; {
 		select {
 		case r := <-w.queue:
 			group = append(group, r)
-			rows += len(r.rows)
+			rows += r.size()
 		default:
 			return group
 		}
@@ -165,6 +165,9 @@ func waiting(group []*request) []*request {
 		select {
 		case <-r.canceled:
 		default:
+			for _, p := range r.each() {
+				p.refused = nil
+			}
 			r.refused = nil
 			kept = append(kept, r)
 		}

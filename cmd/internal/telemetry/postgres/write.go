@@ -43,6 +43,10 @@ const (
 // errTaken says that there is a row at the place of one of the group that the plan does not know.
 var errTaken = errors.New("a row is there already")
 
+// errRefused says that a part of a request of the group is refused, so that the plan is not to have
+// the other parts either.
+var errRefused = errors.New("a part is refused")
+
 const (
 	// mostAttempts bounds how often a group is tried while other stores write at the same places,
 	// or make partitions.
@@ -59,18 +63,21 @@ func (w *worker) store(ctx context.Context, group []*request) error {
 			return err
 		}
 	}
-	if err := w.admit(ctx, group); err != nil {
+	parts := partsOf(group)
+	if err := w.admit(ctx, parts); err != nil {
 		return err
 	}
-	w.background(w.cover(ctx, w.conn, group))
+	refuseWhole(parts)
+	w.background(w.cover(ctx, w.conn, parts))
 	for range mostAttempts {
-		err := w.attempt(ctx, group)
+		err := w.attempt(ctx, parts)
 		if err == nil {
 			w.counters.commits.Add(1)
-			w.remember(group)
+			w.remember(parts)
 			return nil
 		}
 		switch {
+		case errors.Is(err, errRefused):
 		case errors.Is(err, errTaken):
 			w.careful = time.Now().Add(careful)
 		case !isNewPartition(err):
@@ -87,7 +94,7 @@ func isNewPartition(err error) bool {
 	return ok && e.Code == checkViolation && e.TableName == "telemetry_default"
 }
 
-// attempt stores a group, or nothing and returns errTaken.
+// attempt stores a group, or nothing and returns errTaken or errRefused.
 func (w *worker) attempt(ctx context.Context, group []*request) error {
 	p := plan{rows: make(map[place][]stored, len(group)), unsure: w.unsure}
 	attributes := slices.ContainsFunc(group, (*request).ofAttributes)
@@ -95,6 +102,9 @@ func (w *worker) attempt(ctx context.Context, group []*request) error {
 		return w.insertLookingUp(ctx, group, &p)
 	}
 	p.add(group)
+	if refuseWhole(group) {
+		return errRefused
+	}
 	return w.insert(ctx, &p)
 }
 
@@ -147,7 +157,13 @@ func (w *worker) fill(ctx context.Context, tx *transaction, group []*request, p 
 	if note, err = tx.messages(ctx, p, w.note == 0); err != nil {
 		return 0, err
 	}
-	return note, tx.attributes(ctx, group)
+	if err := tx.attributes(ctx, group); err != nil {
+		return 0, err
+	}
+	if refuseWhole(group) {
+		return 0, errRefused
+	}
+	return note, nil
 }
 
 // transaction is one that begins with its first statement.

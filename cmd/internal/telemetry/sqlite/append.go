@@ -12,16 +12,36 @@ import (
 // request is the data of one call for the writing goroutine.
 type request struct {
 	device string
-	rows   []row // telemetry, or
+	parts  []*request // of several devices, stored all or none, or
+	rows   []row      // telemetry, or
 	// attributes of a scope and when they were set, in milliseconds, or keys to delete
 	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
 	deleted    []string
 
+	children []string // devices behind the gateway that is called device, for which there are to be
+	numbers  []int64
+
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, although others are
 	done     chan error      // receives the outcome once; has room for it
+}
+
+// each returns the requests of which r consists.
+func (r *request) each() []*request {
+	if r.parts != nil {
+		return r.parts
+	}
+	return []*request{r}
+}
+
+// size returns how many rows r has.
+func (r *request) size() (n int) {
+	for _, p := range r.parts {
+		n += len(p.rows)
+	}
+	return n + len(r.rows)
 }
 
 // row is one message in its stored form.
@@ -51,17 +71,40 @@ func (s *Store) Append(ctx context.Context, device string, messages []payload.Me
 	if len(messages) == 0 {
 		return nil
 	}
+	return s.submit(ctx, &request{device: device, rows: rowsOf(messages)})
+}
+
+// AppendAll implements [telemetry.Writer].
+func (s *Store) AppendAll(ctx context.Context, parts []telemetry.Part) error {
+	all := &request{}
+	for _, p := range parts {
+		if len(p.Messages)+len(p.Attributes) > 0 {
+			all.parts = append(all.parts, &request{
+				device: p.Device, rows: rowsOf(p.Messages), scope: telemetry.ClientScope, attributes: p.Attributes, updated: p.Updated,
+			})
+		}
+	}
+	if all.parts == nil {
+		return nil
+	}
+	all.device = all.parts[0].device
+	return s.submit(ctx, all)
+}
+
+func rowsOf(messages []payload.Message) []row {
 	rows := make([]row, len(messages))
 	for i, m := range messages {
 		rows[i] = row{Message: m, data: string(payload.AppendObject(nil, m.Fields))}
 	}
-	return s.submit(ctx, &request{device: device, rows: rows})
+	return rows
 }
 
 // submit passes the request to the writing goroutine and waits for the outcome.
 func (s *Store) submit(ctx context.Context, r *request) error {
-	if r.device == "" || !utf8.ValidString(r.device) {
-		return errors.New("device name is empty or not UTF-8")
+	for _, p := range r.each() {
+		if p.device == "" || !utf8.ValidString(p.device) {
+			return errors.New("device name is empty or not UTF-8")
+		}
 	}
 	r.canceled, r.done = ctx.Done(), make(chan error, 1)
 	select {

@@ -50,11 +50,14 @@ INSERT INTO telemetry SELECT device, ts, 0, data FROM unnumbered;
 DROP TABLE unnumbered;
 `
 
-// sharedTable is made also in a database that is older than it. Versions that do not know it leave
-// it alone.
-const sharedTable = `
+// newerTables are made also in a database that is older than they are. Versions that do not know
+// them leave them alone. The data of a child is in the other tables, under telemetry.ChildName.
+const newerTables = `
 CREATE TABLE IF NOT EXISTS shared_attributes (
 	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS children (
+	gateway TEXT NOT NULL, child TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (gateway, child), UNIQUE (gateway, number)
 ) STRICT, WITHOUT ROWID;
 `
 
@@ -88,6 +91,8 @@ type statements struct {
 	pruneAhead, latestAhead *sql.Stmt
 	forget, newest          *sql.Stmt
 	countKeys, hasKey       *sql.Stmt
+	countChildren, child    *sql.Stmt
+	addChild, taken         *sql.Stmt
 	freePages, pages, empty *sql.Stmt
 }
 
@@ -123,7 +128,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.readers, err = sqlitefile.Connect(s.opts.Path, "ro", maxReaders, lockWait); err != nil {
 		return s.explain(err)
 	}
-	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createShared, s.prepare, s.replay} {
+	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createNewer, s.prepare, s.replay} {
 		if err := step(ctx); err != nil {
 			return s.explain(err)
 		}
@@ -197,9 +202,9 @@ func (s *Store) create(ctx context.Context) error {
 	return err
 }
 
-// createShared makes the table of shared attributes. Of a database that has it, it writes nothing.
-func (s *Store) createShared(ctx context.Context) error {
-	_, err := s.db.ExecContext(ctx, sharedTable)
+// createNewer makes the newer tables. In a database that has them it writes nothing.
+func (s *Store) createNewer(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, newerTables)
 	return err
 }
 
@@ -236,6 +241,11 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.newest, `SELECT ts, data FROM telemetry WHERE device = ? ORDER BY ts DESC, n DESC LIMIT ?`},
 		{&s.write.countKeys, `SELECT count(*) FROM latest WHERE device = ?`},
 		{&s.write.hasKey, `SELECT 1 FROM latest WHERE device = ? AND key = ?`},
+		{&s.write.countChildren, `SELECT count(*), coalesce(max(number), 0) FROM children WHERE gateway = ?`},
+		{&s.write.child, `SELECT number FROM children WHERE gateway = ? AND child = ?`},
+		{&s.write.addChild, `INSERT INTO children (gateway, child, number) VALUES (?, ?, ?)`},
+		{&s.write.taken, `SELECT EXISTS (SELECT 1 FROM latest WHERE device = ?1) OR EXISTS (SELECT 1 FROM attributes WHERE device = ?1)
+			OR EXISTS (SELECT 1 FROM shared_attributes WHERE device = ?1)`},
 		{&s.write.freePages, `PRAGMA freelist_count`},
 		{&s.write.pages, `PRAGMA page_count`},
 		{&s.write.empty, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, vacuumPages)},

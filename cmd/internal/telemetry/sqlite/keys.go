@@ -29,12 +29,14 @@ type keyCount struct {
 // admit refuses those requests of a batch that would give a device too many keys.
 func (s *Store) admit(batch []*request) error {
 	for _, r := range batch {
-		var bad *telemetry.PayloadError
-		switch err := s.admitRows(r.device, r.rows); {
-		case errors.As(err, &bad):
-			r.refused = bad
-		case err != nil:
-			return err
+		for _, p := range r.each() {
+			var bad *telemetry.PayloadError
+			switch err := s.admitRows(p.device, p.rows); {
+			case errors.As(err, &bad):
+				r.refused = bad
+			case err != nil:
+				return err
+			}
 		}
 	}
 	return nil

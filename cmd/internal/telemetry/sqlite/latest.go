@@ -19,8 +19,10 @@ func (s *Store) remember(batch []*request) {
 		if r.refused != nil {
 			continue
 		}
-		for _, m := range r.rows {
-			s.recent.Add(r.device, m.Message)
+		for _, p := range r.each() {
+			for _, m := range p.rows {
+				s.recent.Add(p.device, m.Message)
+			}
 		}
 	}
 }

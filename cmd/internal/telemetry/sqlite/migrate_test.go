@@ -53,20 +53,23 @@ func TestFormat1IsMigrated(t *testing.T) {
 	}
 	s = open(t, Options{Path: path})
 	check(t, "reopened", span(t, s, all), want)
-	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 5 || err != nil {
+	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 7 || err != nil {
 		t.Errorf("format %d with %d tables, error %v", version, tables, err)
 	}
 }
 
-// TestSharedAttributesInAnOlderDatabase: it gets their table, and an older version can still read
-// it.
-func TestSharedAttributesInAnOlderDatabase(t *testing.T) {
+// TestOlderDatabaseGetsNewerTables without being rewritten, keeps its rows, and an older version can
+// still read it.
+func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
-	if err := open(t, Options{Path: path}).Close(); err != nil {
+	now := int64(20)
+	older := open(t, Options{Path: path, Now: clock(&now)})
+	publish(t, older, "g/a", `{"ts":1,"values":{"k":1}}`) // a device, not one behind a gateway
+	if err := older.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execOn(t, path, "DROP TABLE shared_attributes")
-	s := open(t, Options{Path: path})
+	execOn(t, path, "DROP TABLE shared_attributes; DROP TABLE children")
+	s := open(t, Options{Path: path, Now: clock(&now)})
 	if err := s.SetAttributes(t.Context(), "d", telemetry.SharedScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +77,16 @@ func TestSharedAttributesInAnOlderDatabase(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Errorf("attributes %v, error %v", list, err)
 	}
+	family := telemetry.WithChildren(s)
+	err = family.Append(t.Context(), "g/a", []payload.Message{{TS: 2, Fields: []payload.Field{{Key: "k", Value: payload.Long(2)}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	points, err := telemetry.Latest(t.Context(), family, "g/a")
+	if err != nil || points["k"].TS != 2 {
+		t.Errorf("the child has %v, error %v", points, err)
+	}
+	check(t, "the device", latest(t, s, "g/a"), `k=1@1`)
 	if _, version, _, err := s.identity(t.Context()); version != schemaVersion || err != nil {
 		t.Errorf("format %d, error %v", version, err)
 	}

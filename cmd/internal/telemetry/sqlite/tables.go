@@ -26,6 +26,10 @@ func (w tableWriter) exec(stmt *sql.Stmt, args ...any) (sql.Result, error) {
 func (w tableWriter) request(r *request) error {
 	var err error
 	switch {
+	case len(r.parts) > 0:
+		err = w.parts(r)
+	case len(r.children) > 0:
+		err = w.numberChildren(r)
 	case len(r.attributes) > 0:
 		err = w.attributes(r)
 	case len(r.deleted) > 0:
@@ -45,6 +49,27 @@ func (w tableWriter) request(r *request) error {
 		return err
 	}
 	return nil
+}
+
+// parts writes the parts of a request, or none if one is refused.
+func (w tableWriter) parts(r *request) error {
+	if _, err := w.tx.ExecContext(w.ctx, "SAVEPOINT parts"); err != nil {
+		return err
+	}
+	for _, p := range r.parts {
+		if err := w.request(p); err != nil {
+			return err
+		}
+		if p.refused != nil {
+			r.refused = p.refused
+			if _, err := w.tx.ExecContext(w.ctx, "ROLLBACK TO parts"); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	_, err := w.tx.ExecContext(w.ctx, "RELEASE parts")
+	return err
 }
 
 // messages writes several rows, or none if one is refused.
@@ -198,9 +223,11 @@ func (w tableWriter) note(batch []*request) error {
 		if r.refused != nil {
 			continue
 		}
-		for _, m := range r.rows {
-			if ref := (messageRef{r.device, m.TS}); len(refs) == 0 || refs[len(refs)-1] != ref {
-				refs = append(refs, ref)
+		for _, p := range r.each() {
+			for _, m := range p.rows {
+				if ref := (messageRef{p.device, m.TS}); len(refs) == 0 || refs[len(refs)-1] != ref {
+					refs = append(refs, ref)
+				}
 			}
 		}
 	}

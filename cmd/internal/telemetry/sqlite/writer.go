@@ -65,11 +65,11 @@ func (s *Store) drain() {
 // gather returns first and the requests that are queued behind it.
 func (s *Store) gather(first *request) []*request {
 	batch := []*request{first}
-	for rows := len(first.rows); rows < batchRows && len(batch) < queueLength; {
+	for rows := first.size(); rows < batchRows && len(batch) < queueLength; {
 		select {
 		case r := <-s.queue:
 			batch = append(batch, r)
-			rows += len(r.rows)
+			rows += r.size()
 		default:
 			return batch
 		}

@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"context"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
+)
+
+// ChildTelemetry stores a payload that a gateway has published to v1/gateway/telemetry, all or none.
+// Devices behind the gateway that were not known become known. Errors are those of
+// [Intake.Telemetry].
+func (i *Intake) ChildTelemetry(ctx context.Context, gateway string, data []byte) error {
+	return i.withMemory(ctx, data, func(now time.Time) error {
+		children, err := payload.ParseChildren(data, now, i.grammar())
+		if err != nil {
+			return err
+		}
+		for _, c := range children {
+			if err := i.checkAhead(c.Messages, now); err != nil {
+				return err
+			}
+		}
+		return i.appendAll(ctx, gateway, now, children)
+	})
+}
+
+// ChildAttributes is [Intake.ChildTelemetry] for what is published to v1/gateway/attributes.
+func (i *Intake) ChildAttributes(ctx context.Context, gateway string, data []byte) error {
+	return i.withMemory(ctx, data, func(now time.Time) error {
+		children, err := payload.ParseChildAttributes(data, i.grammar())
+		if err != nil {
+			return err
+		}
+		return i.appendAll(ctx, gateway, now, children)
+	})
+}
+
+// Child makes a device behind a gateway known. Errors are those of [Intake.Telemetry].
+func (i *Intake) Child(ctx context.Context, gateway, child string) error {
+	if err := payload.CheckChild(child); err != nil {
+		return err
+	}
+	return i.Store.AppendAll(ctx, []Part{{Device: ChildID(gateway, child)}})
+}
+
+func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, children []payload.Child) error {
+	if len(children) == 0 {
+		return nil
+	}
+	parts := make([]Part, len(children))
+	for k, c := range children {
+		parts[k] = Part{Device: ChildID(gateway, c.Name), Messages: c.Messages, Attributes: c.Fields, Updated: now.UnixMilli()}
+	}
+	return i.Store.AppendAll(ctx, parts)
+}
