@@ -40,6 +40,8 @@ type Options struct {
 	// AttributeRequest returns the answer to a request of a device for attributes. It is called
 	// like them, and its errors are like theirs. Default: every request fails.
 	AttributeRequest func(ctx context.Context, device string, request []byte) (answer []byte, err error)
+	// Children serves the devices behind gateways.
+	Children Children
 	// BadPayload reports whether the payload itself caused an error of Telemetry or
 	// Attributes, so that sending it again cannot help. Default: no error.
 	BadPayload func(err error) bool
@@ -86,6 +88,7 @@ func (o *Options) validate() error {
 			return nil, errors.New("this broker has no attributes")
 		}
 	}
+	o.Children = o.Children.withDefaults()
 	if o.MaxPayload == 0 {
 		o.MaxPayload = math.MaxInt
 	}
@@ -179,6 +182,8 @@ type Device struct {
 	Name string
 	// Limits are what its sessions must keep to.
 	Limits Limits
+	// Gateway lets it speak for the devices behind it, see [Children].
+	Gateway bool
 }
 
 // Dial connects a device and returns its end of the connection, on which the caller must send a

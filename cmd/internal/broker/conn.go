@@ -26,6 +26,7 @@ type conn struct {
 	broker   *Broker
 	device   string
 	limits   Limits
+	gateway  *gateway // nil for a device that is none
 	out      *egress
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
@@ -53,6 +54,9 @@ func newConn(b *Broker, socket net.Conn, device Device) (*conn, error) {
 		return nil, err
 	}
 	c := &conn{Conn: socket, broker: b, device: device.Name, limits: device.Limits, out: out}
+	if device.Gateway {
+		c.gateway = &gateway{}
+	}
 	c.in.large = c.noteLarge
 	out.spawn = b.work.Go
 	out.drop = c.dropped

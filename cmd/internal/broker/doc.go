@@ -22,6 +22,10 @@
 //	v1/devices/me/attributes/request/1, v2/a/req/1, v2/a/req/j/1
 //	                                          answered on v1/devices/me/attributes/response/1,
 //	                                          v2/a/res/1 or v2/a/res/j/1
+//	v1/gateway/telemetry, v1/gateway/attributes
+//	                                          of gateways: stored as those of the devices behind them
+//	v1/gateway/connect, v1/gateway/disconnect of gateways: whether such a device is connected
+//	v1/gateway/attributes/request             of gateways: answered on v1/gateway/attributes/response
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          dropped, counted and answered: MQTT 5 gets 0x90
 //	                                          (topic name invalid), older clients an acknowledgement
@@ -39,7 +43,8 @@
 // requires.
 //
 // [Broker.PushAttributes] sends changes of shared attributes on v1/devices/me/attributes, v2/a and
-// v2/a/j to the sessions of one device.
+// v2/a/j to the sessions of one device. Changes for a device behind a gateway go to the sessions of
+// the gateway, on v1/gateway/attributes.
 //
 // An answer goes to the session that has asked, if it has a subscription that matches, with the
 // QoS of that subscription and at most 1. It is sent before the acknowledgement of the request. A
@@ -47,10 +52,10 @@
 // answer (MQTT 5: PUBACK 0x83), because an error looks like an answer without attributes.
 //
 // Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason
-// code 0x97 above that). A subscription to nothing but device topics on which nothing can come,
-// such as those for gateways, claiming, provisioning and firmware, is refused with 0x8F or, before
-// MQTT 5, 0x80. The use of such topics is counted by family, and logged once a day for a device.
-// There may be 100,000 retained messages.
+// code 0x97 above that). A subscription to nothing but device topics on which nothing can come is
+// refused with 0x8F or, before MQTT 5, 0x80: those for claiming, provisioning and firmware, and
+// those for gateways if the device is none. The use of such topics is counted by family, and logged
+// once a day for a device. There may be 100,000 retained messages.
 //
 // # Memory
 //
@@ -102,6 +107,7 @@
 //	                      that it gets wrong
 //	violation.go          packets that the standard forbids and mochi accepts
 //	request.go, push.go   requests of devices and their answers, and changes sent to devices
+//	gateway.go            gateways and the devices behind them
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach

@@ -212,6 +212,9 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 			sub.RetainHandling = 2 // no retained messages
 		}
 		unserved, isUnserved := unservedFilter(sub.Filter)
+		if c.gateway != nil && unserved == familyGateway && !shared && gatewayFilter(sub.Filter) {
+			isUnserved = false
+		}
 		switch {
 		case takenOver, !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
@@ -348,7 +351,7 @@ func (b *Broker) inOrder(cl *mqtt.Client) {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.PacketID, b.PacketID))
 	})
 	for i, m := range messages {
-		if expired(m, now) {
+		if expired(m, now) || notForDevice(cl, m.TopicName) {
 			queue.Delete(m.PacketID)
 			b.ledger.dequeue(cl.ID, m.PacketID)
 			continue

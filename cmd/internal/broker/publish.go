@@ -49,9 +49,19 @@ func (b *Broker) openHandshake(cl *mqtt.Client, id uint16) bool {
 
 // accept stores or publishes a message, and returns what mochi is to do with it.
 func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
-	switch r := routeOf(pk.TopicName); r {
-	case routeTelemetry, routeAttributes:
-		return b.ingest(c, cl, pk, r)
+	r := routeOf(pk.TopicName)
+	if c.gateway != nil && r == routeUnsupported {
+		r = gatewayRoute(pk.TopicName)
+	}
+	switch r {
+	case routeTelemetry:
+		return b.ingest(c, cl, pk, b.options.Telemetry)
+	case routeAttributes:
+		return b.ingest(c, cl, pk, b.options.Attributes)
+	case routeChildTelemetry, routeChildAttributes, routeChildConnect, routeChildDisconnect:
+		return b.ingest(c, cl, pk, b.childSave(c.gateway, r))
+	case routeChildAttributeRequest:
+		return b.childRequest(c, cl, pk)
 	case routeRPC, routeAttributeRequest:
 		_, topic := requestOf(pk.TopicName)
 		return b.request(c, cl, pk, r, topic)
@@ -69,9 +79,12 @@ func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 	return packets.CodeSuccessIgnore
 }
 
+// saveFunc stores what a device has published.
+type saveFunc = func(ctx context.Context, device string, payload []byte) error
+
 // ingest stores device data and returns what mochi is to do with the message.
-func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, r route) error {
-	switch err := b.store(c.device, r, pk.Payload); {
+func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, save saveFunc) error {
+	switch err := b.store(c.device, save, pk.Payload); {
 	case err == nil:
 		return packets.CodeSuccessIgnore
 	case errors.Is(err, errBadPayload):
@@ -93,11 +106,7 @@ func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, r route) er
 
 // store stores device data, and counts and logs the outcome. Its errors are errBadPayload and
 // errNotStored.
-func (b *Broker) store(device string, r route, payload []byte) error {
-	save := b.options.Telemetry
-	if r == routeAttributes {
-		save = b.options.Attributes
-	}
+func (b *Broker) store(device string, save saveFunc, payload []byte) error {
 	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
 	defer cancel()
 	switch err := save(ctx, device, payload); {

@@ -62,7 +62,7 @@ func (b *Broker) request(c *conn, cl *mqtt.Client, pk packets.Packet, r route, t
 	if r == routeRPC {
 		answer, err = b.call(c, pk.Payload)
 	} else {
-		answer, err = b.attributes(c, pk.Payload)
+		answer, err = b.attributes(c, pk.Payload, b.options.AttributeRequest)
 	}
 	switch {
 	case err == nil:
@@ -77,12 +77,12 @@ func (b *Broker) request(c *conn, cl *mqtt.Client, pk packets.Packet, r route, t
 	return decline(cl, pk, packets.ErrPayloadFormatInvalid)
 }
 
-// attributes returns the answer to a request for attributes. Its errors wrap errBadPayload or
-// errNotStored.
-func (b *Broker) attributes(c *conn, data []byte) ([]byte, error) {
+// attributes returns the answer of ask to a request for attributes. Its errors are those about the
+// payload and errNotStored.
+func (b *Broker) attributes(c *conn, data []byte, ask func(ctx context.Context, device string, request []byte) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
 	defer cancel()
-	answer, err := b.options.AttributeRequest(ctx, c.device, data)
+	answer, err := ask(ctx, c.device, data)
 	switch {
 	case err == nil:
 		return answer, nil
@@ -113,7 +113,7 @@ func (b *Broker) call(c *conn, data []byte) ([]byte, error) {
 		b.counts.badPayloads.Add(1)
 		return nil, errNoMethod
 	case method.String() == "getSessionLimits":
-		return b.sessionLimits(c.limits), nil
+		return b.sessionLimits(c.limits, c.gateway != nil), nil
 	}
 	b.unserved.messages[familyRPC].Add(1)
 	b.warnUnserved(c.device, familyRPC)
@@ -124,8 +124,9 @@ func (b *Broker) call(c *conn, data []byte) ([]byte, error) {
 var errNoMethod = errors.New(`the payload has no method: send an object such as {"method":"getSessionLimits","params":{}}`)
 
 // sessionLimits returns the limits of a session in the form of ThingsBoard. It has one bound for
-// messages, which includes those of telemetry.
-func (b *Broker) sessionLimits(l Limits) []byte {
+// messages, which includes those of telemetry. A gateway gets it for itself, and for each of the
+// devices behind it.
+func (b *Broker) sessionLimits(l Limits, gateway bool) []byte {
 	// topicAndHeader is how much of a packet is no payload, with the longest device topic.
 	const topicAndHeader = 64
 	most := int64(b.options.MaxPacket)
@@ -140,8 +141,12 @@ func (b *Broker) sessionLimits(l Limits) []byte {
 		}
 		messages = strconv.Quote(strconv.FormatInt(rate, 10) + ":1")
 	}
-	return []byte(`{"maxPayloadSize":` + strconv.FormatInt(most, 10) + `,"maxInflightMessages":` + strconv.Itoa(receiveMax) +
-		`,"rateLimits":{"messages":` + messages + `,"telemetryMessages":null,"telemetryDataPoints":null}}`)
+	rates := `{"messages":` + messages + `,"telemetryMessages":null,"telemetryDataPoints":null}`
+	answer := `{"maxPayloadSize":` + strconv.FormatInt(most, 10) + `,"maxInflightMessages":` + strconv.Itoa(receiveMax) + `,"rateLimits":` + rates
+	if gateway {
+		answer += `,"gatewayRateLimits":` + rates
+	}
+	return []byte(answer + "}")
 }
 
 func errorJSON(text string) []byte {

@@ -28,6 +28,13 @@ const (
 
 	routeRPC              // a call that is answered
 	routeAttributeRequest // a question that is answered from the store
+
+	// What gateways publish for the devices behind them.
+	routeChildTelemetry
+	routeChildAttributes
+	routeChildConnect
+	routeChildDisconnect
+	routeChildAttributeRequest
 )
 
 func routeOf(topic string) route {

@@ -167,9 +167,11 @@ func (b *Broker) fireWill(w *will) {
 	if expiry := w.message.Properties.MessageExpiryInterval; expiry > 0 {
 		w.message.Expiry = w.message.Created + int64(expiry)
 	}
-	switch r := routeOf(w.message.TopicName); r {
-	case routeTelemetry, routeAttributes:
-		_ = b.store(w.device, r, w.message.Payload) // which counts and logs; the device has gone
+	switch routeOf(w.message.TopicName) {
+	case routeTelemetry: // store counts and logs; the device has gone
+		_ = b.store(w.device, b.options.Telemetry, w.message.Payload)
+	case routeAttributes:
+		_ = b.store(w.device, b.options.Attributes, w.message.Payload)
 	case routeUnsupported, routeRPC, routeAttributeRequest: // there is no session for an answer
 		b.refuseTopic(w.device, w.message.TopicName)
 	case routeRefused:

@@ -46,8 +46,12 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		Telemetry:        intake.Telemetry,
 		Attributes:       intake.Attributes,
 		AttributeRequest: requests.Attributes,
-		BadPayload:       isBadPayload,
-		MaxPayload:       telemetry.MaxPayload,
+		Children: broker.Children{
+			Telemetry: intake.ChildTelemetry, Attributes: intake.ChildAttributes,
+			Connect: intake.Child, AttributeRequest: requests.ChildAttributes,
+		},
+		BadPayload: isBadPayload,
+		MaxPayload: telemetry.MaxPayload,
 		// A quarter of the memory limit of the process, or 0 if there is none.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
 		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
@@ -90,8 +94,9 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured authz.Limits) (net.Conn, error) {
 	l := c.Grant.Limits.Over(configured)
 	return b.broker.Dial(ctx, broker.Device{
-		Name:   c.Subject(),
-		Limits: broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst},
+		Name:    c.Subject(),
+		Gateway: c.Grant.Gateway,
+		Limits:  broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst},
 	})
 }
 

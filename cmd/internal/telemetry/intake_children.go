@@ -9,9 +9,9 @@ import (
 
 // ChildTelemetry stores a payload that a gateway has published to v1/gateway/telemetry, all or none.
 // Devices behind the gateway that were not known become known. Errors are those of
-// [Intake.Telemetry].
-func (i *Intake) ChildTelemetry(ctx context.Context, gateway string, data []byte) error {
-	return i.withMemory(ctx, data, func(now time.Time) error {
+// [Intake.Telemetry]. It returns the names of the devices in the payload.
+func (i *Intake) ChildTelemetry(ctx context.Context, gateway string, data []byte) (names []string, err error) {
+	err = i.withMemory(ctx, data, func(now time.Time) error {
 		children, err := payload.ParseChildren(data, now, i.grammar())
 		if err != nil {
 			return err
@@ -21,19 +21,23 @@ func (i *Intake) ChildTelemetry(ctx context.Context, gateway string, data []byte
 				return err
 			}
 		}
-		return i.appendAll(ctx, gateway, now, children)
+		names, err = i.appendAll(ctx, gateway, now, children)
+		return err
 	})
+	return names, err
 }
 
 // ChildAttributes is [Intake.ChildTelemetry] for what is published to v1/gateway/attributes.
-func (i *Intake) ChildAttributes(ctx context.Context, gateway string, data []byte) error {
-	return i.withMemory(ctx, data, func(now time.Time) error {
+func (i *Intake) ChildAttributes(ctx context.Context, gateway string, data []byte) (names []string, err error) {
+	err = i.withMemory(ctx, data, func(now time.Time) error {
 		children, err := payload.ParseChildAttributes(data, i.grammar())
 		if err != nil {
 			return err
 		}
-		return i.appendAll(ctx, gateway, now, children)
+		names, err = i.appendAll(ctx, gateway, now, children)
+		return err
 	})
+	return names, err
 }
 
 // Child makes a device behind a gateway known. Errors are those of [Intake.Telemetry].
@@ -44,13 +48,15 @@ func (i *Intake) Child(ctx context.Context, gateway, child string) error {
 	return i.Store.AppendAll(ctx, []Part{{Device: ChildID(gateway, child)}})
 }
 
-func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, children []payload.Child) error {
+func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, children []payload.Child) (names []string, err error) {
 	if len(children) == 0 {
-		return nil
+		return nil, nil
 	}
+	names = make([]string, len(children))
 	parts := make([]Part, len(children))
 	for k, c := range children {
+		names[k] = c.Name
 		parts[k] = Part{Device: ChildID(gateway, c.Name), Messages: c.Messages, Attributes: c.Fields, Updated: now.UnixMilli()}
 	}
-	return i.Store.AppendAll(ctx, parts)
+	return names, i.Store.AppendAll(ctx, parts)
 }

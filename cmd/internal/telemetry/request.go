@@ -48,8 +48,7 @@ func (r *Requests) Attributes(ctx context.Context, device string, request []byte
 	if err != nil {
 		return nil, err
 	}
-	r.once.Do(func() { r.turns = semaphore.NewWeighted(requestsAtOnce) })
-	if err := r.turns.Acquire(ctx, 1); err != nil {
+	if err := r.turn(ctx); err != nil {
 		return nil, err
 	}
 	defer r.turns.Release(1)
@@ -67,6 +66,12 @@ func (r *Requests) Attributes(ctx context.Context, device string, request []byte
 		}
 	}
 	return append(answer, '}'), nil
+}
+
+// turn waits for a turn, which the caller has to release.
+func (r *Requests) turn(ctx context.Context) error {
+	r.once.Do(func() { r.turns = semaphore.NewWeighted(requestsAtOnce) })
+	return r.turns.Acquire(ctx, 1)
 }
 
 // appendAttributes appends a member with attributes to an answer, unless there are none.

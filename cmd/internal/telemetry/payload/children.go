@@ -20,8 +20,8 @@ const maxChild = 255
 
 // CheckChild returns why a name cannot be that of a device behind a gateway, as an [*Error], or nil.
 // A name is one level of a topic, so it has neither / nor + nor #. It is not empty, has at most 255
-// characters, and none of them is a control character or U+FFFD, which stands for a byte that is not
-// UTF-8 and would make different names the same.
+// characters, and none of them is a control character, one that Unicode has set aside for internal use,
+// or U+FFFD, which stands for a byte that is not UTF-8 and would make different names the same.
 func CheckChild(name string) error {
 	if reason := childFault(name); reason != "" {
 		return &Error{Reason: reason}
@@ -41,8 +41,15 @@ func childFault(name string) string {
 		return "the name of a device behind a gateway is not UTF-8"
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return "the name of a device behind a gateway has a control character"
+	case strings.ContainsFunc(name, isNoncharacter):
+		return "the name of a device behind a gateway has a code point that is not a character"
 	}
 	return ""
+}
+
+// isNoncharacter reports whether Unicode has set r aside for internal use.
+func isNoncharacter(r rune) bool {
+	return r >= 0xFDD0 && r <= 0xFDEF || r&0xFFFE == 0xFFFE
 }
 
 // ParseChildren reads what a gateway publishes as telemetry of the devices behind it: an object whose

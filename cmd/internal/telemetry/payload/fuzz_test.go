@@ -162,3 +162,39 @@ func FuzzDecodeValue(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseChildren: the names that are accepted are good ones and differ, and what they have can be
+// stored.
+func FuzzParseChildren(f *testing.F) {
+	for _, seed := range []string{
+		`{"A":[{"ts":1451649600512,"values":{"k":"v"}}],"B":{"k":1}}`, `{"A":{"serial":"x"}}`, `{'a'=>[{b:1}];c:{}}`, `{"a/b":[]}`, `{"":{}}`, "{\"\xff\":[]}",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		at := time.UnixMilli(now)
+		telemetry, err := ParseChildren(data, at, Options{})
+		attributes, attributesErr := ParseChildAttributes(data, Options{})
+		for _, err := range []error{err, attributesErr} {
+			if bad := (*Error)(nil); err != nil && (!errors.As(err, &bad) || bad.Offset > len(data)) {
+				t.Fatalf("error %#v", err)
+			}
+		}
+		names := make(map[string]bool)
+		for _, c := range telemetry {
+			if CheckChild(c.Name) != nil || names[c.Name] {
+				t.Fatalf("name %q", c.Name)
+			}
+			names[c.Name] = true
+			checkStored(t, c.Messages, len(data))
+		}
+		for _, c := range attributes {
+			if CheckChild(c.Name) != nil {
+				t.Fatalf("name %q", c.Name)
+			}
+			if len(c.Fields) > 0 {
+				checkStored(t, []Message{{Fields: c.Fields}}, len(data))
+			}
+		}
+	})
+}

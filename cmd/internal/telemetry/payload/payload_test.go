@@ -345,3 +345,47 @@ func TestResultDoesNotAliasInput(t *testing.T) {
 		t.Errorf("got %q after the input was overwritten", s)
 	}
 }
+
+// TestChildren: a gateway names the devices, each with a payload of its own.
+func TestChildren(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"A":[{"ts":5,"values":{"k":1}},{"k":"2"}],'B c'=>{k:3}}`: `A 5:{"k":1} ` + fmt.Sprint(now) + `:{"k":2}|B c ` + fmt.Sprint(now) + `:{"k":3}`,
+		`{}`: ``, `{"A":[]}`: `A`, `{"A":{}}`: `A`, `{"A":[{"k":null}]}`: `A`, `{"A":[{"k":1}],"A":[]}`: `A`,
+	} {
+		children, err := ParseChildren([]byte(data), time.UnixMilli(now), Options{})
+		if err != nil {
+			t.Errorf("%s: %v", data, err)
+			continue
+		}
+		var all []string
+		for _, c := range children {
+			text := c.Name
+			for _, m := range c.Messages {
+				text += fmt.Sprintf(" %d:%s", m.TS, AppendObject(nil, m.Fields))
+			}
+			all = append(all, text)
+		}
+		if got := strings.Join(all, "|"); got != want {
+			t.Errorf("%s: got %s, want %s", data, got, want)
+		}
+	}
+	for _, data := range []string{
+		``, `[]`, `5`, `{"A":5}`, `{"A":"x"}`, `{"A":null}`, `{"A":[[]]}`, `{"A":[{"ts":"x","values":{"k":1}}]}`, `{"":[]}`, `{"a/b":[]}`, `{"+":[]}`, `{"a#":[]}`,
+		`{"\u0000":[]}`, `{"\u001f":[]}`, `{"\u0085":[]}`, `{"\ufffe":[]}`, `{"\ufffd":[]}`, "{\"a\xff\":[]}", `{"` + strings.Repeat("x", 256) + `":[]}`,
+	} {
+		for parse, err := range map[string]error{
+			"telemetry":  second(ParseChildren([]byte(data), time.UnixMilli(now), Options{})),
+			"attributes": second(ParseChildAttributes([]byte(strings.ReplaceAll(data, ":[]", ":{}")), Options{})),
+		} {
+			if bad := (*Error)(nil); !errors.As(err, &bad) {
+				t.Errorf("%s %.30q: %v", parse, data, err)
+			}
+		}
+	}
+	children, err := ParseChildAttributes([]byte(`{"`+strings.Repeat("ü", 255)+`":{"a":"1.0","b":null}}`), Options{})
+	if err != nil || len(children) != 1 || string(AppendObject(nil, children[0].Fields)) != `{"a":1.0}` {
+		t.Errorf("attributes %v, %v", children, err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

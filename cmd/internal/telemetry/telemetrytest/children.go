@@ -25,7 +25,7 @@ func (s Suite) openFamily(t *testing.T, retention time.Duration) (f *fixture, in
 // gateway stores a payload that a gateway publishes.
 func (f *fixture) gateway(gateway, data string) {
 	f.Helper()
-	if err := f.intake.ChildTelemetry(f.Context(), gateway, []byte(data)); err != nil {
+	if _, err := f.intake.ChildTelemetry(f.Context(), gateway, []byte(data)); err != nil {
 		f.Errorf("publish to %s: %v", gateway, err)
 	}
 }
@@ -57,7 +57,7 @@ func checkChildren(t *testing.T, s Suite) {
 	f.gateway("g", `{"a":[{"ts":1,"values":{"k":1}}],"b c":{"ts":1,"values":{"k":2}},"none":[]}`)
 	f.gateway("h", `{"a":[{"ts":1,"values":{"k":3}}]}`)
 	f.gateway("g", `{"a":[{"ts":2,"values":{"k":4}},{"ts":2,"values":{"l":5}}]}`)
-	if err := f.intake.ChildAttributes(t.Context(), "g", []byte(`{"a":{"serial":"A1"},"d":{"serial":"D1"}}`)); err != nil {
+	if _, err := f.intake.ChildAttributes(t.Context(), "g", []byte(`{"a":{"serial":"A1"},"d":{"serial":"D1"}}`)); err != nil {
 		t.Error(err)
 	}
 	f.setIn("g/a", telemetry.SharedScope, 1, "interval", 30)
@@ -131,7 +131,8 @@ func checkChildrenAreWhole(t *testing.T, s Suite) {
 	}
 	f.gateway("g", `{}`)
 	for _, bad := range []string{`[]`, `{"a":1}`, `{"a":[1]}`, `{"a/b":[]}`, `{"":[]}`, `{"a":[{"ts":4,"values":{"k":1}}],"b#":[{"k":1}]}`} {
-		f.refused(bad, f.intake.ChildTelemetry(t.Context(), "g", []byte(bad)))
+		_, err := f.intake.ChildTelemetry(t.Context(), "g", []byte(bad))
+		f.refused(bad, err)
 	}
 	f.check("after bad ones", f.latest("g/a"), `k=1@1`)
 }
@@ -159,7 +160,8 @@ func checkManyChildren(t *testing.T, s Suite) {
 	if _, err := f.Store.ChildNumbers(t.Context(), "full", names, true); err != nil {
 		t.Fatal(err)
 	}
-	f.refused("one more", f.intake.ChildTelemetry(t.Context(), "full", []byte(`{"full 1":[{"k":1}],"more":[{"k":1}]}`)))
+	_, err := f.intake.ChildTelemetry(t.Context(), "full", []byte(`{"full 1":[{"k":1}],"more":[{"k":1}]}`))
+	f.refused("one more", err)
 	f.check("after it", f.latest("full/full 1")+f.latest("full/more"), ``)
 	f.gateway("full", `{"full 9999":[{"ts":1,"values":{"k":1}}]}`)
 	f.check("the last one", f.latest("full/full 9999"), `k=1@1`)
@@ -182,4 +184,44 @@ func checkChildRetention(t *testing.T, s Suite) {
 	f.check("what was old", f.latest("g/a")+fmt.Sprint(f.messages("g/a"), f.messages("g/b")), `0 1`)
 	f.check("what is young", f.latest("g/b"), fmt.Sprintf(`k=2@%d`, young))
 	f.check("names", f.children("g"), `a|b`)
+}
+
+// checkChildRequests: a gateway asks for attributes of the devices behind it.
+func checkChildRequests(t *testing.T, s Suite) {
+	f, _ := s.openFamily(t, 0)
+	if _, err := f.intake.ChildAttributes(t.Context(), "g", []byte(`{"A \"1\"":{"serial":"A17","model":3,"nul":null}}`)); err != nil {
+		t.Fatal(err)
+	}
+	f.setIn(`g/A "1"`, telemetry.SharedScope, 1, "interval", 30)
+	f.setIn(`g/A "1"`, telemetry.SharedScope, 1, "serial", 5)
+	requests := &telemetry.Requests{Store: f.Store}
+	const name = `"device":"A \"1\""`
+	for request, want := range map[string]string{
+		`{"id":1,` + name + `,"client":true,"key":"serial"}`:             `{"id":1,` + name + `,"value":"A17"}`,
+		`{"id":2,` + name + `,"client":false,"key":"serial"}`:            `{"id":2,` + name + `,"value":5}`,
+		`{"id":3,` + name + `,"client":true,"keys":["serial"]}`:          `{"id":3,` + name + `,"value":"A17"}`,
+		`{"id":4,` + name + `,"client":true,"keys":["serial","x"]}`:      `{"id":4,` + name + `,"values":{"serial":"A17"}}`,
+		`{"id":5,` + name + `,"client":true,"keys":["serial","model"]}`:  `{"id":5,` + name + `,"values":{"model":3,"serial":"A17"}}`,
+		`{"id":6,` + name + `,"keys":["interval","model"],"other":[{}]}`: `{"id":6,` + name + `,"values":{"interval":30}}`,
+		`{"id":7,` + name + `,"client":true,"key":"x"}`:                  `{"id":7,` + name + `}`,
+		`{"id":8,"device":"nobody","client":true,"keys":["a","b"]}`:      `{"id":8,"device":"nobody"}`,
+	} {
+		answer, err := requests.ChildAttributes(t.Context(), "g", []byte(request))
+		if err != nil || !sameJSON(t, string(answer), want) {
+			t.Errorf("%s:\n got %s, error %v\nwant %s", request, answer, err, want)
+		}
+	}
+	if answer, err := requests.ChildAttributes(t.Context(), "h", []byte(`{"id":1,`+name+`,"client":true,"key":"serial"}`)); err != nil || string(answer) != `{"id":1,`+name+`}` {
+		t.Errorf("another gateway gets %s, error %v", answer, err)
+	}
+	for _, bad := range []string{
+		``, `[]`, `{}`, `{"id":1,"device":"a"}`, `{"id":1,"key":"k"}`, `{"id":"x","device":"a","key":"k"}`, `{"id":1,"device":5,"key":"k"}`, `{"id":1,"device":"a","key":5}`,
+		`{"id":1,"device":"a/b","key":"k"}`, `{"id":1,"device":"a","keys":[]}`, `{"id":1,"device":"a","keys":[5]}`, `{"id":1,"device":"a","client":"yes","key":"k"}`,
+	} {
+		_, err := requests.ChildAttributes(t.Context(), "g", []byte(bad))
+		f.refused(bad, err)
+	}
+	if f.children("h") != "" {
+		t.Error("a request makes a device known")
+	}
 }

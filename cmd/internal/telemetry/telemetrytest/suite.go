@@ -72,6 +72,7 @@ func Run(t *testing.T, s Suite) {
 		{"Children", checkChildren},
 		{"ChildrenAreStoredAllOrNone", checkChildrenAreWhole},
 		{"ManyChildren", checkManyChildren},
+		{"AttributeRequestsOfGateways", checkChildRequests},
 		{"RetentionOfChildren", checkChildRetention},
 		{"Names", checkNames},
 		{"Concurrent", checkConcurrent},
