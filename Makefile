@@ -7,6 +7,7 @@ GOLANGCI := v2.15.0
 BENCHTIME ?= 1s
 SOAK ?= 10m
 DEVICES ?= 100000
+ROWS ?= usual
 
 .PHONY: run build test check lint integration soak bench compare cross dist clean
 
@@ -45,8 +46,8 @@ soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time; then 
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
 
-compare: build ## the proxy next to HAProxy, nginx and a bare relay; integration/bench/README.md has the flags
-	go run ./integration/bench $(COMPARE)
+compare: build ## the proxy next to HAProxy, nginx and a bare relay, on the work that ROWS names
+	go run ./integration/bench -rows $(ROWS) $(COMPARE)
 
 dist: ## archives, Debian packages and checksums of a release, in dist/
 	./integration/recipes/packages/build $(VERSION)

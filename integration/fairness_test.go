@@ -30,7 +30,7 @@ func TestFairness(t *testing.T) {
 			var faults []string
 			for attempt := range 3 { // other processes may use the machine meanwhile
 				raw := fmt.Sprintf("%s-%d", raw, attempt)
-				r := harness.Run(t, tool, "-work", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", harness.Binary(), "-o", raw)
+				r := harness.Run(t, tool, "-rows", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", harness.Binary(), "-o", raw)
 				if r.Status != 0 {
 					t.Fatalf("status %d\n%s", r.Status, r.Stderr)
 				}

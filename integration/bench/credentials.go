@@ -40,7 +40,20 @@ func writeCredentials(dir string) error {
 		os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600),
 		os.WriteFile(filepath.Join(dir, "both.pem"), both, 0o600),
 		os.WriteFile(filepath.Join(dir, "tokens.jsonl"), tokenFile(), 0o600),
+		os.WriteFile(filepath.Join(dir, "tokens.map"), tokenMap(), 0o600),
 	)
+}
+
+// tokenMap returns the same tokens for HAProxy, in clear text.
+func tokenMap() []byte {
+	var b bytes.Buffer
+	for i := range mostSessions {
+		fmt.Fprintf(&b, "%s device-%d\n", tokenOf(i), i)
+	}
+	for i := range heldDevices {
+		fmt.Fprintf(&b, "%s device-%d\n", tokenOf(firstHeld+i), firstHeld+i)
+	}
+	return b.Bytes()
 }
 
 func tokenFile() []byte {

@@ -17,6 +17,7 @@ type job struct {
 	TLS                    bool
 	Address, Sink          string // of the target, and of the sink behind it
 	Certificate            []byte // PEM
+	Service, Trace         string // address of the token service, and file of the tracer, if any
 	TargetProcess, SinkPID int
 	Sessions               int
 	Collect                collect // for a Go program
@@ -46,6 +47,10 @@ func works() []work {
 	return []work{
 		{"idle", (*load).idle},
 		{"paced", (*load).paced},
+		{"ping", (*load).pings},
+		{"storm", (*load).storm},
+		{"signals", (*load).signals},
+		{"calls", (*load).calls},
 		{"flat", (*load).flat},
 		{"bulk", (*load).bulk},
 		{"connect", (*load).connects},
@@ -57,18 +62,11 @@ func works() []work {
 	}
 }
 
-func workNames() []string {
-	var names []string
-	for _, w := range works() {
-		names = append(names, w.name)
-	}
-	return names
-}
-
 // size says how much work is done.
 type size struct {
 	calm            time.Duration // before memory is read
 	warm, paced     time.Duration
+	long            time.Duration // of signals
 	flat            time.Duration
 	bulk            int // messages of 256 KiB
 	connects, plain int // by TLS and without
@@ -78,20 +76,21 @@ type size struct {
 	turn            time.Duration
 	turns, cycles   int // of fairness and limits, of the collector
 	busy            int // sessions that are held, and as many that are not
+	devices         int // that come back at once
 }
 
 func (j job) size() size {
 	if j.Quick {
 		return size{
-			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, flat: 20 * time.Millisecond,
+			calm: 20 * time.Millisecond, warm: 10 * time.Millisecond, paced: 50 * time.Millisecond, long: 50 * time.Millisecond, flat: 20 * time.Millisecond,
 			bulk: 16, connects: 32, plain: 32, samples: 10, pause: 25 * time.Millisecond, pauses: 4,
-			turn: 10 * time.Millisecond, turns: 1, cycles: 2, busy: 20,
+			turn: 10 * time.Millisecond, turns: 1, cycles: 2, busy: 20, devices: 50,
 		}
 	}
 	return size{
-		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 4 * time.Second, flat: 2 * time.Second,
-		bulk: 3072, connects: 2000, plain: 5000, samples: 600, pause: 300 * time.Millisecond, pauses: 30,
-		turn: 100 * time.Millisecond, turns: 5, cycles: 10, busy: heldDevices,
+		calm: 5 * time.Second, warm: 500 * time.Millisecond, paced: 2 * time.Second, long: 6 * time.Second, flat: time.Second,
+		bulk: 2048, connects: 1500, plain: 6000, samples: 400, pause: 300 * time.Millisecond, pauses: 30,
+		turn: 100 * time.Millisecond, turns: 5, cycles: 10, busy: heldDevices, devices: 2000,
 	}
 }
 
@@ -191,8 +190,8 @@ func microseconds(d time.Duration, per int) float64 {
 // that memory that is needed only once is not counted for the others.
 const baseSessions = 10
 
-// idle measures the memory of an idle session: after one small message, after a larger one each
-// way, and after all sessions have sent and received much at once.
+// idle measures the memory of an idle session: after one small message, and after all sessions
+// have sent and received much at once.
 func (l *load) idle() error {
 	number := l.Sessions
 	devices, err := l.open(0, baseSessions)
@@ -224,7 +223,6 @@ func (l *load) idle() error {
 		do    func() error
 	}{
 		{"a small message", func() error { return echoAll(devices, 100, 16) }},
-		{"16 KiB each way", func() error { return echoAll(devices, 16_000, 16) }},
 		{"64 KiB each way, all at once", func() error { return echoAll(devices, 64_000, len(devices)) }},
 	} {
 		if err := step.do(); err != nil {

@@ -34,6 +34,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		switch args[0] {
 		case "sink":
 			return runSink(stdout)
+		case "service":
+			return runService(stdout)
 		case "relay":
 			return runRelay(args[1:])
 		case "load":
@@ -58,17 +60,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
-	return printTable(stdout, b.records, o.noise/100)
+	if err := printTable(stdout, b.records, o.noise/100, false); err != nil || !o.update {
+		return err
+	}
+	return updateDocuments(b.records, o.noise/100)
 }
 
 // options are the flags of the command line.
 type options struct {
-	targets, work, transports []string
-	sessions                  []int
-	rounds, threads           int
-	quick                     bool
-	binary, file              string
-	noise                     float64
+	targets, transports []string
+	work                []string // nil for what is usual
+	sessions            []int
+	rounds              int
+	quick, update       bool
+	binary, file        string
+	noise               float64
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -76,11 +82,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	targets := f.String("targets", strings.Join(targetNames(), ","), "what to measure")
-	work := f.String("work", strings.Join(workNames(), ","), "which work to measure it on")
+	work := f.String("rows", "usual", "which `WORK` to measure it on: usual, all, or names from "+strings.Join(workNames(), ","))
 	transports := f.String("transports", "plain,tls", "between client and target")
-	sessions := f.String("sessions", "1000,9000", "how many sessions are idle at once, at most 9000")
-	f.IntVar(&o.rounds, "rounds", 3, "how often everything is measured, in turns; 0 only prints the table of -o")
-	f.IntVar(&o.threads, "threads", 1, "threads of HAProxy, workers of nginx")
+	sessions := f.String("sessions", "9000", "how many sessions are idle at once, at most 9000")
+	f.IntVar(&o.rounds, "rounds", 5, "how often everything is measured, in turns; 0 only prints the table of -o")
+	f.BoolVar(&o.update, "update", false, "write the table into the documents that have it, see update.go")
 	f.BoolVar(&o.quick, "quick", false, "do only a little of everything, to test the tool; the figures mean nothing")
 	f.StringVar(&o.binary, "proxy", "bin/mqtt-auth-proxy", "the program under test, a `FILE`")
 	f.StringVar(&o.file, "o", "", "append raw results to this `FILE`, JSON Lines, and print the table of everything in it")
@@ -95,8 +101,14 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	if o.targets, err = choose("targets", *targets, targetNames()); err != nil {
 		return o, err
 	}
-	if o.work, err = choose("work", *work, workNames()); err != nil {
-		return o, err
+	switch *work {
+	case "usual":
+	case "all":
+		o.work = workNames()
+	default:
+		if o.work, err = choose("rows", *work, workNames()); err != nil {
+			return o, err
+		}
 	}
 	if o.transports, err = choose("transports", *transports, []string{"plain", "tls"}); err != nil {
 		return o, err

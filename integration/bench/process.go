@@ -11,9 +11,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // patience is how long to wait for something that should happen at once.
@@ -47,17 +50,26 @@ type process struct {
 	exited chan struct{}
 }
 
-// start runs a program that is killed when this process ends. stdout may be nil.
-func start(ctx context.Context, stdout io.Writer, argv ...string) (*process, error) {
-	p := &process{cmd: exec.CommandContext(ctx, argv[0], argv[1:]...), words: &tail{}, exited: make(chan struct{})}
+// launch says how to start a program.
+type launch struct {
+	argv        []string
+	environment []string     // in addition to that of this process
+	processors  *unix.CPUSet // on which the program runs; nil for all
+	stdout      io.Writer    // may be nil
+}
+
+// start runs the program, which is killed when this process ends.
+func (l launch) start(ctx context.Context) (*process, error) {
+	p := &process{cmd: exec.CommandContext(ctx, l.argv[0], l.argv[1:]...), words: &tail{}, exited: make(chan struct{})}
 	// The program's children are killed with it, and it is killed with this process.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 	p.cmd.Stderr, p.cmd.Stdout = p.words, p.words
-	if stdout != nil {
-		p.cmd.Stdout = stdout
+	if l.stdout != nil {
+		p.cmd.Stdout = l.stdout
 	}
-	if err := p.cmd.Start(); err != nil {
+	p.cmd.Env = append(os.Environ(), l.environment...)
+	if err := startOn(l.processors, p.cmd); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -65,6 +77,43 @@ func start(ctx context.Context, stdout io.Writer, argv ...string) (*process, err
 		_ = p.cmd.Wait()
 	}()
 	return p, nil
+}
+
+// startOn starts a command on some processors: a process inherits them from the thread that
+// creates it.
+func startOn(processors *unix.CPUSet, cmd *exec.Cmd) error {
+	if processors == nil {
+		return cmd.Start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return err
+	}
+	if err := unix.SchedSetaffinity(0, processors); err != nil {
+		return err
+	}
+	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &before))
+}
+
+// split divides the processors of this process: the last one is for the target, the others are for
+// load, sink and token service. With a single processor both are nil.
+func split() (target, others *unix.CPUSet, err error) {
+	all, last := new(unix.CPUSet), new(unix.CPUSet)
+	if err := unix.SchedGetaffinity(0, all); err != nil || all.Count() < 2 {
+		return nil, nil, err
+	}
+	for cpu, left := 0, all.Count(); left > 0; cpu++ {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if left--; left == 0 {
+			last.Set(cpu)
+			all.Clear(cpu)
+		}
+	}
+	return last, all, nil
 }
 
 func (p *process) kill() {

@@ -14,9 +14,11 @@ import (
 // record is one figure with the conditions of its measurement, a line of the raw
 // results.
 type record struct {
-	Time      time.Time `json:"time"`
+	Time      time.Time `json:"time"` // when the run began
+	Round     int       `json:"round"`
 	Work      string    `json:"work"`
 	Transport string    `json:"transport"`
+	Variant   variant   `json:"variant,omitempty"`
 	Target    string    `json:"target"`
 	Version   string    `json:"version"`
 	figure

@@ -13,40 +13,33 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"text/template"
 )
 
-//go:embed haproxy.cfg nginx.conf mqtt-auth-proxy.yaml
+//go:embed haproxy.cfg haproxy.lua nginx.conf mqtt-auth-proxy.yaml
 var configs embed.FS
 
-// target is a program that is compared.
+// target is a program that is compared, a column of the table.
 type target struct {
 	name, title string
-	program     string // to be found, empty for the tool itself
-	config      string // template for its config file
+	program     string   // to be found, empty for those of this repository
+	configs     []string // templates of its files, its config first
 	arguments   func(settings) []string
 	version     []string // arguments that make it print its version
-	splice      bool
-	bundled     bool // no sink: the proxy's own broker answers
-	mapped      bool // topics are mapped, so that every packet is read
-	limits      bool // it can hold devices to a rate
 	// files is the number of files of an idle session, if not two.
 	files func(transport string) int
 	// collect says how to run its garbage collector; nil if it has none.
 	collect func(settings) collect
-	// only restricts the work on which it is measured.
-	only func(work, transport string) bool
 }
 
 // settings are the values for the templates of the config files.
 type settings struct {
 	Dir, Config       string // of this target
 	Plain, TLS, Admin string // addresses
-	Broker            string // the sink's
-	Threads           int
+	Broker, Service   string // the sink's, and that of the token service if there is one
 	Splice            bool
-	Bundled, Mapped   bool
+	Bundled           bool // no sink: the proxy's own broker answers
+	Mapped, Ruled     bool
 	Module            string // nginx's stream module, unless it is built in
 }
 
@@ -54,33 +47,16 @@ type settings struct {
 func targets() []target {
 	return []target{
 		{
-			name: "proxy", title: "mqtt-auth-proxy", config: "mqtt-auth-proxy.yaml", version: []string{"version"},
+			name: "proxy", title: "mqtt-auth-proxy", configs: []string{"mqtt-auth-proxy.yaml"}, version: []string{"version"},
 			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
-			collect:   settings.profile, limits: true,
+			collect:   settings.profile,
 		},
 		{
-			name: "proxy-bundled", title: "mqtt-auth-proxy, bundled broker", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, bundled: true,
-			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
-			only:      func(work, _ string) bool { return work == "quiet" },
-		},
-		{
-			name: "proxy-mapped", title: "mqtt-auth-proxy, mapped topics", config: "mqtt-auth-proxy.yaml", version: []string{"version"}, mapped: true,
-			arguments: func(s settings) []string { return []string{"serve", "--config", s.Config} },
-			only: func(work, _ string) bool {
-				return slices.Contains([]string{"idle", "paced", "flat", "bulk"}, work)
-			},
-		},
-		{
-			name: "haproxy", title: "HAProxy", program: "haproxy", config: "haproxy.cfg", version: []string{"-v"},
+			name: "haproxy", title: "HAProxy", program: "haproxy", configs: []string{"haproxy.cfg", "haproxy.lua"}, version: []string{"-v"},
 			arguments: func(s settings) []string { return []string{"-db", "-f", s.Config} },
 		},
 		{
-			name: "haproxy-splice", title: "HAProxy, splicing", program: "haproxy", config: "haproxy.cfg", version: []string{"-v"}, splice: true,
-			arguments: func(s settings) []string { return []string{"-db", "-f", s.Config} },
-			only:      func(work, transport string) bool { return work == "bulk" && transport == "plain" },
-		},
-		{
-			name: "nginx", title: "nginx", program: "nginx", config: "nginx.conf", version: []string{"-v"},
+			name: "nginx", title: "nginx", program: "nginx", configs: []string{"nginx.conf"}, version: []string{"-v"},
 			arguments: func(s settings) []string { return []string{"-e", "stderr", "-p", s.Dir, "-c", s.Config} },
 		},
 		{
@@ -105,11 +81,6 @@ func targetNames() []string {
 	return names
 }
 
-// does reports whether the target can do this work.
-func (t target) does(work, transport string) bool {
-	return (t.only == nil || t.only(work, transport)) && (t.collect != nil || work != "gc") && (t.limits || work != "held")
-}
-
 // holds reports whether the target can have so many sessions with a limit of 20,000 files.
 func (t target) holds(sessions int, transport string) bool {
 	return t.files == nil || sessions*t.files(transport) < 20_000
@@ -118,7 +89,7 @@ func (t target) holds(sessions int, transport string) bool {
 // locate finds the program and its version.
 func (t *target) locate(o options) (version string, err error) {
 	switch t.name {
-	case "proxy", "proxy-bundled", "proxy-mapped":
+	case "proxy":
 		t.program, err = filepath.Abs(o.binary)
 	case "relay":
 		t.program, err = os.Executable()
@@ -138,7 +109,7 @@ func (t *target) locate(o options) (version string, err error) {
 	if m == nil {
 		return "", fmt.Errorf("%s %v says %q", t.program, t.version, out)
 	}
-	if t.config != "mqtt-auth-proxy.yaml" {
+	if t.name != "proxy" {
 		return string(m[1]), nil
 	}
 	// Builds of the same version get different names, because the tool compares them.
@@ -146,15 +117,20 @@ func (t *target) locate(o options) (version string, err error) {
 	return fmt.Sprintf("%s (build %.4x)", m[1], sha256.Sum256(file)), err
 }
 
-// start runs the target in front of a broker, with its files in dir.
-func (t target) start(ctx context.Context, s settings) (*process, error) {
-	if t.config != "" {
-		s.Config = filepath.Join(s.Dir, t.config)
-		if err := s.write(t.config); err != nil {
+// start runs the target in front of a broker, with its files in dir. The words of wrap come before
+// its command line.
+func (t target) start(ctx context.Context, s settings, l launch, wrap ...string) (*process, error) {
+	for i, name := range t.configs {
+		path := filepath.Join(s.Dir, name)
+		if i == 0 {
+			s.Config = path
+		}
+		if err := s.write(name, path); err != nil {
 			return nil, err
 		}
 	}
-	p, err := start(ctx, nil, append([]string{t.program}, t.arguments(s)...)...)
+	l.argv = append(append(wrap, t.program), t.arguments(s)...)
+	p, err := l.start(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +141,7 @@ func (t target) start(ctx context.Context, s settings) (*process, error) {
 	return p, nil
 }
 
-func (s settings) write(name string) error {
+func (s settings) write(name, path string) error {
 	t, err := template.ParseFS(configs, name)
 	if err != nil {
 		return err
@@ -174,7 +150,7 @@ func (s settings) write(name string) error {
 	if _, err := os.Stat(module); err == nil {
 		s.Module = module
 	}
-	f, err := os.Create(s.Config)
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}

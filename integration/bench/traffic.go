@@ -31,8 +31,38 @@ func (l *load) paced() error {
 	if err != nil {
 		return err
 	}
-	l.report("5,000/s over 200 sessions", "us CPU/message", microseconds(computed, int(l.size.paced.Seconds()*rate)))
+	l.report("messages, 5,000/s over 200 sessions", "us CPU/message", microseconds(computed, int(l.size.paced.Seconds()*rate)))
 	return ping(devices)
+}
+
+// pings measures the PINGREQ of sessions that do nothing else, each after seconds of quiet.
+func (l *load) pings() error {
+	const sessions, rate = 500, 500
+	devices, err := l.open(0, sessions)
+	if err != nil {
+		return err
+	}
+	if err := ping(devices); err != nil {
+		return err
+	}
+	<-time.After(l.calm / 2)
+	number := int(l.size.paced.Seconds() * rate)
+	computed, _, err := l.spend(func() error {
+		tick := time.NewTicker(time.Second / rate)
+		defer tick.Stop()
+		for i := range number {
+			<-tick.C
+			if err := devices[i%sessions].ping(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	l.report("PINGREQ of an idle session, 500/s", "us CPU", microseconds(computed, number))
+	return nil
 }
 
 // pace has one device after the other write b, so many of them a second.
@@ -83,8 +113,8 @@ func (l *load) flat() error {
 	if err != nil {
 		return err
 	}
-	l.report("flat out over 50 sessions", "us CPU/message", microseconds(computed, int(messages.Load())))
-	l.report("flat out over 50 sessions", "messages/s", float64(messages.Load())/took.Seconds())
+	l.report("messages flat out over 50 sessions", "us CPU/message", microseconds(computed, int(messages.Load())))
+	l.report("messages flat out over 50 sessions", "messages/s", float64(messages.Load())/took.Seconds())
 	return nil
 }
 
@@ -207,11 +237,7 @@ func (l *load) visit(kind string, number int, config func(visitor int) *tls.Conf
 			return each(number, visitors, func(i int) error {
 				visitor := <-free
 				defer func() { free <- visitor }()
-				d, err := dial(l.Address, config(visitor), i)
-				if err != nil {
-					return err
-				}
-				return d.leave()
+				return visitAs(l.Address, config(visitor), i)
 			})
 		}
 	}
@@ -232,6 +258,15 @@ func (l *load) visit(kind string, number int, config func(visitor int) *tls.Conf
 	l.report("connect"+kind, "ms CPU", microseconds(computed, number)/1000)
 	l.report("connect"+kind, "connects/s", float64(number)/took.Seconds())
 	return nil
+}
+
+// visitAs is the complete short session of a device.
+func visitAs(address string, config *tls.Config, number int) error {
+	d, err := dial(address, config, number)
+	if err != nil {
+		return err
+	}
+	return d.leave()
 }
 
 // latency measures how long an acknowledgement takes at low load, alternately through the target
