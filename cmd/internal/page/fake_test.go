@@ -234,6 +234,22 @@ func (m *memory) Messages(_ context.Context, r telemetry.Range) iter.Seq2[payloa
 	}
 }
 
+// ChildNumbers is not needed by the page.
+func (m *memory) ChildNumbers(context.Context, string, []string, bool) ([]int64, error) {
+	return nil, errors.New("not here")
+}
+
+// ChildrenOf has many, of which the first has a name that must be escaped.
+func (m *memory) ChildrenOf(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for i := range 300 {
+			if !yield(fmt.Sprintf("%03d <b> & room", i), nil) {
+				return
+			}
+		}
+	}
+}
+
 // fileStore is the token file at a path.
 type fileStore string
 

@@ -34,7 +34,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page/history"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 // Options are what the page shows. The functions may be called from many goroutines.
@@ -44,7 +43,7 @@ type Options struct {
 	// History has the graphs of the overview. It must be set.
 	History *history.History
 	// Telemetry is what the bundled broker has stored, nil with other brokers.
-	Telemetry telemetry.Reader
+	Telemetry Telemetry
 	// Listeners returns where devices connect, for the commands that are shown with a new token.
 	Listeners func() []Listener
 	// Panicked reports that the goroutine of a live view has panicked. It must be set.

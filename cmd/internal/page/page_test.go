@@ -261,6 +261,19 @@ func TestTelemetryIsShownAndDrawn(t *testing.T) {
 	}
 }
 
+// TestGatewayLeadsToTheDevicesBehindIt, and they lead back.
+func TestGatewayLeadsToTheDevicesBehindIt(t *testing.T) {
+	h := handler(newPage(t, newFleet(0)))
+	body := get(h, "/telemetry/device?subject=gw-1").Body.String()
+	if n := strings.Count(body, `href="/telemetry/device?subject=gw-1%2f`); n != 200 || !strings.Contains(body, "and more") || !strings.Contains(body, "Sessions and refusals") {
+		t.Errorf("%d devices behind the gateway:\n%s", n, body)
+	}
+	body = get(h, "/telemetry/device?subject=gw-1%2froom%202").Body.String()
+	if !strings.Contains(body, `href="/telemetry/device?subject=gw-1">Its gateway<`) || !strings.Contains(body, ">21.5<") || strings.Contains(body, "behind this gateway") {
+		t.Errorf("a device behind a gateway:\n%s", body)
+	}
+}
+
 func TestWithoutBundledBrokerThereIsNoTelemetry(t *testing.T) {
 	h := handler(newPage(t, newFleet(1), func(o *Options) { o.Telemetry = nil }))
 	if w := get(h, "/telemetry"); w.Code != 404 {

@@ -13,6 +13,12 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
+// Telemetry is the part of a store that the page reads.
+type Telemetry interface {
+	telemetry.Reader
+	telemetry.Children
+}
+
 const (
 	// keysAtOnce is how many telemetry keys a page shows.
 	keysAtOnce = 24
@@ -23,6 +29,8 @@ const (
 	graphTime    = 8 * time.Second
 	// longestValue is how much of a value is shown, in bytes.
 	longestValue = 300
+	// childrenAtOnce is how many devices behind a gateway a page names.
+	childrenAtOnce = 200
 )
 
 // timeRange is a choice of the time that graphs show.
@@ -52,6 +60,11 @@ type deviceTelemetry struct {
 	Latest     []value
 	Attributes []value
 	Graphs     []keyGraph
+	// Gateway is the gateway before the device, if there is one. Children are the first devices
+	// behind this one, and MoreChildren says that there are others.
+	Gateway      string
+	Children     []string
+	MoreChildren bool
 	// Slow says that the graphs were left out, because reading takes too long.
 	Slow bool
 }
@@ -82,6 +95,9 @@ func (p *Page) deviceTelemetry(r *request) (any, error) {
 	d.Ranges[chosen].Current = true
 	d.Range = d.Ranges[chosen].Name
 	numbers, err := d.values(r, p.Telemetry)
+	if err == nil {
+		err = d.family(r, p.Telemetry)
+	}
 	if err == nil && (!r.live || d.Steady()) && len(numbers) > 0 {
 		err = p.drawKeys(r, &d, d.Ranges[chosen], numbers)
 	}
@@ -120,6 +136,28 @@ func (d *deviceTelemetry) values(r *request, store telemetry.Reader) (numbers []
 	}
 	return numbers, err
 }
+
+// family finds the gateway before the device or the devices behind it.
+func (d *deviceTelemetry) family(r *request, store telemetry.Children) error {
+	var child bool
+	if d.Gateway, _, child = telemetry.SplitID(d.Subject); child {
+		return nil
+	}
+	d.Gateway = ""
+	for name, err := range store.ChildrenOf(r, d.Subject) {
+		if err != nil {
+			return err
+		}
+		if d.MoreChildren = len(d.Children) == childrenAtOnce; d.MoreChildren {
+			break
+		}
+		d.Children = append(d.Children, name)
+	}
+	return nil
+}
+
+// Child returns the name of a device behind this one.
+func (d deviceTelemetry) Child(name string) string { return telemetry.ChildID(d.Subject, name) }
 
 func newValue(p telemetry.KeyPoint) value {
 	text := p.Value.String()
