@@ -61,6 +61,7 @@ var arrows = []arrow{
 	{pkg: "cmd/internal/telemetry/payload"},
 	{pkg: "cmd/internal/telemetry/*", may: []string{"authz/pgdsn", "cmd/internal/sqlitefile", "cmd/internal/task", "cmd/internal/telemetry", "cmd/internal/telemetry/payload", "cmd/internal/telemetry/recent"}},
 	{pkg: "cmd/internal/replicas", may: []string{"authz", "authz/pgdsn", "cmd/internal/task", "proxy/upstream"}},
+	{pkg: "cmd/internal/rpc", may: []string{"cmd/internal/broker", "cmd/internal/problem"}},
 	{pkg: "cmd/internal/hooks", may: []string{"proxy"}},
 	{pkg: "cmd/internal/presence", may: []string{"authz/pgdsn", "cmd/internal/sqlitefile", "proxy"}},
 	{pkg: "cmd/internal/sqlitefile"},

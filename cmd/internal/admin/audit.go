@@ -14,8 +14,9 @@ import (
 const (
 	// maxChanges is how many changes are kept.
 	maxChanges = 1000
-	// maxReaders is how many of them may be sign-ins and sign-outs of the role read.
-	maxReaders = 100
+	// maxFrequent is how many of them may be sign-ins and sign-outs of the role read, and how many
+	// calls of devices.
+	maxFrequent = 100
 	// maxChangeText is the length of the longest text of a change, in bytes.
 	maxChangeText = 256
 )
@@ -40,7 +41,7 @@ type Changes struct {
 
 // Audit keeps the last 1,000 changes. It leaves out those that token services push, because there
 // can be so many that they would push out all others. For the same reason it keeps at most 100
-// sign-ins and sign-outs of the role read. A nil Audit keeps none.
+// sign-ins and sign-outs of the role read, and at most 100 calls of devices. A nil Audit keeps none.
 type Audit struct {
 	// Logged is called with every change, if it is not nil.
 	Logged func(Change)
@@ -68,11 +69,19 @@ func (a *Audit) Record(ctx context.Context, action, object, outcome string) {
 	}
 }
 
+// calling is the action of a change that was a call of a device.
+const calling = "call device"
+
+// RecordCall keeps a call of a device like a change, see Record.
+func (a *Audit) RecordCall(ctx context.Context, device, outcome string) {
+	a.Record(ctx, calling, device, outcome)
+}
+
 func (a *Audit) keep(c Change) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if byReader(c) {
-		a.forgetReader()
+	if f := frequencyOf(c); f != "" {
+		a.forget(f)
 	}
 	if len(a.kept) >= maxChanges {
 		a.kept = slices.Delete(a.kept, 0, 1)
@@ -80,21 +89,29 @@ func (a *Audit) keep(c Change) {
 	a.kept = append(a.kept, c)
 }
 
-// byReader reports whether the role read has made a change, which can only be to sign in or out.
-func byReader(c Change) bool { return c.By == Read.String() }
+// frequencyOf returns to which kind of frequent changes one belongs: those of the role read, which
+// can only sign in and out, and calls of devices. It is "" for all others.
+func frequencyOf(c Change) string {
+	switch {
+	case c.By == Read.String():
+		return c.By
+	case c.Action == calling:
+		return calling
+	}
+	return ""
+}
 
-// forgetReader removes the oldest change of the role read if there are as many as may be. a.mu is
-// held.
-func (a *Audit) forgetReader() {
+// forget removes the oldest change of a frequent kind if there are as many as may be. a.mu is held.
+func (a *Audit) forget(frequent string) {
 	n, first := 0, -1
 	for i, c := range a.kept {
-		if byReader(c) {
+		if frequencyOf(c) == frequent {
 			if n++; first < 0 {
 				first = i
 			}
 		}
 	}
-	if n >= maxReaders {
+	if n >= maxFrequent {
 		a.kept = slices.Delete(a.kept, first, first+1)
 	}
 }

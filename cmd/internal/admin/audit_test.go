@@ -111,11 +111,26 @@ func TestReadersDisplaceNothing(t *testing.T) {
 		reader.signIn(testTokens[Read])
 	}
 	kept := api.Audit.Latest(maxLimit)
-	if len(kept) != 2+maxReaders || kept[maxReaders].Action != "clear caches" || kept[maxReaders+1].By != "operate" {
+	if len(kept) != 2+maxFrequent || kept[maxFrequent].Action != "clear caches" || kept[maxFrequent+1].By != "operate" {
 		t.Errorf("%d changes are kept, the oldest is %+v", len(kept), kept[len(kept)-1])
 	}
 	if status := operator.do("GET", "/v1/audit", nil).StatusCode; status != 200 {
 		t.Errorf("the operator is signed out: status %d", status)
+	}
+}
+
+// TestCallsDisplaceOnlyCalls: a program that calls devices often must not displace what operators
+// have done.
+func TestCallsDisplaceOnlyCalls(t *testing.T) {
+	var a Audit
+	ctx := By(t.Context(), "operate")
+	a.Record(ctx, "reload", "", "applied")
+	for i := range maxChanges {
+		a.RecordCall(ctx, "d", fmt.Sprint(i))
+	}
+	kept := a.Latest(maxChanges)
+	if len(kept) != 1+maxFrequent || kept[maxFrequent].Action != "reload" || kept[0].Outcome != fmt.Sprint(maxChanges-1) {
+		t.Errorf("%d changes are kept, the oldest is %+v, the newest %+v", len(kept), kept[len(kept)-1], kept[0])
 	}
 }
 

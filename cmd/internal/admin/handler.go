@@ -26,6 +26,8 @@ type Options struct {
 	Metrics http.Handler
 	// Telemetry serves the paths below /api/plugins/telemetry/.
 	Telemetry http.Handler
+	// RPC serves the paths below /api/rpc/ and /api/plugins/rpc/.
+	RPC http.Handler
 	// API serves the paths below /v1.
 	API *API
 	// Page are the routes for browsers.
@@ -87,6 +89,9 @@ func (o Options) routes() []Route {
 	}
 	if o.Telemetry != nil {
 		all = append(all, Route{"/api/plugins/telemetry/", Read, o.Telemetry})
+	}
+	if o.RPC != nil {
+		all = append(all, Route{"/api/rpc/", Operate, o.RPC}, Route{"/api/plugins/rpc/", Operate, o.RPC})
 	}
 	all = append(all, profiles()...)
 	if o.API != nil {

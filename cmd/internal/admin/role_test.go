@@ -26,7 +26,7 @@ func allParts() Options {
 	api.Refusals, api.Audit = refusals.New(1), new(Audit)
 	api.Devices = func(context.Context, presence.Query) (presence.Page, error) { return presence.Page{}, nil }
 	return Options{
-		Access: testAccess, Ready: func() error { return nil }, Metrics: served, Telemetry: served,
+		Access: testAccess, Ready: func() error { return nil }, Metrics: served, Telemetry: served, RPC: served,
 		PushSecret: fixed(testSecret), API: api, Page: []Route{{"/{$}", Read, served}},
 	}
 }
@@ -40,6 +40,7 @@ func TestEachRoleHasItsRoutes(t *testing.T) {
 		"POST /sign-in": Everyone, "POST /sign-out": Everyone,
 		"GET /metrics": Metrics, "/": Metrics,
 		"/{$}": Read, "GET /v1/status": Read, "GET /v1/sessions": Read, "GET /v1/devices": Read, "GET /v1/refusals": Read, "GET /v1/tokens": Read, "/api/plugins/telemetry/": Read,
+		"/api/rpc/": Operate, "/api/plugins/rpc/": Operate,
 		"DELETE /v1/sessions/{id}": Operate, "DELETE /v1/sessions": Operate, "POST /v1/revocations": Operate,
 		"DELETE /v1/cache": Operate, "POST /v1/reload": Operate, "POST /v1/brokers/drain": Operate, "POST /v1/brokers/enable": Operate, "GET /v1/audit": Operate, "POST /v1/tokens": Operate, "POST /v1/tokens/rotate": Operate, "POST /v1/tokens/{change}": Operate,
 		"GET /debug/pprof/": Operate, "GET /debug/pprof/cmdline": Operate, "GET /debug/pprof/profile": Operate,

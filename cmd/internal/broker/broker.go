@@ -139,6 +139,7 @@ type Broker struct {
 	ledger   *ledger
 	counts   counters
 	unserved unserved
+	calls    calls
 
 	// sessions is locked while a session begins or ends, which mochi does in steps between
 	// which messages and sessions would be lost, and read-locked for each delivery. Nothing

@@ -53,13 +53,13 @@ func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
 }
 
 // deliver sends a message to one client, or queues it for the session if there is no
-// connection.
-func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) {
+// connection. It reports whether it has done so.
+func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) bool {
 	b.sessions.RLock() // no other connection takes the session over meanwhile
 	defer b.sessions.RUnlock()
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok || sub.NoLocal && pk.Origin == clientID {
-		return
+		return false
 	}
 	pk.Properties.SubscriptionIdentifier = identifiers(sub)
 	pk.FixedHeader.Dup = false
@@ -71,7 +71,7 @@ func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.P
 		id, cause := b.enqueue(cl, content)
 		if cause != dropNone {
 			b.counts.dropped.count(cause)
-			return
+			return false
 		}
 		pk.PacketID = id
 		cl.State.Inflight.Set(pk)
@@ -79,6 +79,7 @@ func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.P
 	if !cl.Closed() {
 		_ = cl.WritePacket(pk) // fails at the end of the connection
 	}
+	return true
 }
 
 // enqueue makes room for a message in the queue of a session and returns the packet

@@ -19,6 +19,8 @@
 //	                                          answered on v1/devices/me/rpc/response/1, v2/r/res/1 or
 //	                                          v2/r/res/j/1: getSessionLimits with the limits, every
 //	                                          other method with an error
+//	v1/devices/me/rpc/response/1, v2/r/res/1, v2/r/res/j/1
+//	                                          the answer to a call of the device, see below
 //	v1/devices/me/attributes/request/1, v2/a/req/1, v2/a/req/j/1
 //	                                          answered on v1/devices/me/attributes/response/1,
 //	                                          v2/a/res/1 or v2/a/res/j/1
@@ -45,6 +47,10 @@
 // [Broker.PushAttributes] sends changes of shared attributes on v1/devices/me/attributes, v2/a and
 // v2/a/j to the sessions of one device. Changes for a device behind a gateway go to the sessions of
 // the gateway, on v1/gateway/attributes.
+//
+// [Broker.Call] sends a request to the device on v1/devices/me/rpc/request/1, v2/r/req/1 or
+// v2/r/req/j/1, and waits for the answer. 64 calls may wait at once, 16 of them for one device. Only
+// connected sessions get a request, because what is done late may be wrong or dangerous.
 //
 // An answer goes to the session that has asked, if it has a subscription that matches, with the
 // QoS of that subscription and at most 1. It is sent before the acknowledgement of the request. A
@@ -107,6 +113,7 @@
 //	                      that it gets wrong
 //	violation.go          packets that the standard forbids and mochi accepts
 //	request.go, push.go   requests of devices and their answers, and changes sent to devices
+//	call.go               requests to devices and their answers
 //	gateway.go            gateways and the devices behind them
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
@@ -123,8 +130,8 @@
 //	log.go                what mochi logs, without tokens and payloads
 //
 // Locks are taken in this order, of which any may be left out: Broker.sessions, then
-// Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu is taken
-// alone.
+// Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu and calls.mu are
+// taken alone.
 //
 // # Known faults
 //

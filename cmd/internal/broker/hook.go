@@ -57,6 +57,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Pubrel, packets.Subscribe, packets.Unsubscribe:
 		pk.PacketID = inward(pk.PacketID)
 	case packets.Puback, packets.Pubcomp:
+		h.b.acknowledgeCall(c, cl, pk)
 		c.out.acked(pk.PacketID)
 	case packets.Pubrec:
 		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {

@@ -181,7 +181,7 @@ func TestDeviceTopicsWithoutAService(t *testing.T) {
 			unsupported, refused = 0x90, 0x87
 		}
 		codes := map[string]packets.ReasonCode{
-			"v1/devices/me/rpc/response/1": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
+			"v1/devices/me/rpc/response/x": unsupported, "v1/devices/me": unsupported, "v1/gateway/telemetry": unsupported, "v2/t/p": unsupported,
 			"v1/devices/me/rpc/request/x": unsupported, "v1/devices/me/claim": unsupported, "/provision/request": unsupported, "v2/fw/request/1/chunk/0": unsupported,
 			"v1/devices/other/telemetry": refused, "v1/devices/": refused, "$SYS/broker/x": refused, "$share": refused, "$share/g/x": refused, "$": refused,
 		}

@@ -65,6 +65,9 @@ func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 	case routeRPC, routeAttributeRequest:
 		_, topic := requestOf(pk.TopicName)
 		return b.request(c, cl, pk, r, topic)
+	case routeRPCResponse:
+		_, number := requestOf(pk.TopicName)
+		return b.answerCall(c, cl, pk, number)
 	case routeUnsupported:
 		b.refuseTopic(c.device, pk.TopicName)
 		return decline(cl, pk, packets.ErrTopicNameInvalid)

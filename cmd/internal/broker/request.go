@@ -26,7 +26,8 @@ type Limits struct {
 }
 
 // requestOf returns the route of a request of a device and the topic of its answer, or
-// routeUnsupported. A request ends in its number.
+// routeUnsupported. A request ends in its number. Of a response to a call it returns that number in
+// place of the topic.
 func requestOf(topic string) (route, string) {
 	for _, r := range [...]struct {
 		route
@@ -35,6 +36,9 @@ func requestOf(topic string) (route, string) {
 		{routeRPC, "v1/devices/me/rpc/request/", "v1/devices/me/rpc/response/"},
 		{routeRPC, "v2/r/req/", "v2/r/res/"},
 		{routeRPC, "v2/r/req/j/", "v2/r/res/j/"},
+		{routeRPCResponse, "v1/devices/me/rpc/response/", ""},
+		{routeRPCResponse, "v2/r/res/", ""},
+		{routeRPCResponse, "v2/r/res/j/", ""},
 		{routeAttributeRequest, "v1/devices/me/attributes/request/", "v1/devices/me/attributes/response/"},
 		{routeAttributeRequest, "v2/a/req/", "v2/a/res/"},
 		{routeAttributeRequest, "v2/a/req/j/", "v2/a/res/j/"},
@@ -60,7 +64,7 @@ func (b *Broker) request(c *conn, cl *mqtt.Client, pk packets.Packet, r route, t
 		err    error
 	)
 	if r == routeRPC {
-		answer, err = b.call(c, pk.Payload)
+		answer, err = b.rpc(c, pk.Payload)
 	} else {
 		answer, err = b.attributes(c, pk.Payload, b.options.AttributeRequest)
 	}
@@ -95,9 +99,9 @@ func (b *Broker) attributes(c *conn, data []byte, ask func(ctx context.Context, 
 	return nil, errNotStored
 }
 
-// call returns the answer to a remote procedure call of a device. An error means that the
-// payload is none.
-func (b *Broker) call(c *conn, data []byte) ([]byte, error) {
+// rpc returns the answer to a remote procedure call of a device. An error means that the payload
+// is none.
+func (b *Broker) rpc(c *conn, data []byte) ([]byte, error) {
 	fields, err := payload.ParseAttributes(data, payload.Options{KeepText: true, MaxBytes: maxRequest})
 	var method payload.Value
 	for _, f := range fields {

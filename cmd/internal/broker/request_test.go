@@ -322,7 +322,7 @@ func FuzzRequests(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = b.Close() })
 	f.Fuzz(func(t *testing.T, data []byte, topic, filter string) {
-		answer, err := b.call(&conn{broker: b, device: "d"}, data)
+		answer, err := b.rpc(&conn{broker: b, device: "d"}, data)
 		if (err == nil) != (len(answer) > 0) {
 			t.Errorf("answer %q, error %v", answer, err)
 		}

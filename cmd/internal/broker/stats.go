@@ -21,6 +21,14 @@ type Stats struct {
 	StoreErrors int64 // payloads that could not be stored now
 	BadPayloads int64 // payloads that can never be stored
 	Answered    int64 // requests of devices that were answered, other than with an error of their payload
+
+	// Calls counts the calls of [Broker.Call] that have ended, by outcome: done, late,
+	// not_listening, refused, too_long, left. CallsWaiting is how many wait now, and
+	// UnexpectedAnswers counts answers of devices for which no call waited.
+	Calls             map[string]int64
+	CallsWaiting      int64
+	UnexpectedAnswers int64
+
 	// Unsupported counts messages to device topics that have no function here, by family of
 	// topics, and calls of methods that there are not. UnsupportedFilters counts subscriptions.
 	Unsupported, UnsupportedFilters map[string]int64
@@ -33,6 +41,9 @@ type counters struct {
 	dropped drops
 
 	stored, storeErrors, badPayloads, answered, refused, panics atomic.Int64
+
+	calls             [outcomes]atomic.Int64
+	unexpectedAnswers atomic.Int64
 }
 
 // Stats returns the current figures. They are read one after another, not at one instant.
@@ -49,10 +60,16 @@ func (b *Broker) Stats() Stats {
 		StoreErrors:        b.counts.storeErrors.Load(),
 		BadPayloads:        b.counts.badPayloads.Load(),
 		Answered:           b.counts.answered.Load(),
+		Calls:              make(map[string]int64, outcomes),
+		CallsWaiting:       int64(b.calls.len()),
+		UnexpectedAnswers:  b.counts.unexpectedAnswers.Load(),
 		Unsupported:        byFamily(&b.unserved.messages),
 		UnsupportedFilters: byFamily(&b.unserved.filters),
 		Refused:            b.counts.refused.Load(),
 		Panics:             b.counts.panics.Load(),
+	}
+	for o := range outcomes {
+		s.Calls[o.String()] = b.counts.calls[o].Load()
 	}
 	for _, cl := range b.server.Clients.GetAll() { // mochi's own sums drift when sessions are taken over
 		s.Sessions++

@@ -26,7 +26,8 @@ const (
 	routeUnsupported              // a device topic that has no function here
 	routeRefused                  // not for devices
 
-	routeRPC              // a call that is answered
+	routeRPC              // a call of the device, which is answered
+	routeRPCResponse      // the answer of the device to a call of an operator
 	routeAttributeRequest // a question that is answered from the store
 
 	// What gateways publish for the devices behind them.

@@ -23,6 +23,12 @@ func (e emitter) bundledBroker(s broker.Stats) {
 		e.count("bundled_subscriptions_unsupported_total", "Subscriptions to topics of ThingsBoard that the bundled broker has no function for, by family of topics.", float64(n), "family", family)
 	}
 	e.count("bundled_requests_answered_total", "Requests of devices, calls and questions about attributes, that the bundled broker has answered.", float64(s.Answered))
+	for outcome, n := range s.Calls {
+		e.count("bundled_calls_total", "Calls of devices by operators that have ended, by outcome: done, late (no answer in time), not_listening (the device is not connected, or has no subscription), refused (too many calls, or no memory), too_long (the answer) or left (the caller).",
+			float64(n), "outcome", outcome)
+	}
+	e.gauge("bundled_calls_waiting", "Calls that wait for a device.", float64(s.CallsWaiting))
+	e.count("bundled_answers_unexpected_total", "Answers of devices for which no call waited: late, repeated, or to a one-way call.", float64(s.UnexpectedAnswers))
 	e.count("bundled_store_errors_total", "Payloads that could not be stored at the time.", float64(s.StoreErrors))
 	e.count("bundled_panics_total", "Connections that a bug in the bundled broker ended.", float64(s.Panics))
 }

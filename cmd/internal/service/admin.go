@@ -193,8 +193,9 @@ func sharedSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// openHTTP makes the HTTP server of the admin side, which serves all generations.
-func (s *Service) openHTTP() {
+// openHTTP makes the HTTP server of the admin side, which serves all generations. What waits for
+// devices ends with ctx.
+func (s *Service) openHTTP(ctx context.Context) {
 	api := s.api()
 	shown := page.Options{API: api, History: &s.history, Listeners: s.listenersOfPage, Panicked: s.observer.TaskPanicked("page")}
 	if s.bundled != nil {
@@ -216,6 +217,7 @@ func (s *Service) openHTTP() {
 	}
 	if s.bundled != nil {
 		options.Telemetry = s.bundled.api(&s.audit)
+		options.RPC = s.rpc(ctx)
 	}
 	s.http = admin.NewServer(options)
 }

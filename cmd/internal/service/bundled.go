@@ -17,6 +17,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/rpc"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
@@ -115,6 +117,30 @@ func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.stor
 // api serves the stored telemetry and changes shared attributes.
 func (b *bundledBroker) api(audit *admin.Audit) http.Handler {
 	return telemetry.Handler(b.store, &telemetry.Shared{Store: b.store, Push: b.broker.PushAttributes, Record: audit.Record})
+}
+
+// rpc serves calls of devices, which end with the context of the service.
+func (s *Service) rpc(service context.Context) http.Handler {
+	call := func(ctx context.Context, device string, request []byte, oneWay bool) ([]byte, error) {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(service, func() { cancel(broker.ErrClosed) })()
+		return s.bundled.broker.Call(ctx, device, request, oneWay)
+	}
+	return rpc.Devices{Call: call, Known: s.known, Record: s.audit.RecordCall}.Handler()
+}
+
+// known reports whether a device has ever been seen: it has connected, or there is data of it. If
+// that cannot be found out now, it counts as known.
+func (s *Service) known(ctx context.Context, device string) bool {
+	if page, err := s.presence.Devices(ctx, presence.Query{Subject: device, Limit: 1}); err != nil || len(page.Devices) > 0 {
+		return true
+	}
+	if keys, err := telemetry.Keys(ctx, s.bundled.store, device); err != nil || len(keys) > 0 {
+		return true
+	}
+	shared, err := telemetry.Attributes(ctx, s.bundled.store, device, telemetry.SharedScope)
+	return err != nil || len(shared) > 0
 }
 
 // bundledShutdownTimeout is how long the bundled broker may take to end.

@@ -1,7 +1,9 @@
 package service
 
 import (
+	"fmt"
 	"net/http"
+	"path"
 	"strings"
 	"testing"
 	"time"
@@ -75,5 +77,78 @@ admin: {address: "127.0.0.1:0"}
 		if len(changes) != 2 || changes[1].Action != "set shared attributes" || changes[0].Action != "delete shared attributes" || changes[0].Object != "demo" || changes[0].By != "operate" || changes[1].Outcome != "2 keys" {
 			t.Errorf("changes %+v", changes)
 		}
+	}
+}
+
+// TestOperatorsCallDevices: the answer of the device is that of the call, and the record of changes
+// says who has called which method, without parameters and answers.
+func TestOperatorsCallDevices(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+`)
+	status := func(device string, want int, text string) {
+		t.Helper()
+		if got, body := call(t, s, http.MethodPost, "/api/rpc/twoway/"+device, `{"method":"getGpio","params":{"pin":"hunter2"}}`); got != want || !strings.Contains(body, text) {
+			t.Errorf("call of %s: status %d: %s", device, got, body)
+		}
+	}
+	seenDevices(t, s) // without them every device counts as known
+	status("demo", 404, "no device with this name")
+	nc, ack := login(t, s, asDemo(s, 5))
+	if ack.Code != packets.Success {
+		t.Fatalf("CONNACK %v", ack.Code)
+	}
+	defer nc.Close()
+	c := packetstest.New(t, nc, 5)
+	status("demo", 504, "has subscribed to v1/devices/me/rpc/request/+")
+	status("other", 404, "no device with this name")
+	if status, body := call(t, s, http.MethodPost, "/api/plugins/telemetry/DEVICE/planned/SHARED_SCOPE", `{"interval": 30}`); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	status("planned", 504, "offline")
+	c.MustSubscribe("v1/devices/me/rpc/request/+", 1)
+	for i, way := range []string{"twoway", "oneway"} {
+		done := make(chan string, 1)
+		go func() {
+			status, body := call(t, s, http.MethodPost, "/api/rpc/"+way+"/demo", `{"method": "getGpio", "params": {"pin": "hunter2"}}`)
+			done <- fmt.Sprint(status, " ", body)
+		}()
+		m, err := c.Next(5 * time.Second)
+		if err != nil || string(m.Payload) != `{"method":"getGpio","params":{"pin":"hunter2"}}` {
+			t.Fatalf("got %s, error %v", m.Payload, err)
+		}
+		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/rpc/response/" + path.Base(string(m.Topic))), Payload: []byte(`{"value": 1}`), QoS: 1, PacketID: 7}).Append(nil, 5))
+		if got, want := <-done, []string{`200 {"value": 1}`, "200 "}[i]; got != want {
+			t.Errorf("%s: %s, want %s", way, got, want)
+		}
+		if last := s.audit.Latest(1)[0]; last.Action != "call device" || last.Object != "demo" || last.By != "operate" || last.Outcome != []string{"two-way", "one-way"}[i]+" getGpio: done" {
+			t.Errorf("%s: recorded %+v", way, last)
+		}
+		c.ExpectAck(packets.PUBACK, 7, 0)
+	}
+}
+
+// TestWaitingCallsDoNotHoldUpTheEnd of the service.
+func TestWaitingCallsDoNotHoldUpTheEnd(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+`)
+	nc, _ := login(t, s, asDemo(s, 5))
+	defer nc.Close()
+	c := packetstest.New(t, nc, 5)
+	c.MustSubscribe("v1/devices/me/rpc/request/+", 1)
+	done := make(chan int, 1)
+	go func() {
+		status, _ := call(t, s, http.MethodPost, "/api/rpc/twoway/demo", `{"method": "getGpio", "params": {}}`)
+		done <- status
+	}()
+	if _, err := c.Next(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if got := <-done; got != 503 {
+		t.Errorf("status %d, want 503", got)
 	}
 }

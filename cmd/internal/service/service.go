@@ -146,7 +146,7 @@ func (s *Service) open(ctx context.Context, p *Plan) error {
 	if err != nil {
 		return err
 	}
-	s.openHTTP()
+	s.openHTTP(ctx)
 	if err := s.install(first); err != nil {
 		return err
 	}

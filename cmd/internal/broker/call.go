@@ -1,0 +1,281 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"path"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+const (
+	// maxCalls is how many calls may wait at once, and maxDeviceCalls how many of them for one
+	// device.
+	maxCalls       = 64
+	maxDeviceCalls = 16
+	// maxAnswer is the longest answer of a device to a call, in bytes.
+	maxAnswer = 64 << 10
+)
+
+// Errors of [Broker.Call].
+var (
+	// ErrNotListening means that no connected session of the device has subscribed to calls.
+	ErrNotListening = errors.New("no connected session of the device has subscribed to v1/devices/me/rpc/request/+ or v2/r/req/+")
+	// ErrTooManyCalls means that no further call may wait for the device, or for any device.
+	ErrTooManyCalls = errors.New("too many calls are waiting for the device, or for all devices")
+	// ErrNotQueued means that the device has not read what was sent to it before, and that there
+	// is no memory for more.
+	ErrNotQueued = errors.New("the device does not read what is sent to it, and its memory is used up")
+	// ErrLongAnswer means that the device has answered with more than 64 KiB.
+	ErrLongAnswer = errors.New("the answer of the device has more than 64 KiB")
+)
+
+// Call sends a request, such as {"method":"reboot","params":{}}, to every connected session of a
+// device that has subscribed to v1/devices/me/rpc/request/+, v2/r/req/+ or v2/r/req/j/+, once to
+// each session. It returns the first answer, of which other sessions, later answers and other
+// devices change nothing.
+//
+// If oneWay is true, Call does not wait for an answer. It returns when the first session has
+// acknowledged the request or, if all its subscriptions have QoS 0, when the request was sent.
+//
+// ctx must have a deadline. A session that loses its connection gets the request again if it
+// returns before the deadline, and never after that. The error is one of this package, or the cause
+// of the end of ctx.
+func (b *Broker) Call(ctx context.Context, device string, request []byte, oneWay bool) ([]byte, error) {
+	answer, err := b.exchange(ctx, device, request, oneWay)
+	b.counts.calls[outcomeOf(err)].Add(1)
+	return answer, err
+}
+
+// exchange sends a request and waits for what ends the call.
+func (b *Broker) exchange(ctx context.Context, device string, request []byte, oneWay bool) ([]byte, error) {
+	number, waiting, err := b.calls.begin(device, oneWay)
+	if err != nil {
+		return nil, err
+	}
+	defer b.calls.end(number)
+	if err := b.sendCall(ctx, device, number, request); err != nil {
+		return nil, err
+	}
+	select {
+	case r := <-waiting:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-b.stop:
+		return nil, ErrClosed
+	}
+}
+
+// sendCall sends a request to the sessions of a device. It returns an error if none can get it.
+func (b *Broker) sendCall(ctx context.Context, device string, number uint32, request []byte) error {
+	err := ErrNotListening
+	now := time.Now()
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, Payload: request, Created: now.Unix(),
+		ProtocolVersion: 5, // or it would not expire
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		pk.Expiry = deadline.Unix() - 1 // a message expires after its second is over
+	}
+	for _, id := range b.ledger.sessionsOf(device) {
+		cl, ok := b.server.Clients.Get(id)
+		if !ok || cl.Closed() {
+			continue
+		}
+		topic, sub, ok := subscriptionToCalls(cl, number)
+		if !ok {
+			continue
+		}
+		pk.TopicName = topic
+		switch {
+		case b.deliver(id, sub, pk, newBody(pk)):
+			err = nil
+			if sub.Qos == 0 {
+				b.calls.acknowledged(device, number)
+			}
+		case err != nil:
+			err = ErrNotQueued
+		}
+	}
+	return err
+}
+
+// subscriptionToCalls returns the topic on which a session gets a call. A session that has
+// subscribed to several forms of the topic must not do the same twice.
+func subscriptionToCalls(cl *mqtt.Client, number uint32) (topic string, sub packets.Subscription, ok bool) {
+	for _, root := range [...]string{"v1/devices/me/rpc/request/", "v2/r/req/", "v2/r/req/j/"} {
+		topic = root + strconv.FormatUint(uint64(number), 10)
+		if sub, ok = subscriptionTo(cl, topic); ok {
+			return topic, sub, true
+		}
+	}
+	return "", sub, false
+}
+
+// answerCall takes the answer of a device to a call, and returns what mochi is to do with it. An
+// answer for which no call waits is acknowledged, because sending it again would not help.
+func (b *Broker) answerCall(c *conn, cl *mqtt.Client, pk packets.Packet, number string) error {
+	r := callResult{answer: pk.Payload}
+	if len(pk.Payload) > maxAnswer {
+		r = callResult{err: ErrLongAnswer}
+	}
+	switch {
+	case !b.calls.answered(c.device, numberOf(number), r):
+		b.counts.unexpectedAnswers.Add(1)
+	case r.err != nil:
+		return decline(cl, pk, packets.ErrQuotaExceeded)
+	}
+	return packets.CodeSuccessIgnore
+}
+
+// numberOf returns the number of a call, and 0, which no call has, for others.
+func numberOf(text string) uint32 {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0
+	}
+	return uint32(n)
+}
+
+// acknowledgeCall notices that a session has acknowledged a message, if that is a one-way call.
+func (b *Broker) acknowledgeCall(c *conn, cl *mqtt.Client, ack packets.Packet) {
+	if ack.ReasonCode >= packets.ErrUnspecifiedError.Code || b.calls.oneWay.Load() == 0 {
+		return
+	}
+	if m, ok := cl.State.Inflight.Get(ack.PacketID); ok {
+		if r, _ := requestOf(m.TopicName); r == routeRPC { // the topics of both directions are the same
+			b.calls.acknowledged(c.device, numberOf(path.Base(m.TopicName)))
+		}
+	}
+}
+
+// outcome is how a call ended, as metrics call it.
+type outcome byte
+
+const (
+	outcomeDone         outcome = iota // answered or, if it was one-way, received
+	outcomeLate                        // no answer in time
+	outcomeNotListening                // no session to send it to
+	outcomeRefused                     // too many calls, or no memory
+	outcomeLong                        // the answer was too long
+	outcomeLeft                        // the caller left, or the broker was shut down
+	outcomes
+)
+
+// String returns the name of the outcome.
+func (o outcome) String() string {
+	return [outcomes]string{"done", "late", "not_listening", "refused", "too_long", "left"}[o]
+}
+
+func outcomeOf(err error) outcome {
+	switch {
+	case err == nil:
+		return outcomeDone
+	case errors.Is(err, context.DeadlineExceeded):
+		return outcomeLate
+	case errors.Is(err, ErrNotListening):
+		return outcomeNotListening
+	case errors.Is(err, ErrTooManyCalls), errors.Is(err, ErrNotQueued):
+		return outcomeRefused
+	case errors.Is(err, ErrLongAnswer):
+		return outcomeLong
+	}
+	return outcomeLeft
+}
+
+// calls are the calls that wait. The zero value has none.
+type calls struct {
+	oneWay atomic.Int64 // how many calls are one-way
+
+	mu      sync.Mutex
+	last    uint32 // the number of the last call
+	waiting map[uint32]*call
+	devices map[string]int // calls by device
+}
+
+type call struct {
+	device string
+	oneWay bool
+	result chan callResult // for the first result
+}
+
+type callResult struct {
+	answer []byte
+	err    error
+}
+
+// begin makes a call with a number that no other one has. An answer to a call that was made before
+// the last start of the program should not fit, so the first number is random.
+func (s *calls) begin(device string, oneWay bool) (number uint32, result <-chan callResult, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting == nil {
+		s.waiting, s.devices = make(map[uint32]*call), make(map[string]int)
+		s.last = rand.Uint32N(math.MaxInt32)
+	}
+	if len(s.waiting) >= maxCalls || s.devices[device] >= maxDeviceCalls {
+		return 0, nil, ErrTooManyCalls
+	}
+	s.last = s.last%math.MaxInt32 + 1 // clients may take it for a signed integer
+	c := &call{device, oneWay, make(chan callResult, 1)}
+	s.waiting[s.last] = c
+	s.devices[device]++
+	if oneWay {
+		s.oneWay.Add(1)
+	}
+	return s.last, c.result, nil
+}
+
+// end removes a call.
+func (s *calls) end(number uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.waiting[number]
+	delete(s.waiting, number)
+	if s.devices[c.device]--; s.devices[c.device] == 0 {
+		delete(s.devices, c.device)
+	}
+	if c.oneWay {
+		s.oneWay.Add(-1)
+	}
+}
+
+// answered gives the result to a two-way call of the device that still waits for one.
+func (s *calls) answered(device string, number uint32, r callResult) bool {
+	return s.finish(device, number, false, r)
+}
+
+// acknowledged ends a one-way call of the device.
+func (s *calls) acknowledged(device string, number uint32) {
+	s.finish(device, number, true, callResult{})
+}
+
+func (s *calls) finish(device string, number uint32, oneWay bool, r callResult) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.waiting[number]
+	if !ok || c.device != device || c.oneWay != oneWay {
+		return false
+	}
+	select {
+	case c.result <- r:
+		return true
+	default: // there was a result before
+		return false
+	}
+}
+
+// len returns how many calls wait.
+func (s *calls) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.waiting)
+}
