@@ -46,6 +46,7 @@
 //
 //	round_trip             every QoS, retained messages, wills and offline queues
 //	clients                the clients Paho and mqtt.js
+//	conversations          what devices of ThingsBoard and the bundled broker send, as the manual says
 //	browser                a web page in Chromium
 //	websocket              MQTT over WebSocket, directly and behind nginx
 //	identity               client identifiers: shared, assigned, and tokens in their place

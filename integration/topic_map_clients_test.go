@@ -31,8 +31,17 @@ type pahoClient struct {
 // connectPaho connects with MQTT 5.0.
 func connectPaho(ctx context.Context, t *testing.T, address string, c *paho.Connect) pahoClient {
 	t.Helper()
+	client, err := beginPaho(ctx, packetstest.Dial(t, address), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// beginPaho connects with MQTT 5.0 over a connection. With an error there may be a CONNACK.
+func beginPaho(ctx context.Context, nc net.Conn, c *paho.Connect) (pahoClient, error) {
 	received, ended := make(chan *paho.Publish, 32), make(chan byte, 1)
-	conn := packets.NewThreadSafeConn(packetstest.Dial(t, address))
+	conn := packets.NewThreadSafeConn(nc)
 	client := paho.NewClient(paho.ClientConfig{
 		ClientID: c.ClientID, Conn: conn,
 		OnServerDisconnect: func(d *paho.Disconnect) { ended <- d.ReasonCode },
@@ -43,10 +52,7 @@ func connectPaho(ctx context.Context, t *testing.T, address string, c *paho.Conn
 	})
 	c.CleanStart, c.KeepAlive, c.UsernameFlag = true, 30, true
 	connack, err := client.Connect(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pahoClient{client, conn, connack, received, ended}
+	return pahoClient{client, conn, connack, received, ended}, err
 }
 
 func (c pahoClient) subscribe(ctx context.Context, filter string, id *int) error {
