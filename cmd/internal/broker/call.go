@@ -26,8 +26,10 @@ const (
 
 // Errors of [Broker.Call].
 var (
-	// ErrNotListening means that no connected session of the device has subscribed to calls.
-	ErrNotListening = errors.New("no connected session of the device has subscribed to v1/devices/me/rpc/request/+ or v2/r/req/+")
+	// ErrNotListening means that no connected session of the device has subscribed to calls, or
+	// that none of the gateway before it has, or that the gateway has disconnected the device.
+	ErrNotListening = errors.New("no connected session of the device has subscribed to v1/devices/me/rpc/request/+ or v2/r/req/+," +
+		" nor one of a gateway that has the device behind it to v1/gateway/rpc")
 	// ErrTooManyCalls means that no further call may wait for the device, or for any device.
 	ErrTooManyCalls = errors.New("too many calls are waiting for the device, or for all devices")
 	// ErrNotQueued means that the device has not read what was sent to it before, and that there
@@ -39,8 +41,10 @@ var (
 
 // Call sends a request, such as {"method":"reboot","params":{}}, to every connected session of a
 // device that has subscribed to v1/devices/me/rpc/request/+, v2/r/req/+ or v2/r/req/j/+, once to
-// each session. It returns the first answer, of which other sessions, later answers and other
-// devices change nothing.
+// each session. Of a device behind a gateway, whose name is gateway/name, the gateway gets it on
+// v1/gateway/rpc, as {"device":"name","data":{"id":1,"method":"reboot","params":{}}}. The request is
+// a JSON object that is not empty. Call returns the first answer, of which other sessions, later
+// answers and other devices change nothing.
 //
 // If oneWay is true, Call does not wait for an answer. It returns when the first session has
 // acknowledged the request or, if all its subscriptions have QoS 0, when the request was sent.
@@ -74,7 +78,8 @@ func (b *Broker) exchange(ctx context.Context, device string, request []byte, on
 	}
 }
 
-// sendCall sends a request to the sessions of a device. It returns an error if none can get it.
+// sendCall sends a request to the sessions of a device, or of the gateway before it. It returns an
+// error if none can get it.
 func (b *Broker) sendCall(ctx context.Context, device string, number uint32, request []byte) error {
 	err := ErrNotListening
 	now := time.Now()
@@ -85,16 +90,25 @@ func (b *Broker) sendCall(ctx context.Context, device string, number uint32, req
 	if deadline, ok := ctx.Deadline(); ok {
 		pk.Expiry = deadline.Unix() - 1 // a message expires after its second is over
 	}
-	for _, id := range b.ledger.sessionsOf(device) {
+	name, child, behind := splitChild(device)
+	if behind {
+		pk.Payload = childCall(child, number, request)
+	}
+	for _, id := range b.ledger.sessionsOf(name) {
 		cl, ok := b.server.Clients.Get(id)
 		if !ok || cl.Closed() {
 			continue
 		}
-		topic, sub, ok := subscriptionToCalls(cl, number)
+		var sub packets.Subscription
+		if behind {
+			pk.TopicName = childCalls
+			sub, ok = subscriptionToChildCalls(cl, child)
+		} else {
+			pk.TopicName, sub, ok = subscriptionToCalls(cl, number)
+		}
 		if !ok {
 			continue
 		}
-		pk.TopicName = topic
 		switch {
 		case b.deliver(id, sub, pk, newBody(pk)):
 			err = nil
@@ -123,12 +137,17 @@ func subscriptionToCalls(cl *mqtt.Client, number uint32) (topic string, sub pack
 // answerCall takes the answer of a device to a call, and returns what mochi is to do with it. An
 // answer for which no call waits is acknowledged, because sending it again would not help.
 func (b *Broker) answerCall(c *conn, cl *mqtt.Client, pk packets.Packet, number string) error {
-	r := callResult{answer: pk.Payload}
-	if len(pk.Payload) > maxAnswer {
+	return b.passAnswer(cl, pk, c.device, numberOf(number), pk.Payload)
+}
+
+// passAnswer gives an answer of a device to the call that waits for it.
+func (b *Broker) passAnswer(cl *mqtt.Client, pk packets.Packet, device string, number uint32, answer []byte) error {
+	r := callResult{answer: answer}
+	if len(answer) > maxAnswer {
 		r = callResult{err: ErrLongAnswer}
 	}
 	switch {
-	case !b.calls.answered(c.device, numberOf(number), r):
+	case !b.calls.answered(device, number, r):
 		b.counts.unexpectedAnswers.Add(1)
 	case r.err != nil:
 		return decline(cl, pk, packets.ErrQuotaExceeded)
@@ -151,7 +170,9 @@ func (b *Broker) acknowledgeCall(c *conn, cl *mqtt.Client, ack packets.Packet) {
 		return
 	}
 	if m, ok := cl.State.Inflight.Get(ack.PacketID); ok {
-		if r, _ := requestOf(m.TopicName); r == routeRPC { // the topics of both directions are the same
+		if child, number := callIn(m); number != 0 {
+			b.calls.acknowledged(c.device+"/"+child, number)
+		} else if r, _ := requestOf(m.TopicName); r == routeRPC { // the topics of both directions are the same
 			b.calls.acknowledged(c.device, numberOf(path.Base(m.TopicName)))
 		}
 	}

@@ -27,6 +27,7 @@
 //	v1/gateway/telemetry, v1/gateway/attributes
 //	                                          of gateways: stored as those of the devices behind them
 //	v1/gateway/connect, v1/gateway/disconnect of gateways: whether such a device is connected
+//	v1/gateway/rpc                            of gateways: the answer to a call of such a device
 //	v1/gateway/attributes/request             of gateways: answered on v1/gateway/attributes/response
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          dropped, counted and answered: MQTT 5 gets 0x90
@@ -114,7 +115,7 @@
 //	violation.go          packets that the standard forbids and mochi accepts
 //	request.go, push.go   requests of devices and their answers, and changes sent to devices
 //	call.go               requests to devices and their answers
-//	gateway.go            gateways and the devices behind them
+//	gateway*.go           gateways and the devices behind them
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach

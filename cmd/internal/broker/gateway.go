@@ -17,6 +17,7 @@ import (
 const (
 	childAttributes       = "v1/gateway/attributes"
 	childAttributeAnswers = "v1/gateway/attributes/response"
+	childCalls            = "v1/gateway/rpc"
 )
 
 // Children serves the devices behind gateways. All functions are called like [Options].Telemetry,
@@ -104,13 +105,15 @@ func gatewayRoute(topic string) route {
 		return routeChildDisconnect
 	case "v1/gateway/attributes/request":
 		return routeChildAttributeRequest
+	case childCalls: // the topics of both directions are the same
+		return routeChildRPCResponse
 	}
 	return routeUnsupported
 }
 
 // gatewayFilter reports whether something can come to a gateway on the topics of a filter.
 func gatewayFilter(filter string) bool {
-	return slices.ContainsFunc([]string{childAttributes, childAttributeAnswers}, func(topic string) bool { return matches(filter, topic) })
+	return slices.ContainsFunc([]string{childAttributes, childAttributeAnswers, childCalls}, func(topic string) bool { return matches(filter, topic) })
 }
 
 // childSave returns the function that stores what a gateway publishes.
@@ -179,8 +182,8 @@ func notForDevice(cl *mqtt.Client, topic string) bool {
 	return ok && c.gateway == nil && within(topic, "v1/gateway")
 }
 
-// splitChild returns the gateway and the name of a device behind it, given as gateway/name. No other
-// device has a / in its name, see [CheckSubject].
+// splitChild returns the gateway and the name of a device behind it, given as gateway/name. No
+// other device has a / in its name, see [CheckSubject].
 func splitChild(device string) (gateway, child string, ok bool) { return strings.Cut(device, "/") }
 
 // pushToGateway sends a change of shared attributes of a device to the gateway before it.

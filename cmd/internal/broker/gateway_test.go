@@ -153,7 +153,7 @@ func TestGatewayIsSentWhatConcernsTheDevicesBehindIt(t *testing.T) {
 		c := connectGateway(t, b, "g", login{version: version, id: "g"})
 		other := connectGateway(t, b, "h", login{version: version, id: "h"})
 		device := connect(t, b, "d", login{version: version, id: "d"})
-		for _, filter := range []string{"v1/gateway/attributes", "v1/gateway/attributes/response"} {
+		for _, filter := range []string{"v1/gateway/attributes", "v1/gateway/attributes/response", "v1/gateway/rpc"} {
 			for _, c := range []*client{c, other} {
 				if code := c.subscribe(filter, 1); code != 1 {
 					t.Fatalf("SUBACK %#x for %s", code, filter)

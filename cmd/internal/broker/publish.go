@@ -62,6 +62,8 @@ func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 		return b.ingest(c, cl, pk, b.childSave(c.gateway, r))
 	case routeChildAttributeRequest:
 		return b.childRequest(c, cl, pk)
+	case routeChildRPCResponse:
+		return b.answerChildCall(c, cl, pk)
 	case routeRPC, routeAttributeRequest:
 		_, topic := requestOf(pk.TopicName)
 		return b.request(c, cl, pk, r, topic)

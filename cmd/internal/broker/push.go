@@ -1,10 +1,10 @@
 package broker
 
 // PushAttributes sends a change of shared attributes to the sessions of a device that have
-// subscribed to v1/devices/me/attributes, v2/a or v2/a/j. Sessions without a connection get it
-// when they go on. It does not block. What does not fit into the memory of the device is dropped
-// and counted. Of a device behind a gateway, whose name is gateway/name, the gateway gets the change
-// on v1/gateway/attributes.
+// subscribed to v1/devices/me/attributes, v2/a or v2/a/j. Of a device behind a gateway, whose name
+// is gateway/name, the gateway gets the change on v1/gateway/attributes. Sessions without a
+// connection get it when they go on. It does not block. What does not fit into the memory of the
+// device is dropped and counted.
 func (b *Broker) PushAttributes(device string, change []byte) {
 	if name, child, ok := splitChild(device); ok {
 		b.pushToGateway(name, child, change)

@@ -36,6 +36,7 @@ const (
 	routeChildConnect
 	routeChildDisconnect
 	routeChildAttributeRequest
+	routeChildRPCResponse
 )
 
 func routeOf(topic string) route {

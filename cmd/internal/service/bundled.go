@@ -133,6 +133,10 @@ func (s *Service) rpc(service context.Context) http.Handler {
 // known reports whether a device has ever been seen: it has connected, or there is data of it. If
 // that cannot be found out now, it counts as known.
 func (s *Service) known(ctx context.Context, device string) bool {
+	if gateway, child, ok := telemetry.SplitID(device); ok {
+		numbers, err := s.bundled.store.ChildNumbers(ctx, gateway, []string{child}, false)
+		return err != nil || numbers[0] != 0
+	}
 	if page, err := s.presence.Devices(ctx, presence.Query{Subject: device, Limit: 1}); err != nil || len(page.Devices) > 0 {
 		return true
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -67,5 +68,27 @@ admin: {address: "127.0.0.1:0"}
 	}
 	if _, body := get(t, s, "/api/plugins/telemetry/DEVICE/gw-1%2Froom%202/keys/attributes"); body != `["interval","serial"]`+"\n" {
 		t.Errorf("attributes %s", body)
+	}
+
+	const body = `{"method":"open","params":{"valve":1}}`
+	for device, want := range map[string]int{"gw-1%2Fnobody": 404, "gw-1%2Froom%202": 504, "gw-2%2Froom%202": 504} {
+		if status, answer := call(t, s, http.MethodPost, "/api/rpc/twoway/"+device, body); status != want {
+			t.Errorf("call of %s: status %d, %s", device, status, answer)
+		}
+	}
+	first.MustSubscribe("v1/gateway/rpc", 1)
+	answered := make(chan string, 1)
+	go func() {
+		status, answer := call(t, s, http.MethodPost, "/api/rpc/twoway/gw-1%2Froom%202", body)
+		answered <- fmt.Sprint(status, " ", answer)
+	}()
+	m, err := first.Next(5 * time.Second)
+	var id int
+	if _, scanned := fmt.Sscanf(string(m.Payload), `{"device":"room 2","data":{"id":%d,"method":"open","params":{"valve":1}}}`, &id); err != nil || scanned != nil {
+		t.Fatalf("got %s on %s, error %v", m.Payload, m.Topic, err)
+	}
+	first.Send((&packets.Publish{Topic: []byte("v1/gateway/rpc"), Payload: fmt.Appendf(nil, `{"device":"room 2","id":%d,"data":{"success":true}}`, id)}).Append(nil, 5))
+	if got := <-answered; got != `200 {"success":true}` {
+		t.Errorf("the call was answered with %s", got)
 	}
 }
