@@ -26,6 +26,8 @@ type Grant struct {
 	// Limits bound the sessions that use the grant. Limits that are not set are those of the
 	// configuration.
 	Limits Limits
+	// Role is what the sessions are for.
+	Role Role
 	// Superuser exempts the session from the configured topic rules and topic map, but never
 	// from a limit.
 	Superuser bool

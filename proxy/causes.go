@@ -103,7 +103,7 @@ var causes = []CauseInfo{
 		Meaning: "an operator ended the session"},
 	{Cause: "rights_changed", By: byProxy, Err: ErrRightsChanged, Code: packets.AdministrativeAction, Will: "published",
 		closeCode: websocket.PolicyViolation, refused: Busy,
-		Meaning: "topic rules, topics or limits have changed, and the device has subscriptions that the new ones do not allow, or that the proxy does not know; or the device has become a gateway, or is none any more"},
+		Meaning: "topic rules, topics or limits have changed, and the device has subscriptions that the new ones do not allow, or that the proxy does not know; or the device has become a gateway or a reader, or is none any more"},
 	{Cause: "will_withdrawn", By: byProxy, Err: ErrWillWithdrawn, Code: packets.AdministrativeAction, Will: "not published", disconnect: true,
 		closeCode: websocket.PolicyViolation, refused: Busy,
 		Meaning: "the same, and the device may no longer have its will, or the proxy did not read its packets until then"},

@@ -47,7 +47,7 @@ func (c *conn) newRules(g *authz.Grant) *rules {
 
 // of returns the rules of the grant, or else of the policy, the map, and the limits of the
 // grant over those of the policy. Neither rules of the policy nor the map apply to a superuser;
-// limits do.
+// limits do. A reader has the rules of its grant and no others, and none of them lets it publish.
 func (r *rules) of(g *authz.Grant) (*authz.ACL, *topicmap.Map, *authz.Limits) {
 	limits := &r.policy.SessionLimits // shared by all sessions without limits of their own
 	if g.Limits != (authz.Limits{}) {
@@ -55,6 +55,8 @@ func (r *rules) of(g *authz.Grant) (*authz.ACL, *topicmap.Map, *authz.Limits) {
 		limits = &own
 	}
 	switch {
+	case g.Role == authz.RoleReader:
+		return g.ACL.SubscribeOnly(), nil, limits
 	case g.Superuser:
 		return g.ACL, nil, limits
 	case g.ACL != nil:
@@ -203,6 +205,7 @@ var (
 	errWill      = fmt.Errorf("%w: the broker has a will that is not allowed any more", ErrWillWithdrawn)
 	errUnpaced   = fmt.Errorf("%w: the client was not held to a rate so far", ErrRightsChanged)
 	errGateway   = fmt.Errorf("%w: the client is a gateway now, or is none any more", ErrRightsChanged)
+	errRole      = fmt.Errorf("%w: the token has another role, which the broker knows since the CONNECT", ErrRightsChanged)
 	errAnnounced = fmt.Errorf("%w: the client was sent wider limits in its CONNACK", ErrRightsChanged)
 )
 
@@ -216,7 +219,7 @@ func (s *session) follow(old *authz.Grant) {
 	}
 	r := s.rules()
 	if r == nil {
-		if g := s.current().Grant; g.ACL != nil || g.Limits.Bound() {
+		if g := s.current().Grant; g.ACL != nil || g.Limits.Bound() || g.Role != authz.RoleDevice {
 			s.cut(errUnread)
 		}
 		return
@@ -241,6 +244,8 @@ func (r *rules) swap(g *authz.Grant) error {
 		return errUnread
 	case !r.keepsWill(next):
 		return errWill
+	case g.Role != r.from.Role:
+		return errRole
 	case r.level >= 5 && announcesLess(r.control.Rights().Limits, next.Limits):
 		return errAnnounced
 	case hasRate(next.Limits) && !r.paced:
@@ -255,7 +260,7 @@ func (r *rules) swap(g *authz.Grant) error {
 
 // sameRights reports whether both grants give the same rights in every session.
 func sameRights(a, b *authz.Grant) bool {
-	return a == b || a.ACL.Equal(b.ACL) && a.Superuser == b.Superuser && a.Limits.Equal(b.Limits) && maps.Equal(a.Attrs, b.Attrs)
+	return a == b || a.ACL.Equal(b.ACL) && a.Role == b.Role && a.Superuser == b.Superuser && a.Limits.Equal(b.Limits) && maps.Equal(a.Attrs, b.Attrs)
 }
 
 // keepsWill reports whether the will that the broker has is one that the client may have with

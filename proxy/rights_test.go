@@ -174,6 +174,10 @@ func TestRightsThatChange(t *testing.T) {
 		"an attribute that cannot be a level":   {first: grant(nil, "north"), later: grant(nil, "a/b"), topics: siteMap, ends: true, silent: true},
 		"a gateway loses that":                  {first: authz.Grant{Subject: "alpha", Gateway: true}, later: grant(nil, "x"), ends: true},
 		"a device becomes a gateway":            {first: grant(a, "x"), later: authz.Grant{Subject: "alpha", Gateway: true, ACL: a}, ends: true},
+		"a reader becomes a device":             {first: authz.Grant{Subject: "alpha", Role: authz.RoleReader}, later: grant(nil, "x"), ends: true},
+		"a device becomes a reader":             {first: grant(nil, "x"), later: authz.Grant{Subject: "alpha", Role: authz.RoleReader}, ends: true, silent: true},
+		"a device with rules becomes a reader":  {first: grant(a, "x"), later: authz.Grant{Subject: "alpha", Role: authz.RoleReader, ACL: a}, ends: true},
+		"the same, with a will":                 {first: grant(a, "x"), later: authz.Grant{Subject: "alpha", Role: authz.RoleReader, ACL: a}, will: "a", ends: true, silent: true},
 		"a superuser loses that":                {first: authz.Grant{Subject: "alpha", Superuser: true}, later: grant(nil, "x"), topics: subjectMap, ends: true, silent: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -28,7 +28,7 @@ func (d *document) create(o CreateOptions, now time.Time) (Created, error) {
 	if other := d.snap.withHash(&hash); other != nil {
 		return Created{}, fmt.Errorf("the token exists already, as %s", other.id)
 	}
-	made := Created{Name: o.Name, Token: token, Expires: o.Expires.Truncate(time.Second)}
+	made := Created{Name: o.Name, Token: token, Role: o.Role, Expires: o.Expires.Truncate(time.Second)}
 	if len(token.Reveal()) < strongToken {
 		made.Warning = fmt.Sprintf("the token is shorter than %d bytes; one that is not random can be guessed", strongToken)
 	}
@@ -73,6 +73,9 @@ func (o CreateOptions) record() (rec record) {
 	}
 	if !o.Limits.Equal(authz.Limits{}) {
 		rec[fieldLimits] = []byte(o.Limits.String())
+	}
+	if o.Role != authz.RoleDevice {
+		rec.set(fieldRole, o.Role.String())
 	}
 	if o.Comment != "" {
 		rec.set(fieldComment, o.Comment)

@@ -83,6 +83,14 @@ func decodeBool(raw []byte) (bool, error) {
 	return false, wrongKind("true or false", raw)
 }
 
+func decodeRole(raw []byte) (authz.Role, error) {
+	name, err := strictjson.Text(raw)
+	if err != nil {
+		return "", err
+	}
+	return authz.ParseRole(string(name))
+}
+
 // decodeTime returns a time in seconds since 1970, from an integer or from a string in the form
 // of RFC 3339.
 func decodeTime(raw []byte) (int64, error) {

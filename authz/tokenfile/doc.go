@@ -44,6 +44,8 @@
 //	certificate   the client certificates it may be used with: the SHA-256 of one in 64
 //	              hexadecimal digits, "cn:NAME" or "san:NAME", or a list of them
 //	upstream      {"username":...,"password":...,"clientid":...} for the broker
+//	role          "reader" lets a program read what devices send, see [authz.RoleReader]; "device"
+//	              by default
 //	gateway       true lets the device speak for the devices behind it
 //	acl           what its sessions may publish and subscribe to, see [authz.ParseACL]
 //	limits        what bounds its sessions, see [authz.ParseLimits]
@@ -86,8 +88,8 @@
 // [File.Notify], by token id:
 //
 //   - an entry that was removed, disabled, or changed in its token, password, subject,
-//     not_before, clientid, username, cidr, certificate, upstream or gateway ends its sessions;
-//     their devices may connect again under the new entry;
+//     not_before, clientid, username, cidr, certificate, upstream, role or gateway ends its
+//     sessions; their devices may connect again under the new entry;
 //   - other values of acl, limits or client_attrs ask for the grants of its sessions again,
 //     which go on with the new ones where that is possible;
 //   - an earlier expiry ends them at that time, or at once if it has passed;

@@ -220,7 +220,7 @@ func (d *document) rotate(name string, overlap time.Duration, now time.Time) (Cr
 	if !expires.IsZero() {
 		rec.set(fieldExpireAt, stampText(expires))
 	}
-	made := Created{Name: name, Token: generate(), Expires: expires}
+	made := Created{Name: name, Token: generate(), Expires: expires, Role: model.entry.authorization().Role}
 	if made.ID, err = d.issue(&rec, name, made.Token, now); err != nil {
 		return Created{}, err
 	}

@@ -51,6 +51,8 @@ type CreateOptions struct {
 	Certificates []string
 	// Upstream are the credentials for the broker, in the place of configured ones.
 	Upstream authz.Upstream
+	// Role is what the token's sessions are for.
+	Role authz.Role
 	// Gateway lets the device speak for the devices behind it, see [authz.Grant].
 	Gateway bool
 	// ACL are the topic rules in the JSON that [authz.ParseACL] reads; empty means none.
@@ -73,6 +75,8 @@ type Created struct {
 	Username string
 	// Expires is when the token expires; zero means never.
 	Expires time.Time
+	// Role is that of the token.
+	Role authz.Role
 	// Warning describes the weakness of a token that was given. It is empty if there is none.
 	Warning string
 }

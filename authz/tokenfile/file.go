@@ -144,7 +144,7 @@ func (f *File) Confirms(hash [32]byte, g *authz.Grant) (known, good bool) {
 }
 
 func sameRights(a, b *authz.Grant) bool {
-	return a.TokenID == b.TokenID && a.Subject == b.Subject && a.Superuser == b.Superuser && a.Gateway == b.Gateway &&
+	return a.TokenID == b.TokenID && a.Subject == b.Subject && a.Superuser == b.Superuser && a.Gateway == b.Gateway && a.Role == b.Role &&
 		a.ACL.Equal(b.ACL) && a.Limits.Equal(b.Limits) && maps.Equal(a.Attrs, b.Attrs) &&
 		a.Upstream.Username == b.Upstream.Username && a.Upstream.ClientID == b.Upstream.ClientID &&
 		a.Upstream.Password.Equal(b.Upstream.Password) && a.Only.NotBefore.Equal(b.Only.NotBefore) &&

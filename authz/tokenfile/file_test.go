@@ -590,6 +590,8 @@ func fill(t *testing.T, v reflect.Value) {
 	switch value := v.Addr().Interface().(type) {
 	case *string:
 		*value = "other"
+	case *authz.Role:
+		*value = authz.RoleReader
 	case *bool:
 		*value = true
 	case *int64:

@@ -278,6 +278,8 @@ func (d *detail) decodeField(f field, raw []byte) (err error) {
 		d.certificates, err = decodeStrings(raw, certificate)
 	case fieldUpstream:
 		d.upstream, err = decodeUpstream(raw)
+	case fieldRole:
+		d.role, err = decodeRole(raw)
 	case fieldGateway:
 		d.gateway, err = decodeBool(raw)
 	case fieldACL:

@@ -26,9 +26,10 @@ type Entry struct {
 	// Expires is when the token expires, and Created when it was created; zero if the file does
 	// not say.
 	Expires, Created time.Time
-	// Only, Upstream, Gateway, ACL, Limits and Attrs are those of the token's grant.
+	// Only, Upstream, Role, Gateway, ACL, Limits and Attrs are those of the token's grant.
 	Only     authz.Conditions
 	Upstream authz.Upstream
+	Role     authz.Role
 	Gateway  bool
 	ACL      *authz.ACL
 	Limits   authz.Limits
@@ -140,7 +141,7 @@ func describe(e *entry, number int, rec *record) Entry {
 	g := e.authorization()
 	shown := Entry{
 		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: number,
-		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, Gateway: g.Gateway, ACL: g.ACL, Limits: g.Limits, Attrs: g.Attrs,
+		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, Role: g.Role, Gateway: g.Gateway, ACL: g.ACL, Limits: g.Limits, Attrs: g.Attrs,
 	}
 	if raw := rec[fieldCreatedAt]; raw != nil {
 		created, _ := decodeTime(raw) // parsed before, like the comment

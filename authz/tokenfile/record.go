@@ -31,6 +31,7 @@ const (
 	fieldCIDR
 	fieldCertificate
 	fieldUpstream
+	fieldRole
 	fieldGateway
 	fieldACL
 	fieldLimits
@@ -43,7 +44,7 @@ const (
 // fieldNames holds the spelling of each field; it is never written to.
 var fieldNames = [numFields]string{
 	"format", "end", "count", "id", "subject", "token_hash", "token", "password", "disabled", "expire_at", "not_before",
-	"clientid", "username", "password_hash", "cidr", "certificate", "upstream", "gateway", "acl", "limits", "client_attrs", "created_at", "comment",
+	"clientid", "username", "password_hash", "cidr", "certificate", "upstream", "role", "gateway", "acl", "limits", "client_attrs", "created_at", "comment",
 }
 
 // String returns the key.
@@ -101,7 +102,7 @@ func unknownField(key []byte) *Fault {
 		return &Fault{Field: f.String(), Reason: "write the field's name in lower case"}
 	}
 	fault := &Fault{Reason: "an unknown field; known are id, subject, token_hash, disabled, expire_at, " +
-		"not_before, clientid, username, password_hash, cidr, certificate, upstream, gateway, acl, limits, client_attrs, created_at, comment"}
+		"not_before, clientid, username, password_hash, cidr, certificate, upstream, role, gateway, acl, limits, client_attrs, created_at, comment"}
 	if strictjson.Nameable(key) {
 		fault.Field = string(key)
 	}

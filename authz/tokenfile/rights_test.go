@@ -120,6 +120,7 @@ func TestBadRights(t *testing.T) {
 		`,"acl":"all"`: "acl", `,"acl":[{"permission":"maybe"}]`: "acl", `,"acl":[{"permission":"allow","action":"all","topic":"a/#/b"}]`: "acl",
 		`,"limits":"all"`: "limits", `,"limits":{"publish_rate":0}`: "limits: publish_rate", `,"limits":{"publish_rates":5}`: "limits", `,"limits":null`: "limits",
 		`,"gateway":1`: "gateway", `,"gateway":"true"`: "gateway", `,"gateway":null`: "gateway",
+		`,"role":"admin"`: "role", `,"role":"Reader"`: "role", `,"role":null`: "role", `,"role":["reader"]`: "role",
 		`,"certificate":"pump-7"`: "certificate", `,"certificate":["cn:"]`: "certificate", `,"certificate":[]`: "certificate",
 	} {
 		rightsFile(t, path, fields)
@@ -182,6 +183,30 @@ func TestGatewayOfATokenFile(t *testing.T) {
 	}
 	shown, err := Show(path, "new")
 	if err != nil || len(shown) != 1 || shown[0].ID != rotated.ID || rotated.ID == made.ID || !shown[0].Gateway {
+		t.Errorf("the new token has %+v, %v", shown, err)
+	}
+}
+
+// TestRoleOfATokenFile is that of the grant. A change ends the sessions of the token.
+func TestRoleOfATokenFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens.jsonl")
+	rightsFile(t, path, `,"role":"device"`)
+	device := snapshotOf(t, path).withID("a")
+	rightsFile(t, path, `,"role":"reader"`)
+	reader := snapshotOf(t, path).withID("a")
+	if device.authorization().Role != authz.RoleDevice || reader.authorization().Role != authz.RoleReader {
+		t.Error("the grants are not those of the file")
+	}
+	if d, r := reader.changeFrom(device), device.changeFrom(reader); d != ended || r != ended {
+		t.Errorf("the changes are %v and %v", d, r)
+	}
+	if _, err := Create(path, CreateOptions{Name: "new", Role: authz.RoleReader}); err != nil {
+		t.Fatal(err)
+	}
+	if rotated, err := Rotate(path, "new", 0); err != nil || rotated.Role != authz.RoleReader {
+		t.Fatal(rotated.Role, err)
+	}
+	if shown, err := Show(path, "new"); err != nil || len(shown) != 1 || shown[0].Role != authz.RoleReader {
 		t.Errorf("the new token has %+v, %v", shown, err)
 	}
 }

@@ -86,6 +86,7 @@ type detail struct {
 	addrs                []netip.Prefix
 	certificates         []string
 	upstream             authz.Upstream
+	role                 authz.Role
 	gateway              bool
 	acl                  *authz.ACL
 	limits               authz.Limits
@@ -142,7 +143,7 @@ func (e *entry) authorization() *authz.Grant {
 			g.PairHash, g.Keep = d.password.pair, authz.Keep{}
 		}
 		g.Only.Certificates = d.certificates
-		g.Upstream, g.Gateway, g.ACL, g.Limits, g.Attrs = d.upstream, d.gateway, d.acl, d.limits, d.attrs
+		g.Upstream, g.Role, g.Gateway, g.ACL, g.Limits, g.Attrs = d.upstream, d.role, d.gateway, d.acl, d.limits, d.attrs
 	}
 	if !e.grant.CompareAndSwap(nil, g) {
 		return e.grant.Load()
@@ -206,7 +207,7 @@ func (d *detail) sameConditions(o *detail) bool {
 	return slices.Equal(d.clientIDs, o.clientIDs) && slices.Equal(d.usernames, o.usernames) && slices.Equal(d.addrs, o.addrs) &&
 		slices.Equal(d.certificates, o.certificates) && d.password.equal(o.password) &&
 		d.upstream.Username == o.upstream.Username && d.upstream.Password.Equal(o.upstream.Password) &&
-		d.upstream.ClientID == o.upstream.ClientID && d.gateway == o.gateway
+		d.upstream.ClientID == o.upstream.ClientID && d.role == o.role && d.gateway == o.gateway
 }
 
 // equal reports whether both say the same.

@@ -188,7 +188,7 @@ func (d *document) createUser(rec *record, o CreateOptions, now time.Time) (Crea
 	}
 	rec.set(fieldUsername, o.Username)
 	rec.set(fieldPasswordHash, hash)
-	made := Created{Name: o.Name, Username: o.Username, Expires: o.Expires.Truncate(time.Second)}
+	made := Created{Name: o.Name, Username: o.Username, Role: o.Role, Expires: o.Expires.Truncate(time.Second)}
 	made.ID, err = d.issue(rec, o.Name, authz.Token{}, now)
 	return made, err
 }

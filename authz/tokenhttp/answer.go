@@ -259,7 +259,7 @@ func (p *reader) allowed(f facts, r *authz.Request, now time.Time) (decision, er
 	}
 	g := &authz.Grant{
 		TokenID: f.tokenID, Subject: f.subject, Upstream: f.upstream, Only: f.only,
-		ACL: f.acl, Limits: f.limits, Superuser: f.superuser, Gateway: f.gateway, Attrs: f.attrs, Expires: f.expires, Recheck: f.recheck, Keep: f.keep,
+		ACL: f.acl, Limits: f.limits, Superuser: f.superuser, Role: f.role, Gateway: f.gateway, Attrs: f.attrs, Expires: f.expires, Recheck: f.recheck, Keep: f.keep,
 	}
 	if err := p.name(g, r); err != nil {
 		return decision{}, err

@@ -40,6 +40,7 @@ func TestStrictAnswers(t *testing.T) {
 		`{"result":"allow","acl":[{"permission":"deny","action":"all","topics":["#"],"when":"night"}]}`,
 		`{"result":"allow","ACL":[]}`, `{"result":"allow","acl_no_match":"allow"}`,
 		`{"result":"allow","is_superuser":"true"}`, `{"result":"allow","is_superuser":2}`, `{"result":"allow","gateway":"true"}`,
+		`{"result":"allow","role":"admin"}`, `{"result":"allow","role":"Reader"}`, `{"result":"allow","role":true}`, `{"result":"allow","role":["reader"]}`,
 		`{"result":"allow","limits":{"max_sessions":1}}`, `{"result":"allow","limits":[]}`, `{"result":"allow","limits":null}`,
 		`{"result":"allow","limits":{"publish_rate":"5"}}`, `{"result":"allow","limits":{"publish_rate":5.5}}`, `{"result":"allow","Limits":{}}`,
 	} {
@@ -90,10 +91,10 @@ func TestGrantFields(t *testing.T) {
 			"cache_ttl":30,"stale_if_error":60,"revalidate_after":90,"clientid":["pump-*","x"],"username":"pump",
 			"upstream":{"username":"bu","password":"bp","clientid":"bc"},"client_attrs":{"site":"north"},"vary":[],
 			"acl_no_match":"defer","acl":[{"permission":"allow","action":"publish","topics":["v1/${clientid}/#"]}],
-			"is_superuser":false,"gateway":true,"limits":{"max_packet":1024,"publish_rate":5,"sessions":2},"unheard_of":{"x":[1,2.5,null]}}`,
+			"is_superuser":false,"role":"reader","gateway":true,"limits":{"max_packet":1024,"publish_rate":5,"sessions":2},"unheard_of":{"x":[1,2.5,null]}}`,
 			header: http.Header{"Cache-Control": {"no-store"}},
 			want: authz.Grant{
-				TokenID: "t", Subject: "s", ACL: acl, Gateway: true, Expires: time.Unix(4000000000, 0), Recheck: 90 * time.Second,
+				TokenID: "t", Subject: "s", ACL: acl, Role: authz.RoleReader, Gateway: true, Expires: time.Unix(4000000000, 0), Recheck: 90 * time.Second,
 				Limits:   authz.Limits{MaxPacket: 1024, PublishRate: 5, Sessions: 2},
 				Keep:     authz.Keep{TTL: 30 * time.Second, Stale: time.Minute, Narrow: true},
 				Only:     authz.Conditions{ClientIDs: []string{"pump-*", "x"}, Usernames: []string{"pump"}},

@@ -48,6 +48,7 @@
 //	acl               topic rules, see [authz.ParseACL]; [] allows nothing
 //	acl_no_match      deny (default) or defer, for topics that no rule matches
 //	is_superuser      true: no topic rules, the broker decides
+//	role              device (default), or reader, see [authz.RoleReader]
 //	gateway           true lets the device speak for the devices behind it
 //	limits            what bounds the device's sessions, see [authz.ParseLimits]
 //

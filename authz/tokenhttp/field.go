@@ -37,7 +37,7 @@ func fieldNames() []string {
 		"stale_if_error", "vary", "revalidate_after", "max_session", "subject", "token_id",
 		"clientid", "username", "upstream.username", "upstream.password",
 		"upstream.clientid", "upstream.pool", "client_attrs", "acl", "acl_no_match",
-		"is_superuser", "gateway", "limits",
+		"is_superuser", "role", "gateway", "limits",
 	}
 }
 
@@ -54,6 +54,7 @@ type facts struct {
 	acl                *authz.ACL
 	limits             authz.Limits
 	superuser, gateway bool
+	role               authz.Role
 	passedOver         []string
 }
 
@@ -121,6 +122,7 @@ func (f *fieldReader) read(keep authz.Keep) (facts, error) {
 	}
 	a.recheck, _ = f.seconds("revalidate_after", f.least(minInterval))
 	a.superuser, a.gateway = f.flag("is_superuser"), f.flag("gateway")
+	a.role = f.role()
 	a.acl = f.acl(a.superuser)
 	a.limits = f.limits()
 	return a, f.err
@@ -318,6 +320,18 @@ func (f *fieldReader) forbidden() (rules []authz.Rule) {
 		}
 	}
 	return rules
+}
+
+func (f *fieldReader) role() authz.Role {
+	name := f.text("role", maxReason)
+	if name == "" {
+		return authz.RoleDevice
+	}
+	role, err := authz.ParseRole(name)
+	if err != nil {
+		f.fail("role", "neither device nor reader")
+	}
+	return role
 }
 
 func (f *fieldReader) flag(name string) bool {

@@ -132,7 +132,7 @@ func TestFaultsNameTheirLine(t *testing.T) {
 func TestTableKeepsEveryField(t *testing.T) {
 	entry := `{"id":"a","subject":"[s","token_hash":"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","disabled":true,` +
 		`"expire_at":1798761600,"not_before":"2026-01-01T00:00:00Z","clientid":"[c","username":["u","v*"],"cidr":"10.0.0.0/8","certificate":["cn:x"],` +
-		`"upstream":{"username":"u","password":"p \"q\"","clientid":"c"},"gateway":true,"acl":[{"topic":"a/#","action":"all","permission":"allow"}],` +
+		`"upstream":{"username":"u","password":"p \"q\"","clientid":"c"},"role":"reader","gateway":true,"acl":[{"topic":"a/#","action":"all","permission":"allow"}],` +
 		`"limits":{"max_qos":1},"client_attrs":{"k":"v, w"},"created_at":1700000000,"comment":"a, \"b\"\\n"}`
 	first := importTo(t, Options{Format: JSONL}, entry)
 	var table bytes.Buffer
@@ -146,7 +146,7 @@ func TestTableKeepsEveryField(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := tokenfile.List(second)
-	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || got[0].Upstream.Password.Reveal() != `p "q"` || !got[0].Gateway {
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) || got[0].Upstream.Password.Reveal() != `p "q"` || !got[0].Gateway || got[0].Role != authz.RoleReader {
 		t.Errorf("the table %s\nmakes %v, %v\nof %v", table.String(), got, err, want)
 	}
 }

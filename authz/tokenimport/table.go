@@ -35,7 +35,7 @@ func columns() []column {
 	return []column{
 		{"id", text}, {"subject", text}, {"token_hash", text}, {"username", list}, {"password_hash", text},
 		{"disabled", raw}, {"expire_at", number}, {"not_before", number}, {"clientid", list}, {"cidr", list},
-		{"certificate", list}, {"upstream", raw}, {"gateway", raw}, {"acl", raw}, {"limits", raw}, {"client_attrs", raw},
+		{"certificate", list}, {"upstream", raw}, {"role", text}, {"gateway", raw}, {"acl", raw}, {"limits", raw}, {"client_attrs", raw},
 		{"created_at", number}, {"comment", text},
 	}
 }

@@ -66,7 +66,7 @@ func TestGrant(t *testing.T) {
 func TestClaims(t *testing.T) {
 	now := time.Now().Unix()
 	withMapped := func(o *Options) {
-		o.ClientID, o.Username, o.ACL, o.Limits, o.Gateway, o.Attrs = "clientid", "username", "acl", "limits", "gateway", map[string]string{"a": "a"}
+		o.ClientID, o.Username, o.ACL, o.Limits, o.Role, o.Gateway, o.Attrs = "clientid", "username", "acl", "limits", "role", "gateway", map[string]string{"a": "a"}
 	}
 	for _, tc := range []struct {
 		name    string
@@ -127,6 +127,9 @@ func TestClaims(t *testing.T) {
 		{name: "acl empty", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "acl": []any{}}, want: "granted"},
 		{name: "limits", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": map[string]any{"retain": false}}, want: "granted"},
 		{name: "limits of an unknown name", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": map[string]any{"rate": 1}}, want: "not_authorized"},
+		{name: "role", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "role": "reader"}, want: "granted"},
+		{name: "unknown role", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "role": "admin"}, want: "not_authorized"},
+		{name: "role as list", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "role": []string{"reader"}}, want: "not_authorized"},
 		{name: "gateway", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "gateway": false}, want: "granted"},
 		{name: "gateway as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "gateway": "true"}, want: "not_authorized"},
 		{name: "limits as text", options: withMapped, claims: map[string]any{"clientid": "c", "username": "u", "limits": "none"}, want: "not_authorized"},

@@ -18,8 +18,8 @@ const (
 
 // mapping has the paths of the claims that become the parts of a grant.
 type mapping struct {
-	subject, clientID, username, acl, limits, gateway path
-	attrs                                             map[string]path
+	subject, clientID, username, acl, limits, role, gateway path
+	attrs                                                   map[string]path
 }
 
 func (o *Options) mapping() (m mapping, err error) {
@@ -32,7 +32,7 @@ func (o *Options) mapping() (m mapping, err error) {
 		to           *path
 	}{
 		{"subject", o.Subject, &m.subject}, {"client_id", o.ClientID, &m.clientID}, {"username", o.Username, &m.username},
-		{"acl", o.ACL, &m.acl}, {"limits", o.Limits, &m.limits}, {"gateway", o.Gateway, &m.gateway},
+		{"acl", o.ACL, &m.acl}, {"limits", o.Limits, &m.limits}, {"role", o.Role, &m.role}, {"gateway", o.Gateway, &m.gateway},
 	} {
 		if *p.to, err = parsePath(p.text); err != nil {
 			return m, fmt.Errorf("%s: %w", p.option, err)
@@ -70,6 +70,12 @@ func (m *mapping) fill(g *authz.Grant, claims strictjson.Object) (err error) {
 	if claim, ok := m.limits.in(claims); ok {
 		if g.Limits, err = authz.ParseLimits(claim.Raw); err != nil {
 			return fmt.Errorf("%s: %w", m.limits, err)
+		}
+	}
+	if claim, ok := m.role.in(claims); ok {
+		name, _ := claim.Value.(string)
+		if g.Role, err = authz.ParseRole(name); err != nil {
+			return fmt.Errorf("%s: neither device nor reader", m.role)
 		}
 	}
 	if claim, ok := m.gateway.in(claims); ok {

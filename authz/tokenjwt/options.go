@@ -85,6 +85,9 @@ type Options struct {
 	// Limits is the path of the claim with limits, see [authz.ParseLimits]. The grant of a token
 	// without it has no limits.
 	Limits string
+	// Role is the path of a claim that is "device" or "reader", see [authz.RoleReader]. A token
+	// without it is that of a device.
+	Role string
 	// Gateway is the path of a claim that is true or false. True lets the device speak for the
 	// devices behind it, see [authz.Grant]; a device whose token lacks the claim may not.
 	Gateway string

@@ -95,6 +95,7 @@ type row struct {
 	rules              []byte
 	rest               authz.NoMatch
 	superuser, gateway bool
+	role               authz.Role
 	limits             authz.Limits
 	attrs              map[string]string
 	upstream           authz.Upstream
@@ -131,6 +132,7 @@ func columns() map[string]column {
 		"acl":                {jsonKind, false, func(r *row, v value) error { r.rules = []byte(v.text); return nil }},
 		"acl_no_match":       {textKind, false, func(r *row, v value) error { return setRest(&r.rest, v) }},
 		"is_superuser":       {boolKind, true, func(r *row, v value) error { return setBool(&r.superuser, v) }},
+		"role":               {textKind, true, func(r *row, v value) error { return setRole(&r.role, v) }},
 		"gateway":            {boolKind, true, func(r *row, v value) error { return setBool(&r.gateway, v) }},
 		"limits":             {jsonKind, false, func(r *row, v value) error { return setLimits(&r.limits, v) }},
 		"attrs":              {jsonKind, false, func(r *row, v value) error { return setAttrs(&r.attrs, v) }},
@@ -309,6 +311,13 @@ func setRest(to *authz.NoMatch, v value) error {
 		*to = authz.DeferRest
 	default:
 		return errors.New("neither deny nor defer")
+	}
+	return nil
+}
+
+func setRole(to *authz.Role, v value) (err error) {
+	if *to, err = authz.ParseRole(v.text); err != nil {
+		return errors.New("neither device nor reader")
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ func TestColumnsAreRead(t *testing.T) {
 		{"password_hash", pgtype.TextOID, []byte("$2a$hash")},
 		{"disabled", pgtype.BoolOID, []byte("t")},
 		{"is_superuser", pgtype.BoolOID, []byte("f")},
+		{"role", pgtype.TextOID, []byte("reader")},
 		{"gateway", pgtype.BoolOID, []byte("t")},
 		{"expires_at", pgtype.TimestamptzOID, []byte("2027-01-31 12:00:00.25+05:30")},
 		{"not_before", pgtype.Int8OID, []byte("1000000000")},
@@ -41,7 +42,7 @@ func TestColumnsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.subject != "17" || r.tokenID != "t-17" || *r.hash != "$2a$hash" || !r.disabled || r.superuser || !r.gateway {
+	if r.subject != "17" || r.tokenID != "t-17" || *r.hash != "$2a$hash" || !r.disabled || r.superuser || !r.gateway || r.role != authz.RoleReader {
 		t.Errorf("%+v", r)
 	}
 	if want := time.Date(2027, 1, 31, 6, 30, 0, 250_000_000, time.UTC); !r.expires.Equal(want) || r.notBefore.Unix() != 1_000_000_000 {
@@ -79,6 +80,8 @@ func TestValuesAreReadStrictly(t *testing.T) {
 		"type has changed":      {"disabled", pgtype.TextOID, []byte("hunter2")},
 		"disabled is NULL":      {"disabled", pgtype.BoolOID, nil},
 		"superuser is NULL":     {"is_superuser", pgtype.BoolOID, nil},
+		"role is NULL":          {"role", pgtype.TextOID, nil},
+		"unknown role":          {"role", pgtype.TextOID, []byte("hunter2")},
 		"gateway is NULL":       {"gateway", pgtype.BoolOID, nil},
 		"no boolean":            {"disabled", pgtype.BoolOID, []byte("hunter2")},
 		"empty subject":         {"subject", pgtype.TextOID, []byte("")},

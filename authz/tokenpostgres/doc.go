@@ -38,6 +38,7 @@
 //	acl                 topic rules as JSON, see [authz.ParseACL]; [] allows nothing
 //	acl_no_match        deny (default) or defer, for topics that no rule matches
 //	is_superuser        true: no topic rules, the broker decides
+//	role                device (default), or reader, see [authz.RoleReader]
 //	gateway             true lets the device speak for the devices behind it
 //	limits              limits of a session as JSON, see [authz.ParseLimits]
 //	attrs               a JSON object of at most 64 strings, numbers or booleans

@@ -39,7 +39,7 @@ func (s *Source) decide(ctx context.Context, found *row, r *authz.Request) (*aut
 func (r *row) grant() *authz.Grant {
 	g := &authz.Grant{
 		TokenID: r.tokenID, Subject: r.subject, Upstream: r.upstream, Only: r.only,
-		Limits: r.limits, Superuser: r.superuser, Gateway: r.gateway, Attrs: r.attrs, Expires: r.expires,
+		Limits: r.limits, Superuser: r.superuser, Role: r.role, Gateway: r.gateway, Attrs: r.attrs, Expires: r.expires,
 	}
 	g.Only.NotBefore = r.notBefore
 	return g

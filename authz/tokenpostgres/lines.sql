@@ -16,6 +16,7 @@ SELECT token_id, acl_no_match, is_superuser, '{' || concat_ws(',',
     CASE WHEN num_nonnulls(upstream_username, upstream_password, upstream_client_id) > 0 THEN '"upstream":' ||
       json_strip_nulls(json_build_object('username', upstream_username, 'password', upstream_password, 'clientid', upstream_client_id))
     END,
+    CASE WHEN role <> 'device' THEN '"role":' || to_json(role) END,
     CASE WHEN gateway THEN '"gateway":true' END,
     '"acl":' || acl::text,
     '"limits":' || limits::text,

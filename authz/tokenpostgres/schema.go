@@ -27,7 +27,7 @@ var ErrSchema = errors.New("the schema in the database")
 
 // schemaRows returns what a grant is made from.
 const schemaRows = `SELECT token_sha256 IS NOT NULL AS by_token, token_id, subject, password_hash, disabled, expires_at, not_before,
-	client_ids, usernames, certificates, cidrs, acl, acl_no_match, is_superuser, gateway, limits, attrs,
+	client_ids, usernames, certificates, cidrs, acl, acl_no_match, is_superuser, role, gateway, limits, attrs,
 	upstream_username, upstream_password, upstream_client_id
 	FROM mqtt_auth_proxy.tokens`
 

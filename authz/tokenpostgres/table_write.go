@@ -26,7 +26,7 @@ type tableWriter struct {
 func rowColumns() []string {
 	return []string{
 		"token_id", "subject", "token_sha256", "username", "password_hash", "disabled", "expires_at", "not_before",
-		"client_ids", "usernames", "certificates", "cidrs", "gateway", "acl", "limits", "attrs",
+		"client_ids", "usernames", "certificates", "cidrs", "role", "gateway", "acl", "limits", "attrs",
 		"upstream_username", "upstream_password", "upstream_client_id", "created_at", "comment",
 	}
 }
@@ -47,7 +47,7 @@ func valuesOf(r *tokenfile.Row) []any {
 	}
 	return []any{
 		r.ID, r.Subject, hash, username, textOrNull(r.PasswordHash), r.Disabled, timeOrNull(r.Expires), timeOrNull(r.Only.NotBefore),
-		r.Only.ClientIDs, usernames, r.Only.Certificates, r.Only.Addrs, r.Gateway, jsonOrNull(r.RawACL), jsonOrNull(r.RawLimits), attrsOrNull(r.Attrs),
+		r.Only.ClientIDs, usernames, r.Only.Certificates, r.Only.Addrs, r.Role.String(), r.Gateway, jsonOrNull(r.RawACL), jsonOrNull(r.RawLimits), attrsOrNull(r.Attrs),
 		textOrNull(r.Upstream.Username), textOrNull(r.Upstream.Password.Reveal()), textOrNull(r.Upstream.ClientID), created, textOrNull(r.Comment),
 	}
 }

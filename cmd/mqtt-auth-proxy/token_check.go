@@ -95,6 +95,7 @@ type checkView struct {
 	Expires *time.Time    `json:"expire_at,omitempty"`
 	ACL     string        `json:"acl,omitempty"`
 	Limits  string        `json:"limits,omitempty"`
+	Role    authz.Role    `json:"role,omitempty"`
 	Gateway bool          `json:"gateway,omitempty"`
 	Sources []checkedView `json:"sources"`
 }
@@ -127,11 +128,17 @@ func (k *tokenCheck) print(a service.CredentialsAnswer) error {
 		if g.ACL == nil {
 			rules = "those of the config"
 		}
-		if g.Superuser {
+		switch {
+		case g.Role == authz.RoleReader:
+			rules = "no messages, subscriptions to " + map[bool]string{true: "everything", false: v.ACL}[g.ACL == nil]
+		case g.Superuser:
 			rules = "none, as a superuser"
 		}
 		add("rules", rules)
 		add("limits", v.Limits)
+		if v.Role != authz.RoleDevice {
+			add("role", v.Role.String())
+		}
 		if v.Gateway {
 			add("gateway", "yes")
 		}
@@ -164,7 +171,7 @@ func viewOfCheck(a service.CredentialsAnswer) checkView {
 		}
 		return v
 	}
-	v.Subject, v.TokenID, v.Expires, v.Gateway = g.Subject, g.TokenID, orNil(g.Expires), g.Gateway
+	v.Subject, v.TokenID, v.Expires, v.Role, v.Gateway = g.Subject, g.TokenID, orNil(g.Expires), g.Role, g.Gateway
 	if g.ACL != nil {
 		v.ACL = g.ACL.String()
 	}

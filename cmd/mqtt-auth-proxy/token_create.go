@@ -68,6 +68,7 @@ of the password is stored, and the id is printed.`,
 	f.StringVar(&n.acl, "acl", "", "topic rules as `JSON`, or @FILE with them")
 	f.StringArrayVar(&n.attrs, "attr", nil, "an attribute for templates and topic rules as `NAME=VALUE`; may be repeated")
 	f.StringArrayVar(&n.limits, "limit", nil, "a limit of the device's sessions as `NAME=VALUE`, such as publish_rate=50; may be repeated")
+	f.TextVar(&o.Role, "role", authz.RoleDevice, "`ROLE` of the token: device, or reader for a program that reads what all devices send")
 	f.BoolVar(&o.Gateway, "gateway", false, "let the device speak for the devices behind it, with the bundled broker")
 	f.StringVar(&o.Upstream.Username, "upstream-username", "", "user `NAME` for the broker, instead of the config's")
 	f.StringVar(&n.upstreamPasswordFile, "upstream-password-file", "", "`FILE` with the password for the broker, which is stored in plain text")

@@ -27,6 +27,7 @@ type tokenView struct {
 	Addrs       []netip.Prefix    `json:"cidr,omitempty"`
 	Certs       []string          `json:"certificate,omitempty"`
 	Upstream    *upstreamView     `json:"upstream,omitempty"`
+	Role        authz.Role        `json:"role,omitempty"`
 	Gateway     bool              `json:"gateway,omitempty"`
 	ACL         string            `json:"acl,omitempty"`
 	Limits      json.RawMessage   `json:"limits,omitempty"`
@@ -49,7 +50,7 @@ func viewsOf(entries []tokenfile.Entry, now time.Time) []tokenView {
 			ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, Password: e.Password, State: e.State(now),
 			Expires: orNil(e.Expires), NotBefore: orNil(e.Only.NotBefore), Created: orNil(e.Created),
 			ClientIDs: e.Only.ClientIDs, Usernames: e.Only.Usernames, Addrs: e.Only.Addrs,
-			Certs: e.Only.Certificates, Gateway: e.Gateway, Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
+			Certs: e.Only.Certificates, Role: e.Role, Gateway: e.Gateway, Attrs: e.Attrs, Comment: e.Comment, Line: e.Line,
 		}
 		if e.ACL != nil {
 			v.ACL = e.ACL.String()

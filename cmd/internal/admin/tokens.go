@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 )
 
@@ -36,6 +37,7 @@ type Token struct {
 	Created     *time.Time `json:"created_at,omitempty"`
 	LastSeen    *time.Time `json:"last_seen,omitempty"`
 	ClientIDs   []string   `json:"clientid,omitempty"`
+	Role        authz.Role `json:"role,omitempty"`
 	Gateway     bool       `json:"gateway,omitempty"`
 	Comment     string     `json:"comment,omitempty"`
 }
@@ -181,7 +183,7 @@ func (a *API) addLastSeen(ctx context.Context, tokens []Token) {
 func tokenOf(e tokenfile.Entry, now time.Time) Token {
 	t := Token{
 		ID: e.ID, Subject: e.Subject, Fingerprint: e.Fingerprint, State: e.State(now), Expires: timeOrNone(e.Expires),
-		NotBefore: timeOrNone(e.Only.NotBefore), Created: timeOrNone(e.Created), ClientIDs: e.Only.ClientIDs, Gateway: e.Gateway, Comment: e.Comment,
+		NotBefore: timeOrNone(e.Only.NotBefore), Created: timeOrNone(e.Created), ClientIDs: e.Only.ClientIDs, Role: e.Role, Gateway: e.Gateway, Comment: e.Comment,
 	}
 	if e.Password && len(e.Only.Usernames) == 1 {
 		t.Username = e.Only.Usernames[0]

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
@@ -51,6 +53,7 @@ type tokenRequest struct {
 	NotBefore *time.Time `json:"not_before"` // create
 	ClientIDs []string   `json:"clientid"`   // create
 	Addrs     []string   `json:"cidr"`       // create
+	Role      string     `json:"role"`       // create; none means device
 	Gateway   bool       `json:"gateway"`    // create
 	Comment   string     `json:"comment"`    // create
 	Overlap   string     `json:"overlap"`    // rotate, such as 24h
@@ -80,12 +83,17 @@ func (a *API) createToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.Names != nil || body.Overlap != "" {
-		problem.Write(w, http.StatusBadRequest, "the body may only have the fields source, subject, expire_at, not_before, clientid, cidr, gateway and comment")
+		problem.Write(w, http.StatusBadRequest, "the body may only have the fields source, subject, expire_at, not_before, clientid, cidr, role, gateway and comment")
+		return
+	}
+	role, err := authz.ParseRole(cmp.Or(body.Role, authz.RoleDevice.String()))
+	if err != nil {
+		problem.Write(w, http.StatusBadRequest, "role: "+err.Error())
 		return
 	}
 	made, err := a.CreateToken(r.Context(), body.Source, tokenfile.CreateOptions{
 		Name: body.Subject, Expires: timeOf(body.Expires), NotBefore: timeOf(body.NotBefore),
-		ClientIDs: body.ClientIDs, Addrs: body.Addrs, Gateway: body.Gateway, Comment: body.Comment,
+		ClientIDs: body.ClientIDs, Addrs: body.Addrs, Role: role, Gateway: body.Gateway, Comment: body.Comment,
 	})
 	writeNewToken(w, made, err)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 )
 
@@ -156,5 +157,17 @@ func TestChangesOfTokensThatAreRefused(t *testing.T) {
 	a.Tokens = nil
 	if status, _ := call(h, "GET", "/v1/tokens", ""); status != 404 {
 		t.Errorf("without sources that can be changed: status %d", status)
+	}
+}
+
+// TestTokenOfAReader is made with its role, which has to be one that there is.
+func TestTokenOfAReader(t *testing.T) {
+	h, _ := tokenAPI(t)
+	made(t, h, "/v1/tokens", `{"subject":"dashboard","role":"reader"}`)
+	if x := listed(t, h, "?match=dashboard").Tokens[0]; x.Role != authz.RoleReader {
+		t.Errorf("entry %+v", x)
+	}
+	if status, body := call(h, "POST", "/v1/tokens", `{"subject":"dashboard-2","role":"admin"}`); status != 400 || !strings.Contains(body, "device or reader") {
+		t.Errorf("unknown role: status %d, %s", status, body)
 	}
 }

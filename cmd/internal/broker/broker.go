@@ -185,6 +185,9 @@ type Device struct {
 	Limits Limits
 	// Gateway lets it speak for the devices behind it, see [Children].
 	Gateway bool
+	// Reader lets its sessions subscribe to the topics of all devices. The caller keeps a reader
+	// from publishing.
+	Reader bool
 }
 
 // Dial connects a device and returns its end of the connection, on which the caller must send a

@@ -27,6 +27,7 @@ type conn struct {
 	device   string
 	limits   Limits
 	gateway  *gateway // nil for a device that is none
+	reader   bool
 	out      *egress
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
@@ -53,7 +54,7 @@ func newConn(b *Broker, socket net.Conn, device Device) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: socket, broker: b, device: device.Name, limits: device.Limits, out: out}
+	c := &conn{Conn: socket, broker: b, device: device.Name, limits: device.Limits, reader: device.Reader, out: out}
 	if device.Gateway {
 		c.gateway = &gateway{}
 	}

@@ -57,6 +57,11 @@ func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
 func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) bool {
 	b.sessions.RLock() // no other connection takes the session over meanwhile
 	defer b.sessions.RUnlock()
+	return b.deliverHeld(clientID, sub, pk, content)
+}
+
+// deliverHeld is deliver, called with sessions held.
+func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packets.Packet, content *body) bool {
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok || sub.NoLocal && pk.Origin == clientID {
 		return false

@@ -32,13 +32,16 @@
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          dropped, counted and answered: MQTT 5 gets 0x90
 //	                                          (topic name invalid), older clients an acknowledgement
+//	v1/devices/NAME/telemetry, v1/devices/NAME/attributes
+//	                                          for readers, who get there what was stored of NAME
 //	the rest of v1/devices/, everything that starts with $
 //	                                          refused: MQTT 5 gets 0x87 (not authorized), older
 //	                                          clients an acknowledgement
 //	everything else                           an ordinary topic, shared by all devices
 //
-// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN, and
-// never reaches a subscriber. A payload that can never be stored is acknowledged and dropped (MQTT
+// Device data is stored before it is acknowledged, at every QoS and with or without RETAIN. The
+// message itself reaches no subscriber; [Broker.PublishTelemetry] and [Broker.PublishAttributes]
+// give what was stored to readers, see [Device]. A payload that can never be stored is acknowledged and dropped (MQTT
 // 5: reason code 0x99, payload format invalid), and the device stays connected. If storing fails, a
 // message of QoS 1 or 2 stays unacknowledged and the connection is closed (MQTT 5: DISCONNECT
 // 0x83), so that the device sends it again on its next connection; a message of QoS 0 is counted
@@ -58,11 +61,13 @@
 // device that asks often only waits for itself. While the store does not answer there is no
 // answer (MQTT 5: PUBACK 0x83), because an error looks like an answer without attributes.
 //
-// Subscriptions may be made to everything but $-topics, 1000 for each session (MQTT 5: reason
-// code 0x97 above that). A subscription to nothing but device topics on which nothing can come is
-// refused with 0x8F or, before MQTT 5, 0x80: those for claiming, provisioning and firmware, and
-// those for gateways if the device is none. The use of such topics is counted by family, and logged
-// once a day for a device. There may be 100,000 retained messages.
+// Subscriptions may be made to everything but $-topics and, except by readers, the topics of other
+// devices, which are refused with 0x87 or 0x80. A filter such as # matches the topics of devices for
+// readers only. A session has 1000 subscriptions (MQTT 5: reason code 0x97 above that). A
+// subscription to nothing but device topics on which nothing can come is refused with 0x8F or, before
+// MQTT 5, 0x80: those for claiming, provisioning and firmware, and those for gateways if the device
+// is neither a gateway nor a reader. The use of such topics is counted by family, and logged once a
+// day for a device. There may be 100,000 retained messages.
 //
 // # Memory
 //
@@ -116,6 +121,7 @@
 //	request.go, push.go   requests of devices and their answers, and changes sent to devices
 //	call.go               requests to devices and their answers
 //	gateway*.go           gateways and the devices behind them
+//	reader.go             what readers get
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach

@@ -179,7 +179,13 @@ func (b *Broker) childRequest(c *conn, cl *mqtt.Client, pk packets.Packet) error
 // any more.
 func notForDevice(cl *mqtt.Client, topic string) bool {
 	c, ok := cl.Net.Conn.(*conn)
-	return ok && c.gateway == nil && within(topic, "v1/gateway")
+	switch {
+	case !ok:
+		return false
+	case isReaderTopic(topic):
+		return !c.reader
+	}
+	return c.gateway == nil && within(topic, "v1/gateway")
 }
 
 // splitChild returns the gateway and the name of a device behind it, given as gateway/name. No

@@ -147,6 +147,7 @@ func (b *Broker) admission(c *conn, cl *mqtt.Client, will *will) packets.Code {
 		b.ledger.releaseWill(c.device, will.cost())
 		return packets.ErrQuotaExceeded
 	}
+	b.ledger.setReader(cl.ID, c.reader)
 	return packets.CodeSuccess
 }
 
@@ -189,8 +190,8 @@ func (*hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 }
 
 // OnACLCheck decides about subscriptions. OnPublish, which can answer, decides about messages.
-func (*hook) OnACLCheck(_ *mqtt.Client, topic string, write bool) bool {
-	return write || readable(topic)
+func (*hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	return write || readable(topic) && (!readersOnly(topic) || cl.Net.Conn.(*conn).reader)
 }
 
 // OnSubscribe checks the filters of a SUBSCRIBE. Until OnSubscribed the session cannot be taken
@@ -213,7 +214,7 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 			sub.RetainHandling = 2 // no retained messages
 		}
 		unserved, isUnserved := unservedFilter(sub.Filter)
-		if c.gateway != nil && unserved == familyGateway && !shared && gatewayFilter(sub.Filter) {
+		if unserved == familyGateway && (c.reader || c.gateway != nil && !shared && gatewayFilter(sub.Filter)) {
 			isUnserved = false
 		}
 		switch {
@@ -344,7 +345,7 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 }
 
 // inOrder numbers a session's queue by age, because mochi resends it by the low 16 bits of a
-// time in seconds, and removes what has expired.
+// time in seconds, and removes what has expired, and what is for readers if it is not one any more.
 func (b *Broker) inOrder(cl *mqtt.Client) {
 	queue, now := cl.State.Inflight, time.Now()
 	messages := queue.GetAll(false)

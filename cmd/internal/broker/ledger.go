@@ -3,6 +3,7 @@ package broker
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -32,11 +33,14 @@ type ledger struct {
 	devices  map[string]int64
 	sessions map[string]*account // by client identifier
 	retained map[string]kept     // by topic
+
+	readers atomic.Int64 // sessions of readers, changed with mu held
 }
 
 // account is what a session takes.
 type account struct {
 	device        string
+	reader        bool // it belongs to a reader
 	subscriptions int64
 	queue         map[uint16]*body // by packet identifier
 }
@@ -98,6 +102,34 @@ func (l *ledger) closeSession(clientID string) {
 	n := sessionCost + int64(len(clientID)) + a.subscriptions
 	l.add(a.device, -n, -n)
 	delete(l.sessions, clientID)
+	if a.reader {
+		l.readers.Add(-1)
+	}
+}
+
+// setReader records whether a session is that of a reader. A token may have become one, or stopped
+// to be one, since the session began.
+func (l *ledger) setReader(clientID string, reader bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sessions[clientID]
+	if a == nil || a.reader == reader {
+		return
+	}
+	a.reader = reader
+	if reader {
+		l.readers.Add(1)
+	} else {
+		l.readers.Add(-1)
+	}
+}
+
+// isReader reports whether a session is that of a reader.
+func (l *ledger) isReader(clientID string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := l.sessions[clientID]
+	return a != nil && a.reader
 }
 
 // roomFor reports whether a session may take that many more bytes.

@@ -159,6 +159,7 @@ type JWTSource struct {
 	Username         string        `yaml:"username" doc:"claim that lists the user names that may use the token"`
 	ACL              string        `yaml:"acl" doc:"claim that holds topic rules"`
 	Limits           string        `yaml:"limits" doc:"claim that holds limits"`
+	Role             string        `yaml:"role" doc:"claim that is device or reader; a reader may read what all devices send"`
 	Gateway          string        `yaml:"gateway" doc:"claim that is true for gateways, which may speak for the devices behind them"`
 	Attrs            []string      `yaml:"attrs" type:"pair" doc:"attributes for templates, each as name=claim"`
 	TLS              UpstreamTLS   `yaml:"tls"`

@@ -183,7 +183,7 @@ func full(work string) *Config {
 		}}, {JWT: &JWTSource{
 			URL: "https://id.example/jwks.json", Algorithms: []string{"ES256"}, Issuers: []string{"https://id.example/"}, Audiences: []string{"mqtt"},
 			AllowNoExpiry: true, StartWithoutKeys: true, Leeway: time.Second, Refresh: 11 * time.Second,
-			Subject: "device", ClientID: "cid", Username: "user", ACL: "rights", Limits: "quota", Gateway: "is_gateway", Attrs: []string{"site=realm.site"},
+			Subject: "device", ClientID: "cid", Username: "user", ACL: "rights", Limits: "quota", Role: "kind", Gateway: "is_gateway", Attrs: []string{"site=realm.site"},
 			TLS: UpstreamTLS{CA: at("issuer-ca.pem"), Certificate: at("issuer-client.pem"), Key: at("issuer-key.pem"), ServerName: "id.example"},
 		}},
 			{JWT: &JWTSource{JWKSFile: at("jwks.json"), AnyAudience: true, Leeway: 30 * time.Second, Refresh: 5 * time.Minute, Subject: "sub"}},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 )
@@ -118,8 +119,13 @@ func (p *Page) newlyCreated(r *http.Request, made tokenfile.Created) result {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	topic := "test"
-	if p.Telemetry != nil {
+	program, topic, rest := "mosquitto_pub", "test", `-m '{"temperature":25}'`
+	switch {
+	case made.Role == authz.RoleReader && p.Telemetry != nil:
+		program, topic, rest = "mosquitto_sub", "v1/devices/+/telemetry", "-v"
+	case made.Role == authz.RoleReader:
+		program, topic, rest = "mosquitto_sub", "'#'", "-v"
+	case p.Telemetry != nil:
 		topic = "v1/devices/me/telemetry"
 	}
 	if p.Listeners != nil {
@@ -131,7 +137,7 @@ func (p *Page) newlyCreated(r *http.Request, made tokenfile.Created) result {
 				ca = " --tls-use-os-certs"
 			}
 			c.Commands = append(c.Commands, command{"Listener " + l.Name, fmt.Sprintf(
-				`mosquitto_pub%s -d -q 1 -h %s -p %d -t %s -u %s -m '{"temperature":25}'`, ca, host, l.Port, topic, made.Token.Reveal())})
+				`%s%s -d -q 1 -h %s -p %d -t %s -u %s %s`, program, ca, host, l.Port, topic, made.Token.Reveal(), rest)})
 		}
 	}
 	return result{template: "created", title: "Token of " + made.Name, data: c}
@@ -164,7 +170,10 @@ func (p *Page) askCreate(r *http.Request) (confirmation, error) {
 			{Name: "subject", Label: "Device", Value: r.URL.Query().Get("subject"), Required: true, Note: "The subject: the name by which the broker, the log and this page know the device."},
 			expiryInput(),
 			{Name: "clientid", Label: "Client ids", Note: "Optional, separated by spaces. The token is then valid only for these; one that ends in * is a prefix."},
-			{Name: "gateway", Label: "Kind", Options: []choice{{Text: "device"}, {Value: "true", Text: "gateway, which may speak for the devices behind it"}}},
+			{Name: "kind", Label: "Kind", Options: []choice{
+				{Text: "device"}, {Value: "gateway", Text: "gateway, which may speak for the devices behind it"},
+				{Value: "reader", Text: "reader, which may read what all devices send"},
+			}},
 			{Name: "comment", Label: "Comment"},
 		},
 	}
@@ -187,10 +196,20 @@ func (p *Page) create(r *http.Request) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
-	made, err := p.API.CreateToken(r.Context(), r.PostForm.Get("source"), tokenfile.CreateOptions{
+	options := tokenfile.CreateOptions{
 		Name: strings.TrimSpace(r.PostForm.Get("subject")), Expires: expires,
-		ClientIDs: strings.Fields(r.PostForm.Get("clientid")), Gateway: r.PostForm.Get("gateway") == "true", Comment: strings.TrimSpace(r.PostForm.Get("comment")),
-	})
+		ClientIDs: strings.Fields(r.PostForm.Get("clientid")), Comment: strings.TrimSpace(r.PostForm.Get("comment")),
+	}
+	switch r.PostForm.Get("kind") {
+	case "":
+	case "gateway":
+		options.Gateway = true
+	case "reader":
+		options.Role = authz.RoleReader
+	default:
+		return result{}, &statusError{http.StatusBadRequest, "Choose what kind of token it is."}
+	}
+	made, err := p.API.CreateToken(r.Context(), r.PostForm.Get("source"), options)
 	if err != nil {
 		return result{}, tokenFault(err)
 	}

@@ -32,7 +32,7 @@ func tokenID(t *testing.T, h http.Handler, subject string) (id string) {
 
 func TestTokenIsCreatedAndShownOnce(t *testing.T) {
 	h := handler(newPage(t, newFleet(0), withTokens(t, 3)))
-	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "gateway": {"true"}, "comment": {"hall"}}.Encode())
+	w := post(h, "/tokens/new", url.Values{"subject": {" meter 9 "}, "expires": {"24h"}, "clientid": {"a b*"}, "kind": {"gateway"}, "comment": {"hall"}}.Encode())
 	_, token, _ := strings.Cut(w.Body.String(), `id="secret">`)
 	token, _, _ = strings.Cut(token, "<")
 	if w.Code != 200 || !tokenfile.WellFormed(token) || w.Header().Get("Cache-Control") != "no-store" {
@@ -53,6 +53,16 @@ func TestTokenIsCreatedAndShownOnce(t *testing.T) {
 	}
 	if all := page + get(h, "/tokens").Body.String(); strings.Contains(all, token) {
 		t.Error("the token is shown again")
+	}
+	w = post(h, "/tokens/new", url.Values{"subject": {"dashboard"}, "expires": {"24h"}, "kind": {"reader"}}.Encode())
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "mosquitto_sub -d -q 1 -h localhost -p 1883 -t v1/devices/&#43;/telemetry -u ") || strings.Contains(w.Body.String(), "mosquitto_pub") {
+		t.Errorf("a reader: status %d\n%s", w.Code, w.Body)
+	}
+	if page := get(h, "/token?id="+url.QueryEscape(tokenID(t, h, "dashboard"))).Body.String(); !strings.Contains(page, "<dt>Reader</dt>") {
+		t.Errorf("the page of the token does not name the role:\n%s", page)
+	}
+	if w := post(h, "/tokens/new", "subject=x&expires=24h&kind=admin"); w.Code != 400 {
+		t.Errorf("unknown kind: status %d\n%s", w.Code, w.Body)
 	}
 	if w := post(h, "/tokens/new", "subject="); w.Code != 422 || !strings.Contains(w.Body.String(), "the name") {
 		t.Errorf("without a name: status %d\n%s", w.Code, w.Body)

@@ -61,6 +61,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
+	intake.StoredTelemetry, intake.StoredAttributes = b.PublishTelemetry, b.PublishAttributes
 	return &bundledBroker{broker: b, intake: intake, store: store}, nil
 }
 
@@ -98,6 +99,7 @@ func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured au
 	return b.broker.Dial(ctx, broker.Device{
 		Name:    c.Subject(),
 		Gateway: c.Grant.Gateway,
+		Reader:  c.Grant.Role == authz.RoleReader,
 		Limits:  broker.Limits{MaxPacket: l.MaxPacket, PublishRate: l.PublishRate, PublishBurst: l.PublishBurst},
 	})
 }

@@ -86,6 +86,7 @@ func jwtOptions(c *config.JWTSource) tokenjwt.Options {
 		Username:         c.Username,
 		ACL:              c.ACL,
 		Limits:           c.Limits,
+		Role:             c.Role,
 		Gateway:          c.Gateway,
 		Attrs:            pairs(c.Attrs, "="),
 		TLS:              tokenjwt.TLSFiles{CA: c.TLS.CA, Certificate: c.TLS.Certificate, Key: c.TLS.Key, ServerName: c.TLS.ServerName},

@@ -23,6 +23,11 @@ type Intake struct {
 	Store Writer
 	// StrictJSON refuses payloads that are not RFC 8259 and converts no strings to numbers.
 	StrictJSON bool
+	// StoredTelemetry and StoredAttributes are called with what a device has sent, once it is
+	// stored and before the call that has stored it returns. They must not change what they get.
+	// Nil does nothing.
+	StoredTelemetry  func(device string, messages []payload.Message)
+	StoredAttributes func(device string, updated int64, fields []payload.Field)
 	// Now is the clock for messages without a ts; nil means time.Now.
 	Now func() time.Time
 
@@ -55,7 +60,10 @@ func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) erro
 		if err != nil || len(messages) == 0 {
 			return err
 		}
-		return i.Store.Append(ctx, device, messages)
+		if err = i.Store.Append(ctx, device, messages); err == nil && i.StoredTelemetry != nil {
+			i.StoredTelemetry(device, messages)
+		}
+		return err
 	})
 }
 
@@ -67,7 +75,11 @@ func (i *Intake) Attributes(ctx context.Context, device string, data []byte) err
 		if err != nil || len(fields) == 0 {
 			return err
 		}
-		return i.Store.SetAttributes(ctx, device, ClientScope, now.UnixMilli(), fields)
+		updated := now.UnixMilli()
+		if err = i.Store.SetAttributes(ctx, device, ClientScope, updated, fields); err == nil && i.StoredAttributes != nil {
+			i.StoredAttributes(device, updated, fields)
+		}
+		return err
 	})
 }
 

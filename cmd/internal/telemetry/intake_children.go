@@ -58,5 +58,21 @@ func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, c
 		names[k] = c.Name
 		parts[k] = Part{Device: ChildID(gateway, c.Name), Messages: c.Messages, Attributes: c.Fields, Updated: now.UnixMilli()}
 	}
-	return names, i.Store.AppendAll(ctx, parts)
+	if err := i.Store.AppendAll(ctx, parts); err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		i.stored(p)
+	}
+	return names, nil
+}
+
+// stored reports what was stored of a device behind a gateway.
+func (i *Intake) stored(p Part) {
+	if len(p.Messages) > 0 && i.StoredTelemetry != nil {
+		i.StoredTelemetry(p.Device, p.Messages)
+	}
+	if len(p.Attributes) > 0 && i.StoredAttributes != nil {
+		i.StoredAttributes(p.Device, p.Updated, p.Attributes)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -209,4 +210,38 @@ func TestPayloadsThatWaitAreBoundedInBytes(t *testing.T) {
 		}
 		close(r.gate)
 	})
+}
+
+// TestStoredMessagesAreReported once they are stored, and not if they were not.
+func TestStoredMessagesAreReported(t *testing.T) {
+	var r recorder
+	var reported []string
+	i := Intake{Store: &r, Now: at(1000)}
+	i.StoredTelemetry = func(device string, messages []payload.Message) {
+		for _, m := range messages {
+			reported = append(reported, fmt.Sprintf("%s telemetry %d %s after %d", device, m.TS, payload.AppendObject(nil, m.Fields), len(r.calls)))
+		}
+	}
+	i.StoredAttributes = func(device string, updated int64, fields []payload.Field) {
+		reported = append(reported, fmt.Sprintf("%s attributes %d %s after %d", device, updated, payload.AppendObject(nil, fields), len(r.calls)))
+	}
+	send := func(data string) {
+		_ = i.Telemetry(t.Context(), "d", []byte(data))
+		_ = i.Attributes(t.Context(), "d", []byte(data))
+	}
+	for _, data := range []string{"{}", "{bad", `{"a":1}`} {
+		send(data)
+	}
+	if err := i.Telemetry(t.Context(), "d", []byte(`[{"ts":5,"values":{"b":"x"}},{"ts":6,"values":{"b":"y"}}]`)); err != nil {
+		t.Fatal(err)
+	}
+	r.err = ErrStore
+	send(`{"a":2}`)
+	want := []string{
+		`d telemetry 1000 {"a":1} after 1`, `d attributes 1000 {"a":1} after 2`,
+		`d telemetry 5 {"b":"x"} after 4`, `d telemetry 6 {"b":"y"} after 4`,
+	}
+	if !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q", reported, want)
+	}
 }
