@@ -68,7 +68,7 @@ func (d Devices) Handler() http.Handler {
 		mux.HandleFunc(root+"twoway/{subject}", func(w http.ResponseWriter, r *http.Request) { d.serve(w, r, false) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem.Write(w, http.StatusNotFound, "there is nothing at this path: calls are POST /api/rpc/oneway/NAME and /api/rpc/twoway/NAME")
+		problem.Write(w, http.StatusNotFound, "there is nothing at this path: send calls by POST to /api/rpc/oneway/NAME or /api/rpc/twoway/NAME")
 	})
 	return mux
 }
