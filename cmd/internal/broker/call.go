@@ -32,9 +32,9 @@ var (
 		" nor one of a gateway that has the device behind it to v1/gateway/rpc")
 	// ErrTooManyCalls means that no further call may wait for the device, or for any device.
 	ErrTooManyCalls = errors.New("too many calls are waiting for the device, or for all devices")
-	// ErrNotQueued means that the device has not read what was sent to it before, and that there
-	// is no memory for more.
-	ErrNotQueued = errors.New("the device does not read what is sent to it, and its memory is used up")
+	// ErrNotReading means that the device has not read or acknowledged what was sent to it before,
+	// so that it would get the request later, or not at all.
+	ErrNotReading = errors.New("the device has not read or acknowledged what was sent to it before")
 	// ErrLongAnswer means that the device has answered with more than 64 KiB.
 	ErrLongAnswer = errors.New("the answer of the device has more than 64 KiB")
 )
@@ -110,13 +110,13 @@ func (b *Broker) sendCall(ctx context.Context, device string, number uint32, req
 			continue
 		}
 		switch {
-		case b.deliver(id, sub, pk, newBody(pk)):
+		case cl.Net.Conn.(*conn).out.ready() && b.deliver(id, sub, pk, newBody(pk)):
 			err = nil
 			if sub.Qos == 0 {
 				b.calls.acknowledged(device, number)
 			}
 		case err != nil:
-			err = ErrNotQueued
+			err = ErrNotReading
 		}
 	}
 	return err
@@ -204,7 +204,7 @@ func outcomeOf(err error) outcome {
 		return outcomeLate
 	case errors.Is(err, ErrNotListening):
 		return outcomeNotListening
-	case errors.Is(err, ErrTooManyCalls), errors.Is(err, ErrNotQueued):
+	case errors.Is(err, ErrTooManyCalls), errors.Is(err, ErrNotReading):
 		return outcomeRefused
 	case errors.Is(err, ErrLongAnswer):
 		return outcomeLong

@@ -305,10 +305,30 @@ func TestCallsDoNotFillTheMemoryOfTheDevice(t *testing.T) {
 	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = 64 << 10 })
 	c := connect(t, b, "d", login{id: "c"})
 	c.thingsboard()
-	if _, err := b.Call(soon(t), "d", []byte(big(64<<10)), false); !errors.Is(err, ErrNotQueued) {
+	if _, err := b.Call(soon(t), "d", []byte(big(64<<10)), false); !errors.Is(err, ErrNotReading) {
 		t.Errorf("error %v", err)
 	}
 	c.quiet()
+}
+
+// TestCallsDoNotWaitBehindMessages: what the device takes at once is used up by a message that it
+// has not acknowledged, and it would get the request at any later time.
+func TestCallsDoNotWaitBehindMessages(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	c := connect(t, b, "d", login{version: 5, id: "c", props: []byte{0x21, 0, 1}}) // Receive Maximum 1
+	c.thingsboard()
+	b.PushAttributes("d", []byte("{}"))
+	got := c.receive()
+	if _, err := b.Call(soon(t), "d", []byte("{}"), true); !errors.Is(err, ErrNotReading) {
+		t.Errorf("error %v", err)
+	}
+	c.Send(packet(tPuback, u16(got.id)))
+	c.quiet()
+	done := beginCall(soon(t), b, "d", true)
+	c.take()
+	if r := <-done; r.err != nil {
+		t.Errorf("after the acknowledgement: %v", r.err)
+	}
 }
 
 // TestShutdownEndsCalls that wait.

@@ -138,6 +138,13 @@ func (e *egress) room() bool {
 	return !e.disconnected && !e.closed && len(e.unacknowledged) < e.receiveMax && e.unread < highWater
 }
 
+// ready reports whether a message of any QoS would be sent at once.
+func (e *egress) ready() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.held) == 0 && e.room()
+}
+
 // release sends held messages, as far as there is room. e.mu is held.
 func (e *egress) release() {
 	for len(e.held) > 0 && e.room() {

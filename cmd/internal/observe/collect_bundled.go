@@ -24,7 +24,7 @@ func (e emitter) bundledBroker(s broker.Stats) {
 	}
 	e.count("bundled_requests_answered_total", "Requests of devices, calls and questions about attributes, that the bundled broker has answered.", float64(s.Answered))
 	for outcome, n := range s.Calls {
-		e.count("bundled_calls_total", "Calls of devices by operators that have ended, by outcome: done, late (no answer in time), not_listening (the device is not connected, or has no subscription), refused (too many calls, or no memory), too_long (the answer) or left (the caller).",
+		e.count("bundled_calls_total", "Calls of devices by operators that have ended, by outcome: done, late (no answer in time), not_listening (the device is not connected, or has no subscription), refused (too many calls, or the device does not read), too_long (the answer) or left (the caller).",
 			float64(n), "outcome", outcome)
 	}
 	e.gauge("bundled_calls_waiting", "Calls that wait for a device.", float64(s.CallsWaiting))

@@ -17,7 +17,8 @@
 //	400  the body is at fault, or longer than 64 KiB (413)
 //	404  the device has never been seen
 //	406  the device has answered with something that is not JSON
-//	429  too many calls wait for the device or for all devices, or it does not read
+//	429  too many calls wait for the device or for all devices, or it has not read or acknowledged
+//	     what was sent to it before
 //	502  the answer of the device has more than 64 KiB
 //	504  no session of the device listens at this proxy, or the device has not answered in time
 //
@@ -141,7 +142,7 @@ func (d Devices) describe(ctx context.Context, device string, c call, err error)
 		return http.StatusGatewayTimeout, fmt.Sprintf("the device has not answered within %d ms", c.timeout.Milliseconds())
 	case errors.Is(err, errNotJSON):
 		return http.StatusNotAcceptable, err.Error()
-	case errors.Is(err, broker.ErrTooManyCalls), errors.Is(err, broker.ErrNotQueued):
+	case errors.Is(err, broker.ErrTooManyCalls), errors.Is(err, broker.ErrNotReading):
 		return http.StatusTooManyRequests, err.Error() + ": try again later"
 	case errors.Is(err, broker.ErrLongAnswer):
 		return http.StatusBadGateway, err.Error()

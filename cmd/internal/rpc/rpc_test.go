@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -139,7 +140,7 @@ func TestFailedCalls(t *testing.T) {
 		{"unknown", "", broker.ErrNotListening, 404, "no device with this name"},
 		{"demo", "", context.DeadlineExceeded, 504, "not answered within 10000 ms"},
 		{"demo", "", broker.ErrTooManyCalls, 429, "try again later"},
-		{"demo", "", broker.ErrNotQueued, 429, "try again later"},
+		{"demo", "", broker.ErrNotReading, 429, "try again later"},
 		{"demo", "", broker.ErrLongAnswer, 502, "more than 64 KiB"},
 		{"demo", "", broker.ErrClosed, 503, "closed"},
 		{"demo", "{secret", nil, 406, "not JSON"},
@@ -186,4 +187,28 @@ func TestCallersThatLeaveEndTheirCall(t *testing.T) {
 	if len(f.records) != 1 {
 		t.Errorf("records %q", f.records)
 	}
+}
+
+// FuzzParse: every body gives an error, or a request that is JSON and a time within the limits.
+func FuzzParse(f *testing.F) {
+	for _, body := range []string{
+		`{"method":"getGpio","params":{"pin":7},"timeout":10000}`, `{"method":"m","params":null,"expirationTime":1800000001500,"persistent":false}`,
+		`{"method":"\ud800","params":"\u0000","timeout":"7e3"}`, "{\"method\":\"\xff\",\"params\":1}", `[]`, `null`,
+	} {
+		f.Add([]byte(body))
+	}
+	now := time.UnixMilli(1_800_000_000_000)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := parse(body, now)
+		if err != nil {
+			return
+		}
+		var request map[string]json.RawMessage
+		if json.Unmarshal(c.request, &request) != nil || len(request) != 2 || len(c.request) > len(body)+len(`{"method":,"params":}`) {
+			t.Errorf("%q becomes %q", body, c.request)
+		}
+		if c.method == "" || c.timeout <= 0 || c.timeout > maxTimeout {
+			t.Errorf("%q: %+v", body, c)
+		}
+	})
 }
