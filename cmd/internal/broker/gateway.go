@@ -190,7 +190,13 @@ func notForDevice(cl *mqtt.Client, topic string) bool {
 
 // splitChild returns the gateway and the name of a device behind it, given as gateway/name. No
 // other device has a / in its name, see [CheckSubject].
-func splitChild(device string) (gateway, child string, ok bool) { return strings.Cut(device, "/") }
+func splitChild(device string) (gateway, child string, ok bool) {
+	gateway, child, ok = strings.Cut(device, "/")
+	if ok && payload.CheckChild(child) == nil {
+		return gateway, child, true
+	}
+	return device, "", false
+}
 
 // pushToGateway sends a change of shared attributes of a device to the gateway before it.
 func (b *Broker) pushToGateway(name, child string, change []byte) {

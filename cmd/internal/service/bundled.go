@@ -124,6 +124,9 @@ func (b *bundledBroker) api(audit *admin.Audit) http.Handler {
 // rpc serves calls of devices, which end with the context of the service.
 func (s *Service) rpc(service context.Context) http.Handler {
 	call := func(ctx context.Context, device string, request []byte, oneWay bool) ([]byte, error) {
+		if _, _, behind := telemetry.SplitID(device); behind && !s.known(ctx, device) {
+			return nil, broker.ErrNotListening // the gateway need not be asked
+		}
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
 		defer context.AfterFunc(service, func() { cancel(broker.ErrClosed) })()

@@ -48,6 +48,7 @@ func (i *Intake) Child(ctx context.Context, gateway, child string) error {
 	return i.Store.AppendAll(ctx, []Part{{Device: ChildID(gateway, child)}})
 }
 
+// appendAll stores what the devices behind a gateway have sent, and returns their names.
 func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, children []payload.Child) (names []string, err error) {
 	if len(children) == 0 {
 		return nil, nil
