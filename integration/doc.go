@@ -46,6 +46,7 @@
 //
 //	round_trip             every QoS, retained messages, wills and offline queues
 //	clients                the clients Paho and mqtt.js
+//	reader                 a program that takes what devices send, with Paho and mosquitto_sub
 //	conversations          what devices of ThingsBoard and the bundled broker send, as the manual says
 //	browser                a web page in Chromium
 //	websocket              MQTT over WebSocket, directly and behind nginx

@@ -137,6 +137,7 @@ type Broker struct {
 	server   *mqtt.Server
 	wills    wills
 	ledger   *ledger
+	presence presences
 	counts   counters
 	unserved unserved
 	calls    calls

@@ -32,8 +32,9 @@
 //	the rest of v1/devices/me/, v1/gateway/, v2/ and /provision/, more than 128 levels
 //	                                          dropped, counted and answered: MQTT 5 gets 0x90
 //	                                          (topic name invalid), older clients an acknowledgement
-//	v1/devices/NAME/telemetry, v1/devices/NAME/attributes
-//	                                          for readers, who get there what was stored of NAME
+//	v1/devices/NAME/telemetry, v1/devices/NAME/attributes, v1/devices/NAME/presence
+//	                                          for readers, who get there what was stored of NAME, and
+//	                                          when it connects and disconnects
 //	the rest of v1/devices/, everything that starts with $
 //	                                          refused: MQTT 5 gets 0x87 (not authorized), older
 //	                                          clients an acknowledgement
@@ -41,8 +42,9 @@
 //
 // Device data is stored before it is acknowledged, at every QoS and with or without RETAIN. The
 // message itself reaches no subscriber; [Broker.PublishTelemetry] and [Broker.PublishAttributes]
-// give what was stored to readers, see [Device]. A payload that can never be stored is acknowledged and dropped (MQTT
-// 5: reason code 0x99, payload format invalid), and the device stays connected. If storing fails, a
+// give what was stored to readers, see [Device], and [Broker.PublishPresence] tells them which
+// devices are connected. A payload that can never be stored is acknowledged and dropped (MQTT 5:
+// reason code 0x99, payload format invalid), and the device stays connected. If storing fails, a
 // message of QoS 1 or 2 stays unacknowledged and the connection is closed (MQTT 5: DISCONNECT
 // 0x83), so that the device sends it again on its next connection; a message of QoS 0 is counted
 // and lost. Since the server closes the connection, the device's Will is published, as MQTT
@@ -121,7 +123,8 @@
 //	request.go, push.go   requests of devices and their answers, and changes sent to devices
 //	call.go               requests to devices and their answers
 //	gateway*.go           gateways and the devices behind them
-//	reader.go             what readers get
+//	reader.go, presence.go
+//	                      what readers get
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach
@@ -136,7 +139,7 @@
 //	ledger.go, drop.go    memory, and the causes of dropped messages
 //	log.go                what mochi logs, without tokens and payloads
 //
-// Locks are taken in this order, of which any may be left out: Broker.sessions, then
+// Locks are taken in this order, of which any may be left out: presences.mu, Broker.sessions, then
 // Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu and calls.mu are
 // taken alone.
 //

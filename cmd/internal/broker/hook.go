@@ -266,6 +266,9 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 	case pk.FixedHeader.Type == packets.Subscribe:
 		for _, sub := range c.subscribed {
 			h.b.sendRetained(c, cl, sub)
+			if c.reader {
+				h.b.sendPresence(c, cl, sub)
+			}
 		}
 		c.subscribed = nil
 	}

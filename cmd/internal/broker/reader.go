@@ -94,12 +94,17 @@ func (b *Broker) readersOf(topic string) map[string]packets.Subscription {
 	return found.Subscriptions
 }
 
-// publishToReaders gives one message to each of the sessions that are still those of readers.
-func (b *Broker) publishToReaders(readers map[string]packets.Subscription, topic string, data []byte) {
-	pk := packets.Packet{
+// readerMessage returns a message of the broker to readers.
+func readerMessage(topic string, data []byte) packets.Packet {
+	return packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
 		TopicName:   topic, Payload: data, Created: time.Now().Unix(),
 	}
+}
+
+// publishToReaders gives one message to each of the sessions that are still those of readers.
+func (b *Broker) publishToReaders(readers map[string]packets.Subscription, topic string, data []byte) {
+	pk := readerMessage(topic, data)
 	content := newBody(pk)
 	for clientID, sub := range readers {
 		b.deliverToReader(clientID, sub, pk, content)

@@ -104,6 +104,28 @@ func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured au
 	})
 }
 
+// deviceConnected tells readers that a session has begun, if the broker is the bundled one. It is a
+// hook of proxy.Trace.
+func (s *Service) deviceConnected(c *proxy.Client) {
+	s.publishPresence(c, broker.Presence{Connected: true})
+}
+
+// deviceDisconnected does the same for one that has ended.
+func (s *Service) deviceDisconnected(c *proxy.Client, e proxy.End) {
+	s.publishPresence(c, broker.Presence{Reason: string(e.Cause()), By: e.By})
+}
+
+func (s *Service) publishPresence(c *proxy.Client, p broker.Presence) {
+	if s.bundled == nil {
+		return
+	}
+	p.Time, p.ClientID, p.Session = time.Now().UTC(), c.ClientID, c.ID
+	if c.Addr.IsValid() {
+		p.Address = c.Addr.String()
+	}
+	s.bundled.broker.PublishPresence(c.Subject(), p)
+}
+
 // noStack is above every level, because an error that a device causes needs no stack trace.
 const noStack = slog.Level(math.MaxInt)
 

@@ -160,13 +160,14 @@ func (s *Service) openServer() {
 	trace := s.observer.Trace()
 	trace.Revoked = s.revoked
 	trace.Refused = both(both(trace.Refused, s.login.refused), s.hooks.Refused)
-	trace.Opened = both(both(both(trace.Opened, s.presence.Opened), s.login.accepted), s.hooks.Opened)
+	trace.Opened = both(both(both(trace.Opened, s.presence.Opened), s.login.accepted), both(s.hooks.Opened, s.deviceConnected))
 	trace.Renewed = both(trace.Renewed, s.presence.Renewed)
 	closed := trace.Closed
 	trace.Closed = func(c *proxy.Client, e proxy.End) {
 		closed(c, e)
 		s.presence.Closed(c, e)
 		s.hooks.Closed(c, e)
+		s.deviceDisconnected(c, e)
 	}
 	s.server = &proxy.Server{Trace: trace}
 }
