@@ -175,7 +175,7 @@ func thingsBoardDevices(token string, basic old) (rows []map[string]string) {
 	certificate, _ := harness.ServerCertificate(7)
 	value, _ := json.Marshal(map[string]any{"clientId": nil, "userName": basic.user, "password": basic.password})
 	return []map[string]string{
-		{"name": `Thermostat "A", hall 2`, "credentialsType": "ACCESS_TOKEN", "credentialsId": token},
+		{"name": `Thermostat "A", hall 2`, "credentialsType": "ACCESS_TOKEN", "credentialsId": token, "additionalInfo": `{"gateway": true, "description": ""}`},
 		{"name": "Gauge", "credentialsType": "MQTT_BASIC", "credentialsId": "digest", "credentialsValue": string(value)},
 		{"name": "Camera", "credentialsType": "X509_CERTIFICATE", "credentialsId": "fingerprint", "credentialsValue": certificate},
 	}
@@ -201,7 +201,8 @@ func TestMigrationFromThingsBoard(t *testing.T) {
 			p.Start()
 			harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "v1/devices/me/telemetry", "-m", `{"t":7}`)...)
 			harness.Publish(t, append(p.ClientArgs(basic.user), "-P", basic.secret(p).password, "-q", "1", "-t", "v1/devices/me/telemetry", "-m", `{"t":8}`)...)
-			for device, want := range map[string]string{"Thermostat%20%22A%22,%20hall%202": `"value":7`, "Gauge": `"value":8`} {
+			harness.Publish(t, append(p.ClientArgs(token), "-q", "1", "-t", "v1/gateway/telemetry", "-m", `{"room 2":[{"t":9}]}`)...)
+			for device, want := range map[string]string{"Thermostat%20%22A%22,%20hall%202": `"value":7`, "Gauge": `"value":8`, "Thermostat%20%22A%22,%20hall%202%2Froom%202": `"value":9`} {
 				if status, body := p.Get("/api/plugins/telemetry/DEVICE/" + device + "/values/timeseries?keys=t&useStrictDataTypes=true"); status != http.StatusOK || !strings.Contains(body, want) {
 					t.Errorf("%s: %d %s", device, status, body)
 				}
@@ -216,11 +217,11 @@ func TestMigrationFromThingsBoard(t *testing.T) {
 func exportFromDatabase(g *guide, rows []map[string]string) {
 	server := harness.StartPostgres(g.t)
 	server.Database("thingsboard")
-	server.SQL("thingsboard", `CREATE TABLE device (id uuid PRIMARY KEY, tenant_id uuid, name varchar(255));
+	server.SQL("thingsboard", `CREATE TABLE device (id uuid PRIMARY KEY, tenant_id uuid, name varchar(255), additional_info varchar);
 		CREATE TABLE device_credentials (id uuid PRIMARY KEY, credentials_id varchar, credentials_type varchar(255), credentials_value varchar, device_id uuid UNIQUE)`)
 	text, _ := json.Marshal(append(rows, map[string]string{"name": "Meter", "credentialsType": "LWM2M_CREDENTIALS", "credentialsId": "endpoint"}))
 	server.SQL("thingsboard", `WITH r AS (SELECT gen_random_uuid() AS id, e FROM jsonb_array_elements($json$`+string(text)+`$json$) e),
-		d AS (INSERT INTO device SELECT id, NULL, e->>'name' FROM r)
+		d AS (INSERT INTO device SELECT id, NULL, e->>'name', e->>'additionalInfo' FROM r)
 		INSERT INTO device_credentials SELECT gen_random_uuid(), e->>'credentialsId', e->>'credentialsType', e->>'credentialsValue', id FROM r`)
 	harness.Need(g.t, "psql")
 	g.env = append(g.env, "PGHOST="+server.Dir, "PGPORT="+harness.Port(server.Addr), "PGUSER=postgres")
@@ -247,6 +248,9 @@ func exportFromAPI(g *guide, rows []map[string]string) {
 		var page int
 		_, _ = fmt.Sscan(r.URL.Query().Get("page"), &page)
 		device := map[string]any{"id": map[string]string{"entityType": "DEVICE", "id": fmt.Sprint(page)}, "name": rows[page]["name"]}
+		if info := rows[page]["additionalInfo"]; info != "" {
+			device["additionalInfo"] = json.RawMessage(info)
+		}
 		answer(w, r, map[string]any{"data": []any{device}, "totalPages": len(rows), "totalElements": len(rows), "hasNext": page+1 < len(rows)})
 	})
 	mux.HandleFunc("GET /api/device/{id}/credentials", func(w http.ResponseWriter, r *http.Request) {

@@ -34,7 +34,8 @@
 //
 // [ThingsBoard] is a table with the column name and those that the bulk import of ThingsBoard calls
 // access token, MQTT client ID, MQTT user name, MQTT password and X.509; or with the columns name,
-// credentials_type, credentials_id and credentials_value, which is a query of the database away.
+// credentials_type, credentials_id and credentials_value, which is a query of the database away. A
+// column is_gateway, of the bulk import too, says true of a gateway.
 // Other columns are passed over. Lower and upper case are the same in names of columns, and so are
 // blanks and underscores. A user name without a password is a token.
 //

@@ -83,6 +83,24 @@ func TestImportedDevicesConnectWithTheirOldPassword(t *testing.T) {
 	}
 }
 
+// TestGatewaysOfThingsBoardStayGateways, or they would lose what they send for the devices behind them.
+func TestGatewaysOfThingsBoardStayGateways(t *testing.T) {
+	for _, text := range []string{
+		"Name,Access token,Is gateway\ngw,token-of-the-gateway,true\nd,token-of-the-device,FALSE\ne,token-of-another-one,\n",
+		"name,credentials_type,credentials_id,credentials_value,is_gateway\ngw,ACCESS_TOKEN,token-of-the-gateway,,true\nd,ACCESS_TOKEN,token-of-the-device,,false\n",
+	} {
+		list, err := tokenfile.List(importTo(t, Options{Format: ThingsBoard}, text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Gateway != (e.Subject == "gw") {
+				t.Errorf("%s is a gateway: %t", e.Subject, e.Gateway)
+			}
+		}
+	}
+}
+
 // TestFaultsNameTheirLine: what cannot be taken over is named by line and column, with what to do,
 // and without a secret.
 func TestFaultsNameTheirLine(t *testing.T) {
@@ -109,6 +127,7 @@ func TestFaultsNameTheirLine(t *testing.T) {
 		{Options{Format: ThingsBoard}, "name,access token,mqtt password\nd,12345678,hunter22", "source:2: the device has credentials of several kinds"},
 		{Options{Format: ThingsBoard}, "name,mqtt client id,mqtt user name\nd,all*,user-name", "source:2: the client id contains *"},
 		{Options{Format: ThingsBoard}, header + "d,X509_CERTIFICATE,x,hunter22", "source:2: the certificate of the device is missing"},
+		{Options{Format: ThingsBoard}, "name,access token,is gateway\nd,hunter2-hunter2-hunter2,yes", "source:2: is_gateway: want true or false"},
 		{Options{Format: ThingsBoard}, header + "d,MQTT_BASIC,x,hunter22", "source:2: credentials_value: is not the object"},
 		{Options{Format: CSV}, "subject,token\nd,\"hunter22\n\nx", "source:2: a quotation mark in a cell"},
 		{Options{Format: CSV}, "subject,token\n\nd,short", "source:3: token: shorter than 8"},

@@ -154,13 +154,14 @@ type credential struct {
 	Username     string `json:"username,omitempty"`
 	Password     string `json:"password,omitempty"`
 	PasswordHash string `json:"password_hash,omitempty"`
+	Gateway      bool   `json:"gateway,omitempty"`
 
 	ACL json.RawMessage `json:"acl,omitempty"`
 }
 
 // addCredential adds an entry that has these fields.
 func (r *reader) addCredential(line int, c credential) {
-	entry, _ := json.Marshal(c) // strings, and an ACL that was made here
+	entry, _ := json.Marshal(c) // texts, a boolean, and an ACL that was made here
 	r.add(line, entry)
 }
 

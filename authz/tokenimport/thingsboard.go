@@ -27,6 +27,9 @@ func (r *reader) thingsBoard() error {
 		}
 		c, err := thingsBoardDevice(row)
 		if err == nil {
+			c.Gateway, err = isGateway(row)
+		}
+		if err == nil {
 			r.addCredential(line, c)
 		}
 		return err
@@ -40,13 +43,13 @@ func thingsBoardName(name string) string {
 
 // checkThingsBoard checks the names of the columns.
 func checkThingsBoard(names []string) error {
-	known := []string{"name", "accesstoken", "x509", "mqttclientid", "mqttusername", "mqttpassword", "credentialstype", "credentialsid", "credentialsvalue"}
+	known := []string{"name", "accesstoken", "x509", "mqttclientid", "mqttusername", "mqttpassword", "credentialstype", "credentialsid", "credentialsvalue", "isgateway"}
 	credentials := 0
 	for i, name := range names {
 		if slices.Contains(known, name) && slices.Contains(names[:i], name) {
 			return fmt.Errorf("column %d has the name of another", i+1)
 		}
-		if slices.Contains(known[1:], name) {
+		if slices.Contains(known[1:], name) && name != "isgateway" {
 			credentials++
 		}
 	}
@@ -82,6 +85,18 @@ func thingsBoardDevice(row map[string]string) (credential, error) {
 		return certificateOf(row["name"], row["x509"])
 	}
 	return basicOf(row["name"], basic)
+}
+
+// isGateway reports whether a row is that of a gateway. ThingsBoard's bulk import calls the column IS
+// GATEWAY.
+func isGateway(row map[string]string) (bool, error) {
+	switch strings.ToLower(row["isgateway"]) {
+	case "", "false":
+		return false, nil
+	case "true":
+		return true, nil
+	}
+	return false, in("is_gateway", "want true or false")
 }
 
 // thingsBoardDump returns the credentials of a row of the table device_credentials.
