@@ -83,7 +83,8 @@ func TestImportedDevicesConnectWithTheirOldPassword(t *testing.T) {
 	}
 }
 
-// TestGatewaysOfThingsBoardStayGateways, or they would lose what they send for the devices behind them.
+// TestGatewaysOfThingsBoardStayGateways, or they would lose what they send for the devices behind
+// them.
 func TestGatewaysOfThingsBoardStayGateways(t *testing.T) {
 	for _, text := range []string{
 		"Name,Access token,Is gateway\ngw,token-of-the-gateway,true\nd,token-of-the-device,FALSE\ne,token-of-another-one,\n",

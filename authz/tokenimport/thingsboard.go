@@ -87,8 +87,8 @@ func thingsBoardDevice(row map[string]string) (credential, error) {
 	return basicOf(row["name"], basic)
 }
 
-// isGateway reports whether a row is that of a gateway. ThingsBoard's bulk import calls the column IS
-// GATEWAY.
+// isGateway reports whether a row is that of a gateway. ThingsBoard's bulk import calls the column
+// IS GATEWAY.
 func isGateway(row map[string]string) (bool, error) {
 	switch strings.ToLower(row["isgateway"]) {
 	case "", "false":
