@@ -115,6 +115,38 @@ func BenchmarkTelemetryWithReaders(b *testing.B) {
 	reading.Wait()
 }
 
+// BenchmarkGateways measures payload to durable, with gateways that publish the values of 50 devices
+// behind them in each message.
+func BenchmarkGateways(b *testing.B) {
+	const gateways, children = 20, 50
+	in := &telemetry.Intake{Store: telemetry.WithChildren(open(b, Options{}))}
+	message := []byte("{")
+	for i := range children {
+		message = fmt.Appendf(message, `"room %d":[{"temperature":21.5,"humidity":40}],`, i)
+	}
+	message[len(message)-1] = '}'
+	var (
+		next       atomic.Int64
+		publishers sync.WaitGroup
+	)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for g := range gateways {
+		publishers.Go(func() {
+			for next.Add(1) <= int64(b.N) {
+				if _, err := in.ChildTelemetry(b.Context(), fmt.Sprint("gateway ", g), message); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	publishers.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	b.ReportMetric(children*float64(b.N)/b.Elapsed().Seconds(), "devices/s")
+}
+
 // BenchmarkRead asks a device that sent a message each 10 s for a day.
 func BenchmarkRead(b *testing.B) {
 	const day, step = 24 * 3600 * 1000, 10_000
