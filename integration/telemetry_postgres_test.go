@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"os/exec"
@@ -107,6 +108,47 @@ func TestPostgresAway(t *testing.T) {
 	}
 	server.CutConnections()
 	awaitReady(t, p)
+}
+
+// TestSharedAttributesReachDevicesAtTheOtherProxy: two proxies share a database and a bus. What an
+// operator sets and deletes at one of them comes to a device at the other.
+func TestSharedAttributesReachDevicesAtTheOtherProxy(t *testing.T) {
+	t.Parallel()
+	server := harness.StartPostgres(t)
+	dsn := fileWith(t, server.Database("fleet"))
+	secret := fileWith(t, rand.Text()+rand.Text())
+	var proxies []*harness.Proxy
+	for i := range 2 {
+		p := harness.NewProxy(t, fmt.Sprintf("telemetry: {postgres: {dsn_file: '%[1]s'}}\n"+
+			"replicas: {bus: postgres, secret_file: '%s', name: proxy-%d, dsn_file: '%[1]s'}\n", dsn, secret, i))
+		p.AddSecret(server.Password)
+		proxies = append(proxies, p)
+	}
+	token := proxies[1].Token("pump-7")
+	for _, p := range proxies {
+		p.Start()
+		awaitReady(t, p)
+	}
+	harness.Eventually(t, "the proxies hear each other", func() bool {
+		return proxies[0].HasMetric("mqtt_auth_proxy_replicas_heard 1") && proxies[1].HasMetric("mqtt_auth_proxy_replicas_heard 1")
+	})
+	device := proxies[1].Connect(t, 5, "device", token)
+	device.MustSubscribe("v1/devices/me/attributes", 1)
+	expect := func(want string) {
+		t.Helper()
+		if m, err := device.Next(harness.Patience); err != nil || string(m.Payload) != want {
+			t.Fatalf("the device gets %s, error %v, want %s", m.Payload, err, want)
+		}
+	}
+	const attributes = "/api/plugins/telemetry/DEVICE/pump-7/SHARED_SCOPE"
+	if status, body := proxies[0].Request("POST", attributes, `{"interval": 30}`); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	expect(`{"interval":30}`)
+	if status, body := proxies[0].Request("DELETE", attributes+"?keys=interval", ""); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	expect(`{"deleted":["interval"]}`)
 }
 
 // TestTwoProxiesFailOver: two programs store in one database and answer alike. When it moves to

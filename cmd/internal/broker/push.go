@@ -20,3 +20,12 @@ func (b *Broker) PushAttributes(device string, change []byte) {
 		}
 	}
 }
+
+// Has reports whether a device, or the gateway before it, has a session here, with or without a
+// connection.
+func (b *Broker) Has(device string) bool {
+	if gateway, _, ok := splitChild(device); ok {
+		device = gateway
+	}
+	return len(b.ledger.sessionsOf(device)) > 0
+}

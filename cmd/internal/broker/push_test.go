@@ -66,3 +66,20 @@ func TestUnreadPushesAreBounded(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 }
+
+// TestHas: a session counts with and without a connection, and that of a gateway also for the
+// devices behind it.
+func TestHas(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	c := connect(t, b, "d", login{id: "c", persist: true})
+	for device, want := range map[string]bool{"d": true, "d/child": true, "e": false, "e/d": false} {
+		if b.Has(device) != want {
+			t.Errorf("%s: %v", device, !want)
+		}
+	}
+	c.disconnect()
+	eventually(t, "it is away", func() bool { return b.open() == 0 })
+	if !b.Has("d") {
+		t.Error("its session is not kept")
+	}
+}

@@ -49,11 +49,33 @@ type message struct {
 	Withdraw []entry  `json:"withdraw,omitempty"`
 	Kick     []string `json:"kick,omitempty"` // subjects whose sessions end
 	Purge    bool     `json:"purge,omitempty"`
+	Changed  []Change `json:"changed,omitempty"`
 	Ask      *int64   `json:"ask,omitempty"` // for what was withdrawn since then, and all denials
 	// To is the instance that has asked. The message then answers it: Withdraw is what it has
 	// missed.
 	To      string  `json:"to,omitempty"`
 	Denials []entry `json:"denials,omitempty"`
+}
+
+// maxKey is the longest name of a device and of a key in a [Change], in bytes: those of devices
+// behind gateways have two parts.
+const maxKey = 2 << 10
+
+// Change says that shared attributes of a device were set or deleted. It has their keys and not
+// their values, which are in the store.
+type Change struct {
+	Device string   `json:"device"`
+	Keys   []string `json:"keys"`
+}
+
+// valid reports whether a change can be meant.
+func (c Change) valid() bool {
+	for _, text := range append([]string{c.Device}, c.Keys...) {
+		if text == "" || len(text) > maxKey {
+			return false
+		}
+	}
+	return len(c.Keys) > 0
 }
 
 // entry is a Withdrawal in a message. Exactly one of the first three fields is set.
@@ -198,6 +220,11 @@ func parse(text []byte) (m message, err error) {
 	for _, subject := range m.Kick {
 		if subject == "" || len(subject) > maxText {
 			return message{}, errors.New("kick has a text that is no subject")
+		}
+	}
+	for _, c := range m.Changed {
+		if !c.valid() {
+			return message{}, errors.New("changed has a text that is no device or key")
 		}
 	}
 	for _, all := range [][]entry{m.Withdraw, m.Denials} {

@@ -52,6 +52,9 @@ type Options struct {
 	Kick func(subjects []string)
 	// Purge forgets all answers of token sources.
 	Purge func()
+	// Changed sends devices that are here the shared attributes that have changed. It must not wait
+	// for the store, because withdrawals would wait too.
+	Changed func([]Change)
 	// Recover is called when messages were missed. It forgets all answers of token sources, and
 	// asks the sources about the live sessions within ten seconds.
 	Recover func()
@@ -166,6 +169,19 @@ func (r *Replicas) Purge() {
 	defer r.mu.Unlock()
 	r.pending.Purge = true
 	signal(r.wake)
+}
+
+// Change tells the other replicas that shared attributes of a device have changed. If the message is
+// lost, the device does not get them before it asks.
+func (r *Replicas) Change(device string, keys []string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for part := range parts(keys, r.codec.content()/2) { // the device takes room too
+		r.send(message{Changed: []Change{{device, part}}})
+	}
 }
 
 // hasRoom reports whether one more withdrawal or kick can wait. If not, it uses up a number, so
@@ -308,6 +324,9 @@ func (r *Replicas) receive(payloads [][]byte) {
 		}
 		if len(m.Kick) > 0 {
 			r.options.Kick(m.Kick)
+		}
+		if len(m.Changed) > 0 {
+			r.options.Changed(m.Changed)
 		}
 		if m.Ask != nil {
 			r.hearAsk(m.Instance, time.UnixMilli(*m.Ask))

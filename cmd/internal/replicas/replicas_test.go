@@ -2,7 +2,9 @@ package replicas
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,6 +32,7 @@ type node struct {
 	adopted    []Withdrawal
 	kicked     []string
 	purges     int
+	changed    []Change
 	recoveries int
 	denials    []Withdrawal
 }
@@ -49,6 +52,7 @@ func newNode(t *testing.T, name string, secret []byte) *node {
 		Adopt:   func(all []Withdrawal) { lock(func() { n.adopted = append(n.adopted, all...) }) },
 		Kick:    func(all []string) { lock(func() { n.kicked = append(n.kicked, all...) }) },
 		Purge:   func() { lock(func() { n.purges++ }) },
+		Changed: func(all []Change) { lock(func() { n.changed = append(n.changed, all...) }) },
 		Recover: func() { lock(func() { n.recoveries++ }) },
 		Denials: func() (all []Withdrawal) {
 			lock(func() { all = slices.Clone(n.denials) })
@@ -151,6 +155,42 @@ func TestEventsReachEachOtherReplicaOnce(t *testing.T) {
 		}
 		if heard := a.Peers(); len(heard) != 2 || heard[0].Name != "b" || heard[1].Name != "c" || time.Since(heard[0].Heard) > 2*beat {
 			t.Errorf("a hears %v", heard)
+		}
+	})
+}
+
+// TestChangesOfAttributesReachEachOtherReplica, with all keys, however many there are.
+func TestChangesOfAttributesReachEachOtherReplica(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, c := three(t)
+		want := []string{"interval"}
+		a.Change("pump", want)
+		var many []string
+		for i := range 1000 {
+			many = append(many, fmt.Sprint(strings.Repeat("k", 250), i))
+		}
+		a.Change("gateway/pump", many)
+		synctest.Wait()
+		for _, n := range []*node{b, c} {
+			n.mu.Lock()
+			got := slices.Clone(n.changed)
+			n.mu.Unlock()
+			if len(got) < 3 || got[0].Device != "pump" || !slices.Equal(got[0].Keys, want) {
+				t.Fatalf("%s got %d changes", n.Name(), len(got))
+			}
+			var keys []string
+			for _, change := range got[1:] {
+				if change.Device != "gateway/pump" {
+					t.Errorf("a change of %s", change.Device)
+				}
+				keys = append(keys, change.Keys...)
+			}
+			if !slices.Equal(keys, many) {
+				t.Errorf("%s got %d keys, want %d", n.Name(), len(keys), len(many))
+			}
+		}
+		if a.changed != nil || a.Stats().Dropped != 0 {
+			t.Errorf("the sender itself got %v, stats %+v", a.changed, a.Stats())
 		}
 	})
 }

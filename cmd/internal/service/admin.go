@@ -216,7 +216,7 @@ func (s *Service) openHTTP(ctx context.Context) {
 		Connections: limitAdmin(),
 	}
 	if s.bundled != nil {
-		options.Telemetry = s.bundled.api(&s.audit)
+		options.Telemetry = s.bundled.api()
 		options.RPC = s.rpc(ctx)
 	}
 	s.http = admin.NewServer(options)

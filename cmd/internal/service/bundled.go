@@ -14,10 +14,10 @@ import (
 	"go.uber.org/zap/exp/zapslog"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/admin"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/rpc"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/postgres"
@@ -30,6 +30,10 @@ type bundledBroker struct {
 	broker *broker.Broker
 	intake *telemetry.Intake
 	store  telemetry.Store
+	shared *telemetry.Shared
+	// changed are shared attributes that other replicas have changed. There may be few, because
+	// devices can ask for what they have not got.
+	changed chan replicas.Change
 }
 
 // openBundled opens the store and starts the broker, if the plan has no other broker.
@@ -62,7 +66,8 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, errors.Join(err, store.Close())
 	}
 	intake.StoredTelemetry, intake.StoredAttributes = b.PublishTelemetry, b.PublishAttributes
-	return &bundledBroker{broker: b, intake: intake, store: store}, nil
+	shared := &telemetry.Shared{Store: store, Push: b.PushAttributes, Announce: s.replicas.Change, Record: s.audit.Record}
+	return &bundledBroker{broker: b, intake: intake, store: store, shared: shared, changed: make(chan replicas.Change, mostChanged)}, nil
 }
 
 // openStore opens the store that the configuration names.
@@ -139,9 +144,7 @@ func isBadPayload(err error) bool {
 func (b *bundledBroker) ready() error { return cmp.Or(b.broker.Healthy(), b.store.Writable()) }
 
 // api serves the stored telemetry and changes shared attributes.
-func (b *bundledBroker) api(audit *admin.Audit) http.Handler {
-	return telemetry.Handler(b.store, &telemetry.Shared{Store: b.store, Push: b.broker.PushAttributes, Record: audit.Record})
-}
+func (b *bundledBroker) api() http.Handler { return telemetry.Handler(b.store, b.shared) }
 
 // rpc serves calls of devices, which end with the context of the service.
 func (s *Service) rpc(service context.Context) http.Handler {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
@@ -77,6 +78,33 @@ admin: {address: "127.0.0.1:0"}
 		if len(changes) != 2 || changes[1].Action != "set shared attributes" || changes[0].Action != "delete shared attributes" || changes[0].Object != "demo" || changes[0].By != "operate" || changes[1].Outcome != "2 keys" {
 			t.Errorf("changes %+v", changes)
 		}
+	}
+}
+
+// TestDevicesGetWhatOtherReplicasChange: the state of the attributes that the message names, and
+// only devices that are here.
+func TestDevicesGetWhatOtherReplicasChange(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+`)
+	nc, _ := login(t, s, asDemo(s, 5))
+	defer nc.Close()
+	c := packetstest.New(t, nc, 5)
+	if status, body := call(t, s, http.MethodPost, "/api/plugins/telemetry/DEVICE/demo/SHARED_SCOPE", `{"interval": 30, "other": 1}`); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	c.MustSubscribe("v1/devices/me/attributes", 1)
+	s.goroutines.Go(func() { s.repeatChanges(t.Context()) })
+	s.attributesChanged([]replicas.Change{{Device: "away", Keys: []string{"interval"}}, {Device: "demo", Keys: []string{"interval", "wifi"}}})
+	for _, want := range []string{`{"interval":30}`, `{"deleted":["wifi"]}`} {
+		if m, err := c.Next(5 * time.Second); err != nil || string(m.Payload) != want {
+			t.Errorf("got %s, error %v, want %s", m.Payload, err, want)
+		}
+	}
+	// A queue that is full holds nothing up.
+	for range 2 * mostChanged {
+		s.attributesChanged([]replicas.Change{{Device: "demo", Keys: []string{"interval"}}})
 	}
 }
 

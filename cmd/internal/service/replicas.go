@@ -48,7 +48,8 @@ func (s *Service) openReplicas(c *config.Config) error {
 			},
 		},
 		Apply: s.applyWithdrawals, Adopt: s.adoptDenials, Kick: s.kickSubjects,
-		Purge: func() { s.Log.Info("another replica purged the caches", zap.Int("entries", s.purge())) },
+		Changed: s.attributesChanged,
+		Purge:   func() { s.Log.Info("another replica purged the caches", zap.Int("entries", s.purge())) },
 		Recover: func() {
 			s.purge()
 			s.server.Recheck(recoverTime)

@@ -104,6 +104,9 @@ func New(ctx context.Context, plan *Plan, p Process) (*Service, error) {
 	if s.replicas != nil {
 		s.background(ctx, "replicas", s.replicas.Run)
 	}
+	if s.replicas != nil && s.bundled != nil {
+		s.background(ctx, "shared attributes", s.repeatChanges)
+	}
 	s.background(ctx, "presence", s.presence.Run)
 	s.background(ctx, "hooks", s.hooks.Run)
 	s.background(ctx, "history", s.recordHistory)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +21,16 @@ const storeTimeout = 10 * time.Second
 // the order in which they are stored.
 type Shared struct {
 	// Store is where the attributes are. It is required.
-	Store Writer
+	Store interface {
+		Reader
+		Writer
+	}
 	// Push sends a change to the sessions of a device, as the JSON that ThingsBoard sends. It is
 	// called once the change is stored. It is required and must not block.
 	Push func(device string, change []byte)
+	// Announce tells other proxies which attributes of the shared scope have changed, once that is
+	// stored. It must not block. Nil means that there are none.
+	Announce func(device string, keys []string)
 	// Record keeps a record of a change. It is required.
 	Record func(ctx context.Context, action, device, outcome string)
 
@@ -41,8 +48,11 @@ func (s *Shared) Set(ctx context.Context, device string, data []byte) error {
 	if len(fields) == 0 {
 		return &PayloadError{Reason: "no attributes"}
 	}
-	change := payload.AppendObject(nil, fields)
-	return s.change(ctx, "set shared attributes", device, len(fields), change, func(ctx context.Context) error {
+	c := change{action: "set shared attributes", push: payload.AppendObject(nil, fields)}
+	for _, f := range fields {
+		c.keys = append(c.keys, f.Key)
+	}
+	return s.change(ctx, device, c, func(ctx context.Context) error {
 		return s.Store.SetAttributes(ctx, device, SharedScope, time.Now().UnixMilli(), fields)
 	})
 }
@@ -50,37 +60,83 @@ func (s *Shared) Set(ctx context.Context, device string, data []byte) error {
 // Delete deletes attributes of a scope. If it is the shared one, the device gets the keys. Errors
 // are those of [Writer].
 func (s *Shared) Delete(ctx context.Context, device string, scope Scope, keys []string) error {
-	action, change := "delete client attributes", []byte(nil)
+	c := change{action: "delete client attributes", keys: keys}
 	if scope == SharedScope {
-		action = "delete shared attributes"
-		list, err := json.Marshal(keys)
-		if err != nil {
-			return err
-		}
-		change = fmt.Appendf(nil, `{"deleted":%s}`, list)
+		c.action, c.push = "delete shared attributes", deleted(keys)
 	}
-	return s.change(ctx, action, device, len(keys), change, func(ctx context.Context) error {
+	return s.change(ctx, device, c, func(ctx context.Context) error {
 		return s.Store.DeleteAttributes(ctx, device, scope, keys)
 	})
 }
 
-// change stores n attributes, sends the change to the device and records it.
-func (s *Shared) change(ctx context.Context, action, device string, n int, change []byte, store func(context.Context) error) error {
-	s.once.Do(func() { s.turn = semaphore.NewWeighted(1) })
-	if err := s.turn.Acquire(ctx, 1); err != nil {
+// deleted returns what a device gets when attributes were deleted.
+func deleted(keys []string) []byte {
+	list, _ := json.Marshal(keys) // which cannot fail
+	return fmt.Appendf(nil, `{"deleted":%s}`, list)
+}
+
+// Repeat sends a device the present state of shared attributes that another proxy has changed. The
+// error is that of the store.
+func (s *Shared) Repeat(ctx context.Context, device string, keys []string) error {
+	release, err := s.takeTurn(ctx)
+	if err != nil {
 		return err
 	}
-	defer s.turn.Release(1)
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	list, err := Attributes(ctx, s.Store, device, SharedScope, keys...)
+	if err != nil {
+		return err
+	}
+	fields := make([]payload.Field, len(list))
+	gone := slices.Clone(keys)
+	for i, p := range list {
+		fields[i] = payload.Field{Key: p.Key, Value: p.Value}
+		gone = slices.DeleteFunc(gone, func(key string) bool { return key == p.Key })
+	}
+	if len(fields) > 0 {
+		s.Push(device, payload.AppendObject(nil, fields))
+	}
+	if len(gone) > 0 {
+		s.Push(device, deleted(gone))
+	}
+	return nil
+}
+
+// change is a change of attributes.
+type change struct {
+	action string
+	keys   []string
+	push   []byte // for the device, nil for nothing
+}
+
+// takeTurn waits until no other change is being made.
+func (s *Shared) takeTurn(ctx context.Context) (release func(), err error) {
+	s.once.Do(func() { s.turn = semaphore.NewWeighted(1) })
+	return func() { s.turn.Release(1) }, s.turn.Acquire(ctx, 1)
+}
+
+// change stores a change, sends it to the device and records it.
+func (s *Shared) change(ctx context.Context, device string, c change, store func(context.Context) error) error {
+	release, err := s.takeTurn(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	// A requester that leaves must not keep the device from getting what is stored.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	if err := store(ctx); err != nil {
-		s.Record(ctx, action, device, "failed: "+err.Error())
+		s.Record(ctx, c.action, device, "failed: "+err.Error())
 		return err
 	}
-	if change != nil {
-		s.Push(device, change)
+	if c.push != nil {
+		s.Push(device, c.push)
+		if s.Announce != nil {
+			s.Announce(device, c.keys)
+		}
 	}
-	s.Record(ctx, action, device, fmt.Sprintf("%d keys", n))
+	s.Record(ctx, c.action, device, fmt.Sprintf("%d keys", len(c.keys)))
 	return nil
 }

@@ -96,6 +96,10 @@ func checkShared(t *testing.T, s Suite) {
 			log = append(log, fmt.Sprintf("%s of %s: %s", action, device, outcome))
 		},
 	}
+	var announced []string
+	shared.Announce = func(device string, keys []string) {
+		announced = append(announced, device+" "+strings.Join(keys, ","))
+	}
 	h := telemetry.Handler(f.Store, shared)
 	for _, c := range []struct {
 		method, path, body string
@@ -128,6 +132,13 @@ func checkShared(t *testing.T, s Suite) {
 		if w.Code != c.status || c.status == http.StatusOK && answer != c.answer || !slices.Equal(log, c.log) {
 			t.Errorf("%s %s %.40s: status %d, answer %.200s, log %q", c.method, c.path, c.body, w.Code, answer, log)
 		}
+	}
+	if want := []string{"a/b interval,text", "a/b deep", "a/b text,interval,nope"}; !slices.Equal(announced, want) {
+		t.Errorf("announced %q, want %q", announced, want)
+	}
+	log = nil
+	if err := shared.Repeat(t.Context(), "a/b", []string{"text", "deep", "nope"}); err != nil || !slices.Equal(log, []string{`push to a/b: {"deep":{"n":[1.50]}}`, `push to a/b: {"deleted":["text","nope"]}`}) {
+		t.Errorf("what another proxy has changed: %q, error %v", log, err)
 	}
 	f.setIn("a/b", telemetry.ClientScope, 1, "mine", 1)
 	answer, err := (&telemetry.Requests{Store: f.Store}).Attributes(t.Context(), "a/b", []byte(`{"clientKeys":"mine","sharedKeys":"deep,interval"}`))
