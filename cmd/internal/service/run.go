@@ -18,7 +18,8 @@ import (
 // service. It is called once.
 func (s *Service) Run(signals <-chan os.Signal, stdout io.Writer) error {
 	s.warn()
-	s.server.HoldThreads = host.AddProcessors(proxy.EventLoops)
+	host.AddProcessors(proxy.EventLoops)
+	s.server.HoldThreads = true
 	s.server.WriteTimeout = s.current.Load().config.Limits.WriteTimeout
 	s.confine()
 	s.start()
