@@ -2,7 +2,9 @@ package service
 
 import (
 	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"path"
 	"strings"
 	"testing"
@@ -155,6 +157,38 @@ admin: {address: "127.0.0.1:0"}
 		}
 		c.ExpectAck(packets.PUBACK, 7, 0)
 	}
+}
+
+// TestCallsEndWithTheirCallers: a call that no caller waits for takes up no room.
+func TestCallsEndWithTheirCallers(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+`)
+	nc, _ := login(t, s, asDemo(s, 5))
+	defer nc.Close()
+	c := packetstest.New(t, nc, 5)
+	c.MustSubscribe("v1/devices/me/rpc/request/+", 1)
+	caller, err := net.Dial("tcp", s.current.Load().admin.socket.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := os.ReadFile(s.current.Load().config.Admin.TokenFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"method": "getGpio", "params": {}}`
+	fmt.Fprintf(caller, "POST /api/rpc/twoway/demo HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+		strings.TrimSpace(string(token)), len(body), body)
+	if _, err := c.Next(5 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	caller.Close()
+	await(t, "the end of the call", func() bool { return s.bundled.broker.Stats().Calls["left"] == 1 })
+	await(t, "the record of it", func() bool {
+		last := s.audit.Latest(1)
+		return len(last) == 1 && last[0].Outcome == "two-way getGpio: the caller has left"
+	})
 }
 
 // TestWaitingCallsDoNotHoldUpTheEnd of the service.
