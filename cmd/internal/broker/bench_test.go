@@ -1,11 +1,16 @@
 package broker
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
 // BenchmarkTelemetry is one QoS 1 message and its PUBACK, through the socket pair and with a
@@ -90,4 +95,44 @@ func benchmarkBroker(b *testing.B) *Broker {
 		o.Attributes = nothing
 	})
 	return broker
+}
+
+// BenchmarkReaders is one QoS 1 message of telemetry that the store has parsed, with its PUBACK, and
+// with readers that take and acknowledge it at the same time.
+func BenchmarkReaders(b *testing.B) {
+	for _, n := range []int{0, 1, 4} {
+		b.Run(fmt.Sprintf("readers=%d", n), func(b *testing.B) {
+			var broker *Broker
+			broker, _ = newBroker(b, func(o *Options) {
+				o.Telemetry = func(_ context.Context, device string, data []byte) error {
+					messages, err := payload.Parse(data, time.Now(), payload.Options{})
+					broker.PublishTelemetry(device, messages)
+					return err
+				}
+			})
+			var taken sync.WaitGroup
+			for i := range n {
+				r := connectReader(b, broker, "reader", login{id: fmt.Sprint("r", i)})
+				r.subscribe("v1/devices/+/telemetry", 1)
+				taken.Go(func() {
+					for range b.N {
+						if _, err := r.Next(time.Minute); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			c := connect(b, broker, "d", login{id: "c"})
+			msg := c.encode(message{topic: "v1/devices/me/telemetry", payload: `{"temperature":25.5,"humidity":40,"on":true}`, qos: 1, id: 1})
+			ack := make([]byte, 4)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				roundTrip(b, c, msg, ack)
+			}
+			taken.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
 }
