@@ -47,3 +47,23 @@ func TestSubjectMustBeALevelOfATopic(t *testing.T) {
 		}
 	}
 }
+
+// FuzzSubjects: a device has topics of its own, on which nobody publishes and which only the filters
+// of readers match.
+func FuzzSubjects(f *testing.F) {
+	for _, s := range []string{"pump-1", "me", "", "a/b", "+", "#", "$SYS", "\x00", "\uffff", "\xff", "telemetry"} {
+		f.Add(s, s)
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		if CheckSubject(a) != nil || CheckSubject(b) != nil {
+			return
+		}
+		topic := readerTopic(a, "telemetry")
+		if strings.Count(topic, "/") != 3 || !validFilter(topic) || strings.ContainsAny(topic, "+#") || !isReaderTopic(topic) || !readersOnly(topic) || routeOf(topic) != routeRefused {
+			t.Errorf("the topic of %q is %q", a, topic)
+		}
+		if same := topic == readerTopic(b, "telemetry"); same != (a == b) || matches(topic, readerTopic(b, "telemetry")) != same {
+			t.Errorf("%q and %q have one topic", a, b)
+		}
+	})
+}

@@ -136,6 +136,9 @@ func FuzzFilters(f *testing.F) {
 		if CheckWill(filter) == nil && (strings.HasPrefix(filter, "$") && !strings.HasPrefix(filter, bridgeState) || strings.ContainsAny(filter, "+#")) {
 			t.Errorf("will topic %q accepted", filter)
 		}
+		if isReaderTopic(filter) && routeOf(filter) == routeShared {
+			t.Errorf("%q is for readers, and any device may publish there", filter)
+		}
 		inner, shared := sharedFilter(filter)
 		if readable(filter) && strings.HasPrefix(filter, "$") && (!shared || strings.HasPrefix(inner, "$")) {
 			t.Errorf("%q is readable", filter)
