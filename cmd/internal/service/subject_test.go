@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/page"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -75,5 +77,37 @@ func TestSubjectsAreTheBusinessOfAnExternalBroker(t *testing.T) {
 	refused, ok := errors.AsType[*proxy.RefusedError](bundled.credentials.rewrite(request()))
 	if !ok || refused.Reason != proxy.SubjectNotUsable {
 		t.Errorf("bundled broker: %v", refused)
+	}
+}
+
+// TestCheckWarnsOfSubjectsThatAreRefused, because their devices cannot connect any more, but not with
+// an external broker.
+func TestCheckWarnsOfSubjectsThatAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	tokens, path := filepath.Join(dir, "tokens.jsonl"), filepath.Join(dir, "proxy.yaml")
+	for _, name := range []string{"pump-1", "plant/pump", "me"} {
+		if _, err := tokenfile.Create(tokens, tokenfile.CreateOptions{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	warned := func(yaml string) (about []string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte("auth: {sources: [{file: {path: "+tokens+"}}]}\n"+yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		plan, err := Load(config.Options{Path: path}, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range subjectWarnings(plan.Config) {
+			about = append(about, w.String())
+		}
+		return about
+	}
+	if got := warned(""); len(got) != 1 || !strings.Contains(got[0], `auth.sources[0].file.path: has 2 tokens of devices that the bundled broker refuses, such as line 3, device "plant/pump": the subject contains one of /`) {
+		t.Errorf("warned of %q", got)
+	}
+	if got := warned("upstream: {servers: ['tcp://127.0.0.1:1']}\n"); got != nil {
+		t.Errorf("with an external broker warned of %q", got)
 	}
 }

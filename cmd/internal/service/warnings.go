@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/pgdsn"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/sqlite"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
@@ -21,13 +23,38 @@ import (
 // Warnings returns problems that do not prevent a start and should be corrected: those from the
 // config package, plain listeners and a plain admin side that can be reached over a network,
 // secrets that everyone on the machine may read, notifications through a pooler, too little disk
-// space for telemetry, and certificates with RSA keys.
+// space for telemetry, certificates with RSA keys, and devices that the bundled broker refuses.
 func Warnings(c *config.Config) []config.Fault {
-	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c))
+	return slices.Concat(warnings(c), rsaWarnings(c), topicWarnings(c), subjectWarnings(c))
 }
 
-// warnings returns Warnings without those about certificates, which are logged whenever a
-// certificate is loaded.
+// subjectWarnings returns the token files that have devices which the bundled broker refuses for
+// their names.
+func subjectWarnings(c *config.Config) (all []config.Fault) {
+	if !c.Upstream.Bundled() {
+		return nil
+	}
+	for i, source := range c.Auth.Sources {
+		if source.File == nil {
+			continue
+		}
+		entries, err := tokenfile.List(source.File.Path)
+		if err != nil {
+			continue // which is reported elsewhere
+		}
+		refused := slices.DeleteFunc(entries, func(e tokenfile.Entry) bool { return broker.CheckSubject(e.Subject) == nil })
+		if len(refused) > 0 {
+			first := refused[0]
+			all = append(all, c.Fault(fmt.Sprintf("auth.sources[%d].file.path", i), fmt.Sprintf(
+				"has %d tokens of devices that the bundled broker refuses, such as line %d, device %q: %v; give them tokens with other names",
+				len(refused), first.Line, first.Subject, broker.CheckSubject(first.Subject))))
+		}
+	}
+	return all
+}
+
+// warnings returns Warnings without those that are logged or counted whenever they matter: about
+// certificates, topics and subjects.
 func warnings(c *config.Config) []config.Fault {
 	all := slices.Clone(c.Warnings)
 	for i, l := range c.Listeners {
