@@ -38,7 +38,8 @@ type Trace struct {
 	Revoked func(all []authz.Revocation, sessions int)
 	// Renewed: a client has renewed its token by AUTH. The Client has the new one.
 	Renewed func(*Client)
-	// Closed: a session has ended and both its connections are closed.
+	// Closed: a session has ended and both its connections are closed. The goroutine that calls it
+	// serves other sessions, too, which wait for it.
 	Closed func(*Client, End)
 	// Panicked: a bug has ended one connection, one session, one recheck, or one call of a
 	// Notifier or of a hook. The process goes on.

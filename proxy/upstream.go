@@ -36,7 +36,7 @@ type Link struct {
 	Conn net.Conn
 	// Server is the name of the broker, for [Client.Server]. It may be empty.
 	Server string
-	// Release, if not nil, is called once, when Conn has been closed.
+	// Release, if not nil, is called once, when Conn has been closed. It must not wait.
 	Release func()
 }
 

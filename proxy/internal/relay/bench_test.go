@@ -56,19 +56,23 @@ func bulk(b *testing.B, from, to net.Conn) {
 // BenchmarkStartEnd starts and ends a pair that carries nothing. It includes dialing.
 func BenchmarkStartEnd(b *testing.B) {
 	eachBenchmarkedPump(b, func(b *testing.B, p *Pump) {
-		newRig(b, p, "tcp", "tcp").start() // others are there, as a rule
-		pair := unixPairs(b)
-		for b.Loop() {
-			device, client := pair()
-			broker, upstream := pair()
-			done := make(chan struct{})
-			p.Start(Pair{Client: NewStack(client), Upstream: NewStack(upstream), Done: func(Result) { close(done) }})
-			device.Close()
-			discard(broker)
-			broker.Close()
-			<-done
-		}
+		startAndEnd(b, p)
 	})
+}
+
+func startAndEnd(b *testing.B, p *Pump) {
+	newRig(b, p, "tcp", "tcp").start() // others are there, as a rule
+	pair := unixPairs(b)
+	for b.Loop() {
+		device, client := pair()
+		broker, upstream := pair()
+		done := make(chan struct{})
+		p.Start(Pair{Client: NewStack(client), Upstream: NewStack(upstream), Done: func(Result) { close(done) }})
+		device.Close()
+		discard(broker)
+		broker.Close()
+		<-done
+	}
 }
 
 // BenchmarkCut is the same, ended by Cut with a close notice.

@@ -25,6 +25,7 @@ type direction struct {
 	// and after both directions have ended for the goroutine that ended last.
 	leftover   *leftover // nil unless a loop has left something
 	sourceDone bool      // nothing is left to read: the source has closed, or failed
+	emptied    bool      // the source had sent nothing else when it ended
 	broken     bool      // the receiver accepts nothing more
 	closed     bool      // the receiver's end of stream has been sent, or the receiver is broken
 
@@ -157,13 +158,14 @@ func (d *direction) forward(s *Session, r *reader) bool {
 	if fault := d.deliverNow(s, b); fault != nil {
 		err = fault
 	}
+	more := d.filtered.another(r.more(), r.n)
 	if err != nil {
 		d.leftovers().err = err
 		// An event has announced the end, and a plain socket that returns less than it was
 		// asked for is empty.
-		d.sourceDone = d.hungUp && !d.from.layered() && !r.full()
+		d.sourceDone = d.hungUp && !d.from.layered() && !r.full() || endOfStream(r.err)
+		d.emptied = !r.more() && !r.full()
 	}
-	more := d.filtered.another(r.more(), r.n)
 	return err == nil && !more && !d.jammed()
 }
 

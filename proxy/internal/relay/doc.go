@@ -38,7 +38,7 @@
 //   - A panic in a goroutine of the pair, which includes its framers, filters and layers, ends
 //     that pair with [ErrPanic], and no other.
 //   - Done is called exactly once, when both connections are closed and no goroutine of the
-//     pair runs any more.
+//     pair runs any more. Other pairs may wait for it.
 //
 // # States
 //
@@ -57,9 +57,10 @@
 //
 // In running and parking, each direction has a goroutine that moves its bytes; parking means
 // that both have been asked to end, and that one of them may have done so. In quiet no
-// goroutine is left, and an event loop serves the pair. In over the result is known, and both
-// directions have goroutines again, or have ended. A new pair begins as quiet where that is
-// possible, and otherwise as running.
+// goroutine is left, and an event loop serves the pair. In over the result is known. Then the
+// loop still serves the pair if all has ended in order, and otherwise both directions have
+// goroutines again, or have ended. A new pair begins as quiet where that is possible, and
+// otherwise as running.
 //
 // Session.mu guards the state. What moves bytes in a direction, its leftover included, belongs
 // to the direction's goroutine while there is one. A loop, and whatever starts or ends
@@ -91,9 +92,11 @@
 // On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up its
 // goroutines, its buffers and the net.Conn, and keeps two descriptors in an event loop (see
 // loop_linux.go for how the loop waits). The loop passes on what is small and can be written
-// at once. Anything else gives the pair its goroutines back: an end of stream, an error, a
-// receiver that does not take everything, more than fits into a buffer, a Cut. So everything
-// difficult is done in one place, and the loop has no states of its own. A pair with a filter
+// at once, and ends a pair without filter and pacer that ends in order (see quietend.go). After
+// the DISCONNECT of a client it does not wait for the client to close. Anything else gives the
+// pair its goroutines back: an error, a receiver that does not take everything, more than fits
+// into a buffer, a second side that takes too long to end, a Cut. So everything difficult is
+// done in one place, and the loop has no states of its own. A pair with a filter
 // may fill only a small buffer in one turn of a loop, or complete a TLS record, since all other
 // pairs wait while the filter works.
 //

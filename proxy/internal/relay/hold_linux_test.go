@@ -73,6 +73,19 @@ func countStops() error {
 	return err
 }
 
+// BenchmarkInterrupts is [BenchmarkStartEnd] with a loop that holds its thread. It reports how
+// often a pair made the runtime interrupt the loop, which is far less than once as long as the
+// loop stops at the first signal.
+func BenchmarkInterrupts(b *testing.B) {
+	p := &Pump{HoldThread: true}
+	startAndEnd(b, p)
+	interrupts := int64(0)
+	for _, l := range p.loops {
+		interrupts += l.interrupts.Load()
+	}
+	b.ReportMetric(float64(interrupts)/float64(b.N), "signals/op")
+}
+
 // A loop holds its thread while messages are frequent, and not for single messages and their
 // answers.
 func TestLoopHoldsForSteadyTrafficOnly(t *testing.T) {

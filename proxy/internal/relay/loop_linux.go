@@ -14,8 +14,8 @@ import (
 
 const canPark = true
 
-// loop serves quiet pairs with one goroutine. It passes on what is small at once, and gives the
-// pair its goroutines back for anything else.
+// loop serves quiet pairs with one goroutine. It passes on what is small at once, ends pairs that
+// end in order, and gives the pair its goroutines back for anything else.
 //
 // A goroutine that blocks in epoll_wait would lose its processor each time, which costs more
 // than goroutines for every pair. So the loop waits in two ways. While events are frequent, it
@@ -294,14 +294,14 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	if d == nil {
 		return
 	}
-	defer s.mu.Unlock()
+	defer s.leave()
 	if events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		d.hungUp = true
 	}
 	switch {
 	case d.paced != nil && d.paced.scheduled:
 		// What the source has ready is read when the hold is over.
-	case d.filtered == nil && d.paced == nil:
+	case d.bare():
 		l.forward(s, d)
 	default:
 		l.postpone(d)
@@ -323,7 +323,7 @@ func (l *loop) filter(fd descriptor) int {
 	if d == nil {
 		return 0
 	}
-	defer s.mu.Unlock()
+	defer s.leave()
 	d.waiting = false
 	l.forward(s, d)
 	if d.filtered != nil && d.filtered.turns > 0 && !d.waiting {
@@ -351,14 +351,23 @@ func (l *loop) lock(fd descriptor) (*Session, *direction) {
 	return nil, nil
 }
 
-// forward moves what d has ready, and gives the pair its goroutines back if they are needed for
-// the rest. s.mu is held.
+// forward moves what d has ready, and ends d if that was the last of its source. It gives the pair
+// its goroutines back if they are needed for the rest. s.mu is held.
 func (l *loop) forward(s *Session, d *direction) {
+	if !d.parked {
+		d.discardNow(l.reader.pool)
+		return
+	}
 	done := s.forward(d, l.reader)
-	if s.loop != nil && (!done || d.hungUp && !d.holds()) {
+	for done && d.hungUp && s.loop != nil && d.bare() {
+		// The event has announced an end, which the next read finds, unless the event was stale.
+		done = s.forward(d, l.reader)
+		d.hungUp = !done || l.reader.n > 0
+	}
+	if s.loop != nil && (!done || d.hungUp && !d.holds()) && !s.endQuietly(d) {
 		s.resume()
 	}
-	l.yield = l.yield || s.loop == nil // the new goroutines may need this processor
+	l.yield = l.yield || s.loop == nil && !s.gone // the new goroutines may need this processor
 }
 
 // duplicate returns another descriptor for the socket. It does not block either, since that is

@@ -100,8 +100,8 @@ func (s *Session) interrupted(d *direction, err error) error {
 	case s.cut != nil || !errors.Is(err, os.ErrDeadlineExceeded):
 		return err
 	case s.endBy != nil:
-		if time.Now().Before(*s.endBy) { // this is the deadline set by askToPark
-			d.readUntil(*s.endBy)
+		if time.Now().Before(s.endBy.by) { // this is the deadline set by askToPark
+			d.readUntil(s.endBy.by)
 			return nil
 		}
 		return err
@@ -176,6 +176,9 @@ func (s *Session) park() {
 // resume starts a goroutine for each parked direction. s.mu is held.
 func (s *Session) resume() {
 	if s.loop != nil {
+		if s.endBy != nil {
+			s.endBy.timer.Stop()
+		}
 		s.loop.remove(s)
 		s.loop = nil
 		s.pump.quiet.Add(-1)
@@ -197,8 +200,14 @@ func (s *Session) resume() {
 	s.attach()
 	s.up.readUntil(time.Time{})
 	s.down.readUntil(time.Time{})
-	if s.up.parked && s.down.parked {
+	switch {
+	case s.up.parked && s.down.parked:
 		s.pump.addBusy(s)
+	case s.endBy == nil:
+	case s.up.parked: // the other direction has ended in the loop, and so on
+		s.limitInOrder(&s.up, s.endBy.by)
+	case s.down.parked:
+		s.limitInOrder(&s.down, s.endBy.by)
 	}
 	if s.up.parked {
 		s.up.parked = false

@@ -63,7 +63,8 @@ type Pair struct {
 	FilterUp, FilterDown Filter
 	// PaceUp, if not nil, holds what the client sends to a rate, before FilterUp gets it.
 	PaceUp Pacer
-	// Done, if not nil, is called once, when nothing of the pair is left.
+	// Done, if not nil, is called once, when nothing of the pair is left. It must not wait: a loop
+	// that calls it serves other pairs, too.
 	Done func(Result)
 }
 

@@ -22,8 +22,9 @@ type Session struct {
 	by    Side  // why the pair is over, see Result; set with the state
 	err   error // as by
 	cut   *closing
-	endBy *time.Time // when the second direction has to end; nil while both go on
-	loop  *loop      // the loop that serves the pair; nil if goroutines do
+	gone  bool    // both connections are closed, and no goroutine has to do that
+	endBy *ending // when the second direction has to end; nil while both go on
+	loop  *loop   // the loop that serves the pair; nil if goroutines do
 }
 
 // state is where a pair is in its life; see the package comment.
@@ -62,6 +63,9 @@ func (s *Session) Holds() int64 {
 func (s *Session) Cut(n CloseNotice) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
 	if s.cut == nil {
 		s.end(n, NoSide)
 	} else if n.immediate() {
@@ -113,6 +117,14 @@ func (s *Session) conclude(by Side, err error) {
 	if s.state != over {
 		s.state, s.by, s.err = over, by, err
 	}
+}
+
+// opposite returns the other direction.
+func (s *Session) opposite(d *direction) *direction {
+	if d == &s.up {
+		return &s.down
+	}
+	return &s.up
 }
 
 // runUp and runDown have names of their own so that a goroutine dump shows how many
@@ -196,17 +208,29 @@ func (s *Session) decideEnd(d, other *direction, err error) *closing {
 // await limits the time of d after the other direction has ended in order. A client gets
 // less time than an upstream, because a broker that has closed no longer reads. s.mu is held.
 func (s *Session) await(d *direction) {
-	if d == &s.down {
-		s.limit(d, time.Now().Add(s.pump.linger()))
-		return
+	s.limitInOrder(d, time.Now().Add(s.timeAfter(d)))
+}
+
+// limitInOrder makes the second direction, d, end at t after the first has ended in order. s.mu is
+// held.
+func (s *Session) limitInOrder(d *direction, t time.Time) {
+	s.limit(d, t)
+	if d == &s.up {
+		d.to.Socket.out.finishBy(t)
 	}
-	s.limit(d, time.Now().Add(s.pump.grace()))
-	d.to.Socket.out.finishBy(*s.endBy)
+}
+
+// timeAfter returns how long d may go on after the other direction has ended in order.
+func (s *Session) timeAfter(d *direction) time.Duration {
+	if d == &s.down {
+		return s.pump.linger()
+	}
+	return s.pump.grace()
 }
 
 // limit makes the second direction, d, end at t. s.mu is held.
 func (s *Session) limit(d *direction, t time.Time) {
-	s.endBy = &t
+	s.endBy = &ending{by: t}
 	d.readUntil(t)
 }
 

@@ -20,3 +20,5 @@ func writeNow(descriptor, []byte, bool) (int, error) { return 0, errors.ErrUnsup
 func again(error) bool { return false }
 
 func shutdownWrite(descriptor) error { return errors.ErrUnsupported }
+
+func closeDescriptor(descriptor) {}

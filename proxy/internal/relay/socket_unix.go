@@ -52,3 +52,5 @@ func writeNow(fd descriptor, b []byte, more bool) (int, error) {
 func again(err error) bool { return err == syscall.EAGAIN }
 
 func shutdownWrite(fd descriptor) error { return syscall.Shutdown(int(fd), syscall.SHUT_WR) }
+
+func closeDescriptor(fd descriptor) { _ = syscall.Close(int(fd)) }

@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A loop ends a pair that ends in order, without goroutines: whoever ends first, with its last
+// packet or without. After its last packet, a client need not close.
+func TestLoopEndsPairs(t *testing.T) {
+	for _, transport := range []string{"tcp", "unix", "tls1.2", "tls1.3", "layers"} {
+		for _, by := range []Side{Client, Upstream} {
+			for _, last := range []string{"", string(packet("bye"))} {
+				t.Run(transport+" "+by.String()+" "+last, func(t *testing.T) {
+					r := newRig(t, &Pump{}, transport, "tcp")
+					r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
+					r.start()
+					first, second := r.device, r.broker
+					if by == Upstream {
+						first, second = second, first
+					}
+					sent := string(packet("message")) + last
+					r.send(first, []byte(sent))
+					if last == "" {
+						closeWrite(t, first)
+					}
+					r.expectEnd(second, sent)
+					answer := string(packet("answer"))
+					r.send(second, []byte(answer))
+					second.Close()
+					r.expectEnd(first, answer)
+					want := Result{Up: int64(len(sent)), Down: int64(len(answer)), By: by}
+					if by == Upstream {
+						want.Up, want.Down = want.Down, want.Up
+					}
+					if got := r.end(); got != want {
+						t.Errorf("result %+v, want %+v", got, want)
+					}
+					r.session.Cut(CloseNotice{Client: packet("too late"), Err: ErrPanic})
+					r.session.Cut(CloseNotice{})
+					r.pump.Wait()
+					if got := r.pump.Stats(); got != (Stats{}) {
+						t.Errorf("%+v, want the pair to have needed no goroutines", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// A pair that waits in a loop for its second side ends when the time for that is over.
+func TestLoopLimitsTheSecondSide(t *testing.T) {
+	for _, by := range []Side{Client, Upstream} {
+		r := newRig(t, &Pump{Linger: 10 * time.Millisecond, Grace: 10 * time.Millisecond}, "tcp", "tcp").framed().start()
+		first, second := r.device, r.broker
+		if by == Upstream {
+			first, second = second, first
+		}
+		closeWrite(t, first)
+		r.expectEnd(second, "")
+		if got := r.end(); got.By != by || got.Err != nil {
+			t.Errorf("result %+v, want an orderly end by %v", got, by)
+		}
+	}
+}
+
+// A pair one side of which has ended in a loop can be cut, and what the other side sends or does
+// not take is still handled as in every other pair.
+func TestLoopGoesOnWithTheSecondSide(t *testing.T) {
+	t.Run("cut", func(t *testing.T) {
+		r := newRig(t, &Pump{Linger: time.Hour}, "tcp", "tcp").framed().start()
+		closeWrite(t, r.device)
+		r.expectEnd(r.broker, "")
+		r.session.Cut(CloseNotice{Client: packet("bye"), Err: ErrStalled})
+		r.expectEnd(r.device, string(packet("bye")))
+		r.device.Close()
+		if got := r.end(); got.By != Client || got.Err != nil {
+			t.Errorf("result %+v, want that of the end before", got)
+		}
+	})
+	t.Run("much", func(t *testing.T) {
+		r := newRig(t, &Pump{}, "tls1.3", "tcp").framed().start()
+		closeWrite(t, r.device)
+		r.expectEnd(r.broker, "")
+		much := packet(strings.Repeat("m", 8<<20))
+		go func() {
+			_, _ = r.broker.Write(much)
+			r.broker.Close()
+		}()
+		r.expectEnd(r.device, string(much))
+		if got := r.end(); got.By != Client || got.Err != nil || got.Down != int64(len(much)) {
+			t.Errorf("result %+v, want all to have arrived", got)
+		}
+	})
+	t.Run("reset", func(t *testing.T) {
+		r := newRig(t, &Pump{Linger: time.Hour}, "tcp", "tcp").framed().start()
+		closeWrite(t, r.device)
+		r.expectEnd(r.broker, "")
+		reset(r.broker)
+		if got := r.end(); got.By != Client || got.Err != nil {
+			t.Errorf("result %+v, want that of the end before", got)
+		}
+	})
+}
+
+// A client that sends something after its last packet gets the upstream's answer nevertheless: its
+// connection is not reset.
+func TestLoopDoesNotResetClient(t *testing.T) {
+	for _, size := range []int{1, smallBuffer, 100_000} {
+		p, l := drivenLoop(t)
+		r := newRig(t, p, "tcp", "tcp")
+		r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
+		r.start()
+		r.send(r.device, packet("bye"))
+		l.serve(t)
+		r.expectEnd(r.broker, string(packet("bye")))
+		r.send(r.broker, packet("answer"))
+		closeWrite(t, r.broker)
+		_, upstream := r.sockets()
+		l.gather(t)
+		r.send(r.device, make([]byte, size)) // the loop has no event for this yet
+		r.awaitClient()
+		l.handle(upstream, anyEvent)
+		r.expectEnd(r.device, string(packet("answer")))
+		r.device.Close()
+		if got := r.end(); got.By != Client || got.Err != nil {
+			t.Errorf("result %+v, want an orderly end by the client", got)
+		}
+	}
+}
