@@ -51,8 +51,12 @@ func TestDebianPackage(t *testing.T) {
 	if text := harness.ReadFile(t, root, "usr/share/bash-completion/completions/mqtt-auth-proxy"); !strings.Contains(text, "complete -o default -F __start_mqtt-auth-proxy mqtt-auth-proxy") {
 		t.Errorf("the package completes nothing:\n%s", text)
 	}
-	for _, page := range []string{"README.md", "MIGRATION.md", "GROWING.md"} {
-		if text := harness.ReadFile(t, root, "usr/share/doc/mqtt-auth-proxy", page); strings.Contains(text, "](../") {
+	pages, err := filepath.Glob("../../cmd/mqtt-auth-proxy/*.md")
+	if err != nil || len(pages) < 4 {
+		t.Fatalf("pages of the manual: %v, %v", pages, err)
+	}
+	for _, page := range pages {
+		if text := harness.ReadFile(t, root, "usr/share/doc/mqtt-auth-proxy", filepath.Base(page)); strings.Contains(text, "](../") {
 			t.Errorf("%s links to files that the package does not have", page)
 		}
 	}
