@@ -9,6 +9,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -138,6 +139,7 @@ type Broker struct {
 	wills    wills
 	ledger   *ledger
 	presence presences
+	order    atomic.Int64 // of the messages in queues
 	counts   counters
 	unserved unserved
 	calls    calls

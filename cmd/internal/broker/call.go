@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -82,9 +81,8 @@ func (b *Broker) exchange(ctx context.Context, device string, request []byte, on
 // error if none can get it.
 func (b *Broker) sendCall(ctx context.Context, device string, number uint32, request []byte) error {
 	err := ErrNotListening
-	now := time.Now()
 	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, Payload: request, Created: now.Unix(),
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, Payload: request,
 		ProtocolVersion: 5, // or it would not expire
 	}
 	if deadline, ok := ctx.Deadline(); ok {

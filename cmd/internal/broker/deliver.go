@@ -79,6 +79,7 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 			return false
 		}
 		pk.PacketID = id
+		pk.Created = orderBase + b.order.Add(1) // read by inOrder alone
 		cl.State.Inflight.Set(pk)
 	}
 	if !cl.Closed() {
@@ -86,6 +87,10 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 	}
 	return true
 }
+
+// orderBase is above the times in seconds by which mochi numbers what it keeps of messages of QoS 2,
+// so that they stay before the messages that are queued.
+const orderBase = 1 << 40
 
 // enqueue makes room for a message in the queue of a session and returns the packet
 // identifier for it, or why there is no room.

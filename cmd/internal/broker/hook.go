@@ -347,8 +347,8 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 	}
 }
 
-// inOrder numbers a session's queue by age, because mochi resends it by the low 16 bits of a
-// time in seconds, and removes what has expired, and what is for readers if it is not one any more.
+// inOrder numbers a session's queue in the order of delivery, because mochi resends it by the low 16
+// bits of a number, and removes what has expired and what is not for the device any more.
 func (b *Broker) inOrder(cl *mqtt.Client) {
 	queue, now := cl.State.Inflight, time.Now()
 	messages := queue.GetAll(false)

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -98,7 +97,7 @@ func (b *Broker) readersOf(topic string) map[string]packets.Subscription {
 func readerMessage(topic string, data []byte) packets.Packet {
 	return packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
-		TopicName:   topic, Payload: data, Created: time.Now().Unix(),
+		TopicName:   topic, Payload: data,
 	}
 }
 

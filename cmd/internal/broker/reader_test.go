@@ -327,3 +327,35 @@ func TestReadersGetWhatGatewaysSend(t *testing.T) {
 		g.quietReader()
 	})
 }
+
+// TestQueueKeepsItsOrder when the identifiers of its messages begin again, however fast they come.
+func TestQueueKeepsItsOrder(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	r := connectReader(t, b, "dashboard", lasting(4, "r"))
+	r.subscribe("v1/devices/+/telemetry", 1)
+	publish := func(n int64) { b.PublishTelemetry("pump-1", []payload.Message{stored(n, "n", payload.Long(n))}) }
+	const last = 65_535 // identifier
+	for batch := int64(0); batch < last-100; batch += 1000 {
+		n := min(1000, last-100-batch)
+		for range n {
+			publish(-1)
+		}
+		r.takeAll(int(n))
+	}
+	const n = 200
+	for i := range int64(n) {
+		publish(i)
+	}
+	r.Conn.Close()
+	eventually(t, "it is away", func() bool { return b.open() == 0 })
+	r = connectReader(t, b, "dashboard", lasting(4, "r"))
+	before := r.takeAll(n)
+	if before[0].id < before[n-1].id {
+		t.Fatalf("the identifiers go from %d to %d", before[0].id, before[n-1].id)
+	}
+	for i, m := range before {
+		if want := fmt.Sprintf(`{"ts":%d,"values":{"n":%d}}`, i, i); m.payload != want {
+			t.Fatalf("message %d is %s", i, m.payload)
+		}
+	}
+}

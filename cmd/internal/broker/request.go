@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -166,7 +165,7 @@ func (b *Broker) answer(cl *mqtt.Client, topic string, data []byte) {
 	}
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
-		TopicName:   topic, Payload: data, Created: time.Now().Unix(),
+		TopicName:   topic, Payload: data,
 	}
 	b.deliver(cl.ID, sub, pk, newBody(pk))
 }
