@@ -24,17 +24,25 @@ type handshakeKey struct{}
 // handshakes of a policy share the channel slots.
 type handshakeSlot struct {
 	slots    chan struct{}
-	giveBack func() // nil while the handshake has no slot
+	ctx      context.Context // of the connection
+	deadline time.Time       // of the handshake
+	giveBack func()          // nil while the handshake has no slot
 	last     lastRead
 }
 
 // acquire waits for a slot. It is called once the whole ClientHello has been read, so that
 // a silent client takes none.
-func (h *handshakeSlot) acquire(ctx context.Context) error {
+func (h *handshakeSlot) acquire() error {
 	select {
 	case h.slots <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		ctx, cancel := context.WithDeadline(h.ctx, h.deadline)
+		defer cancel()
+		select {
+		case h.slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	var once sync.Once
 	giveBack := func() { once.Do(func() { <-h.slots }) }
@@ -97,7 +105,7 @@ func limitHandshakes(config *tls.Config) *tls.Config {
 	inner := config.GetConfigForClient
 	limited.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slot, ok := hello.Context().Value(handshakeKey{}).(*handshakeSlot); ok {
-			if err := slot.acquire(hello.Context()); err != nil {
+			if err := slot.acquire(); err != nil {
 				return nil, fmt.Errorf("waiting for a handshake slot: %w", err)
 			}
 		}
@@ -116,13 +124,15 @@ func (c *conn) handshake(deadline time.Time) error {
 		return nil
 	}
 	begin := time.Now()
-	ctx, cancel := context.WithDeadline(c.ctx, deadline)
-	defer cancel()
-	slot := &handshakeSlot{slots: c.policy.handshakes}
+	slot := &handshakeSlot{slots: c.policy.handshakes, ctx: c.ctx, deadline: deadline}
 	socket := relay.NewSocket(slot.guard(c.arrival.raw))
 	tc := tls.Server(socket, c.listener.tls)
 	c.arrival.transport = relay.NewStack(socket)
-	err := tc.HandshakeContext(context.WithValue(ctx, handshakeKey{}, slot))
+	// For a context that can end, crypto/tls would start a goroutine. The deadline is that of the
+	// socket already.
+	release := interruptible(c.ctx, c.arrival.raw)
+	err := tc.HandshakeContext(context.WithValue(context.Background(), handshakeKey{}, slot))
+	release()
 	slot.release()
 	if err != nil {
 		return handshakeError(err, &slot.last)

@@ -352,13 +352,13 @@ func TestSilentClientsDoNotBlockHandshakes(t *testing.T) {
 func TestHandshakeSlotIsGivenBackByAStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slots := handshakeSlots(1)
-		stalled := &handshakeSlot{slots: slots}
-		if err := stalled.acquire(t.Context()); err != nil {
+		stalled := &handshakeSlot{slots: slots, ctx: t.Context(), deadline: time.Now().Add(time.Minute)}
+		if err := stalled.acquire(); err != nil {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		next := &handshakeSlot{slots: slots}
-		if err := next.acquire(t.Context()); err != nil || time.Since(start) != slotHold {
+		next := &handshakeSlot{slots: slots, ctx: t.Context(), deadline: time.Now().Add(time.Minute)}
+		if err := next.acquire(); err != nil || time.Since(start) != slotHold {
 			t.Errorf("entered with %v after %v, want %v", err, time.Since(start), slotHold)
 		}
 		stalled.release()
