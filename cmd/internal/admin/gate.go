@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"html/template"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
@@ -38,7 +39,12 @@ func (g *gate) protect(route Route, named bool) http.Handler {
 			problem.Write(w, http.StatusMisdirectedRequest, "the admin side does not know this name as its own; if browsers should use it, add it to admin.hosts")
 			return
 		}
-		q := g.requester(access, r)
+		header, ok := authorization(r)
+		if !ok {
+			problem.Write(w, http.StatusBadRequest, "the headers Authorization and X-Authorization differ: send one of them")
+			return
+		}
+		q := g.requester(access, r, header)
 		if q.Role > Everyone {
 			trustConnection(r)
 		}
@@ -65,13 +71,30 @@ func (r Route) needs(method string) Role {
 	return cmp.Or(r.Role, Operate)
 }
 
-// requester returns who has sent a request. A bearer token counts before a cookie.
-func (g *gate) requester(a *Access, r *http.Request) Requester {
+// authorization returns the Authorization header of a request, or "". Below /api/ the header
+// X-Authorization, which ThingsBoard's clients send, means the same. ok is false if the headers
+// have different values: a proxy in front may have checked the other one.
+func authorization(r *http.Request) (header string, ok bool) {
+	all := r.Header.Values("Authorization")
+	if strings.HasPrefix(r.URL.Path, "/api/") {
+		all = append(slices.Clip(all), r.Header.Values("X-Authorization")...)
+	}
+	for _, other := range all {
+		if other != all[0] {
+			return "", false
+		}
+	}
+	return strings.Join(all[:min(1, len(all))], ""), true
+}
+
+// requester returns who has sent a request with an Authorization header, which may be empty. A
+// bearer token counts before a cookie.
+func (g *gate) requester(a *Access, r *http.Request, header string) Requester {
 	q := Requester{Role: Everyone}
 	if addr := remoteAddr(r); addr.IsValid() {
 		q.Address = addr.String()
 	}
-	if header := r.Header.Get("Authorization"); header != "" {
+	if header != "" {
 		given, _ := bearer(header)
 		q.Role = a.Tokens.role(given)
 		digest := a.Tokens.digest(q.Role)

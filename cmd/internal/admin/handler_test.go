@@ -61,6 +61,35 @@ func TestOnlyProbesNeedNoToken(t *testing.T) {
 	}
 }
 
+// TestClientsOfThingsBoardSendTheirHeader: X-Authorization counts below /api/ and nowhere else.
+func TestClientsOfThingsBoardSendTheirHeader(t *testing.T) {
+	served := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") })
+	h := newHandler(Options{Access: testAccess, Ready: func() error { return nil }, Metrics: served, Telemetry: served})
+	const api, good, wrong = "/api/plugins/telemetry/DEVICE/demo/keys/timeseries", "Bearer " + testToken, "Bearer wrong"
+	for _, c := range []struct {
+		path   string
+		header http.Header
+		want   int
+	}{
+		{api, http.Header{"X-Authorization": {good}}, 200},
+		{api, http.Header{"X-Authorization": {good}, "Authorization": {good}}, 200},
+		{api, http.Header{"X-Authorization": {wrong}}, 401},
+		{api, http.Header{"X-Authorization": {wrong}, "Authorization": {good}}, 400},
+		{api, http.Header{"X-Authorization": {good}, "Authorization": {wrong}}, 400},
+		{api, http.Header{"X-Authorization": {good}, "Authorization": {"Bearer " + testTokens[Read]}}, 400},
+		{api, http.Header{"X-Authorization": {good, wrong}}, 400},
+		{api, http.Header{"Authorization": {good, wrong}}, 400},
+		{"/metrics", http.Header{"X-Authorization": {good}}, 401},
+		{"/metrics", http.Header{"X-Authorization": {wrong}, "Authorization": {good}}, 200},
+	} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, c.path, nil)
+		r.Header = c.header
+		if h.ServeHTTP(w, r); w.Code != c.want {
+			t.Errorf("GET %s with %v: status %d, want %d", c.path, c.header, w.Code, c.want)
+		}
+	}
+}
+
 func TestEmptyTokenOpensNothing(t *testing.T) {
 	h := newHandler(Options{Access: operator(""), Ready: func() error { return nil }, Metrics: http.NotFoundHandler()})
 	if got := get(t, h, "/metrics", "Bearer ").StatusCode; got != 401 {

@@ -103,10 +103,12 @@ func askRoute(t *testing.T, h http.Handler, pattern, token string) int {
 // needs the role operate, and so does a route that names no role.
 func TestOnlyOperatorsChangeAnything(t *testing.T) {
 	served := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	h := newHandler(Options{Access: testAccess, Page: []Route{{"/page", Read, served}, {"GET /nameless", 0, served}}})
+	h := newHandler(Options{Access: testAccess, Telemetry: served, Page: []Route{{"/page", Read, served}, {"GET /nameless", 0, served}}})
 	for pattern, want := range map[string]int{
 		"GET /page": 200, "HEAD /page": 200, "POST /page": 403, "PUT /page": 403, "DELETE /page": 403, "PATCH /page": 403, "PROPFIND /page": 403,
 		"GET /nameless": 403,
+		"GET /api/plugins/telemetry/DEVICE/d/values/timeseries/history": 200, "DELETE /api/plugins/telemetry/DEVICE/d/timeseries/delete": 403,
+		"POST /api/plugins/telemetry/DEVICE/d/SHARED_SCOPE": 403, "DELETE /api/plugins/telemetry/DEVICE/d/CLIENT_SCOPE": 403,
 	} {
 		if got := askRoute(t, h, pattern, testTokens[Read]); got != want {
 			t.Errorf("%s with the role read: status %d, want %d", pattern, got, want)

@@ -103,7 +103,7 @@ func embedded(data string) *Config {
 		Replicas:  Replicas{Bus: "none", Topic: "mqtt-auth-proxy/bus"},
 		Hooks:     Hooks{Events: []string{"connected", "disconnected", "refused"}},
 		Sandbox:   "auto",
-		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20},
+		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20, CastText: true},
 	}
 }
 

@@ -200,6 +200,7 @@ telemetry:
   durability: sync # default
   min_free: 64MiB # default
   strict_json: false # default
+  cast_text: true # default
 replicas:
   bus: none # default
   secret_file: '' # default

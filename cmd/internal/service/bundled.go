@@ -30,7 +30,7 @@ type bundledBroker struct {
 	broker *broker.Broker
 	intake *telemetry.Intake
 	store  telemetry.Store
-	shared *telemetry.Shared
+	shared *telemetry.Changes
 	// changed are shared attributes that other replicas have changed. There may be few, because
 	// devices can ask for what they have not got.
 	changed chan replicas.Change
@@ -46,7 +46,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, err
 	}
 	store = telemetry.WithChildren(store)
-	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON}
+	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON, KeepText: !p.Telemetry.CastText}
 	requests := &telemetry.Requests{Store: store}
 	b, err := broker.New(broker.Options{
 		Telemetry:        intake.Telemetry,
@@ -66,7 +66,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		return nil, errors.Join(err, store.Close())
 	}
 	intake.StoredTelemetry, intake.StoredAttributes = b.PublishTelemetry, b.PublishAttributes
-	shared := &telemetry.Shared{Store: store, Push: b.PushAttributes, Announce: s.replicas.Change, Record: s.audit.Record}
+	shared := &telemetry.Changes{Store: store, Push: b.PushAttributes, Announce: s.replicas.Change, Record: s.audit.Record}
 	return &bundledBroker{broker: b, intake: intake, store: store, shared: shared, changed: make(chan replicas.Change, mostChanged)}, nil
 }
 

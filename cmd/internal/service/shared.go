@@ -36,7 +36,7 @@ func (s *Service) repeatChanges(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case c := <-s.bundled.changed:
-			if err := s.bundled.shared.Repeat(ctx, c.Device, c.Keys); err != nil && ctx.Err() == nil {
+			if err := s.bundled.shared.RepeatShared(ctx, c.Device, c.Keys); err != nil && ctx.Err() == nil {
 				s.notSent(c.Device, err.Error())
 			}
 		}

@@ -197,6 +197,25 @@ func (f *family) DeleteAttributes(ctx context.Context, device string, scope Scop
 	return f.store.DeleteAttributes(ctx, name, scope, keys)
 }
 
+// DeleteValues implements [Deleter].
+func (f *family) DeleteValues(ctx context.Context, device string, keys []string, times []int64) error {
+	name, err := f.name(ctx, device, false)
+	if err != nil || name == "" && device != "" {
+		return err
+	}
+	return f.store.DeleteValues(ctx, name, keys, times)
+}
+
+// ReplaceLatest implements [Deleter].
+func (f *family) ReplaceLatest(ctx context.Context, r Range, points []KeyPoint) error {
+	name, err := f.name(ctx, r.Device, false)
+	if err != nil || name == "" && r.Device != "" {
+		return err
+	}
+	r.Device = name
+	return f.store.ReplaceLatest(ctx, r, points)
+}
+
 // Keys implements [Reader].
 func (f *family) Keys(ctx context.Context, device string) iter.Seq2[string, error] {
 	return named(ctx, f, device, func(name string) iter.Seq2[string, error] { return f.store.Keys(ctx, name) })

@@ -23,13 +23,15 @@ import (
 //	GET .../keys/timeseries
 //	GET .../values/timeseries?keys=a,b&useStrictDataTypes=true
 //	GET .../values/timeseries?keys=a,b&startTs=&endTs=&limit=&orderBy=&agg=&interval=
+//	GET .../values/timeseries/history?keys=a,b&startTs=&endTs=&limit=&orderBy=&agg=&interval=
 //	GET .../keys/attributes[/CLIENT_SCOPE|/SHARED_SCOPE]
 //	GET .../values/attributes[/CLIENT_SCOPE|/SHARED_SCOPE]?keys=a,b
 //
-// and the part that changes attributes, unless shared is nil:
+// and the part that sets attributes and deletes, unless changes is nil:
 //
 //	POST .../SHARED_SCOPE, .../attributes/SHARED_SCOPE   with an object
 //	DELETE .../SHARED_SCOPE?keys=a,b, .../CLIENT_SCOPE?keys=a,b
+//	DELETE .../timeseries/delete?keys=a,b&startTs=&endTs=&deleteAllDataForKeys=&deleteLatest=&rewriteLatestIfDeleted=
 //
 // key=a&key=b means the same as keys=a,b and is the only way to name a key with a comma. Without
 // startTs and endTs the answer is the newest value of each key, or of all if no key is named, and
@@ -37,32 +39,36 @@ import (
 // of [Query]. Values are strings unless useStrictDataTypes is true; attributes always have their
 // own type.
 //
-// An answer has at most about 16 MiB of values. Four requests are answered at once; others wait up
-// to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at fault or its
+// An answer has at most about 16 MiB of values. Four requests that read are answered at once;
+// others wait up to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at fault or its
 // answer would be too large, 503 if the store fails or there are too many requests. The caller
 // authenticates the readers, and decides who may change something.
-func Handler(store Reader, shared *Shared) http.Handler {
+func Handler(store Reader, changes *Changes) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()
 	const device = "/api/plugins/telemetry/DEVICE/{subject}/"
+	turns := make(turns, maxAtOnce)
 	for path, answer := range map[string]answer{
 		"keys/timeseries":           api.keys,
 		"values/timeseries":         api.values,
+		"values/timeseries/history": api.history,
 		"keys/attributes":           api.attributeKeys,
 		"keys/attributes/{scope}":   api.attributeKeys,
 		"values/attributes":         api.attributes,
 		"values/attributes/{scope}": api.attributes,
 	} {
-		mux.Handle(device+path, answer)
+		mux.Handle(device+path, turns.handler(answer))
 	}
-	if shared != nil {
-		mux.Handle(device+"{scope}", changeAPI{shared})
-		mux.Handle(device+"attributes/{scope}", changeAPI{shared})
+	if changes != nil {
+		api := changeAPI{changes}
+		mux.Handle(device+"{scope}", methods{http.MethodPost: api.set, http.MethodDelete: api.delete})
+		mux.Handle(device+"attributes/{scope}", methods{http.MethodPost: api.set, http.MethodDelete: api.delete})
+		mux.Handle(device+"timeseries/delete", methods{http.MethodDelete: api.deleteTelemetry})
 	}
 	mux.Handle("/", answer(func(*http.Request, params) (any, error) {
 		return nil, &statusError{http.StatusNotFound, "there is nothing at this path"}
 	}))
-	return inTurn(mux)
+	return mux
 }
 
 const (
@@ -72,9 +78,11 @@ const (
 	longestWait = 10 * time.Second
 )
 
-// inTurn lets h answer a few requests at once while others wait.
-func inTurn(h http.Handler) http.Handler {
-	turns := make(chan struct{}, maxAtOnce)
+// turns has a value for each request that is being answered.
+type turns chan struct{}
+
+// handler lets h answer while few other requests are being answered.
+func (turns turns) handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		timeout := time.NewTimer(longestWait)
 		defer timeout.Stop()
@@ -160,9 +168,15 @@ func (a readAPI) keys(r *http.Request, _ params) (any, error) {
 	return Keys(r.Context(), a.store, r.PathValue("subject"))
 }
 
-func (a readAPI) values(r *http.Request, p params) (any, error) {
-	strict, err := p.bool("useStrictDataTypes")
-	if err != nil {
+func (a readAPI) values(r *http.Request, p params) (any, error) { return a.timeseries(r, p, false) }
+
+func (a readAPI) history(r *http.Request, p params) (any, error) { return a.timeseries(r, p, true) }
+
+// timeseries returns the values of a span, or the newest ones if no span is given and it need not
+// be.
+func (a readAPI) timeseries(r *http.Request, p params, always bool) (any, error) {
+	strict := false
+	if err := p.bool("useStrictDataTypes", &strict); err != nil {
 		return nil, err
 	}
 	keys, err := p.keys()
@@ -171,7 +185,7 @@ func (a readAPI) values(r *http.Request, p params) (any, error) {
 	}
 	device := r.PathValue("subject")
 	var points map[string][]Point
-	if p.has("startTs") || p.has("endTs") {
+	if always || p.has("startTs") || p.has("endTs") {
 		points, err = a.span(r.Context(), Query{Device: device, Keys: keys}, p)
 	} else {
 		points, err = a.latest(r.Context(), device, keys)

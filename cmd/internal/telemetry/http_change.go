@@ -1,39 +1,43 @@
 package telemetry
 
 import (
+	"context"
 	"errors"
 	"io"
+	"maps"
+	"math"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
 )
 
-// changeAPI changes the attributes of a device.
-type changeAPI struct{ shared *Shared }
+// methods answers the requests of each method. An answer that is not an error has no body.
+type methods map[string]func(http.ResponseWriter, *http.Request) error
 
 // ServeHTTP implements http.Handler.
-func (a changeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var change func(http.ResponseWriter, *http.Request, Scope) error
-	switch r.Method {
-	case http.MethodPost:
-		change = a.set
-	case http.MethodDelete:
-		change = a.delete
-	default:
-		w.Header().Set("Allow", "POST, DELETE")
-		problem.Write(w, http.StatusMethodNotAllowed, "only POST and DELETE are served here")
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	change, ok := m[r.Method]
+	if !ok {
+		names := slices.Sorted(maps.Keys(m))
+		w.Header().Set("Allow", strings.Join(names, ", "))
+		problem.Write(w, http.StatusMethodNotAllowed, "only these methods are served here: "+strings.Join(names, ", "))
 		return
 	}
-	scope, err := scopeOf(r.PathValue("scope"))
-	if err == nil {
-		err = change(w, r, scope)
-	}
-	if err != nil {
+	if err := change(w, r); err != nil {
 		problem.Write(w, statusOf(err), err.Error())
 	}
 }
 
-func (a changeAPI) set(w http.ResponseWriter, r *http.Request, scope Scope) error {
+// changeAPI changes what is stored of a device.
+type changeAPI struct{ changes *Changes }
+
+func (a changeAPI) set(w http.ResponseWriter, r *http.Request) error {
+	scope, err := scopeOf(r.PathValue("scope"))
+	if err != nil {
+		return err
+	}
 	if scope != SharedScope {
 		return badRequest("CLIENT_SCOPE attributes are set by devices: use SHARED_SCOPE")
 	}
@@ -45,22 +49,67 @@ func (a changeAPI) set(w http.ResponseWriter, r *http.Request, scope Scope) erro
 	case err != nil:
 		return badRequest("the body cannot be read: %v", err)
 	}
-	return a.shared.Set(r.Context(), r.PathValue("subject"), data)
+	return a.changes.SetShared(r.Context(), r.PathValue("subject"), data)
 }
 
-func (a changeAPI) delete(_ http.ResponseWriter, r *http.Request, scope Scope) error {
-	p, err := parseParams(r.URL.RawQuery)
+func (a changeAPI) delete(_ http.ResponseWriter, r *http.Request) error {
+	scope, err := scopeOf(r.PathValue("scope"))
 	if err != nil {
 		return err
 	}
-	keys, err := p.keys()
-	switch {
-	case err != nil:
+	_, keys, err := keysOf(r)
+	if err != nil {
 		return err
-	case len(keys) == 0:
-		return badRequest("keys: names no key")
-	case len(keys) > MaxAttributes:
+	}
+	if len(keys) > MaxAttributes {
 		return badRequest("keys: more than %d", MaxAttributes)
 	}
-	return a.shared.Delete(r.Context(), r.PathValue("subject"), scope, keys)
+	return a.changes.DeleteAttributes(r.Context(), r.PathValue("subject"), scope, keys)
+}
+
+// keysOf returns the parameters of a request and the keys that it has to name.
+func keysOf(r *http.Request) (params, []string, error) {
+	p, err := parseParams(r.URL.RawQuery)
+	if err != nil {
+		return nil, nil, err
+	}
+	keys, err := p.keys()
+	if err == nil && len(keys) == 0 {
+		err = badRequest("keys: names no key")
+	}
+	return p, keys, err
+}
+
+func (a changeAPI) deleteTelemetry(_ http.ResponseWriter, r *http.Request) error {
+	p, keys, err := keysOf(r)
+	if err != nil {
+		return err
+	}
+	d := Deletion{Device: r.PathValue("subject"), Keys: keys, Start: math.MinInt64, End: math.MaxInt64}
+	all, latest := false, true
+	for _, flag := range []struct {
+		name   string
+		target *bool
+	}{{"deleteAllDataForKeys", &all}, {"deleteLatest", &latest}, {"rewriteLatestIfDeleted", &d.RewriteLatest}} {
+		if err := p.bool(flag.name, flag.target); err != nil {
+			return err
+		}
+	}
+	d.KeepLatest = !latest
+	if !all {
+		if !p.has("startTs") || !p.has("endTs") {
+			return badRequest("startTs and endTs: one of them is missing; give both, or deleteAllDataForKeys=true")
+		}
+		if err := p.int("startTs", &d.Start); err != nil {
+			return err
+		}
+		if err := p.int("endTs", &d.End); err != nil {
+			return err
+		}
+	}
+	err = a.changes.DeleteTelemetry(r.Context(), d)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &statusError{http.StatusServiceUnavailable, "not everything is deleted yet: send the same request again"}
+	}
+	return err
 }

@@ -23,6 +23,8 @@ type Intake struct {
 	Store Writer
 	// StrictJSON refuses payloads that are not RFC 8259 and converts no strings to numbers.
 	StrictJSON bool
+	// KeepText leaves strings that look like numbers as they are, also without StrictJSON.
+	KeepText bool
 	// StoredTelemetry and StoredAttributes are called with what a device has sent, once it is
 	// stored and before the call that has stored it returns. They must not change what they get.
 	// Nil does nothing.
@@ -119,7 +121,7 @@ func parsedSize(data []byte) int64 {
 }
 
 func (i *Intake) grammar() payload.Options {
-	return payload.Options{Strict: i.StrictJSON, MaxBytes: MaxPayload}
+	return payload.Options{Strict: i.StrictJSON, KeepText: i.KeepText, MaxBytes: MaxPayload}
 }
 
 // checkAhead replaces a ts that is too far ahead of the clock by the time of arrival, because the

@@ -62,6 +62,25 @@ func (r *recorder) check(t *testing.T, want ...string) {
 // at is a clock that stands still.
 func at(ms int64) func() time.Time { return func() time.Time { return time.UnixMilli(ms) } }
 
+// TestTextsAreCastUnlessTheyAreKept: "1.10" is the number 1.1 as with ThingsBoard, or a text. A ts in
+// a text is a time in both cases.
+func TestTextsAreCastUnlessTheyAreKept(t *testing.T) {
+	for keep, want := range map[bool][]string{
+		false: {`d 5 false {"fw":1.1,"n":7}`, `d 1000 {"fw":1.1}`},
+		true:  {`d 5 false {"fw":"1.10","n":7}`, `d 1000 {"fw":"1.10"}`},
+	} {
+		var r recorder
+		i := Intake{Store: &r, Now: at(1000), KeepText: keep}
+		if err := i.Telemetry(t.Context(), "d", []byte(`{"ts":"5","values":{"fw":"1.10",n:7}}`)); err != nil {
+			t.Error(err)
+		}
+		if err := i.Attributes(t.Context(), "d", []byte(`{"fw":"1.10"}`)); err != nil {
+			t.Error(err)
+		}
+		r.check(t, want...)
+	}
+}
+
 func TestIntakeParsesPayloads(t *testing.T) {
 	var r recorder
 	i := Intake{Store: &r, Now: at(1000)}

@@ -26,7 +26,8 @@ func parseParams(query string) (params, error) {
 	return params(values), nil
 }
 
-func (p params) has(name string) bool { return url.Values(p).Has(name) }
+// has reports whether a parameter is given. An empty one counts as not given, as in ThingsBoard.
+func (p params) has(name string) bool { return strings.Join(p[name], "") != "" }
 
 // one returns the value of a parameter that may be given once, or "".
 func (p params) one(name string) (string, error) {
@@ -87,15 +88,18 @@ func (p params) int(name string, target *int64) error {
 	return nil
 }
 
-func (p params) bool(name string) (bool, error) {
+// bool sets target to the value of a parameter, if that is given.
+func (p params) bool(name string, target *bool) error {
 	s, err := p.one(name)
 	switch {
 	case err != nil:
-		return false, err
-	case s == "true":
-		return true, nil
-	case s == "false", s == "":
-		return false, nil
+		return err
+	case strings.EqualFold(s, "true"):
+		*target = true
+	case strings.EqualFold(s, "false"):
+		*target = false
+	case s != "":
+		return badRequest("%s: neither true nor false", name)
 	}
-	return false, badRequest("%s: neither true nor false", name)
+	return nil
 }

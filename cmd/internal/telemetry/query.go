@@ -94,27 +94,40 @@ func (q *Query) intervals() uint64 {
 }
 
 // Points returns the points that q asks for, by key. Keys without points are missing. An error
-// wraps [ErrQuery] if the query is at fault or the answer would be larger than 16 MiB.
+// wraps [ErrQuery] if the query is at fault, the answer would be larger than 16 MiB, or the query
+// would visit more than [MaxVisited] messages or take longer than [VisitTime].
 func Points(ctx context.Context, store Reader, q Query) (map[string][]Point, error) {
 	if err := q.check(); err != nil {
 		return nil, err
 	}
-	if q.Aggregate == "NONE" {
-		return q.points(ctx, store)
+	// A key that the device does not have is in none of its messages, however many there are.
+	known := make(map[string]bool, len(q.Keys))
+	for p, err := range store.Latest(ctx, q.Device, q.Keys...) {
+		if err != nil {
+			return nil, err
+		}
+		known[p.Key] = true
 	}
-	return q.aggregates(ctx, store)
+	switch {
+	case len(known) == 0:
+		return map[string][]Point{}, nil
+	case q.Aggregate == "NONE":
+		return q.points(ctx, store, known)
+	}
+	return q.aggregates(ctx, store, known)
 }
 
-func (q *Query) points(ctx context.Context, store Reader) (map[string][]Point, error) {
-	points := make(map[string][]Point, len(q.Keys))
-	wanted := make(map[string]bool, len(q.Keys))
-	for _, key := range q.Keys {
-		wanted[key] = true
-	}
+// points returns the points of the keys in wanted, from which it removes keys.
+func (q *Query) points(ctx context.Context, store Reader, wanted map[string]bool) (map[string][]Point, error) {
+	points := make(map[string][]Point, len(wanted))
+	var seen visited
 	var full []string // keys that reached the limit at the time ts
 	var ts int64
 	left := budget(answerBytes)
 	for m, err := range store.Messages(ctx, Range{q.Device, q.Start, q.End, q.Order != "ASC"}) {
+		if err == nil && seen.tooMany() {
+			err = errTooWide
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -144,13 +157,17 @@ func (q *Query) points(ctx context.Context, store Reader) (map[string][]Point, e
 	return points, nil
 }
 
-func (q *Query) aggregates(ctx context.Context, store Reader) (map[string][]Point, error) {
-	intervals := make(map[string][]aggregate, len(q.Keys))
-	for _, key := range q.Keys {
+func (q *Query) aggregates(ctx context.Context, store Reader, keys map[string]bool) (map[string][]Point, error) {
+	intervals := make(map[string][]aggregate, len(keys))
+	for key := range keys {
 		intervals[key] = make([]aggregate, q.intervals())
 	}
+	var seen visited
 	left := budget(answerBytes)
 	for m, err := range store.Messages(ctx, Range{q.Device, q.Start, q.End, false}) {
+		if err == nil && seen.tooMany() {
+			err = errTooWide
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -167,7 +184,7 @@ func (q *Query) aggregates(ctx context.Context, store Reader) (map[string][]Poin
 			}
 		}
 	}
-	points := make(map[string][]Point, len(q.Keys))
+	points := make(map[string][]Point, len(keys))
 	for key, list := range intervals {
 		for i := range list {
 			if v, ok := list[i].result(q.Aggregate); ok {
@@ -200,7 +217,9 @@ func Latest(ctx context.Context, store Reader, device string, keys ...string) (m
 	}
 	points := make(map[string]Point, len(list))
 	for _, p := range list {
-		points[p.Key] = p.Point
+		if p.Value.Kind() != 0 {
+			points[p.Key] = p.Point
+		}
 	}
 	return points, nil
 }

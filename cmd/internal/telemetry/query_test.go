@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
@@ -15,6 +18,16 @@ import (
 type messageList struct {
 	Reader
 	messages []payload.Message
+}
+
+func (l messageList) Latest(_ context.Context, _ string, keys ...string) iter.Seq2[KeyPoint, error] {
+	return func(yield func(KeyPoint, error) bool) {
+		for _, key := range keys {
+			if !yield(KeyPoint{Key: key}, nil) {
+				return
+			}
+		}
+	}
 }
 
 func (l messageList) Messages(context.Context, Range) iter.Seq2[payload.Message, error] {
@@ -70,4 +83,62 @@ func TestQueryIsRefused(t *testing.T) {
 	if points, err := Points(t.Context(), messageList{}, q); err != nil || len(points) != 0 {
 		t.Errorf("700 intervals: %v, error %v", points, err)
 	}
+}
+
+// endless is a Reader with the key a, which always has another message after some time.
+type endless struct {
+	messageList
+	pause time.Duration
+}
+
+func (e endless) Messages(context.Context, Range) iter.Seq2[payload.Message, error] {
+	m := payload.Message{TS: 1, Fields: []payload.Field{{Key: "b", Value: payload.Long(1)}}}
+	return func(yield func(payload.Message, error) bool) {
+		for range 10 * MaxVisited {
+			if e.pause > 0 {
+				time.Sleep(e.pause)
+			}
+			if !yield(m, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TestQuestionThatIsTooWide is refused once it has visited many messages or has taken long, and the
+// error says how to narrow it.
+func TestQuestionThatIsTooWide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, pause := range []time.Duration{0, 600 * time.Microsecond} {
+			for _, aggregate := range []string{"NONE", "AVG"} {
+				start := time.Now()
+				_, err := Points(t.Context(), endless{pause: pause}, Query{Device: "d", Keys: []string{"a"}, End: 10, Aggregate: aggregate, Interval: 10})
+				if !errors.Is(err, ErrQuery) || !strings.Contains(err.Error(), "a shorter span") {
+					t.Errorf("%s, pause %v: error %v, want ErrQuery", aggregate, pause, err)
+				}
+				if d := time.Since(start); pause > 0 && (d < VisitTime || d > 2*VisitTime) {
+					t.Errorf("%s: refused after %v", aggregate, d)
+				}
+			}
+		}
+	})
+}
+
+// TestSlowStoreDoesNotMakeAQuestionTooWide: to ask for less would not help.
+func TestSlowStoreDoesNotMakeAQuestionTooWide(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := slowList{messageList{messages: []payload.Message{{TS: 1, Fields: []payload.Field{{Key: "a", Value: payload.Long(1)}}}}}}
+		points, err := Points(t.Context(), l, Query{Device: "d", Keys: []string{"a"}, End: 10})
+		if err != nil || len(points["a"]) != 1 {
+			t.Errorf("points %v, error %v", points, err)
+		}
+	})
+}
+
+// slowList takes longer than a question may take.
+type slowList struct{ messageList }
+
+func (l slowList) Messages(ctx context.Context, r Range) iter.Seq2[payload.Message, error] {
+	time.Sleep(2 * VisitTime)
+	return l.messageList.Messages(ctx, r)
 }

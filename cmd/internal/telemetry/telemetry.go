@@ -10,7 +10,7 @@
 //	requests := &telemetry.Requests{Store: store}
 //	answer, err := requests.Attributes(ctx, device, packet.Payload) // v1/devices/me/attributes/request/1
 //	...
-//	mux.Handle("/api/plugins/telemetry/", telemetry.Handler(store))
+//	mux.Handle("/api/plugins/telemetry/", telemetry.Handler(store, &telemetry.Changes{Store: store, ...}))
 //	...
 //	err = store.Close()
 //
@@ -21,9 +21,9 @@
 // # Parts
 //
 // An [Intake] parses payloads and hands them to the store. [Requests] answers what devices ask
-// about themselves. [Shared] changes what operators set for them. [Handler] is the HTTP API; it
-// works out a [Query], with its aggregates, from the messages that the store returns. A
-// store therefore only appends and reads back. It knows no HTTP, no JSON grammar and no
+// about themselves. [Changes] sets attributes for them and deletes what is stored. [Handler] is the
+// HTTP API; it works out a [Query], with its aggregates, from the messages that the store returns.
+// A store therefore only appends, deletes and reads back. It knows no HTTP, no JSON grammar and no
 // aggregates. Package telemetrytest is the conformance suite that every store passes.
 //
 // # What is kept
@@ -59,6 +59,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -93,6 +94,7 @@ type Store interface {
 	Writer
 	Reader
 	Children
+	Deleter
 	// Writable returns nil while the store can store, and otherwise why it cannot, for
 	// readiness. A store that could not write finds out by itself when it can again.
 	Writable() error
@@ -142,6 +144,18 @@ type Part struct {
 	Updated    int64
 }
 
+// Deleter is the part of a [Store] that deletes telemetry. Errors are those of [Writer].
+type Deleter interface {
+	// DeleteValues deletes the values of keys in all messages of some times, and the messages of
+	// a time at which no values are left. It does not change newest values.
+	DeleteValues(ctx context.Context, device string, keys []string, times []int64) error
+	// ReplaceLatest replaces those newest values of the keys of points whose time is in the range
+	// r and for which there is no message any more. A point with the zero Value leaves its key
+	// without a newest value, though there may be messages up to its TS; if that is
+	// math.MinInt64, there are none.
+	ReplaceLatest(ctx context.Context, r Range, points []KeyPoint) error
+}
+
 // Reader is the part of a [Store] that answers. Its methods see everything whose storing
 // has returned; they may or may not see what is stored or deleted meanwhile. A sequence
 // ends after its first error, which wraps [ErrStore] or the error of ctx. The caller must
@@ -150,7 +164,8 @@ type Reader interface {
 	// Keys returns the telemetry keys of a device, each once, in any order.
 	Keys(ctx context.Context, device string) iter.Seq2[string, error]
 	// Latest returns the newest value of each of the keys, or of all if none is given, in
-	// any order. Keys that the device does not have are missing.
+	// any order. Keys that the device does not have are missing. A key without a newest value of
+	// which there may be messages, see [Deleter], has the zero Value; [Reader.Keys] leaves it out.
 	Latest(ctx context.Context, device string, keys ...string) iter.Seq2[KeyPoint, error]
 	// Attributes returns the attributes of the keys in a scope, or all if none is given, like
 	// Latest. TS is when they were last set.
@@ -168,6 +183,12 @@ type Range struct {
 	// Descending is the newest first. Messages of the same time are in the order of their
 	// arrival, or in its reverse.
 	Descending bool
+}
+
+// Contains reports whether a time is in the range of a [Deleter], to which the last time that there
+// is also belongs if it is the End.
+func (r Range) Contains(ts int64) bool {
+	return ts >= r.Start && (ts < r.End || r.End == math.MaxInt64)
 }
 
 // Point is a value and its time.

@@ -22,11 +22,17 @@ type request struct {
 	device string
 	parts  []*request // of devices behind one gateway, stored all or none, or
 	rows   []row      // telemetry, or
-	// attributes of a scope and when they were set, in milliseconds, or keys to delete
+	// attributes of a scope and when they were set, in milliseconds, or keys to delete, or
 	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
 	deleted    []string
+	// keys whose values are deleted at some times, or
+	emptied []string
+	times   []int64
+	// newest values that replace those in a span of time
+	renewed []telemetry.KeyPoint
+	span    telemetry.Range
 
 	unit *request // of which r is a part
 
@@ -92,12 +98,32 @@ func (s *Store) SetAttributes(ctx context.Context, device string, scope telemetr
 
 // DeleteAttributes implements [telemetry.Writer].
 func (s *Store) DeleteAttributes(ctx context.Context, device string, scope telemetry.Scope, keys []string) error {
-	// There is no attribute whose key PostgreSQL cannot store.
-	keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return strings.ContainsRune(key, 0) || !utf8.ValidString(key) })
-	if len(keys) == 0 {
+	if keys = storable(keys); len(keys) == 0 {
 		return nil
 	}
 	return s.submit(ctx, &request{device: device, scope: scope, deleted: keys})
+}
+
+// storable returns the keys that PostgreSQL can store. There is nothing of others.
+func storable(keys []string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return strings.ContainsRune(key, 0) || !utf8.ValidString(key) })
+}
+
+// DeleteValues implements [telemetry.Deleter].
+func (s *Store) DeleteValues(ctx context.Context, device string, keys []string, times []int64) error {
+	if keys = storable(keys); len(keys) == 0 || len(times) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: device, emptied: keys, times: times})
+}
+
+// ReplaceLatest implements [telemetry.Deleter]. What another store of the database has stored in the
+// last seconds may become the newest value again.
+func (s *Store) ReplaceLatest(ctx context.Context, r telemetry.Range, points []telemetry.KeyPoint) error {
+	if len(points) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: r.Device, span: r, renewed: points})
 }
 
 // Append implements [telemetry.Writer].

@@ -47,7 +47,8 @@ func (s *Store) recent(device string) recent.Points {
 func (s *Store) Keys(ctx context.Context, device string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		s.recent(device).MergeKeys(func(yield func(string, error) bool) {
-			for rows, err := range s.query(ctx, `SELECT key FROM mqtt_auth_proxy.latest WHERE device = $1 AND ts >= $2`, device, s.oldest()) {
+			for rows, err := range s.query(ctx, `SELECT key FROM mqtt_auth_proxy.latest
+				WHERE device = $1 AND ts >= $2 AND value <> 'null'`, device, s.oldest()) {
 				var key string
 				if err == nil {
 					err = explain(rows.Scan(&key))
@@ -83,12 +84,13 @@ func attributeTable(scope telemetry.Scope) string {
 	return "mqtt_auth_proxy.attributes"
 }
 
-// listOrNull returns nil, which is NULL, for an empty list.
+// listOrNull returns nil, which is NULL, for an empty list, and otherwise the keys that there can
+// be.
 func listOrNull(keys []string) []string {
 	if len(keys) == 0 {
 		return nil
 	}
-	return keys
+	return storable(keys)
 }
 
 // Messages implements [telemetry.Reader].

@@ -229,6 +229,24 @@ func (s *Store) forgetOld(ctx context.Context) error {
 		SELECT ctid FROM mqtt_auth_proxy.latest WHERE ts < $1 LIMIT $2)) AND ts < $1`, first)
 }
 
+// renewLatest are statements that set the newest values of devices $1 that are later than $2 from
+// their last $3 messages. Of a key that is in none of these, there may be older messages.
+var renewLatest = [...]string{
+	`INSERT INTO mqtt_auth_proxy.latest (device, key, ts, value)
+		SELECT DISTINCT ON (d.device, f.key) d.device, f.key, m.ts, f.value::text
+		FROM unnest($1::text[]) AS d (device), LATERAL (
+			SELECT ts, n, data FROM mqtt_auth_proxy.telemetry AS t
+			WHERE t.device = d.device AND t.ts <= $2 ORDER BY ts DESC, n DESC LIMIT $3
+		) AS m, json_each(m.data::json) AS f
+		ORDER BY d.device, f.key, m.ts DESC, m.n DESC
+		ON CONFLICT (device, key) DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE latest.ts > $2`,
+	`UPDATE mqtt_auth_proxy.latest AS l SET ts = m.ts
+		FROM unnest($1::text[]) AS d (device), LATERAL (
+			SELECT ts FROM mqtt_auth_proxy.telemetry AS t
+			WHERE t.device = d.device AND t.ts <= $2 ORDER BY ts DESC, n DESC OFFSET $3 - 1 LIMIT 1
+		) AS m WHERE l.device = d.device AND l.ts > $2`,
+}
+
 // forgetAhead deletes newest values that are too far ahead, and finds those that are the newest
 // now.
 func (s *Store) forgetAhead(ctx context.Context) error {
@@ -240,20 +258,18 @@ func (s *Store) forgetAhead(ctx context.Context) error {
 		done := false
 		err := s.alone(ctx, pgx.TxOptions{}, func(tx pgx.Tx) error {
 			var devices []string
-			err := tx.QueryRow(ctx, `WITH gone AS (DELETE FROM mqtt_auth_proxy.latest WHERE device = ANY (ARRAY(
+			err := tx.QueryRow(ctx, `WITH gone AS (UPDATE mqtt_auth_proxy.latest SET value = 'null' WHERE device = ANY (ARRAY(
 					SELECT DISTINCT device FROM mqtt_auth_proxy.latest WHERE ts > $1 LIMIT 100)) AND ts > $1 RETURNING device)
 				SELECT coalesce(array_agg(DISTINCT device), '{}') FROM gone`, last).Scan(&devices)
 			if done = len(devices) == 0; err != nil || done {
 				return err
 			}
-			_, err = tx.Exec(ctx, `INSERT INTO mqtt_auth_proxy.latest (device, key, ts, value)
-				SELECT DISTINCT ON (d.device, f.key) d.device, f.key, m.ts, f.value::text
-				FROM unnest($1::text[]) AS d (device), LATERAL (
-					SELECT ts, n, data FROM mqtt_auth_proxy.telemetry AS t
-					WHERE t.device = d.device AND t.ts <= $2 ORDER BY ts DESC, n DESC LIMIT $3
-				) AS m, json_each(m.data::json) AS f
-				ORDER BY d.device, f.key, m.ts DESC, m.n DESC
-				ON CONFLICT (device, key) DO NOTHING`, devices, last, renewedRows)
+			for _, statement := range renewLatest {
+				if _, err := tx.Exec(ctx, statement, devices, last, renewedRows); err != nil {
+					return err
+				}
+			}
+			_, err = tx.Exec(ctx, `DELETE FROM mqtt_auth_proxy.latest WHERE device = ANY ($1) AND ts > $2`, devices, last)
 			return err
 		})
 		if err != nil || done {

@@ -58,7 +58,7 @@ const (
 
 // store stores a group in one transaction, and sets refused for requests that can never be.
 func (w *worker) store(ctx context.Context, group []*request) error {
-	if w.recent.Len() >= maxRecent {
+	if w.recent.Len() >= maxRecent || slices.ContainsFunc(group, func(r *request) bool { return len(r.renewed) > 0 }) {
 		if err := w.flush(ctx); err != nil {
 			return err
 		}
@@ -97,8 +97,7 @@ func isNewPartition(err error) bool {
 // attempt stores a group, or nothing and returns errTaken or errRefused.
 func (w *worker) attempt(ctx context.Context, group []*request) error {
 	p := plan{rows: make(map[place][]stored, len(group)), unsure: w.unsure}
-	attributes := slices.ContainsFunc(group, (*request).ofAttributes)
-	if w.unsure || attributes || time.Now().Before(w.careful) {
+	if w.unsure || slices.ContainsFunc(group, (*request).ofOtherTables) || time.Now().Before(w.careful) {
 		return w.insertLookingUp(ctx, group, &p)
 	}
 	p.add(group)
@@ -163,7 +162,7 @@ func (w *worker) fill(ctx context.Context, tx *transaction, group []*request, p 
 	if refuseWhole(group) {
 		return 0, errRefused
 	}
-	return note, nil
+	return note, tx.deletions(ctx, group)
 }
 
 // transaction is one that begins with its first statement.

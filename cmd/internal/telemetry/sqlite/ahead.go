@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"math"
 	"slices"
 	"time"
 
@@ -44,48 +45,57 @@ func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutof
 	return deleted, s.renewLatest(ctx, tx, device, keys)
 }
 
-// renewedRows is how many messages of a device are searched for values that are now the newest.
-// A key that is in none of them has no newest value until the device sends it again.
+// renewedRows is how many messages of a device are searched for values that are now the newest. A
+// key that is in none of them has no newest value until the device sends it again.
 const renewedRows = 5000
 
 // renewLatest sets the newest values of keys from the messages that are left.
 func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys []string) error {
-	for _, key := range keys {
-		if _, err := tx.StmtContext(ctx, s.write.forget).ExecContext(ctx, device, key); err != nil {
-			return err
-		}
-	}
-	rows, err := tx.StmtContext(ctx, s.write.newest).QueryContext(ctx, device, renewedRows)
+	w := tableWriter{Store: s, ctx: ctx, tx: tx}
+	found, bound, err := w.newest(device, keys)
 	if err != nil {
 		return err
 	}
-	found := make(map[string]telemetry.Point)
-	err = eachRow(rows, func() error {
-		var (
-			ts   int64
-			data string
-		)
-		if err := rows.Scan(&ts, &data); err != nil {
+	for _, key := range keys {
+		p, ok := found[key]
+		if !ok {
+			p.TS = bound
+		}
+		if err := w.setLatest(device, telemetry.KeyPoint{Key: key, Point: p}); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// newest returns the newest values of keys. Those that it has not found may be in messages up to
+// bound, which is math.MinInt64 if there are no more messages.
+func (w tableWriter) newest(device string, keys []string) (found map[string]telemetry.Point, bound int64, err error) {
+	rows, err := w.tx.StmtContext(w.ctx, w.write.newest).QueryContext(w.ctx, device, renewedRows)
+	if err != nil {
+		return nil, 0, err
+	}
+	found = make(map[string]telemetry.Point)
+	n := 0
+	err = eachRow(rows, func() error {
+		var data string
+		if err := rows.Scan(&bound, &data); err != nil {
+			return err
+		}
+		n++
 		fields, err := payload.DecodeObject(data)
 		if err != nil {
 			return damaged(err)
 		}
 		for _, f := range fields {
 			if _, known := found[f.Key]; !known && slices.Contains(keys, f.Key) {
-				found[f.Key] = telemetry.Point{TS: ts, Value: f.Value.Clone()}
+				found[f.Key] = telemetry.Point{TS: bound, Value: f.Value.Clone()}
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if n < renewedRows {
+		bound = math.MinInt64
 	}
-	for key, p := range found {
-		if _, err := tx.StmtContext(ctx, s.write.latest).ExecContext(ctx, device, key, p.TS, string(p.Value.AppendJSON(nil))); err != nil {
-			return err
-		}
-	}
-	return nil
+	return found, bound, err
 }

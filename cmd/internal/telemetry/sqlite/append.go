@@ -14,11 +14,17 @@ type request struct {
 	device string
 	parts  []*request // of several devices, stored all or none, or
 	rows   []row      // telemetry, or
-	// attributes of a scope and when they were set, in milliseconds, or keys to delete
+	// attributes of a scope and when they were set, in milliseconds, or keys to delete, or
 	scope      telemetry.Scope
 	attributes []payload.Field
 	updated    int64
 	deleted    []string
+	// keys whose values are deleted at some times, or
+	emptied []string
+	times   []int64
+	// newest values that replace those in a span of time
+	renewed []telemetry.KeyPoint
+	span    telemetry.Range
 
 	children []string // devices behind the gateway that is called device, for which there are to be
 	numbers  []int64
@@ -64,6 +70,22 @@ func (s *Store) DeleteAttributes(ctx context.Context, device string, scope telem
 		return nil
 	}
 	return s.submit(ctx, &request{device: device, scope: scope, deleted: keys})
+}
+
+// DeleteValues implements [telemetry.Deleter].
+func (s *Store) DeleteValues(ctx context.Context, device string, keys []string, times []int64) error {
+	if len(keys) == 0 || len(times) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: device, emptied: keys, times: times})
+}
+
+// ReplaceLatest implements [telemetry.Deleter].
+func (s *Store) ReplaceLatest(ctx context.Context, r telemetry.Range, points []telemetry.KeyPoint) error {
+	if len(points) == 0 {
+		return nil
+	}
+	return s.submit(ctx, &request{device: r.Device, span: r, renewed: points})
 }
 
 // Append implements [telemetry.Writer].

@@ -28,7 +28,8 @@ CREATE TABLE telemetry (
 
 // schema holds values as JSON text, which distinguishes 1, 1.0, "1" and true. Each message is
 // written to telemetry only. latest is updated later; for each commit, unflushed names the
-// messages that are not in latest yet.
+// messages that are not in latest yet. A row of latest with the value null belongs to a key without
+// a newest value, of which there may be messages up to ts.
 const schema = telemetryTable + `
 CREATE TABLE latest (
 	device TEXT NOT NULL, key TEXT NOT NULL, ts INTEGER NOT NULL, value TEXT NOT NULL, PRIMARY KEY (device, key)
@@ -90,6 +91,8 @@ type statements struct {
 	pruneLatest             *sql.Stmt
 	pruneAhead, latestAhead *sql.Stmt
 	forget, newest          *sql.Stmt
+	timeOf, setLatest       *sql.Stmt // of a key in latest
+	deleteAt                *sql.Stmt // telemetry of one time
 	countKeys, hasKey       *sql.Stmt
 	countChildren, child    *sql.Stmt
 	addChild, taken         *sql.Stmt
@@ -239,6 +242,9 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.latestAhead, `SELECT key FROM latest WHERE device = ? AND ts > ?`},
 		{&s.write.forget, `DELETE FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.newest, `SELECT ts, data FROM telemetry WHERE device = ? ORDER BY ts DESC, n DESC LIMIT ?`},
+		{&s.write.timeOf, `SELECT ts FROM latest WHERE device = ? AND key = ?`},
+		{&s.write.setLatest, `UPDATE latest SET ts = ?3, value = ?4 WHERE device = ?1 AND key = ?2`},
+		{&s.write.deleteAt, `DELETE FROM telemetry WHERE device = ? AND ts = ?`},
 		{&s.write.countKeys, `SELECT count(*) FROM latest WHERE device = ?`},
 		{&s.write.hasKey, `SELECT 1 FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.countChildren, `SELECT count(*), coalesce(max(number), 0) FROM children WHERE gateway = ?`},

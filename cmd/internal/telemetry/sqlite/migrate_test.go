@@ -108,6 +108,7 @@ func TestMigrationIsAllOrNothing(t *testing.T) {
 		t.Errorf("error %q does not say %q", err, want)
 	}
 	execOn(t, path, `INSERT INTO telemetry VALUES ('full', 50, '{"a":1}')`) // as a program of format 1 would
+	execOn(t, path, `INSERT INTO latest VALUES ('full', 'a', 50, '1')`)
 	s = open(t, Options{Path: path})
 	check(t, "after room was made", latest(t, s, "d"), `a="x"@30 b=2.0@20`)
 	points, err := telemetry.Points(t.Context(), s, telemetry.Query{Device: "full", Keys: []string{"a"}, End: 99})

@@ -19,7 +19,7 @@ const pageRows = 512
 func (s *Store) Keys(ctx context.Context, device string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		s.recent.Of(device).MergeKeys(func(yield func(string, error) bool) {
-			for rows, err := range s.query(ctx, `SELECT key FROM latest WHERE device = ?`, device) {
+			for rows, err := range s.query(ctx, `SELECT key FROM latest WHERE device = ? AND value <> 'null'`, device) {
 				var key string
 				if err == nil {
 					err = s.explain(rows.Scan(&key))

@@ -34,6 +34,10 @@ func (w tableWriter) request(r *request) error {
 		err = w.attributes(r)
 	case len(r.deleted) > 0:
 		err = w.deleteAttributes(r)
+	case len(r.emptied) > 0:
+		err = w.deleteValues(r)
+	case len(r.renewed) > 0:
+		err = w.replaceLatest(r)
 	case len(r.rows) == 1:
 		err = w.message(r.device, r.rows[0])
 	default:

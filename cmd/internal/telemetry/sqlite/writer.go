@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
@@ -133,7 +134,7 @@ func withoutCanceled(batch []*request) []*request {
 }
 
 func (s *Store) store(batch []*request) error {
-	if s.recent.Len() >= maxRecent {
+	if s.recent.Len() >= maxRecent || slices.ContainsFunc(batch, func(r *request) bool { return len(r.renewed) > 0 }) {
 		if err := s.flush(); err != nil {
 			return err
 		}

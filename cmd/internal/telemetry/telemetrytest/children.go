@@ -2,6 +2,7 @@ package telemetrytest
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -224,4 +225,18 @@ func checkChildRequests(t *testing.T, s Suite) {
 	if f.children("h") != "" {
 		t.Error("a request makes a device known")
 	}
+}
+
+// checkChildDeletion: the telemetry of a device behind a gateway is deleted, and that of others is
+// not.
+func checkChildDeletion(t *testing.T, s Suite) {
+	f, _ := s.openFamily(t, 0)
+	f.gateway("g", `{"a":[{"ts":1,"values":{"k":1}},{"ts":2,"values":{"k":2}}],"b":[{"ts":2,"values":{"k":3}}]}`)
+	for _, device := range []string{"g%2Fa", "g%2Funknown"} {
+		if status, log := f.remove(device, "keys=k&startTs=2&endTs=3&rewriteLatestIfDeleted=true"); status != http.StatusOK {
+			t.Errorf("%s: status %d, recorded %s", device, status, log)
+		}
+	}
+	f.check("the device", f.latest("g/a")+" "+f.all("g/a", "k"), `k=1@1 1@1`)
+	f.check("another device", f.latest("g/b"), `k=3@2`)
 }

@@ -1,6 +1,9 @@
 package telemetrytest
 
 import (
+	"context"
+	"fmt"
+	"iter"
 	"math"
 	"testing"
 
@@ -168,4 +171,47 @@ func checkAggregates(t *testing.T, s Suite) {
 	f.check("newest first", f.points(q), `1@32 2@15 3@5`)
 	q = telemetry.Query{Device: "d", Keys: []string{"long"}, Start: math.MinInt64, End: math.MaxInt64, Aggregate: "COUNT", Interval: math.MaxInt64}
 	f.check("whole axis", f.points(q), `7@4611686018427387902`)
+}
+
+// counted is a store that counts the messages that it returns.
+type counted struct {
+	telemetry.Reader
+	n int
+}
+
+func (c *counted) Messages(ctx context.Context, r telemetry.Range) iter.Seq2[payload.Message, error] {
+	return func(yield func(payload.Message, error) bool) {
+		for m, err := range c.Reader.Messages(ctx, r) {
+			c.n++
+			if !yield(m, err) {
+				return
+			}
+		}
+	}
+}
+
+// checkMissingKey: a question about a key that the device does not have reads none of its messages,
+// and a missing key next to others does not make the question read more than without it.
+func checkMissingKey(t *testing.T, s Suite) {
+	f := s.open(t, 0)
+	f.publish("d", `[{"ts":10,"values":{"a":1}},{"ts":20,"values":{"a":2}},{"ts":30,"values":{"a":3}}]`)
+	for _, c := range []struct {
+		keys      []string
+		aggregate string
+		visited   int
+		want      string
+	}{
+		{[]string{"nope", "\x00"}, "NONE", 0, `map[]`},
+		{[]string{"nope"}, "COUNT", 0, `map[]`},
+		{[]string{"a"}, "NONE", 2, `map[a:[{30 3}]]`},
+		{[]string{"nope", "a"}, "NONE", 2, `map[a:[{30 3}]]`},
+		{[]string{"a"}, "COUNT", 3, `map[a:[{50 3}]]`},
+	} {
+		store := &counted{Reader: f.Store}
+		q := telemetry.Query{Device: "d", Keys: c.keys, End: 100, Limit: 1, Aggregate: c.aggregate, Interval: 100}
+		points, err := telemetry.Points(t.Context(), store, q)
+		if err != nil || store.n != c.visited || fmt.Sprint(points) != c.want {
+			t.Errorf("%s of %q: %d messages visited, answer %v, error %v, want %d, %s", c.aggregate, c.keys, store.n, points, err, c.visited, c.want)
+		}
+	}
 }

@@ -89,7 +89,7 @@ func checkDeletion(t *testing.T, s Suite) {
 func checkShared(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	var log []string
-	shared := &telemetry.Shared{
+	shared := &telemetry.Changes{
 		Store: f.Store,
 		Push:  func(device string, change []byte) { log = append(log, fmt.Sprintf("push to %s: %s", device, change)) },
 		Record: func(_ context.Context, action, device, outcome string) {
@@ -137,7 +137,7 @@ func checkShared(t *testing.T, s Suite) {
 		t.Errorf("announced %q, want %q", announced, want)
 	}
 	log = nil
-	if err := shared.Repeat(t.Context(), "a/b", []string{"text", "deep", "nope"}); err != nil || !slices.Equal(log, []string{`push to a/b: {"deep":{"n":[1.50]}}`, `push to a/b: {"deleted":["text","nope"]}`}) {
+	if err := shared.RepeatShared(t.Context(), "a/b", []string{"text", "deep", "nope"}); err != nil || !slices.Equal(log, []string{`push to a/b: {"deep":{"n":[1.50]}}`, `push to a/b: {"deleted":["text","nope"]}`}) {
 		t.Errorf("what another proxy has changed: %q, error %v", log, err)
 	}
 	f.setIn("a/b", telemetry.ClientScope, 1, "mine", 1)
@@ -152,7 +152,7 @@ func checkShared(t *testing.T, s Suite) {
 		t.Fatal(err)
 	}
 	log = nil
-	if err := shared.Set(t.Context(), "d", []byte(`{"a":1}`)); err == nil || len(log) != 1 || !strings.HasPrefix(log[0], "set shared attributes of d: failed: ") {
+	if err := shared.SetShared(t.Context(), "d", []byte(`{"a":1}`)); err == nil || len(log) != 1 || !strings.HasPrefix(log[0], "set shared attributes of d: failed: ") {
 		t.Errorf("with a closed store: error %v, log %q", err, log)
 	}
 }

@@ -16,15 +16,12 @@ import (
 // storeTimeout is how long storing a change may take.
 const storeTimeout = 10 * time.Second
 
-// Shared changes the attributes that operators set for devices. Its methods may be called from
-// any number of goroutines. Changes are made one after the other, so that a device gets them in
-// the order in which they are stored.
-type Shared struct {
-	// Store is where the attributes are. It is required.
-	Store interface {
-		Reader
-		Writer
-	}
+// Changes makes the changes of operators to what is stored of devices. Its methods may be called
+// from any number of goroutines. Attributes are changed one after the other, so that a device gets
+// the changes in the order in which they are stored. Telemetry is deleted for one caller at a time.
+type Changes struct {
+	// Store is what is changed. It is required.
+	Store Store
 	// Push sends a change to the sessions of a device, as the JSON that ThingsBoard sends. It is
 	// called once the change is stored. It is required and must not block.
 	Push func(device string, change []byte)
@@ -34,13 +31,18 @@ type Shared struct {
 	// Record keeps a record of a change. It is required.
 	Record func(ctx context.Context, action, device, outcome string)
 
-	once sync.Once
-	turn *semaphore.Weighted
+	once           sync.Once
+	turn, deleting *semaphore.Weighted
 }
 
-// Set stores attributes, given as one JSON object (RFC 8259) of at most [MaxPayload], and sends
-// them to the device. A null is left out. Errors are those of [Writer].
-func (s *Shared) Set(ctx context.Context, device string, data []byte) error {
+// init makes the semaphores.
+func (s *Changes) init() {
+	s.once.Do(func() { s.turn, s.deleting = semaphore.NewWeighted(1), semaphore.NewWeighted(1) })
+}
+
+// SetShared stores attributes, given as one JSON object (RFC 8259) of at most [MaxPayload], and
+// sends them to the device. A null is left out. Errors are those of [Writer].
+func (s *Changes) SetShared(ctx context.Context, device string, data []byte) error {
 	fields, err := payload.ParseAttributes(data, payload.Options{Strict: true, MaxBytes: MaxPayload})
 	if err != nil {
 		return err
@@ -57,9 +59,9 @@ func (s *Shared) Set(ctx context.Context, device string, data []byte) error {
 	})
 }
 
-// Delete deletes attributes of a scope. If it is the shared one, the device gets the keys. Errors
-// are those of [Writer].
-func (s *Shared) Delete(ctx context.Context, device string, scope Scope, keys []string) error {
+// DeleteAttributes deletes attributes of a scope. If it is the shared one, the device gets the
+// keys. Errors are those of [Writer].
+func (s *Changes) DeleteAttributes(ctx context.Context, device string, scope Scope, keys []string) error {
 	c := change{action: "delete client attributes", keys: keys}
 	if scope == SharedScope {
 		c.action, c.push = "delete shared attributes", deleted(keys)
@@ -75,9 +77,9 @@ func deleted(keys []string) []byte {
 	return fmt.Appendf(nil, `{"deleted":%s}`, list)
 }
 
-// Repeat sends a device the present state of shared attributes that another proxy has changed. The
+// RepeatShared sends a device the present state of shared attributes that another proxy has changed. The
 // error is that of the store.
-func (s *Shared) Repeat(ctx context.Context, device string, keys []string) error {
+func (s *Changes) RepeatShared(ctx context.Context, device string, keys []string) error {
 	release, err := s.takeTurn(ctx)
 	if err != nil {
 		return err
@@ -112,13 +114,13 @@ type change struct {
 }
 
 // takeTurn waits until no other change is being made.
-func (s *Shared) takeTurn(ctx context.Context) (release func(), err error) {
-	s.once.Do(func() { s.turn = semaphore.NewWeighted(1) })
+func (s *Changes) takeTurn(ctx context.Context) (release func(), err error) {
+	s.init()
 	return func() { s.turn.Release(1) }, s.turn.Acquire(ctx, 1)
 }
 
 // change stores a change, sends it to the device and records it.
-func (s *Shared) change(ctx context.Context, device string, c change, store func(context.Context) error) error {
+func (s *Changes) change(ctx context.Context, device string, c change, store func(context.Context) error) error {
 	release, err := s.takeTurn(ctx)
 	if err != nil {
 		return err
