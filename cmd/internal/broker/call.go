@@ -49,7 +49,7 @@ var (
 // acknowledged the request or, if all its subscriptions have QoS 0, when the request was sent.
 //
 // ctx must have a deadline. A session that loses its connection gets the request again if it
-// returns before the deadline, and never after that. The error is one of this package, or the cause
+// returns before the call is over, and not after that. The error is one of this package, or the cause
 // of the end of ctx.
 func (b *Broker) Call(ctx context.Context, device string, request []byte, oneWay bool) ([]byte, error) {
 	answer, err := b.exchange(ctx, device, request, oneWay)
@@ -64,6 +64,7 @@ func (b *Broker) exchange(ctx context.Context, device string, request []byte, on
 		return nil, err
 	}
 	defer b.calls.end(number)
+	defer b.withdrawCall(device, number)
 	if err := b.sendCall(ctx, device, number, request); err != nil {
 		return nil, err
 	}
@@ -84,6 +85,7 @@ func (b *Broker) sendCall(ctx context.Context, device string, number uint32, req
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1}, Payload: request,
 		ProtocolVersion: 5, // or it would not expire
+		Origin:          originOf(number),
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		pk.Expiry = deadline.Unix() - 1 // a message expires after its second is over
@@ -118,6 +120,27 @@ func (b *Broker) sendCall(ctx context.Context, device string, number uint32, req
 		}
 	}
 	return err
+}
+
+// originOf marks the messages of a call. No client has an identifier with U+0000 [MQTT-1.5.4-2].
+func originOf(number uint32) string { return "\x00call " + strconv.FormatUint(uint64(number), 10) }
+
+// withdrawCall removes a call that is over from the queues of sessions without a connection.
+func (b *Broker) withdrawCall(device string, number uint32) {
+	name, _, _ := splitChild(device)
+	b.sessions.RLock() // they stay without one meanwhile
+	defer b.sessions.RUnlock()
+	for _, id := range b.ledger.sessionsOf(name) {
+		cl, ok := b.server.Clients.Get(id)
+		if !ok || !cl.Closed() {
+			continue
+		}
+		for _, m := range cl.State.Inflight.GetAll(false) {
+			if m.Origin == originOf(number) && cl.State.Inflight.Delete(m.PacketID) {
+				b.ledger.dequeue(id, m.PacketID)
+			}
+		}
+	}
 }
 
 // subscriptionToCalls returns the topic on which a session gets a call. A session that has

@@ -231,6 +231,30 @@ func TestLateCallsAreNotDelivered(t *testing.T) {
 	})
 }
 
+// TestCallersThatLeaveTakeTheirCallAlong: a device that returns later does not get it, although its
+// time is not over, and gets everything else.
+func TestCallersThatLeaveTakeTheirCallAlong(t *testing.T) {
+	b, _ := newBroker(t, nil)
+	l := login{id: "c", persist: true}
+	c := connect(t, b, "d", l)
+	c.thingsboard()
+	ctx, leave := context.WithCancel(soon(t))
+	done := beginCall(ctx, b, "d", false)
+	c.receive() // without an acknowledgement
+	c.disconnect()
+	eventually(t, "it is away", func() bool { return b.open() == 0 })
+	b.PushAttributes("d", []byte("{}"))
+	leave()
+	if r := <-done; !errors.Is(r.err, context.Canceled) {
+		t.Errorf("call returned %+v", r)
+	}
+	c = connect(t, b, "d", l)
+	if got := c.take(); got.topic != "v1/devices/me/attributes" {
+		t.Errorf("got %+v", got)
+	}
+	c.quiet()
+}
+
 // TestCallsAreBounded for one device and in all, and one that has ended makes room.
 func TestCallsAreBounded(t *testing.T) {
 	b, _ := newBroker(t, nil)

@@ -24,8 +24,6 @@ func (b *Broker) PushAttributes(device string, change []byte) {
 // Has reports whether a device, or the gateway before it, has a session here, with or without a
 // connection.
 func (b *Broker) Has(device string) bool {
-	if gateway, _, ok := splitChild(device); ok {
-		device = gateway
-	}
-	return len(b.ledger.sessionsOf(device)) > 0
+	name, _, _ := splitChild(device)
+	return len(b.ledger.sessionsOf(name)) > 0
 }
