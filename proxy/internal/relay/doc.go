@@ -92,7 +92,7 @@
 // On Linux a pair that has been idle for [Pump.QuietAfter] is parked: it gives up its
 // goroutines, its buffers and the net.Conn, and keeps two descriptors in an event loop (see
 // loop_linux.go for how the loop waits). The loop passes on what is small and can be written
-// at once, and ends a pair without filter and pacer that ends in order (see quietend.go). After
+// at once, and ends a pair without a pacer that ends in order (see quietend.go). After
 // the DISCONNECT of a client it does not wait for the client to close. Anything else gives the
 // pair its goroutines back: an error, a receiver that does not take everything, more than fits
 // into a buffer, a second side that takes too long to end, a Cut. So everything difficult is

@@ -113,6 +113,19 @@ func (f *filtered) deliver(s *Session, b []byte, now bool) error {
 	return refused
 }
 
+// hasMore reports whether another turn of a loop has to read what the source has ready.
+func (f *filtered) hasMore() bool { return f != nil && f.turns > 0 }
+
+// idle reports whether no answer waits and none has failed.
+func (f *filtered) idle() bool {
+	if f == nil {
+		return true
+	}
+	f.out.Lock()
+	defer f.out.Unlock()
+	return f.unsent == nil
+}
+
 // another is called after each turn of a loop, with the number of bytes in it. If there may be more
 // to read it counts the turn, and reports whether the rest is left to a goroutine, as it is after
 // as much as fills a large buffer. Otherwise another turn has to read the rest. Without a filter

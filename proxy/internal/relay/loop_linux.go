@@ -301,7 +301,7 @@ func (l *loop) handle(fd descriptor, events uint32) {
 	switch {
 	case d.paced != nil && d.paced.scheduled:
 		// What the source has ready is read when the hold is over.
-	case d.bare():
+	case d.filtered == nil && d.paced == nil:
 		l.forward(s, d)
 	default:
 		l.postpone(d)
@@ -326,7 +326,7 @@ func (l *loop) filter(fd descriptor) int {
 	defer s.leave()
 	d.waiting = false
 	l.forward(s, d)
-	if d.filtered != nil && d.filtered.turns > 0 && !d.waiting {
+	if d.filtered.hasMore() && !d.waiting {
 		d.waiting = true
 		l.later = append(l.later, fd)
 	}
@@ -359,12 +359,13 @@ func (l *loop) forward(s *Session, d *direction) {
 		return
 	}
 	done := s.forward(d, l.reader)
-	for done && d.hungUp && s.loop != nil && d.bare() {
+	for done && d.hungUp && s.loop != nil && d.paced == nil && !d.filtered.hasMore() {
 		// The event has announced an end, which the next read finds, unless the event was stale.
 		done = s.forward(d, l.reader)
 		d.hungUp = !done || l.reader.n > 0
 	}
-	if s.loop != nil && (!done || d.hungUp && !d.holds()) && !s.endQuietly(d) {
+	pacedEnd := d.paced != nil && d.hungUp && !d.holds()
+	if s.loop != nil && (!done || pacedEnd) && !s.endQuietly(d) {
 		s.resume()
 	}
 	l.yield = l.yield || s.loop == nil && !s.gone // the new goroutines may need this processor

@@ -26,6 +26,10 @@ func (s *Session) endQuietly(d *direction) bool {
 			return false
 		}
 	}
+	if d.filtered != nil {
+		d.filtered.close()
+		d.filtered.turns = 0
+	}
 	d.leftover, d.parked, d.closed = nil, false, true
 	s.running.Add(-1)
 	if other.parked {
@@ -36,17 +40,13 @@ func (s *Session) endQuietly(d *direction) bool {
 	return true
 }
 
-// bare reports whether d has neither filter nor pacer. The end of any other direction is left to
-// goroutines.
-func (d *direction) bare() bool { return d.filtered == nil && d.paced == nil }
-
 // endsInOrder reports whether d has nothing left but an orderly end of its source. s.mu is held.
 func (s *Session) endsInOrder(d *direction) bool {
 	left := d.leftover
 	switch {
 	case left == nil, left.writeErr != nil, len(left.carry) > 0:
 		return false
-	case s.cut != nil, !d.bare():
+	case s.cut != nil, d.paced != nil, s.opposite(d).stuck(), !d.filtered.idle():
 		return false
 	case len(d.from.Socket.pending) > 0, len(d.to.Socket.pending) > 0:
 		return false

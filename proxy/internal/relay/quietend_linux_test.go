@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -9,11 +11,16 @@ import (
 // A loop ends a pair that ends in order, without goroutines: whoever ends first, with its last
 // packet or without. After its last packet, a client need not close.
 func TestLoopEndsPairs(t *testing.T) {
-	for _, transport := range []string{"tcp", "unix", "tls1.2", "tls1.3", "layers"} {
+	for _, transport := range []string{"tcp", "unix", "tls1.2", "tls1.3", "layers", "tcp filtered", "tls1.3 filtered"} {
+		transport, filtered := strings.CutSuffix(transport, " filtered")
 		for _, by := range []Side{Client, Upstream} {
 			for _, last := range []string{"", string(packet("bye"))} {
-				t.Run(transport+" "+by.String()+" "+last, func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s filtered=%v %v %q", transport, filtered, by, last), func(t *testing.T) {
 					r := newRig(t, &Pump{}, transport, "tcp")
+					if filtered {
+						r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) { return b, nil, nil })
+						r.pair.FilterDown = r.pair.FilterUp
+					}
 					r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
 					r.start()
 					first, second := r.device, r.broker
@@ -126,6 +133,29 @@ func TestLoopDoesNotResetClient(t *testing.T) {
 		r.device.Close()
 		if got := r.end(); got.By != Client || got.Err != nil {
 			t.Errorf("result %+v, want an orderly end by the client", got)
+		}
+	}
+}
+
+// What a filter answers right before the end of the client still arrives, also if the client takes
+// it slowly, and what the client has sent in many turns does, too.
+func TestLoopEndsFilteredPairs(t *testing.T) {
+	for _, transport := range []string{"tcp", "tls1.3"} {
+		r := newRig(t, &Pump{}, transport, "tcp").framed()
+		answer := packet(strings.Repeat("a", 30_000))
+		r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) { return b, answer, nil })
+		r.start()
+		sent := packet(strings.Repeat("m", 3*smallBuffer))
+		r.send(r.device, sent)
+		closeWrite(t, r.device)
+		r.expectEnd(r.broker, string(sent))
+		r.broker.Close()
+		got, err := io.ReadAll(r.device)
+		if n := len(answer); err != nil || len(got) == 0 || len(got)%n != 0 || string(got[:n]) != string(answer) {
+			t.Errorf("%s: received %d bytes and %v, want whole answers of %d", transport, len(got), err, n)
+		}
+		if got := r.end(); got.By != Client || got.Err != nil {
+			t.Errorf("%s: result %+v, want an orderly end by the client", transport, got)
 		}
 	}
 }
