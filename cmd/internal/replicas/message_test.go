@@ -119,6 +119,7 @@ func windows(b []byte, length int) (all []string) {
 // what is accepted has bounds.
 func FuzzReceive(f *testing.F) {
 	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":1,"sent":1,"withdraw":[{"subject":"pump","at":5,"until":9,"follow":true}],"kick":["x"],"purge":true,"ask":0,"to":"0123456789abcdef","denials":[{"token_id":"t"}]}`))
+	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":1,"sent":1,"changed":[{"device":"gateway/pump","keys":["interval"]}]}`))
 	f.Add([]byte(`{}`))
 	f.Add([]byte(`{"name":"a","instance":"0123456789abcdef","number":18446744073709551615,"sent":-1}`))
 	c, err := newCodec(testSecret, "bus", mqttMessage)
@@ -135,6 +136,11 @@ func FuzzReceive(f *testing.F) {
 		}
 		if m.Name == "" || len(m.Name) > maxText || len(withdrawals(m.Withdraw)) != len(m.Withdraw) || len(withdrawals(m.Denials)) != len(m.Denials) {
 			t.Errorf("accepted %+v", m)
+		}
+		for _, c := range m.Changed {
+			if c.Device == "" || len(c.Device) > maxKey || len(c.Keys) == 0 {
+				t.Errorf("accepted %+v", c)
+			}
 		}
 		if payload, err := c.seal(m); err == nil {
 			if again, err := c.open(payload); err != nil || again.Number != m.Number {
