@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // firstPoint is the time of the first point in milliseconds since 1970: early
@@ -105,5 +107,81 @@ func TestPowerFailureOfAGateway(t *testing.T) {
 			t.Errorf("%d of %d acknowledged messages are lost", n, len(f.acked))
 		}
 		t.Logf("%d messages acknowledged, %d stored", len(f.acked), len(b))
+	}
+}
+
+// TestQueuesSurviveTheProcess: a consumer whose session outlives its connection gets every message
+// that was acknowledged while it was away, in the order of each publisher, and retained messages stay,
+// although the process ends in between.
+func TestQueuesSurviveTheProcess(t *testing.T) {
+	t.Parallel()
+	p := harness.NewProxy(t, "")
+	publisher, consumer := p.Token("fleet"), p.Token("consumer")
+	p.Start()
+	state := p.Connect(t, 4, "state", publisher)
+	retained := packets.Publish{QoS: 1, Retain: true, PacketID: state.NextID(), Topic: []byte("state/pump"), Payload: []byte("on")}
+	state.Send(retained.Append(nil, 4))
+	state.ExpectAck(packets.PUBACK, retained.PacketID, 0)
+	session := packetstest.Identity(4, "consumer", consumer)
+	session.CleanStart = false
+	away := packetstest.Connect(t, packetstest.Dial(t, p.Plain), session)
+	away.MustSubscribe("jobs/#", 1)
+	away.Disconnect()
+	for round := range 4 {
+		f := launchFleet(t, p, publisher, "jobs/fleet", func(n int) string { return fmt.Sprintf("%d %d", round, n) })
+		if round%2 == 0 {
+			p.Kill()
+		} else {
+			p.Stop()
+		}
+		f.running.Wait()
+		p.Start()
+		back, ack := packetstest.Present(t, packetstest.Dial(t, p.Plain), session)
+		if !ack.SessionPresent {
+			t.Fatalf("round %d: there is no session", round)
+		}
+		came := drain(t, back, round)
+		if n := missing(f.acked, came); n > 0 {
+			t.Errorf("round %d: %d of %d acknowledged messages are lost", round, n, len(f.acked))
+		}
+		t.Logf("round %d: %d messages acknowledged, %d came", round, len(f.acked), len(came))
+		back.Disconnect()
+	}
+	late := p.Connect(t, 5, "late", consumer)
+	late.MustSubscribe("state/#", 1)
+	if m, err := late.Next(harness.Patience); err != nil || !m.Retain || string(m.Payload) != "on" {
+		t.Errorf("retained message %q, %v", m.Payload, err)
+	}
+}
+
+// drain takes all messages of a round that wait for a session, and checks their order.
+func drain(t *testing.T, c *packetstest.Client, round int) map[string]bool {
+	t.Helper()
+	const end = "the end of the queue"
+	if err := c.Publish("jobs/end", end); err != nil { // comes behind what waits
+		t.Fatal(err)
+	}
+	came := map[string]bool{}
+	last := map[int]int{} // of each publisher
+	for {
+		m, err := c.Next(harness.Patience)
+		if err != nil {
+			t.Fatalf("after %d messages: %v", len(came), err)
+		}
+		payload := string(m.Payload)
+		if payload == end {
+			return came
+		}
+		var r, n int
+		if _, err := fmt.Sscan(payload, &r, &n); err != nil || r != round {
+			t.Fatalf("%q came in round %d", payload, round)
+		}
+		if from := n % 8; !came[payload] {
+			if n < last[from] {
+				t.Errorf("%d came after %d", n, last[from])
+			}
+			last[from] = n
+		}
+		came[payload] = true
 	}
 }

@@ -106,7 +106,7 @@ func BenchmarkReaders(b *testing.B) {
 			broker, _ = newBroker(b, func(o *Options) {
 				o.Telemetry = func(_ context.Context, device string, data []byte) error {
 					messages, err := payload.Parse(data, time.Now(), payload.Options{})
-					broker.PublishTelemetry(device, messages)
+					_ = broker.PublishTelemetry(b.Context(), device, messages)
 					return err
 				}
 			})

@@ -14,6 +14,7 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
 )
 
@@ -72,7 +73,12 @@ type Options struct {
 	// Memory returns how many bytes are kept for all devices together at most, 0 for no limit.
 	// Many goroutines call it often, so it must not block. Default: no limit.
 	Memory func() int64
-	// StoreTimeout bounds one call of Telemetry or Attributes. Default 10 seconds.
+	// Sessions keeps the sessions that outlive their connections, and the retained messages, so
+	// that they survive the end of the process. The broker begins with those that are in it. It must
+	// be closed after the broker. Default: they end with the process.
+	Sessions *durable.File
+	// StoreTimeout bounds one call of Telemetry or Attributes, and the wait for Sessions. Default 10
+	// seconds.
 	StoreTimeout time.Duration
 }
 
@@ -170,10 +176,15 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{})}
 	b.wills.fire, b.wills.drop, b.wills.work = b.fireWill, b.dropWill, &b.work
-	b.ledger = newLedger(o.DeviceMemory, o.Memory)
+	b.ledger = newLedger(o.DeviceMemory, o.Memory, o.Sessions)
 	var err error
 	if b.server, err = b.newServer(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	if o.Sessions != nil {
+		if err := b.restore(context.Background()); err != nil {
+			return nil, err
+		}
 	}
 	b.storing, b.cancel = context.WithCancel(context.Background())
 	go b.run()
@@ -287,7 +298,9 @@ func (b *Broker) forget(c *conn) {
 	}
 	if ends {
 		b.remove(cl)
+		return
 	}
+	b.ledger.end(cl, time.Now())
 }
 
 // Healthy returns nil while the broker accepts devices and ErrClosed afterwards.

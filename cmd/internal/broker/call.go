@@ -110,7 +110,7 @@ func (b *Broker) sendCall(ctx context.Context, device string, number uint32, req
 			continue
 		}
 		switch {
-		case cl.Net.Conn.(*conn).out.ready() && b.deliver(id, sub, pk, newBody(pk)):
+		case cl.Net.Conn.(*conn).out.ready() && b.deliver(id, sub, pk, newBody(pk), nil): // a call does not survive the process
 			err = nil
 			if sub.Qos == 0 {
 				b.calls.acknowledged(device, number)

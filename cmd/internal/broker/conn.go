@@ -28,6 +28,7 @@ type conn struct {
 	limits   Limits
 	gateway  *gateway // nil for a device that is none
 	reader   bool
+	away     int64 // when a session that was brought back lost its connection, seconds since 1970
 	out      *egress
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
@@ -108,7 +109,9 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // Close discards data that the device has not read.
 func (c *conn) Close() error {
-	c.out.close()
+	if c.out != nil { // not of a session that was brought back
+		c.out.close()
+	}
 	return nil
 }
 

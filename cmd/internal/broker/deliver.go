@@ -7,30 +7,32 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 // publish retains a message of a device if it has the RETAIN flag, and gives it to every
 // session that subscribed to its topic. It returns false, and does neither, if there is no
-// room for another retained message. mochi itself uses a short queue for each client, which
+// room for another retained message. The receipt is for what the file has to keep of it. mochi itself uses a short queue for each client, which
 // drops messages of every QoS when it is full.
-func (b *Broker) publish(device string, pk packets.Packet) bool {
+func (b *Broker) publish(device string, pk packets.Packet, r *durable.Receipt) bool {
 	content := newBody(pk)
-	if pk.FixedHeader.Retain && !b.retain(device, pk, content) {
+	if pk.FixedHeader.Retain && !b.retain(device, pk, content, r) {
 		return false
 	}
-	b.distribute(pk, content)
+	b.distribute(pk, content, r)
 	return true
 }
 
 // distribute gives a message to every session that subscribed to its topic.
-func (b *Broker) distribute(pk packets.Packet, content *body) {
+func (b *Broker) distribute(pk packets.Packet, content *body, r *durable.Receipt) {
 	subscribers := b.server.Topics.Subscribers(pk.TopicName)
 	if len(subscribers.Shared) > 0 {
 		b.selectShared(subscribers)
 		subscribers.MergeSharedSelected()
 	}
 	for clientID, sub := range subscribers.Subscriptions {
-		b.deliver(clientID, sub, pk, content)
+		b.deliver(clientID, sub, pk, content, r)
 	}
 }
 
@@ -53,15 +55,16 @@ func (b *Broker) selectShared(subscribers *mqtt.Subscribers) {
 }
 
 // deliver sends a message to one client, or queues it for the session if there is no
-// connection. It reports whether it has done so.
-func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body) bool {
+// connection. It reports whether it has done so. If the receipt is nil, the message is not kept in
+// the file.
+func (b *Broker) deliver(clientID string, sub packets.Subscription, pk packets.Packet, content *body, r *durable.Receipt) bool {
 	b.sessions.RLock() // no other connection takes the session over meanwhile
 	defer b.sessions.RUnlock()
-	return b.deliverHeld(clientID, sub, pk, content)
+	return b.deliverHeld(clientID, sub, pk, content, r)
 }
 
 // deliverHeld is deliver, called with sessions held.
-func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packets.Packet, content *body) bool {
+func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packets.Packet, content *body, r *durable.Receipt) bool {
 	cl, ok := b.server.Clients.Get(clientID)
 	if !ok || sub.NoLocal && pk.Origin == clientID {
 		return false
@@ -73,12 +76,10 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 		pk.FixedHeader.Retain = false // [MQTT-3.3.1-12]
 	}
 	if pk.FixedHeader.Qos > 0 {
-		id, cause := b.enqueue(cl, content)
-		if cause != dropNone {
+		if cause := b.enqueue(cl, &pk, content, r); cause != dropNone {
 			b.counts.dropped.count(cause)
 			return false
 		}
-		pk.PacketID = id
 		pk.Created = orderBase + b.order.Add(1) // read by inOrder alone
 		cl.State.Inflight.Set(pk)
 	}
@@ -92,17 +93,22 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 // so that they stay before the messages that are queued.
 const orderBase = 1 << 40
 
-// enqueue makes room for a message in the queue of a session and returns the packet
-// identifier for it, or why there is no room.
-func (b *Broker) enqueue(cl *mqtt.Client, content *body) (uint16, dropCause) {
+// enqueue makes room for a message in the queue of a session and gives it a packet identifier, or
+// returns why there is no room.
+func (b *Broker) enqueue(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) dropCause {
 	if cl.State.Inflight.Len() >= maxQueued {
-		return 0, dropQueue
+		return dropQueue
 	}
 	id, err := cl.NextPacketID()
 	if err != nil { // impossible: there are more identifiers than places in the queue
-		return 0, dropQueue
+		return dropQueue
 	}
-	return uint16(id), b.ledger.enqueue(cl.ID, uint16(id), content)
+	pk.PacketID = uint16(id)
+	var keep keepFunc
+	if r != nil {
+		keep = keepPacket(*pk)
+	}
+	return b.ledger.enqueue(cl.ID, pk.PacketID, content, keep, r)
 }
 
 // identifiers returns the subscription identifiers of a message, in order.
@@ -123,11 +129,11 @@ func identifiers(sub packets.Subscription) []int {
 // retain keeps a message for future subscribers. An empty message only removes the one that it
 // replaces. It returns false if there is no room: the device's memory is used up, or that of all,
 // or there are too many retained messages.
-func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
+func (b *Broker) retain(device string, pk packets.Packet, content *body, r *durable.Receipt) bool {
 	b.retained.Lock()
 	defer b.retained.Unlock()
 	if len(pk.Payload) == 0 {
-		b.forgetRetained(pk.TopicName)
+		b.forgetRetained(pk.TopicName, r)
 		return true
 	}
 	if !b.ledger.retain(pk.TopicName, device, content) {
@@ -136,12 +142,22 @@ func (b *Broker) retain(device string, pk packets.Packet, content *body) bool {
 	pk.PacketID = 0
 	pk.FixedHeader.Dup = false
 	b.server.Topics.RetainMessage(pk)
+	if b.ledger.file != nil {
+		var c durable.Change
+		c.Retain(durable.Retained{Topic: pk.TopicName, Device: device, Origin: pk.Origin, Message: encodePacket(pk)})
+		b.ledger.file.Submit(&c, r)
+	}
 	return true
 }
 
 // forgetRetained removes the retained message of a topic. b.retained is held.
-func (b *Broker) forgetRetained(topic string) {
-	b.ledger.release(topic)
+func (b *Broker) forgetRetained(topic string, r *durable.Receipt) {
+	if !b.ledger.release(topic) {
+		return
+	}
+	var c durable.Change
+	c.Forget(topic)
+	b.ledger.file.Submit(&c, r)
 	b.server.Topics.RetainMessage(packets.Packet{TopicName: topic}) // without a payload
 }
 
@@ -150,7 +166,7 @@ func (b *Broker) expireRetained(topic string, now time.Time) {
 	b.retained.Lock()
 	defer b.retained.Unlock()
 	if pk, ok := b.server.Topics.Retained.Get(topic); ok && expired(pk, now) {
-		b.forgetRetained(topic)
+		b.forgetRetained(topic, nil)
 	}
 }
 
@@ -179,6 +195,6 @@ func (b *Broker) sendRetained(c *conn, cl *mqtt.Client, sub packets.Subscription
 		if cl.Closed() {
 			return
 		}
-		b.deliver(cl.ID, sub, pk, b.ledger.retainedBody(pk))
+		b.deliver(cl.ID, sub, pk, b.ledger.retainedBody(pk), new(durable.Receipt))
 	}
 }

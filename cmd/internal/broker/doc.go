@@ -89,8 +89,17 @@
 //
 // # Sessions, queues and Wills
 //
-// Sessions, queued messages and retained messages live in memory and end with the process. A
-// disconnected session is kept for [Options.SessionExpiry] at most. A session belongs to the
+// With [Options.Sessions] the sessions that outlive their connections, their subscriptions and
+// queues, and the retained messages survive the process; without, they end with it. Memory has all
+// of them, and the file follows, see package durable. An acknowledgement (PUBACK, PUBREC, PUBCOMP,
+// SUBACK) is sent once what it promises is in the file; then the message has not touched the file
+// if no such session gets it and it is not retained. CONNACK does not wait: a session whose CONNACK
+// is less than 0.2 seconds old may be gone after a crash, until its first SUBACK. What is removed
+// follows within the same time, so that a message of QoS 1 may come again after a crash; of QoS 2
+// none does. If the file cannot be written, the sender gets no acknowledgement and its connection
+// ends (MQTT 5: DISCONNECT 0x83). Messages without such a session go on.
+//
+// A disconnected session is kept for [Options.SessionExpiry] at most. A session belongs to the
 // device that created it: another device cannot connect with its client identifier. Messages
 // of QoS 1 and 2 are queued for a session in order, as far as the device's memory allows and
 // up to 50,000, for which there are packet identifiers. More are dropped and counted.
@@ -127,6 +136,8 @@
 //	                      what readers get
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
+//	keep.go, restore.go, ledger_kept.go
+//	                      what is written to the file, and read from it at the start
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach
 //	ingress.go            the size of a packet before mochi allocates it
 //	egress.go             writing that never waits, so that a slow subscriber does not stop

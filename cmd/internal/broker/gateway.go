@@ -10,6 +10,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -167,7 +168,7 @@ func (b *Broker) childRequest(c *conn, cl *mqtt.Client, pk packets.Packet) error
 	switch {
 	case err == nil:
 		b.counts.answered.Add(1)
-		b.answer(cl, childAttributeAnswers, answer)
+		b.answer(cl, childAttributeAnswers, answer, nil)
 		return packets.CodeSuccessIgnore
 	case b.options.BadPayload(err):
 		return decline(cl, pk, packets.ErrPayloadFormatInvalid)
@@ -208,7 +209,7 @@ func (b *Broker) pushToGateway(name, child string, change []byte) {
 			continue
 		}
 		if c, ok := cl.Net.Conn.(*conn); ok && c.gateway != nil && !c.gateway.isAway(child) {
-			b.answer(cl, childAttributes, data)
+			b.answer(cl, childAttributes, data, new(durable.Receipt))
 		}
 	}
 }

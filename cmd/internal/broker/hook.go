@@ -7,6 +7,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 // bridgeBit in the protocol level marks a bridge, as mosquitto sends it with MQTT 3.1 and 3.1.1.
@@ -27,7 +29,7 @@ func (*hook) ID() string { return listenerID }
 func (*hook) Provides(method byte) bool {
 	switch method {
 	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnPacketProcessed,
+		mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPacketProcessed,
 		mqtt.OnQosComplete, mqtt.OnQosDropped,
 		mqtt.OnPacketEncode:
 		return true
@@ -54,7 +56,10 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 		if pk.TopicName != "" && pk.TopicName[0] == '$' {
 			pk.TopicName = refusedTopic
 		}
-	case packets.Pubrel, packets.Subscribe, packets.Unsubscribe:
+	case packets.Pubrel:
+		pk.PacketID = inward(pk.PacketID)
+		return pk, h.b.completed(c, cl, pk)
+	case packets.Subscribe, packets.Unsubscribe:
 		pk.PacketID = inward(pk.PacketID)
 	case packets.Puback, packets.Pubcomp:
 		h.b.acknowledgeCall(c, cl, pk)
@@ -62,7 +67,9 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Pubrec:
 		if pk.ReasonCode >= packets.ErrUnspecifiedError.Code {
 			c.out.acked(pk.PacketID)
+			break
 		}
+		return pk, h.b.released(c, cl, pk)
 	case packets.Disconnect:
 		c.readDisconnect(&pk)
 	case packets.Auth:
@@ -174,12 +181,13 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 
 // OnSessionEstablished brings the account of a session that was taken over in line with what
 // is left of it: packets of its previous connection may have changed it meanwhile.
-func (h *hook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+func (h *hook) OnSessionEstablished(cl *mqtt.Client, pk packets.Packet) {
 	h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 	h.b.ledger.keepQueued(cl.ID, func(id uint16) bool {
 		_, ok := cl.State.Inflight.Get(id)
 		return ok
 	})
+	h.b.ledger.begin(cl, pk.Connect.Clean)
 	cl.Net.Conn.(*conn).leaveSessions()
 }
 
@@ -250,6 +258,25 @@ func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 		}
 		sub.RetainHandling = 2
 	}
+	c.broker.keepSubscriptions(c, cl, func(change *durable.Change, key int64) {
+		for _, f := range pk.Filters {
+			if sub, ok := cl.State.Subscriptions.Get(f.Filter); ok {
+				change.Subscribe(key, subscription(sub))
+			}
+		}
+	})
+}
+
+// OnUnsubscribe precedes the UNSUBACK. OnUnsubscribed would, but mochi also calls it at the end of a
+// session.
+func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	c := cl.Net.Conn.(*conn)
+	h.b.keepSubscriptions(c, cl, func(change *durable.Change, key int64) {
+		for _, f := range pk.Filters {
+			change.Unsubscribe(key, f.Filter)
+		}
+	})
+	return pk
 }
 
 // OnPacketProcessed does the work that follows the answer to a packet.
@@ -351,11 +378,7 @@ func (b *Broker) encodeConnack(c *conn, cl *mqtt.Client, pk *packets.Packet) {
 // bits of a number, and removes what has expired and what is not for the device any more.
 func (b *Broker) inOrder(cl *mqtt.Client) {
 	queue, now := cl.State.Inflight, time.Now()
-	messages := queue.GetAll(false)
-	slices.SortFunc(messages, func(a, b packets.Packet) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.PacketID, b.PacketID))
-	})
-	for i, m := range messages {
+	for i, m := range byAge(queue) {
 		if expired(m, now) || notForDevice(cl, m.TopicName) {
 			queue.Delete(m.PacketID)
 			b.ledger.dequeue(cl.ID, m.PacketID)
@@ -364,4 +387,13 @@ func (b *Broker) inOrder(cl *mqtt.Client) {
 		m.Created = int64(i)
 		queue.Set(m)
 	}
+}
+
+// byAge returns the packets of a session's queue, the oldest first.
+func byAge(queue *mqtt.Inflight) []packets.Packet {
+	messages := queue.GetAll(false)
+	slices.SortFunc(messages, func(a, b packets.Packet) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.PacketID, b.PacketID))
+	})
+	return messages
 }

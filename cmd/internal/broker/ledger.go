@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 // What is charged besides the bytes that a device has sent: the structures around them, in
@@ -25,8 +27,9 @@ const (
 // A message that waits in several queues, or in a queue and as a retained message, is in
 // memory once. It counts in full for each device, but once for the whole.
 type ledger struct {
-	share int64        // bytes for one device
-	whole func() int64 // bytes for all devices, 0 for no limit
+	share int64         // bytes for one device
+	whole func() int64  // bytes for all devices, 0 for no limit
+	file  *durable.File // follows what is kept; nil for none
 
 	mu       sync.Mutex
 	used     int64 // of the whole
@@ -42,8 +45,19 @@ type account struct {
 	device        string
 	reader        bool // it belongs to a reader
 	subscriptions int64
-	queue         map[uint16]*body // by packet identifier
+	queue         map[uint16]queued // by packet identifier
+	key           int64             // of the session in the file, 0 if it is not there
+	seq           int64             // the last place in the queue of the file
 }
+
+// queued is a message in the queue of a session, or the handshake of one that it sends.
+type queued struct {
+	*body
+	seq int64 // its place in the queue of the file, 0 if it is not there, handshake for a handshake
+}
+
+// handshake stands for the place of a handshake in the file, where it has none.
+const handshake = -1
 
 // kept is a retained message and the device that is charged for it.
 type kept struct {
@@ -67,8 +81,8 @@ func newBody(pk packets.Packet) *body {
 	return &body{bytes: int64(n)}
 }
 
-func newLedger(share int64, whole func() int64) *ledger {
-	return &ledger{share: share, whole: whole, devices: make(map[string]int64), sessions: make(map[string]*account), retained: make(map[string]kept)}
+func newLedger(share int64, whole func() int64, file *durable.File) *ledger {
+	return &ledger{share: share, whole: whole, file: file, devices: make(map[string]int64), sessions: make(map[string]*account), retained: make(map[string]kept)}
 }
 
 // openSession makes sure that a session has an account. It returns false, and makes none, if
@@ -84,7 +98,7 @@ func (l *ledger) openSession(clientID, device string) bool {
 		return false
 	}
 	l.add(device, cost, cost)
-	l.sessions[clientID] = &account{device: device, queue: make(map[uint16]*body)}
+	l.sessions[clientID] = &account{device: device, queue: make(map[uint16]queued)}
 	return true
 }
 
@@ -96,6 +110,7 @@ func (l *ledger) closeSession(clientID string) {
 	if a == nil {
 		return
 	}
+	l.deleteKept(a)
 	for id := range a.queue {
 		l.unqueue(a, id)
 	}
@@ -189,8 +204,10 @@ func filterCost(filter string) int64 {
 // them.
 func treeCost(topic string) int64 { return levelCost * int64(1+strings.Count(topic, "/")) }
 
-// enqueue adds a message to the queue of a session, or returns why there is no room.
-func (l *ledger) enqueue(clientID string, id uint16, b *body) dropCause {
+// enqueue adds a message to the queue of a session, or returns why there is no room. If keep is not
+// nil and the session is in the file, keep makes the change that adds the message there, and the
+// receipt is for that.
+func (l *ledger) enqueue(clientID string, id uint16, b *body, keep keepFunc, r *durable.Receipt) dropCause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sessions[clientID]
@@ -201,9 +218,20 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body) dropCause {
 	if cause := l.charge(a.device, b, 0); cause != dropNone {
 		return cause
 	}
-	a.queue[id] = b
+	q := queued{body: b}
+	if a.key != 0 && keep != nil {
+		var c durable.Change
+		q.seq = keep(&c, a.key, a.seq+1)
+		a.seq = max(a.seq, q.seq)
+		l.file.Submit(&c, r)
+	}
+	a.queue[id] = q
 	return dropNone
 }
+
+// keepFunc adds a message of a session to a change. It returns its place, which is next if the
+// message needs one.
+type keepFunc func(c *durable.Change, key, next int64) (seq int64)
 
 // dequeue removes a message from the queue of a session, if it is there.
 func (l *ledger) dequeue(clientID string, id uint16) {
@@ -216,10 +244,22 @@ func (l *ledger) dequeue(clientID string, id uint16) {
 
 // unqueue is dequeue, called with mu held.
 func (l *ledger) unqueue(a *account, id uint16) {
-	if b := a.queue[id]; b != nil {
-		delete(a.queue, id)
-		l.discharge(a.device, b, 0)
+	q, ok := a.queue[id]
+	if !ok {
+		return
 	}
+	delete(a.queue, id)
+	l.discharge(a.device, q.body, 0)
+	if a.key == 0 || q.seq == 0 {
+		return
+	}
+	var c durable.Change
+	if q.seq == handshake {
+		c.Complete(a.key, id)
+	} else {
+		c.Dequeue(a.key, q.seq)
+	}
+	l.file.Submit(&c, nil)
 }
 
 // retain charges a device for a retained message, which replaces the one of that topic. It
@@ -245,14 +285,16 @@ func (l *ledger) retain(topic, device string, b *body) bool {
 	return false
 }
 
-// release ends the charge for the retained message of a topic, if there is one.
-func (l *ledger) release(topic string) {
+// release ends the charge for the retained message of a topic. It reports whether there was one.
+func (l *ledger) release(topic string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if k, ok := l.retained[topic]; ok {
+	k, ok := l.retained[topic]
+	if ok {
 		delete(l.retained, topic)
 		l.discharge(k.device, k.body, k.tree)
 	}
+	return ok
 }
 
 // chargeWill charges a device for a will with that many bytes, unless there is no room.

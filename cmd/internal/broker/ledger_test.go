@@ -271,7 +271,7 @@ func TestExpiryLeavesANewMessage(t *testing.T) {
 func TestLedgerAddsUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		whole := int64(50_000)
-		l := newLedger(20_000, func() int64 { return whole })
+		l := newLedger(20_000, func() int64 { return whole }, nil)
 		id := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		owner := map[string]string{"a": "one", "b": "one", "c": "two", "d": "three"}
 		bodies := []*body{{bytes: 10}, {bytes: 3000}, {bytes: 9000}}
@@ -281,7 +281,7 @@ func TestLedgerAddsUp(t *testing.T) {
 			"open":  func(t *rapid.T) { s := id.Draw(t, "id"); l.openSession(s, owner[s]) },
 			"close": func(t *rapid.T) { l.closeSession(id.Draw(t, "id")) },
 			"queue": func(t *rapid.T) {
-				l.enqueue(id.Draw(t, "id"), packetID.Draw(t, "packet"), rapid.SampledFrom(bodies).Draw(t, "body"))
+				l.enqueue(id.Draw(t, "id"), packetID.Draw(t, "packet"), rapid.SampledFrom(bodies).Draw(t, "body"), nil, nil)
 			},
 			"dequeue": func(t *rapid.T) { l.dequeue(id.Draw(t, "id"), packetID.Draw(t, "packet")) },
 			"keep": func(t *rapid.T) {
@@ -325,8 +325,8 @@ func checkSums(t *rapid.T, l *ledger, other map[string]int64) {
 		n := sessionCost + int64(len(id)) + a.subscriptions
 		devices[a.device] += n
 		all += n
-		for _, b := range a.queue {
-			charge(a.device, b, 0)
+		for _, q := range a.queue {
+			charge(a.device, q.body, 0)
 		}
 	}
 	for topic, k := range l.retained {
@@ -354,14 +354,14 @@ func checkSums(t *rapid.T, l *ledger, other map[string]int64) {
 func TestLedgerKeepsWithinItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const share, whole = 30_000, 50_000
-		l := newLedger(share, func() int64 { return whole })
+		l := newLedger(share, func() int64 { return whole }, nil)
 		id := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		owner := map[string]string{"a": "one", "b": "one", "c": "two", "d": "three"}
 		t.Repeat(map[string]func(*rapid.T){
 			"open":  func(t *rapid.T) { s := id.Draw(t, "id"); l.openSession(s, owner[s]) },
 			"close": func(t *rapid.T) { l.closeSession(id.Draw(t, "id")) },
 			"queue": func(t *rapid.T) {
-				l.enqueue(id.Draw(t, "id"), rapid.Uint16Range(1, 9).Draw(t, "packet"), &body{bytes: rapid.Int64Range(0, 9000).Draw(t, "bytes")})
+				l.enqueue(id.Draw(t, "id"), rapid.Uint16Range(1, 9).Draw(t, "packet"), &body{bytes: rapid.Int64Range(0, 9000).Draw(t, "bytes")}, nil, nil)
 			},
 			"retain": func(t *rapid.T) {
 				l.retain(id.Draw(t, "topic"), owner[id.Draw(t, "id")], &body{bytes: rapid.Int64Range(0, 9000).Draw(t, "bytes")})

@@ -23,7 +23,7 @@ func TestLatePacketsOfATakenOverConnection(t *testing.T) {
 	old, _ := b.server.Clients.Get("s")
 	connect(t, b, "p", login{id: "p"}).publish(message{topic: "x", payload: big(1000), qos: 1})
 	// It was acknowledged, but the connection is taken over before that is accounted for.
-	if cause := b.ledger.enqueue("s", 777, new(body)); cause != dropNone {
+	if cause := b.ledger.enqueue("s", 777, new(body), nil, nil); cause != dropNone {
 		t.Fatal(cause)
 	}
 	charged := b.Stats().Memory

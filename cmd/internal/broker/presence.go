@@ -7,6 +7,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 // Presence says that a device has connected or disconnected, with one of its sessions. Fields that
@@ -48,7 +50,7 @@ func (b *Broker) PublishPresence(device string, p Presence) {
 	}
 	topic := readerTopic(device, "presence")
 	if readers := b.readersOf(topic); len(readers) > 0 {
-		b.publishToReaders(readers, topic, p.encode())
+		b.publishToReaders(readers, topic, p.encode(), new(durable.Receipt))
 	}
 }
 
@@ -111,7 +113,7 @@ func (b *Broker) sendPresent(clientID string, sub packets.Subscription, device s
 	}
 	pk := readerMessage(readerTopic(device, "presence"), now.since.encode())
 	pk.FixedHeader.Retain = true
-	b.deliverToReader(clientID, sub, pk, newBody(pk))
+	b.deliverToReader(clientID, sub, pk, newBody(pk), new(durable.Receipt))
 }
 
 // encode returns the event as JSON.

@@ -6,6 +6,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 var (
@@ -20,10 +22,11 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if c.unstored { // mochi had read on before the connection broke
 		return pk, packets.ErrRejectPacket
 	}
+	var kept durable.Receipt
 	if pk.FixedHeader.Qos < 2 {
-		return pk, h.b.accept(c, cl, pk)
+		return pk, h.b.accept(c, cl, pk, &kept)
 	}
-	if !h.b.openHandshake(cl, pk.PacketID) {
+	if !h.b.openHandshake(cl, pk.PacketID, &kept) {
 		h.b.counts.refused.Add(1)
 		if c.mqtt5 {
 			return pk, decline(cl, pk, packets.ErrQuotaExceeded)
@@ -31,7 +34,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 		c.unstored = true // the device can only send it again on its next connection
 		return pk, packets.ErrRejectPacket
 	}
-	err := h.b.accept(c, cl, pk)
+	err := h.b.accept(c, cl, pk, &kept)
 	if errors.Is(err, packets.ErrRejectPacket) { // there will be no PUBREL
 		h.b.dequeue(cl, pk.PacketID)
 	}
@@ -40,15 +43,25 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 
 // openHandshake charges for the state that a message of QoS 2 leaves in the session until its
 // PUBREL. It returns false if there is no room, or another connection has taken the session
-// over.
-func (b *Broker) openHandshake(cl *mqtt.Client, id uint16) bool {
+// over. The receipt is for the file.
+func (b *Broker) openHandshake(cl *mqtt.Client, id uint16, r *durable.Receipt) bool {
 	b.sessions.RLock()
 	defer b.sessions.RUnlock()
-	return !cl.IsTakenOver() && b.ledger.enqueue(cl.ID, id, new(body)) == dropNone
+	return !cl.IsTakenOver() && b.ledger.enqueue(cl.ID, id, new(body), keepPacket(ack(packets.Pubrec, id)), r) == dropNone
 }
 
-// accept stores or publishes a message, and returns what mochi is to do with it.
-func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
+// accept handles a message and then waits for the receipt, which has what the file has to keep of it.
+// It returns what mochi is to do with the message.
+func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet, r *durable.Receipt) error {
+	err := b.handle(c, cl, pk, r)
+	if pk.FixedHeader.Qos > 0 && errors.Is(err, packets.CodeSuccessIgnore) && b.kept(c, cl, r) != nil {
+		return packets.ErrRejectPacket
+	}
+	return err
+}
+
+// handle stores or publishes a message, and returns what mochi is to do with it.
+func (b *Broker) handle(c *conn, cl *mqtt.Client, pk packets.Packet, kept *durable.Receipt) error {
 	r := routeOf(pk.TopicName)
 	if c.gateway != nil && r == routeUnsupported {
 		r = gatewayRoute(pk.TopicName)
@@ -77,7 +90,7 @@ func (b *Broker) accept(c *conn, cl *mqtt.Client, pk packets.Packet) error {
 		b.counts.refused.Add(1)
 		return decline(cl, pk, packets.ErrNotAuthorized)
 	}
-	if !b.publish(c.device, pk) {
+	if !b.publish(c.device, pk, kept) {
 		b.counts.refused.Add(1)
 		return decline(cl, pk, packets.ErrQuotaExceeded)
 	}
@@ -97,15 +110,7 @@ func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, save saveFu
 	case pk.FixedHeader.Qos == 0:
 		return packets.CodeSuccessIgnore
 	}
-	c.unstored = true
-	if c.mqtt5 {
-		last := packets.Packet{
-			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
-			ReasonCode:  packets.ErrImplementationSpecificError.Code,
-		}
-		last.Properties.ReasonString = errNotStored.Error()
-		_ = cl.WritePacket(last)
-	}
+	b.disconnectUnstored(c, cl)
 	return packets.ErrRejectPacket
 }
 

@@ -1,5 +1,7 @@
 package broker
 
+import "github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
+
 // PushAttributes sends a change of shared attributes to the sessions of a device that have
 // subscribed to v1/devices/me/attributes, v2/a or v2/a/j. Of a device behind a gateway, whose name
 // is gateway/name, the gateway gets the change on v1/gateway/attributes. Sessions without a
@@ -16,7 +18,7 @@ func (b *Broker) PushAttributes(device string, change []byte) {
 			continue
 		}
 		for _, topic := range []string{"v1/devices/me/attributes", "v2/a", "v2/a/j"} {
-			b.answer(cl, topic, change)
+			b.answer(cl, topic, change, new(durable.Receipt))
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"context"
 	"maps"
 	"strconv"
 	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -49,31 +51,34 @@ func readersOnly(filter string) bool {
 // subscribed to v1/devices/NAME/telemetry, or v1/gateway/GATEWAY/NAME/telemetry if it is behind a
 // gateway and called GATEWAY/NAME. It is called with messages that have been stored, before
 // [Options].Telemetry returns: then they are in the queues of readers before the device gets its
-// acknowledgement. It does not wait for readers, and without any it does nothing.
-func (b *Broker) PublishTelemetry(device string, messages []payload.Message) {
-	b.publishStored(device, "telemetry", messages...)
+// acknowledgement. It does not wait for readers, and without any it does nothing. It fails if the
+// messages could not be kept for readers that are away.
+func (b *Broker) PublishTelemetry(ctx context.Context, device string, messages []payload.Message) error {
+	return b.publishStored(ctx, device, "telemetry", messages...)
 }
 
 // PublishAttributes does the same with client attributes, on v1/devices/NAME/attributes. updated is
 // when they were set, in milliseconds since 1970.
-func (b *Broker) PublishAttributes(device string, updated int64, fields []payload.Field) {
-	b.publishStored(device, "attributes", payload.Message{TS: updated, Fields: fields})
+func (b *Broker) PublishAttributes(ctx context.Context, device string, updated int64, fields []payload.Field) error {
+	return b.publishStored(ctx, device, "attributes", payload.Message{TS: updated, Fields: fields})
 }
 
-func (b *Broker) publishStored(device, kind string, messages ...payload.Message) {
+func (b *Broker) publishStored(ctx context.Context, device, kind string, messages ...payload.Message) error {
 	if b.ledger.readers.Load() == 0 {
-		return
+		return nil
 	}
 	topic := readerTopic(device, kind)
 	readers := b.readersOf(topic)
 	if len(readers) == 0 {
-		return
+		return nil
 	}
+	var kept durable.Receipt
 	for _, m := range messages {
 		data := append([]byte(`{"ts":`), strconv.FormatInt(m.TS, 10)...)
 		data = append(payload.AppendObject(append(data, `,"values":`...), m.Fields), '}')
-		b.publishToReaders(readers, topic, data)
+		b.publishToReaders(readers, topic, data, &kept)
 	}
+	return kept.Wait(ctx)
 }
 
 // readersOf returns the sessions of readers that have subscribed to a topic for readers, with their
@@ -102,20 +107,20 @@ func readerMessage(topic string, data []byte) packets.Packet {
 }
 
 // publishToReaders gives one message to each of the sessions that are still those of readers.
-func (b *Broker) publishToReaders(readers map[string]packets.Subscription, topic string, data []byte) {
+func (b *Broker) publishToReaders(readers map[string]packets.Subscription, topic string, data []byte, r *durable.Receipt) {
 	pk := readerMessage(topic, data)
 	content := newBody(pk)
 	for clientID, sub := range readers {
-		b.deliverToReader(clientID, sub, pk, content)
+		b.deliverToReader(clientID, sub, pk, content, r)
 	}
 }
 
 // deliverToReader is deliver, unless another connection has taken the session over that is not one
 // of a reader.
-func (b *Broker) deliverToReader(clientID string, sub packets.Subscription, pk packets.Packet, content *body) {
+func (b *Broker) deliverToReader(clientID string, sub packets.Subscription, pk packets.Packet, content *body, r *durable.Receipt) {
 	b.sessions.RLock()
 	defer b.sessions.RUnlock()
 	if b.ledger.isReader(clientID) {
-		b.deliverHeld(clientID, sub, pk, content)
+		b.deliverHeld(clientID, sub, pk, content, r)
 	}
 }

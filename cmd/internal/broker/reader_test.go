@@ -65,7 +65,7 @@ func TestReadersGetWhatIsStored(t *testing.T) {
 			if code := r.subscribe(filter, 1); code != 1 {
 				t.Fatalf("%s: SUBACK %#x", filter, code)
 			}
-			b.PublishTelemetry("pump-1", []payload.Message{stored(5, "t", payload.Double(25)), stored(-6, "on", payload.Bool(true))})
+			_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(5, "t", payload.Double(25)), stored(-6, "on", payload.Bool(true))})
 			if want {
 				for _, data := range []string{`{"ts":5,"values":{"t":25.0}}`, `{"ts":-6,"values":{"on":true}}`} {
 					if got := r.take(); got.topic != "v1/devices/pump-1/telemetry" || got.payload != data || got.qos != 1 || got.retain {
@@ -96,8 +96,8 @@ func TestReadersGetAttributes(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	r := connectReader(t, b, "dashboard", login{id: "r"})
 	r.subscribe("v1/devices/+/attributes", 1)
-	b.PublishTelemetry("pump-1", []payload.Message{stored(5, "t", payload.Long(1))})
-	b.PublishAttributes("pump-1", 7, []payload.Field{{Key: "fw", Value: payload.Text("1.1")}})
+	_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(5, "t", payload.Long(1))})
+	_ = b.PublishAttributes(t.Context(), "pump-1", 7, []payload.Field{{Key: "fw", Value: payload.Text("1.1")}})
 	if got := r.take(); got.topic != "v1/devices/pump-1/attributes" || got.payload != `{"ts":7,"values":{"fw":"1.1"}}` {
 		t.Errorf("got %+v", got)
 	}
@@ -121,7 +121,7 @@ func TestReadersGetValidJSON(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", sent, err)
 		}
-		b.PublishTelemetry("pump-1", messages)
+		_ = b.PublishTelemetry(t.Context(), "pump-1", messages)
 		var parsed struct {
 			TS     int64
 			Values json.RawMessage
@@ -191,7 +191,7 @@ func TestReadersThatAreAwayGetEverything(t *testing.T) {
 		eventually(t, "it is away", func() bool { return b.open() == 0 })
 		const n = 100
 		for i := range int64(n) {
-			b.PublishTelemetry("pump-1", []payload.Message{stored(i, "n", payload.Long(i))})
+			_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(i, "n", payload.Long(i))})
 		}
 		r = connectReader(t, b, "dashboard", lasting(version, "r"))
 		for i, got := range r.takeAll(n) {
@@ -212,7 +212,9 @@ func TestSessionOfAReaderThatIsNoneAnyMore(t *testing.T) {
 		r.subscribe("#", 1)
 		r.disconnect()
 		eventually(t, "it is away", func() bool { return b.open() == 0 })
-		publish := func() { b.PublishTelemetry("pump-1", []payload.Message{stored(1, "n", payload.Long(1))}) }
+		publish := func() {
+			_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(1, "n", payload.Long(1))})
+		}
 		publish()
 		c := connect(t, b, "dashboard", lasting(version, "r"))
 		publish()
@@ -246,7 +248,7 @@ func TestReadersShareTheWork(t *testing.T) {
 	}
 	const n = 50
 	for i := range int64(n) {
-		b.PublishTelemetry("pump-1", []payload.Message{stored(i, "n", payload.Long(i))})
+		_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(i, "n", payload.Long(i))})
 	}
 	got := 0
 	for _, r := range members {
@@ -277,7 +279,7 @@ func TestWithoutReadersNothingIsDone(t *testing.T) {
 	messages := []payload.Message{stored(5, "t", payload.Double(25))}
 	none := func() {
 		t.Helper()
-		if n := testing.AllocsPerRun(100, func() { b.PublishTelemetry("pump-1", messages) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _ = b.PublishTelemetry(t.Context(), "pump-1", messages) }); n != 0 {
 			t.Errorf("%v allocations for a message", n)
 		}
 	}
@@ -312,7 +314,9 @@ func TestReadersGetWhatGatewaysSend(t *testing.T) {
 				t.Errorf("a reader gets %#x for %s", code, filter)
 			}
 		}
-		publish := func(n int64) { b.PublishTelemetry("gate/valve", []payload.Message{stored(n, "n", payload.Long(n))}) }
+		publish := func(n int64) {
+			_ = b.PublishTelemetry(t.Context(), "gate/valve", []payload.Message{stored(n, "n", payload.Long(n))})
+		}
 		publish(1)
 		if got := r.take(); got.topic != "v1/gateway/gate/valve/telemetry" || got.payload != `{"ts":1,"values":{"n":1}}` {
 			t.Errorf("got %+v", got)
@@ -333,7 +337,9 @@ func TestQueueKeepsItsOrder(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	r := connectReader(t, b, "dashboard", lasting(4, "r"))
 	r.subscribe("v1/devices/+/telemetry", 1)
-	publish := func(n int64) { b.PublishTelemetry("pump-1", []payload.Message{stored(n, "n", payload.Long(n))}) }
+	publish := func(n int64) {
+		_ = b.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(n, "n", payload.Long(n))})
+	}
 	const last = 65_535 // identifier
 	for batch := int64(0); batch < last-100; batch += 1000 {
 		n := min(1000, last-100-batch)

@@ -9,6 +9,7 @@ import (
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -70,13 +71,13 @@ func (b *Broker) request(c *conn, cl *mqtt.Client, pk packets.Packet, r route, t
 	switch {
 	case err == nil:
 		b.counts.answered.Add(1)
-		b.answer(cl, topic, answer)
+		b.answer(cl, topic, answer, nil)
 		return packets.CodeSuccessIgnore
 	case errors.Is(err, errNotStored):
 		// No answer is better than one that looks as if there were no attributes.
 		return decline(cl, pk, packets.ErrImplementationSpecificError)
 	}
-	b.answer(cl, topic, errorJSON(err.Error()))
+	b.answer(cl, topic, errorJSON(err.Error()), nil)
 	return decline(cl, pk, packets.ErrPayloadFormatInvalid)
 }
 
@@ -158,7 +159,9 @@ func errorJSON(text string) []byte {
 
 // answer sends a message of the broker to one session, with the QoS of its subscriptions, or not
 // at all if it has none that matches.
-func (b *Broker) answer(cl *mqtt.Client, topic string, data []byte) {
+//
+// The receipt is that of deliver.
+func (b *Broker) answer(cl *mqtt.Client, topic string, data []byte, r *durable.Receipt) {
 	sub, ok := subscriptionTo(cl, topic)
 	if !ok {
 		return
@@ -167,7 +170,7 @@ func (b *Broker) answer(cl *mqtt.Client, topic string, data []byte) {
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: 1},
 		TopicName:   topic, Payload: data,
 	}
-	b.deliver(cl.ID, sub, pk, newBody(pk))
+	b.deliver(cl.ID, sub, pk, newBody(pk), r)
 }
 
 // subscriptionTo returns the subscriptions of a session that match a topic as one.

@@ -19,6 +19,10 @@ type Stats struct {
 
 	Stored      int64 // payloads stored
 	StoreErrors int64 // payloads that could not be stored now
+	KeepErrors  int64 // messages and subscriptions that failed because they could not be kept in the file
+	KeptBytes   int64 // size of the file with its log now, 0 without one
+	KeptCommits int64 // commits of the file
+	Keeps       bool  // the file can be written now, or there is none
 	BadPayloads int64 // payloads that can never be stored
 	Answered    int64 // requests of devices that were answered, other than with an error of their payload
 
@@ -40,7 +44,7 @@ type Stats struct {
 type counters struct {
 	dropped drops
 
-	stored, storeErrors, badPayloads, answered, refused, panics atomic.Int64
+	stored, storeErrors, keepErrors, badPayloads, answered, refused, panics atomic.Int64
 
 	calls             [outcomes]atomic.Int64
 	unexpectedAnswers atomic.Int64
@@ -58,6 +62,7 @@ func (b *Broker) Stats() Stats {
 		Memory:             b.ledger.bytes(),
 		Stored:             b.counts.stored.Load(),
 		StoreErrors:        b.counts.storeErrors.Load(),
+		KeepErrors:         b.counts.keepErrors.Load(),
 		BadPayloads:        b.counts.badPayloads.Load(),
 		Answered:           b.counts.answered.Load(),
 		Calls:              make(map[string]int64, outcomes),
@@ -67,6 +72,11 @@ func (b *Broker) Stats() Stats {
 		UnsupportedFilters: byFamily(&b.unserved.filters),
 		Refused:            b.counts.refused.Load(),
 		Panics:             b.counts.panics.Load(),
+	}
+	s.Keeps = true
+	if f := b.options.Sessions; f != nil {
+		file := f.Stats()
+		s.KeptBytes, s.KeptCommits, s.Keeps = file.Bytes, file.Commits, f.Writable() == nil
 	}
 	for o := range outcomes {
 		s.Calls[o.String()] = b.counts.calls[o].Load()

@@ -41,6 +41,9 @@ func (b *Broker) sweep(ctx context.Context) {
 func (b *Broker) expireSessions(now time.Time) {
 	for id, cl := range b.server.Clients.GetAll() {
 		left := cl.StopTime()
+		if c, ok := cl.Net.Conn.(*conn); ok && c.away != 0 {
+			left = c.away
+		}
 		if left == 0 || now.Unix() <= left+b.sessionExpiry(cl) {
 			continue
 		}

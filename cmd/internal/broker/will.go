@@ -6,6 +6,8 @@ import (
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
 // will is the Will of a connection, to be published when that ends without a DISCONNECT.
@@ -177,9 +179,10 @@ func (b *Broker) fireWill(w *will) {
 	case routeRefused:
 		b.counts.refused.Add(1)
 	case routeShared:
-		if !b.publish(w.device, w.message) { // not retained, but delivered
+		var kept durable.Receipt
+		if !b.publish(w.device, w.message, &kept) { // not retained, but delivered
 			b.counts.refused.Add(1)
-			b.distribute(w.message, newBody(w.message))
+			b.distribute(w.message, newBody(w.message), &kept)
 		}
 	}
 }

@@ -30,6 +30,10 @@ func (e emitter) bundledBroker(s broker.Stats) {
 	e.gauge("bundled_calls_waiting", "Calls that wait for a device.", float64(s.CallsWaiting))
 	e.count("bundled_answers_unexpected_total", "Answers of devices for which no call waited: late, repeated, or to a one-way call.", float64(s.UnexpectedAnswers))
 	e.count("bundled_store_errors_total", "Payloads that could not be stored at the time.", float64(s.StoreErrors))
+	e.flag("bundled_sessions_writable", "1 if sessions and retained messages can be written to sessions.db, 0 while the disk has less room than telemetry.min_free, commits fail or one hangs.", s.Keeps)
+	e.count("bundled_sessions_errors_total", "Messages, subscriptions and handshakes that were not acknowledged because sessions.db could not be written.", float64(s.KeepErrors))
+	e.count("bundled_sessions_commits_total", "Successful commits of sessions.db.", float64(s.KeptCommits))
+	e.gauge("bundled_sessions_file_bytes", "Size of sessions.db with its log, in bytes.", float64(s.KeptBytes))
 	e.count("bundled_panics_total", "Connections that a bug in the bundled broker ended.", float64(s.Panics))
 }
 

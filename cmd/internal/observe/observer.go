@@ -262,14 +262,16 @@ func (o *Observer) TaskPanicked(name string) func(*task.Panic) {
 	}
 }
 
-// StoreFailed logs an error of the telemetry store that no caller waits for.
-func (o *Observer) StoreFailed(err error) {
-	fields := []zap.Field{zap.Error(err)}
-	if stack := task.StackOf(err); stack != nil {
-		o.metrics.panics.Inc()
-		fields = append(fields, zap.ByteString("stack", stack))
+// StoreFailed returns a hook for a store with that name, which logs errors that no caller waits for.
+func (o *Observer) StoreFailed(name string) func(error) {
+	return func(err error) {
+		fields := []zap.Field{zap.Error(err)}
+		if stack := task.StackOf(err); stack != nil {
+			o.metrics.panics.Inc()
+			fields = append(fields, zap.ByteString("stack", stack))
+		}
+		o.log.Error(name, fields...)
 	}
-	o.log.Error("telemetry store", fields...)
 }
 
 func clientFields(c *proxy.Client) []zap.Field {

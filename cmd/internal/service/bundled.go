@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/presence"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
@@ -33,8 +35,13 @@ type bundledBroker struct {
 	shared *telemetry.Changes
 	// changed are shared attributes that other replicas have changed. There may be few, because
 	// devices can ask for what they have not got.
-	changed chan replicas.Change
+	changed  chan replicas.Change
+	sessions *durable.File
 }
+
+// sessionsFile is the file in the data directory that has the sessions and the retained messages of
+// the bundled broker.
+const sessionsFile = "sessions.db"
 
 // openBundled opens the store and starts the broker, if the plan has no other broker.
 func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, error) {
@@ -48,7 +55,17 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	store = telemetry.WithChildren(store)
 	intake := &telemetry.Intake{Store: store, StrictJSON: p.Telemetry.StrictJSON, KeepText: !p.Telemetry.CastText}
 	requests := &telemetry.Requests{Store: store}
+	sessions, err := durable.Open(ctx, durable.Options{
+		Path:       filepath.Join(p.Data, sessionsFile),
+		Durability: p.Telemetry.Durability,
+		MinFree:    p.Telemetry.MinFree,
+		OnError:    s.observer.StoreFailed("sessions of the bundled broker"),
+	})
+	if err != nil {
+		return nil, errors.Join(faultAt(p.Config, "data", err), store.Close())
+	}
 	b, err := broker.New(broker.Options{
+		Sessions:         sessions,
 		Telemetry:        intake.Telemetry,
 		Attributes:       intake.Attributes,
 		AttributeRequest: requests.Attributes,
@@ -63,11 +80,11 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 		Logger: slog.New(zapslog.NewHandler(s.Log.Core(), zapslog.WithName("broker"), zapslog.AddStacktraceAt(noStack))),
 	})
 	if err != nil {
-		return nil, errors.Join(err, store.Close())
+		return nil, errors.Join(err, sessions.Close(), store.Close())
 	}
 	intake.StoredTelemetry, intake.StoredAttributes = b.PublishTelemetry, b.PublishAttributes
 	shared := &telemetry.Changes{Store: store, Push: b.PushAttributes, Announce: s.replicas.Change, Record: s.audit.Record}
-	return &bundledBroker{broker: b, intake: intake, store: store, shared: shared, changed: make(chan replicas.Change, mostChanged)}, nil
+	return &bundledBroker{broker: b, intake: intake, store: store, sessions: sessions, shared: shared, changed: make(chan replicas.Change, mostChanged)}, nil
 }
 
 // openStore opens the store that the configuration names.
@@ -78,7 +95,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 			DSNFile:     t.Postgres.DSNFile,
 			Connections: t.Postgres.Connections,
 			Retention:   t.Retention,
-			OnError:     s.observer.StoreFailed,
+			OnError:     s.observer.StoreFailed("telemetry store"),
 		})
 		if err != nil {
 			return nil, faultAt(c, "telemetry.postgres.dsn_file", err)
@@ -90,7 +107,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 		Retention:  t.Retention,
 		Durability: t.Durability,
 		MinFree:    t.MinFree,
-		OnError:    s.observer.StoreFailed,
+		OnError:    s.observer.StoreFailed("telemetry store"),
 	})
 	if err != nil {
 		return nil, faultAt(c, "telemetry.path", err)
@@ -180,11 +197,11 @@ func (s *Service) known(ctx context.Context, device string) bool {
 // bundledShutdownTimeout is how long the bundled broker may take to end.
 const bundledShutdownTimeout = 10 * time.Second
 
-// close ends the broker and then its store.
+// close ends the broker and then its stores.
 func (b *bundledBroker) close(log *zap.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), bundledShutdownTimeout)
 	defer cancel()
-	if err := errors.Join(b.broker.Shutdown(ctx), b.store.Close()); err != nil {
+	if err := errors.Join(b.broker.Shutdown(ctx), b.sessions.Close(), b.store.Close()); err != nil {
 		log.Error("close the bundled broker", zap.Error(err))
 	}
 }

@@ -45,6 +45,11 @@ func (s *Service) degraded() (all []string) {
 	if fault := s.presence.Fault(); fault != nil {
 		all = append(all, "when devices were seen cannot be recorded: "+printable(fault))
 	}
+	if s.bundled != nil {
+		if fault := s.bundled.sessions.Writable(); fault != nil {
+			all = append(all, "sessions of devices and retained messages cannot be kept: "+printable(fault))
+		}
+	}
 	if fault := s.hooks.Stats().Fault; fault != nil {
 		all = append(all, "the receiver of events does not accept them: "+printable(fault))
 	}

@@ -26,10 +26,10 @@ type Intake struct {
 	// KeepText leaves strings that look like numbers as they are, also without StrictJSON.
 	KeepText bool
 	// StoredTelemetry and StoredAttributes are called with what a device has sent, once it is
-	// stored and before the call that has stored it returns. They must not change what they get.
-	// Nil does nothing.
-	StoredTelemetry  func(device string, messages []payload.Message)
-	StoredAttributes func(device string, updated int64, fields []payload.Field)
+	// stored and before the call that has stored it returns, which fails if they do. They must not
+	// change what they get. Nil does nothing.
+	StoredTelemetry  func(ctx context.Context, device string, messages []payload.Message) error
+	StoredAttributes func(ctx context.Context, device string, updated int64, fields []payload.Field) error
 	// Now is the clock for messages without a ts; nil means time.Now.
 	Now func() time.Time
 
@@ -63,7 +63,7 @@ func (i *Intake) Telemetry(ctx context.Context, device string, data []byte) erro
 			return err
 		}
 		if err = i.Store.Append(ctx, device, messages); err == nil && i.StoredTelemetry != nil {
-			i.StoredTelemetry(device, messages)
+			err = i.StoredTelemetry(ctx, device, messages)
 		}
 		return err
 	})
@@ -79,7 +79,7 @@ func (i *Intake) Attributes(ctx context.Context, device string, data []byte) err
 		}
 		updated := now.UnixMilli()
 		if err = i.Store.SetAttributes(ctx, device, ClientScope, updated, fields); err == nil && i.StoredAttributes != nil {
-			i.StoredAttributes(device, updated, fields)
+			err = i.StoredAttributes(ctx, device, updated, fields)
 		}
 		return err
 	})

@@ -63,17 +63,22 @@ func (i *Intake) appendAll(ctx context.Context, gateway string, now time.Time, c
 		return nil, err
 	}
 	for _, p := range parts {
-		i.stored(p)
+		if err := i.stored(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	return names, nil
 }
 
 // stored reports what was stored of a device behind a gateway.
-func (i *Intake) stored(p Part) {
+func (i *Intake) stored(ctx context.Context, p Part) error {
 	if len(p.Messages) > 0 && i.StoredTelemetry != nil {
-		i.StoredTelemetry(p.Device, p.Messages)
+		if err := i.StoredTelemetry(ctx, p.Device, p.Messages); err != nil {
+			return err
+		}
 	}
 	if len(p.Attributes) > 0 && i.StoredAttributes != nil {
-		i.StoredAttributes(p.Device, p.Updated, p.Attributes)
+		return i.StoredAttributes(ctx, p.Device, p.Updated, p.Attributes)
 	}
+	return nil
 }

@@ -236,13 +236,15 @@ func TestStoredMessagesAreReported(t *testing.T) {
 	var r recorder
 	var reported []string
 	i := Intake{Store: &r, Now: at(1000)}
-	i.StoredTelemetry = func(device string, messages []payload.Message) {
+	i.StoredTelemetry = func(_ context.Context, device string, messages []payload.Message) error {
 		for _, m := range messages {
 			reported = append(reported, fmt.Sprintf("%s telemetry %d %s after %d", device, m.TS, payload.AppendObject(nil, m.Fields), len(r.calls)))
 		}
+		return nil
 	}
-	i.StoredAttributes = func(device string, updated int64, fields []payload.Field) {
+	i.StoredAttributes = func(_ context.Context, device string, updated int64, fields []payload.Field) error {
 		reported = append(reported, fmt.Sprintf("%s attributes %d %s after %d", device, updated, payload.AppendObject(nil, fields), len(r.calls)))
+		return nil
 	}
 	send := func(data string) {
 		_ = i.Telemetry(t.Context(), "d", []byte(data))

@@ -1,0 +1,296 @@
+package durable
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t *testing.T, o Options) *File {
+	t.Helper()
+	f, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// commit makes a change and waits for it.
+func commit(f *File, change func(c *Change)) error {
+	var (
+		c Change
+		r Receipt
+	)
+	change(&c)
+	f.Submit(&c, &r)
+	return r.Wait(context.Background())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// content returns what a file has.
+func content(t *testing.T, f *File) (all []*Kept, retained []Retained) {
+	t.Helper()
+	all, err := f.Sessions(t.Context())
+	must(t, err)
+	must(t, f.Retained(t.Context(), func(r Retained) error {
+		retained = append(retained, r)
+		return nil
+	}))
+	return all, retained
+}
+
+// TestEverythingIsThereAgain after the file was opened again, and what was deleted is not.
+func TestEverythingIsThereAgain(t *testing.T) {
+	o := Options{Path: filepath.Join(t.TempDir(), "new", "sessions.db")}
+	f := open(t, o)
+	message := func(text string) Message { return Message{Packet: []byte(text), Version: 5, Expires: 7} }
+	s := Session{Key: f.NewKey(), ClientID: "a\x00b", Device: "d", Version: 4, Expiry: 60, Away: 5, Reader: true}
+	gone := f.NewKey()
+	must(t, commit(f, func(c *Change) {
+		c.PutSession(Session{Key: s.Key, ClientID: s.ClientID, Device: "d"})
+		c.PutSession(s)
+		c.Subscribe(s.Key, Subscription{Filter: "x/#", QoS: 1})
+		c.Subscribe(s.Key, Subscription{Filter: "x/#", QoS: 2, NoLocal: true, RetainAsPublished: true, Identifier: 9})
+		c.Subscribe(s.Key, Subscription{Filter: "gone"})
+		c.Unsubscribe(s.Key, "gone")
+		for i := range int64(5) {
+			c.Enqueue(s.Key, Queued{Seq: i + 1, PacketID: uint16(i + 1), Message: message(fmt.Sprint(i + 1))})
+		}
+		c.Release(s.Key, 2)
+		c.Dequeue(s.Key, 3)
+		c.Receive(s.Key, 8)
+		c.Receive(s.Key, 9)
+		c.Complete(s.Key, 8)
+		c.PutSession(Session{Key: gone, ClientID: "gone", Device: "d"})
+		c.Enqueue(gone, Queued{Seq: 1, Message: message("gone")})
+		c.Retain(Retained{Topic: "t", Device: "d", Origin: "o", Message: message("old")})
+		c.Retain(Retained{Topic: "t", Device: "e", Origin: "p", Message: message("new")})
+		c.Retain(Retained{Topic: "gone", Message: message("gone")})
+		c.Forget("gone")
+	}))
+	must(t, commit(f, func(c *Change) { c.DeleteSession(gone); c.Dequeue(s.Key, 5) }))
+	must(t, f.Close())
+	if err := f.Close(); err != nil {
+		t.Errorf("closed again: %v", err)
+	}
+	f = open(t, o)
+	sessions, retained := content(t, f)
+	want := []*Kept{{
+		Session: s, Subscriptions: []Subscription{{Filter: "x/#", QoS: 2, NoLocal: true, RetainAsPublished: true, Identifier: 9}}, Received: []uint16{9},
+		Queue: []Queued{
+			{Seq: 1, PacketID: 1, Message: message("1")},
+			{Seq: 2, PacketID: 2, Released: true, Message: Message{Version: 5, Expires: 7}},
+			{Seq: 4, PacketID: 4, Message: message("4")},
+		},
+	}}
+	if diff := cmp.Diff(want, sessions); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]Retained{{Topic: "t", Device: "e", Origin: "p", Message: message("new")}}, retained); diff != "" {
+		t.Error(diff)
+	}
+	if key := f.NewKey(); key <= s.Key {
+		t.Errorf("key %d was used before", key)
+	}
+	if f.Stats().Bytes == 0 {
+		t.Error("the file has no size")
+	}
+}
+
+// TestReceiptsTellEachSubmitterItsOutcome: many wait for one commit.
+func TestReceiptsTellEachSubmitterItsOutcome(t *testing.T) {
+	f := open(t, Options{Path: filepath.Join(t.TempDir(), "sessions.db")})
+	errs := make(chan error)
+	const n = 200
+	for i := range int64(n) {
+		go func() {
+			errs <- commit(f, func(c *Change) { c.Enqueue(1, Queued{Seq: i}) })
+		}()
+	}
+	for range n {
+		must(t, <-errs)
+	}
+	if commits := f.Stats().Commits; commits > n/2 {
+		t.Errorf("%d commits for %d changes at once", commits, n)
+	}
+	var none Receipt
+	if err := none.Wait(t.Context()); err != nil {
+		t.Errorf("an empty receipt: %v", err)
+	}
+	var nobody *File
+	nobody.Submit(&Change{steps: []step{{kind: forget}}}, &none)
+	if err := none.Wait(t.Context()); err != nil {
+		t.Errorf("without a file: %v", err)
+	}
+	must(t, f.Close())
+	if err := commit(f, func(c *Change) { c.Forget("x") }); !errors.Is(err, errClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	if err := f.Writable(); !errors.Is(err, errClosed) {
+		t.Errorf("Writable after Close: %v", err)
+	}
+}
+
+// TestFullDisk: what adds something fails, and what is true anyway is kept for later.
+func TestFullDisk(t *testing.T) {
+	free := uint64(1 << 30)
+	var reported []error
+	f := open(t, Options{
+		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
+		free:    func(string) (uint64, error) { return free, nil },
+		OnError: func(err error) { reported = append(reported, err) },
+	})
+	must(t, commit(f, func(c *Change) { c.PutSession(Session{Key: 1, ClientID: "a"}); c.Enqueue(1, Queued{Seq: 1}) }))
+	free = 1 << 10
+	if err := commit(f, func(c *Change) { c.Enqueue(1, Queued{Seq: 2}); c.Retain(Retained{Topic: "t"}) }); err == nil || !strings.Contains(err.Error(), "sessions.db") {
+		t.Errorf("on a full disk: %v", err)
+	}
+	must(t, commit(f, func(c *Change) { c.Dequeue(1, 1) })) // makes room
+	if f.Writable() == nil {
+		t.Error("writable on a full disk")
+	}
+	free = 1 << 30
+	must(t, commit(f, func(c *Change) { c.Enqueue(1, Queued{Seq: 3}) }))
+	must(t, f.Writable())
+	sessions, retained := content(t, f)
+	if len(sessions[0].Queue) != 1 || sessions[0].Queue[0].Seq != 3 {
+		t.Errorf("queue %+v", sessions[0].Queue)
+	}
+	if len(retained) != 1 {
+		t.Error("what became true on a full disk is forgotten")
+	}
+}
+
+// TestFailedCommits are reported once, and tried again with what is still true.
+func TestFailedCommits(t *testing.T) {
+	reported := make(chan error, 9)
+	path := filepath.Join(t.TempDir(), "sessions.db")
+	f := open(t, Options{Path: path, OnError: func(err error) { reported <- err }})
+	db, err := sql.Open("sqlite", "file:"+path)
+	must(t, err)
+	defer func() { _ = db.Close() }()
+	_, err = db.Exec("ALTER TABLE retained RENAME TO away")
+	must(t, err)
+	for range 2 {
+		if err := commit(f, func(c *Change) { c.Retain(Retained{Topic: "t"}); c.Enqueue(1, Queued{Seq: 2}) }); err == nil {
+			t.Fatal("no error")
+		}
+	}
+	if f.Writable() == nil {
+		t.Error("writable")
+	}
+	_, err = db.Exec("ALTER TABLE away RENAME TO retained")
+	must(t, err)
+	must(t, commit(f, func(c *Change) { c.Forget("other") }))
+	must(t, f.Writable())
+	if _, retained := content(t, f); len(retained) != 1 {
+		t.Errorf("%d retained messages", len(retained))
+	}
+	if len(reported) != 1 {
+		t.Errorf("%d reports", len(reported))
+	}
+}
+
+// TestFilesThatAreNotOpened: the error names the file and says what to do.
+func TestFilesThatAreNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.WriteFile(path("text"), []byte(strings.Repeat("not a database ", 100)), 0o600))
+	for name, statement := range map[string]string{"newer": "PRAGMA user_version = 99", "foreign": "PRAGMA application_id = 1"} {
+		f := open(t, Options{Path: path(name)})
+		must(t, f.Close())
+		db, err := sql.Open("sqlite", "file:"+path(name))
+		must(t, err)
+		_, err = db.Exec(statement)
+		must(t, errors.Join(err, db.Close()))
+	}
+	open(t, Options{Path: path("used")})
+	for _, tt := range []struct{ name, want string }{
+		{"text", "is damaged: stop the proxy, restore a backup, or move the file"},
+		{"newer", "it has format 99, this version reads 1: run the version that made it"},
+		{"foreign", "it belongs to another program: move it away"},
+		{"used", fmt.Sprint(os.Getpid())},
+	} {
+		f, err := Open(t.Context(), Options{Path: path(tt.name)})
+		if err == nil {
+			_ = f.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path(tt.name)) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	if _, err := Open(t.Context(), Options{Path: path("new"), Durability: "maybe"}); err == nil {
+		t.Error("unknown durability")
+	}
+}
+
+// TestMessagesOfEndedSessionsAreDeleted a few at a time, also those of a process before.
+func TestMessagesOfEndedSessionsAreDeleted(t *testing.T) {
+	o := Options{Path: filepath.Join(t.TempDir(), "sessions.db"), Durability: "none"}
+	f := open(t, o)
+	must(t, commit(f, func(c *Change) {
+		for i := range int64(trimRows + 100) {
+			c.Enqueue(1, Queued{Seq: i, Message: Message{Packet: make([]byte, 100)}})
+			c.Enqueue(2, Queued{Seq: i})
+		}
+	}))
+	must(t, commit(f, func(c *Change) { c.DeleteSession(1) }))
+	left := func() (n int) {
+		must(t, f.readers.QueryRow("SELECT count(*) FROM queue").Scan(&n))
+		return n
+	}
+	for range 3 { // the end of the process deletes some
+		must(t, f.Close())
+		f = open(t, o)
+		if _, err := f.Sessions(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := left(); n != 0 {
+		t.Errorf("%d messages of no session are left", n)
+	}
+}
+
+func BenchmarkEnqueue(b *testing.B) {
+	for _, durability := range []string{"sync", "os"} {
+		b.Run(durability, func(b *testing.B) {
+			f, err := Open(b.Context(), Options{Path: filepath.Join(b.TempDir(), "sessions.db"), Durability: durability})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = f.Close() }()
+			m := Message{Packet: make([]byte, 100)}
+			b.SetParallelism(50)
+			b.RunParallel(func(pb *testing.PB) {
+				key := f.NewKey()
+				for seq := int64(1); pb.Next(); seq++ {
+					err := commit(f, func(c *Change) { c.Enqueue(key, Queued{Seq: seq, Message: m}) })
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					var c Change
+					c.Dequeue(key, seq)
+					f.Submit(&c, nil)
+				}
+			})
+		})
+	}
+}

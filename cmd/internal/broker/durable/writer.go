@@ -1,0 +1,267 @@
+package durable
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
+)
+
+const (
+	// lazyWait is how long a change for which nobody waits may stay in memory.
+	lazyWait = 200 * time.Millisecond
+	// retryEvery is how often a failed commit is tried again, and messages of ended sessions are
+	// deleted.
+	retryEvery = time.Second
+	// trimRows is how many messages of ended sessions are deleted at once.
+	trimRows = 5000
+	// vacuumPages is how many free pages are given back to the file system at once, and
+	// sparePages how many are not.
+	vacuumPages = 1000
+	sparePages  = 4 * vacuumPages
+)
+
+// run is the writing goroutine: it alone uses f.db once Open has returned.
+func (f *File) run() {
+	defer close(f.done)
+	lazy, upkeep := time.NewTicker(lazyWait), time.NewTicker(retryEvery)
+	defer lazy.Stop()
+	defer upkeep.Stop()
+	for {
+		select {
+		case <-f.wake:
+			f.commit(f.take(), false)
+		case <-lazy.C:
+			if len(f.kept) == 0 {
+				f.commit(f.take(), false)
+			}
+		case <-upkeep.C:
+			f.commit(f.take(), true)
+			f.report(task.Do(f.clean))
+		case <-f.closing:
+			f.commit(f.take(), true)
+			f.report(task.Do(f.clean))
+			return
+		}
+	}
+}
+
+// take returns the changes that were submitted.
+func (f *File) take() []*Change {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	batch := f.pending
+	f.pending = nil
+	return batch
+}
+
+// commit commits the changes that are left from failed commits and a batch of others, and tells
+// their submitters. If the last commit failed, an empty batch commits nothing unless retry is true.
+func (f *File) commit(batch []*Change, retry bool) {
+	failed := f.health.fault.Load() != nil
+	if len(batch) == 0 && !(retry && (failed || len(f.kept) > 0)) {
+		return
+	}
+	if err := f.checkSpace(); err != nil {
+		batch = f.refuse(batch, f.explain(err))
+	}
+	all := slices.Concat(f.kept, batch)
+	f.health.started.Store(time.Now().UnixNano())
+	err := f.explain(task.Do(func() error { return f.store(all, failed) }))
+	f.health.started.Store(0)
+	if err == nil {
+		f.kept = nil
+		f.health.fault.Store(nil)
+		f.commits.Add(1)
+	} else {
+		f.health.fault.Store(&err)
+		f.kept = nil
+		f.keep(all...)
+	}
+	f.report(err)
+	for _, c := range batch {
+		c.settle(err)
+	}
+}
+
+// report passes on the first error of several in a row, and every panic.
+func (f *File) report(err error) {
+	if err != nil {
+		f.failures.Add(1)
+	}
+	if err != nil && (!f.failed || task.StackOf(err) != nil) {
+		f.opts.OnError(err)
+	}
+	f.failed = err != nil
+}
+
+// refuse returns the changes of a batch that add nothing. The others fail with err.
+func (f *File) refuse(batch []*Change, err error) []*Change {
+	return slices.DeleteFunc(batch, func(c *Change) bool {
+		if !slices.ContainsFunc(c.steps, step.grows) {
+			return false
+		}
+		f.keep(c)
+		c.settle(err)
+		return true
+	})
+}
+
+// keep keeps the steps of failed changes that are true in memory.
+func (f *File) keep(failed ...*Change) {
+	for _, c := range failed {
+		if rest := slices.DeleteFunc(slices.Clone(c.steps), step.adds); len(rest) > 0 {
+			f.kept = append(f.kept, &Change{steps: rest})
+		}
+	}
+}
+
+// row names a message.
+type row struct{ key, seq int64 }
+
+// store commits changes in one transaction. With probe it writes in any case, to find out whether
+// that is possible.
+func (f *File) store(changes []*Change, probe bool) error {
+	gone := make(map[row]bool) // messages that are deleted, and need no other step
+	var removed []step
+	for _, c := range changes {
+		for _, s := range c.steps {
+			if s.kind == dequeue {
+				removed = append(removed, s)
+				gone[row{s.key, s.seq}] = true
+			}
+		}
+	}
+	ctx := context.Background()
+	var ended []int64
+	err := f.transact(ctx, func(tx *sql.Tx) error {
+		w := writer{f: f, ctx: ctx, tx: tx}
+		for _, c := range changes {
+			for i := range c.steps {
+				s := &c.steps[i]
+				switch {
+				case s.kind == dequeue, (s.kind == enqueue || s.kind == release) && gone[row{s.key, s.seq}]:
+					continue
+				case s.kind == deleteSession:
+					ended = append(ended, s.key)
+				}
+				if err := w.step(s); err != nil {
+					return err
+				}
+			}
+		}
+		for _, s := range runs(removed) {
+			if err := w.exec(dequeue, s.key, s.seq, s.last); err != nil {
+				return err
+			}
+		}
+		if probe {
+			_, err := tx.ExecContext(ctx, `INSERT INTO received VALUES (0, 0); DELETE FROM received WHERE session = 0`)
+			return err
+		}
+		return nil
+	})
+	if err == nil {
+		f.orphans = append(f.orphans, ended...)
+	}
+	return err
+}
+
+// runs joins ranges of messages that lie next to each other.
+func runs(removed []step) []step {
+	slices.SortFunc(removed, func(a, b step) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.seq, b.seq)) })
+	var all []step
+	for _, s := range removed {
+		if n := len(all) - 1; n >= 0 && all[n].key == s.key && s.seq <= all[n].last+1 {
+			all[n].last = max(all[n].last, s.last)
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// writer executes steps in a transaction.
+type writer struct {
+	f   *File
+	ctx context.Context
+	tx  *sql.Tx
+	in  [forget + 1]*sql.Stmt // the statements of the transaction
+}
+
+func (w *writer) exec(k kind, args ...any) error {
+	if w.in[k] == nil {
+		w.in[k] = w.tx.StmtContext(w.ctx, w.f.write.byKind[k])
+	}
+	_, err := w.in[k].ExecContext(w.ctx, args...)
+	return err
+}
+
+func (w *writer) step(s *step) error {
+	switch s.kind {
+	case putSession:
+		v := s.session
+		return w.exec(putSession, v.Key, v.ClientID, v.Device, v.Version, v.Expiry, v.Away, v.Reader)
+	case putSubscription:
+		v := s.subscription
+		return w.exec(putSubscription, s.key, v.Filter, v.QoS, v.NoLocal, v.RetainAsPublished, v.Identifier)
+	case deleteSubscription:
+		return w.exec(deleteSubscription, s.key, s.text)
+	case enqueue:
+		return w.exec(enqueue, s.key, s.seq, s.id, s.message.Expires, s.message.Version, blob(s.message.Packet))
+	case release:
+		return w.exec(release, s.key, s.seq)
+	case receive, complete:
+		return w.exec(s.kind, s.key, s.id)
+	case retain:
+		v := s.retained
+		return w.exec(retain, v.Topic, v.Device, v.Origin, v.Expires, v.Version, blob(v.Packet))
+	case forget:
+		return w.exec(forget, s.text)
+	case deleteSession:
+		for _, stmt := range w.f.write.ended {
+			if _, err := w.tx.StmtContext(w.ctx, stmt).ExecContext(w.ctx, s.key); err != nil {
+				return err
+			}
+		}
+		return w.exec(deleteSession, s.key)
+	}
+	return errors.New("unknown step")
+}
+
+// blob returns b as a value of a column that is not null.
+func blob(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+// clean deletes messages of sessions that have ended, and gives back free pages, a few at a time.
+func (f *File) clean() error {
+	ctx := context.Background()
+	for left := int64(trimRows); len(f.orphans) > 0 && left > 0; {
+		result, err := f.write.trim.ExecContext(ctx, f.orphans[0], left)
+		if err != nil {
+			return f.explain(err)
+		}
+		n, err := result.RowsAffected()
+		if err != nil {
+			return f.explain(err)
+		}
+		if n < left {
+			f.orphans = f.orphans[1:]
+		}
+		left -= n
+	}
+	var free int
+	if err := f.write.freePages.QueryRowContext(ctx).Scan(&free); err != nil || free < sparePages {
+		return f.explain(err)
+	}
+	_, err := f.write.vacuum.ExecContext(ctx)
+	return f.explain(err)
+}

@@ -1,0 +1,304 @@
+package broker
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	mochi "github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
+)
+
+// lives is a broker that is started several times with one file.
+type lives struct {
+	t    testing.TB
+	path string
+	file *durable.File
+	*Broker
+}
+
+func newLives(t testing.TB) *lives {
+	l := &lives{t: t, path: filepath.Join(t.TempDir(), "sessions.db")}
+	l.start()
+	t.Cleanup(func() { l.end() })
+	return l
+}
+
+func (l *lives) start() {
+	l.t.Helper()
+	file, err := durable.Open(l.t.Context(), durable.Options{Path: l.path, Durability: "os"})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.file = file
+	m := &memory{}
+	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *lives) end() {
+	if err := l.Broker.Close(); err != nil {
+		l.t.Error(err)
+	}
+	if err := l.file.Close(); err != nil {
+		l.t.Error(err)
+	}
+}
+
+// restart ends the broker as SIGTERM does, and starts it again.
+func (l *lives) restart() {
+	l.t.Helper()
+	l.end()
+	l.start()
+}
+
+// crash starts a broker with what the files have now, as if this one had been killed.
+func (l *lives) crash() {
+	l.t.Helper()
+	dir := l.t.TempDir()
+	for _, end := range []string{"", "-wal"} {
+		data, err := os.ReadFile(l.path + end)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "sessions.db"+end), data, 0o600); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	l.end()
+	l.path = filepath.Join(dir, "sessions.db")
+	l.start()
+}
+
+// ends runs a test with both ways in which a process ends.
+func ends(t *testing.T, test func(t *testing.T, version byte, l *lives, end func())) {
+	for _, version := range []byte{4, 5} {
+		for _, way := range []string{"restart", "crash"} {
+			t.Run(fmt.Sprintf("MQTT %d %s", version, way), func(t *testing.T) {
+				l := newLives(t)
+				end := l.restart
+				if way == "crash" {
+					end = l.crash
+				}
+				test(t, version, l, end)
+			})
+		}
+	}
+}
+
+// unsubscribe ends a subscription.
+func (c *client) unsubscribe(filter string) {
+	c.t.Helper()
+	c.Send(packet(tUnsubscribe|2, u16(8), c.props(nil), str(filter)))
+	c.Expect(packets.UNSUBACK)
+}
+
+func persistent(version byte, id string) login {
+	l := login{version: version, id: id, persist: true}
+	if version == 5 {
+		l.props = prop32(0x11, 3600)
+	}
+	return l
+}
+
+// TestSessionsSurviveTheProcess with their subscriptions and what waits for them, in order.
+func TestSessionsSurviveTheProcess(t *testing.T) {
+	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+		sub := connect(t, l.Broker, "s", persistent(version, "s"))
+		sub.subscribe("jobs/#", 2)
+		sub.subscribe("gone", 1)
+		sub.unsubscribe("gone")
+		sub.disconnect()
+		pub := connect(t, l.Broker, "p", login{version: version, id: "p"})
+		for i := range 60 {
+			pub.publish(message{topic: "jobs/x", payload: fmt.Sprint(i), qos: byte(1 + i%2), id: uint16(i + 1)})
+		}
+		end()
+		pub = connect(t, l.Broker, "p", login{version: version, id: "p"})
+		for i := range 40 {
+			pub.publish(message{topic: "jobs/x", payload: fmt.Sprint(60 + i), qos: byte(1 + i%2), id: uint16(i + 1)})
+		}
+		pub.publish(message{topic: "gone", payload: "no", qos: 1, id: 99})
+		other, ack := connack(t, l.Broker, "other", persistent(version, "s"))
+		if ack.Code == 0 {
+			t.Error("another device got the session")
+		}
+		other.Close()
+		sub, ack = connack(t, l.Broker, "s", persistent(version, "s"))
+		if !ack.SessionPresent {
+			t.Error("there is no session")
+		}
+		for i, got := range sub.takeAll(100) {
+			if got.payload != fmt.Sprint(i) || got.qos != byte(1+i%2) {
+				t.Fatalf("message %d = %+v", i, got)
+			}
+		}
+		sub.quiet()
+		end()
+		sub, ack = connack(t, l.Broker, "s", persistent(version, "s"))
+		if !ack.SessionPresent {
+			t.Error("there is no session after the second end")
+		}
+		_ = sub
+		if n := l.Stats().Memory; n == 0 {
+			t.Error("nothing is charged")
+		}
+	})
+}
+
+// TestRetainedMessagesSurviveTheProcess until they are replaced or removed.
+func TestRetainedMessagesSurviveTheProcess(t *testing.T) {
+	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+		pub := connect(t, l.Broker, "p", login{version: version, id: "p"})
+		for i, m := range []message{
+			{topic: "state/a", payload: "1"}, {topic: "state/a", payload: "2"},
+			{topic: "state/b", payload: "3"}, {topic: "state/b", payload: ""}, {topic: "state/c", payload: "4"},
+		} {
+			m.qos, m.retain, m.id = 1, true, uint16(i+1)
+			pub.publish(m)
+		}
+		end()
+		end()
+		sub := connect(t, l.Broker, "s", login{version: version, id: "s"})
+		sub.subscribe("state/#", 1)
+		got := map[string]string{}
+		for _, m := range sub.takeAll(2) {
+			got[m.topic] = m.payload
+			if !m.retain {
+				t.Errorf("%s is not marked as retained", m.topic)
+			}
+		}
+		sub.quiet()
+		if len(got) != 2 || got["state/a"] != "2" || got["state/c"] != "4" {
+			t.Errorf("retained: %v", got)
+		}
+	})
+}
+
+// TestCleanStartEndsAKeptSession also in the file.
+func TestCleanStartEndsAKeptSession(t *testing.T) {
+	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+		sub := connect(t, l.Broker, "s", persistent(version, "s"))
+		sub.subscribe("x", 1)
+		sub.disconnect()
+		clean := connect(t, l.Broker, "s", login{version: version, id: "s"})
+		clean.disconnect()
+		eventually(t, "the end of the session", func() bool { return l.Stats().Sessions == 0 })
+		// A change that waits for the disk comes after those before it.
+		connect(t, l.Broker, "p", login{version: version, id: "p"}).publish(message{topic: "y", payload: "1", qos: 1, id: 1, retain: true})
+		end()
+		if _, ack := connack(t, l.Broker, "s", persistent(version, "s")); ack.SessionPresent {
+			t.Error("the session is there")
+		}
+	})
+}
+
+// TestHandshakesSurviveTheProcess: a message of QoS 2 is delivered once in both directions.
+func TestHandshakesSurviveTheProcess(t *testing.T) {
+	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+		watcher := connect(t, l.Broker, "w", persistent(version, "w"))
+		watcher.subscribe("x", 2)
+		watcher.disconnect()
+		pub := connect(t, l.Broker, "p", persistent(version, "p"))
+		m := message{topic: "x", payload: "once", qos: 2, id: 7}
+		pub.Send(pub.encode(m))
+		pub.ExpectAck(packets.PUBREC, 7, 0)
+		end()
+		pub = connect(t, l.Broker, "p", persistent(version, "p"))
+		pub.ExpectAck(packets.PUBREC, 7, 0) // sent again to a session that goes on
+		m.dup = true
+		pub.publish(m) // has not seen PUBREC
+		watcher = connect(t, l.Broker, "w", persistent(version, "w"))
+		got := watcher.receive()
+		if got.payload != "once" {
+			t.Fatalf("got %+v", got)
+		}
+		watcher.Send(packet(tPubrec, u16(got.id)))
+		watcher.Expect(packets.PUBREL)
+		end()
+		watcher = connect(t, l.Broker, "w", persistent(version, "w"))
+		watcher.Expect(packets.PUBREL)
+		watcher.Send(packet(tPubcomp, u16(got.id)))
+		watcher.quiet()
+		pub = connect(t, l.Broker, "p", persistent(version, "p"))
+		pub.publish(message{topic: "x", payload: "twice", qos: 2, id: 7})
+		if got := watcher.receive(); got.payload != "twice" {
+			t.Errorf("the identifier was not free: %+v", got)
+		}
+	})
+}
+
+// TestExpiryGoesOnWithoutTheProcess.
+func TestExpiryGoesOnWithoutTheProcess(t *testing.T) {
+	l := newLives(t)
+	short := login{version: 5, id: "s", persist: true, props: prop32(0x11, 1)}
+	connect(t, l.Broker, "s", short).disconnect()
+	eventually(t, "the end of the session", func() bool { return l.Stats().Clients == 0 })
+	var c durable.Change
+	c.PutSession(durable.Session{Key: 1, ClientID: "s", Device: "s", Version: 5, Expiry: 1, Away: time.Now().Unix() - 5})
+	l.file.Submit(&c, nil)
+	l.restart()
+	if n := l.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions", n)
+	}
+}
+
+// TestPublisherGetsNoAcknowledgementForWhatIsNotKept.
+func TestPublisherGetsNoAcknowledgementForWhatIsNotKept(t *testing.T) {
+	for _, version := range []byte{4, 5} {
+		l := newLives(t)
+		connect(t, l.Broker, "s", persistent(version, "s")).subscribe("x", 1)
+		pub := connect(t, l.Broker, "p", login{version: version, id: "p"})
+		bystander := connect(t, l.Broker, "b", login{version: version, id: "b"})
+		if err := l.file.Close(); err != nil {
+			t.Fatal(err)
+		}
+		pub.Send(pub.encode(message{topic: "x", payload: "1", qos: 1, id: 1}))
+		for {
+			p, err := pub.ReadPacket()
+			if err != nil {
+				break
+			}
+			if p.Type() == packets.PUBACK {
+				t.Error("PUBACK")
+			}
+		}
+		bystander.publish(message{topic: "y", payload: "1", qos: 1, id: 1})
+		if n := l.Stats().KeepErrors; n != 1 {
+			t.Errorf("%d errors counted", n)
+		}
+	}
+}
+
+// TestPacketsAreKeptWhole: what is encoded for the file is the packet.
+func TestPacketsAreKeptWhole(t *testing.T) {
+	pk := mochi.Packet{
+		FixedHeader: mochi.FixedHeader{Type: mochi.Publish, Qos: 2, Retain: true}, ProtocolVersion: 5, TopicName: "x/ü",
+		Payload: []byte("content"), PacketID: 9, Expiry: 77,
+	}
+	pk.Properties.ResponseTopic, pk.Properties.CorrelationData, pk.Properties.ContentType = "answer", []byte{0, 1}, "text/plain"
+	pk.Properties.User = []mochi.UserProperty{{Key: "a", Val: "b"}}
+	pk.Properties.SubscriptionIdentifier = []int{3, 4}
+	pk.Properties.PayloadFormat, pk.Properties.PayloadFormatFlag = 1, true
+	got, err := decodePacket(durable.Queued{Message: encodePacket(pk), PacketID: 9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.FixedHeader.Remaining = 0
+	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", pk) {
+		t.Errorf("got\n%+v, want\n%+v", got, pk)
+	}
+}
+
+func FuzzDecodePacket(f *testing.F) {
+	f.Add(encodePacket(mochi.Packet{FixedHeader: mochi.FixedHeader{Type: mochi.Publish, Qos: 1}, TopicName: "x", PacketID: 1, ProtocolVersion: 5}).Packet)
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		_, _ = decodePacket(durable.Queued{Message: durable.Message{Packet: data, Version: 5}})
+	})
+}
