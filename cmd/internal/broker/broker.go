@@ -47,6 +47,9 @@ type Options struct {
 	// BadPayload reports whether the payload itself caused an error of Telemetry or
 	// Attributes, so that sending it again cannot help. Default: no error.
 	BadPayload func(err error) bool
+	// OverQuota reports whether such an error says that the device has as much stored as it may
+	// have. Default: no error.
+	OverQuota func(err error) bool
 	// Logger receives refused payloads (warn), failures to store and recovered panics (error),
 	// and what mochi logs, at debug level and without client identifiers and packet contents.
 	// Default: no logging.
@@ -86,6 +89,9 @@ type Options struct {
 func (o *Options) validate() error {
 	if o.Telemetry == nil || o.Attributes == nil {
 		return errors.New("broker options: Telemetry and Attributes must be set")
+	}
+	if o.OverQuota == nil {
+		o.OverQuota = func(error) bool { return false }
 	}
 	if o.BadPayload == nil {
 		o.BadPayload = func(error) bool { return false }
@@ -148,6 +154,7 @@ type Broker struct {
 	order    atomic.Int64 // of the messages in queues
 	counts   counters
 	unserved unserved
+	full     daily // warnings of devices that have as much as they may have
 	calls    calls
 
 	// sessions is locked while a session begins or ends, which mochi does in steps between

@@ -1,10 +1,13 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -102,6 +105,44 @@ func TestBadPayloadIsAnsweredAndDropped(t *testing.T) {
 		}
 		if s := b.Stats(); s.BadPayloads != 3 || s.Queued != 0 {
 			t.Errorf("stats %+v, want 3 bad payloads, nothing queued", s)
+		}
+	})
+}
+
+// TestQuotaReached: the device learns that its payload is dropped because of a quota, or, before MQTT
+// 5, gets its acknowledgement and does not send it for ever. There is one warning a day.
+func TestQuotaReached(t *testing.T) {
+	versions(t, func(t *testing.T, version byte) {
+		var log lockedText
+		full := errors.New("too many keys")
+		b, m := newBroker(t, func(o *Options) {
+			store := o.Telemetry
+			o.Telemetry = func(ctx context.Context, device string, payload []byte) error {
+				if string(payload) == "full" {
+					return full
+				}
+				return store(ctx, device, payload)
+			}
+			o.BadPayload = func(err error) bool { return err == full }
+			o.OverQuota = o.BadPayload
+			o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		c := connect(t, b, "d", login{version: version, id: "c"})
+		var code packets.ReasonCode
+		if version == 5 {
+			code = 0x97
+		}
+		for id := range uint16(3) {
+			c.Send(c.encode(message{topic: "v1/devices/me/telemetry", payload: "full", qos: 1, id: id + 1}))
+			c.ExpectAck(packets.PUBACK, id+1, code)
+		}
+		c.publish(message{topic: "v1/devices/me/telemetry", payload: "good", qos: 1, id: 5})
+		c.quiet()
+		if got := m.records(); len(got) != 1 || b.Stats().BadPayloads != 3 {
+			t.Errorf("stored %q, stats %+v", got, b.Stats())
+		}
+		if n := strings.Count(log.String(), "as much stored as it may have"); n != 1 {
+			t.Errorf("%d warnings, want 1", n)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -12,6 +13,7 @@ import (
 
 var (
 	errBadPayload = errors.New("payload is not acceptable")
+	errOverQuota  = errors.New("device has as much stored as it may have")
 	// errNotStored also ends reading from the connection.
 	errNotStored = errors.New("device data was not stored")
 )
@@ -107,6 +109,8 @@ func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, save saveFu
 		return packets.CodeSuccessIgnore
 	case errors.Is(err, errBadPayload):
 		return decline(cl, pk, packets.ErrPayloadFormatInvalid)
+	case errors.Is(err, errOverQuota):
+		return decline(cl, pk, packets.ErrQuotaExceeded)
 	case pk.FixedHeader.Qos == 0:
 		return packets.CodeSuccessIgnore
 	}
@@ -114,8 +118,8 @@ func (b *Broker) ingest(c *conn, cl *mqtt.Client, pk packets.Packet, save saveFu
 	return packets.ErrRejectPacket
 }
 
-// store stores device data, and counts and logs the outcome. Its errors are errBadPayload and
-// errNotStored.
+// store stores device data, and counts and logs the outcome. Its errors are errBadPayload,
+// errOverQuota and errNotStored.
 func (b *Broker) store(device string, save saveFunc, payload []byte) error {
 	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
 	defer cancel()
@@ -123,6 +127,13 @@ func (b *Broker) store(device string, save saveFunc, payload []byte) error {
 	case err == nil:
 		b.counts.stored.Add(1)
 		return nil
+	case b.options.OverQuota(err):
+		b.counts.badPayloads.Add(1)
+		if b.full.first(device, time.Now()) {
+			b.options.Logger.Warn("device has as much stored as it may have, and what it sends is dropped; the next warning about this device comes tomorrow at the earliest",
+				"device", device, "error", err)
+		}
+		return errOverQuota
 	case b.options.BadPayload(err):
 		b.counts.badPayloads.Add(1)
 		b.options.Logger.Warn("device sent a payload that cannot be stored", "device", device, "error", err)

@@ -67,7 +67,11 @@ func unservedFilter(filter string) (family, bool) {
 // unserved counts what devices ask for that is not served, and warns of it.
 type unserved struct {
 	messages, filters [families]atomic.Int64
+	daily
+}
 
+// daily remembers which devices there was a warning of today. The zero value has seen none.
+type daily struct {
 	seed   maphash.Seed
 	mu     sync.Mutex
 	day    int64               // since 1970 of the warnings
@@ -87,7 +91,7 @@ func byFamily(counts *[families]atomic.Int64) map[string]int64 {
 }
 
 // first reports whether there has been no warning of a device on the day of now, in UTC.
-func (u *unserved) first(device string, now time.Time) bool {
+func (u *daily) first(device string, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if day := now.Unix() / (24 * 60 * 60); day != u.day || u.warned == nil {

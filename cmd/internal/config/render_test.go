@@ -199,6 +199,7 @@ telemetry:
   retention: 720h # default
   durability: sync # default
   min_free: 64MiB # default
+  max_keys: 10000 # default
   strict_json: false # default
   cast_text: true # default
 replicas:

@@ -74,6 +74,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 			Connect: intake.Child, AttributeRequest: requests.ChildAttributes,
 		},
 		BadPayload: isBadPayload,
+		OverQuota:  isOverQuota,
 		MaxPayload: telemetry.MaxPayload,
 		// A quarter of the memory limit of the process, or 0 if there is none.
 		Memory: func() int64 { return s.memory.Usage().Limit / 4 },
@@ -95,6 +96,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 			DSNFile:     t.Postgres.DSNFile,
 			Connections: t.Postgres.Connections,
 			Retention:   t.Retention,
+			MaxKeys:     t.MaxKeys,
 			OnError:     s.observer.StoreFailed("telemetry store"),
 		})
 		if err != nil {
@@ -107,6 +109,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 		Retention:  t.Retention,
 		Durability: t.Durability,
 		MinFree:    t.MinFree,
+		MaxKeys:    t.MaxKeys,
 		OnError:    s.observer.StoreFailed("telemetry store"),
 	})
 	if err != nil {
@@ -155,6 +158,12 @@ const noStack = slog.Level(math.MaxInt)
 func isBadPayload(err error) bool {
 	var bad *telemetry.PayloadError
 	return errors.As(err, &bad)
+}
+
+// isOverQuota reports whether a payload is bad only because its device has as much as it may have.
+func isOverQuota(err error) bool {
+	var bad *telemetry.PayloadError
+	return errors.As(err, &bad) && bad.Quota
 }
 
 // ready returns why devices cannot be served, or nil.

@@ -24,7 +24,7 @@ const root = "../../.."
 
 var manualPath = filepath.Join(root, "cmd", "mqtt-auth-proxy", "README.md")
 
-var update = flag.Bool("update", false, "rewrite the manual's table of metrics")
+var update = flag.Bool("update", false, "rewrite the manual's tables")
 
 // TestManualListsEveryMetric: the manual's table is made of the metrics that the program
 // exports in one configuration or another.
@@ -69,7 +69,7 @@ hooks: {url: "http://127.0.0.1:1/", secret_file: %[4]q}
 			t.Errorf("no configuration of this test has a source of the kind %s, whose metrics are then missing in the manual", kind)
 		}
 	}
-	holdMetricTable(t, metricTable(exported))
+	holdTable(t, "metrics", metricTable(exported))
 	holdMetricNames(t, exported)
 }
 
@@ -133,11 +133,11 @@ func metricTable(exported map[string]exportedMetric) string {
 	return b.String()
 }
 
-// holdMetricTable compares the table with the one between its marks in the manual, or with
-// -update writes it there.
-func holdMetricTable(t *testing.T, table string) {
+// holdTable compares a table with the one between its marks in the manual, or with -update writes
+// it there.
+func holdTable(t *testing.T, name, table string) {
 	t.Helper()
-	const begin, end = "<!-- metrics: go test ./cmd/internal/service -run Manual -update -->\n", "<!-- end of metrics -->"
+	begin, end := "<!-- "+name+": go test ./cmd/internal/service -run Manual -update -->\n", "<!-- end of "+name+" -->"
 	text, err := os.ReadFile(manualPath)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,7 @@ func holdMetricTable(t *testing.T, table string) {
 	head, rest, ok := strings.Cut(string(text), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
-		t.Fatal("the marks around the table of metrics are gone")
+		t.Fatalf("the marks around the table of %s are gone", name)
 	}
 	want := head + begin + table + end + tail
 	switch {
@@ -155,6 +155,6 @@ func holdMetricTable(t *testing.T, table string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Error("the table of metrics is not what the program exports: run go test ./cmd/internal/service -run Manual -update")
+		t.Errorf("the table of %s is not what the program has: run go test ./cmd/internal/service -run Manual -update", name)
 	}
 }

@@ -36,18 +36,20 @@ type Intake struct {
 	once    sync.Once
 	memory  *semaphore.Weighted
 	refused atomic.Int64
+	full    atomic.Int64
 	ahead   atomic.Int64
 }
 
 // IntakeStats are totals since the first call.
 type IntakeStats struct {
-	Refused int64 // calls that failed with a [*PayloadError]
-	Ahead   int64 // messages whose ts was too far ahead and was replaced by the time of arrival
+	Refused   int64 // calls that failed with a [*PayloadError]
+	OverQuota int64 // those of them whose device has as much as it may have
+	Ahead     int64 // messages whose ts was too far ahead and was replaced by the time of arrival
 }
 
 // Stats returns the totals.
 func (i *Intake) Stats() IntakeStats {
-	return IntakeStats{Refused: i.refused.Load(), Ahead: i.ahead.Load()}
+	return IntakeStats{Refused: i.refused.Load(), OverQuota: i.full.Load(), Ahead: i.ahead.Load()}
 }
 
 // Telemetry stores a payload published to v1/devices/me/telemetry, which may be empty. It returns
@@ -98,8 +100,11 @@ func (i *Intake) withMemory(ctx context.Context, data []byte, store func(now tim
 		now = i.Now
 	}
 	err := store(now())
-	if isPayloadError(err) {
+	if bad, ok := errors.AsType[*PayloadError](err); ok {
 		i.refused.Add(1)
+		if bad.Quota {
+			i.full.Add(1)
+		}
 	}
 	return err
 }

@@ -67,8 +67,8 @@ import (
 
 // Bounds that hold in every store.
 const (
-	// MaxKeys is the most telemetry keys of one device. A device that has more, from
-	// before there was a bound, keeps them.
+	// MaxKeys is the most telemetry keys of one device, unless a store is opened with another
+	// number. A device that has more, from before there was a bound, keeps them.
 	MaxKeys = 10_000
 	// MaxAttributes is the most attributes of one device in one scope. Nothing else would bound
 	// them, because attributes have no time at which they end.
@@ -76,6 +76,11 @@ const (
 	// MaxPayload is the longest payload in bytes. A stored message to which others add
 	// values may become as large as this, or as the largest of them.
 	MaxPayload = 1 << 20
+	// MaxValues is how many JSON values a payload may have, nested ones, objects and arrays
+	// included, MaxDepth how deep they may nest, and MaxKeyLength the longest key in characters.
+	MaxValues    = payload.MaxValues
+	MaxDepth     = payload.MaxDepth
+	MaxKeyLength = payload.MaxKey
 	// MaxAhead is how far ahead of the clock a ts may lie.
 	MaxAhead = 24 * time.Hour
 )

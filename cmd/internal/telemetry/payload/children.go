@@ -67,7 +67,7 @@ func ParseChildren(data []byte, now time.Time, opts Options) ([]Child, error) {
 		case array:
 			child.Messages, err = c.messages(value, now.UnixMilli())
 		default:
-			err = &Error{value.offset, "neither an object nor an array"}
+			err = &Error{Offset: value.offset, Reason: "neither an object nor an array"}
 		}
 		return child, err
 	})
@@ -78,7 +78,7 @@ func ParseChildren(data []byte, now time.Time, opts Options) ([]Child, error) {
 func ParseChildAttributes(data []byte, opts Options) ([]Child, error) {
 	return parseChildren(data, opts, func(c *converter, value node) (child Child, err error) {
 		if value.kind != object {
-			return child, &Error{value.offset, "not an object"}
+			return child, &Error{Offset: value.offset, Reason: "not an object"}
 		}
 		child.Fields, err = c.fields(value)
 		return child, err
@@ -92,12 +92,12 @@ func parseChildren(data []byte, opts Options, parse func(*converter, node) (Chil
 		return nil, err
 	}
 	if doc.kind != object {
-		return nil, &Error{doc.offset, "not an object with the names of devices"}
+		return nil, &Error{Offset: doc.offset, Reason: "not an object with the names of devices"}
 	}
 	children := make([]Child, 0, len(doc.members))
 	for _, m := range doc.members {
 		if reason := childFault(m.key); reason != "" {
-			return nil, &Error{m.offset, reason}
+			return nil, &Error{Offset: m.offset, Reason: reason}
 		}
 		child, err := parse(c, m.value)
 		if err != nil {

@@ -36,7 +36,7 @@ func (r *reader) skipSpace() error {
 			start := r.pos
 			r.pos += len("/*")
 			if !r.skipTo("*/") {
-				return &Error{start, "comment is not closed"}
+				return &Error{Offset: start, Reason: "comment is not closed"}
 			}
 		default:
 			return nil
@@ -95,7 +95,7 @@ func (r *reader) bareValue() (kind, string, error) {
 	case word == "null":
 		return null, "", nil
 	case !r.lenient || word == "":
-		return null, "", &Error{start, "a value is missing or malformed"}
+		return null, "", &Error{Offset: start, Reason: "a value is missing or malformed"}
 	case strings.EqualFold(word, "true") || strings.EqualFold(word, "false"):
 		return boolean, strings.ToLower(word), nil
 	case strings.EqualFold(word, "null"):
@@ -171,7 +171,7 @@ func (r *reader) quoted() (string, error) {
 			r.pos++
 		}
 	}
-	return "", &Error{open, "string is not closed"}
+	return "", &Error{Offset: open, Reason: "string is not closed"}
 }
 
 // escape reads an escape whose backslash is the next byte. Half a surrogate pair is no

@@ -132,7 +132,7 @@ func (c *converter) number(s string, offset int) (Value, error) {
 			return c.plain(d, s, offset)
 		}
 		if !d.exponent {
-			return Value{}, &Error{offset, "integer does not fit 64 bits"}
+			return Value{}, &Error{Offset: offset, Reason: "integer does not fit 64 bits"}
 		}
 	} else if d.scale > maxScale && !c.strict {
 		return c.plain(d, s, offset)
@@ -142,7 +142,7 @@ func (c *converter) number(s string, offset int) (Value, error) {
 	case err == nil:
 		return Double(f), nil
 	case c.strict:
-		return Value{}, &Error{offset, "number does not fit a double"}
+		return Value{}, &Error{Offset: offset, Reason: "number does not fit a double"}
 	}
 	return c.plain(d, s, offset)
 }
@@ -152,7 +152,7 @@ func (c *converter) plain(d decimal, s string, offset int) (Value, error) {
 	added := max(0, d.plainLen()-len(s))
 	c.budget -= added
 	if added > maxExpansion || c.budget < 0 {
-		return Value{}, &Error{offset, "exponent is too large"}
+		return Value{}, &Error{Offset: offset, Reason: "exponent is too large"}
 	}
 	return Text(d.plain()), nil
 }

@@ -64,13 +64,13 @@ import (
 
 // Limits for zero fields of [Options].
 const (
-	defaultMaxBytes  = 1 << 20
-	defaultMaxValues = 20_000
-	defaultMaxDepth  = 32
+	defaultMaxBytes = 1 << 20
+	MaxValues       = 20_000
+	MaxDepth        = 32
 )
 
-// maxKey is the longest key in characters.
-const maxKey = 255
+// MaxKey is the longest key in characters.
+const MaxKey = 255
 
 // Options bound and select the grammar. The zero value is the lenient grammar
 // with the default limits.
@@ -94,10 +94,10 @@ func (o Options) withDefaults() Options {
 		o.MaxBytes = defaultMaxBytes
 	}
 	if o.MaxValues == 0 {
-		o.MaxValues = defaultMaxValues
+		o.MaxValues = MaxValues
 	}
 	if o.MaxDepth == 0 {
-		o.MaxDepth = defaultMaxDepth
+		o.MaxDepth = MaxDepth
 	}
 	return o
 }
@@ -126,10 +126,16 @@ type Error struct {
 	Offset int
 	// Reason is fixed text in lower case.
 	Reason string
+	// Quota says that the payload is good, but that its device has as much as it may have. It is
+	// permanent until something of the device is deleted.
+	Quota bool
 }
 
 // Error implements the error interface.
 func (e *Error) Error() string {
+	if e.Quota {
+		return e.Reason
+	}
 	return fmt.Sprintf("bad payload at byte %d: %s", e.Offset, e.Reason)
 }
 
@@ -147,7 +153,7 @@ func Parse(data []byte, now time.Time, opts Options) ([]Message, error) {
 	case array:
 		return c.messages(doc, now.UnixMilli())
 	}
-	return nil, &Error{doc.offset, "neither an object nor an array"}
+	return nil, &Error{Offset: doc.offset, Reason: "neither an object nor an array"}
 }
 
 // ParseAttributes reads an attributes payload: one object. Every error is an
@@ -158,7 +164,7 @@ func ParseAttributes(data []byte, opts Options) ([]Field, error) {
 		return nil, err
 	}
 	if doc.kind != object {
-		return nil, &Error{doc.offset, "not an object"}
+		return nil, &Error{Offset: doc.offset, Reason: "not an object"}
 	}
 	return c.fields(doc)
 }
@@ -174,11 +180,11 @@ type converter struct {
 func read(data []byte, opts Options) (*converter, node, error) {
 	opts = opts.withDefaults()
 	if len(data) > opts.MaxBytes {
-		return nil, node{}, &Error{opts.MaxBytes, "payload too long"}
+		return nil, node{}, &Error{Offset: opts.MaxBytes, Reason: "payload too long"}
 	}
 	valid := utf8.Valid(data)
 	if !valid && opts.Strict {
-		return nil, node{}, &Error{firstInvalid(data), "not UTF-8"}
+		return nil, node{}, &Error{Offset: firstInvalid(data), Reason: "not UTF-8"}
 	}
 	r := &reader{src: string(data), invalid: !valid, lenient: !opts.Strict, depth: opts.MaxDepth, values: opts.MaxValues}
 	doc, err := r.document()
@@ -204,7 +210,7 @@ func (c *converter) messages(list node, now int64) ([]Message, error) {
 	messages := make([]Message, 0, len(list.members))
 	for _, m := range list.members {
 		if m.value.kind != object {
-			return nil, &Error{m.value.offset, "array element is not an object"}
+			return nil, &Error{Offset: m.value.offset, Reason: "array element is not an object"}
 		}
 		var err error
 		if messages, err = c.message(messages, m.value, now); err != nil {
@@ -222,7 +228,7 @@ func (c *converter) message(dst []Message, obj node, now int64) ([]Message, erro
 	stamped := hasTS && hasValues
 	if stamped {
 		if values.kind != object {
-			return nil, &Error{values.offset, "values is not an object"}
+			return nil, &Error{Offset: values.offset, Reason: "values is not an object"}
 		}
 		var err error
 		if ts, err = c.timestamp(stamp); err != nil {
@@ -240,11 +246,11 @@ func (c *converter) message(dst []Message, obj node, now int64) ([]Message, erro
 func (c *converter) fields(obj node) ([]Field, error) {
 	fields := make([]Field, 0, len(obj.members))
 	for _, m := range obj.members {
-		if utf8.RuneCountInString(m.key) > maxKey {
-			return nil, &Error{m.offset, "key longer than 255 characters"}
+		if utf8.RuneCountInString(m.key) > MaxKey {
+			return nil, &Error{Offset: m.offset, Reason: "key longer than 255 characters"}
 		}
 		if strings.TrimSpace(m.key) == "" {
-			return nil, &Error{m.offset, "blank key"}
+			return nil, &Error{Offset: m.offset, Reason: "blank key"}
 		}
 		if m.value.kind == null {
 			continue
@@ -278,15 +284,15 @@ func (c *converter) timestamp(n node) (int64, error) {
 	case n.kind == number:
 	case n.kind == text && !c.strict && castable(n.text):
 	default:
-		return 0, &Error{n.offset, "ts is not a number"}
+		return 0, &Error{Offset: n.offset, Reason: "ts is not a number"}
 	}
 	d := parseDecimal(n.text)
 	if c.strict && !d.whole() {
-		return 0, &Error{n.offset, "ts is not a whole number"}
+		return 0, &Error{Offset: n.offset, Reason: "ts is not a whole number"}
 	}
 	ts, ok := d.truncate()
 	if !ok {
-		return 0, &Error{n.offset, "ts does not fit 64 bits"}
+		return 0, &Error{Offset: n.offset, Reason: "ts does not fit 64 bits"}
 	}
 	return ts, nil
 }

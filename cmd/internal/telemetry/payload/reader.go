@@ -48,7 +48,7 @@ type reader struct {
 	values  int  // how many more values may come
 }
 
-func (r *reader) fail(reason string) error { return &Error{r.pos, reason} }
+func (r *reader) fail(reason string) error { return &Error{Offset: r.pos, Reason: reason} }
 
 // peek skips white space and returns the next byte, or 0 with ok false at the end.
 func (r *reader) peek() (c byte, ok bool, err error) {

@@ -148,7 +148,7 @@ func DecodeObject(s string) ([]Field, error) {
 		return nil, err
 	}
 	if doc.kind != object {
-		return nil, &Error{doc.offset, "not an object"}
+		return nil, &Error{Offset: doc.offset, Reason: "not an object"}
 	}
 	return (&converter{strict: true, keepText: true}).fields(doc)
 }

@@ -76,7 +76,7 @@ func (t *transaction) setAttributes(ctx context.Context, scope telemetry.Scope, 
 			)
 			_, err := pgx.ForEachRow(rows, []any{&device, &total}, func() error {
 				if total > telemetry.MaxAttributes {
-					requests[device].refused = &telemetry.PayloadError{Reason: "too many attributes for one device"}
+					requests[device].refused = &telemetry.PayloadError{Reason: "too many attributes for one device", Quota: true}
 					delete(requests, device)
 				}
 				return nil

@@ -106,7 +106,7 @@ func numberChildren(ctx context.Context, tx pgx.Tx, gateway string, children []s
 		return err
 	}
 	if count+int64(len(children)) > telemetry.MaxChildren {
-		return &telemetry.PayloadError{Reason: "too many devices behind one gateway"}
+		return &telemetry.PayloadError{Reason: "too many devices behind one gateway", Quota: true}
 	}
 	numbers, err := freeNumbers(ctx, tx, gateway, last, len(children))
 	if err != nil {

@@ -42,7 +42,7 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 		if fields == 0 {
 			continue
 		}
-		if w.keys[r.device]+fields <= telemetry.MaxKeys {
+		if w.keys[r.device]+fields <= w.opts.MaxKeys {
 			w.keys[r.device] += fields
 			continue
 		}
@@ -50,8 +50,8 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 		if err != nil {
 			return err
 		}
-		if after > telemetry.MaxKeys && after > before {
-			r.refused = &telemetry.PayloadError{Reason: "too many keys for one device"}
+		if after > w.opts.MaxKeys && after > before {
+			r.refused = &telemetry.PayloadError{Reason: "too many keys for one device", Quota: true}
 			after = before
 		}
 		w.keys[r.device] = after

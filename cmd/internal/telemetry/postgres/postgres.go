@@ -83,6 +83,8 @@ type Options struct {
 	// Retention is how long messages are kept by their own time; 0 or less means forever. It should
 	// be the same in all stores of a database, because the shortest one applies.
 	Retention time.Duration
+	// MaxKeys is the most telemetry keys of one device; 0 means telemetry.MaxKeys.
+	MaxKeys int
 	// Now is the clock for retention; nil means the clock of the database.
 	Now func() time.Time
 	// OnError, if set, receives failures in the background, and every ten seconds at most one
@@ -117,6 +119,9 @@ type Store struct {
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Connections == 0 {
 		opts.Connections = DefaultConnections
+	}
+	if opts.MaxKeys == 0 {
+		opts.MaxKeys = telemetry.MaxKeys
 	}
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}

@@ -96,7 +96,7 @@ func (w tableWriter) numberChildren(r *request) error {
 		}
 	}
 	if count > telemetry.MaxChildren {
-		return &telemetry.PayloadError{Reason: "too many devices behind one gateway"}
+		return &telemetry.PayloadError{Reason: "too many devices behind one gateway", Quota: true}
 	}
 	for i, child := range r.children {
 		if r.numbers[i] != 0 {

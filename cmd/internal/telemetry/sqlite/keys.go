@@ -48,7 +48,7 @@ func (s *Store) admitRows(device string, rows []row) error {
 		fields += len(m.Fields)
 	}
 	c := s.keys[device]
-	if c != nil && !c.exact && c.n+fields <= s.opts.maxKeys {
+	if c != nil && !c.exact && c.n+fields <= s.opts.MaxKeys {
 		c.n += fields
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *Store) admitRows(device string, rows []row) error {
 		if err != nil {
 			return err
 		}
-		if c = s.newCount(device); n+len(s.recent.All()[device])+fields <= s.opts.maxKeys {
+		if c = s.newCount(device); n+len(s.recent.All()[device])+fields <= s.opts.MaxKeys {
 			c.n = n + len(s.recent.All()[device]) + fields
 			return nil
 		}
@@ -90,8 +90,8 @@ func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 	switch {
 	case len(fresh) == 0:
 		return nil
-	case c.n+len(c.fresh)+len(fresh) > s.opts.maxKeys:
-		return &telemetry.PayloadError{Reason: "too many keys for one device"}
+	case c.n+len(c.fresh)+len(fresh) > s.opts.MaxKeys:
+		return &telemetry.PayloadError{Reason: "too many keys for one device", Quota: true}
 	case c.fresh == nil:
 		c.fresh = make(map[string]bool)
 	}

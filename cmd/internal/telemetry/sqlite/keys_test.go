@@ -27,7 +27,7 @@ func keyed(from, to int) []payload.Message {
 // accepted, and known ones always are.
 func TestKeysAreBounded(t *testing.T) {
 	for _, step := range []int{7, 25, fewKeys} {
-		s := open(t, Options{Durability: "none", maxKeys: fewKeys})
+		s := open(t, Options{Durability: "none", MaxKeys: fewKeys})
 		refused := func(what string, list []payload.Message, want bool) {
 			t.Helper()
 			err := s.Append(t.Context(), "d", list)
@@ -49,7 +49,7 @@ func TestKeysAreBounded(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = open(t, Options{Path: s.opts.Path, maxKeys: fewKeys})
+		s = open(t, Options{Path: s.opts.Path, MaxKeys: fewKeys})
 		refused("one more after a restart", keyed(fewKeys, fewKeys+1), true)
 		refused("known after a restart", keyed(0, 10), false)
 		if keys, err := telemetry.Keys(t.Context(), s, "d"); err != nil || len(keys) != fewKeys {
@@ -62,7 +62,7 @@ func TestKeysAreBounded(t *testing.T) {
 // bound.
 func TestSameKeysAreCountedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, Options{Durability: "none", maxKeys: fewKeys})
+		s := open(t, Options{Durability: "none", MaxKeys: fewKeys})
 		for i := range 30 {
 			if err := s.Append(t.Context(), "d", keyed(0, fewKeys*2/3)); err != nil {
 				t.Fatalf("message %d: %v", i, err)
@@ -80,7 +80,7 @@ func TestSameKeysAreCountedOnce(t *testing.T) {
 // TestForgottenKeysMakeRoom: keys that retention deletes no longer count.
 func TestForgottenKeysMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := open(t, Options{Durability: "none", Retention: time.Hour, maxKeys: fewKeys})
+		s := open(t, Options{Durability: "none", Retention: time.Hour, MaxKeys: fewKeys})
 		at := func(list []payload.Message) []payload.Message {
 			list[0].TS = time.Now().UnixMilli()
 			return list

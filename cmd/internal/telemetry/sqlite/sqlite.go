@@ -67,6 +67,8 @@ type Options struct {
 	// MinFree is how many bytes the file system must have left for appends to be accepted;
 	// 0 or less means that only a full disk stops them.
 	MinFree int64
+	// MaxKeys is the most telemetry keys of one device; 0 means telemetry.MaxKeys.
+	MaxKeys int
 	// Now is the clock for retention; nil means time.Now.
 	Now func() time.Time
 	// OnError, if set, receives failures in the background, for which no caller waits, and
@@ -77,12 +79,11 @@ type Options struct {
 
 	free     func(dir string) (uint64, error) // bytes left on the file system; nil asks it
 	maxPages int                              // of the database; 0 is no limit
-	maxKeys  int                              // of one device; 0 is telemetry.MaxKeys
 }
 
 func (o Options) withDefaults() Options {
-	if o.maxKeys == 0 {
-		o.maxKeys = telemetry.MaxKeys
+	if o.MaxKeys == 0 {
+		o.MaxKeys = telemetry.MaxKeys
 	}
 	if o.Now == nil {
 		o.Now = time.Now

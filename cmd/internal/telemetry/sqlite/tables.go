@@ -201,7 +201,7 @@ func (w tableWriter) attributes(r *request) error {
 		return err
 	}
 	if total > telemetry.MaxAttributes {
-		return &telemetry.PayloadError{Reason: "too many attributes for one device"}
+		return &telemetry.PayloadError{Reason: "too many attributes for one device", Quota: true}
 	}
 	for _, f := range r.attributes {
 		if _, err := w.exec(w.write.attributes(r.scope).set, r.device, f.Key, r.updated, string(f.Value.AppendJSON(nil))); err != nil {

@@ -178,7 +178,11 @@ func checkKeyBound(t *testing.T, s Suite) {
 	for from := 0; from < most; from += most / 4 {
 		accepted("within the bound", send("d", from, from+most/4))
 	}
-	f.refused("one more", send("d", most, most+1))
+	err := send("d", most, most+1)
+	f.refused("one more", err)
+	if bad, ok := errors.AsType[*telemetry.PayloadError](err); !ok || !bad.Quota {
+		t.Errorf("error %v does not say that it is a quota", err)
+	}
 	f.refused("one more among known ones", send("d", most-5, most+1))
 	accepted("known ones", send("d", 0, most/2))
 	accepted("another device", send("e", most, most+1))
