@@ -79,7 +79,7 @@ func TestReaderTakesTheData(t *testing.T) {
 	p := harness.NewProxy(t, "")
 	pump, dashboard := p.Token("pump-1"), p.Token("dashboard", "--role", "reader")
 	p.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*harness.Patience)
 	defer cancel()
 	r := connectReader(ctx, t, p, dashboard)
 	r.subscribe(ctx, t, "v1/devices/pump-1/telemetry", "v1/devices/pump-1/attributes", "v1/devices/pump-1/presence")
