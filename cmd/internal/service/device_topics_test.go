@@ -214,3 +214,41 @@ admin: {address: "127.0.0.1:0"}
 		t.Errorf("status %d, want 503", got)
 	}
 }
+
+// TestQuotaAndTextsOfTelemetry: the keys of the configuration are in force, from the device to the
+// API. What is deleted is recorded and makes room again.
+func TestQuotaAndTextsOfTelemetry(t *testing.T) {
+	s, _ := startService(t, `
+listeners: [{address: "127.0.0.1:0"}]
+admin: {address: "127.0.0.1:0"}
+telemetry: {max_keys: 2, cast_text: false}
+`)
+	nc, ack := login(t, s, asDemo(s, 5))
+	if ack.Code != packets.Success {
+		t.Fatalf("CONNACK %v", ack.Code)
+	}
+	defer nc.Close()
+	c := packetstest.New(t, nc, 5)
+	publish := func(id uint16, payload string, want packets.ReasonCode) {
+		t.Helper()
+		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/telemetry"), Payload: []byte(payload), QoS: 1, PacketID: id}).Append(nil, 5))
+		c.ExpectAck(packets.PUBACK, id, want)
+	}
+	const device = "/api/plugins/telemetry/DEVICE/demo/"
+	publish(1, `{"ts":5,"values":{"fw":"1.10","n":1}}`, 0)
+	publish(2, `{"ts":6,"values":{"more":1}}`, 0x97)
+	if status, body := get(t, s, device+"values/timeseries/history?keys=fw,n,more&startTs=0&endTs=9&useStrictDataTypes=true"); status != 200 || strings.TrimSpace(body) != `{"fw":[{"ts":5,"value":"1.10"}],"n":[{"ts":5,"value":1}]}` {
+		t.Errorf("status %d, %s", status, body)
+	}
+	if status, body := call(t, s, http.MethodDelete, device+"timeseries/delete?keys=n&deleteAllDataForKeys=true", ""); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	publish(3, `{"ts":6,"values":{"more":1}}`, 0)
+	changes := s.audit.Latest(1)
+	if len(changes) != 1 || changes[0].Action != "delete telemetry" || changes[0].Object != "demo" || changes[0].By != "operate" || changes[0].Outcome != "1 keys in 1 messages" {
+		t.Errorf("changes %+v", changes)
+	}
+	if n := s.bundled.intake.Stats().OverQuota; n != 1 {
+		t.Errorf("%d payloads are counted, want 1", n)
+	}
+}

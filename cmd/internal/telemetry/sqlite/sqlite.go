@@ -22,7 +22,10 @@
 //
 // Reads use connections of their own and are cut into pages of 512 messages. While messages
 // wait for a commit, the pages of all readers together take turns and pause between, so
-// that many readers do not keep devices from being acknowledged.
+// that many readers do not keep devices from being acknowledged. On two busy cores 200 devices
+// without pause had 7,900 to 17,900 messages a second acknowledged, and 8,100 to 12,800 next to
+// eight readers of 1,000 points; without the turns these left them 1,100 to 1,900
+// (BenchmarkTelemetryWithReaders).
 //
 // # Failures
 //
