@@ -41,6 +41,15 @@ func OwnerOf(name string) string {
 	return name
 }
 
+// AccountOf returns whose keys bound those of a name in a store: all devices behind a gateway have one
+// account, whose name is a prefix of theirs, and every other device has one of its own.
+func AccountOf(name string) string {
+	if OwnerOf(name) == name {
+		return name
+	}
+	return name[:strings.LastIndexByte(name, '/')+1]
+}
+
 // ChildID returns the name of a device behind a gateway outside of stores.
 func ChildID(gateway, child string) string { return gateway + "/" + child }
 

@@ -40,7 +40,8 @@
 // before 2025 has not been set, and then no ts is too far ahead.
 //
 // What belongs to a device behind a gateway is kept apart from what belongs to devices that connect
-// themselves, see [WithChildren]. A gateway has at most [MaxChildren] of them.
+// themselves, see [WithChildren]. A gateway has at most [MaxChildren] of them, which together have at
+// most [MaxKeys] keys.
 //
 // A store with a retention deletes messages and newest values whose own time is further back than
 // that, a few at a time in the background. It also deletes those that are further ahead than the

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,7 +11,7 @@ import (
 // maxCounted is for how many devices a worker has counts at once.
 const maxCounted = 100_000
 
-// keyCounts bounds the keys of each device. A count is an upper bound, to which each message
+// keyCounts bounds the keys of each account, see telemetry.AccountOf. A count is an upper bound, to which each message
 // adds the number of its fields; when that reaches the limit, the keys are counted. Stores that
 // write into one database count for themselves, so that a device that uses several at once may
 // get somewhat more keys.
@@ -21,11 +19,12 @@ type keyCounts map[string]int
 
 const (
 	countAll = `SELECT device, count(*) FROM mqtt_auth_proxy.latest WHERE device = ANY ($1) GROUP BY device`
-	// countKeys counts the keys that a device has in the table latest and in memory, and how
-	// many there would be with more.
-	countKeys = `SELECT
-		(SELECT count(*) FROM (SELECT key FROM mqtt_auth_proxy.latest WHERE device = $1 UNION SELECT unnest($2::text[])) AS k),
-		(SELECT count(*) FROM (SELECT key FROM mqtt_auth_proxy.latest WHERE device = $1 UNION SELECT unnest($3::text[])) AS k)`
+	// countFamily counts the keys of all devices behind a gateway in the table latest.
+	countFamily = `SELECT count(*) FROM mqtt_auth_proxy.children AS c JOIN mqtt_auth_proxy.latest AS l ON l.device = c.device
+		WHERE c.gateway = $1`
+	// countNew counts which of some keys of devices are not in the table latest.
+	countNew = `SELECT count(*) FROM unnest($1::text[], $2::text[]) AS k (device, key)
+		WHERE NOT EXISTS (SELECT 1 FROM mqtt_auth_proxy.latest AS l WHERE l.device = k.device AND l.key = k.key)`
 )
 
 // admit refuses the requests of a group that would give a device too many keys.
@@ -42,8 +41,9 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 		if fields == 0 {
 			continue
 		}
-		if w.keys[r.device]+fields <= w.opts.MaxKeys {
-			w.keys[r.device] += fields
+		account := telemetry.AccountOf(r.device)
+		if w.keys[account]+fields <= w.opts.MaxKeys {
+			w.keys[account] += fields
 			continue
 		}
 		before, after, err := w.count(ctx, r, group[:i])
@@ -54,22 +54,32 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 			r.refused = &telemetry.PayloadError{Reason: "too many keys for one device", Quota: true}
 			after = before
 		}
-		w.keys[r.device] = after
+		w.keys[account] = after
 	}
 	return nil
 }
 
-// meet counts the keys of the devices for which there is no count yet.
+// meet counts the keys of the accounts for which there is no count yet.
 func (w *worker) meet(ctx context.Context, group []*request) error {
 	if w.keys == nil || len(w.keys) >= maxCounted {
 		w.keys = make(keyCounts)
 	}
 	var devices []string
 	for _, r := range group {
-		if _, known := w.keys[r.device]; !known && len(r.rows) > 0 {
-			w.keys[r.device] = len(w.recent.Of(r.device))
-			devices = append(devices, r.device)
+		account := telemetry.AccountOf(r.device)
+		if _, known := w.keys[account]; known || len(r.rows) == 0 {
+			continue
 		}
+		if account != r.device {
+			n, err := w.countStored(ctx, r.device)
+			if err != nil {
+				return err
+			}
+			w.keys[account] = n + len(w.recentKeys(account))
+			continue
+		}
+		w.keys[account] = len(w.recent.Of(r.device))
+		devices = append(devices, r.device)
 	}
 	if devices == nil {
 		return nil
@@ -89,27 +99,67 @@ func (w *worker) meet(ctx context.Context, group []*request) error {
 	return err
 }
 
-// count returns how many keys the device of r has with those of the requests that come before
-// it in its group, and how many with those of r.
+// deviceKey is a key of one of the devices of an account.
+type deviceKey struct{ device, key string }
+
+// recentKeys returns the keys of an account that this worker has stored and not flushed.
+func (w *worker) recentKeys(account string) map[deviceKey]bool {
+	keys := make(map[deviceKey]bool)
+	for device, points := range w.recent.All() {
+		if telemetry.AccountOf(device) != account {
+			continue
+		}
+		for key := range points {
+			keys[deviceKey{device, key}] = true
+		}
+	}
+	return keys
+}
+
+// countStored returns how many keys in the table latest belong to the account of a device.
+func (w *worker) countStored(ctx context.Context, device string) (n int, err error) {
+	query := `SELECT count(*) FROM mqtt_auth_proxy.latest WHERE device = $1`
+	owner := telemetry.OwnerOf(device)
+	if owner != device {
+		query = countFamily
+	}
+	err = w.conn.QueryRow(ctx, query, owner).Scan(&n)
+	return n, err
+}
+
+// count returns how many keys the account of r has with those of the requests that come before it
+// in its group, and how many with those of r.
 func (w *worker) count(ctx context.Context, r *request, earlier []*request) (before, after int, err error) {
-	keys := make(map[string]bool)
+	account := telemetry.AccountOf(r.device)
+	keys := w.recentKeys(account)
 	add := func(r *request) {
 		for _, m := range r.rows {
 			for _, f := range m.Fields {
-				keys[f.Key] = true
+				keys[deviceKey{r.device, f.Key}] = true
 			}
 		}
 	}
-	for key := range w.recent.Of(r.device) {
-		keys[key] = true
-	}
 	for _, other := range earlier {
-		if other.device == r.device && other.refused == nil {
+		if other.refused == nil && telemetry.AccountOf(other.device) == account {
 			add(other)
 		}
 	}
-	without := slices.Collect(maps.Keys(keys))
-	add(r)
-	err = w.conn.QueryRow(ctx, countKeys, r.device, without, slices.Collect(maps.Keys(keys))).Scan(&before, &after)
-	return before, after, err
+	stored, err := w.countStored(ctx, r.device)
+	if err == nil {
+		before, err = w.countNew(ctx, keys)
+	}
+	if add(r); err == nil {
+		after, err = w.countNew(ctx, keys)
+	}
+	return stored + before, stored + after, err
+}
+
+// countNew returns how many of some keys are not in the table latest.
+func (w *worker) countNew(ctx context.Context, list map[deviceKey]bool) (n int, err error) {
+	var devices, keys []string
+	for k := range list {
+		devices, keys = append(devices, k.device), append(keys, k.key)
+	}
+	err = w.conn.QueryRow(ctx, countNew, devices, keys).Scan(&n)
+	return n, err
 }

@@ -83,7 +83,8 @@ type Options struct {
 	// Retention is how long messages are kept by their own time; 0 or less means forever. It should
 	// be the same in all stores of a database, because the shortest one applies.
 	Retention time.Duration
-	// MaxKeys is the most telemetry keys of one device; 0 means telemetry.MaxKeys.
+	// MaxKeys is the most telemetry keys of one device, and of all devices behind a gateway
+	// together; 0 means telemetry.MaxKeys.
 	MaxKeys int
 	// Now is the clock for retention; nil means the clock of the database.
 	Now func() time.Time

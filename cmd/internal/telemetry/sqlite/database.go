@@ -94,6 +94,7 @@ type statements struct {
 	timeOf, setLatest       *sql.Stmt // of a key in latest
 	deleteAt                *sql.Stmt // telemetry of one time
 	countKeys, hasKey       *sql.Stmt
+	countFamily             *sql.Stmt
 	countChildren, child    *sql.Stmt
 	addChild, taken         *sql.Stmt
 	freePages, pages, empty *sql.Stmt
@@ -246,6 +247,7 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.setLatest, `UPDATE latest SET ts = ?3, value = ?4 WHERE device = ?1 AND key = ?2`},
 		{&s.write.deleteAt, `DELETE FROM telemetry WHERE device = ? AND ts = ?`},
 		{&s.write.countKeys, `SELECT count(*) FROM latest WHERE device = ?`},
+		{&s.write.countFamily, `SELECT count(*) FROM latest WHERE device > ? AND device < ?`}, // "0" follows "/"
 		{&s.write.hasKey, `SELECT 1 FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.countChildren, `SELECT count(*), coalesce(max(number), 0) FROM children WHERE gateway = ?`},
 		{&s.write.child, `SELECT number FROM children WHERE gateway = ? AND child = ?`},

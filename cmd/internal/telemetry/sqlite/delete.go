@@ -57,7 +57,7 @@ func (w tableWriter) deleteAt(device string, ts int64, rows []storedRow, doomed 
 
 // replaceLatest replaces newest values whose messages were deleted. The table latest is up to date.
 func (w tableWriter) replaceLatest(r *request) error {
-	delete(w.keys, r.device) // because its count is no longer right
+	delete(w.keys, telemetry.AccountOf(r.device)) // because its count is no longer right
 	left := make(map[int64]map[string]bool)
 	for _, p := range r.renewed {
 		var ts int64

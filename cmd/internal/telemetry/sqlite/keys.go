@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
@@ -13,9 +14,9 @@ import (
 // maxCounted is the number of devices for which there are counts at the same time.
 const maxCounted = 100_000
 
-// keyCounts bounds the keys of each device. To count them for each message would be slow.
-// Therefore most counts are an upper bound, to which each message adds the number of its
-// fields; when that reaches the limit, the keys are counted. The writing goroutine owns it.
+// keyCounts bounds the keys of each account, see telemetry.AccountOf. To count them for each message
+// would be slow. Therefore most counts are an upper bound, to which each message adds the number of
+// its fields; when that reaches the limit, the keys are counted. The writing goroutine owns it.
 type keyCounts map[string]*keyCount
 
 type keyCount struct {
@@ -23,8 +24,11 @@ type keyCount struct {
 	// that the next flush will leave there.
 	n     int
 	exact bool
-	fresh map[string]bool // if exact: keys that the next flush brings into the table
+	fresh map[deviceKey]bool // if exact: keys that the next flush brings into the table
 }
+
+// deviceKey is a key of one of the devices of an account.
+type deviceKey struct{ device, key string }
 
 // admit refuses those requests of a batch that would give a device too many keys.
 func (s *Store) admit(batch []*request) error {
@@ -47,25 +51,27 @@ func (s *Store) admitRows(device string, rows []row) error {
 	for _, m := range rows {
 		fields += len(m.Fields)
 	}
-	c := s.keys[device]
+	account := telemetry.AccountOf(device)
+	c := s.keys[account]
 	if c != nil && !c.exact && c.n+fields <= s.opts.MaxKeys {
 		c.n += fields
 		return nil
 	}
 	if c == nil || !c.exact {
-		n, err := s.countKeys(device)
+		n, err := s.countKeys(account)
 		if err != nil {
 			return err
 		}
-		if c = s.newCount(device); n+len(s.recent.All()[device])+fields <= s.opts.MaxKeys {
-			c.n = n + len(s.recent.All()[device]) + fields
+		n += s.recentKeys(account)
+		if c = s.newCount(account); n+fields <= s.opts.MaxKeys {
+			c.n = n + fields
 			return nil
 		}
 		// After a flush the table has all that was committed, and the count is exact.
 		if err := s.flush(); err != nil {
 			return err
 		}
-		if c.n, err = s.countKeys(device); err != nil {
+		if c.n, err = s.countKeys(account); err != nil {
 			return err
 		}
 		c.exact = true
@@ -73,7 +79,7 @@ func (s *Store) admitRows(device string, rows []row) error {
 	return s.admitFresh(device, c, rows)
 }
 
-// admitFresh admits rows of a device whose keys are counted exactly.
+// admitFresh admits rows of a device to an account whose keys are counted exactly.
 func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 	fresh := make(map[string]bool)
 	for _, m := range rows {
@@ -93,16 +99,16 @@ func (s *Store) admitFresh(device string, c *keyCount, rows []row) error {
 	case c.n+len(c.fresh)+len(fresh) > s.opts.MaxKeys:
 		return &telemetry.PayloadError{Reason: "too many keys for one device", Quota: true}
 	case c.fresh == nil:
-		c.fresh = make(map[string]bool)
+		c.fresh = make(map[deviceKey]bool)
 	}
 	for key := range fresh {
-		c.fresh[key] = true
+		c.fresh[deviceKey{device, key}] = true
 	}
 	return nil
 }
 
 func (s *Store) knowsKey(device string, c *keyCount, f payload.Field) (bool, error) {
-	if _, waits := s.recent.All()[device][f.Key]; waits || c.fresh[f.Key] {
+	if _, waits := s.recent.All()[device][f.Key]; waits || c.fresh[deviceKey{device, f.Key}] {
 		return true, nil
 	}
 	var one int
@@ -113,32 +119,52 @@ func (s *Store) knowsKey(device string, c *keyCount, f payload.Field) (bool, err
 	return err == nil, err
 }
 
-// newCount returns a new count for the device.
-func (s *Store) newCount(device string) *keyCount {
+// newCount returns a new count for the account.
+func (s *Store) newCount(account string) *keyCount {
 	if len(s.keys) >= maxCounted || s.keys == nil {
 		s.keys = make(keyCounts)
 	}
 	c := new(keyCount)
-	s.keys[device] = c
+	s.keys[account] = c
 	return c
 }
 
-// countKeys returns how many keys of the device are in the table latest.
-func (s *Store) countKeys(device string) (n int, err error) {
-	err = s.write.countKeys.QueryRowContext(context.Background(), device).Scan(&n)
+// isFamily reports whether an account is that of the devices behind a gateway.
+func isFamily(account string) bool { return telemetry.AccountOf(account+"1") == account }
+
+// countKeys returns how many keys of the account are in the table latest.
+func (s *Store) countKeys(account string) (n int, err error) {
+	if isFamily(account) {
+		err = s.write.countFamily.QueryRowContext(context.Background(), account, account[:len(account)-1]+"0").Scan(&n)
+		return n, err
+	}
+	err = s.write.countKeys.QueryRowContext(context.Background(), account).Scan(&n)
 	return n, err
+}
+
+// recentKeys returns how many keys of the account wait for a flush.
+func (s *Store) recentKeys(account string) (n int) {
+	if !isFamily(account) {
+		return len(s.recent.All()[account])
+	}
+	for device, keys := range s.recent.All() {
+		if strings.HasPrefix(device, account) {
+			n += len(keys)
+		}
+	}
+	return n
 }
 
 // flushed counts what a flush has brought into the table.
 func (k keyCounts) flushed(table map[string]recent.Points) {
 	for device, keys := range table {
-		c := k[device]
+		c := k[telemetry.AccountOf(device)]
 		if c == nil || len(c.fresh) == 0 {
 			continue
 		}
 		for key := range keys {
-			if c.fresh[key] {
-				delete(c.fresh, key)
+			if c.fresh[deviceKey{device, key}] {
+				delete(c.fresh, deviceKey{device, key})
 				c.n++
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
 
 const (
@@ -113,7 +114,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
 		return deleted, err
 	}
-	delete(s.keys, device) // because its count is no longer right
+	delete(s.keys, telemetry.AccountOf(device)) // because its count is no longer right
 	if _, err := tx.StmtContext(ctx, s.write.pruneLatest).ExecContext(ctx, device, old); err != nil {
 		return deleted, err
 	}

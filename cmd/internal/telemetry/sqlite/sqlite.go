@@ -70,7 +70,8 @@ type Options struct {
 	// MinFree is how many bytes the file system must have left for appends to be accepted;
 	// 0 or less means that only a full disk stops them.
 	MinFree int64
-	// MaxKeys is the most telemetry keys of one device; 0 means telemetry.MaxKeys.
+	// MaxKeys is the most telemetry keys of one device, and of all devices behind a gateway
+	// together; 0 means telemetry.MaxKeys.
 	MaxKeys int
 	// Now is the clock for retention; nil means time.Now.
 	Now func() time.Time

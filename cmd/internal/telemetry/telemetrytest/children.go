@@ -1,6 +1,7 @@
 package telemetrytest
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -171,6 +172,42 @@ func checkManyChildren(t *testing.T, s Suite) {
 	if err != nil || numbers[0] != 0 || numbers[1] == 0 {
 		t.Errorf("numbers %v, error %v", numbers, err)
 	}
+}
+
+// checkChildKeys: all devices behind a gateway have one account of keys, so that a gateway cannot have
+// more by inventing devices.
+func checkChildKeys(t *testing.T, s Suite) {
+	f, _ := s.openFamily(t, 0)
+	const most = telemetry.MaxKeys
+	publish := func(ts int64, device string, from, to int) error {
+		return f.Store.AppendAll(t.Context(), []telemetry.Part{{Device: device, Messages: []payload.Message{message(ts, numbered(from, to)...)}}})
+	}
+	accepted := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	full := func(what string, err error) {
+		t.Helper()
+		if bad, ok := errors.AsType[*telemetry.PayloadError](err); !ok || !bad.Quota {
+			t.Errorf("%s: error %v", what, err)
+		}
+	}
+	accepted("the first device", publish(1, "g/a", 0, most-2))
+	accepted("another one", publish(1, "g/b", 0, 1))
+	full("two more", publish(2, "g/b", 1, 3))
+	accepted("the last one", publish(3, "g/c", 0, 1))
+	for range 2 {
+		full("one more", publish(4, "g/c", 1, 2))
+		full("of a new device", publish(4, "g/d", 0, 1))
+		accepted("known ones", publish(5, "g/a", 0, 100))
+		accepted("the gateway itself", publish(5, "g", 0, 100))
+		accepted("behind another gateway", publish(5, "h/a", 0, 100))
+		f.reopen()
+	}
+	f.check("c", f.latest("g/c"), `0=0@3`)
+	f.check("d", f.latest("g/d"), ``)
 }
 
 // checkChildRetention: what belongs to devices behind gateways is deleted as that of all others.

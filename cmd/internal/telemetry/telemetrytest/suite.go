@@ -80,6 +80,7 @@ func Run(t *testing.T, s Suite) {
 		{"ManyChildren", checkManyChildren},
 		{"AttributeRequestsOfGateways", checkChildRequests},
 		{"TelemetryOfChildrenIsDeleted", checkChildDeletion},
+		{"KeysOfChildrenAreBounded", checkChildKeys},
 		{"RetentionOfChildren", checkChildRetention},
 		{"KeyBehindManyMessages", checkKeyBehindMany},
 		{"Names", checkNames},
