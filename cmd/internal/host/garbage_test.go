@@ -10,7 +10,7 @@ func TestGarbagePercent(t *testing.T) {
 	for _, tt := range []struct {
 		inUse uint64
 		want  int
-	}{{0, 100}, {1 << 20, 100}, {4 << 20, 100}, {6 << 20, 66}, {8 << 20, 50}, {1 << 30, 50}} {
+	}{{0, 200}, {1 << 20, 200}, {8 << 20, 200}, {16 << 20, 100}, {32 << 20, 50}, {1 << 30, 50}} {
 		if got := garbagePercent(tt.inUse); got != tt.want {
 			t.Errorf("%d bytes in use: %d %%, want %d", tt.inUse, got, tt.want)
 		}
@@ -33,11 +33,43 @@ func TestGarbagePaceFollowsTheHeap(t *testing.T) {
 	}
 }
 
+// TestMuchGarbageIsNoticed: what was allocated since the last look counts, and only if it is more
+// than a quarter of what is in use.
+func TestMuchGarbageIsNoticed(t *testing.T) {
+	t.Setenv("GOGC", "")
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	p := newGarbagePace()
+	var piece []byte
+	much := func(mebibytes int) bool {
+		for range mebibytes {
+			piece = make([]byte, 1<<20)
+		}
+		runtime.GC() // so that what is held, and nothing else, counts as in use
+		return p.adjust()
+	}
+	much(0)
+	if !much(64) {
+		t.Error("64 MiB of garbage are not much")
+	}
+	if much(0) {
+		t.Error("what was allocated before counts again")
+	}
+	held := make([]byte, 96<<20)
+	much(0)
+	if much(16) {
+		t.Error("16 MiB of garbage are much, though 96 MiB are in use")
+	}
+	runtime.KeepAlive(held)
+	runtime.KeepAlive(piece)
+}
+
 func TestOperatorSetsThePaceOfGarbageCollection(t *testing.T) {
 	t.Setenv("GOGC", "300")
 	before := debug.SetGCPercent(300)
 	defer debug.SetGCPercent(before)
-	newGarbagePace().adjust()
+	if newGarbagePace().adjust() {
+		t.Error("garbage is collected that the operator has allowed")
+	}
 	if in := debug.SetGCPercent(300); in != 300 {
 		t.Errorf("%d %% in force, want 300", in)
 	}

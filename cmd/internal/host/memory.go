@@ -101,7 +101,9 @@ func (g *MemoryGuard) Run(ctx context.Context, limit func() MemoryLimit) {
 			if wanted = g.trim.Swap(false); was && !wanted {
 				free()
 			}
-			pace.adjust()
+			if pace.adjust() {
+				g.Trim()
+			}
 			g.Check(limit())
 		}
 	}
