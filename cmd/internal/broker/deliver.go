@@ -130,6 +130,9 @@ func identifiers(sub packets.Subscription) []int {
 // replaces. It returns false if there is no room: the device's memory is used up, or that of all,
 // or there are too many retained messages.
 func (b *Broker) retain(device string, pk packets.Packet, content *body, r *durable.Receipt) bool {
+	if b.ledger.cannotKeep(r) {
+		return true // but there will be no acknowledgement
+	}
 	b.retained.Lock()
 	defer b.retained.Unlock()
 	if len(pk.Payload) == 0 {

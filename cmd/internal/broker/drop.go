@@ -13,12 +13,13 @@ const (
 	dropQueue              // no packet identifier is left in the session
 	dropTooLarge           // larger than the subscriber's Maximum Packet Size
 	dropSession            // the session ended meanwhile
+	dropDisk               // the session is in the file, which cannot be written
 	dropCauses             // how many there are
 )
 
 // String returns the cause as metrics call it.
 func (d dropCause) String() string {
-	return [dropCauses]string{"", "slow", "device_memory", "memory", "queue", "too_large", "session"}[d]
+	return [dropCauses]string{"", "slow", "device_memory", "memory", "queue", "too_large", "session", "disk"}[d]
 }
 
 // drops counts messages that were dropped, by cause.

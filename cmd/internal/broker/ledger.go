@@ -214,6 +214,9 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body, keep keepFunc, r *
 	if a == nil {
 		return dropSession
 	}
+	if a.key != 0 && keep != nil && l.cannotKeep(r) {
+		return dropDisk
+	}
 	l.unqueue(a, id) // the message that had the identifier before
 	if cause := l.charge(a.device, b, 0); cause != dropNone {
 		return cause

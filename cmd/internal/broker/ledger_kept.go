@@ -106,6 +106,19 @@ func (l *ledger) adopt(s durable.Session) bool {
 	return true
 }
 
+// cannotKeep reports whether the file cannot be written, and tells those who wait for the receipt.
+// What they have sent must then not be in memory either: they send it again, perhaps for hours.
+func (l *ledger) cannotKeep(r *durable.Receipt) bool {
+	if l.file == nil || r == nil {
+		return false
+	}
+	err := l.file.Writable()
+	if err != nil {
+		r.Fail(err)
+	}
+	return err != nil
+}
+
 // deleteKept deletes a session from the file. Called with mu held.
 func (l *ledger) deleteKept(a *account) {
 	if a.key == 0 {

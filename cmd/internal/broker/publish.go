@@ -28,7 +28,12 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	if pk.FixedHeader.Qos < 2 {
 		return pk, h.b.accept(c, cl, pk, &kept)
 	}
-	if !h.b.openHandshake(cl, pk.PacketID, &kept) {
+	switch h.b.openHandshake(cl, pk.PacketID, &kept) {
+	case dropNone:
+	case dropDisk:
+		_ = h.b.kept(c, cl, &kept) // which ends the connection
+		return pk, packets.ErrRejectPacket
+	default:
 		h.b.counts.refused.Add(1)
 		if c.mqtt5 {
 			return pk, decline(cl, pk, packets.ErrQuotaExceeded)
@@ -44,12 +49,14 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 }
 
 // openHandshake charges for the state that a message of QoS 2 leaves in the session until its
-// PUBREL. It returns false if there is no room, or another connection has taken the session
-// over. The receipt is for the file.
-func (b *Broker) openHandshake(cl *mqtt.Client, id uint16, r *durable.Receipt) bool {
+// PUBREL, or returns why there is no room. The receipt is for the file.
+func (b *Broker) openHandshake(cl *mqtt.Client, id uint16, r *durable.Receipt) dropCause {
 	b.sessions.RLock()
 	defer b.sessions.RUnlock()
-	return !cl.IsTakenOver() && b.ledger.enqueue(cl.ID, id, new(body), keepPacket(ack(packets.Pubrec, id)), r) == dropNone
+	if cl.IsTakenOver() {
+		return dropSession
+	}
+	return b.ledger.enqueue(cl.ID, id, new(body), keepPacket(ack(packets.Pubrec, id)), r)
 }
 
 // accept handles a message and then waits for the receipt, which has what the file has to keep of it.

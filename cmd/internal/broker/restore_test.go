@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -272,6 +273,52 @@ func TestPublisherGetsNoAcknowledgementForWhatIsNotKept(t *testing.T) {
 		bystander.publish(message{topic: "y", payload: "1", qos: 1, id: 1})
 		if n := l.Stats().KeepErrors; n != 1 {
 			t.Errorf("%d errors counted", n)
+		}
+	}
+}
+
+// TestRepeatedMessageWhileTheFileCannotBeWritten: a publisher without an acknowledgement sends its
+// message again, perhaps for hours. The session must not get a copy for each attempt.
+func TestRepeatedMessageWhileTheFileCannotBeWritten(t *testing.T) {
+	for qos := byte(1); qos <= 2; qos++ {
+		l := newLives(t)
+		sub := connect(t, l.Broker, "s", persistent(5, "s"))
+		sub.subscribe("x", 2)
+		sub.disconnect()
+		db, err := sql.Open("sqlite", "file:"+l.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = db.Close() }()
+		statement := func(text string) {
+			if _, err := db.Exec(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish := func() (acknowledged bool) {
+			pub := connect(t, l.Broker, "p", login{version: 5, id: "p"})
+			pub.Send(pub.encode(message{topic: "x", payload: "1", qos: qos, id: 1}))
+			p, err := pub.ReadPacket()
+			if err == nil && p.Type() == packets.DISCONNECT && p.Body()[0] == 0x83 {
+				pub.ExpectEnd()
+				return false
+			}
+			if err != nil || p.Type() != packets.PUBACK && p.Type() != packets.PUBREC {
+				t.Fatalf("%v, %v", p, err)
+			}
+			return true
+		}
+		statement("ALTER TABLE queue RENAME TO away")
+		for range 20 {
+			if publish() {
+				t.Fatal("an acknowledgement")
+			}
+		}
+		statement("ALTER TABLE away RENAME TO queue")
+		eventually(t, "an acknowledgement", publish)
+		// The first attempt has found out that the file cannot be written.
+		if n := l.Stats().Queued; n > 3 {
+			t.Errorf("QoS %d: %d messages and handshakes are queued", qos, n)
 		}
 	}
 }

@@ -190,6 +190,15 @@ func (r *Receipt) add(f *File) {
 	r.left++
 }
 
+// Fail makes Wait return err, for something that was not even submitted.
+func (r *Receipt) Fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err == nil {
+		r.err = err
+	}
+}
+
 // settle tells whoever waits for a change its outcome.
 func (c *Change) settle(err error) {
 	r := c.receipt

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -292,5 +294,64 @@ func BenchmarkEnqueue(b *testing.B) {
 				}
 			})
 		})
+	}
+}
+
+// TestWhatIsKeptOfFailedCommitsIsBounded by what there is: the same device may connect and subscribe
+// for as long as the disk is full.
+func TestWhatIsKeptOfFailedCommitsIsBounded(t *testing.T) {
+	var free atomic.Uint64
+	f := open(t, Options{
+		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
+		free: func(string) (uint64, error) { return free.Load(), nil },
+	})
+	for i := range 50 {
+		err := commit(f, func(c *Change) {
+			c.PutSession(Session{Key: 1, ClientID: "a", Expiry: uint32(i)})
+			c.Unsubscribe(1, "x")
+			c.Subscribe(1, Subscription{Filter: "x", QoS: byte(i % 3)})
+			c.Retain(Retained{Topic: "t", Device: strconv.Itoa(i)})
+			c.PutSession(Session{Key: int64(i) + 2, ClientID: "b"})
+			c.DeleteSession(int64(i) + 2)
+		})
+		if err == nil {
+			t.Fatal("no error")
+		}
+	}
+	must(t, f.Close()) // so that the writing goroutine has ended
+	n := 0
+	for _, c := range f.kept {
+		n += len(c.steps)
+	}
+	if most := 4 + 50; n > most {
+		t.Errorf("%d steps are kept, want at most %d", n, most)
+	}
+}
+
+// TestLastStepCounts of those that are kept about the same.
+func TestLastStepCounts(t *testing.T) {
+	var free atomic.Uint64
+	f := open(t, Options{
+		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
+		free: func(string) (uint64, error) { return free.Load(), nil },
+	})
+	for i := range 5 {
+		_ = commit(f, func(c *Change) {
+			c.PutSession(Session{Key: 1, ClientID: "a", Expiry: uint32(i)})
+			c.Unsubscribe(1, "x")
+			c.Subscribe(1, Subscription{Filter: "x", QoS: byte(i % 3)})
+			c.Retain(Retained{Topic: "t", Device: strconv.Itoa(i)})
+			c.Retain(Retained{Topic: "gone"})
+			c.Forget("gone")
+		})
+	}
+	free.Store(1 << 30)
+	must(t, commit(f, func(c *Change) { c.Forget("other") }))
+	sessions, retained := content(t, f)
+	if len(sessions) != 1 || sessions[0].Expiry != 4 || len(sessions[0].Subscriptions) != 1 || sessions[0].Subscriptions[0].QoS != 1 {
+		t.Errorf("sessions %+v", sessions)
+	}
+	if len(retained) != 1 || retained[0].Device != "4" {
+		t.Errorf("retained %+v", retained)
 	}
 }

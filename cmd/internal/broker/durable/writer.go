@@ -118,6 +118,51 @@ func (f *File) keep(failed ...*Change) {
 			f.kept = append(f.kept, &Change{steps: rest})
 		}
 	}
+	f.kept = slices.DeleteFunc(f.kept, superseded(f.kept))
+}
+
+// superseded returns a function that removes the steps of changes that a later step repeats, and
+// reports whether nothing is left of a change. Without it a device that connects again and again
+// would fill the memory. It must be called for the changes in their order.
+func superseded(changes []*Change) func(*Change) bool {
+	last := make(map[subject]*step)
+	for _, c := range changes {
+		for i := range c.steps {
+			last[c.steps[i].subject()] = &c.steps[i]
+		}
+	}
+	return func(c *Change) bool {
+		var left []step
+		for i := range c.steps {
+			s := &c.steps[i]
+			ended := s.kind == putSession && last[subject{kind: deleteSession, key: s.key}] != nil
+			if last[s.subject()] == s && !ended {
+				left = append(left, *s)
+			}
+		}
+		c.steps = left
+		return len(left) == 0
+	}
+}
+
+// subject is what a step is about. Of two steps about the same the later one counts.
+type subject struct {
+	kind kind
+	key  int64
+	seq  int64
+	id   uint16
+	text string
+}
+
+func (s *step) subject() subject {
+	about := subject{s.kind, s.key, s.seq, s.id, s.text}
+	switch s.kind {
+	case putSubscription:
+		about.text = s.subscription.Filter
+	case retain:
+		about.text = s.retained.Topic
+	}
+	return about
 }
 
 // row names a message.
