@@ -18,6 +18,7 @@ func EventLoops() int { return 0 }
 func (*Pump) loop() (*loop, error) { return nil, errors.ErrUnsupported }
 func (*loop) add(*Session) error   { return errors.ErrUnsupported }
 func (*loop) remove(*Session)      {}
+func (*loop) set(int, *Session)    {}
 
 func (*loop) pause(*Session, *direction) {}
 func (*loop) stop()                      {}
