@@ -41,7 +41,7 @@ integration: build ## stories against real brokers and clients; installs what it
 	go test -tags integration -count=1 -timeout 20m -p 1 ./integration/... ./authz/tokenpostgres ./cmd/internal/presence ./cmd/internal/replicas ./cmd/internal/telemetry/postgres ./cmd/mqtt-auth-proxy
 
 soak: ## the soak for as long as SOAK says, with 5,000 sessions at a time; then a fleet of DEVICES
-	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK) -soak.devices $(DEVICES) -soak.messages 20000 -soak.entries 1000000
+	go test -tags integration -count=1 -timeout 0 -v ./integration/soak -soak.duration $(SOAK) -soak.devices $(DEVICES) -soak.messages 20000 -soak.entries 1000000 -soak.idle 6000
 
 bench: ## benchmarks, in a form that benchstat reads
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
