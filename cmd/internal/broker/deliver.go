@@ -93,9 +93,33 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 // so that they stay before the messages that are queued.
 const orderBase = 1 << 40
 
-// enqueue makes room for a message in the queue of a session and gives it a packet identifier, or
-// returns why there is no room.
+// enqueue adds a message to the queue of a session and gives it a packet identifier, or returns why
+// there is no room. For a reader that is away, the oldest messages make room.
 func (b *Broker) enqueue(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) dropCause {
+	for {
+		cause := b.enqueueIn(cl, pk, content, r)
+		if cause != dropQueue && cause != dropDevice || !cl.Closed() || !b.dropOldest(cl) {
+			return cause
+		}
+	}
+}
+
+// dropOldest removes the oldest message of a reader. It returns false if there is none.
+func (b *Broker) dropOldest(cl *mqtt.Client) bool {
+	id, warn := b.ledger.dropOldest(cl.ID, time.Now())
+	if id == 0 {
+		return false
+	}
+	cl.State.Inflight.Delete(id)
+	b.counts.dropped.count(dropOldest)
+	if warn {
+		b.options.Logger.Warn("the queue of a reader that is away is full: its oldest messages are dropped", "device", cl.Net.Conn.(*conn).device)
+	}
+	return true
+}
+
+// enqueueIn is enqueue without making room.
+func (b *Broker) enqueueIn(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) dropCause {
 	if cl.State.Inflight.Len() >= maxQueued {
 		return dropQueue
 	}

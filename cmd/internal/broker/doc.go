@@ -103,7 +103,8 @@
 // A disconnected session is kept for [Options.SessionExpiry] at most. A session belongs to the
 // device that created it: another device cannot connect with its client identifier. Messages
 // of QoS 1 and 2 are queued for a session in order, as far as the device's memory allows and
-// up to 50,000, for which there are packet identifiers. More are dropped and counted.
+// up to 50,000, for which there are packet identifiers. More are dropped and counted. In the queue
+// of a reader that is away the oldest make room for new ones, which needs [Options.Sessions].
 //
 // A publisher never waits for a subscriber that reads slowly: the subscriber's messages of
 // QoS 0 are dropped once 1 MiB is unread, the others are queued, and it is disconnected if it
@@ -137,7 +138,7 @@
 //	                      what readers get
 //	unserved.go           device topics without a function
 //	topics.go             which topic is whose; filters that mochi accepts and never matches
-//	keep.go, restore.go, ledger_kept.go
+//	keep.go, restore.go, ledger_kept.go, ledger_oldest.go
 //	                      what is written to the file, and read from it at the start
 //	conn.go, pair_*.go    a connection to mochi without a port that others could reach
 //	ingress.go            the size of a packet before mochi allocates it

@@ -14,12 +14,13 @@ const (
 	dropTooLarge           // larger than the subscriber's Maximum Packet Size
 	dropSession            // the session ended meanwhile
 	dropDisk               // the session is in the file, which cannot be written
+	dropOldest             // to make room for newer ones in the queue of a reader that is away
 	dropCauses             // how many there are
 )
 
 // String returns the cause as metrics call it.
 func (d dropCause) String() string {
-	return [dropCauses]string{"", "slow", "device_memory", "memory", "queue", "too_large", "session", "disk"}[d]
+	return [dropCauses]string{"", "slow", "device_memory", "memory", "queue", "too_large", "session", "disk", "oldest"}[d]
 }
 
 // drops counts messages that were dropped, by cause.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -48,6 +49,8 @@ type account struct {
 	queue         map[uint16]queued // by packet identifier
 	key           int64             // of the session in the file, 0 if it is not there
 	seq           int64             // the last place in the queue of the file
+	order         []place           // of messages for a reader, the oldest first, with some that are gone
+	warned        time.Time         // when it was last logged that the oldest are dropped
 }
 
 // queued is a message in the queue of a session, or the handshake of one that it sends.
@@ -227,6 +230,7 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body, keep keepFunc, r *
 		q.seq = keep(&c, a.key, a.seq+1)
 		a.seq = max(a.seq, q.seq)
 		l.file.Submit(&c, r)
+		a.placed(id, q.seq)
 	}
 	a.queue[id] = q
 	return dropNone

@@ -38,6 +38,7 @@ func (l *ledger) begin(cl *mqtt.Client, fresh bool) {
 				q.seq = keepPacket(pk)(&c, a.key, a.seq+1)
 				a.seq = max(a.seq, q.seq)
 				a.queue[pk.PacketID] = q
+				a.placed(pk.PacketID, q.seq)
 			}
 		}
 	}

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	mochi "github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -19,11 +21,15 @@ type lives struct {
 	t    testing.TB
 	path string
 	file *durable.File
+	// memory is DeviceMemory, 0 for the default.
+	memory int64
 	*Broker
 }
 
-func newLives(t testing.TB) *lives {
-	l := &lives{t: t, path: filepath.Join(t.TempDir(), "sessions.db")}
+func newLives(t testing.TB) *lives { return newLivesWith(t, 0) }
+
+func newLivesWith(t testing.TB, memory int64) *lives {
+	l := &lives{t: t, path: filepath.Join(t.TempDir(), "sessions.db"), memory: memory}
 	l.start()
 	t.Cleanup(func() { l.end() })
 	return l
@@ -37,7 +43,7 @@ func (l *lives) start() {
 	}
 	l.file = file
 	m := &memory{}
-	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file})
+	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file, DeviceMemory: l.memory})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -348,4 +354,58 @@ func FuzzDecodePacket(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_, _ = decodePacket(durable.Queued{Message: durable.Message{Packet: data, Version: 5}})
 	})
+}
+
+// TestQueueOfAReaderDropsItsOldestMessages while it is away, also those of a process before.
+func TestQueueOfAReaderDropsItsOldestMessages(t *testing.T) {
+	l := newLivesWith(t, 1<<20)
+	r := connectReader(t, l.Broker, "dashboard", persistent(4, "r"))
+	r.subscribe("v1/devices/+/telemetry", 1)
+	r.disconnect()
+	eventually(t, "it is away", func() bool { return l.open() == 0 })
+	text := payload.Text(big(10_000))
+	publish := func(from, to int64) {
+		for i := from; i < to; i++ {
+			if err := l.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(i, "n", text)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	publish(0, 200)
+	first := l.Stats()
+	l.restart()
+	publish(200, 300)
+	second := l.Stats()
+	if first.Queued < 80 || first.Dropped["oldest"] != 200-first.Queued || second.Queued != first.Queued || second.Dropped["oldest"] != 100 {
+		t.Errorf("%d queued, dropped %v; then %d queued, dropped %v", first.Queued, first.Dropped, second.Queued, second.Dropped)
+	}
+	if second.Memory > 1<<20+2*sessionCost {
+		t.Errorf("%d bytes", second.Memory)
+	}
+	r = connectReader(t, l.Broker, "dashboard", persistent(4, "r"))
+	for i, m := range r.takeAll(int(second.Queued)) {
+		if want := fmt.Sprintf(`{"ts":%d,`, 300-second.Queued+int64(i)); !strings.HasPrefix(m.payload, want) {
+			t.Fatalf("message %d begins with %.20q, want %q", i, m.payload, want)
+		}
+	}
+	r.quietReader()
+}
+
+// TestOrderOfAReaderIsBounded: it remembers no more than twice what is queued.
+func TestOrderOfAReaderIsBounded(t *testing.T) {
+	l := newLives(t)
+	r := connectReader(t, l.Broker, "dashboard", persistent(4, "r"))
+	r.subscribe("v1/devices/+/telemetry", 1)
+	for i := range int64(500) {
+		if err := l.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(i, "n", payload.Long(i))}); err != nil {
+			t.Fatal(err)
+		}
+		r.take()
+	}
+	eventually(t, "all are acknowledged", func() bool { return l.Stats().Queued == 0 })
+	l.ledger.mu.Lock()
+	defer l.ledger.mu.Unlock()
+	if n := len(l.ledger.sessions["r"].order); n > 200 {
+		t.Errorf("%d places are remembered", n)
+	}
 }

@@ -13,7 +13,7 @@ type Stats struct {
 	MessagesIn  int64 // PUBLISH packets received, of every kind
 	MessagesOut int64 // PUBLISH packets given to subscribers' connections
 	// Dropped counts messages that were not delivered, by cause: slow, device_memory, memory,
-	// queue, too_large, session, disk.
+	// queue, too_large, session, disk, oldest.
 	Dropped map[string]int64
 	Memory  int64 // bytes kept for devices now
 

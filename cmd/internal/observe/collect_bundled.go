@@ -12,7 +12,7 @@ func (e emitter) bundledBroker(s broker.Stats) {
 	e.count("bundled_messages_in_total", "PUBLISH packets that the bundled broker received from devices.", float64(s.MessagesIn))
 	e.count("bundled_messages_out_total", "PUBLISH packets that the bundled broker sent to devices.", float64(s.MessagesOut))
 	for cause, n := range s.Dropped {
-		e.count("bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause: slow (QoS 0, too much unread), device_memory, memory, queue (50,000 messages), too_large, session (it ended meanwhile) or disk (it cannot be written, and the publisher gets no acknowledgement).",
+		e.count("bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause: slow (QoS 0, too much unread), device_memory, memory, queue (50,000 messages), too_large, session (it ended meanwhile), disk (it cannot be written, and the publisher gets no acknowledgement) or oldest (they made room in the queue of a reader that is away).",
 			float64(n), "cause", cause)
 	}
 	e.count("bundled_messages_refused_total", "Messages to topics that are not for devices.", float64(s.Refused))
