@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -21,9 +20,7 @@ func (b *Broker) restore(ctx context.Context) error {
 	}
 	now := time.Now()
 	for _, s := range sessions {
-		if err := b.restoreSession(s, now); err != nil {
-			return err
-		}
+		b.restoreSession(s, now)
 	}
 	b.expireSessions(now)
 	return b.ledger.file.Retained(ctx, b.restoreRetained)
@@ -31,10 +28,10 @@ func (b *Broker) restore(ctx context.Context) error {
 
 // restoreSession brings back one session, without a connection. Its expiry counts from the end of
 // its connection or, if that was the end of the process, from now on.
-func (b *Broker) restoreSession(s *durable.Kept, now time.Time) error {
+func (b *Broker) restoreSession(s *durable.Kept, now time.Time) {
 	if !b.ledger.adopt(s.Session) {
 		b.forgetKept(s, "there is no memory for it")
-		return nil
+		return
 	}
 	cl := b.server.NewClient(nil, listenerID, s.ClientID, false)
 	c := &conn{broker: b, device: s.Device, reader: s.Reader, away: s.Away}
@@ -61,14 +58,15 @@ func (b *Broker) restoreSession(s *durable.Kept, now time.Time) error {
 	}
 	for i, q := range s.Queue {
 		pk, err := decodePacket(q)
-		if err != nil {
-			return b.ledger.file.Explain(fmt.Errorf("%w: a message of a session: %w", durable.ErrDamaged, err))
+		if err != nil { // the other devices must be served all the same
+			b.options.Logger.Error("a queued message cannot be read from the file of the sessions and is lost", "device", s.Device, "error", err)
+			b.ledger.change(s.ClientID, nil, func(c *durable.Change, key int64) { c.Dequeue(key, q.Seq) })
+			continue
 		}
 		pk.Created = int64(i) // the place in the queue, see inOrder
 		b.requeue(cl, pk, q.Seq)
 	}
 	b.server.Clients.Add(cl)
-	return nil
 }
 
 // requeue puts a message or a handshake back into the queue of a session.
@@ -103,12 +101,12 @@ func (b *Broker) forgetKept(s *durable.Kept, why string) {
 func (b *Broker) restoreRetained(r durable.Retained) error {
 	pk, err := decodePacket(durable.Queued{Message: r.Message})
 	if err != nil {
-		return fmt.Errorf("%w: a retained message: %w", durable.ErrDamaged, err)
+		b.options.Logger.Error("a retained message cannot be read from the file of the sessions and is lost", "device", r.Device, "error", err)
 	}
 	pk.PacketID = 0
 	pk.Origin = r.Origin
 	pk.FixedHeader.Retain = true
-	if expired(pk, time.Now()) || !b.ledger.retain(r.Topic, r.Device, newBody(pk)) {
+	if err != nil || expired(pk, time.Now()) || !b.ledger.retain(r.Topic, r.Device, newBody(pk)) {
 		var c durable.Change
 		c.Forget(r.Topic)
 		b.ledger.file.Submit(&c, nil)

@@ -409,3 +409,31 @@ func TestOrderOfAReaderIsBounded(t *testing.T) {
 		t.Errorf("%d places are remembered", n)
 	}
 }
+
+// TestRowsThatCannotBeReadKeepNobodyOut: they are lost, and logged.
+func TestRowsThatCannotBeReadKeepNobodyOut(t *testing.T) {
+	l := newLives(t)
+	sub := connect(t, l.Broker, "s", persistent(4, "s"))
+	sub.subscribe("x", 1)
+	sub.disconnect()
+	pub := connect(t, l.Broker, "p", login{id: "p"})
+	pub.publish(message{topic: "x", payload: "good", qos: 1, retain: true})
+	var c durable.Change
+	for i, data := range []string{"", "\x32", "\x32\xff\xff\xff\xff\xff", "\x32\x05\x00\xffab", "\x10\x00", "\x32\x00"} {
+		m := durable.Message{Packet: []byte(data), Version: 5}
+		c.Enqueue(1, durable.Queued{Seq: int64(100 + i), PacketID: uint16(100 + i), Message: m})
+		c.Retain(durable.Retained{Topic: fmt.Sprint("x/", i), Device: "s", Message: m})
+	}
+	l.file.Submit(&c, nil)
+	for range 2 {
+		l.restart()
+	}
+	sub = connect(t, l.Broker, "s", persistent(4, "s"))
+	if got := sub.take(); got.payload != "good" {
+		t.Errorf("got %+v", got)
+	}
+	sub.quiet()
+	if n := l.Stats().Retained; n != 1 {
+		t.Errorf("%d retained messages", n)
+	}
+}

@@ -197,22 +197,15 @@ func (f *File) checkSpace() error {
 	return sqlitefile.CheckSpace(f.dir, f.opts.MinFree, f.opts.free)
 }
 
-// ErrDamaged is wrapped by errors about content that this version did not write.
-var ErrDamaged = errors.New("stored data is malformed")
-
 // explain wraps an error of the database so that the reader knows the file and, if it is damaged,
 // what to do. It returns nil for nil.
 func (f *File) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, ErrDamaged) || sqlitefile.Damaged(err) {
+	if sqlitefile.Damaged(err) {
 		return fmt.Errorf("%s is damaged: stop the proxy, restore a backup, or move the file with its -wal and -shm files away, which ends the sessions of devices and their retained messages, and start again: %w",
 			f.opts.Path, err)
 	}
 	return fmt.Errorf("%s: %w", f.opts.Path, err)
 }
-
-// Explain adds the name of the file and what to do to an error about its content, which must wrap
-// [ErrDamaged].
-func (f *File) Explain(err error) error { return f.explain(err) }
