@@ -152,6 +152,23 @@
 //	ledger.go, drop.go    memory, and the causes of dropped messages
 //	log.go                what mochi logs, without tokens and payloads
 //
+// # What the layer buys
+//
+// Measured with QoS 1, many publishers and one subscriber on two processors; "64" is mochi with a
+// queue of 64 messages a client instead of its default of 8,192:
+//
+//	                                              mochi     mochi, 64    this package
+//	lost of 20,000 messages, 50 publishers        0         7,397        0
+//	lost of 40,000, 200 publishers, 100 at once   17,101    24,988       0
+//	KiB of an idle client                         80        24           33 to 37
+//	a packet of 8 bytes that panics               ends the process       ends one connection
+//	a slow subscriber                             loses every QoS        loses QoS 0, keeps its queue
+//	sessions and retained messages                end with the process   survive it
+//
+// The last of the KiB are with the socket pair, the relay and the presence of a device, at 6,000
+// devices (make soak): 21 to 24 KiB are the stacks of two goroutines that mochi has for each
+// connection, the larger one grown by the first packets, and 9 to 10 KiB are on the heap.
+//
 // Locks are taken in this order, of which any may be left out: presences.mu, Broker.sessions, then
 // Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu and calls.mu are
 // taken alone.
