@@ -62,6 +62,9 @@ func TestSandbox(t *testing.T) {
 // isConfined reports whether the kernel supports the sandbox.
 func isConfined(t *testing.T, p *harness.Proxy) bool {
 	t.Helper()
+	// The line about the sandbox comes before this one, and lines come a little later than what they
+	// are about.
+	p.AwaitLog("a listener", func(l harness.LogLine) bool { return l.String("message") == "listening" })
 	return strings.Contains(p.Stderr.String(), "confined to the directories of its files")
 }
 
