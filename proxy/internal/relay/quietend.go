@@ -55,14 +55,19 @@ func (s *Session) endsInOrder(d *direction) bool {
 }
 
 // waitsForClient reports whether the client of a pair both directions of which have ended in order
-// must be read until it closes. It need not if nothing has come after its last packet, which
-// nothing may follow: then closing the socket does not reset the connection, and the client gets
-// all that the upstream has sent.
+// must be read until it closes. A plain client need not if nothing has come after its last packet,
+// which nothing may follow: then closing the socket does not reset the connection, and the client
+// gets all that the upstream has sent. With TLS or WebSocket an alert or a frame follows the last
+// packet. If that met a closed socket, the kernel would reset the connection and drop what it has not
+// sent yet.
 func (s *Session) waitsForClient() bool {
-	if s.by == Client && !s.up.sourceDone && s.up.emptied {
+	if s.by != Client || s.up.sourceDone {
+		return false
+	}
+	if s.up.emptied {
 		s.up.discardNow(&s.pump.buffers)
 	}
-	return s.by == Client && !s.up.sourceDone && !s.up.emptied
+	return !s.up.sourceDone && (!s.up.emptied || s.client.layered())
 }
 
 // closeWriteNow sends an end of stream on every layer of a detached end. It reports false if that

@@ -3,13 +3,15 @@ package relay
 import (
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 )
 
 // A loop ends a pair that ends in order, without goroutines: whoever ends first, with its last
-// packet or without. After its last packet, a client need not close.
+// packet or without. After its last packet, a client need not close, but with TLS or another layer
+// the pair waits for that, in goroutines.
 func TestLoopEndsPairs(t *testing.T) {
 	for _, transport := range []string{"tcp", "unix", "tls1.2", "tls1.3", "layers", "tcp filtered", "tls1.3 filtered"} {
 		transport, filtered := strings.CutSuffix(transport, " filtered")
@@ -37,6 +39,10 @@ func TestLoopEndsPairs(t *testing.T) {
 					r.send(second, []byte(answer))
 					second.Close()
 					r.expectEnd(first, answer)
+					waits := by == Client && last != "" && transport != "tcp" && transport != "unix"
+					if waits {
+						first.Close()
+					}
 					want := Result{Up: int64(len(sent)), Down: int64(len(answer)), By: by}
 					if by == Upstream {
 						want.Up, want.Down = want.Down, want.Up
@@ -47,7 +53,7 @@ func TestLoopEndsPairs(t *testing.T) {
 					r.session.Cut(CloseNotice{Client: packet("too late"), Err: ErrPanic})
 					r.session.Cut(CloseNotice{})
 					r.pump.Wait()
-					if got := r.pump.Stats(); got != (Stats{}) {
+					if got := r.pump.Stats(); got != (Stats{}) && !waits {
 						t.Errorf("%+v, want the pair to have needed no goroutines", got)
 					}
 				})
@@ -134,6 +140,32 @@ func TestLoopDoesNotResetClient(t *testing.T) {
 		if got := r.end(); got.By != Client || got.Err != nil {
 			t.Errorf("result %+v, want an orderly end by the client", got)
 		}
+	}
+}
+
+// A client over TLS ends its side by an alert, which may come after the upstream has closed. It gets
+// all that the upstream has sent nevertheless.
+func TestLateAlertDoesNotResetClient(t *testing.T) {
+	r := newRig(t, &Pump{}, "tls1.3", "tcp")
+	r.pair.FromClient, r.pair.FromUpstream = &endingFramer{}, &endingFramer{}
+	r.start()
+	r.send(r.device, packet("bye"))
+	r.expectEnd(r.broker, string(packet("bye")))
+	var answers string
+	for range 20 { // more than the device's kernel takes at once
+		answer := packet(strings.Repeat("a", 8000))
+		answers += string(answer)
+		r.send(r.broker, answer)
+	}
+	r.broker.Close()
+	for r.session.down.moved.Load() < int64(len(answers)) {
+		runtime.Gosched()
+	}
+	closeWrite(t, r.device)
+	r.expectEnd(r.device, answers)
+	r.device.Close()
+	if got := r.end(); got.By != Client || got.Err != nil || got.Down != int64(len(answers)) {
+		t.Errorf("result %+v, want an orderly end by the client", got)
 	}
 }
 
