@@ -93,9 +93,10 @@
 // goroutines, its buffers and the net.Conn, and keeps two descriptors in an event loop (see
 // loop_linux.go for how the loop waits). The loop passes on what is small and can be written
 // at once, and ends a pair without a pacer that ends in order (see quietend.go). After
-// the DISCONNECT of a client it does not wait for the client to close. Anything else gives the
-// pair its goroutines back: an error, a receiver that does not take everything, more than fits
-// into a buffer, a second side that takes too long to end, a Cut. So everything difficult is
+// the DISCONNECT of a client without TLS it does not wait for the client to close. Anything else
+// gives the pair its goroutines back: a client with TLS or another layer that has not closed, an
+// error, a receiver that does not take everything, more than fits into a buffer, a second side that
+// takes too long to end, a Cut. So everything difficult is
 // done in one place, and the loop has no states of its own. A pair with a filter
 // may fill only a small buffer in one turn of a loop, or complete a TLS record, since all other
 // pairs wait while the filter works.
