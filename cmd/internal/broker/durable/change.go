@@ -216,6 +216,13 @@ func (c *Change) settle(err error) {
 	}
 }
 
+// Empty reports whether there is nothing to wait for and nothing has failed.
+func (r *Receipt) Empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.left == 0 && r.err == nil
+}
+
 // Wait waits until the changes submitted with the receipt are durable, and returns nil, or the error
 // of one that is not. If ctx ends first, it returns the error of ctx; the changes may become durable
 // later.
