@@ -11,10 +11,10 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
-// publish retains a message of a device if it has the RETAIN flag, and gives it to every
-// session that subscribed to its topic. It returns false, and does neither, if there is no
-// room for another retained message. The receipt is for what the file has to keep of it. mochi itself uses a short queue for each client, which
-// drops messages of every QoS when it is full.
+// publish retains a message of a device if it has the RETAIN flag, and gives it to every session that
+// subscribed to its topic. It returns false, and does neither, if there is no room for another
+// retained message. The receipt is for what the file has to keep of it. mochi itself uses a short
+// queue for each client, which drops messages of every QoS when it is full.
 func (b *Broker) publish(device string, pk packets.Packet, r *durable.Receipt) bool {
 	content := newBody(pk)
 	if pk.FixedHeader.Retain && !b.retain(device, pk, content, r) {
