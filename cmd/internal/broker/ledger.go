@@ -304,11 +304,12 @@ func (l *ledger) release(topic string) bool {
 	return ok
 }
 
-// chargeWill charges a device for a will with that many bytes, unless there is no room.
+// chargeWill charges a device for a will with that many bytes, unless there is no room. Without a will
+// there is always room: a device must be able to come and take what fills its queue.
 func (l *ledger) chargeWill(device string, bytes int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lacks(device, bytes, bytes) != dropNone {
+	if bytes > 0 && l.lacks(device, bytes, bytes) != dropNone {
 		return false
 	}
 	l.add(device, bytes, bytes)

@@ -95,16 +95,44 @@ func (l *ledger) completed(clientID string, id uint16, r *durable.Receipt) {
 	}
 }
 
-// adopt makes the account of a session that is in the file. It returns false if there is no room.
-func (l *ledger) adopt(s durable.Session) bool {
-	if !l.openSession(s.ClientID, s.Device) {
-		return false
-	}
+// adopt makes the account of a session that is in the file, whether there is room for it or not.
+func (l *ledger) adopt(s durable.Session) {
+	l.mu.Lock()
+	cost := sessionCost + int64(len(s.ClientID))
+	l.add(s.Device, cost, cost)
+	l.sessions[s.ClientID] = &account{device: s.Device, queue: make(map[uint16]queued), key: s.Key}
+	l.mu.Unlock()
 	l.setReader(s.ClientID, s.Reader)
+}
+
+// requeue adds a message that is in the file to the queue of its session, whether there is room for
+// it or not. seq is its place there, or handshake.
+func (l *ledger) requeue(clientID string, id uint16, b *body, seq int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sessions[s.ClientID].key = s.Key
-	return true
+	a := l.sessions[clientID]
+	l.unqueue(a, id) // of a file in which two messages have one identifier
+	l.mustCharge(a.device, b, 0)
+	a.queue[id] = queued{b, seq}
+	a.seq = max(a.seq, seq)
+	a.placed(id, seq)
+}
+
+// mustRetain charges a device for a retained message that is in the file.
+func (l *ledger) mustRetain(topic, device string, b *body) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k := kept{device, b, treeCost(topic)}
+	l.mustCharge(k.device, k.body, k.tree)
+	l.retained[topic] = k
+}
+
+// full reports whether the memory for all devices is used up.
+func (l *ledger) full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	whole := l.whole()
+	return whole > 0 && l.used > whole
 }
 
 // cannotKeep reports whether the file cannot be written, and tells those who wait for the receipt.

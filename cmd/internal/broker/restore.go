@@ -3,6 +3,8 @@ package broker
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"io"
 	"slices"
 	"time"
 
@@ -12,108 +14,140 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
 )
 
+// restoring brings back what is in the file. It was within the bounds when it was acknowledged, so
+// none of it is given up because there are other bounds now, or less memory.
+type restoring struct {
+	*Broker
+	ctx context.Context
+	now time.Time
+	// shared are the messages so far. A message that waits in many queues is in the file as often, and
+	// in memory once.
+	shared map[messageKey]sharedMessage
+}
+
+// messageKey tells messages apart: the SHA-256 of topic and payload, and the bytes of everything.
+type messageKey struct {
+	sum   [sha256.Size]byte
+	bytes int64
+}
+
+type sharedMessage struct {
+	topic   string
+	payload []byte
+	body    *body
+}
+
 // restore brings back the sessions and retained messages that are in the file.
 func (b *Broker) restore(ctx context.Context) error {
+	r := restoring{b, ctx, time.Now(), make(map[messageKey]sharedMessage)}
 	sessions, err := b.ledger.file.Sessions(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	for _, s := range sessions {
-		b.restoreSession(s, now)
+		if err := r.session(s); err != nil {
+			return err
+		}
 	}
-	b.expireSessions(now)
-	return b.ledger.file.Retained(ctx, b.restoreRetained)
+	if err := b.ledger.file.Retained(ctx, r.retained); err != nil {
+		return err
+	}
+	if b.ledger.full() {
+		b.options.Logger.Warn("the sessions that were kept take more memory than there may be now: new messages for them are dropped until others were read",
+			"bytes", b.ledger.bytes())
+	}
+	return nil
 }
 
-// restoreSession brings back one session, without a connection. Its expiry counts from the end of
-// its connection or, if that was the end of the process, from now on.
-func (b *Broker) restoreSession(s *durable.Kept, now time.Time) {
-	if !b.ledger.adopt(s.Session) {
-		b.forgetKept(s, "there is no memory for it")
-		return
-	}
-	cl := b.server.NewClient(nil, listenerID, s.ClientID, false)
-	c := &conn{broker: b, device: s.Device, reader: s.Reader, away: s.Away}
+// session brings back one session, without a connection, unless it has expired. Its expiry counts
+// from the end of its connection or, if that was the end of the process, from now on.
+func (r *restoring) session(s *durable.Kept) error {
+	cl := r.server.NewClient(nil, listenerID, s.ClientID, false)
+	c := &conn{broker: r.Broker, device: s.Device, reader: s.Reader, away: s.Away}
 	cl.Net.Conn = c
 	c.client.Store(cl)
 	cl.Properties.ProtocolVersion = s.Version
 	cl.Properties.Props.SessionExpiryInterval = s.Expiry
 	cl.Properties.Props.SessionExpiryIntervalFlag = s.Version == 5
 	cl.Stop(packets.ErrServerShuttingDown)
-	if c.away == 0 {
-		c.away = now.Unix()
-		b.ledger.end(cl, now)
+	r.ledger.adopt(s.Session)
+	switch {
+	case c.away == 0:
+		c.away = r.now.Unix()
+		r.ledger.end(cl, r.now)
+	case r.now.Unix() > c.away+r.sessionExpiry(cl):
+		r.ledger.closeSession(s.ClientID)
+		return nil
 	}
 	for _, sub := range s.Subscriptions {
 		sub := packets.Subscription{
 			Filter: sub.Filter, Qos: sub.QoS, NoLocal: sub.NoLocal, RetainAsPublished: sub.RetainAsPublished, Identifier: sub.Identifier,
 		}
-		b.server.Topics.Subscribe(s.ClientID, sub)
+		r.server.Topics.Subscribe(s.ClientID, sub)
 		cl.State.Subscriptions.Add(sub.Filter, sub)
 	}
-	b.ledger.setSubscriptions(s.ClientID, cl.State.Subscriptions.GetAll())
+	r.ledger.setSubscriptions(s.ClientID, cl.State.Subscriptions.GetAll())
 	for _, id := range s.Received {
-		b.requeue(cl, ack(packets.Pubrec, id), handshake)
+		r.ledger.requeue(s.ClientID, id, new(body), handshake)
+		cl.State.Inflight.Set(ack(packets.Pubrec, id))
 	}
-	for i, q := range s.Queue {
-		pk, err := decodePacket(q)
-		if err != nil { // the other devices must be served all the same
-			b.options.Logger.Error("a queued message cannot be read from the file of the sessions and is lost", "device", s.Device, "error", err)
-			b.ledger.change(s.ClientID, nil, func(c *durable.Change, key int64) { c.Dequeue(key, q.Seq) })
-			continue
-		}
-		pk.Created = int64(i) // the place in the queue, see inOrder
-		b.requeue(cl, pk, q.Seq)
-	}
-	b.server.Clients.Add(cl)
+	err := r.ledger.file.Queue(r.ctx, s.Key, func(q durable.Queued) { r.queued(cl, q) })
+	r.server.Clients.Add(cl)
+	return err
 }
 
-// requeue puts a message or a handshake back into the queue of a session.
-func (b *Broker) requeue(cl *mqtt.Client, pk packets.Packet, seq int64) {
-	content := new(body)
-	if pk.FixedHeader.Type == packets.Publish {
-		content = newBody(pk)
-	}
-	kept := func(*durable.Change, int64, int64) int64 { return seq } // it is in the file
-	if cause := b.ledger.enqueue(cl.ID, pk.PacketID, content, kept, nil); cause != dropNone {
-		b.counts.dropped.count(cause)
-		b.ledger.change(cl.ID, nil, func(c *durable.Change, key int64) {
-			if seq == handshake {
-				c.Complete(key, pk.PacketID)
-			} else {
-				c.Dequeue(key, seq)
-			}
-		})
+// queued puts a message back into the queue of a session.
+func (r *restoring) queued(cl *mqtt.Client, q durable.Queued) {
+	pk, err := decodePacket(q)
+	if err != nil { // the other devices must be served all the same
+		r.options.Logger.Error("a queued message cannot be read from the file of the sessions and is lost", "device", cl.Net.Conn.(*conn).device, "error", err)
+		r.ledger.change(cl.ID, nil, func(c *durable.Change, key int64) { c.Dequeue(key, q.Seq) })
 		return
 	}
+	content := new(body)
+	if pk.FixedHeader.Type == packets.Publish {
+		content = r.share(&pk)
+	}
+	pk.Created = int64(cl.State.Inflight.Len()) // the place in the queue, see inOrder
+	r.ledger.requeue(cl.ID, pk.PacketID, content, q.Seq)
 	cl.State.Inflight.Set(pk)
 }
 
-// forgetKept deletes a session that cannot be brought back.
-func (b *Broker) forgetKept(s *durable.Kept, why string) {
-	b.options.Logger.Error("a session of a device ended with the process", "device", s.Device, "error", why)
-	var c durable.Change
-	c.DeleteSession(s.Key)
-	b.ledger.file.Submit(&c, nil)
-}
-
-func (b *Broker) restoreRetained(r durable.Retained) error {
-	pk, err := decodePacket(durable.Queued{Message: r.Message})
+// retained brings back a retained message, unless it has expired.
+func (r *restoring) retained(m durable.Retained) {
+	pk, err := decodePacket(durable.Queued{Message: m.Message})
 	if err != nil {
-		b.options.Logger.Error("a retained message cannot be read from the file of the sessions and is lost", "device", r.Device, "error", err)
+		r.options.Logger.Error("a retained message cannot be read from the file of the sessions and is lost", "device", m.Device, "error", err)
+	}
+	if err != nil || expired(pk, r.now) {
+		var c durable.Change
+		c.Forget(m.Topic)
+		r.ledger.file.Submit(&c, nil)
+		return
 	}
 	pk.PacketID = 0
-	pk.Origin = r.Origin
+	pk.Origin = m.Origin
 	pk.FixedHeader.Retain = true
-	if err != nil || expired(pk, time.Now()) || !b.ledger.retain(r.Topic, r.Device, newBody(pk)) {
-		var c durable.Change
-		c.Forget(r.Topic)
-		b.ledger.file.Submit(&c, nil)
-		return nil
+	r.ledger.mustRetain(m.Topic, m.Device, r.share(&pk))
+	r.server.Topics.RetainMessage(pk)
+}
+
+// share returns the content of a message, and makes the message use that of an equal one if there
+// is one.
+func (r *restoring) share(pk *packets.Packet) *body {
+	content := newBody(*pk)
+	sum := sha256.New()
+	_, _ = io.WriteString(sum, pk.TopicName+"\x00") // which no topic contains
+	_, _ = sum.Write(pk.Payload)
+	key := messageKey{bytes: content.bytes}
+	sum.Sum(key.sum[:0])
+	same, ok := r.shared[key]
+	if !ok {
+		same = sharedMessage{pk.TopicName, pk.Payload, content}
+		r.shared[key] = same
 	}
-	b.server.Topics.RetainMessage(pk)
-	return nil
+	pk.TopicName, pk.Payload = same.topic, same.payload
+	return same.body
 }
 
 // ack returns a packet that mochi keeps for a message of QoS 2 whose content is not needed any more.
@@ -145,7 +179,7 @@ func keepPacket(pk packets.Packet) keepFunc {
 }
 
 // encodePacket returns a PUBLISH as the file has it: encoded for MQTT 5, so that nothing is lost,
-// and with the version of its publisher beside it.
+// and with the version of its publisher.
 func encodePacket(pk packets.Packet) durable.Message {
 	m := durable.Message{Version: pk.ProtocolVersion, Expires: pk.Expiry}
 	pk.ProtocolVersion = 5

@@ -21,8 +21,8 @@ type lives struct {
 	t    testing.TB
 	path string
 	file *durable.File
-	// memory is DeviceMemory, 0 for the default.
-	memory int64
+	// memory is DeviceMemory, 0 for the default, and whole is Memory, 0 for no limit.
+	memory, whole int64
 	*Broker
 }
 
@@ -43,7 +43,7 @@ func (l *lives) start() {
 	}
 	l.file = file
 	m := &memory{}
-	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file, DeviceMemory: l.memory})
+	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file, DeviceMemory: l.memory, Memory: func() int64 { return l.whole }})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -435,5 +435,50 @@ func TestRowsThatCannotBeReadKeepNobodyOut(t *testing.T) {
 	sub.quiet()
 	if n := l.Stats().Retained; n != 1 {
 		t.Errorf("%d retained messages", n)
+	}
+}
+
+// TestRestartLosesNothingForLackOfMemory: a message that waits in many queues takes memory once, before
+// and after. What fits no more, because the bounds are smaller now, is kept all the same.
+func TestRestartLosesNothingForLackOfMemory(t *testing.T) {
+	for _, less := range []bool{false, true} {
+		ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+			const sessions, messages = 10, 20
+			l.whole = 4 << 20
+			for i := range sessions {
+				id := fmt.Sprint("s", i)
+				sub := connect(t, l.Broker, id, persistent(version, id))
+				sub.subscribe("x", 1)
+				sub.disconnect()
+			}
+			pub := connect(t, l.Broker, "p", login{version: version, id: "p"})
+			for i := range messages {
+				pub.publish(message{topic: "x", payload: fmt.Sprint(i, " ", big(100_000)), qos: 1, retain: i == messages-1})
+			}
+			pub.disconnect()
+			eventually(t, "they are away", func() bool { return l.open() == 0 })
+			before := l.Stats()
+			if less {
+				l.whole, l.memory = 1<<20, 1<<20
+			}
+			end()
+			if after := l.Stats(); after.Memory != before.Memory || after.Queued != before.Queued || after.Queued != sessions*messages || after.Retained != 1 {
+				t.Errorf("before: %d bytes, %d queued; after: %d bytes, %d queued, %d retained", before.Memory, before.Queued, after.Memory, after.Queued, after.Retained)
+			}
+			for i := range sessions {
+				id := fmt.Sprint("s", i)
+				sub := connect(t, l.Broker, id, persistent(version, id))
+				for k, m := range sub.takeAll(messages) {
+					if !strings.HasPrefix(m.payload, fmt.Sprint(k, " ")) || len(m.payload) < 100_000 {
+						t.Fatalf("%s: message %d begins with %.9q", id, k, m.payload)
+					}
+				}
+			}
+			for cause, n := range l.Stats().Dropped {
+				if n != 0 {
+					t.Errorf("%d dropped because of %s", n, cause)
+				}
+			}
+		})
 	}
 }

@@ -203,7 +203,7 @@ func (f *File) explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if sqlitefile.Damaged(err) {
+	if errors.Is(err, errMalformed) || sqlitefile.Damaged(err) {
 		return fmt.Errorf("%s is damaged: stop the proxy, restore a backup, or move the file with its -wal and -shm files away, which ends the sessions of devices and their retained messages, and start again: %w",
 			f.opts.Path, err)
 	}

@@ -51,11 +51,15 @@ func content(t *testing.T, f *File) (all []*Kept, retained []Retained) {
 	t.Helper()
 	all, err := f.Sessions(t.Context())
 	must(t, err)
-	must(t, f.Retained(t.Context(), func(r Retained) error {
-		retained = append(retained, r)
-		return nil
-	}))
+	must(t, f.Retained(t.Context(), func(r Retained) { retained = append(retained, r) }))
 	return all, retained
+}
+
+// queueOf returns the queue of a session.
+func queueOf(t *testing.T, f *File, key int64) (all []Queued) {
+	t.Helper()
+	must(t, f.Queue(t.Context(), key, func(q Queued) { all = append(all, q) }))
+	return all
 }
 
 // TestEverythingIsThereAgain after the file was opened again, and what was deleted is not.
@@ -96,12 +100,15 @@ func TestEverythingIsThereAgain(t *testing.T) {
 	sessions, retained := content(t, f)
 	want := []*Kept{{
 		Session: s, Subscriptions: []Subscription{{Filter: "x/#", QoS: 2, NoLocal: true, RetainAsPublished: true, Identifier: 9}}, Received: []uint16{9},
-		Queue: []Queued{
-			{Seq: 1, PacketID: 1, Message: message("1")},
-			{Seq: 2, PacketID: 2, Released: true, Message: Message{Version: 5, Expires: 7}},
-			{Seq: 4, PacketID: 4, Message: message("4")},
-		},
 	}}
+	queue := []Queued{
+		{Seq: 1, PacketID: 1, Message: message("1")},
+		{Seq: 2, PacketID: 2, Released: true, Message: Message{Version: 5, Expires: 7}},
+		{Seq: 4, PacketID: 4, Message: message("4")},
+	}
+	if diff := cmp.Diff(queue, queueOf(t, f, s.Key)); diff != "" {
+		t.Error(diff)
+	}
 	if diff := cmp.Diff(want, sessions); diff != "" {
 		t.Error(diff)
 	}
@@ -171,9 +178,9 @@ func TestFullDisk(t *testing.T) {
 	free = 1 << 30
 	must(t, commit(f, func(c *Change) { c.Enqueue(1, Queued{Seq: 3}) }))
 	must(t, f.Writable())
-	sessions, retained := content(t, f)
-	if len(sessions[0].Queue) != 1 || sessions[0].Queue[0].Seq != 3 {
-		t.Errorf("queue %+v", sessions[0].Queue)
+	_, retained := content(t, f)
+	if queue := queueOf(t, f, 1); len(queue) != 1 || queue[0].Seq != 3 {
+		t.Errorf("queue %+v", queue)
 	}
 	if len(retained) != 1 {
 		t.Error("what became true on a full disk is forgotten")
@@ -267,6 +274,27 @@ func TestMessagesOfEndedSessionsAreDeleted(t *testing.T) {
 	}
 	if n := left(); n != 0 {
 		t.Errorf("%d messages of no session are left", n)
+	}
+}
+
+// TestRowsOutOfRange: the error says what to do, as for any other damage.
+func TestRowsOutOfRange(t *testing.T) {
+	for _, statement := range []string{
+		"INSERT INTO sessions VALUES (1, 'a', 'd', 300, 0, 0, 0)", "INSERT INTO sessions VALUES (1, 'a', 'd', 4, -1, 0, 0)",
+		"INSERT INTO subscriptions VALUES (1, 'x', 900, 0, 0, 0)", "INSERT INTO received VALUES (1, 70000)",
+		"INSERT INTO queue VALUES (1, 1, 70000, 0, 0, 4, x'')", "INSERT INTO retained VALUES ('t', 'd', 'o', 0, 999, x'')",
+	} {
+		path := filepath.Join(t.TempDir(), "sessions.db")
+		f := open(t, Options{Path: path, Durability: "none"})
+		db, err := sql.Open("sqlite", "file:"+path)
+		must(t, err)
+		_, err = db.Exec(statement)
+		must(t, errors.Join(err, db.Close()))
+		_, err = f.Sessions(t.Context())
+		err = errors.Join(err, f.Queue(t.Context(), 1, func(Queued) {}), f.Retained(t.Context(), func(Retained) {}))
+		if err == nil || !strings.Contains(err.Error(), path+" is damaged: stop the proxy, restore a backup, or move") {
+			t.Errorf("%s: %v", statement, err)
+		}
 	}
 }
 

@@ -4,14 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 )
 
-// Kept is a session that an earlier process has left.
+// Kept is a session that an earlier process has left, without its queue.
 type Kept struct {
 	Session
 	Subscriptions []Subscription
 	Received      []uint16 // identifiers of messages of QoS 2 that have come from the client
-	Queue         []Queued // in order
 }
 
 // Sessions returns all sessions. Messages whose session has ended are deleted later. It must be
@@ -29,12 +29,12 @@ func (f *File) Sessions(ctx context.Context) ([]*Kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, read := range []func(context.Context, map[int64]*Kept) error{f.readSubscriptions, f.readReceived, f.readQueues} {
+	for _, read := range []func(context.Context, map[int64]*Kept) error{f.readSubscriptions, f.readReceived} {
 		if err := read(ctx, byKey); err != nil {
 			return nil, err
 		}
 	}
-	return all, nil
+	return all, f.deleteOrphans(ctx)
 }
 
 func (f *File) readSubscriptions(ctx context.Context, sessions map[int64]*Kept) error {
@@ -65,49 +65,58 @@ func (f *File) readReceived(ctx context.Context, sessions map[int64]*Kept) error
 	})
 }
 
-func (f *File) readQueues(ctx context.Context, sessions map[int64]*Kept) error {
-	orphans := make(map[int64]bool)
-	err := f.each(ctx, `SELECT session, seq, packet_id, released, expires, version, message FROM queue ORDER BY session, seq`, func(rows *sql.Rows) error {
-		var (
-			key int64
-			q   Queued
-		)
-		err := rows.Scan(&key, &q.Seq, &q.PacketID, &q.Released, &q.Expires, &q.Version, &q.Packet)
-		if k := sessions[key]; k != nil {
-			k.Queue = append(k.Queue, q)
-		} else {
-			orphans[key] = true
-		}
-		return err
-	})
-	for key := range orphans {
+// deleteOrphans deletes messages whose session has ended. The query finds the keys of the queues
+// without reading the queues.
+func (f *File) deleteOrphans(ctx context.Context) error {
+	return f.each(ctx, `WITH RECURSIVE queues(key) AS (SELECT min(session) FROM queue UNION ALL
+		SELECT (SELECT min(session) FROM queue WHERE session > key) FROM queues WHERE key IS NOT NULL)
+		SELECT key FROM queues WHERE key IS NOT NULL AND key NOT IN (SELECT key FROM sessions)`, func(rows *sql.Rows) error {
+		var key int64
+		err := rows.Scan(&key)
 		var c Change
 		c.DeleteSession(key)
 		f.Submit(&c, nil)
-	}
-	return err
-}
-
-// Retained calls yield for each retained message, until it returns an error.
-func (f *File) Retained(ctx context.Context, yield func(Retained) error) error {
-	return f.each(ctx, `SELECT topic, device, origin, expires, version, message FROM retained`, func(rows *sql.Rows) error {
-		var r Retained
-		if err := rows.Scan(&r.Topic, &r.Device, &r.Origin, &r.Expires, &r.Version, &r.Packet); err != nil {
-			return err
-		}
-		return yield(r)
+		return err
 	})
 }
 
-// each calls f for every row of a query.
-func (f *File) each(ctx context.Context, query string, do func(*sql.Rows) error, args ...any) error {
+// Queue calls yield for each message in the queue of a session, in order. The packet of the message
+// belongs to yield.
+func (f *File) Queue(ctx context.Context, key int64, yield func(Queued)) error {
+	return f.each(ctx, `SELECT seq, packet_id, released, expires, version, message FROM queue WHERE session = ? ORDER BY seq`, func(rows *sql.Rows) error {
+		var q Queued
+		err := rows.Scan(&q.Seq, &q.PacketID, &q.Released, &q.Expires, &q.Version, &q.Packet)
+		if err == nil {
+			yield(q)
+		}
+		return err
+	}, key)
+}
+
+// Retained calls yield for each retained message.
+func (f *File) Retained(ctx context.Context, yield func(Retained)) error {
+	return f.each(ctx, `SELECT topic, device, origin, expires, version, message FROM retained`, func(rows *sql.Rows) error {
+		var r Retained
+		err := rows.Scan(&r.Topic, &r.Device, &r.Origin, &r.Expires, &r.Version, &r.Packet)
+		if err == nil {
+			yield(r)
+		}
+		return err
+	})
+}
+
+// errMalformed is wrapped by errors about rows that this program has not written.
+var errMalformed = errors.New("a row cannot be read")
+
+// each calls scan for every row of a query.
+func (f *File) each(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
 	rows, err := f.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return f.explain(err)
 	}
 	for rows.Next() {
-		if err := do(rows); err != nil {
-			return f.explain(errors.Join(err, rows.Close()))
+		if err := scan(rows); err != nil {
+			return f.explain(errors.Join(fmt.Errorf("%w: %w", errMalformed, err), rows.Close()))
 		}
 	}
 	return f.explain(errors.Join(rows.Err(), rows.Close()))
