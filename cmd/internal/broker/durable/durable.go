@@ -39,6 +39,7 @@
 package durable
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -70,7 +71,8 @@ type Options struct {
 	// writing goroutine, as a *task.Panic. That goroutine calls it, so it must not block.
 	OnError func(error)
 
-	free func(dir string) (uint64, error) // bytes left on the file system; nil asks it
+	free   func(dir string) (uint64, error) // bytes left on the file system; nil asks it
+	upkeep time.Duration                    // retryEvery if 0
 }
 
 // File is an open file. Its methods may be called from any number of goroutines.
@@ -94,6 +96,7 @@ type File struct {
 	nextKey  atomic.Int64
 	kept     []*Change // of failed commits; the writing goroutine owns it
 	orphans  []int64   // keys of ended sessions whose queues are not deleted yet; likewise
+	shrinks  bool      // pages have been given back that are still in the log; likewise
 	failed   bool      // the last commit failed and was reported; likewise
 	health   health
 	commits  atomic.Int64
@@ -112,6 +115,7 @@ func Open(ctx context.Context, opts Options) (*File, error) {
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}
 	}
+	opts.upkeep = cmp.Or(opts.upkeep, retryEvery)
 	f := &File{
 		opts: opts, dir: filepath.Dir(path),
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
@@ -274,6 +276,24 @@ func TestMessagesOfEndedSessionsAreDeleted(t *testing.T) {
 	}
 	if n := left(); n != 0 {
 		t.Errorf("%d messages of no session are left", n)
+	}
+}
+
+// TestFileShrinks once what it had is gone, without anything else being written.
+func TestFileShrinks(t *testing.T) {
+	f := open(t, Options{Path: filepath.Join(t.TempDir(), "sessions.db"), Durability: "none", upkeep: 5 * time.Millisecond})
+	must(t, commit(f, func(c *Change) {
+		for i := range int64(4000) {
+			c.Enqueue(1, Queued{Seq: i, Message: Message{Packet: make([]byte, 10_000)}})
+		}
+	}))
+	full := f.Stats().Bytes
+	must(t, commit(f, func(c *Change) { c.DeleteSession(1) }))
+	for deadline := time.Now().Add(20 * time.Second); f.Stats().Bytes > full/2; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes of %d are left", f.Stats().Bytes, full)
+		}
+		runtime.Gosched()
 	}
 }
 

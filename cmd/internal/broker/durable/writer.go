@@ -28,7 +28,7 @@ const (
 // run is the writing goroutine: it alone uses f.db once Open has returned.
 func (f *File) run() {
 	defer close(f.done)
-	lazy, upkeep := time.NewTicker(lazyWait), time.NewTicker(retryEvery)
+	lazy, upkeep := time.NewTicker(lazyWait), time.NewTicker(f.opts.upkeep)
 	defer lazy.Stop()
 	defer upkeep.Stop()
 	for {
@@ -303,10 +303,25 @@ func (f *File) clean() error {
 		}
 		left -= n
 	}
+	return f.explain(f.shrink(ctx))
+}
+
+// shrink gives back some free pages. The file becomes smaller only when they are out of the
+// write-ahead log, which would otherwise wait for more to be written.
+func (f *File) shrink(ctx context.Context) error {
 	var free int
-	if err := f.write.freePages.QueryRowContext(ctx).Scan(&free); err != nil || free < sparePages {
-		return f.explain(err)
+	if err := f.write.freePages.QueryRowContext(ctx).Scan(&free); err != nil {
+		return err
 	}
-	_, err := f.write.vacuum.ExecContext(ctx)
-	return f.explain(err)
+	switch {
+	case free >= sparePages:
+		f.shrinks = true
+		_, err := f.write.vacuum.ExecContext(ctx)
+		return err
+	case f.shrinks:
+		f.shrinks = false
+		_, err := f.db.ExecContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`)
+		return err
+	}
+	return nil
 }
