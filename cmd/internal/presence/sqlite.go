@@ -258,14 +258,8 @@ func values(texts []string) []any {
 	return list
 }
 
-// close implements store. SQLite empties its log when the last connection is closed, which must be
-// one that may write.
-func (s *sqliteStore) close() error {
-	if s.readers == nil {
-		return s.db.Close()
-	}
-	return errors.Join(s.readers.Close(), s.db.Close())
-}
+// close implements store.
+func (s *sqliteStore) close() error { return sqlitefile.Close(s.readers, s.db, nil) }
 
 // damage wraps an error that says that the file is damaged.
 func damage(err error) error {

@@ -31,6 +31,46 @@ func Create(path string) error {
 	return f.Close()
 }
 
+// Synchronous returns the pragma that makes a commit survive what durability names: "sync", also if
+// empty, the loss of power; "os" the end of the process, while a loss of power takes the last commits;
+// "none" the end of the process, while a loss of power may damage the file.
+func Synchronous(durability string) (pragma string, err error) {
+	switch durability {
+	case "", "sync":
+		return "synchronous(full)", nil
+	case "os":
+		return "synchronous(normal)", nil
+	case "none":
+		return "synchronous(off)", nil
+	}
+	return "", fmt.Errorf("durability %q: use sync, os or none", durability)
+}
+
+// UseFdatasync makes all databases of the process sync with fdatasync, as SQLite's own builds do. It
+// halves the wait on a journaling file system. A system without it goes on with fsync.
+func UseFdatasync() error {
+	if _, err := sqlite.Fdatasync(true); !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+		return err
+	}
+	return nil
+}
+
+// Close closes the readers, the writer and the lock of a store, any of which may be nil. The writer
+// comes after the readers, because SQLite empties and removes the write-ahead log when the last
+// connection is closed, which must be one that may write. The lock comes last.
+func Close(readers, writer *sql.DB, lock *os.File) error {
+	var errs []error
+	for _, db := range []*sql.DB{readers, writer} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	if lock != nil {
+		errs = append(errs, lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // Connect returns a pool of at most that many connections, which connects on first use. The mode is
 // one of SQLite: ro, rw, or rwc. A statement waits at most for wait, which is rounded down to
 // milliseconds, while another connection holds the lock of the database. Transactions take that

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"modernc.org/sqlite"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 )
 
@@ -57,9 +55,9 @@ type statements struct {
 }
 
 func (f *File) open(ctx context.Context) error {
-	level, err := synchronous(f.opts.Durability)
+	synchronous, err := sqlitefile.Synchronous(f.opts.Durability)
 	if err != nil {
-		return err
+		return fmt.Errorf("sessions: %w", err)
 	}
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return f.explain(err)
@@ -70,15 +68,14 @@ func (f *File) open(ctx context.Context) error {
 	if err := sqlitefile.Create(f.opts.Path); err != nil {
 		return f.explain(err)
 	}
-	// SQLite's own builds use fdatasync, which halves the wait on a journaling file system.
-	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+	if err := sqlitefile.UseFdatasync(); err != nil {
 		return f.explain(err)
 	}
 	if f.readers, err = sqlitefile.Connect(f.opts.Path, "ro", maxReaders, lockWait); err != nil {
 		return f.explain(err)
 	}
 	f.db, err = sqlitefile.Connect(f.opts.Path, "rw", 1, lockWait, "auto_vacuum(incremental)", "journal_mode(wal)",
-		"synchronous("+level+")", "wal_autocheckpoint(4000)", "journal_size_limit(33554432)", "cache_size(-8192)")
+		synchronous, "wal_autocheckpoint(4000)", "journal_size_limit(33554432)", "cache_size(-8192)")
 	if err != nil {
 		return f.explain(err)
 	}
@@ -88,18 +85,6 @@ func (f *File) open(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func synchronous(durability string) (string, error) {
-	switch durability {
-	case "", "sync":
-		return "full", nil
-	case "os":
-		return "normal", nil
-	case "none":
-		return "off", nil
-	}
-	return "", fmt.Errorf("durability of the sessions %q: use sync, os or none", durability)
 }
 
 // inspect refuses the database of another program or of a newer version, and makes the tables of a

@@ -49,6 +49,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 )
 
 // errClosed is returned by a closed file.
@@ -141,20 +143,7 @@ func (f *File) closeAll() error {
 	return f.closeFiles()
 }
 
-// closeFiles closes the readers first: SQLite empties and removes the write-ahead log when the last
-// connection is closed, which must be one that may write. The lock is released last.
-func (f *File) closeFiles() error {
-	var errs []error
-	for _, db := range []*sql.DB{f.readers, f.db} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if f.lock != nil {
-		errs = append(errs, f.lock.Close())
-	}
-	return errors.Join(errs...)
-}
+func (f *File) closeFiles() error { return sqlitefile.Close(f.readers, f.db, f.lock) }
 
 // NewKey returns a key for a new session, which no session of this file has had.
 func (f *File) NewKey() int64 { return f.nextKey.Add(1) }

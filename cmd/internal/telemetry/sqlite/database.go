@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"modernc.org/sqlite"
-
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 )
@@ -101,9 +99,9 @@ type statements struct {
 }
 
 func (s *Store) open(ctx context.Context) error {
-	level, err := synchronous(s.opts.Durability)
+	synchronous, err := sqlitefile.Synchronous(s.opts.Durability)
 	if err != nil {
-		return err
+		return fmt.Errorf("telemetry %w", err)
 	}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
@@ -114,13 +112,11 @@ func (s *Store) open(ctx context.Context) error {
 	if err := sqlitefile.Create(s.opts.Path); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
-	// SQLite's own builds use fdatasync, which halves the wait on a journaling file system.
-	// A system without it uses fsync.
-	if _, err := sqlite.Fdatasync(true); err != nil && !errors.Is(err, sqlite.ErrFdatasyncUnavailable) {
+	if err := sqlitefile.UseFdatasync(); err != nil {
 		return fmt.Errorf("telemetry database: %w", err)
 	}
 	pragmas := []string{
-		"auto_vacuum(incremental)", "journal_mode(wal)", "synchronous(" + level + ")",
+		"auto_vacuum(incremental)", "journal_mode(wal)", synchronous,
 		"wal_autocheckpoint(4000)", "journal_size_limit(33554432)", "cache_size(-16384)",
 	}
 	if s.opts.maxPages > 0 {
@@ -146,18 +142,6 @@ const (
 	// lockWait is how long a statement waits for other connections.
 	lockWait = 5 * time.Second
 )
-
-func synchronous(durability string) (string, error) {
-	switch durability {
-	case "", "sync":
-		return "full", nil
-	case "os":
-		return "normal", nil
-	case "none":
-		return "off", nil
-	}
-	return "", fmt.Errorf("telemetry durability %q: use sync, os or none", durability)
-}
 
 // inspect refuses the database of another program or of a newer version. It uses a reading
 // connection, because the writing one changes the journal mode as soon as it connects.

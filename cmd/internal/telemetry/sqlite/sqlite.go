@@ -46,6 +46,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/recent"
 )
@@ -158,18 +159,4 @@ func (s *Store) closeAll() error {
 	return s.closeFiles()
 }
 
-// closeFiles closes the readers first: SQLite empties and removes the write-ahead log when
-// the last connection is closed, which must be one that may write. The lock is released
-// last.
-func (s *Store) closeFiles() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.readers, s.db} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
-	}
-	return errors.Join(errs...)
-}
+func (s *Store) closeFiles() error { return sqlitefile.Close(s.readers, s.db, s.lock) }
