@@ -95,10 +95,11 @@
 // SUBACK) is sent once what it promises is in the file; then the message has not touched the file
 // if no such session gets it and it is not retained. CONNACK does not wait: a session whose CONNACK
 // is less than 0.2 seconds old may be gone after a crash, until its first SUBACK. What is removed
-// follows within the same time, so that a message of QoS 1 may come again after a crash. One of QoS 2
-// comes again only if it was on its way to a connected subscriber before it was in the file, which
-// is also before its publisher gets PUBREC. If the file cannot be written, the sender gets no acknowledgement and its connection
-// ends (MQTT 5: DISCONNECT 0x83). Messages without such a session go on.
+// follows within the same time, so that a message of QoS 1 may come again after a crash. One of QoS
+// 2 comes again only if it was on its way to a connected subscriber before it was in the file,
+// which is also before its publisher gets PUBREC. If the file cannot be written, the sender gets no
+// acknowledgement and its connection ends (MQTT 5: DISCONNECT 0x83). Messages without such a
+// session go on.
 //
 // A disconnected session is kept for [Options.SessionExpiry] at most. A session belongs to the
 // device that created it: another device cannot connect with its client identifier. Messages

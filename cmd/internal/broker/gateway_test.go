@@ -146,7 +146,7 @@ func TestNamesOfChildrenThatAreRefused(t *testing.T) {
 	})
 }
 
-// TestGatewayIsSentWhatConcernsTheDevicesBehindIt, and nobody else is.
+// TestGatewayIsSentWhatConcernsTheDevicesBehindIt, and no other device is.
 func TestGatewayIsSentWhatConcernsTheDevicesBehindIt(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := gatewayBroker(t)

@@ -43,7 +43,7 @@ func lasting(version byte, id string) login {
 	return l
 }
 
-// TestReadersGetWhatIsStored: each reader whose filter matches, and nobody else, whatever it has
+// TestReadersGetWhatIsStored: each reader whose filter matches, and no other client, whatever it has
 // subscribed to.
 func TestReadersGetWhatIsStored(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {

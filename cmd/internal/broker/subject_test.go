@@ -48,7 +48,7 @@ func TestSubjectMustBeALevelOfATopic(t *testing.T) {
 	}
 }
 
-// FuzzSubjects: a device has topics of its own, on which nobody publishes and which only the filters
+// FuzzSubjects: a device has topics of its own, on which no device publishes and which only the filters
 // of readers match.
 func FuzzSubjects(f *testing.F) {
 	for _, s := range []string{"pump-1", "me", "", "a/b", "+", "#", "$SYS", "\x00", "\uffff", "\xff", "telemetry"} {

@@ -1,7 +1,7 @@
 // Package replicas lets several proxies act as one where tokens are withdrawn: what one of them
 // revokes, kicks or forgets, all of them do. They also tell each other which shared attributes have
-// changed, so that a device gets them wherever it is connected. They talk on a bus, which is a topic of the MQTT
-// brokers that they all use anyway, or a channel of a PostgreSQL database.
+// changed, so that a device gets them wherever it is connected. They talk on a bus, which is a
+// topic of the MQTT brokers that they all use anyway, or a channel of a PostgreSQL database.
 //
 //	r, err := replicas.New(replicas.Options{Name: "proxy-1", Secret: secret, Topic: topic, ...})
 //	...

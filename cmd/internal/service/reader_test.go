@@ -48,7 +48,7 @@ func TestReaderGetsWhatDevicesSend(t *testing.T) {
 		if code := some.Subscribe("v1/devices/+/telemetry", 1); code < 0x80 {
 			t.Errorf("level %d: a subscription beyond its rules is granted with %d", level, code)
 		}
-		// What a reader publishes is stored for nobody.
+		// What a reader publishes is stored for no device.
 		for _, topic := range []string{"v1/devices/me/telemetry", "v1/devices/demo/telemetry"} {
 			some.Send((&packets.Publish{Topic: []byte(topic), Payload: []byte(`{"forged":1}`), QoS: 1, PacketID: 3}).Append(nil, level))
 			some.Expect(packets.PUBACK)

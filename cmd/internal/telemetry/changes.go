@@ -77,8 +77,8 @@ func deleted(keys []string) []byte {
 	return fmt.Appendf(nil, `{"deleted":%s}`, list)
 }
 
-// RepeatShared sends a device the present state of shared attributes that another proxy has changed. The
-// error is that of the store.
+// RepeatShared sends a device the present state of shared attributes that another proxy has
+// changed. The error is that of the store.
 func (s *Changes) RepeatShared(ctx context.Context, device string, keys []string) error {
 	release, err := s.takeTurn(ctx)
 	if err != nil {

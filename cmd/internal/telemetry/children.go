@@ -17,10 +17,10 @@ const MaxChildren = 10_000
 // if nothing of the device is left.
 type Children interface {
 	// ChildNumbers returns the numbers of devices behind a gateway, all different, which begin with
-	// 1, or 0 for those that have none. With add these get one. That is an error, a [*PayloadError], if the
-	// gateway would have more than [MaxChildren], and then none gets one. A number is never one
-	// under which the store has something of a device that is called like a [ChildName]. The other
-	// errors are those of [Writer].
+	// 1, or 0 for those that have none. With add these get one. That is an error, a
+	// [*PayloadError], if the gateway would have more than [MaxChildren], and then none gets one. A
+	// number is never one under which the store has something of a device that is called like a
+	// [ChildName]. The other errors are those of [Writer].
 	ChildNumbers(ctx context.Context, gateway string, children []string, add bool) ([]int64, error)
 	// ChildrenOf returns the names of all devices behind a gateway, in their order.
 	ChildrenOf(ctx context.Context, gateway string) iter.Seq2[string, error]

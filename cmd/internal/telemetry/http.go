@@ -40,9 +40,9 @@ import (
 // own type.
 //
 // An answer has at most about 16 MiB of values. Four requests that read are answered at once;
-// others wait up to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at fault or its
-// answer would be too large, 503 if the store fails or there are too many requests. The caller
-// authenticates the readers, and decides who may change something.
+// others wait up to ten seconds. Errors are problem details (RFC 9457): 400 if the request is at
+// fault or its answer would be too large, 503 if the store fails or there are too many requests.
+// The caller authenticates the readers, and decides who may change something.
 func Handler(store Reader, changes *Changes) http.Handler {
 	api := readAPI{store}
 	mux := http.NewServeMux()

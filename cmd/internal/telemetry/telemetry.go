@@ -14,9 +14,9 @@
 //	...
 //	err = store.Close()
 //
-// A device is named by any non-empty UTF-8 text, or by a [ChildID] if it is behind a gateway. Payloads and their types are those of
-// package payload. The package knows neither MQTT nor who may ask: callers authenticate
-// devices and readers.
+// A device is named by any non-empty UTF-8 text, or by a [ChildID] if it is behind a gateway.
+// Payloads and their types are those of package payload. The package knows neither MQTT nor who may
+// ask: callers authenticate devices and readers.
 //
 // # Parts
 //

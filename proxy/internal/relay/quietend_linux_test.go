@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A loop ends a pair that ends in order, without goroutines: whoever ends first, with its last
+// A loop ends a pair that ends in order, without goroutines: whichever side ends first, with its last
 // packet or without. After its last packet, a client need not close, but with TLS or another layer
 // the pair waits for that, in goroutines.
 func TestLoopEndsPairs(t *testing.T) {

@@ -145,7 +145,7 @@ func (c *Change) Retain(r Retained) { c.steps = append(c.steps, step{kind: retai
 func (c *Change) Forget(topic string) { c.steps = append(c.steps, step{kind: forget, text: topic}) }
 
 // Submit hands a change to the writing goroutine. It does not block. Changes become durable in the
-// order in which they were submitted. The receipt may be nil if nobody waits. A nil File keeps
+// order in which they were submitted. The receipt may be nil if no caller waits. A nil File keeps
 // nothing, and its changes succeed.
 func (f *File) Submit(c *Change, r *Receipt) {
 	if f == nil || len(c.steps) == 0 {
@@ -199,7 +199,7 @@ func (r *Receipt) Fail(err error) {
 	}
 }
 
-// settle tells whoever waits for a change its outcome.
+// settle tells those who wait for a change its outcome.
 func (c *Change) settle(err error) {
 	r := c.receipt
 	if r == nil {

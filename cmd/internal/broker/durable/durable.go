@@ -22,9 +22,11 @@
 //
 // A [Change] is a list of steps that become durable together, or not at all. One goroutine writes.
 // It commits all changes that were submitted while the previous commit ran, in their order, so that
-// many connections share a commit. A change for which nobody waits, such as the removal of a message
-// that was acknowledged, is committed with the next one, or after [lazyWait]. A change costs about
-// 10 microseconds for each message that it adds, and a commit with durability "sync" one fdatasync.
+// many connections share a commit. A change without a receipt, such as the removal of a message
+// that was acknowledged, is committed with the next one, or after [lazyWait]. A commit with
+// durability "sync" costs one fdatasync. With 100 goroutines that each wait for a message to be added
+// and then remove it, two processors do that 22,000 times a second, and 45,000 times with "os"
+// (BenchmarkEnqueue).
 //
 // # Failures
 //
@@ -69,8 +71,8 @@ type Options struct {
 	// MinFree is how many bytes the file system must have left for something to be added; 0 or
 	// less means that only a full disk stops it.
 	MinFree int64
-	// OnError, if set, receives failures of commits for which nobody waits, and every panic of the
-	// writing goroutine, as a *task.Panic. That goroutine calls it, so it must not block.
+	// OnError, if set, receives the first of several commits in a row that failed, and every panic of
+	// the writing goroutine, as a *task.Panic. That goroutine calls it, so it must not block.
 	OnError func(error)
 
 	free   func(dir string) (uint64, error) // bytes left on the file system; nil asks it
@@ -95,14 +97,13 @@ type File struct {
 	pending []*Change
 	closed  bool
 
-	nextKey  atomic.Int64
-	kept     []*Change // of failed commits; the writing goroutine owns it
-	orphans  []int64   // keys of ended sessions whose queues are not deleted yet; likewise
-	shrinks  bool      // pages have been given back that are still in the log; likewise
-	failed   bool      // the last commit failed and was reported; likewise
-	health   health
-	commits  atomic.Int64
-	failures atomic.Int64
+	nextKey atomic.Int64
+	kept    []*Change // of failed commits; the writing goroutine owns it
+	orphans []int64   // keys of ended sessions whose queues are not deleted yet; likewise
+	shrinks bool      // pages have been given back that are still in the log; likewise
+	failed  bool      // the last commit failed and was reported; likewise
+	health  health
+	commits atomic.Int64
 }
 
 // Open opens or creates the file at opts.Path and starts the writing goroutine, which [File.Close]
@@ -150,14 +151,13 @@ func (f *File) NewKey() int64 { return f.nextKey.Add(1) }
 
 // Stats are totals since the file was opened, except where noted.
 type Stats struct {
-	Commits  int64 // that succeeded
-	Failures int64 // commits that failed
-	Bytes    int64 // size of the file and its log now
+	Commits int64 // that succeeded
+	Bytes   int64 // size of the file and its log now
 }
 
 // Stats returns the current figures, without waiting for the database.
 func (f *File) Stats() Stats {
-	s := Stats{Commits: f.commits.Load(), Failures: f.failures.Load()}
+	s := Stats{Commits: f.commits.Load()}
 	for _, end := range []string{"", "-wal"} {
 		if info, err := os.Stat(f.opts.Path + end); err == nil {
 			s.Bytes += info.Size()

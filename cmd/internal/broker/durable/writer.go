@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// lazyWait is how long a change for which nobody waits may stay in memory.
+	// lazyWait is how long a change without a receipt may stay in memory.
 	lazyWait = 200 * time.Millisecond
 	// retryEvery is how often a failed commit is tried again, and messages of ended sessions are
 	// deleted.
@@ -90,9 +90,6 @@ func (f *File) commit(batch []*Change, retry bool) {
 
 // report passes on the first error of several in a row, and every panic.
 func (f *File) report(err error) {
-	if err != nil {
-		f.failures.Add(1)
-	}
 	if err != nil && (!f.failed || task.StackOf(err) != nil) {
 		f.opts.OnError(err)
 	}

@@ -11,10 +11,10 @@ import (
 // maxCounted is for how many devices a worker has counts at once.
 const maxCounted = 100_000
 
-// keyCounts bounds the keys of each account, see telemetry.AccountOf. A count is an upper bound, to which each message
-// adds the number of its fields; when that reaches the limit, the keys are counted. Stores that
-// write into one database count for themselves, so that a device that uses several at once may
-// get somewhat more keys.
+// keyCounts bounds the keys of each account, see telemetry.AccountOf. A count is an upper bound, to
+// which each message adds the number of its fields; when that reaches the limit, the keys are
+// counted. Stores that write into one database count for themselves, so that a device that uses
+// several at once may get somewhat more keys.
 type keyCounts map[string]int
 
 const (
