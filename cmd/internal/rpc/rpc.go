@@ -112,7 +112,7 @@ func (d Devices) call(w http.ResponseWriter, r *http.Request, c call, oneWay boo
 	ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
 	defer cancel()
 	answer, err := d.Call(ctx, device, c.request, oneWay)
-	if err == nil && len(answer) > 0 && !json.Valid(answer) {
+	if err == nil && len(answer) > 0 && !(utf8.Valid(answer) && json.Valid(answer)) {
 		err = errNotJSON
 	}
 	if err == nil {

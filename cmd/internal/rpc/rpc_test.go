@@ -144,6 +144,7 @@ func TestFailedCalls(t *testing.T) {
 		{"demo", "", broker.ErrLongAnswer, 502, "more than 64 KiB"},
 		{"demo", "", broker.ErrClosed, 503, "closed"},
 		{"demo", "{secret", nil, 406, "not JSON"},
+		{"demo", "\"\xff\"", nil, 406, "not JSON"}, // not UTF-8
 	} {
 		f := &fake{answer: tt.answer, err: tt.err}
 		w := post(f.handler(), "/api/rpc/twoway/"+tt.device, `{"method":"reboot","params":{"pin":"secret"}}`)
