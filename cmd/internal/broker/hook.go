@@ -268,7 +268,8 @@ func (*hook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, codes []byte) {
 }
 
 // OnUnsubscribe precedes the UNSUBACK. OnUnsubscribed would, but mochi also calls it at the end of a
-// session.
+// session. Until OnPacketProcessed the session cannot be taken over: mochi would remove the
+// subscriptions of the connection that did.
 func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := cl.Net.Conn.(*conn)
 	h.b.keepSubscriptions(c, cl, func(change *durable.Change, key int64) {
@@ -276,6 +277,10 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 			change.Unsubscribe(key, f.Filter)
 		}
 	})
+	c.holdSessions()
+	if cl.IsTakenOver() {
+		pk.Filters = nil
+	}
 	return pk
 }
 

@@ -41,15 +41,22 @@ func (b *Broker) disconnectUnstored(c *conn, cl *mqtt.Client) {
 	}
 }
 
+// keep puts a change of a session into the file and waits for it, unless another connection has taken
+// the session over: then the change would be one of that.
+func (b *Broker) keep(c *conn, cl *mqtt.Client, change func(r *durable.Receipt)) error {
+	var r durable.Receipt
+	c.holdSessions()
+	if !cl.IsTakenOver() {
+		change(&r)
+	}
+	c.releaseSessions()
+	return b.kept(c, cl, &r)
+}
+
 // keepSubscriptions puts a change of the subscriptions of a session into the file, before the answer
 // to the device. If that fails, there is no answer.
 func (b *Broker) keepSubscriptions(c *conn, cl *mqtt.Client, change func(c *durable.Change, key int64)) {
-	if cl.IsTakenOver() {
-		return
-	}
-	var r durable.Receipt
-	b.ledger.change(cl.ID, &r, change)
-	if b.kept(c, cl, &r) != nil {
+	if b.keep(c, cl, func(r *durable.Receipt) { b.ledger.change(cl.ID, r, change) }) != nil {
 		_ = c.Close()
 	}
 }
@@ -57,21 +64,11 @@ func (b *Broker) keepSubscriptions(c *conn, cl *mqtt.Client, change func(c *dura
 // released records that a subscriber has a message of QoS 2, before it gets PUBREL. Then it may use
 // the identifier for another message, so that this one must not be sent again.
 func (b *Broker) released(c *conn, cl *mqtt.Client, pk packets.Packet) error {
-	if cl.IsTakenOver() {
-		return nil
-	}
-	var r durable.Receipt
-	b.ledger.released(cl.ID, pk.PacketID, &r)
-	return b.kept(c, cl, &r)
+	return b.keep(c, cl, func(r *durable.Receipt) { b.ledger.released(cl.ID, pk.PacketID, r) })
 }
 
 // completed records the end of the handshake of a message of QoS 2 from a device, before it gets
 // PUBCOMP. Then it may use the identifier for another message, which must not be taken for this one.
 func (b *Broker) completed(c *conn, cl *mqtt.Client, pk packets.Packet) error {
-	if cl.IsTakenOver() {
-		return nil
-	}
-	var r durable.Receipt
-	b.ledger.completed(cl.ID, pk.PacketID, &r)
-	return b.kept(c, cl, &r)
+	return b.keep(c, cl, func(r *durable.Receipt) { b.ledger.completed(cl.ID, pk.PacketID, r) })
 }

@@ -49,6 +49,14 @@ func TestLatePacketsOfATakenOverConnection(t *testing.T) {
 	if n := len(b.server.Topics.Subscribers("late").Subscriptions); n != 0 {
 		t.Errorf("a late SUBSCRIBE leaves %d subscriptions behind", n)
 	}
+	late = mochi.Packet{
+		FixedHeader: mochi.FixedHeader{Type: mochi.Unsubscribe, Qos: 1}, PacketID: 1,
+		Filters: mochi.Subscriptions{{Filter: "x"}},
+	}
+	_ = b.server.InjectPacket(old, late)
+	if n := len(b.server.Topics.Subscribers("x").Subscriptions); n != 1 {
+		t.Errorf("a late UNSUBSCRIBE leaves %d subscriptions of its successor, want 1", n)
+	}
 	if _, err := h.OnPublish(old, mochi.Packet{FixedHeader: mochi.FixedHeader{Type: mochi.Publish, Qos: 2}, PacketID: 5, TopicName: "y"}); err == nil {
 		t.Error("a late message of QoS 2 is accepted")
 	}
