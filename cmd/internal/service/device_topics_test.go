@@ -131,6 +131,7 @@ admin: {address: "127.0.0.1:0"}
 	}
 	defer nc.Close()
 	c := packetstest.New(t, nc, 5)
+	await(t, "record of the device", func() bool { return len(seenDevices(t, s)) == 1 })
 	status("demo", 504, "has subscribed to v1/devices/me/rpc/request/+")
 	status("other", 404, "no device with this name")
 	if status, body := call(t, s, http.MethodPost, "/api/plugins/telemetry/DEVICE/planned/SHARED_SCOPE", `{"interval": 30}`); status != 200 {

@@ -28,7 +28,8 @@ func TestDevicesAreRememberedAfterARestart(t *testing.T) {
 	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
-	before := seenDevices(t, s)
+	var before []presence.Device
+	await(t, "record of the session", func() bool { before = seenDevices(t, s); return len(before) == 1 })
 	if len(before) != 1 || before[0].Subject != "demo" || !before[0].Connected || before[0].Address != "127.0.0.1" {
 		t.Fatalf("devices %+v", before)
 	}
