@@ -41,10 +41,10 @@ func (f *File) run() {
 			}
 		case <-upkeep.C:
 			f.commit(f.take(), true)
-			f.report(task.Do(f.clean))
+			f.cleanUp()
 		case <-f.closing:
 			f.commit(f.take(), true)
-			f.report(task.Do(f.clean))
+			f.cleanUp()
 			return
 		}
 	}
@@ -281,6 +281,13 @@ func blob(b []byte) []byte {
 		return []byte{}
 	}
 	return b
+}
+
+// cleanUp cleans and reports an error. Success says nothing about commits that fail.
+func (f *File) cleanUp() {
+	if err := task.Do(f.clean); err != nil {
+		f.report(err)
+	}
 }
 
 // clean deletes messages of sessions that have ended, and gives back free pages, a few at a time.
