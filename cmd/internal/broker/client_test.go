@@ -12,7 +12,7 @@ import (
 )
 
 // patience bounds every wait of these tests; nothing waits that long unless it fails.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // The packet types, shifted into the first byte of a packet.
 const (

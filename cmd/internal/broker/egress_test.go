@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,18 +185,13 @@ func TestEgressUnreadLimit(t *testing.T) {
 	t.Error("still open")
 }
 
+// more is more than any socket holds.
+var more = packet(tSuback, make([]byte, 16<<20))
+
 func TestEgressStall(t *testing.T) {
-	e, c, _ := newTestEgress(t)
-	e.timeout = 300 * time.Millisecond
-	answer := packet(tSuback, make([]byte, 16<<20)) // more than any socket holds
-	for range 2 {
-		if err := e.send(answer); err != nil {
-			t.Fatal(err)
-		}
-		c.Expect(packets.SUBACK)
-		<-time.After(e.timeout) // the drain's deadline must not outlive it
-	}
-	if err := e.send(answer); err != nil { // which the device does not read
+	e, _, _ := newTestEgress(t)
+	e.timeout = 50 * time.Millisecond
+	if err := e.send(more); err != nil { // which the device does not read
 		t.Fatal(err)
 	}
 	e.mu.Lock()
@@ -203,6 +199,36 @@ func TestEgressStall(t *testing.T) {
 		e.progress.Wait()
 	}
 	e.mu.Unlock()
+}
+
+// deadlines is a socket that remembers its last write deadline.
+type deadlines struct {
+	net.Conn
+	last atomic.Pointer[time.Time]
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.last.Store(&t)
+	return d.Conn.SetWriteDeadline(t)
+}
+
+// TestEgressLeavesNoDeadline behind a drain, which would close a connection that has nothing to write.
+func TestEgressLeavesNoDeadline(t *testing.T) {
+	e, c, _ := newTestEgress(t)
+	socket := &deadlines{Conn: e.socket}
+	e.socket = socket
+	if err := e.send(more); err != nil {
+		t.Fatal(err)
+	}
+	c.Expect(packets.SUBACK)
+	eventually(t, "the end of the drain", func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return !e.draining
+	})
+	if last := socket.last.Load(); last == nil || !last.IsZero() {
+		t.Errorf("the last write deadline is %v", last)
+	}
 }
 
 func TestPublishID(t *testing.T) {

@@ -69,6 +69,26 @@ func (l *lives) restart() {
 func (l *lives) crash() {
 	l.t.Helper()
 	dir := l.t.TempDir()
+	l.copyTo(dir)
+	l.end()
+	l.path = filepath.Join(dir, "sessions.db")
+	l.start()
+}
+
+// copyTo copies the files as they are at one instant. A transaction that may write keeps the broker
+// from changing one file after the other was copied.
+func (l *lives) copyTo(dir string) {
+	l.t.Helper()
+	db, err := sql.Open("sqlite", "file:"+l.path+"?_txlock=immediate&_pragma=busy_timeout(30000)")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	tx, err := db.BeginTx(l.t.Context(), nil)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
 	for _, end := range []string{"", "-wal"} {
 		data, err := os.ReadFile(l.path + end)
 		if err != nil {
@@ -78,9 +98,6 @@ func (l *lives) crash() {
 			l.t.Fatal(err)
 		}
 	}
-	l.end()
-	l.path = filepath.Join(dir, "sessions.db")
-	l.start()
 }
 
 // ends runs a test with both ways in which a process ends.
@@ -246,7 +263,7 @@ func TestExpiryGoesOnWithoutTheProcess(t *testing.T) {
 	l := newLives(t)
 	short := login{version: 5, id: "s", persist: true, props: prop32(0x11, 1)}
 	connect(t, l.Broker, "s", short).disconnect()
-	eventually(t, "the end of the session", func() bool { return l.Stats().Clients == 0 })
+	eventually(t, "the end of the connection", func() bool { return l.open() == 0 })
 	var c durable.Change
 	c.PutSession(durable.Session{Key: 1, ClientID: "s", Device: "s", Version: 5, Expiry: 1, Away: time.Now().Unix() - 5})
 	l.file.Submit(&c, nil)
@@ -291,7 +308,7 @@ func TestRepeatedMessageWhileTheFileCannotBeWritten(t *testing.T) {
 		sub := connect(t, l.Broker, "s", persistent(5, "s"))
 		sub.subscribe("x", 2)
 		sub.disconnect()
-		db, err := sql.Open("sqlite", "file:"+l.path)
+		db, err := sql.Open("sqlite", "file:"+l.path+"?_pragma=busy_timeout(30000)")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,13 +331,14 @@ func TestRepeatedMessageWhileTheFileCannotBeWritten(t *testing.T) {
 			}
 			return true
 		}
-		statement("ALTER TABLE queue RENAME TO away")
+		// The file looks whether it can be written again, once a second and in the other table.
+		statement("ALTER TABLE queue RENAME TO queue_away; ALTER TABLE received RENAME TO received_away")
 		for range 20 {
 			if publish() {
 				t.Fatal("an acknowledgement")
 			}
 		}
-		statement("ALTER TABLE away RENAME TO queue")
+		statement("ALTER TABLE queue_away RENAME TO queue; ALTER TABLE received_away RENAME TO received")
 		eventually(t, "an acknowledgement", publish)
 		// The first attempt has found out that the file cannot be written.
 		if n := l.Stats().Queued; n > 3 {
