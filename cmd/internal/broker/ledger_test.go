@@ -171,6 +171,7 @@ func TestAllDevicesTogetherKeepWithinTheWhole(t *testing.T) {
 			refused++
 		}
 		c.disconnect()
+		eventually(t, "its session is gone", func() bool { return b.open() == 0 })
 	}
 	if n := b.Stats().Memory; refused < 20 || n > whole {
 		t.Errorf("%d of 40 refused, %d bytes are kept, the whole is %d", refused, n, whole)

@@ -80,6 +80,7 @@ func TestNothingStaysChargedUnderLoad(t *testing.T) {
 		})
 	}
 	running.Wait()
+	eventually(t, "what they have sent is handled", func() bool { return b.open() == 0 })
 	// What is left are sessions without a connection, retained messages, and delayed wills.
 	last := connect(t, b, "d", login{id: "last"})
 	for i := range 5 {

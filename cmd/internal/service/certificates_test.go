@@ -85,7 +85,9 @@ admin: {address: "127.0.0.1:0"}
 	if n := warnings(); n != 2 {
 		t.Errorf("%d warnings after a poll, want 2 still", n)
 	}
+	s.reloader.mu.Lock()
 	s.reloader.warned = time.Now().Add(-warnInterval)
+	s.reloader.mu.Unlock()
 	s.reloader.poll(t.Context(), s)
 	if n := warnings(); n != 4 {
 		t.Errorf("%d warnings a day later, want 4", n)

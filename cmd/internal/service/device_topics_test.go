@@ -8,7 +8,6 @@ import (
 	"path"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
@@ -32,7 +31,7 @@ limits: {session: {publish_rate: 20, publish_burst: 50, max_packet: 10KiB}}
 		c.MustSubscribe("v1/devices/me/rpc/response/+", 1)
 		const call = `{"method": "getSessionLimits", "params": {"timeout": 5000}}`
 		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/rpc/request/1"), Payload: []byte(call), QoS: 1, PacketID: 3}).Append(nil, level))
-		answer, err := c.Next(5 * time.Second)
+		answer, err := c.Next(patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,7 +59,7 @@ admin: {address: "127.0.0.1:0"}
 		c.MustSubscribe("v1/devices/me/attributes/response/+", 1)
 		expect := func(topic, payload string) {
 			t.Helper()
-			m, err := c.Next(5 * time.Second)
+			m, err := c.Next(patience)
 			if err != nil || string(m.Topic) != topic || string(m.Payload) != payload {
 				t.Fatalf("got %s on %s, error %v, want %s", m.Payload, m.Topic, err, payload)
 			}
@@ -100,7 +99,7 @@ admin: {address: "127.0.0.1:0"}
 	s.goroutines.Go(func() { s.repeatChanges(t.Context()) })
 	s.attributesChanged([]replicas.Change{{Device: "away", Keys: []string{"interval"}}, {Device: "demo", Keys: []string{"interval", "wifi"}}})
 	for _, want := range []string{`{"interval":30}`, `{"deleted":["wifi"]}`} {
-		if m, err := c.Next(5 * time.Second); err != nil || string(m.Payload) != want {
+		if m, err := c.Next(patience); err != nil || string(m.Payload) != want {
 			t.Errorf("got %s, error %v, want %s", m.Payload, err, want)
 		}
 	}
@@ -145,7 +144,7 @@ admin: {address: "127.0.0.1:0"}
 			status, body := call(t, s, http.MethodPost, "/api/rpc/"+way+"/demo", `{"method": "getGpio", "params": {"pin": "hunter2"}}`)
 			done <- fmt.Sprint(status, " ", body)
 		}()
-		m, err := c.Next(5 * time.Second)
+		m, err := c.Next(patience)
 		if err != nil || string(m.Payload) != `{"method":"getGpio","params":{"pin":"hunter2"}}` {
 			t.Fatalf("got %s, error %v", m.Payload, err)
 		}
@@ -181,7 +180,7 @@ admin: {address: "127.0.0.1:0"}
 	const body = `{"method": "getGpio", "params": {}}`
 	fmt.Fprintf(caller, "POST /api/rpc/twoway/demo HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
 		strings.TrimSpace(string(token)), len(body), body)
-	if _, err := c.Next(5 * time.Second); err != nil {
+	if _, err := c.Next(patience); err != nil {
 		t.Fatal(err)
 	}
 	caller.Close()
@@ -207,7 +206,7 @@ admin: {address: "127.0.0.1:0"}
 		status, _ := call(t, s, http.MethodPost, "/api/rpc/twoway/demo", `{"method": "getGpio", "params": {}}`)
 		done <- status
 	}()
-	if _, err := c.Next(5 * time.Second); err != nil {
+	if _, err := c.Next(patience); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
@@ -63,7 +62,7 @@ admin: {address: "127.0.0.1:0"}
 	if status, body := call(t, s, http.MethodPost, "/api/plugins/telemetry/DEVICE/gw-1%2Froom%202/SHARED_SCOPE", `{"interval":30}`); status != 200 {
 		t.Fatalf("status %d: %s", status, body)
 	}
-	if m, err := first.Next(5 * time.Second); err != nil || string(m.Topic) != "v1/gateway/attributes" || string(m.Payload) != `{"device":"room 2","data":{"interval":30}}` {
+	if m, err := first.Next(patience); err != nil || string(m.Topic) != "v1/gateway/attributes" || string(m.Payload) != `{"device":"room 2","data":{"interval":30}}` {
 		t.Errorf("got %s on %s, error %v", m.Payload, m.Topic, err)
 	}
 	if _, body := get(t, s, "/api/plugins/telemetry/DEVICE/gw-1%2Froom%202/keys/attributes"); body != `["interval","serial"]`+"\n" {
@@ -82,7 +81,7 @@ admin: {address: "127.0.0.1:0"}
 		status, answer := call(t, s, http.MethodPost, "/api/rpc/twoway/gw-1%2Froom%202", body)
 		answered <- fmt.Sprint(status, " ", answer)
 	}()
-	m, err := first.Next(5 * time.Second)
+	m, err := first.Next(patience)
 	var id int
 	if _, scanned := fmt.Sscanf(string(m.Payload), `{"device":"room 2","data":{"id":%d,"method":"open","params":{"valve":1}}}`, &id); err != nil || scanned != nil {
 		t.Fatalf("got %s on %s, error %v", m.Payload, m.Topic, err)

@@ -73,9 +73,7 @@ func TestEventsAreDelivered(t *testing.T) {
 		_, metrics := get(t, s, "/metrics")
 		return strings.Contains(status, `"last_error":"the receiver answers 401 Unauthorized: compare the secret`) && strings.Contains(metrics, "mqtt_auth_proxy_hooks_working 0\n")
 	})
-	if !strings.Contains(log.String(), "the receiver of events does not accept them") {
-		t.Error("the fault is not in the log")
-	}
+	await(t, "the fault in the log", func() bool { return strings.Contains(log.String(), "the receiver of events does not accept them") })
 	put(r.secret)
 	if status, body := call(t, s, "POST", "/v1/reload", ""); status != 200 {
 		t.Fatalf("reload: %d %s", status, body)

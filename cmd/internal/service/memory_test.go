@@ -1,11 +1,12 @@
 package service
 
 import (
+	"bytes"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/host"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
@@ -17,20 +18,22 @@ func TestNoMemoryRefusesDevices(t *testing.T) {
 	if ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
-	s.cancel() // ends the checks against the limit of the config
-	s.memory.Check(host.MemoryLimit{Size: 1})
+	used := bytes.Repeat([]byte{1}, 64<<20)
+	defer runtime.KeepAlive(used)
+	edit(t, s, bundledConfig+"limits: {memory: 32MiB}\n")
+	if err := reload(t, s); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "a measurement", func() bool { return s.memory.Overload() != nil })
 	refused, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.ServerBusy {
 		t.Errorf("CONNACK %v, want %v", ack.Code, packets.ServerBusy)
 	}
-	// It is logged before the connection ends.
 	if _, err := io.ReadAll(refused); err != nil {
 		t.Error(err)
 	}
 	live.Ping()
 	for _, want := range []string{"memory is nearly used up", `"reason":"busy"`} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %s", want)
-		}
+		await(t, "line with "+want, func() bool { return strings.Contains(log.String(), want) })
 	}
 }

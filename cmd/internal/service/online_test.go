@@ -24,7 +24,7 @@ func TestTryOnlineSaysWhatDoesNotWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	dsn := filepath.Join(dir, "dsn")
-	host, port, _ := net.SplitHostPort(closedPort(t))
+	host, port, _ := net.SplitHostPort(closedPort)
 	if err := os.WriteFile(dsn, []byte("host="+host+" port="+port+" user=proxy dbname=fleet sslmode=disable"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ upstream:
   servers: [%q, %q, %q]
   username: proxy
   password: secret
-`, dir, tokens, answering(403), answering(200), answering(503), dsn, "tcp://"+fakeBroker(t, packets.Success), "tcp://"+fakeBroker(t, packets.RefusedNotAuthorized), "tcp://"+closedPort(t))
+`, dir, tokens, answering(403), answering(200), answering(503), dsn, "tcp://"+fakeBroker(t, packets.Success), "tcp://"+fakeBroker(t, packets.RefusedNotAuthorized), "tcp://"+closedPort)
 	trials := tryOnline(t, text)
 	wants := []struct{ key, err string }{
 		{"auth.sources[0].file", ""},
@@ -136,13 +136,6 @@ func fakeBroker(t *testing.T, code packets.ReasonCode) (address string) {
 	return ln.Addr().String()
 }
 
-// closedPort returns an address at which nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = ln.Close()
-	return ln.Addr().String()
-}
+// closedPort is an address at which nothing listens. A port that was free a moment ago may belong to
+// another program now.
+const closedPort = "127.0.0.1:1"

@@ -3,7 +3,6 @@ package service
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
@@ -56,7 +55,7 @@ func TestReaderGetsWhatDevicesSend(t *testing.T) {
 		d.Send((&packets.Publish{Topic: []byte("v1/devices/me/telemetry"), Payload: []byte(`[{ts:5,values:{t:25.0,x:NaN}},{on:true}]`), QoS: 1, PacketID: 3}).Append(nil, level))
 		for _, r := range []*packetstest.Client{all, some} {
 			for _, want := range []string{`{"ts":5,"values":{"t":25.0,"x":"NaN"}}`, `,"values":{"on":true}}`} {
-				m, err := r.Next(5 * time.Second)
+				m, err := r.Next(patience)
 				if err != nil || string(m.Topic) != "v1/devices/demo/telemetry" || !strings.HasSuffix(string(m.Payload), want) || m.QoS != 1 || m.Retain {
 					t.Errorf("level %d: got %s on %s, error %v, want %s", level, m.Payload, m.Topic, err, want)
 				}

@@ -211,17 +211,18 @@ func TestReloadsAreRecorded(t *testing.T) {
 	}
 	_, body := get(t, s, "/v1/audit")
 	var found admin.Changes
-	if err := json.Unmarshal([]byte(body), &found); err != nil || len(found.Changes) != 2 {
+	if err := json.Unmarshal([]byte(body), &found); err != nil || len(found.Changes) < 2 {
 		t.Fatalf("%v, %s", err, body)
 	}
-	failed, applied := found.Changes[0], found.Changes[1]
+	// If the machine is slow, the poll that the service makes itself comes between them.
+	failed, applied := found.Changes[0], found.Changes[len(found.Changes)-1]
 	if applied.By != "file" || applied.Action != "reload" || applied.Outcome != observe.ReloadApplied {
 		t.Errorf("by the poll: %+v", applied)
 	}
 	if failed.By != "operate" || failed.Address != "127.0.0.1" || failed.Outcome != observe.ReloadFailed {
 		t.Errorf("by the admin side: %+v", failed)
 	}
-	if lines := strings.Count(log.String(), `"message":"change"`); lines != 2 {
+	if lines := strings.Count(log.String(), `"message":"change"`); lines != len(found.Changes) {
 		t.Errorf("%d lines about changes", lines)
 	}
 }

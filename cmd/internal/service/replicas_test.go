@@ -55,10 +55,14 @@ func TestWithdrawalOfAnotherReplica(t *testing.T) {
 	}
 }
 
-// await waits until ok reports true.
+// patience bounds every wait of these tests; nothing waits that long unless it fails.
+const patience = time.Minute
+
+// await waits until ok reports true, for what happens behind an answer: records, counts and lines of
+// the log.
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(10 * time.Second); !ok(); <-time.After(time.Millisecond) {
+	for limit := time.Now().Add(patience); !ok(); <-time.After(time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("%s did not come", what)
 		}

@@ -104,6 +104,8 @@ func TestSourcesAreMadeOnce(t *testing.T) {
 		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "', timeout: " + timeout + "}}]}\n"
 	}
 	s, _ := startService(t, with("1s"))
+	s.reloader.mu.Lock() // keeps the poll of the service away
+	defer s.reloader.mu.Unlock()
 	first := s.current.Load().sources.list[0]
 	edit(t, s, with("2s"))
 	plan, err := Load(s.Config, s.Version)

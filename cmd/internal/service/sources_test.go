@@ -110,9 +110,7 @@ func TestFaultsNameTheirService(t *testing.T) {
 					t.Fatalf("device %d gets %v", i, code)
 				}
 			}
-			if !strings.Contains(log.String(), tc.want) {
-				t.Errorf("the log lacks %q:\n%s", tc.want, log)
-			}
+			await(t, "line with "+tc.want, func() bool { return strings.Contains(log.String(), tc.want) })
 			if strings.Contains(log.String(), "busy") {
 				t.Error("a service that is down is called busy")
 			}
