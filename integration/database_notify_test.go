@@ -20,9 +20,9 @@ import (
 // notifyChanges adds a trigger that notifies of tokens that are changed or deleted.
 func (d *deviceTable) notifyChanges() {
 	d.t.Helper()
-	d.sql(`CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$
+	d.sql(`CREATE FUNCTION notify_proxies() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN PERFORM pg_notify('tokens', json_build_object('subject', OLD.device)::text); RETURN NULL; END $$;
-		CREATE TRIGGER tell AFTER UPDATE OR DELETE ON tokens FOR EACH ROW EXECUTE FUNCTION tell()`)
+		CREATE TRIGGER notify_proxies AFTER UPDATE OR DELETE ON tokens FOR EACH ROW EXECUTE FUNCTION notify_proxies()`)
 }
 
 func awaitListening(t *testing.T, p *harness.Proxy) {
@@ -116,7 +116,7 @@ func TestWithdrawnWhileCutOff(t *testing.T) {
 	}
 	d.sql("ALTER ROLE " + harness.Role + " LOGIN")
 	ended(t, sessions[0])
-	d.sql("ALTER TABLE tokens DISABLE TRIGGER tell; DELETE FROM tokens WHERE device = 'unnamed'; NOTIFY tokens, 'something has changed'")
+	d.sql("ALTER TABLE tokens DISABLE TRIGGER notify_proxies; DELETE FROM tokens WHERE device = 'unnamed'; NOTIFY tokens, 'something has changed'")
 	ended(t, sessions[1])
 	for i, want := range []packets.ReasonCode{packets.RefusedNotAuthorized, packets.RefusedNotAuthorized, packets.Success} {
 		if _, ack := d.Present(t, 4, fmt.Sprint("again-", i), tokens[i]); ack.Code != want {

@@ -64,7 +64,7 @@ func (s *Service) printDemo(stdout io.Writer) {
 
 // print prints the token and how to use it.
 func (d *demo) print(w io.Writer) error {
-	text := "\nThis is a first start. A device named \"demo\" was made; its token is shown only now:\n\n  " + d.token.Reveal() + "\n\n"
+	text := "\nThis is the first start. The device \"demo\" was created. Its token is shown only once:\n\n  " + d.token.Reveal() + "\n\n"
 	text += "Send telemetry as this device:\n\n"
 	if d.plain != nil {
 		text += fmt.Sprintf("mosquitto_pub -d -q 1 -h localhost -p %d "+telemetryTail, portOf(d.plain), d.token.Reveal())
@@ -76,7 +76,7 @@ func (d *demo) print(w io.Writer) error {
 		text += fmt.Sprintf("\nRead it back:\n\ncurl -H \"Authorization: Bearer $(cat %s)\" '%s/api/plugins/telemetry/DEVICE/demo/values/timeseries?useStrictDataTypes=true'\n", shellWord(d.adminSecret), d.adminURL())
 		text += fmt.Sprintf("\nSee devices, refusals and telemetry in a browser at %s/ and sign in with the content of %s\n", d.adminURL(), d.adminSecret)
 	}
-	text += fmt.Sprintf("\nThe token ends in a day, at %s. To keep it: mqtt-auth-proxy token extend demo --expires never --data %s\n",
+	text += fmt.Sprintf("\nThe token expires in a day, at %s. To keep it: mqtt-auth-proxy token extend demo --expires never --data %s\n",
 		d.expires.UTC().Format(time.RFC3339), shellWord(d.data))
 	text += "More devices: mqtt-auth-proxy token create NAME --data " + shellWord(d.data) + "\n\n"
 	_, err := io.WriteString(w, text)

@@ -397,7 +397,7 @@ func TestDemoTokenEndsAfterADay(t *testing.T) {
 	if err := s.demo.print(&greeting); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"ends in a day, at " + entries[0].Expires.UTC().Format(time.RFC3339), "mqtt-auth-proxy token extend demo --expires never --data ",
+	for _, want := range []string{"expires in a day, at " + entries[0].Expires.UTC().Format(time.RFC3339), "mqtt-auth-proxy token extend demo --expires never --data ",
 		fmt.Sprintf("in a browser at http://%s/ and sign in with the content of %s\n", s.current.Load().admin.socket.Addr(), s.current.Load().config.Admin.TokenFile)} {
 		if !strings.Contains(greeting.String(), want) {
 			t.Errorf("the greeting lacks %q:\n%s", want, greeting.String())
