@@ -5,6 +5,7 @@ package soak
 import (
 	"flag"
 	"fmt"
+	"net"
 	"regexp"
 	"strconv"
 	"strings"
@@ -23,28 +24,37 @@ var idleCount = flag.Int("soak.idle", 50, "how many idle devices TestIdleMemory 
 //
 // It does not run in parallel with other stories.
 func TestIdleMemory(t *testing.T) {
-	t.Run("only connected", func(t *testing.T) {
-		measureIdle(t, func(*packetstest.Client) {})
-	})
-	t.Run("after telemetry and subscriptions", func(t *testing.T) {
-		measureIdle(t, func(c *packetstest.Client) {
-			// What ThingsBoard's clients subscribe to when they connect.
-			for _, filter := range []string{"v1/devices/me/attributes", "v1/devices/me/attributes/response/+", "v1/devices/me/rpc/request/+", "v1/devices/me/rpc/response/+"} {
-				c.Subscribe(filter, 1)
-			}
-			for i := range 5 {
-				if err := c.Publish("v1/devices/me/telemetry", fmt.Sprintf(`{"temperature":%d,"humidity":%d}`, 20+i, 50-i)); err != nil {
-					t.Fatal(err)
-				}
-			}
+	for _, row := range []struct {
+		name string
+		dial func(*harness.Proxy) net.Conn
+	}{
+		{"plain", func(p *harness.Proxy) net.Conn { return packetstest.Dial(t, p.Plain) }},
+		{"TLS", func(p *harness.Proxy) net.Conn { return p.DialTLS(t) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Run("only connected", func(t *testing.T) { measureIdle(t, row.dial, func(*testing.T, *packetstest.Client) {}) })
+			t.Run("after telemetry and subscriptions", func(t *testing.T) { measureIdle(t, row.dial, beDevice) })
 		})
-	})
+	}
+}
+
+// beDevice makes the subscriptions of ThingsBoard's clients, and sends some telemetry.
+func beDevice(t *testing.T, c *packetstest.Client) {
+	t.Helper()
+	for _, filter := range []string{"v1/devices/me/attributes", "v1/devices/me/attributes/response/+", "v1/devices/me/rpc/request/+", "v1/devices/me/rpc/response/+"} {
+		c.Subscribe(filter, 1)
+	}
+	for i := range 5 {
+		if err := c.Publish("v1/devices/me/telemetry", fmt.Sprintf(`{"temperature":%d,"humidity":%d}`, 20+i, 50-i)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // measureIdle connects the devices, lets each of them do something, and measures when they have
 // been idle for a while: after 10 seconds, and after the collection of garbage that Go makes every
 // two minutes, when what it has freed has gone back to the system.
-func measureIdle(t *testing.T, do func(*packetstest.Client)) {
+func measureIdle(t *testing.T, dial func(*harness.Proxy) net.Conn, do func(*testing.T, *packetstest.Client)) {
 	p := harness.NewProxy(t, "")
 	p.Env = append(p.Env, "MQTT_AUTH_PROXY_LOG_LEVEL=warn")
 	var tokens []string
@@ -59,8 +69,8 @@ func measureIdle(t *testing.T, do func(*packetstest.Client)) {
 	for i, token := range tokens {
 		connect := packetstest.Identity(4, fmt.Sprint("device-", i), token)
 		connect.KeepAlive = 3600
-		clients = append(clients, packetstest.Connect(t, packetstest.Dial(t, p.Plain), connect))
-		do(clients[i])
+		clients = append(clients, packetstest.Connect(t, dial(p), connect))
+		do(t, clients[i])
 	}
 	waits := []time.Duration{time.Second}
 	if len(clients) >= 1000 {
