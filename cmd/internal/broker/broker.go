@@ -165,6 +165,10 @@ type Broker struct {
 	// lock.
 	retained sync.RWMutex
 
+	quietAfter time.Duration     // see the constant
+	noAliases  mqtt.TopicAliases // of all clients, since topic aliases are turned off
+	buffers    sync.Pool         // of *[inputBuffer]byte
+
 	storing context.Context // ends when the context of Shutdown does
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // connections, their drains, delayed wills
@@ -181,7 +185,9 @@ func New(o Options) (*Broker, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{})}
+	b := &Broker{options: o, stop: make(chan struct{}), stopped: make(chan struct{}), conns: make(map[*conn]struct{}), quietAfter: quietAfter}
+	b.noAliases = mqtt.NewTopicAliases(0)
+	b.buffers.New = func() any { return new([inputBuffer]byte) }
 	b.wills.fire, b.wills.drop, b.wills.work = b.fireWill, b.dropWill, &b.work
 	b.ledger = newLedger(o.DeviceMemory, o.Memory, o.Sessions)
 	var err error
@@ -245,31 +251,6 @@ func (b *Broker) admit(c *conn) error {
 	return nil
 }
 
-// serve runs one connection and cleans up after it, however it ends.
-func (b *Broker) serve(c *conn) {
-	defer b.work.Done()
-	err := b.establish(c)
-	c.noteLarge(0)
-	c.releaseSessions() // after a panic
-	_ = c.Close()
-	b.forget(c)
-	c.leaveSessions()
-	b.options.Logger.Debug("connection to the bundled broker ended", "device", c.device, "error", err)
-	b.wills.end(c)
-	b.mu.Lock()
-	delete(b.conns, c)
-	b.mu.Unlock()
-}
-
-// establish runs one connection from CONNECT to its last packet.
-func (b *Broker) establish(c *conn) error {
-	defer b.recoverPanic(c.device)
-	if err := c.SetReadDeadline(time.Now().Add(b.options.ConnectTimeout)); err != nil {
-		return err
-	}
-	return b.server.EstablishConnection(listenerID, c)
-}
-
 // recoverPanic is deferred. A device can cause a panic in mochi's decoder, which ends only the
 // work for that device.
 func (b *Broker) recoverPanic(device string) {
@@ -282,32 +263,6 @@ func (b *Broker) recoverPanic(device string) {
 func (b *Broker) panicked(device string, p *task.Panic) {
 	b.counts.panics.Add(1)
 	b.options.Logger.Error("panic in the bundled broker", "device", device, "kind", p.Kind, "stack", string(p.Stack))
-}
-
-// forget removes a session that ends with its connection. mochi does so itself, except after a
-// panic, or a write that failed before the session was complete.
-func (b *Broker) forget(c *conn) {
-	cl := c.client.Load()
-	if cl == nil {
-		return
-	}
-	c.enterSessions()
-	switch current, ok := b.server.Clients.Get(cl.ID); {
-	case !ok:
-		b.ledger.closeSession(cl.ID)
-		return
-	case current != cl:
-		return
-	}
-	ends := cl.Properties.Clean
-	if cl.Properties.ProtocolVersion == 5 {
-		ends = cl.Properties.Props.SessionExpiryInterval == 0
-	}
-	if ends {
-		b.remove(cl)
-		return
-	}
-	b.ledger.end(cl, time.Now())
 }
 
 // Healthy returns nil while the broker accepts devices and ErrClosed afterwards.

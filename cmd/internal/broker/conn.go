@@ -3,9 +3,7 @@ package broker
 import (
 	"errors"
 	"net"
-	"os"
 	"sync/atomic"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -32,9 +30,12 @@ type conn struct {
 	out      *egress
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
+	// takenOver is set when another connection takes the session over.
+	takenOver atomic.Bool
 
 	// The following fields belong to the goroutine that serves the connection.
 
+	input
 	bridge     bool                   // CONNECT had the bridge bit
 	subscribed []packets.Subscription // whose retained messages follow the SUBACK
 	mqtt5      bool
@@ -67,30 +68,6 @@ func newConn(b *Broker, socket net.Conn, device Device) (*conn, error) {
 	return c, nil
 }
 
-// Read fails once a message was not stored, so that the device has to connect again, and
-// when there is no memory for a packet.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.unstored {
-		return 0, errNotStored
-	}
-	c.in.ended()
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.in.read(p[:n])
-		c.last = p[n-1]
-	}
-	switch {
-	case c.overfull:
-		if c.mqtt5 {
-			_ = c.out.send(quotaExceeded[:])
-		}
-		return 0, errNoMemory
-	case c.mqtt5 && errors.Is(err, os.ErrDeadlineExceeded):
-		_ = c.out.send(keepAliveTimeout[:])
-	}
-	return n, err
-}
-
 // noteLarge charges the device for a packet that is being received, 0 if it has been.
 func (c *conn) noteLarge(bytes int) {
 	c.broker.ledger.note(c.device, bytes-c.receiving, 0)
@@ -114,20 +91,6 @@ func (c *conn) Close() error {
 	}
 	return nil
 }
-
-// SetDeadline sets the keep alive. It does not change the write deadline: a busy device that
-// reads nothing would keep its writes from timing out. mochi rounds one and a half keep alives
-// down to whole seconds, so that a device with a keep alive of one second would have no more
-// than that.
-func (c *conn) SetDeadline(t time.Time) error {
-	if !t.IsZero() {
-		t = t.Add(time.Second / 2)
-	}
-	return c.SetReadDeadline(t)
-}
-
-// SetWriteDeadline does nothing; the egress has its own.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // RemoteAddr returns what mochi logs as the client's address.
 func (c *conn) RemoteAddr() net.Addr { return deviceAddr(c.device) }

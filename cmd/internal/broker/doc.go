@@ -129,6 +129,8 @@
 // The broker is mochi-mqtt v2.7.9 behind a layer that corrects its faults; the tests are named
 // after the corrections. The layer consists of these files:
 //
+//	serve.go, input.go    the goroutine of a connection, which ends while the device is quiet
+//	connect.go            CONNECT: who may connect, and sessions that are taken over
 //	hook.go, publish.go   what mochi calls at each packet: who may do what, and the answers
 //	                      that it gets wrong
 //	violation.go          packets that the standard forbids and mochi accepts
@@ -161,16 +163,16 @@
 //	                                              mochi     mochi, 64    this package
 //	lost of 20,000 messages, 50 publishers        0         7,397        0
 //	lost of 40,000, 200 publishers, 100 at once   17,101    24,988       0
-//	KiB of an idle client                         80        24           33 to 45
+//	KiB of an idle client                         80        24           14 to 17
 //	a packet of 8 bytes that panics               ends the process       ends one connection
 //	a slow subscriber                             loses every QoS        loses QoS 0, keeps its queue
 //	sessions and retained messages                end with the process   survive it
 //
 // The KiB of this package are with the socket pair, the relay and the presence of a device, at 6,000
-// devices (make soak): 33 to 36 for one that has only connected, 37 to 45 after telemetry and
-// subscriptions, the larger figures after three minutes. Of these, 21 to 24 KiB are the stacks of two
-// goroutines that mochi has for each connection, the larger one grown by the first packets, and 9 to
-// 10 KiB are on the heap.
+// devices (make soak), ten seconds and three minutes after the last packet. 3 to 4 KiB of them are
+// the stack of the one goroutine that waits for a packet, 7 to 10 KiB are on the heap, and the rest is
+// what the heap keeps free. mochi has two goroutines for each connection, whose stacks take 21 to 24
+// KiB after the first packets.
 //
 // Locks are taken in this order, of which any may be left out: presences.mu, Broker.sessions, then
 // Broker.retained, wills.mu, a mochi client's own, egress.mu, ledger.mu. Broker.mu and calls.mu are

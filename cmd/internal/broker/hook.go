@@ -14,10 +14,6 @@ import (
 // bridgeBit in the protocol level marks a bridge, as mosquitto sends it with MQTT 3.1 and 3.1.1.
 const bridgeBit = 0x80
 
-// longestKeepAlive is the longest keep alive, in seconds, for which mochi's computation of one
-// and a half keep alives does not overflow.
-const longestKeepAlive = 43690
-
 // hook is what mochi calls while it processes packets.
 type hook struct {
 	mqtt.HookBase
@@ -28,8 +24,8 @@ func (*hook) ID() string { return listenerID }
 
 func (*hook) Provides(method byte) bool {
 	switch method {
-	case mqtt.OnPacketRead, mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished,
-		mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnPublish, mqtt.OnPacketProcessed,
+	case mqtt.OnPacketRead, mqtt.OnACLCheck, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribe, mqtt.OnPublish,
+		mqtt.OnPacketProcessed,
 		mqtt.OnQosComplete, mqtt.OnQosDropped,
 		mqtt.OnPacketEncode:
 		return true
@@ -52,6 +48,7 @@ func (h *hook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	case packets.Connect:
 		c.readConnect(&pk)
 	case packets.Publish:
+		h.b.counts.messagesIn.Add(1)
 		pk.PacketID = inward(pk.PacketID)
 		if pk.TopicName != "" && pk.TopicName[0] == '$' {
 			pk.TopicName = refusedTopic
@@ -109,94 +106,6 @@ func (c *conn) readDisconnect(pk *packets.Packet) {
 		c.broker.server.Options.Capabilities.MaximumSessionExpiryInterval)
 }
 
-// OnConnect refuses or prepares a client. An error ends the connection without an answer, so
-// the CONNACK is sent here.
-func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	c := cl.Net.Conn.(*conn)
-	c.enterSessions() // until the session is established, with its queue sent
-	will := newWill(c, cl, pk)
-	if code := h.b.admission(c, cl, will); code != packets.CodeSuccess {
-		c.leaveSessions()
-		_ = h.b.server.SendConnack(cl, code, false, nil)
-		return code
-	}
-	version := cl.Properties.ProtocolVersion
-	c.mqtt5 = version == 5
-	c.out.connect(version, cl.Properties.Props.ReceiveMaximum, cl.Properties.Props.MaximumPacketSize)
-	// This turns off mochi's flow control, see egress, and with it a lookup after each packet
-	// that can deadlock.
-	cl.Properties.Props.ReceiveMaximum = 0
-	cl.State.Inflight.ResetSendQuota(0)
-	if cl.State.Keepalive > longestKeepAlive {
-		cl.State.Keepalive = 0
-	}
-	h.b.wills.set(c, will)
-	c.client.Store(cl)
-	return nil
-}
-
-// admission checks what only the broker knows. The proxy has checked the rest. If it returns
-// success, the device is charged for its session and its Will.
-func (b *Broker) admission(c *conn, cl *mqtt.Client, will *will) packets.Code {
-	if will != nil && CheckWill(will.message.TopicName) != nil {
-		return packets.ErrNotAuthorized
-	}
-	if c.authMethod { // the proxy takes out those that it knows [MQTT-4.12.0-1]
-		return packets.ErrBadAuthenticationMethod
-	}
-	if owner := b.owner(cl.ID); owner != nil && owner.device != c.device {
-		return packets.ErrClientIdentifierNotValid
-	}
-	if !b.ledger.chargeWill(c.device, will.cost()) {
-		return packets.ErrQuotaExceeded
-	}
-	if !b.ledger.openSession(cl.ID, c.device) {
-		b.ledger.releaseWill(c.device, will.cost())
-		return packets.ErrQuotaExceeded
-	}
-	b.ledger.setReader(cl.ID, c.reader)
-	return packets.CodeSuccess
-}
-
-// owner returns the latest connection of a session, nil if there is no such session.
-func (b *Broker) owner(clientID string) *conn {
-	cl, ok := b.server.Clients.Get(clientID)
-	if !ok {
-		return nil
-	}
-	c, _ := cl.Net.Conn.(*conn)
-	return c
-}
-
-// OnConnectAuthenticate accepts the connections of Dial, which are the only ones whose device
-// is known.
-func (*hook) OnConnectAuthenticate(cl *mqtt.Client, _ packets.Packet) bool {
-	_, ok := cl.Net.Conn.(*conn)
-	return ok && cl.Net.Listener == listenerID
-}
-
-func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
-	h.b.wills.resume(cl.ID, pk.Connect.Clean, h.b.owner(cl.ID))
-}
-
-// OnSessionEstablished brings the account of a session that was taken over in line with what
-// is left of it: packets of its previous connection may have changed it meanwhile.
-func (h *hook) OnSessionEstablished(cl *mqtt.Client, pk packets.Packet) {
-	h.b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
-	h.b.ledger.keepQueued(cl.ID, func(id uint16) bool {
-		_, ok := cl.State.Inflight.Get(id)
-		return ok
-	})
-	h.b.ledger.begin(cl, pk.Connect.Clean)
-	cl.Net.Conn.(*conn).leaveSessions()
-}
-
-// OnDisconnect keeps a new connection from taking over the session that mochi deletes next,
-// until Broker.serve has cleaned up.
-func (*hook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
-	cl.Net.Conn.(*conn).enterSessions()
-}
-
 // OnACLCheck decides about subscriptions. OnPublish, which can answer, decides about messages.
 func (*hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 	return write || readable(topic) && (!readersOnly(topic) || cl.Net.Conn.(*conn).reader)
@@ -207,7 +116,7 @@ func (*hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	c := cl.Net.Conn.(*conn)
 	c.holdSessions()
-	takenOver := cl.IsTakenOver()
+	lost := takenOver(cl)
 	room := maxSubscriptions - cl.State.Subscriptions.Len()
 	var cost int64 // of the new filters
 	for i := range pk.Filters {
@@ -226,7 +135,7 @@ func (*hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 			isUnserved = false
 		}
 		switch {
-		case takenOver, !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
+		case lost, !validFilter(sub.Filter), shared && sub.NoLocal: // [MQTT-3.8.3-4]
 			sub.Filter = "" // answered with 0x8F, topic filter invalid
 		case isUnserved:
 			c.broker.refuseFilter(c.device, unserved)
@@ -278,7 +187,7 @@ func (h *hook) OnUnsubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet 
 		}
 	})
 	c.holdSessions()
-	if cl.IsTakenOver() {
+	if takenOver(cl) {
 		pk.Filters = nil
 	}
 	return pk
@@ -309,7 +218,7 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 // countSubscriptions charges for the subscriptions that a session has now, unless another
 // connection has taken it over. Called with sessions held.
 func (b *Broker) countSubscriptions(cl *mqtt.Client) {
-	if !cl.IsTakenOver() {
+	if !takenOver(cl) {
 		b.ledger.setSubscriptions(cl.ID, cl.State.Subscriptions.GetAll())
 	}
 }
@@ -323,7 +232,7 @@ func (h *hook) OnQosDropped(cl *mqtt.Client, pk packets.Packet) { h.b.dequeue(cl
 // dequeue ends the charge for a message, unless another connection has taken the session
 // over: there the message may still be in the queue.
 func (b *Broker) dequeue(cl *mqtt.Client, id uint16) {
-	if !cl.IsTakenOver() {
+	if !takenOver(cl) {
 		b.ledger.dequeue(cl.ID, id)
 	}
 }

@@ -29,20 +29,24 @@ const (
 	mqtt31Name = 6
 )
 
-// read follows p, and clears the DUP flag of SUBSCRIBE, UNSUBSCRIBE and PUBREL, which MQTT 3.1
-// has (section 2.1) and mochi refuses.
-func (i *ingress) read(p []byte) {
-	for len(p) > 0 {
+// read follows p to the end of a packet, and returns how many bytes that is. It clears the DUP flag
+// of SUBSCRIBE, UNSUBSCRIBE and PUBREL, which MQTT 3.1 has (section 2.1) and mochi refuses.
+func (i *ingress) read(p []byte) (n int) {
+	for n < len(p) {
 		if i.left > 0 {
-			p = i.readBody(p)
-			continue
+			n += i.readBody(p[n:])
+		} else {
+			i.readHeader(&p[n])
+			n++
 		}
-		i.readHeader(&p[0])
-		p = p[1:]
+		if i.header == 0 && i.left == 0 {
+			break
+		}
 	}
+	return n
 }
 
-func (i *ingress) readBody(p []byte) (rest []byte) {
+func (i *ingress) readBody(p []byte) int {
 	n := min(i.left, len(p))
 	if !i.open {
 		if at := 1 - i.body; at >= 0 && at < n { // the low byte of the name's length
@@ -53,7 +57,7 @@ func (i *ingress) readBody(p []byte) (rest []byte) {
 	if i.left -= n; i.left == 0 {
 		i.open = true
 	}
-	return p[n:]
+	return n
 }
 
 func (i *ingress) readHeader(b *byte) {

@@ -23,8 +23,8 @@ func TestPacketsAreFollowedInAnyPieces(t *testing.T) {
 		var charged []int
 		in := ingress{large: func(n int) { charged = append(charged, n) }}
 		got := bytes.Clone(stream)
-		for rest := got; len(rest) > 0; rest = rest[min(piece, len(rest)):] {
-			in.read(rest[:min(piece, len(rest))])
+		for rest := got; len(rest) > 0; {
+			rest = rest[in.read(rest[:min(piece, len(rest))]):]
 		}
 		in.ended()
 		if !bytes.Equal(got, want) {
@@ -72,8 +72,10 @@ func FuzzIngress(f *testing.F) {
 			charged = n
 		}}
 		for len(stream) > 0 {
-			n := min(piece, len(stream))
-			in.read(stream[:n])
+			n := in.read(stream[:min(piece, len(stream))])
+			if n == 0 {
+				t.Fatal("nothing was read")
+			}
 			stream = stream[n:]
 		}
 		if in.ended(); charged != 0 && in.left == 0 {

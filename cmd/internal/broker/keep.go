@@ -46,7 +46,7 @@ func (b *Broker) disconnectUnstored(c *conn, cl *mqtt.Client) {
 func (b *Broker) keep(c *conn, cl *mqtt.Client, change func(r *durable.Receipt)) error {
 	var r durable.Receipt
 	c.holdSessions()
-	if !cl.IsTakenOver() {
+	if !takenOver(cl) {
 		change(&r)
 	}
 	c.releaseSessions()

@@ -46,7 +46,7 @@ func TestLogLeak(t *testing.T) {
 				t.Errorf("the log contains a secret as %s", name)
 			}
 		}
-		for _, want := range []string{"error processing packet", "device-name", errBad.Error()} {
+		for _, want := range []string{"connection to the bundled broker ended", "device-name", errBad.Error()} {
 			if !strings.Contains(text, want) {
 				t.Errorf("the log lacks %q", want)
 			}

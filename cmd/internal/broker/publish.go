@@ -14,16 +14,13 @@ import (
 var (
 	errBadPayload = errors.New("payload is not acceptable")
 	errOverQuota  = errors.New("device has as much stored as it may have")
-	// errNotStored also ends reading from the connection.
+	// errNotStored also ends the connection.
 	errNotStored = errors.New("device data was not stored")
 )
 
 // OnPublish decides about one message before mochi acknowledges it.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	c := cl.Net.Conn.(*conn)
-	if c.unstored { // mochi had read on before the connection broke
-		return pk, packets.ErrRejectPacket
-	}
 	var kept durable.Receipt
 	if pk.FixedHeader.Qos < 2 {
 		return pk, h.b.accept(c, cl, pk, &kept)
@@ -53,7 +50,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 func (b *Broker) openHandshake(cl *mqtt.Client, id uint16, r *durable.Receipt) dropCause {
 	b.sessions.RLock()
 	defer b.sessions.RUnlock()
-	if cl.IsTakenOver() {
+	if takenOver(cl) {
 		return dropSession
 	}
 	return b.ledger.enqueue(cl.ID, id, new(body), keepPacket(ack(packets.Pubrec, id)), r)

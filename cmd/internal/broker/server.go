@@ -2,7 +2,6 @@ package broker
 
 import (
 	"log/slog"
-	"math"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -32,7 +31,6 @@ const (
 // expire sessions while they are resumed.
 func (b *Broker) newServer() (*mqtt.Server, error) {
 	limits := mqtt.NewDefaultServerCapabilities()
-	limits.MaximumClients = math.MaxInt64
 	limits.MaximumMessageExpiryInterval = 0 // else every message gets an expiry
 	limits.MaximumClientWritesPending = 1   // messages do not take that way, see publish
 	limits.MaximumSessionExpiryInterval = uint32(b.options.SessionExpiry / time.Second)
@@ -45,7 +43,7 @@ func (b *Broker) newServer() (*mqtt.Server, error) {
 
 	server := mqtt.New(&mqtt.Options{
 		Capabilities:            limits,
-		ClientNetReadBufferSize: 1024,
+		ClientNetReadBufferSize: 1, // the least that there is, see input
 		Logger:                  slog.New(discreetHandler{b.options.Logger.Handler()}),
 	})
 	return server, server.AddHook(&hook{b: b}, nil)

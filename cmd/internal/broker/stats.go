@@ -44,6 +44,8 @@ type Stats struct {
 type counters struct {
 	dropped drops
 
+	clients, quiet, messagesIn atomic.Int64 // connections, those of them in doze, and PUBLISH packets
+
 	stored, storeErrors, keepErrors, badPayloads, answered, refused, panics atomic.Int64
 
 	calls             [outcomes]atomic.Int64
@@ -52,12 +54,11 @@ type counters struct {
 
 // Stats returns the current figures. They are read one after another, not at one instant.
 func (b *Broker) Stats() Stats {
-	info := b.server.Info.Clone()
 	s := Stats{
-		Clients:            info.ClientsConnected,
+		Clients:            b.counts.clients.Load(),
 		Retained:           int64(b.server.Topics.Retained.Len()),
-		MessagesIn:         info.MessagesReceived,
-		MessagesOut:        info.MessagesSent,
+		MessagesIn:         b.counts.messagesIn.Load(),
+		MessagesOut:        atomic.LoadInt64(&b.server.Info.MessagesSent),
 		Dropped:            b.counts.dropped.byCause(),
 		Memory:             b.ledger.bytes(),
 		Stored:             b.counts.stored.Load(),
