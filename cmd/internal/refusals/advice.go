@@ -57,7 +57,7 @@ var advice = map[proxy.Reason]string{
 	proxy.Malformed:                      "update the device; the detail says what is wrong with its CONNECT",
 	proxy.TooLarge:                       "raise `connect.max_packet` if the CONNECT is to be that large",
 	proxy.Displaced:                      "find out which address opens connections without sending anything, or raise `limits.pending`",
-	proxy.NotMQTT:                        "find out who connects: it is another program, or a device that uses TLS at a listener without TLS. The detail says what the bytes look like",
+	proxy.NotMQTT:                        "find out what connects: it is another program, or a device that uses TLS at a listener without TLS. The detail says what the bytes look like",
 	proxy.TLSFailed:                      "if the device closed the connection, it does not trust the certificate: give it the CA, which is `tls/ca-root.pem` in the data directory if the proxy has made the certificate. Otherwise the detail says what failed",
 	proxy.ConnectTimeout:                 "check the network of the device; raise `connect.timeout` if it is slow",
 	proxy.ConnectionLost:                 "check the network of the device and, if this happens often, its own timeout",
