@@ -309,4 +309,13 @@ func TestForeignPages(t *testing.T) {
 	if _, body := p.Get("/v1/audit"); strings.Contains(body, "pump-1") {
 		t.Errorf("the record of changes has %s", body)
 	}
+	// The same change from a page of the proxy works, so that the browser was signed in all the time.
+	o.visit("/devices", "client-1")
+	own := `fetch("/sessions/end", {method: "POST", body: new URLSearchParams({subject: "pump-1"})}).then(r => r.url)`
+	if got, err := chromedp.Run(o.ctx, chromedp.Evaluate[string](own, chromedp.EvalAwaitPromise)); err != nil || !strings.Contains(got, "/device?subject=pump-1") {
+		t.Errorf("the page of the proxy cannot send a change: %q, %v", got, err)
+	}
+	if _, body := p.Get("/v1/audit"); !strings.Contains(body, "pump-1") {
+		t.Errorf("the record of changes has %s", body)
+	}
 }

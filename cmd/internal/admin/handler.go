@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/problem"
@@ -109,6 +110,14 @@ func (o Options) pages(g *gate) []Route {
 		{"POST /sign-in", Everyone, http.HandlerFunc(g.signIn)},
 		{"POST /sign-out", Everyone, http.HandlerFunc(g.signOut)},
 	}, o.Page...)
+}
+
+// Patterns returns the patterns of all routes, in the form of http.ServeMux.
+func (o Options) Patterns() (all []string) {
+	for _, route := range slices.Concat(o.routes(), o.pages(&gate{})) {
+		all = append(all, route.Pattern)
+	}
+	return all
 }
 
 func livez(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") }

@@ -202,6 +202,11 @@ func (s *Service) openHTTP(ctx context.Context) {
 		shown.Telemetry = s.bundled.store
 	}
 	s.page = page.New(shown)
+	s.http = admin.NewServer(s.adminOptions(ctx, api))
+}
+
+// adminOptions returns the parts of the admin side.
+func (s *Service) adminOptions(ctx context.Context, api *admin.API) admin.Options {
 	options := admin.Options{
 		Access:     func() *admin.Access { return &s.current.Load().admin.access },
 		PushSecret: func() string { return s.current.Load().admin.pushSecret },
@@ -219,7 +224,7 @@ func (s *Service) openHTTP(ctx context.Context) {
 		options.Telemetry = s.bundled.api()
 		options.RPC = s.rpc(ctx)
 	}
-	s.http = admin.NewServer(options)
+	return options
 }
 
 // api returns what the admin side can do with the service.
