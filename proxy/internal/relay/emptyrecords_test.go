@@ -121,7 +121,7 @@ func eachRaw12(t *testing.T, f func(t *testing.T, r *rig, side Side, raw *rawTLS
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, side := range []Side{Client, Upstream} {
 			t.Run(side.String(), func(t *testing.T) {
-				r := &rig{TB: t, pump: newPump()}
+				r := &rig{TB: t, pump: patient(newPump())}
 				raw, ours := newRawTLS12(t, side == Client)
 				far := r.connect(side, ours)
 				f(t, r.start(), side, raw, far)

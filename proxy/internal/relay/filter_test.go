@@ -195,6 +195,8 @@ func TestAnswersNeedBoundariesAndBounds(t *testing.T) {
 		r.pair.FilterUp = filterFunc(answersAll)
 		r.start()
 		r.send(r.device, packet("x"))
+		r.expectEnd(r.broker, "")
+		r.hangUp()
 		if got := r.end(); !errors.Is(got.Err, errNoBoundaries) {
 			t.Errorf("result %+v, want %v", got, errNoBoundaries)
 		}
@@ -203,6 +205,8 @@ func TestAnswersNeedBoundariesAndBounds(t *testing.T) {
 		r.pair.FilterUp = filterFunc(func(b []byte) ([]byte, []byte, error) { return nil, make([]byte, maxAnswers+1), nil })
 		r.start()
 		r.send(r.device, packet("x"))
+		r.expectEnd(r.broker, "")
+		r.hangUp()
 		if got := r.end(); !errors.Is(got.Err, errAnswers) {
 			t.Errorf("result %+v, want %v", got, errAnswers)
 		}

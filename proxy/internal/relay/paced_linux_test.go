@@ -52,6 +52,11 @@ func TestLoopHoldsPairs(t *testing.T) {
 			held.expect(held.broker, want)
 		}
 		// What came meanwhile is read at the end of the hold, and there is room for it.
+		eventually(t, "all to be passed on", func() bool {
+			l.turn(0)
+			up, _ := held.session.Bytes()
+			return up == 12
+		})
 		held.expect(held.broker, "++")
 		if s := p.Stats(); s != (Stats{Quiet: 2, Holds: 1}) {
 			t.Errorf("%s: %+v at the end", transport, s)

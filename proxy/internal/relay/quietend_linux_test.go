@@ -132,6 +132,7 @@ func TestLoopDoesNotResetClient(t *testing.T) {
 		closeWrite(t, r.broker)
 		_, upstream := r.sockets()
 		l.gather(t)
+		eventually(t, "the broker's end to arrive", func() bool { return hasDataAndEnd(upstream) })
 		r.send(r.device, make([]byte, size)) // the loop has no event for this yet
 		r.awaitClient()
 		l.handle(upstream, anyEvent)

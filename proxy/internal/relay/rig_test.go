@@ -78,10 +78,22 @@ type rig struct {
 
 func newRig(t testing.TB, p *Pump, client, upstream string) *rig {
 	t.Helper()
-	r := &rig{TB: t, pump: p}
+	r := &rig{TB: t, pump: patient(p)}
 	r.device, r.pair.Client = transports[client](t, true)
 	r.broker, r.pair.Upstream = transports[upstream](t, false)
 	return r
+}
+
+// patient makes a pump that has no pairs yet wait for the test: it plays both sides, and a busy
+// machine must not end its pairs before it has said everything. Limits that a test sets stay.
+func patient(p *Pump) *Pump {
+	if p.Linger == 0 {
+		p.Linger = time.Minute
+	}
+	if p.Grace == 0 {
+		p.Grace = time.Minute
+	}
+	return p
 }
 
 // start hands the pair over. The rig is taken down with the test.
@@ -131,6 +143,13 @@ func (r *rig) expect(c net.Conn, want string) {
 	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
 		r.Fatalf("received %.60q (%d of %d bytes), %v", got[:n], n, len(want), err)
 	}
+}
+
+// hangUp closes both ends. Until then the pair waits for them, for as long as its grace.
+func (r *rig) hangUp() {
+	r.Helper()
+	r.broker.Close()
+	r.device.Close()
 }
 
 // expectEnd reads c to its end and compares.

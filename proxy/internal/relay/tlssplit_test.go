@@ -65,7 +65,7 @@ func eachSplit(t *testing.T, f func(t *testing.T, r *splitRig)) {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			for _, side := range []Side{Client, Upstream} {
 				t.Run(fmt.Sprintf("%s %v", tls.VersionName(version), side), func(t *testing.T) {
-					r := &splitRig{rig: &rig{TB: t, pump: newPump()}, side: side}
+					r := &splitRig{rig: &rig{TB: t, pump: patient(newPump())}, side: side}
 					a, b := tcpPair(t)
 					r.wire = &splitConn{Conn: a}
 					var ours *tls.Conn

@@ -24,7 +24,7 @@ func eachRaw(t *testing.T, f func(t *testing.T, r *rawRig)) {
 	eachPump(t, func(t *testing.T, newPump func() *Pump) {
 		for _, side := range []Side{Client, Upstream} {
 			t.Run(side.String(), func(t *testing.T) {
-				r := &rawRig{rig: &rig{TB: t, pump: newPump()}, side: side}
+				r := &rawRig{rig: &rig{TB: t, pump: patient(newPump())}, side: side}
 				var ours *tls.Conn
 				r.raw, ours = newRawTLS(t, side == Client)
 				for _, c := range []net.Conn{r.raw.Conn, ours.NetConn().(*Socket).Conn} {
@@ -205,6 +205,9 @@ func TestEmptyRecordFloodEndsPair(t *testing.T) {
 			flood = append(flood, r.raw.data("")...)
 		}
 		r.raw.sendRaw(flood)
+		r.expectEnd(r.far, "")
+		r.far.Close()
+		r.raw.Close()
 		if got := r.end(); got.By != r.side || got.Err == nil {
 			t.Errorf("result %+v, want a fault", got)
 		}
@@ -218,6 +221,8 @@ func TestCorruptRecord(t *testing.T) {
 		bad[len(bad)-1] ^= 1
 		r.raw.sendRaw(append(stream, bad...))
 		r.expectEnd(r.far, "good")
+		r.far.Close()
+		r.raw.Close()
 		if got := r.end(); got.By != r.side || got.Err == nil || !strings.Contains(got.Err.Error(), "bad record MAC") {
 			t.Errorf("result %+v, want a bad record", got)
 		}
@@ -236,6 +241,7 @@ func TestKeyUpdateFlood(t *testing.T) {
 			// One byte of data resets crypto/tls's own count of useless records.
 			n, err := r.raw.Conn.Write(append(r.raw.keyUpdate(true, 5), r.raw.data("x")...))
 			if sent += n; err != nil {
+				reset(r.raw.Conn) // or the pair would wait for it
 				return
 			}
 		}

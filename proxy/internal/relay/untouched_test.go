@@ -194,9 +194,7 @@ func TestStalledReceiversHoldLittle(t *testing.T) {
 				}
 			}
 		}
-		if made := large.made.Load(); made == 0 {
-			t.Error("no large buffer was needed, so the test proves nothing")
-		}
+		eventually(t, "a large buffer to be needed", func() bool { return large.made.Load() > 0 })
 		eventually(t, "large buffers to be given up", func() bool {
 			runtime.GC() // empties the pools
 			return large.live.Load() <= pairs/10
