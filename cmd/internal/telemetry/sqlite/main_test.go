@@ -138,7 +138,7 @@ func parsed(t testing.TB, ts int64, data string) []payload.Message {
 // execOn changes a database over a connection of its own.
 func execOn(t testing.TB, path, statements string) {
 	t.Helper()
-	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(30000)")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,7 @@ func TestRetentionFailureIsReportedAndRetried(t *testing.T) {
 		s := open(t, Options{Retention: time.Hour, OnError: func(error) { reported++ }})
 		publish(t, s, "d", `{"a":1}`)
 		time.Sleep(30 * time.Minute)
+		synctest.Wait() // the upkeep may be due now
 		execOn(t, s.opts.Path, "ALTER TABLE telemetry RENAME TO elsewhere")
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +58,8 @@ func TestDeviceNames(t *testing.T) {
 
 func TestDevicesShareCommits(t *testing.T) {
 	const devices, messages = 50, 20
-	s := open(t, Options{})
+	goOn := make(chan struct{}) // for the first commit, until the others wait
+	s := open(t, Options{free: func(string) (uint64, error) { <-goOn; return 1 << 40, nil }})
 	var publishers sync.WaitGroup
 	for d := range devices {
 		publishers.Go(func() {
@@ -66,6 +68,10 @@ func TestDevicesShareCommits(t *testing.T) {
 			}
 		})
 	}
+	for s.Stats().Queued < devices-1 {
+		runtime.Gosched()
+	}
+	close(goOn)
 	publishers.Wait()
 	stats := s.Stats()
 	if stats.Commits == 0 || stats.Commits >= stats.Messages {
