@@ -349,6 +349,7 @@ type Telemetry struct {
 	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory; PostgreSQL decides for itself"`
 	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full; without effect with postgres"`
 	MaxKeys    int           `yaml:"max_keys" default:"10000" min:"1" max:"100000" doc:"telemetry keys of one device, and of all devices behind a gateway together; a payload that would add one more is refused"`
+	MaxBytes   int64         `yaml:"max_bytes" type:"size" default:"8GiB" min:"1MiB" doc:"bytes that one device, or all devices behind a gateway together, may have stored; a payload beyond them is refused until retention or a deletion makes room"`
 	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
 	CastText   bool          `yaml:"cast_text" default:"true" doc:"store texts that look like decimal numbers, such as \"1.10\", as numbers, as ThingsBoard does; no effect with strict_json, which never does"`
 	Postgres   *Postgres     `yaml:"postgres"`

@@ -200,6 +200,7 @@ telemetry:
   durability: sync # default
   min_free: 64MiB # default
   max_keys: 10000 # default
+  max_bytes: 8GiB # default
   strict_json: false # default
   cast_text: true # default
 replicas:

@@ -43,7 +43,7 @@ func (e emitter) telemetry(b Bundled) {
 	e.count("telemetry_points_total", "Values of stored telemetry messages.", float64(s.Points))
 	e.count("telemetry_attributes_total", "Attribute values stored.", float64(s.Attributes))
 	e.count("telemetry_refused_total", "Payloads that can never be stored.", float64(b.Intake.Refused))
-	e.count("telemetry_over_quota_total", "Payloads that are not stored because their device has as many keys, attributes or devices behind it as it may have. Payloads that can never be stored include them.", float64(b.Intake.OverQuota))
+	e.count("telemetry_over_quota_total", "Payloads that are not stored because their device has as many keys, bytes, attributes or devices behind it as it may have. Payloads that can never be stored include them.", float64(b.Intake.OverQuota))
 	e.count("telemetry_ahead_total", "Messages whose ts lay more than a day ahead of the clock and became the time of arrival.", float64(b.Intake.Ahead))
 	e.count("telemetry_errors_total", "Commits and background work of the store that failed.", float64(s.Errors))
 	e.count("telemetry_commits_total", "Successful commits of the store.", float64(s.Commits))

@@ -97,6 +97,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 			Connections: t.Postgres.Connections,
 			Retention:   t.Retention,
 			MaxKeys:     t.MaxKeys,
+			MaxBytes:    t.MaxBytes,
 			OnError:     s.observer.StoreFailed("telemetry store"),
 		})
 		if err != nil {
@@ -110,6 +111,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 		Durability: t.Durability,
 		MinFree:    t.MinFree,
 		MaxKeys:    t.MaxKeys,
+		MaxBytes:   t.MaxBytes,
 		OnError:    s.observer.StoreFailed("telemetry store"),
 	})
 	if err != nil {

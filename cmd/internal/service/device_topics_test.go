@@ -221,7 +221,7 @@ func TestQuotaAndTextsOfTelemetry(t *testing.T) {
 	s, _ := startService(t, `
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
-telemetry: {max_keys: 2, cast_text: false}
+telemetry: {max_keys: 2, max_bytes: 1MiB, cast_text: false}
 `)
 	nc, ack := login(t, s, asDemo(s, 5))
 	if ack.Code != packets.Success {
@@ -248,7 +248,14 @@ telemetry: {max_keys: 2, cast_text: false}
 	if len(changes) != 1 || changes[0].Action != "delete telemetry" || changes[0].Object != "demo" || changes[0].By != "operate" || changes[0].Outcome != "1 keys in 1 messages" {
 		t.Errorf("changes %+v", changes)
 	}
-	if n := s.bundled.intake.Stats().OverQuota; n != 1 {
-		t.Errorf("%d payloads are counted, want 1", n)
+	half := strings.Repeat("x", 600_000)
+	publish(4, `{"ts":7,"values":{"fw":"`+half+`"}}`, 0)
+	publish(5, `{"ts":8,"values":{"fw":"`+half+`"}}`, 0x97)
+	if status, body := call(t, s, http.MethodDelete, device+"timeseries/delete?keys=fw&startTs=7&endTs=8", ""); status != 200 {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	publish(6, `{"ts":8,"values":{"fw":"`+half+`"}}`, 0)
+	if n := s.bundled.intake.Stats().OverQuota; n != 2 {
+		t.Errorf("%d payloads are counted, want 2", n)
 	}
 }

@@ -22,6 +22,7 @@ func TestManualListsLimitsOfPayloads(t *testing.T) {
 	row("bytes of all values that a device sends with one `ts`", telemetry.MaxPayload, bad)
 	row("time by which a `ts` may be ahead of the clock", fmt.Sprintf("%v h", telemetry.MaxAhead.Hours()), "becomes the time of arrival")
 	row("telemetry keys of a device", keyDefault(t, "telemetry.max_keys")+", `telemetry.max_keys`", full)
+	row("bytes that a device has stored", keyDefault(t, "telemetry.max_bytes")+", `telemetry.max_bytes`", full)
 	row("attributes of a device that it has published", telemetry.MaxAttributes, full)
 	row("shared attributes of a device", telemetry.MaxAttributes, "400")
 	row("devices behind a gateway", telemetry.MaxChildren, full)

@@ -33,7 +33,10 @@
 // with a ts replaces the values that its keys have at that ts, so that a device may send it
 // again. The store also keeps the newest value of each key, which is the last one to arrive
 // if several have the same time, and the attributes. A device has at most [MaxKeys] keys
-// and [MaxAttributes] attributes of each [Scope]; a payload that would add one more is refused.
+// and [MaxAttributes] attributes of each [Scope]; a payload that would add one more is refused. So is
+// one that would give it more than [MaxBytes], for which its messages and the attributes that it has
+// published count, each with [RowBytes] in addition to its text. Deletion and retention give room
+// back; in a store that drops the messages of a span of time at once, retention does so by then.
 //
 // A ts more than [MaxAhead] ahead of the clock is replaced by the time of arrival, or refused with
 // [Intake.StrictJSON]. It would otherwise stay the newest one for years. A clock that shows a year
@@ -41,7 +44,7 @@
 //
 // What belongs to a device behind a gateway is kept apart from what belongs to devices that connect
 // themselves, see [WithChildren]. A gateway has at most [MaxChildren] of them, which together have at
-// most [MaxKeys] keys.
+// most [MaxKeys] keys and [MaxBytes].
 //
 // A store with a retention deletes messages and newest values whose own time is further back than
 // that, a few at a time in the background. It also deletes those that are further ahead than the
@@ -71,6 +74,12 @@ const (
 	// MaxKeys is the most telemetry keys of one device, unless a store is opened with another
 	// number. A device that has more, from before there was a bound, keeps them.
 	MaxKeys = 10_000
+	// MaxBytes is how many bytes one device may have stored, unless a store is opened with another
+	// number. A device that has more, from before there was a bound, keeps them.
+	MaxBytes = 8 << 30
+	// RowBytes is what each message and each attribute counts in addition to its JSON text and its
+	// key. It stands for its place in tables and indexes.
+	RowBytes = 64
 	// MaxAttributes is the most attributes of one device in one scope. Nothing else would bound
 	// them, because attributes have no time at which they end.
 	MaxAttributes = 1000

@@ -36,6 +36,8 @@ type request struct {
 
 	unit *request // of which r is a part
 
+	reserved int64 // bytes that are counted until it is known by how much the tables grow
+
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, though others are
 	done     chan error      // receives the outcome once; has room for it

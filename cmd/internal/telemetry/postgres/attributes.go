@@ -17,7 +17,7 @@ func (r *request) ofAttributes() bool { return len(r.attributes)+len(r.deleted) 
 
 // attributes changes the attributes of a group, and sets refused for devices that would have too
 // many. Of several requests of a device each is counted on its own.
-func (t *transaction) attributes(ctx context.Context, group []*request) error {
+func (t *transaction) attributes(ctx context.Context, group []*request, p *plan) error {
 	var rest []*request
 	for _, r := range group {
 		if r.refused == nil && r.ofAttributes() {
@@ -38,10 +38,10 @@ func (t *transaction) attributes(ctx context.Context, group []*request) error {
 				set[r.device] = r
 			}
 		}
-		if err := t.setAttributes(ctx, scope, set); err != nil {
+		if err := t.setAttributes(ctx, scope, set, p); err != nil {
 			return err
 		}
-		if err := t.deleteAttributes(ctx, scope, deleted); err != nil {
+		if err := t.deleteAttributes(ctx, scope, deleted, p); err != nil {
 			return err
 		}
 		rest = later
@@ -50,7 +50,7 @@ func (t *transaction) attributes(ctx context.Context, group []*request) error {
 }
 
 // setAttributes writes the attributes of one request for each device.
-func (t *transaction) setAttributes(ctx context.Context, scope telemetry.Scope, requests map[string]*request) error {
+func (t *transaction) setAttributes(ctx context.Context, scope telemetry.Scope, requests map[string]*request, p *plan) error {
 	var (
 		devices, keys, values []string
 		updated               []int64
@@ -68,7 +68,9 @@ func (t *transaction) setAttributes(ctx context.Context, scope telemetry.Scope, 
 	if collect(); len(devices) == 0 {
 		return nil
 	}
+	before := make(map[string]int64)
 	err := t.send(ctx, func(b *pgx.Batch) {
+		b.Queue(inTable(sizeAttributes, scope), devices, keys, telemetry.RowBytes).Query(eachSize(func(device string, size int64) { before[device] = size }))
 		b.Queue(inTable(countAttributes, scope), devices, keys).Query(func(rows pgx.Rows) error {
 			var (
 				device string
@@ -84,17 +86,22 @@ func (t *transaction) setAttributes(ctx context.Context, scope telemetry.Scope, 
 			return err
 		})
 	})
-	if err != nil || len(requests) == 0 {
+	if err != nil {
 		return err
 	}
-	collect()
+	if scope == telemetry.ClientScope {
+		t.growAttributes(requests, before, p)
+	}
+	if collect(); len(devices) == 0 {
+		return nil
+	}
 	return t.send(ctx, func(b *pgx.Batch) {
 		b.Queue(inTable(upsertAttributes, scope), devices, keys, updated, values)
 	})
 }
 
 // deleteAttributes deletes the attributes of one request for each device.
-func (t *transaction) deleteAttributes(ctx context.Context, scope telemetry.Scope, requests map[string]*request) error {
+func (t *transaction) deleteAttributes(ctx context.Context, scope telemetry.Scope, requests map[string]*request, p *plan) error {
 	var devices, keys []string
 	for _, device := range slices.Sorted(maps.Keys(requests)) {
 		for _, key := range requests[device].deleted {
@@ -104,7 +111,46 @@ func (t *transaction) deleteAttributes(ctx context.Context, scope telemetry.Scop
 	if len(devices) == 0 {
 		return nil
 	}
-	return t.send(ctx, func(b *pgx.Batch) { b.Queue(inTable(deleteAttributes, scope), devices, keys) })
+	return t.send(ctx, func(b *pgx.Batch) {
+		b.Queue(inTable(deleteAttributes, scope), devices, keys, telemetry.RowBytes).Query(eachSize(func(device string, size int64) {
+			if scope == telemetry.ClientScope {
+				p.grow(place{device, forever}, -size)
+			}
+		}))
+	})
+}
+
+// growAttributes counts the bytes by which attributes grow, and refuses requests that would give
+// their device too many. Those that operators set do not count, so that they can still configure a
+// device that is full.
+func (t *transaction) growAttributes(requests map[string]*request, before map[string]int64, p *plan) {
+	for device, r := range requests {
+		more := -before[device]
+		for _, f := range r.attributes {
+			more += attributeSize(f.Key, string(f.Value.AppendJSON(nil)))
+		}
+		if more > 0 && t.full(device, more) {
+			r.refused = tooManyBytes()
+			delete(requests, device)
+			continue
+		}
+		p.grow(place{device, forever}, more)
+	}
+}
+
+// eachSize reads rows of a device and a number of bytes.
+func eachSize(f func(device string, size int64)) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var (
+			device string
+			size   int64
+		)
+		_, err := pgx.ForEachRow(rows, []any{&device, &size}, func() error {
+			f(device, size)
+			return nil
+		})
+		return err
+	}
 }
 
 // inTable returns a statement for the table of a scope.

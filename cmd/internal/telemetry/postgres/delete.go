@@ -29,12 +29,12 @@ const (
 func (r *request) ofOtherTables() bool { return r.ofAttributes() || len(r.emptied)+len(r.renewed) > 0 }
 
 // deletions does what a group deletes of telemetry.
-func (t *transaction) deletions(ctx context.Context, group []*request) error {
+func (t *transaction) deletions(ctx context.Context, group []*request, p *plan) error {
 	for _, r := range group {
 		var err error
 		switch {
 		case len(r.emptied) > 0:
-			err = t.deleteValues(ctx, r)
+			err = t.deleteValues(ctx, r, p)
 		case len(r.renewed) > 0:
 			err = t.replaceLatest(ctx, r)
 		}
@@ -47,7 +47,7 @@ func (t *transaction) deletions(ctx context.Context, group []*request) error {
 
 // deleteValues deletes the values of keys in the rows of some times. Unless all rows of a time are
 // empty then, empty ones stay, because the next message might otherwise come before the others.
-func (t *transaction) deleteValues(ctx context.Context, r *request) error {
+func (t *transaction) deleteValues(ctx context.Context, r *request, p *plan) error {
 	doomed := make(map[string]bool, len(r.emptied))
 	for _, key := range r.emptied {
 		doomed[key] = true
@@ -71,15 +71,20 @@ func (t *transaction) deleteValues(ctx context.Context, r *request) error {
 			rest := slices.DeleteFunc(fields, func(f payload.Field) bool { return doomed[f.Key] })
 			left += len(rest)
 			if data := string(payload.AppendObject(nil, rest)); data != row.data {
-				changed = append(changed, stored{n: row.n, data: data})
+				changed = append(changed, stored{n: row.n, data: data, size: int64(len(row.data))})
 			}
 		}
+		at := place{r.device, ts}
 		if left == 0 {
 			empty = append(empty, ts)
+			for _, row := range rows[ts] {
+				p.grow(at, -sizeOf(row.data))
+			}
 			continue
 		}
 		for _, row := range changed {
-			updates.add(place{r.device, ts}, row)
+			updates.add(at, row)
+			p.grow(at, int64(len(row.data))-row.size)
 		}
 	}
 	return t.send(ctx, func(b *pgx.Batch) {

@@ -25,9 +25,10 @@ func (p place) compare(q place) int {
 type stored struct {
 	n       int32
 	data    string
-	fresh   bool // is not in the table
-	changed bool // is in the table with other data
-	claimed bool // is taken for the outcome of a message of this group
+	size    int64 // bytes that data has in the table
+	fresh   bool  // is not in the table
+	changed bool  // is in the table with other data
+	claimed bool  // is taken for the outcome of a message of this group
 }
 
 // plan computes the rows after a group is stored, from the existing ones.
@@ -35,6 +36,9 @@ type plan struct {
 	rows map[place][]stored // at each place, the newest last
 	// unsure says that messages of the group may be among the rows already.
 	unsure bool
+	// growth is by how many bytes the rows at places grow, less than 0 if they shrink. Attributes
+	// are at the time forever.
+	growth map[place]int64
 }
 
 // add plans the messages of a group, and sets refused for requests that can never be stored.
@@ -125,6 +129,14 @@ func (p *plan) merge(rows []stored, m row) error {
 	return nil
 }
 
+// grow counts bytes by which what is at a place grows.
+func (p *plan) grow(at place, bytes int64) {
+	if p.growth == nil {
+		p.growth = make(map[place]int64)
+	}
+	p.growth[at] += bytes
+}
+
 // errDamaged is wrapped by errors about rows that this package does not write.
 var errDamaged = errors.New("stored data is malformed")
 
@@ -167,8 +179,10 @@ func (p *plan) changes() (inserts, updates arrays) {
 			switch {
 			case s.fresh:
 				inserts.add(at, s)
+				p.grow(at, sizeOf(s.data))
 			case s.changed:
 				updates.add(at, s)
+				p.grow(at, int64(len(s.data))-s.size)
 			}
 		}
 	}

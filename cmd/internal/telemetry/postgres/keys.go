@@ -27,8 +27,12 @@ const (
 		WHERE NOT EXISTS (SELECT 1 FROM mqtt_auth_proxy.latest AS l WHERE l.device = k.device AND l.key = k.key)`
 )
 
-// admit refuses the requests of a group that would give a device too many keys.
+// admit refuses the requests of a group that would give a device too many keys or bytes.
 func (w *worker) admit(ctx context.Context, group []*request) error {
+	if err := w.admitBytes(ctx, group); err != nil {
+		w.usage.known = nil // because it has accounts that were not read
+		return err
+	}
 	if err := w.meet(ctx, group); err != nil {
 		w.keys = nil // because it has devices that were not counted
 		return err
@@ -38,7 +42,7 @@ func (w *worker) admit(ctx context.Context, group []*request) error {
 		for _, m := range r.rows {
 			fields += len(m.Fields)
 		}
-		if fields == 0 {
+		if fields == 0 || r.refused != nil {
 			continue
 		}
 		account := telemetry.AccountOf(r.device)

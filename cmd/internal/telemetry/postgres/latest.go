@@ -43,9 +43,9 @@ func (w *worker) remember(group []*request) {
 	}
 }
 
-// flush brings the table latest up to date with what this worker has stored.
+// flush brings the tables latest and usage up to date with what this worker has stored.
 func (w *worker) flush(ctx context.Context) error {
-	if w.recent.Len() == 0 && w.note == 0 {
+	if w.recent.Len() == 0 && w.note == 0 && len(w.usage.pending) == 0 {
 		return nil
 	}
 	var (
@@ -60,9 +60,11 @@ func (w *worker) flush(ctx context.Context) error {
 			times, values = append(times, p.TS), append(values, string(p.Value.AppendJSON(nil)))
 		}
 	}
+	accounts, untils, bytes := w.usage.arrays()
 	tx := transaction{conn: w.conn}
 	err := tx.send(ctx, func(b *pgx.Batch) {
 		b.Queue(upsertLatest, devices, keys, times, values)
+		b.Queue(addUsage, accounts, untils, bytes)
 		b.Queue(deleteNote, w.note)
 	})
 	if err == nil {
@@ -75,6 +77,7 @@ func (w *worker) flush(ctx context.Context) error {
 	}
 	w.note = 0
 	w.recent.Clear()
+	w.usage.pending = nil
 	return nil
 }
 

@@ -86,6 +86,10 @@ type Options struct {
 	// MaxKeys is the most telemetry keys of one device, and of all devices behind a gateway
 	// together; 0 means telemetry.MaxKeys.
 	MaxKeys int
+	// MaxBytes is how many bytes one device, or all devices behind a gateway together, may have
+	// stored; 0 means telemetry.MaxBytes. What versions without this bound have stored does not
+	// count. Stores that write into one database may exceed it by what they store in seconds.
+	MaxBytes int64
 	// Now is the clock for retention; nil means the clock of the database.
 	Now func() time.Time
 	// OnError, if set, receives failures in the background, and every ten seconds at most one
@@ -109,6 +113,7 @@ type Store struct {
 
 	reported   atomic.Int64 // when OnError last got a fault of a connection, in nanoseconds since 1970
 	ahead      atomic.Int64 // how far the clock of the database is ahead of ours
+	deleted    atomic.Int64 // how often retention has given back bytes of accounts
 	partitions partitions
 	counters   counters
 }
@@ -123,6 +128,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	if opts.MaxKeys == 0 {
 		opts.MaxKeys = telemetry.MaxKeys
+	}
+	if opts.MaxBytes == 0 {
+		opts.MaxBytes = telemetry.MaxBytes
 	}
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}

@@ -75,7 +75,7 @@ func (s *Store) round(ctx context.Context) error {
 	defer cancel()
 	steps := []func(context.Context) error{s.measure, s.nextPartition}
 	if s.opts.Retention > 0 {
-		steps = append(steps, s.dropPartitions, s.emptyDefault, s.forgetOld, s.forgetAhead)
+		steps = append(steps, s.dropPartitions, s.emptyDefault, s.forgetUsage, s.forgetOld, s.forgetAhead)
 	}
 	for _, step := range steps {
 		if err := step(ctx); errors.Is(err, errBusy) {

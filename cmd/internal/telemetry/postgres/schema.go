@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS mqtt_auth_proxy.children (
 	device text GENERATED ALWAYS AS ('/' || gateway || '/' || number::text) STORED,
 	PRIMARY KEY (gateway, child), UNIQUE (gateway, number)
 );
+CREATE TABLE IF NOT EXISTS mqtt_auth_proxy.usage (
+	account text NOT NULL, until bigint NOT NULL, bytes bigint NOT NULL, PRIMARY KEY (account, until)
+) WITH (fillfactor = 80);
 `
 
 // clock is an expression: the start of the transaction in milliseconds since 1970.
@@ -68,7 +71,8 @@ func (s *Store) migrate(ctx context.Context, c *pgx.Conn) error {
 		now         time.Time
 	)
 	err := c.QueryRow(ctx, `SELECT to_regclass('mqtt_auth_proxy.telemetry_format') IS NOT NULL,
-		to_regclass('mqtt_auth_proxy.shared_attributes') IS NOT NULL AND to_regclass('mqtt_auth_proxy.children') IS NOT NULL,
+		to_regclass('mqtt_auth_proxy.shared_attributes') IS NOT NULL AND to_regclass('mqtt_auth_proxy.children') IS NOT NULL
+			AND to_regclass('mqtt_auth_proxy.usage') IS NOT NULL,
 		now()`).Scan(&made, &newer, &now)
 	if err != nil {
 		return err

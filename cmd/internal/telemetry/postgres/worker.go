@@ -48,6 +48,7 @@ type worker struct {
 	recent    recent.Values
 	note      int64 // id of the row in the table unflushed, 0 if there is none
 	keys      keyCounts
+	usage     usage
 	careful   time.Time     // until when groups look for the rows that are there
 	unsure    bool          // whether the group may be stored already
 	pause     time.Duration // until the next attempt to connect
@@ -107,9 +108,9 @@ func (w *worker) drain() {
 	}
 }
 
-// flushInTime brings the table latest up to date, if there is anything to write.
+// flushInTime brings the tables latest and usage up to date, if there is anything to write.
 func (w *worker) flushInTime(ctx context.Context) error {
-	if w.recent.Len() == 0 && w.note == 0 {
+	if w.recent.Len() == 0 && w.note == 0 && len(w.usage.pending) == 0 {
 		return nil
 	}
 	err := w.inTime(ctx, w.flush)
@@ -181,7 +182,7 @@ func (w *worker) finish(group []*request, err error) {
 	w.held.Store(0)
 	if err != nil {
 		w.counters.errors.Add(1)
-		w.keys = nil // because they count what is not stored
+		w.keys, w.usage.known = nil, nil // because they count what is not stored
 	}
 	for _, r := range group {
 		switch {

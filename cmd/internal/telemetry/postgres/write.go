@@ -33,8 +33,11 @@ const (
 			SELECT device, key FROM TABLE WHERE device = ANY ($1)
 			UNION SELECT device, key FROM unnest($1::text[], $2::text[]) AS r (device, key)
 		) AS all_keys GROUP BY device`
+	// sizeAttributes returns the bytes of those attributes that there are, each with $3 more.
+	sizeAttributes = `SELECT t.device, sum(octet_length(t.key) + octet_length(t.value) + $3::bigint)::bigint
+		FROM TABLE AS t JOIN unnest($1::text[], $2::text[]) AS r (device, key) ON t.device = r.device AND t.key = r.key GROUP BY t.device`
 	deleteAttributes = `DELETE FROM TABLE AS t USING unnest($1::text[], $2::text[]) AS r (device, key)
-		WHERE t.device = r.device AND t.key = r.key`
+		WHERE t.device = r.device AND t.key = r.key RETURNING t.device, octet_length(t.key) + octet_length(t.value) + $3::bigint`
 	upsertAttributes = `INSERT INTO TABLE (device, key, ts, value)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[])
 		ON CONFLICT (device, key) DO UPDATE SET ts = excluded.ts, value = excluded.value`
@@ -104,7 +107,11 @@ func (w *worker) attempt(ctx context.Context, group []*request) error {
 	if refuseWhole(group) {
 		return errRefused
 	}
-	return w.insert(ctx, &p)
+	if err := w.insert(ctx, &p); err != nil {
+		return err
+	}
+	w.settle(group, p.growth)
+	return nil
 }
 
 // insert stores the rows of a plan that knows of none with a single statement.
@@ -130,7 +137,7 @@ const uniqueViolation, checkViolation = "23505", "23514"
 
 // insertLookingUp stores a group in a transaction that first looks for the rows that are there.
 func (w *worker) insertLookingUp(ctx context.Context, group []*request, p *plan) error {
-	tx := transaction{conn: w.conn}
+	tx := transaction{conn: w.conn, full: w.isFull}
 	note, err := w.fill(ctx, &tx, group, p)
 	if err != nil {
 		tx.rollback(ctx)
@@ -140,6 +147,7 @@ func (w *worker) insertLookingUp(ctx context.Context, group []*request, p *plan)
 		w.unsure = true
 		return err
 	}
+	w.settle(group, p.growth)
 	if note != 0 {
 		w.note = note
 	}
@@ -156,19 +164,20 @@ func (w *worker) fill(ctx context.Context, tx *transaction, group []*request, p 
 	if note, err = tx.messages(ctx, p, w.note == 0); err != nil {
 		return 0, err
 	}
-	if err := tx.attributes(ctx, group); err != nil {
+	if err := tx.attributes(ctx, group, p); err != nil {
 		return 0, err
 	}
 	if refuseWhole(group) {
 		return 0, errRefused
 	}
-	return note, tx.deletions(ctx, group)
+	return note, tx.deletions(ctx, group, p)
 }
 
 // transaction is one that begins with its first statement.
 type transaction struct {
 	conn  *pgx.Conn
 	begun bool
+	full  func(device string, more int64) bool // whether a device cannot have so many bytes more
 }
 
 // send sends a batch of statements, before the first one also BEGIN.
@@ -231,6 +240,7 @@ func (t *transaction) lookUp(ctx context.Context, group []*request, p *plan) err
 				s  stored
 			)
 			_, err := pgx.ForEachRow(rows, []any{&at, &s.n, &s.data}, func() error {
+				s.size = int64(len(s.data))
 				// The newest row comes first.
 				p.rows[places[at-1]] = slices.Insert(p.rows[places[at-1]], 0, s)
 				return nil

@@ -1,8 +1,6 @@
 package sqlite
 
 import (
-	"context"
-	"database/sql"
 	"math"
 	"slices"
 	"time"
@@ -20,15 +18,11 @@ func (s *Store) aheadCutoff(now time.Time) (cutoff int64, ok bool) {
 
 // pruneAhead deletes at most limit messages of the device after the cutoff. Once there are no
 // more it finds the newest values anew.
-func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutoff, limit int64) (deleted int64, err error) {
-	result, err := tx.StmtContext(ctx, s.write.pruneAhead).ExecContext(ctx, device, cutoff, limit)
-	if err != nil {
-		return 0, err
-	}
-	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
+func (w tableWriter) pruneAhead(device string, cutoff, limit int64) (deleted int64, err error) {
+	if deleted, err = w.deleteMessages(w.write.pruneAhead, device, cutoff, limit); err != nil || deleted >= limit {
 		return deleted, err
 	}
-	rows, err := tx.StmtContext(ctx, s.write.latestAhead).QueryContext(ctx, device, cutoff)
+	rows, err := w.tx.StmtContext(w.ctx, w.write.latestAhead).QueryContext(w.ctx, device, cutoff)
 	if err != nil {
 		return deleted, err
 	}
@@ -42,7 +36,7 @@ func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutof
 	if err != nil || len(keys) == 0 {
 		return deleted, err
 	}
-	return deleted, s.renewLatest(ctx, tx, device, keys)
+	return deleted, w.renewLatest(device, keys)
 }
 
 // renewedRows is how many messages of a device are searched for values that are now the newest. A
@@ -50,8 +44,7 @@ func (s *Store) pruneAhead(ctx context.Context, tx *sql.Tx, device string, cutof
 const renewedRows = 5000
 
 // renewLatest sets the newest values of keys from the messages that are left.
-func (s *Store) renewLatest(ctx context.Context, tx *sql.Tx, device string, keys []string) error {
-	w := tableWriter{Store: s, ctx: ctx, tx: tx}
+func (w tableWriter) renewLatest(device string, keys []string) error {
 	found, bound, err := w.newest(device, keys)
 	if err != nil {
 		return err

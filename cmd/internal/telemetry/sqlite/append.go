@@ -29,6 +29,9 @@ type request struct {
 	children []string // devices behind the gateway that is called device, for which there are to be
 	numbers  []int64
 
+	reserved int64 // bytes that are counted until it is known how many bytes are added
+	added    int64 // bytes by which the tables grow; less than 0 if they shrink
+
 	canceled <-chan struct{} // closed when the caller no longer waits
 	refused  error           // why this request is not stored, although others are
 	done     chan error      // receives the outcome once; has room for it

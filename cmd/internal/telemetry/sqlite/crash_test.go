@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,6 +58,7 @@ func TestAcknowledgedSurvivesKill(t *testing.T) {
 			last[device] = max(last[device], n)
 			checkSurvived(t, s, fmt.Sprint(device), last[device])
 		}
+		checkUsage(t, s)
 		if err := s.Close(); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
@@ -135,6 +137,14 @@ func checkInUse(t *testing.T, path string, pid int) {
 	}
 	if want := fmt.Sprintf("%s: it is in use by process %d: stop that process first", path, pid); !strings.Contains(err.Error(), want) {
 		t.Errorf("error %q does not say %q", err, want)
+	}
+}
+
+// checkUsage checks that the bytes that are counted are those that there are.
+func checkUsage(t *testing.T, s *Store) {
+	t.Helper()
+	if counted, stored := bytesOf(t, s, countedBytes), bytesOf(t, s, storedBytes); !maps.Equal(counted, stored) {
+		t.Errorf("%v are counted, %v are stored", counted, stored)
 	}
 }
 

@@ -93,6 +93,8 @@ type statements struct {
 	deleteAt                *sql.Stmt // telemetry of one time
 	countKeys, hasKey       *sql.Stmt
 	countFamily             *sql.Stmt
+	usageOf, changeUsage    *sql.Stmt
+	endUsage                *sql.Stmt
 	countChildren, child    *sql.Stmt
 	addChild, taken         *sql.Stmt
 	freePages, pages, empty *sql.Stmt
@@ -128,7 +130,7 @@ func (s *Store) open(ctx context.Context) error {
 	if s.readers, err = sqlitefile.Connect(s.opts.Path, "ro", maxReaders, lockWait); err != nil {
 		return s.explain(err)
 	}
-	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createNewer, s.prepare, s.replay} {
+	for _, step := range []func(context.Context) error{s.inspect, s.create, s.createNewer, s.measure, s.prepare, s.replay} {
 		if err := step(ctx); err != nil {
 			return s.explain(err)
 		}
@@ -210,20 +212,22 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.latest, `INSERT INTO latest (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value WHERE excluded.ts >= latest.ts`},
 		{&s.write.flushed, `DELETE FROM unflushed`},
-		{&s.write.client.keys, `SELECT key FROM attributes WHERE device = ?`},
+		{&s.write.client.keys, `SELECT key, octet_length(value) FROM attributes WHERE device = ?`},
 		{&s.write.client.set, `INSERT INTO attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value`},
-		{&s.write.client.forget, `DELETE FROM attributes WHERE device = ? AND key = ?`},
-		{&s.write.shared.keys, `SELECT key FROM shared_attributes WHERE device = ?`},
+		{&s.write.client.forget, `DELETE FROM attributes WHERE device = ? AND key = ? RETURNING octet_length(value)`},
+		{&s.write.shared.keys, `SELECT key, octet_length(value) FROM shared_attributes WHERE device = ?`},
 		{&s.write.shared.set, `INSERT INTO shared_attributes (device, key, ts, value) VALUES (?, ?, ?, ?)
 			ON CONFLICT DO UPDATE SET ts = excluded.ts, value = excluded.value`},
-		{&s.write.shared.forget, `DELETE FROM shared_attributes WHERE device = ? AND key = ?`},
+		{&s.write.shared.forget, `DELETE FROM shared_attributes WHERE device = ? AND key = ? RETURNING octet_length(value)`},
 		{&s.write.nextDevice, `SELECT device FROM latest WHERE device > ? ORDER BY device LIMIT 1`},
 		{&s.write.pruneOld, `DELETE FROM telemetry WHERE device = ?1 AND ts < ?2 AND ts <=
-			(SELECT max(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3))`},
+			(SELECT max(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts < ?2 ORDER BY ts LIMIT ?3))
+			RETURNING octet_length(data)`},
 		{&s.write.pruneLatest, `DELETE FROM latest WHERE device = ? AND ts < ?`},
 		{&s.write.pruneAhead, `DELETE FROM telemetry WHERE device = ?1 AND ts > ?2 AND ts >=
-			(SELECT min(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts > ?2 ORDER BY ts DESC LIMIT ?3))`},
+			(SELECT min(ts) FROM (SELECT ts FROM telemetry WHERE device = ?1 AND ts > ?2 ORDER BY ts DESC LIMIT ?3))
+			RETURNING octet_length(data)`},
 		{&s.write.latestAhead, `SELECT key FROM latest WHERE device = ? AND ts > ?`},
 		{&s.write.forget, `DELETE FROM latest WHERE device = ? AND key = ?`},
 		{&s.write.newest, `SELECT ts, data FROM telemetry WHERE device = ? ORDER BY ts DESC, n DESC LIMIT ?`},
@@ -233,6 +237,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.countKeys, `SELECT count(*) FROM latest WHERE device = ?`},
 		{&s.write.countFamily, `SELECT count(*) FROM latest WHERE device > ? AND device < ?`}, // "0" follows "/"
 		{&s.write.hasKey, `SELECT 1 FROM latest WHERE device = ? AND key = ?`},
+		{&s.write.usageOf, `SELECT bytes FROM usage WHERE account = ?`},
+		{&s.write.changeUsage, `INSERT INTO usage (account, bytes) VALUES (?, ?)
+			ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes`},
+		{&s.write.endUsage, `DELETE FROM usage WHERE account = ? AND bytes = 0`},
 		{&s.write.countChildren, `SELECT count(*), coalesce(max(number), 0) FROM children WHERE gateway = ?`},
 		{&s.write.child, `SELECT number FROM children WHERE gateway = ? AND child = ?`},
 		{&s.write.addChild, `INSERT INTO children (gateway, child, number) VALUES (?, ?, ?)`},

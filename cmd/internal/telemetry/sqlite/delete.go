@@ -21,34 +21,36 @@ func (w tableWriter) deleteValues(r *request) error {
 		if err != nil {
 			return err
 		}
-		if err := w.deleteAt(r.device, ts, rows, doomed); err != nil {
+		if err := w.deleteAt(r, ts, rows, doomed); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.change(r.device, r.added)
 }
 
 // deleteAt deletes the values of keys in the rows of one time. Unless all of them are empty then,
 // empty ones stay, because message looks for row 0.
-func (w tableWriter) deleteAt(device string, ts int64, rows []storedRow, doomed map[string]bool) error {
+func (w tableWriter) deleteAt(r *request, ts int64, rows []storedRow, doomed map[string]bool) error {
 	var changed []storedRow
-	left := 0
+	left, size := 0, int64(0)
 	for _, row := range rows {
+		size += row.size + telemetry.RowBytes
 		rest := slices.DeleteFunc(slices.Clone(row.fields), func(f payload.Field) bool { return doomed[f.Key] })
 		left += len(rest)
 		if len(rest) < len(row.fields) {
-			changed = append(changed, storedRow{row.n, rest})
+			changed = append(changed, storedRow{row.n, row.size, rest})
 		}
 	}
 	if len(changed) == 0 {
 		return nil
 	}
 	if left == 0 {
-		_, err := w.exec(w.write.deleteAt, device, ts)
+		r.added -= size
+		_, err := w.exec(w.write.deleteAt, r.device, ts)
 		return err
 	}
 	for _, row := range changed {
-		if _, err := w.exec(w.write.update, device, ts, row.n, string(payload.AppendObject(nil, row.fields))); err != nil {
+		if err := w.update(r, ts, row, string(payload.AppendObject(nil, row.fields))); err != nil {
 			return err
 		}
 	}

@@ -30,12 +30,19 @@ type keyCount struct {
 // deviceKey is a key of one of the devices of an account.
 type deviceKey struct{ device, key string }
 
-// admit refuses those requests of a batch that would give a device too many keys.
+// admit refuses those requests of a batch that would give a device too many keys or bytes.
 func (s *Store) admit(batch []*request) error {
+	if len(s.usage.known) >= maxCounted {
+		s.usage.known = nil
+	}
 	for _, r := range batch {
 		for _, p := range r.each() {
 			var bad *telemetry.PayloadError
-			switch err := s.admitRows(p.device, p.rows); {
+			err := s.admitBytes(p)
+			if err == nil {
+				err = s.admitRows(p.device, p.rows)
+			}
+			switch {
 			case errors.As(err, &bad):
 				r.refused = bad
 			case err != nil:

@@ -27,9 +27,9 @@ func (s *Store) remember(batch []*request) {
 	}
 }
 
-// flush brings the table latest up to date.
+// flush brings the tables latest and usage up to date.
 func (s *Store) flush() error {
-	if s.recent.Len() == 0 {
+	if s.recent.Len() == 0 && len(s.usage.pending) == 0 {
 		return nil
 	}
 	ctx := context.Background()
@@ -42,6 +42,12 @@ func (s *Store) flush() error {
 				}
 			}
 		}
+		change := tx.StmtContext(ctx, s.write.changeUsage)
+		for account, bytes := range s.usage.pending {
+			if _, err := change.ExecContext(ctx, account, bytes); err != nil {
+				return err
+			}
+		}
 		_, err := tx.StmtContext(ctx, s.write.flushed).ExecContext(ctx)
 		return err
 	})
@@ -50,10 +56,11 @@ func (s *Store) flush() error {
 	}
 	s.keys.flushed(s.recent.All())
 	s.recent.Clear()
+	s.usage.pending = nil
 	return nil
 }
 
-// replay brings the table latest up to date if the process was killed between a commit and the
+// replay brings the tables latest and usage up to date if the process was killed between a commit and the
 // next flush.
 func (s *Store) replay(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT messages FROM unflushed ORDER BY id`)
@@ -71,6 +78,8 @@ func (s *Store) replay(ctx context.Context) error {
 			return damaged(err)
 		}
 		for _, ref := range more {
+			s.usage.add(ref.Device, ref.Bytes)
+			ref.Bytes = 0
 			refs[ref] = true
 		}
 		return nil

@@ -53,7 +53,7 @@ func TestFormat1IsMigrated(t *testing.T) {
 	}
 	s = open(t, Options{Path: path})
 	check(t, "reopened", span(t, s, all), want)
-	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 7 || err != nil {
+	if _, version, tables, err := s.identity(t.Context()); version != schemaVersion || tables != 8 || err != nil {
 		t.Errorf("format %d with %d tables, error %v", version, tables, err)
 	}
 }
@@ -65,11 +65,17 @@ func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	now := int64(20)
 	older := open(t, Options{Path: path, Now: clock(&now)})
 	publish(t, older, "g/a", `{"ts":1,"values":{"k":1}}`) // a device, not one behind a gateway
+	publish(t, older, telemetry.ChildName("g", 1), `{"k":1}`)
+	publish(t, older, telemetry.ChildName("g", 2), `[{"k":1},{"k":2}]`)
+	if err := older.SetAttributes(t.Context(), "d", telemetry.ClientScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := older.Close(); err != nil {
 		t.Fatal(err)
 	}
-	execOn(t, path, "DROP TABLE shared_attributes; DROP TABLE children")
+	execOn(t, path, "DROP TABLE shared_attributes; DROP TABLE children; DROP TABLE usage")
 	s := open(t, Options{Path: path, Now: clock(&now)})
+	checkUsage(t, s)
 	if err := s.SetAttributes(t.Context(), "d", telemetry.SharedScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
 		t.Fatal(err)
 	}

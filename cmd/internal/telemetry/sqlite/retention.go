@@ -107,11 +107,8 @@ func (s *Store) pruneSlice(ctx context.Context, tx *sql.Tx, p *prune) error {
 // values that are as old.
 func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now time.Time, limit int64) (deleted int64, err error) {
 	old := now.Add(-s.opts.Retention).UnixMilli()
-	result, err := tx.StmtContext(ctx, s.write.pruneOld).ExecContext(ctx, device, old, limit)
-	if err != nil {
-		return 0, err
-	}
-	if deleted, err = result.RowsAffected(); err != nil || deleted >= limit {
+	w := tableWriter{Store: s, ctx: ctx, tx: tx}
+	if deleted, err = w.deleteMessages(s.write.pruneOld, device, old, limit); err != nil || deleted >= limit {
 		return deleted, err
 	}
 	delete(s.keys, telemetry.AccountOf(device)) // because its count is no longer right
@@ -119,7 +116,7 @@ func (s *Store) pruneDevice(ctx context.Context, tx *sql.Tx, device string, now 
 		return deleted, err
 	}
 	if ahead, ok := s.aheadCutoff(now); ok {
-		n, err := s.pruneAhead(ctx, tx, device, ahead, limit-deleted)
+		n, err := w.pruneAhead(device, ahead, limit-deleted)
 		return deleted + n, err
 	}
 	return deleted, nil

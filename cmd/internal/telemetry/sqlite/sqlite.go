@@ -74,6 +74,9 @@ type Options struct {
 	// MaxKeys is the most telemetry keys of one device, and of all devices behind a gateway
 	// together; 0 means telemetry.MaxKeys.
 	MaxKeys int
+	// MaxBytes is how many bytes one device, or all devices behind a gateway together, may have
+	// stored; 0 means telemetry.MaxBytes.
+	MaxBytes int64
 	// Now is the clock for retention; nil means time.Now.
 	Now func() time.Time
 	// OnError, if set, receives failures in the background, for which no caller waits, and
@@ -89,6 +92,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.MaxKeys == 0 {
 		o.MaxKeys = telemetry.MaxKeys
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = telemetry.MaxBytes
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -117,6 +123,7 @@ type Store struct {
 	recent   recent.Values
 	turns    turns
 	keys     keyCounts
+	usage    usage
 	prune    prune
 	health   health
 	counters counters

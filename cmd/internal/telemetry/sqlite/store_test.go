@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,14 +28,19 @@ func TestConformance(t *testing.T) {
 				check(t)
 			})
 		},
-		New: func(t *testing.T, retention time.Duration) telemetrytest.Fixture {
-			o := Options{Path: filepath.Join(t.TempDir(), "telemetry.db"), Retention: retention, Durability: "none"}
+		New: func(t *testing.T, with telemetrytest.Options) telemetrytest.Fixture {
+			o := Options{Path: filepath.Join(t.TempDir(), "telemetry.db"), Retention: with.Retention, MaxBytes: with.MaxBytes, Durability: "none"}
 			s := open(t, o)
 			return telemetrytest.Fixture{
 				Store: s, Now: time.Now,
 				Advance: func(d time.Duration) {
 					time.Sleep(d)
 					synctest.Wait()
+				},
+				Usage: func() (counted, stored map[string]int64) {
+					time.Sleep(flushEvery)
+					synctest.Wait()
+					return bytesOf(t, s, countedBytes), bytesOf(t, s, storedBytes)
 				},
 				Reopen: func() telemetry.Store {
 					if err := s.Close(); err != nil {
@@ -46,6 +52,33 @@ func TestConformance(t *testing.T) {
 			}
 		},
 	})
+}
+
+const (
+	countedBytes = `SELECT account, bytes FROM usage`
+	storedBytes  = `SELECT device, octet_length(data) + 64 FROM telemetry
+		UNION ALL SELECT device, octet_length(key) + octet_length(value) + 64 FROM attributes`
+)
+
+// bytesOf returns what a query finds for accounts, without those that have nothing.
+func bytesOf(t *testing.T, s *Store, query string) map[string]int64 {
+	t.Helper()
+	all := make(map[string]int64)
+	for rows, err := range s.query(t.Context(), query) {
+		var (
+			device string
+			bytes  int64
+		)
+		if err == nil {
+			err = rows.Scan(&device, &bytes)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[telemetry.AccountOf(device)] += bytes
+	}
+	maps.DeleteFunc(all, func(_ string, bytes int64) bool { return bytes == 0 })
+	return all
 }
 
 func TestDeviceNames(t *testing.T) {

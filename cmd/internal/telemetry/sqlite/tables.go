@@ -25,6 +25,7 @@ func (w tableWriter) exec(stmt *sql.Stmt, args ...any) (sql.Result, error) {
 // request writes r, or sets r.refused and leaves the tables as they were.
 func (w tableWriter) request(r *request) error {
 	var err error
+	r.added = 0
 	switch {
 	case len(r.parts) > 0:
 		err = w.parts(r)
@@ -39,7 +40,7 @@ func (w tableWriter) request(r *request) error {
 	case len(r.renewed) > 0:
 		err = w.replaceLatest(r)
 	case len(r.rows) == 1:
-		err = w.message(r.device, r.rows[0])
+		err = w.message(r, r.rows[0])
 	default:
 		err = w.messages(r)
 	}
@@ -82,7 +83,7 @@ func (w tableWriter) messages(r *request) error {
 		return err
 	}
 	for _, m := range r.rows {
-		if err := w.message(r.device, m); err != nil {
+		if err := w.message(r, m); err != nil {
 			_, undo := w.tx.ExecContext(w.ctx, "ROLLBACK TO request")
 			return errors.Join(err, undo)
 		}
@@ -93,19 +94,20 @@ func (w tableWriter) messages(r *request) error {
 
 // message writes m as a row of its own. If m has the device's own time and there are rows of
 // that time, it replaces values in them instead.
-func (w tableWriter) message(device string, m row) error {
-	result, err := w.exec(w.write.insert, device, m.TS, m.data)
+func (w tableWriter) message(r *request, m row) error {
+	result, err := w.exec(w.write.insert, r.device, m.TS, m.data)
 	if err != nil {
 		return err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 1 {
-		return err
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 && !m.Arrived {
+		return w.merge(r, m)
 	}
-	if m.Arrived {
-		_, err = w.exec(w.write.insertNext, device, m.TS, m.data)
-		return err
+	if err == nil && n == 0 {
+		_, err = w.exec(w.write.insertNext, r.device, m.TS, m.data)
 	}
-	return w.merge(device, m)
+	r.added += sizeOf(m.data)
+	return err
 }
 
 // mergedRows is in how many rows of one time a message replaces values. There are more only if
@@ -114,8 +116,8 @@ const mergedRows = 64
 
 // merge adds m to the newest row of its time and removes its keys from the others. SQLite's
 // json_patch would merge JSON values member by member and drop the nulls in them.
-func (w tableWriter) merge(device string, m row) error {
-	rows, err := storedRows(w.ctx, w.tx.StmtContext(w.ctx, w.write.get), device, m.TS, mergedRows)
+func (w tableWriter) merge(r *request, m row) error {
+	rows, err := storedRows(w.ctx, w.tx.StmtContext(w.ctx, w.write.get), r.device, m.TS, mergedRows)
 	if err != nil {
 		return err
 	}
@@ -125,7 +127,7 @@ func (w tableWriter) merge(device string, m row) error {
 	if len(data) > max(telemetry.MaxPayload, len(m.data)) {
 		return &telemetry.PayloadError{Reason: "too many values for one timestamp"}
 	}
-	if _, err := w.exec(w.write.update, device, m.TS, newest.n, data); err != nil {
+	if err := w.update(r, m.TS, newest, data); err != nil {
 		return err
 	}
 	replaced := make(map[string]bool, len(m.Fields))
@@ -138,16 +140,24 @@ func (w tableWriter) merge(device string, m row) error {
 			continue
 		}
 		// An empty row stays, because message looks for row 0.
-		if _, err := w.exec(w.write.update, device, m.TS, older.n, string(payload.AppendObject(nil, rest))); err != nil {
+		if err := w.update(r, m.TS, older, string(payload.AppendObject(nil, rest))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// update replaces the data of a row.
+func (w tableWriter) update(r *request, ts int64, old storedRow, data string) error {
+	r.added += int64(len(data)) - old.size
+	_, err := w.exec(w.write.update, r.device, ts, old.n, data)
+	return err
+}
+
 // storedRow is a message as it is stored.
 type storedRow struct {
 	n      int64 // its number among those of its time
+	size   int64 // bytes of its data
 	fields []payload.Field
 }
 
@@ -171,53 +181,11 @@ func storedRows(ctx context.Context, get *sql.Stmt, device string, ts int64, lim
 		if r.fields, err = payload.DecodeObject(data); err != nil {
 			return damaged(err)
 		}
+		r.size = int64(len(data))
 		list = append(list, r)
 		return nil
 	})
 	return list, err
-}
-
-func (w tableWriter) attributes(r *request) error {
-	fresh := make(map[string]bool, len(r.attributes))
-	for _, f := range r.attributes {
-		fresh[f.Key] = true
-	}
-	rows, err := w.tx.StmtContext(w.ctx, w.write.attributes(r.scope).keys).QueryContext(w.ctx, r.device)
-	if err != nil {
-		return err
-	}
-	total := len(r.attributes)
-	err = eachRow(rows, func() error {
-		var key string
-		if err := rows.Scan(&key); err != nil {
-			return err
-		}
-		if !fresh[key] {
-			total++
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if total > telemetry.MaxAttributes {
-		return &telemetry.PayloadError{Reason: "too many attributes for one device", Quota: true}
-	}
-	for _, f := range r.attributes {
-		if _, err := w.exec(w.write.attributes(r.scope).set, r.device, f.Key, r.updated, string(f.Value.AppendJSON(nil))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w tableWriter) deleteAttributes(r *request) error {
-	for _, key := range r.deleted {
-		if _, err := w.exec(w.write.attributes(r.scope).forget, r.device, key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // note writes down which messages of a batch are not in the table latest.
@@ -229,9 +197,12 @@ func (w tableWriter) note(batch []*request) error {
 		}
 		for _, p := range r.each() {
 			for _, m := range p.rows {
-				if ref := (messageRef{p.device, m.TS}); len(refs) == 0 || refs[len(refs)-1] != ref {
-					refs = append(refs, ref)
+				if n := len(refs); n == 0 || refs[n-1].Device != p.device || refs[n-1].TS != m.TS {
+					refs = append(refs, messageRef{Device: p.device, TS: m.TS})
 				}
+			}
+			if len(p.rows) > 0 {
+				refs[len(refs)-1].Bytes += p.added
 			}
 		}
 	}
@@ -250,4 +221,6 @@ func (w tableWriter) note(batch []*request) error {
 type messageRef struct {
 	Device string `json:"d"`
 	TS     int64  `json:"t"`
+	// Bytes is what this and the messages before it have added to the bytes of their account.
+	Bytes int64 `json:"b,omitempty"`
 }

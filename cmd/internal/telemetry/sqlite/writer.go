@@ -100,9 +100,10 @@ func (s *Store) commit(batch []*request) {
 		if task.StackOf(err) != nil {
 			s.opts.OnError(err)
 		}
-		s.keys = nil // because they count rows that were not stored
+		s.keys, s.usage.known = nil, nil // because they count rows that were not stored
 	} else {
 		s.counters.commits.Add(1)
+		s.usage.settle(batch)
 		s.remember(batch)
 	}
 	for _, r := range batch {

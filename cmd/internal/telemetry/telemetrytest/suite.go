@@ -18,12 +18,17 @@ import (
 
 // Suite describes one kind of store.
 type Suite struct {
-	// New opens a new, empty store with a retention, 0 for none. It closes the store with
-	// t.Cleanup.
-	New func(t *testing.T, retention time.Duration) Fixture
+	// New opens a new, empty store, and closes it with t.Cleanup.
+	New func(t *testing.T, o Options) Fixture
 	// Wrap, if set, runs each check but the one against the model, in a synctest bubble for
 	// example.
 	Wrap func(t *testing.T, check func(t *testing.T))
+}
+
+// Options are those of the store that a check needs.
+type Options struct {
+	Retention time.Duration // 0 for none
+	MaxBytes  int64         // 0 for telemetry.MaxBytes
 }
 
 // Fixture is one store and the ways to move it on.
@@ -34,6 +39,9 @@ type Fixture struct {
 	// Advance moves the store's clock on by d, and returns once the store has done what it
 	// does in the background in that time.
 	Advance func(d time.Duration)
+	// Usage returns how many bytes the store counts for its accounts, and how many these have in
+	// its tables, with telemetry.RowBytes for each row. Accounts without any are left out.
+	Usage func() (counted, stored map[string]int64)
 	// Reopen closes the store and returns one with the same data.
 	Reopen func() telemetry.Store
 }
@@ -72,6 +80,12 @@ func Run(t *testing.T, s Suite) {
 		{"DeletionTakesManySteps", checkManyDeletions},
 		{"MissingKeyReadsNoMessages", checkMissingKey},
 		{"KeysAreBounded", checkKeyBound},
+		{"BytesAreBounded", checkByteBound},
+		{"BytesOfChildrenAreBounded", checkChildBytes},
+		{"BytesOfAttributesAreBounded", checkAttributeBytes},
+		{"DeletionMakesRoom", checkRoomAfterDeletion},
+		{"RetentionMakesRoom", checkRoomAfterRetention},
+		{"BytesAreCountedExactly", checkUsage},
 		{"Retention", checkRetention},
 		{"NoRetention", checkNoRetention},
 		{"RetentionDeletesWhatLiesAhead", checkAhead},
@@ -106,7 +120,12 @@ type fixture struct {
 
 func (s Suite) open(t *testing.T, retention time.Duration) *fixture {
 	t.Helper()
-	f := &fixture{Fixture: s.New(t, retention), T: t}
+	return s.openWith(t, Options{Retention: retention})
+}
+
+func (s Suite) openWith(t *testing.T, o Options) *fixture {
+	t.Helper()
+	f := &fixture{Fixture: s.New(t, o), T: t}
 	f.use(f.Store)
 	return f
 }

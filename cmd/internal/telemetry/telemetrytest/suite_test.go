@@ -70,10 +70,10 @@ func TestFaultyStore(t *testing.T) {
 	if !ok {
 		return
 	}
-	telemetrytest.Run(t, telemetrytest.Suite{New: func(t *testing.T, _ time.Duration) telemetrytest.Fixture {
-		o := sqlite.Options{Path: filepath.Join(t.TempDir(), "t.db"), Durability: "none"}
+	telemetrytest.Run(t, telemetrytest.Suite{New: func(t *testing.T, o telemetrytest.Options) telemetrytest.Fixture {
+		with := sqlite.Options{Path: filepath.Join(t.TempDir(), "t.db"), Durability: "none", MaxBytes: o.MaxBytes}
 		open := func() telemetry.Store {
-			s, err := sqlite.Open(context.Background(), o)
+			s, err := sqlite.Open(context.Background(), with)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,6 +83,7 @@ func TestFaultyStore(t *testing.T) {
 		s := open()
 		return telemetrytest.Fixture{
 			Store: s, Now: time.Now, Advance: func(time.Duration) {},
+			Usage:  func() (counted, stored map[string]int64) { return nil, nil },
 			Reopen: func() telemetry.Store { _ = s.Close(); return open() },
 		}
 	}})
