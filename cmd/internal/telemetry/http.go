@@ -33,6 +33,8 @@ import (
 //	DELETE .../SHARED_SCOPE?keys=a,b, .../CLIENT_SCOPE?keys=a,b
 //	DELETE .../timeseries/delete?keys=a,b&startTs=&endTs=&deleteAllDataForKeys=&deleteLatest=&rewriteLatestIfDeleted=
 //
+// A request to delete that has other parameters than these is refused.
+//
 // key=a&key=b means the same as keys=a,b and is the only way to name a key with a comma. Without
 // startTs and endTs the answer is the newest value of each key, or of all if no key is named, and
 // null at the present time for a key that the device does not have. The other parameters are those

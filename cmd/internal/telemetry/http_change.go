@@ -67,10 +67,14 @@ func (a changeAPI) delete(_ http.ResponseWriter, r *http.Request) error {
 	return a.changes.DeleteAttributes(r.Context(), r.PathValue("subject"), scope, keys)
 }
 
-// keysOf returns the parameters of a request and the keys that it has to name.
-func keysOf(r *http.Request) (params, []string, error) {
+// keysOf returns the parameters of a request to delete and the keys that it has to name. Others are
+// the parameters that it may have besides keys and key.
+func keysOf(r *http.Request, others ...string) (params, []string, error) {
 	p, err := parseParams(r.URL.RawQuery)
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.only(append([]string{"keys", "key"}, others...)); err != nil {
 		return nil, nil, err
 	}
 	keys, err := p.keys()
@@ -81,7 +85,7 @@ func keysOf(r *http.Request) (params, []string, error) {
 }
 
 func (a changeAPI) deleteTelemetry(_ http.ResponseWriter, r *http.Request) error {
-	p, keys, err := keysOf(r)
+	p, keys, err := keysOf(r, "startTs", "endTs", "deleteAllDataForKeys", "deleteLatest", "rewriteLatestIfDeleted")
 	if err != nil {
 		return err
 	}

@@ -297,3 +297,24 @@ func FuzzHandler(f *testing.F) {
 		}
 	})
 }
+
+// TestDeletionNamesUnknownParameters, because the requester has misspelled them.
+func TestDeletionNamesUnknownParameters(t *testing.T) {
+	h := telemetry.Handler(open(t), &telemetry.Changes{})
+	for _, c := range []struct {
+		path  string
+		wants []string
+	}{
+		{"timeseries/delete?keys=a&deleteAllDataForKeys=true&deletelatest=false&agg=", []string{`\"agg\", \"deletelatest\"`, "startTs, endTs, deleteAllDataForKeys, deleteLatest, rewriteLatestIfDeleted"}},
+		{"SHARED_SCOPE?keys=a&startTs=1", []string{`\"startTs\"`, "keys, key"}},
+		{"attributes/CLIENT_SCOPE?key=a&Keys=b", []string{`\"Keys\"`, "keys, key"}},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, "/api/plugins/telemetry/DEVICE/d/"+c.path, nil))
+		for _, want := range c.wants {
+			if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), want) {
+				t.Errorf("%s: status %d, %s, want 400 and %s", c.path, w.Code, w.Body, want)
+			}
+		}
+	}
+}

@@ -26,6 +26,22 @@ func parseParams(query string) (params, error) {
 	return params(values), nil
 }
 
+// only returns an error that names the parameters with other names than these. A deletion that
+// ignored a misspelled parameter would delete more than was asked for.
+func (p params) only(names []string) error {
+	var unknown []string
+	for name := range p {
+		if !slices.Contains(names, name) {
+			unknown = append(unknown, strconv.Quote(name))
+		}
+	}
+	if unknown == nil {
+		return nil
+	}
+	slices.Sort(unknown)
+	return badRequest("unknown parameters: %s; the parameters are %s", strings.Join(unknown, ", "), strings.Join(names, ", "))
+}
+
 // has reports whether a parameter is given. An empty one counts as not given, as in ThingsBoard.
 func (p params) has(name string) bool { return strings.Join(p[name], "") != "" }
 

@@ -65,6 +65,8 @@ func checkTelemetryDeletion(t *testing.T, s Suite) {
 		{"deleteAllDataForKeys=true", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
 		{"keys=&deleteAllDataForKeys=true", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
 		{"keys=a&deleteAllDataForKeys=yes", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
+		{"keys=a&deleteAllDataForKeys=true&deletelatest=false", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
+		{"keys=a&startTs=0&endTs=99&agg=", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
 		{"keys=a&deleteAllDataForKeys=false&deleteAllDataForKeys=true", 400, `1@10 2@20 3@30`, `1@10 2@20 4@40`, `a=3@30 b=4@40`, `["a","b"]`, ""},
 	} {
 		d := fmt.Sprint("d", i)

@@ -123,6 +123,8 @@ func checkShared(t *testing.T, s Suite) {
 		{"POST", "d/SERVER_SCOPE", `{"a":1}`, 404, "", nil},
 		{"DELETE", "d/SHARED_SCOPE", "", 400, "", nil},
 		{"DELETE", "d/SHARED_SCOPE?keys=%zz", "", 400, "", nil},
+		{"DELETE", "a%2Fb/SHARED_SCOPE?keys=deep&scope=CLIENT_SCOPE", "", 400, "", nil},
+		{"GET", "a%2Fb/keys/attributes/SHARED_SCOPE", "", 200, `["deep"]`, nil},
 		{"PUT", "d/SHARED_SCOPE", `{"a":1}`, 405, "", nil},
 	} {
 		log = nil
