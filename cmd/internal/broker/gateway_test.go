@@ -120,7 +120,7 @@ func TestNamesOfChildrenThatAreRefused(t *testing.T) {
 			badName, badTopic = 0, 0
 		}
 		for _, topic := range []string{"v1/gateway/connect", "v1/gateway/disconnect"} {
-			for _, name := range []string{`"a/b"`, `"+"`, `"a#"`, `""`, `"a\u0000"`, `"a\n"`, `"\u0085"`, `"` + strings.Repeat("x", 256) + `"`, "5", "null", "{}"} {
+			for _, name := range []string{`"a/b"`, `"+"`, `"a#"`, `""`, `"."`, `".."`, `"a\u0000"`, `"a\n"`, `"\u0085"`, `"` + strings.Repeat("x", 256) + `"`, "5", "null", "{}"} {
 				if got := answer(topic, `{"device":`+name+`}`); got != badName {
 					t.Errorf("%s of %.20s: %#x", topic, name, got)
 				}
@@ -136,7 +136,7 @@ func TestNamesOfChildrenThatAreRefused(t *testing.T) {
 				t.Errorf("%s: %#x", topic, got)
 			}
 		}
-		if s := b.Stats(); len(m.records()) != 0 || s.BadPayloads != 30 || s.Unsupported["gateway"] != 5 {
+		if s := b.Stats(); len(m.records()) != 0 || s.BadPayloads != 34 || s.Unsupported["gateway"] != 5 {
 			t.Errorf("stored %v, stats %+v", m.records(), s)
 		}
 		long := strings.Repeat("ü", 255)

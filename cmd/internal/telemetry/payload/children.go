@@ -19,9 +19,11 @@ type Child struct {
 const maxChild = 255
 
 // CheckChild returns why a name cannot be that of a device behind a gateway, as an [*Error], or nil.
-// A name is one level of a topic, so it has neither / nor + nor #. It is not empty, has at most 255
-// characters, and none of them is a control character, one that Unicode has set aside for internal use,
-// or U+FFFD, which stands for a byte that is not UTF-8 and would make different names the same.
+// A name is one level of a topic, so it has neither / nor + nor #. It is neither empty nor . nor ..,
+// which programs that make a path of it would take for another folder (RFC 3986 section 5.2.4). It
+// has at most 255 characters, and none of them is a control character, one that Unicode has set
+// aside for internal use, or U+FFFD, which stands for a byte that is not UTF-8 and would make
+// different names the same.
 func CheckChild(name string) error {
 	if reason := childFault(name); reason != "" {
 		return &Error{Reason: reason}
@@ -35,6 +37,8 @@ func childFault(name string) string {
 		return "the name of a device behind a gateway is empty"
 	case utf8.RuneCountInString(name) > maxChild:
 		return "the name of a device behind a gateway is longer than 255 characters"
+	case name == "." || name == "..":
+		return "the name of a device behind a gateway is . or .."
 	case strings.ContainsAny(name, "/+#"):
 		return "the name of a device behind a gateway has a /, a + or a #"
 	case !utf8.ValidString(name) || strings.ContainsRune(name, utf8.RuneError):

@@ -350,7 +350,7 @@ func TestResultDoesNotAliasInput(t *testing.T) {
 func TestChildren(t *testing.T) {
 	for data, want := range map[string]string{
 		`{"A":[{"ts":5,"values":{"k":1}},{"k":"2"}],'B c'=>{k:3}}`: `A 5:{"k":1} ` + fmt.Sprint(now) + `:{"k":2}|B c ` + fmt.Sprint(now) + `:{"k":3}`,
-		`{}`: ``, `{"A":[]}`: `A`, `{"A":{}}`: `A`, `{"A":[{"k":null}]}`: `A`, `{"A":[{"k":1}],"A":[]}`: `A`,
+		`{}`: ``, `{"A":[]}`: `A`, `{"A":{}}`: `A`, `{"A":[{"k":null}]}`: `A`, `{"A":[{"k":1}],"A":[]}`: `A`, `{"...":[]}`: `...`, `{".a":[]}`: `.a`,
 	} {
 		children, err := ParseChildren([]byte(data), time.UnixMilli(now), Options{})
 		if err != nil {
@@ -370,7 +370,7 @@ func TestChildren(t *testing.T) {
 		}
 	}
 	for _, data := range []string{
-		``, `[]`, `5`, `{"A":5}`, `{"A":"x"}`, `{"A":null}`, `{"A":[[]]}`, `{"A":[{"ts":"x","values":{"k":1}}]}`, `{"":[]}`, `{"a/b":[]}`, `{"+":[]}`, `{"a#":[]}`,
+		``, `[]`, `5`, `{"A":5}`, `{"A":"x"}`, `{"A":null}`, `{"A":[[]]}`, `{"A":[{"ts":"x","values":{"k":1}}]}`, `{"":[]}`, `{"a/b":[]}`, `{"+":[]}`, `{"a#":[]}`, `{".":[]}`, `{"..":[]}`,
 		`{"\u0000":[]}`, `{"\u001f":[]}`, `{"\u0085":[]}`, `{"\ufffe":[]}`, `{"\ufffd":[]}`, "{\"a\xff\":[]}", `{"` + strings.Repeat("x", 256) + `":[]}`,
 	} {
 		for parse, err := range map[string]error{

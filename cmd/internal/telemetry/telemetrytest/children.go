@@ -132,7 +132,7 @@ func checkChildrenAreWhole(t *testing.T, s Suite) {
 		f.reopen()
 	}
 	f.gateway("g", `{}`)
-	for _, bad := range []string{`[]`, `{"a":1}`, `{"a":[1]}`, `{"a/b":[]}`, `{"":[]}`, `{"a":[{"ts":4,"values":{"k":1}}],"b#":[{"k":1}]}`} {
+	for _, bad := range []string{`[]`, `{"a":1}`, `{"a":[1]}`, `{"a/b":[]}`, `{"":[]}`, `{"a":[{"ts":4,"values":{"k":1}}],"..":[{"k":1}]}`, `{"a":[{"ts":4,"values":{"k":1}}],"b#":[{"k":1}]}`} {
 		_, err := f.intake.ChildTelemetry(t.Context(), "g", []byte(bad))
 		f.refused(bad, err)
 	}
@@ -254,7 +254,7 @@ func checkChildRequests(t *testing.T, s Suite) {
 	}
 	for _, bad := range []string{
 		``, `[]`, `{}`, `{"id":1,"device":"a"}`, `{"id":1,"key":"k"}`, `{"id":"x","device":"a","key":"k"}`, `{"id":1,"device":5,"key":"k"}`, `{"id":1,"device":"a","key":5}`,
-		`{"id":1,"device":"a/b","key":"k"}`, `{"id":1,"device":"a","keys":[]}`, `{"id":1,"device":"a","keys":[5]}`, `{"id":1,"device":"a","client":"yes","key":"k"}`,
+		`{"id":1,"device":"a/b","key":"k"}`, `{"id":1,"device":"..","key":"k"}`, `{"id":1,"device":"a","keys":[]}`, `{"id":1,"device":"a","keys":[5]}`, `{"id":1,"device":"a","client":"yes","key":"k"}`,
 	} {
 		_, err := requests.ChildAttributes(t.Context(), "g", []byte(bad))
 		f.refused(bad, err)
