@@ -29,7 +29,7 @@ func checkGranted(tb testing.TB, s Suite) {
 	if again := ask(tb.Context(), tb, f.Authorizer, s.Good); again.outcome != granted {
 		tb.Errorf("Good is %s when asked again: %v", again.outcome, again.err)
 	} else if again.grant.TokenID != got.grant.TokenID || again.grant.Subject != got.grant.Subject {
-		tb.Error("Good is somebody else when asked again")
+		tb.Error("Good has another subject when asked again")
 	}
 }
 

@@ -96,7 +96,7 @@ type listener struct {
 
 func (l *listener) revoked(r authz.Revocation) {
 	if l.inside.Add(1) != 1 {
-		l.tb.Error("revocations come two at a time")
+		l.tb.Error("two revocations are reported at the same time")
 	}
 	defer l.inside.Add(-1)
 	for range 100 { // time for a second call to arrive in

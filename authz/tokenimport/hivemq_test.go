@@ -91,7 +91,7 @@ func TestHiveMQFaults(t *testing.T) {
 		{"", "", "holds no element file-rbac"},
 		{"", "user:hunter22", "source:1: text between elements"},
 		{"", "<file-rbac></file-rbac><file-rbac></file-rbac>", "source:1: an element that is there twice"},
-		{"", "<file-rbac><users></users></file-rbac>", "holds nothing to import"},
+		{"", "<file-rbac><users></users></file-rbac>", "contains nothing to import"},
 		{"", "<!DOCTYPE x [<!ENTITY e \"hunter22\">]>\n<file-rbac>&e;</file-rbac>", "source:1: a DOCTYPE"},
 		{"plain", hivemqXML("hunter&e;22", hivemqTopicA), "source:7: not well-formed XML"},
 		{"plain", hivemqXML("<hunter22>", hivemqTopicA), "source:7: an element that this format does not have here"},

@@ -87,7 +87,7 @@ func Read(r io.Reader, o Options) (Found, error) {
 	case err != nil:
 		return Found{}, err
 	case len(in.found.Drafts) == 0:
-		return Found{}, fmt.Errorf("%s holds nothing to import", o.Source)
+		return Found{}, fmt.Errorf("%s contains nothing to import", o.Source)
 	}
 	return in.found, nil
 }

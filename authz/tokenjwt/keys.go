@@ -180,7 +180,7 @@ func parseJWK(member any, allowed []jose.SignatureAlgorithm) (key, error) {
 	}
 	for _, name := range []string{"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"} {
 		if _, ok := object.Get(name); ok {
-			return key{}, errors.New("a secret or private key; publish public ones only, and exchange this one")
+			return key{}, errors.New("a secret or private key; publish public ones only, and replace this one")
 		}
 	}
 	material, err := materialOf(object)

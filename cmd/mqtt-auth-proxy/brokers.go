@@ -56,9 +56,9 @@ func (b *brokers) drainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "drain SERVER",
 		Short: "Send no new sessions to a broker",
-		Long: `Send no new sessions to a broker, until it is enabled again or the proxy restarts. A
-reload does not change that. Sessions that it has stay there until their devices
-connect again, or end over the time shutdown.spread with --end.`,
+		Long: `Send no new sessions to a broker until it is enabled again or the proxy restarts. A
+reload does not change that. Existing sessions stay on the broker until their devices
+connect again. With --end they are ended, spread over the time shutdown.spread.`,
 		Example:           "  mqtt-auth-proxy brokers drain tcp://10.0.0.1:1883 --end",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: b.completeServers,
@@ -66,15 +66,15 @@ connect again, or end over the time shutdown.spread with --end.`,
 			return b.change(c.Context(), "drain", map[string]any{"server": args[0], "end": b.end})
 		},
 	}
-	c.Flags().BoolVar(&b.end, "end", false, "also end the sessions that it has, one after the other")
+	c.Flags().BoolVar(&b.end, "end", false, "also end its sessions, one after the other")
 	return c
 }
 
 func (b *brokers) enableCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "enable SERVER",
-		Short:             "Send sessions to a broker again",
-		Long:              `Send sessions to a broker again that was drained.`,
+		Short:             "Send new sessions to a broker again",
+		Long:              `Send new sessions to a broker again after it was drained.`,
 		Example:           "  mqtt-auth-proxy brokers enable tcp://10.0.0.1:1883",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: b.completeServers,

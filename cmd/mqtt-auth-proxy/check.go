@@ -19,19 +19,21 @@ func (p *program) checkCommand() *cobra.Command {
 	k := &check{program: p}
 	c := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration and print what is in force",
+		Short: "Check the configuration and print it with all defaults",
 		Long: `Check the configuration without starting anything.
 
-Every fault is printed as file:line: key: reason, and the exit status is 1. Files
-that the configuration names count: what would keep serve from starting is a fault,
-apart from addresses that are in use and what only a network can tell. If there is no
-fault, the configuration in force is printed, defaults filled in and secrets masked.
+The files that the configuration names are checked as well. Everything that would
+prevent serve from starting is a fault, except addresses that are in use and what
+depends on other machines. Every fault is printed as file:line: key: reason, and the
+exit status is 1. If there is no fault, the configuration is printed, including the
+defaults, with its secrets masked.
 
-With --online the brokers, token services and databases are tried instead. Each has a
-line that says what was tried, and if it failed, why and what to do; then the exit
-status is 1. A token service is asked about a token that does not exist. A broker gets
-a CONNECT if its credentials are the same for all devices. That takes as long as
-connect.timeout and upstream.connect_timeout at most, and changes nothing.`,
+With --online the brokers, token services and databases are tried instead. For each
+of them a line says what was tried and, if it failed, why and what to do. The exit
+status is 1 if something failed. A token service is asked about a token that does not
+exist. A broker gets a CONNECT if its credentials are the same for all devices. That
+takes at most as long as connect.timeout or upstream.connect_timeout, and changes
+nothing.`,
 		Example: `  mqtt-auth-proxy check --config proxy.yaml
   mqtt-auth-proxy check --config proxy.yaml --diff
   mqtt-auth-proxy check --config proxy.yaml --online`,

@@ -30,9 +30,9 @@ func (p *program) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "mqtt-auth-proxy",
 		Short: "Checks the access tokens of MQTT devices in front of a broker",
-		Long: `mqtt-auth-proxy stands in front of an MQTT broker. Devices connect with an access
-token, over plain MQTT or MQTTS; the proxy checks the token, replaces the
-credentials, connects to the broker and from then on moves bytes.
+		Long: `An authentication proxy in front of an MQTT broker. Devices connect with an access
+token, over plain MQTT or MQTTS. The proxy checks the token, replaces the credentials,
+connects to the broker and then forwards the bytes in both directions.
 
 Without any configuration it runs with a bundled broker that stores telemetry.`,
 		Example: `  mqtt-auth-proxy serve

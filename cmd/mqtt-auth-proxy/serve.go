@@ -21,13 +21,13 @@ func (p *program) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the proxy",
 		Long: `Run the proxy until SIGINT or SIGTERM. Then it accepts no more connections, ends
-every session in order and exits with status 0. A second signal cuts the sessions
-that are left. SIGHUP reloads the config file and every file that it names.
+all sessions one after the other and exits with status 0. A second signal cuts the
+remaining sessions. SIGHUP reloads the config file and every file that it names.
 
-Without a config file it listens on 127.0.0.1:1883 (plain) and :8883 (TLS, with
-a certificate of its own making), checks tokens against tokens.jsonl in the data
-directory and runs a bundled broker that stores telemetry. On the first start it
-makes a device "demo" and prints its token once; the token ends after a day.`,
+Without a config file the proxy listens on 127.0.0.1:1883 (plain) and :8883 (TLS,
+with a certificate that it creates), checks tokens with tokens.jsonl in the data
+directory and runs a bundled broker that stores telemetry. The first start creates
+a device "demo" and prints its token once. That token expires after a day.`,
 		Example: `  mqtt-auth-proxy serve
   mqtt-auth-proxy serve --config /etc/mqtt-auth-proxy/proxy.yaml --data /var/lib/mqtt-auth-proxy`,
 		Args: cobra.NoArgs,

@@ -68,8 +68,8 @@ func (s *sessions) kickCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "kick [ID...]",
 		Short: "End sessions by their id, device or client id",
-		Long: `End sessions by their id, device or client id. A device that is still allowed to may
-connect again; to keep it out, withdraw its token.`,
+		Long: `End sessions by their id, device or client id. A device whose token
+is still valid can connect again; to prevent that, revoke its token.`,
 		Example: `  mqtt-auth-proxy sessions kick 4711
   mqtt-auth-proxy sessions kick --subject pump-7`,
 		RunE: func(c *cobra.Command, ids []string) error { return s.kick(c.Context(), ids) },

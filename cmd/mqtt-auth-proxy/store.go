@@ -17,12 +17,12 @@ func (p *program) storeCommand() *cobra.Command {
 	store := &cobra.Command{Use: "store", Short: "Manage the tables of the proxy in PostgreSQL", Example: "  mqtt-auth-proxy store migrate --config proxy.yaml"}
 	migrate := &cobra.Command{
 		Use:   "migrate",
-		Short: "Make the tables for tokens in PostgreSQL, or bring them up to date",
-		Long: `Make the tables for tokens in the databases that the configuration names, or bring
-them up to date. That concerns every source postgres without a query.
+		Short: "Create or update the tables for tokens in PostgreSQL",
+		Long: `Create or update the tables for tokens in the databases that the configuration names:
+those of every source postgres without a query.
 
-A migration is one transaction: it changes everything or nothing. Of several at the
-same time one works and the others wait. If there is nothing to do, nothing happens.`,
+A migration is one transaction: it changes everything or nothing. Migrations that run
+at the same time wait for each other. If the tables are up to date, nothing changes.`,
 		Example: `  mqtt-auth-proxy store migrate --config proxy.yaml`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return p.migrate(c.Context()) },

@@ -27,14 +27,14 @@ func (p *program) tokenCommand() *cobra.Command {
 	t := &tokens{program: p}
 	c := &cobra.Command{
 		Use:   "token",
-		Short: "Make, list and withdraw tokens",
-		Long: `Make, list and withdraw tokens.
+		Short: "Create, list and revoke tokens",
+		Long: `Create, list and revoke tokens.
 
-The commands change the token file itself, or the tables of the proxy in PostgreSQL:
-the first source of the config that is one of these, or the one that --file or
---source names. A running proxy notices every change within a second and ends the
-sessions of a token that is withdrawn. NAME is the device. A command changes all
-that it names, or nothing if it fails.`,
+The commands work on a token file, or on the proxy's own tables in PostgreSQL: on
+the first such source of the config, or on the one that --file or --source names.
+A running proxy applies every change within a second and ends the sessions of
+tokens that are revoked. NAME is the name of a device. A command for several names
+changes all of them or, after an error, none.`,
 		Example: `  mqtt-auth-proxy token create pump-7
   mqtt-auth-proxy token list --match 'pump-*'
   mqtt-auth-proxy token revoke pump-7`,
@@ -42,9 +42,9 @@ that it names, or nothing if it fails.`,
 	c.AddCommand(
 		t.createCommand(), t.rotateCommand(), t.extendCommand(), t.listCommand(), t.showCommand(), t.lintCommand(),
 		t.importCommand(), t.exportCommand(), t.checkCommand(),
-		t.changeCommand("revoke", "Withdraw tokens, or all of a device, for good", (*tokenfile.Edit).Revoke),
-		t.changeCommand("disable", "Switch tokens, or all of a device, off", (*tokenfile.Edit).Disable),
-		t.changeCommand("enable", "Switch tokens, or all of a device, on again", (*tokenfile.Edit).Enable),
+		t.changeCommand("revoke", "Revoke tokens, or all tokens of a device, permanently", (*tokenfile.Edit).Revoke),
+		t.changeCommand("disable", "Disable tokens, or all tokens of a device", (*tokenfile.Edit).Disable),
+		t.changeCommand("enable", "Enable disabled tokens, or all tokens of a device", (*tokenfile.Edit).Enable),
 	)
 	for _, sub := range c.Commands() {
 		p.configFlags(sub)

@@ -31,7 +31,7 @@ func (s *selection) addFlags(c *cobra.Command, what string) {
 func (s *selection) names(c *cobra.Command, args []string) (names []string, err error) {
 	switch {
 	case s.match == "" && len(args) == 0:
-		return nil, fmt.Errorf("say which: by name, with --match, or - to read names from stdin: %s", c.UseLine())
+		return nil, fmt.Errorf("name the devices or tokens, select them with --match, or read names from stdin with -: %s", c.UseLine())
 	case s.match != "" && len(args) > 0:
 		return nil, errors.New("give names or --match, not both")
 	case s.yes && s.match == "":
@@ -99,8 +99,10 @@ func (t *tokens) changeCommand(verb, short string, change func(e *tokenfile.Edit
 	c := &cobra.Command{
 		Use:   verb + " ID|NAME...",
 		Short: short,
-		Long: short + `, each by its id or its device. - reads ids and names from
-stdin, one on each line. Either all are changed or, after an error, none.`,
+		Long: short + `.
+
+Each argument is the id of a token or the name of a device; - reads them from stdin,
+one on each line. Either all of them are changed or, after an error, none.`,
 		Example:           "  mqtt-auth-proxy token " + verb + " pump-7\n  mqtt-auth-proxy token " + verb + " --match 'pump-*' --dry-run",
 		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -133,13 +135,13 @@ func (t *tokens) extendCommand() *cobra.Command {
 	s := &selection{}
 	c := &cobra.Command{
 		Use:   "extend ID|NAME... --expires TIME|never",
-		Short: "Let tokens, or all of a device, end at another time, or never",
+		Short: "Change when tokens, or all tokens of a device, expire",
 		Example: `  mqtt-auth-proxy token extend pump-7 --expires 720h
   mqtt-auth-proxy token extend pump-7 --expires 2027-01-31T00:00:00Z`,
 		ValidArgsFunction: t.completeDevices,
 		RunE: func(c *cobra.Command, args []string) error {
 			if expires == "" {
-				return errors.New("say when the token ends with --expires: a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never")
+				return errors.New("set with --expires when the token expires: a time from now such as 720h, a date such as 2027-01-31T00:00:00Z, or never")
 			}
 			at, err := parseTime("expires", expires, time.Now())
 			if err != nil {
@@ -152,7 +154,7 @@ func (t *tokens) extendCommand() *cobra.Command {
 			return t.changeEntries(c, s, args, "expires "+end, func(e *tokenfile.Edit, names []string) ([]string, error) { return e.Extend(at, names...) })
 		},
 	}
-	c.Flags().StringVar(&expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never")
+	c.Flags().StringVar(&expires, "expires", "", "when the token expires: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never")
 	s.addFlags(c, "ids and devices")
 	return c
 }
@@ -163,13 +165,13 @@ func (t *tokens) rotateCommand() *cobra.Command {
 	s := &selection{}
 	c := &cobra.Command{
 		Use:   "rotate NAME...",
-		Short: "Make a new token for each device that has one, and print it, once",
-		Long: `Make a new token for each device that has one, and print it, once. - reads names from
-stdin, one on each line. For several devices a line has the name, a tab and the token.
-Either all devices get a new token or, after an error, none.
+		Short: "Replace the token of each device by a new one and print it, once",
+		Long: `Replace the token of each device by a new one and print it, once. The argument -
+reads names from stdin, one on each line. For several devices a line has the name,
+a tab and the token. Either all devices get a new token or, after an error, none.
 
-Without --overlap the old token and its sessions end at once. With --password-file a
-device that has a user name gets that password; the old one and its sessions end.`,
+Without --overlap the old token and its sessions end at once. With --password-file
+the password of a user is replaced; sessions with the old one end.`,
 		Example: `  mqtt-auth-proxy token rotate pump-7 --overlap 24h
   mqtt-auth-proxy token rotate --match 'pump-*' --overlap 24h --yes > new-tokens.tsv`,
 		ValidArgsFunction: t.completeDevices,

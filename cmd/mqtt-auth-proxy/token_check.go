@@ -24,12 +24,12 @@ func (t *tokens) checkCommand() *cobra.Command {
 	k := &tokenCheck{tokens: t}
 	c := &cobra.Command{
 		Use:   "check [TOKEN|-]",
-		Short: "Say what would become of a device that connects with a token",
-		Long: `Say what would become of a device that connects with a token, or with a user name and
-a password, by asking the sources of the config as the proxy does. The exit status is 0
-if the device would be let in. A token service and a database are really asked; nothing
-is logged, and no budget of failures is charged. - reads the token from stdin, where no
-process list shows it.`,
+		Short: "Check whether a device could connect with a token",
+		Long: `Check whether a device could connect with a token, or with a user name and a password,
+by asking the sources of the config as the proxy does. The exit status is 0 if it could.
+The check sends requests to token services and databases. It logs nothing, and does not
+count in the limit on failures of an address. The argument - reads the token from stdin,
+so that no process list shows it.`,
 		Example: `  mqtt-auth-proxy token check - --client-id pump-7 < token
   mqtt-auth-proxy token check --username pump-7 --password-file password --address 203.0.113.9`,
 		Args: cobra.MaximumNArgs(1),

@@ -39,12 +39,12 @@ func (t *tokens) createCommand() *cobra.Command {
 	n := &creation{tokens: t}
 	c := &cobra.Command{
 		Use:   "create NAME...",
-		Short: "Make a token for each device and print it, once",
-		Long: `Make a token for each device and print it, once. For several devices a line has the
-name, a tab and the token. Either all tokens are made or, after an error, none.
+		Short: "Create a token for each device and print it, once",
+		Long: `Create a token for each device and print it, once. For several devices a line has
+the name, a tab and the token. Either all tokens are created or, after an error, none.
 
-With --username and --password-file the device shows these instead of a token. A hash
-of the password is stored, and the id is printed.`,
+With --username and --password-file the device uses these instead of a token. Only a
+hash of the password is stored, and the id of the entry is printed.`,
 		Example: `  mqtt-auth-proxy token create pump-7
   mqtt-auth-proxy token create pump-7 --expires 720h --client-id pump-7 --cidr 203.0.113.0/24
   mqtt-auth-proxy token create pump --count 500 > tokens.tsv
@@ -55,7 +55,7 @@ of the password is stored, and the id is printed.`,
 	f.IntVar(&n.count, "count", 0, "make `N` tokens, for the devices NAME-1 to NAME-N, with leading zeros")
 	f.StringVar(&n.fromFile, "from-file", "", "`FILE` with the names, one on each line; - reads stdin")
 	f.BoolVar(&n.another, "another", false, "make an additional token for a device that has one; the old one stays valid")
-	f.StringVar(&n.expires, "expires", "", "when the token ends: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
+	f.StringVar(&n.expires, "expires", "", "when the token expires: a `TIME` from now (720h), a date (2027-01-31T00:00:00Z), or never, which is the default")
 	f.StringVar(&n.notBefore, "not-before", "", "when the token becomes valid: a `TIME` as for --expires")
 	f.BoolVar(&o.Disabled, "disabled", false, "make a token that is not valid until token enable")
 	f.StringVar(&o.Username, "username", "", "`USER` name that the device sends with a password, instead of a token")

@@ -30,12 +30,14 @@ func (t *tokens) importCommand() *cobra.Command {
 	m := &imports{tokens: t}
 	c := &cobra.Command{
 		Use:   "import FILE --format csv|jsonl|mosquitto|emqx|thingsboard|hivemq",
-		Short: "Take over the credentials that a fleet has already",
-		Long: `Take over the credentials that a fleet has already. - reads stdin. Either all entries
-are taken over or, after an error, none; every fault is named by its line.
+		Short: "Import the credentials that devices already have",
+		Long: `Import the credentials that devices already have. The argument - reads stdin. Either
+all entries are imported or, after an error, none. Every fault is reported with its
+line.
 
-Of formats that hold passwords only hashes are stored. A hash takes a tenth of a second
-of a processor; for random passwords --rounds 1000 is enough, and takes next to none.`,
+Of passwords in plain text only hashes are stored. To compute a hash takes a tenth of
+a second of processor time. For random passwords --rounds 1000 is enough, and takes
+hardly any time.`,
 		Example: `  mqtt-auth-proxy token import passwd --format mosquitto --dry-run
   mqtt-auth-proxy token import devices.csv --format csv --skip-existing`,
 		Args: one("file to read"),
@@ -45,10 +47,10 @@ of a processor; for random passwords --rounds 1000 is enough, and takes next to 
 	f.StringVar(&m.format, "format", "", "`FORMAT` of the file: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
 	f.StringVar(&t.to, "to", "", "token `FILE`, like --file, or the name of a source, like --source")
 	f.StringVar(&m.hash, "hash", "", "how EMQX made its `HASHES`: bcrypt, sha256:prefix, sha256:suffix, sha256:none, the same with sha512, or pbkdf2:sha256:ROUNDS; plain for a file of HiveMQ without hashes")
-	f.IntVar(&m.rounds, "rounds", 0, "rounds of PBKDF2 for passwords that are not hashed yet, `N` instead of 210000")
-	f.BoolVar(&m.replace, "replace", false, "a device that exists loses its entries to the new ones")
-	f.BoolVar(&m.skip, "skip-existing", false, "a device that exists stays as it is")
-	f.BoolVar(&m.dryRun, "dry-run", false, "only check, and say what would be done")
+	f.IntVar(&m.rounds, "rounds", 0, "use `N` rounds of PBKDF2 instead of 210000 for passwords that are not hashed yet")
+	f.BoolVar(&m.replace, "replace", false, "replace all entries of devices that already exist")
+	f.BoolVar(&m.skip, "skip-existing", false, "leave devices that already exist as they are")
+	f.BoolVar(&m.dryRun, "dry-run", false, "only check the file, and print what would be done")
 	c.MarkFlagsMutuallyExclusive("replace", "skip-existing")
 	completeChoices(c, "format", "csv", "jsonl", "mosquitto", "emqx", "thingsboard", "hivemq")
 	return c
@@ -56,7 +58,7 @@ of a processor; for random passwords --rounds 1000 is enough, and takes next to 
 
 func (m *imports) run(ctx context.Context, file string) error {
 	if m.format == "" {
-		return errors.New("say with --format what the file is: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
+		return errors.New("set the format of the file with --format: csv, jsonl, mosquitto, emqx, thingsboard or hivemq")
 	}
 	batch, err := m.read(ctx, file)
 	if err != nil {
@@ -161,9 +163,9 @@ func (t *tokens) exportCommand() *cobra.Command {
 	var format, match string
 	c := &cobra.Command{
 		Use:   "export --format csv|jsonl",
-		Short: "Print the entries as token import reads them",
-		Long: `Print the entries as token import reads them. Tokens and passwords are hashes; the
-credentials for the broker are as the file has them. Keep the output like the file.`,
+		Short: "Print the entries in a form that token import reads",
+		Long: `Print the entries in a form that token import reads. Tokens and passwords are hashes,
+but credentials for the broker are in plain text: protect the output like the file.`,
 		Example: `  (umask 077; mqtt-auth-proxy token export --format csv > tokens.csv)`,
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return t.export(c.Context(), format, match) },

@@ -28,9 +28,9 @@ func (t *tokens) listCommand() *cobra.Command {
 	l := &listing{tokens: t}
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the tokens, without showing them",
-		Long: `List the tokens, without showing them, in the order in which they were added. Of
-several flags that select tokens all have to hold.`,
+		Short: "List the tokens, without the secrets",
+		Long: `List the tokens in the order in which they were added, without the secrets. If
+several flags select tokens, only those that match all of them are listed.`,
 		Example: `  mqtt-auth-proxy token list --match 'pump-*' --state good
   mqtt-auth-proxy token list --expires-within 720h`,
 		Args: cobra.NoArgs,

@@ -23,10 +23,10 @@ func (p *program) topicCommand() *cobra.Command {
 	t := &topic{program: p}
 	c := &cobra.Command{
 		Use:   "topic TOPIC|FILTER",
-		Short: "Say what topic rules and topic map make of a topic",
-		Long: `Say what topics.acl and the topic map of the configuration make of a topic that a
-device uses, or of a filter that it subscribes to, and which rule decides. Topic
-rules of the device's own token take the place of topics.acl and are not looked at.`,
+		Short: "Explain how topic rules and topic map treat a topic",
+		Long: `Explain how topics.acl and the topic map of the configuration treat a topic that a
+device uses, or a filter that it subscribes to, and which rule decides. A token may
+have topic rules of its own in place of topics.acl; this command does not know them.`,
 		Example: `  mqtt-auth-proxy topic v1/devices/me/telemetry --subject pump-7
   mqtt-auth-proxy topic 'plant/+/state' --subject pump-7 --subscribe`,
 		Args: one("topic"),
@@ -38,8 +38,8 @@ rules of the device's own token take the place of topics.acl and are not looked 
 	c.Flags().StringArrayVar(&t.attrs, "attr", nil, "an attribute of its token as `NAME=VALUE`; may be repeated")
 	c.Flags().BoolVar(&t.publish, "publish", false, "show only what happens to a message")
 	c.Flags().BoolVar(&t.subscribe, "subscribe", false, "show only what happens to a subscription")
-	c.Flags().IntVar(&t.qos, "qos", 0, "QoS of the message, or that the subscription asks for: 0, 1 or 2")
-	c.Flags().BoolVar(&t.question.Retain, "retain", false, "the message is to be retained")
+	c.Flags().IntVar(&t.qos, "qos", 0, "QoS of the message, or the QoS that is requested for the subscription: 0, 1 or 2")
+	c.Flags().BoolVar(&t.question.Retain, "retain", false, "the message has the retain flag")
 	p.completeSubject(c)
 	completeChoices(c, "qos", "0", "1", "2")
 	_ = c.MarkFlagRequired("subject")

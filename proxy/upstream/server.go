@@ -23,7 +23,7 @@ const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 const serverForms = "write tcp://host:port, tls://host:port or unix:///path"
 
 // ErrCredentials is returned for a server address that contains a user name or password.
-var ErrCredentials = errors.New("carries a user name or password")
+var ErrCredentials = errors.New("contains a user name or password")
 
 // Server is the address of a broker. Servers can be compared with ==. Dialing the zero Server
 // fails.
@@ -75,7 +75,7 @@ func parseHostPort(scheme, authority, port string) (Server, error) {
 	case strings.Contains(authority, "@"):
 		return Server{}, ErrCredentials
 	case strings.ContainsAny(authority, "/?#"):
-		return Server{}, fmt.Errorf("goes on after the port; write %s://host:%s", scheme, port)
+		return Server{}, fmt.Errorf("has more text after the port; write %s://host:%s", scheme, port)
 	case authority == "" || strings.LastIndexByte(authority, ':') == 0:
 		return Server{}, errors.New("has no host; " + serverForms)
 	}
@@ -85,7 +85,7 @@ func parseHostPort(scheme, authority, port string) (Server, error) {
 	host, port, err := net.SplitHostPort(authority)
 	bracketed := authority[0] == '['
 	if err != nil || !isPort(port) || CheckHost(host) != nil || bracketed != strings.Contains(host, ":") {
-		return Server{}, fmt.Errorf("has no good host and port; write %s://host:port with a port from 1 to 65535, an IPv6 address in brackets", scheme)
+		return Server{}, fmt.Errorf("has no valid host and port; write %s://host:port with a port from 1 to 65535, an IPv6 address in brackets", scheme)
 	}
 	return Server{scheme: scheme, host: host, address: net.JoinHostPort(host, port)}, nil
 }

@@ -135,7 +135,7 @@ func (g *MemoryGuard) judge(u usage) {
 		g.Log.Error("memory is nearly used up: new connections are refused, sessions continue",
 			zap.Int64("used", u.used), zap.Int64("limit", u.limit))
 	case share <= memoryFree && g.full.CompareAndSwap(true, false):
-		g.Log.Info("there is memory again: new connections are accepted", zap.Int64("used", u.used), zap.Int64("limit", u.limit))
+		g.Log.Info("memory is available again: new connections are accepted", zap.Int64("used", u.used), zap.Int64("limit", u.limit))
 	}
 }
 

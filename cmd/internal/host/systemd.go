@@ -61,7 +61,7 @@ func (s Systemd) Report(ctx context.Context, alive func() error, status func() s
 		}
 		var states []string
 		if err := alive(); err != nil {
-			s.Log.Error("the process does not work", zap.Error(err))
+			s.Log.Error("the process cannot serve devices", zap.Error(err))
 		} else if watchdog > 0 {
 			states = append(states, daemon.SdNotifyWatchdog)
 		}

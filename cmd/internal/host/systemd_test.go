@@ -81,7 +81,7 @@ func TestReportsThatFailAreLogged(t *testing.T) {
 }
 
 // TestReport: systemd hears that the process lives, and its status when that changes. It
-// hears nothing while the process does not work.
+// hears nothing while the process cannot serve devices.
 func TestReport(t *testing.T) {
 	conn := notifySocket(t)
 	t.Setenv("WATCHDOG_USEC", "20000")
@@ -111,8 +111,8 @@ func TestReport(t *testing.T) {
 	<-broken
 	cancel()
 	<-done
-	if n := logged.FilterMessage("the process does not work").Len(); n < 1 {
-		t.Error("that the process does not work is not logged")
+	if n := logged.FilterMessage("the process cannot serve devices").Len(); n < 1 {
+		t.Error("that the process cannot serve devices is not logged")
 	}
 	Systemd{Log: zap.NewNop()}.Ready("the end")
 	if got, want := nextReport(t, conn), "READY=1\nSTATUS=the end"; got != want {

@@ -213,7 +213,7 @@ func (r *Recorder) replaced() bool {
 	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(now, r.file)
 }
 
-var errNowhere = errors.New("there is no place for it")
+var errNowhere = errors.New("no place for the record is configured")
 
 // shut closes the store.
 func (r *Recorder) shut() {

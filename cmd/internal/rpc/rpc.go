@@ -187,7 +187,7 @@ func parse(body []byte, now time.Time) (call, error) {
 	}
 	var persistent bool
 	if value := fields["persistent"]; value != nil && json.Unmarshal(value, &persistent) != nil || persistent {
-		return call{}, errors.New("persistent: only false is possible, because calls that wait for a device to connect are not built: repeat the call")
+		return call{}, errors.New("persistent: only false is possible, because calls cannot wait for a device to connect: repeat the call")
 	}
 	if value := fields["timeout"]; value != nil && string(value) != "null" {
 		ms, err := parseNumber(value)

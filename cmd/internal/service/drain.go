@@ -101,7 +101,7 @@ func (s *Service) divert() (wait time.Duration) {
 			continue
 		default:
 			if err := host.Divert(l.served().Listener); err != nil {
-				s.Log.Warn("connections that begin now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
+				s.Log.Warn("connections that are made now may be lost", zap.String("listener", l.config.Name), zap.Error(err))
 			}
 		}
 		wait = divertTime
