@@ -27,6 +27,13 @@ func awaitQuiet(t testing.TB, b *Broker, n int64) {
 	eventually(t, "quiet connections", func() bool { return b.counts.quiet.Load() == n })
 }
 
+// awaitQuietOrGone waits until the only connection is quiet. If the machine is so slow that the keep
+// alive has ended it meanwhile, it has been.
+func awaitQuietOrGone(t *testing.T, b *Broker) {
+	t.Helper()
+	eventually(t, "a quiet connection", func() bool { return b.counts.quiet.Load() == 1 || b.open() == 0 })
+}
+
 // TestQuietDevicesWakeUp: whatever a device sends after it has been quiet is processed, in whatever
 // pieces it comes.
 func TestQuietDevicesWakeUp(t *testing.T) {
@@ -74,7 +81,7 @@ func TestQuietDevicesAreStillWatched(t *testing.T) {
 		b, _ := quickBroker(t)
 		begun := time.Now()
 		c := connect(t, b, "d", login{version: 5, id: "c", keepAlive: 1})
-		awaitQuiet(t, b, 1)
+		awaitQuietOrGone(t, b)
 		if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x8D {
 			t.Errorf("code %#x, want 0x8D", f.Body()[0])
 		}
@@ -196,7 +203,7 @@ func TestNothingIsLostBetweenAwakeAndQuiet(t *testing.T) {
 func TestPacketThatComesSlowlyIsNoSignOfLife(t *testing.T) {
 	b, m := quickBroker(t)
 	c := connect(t, b, "d", login{version: 5, id: "c", keepAlive: 1})
-	awaitQuiet(t, b, 1)
+	awaitQuietOrGone(t, b)
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
