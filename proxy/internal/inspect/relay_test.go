@@ -58,7 +58,7 @@ func tcp(t *testing.T) (near, far net.Conn) {
 	if near, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	if err := far.SetDeadline(deadline); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestInRelay(t *testing.T) {
 	nearBroker, broker := tcp(t)
 	up, down := newFilters(t, 5)
 	ended := make(chan relay.Result, 1)
-	var pump relay.Pump
+	pump := relay.Pump{Grace: time.Minute}
 	pump.Start(relay.Pair{
 		Client: relay.NewStack(nearClient), Upstream: relay.NewStack(nearBroker),
 		FromClient: &packets.Framer{Forbidden: packets.ForbidCONNECT}, FromUpstream: &packets.Framer{},
@@ -111,7 +111,12 @@ func TestInRelay(t *testing.T) {
 	expect(t, client, suback(5, packets.NotAuthorized, granted))
 
 	send(t, client, "\x30\x00")
+	if _, err := broker.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the broker got %v, want the end", err)
+	}
+	broker.Close()
 	expect(t, client, string((&packets.Disconnect{Code: packets.MalformedPacket}).Append(nil, 5)))
+	client.Close()
 	if r := <-ended; r.By != relay.Client || !errors.As(r.Err, new(*packets.MalformedError)) {
 		t.Errorf("%+v", r)
 	}
