@@ -96,6 +96,7 @@ func benchmarkBroker(b *testing.B) *Broker {
 		o.Telemetry = nothing
 		o.Attributes = nothing
 	})
+	broker.quietAfter = quietAfter
 	return broker
 }
 
@@ -112,6 +113,7 @@ func BenchmarkReaders(b *testing.B) {
 					return err
 				}
 			})
+			broker.quietAfter = quietAfter
 			var taken sync.WaitGroup
 			for i := range n {
 				r := connectReader(b, broker, "reader", login{id: fmt.Sprint("r", i)})

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -80,6 +81,7 @@ func newBroker(t testing.TB, change func(*Options)) (*Broker, *memory) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.quietAfter = time.Millisecond // so that all tests have devices that become quiet and wake up
 	t.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			t.Error(err)

@@ -47,6 +47,7 @@ func (l *lives) start() {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	l.quietAfter = time.Millisecond // as in newBroker
 }
 
 func (l *lives) end() {

@@ -13,13 +13,6 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// quickBroker starts a broker for which devices are quiet at once.
-func quickBroker(t *testing.T) (*Broker, *memory) {
-	b, m := newBroker(t, nil)
-	b.quietAfter = time.Millisecond
-	return b, m
-}
-
 // awaitQuiet waits until so many connections wait for the first byte of a packet, and do nothing
 // else.
 func awaitQuiet(t testing.TB, b *Broker, n int64) {
@@ -38,7 +31,7 @@ func awaitQuietOrGone(t *testing.T, b *Broker) {
 // pieces it comes.
 func TestQuietDevicesWakeUp(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
-		b, m := quickBroker(t)
+		b, m := newBroker(t, nil)
 		c := connect(t, b, "d", login{version: version, id: "c"})
 		awaitQuiet(t, b, 1)
 		c.Ping()
@@ -63,7 +56,7 @@ func TestQuietDevicesWakeUp(t *testing.T) {
 
 // TestQuietDevicesGetMessages: what others send does not wait until a quiet device sends something.
 func TestQuietDevicesGetMessages(t *testing.T) {
-	b, _ := quickBroker(t)
+	b, _ := newBroker(t, nil)
 	sub := connect(t, b, "s", login{id: "s"})
 	sub.subscribe("x", 1)
 	awaitQuiet(t, b, 1)
@@ -78,7 +71,7 @@ func TestQuietDevicesGetMessages(t *testing.T) {
 // the connection of a quiet device.
 func TestQuietDevicesAreStillWatched(t *testing.T) {
 	t.Run("keep alive", func(t *testing.T) {
-		b, _ := quickBroker(t)
+		b, _ := newBroker(t, nil)
 		begun := time.Now()
 		c := connect(t, b, "d", login{version: 5, id: "c", keepAlive: 1})
 		awaitQuietOrGone(t, b)
@@ -91,7 +84,7 @@ func TestQuietDevicesAreStillWatched(t *testing.T) {
 		}
 	})
 	t.Run("second connection", func(t *testing.T) {
-		b, _ := quickBroker(t)
+		b, _ := newBroker(t, nil)
 		l := login{version: 5, id: "c", persist: true, props: prop32(0x11, 60)}
 		first := connect(t, b, "d", l)
 		first.subscribe("x", 1)
@@ -108,7 +101,7 @@ func TestQuietDevicesAreStillWatched(t *testing.T) {
 		eventually(t, "the first connection is gone", func() bool { return b.Stats().Clients == 2 && b.open() == 2 })
 	})
 	t.Run("end of the broker", func(t *testing.T) {
-		b, _ := quickBroker(t)
+		b, _ := newBroker(t, nil)
 		c := connect(t, b, "d", login{id: "c"})
 		awaitQuiet(t, b, 1)
 		if err := b.Close(); err != nil {
@@ -146,7 +139,7 @@ func serveHere(t *testing.T, b *Broker, l login) (c *conn, device net.Conn) {
 
 // TestQuietConnectionsKeepNoBuffer: the buffer is as large as all else that a quiet device takes.
 func TestQuietConnectionsKeepNoBuffer(t *testing.T) {
-	b, _ := quickBroker(t)
+	b, _ := newBroker(t, nil)
 	c, device := serveHere(t, b, login{id: "c"})
 	for range 2 {
 		if c.buffer != nil || c.unread != nil {
@@ -166,7 +159,7 @@ func TestQuietConnectionsKeepNoBuffer(t *testing.T) {
 // quiet.
 func TestNothingIsLostBetweenAwakeAndQuiet(t *testing.T) {
 	t.Run("at the end of the wait", func(t *testing.T) {
-		b, m := quickBroker(t)
+		b, m := newBroker(t, nil)
 		c, device := serveHere(t, b, login{id: "c"})
 		message := (&client{packetstest.New(t, device, 4), t}).encode(message{topic: "v2/t", payload: "late", qos: 1, id: 1})
 		if _, err := device.Write(message); err != nil {
@@ -198,16 +191,11 @@ func TestNothingIsLostBetweenAwakeAndQuiet(t *testing.T) {
 	})
 }
 
-// TestPacketThatComesSlowlyIsNoSignOfLife: the keep alive ends a connection on which bytes come, and
-// no packet. The first bytes of it do not begin the keep alive anew, also if the device was quiet.
-func TestPacketThatComesSlowlyIsNoSignOfLife(t *testing.T) {
-	b, m := quickBroker(t)
-	c := connect(t, b, "d", login{version: 5, id: "c", keepAlive: 1})
-	awaitQuietOrGone(t, b)
+// drip sends a byte every 20 milliseconds until that fails, in the background.
+func (c *client) drip(stream []byte) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		stream := c.encode(message{topic: "v2/t", payload: big(1000), qos: 1, id: 1})
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for i := range stream {
@@ -217,19 +205,41 @@ func TestPacketThatComesSlowlyIsNoSignOfLife(t *testing.T) {
 			}
 		}
 	}()
-	if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x8D {
-		t.Errorf("code %#x, want 0x8D", f.Body()[0])
-	}
-	c.ExpectEnd()
-	<-gone
-	if got := m.records(); len(got) != 0 {
-		t.Errorf("stored %v", got)
-	}
+	c.t.Cleanup(func() {
+		_ = c.Close()
+		<-gone
+	})
+}
+
+// TestPacketThatComesSlowlyIsNoSignOfLife: deadlines end a connection on which bytes come, and no
+// packet. The first bytes of it do not begin the keep alive anew, also if the device was quiet.
+func TestPacketThatComesSlowlyIsNoSignOfLife(t *testing.T) {
+	t.Run("CONNECT", func(t *testing.T) {
+		b, _ := newBroker(t, func(o *Options) { o.ConnectTimeout = 200 * time.Millisecond })
+		c := dial(t, b, "d")
+		c.drip(login{id: big(1000)}.encode())
+		c.ExpectEnd()
+		if n := b.Stats().Sessions; n != 0 {
+			t.Errorf("%d sessions", n)
+		}
+	})
+	t.Run("PUBLISH", func(t *testing.T) {
+		b, m := newBroker(t, nil)
+		c := connect(t, b, "d", login{version: 5, id: "c", keepAlive: 1})
+		c.drip(c.encode(message{topic: "v2/t", payload: big(1000), qos: 1, id: 1}))
+		if f := c.Expect(packets.DISCONNECT); f.Body()[0] != 0x8D {
+			t.Errorf("code %#x, want 0x8D", f.Body()[0])
+		}
+		c.ExpectEnd()
+		if got := m.records(); len(got) != 0 {
+			t.Errorf("stored %v", got)
+		}
+	})
 }
 
 // TestKeepAliveGoesOnWhenADeviceWakesUp: the deadline is the one that it had before.
 func TestKeepAliveGoesOnWhenADeviceWakesUp(t *testing.T) {
-	b, _ := quickBroker(t)
+	b, _ := newBroker(t, nil)
 	c, device := serveHere(t, b, login{id: "c", keepAlive: 60})
 	due := c.due
 	if !c.deadline.Equal(due) {
@@ -246,7 +256,7 @@ func TestKeepAliveGoesOnWhenADeviceWakesUp(t *testing.T) {
 
 // TestEarlierDeadlineOfTheSocketEndsNothing: it is moved when it has passed.
 func TestEarlierDeadlineOfTheSocketEndsNothing(t *testing.T) {
-	b, _ := quickBroker(t)
+	b, _ := newBroker(t, nil)
 	c, device := serveHere(t, b, login{id: "c"})
 	for _, until := range []time.Time{{}, time.Now().Add(time.Hour)} {
 		c.setDeadline(time.Now().Add(-time.Second))
@@ -279,7 +289,7 @@ func TestWillsOfQuietDevices(t *testing.T) {
 		{"half a packet", func(c *client) { c.Send([]byte{tDisconnect}); c.Close() }, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, m := quickBroker(t)
+			b, m := newBroker(t, nil)
 			c := connect(t, b, "d", login{version: 5, id: "c", will: &lastWill{topic: "v2/t", payload: "will"}})
 			awaitQuiet(t, b, 1)
 			tt.end(c)
@@ -293,7 +303,7 @@ func TestWillsOfQuietDevices(t *testing.T) {
 
 // TestShutdownEndsQuietDevices: all of them at once, with their Wills.
 func TestShutdownEndsQuietDevices(t *testing.T) {
-	b, m := quickBroker(t)
+	b, m := newBroker(t, nil)
 	const devices = 300
 	for i := range devices {
 		name := fmt.Sprint(i)
@@ -311,7 +321,7 @@ func TestShutdownEndsQuietDevices(t *testing.T) {
 // TestMochiGetsOnePacketAtATime: otherwise a packet could wait in mochi's buffer while the
 // connection waits for the socket.
 func TestMochiGetsOnePacketAtATime(t *testing.T) {
-	b, m := quickBroker(t)
+	b, m := newBroker(t, nil)
 	c := connect(t, b, "d", login{id: "c"})
 	var stream []byte
 	const messages = 200
