@@ -185,3 +185,95 @@ func drain(t *testing.T, c *packetstest.Client, round int) map[string]bool {
 		came[payload] = true
 	}
 }
+
+// TestQueueOfAReaderSurvivesTheProcess: a reader that was away gets every message that a device has
+// an acknowledgement for, in the order of each device, although there are more than are kept in
+// memory and the process ends in between, also while they are on their way.
+func TestQueueOfAReaderSurvivesTheProcess(t *testing.T) {
+	t.Parallel()
+	p := harness.NewProxy(t, "")
+	publisher := p.Token("fleet")
+	session := packetstest.Identity(4, "dashboard", p.Token("dashboard", "--role", "reader"))
+	session.CleanStart = false
+	p.Start()
+	away := packetstest.Connect(t, packetstest.Dial(t, p.Plain), session)
+	away.MustSubscribe("v1/devices/+/telemetry", 1)
+	away.Disconnect()
+	q := readerQueue{came: map[int]bool{}, last: map[int]int{}}
+	acked := map[string]bool{}
+	for round := range 6 {
+		f := launchFleet(t, p, publisher, "v1/devices/me/telemetry", func(n int) string { return telemetryPoint(round*10_000_000 + n) })
+		if round > 2 {
+			q.take(t, packetstest.Connect(t, packetstest.Dial(t, p.Plain), session), 400)
+		}
+		if round%2 == 0 {
+			p.Kill()
+		} else {
+			p.Stop()
+		}
+		f.running.Wait()
+		for payload := range f.acked {
+			acked[payload] = true
+		}
+		p.Start()
+		if n := harness.Metric(t, p, "mqtt_auth_proxy_bundled_readers_backlog_bytes"); round == 2 && n == 0 {
+			t.Error("all messages are in memory")
+		}
+	}
+	end := p.Connect(t, 5, "end", publisher)
+	if err := end.Publish("v1/devices/me/telemetry", telemetryPoint(endOfQueue)); err != nil { // comes behind what waits
+		t.Fatal(err)
+	}
+	q.take(t, packetstest.Connect(t, packetstest.Dial(t, p.Plain), session), endOfQueue)
+	lost := 0
+	for payload := range acked {
+		if !q.came[q.number(t, payload)] {
+			lost++
+		}
+	}
+	if lost > 0 {
+		t.Errorf("%d of %d acknowledged messages are lost", lost, len(acked))
+	}
+	t.Logf("%d messages acknowledged, %d came", len(acked), len(q.came))
+}
+
+// endOfQueue is the number of the last message.
+const endOfQueue = 100_000_000
+
+// readerQueue is what has come to a reader.
+type readerQueue struct {
+	came map[int]bool
+	last map[int]int // of each device
+}
+
+// number returns the number of a message.
+func (*readerQueue) number(t *testing.T, payload string) (n int) {
+	t.Helper()
+	var ts int64
+	if _, err := fmt.Sscanf(payload, `{"ts":%d,"values":{"n":%d}}`, &ts, &n); err != nil {
+		t.Fatalf("%q: %v", payload, err)
+	}
+	return n
+}
+
+// take takes some messages, or all up to the last one, and checks their order.
+func (q *readerQueue) take(t *testing.T, c *packetstest.Client, most int) {
+	t.Helper()
+	for range most {
+		m, err := c.Next(harness.Patience)
+		if err != nil {
+			t.Fatalf("after %d messages: %v", len(q.came), err)
+		}
+		n := q.number(t, string(m.Payload))
+		if n == endOfQueue {
+			return
+		}
+		if device := n % 8; !q.came[n] {
+			if n < q.last[device] {
+				t.Errorf("%d came after %d", n, q.last[device])
+			}
+			q.last[device] = n
+		}
+		q.came[n] = true
+	}
+}

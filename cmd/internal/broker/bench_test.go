@@ -140,3 +140,28 @@ func BenchmarkReaders(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCatchUp is one message of 1 KiB that a reader takes out of the file after it was away,
+// and its acknowledgement. heap-MiB is what the broker keeps in memory of all that wait.
+func BenchmarkCatchUp(b *testing.B) {
+	l := newLives(b)
+	l.subscribed(4, "r", 1, telemetryFilter)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	l.tell(0, int64(b.N), 1000)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	backlog := l.Stats().Backlog
+	b.ReportAllocs()
+	b.ResetTimer()
+	r := l.reader(4, "r")
+	for range b.N {
+		if _, err := r.Next(patience); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/(1<<20), "heap-MiB")
+	b.ReportMetric(float64(backlog)/(1<<20), "file-MiB")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+}

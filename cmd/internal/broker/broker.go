@@ -24,6 +24,7 @@ var ErrClosed = errors.New("broker is closed")
 const (
 	defaultMaxPacket     = 2 << 20
 	defaultDeviceMemory  = 64 << 20
+	defaultReaderQueue   = 256 << 20
 	defaultSessionExpiry = 24 * time.Hour
 	defaultTimeout       = 10 * time.Second
 	defaultWriteTimeout  = 30 * time.Second
@@ -76,6 +77,9 @@ type Options struct {
 	// Memory returns how many bytes are kept for all devices together at most, 0 for no limit.
 	// Many goroutines call it often, so it must not block. Default: no limit.
 	Memory func() int64
+	// ReaderQueue is how many bytes wait in the file alone for one session of a reader at most. For
+	// all sessions of readers together it is four times as much. Default 256 MiB.
+	ReaderQueue int64
 	// Sessions keeps the sessions that outlive their connections, and the retained messages, so
 	// that they survive the end of the process. The broker begins with those that are in it. It must
 	// be closed after the broker. Default: they end with the process.
@@ -113,6 +117,12 @@ func (o *Options) validate() error {
 	}
 	if o.DeviceMemory < 0 {
 		return fmt.Errorf("broker options: DeviceMemory %d is negative", o.DeviceMemory)
+	}
+	if o.ReaderQueue == 0 {
+		o.ReaderQueue = defaultReaderQueue
+	}
+	if o.ReaderQueue < 0 {
+		return fmt.Errorf("broker options: ReaderQueue %d is negative", o.ReaderQueue)
 	}
 	if o.Memory == nil {
 		o.Memory = func() int64 { return 0 }
@@ -189,7 +199,7 @@ func New(o Options) (*Broker, error) {
 	b.noAliases = mqtt.NewTopicAliases(0)
 	b.buffers.New = func() any { return new([inputBuffer]byte) }
 	b.wills.fire, b.wills.drop, b.wills.work = b.fireWill, b.dropWill, &b.work
-	b.ledger = newLedger(o.DeviceMemory, o.Memory, o.Sessions)
+	b.ledger = newLedger(&o)
 	var err error
 	if b.server, err = b.newServer(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)

@@ -28,6 +28,7 @@ type conn struct {
 	reader   bool
 	away     int64 // when a session that was brought back lost its connection, seconds since 1970
 	out      *egress
+	refills  atomic.Int32                // how often it was asked for messages since the last began to move, see refill
 	client   atomic.Pointer[mqtt.Client] // set when CONNECT was accepted
 	will     *will                       // guarded by Broker.wills
 	// takenOver is set when another connection takes the session over.
@@ -48,6 +49,7 @@ type conn struct {
 	receiving  int  // bytes charged for the packet that is being received
 	overfull   bool // there was no room for that packet
 
+	backlog       bool // there may be messages for it in the file alone
 	holdsSessions bool // has locked Broker.sessions for reading
 }
 
@@ -107,6 +109,9 @@ func (c *conn) dropped(id uint16, cause dropCause) {
 	if cl := c.client.Load(); cl != nil && id != 0 {
 		cl.State.Inflight.Delete(id)
 		c.broker.ledger.dequeue(cl.ID, id)
+		if cause == dropTooLarge && c.broker.ledger.hasBacklog(cl.ID) { // no acknowledgement asks for more
+			c.out.spawn(func() { c.broker.refillSafely(c, cl) })
+		}
 	}
 }
 

@@ -35,7 +35,11 @@ func (b *Broker) connect(c *conn) (*mqtt.Client, error) {
 	if err := b.establish(c, cl, pk); err != nil {
 		return nil, err
 	}
+	c.backlog = c.reader || b.ledger.hasBacklog(cl.ID)
 	c.leaveSessions()
+	if c.backlog {
+		b.refill(c, cl)
+	}
 	return cl, nil
 }
 

@@ -76,9 +76,13 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 		pk.FixedHeader.Retain = false // [MQTT-3.3.1-12]
 	}
 	if pk.FixedHeader.Qos > 0 {
-		if cause := b.enqueue(cl, &pk, content, r); cause != dropNone {
+		spilled, cause := b.enqueue(cl, &pk, content, r)
+		switch {
+		case cause != dropNone:
 			b.counts.dropped.count(cause)
 			return false
+		case spilled:
+			return true
 		}
 		pk.Created = orderBase + b.order.Add(1) // read by inOrder alone
 		cl.State.Inflight.Set(pk)
@@ -94,45 +98,18 @@ func (b *Broker) deliverHeld(clientID string, sub packets.Subscription, pk packe
 const orderBase = 1 << 40
 
 // enqueue adds a message to the queue of a session and gives it a packet identifier, or returns why
-// there is no room. For a reader that is away, the oldest messages make room.
-func (b *Broker) enqueue(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) dropCause {
-	for {
-		cause := b.enqueueIn(cl, pk, content, r)
-		if cause != dropQueue && cause != dropDevice || !cl.Closed() || !b.dropOldest(cl) {
-			return cause
-		}
-	}
-}
-
-// dropOldest removes the oldest message of a reader. It returns false if there is none.
-func (b *Broker) dropOldest(cl *mqtt.Client) bool {
-	id, warn := b.ledger.dropOldest(cl.ID, time.Now())
-	if id == 0 {
-		return false
-	}
-	cl.State.Inflight.Delete(id)
-	b.counts.dropped.count(dropOldest)
-	if warn {
-		b.options.Logger.Warn("the queue of a reader that is away is full: its oldest messages are dropped", "device", cl.Net.Conn.(*conn).device)
-	}
-	return true
-}
-
-// enqueueIn is enqueue without making room.
-func (b *Broker) enqueueIn(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) dropCause {
-	if cl.State.Inflight.Len() >= maxQueued {
-		return dropQueue
-	}
+// there is no room. If spilled is true, the message is in the file alone and will be sent later.
+func (b *Broker) enqueue(cl *mqtt.Client, pk *packets.Packet, content *body, r *durable.Receipt) (spilled bool, cause dropCause) {
 	id, err := cl.NextPacketID()
 	if err != nil { // impossible: there are more identifiers than places in the queue
-		return dropQueue
+		return false, dropQueue
 	}
 	pk.PacketID = uint16(id)
-	var keep keepFunc
-	if r != nil {
-		keep = keepPacket(*pk)
+	bytes, cause := b.ledger.enqueueMessage(cl.ID, *pk, content, r)
+	if bytes > 0 {
+		b.makeRoom(cl.ID, bytes)
 	}
-	return b.ledger.enqueue(cl.ID, pk.PacketID, content, keep, r)
+	return bytes > 0, cause
 }
 
 // identifiers returns the subscription identifiers of a message, in order.

@@ -213,6 +213,9 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 		}
 		c.subscribed = nil
 	}
+	if c.backlog {
+		h.b.refill(c, cl)
+	}
 }
 
 // countSubscriptions charges for the subscriptions that a session has now, unless another

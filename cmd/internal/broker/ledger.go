@@ -36,6 +36,7 @@ type ledger struct {
 	used     int64 // of the whole
 	devices  map[string]int64
 	sessions map[string]*account // by client identifier
+	waiting  backlogs            // of the sessions
 	retained map[string]kept     // by topic
 
 	readers atomic.Int64 // sessions of readers, changed with mu held
@@ -43,12 +44,16 @@ type ledger struct {
 
 // account is what a session takes.
 type account struct {
+	clientID      string
 	device        string
 	reader        bool // it belongs to a reader
 	subscriptions int64
 	queue         map[uint16]queued // by packet identifier
+	content       int64             // bytes of the messages in queue
 	key           int64             // of the session in the file, 0 if it is not there
 	seq           int64             // the last place in the queue of the file
+	backlog       int64             // how many places up to seq are of messages that are in the file alone
+	moving        bool              // messages of the backlog are on their way to the connection
 	order         []place           // of messages for a reader, the oldest first, with some that are gone
 	warned        time.Time         // when it was last logged that the oldest are dropped
 }
@@ -84,8 +89,12 @@ func newBody(pk packets.Packet) *body {
 	return &body{bytes: int64(n)}
 }
 
-func newLedger(share int64, whole func() int64, file *durable.File) *ledger {
-	return &ledger{share: share, whole: whole, file: file, devices: make(map[string]int64), sessions: make(map[string]*account), retained: make(map[string]kept)}
+func newLedger(o *Options) *ledger {
+	return &ledger{
+		share: o.DeviceMemory, whole: o.Memory, file: o.Sessions,
+		devices: make(map[string]int64), sessions: make(map[string]*account), retained: make(map[string]kept),
+		waiting: backlogs{limit: o.ReaderQueue, accounts: make(map[*account]struct{})},
+	}
 }
 
 // openSession makes sure that a session has an account. It returns false, and makes none, if
@@ -101,7 +110,7 @@ func (l *ledger) openSession(clientID, device string) bool {
 		return false
 	}
 	l.add(device, cost, cost)
-	l.sessions[clientID] = &account{device: device, queue: make(map[uint16]queued)}
+	l.sessions[clientID] = &account{clientID: clientID, device: device, queue: make(map[uint16]queued)}
 	return true
 }
 
@@ -207,21 +216,27 @@ func filterCost(filter string) int64 {
 // them.
 func treeCost(topic string) int64 { return levelCost * int64(1+strings.Count(topic, "/")) }
 
-// enqueue adds a message to the queue of a session, or returns why there is no room. If keep is not
-// nil and the session is in the file, keep makes the change that adds the message there, and the
-// receipt is for that.
+// enqueue adds a message to the queue of a session in memory, or returns why there is no room. If
+// keep is not nil and the session is in the file, keep makes the change that adds the message
+// there, and the receipt is for that.
 func (l *ledger) enqueue(clientID string, id uint16, b *body, keep keepFunc, r *durable.Receipt) dropCause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a := l.sessions[clientID]
-	if a == nil {
-		return dropSession
+	if a := l.sessions[clientID]; a != nil {
+		return l.enqueueIn(a, id, b, keep, r)
 	}
+	return dropSession
+}
+
+// enqueueIn is enqueue, called with mu held.
+func (l *ledger) enqueueIn(a *account, id uint16, b *body, keep keepFunc, r *durable.Receipt) dropCause {
 	if a.key != 0 && keep != nil && l.cannotKeep(r) {
 		return dropDisk
 	}
 	l.unqueue(a, id) // the message that had the identifier before
-	if cause := l.charge(a.device, b, 0); cause != dropNone {
+	if a.reader && a.key != 0 && len(a.queue) == 0 {
+		l.mustCharge(a.device, b, 0) // so that an acknowledgement asks for what is in the file alone
+	} else if cause := l.charge(a.device, b, 0); cause != dropNone {
 		return cause
 	}
 	q := queued{body: b}
@@ -232,8 +247,14 @@ func (l *ledger) enqueue(clientID string, id uint16, b *body, keep keepFunc, r *
 		l.file.Submit(&c, r)
 		a.placed(id, q.seq)
 	}
-	a.queue[id] = q
+	a.put(id, q)
 	return dropNone
+}
+
+// put adds a message to the queue. Called with ledger.mu held.
+func (a *account) put(id uint16, q queued) {
+	a.queue[id] = q
+	a.content += q.bytes
 }
 
 // keepFunc adds a message of a session to a change. It returns its place, which is next if the
@@ -256,6 +277,7 @@ func (l *ledger) unqueue(a *account, id uint16) {
 		return
 	}
 	delete(a.queue, id)
+	a.content -= q.bytes
 	l.discharge(a.device, q.body, 0)
 	if a.key == 0 || q.seq == 0 {
 		return

@@ -100,7 +100,7 @@ func (l *ledger) adopt(s durable.Session) {
 	l.mu.Lock()
 	cost := sessionCost + int64(len(s.ClientID))
 	l.add(s.Device, cost, cost)
-	l.sessions[s.ClientID] = &account{device: s.Device, queue: make(map[uint16]queued), key: s.Key}
+	l.sessions[s.ClientID] = &account{clientID: s.ClientID, device: s.Device, queue: make(map[uint16]queued), key: s.Key}
 	l.mu.Unlock()
 	l.setReader(s.ClientID, s.Reader)
 }
@@ -113,7 +113,7 @@ func (l *ledger) requeue(clientID string, id uint16, b *body, seq int64) {
 	a := l.sessions[clientID]
 	l.unqueue(a, id) // of a file in which two messages have one identifier
 	l.mustCharge(a.device, b, 0)
-	a.queue[id] = queued{b, seq}
+	a.put(id, queued{b, seq})
 	a.seq = max(a.seq, seq)
 	a.placed(id, seq)
 }
@@ -157,6 +157,8 @@ func (l *ledger) deleteKept(a *account) {
 	c.DeleteSession(a.key)
 	l.file.Submit(&c, nil)
 	a.key = 0
+	l.waiting.add(a, -a.backlog)
+	a.moving = false
 }
 
 // session returns what the file has of a session. away is when its connection ended, zero if it has

@@ -28,14 +28,14 @@ func (a *account) placed(id uint16, seq int64) {
 // holds reports whether a message is in the queue. Called with ledger.mu held.
 func (a *account) holds(p place) bool { return a.queue[p.id].seq == p.seq }
 
-// dropOldest removes the oldest message from the queue of a session of a reader that is in the file,
-// and returns its packet identifier, 0 if there is none. warn says whether to log it.
-func (l *ledger) dropOldest(clientID string, now time.Time) (id uint16, warn bool) {
+// dropOldest removes the oldest message from what is in memory of the queue of a reader's session
+// that is in the file, and returns its packet identifier, 0 if there is none.
+func (l *ledger) dropOldest(clientID string) (id uint16) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.sessions[clientID]
 	if a == nil || !a.reader {
-		return 0, false
+		return 0
 	}
 	for len(a.order) > 0 {
 		oldest := a.order[0]
@@ -44,10 +44,16 @@ func (l *ledger) dropOldest(clientID string, now time.Time) (id uint16, warn boo
 			continue
 		}
 		l.unqueue(a, oldest.id)
-		if warn = now.Sub(a.warned) >= warnEvery; warn {
-			a.warned = now
-		}
-		return oldest.id, warn
+		return oldest.id
 	}
-	return 0, false
+	return 0
+}
+
+// warn reports whether to log now that the oldest are dropped. Called with ledger.mu held.
+func (a *account) warn(now time.Time) bool {
+	if now.Sub(a.warned) < warnEvery {
+		return false
+	}
+	a.warned = now
+	return true
 }

@@ -272,7 +272,7 @@ func TestExpiryLeavesANewMessage(t *testing.T) {
 func TestLedgerAddsUp(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		whole := int64(50_000)
-		l := newLedger(20_000, func() int64 { return whole }, nil)
+		l := newLedger(&Options{DeviceMemory: 20_000, Memory: func() int64 { return whole }})
 		id := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		owner := map[string]string{"a": "one", "b": "one", "c": "two", "d": "three"}
 		bodies := []*body{{bytes: 10}, {bytes: 3000}, {bytes: 9000}}
@@ -355,7 +355,7 @@ func checkSums(t *rapid.T, l *ledger, other map[string]int64) {
 func TestLedgerKeepsWithinItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const share, whole = 30_000, 50_000
-		l := newLedger(share, func() int64 { return whole }, nil)
+		l := newLedger(&Options{DeviceMemory: share, Memory: func() int64 { return whole }})
 		id := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		owner := map[string]string{"a": "one", "b": "one", "c": "two", "d": "three"}
 		t.Repeat(map[string]func(*rapid.T){

@@ -91,8 +91,29 @@ func (r *restoring) session(s *durable.Kept) error {
 		r.ledger.requeue(s.ClientID, id, new(body), handshake)
 		cl.State.Inflight.Set(ack(packets.Pubrec, id))
 	}
-	err := r.ledger.file.Queue(r.ctx, s.Key, func(q durable.Queued) { r.queued(cl, q) })
 	r.server.Clients.Add(cl)
+	return r.queue(cl, s.Key)
+}
+
+// queue puts the messages that have packet identifiers back into the queue of a session. The others
+// stay in the file alone.
+func (r *restoring) queue(cl *mqtt.Client, key int64) error {
+	var first int64 // of the others
+	err := r.ledger.file.Queue(r.ctx, key, 0, func(q durable.Queued) bool {
+		if q.PacketID == 0 {
+			first = q.Seq
+			return false
+		}
+		r.queued(cl, q)
+		return true
+	})
+	if err != nil || first == 0 {
+		return err
+	}
+	last, err := r.ledger.file.End(r.ctx, key)
+	if err == nil {
+		r.ledger.adoptBacklog(cl.ID, first, last)
+	}
 	return err
 }
 

@@ -21,15 +21,17 @@ type lives struct {
 	t    testing.TB
 	path string
 	file *durable.File
-	// memory is DeviceMemory, 0 for the default, and whole is Memory, 0 for no limit.
-	memory, whole int64
+	// memory is DeviceMemory and queue ReaderQueue, 0 for the default, and whole is Memory, 0 for no
+	// limit. minFree is what the file leaves free.
+	memory, queue, whole, minFree int64
 	*Broker
 }
 
-func newLives(t testing.TB) *lives { return newLivesWith(t, 0) }
+func newLives(t testing.TB) *lives { return newLivesWith(t, func(*lives) {}) }
 
-func newLivesWith(t testing.TB, memory int64) *lives {
-	l := &lives{t: t, path: filepath.Join(t.TempDir(), "sessions.db"), memory: memory}
+func newLivesWith(t testing.TB, change func(*lives)) *lives {
+	l := &lives{t: t, path: filepath.Join(t.TempDir(), "sessions.db")}
+	change(l)
 	l.start()
 	t.Cleanup(func() { l.end() })
 	return l
@@ -37,13 +39,16 @@ func newLivesWith(t testing.TB, memory int64) *lives {
 
 func (l *lives) start() {
 	l.t.Helper()
-	file, err := durable.Open(l.t.Context(), durable.Options{Path: l.path, Durability: "os"})
+	file, err := durable.Open(l.t.Context(), durable.Options{Path: l.path, Durability: "os", MinFree: l.minFree})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.file = file
 	m := &memory{}
-	l.Broker, err = New(Options{Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file, DeviceMemory: l.memory, Memory: func() int64 { return l.whole }})
+	l.Broker, err = New(Options{
+		Telemetry: m.save("telemetry"), Attributes: m.save("attributes"), Sessions: file,
+		DeviceMemory: l.memory, ReaderQueue: l.queue, Memory: func() int64 { return l.whole },
+	})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -373,41 +378,6 @@ func FuzzDecodePacket(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		_, _ = decodePacket(durable.Queued{Message: durable.Message{Packet: data, Version: 5}})
 	})
-}
-
-// TestQueueOfAReaderDropsItsOldestMessages while it is away, also those of a process before.
-func TestQueueOfAReaderDropsItsOldestMessages(t *testing.T) {
-	l := newLivesWith(t, 1<<20)
-	r := connectReader(t, l.Broker, "dashboard", persistent(4, "r"))
-	r.subscribe("v1/devices/+/telemetry", 1)
-	r.disconnect()
-	eventually(t, "it is away", func() bool { return l.open() == 0 })
-	text := payload.Text(big(10_000))
-	publish := func(from, to int64) {
-		for i := from; i < to; i++ {
-			if err := l.PublishTelemetry(t.Context(), "pump-1", []payload.Message{stored(i, "n", text)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	publish(0, 200)
-	first := l.Stats()
-	l.restart()
-	publish(200, 300)
-	second := l.Stats()
-	if first.Queued < 80 || first.Dropped["oldest"] != 200-first.Queued || second.Queued != first.Queued || second.Dropped["oldest"] != 100 {
-		t.Errorf("%d queued, dropped %v; then %d queued, dropped %v", first.Queued, first.Dropped, second.Queued, second.Dropped)
-	}
-	if second.Memory > 1<<20+2*sessionCost {
-		t.Errorf("%d bytes", second.Memory)
-	}
-	r = connectReader(t, l.Broker, "dashboard", persistent(4, "r"))
-	for i, m := range r.takeAll(int(second.Queued)) {
-		if want := fmt.Sprintf(`{"ts":%d,`, 300-second.Queued+int64(i)); !strings.HasPrefix(m.payload, want) {
-			t.Fatalf("message %d begins with %.20q, want %q", i, m.payload, want)
-		}
-	}
-	r.quietReader()
 }
 
 // TestOrderOfAReaderIsBounded: it remembers no more than twice what is queued, and a few more.

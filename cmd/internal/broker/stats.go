@@ -8,7 +8,8 @@ type Stats struct {
 	Sessions      int64 // kept now, with and without a connection
 	Subscriptions int64 // now
 	Retained      int64 // retained messages now
-	Queued        int64 // messages and handshakes of QoS 1 and 2 that are not complete, now
+	Queued        int64 // messages and handshakes of QoS 1 and 2 that are not complete, now, in memory
+	Backlog       int64 // bytes of such messages of readers that are in the file alone, now
 
 	MessagesIn  int64 // PUBLISH packets received, of every kind
 	MessagesOut int64 // PUBLISH packets given to subscribers' connections
@@ -61,6 +62,7 @@ func (b *Broker) Stats() Stats {
 		MessagesOut:        atomic.LoadInt64(&b.server.Info.MessagesSent),
 		Dropped:            b.counts.dropped.byCause(),
 		Memory:             b.ledger.bytes(),
+		Backlog:            b.ledger.backlogBytes(),
 		Stored:             b.counts.stored.Load(),
 		StoreErrors:        b.counts.storeErrors.Load(),
 		KeepErrors:         b.counts.keepErrors.Load(),

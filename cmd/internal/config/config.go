@@ -344,15 +344,16 @@ type ACLRule struct {
 
 // Telemetry configures the store behind the bundled broker.
 type Telemetry struct {
-	Path       string        `yaml:"path" type:"data path" default:"telemetry.db" doc:"database file of the bundled broker's telemetry, unless postgres is set"`
-	Retention  time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`
-	Durability string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory; PostgreSQL decides for itself"`
-	MinFree    int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full; without effect with postgres"`
-	MaxKeys    int           `yaml:"max_keys" default:"10000" min:"1" max:"100000" doc:"telemetry keys of one device, and of all devices behind a gateway together; a payload that would add one more is refused"`
-	MaxBytes   int64         `yaml:"max_bytes" type:"size" default:"8GiB" min:"1MiB" doc:"bytes that one device, or all devices behind a gateway together, may have stored; a payload beyond them is refused until retention or a deletion makes room"`
-	StrictJSON bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
-	CastText   bool          `yaml:"cast_text" default:"true" doc:"store texts that look like decimal numbers, such as \"1.10\", as numbers, as ThingsBoard does; no effect with strict_json, which never does"`
-	Postgres   *Postgres     `yaml:"postgres"`
+	Path        string        `yaml:"path" type:"data path" default:"telemetry.db" doc:"database file of the bundled broker's telemetry, unless postgres is set"`
+	Retention   time.Duration `yaml:"retention" default:"720h" min:"0s" zero:"none" doc:"age at which telemetry is deleted; 0s = never"`
+	Durability  string        `yaml:"durability" default:"sync" oneof:"sync|os|none" required:"true" doc:"what a PUBACK promises: sync = on disk, os = handed to the operating system, none = in memory; PostgreSQL decides for itself"`
+	MinFree     int64         `yaml:"min_free" type:"size" default:"64MiB" min:"0" zero:"none" doc:"disk space that the bundled broker leaves free: with less, nothing is stored and /readyz is 503; 0 = until the disk is full; without effect with postgres"`
+	MaxKeys     int           `yaml:"max_keys" default:"10000" min:"1" max:"100000" doc:"telemetry keys of one device, and of all devices behind a gateway together; a payload that would add one more is refused"`
+	MaxBytes    int64         `yaml:"max_bytes" type:"size" default:"8GiB" min:"1MiB" doc:"bytes that one device, or all devices behind a gateway together, may have stored; a payload beyond them is refused until retention or a deletion makes room"`
+	ReaderQueue int64         `yaml:"reader_queue" type:"size" default:"256MiB" min:"16MiB" doc:"bytes of sessions.db in which messages wait for one session of a reader; beyond it the oldest are dropped, and beyond four times as much for all sessions of readers"`
+	StrictJSON  bool          `yaml:"strict_json" default:"false" doc:"refuse payloads that are not valid JSON instead of reading them leniently"`
+	CastText    bool          `yaml:"cast_text" default:"true" doc:"store texts that look like decimal numbers, such as \"1.10\", as numbers, as ThingsBoard does; no effect with strict_json, which never does"`
+	Postgres    *Postgres     `yaml:"postgres"`
 }
 
 // Postgres makes a PostgreSQL database the store behind the bundled broker.

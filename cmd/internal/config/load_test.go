@@ -103,7 +103,7 @@ func embedded(data string) *Config {
 		Replicas:  Replicas{Bus: "none", Topic: "mqtt-auth-proxy/bus"},
 		Hooks:     Hooks{Events: []string{"connected", "disconnected", "refused"}},
 		Sandbox:   "auto",
-		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20, MaxKeys: 10_000, MaxBytes: 8 << 30, CastText: true},
+		Telemetry: Telemetry{Path: filepath.Join(data, "telemetry.db"), Retention: 720 * time.Hour, Durability: "sync", MinFree: 64 << 20, MaxKeys: 10_000, ReaderQueue: 256 << 20, MaxBytes: 8 << 30, CastText: true},
 	}
 }
 
@@ -225,7 +225,7 @@ func full(work string) *Config {
 		Hooks: Hooks{URL: "https://fleet.example/mqtt", SecretFile: at("hook-secret"), Events: []string{"refused", "connected"},
 			TLS: UpstreamTLS{CA: at("hook-ca.pem"), Certificate: at("hook-client.pem"), Key: at("hook-client-key.pem"), ServerName: "fleet.example"}},
 		Sandbox: "off",
-		Telemetry: Telemetry{Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, MaxKeys: 500, MaxBytes: 2 << 20, StrictJSON: true,
+		Telemetry: Telemetry{Retention: 36 * time.Hour, Durability: "os", MinFree: 1 << 20, MaxKeys: 500, ReaderQueue: 32 << 20, MaxBytes: 2 << 20, StrictJSON: true,
 			Postgres: &Postgres{DSNFile: at("database"), Connections: 7}},
 	}
 }

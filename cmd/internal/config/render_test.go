@@ -201,6 +201,7 @@ telemetry:
   min_free: 64MiB # default
   max_keys: 10000 # default
   max_bytes: 8GiB # default
+  reader_queue: 256MiB # default
   strict_json: false # default
   cast_text: true # default
 replicas:

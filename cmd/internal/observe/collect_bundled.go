@@ -7,12 +7,12 @@ func (e emitter) bundledBroker(s broker.Stats) {
 	e.gauge("bundled_sessions", "Sessions that the bundled broker keeps, with and without a connection.", float64(s.Sessions))
 	e.gauge("bundled_subscriptions", "Subscriptions at the bundled broker.", float64(s.Subscriptions))
 	e.gauge("bundled_retained", "Retained messages at the bundled broker.", float64(s.Retained))
-	e.gauge("bundled_queued", "Messages of QoS 1 and 2 that are under way or waiting at the bundled broker.", float64(s.Queued))
+	e.gauge("bundled_queued", "Messages of QoS 1 and 2 that are under way or waiting in the memory of the bundled broker.", float64(s.Queued))
 	e.gauge("bundled_memory_bytes", "Bytes that the bundled broker keeps for devices: sessions, queues, retained and unread messages.", float64(s.Memory))
 	e.count("bundled_messages_in_total", "PUBLISH packets that the bundled broker received from devices.", float64(s.MessagesIn))
 	e.count("bundled_messages_out_total", "PUBLISH packets that the bundled broker sent to devices.", float64(s.MessagesOut))
 	for cause, n := range s.Dropped {
-		e.count("bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause: slow (QoS 0, too much unread), device_memory, memory, queue (50,000 messages), too_large, session (it ended meanwhile), disk (it cannot be written, and the publisher gets no acknowledgement) or oldest (they made room in the queue of a reader that is away).",
+		e.count("bundled_messages_dropped_total", "Messages that did not reach a subscriber, by cause: slow (QoS 0, too much unread), device_memory, memory, queue (50,000 messages), too_large, session (it ended meanwhile), disk (it cannot be written, and the publisher gets no acknowledgement) or oldest (they made room in the queue of a reader).",
 			float64(n), "cause", cause)
 	}
 	e.count("bundled_messages_refused_total", "Messages to topics that are not for devices.", float64(s.Refused))
@@ -33,6 +33,7 @@ func (e emitter) bundledBroker(s broker.Stats) {
 	e.flag("bundled_sessions_writable", "1 if sessions and retained messages can be written to sessions.db, 0 while the disk has less room than telemetry.min_free, commits fail or one hangs.", s.Keeps)
 	e.count("bundled_sessions_errors_total", "Messages, subscriptions and handshakes that were not acknowledged because sessions.db could not be written.", float64(s.KeepErrors))
 	e.count("bundled_sessions_commits_total", "Successful commits of sessions.db.", float64(s.KeptCommits))
+	e.gauge("bundled_readers_backlog_bytes", "Messages that wait for readers in sessions.db and not in memory, in bytes.", float64(s.Backlog))
 	e.gauge("bundled_sessions_file_bytes", "Size of sessions.db with its log, in bytes.", float64(s.KeptBytes))
 	e.count("bundled_panics_total", "Connections that a bug in the bundled broker ended.", float64(s.Panics))
 }

@@ -66,6 +66,7 @@ func (s *Service) openBundled(ctx context.Context, p *Plan) (*bundledBroker, err
 	}
 	b, err := broker.New(broker.Options{
 		Sessions:         sessions,
+		ReaderQueue:      p.Telemetry.ReaderQueue,
 		Telemetry:        intake.Telemetry,
 		Attributes:       intake.Attributes,
 		AttributeRequest: requests.Attributes,

@@ -42,6 +42,7 @@ func needsRestart(now, next *config.Config) error {
 		refuse("telemetry.min_free", now.Telemetry.MinFree != next.Telemetry.MinFree)
 		refuse("telemetry.max_keys", now.Telemetry.MaxKeys != next.Telemetry.MaxKeys)
 		refuse("telemetry.max_bytes", now.Telemetry.MaxBytes != next.Telemetry.MaxBytes)
+		refuse("telemetry.reader_queue", now.Telemetry.ReaderQueue != next.Telemetry.ReaderQueue)
 		refuse("telemetry.postgres", !reflect.DeepEqual(now.Telemetry.Postgres, next.Telemetry.Postgres))
 		refuse("telemetry.cast_text", now.Telemetry.CastText != next.Telemetry.CastText)
 		refuse("telemetry.strict_json", now.Telemetry.StrictJSON != next.Telemetry.StrictJSON)

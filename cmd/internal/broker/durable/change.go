@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // Session is what is kept about one session, without its subscriptions and messages.
@@ -33,13 +34,20 @@ type Message struct {
 	Expires int64  // in seconds since 1970, 0 for never
 }
 
+// rowBytes is what a message takes in the file besides its packet, in bytes and rounded up.
+const rowBytes = 64
+
+// Size returns how many bytes a message takes in the file, about.
+func (m Message) Size() int64 { return rowBytes + int64(len(m.Packet)) }
+
 // Queued is a message on its way to a session.
 type Queued struct {
 	Message
-	// Seq is its place in the queue of the session. A later message has a larger one.
+	// Seq is its place in the queue of the session. A later message has a larger one. If a message
+	// takes as many places as its Size, the distance of two places is a number of bytes.
 	Seq      int64
-	PacketID uint16
-	Released bool // of QoS 2: the receiver has it, and waits for PUBREL
+	PacketID uint16 // 0 until it has one; those that have none come after those that have
+	Released bool   // of QoS 2: the receiver has it, and waits for PUBREL
 }
 
 // Retained is the retained message of a topic.
@@ -58,8 +66,10 @@ const (
 	putSubscription
 	deleteSubscription
 	enqueue
+	setPacketID
 	release
 	dequeue
+	discard
 	receive
 	complete
 	retain
@@ -77,6 +87,7 @@ type step struct {
 	message      *Message
 	retained     *Retained
 	text         string // a filter or a topic
+	count        *atomic.Int64
 }
 
 // adds reports whether the step adds something whose sender waits for it, so that it must be
@@ -118,6 +129,11 @@ func (c *Change) Enqueue(key int64, q Queued) {
 	c.steps = append(c.steps, step{kind: enqueue, key: key, seq: q.Seq, id: q.PacketID, message: &q.Message})
 }
 
+// SetPacketID gives a message of a queue its packet identifier.
+func (c *Change) SetPacketID(key, seq int64, id uint16) {
+	c.steps = append(c.steps, step{kind: setPacketID, key: key, seq: seq, id: id})
+}
+
 // Release records that the receiver has a message of QoS 2, which need not be kept any more.
 func (c *Change) Release(key, seq int64) {
 	c.steps = append(c.steps, step{kind: release, key: key, seq: seq})
@@ -126,6 +142,12 @@ func (c *Change) Release(key, seq int64) {
 // Dequeue deletes a message of a queue.
 func (c *Change) Dequeue(key, seq int64) {
 	c.steps = append(c.steps, step{kind: dequeue, key: key, seq: seq, last: seq})
+}
+
+// Discard deletes the messages of a queue from one place to another, both included, and adds to
+// count how many there were, once they are gone.
+func (c *Change) Discard(key, first, last int64, count *atomic.Int64) {
+	c.steps = append(c.steps, step{kind: discard, key: key, seq: first, last: last, count: count})
 }
 
 // Receive records that a message of QoS 2 with that identifier has come from the client.
@@ -164,6 +186,13 @@ func (f *File) Submit(c *Change, r *Receipt) {
 	if closed {
 		c.settle(errClosed)
 	}
+}
+
+// Sync submits a receipt for everything that was submitted before, whoever waits for that.
+func (f *File) Sync(r *Receipt) {
+	var c Change
+	c.Dequeue(0, 0) // a message that there is not
+	f.Submit(&c, r)
 }
 
 // wakeUp makes the writing goroutine commit what was submitted.

@@ -13,7 +13,7 @@ import (
 
 const (
 	applicationID = 0x4d415042 // "MAPB" in the file's header
-	schemaVersion = 1
+	schemaVersion = 2
 
 	// maxReaders is how many reads run at once.
 	maxReaders = 4
@@ -22,7 +22,8 @@ const (
 )
 
 // schema has the queues of all sessions in one table, in which the messages of a session lie
-// together and in order. A session that has ended may leave messages behind for a while.
+// together and in order. A session that has ended may leave messages behind for a while. Version 1
+// had the same tables, but every message of a queue had a packet identifier.
 const schema = `
 CREATE TABLE sessions (
 	key INTEGER PRIMARY KEY, client_id TEXT NOT NULL UNIQUE, device TEXT NOT NULL, version INTEGER NOT NULL,
@@ -104,6 +105,9 @@ func (f *File) inspect(ctx context.Context) error {
 		})
 	case id != applicationID:
 		return errors.New("it belongs to another program: move it away")
+	case version == 1:
+		_, err := f.db.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", schemaVersion))
+		return err
 	case version != schemaVersion:
 		return fmt.Errorf("it has format %d, this version reads %d: run the version that made it, or move it away, which ends the sessions of devices and their retained messages",
 			version, schemaVersion)
@@ -124,6 +128,7 @@ func (f *File) prepare(ctx context.Context) error {
 			no_local = excluded.no_local, retain_as_published = excluded.retain_as_published, identifier = excluded.identifier`,
 		deleteSubscription: `DELETE FROM subscriptions WHERE session = ? AND filter = ?`,
 		enqueue:            `INSERT OR REPLACE INTO queue VALUES (?, ?, ?, 0, ?, ?, ?)`,
+		setPacketID:        `UPDATE queue SET packet_id = ? WHERE session = ? AND seq = ?`,
 		release:            `UPDATE queue SET released = 1, message = x'' WHERE session = ? AND seq = ?`,
 		dequeue:            `DELETE FROM queue WHERE session = ? AND seq BETWEEN ? AND ?`,
 		receive:            `INSERT INTO received VALUES (?, ?) ON CONFLICT DO NOTHING`,
@@ -180,6 +185,12 @@ func (f *File) transact(ctx context.Context, do func(*sql.Tx) error) error {
 
 func (f *File) checkSpace() error {
 	return sqlitefile.CheckSpace(f.dir, f.opts.MinFree, f.opts.free)
+}
+
+// Scarce reports whether the file system has so little space left, less than twice
+// [Options.MinFree], that what can be given up should not take more of it.
+func (f *File) Scarce() bool {
+	return sqlitefile.CheckSpace(f.dir, 2*f.opts.MinFree, f.opts.free) != nil
 }
 
 // explain wraps an error of the database so that the reader knows the file and, if it is damaged,

@@ -16,7 +16,9 @@
 //	err = file.Close()
 //
 // The package knows no MQTT: a message is a sequence of bytes with a few facts about it. What is in
-// memory is the truth while the process runs, and the file follows it by changes.
+// memory is the truth while the process runs, and the file follows it by changes. The end of a
+// queue, messages without packet identifiers, may be in the file alone: then [File.Queue] reads it
+// piece by piece, after [File.Sync].
 //
 // # Changes
 //
@@ -34,7 +36,7 @@
 // get an error and send them again. Its other steps repeat what is already true in memory, so they
 // are kept for the next commit, which is tried every second. While less space than
 // [Options.MinFree] is free, a change that adds something fails, and others are committed.
-// [File.Writable] says whether changes can be committed.
+// [File.Writable] says whether changes can be committed, and [File.Scarce] whether space runs low.
 //
 // A file that is damaged, of another program or of a newer version is never changed: Open fails and
 // says what to do.

@@ -69,7 +69,7 @@ func content(t *testing.T, f *File) (all []*Kept, retained []Retained) {
 // queueOf returns the queue of a session.
 func queueOf(t *testing.T, f *File, key int64) (all []Queued) {
 	t.Helper()
-	must(t, f.Queue(t.Context(), key, func(q Queued) { all = append(all, q) }))
+	must(t, f.Queue(t.Context(), key, 0, func(q Queued) bool { all = append(all, q); return true }))
 	return all
 }
 
@@ -247,7 +247,7 @@ func TestFilesThatAreNotOpened(t *testing.T) {
 	open(t, Options{Path: path("used")})
 	for _, tt := range []struct{ name, want string }{
 		{"text", "is damaged: stop the proxy, restore a backup, or move the file"},
-		{"newer", "it has format 99, this version reads 1: run the version that made it"},
+		{"newer", "it has format 99, this version reads 2: run the version that made it"},
 		{"foreign", "it belongs to another program: move it away"},
 		{"used", fmt.Sprint(os.Getpid())},
 	} {
@@ -321,7 +321,7 @@ func TestRowsOutOfRange(t *testing.T) {
 		_, err := database(t, path).Exec(statement)
 		must(t, err)
 		_, err = f.Sessions(t.Context())
-		err = errors.Join(err, f.Queue(t.Context(), 1, func(Queued) {}), f.Retained(t.Context(), func(Retained) {}))
+		err = errors.Join(err, f.Queue(t.Context(), 1, 0, func(Queued) bool { return true }), f.Retained(t.Context(), func(Retained) {}))
 		if err == nil || !strings.Contains(err.Error(), path+" is damaged: stop the proxy, restore a backup, or move") {
 			t.Errorf("%s: %v", statement, err)
 		}
@@ -411,5 +411,129 @@ func TestLastStepCounts(t *testing.T) {
 	}
 	if len(retained) != 1 || retained[0].Device != "4" {
 		t.Errorf("retained %+v", retained)
+	}
+}
+
+// TestQueueIsReadFromAPlace: its first messages have packet identifiers, the others not yet, and
+// places say how many bytes there are.
+func TestQueueIsReadFromAPlace(t *testing.T) {
+	o := Options{Path: filepath.Join(t.TempDir(), "sessions.db")}
+	f := open(t, o)
+	key := f.NewKey()
+	var places []int64
+	end := int64(0)
+	must(t, commit(f, func(c *Change) {
+		for i := range 5 {
+			m := Message{Packet: []byte(strings.Repeat("x", 100*i)), Version: 5}
+			places = append(places, end+1)
+			c.Enqueue(key, Queued{Seq: end + 1, Message: m})
+			end += m.Size()
+		}
+		c.SetPacketID(key, places[0], 7)
+		c.SetPacketID(key, places[1], 8)
+		c.SetPacketID(key, places[2], 9)
+		c.Dequeue(key, places[2])
+	}))
+	if last, err := f.End(t.Context(), key); err != nil || last != end {
+		t.Errorf("the end is %d, %v, want %d", last, err, end)
+	}
+	if last, err := f.End(t.Context(), key+1); err != nil || last != 0 {
+		t.Errorf("the end of an empty queue is %d, %v", last, err)
+	}
+	got := map[int64]uint16{}
+	must(t, f.Queue(t.Context(), key, 0, func(q Queued) bool {
+		got[q.Seq] = q.PacketID
+		return q.PacketID != 0
+	}))
+	if want := map[int64]uint16{places[0]: 7, places[1]: 8, places[3]: 0}; !cmp.Equal(got, want) {
+		t.Errorf("from the beginning: %v, want %v", got, want)
+	}
+	var rest []int64
+	must(t, f.Queue(t.Context(), key, places[1]+1, func(q Queued) bool { rest = append(rest, q.Seq); return true }))
+	if !cmp.Equal(rest, places[3:]) {
+		t.Errorf("the rest: %v, want %v", rest, places[3:])
+	}
+}
+
+// TestDiscardedMessagesAreCounted once they are gone, and only those that were there.
+func TestDiscardedMessagesAreCounted(t *testing.T) {
+	var (
+		free  atomic.Uint64
+		count atomic.Int64
+	)
+	free.Store(1 << 30)
+	f := open(t, Options{
+		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
+		free: func(string) (uint64, error) { return free.Load(), nil },
+	})
+	must(t, commit(f, func(c *Change) {
+		for i := range int64(10) {
+			c.Enqueue(1, Queued{Seq: 10 * i})
+		}
+		c.Dequeue(1, 20)
+		c.Discard(1, 5, 19, &count)
+		c.Enqueue(2, Queued{Seq: 15})
+	}))
+	if n := count.Load(); n != 1 {
+		t.Errorf("%d were counted, want 1", n)
+	}
+	free.Store(0)
+	err := commit(f, func(c *Change) {
+		c.Enqueue(1, Queued{Seq: 31})
+		c.Discard(1, 15, 45, &count)
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+	var r Receipt
+	f.Sync(&r)
+	must(t, r.Wait(t.Context()))
+	if n := count.Load(); n != 3 { // 30 and 40: nothing was added
+		t.Errorf("%d were counted, want 3", n)
+	}
+	var left []int64
+	for _, q := range queueOf(t, f, 1) {
+		left = append(left, q.Seq)
+	}
+	if want := []int64{0, 50, 60, 70, 80, 90}; !cmp.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+}
+
+// TestSpaceIsScarceBeforeItIsUsedUp.
+func TestSpaceIsScarceBeforeItIsUsedUp(t *testing.T) {
+	var free atomic.Uint64
+	f := open(t, Options{
+		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
+		free: func(string) (uint64, error) { return free.Load(), nil },
+	})
+	for _, tt := range []struct {
+		free     uint64
+		scarce   bool
+		writable bool
+	}{{2 << 20, false, true}, {2<<20 - 1, true, true}, {1<<20 - 1, true, false}} {
+		free.Store(tt.free)
+		if f.Scarce() != tt.scarce || (f.Writable() == nil) != tt.writable {
+			t.Errorf("%d bytes free: scarce %v, writable %v", tt.free, f.Scarce(), f.Writable())
+		}
+	}
+}
+
+// TestFormatOfBefore is read, and is the present one from then on.
+func TestFormatOfBefore(t *testing.T) {
+	o := Options{Path: filepath.Join(t.TempDir(), "sessions.db")}
+	f := open(t, o)
+	must(t, commit(f, func(c *Change) { c.Enqueue(f.NewKey(), Queued{Seq: 3, PacketID: 4}) }))
+	must(t, f.Close())
+	_, err := database(t, o.Path).Exec("PRAGMA user_version = 1")
+	must(t, err)
+	f = open(t, o)
+	if q := queueOf(t, f, 1); len(q) != 1 || q[0].PacketID != 4 {
+		t.Errorf("the queue is %+v", q)
+	}
+	var version int
+	must(t, database(t, o.Path).QueryRow("SELECT user_version FROM pragma_user_version").Scan(&version))
+	if version != schemaVersion {
+		t.Errorf("format %d", version)
 	}
 }

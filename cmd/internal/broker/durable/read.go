@@ -80,17 +80,25 @@ func (f *File) deleteOrphans(ctx context.Context) error {
 	})
 }
 
-// Queue calls yield for each message in the queue of a session, in order. The packet of the message
-// belongs to yield.
-func (f *File) Queue(ctx context.Context, key int64, yield func(Queued)) error {
-	return f.each(ctx, `SELECT seq, packet_id, released, expires, version, message FROM queue WHERE session = ? ORDER BY seq`, func(rows *sql.Rows) error {
+// Queue calls yield for each message in the queue of a session from a place on, in order, until
+// yield returns false. The packet of the message belongs to yield.
+func (f *File) Queue(ctx context.Context, key, from int64, yield func(Queued) bool) error {
+	return f.each(ctx, `SELECT seq, packet_id, released, expires, version, message FROM queue WHERE session = ? AND seq >= ? ORDER BY seq`, func(rows *sql.Rows) error {
 		var q Queued
 		err := rows.Scan(&q.Seq, &q.PacketID, &q.Released, &q.Expires, &q.Version, &q.Packet)
-		if err == nil {
-			yield(q)
+		if err == nil && !yield(q) {
+			return errEnough
 		}
 		return err
-	}, key)
+	}, key, from)
+}
+
+// End returns the last place that the last message of a queue takes, 0 if there is none.
+func (f *File) End(ctx context.Context, key int64) (last int64, err error) {
+	err = f.each(ctx, `SELECT seq + ? + length(message) - 1 FROM queue WHERE session = ? ORDER BY seq DESC LIMIT 1`, func(rows *sql.Rows) error {
+		return rows.Scan(&last)
+	}, rowBytes, key)
+	return last, err
 }
 
 // Retained calls yield for each retained message.
@@ -108,14 +116,21 @@ func (f *File) Retained(ctx context.Context, yield func(Retained)) error {
 // errMalformed is wrapped by errors about rows that this program has not written.
 var errMalformed = errors.New("a row cannot be read")
 
-// each calls scan for every row of a query.
+// errEnough is returned by a scan that needs no more rows.
+var errEnough = errors.New("enough")
+
+// each calls scan for every row of a query, or until it has enough.
 func (f *File) each(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
 	rows, err := f.readers.QueryContext(ctx, query, args...)
 	if err != nil {
 		return f.explain(err)
 	}
 	for rows.Next() {
-		if err := scan(rows); err != nil {
+		switch err := scan(rows); {
+		case err == nil:
+		case errors.Is(err, errEnough):
+			return f.explain(rows.Close())
+		default:
 			return f.explain(errors.Join(fmt.Errorf("%w: %w", errMalformed, err), rows.Close()))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/task"
@@ -180,13 +181,14 @@ func (f *File) store(changes []*Change, probe bool) error {
 	}
 	ctx := context.Background()
 	var ended []int64
+	w := writer{f: f, ctx: ctx}
 	err := f.transact(ctx, func(tx *sql.Tx) error {
-		w := writer{f: f, ctx: ctx, tx: tx}
+		w.tx = tx
 		for _, c := range changes {
 			for i := range c.steps {
 				s := &c.steps[i]
 				switch {
-				case s.kind == dequeue, (s.kind == enqueue || s.kind == release) && gone[row{s.key, s.seq}]:
+				case s.kind == dequeue, (s.kind == enqueue || s.kind == setPacketID || s.kind == release) && gone[row{s.key, s.seq}]:
 					continue
 				case s.kind == deleteSession:
 					ended = append(ended, s.key)
@@ -197,7 +199,7 @@ func (f *File) store(changes []*Change, probe bool) error {
 			}
 		}
 		for _, s := range runs(removed) {
-			if err := w.exec(dequeue, s.key, s.seq, s.last); err != nil {
+			if _, err := w.exec(dequeue, s.key, s.seq, s.last); err != nil {
 				return err
 			}
 		}
@@ -209,6 +211,9 @@ func (f *File) store(changes []*Change, probe bool) error {
 	})
 	if err == nil {
 		f.orphans = append(f.orphans, ended...)
+		for count, n := range w.discarded {
+			count.Add(n)
+		}
 	}
 	return err
 }
@@ -233,46 +238,67 @@ type writer struct {
 	ctx context.Context
 	tx  *sql.Tx
 	in  [forget + 1]*sql.Stmt // the statements of the transaction
+
+	discarded map[*atomic.Int64]int64 // how many messages to add to which count
 }
 
-func (w *writer) exec(k kind, args ...any) error {
+func (w *writer) exec(k kind, args ...any) (sql.Result, error) {
 	if w.in[k] == nil {
 		w.in[k] = w.tx.StmtContext(w.ctx, w.f.write.byKind[k])
 	}
-	_, err := w.in[k].ExecContext(w.ctx, args...)
+	return w.in[k].ExecContext(w.ctx, args...)
+}
+
+// discard deletes messages, and notes how many there were.
+func (w *writer) discard(s *step) error {
+	result, err := w.exec(dequeue, s.key, s.seq, s.last)
+	if err != nil {
+		return err
+	}
+	n, err := result.RowsAffected()
+	if w.discarded == nil {
+		w.discarded = make(map[*atomic.Int64]int64)
+	}
+	w.discarded[s.count] += n
 	return err
 }
 
-func (w *writer) step(s *step) error {
+func (w *writer) step(s *step) (err error) {
 	switch s.kind {
 	case putSession:
 		v := s.session
-		return w.exec(putSession, v.Key, v.ClientID, v.Device, v.Version, v.Expiry, v.Away, v.Reader)
+		_, err = w.exec(putSession, v.Key, v.ClientID, v.Device, v.Version, v.Expiry, v.Away, v.Reader)
 	case putSubscription:
 		v := s.subscription
-		return w.exec(putSubscription, s.key, v.Filter, v.QoS, v.NoLocal, v.RetainAsPublished, v.Identifier)
+		_, err = w.exec(putSubscription, s.key, v.Filter, v.QoS, v.NoLocal, v.RetainAsPublished, v.Identifier)
 	case deleteSubscription:
-		return w.exec(deleteSubscription, s.key, s.text)
+		_, err = w.exec(deleteSubscription, s.key, s.text)
 	case enqueue:
-		return w.exec(enqueue, s.key, s.seq, s.id, s.message.Expires, s.message.Version, blob(s.message.Packet))
+		_, err = w.exec(enqueue, s.key, s.seq, s.id, s.message.Expires, s.message.Version, blob(s.message.Packet))
+	case setPacketID:
+		_, err = w.exec(setPacketID, s.id, s.key, s.seq)
 	case release:
-		return w.exec(release, s.key, s.seq)
+		_, err = w.exec(release, s.key, s.seq)
+	case discard:
+		err = w.discard(s)
 	case receive, complete:
-		return w.exec(s.kind, s.key, s.id)
+		_, err = w.exec(s.kind, s.key, s.id)
 	case retain:
 		v := s.retained
-		return w.exec(retain, v.Topic, v.Device, v.Origin, v.Expires, v.Version, blob(v.Packet))
+		_, err = w.exec(retain, v.Topic, v.Device, v.Origin, v.Expires, v.Version, blob(v.Packet))
 	case forget:
-		return w.exec(forget, s.text)
+		_, err = w.exec(forget, s.text)
 	case deleteSession:
 		for _, stmt := range w.f.write.ended {
 			if _, err := w.tx.StmtContext(w.ctx, stmt).ExecContext(w.ctx, s.key); err != nil {
 				return err
 			}
 		}
-		return w.exec(deleteSession, s.key)
+		_, err = w.exec(deleteSession, s.key)
+	default:
+		err = errors.New("unknown step")
 	}
-	return errors.New("unknown step")
+	return err
 }
 
 // blob returns b as a value of a column that is not null.
