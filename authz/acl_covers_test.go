@@ -78,9 +78,9 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// TestWhatIsCoveredStaysAllowed: after rules are taken out and put in at random, rules that
+// TestCoveringRulesAllowWhatTheCoveredOnesDo: after rules are taken out and put in at random, rules that
 // cover the earlier ones allow all that those did.
-func TestWhatIsCoveredStaysAllowed(t *testing.T) {
+func TestCoveringRulesAllowWhatTheCoveredOnesDo(t *testing.T) {
 	texts := []string{"a", "b", "a/b", "+", "#", "a/#", "$SYS/x", "$SYS/#", "$other", "eq #", "+/b"}
 	random := rand.New(rand.NewPCG(1, 2))
 	some := func() authz.Rule {

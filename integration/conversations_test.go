@@ -18,8 +18,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// conversations is the page of the manual with what devices and the bundled broker send each
-// other. Its blocks with this language are played as they stand.
+// conversations is the page of the manual with what devices and the bundled broker send each other. The test plays every block of code with this language.
 const (
 	conversations = "../cmd/mqtt-auth-proxy/DEVICES.md"
 	conversation  = "```conversation"
@@ -30,17 +29,17 @@ const (
 func TestConversationsOfThePage(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
-		connect func(*testing.T, *harness.Proxy, string) (conversant, byte)
+		connect func(*testing.T, *harness.Proxy, string) (conversationClient, byte)
 	}{
-		{"5.0", func(t *testing.T, p *harness.Proxy, token string) (conversant, byte) {
-			return connectConversant(t, packetstest.Dial(t, p.Plain), token)
+		{"5.0", func(t *testing.T, p *harness.Proxy, token string) (conversationClient, byte) {
+			return connectV5(t, packetstest.Dial(t, p.Plain), token)
 		}},
-		{"5.0 over TLS", func(t *testing.T, p *harness.Proxy, token string) (conversant, byte) {
-			return connectConversant(t, p.DialTLS(t), token)
+		{"5.0 over TLS", func(t *testing.T, p *harness.Proxy, token string) (conversationClient, byte) {
+			return connectV5(t, p.DialTLS(t), token)
 		}},
-		{"3.1.1", func(t *testing.T, p *harness.Proxy, token string) (conversant, byte) {
+		{"3.1.1", func(t *testing.T, p *harness.Proxy, token string) (conversationClient, byte) {
 			c, ack := p.Present(t, 4, "", token)
-			return oldConversant{c, t}, byte(ack.Code)
+			return v311Client{c, t}, byte(ack.Code)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -51,7 +50,7 @@ func TestConversationsOfThePage(t *testing.T) {
 			for _, b := range readConversations(t) {
 				ok := t.Run(fmt.Sprint("line ", b.line), func(t *testing.T) {
 					s := stage{t: t, proxy: p, old: tt.name == "3.1.1"}
-					s.connect = func(token string) (conversant, byte) { return tt.connect(t, p, tokens.Replace(token)) }
+					s.connect = func(token string) (conversationClient, byte) { return tt.connect(t, p, tokens.Replace(token)) }
 					s.play(b.turns)
 				})
 				if !ok {
@@ -62,8 +61,8 @@ func TestConversationsOfThePage(t *testing.T) {
 	}
 }
 
-// conversant is a device in a conversation. It returns the codes that the broker answers with.
-type conversant interface {
+// conversationClient is the client of a device. Its methods return the reason code of the answer.
+type conversationClient interface {
 	subscribe(filter string) byte
 	publish(topic, payload string, qos byte) byte
 	next() (topic, payload string)
@@ -114,10 +113,10 @@ func readConversations(t *testing.T) (blocks []block) {
 type stage struct {
 	t       *testing.T
 	proxy   *harness.Proxy
-	connect func(token string) (conversant, byte)
+	connect func(token string) (conversationClient, byte)
 	old     bool // MQTT 3.1.1
 
-	device  conversant
+	device  conversationClient
 	code    byte            // of the last answer of the broker
 	number  string          // of the last call
 	answers chan httpAnswer // of the last request
@@ -223,14 +222,14 @@ func pattern(text string) *regexp.Regexp {
 	return regexp.MustCompile("^" + quoted + "$")
 }
 
-// newConversant is a device with the client Paho, which speaks MQTT 5.0 like ThingsBoard's.
-type newConversant struct {
+// v5Client is the client of Paho, with MQTT 5.0, which ThingsBoard's client uses as well.
+type v5Client struct {
 	pahoClient
 	ctx context.Context
 	t   *testing.T
 }
 
-func connectConversant(t *testing.T, conn net.Conn, token string) (conversant, byte) {
+func connectV5(t *testing.T, conn net.Conn, token string) (conversationClient, byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	t.Cleanup(cancel)
@@ -238,10 +237,10 @@ func connectConversant(t *testing.T, conn net.Conn, token string) (conversant, b
 	if err != nil && c.connack == nil {
 		t.Fatal(err)
 	}
-	return newConversant{c, ctx, t}, c.connack.ReasonCode
+	return v5Client{c, ctx, t}, c.connack.ReasonCode
 }
 
-func (c newConversant) subscribe(filter string) byte {
+func (c v5Client) subscribe(filter string) byte {
 	c.t.Helper()
 	ack, err := c.Subscribe(c.ctx, &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{Topic: filter, QoS: 1}}})
 	if ack == nil {
@@ -250,7 +249,7 @@ func (c newConversant) subscribe(filter string) byte {
 	return ack.Reasons[0]
 }
 
-func (c newConversant) publish(topic, payload string, qos byte) byte {
+func (c v5Client) publish(topic, payload string, qos byte) byte {
 	c.t.Helper()
 	ack, err := c.Publish(c.ctx, &paho.Publish{Topic: topic, QoS: qos, Payload: []byte(payload)})
 	if err == nil && qos == 0 {
@@ -262,31 +261,31 @@ func (c newConversant) publish(topic, payload string, qos byte) byte {
 	return ack.ReasonCode
 }
 
-func (c newConversant) next() (topic, payload string) {
+func (c v5Client) next() (topic, payload string) {
 	c.t.Helper()
 	p := c.pahoClient.next(c.ctx, c.t)
 	return p.Topic, string(p.Payload)
 }
 
-func (c newConversant) disconnect() {
+func (c v5Client) disconnect() {
 	c.t.Helper()
 	if err := c.Disconnect(&paho.Disconnect{}); err != nil {
 		c.t.Error(err)
 	}
 }
 
-// oldConversant is a device that speaks MQTT 3.1.1.
-type oldConversant struct {
+// v311Client is a client with MQTT 3.1.1.
+type v311Client struct {
 	*packetstest.Client
 	t *testing.T
 }
 
-func (c oldConversant) subscribe(filter string) byte {
+func (c v311Client) subscribe(filter string) byte {
 	c.t.Helper()
 	return byte(c.Subscribe(filter, 1))
 }
 
-func (c oldConversant) publish(topic, payload string, qos byte) byte {
+func (c v311Client) publish(topic, payload string, qos byte) byte {
 	c.t.Helper()
 	if qos == 0 {
 		c.Send((&packets.Publish{Topic: []byte(topic), Payload: []byte(payload)}).Append(nil, c.Level))
@@ -298,7 +297,7 @@ func (c oldConversant) publish(topic, payload string, qos byte) byte {
 	return byte(packets.Success)
 }
 
-func (c oldConversant) next() (topic, payload string) {
+func (c v311Client) next() (topic, payload string) {
 	c.t.Helper()
 	p, err := c.Next(harness.Patience)
 	if err != nil {
@@ -307,4 +306,4 @@ func (c oldConversant) next() (topic, payload string) {
 	return string(p.Topic), string(p.Payload)
 }
 
-func (c oldConversant) disconnect() { c.Disconnect() }
+func (c v311Client) disconnect() { c.Disconnect() }

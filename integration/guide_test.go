@@ -15,7 +15,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/integration/harness"
 )
 
-// guide is a section of a page of the manual, and a folder in which a reader follows it.
+// guide is a section of a page of the manual, with a folder in which the test follows its instructions.
 type guide struct {
 	t      *testing.T
 	dir    string

@@ -89,7 +89,7 @@ func TestNotifyProtocol(t *testing.T) {
 	wait(before, "READY=1", 1)
 
 	// Without a broker devices are not served, but a restart would not help, so the
-	// watchdog must still be fed.
+	// watchdog must still get reports.
 	s.Close()
 	harness.Eventually(t, "not ready", func() bool {
 		status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", "")

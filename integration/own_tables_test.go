@@ -124,7 +124,7 @@ func TestTokenCommandsOnOwnTables(t *testing.T) {
 	})
 }
 
-// TestDatabaseFailsOver: the server of the database dies, and after a while another one with the
+// TestDatabaseFailsOver: the server of the database is killed, and after a while another one with the
 // same data takes its place, which the connection string names as the second host. Known devices go
 // on all the time and unknown ones are asked to try again later. After that, commands and
 // withdrawals work with the second server.

@@ -128,8 +128,8 @@ func (o *operator) look(name string) {
 	o.do(chromedp.ResetViewport())
 }
 
-// TestPage: an operator signs in, sees devices come, finds out why one is refused and mends it,
-// creates a token and sees its device arrive, kicks one, and reads a graph.
+// TestPage: an operator signs in, sees devices come, finds out why one is refused and corrects
+// that, creates a token and sees its device arrive, kicks one, and reads a graph.
 func TestPage(t *testing.T) {
 	fleet := []string{"broken"}
 	for i := range 10 {

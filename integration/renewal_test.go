@@ -140,9 +140,9 @@ func TestRenewalByAuth(t *testing.T) {
 	}
 }
 
-// TestMethodThatNothingKnows: an unknown authentication method is refused with 0x8C, by Mosquitto,
+// TestUnknownAuthenticationMethodIsRefused: an unknown authentication method is refused with 0x8C, by Mosquitto,
 // by the bundled broker, and by the proxy if it reads authentication data and there is none.
-func TestMethodThatNothingKnows(t *testing.T) {
+func TestUnknownAuthenticationMethodIsRefused(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)
 	for name, sections := range map[string]string{

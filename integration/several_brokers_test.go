@@ -136,7 +136,7 @@ func runPublishers(t *testing.T, p *harness.Proxy, token string, disrupt func())
 	return all, since
 }
 
-// TestBrokerKilled: the connections of a broker's devices are closed when it dies. The
+// TestBrokerKilled: the connections of a broker's devices are closed when it is killed. The
 // devices are accepted by the other broker at once and are never refused. Messages that
 // the other broker has acknowledged have reached its subscribers.
 func TestBrokerKilled(t *testing.T) {

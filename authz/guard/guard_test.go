@@ -119,8 +119,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// TestWhatCosts: only denials of devices that connect use the budget.
-func TestWhatCosts(t *testing.T) {
+// TestOnlyDenialsOfConnectsUseTheBudget: grants, outages, refreshes and rechecks do not.
+func TestOnlyDenialsOfConnectsUseTheBudget(t *testing.T) {
 	as := func(p authz.Purpose, token string) authz.Request {
 		r := request(token, attacker)
 		r.Purpose = p
@@ -214,8 +214,8 @@ func TestManyAddresses(t *testing.T) {
 	})
 }
 
-// TestAtOnce: many requests of one address are in progress together.
-func TestAtOnce(t *testing.T) {
+// TestConcurrentRequestsOfAnAddress: all requests that are in progress at the same time are accepted.
+func TestConcurrentRequestsOfAnAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 			time.Sleep(100 * time.Millisecond)

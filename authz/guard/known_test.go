@@ -108,9 +108,9 @@ func TestUnguessable(t *testing.T) {
 	})
 }
 
-// TestFaultsLeadIntoLittleDebt: a site whose devices met faults together that turn out to be
+// TestDebtOfFaultsIsBounded: a site whose devices met faults together that turn out to be
 // the source's is not blocked for more than two seconds.
-func TestFaultsLeadIntoLittleDebt(t *testing.T) {
+func TestDebtOfFaultsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := authorizeFunc(func(ctx context.Context, r authz.Request) (*authz.Grant, error) {
 			time.Sleep(100 * time.Millisecond)

@@ -103,8 +103,8 @@ func TestTwoDevicesWithOnePassword(t *testing.T) {
 	}
 }
 
-// TestOnlyPairsLogIn: neither a token nor a password without its user name is accepted.
-func TestOnlyPairsLogIn(t *testing.T) {
+// TestOnlyPairsAreAccepted: neither a token nor a password without its user name is accepted.
+func TestOnlyPairsAreAccepted(t *testing.T) {
 	path := passwdPath(t)
 	put(t, path, line("a", of("a")))
 	f := mustOpen(t, path, Options{})

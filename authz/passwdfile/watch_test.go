@@ -142,8 +142,8 @@ func TestBadVersionKeepsTheLastGood(t *testing.T) {
 	}
 }
 
-// TestHalfOfAFileIsNotBelieved: it takes effect only if it was renamed or a reload was requested.
-func TestHalfOfAFileIsNotBelieved(t *testing.T) {
+// TestFileThatLacksMostUsersIsRefused unless it was renamed over the old file or a reload was requested.
+func TestFileThatLacksMostUsersIsRefused(t *testing.T) {
 	var lines, ids []string
 	for i := range 40 {
 		user := fmt.Sprintf("u%02d", i)

@@ -93,9 +93,8 @@ func anySelects(filters []string, topic string) bool {
 	return false
 }
 
-// TestDeviceStaysInItsPart: a topic that a device publishes to lies in its own part or outside
-// of all parts, and is mapped back to the topic that the device used.
-func TestDeviceStaysInItsPart(t *testing.T) {
+// TestDeviceReachesOnlyItsOwnTopics: a topic that a device publishes to is mapped into its own part or lies outside of the parts of all devices, and is mapped back to the topic that the device used.
+func TestDeviceReachesOnlyItsOwnTopics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)
 		subject := rapid.SampledFrom(subjects).Draw(t, "subject")

@@ -369,7 +369,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-func TestCallersCheck(t *testing.T) {
+func TestChecksOfTheCallerAreReported(t *testing.T) {
 	o := write(t, "\nupstream:\n  username: ${nobody}\n  client_id: ''\n")
 	o.Environ = []string{"MQTT_AUTH_PROXY_TOKEN_FROM=password"}
 	o.Check = func(c *Config, fault func(key, reason string)) {

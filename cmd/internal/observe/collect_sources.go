@@ -93,7 +93,7 @@ func (m SourceMetrics) Connections(p Pool) {
 	m.count("auth_database_wait_seconds_total", "Time for which lookups have waited for a connection, in seconds.", p.WaitTime.Seconds(), m.of()...)
 }
 
-// Listening exports whether a source hears of changes in its database.
+// Listening exports whether a source gets notifications of changes in its database.
 func (m SourceMetrics) Listening(now bool) {
 	m.flag("auth_notify_listening", "1 while a source receives the notifications of its database.", now, m.of()...)
 }

@@ -51,7 +51,7 @@ func TestViewIsRenderedOnceForAllBrowsers(t *testing.T) {
 	})
 }
 
-func TestNothingIsRenderedForNobody(t *testing.T) {
+func TestNothingIsRenderedWithoutABrowser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, r, calls := counting(t)
 		_, leave, _ := h.join("view", time.Second, r)

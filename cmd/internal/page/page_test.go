@@ -286,8 +286,8 @@ func TestWithoutBundledBrokerThereIsNoTelemetry(t *testing.T) {
 	}
 }
 
-// TestEveryPartSaysHowItIs: the table of the overview has a line with the state of each part.
-func TestEveryPartSaysHowItIs(t *testing.T) {
+// TestHealthOfEveryPart: the table of the overview has a line with the state of each part.
+func TestHealthOfEveryPart(t *testing.T) {
 	now := time.Now()
 	for _, tt := range []struct {
 		change func(*admin.Status)

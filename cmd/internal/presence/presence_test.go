@@ -24,7 +24,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// fleet is a recorder and the sessions that it hears of.
+// fleet is a recorder with the sessions that are reported to it.
 type fleet struct {
 	*Recorder
 	t        testing.TB
@@ -398,9 +398,8 @@ func (s *recordedStore) write(_ context.Context, b *batch) error {
 func (s *recordedStore) prune(context.Context, int) error { return nil }
 func (s *recordedStore) close() error                     { return nil }
 
-// TestWhenItIsWritten: every ten seconds what has changed, every hour what is connected, and at the
-// end the rest.
-func TestWhenItIsWritten(t *testing.T) {
+// TestIntervalsOfWrites: changes are written every ten seconds and at the end, and devices that stay connected every hour.
+func TestIntervalsOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &recordedStore{}
 		f := newFleet(t, Options{

@@ -126,7 +126,7 @@ func (l *databaseLink) connect(ctx context.Context) (err error) {
 
 // close closes the connections that are open.
 func (l *databaseLink) close() {
-	ctx, cancel := context.WithTimeout(context.Background(), lastWords)
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	for _, conn := range []*pgx.Conn{l.listening, l.sending} {
 		if conn != nil {

@@ -88,9 +88,9 @@ func TestDatabaseCarriesEveryMessageOnce(t *testing.T) {
 	}
 }
 
-// TestDatabaseThatWasAway: what was withdrawn meanwhile is caught up, whether the server was down
+// TestReplicaCatchesUpAfterAnOutageOfTheDatabase: what was withdrawn meanwhile is caught up, whether the server was down
 // or only the connections were lost, and so are denials.
-func TestDatabaseThatWasAway(t *testing.T) {
+func TestReplicaCatchesUpAfterAnOutageOfTheDatabase(t *testing.T) {
 	server := harness.StartPostgres(t)
 	dsn := server.Database("fleet")
 	a := inDatabase(t, "a", dsn)
@@ -216,9 +216,9 @@ func TestPoolerInBetweenIsNoticed(t *testing.T) {
 	})
 }
 
-// TestStrangerInTheDatabase: a role that may connect to the database sees nothing on the channel,
+// TestForeignRoleInTheDatabase: a role that may connect to the database sees nothing on the channel,
 // and what it sends there or repeats has no effect.
-func TestStrangerInTheDatabase(t *testing.T) {
+func TestForeignRoleInTheDatabase(t *testing.T) {
 	server := harness.StartPostgres(t)
 	dsn := server.Database("fleet")
 	server.SQL("fleet", "CREATE ROLE stranger LOGIN PASSWORD 'stranger'")

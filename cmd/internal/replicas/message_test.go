@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// TestStrangersCanDoNothing: messages without the secret, of another topic, altered, repeated, or
+// TestMessagesWithoutTheSecretHaveNoEffect: messages without the secret, of another topic, altered, repeated, or
 // from another time have no effect.
-func TestStrangersCanDoNothing(t *testing.T) {
+func TestMessagesWithoutTheSecretHaveNoEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)
 		run(t, a, b)

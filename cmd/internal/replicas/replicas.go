@@ -24,8 +24,8 @@ const (
 	beat = 2 * time.Second
 	// maxPending is how many withdrawals and kicks wait until they are put into messages.
 	maxPending = 20_000
-	// lastWords is how long Run may take at its end to send what is left.
-	lastWords = time.Second
+	// closeTimeout is how long Run may take at its end to send the messages that wait.
+	closeTimeout = time.Second
 )
 
 // Options describe a replica. All functions must be set. They are called from one goroutine at a
@@ -218,7 +218,7 @@ func (r *Replicas) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			r.flush()
-			r.awaitQueues(lastWords)
+			r.awaitQueues(closeTimeout)
 			return
 		case <-r.wake:
 			r.flush()
@@ -361,7 +361,7 @@ func (r *Replicas) take(m message, err error, now time.Time) bool {
 		return false
 	}
 	r.stats.Received++
-	// A replica that has come back later did not hear the question, unless this is its answer.
+	// A replica that has connected again later did not get the request to catch up, unless this message is its answer.
 	if covered := r.catchUp.covered(since, now); gap && !(covered && m.To == r.instance) {
 		r.missed(cmp.Or(since, r.catchUp.down), !covered)
 	}

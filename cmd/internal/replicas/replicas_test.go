@@ -195,9 +195,8 @@ func TestChangesOfAttributesReachEachOtherReplica(t *testing.T) {
 	})
 }
 
-// TestLastWordsAreAwaited: a replica ends when the server has what it has said, which takes half a
-// second here, and not when it is only on its way.
-func TestLastWordsAreAwaited(t *testing.T) {
+// TestRunEndsWhenTheServerHasTheLastMessages: Run returns when the server has acknowledged the last message, which takes half a second here, and not as soon as the message was sent.
+func TestRunEndsWhenTheServerHasTheLastMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, "a", testSecret)
 		said := 0

@@ -92,8 +92,7 @@ func (r *loginRig) expect(t *testing.T, what string, ready bool, degraded int) {
 	}
 }
 
-// TestSharedLoginIsTried: one device that is refused says nothing about the others, so the proxy
-// asks the broker itself, and notices as well when the broker has been mended.
+// TestSharedLoginIsTried: that one device is refused says nothing about the others, so the proxy tries the login itself, and notices when the broker accepts it again.
 func TestSharedLoginIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newLoginRig(t, "proxy")

@@ -19,7 +19,7 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/proxy"
 )
 
-// Credentials are what a device would show in its CONNECT.
+// Credentials are those that a device would send in its CONNECT.
 type Credentials struct {
 	// Token is the access token, wherever the device has it. If it is zero, it is looked for in
 	// the other fields, as token.from says.
@@ -30,7 +30,7 @@ type Credentials struct {
 	Protocol           byte
 }
 
-// CredentialsAnswer is what would become of the device.
+// CredentialsAnswer says whether the device could connect.
 type CredentialsAnswer struct {
 	// Grant is nil if the device would be refused for the Reason. Err says why.
 	Grant  *authz.Grant
@@ -73,8 +73,7 @@ func (p *Plan) CheckCredentials(ctx context.Context, c Credentials) (Credentials
 	return p.ask(ctx, opened, denials, c), nil
 }
 
-// watchDuring watches the sources, of which some know nothing without that, until the function
-// that it returns is called.
+// watchDuring calls Notify of the sources, without which some of them have no answers, until the function that it returns is called.
 func (s *sources) watchDuring(ctx context.Context, cancel func()) (end func()) {
 	var watching sync.WaitGroup
 	for _, x := range s.list {

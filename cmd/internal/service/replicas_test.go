@@ -154,9 +154,9 @@ topics: {acl: [{topics: ["#"]}]}
 	}
 }
 
-// TestBusInADatabaseThatIsAway: the proxy starts and is ready, its bundled broker serves devices,
+// TestProxyStartsWithoutTheDatabaseOfTheBus: the proxy starts and is ready, its bundled broker serves devices,
 // and the status shows why the bus does not work, without the password.
-func TestBusInADatabaseThatIsAway(t *testing.T) {
+func TestProxyStartsWithoutTheDatabaseOfTheBus(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600); err != nil {
 		t.Fatal(err)

@@ -19,10 +19,10 @@ import (
 // postgresSource is a query in a PostgreSQL database.
 type postgresSource struct {
 	*tokenpostgres.Source
-	config  *config.PostgresSource
-	answers rememberer
-	env     sourceEnv
-	deaf    atomic.Bool // the last attempt to listen has failed
+	config       *config.PostgresSource
+	answers      rememberer
+	env          sourceEnv
+	notListening atomic.Bool // the last attempt to listen has failed
 }
 
 // maxHashTime is how long the check of a password may wait for its turn after the lookup.
@@ -68,10 +68,10 @@ func (p *postgresSource) missed() {
 	p.env.recheck()
 }
 
-// logListening logs that notifications are heard, or why not.
+// logListening logs that the source listens for notifications, or why it does not.
 func (p *postgresSource) logListening(err error) {
 	channel := zap.String("channel", channelOf(p.config))
-	switch was := p.deaf.Swap(err != nil); {
+	switch was := p.notListening.Swap(err != nil); {
 	case err == nil:
 		p.env.log.Info("listening to the database", channel)
 	case !was: // and not again for each attempt to connect

@@ -45,8 +45,8 @@ func TestAuthIsTakenOut(t *testing.T) {
 	}
 }
 
-// TestAuthThatMayNotBe ends the session, and the client learns the reason code.
-func TestAuthThatMayNotBe(t *testing.T) {
+// TestInvalidAuthEndsTheSession ends the session, and the client learns the reason code.
+func TestInvalidAuthEndsTheSession(t *testing.T) {
 	good := auth(packets.Reauthenticate, "m", "t")
 	for name, test := range map[string]struct {
 		in     string

@@ -70,7 +70,7 @@ func TestHomesAreKnown(t *testing.T) {
 	}
 }
 
-func TestClientFindsItsHomeAgain(t *testing.T) {
+func TestClientReturnsToItsServer(t *testing.T) {
 	bubble(t, func(t *testing.T, n *network) {
 		p := New(n.options(ClientID, "a", "b", "c"))
 		for i := range 50 {

@@ -187,9 +187,9 @@ func TestDrainedServerGetsNoSession(t *testing.T) {
 	})
 }
 
-// TestServerThatComesBackIsAsItWasLeft: a server that a reload removed and a later one put back has
+// TestServerThatReturnsKeepsItsState: a server that a reload removed and a later one put back has
 // the sessions that it has, and is drained if it was.
-func TestServerThatComesBackIsAsItWasLeft(t *testing.T) {
+func TestServerThatReturnsKeepsItsState(t *testing.T) {
 	n := newNetwork(t)
 	o := n.options(RoundRobin, "a", "b", "c")
 	p := New(o)

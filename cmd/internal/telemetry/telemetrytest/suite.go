@@ -74,7 +74,7 @@ func Run(t *testing.T, s Suite) {
 		{"AttributesAreDeleted", checkDeletion},
 		{"SharedAttributes", checkShared},
 		{"TelemetryIsDeletedAsByThingsBoard", checkTelemetryDeletion},
-		{"ValueOfTheFutureIsMended", checkMending},
+		{"ValueOfTheFutureIsMended", checkDeletionOfAFutureValue},
 		{"KeyWithoutNewestValueKeepsMessages", checkKeyWithoutLatest},
 		{"DeletionKeepsOrder", checkDeletionInOneTime},
 		{"DeletionTakesManySteps", checkManyDeletions},
