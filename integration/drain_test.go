@@ -59,13 +59,13 @@ func TestDrainOfThousand(t *testing.T) {
 		}
 	}
 	t.Logf("%d sessions ended within %v", size, took.Round(time.Millisecond))
-	if took > spread+5*time.Second {
+	if took > spread+harness.Slack {
 		t.Errorf("took %v to end, the drain is 30s", took)
 	}
 }
 
-// checkSpread fails the test if many more sessions end in one part of the time than in
-// another.
+// checkSpread fails the test if by any time many more sessions have ended than belong into that
+// time. A busy machine can only make them fewer.
 func checkSpread(t *testing.T, ends []time.Duration, spread time.Duration) {
 	t.Helper()
 	const parts = 10
@@ -74,12 +74,10 @@ func checkSpread(t *testing.T, ends []time.Duration, spread time.Duration) {
 		count[min(int(end*parts/spread), parts-1)]++
 	}
 	t.Logf("ends in each tenth of %v: %v", spread, count)
-	for part, n := range count[:parts-1] {
-		if n > 3*len(ends)/parts {
-			t.Errorf("%d of %d sessions ended in one tenth of the time, the %dth", n, len(ends), part+1)
+	sum := 0
+	for part, n := range count {
+		if sum += n; sum > (part+2)*len(ends)/parts {
+			t.Errorf("%d of %d sessions have ended after %d tenths of the time", sum, len(ends), part+1)
 		}
-	}
-	if early := len(ends) - count[parts-1] - count[parts-2]; early < len(ends)/4 {
-		t.Errorf("only %d of %d sessions ended before the last fifth", early, len(ends))
 	}
 }

@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 func TestRefusalsOnTheWire(t *testing.T) {
 	t.Parallel()
 	s := harness.StartSink(t)
-	p := harness.NewProxy(t, s.Upstream()+"connect: {max_packet: 1KiB, timeout: 2s}\n")
+	p := harness.NewProxy(t, s.Upstream()+"connect: {max_packet: 1KiB}\n")
 	token := p.Token("good")
 	p.Start()
 	noID := packetstest.Identity(4, "", token)
@@ -95,7 +95,7 @@ func TestRefusalsOnTheWire(t *testing.T) {
 		{"PUBLISH first", "\x30\x05\x00\x01tok", ""},
 	} {
 		conn := packetstest.Dial(t, p.Plain)
-		if got := packetstest.Exchange(t, conn, tt.sent, 4*time.Second); got != tt.want {
+		if got := packetstest.Exchange(t, conn, tt.sent, harness.Patience); got != tt.want {
 			t.Errorf("%s: answered % x, want % x", tt.name, got, tt.want)
 		}
 	}

@@ -189,12 +189,12 @@ func measureStorm(t testing.TB, sections string, devices, atOnce int) (r stormRe
 // TestReconnectStorm: connected devices are served while a fleet reconnects over TLS, and
 // the whole fleet gets in.
 func TestReconnectStorm(t *testing.T) {
-	r := measureStorm(t, "", 500, 250)
+	r := measureStorm(t, "connect: {timeout: 60s}\n", 500, 250)
 	t.Logf("round trip p50 %v, p99 %v; in the storm p50 %v, p99 %v; the storm took %v", r.before50, r.before99, r.during50, r.during99, r.Took)
 	if r.Failed > 0 {
 		t.Errorf("%d devices did not get in", r.Failed)
 	}
-	if r.during99 > 2*time.Second {
+	if r.during99 > harness.Slack {
 		t.Errorf("round trips took up to %v (99th percentile) in the storm", r.during99)
 	}
 }

@@ -63,7 +63,7 @@ func TestTokenServiceOutcomes(t *testing.T) {
 		case "busy":
 			return harness.ReplyJSON(`{"result":"deny","reason_code":"busy"}`)
 		case "slow":
-			time.Sleep(3 * time.Second)
+			time.Sleep(7 * time.Second)
 			return harness.Reply{}
 		case "allowed by status":
 			return harness.Reply{}

@@ -175,7 +175,7 @@ func TestRotateWithOverlap(t *testing.T) {
 	p.Start()
 	c := connectAll(t, p, old)
 	asked := time.Now()
-	fresh := p.NewToken("rotate", "valve", "--overlap", "4s")
+	fresh := p.NewToken("rotate", "valve", "--overlap", "15s")
 	made := time.Now()
 	harness.Eventually(t, "the new token's way in", func() bool {
 		_, ack := p.Present(t, 5, "fresh", fresh)
@@ -189,7 +189,7 @@ func TestRotateWithOverlap(t *testing.T) {
 	}
 	// Then the old token is withdrawn, as without an overlap.
 	c.ended(t, made, packets.AdministrativeAction)
-	checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
+	checkPunctual(t, asked.Add(15*time.Second), made.Add(15*time.Second))
 }
 
 // checkPunctual fails the test unless it is called between two times. A second more is
@@ -212,11 +212,11 @@ func TestExpiryWhileConnected(t *testing.T) {
 		p.Token("other")
 		p.Start()
 		asked := time.Now()
-		token := p.Token("valve", "--expires", "4s")
+		token := p.Token("valve", "--expires", "15s")
 		made := time.Now()
 		c := connectAll(t, p, token)
 		c.ended(t, made, packets.NotAuthorized)
-		checkPunctual(t, asked.Add(4*time.Second), made.Add(4*time.Second))
+		checkPunctual(t, asked.Add(15*time.Second), made.Add(15*time.Second))
 		c.awaitWills(t)
 		if _, ack := p.Present(t, 5, "back", token); ack.Code != packets.NotAuthorized {
 			t.Errorf("the expired token gets %v, want %v", ack.Code, packets.NotAuthorized)

@@ -27,8 +27,9 @@ func Binary() string { return program }
 // Race reports whether the program was built with the race detector.
 func Race() bool { return withRace }
 
-// Patience is how long a story waits for what should happen at once.
-const Patience = 20 * time.Second
+// Patience is how long a story waits for what should happen at once. On a busy machine brokers and
+// databases take long to start.
+const Patience = time.Minute
 
 // Main parses the flags, builds the program and runs the tests of a package. It
 // returns the exit status for TestMain.
@@ -111,9 +112,10 @@ func Skip(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// WithdrawalLimit is how long a session may live on after its token was withdrawn. Slack
-// is what a loaded machine may add to that.
+// WithdrawalLimit is how long a session may live on after its token was withdrawn. Slack is what a
+// busy machine may add to that, and to other times that a story compares. Both together are less
+// than the ten seconds after which a file is read even if it seems not to have changed.
 const (
 	WithdrawalLimit = time.Second
-	Slack           = 500 * time.Millisecond
+	Slack           = 8 * time.Second
 )

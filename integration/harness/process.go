@@ -112,11 +112,10 @@ func (p *Process) Wait(t testing.TB, limit time.Duration) int {
 }
 
 // Await waits until done reports true for all that the process has written to o. what
-// names the condition in error messages. It waits three times as long as other functions, since
-// some servers take long to start while the machine is busy.
+// names the condition in error messages.
 func (p *Process) Await(t testing.TB, o *Output, what string, done func(text string) bool) {
 	t.Helper()
-	limit := time.After(3 * Patience)
+	limit := time.After(Patience)
 	for {
 		text, more := o.snapshot()
 		if done(text) {

@@ -140,6 +140,6 @@ func (s *TokenService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Auth returns the section auth of a config that asks the service. more are further lines
 // of that section.
 func (s *TokenService) Auth(more ...string) string {
-	lines := append([]string{fmt.Sprintf("sources: [{http: {url: 'http://%s/mqtt', timeout: 1s}}]", s.Address)}, more...)
+	lines := append([]string{fmt.Sprintf("sources: [{http: {url: 'http://%s/mqtt', timeout: 5s}}]", s.Address)}, more...)
 	return "auth:\n  " + strings.Join(lines, "\n  ") + "\n"
 }
