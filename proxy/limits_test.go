@@ -22,7 +22,8 @@ func limitsOf(t testing.TB, text string) authz.Limits {
 	return l
 }
 
-// TestLimitsAreAnnounced in the CONNACK of MQTT 5.0, the broker's own where they are lower.
+// TestLimitsAreAnnounced: the CONNACK of MQTT 5.0 has the limits of the session, or those of the
+// broker where they are lower.
 func TestLimitsAreAnnounced(t *testing.T) {
 	const most, qos, retain = packets.MaximumPacketSize, packets.MaximumQoS, packets.RetainAvailable
 	size := func(n uint32) packets.Properties { return packets.Properties(nil).WithMaximumPacketSize(n) }

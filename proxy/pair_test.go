@@ -134,7 +134,7 @@ func TestRefusedPairs(t *testing.T) {
 	}
 }
 
-// TestWrongPasswordIsRefusedInEveryVersion with the codes of a wrong token.
+// TestWrongPasswordIsRefusedInEveryVersion: the codes are those of a wrong token.
 func TestWrongPasswordIsRefusedInEveryVersion(t *testing.T) {
 	for level, want := range map[byte]packets.ReasonCode{3: packets.RefusedNotAuthorized, 4: packets.RefusedNotAuthorized, 5: packets.BadUserNameOrPassword} {
 		synctest.Test(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestPasswordAsClientIDGoesNowhere(t *testing.T) {
 	})
 }
 
-// TestPairsAreRechecked with the user name and the password they came with.
+// TestPairsAreRechecked: a recheck has the user name and the password of the CONNECT.
 func TestPairsAreRechecked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newPairBench(t)

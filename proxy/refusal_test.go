@@ -12,7 +12,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestRefusalNamesTheDevice if the token is its own, good or not, and not if it is a guess.
+// TestRefusalNamesTheDevice: a refusal names the device if the token is known, whether it is valid
+// or not. A guess names no device.
 func TestRefusalNamesTheDevice(t *testing.T) {
 	for name, tt := range map[string]struct {
 		answer func() (*authz.Grant, error)

@@ -147,9 +147,10 @@ func expectPacket(t *testing.T, c *packetstest.Client, want []byte) {
 	}
 }
 
-// TestAnHourOfAShortToken: a token of five seconds that is renewed every four keeps the session
-// for an hour, in which everything else passes, and ends it when it is not renewed any more.
-func TestAnHourOfAShortToken(t *testing.T) {
+// TestShortTokensKeepASessionForAnHour: a token of five seconds that is renewed every four keeps
+// the session for an hour, in which everything else passes. The session ends when the token is no
+// longer renewed.
+func TestShortTokensKeepASessionForAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newAuthBench(t)
 		b.policy.Authorizer = authorizerFunc(func(_ context.Context, r authz.Request) (*authz.Grant, error) {
@@ -175,8 +176,9 @@ func TestAnHourOfAShortToken(t *testing.T) {
 	})
 }
 
-// TestWhatARenewedSessionIsKnownBy: the new token's id and digest. The old ones mean it no longer.
-func TestWhatARenewedSessionIsKnownBy(t *testing.T) {
+// TestRenewedSessionHasTheNewToken: the session has the id and the digest of the new token, and
+// revocations of the old token do not concern it.
+func TestRenewedSessionHasTheNewToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newAuthBench(t)
 		n := make(notifier)
@@ -200,8 +202,9 @@ func TestWhatARenewedSessionIsKnownBy(t *testing.T) {
 	})
 }
 
-// TestWhatARenewalKeeps of the CONNECT: what a source may look at, but not the token.
-func TestWhatARenewalKeeps(t *testing.T) {
+// TestRequestOfARenewal: a source gets the parts of the CONNECT that it may look at, with the new
+// token in place of the old one.
+func TestRequestOfARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newAuthBench(t)
 		p := authLogin()
@@ -343,7 +346,7 @@ func TestRecheckOfARenewedToken(t *testing.T) {
 	})
 }
 
-// TestRenewalBringsRules which take effect at once, or end the session.
+// TestRenewalBringsRules: new rules take effect at once, or end the session.
 func TestRenewalBringsRules(t *testing.T) {
 	first := aclOf(t, authz.DenyRest, "a", "gone")
 	for name, tt := range map[string]struct {
@@ -391,10 +394,10 @@ func TestRenewalBringsRules(t *testing.T) {
 	}
 }
 
-// TestWhoseAuthIsWhose: without authentication data among the places of the token, AUTH is
-// between client and broker. With it, it is between client and proxy: a session without a method
-// may not send one, nor may the broker.
-func TestWhoseAuthIsWhose(t *testing.T) {
+// TestAuthWithoutRenewalIsPassedOn: if the places of the token do not include the authentication
+// data, AUTH is between client and broker. Otherwise it is between client and proxy: a session
+// without a method may not send one, nor may the broker.
+func TestAuthWithoutRenewalIsPassedOn(t *testing.T) {
 	auth := renewWith("x/1")
 	for name, tt := range map[string]struct {
 		token []TokenLocation

@@ -58,7 +58,8 @@ func TestReadComparesContents(t *testing.T) {
 	}
 }
 
-// TestWatchedKeepsTheLastGoodValue, and reads no more often than configured.
+// TestWatchedKeepsTheLastGoodValue: a file that becomes invalid changes nothing, and the file is
+// read no more often than configured.
 func TestWatchedKeepsTheLastGoodValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "file")

@@ -69,7 +69,8 @@ func TestErrorsContainNothingOfTheString(t *testing.T) {
 	}
 }
 
-// TestChangedFileTakesEffect, unless it is invalid: then the last valid string stays.
+// TestChangedFileTakesEffect: a new connection string takes effect. If it is invalid, the last
+// valid one stays.
 func TestChangedFileTakesEffect(t *testing.T) {
 	path := write(t, "host=db user=a password=first")
 	f, err := Open(path)

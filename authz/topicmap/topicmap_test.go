@@ -162,7 +162,7 @@ func TestMountPoint(t *testing.T) {
 	}
 }
 
-// TestOrderDecides if device sides overlap.
+// TestOrderDecides: if the device sides of several rules match, the first rule decides.
 func TestOrderDecides(t *testing.T) {
 	m, err := Compile(Options{Rules: []Rule{{"a/b", "one/${subject}"}, {"a/#", "two/${subject}/#"}}})
 	if err != nil {

@@ -52,7 +52,8 @@ func TestDownUntilTheNextDecision(t *testing.T) {
 	})
 }
 
-// TestFaultOfOneDeviceIsNoOutage while the service decides about others.
+// TestFaultOfOneDeviceIsNoOutage: the breaker stays closed as long as the service decides about
+// other devices.
 func TestFaultOfOneDeviceIsNoOutage(t *testing.T) {
 	b := New(time.Second)
 	good := authz.Request{Token: authz.NewToken("good"), Addr: netip.MustParseAddrPort("10.0.0.1:1")}

@@ -61,7 +61,7 @@ func TestRefusalsAreListedAndFiltered(t *testing.T) {
 	}
 }
 
-// TestRefusalHasTheseNames, on which programs rely.
+// TestRefusalHasTheseNames: programs rely on the names of the fields.
 func TestRefusalHasTheseNames(t *testing.T) {
 	_, body := call(refusing(), http.MethodGet, "/v1/refusals?limit=2", "")
 	var got struct {

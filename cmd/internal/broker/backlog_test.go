@@ -400,7 +400,8 @@ func TestEndOfASessionEndsItsQueueInTheFile(t *testing.T) {
 	})
 }
 
-// TestReaderWithoutMemoryGetsEverything from the file: one message is always in memory.
+// TestReaderWithoutMemoryGetsEverything: a reader that has used up its memory gets the rest of its
+// messages from the file.
 func TestReaderWithoutMemoryGetsEverything(t *testing.T) {
 	for _, connected := range []bool{false, true} {
 		l := newLives(t)

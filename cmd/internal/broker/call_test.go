@@ -35,7 +35,7 @@ func soon(t *testing.T) context.Context {
 	return ctx
 }
 
-// TestCallsAreAnswered in each form of the topics, whichever the device has subscribed to.
+// TestCallsAreAnswered: the device may have subscribed to any form of the topics.
 func TestCallsAreAnswered(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -70,7 +70,8 @@ func TestCallsAreAnswered(t *testing.T) {
 	})
 }
 
-// TestOneWayCallsEndWithTheAcknowledgement of the device, and at QoS 0 when they are sent.
+// TestOneWayCallsEndWithTheAcknowledgement: a one-way call ends when the device has acknowledged
+// it. At QoS 0 it ends when the request was sent.
 func TestOneWayCallsEndWithTheAcknowledgement(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -145,7 +146,7 @@ func TestOnlyTheCalledDeviceAnswers(t *testing.T) {
 	})
 }
 
-// TestAllSessionsOfTheDeviceAreCalled, and the first answer counts.
+// TestAllSessionsOfTheDeviceAreCalled: each session gets the request, and the first answer counts.
 func TestAllSessionsOfTheDeviceAreCalled(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	var all []*client
@@ -231,9 +232,9 @@ func TestLateCallsAreNotDelivered(t *testing.T) {
 	})
 }
 
-// TestCallersThatLeaveTakeTheirCallAlong: a device that returns later does not get it, although its
-// time is not over, and gets everything else.
-func TestCallersThatLeaveTakeTheirCallAlong(t *testing.T) {
+// TestCallEndsWithItsCaller: a device that returns after the caller has left does not get the call,
+// although its time is not over. It gets everything else.
+func TestCallEndsWithItsCaller(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	l := login{id: "c", persist: true}
 	c := connect(t, b, "d", l)
@@ -255,7 +256,8 @@ func TestCallersThatLeaveTakeTheirCallAlong(t *testing.T) {
 	c.quiet()
 }
 
-// TestCallsAreBounded for one device and in all, and one that has ended makes room.
+// TestCallsAreBounded: the calls of one device and those of all devices are limited, and a call
+// that has ended makes room.
 func TestCallsAreBounded(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	ctx, cancel := context.WithCancel(soon(t))
@@ -355,7 +357,7 @@ func TestCallsDoNotWaitBehindMessages(t *testing.T) {
 	}
 }
 
-// TestShutdownEndsCalls that wait.
+// TestShutdownEndsCalls: calls that wait end at a shutdown.
 func TestShutdownEndsCalls(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	c := connect(t, b, "d", login{id: "c"})

@@ -61,7 +61,7 @@ func connectGateway(t testing.TB, b *Broker, name string, l login) *client {
 	return c
 }
 
-// TestGatewaySpeaksForTheDevicesBehindIt, and only a gateway does.
+// TestGatewaySpeaksForTheDevicesBehindIt: only a gateway may use these topics.
 func TestGatewaySpeaksForTheDevicesBehindIt(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, m := gatewayBroker(t)
@@ -146,7 +146,7 @@ func TestNamesOfChildrenThatAreRefused(t *testing.T) {
 	})
 }
 
-// TestGatewayIsSentWhatConcernsTheDevicesBehindIt, and no other device is.
+// TestGatewayIsSentWhatConcernsTheDevicesBehindIt: other devices do not get it.
 func TestGatewayIsSentWhatConcernsTheDevicesBehindIt(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := gatewayBroker(t)
@@ -234,7 +234,8 @@ func TestDeviceThatWasAGateway(t *testing.T) {
 	}
 }
 
-// TestDisconnectedChildrenAreBounded in memory.
+// TestDisconnectedChildrenAreBounded: the memory for the names of devices that a gateway has
+// disconnected is limited.
 func TestDisconnectedChildrenAreBounded(t *testing.T) {
 	var g gateway
 	name := func(i int) string { return fmt.Sprintf("%0250d", i) }

@@ -351,7 +351,8 @@ func checkSums(t *rapid.T, l *ledger, other map[string]int64) {
 	}
 }
 
-// TestLedgerKeepsWithinItsLimits, as long as nothing counts without being refused.
+// TestLedgerKeepsWithinItsLimits: the limits hold as long as nothing is counted that cannot be
+// refused.
 func TestLedgerKeepsWithinItsLimits(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const share, whole = 30_000, 50_000

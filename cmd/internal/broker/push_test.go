@@ -2,8 +2,8 @@ package broker
 
 import "testing"
 
-// TestSharedAttributesReachTheDevice, in the sessions that have subscribed to them, and no other
-// device.
+// TestSharedAttributesReachTheDevice: the sessions of the device that have subscribed get a change,
+// and no other device does.
 func TestSharedAttributesReachTheDevice(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -27,7 +27,8 @@ func TestSharedAttributesReachTheDevice(t *testing.T) {
 	})
 }
 
-// TestSharedAttributesWaitForTheDevice in a session that outlives its connection, in order.
+// TestSharedAttributesWaitForTheDevice: a session that outlives its connection gets the changes in
+// order when the device returns.
 func TestSharedAttributesWaitForTheDevice(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -51,7 +52,7 @@ func TestSharedAttributesWaitForTheDevice(t *testing.T) {
 	})
 }
 
-// TestUnreadPushesAreBounded by the share of the device.
+// TestUnreadPushesAreBounded: changes that a device does not read count towards its memory.
 func TestUnreadPushesAreBounded(t *testing.T) {
 	const share = 64 << 10
 	b, _ := newBroker(t, func(o *Options) { o.DeviceMemory = share })

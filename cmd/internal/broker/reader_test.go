@@ -91,7 +91,8 @@ func (c *client) quietReader() {
 	c.Expect(packets.PINGRESP)
 }
 
-// TestReadersGetAttributes on a topic of their own, with the time at which they were set.
+// TestReadersGetAttributes: attributes come on a topic of their own, with the time at which they
+// were set.
 func TestReadersGetAttributes(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	r := connectReader(t, b, "dashboard", login{id: "r"})
@@ -162,8 +163,8 @@ func TestOnlyReadersSubscribeToDevices(t *testing.T) {
 	})
 }
 
-// TestNobodyPublishesToReaders: what a reader gets has been stored.
-func TestNobodyPublishesToReaders(t *testing.T) {
+// TestNoClientPublishesToReaders: readers get only messages that were stored.
+func TestNoClientPublishesToReaders(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
 		r := connectReader(t, b, "dashboard", login{version: version, id: "r"})
@@ -181,7 +182,7 @@ func TestNobodyPublishesToReaders(t *testing.T) {
 	})
 }
 
-// TestReadersThatAreAwayGetEverything, in order, when they come back.
+// TestReadersThatAreAwayGetEverything: a reader that comes back gets all messages, in order.
 func TestReadersThatAreAwayGetEverything(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -290,7 +291,8 @@ func TestWithoutReadersNothingIsDone(t *testing.T) {
 	none()
 }
 
-// TestReadersGetWhatGatewaysSend for the devices behind them, and no gateway does.
+// TestReadersGetWhatGatewaysSend: readers get the messages for devices behind gateways, and
+// gateways do not.
 func TestReadersGetWhatGatewaysSend(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, nil)
@@ -332,7 +334,8 @@ func TestReadersGetWhatGatewaysSend(t *testing.T) {
 	})
 }
 
-// TestQueueKeepsItsOrder when the identifiers of its messages begin again, however fast they come.
+// TestQueueKeepsItsOrder: the order stays the same when packet identifiers start again from 1, also
+// if the messages come at the same time.
 func TestQueueKeepsItsOrder(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	r := connectReader(t, b, "dashboard", lasting(4, "r"))

@@ -186,7 +186,8 @@ func TestAnOutageIsNotAnAnswer(t *testing.T) {
 	})
 }
 
-// TestRequestsWithoutASubscriptionAreNotAnswered also at QoS 2, whose handshake goes on.
+// TestRequestsWithoutASubscriptionAreNotAnswered: this is also true at QoS 2, and the handshake of
+// the request is completed.
 func TestRequestsWithoutASubscriptionAreNotAnswered(t *testing.T) {
 	versions(t, func(t *testing.T, version byte) {
 		b, _ := newBroker(t, withRequests)
@@ -259,7 +260,7 @@ func TestSubscriptionsToWhatIsNotServedAreRefused(t *testing.T) {
 	})
 }
 
-// TestOneWarningForADeviceAndADay, in bounded memory.
+// TestOneWarningForADeviceAndADay: the memory for remembering which devices were named is limited.
 func TestOneWarningForADeviceAndADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var u unserved
@@ -297,7 +298,8 @@ func (l *lockedText) String() string {
 	return l.text.String()
 }
 
-// TestWarningsNameTheFamily and not the topic, into which a device may put anything.
+// TestWarningsNameTheFamily: warnings do not contain the topic, because a device may put any text
+// into it.
 func TestWarningsNameTheFamily(t *testing.T) {
 	var log lockedText
 	b, _ := newBroker(t, func(o *Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })

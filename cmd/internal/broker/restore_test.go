@@ -137,7 +137,7 @@ func persistent(version byte, id string) login {
 	return l
 }
 
-// TestSessionsSurviveTheProcess with their subscriptions and what waits for them, in order.
+// TestSessionsSurviveTheProcess: sessions keep their subscriptions, and their queues in order.
 func TestSessionsSurviveTheProcess(t *testing.T) {
 	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
 		sub := connect(t, l.Broker, "s", persistent(version, "s"))
@@ -211,7 +211,7 @@ func TestRetainedMessagesSurviveTheProcess(t *testing.T) {
 	})
 }
 
-// TestCleanStartEndsAKeptSession also in the file.
+// TestCleanStartEndsAKeptSession: a clean start also deletes the session from the file.
 func TestCleanStartEndsAKeptSession(t *testing.T) {
 	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
 		sub := connect(t, l.Broker, "s", persistent(version, "s"))
@@ -399,8 +399,8 @@ func TestOrderOfAReaderIsBounded(t *testing.T) {
 	}
 }
 
-// TestRowsThatCannotBeReadKeepNobodyOut: they are lost, and logged.
-func TestRowsThatCannotBeReadKeepNobodyOut(t *testing.T) {
+// TestBrokerStartsWithRowsThatCannotBeRead: rows that cannot be read are logged and lost.
+func TestBrokerStartsWithRowsThatCannotBeRead(t *testing.T) {
 	l := newLives(t)
 	sub := connect(t, l.Broker, "s", persistent(4, "s"))
 	sub.subscribe("x", 1)

@@ -80,7 +80,8 @@ func TestUnknownAuthenticationMethod(t *testing.T) {
 	}
 }
 
-// TestDevicesCannotCommandEachOther on the topics that ThingsBoard's devices subscribe to.
+// TestDevicesCannotCommandEachOther: devices cannot publish to the topics that devices of
+// ThingsBoard subscribe to.
 func TestDevicesCannotCommandEachOther(t *testing.T) {
 	b, _ := newBroker(t, nil)
 	victim := connect(t, b, "victim", login{version: 5, id: "v"})

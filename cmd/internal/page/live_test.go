@@ -106,7 +106,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	})
 }
 
-// TestStreamSendsThePartThatChanges, and ends with the page.
+// TestStreamSendsThePartThatChanges: a stream ends when the page is closed.
 func TestStreamSendsThePartThatChanges(t *testing.T) {
 	p := newPage(t, newFleet(3))
 	server := httptest.NewServer(handler(p))

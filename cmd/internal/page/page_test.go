@@ -209,8 +209,8 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// TestSeenDevicesAreFoundByTheirBegin, and each is on one page.
-func TestSeenDevicesAreFoundByTheirBegin(t *testing.T) {
+// TestSeenDevicesAreFoundByTheBeginningOfTheirNames: each device that matches a search is on exactly one page.
+func TestSeenDevicesAreFoundByTheBeginningOfTheirNames(t *testing.T) {
 	h := handler(newPage(t, newFleet(0)))
 	for _, tt := range []struct {
 		query string
@@ -261,7 +261,8 @@ func TestTelemetryIsShownAndDrawn(t *testing.T) {
 	}
 }
 
-// TestGatewayLeadsToTheDevicesBehindIt, and they lead back.
+// TestGatewayLeadsToTheDevicesBehindIt: the page of a gateway has links to the devices behind it,
+// and their pages have a link to the gateway.
 func TestGatewayLeadsToTheDevicesBehindIt(t *testing.T) {
 	h := handler(newPage(t, newFleet(0)))
 	body := get(h, "/telemetry/device?subject=gw-1").Body.String()

@@ -205,7 +205,7 @@ func TestListFiltersAndPages(t *testing.T) {
 	})
 }
 
-// TestTextsOfDevicesAreBoundedAndEscaped also of a text that is not UTF-8.
+// TestTextsOfDevicesAreBoundedAndEscaped: this includes texts that are not UTF-8.
 func TestTextsOfDevicesAreBoundedAndEscaped(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                      "",

@@ -159,7 +159,7 @@ func TestEventsReachEachOtherReplicaOnce(t *testing.T) {
 	})
 }
 
-// TestChangesOfAttributesReachEachOtherReplica, with all keys, however many there are.
+// TestChangesOfAttributesReachEachOtherReplica: a change may have any number of keys.
 func TestChangesOfAttributesReachEachOtherReplica(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, c := three(t)

@@ -49,8 +49,8 @@ func post(h http.Handler, path, body string) *httptest.ResponseRecorder {
 	return w
 }
 
-// TestCallsReachTheDevice by all paths of ThingsBoard, with the method and the parameters as they
-// were written, and the answer reaches the caller as it was sent.
+// TestCallsReachTheDevice: on all paths of ThingsBoard the device gets the method and the
+// parameters as they were written, and the caller gets the answer as it was sent.
 func TestCallsReachTheDevice(t *testing.T) {
 	f := &fake{answer: `{"value": 1.50}`}
 	for _, tt := range []struct {
@@ -101,7 +101,7 @@ func TestTimesToWait(t *testing.T) {
 	}
 }
 
-// TestBadBodiesAreRefused with a sentence that names the field and contains nothing of the body.
+// TestBadBodiesAreRefused: the error names the field and repeats nothing of the body.
 func TestBadBodiesAreRefused(t *testing.T) {
 	for _, tt := range []struct{ body, want string }{
 		{``, "not a JSON object"}, {`null`, "not a JSON object"}, {`[]`, "not a JSON object"}, {`{method:secret}`, "not a JSON object"},

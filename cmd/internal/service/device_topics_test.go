@@ -191,7 +191,7 @@ admin: {address: "127.0.0.1:0"}
 	})
 }
 
-// TestWaitingCallsDoNotHoldUpTheEnd of the service.
+// TestWaitingCallsDoNotHoldUpTheEnd: the service ends although calls are waiting for their devices.
 func TestWaitingCallsDoNotHoldUpTheEnd(t *testing.T) {
 	s, _ := startService(t, `
 listeners: [{address: "127.0.0.1:0"}]

@@ -27,7 +27,8 @@ func loginAs(t *testing.T, s *Service, level byte, o tokenfile.CreateOptions) *p
 	return c
 }
 
-// TestReaderGetsWhatDevicesSend, as its own rules allow, and is no device and no operator.
+// TestReaderGetsWhatDevicesSend: a reader gets what its own rules allow, and has neither the rights
+// of a device nor those of an operator.
 func TestReaderGetsWhatDevicesSend(t *testing.T) {
 	s, _ := startService(t, bundledConfig+"topics: {acl: [{permission: allow, action: all, topics: ['v1/devices/me/#']}]}\n")
 	for _, level := range []byte{4, 5} {

@@ -49,7 +49,8 @@ func TestSubjectThatCannotBeInATopicIsRefused(t *testing.T) {
 	await(t, "all refusals are counted", func() bool { return s.reading().Totals[page.SeriesRefused+"subject_not_usable"] == 15 })
 }
 
-// TestExternalBrokerTakesEverySubject, because its topics need not contain the subject.
+// TestExternalBrokerTakesEverySubject: the topics of an external broker need not contain the
+// subject.
 func TestExternalBrokerTakesEverySubject(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "proxy.yaml")
 	if err := os.WriteFile(path, []byte("upstream: {servers: ['tcp://127.0.0.1:1']}\n"), 0o600); err != nil {
@@ -80,8 +81,8 @@ func TestExternalBrokerTakesEverySubject(t *testing.T) {
 	}
 }
 
-// TestCheckWarnsOfSubjectsThatAreRefused, because their devices cannot connect any more, but not with
-// an external broker.
+// TestCheckWarnsOfSubjectsThatAreRefused: devices with such subjects can no longer connect to the
+// bundled broker. With an external broker there is no warning.
 func TestCheckWarnsOfSubjectsThatAreRefused(t *testing.T) {
 	dir := t.TempDir()
 	tokens, path := filepath.Join(dir, "tokens.jsonl"), filepath.Join(dir, "proxy.yaml")

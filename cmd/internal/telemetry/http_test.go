@@ -298,7 +298,7 @@ func FuzzHandler(f *testing.F) {
 	})
 }
 
-// TestDeletionNamesUnknownParameters, because the requester has misspelled them.
+// TestDeletionNamesUnknownParameters: an unknown parameter is most likely misspelled.
 func TestDeletionNamesUnknownParameters(t *testing.T) {
 	h := telemetry.Handler(open(t), &telemetry.Changes{})
 	for _, c := range []struct {

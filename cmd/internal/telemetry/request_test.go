@@ -26,8 +26,7 @@ func (s *heldStore) Attributes(context.Context, string, Scope, ...string) iter.S
 	}
 }
 
-// TestRequestsOfDevicesWaitTheirTurn, and one that its connection has given up does not keep its
-// place.
+// TestRequestsOfDevicesWaitTheirTurn: a request whose connection has ended leaves the queue.
 func TestRequestsOfDevicesWaitTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &heldStore{gate: make(chan struct{})}

@@ -84,7 +84,7 @@ func TestSwapKnowsWhatIsSubscribed(t *testing.T) {
 	}
 }
 
-// TestSwapNamesTheLimit that the subscriptions of the device are over.
+// TestSwapNamesTheLimit: the error names the limit that the subscriptions of the device exceed.
 func TestSwapNamesTheLimit(t *testing.T) {
 	none := byte(0)
 	for limit, limits := range map[string]authz.Limits{"subscriptions is 1": {Subscriptions: 1}, "max_qos is 0": {MaxQoS: &none}} {

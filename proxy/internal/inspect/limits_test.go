@@ -108,7 +108,7 @@ func TestReleaseOfADroppedMessage(t *testing.T) {
 	}
 }
 
-// TestSubscriptionsGetTheLowerQoS in every version.
+// TestSubscriptionsGetTheLowerQoS: this is so in every version of MQTT.
 func TestSubscriptionsGetTheLowerQoS(t *testing.T) {
 	for _, level := range []byte{3, 4, 5} {
 		for most := range byte(3) {
@@ -205,7 +205,7 @@ func TestSubscriptionsOfOnePacketIdentifier(t *testing.T) {
 	}
 }
 
-// TestUnsubscribeThatIsTooLarge for the broker leaves its filters counted.
+// TestUnsubscribeThatIsTooLarge: the broker does not get the packet, and its filters still count.
 func TestUnsubscribeThatIsTooLarge(t *testing.T) {
 	limits, err := authz.ParseLimits([]byte(`{"subscriptions":1}`))
 	if err != nil {

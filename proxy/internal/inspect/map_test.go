@@ -246,7 +246,7 @@ func TestMapDeniedIsReported(t *testing.T) {
 	}
 }
 
-// TestMappingAllocatesNothing for a message that comes whole, in either direction.
+// TestMappingAllocatesNothing: mapping a whole message does not allocate, in either direction.
 func TestMappingAllocatesNothing(t *testing.T) {
 	for _, level := range []byte{4, 5} {
 		up, down := inspect.New(mapped(t, level))

@@ -117,7 +117,7 @@ func TestRateOfBytes(t *testing.T) {
 	}
 }
 
-// TestBodiesCanBeSkipped as far as the rate of bytes allows.
+// TestBodiesCanBeSkipped: the kernel may pass on as much of a body as the rate of bytes allows.
 func TestBodiesCanBeSkipped(t *testing.T) {
 	message := publish(4, "a", 1, strings.Repeat("x", 2000))
 	now := time.Unix(1000, 0)

@@ -378,7 +378,7 @@ func (c *deadConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-func TestBlame(t *testing.T) {
+func TestSideOfAFault(t *testing.T) {
 	fault := errors.New("no route")
 	for _, c := range []struct {
 		name             string

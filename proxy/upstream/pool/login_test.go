@@ -74,7 +74,7 @@ func TestTrySaysWhyAServerCannotBeUsed(t *testing.T) {
 	}
 }
 
-// TestRefusesSendsTheLogin, without a will, in a session of its own.
+// TestRefusesSendsTheLogin: the login has no will, and a session of its own.
 func TestRefusesSendsTheLogin(t *testing.T) {
 	near, far := net.Pipe()
 	p := New(Options{Servers: []Server{{Server: mustServer(t, "a")}}, Dial: func(context.Context, upstream.Server) (net.Conn, error) { return near, nil }})

@@ -73,8 +73,9 @@ func queueOf(t *testing.T, f *File, key int64) (all []Queued) {
 	return all
 }
 
-// TestEverythingIsThereAgain after the file was opened again, and what was deleted is not.
-func TestEverythingIsThereAgain(t *testing.T) {
+// TestFileKeepsEverything: the content is there after the file was opened again, and what was
+// deleted is not.
+func TestFileKeepsEverything(t *testing.T) {
 	o := Options{Path: filepath.Join(t.TempDir(), "new", "sessions.db")}
 	f := open(t, o)
 	message := func(text string) Message { return Message{Packet: []byte(text), Version: 5, Expires: 7} }
@@ -355,8 +356,8 @@ func BenchmarkEnqueue(b *testing.B) {
 	}
 }
 
-// TestWhatIsKeptOfFailedCommitsIsBounded by what there is: the same device may connect and subscribe
-// for as long as the disk is full.
+// TestWhatIsKeptOfFailedCommitsIsBounded: a device that connects and subscribes again and again
+// while the disk is full does not use more and more memory.
 func TestWhatIsKeptOfFailedCommitsIsBounded(t *testing.T) {
 	var free atomic.Uint64
 	f := open(t, Options{

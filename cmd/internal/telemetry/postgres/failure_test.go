@@ -214,8 +214,8 @@ func TestOtherFormatIsLeftAlone(t *testing.T) {
 	harness.Eventually(t, "writable", func() bool { return s.Writable() == nil })
 }
 
-// TestOlderDatabaseGetsNewerTables, and two proxies that hear of a device behind a gateway at the
-// same time store under the same name.
+// TestOlderDatabaseGetsNewerTables: an older database gets the newer tables, and two proxies that
+// get to know a device behind a gateway at the same time store its data under the same name.
 func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	server := harness.StartPostgres(t)
 	var reported reports
@@ -281,9 +281,9 @@ func TestServerThatCannotWrite(t *testing.T) {
 	}
 }
 
-// TestWhatAKilledProcessLeft: newest values that it had not written are found by the next
-// process at once, and by another one after a while.
-func TestWhatAKilledProcessLeft(t *testing.T) {
+// TestNewestValuesOfAKilledProcess: newest values that a killed process had not written are found
+// by its next process at once, and by another process after a while.
+func TestNewestValuesOfAKilledProcess(t *testing.T) {
 	server := harness.StartPostgres(t)
 	o := Options{DSNFile: dsnFile(t, server.Database("d"))}
 	s := open(t, o)

@@ -107,8 +107,9 @@ func TestOneStoreDoesUpkeep(t *testing.T) {
 	}
 }
 
-// TestRetentionGivesWay: a long query of another program delays retention, but not the devices.
-func TestRetentionGivesWay(t *testing.T) {
+// TestRetentionDoesNotWaitForLongQueries: a long query of another program delays retention, but not
+// the devices.
+func TestRetentionDoesNotWaitForLongQueries(t *testing.T) {
 	server := harness.StartPostgres(t)
 	var reported reports
 	s := open(t, Options{DSNFile: dsnFile(t, server.Database("d")), Retention: 48 * time.Hour, OnError: reported.add})

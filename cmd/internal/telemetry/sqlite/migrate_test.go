@@ -58,8 +58,8 @@ func TestFormat1IsMigrated(t *testing.T) {
 	}
 }
 
-// TestOlderDatabaseGetsNewerTables without being rewritten, keeps its rows, and an older version can
-// still read it.
+// TestOlderDatabaseGetsNewerTables: an older database gets the newer tables without being
+// rewritten. It keeps its rows, and an older version can still read it.
 func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")
 	now := int64(20)
