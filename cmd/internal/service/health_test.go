@@ -25,7 +25,7 @@ func TestTokenServiceDownIsDegraded(t *testing.T) {
 		io.WriteString(w, `{"result":"deny"}`)
 	}))
 	defer source.Close()
-	s, _ := startService(t, bundledConfig+"auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: '"+source.URL+"'}}]}\n")
+	s, _ := startService(t, bundledConfig+"auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: '"+source.URL+"', timeout: 1m}}]}\n")
 	ask := func(token string) packets.ReasonCode {
 		p := asDemo(s, 4)
 		p.Username = token

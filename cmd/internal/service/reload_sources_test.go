@@ -75,7 +75,7 @@ func TestCachesBelongToTheirSource(t *testing.T) {
 	one, askedOne := startTokenService(t, "one")
 	two, askedTwo := startTokenService(t, "two")
 	with := func(url, more string) string {
-		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "'}}]}\n" + more
+		return bundledConfig + "auth: {sources: [{http: {url: '" + url + "', timeout: 1m}}]}\n" + more
 	}
 	s, _ := startService(t, with(one, ""))
 	p := packets.Connect{Level: 5, CleanStart: true, ClientID: "a", HasUsername: true, Username: "a-token-of-the-service"}
@@ -220,7 +220,7 @@ func TestCredentialFaultIsReported(t *testing.T) {
 	if err := os.WriteFile(bearer, []byte("a-secret-credential\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, log := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+url+"', bearer_file: "+bearer+"}}]}\n")
+	s, log := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+url+"', timeout: 1m, bearer_file: "+bearer+"}}]}\n")
 	if err := reload(t, s); err != nil {
 		t.Fatal(err)
 	}

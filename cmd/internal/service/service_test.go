@@ -56,7 +56,8 @@ func startService(t *testing.T, yaml string) (*Service, *lockedBuffer) {
 	if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	options := config.Options{Path: path}
+	// A busy machine may need longer than a device waits.
+	options := config.Options{Path: path, Environ: []string{"MQTT_AUTH_PROXY_UPSTREAM_CONNECT_TIMEOUT=1m"}}
 	plan, err := Load(options, "test")
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +219,7 @@ func TestTokenServiceBehindAFile(t *testing.T) {
 		io.WriteString(w, `{"result":"deny","reason_code":"bad_credentials"}`)
 	}))
 	defer source.Close()
-	s, log := startService(t, bundledConfig+"auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: '"+source.URL+"'}}]}\n")
+	s, log := startService(t, bundledConfig+"auth: {sources: [{file: {path: tokens.jsonl}}, {http: {url: '"+source.URL+"', timeout: 1m}}]}\n")
 
 	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success || asked.Load() != 0 {
 		t.Errorf("a token of the file: CONNACK %v after %d questions", ack.Code, asked.Load())

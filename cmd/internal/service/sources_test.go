@@ -81,7 +81,7 @@ func TestGuardProtectsTokenFiles(t *testing.T) {
 // costs no budget.
 func TestGuardSeesTheLastSource(t *testing.T) {
 	url, _ := startTokenService(t, "device")
-	s, _ := startService(t, bundledConfig+"auth: {guard: {rate: 1, burst: 3}, sources: [{file: {path: "+emptyTokenFile(t)+"}}, {http: {url: '"+url+"'}}]}\n")
+	s, _ := startService(t, bundledConfig+"auth: {guard: {rate: 1, burst: 3}, sources: [{file: {path: "+emptyTokenFile(t)+"}}, {http: {url: '"+url+"', timeout: 1m}}]}\n")
 	for i := range 50 {
 		if code := codeFor(t, s, fmt.Sprint("token-", i)); code != packets.Success {
 			t.Fatalf("device %d gets %v", i, code)

@@ -29,7 +29,7 @@ func TestSubjectThatCannotBeInATopicIsRefused(t *testing.T) {
 		_, _ = w.Write(answer)
 	}))
 	defer source.Close()
-	s, _ := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+source.URL+"', body: '{\"token\":\"${token}\"}'}}]}\n")
+	s, _ := startService(t, bundledConfig+"auth: {sources: [{http: {url: '"+source.URL+"', timeout: 1m, body: '{\"token\":\"${token}\"}'}}]}\n")
 	for _, level := range []byte{3, 4, 5} {
 		want := packets.RefusedIdentifier
 		if level == 5 {
