@@ -50,8 +50,9 @@ type Follower[T any] struct {
 type Origin struct {
 	// Sum is the SHA-256 of the content in hexadecimal digits.
 	Sum string
-	// Mode has the permissions of the file.
-	Mode fs.FileMode
+	// Mode has the permissions of the file, and Stamp distinguishes it from other versions.
+	Mode  fs.FileMode
+	Stamp Stamp
 	// Replaced means that the version was put in place by a rename or a changed link, so that it is
 	// complete. Asked means that [Follower.Reload] was called.
 	Replaced, Asked bool
@@ -131,7 +132,7 @@ func (f *Follower[T]) load(ctx context.Context, asked bool) error {
 	f.seen.read.close()
 	f.seen.read, f.seen.checked = v, time.Now()
 	if err == nil {
-		err = f.accept(value, Origin{Sum: v.sum, Mode: v.stamp.info.Mode(), Replaced: replaced, Asked: asked})
+		err = f.accept(value, Origin{Sum: v.sum, Mode: v.stamp.info.Mode(), Stamp: v.stamp, Replaced: replaced, Asked: asked})
 	}
 	if err != nil {
 		f.refuse(err)

@@ -36,6 +36,9 @@ func (s Stamp) Equal(o Stamp) bool {
 	return s.unwritten(o) && s.info.Mode() == o.info.Mode()
 }
 
+// Describes reports whether an open file with that FileInfo is the version with the stamp.
+func (s Stamp) Describes(info fs.FileInfo) bool { return s.Equal(Stamp{info}) }
+
 // sameFile reports whether both stamps belong to the same file, whatever its content.
 func (s Stamp) sameFile(o Stamp) bool {
 	return s.info != nil && o.info != nil && os.SameFile(s.info, o.info)

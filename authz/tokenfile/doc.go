@@ -1,6 +1,6 @@
 // Package tokenfile stores tokens in a file. It has an [authz.Authorizer] that answers from the
 // file and notices its changes ([Open]), and edits for a command line ([Create], [Rotate],
-// [Extend], [Revoke], [Disable], [Enable], [List], [Show], [Lint]), which any number of
+// [Extend], [Revoke], [Disable], [Enable], [ReadPage], [Show], [Lint]), which any number of
 // processes may use at once. [Update] makes several changes in one edit, and [NewBatch] checks
 // entries from elsewhere for [Edit.Import]. [EditLines] makes the same edits of entries in another
 // store, such as a database.

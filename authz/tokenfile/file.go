@@ -83,6 +83,7 @@ type File struct {
 
 	mu      sync.Mutex
 	status  Status
+	stamp   files.Stamp // of the file when what is in effect was read
 	revoked revocations
 }
 
@@ -201,7 +202,7 @@ func (f *File) take(snap *snapshot, o files.Origin) error {
 	if err != nil {
 		return err
 	}
-	f.accept(snap, trusted, Status{
+	f.accept(snap, trusted, o.Stamp, Status{
 		Path: f.path, Entries: snap.len(), Fingerprint: o.Sum, Loaded: time.Now(), Warnings: warnings(f.path, o.Mode),
 	})
 	return nil
@@ -241,23 +242,29 @@ func (f *File) refuse(err error) {
 
 // accept puts snap into effect and reports it. Content that is already in effect is reported
 // only after an error, or with other warnings.
-func (f *File) accept(snap *snapshot, trusted string, now Status) {
+func (f *File) accept(snap *snapshot, trusted string, stamp files.Stamp, now Status) {
 	was := f.Status()
 	if now.Fingerprint == was.Fingerprint {
-		f.setStatus(now)
+		f.setInEffect(f.current.Load(), stamp, now)
 		if was.Err != nil || !slices.Equal(was.Warnings, now.Warnings) {
 			f.report(Reload{Entries: now.Entries, Warnings: now.Warnings})
 		}
 		return
 	}
 	d := snap.since(f.current.Load())
-	f.current.Store(snap)
-	f.setStatus(now)
+	f.setInEffect(snap, stamp, now)
 	f.revoke(d)
 	f.report(Reload{
 		Entries: now.Entries, Added: d.added, Removed: d.removed, Changed: d.changed,
 		Revoked: len(d.ended), Trusted: trusted, Warnings: now.Warnings,
 	})
+}
+
+func (f *File) setInEffect(snap *snapshot, stamp files.Stamp, s Status) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current.Store(snap)
+	f.stamp, f.status = stamp, s
 }
 
 func (f *File) setStatus(s Status) {

@@ -1,14 +1,12 @@
 package tokenfile
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"slices"
+	"os"
 	"time"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/files"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/internal/strictjson"
 )
 
@@ -81,64 +79,38 @@ func Show(path, idOrName string) ([]Entry, error) {
 // Each calls do with the entries of the file at path that are in the scope, in the order of the
 // file, each with its line. A line is a JSON object without the line end, and valid until do
 // returns. It has the hashes of tokens and passwords, and the credentials for the broker in plain
-// text.
+// text. The file is checked before, and not held in memory.
 func Each(path string, s Scope, do func(e Entry, line []byte) error) error {
-	return eachEntry(path, s.selects(), func(e *entry, number int, line []byte) error {
-		line = bytes.TrimSpace(line)
+	match := s.selects()
+	if err := readThrough(context.Background(), path, func(*entry, int, []byte) error { return nil }); err != nil {
+		return err
+	}
+	return readThrough(context.Background(), path, func(e *entry, number int, line []byte) error {
+		if !match(e) {
+			return nil
+		}
 		rec, _ := scanRecord(line) // has been parsed before
 		return do(describe(e, number, &rec), line)
 	})
 }
 
 func entries(path string, match func(*entry) bool) (all []Entry, err error) {
-	err = eachEntry(path, match, func(e *entry, number int, line []byte) error {
-		rec, _ := scanRecord(bytes.TrimSpace(line)) // has been parsed before
-		all = append(all, describe(e, number, &rec))
+	err = readThrough(context.Background(), path, func(e *entry, number int, line []byte) error {
+		if match(e) {
+			rec, _ := scanRecord(line) // has been parsed before
+			all = append(all, describe(e, number, &rec))
+		}
 		return nil
 	})
-	return all, err
-}
-
-// eachEntry calls do with each entry of the file at path that matches, with the number and the
-// content of its line.
-func eachEntry(path string, match func(*entry) bool, do func(e *entry, number int, line []byte) error) error {
-	content, _, err := contents(path, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer content.Close()
-	d, err := newDocument(content)
-	if err != nil {
-		return named(err, path)
-	}
-	for _, b := range d.snap.blocks {
-		var lines [][]byte // read for the first entry that matches
-		for i := range b.entries {
-			e := &b.entries[i]
-			if !match(e) {
-				continue
-			}
-			if lines == nil {
-				data := make([]byte, b.size)
-				if _, err := content.ReadAt(data, b.offset); err != nil {
-					return err
-				}
-				lines = slices.Collect(bytes.Lines(data))
-			}
-			if int(e.line) >= len(lines) {
-				return files.ErrChanging
-			}
-			if err := do(e, b.line+int(e.line), lines[e.line]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return all, nil
 }
 
 // describe returns e with the fields that only the record of its line has.
 func describe(e *entry, number int, rec *record) Entry {
-	g := e.authorization()
+	g := e.newGrant()
 	shown := Entry{
 		ID: e.id, Subject: e.subject, Fingerprint: authz.FingerprintOf(e.sessionHash()), Password: e.isPair(), Disabled: e.disabled, Line: number,
 		Expires: g.Expires, Only: g.Only, Upstream: g.Upstream, Role: g.Role, Gateway: g.Gateway, ACL: g.ACL, Limits: g.Limits, Attrs: g.Attrs,
@@ -158,35 +130,22 @@ func describe(e *entry, number int, rec *record) Entry {
 // Open would refuse the file, Lint returns an error, which is a *[FormatError] if the file
 // breaks the rules.
 func Lint(path string) (problems []string, err error) {
-	f, err := open(path)
-	if err != nil {
+	expired, now := 0, time.Now().Unix()
+	if err := readThrough(context.Background(), path, func(e *entry, _ int, _ []byte) error {
+		if e.expires != 0 && e.expires <= now {
+			expired++
+		}
+		return nil
+	}); err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
-	}
-	snap, err := parseWith(context.Background(), f, &snapshot{}, noDigest{})
-	if changed := files.Unchanged(f, info); changed != nil {
-		return nil, fmt.Errorf("%s: %w", path, changed)
-	}
-	if err != nil {
-		return nil, named(err, path)
 	}
 	problems = warnings(path, info.Mode())
-	if n := snap.expired(time.Now()); n > 0 {
-		problems = append(problems, fmt.Sprintf("%s: %d tokens have expired; revoke them", path, n))
+	if expired > 0 {
+		problems = append(problems, fmt.Sprintf("%s: %d tokens have expired; revoke them", path, expired))
 	}
 	return problems, nil
-}
-
-// expired counts the expired entries.
-func (s *snapshot) expired(now time.Time) (n int) {
-	for _, e := range s.entries() {
-		if e.expires != 0 && e.expires <= now.Unix() {
-			n++
-		}
-	}
-	return n
 }

@@ -33,8 +33,40 @@ type parser struct {
 	lines  lineParser      // for what depends on the lines before
 	next   placed          // where the next block stands
 	faults []Fault
-	headed bool // the header has been read
-	count  int  // lines with an entry, good or bad
+	headed bool    // the header has been read
+	count  int     // lines with an entry, good or bad
+	visit  visitor // see parseThrough
+	sums   [2][]uint64
+}
+
+// visitor is called with an entry, the number of its line, and the line without its end.
+type visitor func(e *entry, number int, line []byte) error
+
+// errSameSums means that two entries probably have the same id or the same token.
+var errSameSums = errors.New("the same sum twice")
+
+// parseThrough parses a token file from r like parse, and calls visit with each entry before the
+// first fault instead of keeping it. Of each entry it keeps two sums, which tell whether two entries
+// have the same id or token: the error is errSameSums if they probably have.
+func parseThrough(ctx context.Context, r io.Reader, visit visitor) error {
+	p := parser{snap: &snapshot{}, old: &snapshot{}, next: placed{line: 1}, visit: visit}
+	p.lines.values = &sharedValues{}
+	err := readBlocks(ctx, r, p.old, p.lines.values, p.take)
+	switch {
+	case err != nil && !errors.Is(err, errFaults):
+		return err
+	case len(p.faults) > 0:
+		return &FormatError{Faults: p.faults}
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	for _, sums := range p.sums {
+		slices.Sort(sums)
+		if n := len(sums); len(slices.Compact(sums)) < n {
+			return errSameSums
+		}
+	}
+	return nil
 }
 
 // parse reads a token file from r. A file that breaks the rules yields a *FormatError,
@@ -73,12 +105,14 @@ func (p *parser) take(j *job) error {
 	if first || !j.block.plain || p.snap.end != 0 || p.used[j.block] {
 		p.inOrder(j)
 	} else {
-		p.used[j.block] = true
 		p.count += j.count
 	}
 	b := p.next
 	b.block = j.block
-	p.snap.blocks = append(p.snap.blocks, b)
+	if p.visit == nil {
+		p.used[j.block] = true
+		p.snap.blocks = append(p.snap.blocks, b)
+	}
 	p.snap.blank = p.snap.blank && b.blank
 	p.snap.pairs += b.pairs
 	p.next.line, p.next.offset = b.line+b.lines, b.offset+b.size
@@ -91,7 +125,14 @@ func (p *parser) take(j *job) error {
 		p.faults = p.faults[:min(len(p.faults), maxFaults)]
 		return errFaults
 	}
-	return nil
+	if p.visit == nil || len(p.faults) > 0 {
+		return nil
+	}
+	for i := range b.entries {
+		e := &b.entries[i]
+		p.sums[0], p.sums[1] = append(p.sums[0], sumOfID(e)), append(p.sums[1], sumOfHash(e))
+	}
+	return j.visit(b.line, p.visit)
 }
 
 // inOrder parses a block whose lines depend on those before.

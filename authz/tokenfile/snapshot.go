@@ -135,6 +135,14 @@ func (e *entry) authorization() *authz.Grant {
 	if g := e.grant.Load(); g != nil {
 		return g
 	}
+	if g := e.newGrant(); e.grant.CompareAndSwap(nil, g) {
+		return g
+	}
+	return e.grant.Load()
+}
+
+// newGrant returns a grant that is not kept with the entry.
+func (e *entry) newGrant() *authz.Grant {
 	g := &authz.Grant{TokenID: e.id, Subject: e.subject, Expires: unix(e.expires), Keep: notKept()}
 	g.Only.NotBefore = unix(e.notBefore)
 	if d := e.detail; d != nil {
@@ -144,9 +152,6 @@ func (e *entry) authorization() *authz.Grant {
 		}
 		g.Only.Certificates = d.certificates
 		g.Upstream, g.Role, g.Gateway, g.ACL, g.Limits, g.Attrs = d.upstream, d.role, d.gateway, d.acl, d.limits, d.attrs
-	}
-	if !e.grant.CompareAndSwap(nil, g) {
-		return e.grant.Load()
 	}
 	return g
 }

@@ -48,11 +48,31 @@ func (e *Edit) MatchDevices(pattern string) (devices []string) {
 
 // matcher returns the function that applies a pattern.
 func matcher(pattern string) func(string) bool {
-	if pattern == "*" {
-		return func(string) bool { return true }
+	if strings.Contains(pattern, "?") {
+		text := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
+		return regexp.MustCompile("(?s)^" + text + "$").MatchString
 	}
-	text := strings.NewReplacer(`\*`, ".*", `\?`, ".").Replace(regexp.QuoteMeta(pattern))
-	return regexp.MustCompile("(?s)^" + text + "$").MatchString
+	first, rest, wild := strings.Cut(pattern, "*")
+	if !wild {
+		return func(text string) bool { return text == pattern }
+	}
+	between := strings.Split(rest, "*")
+	last := between[len(between)-1]
+	between = between[:len(between)-1]
+	return func(text string) bool {
+		if len(text) < len(first)+len(last) || !strings.HasPrefix(text, first) || !strings.HasSuffix(text, last) {
+			return false
+		}
+		text = text[len(first) : len(text)-len(last)]
+		for _, part := range between {
+			_, after, ok := strings.Cut(text, part)
+			if !ok {
+				return false
+			}
+			text = after
+		}
+		return true
+	}
 }
 
 // Create adds a token, or a user name and a password, for a device.

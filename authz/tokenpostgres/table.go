@@ -39,28 +39,40 @@ func OpenTable(dsnFile string) (*Table, error) {
 // its line, as [tokenfile.Each] does. Rows that break the rules of a token file are left out; the
 // error names the first of them, once do was called with all others.
 func (t *Table) Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error {
+	where, args := condition(s)
 	return t.inTransaction(ctx, "BEGIN READ ONLY", func(conn *pgx.Conn) error {
-		var faults []string
-		var lines tokenfile.LineReader
-		err := eachRow(ctx, conn, s, "", func(r *storedRow) error {
-			e, err := lines.Entry(r.line)
-			if err != nil {
-				if len(faults) < maxFaults {
-					faults = append(faults, fmt.Sprintf("the row with token_id %q: %s", r.id, err))
-				}
-				return nil
-			}
-			if e.ACL != nil || r.superuser {
-				if e.ACL, err = r.acl(e.ACL); err != nil {
-					return err
-				}
-			}
-			return do(e, r.line)
-		})
-		if err == nil && len(faults) > 0 {
-			err = errors.New(strings.Join(faults, "\n"))
+		var r entryReader
+		err := r.each(ctx, conn, " WHERE "+where+" ORDER BY number", args, do)
+		if err == nil && len(r.faults) > 0 {
+			err = errors.New(strings.Join(r.faults, "\n"))
 		}
 		return err
+	})
+}
+
+// entryReader reads entries from rows. Its faults name the first of the rows that break the rules
+// of a token file, which are left out, and last is the id of the last row.
+type entryReader struct {
+	lines  tokenfile.LineReader
+	faults []string
+	last   string
+}
+
+// each calls do with the entries that the rest of the statement selects.
+func (x *entryReader) each(ctx context.Context, conn *pgx.Conn, rest string, args []any, do func(e tokenfile.Entry, line []byte) error) error {
+	return eachRow(ctx, conn, rest, args, func(r *storedRow) error {
+		x.last = r.id
+		e, err := x.lines.Entry(r.line)
+		if err == nil && (e.ACL != nil || r.superuser) {
+			e.ACL, err = r.acl(e.ACL)
+		}
+		if err != nil {
+			if len(x.faults) < maxFaults {
+				x.faults = append(x.faults, fmt.Sprintf("the row with token_id %q: %s", r.id, err))
+			}
+			return nil
+		}
+		return do(e, r.line)
 	})
 }
 
@@ -75,7 +87,8 @@ func (t *Table) Update(ctx context.Context, s tokenfile.Scope, change func(*toke
 		var lines bytes.Buffer
 		loaded := make(map[string]*storedRow)
 		var ids []string // by the number of the line
-		err := eachRow(ctx, conn, s, "FOR UPDATE OF tokens", func(r *storedRow) error {
+		where, args := condition(s)
+		err := eachRow(ctx, conn, " WHERE "+where+" ORDER BY number FOR UPDATE OF tokens", args, func(r *storedRow) error {
 			lines.Write(r.line)
 			lines.WriteByte('\n')
 			loaded[r.id], r.line = r, nil
@@ -181,10 +194,9 @@ func (r *storedRow) acl(rules *authz.ACL) (*authz.ACL, error) {
 //go:embed lines.sql
 var linesSQL string
 
-// eachRow calls do with the rows in the scope, in the order in which they were added.
-func eachRow(ctx context.Context, conn *pgx.Conn, s tokenfile.Scope, lock string, do func(*storedRow) error) error {
-	where, args := condition(s)
-	rows, err := conn.Query(ctx, linesSQL+" WHERE "+where+" ORDER BY number "+lock, args...)
+// eachRow calls do with the rows that the rest of the statement selects.
+func eachRow(ctx context.Context, conn *pgx.Conn, rest string, args []any, do func(*storedRow) error) error {
+	rows, err := conn.Query(ctx, linesSQL+rest, args...)
 	if err != nil {
 		return tableError(ctx, err)
 	}

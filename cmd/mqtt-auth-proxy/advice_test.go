@@ -28,7 +28,7 @@ var foreign = map[string]string{
 	"user_id": "a column of EMQX", "is_superuser": "a column of EMQX",
 	"token_sha256": "a field of denials.jsonl", "client_addr": "a placeholder",
 	"--cafile": "a flag of mosquitto_pub", "--tls-use-os-certs": "a flag of mosquitto_pub", "device_memory": "a label of a metric", "too_large": "a label of a metric", "not_listening": "a label of a metric", "too_long": "a label of a metric",
-	"mqtt_auth_proxy": "the schema in PostgreSQL", "token_uses": "a table in PostgreSQL",
+	"mqtt_auth_proxy": "the schema in PostgreSQL", "token_uses": "a table in PostgreSQL", "expires_at": "a column in PostgreSQL",
 }
 
 // notCommands are words that follow the name of the program in a sentence.

@@ -157,10 +157,10 @@ func (t *tokens) showCommand() *cobra.Command {
 			if err == nil && len(entries) == 0 {
 				err = fmt.Errorf("%w: %q", tokenfile.ErrNotFound, args[0])
 			}
-			if err != nil {
+			if len(entries) == 0 {
 				return where(store, err)
 			}
-			return t.printJSON(t.seen(viewsOf(entries, time.Now())))
+			return errors.Join(t.printJSON(t.seen(viewsOf(entries, time.Now()))), err) // err names faulty rows
 		},
 	}
 	return c

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -60,21 +61,26 @@ func (l *listing) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	page := page{listing: l, now: time.Now(), begun: l.after == ""}
-	err = store.Each(ctx, matching(l.match), page.take)
+	now := time.Now()
+	page, err := store.Page(ctx, tokenfile.Query{
+		Pattern: l.match, State: l.state, ExpiresWithin: l.within, Now: now, After: l.after, Limit: l.limit,
+	})
 	switch {
-	case err != nil && len(page.chosen) == 0:
-		return err
-	case err == nil && !page.begun:
-		return fmt.Errorf("--after %s: there is no such id among those that are listed", printable(l.after))
-	}
-	if err := l.print(l.seen(viewsOf(page.chosen, page.now))); err != nil {
+	case l.after != "" && errors.Is(err, tokenfile.ErrNotFound):
+		return fmt.Errorf("--after %s: there is no such id", printable(l.after))
+	case err != nil:
 		return err
 	}
-	if page.more > 0 {
-		fmt.Fprintf(l.stderr, "%d more; --after %s shows the next\n", page.more, printable(page.chosen[len(page.chosen)-1].ID))
+	if err := l.print(l.seen(viewsOf(page.Entries, now))); err != nil {
+		return err
 	}
-	return err // names rows that could not be listed
+	if more := page.Total - l.limit; l.limit > 0 && more > 0 {
+		fmt.Fprintf(l.stderr, "%d more; --after %s shows the next\n", more, printable(page.Last))
+	}
+	if len(page.Faults) > 0 {
+		return errors.New(strings.Join(page.Faults, "\n"))
+	}
+	return nil
 }
 
 // matching returns the scope of the --match flag, which without it is that of all entries.
@@ -83,30 +89,6 @@ func matching(pattern string) tokenfile.Scope {
 		return tokenfile.All()
 	}
 	return tokenfile.Scope{Pattern: pattern}
-}
-
-// page collects the entries of the page to be shown.
-type page struct {
-	*listing
-	now    time.Time
-	begun  bool // the entry that --after names has passed
-	chosen []tokenfile.Entry
-	more   int // entries behind the page
-}
-
-// take takes the next entry.
-func (p *page) take(e tokenfile.Entry, _ []byte) error {
-	switch {
-	case !p.begun:
-		p.begun = e.ID == p.after
-	case p.state != "" && e.State(p.now) != p.state:
-	case p.within > 0 && (e.Expires.IsZero() || !e.Expires.After(p.now) || e.Expires.After(p.now.Add(p.within))):
-	case p.limit > 0 && len(p.chosen) == p.limit:
-		p.more++
-	default:
-		p.chosen = append(p.chosen, e)
-	}
-	return nil
 }
 
 func (l *listing) print(views []tokenView) error {

@@ -15,8 +15,8 @@ type TokenStore interface {
 	// Update makes one edit, which takes effect as a whole or not at all. It may look up only
 	// what is in the scope. If create is true, a file that is missing is created.
 	Update(ctx context.Context, create bool, s tokenfile.Scope, change func(*tokenfile.Edit) error) error
-	// Each calls do with the entries in the scope, in the order in which they were added.
-	Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error
+	// Page returns a page of the entries that the query selects.
+	Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error)
 }
 
 // NamedStore is the TokenStore of a source, with the name of the source in status and metrics.
@@ -51,20 +51,23 @@ type TokenList struct {
 	// left out, and there are at most as many as the limit of the query. Total is how many match.
 	Tokens []Token `json:"tokens"`
 	Total  int     `json:"total"`
+	// Faults name those of the list that cannot be shown, because their rows in the database break
+	// the rules. They count for Total and for the limit.
+	Faults []string `json:"faults,omitempty"`
 }
 
 // TokenQuery selects tokens. An empty field selects all tokens, and an empty Source the first
 // source.
 type TokenQuery struct {
 	Source string
-	// ID selects one token, and Subject those of one device. At most one of ID, Subject and Match
-	// may be set.
+	// ID selects one token, and Subject those of one device.
 	ID, Subject string
 	// Match is a pattern for ids and subjects, in which * stands for any text and ? for one
 	// character.
 	Match string
 	State string
-	// First is how many of the tokens that match are left out, and Limit how many are listed.
+	// First is how many of the tokens that match are left out, and Limit how many are listed at
+	// most; it must be set.
 	First, Limit int
 }
 
@@ -125,34 +128,18 @@ func (a *API) ListTokens(ctx context.Context, q TokenQuery) (TokenList, error) {
 		return list, ErrTooMany
 	}
 	now := time.Now()
-	err = s.Each(ctx, q.scope(), func(e tokenfile.Entry, _ []byte) error {
-		if t := tokenOf(e, now); q.selects(t) {
-			if list.Total++; list.Total > q.First && len(list.Tokens) < q.Limit {
-				list.Tokens = append(list.Tokens, t)
-			}
-		}
-		return nil
+	page, err := s.Page(ctx, tokenfile.Query{
+		ID: q.ID, Subject: q.Subject, Pattern: q.Match, State: q.State, Now: now, First: q.First, Limit: q.Limit,
 	})
-	a.addLastSeen(ctx, list.Tokens)
-	return list, err
-}
-
-// scope returns what has to be read for the query.
-func (q TokenQuery) scope() tokenfile.Scope {
-	switch {
-	case q.ID != "":
-		return tokenfile.Scope{Names: []string{q.ID}}
-	case q.Subject != "":
-		return tokenfile.Scope{Names: []string{q.Subject}}
-	case q.Match != "":
-		return tokenfile.Scope{Pattern: q.Match}
+	if err != nil {
+		return list, err
 	}
-	return tokenfile.All()
-}
-
-// selects reports whether the query selects a token within its scope.
-func (q TokenQuery) selects(t Token) bool {
-	return (q.ID == "" || t.ID == q.ID) && (q.Subject == "" || t.Subject == q.Subject) && (q.State == "" || t.State == q.State)
+	for _, e := range page.Entries {
+		list.Tokens = append(list.Tokens, tokenOf(e, now))
+	}
+	list.Total, list.Faults = page.Total, page.Faults
+	a.addLastSeen(ctx, list.Tokens)
+	return list, nil
 }
 
 // turn has one element while a request reads tokens. Reading a large file takes a whole processor.

@@ -20,8 +20,8 @@ func (f fileStore) Update(_ context.Context, create bool, _ tokenfile.Scope, cha
 	return tokenfile.Update(string(f), create, change)
 }
 
-func (f fileStore) Each(_ context.Context, s tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
-	return tokenfile.Each(string(f), s, do)
+func (f fileStore) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	return tokenfile.ReadPage(ctx, string(f), q)
 }
 
 // tokenAPI returns the API of a new token file, and the changes that it records.
@@ -169,5 +169,28 @@ func TestTokenOfAReader(t *testing.T) {
 	}
 	if status, body := call(h, "POST", "/v1/tokens", `{"subject":"dashboard-2","role":"admin"}`); status != 400 || !strings.Contains(body, "device or reader") {
 		t.Errorf("unknown role: status %d, %s", status, body)
+	}
+}
+
+// faultyStore is a store with a row that cannot be read.
+type faultyStore struct{ fileStore }
+
+func (f faultyStore) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	page, err := f.fileStore.Page(ctx, q)
+	page.Total++
+	page.Faults = []string{`the row with token_id "t-8": limits: unknown field`}
+	return page, err
+}
+
+// TestFaultyRowIsNamedInTheList: the others are listed.
+func TestFaultyRowIsNamedInTheList(t *testing.T) {
+	store := faultyStore{fileStore(filepath.Join(t.TempDir(), "tokens.jsonl"))}
+	h := newHandler(Options{Access: operator(testToken), API: &API{
+		Audit: &Audit{}, Tokens: func() ([]NamedStore, error) { return []NamedStore{{"postgres0", store}}, nil },
+	}})
+	made(t, h, "/v1/tokens", `{"subject":"pump-7"}`)
+	list := listed(t, h, "")
+	if list.Total != 2 || len(list.Tokens) != 1 || len(list.Faults) != 1 || !strings.Contains(list.Faults[0], `"t-8"`) {
+		t.Errorf("%+v", list)
 	}
 }

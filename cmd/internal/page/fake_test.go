@@ -257,8 +257,8 @@ func (f fileStore) Update(_ context.Context, create bool, _ tokenfile.Scope, cha
 	return tokenfile.Update(string(f), create, change)
 }
 
-func (f fileStore) Each(_ context.Context, s tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
-	return tokenfile.Each(string(f), s, do)
+func (f fileStore) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	return tokenfile.ReadPage(ctx, string(f), q)
 }
 
 // withTokens gives a page a token file with n devices, one token each.

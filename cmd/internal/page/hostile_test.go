@@ -118,9 +118,10 @@ func (s hostileStore) Update(context.Context, bool, tokenfile.Scope, func(*token
 	return errors.New(string(s))
 }
 
-func (s hostileStore) Each(_ context.Context, _ tokenfile.Scope, do func(tokenfile.Entry, []byte) error) error {
+func (s hostileStore) Page(context.Context, tokenfile.Query) (tokenfile.Page, error) {
 	text := string(s)
-	return do(tokenfile.Entry{ID: text, Subject: text, Fingerprint: text, Comment: text, Only: authz.Conditions{ClientIDs: []string{text, text}}}, nil)
+	e := tokenfile.Entry{ID: text, Subject: text, Fingerprint: text, Comment: text, Only: authz.Conditions{ClientIDs: []string{text, text}}}
+	return tokenfile.Page{Entries: []tokenfile.Entry{e}, Total: 1, Faults: []string{text}}, nil
 }
 
 // hostilePaths are the pages that show the text, or get it in their queries.

@@ -18,6 +18,9 @@ import (
 // PostgreSQL.
 type TokenStore interface {
 	admin.TokenStore
+	// Each calls do with the entries in the scope, in the order in which they were added, each with
+	// its line in the form of a token file.
+	Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error
 	// Lint returns what should be corrected although it is no error.
 	Lint(ctx context.Context) ([]string, error)
 	// String returns the path of a file, and otherwise the name of the source.
@@ -57,8 +60,12 @@ func TokenStores(c *config.Config) (all []NamedStore, err error) {
 
 // tokenStores returns the token sources in force that the admin side can change.
 func (s *Service) tokenStores() (all []admin.NamedStore, err error) {
-	stores, err := TokenStores(s.current.Load().config)
+	g := s.current.Load()
+	stores, err := TokenStores(g.config)
 	for _, x := range stores {
+		if path, ok := x.TokenStore.(TokenFile); ok {
+			x.TokenStore = g.sources.running(path)
+		}
 		all = append(all, admin.NamedStore{Name: x.Name, TokenStore: confinedStore{x.TokenStore, s.confined}})
 	}
 	return all, err
@@ -79,6 +86,28 @@ func (c confinedStore) Update(ctx context.Context, create bool, s tokenfile.Scop
 	return err
 }
 
+// running returns the token file at the path as the source that has read it, if there is one.
+func (s *sources) running(path TokenFile) TokenStore {
+	for _, x := range s.list {
+		if f, ok := find[*fileSource](x.source); ok && f.path == string(path) && f.File != nil {
+			return runningFile{path, f.File}
+		}
+	}
+	return path
+}
+
+// runningFile is a token file that is in force, so that it need not be parsed to be listed.
+type runningFile struct {
+	TokenFile
+	file *tokenfile.File
+}
+
+// Page implements TokenStore.
+func (f runningFile) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	page, err := f.file.Page(ctx, q)
+	return page, MissingTokenFile(f.String(), err)
+}
+
 // TokenFile is the store that is the token file at that path.
 type TokenFile string
 
@@ -93,6 +122,12 @@ func (f TokenFile) Update(_ context.Context, create bool, _ tokenfile.Scope, cha
 // Each implements TokenStore.
 func (f TokenFile) Each(_ context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error {
 	return MissingTokenFile(string(f), tokenfile.Each(string(f), s, do))
+}
+
+// Page implements TokenStore.
+func (f TokenFile) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	page, err := tokenfile.ReadPage(ctx, string(f), q)
+	return page, MissingTokenFile(string(f), err)
 }
 
 // Lint implements TokenStore.
@@ -118,6 +153,12 @@ func (t *tokenTable) Update(ctx context.Context, _ bool, s tokenfile.Scope, chan
 // Each implements TokenStore.
 func (t *tokenTable) Each(ctx context.Context, s tokenfile.Scope, do func(e tokenfile.Entry, line []byte) error) error {
 	return adviseMigration(t.table.Each(ctx, s, do))
+}
+
+// Page implements TokenStore.
+func (t *tokenTable) Page(ctx context.Context, q tokenfile.Query) (tokenfile.Page, error) {
+	page, err := t.table.Page(ctx, q)
+	return page, adviseMigration(err)
 }
 
 // Lint implements TokenStore.

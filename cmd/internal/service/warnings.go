@@ -38,16 +38,19 @@ func subjectWarnings(c *config.Config) (all []config.Fault) {
 		if source.File == nil {
 			continue
 		}
-		entries, err := tokenfile.List(source.File.Path)
-		if err != nil {
-			continue // which is reported elsewhere
-		}
-		refused := slices.DeleteFunc(entries, func(e tokenfile.Entry) bool { return broker.CheckSubject(e.Subject) == nil })
-		if len(refused) > 0 {
-			first := refused[0]
+		refused, first := 0, tokenfile.Entry{}
+		err := tokenfile.Each(source.File.Path, tokenfile.All(), func(e tokenfile.Entry, _ []byte) error {
+			if broker.CheckSubject(e.Subject) != nil {
+				if refused++; refused == 1 {
+					first = e
+				}
+			}
+			return nil
+		})
+		if err == nil && refused > 0 { // an error is reported elsewhere
 			all = append(all, c.Fault(fmt.Sprintf("auth.sources[%d].file.path", i), fmt.Sprintf(
 				"has %d tokens of devices that the bundled broker refuses, such as line %d, device %q: %v; give them tokens with other names",
-				len(refused), first.Line, first.Subject, broker.CheckSubject(first.Subject))))
+				refused, first.Line, first.Subject, broker.CheckSubject(first.Subject))))
 		}
 	}
 	return all
