@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -44,9 +45,9 @@ func TestAdminSide(t *testing.T) {
 	if n := harness.Metric(t, p, "mqtt_auth_proxy_sessions"); n != 1 {
 		t.Errorf("%v sessions, want 1", n)
 	}
-	if n := harness.Metric(t, p, `mqtt_auth_proxy_session_bytes_total{direction="up"}`); n != 52 {
-		t.Errorf("%v bytes of a live session, want the 52 of its PUBLISH", n)
-	}
+	harness.Eventually(t, "a count of 52 bytes for the PUBLISH of a live session", func() bool {
+		return harness.Metric(t, p, `mqtt_auth_proxy_session_bytes_total{direction="up"}`) == 52
+	})
 	if _, err := d.Conn.Write([]byte{0xE0, 0}); err != nil {
 		t.Fatal(err)
 	}
@@ -62,9 +63,7 @@ func TestAdminSide(t *testing.T) {
 		`mqtt_auth_proxy_panics_total`:                                                       0,
 		`mqtt_auth_proxy_session_bytes_total{direction="up"}`:                                52 + 2, // PUBLISH and DISCONNECT
 	} {
-		if got := harness.Metric(t, p, name); got != want {
-			t.Errorf("%s is %v, want %v", name, got, want)
-		}
+		harness.Eventually(t, fmt.Sprintf("%s %v", name, want), func() bool { return harness.Metric(t, p, name) == want })
 	}
 	_, metrics := p.Get("/metrics")
 	for _, private := range []string{token, "wrong-wrong", "client-of-gauge", "stranger", `"gauge"`} {

@@ -122,9 +122,9 @@ func TestBrokerRefusesProxy(t *testing.T) {
 	if line.String("level") != "error" || line.String("subject") != "thermometer" {
 		t.Errorf("the log says %v, want an error that names the device", line)
 	}
-	if !p.HasMetric(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="upstream_credentials"} 3`) {
-		t.Error("no metric counts the refusals")
-	}
+	harness.Eventually(t, "a metric that counts the refusals", func() bool {
+		return p.HasMetric(`mqtt_auth_proxy_connections_refused_total{listener="plain",reason="upstream_credentials"} 3`)
+	})
 	ready := func() (int, string) { return harness.Fetch(t, "http://"+p.Admin+"/readyz", "") }
 	harness.Eventually(t, "/readyz says so", func() bool {
 		status, body := ready()

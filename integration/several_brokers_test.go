@@ -149,9 +149,9 @@ func TestBrokerKilled(t *testing.T) {
 	at := watch(t, b)
 	all, since := runPublishers(t, p, token, a.Addr, a.Kill)
 	checkPublishers(t, all, since, at)
-	if !p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.Addr)) {
-		t.Error("no metric shows the dead broker")
-	}
+	harness.Eventually(t, "a metric that shows the dead broker", func() bool {
+		return p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_upstream_up{server=\"tcp://%s\"} 0", a.Addr))
+	})
 	if status, _ := harness.Fetch(t, "http://"+p.Admin+"/readyz", ""); status != 200 {
 		t.Errorf("/readyz has status %d with one broker left", status)
 	}

@@ -80,7 +80,7 @@ func TestEveryMessageIsARow(t *testing.T) {
 			seen++
 		}
 	}
-	if !p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_telemetry_messages_total %d", messages)) {
-		t.Error("the metric does not count every message")
-	}
+	harness.Eventually(t, "a metric that counts every message", func() bool {
+		return p.HasMetric(fmt.Sprintf("mqtt_auth_proxy_telemetry_messages_total %d", messages))
+	})
 }

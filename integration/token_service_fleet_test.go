@@ -226,7 +226,7 @@ func TestFloodOfTokens(t *testing.T) {
 		return harness.ReplyJSON(`{"result":"deny","reason_code":"bad_credentials"}`)
 	})
 	service.Delay = 5 * time.Millisecond
-	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 10m}"))
+	p := harness.NewProxy(t, harness.StartSink(t).Upstream()+service.Auth("cache: {ttl: 10m}")+"connect: {timeout: 60s}\n")
 	p.Start()
 	known := fleetClients{t: t, proxy: p, from: "127.0.0.1", atOnce: 200}
 	devices := newDevices(p, 2000)
