@@ -11,7 +11,6 @@ import (
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/replicas"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
 // TestDevicesLearnTheLimitsInForce: getSessionLimits answers with the limits of the configuration.
@@ -22,12 +21,7 @@ admin: {address: "127.0.0.1:0"}
 limits: {session: {publish_rate: 20, publish_burst: 50, max_packet: 10KiB}}
 `)
 	for _, level := range []byte{4, 5} {
-		nc, ack := login(t, s, asDemo(s, level))
-		if ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
-		defer nc.Close()
-		c := packetstest.New(t, nc, level)
+		c := connectDemo(t, s, level)
 		c.MustSubscribe("v1/devices/me/rpc/response/+", 1)
 		const call = `{"method": "getSessionLimits", "params": {"timeout": 5000}}`
 		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/rpc/request/1"), Payload: []byte(call), QoS: 1, PacketID: 3}).Append(nil, level))
@@ -49,12 +43,7 @@ listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 `)
 	for _, level := range []byte{4, 5} {
-		nc, ack := login(t, s, asDemo(s, level))
-		if ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
-		defer nc.Close()
-		c := packetstest.New(t, nc, level)
+		c := connectDemo(t, s, level)
 		c.MustSubscribe("v1/devices/me/attributes", 1)
 		c.MustSubscribe("v1/devices/me/attributes/response/+", 1)
 		expect := func(topic, payload string) {
@@ -89,9 +78,7 @@ func TestDevicesGetWhatOtherReplicasChange(t *testing.T) {
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 `)
-	nc, _ := login(t, s, asDemo(s, 5))
-	defer nc.Close()
-	c := packetstest.New(t, nc, 5)
+	c := connectDemo(t, s, 5)
 	if status, body := call(t, s, http.MethodPost, "/api/plugins/telemetry/DEVICE/demo/SHARED_SCOPE", `{"interval": 30, "other": 1}`); status != 200 {
 		t.Fatalf("status %d: %s", status, body)
 	}
@@ -124,12 +111,7 @@ admin: {address: "127.0.0.1:0"}
 	}
 	seenDevices(t, s) // without them every device counts as known
 	status("demo", 404, "no device with this name")
-	nc, ack := login(t, s, asDemo(s, 5))
-	if ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
-	defer nc.Close()
-	c := packetstest.New(t, nc, 5)
+	c := connectDemo(t, s, 5)
 	await(t, "record of the device", func() bool { return len(seenDevices(t, s)) == 1 })
 	status("demo", 504, "has subscribed to v1/devices/me/rpc/request/+")
 	status("other", 404, "no device with this name")
@@ -165,9 +147,7 @@ func TestCallsEndWithTheirCallers(t *testing.T) {
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 `)
-	nc, _ := login(t, s, asDemo(s, 5))
-	defer nc.Close()
-	c := packetstest.New(t, nc, 5)
+	c := connectDemo(t, s, 5)
 	c.MustSubscribe("v1/devices/me/rpc/request/+", 1)
 	caller, err := net.Dial("tcp", s.current.Load().admin.socket.Addr().String())
 	if err != nil {
@@ -197,9 +177,7 @@ func TestWaitingCallsDoNotHoldUpTheEnd(t *testing.T) {
 listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 `)
-	nc, _ := login(t, s, asDemo(s, 5))
-	defer nc.Close()
-	c := packetstest.New(t, nc, 5)
+	c := connectDemo(t, s, 5)
 	c.MustSubscribe("v1/devices/me/rpc/request/+", 1)
 	done := make(chan int, 1)
 	go func() {
@@ -223,12 +201,7 @@ listeners: [{address: "127.0.0.1:0"}]
 admin: {address: "127.0.0.1:0"}
 telemetry: {max_keys: 2, max_bytes: 1MiB, cast_text: false}
 `)
-	nc, ack := login(t, s, asDemo(s, 5))
-	if ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
-	defer nc.Close()
-	c := packetstest.New(t, nc, 5)
+	c := connectDemo(t, s, 5)
 	publish := func(id uint16, payload string, want packets.ReasonCode) {
 		t.Helper()
 		c.Send((&packets.Publish{Topic: []byte("v1/devices/me/telemetry"), Payload: []byte(payload), QoS: 1, PacketID: id}).Append(nil, 5))

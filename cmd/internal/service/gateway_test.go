@@ -21,11 +21,11 @@ func asNew(t *testing.T, s *Service, level byte, request string) *packetstest.Cl
 	if status, body := call(t, s, http.MethodPost, "/v1/reload", ""); status != http.StatusOK {
 		t.Fatalf("status %d: %s", status, body)
 	}
-	nc, ack := login(t, s, packets.Connect{Level: level, CleanStart: true, ClientID: "test", HasUsername: true, Username: made.Token})
+	c, ack := login(t, s, packets.Connect{Level: level, CleanStart: true, ClientID: "test", HasUsername: true, Username: made.Token})
 	if ack.Code != packets.Success {
 		t.Fatalf("CONNACK %v", ack.Code)
 	}
-	return packetstest.New(t, nc, level)
+	return c
 }
 
 // TestChildOfAGatewayIsNoOtherDevice: what gateways publish for the devices behind them can be read

@@ -15,8 +15,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // eventReceiver takes the events that are signed with its secret.
@@ -65,9 +63,7 @@ func TestEventsAreDelivered(t *testing.T) {
 	}
 	put(strings.Repeat("x", 32))
 	s, log := startService(t, bundledConfig+fmt.Sprintf("hooks: {url: %q, secret_file: %q, events: [connected, disconnected], tls: {ca: %q}}\n", server.URL, secret, ca))
-	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
+	connectDemo(t, s, 4)
 	await(t, "the refusal of the other secret", func() bool {
 		_, status := get(t, s, "/v1/status")
 		_, metrics := get(t, s, "/metrics")
@@ -105,9 +101,7 @@ func TestAReceiverThatHangsHoldsNothingUp(t *testing.T) {
 	}
 	s, log := startService(t, bundledConfig+fmt.Sprintf("hooks: {url: %q, secret_file: %q}\n", server.URL, secret))
 	for range 3 {
-		if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
+		connectDemo(t, s, 4)
 	}
 	<-asked
 	ended := make(chan bool)

@@ -14,10 +14,7 @@ import (
 // sessions stay.
 func TestNoMemoryRefusesDevices(t *testing.T) {
 	s, log := startService(t, bundledConfig)
-	live, ack := login(t, s, asDemo(s, 5))
-	if ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
+	live := connectDemo(t, s, 5)
 	used := bytes.Repeat([]byte{1}, 64<<20)
 	defer runtime.KeepAlive(used)
 	edit(t, s, bundledConfig+"limits: {memory: 32MiB}\n")

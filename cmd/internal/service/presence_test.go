@@ -25,9 +25,7 @@ func seenDevices(t *testing.T, s *Service) []presence.Device {
 // TestDevicesAreRememberedAfterARestart: with the time of their first session.
 func TestDevicesAreRememberedAfterARestart(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
-	if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
+	connectDemo(t, s, 4)
 	var before []presence.Device
 	await(t, "record of the session", func() bool { before = seenDevices(t, s); return len(before) == 1 })
 	if len(before) != 1 || before[0].Subject != "demo" || !before[0].Connected || before[0].Address != "127.0.0.1" {
@@ -88,9 +86,7 @@ func TestLogSessionsTakesEffectAtAReload(t *testing.T) {
 	s, log := startService(t, strings.Replace(bundledConfig, "debug", "info", 1))
 	begin := func() {
 		t.Helper()
-		if _, ack := login(t, s, asDemo(s, 4)); ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
+		connectDemo(t, s, 4)
 	}
 	begin()
 	await(t, "session", func() bool { devices := seenDevices(t, s); return len(devices) == 1 && devices[0].Connected })

@@ -20,8 +20,8 @@ func loginAs(t *testing.T, s *Service, level byte, o tokenfile.CreateOptions) *p
 	p := packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: o.Name, HasUsername: true, Username: made.Token.Reveal()}
 	var c *packetstest.Client
 	await(t, "the token is known", func() bool {
-		nc, ack := login(t, s, p)
-		c = packetstest.New(t, nc, level)
+		var ack packets.Connack
+		c, ack = login(t, s, p)
 		return ack.Code == packets.Success
 	})
 	return c
@@ -32,11 +32,7 @@ func loginAs(t *testing.T, s *Service, level byte, o tokenfile.CreateOptions) *p
 func TestReaderGetsWhatDevicesSend(t *testing.T) {
 	s, _ := startService(t, bundledConfig+"topics: {acl: [{permission: allow, action: all, topics: ['v1/devices/me/#']}]}\n")
 	for _, level := range []byte{4, 5} {
-		device, ack := login(t, s, asDemo(s, level))
-		if ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
-		d := packetstest.New(t, device, level)
+		d := connectDemo(t, s, level)
 		version := string('0' + rune(level))
 		all := loginAs(t, s, level, tokenfile.CreateOptions{Name: "dashboard" + version, Role: authz.RoleReader})
 		all.MustSubscribe("v1/devices/+/telemetry", 1)

@@ -106,6 +106,16 @@ func asDemo(s *Service, level byte) packets.Connect {
 	return packets.Connect{Level: level, CleanStart: true, KeepAlive: 60, ClientID: "test", HasUsername: true, Username: s.demo.token.Reveal()}
 }
 
+// connectDemo connects as the device demo.
+func connectDemo(t *testing.T, s *Service, level byte) *packetstest.Client {
+	t.Helper()
+	c, ack := login(t, s, asDemo(s, level))
+	if ack.Code != packets.Success {
+		t.Fatalf("CONNACK %v", ack.Code)
+	}
+	return c
+}
+
 func get(t *testing.T, s *Service, path string) (int, string) {
 	t.Helper()
 	return call(t, s, http.MethodGet, path, "")
@@ -137,10 +147,7 @@ func call(t *testing.T, s *Service, method, path, content string) (int, string) 
 
 func TestTelemetryIsStoredAndRead(t *testing.T) {
 	s, log := startService(t, bundledConfig)
-	nc, ack := login(t, s, asDemo(s, 4))
-	if ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
+	nc := connectDemo(t, s, 4)
 	if err := nc.Publish("v1/devices/me/telemetry", "{temperature:25}"); err != nil {
 		t.Fatal(err)
 	}
@@ -276,10 +283,7 @@ func emptyTokenFile(t *testing.T) string {
 // without an error.
 func TestDrainDisconnectsDevices(t *testing.T) {
 	s, _ := startService(t, bundledConfig)
-	nc, ack := login(t, s, asDemo(s, 5))
-	if ack.Code != packets.Success {
-		t.Fatalf("CONNACK %v", ack.Code)
-	}
+	nc := connectDemo(t, s, 5)
 	signals := make(chan os.Signal, 1)
 	signals <- syscall.SIGTERM
 	ended := make(chan error, 1)

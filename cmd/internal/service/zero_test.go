@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/config"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
 // zeros adds to a configuration a 0 for every key of which it means none. Keys of lists are left
@@ -51,10 +50,7 @@ func TestZeroIsNone(t *testing.T) {
 	}
 	s, _ := startService(t, string(text))
 	for range 3 {
-		nc, ack := login(t, s, asDemo(s, 4))
-		if ack.Code != packets.Success {
-			t.Fatalf("CONNACK %v", ack.Code)
-		}
+		nc := connectDemo(t, s, 4)
 		if err := nc.Publish("v1/devices/me/telemetry", "{temperature:25}"); err != nil {
 			t.Fatal(err)
 		}
