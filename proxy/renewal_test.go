@@ -202,8 +202,8 @@ func TestRenewedSessionHasTheNewToken(t *testing.T) {
 	})
 }
 
-// TestRequestOfARenewal: a source gets the parts of the CONNECT that it may look at, with the new
-// token in place of the old one.
+// TestRequestOfARenewal: a session keeps the parts of the CONNECT that a source may look at, but
+// not the token.
 func TestRequestOfARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newAuthBench(t)
