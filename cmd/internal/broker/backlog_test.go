@@ -448,6 +448,42 @@ func TestTooLargeMessagesHoldNothingUp(t *testing.T) {
 	}
 }
 
+// TestBacklogThatCannotBeReadIsNotLost: the connection of the reader ends, so that it comes again.
+func TestBacklogThatCannotBeReadIsNotLost(t *testing.T) {
+	l := newLives(t)
+	l.subscribed(4, "r", 1, telemetryFilter)
+	const n = 2 * windowMessages
+	l.tell(0, n, 10)
+	db, err := sql.Open("sqlite", "file:"+l.path+"?_pragma=busy_timeout(5000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	statement := func(text string) {
+		if _, err := db.Exec(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	statement("ALTER TABLE queue RENAME TO away")
+	r := l.reader(4, "r")
+	for err = nil; err == nil; {
+		_, err = r.Next(patience)
+	}
+	l.awaitAway()
+	if l.Stats().KeepErrors == 0 {
+		t.Error("no error is counted")
+	}
+	statement("ALTER TABLE away RENAME TO queue")
+	eventually(t, "the file can be written again", func() bool { return l.file.Writable() == nil })
+	r = l.reader(4, "r")
+	first := r.number(r.take())
+	if first > windowMessages {
+		t.Errorf("the first message is %d", first)
+	}
+	r.takeNumbers(first+1, n)
+	l.empty()
+}
+
 // TestBacklogNeedsTheFile: what cannot be written is not acknowledged, and not delivered later.
 func TestBacklogNeedsTheFile(t *testing.T) {
 	l := newLives(t)
