@@ -82,7 +82,7 @@ func (l *lives) empty() {
 // rows returns how many messages of queues are in the file.
 func (l *lives) rows() (n int64) {
 	l.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+l.path+"?_pragma=busy_timeout(5000)")
+	db, err := sql.Open("sqlite", "file:"+l.path+"?_pragma=busy_timeout(30000)")
 	if err != nil {
 		l.t.Fatal(err)
 	}
