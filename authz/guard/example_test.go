@@ -13,7 +13,7 @@ func Example() {
 	answers := cache.New(tokenService, cache.Options{})
 	defer answers.Close()
 	form := guard.NewPrecheck(answers, guard.Format{MinLength: 4})
-	front := guard.New(form, guard.Options{Burst: 3})
+	front := guard.New(form, guard.Options{Burst: 3, Rate: 0.001})
 
 	for _, token := range []string{"good-device", "x", "guess1", "guess1", "guess2", "guess3", "good-device"} {
 		_, err := front.Authorize(context.Background(), request(token, "192.0.2.1"))
