@@ -78,8 +78,8 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// TestCoveringRulesAllowWhatTheCoveredOnesDo: after rules are taken out and put in at random, rules that
-// cover the earlier ones allow all that those did.
+// TestCoveringRulesAllowWhatTheCoveredOnesDo: after rules are taken out and put in at random, rules
+// that cover the earlier ones allow all that those did.
 func TestCoveringRulesAllowWhatTheCoveredOnesDo(t *testing.T) {
 	texts := []string{"a", "b", "a/b", "+", "#", "a/#", "$SYS/x", "$SYS/#", "$other", "eq #", "+/b"}
 	random := rand.New(rand.NewPCG(1, 2))

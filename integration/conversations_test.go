@@ -18,7 +18,8 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
 )
 
-// conversations is the page of the manual with what devices and the bundled broker send each other. The test plays every block of code with this language.
+// conversations is the page of the manual with what devices and the bundled broker send each other.
+// The test plays every block of code with this language.
 const (
 	conversations = "../cmd/mqtt-auth-proxy/DEVICES.md"
 	conversation  = "```conversation"

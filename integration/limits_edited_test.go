@@ -13,7 +13,9 @@ import (
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 )
 
-// TestLimitsEditedUnderASession: an edit of the token file changes the limits of a device that is held to a rate, and no message is lost. The session of a 5.0 device that has learned a higher limit from its CONNACK ends.
+// TestLimitsEditedUnderASession: an edit of the token file changes the limits of a device that is
+// held to a rate, and no message is lost. The session of a 5.0 device that has learned a higher
+// limit from its CONNACK ends.
 func TestLimitsEditedUnderASession(t *testing.T) {
 	t.Parallel()
 	harness.EachBroker(t, func(t *testing.T, upstream string) {

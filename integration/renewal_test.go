@@ -140,8 +140,9 @@ func TestRenewalByAuth(t *testing.T) {
 	}
 }
 
-// TestUnknownAuthenticationMethodIsRefused: an unknown authentication method is refused with 0x8C, by Mosquitto,
-// by the bundled broker, and by the proxy if it reads authentication data and there is none.
+// TestUnknownAuthenticationMethodIsRefused: an unknown authentication method is refused with 0x8C,
+// by Mosquitto, by the bundled broker, and by the proxy if it reads authentication data and there
+// is none.
 func TestUnknownAuthenticationMethodIsRefused(t *testing.T) {
 	t.Parallel()
 	m := harness.StartMosquitto(t)

@@ -97,8 +97,8 @@ const (
 // Fault says where the cause of a refusal lies.
 type Fault string
 
-// The faults. Only [FaultClient] allows a code that makes a client give up: every other
-// fault may be mended without the client, which has to come back then.
+// The faults. Only [FaultClient] allows a code that makes a client give up: every other fault can
+// be repaired without a change of the client, which should connect again then.
 const (
 	FaultNone   Fault = "none"   // the connection asked for nothing
 	FaultClient Fault = "client" // what the client sent, or did not send in time

@@ -170,7 +170,7 @@ func (s *session) expire() {
 	s.cut(ErrExpired)
 }
 
-// stopExpiry stops the timer of expireInTime for good.
+// stopExpiry stops the timer of expireInTime, which does not start again.
 func (s *session) stopExpiry() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

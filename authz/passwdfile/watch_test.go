@@ -142,7 +142,8 @@ func TestBadVersionKeepsTheLastGood(t *testing.T) {
 	}
 }
 
-// TestFileThatLacksMostUsersIsRefused unless it was renamed over the old file or a reload was requested.
+// TestFileThatLacksMostUsersIsRefused unless it was renamed over the old file or a reload was
+// requested.
 func TestFileThatLacksMostUsersIsRefused(t *testing.T) {
 	var lines, ids []string
 	for i := range 40 {

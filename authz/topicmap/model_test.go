@@ -93,7 +93,9 @@ func anySelects(filters []string, topic string) bool {
 	return false
 }
 
-// TestDeviceReachesOnlyItsOwnTopics: a topic that a device publishes to is mapped into its own part or lies outside of the parts of all devices, and is mapped back to the topic that the device used.
+// TestDeviceReachesOnlyItsOwnTopics: a topic that a device publishes to is mapped into its own part
+// or lies outside of the parts of all devices, and is mapped back to the topic that the device
+// used.
 func TestDeviceReachesOnlyItsOwnTopics(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, part := drawMap(t)

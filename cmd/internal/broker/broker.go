@@ -34,10 +34,10 @@ const (
 // Options configure a [Broker]. Telemetry and Attributes are required; the zero value of every
 // other field means its default.
 type Options struct {
-	// Telemetry and Attributes store one payload of a device, which is the identity given to
-	// Dial. They return nil once the payload is stored as durably as it is going to be; only
-	// then is the message acknowledged. They are called by many goroutines at once, one call
-	// at a time for each connection, and may keep the payload.
+	// Telemetry and Attributes store one payload of a device, which is the identity given to Dial.
+	// They return nil once the payload is stored durably; only then is the message acknowledged.
+	// They are called by many goroutines at once, one call at a time for each connection, and may
+	// keep the payload.
 	Telemetry  func(ctx context.Context, device string, payload []byte) error
 	Attributes func(ctx context.Context, device string, payload []byte) error
 	// AttributeRequest returns the answer to a request of a device for attributes. It is called
@@ -48,8 +48,8 @@ type Options struct {
 	// BadPayload reports whether the payload itself caused an error of Telemetry or
 	// Attributes, so that sending it again cannot help. Default: no error.
 	BadPayload func(err error) bool
-	// OverQuota reports whether such an error says that the device has as much stored as it may
-	// have. Default: no error.
+	// OverQuota reports whether such an error says that the device has reached its quota.
+	// Default: no error.
 	OverQuota func(err error) bool
 	// Logger receives refused payloads (warn), failures to store and recovered panics (error),
 	// and what mochi logs, at debug level and without client identifiers and packet contents.
@@ -214,7 +214,7 @@ func New(o Options) (*Broker, error) {
 	return b, nil
 }
 
-// Device is who connects.
+// Device is a device that connects.
 type Device struct {
 	// Name is the identity of the device, for which [CheckSubject] returns nil.
 	Name string

@@ -71,8 +71,8 @@ func (c *conn) releaseBuffer() {
 	}
 }
 
-// beginKeepAlive begins the keep alive anew, and the time after which the device is quiet. A packet
-// has to come as a whole within the one, also if it ends the other.
+// beginKeepAlive restarts the keep alive, and the time after which the device is quiet. A packet
+// has to arrive completely within the keep alive, even if its first bytes end the quiet time.
 func (c *conn) beginKeepAlive(seconds uint16) {
 	now := time.Now()
 	c.quiet = now.Add(c.broker.quietAfter)

@@ -155,7 +155,7 @@ func (l *ledger) discard(x excess, now time.Time, count *atomic.Int64) (warn boo
 	return a.warn(now)
 }
 
-// part is what is to be read next of a backlog.
+// part is the part of a backlog that is read next.
 type part struct {
 	key         int64
 	first, last int64 // places
@@ -191,7 +191,7 @@ func (l *ledger) nextPart(clientID string) (p part, ok bool) {
 	return part{a.key, a.first(), a.seq, windowMessages - n, windowBytes - a.content}, true
 }
 
-// move takes a message from the backlog into the queue in memory, or away if content is nil. moved
+// move takes a message from the backlog into the queue in memory, or drops it if content is nil. moved
 // says whether it is in memory now, and full that there is no room for it. A message that was
 // discarded meanwhile is neither.
 func (l *ledger) move(clientID string, id uint16, content *body, q durable.Queued) (moved, full bool) {

@@ -16,8 +16,8 @@ import (
 // maxRequest is the longest payload of a request in bytes.
 const maxRequest = 64 << 10
 
-// Limits are what a device must keep to although the broker does not enforce it. A device that
-// calls getSessionLimits gets them. Zero fields set no limit.
+// Limits are limits of a device that the broker itself does not enforce. A device that calls
+// getSessionLimits gets them. Zero fields set no limit.
 type Limits struct {
 	MaxPacket int64 // bytes of one packet
 	// PublishRate is how many messages a second, and PublishBurst how many at once; a burst of 0

@@ -8,9 +8,9 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// quietAfter is how long a connection keeps its goroutine and its buffer after a packet. Then it
-// goes on in doze, so that waking up costs a device little that sends a message every few seconds,
-// and nothing a device that sends more.
+// quietAfter is how long a connection keeps its goroutine and its buffer after a packet. Then doze
+// waits for the next packet. A device that sends a message every few seconds causes a little work
+// by that, and one that sends more causes none.
 const quietAfter = 2 * time.Second
 
 // errQuiet is the reason why the goroutine of a connection ends when the connection does not.

@@ -80,7 +80,8 @@ func TestReportsThatFailAreLogged(t *testing.T) {
 	}
 }
 
-// TestReport: systemd gets reports that the process is alive, and its status when that changes. It gets no report while the process cannot serve devices.
+// TestReport: systemd gets reports that the process is alive, and its status when that changes. It
+// gets no report while the process cannot serve devices.
 func TestReport(t *testing.T) {
 	conn := notifySocket(t)
 	t.Setenv("WATCHDOG_USEC", "20000")

@@ -209,7 +209,8 @@ func TestRefusalSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// TestSeenDevicesAreFoundByTheBeginningOfTheirNames: each device that matches a search is on exactly one page.
+// TestSeenDevicesAreFoundByTheBeginningOfTheirNames: each device that matches a search is on
+// exactly one page.
 func TestSeenDevicesAreFoundByTheBeginningOfTheirNames(t *testing.T) {
 	h := handler(newPage(t, newFleet(0)))
 	for _, tt := range []struct {

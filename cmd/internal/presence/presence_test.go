@@ -398,7 +398,8 @@ func (s *recordedStore) write(_ context.Context, b *batch) error {
 func (s *recordedStore) prune(context.Context, int) error { return nil }
 func (s *recordedStore) close() error                     { return nil }
 
-// TestIntervalsOfWrites: changes are written every ten seconds and at the end, and devices that stay connected every hour.
+// TestIntervalsOfWrites: changes are written every ten seconds and at the end, and devices that
+// stay connected every hour.
 func TestIntervalsOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &recordedStore{}

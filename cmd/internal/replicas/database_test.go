@@ -88,8 +88,8 @@ func TestDatabaseCarriesEveryMessageOnce(t *testing.T) {
 	}
 }
 
-// TestReplicaCatchesUpAfterAnOutageOfTheDatabase: what was withdrawn meanwhile is caught up, whether the server was down
-// or only the connections were lost, and so are denials.
+// TestReplicaCatchesUpAfterAnOutageOfTheDatabase: what was withdrawn meanwhile is caught up,
+// whether the server was down or only the connections were lost, and so are denials.
 func TestReplicaCatchesUpAfterAnOutageOfTheDatabase(t *testing.T) {
 	server := harness.StartPostgres(t)
 	dsn := server.Database("fleet")

@@ -1,4 +1,4 @@
-// Package replicas lets several proxies act as one where tokens are withdrawn: what one of them
+// Package replicas lets several proxies act as one when tokens are withdrawn: what one of them
 // revokes, kicks or forgets, all of them do. They also tell each other which shared attributes have
 // changed, so that a device gets them wherever it is connected. They talk on a bus, which is a
 // topic of the MQTT brokers that they all use anyway, or a channel of a PostgreSQL database.
@@ -23,10 +23,10 @@
 //
 // # The database
 //
-// A replica has two connections to the database, one that sends (NOTIFY) and one that hears
+// A replica has two connections to the database, one that sends (NOTIFY) and one that receives
 // (LISTEN). It also notifies itself on a channel of its own, and counts as connected only while it
-// hears that. A pooler in transaction mode, which delivers no notifications, is thus noticed, and
-// so is a dead connection.
+// receives these notifications. A pooler in transaction mode, which delivers no notifications, is
+// thus noticed, and so is a dead connection.
 //
 // # Gaps
 //

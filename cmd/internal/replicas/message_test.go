@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// TestMessagesWithoutTheSecretHaveNoEffect: messages without the secret, of another topic, altered, repeated, or
-// from another time have no effect.
+// TestMessagesWithoutTheSecretHaveNoEffect: messages without the secret, of another topic, altered,
+// repeated, or from another time have no effect.
 func TestMessagesWithoutTheSecretHaveNoEffect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newNode(t, "a", testSecret), newNode(t, "b", testSecret)

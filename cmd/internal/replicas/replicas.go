@@ -361,7 +361,8 @@ func (r *Replicas) take(m message, err error, now time.Time) bool {
 		return false
 	}
 	r.stats.Received++
-	// A replica that has connected again later did not get the request to catch up, unless this message is its answer.
+	// A replica that has connected again later did not get the request to catch up, unless this
+	// message is its answer.
 	if covered := r.catchUp.covered(since, now); gap && !(covered && m.To == r.instance) {
 		r.missed(cmp.Or(since, r.catchUp.down), !covered)
 	}

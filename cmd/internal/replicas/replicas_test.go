@@ -195,7 +195,8 @@ func TestChangesOfAttributesReachEachOtherReplica(t *testing.T) {
 	})
 }
 
-// TestRunEndsWhenTheServerHasTheLastMessages: Run returns when the server has acknowledged the last message, which takes half a second here, and not as soon as the message was sent.
+// TestRunEndsWhenTheServerHasTheLastMessages: Run returns when the server has acknowledged the last
+// message, which takes half a second here, and not as soon as the message was sent.
 func TestRunEndsWhenTheServerHasTheLastMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode(t, "a", testSecret)

@@ -9,7 +9,7 @@
 //   - timeout is a number of milliseconds, 5,000 to 300,000, and 10,000 by default. Less is raised
 //     to 5,000.
 //   - expirationTime is the end of that time in milliseconds since 1970, and takes precedence.
-//   - persistent must not be true, because a call that waits for the device is not built.
+//   - persistent must not be true, because calls cannot wait for a device to connect.
 //
 // Other fields are ignored, as ThingsBoard does. The answers are
 //

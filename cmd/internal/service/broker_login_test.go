@@ -92,7 +92,8 @@ func (r *loginRig) expect(t *testing.T, what string, ready bool, degraded int) {
 	}
 }
 
-// TestSharedLoginIsTried: that one device is refused says nothing about the others, so the proxy tries the login itself, and notices when the broker accepts it again.
+// TestSharedLoginIsTried: that one device is refused says nothing about the others, so the proxy
+// tries the login itself, and notices when the broker accepts it again.
 func TestSharedLoginIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newLoginRig(t, "proxy")

@@ -121,7 +121,7 @@ func (s *Service) openStore(ctx context.Context, c *config.Config) (telemetry.St
 	return store, nil
 }
 
-// dial connects a device, which must keep to the limits of its grant and of the configuration.
+// dial connects a device with the limits of its grant and of the configuration.
 func (b *bundledBroker) dial(ctx context.Context, c *proxy.Client, configured authz.Limits) (net.Conn, error) {
 	l := c.Grant.Limits.Over(configured)
 	return b.broker.Dial(ctx, broker.Device{
@@ -163,7 +163,7 @@ func isBadPayload(err error) bool {
 	return errors.As(err, &bad)
 }
 
-// isOverQuota reports whether a payload is bad only because its device has as much as it may have.
+// isOverQuota reports whether a payload is bad only because its device has reached its quota.
 func isOverQuota(err error) bool {
 	var bad *telemetry.PayloadError
 	return errors.As(err, &bad) && bad.Quota

@@ -73,7 +73,8 @@ func (p *Plan) CheckCredentials(ctx context.Context, c Credentials) (Credentials
 	return p.ask(ctx, opened, denials, c), nil
 }
 
-// watchDuring calls Notify of the sources, without which some of them have no answers, until the function that it returns is called.
+// watchDuring calls Notify of the sources, without which some of them have no answers, until the
+// function that it returns is called.
 func (s *sources) watchDuring(ctx context.Context, cancel func()) (end func()) {
 	var watching sync.WaitGroup
 	for _, x := range s.list {

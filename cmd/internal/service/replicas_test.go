@@ -154,8 +154,8 @@ topics: {acl: [{topics: ["#"]}]}
 	}
 }
 
-// TestProxyStartsWithoutTheDatabaseOfTheBus: the proxy starts and is ready, its bundled broker serves devices,
-// and the status shows why the bus does not work, without the password.
+// TestProxyStartsWithoutTheDatabaseOfTheBus: the proxy starts and is ready, its bundled broker
+// serves devices, and the status shows why the bus does not work, without the password.
 func TestProxyStartsWithoutTheDatabaseOfTheBus(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600); err != nil {

@@ -161,7 +161,7 @@ func (c *Control) forget(s *packets.Subscribe, codes []packets.ReasonCode) {
 	}
 }
 
-// lose makes the subscriptions unknown for good. c.mu is held.
+// lose makes the subscriptions unknown for the rest of the session. c.mu is held.
 func (c *Control) lose() { c.subscribed, c.size, c.unknown = nil, 0, true }
 
 // refused notes that the broker has not ended all subscriptions that it was asked to end.

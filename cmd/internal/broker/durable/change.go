@@ -40,7 +40,7 @@ const rowBytes = 64
 // Size returns how many bytes a message takes in the file, about.
 func (m Message) Size() int64 { return rowBytes + int64(len(m.Packet)) }
 
-// Queued is a message on its way to a session.
+// Queued is a message in the queue of a session.
 type Queued struct {
 	Message
 	// Seq is its place in the queue of the session. A later message has a larger one. If a message
@@ -188,7 +188,8 @@ func (f *File) Submit(c *Change, r *Receipt) {
 	}
 }
 
-// Sync submits a receipt for everything that was submitted before, whoever waits for that.
+// Sync submits a receipt for everything that was submitted before, no matter which goroutine waits
+// for that.
 func (f *File) Sync(r *Receipt) {
 	var c Change
 	c.Dequeue(0, 0) // a message that there is not
@@ -203,7 +204,7 @@ func (f *File) wakeUp() {
 	}
 }
 
-// Receipt says what became of changes. The zero Receipt has none. It must not be copied.
+// Receipt says whether changes were committed. The zero Receipt has no changes. It must not be copied.
 type Receipt struct {
 	mu   sync.Mutex
 	file *File

@@ -16,7 +16,7 @@
 //	err = file.Close()
 //
 // The package knows no MQTT: a message is a sequence of bytes with a few facts about it. What is in
-// memory is the truth while the process runs, and the file follows it by changes. The end of a
+// memory is authoritative while the process runs, and changes keep the file up to date. The end of a
 // queue, messages without packet identifiers, may be in the file alone: then [File.Queue] reads it
 // piece by piece, after [File.Sync].
 //

@@ -60,8 +60,8 @@ func (s *Store) flush() error {
 	return nil
 }
 
-// replay brings the tables latest and usage up to date if the process was killed between a commit and the
-// next flush.
+// replay brings the tables latest and usage up to date if the process was killed between a commit
+// and the next flush.
 func (s *Store) replay(ctx context.Context) error {
 	rows, err := s.db.QueryContext(ctx, `SELECT messages FROM unflushed ORDER BY id`)
 	if err != nil {

@@ -87,7 +87,8 @@ func checkTelemetryDeletion(t *testing.T, s Suite) {
 	f.check("another device", f.latest("e")+" "+f.all("e", "a"), `a=9@20 9@20`)
 }
 
-// checkDeletionOfAFutureValue: a value with a time in the far future stays the newest until it is deleted.
+// checkDeletionOfAFutureValue: a value with a time in the far future stays the newest until it is
+// deleted.
 func checkDeletionOfAFutureValue(t *testing.T, s Suite) {
 	f := s.open(t, 0)
 	for _, future := range []int64{4102444800000, math.MaxInt64} {
