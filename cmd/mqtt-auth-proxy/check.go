@@ -28,12 +28,12 @@ depends on other machines. Every fault is printed as file:line: key: reason, and
 exit status is 1. If there is no fault, the configuration is printed, including the
 defaults, with its secrets masked.
 
-With --online the brokers, token services and databases are tried instead. For each
-of them a line says what was tried and, if it failed, why and what to do. The exit
-status is 1 if something failed. A token service is asked about a token that does not
-exist. A broker gets a CONNECT if its credentials are the same for all devices. That
-takes at most as long as connect.timeout or upstream.connect_timeout, and changes
-nothing.`,
+With --online the brokers, token services, databases and the receiver of events are
+tried instead. For each of them a line says what was tried and, if it failed, why and
+what to do. The exit status is 1 if something failed. A token service is asked about a
+token that does not exist. A broker gets a CONNECT if its credentials are the same for
+all devices. The receiver of events gets no request. That takes at most as long as
+connect.timeout or upstream.connect_timeout, and changes nothing.`,
 		Example: `  mqtt-auth-proxy check --config proxy.yaml
   mqtt-auth-proxy check --config proxy.yaml --diff
   mqtt-auth-proxy check --config proxy.yaml --online`,
@@ -41,7 +41,7 @@ nothing.`,
 		RunE: func(c *cobra.Command, _ []string) error { return k.run(c.Context()) },
 	}
 	p.configFlags(c)
-	c.Flags().BoolVar(&k.online, "online", false, "try the brokers, token services and databases")
+	c.Flags().BoolVar(&k.online, "online", false, "try the brokers, token services, databases and the receiver of events")
 	c.Flags().BoolVar(&k.diff, "diff", false, "print only what differs from the defaults, with its place")
 	return c
 }

@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -61,6 +63,34 @@ func (t *Target) open() {
 func (t *Target) wants(event string) bool { return slices.Contains(t.Events, event) }
 
 func (t *Target) closeIdle() { t.client.CloseIdleConnections() }
+
+// Try connects to the receiver, with TLS if its URL has https://, and sends no request. It may be
+// called before or without [Sender.Set].
+func (t *Target) Try(ctx context.Context) error {
+	u, err := url.Parse(t.URL)
+	if err != nil {
+		return errors.New("not a valid URL")
+	}
+	secured := u.Scheme == "https"
+	port := "80"
+	if secured {
+		port = "443"
+	}
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nc.Close() }()
+	if !secured {
+		return nil
+	}
+	conf := &tls.Config{}
+	if t.TLS != nil {
+		conf = t.TLS.Clone()
+	}
+	conf.ServerName = cmp.Or(conf.ServerName, u.Hostname())
+	return tls.Client(nc, conf).HandshakeContext(ctx)
+}
 
 // post sends a batch once. Its error is an answer or a fault of the network.
 func (t *Target) post(ctx context.Context, b *batch) error {

@@ -36,13 +36,13 @@ type trialRun struct {
 	run   func(context.Context) error
 }
 
-// TryOnline uses everything on which devices depend: it reads the token files, asks the token
-// services and databases about a token that does not exist, and connects to the brokers. Nothing
-// is changed, and no budget is charged. It returns one Trial for each, in the order of the
+// TryOnline uses everything on which the proxy depends: it reads the token files, asks the token
+// services and databases about a token that does not exist, and connects to the receiver of events
+// and to the brokers. Nothing is changed, and no budget is charged. It returns one Trial for each, in the order of the
 // configuration, after at most connect.timeout or upstream.connect_timeout, whichever is longer.
 // It may be called once.
 func (p *Plan) TryOnline(ctx context.Context) []Trial {
-	all := slices.Concat(p.sourceTrials(), p.databaseTrials(), p.brokerTrials())
+	all := slices.Concat(p.sourceTrials(), p.databaseTrials(), p.hookTrials(), p.brokerTrials())
 	trials := make([]Trial, len(all))
 	var running sync.WaitGroup
 	for i, a := range all {
@@ -101,6 +101,21 @@ func (p *Plan) databaseTrials() (all []trialRun) {
 		add("replicas.dsn_file", p.Replicas.DSNFile)
 	}
 	return all
+}
+
+// hookTrials returns that of the receiver of events, which gets none.
+func (p *Plan) hookTrials() []trialRun {
+	if p.Hooks.URL == "" {
+		return nil
+	}
+	t := Trial{"hooks.url", "connect to the receiver of events, without a request", nil, "repair the receiver, or correct the address and hooks.tls"}
+	return []trialRun{{t, p.Connect.Timeout, func(ctx context.Context) error {
+		target, err := hookTarget(p.Config, "", inputs{})
+		if err != nil {
+			return err
+		}
+		return target.Try(ctx)
+	}}}
 }
 
 // trialOf says what is tried with a source, and what to do if that fails.

@@ -1,13 +1,19 @@
 package service
 
 import (
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/authz/tokenfile"
@@ -78,6 +84,46 @@ func TestTryOnlineSendsNoCredentialsOfDevices(t *testing.T) {
 	trials := tryOnline(t, text)
 	if last := trials[len(trials)-1]; last.Err != nil || !strings.Contains(last.What, "without a CONNECT") {
 		t.Errorf("%+v", last)
+	}
+}
+
+// TestTryOnlineConnectsToTheReceiverOfEvents: a connection is all that it gets, with TLS if it has
+// that, and a certificate that is not trusted is a fault.
+func TestTryOnlineConnectsToTheReceiverOfEvents(t *testing.T) {
+	var requests atomic.Int32
+	count := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { requests.Add(1) })
+	plain, secured := httptest.NewServer(count), httptest.NewUnstartedServer(count)
+	secured.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secured.StartTLS()
+	defer plain.Close()
+	defer secured.Close()
+	dir := t.TempDir()
+	secret, ca := filepath.Join(dir, "secret"), filepath.Join(dir, "ca.pem")
+	pemCA := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secured.Certificate().Raw})
+	if err := errors.Join(os.WriteFile(secret, []byte(strings.Repeat("s", 32)), 0o600), os.WriteFile(ca, pemCA, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, hooks, err string }{
+		{"plain", fmt.Sprintf("{url: %q, secret_file: %s}", plain.URL, secret), ""},
+		{"TLS", fmt.Sprintf("{url: %q, secret_file: %s, tls: {ca: %s}}", secured.URL, secret, ca), ""},
+		{"another CA", fmt.Sprintf("{url: %q, secret_file: %s}", secured.URL, secret), "certificate"},
+		{"nothing listens", fmt.Sprintf("{url: \"http://%s/\", secret_file: %s}", closedPort, secret), "refused"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			trials := tryOnline(t, fmt.Sprintf("data: %s\nhooks: %s\n", dir, c.hooks))
+			i := slices.IndexFunc(trials, func(x Trial) bool { return x.Key == "hooks.url" })
+			if i < 0 {
+				t.Fatalf("it is not tried: %+v", trials)
+			}
+			if err := trials[i].Err; (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%v, want %q", err, c.err)
+			}
+		})
+	}
+	plain.Close() // which waits for requests
+	secured.Close()
+	if n := requests.Load(); n != 0 {
+		t.Errorf("%d requests", n)
 	}
 }
 
