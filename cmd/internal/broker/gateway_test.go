@@ -234,6 +234,30 @@ func TestDeviceThatWasAGateway(t *testing.T) {
 	}
 }
 
+// TestGatewayGetsWhatWasSentWhileItWasAwayAfterARestart: the session of a gateway is known as such
+// before it connects again, and that of a device that hears everything is none.
+func TestGatewayGetsWhatWasSentWhileItWasAwayAfterARestart(t *testing.T) {
+	ends(t, func(t *testing.T, version byte, l *lives, end func()) {
+		g := connectGateway(t, l.Broker, "g", persistent(version, "g"))
+		g.subscribe("v1/gateway/attributes", 1)
+		g.disconnect()
+		d := connect(t, l.Broker, "d", persistent(version, "d"))
+		d.subscribe("#", 1)
+		d.disconnect()
+		end()
+		l.PushAttributes("g/A", []byte(`{"a":1}`))
+		l.PushAttributes("d/A", []byte(`{"a":1}`))
+		if n := l.Stats().Queued; n != 1 {
+			t.Errorf("%d messages wait", n)
+		}
+		g = connectGateway(t, l.Broker, "g", persistent(version, "g"))
+		if got := g.takeAll(1)[0]; got.topic != "v1/gateway/attributes" || got.payload != `{"device":"A","data":{"a":1}}` {
+			t.Errorf("got %+v", got)
+		}
+		g.quiet()
+	})
+}
+
 // TestDisconnectedChildrenAreBounded: the memory for the names of devices that a gateway has
 // disconnected is limited.
 func TestDisconnectedChildrenAreBounded(t *testing.T) {

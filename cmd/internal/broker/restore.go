@@ -70,6 +70,9 @@ func (r *restoring) session(s *durable.Kept) error {
 	cl.Properties.Props.SessionExpiryInterval = s.Expiry
 	cl.Properties.Props.SessionExpiryIntervalFlag = s.Version == 5
 	cl.Stop(packets.ErrServerShuttingDown)
+	if ofGateway(s) {
+		c.gateway = &gateway{}
+	}
 	r.ledger.adopt(s.Session)
 	switch {
 	case c.away == 0:
@@ -93,6 +96,15 @@ func (r *restoring) session(s *durable.Kept) error {
 	}
 	r.server.Clients.Add(cl)
 	return r.queue(cl, s.Key)
+}
+
+// ofGateway reports whether a session that was kept is of a gateway: only a gateway can have
+// subscribed to what concerns the devices behind it. Until it connects again, what is sent to them
+// waits for it.
+func ofGateway(s *durable.Kept) bool {
+	return !s.Reader && slices.ContainsFunc(s.Subscriptions, func(sub durable.Subscription) bool {
+		return familyOf(sub.Filter) == familyGateway && gatewayFilter(sub.Filter)
+	})
 }
 
 // queue puts the messages that have packet identifiers back into the queue of a session. The others
