@@ -52,7 +52,10 @@ func (p *paced) admit(b []byte, err error, most int) int {
 	now, asked := p.pump.now(), b[:min(len(b), most)]
 	n, wait := p.pacer.Admit(now, asked)
 	rest := b[n:]
-	if len(p.held) == 0 {
+	switch {
+	case len(rest) == 0:
+		rest = nil // an empty slice of b would keep all of it in memory
+	case len(p.held) == 0:
 		rest = bytes.Clone(rest)
 	}
 	p.held, p.err, p.until = rest, err, now

@@ -38,6 +38,18 @@ func (p *stepPacer) Admit(now time.Time, b []byte) (n int, wait time.Duration) {
 func (*stepPacer) Remaining() int { return 0 }
 func (*stepPacer) Skip(int)       {}
 
+// TestNothingIsKeptAfterAHold: the memory of what was held ends with the hold, since the client may
+// say nothing more for days.
+func TestNothingIsKeptAfterAHold(t *testing.T) {
+	p := &paced{pacer: &stepPacer{size: 15_000, left: 1000}, pump: new(Pump)}
+	if n := p.admit(make([]byte, 16_000), nil, 16_000); n != 1000 || len(p.held) != 15_000 {
+		t.Fatalf("%d bytes may pass, %d are held", n, len(p.held))
+	}
+	if n := p.admit(p.held, nil, len(p.held)); n != 15_000 || p.held != nil {
+		t.Errorf("%d bytes may pass, and of what was held %d remain: %v", n, len(p.held), p.held != nil)
+	}
+}
+
 // TestPacedBytesArrive: all bytes arrive in order, and then the end of the client. The bytes of the
 // broker are not held.
 func TestPacedBytesArrive(t *testing.T) {
