@@ -66,13 +66,14 @@ func (b *Broker) refillSafely(c *conn, cl *mqtt.Client) {
 	}
 }
 
-// refillOnce moves one part. It returns false if there is nothing more to move now.
+// refillOnce moves one part. It returns false if there is nothing more to move now, or no room for
+// it until a message was acknowledged.
 func (b *Broker) refillOnce(cl *mqtt.Client) bool {
 	p, ok := b.nextPart(cl)
 	if !ok {
 		return false
 	}
-	moved, err := b.readPart(cl, p)
+	moved, full, err := b.readPart(cl, p)
 	if err != nil {
 		b.counts.keepErrors.Add(1)
 		b.options.Logger.Error("the queue of a reader was not read", "device", cl.Net.Conn.(*conn).device, "error", err)
@@ -80,7 +81,7 @@ func (b *Broker) refillOnce(cl *mqtt.Client) bool {
 		return false
 	}
 	b.sendMoved(cl, moved)
-	return true
+	return !full
 }
 
 // isCurrent reports whether no other connection has taken the session over, and it has not ended.
@@ -102,14 +103,14 @@ func (b *Broker) nextPart(cl *mqtt.Client) (part, bool) {
 
 // readPart reads a part as far as there is room, and returns the messages that are in memory after
 // that, with packet identifiers that are in the file: a receiver of QoS 2 must get the same again
-// after a crash.
-func (b *Broker) readPart(cl *mqtt.Client, p part) (moved []packets.Packet, err error) {
+// after a crash. full says that the memory has no room for the next one.
+func (b *Broker) readPart(cl *mqtt.Client, p part) (moved []packets.Packet, full bool, err error) {
 	ctx, cancel := context.WithTimeout(b.storing, b.options.StoreTimeout)
 	defer cancel()
 	var written, numbered durable.Receipt
 	b.ledger.file.Sync(&written) // what was submitted last may not be in the file yet
 	if err := written.Wait(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var rows []durable.Queued
 	whole := true // nothing is left of the part
@@ -125,25 +126,28 @@ func (b *Broker) readPart(cl *mqtt.Client, p part) (moved []packets.Packet, err 
 		return whole
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	moved = b.movePart(cl, p, rows, whole, &numbered)
-	return moved, numbered.Wait(ctx)
+	moved, full = b.movePart(cl, p, rows, whole, &numbered)
+	return moved, full, numbered.Wait(ctx)
 }
 
-// movePart moves messages that were read into memory, as far as there is room. whole says that they
-// are all that there are of the part. The receipt is for their packet identifiers.
-func (b *Broker) movePart(cl *mqtt.Client, p part, rows []durable.Queued, whole bool, r *durable.Receipt) (moved []packets.Packet) {
+// movePart moves messages that were read into memory, until one has no room: then full is true.
+// whole says that they are all that there are of the part. The receipt is for their packet
+// identifiers.
+func (b *Broker) movePart(cl *mqtt.Client, p part, rows []durable.Queued, whole bool, r *durable.Receipt) (moved []packets.Packet, full bool) {
 	b.sessions.RLock()
 	defer b.sessions.RUnlock()
 	if !b.isCurrent(cl) {
-		return nil
+		return nil, true
 	}
 	var change durable.Change
 	for _, q := range rows {
-		pk, ok, full := b.move(cl, q)
-		if full {
-			whole = false
+		var (
+			pk packets.Packet
+			ok bool
+		)
+		if pk, ok, full = b.move(cl, q); full {
 			break
 		}
 		if ok {
@@ -153,11 +157,11 @@ func (b *Broker) movePart(cl *mqtt.Client, p part, rows []durable.Queued, whole 
 			change.Dequeue(p.key, q.Seq)
 		}
 	}
-	if whole {
+	if whole && !full {
 		b.ledger.passed(cl.ID, p)
 	}
 	b.ledger.file.Submit(&change, r)
-	return moved
+	return moved, full
 }
 
 // move moves a message into memory and gives it a packet identifier. It is left out (ok is false)

@@ -3,6 +3,7 @@ package broker
 import (
 	"database/sql"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -269,6 +270,16 @@ func TestFullQueueOfAReaderLosesItsOldest(t *testing.T) {
 	}
 }
 
+// TestQueueOfAReaderMayHaveAnyBound, also the largest number.
+func TestQueueOfAReaderMayHaveAnyBound(t *testing.T) {
+	l := newLivesWith(t, func(l *lives) { l.queue = math.MaxInt64 })
+	l.subscribed(4, "r", 1, telemetryFilter)
+	l.tell(0, windowMessages+100, 10)
+	if s := l.Stats(); s.Backlog == 0 || s.Queued != windowMessages {
+		t.Errorf("%d messages are in memory, %d bytes in the file alone", s.Queued, s.Backlog)
+	}
+}
+
 // TestDroppedMessagesAreCounted, each once.
 func TestDroppedMessagesAreCounted(t *testing.T) {
 	l := newLivesWith(t, func(l *lives) { l.queue = 1 << 20 })
@@ -429,6 +440,25 @@ func TestReaderWithoutMemoryGetsEverything(t *testing.T) {
 			t.Errorf("%d were dropped", d)
 		}
 	}
+}
+
+// TestReaderWithRoomForLessThanAMessageGetsEverything: where the next message has no room, though a
+// shorter one would have, an acknowledgement makes room.
+func TestReaderWithRoomForLessThanAMessageGetsEverything(t *testing.T) {
+	l := newLives(t)
+	l.subscribed(4, "r", 1, telemetryFilter)
+	l.ledger.mu.Lock()
+	base := l.ledger.devices["dashboard"]
+	l.ledger.mu.Unlock()
+	const size = 5000
+	l.end()
+	l.memory = base + 3*(messageCost+size+100) + messageCost + size/2
+	l.start()
+	const n = 100
+	l.tell(0, n, size)
+	r := l.reader(4, "r")
+	r.takeNumbers(0, n)
+	l.empty()
 }
 
 // TestTooLargeMessagesHoldNothingUp: no acknowledgement comes for them.

@@ -114,7 +114,7 @@ func (l *ledger) excessOf(clientID string, spilled int64) (x excess, ok bool) {
 	switch part := max(spilled, w.limit/queueParts); {
 	case a.backlog > w.limit:
 		return excess{clientID, part}, true
-	case w.bytes > allReaderQueues*w.limit:
+	case w.bytes/allReaderQueues > w.limit: // which may be close to the largest number
 		return excess{w.longest().clientID, part}, true
 	case w.bytes > scarceBacklog && l.file.Scarce():
 		return excess{w.longest().clientID, spilled}, true
@@ -182,13 +182,15 @@ func (l *ledger) nextPart(clientID string) (p part, ok bool) {
 	}
 	a.moving = false
 	n := len(a.queue)
-	switch {
-	case a.backlog == 0, n > windowMessages/2, a.content > windowBytes/2:
+	if a.backlog == 0 || n > windowMessages/2 || a.content > windowBytes/2 {
 		return p, false
-	case n > 0 && l.lacks(a.device, messageCost, messageCost) != dropNone:
-		return p, false // until one was acknowledged
 	}
-	return part{a.key, a.first(), a.seq, windowMessages - n, windowBytes - a.content}, true
+	p = part{a.key, a.first(), a.seq, windowMessages - n, windowBytes - a.content}
+	if l.lacks(a.device, messageCost, messageCost) != dropNone {
+		p.messages = 1 // and the next when it was acknowledged
+		return p, n == 0
+	}
+	return p, true
 }
 
 // move takes a message from the backlog into the queue in memory, or drops it if content is nil. moved
