@@ -47,9 +47,11 @@ const (
 	readUsage = `SELECT account, sum(bytes)::bigint FROM mqtt_auth_proxy.usage WHERE account = ANY ($1) GROUP BY account`
 	addUsage  = `INSERT INTO mqtt_auth_proxy.usage (account, until, bytes) SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[])
 		ON CONFLICT (account, until) DO UPDATE SET bytes = usage.bytes + excluded.bytes`
-	// deleteUsage deletes up to $2 spans that retention has deleted.
-	deleteUsage = `DELETE FROM mqtt_auth_proxy.usage WHERE ctid = ANY (ARRAY(
+	// deleteOld and deleteAhead delete up to $2 spans that end by $1, and that end after $1.
+	deleteOld = `DELETE FROM mqtt_auth_proxy.usage WHERE ctid = ANY (ARRAY(
 		SELECT ctid FROM mqtt_auth_proxy.usage WHERE until <= $1 LIMIT $2)) AND until <= $1`
+	deleteAhead = `DELETE FROM mqtt_auth_proxy.usage WHERE ctid = ANY (ARRAY(
+		SELECT ctid FROM mqtt_auth_proxy.usage WHERE until > $1 AND until < 9223372036854775807 LIMIT $2))`
 )
 
 // spanOf returns the span of a message.
@@ -68,13 +70,15 @@ func sizeOf(data string) int64 { return int64(len(data)) + telemetry.RowBytes }
 // admitBytes counts the rows of a group as if each were a new one, and refuses requests whose
 // account would have too many bytes.
 func (w *worker) admitBytes(ctx context.Context, group []*request) error {
+	for _, r := range group { // of an attempt that failed
+		w.usage.count(telemetry.AccountOf(r.device), -r.reserved)
+		r.reserved = 0
+	}
 	if err := w.knowBytes(ctx, group); err != nil {
 		return err
 	}
 	for _, r := range group {
 		account := telemetry.AccountOf(r.device)
-		w.usage.count(account, -r.reserved) // of an attempt that failed
-		r.reserved = 0
 		if len(r.rows) == 0 {
 			continue
 		}
@@ -194,13 +198,16 @@ func (u *usage) arrays() (accounts []string, untils, bytes []int64) {
 	return accounts, untils, bytes
 }
 
-// forgetUsage deletes the bytes of messages that retention has deleted.
+// forgetUsage deletes the bytes of messages that retention has deleted, because they were old or too
+// far ahead. Of those ahead, dropPartitions may have left a partition that begins within a width.
 func (s *Store) forgetUsage(ctx context.Context) error {
 	first, last := s.keeps()
 	if first > last {
 		return nil
 	}
-	err := s.inSlices(ctx, deleteUsage, first)
-	s.deleted.Add(1)
-	return err
+	defer s.deleted.Add(1)
+	if err := s.inSlices(ctx, deleteOld, first); err != nil {
+		return err
+	}
+	return s.inSlices(ctx, deleteAhead, last+2*s.width())
 }

@@ -85,6 +85,7 @@ func Run(t *testing.T, s Suite) {
 		{"BytesOfAttributesAreBounded", checkAttributeBytes},
 		{"DeletionMakesRoom", checkRoomAfterDeletion},
 		{"RetentionMakesRoom", checkRoomAfterRetention},
+		{"RetentionOfWhatLiesAheadMakesRoom", checkRoomAfterRetentionAhead},
 		{"BytesAreCountedExactly", checkUsage},
 		{"Retention", checkRetention},
 		{"NoRetention", checkNoRetention},

@@ -135,6 +135,19 @@ func checkRoomAfterRetention(t *testing.T, s Suite) {
 	f.accepted("as much", f.sendRow("d", f.Now().UnixMilli(), 600))
 }
 
+// checkRoomAfterRetentionAhead: nor does what is deleted because it is too far ahead of the clock.
+func checkRoomAfterRetentionAhead(t *testing.T, s Suite) {
+	f := s.openWith(t, Options{MaxBytes: 1000, Retention: 10 * time.Hour})
+	f.accepted("a message", f.sendRow("d", 99999999999999, 600))
+	f.accepted("an attribute", f.Store.SetAttributes(t.Context(), "d", telemetry.ClientScope, 1,
+		[]payload.Field{{Key: "a", Value: payload.Text(strings.Repeat("x", 333))}}))
+	f.overQuota("one more message", f.sendRow("d", 99999999999998, 400))
+	f.Advance(time.Hour)
+	f.sameUsage("after retention")
+	f.overQuota("more than was deleted", f.sendRow("d", f.Now().UnixMilli(), 601))
+	f.accepted("as much", f.sendRow("d", f.Now().UnixMilli(), 600))
+}
+
 // checkUsage: whatever is stored, replaced, refused and deleted, the bytes that count are those that
 // there are.
 func checkUsage(t *testing.T, s Suite) {
