@@ -94,7 +94,8 @@ type statements struct {
 	countKeys, hasKey       *sql.Stmt
 	countFamily             *sql.Stmt
 	usageOf, changeUsage    *sql.Stmt
-	endUsage                *sql.Stmt
+	endUsage, hasMessages   *sql.Stmt
+	attributeBytes          *sql.Stmt
 	countChildren, child    *sql.Stmt
 	addChild, taken         *sql.Stmt
 	freePages, pages, empty *sql.Stmt
@@ -241,6 +242,9 @@ func (s *Store) prepare(ctx context.Context) error {
 		{&s.write.changeUsage, `INSERT INTO usage (account, bytes) VALUES (?, ?)
 			ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes`},
 		{&s.write.endUsage, `DELETE FROM usage WHERE account = ? AND bytes = 0`},
+		{&s.write.hasMessages, `SELECT EXISTS (SELECT 1 FROM telemetry WHERE device BETWEEN ? AND ?)`},
+		{&s.write.attributeBytes, `SELECT coalesce(sum(octet_length(key) + octet_length(value) + ?3), 0) FROM attributes
+			WHERE device BETWEEN ?1 AND ?2`},
 		{&s.write.countChildren, `SELECT count(*), coalesce(max(number), 0) FROM children WHERE gateway = ?`},
 		{&s.write.child, `SELECT number FROM children WHERE gateway = ? AND child = ?`},
 		{&s.write.addChild, `INSERT INTO children (gateway, child, number) VALUES (?, ?, ?)`},

@@ -98,6 +98,34 @@ func TestOlderDatabaseGetsNewerTables(t *testing.T) {
 	}
 }
 
+// TestFullDeviceHasRoomAfterOlderVersion: what a version that does not count bytes has deleted by
+// retention does not keep devices from storing.
+func TestFullDeviceHasRoomAfterOlderVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "t.db")
+	now := int64(20)
+	options := Options{Path: path, MaxBytes: 300, Now: clock(&now)}
+	s := open(t, options)
+	devices := []string{"d", telemetry.ChildName("g", 1), "g"}
+	for _, device := range devices {
+		publish(t, s, device, fmt.Sprintf(`{"k":"%s"}`, strings.Repeat("x", 100)))
+	}
+	if err := s.SetAttributes(t.Context(), "d", telemetry.ClientScope, 1, []payload.Field{{Key: "a", Value: payload.Long(1)}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	execOn(t, path, "DELETE FROM telemetry; DELETE FROM latest")
+	s = open(t, options)
+	for _, device := range devices {
+		publish(t, s, device, fmt.Sprintf(`{"k":"%s"}`, strings.Repeat("x", 150)))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkUsage(t, open(t, options))
+}
+
 // TestMigrationIsAllOrNothing: a disk that is full in the middle leaves the old format.
 func TestMigrationIsAllOrNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.db")

@@ -95,8 +95,35 @@ func (s *Store) knowBytes(account string) error {
 	if s.usage.known == nil {
 		s.usage.known = make(map[string]int64)
 	}
-	s.usage.known[account] = n + s.usage.pending[account]
+	n += s.usage.pending[account]
+	if n != 0 {
+		if n, err = s.correctBytes(account, n); err != nil {
+			return err
+		}
+	}
+	s.usage.known[account] = n
 	return nil
+}
+
+// correctBytes returns the bytes of an account of which so many are counted. An older version may
+// have written to the database meanwhile, and does not count. So an account that has no messages gets
+// the bytes of its attributes. Otherwise it might be full for ever.
+func (s *Store) correctBytes(account string, counted int64) (bytes int64, err error) {
+	first, last := account, account
+	if isFamily(account) {
+		last = account + ":" // follows the digits that end the name of a child
+	}
+	var some bool
+	err = s.write.hasMessages.QueryRowContext(context.Background(), first, last).Scan(&some)
+	if err != nil || some {
+		return counted, err
+	}
+	err = s.write.attributeBytes.QueryRowContext(context.Background(), first, last, telemetry.RowBytes).Scan(&bytes)
+	if err != nil || bytes == counted {
+		return bytes, err
+	}
+	_, err = s.write.changeUsage.ExecContext(context.Background(), account, bytes-counted)
+	return bytes, err
 }
 
 func tooManyBytes() error {
