@@ -11,7 +11,6 @@ import (
 	mochi "github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/broker/durable"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/sqlitefile"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/packets/packetstest"
@@ -314,11 +313,7 @@ func TestOneReaderTakesNoSpaceOfAnother(t *testing.T) {
 
 // TestQueuesOfReadersDoNotGrowWhileSpaceIsScarce: the rest is for what devices send.
 func TestQueuesOfReadersDoNotGrowWhileSpaceIsScarce(t *testing.T) {
-	free, err := sqlitefile.FreeSpace(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newLivesWith(t, func(l *lives) { l.minFree = int64(free / 4 * 3) })
+	l := newLivesWith(t, func(l *lives) { l.scarce = true })
 	l.subscribed(4, "r", 1, telemetryFilter)
 	const n = 1000
 	l.tell(0, n, 10_000)

@@ -22,8 +22,9 @@ type lives struct {
 	path string
 	file *durable.File
 	// memory is DeviceMemory and queue ReaderQueue, 0 for the default, and whole is Memory, 0 for no
-	// limit. minFree is what the file leaves free.
-	memory, queue, whole, minFree int64
+	// limit. scarce says that there is little disk space, but enough.
+	memory, queue, whole int64
+	scarce               bool
 	*Broker
 }
 
@@ -39,7 +40,11 @@ func newLivesWith(t testing.TB, change func(*lives)) *lives {
 
 func (l *lives) start() {
 	l.t.Helper()
-	file, err := durable.Open(l.t.Context(), durable.Options{Path: l.path, Durability: "os", MinFree: l.minFree})
+	o := durable.Options{Path: l.path, Durability: "os"}
+	if l.scarce {
+		o.MinFree, o.Free = 1<<30, func(string) (uint64, error) { return 3 << 29, nil }
+	}
+	file, err := durable.Open(l.t.Context(), o)
 	if err != nil {
 		l.t.Fatal(err)
 	}

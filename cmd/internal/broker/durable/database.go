@@ -184,13 +184,13 @@ func (f *File) transact(ctx context.Context, do func(*sql.Tx) error) error {
 }
 
 func (f *File) checkSpace() error {
-	return sqlitefile.CheckSpace(f.dir, f.opts.MinFree, f.opts.free)
+	return sqlitefile.CheckSpace(f.dir, f.opts.MinFree, f.opts.Free)
 }
 
 // Scarce reports whether the file system has so little space left, less than twice
 // [Options.MinFree], that what can be given up should not take more of it.
 func (f *File) Scarce() bool {
-	return sqlitefile.CheckSpace(f.dir, 2*f.opts.MinFree, f.opts.free) != nil
+	return sqlitefile.CheckSpace(f.dir, 2*f.opts.MinFree, f.opts.Free) != nil
 }
 
 // explain wraps an error of the database so that the reader knows the file and, if it is damaged,

@@ -73,12 +73,13 @@ type Options struct {
 	// MinFree is how many bytes the file system must have left for something to be added; 0 or
 	// less means that only a full disk stops it.
 	MinFree int64
+	// Free returns how many bytes the file system of a directory has left; nil asks the system.
+	Free func(dir string) (uint64, error)
 	// OnError, if set, receives the first of several commits in a row that failed, and every panic of
 	// the writing goroutine, as a *task.Panic. That goroutine calls it, so it must not block.
 	OnError func(error)
 
-	free   func(dir string) (uint64, error) // bytes left on the file system; nil asks it
-	upkeep time.Duration                    // retryEvery if 0
+	upkeep time.Duration // retryEvery if 0
 }
 
 // File is an open file. Its methods may be called from any number of goroutines.

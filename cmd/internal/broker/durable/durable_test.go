@@ -138,7 +138,7 @@ func TestFileKeepsEverything(t *testing.T) {
 // TestReceiptsTellEachSubmitterItsOutcome: many wait for one commit.
 func TestReceiptsTellEachSubmitterItsOutcome(t *testing.T) {
 	goOn := make(chan struct{}) // for the first commit, until all others wait
-	f := open(t, Options{Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1, free: func(string) (uint64, error) { <-goOn; return 1, nil }})
+	f := open(t, Options{Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1, Free: func(string) (uint64, error) { <-goOn; return 1, nil }})
 	const n = 200
 	var all [n]Receipt
 	for i := range all {
@@ -177,7 +177,7 @@ func TestFullDisk(t *testing.T) {
 	free.Store(1 << 30)
 	f := open(t, Options{
 		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
-		free: func(string) (uint64, error) { return free.Load(), nil },
+		Free: func(string) (uint64, error) { return free.Load(), nil },
 	})
 	must(t, commit(f, func(c *Change) { c.PutSession(Session{Key: 1, ClientID: "a"}); c.Enqueue(1, Queued{Seq: 1}) }))
 	free.Store(1 << 10)
@@ -206,7 +206,7 @@ func TestFailedCommits(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sessions.db")
 	f := open(t, Options{
 		Path: path, OnError: func(error) { reported.Add(1) }, upkeep: 5 * time.Millisecond,
-		MinFree: 1, free: func(string) (uint64, error) { attempts.Add(1); return 1, nil },
+		MinFree: 1, Free: func(string) (uint64, error) { attempts.Add(1); return 1, nil },
 	})
 	db := database(t, path)
 	_, err := db.Exec("ALTER TABLE retained RENAME TO away")
@@ -362,7 +362,7 @@ func TestWhatIsKeptOfFailedCommitsIsBounded(t *testing.T) {
 	var free atomic.Uint64
 	f := open(t, Options{
 		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
-		free: func(string) (uint64, error) { return free.Load(), nil },
+		Free: func(string) (uint64, error) { return free.Load(), nil },
 	})
 	for i := range 50 {
 		err := commit(f, func(c *Change) {
@@ -392,7 +392,7 @@ func TestLastStepCounts(t *testing.T) {
 	var free atomic.Uint64
 	f := open(t, Options{
 		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
-		free: func(string) (uint64, error) { return free.Load(), nil },
+		Free: func(string) (uint64, error) { return free.Load(), nil },
 	})
 	for i := range 5 {
 		_ = commit(f, func(c *Change) {
@@ -465,7 +465,7 @@ func TestDiscardedMessagesAreCounted(t *testing.T) {
 	free.Store(1 << 30)
 	f := open(t, Options{
 		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
-		free: func(string) (uint64, error) { return free.Load(), nil },
+		Free: func(string) (uint64, error) { return free.Load(), nil },
 	})
 	must(t, commit(f, func(c *Change) {
 		for i := range int64(10) {
@@ -506,7 +506,7 @@ func TestSpaceIsScarceBeforeItIsUsedUp(t *testing.T) {
 	var free atomic.Uint64
 	f := open(t, Options{
 		Path: filepath.Join(t.TempDir(), "sessions.db"), MinFree: 1 << 20,
-		free: func(string) (uint64, error) { return free.Load(), nil },
+		Free: func(string) (uint64, error) { return free.Load(), nil },
 	})
 	for _, tt := range []struct {
 		free     uint64
