@@ -127,10 +127,10 @@ func (t *transaction) growAttributes(requests map[string]*request, before map[st
 	for device, r := range requests {
 		more := -before[device]
 		for _, f := range r.attributes {
-			more += attributeSize(f.Key, string(f.Value.AppendJSON(nil)))
+			more += telemetry.AttributeBytes(f.Key, string(f.Value.AppendJSON(nil)))
 		}
 		if more > 0 && t.full(device, more) {
-			r.refused = tooManyBytes()
+			r.refused = telemetry.TooManyBytes()
 			delete(requests, device)
 			continue
 		}

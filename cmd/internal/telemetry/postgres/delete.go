@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
@@ -78,7 +79,7 @@ func (t *transaction) deleteValues(ctx context.Context, r *request, p *plan) err
 		if left == 0 {
 			empty = append(empty, ts)
 			for _, row := range rows[ts] {
-				p.grow(at, -sizeOf(row.data))
+				p.grow(at, -telemetry.MessageBytes(row.data))
 			}
 			continue
 		}

@@ -179,7 +179,7 @@ func (p *plan) changes() (inserts, updates arrays) {
 			switch {
 			case s.fresh:
 				inserts.add(at, s)
-				p.grow(at, sizeOf(s.data))
+				p.grow(at, telemetry.MessageBytes(s.data))
 			case s.changed:
 				updates.add(at, s)
 				p.grow(at, int64(len(s.data))-s.size)

@@ -64,9 +64,6 @@ func (s *Store) spanOf(at place) span {
 	return span{telemetry.AccountOf(at.device), start + width}
 }
 
-// sizeOf returns the bytes that a stored message counts.
-func sizeOf(data string) int64 { return int64(len(data)) + telemetry.RowBytes }
-
 // admitBytes counts the rows of a group as if each were a new one, and refuses requests whose
 // account would have too many bytes.
 func (w *worker) admitBytes(ctx context.Context, group []*request) error {
@@ -85,17 +82,13 @@ func (w *worker) admitBytes(ctx context.Context, group []*request) error {
 		more := r.bytes()
 		a := w.usage.known[account]
 		if a.bytes += more; a.bytes > w.opts.MaxBytes {
-			r.refused = tooManyBytes()
+			r.refused = telemetry.TooManyBytes()
 			continue
 		}
 		r.reserved = more
 		w.usage.known[account] = a
 	}
 	return nil
-}
-
-func tooManyBytes() error {
-	return &telemetry.PayloadError{Reason: "too many stored bytes for one device", Quota: true}
 }
 
 // knowBytes makes the bytes of the accounts of a group known, and reads those of full ones again.
@@ -152,16 +145,13 @@ func (w *worker) isFull(device string, more int64) bool {
 // bytes returns how many bytes the request adds at most.
 func (r *request) bytes() (n int64) {
 	for _, m := range r.rows {
-		n += sizeOf(m.data)
+		n += telemetry.MessageBytes(m.data)
 	}
 	for _, f := range r.attributes {
-		n += attributeSize(f.Key, string(f.Value.AppendJSON(nil)))
+		n += telemetry.AttributeBytes(f.Key, string(f.Value.AppendJSON(nil)))
 	}
 	return n
 }
-
-// attributeSize returns the bytes that an attribute counts.
-func attributeSize(key, value string) int64 { return int64(len(key)+len(value)) + telemetry.RowBytes }
 
 // settle replaces what was counted for a group that is committed by what it has changed.
 func (w *worker) settle(group []*request, growth map[place]int64) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry"
-	"github.com/mqtt-auth-proxy/mqtt-auth-proxy/cmd/internal/telemetry/payload"
 )
 
 // attributes sets attributes of a device.
@@ -20,7 +19,7 @@ func (w tableWriter) attributes(r *request) error {
 		if !known {
 			total++
 		}
-		r.added += attributeSize(f) - before
+		r.added += telemetry.AttributeBytes(f.Key, string(f.Value.AppendJSON(nil))) - before
 	}
 	if total > telemetry.MaxAttributes {
 		return &telemetry.PayloadError{Reason: "too many attributes for one device", Quota: true}
@@ -34,11 +33,6 @@ func (w tableWriter) attributes(r *request) error {
 		}
 	}
 	return w.change(r.device, r.added)
-}
-
-// attributeSize returns the bytes that an attribute counts.
-func attributeSize(f payload.Field) int64 {
-	return int64(len(f.Key)+len(f.Value.AppendJSON(nil))) + telemetry.RowBytes
 }
 
 // attributeSizes returns the bytes that the attributes of the device and the scope of r count now.
@@ -68,7 +62,7 @@ func (w tableWriter) admitAttributes(r *request) error {
 		return nil
 	}
 	if r.added > 0 && w.usage.known[telemetry.AccountOf(r.device)]+r.added > w.opts.MaxBytes {
-		return tooManyBytes()
+		return telemetry.TooManyBytes()
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func (w tableWriter) message(r *request, m row) error {
 	if err == nil && n == 0 {
 		_, err = w.exec(w.write.insertNext, r.device, m.TS, m.data)
 	}
-	r.added += sizeOf(m.data)
+	r.added += telemetry.MessageBytes(m.data)
 	return err
 }
 

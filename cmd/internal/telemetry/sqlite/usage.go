@@ -72,10 +72,10 @@ func (s *Store) admitBytes(r *request) error {
 	}
 	var more int64
 	for _, m := range r.rows {
-		more += sizeOf(m.data)
+		more += telemetry.MessageBytes(m.data)
 	}
 	if len(r.rows) > 0 && s.usage.known[account]+more > s.opts.MaxBytes {
-		return tooManyBytes()
+		return telemetry.TooManyBytes()
 	}
 	s.usage.known[account] += more
 	r.reserved = more
@@ -125,13 +125,6 @@ func (s *Store) correctBytes(account string, counted int64) (bytes int64, err er
 	_, err = s.write.changeUsage.ExecContext(context.Background(), account, bytes-counted)
 	return bytes, err
 }
-
-func tooManyBytes() error {
-	return &telemetry.PayloadError{Reason: "too many stored bytes for one device", Quota: true}
-}
-
-// sizeOf returns the bytes that a stored message counts.
-func sizeOf(data string) int64 { return int64(len(data)) + telemetry.RowBytes }
 
 // settle replaces what was counted for a batch that is committed by what it has changed.
 func (u *usage) settle(batch []*request) {
