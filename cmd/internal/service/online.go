@@ -38,9 +38,9 @@ type trialRun struct {
 
 // TryOnline uses everything on which the proxy depends: it reads the token files, asks the token
 // services and databases about a token that does not exist, and connects to the receiver of events
-// and to the brokers. Nothing is changed, and no budget is charged. It returns one Trial for each, in the order of the
-// configuration, after at most connect.timeout or upstream.connect_timeout, whichever is longer.
-// It may be called once.
+// and to the brokers. Nothing is changed, and no budget is charged. It returns one Trial for each,
+// in the order of the configuration, after at most connect.timeout or upstream.connect_timeout,
+// whichever is longer. It may be called once.
 func (p *Plan) TryOnline(ctx context.Context) []Trial {
 	all := slices.Concat(p.sourceTrials(), p.databaseTrials(), p.hookTrials(), p.brokerTrials())
 	trials := make([]Trial, len(all))
